@@ -1,0 +1,1 @@
+"""The Docker target: one ComponentResource a file."""

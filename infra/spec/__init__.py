@@ -1,0 +1,1 @@
+"""What both targets must render: plain data and text, no Pulumi, no network."""

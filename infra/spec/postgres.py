@@ -1,0 +1,105 @@
+"""What a Postgres server of ours is configured with: parameters, host-based authentication, as text.
+
+Parameters are derived from the memory the server may use; security settings are fixed and cannot be
+overridden by a stack's settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from infra.spec.quantity import format_mb
+from infra.spec.roles import DATABASE
+
+UID = GID = 10010
+PORT = 5432
+CONFIG_DIR = "/etc/groundwork"
+DATA_DIR = "/var/lib/postgresql"
+SOCKET_DIR = "/run/postgresql"
+# Connections that only a superuser may take, so that an operator can always get in.
+SUPERUSER_RESERVE = 3
+
+# These carry a promise of docs/security.md; a stack's settings may not change them.
+FIXED_PARAMETERS: dict[str, str] = {
+    "listen_addresses": "*",
+    "port": str(PORT),
+    "unix_socket_directories": SOCKET_DIR,
+    "ssl": "on",
+    "ssl_cert_file": f"{CONFIG_DIR}/server.crt",
+    "ssl_key_file": f"{CONFIG_DIR}/server.key",
+    "ssl_min_protocol_version": "TLSv1.2",
+    "password_encryption": "scram-sha-256",
+    "log_connections": "on",
+    "log_disconnections": "on",
+    "log_destination": "stderr",
+    "logging_collector": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "superuser_reserved_connections": str(SUPERUSER_RESERVE),
+    "shared_preload_libraries": "pg_stat_statements",
+    "fsync": "on",
+    "full_page_writes": "on",
+}
+# Named so that a stack that sets one is told, although they are given on the command line or elsewhere.
+REFUSED_PARAMETERS = frozenset(FIXED_PARAMETERS) | {
+    "config_file",
+    "data_directory",
+    "hba_file",
+    "ident_file",
+    "max_connections",
+}
+
+
+def parameters(
+    memory_bytes: int, max_connections: int, extra: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Every parameter of the server: derived from the memory limit, then `extra`, then what is fixed.
+
+    A quarter for shared buffers and a quarter shared out as work_mem is the usual start for a mixed load
+    (https://www.postgresql.org/docs/15/runtime-config-resource.html).
+    """
+    quarter = memory_bytes // 4
+    derived = {
+        "max_connections": str(max_connections),
+        "shared_buffers": format_mb(quarter),
+        "effective_cache_size": format_mb(memory_bytes * 6 // 10),
+        "work_mem": f"{max(quarter // max_connections // 1024, 1024)}kB",
+        "maintenance_work_mem": format_mb(max(memory_bytes // 20, 16 * 1024**2)),
+        "max_wal_size": "1GB",
+        "checkpoint_completion_target": "0.9",
+        "random_page_cost": "1.1",
+        "effective_io_concurrency": "64",
+        "wal_compression": "on",
+        "log_statement": "ddl",
+        "log_min_duration_statement": "500ms",
+        "log_lock_waits": "on",
+        "log_checkpoints": "on",
+        "log_line_prefix": "%m [%p] %u@%d ",
+        "track_io_timing": "on",
+        "tcp_keepalives_idle": "60",
+        "idle_in_transaction_session_timeout": "5min",
+        "pg_stat_statements.max": "5000",
+    }
+    return derived | dict(extra or {}) | FIXED_PARAMETERS
+
+
+def render_conf(values: Mapping[str, str]) -> str:
+    """postgresql.conf, one quoted parameter a line."""
+    quoted = ((key, value.replace("\\", "\\\\").replace("'", "''")) for key, value in values.items())
+    return "".join(f"{key} = '{value}'\n" for key, value in quoted)
+
+
+# TLS and SCRAM, from the server's own network only. The superuser has no password: it comes over the local
+# socket, as the operating system's user (peer), or not at all.
+_HBA = (
+    ("local", "all", "postgres", "", "peer"),
+    ("local", "all", "all", "", "reject"),
+    ("hostssl", "{database}", "+app,+readonly,+monitor,migrator", "samenet", "scram-sha-256"),
+    ("host", "all", "all", "all", "reject"),
+)
+
+
+def render_hba(database: str = DATABASE) -> str:
+    """pg_hba.conf. `database` is what roles may connect to; a test's scratch cluster says `all`."""
+    rows = (" ".join(field for field in row if field) for row in _HBA)
+    return "\n".join(rows).format(database=database) + "\n"

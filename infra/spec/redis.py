@@ -1,0 +1,59 @@
+"""What a Redis server of ours is configured with, as redis.conf."""
+
+from __future__ import annotations
+
+UID = GID = 10020
+PORT = 6379
+CONFIG_DIR = "/etc/groundwork"
+DATA_DIR = "/var/lib/redis"
+
+EVICTION_POLICIES = (
+    "noeviction",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+)
+# What a restart keeps. none: nothing. rdb: everything after a clean stop, up to the last snapshot after a
+# crash. aof: everything after a clean stop, all but the last second after a crash.
+PERSISTENCE = {
+    "none": {"save": '""', "appendonly": "no"},
+    "rdb": {"save": "900 1 300 100 60 10000", "appendonly": "no"},
+    "aof": {"save": '""', "appendonly": "yes", "appendfsync": "everysec"},
+}
+# The share of the container's memory that data may take: the rest is for buffers, fragmentation and the
+# copy-on-write of a snapshot.
+MAXMEMORY_SHARE = 0.75
+
+
+def render_conf(
+    *, maxmemory_bytes: int, eviction_policy: str, persistence: str, maxclients: int = 1000
+) -> str:
+    """redis.conf: TLS only, users from the aclfile, dangerous commands' switches off."""
+    settings = {
+        "bind": "* -::*",
+        "port": "0",
+        "tls-port": str(PORT),
+        "tls-cert-file": f"{CONFIG_DIR}/server.crt",
+        "tls-key-file": f"{CONFIG_DIR}/server.key",
+        "tls-ca-cert-file": f"{CONFIG_DIR}/ca.crt",
+        # Clients prove themselves by user and password, not by a certificate.
+        "tls-auth-clients": "no",
+        "tls-protocols": '"TLSv1.2 TLSv1.3"',
+        "aclfile": f"{CONFIG_DIR}/users.acl",
+        "dir": DATA_DIR,
+        "maxmemory": str(maxmemory_bytes),
+        "maxmemory-policy": eviction_policy,
+        "maxclients": str(maxclients),
+        "enable-debug-command": "no",
+        "enable-module-command": "no",
+        "enable-protected-configs": "no",
+        "lazyfree-lazy-eviction": "yes",
+        "lazyfree-lazy-expire": "yes",
+        "tcp-keepalive": "60",
+        **PERSISTENCE[persistence],
+    }
+    return "".join(f"{key} {value}\n" for key, value in settings.items())

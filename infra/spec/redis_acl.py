@@ -1,0 +1,85 @@
+"""Who may do what in Redis: one source for the local aclfile and ElastiCache's access strings.
+
+Every user starts from nothing; a command that is not named here is refused, also one that a later Redis
+brings. `groundwork` tells redis-py to send no driver info: CLIENT SETINFO does not exist before 7.2, and
+naming it here would stop a 7.0 server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+KEY_PREFIX = "gw:"
+LEASE_PREFIX = "gwl:"
+
+
+@dataclass(frozen=True)
+class RedisUser:
+    """A Redis user: its commands (subcommands as `client|id`) and its key patterns."""
+
+    name: str
+    commands: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    def access_string(self) -> str:
+        """The rules without name and password, in the syntax that ACL SETUSER and ElastiCache share."""
+        keys = " ".join(f"~{pattern}" for pattern in self.keys)
+        commands = " ".join(f"+{command}" for command in self.commands)
+        return " ".join(part for part in ("resetkeys", keys, "resetchannels", "-@all", commands) if part)
+
+
+APP = RedisUser(
+    "app",
+    (
+        # fmt: off
+        "get", "mget", "set", "del", "unlink", "exists", "expire", "pexpire", "ttl", "pttl", "incr",
+        "evalsha", "script|load", "multi", "exec",
+        "ping", "hello", "auth", "client|tracking", "client|id", "info",
+        # fmt: on
+    ),
+    (f"{KEY_PREFIX}*", f"{LEASE_PREFIX}*"),
+)
+OPS = RedisUser(
+    "ops",
+    (
+        # fmt: off
+        "scan", "unlink", "get", "mget", "set", "del", "ttl", "pttl", "type", "exists",
+        "evalsha", "script|load", "memory|usage", "dbsize",
+        "info", "latency|latest", "latency|history", "latency|doctor", "latency|reset",
+        "slowlog|get", "slowlog|len", "slowlog|reset",
+        "client|list", "client|id", "client|kill", "client|info", "client|getname", "client|setname",
+        "config|get", "acl|list", "acl|getuser", "acl|load", "acl|whoami",
+        "command", "command|count", "command|list", "command|docs", "command|info",
+        "ping", "hello", "auth", "select",
+        # fmt: on
+    ),
+    (f"{KEY_PREFIX}*", f"{LEASE_PREFIX}*"),
+)
+MONITOR = RedisUser(
+    "monitor",
+    (
+        # fmt: off
+        "info", "latency|latest", "latency|history", "dbsize", "client|list",
+        "ping", "hello", "auth",
+        # fmt: on
+    ),
+    (),
+)
+USERS = (APP, OPS, MONITOR)
+
+
+def render_aclfile(passwords: Mapping[str, tuple[str, ...]]) -> str:
+    """The aclfile: `default` off, and each user with the SHA-256 of each of its passwords.
+
+    `passwords` maps user names to one password, or two while a rotation is under way.
+    """
+    # Without a password rather than `nopass`: protected mode would turn every remote client away.
+    lines = ["user default off resetpass resetkeys resetchannels -@all"]
+    for user in USERS:
+        hashes = " ".join(
+            "#" + hashlib.sha256(password.encode()).hexdigest() for password in passwords[user.name]
+        )
+        lines.append(f"user {user.name} on {hashes} {user.access_string()}")
+    return "\n".join(lines) + "\n"

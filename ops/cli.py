@@ -1,0 +1,79 @@
+"""The `groundwork` command: finds a subcommand, prints known errors as one line, maps them to exit codes.
+
+Subcommands live in ops/commands, one noun a file, and are imported when they are called: `--help` must
+not pay for psycopg or Pulumi.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from ops.errors import Exit
+
+# name -> (module, attribute, help line). The help line stands here so that `--help` imports nothing.
+COMMANDS: dict[str, tuple[str, str, str]] = {}
+
+
+class LazyGroup(click.Group):
+    """A click group whose subcommands are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="groundwork")
+def cli() -> None:
+    """Lay and keep the data ground: Postgres 15, Redis 7, schema and access."""
+
+
+def exit_code_of(error: BaseException) -> Exit | None:
+    """The exit code of a known error, None for one that deserves its traceback."""
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int) and not isinstance(error, SystemExit):
+        return Exit(code)
+    names = {f"{t.__module__}.{t.__qualname__}" for t in type(error).__mro__}
+    if names & {"infra.spec.errors.SettingError"}:
+        return Exit.USAGE
+    if names & {"infra.spec.errors.InfraError", "db.errors.DbError", "cache.errors.CacheError"}:
+        return Exit.ERROR
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a groundwork command and exit: known errors are one line on stderr and a documented code."""
+    try:
+        cli.main(args=argv, standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.Abort:
+        print("groundwork: stopped; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except Exception as error:
+        code = exit_code_of(error)
+        if code is None:
+            raise
+        print(f"groundwork: {error}", file=sys.stderr)
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
