@@ -20,7 +20,12 @@ from infra.spec.quantity import format_mb, parse_bytes
 from infra.spec.redis import EVICTION_POLICIES, MAXMEMORY_SHARE, PERSISTENCE
 from infra.spec.world import PROJECT
 
-_TYPES = {"str": "string", "int": "integer", "bool": "boolean", "dict[str, str]": "object"}
+_TYPES = {
+    "str": "string",
+    "int": "integer",
+    "bool": "boolean",
+    "dict[str, str]": "object",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,9 @@ class Setting:
 def _setting(default: Any, description: str) -> Any:
     metadata = {"description": description}
     if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+        return dataclasses.field(
+            default_factory=lambda: dict(default), metadata=metadata
+        )
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -47,34 +54,60 @@ class StackSettings:
 
     target: str = _setting("docker", "Where the stack runs: docker (this machine).")
     network_subnet: str = _setting(
-        "", "Subnet of the data network, for example 10.201.7.0/24; empty: one that is free here."
+        "",
+        "Subnet of the data network, for example 10.201.7.0/24; empty: one that is free here.",
     )
     protect_data: bool = _setting(
-        False, "Refuse to delete the data volumes and credentials, also in `pulumi destroy`."
+        False,
+        "Refuse to delete the data volumes and credentials, also in `pulumi destroy`.",
     )
-    postgres_port: int = _setting(0, "Port of Postgres on 127.0.0.1; 0: one that is free, and kept.")
-    postgres_memory: str = _setting("1GB", "Memory limit of the Postgres container, 256MB at least.")
+    postgres_port: int = _setting(
+        0, "Port of Postgres on 127.0.0.1; 0: one that is free, and kept."
+    )
+    postgres_memory: str = _setting(
+        "1GB", "Memory limit of the Postgres container, 256MB at least."
+    )
     postgres_max_connections: int = _setting(100, "max_connections of Postgres.")
     postgres_parameters: dict[str, str] = _setting(
-        {}, "More parameters of postgresql.conf, over the ones derived from postgresMemory."
+        {},
+        "More parameters of postgresql.conf, over the ones derived from postgresMemory.",
     )
-    app_connection_limit: int = _setting(40, "CONNECTION LIMIT of each login of role app.")
-    readonly_connection_limit: int = _setting(10, "CONNECTION LIMIT of each login of role readonly.")
-    monitor_connection_limit: int = _setting(5, "CONNECTION LIMIT of each login of role monitor.")
+    app_connection_limit: int = _setting(
+        40, "CONNECTION LIMIT of each login of role app."
+    )
+    readonly_connection_limit: int = _setting(
+        10, "CONNECTION LIMIT of each login of role readonly."
+    )
+    monitor_connection_limit: int = _setting(
+        5, "CONNECTION LIMIT of each login of role monitor."
+    )
     migrator_connection_limit: int = _setting(5, "CONNECTION LIMIT of role migrator.")
-    redis_port: int = _setting(0, "Port of Redis on 127.0.0.1; 0: one that is free, and kept.")
-    redis_memory: str = _setting("256MB", "Memory limit of the Redis container, 64MB at least.")
-    redis_maxmemory: str = _setting("160MB", "maxmemory of Redis, at most 75 % of redisMemory.")
+    redis_port: int = _setting(
+        0, "Port of Redis on 127.0.0.1; 0: one that is free, and kept."
+    )
+    redis_memory: str = _setting(
+        "256MB", "Memory limit of the Redis container, 64MB at least."
+    )
+    redis_maxmemory: str = _setting(
+        "160MB", "maxmemory of Redis, at most 75 % of redisMemory."
+    )
     redis_eviction_policy: str = _setting(
         "allkeys-lfu", f"maxmemory-policy of Redis: {', '.join(EVICTION_POLICIES)}."
     )
     redis_persistence: str = _setting(
-        "none", "What a restart of Redis keeps: none, rdb (snapshots) or aof (all but the last second)."
+        "none",
+        "What a restart of Redis keeps: none, rdb (snapshots) or aof (all but the last second).",
     )
     redis_maxclients: int = _setting(1000, "maxclients of Redis.")
-    access_port: int = _setting(0, "Port of the access service on 127.0.0.1; 0: one that is free, and kept.")
-    access_memory: str = _setting("256MB", "Memory limit of the access container, 128MB at least.")
-    access_pool_size: int = _setting(8, "Database connections of the access service's pool.")
+    access_port: int = _setting(
+        0, "Port of the access service on 127.0.0.1; 0: one that is free, and kept."
+    )
+    access_memory: str = _setting(
+        "256MB", "Memory limit of the access container, 128MB at least."
+    )
+    access_pool_size: int = _setting(
+        8, "Database connections of the access service's pool."
+    )
     log_max_size: str = _setting("10MB", "Size at which a container's log is rotated.")
     log_max_files: int = _setting(3, "How many rotated logs of a container are kept.")
 
@@ -104,7 +137,9 @@ class StackSettings:
         for full_key, value in values.items():
             key = full_key.removeprefix(f"{PROJECT}:")
             if key not in known:
-                raise SettingError(_full(key), "no such setting", _suggestion(key, known))
+                raise SettingError(
+                    _full(key), "no such setting", _suggestion(key, known)
+                )
             parsed[known[key].field] = _coerce(known[key], value)
         settings = cls(**parsed)
         settings._validate()
@@ -122,7 +157,9 @@ class StackSettings:
 
     def _validate(self) -> None:
         _require_one_of("target", self.target, ("docker",))
-        _require_one_of("redisEvictionPolicy", self.redis_eviction_policy, EVICTION_POLICIES)
+        _require_one_of(
+            "redisEvictionPolicy", self.redis_eviction_policy, EVICTION_POLICIES
+        )
         _require_one_of("redisPersistence", self.redis_persistence, tuple(PERSISTENCE))
         self._validate_subnet()
         self._validate_ports()
@@ -139,7 +176,9 @@ class StackSettings:
             subnet = ipaddress.IPv4Network(self.network_subnet)
         except ValueError as error:
             raise SettingError(
-                _full("networkSubnet"), f"{error}", "write an IPv4 subnet like 10.201.7.0/24"
+                _full("networkSubnet"),
+                f"{error}",
+                "write an IPv4 subnet like 10.201.7.0/24",
             ) from error
         if not subnet.is_private or subnet.prefixlen > 28:
             raise SettingError(
@@ -160,7 +199,9 @@ class StackSettings:
                 _require_range(key, port, 1024, 65535, "or 0 to have a free one picked")
                 if port in taken:
                     raise SettingError(
-                        _full(key), f"{port} is {_full(taken[port])} already", "give each its own port"
+                        _full(key),
+                        f"{port} is {_full(taken[port])} already",
+                        "give each its own port",
                     )
                 taken[port] = key
 
@@ -178,7 +219,9 @@ class StackSettings:
             )
 
     def _validate_connections(self) -> None:
-        _require_range("postgresMaxConnections", self.postgres_max_connections, 10, 10_000)
+        _require_range(
+            "postgresMaxConnections", self.postgres_max_connections, 10, 10_000
+        )
         _require_range("redisMaxclients", self.redis_maxclients, 10, 100_000)
         for role, limit in self.connection_limits.items():
             _require_range(f"{role}ConnectionLimit", limit, 1, 10_000)
@@ -208,7 +251,11 @@ class StackSettings:
                     _full("postgresParameters"),
                     f"{name} is groundwork's to set (docs/security.md)",
                     "take it out"
-                    + (f"; use {_full('postgresMaxConnections')}" if name == "max_connections" else ""),
+                    + (
+                        f"; use {_full('postgresMaxConnections')}"
+                        if name == "max_connections"
+                        else ""
+                    ),
                 )
             if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?", name):
                 raise SettingError(
@@ -231,7 +278,11 @@ def _suggestion(key: str, known: Mapping[str, Setting]) -> str:
     import difflib
 
     close = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {_full(close[0])}?" if close else "see the settings table in the README"
+    return (
+        f"did you mean {_full(close[0])}?"
+        if close
+        else "see the settings table in the README"
+    )
 
 
 def _coerce(setting: Setting, value: Any) -> Any:
@@ -239,7 +290,9 @@ def _coerce(setting: Setting, value: Any) -> Any:
     if setting.type == "string":
         if isinstance(value, str):
             return value
-        raise SettingError(_full(setting.key), f"{value!r} is no text", "put it in quotes")
+        raise SettingError(
+            _full(setting.key), f"{value!r} is no text", "put it in quotes"
+        )
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -248,14 +301,20 @@ def _coerce(setting: Setting, value: Any) -> Any:
     kind = {"integer": int, "boolean": bool, "object": dict}[setting.type]
     # bool is an int to Python, and never what was meant here.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        article = {"integer": "a whole number", "boolean": "true or false", "object": "a mapping"}
+        article = {
+            "integer": "a whole number",
+            "boolean": "true or false",
+            "object": "a mapping",
+        }
         raise SettingError(
             _full(setting.key),
             f"{value!r} is not {article[setting.type]}",
             f"its default is {json.dumps(setting.default)}",
         )
     if setting.type == "object":
-        return {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in value.items()}
+        return {
+            str(k): v if isinstance(v, str) else json.dumps(v) for k, v in value.items()
+        }
     return value
 
 
@@ -266,7 +325,9 @@ def _require_one_of(key: str, value: str, accepted: tuple[str, ...]) -> None:
         close = difflib.get_close_matches(value, accepted, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise SettingError(
-            _full(key), f"{value!r} is not known", f"{hint}use one of {', '.join(accepted)}".strip()
+            _full(key),
+            f"{value!r} is not known",
+            f"{hint}use one of {', '.join(accepted)}".strip(),
         )
 
 
@@ -280,7 +341,9 @@ def _bytes(key: str, text: str, least: str) -> int:
     try:
         amount = parse_bytes(text)
     except ValueError as error:
-        raise SettingError(_full(key), str(error), "write it like 128MB or 1GB") from error
+        raise SettingError(
+            _full(key), str(error), "write it like 128MB or 1GB"
+        ) from error
     if amount < parse_bytes(least):
         raise SettingError(_full(key), f"{text} is too little", f"use {least} or more")
     return amount

@@ -85,7 +85,10 @@ def parameters(
 
 def render_conf(values: Mapping[str, str]) -> str:
     """postgresql.conf, one quoted parameter a line."""
-    quoted = ((key, value.replace("\\", "\\\\").replace("'", "''")) for key, value in values.items())
+    quoted = (
+        (key, value.replace("\\", "\\\\").replace("'", "''"))
+        for key, value in values.items()
+    )
     return "".join(f"{key} = '{value}'\n" for key, value in quoted)
 
 
@@ -94,7 +97,13 @@ def render_conf(values: Mapping[str, str]) -> str:
 _HBA = (
     ("local", "all", "postgres", "", "peer"),
     ("local", "all", "all", "", "reject"),
-    ("hostssl", "{database}", "+app,+readonly,+monitor,migrator", "samenet", "scram-sha-256"),
+    (
+        "hostssl",
+        "{database}",
+        "+app,+readonly,+monitor,migrator",
+        "samenet",
+        "scram-sha-256",
+    ),
     ("host", "all", "all", "all", "reject"),
 )
 

@@ -30,7 +30,11 @@ MAXMEMORY_SHARE = 0.75
 
 
 def render_conf(
-    *, maxmemory_bytes: int, eviction_policy: str, persistence: str, maxclients: int = 1000
+    *,
+    maxmemory_bytes: int,
+    eviction_policy: str,
+    persistence: str,
+    maxclients: int = 1000,
 ) -> str:
     """redis.conf: TLS only, users from the aclfile, dangerous commands' switches off."""
     settings = {

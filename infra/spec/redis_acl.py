@@ -27,16 +27,38 @@ class RedisUser:
         """The rules without name and password, in the syntax that ACL SETUSER and ElastiCache share."""
         keys = " ".join(f"~{pattern}" for pattern in self.keys)
         commands = " ".join(f"+{command}" for command in self.commands)
-        return " ".join(part for part in ("resetkeys", keys, "resetchannels", "-@all", commands) if part)
+        return " ".join(
+            part
+            for part in ("resetkeys", keys, "resetchannels", "-@all", commands)
+            if part
+        )
 
 
 APP = RedisUser(
     "app",
     (
         # fmt: off
-        "get", "mget", "set", "del", "unlink", "exists", "expire", "pexpire", "ttl", "pttl", "incr",
-        "evalsha", "script|load", "multi", "exec",
-        "ping", "hello", "auth", "client|tracking", "client|id", "info",
+        "get",
+        "mget",
+        "set",
+        "del",
+        "unlink",
+        "exists",
+        "expire",
+        "pexpire",
+        "ttl",
+        "pttl",
+        "incr",
+        "evalsha",
+        "script|load",
+        "multi",
+        "exec",
+        "ping",
+        "hello",
+        "auth",
+        "client|tracking",
+        "client|id",
+        "info",
         # fmt: on
     ),
     (f"{KEY_PREFIX}*", f"{LEASE_PREFIX}*"),
@@ -45,14 +67,48 @@ OPS = RedisUser(
     "ops",
     (
         # fmt: off
-        "scan", "unlink", "get", "mget", "set", "del", "ttl", "pttl", "type", "exists",
-        "evalsha", "script|load", "memory|usage", "dbsize",
-        "info", "latency|latest", "latency|history", "latency|doctor", "latency|reset",
-        "slowlog|get", "slowlog|len", "slowlog|reset",
-        "client|list", "client|id", "client|kill", "client|info", "client|getname", "client|setname",
-        "config|get", "acl|list", "acl|getuser", "acl|load", "acl|whoami",
-        "command", "command|count", "command|list", "command|docs", "command|info",
-        "ping", "hello", "auth", "select",
+        "scan",
+        "unlink",
+        "get",
+        "mget",
+        "set",
+        "del",
+        "ttl",
+        "pttl",
+        "type",
+        "exists",
+        "evalsha",
+        "script|load",
+        "memory|usage",
+        "dbsize",
+        "info",
+        "latency|latest",
+        "latency|history",
+        "latency|doctor",
+        "latency|reset",
+        "slowlog|get",
+        "slowlog|len",
+        "slowlog|reset",
+        "client|list",
+        "client|id",
+        "client|kill",
+        "client|info",
+        "client|getname",
+        "client|setname",
+        "config|get",
+        "acl|list",
+        "acl|getuser",
+        "acl|load",
+        "acl|whoami",
+        "command",
+        "command|count",
+        "command|list",
+        "command|docs",
+        "command|info",
+        "ping",
+        "hello",
+        "auth",
+        "select",
         # fmt: on
     ),
     (f"{KEY_PREFIX}*", f"{LEASE_PREFIX}*"),
@@ -61,8 +117,14 @@ MONITOR = RedisUser(
     "monitor",
     (
         # fmt: off
-        "info", "latency|latest", "latency|history", "dbsize", "client|list",
-        "ping", "hello", "auth",
+        "info",
+        "latency|latest",
+        "latency|history",
+        "dbsize",
+        "client|list",
+        "ping",
+        "hello",
+        "auth",
         # fmt: on
     ),
     (),
@@ -79,7 +141,8 @@ def render_aclfile(passwords: Mapping[str, tuple[str, ...]]) -> str:
     lines = ["user default off resetpass resetkeys resetchannels -@all"]
     for user in USERS:
         hashes = " ".join(
-            "#" + hashlib.sha256(password.encode()).hexdigest() for password in passwords[user.name]
+            "#" + hashlib.sha256(password.encode()).hexdigest()
+            for password in passwords[user.name]
         )
         lines.append(f"user {user.name} on {hashes} {user.access_string()}")
     return "\n".join(lines) + "\n"

@@ -35,7 +35,10 @@ class World:
         state_home = _folder("GROUNDWORK_STATE", "XDG_STATE_HOME", ".local/state")
         cache_home = _folder("GROUNDWORK_CACHE", "XDG_CACHE_HOME", ".cache")
         return cls(
-            root=root, key=key, state_dir=state_home / f"{root.name}-{key}", cache_dir=cache_home
+            root=root,
+            key=key,
+            state_dir=state_home / f"{root.name}-{key}",
+            cache_dir=cache_home,
         )
 
     @property

@@ -1,0 +1,141 @@
+"""The stack's own certificate authority: makes and reads X.509, knows nothing of Pulumi or files."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+CA_DAYS = 3650
+SERVER_DAYS = 397
+# A certificate with less left than this is made anew by the next `up`.
+RENEW_BEFORE_DAYS = 30
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A certificate and its private key, both PEM."""
+
+    certificate: str
+    private_key: str
+
+
+def make_authority(common_name: str, days: int = CA_DAYS) -> KeyPair:
+    """A self-signed authority that may sign server certificates and nothing below it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    builder = (
+        _builder(name, name, key.public_key(), days)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+        )
+    )
+    return _pem(builder.sign(key, hashes.SHA256()), key)
+
+
+def make_server_certificate(
+    authority: KeyPair, names: Sequence[str], days: int = SERVER_DAYS
+) -> KeyPair:
+    """A server's certificate for host names and IP addresses; the first name is its common name.
+
+    `days` may be negative: tests need an expired one.
+    """
+    signer = x509.load_pem_x509_certificate(authority.certificate.encode())
+    signer_key = serialization.load_pem_private_key(
+        authority.private_key.encode(), password=None
+    )
+    assert isinstance(signer_key, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    builder = (
+        _builder(subject, signer.subject, key.public_key(), days)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(digital_signature=True), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+        )
+        .add_extension(
+            x509.SubjectAlternativeName([_general_name(n) for n in names]),
+            critical=False,
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer_key.public_key()),
+            critical=False,
+        )
+    )
+    return _pem(builder.sign(signer_key, hashes.SHA256()), key)
+
+
+def expires_at(certificate: str) -> dt.datetime:
+    """When a PEM certificate ends, in UTC."""
+    return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
+
+
+def needs_renewal(certificate: str, now: dt.datetime | None = None) -> bool:
+    """Whether a certificate ends within RENEW_BEFORE_DAYS."""
+    now = now or dt.datetime.now(dt.UTC)
+    return expires_at(certificate) - now < dt.timedelta(days=RENEW_BEFORE_DAYS)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    days: int,
+) -> x509.CertificateBuilder:
+    end = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+    # An hour back, for clients whose clock is behind; further back where the end lies in the past.
+    start = min(dt.datetime.now(dt.UTC), end) - dt.timedelta(hours=1)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+    )
+
+
+def _key_usage(**used: bool) -> x509.KeyUsage:
+    usages = {
+        name: False
+        for name in (
+            "digital_signature",
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "key_cert_sign",
+            "crl_sign",
+            "encipher_only",
+            "decipher_only",
+        )
+    }
+    return x509.KeyUsage(**(usages | used))
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _pem(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> KeyPair:
+    return KeyPair(
+        certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ).decode(),
+    )
