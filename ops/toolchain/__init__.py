@@ -1,0 +1,12 @@
+"""Everything groundwork needs beside Python: Pulumi CLI, plugins, language host, Docker engine, base image.
+
+`ensure` puts it in place, `environment` is what Pulumi is run with. This package never touches a stack.
+"""
+
+from __future__ import annotations
+
+from ops.toolchain.environment import environment, variables
+from ops.toolchain.inventory import Source, Tool, Toolchain
+from ops.toolchain.provision import ensure
+
+__all__ = ["Source", "Tool", "Toolchain", "ensure", "environment", "variables"]
