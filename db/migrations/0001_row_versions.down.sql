@@ -1,0 +1,3 @@
+DROP FUNCTION keep_row_version();
+
+REVOKE SELECT ON _sqlx_migrations FROM app;

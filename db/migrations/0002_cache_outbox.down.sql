@@ -1,0 +1,3 @@
+DROP FUNCTION write_record_outbox();
+
+DROP TABLE cache_outbox;
