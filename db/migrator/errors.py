@@ -1,0 +1,56 @@
+"""What can be wrong with a migration, its ledger, or the way to the database: the migrator's states of refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from db.errors import DbError
+
+
+class MigrationError(DbError):
+    """The schema cannot be brought to where it was asked to be."""
+
+
+class SourceError(MigrationError):
+    """A file in the migrations folder cannot be taken as a migration."""
+
+
+class ScriptFailed(MigrationError):
+    """The server refused a statement of a migration; what belongs to that migration was rolled back.
+
+    `path` and `line` (from 1) say where, `statement` is its text as sent.
+    """
+
+    def __init__(self, message: str, *, path: Path, line: int, statement: str, sqlstate: str | None) -> None:
+        super().__init__(message, sqlstate=sqlstate)
+        self.path = path
+        self.line = line
+        self.statement = statement
+
+
+class LedgerMismatch(MigrationError):
+    """What the ledger says was applied is not what the folder holds. `version` is the migration's."""
+
+    def __init__(self, message: str, *, version: int) -> None:
+        super().__init__(message)
+        self.version = version
+
+
+class DirtyMigration(LedgerMismatch):
+    """A migration began and did not end (success is FALSE), so the schema's state is unknown."""
+
+
+class NotRevertible(MigrationError):
+    """A migration has no down file, or nothing is applied that could be reverted."""
+
+
+class LockHeld(MigrationError):
+    """Somebody else is migrating this database, or a table stayed locked past every retry."""
+
+
+class Unreachable(MigrationError):
+    """The database cannot be reached, or the connection was lost."""
+
+
+class PoolerRefused(MigrationError):
+    """A pooler hands each transaction to any server connection, where a session's lock protects nothing."""

@@ -1,0 +1,100 @@
+"""A migration's SQL text, split into statements as psql splits it.
+
+Only the boundaries are found here: whether a statement is valid is the server's to say. What is left
+unterminated (a quote, a comment) becomes the last statement, and the server names the fault.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_LETTER = r"A-Za-z_\x80-\U0010ffff"
+_ESCAPED = r"'(?:[^'\\]|\\.|'')*+'?"
+_TOKEN = re.compile(
+    rf"""
+      (?P<blank>     [ \t\n\r\f\v]+ | --[^\r\n]* )
+    | (?P<comment>   /\* )
+    | (?P<literal>   [eE]{_ESCAPED} (?: [ \t\r\f\v]*+ \n [ \t\n\r\f\v]*+ {_ESCAPED} )*+
+                   | '(?:[^']|'')*+'?
+                   | "(?:[^"]|"")*+"? )
+    | (?P<dollar>    \$ (?: [{_LETTER}][{_LETTER}0-9]*+ )? \$ )
+    | (?P<word>      [{_LETTER}][{_LETTER}0-9$]*+ )
+    | (?P<number>    [0-9][{_LETTER}0-9.]*+ )
+    | (?P<other>     . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+# The statements whose body may be BEGIN ATOMIC ... END, with semicolons of its own.
+_ROUTINE = re.compile(r"create (?:or replace )?(?:function|procedure)\b")
+_HEAD_WORDS = 5
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement without its semicolon. `offset` is its first character's place in the script, from 0.
+
+    `head` is its first words in lower case, quoted names and comments left out: enough to tell its kind.
+    """
+
+    text: str
+    offset: int
+    head: str
+
+
+def split_statements(sql: str) -> tuple[Statement, ...]:
+    """The statements of a script in order; what is only blanks and comments is none."""
+    statements: list[Statement] = []
+    start: int | None = None
+    end = position = parentheses = blocks = 0
+    words: list[str] = []
+    while position < len(sql):
+        token = _TOKEN.match(sql, position)
+        assert token is not None, "the last alternative takes any character"
+        kind, text, begin = token.lastgroup, token.group(), position
+        position = token.end()
+        if kind == "comment":
+            position = _end_of_comment(sql, position)
+        if kind in {"blank", "comment"}:
+            continue
+        if kind == "dollar":
+            closing = sql.find(text, position)
+            position = len(sql) if closing < 0 else closing + len(text)
+        elif text == "(":
+            parentheses += 1
+        elif text == ")":
+            parentheses = max(parentheses - 1, 0)
+        elif kind == "word":
+            word = text.lower()
+            if len(words) < _HEAD_WORDS:
+                words.append(word)
+            if parentheses == 0 and _ROUTINE.match(" ".join(words)):
+                # CASE ends with END too, but counts only inside a block.
+                blocks += (word == "begin") + (word == "case" and blocks > 0) - (word == "end" and blocks > 0)
+        elif text == ";" and parentheses == 0 and blocks == 0:
+            if start is not None:
+                statements.append(Statement(sql[start:end], start, " ".join(words)))
+            start, words = None, []
+            continue
+        start = begin if start is None else start
+        end = position
+    if start is not None:
+        statements.append(Statement(sql[start:end], start, " ".join(words)))
+    return tuple(statements)
+
+
+def line_at(sql: str, offset: int) -> int:
+    """The line, from 1, of a character's place in a script."""
+    return sql.count("\n", 0, offset) + 1
+
+
+def _end_of_comment(sql: str, position: int) -> int:
+    depth = 1
+    while depth:
+        edge = _COMMENT_EDGE.search(sql, position)
+        if edge is None:
+            return len(sql)
+        depth += 1 if edge.group() == "/*" else -1
+        position = edge.end()
+    return position
