@@ -16,6 +16,7 @@ from db.migrator.errors import (
 )
 from db.migrator.ledger import SCHEMA_CHANGED_CHANNEL, LedgerRow
 from db.migrator.runner import Status, apply_pending, compare, revert, status
+from db.migrator.scaffold import new_migration
 from db.migrator.source import MIGRATIONS_FOLDER, Migration, Script, read_source
 from db.migrator.step import Applied, EventKind, LockLimits, OnEvent
 
@@ -41,6 +42,7 @@ __all__ = [
     "Unreachable",
     "apply_pending",
     "compare",
+    "new_migration",
     "read_source",
     "revert",
     "status",

@@ -18,7 +18,8 @@ MIGRATIONS_FOLDER = Path(__file__).parents[1] / "migrations"
 
 _VERSION = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
-_NO_TRANSACTION = "-- no-transaction"
+# At a file's first byte, exactly so: it runs outside a transaction.
+NO_TRANSACTION = "-- no-transaction"
 _SUFFIXES = {"up": ".up.sql", "down": ".down.sql", "simple": ".sql"}
 # What would end the migrator's own transaction around a script, and with it the promise of all or nothing.
 _TRANSACTION_CONTROL = re.compile(
@@ -36,7 +37,7 @@ class Script:
 
     @property
     def no_transaction(self) -> bool:
-        return self.sql.startswith(_NO_TRANSACTION)
+        return self.sql.startswith(NO_TRANSACTION)
 
     @property
     def statements(self) -> tuple[Statement, ...]:

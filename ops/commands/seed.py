@@ -1,0 +1,21 @@
+"""`groundwork seed`: loads the sample data of db.seed as role app."""
+
+from __future__ import annotations
+
+import click
+
+from ops.database_url import resolve_database_url
+
+
+@click.command("seed")
+@click.option("--url", help="The database; without it DATABASE_URL, or else the stack's.")
+@click.option("--stack", default="dev", show_default=True, help="The stack, where no URL is given.")
+def seed(url: str | None, stack: str) -> None:
+    """Load sample data: made up, always the same; a second run changes nothing."""
+    from db.seed import load_sample_data
+
+    done = load_sample_data(resolve_database_url(url, role="app", stack=stack))
+    click.echo(
+        f"sample data (made up): {done.users} users, {done.organizations} organizations,"
+        f" {done.repositories} repositories and {done.activities} activities inserted or changed"
+    )

@@ -1,0 +1,25 @@
+"""Which database a command means: the URL it was given, else the environment's, else the stack's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ops.errors import OpsError
+
+
+def resolve_database_url(given: str | None, *, role: str, stack: str) -> str:
+    """`given`, DATABASE_URL, the file that DATABASE_URL_FILE names, or the stack's URL for `role`."""
+    if url := given or os.environ.get("DATABASE_URL"):
+        return url
+    if url_file := os.environ.get("DATABASE_URL_FILE"):
+        try:
+            return Path(url_file).read_text().strip()
+        except OSError as exc:
+            raise OpsError(
+                f"DATABASE_URL_FILE names {url_file}, which cannot be read ({exc.strerror})"
+            ) from exc
+    # Late, for it drives the stack's tools, which the access container has not.
+    from ops.connections import database_url
+
+    return database_url(role=role, stack=stack)
