@@ -19,3 +19,72 @@ class DbError(Exception):
         super().__init__(message)
         if sqlstate is not None:
             self.sqlstate = sqlstate
+
+
+class InvalidSetting(DbError):
+    """A setting of the pool or the connection string cannot be used."""
+
+
+class InvalidInput(DbError):
+    """A value cannot be stored or looked up; nothing was sent. `field` names it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class InvalidCursor(InvalidInput):
+    """A page's cursor was not made by this listing."""
+
+
+class Unavailable(DbError):
+    """Postgres could not be asked, and nothing was done: no connection, or no place in the queue for one."""
+
+
+class DeadlineExceeded(DbError):
+    """The call's deadline passed before the answer came; nothing was changed."""
+
+
+class ConnectionLost(DbError):
+    """The connection broke while reading, and again on the retry; nothing was changed."""
+
+
+class OutcomeUnknown(DbError):
+    """A write was sent and its answer did not come: it may have been done. Read before writing again."""
+
+
+class QueryFailed(DbError):
+    """Postgres refused a statement; `query` is its name, `sqlstate` the reason."""
+
+    def __init__(self, query: str, reason: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(f"query {query}: {reason}", sqlstate=sqlstate)
+        self.query = query
+
+
+class ConstraintViolated(QueryFailed):
+    """A row would break a constraint; `constraint` is its name."""
+
+    def __init__(self, query: str, constraint: str | None, *, sqlstate: str | None = None) -> None:
+        super().__init__(query, f"would break constraint {constraint}", sqlstate=sqlstate)
+        self.constraint = constraint
+
+
+class NotFound(DbError):
+    """There is no such record; `entity` and `key` say which was asked for."""
+
+    def __init__(self, entity: str, key: object) -> None:
+        super().__init__(f"no {entity} with {key}")
+        self.entity = entity
+        self.key = key
+
+
+class VersionConflict(DbError):
+    """A record was changed since it was read; read it again and decide anew."""
+
+    def __init__(self, entity: str, record_id: int, expected_version: int) -> None:
+        super().__init__(
+            f"{entity} {record_id} is no longer at row version {expected_version}; read it again"
+        )
+        self.entity = entity
+        self.record_id = record_id
+        self.expected_version = expected_version

@@ -1,0 +1,153 @@
+"""redis-py, held so that it answers in bounded time or not at all: no retries, short timeouts, a breaker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any, TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+from redis.maint_notifications import MaintNotificationsConfig
+
+from cache.breaker import Breaker
+from cache.credentials import UrlCredentials
+from cache.errors import CacheError, CacheSettingError, CacheUnavailable
+from cache.metrics import CALL_SECONDS, ERRORS
+from cache.repeating import AsyncRepeating
+from cache.scripts import Script
+from cache.settings import CacheSettings
+from cache.time_limit import async_time_limit
+
+_T = TypeVar("_T")
+_logger = logging.getLogger("groundwork.cache")
+_PROBE_SECONDS = 1.0
+
+
+class AsyncClient:
+    """The few things the cache asks of Redis. Every method raises CacheUnavailable and nothing else."""
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self._timeout_seconds = settings.timeout_seconds
+        self.breaker = Breaker()
+        try:
+            pool = BlockingConnectionPool.from_url(
+                settings.server_url(),
+                credential_provider=UrlCredentials(settings),
+                max_connections=settings.max_connections,
+                timeout=settings.timeout_seconds / 2,
+                socket_connect_timeout=settings.timeout_seconds,
+                socket_timeout=settings.timeout_seconds,
+                socket_keepalive=True,
+                # The default retries three times, with backoff, and would send an INCR twice.
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=0,
+                # CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS are not in Redis 7.0, nor in the ACL.
+                driver_info=None,
+                maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            )
+        except (TypeError, ValueError) as error:
+            raise CacheSettingError(f"REDIS_URL: {error}") from error
+        self._redis: Any = Redis(connection_pool=pool)
+        self._pool = pool
+        self._probing = AsyncRepeating("cache-probe", _PROBE_SECONDS, self._probe)
+
+    async def open(self) -> None:
+        """Start probing; connections are made when they are needed."""
+        await self._probing.start()
+
+    async def aclose(self) -> None:
+        await self._probing.stop()
+        await self._redis.aclose()
+        await self._pool.aclose()
+
+    async def get(self, key: str) -> bytes | None:
+        value: bytes | None = await self._call("get", lambda: self._redis.get(key))
+        return value
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values of keys, in their order, in one round trip."""
+        values: list[bytes | None] = await self._call("mget", lambda: self._redis.mget(keys))
+        return values
+
+    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """What a script returns; it is loaded where the server does not know it."""
+
+        async def attempt() -> Any:
+            try:
+                return await self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
+            except NoScriptError:
+                await self._redis.script_load(script.source)
+                return await self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
+
+        return await self._call(script.name, attempt)
+
+    async def run_many(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        """A script's answers for many keys and arguments, in one round trip."""
+
+        async def send() -> list[Any]:
+            pipeline = self._redis.pipeline(transaction=False)
+            for keys, arguments in calls:
+                pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
+            answers: list[Any] = await pipeline.execute()
+            return answers
+
+        async def attempt() -> list[Any]:
+            try:
+                return await send()
+            except NoScriptError:
+                await self._redis.script_load(script.source)
+                return await send()
+
+        answers: list[Any] = await self._call(script.name, attempt)
+        return answers
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        await self._call("unlink", lambda: self._redis.unlink(*keys))
+
+    async def ping(self) -> None:
+        """Ask Redis for a sign of life, past the breaker: what readiness and the probe look at."""
+        await self._guarded("ping", lambda: self._redis.ping())
+
+    async def _call(self, operation: str, action: Callable[[], Awaitable[_T]]) -> _T:
+        if self.breaker.is_open:
+            raise CacheUnavailable("Redis failed less than a second ago, or has not recovered since")
+        return await self._guarded(operation, action)
+
+    async def _guarded(self, operation: str, action: Callable[[], Awaitable[_T]]) -> _T:
+        started = perf_counter()
+        try:
+            async with async_time_limit(self._timeout_seconds):
+                return await action()
+        except OutOfMemoryError as error:
+            # Full, but well: it still reads and deletes.
+            ERRORS.labels(operation).inc()
+            raise CacheUnavailable("Redis has no memory left to store this") from error
+        except (RedisError, CacheError, OSError, TimeoutError) as error:
+            ERRORS.labels(operation).inc()
+            if self.breaker.trip():
+                reason = str(error) or type(error).__name__
+                _logger.warning("Redis is left alone: %s", reason, extra={"operation": operation})
+            raise CacheUnavailable(f"Redis: {type(error).__name__}") from error
+        finally:
+            CALL_SECONDS.labels(operation).observe(perf_counter() - started)
+
+    async def _probe(self) -> None:
+        if not self.breaker.is_open:
+            return
+        owed = self.breaker.owed()
+        try:
+            await self.ping()
+            for start in range(0, len(owed), 500):
+                batch = [key for keys in owed[start : start + 500] for key in keys]
+                await self._guarded("unlink", partial(self._redis.unlink, *batch))
+        except CacheUnavailable:
+            return
+        if self.breaker.settle(owed):
+            _logger.info("Redis is well again", extra={"invalidations_delivered": len(owed)})

@@ -1,0 +1,60 @@
+"""Whether Redis is asked at all: after a failure it is left alone until a probe has found it well.
+
+State only; whoever holds it does the probing, once a second, so that no caller ever waits for a sick server.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+
+from cache.metrics import BREAKER_OPEN
+
+
+class Breaker:
+    """Closed (Redis is asked) or open. Also keeps the invalidations that could not be delivered.
+
+    They are delivered before it closes: a process never reads back from Redis what it knows to be stale.
+    """
+
+    # More are left to the outbox, which holds every one of them anyway.
+    MAX_OWED = 10_000
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._is_open = False
+        self._owed: dict[tuple[str, str], None] = {}
+        BREAKER_OPEN.set(0)
+
+    @property
+    def is_open(self) -> bool:
+        return self._is_open
+
+    def trip(self) -> bool:
+        """Open it; whether it was closed before."""
+        with self._lock:
+            was_closed = not self._is_open
+            self._is_open = True
+        BREAKER_OPEN.set(1)
+        return was_closed
+
+    def owe(self, value_key: str, lease_key: str) -> None:
+        """Remember an invalidation that could not be delivered, and open the breaker."""
+        with self._lock:
+            if len(self._owed) < self.MAX_OWED:
+                self._owed[value_key, lease_key] = None
+            self._is_open = True
+        BREAKER_OPEN.set(1)
+
+    def owed(self) -> list[tuple[str, str]]:
+        """The value and lease keys of invalidations still to be delivered."""
+        with self._lock:
+            return list(self._owed)
+
+    def settle(self, delivered: list[tuple[str, str]]) -> bool:
+        """Forget delivered invalidations; close the breaker unless others came meanwhile."""
+        with self._lock:
+            for keys in delivered:
+                self._owed.pop(keys, None)
+            self._is_open = bool(self._owed)
+        BREAKER_OPEN.set(1 if self._is_open else 0)
+        return not self._is_open

@@ -1,0 +1,93 @@
+"""The Lua the cache runs in Redis: what makes fills and invalidations atomic.
+
+Every script takes a value's key and its lease's key, which share a slot. A stored value begins with its row
+version and a colon, an absence is a lone dash (cache.codec). A lease key holds the nonces of all callers
+that may fill; invalidation deletes it, and a nonce never comes back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Script:
+    """A Lua script and the SHA-1 it is called by."""
+
+    name: str
+    source: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest())
+
+
+# -> {value} | {false, 1}: the lease is yours | {false, 0}: another holds it.
+# ARGV: nonce, the lease's life in ms, and after how many ms it passes to one more holder.
+TAKE_LEASE = Script(
+    "take_lease",
+    """
+local value = redis.call('GET', KEYS[1])
+if value then return {value} end
+local holders = redis.call('GET', KEYS[2])
+if holders then
+  if tonumber(ARGV[2]) - redis.call('PTTL', KEYS[2]) < tonumber(ARGV[3]) then return {false, 0} end
+  holders = holders .. ' ' .. ARGV[1]
+else
+  holders = ARGV[1]
+end
+redis.call('SET', KEYS[2], holders, 'PX', ARGV[2])
+return {false, 1}
+""",
+)
+
+# -> 1: stored | 0: the lease is gone, and what was read may be stale.
+# ARGV: nonce, the value, its life in ms.
+FILL = Script(
+    "fill",
+    """
+local holders = redis.call('GET', KEYS[2])
+if not holders or not string.find(holders, ARGV[1], 1, true) then return 0 end
+redis.call('UNLINK', KEYS[2])
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+""",
+)
+
+# After a write. -> 1: the new value stands | 0: nothing is cached | 2: a newer one stands.
+# ARGV: the row version written, the value, its life in ms.
+# An absent value stays absent: after an eviction nothing here tells a late writer from the last one. A
+# present one was no older than the last finished invalidation, so a higher version may take its place. The
+# old value goes first, so that a SET refused for want of memory leaves no stale one behind.
+REPLACE = Script(
+    "replace",
+    """
+redis.call('UNLINK', KEYS[2])
+local value = redis.call('GET', KEYS[1])
+if not value then return 0 end
+local version = tonumber(string.match(value, '^(%d+):'))
+if version and version >= tonumber(ARGV[1]) then return 2 end
+redis.call('UNLINK', KEYS[1])
+if not version then return 0 end
+local stored = redis.pcall('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if type(stored) == 'table' and stored.err then return 0 end
+return 1
+""",
+)
+
+# Forget. -> 1: dropped | 0: nothing was there | 2: what is there is as new, and stands.
+# ARGV: the row version that was written; -1 where any value has to go.
+DROP = Script(
+    "drop",
+    """
+redis.call('UNLINK', KEYS[2])
+local value = redis.call('GET', KEYS[1])
+if not value then return 0 end
+local version = tonumber(string.match(value, '^(%d+):'))
+local written = tonumber(ARGV[1])
+if version and written >= 0 and version >= written then return 2 end
+redis.call('UNLINK', KEYS[1])
+return 1
+""",
+)

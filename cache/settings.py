@@ -1,0 +1,69 @@
+"""How Redis is reached and how long it may take: typed, checked before anything connects."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from cache.errors import CacheSettingError
+from cache.url_source import UrlSource
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """The connections' number, and the bound of one call in seconds.
+
+    `namespace` is the first part of every key: environments that share a Redis differ in it, and every
+    process of one environment (the access service above all) has the same.
+    """
+
+    url: UrlSource
+    namespace: str = "main"
+    max_connections: int = 16
+    timeout_seconds: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", self.namespace):
+            raise CacheSettingError(
+                f"the cache's namespace {self.namespace!r} is not usable; take up to 32 of a-z, 0-9, - and _"
+            )
+        if self.max_connections < 1 or self.timeout_seconds <= 0:
+            raise CacheSettingError("max_connections and timeout_seconds have to be more than 0")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> CacheSettings:
+        """Settings from REDIS_URL or REDIS_URL_FILE, and GROUNDWORK_CACHE_NAMESPACE where it is set."""
+        environment = os.environ if environment is None else environment
+        url = UrlSource.from_environment("REDIS_URL", CacheSettingError, environment)
+        return cls(url=url, namespace=environment.get("GROUNDWORK_CACHE_NAMESPACE") or "main")
+
+    def server_url(self) -> str:
+        """The URL without user and password."""
+        parts = self._split()
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=host))
+
+    def credentials(self) -> tuple[str, str] | tuple[str] | tuple[()]:
+        """User and password, read anew; the password alone; or nothing."""
+        parts = self._split()
+        if parts.password is None:
+            return ()
+        password = unquote(parts.password)
+        return (unquote(parts.username), password) if parts.username else (password,)
+
+    def _split(self) -> SplitResult:
+        try:
+            parts = urlsplit(self.url.read())
+            usable = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            # The string itself is not shown, for it holds the password.
+            raise CacheSettingError(
+                f"{self.url.variable} is not a connection string; write it as"
+                " rediss://user:password@host:port/0?ssl_ca_certs=...&ssl_check_hostname=true"
+            )
+        return parts

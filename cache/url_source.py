@@ -1,0 +1,53 @@
+"""Where a connection string comes from: a variable, or a file that is read again for every connection.
+
+Reading the file each time is what lets a rotated password in without a restart. Nothing here connects.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class UrlSource:
+    """A connection string by value, or by the file that holds it. `variable` is its name in messages."""
+
+    variable: str
+    error: type[Exception]
+    value: str | None = field(default=None, repr=False)
+    file: Path | None = None
+
+    @classmethod
+    def from_environment(
+        cls, variable: str, error: type[Exception], environment: Mapping[str, str] | None = None
+    ) -> UrlSource:
+        """The source that VARIABLE or VARIABLE_FILE names; `error` is raised for neither or both."""
+        environment = os.environ if environment is None else environment
+        value, file = environment.get(variable), environment.get(f"{variable}_FILE")
+        if value and file:
+            raise error(f"{variable} and {variable}_FILE are both set; keep one of them")
+        if not value and not file:
+            raise error(
+                f"neither {variable} nor {variable}_FILE is set;"
+                " `groundwork env` prints the connection strings of a stack"
+            )
+        return cls(variable, error, value or None, Path(file) if file and not value else None)
+
+    def read(self) -> str:
+        """The connection string as it is now."""
+        if self.file is None:
+            assert self.value is not None
+            return self.value
+        try:
+            text = self.file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8"
+            raise self.error(f"{self.variable}_FILE: cannot read {self.file}: {reason}") from error
+        if not text:
+            raise self.error(
+                f"{self.variable}_FILE: {self.file} is empty; write the connection string into it"
+            )
+        return text

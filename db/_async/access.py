@@ -1,0 +1,48 @@
+"""The one way in: a pool of Postgres connections, the cache before it, and the repositories on both."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from cache._async.client import AsyncClient
+from cache.settings import CacheSettings
+from db._async.outbox import AsyncOutbox
+from db._async.pool import AsyncPool
+from db.settings import DatabaseSettings
+
+
+class AsyncDataAccess:
+    """Repositories over Postgres and Redis.
+
+    Opening it connects in the background: a server that is away is an error of the call that needs it,
+    and no error at all where that server is Redis.
+    """
+
+    def __init__(self, database: DatabaseSettings, cache: CacheSettings) -> None:
+        self.pool = AsyncPool(database)
+        self.cache = AsyncClient(cache)
+        self.outbox = AsyncOutbox(self.pool, self.cache)
+
+    @classmethod
+    def open(cls) -> Self:
+        """The data access that DATABASE_URL and REDIS_URL (or their _FILE forms) describe; enter it to use it."""
+        return cls(DatabaseSettings.from_environment(), CacheSettings.from_environment())
+
+    async def __aenter__(self) -> Self:
+        await self.pool.open()
+        await self.cache.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Give every connection back; calls under way fail with Unavailable."""
+        await self.cache.aclose()
+        await self.pool.close()

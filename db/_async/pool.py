@@ -1,0 +1,160 @@
+"""The pool of Postgres connections: one deadline a call, typed errors, one retry of reads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors as sql_errors
+from psycopg.pq import TransactionStatus
+from psycopg.rows import BaseRowFactory
+from psycopg_pool import AsyncConnectionPool
+
+from cache.repeating import AsyncRepeating, async_uninterrupted
+from db._async.connection import AsyncBoundedConnection
+from db.deadline import Deadline
+from db.metrics import POOLS
+from db.named_query import NamedQuery
+from db.query_log import QueryRecord
+from db.settings import DatabaseSettings
+from db.translation import is_lost_connection, translate, translate_pool_error
+
+_T = TypeVar("_T")
+_logger = logging.getLogger("groundwork.db.pool")
+# psycopg_pool's own backoff doubles for five minutes; giving up early leaves the pace to the probe.
+_RECONNECT_SECONDS = 2.0
+_PROBE_SECONDS = 1.0
+
+
+class AsyncPool:
+    """Connections to one Postgres database. Open it before use; it connects in the background."""
+
+    def __init__(self, settings: DatabaseSettings, *, name: str = "groundwork") -> None:
+        self.settings = settings
+        self.name = name
+        self._pool = AsyncConnectionPool(
+            settings.conninfo,
+            connection_class=AsyncBoundedConnection,
+            # One statement is one round trip: no BEGIN and COMMIT around it.
+            kwargs={"autocommit": True},
+            min_size=settings.pool_min_size,
+            max_size=settings.pool_size,
+            open=False,
+            name=name,
+            timeout=settings.deadline_seconds,
+            max_waiting=settings.max_waiting,
+            max_lifetime=settings.max_lifetime_seconds,
+            max_idle=settings.max_idle_seconds,
+            reconnect_timeout=_RECONNECT_SECONDS,
+        )
+        self._probing = AsyncRepeating(f"{name}-probe", _PROBE_SECONDS, self._probe)
+
+    async def open(self) -> None:
+        """Start connecting; returns at once, whether or not the server is there."""
+        self.settings.conninfo()
+        await self._pool.open()
+        await self._probing.start()
+        POOLS.add(self.name, self._pool.get_stats)
+
+    async def close(self) -> None:
+        POOLS.remove(self.name)
+        await self._probing.stop()
+        await self._pool.close(timeout=2.0)
+
+    async def drain(self) -> None:
+        """Replace every connection: those in use when they come back. For rotated passwords and migrations."""
+        await self._pool.drain()
+
+    def statistics(self) -> dict[str, int]:
+        """psycopg_pool's statistics: pool_size, pool_available, requests_num, ..."""
+        return self._pool.get_stats()
+
+    async def fetch_one(
+        self,
+        query: NamedQuery,
+        parameters: Mapping[str, Any],
+        row_factory: BaseRowFactory[_T],
+        deadline: Deadline | None = None,
+    ) -> _T | None:
+        """The first row of a query's answer, or None."""
+        rows = await self.fetch_all(query, parameters, row_factory, deadline)
+        return rows[0] if rows else None
+
+    async def fetch_all(
+        self,
+        query: NamedQuery,
+        parameters: Mapping[str, Any],
+        row_factory: BaseRowFactory[_T],
+        deadline: Deadline | None = None,
+    ) -> list[_T]:
+        """Every row of a query's answer, by the deadline (the settings' where none is given)."""
+        deadline = deadline or Deadline(self.settings.deadline_seconds)
+        record = QueryRecord(query.name, self.settings.slow_query_seconds)
+        try:
+            try:
+                rows = await self._attempt(query, parameters, row_factory, deadline)
+            except psycopg.Error as error:
+                if not (query.is_read and is_lost_connection(error)):
+                    raise
+                record.attempts = 2
+                rows = await self._attempt(query, parameters, row_factory, deadline)
+        except psycopg.Error as error:
+            translated = translate(error, query, deadline.seconds)
+            record.finish(type(translated).__name__, translated.sqlstate)
+            raise translated from error
+        except BaseException as error:
+            record.finish(type(error).__name__)
+            raise
+        record.finish("ok")
+        return rows
+
+    @asynccontextmanager
+    async def connection(self, deadline: Deadline) -> AsyncIterator[AsyncBoundedConnection]:
+        """A connection in autocommit, given back at the end. Everything done on it ends by the deadline."""
+        connection = await self._take(deadline)
+        connection.deadline = deadline
+        try:
+            yield connection
+        finally:
+            connection.deadline = None
+            await async_uninterrupted(self._pool.putconn, connection)
+
+    async def _attempt(
+        self,
+        query: NamedQuery,
+        parameters: Mapping[str, Any],
+        row_factory: BaseRowFactory[_T],
+        deadline: Deadline,
+    ) -> list[_T]:
+        async with self.connection(deadline) as connection:
+            cursor = connection.cursor(row_factory=row_factory)
+            try:
+                await cursor.execute(query.sql, parameters, prepare=True)
+            except sql_errors.FeatureNotSupported:
+                # 0A000: a migration changed what a prepared statement returns, and this connection would
+                # fail for as long as it lives. Nothing was executed, so writes too may be sent again.
+                if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                    raise
+                _logger.info("prepared statements are out of date; preparing them anew")
+                await connection.execute("DEALLOCATE ALL", prepare=False)
+                await cursor.execute(query.sql, parameters, prepare=True)
+            return await cursor.fetchall()
+
+    async def _take(self, deadline: Deadline) -> AsyncBoundedConnection:
+        while True:
+            try:
+                connection = await self._pool.getconn(timeout=max(deadline.left(), 0.0))
+            except psycopg.Error as error:
+                raise translate_pool_error(error, self.name, deadline.seconds) from error
+            if connection.is_usable():
+                return connection
+            # The pool sees that it is closed, and makes another.
+            await async_uninterrupted(self._pool.putconn, connection)
+
+    async def _probe(self) -> None:
+        # While the server is away the pool gives its connections up and would try again only for a caller.
+        if self._pool.get_stats()["pool_size"] < max(self.settings.pool_min_size, 1):
+            await self._pool.check()

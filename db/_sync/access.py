@@ -1,0 +1,49 @@
+# Generated from db/_async/access.py by scripts/generate_sync.py; edit that, not this.
+"""The one way in: a pool of Postgres connections, the cache before it, and the repositories on both."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from cache._sync.client import Client
+from cache.settings import CacheSettings
+from db._sync.outbox import Outbox
+from db._sync.pool import Pool
+from db.settings import DatabaseSettings
+
+
+class DataAccess:
+    """Repositories over Postgres and Redis.
+
+    Opening it connects in the background: a server that is away is an error of the call that needs it,
+    and no error at all where that server is Redis.
+    """
+
+    def __init__(self, database: DatabaseSettings, cache: CacheSettings) -> None:
+        self.pool = Pool(database)
+        self.cache = Client(cache)
+        self.outbox = Outbox(self.pool, self.cache)
+
+    @classmethod
+    def open(cls) -> Self:
+        """The data access that DATABASE_URL and REDIS_URL (or their _FILE forms) describe; enter it to use it."""
+        return cls(DatabaseSettings.from_environment(), CacheSettings.from_environment())
+
+    def __enter__(self) -> Self:
+        self.pool.open()
+        self.cache.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give every connection back; calls under way fail with Unavailable."""
+        self.cache.close()
+        self.pool.close()

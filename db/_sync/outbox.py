@@ -1,0 +1,66 @@
+# Generated from db/_async/outbox.py by scripts/generate_sync.py; edit that, not this.
+"""The outbox's reading side: keys that committed writes made stale leave the cache, then their entries go."""
+
+from __future__ import annotations
+
+import msgspec
+from psycopg.rows import class_row, scalar_row
+
+from cache._sync.client import Client
+from db._sync.pool import Pool
+from db.named_query import queries
+
+_QUERIES = queries("outbox")
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One entry: what is stale, and the row version that stands now."""
+
+    id: int
+    entity: str
+    entity_id: int
+    row_version: int | None
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """How many entries wait, and for how many seconds the oldest has."""
+
+    depth: int
+    age: float
+
+
+class Outbox:
+    """Empties the outbox in batches. Any number of drainers may run: doing an entry twice changes nothing."""
+
+    BATCH_SIZE = 500
+
+    def __init__(self, pool: Pool, cache: Client) -> None:
+        self._pool = pool
+        self._cache = cache
+
+    def drain(self) -> int:
+        """Invalidate until nothing is left, and return how many entries there were.
+
+        Redis first: an entry whose key could not be invalidated stays (CacheUnavailable).
+        """
+        drained = 0
+        while True:
+            entries = self._pool.fetch_all(
+                _QUERIES["read_outbox"], {"batch_size": self.BATCH_SIZE}, class_row(Entry)
+            )
+            if not entries:
+                return drained
+            self._invalidate(entries)
+            ids = [entry.id for entry in entries]
+            self._pool.fetch_all(_QUERIES["delete_outbox"], {"ids": ids}, scalar_row)
+            drained += len(entries)
+            if len(entries) < self.BATCH_SIZE:
+                return drained
+
+    def measure(self) -> tuple[int, float]:
+        """Depth, and the oldest entry's age in seconds."""
+        measure = self._pool.fetch_one(_QUERIES["measure_outbox"], {}, class_row(Measure))
+        return (0, 0.0) if measure is None else (measure.depth, measure.age)
+
+    def _invalidate(self, entries: list[Entry]) -> None:
+        self._cache.ping()

@@ -1,0 +1,161 @@
+# Generated from db/_async/pool.py by scripts/generate_sync.py; edit that, not this.
+"""The pool of Postgres connections: one deadline a call, typed errors, one retry of reads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors as sql_errors
+from psycopg.pq import TransactionStatus
+from psycopg.rows import BaseRowFactory
+from psycopg_pool import ConnectionPool
+
+from cache.repeating import Repeating, uninterrupted
+from db._sync.connection import BoundedConnection
+from db.deadline import Deadline
+from db.metrics import POOLS
+from db.named_query import NamedQuery
+from db.query_log import QueryRecord
+from db.settings import DatabaseSettings
+from db.translation import is_lost_connection, translate, translate_pool_error
+
+_T = TypeVar("_T")
+_logger = logging.getLogger("groundwork.db.pool")
+# psycopg_pool's own backoff doubles for five minutes; giving up early leaves the pace to the probe.
+_RECONNECT_SECONDS = 2.0
+_PROBE_SECONDS = 1.0
+
+
+class Pool:
+    """Connections to one Postgres database. Open it before use; it connects in the background."""
+
+    def __init__(self, settings: DatabaseSettings, *, name: str = "groundwork") -> None:
+        self.settings = settings
+        self.name = name
+        self._pool = ConnectionPool(
+            settings.conninfo,
+            connection_class=BoundedConnection,
+            # One statement is one round trip: no BEGIN and COMMIT around it.
+            kwargs={"autocommit": True},
+            min_size=settings.pool_min_size,
+            max_size=settings.pool_size,
+            open=False,
+            name=name,
+            timeout=settings.deadline_seconds,
+            max_waiting=settings.max_waiting,
+            max_lifetime=settings.max_lifetime_seconds,
+            max_idle=settings.max_idle_seconds,
+            reconnect_timeout=_RECONNECT_SECONDS,
+        )
+        self._probing = Repeating(f"{name}-probe", _PROBE_SECONDS, self._probe)
+
+    def open(self) -> None:
+        """Start connecting; returns at once, whether or not the server is there."""
+        self.settings.conninfo()
+        self._pool.open()
+        self._probing.start()
+        POOLS.add(self.name, self._pool.get_stats)
+
+    def close(self) -> None:
+        POOLS.remove(self.name)
+        self._probing.stop()
+        self._pool.close(timeout=2.0)
+
+    def drain(self) -> None:
+        """Replace every connection: those in use when they come back. For rotated passwords and migrations."""
+        self._pool.drain()
+
+    def statistics(self) -> dict[str, int]:
+        """psycopg_pool's statistics: pool_size, pool_available, requests_num, ..."""
+        return self._pool.get_stats()
+
+    def fetch_one(
+        self,
+        query: NamedQuery,
+        parameters: Mapping[str, Any],
+        row_factory: BaseRowFactory[_T],
+        deadline: Deadline | None = None,
+    ) -> _T | None:
+        """The first row of a query's answer, or None."""
+        rows = self.fetch_all(query, parameters, row_factory, deadline)
+        return rows[0] if rows else None
+
+    def fetch_all(
+        self,
+        query: NamedQuery,
+        parameters: Mapping[str, Any],
+        row_factory: BaseRowFactory[_T],
+        deadline: Deadline | None = None,
+    ) -> list[_T]:
+        """Every row of a query's answer, by the deadline (the settings' where none is given)."""
+        deadline = deadline or Deadline(self.settings.deadline_seconds)
+        record = QueryRecord(query.name, self.settings.slow_query_seconds)
+        try:
+            try:
+                rows = self._attempt(query, parameters, row_factory, deadline)
+            except psycopg.Error as error:
+                if not (query.is_read and is_lost_connection(error)):
+                    raise
+                record.attempts = 2
+                rows = self._attempt(query, parameters, row_factory, deadline)
+        except psycopg.Error as error:
+            translated = translate(error, query, deadline.seconds)
+            record.finish(type(translated).__name__, translated.sqlstate)
+            raise translated from error
+        except BaseException as error:
+            record.finish(type(error).__name__)
+            raise
+        record.finish("ok")
+        return rows
+
+    @contextmanager
+    def connection(self, deadline: Deadline) -> Iterator[BoundedConnection]:
+        """A connection in autocommit, given back at the end. Everything done on it ends by the deadline."""
+        connection = self._take(deadline)
+        connection.deadline = deadline
+        try:
+            yield connection
+        finally:
+            connection.deadline = None
+            uninterrupted(self._pool.putconn, connection)
+
+    def _attempt(
+        self,
+        query: NamedQuery,
+        parameters: Mapping[str, Any],
+        row_factory: BaseRowFactory[_T],
+        deadline: Deadline,
+    ) -> list[_T]:
+        with self.connection(deadline) as connection:
+            cursor = connection.cursor(row_factory=row_factory)
+            try:
+                cursor.execute(query.sql, parameters, prepare=True)
+            except sql_errors.FeatureNotSupported:
+                # 0A000: a migration changed what a prepared statement returns, and this connection would
+                # fail for as long as it lives. Nothing was executed, so writes too may be sent again.
+                if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                    raise
+                _logger.info("prepared statements are out of date; preparing them anew")
+                connection.execute("DEALLOCATE ALL", prepare=False)
+                cursor.execute(query.sql, parameters, prepare=True)
+            return cursor.fetchall()
+
+    def _take(self, deadline: Deadline) -> BoundedConnection:
+        while True:
+            try:
+                connection = self._pool.getconn(timeout=max(deadline.left(), 0.0))
+            except psycopg.Error as error:
+                raise translate_pool_error(error, self.name, deadline.seconds) from error
+            if connection.is_usable():
+                return connection
+            # The pool sees that it is closed, and makes another.
+            uninterrupted(self._pool.putconn, connection)
+
+    def _probe(self) -> None:
+        # While the server is away the pool gives its connections up and would try again only for a caller.
+        if self._pool.get_stats()["pool_size"] < max(self.settings.pool_min_size, 1):
+            self._pool.check()

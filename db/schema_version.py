@@ -1,0 +1,65 @@
+"""Whether a database's schema is the one this code was written for; never changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import msgspec
+
+from db.migrator.source import Migration, read_source
+from db.named_query import queries
+
+READ_LEDGER = queries("schema")["read_ledger"]
+READ_CONNECTION_LIMIT = queries("schema")["read_connection_limit"]
+
+
+class AppliedMigration(msgspec.Struct, frozen=True):
+    """A row of _sqlx_migrations, as READ_LEDGER returns it."""
+
+    version: int
+    description: str
+    success: bool
+    checksum: bytes
+
+
+@cache
+def expected_migrations() -> tuple[Migration, ...]:
+    """The migrations this package carries."""
+    return read_source()
+
+
+def schema_problem(applied: Sequence[AppliedMigration], expected: Sequence[Migration]) -> str | None:
+    """Why this code should not run on that schema, or None.
+
+    Migrations that only the database knows are no problem: a release is deployed after its migrations, and
+    the one before it goes on running.
+    """
+    by_version = {row.version: row for row in applied}
+    for row in applied:
+        if not row.success:
+            return (
+                f"migration {row.version} ({row.description}) began and did not end; see `groundwork migrate`"
+            )
+    pending = [m.up.path.name for m in expected if m.version not in by_version]
+    if pending:
+        return f"{len(pending)} pending: {', '.join(pending)}; run `groundwork migrate`"
+    for migration in expected:
+        if by_version[migration.version].checksum != migration.checksum:
+            return f"{migration.up.path.name} was applied with another content than this package's"
+    return None
+
+
+class ConnectionLimit(msgspec.Struct, frozen=True):
+    """What READ_CONNECTION_LIMIT returns; a role's limit of -1 is none."""
+
+    role_limit: int
+    server_limit: int
+
+
+def connection_problem(limit: ConnectionLimit, wanted: int) -> str | None:
+    """Why so many connections of one login cannot be had, or None."""
+    most = limit.server_limit if limit.role_limit < 0 else min(limit.role_limit, limit.server_limit)
+    if wanted <= most:
+        return None
+    return f"the pools may open {wanted} connections and the role may have {most}; lower the pool's size"

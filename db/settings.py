@@ -1,0 +1,76 @@
+"""How Postgres is reached and how long it may take: typed, checked before anything connects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cache.url_source import UrlSource
+from db.errors import InvalidSetting
+
+# libpq and server parameters of every connection, unless the connection string says otherwise. Together with
+# the deadline they bound what a dead peer can cost: TCP notices in 2 s while sending, in 9 s while idle.
+_CONNECTION_DEFAULTS = {
+    "application_name": "groundwork",
+    "connect_timeout": "2",
+    "tcp_user_timeout": "2000",
+    "keepalives": "1",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "2",
+}
+
+
+@dataclass(frozen=True)
+class DatabaseSettings:
+    """The pool's size and the bounds of a call, in seconds.
+
+    `deadline_seconds` covers everything between a call and its answer: waiting for a connection, its check,
+    the statement, and the retry of a read. `max_waiting` callers may queue for a connection; 0 is no bound.
+    """
+
+    url: UrlSource
+    pool_size: int = 8
+    pool_min_size: int = 1
+    max_waiting: int = 0
+    deadline_seconds: float = 8.0
+    max_lifetime_seconds: float = 3600.0
+    max_idle_seconds: float = 600.0
+    slow_query_seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.pool_size < 1:
+            raise InvalidSetting(f"pool_size is {self.pool_size}; use 1 or more")
+        if not 0 <= self.pool_min_size <= self.pool_size:
+            raise InvalidSetting(
+                f"pool_min_size is {self.pool_min_size}; use 0 to {self.pool_size} (the pool's size)"
+            )
+        if self.deadline_seconds <= 0:
+            raise InvalidSetting(f"deadline_seconds is {self.deadline_seconds}; use more than 0")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> DatabaseSettings:
+        """Settings from DATABASE_URL or DATABASE_URL_FILE, and GROUNDWORK_POOL_SIZE where it is set."""
+        environment = os.environ if environment is None else environment
+        url = UrlSource.from_environment("DATABASE_URL", InvalidSetting, environment)
+        size = environment.get("GROUNDWORK_POOL_SIZE", "8")
+        if not size.isdecimal():
+            raise InvalidSetting(f"GROUNDWORK_POOL_SIZE is {size!r}; write a whole number")
+        return cls(url=url, pool_size=int(size))
+
+    def conninfo(self) -> str:
+        """The connection string with our defaults, read anew: libpq's key-value form."""
+        import psycopg
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+        try:
+            given = conninfo_to_dict(self.url.read())
+            options = f"-c statement_timeout={int(self.deadline_seconds * 1000)}"
+            return make_conninfo("", **{**_CONNECTION_DEFAULTS, "options": options, **given})
+        except psycopg.ProgrammingError:
+            # The driver quotes the string it could not read, and that holds the password.
+            raise InvalidSetting(
+                f"{self.url.variable} is not a connection string; write it as"
+                " postgresql://user:password@host:port/database?sslmode=verify-full&sslrootcert=..."
+            ) from None

@@ -1,0 +1,1 @@
+"""The access service: ready when the data can be used; keeps the cache honest and the schema ahead."""

@@ -1,0 +1,48 @@
+"""What the service answers over HTTP: alive, ready, metrics. No data leaves it this way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from db import AsyncDataAccess
+from ops.serve.drainer import OutboxDrainer
+from ops.serve.maintenance import Maintenance
+from ops.serve.readiness import ReadinessProbe
+
+
+def make_app(data: AsyncDataAccess, instances: int = 1) -> Starlette:
+    """The application; its lifespan opens `data`, and runs drainer and maintenance beside the requests."""
+    drainer = OutboxDrainer(data)
+    maintenance = Maintenance(data)
+    probe = ReadinessProbe(data, drainer, instances)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with data:
+            drainer.start()
+            maintenance.start()
+            try:
+                yield
+            finally:
+                await maintenance.stop()
+                await drainer.stop()
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"alive": True})
+
+    async def readyz(_: Request) -> Response:
+        readiness = await probe.check()
+        return JSONResponse(readiness.as_json(), status_code=200 if readiness.ready else 503)
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    return Starlette(routes=routes, lifespan=lifespan)
