@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from ops.toolchain.environment import environment, variables
 from ops.toolchain.inventory import Source, Tool, Toolchain
 from ops.toolchain.provision import ensure
+from ops.toolchain.pulumi_environment import environment, variables
 
 __all__ = ["Source", "Tool", "Toolchain", "ensure", "environment", "variables"]

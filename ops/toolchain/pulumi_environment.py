@@ -9,8 +9,9 @@ from pathlib import Path
 from infra.spec.world import World
 from ops.toolchain import inventory, versions
 
-# A passphrase in the environment would win over the checkout's own file and lock the user out of the stack.
-DROPPED = ("PULUMI_CONFIG_PASSPHRASE",)
+# A passphrase in the environment would win over the checkout's own file and lock the user out of the stack;
+# the stack a shell has chosen is not the one a command was told.
+DROPPED = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK")
 
 
 def variables(world: World) -> dict[str, str]:

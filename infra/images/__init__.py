@@ -1,0 +1,1 @@
+"""The images' definitions, and what their builds need from the host."""

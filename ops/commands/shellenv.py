@@ -1,0 +1,25 @@
+"""`groundwork shellenv`: the lines after which plain `pulumi` works in a shell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+import click
+
+
+@click.command()
+@click.option("--stack", default="dev", show_default=True, help="The stack plain `pulumi` works on.")
+def shellenv(stack: str) -> None:
+    """Print POSIX export lines for plain `pulumi`: eval "$(.venv/bin/groundwork shellenv)"."""
+    from infra.spec.world import World
+    from ops.toolchain import stack_init, variables
+    from ops.toolchain.pulumi_environment import DROPPED
+
+    world = World.here()
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables(world).items()]
+    stack_init.ensure(world, stack)
+    # Not `pulumi stack select`: whoever drives Pulumi in this checkout moves that selection.
+    lines.append(f"export PULUMI_STACK={shlex.quote(stack)}")
+    lines += [f"unset {name}" for name in DROPPED if name in os.environ and name != "PULUMI_STACK"]
+    print("\n".join(lines))

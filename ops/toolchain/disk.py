@@ -1,0 +1,60 @@
+"""Room on the disk: asked for before heavy work, and named where it ran out in the midst of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ops.errors import OpsError
+from ops.toolchain.process import CommandFailed
+
+_GIB = 1 << 30
+
+
+class DiskFullError(OpsError):
+    """A file system has not enough room for what has to be put there."""
+
+    def __init__(self, folder: Path, what: str, needed_gib: float) -> None:
+        try:
+            free = f"{shutil.disk_usage(_existing(folder)).free / _GIB:.1f} GB free"
+        except OSError:
+            free = "no room left"
+        super().__init__(
+            f"{what} needs {needed_gib:g} GB in {folder}, which has {free}; "
+            "make room there and run the same command again"
+        )
+        self.folder = folder
+        self.needed_gib = needed_gib
+
+
+def require(folder: Path, what: str, needed_gib: float) -> None:
+    """Raise DiskFullError where `folder`'s file system has less than `needed_gib` left."""
+    if shutil.disk_usage(_existing(folder)).free < needed_gib * _GIB:
+        raise DiskFullError(folder, what, needed_gib)
+
+
+@contextmanager
+def naming_a_full_disk(folder: Path, what: str, needed_gib: float) -> Iterator[None]:
+    """Turn "no space left on device", of ours or of a program we run, into DiskFullError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(folder, what, needed_gib) from error
+    except CommandFailed as error:
+        text = "\n".join(error.tail).lower()
+        if not any(os.strerror(code).lower() in text for code in (errno.ENOSPC, errno.EDQUOT)):
+            raise
+        raise DiskFullError(folder, what, needed_gib) from error
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest folder above that exists: the wanted one is made later."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder

@@ -1,0 +1,27 @@
+"""Makes a stack known to the local backend, so that a plain `pulumi up` has one to work on. Deploys nothing."""
+
+from __future__ import annotations
+
+from infra.spec.world import PROJECT, World
+from ops.errors import Exit, OpsError
+from ops.toolchain import process
+from ops.toolchain.process import CommandFailed
+from ops.toolchain.pulumi_environment import environment
+
+
+def ensure(world: World, stack: str) -> None:
+    """Create `stack` in the backend where it is not there yet. Raises OpsError (2) for one without settings."""
+    settings = world.root / f"Pulumi.{stack}.yaml"
+    if not settings.is_file():
+        known = sorted(path.name.split(".")[1] for path in world.root.glob("Pulumi.*.yaml"))
+        raise OpsError(
+            f"there is no stack {stack!r} ({settings.name} is missing); there are: {', '.join(known)}",
+            Exit.USAGE,
+        )
+    if (world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json").exists():
+        return
+    command = ["pulumi", "stack", "init", stack, "--no-select", "--non-interactive"]
+    try:
+        process.run(command, env=environment(world), cwd=world.root, timeout_seconds=60)
+    except CommandFailed as error:
+        raise OpsError(f"the stack {stack!r} cannot be made: {error}") from error
