@@ -55,8 +55,10 @@ def split_statements(sql: str) -> tuple[Statement, ...]:
         kind, text, begin = token.lastgroup, token.group(), position
         position = token.end()
         if kind == "comment":
-            position = _end_of_comment(sql, position)
-        if kind in {"blank", "comment"}:
+            position, is_closed = _end_of_comment(sql, position)
+            # An open one stays in, or the server would never see the fault and what it hides.
+            kind = "blank" if is_closed else "literal"
+        if kind == "blank":
             continue
         if kind == "dollar":
             closing = sql.find(text, position)
@@ -89,12 +91,12 @@ def line_at(sql: str, offset: int) -> int:
     return sql.count("\n", 0, offset) + 1
 
 
-def _end_of_comment(sql: str, position: int) -> int:
+def _end_of_comment(sql: str, position: int) -> tuple[int, bool]:
     depth = 1
     while depth:
         edge = _COMMENT_EDGE.search(sql, position)
         if edge is None:
-            return len(sql)
+            return len(sql), False
         depth += 1 if edge.group() == "/*" else -1
         position = edge.end()
-    return position
+    return position, True

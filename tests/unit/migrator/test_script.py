@@ -1,0 +1,79 @@
+"""Where statements begin and end, by psql's rules."""
+
+import pytest
+
+from db.migrator.script import line_at, split_statements
+
+
+def texts(sql: str) -> list[str]:
+    return [statement.text for statement in split_statements(sql)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT ';'",
+        "SELECT 'it''s; fine'",
+        r"SELECT E'\';'",
+        "SELECT E'a' \n '\\';b'",
+        "SELECT U&'\\0041;'",
+        'SELECT 1 AS "a;""b;"',
+        "SELECT $$;$$",
+        "SELECT $fn$ ; $$ ; $other$ ; $fn$",
+        "SELECT $ä$;$ä$",
+        "SELECT a$b$c, 1",
+        "SELECT 1 -- ; not here",
+        "SELECT 1 /* ; /* ; */ ; */ + 2",
+        "CREATE RULE r AS ON INSERT TO t DO (DELETE FROM a; DELETE FROM b)",
+        "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 1 END; END",
+        "CREATE OR REPLACE PROCEDURE p() BEGIN ATOMIC SELECT 1; END",
+        "SELECT 1 /* not closed ;",
+        "SELECT 'not closed ;",
+    ],
+)
+def test_a_semicolon_inside_a_statement_does_not_end_it(statement: str) -> None:
+    # What is not closed takes all that follows.
+    follows = "" if "not closed" in statement else "\n; SELECT 'next'"
+    expected = [statement.split(" -- ")[0]] + (["SELECT 'next'"] if follows else [])
+    assert texts(statement + follows) == expected
+
+
+@pytest.mark.parametrize(
+    "sql", ["", "  \n\t", "-- only this", "/* a /* b */ c */", ";;\n;", "-- no-transaction\n"]
+)
+def test_a_script_without_a_statement_has_none(sql: str) -> None:
+    assert texts(sql) == []
+
+
+def test_a_comment_that_is_never_closed_is_left_for_the_server_to_refuse() -> None:
+    assert texts("SELECT 1; /* open ; SELECT 2") == ["SELECT 1", "/* open ; SELECT 2"]
+
+
+def test_a_dollar_inside_an_identifier_opens_no_quote() -> None:
+    assert texts("SELECT a$b; SELECT c$d") == ["SELECT a$b", "SELECT c$d"]
+
+
+def test_begin_outside_a_routine_is_a_statement_of_its_own() -> None:
+    assert texts("BEGIN; SELECT 1; END") == ["BEGIN", "SELECT 1", "END"]
+
+
+def test_comments_before_a_statement_do_not_belong_to_it() -> None:
+    (statement,) = split_statements("-- why\n/* and how */\n  SELECT 1 -- there\n;\n")
+    assert statement.text == "SELECT 1"
+    assert statement.offset == len("-- why\n/* and how */\n  ")
+
+
+def test_a_statement_is_known_by_its_first_words() -> None:
+    (statement,) = split_statements('CREATE /* x */ UNIQUE\nINDEX Concurrently "name" ON t (a)')
+    assert statement.head == "create unique index concurrently on"
+
+
+@pytest.mark.parametrize(("offset", "line"), [(0, 1), (1, 1), (2, 2), (4, 3), (5, 4)])
+def test_lines_are_counted_from_one(offset: int, line: int) -> None:
+    assert line_at("a\nb\n\nc", offset) == line
+
+
+def test_no_character_of_a_statement_is_lost() -> None:
+    sql = "SELECT 1;\r\nSELECT\t'ü';SELECT 3"
+    for statement in split_statements(sql):
+        assert sql[statement.offset :].startswith(statement.text)

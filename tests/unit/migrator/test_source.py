@@ -1,0 +1,181 @@
+"""The folder, read by sqlx's rules."""
+
+from pathlib import Path
+
+import pytest
+
+from db.migrator import MIGRATIONS_FOLDER, SourceError, read_source
+
+# `printf '' | sha384sum`
+SHA384_OF_NOTHING = (
+    "38b060a751ac96384cd9327eb1b1e36a21fdb71114be07434c0cc7bf63f6e1da274edebfe76f65fbd51ad2f14898b95b"
+)
+# printf '%s' 'SELECT 1;\r\n' with a real CR and LF, through sha384sum
+SHA384_OF_CRLF = (
+    "17397e2e60835e677161a3f8f86849089bb0b9ac29484fca0511f769d62d8c2e143ab512c903b43a60a01ad7452c86c6"
+)
+
+
+def write(folder: Path, **files: str | bytes) -> None:
+    for name, content in files.items():
+        raw = content if isinstance(content, bytes) else content.encode()
+        (folder / name).write_bytes(raw)
+
+
+def test_an_empty_file_has_sqlx_checksum_of_nothing(tmp_path: Path) -> None:
+    write(tmp_path, **{"1_a.sql": ""})
+    assert read_source(tmp_path)[0].checksum.hex() == SHA384_OF_NOTHING
+
+
+def test_the_checksum_is_of_the_raw_bytes(tmp_path: Path) -> None:
+    write(tmp_path, **{"1_a.up.sql": b"SELECT 1;\r\n", "1_a.down.sql": b"SELECT 2;"})
+    assert read_source(tmp_path)[0].checksum.hex() == SHA384_OF_CRLF
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "description"),
+    [
+        ("0007_users_email.up.sql", 7, "users email"),
+        ("7_users.sql", 7, "users"),
+        ("+7_users.sql", 7, "users"),
+        ("-7_users.sql", -7, "users"),
+        ("20240131120000_a__b.sql", 20240131120000, "a  b"),
+        ("9223372036854775807_last.sql", 2**63 - 1, "last"),
+        ("1_twice.sql.sql", 1, "twice"),
+        ("1_a.b.up.sql", 1, "a.b"),
+        ("1_.sql", 1, ""),
+    ],
+)
+def test_a_file_name_says_version_and_description(
+    tmp_path: Path, name: str, version: int, description: str
+) -> None:
+    write(tmp_path, **{name: "SELECT 1"})
+    (migration,) = read_source(tmp_path)
+    assert (migration.version, migration.description) == (version, description)
+
+
+@pytest.mark.parametrize("name", ["README.md", "notes.sql", "1_notes.txt", "1_a.SQL", ".sql"])
+def test_what_is_not_named_like_a_migration_is_ignored(tmp_path: Path, name: str) -> None:
+    write(tmp_path, **{name: "SELECT 1"})
+    assert read_source(tmp_path) == ()
+
+
+def test_folders_in_the_folder_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "1_old.sql").mkdir()
+    (tmp_path / "more").mkdir()
+    write(tmp_path / "more", **{"2_b.sql": "SELECT 1"})
+    assert read_source(tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["a_b.sql", "_b.sql", "1 _b.sql", "1.0_b.sql", "+_b.sql", "٣_b.sql", "9223372036854775808_b.sql"]
+)
+def test_a_version_that_is_no_number_of_64_bits_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    write(tmp_path, **{name: "SELECT 1"})
+    with pytest.raises(SourceError, match="does not begin with a version") as caught:
+        read_source(tmp_path)
+    assert name in str(caught.value)
+
+
+def test_a_python_number_that_sqlx_would_not_take_is_refused(tmp_path: Path) -> None:
+    # int("１") is 1; the name must split at its first underscore, so "1_0" is version 1.
+    write(tmp_path, **{"１_b.sql": "SELECT 1"})
+    with pytest.raises(SourceError):
+        read_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("1_a.up.sql", "1_b.up.sql"),
+        ("1_a.up.sql", "01_a.up.sql"),
+        ("1_a.sql", "1_a.up.sql"),
+        ("1_a.down.sql", "1_b.down.sql"),
+    ],
+)
+def test_two_files_of_one_version_and_kind_are_refused_naming_both(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    write(tmp_path, **{first: "SELECT 1", second: "SELECT 1"})
+    with pytest.raises(SourceError) as caught:
+        read_source(tmp_path)
+    assert first in str(caught.value)
+    assert second in str(caught.value)
+
+
+def test_a_down_file_without_its_up_file_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, **{"1_a.down.sql": "SELECT 1"})
+    with pytest.raises(SourceError, match=r"1_a\.up\.sql"):
+        read_source(tmp_path)
+
+
+def test_a_simple_migration_cannot_have_a_down_file(tmp_path: Path) -> None:
+    write(tmp_path, **{"1_a.sql": "SELECT 1", "1_a.down.sql": "SELECT 1"})
+    with pytest.raises(SourceError, match=r"name it 1_a\.up\.sql"):
+        read_source(tmp_path)
+
+
+def test_versions_are_ordered_as_numbers(tmp_path: Path) -> None:
+    write(tmp_path, **{"10_c.sql": "", "9_b.sql": "", "-1_a.sql": ""})
+    assert [m.version for m in read_source(tmp_path)] == [-1, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_outside"),
+    [
+        ("-- no-transaction\nVACUUM", True),
+        ("-- no-transaction, because of the index\nVACUUM", True),
+        ("-- No-Transaction\nSELECT 1", False),
+        ("\n-- no-transaction\nSELECT 1", False),
+        ("\ufeff-- no-transaction\nSELECT 1", False),
+        ("--no-transaction\nSELECT 1", False),
+    ],
+)
+def test_only_the_first_byte_onwards_takes_a_script_out_of_its_transaction(
+    tmp_path: Path, text: str, is_outside: bool
+) -> None:
+    write(tmp_path, **{"1_a.sql": text})
+    assert read_source(tmp_path)[0].up.no_transaction is is_outside
+
+
+def test_a_no_transaction_script_of_two_statements_is_refused_with_the_line_of_the_second(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, **{"1_a.sql": "-- no-transaction\nVACUUM;\n\nANALYZE;\n"})
+    with pytest.raises(SourceError, match=r"1_a\.sql:4: .* one statement"):
+        read_source(tmp_path)[0].up.check()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["COMMIT", "begin", "ROLLBACK", "START TRANSACTION", "END", "ABORT", "PREPARE TRANSACTION 'a'"],
+)
+def test_a_script_that_would_end_its_transaction_is_refused(tmp_path: Path, statement: str) -> None:
+    write(tmp_path, **{"1_a.sql": f"SELECT 1;\n{statement};\n"})
+    with pytest.raises(SourceError, match=r"1_a\.sql:2"):
+        read_source(tmp_path)[0].up.check()
+
+
+@pytest.mark.parametrize(
+    "statement", ["SAVEPOINT a", "ROLLBACK TO a", "ROLLBACK TRANSACTION TO SAVEPOINT a", "DO $$ BEGIN END $$"]
+)
+def test_a_script_may_use_savepoints_and_blocks(tmp_path: Path, statement: str) -> None:
+    write(tmp_path, **{"1_a.sql": f"SELECT 1;\n{statement};\n"})
+    read_source(tmp_path)[0].up.check()
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, **{"1_a.sql": b"SELECT '\xe4'"})
+    with pytest.raises(SourceError, match=r"1_a\.sql is not UTF-8"):
+        read_source(tmp_path)
+
+
+def test_an_absent_folder_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no-such-folder"):
+        read_source(tmp_path / "no-such-folder")
+
+
+def test_our_own_migrations_are_numbered_without_a_gap_and_reversible() -> None:
+    migrations = read_source(MIGRATIONS_FOLDER)
+    assert [m.version for m in migrations] == list(range(1, len(migrations) + 1))
+    assert [m.name for m in migrations if m.down is None] == []

@@ -1,0 +1,68 @@
+"""Folder and ledger compared, without a database."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from db.migrator import DirtyMigration, LedgerMismatch, LedgerRow, Migration, compare, read_source
+
+CONCURRENTLY = "-- no-transaction\nCREATE INDEX CONCURRENTLY i ON t (a)"
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> tuple[Migration, ...]:
+    for version in (1, 2, 3):
+        (tmp_path / f"{version}_m.sql").write_text(f"SELECT {version}")
+    (tmp_path / "4_index.sql").write_text(CONCURRENTLY)
+    return read_source(tmp_path)
+
+
+def row(migration: Migration, *, success: bool = True, checksum: bytes | None = None) -> LedgerRow:
+    return LedgerRow(
+        migration.version,
+        migration.description,
+        datetime.now(UTC),
+        success,
+        checksum or migration.checksum,
+        -1,
+    )
+
+
+def test_everything_is_pending_on_an_empty_database(migrations: tuple[Migration, ...]) -> None:
+    state = compare([], migrations)
+    assert state.pending == migrations
+    assert state.version is None
+
+
+def test_a_pending_migration_older_than_an_applied_one_is_out_of_order(
+    migrations: tuple[Migration, ...],
+) -> None:
+    state = compare([row(migrations[0]), row(migrations[2])], migrations)
+    assert [m.version for m in state.pending] == [2, 4]
+    assert [m.version for m in state.out_of_order] == [2]
+    assert state.version == 3
+
+
+def test_an_edited_migration_is_a_problem_that_names_its_file(migrations: tuple[Migration, ...]) -> None:
+    (problem,) = compare([row(migrations[0], checksum=b"x" * 48)], migrations).problems
+    assert "1_m.sql was edited after it was applied" in str(problem)
+
+
+def test_an_applied_migration_without_a_file_is_a_problem(migrations: tuple[Migration, ...]) -> None:
+    (problem,) = compare([row(migrations[0])], migrations[1:]).problems
+    assert type(problem) is LedgerMismatch
+    assert problem.version == 1
+
+
+def test_a_dirty_migration_is_a_problem(migrations: tuple[Migration, ...]) -> None:
+    (problem,) = compare([row(migrations[0], success=False)], migrations).problems
+    assert isinstance(problem, DirtyMigration)
+
+
+def test_an_interrupted_concurrent_index_is_pending_and_no_problem(migrations: tuple[Migration, ...]) -> None:
+    state = compare([row(m) for m in migrations[:3]] + [row(migrations[3], success=False)], migrations)
+    assert state.problems == ()
+    assert [m.version for m in state.pending] == [4]
+    assert [r.version for r in state.interrupted] == [4]
+    assert state.version == 3
