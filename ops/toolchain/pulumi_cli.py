@@ -10,7 +10,6 @@ import re
 import shutil
 import sys
 import threading
-import urllib.request
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,6 +87,8 @@ def releases_are_reached() -> bool:
 
     In a thread, because the resolver of a network that swallows packets has no deadline.
     """
+    import urllib.request
+
     answers: list[bool] = []
 
     def ask() -> None:

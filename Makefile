@@ -1,0 +1,83 @@
+# The everyday commands. Each calls one command of .venv, which is made first; no logic lives here.
+
+# The first Python that will do; PYTHON=/path/to/python3.11 names another.
+ifndef PYTHON
+PYTHON := $(firstword $(shell command -v python3.11 2>/dev/null || command -v python3 2>/dev/null))
+endif
+
+VENV := .venv/bin
+GROUNDWORK := $(VENV)/groundwork
+PY := $(VENV)/python
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+
+# $(error) is make's own one line; help is allowed, it starts nothing.
+ifneq ($(filter-out help,$(MAKECMDGOALS)),)
+ifneq ($(words $(CURDIR)),1)
+$(error groundwork: the path of this checkout has a space in it ("$(CURDIR)"), which make and virtual environments cannot take; move the checkout)
+endif
+ifeq ($(PYTHON),)
+$(error groundwork: no python3.11 or python3 on PATH; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11)
+endif
+endif
+
+.PHONY: help .venv up down preview status logs psql redis-cli test check fix bench toolchain lock
+
+## The stack
+up: .venv ## Provision the dev stack, migrate, deploy the access container (STACK=dev)
+	@$(GROUNDWORK) up $(if $(STACK),--stack $(STACK))
+
+preview: .venv ## Show what `make up` would change, pending migrations by name
+	@$(GROUNDWORK) preview $(if $(STACK),--stack $(STACK))
+
+down: .venv ## Stop and remove the stack, keep its data (VOLUMES=1 asks, and drops it too)
+	@$(GROUNDWORK) down $(if $(STACK),--stack $(STACK)) $(if $(VOLUMES),--volumes)
+
+status: .venv ## Show the stack's parts, their health and ports
+	@$(GROUNDWORK) status $(if $(STACK),--stack $(STACK))
+
+logs: .venv ## Show the containers' logs
+	@$(GROUNDWORK) logs $(if $(STACK),--stack $(STACK))
+
+psql: .venv ## Open psql on the stack's database
+	@$(GROUNDWORK) psql $(if $(STACK),--stack $(STACK))
+
+redis-cli: .venv ## Open redis-cli on the stack's Redis
+	@$(GROUNDWORK) redis-cli $(if $(STACK),--stack $(STACK))
+
+## Working on groundwork
+test: toolchain ## Run every test, on a live stack of its own (K=expression selects, SCALE=n enlarges)
+	@$(if $(SCALE),GROUNDWORK_SCALE=$(SCALE) )$(PY) -m pytest tests $(if $(K),-k "$(K)")
+
+check: .venv ## Report what is not clean: format, lint, types, imports, migrations, generated code
+	$(VENV)/ruff format --check .
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports
+	$(VENV)/squawk db/migrations/*.up.sql
+	$(PY) -m scripts.fresh --check
+
+fix: .venv ## Format, and repair what can be repaired
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+	$(PY) -m scripts.fresh
+
+bench: toolchain ## Measure, as ratios in one run
+	@$(PY) -m tests.bench
+
+lock: .venv ## Resolve the dependencies anew into requirements.lock and the access image's lock
+	@$(PY) -m scripts.lock
+
+## The machine
+toolchain: .venv ## Get the Pulumi CLI, its plugins, the Docker engine, the base image
+	@$(GROUNDWORK) toolchain
+
+.venv: ## Make the virtual environment from requirements.lock
+	@$(PYTHON) ops/toolchain/bootstrap.py
+
+help: ## Show this help
+	@awk 'BEGIN { FS = ":[^#]*## " } \
+	  /^## / { printf "\n%s\n", substr($$0, 4) } \
+	  /^[a-z.-]+:[^#]*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
