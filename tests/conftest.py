@@ -104,6 +104,8 @@ def _database(server: Server, template: str) -> Iterator[Database]:
 
 
 def _create_database(server: Server, name: str, template: str) -> None:
-    server.psql(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8' LOCALE 'C.UTF-8'")
     # A clone takes over what is inside a database, and not who may connect to it.
-    server.psql(roles.grants_sql(name), name)
+    server.psql(
+        f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8' LOCALE 'C.UTF-8';\n"
+        f"\\connect {name}\n{roles.grants_sql(name)}"
+    )

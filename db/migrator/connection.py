@@ -78,8 +78,8 @@ def _refused(exc: psycopg.Error, script: Script, statement: Statement | None) ->
         line, text = script.sql.rstrip().count("\n") + 1, "COMMIT"
     else:
         line, text = script.line_of(statement, int(exc.diag.statement_position or 1)), statement.text
-    hints = [exc.diag.message_detail, exc.diag.message_hint]
-    reason = "; ".join([exc.diag.message_primary or _one_line(exc), *(h.rstrip(".") for h in hints if h)])
+    words = [exc.diag.message_primary or str(exc), exc.diag.message_detail, exc.diag.message_hint]
+    reason = "; ".join(_one_line(part).rstrip(".") for part in words if part)
     return ScriptFailed(
         f"{script.path.name}:{line}: {reason} (SQLSTATE {exc.sqlstate}) in `{first_line(text)}`;"
         " this migration was rolled back: correct the file and run it again",
@@ -132,5 +132,5 @@ def _is_lost(exc: psycopg.Error) -> bool:
     return exc.sqlstate is None or exc.sqlstate.startswith(_LOST)
 
 
-def _one_line(exc: BaseException) -> str:
-    return " ".join(str(exc).split())
+def _one_line(said: BaseException | str) -> str:
+    return " ".join(str(said).split())

@@ -1,0 +1,165 @@
+"""SIGKILL in the middle of a migration, and the run that follows."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from db.migrator import DirtyMigration, ScriptFailed, apply_pending, read_source, revert, status
+from tests.conftest import Connection, Database
+from tests.containers import wait_until
+from tests.integration.migrator.conftest import Spawn, Write, applied_versions, tables
+
+CREATE_INDEX = "-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY t_a_idx ON t (a);\n"
+
+
+def index_validity(connection: Connection) -> list[tuple[object, ...]]:
+    return connection.execute(
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('t_a_idx')"
+    ).fetchall()
+
+
+def at_work(connection: Connection, statement: str) -> bool:
+    """True while a session of the same login runs the statement."""
+    connection.execute("SET ROLE NONE")
+    row = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE %s AND pid <> pg_backend_pid()",
+        [f"{statement}%"],
+    ).fetchone()
+    connection.execute("RESET ROLE")
+    return row != (0,)
+
+
+def test_a_migration_killed_half_way_is_applied_by_the_next_run(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, spawn: Spawn
+) -> None:
+    owner.execute("CREATE TABLE gate (id int)")
+    owner.execute("INSERT INTO gate VALUES (1)")
+    write("1_a.sql", "CREATE TABLE a ();")
+    write("2_b.sql", "CREATE TABLE b ();\nSELECT pg_sleep(120) FROM gate;\nCREATE TABLE c ();")
+    process = spawn()
+    wait_until(lambda: at_work(owner, "SELECT pg_sleep"))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert applied_versions(owner) == [1]
+    owner.execute("DELETE FROM gate")
+    # The server process sleeps on for a while: the next run must outwait it.
+    done = apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert [a.migration.version for a in done] == [2]
+    assert tables(owner) == {"gate", "a", "b", "c"}
+
+
+def test_an_index_killed_half_way_is_dropped_and_made_by_the_next_run(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, spawn: Spawn
+) -> None:
+    owner.execute("CREATE TABLE t (a int)")
+    write("1_index.sql", CREATE_INDEX)
+    with psycopg.connect(empty_database.url("migrator")) as old_transaction:
+        old_transaction.execute("INSERT INTO t VALUES (1)")
+        process = spawn()
+        wait_until(lambda: index_validity(owner) == [(False,)])
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        wait_until(lambda: not at_work(owner, "CREATE UNIQUE INDEX"))
+        old_transaction.commit()
+    assert applied_versions(owner) == []
+    assert index_validity(owner) == [(False,)]
+    # Negative control: this is what a plain retry would make of it.
+    owner.execute("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS t_a_idx ON t (a)")
+    assert index_validity(owner) == [(False,)]
+
+    state = status(empty_database.url("migrator"), read_source(folder))
+    assert ([m.version for m in state.pending], [r.version for r in state.interrupted]) == ([1], [1])
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert index_validity(owner) == [(True,)]
+    assert applied_versions(owner) == [1]
+
+
+def test_an_index_that_was_ready_when_the_migrator_died_is_kept(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute("CREATE TABLE t (a int)")
+    write("1_index.sql", CREATE_INDEX)
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    before = owner.execute("SELECT 't_a_idx'::regclass::oid").fetchone()
+    owner.execute("UPDATE _sqlx_migrations SET success = FALSE")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert owner.execute("SELECT 't_a_idx'::regclass::oid").fetchone() == before
+    assert applied_versions(owner) == [1]
+
+
+def test_an_index_that_cannot_be_made_leaves_nothing_behind(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute("CREATE TABLE t (a int)")
+    owner.execute("INSERT INTO t VALUES (1), (1)")
+    write("1_index.sql", CREATE_INDEX)
+    with pytest.raises(ScriptFailed, match=r"1_index\.sql:2: .*23505") as caught:
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert caught.value.sqlstate == "23505"
+    assert index_validity(owner) == []
+    assert owner.execute("SELECT count(*) FROM _sqlx_migrations").fetchone() == (0,)
+    owner.execute("TRUNCATE t")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert index_validity(owner) == [(True,)]
+
+
+def test_an_invalid_index_of_an_earlier_tool_is_dropped_first(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute("CREATE TABLE t (a int)")
+    owner.execute("INSERT INTO t VALUES (1), (1)")
+    write("1_index.sql", CREATE_INDEX.replace("CONCURRENTLY", "CONCURRENTLY IF NOT EXISTS"))
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        owner.execute("CREATE UNIQUE INDEX CONCURRENTLY t_a_idx ON t (a)")
+    owner.execute("TRUNCATE t")
+    assert index_validity(owner) == [(False,)]
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert index_validity(owner) == [(True,)]
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_an_interrupted_drop_of_an_index_is_finished_by_the_next_run(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, is_gone: bool
+) -> None:
+    owner.execute("CREATE TABLE t (a int)")
+    write("1_index.up.sql", CREATE_INDEX)
+    write("1_index.down.sql", "-- no-transaction\nDROP INDEX CONCURRENTLY t_a_idx;\n")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    owner.execute("UPDATE _sqlx_migrations SET success = FALSE")
+    if is_gone:
+        owner.execute("DROP INDEX t_a_idx")
+    revert(empty_database.url("migrator"), read_source(folder))
+    assert index_validity(owner) == []
+    assert owner.execute("SELECT count(*) FROM _sqlx_migrations").fetchone() == (0,)
+
+
+def test_a_statement_whose_end_nobody_can_see_stays_dirty(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    write("1_once.sql", "-- no-transaction\nCREATE TABLE once ()")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    owner.execute("UPDATE _sqlx_migrations SET success = FALSE")
+    with pytest.raises(DirtyMigration):
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+
+
+def test_an_index_made_concurrently_waits_for_old_transactions_past_the_table_limit(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, spawn: Spawn
+) -> None:
+    owner.execute("CREATE TABLE t (a int)")
+    write("1_index.sql", CREATE_INDEX)
+    with psycopg.connect(empty_database.url("migrator")) as old_transaction:
+        old_transaction.execute("INSERT INTO t VALUES (1)")
+        process = spawn()
+        wait_until(lambda: index_validity(owner) == [(False,)])
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=3)
+        old_transaction.commit()
+    out, err = process.communicate(timeout=30)
+    assert (out.strip(), err) == ("1_index", "")
+    assert index_validity(owner) == [(True,)]

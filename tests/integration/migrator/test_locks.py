@@ -1,0 +1,212 @@
+"""One migrator at a time, and patience with whoever holds a table."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from db.migrator import LockHeld, LockLimits, ScriptFailed, apply_pending, read_source
+from db.migrator.ledger import Ledger
+from db.migrator.lock import lock_key
+from tests.conftest import Connection, Database
+from tests.containers import wait_until
+from tests.integration.migrator.conftest import Spawn, Write, applied_versions, tables
+
+IMPATIENT = LockLimits(
+    migrator_lock_seconds=0.4, table_lock_seconds=0.1, attempts=3, longest_pause_seconds=0.1
+)
+
+
+def test_the_holder_of_the_lock_is_named(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    write("1_a.sql", "CREATE TABLE a ()")
+    url = empty_database.url("migrator")
+    with psycopg.connect(url, autocommit=True, application_name="a colleague") as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [lock_key(empty_database.name)])
+        told: list[str] = []
+        with pytest.raises(LockHeld) as caught:
+            apply_pending(
+                url,
+                read_source(folder),
+                limits=IMPATIENT,
+                on_event=lambda kind, _, detail: told.append(detail),
+            )
+        assert f"server process {other.info.backend_pid}" in str(caught.value)
+        assert "role migrator, application 'a colleague'" in str(caught.value)
+        assert len(told) == 1
+        assert "a colleague" in told[0]
+    assert tables(owner) == set()
+
+
+def test_the_lock_is_waited_for(empty_database: Database, folder: Path, write: Write) -> None:
+    write("1_a.sql", "CREATE TABLE a ()")
+    url = empty_database.url("migrator")
+    with (
+        psycopg.connect(url, autocommit=True) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        other.execute("SELECT pg_advisory_lock(%s)", [lock_key(empty_database.name)])
+        run = pool.submit(apply_pending, url, read_source(folder))
+        time.sleep(0.5)
+        assert not run.done()
+        other.execute("SELECT pg_advisory_unlock_all()")
+        assert len(run.result(timeout=10)) == 1
+
+
+def test_a_lock_of_another_database_is_not_waited_for(
+    empty_database: Database, folder: Path, write: Write
+) -> None:
+    write("1_a.sql", "CREATE TABLE a ()")
+    url = empty_database.url("migrator")
+    with psycopg.connect(url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [lock_key("another")])
+        assert len(apply_pending(url, read_source(folder), limits=IMPATIENT)) == 1
+
+
+@pytest.mark.parametrize("sql", ["CREATE TABLE a ()", "CREATE TABEL a ()"])
+def test_the_lock_is_free_again_after_a_success_and_after_a_failure(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, sql: str
+) -> None:
+    write("1_a.sql", sql)
+    try:
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    except ScriptFailed:
+        assert "TABEL" in sql
+    key = lock_key(empty_database.name)
+    assert owner.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone() == (True,)
+
+
+def test_a_locked_table_is_given_way_to_and_tried_again(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute("CREATE TABLE busy (id int)")
+    write("1_a.sql", "CREATE TABLE a ();\nALTER TABLE busy ADD COLUMN more int;")
+    url = empty_database.url("migrator")
+    retried = threading.Event()
+    limits = LockLimits(table_lock_seconds=0.2, longest_pause_seconds=0.3)
+    with psycopg.connect(url) as reader, ThreadPoolExecutor(1) as pool:
+        reader.execute("SELECT * FROM busy")
+        run = pool.submit(
+            apply_pending,
+            url,
+            read_source(folder),
+            limits=limits,
+            on_event=lambda kind, _migration, _detail: retried.set() if kind == "retry" else None,
+        )
+        assert retried.wait(10)
+        reader.rollback()
+        assert len(run.result(timeout=20)) == 1
+    assert applied_versions(owner) == [1]
+
+
+def test_readers_behind_a_waiting_migration_wait_no_longer_than_its_limit(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute("CREATE TABLE busy (id int)")
+    write("1_a.sql", "ALTER TABLE busy ADD COLUMN more int;")
+
+    def seconds_of_a_read(limit: float) -> float:
+        url, limits = empty_database.url("migrator"), LockLimits(table_lock_seconds=limit, attempts=1)
+        with psycopg.connect(url) as holder, ThreadPoolExecutor(1) as pool:
+            holder.execute("SELECT * FROM busy")
+            run = pool.submit(apply_pending, url, read_source(folder), limits=limits)
+            wait_until(lambda: _waiting_for(owner, "busy") or run.done(), 10)
+            started = time.monotonic()
+            with psycopg.connect(url, options="-c statement_timeout=1500") as reader:
+                try:
+                    reader.execute("SELECT * FROM busy")
+                except psycopg.errors.QueryCanceled:
+                    return float("inf")
+                finally:
+                    holder.rollback()
+                    run.exception(timeout=20)
+            return time.monotonic() - started
+
+    assert seconds_of_a_read(limit=0.2) < 1.0
+    # Negative control: behind an ALTER TABLE that waits for long the same reader is stuck.
+    assert seconds_of_a_read(limit=30.0) == float("inf")
+
+
+def test_a_table_that_stays_locked_is_given_up(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute("CREATE TABLE busy (id int)")
+    write("1_a.sql", "SELECT 1;\nALTER TABLE busy ADD COLUMN more int;")
+    url = empty_database.url("migrator")
+    with psycopg.connect(url) as reader:
+        reader.execute("SELECT * FROM busy")
+        with pytest.raises(LockHeld, match=r"1_a\.sql:2: .*tried 3 times") as caught:
+            apply_pending(url, read_source(folder), limits=IMPATIENT)
+    assert caught.value.sqlstate == "55P03"
+    assert applied_versions(owner) == []
+
+
+def test_eight_migrators_at_once_apply_each_migration_exactly_once(
+    folder: Path, write: Write, owner: Connection, spawn: Spawn
+) -> None:
+    for version in range(1, 7):
+        write(f"{version}_t{version}.sql", f"CREATE TABLE t{version} (); SELECT pg_sleep(0.05);")
+    owner.execute("CREATE TABLE log (name text)")
+    write("7_log.sql", "INSERT INTO log VALUES ('once')")
+    processes = [spawn() for _ in range(8)]
+    outputs = [process.communicate(timeout=90) for process in processes]
+    assert [(p.returncode, err) for p, (_, err) in zip(processes, outputs, strict=True)] == [(0, "")] * 8
+    applied = [name for out, _ in outputs for name in out.split()]
+    assert sorted(applied) == [f"{v}_t{v}" for v in range(1, 7)] + ["7_log"]
+    assert owner.execute("SELECT * FROM log").fetchall() == [("once",)]
+
+
+def test_a_migrator_that_takes_no_lock_is_noticed_behind_the_ledgers_lock(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    run = _while_an_unlocked_migrator_applies(empty_database, folder, write)
+    assert run == ()
+    assert applied_versions(owner) == [1]
+
+
+def test_without_the_ledgers_lock_the_other_migrator_is_not_noticed(
+    empty_database: Database, folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "lock", lambda self, connection: None)
+    run = _while_an_unlocked_migrator_applies(empty_database, folder, write)
+    assert isinstance(run, Exception)
+
+
+def _while_an_unlocked_migrator_applies(database: Database, folder: Path, write: Write) -> object:
+    """apply_pending's result (or error) while another session, as sqlx-cli does, applies without a lock."""
+    url = database.url("migrator")
+    write("1_a.sql", "CREATE TABLE a ()")
+    (migration,) = read_source(folder)
+    apply_pending(url, ())
+    with (
+        psycopg.connect(url, autocommit=True) as watcher,
+        psycopg.connect(url) as sqlx,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        sqlx.execute("CREATE TABLE a ()")
+        sqlx.execute(
+            "INSERT INTO _sqlx_migrations ( version, description, success, checksum, execution_time )"
+            " VALUES ( 1, 'a', TRUE, %s, -1 )",
+            [migration.checksum],
+        )
+        run = pool.submit(apply_pending, url, (migration,))
+        wait_until(lambda: _is_anybody_waiting(watcher) or run.done(), 10)
+        sqlx.commit()
+        return run.exception(timeout=20) or run.result()
+
+
+def _waiting_for(connection: Connection, table: str) -> bool:
+    row = connection.execute(
+        "SELECT count(*) FROM pg_locks WHERE relation = to_regclass(%s) AND NOT granted", [table]
+    ).fetchone()
+    return row != (0,)
+
+
+def _is_anybody_waiting(connection: Connection) -> bool:
+    return connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() != (0,)

@@ -1,0 +1,208 @@
+"""What is refused, in which words, and that nothing of it stays behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from db.migrator import (
+    DirtyMigration,
+    LedgerMismatch,
+    MigrationError,
+    ScriptFailed,
+    SourceError,
+    Unreachable,
+    apply_pending,
+    read_source,
+    revert,
+    status,
+)
+from tests.conftest import Connection, Database
+from tests.integration.migrator.conftest import Write, applied_versions, tables
+
+
+@pytest.mark.parametrize(
+    ("sql", "line", "sqlstate", "statement"),
+    [
+        pytest.param(
+            "CREATE TABLE a (id int);\n\nCREATE TABEL b ();\n", 3, "42601", "CREATE TABEL b ()", id="syntax"
+        ),
+        pytest.param(
+            "CREATE TABLE a (id int);\nINSERT INTO a\nSELECT 1,\n  nothing;",
+            4,
+            "42703",
+            "INSERT INTO a",
+            id="name",
+        ),
+        pytest.param(
+            "CREATE TABLE a (id int);\n-- again\nCREATE TABLE a (id int);\nSELECT 1;",
+            3,
+            "42P07",
+            "CREATE TABLE a (id int)",
+            id="without a position",
+        ),
+        pytest.param(
+            "CREATE TABLE ü (id int);\nSELECT 'ü' ||\n$$ü$$ || x;", 3, "42703", "SELECT 'ü' ||", id="umlauts"
+        ),
+        pytest.param(
+            "SELECT 1;\nSELECT 'never closed;\n", 2, "42601", "SELECT 'never closed;", id="open quote"
+        ),
+        pytest.param(
+            "CREATE TABLE a (id int);\n/* never closed\n", 2, "42601", "/* never closed", id="open comment"
+        ),
+        pytest.param(
+            "CREATE TABLE a (id int PRIMARY KEY,\n up int REFERENCES a DEFERRABLE INITIALLY DEFERRED);\n"
+            "INSERT INTO a VALUES (1, 2);\n",
+            3,
+            "23503",
+            "COMMIT",
+            id="deferred constraint",
+        ),
+    ],
+)
+def test_a_failed_migration_names_file_line_and_statement(
+    empty_database: Database,
+    folder: Path,
+    write: Write,
+    owner: Connection,
+    sql: str,
+    line: int,
+    sqlstate: str,
+    statement: str,
+) -> None:
+    write("1_first.sql", "CREATE TABLE stays ()")
+    write("2_broken.sql", sql)
+    with pytest.raises(ScriptFailed) as caught:
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    error = caught.value
+    assert (error.path.name, error.line, error.sqlstate) == ("2_broken.sql", line, sqlstate)
+    assert error.statement.startswith(statement)
+    assert f"2_broken.sql:{line}:" in str(error)
+    assert "\n" not in str(error)
+    assert applied_versions(owner) == [1]
+    assert tables(owner) == {"stays"}
+
+
+def test_a_corrected_migration_is_applied_by_the_next_run(
+    empty_database: Database, folder: Path, write: Write
+) -> None:
+    write("1_a.sql", "CREATE TABLE a (; ")
+    with pytest.raises(ScriptFailed):
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    write("1_a.sql", "CREATE TABLE a ();")
+    assert len(apply_pending(empty_database.url("migrator"), read_source(folder))) == 1
+
+
+def test_a_failed_down_script_leaves_the_migration_applied(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    write("1_a.up.sql", "CREATE TABLE a ()")
+    write("1_a.down.sql", "DROP TABLE a;\nDROP TABLE b;")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    with pytest.raises(ScriptFailed, match=r"1_a\.down\.sql:2:"):
+        revert(empty_database.url("migrator"), read_source(folder))
+    assert applied_versions(owner) == [1]
+    assert tables(owner) == {"a"}
+
+
+@pytest.mark.parametrize("run", [apply_pending, revert])
+def test_an_edited_migration_is_refused_before_anything_runs(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, run: object
+) -> None:
+    write("2_a.up.sql", "CREATE TABLE a ()")
+    write("2_a.down.sql", "DROP TABLE a")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    write("2_a.up.sql", "CREATE TABLE a () ")
+    write("1_pending.sql", "CREATE TABLE b ()")
+    assert callable(run)
+    with pytest.raises(LedgerMismatch, match=r"2_a\.up\.sql was edited after it was applied") as caught:
+        run(empty_database.url("migrator"), read_source(folder))
+    assert caught.value.version == 2
+    assert tables(owner) == {"a"}
+
+
+def test_an_edited_down_file_is_no_mismatch(empty_database: Database, folder: Path, write: Write) -> None:
+    write("1_a.up.sql", "CREATE TABLE a ()")
+    write("1_a.down.sql", "DROP TABLE wrong")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    write("1_a.down.sql", "DROP TABLE a")
+    assert len(revert(empty_database.url("migrator"), read_source(folder))) == 1
+
+
+def test_an_applied_migration_without_its_file_is_refused(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    path = write("1_a.sql", "CREATE TABLE a ()")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    path.unlink()
+    write("2_b.sql", "CREATE TABLE b ()")
+    with pytest.raises(LedgerMismatch, match=r"migration 1 \(a\) is applied but has no file"):
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert tables(owner) == {"a"}
+
+
+def test_a_dirty_row_stops_everything(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    write("1_a.sql", "CREATE TABLE a ()")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    owner.execute("UPDATE _sqlx_migrations SET success = FALSE")
+    write("2_b.sql", "CREATE TABLE b ()")
+    with pytest.raises(DirtyMigration, match=r"1_a\.sql began and did not end"):
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert tables(owner) == {"a"}
+    (problem,) = status(empty_database.url("migrator"), read_source(folder)).problems
+    assert isinstance(problem, DirtyMigration)
+
+
+def test_a_pending_script_that_ends_its_transaction_is_refused_before_anything_runs(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    write("1_a.sql", "CREATE TABLE a ()")
+    write("2_b.sql", "CREATE TABLE b ();\nCOMMIT;\nCREATE TABEL c ();")
+    with pytest.raises(SourceError, match=r"2_b\.sql:2"):
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert tables(owner) == set()
+
+
+def test_copy_from_stdin_in_a_script_is_an_error_and_no_hang(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    write("1_a.sql", "CREATE TABLE a (id int);\nCOPY a FROM STDIN;")
+    with pytest.raises(ScriptFailed, match=r"1_a\.sql:2"):
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert tables(owner) == set()
+
+
+def test_a_role_that_may_not_create_is_told_so(empty_database: Database, folder: Path, write: Write) -> None:
+    write("1_a.sql", "CREATE TABLE a ()")
+    with pytest.raises(MigrationError, match="permission denied for schema groundwork") as caught:
+        apply_pending(empty_database.url("app"), read_source(folder))
+    assert caught.value.sqlstate == "42501"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://migrator:hunter2@localhost:1/groundwork",
+        "postgresql://migrator:hunter2@no-such-host.invalid/groundwork",
+    ],
+)
+def test_a_database_that_cannot_be_reached_is_named_without_the_password(url: str) -> None:
+    with pytest.raises(Unreachable) as caught:
+        status(url, ())
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_url_that_cannot_be_parsed_is_not_quoted() -> None:
+    with pytest.raises(MigrationError, match="cannot be parsed") as caught:
+        status("postgres//migrator:hunter2@", ())
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_wrong_password_is_unreachable(empty_database: Database) -> None:
+    url = empty_database.url("migrator").replace("migrator:", "migrator:not", 1)
+    with pytest.raises(Unreachable, match="password authentication failed"):
+        status(url, ())
