@@ -13,7 +13,7 @@ _logger = logging.getLogger("groundwork.background")
 
 
 class AsyncRepeating:
-    """Calls `action` every `seconds`, counted from the end of the last call; an error is logged, not fatal."""
+    """Calls `action` at once, and again `seconds` after each call; an error is logged, and not the end."""
 
     def __init__(self, name: str, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         self._name = name
@@ -31,11 +31,11 @@ class AsyncRepeating:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._seconds)
             try:
                 await self._action()
             except Exception:
                 _logger.exception("%s failed; it will be tried again", self._name)
+            await asyncio.sleep(self._seconds)
 
 
 class Repeating:
@@ -58,11 +58,12 @@ class Repeating:
             self._thread.join(timeout=2.0)
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._seconds):
+        while not self._stopped.is_set():
             try:
                 self._action()
             except Exception:
                 _logger.exception("%s failed; it will be tried again", self._name)
+            self._stopped.wait(self._seconds)
 
 
 async def async_uninterrupted(action: Callable[[_A], Awaitable[None]], argument: _A) -> None:

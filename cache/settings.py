@@ -22,7 +22,7 @@ class CacheSettings:
 
     url: UrlSource
     namespace: str = "main"
-    max_connections: int = 16
+    max_connections: int = 8
     timeout_seconds: float = 0.1
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ class QueryRecord:
         self.attempts = 1
 
     def finish(self, outcome: str, sqlstate: str | None = None) -> None:
-        """Log and count it. `outcome` is `ok` or the error's class name; only slow and failed calls are news."""
+        """Log and count it. `outcome` is `ok` or the error's class; only slow and failed calls are news."""
         seconds = perf_counter() - self._started
         QUERY_SECONDS.labels(self._query, outcome).observe(seconds)
         if outcome != "ok":

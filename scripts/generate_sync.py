@@ -30,10 +30,12 @@ NAMES = {
     "StopAsyncIteration": "StopIteration",
 }
 # Dotted paths that differ in more than a name.
-PATHS = {"redis.asyncio": "redis", "asyncio.CancelledError": "KeyboardInterrupt"}
+PATHS = {"redis.asyncio": "redis", "from asyncio import sleep": "from time import sleep"}
 # What a sync callable returns is the value itself; one level of brackets inside is enough here.
 _AWAITABLE = re.compile(r"\bAwaitable\[((?:[^\[\]]|\[[^\[\]]*\])*)\]")
 LINE_LENGTH = "--line-length=110"
+# Named, since ruff would look for files that may not have been generated yet.
+_IMPORTS = ["check", "--select=I,F401", "--fix-only", "--config=lint.isort.known-first-party=['cache','db']"]
 _DROPPED = {"async", "await"}
 
 
@@ -88,9 +90,10 @@ def generated() -> dict[Path, str]:
 
 
 def _formatted(text: str, path: Path) -> str:
-    for arguments in (["check", "--select=I,F401", "--fix-only"], ["format"]):
+    for arguments in (_IMPORTS, ["format"]):
+        command = [*arguments, "--quiet", LINE_LENGTH, f"--stdin-filename={path}", "-"]
         text = subprocess.run(
-            [sys.executable, "-m", "ruff", *arguments, "--quiet", LINE_LENGTH, f"--stdin-filename={path}", "-"],
+            [sys.executable, "-m", "ruff", *command],
             input=text, capture_output=True, text=True, check=True, cwd=ROOT,
         ).stdout  # fmt: skip
     return text

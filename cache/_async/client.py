@@ -16,12 +16,14 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from cache.breaker import Breaker
 from cache.credentials import UrlCredentials
-from cache.errors import CacheError, CacheSettingError, CacheUnavailable
+from cache.errors import CacheSettingError, CacheUnavailable
 from cache.metrics import CALL_SECONDS, ERRORS
 from cache.repeating import AsyncRepeating
 from cache.scripts import Script
 from cache.settings import CacheSettings
+from cache.slots import AsyncSlots
 from cache.time_limit import async_time_limit
+from cache.tls import AsyncTlsConnection, connection_options
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("groundwork.cache")
@@ -35,11 +37,11 @@ class AsyncClient:
         self._timeout_seconds = settings.timeout_seconds
         self.breaker = Breaker()
         try:
-            pool = BlockingConnectionPool.from_url(
-                settings.server_url(),
+            pool = BlockingConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
+                **connection_options(settings.server_url(), AsyncTlsConnection),
                 credential_provider=UrlCredentials(settings),
                 max_connections=settings.max_connections,
-                timeout=settings.timeout_seconds / 2,
+                timeout=settings.timeout_seconds,
                 socket_connect_timeout=settings.timeout_seconds,
                 socket_timeout=settings.timeout_seconds,
                 socket_keepalive=True,
@@ -50,14 +52,19 @@ class AsyncClient:
                 driver_info=None,
                 maint_notifications_config=MaintNotificationsConfig(enabled=False),
             )
+            # A connection takes its options when it is made; made once here, a wrong one is told at once.
+            pool.connection_class(**pool.connection_kwargs)
         except (TypeError, ValueError) as error:
             raise CacheSettingError(f"REDIS_URL: {error}") from error
         self._redis: Any = Redis(connection_pool=pool)
-        self._pool = pool
+        self._pool: Any = pool
+        self._warm_connections = max(1, settings.max_connections // 2)
+        self._is_warm = False
+        self._slots = AsyncSlots(settings.max_connections)
         self._probing = AsyncRepeating("cache-probe", _PROBE_SECONDS, self._probe)
 
     async def open(self) -> None:
-        """Start probing; connections are made when they are needed."""
+        """Start connecting and probing; returns at once, whether or not the server is there."""
         await self._probing.start()
 
     async def aclose(self) -> None:
@@ -108,45 +115,74 @@ class AsyncClient:
         answers: list[Any] = await self._call(script.name, attempt)
         return answers
 
-    async def delete(self, keys: Sequence[str]) -> None:
-        await self._call("unlink", lambda: self._redis.unlink(*keys))
-
     async def ping(self) -> None:
         """Ask Redis for a sign of life, past the breaker: what readiness and the probe look at."""
-        await self._guarded("ping", lambda: self._redis.ping())
+        await self._call("ping", lambda: self._redis.ping(), past_breaker=True)
 
-    async def _call(self, operation: str, action: Callable[[], Awaitable[_T]]) -> _T:
-        if self.breaker.is_open:
-            raise CacheUnavailable("Redis failed less than a second ago, or has not recovered since")
-        return await self._guarded(operation, action)
-
-    async def _guarded(self, operation: str, action: Callable[[], Awaitable[_T]]) -> _T:
+    async def _call(
+        self, operation: str, action: Callable[[], Awaitable[_T]], *, past_breaker: bool = False
+    ) -> _T:
+        self._check_breaker(past_breaker)
+        # Queueing is this process's own affair: it is bounded, and says nothing of Redis.
+        if not await self._slots.take(self._timeout_seconds):
+            raise CacheUnavailable("every connection to Redis is busy")
         started = perf_counter()
         try:
+            # Again, for whoever queued behind the call that found Redis ill.
+            self._check_breaker(past_breaker)
             async with async_time_limit(self._timeout_seconds):
                 return await action()
         except OutOfMemoryError as error:
             # Full, but well: it still reads and deletes.
             ERRORS.labels(operation).inc()
             raise CacheUnavailable("Redis has no memory left to store this") from error
-        except (RedisError, CacheError, OSError, TimeoutError) as error:
-            ERRORS.labels(operation).inc()
-            if self.breaker.trip():
-                reason = str(error) or type(error).__name__
-                _logger.warning("Redis is left alone: %s", reason, extra={"operation": operation})
+        except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
+            self._trip(operation, error)
             raise CacheUnavailable(f"Redis: {type(error).__name__}") from error
         finally:
+            self._slots.give()
             CALL_SECONDS.labels(operation).observe(perf_counter() - started)
+
+    def _check_breaker(self, past_breaker: bool) -> None:
+        if self.breaker.is_open and not past_breaker:
+            raise CacheUnavailable("Redis failed less than a second ago, or has not recovered since")
+
+    def _trip(self, operation: str, error: Exception) -> None:
+        ERRORS.labels(operation).inc()
+        if self.breaker.trip():
+            reason = str(error) or type(error).__name__
+            _logger.warning("Redis is left alone: %s", reason, extra={"operation": operation})
+
+    async def _warm(self) -> None:
+        """Make half of the connections one by one, for a burst of TLS handshakes would exceed the time limit."""
+        connections = []
+        slots = 0
+        try:
+            for _ in range(self._warm_connections):
+                if not await self._slots.take(self._timeout_seconds):
+                    break
+                slots += 1
+                connections.append(await self._pool.get_connection())
+        except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
+            self._trip("connect", error)
+        finally:
+            for connection in connections:
+                await self._pool.release(connection)
+            for _ in range(slots):
+                self._slots.give()
 
     async def _probe(self) -> None:
         if not self.breaker.is_open:
+            if not self._is_warm:
+                self._is_warm = True
+                await self._warm()
             return
         owed = self.breaker.owed()
         try:
             await self.ping()
             for start in range(0, len(owed), 500):
                 batch = [key for keys in owed[start : start + 500] for key in keys]
-                await self._guarded("unlink", partial(self._redis.unlink, *batch))
+                await self._call("unlink", partial(self._redis.unlink, *batch), past_breaker=True)
         except CacheUnavailable:
             return
         if self.breaker.settle(owed):

@@ -17,12 +17,14 @@ from redis.retry import Retry
 
 from cache.breaker import Breaker
 from cache.credentials import UrlCredentials
-from cache.errors import CacheError, CacheSettingError, CacheUnavailable
+from cache.errors import CacheSettingError, CacheUnavailable
 from cache.metrics import CALL_SECONDS, ERRORS
 from cache.repeating import Repeating
 from cache.scripts import Script
 from cache.settings import CacheSettings
+from cache.slots import Slots
 from cache.time_limit import time_limit
+from cache.tls import TlsConnection, connection_options
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("groundwork.cache")
@@ -36,11 +38,11 @@ class Client:
         self._timeout_seconds = settings.timeout_seconds
         self.breaker = Breaker()
         try:
-            pool = BlockingConnectionPool.from_url(
-                settings.server_url(),
+            pool = BlockingConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
+                **connection_options(settings.server_url(), TlsConnection),
                 credential_provider=UrlCredentials(settings),
                 max_connections=settings.max_connections,
-                timeout=settings.timeout_seconds / 2,
+                timeout=settings.timeout_seconds,
                 socket_connect_timeout=settings.timeout_seconds,
                 socket_timeout=settings.timeout_seconds,
                 socket_keepalive=True,
@@ -51,14 +53,19 @@ class Client:
                 driver_info=None,
                 maint_notifications_config=MaintNotificationsConfig(enabled=False),
             )
+            # A connection takes its options when it is made; made once here, a wrong one is told at once.
+            pool.connection_class(**pool.connection_kwargs)
         except (TypeError, ValueError) as error:
             raise CacheSettingError(f"REDIS_URL: {error}") from error
         self._redis: Any = Redis(connection_pool=pool)
-        self._pool = pool
+        self._pool: Any = pool
+        self._warm_connections = max(1, settings.max_connections // 2)
+        self._is_warm = False
+        self._slots = Slots(settings.max_connections)
         self._probing = Repeating("cache-probe", _PROBE_SECONDS, self._probe)
 
     def open(self) -> None:
-        """Start probing; connections are made when they are needed."""
+        """Start connecting and probing; returns at once, whether or not the server is there."""
         self._probing.start()
 
     def close(self) -> None:
@@ -107,45 +114,72 @@ class Client:
         answers: list[Any] = self._call(script.name, attempt)
         return answers
 
-    def delete(self, keys: Sequence[str]) -> None:
-        self._call("unlink", lambda: self._redis.unlink(*keys))
-
     def ping(self) -> None:
         """Ask Redis for a sign of life, past the breaker: what readiness and the probe look at."""
-        self._guarded("ping", lambda: self._redis.ping())
+        self._call("ping", lambda: self._redis.ping(), past_breaker=True)
 
-    def _call(self, operation: str, action: Callable[[], _T]) -> _T:
-        if self.breaker.is_open:
-            raise CacheUnavailable("Redis failed less than a second ago, or has not recovered since")
-        return self._guarded(operation, action)
-
-    def _guarded(self, operation: str, action: Callable[[], _T]) -> _T:
+    def _call(self, operation: str, action: Callable[[], _T], *, past_breaker: bool = False) -> _T:
+        self._check_breaker(past_breaker)
+        # Queueing is this process's own affair: it is bounded, and says nothing of Redis.
+        if not self._slots.take(self._timeout_seconds):
+            raise CacheUnavailable("every connection to Redis is busy")
         started = perf_counter()
         try:
+            # Again, for whoever queued behind the call that found Redis ill.
+            self._check_breaker(past_breaker)
             with time_limit(self._timeout_seconds):
                 return action()
         except OutOfMemoryError as error:
             # Full, but well: it still reads and deletes.
             ERRORS.labels(operation).inc()
             raise CacheUnavailable("Redis has no memory left to store this") from error
-        except (RedisError, CacheError, OSError, TimeoutError) as error:
-            ERRORS.labels(operation).inc()
-            if self.breaker.trip():
-                reason = str(error) or type(error).__name__
-                _logger.warning("Redis is left alone: %s", reason, extra={"operation": operation})
+        except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
+            self._trip(operation, error)
             raise CacheUnavailable(f"Redis: {type(error).__name__}") from error
         finally:
+            self._slots.give()
             CALL_SECONDS.labels(operation).observe(perf_counter() - started)
+
+    def _check_breaker(self, past_breaker: bool) -> None:
+        if self.breaker.is_open and not past_breaker:
+            raise CacheUnavailable("Redis failed less than a second ago, or has not recovered since")
+
+    def _trip(self, operation: str, error: Exception) -> None:
+        ERRORS.labels(operation).inc()
+        if self.breaker.trip():
+            reason = str(error) or type(error).__name__
+            _logger.warning("Redis is left alone: %s", reason, extra={"operation": operation})
+
+    def _warm(self) -> None:
+        """Make half of the connections one by one, for a burst of TLS handshakes would exceed the time limit."""
+        connections = []
+        slots = 0
+        try:
+            for _ in range(self._warm_connections):
+                if not self._slots.take(self._timeout_seconds):
+                    break
+                slots += 1
+                connections.append(self._pool.get_connection())
+        except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
+            self._trip("connect", error)
+        finally:
+            for connection in connections:
+                self._pool.release(connection)
+            for _ in range(slots):
+                self._slots.give()
 
     def _probe(self) -> None:
         if not self.breaker.is_open:
+            if not self._is_warm:
+                self._is_warm = True
+                self._warm()
             return
         owed = self.breaker.owed()
         try:
             self.ping()
             for start in range(0, len(owed), 500):
                 batch = [key for keys in owed[start : start + 500] for key in keys]
-                self._guarded("unlink", partial(self._redis.unlink, *batch))
+                self._call("unlink", partial(self._redis.unlink, *batch), past_breaker=True)
         except CacheUnavailable:
             return
         if self.breaker.settle(owed):

@@ -9,6 +9,7 @@ from cache._async.client import AsyncClient
 from cache.settings import CacheSettings
 from db._async.outbox import AsyncOutbox
 from db._async.pool import AsyncPool
+from db._async.users import AsyncUserRepository
 from db.settings import DatabaseSettings
 
 
@@ -22,11 +23,12 @@ class AsyncDataAccess:
     def __init__(self, database: DatabaseSettings, cache: CacheSettings) -> None:
         self.pool = AsyncPool(database)
         self.cache = AsyncClient(cache)
-        self.outbox = AsyncOutbox(self.pool, self.cache)
+        self.users = AsyncUserRepository(self.pool, self.cache, cache.namespace)
+        self.outbox = AsyncOutbox(self.pool, {self.users.ENTITY: self.users.cached})
 
     @classmethod
     def open(cls) -> Self:
-        """The data access that DATABASE_URL and REDIS_URL (or their _FILE forms) describe; enter it to use it."""
+        """What DATABASE_URL and REDIS_URL (or their _FILE forms) describe; enter it to use it."""
         return cls(DatabaseSettings.from_environment(), CacheSettings.from_environment())
 
     async def __aenter__(self) -> Self:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 from psycopg.rows import class_row, scalar_row
 
-from cache._async.client import AsyncClient
+from cache._async.read_through import AsyncReadThrough
 from db._async.pool import AsyncPool
+from db.errors import Unavailable
 from db.named_query import queries
 
 _QUERIES = queries("outbox")
@@ -33,14 +38,15 @@ class AsyncOutbox:
 
     BATCH_SIZE = 500
 
-    def __init__(self, pool: AsyncPool, cache: AsyncClient) -> None:
+    def __init__(self, pool: AsyncPool, caches: Mapping[str, AsyncReadThrough[Any]]) -> None:
+        """`caches` by the outbox's name of what they hold."""
         self._pool = pool
-        self._cache = cache
+        self._caches = caches
 
     async def drain(self) -> int:
         """Invalidate until nothing is left, and return how many entries there were.
 
-        Redis first: an entry whose key could not be invalidated stays (CacheUnavailable).
+        Redis first: an entry whose key could not be invalidated stays (Unavailable).
         """
         drained = 0
         while True:
@@ -62,4 +68,11 @@ class AsyncOutbox:
         return (0, 0.0) if measure is None else (measure.depth, measure.age)
 
     async def _invalidate(self, entries: list[Entry]) -> None:
-        await self._cache.ping()
+        by_entity: defaultdict[str, dict[int, int | None]] = defaultdict(dict)
+        for entry in entries:
+            by_entity[entry.entity][entry.entity_id] = entry.row_version
+        for entity, written in by_entity.items():
+            cached = self._caches.get(entity)
+            # What is not cached by this release has nothing to be forgotten.
+            if cached is not None and not await cached.drop(written.items()):
+                raise Unavailable("Redis could not be told of stale entries; they stay in the outbox")

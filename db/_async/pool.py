@@ -65,7 +65,7 @@ class AsyncPool:
         await self._pool.close(timeout=2.0)
 
     async def drain(self) -> None:
-        """Replace every connection: those in use when they come back. For rotated passwords and migrations."""
+        """Replace every connection, those in use when they come back: for a rotation or a migration."""
         await self._pool.drain()
 
     def statistics(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ from cache._sync.client import Client
 from cache.settings import CacheSettings
 from db._sync.outbox import Outbox
 from db._sync.pool import Pool
+from db._sync.users import UserRepository
 from db.settings import DatabaseSettings
 
 
@@ -23,11 +24,12 @@ class DataAccess:
     def __init__(self, database: DatabaseSettings, cache: CacheSettings) -> None:
         self.pool = Pool(database)
         self.cache = Client(cache)
-        self.outbox = Outbox(self.pool, self.cache)
+        self.users = UserRepository(self.pool, self.cache, cache.namespace)
+        self.outbox = Outbox(self.pool, {self.users.ENTITY: self.users.cached})
 
     @classmethod
     def open(cls) -> Self:
-        """The data access that DATABASE_URL and REDIS_URL (or their _FILE forms) describe; enter it to use it."""
+        """What DATABASE_URL and REDIS_URL (or their _FILE forms) describe; enter it to use it."""
         return cls(DatabaseSettings.from_environment(), CacheSettings.from_environment())
 
     def __enter__(self) -> Self:

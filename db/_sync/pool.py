@@ -66,7 +66,7 @@ class Pool:
         self._pool.close(timeout=2.0)
 
     def drain(self) -> None:
-        """Replace every connection: those in use when they come back. For rotated passwords and migrations."""
+        """Replace every connection, those in use when they come back: for a rotation or a migration."""
         self._pool.drain()
 
     def statistics(self) -> dict[str, int]:

@@ -1,0 +1,224 @@
+"""One kind of record through Redis: hits from there, misses from the database and filled, writes told.
+
+The promises are docs/data-access.md's. Nothing in here raises for Redis: without it, every read is the
+database's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from asyncio import sleep
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from random import uniform
+from time import monotonic
+from typing import Generic, TypeVar
+
+from cache._async.client import AsyncClient
+from cache._async.flights import AsyncFlights
+from cache.codec import Codec
+from cache.errors import CacheUnavailable, UndecodableEntry
+from cache.keys import EntityKeys
+from cache.metrics import COALESCED, FILLS, HITS, INVALIDATIONS, LEASE_WAITS, MISSES
+from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE
+from cache.ttl import Tier, jittered_ms
+
+T = TypeVar("T")
+
+# A holder may fill for so long; a slower read of the database is not cached.
+LEASE_MS = 3000
+# After this long without a fill the lease passes to one of those who wait.
+PASS_MS = 50
+_WAIT_SECONDS = 1.0
+_POLL_SECONDS = (0.004, 0.012)
+# How many keys travel in one round trip: more would not fit the client's time limit.
+_BATCH = 200
+_OUTCOMES = {0: "absent", 1: "updated", 2: "newer"}
+_DROP_OUTCOMES = {0: "absent", 1: "dropped", 2: "newer"}
+
+
+class AsyncReadThrough(Generic[T]):
+    """The cache of one kind of record, by id."""
+
+    def __init__(self, client: AsyncClient, keys: EntityKeys, codec: Codec[T], tier: Tier) -> None:
+        self._client = client
+        self._keys = keys
+        self._codec = codec
+        self._tier = tier
+        entity = keys.entity
+        self._hits = HITS.labels(entity, "redis", "value")
+        self._negative_hits = HITS.labels(entity, "redis", "negative")
+        self._misses = MISSES.labels(entity, "redis")
+        self._lease_waits = LEASE_WAITS.labels(entity)
+        self._flights: AsyncFlights[T] = AsyncFlights(COALESCED.labels(entity).inc)
+
+    async def find(self, record_id: int, load: Callable[[int], Awaitable[T | None]]) -> T | None:
+        """The record, or None; `load` asks the database."""
+        try:
+            raw = await self._client.get(self._keys.value(record_id))
+            if raw is not None:
+                return self._hit(raw)
+        except CacheUnavailable:
+            pass
+        except UndecodableEntry:
+            await self.drop([(record_id, None)])
+        self._misses.inc()
+        return await self._flights.share(record_id, partial(self._read, record_id, load))
+
+    async def find_many(
+        self,
+        record_ids: Sequence[int],
+        load: Callable[[Sequence[int]], Awaitable[Mapping[int, T]]],
+    ) -> dict[int, T]:
+        """The records there are, by id; `load` is asked once, for all that Redis has not."""
+        unique = list(dict.fromkeys(record_ids))
+        known = await self._known(unique)
+        missing = [record_id for record_id in unique if record_id not in known]
+        if missing:
+            self._misses.inc(len(missing))
+            nonce = secrets.token_hex(8)
+            leased = await self._take_leases(missing, nonce)
+            loaded = await load(missing)
+            known.update({record_id: loaded.get(record_id) for record_id in missing})
+            await self._fill({record_id: known[record_id] for record_id in leased}, nonce)
+        return {record_id: record for record_id, record in known.items() if record is not None}
+
+    async def replace(self, record_id: int, record: T) -> None:
+        """Tell of a committed write: the new record takes the place of an older one, and leases end."""
+        version = self._codec.version_of(record)
+        try:
+            arguments = (version, self._codec.encode(record), jittered_ms(self._tier))
+        except UndecodableEntry:
+            await self.drop([(record_id, version)])
+            return
+        keys = self._keys.both(record_id)
+        try:
+            outcome = await self._client.run(REPLACE, keys, arguments)
+        except CacheUnavailable:
+            self._owe([keys])
+        else:
+            INVALIDATIONS.labels(self._keys.entity, _OUTCOMES[outcome]).inc()
+
+    async def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
+        """Forget records older than the row version that stands now (None: any), in every schema in use.
+
+        False where Redis could not be told: it will be as soon as it answers, and the outbox knows too.
+        """
+        calls = [
+            (keys.both(record_id), (-1 if version is None else version,))
+            for record_id, version in written
+            for keys in self._keys.neighbours()
+        ]
+        for start in range(0, len(calls), _BATCH):
+            batch = calls[start : start + _BATCH]
+            try:
+                outcomes = await self._client.run_many(DROP, batch)
+            except CacheUnavailable:
+                self._owe([keys for keys, _ in calls[start:]])
+                return False
+            for outcome in outcomes:
+                INVALIDATIONS.labels(self._keys.entity, _DROP_OUTCOMES[outcome]).inc()
+        return True
+
+    def _hit(self, raw: bytes) -> T | None:
+        record = self._codec.decode(raw)
+        (self._negative_hits if record is None else self._hits).inc()
+        return record
+
+    async def _read(
+        self, record_id: int, load: Callable[[int], Awaitable[T | None]], begin: Callable[[], None]
+    ) -> T | None:
+        nonce = secrets.token_hex(8)
+        holds_lease = False
+        try:
+            raw, holds_lease = await self._value_or_lease(record_id, nonce)
+            if raw is not None:
+                return self._hit(raw)
+        except CacheUnavailable:
+            pass
+        except UndecodableEntry:
+            await self.drop([(record_id, None)])
+        # Whoever comes from here on may know of an invalidation that this read does not see.
+        begin()
+        record = await load(record_id)
+        if holds_lease:
+            await self._fill({record_id: record}, nonce)
+        return record
+
+    async def _value_or_lease(self, record_id: int, nonce: str) -> tuple[bytes | None, bool]:
+        """A value that is there by now, or whether the caller may fill."""
+        give_up_at = monotonic() + _WAIT_SECONDS
+        has_waited = False
+        while True:
+            answer = await self._client.run(
+                TAKE_LEASE, self._keys.both(record_id), (nonce, LEASE_MS, PASS_MS)
+            )
+            if answer[0] is not None:
+                return answer[0], False
+            if answer[1] or monotonic() >= give_up_at:
+                return None, bool(answer[1])
+            if not has_waited:
+                has_waited = True
+                self._lease_waits.inc()
+            await sleep(uniform(*_POLL_SECONDS))
+
+    async def _known(self, record_ids: list[int]) -> dict[int, T | None]:
+        """What Redis knows of the ids: records, and absences as None."""
+        known: dict[int, T | None] = {}
+        undecodable: list[tuple[int, None]] = []
+        try:
+            for start in range(0, len(record_ids), _BATCH):
+                batch = record_ids[start : start + _BATCH]
+                values = await self._client.get_many([self._keys.value(record_id) for record_id in batch])
+                for record_id, raw in zip(batch, values, strict=True):
+                    if raw is not None:
+                        try:
+                            known[record_id] = self._hit(raw)
+                        except UndecodableEntry:
+                            undecodable.append((record_id, None))
+        except CacheUnavailable:
+            pass
+        if undecodable:
+            await self.drop(undecodable)
+        return known
+
+    async def _take_leases(self, record_ids: list[int], nonce: str) -> list[int]:
+        """Those of the ids that the caller may fill; nobody waits for the others here."""
+        leased: list[int] = []
+        try:
+            for start in range(0, len(record_ids), _BATCH):
+                batch = record_ids[start : start + _BATCH]
+                answers = await self._client.run_many(
+                    TAKE_LEASE,
+                    [(self._keys.both(record_id), (nonce, LEASE_MS, PASS_MS)) for record_id in batch],
+                )
+                leased += [
+                    record_id
+                    for record_id, answer in zip(batch, answers, strict=True)
+                    if answer[0] is None and answer[1]
+                ]
+        except CacheUnavailable:
+            pass
+        return leased
+
+    async def _fill(self, records: Mapping[int, T | None], nonce: str) -> None:
+        calls = []
+        for record_id, record in records.items():
+            life = jittered_ms(Tier.ABSENT if record is None else self._tier)
+            try:
+                encoded = self._codec.encode(record)
+            except UndecodableEntry:
+                FILLS.labels(self._keys.entity, "unencodable").inc()
+            else:
+                calls.append((self._keys.both(record_id), (nonce, encoded, life)))
+        try:
+            for start in range(0, len(calls), _BATCH):
+                for stored in await self._client.run_many(FILL, calls[start : start + _BATCH]):
+                    FILLS.labels(self._keys.entity, "stored" if stored else "refused").inc()
+        except CacheUnavailable:
+            FILLS.labels(self._keys.entity, "failed").inc()
+
+    def _owe(self, keys: Sequence[tuple[str, str]]) -> None:
+        INVALIDATIONS.labels(self._keys.entity, "failed").inc(len(keys))
+        for value_key, lease_key in keys:
+            self._client.breaker.owe(value_key, lease_key)

@@ -1,0 +1,94 @@
+# Generated from cache/_async/flights.py by scripts/generate_sync.py; edit that, not this.
+"""Callers of one process that miss the same key share one read of the database.
+
+A caller joins only a read that has not begun yet: what a read under way returns may be older than an
+invalidation that was over before the caller came. So at most two reads serve any number of callers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
+from typing import Generic, TypeVar
+
+from cache.completion import Completion
+
+T = TypeVar("T")
+
+
+class Flight(Generic[T]):
+    """One read and what came of it. `has_landed` is false after its leader was cancelled."""
+
+    __slots__ = ("done", "error", "has_landed", "result")
+
+    def __init__(self) -> None:
+        self.done = Completion()
+        self.has_landed = False
+        self.result: T | None = None
+        self.error: Exception | None = None
+
+
+class Flights(Generic[T]):
+    """For each key at most one read that has begun and one that gathers callers for after it."""
+
+    # A caller that has waited so long for another's read goes on its own; its deadline is still ahead.
+    PATIENCE_SECONDS = 1.0
+
+    def __init__(self, on_join: Callable[[], None]) -> None:
+        self._on_join = on_join
+        self._lock = Lock()
+        self._gathering: dict[int, Flight[T]] = {}
+        self._begun: dict[int, Flight[T]] = {}
+
+    def share(self, key: int, read: Callable[[Callable[[], None]], T | None]) -> T | None:
+        """What `read(begin)` returns or raises, for every caller that joined before it called `begin()`."""
+        while True:
+            with self._lock:
+                flight = self._gathering.get(key)
+                ahead = self._begun.get(key)
+                leads = flight is None
+                if flight is None:
+                    flight = self._gathering[key] = Flight()
+            if leads:
+                return self._lead(key, flight, ahead, read)
+            self._on_join()
+            if not flight.done.wait(self.PATIENCE_SECONDS):
+                return read(_nothing)
+            if flight.error is not None:
+                raise flight.error
+            if flight.has_landed:
+                return flight.result
+
+    def _lead(
+        self,
+        key: int,
+        flight: Flight[T],
+        ahead: Flight[T] | None,
+        read: Callable[[Callable[[], None]], T | None],
+    ) -> T | None:
+        try:
+            if ahead is not None:
+                ahead.done.wait(self.PATIENCE_SECONDS)
+            flight.result = read(partial(self._begin, key, flight))
+            flight.has_landed = True
+            return flight.result
+        except Exception as error:
+            flight.error = error
+            raise
+        finally:
+            with self._lock:
+                for flights in (self._gathering, self._begun):
+                    if flights.get(key) is flight:
+                        del flights[key]
+            flight.done.set()
+
+    def _begin(self, key: int, flight: Flight[T]) -> None:
+        with self._lock:
+            if self._gathering.get(key) is flight:
+                del self._gathering[key]
+            self._begun[key] = flight
+
+
+def _nothing() -> None:
+    pass

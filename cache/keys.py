@@ -1,0 +1,38 @@
+"""The names of things in Redis: `gw:{namespace}:v{schema}:{entity}:{{id}}`, and the lease beside each value.
+
+The braces around the id are Redis Cluster's hash tag: a value and its lease share a slot. Leases have a
+prefix of their own, so that clients which track values are not told of every lease.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+VALUE_PREFIX = "gw"
+LEASE_PREFIX = "gwl"
+
+
+@dataclass(frozen=True)
+class EntityKeys:
+    """The keys of one kind of record. `schema` changes with its type, so that old bytes are never decoded."""
+
+    namespace: str
+    entity: str
+    schema: int
+
+    def value(self, record_id: int) -> str:
+        return f"{VALUE_PREFIX}:{self._rest(record_id)}"
+
+    def lease(self, record_id: int) -> str:
+        return f"{LEASE_PREFIX}:{self._rest(record_id)}"
+
+    def both(self, record_id: int) -> tuple[str, str]:
+        """The value's key and the lease's, in the order that cache.scripts takes them."""
+        return self.value(record_id), self.lease(record_id)
+
+    def neighbours(self) -> list[EntityKeys]:
+        """The keys of the schemas that run at the same time as this one while a release is rolled out."""
+        return [replace(self, schema=n) for n in (self.schema - 1, self.schema, self.schema + 1) if n > 0]
+
+    def _rest(self, record_id: int) -> str:
+        return f"{self.namespace}:v{self.schema}:{self.entity}:{{{record_id}}}"

@@ -1,0 +1,89 @@
+"""TLS to Redis with one context for all connections, trusting the given CA and no other.
+
+redis-py makes a context for each connection and loads the system's authorities into it: 40 ms each time,
+which is most of a call's time limit, and any public authority could then vouch for the server. What is
+overridden here is private to redis-py 8.1; tests/integration/cache guards it.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import Any
+
+from redis.asyncio.connection import SSLConnection as _AsyncSslConnection
+from redis.connection import SSLConnection as _SslConnection
+from redis.connection import parse_url
+
+from cache.errors import CacheSettingError
+
+_TLS_OPTIONS = {"ssl_ca_certs", "ssl_check_hostname", "ssl_cert_reqs"}
+
+
+class TlsContext:
+    """The context for a CA's file; made anew when the file changes, so that a CA can be rotated."""
+
+    def __init__(self, ca_file: str | None, check_hostname: bool) -> None:
+        self._ca_file = ca_file
+        self._check_hostname = check_hostname
+        self._context: ssl.SSLContext | None = None
+        self._made_from = 0
+
+    def get(self) -> ssl.SSLContext:
+        changed_at = os.stat(self._ca_file).st_mtime_ns if self._ca_file else 0
+        if self._context is None or changed_at != self._made_from:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.check_hostname = self._check_hostname
+            if self._ca_file:
+                context.load_verify_locations(self._ca_file)
+            else:
+                context.load_default_certs()
+            self._context, self._made_from = context, changed_at
+        return self._context
+
+
+class AsyncTlsConnection(_AsyncSslConnection):
+    """redis-py's TLS connection, with our context."""
+
+    def __init__(self, *, tls: TlsContext, **options: Any) -> None:
+        super().__init__(**options)
+        self._tls = tls
+
+    def _connection_arguments(self) -> Any:
+        arguments = super(_AsyncSslConnection, self)._connection_arguments()
+        return {**arguments, "ssl": self._tls.get()}
+
+
+class TlsConnection(_SslConnection):
+    """redis-py's TLS connection, with our context."""
+
+    def __init__(self, *, tls: TlsContext, **options: Any) -> None:
+        super().__init__(**options)
+        self._tls = tls
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:
+        return self._tls.get().wrap_socket(sock, server_hostname=self.host)
+
+
+def connection_options(url: str, tls_class: type[Any]) -> dict[str, Any]:
+    """A pool's options for a rediss:// or redis:// URL without credentials. CacheSettingError for others."""
+    try:
+        options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise CacheSettingError(f"REDIS_URL: {error}") from error
+    tls_options = {key: options.pop(key) for key in [*options] if key.startswith("ssl_")}
+    if options.pop("connection_class", None) is None:
+        if tls_options:
+            raise CacheSettingError("REDIS_URL: ssl_* is for rediss://; change the scheme or leave them out")
+        return options
+    if unknown := tls_options.keys() - _TLS_OPTIONS:
+        raise CacheSettingError(f"REDIS_URL: {', '.join(sorted(unknown))} is not supported here")
+    if tls_options.get("ssl_cert_reqs", "required") != "required":
+        raise CacheSettingError("REDIS_URL: a server that is not verified is not trusted; drop ssl_cert_reqs")
+    tls = TlsContext(tls_options.get("ssl_ca_certs"), _flag(tls_options.get("ssl_check_hostname", True)))
+    return options | {"connection_class": tls_class, "tls": tls}
+
+
+def _flag(value: object) -> bool:
+    return value if isinstance(value, bool) else str(value).lower() in ("1", "true", "yes", "on")

@@ -1,0 +1,68 @@
+"""What Postgres would refuse, or take and change, is refused here, before anything is sent."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from db.errors import InvalidInput
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+# Deeper than any settings are, and far from the parsers' own limits, which end in a RecursionError.
+JSON_DEPTH = 64
+# The largest field a record takes: a cached record has to travel within the cache's time limit.
+TEXT_BYTES = 4 * 1024 * 1024
+
+
+def bigint(field: str, value: object, *, least: int = INT64_MIN) -> int:
+    """An integer that fits a bigint column."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidInput(field, f"{type(value).__name__} is no whole number")
+    if not least <= value <= INT64_MAX:
+        raise InvalidInput(field, f"is out of range; {least} to {INT64_MAX} can be stored")
+    return value
+
+
+def text(field: str, value: object, *, empty: bool = True) -> str:
+    """Text that Postgres can hold: no NUL, no lone surrogates."""
+    if not isinstance(value, str):
+        raise InvalidInput(field, f"{type(value).__name__} is no text")
+    if not value and not empty:
+        raise InvalidInput(field, "is empty")
+    if "\0" in value:
+        raise InvalidInput(field, "holds a NUL character, which Postgres cannot store")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput(field, f"holds a lone surrogate at character {error.start}") from error
+    if size > TEXT_BYTES:
+        raise InvalidInput(field, f"has {size} bytes; {TEXT_BYTES} can be stored")
+    return value
+
+
+def json_object(field: str, value: object) -> dict[str, Any]:
+    """A JSON object that comes back from Postgres and Redis as it was."""
+    if not isinstance(value, dict):
+        raise InvalidInput(field, f"{type(value).__name__} is no JSON object")
+    _check_json(field, value, JSON_DEPTH)
+    return value
+
+
+def _check_json(field: str, value: object, depth: int) -> None:
+    if depth == 0:
+        raise InvalidInput(field, f"is nested deeper than {JSON_DEPTH} levels")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            text(f"{field} (a key)", key)
+            _check_json(field, item, depth - 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_json(field, item, depth - 1)
+    elif isinstance(value, str):
+        text(field, value)
+    elif isinstance(value, bool) or value is None:
+        return
+    elif isinstance(value, int):
+        bigint(field, value)
+    elif not isinstance(value, float) or not math.isfinite(value):
+        raise InvalidInput(field, f"{type(value).__name__} {value!r:.40} has no JSON form")
