@@ -29,9 +29,9 @@ def main(root: str = ROOT, version: tuple[int, ...] = sys.version_info[:3]) -> i
         wanted = fingerprint(root)
         if read(stamp) == wanted:
             return 0
-        with only_one(root):
+        with OnlyOne(root) as lock:
             if read(stamp) != wanted:
-                make(root, stamp, wanted)
+                make(root, stamp, wanted, lock)
     except Refusal as refusal:
         print(f"groundwork: {refusal}", file=sys.stderr)
         return 1
@@ -76,36 +76,42 @@ def read(stamp: str) -> str:
         return ""
 
 
-class only_one:
-    """A lock on the checkout: two makes at once must not install into one folder."""
+class OnlyOne:
+    """A lock on the checkout: two makes at once must not install into one folder.
+
+    Programs that are started get it handed on: a killed run's pip goes on writing, and is waited for.
+    """
 
     def __init__(self, root: str) -> None:
         self.folder = os.open(root, os.O_RDONLY)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> int:
         try:
             fcntl.flock(self.folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print("groundwork: waiting for another run that makes .venv", file=sys.stderr)
             fcntl.flock(self.folder, fcntl.LOCK_EX)
+        return self.folder
 
     def __exit__(self, *_: object) -> None:
         os.close(self.folder)
 
 
-def make(root: str, stamp: str, wanted: str) -> None:
+def make(root: str, stamp: str, wanted: str, lock: int) -> None:
     venv = os.path.join(root, ".venv")
     python = os.path.join(venv, "bin", "python")
     started = time.monotonic()
+    # Without its stamp an environment was cut off in the midst of an installation, where pip cannot go on.
+    is_whole = os.path.exists(stamp) and is_sound(venv, python)
     if os.path.exists(stamp):
         os.unlink(stamp)
     print("groundwork: making .venv from requirements.lock (about a minute) ...", end=" ", flush=True)
     try:
-        if not is_sound(venv, python):
-            make_venv(venv)
+        if not is_whole:
+            make_venv(venv, lock)
         pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]
-        run(pip + ["--require-hashes", "-r", os.path.join(root, "requirements.lock")])
-        run(pip + ["--no-deps", "--no-build-isolation", "--editable", root])
+        run(pip + ["--require-hashes", "-r", os.path.join(root, "requirements.lock")], lock)
+        run(pip + ["--no-deps", "--no-build-isolation", "--editable", root], lock)
         # Last, and in one step: whatever was cut off before this is done again.
         draft = stamp + ".draft"
         with open(draft, "w") as opened:
@@ -138,17 +144,17 @@ def is_sound(venv: str, python: str) -> bool:
     return is_here and said.stdout == f"{venv}\n{sys.version}\n"
 
 
-def make_venv(venv: str) -> None:
+def make_venv(venv: str, lock: int) -> None:
     import importlib.util
 
     if importlib.util.find_spec("ensurepip") is None:
-        install_ensurepip()
+        install_ensurepip(lock)
     # The Python a virtual environment stands on: one made from another one's python would break with it.
     base = getattr(sys, "_base_executable", sys.executable)
-    run([base, "-m", "venv", "--clear", venv])
+    run([base, "-m", "venv", "--clear", venv], lock)
 
 
-def install_ensurepip() -> None:
+def install_ensurepip(lock: int) -> None:
     """Debian takes ensurepip out of its Python and puts it into a package of its own."""
     import shutil
 
@@ -160,11 +166,11 @@ def install_ensurepip() -> None:
         )
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     apt = ["apt-get", "-y", "-qq", "-o", "DPkg::Lock::Timeout=180"]
-    run(apt + ["update"])
-    run(apt + ["install", "--no-install-recommends", package])
+    run(apt + ["update"], lock)
+    run(apt + ["install", "--no-install-recommends", package], lock)
 
 
-def run(command: list[str]) -> None:
+def run(command: list[str], lock: int) -> None:
     """Run a program in silence; all it said, if it fails. pip's configuration and proxies are the user's."""
     # What would send an installation elsewhere than into the virtual environment.
     dropped = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PYTHONHOME", "PYTHONPATH")
@@ -176,6 +182,7 @@ def run(command: list[str]) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
+        pass_fds=[lock],
     )
     if ended.returncode != 0:
         print()
