@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -75,13 +75,15 @@ def migrated_template(postgres_server: Server) -> str:
 @pytest.fixture
 def database(postgres_server: Server, migrated_template: str) -> Iterator[Database]:
     """A migrated database of the test's own, without rows."""
-    yield from _database(postgres_server, migrated_template)
+    with cloned_database(postgres_server, migrated_template) as clone:
+        yield clone
 
 
 @pytest.fixture
 def empty_database(postgres_server: Server) -> Iterator[Database]:
     """A database of the test's own with roles and grants, and no migration applied."""
-    yield from _database(postgres_server, "template0")
+    with cloned_database(postgres_server, "template0") as clone:
+        yield clone
 
 
 @pytest.fixture
@@ -96,7 +98,9 @@ def connect(database: Database) -> Iterator[Connect]:
         yield open_as
 
 
-def _database(server: Server, template: str) -> Iterator[Database]:
+@contextmanager
+def cloned_database(server: Server, template: str) -> Iterator[Database]:
+    """A clone of a template with the grants of the specification, dropped at the end."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     _create_database(server, name, template)
     yield Database(server, name)

@@ -1,0 +1,385 @@
+"""Every cell of the Postgres matrix (docs/security.md), run as the login: what is allowed and what is denied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+from infra.spec import roles
+from tests.conftest import Connection, Database
+from tests.integration.roles.conftest import LOGINS, AsLogin
+
+MIGRATOR = frozenset({"migrator"})
+NOBODY: frozenset[str] = frozenset()
+TABLES = ("users", "organizations", "repositories", "activities")
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operation of the matrix, its SQL, and the roles that may."""
+
+    operation: str
+    sql: str
+    allowed: frozenset[str]
+
+
+def may(*names: str) -> frozenset[str]:
+    return MIGRATOR | set(names)
+
+
+TABLE_ROWS = [
+    *(
+        Row(f"read {t}", f"SELECT id, created_at, row_version FROM groundwork.{t}", may("app", "readonly"))
+        for t in TABLES
+    ),
+    *(Row(f"update {t}", f"UPDATE groundwork.{t} SET row_version = 0", may("app")) for t in TABLES),
+    *(Row(f"delete from {t}", f"DELETE FROM groundwork.{t}", may("app")) for t in TABLES),
+    Row(
+        "insert into users", "INSERT INTO groundwork.users (github_id, username) VALUES (2, 'b')", may("app")
+    ),
+    Row(
+        "insert into organizations",
+        "INSERT INTO groundwork.organizations (github_id, name) VALUES (2, 'b')",
+        may("app"),
+    ),
+    Row(
+        "insert into repositories",
+        "INSERT INTO groundwork.repositories (github_id, name) VALUES (2, 'b/b')",
+        may("app"),
+    ),
+    Row(
+        "insert into activities",
+        "INSERT INTO groundwork.activities (user_id, type, timestamp) SELECT id, 'x', now() FROM groundwork.users",
+        may("app"),
+    ),
+    Row(
+        "read other columns of users",
+        "SELECT username, email, preferences FROM groundwork.users",
+        may("app", "readonly"),
+    ),
+    Row("read the access token", "SELECT access_token FROM groundwork.users", may("app")),
+    Row("read the refresh token", "SELECT refresh_token FROM groundwork.users", may("app")),
+    Row("read whole rows of users", "SELECT users FROM groundwork.users", may("app")),
+    Row("read users with a star", "SELECT * FROM groundwork.users", may("app")),
+    Row("find users by token", "SELECT id FROM groundwork.users WHERE access_token IS NOT NULL", may("app")),
+    Row("count tokens", "SELECT count(access_token) FROM groundwork.users", may("app")),
+    Row("read the planner's sample", "SELECT * FROM pg_statistic", NOBODY),
+    Row("read the ledger", "SELECT * FROM groundwork._sqlx_migrations", may("app")),
+    Row(
+        "insert into the ledger",
+        "INSERT INTO groundwork._sqlx_migrations VALUES (99, 'x', now(), true, '', 0)",
+        MIGRATOR,
+    ),
+    Row("update the ledger", "UPDATE groundwork._sqlx_migrations SET success = false", MIGRATOR),
+    Row("delete from the ledger", "DELETE FROM groundwork._sqlx_migrations", MIGRATOR),
+    Row("truncate the ledger", "TRUNCATE groundwork._sqlx_migrations", MIGRATOR),
+    Row("read the outbox", "SELECT * FROM groundwork.cache_outbox", may("app")),
+    Row("delete from the outbox", "DELETE FROM groundwork.cache_outbox", may("app")),
+    Row(
+        "insert into the outbox",
+        "INSERT INTO groundwork.cache_outbox (entity, entity_id) VALUES ('user', 1)",
+        MIGRATOR,
+    ),
+    Row("update the outbox", "UPDATE groundwork.cache_outbox SET entity_id = 2", MIGRATOR),
+    Row("truncate the outbox", "TRUNCATE groundwork.cache_outbox", MIGRATOR),
+    Row(
+        "make partitions",
+        "SELECT groundwork.make_activity_partitions('2015-01-01', '2015-01-01')",
+        may("app"),
+    ),
+]
+
+SCHEMA_ROWS = [
+    Row(operation, sql, MIGRATOR)
+    for operation, sql in {
+        "create a table": "CREATE TABLE groundwork.new ()",
+        "create a view": "CREATE VIEW groundwork.new AS SELECT 1 AS one",
+        "create a function": "CREATE FUNCTION groundwork.new() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "create a type": "CREATE TYPE groundwork.new AS ENUM ('a')",
+        "create a sequence": "CREATE SEQUENCE groundwork.new",
+        "create an index": "CREATE INDEX ON groundwork.users (email)",
+        "create a trigger": "CREATE TRIGGER new BEFORE UPDATE ON groundwork.users EXECUTE FUNCTION groundwork.keep_row_version()",
+        "create a rule": "CREATE RULE new AS ON DELETE TO groundwork.users DO ALSO NOTIFY new",
+        "create a policy": "CREATE POLICY new ON groundwork.users",
+        "alter a table": "ALTER TABLE groundwork.users ADD COLUMN new int",
+        "disable a trigger": "ALTER TABLE groundwork.users DISABLE TRIGGER users_outbox_update",
+        "drop a table": "DROP TABLE groundwork.activities",
+        "rename a table": "ALTER TABLE groundwork.activities RENAME TO new",
+        "drop a function": "DROP FUNCTION groundwork.write_feed_outbox() CASCADE",
+        "truncate": "TRUNCATE groundwork.activities",
+        "comment": "COMMENT ON TABLE groundwork.users IS 'new'",
+        "set a sequence": "SELECT setval('groundwork.users_id_seq', 1)",
+    }.items()
+]
+
+DENIED_ROWS = [
+    Row(operation, sql, NOBODY)
+    for operation, sql in {
+        "create a schema": "CREATE SCHEMA new",
+        "create in schema public": "CREATE TABLE public.new ()",
+        "create in schema extensions": "CREATE TABLE extensions.new ()",
+        "create a temporary table": "CREATE TEMP TABLE new ()",
+        "create a temporary view": "CREATE TEMP VIEW new AS SELECT 1 AS one",
+        "create a large object": "SELECT lo_create(0)",
+        "create a large object by its old name": "SELECT lo_creat(-1)",
+        "fill a large object": "SELECT lo_from_bytea(0, 'x')",
+        "import a large object": "SELECT lo_import('/etc/passwd')",
+        "export a large object": "SELECT lo_export(1, '/tmp/x')",
+        "copy to a program": "COPY (SELECT 1) TO PROGRAM 'cat'",
+        "copy from a program": "COPY groundwork.users FROM PROGRAM 'id'",
+        "copy to a file": "COPY (SELECT 1) TO '/tmp/x'",
+        "copy from a file": "COPY groundwork.users FROM '/etc/passwd'",
+        "read a file": "SELECT pg_read_file('/etc/passwd')",
+        "list a folder": "SELECT pg_ls_dir('/')",
+        "stat a file": "SELECT pg_stat_file('/etc/passwd')",
+        "create a trusted extension": "CREATE EXTENSION hstore",
+        "create an extension that reads files": "CREATE EXTENSION file_fdw",
+        "drop an extension": "DROP EXTENSION pg_stat_statements",
+        "create a language": "CREATE LANGUAGE new HANDLER plpgsql_call_handler",
+        "create a foreign data wrapper": "CREATE FOREIGN DATA WRAPPER new",
+        "create an event trigger": "CREATE EVENT TRIGGER new ON sql_drop EXECUTE FUNCTION groundwork.keep_row_version()",
+        "create a publication": "CREATE PUBLICATION new FOR ALL TABLES",
+        "create a replication slot": "SELECT pg_create_logical_replication_slot('new', 'pgoutput')",
+        "read pg_authid": "SELECT rolpassword FROM pg_authid",
+        "read pg_shadow": "SELECT passwd FROM pg_shadow",
+        "create a role": "CREATE ROLE new",
+        "alter another role": "ALTER ROLE postgres PASSWORD 'x'",
+        "grant a role": "GRANT pg_read_all_data TO CURRENT_USER",
+        "become the superuser": "SET ROLE postgres",
+        "authenticate as the superuser": "SET SESSION AUTHORIZATION postgres",
+        "reload the configuration": "SELECT pg_reload_conf()",
+        "rotate the log": "SELECT pg_rotate_logfile()",
+        "switch the WAL": "SELECT pg_switch_wal()",
+        "start a backup": "SELECT pg_backup_start('x')",
+        "reset statistics": "SELECT pg_stat_reset()",
+        "hide from the log": "SET log_statement = 'none'",
+        "skip triggers": "SET session_replication_role = 'replica'",
+        "read the configuration files": "SELECT * FROM pg_hba_file_rules",
+    }.items()
+]
+
+
+def role_of(login: str) -> str:
+    return next(role for role, logins in roles.LOGINS.items() if login in {entry.name for entry in logins})
+
+
+def cells(rows: list[Row]) -> list[object]:
+    return [pytest.param(login, row, id=f"{login}-{row.operation}") for row in rows for login in LOGINS]
+
+
+@pytest.mark.parametrize(("login", "row"), cells(TABLE_ROWS + SCHEMA_ROWS + DENIED_ROWS))
+def test_an_operation_is_allowed_or_denied_as_the_matrix_says(
+    as_login: AsLogin, login: str, row: Row
+) -> None:
+    connection = as_login(login)
+    if role_of(login) in row.allowed:
+        connection.execute(row.sql)
+    else:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(row.sql)
+
+
+@pytest.mark.parametrize("login", LOGINS)
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER SYSTEM SET work_mem = '1MB'",
+        "CREATE DATABASE new",
+        "DROP DATABASE postgres",
+        "CREATE TABLESPACE new LOCATION '/tmp'",
+        "CREATE SUBSCRIPTION new CONNECTION 'host=localhost' PUBLICATION p",
+    ],
+)
+def test_what_cannot_run_in_a_transaction_is_denied_to_everybody(
+    sessions: AsLogin, login: str, sql: str
+) -> None:
+    connection = sessions(login)
+    connection.execute("SET default_transaction_read_only = off")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(sql)
+
+
+@pytest.mark.parametrize("login", LOGINS)
+@pytest.mark.parametrize("elsewhere", ["postgres", "template1"])
+def test_nobody_connects_to_the_servers_own_databases(database: Database, login: str, elsewhere: str) -> None:
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(database.server.database_url(login, elsewhere))
+
+
+@pytest.mark.parametrize("login", LOGINS)
+@pytest.mark.parametrize("replication", ["true", "database"])
+def test_nobody_replicates(database: Database, login: str, replication: str) -> None:
+    with pytest.raises(
+        psycopg.OperationalError, match="for replication connection|must be superuser or replication"
+    ):
+        psycopg.connect(f"{database.url(login)}&replication={replication}")
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_only_the_owner_gives_privileges_away(as_login: AsLogin, login: str) -> None:
+    connection = as_login(login)
+    try:
+        # Whoever has the privilege without the right to grant it gets a warning and no error.
+        connection.execute("GRANT SELECT ON groundwork.users TO monitor")
+    except psycopg.errors.InsufficientPrivilege:
+        assert role_of(login) != "migrator"
+        return
+    row = connection.execute("SELECT has_table_privilege('monitor', 'groundwork.users', 'SELECT')").fetchone()
+    assert row == (role_of(login) == "migrator",)
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_a_login_sees_the_query_text_of_others_only_as_monitor(sessions: AsLogin, login: str) -> None:
+    others = [other for other in LOGINS if role_of(other) != role_of(login)]
+    secrets = {other: f"SELECT 'said by {other}'" for other in others}
+    pids = []
+    for other, query in secrets.items():
+        session = sessions(other)
+        session.execute(query)
+        pids.append(session.info.backend_pid)
+    seen = _seen_queries(sessions(login), pids)
+    if role_of(login) == "monitor":
+        assert seen == set(secrets.values())
+    else:
+        assert seen & set(secrets.values()) == set()
+
+
+def test_the_other_login_of_a_role_is_another_role_to_it(sessions: AsLogin) -> None:
+    other = sessions("app_b")
+    other.execute("SELECT 'said by app_b'")
+    assert "SELECT 'said by app_b'" not in _seen_queries(sessions("app_a"), [other.info.backend_pid])
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_statement_statistics_are_for_monitor_alone(as_login: AsLogin, login: str) -> None:
+    query = "SELECT count(*) FROM extensions.pg_stat_statements WHERE query IS NOT NULL"
+    connection = as_login(login)
+    if role_of(login) == "monitor":
+        (count,) = connection.execute(query).fetchone() or (0,)
+        assert count
+    else:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(query)
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_the_planners_sample_of_the_tokens_is_for_those_who_may_read_them(
+    as_login: AsLogin, login: str
+) -> None:
+    rows = (
+        as_login(login)
+        .execute("SELECT attname FROM pg_stats WHERE tablename = 'users' AND attname LIKE '%\\_token'")
+        .fetchall()
+    )
+    assert bool(rows) == (role_of(login) in {"app", "migrator"})
+
+
+@pytest.mark.parametrize("login", LOGINS)
+@pytest.mark.parametrize("other", [*LOGINS, *roles.PRIVILEGE_SETS, roles.OWNER])
+def test_a_login_becomes_nobody_but_what_it_wears(sessions: AsLogin, login: str, other: str) -> None:
+    connection = sessions(login)
+    worn = next(entry.privileges for group in roles.LOGINS.values() for entry in group if entry.name == login)
+    try:
+        if other in {login, worn}:
+            connection.execute(f"SET ROLE {other}")
+        else:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(f"SET ROLE {other}")
+    finally:
+        connection.execute("RESET ROLE")
+
+
+@pytest.mark.parametrize("login", [login for login in LOGINS if login != "migrator"])
+def test_a_login_cannot_end_the_session_of_another_role(
+    as_login: AsLogin, sessions: AsLogin, login: str
+) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        as_login(login).execute("SELECT pg_terminate_backend(%s)", [sessions("migrator").info.backend_pid])
+
+
+def test_the_migrators_session_is_owner_from_its_start(sessions: AsLogin) -> None:
+    row = sessions("migrator").execute("SELECT session_user, current_user").fetchone()
+    assert row == ("migrator", "owner")
+
+
+@pytest.mark.parametrize("role", [roles.OWNER, *roles.PRIVILEGE_SETS])
+def test_a_privilege_set_cannot_log_in_even_with_a_password(database: Database, role: str) -> None:
+    database.psql(f"ALTER ROLE {role} PASSWORD 'known'")
+    try:
+        url = database.url("app_a").replace(f"app_a:{database.server.passwords['app_a']}", f"{role}:known")
+        with pytest.raises(psycopg.OperationalError, match="not permitted to log in|rejects connection"):
+            psycopg.connect(url)
+    finally:
+        database.psql(f"ALTER ROLE {role} PASSWORD NULL")
+
+
+@pytest.mark.parametrize("role", [roles.OWNER, *roles.PRIVILEGE_SETS, *LOGINS])
+def test_no_role_has_an_attribute_of_power(database: Database, role: str) -> None:
+    attributes = database.psql(
+        "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin"
+        f" FROM pg_roles WHERE rolname = '{role}'"
+    ).strip()
+    assert attributes == "|".join("f" * 5 + ("t" if role in LOGINS else "f"))
+
+
+@pytest.mark.parametrize("role", [roles.OWNER, *roles.PRIVILEGE_SETS, *LOGINS])
+def test_only_monitor_is_a_member_of_a_predefined_role(database: Database, role: str) -> None:
+    members = database.psql(
+        "SELECT predefined.rolname FROM pg_roles AS predefined, pg_roles AS ours"
+        f" WHERE predefined.rolname LIKE 'pg\\_%' AND ours.rolname = '{role}'"
+        " AND pg_has_role(ours.oid, predefined.oid, 'MEMBER') ORDER BY 1"
+    ).split()
+    monitor = ["pg_monitor", "pg_read_all_settings", "pg_read_all_stats", "pg_stat_scan_tables"]
+    assert members == (monitor if role.startswith("monitor") else [])
+
+
+@pytest.mark.parametrize("login", ["app_a", "app_b"])
+def test_a_write_of_app_reaches_the_outbox_by_trigger(as_login: AsLogin, login: str) -> None:
+    connection = as_login(login)
+    connection.execute("DELETE FROM cache_outbox")
+    connection.execute("UPDATE users SET email = 'ada@example.org'")
+    assert connection.execute("SELECT entity FROM cache_outbox").fetchall() == [("user",)]
+
+
+@pytest.mark.parametrize("login", ["app_a", "readonly_a"])
+def test_the_trigger_functions_cannot_be_called_or_hung_on_other_tables(
+    as_login: AsLogin, login: str
+) -> None:
+    row = (
+        as_login(login)
+        .execute(
+            "SELECT bool_or(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_proc AS p"
+            " WHERE pronamespace = 'groundwork'::regnamespace AND prorettype = 'trigger'::regtype"
+        )
+        .fetchone()
+    )
+    assert row == (False,)
+
+
+def test_public_may_execute_no_function_of_the_schema(database: Database) -> None:
+    open_functions = database.psql(
+        "SELECT proname FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS grant_"
+        " WHERE pronamespace = 'groundwork'::regnamespace AND grant_.grantee = 0"
+    ).split()
+    assert open_functions == []
+
+
+@pytest.mark.parametrize("login", ["readonly_a", "monitor_a"])
+def test_a_reader_starts_read_only(sessions: AsLogin, login: str) -> None:
+    row = (
+        sessions(login)
+        .execute(
+            "SELECT boot_val, setconfig @> '{default_transaction_read_only=on}' FROM pg_settings, pg_roles"
+            " JOIN pg_db_role_setting ON setrole = pg_roles.oid"
+            " WHERE name = 'default_transaction_read_only' AND rolname = session_user"
+        )
+        .fetchone()
+    )
+    assert row == ("off", True)
+
+
+def _seen_queries(observer: Connection, pids: list[int]) -> set[str]:
+    rows = observer.execute("SELECT query FROM pg_stat_activity WHERE pid = ANY (%s)", [pids])
+    return {str(row[0]) for row in rows}
