@@ -1,0 +1,241 @@
+"""What keeps a stale read out of Redis: the scripts on a real server, and the schemes that do without them."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import psycopg
+import pytest
+import redis
+from msgspec.structs import replace
+
+from cache.keys import EntityKeys
+from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE, Script
+from db.models import USER_SCHEMA, NewUser
+from tests.conftest import Database
+from tests.containers import Server
+
+LEASE = (3000, 50)
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def app(redis_server: Server) -> Iterator[Any]:
+    with redis.Redis.from_url(redis_server.redis_url("app"), driver_info=None) as client:
+        yield client
+
+
+@pytest.fixture
+def run(app: Any, namespace: str) -> Run:
+    """Runs a script on the keys of record 1."""
+    keys = EntityKeys(namespace, "thing", 1).both(1)
+
+    def run_script(script: Script, *arguments: object) -> Any:
+        app.script_load(script.source)
+        return app.evalsha(script.sha, 2, *keys, *arguments)
+
+    return run_script
+
+
+def test_one_caller_gets_the_lease_and_the_next_only_after_a_while(run: Run) -> None:
+    assert run(TAKE_LEASE, "a", *LEASE) == [None, 1]
+    assert run(TAKE_LEASE, "b", *LEASE) == [None, 0]
+    time.sleep(0.06)
+    assert run(TAKE_LEASE, "b", *LEASE) == [None, 1]
+    assert run(TAKE_LEASE, "c", *LEASE) == [None, 0]
+
+
+@pytest.mark.parametrize("holder", ["a", "b"])
+def test_every_holder_may_fill(run: Run, holder: str) -> None:
+    run(TAKE_LEASE, "a", *LEASE)
+    time.sleep(0.06)
+    run(TAKE_LEASE, "b", *LEASE)
+    assert run(FILL, holder, b"1:x", 60_000) == 1
+    assert run(TAKE_LEASE, "c", *LEASE) == [b"1:x"]
+
+
+def test_nobody_else_may_fill(run: Run) -> None:
+    run(TAKE_LEASE, "a", *LEASE)
+    assert run(FILL, "stranger", b"1:x", 60_000) == 0
+    assert run(TAKE_LEASE, "b", *LEASE) == [None, 0]
+
+
+@pytest.mark.parametrize("end", [(DROP, -1), (DROP, 5), (REPLACE, 5, b"5:y", 60_000)])
+def test_an_invalidation_ends_the_lease(run: Run, end: tuple[Any, ...]) -> None:
+    run(TAKE_LEASE, "a", *LEASE)
+    run(*end)
+    assert run(FILL, "a", b"4:stale", 60_000) == 0
+    # Also while the next holder's lease stands: the nonce never comes back.
+    run(TAKE_LEASE, "b", *LEASE)
+    assert run(FILL, "a", b"4:stale", 60_000) == 0
+    assert run(FILL, "b", b"5:y", 60_000) == 1
+
+
+@pytest.mark.parametrize(
+    ("cached", "written", "outcome", "left"),
+    [
+        (b"4:old", 5, 1, b"5:new"),
+        (b"5:same", 5, 2, b"5:same"),
+        (b"10:newer", 9, 2, b"10:newer"),
+        (b"-", 5, 0, None),
+        (b"junk", 5, 0, None),
+    ],
+)
+def test_a_write_replaces_only_what_is_older(
+    run: Run, cached: bytes, written: int, outcome: int, left: bytes | None
+) -> None:
+    run(TAKE_LEASE, "a", *LEASE)
+    run(FILL, "a", cached, 60_000)
+    assert run(REPLACE, written, b"%d:new" % written, 60_000) == outcome
+    assert run(TAKE_LEASE, "b", *LEASE)[0] == left
+
+
+@pytest.mark.parametrize(
+    ("cached", "written", "outcome"),
+    [(b"4:x", 5, 1), (b"5:x", 5, 2), (b"6:x", 5, 2), (b"6:x", -1, 1), (b"-", 5, 1), (b"junk", 5, 1)],
+)
+def test_an_invalidation_spares_what_is_as_new_as_the_row(
+    run: Run, cached: bytes, written: int, outcome: int
+) -> None:
+    run(TAKE_LEASE, "a", *LEASE)
+    run(FILL, "a", cached, 60_000)
+    assert run(DROP, written) == outcome
+    assert (run(TAKE_LEASE, "b", *LEASE)[0] == cached) is (outcome == 2)
+
+
+def test_a_read_that_was_overtaken_by_a_write_is_not_cached(data: Any, flavour: str, open_data: Any) -> None:
+    user = data.users.add(NewUser(github_id=7, username="before"))
+    elsewhere = open_data()
+
+    def overtaken(read: Any) -> Any:
+        elsewhere.users.update(replace(read, username="after"))
+        return read
+
+    def load(_: int) -> Any:
+        return overtaken(user)
+
+    async def load_async(_: int) -> Any:
+        return overtaken(user)
+
+    if flavour == "async":
+        # The write runs on another loop's thread; this one's is only held up by it.
+        read = data.users.cached.find(user.id, load_async)
+    else:
+        read = data.users.cached.find(user.id, load)
+
+    assert read.username == "before"
+    assert data.users.get(user.id).username == "after"
+
+
+def test_without_leases_the_overtaken_read_stays_for_good(app: Any, namespace: str) -> None:
+    """The negative control: get, miss, SET against write, DEL, in the order of the test above."""
+    table, key = {1: "before"}, f"gw:{namespace}:naive:{{1}}"
+    assert app.get(key) is None
+    read = table[1]
+    table[1] = "after"
+    app.delete(key)
+    app.set(key, read, ex=60)
+    assert app.get(key) == b"before"
+
+
+class Scheme(Protocol):
+    def read(self) -> int: ...
+    def write(self) -> int: ...
+
+
+class Ours:
+    """One user through the data access; its version is the row's."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self._user = data.users.add(NewUser(github_id=1, username="x"))
+
+    def read(self) -> int:
+        return int(self._data.users.get(self._user.id).row_version)
+
+    def write(self) -> int:
+        self._user = self._data.users.update(self._user)
+        return int(self._user.row_version)
+
+
+class GetMissSet:
+    """The usual way: GET, on a miss read and SET; write and DEL."""
+
+    def __init__(self, database: Database, app: Any, key: str) -> None:
+        self._database, self._app, self._key = database, app, key
+        self._local = threading.local()
+        self._connection().execute("INSERT INTO users (github_id, username) VALUES (1, 'x')")
+
+    def read(self) -> int:
+        if (cached := self._app.get(self._key)) is not None:
+            return int(cached)
+        (version,) = self._connection().execute("SELECT row_version FROM users").fetchone()
+        self._app.set(self._key, version, ex=60)
+        return int(version)
+
+    def write(self) -> int:
+        (version,) = (
+            self._connection().execute("UPDATE users SET username = 'x' RETURNING row_version").fetchone()
+        )
+        self._app.delete(self._key)
+        return int(version)
+
+    def _connection(self) -> Any:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = psycopg.connect(self._database.url("app"), autocommit=True)
+        return self._local.connection
+
+
+def stale_reads(scheme: Scheme, evict: Callable[[], object], seconds: float) -> tuple[int, int]:
+    """Reads that gave less than a write that was over before they began, and all reads."""
+    floor = scheme.write()
+    give_up_at = time.monotonic() + seconds
+
+    def write() -> None:
+        nonlocal floor
+        while time.monotonic() < give_up_at:
+            floor = scheme.write()
+            if random.random() < 0.3:
+                evict()
+            time.sleep(random.uniform(0, 0.004))
+
+    def read() -> tuple[int, int]:
+        stale = total = 0
+        while time.monotonic() < give_up_at:
+            least = floor
+            stale += scheme.read() < least
+            total += 1
+        return stale, total
+
+    with ThreadPoolExecutor(5) as threads:
+        writer = threads.submit(write)
+        counts = [reader.result() for reader in [threads.submit(read) for _ in range(4)]]
+        writer.result()
+    return sum(stale for stale, _ in counts), sum(total for _, total in counts)
+
+
+@pytest.mark.parametrize("flavour", ["sync"], indirect=True)
+def test_racing_readers_never_see_less_than_a_finished_write(
+    data: Any, redis_as_ops: Any, namespace: str
+) -> None:
+    scheme = Ours(data)
+    key = EntityKeys(namespace, "user", USER_SCHEMA).value(scheme._user.id)
+    stale, total = stale_reads(scheme, lambda: redis_as_ops.unlink(key), 3.0)
+    assert total > 100
+    assert stale == 0
+
+
+def test_the_usual_way_fails_the_same_race(database: Database, app: Any, namespace: str) -> None:
+    key = f"gw:{namespace}:naive:{{2}}"
+    scheme = GetMissSet(database, app, key)
+    stale = 0
+    for _ in range(5):
+        stale += stale_reads(scheme, lambda: app.delete(key), 2.0)[0]
+        if stale:
+            break
+    assert stale > 0

@@ -1,0 +1,83 @@
+"""Writes that nobody told the cache of: the triggers put them into the outbox, draining it makes reads right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from cache.keys import EntityKeys
+from db.errors import Unavailable
+from db.models import USER_SCHEMA, NewUser
+from tests.conftest import Database
+from tests.integration.data_access import cache_settings, data_access, database_settings
+
+ADA = NewUser(github_id=7, username="ada")
+
+
+def waiting(database: Database) -> int:
+    return int(database.psql("SELECT count(*) FROM groundwork.cache_outbox"))
+
+
+@pytest.mark.parametrize(
+    "sql", ["UPDATE groundwork.users SET username = 'elsewhere'", "DELETE FROM groundwork.users"]
+)
+def test_a_row_changed_by_plain_sql_is_stale_until_the_outbox_is_drained(
+    data: Any, database: Database, sql: str
+) -> None:
+    user = data.users.get(data.users.add(ADA).id)
+    database.psql(sql)
+    # Without a drainer the entry stands: what the next line shows is what the one after it ends.
+    assert data.users.find(user.id) == user
+    data.outbox.drain()
+    assert data.users.find(user.id) != user
+    assert waiting(database) == 0
+
+
+def test_an_absence_is_ended_by_an_insert_from_elsewhere(data: Any, database: Database) -> None:
+    first = data.users.add(ADA)
+    assert data.users.find(first.id + 1) is None
+    database.psql("INSERT INTO groundwork.users (github_id, username) VALUES (8, 'grace')")
+    data.outbox.drain()
+    assert data.users.get(first.id + 1).username == "grace"
+
+
+def test_what_the_write_itself_updated_stays_cached(data: Any, redis_as_ops: Any, namespace: str) -> None:
+    user = data.users.get(data.users.add(ADA).id)
+    data.users.update(replace(user, username="countess"))
+    assert data.outbox.drain() == 2
+    assert redis_as_ops.get(EntityKeys(namespace, "user", USER_SCHEMA).value(user.id)).startswith(b"2:")
+
+
+def test_the_next_release_is_told_too(data: Any, redis_as_ops: Any, namespace: str) -> None:
+    user = data.users.add(ADA)
+    key = EntityKeys(namespace, "user", USER_SCHEMA + 1).value(user.id)
+    redis_as_ops.set(key, b"0:of another release", ex=60)
+    data.outbox.drain()
+    assert redis_as_ops.exists(key) == 0
+
+
+def test_more_than_a_batch_is_drained_at_once(data: Any, database: Database) -> None:
+    database.psql(
+        "INSERT INTO groundwork.users (github_id, username)"
+        " SELECT n, 'user' || n FROM generate_series(1, 1200) n"
+    )
+    assert data.outbox.measure()[0] == 1200
+    assert data.outbox.drain() == 1200
+    assert data.outbox.measure() == (0, 0.0)
+
+
+def test_entries_that_are_not_cached_are_drained_too(data: Any, database: Database) -> None:
+    database.psql("INSERT INTO groundwork.organizations (github_id, name) VALUES (1, 'acme')")
+    assert data.outbox.drain() == 1
+    assert waiting(database) == 0
+
+
+def test_while_redis_is_away_the_entries_stay(flavour: str, database: Database, namespace: str) -> None:
+    nobody = cache_settings("redis://app:x@localhost:1/0", namespace)
+    with data_access(flavour, database_settings(database.url("app")), nobody) as data:
+        data.users.add(ADA)
+        with pytest.raises(Unavailable, match="stay in the outbox"):
+            data.outbox.drain()
+    assert waiting(database) == 1

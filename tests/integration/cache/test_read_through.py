@@ -1,0 +1,179 @@
+"""Users through Redis: what is read from where, counted; and what Redis holds, looked at as an operator."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+from msgspec.structs import replace
+from prometheus_client import REGISTRY
+
+from cache.keys import EntityKeys
+from cache.ttl import JITTER, Tier
+from db import AsyncDataAccess
+from db.models import USER_SCHEMA, NewUser
+from tests.conftest import Database
+from tests.containers import Server
+from tests.integration.data_access import cache_settings, database_settings
+
+ADA = NewUser(github_id=7, username="ada")
+
+
+def database_reads() -> float:
+    """How many single users this process has read from Postgres so far."""
+    labels = {"query": "find_user", "outcome": "ok"}
+    return REGISTRY.get_sample_value("groundwork_db_query_duration_seconds_count", labels) or 0
+
+
+@pytest.fixture
+def keys(namespace: str) -> EntityKeys:
+    return EntityKeys(namespace, "user", USER_SCHEMA)
+
+
+def test_a_miss_fills_and_the_next_read_is_a_hit(data: Any, redis_as_ops: Any, keys: EntityKeys) -> None:
+    user = data.users.add(ADA)
+    before = database_reads()
+    assert data.users.get(user.id) == user
+    assert database_reads() == before + 1
+    assert redis_as_ops.exists(keys.value(user.id)) == 1
+    for _ in range(5):
+        assert data.users.get(user.id) == user
+    assert database_reads() == before + 1
+
+
+def test_no_lease_is_left_after_a_fill(data: Any, redis_as_ops: Any, keys: EntityKeys) -> None:
+    user = data.users.add(ADA)
+    data.users.get(user.id)
+    assert redis_as_ops.exists(keys.lease(user.id)) == 0
+
+
+@pytest.mark.parametrize(("known", "tier"), [(True, Tier.LONG), (False, Tier.ABSENT)])
+def test_an_entry_lives_as_long_as_its_tier(
+    data: Any, redis_as_ops: Any, keys: EntityKeys, known: bool, tier: Tier
+) -> None:
+    user_id = data.users.add(ADA).id if known else 4711
+    data.users.find(user_id)
+    left = redis_as_ops.pttl(keys.value(user_id)) / 1000
+    assert tier * (1 - JITTER) - 5 <= left <= tier * (1 + JITTER)
+
+
+def test_what_has_expired_is_read_again(
+    data: Any, redis_server: Server, keys: EntityKeys, database: Database
+) -> None:
+    user = data.users.add(ADA)
+    data.users.get(user.id)
+    database.psql("UPDATE groundwork.users SET username = 'elsewhere'")
+    assert data.users.get(user.id).username == "ada"
+    with redis.Redis.from_url(redis_server.redis_url("app"), driver_info=None) as app:
+        assert app.pexpire(keys.value(user.id), 1)
+    asyncio.run(asyncio.sleep(0.01))
+    assert data.users.get(user.id).username == "elsewhere"
+
+
+def test_a_write_updates_what_is_cached(data: Any, redis_as_ops: Any, keys: EntityKeys) -> None:
+    user = data.users.get(data.users.add(ADA).id)
+    updated = data.users.update(replace(user, username="countess"))
+    before = database_reads()
+    assert redis_as_ops.get(keys.value(user.id)).startswith(b"2:")
+    assert data.users.get(user.id) == updated
+    assert database_reads() == before
+
+
+def test_a_delete_takes_the_entry_away(data: Any, redis_as_ops: Any, keys: EntityKeys) -> None:
+    user = data.users.get(data.users.add(ADA).id)
+    data.users.delete(user.id)
+    assert redis_as_ops.exists(keys.value(user.id)) == 0
+
+
+def test_an_absence_is_cached_and_the_insert_ends_it(data: Any) -> None:
+    first = data.users.add(ADA)
+    next_id = first.id + 1
+    assert data.users.find(next_id) is None
+    before = database_reads()
+    assert data.users.find(next_id) is None
+    assert database_reads() == before
+
+    added = data.users.add(NewUser(github_id=8, username="grace"))
+
+    assert added.id == next_id
+    assert data.users.find(next_id) == added
+
+
+def test_a_late_writer_does_not_bring_an_older_version_back(data: Any) -> None:
+    first = data.users.get(data.users.add(ADA).id)
+    second = data.users.update(replace(first, username="second"))
+    third = data.users.update(replace(second, username="third"))
+    # The writer of `second` was held up between its COMMIT and here.
+    data.users.cached.replace(second.id, second)
+    assert data.users.get(first.id) == third
+
+
+def test_a_late_writer_after_an_eviction_stores_nothing(
+    data: Any, redis_as_ops: Any, keys: EntityKeys
+) -> None:
+    first = data.users.get(data.users.add(ADA).id)
+    third = data.users.update(replace(data.users.update(replace(first, username="b")), username="c"))
+    redis_as_ops.unlink(keys.value(first.id))
+    data.users.cached.replace(first.id, first)
+    assert redis_as_ops.exists(keys.value(first.id)) == 0
+    assert data.users.get(first.id) == third
+
+
+@pytest.mark.parametrize("junk", [b"", b"junk", b"1:junk", b"x:\x80", b"-1:\x80", b"1:" + b"\x91" * 5000])
+def test_foreign_bytes_are_a_miss_and_are_replaced(
+    data: Any, redis_as_ops: Any, keys: EntityKeys, junk: bytes
+) -> None:
+    user = data.users.add(ADA)
+    redis_as_ops.set(keys.value(user.id), junk, ex=60)
+    assert data.users.get(user.id) == user
+    assert data.users.get_many([user.id]) == [user]
+    before = database_reads()
+    assert data.users.get(user.id) == user
+    assert database_reads() == before
+
+
+def test_many_are_filled_and_then_come_from_redis(data: Any, database: Database) -> None:
+    ids = [data.users.add(NewUser(github_id=n, username=f"user{n}")).id for n in range(1, 6)]
+    known = data.users.get_many([*ids, 4711])
+    database.psql("UPDATE groundwork.users SET username = 'elsewhere'")
+    assert data.users.get_many([*ids, 4711]) == known
+    assert data.users.get(ids[0]) == known[0]
+
+
+def test_a_number_that_msgpack_cannot_hold_is_read_uncached(
+    data: Any, database: Database, redis_as_ops: Any, keys: EntityKeys
+) -> None:
+    user = data.users.add(ADA)
+    database.psql(f"UPDATE groundwork.users SET preferences = '{{\"n\": {2**70}}}'")
+    for _ in range(2):
+        assert data.users.get(user.id).preferences == {"n": 2**70}
+    assert redis_as_ops.exists(keys.value(user.id)) == 0
+
+
+def test_fifty_tasks_missing_one_key_read_it_twice_at_most(
+    database: Database, redis_server: Server, namespace: str
+) -> None:
+    async def scenario() -> tuple[int, float]:
+        access = AsyncDataAccess(
+            database_settings(database.url("app")), cache_settings(redis_server.redis_url("app"), namespace)
+        )
+        async with access as data:
+            user = await data.users.add(ADA)
+            before = database_reads()
+            users = await asyncio.gather(*(data.users.get(user.id) for _ in range(50)))
+            return len({u.id for u in users}), database_reads() - before
+
+    assert asyncio.run(scenario()) in [(1, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("flavour", ["sync"], indirect=True)
+def test_fifty_threads_missing_one_key_read_it_twice_at_most(data: Any) -> None:
+    user = data.users.add(ADA)
+    before = database_reads()
+    with ThreadPoolExecutor(50) as threads:
+        users = list(threads.map(data.users.get, [user.id] * 50))
+    assert set(map(id, users)) and all(u == user for u in users)
+    assert database_reads() - before <= 2

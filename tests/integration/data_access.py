@@ -1,0 +1,68 @@
+"""The data access under test, sync and async behind one face, so that one suite holds for both."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from cache.errors import CacheSettingError
+from cache.settings import CacheSettings
+from cache.url_source import UrlSource
+from db import AsyncDataAccess, DataAccess
+from db.errors import InvalidSetting
+from db.settings import DatabaseSettings
+
+FLAVOURS = ("sync", "async")
+
+
+class Blocking:
+    """Calls an async object on an event loop in another thread, and waits for its answers."""
+
+    def __init__(self, target: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._target = target
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._target, name)
+        if inspect.iscoroutinefunction(value):
+            return lambda *args, **kwargs: self._wait(value(*args, **kwargs))
+        if type(value).__module__.startswith(("db.", "cache.")) and not callable(value):
+            return Blocking(value, self._loop)
+        return value
+
+    def _wait(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def database_settings(url: str, **changes: Any) -> DatabaseSettings:
+    return replace(DatabaseSettings(UrlSource("DATABASE_URL", InvalidSetting, url)), **changes)
+
+
+def cache_settings(url: str, namespace: str, **changes: Any) -> CacheSettings:
+    return replace(CacheSettings(UrlSource("REDIS_URL", CacheSettingError, url), namespace), **changes)
+
+
+@contextmanager
+def data_access(flavour: str, database: DatabaseSettings, cache: CacheSettings) -> Iterator[Any]:
+    """An open data access with sync methods, whichever flavour is behind it."""
+    if flavour == "sync":
+        with DataAccess(database, cache) as data:
+            yield data
+        return
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    target = AsyncDataAccess(database, cache)
+    try:
+        asyncio.run_coroutine_threadsafe(target.__aenter__(), loop).result()
+        yield Blocking(target, loop)
+        asyncio.run_coroutine_threadsafe(target.aclose(), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=5)
+        loop.close()
