@@ -13,12 +13,12 @@ import click
 def shellenv(stack: str) -> None:
     """Print POSIX export lines for plain `pulumi`: eval "$(.venv/bin/groundwork shellenv)"."""
     from infra.spec.world import World
-    from ops.toolchain import stack_init, variables
+    from ops.toolchain import ensure_stack, variables
     from ops.toolchain.pulumi_environment import DROPPED
 
     world = World.here()
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables(world).items()]
-    stack_init.ensure(world, stack)
+    ensure_stack(world, stack)
     # Not `pulumi stack select`: whoever drives Pulumi in this checkout moves that selection.
     lines.append(f"export PULUMI_STACK={shlex.quote(stack)}")
     lines += [f"unset {name}" for name in DROPPED if name in os.environ and name != "PULUMI_STACK"]

@@ -17,9 +17,9 @@ from ops.toolchain import (
     base_image,
     docker_engine,
     docker_provider,
+    encryption_salt,
     passphrase,
     pulumi_cli,
-    salt_filter,
     versions,
 )
 from ops.toolchain.inventory import Source, Tool, Toolchain
@@ -55,7 +55,7 @@ def ensure(world: World, console: Console | None = None, *, docker: bool = True)
 
     passphrase.ensure(world)
     world.backend_dir.mkdir(exist_ok=True, mode=0o700)
-    salt_filter.ensure(world)
+    encryption_salt.ensure(world)
     if pulumi_cli.installed(world) is None or docker_provider.installed(world) is None:
         progress.say(COLD_START)
     if docker:

@@ -1,10 +1,10 @@
-"""Makes a stack known to the local backend, so that a plain `pulumi up` has one to work on. Deploys nothing."""
+"""Makes a stack known to the local backend, so that there is one to work on, and its salt settled. Deploys nothing."""
 
 from __future__ import annotations
 
 from infra.spec.world import PROJECT, World
 from ops.errors import Exit, OpsError
-from ops.toolchain import process
+from ops.toolchain import encryption_salt, process
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.pulumi_environment import environment
 
@@ -19,9 +19,12 @@ def ensure(world: World, stack: str) -> None:
             Exit.USAGE,
         )
     if (world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json").exists():
+        # Cheap where all is well; a salt that Pulumi wrote since the last time is settled here.
+        encryption_salt.ensure(world)
         return
     command = ["pulumi", "stack", "init", stack, "--no-select", "--non-interactive"]
     try:
         process.run(command, env=environment(world), cwd=world.root, timeout_seconds=60)
     except CommandFailed as error:
         raise OpsError(f"the stack {stack!r} cannot be made: {error}") from error
+    encryption_salt.ensure(world)
