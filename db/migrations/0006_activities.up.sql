@@ -94,6 +94,8 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = groundwork, pg_temp
 SET timezone = 'UTC'
+-- The foreign keys lock users and repositories against writers for a moment; behind a long write it gives way.
+SET lock_timeout = '2s'
 AS $$
 DECLARE
     first_month constant timestamptz := date_trunc('month', since);

@@ -1,0 +1,156 @@
+"""Monthly partitions: where a row goes, who makes them, and that making one stops nobody."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from tests.conftest import Connect, Connection, Database
+
+
+@pytest.fixture
+def app(connect: Connect) -> Connection:
+    connection = connect("app")
+    connection.execute("INSERT INTO users (github_id, username) VALUES (1, 'ada')")
+    return connection
+
+
+def add(connection: Connection, timestamp: str) -> str:
+    """Insert an activity at a time; the partition it went to."""
+    row = connection.execute(
+        "INSERT INTO activities (user_id, type, timestamp) SELECT id, 'x', %s::timestamptz FROM users"
+        " RETURNING tableoid::regclass::text",
+        [timestamp],
+    ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def make(connection: Connection, since: str, until: str) -> list[str]:
+    rows = connection.execute(
+        "SELECT * FROM make_activity_partitions(%s::timestamptz, %s::timestamptz)", [since, until]
+    )
+    return [str(row[0]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "partition"),
+    [
+        ("2012-01-31 23:59:59.999999+00", "activities_2012_01"),
+        ("2012-02-01 00:00:00+00", "activities_2012_02"),
+        ("2012-02-29 12:00:00+00", "activities_2012_02"),
+        ("2012-02-01 01:00:00+02", "activities_2012_01"),
+    ],
+)
+def test_a_row_goes_to_the_month_of_its_time_in_utc(app: Connection, timestamp: str, partition: str) -> None:
+    make(app, "2012-01-01", "2012-02-01")
+    assert add(app, timestamp) == partition
+
+
+def test_months_begin_in_utc_whatever_the_session_thinks(app: Connection) -> None:
+    app.execute("SET timezone = 'Pacific/Auckland'")
+    assert make(app, "2012-02-01 00:00:00+13", "2012-02-01 00:00:00+13") == ["activities_2012_01"]
+    assert add(app, "2012-01-31 23:59:59+00") == "activities_2012_01"
+
+
+@pytest.mark.parametrize("timestamp", ["1999-12-31", "infinity", "-infinity"])
+def test_a_row_outside_the_partitions_is_refused(app: Connection, timestamp: str) -> None:
+    with pytest.raises(errors.CheckViolation, match="no partition of relation"):
+        add(app, timestamp)
+
+
+def test_there_are_partitions_around_now_after_the_migration(app: Connection) -> None:
+    for months in (-1, 0, 1, 2, 3):
+        row = app.execute("SELECT (now() + make_interval(months => %s))::text", [months]).fetchone()
+        assert row is not None
+        assert add(app, str(row[0])).startswith("activities_")
+
+
+def test_missing_partitions_are_made_once_and_gaps_are_filled(app: Connection) -> None:
+    assert make(app, "2012-02-15", "2012-02-15") == ["activities_2012_02"]
+    assert make(app, "2012-01-31", "2012-03-01") == ["activities_2012_01", "activities_2012_03"]
+    assert make(app, "2012-01-01", "2012-03-31") == []
+
+
+def test_a_made_partition_has_all_that_the_table_has(app: Connection) -> None:
+    make(app, "2012-01-01", "2012-01-01")
+    add(app, "2012-01-15")
+    with pytest.raises(errors.CheckViolation):
+        app.execute("UPDATE activities SET type = ''")
+    with pytest.raises(errors.ForeignKeyViolation):
+        app.execute("UPDATE activities SET repo_id = 77")
+    assert app.execute("UPDATE activities SET type = 'y' RETURNING row_version").fetchone() == (2,)
+    app.execute("DELETE FROM users")
+    assert app.execute("SELECT count(*) FROM activities").fetchone() == (0,)
+
+
+def test_an_activity_that_changes_its_month_changes_its_partition(app: Connection) -> None:
+    make(app, "2012-01-01", "2012-02-01")
+    add(app, "2012-01-15")
+    app.execute("UPDATE activities SET timestamp = '2012-02-15'")
+    assert app.execute("SELECT tableoid::regclass::text, row_version FROM activities").fetchall() == [
+        ("activities_2012_02", 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [
+        ("2012-02-01", "2012-01-01"),
+        ("1969-12-31", "1970-01-01"),
+        ("2012-01-01", "2999-01-01"),
+        ("-infinity", "2012-01-01"),
+        ("2012-01-01", "infinity"),
+        (None, "2012-01-01"),
+    ],
+)
+def test_a_range_without_sense_or_end_is_refused(app: Connection, since: str, until: str) -> None:
+    with pytest.raises(errors.InvalidParameterValue, match="1970 to ten years ahead"):
+        make(app, since, until)
+
+
+def test_a_partition_belongs_to_owner_and_is_not_reached_beside_the_table(app: Connection) -> None:
+    make(app, "2012-01-01", "2012-01-01")
+    row = app.execute(
+        "SELECT relowner::regrole::text FROM pg_class WHERE oid = 'activities_2012_01'::regclass"
+    ).fetchone()
+    assert row == ("owner",)
+    with pytest.raises(errors.InsufficientPrivilege):
+        app.execute("SELECT * FROM activities_2012_01")
+
+
+@pytest.mark.parametrize("statement", ["SELECT count(*) FROM activities", "INSERT"])
+def test_making_a_partition_waits_for_no_reader_and_no_writer_of_activities(
+    app: Connection, connect: Connect, statement: str
+) -> None:
+    busy = connect("app_b", autocommit=False)
+    if statement == "INSERT":
+        # Without a row of another table locked beside: a feed import that has its users already.
+        add(busy, "now")
+    else:
+        busy.execute(statement)
+    app.execute("SET lock_timeout = '1s'")
+    assert make(app, "2012-01-01", "2012-01-01") == ["activities_2012_01"]
+
+
+def test_making_a_partition_gives_way_to_a_long_write_of_users(app: Connection, connect: Connect) -> None:
+    busy = connect("app_b", autocommit=False)
+    busy.execute("UPDATE users SET email = 'x@example.org'")
+    app.execute("SET lock_timeout = 0")
+    with pytest.raises(errors.LockNotAvailable):
+        make(app, "2012-01-01", "2012-01-01")
+    busy.commit()
+    assert make(app, "2012-01-01", "2012-01-01") == ["activities_2012_01"]
+
+
+def test_two_at_once_make_each_partition_once(app: Connection, database: Database) -> None:
+    def make_all() -> list[str]:
+        with psycopg.connect(database.url("app"), autocommit=True) as connection:
+            return make(connection, "2010-01-01", "2011-12-31")
+
+    with ThreadPoolExecutor(4) as pool:
+        made = [name for run in [pool.submit(make_all) for _ in range(4)] for name in run.result()]
+    assert len(made) == len(set(made)) == 24

@@ -1,0 +1,182 @@
+"""What the tables refuse, what goes with what, and what the database keeps by itself."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from tests.conftest import Connect, Connection
+
+
+@pytest.fixture
+def app(connect: Connect) -> Connection:
+    return connect("app")
+
+
+@pytest.fixture
+def rows(app: Connection) -> None:
+    """A user, an organization with a repository, and an activity of the user there."""
+    app.execute("INSERT INTO users (github_id, username) VALUES (1, 'ada')")
+    app.execute("INSERT INTO organizations (github_id, name) VALUES (1, 'analysts')")
+    app.execute(
+        "INSERT INTO repositories (github_id, org_id, name) SELECT 1, id, 'a/engine' FROM organizations"
+    )
+    app.execute(
+        "INSERT INTO activities (github_event_id, user_id, repo_id, type, timestamp)"
+        " SELECT 1, users.id, repositories.id, 'PushEvent', now() FROM users, repositories"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "sql"),
+    [
+        (errors.UniqueViolation, "INSERT INTO users (github_id, username) VALUES (1, 'another')"),
+        (errors.UniqueViolation, "INSERT INTO organizations (github_id, name) VALUES (1, 'another')"),
+        (errors.UniqueViolation, "INSERT INTO repositories (github_id, name) VALUES (1, 'another')"),
+        (
+            errors.UniqueViolation,
+            (
+                "INSERT INTO activities (github_event_id, user_id, type, timestamp)"
+                " SELECT github_event_id, user_id, type, timestamp FROM activities"
+            ),
+        ),
+        (errors.NotNullViolation, "INSERT INTO users (github_id) VALUES (2)"),
+        (errors.NotNullViolation, "INSERT INTO users (username) VALUES ('b')"),
+        (errors.NotNullViolation, "UPDATE users SET preferences = NULL"),
+        (errors.NotNullViolation, "UPDATE activities SET user_id = NULL"),
+        (errors.CheckViolation, "INSERT INTO users (github_id, username) VALUES (2, '')"),
+        (errors.CheckViolation, "INSERT INTO users (github_id, username) VALUES (0, 'b')"),
+        (errors.CheckViolation, "UPDATE users SET preferences = '[]'"),
+        (errors.CheckViolation, "UPDATE organizations SET member_count = -1"),
+        (errors.CheckViolation, "UPDATE organizations SET name = ''"),
+        (errors.CheckViolation, "UPDATE repositories SET stars = -1"),
+        (errors.CheckViolation, "UPDATE repositories SET forks = -1"),
+        (errors.CheckViolation, "UPDATE repositories SET issues = -1"),
+        (errors.CheckViolation, "UPDATE repositories SET name = ''"),
+        (errors.CheckViolation, "UPDATE activities SET type = ''"),
+        (errors.CheckViolation, "UPDATE activities SET data = '1'"),
+        (errors.ForeignKeyViolation, "UPDATE repositories SET org_id = 99"),
+        (errors.ForeignKeyViolation, "UPDATE activities SET user_id = 99"),
+        (errors.ForeignKeyViolation, "UPDATE activities SET repo_id = 99"),
+        (errors.GeneratedAlways, "INSERT INTO users (id, github_id, username) VALUES (9, 9, 'b')"),
+        (errors.GeneratedAlways, "UPDATE users SET id = 9"),
+    ],
+)
+@pytest.mark.usefixtures("rows")
+def test_a_row_that_would_break_the_schema_is_refused(
+    app: Connection, error: type[psycopg.Error], sql: str
+) -> None:
+    with pytest.raises(error):
+        app.execute(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO users (github_id, username) VALUES (2, 'ada')",
+        "INSERT INTO organizations (github_id, name) VALUES (2, 'analysts')",
+        "INSERT INTO repositories (github_id, name) VALUES (2, 'a/engine')",
+        "INSERT INTO activities (user_id, type, timestamp) SELECT user_id, type, timestamp FROM activities",
+        "UPDATE repositories SET stars = 0, forks = 0, issues = 2147483647",
+    ],
+)
+@pytest.mark.usefixtures("rows")
+def test_a_row_that_people_do_have_is_taken(app: Connection, sql: str) -> None:
+    assert app.execute(sql).rowcount == 1
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_users_activities_go_with_the_user(app: Connection) -> None:
+    app.execute("DELETE FROM users")
+    assert app.execute("SELECT count(*) FROM activities").fetchone() == (0,)
+    assert app.execute("SELECT count(*) FROM repositories").fetchone() == (1,)
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_repository_outlives_its_organization(app: Connection) -> None:
+    app.execute("DELETE FROM organizations")
+    assert app.execute("SELECT org_id, row_version FROM repositories").fetchall() == [(None, 2)]
+
+
+@pytest.mark.usefixtures("rows")
+def test_an_activity_outlives_its_repository(app: Connection) -> None:
+    app.execute("DELETE FROM repositories")
+    assert app.execute("SELECT repo_id, row_version FROM activities").fetchall() == [(None, 2)]
+
+
+@pytest.mark.parametrize("table", ["users", "organizations", "repositories", "activities"])
+@pytest.mark.usefixtures("rows")
+def test_the_database_keeps_version_and_timestamps_whatever_an_update_says(
+    app: Connection, table: str
+) -> None:
+    before = app.execute(f"SELECT row_version, created_at, updated_at FROM {table}").fetchone()
+    app.execute(f"UPDATE {table} SET row_version = 77, created_at = '2000-01-01', updated_at = '2000-01-01'")
+    after = app.execute(
+        f"SELECT row_version, created_at = %s, updated_at > %s FROM {table}", before and before[1:]
+    ).fetchone()
+    assert before is not None
+    assert before[0] == 1
+    assert after == (2, True, True)
+
+
+@pytest.mark.usefixtures("rows")
+def test_versions_grow_where_timestamps_tie(app: Connection) -> None:
+    with app.transaction():
+        seen = [
+            app.execute("UPDATE users SET email = %s RETURNING row_version, updated_at", [email]).fetchone()
+            for email in ("a@example.org", "b@example.org")
+        ]
+    assert [row and row[0] for row in seen] == [2, 3]
+    assert len({row and row[1] for row in seen}) == 1
+
+
+@pytest.mark.usefixtures("rows")
+def test_of_two_writers_that_read_one_version_only_the_first_writes(
+    app: Connection, connect: Connect
+) -> None:
+    update = "UPDATE users SET email = %s WHERE row_version = 1"
+    assert app.execute(update, ["first@example.org"]).rowcount == 1
+    assert connect("app_b").execute(update, ["second@example.org"]).rowcount == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("SELECT * FROM users WHERE github_id = 1", "users_github_id_key"),
+        ("SELECT * FROM users WHERE username = 'ada'", "users_username_idx"),
+        ("SELECT * FROM repositories WHERE org_id = 1 ORDER BY id LIMIT 5", "repositories_org_idx"),
+        ("SELECT * FROM repositories ORDER BY stars DESC, id DESC LIMIT 5", "repositories_stars_idx"),
+        (
+            "SELECT * FROM repositories WHERE language = 'Go' ORDER BY stars DESC, id DESC LIMIT 5",
+            "repositories_language_idx",
+        ),
+        (
+            (
+                "SELECT * FROM activities WHERE user_id = 1 AND timestamp <= now() AND (timestamp, id) < (now(), 9)"
+                " ORDER BY timestamp DESC, id DESC LIMIT 5"
+            ),
+            "user_id_timestamp_id_idx",
+        ),
+        (
+            "SELECT * FROM activities WHERE repo_id = 1 ORDER BY timestamp DESC, id DESC LIMIT 5",
+            "repo_id_timestamp_id_idx",
+        ),
+        (
+            (
+                "SELECT * FROM activities WHERE type = 'x' AND timestamp BETWEEN now() - interval '1 day' AND now()"
+                " ORDER BY timestamp DESC, id DESC"
+            ),
+            "type_timestamp_id_idx",
+        ),
+    ],
+)
+def test_each_access_path_has_an_index_that_gives_its_order(app: Connection, query: str, index: str) -> None:
+    with app.transaction():
+        # Too few rows for the planner to care; what is asked is whether an index can serve without a sort.
+        app.execute("SET LOCAL enable_seqscan = off")
+        app.execute("SET LOCAL enable_sort = off")
+        app.execute("SET LOCAL enable_bitmapscan = off")
+        plan = "\n".join(str(row[0]) for row in app.execute(f"EXPLAIN (COSTS OFF) {query}"))
+    assert index in plan
+    assert "Sort" not in plan
