@@ -19,7 +19,9 @@ def variables(world: World) -> dict[str, str]:
     choice = inventory.chosen(world)
     python = world.root / ".venv" / "bin"
     ours = {
-        "PATH": _path_with(Path(choice.pulumi).parent, python),
+        # The project names no virtualenv: Pulumi resolves that against one folder for the program and another
+        # for dynamic providers. Both take the first python3 of PATH, which a CLI's own folder may hold too.
+        "PATH": _path_with(python, Path(choice.pulumi).parent),
         "PULUMI_HOME": str(versions.pulumi_home(world)),
         "PULUMI_BACKEND_URL": f"file://{world.backend_dir}",
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(world.passphrase_file),
