@@ -1,0 +1,225 @@
+"""`groundwork migrate` and `groundwork seed`, as people run them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from db.migrator import read_source
+from db.migrator.lock import lock_key
+from db.seed import ACTIVITIES, ORGANIZATIONS, REPOSITORIES, USERS
+from ops.commands.migrate import migrate
+from ops.commands.seed import seed
+from ops.errors import Exit, OpsError
+from tests.conftest import Connect, Connection, Database
+from tests.integration.migrator.conftest import Write, tables
+
+Run = Callable[..., "Outcome"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Exit code and stdout of a command; `error` is the line that ops.cli would print."""
+
+    code: int
+    out: str
+    error: str = ""
+
+
+@pytest.fixture
+def run(empty_database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """run("status", "--json") over the test's folder and database."""
+    monkeypatch.setenv("DATABASE_URL", empty_database.url("migrator"))
+
+    def invoke(*arguments: str, folder: Path | None = folder) -> Outcome:
+        options = [] if folder is None else ["--folder", str(folder)]
+        result = CliRunner().invoke(migrate, [*arguments, *options])
+        if isinstance(result.exception, OpsError):
+            return Outcome(result.exception.exit_code, result.stdout, str(result.exception))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return invoke
+
+
+def test_status_exits_with_3_while_something_is_pending(run: Run, write: Write) -> None:
+    write("1_a.sql", "SELECT 1")
+    assert run("status").code == Exit.PENDING
+    assert run("up").code == Exit.FINE
+    assert run("status").code == Exit.FINE
+
+
+def test_status_exits_with_4_on_a_mismatch_and_names_it(run: Run, write: Write) -> None:
+    write("1_a.sql", "SELECT 1")
+    run("up")
+    write("1_a.sql", "SELECT 2")
+    outcome = run("status")
+    assert outcome.code == Exit.MISMATCH
+    assert "1_a.sql was edited after it was applied" in outcome.out
+
+
+def test_status_in_json_says_what_is_what(run: Run, write: Write) -> None:
+    write("1_a.sql", "SELECT 1")
+    write("3_c.sql", "SELECT 1")
+    run("up")
+    write("2_b.sql", "SELECT 1")
+    state = json.loads(run("status", "--json").out)
+    assert state["version"] == 3
+    assert [(m["version"], m["description"]) for m in state["applied"]] == [(1, "a"), (3, "c")]
+    assert state["pending"] == [{"version": 2, "name": "2_b", "out_of_order": True}]
+    assert (state["interrupted"], state["problems"]) == ([], [])
+
+
+def test_up_names_what_it_applied(run: Run, write: Write) -> None:
+    write("1_a.sql", "SELECT 1")
+    write("2_b.sql", "SELECT 1")
+    assert "applied 1_a (" in run("up", "--to", "1").out
+    assert "applied 2_b (" in run("up").out
+    assert run("up").out == "nothing was pending\n"
+
+
+def test_a_dry_run_names_what_is_pending_and_applies_nothing(
+    run: Run, write: Write, owner: Connection
+) -> None:
+    write("1_a.sql", "CREATE TABLE a ()")
+    assert run("up", "--dry-run").out == "would apply 1_a\n"
+    assert tables(owner) == set()
+
+
+def test_a_failed_migration_exits_with_1_and_one_line(run: Run, write: Write) -> None:
+    write("1_a.sql", "CREATE TABEL a ()")
+    outcome = run("up")
+    assert outcome.code == Exit.ERROR
+    assert outcome.error.startswith("1_a.sql:1: syntax error")
+    assert "\n" not in outcome.error
+
+
+def test_an_edited_migration_exits_with_4(run: Run, write: Write) -> None:
+    write("1_a.sql", "SELECT 1")
+    run("up")
+    write("1_a.sql", "SELECT 2")
+    assert run("up").code == Exit.MISMATCH
+    assert run("up", "--dry-run").code == Exit.MISMATCH
+
+
+def test_a_held_lock_exits_with_5(
+    run: Run, write: Write, empty_database: Database, owner: Connection
+) -> None:
+    write("1_a.sql", "SELECT 1")
+    owner.execute("SELECT pg_advisory_lock(%s)", [lock_key(empty_database.name)])
+    assert run("up", "--wait", "0.2").code == Exit.LOCKED
+
+
+def test_an_unreachable_database_exits_with_6(run: Run) -> None:
+    assert run("status", "--url", "postgresql://migrator@localhost:1/groundwork").code == Exit.UNREACHABLE
+
+
+def test_down_unasked_is_refused_with_7_and_changes_nothing(
+    run: Run, write: Write, owner: Connection
+) -> None:
+    write("1_a.up.sql", "CREATE TABLE a ()")
+    write("1_a.down.sql", "DROP TABLE a")
+    run("up")
+    outcome = run("down")
+    assert outcome.code == Exit.REFUSED
+    assert "--yes" in outcome.error
+    assert tables(owner) == {"a"}
+    assert "reverted 1_a (" in run("down", "--yes").out
+    assert tables(owner) == set()
+
+
+def test_new_begins_files_that_up_then_applies(run: Run) -> None:
+    assert run("new", "users email").code == Exit.FINE
+    assert "applied 0001_users_email" in run("up").out
+
+
+def test_a_url_may_come_from_a_file(
+    run: Run, empty_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "url"
+    path.write_text(empty_database.url("migrator") + "\n")
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.setenv("DATABASE_URL_FILE", str(path))
+    assert run("status").code == Exit.FINE
+    monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "absent"))
+    assert "cannot be read" in run("status").error
+
+
+def test_the_projects_own_migrations_are_the_default(run: Run) -> None:
+    outcome = run("up", folder=None)
+    assert outcome.out.count("applied ") == len(read_source())
+
+
+@pytest.fixture
+def seed_once(database: Database) -> Callable[[], str]:
+    def load() -> str:
+        result = CliRunner().invoke(seed, ["--url", database.url("app")], catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.stdout
+
+    return load
+
+
+def test_seed_loads_and_a_second_run_changes_nothing(seed_once: Callable[[], str], connect: Connect) -> None:
+    assert f"{USERS} users, {ORGANIZATIONS} organizations" in seed_once()
+    counts = (
+        "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM organizations),"
+        " (SELECT count(*) FROM repositories), (SELECT count(*) FROM activities),"
+        " (SELECT max(row_version) FROM users), (SELECT sum(hashtext(activities::text)) FROM activities)"
+    )
+    app = connect("app")
+    before = app.execute(counts).fetchone()
+    assert before is not None
+    assert before[:5] == (USERS, ORGANIZATIONS, REPOSITORIES, ACTIVITIES, 1)
+    assert "0 users, 0 organizations, 0 repositories and 0 activities" in seed_once()
+    assert app.execute(counts).fetchone() == before
+
+
+def test_seed_mends_what_was_changed_and_leaves_other_rows_alone(
+    seed_once: Callable[[], str], connect: Connect
+) -> None:
+    seed_once()
+    app = connect("app")
+    app.execute("INSERT INTO users (github_id, username) VALUES (1, 'real')")
+    app.execute("UPDATE organizations SET name = 'changed' WHERE id = (SELECT min(id) FROM organizations)")
+    app.execute("DELETE FROM activities WHERE id IN (SELECT id FROM activities LIMIT 10)")
+    assert "0 users, 1 organizations, 0 repositories and 10 activities" in seed_once()
+    assert app.execute("SELECT username FROM users WHERE github_id = 1").fetchone() == ("real",)
+
+
+def test_the_sample_data_says_that_it_is_made_up(seed_once: Callable[[], str], connect: Connect) -> None:
+    seed_once()
+    row = (
+        connect("app")
+        .execute(
+            "SELECT (SELECT bool_and(preferences @> '{\"made_up\": true}' AND username LIKE 'sample-%'"
+            "   AND access_token IS NULL AND (email IS NULL OR email LIKE '%@example.org')) FROM users),"
+            " (SELECT bool_and(description LIKE 'Made up:%') FROM organizations),"
+            " (SELECT bool_and(description LIKE 'Made up:%') FROM repositories),"
+            " (SELECT bool_and(data @> '{\"made_up\": true}') FROM activities)"
+        )
+        .fetchone()
+    )
+    assert row == (True, True, True, True)
+
+
+def test_the_sample_data_is_the_same_everywhere(
+    seed_once: Callable[[], str], connect: Connect, empty_database: Database
+) -> None:
+    seed_once()
+    there = connect("app")
+    CliRunner().invoke(migrate, ["up", "--url", empty_database.url("migrator")], catch_exceptions=False)
+    CliRunner().invoke(seed, ["--url", empty_database.url("app")], catch_exceptions=False)
+    query = (
+        "SELECT github_event_id, users.username, repositories.name, type FROM activities"
+        " JOIN users ON users.id = user_id LEFT JOIN repositories ON repositories.id = repo_id ORDER BY 1"
+    )
+    with psycopg.connect(empty_database.url("app")) as here:
+        assert here.execute(query).fetchall() == there.execute(query).fetchall()
