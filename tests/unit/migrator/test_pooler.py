@@ -1,0 +1,58 @@
+"""A pooler before the database, told by the server processes that answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import SimpleNamespace
+
+import pytest
+
+from db.migrator import PoolerRefused, lock
+
+
+class FakeConnection:
+    """A connection whose handshake named one process id and whose queries another one answers."""
+
+    def __init__(self, handshake_pid: int, server_pid: int) -> None:
+        self.info = SimpleNamespace(backend_pid=handshake_pid)
+        self._server_pid = server_pid
+
+    def execute(self, query: str) -> FakeConnection:
+        assert query == "SELECT pg_backend_pid()"
+        return self
+
+    def fetchone(self) -> tuple[int]:
+        return (self._server_pid,)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def _connect_twice(monkeypatch: pytest.MonkeyPatch, first: FakeConnection, second: FakeConnection) -> None:
+    @contextmanager
+    def open_second(conninfo: str) -> Iterator[FakeConnection]:
+        yield second
+
+    monkeypatch.setattr(lock, "open_connection", open_second)
+    lock._refuse_transaction_pooler("", first)  # type: ignore[arg-type]
+
+
+def test_a_pooler_that_hands_the_same_server_process_to_two_sessions_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(PoolerRefused, match="transaction mode"):
+        _connect_twice(monkeypatch, FakeConnection(901, 7), FakeConnection(902, 7))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(FakeConnection(7, 7), FakeConnection(8, 8), id="no pooler"),
+        pytest.param(FakeConnection(901, 7), FakeConnection(902, 8), id="a pooler in session mode"),
+    ],
+)
+def test_a_server_process_to_each_session_is_fine(
+    monkeypatch: pytest.MonkeyPatch, first: FakeConnection, second: FakeConnection
+) -> None:
+    _connect_twice(monkeypatch, first, second)
