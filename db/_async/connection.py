@@ -47,6 +47,15 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
         # Unlike the base's, it raises: wait() then closes the connection instead of waiting 5 s more.
         await self.cancel_safe(timeout=min(timeout, _CANCEL_SECONDS))
 
+    async def answers(self, deadline: Deadline) -> bool:
+        """Whether the server still answers on this connection; it is closed where it does not."""
+        self.deadline = deadline
+        try:
+            await self.execute("", prepare=False)
+        except psycopg.Error:
+            self.pgconn.finish()
+        return not self.closed
+
     def is_usable(self) -> bool:
         """Whether the server has not hung up, told without a round trip.
 

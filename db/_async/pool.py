@@ -100,7 +100,7 @@ class AsyncPool:
                 if not (query.is_read and is_lost_connection(error)):
                     raise
                 record.attempts = 2
-                rows = await self._attempt(query, parameters, row_factory, deadline)
+                rows = await self._attempt(query, parameters, row_factory, deadline, is_retry=True)
         except psycopg.Error as error:
             translated = translate(error, query, deadline.seconds)
             record.finish(type(translated).__name__, translated.sqlstate)
@@ -112,15 +112,16 @@ class AsyncPool:
         return rows
 
     @asynccontextmanager
-    async def connection(self, deadline: Deadline) -> AsyncIterator[AsyncBoundedConnection]:
+    async def connection(
+        self, deadline: Deadline, *, is_retry: bool = False
+    ) -> AsyncIterator[AsyncBoundedConnection]:
         """A connection in autocommit, given back at the end. Everything done on it ends by the deadline."""
-        connection = await self._take(deadline)
+        connection = await self._take(deadline, is_retry)
         connection.deadline = deadline
         try:
             yield connection
         finally:
-            connection.deadline = None
-            await async_uninterrupted(self._pool.putconn, connection)
+            await self._give_back(connection)
 
     async def _attempt(
         self,
@@ -128,8 +129,10 @@ class AsyncPool:
         parameters: Mapping[str, Any],
         row_factory: BaseRowFactory[_T],
         deadline: Deadline,
+        *,
+        is_retry: bool = False,
     ) -> list[_T]:
-        async with self.connection(deadline) as connection:
+        async with self.connection(deadline, is_retry=is_retry) as connection:
             cursor = connection.cursor(row_factory=row_factory)
             try:
                 await cursor.execute(query.sql, parameters, prepare=True)
@@ -143,16 +146,25 @@ class AsyncPool:
                 await cursor.execute(query.sql, parameters, prepare=True)
             return await cursor.fetchall()
 
-    async def _take(self, deadline: Deadline) -> AsyncBoundedConnection:
+    async def _take(self, deadline: Deadline, is_retry: bool) -> AsyncBoundedConnection:
         while True:
             try:
                 connection = await self._pool.getconn(timeout=max(deadline.left(), 0.0))
             except psycopg.Error as error:
                 raise translate_pool_error(error, self.name, deadline.seconds) from error
-            if connection.is_usable():
-                return connection
+            try:
+                # Where one connection was lost the others may be about to be: a round trip tells.
+                if connection.is_usable() and (not is_retry or await connection.answers(deadline)):
+                    return connection
+            except BaseException:
+                await self._give_back(connection)
+                raise
             # The pool sees that it is closed, and makes another.
-            await async_uninterrupted(self._pool.putconn, connection)
+            await self._give_back(connection)
+
+    async def _give_back(self, connection: AsyncBoundedConnection) -> None:
+        connection.deadline = None
+        await async_uninterrupted(self._pool.putconn, connection)
 
     async def _probe(self) -> None:
         # While the server is away the pool gives its connections up and would try again only for a caller.

@@ -46,6 +46,15 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         # Unlike the base's, it raises: wait() then closes the connection instead of waiting 5 s more.
         self.cancel_safe(timeout=min(timeout, _CANCEL_SECONDS))
 
+    def answers(self, deadline: Deadline) -> bool:
+        """Whether the server still answers on this connection; it is closed where it does not."""
+        self.deadline = deadline
+        try:
+            self.execute("", prepare=False)
+        except psycopg.Error:
+            self.pgconn.finish()
+        return not self.closed
+
     def is_usable(self) -> bool:
         """Whether the server has not hung up, told without a round trip.
 

@@ -101,7 +101,7 @@ class Pool:
                 if not (query.is_read and is_lost_connection(error)):
                     raise
                 record.attempts = 2
-                rows = self._attempt(query, parameters, row_factory, deadline)
+                rows = self._attempt(query, parameters, row_factory, deadline, is_retry=True)
         except psycopg.Error as error:
             translated = translate(error, query, deadline.seconds)
             record.finish(type(translated).__name__, translated.sqlstate)
@@ -113,15 +113,14 @@ class Pool:
         return rows
 
     @contextmanager
-    def connection(self, deadline: Deadline) -> Iterator[BoundedConnection]:
+    def connection(self, deadline: Deadline, *, is_retry: bool = False) -> Iterator[BoundedConnection]:
         """A connection in autocommit, given back at the end. Everything done on it ends by the deadline."""
-        connection = self._take(deadline)
+        connection = self._take(deadline, is_retry)
         connection.deadline = deadline
         try:
             yield connection
         finally:
-            connection.deadline = None
-            uninterrupted(self._pool.putconn, connection)
+            self._give_back(connection)
 
     def _attempt(
         self,
@@ -129,8 +128,10 @@ class Pool:
         parameters: Mapping[str, Any],
         row_factory: BaseRowFactory[_T],
         deadline: Deadline,
+        *,
+        is_retry: bool = False,
     ) -> list[_T]:
-        with self.connection(deadline) as connection:
+        with self.connection(deadline, is_retry=is_retry) as connection:
             cursor = connection.cursor(row_factory=row_factory)
             try:
                 cursor.execute(query.sql, parameters, prepare=True)
@@ -144,16 +145,25 @@ class Pool:
                 cursor.execute(query.sql, parameters, prepare=True)
             return cursor.fetchall()
 
-    def _take(self, deadline: Deadline) -> BoundedConnection:
+    def _take(self, deadline: Deadline, is_retry: bool) -> BoundedConnection:
         while True:
             try:
                 connection = self._pool.getconn(timeout=max(deadline.left(), 0.0))
             except psycopg.Error as error:
                 raise translate_pool_error(error, self.name, deadline.seconds) from error
-            if connection.is_usable():
-                return connection
+            try:
+                # Where one connection was lost the others may be about to be: a round trip tells.
+                if connection.is_usable() and (not is_retry or connection.answers(deadline)):
+                    return connection
+            except BaseException:
+                self._give_back(connection)
+                raise
             # The pool sees that it is closed, and makes another.
-            uninterrupted(self._pool.putconn, connection)
+            self._give_back(connection)
+
+    def _give_back(self, connection: BoundedConnection) -> None:
+        connection.deadline = None
+        uninterrupted(self._pool.putconn, connection)
 
     def _probe(self) -> None:
         # While the server is away the pool gives its connections up and would try again only for a caller.

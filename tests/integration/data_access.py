@@ -60,8 +60,10 @@ def data_access(flavour: str, database: DatabaseSettings, cache: CacheSettings) 
     target = AsyncDataAccess(database, cache)
     try:
         asyncio.run_coroutine_threadsafe(target.__aenter__(), loop).result()
-        yield Blocking(target, loop)
-        asyncio.run_coroutine_threadsafe(target.aclose(), loop).result()
+        try:
+            yield Blocking(target, loop)
+        finally:
+            asyncio.run_coroutine_threadsafe(target.aclose(), loop).result()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=5)

@@ -1,4 +1,4 @@
-"""What keeps a stale read out of Redis: the scripts on a real server, and the schemes that do without them."""
+"""What keeps a stale read out of Redis: the scripts on a real server, and a scheme without them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes that nobody told the cache of: the triggers put them into the outbox, draining it makes reads right."""
+"""Writes that nobody told the cache of: triggers put them into the outbox, draining it makes reads right."""
 
 from __future__ import annotations
 

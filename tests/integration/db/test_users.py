@@ -75,7 +75,8 @@ def test_many_come_in_the_asked_order(data: Any) -> None:
 
 def test_more_than_a_batch_come_at_once(data: Any, database: Database) -> None:
     database.psql(
-        "INSERT INTO groundwork.users (github_id, username) SELECT n, 'user' || n FROM generate_series(1, 450) n"
+        "INSERT INTO groundwork.users (github_id, username)"
+        " SELECT n, 'user' || n FROM generate_series(1, 450) n"
     )
     ids = [user.id for page in _pages(data, 200) for user in page]
     for _ in range(2):
