@@ -80,9 +80,10 @@ def _refused(exc: psycopg.Error, script: Script, statement: Statement | None) ->
         line, text = script.line_of(statement, int(exc.diag.statement_position or 1)), statement.text
     words = [exc.diag.message_primary or str(exc), exc.diag.message_detail, exc.diag.message_hint]
     reason = "; ".join(_one_line(part).rstrip(".") for part in words if part)
+    undone = "nothing of it is recorded" if script.no_transaction else "this migration was rolled back"
     return ScriptFailed(
         f"{script.path.name}:{line}: {reason} (SQLSTATE {exc.sqlstate}) in `{first_line(text)}`;"
-        " this migration was rolled back: correct the file and run it again",
+        f" {undone}: correct the file and run it again",
         path=script.path,
         line=line,
         statement=text,

@@ -27,6 +27,10 @@ _TRANSACTION_CONTROL = re.compile(
 )
 
 
+# Made without a name, an index that was left INVALID could not be told from the one to be made.
+_NAMELESS_INDEX = re.compile(r"create\s+(?:unique\s+)?index\s+concurrently\s+on\b", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Script:
     """One file of a migration: its text, and the SHA-384 of its raw bytes."""
@@ -56,6 +60,12 @@ class Script:
                     f"{self.path.name}:{second}: a no-transaction migration holds one statement, this is its"
                     " second; half of it could stay applied. Give each statement a migration of its own"
                 )
+            for statement in self.statements:
+                if _NAMELESS_INDEX.match(statement.text):
+                    raise SourceError(
+                        f"{self.path.name}:{self.line_of(statement)}: an index that is made concurrently needs a"
+                        " name, by which a half-made one is found again; give it one"
+                    )
             return
         for statement in self.statements:
             if _TRANSACTION_CONTROL.match(statement.head):

@@ -164,6 +164,17 @@ def test_a_script_may_use_savepoints_and_blocks(tmp_path: Path, statement: str) 
     read_source(tmp_path)[0].up.check()
 
 
+def test_a_concurrent_index_without_a_name_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, **{"1_a.sql": "-- no-transaction\nCREATE INDEX CONCURRENTLY ON t (a)"})
+    with pytest.raises(SourceError, match=r"1_a\.sql:2: .* needs a name"):
+        read_source(tmp_path)[0].up.check()
+
+
+def test_a_concurrent_index_with_a_quoted_name_has_one(tmp_path: Path) -> None:
+    write(tmp_path, **{"1_a.sql": '-- no-transaction\nCREATE INDEX CONCURRENTLY "i" ON t (a)'})
+    read_source(tmp_path)[0].up.check()
+
+
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     write(tmp_path, **{"1_a.sql": b"SELECT '\xe4'"})
     with pytest.raises(SourceError, match=r"1_a\.sql is not UTF-8"):
