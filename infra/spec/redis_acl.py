@@ -45,8 +45,6 @@ APP = RedisUser(
         "unlink",
         "exists",
         "expire",
-        "pexpire",
-        "ttl",
         "pttl",
         "incr",
         "evalsha",
@@ -58,7 +56,6 @@ APP = RedisUser(
         "auth",
         "client|tracking",
         "client|id",
-        "info",
         # fmt: on
     ),
     (f"{KEY_PREFIX}*", f"{LEASE_PREFIX}*"),
