@@ -19,8 +19,8 @@ from tests.conftest import Database
 from tests.containers import Server, wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
 
-# The promise is 150 ms more on the first call and 5 ms while the breaker is open; asserted with threefold slack,
-# and what Postgres takes on a busy machine.
+# The promise is 150 ms more on the first call and 5 ms while the breaker is open; asserted with threefold
+# slack, and what Postgres takes on a busy machine.
 FIRST_CALL_SECONDS = 3 * 0.15 + 0.3
 LATER_CALL_SECONDS = 3 * 0.005 + 0.3
 RECOVERY_SECONDS = 3 * 2.0

@@ -1,0 +1,276 @@
+"""The access service from outside: ready when it should be, bounded when servers are ill, and a clean stop."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from db.migrator import apply_pending, read_source
+from db.models import NewUser
+from infra.docker.engine import docker
+from tests import containers
+from tests.conftest import Database
+from tests.containers import Server, wait_until
+from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.integration.serve.service import Service, running_service
+
+READYZ_SECONDS = 2.0
+STOP_SECONDS = 3 * 3.0
+Start = Callable[..., AbstractContextManager[Service]]
+
+
+@pytest.fixture
+def start(database: Database, redis_server: Server, namespace: str) -> Start:
+    """Starts the service over the test's database and keys; keyword arguments change its environment."""
+
+    def start_one(*options: str, **environment: str) -> AbstractContextManager[Service]:
+        usual = {
+            "DATABASE_URL": database.url("app"),
+            "REDIS_URL": redis_server.redis_url("app"),
+            "GROUNDWORK_CACHE_NAMESPACE": namespace,
+        }
+        return running_service(*options, **(usual | environment))
+
+    return start_one
+
+
+@pytest.fixture(scope="module")
+def sick_servers(docker_engine: None) -> Iterator[dict[str, Server]]:
+    """Servers of this module's own, to be frozen."""
+    with containers.postgres_server() as postgres, containers.redis_server() as redis:
+        apply_pending(postgres.database_url("migrator"), read_source())
+        yield {"postgres": postgres, "redis": redis}
+
+
+@contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    docker("pause", server.container)
+    try:
+        yield
+    finally:
+        docker("unpause", server.container)
+
+
+def test_it_becomes_ready_and_names_every_check(start: Start) -> None:
+    with start() as service:
+        wait_until(service.is_ready, 20)
+        answer = service.readiness()
+        assert answer["ready"] is True
+        assert set(answer["checks"]) == {"postgres", "schema", "redis", "outbox"}
+        for check in answer["checks"].values():
+            assert check["ok"] is True
+            assert check["reason"] is None
+            assert check["latency_ms"] < READYZ_SECONDS * 1000
+
+
+def test_it_is_alive_whatever_is_ready(start: Start) -> None:
+    with start(REDIS_URL="redis://app:x@localhost:1/0") as service:
+        assert service.get("/healthz") == (200, '{"alive":true}')
+        assert service.get("/nothing")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "broken"),
+    [
+        ("DATABASE_URL", "postgresql://app_a:canary@localhost:1/groundwork", {"postgres", "schema"}),
+        ("REDIS_URL", "redis://app:canary@localhost:1/0", {"redis"}),
+    ],
+)
+def test_it_starts_without_a_server_and_says_which_is_missing(
+    start: Start, variable: str, url: str, broken: set[str]
+) -> None:
+    with start(**{variable: url}) as service:
+        started = time.monotonic()
+        status, body = service.get("/readyz")
+        assert time.monotonic() - started < READYZ_SECONDS
+        assert status == 503
+        checks = json.loads(body)["checks"]
+        assert {name for name, check in checks.items() if not check["ok"]} == broken
+        assert all(checks[name]["reason"] for name in broken)
+        assert service.stop()[0] == 0
+        assert "canary" not in body + "".join(service.raw)
+
+
+def test_a_schema_that_is_behind_is_named_and_becomes_ready_by_itself(
+    empty_database: Database, redis_server: Server, namespace: str
+) -> None:
+    environment = {
+        "DATABASE_URL": empty_database.url("app"),
+        "REDIS_URL": redis_server.redis_url("app"),
+        "GROUNDWORK_CACHE_NAMESPACE": namespace,
+    }
+    with running_service(**environment) as service:
+        assert service.readiness()["checks"]["schema"]["ok"] is False
+        migrations = read_source()
+        apply_pending(empty_database.url("migrator"), migrations, target=migrations[-2].version)
+        wait_until(
+            lambda: migrations[-1].up.path.name in str(service.readiness()["checks"]["schema"]["reason"])
+        )
+        apply_pending(empty_database.url("migrator"), migrations)
+        wait_until(service.is_ready, 15)
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("UPDATE groundwork._sqlx_migrations SET success = false WHERE version = 1", "did not end"),
+        ("UPDATE groundwork._sqlx_migrations SET checksum = '\\x00' WHERE version = 1", "another content"),
+    ],
+)
+def test_a_schema_in_doubt_is_not_ready(start: Start, database: Database, sql: str, reason: str) -> None:
+    with start() as service:
+        wait_until(service.is_ready, 20)
+        database.psql(sql)
+        schema = service.readiness()["checks"]["schema"]
+        assert schema["ok"] is False
+        assert reason in schema["reason"]
+
+
+def test_a_newer_schema_is_ready_still(start: Start, database: Database) -> None:
+    database.psql("INSERT INTO groundwork._sqlx_migrations VALUES (9999, 'later', now(), true, '\\x00', 1)")
+    with start() as service:
+        wait_until(service.is_ready, 20)
+
+
+def test_a_pool_larger_than_the_role_may_connect_is_not_ready(start: Start) -> None:
+    with start("--pool-size", "30", "--instances", "2") as service:
+        wait_until(lambda: "role may have 60" in str(service.readiness()["checks"]["postgres"]["reason"]), 15)
+
+
+@pytest.mark.parametrize("ill", ["postgres", "redis"])
+def test_a_frozen_server_is_told_in_bounded_time_and_passes(
+    sick_servers: dict[str, Server], namespace: str, ill: str
+) -> None:
+    environment = {
+        "DATABASE_URL": sick_servers["postgres"].database_url("app_a"),
+        "REDIS_URL": sick_servers["redis"].redis_url("app"),
+        "GROUNDWORK_CACHE_NAMESPACE": namespace,
+    }
+    with running_service(**environment) as service:
+        wait_until(service.is_ready, 20)
+        with frozen(sick_servers[ill]):
+            for _ in range(3):
+                started = time.monotonic()
+                status, body = service.get("/readyz")
+                assert time.monotonic() - started < READYZ_SECONDS
+                assert status == 503
+                assert json.loads(body)["checks"][ill]["ok"] is False
+            assert service.get("/healthz")[0] == 200
+        wait_until(service.is_ready, 15)
+
+
+def test_a_stop_is_clean_and_leaves_no_connection(start: Start, database: Database) -> None:
+    with start() as service:
+        wait_until(service.is_ready, 20)
+        code, seconds = service.stop()
+        assert code == 0
+        assert seconds < STOP_SECONDS
+        assert service.logged("stopped")
+    count = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_a' AND datname = current_database()"
+    wait_until(lambda: database.psql(count).strip() == "0", 5)
+
+
+def test_a_request_under_way_is_answered_before_the_stop(
+    sick_servers: dict[str, Server], namespace: str
+) -> None:
+    environment = {
+        "DATABASE_URL": sick_servers["postgres"].database_url("app_a"),
+        "REDIS_URL": sick_servers["redis"].redis_url("app"),
+        "GROUNDWORK_CACHE_NAMESPACE": namespace,
+    }
+    answers: list[tuple[int, str]] = []
+    with running_service(**environment) as service:
+        wait_until(service.is_ready, 20)
+        # Frozen, Postgres makes the check take its full second.
+        with frozen(sick_servers["postgres"]):
+            request = threading.Thread(target=lambda: answers.append(service.get("/readyz")))
+            request.start()
+            time.sleep(0.3)
+            code, seconds = service.stop()
+            request.join(5)
+        assert [status for status, _ in answers] == [503]
+        assert code == 0
+        assert seconds < STOP_SECONDS
+
+
+def test_every_line_of_the_log_is_json_and_health_checks_leave_none(start: Start) -> None:
+    with start() as service:
+        wait_until(service.is_ready, 20)
+        service.get("/healthz")
+        service.get("/metrics")
+        service.get("/nothing?token=canary")
+        service.stop()
+        assert all({"time", "level", "logger", "message"} <= line.keys() for line in service.lines)
+        requests = [line for line in service.lines if line["logger"] == "uvicorn.access"]
+        assert [(line["path"], line["status"]) for line in requests] == [("/nothing", 404)]
+        assert "canary" not in "".join(service.raw)
+
+
+def test_the_metrics_are_prometheus_text(start: Start) -> None:
+    with start() as service:
+        wait_until(service.is_ready, 20)
+        body = service.get("/metrics")[1]
+        for name in (
+            'groundwork_db_pool_size{pool="groundwork"}',
+            'groundwork_db_query_duration_seconds_count{outcome="ok",query="read_ledger"}',
+            "groundwork_outbox_depth 0.0",
+            "groundwork_cache_breaker_open 0.0",
+            "process_resident_memory_bytes",
+        ):
+            assert name in body
+
+
+def test_a_row_changed_by_plain_sql_is_seen_within_two_seconds(
+    start: Start, database: Database, redis_server: Server, namespace: str
+) -> None:
+    cache = cache_settings(redis_server.redis_url("app"), namespace)
+    with start() as service, data_access("sync", database_settings(database.url("app")), cache) as data:
+        wait_until(service.is_ready, 20)
+        user = data.users.get(data.users.add(NewUser(github_id=7, username="before")).id)
+        database.psql("UPDATE groundwork.users SET username = 'after'")
+        wait_until(lambda: data.users.get(user.id).username == "after", 3 * 2.0)
+        wait_until(lambda: database.psql("SELECT count(*) FROM groundwork.cache_outbox").strip() == "0", 5)
+
+
+def test_the_months_ahead_have_their_partitions(start: Start, database: Database) -> None:
+    last = f"activities_{_months_ahead(3)}"
+    database.psql(f"DROP TABLE IF EXISTS groundwork.{last}")
+    exists = f"SELECT to_regclass('groundwork.{last}') IS NOT NULL"
+    assert database.psql(exists).strip() == "f"
+    with start():
+        wait_until(lambda: database.psql(exists).strip() == "t", 20)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"DATABASE_URL": ""}, "neither DATABASE_URL nor DATABASE_URL_FILE"),
+        ({"DATABASE_URL_FILE": "/nowhere"}, "DATABASE_URL and DATABASE_URL_FILE are both set"),
+        ({"DATABASE_URL": "", "DATABASE_URL_FILE": "/nowhere"}, "cannot read /nowhere"),
+        ({"DATABASE_URL": "postgresql://u:canary@h/d?nonsense=1"}, "not a connection string"),
+        ({"REDIS_URL": "http://u:canary@h"}, "REDIS_URL is not a connection string"),
+        ({"REDIS_URL": "rediss://u:canary@h:1/0?nonsense=1"}, "REDIS_URL"),
+        ({"GROUNDWORK_CACHE_NAMESPACE": "a b"}, "namespace"),
+    ],
+)
+def test_a_wrong_setting_is_told_at_once(start: Start, environment: dict[str, str], message: str) -> None:
+    with start(**environment) as service:
+        service.process.wait(20)
+        assert service.process.returncode != 0
+        assert service.process.stderr is not None
+        said: Any = service.process.stderr.read()
+        assert message in said.splitlines()[-1]
+        assert "canary" not in said
+
+
+def _months_ahead(count: int) -> str:
+    now = datetime.now(UTC)
+    month = now.year * 12 + now.month - 1 + count
+    return f"{month // 12:04}_{month % 12 + 1:02}"
