@@ -80,4 +80,4 @@ toolchain: .venv ## Get the Pulumi CLI, its plugins, the Docker engine, the base
 help: ## Show this help
 	@awk 'BEGIN { FS = ":[^#]*## " } \
 	  /^## / { printf "\n%s\n", substr($$0, 4) } \
-	  /^[a-z.-]+:[^#]*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' Makefile
+	  /^[a-z.-]+:[^#]*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile

@@ -50,7 +50,7 @@ def ensure(world: World, engine: Engine, progress: Progress) -> Tool:
                 step.doing, source = "pulled", Source.DOWNLOADED
             else:
                 _make(world, engine, refusal, step)
-                step.doing, source = "made from Debian's packages (no registry is reached)", Source.BUILT
+                step.doing, source = ("made from Debian's packages (no registry is reached)", Source.BUILT)
         made = installed()
         if made is None:
             raise OpsError(
@@ -67,9 +67,7 @@ def _pull() -> str | None:
     """Pull the image; why it cannot be had, otherwise."""
     try:
         process.run(
-            ["docker", "pull", IMAGE],
-            first_line_seconds=PULL_SILENCE_SECONDS,
-            timeout_seconds=PULL_SECONDS,
+            ["docker", "pull", IMAGE], first_line_seconds=PULL_SILENCE_SECONDS, timeout_seconds=PULL_SECONDS
         )
     except CommandFailed as error:
         return error.tail[-1] if error.tail else str(error)

@@ -126,7 +126,7 @@ def _refuse_what_is_not_ours(problem: str) -> None:
 
 def _start(world: World) -> Engine:
     """Start dockerd so that it outlives us, and wait until it answers."""
-    if Path("/run/systemd/system").is_dir():
+    if has_systemd():
         try:
             process.run(["systemctl", "start", "docker"], timeout_seconds=START_SECONDS)
         except CommandFailed as error:
@@ -177,6 +177,10 @@ def _last_lines(log: Path) -> str:
     except OSError:
         return ""
     return f" ({' | '.join(lines)})" if lines else ""
+
+
+def has_systemd() -> bool:
+    return Path("/run/systemd/system").is_dir()
 
 
 def _which(command: str) -> str | None:

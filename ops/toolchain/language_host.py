@@ -175,7 +175,7 @@ def plugins_of(python: str) -> Iterator[tuple[str, str, str]]:
         content = json.loads(path.read_text())
         if content.get("resource") and content.get("version"):
             version = str(content["version"]).removeprefix("v")
-            yield content.get("name") or path.parent.name, f"v{version}", content.get("server") or ""
+            yield (content.get("name") or path.parent.name, f"v{version}", content.get("server") or "")
 
 
 def is_installed(name: str, version: str) -> bool:

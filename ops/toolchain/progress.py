@@ -25,12 +25,13 @@ class Step:
         self.title = title
         self.doing = doing
         self.expected_seconds = expected_seconds
-        self.started = time.monotonic()
+        self.started = self._phase_started = time.monotonic()
         self._count = ""
 
     def now(self, doing: str, expected_seconds: float | None = None) -> None:
         """Go on to another kind of work for the same thing."""
         self.doing, self.expected_seconds, self._count = doing, expected_seconds, ""
+        self._phase_started = time.monotonic()
 
     def count(self, done: int, total: int | None, unit: str) -> None:
         """How far it is, where that can be measured."""
@@ -38,11 +39,13 @@ class Step:
 
     @property
     def seconds(self) -> float:
+        """What the whole of it has taken so far."""
         return time.monotonic() - self.started
 
     def __str__(self) -> str:
         expected = f" of about {clock(self.expected_seconds)}" if self.expected_seconds else ""
-        return f"{self.title}: {self.doing}, {clock(self.seconds)}{expected}{self._count}"
+        elapsed = clock(time.monotonic() - self._phase_started)
+        return f"{self.title}: {self.doing}, {elapsed}{expected}{self._count}"
 
 
 class Progress:

@@ -1,0 +1,91 @@
+"""`groundwork toolchain` and `groundwork shellenv` as they are typed; nothing is put in place."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from infra.spec.world import World
+from ops.commands.shellenv import shellenv
+from ops.commands.toolchain import toolchain
+from ops.errors import OpsError
+from ops.toolchain import provision, stack_init
+from ops.toolchain.inventory import Source, Tool
+
+FOUND = Tool("Docker engine", "27.1.1", Source.FOUND, "/var/run/docker.sock")
+BUILT = Tool("Pulumi CLI", "3.259.0", Source.BUILT, "/cache/pulumi", 171.4)
+MISSING = Tool("Base image", "", Source.MISSING, "debian:bookworm-slim")
+
+
+@pytest.fixture(autouse=True)
+def here(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "here", classmethod(lambda _cls: world))
+
+
+def in_place(monkeypatch: pytest.MonkeyPatch, *tools: Tool) -> None:
+    monkeypatch.setattr(provision, "inspect", lambda _world: tools)
+
+
+def test_check_exits_with_3_where_something_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_place(monkeypatch, FOUND, MISSING)
+    result = CliRunner().invoke(toolchain, ["--check"])
+    assert result.exit_code == 3
+    assert "Base image             missing  debian:bookworm-slim" in result.output
+
+
+def test_check_exits_with_0_where_all_is_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_place(monkeypatch, FOUND)
+    assert CliRunner().invoke(toolchain, ["--check"]).exit_code == 0
+
+
+def test_what_took_time_says_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_place(monkeypatch, FOUND, BUILT)
+    lines = CliRunner().invoke(toolchain, ["--check"]).output.splitlines()
+    assert lines == [
+        "Docker engine  27.1.1   found           /var/run/docker.sock",
+        "Pulumi CLI     3.259.0  built in 171 s  /cache/pulumi",
+    ]
+
+
+def test_json_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_place(monkeypatch, BUILT)
+    content = json.loads(CliRunner().invoke(toolchain, ["--check", "--json"]).stdout)
+    assert content == {
+        "tools": [
+            {
+                "name": "Pulumi CLI",
+                "version": "3.259.0",
+                "source": "built",
+                "where": "/cache/pulumi",
+                "seconds": 171.4,
+            }
+        ]
+    }
+
+
+def test_shellenv_can_be_evaluated_whatever_the_values_hold(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = "a 'quoted' $HOME `id`"
+    monkeypatch.setattr("ops.toolchain.variables", lambda _world: {"ODD": odd})
+    monkeypatch.setattr("ops.toolchain.ensure_stack", lambda *_: None)
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "of the user's")
+    lines = CliRunner().invoke(shellenv, ["--stack", "staging"]).stdout
+    script = (
+        f'eval {shlex.quote(lines)}; printf "%s|%s|%s" "$ODD" "$PULUMI_STACK" "$PULUMI_CONFIG_PASSPHRASE"'
+    )
+    assert subprocess.check_output(["sh", "-c", script], text=True) == f"{odd}|staging|"
+
+
+def test_an_unknown_stack_is_refused_with_those_there_are(world: World) -> None:
+    for name in ("dev", "prod"):
+        Path(world.root, f"Pulumi.{name}.yaml").touch()
+    with pytest.raises(
+        OpsError, match=r"no stack 'tset' \(Pulumi.tset.yaml is missing\); there are: dev, prod"
+    ):
+        stack_init.ensure(world, "tset")

@@ -1,0 +1,69 @@
+"""The Makefile: its help, and the lines it refuses with."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_make_alone_names_every_target() -> None:
+    declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert declared is not None
+    listed = re.findall(r"^  (\S+) ", make(ROOT).stdout, re.MULTILINE)
+    assert set(listed) == set(declared.group(1).split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["up"], ".venv/bin/groundwork up"),
+        (["up", "STACK=staging"], ".venv/bin/groundwork up --stack staging"),
+        (["down"], ".venv/bin/groundwork down"),
+        (["down", "VOLUMES=1"], ".venv/bin/groundwork down --volumes"),
+        (["test", "K=users and not slow"], '.venv/bin/python -m pytest tests -k "users and not slow"'),
+    ],
+)
+def test_a_target_calls_one_command(arguments: list[str], command: str) -> None:
+    lines = [" ".join(line.split()) for line in make(ROOT, "--dry-run", *arguments).stdout.splitlines()]
+    assert lines[-1] == command
+
+
+@pytest.fixture
+def spaced(tmp_path: Path) -> Path:
+    folder = tmp_path / "my projects" / "groundwork"
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", folder)
+    return folder
+
+
+def test_a_path_with_a_space_is_refused_in_one_line(spaced: Path) -> None:
+    ended = make(spaced, "up")
+    assert ended.returncode != 0
+    assert ended.stdout == ""
+    assert re.fullmatch(
+        r".*the path of this checkout has a space in it .*; move the checkout\. +Stop\.\n", ended.stderr
+    )
+
+
+def test_help_works_in_a_path_with_a_space(spaced: Path) -> None:
+    assert make(spaced).returncode == 0
+
+
+def test_a_machine_without_python_is_told_so(spaced: Path) -> None:
+    folder = spaced.parents[1]
+    shutil.copy(ROOT / "Makefile", folder)
+    ended = make(folder, "up", "PYTHON=")
+    assert ended.returncode != 0
+    assert "install Python 3.11 or newer" in ended.stderr
