@@ -1,0 +1,44 @@
+"""The breaker's state, and the invalidations it owes."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY
+
+from cache.breaker import Breaker
+
+
+def test_it_opens_once_and_says_so() -> None:
+    breaker = Breaker()
+    assert breaker.is_open is False
+    assert [breaker.trip(), breaker.trip()] == [True, False]
+    assert breaker.is_open is True
+    assert REGISTRY.get_sample_value("groundwork_cache_breaker_open") == 1
+
+
+def test_it_closes_when_nothing_is_owed() -> None:
+    breaker = Breaker()
+    breaker.trip()
+    assert breaker.settle([]) is True
+    assert breaker.is_open is False
+    assert REGISTRY.get_sample_value("groundwork_cache_breaker_open") == 0
+
+
+def test_an_invalidation_that_failed_opens_it_until_it_is_delivered() -> None:
+    breaker = Breaker()
+    breaker.owe("v1", "l1")
+    breaker.owe("v1", "l1")
+    assert breaker.is_open is True
+    owed = breaker.owed()
+    assert owed == [("v1", "l1")]
+    # Another one came while these were delivered.
+    breaker.owe("v2", "l2")
+    assert breaker.settle(owed) is False
+    assert breaker.is_open is True
+    assert breaker.settle(breaker.owed()) is True
+
+
+def test_it_remembers_only_so_many() -> None:
+    breaker = Breaker()
+    for n in range(Breaker.MAX_OWED + 10):
+        breaker.owe(f"v{n}", f"l{n}")
+    assert len(breaker.owed()) == Breaker.MAX_OWED

@@ -1,0 +1,80 @@
+"""Entries in bytes: what goes in comes out, and nothing else does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache.codec import ABSENT, Codec
+from cache.errors import UndecodableEntry
+
+
+class Thing(msgspec.Struct, frozen=True):
+    name: str
+    seen_at: datetime
+    data: dict[str, Any]
+    row_version: int
+
+
+CODEC = Codec(Thing, lambda thing: thing.row_version)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
+    max_leaves=10,
+)
+THINGS = st.builds(
+    Thing,
+    name=st.text(),
+    seen_at=st.datetimes(timezones=st.just(UTC)),
+    data=st.dictionaries(st.text(), JSON, max_size=3),
+    row_version=st.integers(0, 2**63 - 1),
+)
+
+
+@given(THINGS)
+def test_a_record_comes_back_equal(thing: Thing) -> None:
+    assert CODEC.decode(CODEC.encode(thing)) == thing
+
+
+@given(THINGS)
+def test_the_row_version_stands_in_front(thing: Thing) -> None:
+    assert CODEC.encode(thing).startswith(b"%d:" % thing.row_version)
+
+
+def test_an_absence_is_known_as_one() -> None:
+    assert CODEC.encode(None) == ABSENT
+    assert CODEC.decode(ABSENT) is None
+
+
+@given(st.binary())
+def test_any_other_bytes_are_refused(raw: bytes) -> None:
+    if raw != ABSENT:
+        with pytest.raises(UndecodableEntry):
+            CODEC.decode(raw)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda b: b[:-1], lambda b: b[2:], lambda b: b"x" + b, lambda b: b + b"\0"]
+)
+def test_a_spoilt_entry_is_refused(spoil: Any) -> None:
+    encoded = CODEC.encode(Thing("x", datetime(2024, 1, 1, tzinfo=UTC), {}, 1))
+    with pytest.raises(UndecodableEntry):
+        CODEC.decode(spoil(encoded))
+
+
+def test_a_value_without_a_msgpack_form_is_refused() -> None:
+    with pytest.raises(UndecodableEntry):
+        CODEC.encode(Thing("x", datetime(2024, 1, 1, tzinfo=UTC), {"n": 2**70}, 1))
+
+
+def test_a_cached_record_is_a_copy_each_time() -> None:
+    encoded = CODEC.encode(Thing("x", datetime(2024, 1, 1, tzinfo=UTC), {"k": []}, 1))
+    first, second = CODEC.decode(encoded), CODEC.decode(encoded)
+    assert first is not None and second is not None
+    first.data["k"].append("spoilt")
+    assert second.data == {"k": []}

@@ -1,0 +1,143 @@
+"""Sharing reads of one key: who joins whom, with tasks and with threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cache._async.flights import AsyncFlights
+from cache._sync.flights import Flights
+
+
+def test_tasks_that_come_before_it_begins_share_a_read() -> None:
+    async def scenario() -> tuple[list[int | None], int]:
+        joined: list[None] = []
+        flights: AsyncFlights[int] = AsyncFlights(lambda: joined.append(None))
+
+        async def read(begin: Callable[[], None]) -> int:
+            await asyncio.sleep(0.01)
+            begin()
+            return 7
+
+        return await asyncio.gather(*(flights.share(1, read) for _ in range(10))), len(joined)
+
+    assert asyncio.run(scenario()) == ([7] * 10, 9)
+
+
+def test_a_task_that_comes_later_gets_a_later_read() -> None:
+    """What a read under way returns may be older than what the later caller knows of."""
+
+    async def scenario() -> list[int | None]:
+        flights: AsyncFlights[int] = AsyncFlights(lambda: None)
+        table = 1
+
+        async def read(begin: Callable[[], None]) -> int:
+            begin()
+            seen = table
+            await asyncio.sleep(0.02)
+            return seen
+
+        first = asyncio.create_task(flights.share(1, read))
+        await asyncio.sleep(0.01)
+        table = 2
+        later = [asyncio.create_task(flights.share(1, read)) for _ in range(5)]
+        return [await first, *[await task for task in later]]
+
+    assert asyncio.run(scenario()) == [1, 2, 2, 2, 2, 2]
+
+
+def test_a_failure_is_everybodys() -> None:
+    async def scenario() -> list[object]:
+        flights: AsyncFlights[int] = AsyncFlights(lambda: None)
+
+        async def read(begin: Callable[[], None]) -> int:
+            await asyncio.sleep(0.01)
+            raise LookupError("no")
+
+        tasks = (flights.share(1, read) for _ in range(3))
+        return [type(outcome) for outcome in await asyncio.gather(*tasks, return_exceptions=True)]
+
+    assert asyncio.run(scenario()) == [LookupError] * 3
+
+
+def test_a_cancelled_leader_does_not_take_the_others_with_it() -> None:
+    async def scenario() -> tuple[bool, list[int | None], int]:
+        flights: AsyncFlights[int] = AsyncFlights(lambda: None)
+        reads = 0
+
+        async def read(begin: Callable[[], None]) -> int:
+            nonlocal reads
+            reads += 1
+            await asyncio.sleep(0.02)
+            begin()
+            return 7
+
+        leader = asyncio.create_task(flights.share(1, read))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(flights.share(1, read)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        leader.cancel()
+        await asyncio.wait([leader])
+        return leader.cancelled(), [await task for task in others], reads
+
+    assert asyncio.run(scenario()) == (True, [7, 7, 7], 2)
+
+
+def test_different_keys_do_not_wait_for_each_other() -> None:
+    async def scenario() -> float:
+        flights: AsyncFlights[int] = AsyncFlights(lambda: None)
+
+        async def read(begin: Callable[[], None]) -> int:
+            begin()
+            await asyncio.sleep(0.05)
+            return 7
+
+        started = time.monotonic()
+        await asyncio.gather(*(flights.share(key, read) for key in range(20)))
+        return time.monotonic() - started
+
+    assert asyncio.run(scenario()) < 0.5
+
+
+@pytest.mark.parametrize("begins_at_once", [True, False])
+def test_fifty_threads_read_twice_at_most(begins_at_once: bool) -> None:
+    flights: Flights[int] = Flights(lambda: None)
+    reads: list[None] = []
+    ready = threading.Barrier(50)
+
+    def read(begin: Callable[[], None]) -> int:
+        if begins_at_once:
+            begin()
+        reads.append(None)
+        time.sleep(0.1)
+        return 7
+
+    def call(_: int) -> int | None:
+        ready.wait()
+        return flights.share(1, read)
+
+    with ThreadPoolExecutor(50) as threads:
+        assert list(threads.map(call, range(50))) == [7] * 50
+    assert len(reads) <= 2
+
+
+def test_whoever_waits_too_long_reads_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Flights, "PATIENCE_SECONDS", 0.05)
+    flights: Flights[int] = Flights(lambda: None)
+    stuck = threading.Event()
+
+    def hang(begin: Callable[[], None]) -> int:
+        stuck.wait(10)
+        return 1
+
+    with ThreadPoolExecutor(1) as thread:
+        hanging = thread.submit(flights.share, 1, hang)
+        time.sleep(0.02)
+        assert flights.share(1, lambda begin: 7) == 7
+        stuck.set()
+        assert hanging.result() == 1

@@ -1,0 +1,66 @@
+"""The format of db/queries/*.sql, and that every file there keeps to it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from db.named_query import QUERIES_DIR, parse_queries, queries
+
+GOOD = """-- About the file.
+
+-- name: find_thing :read
+-- A thing
+-- by its id.
+SELECT 1;
+
+-- name: add_thing :write
+-- One more.
+INSERT INTO things VALUES (1)
+"""
+
+
+def test_entries_have_a_name_a_description_and_a_statement() -> None:
+    found = parse_queries(GOOD, "things.sql")
+    assert list(found) == ["find_thing", "add_thing"]
+    assert found["find_thing"].description == "A thing by its id."
+    assert found["find_thing"].sql == b"SELECT 1"
+    assert [query.is_read for query in found.values()] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("-- name: find_thing\n-- It.\nSELECT 1", "should read"),
+        ("-- name: Find :read\n-- It.\nSELECT 1", "should read"),
+        ("-- name: find_thing :maybe\n-- It.\nSELECT 1", "should read"),
+        ("-- name: find_thing :read\nSELECT 1", "needs a description"),
+        ("-- name: find_thing :read\n-- It.", "needs a description and a statement"),
+        (GOOD + "-- name: add_thing :write\n-- Again.\nSELECT 1", "add_thing is there twice"),
+    ],
+)
+def test_what_is_not_understood_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"things.sql: .*{message}"):
+        parse_queries(text, "things.sql")
+
+
+@pytest.mark.parametrize("path", sorted(QUERIES_DIR.glob("*.sql")), ids=lambda path: path.name)
+def test_every_file_is_understood_and_says_what_it_does(path: Path) -> None:
+    found = queries(path.stem)
+    assert found
+    for query in found.values():
+        # What may be sent twice must change nothing.
+        first_word = query.sql.split()[0].upper()
+        assert query.is_read <= (first_word in (b"SELECT", b"WITH")), query.name
+
+
+def test_names_are_unique_across_files() -> None:
+    names = [name for path in QUERIES_DIR.glob("*.sql") for name in queries(path.stem)]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_no_sql_is_hidden_in_the_repositories() -> None:
+    for path in (QUERIES_DIR.parent / "_async").glob("*.py"):
+        assert not re.search(r"\b(SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM)\b", path.read_text()), path

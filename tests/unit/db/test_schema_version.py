@@ -1,0 +1,54 @@
+"""When a schema is one that this code may run on."""
+
+from __future__ import annotations
+
+import pytest
+
+from db.schema_version import (
+    AppliedMigration,
+    ConnectionLimit,
+    connection_problem,
+    expected_migrations,
+    schema_problem,
+)
+
+EXPECTED = expected_migrations()
+APPLIED = [AppliedMigration(m.version, m.description, True, m.checksum) for m in EXPECTED]
+
+
+def test_the_package_carries_migrations() -> None:
+    assert EXPECTED
+
+
+def test_all_applied_is_no_problem() -> None:
+    assert schema_problem(APPLIED, EXPECTED) is None
+
+
+def test_what_only_the_database_knows_is_no_problem() -> None:
+    assert schema_problem([*APPLIED, AppliedMigration(9999, "later", True, b"")], EXPECTED) is None
+
+
+@pytest.mark.parametrize("count", [0, len(APPLIED) - 1])
+def test_pending_migrations_are_named(count: int) -> None:
+    problem = schema_problem(APPLIED[:count], EXPECTED)
+    assert problem is not None
+    assert problem.startswith(f"{len(APPLIED) - count} pending: ")
+    assert EXPECTED[-1].up.path.name in problem
+
+
+def test_a_migration_that_did_not_end_is_named() -> None:
+    dirty = AppliedMigration(9999, "half done", False, b"")
+    assert "9999 (half done) began and did not end" in str(schema_problem([*APPLIED, dirty], EXPECTED))
+
+
+def test_a_migration_of_another_content_is_named() -> None:
+    edited = AppliedMigration(APPLIED[0].version, "x", True, b"other")
+    assert EXPECTED[0].up.path.name in str(schema_problem([edited, *APPLIED[1:]], EXPECTED))
+
+
+@pytest.mark.parametrize(
+    ("role_limit", "server_limit", "wanted", "fits"),
+    [(9, 97, 9, True), (9, 97, 10, False), (-1, 97, 97, True), (-1, 97, 98, False), (200, 97, 98, False)],
+)
+def test_the_smaller_limit_counts(role_limit: int, server_limit: int, wanted: int, fits: bool) -> None:
+    assert (connection_problem(ConnectionLimit(role_limit, server_limit), wanted) is None) is fits

@@ -1,0 +1,74 @@
+"""Settings from the environment, and connection strings that are read anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from cache.settings import CacheSettings
+from db.errors import InvalidSetting
+from db.settings import DatabaseSettings
+
+URL = "postgresql://app_a:p%40ss@db:5433/groundwork?sslmode=verify-full&sslrootcert=/ca.crt"
+
+
+def test_the_connection_string_is_kept_and_bounded() -> None:
+    settings = DatabaseSettings.from_environment({"DATABASE_URL": URL, "GROUNDWORK_POOL_SIZE": "3"})
+    parameters = conninfo_to_dict(settings.conninfo())
+    assert settings.pool_size == 3
+    assert parameters["password"] == "p@ss"
+    assert parameters["sslmode"] == "verify-full"
+    assert parameters["tcp_user_timeout"] == "2000"
+    assert parameters["connect_timeout"] == "2"
+    assert parameters["options"] == "-c statement_timeout=8000"
+
+
+def test_what_the_connection_string_says_wins() -> None:
+    settings = DatabaseSettings.from_environment({"DATABASE_URL": URL + "&connect_timeout=7&options=-cx%3D1"})
+    parameters = conninfo_to_dict(settings.conninfo())
+    assert parameters["connect_timeout"] == "7"
+    assert parameters["options"] == "-cx=1"
+
+
+def test_a_file_is_read_again_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "database_url"
+    file.write_text(URL + "\n")
+    settings = DatabaseSettings.from_environment({"DATABASE_URL_FILE": str(file)})
+    assert "password=p@ss" in settings.conninfo()
+    file.write_text(URL.replace("p%40ss", "rotated"))
+    assert "password=rotated" in settings.conninfo()
+
+
+def test_redis_credentials_are_read_again_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "redis_url"
+    file.write_text("rediss://app:p%40ss@redis:6379/0?ssl_ca_certs=/ca.crt")
+    settings = CacheSettings.from_environment({"REDIS_URL_FILE": str(file)})
+    assert settings.server_url() == "rediss://redis:6379/0?ssl_ca_certs=/ca.crt"
+    assert settings.credentials() == ("app", "p@ss")
+    file.write_text("rediss://app:rotated@redis:6379/0")
+    assert settings.credentials() == ("app", "rotated")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"DATABASE_URL": URL, "DATABASE_URL_FILE": "/x"},
+        {"DATABASE_URL_FILE": "/nowhere"},
+        {"DATABASE_URL": "not a url with canary"},
+        {"DATABASE_URL": "postgresql://u:canary@h/d?nonsense=1"},
+        {"DATABASE_URL": URL, "GROUNDWORK_POOL_SIZE": "lots"},
+        {"DATABASE_URL": URL, "GROUNDWORK_POOL_SIZE": "0"},
+    ],
+)
+def test_a_wrong_setting_is_refused_without_quoting_secrets(environment: dict[str, str]) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        DatabaseSettings.from_environment(environment).conninfo()
+    assert "canary" not in str(caught.value)
+    assert caught.value.__cause__ is None or "canary" not in str(caught.value.__cause__)
+
+
+def test_a_url_does_not_show_in_a_repr() -> None:
+    assert "p%40ss" not in repr(DatabaseSettings.from_environment({"DATABASE_URL": URL}))

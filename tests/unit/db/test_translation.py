@@ -1,0 +1,54 @@
+"""Driver errors become ours in one place, with their SQLSTATE and without their values."""
+
+from __future__ import annotations
+
+import psycopg
+import psycopg_pool
+import pytest
+from psycopg import errors as sql_errors
+
+from db.errors import (
+    ConnectionLost,
+    DbError,
+    DeadlineExceeded,
+    InvalidInput,
+    OutcomeUnknown,
+    QueryFailed,
+    Unavailable,
+)
+from db.named_query import NamedQuery
+from db.translation import DeadlinePassed, is_lost_connection, translate, translate_pool_error
+
+READ = NamedQuery("find_thing", "A thing.", b"SELECT 1", True)
+WRITE = NamedQuery("add_thing", "A thing more.", b"INSERT", False)
+
+
+@pytest.mark.parametrize(
+    ("error", "read", "write"),
+    [
+        (DeadlinePassed("x"), DeadlineExceeded, OutcomeUnknown),
+        (sql_errors.AdminShutdown("x"), ConnectionLost, OutcomeUnknown),
+        (sql_errors.CrashShutdown("x"), ConnectionLost, OutcomeUnknown),
+        (psycopg.OperationalError("server closed the connection"), ConnectionLost, OutcomeUnknown),
+        (psycopg.InterfaceError("the connection is closed"), ConnectionLost, OutcomeUnknown),
+        (sql_errors.QueryCanceled("x"), DeadlineExceeded, DeadlineExceeded),
+        (sql_errors.TooManyConnections("x"), Unavailable, Unavailable),
+        (psycopg.DataError("x"), InvalidInput, InvalidInput),
+        (sql_errors.InsufficientPrivilege("x"), QueryFailed, QueryFailed),
+        (sql_errors.DeadlockDetected("x"), QueryFailed, QueryFailed),
+    ],
+)
+def test_an_error_of_a_statement(error: psycopg.Error, read: type[DbError], write: type[DbError]) -> None:
+    for query, expected in ((READ, read), (WRITE, write)):
+        translated = translate(error, query, 1.0)
+        assert type(translated) is expected
+        assert translated.sqlstate == error.sqlstate
+
+
+@pytest.mark.parametrize(
+    "error",
+    [psycopg_pool.PoolTimeout("x"), psycopg_pool.PoolClosed("x"), psycopg_pool.TooManyRequests("x")],
+)
+def test_an_error_of_the_pool_is_unavailable_and_no_reason_to_ask_again(error: psycopg.Error) -> None:
+    assert type(translate_pool_error(error, "p", 1.0)) is Unavailable
+    assert not is_lost_connection(error)

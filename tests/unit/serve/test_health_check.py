@@ -1,0 +1,68 @@
+"""The image's health check: a script that must start fast and judge right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[3] / "infra" / "images" / "access" / "groundwork-health"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/slow":
+            time.sleep(4)
+        self.send_response(200 if self.path in ("/readyz", "/healthz", "/slow") else 503)
+        self.end_headers()
+        self.wfile.write(f"answer to {self.path}".encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def check(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-I", "-S", str(SCRIPT), *arguments],
+        env={"GROUNDWORK_PORT": str(port)},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("arguments", "path"), [((), "/readyz"), (("/healthz",), "/healthz")])
+def test_a_good_answer_is_healthy(port: int, arguments: tuple[str, ...], path: str) -> None:
+    done = check(port, *arguments)
+    assert (done.returncode, done.stdout.strip()) == (0, f"answer to {path}")
+
+
+def test_a_bad_answer_is_not_and_is_shown(port: int) -> None:
+    done = check(port, "/other")
+    assert (done.returncode, done.stdout.strip()) == (1, "answer to /other")
+
+
+def test_no_answer_is_not(port: int) -> None:
+    done = check(1)
+    assert done.returncode == 1
+    assert "no answer on port 1" in done.stderr
+
+
+def test_a_late_answer_is_not(port: int) -> None:
+    assert check(port, "/slow").returncode == 1

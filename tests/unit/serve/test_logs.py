@@ -1,0 +1,78 @@
+"""Logs as JSON, one object a line."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ops.serve.logs import configure_logging
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """A configured process; pytest's own handlers are put back at the end."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    text = io.StringIO()
+    configure_logging("info", text)
+    yield text
+    logging.captureWarnings(False)
+    logging.getLogger("uvicorn.access").filters.clear()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_record_is_one_object_with_its_fields(stream: io.StringIO) -> None:
+    logging.getLogger("x").warning("hello %s", "wörld\nnext", extra={"query": "find_thing", "ms": 1.5})
+    (line,) = lines(stream)
+    assert line["message"] == "hello wörld\nnext"
+    assert (line["level"], line["logger"], line["query"], line["ms"]) == ("warning", "x", "find_thing", 1.5)
+    assert line["time"].endswith("+00:00")
+
+
+def test_a_traceback_is_in_its_line(stream: io.StringIO) -> None:
+    try:
+        raise LookupError("lost")
+    except LookupError:
+        logging.getLogger("x").exception("it failed")
+    (line,) = lines(stream)
+    assert line["exception"].startswith("Traceback")
+    assert "LookupError: lost" in line["exception"]
+
+
+def test_what_json_does_not_know_is_text(stream: io.StringIO) -> None:
+    logging.getLogger("x").info("hello", extra={"thing": {1, 2}.__class__})
+    assert lines(stream)[0]["thing"] == "<class 'set'>"
+
+
+def test_the_level_holds(stream: io.StringIO) -> None:
+    logging.getLogger("x").debug("quiet")
+    assert lines(stream) == []
+
+
+def log_request(path: str, status: int) -> None:
+    logging.getLogger("uvicorn.access").info(
+        '%s - "%s %s HTTP/%s" %d', "127.0.0.1:5", "GET", path, "1.1", status
+    )
+
+
+def test_a_request_is_fields_without_its_query(stream: io.StringIO) -> None:
+    log_request("/things?token=canary", 404)
+    (line,) = lines(stream)
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/things", 404)
+    assert "canary" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/readyz?verbose=1"])
+def test_health_checks_leave_no_line(stream: io.StringIO, path: str) -> None:
+    log_request(path, 200)
+    assert lines(stream) == []
