@@ -65,9 +65,10 @@ def assemble(world: World, entries: dict[Path, Path]) -> tuple[Path, str]:
     target = world.cache_dir / "contexts" / digest
     if target.is_dir():
         return target, digest
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{digest[:16]}.", suffix=".draft", dir=target.parent))
+    draft: Path | None = None
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{digest[:16]}.", suffix=".draft", dir=target.parent))
         for name, source in entries.items():
             copy = draft / name
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,8 @@ def assemble(world: World, entries: dict[Path, Path]) -> tuple[Path, str]:
     except OSError as error:
         raise InfraError(f"cannot assemble the build context {target}: {error.strerror}") from error
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
     return target, digest
 
 
