@@ -215,10 +215,9 @@ def _signal(process: Process, number: signal.Signals) -> None:
         pass
 
 
-async def _engine_is_gone() -> None:
+async def _end_of(parent: int) -> None:
     """Return when the process that started this one has ended (a killed engine sends no signal)."""
-    engine = os.getppid()
-    while os.getppid() == engine:
+    while os.getppid() == parent:
         await asyncio.sleep(1)
 
 
@@ -237,7 +236,7 @@ async def serve(engine: str, executor: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     print(port, flush=True)
-    endings = [asyncio.create_task(told.wait()), asyncio.create_task(_engine_is_gone())]
+    endings = [asyncio.create_task(told.wait()), asyncio.create_task(_end_of(parent))]
     await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
     await host.end_all()
     await server.stop(0.2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 
 from infra.spec.world import World
 from ops.errors import OpsError
@@ -21,8 +22,8 @@ def ensure(world: World) -> None:
             f"{path} is missing, and the stacks in {world.backend_dir} cannot be read without it; "
             f"restore it from a backup, or remove {world.backend_dir} and what those stacks left in Docker"
         )
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # Made with mode 0600.
+    descriptor, draft = tempfile.mkstemp(prefix=".passphrase.", dir=world.state_dir)
     with os.fdopen(descriptor, "w") as opened:
         opened.write(secrets.token_urlsafe(32) + "\n")
     try:
@@ -31,4 +32,4 @@ def ensure(world: World) -> None:
     except FileExistsError:
         pass
     finally:
-        draft.unlink()
+        os.unlink(draft)
