@@ -223,6 +223,8 @@ async def _end_of(parent: int) -> None:
 
 async def serve(engine: str, executor: Path) -> None:
     """Serve on a free port of the loopback, print it (the engine waits for that line), until told to stop."""
+    # Before the engine is told the port: from then on it may end at any moment.
+    parent = os.getppid()
     size = [
         ("grpc.max_receive_message_length", MESSAGE_LIMIT),
         ("grpc.max_send_message_length", MESSAGE_LIMIT),
