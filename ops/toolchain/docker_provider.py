@@ -17,7 +17,7 @@ from ops.toolchain.progress import Progress
 from ops.toolchain.pulumi_cli import Cli, releases_are_reached
 
 NAME = "Docker provider"
-BUILD_SECONDS = 170
+BUILD = golang.Whole(packages=1450, seconds=170)
 PLUGIN_GIB = 0.5
 RELEASE_DEADLINE_SECONDS = 180
 
@@ -98,7 +98,7 @@ def _build(world: World, cli: Cli, progress: Progress) -> Source:
                 tags=("osusergo", "grpcnotrace", "no_compose"),
                 ldflags="-s -w",
                 step=step,
-                expected_seconds=golang.scaled(BUILD_SECONDS),
+                whole=BUILD,
             )
             _install(world, cli, "-f", str(built), timeout_seconds=60)
         except CommandFailed as error:

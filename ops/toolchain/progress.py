@@ -26,16 +26,19 @@ class Step:
         self.doing = doing
         self.expected_seconds = expected_seconds
         self.started = self._phase_started = time.monotonic()
-        self._count = ""
+        self._done = 0
+        self._total: int | None = None
+        self._unit = ""
 
     def now(self, doing: str, expected_seconds: float | None = None) -> None:
         """Go on to another kind of work for the same thing."""
-        self.doing, self.expected_seconds, self._count = doing, expected_seconds, ""
+        self.doing, self.expected_seconds = doing, expected_seconds
+        self._done, self._total, self._unit = 0, None, ""
         self._phase_started = time.monotonic()
 
     def count(self, done: int, total: int | None, unit: str) -> None:
         """How far it is, where that can be measured."""
-        self._count = f", {done} {unit}" if total is None else f", {min(done, total)} of {total} {unit}"
+        self._done, self._total, self._unit = done, total, unit
 
     @property
     def seconds(self) -> float:
@@ -43,9 +46,20 @@ class Step:
         return time.monotonic() - self.started
 
     def __str__(self) -> str:
-        expected = f" of about {clock(self.expected_seconds)}" if self.expected_seconds else ""
-        elapsed = clock(time.monotonic() - self._phase_started)
-        return f"{self.title}: {self.doing}, {elapsed}{expected}{self._count}"
+        elapsed = time.monotonic() - self._phase_started
+        line = f"{self.title}: {self.doing}, {clock(elapsed)}"
+        if self.expected_seconds:
+            line += f" of about {clock(self._projected(elapsed, self.expected_seconds))}"
+        if self._unit:
+            total = "" if self._total is None else f" of {self._total}"
+            line += f", {self._done}{total} {self._unit}"
+        return line
+
+    def _projected(self, elapsed: float, expected: float) -> float:
+        """The expected time, or what the pace so far comes to where that is more (a busy machine)."""
+        if self._total and self._done > self._total / 10:
+            return max(expected, elapsed * self._total / self._done)
+        return max(expected, elapsed)
 
 
 class Progress:

@@ -22,9 +22,9 @@ from ops.toolchain.progress import Progress
 
 NAME = "Pulumi CLI"
 LANGUAGE_HOST = "pulumi-language-python"
-BUILD_SECONDS = 240
+BUILD = golang.Whole(packages=1520, seconds=240)
 RELEASE_GIB = 1.0
-BUILD_GIB = 0.5
+BUILD_GIB = 1.0
 # A download that takes longer than a build is not worth waiting for.
 RELEASE_DEADLINE_SECONDS = 300
 
@@ -210,7 +210,7 @@ def _build(world: World, progress: Progress) -> Cli:
             tags=("osusergo", "grpcnotrace"),
             ldflags=f"-s -w -X {sdk}/go/common/version.Version=v{versions.PULUMI}",
             step=step,
-            expected_seconds=golang.scaled(BUILD_SECONDS),
+            whole=BUILD,
         )
         # What a release ships beside the CLI and runs under the program's own Python: plain scripts.
         scripts = golang.module_folder(go, module, sdk) / "python"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from infra.spec.world import World
 from ops.errors import OpsError
 from ops.toolchain import golang
 from ops.toolchain.disk import DiskFullError
-from ops.toolchain.golang import Go
+from ops.toolchain.golang import Go, Whole
 from ops.toolchain.inventory import Source, Tool
 from ops.toolchain.progress import Progress, Step
 
@@ -85,12 +86,15 @@ def build(tmp_path: Path, program: Program, body: str) -> Step:
     step = Step("the thing", "preparing")
     go = Go(command, Tool("Go", "1.26.6", Source.FOUND, str(command)))
     golang.build(
-        go, tmp_path, ".", out / "thing", tags=("x",), ldflags="-s", step=step, expected_seconds=60
+        go, tmp_path, ".", out / "thing", tags=("x",), ldflags="-s", step=step, whole=Whole(3, 60)
     )  # fmt: skip
     return step
 
 
-def test_a_build_counts_what_is_compiled_of_what_has_to_be(tmp_path: Path, program: Program) -> None:
+def test_a_build_counts_what_is_compiled_of_what_has_to_be(
+    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     step = build(tmp_path, program, "echo a >&2; echo b/c >&2; echo '# warning: something' >&2")
     assert str(step).endswith("of about 1:00 min, 2 of 3 packages")
     assert list((tmp_path / "out").iterdir()) == []
@@ -105,3 +109,11 @@ def test_a_failed_build_is_one_line_and_leaves_no_scratch_folder(tmp_path: Path,
 def test_a_disk_that_fills_up_names_gos_cache(tmp_path: Path, program: Program) -> None:
     with pytest.raises(DiskFullError, match=r"\(GOCACHE\) needs .* GB in .*/packages"):
         build(tmp_path, program, "echo 'link: mapping failed: No space left on device' >&2; exit 1")
+
+
+@pytest.mark.parametrize(("packages", "cores", "seconds"), [(1500, 2, 100), (1500, 8, 40), (0, 2, 20)])
+def test_a_build_is_expected_to_take_what_is_left_of_it(
+    monkeypatch: pytest.MonkeyPatch, packages: int, cores: int, seconds: float
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert Whole(1500, 100).seconds_for(packages) == pytest.approx(seconds)
