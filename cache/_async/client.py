@@ -154,7 +154,7 @@ class AsyncClient:
             _logger.warning("Redis is left alone: %s", reason, extra={"operation": operation})
 
     async def _warm(self) -> None:
-        """Make half of the connections one by one, for a burst of TLS handshakes would exceed the time limit."""
+        """Make half of the connections one by one: a burst of TLS handshakes would exceed the time limit."""
         connections = []
         slots = 0
         try:

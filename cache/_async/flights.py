@@ -1,13 +1,12 @@
 """Callers of one process that miss the same key share one read of the database.
 
-A caller joins only a read that has not begun yet: what a read under way returns may be older than an
-invalidation that was over before the caller came. So at most two reads serve any number of callers.
+A caller joins only a read that has not begun yet: what a read under way returns, be it from Redis, may be
+older than an invalidation that was over before the caller came. So a burst of callers costs two reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -40,8 +39,8 @@ class AsyncFlights(Generic[T]):
         self._gathering: dict[int, AsyncFlight[T]] = {}
         self._begun: dict[int, AsyncFlight[T]] = {}
 
-    async def share(self, key: int, read: Callable[[Callable[[], None]], Awaitable[T | None]]) -> T | None:
-        """What `read(begin)` returns or raises, for every caller that joined before it called `begin()`."""
+    async def share(self, key: int, read: Callable[[], Awaitable[T | None]]) -> T | None:
+        """What `read()` returns or raises, for every caller that joined before it was called."""
         while True:
             with self._lock:
                 flight = self._gathering.get(key)
@@ -53,7 +52,7 @@ class AsyncFlights(Generic[T]):
                 return await self._lead(key, flight, ahead, read)
             self._on_join()
             if not await flight.done.wait(self.PATIENCE_SECONDS):
-                return await read(_nothing)
+                return await read()
             if flight.error is not None:
                 raise flight.error
             if flight.has_landed:
@@ -64,12 +63,13 @@ class AsyncFlights(Generic[T]):
         key: int,
         flight: AsyncFlight[T],
         ahead: AsyncFlight[T] | None,
-        read: Callable[[Callable[[], None]], Awaitable[T | None]],
+        read: Callable[[], Awaitable[T | None]],
     ) -> T | None:
         try:
             if ahead is not None:
                 await ahead.done.wait(self.PATIENCE_SECONDS)
-            flight.result = await read(partial(self._begin, key, flight))
+            self._begin(key, flight)
+            flight.result = await read()
             flight.has_landed = True
             return flight.result
         except Exception as error:
@@ -87,7 +87,3 @@ class AsyncFlights(Generic[T]):
             if self._gathering.get(key) is flight:
                 del self._gathering[key]
             self._begun[key] = flight
-
-
-def _nothing() -> None:
-    pass

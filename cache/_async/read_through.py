@@ -125,9 +125,7 @@ class AsyncReadThrough(Generic[T]):
         (self._negative_hits if record is None else self._hits).inc()
         return record
 
-    async def _read(
-        self, record_id: int, load: Callable[[int], Awaitable[T | None]], begin: Callable[[], None]
-    ) -> T | None:
+    async def _read(self, record_id: int, load: Callable[[int], Awaitable[T | None]]) -> T | None:
         nonce = secrets.token_hex(8)
         holds_lease = False
         try:
@@ -138,8 +136,6 @@ class AsyncReadThrough(Generic[T]):
             pass
         except UndecodableEntry:
             await self.drop([(record_id, None)])
-        # Whoever comes from here on may know of an invalidation that this read does not see.
-        begin()
         record = await load(record_id)
         if holds_lease:
             await self._fill({record_id: record}, nonce)

@@ -151,7 +151,7 @@ class Client:
             _logger.warning("Redis is left alone: %s", reason, extra={"operation": operation})
 
     def _warm(self) -> None:
-        """Make half of the connections one by one, for a burst of TLS handshakes would exceed the time limit."""
+        """Make half of the connections one by one: a burst of TLS handshakes would exceed the time limit."""
         connections = []
         slots = 0
         try:

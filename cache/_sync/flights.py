@@ -1,14 +1,13 @@
 # Generated from cache/_async/flights.py by scripts/generate_sync.py; edit that, not this.
 """Callers of one process that miss the same key share one read of the database.
 
-A caller joins only a read that has not begun yet: what a read under way returns may be older than an
-invalidation that was over before the caller came. So at most two reads serve any number of callers.
+A caller joins only a read that has not begun yet: what a read under way returns, be it from Redis, may be
+older than an invalidation that was over before the caller came. So a burst of callers costs two reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -41,8 +40,8 @@ class Flights(Generic[T]):
         self._gathering: dict[int, Flight[T]] = {}
         self._begun: dict[int, Flight[T]] = {}
 
-    def share(self, key: int, read: Callable[[Callable[[], None]], T | None]) -> T | None:
-        """What `read(begin)` returns or raises, for every caller that joined before it called `begin()`."""
+    def share(self, key: int, read: Callable[[], T | None]) -> T | None:
+        """What `read()` returns or raises, for every caller that joined before it was called."""
         while True:
             with self._lock:
                 flight = self._gathering.get(key)
@@ -54,7 +53,7 @@ class Flights(Generic[T]):
                 return self._lead(key, flight, ahead, read)
             self._on_join()
             if not flight.done.wait(self.PATIENCE_SECONDS):
-                return read(_nothing)
+                return read()
             if flight.error is not None:
                 raise flight.error
             if flight.has_landed:
@@ -65,12 +64,13 @@ class Flights(Generic[T]):
         key: int,
         flight: Flight[T],
         ahead: Flight[T] | None,
-        read: Callable[[Callable[[], None]], T | None],
+        read: Callable[[], T | None],
     ) -> T | None:
         try:
             if ahead is not None:
                 ahead.done.wait(self.PATIENCE_SECONDS)
-            flight.result = read(partial(self._begin, key, flight))
+            self._begin(key, flight)
+            flight.result = read()
             flight.has_landed = True
             return flight.result
         except Exception as error:
@@ -88,7 +88,3 @@ class Flights(Generic[T]):
             if self._gathering.get(key) is flight:
                 del self._gathering[key]
             self._begun[key] = flight
-
-
-def _nothing() -> None:
-    pass

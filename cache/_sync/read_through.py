@@ -125,7 +125,7 @@ class ReadThrough(Generic[T]):
         (self._negative_hits if record is None else self._hits).inc()
         return record
 
-    def _read(self, record_id: int, load: Callable[[int], T | None], begin: Callable[[], None]) -> T | None:
+    def _read(self, record_id: int, load: Callable[[int], T | None]) -> T | None:
         nonce = secrets.token_hex(8)
         holds_lease = False
         try:
@@ -136,8 +136,6 @@ class ReadThrough(Generic[T]):
             pass
         except UndecodableEntry:
             self.drop([(record_id, None)])
-        # Whoever comes from here on may know of an invalidation that this read does not see.
-        begin()
         record = load(record_id)
         if holds_lease:
             self._fill({record_id: record}, nonce)

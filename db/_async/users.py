@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from operator import attrgetter
 
 from msgspec import UNSET
@@ -15,6 +16,7 @@ from cache.codec import Codec
 from cache.keys import EntityKeys
 from cache.ttl import Tier
 from db._async.pool import AsyncPool
+from db.deadline import Deadline
 from db.errors import InvalidInput, NotFound, VersionConflict
 from db.models import USER_SCHEMA, NewUser, Page, User
 from db.named_query import queries
@@ -49,7 +51,8 @@ class AsyncUserRepository:
 
     async def find(self, user_id: int) -> User | None:
         """The user with this id, or None."""
-        return await self.cached.find(bigint("user_id", user_id), self._load)
+        load = partial(self._load, deadline=self._pool.deadline())
+        return await self.cached.find(bigint("user_id", user_id), load)
 
     async def get_many(self, user_ids: Sequence[int]) -> list[User | None]:
         """The users with these ids, in this order; None stands for one that is not there.
@@ -57,7 +60,7 @@ class AsyncUserRepository:
         One round trip to Redis for a few hundred, and one to Postgres for all that are not cached.
         """
         ids = [bigint("user_ids", user_id) for user_id in user_ids]
-        found = await self.cached.find_many(ids, self._load_many)
+        found = await self.cached.find_many(ids, partial(self._load_many, deadline=self._pool.deadline()))
         return [found.get(user_id) for user_id in ids]
 
     async def list(self, *, limit: int = 50, after: str | None = None) -> Page[User]:
@@ -115,11 +118,11 @@ class AsyncUserRepository:
         await self.cached.replace(user.id, user)
         return user
 
-    async def _load(self, user_id: int) -> User | None:
-        return await self._pool.fetch_one(_QUERIES["find_user"], {"id": user_id}, _ROW)
+    async def _load(self, user_id: int, deadline: Deadline | None = None) -> User | None:
+        return await self._pool.fetch_one(_QUERIES["find_user"], {"id": user_id}, _ROW, deadline)
 
-    async def _load_many(self, user_ids: Sequence[int]) -> dict[int, User]:
-        users = await self._pool.fetch_all(_QUERIES["find_users"], {"ids": [*user_ids]}, _ROW)
+    async def _load_many(self, user_ids: Sequence[int], deadline: Deadline) -> dict[int, User]:
+        users = await self._pool.fetch_all(_QUERIES["find_users"], {"ids": [*user_ids]}, _ROW, deadline)
         return {user.id: user for user in users}
 
 

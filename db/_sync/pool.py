@@ -69,6 +69,10 @@ class Pool:
         """Replace every connection, those in use when they come back: for a rotation or a migration."""
         self._pool.drain()
 
+    def deadline(self) -> Deadline:
+        """The deadline of a call that begins now; what a call does before it gets here counts too."""
+        return Deadline(self.settings.deadline_seconds)
+
     def statistics(self) -> dict[str, int]:
         """psycopg_pool's statistics: pool_size, pool_available, requests_num, ..."""
         return self._pool.get_stats()
@@ -92,7 +96,7 @@ class Pool:
         deadline: Deadline | None = None,
     ) -> list[_T]:
         """Every row of a query's answer, by the deadline (the settings' where none is given)."""
-        deadline = deadline or Deadline(self.settings.deadline_seconds)
+        deadline = deadline or self.deadline()
         record = QueryRecord(query.name, self.settings.slow_query_seconds)
         try:
             try:

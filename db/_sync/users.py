@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from operator import attrgetter
 
 from msgspec import UNSET
@@ -16,6 +17,7 @@ from cache.codec import Codec
 from cache.keys import EntityKeys
 from cache.ttl import Tier
 from db._sync.pool import Pool
+from db.deadline import Deadline
 from db.errors import InvalidInput, NotFound, VersionConflict
 from db.models import USER_SCHEMA, NewUser, Page, User
 from db.named_query import queries
@@ -50,7 +52,8 @@ class UserRepository:
 
     def find(self, user_id: int) -> User | None:
         """The user with this id, or None."""
-        return self.cached.find(bigint("user_id", user_id), self._load)
+        load = partial(self._load, deadline=self._pool.deadline())
+        return self.cached.find(bigint("user_id", user_id), load)
 
     def get_many(self, user_ids: Sequence[int]) -> list[User | None]:
         """The users with these ids, in this order; None stands for one that is not there.
@@ -58,7 +61,7 @@ class UserRepository:
         One round trip to Redis for a few hundred, and one to Postgres for all that are not cached.
         """
         ids = [bigint("user_ids", user_id) for user_id in user_ids]
-        found = self.cached.find_many(ids, self._load_many)
+        found = self.cached.find_many(ids, partial(self._load_many, deadline=self._pool.deadline()))
         return [found.get(user_id) for user_id in ids]
 
     def list(self, *, limit: int = 50, after: str | None = None) -> Page[User]:
@@ -116,11 +119,11 @@ class UserRepository:
         self.cached.replace(user.id, user)
         return user
 
-    def _load(self, user_id: int) -> User | None:
-        return self._pool.fetch_one(_QUERIES["find_user"], {"id": user_id}, _ROW)
+    def _load(self, user_id: int, deadline: Deadline | None = None) -> User | None:
+        return self._pool.fetch_one(_QUERIES["find_user"], {"id": user_id}, _ROW, deadline)
 
-    def _load_many(self, user_ids: Sequence[int]) -> dict[int, User]:
-        users = self._pool.fetch_all(_QUERIES["find_users"], {"ids": [*user_ids]}, _ROW)
+    def _load_many(self, user_ids: Sequence[int], deadline: Deadline) -> dict[int, User]:
+        users = self._pool.fetch_all(_QUERIES["find_users"], {"ids": [*user_ids]}, _ROW, deadline)
         return {user.id: user for user in users}
 
 

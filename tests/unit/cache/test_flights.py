@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,19 +13,22 @@ from cache._async.flights import AsyncFlights
 from cache._sync.flights import Flights
 
 
-def test_tasks_that_come_before_it_begins_share_a_read() -> None:
-    async def scenario() -> tuple[list[int | None], int]:
+def test_tasks_that_come_while_one_reads_share_the_next_read() -> None:
+    async def scenario() -> tuple[list[int | None], int, int]:
         joined: list[None] = []
         flights: AsyncFlights[int] = AsyncFlights(lambda: joined.append(None))
+        reads = 0
 
-        async def read(begin: Callable[[], None]) -> int:
+        async def read() -> int:
+            nonlocal reads
+            reads += 1
             await asyncio.sleep(0.01)
-            begin()
             return 7
 
-        return await asyncio.gather(*(flights.share(1, read) for _ in range(10))), len(joined)
+        answers = await asyncio.gather(*(flights.share(1, read) for _ in range(10)))
+        return answers, reads, len(joined)
 
-    assert asyncio.run(scenario()) == ([7] * 10, 9)
+    assert asyncio.run(scenario()) == ([7] * 10, 2, 8)
 
 
 def test_a_task_that_comes_later_gets_a_later_read() -> None:
@@ -36,8 +38,7 @@ def test_a_task_that_comes_later_gets_a_later_read() -> None:
         flights: AsyncFlights[int] = AsyncFlights(lambda: None)
         table = 1
 
-        async def read(begin: Callable[[], None]) -> int:
-            begin()
+        async def read() -> int:
             seen = table
             await asyncio.sleep(0.02)
             return seen
@@ -55,7 +56,7 @@ def test_a_failure_is_everybodys() -> None:
     async def scenario() -> list[object]:
         flights: AsyncFlights[int] = AsyncFlights(lambda: None)
 
-        async def read(begin: Callable[[], None]) -> int:
+        async def read() -> int:
             await asyncio.sleep(0.01)
             raise LookupError("no")
 
@@ -66,34 +67,30 @@ def test_a_failure_is_everybodys() -> None:
 
 
 def test_a_cancelled_leader_does_not_take_the_others_with_it() -> None:
-    async def scenario() -> tuple[bool, list[int | None], int]:
+    async def scenario() -> tuple[bool, list[int | None]]:
         flights: AsyncFlights[int] = AsyncFlights(lambda: None)
-        reads = 0
 
-        async def read(begin: Callable[[], None]) -> int:
-            nonlocal reads
-            reads += 1
+        async def read() -> int:
             await asyncio.sleep(0.02)
-            begin()
             return 7
 
-        leader = asyncio.create_task(flights.share(1, read))
+        first = asyncio.create_task(flights.share(1, read))
         await asyncio.sleep(0)
-        others = [asyncio.create_task(flights.share(1, read)) for _ in range(3)]
+        leader, *others = [asyncio.create_task(flights.share(1, read)) for _ in range(4)]
         await asyncio.sleep(0.01)
+        # While it waits for the first read, and the others for it.
         leader.cancel()
         await asyncio.wait([leader])
-        return leader.cancelled(), [await task for task in others], reads
+        return leader.cancelled(), [await task for task in (first, *others)]
 
-    assert asyncio.run(scenario()) == (True, [7, 7, 7], 2)
+    assert asyncio.run(scenario()) == (True, [7] * 4)
 
 
 def test_different_keys_do_not_wait_for_each_other() -> None:
     async def scenario() -> float:
         flights: AsyncFlights[int] = AsyncFlights(lambda: None)
 
-        async def read(begin: Callable[[], None]) -> int:
-            begin()
+        async def read() -> int:
             await asyncio.sleep(0.05)
             return 7
 
@@ -104,15 +101,12 @@ def test_different_keys_do_not_wait_for_each_other() -> None:
     assert asyncio.run(scenario()) < 0.5
 
 
-@pytest.mark.parametrize("begins_at_once", [True, False])
-def test_fifty_threads_read_twice_at_most(begins_at_once: bool) -> None:
+def test_fifty_threads_read_twice_at_most() -> None:
     flights: Flights[int] = Flights(lambda: None)
     reads: list[None] = []
     ready = threading.Barrier(50)
 
-    def read(begin: Callable[[], None]) -> int:
-        if begins_at_once:
-            begin()
+    def read() -> int:
         reads.append(None)
         time.sleep(0.1)
         return 7
@@ -131,13 +125,13 @@ def test_whoever_waits_too_long_reads_by_itself(monkeypatch: pytest.MonkeyPatch)
     flights: Flights[int] = Flights(lambda: None)
     stuck = threading.Event()
 
-    def hang(begin: Callable[[], None]) -> int:
+    def hang() -> int:
         stuck.wait(10)
         return 1
 
     with ThreadPoolExecutor(1) as thread:
         hanging = thread.submit(flights.share, 1, hang)
         time.sleep(0.02)
-        assert flights.share(1, lambda begin: 7) == 7
+        assert flights.share(1, lambda: 7) == 7
         stuck.set()
         assert hanging.result() == 1
