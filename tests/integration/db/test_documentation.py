@@ -1,0 +1,41 @@
+"""The examples of docs/data-access.md run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Database
+from tests.containers import Server
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/data-access.md").read_text(), re.M | re.S)
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) == 2
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda code: code.partition("\n")[0])
+def test_an_example_runs(example: str, database: Database, redis_server: Server, namespace: str) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "DATABASE_URL": database.url("app"),
+        "REDIS_URL": redis_server.redis_url("app"),
+        "GROUNDWORK_CACHE_NAMESPACE": namespace,
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
