@@ -123,7 +123,7 @@ def make(root: str, stamp: str, wanted: str, lock: int) -> None:
             f"making {venv} failed: {error.strerror or error}; "
             "it needs 1 GB, make room there and run the same command again"
         ) from error
-    except (Refusal, KeyboardInterrupt):
+    except KeyboardInterrupt:
         print()
         raise
     print(f"done in {time.monotonic() - started:.0f} s")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -168,15 +169,18 @@ def _await(started: subprocess.Popen[bytes] | None, log: Path) -> Engine:
         problem = f"{problem} within {clock(START_SECONDS)}"
     if started is not None and started.poll() is None:
         started.terminate()
-    raise NoEngineError(f"the Docker engine cannot be started: {problem}{_last_lines(log)}; see {log}")
+    raise NoEngineError(f"the Docker engine cannot be started: {problem}{_last_words(log)}; see {log}")
 
 
-def _last_lines(log: Path) -> str:
+def _last_words(log: Path) -> str:
+    """Why dockerd ended, out of a log in which that stands among much else."""
     try:
-        lines = log.read_text(errors="replace").splitlines()[-5:]
+        lines = log.read_text(errors="replace").splitlines()[-40:]
     except OSError:
         return ""
-    return f" ({' | '.join(lines)})" if lines else ""
+    telling = [line for line in lines if re.search("failed to start|level=(error|fatal)", line)]
+    words = " | ".join((telling or lines)[-2:])
+    return f" ({words[-500:]})" if words else ""
 
 
 def has_systemd() -> bool:

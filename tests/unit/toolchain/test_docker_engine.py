@@ -94,8 +94,10 @@ def test_an_engine_that_fails_to_start_shows_its_last_words(
     world: World, progress: Progress, path: Path, program: Program
 ) -> None:
     silent(path, program)
-    dockerd(path, program, "echo 'failed to start daemon: no space' >&2; exit 1")
-    with pytest.raises(NoEngineError, match="exit code 1 .*failed to start daemon: no space.*dockerd.log"):
+    dockerd(path, program, "echo 'failed to start daemon: no space' >&2; echo 'level=info noise' >&2; exit 1")
+    with pytest.raises(
+        NoEngineError, match=r"exit code 1 \(failed to start daemon: no space\); see .*dockerd.log"
+    ):
         docker_engine.ensure(world, progress)
 
 
