@@ -34,24 +34,18 @@ def make_authority(common_name: str, days: int = CA_DAYS) -> KeyPair:
         _builder(name, name, key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     return _pem(builder.sign(key, hashes.SHA256()), key)
 
 
-def make_server_certificate(
-    authority: KeyPair, names: Sequence[str], days: int = SERVER_DAYS
-) -> KeyPair:
+def make_server_certificate(authority: KeyPair, names: Sequence[str], days: int = SERVER_DAYS) -> KeyPair:
     """A server's certificate for host names and IP addresses; the first name is its common name.
 
     `days` may be negative: tests need an expired one.
     """
     signer = x509.load_pem_x509_certificate(authority.certificate.encode())
-    signer_key = serialization.load_pem_private_key(
-        authority.private_key.encode(), password=None
-    )
+    signer_key = serialization.load_pem_private_key(authority.private_key.encode(), password=None)
     assert isinstance(signer_key, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
@@ -59,9 +53,7 @@ def make_server_certificate(
         _builder(subject, signer.subject, key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
-        )
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(
             x509.SubjectAlternativeName([_general_name(n) for n in names]),
             critical=False,

@@ -42,9 +42,7 @@ class Setting:
 def _setting(default: Any, description: str) -> Any:
     metadata = {"description": description}
     if isinstance(default, dict):
-        return dataclasses.field(
-            default_factory=lambda: dict(default), metadata=metadata
-        )
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -59,38 +57,23 @@ class StackSettings:
     )
     protect_data: bool = _setting(
         False,
-        "Refuse to delete the data volumes and credentials, also in `pulumi destroy`.",
+        "Refuse to delete the data volumes, also in `pulumi destroy`.",
     )
-    postgres_port: int = _setting(
-        0, "Port of Postgres on 127.0.0.1; 0: one that is free, and kept."
-    )
-    postgres_memory: str = _setting(
-        "1GB", "Memory limit of the Postgres container, 256MB at least."
-    )
+    postgres_port: int = _setting(0, "Port of Postgres on 127.0.0.1; 0: one that is free, and kept.")
+    postgres_memory: str = _setting("1GB", "Memory limit of the Postgres container, 256MB at least.")
     postgres_max_connections: int = _setting(100, "max_connections of Postgres.")
     postgres_parameters: dict[str, str] = _setting(
         {},
         "More parameters of postgresql.conf, over the ones derived from postgresMemory.",
     )
-    app_connection_limit: int = _setting(
-        40, "CONNECTION LIMIT of each login of role app."
-    )
-    readonly_connection_limit: int = _setting(
-        10, "CONNECTION LIMIT of each login of role readonly."
-    )
-    monitor_connection_limit: int = _setting(
-        5, "CONNECTION LIMIT of each login of role monitor."
-    )
+    migrations_folder: str = _setting("db/migrations", "Folder of the migrations, from the project's root.")
+    app_connection_limit: int = _setting(40, "CONNECTION LIMIT of each login of role app.")
+    readonly_connection_limit: int = _setting(10, "CONNECTION LIMIT of each login of role readonly.")
+    monitor_connection_limit: int = _setting(5, "CONNECTION LIMIT of each login of role monitor.")
     migrator_connection_limit: int = _setting(5, "CONNECTION LIMIT of role migrator.")
-    redis_port: int = _setting(
-        0, "Port of Redis on 127.0.0.1; 0: one that is free, and kept."
-    )
-    redis_memory: str = _setting(
-        "256MB", "Memory limit of the Redis container, 64MB at least."
-    )
-    redis_maxmemory: str = _setting(
-        "160MB", "maxmemory of Redis, at most 75 % of redisMemory."
-    )
+    redis_port: int = _setting(0, "Port of Redis on 127.0.0.1; 0: one that is free, and kept.")
+    redis_memory: str = _setting("256MB", "Memory limit of the Redis container, 64MB at least.")
+    redis_maxmemory: str = _setting("160MB", "maxmemory of Redis, at most 75 % of redisMemory.")
     redis_eviction_policy: str = _setting(
         "allkeys-lfu", f"maxmemory-policy of Redis: {', '.join(EVICTION_POLICIES)}."
     )
@@ -99,15 +82,9 @@ class StackSettings:
         "What a restart of Redis keeps: none, rdb (snapshots) or aof (all but the last second).",
     )
     redis_maxclients: int = _setting(1000, "maxclients of Redis.")
-    access_port: int = _setting(
-        0, "Port of the access service on 127.0.0.1; 0: one that is free, and kept."
-    )
-    access_memory: str = _setting(
-        "256MB", "Memory limit of the access container, 128MB at least."
-    )
-    access_pool_size: int = _setting(
-        8, "Database connections of the access service's pool."
-    )
+    access_port: int = _setting(0, "Port of the access service on 127.0.0.1; 0: one that is free, and kept.")
+    access_memory: str = _setting("256MB", "Memory limit of the access container, 128MB at least.")
+    access_pool_size: int = _setting(8, "Database connections of the access service's pool.")
     log_max_size: str = _setting("10MB", "Size at which a container's log is rotated.")
     log_max_files: int = _setting(3, "How many rotated logs of a container are kept.")
 
@@ -137,9 +114,7 @@ class StackSettings:
         for full_key, value in values.items():
             key = full_key.removeprefix(f"{PROJECT}:")
             if key not in known:
-                raise SettingError(
-                    _full(key), "no such setting", _suggestion(key, known)
-                )
+                raise SettingError(_full(key), "no such setting", _suggestion(key, known))
             parsed[known[key].field] = _coerce(known[key], value)
         settings = cls(**parsed)
         settings._validate()
@@ -157,9 +132,7 @@ class StackSettings:
 
     def _validate(self) -> None:
         _require_one_of("target", self.target, ("docker",))
-        _require_one_of(
-            "redisEvictionPolicy", self.redis_eviction_policy, EVICTION_POLICIES
-        )
+        _require_one_of("redisEvictionPolicy", self.redis_eviction_policy, EVICTION_POLICIES)
         _require_one_of("redisPersistence", self.redis_persistence, tuple(PERSISTENCE))
         self._validate_subnet()
         self._validate_ports()
@@ -219,9 +192,7 @@ class StackSettings:
             )
 
     def _validate_connections(self) -> None:
-        _require_range(
-            "postgresMaxConnections", self.postgres_max_connections, 10, 10_000
-        )
+        _require_range("postgresMaxConnections", self.postgres_max_connections, 10, 10_000)
         _require_range("redisMaxclients", self.redis_maxclients, 10, 100_000)
         for role, limit in self.connection_limits.items():
             _require_range(f"{role}ConnectionLimit", limit, 1, 10_000)
@@ -251,11 +222,7 @@ class StackSettings:
                     _full("postgresParameters"),
                     f"{name} is groundwork's to set (docs/security.md)",
                     "take it out"
-                    + (
-                        f"; use {_full('postgresMaxConnections')}"
-                        if name == "max_connections"
-                        else ""
-                    ),
+                    + (f"; use {_full('postgresMaxConnections')}" if name == "max_connections" else ""),
                 )
             if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?", name):
                 raise SettingError(
@@ -278,11 +245,7 @@ def _suggestion(key: str, known: Mapping[str, Setting]) -> str:
     import difflib
 
     close = difflib.get_close_matches(key, known, n=1)
-    return (
-        f"did you mean {_full(close[0])}?"
-        if close
-        else "see the settings table in the README"
-    )
+    return f"did you mean {_full(close[0])}?" if close else "see the settings table in the README"
 
 
 def _coerce(setting: Setting, value: Any) -> Any:
@@ -290,9 +253,7 @@ def _coerce(setting: Setting, value: Any) -> Any:
     if setting.type == "string":
         if isinstance(value, str):
             return value
-        raise SettingError(
-            _full(setting.key), f"{value!r} is no text", "put it in quotes"
-        )
+        raise SettingError(_full(setting.key), f"{value!r} is no text", "put it in quotes")
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -312,9 +273,7 @@ def _coerce(setting: Setting, value: Any) -> Any:
             f"its default is {json.dumps(setting.default)}",
         )
     if setting.type == "object":
-        return {
-            str(k): v if isinstance(v, str) else json.dumps(v) for k, v in value.items()
-        }
+        return {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in value.items()}
     return value
 
 
@@ -341,9 +300,7 @@ def _bytes(key: str, text: str, least: str) -> int:
     try:
         amount = parse_bytes(text)
     except ValueError as error:
-        raise SettingError(
-            _full(key), str(error), "write it like 128MB or 1GB"
-        ) from error
+        raise SettingError(_full(key), str(error), "write it like 128MB or 1GB") from error
     if amount < parse_bytes(least):
         raise SettingError(_full(key), f"{text} is too little", f"use {least} or more")
     return amount

@@ -15,7 +15,21 @@ import click
 from ops.errors import Exit
 
 # name -> (module, attribute, help line). The help line stands here so that `--help` imports nothing.
-COMMANDS: dict[str, tuple[str, str, str]] = {}
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "up": ("ops.commands.stack", "up", "Bring a stack up, or up to date"),
+    "preview": ("ops.commands.stack", "preview", "Show what `up` would change"),
+    "down": ("ops.commands.stack", "down", "Take a stack down; the data stays unless --volumes"),
+    "status": ("ops.commands.stack", "status", "Show what runs and where"),
+    "env": ("ops.commands.env", "env", "Print DATABASE_URL and REDIS_URL of a role"),
+    "shellenv": ("ops.commands.shellenv", "shellenv", "Print export lines for plain pulumi"),
+    "logs": ("ops.commands.handles", "logs", "Show the containers' logs"),
+    "psql": ("ops.commands.handles", "psql", "Open psql on the stack's database"),
+    "redis-cli": ("ops.commands.handles", "redis_cli", "Open redis-cli on the stack's Redis"),
+    "migrate": ("ops.commands.migrate", "migrate", "Show, apply, revert and begin migrations"),
+    "seed": ("ops.commands.seed", "seed", "Load made-up sample data"),
+    "serve": ("ops.commands.serve", "serve", "Run the access service"),
+    "toolchain": ("ops.commands.toolchain", "toolchain", "Put in place what groundwork needs beside Python"),
+}
 
 
 class LazyGroup(click.Group):
@@ -50,7 +64,11 @@ def exit_code_of(error: BaseException) -> Exit | None:
     names = {f"{t.__module__}.{t.__qualname__}" for t in type(error).__mro__}
     if names & {"infra.spec.errors.SettingError"}:
         return Exit.USAGE
-    if names & {"infra.spec.errors.InfraError", "db.errors.DbError", "cache.errors.CacheError"}:
+    if names & {
+        "infra.spec.errors.InfraError",
+        "db.errors.DbError",
+        "cache.errors.CacheError",
+    }:
         return Exit.ERROR
     return None
 
@@ -58,7 +76,9 @@ def exit_code_of(error: BaseException) -> Exit | None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a groundwork command and exit: known errors are one line on stderr and a documented code."""
     try:
-        cli.main(args=argv, standalone_mode=False)
+        # In this mode click returns the code of ctx.exit() instead of raising.
+        code = cli.main(args=argv, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else Exit.FINE)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.Abort:

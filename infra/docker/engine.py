@@ -32,9 +32,7 @@ class File:
     mode: int = 0o400
 
 
-def docker(
-    *arguments: str, stdin: bytes | None = None, timeout_seconds: float = 120
-) -> str:
+def docker(*arguments: str, stdin: bytes | None = None, timeout_seconds: float = 120) -> str:
     """Run `docker ARGUMENTS` and return what it prints. DockerError carries the engine's own words."""
     try:
         done = subprocess.run(
@@ -45,18 +43,13 @@ def docker(
             check=False,
         )
     except FileNotFoundError as error:
-        raise DockerError(
-            "docker is not on PATH; run `make up`, which installs it where it can"
-        ) from error
+        raise DockerError("docker is not on PATH; run `make up`, which installs it where it can") from error
     except subprocess.TimeoutExpired as error:
         raise DockerError(
             f"`docker {arguments[0]}` gave no answer within {timeout_seconds:.0f} s; is the engine healthy?"
         ) from error
     if done.returncode != 0:
-        message = (
-            done.stderr.decode(errors="replace").strip()
-            or f"exit status {done.returncode}"
-        )
+        message = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
         raise DockerError(f"`docker {arguments[0]}` failed: {message}")
     return done.stdout.decode(errors="replace")
 
@@ -92,9 +85,7 @@ def write_files(volume: str, image: str, files: Mapping[str, File]) -> None:
         docker("rm", "--force", name)
 
 
-def psql(
-    container: str, sql: str, *, database: str = "postgres", options: Sequence[str] = ()
-) -> str:
+def psql(container: str, sql: str, *, database: str = "postgres", options: Sequence[str] = ()) -> str:
     """Run SQL as the superuser over the container's local socket; stops at the first error."""
     return docker(
         "exec",

@@ -85,10 +85,7 @@ def parameters(
 
 def render_conf(values: Mapping[str, str]) -> str:
     """postgresql.conf, one quoted parameter a line."""
-    quoted = (
-        (key, value.replace("\\", "\\\\").replace("'", "''"))
-        for key, value in values.items()
-    )
+    quoted = ((key, value.replace("\\", "\\\\").replace("'", "''")) for key, value in values.items())
     return "".join(f"{key} = '{value}'\n" for key, value in quoted)
 
 

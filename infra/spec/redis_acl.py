@@ -27,11 +27,7 @@ class RedisUser:
         """The rules without name and password, in the syntax that ACL SETUSER and ElastiCache share."""
         keys = " ".join(f"~{pattern}" for pattern in self.keys)
         commands = " ".join(f"+{command}" for command in self.commands)
-        return " ".join(
-            part
-            for part in ("resetkeys", keys, "resetchannels", "-@all", commands)
-            if part
-        )
+        return " ".join(part for part in ("resetkeys", keys, "resetchannels", "-@all", commands) if part)
 
 
 APP = RedisUser(
@@ -138,8 +134,7 @@ def render_aclfile(passwords: Mapping[str, tuple[str, ...]]) -> str:
     lines = ["user default off resetpass resetkeys resetchannels -@all"]
     for user in USERS:
         hashes = " ".join(
-            "#" + hashlib.sha256(password.encode()).hexdigest()
-            for password in passwords[user.name]
+            "#" + hashlib.sha256(password.encode()).hexdigest() for password in passwords[user.name]
         )
         lines.append(f"user {user.name} on {hashes} {user.access_string()}")
     return "\n".join(lines) + "\n"

@@ -84,9 +84,7 @@ _LARGE_OBJECT_FUNCTIONS = (
 )
 
 
-def scram_verifier(
-    password: str, salt: bytes, iterations: int = SCRAM_ITERATIONS
-) -> str:
+def scram_verifier(password: str, salt: bytes, iterations: int = SCRAM_ITERATIONS) -> str:
     """What pg_authid stores for a password (RFC 5803), so that the password never reaches the server.
 
     The password must be ASCII (ours are generated): no SASLprep is done. `salt` is 16 random bytes, kept
@@ -103,9 +101,7 @@ def scram_verifier(
     return f"SCRAM-SHA-256${iterations}:{b64(salt)}${b64(stored_key)}:{b64(server_key)}"
 
 
-def roles_sql(
-    verifiers: Mapping[str, str], connection_limits: Mapping[str, int]
-) -> str:
+def roles_sql(verifiers: Mapping[str, str], connection_limits: Mapping[str, int]) -> str:
     """SQL for the cluster: roles, their settings and verifiers. Run in database `postgres`, one transaction.
 
     `verifiers` maps login names to SCRAM verifiers; a login without one cannot log in. `connection_limits`
@@ -158,10 +154,7 @@ def grants_sql(database: str = DATABASE) -> str:
         f"CREATE SCHEMA IF NOT EXISTS {EXTENSIONS_SCHEMA};",
         f"CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA {EXTENSIONS_SCHEMA};",
         f"GRANT USAGE ON SCHEMA {EXTENSIONS_SCHEMA} TO monitor;",
-        *(
-            f"REVOKE EXECUTE ON FUNCTION pg_catalog.{f} FROM PUBLIC;"
-            for f in _LARGE_OBJECT_FUNCTIONS
-        ),
+        *(f"REVOKE EXECUTE ON FUNCTION pg_catalog.{f} FROM PUBLIC;" for f in _LARGE_OBJECT_FUNCTIONS),
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,41 @@
+"""The Pulumi program: wiring only. settings -> target -> exports."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pulumi
+
+from db.errors import DbError
+from infra.docker.leases import take_leases
+from infra.docker.leftovers import remove_leftovers
+from infra.docker.stack import DockerStack
+from infra.schema import announce_pending
+from infra.settings import StackSettings
+from infra.spec.errors import InfraError
+from infra.spec.world import PROJECT, World
+
+
+def declare() -> None:
+    """Declare the selected stack's resources and outputs."""
+    world = World.here()
+    stack = pulumi.get_stack()
+    # The engine merges Pulumi.yaml's defaults and the stack's file, and hands all of it over as text.
+    config = json.loads(os.environ.get("PULUMI_CONFIG", "{}"))
+    settings = StackSettings.parse(
+        {key: value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
+    )
+    leases = take_leases(world, stack, settings)
+    announce_pending(world.root / settings.migrations_folder, world.name(stack, "postgres"))
+    if not pulumi.runtime.is_dry_run():
+        remove_leftovers(world, stack)
+    for name, value in DockerStack(world, stack, settings, leases).declare().items():
+        pulumi.export(name, value)
+
+
+try:
+    declare()
+except (InfraError, DbError) as error:
+    # A known error is one line; anything else deserves its traceback.
+    raise pulumi.RunError(str(error)) from None

@@ -1,0 +1,132 @@
+"""Secrets the program makes itself: passwords, the certificate authority, server certificates.
+
+Each is made once, lives encrypted in Pulumi's state, and is handed on as a secret output.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+from pulumi import dynamic
+
+from infra import certificates
+from infra.dynamic import Provider
+from infra.spec.roles import scram_verifier
+
+PASSWORD_BYTES = 32
+
+
+class PasswordProvider(Provider):
+    """Makes 256 random bits as URL-safe text, and the salt of their SCRAM verifier."""
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        return dynamic.CreateResult(
+            id_=secrets.token_hex(8),
+            outs={
+                **props,
+                "value": secrets.token_urlsafe(PASSWORD_BYTES),
+                "salt": secrets.token_hex(16),
+            },
+        )
+
+
+class Password(dynamic.Resource):
+    """A generated password: `value`, and `verifier` as pg_authid stores it; both secret."""
+
+    value: pulumi.Output[str]
+    salt: pulumi.Output[str]
+
+    def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
+        opts = pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(additional_secret_outputs=["value", "salt"])
+        )
+        super().__init__(PasswordProvider(), name, {"value": None, "salt": None}, opts)
+
+    @property
+    def verifier(self) -> pulumi.Output[str]:
+        return pulumi.Output.all(self.value, self.salt).apply(
+            lambda pair: scram_verifier(pair[0], bytes.fromhex(pair[1]))
+        )
+
+
+class AuthorityProvider(Provider):
+    """Makes a self-signed authority."""
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        pair = certificates.make_authority(props["common_name"])
+        outs = {
+            **props,
+            "certificate": pair.certificate,
+            "private_key": pair.private_key,
+        }
+        return dynamic.CreateResult(id_=props["common_name"], outs=outs)
+
+
+class Authority(dynamic.Resource):
+    """The stack's certificate authority: `certificate` (public) and `private_key` (secret), PEM."""
+
+    certificate: pulumi.Output[str]
+    private_key: pulumi.Output[str]
+
+    def __init__(self, name: str, common_name: str, opts: pulumi.ResourceOptions | None = None) -> None:
+        opts = pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(additional_secret_outputs=["private_key"])
+        )
+        props = {"common_name": common_name, "certificate": None, "private_key": None}
+        super().__init__(AuthorityProvider(), name, props, opts)
+
+
+class ServerCertificateProvider(Provider):
+    """Signs a server's certificate, and signs a new one when names, authority or time ask for it."""
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        return dynamic.CreateResult(id_=props["names"][0], outs=self._signed(props))
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.UpdateResult:
+        return dynamic.UpdateResult(outs=self._signed(_news))
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
+        result = super().diff(_id, _olds, _news)
+        if not result.changes and certificates.needs_renewal(_olds["certificate"]):
+            return dynamic.DiffResult(changes=True)
+        return result
+
+    @staticmethod
+    def _signed(props: dict[str, Any]) -> dict[str, Any]:
+        authority = certificates.KeyPair(props["ca_certificate"], props["ca_private_key"])
+        pair = certificates.make_server_certificate(authority, props["names"])
+        return {
+            **props,
+            "certificate": pair.certificate,
+            "private_key": pair.private_key,
+        }
+
+
+class ServerCertificate(dynamic.Resource):
+    """A server's certificate for the given host names and addresses; `private_key` is secret, PEM."""
+
+    certificate: pulumi.Output[str]
+    private_key: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        authority: Authority,
+        names: Sequence[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        opts = pulumi.ResourceOptions.merge(
+            opts,
+            pulumi.ResourceOptions(additional_secret_outputs=["private_key", "ca_private_key"]),
+        )
+        props = {
+            "names": list(names),
+            "ca_certificate": authority.certificate,
+            "ca_private_key": authority.private_key,
+            "certificate": None,
+            "private_key": None,
+        }
+        super().__init__(ServerCertificateProvider(), name, props, opts)

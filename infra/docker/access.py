@@ -1,0 +1,102 @@
+"""The access service in a container: pooled as role app, its connection strings handed over as files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+from infra.credentials import Authority
+from infra.docker.container import Service, make_container
+from infra.docker.files import VolumeFiles
+from infra.docker.image import make_image
+from infra.docker.volume import make_volume
+from infra.images.context import access_context
+from infra.outputs import database_url, redis_url
+from infra.settings import StackSettings
+from infra.spec import postgres, redis
+from infra.spec.world import World
+
+UID = 10030
+PORT = 8080
+SECRETS_DIR = "/run/secrets/groundwork"
+_CA_FILE = f"{SECRETS_DIR}/ca.crt"
+
+
+@dataclass(frozen=True)
+class AccessArgs:
+    world: World
+    stack: str
+    settings: StackSettings
+    network: pulumi.Input[str]
+    port: int
+    authority: Authority
+    database_password: pulumi.Input[str]
+    redis_password: pulumi.Input[str]
+
+
+class Access(pulumi.ComponentResource):
+    """`groundwork serve`, ready: Postgres and Redis answer, the schema is at the version it expects."""
+
+    container_name: pulumi.Output[str]
+
+    def __init__(self, name: str, args: AccessArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("groundwork:docker:Access", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        world, stack, settings = args.world, args.stack, args.settings
+        image = make_image("access", *access_context(world), child)
+        config = make_volume(world, stack, "access-config", child)
+        files = VolumeFiles(
+            "access-files",
+            volume=config.name,
+            image=image.image_id,
+            uid=UID,
+            files={
+                "database_url": pulumi.Output.from_input(args.database_password).apply(
+                    lambda password: database_url(
+                        login="app_a",
+                        password=password,
+                        host="postgres",
+                        port=postgres.PORT,
+                        ca_file=_CA_FILE,
+                    )
+                ),
+                "redis_url": pulumi.Output.from_input(args.redis_password).apply(
+                    lambda password: redis_url(
+                        user="app",
+                        password=password,
+                        host="redis",
+                        port=redis.PORT,
+                        ca_file=_CA_FILE,
+                    )
+                ),
+                "ca.crt": args.authority.certificate,
+            },
+            opts=child,
+        )
+        container = make_container(
+            world,
+            stack,
+            settings,
+            Service(
+                what="access",
+                image=image.image_id,
+                uid=UID,
+                memory=settings.access_memory,
+                pids=128,
+                network=args.network,
+                internal_port=PORT,
+                external_port=args.port,
+                volumes={SECRETS_DIR: (config.name, False)},
+                environment={
+                    "DATABASE_URL_FILE": f"{SECRETS_DIR}/database_url",
+                    "REDIS_URL_FILE": f"{SECRETS_DIR}/redis_url",
+                    "GROUNDWORK_POOL_SIZE": str(settings.access_pool_size),
+                },
+                health=["groundwork-health"],
+                config_digest=files.digest,
+            ),
+            pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[files])),
+        )
+        self.container_name = container.name
+        self.register_outputs({"containerName": container.name})

@@ -1,0 +1,98 @@
+"""Postgres 15 in a container: data volume, configuration, TLS, and the server itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+from infra.credentials import Authority, ServerCertificate
+from infra.docker.container import Service, make_container
+from infra.docker.files import VolumeFiles
+from infra.docker.image import make_image
+from infra.docker.volume import make_volume
+from infra.images.context import image_context
+from infra.settings import StackSettings
+from infra.spec import postgres as spec
+from infra.spec.quantity import parse_bytes
+from infra.spec.world import World
+
+
+@dataclass(frozen=True)
+class PostgresArgs:
+    world: World
+    stack: str
+    settings: StackSettings
+    network: pulumi.Input[str]
+    port: int
+    authority: Authority
+
+
+class Postgres(pulumi.ComponentResource):
+    """A running, healthy Postgres with an empty cluster or the one its volume holds.
+
+    `container_name` and `container_id` come once it is healthy; roles and schema are other resources.
+    """
+
+    container_name: pulumi.Output[str]
+    container_id: pulumi.Output[str]
+
+    def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("groundwork:docker:Postgres", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        world, stack, settings = args.world, args.stack, args.settings
+        memory = parse_bytes(settings.postgres_memory)
+        image = make_image("postgres", *image_context("postgres"), child)
+        data = make_volume(world, stack, "postgres-data", child, protect=settings.protect_data)
+        config = make_volume(world, stack, "postgres-config", child)
+        certificate = ServerCertificate(
+            "postgres-certificate",
+            args.authority,
+            ["localhost", "127.0.0.1", "postgres", world.name(stack, "postgres")],
+            child,
+        )
+        parameters = spec.parameters(memory, settings.postgres_max_connections, settings.postgres_parameters)
+        files = VolumeFiles(
+            "postgres-files",
+            volume=config.name,
+            image=image.image_id,
+            uid=spec.UID,
+            files={
+                "postgresql.conf": spec.render_conf(parameters),
+                "pg_hba.conf": spec.render_hba(),
+                "server.crt": certificate.certificate,
+                "server.key": certificate.private_key,
+                "ca.crt": args.authority.certificate,
+            },
+            opts=child,
+        )
+        socket_tmpfs = f"rw,nosuid,nodev,noexec,size=1m,uid={spec.UID},gid={spec.GID},mode=0755"
+        container = make_container(
+            world,
+            stack,
+            settings,
+            Service(
+                what="postgres",
+                image=image.image_id,
+                uid=spec.UID,
+                memory=settings.postgres_memory,
+                # One process a connection, and the server's own workers.
+                pids=settings.postgres_max_connections + 64,
+                network=args.network,
+                internal_port=spec.PORT,
+                external_port=args.port,
+                volumes={
+                    spec.DATA_DIR: (data.name, True),
+                    spec.CONFIG_DIR: (config.name, False),
+                },
+                tmpfs={spec.SOCKET_DIR: socket_tmpfs},
+                # Parallel queries keep their hash tables there.
+                shm_mb=max(64, memory // 4 // 1024**2),
+                health=["pg_isready", "--quiet", f"--host={spec.SOCKET_DIR}"],
+                config_digest=files.digest,
+            ),
+            pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[files])),
+        )
+        self.container_name = container.name
+        self.container_id = container.id
+        self.register_outputs({"containerName": container.name})

@@ -1,0 +1,166 @@
+"""The Docker target: settings -> network -> Postgres and Redis -> roles -> migrations -> access."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+
+from infra import outputs
+from infra.credentials import Authority, Password
+from infra.docker.access import Access, AccessArgs
+from infra.docker.files import HostFile
+from infra.docker.leases import Leases
+from infra.docker.network import DataNetwork, DataNetworkArgs
+from infra.docker.postgres import Postgres, PostgresArgs
+from infra.docker.redis import Redis, RedisArgs
+from infra.schema import Migrations, Roles, database_conninfo
+from infra.settings import StackSettings
+from infra.spec import postgres, redis_acl
+from infra.spec.quantity import parse_bytes
+from infra.spec.world import World
+
+HOST = "localhost"
+
+
+@dataclass(frozen=True)
+class DockerStack:
+    """Declares every resource of a stack on one machine; `declare` returns the outputs."""
+
+    world: World
+    stack: str
+    settings: StackSettings
+    leases: Leases
+
+    def declare(self) -> dict[str, pulumi.Input[Any]]:
+        world, stack, settings, leases = (
+            self.world,
+            self.stack,
+            self.settings,
+            self.leases,
+        )
+        authority = Authority("authority", f"groundwork {world.key} {stack}")
+        database_passwords = {
+            login: Password(f"postgres-{login}") for login, _ in outputs.ROLES.values() if login is not None
+        }
+        redis_passwords = {user.name: Password(f"redis-{user.name}") for user in redis_acl.USERS}
+        ca = HostFile("ca-file", path=world.ca_file(stack), content=authority.certificate)
+
+        network = DataNetwork("data", DataNetworkArgs(world, stack, leases.subnet))
+        database = Postgres(
+            "postgres",
+            PostgresArgs(world, stack, settings, network.name, leases.postgres, authority),
+        )
+        cache = Redis(
+            "redis",
+            RedisArgs(
+                world,
+                stack,
+                settings,
+                network.name,
+                leases.redis,
+                authority,
+                redis_passwords,
+            ),
+        )
+        roles = Roles(
+            "roles",
+            container=database.container_name,
+            container_id=database.container_id,
+            verifiers={login: p.verifier for login, p in database_passwords.items()},
+            connection_limits=settings.connection_limits,
+        )
+        migrations = Migrations(
+            "migrations",
+            folder=world.root / settings.migrations_folder,
+            container_id=database.container_id,
+            conninfo=database_conninfo(
+                password=database_passwords["migrator"].value,
+                port=leases.postgres,
+                ca_file=ca.path,
+            ),
+            opts=pulumi.ResourceOptions(depends_on=[roles]),
+        )
+        access = Access(
+            "access",
+            AccessArgs(
+                world,
+                stack,
+                settings,
+                network.name,
+                leases.access,
+                authority,
+                database_passwords["app_a"].value,
+                redis_passwords["app"].value,
+            ),
+            opts=pulumi.ResourceOptions(depends_on=[migrations, cache]),
+        )
+        return {
+            outputs.TARGET: "docker",
+            outputs.POSTGRES: {"host": HOST, "port": leases.postgres},
+            outputs.REDIS: {"host": HOST, "port": leases.redis},
+            outputs.ACCESS_URL: f"http://{HOST}:{leases.access}",
+            outputs.CA_FILE: ca.path,
+            outputs.CA_CERTIFICATE: authority.certificate,
+            outputs.CONTAINERS: {
+                "postgres": database.container_name,
+                "redis": cache.container_name,
+                "access": access.container_name,
+                "network": network.name,
+            },
+            outputs.EXPECTED: _expected(settings, migrations),
+            outputs.DATABASE_URLS: self._database_urls(database_passwords, ca.path),
+            outputs.REDIS_URLS: self._redis_urls(redis_passwords, ca.path),
+        }
+
+    def _database_urls(
+        self, passwords: dict[str, Password], ca_file: pulumi.Output[str]
+    ) -> pulumi.Output[dict[str, str]]:
+        urls = {
+            role: pulumi.Output.all(passwords[login].value, ca_file).apply(
+                lambda values, login=login: outputs.database_url(
+                    login=login,
+                    password=values[0],
+                    host=HOST,
+                    port=self.leases.postgres,
+                    ca_file=values[1],
+                )
+            )
+            for role, (login, _) in outputs.ROLES.items()
+            if login is not None
+        }
+        return pulumi.Output.secret(pulumi.Output.all(**urls))
+
+    def _redis_urls(
+        self, passwords: dict[str, Password], ca_file: pulumi.Output[str]
+    ) -> pulumi.Output[dict[str, str]]:
+        urls = {
+            role: pulumi.Output.all(passwords[user].value, ca_file).apply(
+                lambda values, user=user: outputs.redis_url(
+                    user=user,
+                    password=values[0],
+                    host=HOST,
+                    port=self.leases.redis,
+                    ca_file=values[1],
+                )
+            )
+            for role, (_, user) in outputs.ROLES.items()
+            if user is not None
+        }
+        return pulumi.Output.secret(pulumi.Output.all(**urls))
+
+
+def _expected(settings: StackSettings, migrations: Migrations) -> dict[str, Any]:
+    """What a live check compares the servers with."""
+    return {
+        "postgresParameters": postgres.parameters(
+            parse_bytes(settings.postgres_memory),
+            settings.postgres_max_connections,
+            settings.postgres_parameters,
+        ),
+        "redisMaxmemoryBytes": parse_bytes(settings.redis_maxmemory),
+        "redisEvictionPolicy": settings.redis_eviction_policy,
+        "redisPersistence": settings.redis_persistence,
+        "schemaVersion": migrations.version,
+    }

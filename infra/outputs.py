@@ -1,0 +1,47 @@
+"""The names of a stack's outputs: the one contract between the program, ops and the tests.
+
+Plain data, no Pulumi. Connection strings are documented in docs/connections.md.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from infra.spec.roles import DATABASE
+
+TARGET: Final = "target"
+# Endpoint mappings: {"host": ..., "port": ...} as seen from outside the data network.
+POSTGRES: Final = "postgres"
+REDIS: Final = "redis"
+ACCESS_URL: Final = "accessUrl"
+CA_FILE: Final = "caFile"
+CA_CERTIFICATE: Final = "caCertificate"
+# What a check may compare a live server with: effective settings, rendered from the stack's settings.
+EXPECTED: Final = "expected"
+# Docker names by role (postgres, redis, access, network); absent on AWS.
+CONTAINERS: Final = "containers"
+# Secret: role -> URL. Which roles have which is ROLES below.
+DATABASE_URLS: Final = "databaseUrls"
+REDIS_URLS: Final = "redisUrls"
+
+# role -> the login it uses in Postgres, the user it uses in Redis; None: it has none there.
+ROLES: Final[dict[str, tuple[str | None, str | None]]] = {
+    "app": ("app_a", "app"),
+    "readonly": ("readonly_a", None),
+    "monitor": ("monitor_a", "monitor"),
+    "migrator": ("migrator", None),
+    "ops": (None, "ops"),
+}
+
+
+def database_url(*, login: str, password: str, host: str, port: int, ca_file: str) -> str:
+    """A libpq URL that checks the server's certificate and name."""
+    query = urlencode({"sslmode": "verify-full", "sslrootcert": ca_file}, safe="/")
+    return f"postgresql://{login}:{quote(password, safe='')}@{host}:{port}/{DATABASE}?{query}"
+
+
+def redis_url(*, user: str, password: str, host: str, port: int, ca_file: str) -> str:
+    """A redis-py URL that checks the server's certificate and name."""
+    query = urlencode({"ssl_ca_certs": ca_file, "ssl_check_hostname": "true"}, safe="/")
+    return f"rediss://{user}:{quote(password, safe='')}@{host}:{port}/0?{query}"
