@@ -7,8 +7,8 @@ overridden here is private to redis-py 8.1; tests/integration/cache guards it.
 
 from __future__ import annotations
 
-import os
 import ssl
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio.connection import SSLConnection as _AsyncSslConnection
@@ -30,7 +30,7 @@ class TlsContext:
         self._made_from = 0
 
     def get(self) -> ssl.SSLContext:
-        changed_at = os.stat(self._ca_file).st_mtime_ns if self._ca_file else 0
+        changed_at = Path(self._ca_file).stat().st_mtime_ns if self._ca_file else 0
         if self._context is None or changed_at != self._made_from:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -36,7 +36,7 @@ class NewUser(msgspec.Struct, frozen=True, kw_only=True):
 
     github_id: int
     username: str
-    email: str | None | UnsetType = UNSET
+    email: str | UnsetType | None = UNSET
     preferences: dict[str, Any] | UnsetType = UNSET
 
 

@@ -98,9 +98,8 @@ def _builder(
 
 
 def _key_usage(**used: bool) -> x509.KeyUsage:
-    usages = {
-        name: False
-        for name in (
+    usages = dict.fromkeys(
+        (
             "digital_signature",
             "content_commitment",
             "key_encipherment",
@@ -110,8 +109,9 @@ def _key_usage(**used: bool) -> x509.KeyUsage:
             "crl_sign",
             "encipher_only",
             "decipher_only",
-        )
-    }
+        ),
+        False,
+    )
     return x509.KeyUsage(**(usages | used))
 
 

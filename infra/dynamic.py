@@ -7,8 +7,10 @@ class found by its module's name: rename or move one only with an alias, and kee
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import pulumi
 from pulumi import dynamic
 
 # grpc prints a traceback of every exception a provider raises, beside the message that Pulumi shows.
@@ -36,3 +38,9 @@ class Provider(dynamic.ResourceProvider):
             replaces=sorted(changed & self.replacing),
             delete_before_replace=True,
         )
+
+
+def merged_secret(values: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[dict[str, str]]:
+    """One secret output of a mapping of inputs."""
+    merged: pulumi.Output[dict[str, str]] = pulumi.Output.all(**values)
+    return pulumi.Output.secret(merged)

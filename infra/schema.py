@@ -13,7 +13,7 @@ import pulumi
 from pulumi import dynamic
 
 from infra.docker.engine import DockerError, inspect, psql
-from infra.dynamic import Provider
+from infra.dynamic import Provider, merged_secret
 from infra.outputs import database_url
 from infra.spec import roles
 from infra.spec.errors import InfraError
@@ -67,7 +67,7 @@ class Roles(dynamic.Resource):
             "container": container,
             # A new container may stand on a new volume: then everything is to be made again.
             "container_id": container_id,
-            "verifiers": pulumi.Output.secret(pulumi.Output.all(**verifiers)),
+            "verifiers": merged_secret(verifiers),
             "connection_limits": dict(connection_limits),
             "specification": _specification_digest(),
         }
@@ -159,7 +159,7 @@ def announce_pending(folder: Path, container: str) -> None:
     applied = applied_checksums(container)
     for migration in read_source(folder):
         success, checksum = applied.get(migration.version, (None, b""))
-        path = migration.path
+        path = migration.up.path
         if success is None:
             pulumi.log.info(f"pending migration: {path.name}")
         elif not success:

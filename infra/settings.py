@@ -259,7 +259,8 @@ def _coerce(setting: Setting, value: Any) -> Any:
             value = json.loads(value)
         except ValueError:
             pass
-    kind = {"integer": int, "boolean": bool, "object": dict}[setting.type]
+    kinds: dict[str, type[Any]] = {"integer": int, "boolean": bool, "object": dict}
+    kind = kinds[setting.type]
     # bool is an int to Python, and never what was meant here.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         article = {

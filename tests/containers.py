@@ -79,21 +79,15 @@ def postgres_server(extra_parameters: dict[str, str] | None = None) -> Iterator[
     Unlike a stack's, roles may connect to any database of this cluster, so that tests can clone theirs.
     """
     image = build_image("postgres")
-    parameters = postgres.parameters(
-        512 * 1024**2, 100, {"fsync": "off"} | (extra_parameters or {})
-    )
+    parameters = postgres.parameters(512 * 1024**2, 100, {"fsync": "off"} | (extra_parameters or {}))
     # Durability is not what these tests are about, and fsync is what they would wait for.
     parameters["fsync"] = "off"
     files = {
         "postgresql.conf": postgres.render_conf(parameters),
         "pg_hba.conf": postgres.render_hba(database="all"),
     }
-    with _server(
-        image, postgres.UID, files, postgres.PORT, postgres.CONFIG_DIR, "1g"
-    ) as server:
-        wait_until(
-            lambda: _succeeds("docker", "exec", server.container, "pg_isready", "-q")
-        )
+    with _server(image, postgres.UID, files, postgres.PORT, postgres.CONFIG_DIR, "1g") as server:
+        wait_until(lambda: _succeeds("docker", "exec", server.container, "pg_isready", "-q"))
         logins = [login for group in roles.LOGINS.values() for login in group]
         server.passwords = {login.name: uuid.uuid4().hex for login in logins}
         verifiers = {
@@ -123,13 +117,9 @@ def redis_server(
             eviction_policy=eviction_policy,
             persistence=persistence,
         ),
-        "users.acl": redis_acl.render_aclfile(
-            {name: (pw,) for name, pw in passwords.items()}
-        ),
+        "users.acl": redis_acl.render_aclfile({name: (pw,) for name, pw in passwords.items()}),
     }
-    with _server(
-        image, redis.UID, files, redis.PORT, redis.CONFIG_DIR, memory
-    ) as server:
+    with _server(image, redis.UID, files, redis.PORT, redis.CONFIG_DIR, memory) as server:
         server.passwords = passwords
         yield server
 

@@ -12,7 +12,7 @@ import pulumi
 from pulumi import dynamic
 
 from infra.docker.engine import File, write_files
-from infra.dynamic import Provider
+from infra.dynamic import Provider, merged_secret
 
 
 class VolumeFilesProvider(Provider):
@@ -52,7 +52,7 @@ class VolumeFiles(dynamic.Resource):
         files: Mapping[str, pulumi.Input[str]],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        contents = pulumi.Output.secret(pulumi.Output.all(**files))
+        contents = merged_secret(files)
         props = {
             "volume": volume,
             "image": image,

@@ -15,6 +15,7 @@ from infra.docker.leases import Leases
 from infra.docker.network import DataNetwork, DataNetworkArgs
 from infra.docker.postgres import Postgres, PostgresArgs
 from infra.docker.redis import Redis, RedisArgs
+from infra.dynamic import merged_secret
 from infra.schema import Migrations, Roles, database_conninfo
 from infra.settings import StackSettings
 from infra.spec import postgres, redis_acl
@@ -117,9 +118,9 @@ class DockerStack:
     def _database_urls(
         self, passwords: dict[str, Password], ca_file: pulumi.Output[str]
     ) -> pulumi.Output[dict[str, str]]:
-        urls = {
-            role: pulumi.Output.all(passwords[login].value, ca_file).apply(
-                lambda values, login=login: outputs.database_url(
+        def url(login: str) -> pulumi.Output[str]:
+            return pulumi.Output.all(passwords[login].value, ca_file).apply(
+                lambda values: outputs.database_url(
                     login=login,
                     password=values[0],
                     host=HOST,
@@ -127,17 +128,17 @@ class DockerStack:
                     ca_file=values[1],
                 )
             )
-            for role, (login, _) in outputs.ROLES.items()
-            if login is not None
-        }
-        return pulumi.Output.secret(pulumi.Output.all(**urls))
+
+        return merged_secret(
+            {role: url(login) for role, (login, _) in outputs.ROLES.items() if login is not None}
+        )
 
     def _redis_urls(
         self, passwords: dict[str, Password], ca_file: pulumi.Output[str]
     ) -> pulumi.Output[dict[str, str]]:
-        urls = {
-            role: pulumi.Output.all(passwords[user].value, ca_file).apply(
-                lambda values, user=user: outputs.redis_url(
+        def url(user: str) -> pulumi.Output[str]:
+            return pulumi.Output.all(passwords[user].value, ca_file).apply(
+                lambda values: outputs.redis_url(
                     user=user,
                     password=values[0],
                     host=HOST,
@@ -145,10 +146,10 @@ class DockerStack:
                     ca_file=values[1],
                 )
             )
-            for role, (_, user) in outputs.ROLES.items()
-            if user is not None
-        }
-        return pulumi.Output.secret(pulumi.Output.all(**urls))
+
+        return merged_secret(
+            {role: url(user) for role, (_, user) in outputs.ROLES.items() if user is not None}
+        )
 
 
 def _expected(settings: StackSettings, migrations: Migrations) -> dict[str, Any]:

@@ -7,7 +7,6 @@ only: the Pulumi program calls this on every preview.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -113,7 +112,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _mode(path: Path) -> int:
     # A checkout's umask is nobody's business: as git does, keep whether it may be executed, and no more.
-    return 0o755 if os.stat(path).st_mode & 0o100 else 0o644
+    return 0o755 if path.stat().st_mode & 0o100 else 0o644
 
 
 def _digest(entries: Iterable[tuple[Path, Path]]) -> str:

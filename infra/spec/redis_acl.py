@@ -33,7 +33,6 @@ class RedisUser:
 APP = RedisUser(
     "app",
     (
-        # fmt: off
         "get",
         "mget",
         "set",
@@ -52,14 +51,12 @@ APP = RedisUser(
         "auth",
         "client|tracking",
         "client|id",
-        # fmt: on
     ),
     (f"{KEY_PREFIX}*", f"{LEASE_PREFIX}*"),
 )
 OPS = RedisUser(
     "ops",
     (
-        # fmt: off
         "scan",
         "unlink",
         "get",
@@ -102,14 +99,12 @@ OPS = RedisUser(
         "hello",
         "auth",
         "select",
-        # fmt: on
     ),
     (f"{KEY_PREFIX}*", f"{LEASE_PREFIX}*"),
 )
 MONITOR = RedisUser(
     "monitor",
     (
-        # fmt: off
         "info",
         "latency|latest",
         "latency|history",
@@ -118,7 +113,6 @@ MONITOR = RedisUser(
         "ping",
         "hello",
         "auth",
-        # fmt: on
     ),
     (),
 )

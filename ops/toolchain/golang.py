@@ -94,7 +94,8 @@ def build(
 ) -> None:
     """Compile `package` of the Go module in the folder `module` to the file `output`.
 
-    `whole` is what a build from nothing takes. Interrupted, it resumes: modules and packages that are done are in Go's own caches. Raises OpsError.
+    `whole` is what a build from nothing takes. Interrupted, it resumes: modules and packages that are done
+    are in Go's own caches. Raises OpsError.
     """
     temporary = output.parent / "tmp"
     temporary.mkdir()

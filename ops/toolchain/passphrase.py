@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+from pathlib import Path
 
 from infra.spec.world import World
 from ops.errors import OpsError
@@ -32,4 +33,4 @@ def ensure(world: World) -> None:
     except FileExistsError:
         pass
     finally:
-        os.unlink(draft)
+        Path(draft).unlink()

@@ -122,11 +122,8 @@ def test_a_read_that_was_overtaken_by_a_write_is_not_cached(data: Any, flavour: 
     async def load_async(_: int) -> Any:
         return overtaken(user)
 
-    if flavour == "async":
-        # The write runs on another loop's thread; this one's is only held up by it.
-        read = data.users.cached.find(user.id, load_async)
-    else:
-        read = data.users.cached.find(user.id, load)
+    # The write runs on another loop's thread; an async flavour's own is only held up by it.
+    read = data.users.cached.find(user.id, load_async if flavour == "async" else load)
 
     assert read.username == "before"
     assert data.users.get(user.id).username == "after"

@@ -93,7 +93,10 @@ SCHEMA_ROWS = [
         "create a type": "CREATE TYPE groundwork.new AS ENUM ('a')",
         "create a sequence": "CREATE SEQUENCE groundwork.new",
         "create an index": "CREATE INDEX ON groundwork.users (email)",
-        "create a trigger": "CREATE TRIGGER new BEFORE UPDATE ON groundwork.users EXECUTE FUNCTION groundwork.keep_row_version()",
+        "create a trigger": (
+            "CREATE TRIGGER new BEFORE UPDATE ON groundwork.users"
+            " EXECUTE FUNCTION groundwork.keep_row_version()"
+        ),
         "create a rule": "CREATE RULE new AS ON DELETE TO groundwork.users DO ALSO NOTIFY new",
         "create a policy": "CREATE POLICY new ON groundwork.users",
         "alter a table": "ALTER TABLE groundwork.users ADD COLUMN new int",
@@ -132,7 +135,9 @@ DENIED_ROWS = [
         "drop an extension": "DROP EXTENSION pg_stat_statements",
         "create a language": "CREATE LANGUAGE new HANDLER plpgsql_call_handler",
         "create a foreign data wrapper": "CREATE FOREIGN DATA WRAPPER new",
-        "create an event trigger": "CREATE EVENT TRIGGER new ON sql_drop EXECUTE FUNCTION groundwork.keep_row_version()",
+        "create an event trigger": (
+            "CREATE EVENT TRIGGER new ON sql_drop EXECUTE FUNCTION groundwork.keep_row_version()"
+        ),
         "create a publication": "CREATE PUBLICATION new FOR ALL TABLES",
         "create a replication slot": "SELECT pg_create_logical_replication_slot('new', 'pgoutput')",
         "read pg_authid": "SELECT rolpassword FROM pg_authid",

@@ -62,7 +62,7 @@ def test_nobody_connects_to_the_servers_own_databases(database: Database, login:
 @pytest.mark.parametrize("replication", ["true", "database"])
 def test_nobody_replicates(database: Database, login: str, replication: str) -> None:
     with pytest.raises(
-        psycopg.OperationalError, match="for replication connection|must be superuser or replication"
+        psycopg.OperationalError, match=r"for replication connection|must be superuser or replication"
     ):
         psycopg.connect(f"{database.url(login)}&replication={replication}")
 
@@ -159,7 +159,7 @@ def test_a_privilege_set_cannot_log_in_even_with_a_password(database: Database, 
     database.psql(f"ALTER ROLE {role} PASSWORD 'known'")
     try:
         url = database.url("app_a").replace(f"app_a:{database.server.passwords['app_a']}", f"{role}:known")
-        with pytest.raises(psycopg.OperationalError, match="not permitted to log in|rejects connection"):
+        with pytest.raises(psycopg.OperationalError, match=r"not permitted to log in|rejects connection"):
             psycopg.connect(url)
     finally:
         database.psql(f"ALTER ROLE {role} PASSWORD NULL")

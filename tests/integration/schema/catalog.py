@@ -22,7 +22,8 @@ _QUERY = """
         LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
         WHERE NOT attisdropped AND attnum > 0
     UNION ALL
-    SELECT 'constraint', relname || '.' || conname, concat_ws(' ', pg_get_constraintdef(pg_constraint.oid), convalidated)
+    SELECT 'constraint', relname || '.' || conname,
+           concat_ws(' ', pg_get_constraintdef(pg_constraint.oid), convalidated)
         FROM relation JOIN pg_constraint ON conrelid = relation.oid
     UNION ALL
     SELECT 'index', relname, concat_ws(' ', pg_get_indexdef(indexrelid), indisvalid, indisprimary)

@@ -6,7 +6,7 @@ import pytest
 
 from db.migrator import apply_pending, read_source, revert
 from tests.conftest import Connection, Database
-from tests.integration.migrator.conftest import owner as owner  # noqa: PLC0414
+from tests.integration.migrator.conftest import owner as owner
 from tests.integration.schema.catalog import catalog
 
 MIGRATIONS = read_source()

@@ -75,6 +75,7 @@ def test_a_value_without_a_msgpack_form_is_refused() -> None:
 def test_a_cached_record_is_a_copy_each_time() -> None:
     encoded = CODEC.encode(Thing("x", datetime(2024, 1, 1, tzinfo=UTC), {"k": []}, 1))
     first, second = CODEC.decode(encoded), CODEC.decode(encoded)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     first.data["k"].append("spoilt")
     assert second.data == {"k": []}

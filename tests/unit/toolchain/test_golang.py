@@ -101,7 +101,7 @@ def test_a_build_counts_what_is_compiled_of_what_has_to_be(
 
 
 def test_a_failed_build_is_one_line_and_leaves_no_scratch_folder(tmp_path: Path, program: Program) -> None:
-    with pytest.raises(OpsError, match="cannot build the thing .*: dial tcp: no such host; check"):
+    with pytest.raises(OpsError, match=r"cannot build the thing .*: dial tcp: no such host; check"):
         build(tmp_path, program, "echo 'dial tcp: no such host' >&2; exit 1")
     assert list((tmp_path / "out").iterdir()) == []
 

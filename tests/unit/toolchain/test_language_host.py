@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 grpc = pytest.importorskip("grpc", reason="the infra extra is not installed")
-from google.protobuf import empty_pb2, struct_pb2
-from pulumi.runtime.proto import language_pb2, language_pb2_grpc
+from google.protobuf import empty_pb2, struct_pb2  # noqa: E402
+from pulumi.runtime.proto import language_pb2, language_pb2_grpc  # noqa: E402
 
 # Stands in for the SDK's script: the program is its last argument, and is run as it is.
 EXECUTOR = """
@@ -190,7 +190,7 @@ def start_sleeping(host: Host) -> int:
 
 def is_alive(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as status:
+        with Path(f"/proc/{pid}/stat").open() as status:
             return status.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False

@@ -40,6 +40,6 @@ def test_a_lost_one_is_not_replaced_under_a_state(world: World) -> None:
     stacks = world.backend_dir / ".pulumi" / "stacks" / PROJECT
     stacks.mkdir(parents=True)
     (stacks / "dev.json").write_text("{}")
-    with pytest.raises(OpsError, match="passphrase is missing, .* cannot be read without it; restore it"):
+    with pytest.raises(OpsError, match=r"passphrase is missing, .* cannot be read without it; restore it"):
         passphrase.ensure(world)
     assert not world.passphrase_file.exists()
