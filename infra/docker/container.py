@@ -95,7 +95,6 @@ def make_container(
         memory=megabytes,
         # Without it every preview shows a difference; equal means no swap.
         memory_swap=megabytes,
-        ulimits=[docker_provider.ContainerUlimitArgs(name="nofile", soft=65536, hard=65536)],
         log_driver="json-file",
         log_opts={
             "max-size": f"{parse_bytes(settings.log_max_size) // 1024}k",

@@ -1,0 +1,32 @@
+"""`groundwork env`: connection strings of a role, for programs and shells."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import click
+
+
+@click.command()
+@click.option("--role", default="app", show_default=True, help="app, readonly, monitor, migrator or ops.")
+@click.option("--stack", default="dev", show_default=True, help="The stack to ask.")
+@click.option(
+    "--format",
+    "style",
+    default="dotenv",
+    show_default=True,
+    type=click.Choice(["dotenv", "json", "shell"]),
+    help="How to print them.",
+)
+def env(role: str, stack: str, style: str) -> None:
+    """Print DATABASE_URL and REDIS_URL of a role; one that has only one of them prints that one."""
+    from ops.connections import environment_of
+
+    values = environment_of(role, stack)
+    if style == "json":
+        print(json.dumps(values, indent=2))
+        return
+    prefix = "export " if style == "shell" else ""
+    for name, value in values.items():
+        print(f"{prefix}{name}={shlex.quote(value) if style == 'shell' else value}")

@@ -1,0 +1,118 @@
+"""`groundwork logs`, `psql`, `redis-cli`: the tools people reach for, on the stack's own containers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+_stack = click.option("--stack", default="dev", show_default=True, help="The stack to work on.")
+_PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+@click.command()
+@_stack
+@click.option("--service", default=None, help="postgres, redis or access; all of them by default.")
+@click.option("--follow", "-f", is_flag=True, help="Go on as lines come.")
+@click.option("--tail", default=50, show_default=True, help="Lines a container, from the end.")
+def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
+    """Show the containers' logs."""
+    import subprocess
+
+    from ops.errors import Exit, OpsError
+    from ops.stack_status import SERVICES
+
+    if service is not None and service not in SERVICES:
+        raise OpsError(f"there is no service {service!r}; there are: {', '.join(SERVICES)}", Exit.USAGE)
+    if follow and service is None:
+        raise OpsError("--follow goes with --service", Exit.USAGE)
+    containers = _containers(stack)
+    for what in [service] if service else SERVICES:
+        command = ["docker", "logs", "--tail", str(tail), containers[what]]
+        if follow:
+            _become([*command[:2], "--follow", *command[2:]])
+        print(f"== {what}", flush=True)
+        subprocess.run(command, stderr=subprocess.STDOUT, check=False)
+
+
+@click.command(context_settings=_PASS_ON)
+@_stack
+@click.option(
+    "--role",
+    default="superuser",
+    show_default=True,
+    help="superuser (local socket), or app, readonly, monitor, migrator over TLS.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def psql(stack: str, role: str, arguments: Sequence[str]) -> None:
+    """Open psql on the stack's database; more arguments go to psql."""
+    container = _containers(stack)["postgres"]
+    command = ["docker", "exec", "--interactive", *_terminal()]
+    if role == "superuser":
+        _become([*command, container, "psql", "--dbname=groundwork", *arguments])
+    from ops.connections import database_url
+
+    # The URL is for this machine; inside the container the server is itself, under a name it certifies.
+    url = database_url(role=role, stack=stack)
+    inside, _, _ = url.partition("?")
+    head, _, database = inside.rpartition("/")
+    credentials, _, _ = head.rpartition("@")
+    password = credentials.rpartition(":")[2]
+    login = credentials.removeprefix("postgresql://").partition(":")[0]
+    os.environ["PGPASSWORD"] = password
+    conninfo = (
+        f"host=postgres dbname={database} user={login} sslmode=verify-full sslrootcert=/etc/groundwork/ca.crt"
+    )
+    _become([*command, "--env", "PGPASSWORD", container, "psql", conninfo, *arguments])
+
+
+@click.command("redis-cli", context_settings=_PASS_ON)
+@_stack
+@click.option("--role", default="ops", show_default=True, help="app, ops or monitor.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def redis_cli(stack: str, role: str, arguments: Sequence[str]) -> None:
+    """Open redis-cli on the stack's Redis; more arguments go to redis-cli."""
+    from urllib.parse import unquote, urlsplit
+
+    from ops.connections import environment_of
+    from ops.errors import Exit, OpsError
+
+    container = _containers(stack)["redis"]
+    url = environment_of(role, stack).get("REDIS_URL")
+    if url is None:
+        raise OpsError(f"role {role!r} has no user in Redis", Exit.USAGE)
+    # By environment variable, without its value on the command line.
+    os.environ["REDISCLI_AUTH"] = unquote(urlsplit(url).password or "")
+    _become(
+        [
+            *("docker", "exec", "--interactive", *_terminal(), "--env", "REDISCLI_AUTH", container),
+            *("redis-cli", "-h", "localhost", "-p", "6379", "--tls", "--cacert", "/etc/groundwork/ca.crt"),
+            *("--user", role, *arguments),
+        ]
+    )
+
+
+def _terminal() -> list[str]:
+    return ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+
+
+def _containers(stack: str) -> dict[str, str]:
+    """service -> container name, of the containers that run. OpsError (6) where one is missing."""
+    from infra.spec.world import World
+    from ops.errors import Exit, OpsError
+    from ops.stack_status import SERVICES, container_rows
+
+    found = {row["service"]: row["container"] for row in container_rows(World.here(), stack)}
+    if missing := [service for service in SERVICES if service not in found]:
+        raise OpsError(
+            f"stack {stack!r} has no container for {', '.join(missing)}; run `make up`", Exit.UNREACHABLE
+        )
+    return found
+
+
+def _become(command: list[str]) -> NoReturn:
+    sys.stdout.flush()
+    os.execvp(command[0], command)

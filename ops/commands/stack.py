@@ -1,0 +1,100 @@
+"""`groundwork up`, `preview`, `down`, `status`: a stack as a whole."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import click
+
+_stack = click.option("--stack", default="dev", show_default=True, help="The stack to work on.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.command()
+@_stack
+def up(stack: str) -> None:
+    """Bring a stack up, or up to date: toolchain, servers, roles, schema, access service."""
+    from infra.spec.world import World
+    from ops.pulumi_stack import PulumiStack
+    from ops.stack_status import next_steps
+    from ops.toolchain import ensure
+
+    started = time.monotonic()
+    world = World.here()
+    _refuse_bad_settings(world, stack)
+    ensure(world)
+    target = PulumiStack(world, stack)
+    target.up()
+    print(next_steps(target.outputs(), stack, time.monotonic() - started))
+
+
+@click.command()
+@_stack
+@click.option("--diff", is_flag=True, help="Show every property that changes.")
+@click.option("--json", "as_json", is_flag=True, help="Pulumi's own JSON on standard output.")
+def preview(stack: str, diff: bool, as_json: bool) -> None:
+    """Show what `up` would change, pending migrations by name; changes nothing."""
+    from infra.spec.world import World
+    from ops.pulumi_stack import PulumiStack
+    from ops.toolchain import ensure
+
+    world = World.here()
+    _refuse_bad_settings(world, stack)
+    ensure(world)
+    flags = [flag for flag, wanted in (("--diff", diff), ("--json", as_json)) if wanted]
+    PulumiStack(world, stack).preview(*flags)
+
+
+@click.command()
+@_stack
+@click.option("--volumes", is_flag=True, help="Drop the data too.")
+@_yes
+def down(stack: str, volumes: bool, yes: bool) -> None:
+    """Remove containers and network; data and secrets stay for the next `up` unless --volumes."""
+    from infra.spec.world import World
+    from ops.errors import Exit, OpsError
+    from ops.pulumi_stack import PulumiStack
+    from ops.toolchain import ensure
+
+    world = World.here()
+    target = PulumiStack(world, stack)
+    if not target.exists:
+        print(f"stack {stack!r} is not up; nothing to do")
+        return
+    if volumes and not yes:
+        if not sys.stdin.isatty():
+            raise OpsError(
+                f"--volumes drops every row of stack {stack!r} for good; without a terminal it needs --yes",
+                Exit.REFUSED,
+            )
+        click.confirm(f"Drop every row of stack {stack!r} for good?", abort=True)
+    ensure(world)
+    target.down(volumes=volumes)
+    kept = "its data is gone" if volumes else "its data is kept; `make up` brings it back"
+    print(f"stack {stack!r} is down; {kept}")
+
+
+@click.command()
+@_stack
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable, on standard output.")
+def status(stack: str, as_json: bool) -> None:
+    """Show a stack's containers, their health, ports and memory; exit 6 where one is not healthy."""
+    from infra.spec.world import World
+    from ops.errors import Exit
+    from ops.stack_status import container_rows, render
+
+    rows = container_rows(World.here(), stack)
+    print(json.dumps(rows, indent=2) if as_json else render(rows, stack))
+    if not rows or any(row["health"] != "healthy" for row in rows):
+        sys.exit(Exit.UNREACHABLE)
+
+
+def _refuse_bad_settings(world: object, stack: str) -> None:
+    """Before the toolchain: a typing mistake must not wait for a build."""
+    from infra.spec.world import World
+    from ops.pulumi_stack import PulumiStack
+
+    assert isinstance(world, World)
+    PulumiStack(world, stack).check_settings()

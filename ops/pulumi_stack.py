@@ -1,0 +1,199 @@
+"""Drives Pulumi for one stack: up, preview, down, outputs. What the stack consists of is infra's affair."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra import outputs
+from infra.spec.errors import SettingError
+from infra.spec.world import PROJECT, World
+from ops.errors import Exit, OpsError
+from ops.toolchain import ensure_stack, environment
+
+# What `down` keeps, by resource name: the data, and the secrets without which it could not be opened.
+_KEPT_TYPES = ("pulumi-python:dynamic", "docker:index/volume:Volume")
+_PREVIEW_CHANGES = ("create", "update", "delete", "replace", "create-replacement", "delete-replaced")
+
+
+@dataclass(frozen=True)
+class PulumiStack:
+    """One stack of this checkout."""
+
+    world: World
+    name: str
+
+    def up(self) -> None:
+        """Converge. Output goes to the terminal; OpsError with Pulumi's own diagnostics above it on failure."""
+        self.prepare()
+        self._stream("up", "--yes", "--skip-preview", "--suppress-outputs")
+
+    def preview(self, *arguments: str) -> None:
+        """Show what `up` would do."""
+        self.prepare()
+        self._stream("preview", *arguments)
+
+    def down(self, *, volumes: bool) -> None:
+        """Destroy the stack; without `volumes` the data volumes and the generated secrets stay."""
+        if not self.exists:
+            return
+        self._clear_stale_lock()
+        if volumes:
+            self._run("state", "unprotect", "--all", "--yes")
+            self._stream("destroy", "--yes", "--skip-preview", "--suppress-outputs")
+            self._run("stack", "rm", self.name, "--yes", "--preserve-config", stack=False)
+            return
+        targets = self._urns_without_data()
+        if targets:
+            chosen = [argument for urn in targets for argument in ("--target", urn)]
+            self._stream(
+                "destroy",
+                "--yes",
+                "--skip-preview",
+                "--suppress-permalink=true",
+                "--target-dependents",
+                *chosen,
+            )
+
+    def outputs(self) -> dict[str, Any]:
+        """Every output, secrets in clear. OpsError (6) where the stack was never brought up."""
+        values: dict[str, Any] = {}
+        if self.exists:
+            values = json.loads(self._run("stack", "output", "--json", "--show-secrets"))
+        if outputs.POSTGRES not in values:
+            raise OpsError(
+                f"stack {self.name!r} is not up; run `groundwork up --stack {self.name}`", Exit.UNREACHABLE
+            )
+        return values
+
+    @property
+    def state_file(self) -> Path:
+        return self.world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{self.name}.json"
+
+    @property
+    def exists(self) -> bool:
+        return self.state_file.exists()
+
+    def prepare(self) -> None:
+        """What must hold before Pulumi starts: valid settings, a known stack, no lock of a dead process."""
+        self.check_settings()
+        ensure_stack(self.world, self.name)
+        self._clear_stale_lock()
+        self._check_passphrase()
+        self._forget_interrupted()
+
+    def check_settings(self) -> None:
+        """Say what is wrong with the stack's file before anything starts, in one line."""
+        import yaml
+
+        from infra.settings import StackSettings
+
+        path = self.world.root / f"Pulumi.{self.name}.yaml"
+        if not path.is_file():
+            return  # ensure_stack names the stacks there are
+        try:
+            values = (yaml.safe_load(path.read_text()) or {}).get("config") or {}
+        except yaml.YAMLError as error:
+            raise OpsError(f"{path.name} is not valid YAML: {error}", Exit.USAGE) from error
+        own = {key: value for key, value in values.items() if key.startswith(f"{PROJECT}:")}
+        try:
+            StackSettings.parse(own)
+        except SettingError as error:
+            raise OpsError(f"{path.name}: {error}", Exit.USAGE) from error
+
+    def _check_passphrase(self) -> None:
+        """A wrong passphrase must not look like a broken stack."""
+        if not json.loads(self.state_file.read_text()).get("checkpoint", {}).get("latest"):
+            return
+        try:
+            self._run("stack", "export")
+        except OpsError as error:
+            if "passphrase" in str(error):
+                raise OpsError(
+                    f"the passphrase in {self.world.passphrase_file} does not open stack {self.name!r};"
+                    " put back the one the stack was made with"
+                ) from error
+            raise
+
+    def _clear_stale_lock(self) -> None:
+        """Remove the lock of a Pulumi process of this machine that is gone; a living one keeps it."""
+        folder = self.world.backend_dir / ".pulumi" / "locks" / "organization" / PROJECT / self.name
+        for path in folder.glob("*.json"):
+            try:
+                lock = json.loads(path.read_text())
+                pid, host = int(lock["pid"]), lock["hostname"]
+            except (OSError, ValueError, KeyError):
+                continue
+            if host == socket.gethostname() and not _is_alive(pid):
+                path.unlink(missing_ok=True)
+            else:
+                raise OpsError(
+                    f"stack {self.name!r} is being changed by process {pid} on {host}; wait for it to end",
+                    Exit.LOCKED,
+                )
+
+    def _forget_interrupted(self) -> None:
+        """Drop a killed run's pending operations: the program removes what they left behind by itself."""
+        checkpoint = json.loads(self.state_file.read_text())
+        latest = (checkpoint.get("checkpoint") or {}).get("latest") or {}
+        if not latest.get("pending_operations"):
+            return
+        deployment = json.loads(self._run("stack", "export"))
+        deployment["deployment"].pop("pending_operations", None)
+        self._run("stack", "import", stdin=json.dumps(deployment))
+
+    def _urns_without_data(self) -> list[str]:
+        """Containers, networks and what hangs on them: everything but data volumes, secrets and images."""
+        checkpoint = json.loads(self.state_file.read_text())
+        resources = ((checkpoint.get("checkpoint") or {}).get("latest") or {}).get("resources") or []
+        gone = ("docker:index/container:Container", "docker:index/network:Network")
+        return [r["urn"] for r in resources if r["type"] in gone]
+
+    def _command(self, *arguments: str, stack: bool = True) -> list[str]:
+        return ["pulumi", *arguments, *(["--stack", self.name] if stack else []), "--non-interactive"]
+
+    def _run(self, *arguments: str, stdin: str | None = None, stack: bool = True) -> str:
+        done = subprocess.run(
+            self._command(*arguments, stack=stack),
+            cwd=self.world.root,
+            env=environment(self.world),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise OpsError(f"`pulumi {arguments[0]}` failed: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def _stream(self, *arguments: str) -> None:
+        """Run Pulumi on our own terminal. Ctrl-C reaches it too: it finishes what it is at, and says so."""
+        process = subprocess.Popen(
+            self._command(*arguments), cwd=self.world.root, env=environment(self.world)
+        )
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            code = process.wait()
+        finally:
+            signal.signal(signal.SIGINT, previous)
+        if code != 0:
+            raise OpsError(
+                f"`pulumi {arguments[0]}` failed for stack {self.name!r}; the reason is above,"
+                " nothing that was there before is lost, and the same command goes on from here"
+            )
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

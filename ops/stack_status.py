@@ -1,0 +1,80 @@
+"""What runs, and what to try next: read from Docker and a stack's outputs, as rows and as text."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+from infra import outputs
+from infra.spec.world import World
+from ops.errors import Exit, OpsError
+
+SERVICES = ("postgres", "redis", "access")
+
+
+def container_rows(world: World, stack: str) -> list[dict[str, Any]]:
+    """One row a container of the stack that exists: service, name, health, address, memory limit, since."""
+    names = {world.name(stack, service): service for service in SERVICES}
+    try:
+        done = subprocess.run(
+            ["docker", "container", "inspect", *names], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise OpsError("docker is not on PATH; run `make up`", Exit.UNREACHABLE) from error
+    if "Cannot connect" in done.stderr:
+        raise OpsError("the Docker engine does not answer; `make up` starts it", Exit.UNREACHABLE)
+    rows = []
+    for container in json.loads(done.stdout or "[]"):
+        state = container["State"]
+        bindings = container["HostConfig"]["PortBindings"] or {}
+        addresses = [f"{b['HostIp']}:{b['HostPort']}" for entry in bindings.values() for b in entry or ()]
+        rows.append(
+            {
+                "service": names[container["Name"].lstrip("/")],
+                "container": container["Name"].lstrip("/"),
+                "health": state.get("Health", {}).get("Status", state["Status"])
+                if state["Running"]
+                else state["Status"],
+                "address": ", ".join(addresses),
+                "memoryLimitBytes": container["HostConfig"]["Memory"],
+                "startedAt": state["StartedAt"],
+                "restarts": container["RestartCount"],
+            }
+        )
+    return sorted(rows, key=lambda row: SERVICES.index(row["service"]))
+
+
+def render(rows: list[dict[str, Any]], stack: str) -> str:
+    """The rows as a table people read."""
+    if not rows:
+        return f"stack {stack!r} is not up; `make up` brings it up"
+    lines = [f"{'service':<10}{'health':<11}{'address':<18}{'memory':>7}  container"]
+    for row in rows:
+        memory = f"{row['memoryLimitBytes'] // 1024**2}MB"
+        lines.append(
+            f"{row['service']:<10}{row['health']:<11}{row['address']:<18}{memory:>7}  {row['container']}"
+        )
+    return "\n".join(lines)
+
+
+def next_steps(values: dict[str, Any], stack: str, seconds: float) -> str:
+    """What `up` ends with: where everything is, and what to try. No secret is printed."""
+    database, cache = values[outputs.POSTGRES], values[outputs.REDIS]
+    option = "" if stack == "dev" else f" --stack {stack}"
+    variable = "" if stack == "dev" else f" STACK={stack}"
+    return "\n".join(
+        [
+            "",
+            f"Stack {stack!r} is up ({seconds:.1f} s).",
+            f"  Postgres  {database['host']}:{database['port']}, database groundwork (TLS, verify-full)",
+            f"  Redis     {cache['host']}:{cache['port']} (TLS)",
+            f"  Access    {values[outputs.ACCESS_URL]}/readyz",
+            f"  CA        {values[outputs.CA_FILE]}",
+            "",
+            "Try next:",
+            f"  .venv/bin/groundwork seed{option}                # load sample data",
+            f"  make psql{variable}                              # look at it",
+            f"  .venv/bin/groundwork env --role app{option}      # DATABASE_URL and REDIS_URL of an application",
+        ]
+    )
