@@ -216,7 +216,7 @@ class StackSettings:
             )
 
     def _validate_parameters(self) -> None:
-        for name in self.postgres_parameters:
+        for name, value in self.postgres_parameters.items():
             if name in REFUSED_PARAMETERS:
                 raise SettingError(
                     _full("postgresParameters"),
@@ -229,6 +229,12 @@ class StackSettings:
                     _full("postgresParameters"),
                     f"{name!r} is no parameter's name",
                     "write names as in postgresql.conf",
+                )
+            if not value.isprintable():
+                raise SettingError(
+                    _full("postgresParameters"),
+                    f"the value of {name} holds a line break or another control character",
+                    "write it on one line",
                 )
 
 

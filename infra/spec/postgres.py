@@ -47,6 +47,10 @@ REFUSED_PARAMETERS = frozenset(FIXED_PARAMETERS) | {
     "hba_file",
     "ident_file",
     "max_connections",
+    # No parameters: they draw in files that nobody here has seen.
+    "include",
+    "include_dir",
+    "include_if_exists",
 }
 
 
