@@ -1,0 +1,121 @@
+"""The stack's authority and its server certificates, as a TLS library reads them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+
+import pytest
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from infra import certificates
+from infra.certificates import KeyPair, make_authority, make_server_certificate
+
+NAMES = ["localhost", "127.0.0.1", "postgres"]
+
+
+@pytest.fixture(scope="module")
+def authority() -> KeyPair:
+    return make_authority("groundwork tests")
+
+
+@pytest.fixture(scope="module")
+def server(authority: KeyPair) -> KeyPair:
+    return make_server_certificate(authority, NAMES)
+
+
+def _load(pair: KeyPair) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(pair.certificate.encode())
+
+
+def _verify(server: KeyPair, authority: KeyPair, name: str) -> None:
+    """As a client that asks for `name` and trusts `authority` does; VerificationError where it would not."""
+    subject: x509.GeneralName
+    try:
+        subject = x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        subject = x509.DNSName(name)
+    store = Store([_load(authority)])
+    PolicyBuilder().store(store).build_server_verifier(subject).verify(_load(server), [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_client_that_trusts_the_authority_accepts_each_name(
+    server: KeyPair, authority: KeyPair, name: str
+) -> None:
+    _verify(server, authority, name)
+
+
+@pytest.mark.parametrize("name", ["redis", "127.0.0.2", "localhost.example.org", "xlocalhost"])
+def test_a_client_refuses_another_name(server: KeyPair, authority: KeyPair, name: str) -> None:
+    with pytest.raises(VerificationError):
+        _verify(server, authority, name)
+
+
+def test_a_client_refuses_the_certificate_of_another_authority_of_the_same_name(server: KeyPair) -> None:
+    with pytest.raises(VerificationError):
+        _verify(server, make_authority("groundwork tests"), "localhost")
+
+
+def test_a_client_refuses_an_expired_certificate(authority: KeyPair) -> None:
+    with pytest.raises(VerificationError):
+        _verify(make_server_certificate(authority, NAMES, days=-1), authority, "localhost")
+
+
+def test_a_server_certificate_signs_no_other(authority: KeyPair, server: KeyPair) -> None:
+    forged = make_server_certificate(server, ["bank.example.org"])
+    store = Store([_load(authority)])
+    verifier = PolicyBuilder().store(store).build_server_verifier(x509.DNSName("bank.example.org"))
+    with pytest.raises(VerificationError):
+        verifier.verify(_load(forged), [_load(server)])
+
+
+def test_a_server_certificate_is_for_servers_only(server: KeyPair) -> None:
+    usage = _load(server).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    assert not _load(server).extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+
+
+def test_an_authority_may_sign_servers_and_no_authority_below_it(authority: KeyPair) -> None:
+    constraints = _load(authority).extensions.get_extension_for_class(x509.BasicConstraints)
+    assert constraints.critical
+    assert constraints.value.ca
+    assert constraints.value.path_length == 0
+
+
+@pytest.mark.parametrize("kind", ["authority", "server"])
+def test_the_private_key_belongs_to_the_certificate(kind: str, request: pytest.FixtureRequest) -> None:
+    pair: KeyPair = request.getfixturevalue(kind)
+    key = load_pem_private_key(pair.private_key.encode(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    assert key.public_key() == _load(pair).public_key()
+
+
+def test_the_signature_is_the_authoritys_own(authority: KeyPair, server: KeyPair) -> None:
+    _load(server).verify_directly_issued_by(_load(authority))
+    with pytest.raises(InvalidSignature):
+        _load(server).verify_directly_issued_by(_load(make_authority("groundwork tests")))
+
+
+def test_a_certificate_is_valid_for_a_clock_that_is_behind(server: KeyPair) -> None:
+    begin = _load(server).not_valid_before_utc
+    assert begin <= dt.datetime.now(dt.UTC) - dt.timedelta(minutes=59)
+
+
+@pytest.mark.parametrize(("days", "due"), [(-1, True), (1, True), (29, True), (31, False), (397, False)])
+def test_a_certificate_is_renewed_in_its_last_thirty_days(authority: KeyPair, days: int, due: bool) -> None:
+    certificate = make_server_certificate(authority, NAMES, days=days).certificate
+    assert certificates.needs_renewal(certificate) is due
+
+
+def test_a_server_certificate_lasts_no_longer_than_its_authority(authority: KeyPair, server: KeyPair) -> None:
+    assert certificates.expires_at(server.certificate) < certificates.expires_at(authority.certificate)
+
+
+def test_two_stacks_share_no_key(authority: KeyPair) -> None:
+    assert make_authority("groundwork tests").private_key != authority.private_key

@@ -1,0 +1,252 @@
+"""What the Docker program asks for, container by container: hardening, isolation, care for data and secrets."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from infra import outputs
+from tests.unit.infra.conftest import Run
+from tests.unit.infra.program import (
+    CANARY,
+    CONTAINER,
+    LEASES,
+    NETWORK,
+    VOLUME,
+    Program,
+    Resource,
+    all_texts,
+    plain_texts,
+)
+
+SERVICES = ("postgres", "redis", "access")
+DATA_VOLUMES = {"postgres-data", "redis-data"}
+SECRET_OUTPUTS = {outputs.DATABASE_URLS, outputs.REDIS_URLS}
+
+
+@pytest.fixture(params=SERVICES)
+def container(request: pytest.FixtureRequest, program: Program) -> Resource:
+    return program.of_type(CONTAINER)[request.param]
+
+
+def test_the_stack_is_three_containers_on_one_network_and_no_more(program: Program) -> None:
+    assert set(program.of_type(CONTAINER)) == set(SERVICES)
+    assert set(program.of_type(NETWORK)) == {"data-bridge"}
+
+
+def test_every_child_hangs_below_its_component(program: Program) -> None:
+    for service, component in (("postgres", "Postgres"), ("redis", "Redis"), ("access", "Access")):
+        urn = program.of_type(CONTAINER)[service].urn
+        assert f"groundwork:docker:{component}$" in urn, urn
+
+
+def test_the_root_of_a_container_is_read_only(container: Resource) -> None:
+    assert container.inputs["readOnly"] is True, container.urn
+
+
+def test_a_container_has_no_capability_and_is_not_privileged(container: Resource) -> None:
+    assert container.inputs["capabilities"] == {"drops": ["ALL"]}, container.urn
+    assert not container.inputs.get("privileged"), container.urn
+
+
+def test_a_container_cannot_gain_privileges(container: Resource) -> None:
+    assert "no-new-privileges:true" in container.inputs["securityOpts"], container.urn
+
+
+def test_a_container_runs_as_a_user_and_group_that_are_not_root(container: Resource) -> None:
+    uid, gid = (int(number) for number in container.inputs["user"].split(":"))
+    assert uid >= 10_000, container.urn
+    assert gid >= 10_000, container.urn
+
+
+def test_no_two_containers_share_a_user(program: Program) -> None:
+    users = [resource.inputs["user"] for resource in program.of_type(CONTAINER).values()]
+    assert len(set(users)) == len(users)
+
+
+def test_a_container_has_a_memory_limit_and_no_swap(container: Resource) -> None:
+    assert container.inputs["memory"] >= 128, container.urn
+    assert container.inputs["memorySwap"] == container.inputs["memory"], container.urn
+
+
+def test_a_container_has_a_limit_of_processes(program: Program) -> None:
+    limits = {r.name: r.inputs["limit"] for r in program.resources if r.name.endswith("-pids")}
+    assert set(limits) == {f"{service}-pids" for service in SERVICES}
+    assert all(0 < limit < 1000 for limit in limits.values()), limits
+
+
+@pytest.mark.parametrize(
+    ("service", "port"), [("postgres", LEASES.postgres), ("redis", LEASES.redis), ("access", LEASES.access)]
+)
+def test_a_port_is_published_on_the_loopback_address_only(program: Program, service: str, port: int) -> None:
+    container = program.of_type(CONTAINER)[service]
+    assert [(p["ip"], p["external"]) for p in container.inputs["ports"]] == [("127.0.0.1", port)], (
+        container.urn
+    )
+
+
+def test_a_container_mounts_named_volumes_only_and_writes_data_only(container: Resource) -> None:
+    assert not container.inputs.get("mounts"), container.urn
+    for volume in container.inputs["volumes"]:
+        assert "hostPath" not in volume, container.urn
+        assert volume["readOnly"] is not volume["volumeName"].endswith("-data"), container.urn
+
+
+def test_a_temporary_folder_of_a_container_runs_no_program(container: Resource) -> None:
+    for path, options in container.inputs["tmpfs"].items():
+        assert {"noexec", "nosuid", "nodev"} <= set(options.split(",")), f"{container.urn} {path}"
+        assert "size=" in options, f"{container.urn} {path}"
+
+
+def test_the_log_of_a_container_is_rotated(container: Resource) -> None:
+    assert container.inputs["logDriver"] == "json-file", container.urn
+    assert container.inputs["logOpts"] == {"max-size": "10240k", "max-file": "3"}, container.urn
+
+
+def test_the_log_settings_reach_every_container(run: Run) -> None:
+    containers = run(logMaxSize="2MB", logMaxFiles="7").of_type(CONTAINER)
+    logs = {c.name: c.inputs["logOpts"] for c in containers.values()}
+    assert logs == {service: {"max-size": "2048k", "max-file": "7"} for service in SERVICES}
+
+
+def test_a_container_has_a_health_check_that_the_start_waits_for(container: Resource) -> None:
+    check = container.inputs["healthcheck"]
+    assert check["tests"][0] == "CMD", container.urn
+    assert len(check["tests"]) > 1, container.urn
+    assert container.inputs["wait"] is True, container.urn
+
+
+def test_a_container_asks_no_resolver_outside(container: Resource) -> None:
+    assert container.inputs["dns"] == ["127.0.0.1"], container.urn
+
+
+def test_a_container_is_on_the_data_network_only(program: Program, container: Resource) -> None:
+    names = [network["name"] for network in container.inputs["networksAdvanced"]]
+    assert names == [program.world.name("unit", "data")], container.urn
+    assert not container.inputs.get("networkMode"), container.urn
+
+
+def test_a_container_is_gone_before_its_replacement_takes_name_and_port(container: Resource) -> None:
+    assert container.delete_before_replace, container.urn
+
+
+def test_a_container_is_given_time_to_stop(container: Resource) -> None:
+    assert container.inputs["destroyGraceSeconds"] >= 10, container.urn
+    assert container.inputs["stopTimeout"] >= 10, container.urn
+
+
+def test_a_container_is_handed_no_secret_but_in_files(container: Resource) -> None:
+    assert not [text for text in all_texts(container.inputs) if CANARY in text], container.urn
+    for variable in container.inputs["envs"]:
+        name, _, value = variable.partition("=")
+        assert "://" not in value, f"{container.urn} {name}"
+
+
+def test_a_container_carries_the_labels_of_its_owner(program: Program, container: Resource) -> None:
+    labels = {label["label"]: label["value"] for label in container.inputs["labels"]}
+    assert program.world.labels("unit").items() <= labels.items(), container.urn
+
+
+def test_the_way_out_of_the_data_network_leads_to_an_address_that_nobody_has(program: Program) -> None:
+    network = program.of_type(NETWORK)["data-bridge"]
+    (config,) = network.inputs["ipamConfigs"]
+    subnet = IPv4Network(LEASES.subnet)
+    gateway = IPv4Address(config["auxAddress"]["DefaultGatewayIPv4"])
+    assert config["subnet"] == LEASES.subnet, network.urn
+    assert gateway in subnet, network.urn
+    # The bridge has the first address: a default route to it would lead out.
+    assert gateway != IPv4Address(config["gateway"]), network.urn
+    assert gateway != subnet.broadcast_address, network.urn
+
+
+def test_the_data_network_translates_no_address_and_publishes_on_loopback(program: Program) -> None:
+    network = program.of_type(NETWORK)["data-bridge"]
+    assert network.inputs["options"] == {
+        "com.docker.network.bridge.enable_ip_masquerade": "false",
+        "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1",
+    }, network.urn
+    assert network.delete_before_replace, network.urn
+
+
+def test_no_change_of_its_inputs_replaces_a_volume(program: Program) -> None:
+    volumes = program.of_type(VOLUME)
+    assert set(volumes) >= DATA_VOLUMES
+    for volume in volumes.values():
+        given = {key for key in volume.inputs if not key.startswith("__")}
+        assert given <= volume.ignore_changes, volume.urn
+
+
+@pytest.mark.parametrize(
+    ("protect_data", "protected"), [("true", DATA_VOLUMES), ("false", set())], ids=["protected", "not"]
+)
+def test_protect_data_protects_the_data_volumes(run: Run, protect_data: str, protected: set[str]) -> None:
+    program = run(protectData=protect_data)
+    assert {r.name for r in program.resources if r.protect} == protected
+
+
+def test_no_secret_leaves_the_program_unwrapped(program: Program) -> None:
+    for resource in program.resources:
+        plain = [text for text in plain_texts(resource.inputs) if CANARY in text]
+        assert not plain, f"{resource.urn} hands over a secret in the open"
+
+
+@pytest.mark.parametrize("files", ["postgres-files", "redis-files", "access-files"])
+def test_secrets_do_travel_in_the_files_of_a_container(program: Program, files: str) -> None:
+    # The control of the two tests above: without it they would pass on a program without secrets.
+    (resource,) = (r for r in program.resources if r.name == files)
+    assert any(CANARY in text for text in all_texts(resource.inputs)), resource.urn
+
+
+@pytest.mark.parametrize("output", sorted(SECRET_OUTPUTS))
+def test_an_output_with_passwords_is_secret(program: Program, output: str) -> None:
+    value, is_secret = program.exports[output]
+    assert any(CANARY in url for url in value.values()), output
+    assert is_secret, output
+
+
+def test_the_other_outputs_hold_no_secret_and_are_open(program: Program) -> None:
+    for name in program.exports.keys() - SECRET_OUTPUTS:
+        value, is_secret = program.exports[name]
+        assert not [text for text in all_texts(value) if CANARY in text], name
+        assert not is_secret, f"{name} could be read by nobody without the passphrase"
+
+
+def test_every_role_of_the_contract_has_its_urls(program: Program) -> None:
+    database_urls, redis_urls = (
+        program.exports[outputs.DATABASE_URLS][0],
+        program.exports[outputs.REDIS_URLS][0],
+    )
+    assert set(database_urls) == {role for role, (login, _) in outputs.ROLES.items() if login}
+    assert set(redis_urls) == {role for role, (_, user) in outputs.ROLES.items() if user}
+
+
+def test_a_change_of_configuration_gives_a_container_another_digest(program: Program, run: Run) -> None:
+    changed = run(redisEvictionPolicy="noeviction")
+    assert _config_digest(changed, "redis") != _config_digest(program, "redis")
+    assert _config_digest(changed, "postgres") == _config_digest(program, "postgres")
+
+
+def test_the_memory_settings_reach_containers_and_expectations(run: Run) -> None:
+    program = run(postgresMemory="2GB", redisMemory="512MB", redisMaxmemory="300MB")
+    containers, expected = program.of_type(CONTAINER), program.exports[outputs.EXPECTED][0]
+    assert containers["postgres"].inputs["memory"] == 2048
+    assert containers["redis"].inputs["memory"] == 512
+    assert expected["redisMaxmemoryBytes"] == 300 * 1024**2
+    assert expected["postgresParameters"]["shared_buffers"] == "512MB"
+
+
+@pytest.mark.parametrize("type_", [CONTAINER, NETWORK, VOLUME])
+def test_another_checkout_gives_every_docker_object_another_name(
+    program: Program, run: Run, type_: str
+) -> None:
+    other = run(key="ffffff")
+    names, others = ({r.inputs["name"] for r in p.of_type(type_).values()} for p in (program, other))
+    assert names
+    assert names.isdisjoint(others)
+
+
+def _config_digest(program: Program, service: str) -> str:
+    labels = program.of_type(CONTAINER)[service].inputs["labels"]
+    (digest,) = (label["value"] for label in labels if label["label"] == "groundwork.config")
+    return str(digest)

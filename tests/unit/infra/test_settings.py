@@ -1,0 +1,252 @@
+"""Settings: what is accepted and in which type, and that each bad value is refused by name, with a fix."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pytest
+
+from infra.settings import StackSettings
+from infra.spec.errors import InfraError, SettingError
+from infra.spec.postgres import REFUSED_PARAMETERS, SUPERUSER_RESERVE
+from infra.spec.redis import EVICTION_POLICIES, PERSISTENCE
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A bad setting, and what the error must say of the problem and of the fix."""
+
+    values: dict[str, Any]
+    key: str
+    problem: str
+    fix: str
+
+
+BAD = {
+    "unknown eviction policy": Bad(
+        {"redisEvictionPolicy": "allkeys-lfru"},
+        "redisEvictionPolicy",
+        "'allkeys-lfru' is not known",
+        "did you mean allkeys-l",
+    ),
+    "eviction policy like nothing": Bad(
+        {"redisEvictionPolicy": "best"}, "redisEvictionPolicy", "'best'", "use one of noeviction, allkeys-lru"
+    ),
+    "unknown persistence": Bad(
+        {"redisPersistence": "both"}, "redisPersistence", "'both'", "use one of none, rdb, aof"
+    ),
+    "unknown target": Bad({"target": "podman"}, "target", "'podman'", "use one of docker"),
+    "maxmemory of lots": Bad({"redisMaxmemory": "lots"}, "redisMaxmemory", "'lots'", "write it like 128MB"),
+    "maxmemory below zero": Bad({"redisMaxmemory": "-1MB"}, "redisMaxmemory", "'-1MB'", "128MB or 1GB"),
+    "maxmemory of nothing": Bad(
+        {"redisMaxmemory": "0MB"}, "redisMaxmemory", "0MB is too little", "use 1MB or more"
+    ),
+    "maxmemory without unit": Bad(
+        {"redisMaxmemory": "160"}, "redisMaxmemory", "'160' is not an amount", "128MB or 1GB"
+    ),
+    "maxmemory as a number": Bad({"redisMaxmemory": 160}, "redisMaxmemory", "160 is no text", "in quotes"),
+    "maxmemory one above 75 %": Bad(
+        {"redisMemory": "256MB", "redisMaxmemory": "193MB"},
+        "redisMaxmemory",
+        "193MB is more than 75 % of redisMemory (256MB)",
+        "set it to 192MB at most, or raise groundwork:redisMemory",
+    ),
+    "too little memory for Redis": Bad(
+        {"redisMemory": "32MB"}, "redisMemory", "32MB is too little", "use 64MB or more"
+    ),
+    "too little memory for Postgres": Bad(
+        {"postgresMemory": "255MB"}, "postgresMemory", "255MB is too little", "use 256MB or more"
+    ),
+    "too little memory for access": Bad(
+        {"accessMemory": "64MB"}, "accessMemory", "64MB is too little", "use 128MB or more"
+    ),
+    "pool larger than the limit": Bad(
+        {"accessPoolSize": 41},
+        "accessPoolSize",
+        "a pool of 41 is larger than the connection limit of role app (40)",
+        "lower it, or raise groundwork:appConnectionLimit",
+    ),
+    "no pool at all": Bad({"accessPoolSize": 0}, "accessPoolSize", "0 is out of range", "use 1 to"),
+    "limits above max_connections": Bad(
+        {"appConnectionLimit": 78},
+        "postgresMaxConnections",
+        "add up to 98, and only 97 of 100",
+        "raise it to 101, or lower a limit",
+    ),
+    "limit of nothing": Bad(
+        {"monitorConnectionLimit": 0}, "monitorConnectionLimit", "0 is out of range", "use 1 to"
+    ),
+    "too few connections": Bad(
+        {"postgresMaxConnections": 9}, "postgresMaxConnections", "9 is out of range", "use 10 to 10000"
+    ),
+    "too few clients of Redis": Bad(
+        {"redisMaxclients": 1}, "redisMaxclients", "1 is out of range", "use 10 to 100000"
+    ),
+    "unknown key": Bad(
+        {"redisMaxMemory": "64MB"},
+        "redisMaxMemory",
+        "no such setting",
+        "did you mean groundwork:redisMaxmemory?",
+    ),
+    "unknown key like nothing": Bad({"zzz": "1"}, "zzz", "no such setting", "table in the README"),
+    "bad subnet": Bad(
+        {"networkSubnet": "10.201.7.0/40"},
+        "networkSubnet",
+        "'40' is not a valid netmask",
+        "like 10.201.7.0/24",
+    ),
+    "subnet with host bits": Bad(
+        {"networkSubnet": "10.201.7.1/24"}, "networkSubnet", "has host bits set", "like 10.201.7.0/24"
+    ),
+    "public subnet": Bad({"networkSubnet": "8.8.8.0/24"}, "networkSubnet", "is public", "private subnet"),
+    "subnet too small": Bad(
+        {"networkSubnet": "10.201.7.0/29"}, "networkSubnet", "smaller than 16", "/28 or larger"
+    ),
+    "equal ports": Bad(
+        {"postgresPort": 21000, "redisPort": 21000},
+        "redisPort",
+        "21000 is groundwork:postgresPort already",
+        "give each its own port",
+    ),
+    "port above 65535": Bad(
+        {"redisPort": 65536}, "redisPort", "65536 is out of range", "1024 to 65535, or 0"
+    ),
+    "port of root": Bad({"accessPort": 80}, "accessPort", "80 is out of range", "or 0 to have a free one"),
+    "port below zero": Bad({"postgresPort": -1}, "postgresPort", "-1 is out of range", "1024 to 65535"),
+    "port in words": Bad(
+        {"postgresPort": "five"}, "postgresPort", "'five' is not a whole number", "its default is 0"
+    ),
+    "port that is true": Bad({"postgresPort": "true"}, "postgresPort", "not a whole number", "default is 0"),
+    "port with a fraction": Bad(
+        {"postgresPort": "21000.5"}, "postgresPort", "21000.5 is not a whole number", "default is 0"
+    ),
+    "protection that is 1": Bad({"protectData": "1"}, "protectData", "1 is not true or false", "false"),
+    "parameters that are a list": Bad(
+        {"postgresParameters": '["fsync"]'}, "postgresParameters", "is not a mapping", "{}"
+    ),
+    "a parameter with another's syntax": Bad(
+        {"postgresParameters": {"work_mem = '1GB'\nfsync": "off"}},
+        "postgresParameters",
+        "is no parameter's name",
+        "as in postgresql.conf",
+    ),
+    "a parameter's value of two lines": Bad(
+        {"postgresParameters": {"work_mem": "8MB\nfsync = off"}},
+        "postgresParameters",
+        "the value of work_mem holds a line break",
+        "on one line",
+    ),
+    "no log": Bad({"logMaxFiles": 0}, "logMaxFiles", "0 is out of range", "use 1 to 100"),
+    "log of a byte": Bad({"logMaxSize": "1B"}, "logMaxSize", "1B is too little", "use 1MB or more"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+def test_a_bad_value_is_refused_with_its_key_and_what_to_do(bad: Bad) -> None:
+    with pytest.raises(SettingError) as refusal:
+        StackSettings.parse(bad.values)
+    assert refusal.value.key == f"groundwork:{bad.key}"
+    assert bad.problem in refusal.value.problem
+    assert bad.fix in refusal.value.fix
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+def test_a_refusal_is_one_line_that_begins_with_the_key(bad: Bad) -> None:
+    with pytest.raises(InfraError) as refusal:
+        StackSettings.parse(bad.values)
+    assert str(refusal.value).startswith(f"groundwork:{bad.key}: ")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED_PARAMETERS))
+def test_a_parameter_that_carries_a_promise_cannot_be_set(name: str) -> None:
+    with pytest.raises(SettingError, match=f"{name} is groundwork's to set") as refusal:
+        StackSettings.parse({"postgresParameters": {name: "off"}})
+    assert refusal.value.key == "groundwork:postgresParameters"
+    assert "take it out" in refusal.value.fix
+
+
+@pytest.mark.parametrize("name", ["fsync", "FSYNC", "Ssl"])
+def test_a_fixed_parameter_is_refused_in_any_case(name: str) -> None:
+    # Postgres reads names without regard to case.
+    with pytest.raises(SettingError):
+        StackSettings.parse({"postgresParameters": {name: "off"}})
+
+
+@pytest.mark.parametrize("policy", EVICTION_POLICIES)
+def test_every_eviction_policy_of_redis_is_accepted(policy: str) -> None:
+    assert StackSettings.parse({"redisEvictionPolicy": policy}).redis_eviction_policy == policy
+
+
+@pytest.mark.parametrize("persistence", PERSISTENCE)
+def test_every_persistence_is_accepted(persistence: str) -> None:
+    assert StackSettings.parse({"redisPersistence": persistence}).redis_persistence == persistence
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "field", "value"),
+    [
+        ("groundwork:postgresPort", "21000", "postgres_port", 21000),
+        ("groundwork:protectData", "true", "protect_data", True),
+        ("groundwork:protectData", "false", "protect_data", False),
+        ("groundwork:redisMaxmemory", "96MB", "redis_maxmemory", "96MB"),
+        ("groundwork:networkSubnet", "", "network_subnet", ""),
+        ("groundwork:postgresParameters", '{"work_mem":"8MB"}', "postgres_parameters", {"work_mem": "8MB"}),
+        ("groundwork:postgresParameters", '{"jit":false}', "postgres_parameters", {"jit": "false"}),
+        ("groundwork:postgresParameters", '{"geqo_seed":0.5}', "postgres_parameters", {"geqo_seed": "0.5"}),
+        ("postgresPort", 21000, "postgres_port", 21000),
+    ],
+)
+def test_text_as_the_engine_hands_it_over_becomes_the_settings_type(
+    key: str, text: Any, field: str, value: Any
+) -> None:
+    parsed = getattr(StackSettings.parse({key: text}), field)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_every_default_survives_the_way_through_the_engine_as_text() -> None:
+    values = {
+        f"groundwork:{s.key}": s.default if s.type == "string" else json.dumps(s.default)
+        for s in StackSettings.declarations()
+    }
+    assert StackSettings.parse(values) == StackSettings()
+
+
+def test_nothing_set_is_a_valid_stack() -> None:
+    assert StackSettings.parse({}) == StackSettings()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"redisMemory": "256MB", "redisMaxmemory": "192MB"}, id="maxmemory of exactly 75 %"),
+        pytest.param({"accessPoolSize": 40}, id="pool as large as the limit"),
+        pytest.param({"appConnectionLimit": 97 - 20}, id="limits that fill max_connections"),
+        pytest.param({"networkSubnet": "10.201.7.0/28"}, id="smallest subnet"),
+        pytest.param({"postgresPort": 1024, "redisPort": 65535}, id="first and last port"),
+        pytest.param({"postgresPort": 0, "redisPort": 0}, id="ports that are picked"),
+        pytest.param({"postgresParameters": {"auto_explain.log_analyze": "on"}}, id="extension's parameter"),
+    ],
+)
+def test_a_value_on_the_edge_is_accepted(values: dict[str, Any]) -> None:
+    StackSettings.parse(values)
+
+
+def test_the_limits_of_both_logins_fit_into_max_connections() -> None:
+    settings = StackSettings()
+    total = sum(settings.connection_limits.values())
+    assert total <= settings.postgres_max_connections - SUPERUSER_RESERVE
+
+
+@pytest.mark.parametrize("setting", StackSettings.declarations(), ids=lambda s: s.key)
+def test_every_setting_says_what_it_is(setting: Any) -> None:
+    assert setting.description.endswith(".")
+    assert setting.type in {"string", "integer", "boolean", "object"}
+
+
+def test_every_field_is_declared_once() -> None:
+    declared = [setting.field for setting in StackSettings.declarations()]
+    assert declared == [field.name for field in fields(StackSettings)]
