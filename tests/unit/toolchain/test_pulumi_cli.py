@@ -193,10 +193,18 @@ def test_the_launcher_says_what_to_do_outside_of_its_environment(
 
 def test_a_network_that_swallows_packets_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
+    import threading
     import time
 
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(30))
+    is_over = threading.Event()
+
+    def swallow(*_: object, **__: object) -> None:
+        is_over.wait(30)
+        raise OSError("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", swallow)
     monkeypatch.setattr(pulumi_cli, "_PROBE_SECONDS", 0.3)
     started = time.monotonic()
     assert not pulumi_cli.releases_are_reached.__wrapped__()
     assert time.monotonic() - started < 3
+    is_over.set()
