@@ -6,24 +6,25 @@ end, with their volumes.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from infra.certificates import KeyPair, make_authority, make_server_certificate
+from infra.certificates import SERVER_DAYS, KeyPair, make_authority, make_server_certificate
 from infra.docker.engine import File, docker, psql, write_files
 from infra.spec import postgres, redis, redis_acl, roles
 
 IMAGES = Path(__file__).parents[1] / "infra" / "images"
 LABEL = f"groundwork.test={os.getpid()}"
-SERVER_NAMES = ["localhost", "127.0.0.1"]
+SERVER_NAMES = ("localhost", "127.0.0.1")
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Server:
     ca_file: Path
     authority: KeyPair
     passwords: dict[str, str] = field(default_factory=dict)
+    answers: Callable[[], bool] = lambda: True
 
     def database_url(self, login: str, database: str = roles.DATABASE) -> str:
         return (
@@ -52,9 +54,11 @@ class Server:
         return psql(self.container, sql, database=database)
 
     def restart(self, *, kill: bool = False) -> None:
+        """Stop it, or kill it, and start it again; returns once it answers, on a port that is another."""
         docker("kill" if kill else "stop", self.container)
         docker("start", self.container)
         self.port = _published_port(self.container)
+        wait_until(self.answers)
 
 
 def build_image(name: str) -> str:
@@ -73,10 +77,18 @@ def build_image(name: str) -> str:
 
 
 @contextmanager
-def postgres_server(extra_parameters: dict[str, str] | None = None) -> Iterator[Server]:
+def postgres_server(
+    extra_parameters: dict[str, str] | None = None,
+    *,
+    database: str = "all",
+    connection_limits: Mapping[str, int] | None = None,
+    certificate_names: Sequence[str] = SERVER_NAMES,
+    certificate_days: int = SERVER_DAYS,
+) -> Iterator[Server]:
     """Postgres 15 with every role of the spec, TLS, and database `groundwork` (empty schema).
 
-    Unlike a stack's, roles may connect to any database of this cluster, so that tests can clone theirs.
+    Unlike a stack's, roles may connect to any database of this cluster, so that tests can clone theirs;
+    `database=roles.DATABASE` is what a stack says.
     """
     image = build_image("postgres")
     parameters = postgres.parameters(512 * 1024**2, 100, {"fsync": "off"} | (extra_parameters or {}))
@@ -84,17 +96,21 @@ def postgres_server(extra_parameters: dict[str, str] | None = None) -> Iterator[
     parameters["fsync"] = "off"
     files = {
         "postgresql.conf": postgres.render_conf(parameters),
-        "pg_hba.conf": postgres.render_hba(database="all"),
+        "pg_hba.conf": postgres.render_hba(database),
     }
-    with _server(image, postgres.UID, files, postgres.PORT, postgres.CONFIG_DIR, "1g") as server:
-        wait_until(lambda: _succeeds("docker", "exec", server.container, "pg_isready", "-q"))
+    certificate = (certificate_names, certificate_days)
+    with _server(image, postgres.UID, files, postgres.PORT, postgres.CONFIG_DIR, "1g", certificate) as server:
+        server.answers = lambda: _succeeds("docker", "exec", server.container, "pg_isready", "-q")
+        wait_until(server.answers)
         logins = [login for group in roles.LOGINS.values() for login in group]
         server.passwords = {login.name: uuid.uuid4().hex for login in logins}
         verifiers = {
             name: roles.scram_verifier(password, os.urandom(16))
             for name, password in server.passwords.items()
         }
-        server.psql(roles.roles_sql(verifiers, dict.fromkeys(roles.LOGINS, 60)))
+        server.psql(
+            roles.roles_sql(verifiers, dict.fromkeys(roles.LOGINS, 60) | dict(connection_limits or {}))
+        )
         server.psql(roles.database_sql())
         server.psql(roles.grants_sql(), roles.DATABASE)
         yield server
@@ -107,8 +123,15 @@ def redis_server(
     eviction_policy: str = "allkeys-lfu",
     persistence: str = "none",
     memory: str = "128m",
+    administrator: bool = False,
+    certificate_names: Sequence[str] = SERVER_NAMES,
+    certificate_days: int = SERVER_DAYS,
 ) -> Iterator[Server]:
-    """Redis 7 with TLS and the ACL users app, ops and monitor."""
+    """Redis 7 with TLS and the ACL users app, ops and monitor.
+
+    `administrator` adds a user of that name who may everything, which no stack has: to ask the server about
+    the others.
+    """
     image = build_image("redis")
     passwords = {user.name: uuid.uuid4().hex for user in redis_acl.USERS}
     files = {
@@ -119,8 +142,15 @@ def redis_server(
         ),
         "users.acl": redis_acl.render_aclfile({name: (pw,) for name, pw in passwords.items()}),
     }
-    with _server(image, redis.UID, files, redis.PORT, redis.CONFIG_DIR, memory) as server:
+    if administrator:
+        passwords["administrator"] = uuid.uuid4().hex
+        digest = hashlib.sha256(passwords["administrator"].encode()).hexdigest()
+        files["users.acl"] += f"user administrator on #{digest} ~* &* +@all\n"
+    certificate = (certificate_names, certificate_days)
+    with _server(image, redis.UID, files, redis.PORT, redis.CONFIG_DIR, memory, certificate) as server:
         server.passwords = passwords
+        server.answers = lambda: _redis_answers(server)
+        wait_until(server.answers)
         yield server
 
 
@@ -134,12 +164,18 @@ def wait_until(holds: Callable[[], bool], timeout_seconds: float = 30.0) -> None
 
 @contextmanager
 def _server(
-    image: str, uid: int, files: dict[str, str], port: int, config_dir: str, memory: str
+    image: str,
+    uid: int,
+    files: dict[str, str],
+    port: int,
+    config_dir: str,
+    memory: str,
+    certificate_terms: tuple[Sequence[str], int],
 ) -> Iterator[Server]:
     name = f"gw-test-{uuid.uuid4().hex[:8]}"
     volume = f"{name}-config"
     authority = make_authority("groundwork tests")
-    certificate = make_server_certificate(authority, SERVER_NAMES)
+    certificate = make_server_certificate(authority, *certificate_terms)
     files = files | {
         "ca.crt": authority.certificate,
         "server.crt": certificate.certificate,
@@ -170,3 +206,14 @@ def _published_port(container: str) -> int:
 
 def _succeeds(*command: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _redis_answers(server: Server) -> bool:
+    # From inside, where neither the certificate's name nor its end matters.
+    asked = subprocess.run(
+        ["docker", "exec", "--interactive", server.container, "redis-cli", "--tls", "--insecure"],
+        input=f"AUTH monitor {server.passwords['monitor']}\nPING\n".encode(),
+        capture_output=True,
+        check=False,
+    )
+    return b"PONG" in asked.stdout
