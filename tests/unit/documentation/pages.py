@@ -1,0 +1,47 @@
+"""The pages people read: which there are, and what they name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+README = ROOT / "README.md"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+_MARKUP = re.compile(r"```.*?```|`[^`\n]+`|^ {4}\S.*$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\[[^\]\n]+\]\(([^)\s]+)\)")
+
+
+def code(text: str) -> list[str]:
+    """What stands as code: in backticks, in fences, in indented lines. Prose is left out."""
+    return _MARKUP.findall(text)
+
+
+def links(text: str) -> list[str]:
+    """Where the links lead; examples in code are no links."""
+    return _LINK.findall(_MARKUP.sub("", text))
+
+
+def make_targets(text: str) -> set[str]:
+    """The targets of the `make` commands that stand as code; a command begins its line."""
+    return {
+        target
+        for span in code(text)
+        for target in re.findall(r"^[ `]*make ([a-z][a-z-]*)", span, re.MULTILINE)
+    }
+
+
+def groundwork_commands(text: str) -> set[str]:
+    """The subcommands of `groundwork` that stand as code."""
+    return {
+        command
+        for span in code(text)
+        for command in re.findall(r"(?:^|[\s`/(])groundwork ([a-z][a-z-]*)", span)
+    }
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as code hosts make them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
