@@ -17,10 +17,11 @@ LOCKS = {
     "infra/images/access/requirements.lock": [],
 }
 # Universal: one lock for Linux and macOS, with markers where they differ.
-COMPILE = (
-    "pip compile pyproject.toml --quiet --universal --python-version 3.11"
-    " --generate-hashes --no-annotate --no-header"
-).split()
+COMPILE = [
+    *("pip", "compile", "pyproject.toml", "--quiet"),
+    *("--universal", "--python-version", "3.11"),
+    *("--generate-hashes", "--no-annotate", "--no-header"),
+]
 
 
 def main(arguments: list[str]) -> int:
