@@ -1,0 +1,133 @@
+"""A stack over time, in a world of its own: changed, broken, killed and removed. The tests build on one another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from infra.docker.engine import docker, inspect, psql
+from tests.infra.checkout import Checkout
+
+
+@pytest.fixture(scope="module")
+def up(checkout: Checkout) -> Iterator[Checkout]:
+    checkout.succeed("up")
+    yield checkout
+
+
+def _container(checkout: Checkout, service: str) -> str:
+    return checkout.world.name("dev", service)
+
+
+def _users(checkout: Checkout) -> int:
+    sql = "SELECT count(*) FROM groundwork.users"
+    return int(psql(_container(checkout, "postgres"), sql, database="groundwork"))
+
+
+def test_a_second_up_changes_nothing(up: Checkout) -> None:
+    assert "unchanged" in up.succeed("up")
+    changes = up.succeed("preview")
+    assert "unchanged" in changes
+    assert not any(f" {sign} " in changes for sign in ("+", "~", "-", "+-"))
+
+
+def test_data_outlives_the_container_that_wrote_it(up: Checkout) -> None:
+    up.succeed("seed")
+    rows, before = _users(up), inspect("container", _container(up, "postgres"))[0]["Id"]
+    up.settings(postgresMaxConnections=120)
+    up.succeed("up")
+    assert inspect("container", _container(up, "postgres"))[0]["Id"] != before
+    assert _users(up) == rows > 0
+
+
+def test_down_keeps_the_data_and_the_addresses(up: Checkout) -> None:
+    rows, url = _users(up), up.succeed("env", "--role", "app")
+    up.succeed("down")
+    assert not [name for name in up.leftovers() if name.endswith(("-access", "-redis", "-data-bridge"))]
+    up.succeed("up")
+    assert _users(up) == rows
+    assert up.succeed("env", "--role", "app") == url
+
+
+def test_a_pending_migration_is_named_by_preview_and_applied_by_up(up: Checkout) -> None:
+    folder = up.root / "db" / "migrations"
+    (folder / "9001_notes.up.sql").write_text("CREATE TABLE notes (id bigint PRIMARY KEY);\n")
+    (folder / "9001_notes.down.sql").write_text("DROP TABLE notes;\n")
+    assert "pending migration: 9001_notes.up.sql" in up.succeed("preview")
+    up.succeed("up")
+    assert "pending migration" not in up.succeed("preview")
+
+
+def test_a_failed_migration_fails_the_up_with_file_line_and_statement(up: Checkout) -> None:
+    bad = up.root / "db" / "migrations" / "9002_bad.up.sql"
+    bad.write_text("CREATE TABLE half (id bigint);\n\nCREATE TABEL other (id bigint);\n")
+    bad.with_name("9002_bad.down.sql").write_text("DROP TABLE half;\n")
+    done = up.run("up")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "9002_bad.up.sql:3" in said, said
+    assert "CREATE TABEL other" in said, said
+    table = psql(_container(up, "postgres"), "SELECT to_regclass('groundwork.half')", database="groundwork")
+    assert table.strip() == ""
+    for path in (bad, bad.with_name("9002_bad.down.sql")):
+        path.unlink()
+    up.succeed("up")
+
+
+def test_an_edited_applied_migration_is_refused_before_anything_changes(up: Checkout) -> None:
+    path = up.root / "db" / "migrations" / "9001_notes.up.sql"
+    text = path.read_text()
+    path.write_text(text + "-- edited\n")
+    for command in ("preview", "up"):
+        done = up.run(command)
+        assert done.returncode == 1
+        assert (
+            "9001_notes.up.sql: this migration was applied and has been edited" in done.stdout + done.stderr
+        )
+    path.write_text(text)
+    assert "unchanged" in up.succeed("up")
+
+
+def test_a_wrong_passphrase_is_one_line_and_harms_nothing(up: Checkout) -> None:
+    path = up.world.passphrase_file
+    right = path.read_text()
+    path.write_text("wrong")
+    done = up.run("up")
+    path.write_text(right)
+    assert done.returncode == 1
+    assert "passphrase" in done.stderr.splitlines()[-1]
+    assert "unchanged" in up.succeed("up")
+
+
+@pytest.mark.parametrize("seconds", [2.5, 5.0, 8.0])
+def test_a_killed_up_converges_on_the_next(up: Checkout, seconds: float) -> None:
+    rows = _users(up)
+    # Every container is replaced by this, so that the kill meets one on its way.
+    up.settings(logMaxFiles=int(seconds * 2))
+    process = up.start("up")
+    time.sleep(seconds)
+    # The session is the whole group: groundwork, the engine, its providers.
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    up.succeed("up")
+    assert "unchanged" in up.succeed("up")
+    assert _users(up) == rows
+
+
+def test_an_interrupted_creation_leaves_nothing_that_stops_the_next_up(up: Checkout) -> None:
+    """The worst case of a kill, made by hand: a container and a network exist that the state never saw."""
+    up.succeed("down")
+    labels = [f"--label={key}={value}" for key, value in up.world.labels("dev").items()]
+    docker("network", "create", *labels, up.world.name("dev", "data"))
+    docker("create", "--name", _container(up, "redis"), *labels, "debian:bookworm-slim", "true")
+    said = up.succeed("up")
+    assert "which an interrupted run had left behind" in said
+
+
+def test_a_destroyed_stack_leaves_nothing_behind(up: Checkout) -> None:
+    up.succeed("down", "--volumes", "--yes")
+    assert up.leftovers() == []
