@@ -73,7 +73,8 @@ def parameters(
         "checkpoint_completion_target": "0.9",
         "random_page_cost": "1.1",
         "effective_io_concurrency": "64",
-        "wal_compression": "on",
+        # `on` means this one, and is not what the server answers with.
+        "wal_compression": "pglz",
         "log_statement": "ddl",
         "log_min_duration_statement": "500ms",
         "log_lock_waits": "on",
