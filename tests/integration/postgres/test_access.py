@@ -1,0 +1,135 @@
+"""Who gets in: SCRAM for the roles over TLS, peer for the superuser over the local socket, nobody else."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import ExitStack
+
+import psycopg
+import pytest
+
+from infra.spec import postgres, roles
+from tests.containers import Server
+from tests.integration.postgres.conftest import CONNECTION_LIMITS, open_connection
+
+LOGINS = [login.name for group in roles.LOGINS.values() for login in group]
+
+
+def test_passwords_are_stored_as_scram_verifiers_only(stack_postgres: Server) -> None:
+    stored = stack_postgres.psql("SELECT rolname, rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL")
+    verifiers = dict(line.split("|", 1) for line in stored.splitlines())
+    assert set(verifiers) == set(LOGINS)
+    assert all(verifier.startswith("SCRAM-SHA-256$4096:") for verifier in verifiers.values())
+    assert not [name for name in LOGINS if stack_postgres.passwords[name] in stored]
+
+
+@pytest.mark.parametrize("role", ["postgres", roles.OWNER, *roles.PRIVILEGE_SETS])
+def test_a_role_that_is_no_login_has_no_password(stack_postgres: Server, role: str) -> None:
+    assert stack_postgres.psql(
+        f"SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = '{role}'"
+    ).strip() == ("t")
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_a_login_gets_in_with_its_password(stack_postgres: Server, login: str) -> None:
+    with open_connection(stack_postgres, login) as connection:
+        assert connection.execute("SELECT session_user").fetchall() == [(login,)]
+
+
+@pytest.mark.parametrize("password", ["x", "", "postgres"])
+def test_a_wrong_password_is_refused(stack_postgres: Server, password: str) -> None:
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        open_connection(stack_postgres, "app_a", password=password)
+
+
+def test_a_login_cannot_use_the_password_of_its_twin(stack_postgres: Server) -> None:
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        open_connection(stack_postgres, "app_a", password=stack_postgres.passwords["app_b"])
+
+
+def test_host_based_authentication_is_as_specified(stack_postgres: Server) -> None:
+    rows = stack_postgres.psql(
+        "SELECT type, database, user_name, address, auth_method, error FROM pg_hba_file_rules ORDER BY line_number"
+    )
+    assert rows.splitlines() == [
+        "local|{all}|{postgres}||peer|",
+        "local|{all}|{all}||reject|",
+        "hostssl|{groundwork}|{+app,+readonly,+monitor,migrator}|samenet|scram-sha-256|",
+        "host|{all}|{all}|all|reject|",
+    ]
+
+
+def test_the_superuser_gets_in_over_the_local_socket(stack_postgres: Server) -> None:
+    who = stack_postgres.psql("SELECT session_user, inet_client_addr() IS NULL, rolsuper FROM pg_roles"
+                              " WHERE rolname = session_user")  # fmt: skip
+    assert who.strip() == "postgres|t|t"
+
+
+@pytest.mark.parametrize("mode", ["verify-full", "require", "disable"])
+@pytest.mark.parametrize("database", ["groundwork", "postgres"])
+def test_the_superuser_never_gets_in_over_the_network(
+    stack_postgres: Server, mode: str, database: str
+) -> None:
+    with pytest.raises(psycopg.OperationalError, match=r"pg_hba\.conf rejects .* user \"postgres\""):
+        open_connection(stack_postgres, user="postgres", password="x", sslmode=mode, dbname=database)
+
+
+def test_the_superuser_never_gets_in_over_the_containers_own_network(stack_postgres: Server) -> None:
+    refused = _psql_inside(stack_postgres, "--host=127.0.0.1", "--username=postgres")
+    assert refused.returncode != 0
+    assert b"pg_hba.conf rejects" in refused.stderr
+
+
+@pytest.mark.parametrize("login", ["app_a", "migrator", roles.OWNER])
+def test_no_other_role_gets_in_over_the_local_socket(stack_postgres: Server, login: str) -> None:
+    refused = _psql_inside(stack_postgres, f"--username={login}")
+    assert refused.returncode != 0
+    assert b"pg_hba.conf rejects" in refused.stderr
+
+
+def test_another_user_of_the_container_is_not_the_superuser(stack_postgres: Server) -> None:
+    refused = _psql_inside(stack_postgres, "--username=postgres", user="12345")
+    assert refused.returncode != 0
+    assert b"eer authentication failed" in refused.stderr or b"could not look up local user" in refused.stderr
+    assert _psql_inside(stack_postgres, "--username=postgres").returncode == 0
+
+
+@pytest.mark.parametrize("database", ["postgres", "template1"])
+def test_a_login_reaches_no_other_database(stack_postgres: Server, database: str) -> None:
+    with pytest.raises(psycopg.OperationalError, match=r"pg_hba\.conf rejects"):
+        open_connection(stack_postgres, "migrator", dbname=database)
+
+
+def test_a_role_that_is_no_login_stays_outside(stack_postgres: Server) -> None:
+    with pytest.raises(psycopg.OperationalError):
+        open_connection(stack_postgres, user="app", password=stack_postgres.passwords["app_a"])
+
+
+@pytest.mark.parametrize("login", ["app_a", "monitor_a"])
+def test_a_connection_beyond_a_logins_limit_is_refused(stack_postgres: Server, login: str) -> None:
+    limit = CONNECTION_LIMITS[login.removesuffix("_a")]
+    with ExitStack() as stack:
+        # As many as the limit says are served: the control of what follows.
+        for _ in range(limit):
+            stack.enter_context(open_connection(stack_postgres, login))
+        with pytest.raises(psycopg.OperationalError, match=f'too many connections for role "{login}"'):
+            open_connection(stack_postgres, login)
+        # Each login has a limit of its own, so that moving to the twin is possible at the limit.
+        stack.enter_context(open_connection(stack_postgres, login.replace("_a", "_b")))
+
+
+@pytest.mark.parametrize("role", roles.LOGINS)
+def test_the_limits_in_force_are_those_asked_for(stack_postgres: Server, role: str) -> None:
+    names = ", ".join(f"'{login.name}'" for login in roles.LOGINS[role])
+    limits = stack_postgres.psql(f"SELECT DISTINCT rolconnlimit FROM pg_roles WHERE rolname IN ({names})")
+    assert limits.split() == [str(CONNECTION_LIMITS.get(role, 60))]
+
+
+def _psql_inside(
+    server: Server, *options: str, user: str = str(postgres.UID)
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["docker", "exec", "--user", user, "--env", "PGPASSWORD=x", server.container, "psql", "--no-psqlrc",
+         "--dbname=postgres", "--command=SELECT 1", *options],
+        capture_output=True, check=False, timeout=30,
+    )  # fmt: skip

@@ -1,0 +1,107 @@
+"""Postgres speaks TLS 1.2 and later only, and a verify-full client refuses any other server."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from infra.certificates import make_authority
+from tests import containers
+from tests.containers import Server
+from tests.integration.postgres.conftest import open_connection
+
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+
+
+@pytest.fixture(scope="module")
+def expired(docker_engine: None) -> Iterator[Server]:
+    with containers.postgres_server(certificate_days=-1) as server:
+        yield server
+
+
+def handshake(server: Server, version: ssl.TLSVersion) -> str | None:
+    """The version of a handshake that offers just this one."""
+    context = ssl.create_default_context(cafile=str(server.ca_file))
+    # What OpenSSL of today would not even offer by itself: the refusal has to be the server's.
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as plain:
+        plain.sendall(_SSL_REQUEST)
+        assert plain.recv(1) == b"S"
+        with context.wrap_socket(plain, server_hostname="localhost") as wrapped:
+            return wrapped.version()
+
+
+def test_a_client_that_checks_everything_is_served_over_tls(stack_postgres: Server) -> None:
+    with open_connection(stack_postgres) as connection:
+        (row,) = connection.execute(
+            "SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        ).fetchall()
+    assert row == (True, "TLSv1.3")
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow"])
+def test_plaintext_is_refused(stack_postgres: Server, mode: str) -> None:
+    # Under `allow` libpq falls back to TLS: what matters is that no session is without it.
+    if mode == "allow":
+        with open_connection(stack_postgres, sslmode=mode) as connection:
+            assert connection.pgconn.ssl_in_use
+    else:
+        with pytest.raises(psycopg.OperationalError, match=r"pg_hba\.conf rejects .* no encryption"):
+            open_connection(stack_postgres, sslmode=mode)
+
+
+def test_a_certificate_of_another_authority_is_refused(stack_postgres: Server, tmp_path: Path) -> None:
+    other = tmp_path / "ca.crt"
+    other.write_text(make_authority("groundwork tests").certificate)
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        open_connection(stack_postgres, sslrootcert=str(other))
+
+
+def test_a_certificate_for_another_host_is_refused(stack_postgres: Server) -> None:
+    with pytest.raises(psycopg.OperationalError, match=r"does not match host name"):
+        open_connection(stack_postgres, host="elsewhere.example.org", hostaddr="127.0.0.1")
+
+
+def test_nothing_but_the_name_was_wrong_with_it(stack_postgres: Server) -> None:
+    with open_connection(
+        stack_postgres, host="elsewhere.example.org", hostaddr="127.0.0.1", sslmode="verify-ca"
+    ) as connection:
+        assert connection.pgconn.ssl_in_use
+
+
+def test_an_expired_certificate_is_refused(expired: Server) -> None:
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        open_connection(expired)
+
+
+def test_nothing_but_the_end_was_wrong_with_it(expired: Server) -> None:
+    # libpq gives no reason; Python's TLS does, for the same authority and the same name.
+    with pytest.raises(ssl.SSLCertVerificationError, match="certificate has expired"):
+        handshake(expired, ssl.TLSVersion.TLSv1_3)
+    with open_connection(expired, sslmode="require", sslrootcert="/nowhere") as connection:
+        assert connection.pgconn.ssl_in_use
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1], ids=lambda v: v.name)
+def test_an_old_version_of_tls_is_refused_by_the_server(
+    stack_postgres: Server, version: ssl.TLSVersion
+) -> None:
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert.protocol.version"):
+        handshake(stack_postgres, version)
+
+
+@pytest.mark.parametrize(
+    ("version", "spoken"), [(ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")]
+)
+def test_a_version_of_today_is_spoken(stack_postgres: Server, version: ssl.TLSVersion, spoken: str) -> None:
+    assert handshake(stack_postgres, version) == spoken

@@ -1,0 +1,198 @@
+"""The Redis users against the whole list of the server's commands, and against keys that are not theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+
+from infra.spec import redis_acl
+from infra.spec.redis_acl import RedisUser
+from tests import containers
+from tests.containers import Server
+from tests.integration.redis.conftest import NO_RETRY, As, client_of
+
+# Redis lets everybody call these, whatever the rules say: a connection could not log in otherwise.
+BEFORE_LOGIN = {"auth", "hello", "quit", "reset"}
+OWN_KEYS = ["gw:{t}:x", "gwl:{t}:x"]
+FOREIGN_KEYS = ["x", "gwx:1", "GW:1", "gw", " gw:1", "session:1"]
+
+
+@pytest.fixture(scope="module")
+def administered(docker_engine: None) -> Iterator[Server]:
+    with containers.redis_server(administrator=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def administrator(administered: Server) -> Iterator[Any]:
+    with client_of(administered, "administrator") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def commands(administrator: Any) -> dict[str, int]:
+    """Every command and subcommand (`client|id`) of the server, with the fewest words it takes."""
+    connection = administrator.connection_pool.get_connection()
+    connection.send_command("COMMAND")
+    found: dict[str, int] = {}
+    for name, arity, *rest in connection.read_response():
+        subcommands = {sub[0].decode(): abs(sub[1]) for sub in rest[7]}
+        # Without a subcommand only those that take no further word are commands themselves.
+        found |= subcommands if subcommands and abs(arity) > 1 else {name.decode(): abs(arity)} | subcommands
+    administrator.connection_pool.release(connection)
+    return found
+
+
+def permitted(administrator: Any, commands: dict[str, int], user: str) -> set[str]:
+    """The commands that the server would let `user` call on a key of the application."""
+    pipeline = administrator.pipeline(transaction=False)
+    for name, arity in commands.items():
+        words = name.split("|")
+        pipeline.execute_command("ACL", "DRYRUN", user, *words, *["gw:x"] * (arity - len(words)))
+    answers = pipeline.execute(raise_on_error=False)
+    refused = b"no permissions to run"
+    errors = [answer for answer in answers if not isinstance(answer, bytes)]
+    assert not errors
+    return {name for name, answer in zip(commands, answers, strict=True) if refused not in answer}
+
+
+def allowlist(user: RedisUser, commands: dict[str, int]) -> set[str]:
+    """What the specification gives; a command that is named whole gives its subcommands."""
+    named = set(user.commands)
+    return BEFORE_LOGIN | {name for name in commands if name in named or name.split("|")[0] in named}
+
+
+@pytest.mark.parametrize("user", redis_acl.USERS, ids=lambda user: user.name)
+def test_of_all_commands_of_the_server_a_user_may_exactly_its_own(
+    administrator: Any, commands: dict[str, int], user: RedisUser
+) -> None:
+    assert permitted(administrator, commands, user.name) == allowlist(user, commands)
+
+
+@pytest.mark.parametrize("user", redis_acl.USERS, ids=lambda user: user.name)
+def test_every_command_of_the_specification_exists_on_the_server(
+    commands: dict[str, int], user: RedisUser
+) -> None:
+    assert set(user.commands) <= set(commands)
+
+
+def test_the_default_user_may_nothing(administrator: Any, commands: dict[str, int]) -> None:
+    assert permitted(administrator, commands, "default") == BEFORE_LOGIN
+
+
+def test_the_walk_sees_the_difference_of_one_command(administrator: Any, commands: dict[str, int]) -> None:
+    rules = redis_acl.MONITOR.access_string().split()
+    administrator.execute_command("ACL", "SETUSER", "widened", *rules, "+keys")
+    widened = permitted(administrator, commands, "widened")
+    assert widened - allowlist(redis_acl.MONITOR, commands) == {"keys"}
+
+
+def test_the_walk_covers_the_whole_server(administrator: Any, commands: dict[str, int]) -> None:
+    assert len(commands) > 300
+    assert permitted(administrator, commands, "administrator") == set(commands)
+
+
+@pytest.mark.parametrize("user", ["app", "ops"])
+@pytest.mark.parametrize("key", OWN_KEYS)
+def test_a_user_reads_and_writes_the_applications_keys(
+    as_user: As, namespace: str, user: str, key: str
+) -> None:
+    client, key = as_user(user), key.format(t=namespace)
+    assert client.set(key, "1")
+    assert client.get(key) == b"1"
+    assert client.unlink(key) == 1
+
+
+@pytest.mark.parametrize("user", ["app", "ops"])
+@pytest.mark.parametrize("key", FOREIGN_KEYS)
+@pytest.mark.parametrize("command", [("GET",), ("SET", "1"), ("DEL",), ("UNLINK",), ("EXISTS",), ("PTTL",)])
+def test_a_key_that_is_not_the_applications_is_refused(
+    as_user: As, user: str, key: str, command: tuple[str, ...]
+) -> None:
+    name, *values = command
+    with pytest.raises(NoPermissionError, match="key"):
+        as_user(user).execute_command(name, key, *values)
+
+
+def test_one_foreign_key_among_own_ones_refuses_the_whole_call(as_user: As) -> None:
+    with pytest.raises(NoPermissionError):
+        as_user("app").mget("gw:1", "x", "gw:2")
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["return redis.call('GET', 'x')", "return redis.call('FLUSHALL')", "return redis.call('KEYS', '*')"],
+)
+def test_a_script_may_no_more_than_its_caller(as_user: As, script: str) -> None:
+    app = as_user("app")
+    digest = app.script_load(script)
+    with pytest.raises(ResponseError, match="user executing the script can't"):
+        app.evalsha(digest, 0)
+
+
+def test_a_script_works_on_the_callers_keys(as_user: As, namespace: str) -> None:
+    app = as_user("app")
+    digest = app.script_load("return redis.call('INCR', KEYS[1])")
+    assert app.evalsha(digest, 1, f"gw:{namespace}:n") == 1
+
+
+def test_monitor_reads_no_key_and_sees_the_server(as_user: As) -> None:
+    monitor = as_user("monitor")
+    with pytest.raises(NoPermissionError):
+        monitor.get("gw:x")
+    assert monitor.info("server")["redis_version"]
+
+
+@pytest.mark.parametrize("user", ["app", "ops", "monitor"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("FLUSHALL",), ("KEYS", "*"), ("EVAL", "return 1", "0"), ("CONFIG", "SET", "maxmemory", "0"), ("SHUTDOWN",),
+        ("ACL", "SETUSER", "x"), ("SAVE",), ("PUBLISH", "gw:x", "1"), ("REPLICAOF", "NO", "ONE"), ("MONITOR",),
+    ],
+    ids=lambda command: "-".join(command[:2]).lower(),
+)  # fmt: skip
+def test_a_dangerous_command_is_refused_in_truth(as_user: As, user: str, command: tuple[str, ...]) -> None:
+    with pytest.raises(NoPermissionError):
+        as_user(user).execute_command(*command)
+
+
+def test_nobody_is_let_in_without_logging_in(redis_server: Server) -> None:
+    with redis.Redis(
+        port=redis_server.port, ssl=True, ssl_ca_certs=str(redis_server.ca_file), driver_info=None,
+        protocol=2, retry=NO_RETRY,
+    ) as anonymous, pytest.raises(AuthenticationError, match="Authentication required"):  # fmt: skip
+        anonymous.ping()
+
+
+@pytest.mark.parametrize("password", ["", "default", "x"])
+def test_the_default_user_cannot_log_in(as_user: As, password: str) -> None:
+    with pytest.raises(AuthenticationError):
+        as_user("monitor").execute_command("AUTH", "default", password)
+
+
+def test_another_users_password_is_refused(redis_server: Server, as_user: As) -> None:
+    with pytest.raises(AuthenticationError):
+        as_user("monitor").execute_command("AUTH", "ops", redis_server.passwords["app"])
+    assert as_user("monitor").execute_command("AUTH", "ops", redis_server.passwords["ops"])
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("DEBUG", "SLEEP", "0"), "DEBUG command not allowed"),
+        (("MODULE", "LOAD", "/tmp/x.so"), "MODULE command not allowed"),
+        (("CONFIG", "SET", "dir", "/tmp"), "protected config"),
+        (("CONFIG", "SET", "enable-debug-command", "yes"), "immutable config"),
+    ],
+    ids=["debug", "module", "protected", "immutable"],
+)
+def test_the_switches_hold_also_for_one_who_may_everything(
+    administrator: Any, command: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ResponseError, match=message):
+        administrator.execute_command(*command)
