@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 _TAIL_LINES = 15
 
@@ -50,20 +51,23 @@ def run(
         )
     except OSError as error:
         raise CommandFailed(command, f"cannot be run ({error.strerror})") from error
+    assert process.stdout is not None
+    assert process.stderr is not None
     output: list[str] = []
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     spoke = threading.Event()
 
-    def pump(stream: object, keep: list[str] | None) -> None:
-        for line in stream:  # type: ignore[attr-defined]
-            spoke.set()
-            line = line.rstrip("\n")
-            if line:
-                tail.append(line)
-            if keep is not None:
-                keep.append(line)
-            if on_line is not None:
-                on_line(line)
+    def pump(stream: IO[str], keep: list[str] | None) -> None:
+        with stream:
+            for line in stream:
+                spoke.set()
+                line = line.rstrip("\n")
+                if line:
+                    tail.append(line)
+                if keep is not None:
+                    keep.append(line)
+                if on_line is not None:
+                    on_line(line)
 
     readers = [
         threading.Thread(target=pump, args=(process.stdout, output), daemon=True),
