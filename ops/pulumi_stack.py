@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from infra import outputs
+from infra.docker.leases import take_leases
+from infra.settings import StackSettings
 from infra.spec.errors import SettingError
 from infra.spec.world import PROJECT, World
 from ops.errors import Exit, OpsError
 from ops.toolchain import ensure_stack, environment
-
-# What `down` keeps, by resource name: the data, and the secrets without which it could not be opened.
-_KEPT_TYPES = ("pulumi-python:dynamic", "docker:index/volume:Volume")
-_PREVIEW_CHANGES = ("create", "update", "delete", "replace", "create-replacement", "delete-replaced")
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class PulumiStack:
                 "destroy",
                 "--yes",
                 "--skip-preview",
-                "--suppress-permalink=true",
+                "--suppress-outputs",
                 "--target-dependents",
                 *chosen,
             )
@@ -82,28 +80,28 @@ class PulumiStack:
 
     def prepare(self) -> None:
         """What must hold before Pulumi starts: valid settings, a known stack, no lock of a dead process."""
-        self.check_settings()
+        settings = self.check_settings()
+        # A taken port is said here, in one line, and not from inside Pulumi.
+        take_leases(self.world, self.name, settings)
         ensure_stack(self.world, self.name)
         self._clear_stale_lock()
         self._check_passphrase()
         self._forget_interrupted()
 
-    def check_settings(self) -> None:
-        """Say what is wrong with the stack's file before anything starts, in one line."""
+    def check_settings(self) -> StackSettings:
+        """The stack's settings; what is wrong with its file is said before anything starts, in one line."""
         import yaml
-
-        from infra.settings import StackSettings
 
         path = self.world.root / f"Pulumi.{self.name}.yaml"
         if not path.is_file():
-            return  # ensure_stack names the stacks there are
+            ensure_stack(self.world, self.name)  # names the stacks there are
         try:
             values = (yaml.safe_load(path.read_text()) or {}).get("config") or {}
         except yaml.YAMLError as error:
             raise OpsError(f"{path.name} is not valid YAML: {error}", Exit.USAGE) from error
         own = {key: value for key, value in values.items() if key.startswith(f"{PROJECT}:")}
         try:
-            StackSettings.parse(own)
+            return StackSettings.parse(own)
         except SettingError as error:
             raise OpsError(f"{path.name}: {error}", Exit.USAGE) from error
 
@@ -112,7 +110,7 @@ class PulumiStack:
         if not json.loads(self.state_file.read_text()).get("checkpoint", {}).get("latest"):
             return
         try:
-            self._run("stack", "export")
+            self._run("stack", "output", "--json", "--show-secrets")
         except OpsError as error:
             if "passphrase" in str(error):
                 raise OpsError(
@@ -190,10 +188,16 @@ class PulumiStack:
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether a Pulumi process of this machine still runs: no zombie, and no stranger that got its number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        # "PID (name) STATE ...", where the name may hold anything but ends at the last parenthesis
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+    except OSError:
+        return True  # no /proc here
+    return "pulumi" in name and rest.split()[0] != "Z"

@@ -105,7 +105,7 @@ def make_container(
             interval="2s",
             timeout="3s",
             retries=5,
-            start_period="60s",
+            start_period="1m0s",
         ),
         wait=True,
         wait_timeout=120,

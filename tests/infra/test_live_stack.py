@@ -107,7 +107,7 @@ def test_postgres_is_15_with_checksums_and_the_settings_asked_for(
 
 
 def test_pgdata_is_private(live_stack: LiveStack) -> None:
-    assert live_stack.host("postgres").run("stat -c %%a /var/lib/postgresql/15").stdout.strip() == "700"
+    assert live_stack.host("postgres").run("stat -c %a /var/lib/postgresql/15").stdout.strip() == "700"
 
 
 def test_redis_is_7_with_the_memory_and_policy_asked_for(live_stack: LiveStack, role_urls: Urls) -> None:
