@@ -45,3 +45,13 @@ def anchors(text: str) -> set[str]:
     """The anchors of a page's headings, as code hosts make them."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def paths(text: str) -> set[str]:
+    """Files and folders of the repository that stand in backticks."""
+    return set(re.findall(r"`((?:infra|db|cache|ops|tests|scripts|docs|\.ci)/[\w./-]*)`", text))
+
+
+def settings(text: str) -> set[str]:
+    """Settings that stand in a page with the project's name before them."""
+    return set(re.findall(r"\bgroundwork:([a-z][A-Za-z]+)", text))

@@ -58,6 +58,16 @@ def test_a_page_names_only_commands_that_exist(page: Path) -> None:
 
 
 @every_page
+def test_a_page_names_only_files_that_exist(page: Path) -> None:
+    assert [path for path in pages.paths(page.read_text()) if not (pages.ROOT / path).exists()] == []
+
+
+@every_page
+def test_a_page_names_only_settings_that_exist(page: Path) -> None:
+    assert pages.settings(page.read_text()) <= set(SETTINGS)
+
+
+@every_page
 def test_a_pages_links_lead_somewhere(page: Path) -> None:
     for link in pages.links(page.read_text()):
         path, _, anchor = link.partition("#")
