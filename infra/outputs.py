@@ -37,11 +37,11 @@ ROLES: Final[dict[str, tuple[str | None, str | None]]] = {
 
 def database_url(*, login: str, password: str, host: str, port: int, ca_file: str) -> str:
     """A libpq URL that checks the server's certificate and name."""
-    query = urlencode({"sslmode": "verify-full", "sslrootcert": ca_file}, safe="/")
+    query = urlencode({"sslmode": "verify-full", "sslrootcert": ca_file}, safe="/", quote_via=quote)
     return f"postgresql://{login}:{quote(password, safe='')}@{host}:{port}/{DATABASE}?{query}"
 
 
 def redis_url(*, user: str, password: str, host: str, port: int, ca_file: str) -> str:
     """A redis-py URL that checks the server's certificate and name."""
-    query = urlencode({"ssl_ca_certs": ca_file, "ssl_check_hostname": "true"}, safe="/")
+    query = urlencode({"ssl_ca_certs": ca_file, "ssl_check_hostname": "true"}, safe="/", quote_via=quote)
     return f"rediss://{user}:{quote(password, safe='')}@{host}:{port}/0?{query}"

@@ -47,13 +47,15 @@ def take_leases(world: World, stack: str, settings: StackSettings) -> Leases:
         "access": settings.access_port,
     }
     chosen: dict[str, int] = {}
+    # What a setting names is nobody else's to pick.
+    named = set(wanted.values())
     for what, port in wanted.items():
         if port == 0:
             candidates = iter((kept[what],)) if what in kept else iter(())
             port = next(
                 p
                 for p in _chain(candidates, _candidate_ports(world, stack, what))
-                if p not in chosen.values() and (own.get(what) == p or _is_free(p))
+                if p not in named and p not in chosen.values() and (own.get(what) == p or _is_free(p))
             )
         elif own.get(what) != port and not _is_free(port):
             raise SettingError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,9 +13,9 @@ from tests.infra.checkout import Checkout
 
 
 @pytest.fixture(scope="module")
-def up(checkout: Checkout) -> Iterator[Checkout]:
+def up(checkout: Checkout) -> Checkout:
     checkout.succeed("up")
-    yield checkout
+    return checkout
 
 
 def _container(checkout: Checkout, service: str) -> str:

@@ -20,18 +20,7 @@ PASSWORDS = ["Zm9v-_bar", "p@ss:w/rd?#[]%&+ =", "100%25"]
 CA_FILES = ["/state/ca.crt", "/state+1&2/ca.crt", "/state of mine/ca.crt"]
 
 
-@pytest.mark.parametrize(
-    "ca_file",
-    [
-        *CA_FILES[:-1],
-        pytest.param(
-            CA_FILES[-1],
-            marks=pytest.mark.xfail(
-                strict=True, reason="a space is written as +, which libpq reads as it stands"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("ca_file", CA_FILES)
 @pytest.mark.parametrize("password", PASSWORDS)
 def test_libpq_reads_back_what_a_database_url_was_made_of(password: str, ca_file: str) -> None:
     url = outputs.database_url(
