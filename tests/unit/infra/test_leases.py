@@ -137,9 +137,6 @@ def test_picked_ports_differ_and_lie_below_the_ephemeral_range(world: World) -> 
     assert all(20_000 <= port < 32_000 for port in ports)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="ports are chosen in a fixed order, picked ones before those that settings name"
-)
 def test_a_picked_port_is_none_that_a_setting_names(world: World) -> None:
     picked = take_leases(world, "dev", AUTO).postgres
     again = take_leases(world, "dev", StackSettings(access_port=picked))
