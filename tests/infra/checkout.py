@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -69,6 +71,33 @@ class Checkout:
         process = self.start(*arguments)
         out, err = process.communicate(timeout=timeout_seconds)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """SIGKILL a started command and all that it started: groundwork, the engine, its providers.
+
+        Pulumi gives its plugins process groups of their own; what belongs here is known by its environment.
+        """
+        ours = f"GROUNDWORK_STATE={self.state}".encode()
+        os.killpg(process.pid, signal.SIGKILL)
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if ours in (folder / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(folder.name), signal.SIGKILL)
+        process.communicate()
+
+    def plain_pulumi(self, command: str) -> subprocess.CompletedProcess[str]:
+        """A shell line run as a person would after `eval "$(.venv/bin/groundwork shellenv)"`."""
+        shellenv = f'eval "$({sys.executable} -m ops.cli shellenv)"'
+        return subprocess.run(
+            ["sh", "-ec", f"{shellenv}\n{command}"],
+            cwd=self.root,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
 
     def succeed(self, *arguments: str) -> str:
         done = self.run(*arguments)

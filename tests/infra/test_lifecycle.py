@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 
 import pytest
@@ -109,9 +107,7 @@ def test_a_killed_up_converges_on_the_next(up: Checkout, seconds: float) -> None
     up.settings(logMaxFiles=int(seconds * 2))
     process = up.start("up")
     time.sleep(seconds)
-    # The session is the whole group: groundwork, the engine, its providers.
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    up.kill(process)
     up.succeed("up")
     assert "unchanged" in up.succeed("up")
     assert _users(up) == rows
@@ -125,6 +121,18 @@ def test_an_interrupted_creation_leaves_nothing_that_stops_the_next_up(up: Check
     docker("create", "--name", _container(up, "redis"), *labels, "debian:bookworm-slim", "true")
     said = up.succeed("up")
     assert "which an interrupted run had left behind" in said
+
+
+def test_plain_pulumi_works_after_shellenv(up: Checkout) -> None:
+    done = up.plain_pulumi("pulumi up --yes && pulumi preview --expect-no-changes")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_plain_pulumi_destroys_what_there_is(up: Checkout) -> None:
+    done = up.plain_pulumi("pulumi destroy --yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert up.leftovers() == []
+    up.succeed("up")
 
 
 def test_a_destroyed_stack_leaves_nothing_behind(up: Checkout) -> None:
