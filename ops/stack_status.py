@@ -63,6 +63,12 @@ def next_steps(values: dict[str, Any], stack: str, seconds: float) -> str:
     database, cache = values[outputs.POSTGRES], values[outputs.REDIS]
     option = "" if stack == "dev" else f" --stack {stack}"
     variable = "" if stack == "dev" else f" STACK={stack}"
+    commands = {
+        f".venv/bin/groundwork seed{option}": "load sample data",
+        f"make psql{variable}": "look at it",
+        f".venv/bin/groundwork env --role app{option}": "DATABASE_URL and REDIS_URL of an application",
+    }
+    width = max(len(command) for command in commands)
     return "\n".join(
         [
             "",
@@ -73,8 +79,6 @@ def next_steps(values: dict[str, Any], stack: str, seconds: float) -> str:
             f"  CA        {values[outputs.CA_FILE]}",
             "",
             "Try next:",
-            f"  .venv/bin/groundwork seed{option}                # load sample data",
-            f"  make psql{variable}                              # look at it",
-            f"  .venv/bin/groundwork env --role app{option}      # DATABASE_URL and REDIS_URL of an application",
+            *(f"  {command:<{width}}  # {what}" for command, what in commands.items()),
         ]
     )
