@@ -6,6 +6,7 @@ what a program declares secret comes back secret, as from the real engine.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,8 @@ def run_program(folder: Path, key: str = "0a1b2c", **settings: Any) -> Program:
     root = Path(__file__).parents[3]
     program = Program(World(root=root, key=key, state_dir=folder, cache_dir=folder))
     monitor = _Monitor(program)
+    # Pulumi asks for the thread's event loop, and asyncio.run() of an earlier test takes it away.
+    asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(
         monitor.mocks, project="groundwork", stack="unit", preview=False, monitor=monitor
     )
