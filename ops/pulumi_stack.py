@@ -107,7 +107,7 @@ class PulumiStack:
 
     def _check_passphrase(self) -> None:
         """A wrong passphrase must not look like a broken stack."""
-        if not json.loads(self.state_file.read_text()).get("checkpoint", {}).get("latest"):
+        if not self._latest():
             return
         try:
             self._run("stack", "output", "--json", "--show-secrets")
@@ -138,9 +138,7 @@ class PulumiStack:
 
     def _forget_interrupted(self) -> None:
         """Drop a killed run's pending operations: the program removes what they left behind by itself."""
-        checkpoint = json.loads(self.state_file.read_text())
-        latest = (checkpoint.get("checkpoint") or {}).get("latest") or {}
-        if not latest.get("pending_operations"):
+        if not self._latest().get("pending_operations"):
             return
         deployment = json.loads(self._run("stack", "export"))
         deployment["deployment"].pop("pending_operations", None)
@@ -148,10 +146,15 @@ class PulumiStack:
 
     def _urns_without_data(self) -> list[str]:
         """Containers, networks and what hangs on them: everything but data volumes, secrets and images."""
-        checkpoint = json.loads(self.state_file.read_text())
-        resources = ((checkpoint.get("checkpoint") or {}).get("latest") or {}).get("resources") or []
+        resources = self._latest().get("resources") or []
         gone = ("docker:index/container:Container", "docker:index/network:Network")
         return [r["urn"] for r in resources if r["type"] in gone]
+
+    def _latest(self) -> dict[str, Any]:
+        """The deployment that the state file holds; empty before the first one."""
+        latest = (json.loads(self.state_file.read_text()).get("checkpoint") or {}).get("latest") or {}
+        assert isinstance(latest, dict)
+        return latest
 
     def _command(self, *arguments: str, stack: bool = True) -> list[str]:
         return ["pulumi", *arguments, *(["--stack", self.name] if stack else []), "--non-interactive"]
