@@ -70,6 +70,11 @@ class PulumiStack:
             )
         return values
 
+    def public_outputs(self) -> dict[str, Any]:
+        """What `up` shows at its end, from the state's own file: no secret is opened, so no key is derived."""
+        stack = next(r for r in self._latest()["resources"] if r["type"] == "pulumi:pulumi:Stack")
+        return dict(stack["outputs"])
+
     @property
     def state_file(self) -> Path:
         return self.world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{self.name}.json"
@@ -85,7 +90,6 @@ class PulumiStack:
         take_leases(self.world, self.name, settings)
         ensure_stack(self.world, self.name)
         self._clear_stale_lock()
-        self._check_passphrase()
         self._forget_interrupted()
 
     def check_settings(self) -> StackSettings:
@@ -106,7 +110,7 @@ class PulumiStack:
             raise OpsError(f"{path.name}: {error}", Exit.USAGE) from error
 
     def _check_passphrase(self) -> None:
-        """A wrong passphrase must not look like a broken stack."""
+        """Say that a passphrase does not open the stack: it must not look like a broken one."""
         if not self._latest():
             return
         try:
@@ -117,7 +121,6 @@ class PulumiStack:
                     f"the passphrase in {self.world.passphrase_file} does not open stack {self.name!r};"
                     " put back the one the stack was made with"
                 ) from error
-            raise
 
     def _clear_stale_lock(self) -> None:
         """Remove the lock of a Pulumi process of this machine that is gone; a living one keeps it."""
@@ -147,7 +150,7 @@ class PulumiStack:
     def _urns_without_data(self) -> list[str]:
         """Containers, networks and what hangs on them: everything but data volumes, secrets and images."""
         resources = self._latest().get("resources") or []
-        gone = ("docker:index/container:Container", "docker:index/network:Network")
+        gone = ("docker:index/container:Container", "pulumi-python:dynamic/docker:Network")
         return [r["urn"] for r in resources if r["type"] in gone]
 
     def _latest(self) -> dict[str, Any]:
@@ -184,6 +187,8 @@ class PulumiStack:
         finally:
             signal.signal(signal.SIGINT, previous)
         if code != 0:
+            # Only now: to derive the key takes as long as the whole of Pulumi's start.
+            self._check_passphrase()
             raise OpsError(
                 f"`pulumi {arguments[0]}` failed for stack {self.name!r}; the reason is above,"
                 " nothing that was there before is lost, and the same command goes on from here"

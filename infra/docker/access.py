@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -33,6 +34,8 @@ class AccessArgs:
     authority: Authority
     database_password: pulumi.Input[str]
     redis_password: pulumi.Input[str]
+    # What must stand before the service starts; its image and files are made beside it.
+    starts_after: Sequence[pulumi.Resource]
 
 
 class Access(pulumi.ComponentResource):
@@ -96,7 +99,9 @@ class Access(pulumi.ComponentResource):
                 health=["groundwork-health"],
                 config_digest=files.digest,
             ),
-            pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[files])),
+            pulumi.ResourceOptions.merge(
+                child, pulumi.ResourceOptions(depends_on=[files, *args.starts_after])
+            ),
         )
         self.container_name = container.name
         self.register_outputs({"containerName": container.name})

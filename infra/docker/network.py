@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
-import pulumi_docker as docker
+from pulumi import dynamic
 
+from infra.docker.engine import docker, inspect
+from infra.dynamic import Provider
 from infra.spec.world import World
 
 
@@ -36,28 +40,67 @@ class DataNetwork(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("groundwork:docker:DataNetwork", name, None, opts)
-        subnet = ipaddress.IPv4Network(args.subnet)
-        network = docker.Network(
+        network = Bridge(
             f"{name}-bridge",
-            name=args.world.name(args.stack, "data"),
-            driver="bridge",
-            ipam_configs=[
-                docker.NetworkIpamConfigArgs(
-                    subnet=str(subnet),
-                    gateway=str(subnet[1]),
-                    # The last address before broadcast: Docker keeps it out of what it hands to containers.
-                    aux_address={"DefaultGatewayIPv4": str(subnet[-2])},
-                )
-            ],
-            options={
-                "com.docker.network.bridge.enable_ip_masquerade": "false",
-                "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1",
-            },
-            labels=[
-                docker.NetworkLabelArgs(label=label, value=value)
-                for label, value in args.world.labels(args.stack).items()
-            ],
+            network_name=args.world.name(args.stack, "data"),
+            subnet=ipaddress.IPv4Network(args.subnet),
+            labels=args.world.labels(args.stack),
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
         self.name = network.name
         self.register_outputs({"name": self.name})
+
+
+class BridgeProvider(Provider):
+    """Makes a bridge network by Docker's command: the Docker provider waits 2 s for each (docs/adr/0008)."""
+
+    # Docker changes nothing about a network that exists.
+    replacing = frozenset({"name", "subnet", "gateway", "default_gateway", "options", "labels"})
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        network_id = docker(
+            *("network", "create", "--driver", "bridge"),
+            *("--subnet", props["subnet"], "--gateway", props["gateway"]),
+            *("--aux-address", f"DefaultGatewayIPv4={props['default_gateway']}"),
+            *(f"--opt={key}={value}" for key, value in props["options"].items()),
+            *(f"--label={key}={value}" for key, value in props["labels"].items()),
+            props["name"],
+        ).strip()
+        return dynamic.CreateResult(id_=network_id, outs=dict(props))
+
+    def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
+        """For `pulumi refresh`: a network that somebody removed is gone, and the next `up` makes it."""
+        return dynamic.ReadResult(id_ if inspect("network", id_) else "", dict(props))
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        if inspect("network", _id):
+            docker("network", "rm", _id)
+
+
+class Bridge(dynamic.Resource, module="docker", name="Network"):
+    """A bridge network whose containers get an address that nobody has as their default gateway."""
+
+    name: pulumi.Output[str]
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        network_name: str,
+        subnet: ipaddress.IPv4Network,
+        labels: Mapping[str, str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        props = {
+            "name": network_name,
+            "subnet": str(subnet),
+            "gateway": str(subnet[1]),
+            # The last address before broadcast: Docker keeps it out of what it hands to containers.
+            "default_gateway": str(subnet[-2]),
+            "options": {
+                "com.docker.network.bridge.enable_ip_masquerade": "false",
+                "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1",
+            },
+            "labels": dict(labels),
+        }
+        super().__init__(BridgeProvider(), resource_name, props, opts)

@@ -94,8 +94,8 @@ class DockerStack:
                 authority,
                 database_passwords["app_a"].value,
                 redis_passwords["app"].value,
+                starts_after=[migrations, cache],
             ),
-            opts=pulumi.ResourceOptions(depends_on=[migrations, cache]),
         )
         return {
             outputs.TARGET: "docker",

@@ -27,7 +27,7 @@ def up(stack: str) -> None:
     ensure(world)
     target = PulumiStack(world, stack)
     target.up()
-    print(next_steps(target.outputs(), stack, time.monotonic() - started))
+    print(next_steps(target.public_outputs(), stack, time.monotonic() - started))
 
 
 @click.command()

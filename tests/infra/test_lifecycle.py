@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from ipaddress import IPv4Network
 
 import pytest
 
@@ -44,7 +45,8 @@ def test_data_outlives_the_container_that_wrote_it(up: Checkout) -> None:
 def test_down_keeps_the_data_and_the_addresses(up: Checkout) -> None:
     rows, url = _users(up), up.succeed("env", "--role", "app")
     up.succeed("down")
-    assert not [name for name in up.leftovers() if name.endswith(("-access", "-redis", "-data-bridge"))]
+    assert not inspect("container", *(_container(up, service) for service in ("postgres", "redis", "access")))
+    assert not inspect("network", up.world.name("dev", "data"))
     up.succeed("up")
     assert _users(up) == rows
     assert up.succeed("env", "--role", "app") == url
@@ -87,6 +89,23 @@ def test_an_edited_applied_migration_is_refused_before_anything_changes(up: Chec
         )
     path.write_text(text)
     assert "unchanged" in up.succeed("up")
+
+
+def test_another_subnet_moves_the_network_and_keeps_the_data(up: Checkout) -> None:
+    rows = _users(up)
+    network = up.world.name("dev", "data")
+    (before,) = inspect("network", network)
+    subnet = IPv4Network(before["IPAM"]["Config"][0]["Subnet"])
+    # Half of what the stack leased: nobody else's.
+    half = next(subnet.subnets())
+    up.settings(networkSubnet=str(half))
+    up.succeed("up")
+    (after,) = inspect("network", network)
+    assert after["IPAM"]["Config"][0]["Subnet"] == str(half)
+    assert after["Id"] != before["Id"]
+    assert _users(up) == rows
+    up.settings()
+    up.succeed("up")
 
 
 def test_a_wrong_passphrase_is_one_line_and_harms_nothing(up: Checkout) -> None:

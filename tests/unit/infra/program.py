@@ -23,7 +23,7 @@ from infra.spec.world import World
 
 CANARY = "canary"
 CONTAINER = "docker:index/container:Container"
-NETWORK = "docker:index/network:Network"
+NETWORK = "pulumi-python:dynamic/docker:Network"
 VOLUME = "docker:index/volume:Volume"
 LEASES = Leases(postgres=21001, redis=21002, access=21003, subnet="10.201.7.0/24")
 _SECRET = {rpc._special_sig_key: rpc._special_secret_sig}

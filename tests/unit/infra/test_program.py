@@ -150,13 +150,12 @@ def test_a_container_carries_the_labels_of_its_owner(program: Program, container
 
 def test_the_way_out_of_the_data_network_leads_to_an_address_that_nobody_has(program: Program) -> None:
     network = program.of_type(NETWORK)["data-bridge"]
-    (config,) = network.inputs["ipamConfigs"]
     subnet = IPv4Network(LEASES.subnet)
-    gateway = IPv4Address(config["auxAddress"]["DefaultGatewayIPv4"])
-    assert config["subnet"] == LEASES.subnet, network.urn
+    gateway = IPv4Address(network.inputs["default_gateway"])
+    assert network.inputs["subnet"] == LEASES.subnet, network.urn
     assert gateway in subnet, network.urn
     # The bridge has the first address: a default route to it would lead out.
-    assert gateway != IPv4Address(config["gateway"]), network.urn
+    assert gateway != IPv4Address(network.inputs["gateway"]), network.urn
     assert gateway != subnet.broadcast_address, network.urn
 
 

@@ -13,10 +13,12 @@ from infra import certificates
 from infra.credentials import AuthorityProvider, PasswordProvider, ServerCertificateProvider
 from infra.docker.container import PidsLimitProvider
 from infra.docker.files import HostFileProvider, VolumeFilesProvider
+from infra.docker.network import BridgeProvider
 from infra.schema import MigrationsProvider, RolesProvider
 
 PROVIDERS = [
     AuthorityProvider,
+    BridgeProvider,
     HostFileProvider,
     MigrationsProvider,
     PasswordProvider,
