@@ -46,7 +46,7 @@ class DeadlineExceeded(DbError):
 
 
 class ConnectionLost(DbError):
-    """The connection broke while reading, and again on the retry; nothing was changed."""
+    """The connection broke while reading, twice, or within a transaction; nothing was changed."""
 
 
 class OutcomeUnknown(DbError):
@@ -88,3 +88,20 @@ class VersionConflict(DbError):
         self.entity = entity
         self.record_id = record_id
         self.expected_version = expected_version
+
+
+class TransactionAborted(DbError):
+    """A transaction was rolled back at its end, for a statement in it had failed; nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a statement of this transaction had failed, so it was rolled back as a whole;"
+            " let the error leave the block, or put the statement into a transaction() of its own inside"
+        )
+
+
+class TransactionOver(DbError):
+    """A task or a callback used a transaction that had ended; nothing was sent."""
+
+    def __init__(self) -> None:
+        super().__init__("the transaction that this was started in is over; await what it starts, inside it")

@@ -40,8 +40,111 @@ class NewUser(msgspec.Struct, frozen=True, kw_only=True):
     preferences: dict[str, Any] | UnsetType = UNSET
 
 
+class Organization(msgspec.Struct, frozen=True):
+    """An organization."""
+
+    id: int
+    github_id: int
+    name: str
+    description: str | None
+    member_count: int
+    created_at: datetime
+    updated_at: datetime
+    row_version: int
+
+
+ORGANIZATION_SCHEMA = 1
+
+
+class NewOrganization(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an organization that may not be there yet. What is left out is kept by an upsert."""
+
+    github_id: int
+    name: str
+    description: str | UnsetType | None = UNSET
+    member_count: int | UnsetType = UNSET
+
+
+class Repository(msgspec.Struct, frozen=True):
+    """A repository; `name` is the full one, owner/name, `org_id` our own id of its organization."""
+
+    id: int
+    github_id: int
+    org_id: int | None
+    name: str
+    description: str | None
+    language: str | None
+    stars: int
+    forks: int
+    issues: int
+    created_at: datetime
+    updated_at: datetime
+    row_version: int
+
+
+REPOSITORY_SCHEMA = 1
+
+
+class NewRepository(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a repository that may not be there yet. What is left out is kept by an upsert."""
+
+    github_id: int
+    name: str
+    org_id: int | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    language: str | UnsetType | None = UNSET
+    stars: int | UnsetType = UNSET
+    forks: int | UnsetType = UNSET
+    issues: int | UnsetType = UNSET
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """What a user did, and where and when. Its key is (id, timestamp): the table is partitioned by month."""
+
+    id: int
+    github_event_id: int | None
+    user_id: int
+    repo_id: int | None
+    type: str
+    timestamp: datetime
+    data: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    row_version: int
+
+
+ACTIVITY_SCHEMA = 1
+
+
+class NewActivity(msgspec.Struct, frozen=True, kw_only=True):
+    """An activity to be stored; `timestamp` is aware of its time zone."""
+
+    user_id: int
+    type: str
+    timestamp: datetime
+    github_event_id: int | None = None
+    repo_id: int | None = None
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 class Page(msgspec.Struct, Generic[T], frozen=True):
     """Some records of a listing; `next` asks for those after them, None where there are none."""
 
     items: list[T]
     next: str | None
+
+
+class OutboxEntry(msgspec.Struct, frozen=True):
+    """One entry of the outbox: what is stale, and the row version that stands now."""
+
+    id: int
+    entity: str
+    entity_id: int
+    row_version: int | None
+
+
+class OutboxMeasure(msgspec.Struct, frozen=True):
+    """How many entries wait, and for how many seconds the oldest has."""
+
+    depth: int
+    age: float

@@ -56,11 +56,14 @@ def translate_pool_error(error: psycopg.Error, pool: str, seconds: float) -> DbE
     )
 
 
-def translate(error: psycopg.Error, query: NamedQuery, seconds: float) -> DbError:
-    """An error of a statement that was sent, or about to be."""
+def translate(
+    error: psycopg.Error, query: NamedQuery, seconds: float, *, in_transaction: bool = False
+) -> DbError:
+    """An error of a statement that was sent, or about to be. One in a transaction is not yet committed."""
     state = error.sqlstate
+    is_harmless = query.is_read or in_transaction
     if isinstance(error, DeadlinePassed):
-        if query.is_read:
+        if is_harmless:
             return DeadlineExceeded(f"query {query.name}: no answer within {seconds:.1f} s")
         return OutcomeUnknown(f"query {query.name}: no answer within {seconds:.1f} s, it may have been done")
     if isinstance(error, sql_errors.QueryCanceled):
@@ -69,8 +72,9 @@ def translate(error: psycopg.Error, query: NamedQuery, seconds: float) -> DbErro
     if state in _UNAVAILABLE_STATES:
         return Unavailable(f"query {query.name}: {_reason(error)}", sqlstate=state)
     if is_lost_connection(error):
-        if query.is_read:
-            return ConnectionLost(f"query {query.name}: the connection was lost twice", sqlstate=state)
+        if is_harmless:
+            how = "with its transaction" if in_transaction else "twice"
+            return ConnectionLost(f"query {query.name}: the connection was lost {how}", sqlstate=state)
         return OutcomeUnknown(
             f"query {query.name}: the connection was lost, it may have been done", sqlstate=state
         )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import UNSET
 
 from db.errors import InvalidInput
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+INT32_MAX = 2**31 - 1
 # Deeper than any settings are, and far from the parsers' own limits, which end in a RecursionError.
 JSON_DEPTH = 64
 # The largest field a record takes: a cached record has to travel within the cache's time limit.
@@ -21,6 +25,31 @@ def bigint(field: str, value: object, *, least: int = INT64_MIN) -> int:
     if not least <= value <= INT64_MAX:
         raise InvalidInput(field, f"is out of range; {least} to {INT64_MAX} can be stored")
     return value
+
+
+def count(field: str, value: object) -> int:
+    """A number of things that fits an integer column: 0 or more."""
+    number = bigint(field, value, least=0)
+    if number > INT32_MAX:
+        raise InvalidInput(field, f"is out of range; 0 to {INT32_MAX} can be stored")
+    return number
+
+
+def optional_count(field: str, value: object) -> int:
+    """A count, or 0 for one that was left out."""
+    return 0 if value is UNSET else count(field, value)
+
+
+def timestamp(field: str, value: object) -> datetime:
+    """A point in time: a datetime that knows its zone. Postgres would read a naive one as the server's time."""
+    if not isinstance(value, datetime):
+        raise InvalidInput(field, f"{type(value).__name__} is no datetime")
+    if value.utcoffset() is None:
+        raise InvalidInput(field, "has no time zone; pass an aware datetime, such as datetime.now(UTC)")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidInput(field, "is out of range in UTC; years 1 to 9999 can be stored") from error
 
 
 def text(field: str, value: object, *, empty: bool = True) -> str:
@@ -38,6 +67,11 @@ def text(field: str, value: object, *, empty: bool = True) -> str:
     if size > TEXT_BYTES:
         raise InvalidInput(field, f"has {size} bytes; {TEXT_BYTES} can be stored")
     return value
+
+
+def optional_text(field: str, value: object) -> str | None:
+    """Text, or None for what is null or was left out."""
+    return None if value is None or value is UNSET else text(field, value)
 
 
 def json_object(field: str, value: object) -> dict[str, Any]:

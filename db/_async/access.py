@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
 from cache._async.client import AsyncClient
 from cache.settings import CacheSettings
+from db._async.organizations import AsyncOrganizationRepository
 from db._async.outbox import AsyncOutbox
 from db._async.pool import AsyncPool
+from db._async.repositories import AsyncRepositoryRepository
 from db._async.users import AsyncUserRepository
 from db.settings import DatabaseSettings
 
@@ -24,12 +28,25 @@ class AsyncDataAccess:
         self.pool = AsyncPool(database)
         self.cache = AsyncClient(cache)
         self.users = AsyncUserRepository(self.pool, self.cache, cache.namespace)
-        self.outbox = AsyncOutbox(self.pool, {self.users.ENTITY: self.users.cached})
+        self.organizations = AsyncOrganizationRepository(self.pool, self.cache, cache.namespace)
+        self.repositories = AsyncRepositoryRepository(self.pool, self.cache, cache.namespace)
+        records = (self.users, self.organizations, self.repositories)
+        self.outbox = AsyncOutbox(self.pool, {each.ENTITY: each.cached for each in records})
 
     @classmethod
     def open(cls) -> Self:
         """What DATABASE_URL and REDIS_URL (or their _FILE forms) describe; enter it to use it."""
         return cls(DatabaseSettings.from_environment(), CacheSettings.from_environment())
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Everything that this task asks of the repositories inside is one transaction.
+
+        Committed at the end of the block, rolled back by an error that leaves it; one inside another is a
+        savepoint. Reads see its own writes, and go past the cache, which is told of the writes after COMMIT.
+        """
+        async with self.pool.transaction():
+            yield
 
     async def __aenter__(self) -> Self:
         await self.pool.open()

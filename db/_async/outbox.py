@@ -6,31 +6,15 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from psycopg.rows import class_row, scalar_row
 
 from cache._async.read_through import AsyncReadThrough
 from db._async.pool import AsyncPool
 from db.errors import Unavailable
+from db.models import OutboxEntry, OutboxMeasure
 from db.named_query import queries
 
 _QUERIES = queries("outbox")
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One entry: what is stale, and the row version that stands now."""
-
-    id: int
-    entity: str
-    entity_id: int
-    row_version: int | None
-
-
-class Measure(msgspec.Struct, frozen=True):
-    """How many entries wait, and for how many seconds the oldest has."""
-
-    depth: int
-    age: float
 
 
 class AsyncOutbox:
@@ -51,7 +35,7 @@ class AsyncOutbox:
         drained = 0
         while True:
             entries = await self._pool.fetch_all(
-                _QUERIES["read_outbox"], {"batch_size": self.BATCH_SIZE}, class_row(Entry)
+                _QUERIES["read_outbox"], {"batch_size": self.BATCH_SIZE}, class_row(OutboxEntry)
             )
             if not entries:
                 return drained
@@ -64,10 +48,10 @@ class AsyncOutbox:
 
     async def measure(self) -> tuple[int, float]:
         """Depth, and the oldest entry's age in seconds."""
-        measure = await self._pool.fetch_one(_QUERIES["measure_outbox"], {}, class_row(Measure))
+        measure = await self._pool.fetch_one(_QUERIES["measure_outbox"], {}, class_row(OutboxMeasure))
         return (0, 0.0) if measure is None else (measure.depth, measure.age)
 
-    async def _invalidate(self, entries: list[Entry]) -> None:
+    async def _invalidate(self, entries: list[OutboxEntry]) -> None:
         by_entity: defaultdict[str, dict[int, int | None]] = defaultdict(dict)
         for entry in entries:
             by_entity[entry.entity][entry.entity_id] = entry.row_version

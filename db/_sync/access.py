@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from cache._sync.client import Client
 from cache.settings import CacheSettings
+from db._sync.organizations import OrganizationRepository
 from db._sync.outbox import Outbox
 from db._sync.pool import Pool
+from db._sync.repositories import RepositoryRepository
 from db._sync.users import UserRepository
 from db.settings import DatabaseSettings
 
@@ -25,12 +29,25 @@ class DataAccess:
         self.pool = Pool(database)
         self.cache = Client(cache)
         self.users = UserRepository(self.pool, self.cache, cache.namespace)
-        self.outbox = Outbox(self.pool, {self.users.ENTITY: self.users.cached})
+        self.organizations = OrganizationRepository(self.pool, self.cache, cache.namespace)
+        self.repositories = RepositoryRepository(self.pool, self.cache, cache.namespace)
+        records = (self.users, self.organizations, self.repositories)
+        self.outbox = Outbox(self.pool, {each.ENTITY: each.cached for each in records})
 
     @classmethod
     def open(cls) -> Self:
         """What DATABASE_URL and REDIS_URL (or their _FILE forms) describe; enter it to use it."""
         return cls(DatabaseSettings.from_environment(), CacheSettings.from_environment())
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything that this task asks of the repositories inside is one transaction.
+
+        Committed at the end of the block, rolled back by an error that leaves it; one inside another is a
+        savepoint. Reads see its own writes, and go past the cache, which is told of the writes after COMMIT.
+        """
+        with self.pool.transaction():
+            yield
 
     def __enter__(self) -> Self:
         self.pool.open()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -16,9 +16,17 @@ from psycopg_pool import ConnectionPool
 
 from cache.repeating import Repeating, uninterrupted
 from db._sync.connection import BoundedConnection
+from db._sync.transaction import (
+    Effect,
+    Transaction,
+    current_transaction,
+    enter_transaction,
+    leave_transaction,
+)
 from db.deadline import Deadline
+from db.errors import DbError, OutcomeUnknown, TransactionAborted
 from db.metrics import POOLS
-from db.named_query import NamedQuery
+from db.named_query import NamedQuery, queries
 from db.query_log import QueryRecord
 from db.settings import DatabaseSettings
 from db.translation import is_lost_connection, translate, translate_pool_error
@@ -28,6 +36,9 @@ _logger = logging.getLogger("groundwork.db.pool")
 # psycopg_pool's own backoff doubles for five minutes; giving up early leaves the pace to the probe.
 _RECONNECT_SECONDS = 2.0
 _PROBE_SECONDS = 1.0
+# What may be left of a call's time to take a failed transaction back; after it the connection is closed.
+_ROLLBACK_SECONDS = 1.0
+_TRANSACTION = queries("transaction")
 
 
 class Pool:
@@ -97,17 +108,16 @@ class Pool:
     ) -> list[_T]:
         """Every row of a query's answer, by the deadline (the settings' where none is given)."""
         deadline = deadline or self.deadline()
+        transaction = current_transaction(self)
         record = QueryRecord(query.name, self.settings.slow_query_seconds)
         try:
-            try:
-                rows = self._attempt(query, parameters, row_factory, deadline)
-            except psycopg.Error as error:
-                if not (query.is_read and is_lost_connection(error)):
-                    raise
-                record.attempts = 2
-                rows = self._attempt(query, parameters, row_factory, deadline, is_retry=True)
+            if transaction is not None:
+                transaction.connection.deadline = deadline
+                rows = self._execute(transaction.connection, query, parameters, row_factory)
+            else:
+                rows = self._retrying(query, parameters, row_factory, deadline, record)
         except psycopg.Error as error:
-            translated = translate(error, query, deadline.seconds)
+            translated = translate(error, query, deadline.seconds, in_transaction=transaction is not None)
             record.finish(type(translated).__name__, translated.sqlstate)
             raise translated from error
         except BaseException as error:
@@ -115,6 +125,49 @@ class Pool:
             raise
         record.finish("ok")
         return rows
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Everything this task asks of the pool inside is one transaction, committed at the end of the block.
+
+        An error that leaves the block rolls all of it back. One inside another is a savepoint. Each statement
+        has its own deadline, and none is sent twice. Raises OutcomeUnknown where COMMIT got no answer, and
+        TransactionAborted where a statement had failed and the block went on.
+        """
+        outer = current_transaction(self)
+        if outer is not None:
+            with self._savepoint(outer):
+                yield outer
+            return
+        with self.connection(self.deadline()) as connection:
+            self._control(connection, "begin_transaction")
+            transaction = enter_transaction(self, connection)
+            try:
+                yield transaction
+            except BaseException:
+                self._roll_back(connection)
+                raise
+            else:
+                self._commit(transaction)
+            finally:
+                leave_transaction(transaction)
+        for tell, _ in transaction.effects:
+            tell()
+
+    def in_transaction(self) -> bool:
+        """Whether this task is inside a transaction() of this pool."""
+        return current_transaction(self) is not None
+
+    def after_commit(self, tell: Effect, forget: Effect) -> None:
+        """Do `tell` once what was written is committed: now, or at the transaction's end.
+
+        `forget` is done instead where nobody knows whether it was committed.
+        """
+        transaction = current_transaction(self)
+        if transaction is None:
+            tell()
+        else:
+            transaction.effects.append((tell, forget))
 
     @contextmanager
     def connection(self, deadline: Deadline, *, is_retry: bool = False) -> Iterator[BoundedConnection]:
@@ -126,28 +179,92 @@ class Pool:
         finally:
             self._give_back(connection)
 
-    def _attempt(
+    def _retrying(
         self,
         query: NamedQuery,
         parameters: Mapping[str, Any],
         row_factory: BaseRowFactory[_T],
         deadline: Deadline,
-        *,
-        is_retry: bool = False,
+        record: QueryRecord,
     ) -> list[_T]:
-        with self.connection(deadline, is_retry=is_retry) as connection:
-            cursor = connection.cursor(row_factory=row_factory)
-            try:
-                cursor.execute(query.sql, parameters, prepare=True)
-            except sql_errors.FeatureNotSupported:
-                # 0A000: a migration changed what a prepared statement returns, and this connection would
-                # fail for as long as it lives. Nothing was executed, so writes too may be sent again.
-                if connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                    raise
-                _logger.info("prepared statements are out of date; preparing them anew")
-                connection.execute("DEALLOCATE ALL", prepare=False)
-                cursor.execute(query.sql, parameters, prepare=True)
-            return cursor.fetchall()
+        try:
+            with self.connection(deadline) as connection:
+                return self._execute(connection, query, parameters, row_factory)
+        except psycopg.Error as error:
+            if not (query.is_read and is_lost_connection(error)):
+                raise
+        record.attempts = 2
+        with self.connection(deadline, is_retry=True) as connection:
+            return self._execute(connection, query, parameters, row_factory)
+
+    def _execute(
+        self,
+        connection: BoundedConnection,
+        query: NamedQuery,
+        parameters: Mapping[str, Any],
+        row_factory: BaseRowFactory[_T],
+    ) -> list[_T]:
+        cursor = connection.cursor(row_factory=row_factory)
+        try:
+            cursor.execute(query.sql, parameters, prepare=True)
+        except sql_errors.FeatureNotSupported:
+            # 0A000: a migration changed what a prepared statement returns, and this connection would
+            # fail for as long as it lives. Nothing was executed, so writes too may be sent again.
+            if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                raise
+            _logger.info("prepared statements are out of date; preparing them anew")
+            connection.execute("DEALLOCATE ALL", prepare=False)
+            cursor.execute(query.sql, parameters, prepare=True)
+        return cursor.fetchall()
+
+    def _control(self, connection: BoundedConnection, name: str) -> str:
+        """Send a statement of transaction control; returns the server's command tag."""
+        query = _TRANSACTION[name]
+        connection.deadline = self.deadline()
+        try:
+            cursor = connection.execute(query.sql, prepare=False)
+        except psycopg.Error as error:
+            in_transaction = name != "commit_transaction"
+            raise translate(
+                error, query, connection.deadline.seconds, in_transaction=in_transaction
+            ) from error
+        return cursor.statusmessage or ""
+
+    def _commit(self, transaction: Transaction) -> None:
+        try:
+            tag = self._control(transaction.connection, "commit_transaction")
+        except OutcomeUnknown:
+            for _, forget in transaction.effects:
+                forget()
+            raise
+        # To the COMMIT of a transaction with a failed statement the server answers so, and with no error.
+        if tag == "ROLLBACK":
+            raise TransactionAborted()
+
+    def _roll_back(self, connection: BoundedConnection) -> None:
+        if connection.closed:
+            return
+        connection.deadline = Deadline(_ROLLBACK_SECONDS)
+        try:
+            connection.execute(_TRANSACTION["roll_back_transaction"].sql, prepare=False)
+        except psycopg.Error:
+            # Closing it rolls back as well.
+            connection.pgconn.finish()
+
+    @contextmanager
+    def _savepoint(self, transaction: Transaction) -> Iterator[None]:
+        connection, effects = transaction.connection, len(transaction.effects)
+        self._control(connection, "make_savepoint")
+        try:
+            yield
+        except BaseException:
+            del transaction.effects[effects:]
+            # The connection may be lost; then the outer block's end tells.
+            with suppress(DbError):
+                self._control(connection, "roll_back_savepoint")
+                self._control(connection, "release_savepoint")
+            raise
+        self._control(connection, "release_savepoint")
 
     def _take(self, deadline: Deadline, is_retry: bool) -> BoundedConnection:
         while True:

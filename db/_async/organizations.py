@@ -1,0 +1,43 @@
+"""Organizations by id."""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from cache._async.client import AsyncClient
+from cache.ttl import Tier
+from db._async.pool import AsyncPool
+from db._async.records import AsyncRecordRepository
+from db.models import ORGANIZATION_SCHEMA, NewOrganization, Organization
+from db.record_kind import RecordKind
+from db.validation import bigint, optional_count, optional_text, text
+
+
+def _parameters(organization: NewOrganization | Organization) -> dict[str, object]:
+    return {
+        "github_id": bigint("github_id", organization.github_id, least=1),
+        "name": text("name", organization.name, empty=False),
+        "description": optional_text("description", organization.description),
+        "member_count": optional_count("member_count", organization.member_count),
+    }
+
+
+def _known(organization: NewOrganization) -> dict[str, bool]:
+    return {
+        "sets_description": organization.description is not UNSET,
+        "sets_member_count": organization.member_count is not UNSET,
+    }
+
+
+KIND = RecordKind(
+    "organization", "organizations", Organization, ORGANIZATION_SCHEMA, Tier.MEDIUM, _parameters, _known
+)
+
+
+class AsyncOrganizationRepository(AsyncRecordRepository[Organization, NewOrganization]):
+    """Organizations. Deleting one leaves its repositories, without an organization."""
+
+    ENTITY = KIND.entity
+
+    def __init__(self, pool: AsyncPool, client: AsyncClient, namespace: str) -> None:
+        super().__init__(KIND, pool, client, namespace)

@@ -1,0 +1,161 @@
+"""Records of one kind: read through the cache, written to Postgres, and the cache told of every write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+from psycopg.rows import args_row, scalar_row
+
+from cache._async.client import AsyncClient
+from cache._async.read_through import AsyncReadThrough
+from cache.codec import Codec
+from cache.keys import EntityKeys
+from db._async.pool import AsyncPool
+from db.deadline import Deadline
+from db.errors import NotFound, VersionConflict
+from db.models import Page
+from db.named_query import queries
+from db.paging import Listing
+from db.record_kind import Record, RecordKind
+from db.validation import bigint
+
+R = TypeVar("R", bound=Record)
+N = TypeVar("N")
+
+
+class AsyncRecordRepository(Generic[R, N]):
+    """The verbs that users, organizations and repositories share.
+
+    Inside `data.transaction()` reads go to Postgres past the cache, and the cache is told after COMMIT.
+    """
+
+    def __init__(self, kind: RecordKind[R, N], pool: AsyncPool, client: AsyncClient, namespace: str) -> None:
+        self._kind = kind
+        self._pool = pool
+        self._queries = queries(kind.plural)
+        self._row = args_row(kind.model)
+        self._id_name = f"{kind.entity}_id"
+        self._by_id = Listing(f"{kind.plural} by id", length=1)
+        self.cached = AsyncReadThrough(
+            client,
+            EntityKeys(namespace, kind.entity, kind.schema),
+            Codec(kind.model, attrgetter("row_version")),
+            kind.tier,
+        )
+
+    async def get(self, record_id: int) -> R:
+        """The record with this id. Raises NotFound."""
+        record = await self.find(record_id)
+        if record is None:
+            raise NotFound(self._kind.entity, f"id {record_id}")
+        return record
+
+    async def find(self, record_id: int) -> R | None:
+        """The record with this id, or None."""
+        bigint(self._id_name, record_id)
+        if self._pool.in_transaction():
+            return await self._load(record_id)
+        return await self.cached.find(record_id, partial(self._load, deadline=self._pool.deadline()))
+
+    async def get_by_github_id(self, github_id: int) -> R:
+        """The record with this GitHub number, past the cache. Raises NotFound."""
+        record = await self.find_by_github_id(github_id)
+        if record is None:
+            raise NotFound(self._kind.entity, f"github_id {github_id}")
+        return record
+
+    async def find_by_github_id(self, github_id: int) -> R | None:
+        """The record with this GitHub number, or None, past the cache."""
+        parameters = {"github_id": bigint("github_id", github_id)}
+        return await self._fetch(f"find_{self._kind.entity}_by_github_id", parameters)
+
+    async def get_many(self, record_ids: Sequence[int]) -> list[R | None]:
+        """The records with these ids, in this order; None stands for one that is not there.
+
+        One round trip to Redis for a few hundred, and one to Postgres for all that are not cached.
+        """
+        ids = [bigint(f"{self._id_name}s", record_id) for record_id in record_ids]
+        load = partial(self._load_many, deadline=self._pool.deadline())
+        found = await (load(ids) if self._pool.in_transaction() else self.cached.find_many(ids, load))
+        return [found.get(record_id) for record_id in ids]
+
+    async def list(self, *, limit: int = 50, after: str | None = None) -> Page[R]:
+        """A page by id, past the cache. `after` is the `next` of the page before."""
+        (after_id,) = self._by_id.start(after, (0,))
+        return await self._page(
+            self._by_id, f"list_{self._kind.plural}", {"after_id": after_id}, limit, attrgetter("id")
+        )
+
+    async def add(self, record: N) -> R:
+        """Make a record. Raises ConstraintViolated where its github_id is taken."""
+        return await self._write(f"add_{self._kind.entity}", self._kind.parameters(record))
+
+    async def upsert(self, record: N) -> R:
+        """Make the record with this github_id, or bring it up to date; fields left out are kept."""
+        parameters = self._kind.parameters(record) | dict(self._kind.known(record))
+        return await self._write(f"upsert_{self._kind.entity}", parameters)
+
+    async def update(self, record: R) -> R:
+        """Write a changed record. Raises VersionConflict where it has changed since it was read; NotFound."""
+        parameters = self._kind.parameters(record) | {
+            "id": bigint("id", record.id),
+            "row_version": bigint("row_version", record.row_version),
+        }
+        updated = await self._fetch(f"update_{self._kind.entity}", parameters)
+        if updated is None:
+            current = await self._load(record.id)
+            # What was read may have come from the cache; the next read has to see what stands.
+            version = None if current is None else current.row_version
+            if not self._pool.in_transaction():
+                await self.cached.drop([(record.id, version)])
+            if current is None:
+                raise NotFound(self._kind.entity, f"id {record.id}")
+            raise VersionConflict(self._kind.entity, record.id, record.row_version)
+        await self._tell(updated)
+        return updated
+
+    async def delete(self, record_id: int) -> None:
+        """Delete the record with this id. Raises NotFound."""
+        parameters = {"id": bigint(self._id_name, record_id)}
+        query = self._queries[f"delete_{self._kind.entity}"]
+        deleted = await self._pool.fetch_one(query, parameters, scalar_row)
+        forget = partial(self.cached.drop, [(record_id, None)])
+        await self._pool.after_commit(forget, forget)
+        if deleted is None:
+            raise NotFound(self._kind.entity, f"id {record_id}")
+
+    async def _fetch(
+        self, query: str, parameters: dict[str, Any], deadline: Deadline | None = None
+    ) -> R | None:
+        return await self._pool.fetch_one(self._queries[query], parameters, self._row, deadline)
+
+    async def _write(self, query: str, parameters: dict[str, Any]) -> R:
+        record = await self._fetch(query, parameters)
+        assert record is not None, f"{query} returns the row it wrote"
+        await self._tell(record)
+        return record
+
+    async def _tell(self, record: R) -> None:
+        await self._pool.after_commit(
+            partial(self.cached.replace, record.id, record),
+            partial(self.cached.drop, [(record.id, None)]),
+        )
+
+    async def _page(
+        self, listing: Listing, query: str, parameters: dict[str, Any], limit: int, key: Any
+    ) -> Page[R]:
+        """One more than asked for tells whether there is a next page."""
+        parameters = parameters | {"limit": listing.checked_limit(limit) + 1}
+        records = await self._pool.fetch_all(self._queries[query], parameters, self._row)
+        return listing.page(records, limit, key)
+
+    async def _load(self, record_id: int, deadline: Deadline | None = None) -> R | None:
+        return await self._fetch(f"find_{self._kind.entity}", {"id": record_id}, deadline)
+
+    async def _load_many(self, record_ids: Sequence[int], deadline: Deadline) -> dict[int, R]:
+        query = self._queries[f"find_{self._kind.plural}"]
+        records = await self._pool.fetch_all(query, {"ids": [*record_ids]}, self._row, deadline)
+        return {record.id: record for record in records}

@@ -1,0 +1,81 @@
+"""Repositories by id, by organization, by stars and by language."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+from msgspec import UNSET
+
+from cache._async.client import AsyncClient
+from cache.ttl import Tier
+from db._async.pool import AsyncPool
+from db._async.records import AsyncRecordRepository
+from db.models import REPOSITORY_SCHEMA, NewRepository, Page, Repository
+from db.paging import Listing
+from db.record_kind import RecordKind
+from db.validation import INT32_MAX, INT64_MAX, bigint, optional_count, optional_text, text
+
+_OPTIONAL = ("org_id", "description", "language", "stars", "forks", "issues")
+# Above every row of an order by stars, which begins with the most.
+_TOP = (INT32_MAX, INT64_MAX)
+_STARS = attrgetter("stars", "id")
+
+
+def _parameters(repository: NewRepository | Repository) -> dict[str, object]:
+    org_id = repository.org_id
+    return {
+        "github_id": bigint("github_id", repository.github_id, least=1),
+        "org_id": None if org_id is UNSET or org_id is None else bigint("org_id", org_id),
+        "name": text("name", repository.name, empty=False),
+        "description": optional_text("description", repository.description),
+        "language": optional_text("language", repository.language),
+        "stars": optional_count("stars", repository.stars),
+        "forks": optional_count("forks", repository.forks),
+        "issues": optional_count("issues", repository.issues),
+    }
+
+
+def _known(repository: NewRepository) -> dict[str, bool]:
+    return {f"sets_{field}": getattr(repository, field) is not UNSET for field in _OPTIONAL}
+
+
+KIND = RecordKind(
+    "repository", "repositories", Repository, REPOSITORY_SCHEMA, Tier.MEDIUM, _parameters, _known
+)
+
+
+class AsyncRepositoryRepository(AsyncRecordRepository[Repository, NewRepository]):
+    """Repositories. Deleting one leaves the activities in it, without a repository."""
+
+    ENTITY = KIND.entity
+
+    def __init__(self, pool: AsyncPool, client: AsyncClient, namespace: str) -> None:
+        super().__init__(KIND, pool, client, namespace)
+
+    async def list_by_organization(
+        self, org_id: int, *, limit: int = 50, after: str | None = None
+    ) -> Page[Repository]:
+        """A page of an organization's repositories by id, past the cache."""
+        listing = Listing(f"repositories of organization {bigint('org_id', org_id)}", length=1)
+        (after_id,) = listing.start(after, (0,))
+        parameters = {"org_id": org_id, "after_id": after_id}
+        return await self._page(
+            listing, "list_repositories_by_organization", parameters, limit, attrgetter("id")
+        )
+
+    async def list_by_stars(self, *, limit: int = 50, after: str | None = None) -> Page[Repository]:
+        """A page of all repositories, most stars first, past the cache."""
+        listing = Listing("repositories by stars", length=2)
+        stars, after_id = listing.start(after, _TOP)
+        parameters = {"after_stars": stars, "after_id": after_id}
+        return await self._page(listing, "list_repositories_by_stars", parameters, limit, _STARS)
+
+    async def list_by_language(
+        self, language: str, *, limit: int = 50, after: str | None = None
+    ) -> Page[Repository]:
+        """A page of the repositories in a language, most stars first, past the cache."""
+        name = text("language", language)
+        listing = Listing(f"repositories in {name} by stars", length=2)
+        stars, after_id = listing.start(after, _TOP)
+        parameters = {"language": name, "after_stars": stars, "after_id": after_id}
+        return await self._page(listing, "list_repositories_by_language", parameters, limit, _STARS)

@@ -1,0 +1,112 @@
+-- Repositories. The columns come in the order of db.models.Repository's fields.
+
+-- name: find_repository :read
+-- A repository by its id.
+-- takes: id int
+-- gives: Repository
+SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
+FROM repositories
+WHERE id = %(id)s;
+
+-- name: find_repository_by_github_id :read
+-- A repository by its GitHub number.
+-- takes: github_id int
+-- gives: Repository
+SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
+FROM repositories
+WHERE github_id = %(github_id)s;
+
+-- name: find_repositories :read
+-- Repositories by their ids, in no order.
+-- takes: ids list[int]
+-- gives: Repository
+SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
+FROM repositories
+WHERE id = ANY(%(ids)s);
+
+-- name: list_repositories :read
+-- Repositories after one of them, oldest id first.
+-- takes: after_id int, limit int
+-- gives: Repository
+SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
+FROM repositories
+WHERE id > %(after_id)s
+ORDER BY id
+LIMIT %(limit)s;
+
+-- name: list_repositories_by_organization :read
+-- An organization's repositories after one of them, oldest id first.
+-- takes: org_id int, after_id int, limit int
+-- gives: Repository
+SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
+FROM repositories
+WHERE org_id = %(org_id)s AND id > %(after_id)s
+ORDER BY id
+LIMIT %(limit)s;
+
+-- name: list_repositories_by_stars :read
+-- Repositories after a place, most stars first.
+-- takes: after_stars int, after_id int, limit int
+-- gives: Repository
+SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
+FROM repositories
+WHERE (stars, id) < (%(after_stars)s, %(after_id)s)
+ORDER BY stars DESC, id DESC
+LIMIT %(limit)s;
+
+-- name: list_repositories_by_language :read
+-- Repositories of a language after a place, most stars first.
+-- takes: language str, after_stars int, after_id int, limit int
+-- gives: Repository
+SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
+FROM repositories
+WHERE language = %(language)s AND (stars, id) < (%(after_stars)s, %(after_id)s)
+ORDER BY stars DESC, id DESC
+LIMIT %(limit)s;
+
+-- name: add_repository :write
+-- A new repository.
+-- takes: github_id int, org_id int | None, name str, description str | None, language str | None, stars int, forks int, issues int
+-- gives: Repository
+INSERT INTO repositories (github_id, org_id, name, description, language, stars, forks, issues)
+VALUES (%(github_id)s, %(org_id)s, %(name)s, %(description)s, %(language)s, %(stars)s, %(forks)s, %(issues)s)
+RETURNING id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version;
+
+-- name: upsert_repository :write
+-- A repository by its GitHub number, made or brought up to date; what is not known is kept.
+-- takes: github_id int, org_id int | None, name str, description str | None, language str | None, stars int, forks int, issues int, sets_org_id bool, sets_description bool, sets_language bool, sets_stars bool, sets_forks bool, sets_issues bool
+-- gives: Repository
+INSERT INTO repositories (github_id, org_id, name, description, language, stars, forks, issues)
+VALUES (%(github_id)s, %(org_id)s, %(name)s, %(description)s, %(language)s, %(stars)s, %(forks)s, %(issues)s)
+ON CONFLICT (github_id) DO UPDATE SET
+    name = excluded.name,
+    org_id = CASE WHEN %(sets_org_id)s THEN excluded.org_id ELSE repositories.org_id END,
+    description = CASE WHEN %(sets_description)s THEN excluded.description ELSE repositories.description END,
+    language = CASE WHEN %(sets_language)s THEN excluded.language ELSE repositories.language END,
+    stars = CASE WHEN %(sets_stars)s THEN excluded.stars ELSE repositories.stars END,
+    forks = CASE WHEN %(sets_forks)s THEN excluded.forks ELSE repositories.forks END,
+    issues = CASE WHEN %(sets_issues)s THEN excluded.issues ELSE repositories.issues END
+RETURNING id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version;
+
+-- name: update_repository :write
+-- A repository as it is to be, unless it has changed since it was read.
+-- takes: id int, row_version int, github_id int, org_id int | None, name str, description str | None, language str | None, stars int, forks int, issues int
+-- gives: Repository
+UPDATE repositories
+SET
+    github_id = %(github_id)s,
+    org_id = %(org_id)s,
+    name = %(name)s,
+    description = %(description)s,
+    language = %(language)s,
+    stars = %(stars)s,
+    forks = %(forks)s,
+    issues = %(issues)s
+WHERE id = %(id)s AND row_version = %(row_version)s
+RETURNING id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version;
+
+-- name: delete_repository :write
+-- A repository gone; activities in it stay, without one.
+-- takes: id int
+-- gives: int
+DELETE FROM repositories WHERE id = %(id)s RETURNING id;
