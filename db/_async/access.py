@@ -9,6 +9,7 @@ from typing import Self
 
 from cache._async.client import AsyncClient
 from cache.settings import CacheSettings
+from db._async.activities import AsyncActivityRepository
 from db._async.organizations import AsyncOrganizationRepository
 from db._async.outbox import AsyncOutbox
 from db._async.pool import AsyncPool
@@ -30,6 +31,7 @@ class AsyncDataAccess:
         self.users = AsyncUserRepository(self.pool, self.cache, cache.namespace)
         self.organizations = AsyncOrganizationRepository(self.pool, self.cache, cache.namespace)
         self.repositories = AsyncRepositoryRepository(self.pool, self.cache, cache.namespace)
+        self.activities = AsyncActivityRepository(self.pool)
         records = (self.users, self.organizations, self.repositories)
         self.outbox = AsyncOutbox(self.pool, {each.ENTITY: each.cached for each in records})
 

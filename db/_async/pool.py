@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -15,17 +15,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from cache.repeating import AsyncRepeating, async_uninterrupted
 from db._async.connection import AsyncBoundedConnection
-from db._async.transaction import (
-    AsyncTransaction,
-    Effect,
-    current_transaction,
-    enter_transaction,
-    leave_transaction,
-)
+from db._async.transaction import AsyncTransaction, Effect, current_transaction
 from db.deadline import Deadline
-from db.errors import DbError, OutcomeUnknown, TransactionAborted
 from db.metrics import POOLS
-from db.named_query import NamedQuery, queries
+from db.named_query import NamedQuery
 from db.query_log import QueryRecord
 from db.settings import DatabaseSettings
 from db.translation import is_lost_connection, translate, translate_pool_error
@@ -35,9 +28,6 @@ _logger = logging.getLogger("groundwork.db.pool")
 # psycopg_pool's own backoff doubles for five minutes; giving up early leaves the pace to the probe.
 _RECONNECT_SECONDS = 2.0
 _PROBE_SECONDS = 1.0
-# What may be left of a call's time to take a failed transaction back; after it the connection is closed.
-_ROLLBACK_SECONDS = 1.0
-_TRANSACTION = queries("transaction")
 
 
 class AsyncPool:
@@ -108,25 +98,26 @@ class AsyncPool:
         """Every row of a query's answer, by the deadline (the settings' where none is given)."""
         deadline = deadline or self.deadline()
         transaction = current_transaction(self)
-        record = QueryRecord(query.name, self.settings.slow_query_seconds)
-        try:
+        with self._recorded(query, deadline, in_transaction=transaction is not None) as record:
+            if transaction is None:
+                return await self._retrying(query, parameters, row_factory, deadline, record)
+            transaction.connection.deadline = deadline
+            return await self._execute(transaction.connection, query, parameters, row_factory)
+
+    async def copy(self, query: NamedQuery, rows: bytes) -> None:
+        """Send rows in COPY's text format to the server, in this task's transaction or as one of its own."""
+        deadline = self.deadline()
+        transaction = current_transaction(self)
+        with self._recorded(query, deadline, in_transaction=transaction is not None):
             if transaction is not None:
                 transaction.connection.deadline = deadline
-                rows = await self._execute(transaction.connection, query, parameters, row_factory)
+                await _copy(transaction.connection, query, rows)
             else:
-                rows = await self._retrying(query, parameters, row_factory, deadline, record)
-        except psycopg.Error as error:
-            translated = translate(error, query, deadline.seconds, in_transaction=transaction is not None)
-            record.finish(type(translated).__name__, translated.sqlstate)
-            raise translated from error
-        except BaseException as error:
-            record.finish(type(error).__name__)
-            raise
-        record.finish("ok")
-        return rows
+                async with self.connection(deadline) as connection:
+                    await _copy(connection, query, rows)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncTransaction]:
+    async def transaction(self) -> AsyncIterator[None]:
         """Everything this task asks of the pool inside is one transaction, committed at the end of the block.
 
         An error that leaves the block rolls all of it back. One inside another is a savepoint. Each statement
@@ -135,21 +126,13 @@ class AsyncPool:
         """
         outer = current_transaction(self)
         if outer is not None:
-            async with self._savepoint(outer):
-                yield outer
+            async with outer.savepoint():
+                yield
             return
         async with self.connection(self.deadline()) as connection:
-            await self._control(connection, "begin_transaction")
-            transaction = enter_transaction(self, connection)
-            try:
-                yield transaction
-            except BaseException:
-                await self._roll_back(connection)
-                raise
-            else:
-                await self._commit(transaction)
-            finally:
-                leave_transaction(transaction)
+            transaction = AsyncTransaction(self, connection, self.settings.deadline_seconds)
+            async with transaction.run():
+                yield
         for tell, _ in transaction.effects:
             await tell()
 
@@ -218,54 +201,22 @@ class AsyncPool:
             await cursor.execute(query.sql, parameters, prepare=True)
         return await cursor.fetchall()
 
-    async def _control(self, connection: AsyncBoundedConnection, name: str) -> str:
-        """Send a statement of transaction control; returns the server's command tag."""
-        query = _TRANSACTION[name]
-        connection.deadline = self.deadline()
+    @contextmanager
+    def _recorded(
+        self, query: NamedQuery, deadline: Deadline, *, in_transaction: bool
+    ) -> Iterator[QueryRecord]:
+        """Time what is done inside, write it down, and turn the driver's errors into ours."""
+        record = QueryRecord(query.name, self.settings.slow_query_seconds)
         try:
-            cursor = await connection.execute(query.sql, prepare=False)
+            yield record
         except psycopg.Error as error:
-            in_transaction = name != "commit_transaction"
-            raise translate(
-                error, query, connection.deadline.seconds, in_transaction=in_transaction
-            ) from error
-        return cursor.statusmessage or ""
-
-    async def _commit(self, transaction: AsyncTransaction) -> None:
-        try:
-            tag = await self._control(transaction.connection, "commit_transaction")
-        except OutcomeUnknown:
-            for _, forget in transaction.effects:
-                await forget()
+            translated = translate(error, query, deadline.seconds, in_transaction=in_transaction)
+            record.finish(type(translated).__name__, translated.sqlstate)
+            raise translated from error
+        except BaseException as error:
+            record.finish(type(error).__name__)
             raise
-        # To the COMMIT of a transaction with a failed statement the server answers so, and with no error.
-        if tag == "ROLLBACK":
-            raise TransactionAborted()
-
-    async def _roll_back(self, connection: AsyncBoundedConnection) -> None:
-        if connection.closed:
-            return
-        connection.deadline = Deadline(_ROLLBACK_SECONDS)
-        try:
-            await connection.execute(_TRANSACTION["roll_back_transaction"].sql, prepare=False)
-        except psycopg.Error:
-            # Closing it rolls back as well.
-            connection.pgconn.finish()
-
-    @asynccontextmanager
-    async def _savepoint(self, transaction: AsyncTransaction) -> AsyncIterator[None]:
-        connection, effects = transaction.connection, len(transaction.effects)
-        await self._control(connection, "make_savepoint")
-        try:
-            yield
-        except BaseException:
-            del transaction.effects[effects:]
-            # The connection may be lost; then the outer block's end tells.
-            with suppress(DbError):
-                await self._control(connection, "roll_back_savepoint")
-                await self._control(connection, "release_savepoint")
-            raise
-        await self._control(connection, "release_savepoint")
+        record.finish("ok")
 
     async def _take(self, deadline: Deadline, is_retry: bool) -> AsyncBoundedConnection:
         while True:
@@ -291,3 +242,8 @@ class AsyncPool:
         # While the server is away the pool gives its connections up and would try again only for a caller.
         if self._pool.get_stats()["pool_size"] < max(self.settings.pool_min_size, 1):
             await self._pool.check()
+
+
+async def _copy(connection: AsyncBoundedConnection, query: NamedQuery, rows: bytes) -> None:
+    async with connection.cursor() as cursor, cursor.copy(query.sql) as copy:
+        await copy.write(rows)

@@ -10,6 +10,7 @@ from typing import Self
 
 from cache._sync.client import Client
 from cache.settings import CacheSettings
+from db._sync.activities import ActivityRepository
 from db._sync.organizations import OrganizationRepository
 from db._sync.outbox import Outbox
 from db._sync.pool import Pool
@@ -31,6 +32,7 @@ class DataAccess:
         self.users = UserRepository(self.pool, self.cache, cache.namespace)
         self.organizations = OrganizationRepository(self.pool, self.cache, cache.namespace)
         self.repositories = RepositoryRepository(self.pool, self.cache, cache.namespace)
+        self.activities = ActivityRepository(self.pool)
         records = (self.users, self.organizations, self.repositories)
         self.outbox = Outbox(self.pool, {each.ENTITY: each.cached for each in records})
 

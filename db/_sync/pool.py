@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -16,17 +16,10 @@ from psycopg_pool import ConnectionPool
 
 from cache.repeating import Repeating, uninterrupted
 from db._sync.connection import BoundedConnection
-from db._sync.transaction import (
-    Effect,
-    Transaction,
-    current_transaction,
-    enter_transaction,
-    leave_transaction,
-)
+from db._sync.transaction import Effect, Transaction, current_transaction
 from db.deadline import Deadline
-from db.errors import DbError, OutcomeUnknown, TransactionAborted
 from db.metrics import POOLS
-from db.named_query import NamedQuery, queries
+from db.named_query import NamedQuery
 from db.query_log import QueryRecord
 from db.settings import DatabaseSettings
 from db.translation import is_lost_connection, translate, translate_pool_error
@@ -36,9 +29,6 @@ _logger = logging.getLogger("groundwork.db.pool")
 # psycopg_pool's own backoff doubles for five minutes; giving up early leaves the pace to the probe.
 _RECONNECT_SECONDS = 2.0
 _PROBE_SECONDS = 1.0
-# What may be left of a call's time to take a failed transaction back; after it the connection is closed.
-_ROLLBACK_SECONDS = 1.0
-_TRANSACTION = queries("transaction")
 
 
 class Pool:
@@ -109,25 +99,26 @@ class Pool:
         """Every row of a query's answer, by the deadline (the settings' where none is given)."""
         deadline = deadline or self.deadline()
         transaction = current_transaction(self)
-        record = QueryRecord(query.name, self.settings.slow_query_seconds)
-        try:
+        with self._recorded(query, deadline, in_transaction=transaction is not None) as record:
+            if transaction is None:
+                return self._retrying(query, parameters, row_factory, deadline, record)
+            transaction.connection.deadline = deadline
+            return self._execute(transaction.connection, query, parameters, row_factory)
+
+    def copy(self, query: NamedQuery, rows: bytes) -> None:
+        """Send rows in COPY's text format to the server, in this task's transaction or as one of its own."""
+        deadline = self.deadline()
+        transaction = current_transaction(self)
+        with self._recorded(query, deadline, in_transaction=transaction is not None):
             if transaction is not None:
                 transaction.connection.deadline = deadline
-                rows = self._execute(transaction.connection, query, parameters, row_factory)
+                _copy(transaction.connection, query, rows)
             else:
-                rows = self._retrying(query, parameters, row_factory, deadline, record)
-        except psycopg.Error as error:
-            translated = translate(error, query, deadline.seconds, in_transaction=transaction is not None)
-            record.finish(type(translated).__name__, translated.sqlstate)
-            raise translated from error
-        except BaseException as error:
-            record.finish(type(error).__name__)
-            raise
-        record.finish("ok")
-        return rows
+                with self.connection(deadline) as connection:
+                    _copy(connection, query, rows)
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self) -> Iterator[None]:
         """Everything this task asks of the pool inside is one transaction, committed at the end of the block.
 
         An error that leaves the block rolls all of it back. One inside another is a savepoint. Each statement
@@ -136,21 +127,13 @@ class Pool:
         """
         outer = current_transaction(self)
         if outer is not None:
-            with self._savepoint(outer):
-                yield outer
+            with outer.savepoint():
+                yield
             return
         with self.connection(self.deadline()) as connection:
-            self._control(connection, "begin_transaction")
-            transaction = enter_transaction(self, connection)
-            try:
-                yield transaction
-            except BaseException:
-                self._roll_back(connection)
-                raise
-            else:
-                self._commit(transaction)
-            finally:
-                leave_transaction(transaction)
+            transaction = Transaction(self, connection, self.settings.deadline_seconds)
+            with transaction.run():
+                yield
         for tell, _ in transaction.effects:
             tell()
 
@@ -217,54 +200,22 @@ class Pool:
             cursor.execute(query.sql, parameters, prepare=True)
         return cursor.fetchall()
 
-    def _control(self, connection: BoundedConnection, name: str) -> str:
-        """Send a statement of transaction control; returns the server's command tag."""
-        query = _TRANSACTION[name]
-        connection.deadline = self.deadline()
-        try:
-            cursor = connection.execute(query.sql, prepare=False)
-        except psycopg.Error as error:
-            in_transaction = name != "commit_transaction"
-            raise translate(
-                error, query, connection.deadline.seconds, in_transaction=in_transaction
-            ) from error
-        return cursor.statusmessage or ""
-
-    def _commit(self, transaction: Transaction) -> None:
-        try:
-            tag = self._control(transaction.connection, "commit_transaction")
-        except OutcomeUnknown:
-            for _, forget in transaction.effects:
-                forget()
-            raise
-        # To the COMMIT of a transaction with a failed statement the server answers so, and with no error.
-        if tag == "ROLLBACK":
-            raise TransactionAborted()
-
-    def _roll_back(self, connection: BoundedConnection) -> None:
-        if connection.closed:
-            return
-        connection.deadline = Deadline(_ROLLBACK_SECONDS)
-        try:
-            connection.execute(_TRANSACTION["roll_back_transaction"].sql, prepare=False)
-        except psycopg.Error:
-            # Closing it rolls back as well.
-            connection.pgconn.finish()
-
     @contextmanager
-    def _savepoint(self, transaction: Transaction) -> Iterator[None]:
-        connection, effects = transaction.connection, len(transaction.effects)
-        self._control(connection, "make_savepoint")
+    def _recorded(
+        self, query: NamedQuery, deadline: Deadline, *, in_transaction: bool
+    ) -> Iterator[QueryRecord]:
+        """Time what is done inside, write it down, and turn the driver's errors into ours."""
+        record = QueryRecord(query.name, self.settings.slow_query_seconds)
         try:
-            yield
-        except BaseException:
-            del transaction.effects[effects:]
-            # The connection may be lost; then the outer block's end tells.
-            with suppress(DbError):
-                self._control(connection, "roll_back_savepoint")
-                self._control(connection, "release_savepoint")
+            yield record
+        except psycopg.Error as error:
+            translated = translate(error, query, deadline.seconds, in_transaction=in_transaction)
+            record.finish(type(translated).__name__, translated.sqlstate)
+            raise translated from error
+        except BaseException as error:
+            record.finish(type(error).__name__)
             raise
-        self._control(connection, "release_savepoint")
+        record.finish("ok")
 
     def _take(self, deadline: Deadline, is_retry: bool) -> BoundedConnection:
         while True:
@@ -290,3 +241,8 @@ class Pool:
         # While the server is away the pool gives its connections up and would try again only for a caller.
         if self._pool.get_stats()["pool_size"] < max(self.settings.pool_min_size, 1):
             self._pool.check()
+
+
+def _copy(connection: BoundedConnection, query: NamedQuery, rows: bytes) -> None:
+    with connection.cursor() as cursor, cursor.copy(query.sql) as copy:
+        copy.write(rows)

@@ -1,0 +1,202 @@
+# Generated from db/_async/activities.py by scripts/generate_sync.py; edit that, not this.
+"""Activities by key, in feeds and in bulk. The table is partitioned by month, so a key holds the timestamp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from psycopg.rows import args_row, scalar_row
+from psycopg.types.json import Jsonb
+
+from db._sync.pool import Pool
+from db.copy_text import Block, Reject, blocks
+from db.errors import InvalidInput, NotFound, VersionConflict
+from db.models import Activity, NewActivity, Page
+from db.named_query import queries
+from db.paging import Listing
+from db.validation import INT64_MAX, bigint, json_object, text, timestamp
+
+_QUERIES = queries("activities")
+_ROW = args_row(Activity)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# After every activity there is, so where a feed, newest first, begins: whole microseconds, and an id.
+_TOP = (int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1_000_000, INT64_MAX)
+
+
+class ActivityRepository:
+    """Activities. An id alone does not find one fast: every key is (id, timestamp)."""
+
+    ENTITY = "activity"
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def get(self, activity_id: int, at: datetime) -> Activity:
+        """The activity with this id and timestamp. Raises NotFound."""
+        activity = self.find(activity_id, at)
+        if activity is None:
+            raise NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")
+        return activity
+
+    def find(self, activity_id: int, at: datetime) -> Activity | None:
+        """The activity with this id and timestamp, or None."""
+        return self._fetch("find_activity", _key(activity_id, at))
+
+    def get_many(self, keys: Sequence[tuple[int, datetime]]) -> list[Activity | None]:
+        """The activities with these ids and timestamps, in this order and one round trip; None for the absent."""
+        wanted = [(bigint("keys", activity_id), timestamp("keys", at)) for activity_id, at in keys]
+        if not wanted:
+            return []
+        times = [at for _, at in wanted]
+        parameters = {
+            "ids": [activity_id for activity_id, _ in wanted],
+            "timestamps": times,
+            "first": min(times),
+            "last": max(times),
+        }
+        found = self._pool.fetch_all(_QUERIES["find_activities"], parameters, _ROW)
+        by_key = {(activity.id, activity.timestamp): activity for activity in found}
+        return [by_key.get(key) for key in wanted]
+
+    def list(self, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
+        """A page of all activities, newest first."""
+        return self._feed("activities", "list_activities", {}, limit, after)
+
+    def feed(self, user_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
+        """A page of what a user did, newest first. `after` is the `next` of the page before."""
+        parameters = {"user_id": bigint("user_id", user_id)}
+        return self._feed(f"feed of user {user_id}", "list_user_feed", parameters, limit, after)
+
+    def repository_feed(self, repo_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
+        """A page of what was done in a repository, newest first."""
+        parameters = {"repo_id": bigint("repo_id", repo_id)}
+        name = f"feed of repository {repo_id}"
+        return self._feed(name, "list_repository_feed", parameters, limit, after)
+
+    def list_by_type(
+        self,
+        kind: str,
+        *,
+        since: datetime = _EPOCH,
+        until: datetime | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page[Activity]:
+        """A page of the activities of a type from `since` to `until` (both included), newest first."""
+        start, end = timestamp("since", since), None if until is None else timestamp("until", until)
+        parameters = {"type": text("kind", kind), "since": start}
+        name = f"activities of type {kind} from {start.isoformat()} to {end and end.isoformat()}"
+        top = _TOP if end is None else (_microseconds(end), INT64_MAX)
+        return self._feed(name, "list_activities_by_type", parameters, limit, after, top)
+
+    def add(self, activity: NewActivity) -> Activity:
+        """Store an activity. Raises ConstraintViolated for an unknown user or repository, or an event twice.
+
+        Its month's partition has to be there: the access service keeps the current ones, `make_partitions` others.
+        """
+        return self._write("add_activity", _parameters(activity))
+
+    def upsert(self, activity: NewActivity) -> Activity:
+        """Store the activity of this github_event_id and timestamp, or bring it up to date."""
+        if activity.github_event_id is None:
+            raise InvalidInput("github_event_id", "is what an upsert goes by; use add for what is no event")
+        return self._write("upsert_activity", _parameters(activity))
+
+    def update(self, activity: Activity) -> Activity:
+        """Write a changed activity. Raises VersionConflict where it has changed since it was read; NotFound.
+
+        Its timestamp is part of its key, and stays: one at another time is another activity.
+        """
+        version = bigint("row_version", activity.row_version)
+        parameters = _parameters(activity) | _key(activity.id, activity.timestamp) | {"row_version": version}
+        updated = self._fetch("update_activity", parameters)
+        if updated is None:
+            self.get(activity.id, activity.timestamp)
+            raise VersionConflict(self.ENTITY, activity.id, activity.row_version)
+        return updated
+
+    def delete(self, activity_id: int, at: datetime) -> None:
+        """Delete the activity with this id and timestamp. Raises NotFound."""
+        if self._fetch("delete_activity", _key(activity_id, at)) is None:
+            raise NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")
+
+    def copy_in(self, activities: Iterable[NewActivity], *, on_reject: Reject | None = None) -> int:
+        """Store many activities by COPY, all or none, making the partitions they need; returns how many.
+
+        Memory does not grow with their number. One that cannot be stored is handed to `on_reject` with the
+        reason and left out; without it, InvalidInput is raised and none is stored.
+        """
+        stored = 0
+        source = blocks(activities, on_reject)
+        block = next(source, None)
+        if block is None:
+            return 0
+        # Before the transaction: making a partition locks users against writers until it is committed.
+        self.make_partitions(block.first, block.last)
+        with self._pool.transaction():
+            while block is not None:
+                self._copy(block)
+                stored += block.rows
+                block = next(source, None)
+                if block is not None:
+                    self.make_partitions(block.first, block.last)
+        return stored
+
+    def make_partitions(self, since: datetime, until: datetime) -> Sequence[str]:
+        """Make the monthly partitions (UTC) that are missing between two points in time; returns their names."""
+        parameters = {"since": timestamp("since", since), "until": timestamp("until", until)}
+        made: Sequence[str] = self._pool.fetch_all(_QUERIES["make_partitions"], parameters, scalar_row)
+        return made
+
+    def _copy(self, block: Block) -> None:
+        self._pool.copy(_QUERIES["copy_activities"], block.data)
+
+    def _feed(
+        self,
+        name: str,
+        query: str,
+        parameters: dict[str, Any],
+        limit: int,
+        after: str | None,
+        top: tuple[int, ...] = _TOP,
+    ) -> Page[Activity]:
+        listing = Listing(name, length=2)
+        before, before_id = listing.start(after, top)
+        place = {
+            "before": _EPOCH + timedelta(microseconds=before),
+            "before_id": before_id,
+            "limit": listing.checked_limit(limit) + 1,
+        }
+        found = self._pool.fetch_all(_QUERIES[query], parameters | place, _ROW)
+        return listing.page(found, limit, lambda each: (_microseconds(each.timestamp), each.id))
+
+    def _fetch(self, query: str, parameters: dict[str, Any]) -> Activity | None:
+        return self._pool.fetch_one(_QUERIES[query], parameters, _ROW)
+
+    def _write(self, query: str, parameters: dict[str, Any]) -> Activity:
+        activity = self._fetch(query, parameters)
+        assert activity is not None, f"{query} returns the row it wrote"
+        return activity
+
+
+def _key(activity_id: int, at: datetime) -> dict[str, Any]:
+    return {"id": bigint("activity_id", activity_id), "timestamp": timestamp("at", at)}
+
+
+def _parameters(activity: NewActivity | Activity) -> dict[str, Any]:
+    event, repo = activity.github_event_id, activity.repo_id
+    return {
+        "github_event_id": None if event is None else bigint("github_event_id", event, least=1),
+        "user_id": bigint("user_id", activity.user_id),
+        "repo_id": None if repo is None else bigint("repo_id", repo),
+        "type": text("type", activity.type, empty=False),
+        "timestamp": timestamp("timestamp", activity.timestamp),
+        "data": Jsonb(json_object("data", activity.data)),
+    }
+
+
+def _microseconds(at: datetime) -> int:
+    """Since 1970, exact: a float's timestamp() loses the last digit."""
+    return (at - _EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,72 @@
+"""Activities as rows of COPY's text format, in blocks: what the driver would do field by field, faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from db.errors import InvalidInput
+from db.models import NewActivity
+from db.validation import bigint, json_object, text, timestamp
+
+# Large enough that a block's COPY outweighs its round trips, small enough that memory stays where it is.
+BLOCK_BYTES = 1 << 20
+_NULL = b"\\N"
+_encode_json = msgspec.json.Encoder().encode
+Reject = Callable[[NewActivity, InvalidInput], object]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows for one COPY; `first` and `last` are the earliest and the latest of their timestamps."""
+
+    data: bytes
+    rows: int
+    first: datetime
+    last: datetime
+
+
+def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Iterator[Block]:
+    """The activities in blocks of about a megabyte. One that cannot be stored goes to `on_reject`, or raises."""
+    lines: list[bytes] = []
+    size = 0
+    first = last = datetime.min.replace(tzinfo=UTC)
+    for activity in activities:
+        try:
+            at = timestamp("timestamp", activity.timestamp)
+            line = _line(activity, at)
+        except InvalidInput as error:
+            if on_reject is None:
+                raise
+            on_reject(activity, error)
+            continue
+        first, last = (min(first, at), max(last, at)) if lines else (at, at)
+        lines.append(line)
+        size += len(line)
+        if size >= BLOCK_BYTES:
+            yield Block(b"".join(lines), len(lines), first, last)
+            lines, size = [], 0
+    if lines:
+        yield Block(b"".join(lines), len(lines), first, last)
+
+
+def _line(activity: NewActivity, at: datetime) -> bytes:
+    event, repo = activity.github_event_id, activity.repo_id
+    kind = text("type", activity.type, empty=False)
+    fields = (
+        _NULL if event is None else b"%d" % bigint("github_event_id", event, least=1),
+        b"%d" % bigint("user_id", activity.user_id),
+        _NULL if repo is None else b"%d" % bigint("repo_id", repo),
+        _escaped(kind.encode()),
+        at.isoformat().encode(),
+        # JSON escapes control characters itself: only the backslash means something to COPY.
+        _encode_json(json_object("data", activity.data)).replace(b"\\", b"\\\\"),
+    )
+    return b"\t".join(fields) + b"\n"
+
+
+def _escaped(raw: bytes) -> bytes:
+    return raw.replace(b"\\", b"\\\\").replace(b"\t", b"\\t").replace(b"\n", b"\\n").replace(b"\r", b"\\r")

@@ -1,0 +1,219 @@
+"""Activities against a real server: keys, feeds, bulk loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from db.errors import ConstraintViolated, InvalidCursor, InvalidInput, NotFound, QueryFailed, VersionConflict
+from db.models import NewActivity, NewRepository, NewUser
+from tests.conftest import Database
+
+NOW = datetime.now(UTC).replace(microsecond=123457)
+
+
+@pytest.fixture
+def user_id(data: Any) -> int:
+    return int(data.users.add(NewUser(github_id=1, username="ada")).id)
+
+
+@pytest.fixture
+def repo_id(data: Any) -> int:
+    return int(data.repositories.add(NewRepository(github_id=1, name="o/r")).id)
+
+
+def _made(user_id: int, n: int = 1, **changes: Any) -> NewActivity:
+    made = NewActivity(user_id=user_id, type="PushEvent", timestamp=NOW, github_event_id=n, data={"n": n})
+    return replace(made, **changes)
+
+
+def _count(database: Database) -> int:
+    return int(database.psql("SELECT count(*) FROM groundwork.activities"))
+
+
+def test_an_activity_comes_back_equal(data: Any, user_id: int, repo_id: int) -> None:
+    added = data.activities.add(
+        _made(user_id, repo_id=repo_id, data={"text": 'a"b\\c\n\u2028', "n": [1, None]})
+    )
+    assert added.timestamp == NOW
+    assert data.activities.get(added.id, NOW) == added
+    # Another zone's clock, the same instant.
+    assert data.activities.find(added.id, NOW.astimezone(timezone(timedelta(hours=9)))) == added
+    assert data.activities.find(added.id, NOW + timedelta(microseconds=1)) is None
+    with pytest.raises(NotFound, match=f"no activity with id {added.id + 1}"):
+        data.activities.get(added.id + 1, NOW)
+
+
+def test_many_come_in_the_asked_order(data: Any, user_id: int) -> None:
+    first, second = (data.activities.add(_made(user_id, n)) for n in (1, 2))
+    keys = [
+        (second.id, NOW),
+        (4711, NOW),
+        (first.id, NOW),
+        (first.id, NOW + timedelta(days=1)),
+        (second.id, NOW),
+    ]
+    assert data.activities.get_many(keys) == [second, None, first, None, second]
+    assert data.activities.get_many([]) == []
+
+
+def test_an_event_twice_is_refused_and_an_upsert_brings_it_up_to_date(data: Any, user_id: int) -> None:
+    added = data.activities.add(_made(user_id))
+    with pytest.raises(ConstraintViolated):
+        data.activities.add(_made(user_id))
+    again = data.activities.upsert(_made(user_id, type="ForkEvent", data={"forked": True}))
+    assert (again.id, again.type, again.data) == (added.id, "ForkEvent", {"forked": True})
+    with pytest.raises(InvalidInput, match="github_event_id"):
+        data.activities.upsert(_made(user_id, github_event_id=None))
+
+
+def test_an_update_is_optimistic(data: Any, user_id: int) -> None:
+    added = data.activities.add(_made(user_id))
+    updated = data.activities.update(replace(added, type="ForkEvent"))
+    assert (updated.type, updated.row_version) == ("ForkEvent", 2)
+    with pytest.raises(VersionConflict):
+        data.activities.update(replace(added, type="WatchEvent"))
+    data.activities.delete(added.id, NOW)
+    for call in (lambda: data.activities.update(updated), lambda: data.activities.delete(added.id, NOW)):
+        with pytest.raises(NotFound):
+            call()
+
+
+def test_a_feed_is_newest_first_and_pages_hold_each_once_also_where_times_tie(
+    data: Any, user_id: int, repo_id: int
+) -> None:
+    other = data.users.add(NewUser(github_id=2, username="grace")).id
+    times = [NOW - timedelta(seconds=n // 3) for n in range(10)]
+    mine = [
+        data.activities.add(_made(user_id, n + 1, timestamp=at, repo_id=repo_id))
+        for n, at in enumerate(times)
+    ]
+    data.activities.add(_made(other, 99))
+    wanted = sorted(mine, key=lambda each: (each.timestamp, each.id), reverse=True)
+    assert list(_pages(data.activities.feed, user_id)) == wanted
+    assert list(_pages(data.activities.repository_feed, repo_id)) == wanted
+    assert len(list(_pages(data.activities.list))) == 11
+    cursor = data.activities.feed(user_id, limit=1).next
+    with pytest.raises(InvalidCursor):
+        data.activities.feed(other, after=cursor)
+
+
+def test_activities_of_a_type_in_a_range_of_time(data: Any, user_id: int) -> None:
+    for n in range(1, 6):
+        data.activities.add(_made(user_id, n, timestamp=NOW - timedelta(minutes=n), type="AB"[n % 2]))
+    since, until = NOW - timedelta(minutes=4), NOW - timedelta(minutes=2)
+    found = list(_pages(data.activities.list_by_type, "A", since=since, until=until))
+    assert [activity.github_event_id for activity in found] == [2, 4]
+    assert len(list(_pages(data.activities.list_by_type, "B"))) == 3
+
+
+def test_a_page_of_a_feed_reads_no_partition_that_is_newer(
+    data: Any, user_id: int, database: Database
+) -> None:
+    """The plan that the page's query gets: partitions after the place are pruned."""
+    database.psql("SELECT groundwork.make_activity_partitions(now() - interval '6 months', now())")
+    plan = database.psql(
+        "SET search_path = groundwork; SET plan_cache_mode = force_generic_plan;"
+        f" PREPARE page(bigint, timestamptz, bigint, bigint) AS {_positional('list_user_feed')};"
+        f" EXPLAIN EXECUTE page(1, now() - interval '5 months', 1, 10)"
+    )
+    assert "Subplans Removed" in plan, plan
+    scans = [line for line in plan.splitlines() if "Scan using" in line or "Seq Scan" in line]
+    assert len(scans) <= 2, plan
+
+
+def test_a_month_without_a_partition_is_refused_until_it_is_made(data: Any, user_id: int) -> None:
+    long_ago = datetime(2015, 1, 1, tzinfo=UTC)
+    with pytest.raises(QueryFailed) as caught:
+        data.activities.add(_made(user_id, timestamp=long_ago))
+    assert caught.value.sqlstate == "23514"
+    assert data.activities.make_partitions(long_ago, long_ago) == ["activities_2015_01"]
+    assert data.activities.add(_made(user_id, timestamp=long_ago)).timestamp == long_ago
+
+
+def test_a_bulk_load_stores_what_single_writes_would(data: Any, user_id: int, repo_id: int) -> None:
+    texts = ["plain", 'quote " and \\ and \\n', "tab\tnewline\nreturn\r", "\u2028 ümläut 🜚", "\\N", "\\."]
+    made = [
+        _made(user_id, n, repo_id=repo_id if n % 2 else None, type=each, data={"text": each, "deep": [{"n": n}]},
+              timestamp=NOW - timedelta(days=40 * n))
+        for n, each in enumerate(texts, start=1)
+    ]  # fmt: skip
+    assert data.activities.copy_in(iter(made)) == len(made)
+    stored = {each.github_event_id: each for each in _pages(data.activities.feed, user_id)}
+    for each in made:
+        row = stored[each.github_event_id]
+        assert (row.type, row.data, row.timestamp, row.repo_id) == (
+            each.type, each.data, each.timestamp, each.repo_id
+        )  # fmt: skip
+
+
+def test_a_bulk_load_of_several_blocks_is_all_or_nothing(data: Any, user_id: int, database: Database) -> None:
+    filler = "x" * 10_000
+    rows = (_made(user_id, n, data={"filler": filler}) for n in range(1, 400))
+    assert data.activities.copy_in(rows) == 399
+    # The last one is there already: nothing of the 300 before it stays.
+    again = (_made(user_id, n, data={"filler": filler}) for n in [*range(1000, 1300), 399])
+    with pytest.raises(ConstraintViolated):
+        data.activities.copy_in(again)
+    assert _count(database) == 399
+
+
+BAD = {
+    "NUL": {"data": {"text": "a\0b"}},
+    "surrogate": {"data": {"text": "\ud800"}},
+    "naive": {"timestamp": datetime(2024, 1, 1)},
+    "deep": {"data": {"a": None}},
+    "number": {"data": {"n": 2**64}},
+    "nan": {"data": {"n": float("nan")}},
+    "user": {"user_id": 2**63},
+    "type": {"type": ""},
+    "event": {"github_event_id": 0},
+}
+for _ in range(10_000):
+    BAD["deep"]["data"] = {"a": BAD["deep"]["data"]}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_what_cannot_be_stored_is_a_reject_with_its_reason(
+    data: Any, user_id: int, database: Database, bad: str
+) -> None:
+    rows = [_made(user_id, 1), replace(_made(user_id, 2), **BAD[bad]), _made(user_id, 3)]
+    for write in (data.activities.add, data.activities.upsert):
+        with pytest.raises(InvalidInput):
+            write(rows[1])
+    with pytest.raises(InvalidInput):
+        data.activities.copy_in(rows)
+    assert _count(database) == 0
+    rejects: list[tuple[NewActivity, InvalidInput]] = []
+    assert data.activities.copy_in(rows, on_reject=lambda row, error: rejects.append((row, error))) == 2
+    ((row, error),) = rejects
+    assert row is rows[1]
+    assert str(error)
+    assert _count(database) == 2
+
+
+def test_nothing_to_load_is_nothing(data: Any) -> None:
+    assert data.activities.copy_in([]) == 0
+
+
+def _pages(list_page: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
+    after = None
+    while True:
+        page = list_page(*arguments, limit=3, after=after, **options)
+        yield from page.items
+        after = page.next
+        if after is None:
+            return
+
+
+def _positional(query: str) -> str:
+    from db.named_query import queries
+
+    sql = queries("activities")[query].sql.decode()
+    for n, name in enumerate(("user_id", "before", "before_id", "limit"), start=1):
+        sql = sql.replace(f"%({name})s", f"${n}")
+    return sql

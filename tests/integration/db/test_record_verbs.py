@@ -1,0 +1,204 @@
+"""The verbs that every kind of record has, against real servers: one suite for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from db.errors import ConstraintViolated, InvalidCursor, InvalidInput, NotFound, VersionConflict
+from db.models import NewOrganization, NewRepository, NewUser
+from tests.conftest import Database
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the suite makes a record of a kind, and which of its fields it changes to what."""
+
+    plural: str
+    make: Callable[..., Any]
+    field: str
+    before: object
+    after: object
+    text_field: str
+
+
+KINDS = {
+    "users": Kind("users", lambda n, **known: NewUser(github_id=n, username=f"u{n}", **known),
+                  "email", "a@example.org", "b@example.org", "username"),
+    "organizations": Kind("organizations", lambda n, **known: NewOrganization(github_id=n, name=f"o{n}", **known),
+                          "member_count", 3, 4, "name"),
+    "repositories": Kind("repositories", lambda n, **known: NewRepository(github_id=n, name=f"o/r{n}", **known),
+                         "stars", 10, 11, "name"),
+}  # fmt: skip
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def records(kind: Kind, data: Any) -> Any:
+    return getattr(data, kind.plural)
+
+
+def test_a_record_comes_back_equal_from_postgres_and_from_redis(kind: Kind, records: Any) -> None:
+    added = records.add(kind.make(7, **{kind.field: kind.before}))
+    assert getattr(added, kind.field) == kind.before
+    assert added == records.get(added.id) == records.get(added.id) == records.find(added.id)
+    assert added == records.get_by_github_id(7) == records.find_by_github_id(7)
+
+
+def test_a_taken_github_id_is_refused(kind: Kind, records: Any) -> None:
+    records.add(kind.make(7))
+    with pytest.raises(ConstraintViolated, match=f"{kind.plural}_github_id_key"):
+        records.add(kind.make(7))
+
+
+def test_what_is_not_there_is_not_found(kind: Kind, records: Any) -> None:
+    assert records.find(4711) is None
+    assert records.find_by_github_id(4711) is None
+    for call in (records.get, records.get_by_github_id, records.delete):
+        with pytest.raises(NotFound, match="4711"):
+            call(4711)
+
+
+def test_many_come_in_the_asked_order(kind: Kind, records: Any) -> None:
+    first, second, third = (records.add(kind.make(n)) for n in (1, 2, 3))
+    asked = [third.id, 4711, first.id, second.id, third.id]
+    for _ in range(2):
+        assert records.get_many(asked) == [third, None, first, second, third]
+
+
+def test_pages_hold_every_record_once(kind: Kind, records: Any) -> None:
+    added = [records.add(kind.make(n)) for n in range(1, 6)]
+    first = records.list(limit=3)
+    second = records.list(limit=3, after=first.next)
+    assert first.items + second.items == added
+    assert second.next is None
+
+
+def test_an_upsert_keeps_what_is_left_out(kind: Kind, records: Any) -> None:
+    made = records.upsert(kind.make(7, **{kind.field: kind.before}))
+    renamed = records.upsert(replace(kind.make(7), **{kind.text_field: "other"}))
+    assert renamed.id == made.id
+    assert getattr(renamed, kind.field) == kind.before
+    assert getattr(renamed, kind.text_field) == "other"
+    changed = records.upsert(kind.make(7, **{kind.field: kind.after}))
+    assert getattr(changed, kind.field) == kind.after
+    assert records.get(made.id) == changed
+
+
+def test_an_update_of_what_has_changed_is_refused(kind: Kind, records: Any) -> None:
+    read = records.add(kind.make(7))
+    records.get(read.id)
+    updated = records.update(replace(read, **{kind.field: kind.after}))
+    assert updated.row_version == read.row_version + 1
+    assert records.get(read.id) == updated
+    with pytest.raises(VersionConflict, match=f"{read.id} is no longer at row version 1"):
+        records.update(replace(read, **{kind.field: kind.before}))
+    assert records.get(read.id) == updated
+
+
+def test_a_deleted_record_is_gone_from_the_cache_too(kind: Kind, records: Any) -> None:
+    added = records.get(records.add(kind.make(7)).id)
+    records.delete(added.id)
+    assert records.find(added.id) is None
+    with pytest.raises(NotFound):
+        records.update(added)
+
+
+def test_a_row_changed_by_psql_is_seen_once_the_outbox_is_emptied(
+    kind: Kind, records: Any, data: Any, database: Database
+) -> None:
+    added = records.get(records.add(kind.make(7)).id)
+    data.outbox.drain()
+    database.psql(f"UPDATE groundwork.{kind.plural} SET {kind.text_field} = 'psql' WHERE id = {added.id}")
+    assert records.get(added.id) == added
+    data.outbox.drain()
+    assert getattr(records.get(added.id), kind.text_field) == "psql"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [{"github_id": 0}, {"github_id": 2**63}, {"github_id": True}, {"TEXT": "a\0b"}, {"TEXT": "\ud800"}, {"TEXT": ""}],
+)  # fmt: skip
+def test_bad_input_is_refused_and_nothing_is_written(
+    kind: Kind, records: Any, database: Database, spoil: dict[str, Any]
+) -> None:
+    changes = {(kind.text_field if key == "TEXT" else key): value for key, value in spoil.items()}
+    for write in (records.add, records.upsert):
+        with pytest.raises(InvalidInput):
+            write(replace(kind.make(7), **changes))
+    assert database.psql(f"SELECT count(*) FROM groundwork.{kind.plural}").strip() == "0"
+
+
+@pytest.mark.parametrize("bad", ["7", 7.0, None, True, 2**63])
+def test_an_id_that_is_no_bigint_is_refused(kind: Kind, records: Any, bad: Any) -> None:
+    for call in (records.find, records.get, records.delete, lambda value: records.get_many([value])):
+        with pytest.raises(InvalidInput, match=f"{kind.plural[:4]}"):
+            call(bad)
+
+
+@pytest.mark.parametrize("number", [-1, 2**31])
+@pytest.mark.parametrize("field", ["stars", "forks", "issues"])
+def test_a_count_out_of_range_is_refused(data: Any, field: str, number: int) -> None:
+    with pytest.raises(InvalidInput, match=field):
+        data.repositories.add(NewRepository(github_id=1, name="o/r", **{field: number}))
+
+
+def test_repositories_are_listed_by_organization(data: Any) -> None:
+    organization = data.organizations.add(NewOrganization(github_id=1, name="o"))
+    mine = [
+        data.repositories.add(NewRepository(github_id=n, name=f"o/r{n}", org_id=organization.id))
+        for n in range(1, 4)
+    ]
+    data.repositories.add(NewRepository(github_id=9, name="p/r"))
+    first = data.repositories.list_by_organization(organization.id, limit=2)
+    second = data.repositories.list_by_organization(organization.id, limit=2, after=first.next)
+    assert first.items + second.items == mine
+    with pytest.raises(InvalidCursor):
+        data.repositories.list_by_organization(organization.id + 1, after=first.next)
+
+
+def test_repositories_are_listed_by_stars_also_where_stars_tie(data: Any) -> None:
+    for n, (stars, language) in enumerate([(5, "Go"), (9, "C"), (5, "C"), (0, "C"), (5, "C")], start=1):
+        data.repositories.add(NewRepository(github_id=n, name=f"o/r{n}", stars=stars, language=language))
+    assert _all_pages(data.repositories.list_by_stars) == [2, 5, 3, 1, 4]
+    assert _all_pages(lambda **page: data.repositories.list_by_language("C", **page)) == [2, 5, 3, 4]
+
+
+def test_users_are_listed_by_name(data: Any) -> None:
+    for n in (1, 2, 3):
+        data.users.add(NewUser(github_id=n, username="same"))
+    data.users.add(NewUser(github_id=4, username="other"))
+    assert _all_pages(lambda **page: data.users.list_by_username("same", **page)) == [1, 2, 3]
+
+
+def test_a_deleted_organization_leaves_its_repositories(data: Any) -> None:
+    organization = data.organizations.add(NewOrganization(github_id=1, name="o"))
+    added = data.repositories.add(NewRepository(github_id=1, name="o/r", org_id=organization.id))
+    data.repositories.get(added.id)
+    data.organizations.delete(organization.id)
+    data.outbox.drain()
+    assert data.repositories.get(added.id).org_id is None
+
+
+def test_an_unknown_organization_is_refused(data: Any) -> None:
+    with pytest.raises(ConstraintViolated, match="org_id"):
+        data.repositories.add(NewRepository(github_id=1, name="o/r", org_id=4711))
+
+
+def _all_pages(list_page: Callable[..., Any]) -> list[int]:
+    github_ids: list[int] = []
+    after = None
+    while True:
+        page = list_page(limit=2, after=after)
+        github_ids += [record.github_id for record in page.items]
+        after = page.next
+        if after is None:
+            return github_ids

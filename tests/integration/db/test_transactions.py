@@ -1,0 +1,292 @@
+"""Transactions over several repositories: together or not at all, and the cache is told when it is true."""
+
+# ruff: noqa: PT012 (what is expected to fail is the block of a transaction as a whole)
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from db import AsyncDataAccess, DataAccess
+from db.errors import (
+    ConnectionLost,
+    ConstraintViolated,
+    OutcomeUnknown,
+    QueryFailed,
+    TransactionAborted,
+    TransactionOver,
+    Unavailable,
+)
+from db.models import NewActivity, NewOrganization, NewRepository, NewUser
+from tests.conftest import Database
+from tests.containers import Server
+from tests.integration.data_access import cache_settings, database_settings
+
+ADA = NewUser(github_id=7, username="ada")
+
+
+@pytest.fixture
+def settings(database: Database, redis_server: Server, namespace: str) -> tuple[Any, Any]:
+    return (
+        database_settings(database.url("app")),
+        cache_settings(redis_server.redis_url("app"), namespace),
+    )
+
+
+@pytest.fixture
+def data(settings: tuple[Any, Any]) -> Iterator[DataAccess]:
+    with DataAccess(*settings) as opened:
+        yield opened
+
+
+@contextmanager
+def in_a_loop(settings: tuple[Any, Any]) -> Iterator[Any]:
+    """Runs a coroutine function on an open AsyncDataAccess."""
+
+    async def run(body: Any) -> Any:
+        async with AsyncDataAccess(*settings) as opened:
+            return await body(opened)
+
+    yield lambda body: asyncio.run(run(body))
+
+
+def _counts(database: Database) -> list[int]:
+    tables = ("users", "organizations", "repositories", "activities")
+    return [int(database.psql(f"SELECT count(*) FROM groundwork.{table}")) for table in tables]
+
+
+def _one_of_each(data: DataAccess) -> None:
+    user = data.users.add(ADA)
+    organization = data.organizations.add(NewOrganization(github_id=1, name="o"))
+    repository = data.repositories.add(NewRepository(github_id=1, name="o/r", org_id=organization.id))
+    made = NewActivity(user_id=user.id, repo_id=repository.id, type="PushEvent", timestamp=datetime.now(UTC))
+    data.activities.add(made)
+    assert data.activities.copy_in([made]) == 1
+
+
+def test_writes_of_several_repositories_are_kept_together(data: DataAccess, database: Database) -> None:
+    with data.transaction():
+        _one_of_each(data)
+        assert _counts(database) == [0, 0, 0, 0]
+    assert _counts(database) == [1, 1, 1, 2]
+
+
+def test_an_error_that_leaves_the_block_takes_all_of_them_back(data: DataAccess, database: Database) -> None:
+    with pytest.raises(RuntimeError, match="on purpose"), data.transaction():
+        _one_of_each(data)
+        raise RuntimeError("on purpose")
+    assert _counts(database) == [0, 0, 0, 0]
+    assert data.users.upsert(ADA).username == "ada"
+
+
+def test_async_transactions_do_the_same(settings: tuple[Any, Any], database: Database) -> None:
+    async def body(data: AsyncDataAccess) -> None:
+        async with data.transaction():
+            user = await data.users.add(ADA)
+            await data.users.update(replace(user, username="countess"))
+        with pytest.raises(RuntimeError):
+            async with data.transaction():
+                await data.organizations.add(NewOrganization(github_id=1, name="o"))
+                raise RuntimeError
+        # Tasks started inside share it, one statement after another.
+        async with data.transaction():
+            await asyncio.gather(*(data.users.add(NewUser(github_id=n, username="u")) for n in range(20, 30)))
+            assert _counts(database) == [1, 0, 0, 0]
+
+    with in_a_loop(settings) as run:
+        run(body)
+    assert _counts(database) == [11, 0, 0, 0]
+
+
+def test_reads_inside_see_the_own_writes_and_others_do_not_until_commit(
+    data: DataAccess, settings: tuple[Any, Any]
+) -> None:
+    user = data.users.get(data.users.add(ADA).id)
+    with DataAccess(*settings) as elsewhere:
+        with data.transaction():
+            updated = data.users.update(replace(user, username="countess"))
+            assert data.users.get(user.id) == updated
+            assert data.users.get_many([user.id]) == [updated]
+            # Neither database nor cache shows it to anyone else yet.
+            assert elsewhere.users.get(user.id) == user
+        assert elsewhere.users.get(user.id) == updated
+        assert data.users.get(user.id) == updated
+
+
+def test_what_was_rolled_back_never_reaches_the_cache(data: DataAccess) -> None:
+    user = data.users.get(data.users.add(ADA).id)
+    with pytest.raises(RuntimeError), data.transaction():
+        data.users.update(replace(user, username="countess"))
+        raise RuntimeError
+    assert data.users.get(user.id) == user
+    # A later write gets the row version that was taken back: it must win all the same.
+    later = data.users.update(replace(user, username="grace"))
+    assert data.users.get(user.id) == later
+
+
+def test_telling_the_cache_before_commit_would_lie(data: DataAccess) -> None:
+    """The control of the test above: the naive way leaves in the cache what was rolled back."""
+    user = data.users.get(data.users.add(ADA).id)
+    with pytest.raises(RuntimeError), data.transaction():
+        updated = data.users.update(replace(user, username="countess"))
+        data.users.cached.replace(updated.id, updated)
+        raise RuntimeError
+    assert data.users.get(user.id).username == "countess"
+
+
+def test_an_inner_block_can_fail_by_itself(data: DataAccess) -> None:
+    with data.transaction():
+        user = data.users.add(ADA)
+        with pytest.raises(ConstraintViolated), data.transaction():
+            data.organizations.add(NewOrganization(github_id=1, name="gone"))
+            data.users.add(ADA)
+        with data.transaction():
+            kept = data.users.update(replace(user, username="countess"))
+    assert data.users.get(user.id) == kept
+    assert data.organizations.find_by_github_id(1) is None
+
+
+def test_an_error_that_was_swallowed_does_not_look_like_success(data: DataAccess) -> None:
+    with pytest.raises(TransactionAborted, match="rolled back as a whole"), data.transaction():
+        data.users.add(ADA)
+        with pytest.raises(ConstraintViolated):
+            data.users.add(ADA)
+        with pytest.raises(QueryFailed):
+            data.users.find_by_github_id(7)
+    assert data.users.find_by_github_id(7) is None
+
+
+def test_a_lost_connection_inside_is_told_and_nothing_is_kept(data: DataAccess, database: Database) -> None:
+    with pytest.raises(ConnectionLost), data.transaction():
+        data.users.add(ADA)
+        database.psql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE usename = 'app_a' AND datname = current_database() AND state = 'idle in transaction'"
+        )
+        data.users.add(NewUser(github_id=8, username="grace"))
+    assert _counts(database)[0] == 0
+    assert data.users.add(ADA).username == "ada"
+
+
+def test_a_commit_without_an_answer_is_of_unknown_outcome_and_the_cache_forgets(
+    data: DataAccess, database: Database
+) -> None:
+    user = data.users.get(data.users.add(ADA).id)
+    with pytest.raises(OutcomeUnknown), data.transaction():
+        updated = data.users.update(replace(user, username="countess"))
+        connection = _connection(data)
+        send = connection.pgconn.send_query
+
+        def send_and_lose(command: bytes) -> None:
+            send(command)
+            # The server has the COMMIT; its answer finds nobody.
+            connection.pgconn.flush()
+            time.sleep(0.3)
+            connection.pgconn.finish()
+
+        _patch(data, connection, send_and_lose)
+    assert data.users.get(user.id).username in ("countess",)
+    assert updated.username == "countess"
+
+
+def test_a_task_that_outlives_its_transaction_is_told(settings: tuple[Any, Any]) -> None:
+    async def body(data: AsyncDataAccess) -> None:
+        go_on = asyncio.Event()
+
+        async def late() -> None:
+            await go_on.wait()
+            await data.users.find(1)
+
+        async with data.transaction():
+            task = asyncio.create_task(late())
+            await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(TransactionOver):
+            await task
+
+    with in_a_loop(settings) as run:
+        run(body)
+
+
+def test_threads_have_transactions_of_their_own(data: DataAccess, database: Database) -> None:
+    with data.transaction():
+        data.users.add(ADA)
+        other = threading.Thread(target=lambda: data.users.add(NewUser(github_id=8, username="grace")))
+        other.start()
+        other.join(timeout=10)
+        assert database.psql("SELECT username FROM groundwork.users").split() == ["grace"]
+
+
+def test_a_cancelled_transaction_is_rolled_back_and_its_connection_serves_on(
+    settings: tuple[Any, Any], database: Database
+) -> None:
+    async def body(data: AsyncDataAccess) -> None:
+        async def cancelled() -> None:
+            async with data.transaction():
+                await data.users.add(ADA)
+                await asyncio.sleep(60)
+
+        for _ in range(20):
+            task = asyncio.create_task(cancelled())
+            await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert (await data.users.upsert(ADA)).row_version == 1
+
+    with in_a_loop(settings) as run:
+        run(body)
+    assert _counts(database)[0] == 1
+
+
+def test_a_pool_of_one_is_enough_for_a_transaction(
+    database: Database, redis_server: Server, namespace: str
+) -> None:
+    with DataAccess(
+        database_settings(database.url("app"), pool_size=1, deadline_seconds=2.0),
+        cache_settings(redis_server.redis_url("app"), namespace),
+    ) as data:
+        with data.transaction():
+            _one_of_each(data)
+            # Outside of it there is no connection left: an error in time, and no deadlock.
+            errors: list[BaseException] = []
+
+            def outside() -> None:
+                try:
+                    data.users.add(NewUser(github_id=99, username="late"))
+                except Unavailable as error:
+                    errors.append(error)
+
+            thread = threading.Thread(target=outside)
+            thread.start()
+            thread.join(timeout=10)
+            assert errors
+    assert _counts(database) == [1, 1, 1, 2]
+
+
+def _connection(data: DataAccess) -> Any:
+    from db._sync.transaction import current_transaction
+
+    transaction = current_transaction(data.pool)
+    assert transaction is not None
+    return transaction.connection
+
+
+def _patch(data: DataAccess, connection: Any, send: Any) -> None:
+    """Have the transaction's next statement, its COMMIT, sent and then lose the connection."""
+    execute = connection.execute
+
+    def commit_and_lose(sql: Any, *arguments: Any, **options: Any) -> Any:
+        if bytes(sql) == b"COMMIT":
+            send(b"COMMIT")
+        return execute(sql, *arguments, **options)
+
+    connection.execute = commit_and_lose
