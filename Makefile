@@ -48,8 +48,8 @@ redis-cli: .venv ## Open redis-cli on the stack's Redis
 	@$(GROUNDWORK) redis-cli $(if $(STACK),--stack $(STACK))
 
 ## Working on groundwork
-test: toolchain ## Run every test, on a live stack of its own (K=expression selects, SCALE=n enlarges)
-	@$(if $(SCALE),GROUNDWORK_SCALE=$(SCALE) )$(PY) -m pytest tests $(if $(K),-k "$(K)")
+test: toolchain ## Run every test, on a live stack of its own (K=expression selects, SCALE=full repeats more)
+	@$(if $(SCALE),SCALE=$(SCALE) )$(PY) -m pytest tests $(if $(K),-k "$(K)")
 
 check: .venv ## Report what is not clean: format, lint, types, imports, migrations, generated code
 	$(VENV)/ruff format --check .

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
+import socket
 import subprocess
 import tempfile
 import time
@@ -54,7 +56,7 @@ class Server:
         return psql(self.container, sql, database=database)
 
     def restart(self, *, kill: bool = False) -> None:
-        """Stop it, or kill it, and start it again; returns once it answers, on a port that is another."""
+        """Stop it, or kill it, and start it again; returns once it answers; its port may be another."""
         docker("kill" if kill else "stop", self.container)
         docker("start", self.container)
         self.port = _published_port(self.container)
@@ -124,13 +126,15 @@ def redis_server(
     persistence: str = "none",
     memory: str = "128m",
     administrator: bool = False,
+    keeps_port: bool = False,
+    extra_settings: Mapping[str, str] | None = None,
     certificate_names: Sequence[str] = SERVER_NAMES,
     certificate_days: int = SERVER_DAYS,
 ) -> Iterator[Server]:
     """Redis 7 with TLS and the ACL users app, ops and monitor.
 
     `administrator` adds a user of that name who may everything, which no stack has: to ask the server about
-    the others.
+    the others. With `keeps_port` clients find it again after a restart.
     """
     image = build_image("redis")
     passwords = {user.name: uuid.uuid4().hex for user in redis_acl.USERS}
@@ -139,7 +143,8 @@ def redis_server(
             maxmemory_bytes=maxmemory,
             eviction_policy=eviction_policy,
             persistence=persistence,
-        ),
+        )
+        + "".join(f"{key} {value}\n" for key, value in (extra_settings or {}).items()),
         "users.acl": redis_acl.render_aclfile({name: (pw,) for name, pw in passwords.items()}),
     }
     if administrator:
@@ -147,7 +152,9 @@ def redis_server(
         digest = hashlib.sha256(passwords["administrator"].encode()).hexdigest()
         files["users.acl"] += f"user administrator on #{digest} ~* &* +@all\n"
     certificate = (certificate_names, certificate_days)
-    with _server(image, redis.UID, files, redis.PORT, redis.CONFIG_DIR, memory, certificate) as server:
+    with _server(
+        image, redis.UID, files, redis.PORT, redis.CONFIG_DIR, memory, certificate, keeps_port
+    ) as server:
         server.passwords = passwords
         server.answers = lambda: _redis_answers(server)
         wait_until(server.answers)
@@ -171,6 +178,7 @@ def _server(
     config_dir: str,
     memory: str,
     certificate_terms: tuple[Sequence[str], int],
+    keeps_port: bool = False,
 ) -> Iterator[Server]:
     name = f"gw-test-{uuid.uuid4().hex[:8]}"
     volume = f"{name}-config"
@@ -184,12 +192,13 @@ def _server(
     with tempfile.TemporaryDirectory(prefix="gw-test-") as folder:
         ca_file = Path(folder) / "ca.crt"
         ca_file.write_text(authority.certificate)
+        publish = f"127.0.0.1:{_free_port() if keeps_port else ''}:{port}"
         try:
             docker("volume", "create", "--label", LABEL, volume)
             write_files(volume, image, {k: File(v, uid, uid) for k, v in files.items()})
             docker(
                 "run", "--detach", "--name", name, "--label", LABEL,
-                "--publish", f"127.0.0.1::{port}", "--memory", memory, "--memory-swap", memory,
+                "--publish", publish, "--memory", memory, "--memory-swap", memory,
                 "--volume", f"{volume}:{config_dir}:ro", "--read-only", "--tmpfs", "/tmp",
                 "--tmpfs", f"{postgres.SOCKET_DIR}:uid={uid},gid={uid},mode=0755",
                 "--cap-drop", "ALL", "--security-opt", "no-new-privileges", image,
@@ -202,6 +211,18 @@ def _server(
 
 def _published_port(container: str) -> int:
     return int(docker("port", container).rsplit(":", 1)[1])
+
+
+def _free_port() -> int:
+    """A port below those that the system gives out by itself, so that nothing takes it during a restart."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def _succeeds(*command: str) -> bool:
