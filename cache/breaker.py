@@ -23,6 +23,8 @@ class Breaker:
         self._lock = Lock()
         self._is_open = False
         self._owed: dict[tuple[str, str], None] = {}
+        # Those that a delivery is under way for; one owed again meanwhile is owed still.
+        self._under_way: set[tuple[str, str]] = set()
         BREAKER_OPEN.set(0)
 
     @property
@@ -40,21 +42,24 @@ class Breaker:
     def owe(self, value_key: str, lease_key: str) -> None:
         """Remember an invalidation that could not be delivered, and open the breaker."""
         with self._lock:
+            self._under_way.discard((value_key, lease_key))
             if len(self._owed) < self.MAX_OWED:
                 self._owed[value_key, lease_key] = None
             self._is_open = True
         BREAKER_OPEN.set(1)
 
     def owed(self) -> list[tuple[str, str]]:
-        """The value and lease keys of invalidations still to be delivered."""
+        """The value and lease keys of invalidations still to be delivered; the one prober delivers them now."""
         with self._lock:
+            self._under_way = set(self._owed)
             return list(self._owed)
 
     def settle(self, delivered: list[tuple[str, str]]) -> bool:
-        """Forget delivered invalidations; close the breaker unless others came meanwhile."""
+        """Forget delivered invalidations; close the breaker unless others came meanwhile, or the same anew."""
         with self._lock:
-            for keys in delivered:
-                self._owed.pop(keys, None)
+            for keys in self._under_way.intersection(delivered):
+                del self._owed[keys]
+            self._under_way.clear()
             self._is_open = bool(self._owed)
         BREAKER_OPEN.set(1 if self._is_open else 0)
         return not self._is_open

@@ -37,6 +37,16 @@ def test_an_invalidation_that_failed_opens_it_until_it_is_delivered() -> None:
     assert breaker.settle(breaker.owed()) is True
 
 
+def test_an_invalidation_owed_anew_during_its_delivery_is_still_owed() -> None:
+    """Another process may have cached the older value after the first was delivered."""
+    breaker = Breaker()
+    breaker.owe("v1", "l1")
+    owed = breaker.owed()
+    breaker.owe("v1", "l1")
+    assert breaker.settle(owed) is False
+    assert breaker.owed() == [("v1", "l1")]
+
+
 def test_it_remembers_only_so_many() -> None:
     breaker = Breaker()
     for n in range(Breaker.MAX_OWED + 10):
