@@ -105,3 +105,11 @@ class TransactionOver(DbError):
 
     def __init__(self) -> None:
         super().__init__("the transaction that this was started in is over; await what it starts, inside it")
+
+
+class IdempotencyKeyReused(DbError):
+    """A key that stands for one write was given to another; nothing was written."""
+
+    def __init__(self, key: str, purpose: str, done: str | None) -> None:
+        super().__init__(f"idempotency key {key!r} stands for {done!r}, not for {purpose!r}; take a new key")
+        self.key = key

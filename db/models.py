@@ -148,3 +148,10 @@ class OutboxMeasure(msgspec.Struct, frozen=True):
 
     depth: int
     age: float
+
+
+class DoneWrite(msgspec.Struct, frozen=True):
+    """What was done under an idempotency key, and the record that came of it."""
+
+    purpose: str
+    record_id: int | None

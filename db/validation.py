@@ -69,6 +69,14 @@ def text(field: str, value: object, *, empty: bool = True) -> str:
     return value
 
 
+def idempotency_key(value: object) -> str:
+    """A key that a caller gives a write: 1 to 200 characters."""
+    key = text("idempotency_key", value, empty=False)
+    if len(key) > 200:
+        raise InvalidInput("idempotency_key", f"has {len(key)} characters; take up to 200, such as a UUID")
+    return key
+
+
 def optional_text(field: str, value: object) -> str | None:
     """Text, or None for what is null or was left out."""
     return None if value is None or value is UNSET else text(field, value)

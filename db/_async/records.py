@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
@@ -13,6 +13,7 @@ from cache._async.client import AsyncClient
 from cache._async.read_through import AsyncReadThrough
 from cache.codec import Codec
 from cache.keys import EntityKeys
+from db._async.idempotency import write_once
 from db._async.pool import AsyncPool
 from db.deadline import Deadline
 from db.errors import NotFound, VersionConflict
@@ -89,17 +90,32 @@ class AsyncRecordRepository(Generic[R, N]):
             self._by_id, f"list_{self._kind.plural}", {"after_id": after_id}, limit, attrgetter("id")
         )
 
-    async def add(self, record: N) -> R:
-        """Make a record. Raises ConstraintViolated where its github_id is taken."""
-        return await self._write(f"add_{self._kind.entity}", self._kind.parameters(record))
+    async def add(self, record: N, *, idempotency_key: str | None = None) -> R:
+        """Make a record. Raises ConstraintViolated where its github_id is taken.
 
-    async def upsert(self, record: N) -> R:
+        With a key, of the caller's choice and the same for every attempt, a write whose answer was lost is
+        sent again once, and one that was done already is not done twice: the record is returned as it stands.
+        """
+        write = partial(self._write, f"add_{self._kind.entity}", self._kind.parameters(record))
+        return await self._once("add", idempotency_key, write)
+
+    async def upsert(self, record: N, *, idempotency_key: str | None = None) -> R:
         """Make the record with this github_id, or bring it up to date; fields left out are kept."""
         parameters = self._kind.parameters(record) | dict(self._kind.known(record))
-        return await self._write(f"upsert_{self._kind.entity}", parameters)
+        write = partial(self._write, f"upsert_{self._kind.entity}", parameters)
+        return await self._once("upsert", idempotency_key, write)
 
-    async def update(self, record: R) -> R:
+    async def update(self, record: R, *, idempotency_key: str | None = None) -> R:
         """Write a changed record. Raises VersionConflict where it has changed since it was read; NotFound."""
+        return await self._once("update", idempotency_key, partial(self._update, record))
+
+    async def _once(self, verb: str, idempotency_key: str | None, write: Callable[[], Awaitable[R]]) -> R:
+        if idempotency_key is None:
+            return await write()
+        purpose = f"{verb} {self._kind.entity}"
+        return await write_once(self._pool, idempotency_key, purpose, write, self.get)
+
+    async def _update(self, record: R) -> R:
         parameters = self._kind.parameters(record) | {
             "id": bigint("id", record.id),
             "row_version": bigint("row_version", record.row_version),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
@@ -14,6 +14,7 @@ from cache._sync.client import Client
 from cache._sync.read_through import ReadThrough
 from cache.codec import Codec
 from cache.keys import EntityKeys
+from db._sync.idempotency import write_once
 from db._sync.pool import Pool
 from db.deadline import Deadline
 from db.errors import NotFound, VersionConflict
@@ -90,17 +91,32 @@ class RecordRepository(Generic[R, N]):
             self._by_id, f"list_{self._kind.plural}", {"after_id": after_id}, limit, attrgetter("id")
         )
 
-    def add(self, record: N) -> R:
-        """Make a record. Raises ConstraintViolated where its github_id is taken."""
-        return self._write(f"add_{self._kind.entity}", self._kind.parameters(record))
+    def add(self, record: N, *, idempotency_key: str | None = None) -> R:
+        """Make a record. Raises ConstraintViolated where its github_id is taken.
 
-    def upsert(self, record: N) -> R:
+        With a key, of the caller's choice and the same for every attempt, a write whose answer was lost is
+        sent again once, and one that was done already is not done twice: the record is returned as it stands.
+        """
+        write = partial(self._write, f"add_{self._kind.entity}", self._kind.parameters(record))
+        return self._once("add", idempotency_key, write)
+
+    def upsert(self, record: N, *, idempotency_key: str | None = None) -> R:
         """Make the record with this github_id, or bring it up to date; fields left out are kept."""
         parameters = self._kind.parameters(record) | dict(self._kind.known(record))
-        return self._write(f"upsert_{self._kind.entity}", parameters)
+        write = partial(self._write, f"upsert_{self._kind.entity}", parameters)
+        return self._once("upsert", idempotency_key, write)
 
-    def update(self, record: R) -> R:
+    def update(self, record: R, *, idempotency_key: str | None = None) -> R:
         """Write a changed record. Raises VersionConflict where it has changed since it was read; NotFound."""
+        return self._once("update", idempotency_key, partial(self._update, record))
+
+    def _once(self, verb: str, idempotency_key: str | None, write: Callable[[], R]) -> R:
+        if idempotency_key is None:
+            return write()
+        purpose = f"{verb} {self._kind.entity}"
+        return write_once(self._pool, idempotency_key, purpose, write, self.get)
+
+    def _update(self, record: R) -> R:
         parameters = self._kind.parameters(record) | {
             "id": bigint("id", record.id),
             "row_version": bigint("row_version", record.row_version),

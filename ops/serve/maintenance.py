@@ -1,4 +1,5 @@
-"""The daily care of the schema that needs no operator: next months' partitions are there before the rows."""
+"""The daily care of the schema that needs no operator: next months' partitions are there before the rows, and
+idempotency keys go after a day."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from db.named_query import queries
 
 _logger = logging.getLogger("groundwork.serve.maintenance")
 _MAKE_PARTITIONS = queries("schema")["make_activity_partitions"]
+_FORGET_KEYS = queries("idempotency")["forget_keys"]
 DAY_SECONDS = 24 * 3600.0
 _RETRY_SECONDS = 10.0
 
@@ -42,9 +44,10 @@ class Maintenance:
         while True:
             try:
                 made = await self._data.pool.fetch_all(_MAKE_PARTITIONS, {}, scalar_row)
+                await self._data.pool.fetch_all(_FORGET_KEYS, {}, scalar_row)
             except DbError as error:
                 if not failed:
-                    _logger.warning("partitions could not be made: %s; trying again", error)
+                    _logger.warning("maintenance failed: %s; trying again", error)
                 failed = True
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue

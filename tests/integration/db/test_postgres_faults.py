@@ -175,6 +175,22 @@ def test_a_write_that_loses_its_connection_is_not_repeated(data: Any, database: 
     wait_until(_is_whole(data), 10)
 
 
+def test_a_write_under_a_key_that_loses_its_connection_is_repeated_and_done_once(
+    data: Any, database: Database
+) -> None:
+    """Its control is the test above: without a key nobody knows."""
+    with _locked_table(database), ThreadPoolExecutor(1) as thread:
+        new = NewUser(github_id=1, username="x")
+        writing = thread.submit(data.users.add, new, idempotency_key="k")
+        wait_until(lambda: _terminate_waiting(database) == 1)
+        wait_until(lambda: _waiting(database) == 1)
+        _release(database)
+        user = writing.result(10)
+    assert user.row_version == 1
+    assert data.users.add(new, idempotency_key="k") == user
+    wait_until(_is_whole(data), 10)
+
+
 def test_a_statement_that_takes_too_long_is_ended(open_data: Any, database: Database) -> None:
     data = open_data(deadline_seconds=DEADLINE_SECONDS)
     data.users.find(1)

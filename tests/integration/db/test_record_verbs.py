@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from db.errors import ConstraintViolated, InvalidCursor, InvalidInput, NotFound, VersionConflict
+from db.errors import (
+    ConstraintViolated,
+    IdempotencyKeyReused,
+    InvalidCursor,
+    InvalidInput,
+    NotFound,
+    VersionConflict,
+)
 from db.models import NewOrganization, NewRepository, NewUser
 from tests.conftest import Database
 
@@ -149,6 +156,29 @@ def test_an_id_that_is_no_bigint_is_refused(kind: Kind, records: Any, bad: Any) 
 def test_a_count_out_of_range_is_refused(data: Any, field: str, number: int) -> None:
     with pytest.raises(InvalidInput, match=field):
         data.repositories.add(NewRepository(github_id=1, name="o/r", **{field: number}))
+
+
+def test_a_write_under_a_key_is_done_once(kind: Kind, records: Any, database: Database) -> None:
+    first = records.add(kind.make(7), idempotency_key="k1")
+    assert records.add(kind.make(7), idempotency_key="k1") == first
+    updated = records.update(replace(first, **{kind.field: kind.after}), idempotency_key="k2")
+    # Without the key this would be a VersionConflict, which tells nothing of who made it so.
+    assert records.update(replace(first, **{kind.field: kind.after}), idempotency_key="k2") == updated
+    assert records.upsert(kind.make(7), idempotency_key="k3").row_version == 3
+    assert records.upsert(kind.make(7), idempotency_key="k3").row_version == 3
+    with pytest.raises(IdempotencyKeyReused, match=f"stands for 'add {kind.plural[:3]}"):
+        records.upsert(kind.make(7), idempotency_key="k1")
+    for bad in ("", "x" * 201, 7):
+        with pytest.raises(InvalidInput, match="idempotency_key"):
+            records.add(kind.make(8), idempotency_key=bad)
+    assert database.psql(f"SELECT count(*) FROM groundwork.{kind.plural}").strip() == "1"
+
+
+def test_a_refused_write_leaves_its_key_free(kind: Kind, records: Any) -> None:
+    records.add(kind.make(7))
+    with pytest.raises(ConstraintViolated):
+        records.add(kind.make(7), idempotency_key="k")
+    assert records.add(kind.make(8), idempotency_key="k").github_id == 8
 
 
 def test_repositories_are_listed_by_organization(data: Any) -> None:

@@ -68,6 +68,17 @@ TABLE_ROWS = [
     Row("update the ledger", "UPDATE groundwork._sqlx_migrations SET success = false", MIGRATOR),
     Row("delete from the ledger", "DELETE FROM groundwork._sqlx_migrations", MIGRATOR),
     Row("truncate the ledger", "TRUNCATE groundwork._sqlx_migrations", MIGRATOR),
+    Row("read idempotency keys", "SELECT * FROM groundwork.idempotency_keys", may("app")),
+    Row(
+        "write an idempotency key",
+        "INSERT INTO groundwork.idempotency_keys (key, purpose) VALUES ('k', 'x')",
+        may("app"),
+    ),
+    Row(
+        "change an idempotency key's purpose",
+        "UPDATE groundwork.idempotency_keys SET purpose = 'y'",
+        MIGRATOR,
+    ),
     Row("read the outbox", "SELECT * FROM groundwork.cache_outbox", may("app")),
     Row("delete from the outbox", "DELETE FROM groundwork.cache_outbox", may("app")),
     Row(

@@ -59,14 +59,15 @@ def test_every_table_and_column_says_what_it_is(
     assert silent == []
 
 
-def test_rows_of_the_tables_below_survive_a_migration_taken_back_and_applied_again(
+def test_rows_of_the_tables_below_survive_migrations_taken_back_and_applied_again(
     empty_database: Database, owner: Connection
 ) -> None:
     url = empty_database.url("migrator")
     apply_pending(url, MIGRATIONS)
     owner.execute("INSERT INTO users (github_id, username) VALUES (1, 'ada')")
     owner.execute("INSERT INTO activities (user_id, type, timestamp) SELECT id, 'x', now() FROM users")
-    revert(url, MIGRATIONS)
+    while owner.execute("SELECT to_regclass('activities')").fetchone() != (None,):
+        revert(url, MIGRATIONS)
     apply_pending(url, MIGRATIONS)
     assert owner.execute("SELECT username FROM users").fetchall() == [("ada",)]
     assert owner.execute("SELECT count(*) FROM activities").fetchone() == (0,)

@@ -1,0 +1,60 @@
+# Generated from db/_async/idempotency.py by scripts/generate_sync.py; edit that, not this.
+"""Writes under a key: one whose answer was lost is sent again, and is done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from psycopg.rows import class_row, scalar_row
+
+from db._sync.pool import Pool
+from db.errors import ConnectionLost, IdempotencyKeyReused, OutcomeUnknown
+from db.models import DoneWrite
+from db.named_query import queries
+from db.record_kind import Record
+from db.validation import idempotency_key
+
+T = TypeVar("T", bound=Record)
+_QUERIES = queries("idempotency")
+
+
+def write_once(
+    pool: Pool,
+    key: str,
+    purpose: str,
+    write: Callable[[], T],
+    again: Callable[[int], T],
+) -> T:
+    """Do `write` under `key` in a transaction, and once more where the connection was lost.
+
+    Where it has been done already, by an earlier attempt or an earlier call, `again` is asked for the record
+    as it stands now. Raises IdempotencyKeyReused where the key was used for something else.
+    """
+    idempotency_key(key)
+    if pool.in_transaction():
+        # The whole transaction would have to be sent again, and only its owner can do that.
+        return _attempt(pool, key, purpose, write, again)
+    try:
+        return _attempt(pool, key, purpose, write, again)
+    except (ConnectionLost, OutcomeUnknown):
+        return _attempt(pool, key, purpose, write, again)
+
+
+def _attempt(
+    pool: Pool,
+    key: str,
+    purpose: str,
+    write: Callable[[], T],
+    again: Callable[[int], T],
+) -> T:
+    with pool.transaction():
+        parameters = {"key": key, "purpose": purpose}
+        if pool.fetch_one(_QUERIES["claim_key"], parameters, scalar_row) is not None:
+            record = write()
+            pool.fetch_one(_QUERIES["settle_key"], {"key": key, "record_id": record.id}, scalar_row)
+            return record
+        done = pool.fetch_one(_QUERIES["find_key"], {"key": key}, class_row(DoneWrite))
+    if done is None or done.purpose != purpose or done.record_id is None:
+        raise IdempotencyKeyReused(key, purpose, None if done is None else done.purpose)
+    return again(done.record_id)
