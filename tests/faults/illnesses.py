@@ -1,0 +1,177 @@
+"""The nine ways for Redis to be ill, made on a real server and taken back again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis import exceptions
+
+from infra.docker.engine import docker
+from infra.spec.redis import PORT
+from tests.containers import Server, wait_until
+from tests.faults.network import DROP, RESET, address, firewall
+
+# Loading takes this long for each key, so that a few of them keep the server busy for seconds.
+LOAD_DELAY = {"key-load-delay": "20000", "loading-process-events-interval-bytes": "1024"}
+_BALLAST_KEYS = 150
+
+
+@dataclass
+class Patient:
+    """A Redis with an administrator, the file its clients read their URL from, and how they reach it."""
+
+    server: Server
+    url_file: Path
+    url: str
+
+    def administrator(self) -> Any:
+        return redis.Redis.from_url(self.server.redis_url("administrator"), driver_info=None)
+
+
+@dataclass(frozen=True)
+class Illness:
+    """`symptom` is what a plain client's SET meets; `by_address` asks for a way past the published port."""
+
+    name: str
+    symptom: tuple[type[Exception], ...]
+    befall: Callable[[Patient], AbstractContextManager[None]]
+    by_address: bool = False
+
+
+def patient(server: Server, folder: Path, *, by_address: bool) -> Patient:
+    url = server.redis_url("app")
+    if by_address:
+        url = url.replace(f"localhost:{server.port}", f"{address(server)}:{PORT}")
+        url = url.replace("ssl_check_hostname=true", "ssl_check_hostname=false")
+    file = folder / "redis_url"
+    file.write_text(url)
+    return Patient(server, file, url)
+
+
+@contextmanager
+def _refused(it: Patient) -> Iterator[None]:
+    docker("stop", it.server.container)
+    try:
+        yield
+    finally:
+        docker("start", it.server.container)
+        wait_until(it.server.answers)
+
+
+@contextmanager
+def _frozen(it: Patient) -> Iterator[None]:
+    docker("pause", it.server.container)
+    try:
+        yield
+    finally:
+        docker("unpause", it.server.container)
+
+
+def _blackholed(it: Patient) -> AbstractContextManager[None]:
+    return firewall(it.server, PORT, DROP)
+
+
+def _reset(it: Patient) -> AbstractContextManager[None]:
+    return firewall(it.server, PORT, RESET)
+
+
+@contextmanager
+def _killed(it: Patient) -> Iterator[None]:
+    """Every connection but the killer's own is closed, again and again."""
+    stopped = threading.Event()
+    killed = []
+
+    def kill() -> None:
+        with it.administrator() as administrator:
+            while not stopped.wait(0.002):
+                killed.append(administrator.execute_command("CLIENT", "KILL", "TYPE", "normal"))
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        killer.join()
+    assert sum(killed) > 2
+
+
+@contextmanager
+def _full(it: Patient) -> Iterator[None]:
+    with it.administrator() as administrator:
+        usual = administrator.config_get("maxmemory")["maxmemory"]
+        administrator.config_set("maxmemory", 1)
+        try:
+            yield
+        finally:
+            administrator.config_set("maxmemory", usual)
+
+
+@contextmanager
+def _unauthenticated(it: Patient) -> Iterator[None]:
+    """The URL has lost its password, and every connection is made anew."""
+    credentials = f"app:{it.server.passwords['app']}@"
+    it.url_file.write_text(it.url.replace(credentials, ""))
+    with it.administrator() as administrator:
+        administrator.execute_command("CLIENT", "KILL", "TYPE", "normal")
+    try:
+        yield
+    finally:
+        it.url_file.write_text(it.url)
+
+
+@contextmanager
+def _loading(it: Patient) -> Iterator[None]:
+    """Restarted, with so much to load that it takes seconds."""
+    with it.administrator() as administrator:
+        administrator.mset({f"gw:ballast:{n}": str(n) * 2000 for n in range(_BALLAST_KEYS)})
+    docker("restart", it.server.container)
+    wait_until(lambda: _meets(it, exceptions.BusyLoadingError))
+    try:
+        yield
+    finally:
+        wait_until(it.server.answers)
+        wait_until(lambda: not _meets(it, exceptions.RedisError))
+        with it.administrator() as administrator:
+            administrator.unlink(*(f"gw:ballast:{n}" for n in range(_BALLAST_KEYS)))
+
+
+@contextmanager
+def _replica(it: Patient) -> Iterator[None]:
+    with it.administrator() as administrator:
+        administrator.replicaof("127.0.0.1", 1)
+        try:
+            yield
+        finally:
+            administrator.replicaof("NO", "ONE")
+
+
+def _meets(it: Patient, symptom: type[Exception]) -> bool:
+    """Whether a client that does not wait meets this error."""
+    try:
+        with redis.Redis.from_url(it.server.redis_url("ops"), driver_info=None, retry=None) as ops:
+            ops.get("gw:nothing")
+    except symptom:
+        return True
+    except exceptions.RedisError:
+        pass
+    return False
+
+
+ILLNESSES = (
+    Illness("refused", (exceptions.ConnectionError,), _refused),
+    Illness("frozen", (exceptions.TimeoutError,), _frozen),
+    Illness("blackholed", (exceptions.TimeoutError,), _blackholed, by_address=True),
+    Illness("reset", (exceptions.ConnectionError,), _reset, by_address=True),
+    Illness("killed", (), _killed),
+    Illness("full", (exceptions.OutOfMemoryError,), _full),
+    Illness("unauthenticated", (exceptions.AuthenticationError,), _unauthenticated),
+    Illness("loading", (exceptions.BusyLoadingError,), _loading),
+    Illness("readonly", (exceptions.ReadOnlyError,), _replica),
+)

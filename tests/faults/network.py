@@ -1,0 +1,43 @@
+"""A container's own network: its address, and its firewall, in a namespace that nothing else lives in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from infra.docker.engine import inspect
+from tests.containers import Server
+
+# What a firewall does with a packet: nothing comes back, or a reset does.
+DROP = ["DROP"]
+RESET = ["REJECT", "--reject-with", "tcp-reset"]
+
+
+def address(server: Server) -> str:
+    """The container's own address: the published port's proxy would answer for it."""
+    (container,) = inspect("container", server.container)
+    return str(container["NetworkSettings"]["IPAddress"])
+
+
+@contextmanager
+def firewall(server: Server, port: int, verdict: list[str]) -> Iterator[None]:
+    """Every packet to this port of the container meets the verdict. Skips where that takes what is not there."""
+    if os.geteuid() != 0 or not (shutil.which("nsenter") and shutil.which("iptables")):
+        pytest.skip("a container's firewall needs root, nsenter and iptables")
+    rule = ["INPUT", "--protocol", "tcp", "--dport", str(port), "--jump", *verdict]
+    _iptables(server, "--insert", *rule)
+    try:
+        yield
+    finally:
+        _iptables(server, "--delete", *rule)
+
+
+def _iptables(server: Server, *arguments: str) -> None:
+    (container,) = inspect("container", server.container)
+    inside = ["nsenter", "--target", str(container["State"]["Pid"]), "--net"]
+    subprocess.run([*inside, "iptables", "--wait", *arguments], check=True, capture_output=True, timeout=30)

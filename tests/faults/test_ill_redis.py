@@ -1,0 +1,175 @@
+"""Redis ill in nine ways: reads and writes are right, in bounded time, and Redis is taken up again afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace as with_fields
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import redis
+from msgspec.structs import replace
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from cache.errors import CacheSettingError
+from cache.keys import EntityKeys
+from cache.metrics import ERRORS
+from cache.url_source import UrlSource
+from db.errors import NotFound
+from db.models import USER_SCHEMA, NewUser
+from tests import containers
+from tests.conftest import Database
+from tests.containers import Server, wait_until
+from tests.faults.illnesses import ILLNESSES, LOAD_DELAY, Illness, Patient, patient
+from tests.integration.data_access import cache_settings, data_access, database_settings
+
+# The promise is 150 ms more on the first call, 5 ms with the breaker open, and 2 s until it is taken up again:
+# with threefold slack, and what Postgres takes on a busy machine.
+FIRST_CALL_SECONDS = 3 * 0.15 + 0.3
+LATER_CALL_SECONDS = 3 * 0.005 + 0.3
+RECOVERY_SECONDS = 3 * 2.0
+NO_RETRY: Any = Retry(NoBackoff(), 0)
+
+
+@pytest.fixture(scope="module")
+def sick_redis(docker_engine: None) -> Iterator[Server]:
+    """A Redis of this module's own that keeps its data over a restart, and is slow to load it."""
+    with containers.redis_server(
+        eviction_policy="noeviction",
+        persistence="rdb",
+        administrator=True,
+        keeps_port=True,
+        extra_settings=LOAD_DELAY,
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def it(illness: Illness, sick_redis: Server, tmp_path: Path) -> Patient:
+    return patient(sick_redis, tmp_path, by_address=illness.by_address)
+
+
+@pytest.fixture
+def open_over_it(flavour: str, database: Database, it: Patient, namespace: str) -> Callable[[], Any]:
+    cache = with_fields(
+        cache_settings(it.url, namespace), url=UrlSource("REDIS_URL", CacheSettingError, file=it.url_file)
+    )
+    return lambda: data_access(flavour, database_settings(database.url("app")), cache)
+
+
+def timed(call: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    started = time.monotonic()
+    result = call(*arguments)
+    return result, time.monotonic() - started
+
+
+def each(illness: Illness) -> Any:
+    return pytest.param(illness, id=illness.name)
+
+
+@pytest.mark.parametrize("illness", [each(illness) for illness in ILLNESSES])
+def test_answers_are_right_and_in_time_and_redis_is_taken_up_again(
+    illness: Illness, it: Patient, open_over_it: Callable[[], Any], namespace: str
+) -> None:
+    with open_over_it() as reader, open_over_it() as writer:
+        user = reader.users.get(reader.users.add(NewUser(github_id=7, username="before")).id)
+        doomed = reader.users.get(reader.users.add(NewUser(github_id=8, username="doomed")).id)
+        assert writer.users.get(user.id) == user
+
+        errors = cache_errors()
+        with illness.befall(it):
+            # Each of the two finds out by itself: one in a read, one in a write.
+            read, first_read = timed(reader.users.get, user.id)
+            updated, first_write = timed(writer.users.update, replace(user, username="after"))
+            assert read == user
+            later = []
+            for _ in range(5):
+                read, seconds = timed(writer.users.get, user.id)
+                assert read == updated
+                later.append(seconds)
+                updated, seconds = timed(writer.users.update, updated)
+                later.append(seconds)
+            added, seconds = timed(writer.users.add, NewUser(github_id=9, username="new"))
+            later.append(seconds)
+            _, seconds = timed(writer.users.delete, doomed.id)
+            later.append(seconds)
+            found, seconds = timed(writer.users.get_many, [user.id, doomed.id, added.id])
+            later.append(seconds)
+            assert found == [updated, None, added]
+        # A killed connection that was idle is made anew before it is used.
+        assert illness.name in RELAPSING or cache_errors() > errors
+        assert max(first_read, first_write) < FIRST_CALL_SECONDS
+        assert max(later) < (FIRST_CALL_SECONDS if illness.name in RELAPSING else LATER_CALL_SECONDS)
+
+        # What was cached before must not come back, for neither of them.
+        wait_until(
+            lambda: not (reader.cache.breaker.is_open or writer.cache.breaker.is_open), RECOVERY_SECONDS
+        )
+        for data in (reader, writer):
+            assert data.users.get(user.id) == updated
+            with pytest.raises(NotFound):
+                data.users.get(doomed.id)
+            assert data.users.get(added.id) == added
+        assert _is_cached(it, namespace, added.id)
+
+
+# Well between one blow and the next, so that the breaker closes and opens again.
+RELAPSING = {"killed"}
+
+
+@pytest.mark.parametrize("illness", [each(illness) for illness in ILLNESSES if illness.symptom])
+def test_a_plain_client_meets_the_illness(illness: Illness, it: Patient) -> None:
+    """That the server is ill indeed: without it the test above would prove nothing."""
+    with illness.befall(it):
+        client: Any = redis.Redis.from_url(
+            it.url_file.read_text(),
+            driver_info=None,
+            socket_timeout=0.5,
+            socket_connect_timeout=0.5,
+            retry=NO_RETRY,
+        )
+        with client, pytest.raises(illness.symptom):
+            client.set("gw:plain", "x")
+
+
+@pytest.mark.parametrize(
+    "illness", [each(illness) for illness in ILLNESSES if illness.name in ("frozen", "blackholed")]
+)
+def test_a_client_with_default_settings_exceeds_the_bound(illness: Illness, it: Patient) -> None:
+    """The negative control of the time."""
+    client = redis.Redis.from_url(it.url, driver_info=None)
+    client.ping()
+    with illness.befall(it):
+        reader = Thread(target=_get, args=[client], daemon=True)
+        reader.start()
+        reader.join(FIRST_CALL_SECONDS)
+        is_late = reader.is_alive()
+    reader.join(30)
+    assert is_late
+
+
+def cache_errors() -> float:
+    """How many calls to Redis have failed in this process."""
+    return sum(
+        sample.value
+        for metric in ERRORS.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    )
+
+
+def _get(client: Any) -> None:
+    try:
+        client.get("gw:plain")
+    except redis.RedisError:
+        # Late is what it is about.
+        pass
+
+
+def _is_cached(it: Patient, namespace: str, user_id: int) -> bool:
+    with it.administrator() as administrator:
+        return bool(administrator.exists(EntityKeys(namespace, "user", USER_SCHEMA).value(user_id)))
