@@ -17,13 +17,32 @@ T = TypeVar("T")
 ABSENT = b"-"
 
 
+class Packing(Generic[T]):
+    """One type as msgpack. UndecodableEntry both ways: where it has no form, and for anyone else's bytes."""
+
+    def __init__(self, kind: type[T]) -> None:
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(kind)
+
+    def pack(self, value: T) -> bytes:
+        try:
+            return self._encoder.encode(value)
+        except (OverflowError, TypeError, UnicodeEncodeError, RecursionError) as error:
+            raise UndecodableEntry(f"no msgpack form: {error}") from error
+
+    def unpack(self, packed: bytes) -> T:
+        try:
+            return self._decoder.decode(packed)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise UndecodableEntry(f"not this schema's bytes: {error}") from error
+
+
 class Codec(Generic[T]):
     """Encodes and decodes one type of record; `version_of` says a record's row version."""
 
     def __init__(self, kind: type[T], version_of: Callable[[T], int]) -> None:
         self._version_of = version_of
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(kind)
+        self._packing = Packing(kind)
 
     def version_of(self, record: T) -> int:
         return self._version_of(record)
@@ -32,10 +51,7 @@ class Codec(Generic[T]):
         """Bytes of a record, or of its absence. UndecodableEntry where msgpack has no form for a value."""
         if record is None:
             return ABSENT
-        try:
-            return b"%d:%b" % (self._version_of(record), self._encoder.encode(record))
-        except (OverflowError, TypeError, UnicodeEncodeError, RecursionError) as error:
-            raise UndecodableEntry(f"no msgpack form: {error}") from error
+        return b"%d:%b" % (self._version_of(record), self._packing.pack(record))
 
     def decode(self, raw: bytes) -> T | None:
         """The record, or None for a known absence. UndecodableEntry for anything that encode did not make."""
@@ -44,7 +60,4 @@ class Codec(Generic[T]):
         version, colon, packed = raw.partition(b":")
         if not colon or not version.isdigit():
             raise UndecodableEntry("an entry without a row version")
-        try:
-            return self._decoder.decode(packed)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise UndecodableEntry(f"not this schema's bytes: {error}") from error
+        return self._packing.unpack(packed)

@@ -6,6 +6,7 @@ prefix of their own, so that clients which track values are not told of every le
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 VALUE_PREFIX = "gw"
@@ -36,3 +37,36 @@ class EntityKeys:
 
     def _rest(self, record_id: int) -> str:
         return f"{self.namespace}:v{self.schema}:{self.entity}:{{{record_id}}}"
+
+
+@dataclass(frozen=True)
+class FeedKeys:
+    """The keys of one kind of feed: a generation for each owner, and pages that are good under it alone.
+
+    The generation lies beside the leases, for clients which track values need not be told of it.
+    """
+
+    namespace: str
+    feed: str
+    schema: int
+
+    def generation(self, owner_id: int) -> str:
+        return f"{LEASE_PREFIX}:{self._rest(owner_id)}"
+
+    def page(self, owner_id: int, page: str) -> str:
+        return f"{VALUE_PREFIX}:{self._rest(owner_id)}:{_digest(page)}"
+
+    def lease(self, owner_id: int, page: str) -> str:
+        return f"{LEASE_PREFIX}:{self._rest(owner_id)}:{_digest(page)}"
+
+    def neighbours(self) -> list[FeedKeys]:
+        """The keys of the schemas that run at the same time as this one while a release is rolled out."""
+        return [replace(self, schema=n) for n in (self.schema - 1, self.schema, self.schema + 1) if n > 0]
+
+    def _rest(self, owner_id: int) -> str:
+        return f"{self.namespace}:v{self.schema}:{self.feed}:{{{owner_id}}}"
+
+
+def _digest(page: str) -> str:
+    """A page's place in a key: cursors are long, and callers make them."""
+    return hashlib.blake2s(page.encode(), digest_size=12).hexdigest()

@@ -1,8 +1,8 @@
 """The Lua the cache runs in Redis: what makes fills and invalidations atomic.
 
-Every script takes a value's key and its lease's key, which share a slot. A stored value begins with its row
-version and a colon, an absence is a lone dash (cache.codec). A lease key holds the nonces of all callers
-that may fill; invalidation deletes it, and a nonce never comes back.
+Those of records take a value's key and its lease's key, which share a slot; those of feeds say their own. A
+stored value begins with its row version and a colon, an absence is a lone dash (cache.codec). A lease key
+holds the nonces of all callers that may fill; invalidation deletes it, and a nonce never comes back.
 """
 
 from __future__ import annotations
@@ -88,6 +88,43 @@ local version = tonumber(string.match(value, '^(%d+):'))
 local written = tonumber(ARGV[1])
 if version and written >= 0 and version >= written then return 2 end
 redis.call('UNLINK', KEYS[1])
+return 1
+""",
+)
+
+# A feed's page. KEYS: the owner's generation, the page, its lease.
+# -> {generation, page} | {generation, false, 1}: the lease is yours | {generation, false, 0}: another holds it.
+# ARGV: nonce, the lease's life in ms, after how many ms it passes on, the generation's life in ms.
+# A page is good under the generation that its bytes begin with. A missing generation is drawn anew, from the
+# nonce: a number that counts up would come back after an eviction, and old pages with it.
+TAKE_PAGE = Script(
+    "take_page",
+    """
+local generation = redis.call('GET', KEYS[1])
+if generation then
+  local page = redis.call('GET', KEYS[2])
+  if page and string.sub(page, 1, #generation + 1) == generation .. ':' then return {generation, page} end
+else
+  generation = ARGV[1]
+  redis.call('SET', KEYS[1], generation, 'PX', ARGV[4])
+end
+local holder = redis.call('GET', KEYS[3])
+if holder and tonumber(ARGV[2]) - redis.call('PTTL', KEYS[3]) < tonumber(ARGV[3]) then return {generation, false, 0} end
+redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
+return {generation, false, 1}
+""",
+)
+
+# -> 1: stored | 0: the feed has been forgotten since the page was read, and it may be stale.
+# KEYS as above. ARGV: the generation of TAKE_PAGE, the page, its life in ms, the generation's life in ms.
+# The generation has to outlive its pages: where it expired first, they would be read again and again.
+FILL_PAGE = Script(
+    "fill_page",
+    """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('UNLINK', KEYS[3])
+redis.call('SET', KEYS[2], ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
 return 1
 """,
 )

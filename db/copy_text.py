@@ -27,11 +27,16 @@ class Block:
     rows: int
     first: datetime
     last: datetime
+    # Whose feeds the rows are in.
+    user_ids: frozenset[int]
+    repo_ids: frozenset[int | None]
 
 
 def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Iterator[Block]:
     """The activities in blocks of about a megabyte. One that cannot be stored goes to `on_reject`, or raises."""
     lines: list[bytes] = []
+    users: set[int] = set()
+    repositories: set[int | None] = set()
     size = 0
     first = last = datetime.min.replace(tzinfo=UTC)
     for activity in activities:
@@ -45,12 +50,14 @@ def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Itera
             continue
         first, last = (min(first, at), max(last, at)) if lines else (at, at)
         lines.append(line)
+        users.add(activity.user_id)
+        repositories.add(activity.repo_id)
         size += len(line)
         if size >= BLOCK_BYTES:
-            yield Block(b"".join(lines), len(lines), first, last)
-            lines, size = [], 0
+            yield Block(b"".join(lines), len(lines), first, last, frozenset(users), frozenset(repositories))
+            lines, size, users, repositories = [], 0, set(), set()
     if lines:
-        yield Block(b"".join(lines), len(lines), first, last)
+        yield Block(b"".join(lines), len(lines), first, last, frozenset(users), frozenset(repositories))
 
 
 def _line(activity: NewActivity, at: datetime) -> bytes:

@@ -81,6 +81,10 @@ class AsyncClient:
         values: list[bytes | None] = await self._call("mget", lambda: self._redis.mget(keys))
         return values
 
+    async def unlink(self, keys: Sequence[str]) -> None:
+        """Delete keys, in one round trip."""
+        await self._call("unlink", lambda: self._redis.unlink(*keys))
+
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """What a script returns; it is loaded where the server does not know it."""
 

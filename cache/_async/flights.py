@@ -6,7 +6,7 @@ older than an invalidation that was over before the caller came. So a burst of c
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -36,10 +36,10 @@ class AsyncFlights(Generic[T]):
     def __init__(self, on_join: Callable[[], None]) -> None:
         self._on_join = on_join
         self._lock = Lock()
-        self._gathering: dict[int, AsyncFlight[T]] = {}
-        self._begun: dict[int, AsyncFlight[T]] = {}
+        self._gathering: dict[Hashable, AsyncFlight[T]] = {}
+        self._begun: dict[Hashable, AsyncFlight[T]] = {}
 
-    async def share(self, key: int, read: Callable[[], Awaitable[T | None]]) -> T | None:
+    async def share(self, key: Hashable, read: Callable[[], Awaitable[T | None]]) -> T | None:
         """What `read()` returns or raises, for every caller that joined before it was called."""
         while True:
             with self._lock:
@@ -60,7 +60,7 @@ class AsyncFlights(Generic[T]):
 
     async def _lead(
         self,
-        key: int,
+        key: Hashable,
         flight: AsyncFlight[T],
         ahead: AsyncFlight[T] | None,
         read: Callable[[], Awaitable[T | None]],
@@ -82,7 +82,7 @@ class AsyncFlights(Generic[T]):
                         del flights[key]
             flight.done.set()
 
-    def _begin(self, key: int, flight: AsyncFlight[T]) -> None:
+    def _begin(self, key: Hashable, flight: AsyncFlight[T]) -> None:
         with self._lock:
             if self._gathering.get(key) is flight:
                 del self._gathering[key]

@@ -19,18 +19,13 @@ from cache._async.flights import AsyncFlights
 from cache.codec import Codec
 from cache.errors import CacheUnavailable, UndecodableEntry
 from cache.keys import EntityKeys
+from cache.leases import LEASE_MS, PASS_MS, POLL_SECONDS, WAIT_SECONDS
 from cache.metrics import COALESCED, FILLS, HITS, INVALIDATIONS, LEASE_WAITS, MISSES
 from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE
 from cache.ttl import Tier, jittered_ms
 
 T = TypeVar("T")
 
-# A holder may fill for so long; a slower read of the database is not cached.
-LEASE_MS = 3000
-# After this long without a fill the lease passes to one of those who wait.
-PASS_MS = 50
-_WAIT_SECONDS = 1.0
-_POLL_SECONDS = (0.004, 0.012)
 # How many keys travel in one round trip: more would not fit the client's time limit.
 _BATCH = 200
 _OUTCOMES = {0: "absent", 1: "updated", 2: "newer"}
@@ -143,7 +138,7 @@ class AsyncReadThrough(Generic[T]):
 
     async def _value_or_lease(self, record_id: int, nonce: str) -> tuple[bytes | None, bool]:
         """A value that is there by now, or whether the caller may fill."""
-        give_up_at = monotonic() + _WAIT_SECONDS
+        give_up_at = monotonic() + WAIT_SECONDS
         has_waited = False
         while True:
             answer = await self._client.run(
@@ -156,7 +151,7 @@ class AsyncReadThrough(Generic[T]):
             if not has_waited:
                 has_waited = True
                 self._lease_waits.inc()
-            await sleep(uniform(*_POLL_SECONDS))
+            await sleep(uniform(*POLL_SECONDS))
 
     async def _known(self, record_ids: list[int]) -> dict[int, T | None]:
         """What Redis knows of the ids: records, and absences as None."""

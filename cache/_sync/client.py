@@ -82,6 +82,10 @@ class Client:
         values: list[bytes | None] = self._call("mget", lambda: self._redis.mget(keys))
         return values
 
+    def unlink(self, keys: Sequence[str]) -> None:
+        """Delete keys, in one round trip."""
+        self._call("unlink", lambda: self._redis.unlink(*keys))
+
     def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """What a script returns; it is loaded where the server does not know it."""
 

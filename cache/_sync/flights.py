@@ -7,7 +7,7 @@ older than an invalidation that was over before the caller came. So a burst of c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -37,10 +37,10 @@ class Flights(Generic[T]):
     def __init__(self, on_join: Callable[[], None]) -> None:
         self._on_join = on_join
         self._lock = Lock()
-        self._gathering: dict[int, Flight[T]] = {}
-        self._begun: dict[int, Flight[T]] = {}
+        self._gathering: dict[Hashable, Flight[T]] = {}
+        self._begun: dict[Hashable, Flight[T]] = {}
 
-    def share(self, key: int, read: Callable[[], T | None]) -> T | None:
+    def share(self, key: Hashable, read: Callable[[], T | None]) -> T | None:
         """What `read()` returns or raises, for every caller that joined before it was called."""
         while True:
             with self._lock:
@@ -61,7 +61,7 @@ class Flights(Generic[T]):
 
     def _lead(
         self,
-        key: int,
+        key: Hashable,
         flight: Flight[T],
         ahead: Flight[T] | None,
         read: Callable[[], T | None],
@@ -83,7 +83,7 @@ class Flights(Generic[T]):
                         del flights[key]
             flight.done.set()
 
-    def _begin(self, key: int, flight: Flight[T]) -> None:
+    def _begin(self, key: Hashable, flight: Flight[T]) -> None:
         with self._lock:
             if self._gathering.get(key) is flight:
                 del self._gathering[key]

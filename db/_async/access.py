@@ -11,7 +11,7 @@ from cache._async.client import AsyncClient
 from cache.settings import CacheSettings
 from db._async.activities import AsyncActivityRepository
 from db._async.organizations import AsyncOrganizationRepository
-from db._async.outbox import AsyncOutbox
+from db._async.outbox import AsyncDroppable, AsyncOutbox
 from db._async.pool import AsyncPool
 from db._async.repositories import AsyncRepositoryRepository
 from db._async.users import AsyncUserRepository
@@ -31,9 +31,15 @@ class AsyncDataAccess:
         self.users = AsyncUserRepository(self.pool, self.cache, cache.namespace)
         self.organizations = AsyncOrganizationRepository(self.pool, self.cache, cache.namespace)
         self.repositories = AsyncRepositoryRepository(self.pool, self.cache, cache.namespace)
-        self.activities = AsyncActivityRepository(self.pool)
-        records = (self.users, self.organizations, self.repositories)
-        self.outbox = AsyncOutbox(self.pool, {each.ENTITY: each.cached for each in records})
+        self.activities = AsyncActivityRepository(self.pool, self.cache, cache.namespace)
+        caches: dict[str, AsyncDroppable] = {
+            self.users.ENTITY: self.users.cached,
+            self.organizations.ENTITY: self.organizations.cached,
+            self.repositories.ENTITY: self.repositories.cached,
+            self.activities.USER_FEED: self.activities.user_feeds,
+            self.activities.REPOSITORY_FEED: self.activities.repository_feeds,
+        }
+        self.outbox = AsyncOutbox(self.pool, caches)
 
     @classmethod
     def open(cls) -> Self:

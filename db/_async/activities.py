@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from psycopg.rows import args_row, scalar_row
 from psycopg.types.json import Jsonb
 
+from cache._async.client import AsyncClient
+from cache._async.feeds import AsyncFeedCache
+from cache.codec import Packing
+from cache.keys import FeedKeys
+from cache.ttl import Tier
 from db._async.pool import AsyncPool
 from db.copy_text import Block, Reject, blocks
 from db.errors import InvalidInput, NotFound, VersionConflict
-from db.models import Activity, NewActivity, Page
+from db.models import ACTIVITY_SCHEMA, Activity, NewActivity, Page
 from db.named_query import queries
 from db.paging import Listing
 from db.validation import INT64_MAX, bigint, json_object, text, timestamp
@@ -29,8 +35,16 @@ class AsyncActivityRepository:
 
     ENTITY = "activity"
 
-    def __init__(self, pool: AsyncPool) -> None:
+    USER_FEED, REPOSITORY_FEED = "user_feed", "repository_feed"
+
+    def __init__(self, pool: AsyncPool, client: AsyncClient, namespace: str) -> None:
         self._pool = pool
+        self.user_feeds, self.repository_feeds = (
+            AsyncFeedCache(
+                client, FeedKeys(namespace, feed, ACTIVITY_SCHEMA), Packing(Page[Activity]), Tier.SHORT
+            )
+            for feed in (self.USER_FEED, self.REPOSITORY_FEED)
+        )
 
     async def get(self, activity_id: int, at: datetime) -> Activity:
         """The activity with this id and timestamp. Raises NotFound."""
@@ -64,17 +78,20 @@ class AsyncActivityRepository:
         return await self._feed("activities", "list_activities", {}, limit, after)
 
     async def feed(self, user_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
-        """A page of what a user did, newest first. `after` is the `next` of the page before."""
+        """A page of what a user did, newest first, from the cache if there. `after`: a page's `next`."""
         parameters = {"user_id": bigint("user_id", user_id)}
-        return await self._feed(f"feed of user {user_id}", "list_user_feed", parameters, limit, after)
+        name = f"feed of user {user_id}"
+        load = partial(self._feed, name, "list_user_feed", parameters, limit, after)
+        return await self._cached(self.user_feeds, user_id, limit, after, load)
 
     async def repository_feed(
         self, repo_id: int, *, limit: int = 50, after: str | None = None
     ) -> Page[Activity]:
-        """A page of what was done in a repository, newest first."""
+        """A page of what was done in a repository, newest first, from the cache if there."""
         parameters = {"repo_id": bigint("repo_id", repo_id)}
         name = f"feed of repository {repo_id}"
-        return await self._feed(name, "list_repository_feed", parameters, limit, after)
+        load = partial(self._feed, name, "list_repository_feed", parameters, limit, after)
+        return await self._cached(self.repository_feeds, repo_id, limit, after, load)
 
     async def list_by_type(
         self,
@@ -112,16 +129,22 @@ class AsyncActivityRepository:
         """
         version = bigint("row_version", activity.row_version)
         parameters = _parameters(activity) | _key(activity.id, activity.timestamp) | {"row_version": version}
-        updated = await self._fetch("update_activity", parameters)
+        # Whose feeds it is in: where it was moved, the record at hand no longer says.
+        before = await self.get(activity.id, activity.timestamp)
+        updated = None
+        if before.row_version == version:
+            updated = await self._fetch("update_activity", parameters)
         if updated is None:
-            await self.get(activity.id, activity.timestamp)
-            raise VersionConflict(self.ENTITY, activity.id, activity.row_version)
+            raise VersionConflict(self.ENTITY, activity.id, version)
+        await self._forget({before.user_id, updated.user_id}, {before.repo_id, updated.repo_id})
         return updated
 
     async def delete(self, activity_id: int, at: datetime) -> None:
         """Delete the activity with this id and timestamp. Raises NotFound."""
-        if await self._fetch("delete_activity", _key(activity_id, at)) is None:
+        deleted = await self._fetch("delete_activity", _key(activity_id, at))
+        if deleted is None:
             raise NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")
+        await self._forget({deleted.user_id}, {deleted.repo_id})
 
     async def copy_in(self, activities: Iterable[NewActivity], *, on_reject: Reject | None = None) -> int:
         """Store many activities by COPY, all or none, making the partitions they need; returns how many.
@@ -139,6 +162,7 @@ class AsyncActivityRepository:
         async with self._pool.transaction():
             while block is not None:
                 await self._copy(block)
+                await self._forget(block.user_ids, block.repo_ids)
                 stored += block.rows
                 block = next(source, None)
                 if block is not None:
@@ -179,7 +203,30 @@ class AsyncActivityRepository:
     async def _write(self, query: str, parameters: dict[str, Any]) -> Activity:
         activity = await self._fetch(query, parameters)
         assert activity is not None, f"{query} returns the row it wrote"
+        await self._forget({activity.user_id}, {activity.repo_id})
         return activity
+
+    async def _cached(
+        self,
+        feeds: AsyncFeedCache[Page[Activity]],
+        owner_id: int,
+        limit: int,
+        after: str | None,
+        load: Callable[[], Awaitable[Page[Activity]]],
+    ) -> Page[Activity]:
+        Listing.checked_limit(limit)
+        if self._pool.in_transaction():
+            return await load()
+        return await feeds.find(owner_id, f"{limit} after {after or 'the top'}", load)
+
+    async def _forget(self, user_ids: Iterable[int], repo_ids: Iterable[int | None]) -> None:
+        """Have the feeds of these users and repositories forgotten, once the write is committed."""
+        users = [(user_id, None) for user_id in user_ids]
+        repositories = [(repo_id, None) for repo_id in repo_ids if repo_id is not None]
+        for feeds, owners in ((self.user_feeds, users), (self.repository_feeds, repositories)):
+            if owners:
+                forget = partial(feeds.drop, owners)
+                await self._pool.after_commit(forget, forget)
 
 
 def _key(activity_id: int, at: datetime) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from psycopg.rows import class_row, scalar_row
 
-from cache._async.read_through import AsyncReadThrough
 from db._async.pool import AsyncPool
 from db.errors import Unavailable
 from db.models import OutboxEntry, OutboxMeasure
@@ -17,12 +16,20 @@ from db.named_query import queries
 _QUERIES = queries("outbox")
 
 
+class AsyncDroppable(Protocol):
+    """A cache of records or of feeds."""
+
+    async def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
+        """Forget what is older than the row versions that stand now; False where Redis could not be told."""
+        ...
+
+
 class AsyncOutbox:
     """Empties the outbox in batches. Any number of drainers may run: doing an entry twice changes nothing."""
 
     BATCH_SIZE = 500
 
-    def __init__(self, pool: AsyncPool, caches: Mapping[str, AsyncReadThrough[Any]]) -> None:
+    def __init__(self, pool: AsyncPool, caches: Mapping[str, AsyncDroppable]) -> None:
         """`caches` by the outbox's name of what they hold."""
         self._pool = pool
         self._caches = caches

@@ -12,7 +12,7 @@ from cache._sync.client import Client
 from cache.settings import CacheSettings
 from db._sync.activities import ActivityRepository
 from db._sync.organizations import OrganizationRepository
-from db._sync.outbox import Outbox
+from db._sync.outbox import Droppable, Outbox
 from db._sync.pool import Pool
 from db._sync.repositories import RepositoryRepository
 from db._sync.users import UserRepository
@@ -32,9 +32,15 @@ class DataAccess:
         self.users = UserRepository(self.pool, self.cache, cache.namespace)
         self.organizations = OrganizationRepository(self.pool, self.cache, cache.namespace)
         self.repositories = RepositoryRepository(self.pool, self.cache, cache.namespace)
-        self.activities = ActivityRepository(self.pool)
-        records = (self.users, self.organizations, self.repositories)
-        self.outbox = Outbox(self.pool, {each.ENTITY: each.cached for each in records})
+        self.activities = ActivityRepository(self.pool, self.cache, cache.namespace)
+        caches: dict[str, Droppable] = {
+            self.users.ENTITY: self.users.cached,
+            self.organizations.ENTITY: self.organizations.cached,
+            self.repositories.ENTITY: self.repositories.cached,
+            self.activities.USER_FEED: self.activities.user_feeds,
+            self.activities.REPOSITORY_FEED: self.activities.repository_feeds,
+        }
+        self.outbox = Outbox(self.pool, caches)
 
     @classmethod
     def open(cls) -> Self:

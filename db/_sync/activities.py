@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from psycopg.rows import args_row, scalar_row
 from psycopg.types.json import Jsonb
 
+from cache._sync.client import Client
+from cache._sync.feeds import FeedCache
+from cache.codec import Packing
+from cache.keys import FeedKeys
+from cache.ttl import Tier
 from db._sync.pool import Pool
 from db.copy_text import Block, Reject, blocks
 from db.errors import InvalidInput, NotFound, VersionConflict
-from db.models import Activity, NewActivity, Page
+from db.models import ACTIVITY_SCHEMA, Activity, NewActivity, Page
 from db.named_query import queries
 from db.paging import Listing
 from db.validation import INT64_MAX, bigint, json_object, text, timestamp
@@ -30,8 +36,14 @@ class ActivityRepository:
 
     ENTITY = "activity"
 
-    def __init__(self, pool: Pool) -> None:
+    USER_FEED, REPOSITORY_FEED = "user_feed", "repository_feed"
+
+    def __init__(self, pool: Pool, client: Client, namespace: str) -> None:
         self._pool = pool
+        self.user_feeds, self.repository_feeds = (
+            FeedCache(client, FeedKeys(namespace, feed, ACTIVITY_SCHEMA), Packing(Page[Activity]), Tier.SHORT)
+            for feed in (self.USER_FEED, self.REPOSITORY_FEED)
+        )
 
     def get(self, activity_id: int, at: datetime) -> Activity:
         """The activity with this id and timestamp. Raises NotFound."""
@@ -65,15 +77,18 @@ class ActivityRepository:
         return self._feed("activities", "list_activities", {}, limit, after)
 
     def feed(self, user_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
-        """A page of what a user did, newest first. `after` is the `next` of the page before."""
+        """A page of what a user did, newest first, from the cache if there. `after`: a page's `next`."""
         parameters = {"user_id": bigint("user_id", user_id)}
-        return self._feed(f"feed of user {user_id}", "list_user_feed", parameters, limit, after)
+        name = f"feed of user {user_id}"
+        load = partial(self._feed, name, "list_user_feed", parameters, limit, after)
+        return self._cached(self.user_feeds, user_id, limit, after, load)
 
     def repository_feed(self, repo_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
-        """A page of what was done in a repository, newest first."""
+        """A page of what was done in a repository, newest first, from the cache if there."""
         parameters = {"repo_id": bigint("repo_id", repo_id)}
         name = f"feed of repository {repo_id}"
-        return self._feed(name, "list_repository_feed", parameters, limit, after)
+        load = partial(self._feed, name, "list_repository_feed", parameters, limit, after)
+        return self._cached(self.repository_feeds, repo_id, limit, after, load)
 
     def list_by_type(
         self,
@@ -111,16 +126,22 @@ class ActivityRepository:
         """
         version = bigint("row_version", activity.row_version)
         parameters = _parameters(activity) | _key(activity.id, activity.timestamp) | {"row_version": version}
-        updated = self._fetch("update_activity", parameters)
+        # Whose feeds it is in: where it was moved, the record at hand no longer says.
+        before = self.get(activity.id, activity.timestamp)
+        updated = None
+        if before.row_version == version:
+            updated = self._fetch("update_activity", parameters)
         if updated is None:
-            self.get(activity.id, activity.timestamp)
-            raise VersionConflict(self.ENTITY, activity.id, activity.row_version)
+            raise VersionConflict(self.ENTITY, activity.id, version)
+        self._forget({before.user_id, updated.user_id}, {before.repo_id, updated.repo_id})
         return updated
 
     def delete(self, activity_id: int, at: datetime) -> None:
         """Delete the activity with this id and timestamp. Raises NotFound."""
-        if self._fetch("delete_activity", _key(activity_id, at)) is None:
+        deleted = self._fetch("delete_activity", _key(activity_id, at))
+        if deleted is None:
             raise NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")
+        self._forget({deleted.user_id}, {deleted.repo_id})
 
     def copy_in(self, activities: Iterable[NewActivity], *, on_reject: Reject | None = None) -> int:
         """Store many activities by COPY, all or none, making the partitions they need; returns how many.
@@ -138,6 +159,7 @@ class ActivityRepository:
         with self._pool.transaction():
             while block is not None:
                 self._copy(block)
+                self._forget(block.user_ids, block.repo_ids)
                 stored += block.rows
                 block = next(source, None)
                 if block is not None:
@@ -178,7 +200,30 @@ class ActivityRepository:
     def _write(self, query: str, parameters: dict[str, Any]) -> Activity:
         activity = self._fetch(query, parameters)
         assert activity is not None, f"{query} returns the row it wrote"
+        self._forget({activity.user_id}, {activity.repo_id})
         return activity
+
+    def _cached(
+        self,
+        feeds: FeedCache[Page[Activity]],
+        owner_id: int,
+        limit: int,
+        after: str | None,
+        load: Callable[[], Page[Activity]],
+    ) -> Page[Activity]:
+        Listing.checked_limit(limit)
+        if self._pool.in_transaction():
+            return load()
+        return feeds.find(owner_id, f"{limit} after {after or 'the top'}", load)
+
+    def _forget(self, user_ids: Iterable[int], repo_ids: Iterable[int | None]) -> None:
+        """Have the feeds of these users and repositories forgotten, once the write is committed."""
+        users = [(user_id, None) for user_id in user_ids]
+        repositories = [(repo_id, None) for repo_id in repo_ids if repo_id is not None]
+        for feeds, owners in ((self.user_feeds, users), (self.repository_feeds, repositories)):
+            if owners:
+                forget = partial(feeds.drop, owners)
+                self._pool.after_commit(forget, forget)
 
 
 def _key(activity_id: int, at: datetime) -> dict[str, Any]:

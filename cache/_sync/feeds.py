@@ -1,0 +1,138 @@
+# Generated from cache/_async/feeds.py by scripts/generate_sync.py; edit that, not this.
+"""Pages of feeds through Redis: all pages of an owner are forgotten at once, by ending their generation."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from functools import partial
+from random import uniform
+from time import monotonic, sleep
+from typing import Generic, TypeVar
+
+from cache._sync.client import Client
+from cache._sync.flights import Flights
+from cache.codec import Packing
+from cache.errors import CacheUnavailable, UndecodableEntry
+from cache.keys import FeedKeys
+from cache.leases import LEASE_MS, PASS_MS, POLL_SECONDS, WAIT_SECONDS
+from cache.metrics import COALESCED, FILLS, HITS, INVALIDATIONS, LEASE_WAITS, MISSES
+from cache.scripts import FILL_PAGE, TAKE_PAGE
+from cache.ttl import Tier, jittered_ms
+
+T = TypeVar("T")
+_BATCH = 200
+
+
+class FeedCache(Generic[T]):
+    """The cache of one kind of feed, by its owner's id and by page."""
+
+    def __init__(self, client: Client, keys: FeedKeys, packing: Packing[T], tier: Tier) -> None:
+        self._client = client
+        self._keys = keys
+        self._packing = packing
+        self._tier = tier
+        # Longer than any of its pages lives.
+        self._generation_ms = tier * 2000
+        feed = keys.feed
+        self._hits = HITS.labels(feed, "redis", "value")
+        self._misses = MISSES.labels(feed, "redis")
+        self._lease_waits = LEASE_WAITS.labels(feed)
+        self._flights: Flights[T] = Flights(COALESCED.labels(feed).inc)
+
+    def find(self, owner_id: int, page: str, load: Callable[[], T]) -> T:
+        """A page of an owner's feed; `load` asks the database for it."""
+        try:
+            keys = [self._keys.generation(owner_id), self._keys.page(owner_id, page)]
+            generation, raw = self._client.get_many(keys)
+            if generation is not None and raw is not None and raw.startswith(generation + b":"):
+                return self._hit(generation, raw)
+        except (CacheUnavailable, UndecodableEntry):
+            pass
+        self._misses.inc()
+        found = self._flights.share((owner_id, page), partial(self._read, owner_id, page, load))
+        assert found is not None, "a page is never absent"
+        return found
+
+    def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
+        """Forget every page of these owners' feeds, in every schema in use; the second of each pair is for records.
+
+        False where Redis could not be told: it will be as soon as it answers, and the outbox knows too.
+        """
+        generations = [
+            keys.generation(owner_id) for owner_id, _ in written for keys in self._keys.neighbours()
+        ]
+        for start in range(0, len(generations), _BATCH):
+            try:
+                self._client.unlink(generations[start : start + _BATCH])
+            except CacheUnavailable:
+                left = generations[start:]
+                INVALIDATIONS.labels(self._keys.feed, "failed").inc(len(left))
+                for key in left:
+                    self._client.breaker.owe(key, key)
+                return False
+        INVALIDATIONS.labels(self._keys.feed, "dropped").inc(len(generations))
+        return True
+
+    def _hit(self, generation: bytes, raw: bytes) -> T:
+        found = self._packing.unpack(raw[len(generation) + 1 :])
+        self._hits.inc()
+        return found
+
+    def _read(self, owner_id: int, page: str, load: Callable[[], T]) -> T:
+        generation: bytes | None = None
+        try:
+            generation, raw = self._page_or_lease(owner_id, page)
+            if raw is not None:
+                assert generation is not None
+                return self._hit(generation, raw)
+        except CacheUnavailable:
+            pass
+        except UndecodableEntry:
+            generation = None
+            self.drop([(owner_id, None)])
+        found = load()
+        if generation is not None:
+            self._fill(owner_id, page, generation, found)
+        return found
+
+    def _page_or_lease(self, owner_id: int, page: str) -> tuple[bytes | None, bytes | None]:
+        """The generation and the page; or the generation that the caller may fill it under, if it may."""
+        keys = (
+            self._keys.generation(owner_id),
+            self._keys.page(owner_id, page),
+            self._keys.lease(owner_id, page),
+        )
+        nonce = secrets.token_hex(8)
+        give_up_at = monotonic() + WAIT_SECONDS
+        has_waited = False
+        while True:
+            arguments = (nonce, LEASE_MS, PASS_MS, self._generation_ms)
+            answer = self._client.run(TAKE_PAGE, keys, arguments)
+            if answer[1] is not None:
+                return answer[0], answer[1]
+            if answer[2]:
+                return answer[0], None
+            if monotonic() >= give_up_at:
+                return None, None
+            if not has_waited:
+                has_waited = True
+                self._lease_waits.inc()
+            sleep(uniform(*POLL_SECONDS))
+
+    def _fill(self, owner_id: int, page: str, generation: bytes, found: T) -> None:
+        keys = (
+            self._keys.generation(owner_id),
+            self._keys.page(owner_id, page),
+            self._keys.lease(owner_id, page),
+        )
+        outcome = "failed"
+        try:
+            arguments = (generation, self._packing.pack(found), jittered_ms(self._tier), self._generation_ms)
+            stored = self._client.run(FILL_PAGE, keys, arguments)
+            outcome = "stored" if stored else "refused"
+        except UndecodableEntry:
+            outcome = "unencodable"
+        except CacheUnavailable:
+            pass
+        FILLS.labels(self._keys.feed, outcome).inc()

@@ -1,0 +1,176 @@
+"""Feeds through Redis: pages that are forgotten together, and never come back."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import redis
+from msgspec.structs import replace
+
+from db.models import NewActivity, NewRepository, NewUser
+from tests.conftest import Database
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def user_id(data: Any) -> int:
+    return int(data.users.add(NewUser(github_id=1, username="ada")).id)
+
+
+@pytest.fixture
+def repo_id(data: Any) -> int:
+    return int(data.repositories.add(NewRepository(github_id=1, name="o/r")).id)
+
+
+def _made(user_id: int, n: int, repo_id: int | None = None) -> NewActivity:
+    return NewActivity(user_id=user_id, repo_id=repo_id, type="PushEvent", timestamp=NOW, github_event_id=n)
+
+
+def _events(page: Any) -> list[int]:
+    return [activity.github_event_id for activity in page.items]
+
+
+def _behind_its_back(database: Database, user_id: int, n: int) -> None:
+    database.psql(
+        "INSERT INTO groundwork.activities (user_id, github_event_id, type, timestamp)"
+        f" VALUES ({user_id}, {n}, 'x', now())"
+    )
+
+
+def _pages(redis_as_ops: redis.Redis, namespace: str) -> list[bytes]:
+    return sorted(redis_as_ops.scan_iter(f"gw:{namespace}:*feed*"))
+
+
+def test_a_page_comes_from_redis_until_the_outbox_is_emptied(
+    data: Any, user_id: int, database: Database
+) -> None:
+    data.activities.add(_made(user_id, 1))
+    data.outbox.drain()
+    assert _events(data.activities.feed(user_id)) == [1]
+    _behind_its_back(database, user_id, 2)
+    assert _events(data.activities.feed(user_id)) == [1]
+    data.outbox.drain()
+    assert _events(data.activities.feed(user_id)) == [2, 1]
+
+
+def test_every_page_of_an_owner_is_forgotten_by_a_write_and_nobody_elses(
+    data: Any, user_id: int, repo_id: int, database: Database
+) -> None:
+    other = data.users.add(NewUser(github_id=2, username="grace")).id
+    for n in (1, 2, 3):
+        data.activities.add(_made(user_id, n, repo_id))
+    first = data.activities.feed(user_id, limit=2)
+    second = data.activities.feed(user_id, limit=2, after=first.next)
+    assert _events(first) + _events(second) == [3, 2, 1]
+    assert data.activities.feed(other).items == []
+    assert _events(data.activities.repository_feed(repo_id)) == [3, 2, 1]
+    _behind_its_back(database, other, 9)
+
+    data.activities.add(_made(user_id, 4, repo_id))
+
+    assert _events(data.activities.feed(user_id, limit=2)) == [4, 3]
+    assert _events(data.activities.repository_feed(repo_id)) == [4, 3, 2, 1]
+    assert data.activities.feed(other).items == []
+
+
+def test_update_delete_and_bulk_loads_are_told_as_well(data: Any, user_id: int) -> None:
+    added = data.activities.add(_made(user_id, 1))
+    other = data.users.add(NewUser(github_id=2, username="grace")).id
+    assert _events(data.activities.feed(user_id)) == [1]
+    assert data.activities.feed(other).items == []
+
+    moved = data.activities.update(replace(added, user_id=other))
+    assert data.activities.feed(user_id).items == []
+    assert data.activities.feed(other).items == [moved]
+    data.activities.delete(moved.id, NOW)
+    assert data.activities.feed(other).items == []
+    data.activities.copy_in([_made(other, 5), _made(user_id, 6)])
+    assert _events(data.activities.feed(other)) == [5]
+    assert _events(data.activities.feed(user_id)) == [6]
+
+
+def test_a_page_that_was_read_before_a_write_is_not_stored_after_it(
+    data: Any, user_id: int, redis_as_ops: redis.Redis, namespace: str, flavour: str
+) -> None:
+    stale = data.activities.list_by_type("none")
+    feeds = data.activities.user_feeds
+
+    def load() -> Any:
+        # Between this read of the database and the fill, a write is committed and invalidates.
+        _unlink_generation(redis_as_ops, namespace, user_id)
+        return stale
+
+    async def load_async() -> Any:
+        return load()
+
+    assert feeds.find(user_id, "50 after the top", load_async if flavour == "async" else load) == stale
+    assert _pages(redis_as_ops, namespace) == []
+    data.activities.add(_made(user_id, 1))
+    assert _events(data.activities.feed(user_id)) == [1]
+
+
+def test_a_generation_that_was_evicted_brings_no_old_page_back(
+    data: Any, user_id: int, redis_as_ops: redis.Redis, namespace: str, database: Database
+) -> None:
+    assert data.activities.feed(user_id).items == []
+    assert len(_pages(redis_as_ops, namespace)) == 1
+    _behind_its_back(database, user_id, 1)
+    # Redis evicts the generation, not the page; another page draws a new one.
+    _unlink_generation(redis_as_ops, namespace, user_id)
+    assert _events(data.activities.feed(user_id, limit=7)) == [1]
+    assert _events(data.activities.feed(user_id)) == [1]
+
+
+def test_a_generation_that_counts_does_bring_it_back(redis_as_ops: redis.Redis, namespace: str) -> None:
+    """The control of the test above: the usual counter, in the same course of events."""
+    generation, page = f"gwl:{namespace}:counter", f"gw:{namespace}:counter-page"
+    redis_as_ops.set(generation, 1, px=60_000)
+    redis_as_ops.set(page, "1:old", px=60_000)
+    redis_as_ops.unlink(generation)
+    # A missing counter starts again where it once was.
+    redis_as_ops.set(generation, 1, px=60_000)
+    assert redis_as_ops.get(page).partition(b":")[0] == redis_as_ops.get(generation)
+
+
+def test_a_page_of_other_bytes_is_read_from_the_database(
+    data: Any, user_id: int, redis_as_ops: redis.Redis, namespace: str
+) -> None:
+    data.activities.add(_made(user_id, 1))
+    data.activities.feed(user_id)
+    (key,) = _pages(redis_as_ops, namespace)
+    raw = redis_as_ops.get(key)
+    redis_as_ops.set(key, raw.partition(b":")[0] + b":" + secrets.token_bytes(20), px=60_000)
+    assert _events(data.activities.feed(user_id)) == [1]
+    assert _events(data.activities.feed(user_id)) == [1]
+
+
+def test_a_page_lives_as_long_as_its_tier(
+    data: Any, user_id: int, redis_as_ops: redis.Redis, namespace: str
+) -> None:
+    data.activities.feed(user_id)
+    (key,) = _pages(redis_as_ops, namespace)
+    assert 0.85 * 300_000 < redis_as_ops.pttl(key) <= 1.1 * 300_000
+    (generation,) = redis_as_ops.scan_iter(f"gwl:{namespace}:*feed*")
+    assert redis_as_ops.pttl(generation) > redis_as_ops.pttl(key)
+
+
+def test_reads_in_a_transaction_go_past_the_cache_and_the_feed_is_told_after_commit(
+    data: Any, user_id: int, flavour: str
+) -> None:
+    if flavour == "async":
+        pytest.skip("the suite drives async from another thread, which is in no transaction")
+    assert data.activities.feed(user_id).items == []
+    with data.transaction():
+        data.activities.add(_made(user_id, 1))
+        assert _events(data.activities.feed(user_id)) == [1]
+    assert _events(data.activities.feed(user_id)) == [1]
+
+
+def _unlink_generation(redis_as_ops: redis.Redis, namespace: str, user_id: int) -> None:
+    keys = list(redis_as_ops.scan_iter(f"gwl:{namespace}:*user_feed:{{{user_id}}}"))
+    assert keys
+    redis_as_ops.unlink(*keys)
