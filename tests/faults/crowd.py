@@ -2,7 +2,8 @@
 
     python -m tests.faults.crowd CALLERS NAMESPACE sync|async|naive   (DATABASE_URL, REDIS_URL)
 
-Reads `USER_ID START_AT` from each line, START_AT on the machine's monotonic clock, and prints what was read.
+Reads `USER_ID START_AT` from each line, START_AT on the machine's monotonic clock, and prints what was read, and
+how many calls to Redis have failed so far.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import redis
 from psycopg_pool import ConnectionPool
 
 from db import AsyncDataAccess, DataAccess
+from tests.faults.cache_errors import cache_errors
 from tests.integration.data_access import cache_settings, database_settings
 
 Read = Callable[[int], str]
@@ -35,7 +37,7 @@ def serve_threads(read: Read, callers: int) -> None:
         for line in sys.stdin:
             user_id, start_at = line.split()
             reads = [threads.submit(read_at, float(start_at), int(user_id)) for _ in range(callers)]
-            print(json.dumps([each.result() for each in reads]), flush=True)
+            print(json.dumps([[each.result() for each in reads], cache_errors()]), flush=True)
 
 
 async def serve_tasks(access: AsyncDataAccess, callers: int) -> None:
@@ -50,7 +52,7 @@ async def serve_tasks(access: AsyncDataAccess, callers: int) -> None:
         while line := await asyncio.to_thread(sys.stdin.readline):
             user_id, start_at = line.split()
             reads = [read_at(float(start_at), int(user_id)) for _ in range(callers)]
-            print(json.dumps(await asyncio.gather(*reads)), flush=True)
+            print(json.dumps([await asyncio.gather(*reads), cache_errors()]), flush=True)
 
 
 def read_naively(redis_url: str, database_url: str, namespace: str, callers: int) -> Read:

@@ -17,13 +17,13 @@ from redis.retry import Retry
 
 from cache.errors import CacheSettingError
 from cache.keys import EntityKeys
-from cache.metrics import ERRORS
 from cache.url_source import UrlSource
 from db.errors import NotFound
 from db.models import USER_SCHEMA, NewUser
 from tests import containers
 from tests.conftest import Database
 from tests.containers import Server, wait_until
+from tests.faults.cache_errors import cache_errors
 from tests.faults.illnesses import ILLNESSES, LOAD_DELAY, Illness, Patient, patient
 from tests.integration.data_access import cache_settings, data_access, database_settings
 
@@ -150,16 +150,6 @@ def test_a_client_with_default_settings_exceeds_the_bound(illness: Illness, it: 
         is_late = reader.is_alive()
     reader.join(30)
     assert is_late
-
-
-def cache_errors() -> float:
-    """How many calls to Redis have failed in this process."""
-    return sum(
-        sample.value
-        for metric in ERRORS.collect()
-        for sample in metric.samples
-        if sample.name.endswith("_total")
-    )
 
 
 def _get(client: Any) -> None:

@@ -42,14 +42,15 @@ class Crowd:
         for process in self._processes:
             assert self._answer(process) == "ready"
 
-    def read(self, user_id: int) -> list[str]:
-        """The names that all callers of all processes read, beginning at the same time."""
+    def read(self, user_id: int) -> tuple[list[str], float]:
+        """What all callers of all processes read, beginning at the same time, and Redis's failures so far."""
         start_at = time.monotonic() + 0.2
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.write(f"{user_id} {start_at}\n")
             process.stdin.flush()
-        return [name for process in self._processes for name in json.loads(self._answer(process))]
+        answers = [json.loads(self._answer(process)) for process in self._processes]
+        return [name for names, _ in answers for name in names], sum(failures for _, failures in answers)
 
     def leave(self) -> None:
         for process in self._processes:
@@ -88,11 +89,18 @@ def database_reads(database: Database) -> int:
 def test_a_hundred_callers_of_one_cold_key_read_the_database_twice_at_most(
     crowd: Crowd, data: Any, database: Database
 ) -> None:
+    failures, undisturbed = 0.0, 0
     for n in range(1, ROUNDS + 1):
         user = data.users.add(NewUser(github_id=n, username=f"user{n}"))
         before = database_reads(database)
-        assert crowd.read(user.id) == [f"user{n}"] * PROCESSES * CALLERS
-        assert 1 <= database_reads(database) - before <= 2
+        names, failures_now = crowd.read(user.id)
+        reads = database_reads(database) - before
+        assert names == [f"user{n}"] * PROCESSES * CALLERS
+        # Where Redis is too slow for one of them, its process has no lease, and its callers only each other.
+        is_undisturbed = failures_now == failures
+        assert 1 <= reads <= (2 if is_undisturbed else 2 * PROCESSES)
+        failures, undisturbed = failures_now, undisturbed + is_undisturbed
+    assert undisturbed > ROUNDS / 2
 
 
 @pytest.mark.parametrize("crowd", ["naive"], indirect=True)
@@ -103,6 +111,7 @@ def test_the_usual_way_reads_it_for_many_of_them(crowd: Crowd, data: Any, databa
     for n in range(1, 11):
         user = data.users.add(NewUser(github_id=n, username=f"user{n}"))
         before = database_reads(database)
-        assert crowd.read(user.id) == [f"user{n}"] * PROCESSES * CALLERS
+        names, _ = crowd.read(user.id)
+        assert names == [f"user{n}"] * PROCESSES * CALLERS
         most = max(most, database_reads(database) - before)
     assert most > 2
