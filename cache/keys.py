@@ -27,6 +27,10 @@ class EntityKeys:
     def lease(self, record_id: int) -> str:
         return f"{LEASE_PREFIX}:{self._rest(record_id)}"
 
+    def value_prefix(self) -> str:
+        """What every value's key begins with, up to the hash tag."""
+        return self.value(0).partition("{")[0]
+
     def both(self, record_id: int) -> tuple[str, str]:
         """The value's key and the lease's, in the order that cache.scripts takes them."""
         return self.value(record_id), self.lease(record_id)

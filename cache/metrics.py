@@ -27,3 +27,5 @@ CALL_SECONDS = Histogram(
     "groundwork_cache_call_duration_seconds", "Time of a call to Redis.", ("operation",), buckets=_BUCKETS
 )
 BREAKER_OPEN = Gauge("groundwork_cache_breaker_open", "1 while Redis is left alone after a failure.")
+NEAR_ENTRIES = Gauge("groundwork_cache_near_entries", "Entries in the near cache of this process.")
+NEAR_BYTES = Gauge("groundwork_cache_near_bytes", "Bytes that the near cache's entries take.")

@@ -17,13 +17,17 @@ class CacheSettings:
     """The connections' number, and the bound of one call in seconds.
 
     `namespace` is the first part of every key: environments that share a Redis differ in it, and every
-    process of one environment (the access service above all) has the same.
+    process of one environment (the access service above all) has the same. The near cache holds up to
+    `near_entries` entries and `near_bytes`, each for `near_ttl_seconds` at most; with 0 entries there is none.
     """
 
     url: UrlSource
     namespace: str = "main"
     max_connections: int = 8
     timeout_seconds: float = 0.1
+    near_entries: int = 10_000
+    near_bytes: int = 32 * 1024 * 1024
+    near_ttl_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", self.namespace):
@@ -32,13 +36,20 @@ class CacheSettings:
             )
         if self.max_connections < 1 or self.timeout_seconds <= 0:
             raise CacheSettingError("max_connections and timeout_seconds have to be more than 0")
+        if self.near_entries < 0 or self.near_bytes < 0 or self.near_ttl_seconds <= 0:
+            raise CacheSettingError("near_entries and near_bytes are 0 or more, near_ttl_seconds more than 0")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> CacheSettings:
-        """Settings from REDIS_URL or REDIS_URL_FILE, and GROUNDWORK_CACHE_NAMESPACE where it is set."""
+        """Settings from REDIS_URL or REDIS_URL_FILE, and where they are set GROUNDWORK_CACHE_NAMESPACE and
+        GROUNDWORK_NEAR_CACHE_ENTRIES."""
         environment = os.environ if environment is None else environment
         url = UrlSource.from_environment("REDIS_URL", CacheSettingError, environment)
-        return cls(url=url, namespace=environment.get("GROUNDWORK_CACHE_NAMESPACE") or "main")
+        namespace = environment.get("GROUNDWORK_CACHE_NAMESPACE") or "main"
+        entries = environment.get("GROUNDWORK_NEAR_CACHE_ENTRIES", "10000")
+        if not entries.isdecimal():
+            raise CacheSettingError(f"GROUNDWORK_NEAR_CACHE_ENTRIES is {entries!r}; write a whole number")
+        return cls(url=url, namespace=namespace, near_entries=int(entries))
 
     def server_url(self) -> str:
         """The URL without user and password."""

@@ -18,12 +18,14 @@ from cache.breaker import Breaker
 from cache.credentials import UrlCredentials
 from cache.errors import CacheSettingError, CacheUnavailable
 from cache.metrics import CALL_SECONDS, ERRORS
+from cache.near import NearCache
 from cache.repeating import AsyncRepeating
 from cache.scripts import Script
 from cache.settings import CacheSettings
 from cache.slots import AsyncSlots
 from cache.time_limit import async_time_limit
 from cache.tls import AsyncTlsConnection, connection_options
+from cache.tracking import Tracking
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("groundwork.cache")
@@ -61,13 +63,22 @@ class AsyncClient:
         self._warm_connections = max(1, settings.max_connections // 2)
         self._is_warm = False
         self._slots = AsyncSlots(settings.max_connections)
+        self.near: NearCache | None = None
+        self._tracking: Tracking | None = None
+        if settings.near_entries and settings.near_bytes:
+            self.near = NearCache(settings.near_entries, settings.near_bytes, settings.near_ttl_seconds)
+            self._tracking = Tracking(settings, self.near)
         self._probing = AsyncRepeating("cache-probe", _PROBE_SECONDS, self._probe)
 
     async def open(self) -> None:
         """Start connecting and probing; returns at once, whether or not the server is there."""
         await self._probing.start()
+        if self._tracking is not None:
+            self._tracking.start()
 
     async def aclose(self) -> None:
+        if self._tracking is not None:
+            self._tracking.stop()
         await self._probing.stop()
         await self._redis.aclose()
         await self._pool.aclose()

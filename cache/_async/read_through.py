@@ -21,6 +21,7 @@ from cache.errors import CacheUnavailable, UndecodableEntry
 from cache.keys import EntityKeys
 from cache.leases import LEASE_MS, PASS_MS, POLL_SECONDS, WAIT_SECONDS
 from cache.metrics import COALESCED, FILLS, HITS, INVALIDATIONS, LEASE_WAITS, MISSES
+from cache.near import MISS, Miss, NearView
 from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE
 from cache.ttl import Tier, jittered_ms
 
@@ -45,12 +46,19 @@ class AsyncReadThrough(Generic[T]):
         self._negative_hits = HITS.labels(entity, "redis", "negative")
         self._misses = MISSES.labels(entity, "redis")
         self._lease_waits = LEASE_WAITS.labels(entity)
+        self._near: NearView[T] | None = None
+        if client.near is not None:
+            self._near = client.near.view(keys.value_prefix(), entity, codec.decode)
         self._flights: AsyncFlights[T] = AsyncFlights(COALESCED.labels(entity).inc)
 
+    def peek(self, record_id: int) -> T | Miss | None:
+        """The record or its known absence from the near cache, without waiting for anything; or MISS."""
+        return MISS if self._near is None else self._near.peek(record_id)
+
     async def find(self, record_id: int, load: Callable[[int], Awaitable[T | None]]) -> T | None:
-        """The record, or None; `load` asks the database."""
+        """The record, or None, from Redis; `load` asks the database."""
         try:
-            raw = await self._client.get(self._keys.value(record_id))
+            raw = await self._get(record_id)
             if raw is not None:
                 return self._hit(raw)
         except CacheUnavailable:
@@ -67,7 +75,11 @@ class AsyncReadThrough(Generic[T]):
     ) -> dict[int, T]:
         """The records there are, by id; `load` is asked once, for all that Redis has not."""
         unique = list(dict.fromkeys(record_ids))
-        known = await self._known(unique)
+        known: dict[int, T | None] = {}
+        for record_id in unique:
+            if (record := self.peek(record_id)) is not MISS:
+                known[record_id] = record
+        known |= await self._known([record_id for record_id in unique if record_id not in known])
         missing = [record_id for record_id in unique if record_id not in known]
         if missing:
             self._misses.inc(len(missing))
@@ -93,12 +105,22 @@ class AsyncReadThrough(Generic[T]):
             self._owe([keys])
         else:
             INVALIDATIONS.labels(self._keys.entity, _OUTCOMES[outcome]).inc()
+        finally:
+            # After Redis: what a read takes from there from now on is new.
+            self._forget_near([record_id])
 
     async def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
         """Forget records older than the row version that stands now (None: any), in every schema in use.
 
         False where Redis could not be told: it will be as soon as it answers, and the outbox knows too.
         """
+        written = list(written)
+        try:
+            return await self._drop(written)
+        finally:
+            self._forget_near([record_id for record_id, _ in written])
+
+    async def _drop(self, written: list[tuple[int, int | None]]) -> bool:
         calls = [
             (keys.both(record_id), (-1 if version is None else version,))
             for record_id, version in written
@@ -114,6 +136,23 @@ class AsyncReadThrough(Generic[T]):
             for outcome in outcomes:
                 INVALIDATIONS.labels(self._keys.entity, _DROP_OUTCOMES[outcome]).inc()
         return True
+
+    def _forget_near(self, record_ids: list[int]) -> None:
+        if self._near is not None:
+            self._near.invalidate(record_ids)
+
+    async def _get(self, record_id: int) -> bytes | None:
+        """A value from Redis, which the near cache takes in unless it is invalidated meanwhile."""
+        if self._near is None:
+            return await self._client.get(self._keys.value(record_id))
+        place = self._near.take_place(record_id)
+        try:
+            raw = await self._client.get(self._keys.value(record_id))
+            if raw is not None:
+                self._near.put(record_id, raw, place)
+            return raw
+        finally:
+            self._near.leave_place(record_id, place)
 
     def _hit(self, raw: bytes) -> T | None:
         record = self._codec.decode(raw)
@@ -160,7 +199,7 @@ class AsyncReadThrough(Generic[T]):
         try:
             for start in range(0, len(record_ids), _BATCH):
                 batch = record_ids[start : start + _BATCH]
-                values = await self._client.get_many([self._keys.value(record_id) for record_id in batch])
+                values = await self._get_batch(batch)
                 for record_id, raw in zip(batch, values, strict=True):
                     if raw is not None:
                         try:
@@ -172,6 +211,22 @@ class AsyncReadThrough(Generic[T]):
         if undecodable:
             await self.drop(undecodable)
         return known
+
+    async def _get_batch(self, record_ids: list[int]) -> list[bytes | None]:
+        keys = [self._keys.value(record_id) for record_id in record_ids]
+        near = self._near
+        if near is None:
+            return await self._client.get_many(keys)
+        places = [near.take_place(record_id) for record_id in record_ids]
+        try:
+            values = await self._client.get_many(keys)
+            for record_id, raw, place in zip(record_ids, values, places, strict=True):
+                if raw is not None:
+                    near.put(record_id, raw, place)
+            return values
+        finally:
+            for record_id, place in zip(record_ids, places, strict=True):
+                near.leave_place(record_id, place)
 
     async def _take_leases(self, record_ids: list[int], nonce: str) -> list[int]:
         """Those of the ids that the caller may fill; nobody waits for the others here."""

@@ -19,12 +19,14 @@ from cache.breaker import Breaker
 from cache.credentials import UrlCredentials
 from cache.errors import CacheSettingError, CacheUnavailable
 from cache.metrics import CALL_SECONDS, ERRORS
+from cache.near import NearCache
 from cache.repeating import Repeating
 from cache.scripts import Script
 from cache.settings import CacheSettings
 from cache.slots import Slots
 from cache.time_limit import time_limit
 from cache.tls import TlsConnection, connection_options
+from cache.tracking import Tracking
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("groundwork.cache")
@@ -62,13 +64,22 @@ class Client:
         self._warm_connections = max(1, settings.max_connections // 2)
         self._is_warm = False
         self._slots = Slots(settings.max_connections)
+        self.near: NearCache | None = None
+        self._tracking: Tracking | None = None
+        if settings.near_entries and settings.near_bytes:
+            self.near = NearCache(settings.near_entries, settings.near_bytes, settings.near_ttl_seconds)
+            self._tracking = Tracking(settings, self.near)
         self._probing = Repeating("cache-probe", _PROBE_SECONDS, self._probe)
 
     def open(self) -> None:
         """Start connecting and probing; returns at once, whether or not the server is there."""
         self._probing.start()
+        if self._tracking is not None:
+            self._tracking.start()
 
     def close(self) -> None:
+        if self._tracking is not None:
+            self._tracking.stop()
         self._probing.stop()
         self._redis.close()
         self._pool.close()

@@ -13,6 +13,7 @@ from cache._async.client import AsyncClient
 from cache._async.read_through import AsyncReadThrough
 from cache.codec import Codec
 from cache.keys import EntityKeys
+from cache.near import MISS
 from db._async.idempotency import write_once
 from db._async.pool import AsyncPool
 from db.deadline import Deadline
@@ -56,9 +57,12 @@ class AsyncRecordRepository(Generic[R, N]):
 
     async def find(self, record_id: int) -> R | None:
         """The record with this id, or None."""
-        bigint(self._id_name, record_id)
         if self._pool.in_transaction():
-            return await self._load(record_id)
+            return await self._load(bigint(self._id_name, record_id))
+        record = self.cached.peek(record_id)
+        if record is not MISS:
+            return record
+        bigint(self._id_name, record_id)
         return await self.cached.find(record_id, partial(self._load, deadline=self._pool.deadline()))
 
     async def get_by_github_id(self, github_id: int) -> R:

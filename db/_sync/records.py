@@ -14,6 +14,7 @@ from cache._sync.client import Client
 from cache._sync.read_through import ReadThrough
 from cache.codec import Codec
 from cache.keys import EntityKeys
+from cache.near import MISS
 from db._sync.idempotency import write_once
 from db._sync.pool import Pool
 from db.deadline import Deadline
@@ -57,9 +58,12 @@ class RecordRepository(Generic[R, N]):
 
     def find(self, record_id: int) -> R | None:
         """The record with this id, or None."""
-        bigint(self._id_name, record_id)
         if self._pool.in_transaction():
-            return self._load(record_id)
+            return self._load(bigint(self._id_name, record_id))
+        record = self.cached.peek(record_id)
+        if record is not MISS:
+            return record
+        bigint(self._id_name, record_id)
         return self.cached.find(record_id, partial(self._load, deadline=self._pool.deadline()))
 
     def get_by_github_id(self, github_id: int) -> R:

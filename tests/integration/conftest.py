@@ -45,7 +45,15 @@ def flavour(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def open_data(flavour: str, database: Database, redis_server: Server, namespace: str) -> Iterator[OpenData]:
+def near_entries() -> int:
+    """The near cache's size; 0 where a test looks at what Redis is asked."""
+    return 10_000
+
+
+@pytest.fixture
+def open_data(
+    flavour: str, database: Database, redis_server: Server, namespace: str, near_entries: int
+) -> Iterator[OpenData]:
     """Opens a data access on the test's database and keys; keyword arguments change DatabaseSettings."""
     with ExitStack() as stack:
 
@@ -54,7 +62,7 @@ def open_data(flavour: str, database: Database, redis_server: Server, namespace:
                 data_access(
                     flavour,
                     database_settings(database.url("app"), **changes),
-                    cache_settings(redis_server.redis_url("app"), namespace),
+                    cache_settings(redis_server.redis_url("app"), namespace, near_entries=near_entries),
                 )
             )
 

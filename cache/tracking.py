@@ -1,0 +1,123 @@
+"""Hears every invalidation in Redis: one connection with CLIENT TRACKING in broadcast mode, and a thread on it.
+
+A thread for tasks as well: an event loop that is busy must not keep a near cache from hearing. The handler of
+pushes is set on redis-py's parser, which is private to it; tests/unit/cache/test_driver_contracts.py guards that.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from time import monotonic
+from typing import Any
+
+from redis.backoff import NoBackoff
+from redis.connection import Connection
+from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from cache.credentials import UrlCredentials
+from cache.errors import CacheSettingError
+from cache.keys import VALUE_PREFIX
+from cache.near import NearCache
+from cache.settings import CacheSettings
+from cache.tls import TlsConnection, connection_options
+
+_logger = logging.getLogger("groundwork.cache.near")
+# Invalidations are heard when a reply is read: the answer to a ping brings all that were before it.
+_PING_SECONDS = 0.1
+# A ping that takes longer: the connection is given up, and the near cache emptied.
+_LATE_SECONDS = 0.5
+_RETRY_SECONDS = 0.5
+
+
+class Tracking:
+    """Keeps a near cache current while it runs; without a connection the near cache is empty and silent."""
+
+    def __init__(self, settings: CacheSettings, near: NearCache) -> None:
+        self._settings = settings
+        self._near = near
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._has_failed = False
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="cache-tracking", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2 * _LATE_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            connection: Any = None
+            try:
+                connection = self._connect()
+                self._follow(connection)
+            except (RedisError, CacheSettingError, OSError) as error:
+                if not self._has_failed:
+                    _logger.warning("the near cache is off: %s", type(error).__name__)
+                self._has_failed = True
+            except Exception:
+                _logger.exception("the near cache is off")
+            finally:
+                self._near.fall()
+                self._near.report()
+                if connection is not None:
+                    connection.disconnect()
+            self._stopped.wait(_RETRY_SECONDS)
+
+    def _connect(self) -> Any:
+        options = connection_options(self._settings.server_url(), TlsConnection)
+        make = options.pop("connection_class", Connection)
+        connection = make(
+            **options,
+            credential_provider=UrlCredentials(self._settings),
+            protocol=3,
+            socket_connect_timeout=_LATE_SECONDS,
+            socket_timeout=_LATE_SECONDS,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+            driver_info=None,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
+        connection.connect()
+        connection._parser.set_invalidation_push_handler(self._hear)
+        return connection
+
+    def _follow(self, connection: Any) -> None:
+        prefix = f"{VALUE_PREFIX}:{self._settings.namespace}:"
+        _ask(connection, "CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", prefix, "NOLOOP")
+        self._near.stand()
+        if self._has_failed:
+            _logger.info("the near cache is on again")
+        self._has_failed = False
+        while not self._stopped.is_set():
+            asked_at = monotonic()
+            _ask(connection, "PING")
+            self._near.confirm(asked_at)
+            self._near.report()
+            self._stopped.wait(_PING_SECONDS)
+
+    def _hear(self, push: list[Any]) -> None:
+        """A push: ["invalidate", keys], or None for the keys where all of them are gone."""
+        try:
+            if push[1] is None:
+                self._near.invalidate_all()
+            else:
+                self._near.invalidate_keys(push[1])
+        except Exception:
+            # redis-py would log it and go on, and an entry would stay for good.
+            self._near.invalidate_all()
+            raise
+
+
+def _ask(connection: Any, *command: str) -> None:
+    connection.send_command(*command)
+    answer = connection.read_response()
+    if isinstance(answer, Exception):
+        raise answer

@@ -1,0 +1,174 @@
+"""The near cache against a real Redis: what it answers, and how soon it stops."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from msgspec.structs import replace
+
+from cache.near import FRESH_SECONDS, MISS
+from db import DataAccess
+from db.models import NewUser
+from infra.docker.engine import docker
+from tests import containers
+from tests.conftest import Database
+from tests.containers import Server, wait_until
+from tests.integration.data_access import cache_settings, database_settings
+
+ADA = NewUser(github_id=7, username="ada", preferences={"theme": ["dark"]})
+# The promise is 250 ms; a busy machine gets three times that.
+STALE_SECONDS = 3 * 0.25
+
+
+@pytest.fixture
+def near_entries() -> int:
+    return 100
+
+
+@pytest.fixture
+def own_redis(docker_engine: None) -> Iterator[Server]:
+    """A Redis that may be flushed, frozen and restarted."""
+    with containers.redis_server(administrator=True) as server:
+        yield server
+
+
+@pytest.fixture
+def own_data(database: Database, own_redis: Server, namespace: str) -> Iterator[DataAccess]:
+    settings = cache_settings(own_redis.redis_url("app"), namespace)
+    with DataAccess(database_settings(database.url("app")), settings) as data:
+        yield data
+
+
+def _settled(data: Any) -> Any:
+    """A user that the near cache holds: read until its own fill's invalidation has passed."""
+    user = data.users.add(ADA)
+    _hold(data, user)
+    return user
+
+
+def _hold(data: Any, user: Any) -> None:
+    def is_held() -> bool:
+        data.users.get(user.id)
+        return data.users.cached.peek(user.id) is not MISS
+
+    wait_until(is_held, 5)
+    # The push of the last fill may still be on its way.
+    time.sleep(0.15)
+    wait_until(is_held, 5)
+
+
+def test_a_hit_asks_neither_redis_nor_postgres(
+    data: Any, database: Database, redis_as_ops: redis.Redis, namespace: str
+) -> None:
+    user = _settled(data)
+    database.psql("UPDATE groundwork.users SET username = 'psql'")
+    calls = _gets(redis_as_ops)
+    hits = 0
+    for _ in range(50):
+        hits += data.users.cached.peek(user.id) == data.users.get(user.id) == user
+    assert hits >= 45
+    assert _gets(redis_as_ops) - calls <= 5
+
+
+def test_a_write_of_another_process_is_heard(data: Any, open_data: Any) -> None:
+    user = _settled(data)
+    elsewhere = open_data()
+    updated = elsewhere.users.update(replace(user, username="countess"))
+    told_at = time.monotonic()
+    wait_until(lambda: data.users.get(user.id) == updated, STALE_SECONDS)
+    assert time.monotonic() - told_at < STALE_SECONDS
+    for _ in range(20):
+        assert data.users.get(user.id) == updated
+        time.sleep(0.01)
+
+
+def test_a_near_cache_that_hears_nothing_goes_on_with_the_old_value(data: Any, open_data: Any) -> None:
+    """The control of the test above: a cache in the process with a life of its own, and nothing else."""
+    user = _settled(data)
+    near = getattr(data.cache.near, "_target", data.cache.near)  # behind the async face
+    near.invalidate_keys = lambda keys: None
+    near.fall = near.invalidate_all = lambda: None
+    elsewhere = open_data()
+    elsewhere.users.update(replace(user, username="countess"))
+    time.sleep(STALE_SECONDS)
+    assert data.users.get(user.id) == user
+
+
+def test_own_writes_are_read_at_once(data: Any) -> None:
+    user = _settled(data)
+    for n in range(30):
+        user = data.users.update(replace(user, username=f"name{n}"))
+        assert data.users.get(user.id) == user
+        assert data.users.get_many([user.id]) == [user]
+    data.users.delete(user.id)
+    assert data.users.find(user.id) is None
+
+
+def test_an_absence_ends_with_the_insert_of_another_process(data: Any, open_data: Any) -> None:
+    absent = data.users.add(ADA).id + 1
+    wait_until(lambda: data.users.find(absent) is None and data.users.cached.peek(absent) is None, 5)
+    added = open_data().users.add(NewUser(github_id=8, username="grace"))
+    assert added.id == absent
+    wait_until(lambda: data.users.find(absent) == added, STALE_SECONDS)
+
+
+def test_a_caller_cannot_spoil_what_others_get(data: Any) -> None:
+    user = _settled(data)
+    mine = data.users.get(user.id)
+    mine.preferences["theme"].append("spoilt")
+    assert data.users.get(user.id) == user
+
+
+def test_an_emptied_redis_empties_it(own_data: DataAccess, own_redis: Server, database: Database) -> None:
+    user = _settled(own_data)
+    database.psql("UPDATE groundwork.users SET username = 'psql'")
+    with redis.Redis.from_url(own_redis.redis_url("administrator"), driver_info=None) as administrator:
+        administrator.flushall()
+    wait_until(lambda: own_data.users.get(user.id).username == "psql", STALE_SECONDS)
+
+
+def test_a_lost_connection_empties_it_until_it_hears_again(
+    own_data: DataAccess, own_redis: Server, namespace: str
+) -> None:
+    user = _settled(own_data)
+    with redis.Redis.from_url(own_redis.redis_url("ops"), driver_info=None) as ops:
+        trackers = [
+            client["id"] for client in ops.client_list() if "t" in client["flags"] or "B" in client["flags"]
+        ]
+        assert trackers
+        for tracker in trackers:
+            ops.client_kill_filter(_id=tracker)
+    wait_until(lambda: own_data.users.cached.peek(user.id) is MISS, STALE_SECONDS)
+    _hold(own_data, user)
+    assert own_data.users.get(user.id) == user
+
+
+def test_a_frozen_redis_silences_it(own_data: DataAccess, own_redis: Server) -> None:
+    user = _settled(own_data)
+    docker("pause", own_redis.container)
+    try:
+        time.sleep(FRESH_SECONDS + 0.15)
+        assert own_data.users.cached.peek(user.id) is MISS
+        assert own_data.users.get(user.id) == user
+    finally:
+        docker("unpause", own_redis.container)
+    _hold(own_data, user)
+
+
+def test_it_is_off_where_it_has_no_entries(
+    open_data: Any, database: Database, redis_server: Server, namespace: str
+) -> None:
+    settings = cache_settings(redis_server.redis_url("app"), namespace, near_entries=0)
+    with DataAccess(database_settings(database.url("app")), settings) as data:
+        user = data.users.add(ADA)
+        assert data.users.get(user.id) == data.users.get(user.id) == user
+        assert data.cache.near is None
+        assert data.users.cached.peek(user.id) is MISS
+
+
+def _gets(redis_as_ops: redis.Redis) -> int:
+    return int(redis_as_ops.info("commandstats").get("cmdstat_get", {}).get("calls", 0))

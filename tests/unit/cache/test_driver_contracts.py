@@ -1,0 +1,20 @@
+"""What the cache leans on inside redis-py: an upgrade that changes it fails here, and not at night."""
+
+from __future__ import annotations
+
+from redis import connection
+from redis._parsers import resp3
+
+
+def test_the_parser_hands_invalidations_to_a_handler() -> None:
+    handed: list[object] = []
+    parser = resp3._RESP3Parser(65536)
+    parser.set_invalidation_push_handler(handed.append)
+    parser.handle_push_response([b"invalidate", [b"gw:main:v1:user:{7}"]])
+    parser.handle_push_response([b"invalidate", None])
+    assert handed == [[b"invalidate", [b"gw:main:v1:user:{7}"]], [b"invalidate", None]]
+
+
+def test_a_connection_keeps_its_parser_where_tracking_sets_the_handler() -> None:
+    made = connection.Connection(protocol=3)
+    assert hasattr(made._parser, "set_invalidation_push_handler")
