@@ -107,6 +107,14 @@ class TransactionOver(DbError):
         super().__init__("the transaction that this was started in is over; await what it starts, inside it")
 
 
+class TokenUnreadable(DbError):
+    """A token's ciphertext does not open; `place` says which, and the reason why. No part of it is shown."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place} does not open: {reason}")
+        self.place = place
+
+
 class IdempotencyKeyReused(DbError):
     """A key that stands for one write was given to another; nothing was written."""
 

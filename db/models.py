@@ -155,3 +155,30 @@ class DoneWrite(msgspec.Struct, frozen=True):
 
     purpose: str
     record_id: int | None
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """A user's tokens in clear; printing one shows neither."""
+
+    access: str | None
+    refresh: str | None
+
+    def __repr__(self) -> str:
+        return "Tokens(...)"
+
+
+class SealedTokens(msgspec.Struct, frozen=True):
+    """A user's tokens as they lie in the table."""
+
+    id: int
+    access_token: bytes | None
+    refresh_token: bytes | None
+
+
+class RotatedTokens(msgspec.Struct, frozen=True):
+    """What a batch of a rotation did. `last_id` is where the next one goes on, None where nothing is left."""
+
+    last_id: int | None
+    users: int
+    rotated: int
+    unreadable: list[str]

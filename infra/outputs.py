@@ -24,6 +24,8 @@ CONTAINERS: Final = "containers"
 # Secret: role -> URL. Which roles have which is ROLES below.
 DATABASE_URLS: Final = "databaseUrls"
 REDIS_URLS: Final = "redisUrls"
+# Secret: GROUNDWORK_TOKEN_KEYS of an application that reads users' tokens.
+TOKEN_KEYS: Final = "tokenKeys"
 
 # role -> the login it uses in Postgres, the user it uses in Redis; None: it has none there.
 ROLES: Final[dict[str, tuple[str | None, str | None]]] = {

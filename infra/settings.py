@@ -85,6 +85,10 @@ class StackSettings:
     access_port: int = _setting(0, "Port of the access service on 127.0.0.1; 0: one that is free, and kept.")
     access_memory: str = _setting("256MB", "Memory limit of the access container, 128MB at least.")
     access_pool_size: int = _setting(8, "Database connections of the access service's pool.")
+    token_keys: str = _setting(
+        "k1",
+        "Ids of the keys that encrypt users' tokens, the one that encrypts first; a new id makes a new key.",
+    )
     log_max_size: str = _setting("10MB", "Size at which a container's log is rotated.")
     log_max_files: int = _setting(3, "How many rotated logs of a container are kept.")
 
@@ -139,6 +143,7 @@ class StackSettings:
         self._validate_memory()
         self._validate_connections()
         self._validate_parameters()
+        self._validate_token_keys()
         _require_range("logMaxFiles", self.log_max_files, 1, 100)
         _bytes("logMaxSize", self.log_max_size, "1MB")
 
@@ -159,6 +164,22 @@ class StackSettings:
                 f"{subnet} is public or smaller than 16 addresses",
                 "take a private subnet of /28 or larger, like 10.201.7.0/24",
             )
+
+    @property
+    def token_key_ids(self) -> list[str]:
+        """The ids of tokenKeys, the one that encrypts first."""
+        return [key_id.strip() for key_id in self.token_keys.split(",")]
+
+    def _validate_token_keys(self) -> None:
+        for key_id in self.token_key_ids:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", key_id):
+                raise SettingError(
+                    _full("tokenKeys"),
+                    f"{key_id!r} is no usable id",
+                    "write ids of a-z, 0-9, - and _, like k2,k1",
+                )
+        if len(set(self.token_key_ids)) < len(self.token_key_ids):
+            raise SettingError(_full("tokenKeys"), "an id is there twice", "name each key once, like k2,k1")
 
     def _validate_ports(self) -> None:
         ports = {

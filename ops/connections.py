@@ -22,6 +22,16 @@ def environment_of(role: str, stack: str) -> dict[str, str]:
     return {name: url for name, url in found.items() if url is not None}
 
 
+def token_keys_of(stack: str) -> str:
+    """GROUNDWORK_TOKEN_KEYS of a stack. OpsError where the stack is older than its keys."""
+    keys = PulumiStack(World.here(), stack).outputs().get(outputs.TOKEN_KEYS)
+    if not keys:
+        raise OpsError(
+            f"stack {stack!r} has no token keys yet; run `groundwork up --stack {stack}`", Exit.UNREACHABLE
+        )
+    return str(keys)
+
+
 def database_url(*, role: str, stack: str) -> str:
     """A role's libpq URL. OpsError where the stack is not up or the role has no database login."""
     try:

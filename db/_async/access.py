@@ -16,6 +16,7 @@ from db._async.pool import AsyncPool
 from db._async.repositories import AsyncRepositoryRepository
 from db._async.users import AsyncUserRepository
 from db.settings import DatabaseSettings
+from db.token_keys import TokenKeys
 
 
 class AsyncDataAccess:
@@ -25,10 +26,13 @@ class AsyncDataAccess:
     and no error at all where that server is Redis.
     """
 
-    def __init__(self, database: DatabaseSettings, cache: CacheSettings) -> None:
+    def __init__(
+        self, database: DatabaseSettings, cache: CacheSettings, token_keys: TokenKeys | None = None
+    ) -> None:
+        keys = token_keys or TokenKeys(None)
         self.pool = AsyncPool(database)
         self.cache = AsyncClient(cache)
-        self.users = AsyncUserRepository(self.pool, self.cache, cache.namespace)
+        self.users = AsyncUserRepository(self.pool, self.cache, cache.namespace, keys)
         self.organizations = AsyncOrganizationRepository(self.pool, self.cache, cache.namespace)
         self.repositories = AsyncRepositoryRepository(self.pool, self.cache, cache.namespace)
         self.activities = AsyncActivityRepository(self.pool, self.cache, cache.namespace)
@@ -43,8 +47,15 @@ class AsyncDataAccess:
 
     @classmethod
     def open(cls) -> Self:
-        """What DATABASE_URL and REDIS_URL (or their _FILE forms) describe; enter it to use it."""
-        return cls(DatabaseSettings.from_environment(), CacheSettings.from_environment())
+        """What DATABASE_URL, REDIS_URL and GROUNDWORK_TOKEN_KEYS (or their _FILE forms) describe; enter it to use it.
+
+        Without keys everything but tokens works.
+        """
+        return cls(
+            DatabaseSettings.from_environment(),
+            CacheSettings.from_environment(),
+            TokenKeys.from_environment(),
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from psycopg.types.json import Jsonb
 
 from cache._async.client import AsyncClient
 from cache.ttl import Tier
 from db._async.pool import AsyncPool
 from db._async.records import AsyncRecordRepository
-from db.models import USER_SCHEMA, NewUser, Page, User
+from db._async.tokens import AsyncTokenVault
+from db.models import USER_SCHEMA, NewUser, Page, Tokens, User
 from db.paging import Listing
 from db.record_kind import RecordKind
+from db.token_keys import TokenKeys
 from db.validation import bigint, json_object, text
 
 
@@ -40,8 +42,23 @@ class AsyncUserRepository(AsyncRecordRepository[User, NewUser]):
 
     ENTITY = KIND.entity
 
-    def __init__(self, pool: AsyncPool, client: AsyncClient, namespace: str) -> None:
+    def __init__(self, pool: AsyncPool, client: AsyncClient, namespace: str, keys: TokenKeys) -> None:
         super().__init__(KIND, pool, client, namespace)
+        self._vault = AsyncTokenVault(pool, keys)
+
+    async def tokens(self, user_id: int) -> Tokens:
+        """A user's tokens in clear, past the cache. Raises NotFound, TokenUnreadable, InvalidSetting without keys."""
+        return await self._vault.get(user_id)
+
+    async def set_tokens(
+        self,
+        user_id: int,
+        *,
+        access_token: str | UnsetType | None = UNSET,
+        refresh_token: str | UnsetType | None = UNSET,
+    ) -> None:
+        """Encrypt and write a user's tokens; what is left out is kept, None removes it. Raises NotFound."""
+        await self._vault.set(user_id, access_token=access_token, refresh_token=refresh_token)
 
     async def list_by_username(
         self, username: str, *, limit: int = 50, after: str | None = None

@@ -17,6 +17,7 @@ from db._sync.pool import Pool
 from db._sync.repositories import RepositoryRepository
 from db._sync.users import UserRepository
 from db.settings import DatabaseSettings
+from db.token_keys import TokenKeys
 
 
 class DataAccess:
@@ -26,10 +27,13 @@ class DataAccess:
     and no error at all where that server is Redis.
     """
 
-    def __init__(self, database: DatabaseSettings, cache: CacheSettings) -> None:
+    def __init__(
+        self, database: DatabaseSettings, cache: CacheSettings, token_keys: TokenKeys | None = None
+    ) -> None:
+        keys = token_keys or TokenKeys(None)
         self.pool = Pool(database)
         self.cache = Client(cache)
-        self.users = UserRepository(self.pool, self.cache, cache.namespace)
+        self.users = UserRepository(self.pool, self.cache, cache.namespace, keys)
         self.organizations = OrganizationRepository(self.pool, self.cache, cache.namespace)
         self.repositories = RepositoryRepository(self.pool, self.cache, cache.namespace)
         self.activities = ActivityRepository(self.pool, self.cache, cache.namespace)
@@ -44,8 +48,15 @@ class DataAccess:
 
     @classmethod
     def open(cls) -> Self:
-        """What DATABASE_URL and REDIS_URL (or their _FILE forms) describe; enter it to use it."""
-        return cls(DatabaseSettings.from_environment(), CacheSettings.from_environment())
+        """What DATABASE_URL, REDIS_URL and GROUNDWORK_TOKEN_KEYS (or their _FILE forms) describe; enter it to use it.
+
+        Without keys everything but tokens works.
+        """
+        return cls(
+            DatabaseSettings.from_environment(),
+            CacheSettings.from_environment(),
+            TokenKeys.from_environment(),
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

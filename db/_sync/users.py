@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from psycopg.types.json import Jsonb
 
 from cache._sync.client import Client
 from cache.ttl import Tier
 from db._sync.pool import Pool
 from db._sync.records import RecordRepository
-from db.models import USER_SCHEMA, NewUser, Page, User
+from db._sync.tokens import TokenVault
+from db.models import USER_SCHEMA, NewUser, Page, Tokens, User
 from db.paging import Listing
 from db.record_kind import RecordKind
+from db.token_keys import TokenKeys
 from db.validation import bigint, json_object, text
 
 
@@ -41,8 +43,23 @@ class UserRepository(RecordRepository[User, NewUser]):
 
     ENTITY = KIND.entity
 
-    def __init__(self, pool: Pool, client: Client, namespace: str) -> None:
+    def __init__(self, pool: Pool, client: Client, namespace: str, keys: TokenKeys) -> None:
         super().__init__(KIND, pool, client, namespace)
+        self._vault = TokenVault(pool, keys)
+
+    def tokens(self, user_id: int) -> Tokens:
+        """A user's tokens in clear, past the cache. Raises NotFound, TokenUnreadable, InvalidSetting without keys."""
+        return self._vault.get(user_id)
+
+    def set_tokens(
+        self,
+        user_id: int,
+        *,
+        access_token: str | UnsetType | None = UNSET,
+        refresh_token: str | UnsetType | None = UNSET,
+    ) -> None:
+        """Encrypt and write a user's tokens; what is left out is kept, None removes it. Raises NotFound."""
+        self._vault.set(user_id, access_token=access_token, refresh_token=refresh_token)
 
     def list_by_username(self, username: str, *, limit: int = 50, after: str | None = None) -> Page[User]:
         """A page of the users of this name by id, past the cache: people rename, so there may be several."""

@@ -46,6 +46,7 @@ class DockerStack:
             login: Password(f"postgres-{login}") for login, _ in outputs.ROLES.values() if login is not None
         }
         redis_passwords = {user.name: Password(f"redis-{user.name}") for user in redis_acl.USERS}
+        token_keys = {key_id: Password(f"token-key-{key_id}").value for key_id in settings.token_key_ids}
         ca = HostFile("ca-file", path=world.ca_file(stack), content=authority.certificate)
 
         network = DataNetwork("data", DataNetworkArgs(world, stack, leases.subnet))
@@ -111,6 +112,9 @@ class DockerStack:
                 "network": network.name,
             },
             outputs.EXPECTED: _expected(settings, migrations),
+            outputs.TOKEN_KEYS: merged_secret(token_keys).apply(
+                lambda keys: ",".join(f"{key_id}:{keys[key_id]}" for key_id in settings.token_key_ids)
+            ),
             outputs.DATABASE_URLS: self._database_urls(database_passwords, ca.path),
             outputs.REDIS_URLS: self._redis_urls(redis_passwords, ca.path),
         }

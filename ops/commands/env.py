@@ -19,11 +19,20 @@ import click
     type=click.Choice(["dotenv", "json", "shell"]),
     help="How to print them.",
 )
-def env(role: str, stack: str, style: str) -> None:
+@click.option(
+    "--tokens", is_flag=True, help="GROUNDWORK_TOKEN_KEYS too, which opens users' tokens (role app)."
+)
+def env(role: str, stack: str, style: str, tokens: bool) -> None:
     """Print DATABASE_URL and REDIS_URL of a role; one that has only one of them prints that one."""
-    from ops.connections import environment_of
+    from db.token_keys import VARIABLE
+    from ops.connections import environment_of, token_keys_of
+    from ops.errors import Exit, OpsError
 
+    if tokens and role != "app":
+        raise OpsError(f"role {role!r} has no business with tokens; --tokens is for role app", Exit.USAGE)
     values = environment_of(role, stack)
+    if tokens:
+        values[VARIABLE] = token_keys_of(stack)
     if style == "json":
         print(json.dumps(values, indent=2))
         return

@@ -1,9 +1,10 @@
-"""The examples of docs/data-access.md run as they stand."""
+"""The examples of the pages on data access run as they stand."""
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,16 @@ from tests.conftest import Database
 from tests.containers import Server
 
 ROOT = Path(__file__).parents[3]
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/data-access.md").read_text(), re.M | re.S)
+PAGES = ("docs/data-access.md", "docs/tokens.md")
+EXAMPLES = [
+    example
+    for page in PAGES
+    for example in re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+]
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 4
+    assert len(EXAMPLES) >= 5
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda code: code.partition("\n")[0])
@@ -27,6 +33,7 @@ def test_an_example_runs(example: str, database: Database, redis_server: Server,
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "DATABASE_URL": database.url("app"),
+        "GROUNDWORK_TOKEN_KEYS": f"k1:{secrets.token_urlsafe(32)}",
         "REDIS_URL": redis_server.redis_url("app"),
         "GROUNDWORK_CACHE_NAMESPACE": namespace,
     }

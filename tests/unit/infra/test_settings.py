@@ -250,3 +250,13 @@ def test_every_setting_says_what_it_is(setting: Any) -> None:
 def test_every_field_is_declared_once() -> None:
     declared = [setting.field for setting in StackSettings.declarations()]
     assert declared == [field.name for field in fields(StackSettings)]
+
+
+@pytest.mark.parametrize("keys", ["", "K1", "k1,", "k1,k1", "k1;k2"])
+def test_token_keys_that_are_no_ids_are_refused(keys: str) -> None:
+    with pytest.raises(SettingError, match="groundwork:tokenKeys"):
+        StackSettings.parse({"tokenKeys": keys})
+
+
+def test_token_keys_are_read_in_order() -> None:
+    assert StackSettings.parse({"tokenKeys": "k2, k1"}).token_key_ids == ["k2", "k1"]

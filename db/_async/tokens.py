@@ -1,0 +1,111 @@
+"""Tokens of users: encrypted before they are sent, read past the cache, and never part of a User."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+from psycopg.rows import class_row, scalar_row
+
+from db._async.pool import AsyncPool
+from db.crypto import Keyring, Place, key_id_of
+from db.errors import NotFound, TokenUnreadable
+from db.models import RotatedTokens, SealedTokens, Tokens
+from db.named_query import queries
+from db.token_keys import TokenKeys
+from db.validation import bigint, text
+
+_QUERIES = queries("tokens")
+_ROW = class_row(SealedTokens)
+_COLUMNS = ("access_token", "refresh_token")
+
+
+class AsyncTokenVault:
+    """The tokens in table users. A write of them leaves the user's row_version as it is."""
+
+    def __init__(self, pool: AsyncPool, keys: TokenKeys) -> None:
+        self._pool = pool
+        self._keys = keys
+
+    async def get(self, user_id: int) -> Tokens:
+        """A user's tokens in clear. Raises NotFound; TokenUnreadable where a key is missing."""
+        keyring = self._keys.keyring()
+        sealed = await self._find(bigint("user_id", user_id))
+        return Tokens(*(_opened(keyring, sealed, column) for column in _COLUMNS))
+
+    async def set(
+        self,
+        user_id: int,
+        *,
+        access_token: str | UnsetType | None = UNSET,
+        refresh_token: str | UnsetType | None = UNSET,
+    ) -> None:
+        """Write a user's tokens: what is left out is kept, None removes it. Raises NotFound."""
+        keyring = self._keys.keyring()
+        parameters: dict[str, Any] = {"id": bigint("user_id", user_id)}
+        for column, value in zip(_COLUMNS, (access_token, refresh_token), strict=True):
+            parameters[f"sets_{column}"] = value is not UNSET
+            parameters[column] = (
+                None
+                if value is None or value is UNSET
+                else keyring.encrypt(text(column, value, empty=False), _place(user_id, column))
+            )
+        if await self._pool.fetch_one(_QUERIES["set_tokens"], parameters, scalar_row) is None:
+            raise NotFound("user", f"id {user_id}")
+
+    async def rotate(self, after_id: int, limit: int) -> RotatedTokens:
+        """Bring up to `limit` users after one of them under the current key.
+
+        Each is swapped only while it is what was read, so what a writer sets meanwhile stands; that writer's
+        key is the current one, or the next rotation's affair.
+        """
+        keyring = self._keys.keyring()
+        found = await self._pool.fetch_all(
+            _QUERIES["list_tokens"], {"after_id": after_id, "limit": limit}, _ROW
+        )
+        rotated = 0
+        unreadable: list[str] = []
+        for sealed in found:
+            try:
+                rotated += await self._rotate_one(keyring, sealed)
+            except TokenUnreadable as error:
+                unreadable.append(str(error))
+        return RotatedTokens(found[-1].id if found else None, len(found), rotated, unreadable)
+
+    async def _rotate_one(self, keyring: Keyring, sealed: SealedTokens) -> bool:
+        while True:
+            renewed = {column: _renewed(keyring, sealed, column) for column in _COLUMNS}
+            old = {column: getattr(sealed, column) for column in _COLUMNS}
+            if renewed == old:
+                return False
+            parameters = {"id": sealed.id, **renewed, **{f"old_{column}": old[column] for column in _COLUMNS}}
+            if await self._pool.fetch_one(_QUERIES["swap_tokens"], parameters, scalar_row) is not None:
+                return True
+            try:
+                sealed = await self._find(sealed.id)
+            except NotFound:
+                return False
+
+    async def _find(self, user_id: int) -> SealedTokens:
+        sealed = await self._pool.fetch_one(_QUERIES["find_tokens"], {"id": user_id}, _ROW)
+        if sealed is None:
+            raise NotFound("user", f"id {user_id}")
+        return sealed
+
+
+def _place(user_id: int, column: str) -> Place:
+    return Place("users", user_id, column)
+
+
+def _opened(keyring: Keyring, sealed: SealedTokens, column: str) -> str | None:
+    ciphertext = getattr(sealed, column)
+    return None if ciphertext is None else keyring.decrypt(ciphertext, _place(sealed.id, column))
+
+
+def _renewed(keyring: Keyring, sealed: SealedTokens, column: str) -> bytes | None:
+    """The column's ciphertext under the current key; the same bytes where it is already."""
+    ciphertext: bytes | None = getattr(sealed, column)
+    place = _place(sealed.id, column)
+    if ciphertext is None or key_id_of(ciphertext, place) == keyring.current:
+        return ciphertext
+    return keyring.encrypt(keyring.decrypt(ciphertext, place), place)

@@ -1,0 +1,116 @@
+"""Ciphertext of tokens: AES-256-GCM, bound to the place it lies in, under one of several keys.
+
+    version (1 byte) | length of the key's id (1 byte) | the key's id | nonce (12 bytes) | ciphertext and tag
+
+Table, row, column and key id are authenticated with it, so a ciphertext that was moved to another row or column
+does not open.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from db.errors import InvalidSetting, TokenUnreadable
+
+_VERSION = 1
+_NONCE_BYTES = 12
+_KEY_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a ciphertext lies."""
+
+    table: str
+    row: int
+    column: str
+
+    def __str__(self) -> str:
+        return f"{self.column} of {self.table} row {self.row}"
+
+
+class Keyring:
+    """Keys by id. The first one encrypts; every one decrypts. No key is ever shown."""
+
+    __slots__ = ("_ciphers", "current")
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        """`keys`: id -> 32 bytes, the one that encrypts first."""
+        if not keys:
+            raise InvalidSetting("a keyring needs a key")
+        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+        self.current = next(iter(keys))
+
+    @classmethod
+    def parse(cls, text: str, variable: str) -> Keyring:
+        """Keys written as `id:base64url,id:base64url`. InvalidSetting says what is wrong, and shows no key."""
+        keys: dict[str, bytes] = {}
+        for position, item in enumerate(text.strip().split(","), start=1):
+            key_id, colon, encoded = item.strip().partition(":")
+            if not colon or not _KEY_ID.fullmatch(key_id):
+                raise InvalidSetting(
+                    f"{variable}: key {position} has no usable id; write id:key with an id of a-z, 0-9, - and _"
+                )
+            if key_id in keys:
+                raise InvalidSetting(f"{variable}: key {key_id} is there twice")
+            keys[key_id] = _key(encoded, key_id, variable)
+        return cls(keys)
+
+    def encrypt(self, text: str, place: Place) -> bytes:
+        """Ciphertext under the current key; another one each time."""
+        nonce = os.urandom(_NONCE_BYTES)
+        key_id = self.current.encode()
+        sealed = self._ciphers[self.current].encrypt(nonce, text.encode(), _bound(place, key_id))
+        return bytes((_VERSION, len(key_id))) + key_id + nonce + sealed
+
+    def decrypt(self, ciphertext: bytes, place: Place) -> str:
+        """The text. TokenUnreadable where it was changed or moved, or its key is not in the ring."""
+        key_id = key_id_of(ciphertext, place)
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise TokenUnreadable(str(place), f"key {key_id!r} is not among those given")
+        start = 2 + len(key_id)
+        nonce, sealed = ciphertext[start : start + _NONCE_BYTES], ciphertext[start + _NONCE_BYTES :]
+        try:
+            return cipher.decrypt(nonce, sealed, _bound(place, key_id.encode())).decode()
+        except (InvalidTag, ValueError):
+            # Not chained: the cause says nothing, and a frame of it holds the key.
+            raise TokenUnreadable(str(place), "it was changed, moved, or sealed with another key") from None
+
+    def __repr__(self) -> str:
+        return f"Keyring({', '.join(self._ciphers)})"
+
+
+def key_id_of(ciphertext: bytes, place: Place) -> str:
+    """The id of the key that a ciphertext was made with. TokenUnreadable for what is none."""
+    length = ciphertext[1] if len(ciphertext) > 1 else 0
+    key_id = ciphertext[2 : 2 + length]
+    if ciphertext[:1] != bytes((_VERSION,)) or not _KEY_ID.fullmatch(key_id.decode("latin-1")):
+        raise TokenUnreadable(str(place), "it is no ciphertext of ours")
+    return key_id.decode()
+
+
+def _bound(place: Place, key_id: bytes) -> bytes:
+    return b"\0".join((place.table.encode(), str(place.row).encode(), place.column.encode(), key_id))
+
+
+def _key(encoded: str, key_id: str, variable: str) -> bytes:
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise InvalidSetting(
+            f"{variable}: key {key_id} is not {KEY_BYTES} bytes in base64url; make one with"
+            " `python -c 'import secrets; print(secrets.token_urlsafe(32))'`"
+        ) from None
+    return key

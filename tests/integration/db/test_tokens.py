@@ -1,0 +1,226 @@
+"""Tokens against a real server: encrypted, apart from the user, and rotated while everybody goes on."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import redis
+from msgspec.structs import replace
+
+from db import DataAccess
+from db.errors import InvalidInput, InvalidSetting, NotFound, TokenUnreadable
+from db.models import NewUser, Tokens
+from db.token_keys import TokenKeys
+from ops.token_rotation import rotate_tokens
+from tests.conftest import Database
+from tests.containers import Server
+from tests.integration.data_access import cache_settings, database_settings
+
+K1, K2 = (f"{name}:{secrets.token_urlsafe(32)}" for name in ("k1", "k2"))
+ADA = NewUser(github_id=7, username="ada")
+
+
+@pytest.fixture
+def opened(database: Database, redis_server: Server, namespace: str) -> Iterator[Any]:
+    """Opens a data access with the given keys."""
+    with ExitStack() as stack:
+
+        def open_with(keys: str | None) -> DataAccess:
+            return stack.enter_context(
+                DataAccess(
+                    database_settings(database.url("app")),
+                    cache_settings(redis_server.redis_url("app"), namespace),
+                    None if keys is None else TokenKeys.of(keys),
+                )
+            )
+
+        yield open_with
+
+
+def _keys_used(database: Database) -> list[str]:
+    rows = database.psql(
+        "SELECT convert_from(substring(t from 3 for 2), 'latin1') FROM groundwork.users,"
+        " unnest(ARRAY[access_token, refresh_token]) AS t WHERE t IS NOT NULL"
+    )
+    return rows.split()
+
+
+def test_tokens_come_back_and_what_is_left_out_is_kept(opened: Any) -> None:
+    data = opened(K1)
+    user = data.users.add(ADA)
+    assert data.users.tokens(user.id) == Tokens(None, None)
+    data.users.set_tokens(user.id, access_token="a1", refresh_token="r1")
+    data.users.set_tokens(user.id, access_token="a2")
+    assert data.users.tokens(user.id) == Tokens("a2", "r1")
+    data.users.set_tokens(user.id, refresh_token=None)
+    assert data.users.tokens(user.id) == Tokens("a2", None)
+
+
+def test_writing_tokens_does_not_stand_in_the_way_of_an_update(opened: Any) -> None:
+    data = opened(K1)
+    user = data.users.add(ADA)
+    data.users.set_tokens(user.id, access_token="a")
+    updated = data.users.update(replace(user, username="countess"))
+    assert updated.row_version == 2
+    assert data.users.tokens(user.id).access == "a"
+
+
+def test_bad_calls_are_typed_errors(opened: Any) -> None:
+    data = opened(K1)
+    for call in (data.users.tokens, lambda n: data.users.set_tokens(n, access_token="a")):
+        with pytest.raises(NotFound):
+            call(4711)
+    user = data.users.add(ADA)
+    for bad in ("", "a\0b", "\ud800", 7):
+        with pytest.raises(InvalidInput, match="access_token"):
+            data.users.set_tokens(user.id, access_token=bad)
+    without = opened(None)
+    assert without.users.get(user.id) == user
+    with pytest.raises(InvalidSetting, match="GROUNDWORK_TOKEN_KEYS"):
+        without.users.tokens(user.id)
+
+
+def test_a_ciphertext_of_another_row_does_not_open(opened: Any, database: Database) -> None:
+    data = opened(K1)
+    ada, grace = data.users.add(ADA), data.users.add(NewUser(github_id=8, username="grace"))
+    data.users.set_tokens(ada.id, access_token="ada's")
+    database.psql(
+        "UPDATE groundwork.users SET access_token = (SELECT access_token FROM groundwork.users"
+        f" WHERE id = {ada.id}) WHERE id = {grace.id}"
+    )
+    with pytest.raises(TokenUnreadable, match=f"access_token of users row {grace.id}"):
+        data.users.tokens(grace.id)
+
+
+def test_a_rotation_brings_all_under_the_new_key_and_a_second_has_nothing_to_do(
+    opened: Any, database: Database
+) -> None:
+    data = opened(K1)
+    users = [data.users.add(NewUser(github_id=n, username=f"u{n}")) for n in range(1, 8)]
+    for user in users[:-1]:
+        data.users.set_tokens(user.id, access_token=f"a{user.id}", refresh_token=f"r{user.id}")
+    both = TokenKeys.of(f"{K2},{K1}")
+    lines: list[str] = []
+    done = rotate_tokens(database.url("app"), "none", both, 2, lines.append)
+    assert (done.key, done.users, done.rotated, done.unreadable) == ("k2", 6, 6, [])
+    assert len(lines) == 3
+    assert set(_keys_used(database)) == {"k2"}
+    again = rotate_tokens(database.url("app"), "none", both, 500, lines.append)
+    assert (again.users, again.rotated) == (6, 0)
+    only_new = opened(K2)
+    for user in users[:-1]:
+        assert only_new.users.tokens(user.id) == Tokens(f"a{user.id}", f"r{user.id}")
+
+
+def test_what_cannot_be_read_is_named_and_kept(opened: Any, database: Database) -> None:
+    data = opened(K1)
+    users = [data.users.add(NewUser(github_id=n, username=f"u{n}")) for n in (1, 2)]
+    for user in users:
+        data.users.set_tokens(user.id, access_token="a")
+    database.psql(f"UPDATE groundwork.users SET access_token = '\\x0102' WHERE id = {users[0].id}")
+    done = rotate_tokens(database.url("app"), "none", TokenKeys.of(f"{K2},{K1}"), 500, lambda line: None)
+    assert done.rotated == 1
+    assert len(done.unreadable) == 1
+    assert f"row {users[0].id}" in done.unreadable[0]
+
+
+def test_what_is_set_during_a_rotation_stands(opened: Any, database: Database) -> None:
+    data, both = opened(K1), TokenKeys.of(f"{K2},{K1}")
+    users = [data.users.add(NewUser(github_id=n, username=f"u{n}")) for n in range(1, 40)]
+    for user in users:
+        data.users.set_tokens(user.id, access_token="first")
+    latest: dict[int, str] = {}
+    stop = threading.Event()
+
+    def write() -> None:
+        n = 0
+        while not stop.is_set():
+            user = users[n % len(users)]
+            data.users.set_tokens(user.id, access_token=f"second{n}")
+            latest[user.id] = f"second{n}"
+            n += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(5):
+            rotate_tokens(database.url("app"), "none", both, 7, lambda line: None)
+    finally:
+        stop.set()
+        writer.join()
+    reader = opened(f"{K2},{K1}")
+    assert {u.id: reader.users.tokens(u.id).access for u in users} == {
+        u.id: latest.get(u.id, "first") for u in users
+    }
+    rotate_tokens(database.url("app"), "none", both, 7, lambda line: None)
+    assert set(_keys_used(database)) == {"k2"}
+
+
+def test_without_the_comparison_a_rotation_would_bring_an_old_token_back(opened: Any) -> None:
+    """The control of the test above: read, then write what was read under the new key."""
+    data, rotating = opened(K1), opened(f"{K2},{K1}")
+    user = data.users.add(ADA)
+    data.users.set_tokens(user.id, access_token="first")
+    read = rotating.users.tokens(user.id).access
+    data.users.set_tokens(user.id, access_token="second")
+    rotating.users.set_tokens(user.id, access_token=read)
+    assert rotating.users.tokens(user.id).access == "first"
+
+
+def test_a_killed_rotation_is_finished_by_the_next(opened: Any, database: Database) -> None:
+    data = opened(K1)
+    for n in range(1, 400):
+        user = data.users.add(NewUser(github_id=n, username=f"u{n}"))
+        data.users.set_tokens(user.id, access_token=f"a{user.id}")
+    environment = os.environ | {"DATABASE_URL": database.url("app"), "GROUNDWORK_TOKEN_KEYS": f"{K2},{K1}"}
+    command = [sys.executable, "-m", "ops.cli", "tokens", "rotate", "--batch-size", "5"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert set(_keys_used(database)) == {"k1", "k2"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "of 399 users with tokens brought under key 'k2'; older keys may go" in done.stdout
+    assert set(_keys_used(database)) == {"k2"}
+
+
+def test_no_token_is_found_where_it_does_not_belong(
+    opened: Any, database: Database, redis_as_ops: redis.Redis, namespace: str
+) -> None:
+    canary = f"gho_{secrets.token_hex(20)}"
+    data = opened(K1)
+    user = data.users.add(NewUser(github_id=7, username="planted-canary"))
+    data.users.set_tokens(user.id, access_token=canary, refresh_token=canary)
+    assert data.users.tokens(user.id).access == canary
+    for _ in range(2):
+        data.users.get(user.id)
+        time.sleep(0.1)
+    places = {
+        "redis": b"".join(
+            redis_as_ops.get(key) or b"" for key in redis_as_ops.scan_iter(f"gw:{namespace}:*")
+        ),
+        "rows": database.psql("SELECT row_to_json(u) FROM groundwork.users u").encode(),
+        "hex of the columns": database.psql(
+            "SELECT encode(access_token, 'hex') FROM groundwork.users"
+        ).encode(),
+        "record": repr(data.users.get(user.id)).encode(),
+    }
+    forms = [canary.encode(), canary.encode().hex().encode(), base64.b64encode(canary.encode())[:-4]]
+    for place, raw in places.items():
+        assert not any(form in raw for form in forms), place
+    # The search would find it: what is no token is there in each but the ciphertext.
+    for place in ("redis", "rows", "record"):
+        assert b"planted-canary" in places[place], place

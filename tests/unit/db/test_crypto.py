@@ -1,0 +1,121 @@
+"""Ciphertext of tokens: what opens, and all that does not."""
+
+from __future__ import annotations
+
+import secrets
+import traceback
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from db.crypto import Keyring, Place
+from db.errors import InvalidSetting, TokenUnreadable
+from db.models import Tokens
+from db.token_keys import TokenKeys
+
+KEY = secrets.token_bytes(32)
+PLACE = Place("users", 7, "access_token")
+RING = Keyring({"k1": KEY})
+
+
+@given(st.text(max_size=300))
+def test_what_was_encrypted_opens_in_its_place(text: str) -> None:
+    if not text.isascii():
+        text = text.encode(errors="ignore").decode()
+    assert RING.decrypt(RING.encrypt(text, PLACE), PLACE) == text
+
+
+def test_the_same_text_is_never_the_same_ciphertext() -> None:
+    assert RING.encrypt("secret", PLACE) != RING.encrypt("secret", PLACE)
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        Place("users", 8, "access_token"),
+        Place("users", 7, "refresh_token"),
+        Place("others", 7, "access_token"),
+    ],
+)
+def test_a_ciphertext_that_was_moved_does_not_open(elsewhere: Place) -> None:
+    with pytest.raises(TokenUnreadable, match="changed, moved"):
+        RING.decrypt(RING.encrypt("secret", PLACE), elsewhere)
+
+
+def test_a_change_of_any_byte_is_found() -> None:
+    sealed = RING.encrypt("secret", PLACE)
+    for position in range(len(sealed)):
+        changed = bytearray(sealed)
+        changed[position] ^= 1
+        with pytest.raises(TokenUnreadable):
+            RING.decrypt(bytes(changed), PLACE)
+    for length in range(len(sealed)):
+        with pytest.raises(TokenUnreadable):
+            RING.decrypt(sealed[:length], PLACE)
+
+
+def test_a_new_key_encrypts_and_the_old_one_still_opens() -> None:
+    old = RING.encrypt("secret", PLACE)
+    both = Keyring({"k2": secrets.token_bytes(32), "k1": KEY})
+    assert both.decrypt(old, PLACE) == "secret"
+    new = both.encrypt("secret", PLACE)
+    assert both.decrypt(new, PLACE) == "secret"
+    with pytest.raises(
+        TokenUnreadable, match="access_token of users row 7 does not open: key 'k2' is not among"
+    ):
+        RING.decrypt(new, PLACE)
+
+
+def test_another_key_of_the_same_id_opens_nothing() -> None:
+    with pytest.raises(TokenUnreadable):
+        Keyring({"k1": secrets.token_bytes(32)}).decrypt(RING.encrypt("secret", PLACE), PLACE)
+
+
+def test_no_key_and_no_token_is_shown() -> None:
+    text = secrets.token_urlsafe(32)
+    ring = Keyring.parse(f"k1:{text}", "V")
+    shown = [repr(ring), repr(Tokens("canary", "canary")), str(Tokens("canary", None))]
+    try:
+        ring.decrypt(ring.encrypt("canary", PLACE)[:-1], PLACE)
+    except TokenUnreadable:
+        shown.append(traceback.format_exc())
+    for each in shown:
+        assert text not in each
+        assert "canary" not in each.replace('"canary"', "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "key 1 has no usable id"),
+        ("AAAA", "key 1 has no usable id"),
+        ("K1:AAAA", "key 1 has no usable id"),
+        ("k1:AAAA", "key k1 is not 32 bytes"),
+        ("k1:%%%", "key k1 is not 32 bytes"),
+        (f"k1:{secrets.token_urlsafe(32)},k1:{secrets.token_urlsafe(32)}", "key k1 is there twice"),
+        (f"k1:{secrets.token_urlsafe(32)},", "key 2 has no usable id"),
+    ],
+)
+def test_keys_that_are_none_are_named_and_not_shown(text: str, said: str) -> None:
+    with pytest.raises(InvalidSetting, match=said) as caught:
+        TokenKeys.of(text).keyring()
+    assert str(caught.value).startswith("GROUNDWORK_TOKEN_KEYS: ")
+    for part in text.split(":")[1:]:
+        assert part.split(",")[0] not in str(caught.value)
+
+
+def test_keys_are_read_again_when_their_file_changes(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"k1:{secrets.token_urlsafe(32)}\n")
+    keys = TokenKeys.from_environment({"GROUNDWORK_TOKEN_KEYS_FILE": str(file)})
+    assert keys.keyring() is keys.keyring()
+    assert keys.keyring().current == "k1"
+    file.write_text(f"k2:{secrets.token_urlsafe(32)}\n")
+    assert keys.keyring().current == "k2"
+
+
+def test_without_keys_the_variable_is_named() -> None:
+    with pytest.raises(InvalidSetting, match="set GROUNDWORK_TOKEN_KEYS or GROUNDWORK_TOKEN_KEYS_FILE"):
+        TokenKeys.from_environment({}).keyring()
