@@ -37,6 +37,8 @@ def outbox(connection: Connection) -> Names:
     [
         ("INSERT INTO users (github_id, username) VALUES (3, 'c'), (4, 'd')", [("user", 3), ("user", 4)]),
         ("UPDATE users SET email = 'a@example.org' WHERE id = 1", [("user", 1)]),
+        ("UPDATE users SET access_token = 'x', refresh_token = 'y'", []),
+        ("UPDATE users SET access_token = 'x', email = 'a@example.org' WHERE id = 1", [("user", 1)]),
         ("UPDATE organizations SET member_count = 1", [("organization", 1)]),
         ("UPDATE repositories SET stars = 1", [("repository", 1), ("repository", 2)]),
         (

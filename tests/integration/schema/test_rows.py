@@ -121,6 +121,34 @@ def test_the_database_keeps_version_and_timestamps_whatever_an_update_says(
 
 
 @pytest.mark.usefixtures("rows")
+def test_tokens_alone_leave_version_and_timestamp_of_a_user(app: Connection) -> None:
+    read = "SELECT row_version, updated_at FROM users"
+    before = app.execute(read).fetchone()
+    app.execute("UPDATE users SET access_token = 'x', refresh_token = NULL")
+    assert app.execute(read).fetchone() == before
+    app.execute("UPDATE users SET access_token = 'y', email = 'a@example.org'")
+    after = app.execute(read).fetchone()
+    assert after is not None
+    assert after[0] == 2
+
+
+def test_every_column_of_users_but_tokens_is_one_that_bumps_the_version(app: Connection) -> None:
+    # The trigger names its columns: a migration that adds one to the table adds it there too.
+    unwatched = app.execute(
+        """
+        SELECT attname FROM pg_attribute
+        WHERE attrelid = 'users'::regclass AND attnum > 0 AND NOT attisdropped
+          AND attnum <> ALL ((
+              SELECT tgattr::smallint[] FROM pg_trigger
+              WHERE tgrelid = 'users'::regclass AND tgname = 'users_row_version'
+          )::smallint[])
+        ORDER BY attnum
+        """
+    ).fetchall()
+    assert unwatched == [("access_token",), ("refresh_token",)]
+
+
+@pytest.mark.usefixtures("rows")
 def test_versions_grow_where_timestamps_tie(app: Connection) -> None:
     with app.transaction():
         seen = [
