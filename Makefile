@@ -58,6 +58,7 @@ check: .venv ## Report what is not clean: format, lint, types, imports, migratio
 	$(VENV)/lint-imports
 	$(VENV)/squawk db/migrations/*.up.sql
 	$(PY) -m scripts.fresh --check
+	$(GROUNDWORK) sql check --offline
 
 fix: .venv ## Format, and repair what can be repaired
 	$(VENV)/ruff check --fix .

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from db.errors import InvalidSetting, TokenUnreadable
+from db.errors import InvalidSetting, TokenUnreadable, UnknownTokenKey
 
 _VERSION = 1
 _NONCE_BYTES = 12
@@ -73,11 +73,11 @@ class Keyring:
         return bytes((_VERSION, len(key_id))) + key_id + nonce + sealed
 
     def decrypt(self, ciphertext: bytes, place: Place) -> str:
-        """The text. TokenUnreadable where it was changed or moved, or its key is not in the ring."""
+        """The text. TokenUnreadable where it was changed or moved, UnknownTokenKey where its key is not in the ring."""
         key_id = key_id_of(ciphertext, place)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
-            raise TokenUnreadable(str(place), f"key {key_id!r} is not among those given")
+            raise UnknownTokenKey(str(place), key_id)
         start = 2 + len(key_id)
         nonce, sealed = ciphertext[start : start + _NONCE_BYTES], ciphertext[start + _NONCE_BYTES :]
         try:

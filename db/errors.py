@@ -115,6 +115,14 @@ class TokenUnreadable(DbError):
         self.place = place
 
 
+class UnknownTokenKey(TokenUnreadable):
+    """A token was encrypted with a key that is not among those given; `key_id` names it."""
+
+    def __init__(self, place: str, key_id: str) -> None:
+        super().__init__(place, f"key {key_id!r} is not among those given")
+        self.key_id = key_id
+
+
 class IdempotencyKeyReused(DbError):
     """A key that stands for one write was given to another; nothing was written."""
 

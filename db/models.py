@@ -134,29 +134,6 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     next: str | None
 
 
-class OutboxEntry(msgspec.Struct, frozen=True):
-    """One entry of the outbox: what is stale, and the row version that stands now."""
-
-    id: int
-    entity: str
-    entity_id: int
-    row_version: int | None
-
-
-class OutboxMeasure(msgspec.Struct, frozen=True):
-    """How many entries wait, and for how many seconds the oldest has."""
-
-    depth: int
-    age: float
-
-
-class DoneWrite(msgspec.Struct, frozen=True):
-    """What was done under an idempotency key, and the record that came of it."""
-
-    purpose: str
-    record_id: int | None
-
-
 class Tokens(msgspec.Struct, frozen=True):
     """A user's tokens in clear; printing one shows neither."""
 
@@ -165,20 +142,3 @@ class Tokens(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "Tokens(...)"
-
-
-class SealedTokens(msgspec.Struct, frozen=True):
-    """A user's tokens as they lie in the table."""
-
-    id: int
-    access_token: bytes | None
-    refresh_token: bytes | None
-
-
-class RotatedTokens(msgspec.Struct, frozen=True):
-    """What a batch of a rotation did. `last_id` is where the next one goes on, None where nothing is left."""
-
-    last_id: int | None
-    users: int
-    rotated: int
-    unreadable: list[str]

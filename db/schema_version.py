@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-import msgspec
-
 from db.migrator.source import Migration, read_source
 from db.named_query import queries
+from db.rows import AppliedMigration, ConnectionLimit
 
 READ_LEDGER = queries("schema")["read_ledger"]
 READ_CONNECTION_LIMIT = queries("schema")["read_connection_limit"]
-
-
-class AppliedMigration(msgspec.Struct, frozen=True):
-    """A row of _sqlx_migrations, as READ_LEDGER returns it."""
-
-    version: int
-    description: str
-    success: bool
-    checksum: bytes
 
 
 @cache
@@ -48,13 +38,6 @@ def schema_problem(applied: Sequence[AppliedMigration], expected: Sequence[Migra
         if by_version[migration.version].checksum != migration.checksum:
             return f"{migration.up.path.name} was applied with another content than this package's"
     return None
-
-
-class ConnectionLimit(msgspec.Struct, frozen=True):
-    """What READ_CONNECTION_LIMIT returns; a role's limit of -1 is none."""
-
-    role_limit: int
-    server_limit: int
 
 
 def connection_problem(limit: ConnectionLimit, wanted: int) -> str | None:

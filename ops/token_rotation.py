@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cache.url_source import UrlSource
 from db.errors import InvalidSetting
@@ -11,15 +12,28 @@ from db.settings import DatabaseSettings
 from db.token_keys import VARIABLE, TokenKeys
 from ops.database_url import resolve_database_url
 
+if TYPE_CHECKING:
+    from db._sync.tokens import TokenVault
+
+
+# A pass that changes nothing is the proof that all is done. Where the third still finds something, a program
+# goes on writing under an older key.
+_PASSES = 3
+
 
 @dataclass
 class Rotation:
-    """What a rotation did: under which key, how many users have tokens, how many were changed."""
+    """What a rotation did: under which key, how many users have tokens, how often one was changed.
+
+    `is_complete`: the last look at every user found nothing to be changed. `unreadable` names the tokens that
+    do not open; they stay as they are.
+    """
 
     key: str
     users: int = 0
     rotated: int = 0
     unreadable: list[str] = field(default_factory=list)
+    is_complete: bool = False
 
 
 def token_keys(stack: str) -> TokenKeys:
@@ -46,15 +60,25 @@ def rotate_tokens(
     pool.open()
     try:
         vault = TokenVault(pool, keys)
-        after_id = 0
-        while True:
-            batch = vault.rotate(after_id, batch_size)
-            if batch.last_id is None:
-                return done
-            after_id = batch.last_id
-            done.users += batch.users
-            done.rotated += batch.rotated
-            done.unreadable += batch.unreadable
-            progress(f"users up to id {after_id}: {done.rotated} of {done.users} changed")
+        for _ in range(_PASSES):
+            before = done.rotated
+            _go_through(vault, done, batch_size, progress)
+            if done.rotated == before:
+                done.is_complete = True
+                break
+        return done
     finally:
         pool.close()
+
+
+def _go_through(vault: TokenVault, done: Rotation, batch_size: int, progress: Callable[[str], None]) -> None:
+    done.users, done.unreadable, after_id = 0, [], 0
+    while True:
+        batch = vault.rotate(after_id, batch_size)
+        if batch.last_id is None:
+            return
+        after_id = batch.last_id
+        done.users += batch.users
+        done.rotated += batch.rotated
+        done.unreadable += batch.unreadable
+        progress(f"users up to id {after_id}: {done.users} looked at, {done.rotated} changed")

@@ -9,9 +9,9 @@ from psycopg.rows import class_row, scalar_row
 
 from db._async.pool import AsyncPool
 from db.errors import ConnectionLost, IdempotencyKeyReused, OutcomeUnknown
-from db.models import DoneWrite
 from db.named_query import queries
 from db.record_kind import Record
+from db.rows import DoneWrite
 from db.validation import idempotency_key
 
 T = TypeVar("T", bound=Record)

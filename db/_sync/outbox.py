@@ -11,8 +11,8 @@ from psycopg.rows import class_row, scalar_row
 
 from db._sync.pool import Pool
 from db.errors import Unavailable
-from db.models import OutboxEntry, OutboxMeasure
 from db.named_query import queries
+from db.rows import OutboxEntry, OutboxMeasure
 
 _QUERIES = queries("outbox")
 

@@ -11,8 +11,9 @@ from psycopg.rows import class_row, scalar_row
 from db._sync.pool import Pool
 from db.crypto import Keyring, Place, key_id_of
 from db.errors import NotFound, TokenUnreadable
-from db.models import RotatedTokens, SealedTokens, Tokens
+from db.models import Tokens
 from db.named_query import queries
+from db.rows import RotatedTokens, SealedTokens
 from db.token_keys import TokenKeys
 from db.validation import bigint, text
 
@@ -29,7 +30,7 @@ class TokenVault:
         self._keys = keys
 
     def get(self, user_id: int) -> Tokens:
-        """A user's tokens in clear. Raises NotFound; TokenUnreadable where a key is missing."""
+        """A user's tokens in clear. Raises NotFound; TokenUnreadable, UnknownTokenKey where a key is missing."""
         keyring = self._keys.keyring()
         sealed = self._find(bigint("user_id", user_id))
         return Tokens(*(_opened(keyring, sealed, column) for column in _COLUMNS))
@@ -55,35 +56,40 @@ class TokenVault:
             raise NotFound("user", f"id {user_id}")
 
     def rotate(self, after_id: int, limit: int) -> RotatedTokens:
-        """Bring up to `limit` users after one of them under the current key.
+        """Bring up to `limit` users after one of them under the current key, and name the tokens that do not open.
 
-        Each is swapped only while it is what was read, so what a writer sets meanwhile stands; that writer's
-        key is the current one, or the next rotation's affair.
+        Each user is swapped by itself, so no lock outlasts one statement, and only while the tokens are what was
+        read: what a writer sets meanwhile stands.
         """
         keyring = self._keys.keyring()
         found = self._pool.fetch_all(_QUERIES["list_tokens"], {"after_id": after_id, "limit": limit}, _ROW)
         rotated = 0
         unreadable: list[str] = []
         for sealed in found:
-            try:
-                rotated += self._rotate_one(keyring, sealed)
-            except TokenUnreadable as error:
-                unreadable.append(str(error))
+            is_rotated, problems = self._rotate_one(keyring, sealed)
+            rotated += is_rotated
+            unreadable += problems
         return RotatedTokens(found[-1].id if found else None, len(found), rotated, unreadable)
 
-    def _rotate_one(self, keyring: Keyring, sealed: SealedTokens) -> bool:
+    def _rotate_one(self, keyring: Keyring, sealed: SealedTokens) -> tuple[bool, list[str]]:
         while True:
-            renewed = {column: _renewed(keyring, sealed, column) for column in _COLUMNS}
             old = {column: getattr(sealed, column) for column in _COLUMNS}
+            renewed, problems = dict(old), []
+            for column in _COLUMNS:
+                try:
+                    renewed[column] = _renewed(keyring, sealed, column)
+                except TokenUnreadable as error:
+                    # Its neighbour is brought over all the same.
+                    problems.append(str(error))
             if renewed == old:
-                return False
+                return False, problems
             parameters = {"id": sealed.id, **renewed, **{f"old_{column}": old[column] for column in _COLUMNS}}
             if self._pool.fetch_one(_QUERIES["swap_tokens"], parameters, scalar_row) is not None:
-                return True
+                return True, problems
             try:
                 sealed = self._find(sealed.id)
             except NotFound:
-                return False
+                return False, []
 
     def _find(self, user_id: int) -> SealedTokens:
         sealed = self._pool.fetch_one(_QUERIES["find_tokens"], {"id": user_id}, _ROW)
@@ -104,7 +110,11 @@ def _opened(keyring: Keyring, sealed: SealedTokens, column: str) -> str | None:
 def _renewed(keyring: Keyring, sealed: SealedTokens, column: str) -> bytes | None:
     """The column's ciphertext under the current key; the same bytes where it is already."""
     ciphertext: bytes | None = getattr(sealed, column)
+    if ciphertext is None:
+        return None
     place = _place(sealed.id, column)
-    if ciphertext is None or key_id_of(ciphertext, place) == keyring.current:
+    # Opened under the current key too: whoever drops a key hears before it of all that nobody can read.
+    text_in_clear = keyring.decrypt(ciphertext, place)
+    if key_id_of(ciphertext, place) == keyring.current:
         return ciphertext
-    return keyring.encrypt(keyring.decrypt(ciphertext, place), place)
+    return keyring.encrypt(text_in_clear, place)

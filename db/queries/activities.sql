@@ -99,6 +99,7 @@ RETURNING id, github_event_id, user_id, repo_id, type, timestamp, data, created_
 -- The monthly partitions that were missing from the first to the second point in time, now made.
 -- takes: since datetime, until datetime
 -- gives: str
+-- never null: partition
 SELECT make_activity_partitions(%(since)s, %(until)s) AS partition;
 
 -- name: copy_activities :write

@@ -23,5 +23,6 @@ DELETE FROM cache_outbox WHERE id = ANY(%(ids)s) RETURNING id;
 -- How many entries wait, and for how many seconds the oldest has.
 -- takes: nothing
 -- gives: OutboxMeasure
+-- never null: depth, age
 SELECT count(*) AS depth, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS age
 FROM cache_outbox;

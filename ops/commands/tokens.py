@@ -20,20 +20,24 @@ def tokens() -> None:
 )
 def rotate(url: str | None, stack: str, batch_size: int) -> None:
     """Bring every token under the first key. Online; one that was ended goes on where tokens are left."""
+    from ops.errors import OpsError
     from ops.token_rotation import rotate_tokens, token_keys
 
     done = rotate_tokens(
         url, stack, token_keys(stack), batch_size, progress=lambda line: print(line, flush=True)
     )
-    for problem in done.unreadable[:20]:
+    for problem in done.unreadable:
         print(f"groundwork: {problem}", file=sys.stderr)
     if done.unreadable:
-        print(
-            f"groundwork: {len(done.unreadable)} tokens could not be read and stay as they are;"
-            " keep the old keys, or add the missing one",
-            file=sys.stderr,
+        raise OpsError(
+            f"{len(done.unreadable)} tokens do not open and stay as they are;"
+            " keep the old keys, add the missing one, or have those users sign in again"
         )
-        sys.exit(1)
+    if not done.is_complete:
+        raise OpsError(
+            f"tokens are still being written under an older key than {done.key!r};"
+            " give every program the new keys, and run this again"
+        )
     print(
-        f"{done.rotated} of {done.users} users with tokens brought under key {done.key!r}; older keys may go"
+        f"{done.users} users have tokens, all under key {done.key!r} ({done.rotated} changed); older keys may go"
     )

@@ -13,11 +13,10 @@ from cache.errors import CacheError
 from db import AsyncDataAccess
 from db.deadline import Deadline
 from db.errors import DbError
+from db.rows import AppliedMigration, ConnectionLimit
 from db.schema_version import (
     READ_CONNECTION_LIMIT,
     READ_LEDGER,
-    AppliedMigration,
-    ConnectionLimit,
     connection_problem,
     expected_migrations,
     schema_problem,

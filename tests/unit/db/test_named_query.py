@@ -14,12 +14,18 @@ GOOD = """-- About the file.
 -- name: find_thing :read
 -- A thing
 -- by its id.
+-- takes: id int, name str | None, ids list[int]
+-- gives: Thing
+-- never null: one, two
 SELECT 1;
 
 -- name: add_thing :write
 -- One more.
+-- takes: nothing
+-- gives: nothing
 INSERT INTO things VALUES (1)
 """
+NOTHING = "-- takes: nothing\n-- gives: nothing\n"
 
 
 def test_entries_have_a_name_a_description_and_a_statement() -> None:
@@ -27,6 +33,10 @@ def test_entries_have_a_name_a_description_and_a_statement() -> None:
     assert list(found) == ["find_thing", "add_thing"]
     assert found["find_thing"].description == "A thing by its id."
     assert found["find_thing"].sql == b"SELECT 1"
+    assert found["find_thing"].takes == {"id": "int", "name": "str | None", "ids": "list[int]"}
+    assert (found["find_thing"].gives, found["add_thing"].gives) == ("Thing", None)
+    assert found["find_thing"].never_null == {"one", "two"}
+    assert found["add_thing"].takes == {}
     assert [query.is_read for query in found.values()] == [True, False]
 
 
@@ -38,7 +48,20 @@ def test_entries_have_a_name_a_description_and_a_statement() -> None:
         ("-- name: find_thing :maybe\n-- It.\nSELECT 1", "should read"),
         ("-- name: find_thing :read\nSELECT 1", "needs a description"),
         ("-- name: find_thing :read\n-- It.", "needs a description and a statement"),
-        (GOOD + "-- name: add_thing :write\n-- Again.\nSELECT 1", "add_thing is there twice"),
+        (GOOD + f"-- name: add_thing :write\n-- Again.\n{NOTHING}SELECT 1", "add_thing is there twice"),
+        ("-- name: find_thing :read\n-- It.\n-- gives: int\nSELECT 1", "find_thing needs `-- takes: ...`"),
+        (
+            "-- name: find_thing :read\n-- It.\n-- takes: nothing\nSELECT 1",
+            "find_thing needs `-- gives: ...`",
+        ),
+        (
+            "-- name: find_thing :read\n-- It.\n-- takes: id\n-- gives: int\nSELECT 1",
+            "'id' in `takes` should read",
+        ),
+        (
+            "-- name: find_thing :read\n-- It.\n-- takes: id bigint\n-- gives: int\nSELECT 1",
+            "'id bigint' in `takes`",
+        ),
     ],
 )
 def test_what_is_not_understood_is_refused(text: str, message: str) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from db.rows import AppliedMigration, ConnectionLimit
 from db.schema_version import (
-    AppliedMigration,
-    ConnectionLimit,
     connection_problem,
     expected_migrations,
     schema_problem,

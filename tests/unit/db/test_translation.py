@@ -19,8 +19,8 @@ from db.errors import (
 from db.named_query import NamedQuery
 from db.translation import DeadlinePassed, is_lost_connection, translate, translate_pool_error
 
-READ = NamedQuery("find_thing", "A thing.", b"SELECT 1", True)
-WRITE = NamedQuery("add_thing", "A thing more.", b"INSERT", False)
+READ = NamedQuery("find_thing", "A thing.", b"SELECT 1", True, {}, "int")
+WRITE = NamedQuery("add_thing", "A thing more.", b"INSERT", False, {}, None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""`groundwork sql`: the queries of db/queries, held against the schema."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+@click.group()
+def sql() -> None:
+    """The named queries, and whether they fit schema and types."""
+
+
+@sql.command()
+@click.option("--offline", is_flag=True, help="By db/queries.lock.json alone, without a server.")
+@click.option("--update", is_flag=True, help="Write db/queries.lock.json where all agree.")
+@click.option(
+    "--against", metavar="REV", help="With the queries and the schema of a git revision, both ways."
+)
+def check(offline: bool, update: bool, against: str | None) -> None:
+    """Compare each query's parameters, columns and nulls with the Python types; exit 1 where they differ."""
+    from ops.errors import Exit, OpsError
+    from ops.sql_check.declared import all_queries
+    from ops.sql_check.lockfile import LOCKFILE, offline_problems, render
+
+    if offline + update + bool(against) > 1:
+        raise OpsError("--offline, --update and --against exclude one another", Exit.USAGE)
+    queries = all_queries()
+    if offline:
+        _finish(offline_problems(queries), f"{len(queries)} queries agree with db/queries.lock.json")
+        return
+
+    from infra.spec.world import World
+    from ops.sql_check import checker
+    from ops.sql_check.scratch import scratch_server
+    from ops.toolchain import ensure
+
+    ensure(World.here())
+    with scratch_server() as server:
+        if against:
+            _finish(
+                checker.check_against(server, against),
+                f"the queries work on both schemas, now and at {against}",
+            )
+            return
+        lines, described = checker.check(server)
+    if update and not lines:
+        LOCKFILE.write_text(render(queries, described))
+    if not lines and not update:
+        lines = offline_problems(queries)
+    _finish(lines, f"{len(queries)} queries agree with the schema and the Python types")
+
+
+def _finish(lines: list[str], summary: str) -> None:
+    for line in lines:
+        print(f"groundwork: {line}", file=sys.stderr)
+    if lines:
+        sys.exit(1)
+    print(summary)

@@ -1,0 +1,123 @@
+"""The checks themselves: the queries of now against the schema of now, and against those of another revision."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import psycopg
+
+from db.migrator import apply_pending, read_source
+from db.named_query import NamedQuery, parse_queries
+from ops.errors import Exit, OpsError
+from ops.sql_check.comparison import mismatches
+from ops.sql_check.declared import all_queries
+from ops.sql_check.described import Describer, Description, NotDescribed
+from ops.sql_check.scratch import ScratchServer
+
+_ROOT = Path(__file__).parents[2]
+_QUERIES, _MIGRATIONS = "db/queries", "db/migrations"
+_NO_CLAUSES = "-- takes: nothing\n-- gives: nothing"
+
+
+def check(server: ScratchServer) -> tuple[list[str], dict[str, Description]]:
+    """Every query against the present schema: the mismatches, and what the server said."""
+    queries = all_queries()
+    described, lines = _describe(_migrated(server, "now", _ROOT / _MIGRATIONS), queries)
+    for key, description in described.items():
+        lines += mismatches(key, queries[key], description)
+    return sorted(lines), described
+
+
+def check_against(server: ScratchServer, revision: str) -> list[str]:
+    """Whether the queries of `revision` work on the present schema, and the present ones on its schema.
+
+    During a rollout both run on both. What worked on its own schema and does not on the other is a line.
+    """
+    old_queries = _queries_of(revision)
+    with tempfile.TemporaryDirectory(prefix="gw-migrations-") as folder:
+        for name in _names(revision, _MIGRATIONS):
+            (Path(folder) / name).write_bytes(_show(revision, f"{_MIGRATIONS}/{name}"))
+        old_schema = _migrated(server, "old", Path(folder))
+    new_schema = _migrated(server, "new", _ROOT / _MIGRATIONS)
+    new_queries = all_queries()
+    lines = _differences(f"of {revision}, on the present schema", old_queries, old_schema, new_schema)
+    return lines + _differences(f"on the schema of {revision}", new_queries, new_schema, old_schema)
+
+
+def _differences(what: str, queries: Mapping[str, NamedQuery], own: str, other: str) -> list[str]:
+    here, failures = _describe(own, queries)
+    if failures:
+        raise OpsError(f"the queries {what}: they do not work on their own schema: {failures[0]}")
+    there, failures = _describe(other, queries)
+    lines = [f"{failure} [{what}]" for failure in failures]
+    for key in there:
+        mine, theirs = here[key], there[key]
+        for before, after in zip(mine.columns, theirs.columns, strict=False):
+            if before.type != after.type or (after.is_nullable and not before.is_nullable):
+                lines.append(f"{key}: column {before.name} is {after} instead of {before} [{what}]")
+        if [c.name for c in mine.columns] != [c.name for c in theirs.columns]:
+            lines.append(f"{key}: it has other columns [{what}]")
+        lines += [
+            f"{key}: parameter {name} is {theirs.parameters[name]} instead of {kind} [{what}]"
+            for name, kind in mine.parameters.items()
+            if theirs.parameters[name] != kind
+        ]
+    return lines
+
+
+def _describe(url: str, queries: Mapping[str, NamedQuery]) -> tuple[dict[str, Description], list[str]]:
+    described: dict[str, Description] = {}
+    failures = []
+    with psycopg.connect(url, autocommit=True) as connection:
+        describer = Describer(connection)
+        for key, query in queries.items():
+            try:
+                described[key] = describer.describe(query)
+            except NotDescribed as error:
+                failures.append(f"{key}: {error}")
+    return described, failures
+
+
+def _migrated(server: ScratchServer, name: str, folder: Path) -> str:
+    url = server.make_database(name)
+    apply_pending(url, read_source(folder))
+    return url
+
+
+def _queries_of(revision: str) -> dict[str, NamedQuery]:
+    found: dict[str, NamedQuery] = {}
+    for name in _names(revision, _QUERIES):
+        text = _show(revision, f"{_QUERIES}/{name}").decode()
+        # Statements from before their types were declared can be compared all the same.
+        parsed = parse_queries(text if "-- takes:" in text else _with_clauses(text), name)
+        found |= {f"{name.removesuffix('.sql')}.{key}": query for key, query in parsed.items()}
+    return found
+
+
+def _with_clauses(text: str) -> str:
+    lines = []
+    for line in text.splitlines():
+        lines.append(line)
+        if line.startswith("-- name:"):
+            lines.append(_NO_CLAUSES)
+    return "\n".join(lines)
+
+
+def _names(revision: str, folder: str) -> list[str]:
+    listed = _git("ls-tree", "--name-only", revision, f"{folder}/").decode().splitlines()
+    return [line.rpartition("/")[2] for line in listed if line.endswith(".sql")]
+
+
+def _show(revision: str, path: str) -> bytes:
+    return _git("show", f"{revision}:{path}")
+
+
+def _git(*arguments: str) -> bytes:
+    done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, check=False)
+    if done.returncode != 0:
+        reason = done.stderr.decode(errors="replace").strip().splitlines()
+        raise OpsError(f"git {arguments[0]} failed: {reason[0] if reason else done.returncode}", Exit.USAGE)
+    return done.stdout

@@ -1,0 +1,50 @@
+"""Where Python and the server disagree about a query."""
+
+from __future__ import annotations
+
+from db.named_query import NamedQuery
+from ops.sql_check.declared import declared_columns, declared_parameters
+from ops.sql_check.described import Description
+
+
+def mismatches(key: str, query: NamedQuery, described: Description) -> list[str]:
+    """Each as a line with the query, the parameter or column, and both types; none where all agree."""
+    return [
+        *_parameter_mismatches(key, query, described),
+        *_column_mismatches(key, query, described),
+    ]
+
+
+def _parameter_mismatches(key: str, query: NamedQuery, described: Description) -> list[str]:
+    declared = declared_parameters(query)
+    lines = []
+    for name in {**declared, **described.parameters}:
+        if name not in described.parameters:
+            lines.append(f"{key}: it takes {name}, which the statement does not use")
+        elif name not in declared:
+            lines.append(f"{key}: parameter {name} ({described.parameters[name]}) is not in `takes`")
+        elif declared[name] != described.parameters[name]:
+            lines.append(
+                f"{key}: parameter {name} is {declared[name]} in Python and {described.parameters[name]} in Postgres"
+            )
+    return lines
+
+
+def _column_mismatches(key: str, query: NamedQuery, described: Description) -> list[str]:
+    declared = declared_columns(query)
+    lines = []
+    if len(declared) != len(described.columns) or any(
+        mine.name not in ("", theirs.name) for mine, theirs in zip(declared, described.columns, strict=False)
+    ):
+        mine = ", ".join(column.name or column.type for column in declared) or "nothing"
+        theirs = ", ".join(column.name for column in described.columns) or "nothing"
+        return [f"{key}: {query.gives} has the fields {mine}, the statement the columns {theirs}"]
+    for mine_, theirs_ in zip(declared, described.columns, strict=True):
+        if mine_.type != theirs_.type or (theirs_.is_nullable and not mine_.is_nullable):
+            hint = (
+                ""
+                if mine_.type != theirs_.type
+                else "; what is never null by nature says so in `-- never null: ...`"
+            )
+            lines.append(f"{key}: column {theirs_.name} is {mine_} in Python and {theirs_} in Postgres{hint}")
+    return lines

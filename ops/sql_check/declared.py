@@ -1,0 +1,82 @@
+"""What Python says of a query: the types of its parameters, and of the columns of its rows."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+import db.models
+import db.rows
+from db.named_query import QUERIES_DIR, NamedQuery, queries
+from ops.errors import OpsError
+
+_SCALARS = ("int", "str", "bool", "float", "bytes", "dict", "datetime")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's name, its Python type, and whether it may be null. An empty name stands for any."""
+
+    name: str
+    type: str
+    is_nullable: bool
+
+    def __str__(self) -> str:
+        return f"{self.type} | None" if self.is_nullable else self.type
+
+
+def all_queries() -> dict[str, NamedQuery]:
+    """Every query of db/queries by file and name: `users.find_user`. OpsError names what cannot be read."""
+    found: dict[str, NamedQuery] = {}
+    for path in sorted(QUERIES_DIR.glob("*.sql")):
+        try:
+            for query in queries(path.stem).values():
+                found[f"{path.stem}.{query.name}"] = query
+        except ValueError as error:
+            raise OpsError(f"db/queries: {error}") from error
+    return found
+
+
+def declared_columns(query: NamedQuery) -> list[Column]:
+    """The columns that `gives` stands for. OpsError for a name that is neither a Struct nor a type."""
+    if query.gives is None:
+        return []
+    kind, is_nullable = _without_none(query.gives)
+    if kind in _SCALARS:
+        return [Column("", kind, is_nullable)]
+    struct = getattr(db.models, kind, None) or getattr(db.rows, kind, None)
+    if not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
+        raise OpsError(
+            f"query {query.name}: it gives {kind!r}, which is no Struct of db.models or db.rows, and no type"
+            f" ({', '.join(_SCALARS)})"
+        )
+    hints = typing.get_type_hints(struct)
+    return [_column(field, hints[field]) for field in struct.__struct_fields__]
+
+
+def declared_parameters(query: NamedQuery) -> Mapping[str, str]:
+    """Parameter -> Python type, without `| None`: the server does not say which may be null."""
+    return {name: _without_none(kind)[0] for name, kind in query.takes.items()}
+
+
+def _without_none(kind: str) -> tuple[str, bool]:
+    return kind.removesuffix(" | None"), kind.endswith(" | None")
+
+
+def _column(name: str, hint: object) -> Column:
+    arguments = [hint]
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        arguments = list(typing.get_args(hint))
+    kinds = [each for each in arguments if each is not type(None)]
+    return Column(name, _name(kinds[0]), len(kinds) < len(arguments))
+
+
+def _name(hint: object) -> str:
+    origin = typing.get_origin(hint)
+    if origin is list:
+        return f"list[{_name(typing.get_args(hint)[0])}]"
+    return str(getattr(origin or hint, "__name__", hint))

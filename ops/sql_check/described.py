@@ -1,0 +1,131 @@
+"""What the server says of a query: the types of its parameters and columns, and which may be null.
+
+Nothing is executed. A column of a table is null where the table allows it, or an outer join may leave it out,
+which the plan tells; of an expression the server knows nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.pq import ExecStatus
+
+from db.named_query import NamedQuery
+from ops.sql_check.declared import Column
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+_PARAMETER = re.compile(rb"%\((\w+)\)s")
+_COPY = re.compile(r"COPY (\w+) \(([^)]*)\) FROM STDIN")
+# Transaction control has neither parameters nor columns, and cannot be prepared.
+_CONTROL = re.compile(r"(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b")
+_PYTHON = {
+    "int2": "int", "int4": "int", "int8": "int", "oid": "int",
+    "text": "str", "varchar": "str", "name": "str", "bpchar": "str",
+    "bool": "bool", "float4": "float", "float8": "float", "numeric": "float",
+    "json": "dict", "jsonb": "dict", "bytea": "bytes", "timestamptz": "datetime",
+}  # fmt: skip
+
+
+class NotDescribed(Exception):
+    """The server refuses the query; the message is its own."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """Parameters in the order of their first use, and columns in theirs."""
+
+    parameters: dict[str, str]
+    columns: list[Column]
+
+
+class Describer:
+    """Asks one connection about queries."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        rows = connection.execute("SELECT oid, typname, typelem, typcategory FROM pg_type").fetchall()
+        names = {oid: name for oid, name, _, _ in rows}
+        self._types = {
+            oid: f"list[{_python(names[element])}]" if category == "A" and element else _python(name)
+            for oid, name, element, category in rows
+        }
+        not_null = connection.execute(
+            "SELECT attrelid, attnum, attnotnull FROM pg_attribute WHERE attnum > 0"
+        )
+        self._not_null = {(table, column): flag for table, column, flag in not_null}
+        self._tables: dict[int, str] = dict(
+            connection.execute("SELECT oid, relname FROM pg_class").fetchall()
+        )
+
+    def describe(self, query: NamedQuery) -> Description:
+        """Raises NotDescribed with the server's reason."""
+        text = query.sql.decode()
+        if _CONTROL.match(text):
+            return Description({}, [])
+        if copied := _COPY.match(text):
+            # Only its table and columns can be wrong.
+            self._prepare(f"SELECT {copied[2]} FROM {copied[1]}".encode())
+            return Description({}, [])
+        names = list(dict.fromkeys(match.decode() for match in _PARAMETER.findall(query.sql)))
+        sql = _PARAMETER.sub(lambda m: b"$%d" % (names.index(m[1].decode()) + 1), query.sql)
+        result = self._prepare(sql.replace(b"%%", b"%"))
+        parameters = {name: self._types[result.param_type(n)] for n, name in enumerate(names)}
+        optional = self._left_out(len(names))
+        columns = []
+        for n in range(result.nfields):
+            name = (result.fname(n) or b"").decode()
+            table, number = result.ftable(n), result.ftablecol(n)
+            is_guarded = table and self._not_null[table, number] and self._tables[table] not in optional
+            is_nullable = not is_guarded and name not in query.never_null
+            columns.append(Column(name, self._types[result.ftype(n)], is_nullable))
+        return Description(parameters, columns)
+
+    def _prepare(self, sql: bytes) -> Any:
+        pgconn = self._connection.pgconn
+        pgconn.exec_(b"DEALLOCATE ALL")
+        for result in (pgconn.prepare(b"checked", sql), pgconn.describe_prepared(b"checked")):
+            if result.status != ExecStatus.COMMAND_OK:
+                raise NotDescribed(_reason(result))
+        return result
+
+    def _left_out(self, parameters: int) -> set[str]:
+        """The tables that an outer join of the prepared query may have no row of."""
+        arguments = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
+        result = self._connection.pgconn.exec_(
+            f"EXPLAIN (VERBOSE, FORMAT JSON) EXECUTE checked{arguments}".encode()
+        )
+        if result.status != ExecStatus.TUPLES_OK:
+            raise NotDescribed(_reason(result))
+        plan = json.loads(result.get_value(0, 0) or b"[]")[0]["Plan"]
+        return {str(node["Relation Name"]) for node in _optional_nodes(plan) if "Relation Name" in node}
+
+
+def _optional_nodes(plan: dict[str, Any], is_optional: bool = False) -> Iterator[dict[str, Any]]:
+    """Every node of a plan on a side that an outer join may leave out."""
+    if is_optional:
+        yield plan
+    left_out = {"Left": ("Inner",), "Right": ("Outer",), "Full": ("Inner", "Outer")}.get(
+        plan.get("Join Type", ""), ()
+    )
+    for child in plan.get("Plans", []):
+        yield from _optional_nodes(child, is_optional or child.get("Parent Relationship") in left_out)
+
+
+def _python(name: str) -> str:
+    return _PYTHON.get(name, name)
+
+
+def _reason(result: Any) -> str:
+    from psycopg.pq import DiagnosticField
+
+    state, message = (
+        (result.error_field(field) or b"").decode()
+        for field in (DiagnosticField.SQLSTATE, DiagnosticField.MESSAGE_PRIMARY)
+    )
+    return f"{message} ({state})"

@@ -1,0 +1,61 @@
+"""db/queries.lock.json: what the server said of every query, so that `make check` needs no server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from db.migrator import read_source
+from db.named_query import NamedQuery
+from ops.sql_check.comparison import mismatches
+from ops.sql_check.declared import Column
+from ops.sql_check.described import Description
+
+LOCKFILE = Path(__file__).parents[2] / "db" / "queries.lock.json"
+_REFRESH = "run `groundwork sql check --update` and commit db/queries.lock.json"
+
+
+def render(queries: Mapping[str, NamedQuery], described: Mapping[str, Description]) -> str:
+    """The lockfile's text."""
+    content = {
+        "migrations": migrations_digest(),
+        "queries": {
+            key: {"sql": _digest(queries[key].sql), **asdict(described[key])} for key in sorted(queries)
+        },
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def offline_problems(queries: Mapping[str, NamedQuery], lockfile: Path = LOCKFILE) -> list[str]:
+    """What is stale in the lockfile, and where Python disagrees with what it says."""
+    try:
+        locked: dict[str, Any] = json.loads(lockfile.read_text())
+    except (OSError, ValueError) as error:
+        return [f"{lockfile.name} cannot be read ({error}); {_REFRESH}"]
+    if locked["migrations"] != migrations_digest():
+        return [f"the migrations have changed since the queries were checked; {_REFRESH}"]
+    lines = [f"{key}: it is gone; {_REFRESH}" for key in sorted(locked["queries"].keys() - queries.keys())]
+    for key, query in queries.items():
+        entry = locked["queries"].get(key)
+        if entry is None or entry["sql"] != _digest(query.sql):
+            lines.append(f"{key}: {'new' if entry is None else 'changed'} since the last check; {_REFRESH}")
+            continue
+        columns = [Column(**column) for column in entry["columns"]]
+        lines += mismatches(key, query, Description(entry["parameters"], columns))
+    return lines
+
+
+def migrations_digest() -> str:
+    """One digest of every migration's version and content."""
+    sha = hashlib.sha256()
+    for migration in read_source():
+        sha.update(f"{migration.version}:{migration.checksum.hex()}\n".encode())
+    return sha.hexdigest()
+
+
+def _digest(sql: bytes) -> str:
+    return hashlib.sha256(sql).hexdigest()[:16]

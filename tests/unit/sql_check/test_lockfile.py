@@ -1,0 +1,69 @@
+"""The lockfile: what `make check` finds out without a server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db.named_query import NamedQuery
+from ops.sql_check.declared import all_queries
+from ops.sql_check.lockfile import LOCKFILE, offline_problems
+
+QUERIES = all_queries()
+ONE = {"users.find_user": QUERIES["users.find_user"]}
+
+
+def _locked(tmp_path: Path, change: Any) -> Path:
+    content = json.loads(LOCKFILE.read_text())
+    content["queries"] = {key: entry for key, entry in content["queries"].items() if key in ONE}
+    change(content)
+    file = tmp_path / "queries.lock.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_the_queries_of_this_checkout_agree_with_their_lockfile() -> None:
+    assert offline_problems(QUERIES) == []
+
+
+def test_a_lockfile_of_other_migrations_is_stale(tmp_path: Path) -> None:
+    file = _locked(tmp_path, lambda content: content.update(migrations="other"))
+    (line,) = offline_problems(ONE, file)
+    assert "the migrations have changed" in line
+    assert "groundwork sql check --update" in line
+
+
+def test_a_query_that_was_changed_added_or_removed_is_named(tmp_path: Path) -> None:
+    file = _locked(tmp_path, lambda content: None)
+    assert offline_problems(ONE, file) == []
+    changed = {"users.find_user": replace(ONE["users.find_user"], sql=b"SELECT 1")}
+    assert "users.find_user: changed" in offline_problems(changed, file)[0]
+    added = ONE | {"users.other": ONE["users.find_user"]}
+    assert "users.other: new" in offline_problems(added, file)[0]
+    assert "users.find_user: it is gone" in offline_problems({}, file)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"takes": {"id": "str"}}, "parameter id is str in Python and int in Postgres"),
+        ({"takes": {}}, "parameter id (int) is not in `takes`"),
+        ({"takes": {"id": "int", "more": "int"}}, "it takes more, which the statement does not use"),
+        ({"gives": "Organization"}, "Organization has the fields id, github_id, name"),
+        ({"gives": "int"}, "int has the fields int, the statement the columns id, github_id"),
+    ],
+)
+def test_python_types_are_compared_with_what_is_locked(tmp_path: Path, change: Any, said: str) -> None:
+    file = _locked(tmp_path, lambda content: None)
+    query: NamedQuery = replace(ONE["users.find_user"], **change)
+    lines = offline_problems({"users.find_user": query}, file)
+    assert any(f"users.find_user: {said}" in line for line in lines), lines
+
+
+def test_a_lockfile_that_is_none_is_said(tmp_path: Path) -> None:
+    (line,) = offline_problems(ONE, tmp_path / "none.json")
+    assert "cannot be read" in line
