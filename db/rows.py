@@ -59,3 +59,10 @@ class ConnectionLimit(msgspec.Struct, frozen=True):
 
     role_limit: int
     server_limit: int
+
+
+class GithubId(msgspec.Struct, frozen=True):
+    """GitHub's number of a record, and our own."""
+
+    github_id: int
+    id: int

@@ -1,0 +1,1 @@
+"""GitHub Archive's hours as users, organizations, repositories and activities."""

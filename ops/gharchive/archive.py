@@ -1,0 +1,98 @@
+"""The import of one file: lines to events, events to batches, batches to the database, the rest to the rejects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from db.errors import DbError, InvalidInput, QueryFailed
+from ops.gharchive.event import Event, Rejected, parse_event
+from ops.gharchive.lines import MAX_LINE_BYTES, Damaged, Line, LineSource
+from ops.gharchive.loader import Loader
+from ops.gharchive.rejects import RejectFile
+
+BATCH_LINES = 2000
+# An event takes some ten times its line's bytes while it is loaded.
+_BATCH_BYTES = 2 << 20
+
+
+@dataclass
+class Tally:
+    """What became of a file's lines; `known` were stored already."""
+
+    lines: int = 0
+    loaded: int = 0
+    known: int = 0
+    rejected: int = 0
+
+
+@dataclass
+class ArchiveImport:
+    """One file on its way. `loader` is None where nothing is to be stored."""
+
+    source: LineSource
+    rejects: RejectFile
+    loader: Loader | None
+    on_batch: Callable[[Tally], None]
+    batch_lines: int = BATCH_LINES
+
+    def run(self) -> Tally:
+        """Load the file. Damaged is raised after what came before the damage is loaded."""
+        tally = Tally()
+        batch: list[tuple[Line, Event]] = []
+        size = 0
+        try:
+            for line in self.source:
+                tally.lines += 1
+                if not line.raw.strip():
+                    continue
+                try:
+                    if line.is_too_long:
+                        raise Rejected(f"is longer than {MAX_LINE_BYTES} bytes")
+                    batch.append((line, parse_event(line.raw)))
+                except Rejected as error:
+                    self._reject(line, str(error), tally)
+                    continue
+                size += len(line.raw)
+                if len(batch) >= self.batch_lines or size >= _BATCH_BYTES:
+                    self._load(batch, tally)
+                    batch, size = [], 0
+        except Damaged:
+            self._load(batch, tally)
+            raise
+        self._load(batch, tally)
+        return tally
+
+    def _load(self, batch: list[tuple[Line, Event]], tally: Tally) -> None:
+        if batch:
+            self._load_or_halve(batch, tally)
+            self.on_batch(tally)
+
+    def _load_or_halve(self, batch: list[tuple[Line, Event]], tally: Tally) -> None:
+        """A batch that is refused for what is in it is halved until the guilty line is alone."""
+        if self.loader is None:
+            tally.loaded += len(batch)
+            return
+        try:
+            new = self.loader.load([event for _, event in batch])
+        except (QueryFailed, InvalidInput) as error:
+            if not _blames_a_row(error):
+                raise
+            if len(batch) == 1:
+                self._reject(batch[0][0], str(error), tally)
+                return
+            middle = len(batch) // 2
+            self._load_or_halve(batch[:middle], tally)
+            self._load_or_halve(batch[middle:], tally)
+        else:
+            tally.loaded += new
+            tally.known += len(batch) - new
+
+    def _reject(self, line: Line, reason: str, tally: Tally) -> None:
+        self.rejects.add(line.number, line.raw, reason)
+        tally.rejected += 1
+
+
+def _blames_a_row(error: DbError) -> bool:
+    """Bad values and broken constraints; anything else is no line's fault."""
+    return isinstance(error, InvalidInput) or (error.sqlstate or "")[:2] in ("22", "23")

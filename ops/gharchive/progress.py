@@ -1,0 +1,42 @@
+"""How far an import is: one line that changes on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+from ops.gharchive.archive import Tally
+
+_PLAIN_SECONDS = 10.0
+_BAR_WIDTH = 30
+
+
+class Progress:
+    """Shows a tally; `done` says how much of the file has been read, 0 to 1, or None."""
+
+    def __init__(self, name: str, done: Callable[[], float | None]) -> None:
+        self._name = name
+        self._done = done
+        self._is_terminal = sys.stderr.isatty()
+        self._started = self._shown_at = time.monotonic()
+
+    def show(self, tally: Tally) -> None:
+        now = time.monotonic()
+        if not self._is_terminal and now - self._shown_at < _PLAIN_SECONDS:
+            return
+        self._shown_at = now
+        done = self._done()
+        rate = tally.lines / max(now - self._started, 0.001)
+        counts = f"{tally.lines} lines, {tally.rejected} rejected, {rate:.0f}/s"
+        if not self._is_terminal:
+            share = "" if done is None else f" {done:.0%}"
+            print(f"{self._name}:{share} {counts}", file=sys.stderr, flush=True)
+            return
+        bar = "" if done is None else f"[{'#' * int(done * _BAR_WIDTH):<{_BAR_WIDTH}}] {done:4.0%} "
+        print(f"\r{self._name}: {bar}{counts}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take the changing line away."""
+        if self._is_terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

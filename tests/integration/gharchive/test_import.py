@@ -1,0 +1,253 @@
+"""The import of GitHub Archive against a real server. The files are made up, in its format."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.gharchive.lines import MAX_LINE_BYTES
+from tests.conftest import Database
+
+TABLES = ("users", "organizations", "repositories", "activities")
+
+
+def _event(n: int, **changes: Any) -> dict[str, Any]:
+    made = {
+        "id": str(n),
+        "type": ("PushEvent", "WatchEvent", "ForkEvent")[n % 3],
+        "actor": {"id": n % 17 + 1, "login": f"user{n % 17 + 1}"},
+        "repo": {"id": n % 11 + 1, "name": f"o/r{n % 11 + 1}"},
+        "payload": {"n": n, "text": 'quote " \\ \t \u2028'},
+        "public": True,
+        "created_at": f"2015-01-01T15:{n // 60 % 60:02}:{n % 60:02}Z",
+    }
+    if n % 2:
+        made["org"] = {"id": n % 3 + 1, "login": f"org{n % 3 + 1}"}
+    return made | changes
+
+
+def _lines(events: Iterable[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+
+def _run(database: Database, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "ops.cli", "import", "gharchive", *arguments],
+        env=os.environ | {"DATABASE_URL": database.url("app")},
+        input=stdin,
+        capture_output=True,
+        check=False,
+    )
+
+
+def _counts(database: Database) -> list[int]:
+    return [int(database.psql(f"SELECT count(*) FROM groundwork.{table}")) for table in TABLES]
+
+
+def _state(database: Database) -> str:
+    return "".join(database.psql(f"SELECT * FROM groundwork.{table} ORDER BY id") for table in TABLES)
+
+
+@pytest.fixture
+def hour(tmp_path: Path) -> Path:
+    file = tmp_path / "2015-01-01-15.json"
+    file.write_bytes(_lines(_event(n) for n in range(1, 5001)))
+    return file
+
+
+def test_an_hour_is_loaded_and_a_second_time_adds_and_changes_nothing(database: Database, hour: Path) -> None:
+    done = _run(database, str(hour))
+    assert done.returncode == 0, done.stderr
+    assert b"5000 lines, 5000 loaded, 0 already there, 0 rejected" in done.stdout
+    assert _counts(database) == [17, 3, 11, 5000]
+    before = _state(database)
+    again = _run(database, str(hour))
+    assert b"0 loaded, 5000 already there" in again.stdout
+    assert _state(database) == before
+    assert not list(hour.parent.glob("*.rejects.jsonl"))
+    row = json.loads(
+        database.psql("SELECT row_to_json(a) FROM groundwork.activities a WHERE github_event_id = 7")
+    )
+    assert row["data"] == {"payload": {"n": 7, "text": 'quote " \\ \t \u2028'}, "public": True}
+    assert row["timestamp"] == "2015-01-01T15:00:07+00:00"
+
+
+def test_gzip_and_standard_input_are_the_same(database: Database, hour: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "hour.json.gz"
+    packed.write_bytes(gzip.compress(hour.read_bytes()))
+    assert b"5000 loaded" in _run(database, str(packed)).stdout
+    assert b"5000 already there" in _run(database, "-", stdin=packed.read_bytes()).stdout
+    assert b"5000 already there" in _run(database, "-", stdin=hour.read_bytes()).stdout
+
+
+def test_bad_lines_are_left_out_with_their_number_and_reason(database: Database, tmp_path: Path) -> None:
+    bad = {
+        3: b"{broken\n",
+        10: json.dumps(_event(10, payload={"text": "a\0b"})).encode() + b"\n",
+        2500: json.dumps(_event(2500, created_at="2015-01-01T15:00:00")).encode() + b"\n",
+        2501: b'{"pad": "' + b"x" * MAX_LINE_BYTES + b'"}\n',
+        3000: json.dumps(_event(3000, actor={"id": 2**63, "login": "x"})).encode() + b"\n",
+    }
+    file = tmp_path / "bad.json"
+    file.write_bytes(b"".join(bad.get(n) or _lines([_event(n)]) for n in range(1, 3001)))
+    done = _run(database, str(file))
+    assert done.returncode == 0
+    assert b"3000 lines, 2995 loaded, 0 already there, 5 rejected" in done.stdout
+    assert _counts(database)[3] == 2995
+    rejects = [json.loads(line) for line in (tmp_path / "bad.json.rejects.jsonl").read_text().splitlines()]
+    assert [reject["line"] for reject in rejects] == sorted(bad)
+    for reject, reason in zip(
+        rejects, ("no JSON", "NUL", "no time zone", "longer than", "actor.id"), strict=True
+    ):
+        assert reason in reject["reason"]
+    assert rejects[0]["raw"] == "{broken"
+
+
+def test_a_row_that_only_the_server_refuses_is_found_by_halving(database: Database, tmp_path: Path) -> None:
+    database.psql(
+        "ALTER TABLE groundwork.activities ADD CONSTRAINT no_thirteen CHECK (github_event_id <> 13)"
+    )
+    file = tmp_path / "one.json"
+    file.write_bytes(_lines(_event(n) for n in range(1, 101)))
+    done = _run(database, str(file))
+    assert b"100 lines, 99 loaded, 0 already there, 1 rejected" in done.stdout
+    (reject,) = (tmp_path / "one.json.rejects.jsonl").read_text().splitlines()
+    assert json.loads(reject)["line"] == 13
+    assert "no_thirteen" in json.loads(reject)["reason"]
+
+
+def test_months_that_are_missing_get_their_partition(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "months.json"
+    times = [f"20{year:02}-{month:02}-01T00:00:00Z" for year in (12, 13) for month in (1, 12)]
+    file.write_bytes(_lines(_event(n, created_at=at) for n, at in enumerate(times, start=1)))
+    assert b"4 loaded" in _run(database, str(file)).stdout
+    assert database.psql("SELECT to_regclass('groundwork.activities_2013_12')").strip() != ""
+
+
+def test_a_newer_event_renames_and_an_older_one_does_not(database: Database, tmp_path: Path) -> None:
+    def load(name: str, event: dict[str, Any]) -> None:
+        file = tmp_path / name
+        file.write_bytes(_lines([event]))
+        assert _run(database, str(file)).returncode == 0
+
+    def names() -> list[str]:
+        return database.psql(
+            "SELECT username FROM groundwork.users UNION ALL SELECT name FROM groundwork.repositories"
+        ).split()
+
+    def event(n: int, hour: int, name: str) -> dict[str, Any]:
+        return _event(
+            n, actor={"id": 1, "login": name}, repo={"id": 1, "name": f"{name}/r"},
+            created_at=f"2015-01-01T{hour:02}:00:00Z",
+        )  # fmt: skip
+
+    load("first", event(1, 10, "first"))
+    load("second", event(2, 12, "second"))
+    assert names() == ["second", "second/r"]
+    load("older", event(3, 11, "older"))
+    assert names() == ["second", "second/r"]
+    load("first", event(1, 10, "first"))
+    assert names() == ["second", "second/r"]
+
+
+def test_two_imports_of_one_file_at_once_store_each_event_once(database: Database, hour: Path) -> None:
+    results: list[subprocess.CompletedProcess[bytes]] = []
+    threads = [threading.Thread(target=lambda: results.append(_run(database, str(hour)))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [done.returncode for done in results] == [0, 0, 0], [done.stderr for done in results]
+    assert _counts(database) == [17, 3, 11, 5000]
+    assert sum(int(done.stdout.split(b" lines, ")[1].split()[0]) for done in results) == 5000
+
+
+def test_a_killed_import_leaves_whole_batches_and_is_finished_by_the_next(
+    database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "long.json"
+    file.write_bytes(_lines(_event(n) for n in range(1, 40_001)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ops.cli", "import", "gharchive", str(file)],
+        env=os.environ | {"DATABASE_URL": database.url("app")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while _counts(database)[3] == 0:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # The server may still be at the last one.
+    time.sleep(1)
+    partial = _counts(database)[3]
+    assert 0 < partial < 40_000
+    assert partial % 2000 == 0
+    done = _run(database, str(file))
+    assert f"{40_000 - partial} loaded, {partial} already there".encode() in done.stdout
+    assert _counts(database)[3] == 40_000
+
+
+def test_a_truncated_gzip_is_said_and_what_came_before_is_loaded(
+    database: Database, hour: Path, tmp_path: Path
+) -> None:
+    packed = tmp_path / "cut.json.gz"
+    packed.write_bytes(gzip.compress(hour.read_bytes())[:-2000])
+    done = _run(database, str(packed))
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert "cut.json.gz: damaged after line" in line
+    number = int(line.split("after line ")[1].split()[0])
+    assert _counts(database)[3] == number > 1000
+    assert b"already there" in _run(database, str(hour)).stdout
+    assert _counts(database)[3] == 5000
+
+
+def test_a_dry_run_stores_nothing(database: Database, hour: Path) -> None:
+    done = _run(database, str(hour), "--dry-run")
+    assert b"5000 would be loaded or are there, 0 rejected" in done.stdout
+    assert _counts(database) == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["none.json", "."])
+def test_a_file_that_cannot_be_read_is_one_line(database: Database, tmp_path: Path, name: str) -> None:
+    done = _run(database, str(tmp_path / name))
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert "cannot be read" in line
+
+
+def test_memory_stays_where_it_is(database: Database, tmp_path: Path) -> None:
+    """Lines of 20 kB and one as long as may be, 80 MB of them, in under 150 MB."""
+    file = tmp_path / "large.json.gz"
+    with gzip.open(file, "wb", compresslevel=1) as packed:
+        for n in range(1, 4001):
+            packed.write(
+                _lines(
+                    [_event(n, payload={"text": f"{n}" * 4000 if n % 1000 else "y" * (MAX_LINE_BYTES - 500)})]
+                )
+            )
+    measured = (
+        "import resource, sys\n"
+        "from ops.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", measured, "import", "gharchive", str(file)],
+        env=os.environ | {"DATABASE_URL": database.url("app")},
+        capture_output=True,
+        check=True,
+    )
+    assert b"4000 loaded" in done.stdout, done.stdout
+    assert int(done.stderr.split()[-1]) < 150 * 1024

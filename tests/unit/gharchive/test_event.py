@@ -1,0 +1,98 @@
+"""What a line of GitHub Archive is taken for. The events are made up, in its format."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.gharchive.event import Event, Party, Rejected, parse_event
+
+MADE_UP: dict[str, Any] = {
+    "id": "2489651045",
+    "type": "PushEvent",
+    "actor": {"id": 665991, "login": "made-up", "gravatar_id": "", "url": "https://example.org/u"},
+    "repo": {"id": 28688495, "name": "made-up/things", "url": "https://example.org/r"},
+    "payload": {"size": 1, "commits": [{"message": 'it\'s "made" up'}]},
+    "public": True,
+    "created_at": "2015-01-01T15:00:00Z",
+    "org": {"id": 7, "login": "made-up-org"},
+    "a_field_of_tomorrow": [1, None],
+}
+
+
+def _line(**changes: Any) -> bytes:
+    return json.dumps({key: value for key, value in (MADE_UP | changes).items() if value is not ...}).encode()
+
+
+def test_every_part_finds_its_place_and_what_has_none_is_kept() -> None:
+    assert parse_event(_line()) == Event(
+        2489651045,
+        "PushEvent",
+        datetime(2015, 1, 1, 15, tzinfo=UTC),
+        Party(665991, "made-up"),
+        Party(28688495, "made-up/things"),
+        Party(7, "made-up-org"),
+        {
+            "payload": MADE_UP["payload"],
+            "public": True,
+            "a_field_of_tomorrow": [1, None],
+            "actor": {"gravatar_id": "", "url": "https://example.org/u"},
+            "repo": {"url": "https://example.org/r"},
+        },
+    )
+
+
+def test_an_unknown_type_and_no_repo_are_no_reason() -> None:
+    event = parse_event(_line(type="EventOfTomorrow", repo=..., org=...))
+    assert (event.type, event.repo, event.org) == ("EventOfTomorrow", None, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "no JSON: "),
+        (b"\xff\xfe", "no JSON: "),
+        (b"[1]", "no JSON object"),
+        (b'{"id": "1", "payload": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "no JSON: "),
+        (_line(payload=json.loads('{"a":' * 80 + "1" + "}" * 80)), "data: is nested deeper than"),
+        (_line(id=...), "id: NoneType is no whole number"),
+        (_line(id="x"), "id: str is no whole number"),
+        (_line(id="9" * 19), "id: is out of range"),
+        (_line(id=0), "id: is out of range"),
+        (_line(type=""), "type: is empty"),
+        (_line(type=7), "type: int is no text"),
+        (_line(actor=...), "actor: is missing"),
+        (_line(actor="x"), "actor: is no object"),
+        (_line(actor={"id": 1}), "actor.login: NoneType is no text"),
+        (_line(repo={"id": True, "name": "x"}), "repo.id: bool is no whole number"),
+        (_line(created_at=...), "created_at: is missing"),
+        (_line(created_at="yesterday"), "created_at: 'yesterday' is no timestamp"),
+        (_line(created_at="2015-01-01T15:00:00"), "created_at: has no time zone"),
+        (_line(created_at="9999-01-01T00:00:00Z"), "created_at: 9999-01-01T00:00:00Z is out of range"),
+        (_line(payload={"text": "a\0b"}), "data: holds a NUL character"),
+        (_line(payload={"n": 2**70}), "data: is out of range"),
+        (_line(payload={"text": "\ud800"}), ""),
+        (_line(actor={"id": 1, "login": "a\0"}), "actor.login: holds a NUL character"),
+    ],
+)
+def test_what_cannot_be_stored_has_a_reason(line: bytes, reason: str) -> None:
+    with pytest.raises(Rejected, match=f"^{reason}".replace("[", r"\[")):
+        parse_event(line)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*MADE_UP]), inner),
+)
+
+
+@given(st.binary(max_size=200) | _VALUES.map(lambda value: json.dumps(value).encode()))
+def test_nothing_but_a_rejection_comes_of_any_line(line: bytes) -> None:
+    with suppress(Rejected):
+        parse_event(line)
