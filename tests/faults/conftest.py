@@ -6,9 +6,10 @@ from tests.integration.conftest import (
     data,
     flavour,
     namespace,
+    near_entries,
     open_data,
     redis_as_ops,
     redis_server,
 )
 
-__all__ = ["data", "flavour", "namespace", "open_data", "redis_as_ops", "redis_server"]
+__all__ = ["data", "flavour", "namespace", "near_entries", "open_data", "redis_as_ops", "redis_server"]
