@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from psycopg.rows import args_row, scalar_row
@@ -74,8 +75,12 @@ class AsyncActivityRepository:
         return [by_key.get(key) for key in wanted]
 
     async def list(self, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
-        """A page of all activities, newest first."""
-        return await self._feed("activities", "list_activities", {}, limit, after)
+        """A page of all activities, the last stored first. `after` is the `next` of the page before."""
+        listing = Listing("activities", length=1)
+        (before_id,) = listing.start(after, (INT64_MAX,))
+        parameters = {"before_id": before_id, "limit": listing.checked_limit(limit) + 1}
+        found = await self._pool.fetch_all(_QUERIES["list_activities"], parameters, _ROW)
+        return listing.page(found, limit, attrgetter("id"))
 
     async def feed(self, user_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
         """A page of what a user did, newest first, from the cache if there. `after`: a page's `next`."""

@@ -19,13 +19,13 @@ WHERE (id, timestamp) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(timestamps)s
   AND timestamp BETWEEN %(first)s AND %(last)s;
 
 -- name: list_activities :read
--- Activities before a place, newest first.
--- takes: before datetime, before_id int, limit int
+-- Activities before one of them, the last stored first: the key's index has them in this order, the time's has not.
+-- takes: before_id int, limit int
 -- gives: Activity
 SELECT id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version
 FROM activities
-WHERE timestamp <= %(before)s AND (timestamp, id) < (%(before)s, %(before_id)s)
-ORDER BY timestamp DESC, id DESC
+WHERE id < %(before_id)s
+ORDER BY id DESC
 LIMIT %(limit)s;
 
 -- name: list_user_feed :read
