@@ -1,8 +1,4 @@
-"""What an entry is in bytes: the row version, a colon, the record as msgpack; or a dash for an absence.
-
-The version stands in front, readable, for the scripts that compare it. Never pickle: what is read from
-Redis is data and nothing else.
-"""
+"""Values as msgpack, in the entries of cache.entry. Never pickle: what is read from Redis is data and nothing else."""
 
 from __future__ import annotations
 
@@ -11,10 +7,10 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from cache.entry import absence, entry, packed_in
 from cache.errors import UndecodableEntry
 
 T = TypeVar("T")
-ABSENT = b"-"
 
 
 class Packing(Generic[T]):
@@ -47,17 +43,13 @@ class Codec(Generic[T]):
     def version_of(self, record: T) -> int:
         return self._version_of(record)
 
-    def encode(self, record: T | None) -> bytes:
+    def encode(self, record: T | None, epoch: bytes, life_ms: int, cost_ms: int) -> bytes:
         """Bytes of a record, or of its absence. UndecodableEntry where msgpack has no form for a value."""
         if record is None:
-            return ABSENT
-        return b"%d:%b" % (self._version_of(record), self._packing.pack(record))
+            return absence(epoch)
+        return entry(epoch, self._version_of(record), life_ms, cost_ms, self._packing.pack(record))
 
     def decode(self, raw: bytes) -> T | None:
         """The record, or None for a known absence. UndecodableEntry for anything that encode did not make."""
-        if raw == ABSENT:
-            return None
-        version, colon, packed = raw.partition(b":")
-        if not colon or not version.isdigit():
-            raise UndecodableEntry("an entry without a row version")
-        return self._packing.unpack(packed)
+        packed = packed_in(raw)
+        return None if packed is None else self._packing.unpack(packed)

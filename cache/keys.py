@@ -71,6 +71,11 @@ class FeedKeys:
         return f"{self.namespace}:v{self.schema}:{self.feed}:{{{owner_id}}}"
 
 
+def epoch_nonce(namespace: str) -> str:
+    """The key of the nonce that all of a namespace's entries hang on."""
+    return f"{LEASE_PREFIX}:{namespace}:epoch"
+
+
 def _digest(page: str) -> str:
     """A page's place in a key: cursors are long, and callers make them."""
     return hashlib.blake2s(page.encode(), digest_size=12).hexdigest()

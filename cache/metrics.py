@@ -18,6 +18,15 @@ FILLS = Counter(
 )  # fmt: skip
 LEASE_WAITS = Counter("groundwork_cache_lease_waits", "Misses that waited for another's fill.", ("entity",))
 COALESCED = Counter("groundwork_cache_coalesced", "Misses that shared another caller's read.", ("entity",))
+STALE_SERVES = Counter(
+    "groundwork_cache_stale_serves", "Hits that were due for a refresh, answered meanwhile from the old entry.",
+    ("entity",),
+)  # fmt: skip
+REFRESHES = Counter(
+    "groundwork_cache_refreshes",
+    "Refreshes ahead: stored, refused since the entry was invalidated, elsewhere (another does it), or failed.",
+    ("entity", "outcome"),
+)
 INVALIDATIONS = Counter(
     "groundwork_cache_invalidations",
     "Invalidations: updated (the new value stands), dropped, or failed (left to the outbox).",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
@@ -16,7 +18,10 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from cache.breaker import Breaker
 from cache.credentials import UrlCredentials
+from cache.epoch import Epoch
+from cache.errands import AsyncErrands
 from cache.errors import CacheSettingError, CacheUnavailable
+from cache.keys import epoch_nonce
 from cache.metrics import CALL_SECONDS, ERRORS
 from cache.near import NearCache
 from cache.repeating import AsyncRepeating
@@ -38,6 +43,9 @@ class AsyncClient:
     def __init__(self, settings: CacheSettings) -> None:
         self._timeout_seconds = settings.timeout_seconds
         self.breaker = Breaker()
+        self.errands = AsyncErrands()
+        self.epoch = Epoch(self._forget_near)
+        self._nonce_key = epoch_nonce(settings.namespace)
         try:
             pool = BlockingConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
                 **connection_options(settings.server_url(), AsyncTlsConnection),
@@ -53,17 +61,18 @@ class AsyncClient:
                 # CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS are not in Redis 7.0, nor in the ACL.
                 driver_info=None,
                 maint_notifications_config=MaintNotificationsConfig(enabled=False),
+                redis_connect_func=self._greet,
             )
             # A connection takes its options when it is made; made once here, a wrong one is told at once.
             pool.connection_class(**pool.connection_kwargs)
         except (TypeError, ValueError) as error:
             raise CacheSettingError(f"REDIS_URL: {error}") from error
+        self.near: NearCache | None = None
         self._redis: Any = Redis(connection_pool=pool)
         self._pool: Any = pool
         self._warm_connections = max(1, settings.max_connections // 2)
         self._is_warm = False
         self._slots = AsyncSlots(settings.max_connections)
-        self.near: NearCache | None = None
         self._tracking: Tracking | None = None
         if settings.near_entries and settings.near_bytes:
             self.near = NearCache(settings.near_entries, settings.near_bytes, settings.near_ttl_seconds)
@@ -79,6 +88,7 @@ class AsyncClient:
     async def aclose(self) -> None:
         if self._tracking is not None:
             self._tracking.stop()
+        await self.errands.stop()
         await self._probing.stop()
         await self._redis.aclose()
         await self._pool.aclose()
@@ -130,6 +140,15 @@ class AsyncClient:
         answers: list[Any] = await self._call(script.name, attempt)
         return answers
 
+    async def flush(self) -> None:
+        """Have everything in the namespace forgotten, whatever its size: its entries are of a past epoch then.
+
+        By this process at once, by others within the second in which they ask.
+        """
+        nonce = secrets.token_hex(8)
+        await self._call("flush", lambda: self._redis.set(self._nonce_key, nonce))
+        await self._call("epoch", self._ask_epoch)
+
     async def ping(self) -> None:
         """Ask Redis for a sign of life, past the breaker: what readiness and the probe look at."""
         await self._call("ping", lambda: self._redis.ping(), past_breaker=True)
@@ -168,6 +187,47 @@ class AsyncClient:
             reason = str(error) or type(error).__name__
             _logger.warning("Redis is left alone: %s", reason, extra={"operation": operation})
 
+    async def _greet(self, connection: Any) -> None:
+        """Log in on a new connection, and learn the epoch before anything is read from it."""
+        try:
+            await connection.on_connect()
+            await self._learn_epoch(connection)
+        except BaseException:
+            # Half a greeting: the answers still under way are nobody's.
+            await connection.disconnect()
+            raise
+
+    async def _ask_epoch(self) -> None:
+        """What a connection that lasts would miss: a flush by another, a server that changed its role."""
+        connection = await self._pool.get_connection()
+        try:
+            await self._learn_epoch(connection)
+        except BaseException:
+            await connection.disconnect()
+            raise
+        finally:
+            await self._pool.release(connection)
+
+    async def _learn_epoch(self, connection: Any) -> None:
+        question = self.epoch.question()
+        commands = [
+            ("INFO", "server", "replication"),
+            ("SET", self._nonce_key, secrets.token_hex(8), "NX"),
+            ("GET", self._nonce_key),
+        ]
+        await connection.send_packed_command(connection.pack_commands(commands))
+        information = await connection.read_response()
+        try:
+            await connection.read_response()
+        except OutOfMemoryError:
+            # The nonce that is there, if one is, counts all the same.
+            pass
+        self.epoch.learn(question, information, await connection.read_response())
+
+    def _forget_near(self) -> None:
+        if self.near is not None:
+            self.near.invalidate_all()
+
     async def _warm(self) -> None:
         """Make half of the connections one by one: a burst of TLS handshakes would exceed the time limit."""
         connections = []
@@ -191,6 +251,8 @@ class AsyncClient:
             if not self._is_warm:
                 self._is_warm = True
                 await self._warm()
+            with suppress(CacheUnavailable):
+                await self._call("epoch", self._ask_epoch)
             return
         owed = self.breaker.owed()
         try:

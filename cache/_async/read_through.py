@@ -17,12 +17,22 @@ from typing import Generic, TypeVar
 from cache._async.client import AsyncClient
 from cache._async.flights import AsyncFlights
 from cache.codec import Codec
+from cache.entry import header_of, is_due
 from cache.errors import CacheUnavailable, UndecodableEntry
 from cache.keys import EntityKeys
 from cache.leases import LEASE_MS, PASS_MS, POLL_SECONDS, WAIT_SECONDS
-from cache.metrics import COALESCED, FILLS, HITS, INVALIDATIONS, LEASE_WAITS, MISSES
+from cache.metrics import (
+    COALESCED,
+    FILLS,
+    HITS,
+    INVALIDATIONS,
+    LEASE_WAITS,
+    MISSES,
+    REFRESHES,
+    STALE_SERVES,
+)
 from cache.near import MISS, Miss, NearView
-from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE
+from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE, TAKE_REFRESH
 from cache.ttl import Tier, jittered_ms
 
 T = TypeVar("T")
@@ -46,6 +56,9 @@ class AsyncReadThrough(Generic[T]):
         self._negative_hits = HITS.labels(entity, "redis", "negative")
         self._misses = MISSES.labels(entity, "redis")
         self._lease_waits = LEASE_WAITS.labels(entity)
+        self._stale_serves = STALE_SERVES.labels(entity)
+        # What reading one took last time: what a write stores was not read.
+        self._cost_ms = 1
         self._near: NearView[T] | None = None
         if client.near is not None:
             self._near = client.near.view(keys.value_prefix(), entity, codec.decode)
@@ -60,7 +73,12 @@ class AsyncReadThrough(Generic[T]):
         try:
             raw = await self._get(record_id)
             if raw is not None:
-                return self._hit(raw)
+                record = self._hit(raw)
+                if is_due(raw):
+                    self._stale_serves.inc()
+                    refresh = partial(self._refresh, record_id, header_of(raw), load)
+                    self._client.errands.start((self._keys.entity, record_id), refresh)
+                return record
         except CacheUnavailable:
             pass
         except UndecodableEntry:
@@ -84,23 +102,26 @@ class AsyncReadThrough(Generic[T]):
         if missing:
             self._misses.inc(len(missing))
             nonce = secrets.token_hex(8)
-            leased = await self._take_leases(missing, nonce)
+            leased, epoch = await self._take_leases(missing, nonce)
+            started = monotonic()
             loaded = await load(missing)
+            self._clock(started)
             known.update({record_id: loaded.get(record_id) for record_id in missing})
-            await self._fill({record_id: known[record_id] for record_id in leased}, nonce)
+            await self._fill({record_id: known[record_id] for record_id in leased}, nonce, epoch)
         return {record_id: record for record_id, record in known.items() if record is not None}
 
     async def replace(self, record_id: int, record: T) -> None:
         """Tell of a committed write: the new record takes the place of an older one, and leases end."""
         version = self._codec.version_of(record)
+        life, epoch = jittered_ms(self._tier), self._client.epoch.tag
         try:
-            arguments = (version, self._codec.encode(record), jittered_ms(self._tier))
+            encoded = self._codec.encode(record, epoch, life, self._cost_ms)
         except UndecodableEntry:
             await self.drop([(record_id, version)])
             return
         keys = self._keys.both(record_id)
         try:
-            outcome = await self._client.run(REPLACE, keys, arguments)
+            outcome = await self._client.run(REPLACE, keys, (version, encoded, life, epoch))
         except CacheUnavailable:
             self._owe([keys])
         else:
@@ -121,8 +142,9 @@ class AsyncReadThrough(Generic[T]):
             self._forget_near([record_id for record_id, _ in written])
 
     async def _drop(self, written: list[tuple[int, int | None]]) -> bool:
+        epoch = self._client.epoch.tag
         calls = [
-            (keys.both(record_id), (-1 if version is None else version,))
+            (keys.both(record_id), (-1 if version is None else version, epoch))
             for record_id, version in written
             for keys in self._keys.neighbours()
         ]
@@ -142,17 +164,24 @@ class AsyncReadThrough(Generic[T]):
             self._near.invalidate(record_ids)
 
     async def _get(self, record_id: int) -> bytes | None:
-        """A value from Redis, which the near cache takes in unless it is invalidated meanwhile."""
+        """A value of this epoch, which the near cache takes in unless it is invalidated meanwhile."""
         if self._near is None:
-            return await self._client.get(self._keys.value(record_id))
+            return self._current(await self._client.get(self._keys.value(record_id)))
         place = self._near.take_place(record_id)
         try:
-            raw = await self._client.get(self._keys.value(record_id))
+            raw = self._current(await self._client.get(self._keys.value(record_id)))
             if raw is not None:
                 self._near.put(record_id, raw, place)
             return raw
         finally:
             self._near.leave_place(record_id, place)
+
+    def _current(self, raw: bytes | None) -> bytes | None:
+        return raw if raw is not None and self._client.epoch.holds(raw) else None
+
+    def _clock(self, started: float) -> None:
+        """Take note of what a read of the database cost."""
+        self._cost_ms = max(1, round((monotonic() - started) * 1000))
 
     def _hit(self, raw: bytes) -> T | None:
         record = self._codec.decode(raw)
@@ -161,32 +190,59 @@ class AsyncReadThrough(Generic[T]):
 
     async def _read(self, record_id: int, load: Callable[[int], Awaitable[T | None]]) -> T | None:
         nonce = secrets.token_hex(8)
-        holds_lease = False
+        epoch: bytes | None = None
         try:
-            raw, holds_lease = await self._value_or_lease(record_id, nonce)
+            raw, epoch = await self._value_or_lease(record_id, nonce)
             if raw is not None:
                 return self._hit(raw)
         except CacheUnavailable:
             pass
         except UndecodableEntry:
             await self.drop([(record_id, None)])
+        started = monotonic()
         record = await load(record_id)
-        if holds_lease:
-            await self._fill({record_id: record}, nonce)
+        self._clock(started)
+        if epoch is not None:
+            await self._fill({record_id: record}, nonce, epoch)
         return record
 
-    async def _value_or_lease(self, record_id: int, nonce: str) -> tuple[bytes | None, bool]:
-        """A value that is there by now, or whether the caller may fill."""
+    async def _refresh(
+        self, record_id: int, header: bytes, load: Callable[[int], Awaitable[T | None]]
+    ) -> None:
+        """Store a record anew before it expires, unless another does, or a write comes in between."""
+        outcome = "failed"
+        nonce, epoch = secrets.token_hex(8), self._client.epoch.tag
+        try:
+            arguments = (nonce, LEASE_MS, header)
+            if not await self._client.run(TAKE_REFRESH, self._keys.both(record_id), arguments):
+                outcome = "elsewhere"
+                return
+            started = monotonic()
+            record = await load(record_id)
+            self._clock(started)
+            stored = await self._fill({record_id: record}, nonce, epoch)
+            outcome = "stored" if stored else "refused"
+        except CacheUnavailable:
+            pass
+        finally:
+            REFRESHES.labels(self._keys.entity, outcome).inc()
+
+    async def _value_or_lease(self, record_id: int, nonce: str) -> tuple[bytes | None, bytes | None]:
+        """A value that is there by now; or the epoch that the caller may fill it in, if it may."""
         give_up_at = monotonic() + WAIT_SECONDS
         has_waited = False
         while True:
-            answer = await self._client.run(
-                TAKE_LEASE, self._keys.both(record_id), (nonce, LEASE_MS, PASS_MS)
-            )
-            if answer[0] is not None:
-                return answer[0], False
-            if answer[1] or monotonic() >= give_up_at:
-                return None, bool(answer[1])
+            epoch = self._client.epoch.tag
+            arguments = (nonce, LEASE_MS, PASS_MS, epoch)
+            answer = await self._client.run(TAKE_LEASE, self._keys.both(record_id), arguments)
+            # Otherwise it was the answer of a server that has another epoch than the one asked for.
+            if epoch == self._client.epoch.tag:
+                if answer[0] is not None:
+                    return answer[0], None
+                if answer[1]:
+                    return None, epoch
+            if monotonic() >= give_up_at:
+                return None, None
             if not has_waited:
                 has_waited = True
                 self._lease_waits.inc()
@@ -216,10 +272,10 @@ class AsyncReadThrough(Generic[T]):
         keys = [self._keys.value(record_id) for record_id in record_ids]
         near = self._near
         if near is None:
-            return await self._client.get_many(keys)
+            return [self._current(raw) for raw in await self._client.get_many(keys)]
         places = [near.take_place(record_id) for record_id in record_ids]
         try:
-            values = await self._client.get_many(keys)
+            values = [self._current(raw) for raw in await self._client.get_many(keys)]
             for record_id, raw, place in zip(record_ids, values, places, strict=True):
                 if raw is not None:
                     near.put(record_id, raw, place)
@@ -228,15 +284,16 @@ class AsyncReadThrough(Generic[T]):
             for record_id, place in zip(record_ids, places, strict=True):
                 near.leave_place(record_id, place)
 
-    async def _take_leases(self, record_ids: list[int], nonce: str) -> list[int]:
-        """Those of the ids that the caller may fill; nobody waits for the others here."""
+    async def _take_leases(self, record_ids: list[int], nonce: str) -> tuple[list[int], bytes]:
+        """Those of the ids that the caller may fill, and in which epoch; nobody waits for the others here."""
         leased: list[int] = []
+        epoch = self._client.epoch.tag
         try:
             for start in range(0, len(record_ids), _BATCH):
                 batch = record_ids[start : start + _BATCH]
                 answers = await self._client.run_many(
                     TAKE_LEASE,
-                    [(self._keys.both(record_id), (nonce, LEASE_MS, PASS_MS)) for record_id in batch],
+                    [(self._keys.both(record_id), (nonce, LEASE_MS, PASS_MS, epoch)) for record_id in batch],
                 )
                 leased += [
                     record_id
@@ -245,24 +302,28 @@ class AsyncReadThrough(Generic[T]):
                 ]
         except CacheUnavailable:
             pass
-        return leased
+        return (leased if epoch == self._client.epoch.tag else []), epoch
 
-    async def _fill(self, records: Mapping[int, T | None], nonce: str) -> None:
+    async def _fill(self, records: Mapping[int, T | None], nonce: str, epoch: bytes) -> int:
+        """Store what was read under leases of this epoch; how many were."""
         calls = []
+        stored = 0
         for record_id, record in records.items():
             life = jittered_ms(Tier.ABSENT if record is None else self._tier)
             try:
-                encoded = self._codec.encode(record)
+                encoded = self._codec.encode(record, epoch, life, self._cost_ms)
             except UndecodableEntry:
                 FILLS.labels(self._keys.entity, "unencodable").inc()
             else:
-                calls.append((self._keys.both(record_id), (nonce, encoded, life)))
+                calls.append((self._keys.both(record_id), (nonce, encoded, life, epoch)))
         try:
             for start in range(0, len(calls), _BATCH):
-                for stored in await self._client.run_many(FILL, calls[start : start + _BATCH]):
-                    FILLS.labels(self._keys.entity, "stored" if stored else "refused").inc()
+                for is_stored in await self._client.run_many(FILL, calls[start : start + _BATCH]):
+                    FILLS.labels(self._keys.entity, "stored" if is_stored else "refused").inc()
+                    stored += is_stored
         except CacheUnavailable:
             FILLS.labels(self._keys.entity, "failed").inc()
+        return stored
 
     def _owe(self, keys: Sequence[tuple[str, str]]) -> None:
         INVALIDATIONS.labels(self._keys.entity, "failed").inc(len(keys))

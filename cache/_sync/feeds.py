@@ -13,11 +13,21 @@ from typing import Generic, TypeVar
 from cache._sync.client import Client
 from cache._sync.flights import Flights
 from cache.codec import Packing
+from cache.entry import entry, header_of, is_due, packed_in
 from cache.errors import CacheUnavailable, UndecodableEntry
 from cache.keys import FeedKeys
 from cache.leases import LEASE_MS, PASS_MS, POLL_SECONDS, WAIT_SECONDS
-from cache.metrics import COALESCED, FILLS, HITS, INVALIDATIONS, LEASE_WAITS, MISSES
-from cache.scripts import FILL_PAGE, TAKE_PAGE
+from cache.metrics import (
+    COALESCED,
+    FILLS,
+    HITS,
+    INVALIDATIONS,
+    LEASE_WAITS,
+    MISSES,
+    REFRESHES,
+    STALE_SERVES,
+)
+from cache.scripts import FILL_PAGE, TAKE_PAGE, TAKE_REFRESH
 from cache.ttl import Tier, jittered_ms
 
 T = TypeVar("T")
@@ -38,6 +48,7 @@ class FeedCache(Generic[T]):
         self._hits = HITS.labels(feed, "redis", "value")
         self._misses = MISSES.labels(feed, "redis")
         self._lease_waits = LEASE_WAITS.labels(feed)
+        self._stale_serves = STALE_SERVES.labels(feed)
         self._flights: Flights[T] = Flights(COALESCED.labels(feed).inc)
 
     def find(self, owner_id: int, page: str, load: Callable[[], T]) -> T:
@@ -45,14 +56,19 @@ class FeedCache(Generic[T]):
         try:
             keys = [self._keys.generation(owner_id), self._keys.page(owner_id, page)]
             generation, raw = self._client.get_many(keys)
-            if generation is not None and raw is not None and raw.startswith(generation + b":"):
-                return self._hit(generation, raw)
+            if generation is not None and raw is not None and self._is_good(generation, raw):
+                found = self._hit(raw)
+                if is_due(raw):
+                    self._stale_serves.inc()
+                    refresh = partial(self._refresh, owner_id, page, generation, header_of(raw), load)
+                    self._client.errands.start((self._keys.feed, owner_id, page), refresh)
+                return found
         except (CacheUnavailable, UndecodableEntry):
             pass
         self._misses.inc()
-        found = self._flights.share((owner_id, page), partial(self._read, owner_id, page, load))
-        assert found is not None, "a page is never absent"
-        return found
+        shared = self._flights.share((owner_id, page), partial(self._read, owner_id, page, load))
+        assert shared is not None, "a page is never absent"
+        return shared
 
     def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
         """Forget every page of these owners' feeds, in every schema in use; the second of each pair is for records.
@@ -74,8 +90,15 @@ class FeedCache(Generic[T]):
         INVALIDATIONS.labels(self._keys.feed, "dropped").inc(len(generations))
         return True
 
-    def _hit(self, generation: bytes, raw: bytes) -> T:
-        found = self._packing.unpack(raw[len(generation) + 1 :])
+    def _is_good(self, generation: bytes, raw: bytes) -> bool:
+        """Whether the page is of this generation, and that of this epoch."""
+        return generation.startswith(self._client.epoch.tag + b".") and raw.startswith(generation + b":")
+
+    def _hit(self, raw: bytes) -> T:
+        packed = packed_in(raw)
+        if packed is None:
+            raise UndecodableEntry("a page is never absent")
+        found = self._packing.unpack(packed)
         self._hits.inc()
         return found
 
@@ -84,17 +107,34 @@ class FeedCache(Generic[T]):
         try:
             generation, raw = self._page_or_lease(owner_id, page)
             if raw is not None:
-                assert generation is not None
-                return self._hit(generation, raw)
+                return self._hit(raw)
         except CacheUnavailable:
             pass
         except UndecodableEntry:
             generation = None
             self.drop([(owner_id, None)])
+        started = monotonic()
         found = load()
         if generation is not None:
-            self._fill(owner_id, page, generation, found)
+            self._fill(owner_id, page, generation, found, started)
         return found
+
+    def _refresh(
+        self, owner_id: int, page: str, generation: bytes, header: bytes, load: Callable[[], T]
+    ) -> None:
+        """Store a page anew before it expires, unless another does, or the feed is forgotten meanwhile."""
+        keys = (self._keys.page(owner_id, page), self._keys.lease(owner_id, page))
+        outcome = "failed"
+        try:
+            if not self._client.run(TAKE_REFRESH, keys, (secrets.token_hex(8), LEASE_MS, header)):
+                outcome = "elsewhere"
+                return
+            started = monotonic()
+            outcome = self._fill(owner_id, page, generation, load(), started)
+        except CacheUnavailable:
+            pass
+        finally:
+            REFRESHES.labels(self._keys.feed, outcome).inc()
 
     def _page_or_lease(self, owner_id: int, page: str) -> tuple[bytes | None, bytes | None]:
         """The generation and the page; or the generation that the caller may fill it under, if it may."""
@@ -107,12 +147,15 @@ class FeedCache(Generic[T]):
         give_up_at = monotonic() + WAIT_SECONDS
         has_waited = False
         while True:
-            arguments = (nonce, LEASE_MS, PASS_MS, self._generation_ms)
+            epoch = self._client.epoch.tag
+            arguments = (nonce, LEASE_MS, PASS_MS, self._generation_ms, epoch)
             answer = self._client.run(TAKE_PAGE, keys, arguments)
-            if answer[1] is not None:
-                return answer[0], answer[1]
-            if answer[2]:
-                return answer[0], None
+            # Otherwise it was the answer of a server that has another epoch than the one asked for.
+            if epoch == self._client.epoch.tag:
+                if answer[1] is not None:
+                    return answer[0], answer[1]
+                if answer[2]:
+                    return answer[0], None
             if monotonic() >= give_up_at:
                 return None, None
             if not has_waited:
@@ -120,15 +163,18 @@ class FeedCache(Generic[T]):
                 self._lease_waits.inc()
             sleep(uniform(*POLL_SECONDS))
 
-    def _fill(self, owner_id: int, page: str, generation: bytes, found: T) -> None:
+    def _fill(self, owner_id: int, page: str, generation: bytes, found: T, started: float) -> str:
+        """Store a page whose reading began at `started`; what came of it."""
         keys = (
             self._keys.generation(owner_id),
             self._keys.page(owner_id, page),
             self._keys.lease(owner_id, page),
         )
         outcome = "failed"
+        life, cost = jittered_ms(self._tier), max(1, round((monotonic() - started) * 1000))
         try:
-            arguments = (generation, self._packing.pack(found), jittered_ms(self._tier), self._generation_ms)
+            raw = entry(generation, 0, life, cost, self._packing.pack(found))
+            arguments = (generation, raw, life, self._generation_ms)
             stored = self._client.run(FILL_PAGE, keys, arguments)
             outcome = "stored" if stored else "refused"
         except UndecodableEntry:
@@ -136,3 +182,4 @@ class FeedCache(Generic[T]):
         except CacheUnavailable:
             pass
         FILLS.labels(self._keys.feed, outcome).inc()
+        return outcome

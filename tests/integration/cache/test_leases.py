@@ -15,12 +15,14 @@ import redis
 from msgspec.structs import replace
 
 from cache.keys import EntityKeys
-from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE, Script
+from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE, TAKE_REFRESH, Script
 from db.models import USER_SCHEMA, NewUser
 from tests.conftest import Database
 from tests.containers import Server
 
-LEASE = (3000, 50)
+EPOCH = b"0123456789abcdef"
+LEASE = (3000, 50, EPOCH)
+LIFE = (60_000, EPOCH)
 Run = Callable[..., Any]
 
 
@@ -42,6 +44,11 @@ def run(app: Any, namespace: str) -> Run:
     return run_script
 
 
+def _of(text: str) -> bytes:
+    """An entry of the epoch."""
+    return EPOCH + b":" + text.encode()
+
+
 def test_one_caller_gets_the_lease_and_the_next_only_after_a_while(run: Run) -> None:
     assert run(TAKE_LEASE, "a", *LEASE) == [None, 1]
     assert run(TAKE_LEASE, "b", *LEASE) == [None, 0]
@@ -55,57 +62,93 @@ def test_every_holder_may_fill(run: Run, holder: str) -> None:
     run(TAKE_LEASE, "a", *LEASE)
     time.sleep(0.06)
     run(TAKE_LEASE, "b", *LEASE)
-    assert run(FILL, holder, b"1:x", 60_000) == 1
-    assert run(TAKE_LEASE, "c", *LEASE) == [b"1:x"]
+    assert run(FILL, holder, _of("1:x"), *LIFE) == 1
+    assert run(TAKE_LEASE, "c", *LEASE) == [_of("1:x")]
 
 
 def test_nobody_else_may_fill(run: Run) -> None:
     run(TAKE_LEASE, "a", *LEASE)
-    assert run(FILL, "stranger", b"1:x", 60_000) == 0
+    assert run(FILL, "stranger", _of("1:x"), *LIFE) == 0
     assert run(TAKE_LEASE, "b", *LEASE) == [None, 0]
 
 
-@pytest.mark.parametrize("end", [(DROP, -1), (DROP, 5), (REPLACE, 5, b"5:y", 60_000)])
+@pytest.mark.parametrize("end", [(DROP, -1, EPOCH), (DROP, 5, EPOCH), (REPLACE, 5, _of("5:y"), *LIFE)])
 def test_an_invalidation_ends_the_lease(run: Run, end: tuple[Any, ...]) -> None:
     run(TAKE_LEASE, "a", *LEASE)
     run(*end)
-    assert run(FILL, "a", b"4:stale", 60_000) == 0
+    assert run(FILL, "a", _of("4:stale"), *LIFE) == 0
     # Also while the next holder's lease stands: the nonce never comes back.
     run(TAKE_LEASE, "b", *LEASE)
-    assert run(FILL, "a", b"4:stale", 60_000) == 0
-    assert run(FILL, "b", b"5:y", 60_000) == 1
+    assert run(FILL, "a", _of("4:stale"), *LIFE) == 0
+    assert run(FILL, "b", _of("5:y"), *LIFE) == 1
 
 
 @pytest.mark.parametrize(
     ("cached", "written", "outcome", "left"),
     [
-        (b"4:old", 5, 1, b"5:new"),
-        (b"5:same", 5, 2, b"5:same"),
-        (b"10:newer", 9, 2, b"10:newer"),
-        (b"-", 5, 0, None),
-        (b"junk", 5, 0, None),
+        (_of("4:old"), 5, 1, _of("5:new")),
+        (_of("5:same"), 5, 2, _of("5:same")),
+        (_of("10:newer"), 9, 2, _of("10:newer")),
+        (_of("-"), 5, 0, None),
+        (_of("junk"), 5, 0, None),
+        (b"of another epoch:4:old", 5, 0, None),
+        (b"of another epoch:6:newer", 5, 0, None),
     ],
 )
 def test_a_write_replaces_only_what_is_older(
     run: Run, cached: bytes, written: int, outcome: int, left: bytes | None
 ) -> None:
     run(TAKE_LEASE, "a", *LEASE)
-    run(FILL, "a", cached, 60_000)
-    assert run(REPLACE, written, b"%d:new" % written, 60_000) == outcome
+    run(FILL, "a", cached, *LIFE)
+    assert run(REPLACE, written, _of(f"{written}:new"), *LIFE) == outcome
     assert run(TAKE_LEASE, "b", *LEASE)[0] == left
 
 
 @pytest.mark.parametrize(
     ("cached", "written", "outcome"),
-    [(b"4:x", 5, 1), (b"5:x", 5, 2), (b"6:x", 5, 2), (b"6:x", -1, 1), (b"-", 5, 1), (b"junk", 5, 1)],
+    [
+        (_of("4:x"), 5, 1),
+        (_of("5:x"), 5, 2),
+        (_of("6:x"), 5, 2),
+        (_of("6:x"), -1, 1),
+        (_of("-"), 5, 1),
+        (_of("junk"), 5, 1),
+        (b"of another epoch:6:x", 5, 1),
+    ],
 )
 def test_an_invalidation_spares_what_is_as_new_as_the_row(
     run: Run, cached: bytes, written: int, outcome: int
 ) -> None:
     run(TAKE_LEASE, "a", *LEASE)
-    run(FILL, "a", cached, 60_000)
-    assert run(DROP, written) == outcome
+    run(FILL, "a", cached, *LIFE)
+    assert run(DROP, written, EPOCH) == outcome
     assert (run(TAKE_LEASE, "b", *LEASE)[0] == cached) is (outcome == 2)
+
+
+def test_an_entry_of_another_epoch_is_none(run: Run) -> None:
+    run(TAKE_LEASE, "a", *LEASE)
+    run(FILL, "a", b"of another epoch:4:x", *LIFE)
+    assert run(TAKE_LEASE, "b", *LEASE) == [None, 1]
+    assert run(FILL, "b", _of("3:y"), *LIFE) == 1
+    assert run(TAKE_LEASE, "c", *LEASE) == [_of("3:y")]
+
+
+def test_a_fill_never_takes_the_place_of_a_newer_version(run: Run) -> None:
+    run(TAKE_LEASE, "a", *LEASE)
+    run(FILL, "a", _of("5:x"), *LIFE)
+    assert run(TAKE_REFRESH, "b", 3000, _of("5:")) == 1
+    assert run(FILL, "b", _of("4:from a replica"), *LIFE) == 0
+    assert run(TAKE_LEASE, "c", *LEASE) == [_of("5:x")]
+
+
+def test_one_caller_may_refresh_an_entry_and_only_the_one_it_saw(run: Run) -> None:
+    run(TAKE_LEASE, "a", *LEASE)
+    run(FILL, "a", _of("5:x"), *LIFE)
+    assert run(TAKE_REFRESH, "b", 3000, _of("4:")) == 0
+    assert run(TAKE_REFRESH, "b", 3000, _of("5:")) == 1
+    assert run(TAKE_REFRESH, "c", 3000, _of("5:")) == 0
+    assert run(FILL, "c", _of("5:y"), *LIFE) == 0
+    assert run(FILL, "b", _of("5:y"), *LIFE) == 1
 
 
 def test_a_read_that_was_overtaken_by_a_write_is_not_cached(data: Any, flavour: str, open_data: Any) -> None:

@@ -47,7 +47,7 @@ def test_what_the_write_itself_updated_stays_cached(data: Any, redis_as_ops: Any
     user = data.users.get(data.users.add(ADA).id)
     data.users.update(replace(user, username="countess"))
     assert data.outbox.drain() == 2
-    assert redis_as_ops.get(EntityKeys(namespace, "user", USER_SCHEMA).value(user.id)).startswith(b"2:")
+    assert redis_as_ops.get(EntityKeys(namespace, "user", USER_SCHEMA).value(user.id)).split(b":")[1] == b"2"
 
 
 def test_the_next_release_is_told_too(data: Any, redis_as_ops: Any, namespace: str) -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.codec import ABSENT, Codec
+from cache.codec import Codec
+from cache.entry import absence
 from cache.errors import UndecodableEntry
 
 
@@ -22,6 +23,14 @@ class Thing(msgspec.Struct, frozen=True):
 
 
 CODEC = Codec(Thing, lambda thing: thing.row_version)
+EPOCH = b"0123456789abcdef"
+ABSENT = absence(EPOCH)
+
+
+def encoded(thing: Thing | None) -> bytes:
+    return CODEC.encode(thing, EPOCH, life_ms=60_000, cost_ms=3)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(),
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
@@ -38,43 +47,43 @@ THINGS = st.builds(
 
 @given(THINGS)
 def test_a_record_comes_back_equal(thing: Thing) -> None:
-    assert CODEC.decode(CODEC.encode(thing)) == thing
+    assert CODEC.decode(encoded(thing)) == thing
 
 
 @given(THINGS)
-def test_the_row_version_stands_in_front(thing: Thing) -> None:
-    assert CODEC.encode(thing).startswith(b"%d:" % thing.row_version)
+def test_epoch_and_row_version_stand_in_front(thing: Thing) -> None:
+    assert encoded(thing).startswith(b"%b:%d:" % (EPOCH, thing.row_version))
 
 
 def test_an_absence_is_known_as_one() -> None:
-    assert CODEC.encode(None) == ABSENT
+    assert encoded(None) == ABSENT
     assert CODEC.decode(ABSENT) is None
 
 
 @given(st.binary())
 def test_any_other_bytes_are_refused(raw: bytes) -> None:
-    if raw != ABSENT:
+    if not raw.endswith(b":-"):
         with pytest.raises(UndecodableEntry):
             CODEC.decode(raw)
 
 
 @pytest.mark.parametrize(
-    "spoil", [lambda b: b[:-1], lambda b: b[2:], lambda b: b"x" + b, lambda b: b + b"\0"]
+    "spoil", [lambda b: b[:-1], lambda b: b[17:], lambda b: b"x:" + b, lambda b: b + b"\0"]
 )
 def test_a_spoilt_entry_is_refused(spoil: Any) -> None:
-    encoded = CODEC.encode(Thing("x", datetime(2024, 1, 1, tzinfo=UTC), {}, 1))
+    raw = encoded(Thing("x", datetime(2024, 1, 1, tzinfo=UTC), {}, 1))
     with pytest.raises(UndecodableEntry):
-        CODEC.decode(spoil(encoded))
+        CODEC.decode(spoil(raw))
 
 
 def test_a_value_without_a_msgpack_form_is_refused() -> None:
     with pytest.raises(UndecodableEntry):
-        CODEC.encode(Thing("x", datetime(2024, 1, 1, tzinfo=UTC), {"n": 2**70}, 1))
+        encoded(Thing("x", datetime(2024, 1, 1, tzinfo=UTC), {"n": 2**70}, 1))
 
 
 def test_a_cached_record_is_a_copy_each_time() -> None:
-    encoded = CODEC.encode(Thing("x", datetime(2024, 1, 1, tzinfo=UTC), {"k": []}, 1))
-    first, second = CODEC.decode(encoded), CODEC.decode(encoded)
+    raw = encoded(Thing("x", datetime(2024, 1, 1, tzinfo=UTC), {"k": []}, 1))
+    first, second = CODEC.decode(raw), CODEC.decode(raw)
     assert first is not None
     assert second is not None
     first.data["k"].append("spoilt")
