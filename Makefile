@@ -66,6 +66,7 @@ fix: .venv ## Format, and repair what can be repaired
 	$(PY) -m scripts.fresh
 
 bench: toolchain ## Measure, as ratios in one run
+	@$(VENV)/uv pip install --quiet --python $(PY) --require-hashes --requirement tests/bench/requirements.lock
 	@$(PY) -m tests.bench
 
 lock: .venv ## Resolve the dependencies anew into requirements.lock and the access image's lock

@@ -1,0 +1,389 @@
+"""The data access beside the raw drivers and its peers, on throwaway servers with TLS, as a stack has them.
+
+Peers: redis-py, psycopg, asyncpg, SQLAlchemy, cashews, aiocache, psql. The value is a user of some 200 bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiocache
+import asyncpg
+import msgspec
+import psycopg
+import redis
+import redis.asyncio
+import sqlalchemy as sa
+from cashews import Cache
+from sqlalchemy import orm
+from sqlalchemy.dialects.postgresql import JSONB
+
+from db import AsyncDataAccess, DataAccess
+from db.copy_text import blocks
+from db.migrator import apply_pending, read_source
+from db.models import NewActivity, NewUser, User
+from db.named_query import queries
+from db.paging import encode_cursor
+from infra.spec import roles
+from tests import containers
+from tests.bench.result import Result
+from tests.bench.turns import Turns, seconds, take_async_turns, take_turns
+from tests.containers import Server
+from tests.integration.data_access import cache_settings, database_settings
+
+FULL = os.environ.get("SCALE") == "full"
+FEED_ROWS = 10_000_000 if FULL else 400_000
+PAGE_ITEMS = 20
+DEEP_PAGE = 10_000
+COPIED_ROWS = 40_000
+_CALLS = 400
+_decode_user = msgspec.msgpack.Decoder(User).decode
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The servers, and a user that lies in both."""
+
+    postgres: Server
+    redis: Server
+    user: User
+
+    @property
+    def database(self) -> Any:
+        return database_settings(self.postgres.database_url("app_a"))
+
+    def cache(self, near_entries: int = 0) -> Any:
+        return cache_settings(self.redis.redis_url("app"), "bench", near_entries=near_entries)
+
+    @property
+    def raw_redis(self) -> str:
+        return self.redis.redis_url("administrator")
+
+
+@contextmanager
+def _ground() -> Iterator[Ground]:
+    with containers.postgres_server() as postgres, containers.redis_server(administrator=True) as cache:
+        apply_pending(postgres.database_url("migrator"), read_source())
+        with DataAccess(
+            database_settings(postgres.database_url("app_a")), cache_settings(cache.redis_url("app"), "bench")
+        ) as data:
+            user = data.users.add(
+                NewUser(
+                    github_id=1,
+                    username="made-up-ada",
+                    email="ada@example.org",
+                    preferences={"theme": "dark", "digest": True, "columns": ["stars", "forks", "issues"]},
+                )
+            )
+            for n in range(2, 102):
+                data.users.add(NewUser(github_id=n, username=f"made-up-{n}", preferences={"theme": "dark"}))
+        yield Ground(postgres, cache, user)
+
+
+def measure() -> list[Result]:
+    """The data access' part of the table."""
+    with _ground() as ground:
+        return [
+            *_near(ground),
+            *asyncio.run(_near_async(ground)),
+            *_redis(ground),
+            *asyncio.run(_redis_async(ground)),
+            *_database(ground),
+            *asyncio.run(_database_async(ground)),
+            *_bulk(ground),
+            *_feed(ground),
+        ]
+
+
+def _near(ground: Ground) -> list[Result]:
+    with DataAccess(ground.database, ground.cache(1000)) as data, _raw_redis(ground) as raw:
+        _settle(lambda: data.users.get(ground.user.id))
+        turns = _near_turns(lambda: data.users.get(ground.user.id), lambda: raw.get("raw"))
+    return [
+        Result("near-cache hit, sync", [each * 1e6 for each in turns.ours], "us", at_most=3),
+        Result("near-cache hit, times faster than redis-py GET", turns.speedups(), "x", at_least=50),
+    ]
+
+
+async def _near_async(ground: Ground) -> list[Result]:
+    async with AsyncDataAccess(ground.database, ground.cache(1000)) as data:
+        for _ in range(10):
+            await data.users.get(ground.user.id)
+            await asyncio.sleep(0.1)
+        ours = []
+        for _ in range(7):
+            started = time.perf_counter()
+            for _ in range(20_000):
+                await data.users.get(ground.user.id)
+            ours.append((time.perf_counter() - started) / 20_000 * 1e6)
+            await asyncio.sleep(0.05)
+    return [Result("near-cache hit, async", ours, "us", at_most=5)]
+
+
+def _near_turns(ours: Any, theirs: Any) -> Turns:
+    """Calls that differ so much in time get numbers of calls that do, too."""
+    turns = Turns([], [])
+    for _ in range(7):
+        turns.ours.append(seconds(ours, 20_000))
+        turns.theirs.append(seconds(theirs, _CALLS))
+    return turns
+
+
+def _redis(ground: Ground) -> list[Result]:
+    with DataAccess(ground.database, ground.cache()) as data, _raw_redis(ground) as raw:
+        ids = [user.id for user in data.users.list(limit=101).items][:100]
+        data.users.get(ground.user.id)
+        data.users.get_many(ids)
+        data.users.get_many(ids)
+        hit = take_turns(
+            lambda: data.users.get(ground.user.id),
+            lambda: _decode_user(raw.get("raw")),
+            _CALLS,  # type: ignore[arg-type]
+        )
+        names = [f"raw{n}" for n in range(100)]
+        raw.mset(dict.fromkeys(names, msgspec.msgpack.encode(ground.user)))
+        many = take_turns(
+            lambda: data.users.get_many(ids),
+            lambda: [_decode_user(value) for value in raw.mget(names)],  # type: ignore[union-attr]
+            _CALLS // 4,
+        )
+    return [
+        Result("Redis hit / redis-py GET + decode, sync", hit.ratios(), "x", at_most=1.15),
+        Result("get_many(100) / redis-py MGET + decode", many.ratios(), "x", at_most=1.3),
+    ]
+
+
+async def _redis_async(ground: Ground) -> list[Result]:
+    raw = redis.asyncio.Redis.from_url(ground.raw_redis, driver_info=None)
+    results = []
+    async with AsyncDataAccess(ground.database, ground.cache()) as data, raw:
+        await data.users.get(ground.user.id)
+
+        async def ours() -> object:
+            return await data.users.get(ground.user.id)
+
+        async def theirs() -> object:
+            return _decode_user(await raw.get("raw"))  # type: ignore[arg-type]
+
+        turns = await take_async_turns(ours, theirs, _CALLS)
+        results.append(Result("Redis hit / redis-py GET + decode, async", turns.ratios(), "x", at_most=1.15))
+        cashews = Cache()
+        cashews.setup(f"{ground.raw_redis}&driver_info=", client_side=False)
+        for name, read in (
+            ("cashews", await _cashews(ground, cashews)),
+            ("aiocache", await _aiocache(ground, raw)),
+        ):
+            turns = await take_async_turns(ours, read, _CALLS)
+            results.append(Result(f"Redis hit, times faster than {name}, async", turns.speedups(), "x"))
+        await cashews.close()
+    return results
+
+
+async def _cashews(ground: Ground, cache: Cache) -> Any:
+    await cache.set("cashews", ground.user)
+
+    async def read() -> object:
+        return await cache.get("cashews")
+
+    assert await read() == ground.user
+    return read
+
+
+async def _aiocache(ground: Ground, raw: Any) -> Any:
+    from aiocache.serializers import PickleSerializer
+
+    address = raw.connection_pool.connection_kwargs
+    assert address
+    cache = aiocache.RedisCache(serializer=PickleSerializer(), endpoint="unused")
+    # Its settings know no TLS; its client is redis-py's, so it is given one that does.
+    cache.client = redis.asyncio.Redis.from_url(ground.raw_redis, driver_info=None)
+    await cache.set("aiocache", ground.user)
+
+    async def read() -> object:
+        return await cache.get("aiocache")
+
+    assert await read() == ground.user
+    return read
+
+
+def _database(ground: Ground) -> list[Result]:
+    query = queries("users")["find_user_by_github_id"]
+    parameters = {"github_id": ground.user.github_id}
+    engine = sa.create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(ground.postgres.database_url("app_a"))
+    )
+    with (
+        DataAccess(ground.database, ground.cache()) as data,
+        psycopg.connect(ground.postgres.database_url("app_a"), autocommit=True) as raw,
+    ):
+
+        def read_raw() -> object:
+            return raw.execute(query.sql, parameters, prepare=True).fetchone()
+
+        def read_orm() -> object:
+            with orm.Session(engine) as session:
+                return session.get(_OrmUser, ground.user.id)
+
+        def read() -> object:
+            return data.users.find_by_github_id(1)
+
+        assert read() == ground.user
+        beside_driver = take_turns(read, read_raw, _CALLS)
+        beside_orm = take_turns(read, read_orm, _CALLS // 2)
+    engine.dispose()
+    return [
+        Result("read by id past the cache / prepared psycopg", beside_driver.ratios(), "x", at_most=1.3),
+        Result(
+            "read by id, times faster than SQLAlchemy's Session.get", beside_orm.speedups(), "x", at_least=3
+        ),
+    ]
+
+
+async def _database_async(ground: Ground) -> list[Result]:
+    context = ssl.create_default_context(cafile=str(ground.postgres.ca_file))
+    pool = await asyncpg.create_pool(
+        host="localhost", port=ground.postgres.port, user="app_a", database=roles.DATABASE,
+        password=ground.postgres.passwords["app_a"], ssl=context, min_size=1, max_size=8,
+    )  # fmt: skip
+    sql = queries("users")["find_user_by_github_id"].sql.decode().replace("%(github_id)s", "$1")
+    async with AsyncDataAccess(ground.database, ground.cache()) as data, pool:
+
+        async def ours() -> object:
+            return await data.users.find_by_github_id(1)
+
+        async def theirs() -> object:
+            return await pool.fetchrow(sql, 1)
+
+        turns = await take_async_turns(ours, theirs, _CALLS)
+    return [Result("read by id / asyncpg's pool.fetchrow, async", turns.ratios(), "x", at_most=1)]
+
+
+def _bulk(ground: Ground) -> list[Result]:
+    now = datetime.now(UTC)
+    rows = [
+        NewActivity(
+            user_id=n % 100 + 1, type="PushEvent", timestamp=now - timedelta(seconds=n), github_event_id=n,
+            data={"size": n % 7, "message": f"made up {n}", "public": True},
+        )
+        for n in range(1, COPIED_ROWS + 1)
+    ]  # fmt: skip
+    text = b"".join(block.data for block in blocks(rows, None))
+    copy = queries("activities")["copy_activities"].sql.decode().replace("COPY", "\\copy", 1)
+
+    def psql() -> None:
+        command = [
+            "psql",
+            "--no-psqlrc",
+            "--quiet",
+            f"--dbname={roles.DATABASE}",
+            "--command",
+            f"SET search_path = {roles.SCHEMA}",
+        ]
+        subprocess.run(
+            ["docker", "exec", "--interactive", ground.postgres.container, *command, "--command", copy],
+            input=text, check=True, capture_output=True,
+        )  # fmt: skip
+
+    with DataAccess(ground.database, ground.cache()) as data:
+        data.activities.make_partitions(now - timedelta(days=31), now)
+        ours, theirs = [], []
+        for _ in range(4):
+            for times, load in ((ours, lambda: data.activities.copy_in(rows)), (theirs, psql)):
+                ground.postgres.psql(
+                    f"TRUNCATE {roles.SCHEMA}.activities, {roles.SCHEMA}.cache_outbox", roles.DATABASE
+                )
+                started = time.perf_counter()
+                load()
+                times.append(time.perf_counter() - started)
+    speeds = [theirs_ / mine for mine, theirs_ in zip(ours[1:], theirs[1:], strict=True)]
+    rate = COPIED_ROWS / min(ours)
+    return [
+        Result(
+            "copy_in of activities, speed beside psql's \\copy",
+            speeds,
+            "x",
+            at_least=0.8,
+            note=f"{rate:,.0f} rows/s",
+        )
+    ]
+
+
+def _feed(ground: Ground) -> list[Result]:
+    _fill_feed(ground)
+    with DataAccess(ground.database, ground.cache()) as data:
+        activities = data.activities
+        place = _place(ground, min(DEEP_PAGE * PAGE_ITEMS, FEED_ROWS - 1000))
+        cursor = encode_cursor("feed of user 1", place)
+
+        def page(after: str | None) -> Any:
+            # Past the cache: the database is what the bar is about.
+            return activities._feed("feed of user 1", "list_user_feed", {"user_id": 1}, PAGE_ITEMS, after)
+
+        assert len(page(cursor).items) == PAGE_ITEMS
+        turns = take_turns(lambda: page(cursor), lambda: page(None), _CALLS // 2)
+    note = f"{FEED_ROWS:,} rows" + ("" if FULL else "; 10 M with SCALE=full")
+    return [Result(f"feed, page {DEEP_PAGE:,} / page 1", turns.ratios(), "x", at_most=1.2, note=note)]
+
+
+def _fill_feed(ground: Ground) -> None:
+    for sql in (
+        f"TRUNCATE {roles.SCHEMA}.activities",
+        f"SELECT {roles.SCHEMA}.make_activity_partitions(now() - interval '13 months', now())",
+        f"SET session_replication_role = replica; INSERT INTO {roles.SCHEMA}.activities (user_id, type, timestamp)"
+        f" SELECT 1, 'PushEvent', now() - n * (interval '1 year' / {FEED_ROWS}) FROM generate_series(1, {FEED_ROWS}) n",
+        f"VACUUM ANALYZE {roles.SCHEMA}.activities",
+    ):
+        ground.postgres.psql(sql, roles.DATABASE)
+
+
+def _place(ground: Ground, offset: int) -> tuple[int, int]:
+    """The key of the feed's row at an offset: microseconds since 1970, and id."""
+    found = ground.postgres.psql(
+        f"SELECT (extract(epoch FROM timestamp) * 1000000)::bigint || ' ' || id FROM {roles.SCHEMA}.activities"
+        f" WHERE user_id = 1 ORDER BY timestamp DESC, id DESC OFFSET {offset} LIMIT 1",
+        roles.DATABASE,
+    )
+    at, identity = found.split()
+    return int(at), int(identity)
+
+
+def _settle(read: Any) -> None:
+    """Let the near cache take the record in: its own fill is heard of once."""
+    for _ in range(10):
+        read()
+        time.sleep(0.1)
+
+
+@contextmanager
+def _raw_redis(ground: Ground) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(ground.raw_redis, driver_info=None) as client:
+        client.set("raw", msgspec.msgpack.encode(ground.user))
+        yield client
+
+
+class _OrmBase(orm.DeclarativeBase):
+    pass
+
+
+class _OrmUser(_OrmBase):
+    """The same columns, as SQLAlchemy maps them."""
+
+    __tablename__ = "users"
+    __table_args__ = {"schema": roles.SCHEMA}  # noqa: RUF012
+    id: orm.Mapped[int] = orm.mapped_column(sa.BigInteger, primary_key=True)
+    github_id: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    username: orm.Mapped[str]
+    email: orm.Mapped[str | None]
+    preferences: orm.Mapped[dict[str, Any]] = orm.mapped_column(JSONB)
+    created_at: orm.Mapped[datetime] = orm.mapped_column(sa.DateTime(timezone=True))
+    updated_at: orm.Mapped[datetime] = orm.mapped_column(sa.DateTime(timezone=True))
+    row_version: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)

@@ -1,0 +1,45 @@
+"""One line of the table: what was measured in each round, and the bar it is held to."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Result:
+    """`values` in `unit`, one a round. A bar is missed where even the best round misses it: else it is noise."""
+
+    name: str
+    values: Sequence[float]
+    unit: str
+    at_most: float | None = None
+    at_least: float | None = None
+    note: str = ""
+
+    @property
+    def is_missed(self) -> bool:
+        return (self.at_most is not None and min(self.values) > self.at_most) or (
+            self.at_least is not None and max(self.values) < self.at_least
+        )
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def bar(self) -> str:
+        if self.at_most is not None:
+            return f"<= {self.at_most:g} {self.unit}"
+        return "" if self.at_least is None else f">= {self.at_least:g} {self.unit}"
+
+    @property
+    def verdict(self) -> str:
+        return ("MISSED" if self.is_missed else "held") if self.bar else ""
+
+    def row(self) -> str:
+        """A row of the Markdown table."""
+        spread = f"{min(self.values):.2f} to {max(self.values):.2f}"
+        name = f"{self.name} ({self.note})" if self.note else self.name
+        return f"| {name} | {self.median:.2f} {self.unit} | {spread} | {self.bar} | {self.verdict} |"

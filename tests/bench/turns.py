@@ -1,0 +1,69 @@
+"""Times two ways of doing the same in turn, so that a change of the machine's pace meets both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Seconds a call, a value a round."""
+
+    ours: list[float]
+    theirs: list[float]
+
+    def ratios(self) -> list[float]:
+        """Ours by theirs: below 1 is faster."""
+        return [mine / yours for mine, yours in zip(self.ours, self.theirs, strict=True)]
+
+    def speedups(self) -> list[float]:
+        """Theirs by ours: above 1 is faster."""
+        return [1 / ratio for ratio in self.ratios()]
+
+
+def take_turns(
+    ours: Callable[[], object], theirs: Callable[[], object], calls: int, rounds: int = ROUNDS
+) -> Turns:
+    """`calls` of each in every round, after one round that is not counted."""
+    turns = Turns([], [])
+    for number in range(rounds + 1):
+        mine, yours = seconds(ours, calls), seconds(theirs, calls)
+        if number:
+            turns.ours.append(mine)
+            turns.theirs.append(yours)
+    return turns
+
+
+async def take_async_turns(
+    ours: Callable[[], Awaitable[object]],
+    theirs: Callable[[], Awaitable[object]],
+    calls: int,
+    rounds: int = ROUNDS,
+) -> Turns:
+    """The same for coroutines, one after the other."""
+    turns = Turns([], [])
+    for number in range(rounds + 1):
+        mine, yours = await async_seconds(ours, calls), await async_seconds(theirs, calls)
+        if number:
+            turns.ours.append(mine)
+            turns.theirs.append(yours)
+    return turns
+
+
+def seconds(action: Callable[[], object], calls: int) -> float:
+    """Seconds a call."""
+    started = time.perf_counter()
+    for _ in range(calls):
+        action()
+    return (time.perf_counter() - started) / calls
+
+
+async def async_seconds(action: Callable[[], Awaitable[object]], calls: int) -> float:
+    started = time.perf_counter()
+    for _ in range(calls):
+        await action()
+    return (time.perf_counter() - started) / calls
