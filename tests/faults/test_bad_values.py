@@ -1,0 +1,180 @@
+"""Values that Postgres, msgpack or Python's own parsers trip over: a typed error and nothing written, or kept whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import psycopg
+import pytest
+from msgspec.structs import replace
+from psycopg.types.json import Jsonb
+
+from db.errors import DbError, InvalidInput
+from db.models import NewActivity, NewOrganization, NewRepository, NewUser
+from tests.conftest import Database
+
+NOW = datetime.now(UTC)
+MEGABYTE = "a'\"\\;--\U0001f600é\n" * (1024 * 1024 // 15)
+
+
+def nested(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
+TEXTS = {"a NUL": "a\0b", "a lone surrogate": "a\ud800", "bytes": b"a", "a number": 1}
+NUMBERS = {
+    "one too many": 2**63,
+    "one too few": -(2**63) - 1,
+    "huge": 10**400,
+    "true": True,
+    "text": "1",
+    "1.0": 1.0,
+}
+OBJECTS = {
+    "a NUL": {"a": "\0"},
+    "a NUL in a key": {"\0": 1},
+    "a surrogate": {"a": ["\udfff"]},
+    "too large a number": {"a": 2**64},
+    "not a number": {"a": float("nan")},
+    "infinite": {"a": float("inf")},
+    "10,000 levels": nested(10_000),
+    "a set": {"a": {1}},
+    "a list": [1],
+}
+TIMES = {"naive": datetime(2026, 11, 24, 12), "text": "2026-11-24T12:00:00Z", "none": None}
+USER = NewUser(github_id=1, username="x")
+ORGANIZATION = NewOrganization(github_id=1, name="x")
+REPOSITORY = NewRepository(github_id=1, name="x/y")
+ACTIVITY = NewActivity(user_id=1, type="PushEvent", timestamp=NOW)
+# Each record, its repository, and which bad values go into which of its fields.
+FIELDS: tuple[tuple[str, Any, dict[str, dict[str, Any]]], ...] = (
+    ("users", USER, {"username": TEXTS, "email": TEXTS, "github_id": NUMBERS, "preferences": OBJECTS}),
+    (
+        "organizations",
+        ORGANIZATION,
+        {"name": TEXTS, "description": TEXTS, "github_id": NUMBERS, "member_count": NUMBERS},
+    ),
+    ("repositories", REPOSITORY, {"name": TEXTS, "language": TEXTS, "org_id": NUMBERS, "stars": NUMBERS}),
+    (
+        "activities",
+        ACTIVITY,
+        {"type": TEXTS, "user_id": NUMBERS, "repo_id": NUMBERS, "timestamp": TIMES, "data": OBJECTS},
+    ),
+)
+CASES = [
+    pytest.param(plural, replace(record, **{field: value}), id=f"{plural}.{field}: {name}")
+    for plural, record, fields in FIELDS
+    for field, values in fields.items()
+    for name, value in values.items()
+]
+TABLES = ("users", "organizations", "repositories", "activities", "cache_outbox")
+
+
+@pytest.fixture
+def written(data: Any, database: Database) -> Callable[[], dict[str, int]]:
+    """How many rows of each table there are, and how many statements have been sent that write."""
+
+    def count() -> dict[str, int]:
+        counts = " UNION ALL ".join(f"SELECT '{t}', count(*) FROM groundwork.{t}" for t in TABLES)
+        return {name: int(n) for name, n in (line.split("|") for line in database.psql(counts).split())}
+
+    return count
+
+
+@pytest.mark.parametrize("flavour", ["sync"], indirect=True)
+def test_bad_values_are_typed_errors_and_nothing_is_written(
+    data: Any, written: Callable[[], dict[str, int]]
+) -> None:
+    """One test over all cases: a database and a pool for each of them would take minutes."""
+    before = written()
+    accepted = []
+    for case in CASES:
+        plural, record = case.values
+        repository = getattr(data, plural)
+        for verb in ("add", "upsert"):
+            try:
+                getattr(repository, verb)(record)
+            except InvalidInput:
+                continue
+            except DbError as error:
+                accepted.append(f"{case.id} by {verb}: {type(error).__name__}")
+            else:
+                accepted.append(f"{case.id} by {verb}")
+    assert accepted == []
+    assert written() == before
+
+
+def test_a_bad_id_is_a_typed_error(data: Any) -> None:
+    for value in NUMBERS.values():
+        for records in (data.users, data.organizations, data.repositories):
+            for call in (records.find, records.get, records.delete):
+                with pytest.raises(InvalidInput):
+                    call(value)
+            with pytest.raises(InvalidInput):
+                records.get_many([value])
+
+
+def test_an_update_with_a_bad_value_changes_nothing(data: Any) -> None:
+    user = data.users.add(USER)
+    for name, value in OBJECTS.items():
+        with pytest.raises(InvalidInput):
+            data.users.update(replace(user, preferences=value))
+        assert data.users.get(user.id) == user, name
+    assert data.users.get_by_github_id(1) == user
+
+
+def test_long_and_quoted_text_comes_back_as_it_was(data: Any, database: Database) -> None:
+    user = data.users.add(replace(USER, email=MEGABYTE, preferences={"'\"\\": MEGABYTE}))
+    for _ in range(2):
+        read = data.users.get(user.id)
+        assert (read.email, read.preferences) == (MEGABYTE, {"'\"\\": MEGABYTE})
+    stored = "SELECT octet_length(email) FROM groundwork.users"
+    assert int(database.psql(stored)) == len(MEGABYTE.encode())
+
+
+def test_text_too_long_for_an_index_is_a_typed_error_and_writes_nothing(
+    data: Any, written: Callable[[], dict[str, int]]
+) -> None:
+    noise = json.dumps([(n * 2654435761) % 2**32 for n in range(100_000)])
+    before = written()
+    with pytest.raises(DbError):
+        data.users.add(replace(USER, username=noise))
+    assert written() == before
+
+
+def test_integers_at_the_edges_come_back_as_they_were(data: Any) -> None:
+    edges = {"edges": [-(2**63), -1, 0, 1, 2**53 + 1, 2**63 - 1]}
+    user = data.users.add(replace(USER, preferences=edges))
+    for _ in range(2):
+        assert data.users.get(user.id).preferences == edges
+
+
+def test_a_time_in_another_zone_is_the_same_instant(data: Any) -> None:
+    user = data.users.add(USER)
+    at = NOW.astimezone(timezone(timedelta(hours=13, minutes=45)))
+    activity = data.activities.add(replace(ACTIVITY, user_id=user.id, timestamp=at))
+    assert activity.timestamp == at
+    assert data.activities.get(activity.id, at) == activity
+
+
+def test_the_plain_driver_meets_them_in_many_ways(database: Database) -> None:
+    """The negative control: none of these is one error that a caller could name."""
+    met = set()
+    with psycopg.connect(database.url("app"), autocommit=True) as connection:
+        for value in (
+            "a\0b",
+            "a\ud800",
+            Jsonb({"a": "\0"}),
+            Jsonb({"a": float("nan")}),
+        ):
+            column = "preferences" if isinstance(value, Jsonb) else "username"
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is what is asked
+                connection.execute(f"INSERT INTO users (github_id, {column}) VALUES (1, %s)", [value])
+            met.add(caught.type)
+    assert len(met) >= 2
