@@ -1,0 +1,119 @@
+"""A Redis that comes back with what it had before: nothing of it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import redis
+from msgspec.structs import replace
+
+import cache.epoch
+from cache.keys import EntityKeys
+from db.models import USER_SCHEMA, NewActivity, NewUser
+from tests import containers
+from tests.conftest import Database
+from tests.containers import Server, wait_until
+from tests.integration.data_access import cache_settings, data_access, database_settings
+
+
+@pytest.fixture(scope="module")
+def keeping(docker_engine: None) -> Iterator[Server]:
+    """A Redis that writes its keys to the disk, and is found again after a restart."""
+    with containers.redis_server(persistence="rdb", administrator=True, keeps_port=True) as server:
+        yield server
+
+
+@pytest.fixture
+def data(flavour: str, database: Database, keeping: Server, namespace: str) -> Iterator[Any]:
+    cache = cache_settings(keeping.redis_url("app"), namespace, near_entries=0)
+    with data_access(flavour, database_settings(database.url("app")), cache) as data:
+        yield data
+
+
+def _save(server: Server) -> None:
+    with redis.Redis.from_url(server.redis_url("administrator"), driver_info=None) as administrator:
+        assert administrator.save()
+
+
+def _come_back(server: Server, data: Any) -> None:
+    """Killed, Redis starts with what was saved last; the process has found it well again."""
+    server.restart(kill=True)
+    # The first call finds the old connections lost.
+    data.users.find(4711)
+    wait_until(lambda: not data.cache.breaker.is_open)
+
+
+def _overtaken(data: Any, server: Server) -> tuple[Any, Any]:
+    """A user as the snapshot has it, and as it stands after a restart from there."""
+    user = data.users.get(data.users.add(NewUser(github_id=7, username="before")).id)
+    _save(server)
+    updated = data.users.update(replace(user, username="after"))
+    assert data.users.get(user.id) == updated
+    _come_back(server, data)
+    return user, updated
+
+
+def test_what_a_restart_restored_is_not_read(data: Any, keeping: Server, namespace: str) -> None:
+    user, updated = _overtaken(data, keeping)
+    with redis.Redis.from_url(keeping.redis_url("ops"), driver_info=None) as ops:
+        raw = ops.get(EntityKeys(namespace, "user", USER_SCHEMA).value(user.id))
+    assert isinstance(raw, bytes)
+    assert raw.split(b":")[1] == b"1"
+    assert data.users.get(user.id) == updated
+    assert data.users.get_many([user.id]) == [updated]
+    # And what is stored now is.
+    assert data.users.get(user.id) == updated
+
+
+def test_without_an_epoch_it_is(data: Any, keeping: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the test above."""
+    monkeypatch.setattr(cache.epoch, "tag_of", lambda *_: b"0" * 16)
+    user, _ = _overtaken(data, keeping)
+    assert data.users.get(user.id) == user
+
+
+def test_a_restored_generation_brings_no_page_back(data: Any, keeping: Server) -> None:
+    user_id = data.users.add(NewUser(github_id=7, username="ada")).id
+    assert data.activities.feed(user_id).items == []
+    _save(keeping)
+    activity = data.activities.add(NewActivity(user_id=user_id, type="x", timestamp=datetime.now(UTC)))
+    _come_back(keeping, data)
+    assert data.activities.feed(user_id).items == [activity]
+    assert data.activities.feed(user_id).items == [activity]
+
+
+def test_a_lease_that_was_restored_stores_nothing_that_is_read(
+    data: Any, keeping: Server, flavour: str, database: Database
+) -> None:
+    user = data.users.add(NewUser(github_id=7, username="before"))
+
+    def load(_: int) -> Any:
+        # Read before the write; the restart brings back the lease which the write ended.
+        _save(keeping)
+        database.psql("UPDATE groundwork.users SET username = 'after'")
+        data.users.cached.drop([(user.id, None)])
+        _come_back(keeping, data)
+        return user
+
+    if flavour == "async":
+        pytest.skip("a load that waits for its own event loop would never end")
+    assert data.users.cached.find(user.id, load) == user
+    assert data.users.get(user.id).username == "after"
+
+
+def test_a_flush_forgets_everything_here_at_once_and_elsewhere_within_its_second(
+    data: Any, database: Database, keeping: Server, namespace: str, flavour: str
+) -> None:
+    user_id = data.users.add(NewUser(github_id=7, username="before")).id
+    other_cache = cache_settings(keeping.redis_url("app"), namespace)
+    with data_access(flavour, database_settings(database.url("app")), other_cache) as other:
+        for each in (data, other):
+            assert each.users.get(user_id).username == "before"
+        database.psql("UPDATE groundwork.users SET username = 'after'")
+        assert data.users.get(user_id).username == "before"
+        data.cache.flush()
+        assert data.users.get(user_id).username == "after"
+        wait_until(lambda: other.users.get(user_id).username == "after", 5)
