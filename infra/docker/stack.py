@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,45 +116,37 @@ class DockerStack:
             outputs.TOKEN_KEYS: merged_secret(token_keys).apply(
                 lambda keys: ",".join(f"{key_id}:{keys[key_id]}" for key_id in settings.token_key_ids)
             ),
-            outputs.DATABASE_URLS: self._database_urls(database_passwords, ca.path),
-            outputs.REDIS_URLS: self._redis_urls(redis_passwords, ca.path),
+            outputs.DATABASE_URLS: _urls(
+                {role: login for role, (login, _) in outputs.ROLES.items()},
+                database_passwords,
+                ca.path,
+                lambda login, password, ca_file: outputs.database_url(
+                    login=login, password=password, host=HOST, port=leases.postgres, ca_file=ca_file
+                ),
+            ),
+            outputs.REDIS_URLS: _urls(
+                {role: user for role, (_, user) in outputs.ROLES.items()},
+                redis_passwords,
+                ca.path,
+                lambda user, password, ca_file: outputs.redis_url(
+                    user=user, password=password, host=HOST, port=leases.redis, ca_file=ca_file
+                ),
+            ),
         }
 
-    def _database_urls(
-        self, passwords: dict[str, Password], ca_file: pulumi.Output[str]
-    ) -> pulumi.Output[dict[str, str]]:
-        def url(login: str) -> pulumi.Output[str]:
-            return pulumi.Output.all(passwords[login].value, ca_file).apply(
-                lambda values: outputs.database_url(
-                    login=login,
-                    password=values[0],
-                    host=HOST,
-                    port=self.leases.postgres,
-                    ca_file=values[1],
-                )
-            )
 
-        return merged_secret(
-            {role: url(login) for role, (login, _) in outputs.ROLES.items() if login is not None}
-        )
+def _urls(
+    users: Mapping[str, str | None],
+    passwords: Mapping[str, Password],
+    ca_file: pulumi.Output[str],
+    url: Callable[[str, str, str], str],
+) -> pulumi.Output[dict[str, str]]:
+    """Role -> connection string, of the roles that have a user; `url` makes one of user, password and CA file."""
 
-    def _redis_urls(
-        self, passwords: dict[str, Password], ca_file: pulumi.Output[str]
-    ) -> pulumi.Output[dict[str, str]]:
-        def url(user: str) -> pulumi.Output[str]:
-            return pulumi.Output.all(passwords[user].value, ca_file).apply(
-                lambda values: outputs.redis_url(
-                    user=user,
-                    password=values[0],
-                    host=HOST,
-                    port=self.leases.redis,
-                    ca_file=values[1],
-                )
-            )
+    def url_of(user: str) -> pulumi.Output[str]:
+        return pulumi.Output.all(passwords[user].value, ca_file).apply(lambda values: url(user, *values))
 
-        return merged_secret(
-            {role: url(user) for role, (_, user) in outputs.ROLES.items() if user is not None}
-        )
+    return merged_secret({role: url_of(user) for role, user in users.items() if user is not None})
 
 
 def _expected(settings: StackSettings, migrations: Migrations) -> dict[str, Any]:
