@@ -1,0 +1,42 @@
+"""An entry's header, and whose turn it is to refresh it."""
+
+from __future__ import annotations
+
+import pytest
+
+from cache.entry import absence, entry, header_of, is_due, packed_in
+
+EPOCH = b"0123456789abcdef"
+
+
+def _due(life_ms: int, cost_ms: int) -> float:
+    raw = entry(EPOCH, 1, life_ms, cost_ms, b"x")
+    return sum(is_due(raw) for _ in range(2000)) / 2000
+
+
+def test_what_has_expired_is_always_due() -> None:
+    assert _due(-1, 1) == 1
+
+
+def test_what_lives_for_long_is_not_due() -> None:
+    assert _due(3_600_000, 5) == 0
+
+
+def test_at_as_many_ms_as_it_cost_one_reader_in_e_refreshes() -> None:
+    # exp(-1) = 0.37, less for the time that the readers take here.
+    assert 0.3 < _due(100_000, 100_000) < 0.44
+
+
+def test_what_was_dear_is_due_sooner() -> None:
+    assert _due(10_000, 1_000) < _due(10_000, 10_000) < _due(10_000, 100_000)
+
+
+def test_an_absence_is_never_due() -> None:
+    assert not is_due(absence(EPOCH))
+
+
+@pytest.mark.parametrize("packed", [b"", b":", b"a:b:c:d:e"])
+def test_a_packed_value_may_hold_colons(packed: bytes) -> None:
+    raw = entry(EPOCH, 7, 1000, 3, packed)
+    assert packed_in(raw) == packed
+    assert raw == header_of(raw) + packed
