@@ -23,10 +23,14 @@ import click
     help="How many of this service share the role's connection limit.",
 )  # fmt: skip
 @click.option(
+    "--warm-limit", envvar="GROUNDWORK_WARM_LIMIT", default=1000, show_default=True, type=click.IntRange(0, 1_000_000),
+    help="Records of each kind that are cached at start; 0: none.",
+)  # fmt: skip
+@click.option(
     "--log-level", envvar="GROUNDWORK_LOG_LEVEL", default="info", show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]), help="The least that is logged.",
 )  # fmt: skip
-def serve(host: str, port: int, pool_size: int, instances: int, log_level: str) -> None:
+def serve(host: str, port: int, pool_size: int, instances: int, warm_limit: int, log_level: str) -> None:
     """Run the access service: /healthz, /readyz, /metrics, and the outbox's drainer.
 
     Reads DATABASE_URL and REDIS_URL, or the files that DATABASE_URL_FILE and REDIS_URL_FILE name. It starts
@@ -47,4 +51,4 @@ def serve(host: str, port: int, pool_size: int, instances: int, log_level: str) 
     # Both are read now, so that a mistake in them is told at once and not by a service that is never ready.
     database.conninfo()
     cache.server_url()
-    run(make_app(AsyncDataAccess(database, cache), instances), bind(host, port))
+    run(make_app(AsyncDataAccess(database, cache), instances, warm_limit), bind(host, port))

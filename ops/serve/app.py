@@ -15,12 +15,14 @@ from db import AsyncDataAccess
 from ops.serve.drainer import OutboxDrainer
 from ops.serve.maintenance import Maintenance
 from ops.serve.readiness import ReadinessProbe
+from ops.serve.warming import StartWarming
 
 
-def make_app(data: AsyncDataAccess, instances: int = 1) -> Starlette:
+def make_app(data: AsyncDataAccess, instances: int = 1, warm_limit: int = 0) -> Starlette:
     """The application; its lifespan opens `data`, and runs drainer and maintenance beside the requests."""
     drainer = OutboxDrainer(data)
     maintenance = Maintenance(data)
+    warming = StartWarming(data, warm_limit)
     probe = ReadinessProbe(data, drainer, instances)
 
     @asynccontextmanager
@@ -28,9 +30,11 @@ def make_app(data: AsyncDataAccess, instances: int = 1) -> Starlette:
         async with data:
             drainer.start()
             maintenance.start()
+            warming.start()
             try:
                 yield
             finally:
+                await warming.stop()
                 await maintenance.stop()
                 await drainer.stop()
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import redis
 
 from db.migrator import apply_pending, read_source
 from db.models import NewUser
@@ -237,6 +238,43 @@ def test_a_row_changed_by_plain_sql_is_seen_within_two_seconds(
         database.psql("UPDATE groundwork.users SET username = 'after'")
         wait_until(lambda: data.users.get(user.id).username == "after", 3 * 2.0)
         wait_until(lambda: database.psql("SELECT count(*) FROM groundwork.cache_outbox").strip() == "0", 5)
+
+
+def _make_hot(database: Database) -> None:
+    database.psql(
+        "WITH made AS (INSERT INTO groundwork.users (github_id, username) VALUES (7, 'ada') RETURNING id)"
+        " INSERT INTO groundwork.activities (user_id, type, timestamp) SELECT id, 'x', now() FROM made"
+    )
+
+
+def test_the_hottest_records_are_cached_at_the_start(
+    start: Start, database: Database, redis_server: Server, namespace: str
+) -> None:
+    _make_hot(database)
+    with start() as service:
+        wait_until(lambda: bool(service.logged("the cache is warm")), 20)
+        assert service.logged("the cache is warm")[0]["users"] == 1
+    with redis.Redis.from_url(redis_server.redis_url("ops"), driver_info=None) as ops:
+        assert len(list(ops.scan_iter(f"gw:{namespace}:*user:*"))) == 1
+
+
+def test_nothing_is_warmed_where_the_limit_is_none(
+    start: Start, database: Database, redis_server: Server, namespace: str
+) -> None:
+    _make_hot(database)
+    with start(GROUNDWORK_WARM_LIMIT="0") as service:
+        wait_until(service.is_ready, 20)
+        service.stop()
+        assert not service.logged("warm")
+    with redis.Redis.from_url(redis_server.redis_url("ops"), driver_info=None) as ops:
+        assert list(ops.scan_iter(f"gw:{namespace}:*user:*")) == []
+
+
+def test_readiness_does_not_wait_for_a_warming_that_fails(start: Start, database: Database) -> None:
+    database.psql("REVOKE SELECT ON groundwork.activities FROM app")
+    with start() as service:
+        wait_until(service.is_ready, 20)
+        wait_until(lambda: bool(service.logged("warming the cache failed")), 10)
 
 
 def test_the_months_ahead_have_their_partitions(start: Start, database: Database) -> None:
