@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
 def _page(results: dict[str, list[Result]]) -> str:
     engine = docker("version", "--format", "{{.Server.Version}}").strip()
     peers = ", ".join(f"{peer} {version(peer)}" for peer in _PEERS)
-    tables = "\n".join(
+    tables = "".join(
         f"\n## {title}\n\n{_HEAD}" + "\n".join(result.row() for result in results[part]) + "\n"
         for part, title in (("data-access", "Data access"), ("stack", "A stack"))
     )

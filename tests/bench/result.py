@@ -36,7 +36,14 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        return ("MISSED" if self.is_missed else "held") if self.bar else ""
+        if not self.bar:
+            return ""
+        if self.is_missed:
+            return "MISSED"
+        is_over = (self.at_most is not None and self.median > self.at_most) or (
+            self.at_least is not None and self.median < self.at_least
+        )
+        return "over it, within the spread" if is_over else "held"
 
     def row(self) -> str:
         """A row of the Markdown table."""
