@@ -230,14 +230,16 @@ def test_a_cancelled_transaction_is_rolled_back_and_its_connection_serves_on(
     settings: tuple[Any, Any], database: Database
 ) -> None:
     async def body(data: AsyncDataAccess) -> None:
-        async def cancelled() -> None:
+        async def cancelled(is_under_way: asyncio.Event) -> None:
             async with data.transaction():
                 await data.users.add(ADA)
+                is_under_way.set()
                 await asyncio.sleep(60)
 
         for _ in range(20):
-            task = asyncio.create_task(cancelled())
-            await asyncio.sleep(0.02)
+            is_under_way = asyncio.Event()
+            task = asyncio.create_task(cancelled(is_under_way))
+            await is_under_way.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

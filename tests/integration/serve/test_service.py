@@ -245,6 +245,8 @@ def _make_hot(database: Database) -> None:
         "WITH made AS (INSERT INTO groundwork.users (github_id, username) VALUES (7, 'ada') RETURNING id)"
         " INSERT INTO groundwork.activities (user_id, type, timestamp) SELECT id, 'x', now() FROM made"
     )
+    # What the drainer invalidates while it is being warmed stays out of the cache, and that is right.
+    database.psql("DELETE FROM groundwork.cache_outbox")
 
 
 def test_the_hottest_records_are_cached_at_the_start(
