@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from cache.repeating import AsyncRepeating, async_uninterrupted
 from db._async.connection import AsyncBoundedConnection
 from db._async.transaction import AsyncTransaction, Effect, current_transaction
+from db.cancellation import AsyncCancellation
 from db.deadline import Deadline
 from db.metrics import POOLS
 from db.named_query import NamedQuery
@@ -220,11 +221,13 @@ class AsyncPool:
 
     async def _take(self, deadline: Deadline, is_retry: bool) -> AsyncBoundedConnection:
         while True:
+            cancellation = AsyncCancellation()
             try:
                 connection = await self._pool.getconn(timeout=max(deadline.left(), 0.0))
             except psycopg.Error as error:
                 raise translate_pool_error(error, self.name, deadline.seconds) from error
             try:
+                cancellation.heed()
                 # Where one connection was lost the others may be about to be: a round trip tells.
                 if connection.is_usable() and (not is_retry or await connection.answers(deadline)):
                     return connection

@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool
 from cache.repeating import Repeating, uninterrupted
 from db._sync.connection import BoundedConnection
 from db._sync.transaction import Effect, Transaction, current_transaction
+from db.cancellation import Cancellation
 from db.deadline import Deadline
 from db.metrics import POOLS
 from db.named_query import NamedQuery
@@ -219,11 +220,13 @@ class Pool:
 
     def _take(self, deadline: Deadline, is_retry: bool) -> BoundedConnection:
         while True:
+            cancellation = Cancellation()
             try:
                 connection = self._pool.getconn(timeout=max(deadline.left(), 0.0))
             except psycopg.Error as error:
                 raise translate_pool_error(error, self.name, deadline.seconds) from error
             try:
+                cancellation.heed()
                 # Where one connection was lost the others may be about to be: a round trip tells.
                 if connection.is_usable() and (not is_retry or connection.answers(deadline)):
                     return connection

@@ -25,7 +25,7 @@ from tests.conftest import Database
 from tests.containers import Server, wait_until
 from tests.faults.cache_errors import cache_errors
 from tests.faults.illnesses import ILLNESSES, LOAD_DELAY, Illness, Patient, patient
-from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.integration.data_access import SHIPPED_TIMEOUT, cache_settings, data_access, database_settings
 
 # The promise is 150 ms more on the first call, 5 ms with the breaker open, and 2 s until it is taken up again:
 # with threefold slack, and what Postgres takes on a busy machine.
@@ -57,7 +57,7 @@ def it(illness: Illness, sick_redis: Server, tmp_path: Path) -> Patient:
 def open_over_it(flavour: str, database: Database, it: Patient, namespace: str) -> Callable[[], Any]:
     cache = with_fields(
         # Another's near cache may answer a moment longer, in health and in illness.
-        cache_settings(it.url, namespace, near_entries=0),
+        cache_settings(it.url, namespace, near_entries=0, timeout_seconds=SHIPPED_TIMEOUT),
         url=UrlSource("REDIS_URL", CacheSettingError, file=it.url_file),
     )
     return lambda: data_access(flavour, database_settings(database.url("app")), cache)

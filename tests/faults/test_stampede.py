@@ -89,18 +89,14 @@ def database_reads(database: Database) -> int:
 def test_a_hundred_callers_of_one_cold_key_read_the_database_twice_at_most(
     crowd: Crowd, data: Any, database: Database
 ) -> None:
-    failures, undisturbed = 0.0, 0
     for n in range(1, ROUNDS + 1):
         user = data.users.add(NewUser(github_id=n, username=f"user{n}"))
         before = database_reads(database)
-        names, failures_now = crowd.read(user.id)
+        names, failures = crowd.read(user.id)
         reads = database_reads(database) - before
         assert names == [f"user{n}"] * PROCESSES * CALLERS
-        # Where Redis is too slow for one of them, its process has no lease, and its callers only each other.
-        is_undisturbed = failures_now == failures
-        assert 1 <= reads <= (2 if is_undisturbed else 2 * PROCESSES)
-        failures, undisturbed = failures_now, undisturbed + is_undisturbed
-    assert undisturbed > ROUNDS / 2
+        assert 1 <= reads <= 2
+        assert failures == 0
 
 
 @pytest.mark.parametrize("crowd", ["naive"], indirect=True)

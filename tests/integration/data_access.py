@@ -18,6 +18,8 @@ from db.errors import InvalidSetting
 from db.settings import DatabaseSettings
 
 FLAVOURS = ("sync", "async")
+# Of a call to Redis, in seconds, as it is without any settings.
+SHIPPED_TIMEOUT = CacheSettings.timeout_seconds
 
 
 class Blocking:
@@ -44,6 +46,8 @@ def database_settings(url: str, **changes: Any) -> DatabaseSettings:
 
 
 def cache_settings(url: str, namespace: str, **changes: Any) -> CacheSettings:
+    """Patient ones: a test machine under load is no ill Redis. What is about an ill one says `SHIPPED_TIMEOUT`."""
+    changes = {"timeout_seconds": 2.0} | changes
     return replace(CacheSettings(UrlSource("REDIS_URL", CacheSettingError, url), namespace), **changes)
 
 

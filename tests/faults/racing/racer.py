@@ -22,7 +22,7 @@ from db.errors import DbError
 from tests.faults.racing.ledger import Ledger
 from tests.faults.racing.referee import Referee, Score
 from tests.faults.racing.schemes import AsyncOurs, CountedLease, GetMissSet, Ours
-from tests.integration.data_access import cache_settings, database_settings
+from tests.integration.data_access import SHIPPED_TIMEOUT, cache_settings, database_settings
 
 NAIVE = {"get_miss_set": GetMissSet, "counted_lease": CountedLease}
 OURS = "ours"
@@ -88,7 +88,9 @@ class Race:
 
     def run(self) -> Score:
         database = database_settings(self._it.database_url)
-        cache = cache_settings(self._it.redis_url, self._it.namespace, **self._it.cache_changes)
+        # What times out in a race is part of it.
+        changes = {"timeout_seconds": SHIPPED_TIMEOUT} | self._it.cache_changes
+        cache = cache_settings(self._it.redis_url, self._it.namespace, **changes)
         with ExitStack() as stack:
             scheme: Any
             if self._it.scheme == OURS:

@@ -17,7 +17,7 @@ from infra.docker.engine import docker
 from tests import containers
 from tests.conftest import Database
 from tests.containers import Server, wait_until
-from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.integration.data_access import SHIPPED_TIMEOUT, cache_settings, data_access, database_settings
 
 # The promise is 150 ms more on the first call and 5 ms while the breaker is open; asserted with threefold
 # slack, and what Postgres takes on a busy machine.
@@ -38,6 +38,7 @@ def open_over_sick(
     flavour: str, database: Database, sick_redis: Server, namespace: str
 ) -> Callable[..., Any]:
     def open_one(**changes: Any) -> Any:
+        changes = {"timeout_seconds": SHIPPED_TIMEOUT} | changes
         cache = cache_settings(sick_redis.redis_url("app"), namespace, **changes)
         return data_access(flavour, database_settings(database.url("app")), cache)
 
@@ -152,7 +153,8 @@ def test_a_server_that_refuses_or_is_not_trusted_costs_nothing_but_the_cache(
         url = url.replace(sick_redis.passwords["app"], "wrong")
     else:
         url = url.replace(str(sick_redis.ca_file), str(redis_server.ca_file))
-    with data_access(flavour, database_settings(database.url("app")), cache_settings(url, namespace)) as data:
+    cache = cache_settings(url, namespace, timeout_seconds=SHIPPED_TIMEOUT)
+    with data_access(flavour, database_settings(database.url("app")), cache) as data:
         user = data.users.add(NewUser(github_id=7, username="x"))
         assert data.users.get(user.id) == user
         wait_until(lambda: data.cache.breaker.is_open, 5)

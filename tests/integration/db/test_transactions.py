@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -248,6 +250,51 @@ def test_a_cancelled_transaction_is_rolled_back_and_its_connection_serves_on(
     with in_a_loop(settings) as run:
         run(body)
     assert _counts(database)[0] == 1
+
+
+def test_a_task_cancelled_as_its_connection_comes_is_cancelled(
+    settings: tuple[Any, Any], database: Database
+) -> None:
+    """Whichever step of the loop the cancellation comes in; psycopg_pool alone is the negative control."""
+    one = (dataclasses.replace(settings[0], pool_size=1, pool_min_size=1), settings[1])
+
+    async def body(data: AsyncDataAccess) -> None:
+        raw = data.pool._pool
+
+        @asynccontextmanager
+        async def unguarded() -> AsyncIterator[None]:
+            async with raw.connection():
+                yield
+
+        ours = [await _ignored(data, data.transaction, steps) for steps in range(25)]
+        assert sum(ours) == 0
+        # Since Python 3.12 asyncio itself does better.
+        if sys.version_info < (3, 12):
+            assert sum([await _ignored(data, unguarded, steps) for steps in range(25)]) > 0
+        assert (await data.users.upsert(ADA)).row_version == 1
+
+    with in_a_loop(one) as run:
+        run(body)
+
+
+async def _ignored(
+    data: AsyncDataAccess, enter: Callable[[], AbstractAsyncContextManager[None]], steps: int
+) -> bool:
+    """Whether a task went on after it was cancelled, so many steps of the loop after it was given a connection."""
+
+    async def wait_in_line() -> None:
+        async with enter():
+            pass
+
+    async with data.pool.connection(data.pool.deadline()):
+        task = asyncio.create_task(wait_in_line())
+        await asyncio.sleep(0.01)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    # False where the task is over already.
+    was_told = task.cancel()
+    await asyncio.wait([task])
+    return was_told and not task.cancelled()
 
 
 def test_a_pool_of_one_is_enough_for_a_transaction(
