@@ -24,7 +24,8 @@ QUERIES_DIR = Path(__file__).parent / "queries"
 _HEADER = re.compile(r"^-- name: ([a-z][a-z0-9_]*) :(read|write)$")
 _CLAUSES = ("takes", "gives", "never null")
 _TYPE = re.compile(
-    r"(?:int|str|bool|float|bytes|dict|datetime|list\[(?:int|str|bool|float|bytes|datetime)\])(?: \| None)?"
+    r"(?:int|str|bool|float|bytes|dict|datetime|list\[(?:int|str|bool|float|bytes|datetime)(?: \| None)?\])"
+    r"(?: \| None)?"
 )
 
 
@@ -54,12 +55,15 @@ def queries(file_name: str) -> dict[str, NamedQuery]:
 def parse_queries(text: str, file_name: str) -> dict[str, NamedQuery]:
     """Entries of one file; comments before the first one belong to the file."""
     found: dict[str, NamedQuery] = {}
-    blocks = re.split(r"^(?=-- name:)", text, flags=re.MULTILINE)
-    for block in blocks[1:]:
+    preamble, *blocks = re.split(r"^(?=-- name:)", text, flags=re.MULTILINE)
+    line_number = preamble.count("\n") + 1
+    for block in blocks:
+        where = f"{file_name}:{line_number}"
+        line_number += block.count("\n")
         header, *lines = block.strip().splitlines()
         match = _HEADER.match(header)
         if match is None:
-            raise ValueError(f"{file_name}: {header!r} should read `-- name: a_name :read` or `:write`")
+            raise ValueError(f"{where}: {header!r} should read `-- name: a_name :read` or `:write`")
         name = match[1]
         body_start = next((i for i, line in enumerate(lines) if not line.startswith("--")), len(lines))
         comments = [line.removeprefix("--").strip() for line in lines[:body_start]]
@@ -71,17 +75,17 @@ def parse_queries(text: str, file_name: str) -> dict[str, NamedQuery]:
         description = " ".join(each for each in comments if each.partition(":")[0] not in _CLAUSES)
         sql = "\n".join(lines[body_start:]).strip().removesuffix(";")
         if not description or not sql:
-            raise ValueError(f"{file_name}: query {name} needs a description and a statement")
+            raise ValueError(f"{where}: query {name} needs a description and a statement")
         if missing := {"takes", "gives"} - clauses.keys():
-            raise ValueError(f"{file_name}: query {name} needs `-- {min(missing)}: ...`, or `nothing`")
+            raise ValueError(f"{where}: query {name} needs `-- {min(missing)}: ...`, or `nothing`")
         if name in found:
-            raise ValueError(f"{file_name}: query {name} is there twice")
+            raise ValueError(f"{where}: query {name} is there twice")
         found[name] = NamedQuery(
             name,
             description,
             sql.encode(),
             match[2] == "read",
-            _parameters(clauses["takes"], f"{file_name}: query {name}"),
+            _parameters(clauses["takes"], f"{where}: query {name}"),
             None if clauses["gives"] == "nothing" else clauses["gives"],
             frozenset(clauses.get("never null", "").replace(",", " ").split()),
         )

@@ -43,7 +43,7 @@ RETURNING u.id;
 
 -- name: import_repositories :write
 -- Repositories that are new, with their organizations where those are known.
--- takes: github_ids list[int], names list[str], org_github_ids list[int]
+-- takes: github_ids list[int], names list[str], org_github_ids list[int | None]
 -- gives: int
 INSERT INTO repositories (github_id, name, org_id)
 SELECT new.github_id, new.name, o.id
@@ -56,7 +56,7 @@ RETURNING id;
 
 -- name: rename_repositories :write
 -- Repositories that have another name or organization since; one of which something later is stored is known better.
--- takes: github_ids list[int], names list[str], org_github_ids list[int], seen_at list[datetime]
+-- takes: github_ids list[int], names list[str], org_github_ids list[int | None], seen_at list[datetime]
 -- gives: int
 UPDATE repositories AS r
 SET name = new.name, org_id = coalesce(o.id, r.org_id)

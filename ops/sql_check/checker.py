@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -19,7 +20,9 @@ from ops.sql_check.scratch import ScratchServer
 
 _ROOT = Path(__file__).parents[2]
 _QUERIES, _MIGRATIONS = "db/queries", "db/migrations"
-_NO_CLAUSES = "-- takes: nothing\n-- gives: nothing"
+_NO_CLAUSES = "-- takes: nothing\n-- gives: nothing\n"
+# The first line of an entry, and the rest of it.
+_ENTRY = re.compile(r"^(-- name:[^\n]*\n)(.*?)(?=^-- name:|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def check(server: ScratchServer) -> tuple[list[str], dict[str, Description]]:
@@ -61,6 +64,11 @@ def _differences(what: str, queries: Mapping[str, NamedQuery], own: str, other: 
         if [c.name for c in mine.columns] != [c.name for c in theirs.columns]:
             lines.append(f"{key}: it has other columns [{what}]")
         lines += [
+            f"{key}: it leaves out {column}, which may not be null and has no default [{what}]"
+            for column in theirs.omitted
+            if column not in mine.omitted
+        ]
+        lines += [
             f"{key}: parameter {name} is {theirs.parameters[name]} instead of {kind} [{what}]"
             for name, kind in mine.parameters.items()
             if theirs.parameters[name] != kind
@@ -82,28 +90,28 @@ def _describe(url: str, queries: Mapping[str, NamedQuery]) -> tuple[dict[str, De
 
 
 def _migrated(server: ScratchServer, name: str, folder: Path) -> str:
-    url = server.make_database(name)
-    apply_pending(url, read_source(folder))
-    return url
+    apply_pending(server.make_database(name), read_source(folder))
+    # Those who ask are the application: what it may not do is a finding too.
+    return server.url(name, "app_a")
 
 
 def _queries_of(revision: str) -> dict[str, NamedQuery]:
     found: dict[str, NamedQuery] = {}
     for name in _names(revision, _QUERIES):
         text = _show(revision, f"{_QUERIES}/{name}").decode()
-        # Statements from before their types were declared can be compared all the same.
-        parsed = parse_queries(text if "-- takes:" in text else _with_clauses(text), name)
+        try:
+            parsed = parse_queries(_with_clauses(text), name)
+        except ValueError as error:
+            raise OpsError(f"the queries of {revision} cannot be read: {error}") from error
         found |= {f"{name.removesuffix('.sql')}.{key}": query for key, query in parsed.items()}
     return found
 
 
 def _with_clauses(text: str) -> str:
-    lines = []
-    for line in text.splitlines():
-        lines.append(line)
-        if line.startswith("-- name:"):
-            lines.append(_NO_CLAUSES)
-    return "\n".join(lines)
+    """With clauses where there are none: statements from before their types were declared can be compared too."""
+    return _ENTRY.sub(
+        lambda entry: entry[0] if "\n-- takes: " in entry[0] else f"{entry[1]}{_NO_CLAUSES}{entry[2]}", text
+    )
 
 
 def _names(revision: str, folder: str) -> list[str]:

@@ -10,6 +10,10 @@ from ops.sql_check.described import Description
 def mismatches(key: str, query: NamedQuery, described: Description) -> list[str]:
     """Each as a line with the query, the parameter or column, and both types; none where all agree."""
     return [
+        *(
+            f"{key}: it leaves out {column}, which may not be null and has no default"
+            for column in described.omitted
+        ),
         *_parameter_mismatches(key, query, described),
         *_column_mismatches(key, query, described),
     ]
@@ -32,13 +36,14 @@ def _parameter_mismatches(key: str, query: NamedQuery, described: Description) -
 
 def _column_mismatches(key: str, query: NamedQuery, described: Description) -> list[str]:
     declared = declared_columns(query)
-    lines = []
+    unknown = query.never_null - {column.name for column in described.columns}
+    lines = [f"{key}: `never null` names {name}, which is none of its columns" for name in sorted(unknown)]
     if len(declared) != len(described.columns) or any(
         mine.name not in ("", theirs.name) for mine, theirs in zip(declared, described.columns, strict=False)
     ):
         mine = ", ".join(column.name or column.type for column in declared) or "nothing"
         theirs = ", ".join(column.name for column in described.columns) or "nothing"
-        return [f"{key}: {query.gives} has the fields {mine}, the statement the columns {theirs}"]
+        return [*lines, f"{key}: {query.gives} has the fields {mine}, the statement the columns {theirs}"]
     for mine_, theirs_ in zip(declared, described.columns, strict=True):
         if mine_.type != theirs_.type or (theirs_.is_nullable and not mine_.is_nullable):
             hint = (

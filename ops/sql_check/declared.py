@@ -59,8 +59,8 @@ def declared_columns(query: NamedQuery) -> list[Column]:
 
 
 def declared_parameters(query: NamedQuery) -> Mapping[str, str]:
-    """Parameter -> Python type, without `| None`: the server does not say which may be null."""
-    return {name: _without_none(kind)[0] for name, kind in query.takes.items()}
+    """Parameter -> Python type, without `| None`: the server does not say which may be null, nor which items."""
+    return {name: _without_none(kind)[0].replace(" | None]", "]") for name, kind in query.takes.items()}
 
 
 def _without_none(kind: str) -> tuple[str, bool]:

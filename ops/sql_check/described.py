@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -21,8 +21,17 @@ from ops.sql_check.declared import Column
 Connection = psycopg.Connection[tuple[Any, ...]]
 _PARAMETER = re.compile(rb"%\((\w+)\)s")
 _COPY = re.compile(r"COPY (\w+) \(([^)]*)\) FROM STDIN")
+_INSERT = re.compile(r"(?:INSERT INTO|COPY) (\w+)(?: AS \w+)? \(([^)]*)\)")
 # Transaction control has neither parameters nor columns, and cannot be prepared.
 _CONTROL = re.compile(r"(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b")
+# Which side of a join may have no row. A LEFT JOIN of which only rows without a partner are asked for is an Anti join.
+_LEFT_OUT = {"Left": ("Inner",), "Anti": ("Inner",), "Right": ("Outer",), "Full": ("Inner", "Outer")}
+_REQUIRED = """
+SELECT attname FROM pg_attribute
+WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
+    AND attnotnull AND NOT atthasdef AND attidentity = '' AND NOT attname = ANY(%s::text[])
+ORDER BY attnum
+"""
 _PYTHON = {
     "int2": "int", "int4": "int", "int8": "int", "oid": "int",
     "text": "str", "varchar": "str", "name": "str", "bpchar": "str",
@@ -37,10 +46,14 @@ class NotDescribed(Exception):
 
 @dataclass(frozen=True)
 class Description:
-    """Parameters in the order of their first use, and columns in theirs."""
+    """Parameters in the order of their first use, and columns in theirs.
+
+    `omitted`: what an INSERT or a COPY gives no value to though it needs one, as `table.column`.
+    """
 
     parameters: dict[str, str]
     columns: list[Column]
+    omitted: list[str] = field(default_factory=list)
 
 
 class Describer:
@@ -59,8 +72,15 @@ class Describer:
             "SELECT attrelid, attnum, attnotnull FROM pg_attribute WHERE attnum > 0"
         )
         self._not_null = {(table, column): flag for table, column, flag in not_null}
+        # A partition's rows are its table's.
         self._tables: dict[int, str] = dict(
             connection.execute("SELECT oid, relname FROM pg_class").fetchall()
+        )
+        self._parents: dict[str, str] = dict(
+            connection.execute(
+                "SELECT child.relname, parent.relname FROM pg_inherits"
+                " JOIN pg_class child ON child.oid = inhrelid JOIN pg_class parent ON parent.oid = inhparent"
+            ).fetchall()
         )
 
     def describe(self, query: NamedQuery) -> Description:
@@ -71,7 +91,7 @@ class Describer:
         if copied := _COPY.match(text):
             # Only its table and columns can be wrong.
             self._prepare(f"SELECT {copied[2]} FROM {copied[1]}".encode())
-            return Description({}, [])
+            return Description({}, [], self._omitted(text))
         names = list(dict.fromkeys(match.decode() for match in _PARAMETER.findall(query.sql)))
         sql = _PARAMETER.sub(lambda m: b"$%d" % (names.index(m[1].decode()) + 1), query.sql)
         result = self._prepare(sql.replace(b"%%", b"%"))
@@ -84,7 +104,7 @@ class Describer:
             is_guarded = table and self._not_null[table, number] and self._tables[table] not in optional
             is_nullable = not is_guarded and name not in query.never_null
             columns.append(Column(name, self._types[result.ftype(n)], is_nullable))
-        return Description(parameters, columns)
+        return Description(parameters, columns, self._omitted(text))
 
     def _prepare(self, sql: bytes) -> Any:
         pgconn = self._connection.pgconn
@@ -103,18 +123,48 @@ class Describer:
         if result.status != ExecStatus.TUPLES_OK:
             raise NotDescribed(_reason(result))
         plan = json.loads(result.get_value(0, 0) or b"[]")[0]["Plan"]
-        return {str(node["Relation Name"]) for node in _optional_nodes(plan) if "Relation Name" in node}
+        names = {str(node["Relation Name"]) for node in _optional_nodes(plan) if "Relation Name" in node}
+        return names | {self._parents[name] for name in names & self._parents.keys()}
+
+    def _omitted(self, sql: str) -> list[str]:
+        """The columns without a value in the statement's INSERTs, triggers aside."""
+        omitted = []
+        for table, columns in _INSERT.findall(sql):
+            given = [column.strip() for column in columns.split(",")]
+            rows = self._connection.execute(_REQUIRED, [table, given], prepare=False).fetchall()
+            omitted += [f"{table}.{column}" for (column,) in rows]
+        return omitted
 
 
-def _optional_nodes(plan: dict[str, Any], is_optional: bool = False) -> Iterator[dict[str, Any]]:
-    """Every node of a plan on a side that an outer join may leave out."""
-    if is_optional:
-        yield plan
-    left_out = {"Left": ("Inner",), "Right": ("Outer",), "Full": ("Inner", "Outer")}.get(
-        plan.get("Join Type", ""), ()
-    )
+def _optional_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a plan on a side that an outer join may leave out, those of its CTEs among them."""
+    expressions = {
+        str(node["Subplan Name"]).removeprefix("CTE "): node
+        for node in _nodes(plan)
+        if str(node.get("Subplan Name", "")).startswith("CTE ")
+    }
+    seen = set()
+    waiting = list(_sides_left_out(plan))
+    while waiting:
+        for node in _nodes(waiting.pop()):
+            yield node
+            name = node.get("CTE Name")
+            if name in expressions and name not in seen:
+                seen.add(name)
+                waiting.append(expressions[name])
+
+
+def _sides_left_out(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for node in _nodes(plan):
+        sides = _LEFT_OUT.get(node.get("Join Type", ""), ())
+        yield from (child for child in node.get("Plans", []) if child.get("Parent Relationship") in sides)
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A plan's node and all below it."""
+    yield plan
     for child in plan.get("Plans", []):
-        yield from _optional_nodes(child, is_optional or child.get("Parent Relationship") in left_out)
+        yield from _nodes(child)
 
 
 def _python(name: str) -> str:

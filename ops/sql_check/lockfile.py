@@ -23,9 +23,7 @@ def render(queries: Mapping[str, NamedQuery], described: Mapping[str, Descriptio
     """The lockfile's text."""
     content = {
         "migrations": migrations_digest(),
-        "queries": {
-            key: {"sql": _digest(queries[key].sql), **asdict(described[key])} for key in sorted(queries)
-        },
+        "queries": {key: {"sql": _digest(queries[key]), **asdict(described[key])} for key in sorted(queries)},
     }
     return json.dumps(content, indent=1) + "\n"
 
@@ -34,18 +32,24 @@ def offline_problems(queries: Mapping[str, NamedQuery], lockfile: Path = LOCKFIL
     """What is stale in the lockfile, and where Python disagrees with what it says."""
     try:
         locked: dict[str, Any] = json.loads(lockfile.read_text())
+        return _problems(queries, locked)
     except (OSError, ValueError) as error:
         return [f"{lockfile.name} cannot be read ({error}); {_REFRESH}"]
+    except (KeyError, TypeError, AttributeError) as error:
+        return [f"{lockfile.name} is not what this release writes ({error!r}); {_REFRESH}"]
+
+
+def _problems(queries: Mapping[str, NamedQuery], locked: dict[str, Any]) -> list[str]:
     if locked["migrations"] != migrations_digest():
         return [f"the migrations have changed since the queries were checked; {_REFRESH}"]
     lines = [f"{key}: it is gone; {_REFRESH}" for key in sorted(locked["queries"].keys() - queries.keys())]
     for key, query in queries.items():
         entry = locked["queries"].get(key)
-        if entry is None or entry["sql"] != _digest(query.sql):
+        if entry is None or entry["sql"] != _digest(query):
             lines.append(f"{key}: {'new' if entry is None else 'changed'} since the last check; {_REFRESH}")
             continue
         columns = [Column(**column) for column in entry["columns"]]
-        lines += mismatches(key, query, Description(entry["parameters"], columns))
+        lines += mismatches(key, query, Description(entry["parameters"], columns, entry["omitted"]))
     return lines
 
 
@@ -57,5 +61,7 @@ def migrations_digest() -> str:
     return sha.hexdigest()
 
 
-def _digest(sql: bytes) -> str:
-    return hashlib.sha256(sql).hexdigest()[:16]
+def _digest(query: NamedQuery) -> str:
+    """Of what the server's answer depends on: the statement, and what it was not asked."""
+    asked = query.sql + b"\0" + ",".join(sorted(query.never_null)).encode()
+    return hashlib.sha256(asked).hexdigest()[:16]

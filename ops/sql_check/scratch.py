@@ -38,7 +38,11 @@ class ScratchServer:
         """A database with schema and grants and no migration; returns its URL as role migrator."""
         psql(self._container, f"CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0")
         psql(self._container, roles.grants_sql(name), database=name)
-        return f"postgresql://migrator:{self._password}@127.0.0.1:{self._port}/{name}?sslmode=disable"
+        return self.url(name, "migrator")
+
+    def url(self, database: str, login: str) -> str:
+        """The URL of a database for one of the specification's logins."""
+        return f"postgresql://{login}:{self._password}@127.0.0.1:{self._port}/{database}?sslmode=disable"
 
 
 @contextmanager

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,6 +19,8 @@ from ops.sql_check.declared import all_queries
 from ops.sql_check.described import Describer, NotDescribed
 from ops.sql_check.scratch import ScratchServer, scratch_server
 from tests.conftest import Database
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -55,6 +61,31 @@ def test_every_query_fits_the_schema(describer: Describer) -> None:
             _query("SELECT r.id FROM organizations o FULL JOIN repositories r ON o.id = r.org_id"),
             "column id is int in Python and int | None in Postgres",
         ),
+        (
+            _query("SELECT o.id FROM repositories r LEFT JOIN organizations o ON o.id = r.org_id WHERE o.id IS NULL"),
+            "column id is int in Python and int | None in Postgres",
+        ),
+        (
+            # Of a partitioned table the plan names the partitions.
+            _query("SELECT a.type FROM users u LEFT JOIN activities a ON a.user_id = u.id", gives="str"),
+            "column type is str in Python and str | None in Postgres",
+        ),
+        (
+            _query(
+                "WITH o AS MATERIALIZED (SELECT * FROM organizations)"
+                " SELECT o.id FROM repositories r LEFT JOIN o ON o.id = r.org_id"
+            ),
+            "column id is int in Python and int | None in Postgres",
+        ),
+        (_query("SELECT id FROM users", never_null="ident"), "`never null` names ident, which is none of its columns"),
+        (
+            _query("INSERT INTO users (username) VALUES ('x') RETURNING id"),
+            "it leaves out users.github_id, which may not be null and has no default",
+        ),
+        (
+            _query("COPY users (username) FROM STDIN", gives="nothing"),
+            "it leaves out users.github_id, which may not be null and has no default",
+        ),
     ],
 )  # fmt: skip
 def test_a_disagreement_names_the_column_and_both_types(
@@ -71,6 +102,9 @@ def test_a_disagreement_names_the_column_and_both_types(
         _query("SELECT email FROM users", gives="str | None"),
         _query("SELECT r.id FROM repositories r LEFT JOIN organizations o ON o.id = r.org_id"),
         _query("SELECT o.id FROM repositories r JOIN organizations o ON o.id = r.org_id"),
+        _query("SELECT a.type FROM users u JOIN activities a ON a.user_id = u.id", gives="str"),
+        _query("SELECT id FROM users WHERE id = ANY(%(ids)s)", "ids list[int | None]"),
+        _query("INSERT INTO users (github_id, username) VALUES (1, 'x') RETURNING id"),
         _query("COPY users (github_id, username) FROM STDIN", gives="nothing"),
         _query("SAVEPOINT here", gives="nothing"),
     ],
@@ -91,6 +125,13 @@ def test_what_the_server_refuses_is_said_in_its_words(describer: Describer, sql:
     with pytest.raises(NotDescribed) as caught:
         describer.describe(_query(sql))
     assert str(caught.value) == reason
+
+
+def test_what_the_application_may_not_do_is_a_finding(database: Database) -> None:
+    with psycopg.connect(database.url("app"), autocommit=True) as connection:
+        describer = Describer(connection)
+        with pytest.raises(NotDescribed, match="permission denied"):
+            describer.describe(_query("SELECT count(*) FROM pg_authid"))
 
 
 def test_a_struct_that_nobody_knows_is_named() -> None:
@@ -132,6 +173,95 @@ def test_the_throwaway_server_leaves_nothing_behind() -> None:
         names.append(server._container)
         raise KeyboardInterrupt
     assert names[0] not in docker("ps", "--all", "--format", "{{.Names}}")
+
+
+class Checkout:
+    """A git repository with the queries and migrations of this one, as the checker sees them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for part in ("queries", "migrations"):
+            shutil.copytree(ROOT / "db" / part, folder / "db" / part)
+        self._git("init", "--quiet")
+
+    def commit(self) -> None:
+        self._git("add", "--all")
+        self._git(
+            "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "--quiet", "--message", "x"
+        )
+
+    def migrate(self, sql: str) -> None:
+        (self.folder / "db" / "migrations" / "9999_more.up.sql").write_text(sql)
+        (self.folder / "db" / "migrations" / "9999_more.down.sql").write_text("SELECT 1;")
+
+    def queries(self) -> dict[str, NamedQuery]:
+        folder = self.folder / "db" / "queries"
+        return {
+            f"{path.stem}.{query.name}": query
+            for path in folder.glob("*.sql")
+            for query in parse_queries(path.read_text(), path.name).values()
+        }
+
+    def _git(self, *arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=self.folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    checkout = Checkout(tmp_path / "checkout")
+    checkout.commit()
+    monkeypatch.setattr(checker, "_ROOT", checkout.folder)
+    monkeypatch.setattr(checker, "all_queries", checkout.queries)
+    return checkout
+
+
+@pytest.fixture
+def fresh(docker_engine: None) -> Iterator[ScratchServer]:
+    with scratch_server() as server:
+        yield server
+
+
+def test_the_same_schema_suits_every_query(fresh: ScratchServer, checkout: Checkout) -> None:
+    assert checker.check_against(fresh, "HEAD") == []
+
+
+def test_a_renamed_column_breaks_the_release_before(fresh: ScratchServer, checkout: Checkout) -> None:
+    checkout.migrate("ALTER TABLE repositories RENAME COLUMN stars TO stargazers;")
+    path = checkout.folder / "db" / "queries" / "repositories.sql"
+    path.write_text(re.sub(r"\bstars\b(?!\)s)", "stargazers", path.read_text()))
+    for name in ("warming", "gharchive"):
+        other = path.with_name(f"{name}.sql")
+        other.write_text(re.sub(r"\bstars\b", "stargazers", other.read_text()))
+    lines = checker.check_against(fresh, "HEAD")
+    old = [line for line in lines if line.endswith("[of HEAD, on the present schema]")]
+    new = [line for line in lines if line.endswith("[on the schema of HEAD]")]
+    assert any(line.startswith('repositories.find_repository: column "stars" does not exist') for line in old)
+    assert any(
+        line.startswith('repositories.find_repository: column "stargazers" does not exist') for line in new
+    )
+    assert len(old) + len(new) == len(lines)
+
+
+def test_a_column_that_has_to_be_given_breaks_the_release_before(
+    fresh: ScratchServer, checkout: Checkout
+) -> None:
+    checkout.migrate("ALTER TABLE users ADD COLUMN plan text NOT NULL;")
+    said = (
+        "it leaves out users.plan, which may not be null and has no default [of HEAD, on the present schema]"
+    )
+    assert f"users.add_user: {said}" in checker.check_against(fresh, "HEAD")
+
+
+def test_queries_from_before_types_were_declared_are_compared(
+    fresh: ScratchServer, checkout: Checkout
+) -> None:
+    """Also in a file where only some of them are without."""
+    path = checkout.folder / "db" / "queries" / "users.sql"
+    now = path.read_text()
+    path.write_text(now.replace("-- takes: id int\n-- gives: User\n", "", 1))
+    checkout.commit()
+    path.write_text(now)
+    assert checker.check_against(fresh, "HEAD") == []
 
 
 def test_a_revision_that_is_none_is_one_line(scratch: ScratchServer) -> None:

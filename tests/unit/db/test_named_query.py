@@ -65,8 +65,15 @@ def test_entries_have_a_name_a_description_and_a_statement() -> None:
     ],
 )
 def test_what_is_not_understood_is_refused(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"things.sql: .*{message}"):
+    with pytest.raises(ValueError, match=rf"things.sql:\d+: .*{message}"):
         parse_queries(text, "things.sql")
+
+
+def test_an_entry_that_is_not_understood_is_named_by_its_line() -> None:
+    with pytest.raises(ValueError, match=r"^things.sql:11: query add_thing needs `-- gives: ...`"):
+        parse_queries(
+            GOOD.replace("-- takes: nothing\n-- gives: nothing\n", "-- takes: nothing\n"), "things.sql"
+        )
 
 
 @pytest.mark.parametrize("path", sorted(QUERIES_DIR.glob("*.sql")), ids=lambda path: path.name)

@@ -67,3 +67,17 @@ def test_python_types_are_compared_with_what_is_locked(tmp_path: Path, change: A
 def test_a_lockfile_that_is_none_is_said(tmp_path: Path) -> None:
     (line,) = offline_problems(ONE, tmp_path / "none.json")
     assert "cannot be read" in line
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"migrations": 1}', "null"])
+def test_a_lockfile_of_another_shape_is_said(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "queries.lock.json"
+    file.write_text(content)
+    (line,) = offline_problems(ONE, file)
+    assert "groundwork sql check --update" in line
+
+
+def test_a_mark_of_what_is_never_null_is_part_of_what_is_locked(tmp_path: Path) -> None:
+    file = _locked(tmp_path, lambda content: None)
+    marked = {"users.find_user": replace(ONE["users.find_user"], never_null=frozenset({"email"}))}
+    assert "users.find_user: changed" in offline_problems(marked, file)[0]
