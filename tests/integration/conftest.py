@@ -13,9 +13,15 @@ import redis
 from tests import containers
 from tests.conftest import Database
 from tests.containers import Server
+from tests.declared_parameters import watch
 from tests.integration.data_access import FLAVOURS, cache_settings, data_access, database_settings
 
 OpenData = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _declared_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -7,18 +7,22 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from db.named_query import NamedQuery, parse_queries
-from ops.errors import OpsError
-from ops.sql_check import checker
+from ops.commands.sql import sql
+from ops.errors import Exit, OpsError
+from ops.sql_check import checker, lockfile
 from ops.sql_check.comparison import mismatches
 from ops.sql_check.declared import all_queries
 from ops.sql_check.described import Describer, NotDescribed
 from ops.sql_check.scratch import ScratchServer, scratch_server
 from tests.conftest import Database
+from tests.declared_parameters import hold
 
 ROOT = Path(__file__).parents[3]
 
@@ -267,3 +271,69 @@ def test_queries_from_before_types_were_declared_are_compared(
 def test_a_revision_that_is_none_is_one_line(scratch: ScratchServer) -> None:
     with pytest.raises(OpsError, match="git ls-tree failed: fatal: Not a valid object name nonsense"):
         checker.check_against(scratch, "nonsense")
+
+
+@pytest.mark.parametrize(
+    ("takes", "parameters", "said"),
+    [
+        ("id int", {"id": "1"}, "it: id is '1', not int"),
+        ("id int", {"id": True}, "it: id is True, not int"),
+        ("id int", {"id": None}, "it: id is None, not int"),
+        ("id int", {"id": 1, "more": 2}, "it takes ['id'], not ['id', 'more']"),
+        ("ids list[int]", {"ids": [1, None]}, "it: ids is [1, None], not list[int]"),
+        ("ids list[int | None]", {"ids": [1, "2"]}, "it: ids is [1, '2'], not list[int | None]"),
+    ],
+)
+def test_what_a_caller_sends_is_held_against_what_is_declared(
+    takes: str, parameters: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(AssertionError, match=re.escape(said)):
+        hold(_query("SELECT 1", takes), parameters)
+
+
+class TestCommand:
+    """What the command says, where it writes, and its exit codes."""
+
+    @pytest.fixture(autouse=True)
+    def _own_lockfile(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lockfile = tmp_path / "queries.lock.json"
+        shutil.copy(lockfile.LOCKFILE, self.lockfile)
+        monkeypatch.setattr(lockfile, "LOCKFILE", self.lockfile)
+        monkeypatch.setattr(lockfile.offline_problems, "__defaults__", (self.lockfile,))
+
+    def test_agreement_is_a_line_and_zero(self, docker_engine: None) -> None:
+        for options in ([], ["--offline"]):
+            result = CliRunner().invoke(sql, ["check", *options])
+            assert (result.exit_code, result.stderr) == (0, "")
+            assert " queries agree with " in result.stdout
+
+    def test_a_stale_lockfile_is_one_and_update_mends_it(self, docker_engine: None) -> None:
+        good = self.lockfile.read_text()
+        self.lockfile.write_text(good.replace('"name": "email"', '"name": "mail"'))
+        for options in ([], ["--offline"]):
+            result = CliRunner().invoke(sql, ["check", *options])
+            assert result.exit_code == 1
+            assert (
+                "groundwork: users.find_user: User has the fields id, github_id, username, email"
+                in result.stderr
+            )
+        assert CliRunner().invoke(sql, ["check", "--update"]).exit_code == 0
+        assert self.lockfile.read_text() == good
+
+    def test_update_writes_nothing_where_they_disagree(
+        self, docker_engine: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = self.lockfile.read_text()
+        wrong = all_queries() | {"test.it": _query("SELECT email FROM users", gives="str")}
+        monkeypatch.setattr(checker, "all_queries", lambda: wrong)
+        result = CliRunner().invoke(sql, ["check", "--update"])
+        assert result.exit_code == 1
+        assert (
+            "groundwork: test.it: column email is str in Python and str | None in Postgres" in result.stderr
+        )
+        assert self.lockfile.read_text() == before
+
+    def test_options_that_exclude_one_another_are_refused(self) -> None:
+        result = CliRunner().invoke(sql, ["check", "--offline", "--update"])
+        assert isinstance(result.exception, OpsError)
+        assert result.exception.exit_code == Exit.USAGE

@@ -1,0 +1,54 @@
+"""Holds each parameter that a test sends against what its query's `takes` says: the server sees only its own types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Json, Jsonb
+
+from db._async.pool import AsyncPool
+from db._sync.pool import Pool
+from db.named_query import NamedQuery
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "int": int, "str": str, "bool": bool, "float": (float, int), "bytes": bytes,
+    "datetime": datetime, "dict": (dict, Json, Jsonb),
+}  # fmt: skip
+
+
+def is_of(value: object, kind: str) -> bool:
+    """Whether a value is of a type as `takes` writes it."""
+    if kind.endswith(" | None"):
+        return value is None or is_of(value, kind.removesuffix(" | None"))
+    if kind.startswith("list["):
+        return isinstance(value, list) and all(is_of(each, kind[len("list[") : -1]) for each in value)
+    return isinstance(value, _KINDS[kind]) and (kind == "bool") == isinstance(value, bool)
+
+
+def hold(query: NamedQuery, parameters: Mapping[str, Any]) -> None:
+    """AssertionError where names or types are others than declared."""
+    assert parameters.keys() == query.takes.keys(), (
+        f"{query.name} takes {[*query.takes]}, not {[*parameters]}"
+    )
+    for name, kind in query.takes.items():
+        assert is_of(parameters[name], kind), f"{query.name}: {name} is {parameters[name]!r:.80}, not {kind}"
+
+
+def watch(monkeypatch: Any) -> None:
+    """From now on every query that a pool executes is held against its declaration."""
+    sync, asynchronous = Pool._execute, AsyncPool._execute
+
+    def execute(self: Any, connection: Any, query: NamedQuery, parameters: Any, row_factory: Any) -> Any:
+        hold(query, parameters)
+        return sync(self, connection, query, parameters, row_factory)
+
+    async def async_execute(
+        self: Any, connection: Any, query: NamedQuery, parameters: Any, row_factory: Any
+    ) -> Any:
+        hold(query, parameters)
+        return await asynchronous(self, connection, query, parameters, row_factory)
+
+    monkeypatch.setattr(Pool, "_execute", execute)
+    monkeypatch.setattr(AsyncPool, "_execute", async_execute)
