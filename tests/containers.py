@@ -64,18 +64,13 @@ class Server:
 
 
 def build_image(name: str) -> str:
-    """Build one of infra/images (a repeat is a cache hit) and return its tag."""
+    """Build one of infra/images (a repeat is a cache hit) and return its id.
+
+    By its id, for another checkout's build takes the tag over; the tag keeps the image from being pruned.
+    """
     tag = f"groundwork-test/{name}"
-    docker(
-        "build",
-        "--quiet",
-        "--network=host",
-        "--tag",
-        tag,
-        str(IMAGES / name),
-        timeout_seconds=600,
-    )
-    return tag
+    command = ["build", "--quiet", "--network=host", "--tag", tag, str(IMAGES / name)]
+    return docker(*command, timeout_seconds=600).strip()
 
 
 @contextmanager
