@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from time import time
 
 from cache.errors import UndecodableEntry
 
 # How eagerly entries are refreshed before they expire; 1 is what the analysis of XFetch calls optimal.
 BETA = 1.0
+# Expiry and cost are its groups.
+_match = re.compile(rb"[^:]*:\d+:(\d+):(\d+):").match
 
 
 def entry(stamp: bytes, version: int, life_ms: int, cost_ms: int, packed: bytes) -> bytes:
@@ -26,17 +29,18 @@ def absence(stamp: bytes) -> bytes:
 
 def packed_in(raw: bytes) -> bytes | None:
     """The packed value, or None in an absence. UndecodableEntry for anything else."""
-    parts = raw.split(b":", 4)
-    if len(parts) == 5 and parts[1].isdigit() and parts[2].isdigit() and parts[3].isdigit():
-        return parts[4]
-    if len(parts) == 2 and parts[1] == b"-":
+    header = _match(raw)
+    if header is not None:
+        return raw[header.end() :]
+    if raw.endswith(b":-") and raw.count(b":") == 1:
         return None
     raise UndecodableEntry("an entry without version, expiry and cost")
 
 
 def header_of(raw: bytes) -> bytes:
     """What stands before the packed value; no two entries of a key have it in common."""
-    return b":".join(raw.split(b":", 4)[:4]) + b":"
+    header = _match(raw)
+    return b"" if header is None else header[0]
 
 
 def is_due(raw: bytes) -> bool:
@@ -44,7 +48,8 @@ def is_due(raw: bytes) -> bool:
 
     The nearer its end and the dearer it was, the likelier; so that one of many readers does it in time.
     """
-    parts = raw.split(b":", 4)
-    if len(parts) < 5:
+    header = _match(raw)
+    if header is None:
         return False
-    return -BETA * int(parts[3]) * math.log(1.0 - random.random()) >= int(parts[2]) - time() * 1000
+    left_ms = int(header[1]) - time() * 1000
+    return -BETA * int(header[2]) * math.log(1.0 - random.random()) >= left_ms

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 VALUE_PREFIX = "gw"
 LEASE_PREFIX = "gwl"
@@ -22,14 +23,15 @@ class EntityKeys:
     schema: int
 
     def value(self, record_id: int) -> str:
-        return f"{VALUE_PREFIX}:{self._rest(record_id)}"
+        return f"{self.value_prefix}{{{record_id}}}"
 
     def lease(self, record_id: int) -> str:
         return f"{LEASE_PREFIX}:{self._rest(record_id)}"
 
+    @cached_property
     def value_prefix(self) -> str:
         """What every value's key begins with, up to the hash tag."""
-        return self.value(0).partition("{")[0]
+        return f"{VALUE_PREFIX}:{self._rest(0)}".partition("{")[0]
 
     def both(self, record_id: int) -> tuple[str, str]:
         """The value's key and the lease's, in the order that cache.scripts takes them."""

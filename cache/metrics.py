@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -35,6 +37,14 @@ INVALIDATIONS = Counter(
 CALL_SECONDS = Histogram(
     "groundwork_cache_call_duration_seconds", "Time of a call to Redis.", ("operation",), buckets=_BUCKETS
 )
+
+
+@cache
+def call_seconds(operation: str) -> Histogram:
+    """CALL_SECONDS of one operation; finding it by its label takes longer than observing."""
+    return CALL_SECONDS.labels(operation)
+
+
 BREAKER_OPEN = Gauge("groundwork_cache_breaker_open", "1 while Redis is left alone after a failure.")
 NEAR_ENTRIES = Gauge("groundwork_cache_near_entries", "Entries in the near cache of this process.")
 NEAR_BYTES = Gauge("groundwork_cache_near_bytes", "Bytes that the near cache's entries take.")

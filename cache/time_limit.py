@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+
+_NO_LIMIT: AbstractContextManager[None] = nullcontext()
 
 
 def async_time_limit(seconds: float) -> asyncio.Timeout:
@@ -12,7 +13,16 @@ def async_time_limit(seconds: float) -> asyncio.Timeout:
     return asyncio.timeout(seconds)
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> AbstractContextManager[None]:
     """No thread can be stopped from outside: the pool's wait, connect and read are bounded one by one."""
-    yield
+    return _NO_LIMIT
+
+
+def async_socket_seconds(seconds: float) -> float | None:
+    """No timeout of the socket's own: redis-py would start a task for every command, beside the block's limit."""
+    return None
+
+
+def socket_seconds(seconds: float) -> float:
+    """What bounds each read and write of a thread."""
+    return seconds

@@ -10,25 +10,26 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from cache.breaker import Breaker
+from cache.command import packed
 from cache.credentials import UrlCredentials
 from cache.epoch import Epoch
 from cache.errands import AsyncErrands
 from cache.errors import CacheSettingError, CacheUnavailable
 from cache.keys import epoch_nonce
-from cache.metrics import CALL_SECONDS, ERRORS
+from cache.metrics import ERRORS, call_seconds
 from cache.near import NearCache
 from cache.repeating import AsyncRepeating
 from cache.scripts import Script
 from cache.settings import CacheSettings
 from cache.slots import AsyncSlots
-from cache.time_limit import async_time_limit
+from cache.time_limit import async_socket_seconds, async_time_limit
 from cache.tls import AsyncTlsConnection, connection_options
 from cache.tracking import Tracking
 
@@ -47,13 +48,13 @@ class AsyncClient:
         self.epoch = Epoch(self._forget_near)
         self._nonce_key = epoch_nonce(settings.namespace)
         try:
-            pool = BlockingConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
+            # Callers wait for a place among the slots, not here: it never has to say that it is exhausted.
+            pool = ConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
                 **connection_options(settings.server_url(), AsyncTlsConnection),
                 credential_provider=UrlCredentials(settings),
                 max_connections=settings.max_connections,
-                timeout=settings.timeout_seconds,
                 socket_connect_timeout=settings.timeout_seconds,
-                socket_timeout=settings.timeout_seconds,
+                socket_timeout=async_socket_seconds(settings.timeout_seconds),
                 socket_keepalive=True,
                 # The default retries three times, with backoff, and would send an INCR twice.
                 retry=Retry(NoBackoff(), 0),
@@ -94,12 +95,12 @@ class AsyncClient:
         await self._pool.aclose()
 
     async def get(self, key: str) -> bytes | None:
-        value: bytes | None = await self._call("get", lambda: self._redis.get(key))
+        value: bytes | None = await self._call("get", partial(self._ask, "GET", key))
         return value
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of keys, in their order, in one round trip."""
-        values: list[bytes | None] = await self._call("mget", lambda: self._redis.mget(keys))
+        values: list[bytes | None] = await self._call("mget", partial(self._ask, "MGET", *keys))
         return values
 
     async def unlink(self, keys: Sequence[str]) -> None:
@@ -175,7 +176,7 @@ class AsyncClient:
             raise CacheUnavailable(f"Redis: {type(error).__name__}") from error
         finally:
             self._slots.give()
-            CALL_SECONDS.labels(operation).observe(perf_counter() - started)
+            call_seconds(operation).observe(perf_counter() - started)
 
     def _check_breaker(self, past_breaker: bool) -> None:
         if self.breaker.is_open and not past_breaker:
@@ -197,12 +198,25 @@ class AsyncClient:
             await connection.disconnect()
             raise
 
+    async def _ask(self, *command: str) -> Any:
+        """The answer to one command: what redis-py's own client does beside that takes as long as Redis does."""
+
+        async def ask(connection: Any) -> Any:
+            await connection.send_packed_command([packed(*command)], check_health=False)
+            return await connection.read_response()
+
+        return await self._with_connection(ask)
+
     async def _ask_epoch(self) -> None:
         """What a connection that lasts would miss: a flush by another, a server that changed its role."""
+        await self._with_connection(self._learn_epoch)
+
+    async def _with_connection(self, talk: Callable[[Any], Awaitable[_T]]) -> _T:
         connection = await self._pool.get_connection()
         try:
-            await self._learn_epoch(connection)
+            return await talk(connection)
         except BaseException:
+            # Answers still under way are nobody's.
             await connection.disconnect()
             raise
         finally:
@@ -237,7 +251,8 @@ class AsyncClient:
                 if not await self._slots.take(self._timeout_seconds):
                     break
                 slots += 1
-                connections.append(await self._pool.get_connection())
+                async with async_time_limit(self._timeout_seconds):
+                    connections.append(await self._pool.get_connection())
         except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
             self._trip("connect", error)
         finally:

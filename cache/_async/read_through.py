@@ -61,7 +61,7 @@ class AsyncReadThrough(Generic[T]):
         self._cost_ms = 1
         self._near: NearView[T] | None = None
         if client.near is not None:
-            self._near = client.near.view(keys.value_prefix(), entity, codec.decode)
+            self._near = client.near.view(keys.value_prefix, entity, codec.decode)
         self._flights: AsyncFlights[T] = AsyncFlights(COALESCED.labels(entity).inc)
 
     def peek(self, record_id: int) -> T | Miss | None:
@@ -250,6 +250,7 @@ class AsyncReadThrough(Generic[T]):
 
     async def _known(self, record_ids: list[int]) -> dict[int, T | None]:
         """What Redis knows of the ids: records, and absences as None."""
+        decode = self._codec.decode
         known: dict[int, T | None] = {}
         undecodable: list[tuple[int, None]] = []
         try:
@@ -259,11 +260,14 @@ class AsyncReadThrough(Generic[T]):
                 for record_id, raw in zip(batch, values, strict=True):
                     if raw is not None:
                         try:
-                            known[record_id] = self._hit(raw)
+                            known[record_id] = decode(raw)
                         except UndecodableEntry:
                             undecodable.append((record_id, None))
         except CacheUnavailable:
             pass
+        absent = sum(record is None for record in known.values())
+        self._negative_hits.inc(absent)
+        self._hits.inc(len(known) - absent)
         if undecodable:
             await self.drop(undecodable)
         return known

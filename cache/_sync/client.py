@@ -11,25 +11,26 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
-from redis import BlockingConnectionPool, Redis
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from cache.breaker import Breaker
+from cache.command import packed
 from cache.credentials import UrlCredentials
 from cache.epoch import Epoch
 from cache.errands import Errands
 from cache.errors import CacheSettingError, CacheUnavailable
 from cache.keys import epoch_nonce
-from cache.metrics import CALL_SECONDS, ERRORS
+from cache.metrics import ERRORS, call_seconds
 from cache.near import NearCache
 from cache.repeating import Repeating
 from cache.scripts import Script
 from cache.settings import CacheSettings
 from cache.slots import Slots
-from cache.time_limit import time_limit
+from cache.time_limit import socket_seconds, time_limit
 from cache.tls import TlsConnection, connection_options
 from cache.tracking import Tracking
 
@@ -48,13 +49,13 @@ class Client:
         self.epoch = Epoch(self._forget_near)
         self._nonce_key = epoch_nonce(settings.namespace)
         try:
-            pool = BlockingConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
+            # Callers wait for a place among the slots, not here: it never has to say that it is exhausted.
+            pool = ConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
                 **connection_options(settings.server_url(), TlsConnection),
                 credential_provider=UrlCredentials(settings),
                 max_connections=settings.max_connections,
-                timeout=settings.timeout_seconds,
                 socket_connect_timeout=settings.timeout_seconds,
-                socket_timeout=settings.timeout_seconds,
+                socket_timeout=socket_seconds(settings.timeout_seconds),
                 socket_keepalive=True,
                 # The default retries three times, with backoff, and would send an INCR twice.
                 retry=Retry(NoBackoff(), 0),
@@ -95,12 +96,12 @@ class Client:
         self._pool.close()
 
     def get(self, key: str) -> bytes | None:
-        value: bytes | None = self._call("get", lambda: self._redis.get(key))
+        value: bytes | None = self._call("get", partial(self._ask, "GET", key))
         return value
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of keys, in their order, in one round trip."""
-        values: list[bytes | None] = self._call("mget", lambda: self._redis.mget(keys))
+        values: list[bytes | None] = self._call("mget", partial(self._ask, "MGET", *keys))
         return values
 
     def unlink(self, keys: Sequence[str]) -> None:
@@ -172,7 +173,7 @@ class Client:
             raise CacheUnavailable(f"Redis: {type(error).__name__}") from error
         finally:
             self._slots.give()
-            CALL_SECONDS.labels(operation).observe(perf_counter() - started)
+            call_seconds(operation).observe(perf_counter() - started)
 
     def _check_breaker(self, past_breaker: bool) -> None:
         if self.breaker.is_open and not past_breaker:
@@ -194,12 +195,25 @@ class Client:
             connection.disconnect()
             raise
 
+    def _ask(self, *command: str) -> Any:
+        """The answer to one command: what redis-py's own client does beside that takes as long as Redis does."""
+
+        def ask(connection: Any) -> Any:
+            connection.send_packed_command([packed(*command)], check_health=False)
+            return connection.read_response()
+
+        return self._with_connection(ask)
+
     def _ask_epoch(self) -> None:
         """What a connection that lasts would miss: a flush by another, a server that changed its role."""
+        self._with_connection(self._learn_epoch)
+
+    def _with_connection(self, talk: Callable[[Any], _T]) -> _T:
         connection = self._pool.get_connection()
         try:
-            self._learn_epoch(connection)
+            return talk(connection)
         except BaseException:
+            # Answers still under way are nobody's.
             connection.disconnect()
             raise
         finally:
@@ -234,7 +248,8 @@ class Client:
                 if not self._slots.take(self._timeout_seconds):
                     break
                 slots += 1
-                connections.append(self._pool.get_connection())
+                with time_limit(self._timeout_seconds):
+                    connections.append(self._pool.get_connection())
         except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
             self._trip("connect", error)
         finally:

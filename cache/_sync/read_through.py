@@ -61,7 +61,7 @@ class ReadThrough(Generic[T]):
         self._cost_ms = 1
         self._near: NearView[T] | None = None
         if client.near is not None:
-            self._near = client.near.view(keys.value_prefix(), entity, codec.decode)
+            self._near = client.near.view(keys.value_prefix, entity, codec.decode)
         self._flights: Flights[T] = Flights(COALESCED.labels(entity).inc)
 
     def peek(self, record_id: int) -> T | Miss | None:
@@ -248,6 +248,7 @@ class ReadThrough(Generic[T]):
 
     def _known(self, record_ids: list[int]) -> dict[int, T | None]:
         """What Redis knows of the ids: records, and absences as None."""
+        decode = self._codec.decode
         known: dict[int, T | None] = {}
         undecodable: list[tuple[int, None]] = []
         try:
@@ -257,11 +258,14 @@ class ReadThrough(Generic[T]):
                 for record_id, raw in zip(batch, values, strict=True):
                     if raw is not None:
                         try:
-                            known[record_id] = self._hit(raw)
+                            known[record_id] = decode(raw)
                         except UndecodableEntry:
                             undecodable.append((record_id, None))
         except CacheUnavailable:
             pass
+        absent = sum(record is None for record in known.values())
+        self._negative_hits.inc(absent)
+        self._hits.inc(len(known) - absent)
         if undecodable:
             self.drop(undecodable)
         return known
