@@ -108,9 +108,7 @@ def test_answers_are_right_and_in_time_and_redis_is_taken_up_again(
         assert max(later) < (FIRST_CALL_SECONDS if illness.name in RELAPSING else LATER_CALL_SECONDS)
 
         # What was cached before must not come back, for neither of them.
-        wait_until(
-            lambda: not (reader.cache.breaker.is_open or writer.cache.breaker.is_open), RECOVERY_SECONDS
-        )
+        _await_health(reader, writer)
         for data in (reader, writer):
             assert data.users.get(user.id) == updated
             with pytest.raises(NotFound):
@@ -152,6 +150,10 @@ def test_a_client_with_default_settings_exceeds_the_bound(illness: Illness, it: 
         is_late = reader.is_alive()
     reader.join(30)
     assert is_late
+
+
+def _await_health(*accesses: Any) -> None:
+    wait_until(lambda: not any(data.cache.breaker.is_open for data in accesses), RECOVERY_SECONDS)
 
 
 def _get(client: Any) -> None:
