@@ -27,10 +27,15 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "migrate": ("ops.commands.migrate", "migrate", "Show, apply, revert and begin migrations"),
     "seed": ("ops.commands.seed", "seed", "Load made-up sample data"),
     "import": ("ops.commands.import_", "import_", "Load data of others: GitHub Archive"),
-    "cache": ("ops.commands.cache", "cache", "Cache the hottest records before they are asked for"),
+    "cache": ("ops.commands.cache", "cache", "Look into the cache, flush it, warm it"),
     "tokens": ("ops.commands.tokens", "tokens", "Rotate the keys of users' encrypted tokens"),
     "sql": ("ops.commands.sql", "sql", "Hold the named queries against the schema"),
     "serve": ("ops.commands.serve", "serve", "Run the access service"),
+    "completion": (
+        "ops.commands.completion",
+        "completion",
+        "Print the script by which a shell completes commands",
+    ),
     "toolchain": ("ops.commands.toolchain", "toolchain", "Put in place what groundwork needs beside Python"),
 }
 

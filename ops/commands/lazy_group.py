@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class LazyGroup(click.Group):
@@ -35,3 +38,17 @@ class LazyGroup(click.Group):
         rest = {name: command.get_short_help_str(100) for name, command in self.commands.items()}
         with formatter.section("Commands"):
             formatter.write_dl([(name, (lines | rest)[name]) for name in self.list_commands(ctx)])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands by the table, for a shell waits; then what every group completes."""
+        from click.shell_completion import CompletionItem
+
+        lines = {name: line for name, (_, _, line) in self._elsewhere.items()}
+        found = [
+            CompletionItem(name, help=line) for name, line in lines.items() if name.startswith(incomplete)
+        ]
+        for name, command in self.commands.items():
+            if name.startswith(incomplete) and not command.hidden:
+                found.append(CompletionItem(name, help=command.get_short_help_str()))
+        # Past click.Group's own, which imports every command for its help.
+        return found + click.Command.shell_complete(self, ctx, incomplete)
