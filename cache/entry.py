@@ -10,6 +10,7 @@ import math
 import random
 import re
 from time import time
+from typing import NamedTuple
 
 from cache.errors import UndecodableEntry
 
@@ -35,6 +36,23 @@ def packed_in(raw: bytes) -> bytes | None:
     if raw.endswith(b":-") and raw.count(b":") == 1:
         return None
     raise UndecodableEntry("an entry without version, expiry and cost")
+
+
+class Header(NamedTuple):
+    """What stands before a packed value: times in ms, `expires_at` since 1970. None in an absence, but the stamp."""
+
+    stamp: bytes
+    version: int | None = None
+    expires_at: int | None = None
+    cost: int | None = None
+
+
+def read_header(raw: bytes) -> Header:
+    """An entry's header. UndecodableEntry for what is no entry."""
+    if packed_in(raw) is None:
+        return Header(raw.partition(b":")[0])
+    stamp, version, expires_at, cost, _ = raw.split(b":", 4)
+    return Header(stamp, int(version), int(expires_at), int(cost))
 
 
 def header_of(raw: bytes) -> bytes:

@@ -7,11 +7,13 @@ prefix of their own, so that clients which track values are not told of every le
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 VALUE_PREFIX = "gw"
 LEASE_PREFIX = "gwl"
+_STORED = re.compile(r"(gwl?):([a-z0-9_-]+):v(\d+):([a-z_]+):\{(-?\d+)\}(?::([0-9a-f]+))?")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,31 @@ class FeedKeys:
 
     def _rest(self, owner_id: int) -> str:
         return f"{self.namespace}:v{self.schema}:{self.feed}:{{{owner_id}}}"
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """A key as it stands in Redis, taken apart. `page` is a feed's page, or None."""
+
+    layer: str
+    namespace: str
+    schema: int
+    entity: str
+    record_id: int
+    page: str | None
+
+    @classmethod
+    def parse(cls, key: str) -> StoredKey | None:
+        """None for what is no key of a record or a feed, the epoch's nonce above all."""
+        found = _STORED.fullmatch(key)
+        if found is None:
+            return None
+        layer, namespace, schema, entity, record_id, page = found.groups()
+        return cls(layer, namespace, int(schema), entity, int(record_id), page)
+
+    def generation(self) -> str:
+        """Of a feed: what all pages of its owner hang on."""
+        return FeedKeys(self.namespace, self.entity, self.schema).generation(self.record_id)
 
 
 def epoch_nonce(namespace: str) -> str:

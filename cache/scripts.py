@@ -152,3 +152,18 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
 return 1
 """,
 )
+
+# A flush of one entity: its part of the namespace's nonce (cache.epoch) is drawn anew, the rest stays.
+# KEYS: the namespace's nonce. ARGV: the entity, its new nonce, and the namespace's where there is none.
+DRAW_ENTITY_NONCE = Script(
+    "draw_entity_nonce",
+    """
+local shared, own = string.match(redis.call('GET', KEYS[1]) or ARGV[3], '^([^ ]+)(.*)$')
+local kept = shared
+for name, nonce in string.gmatch(own, ' ([^ =]+)=([^ ]+)') do
+  if name ~= ARGV[1] then kept = kept .. ' ' .. name .. '=' .. nonce end
+end
+redis.call('SET', KEYS[1], kept .. ' ' .. ARGV[1] .. '=' .. ARGV[2])
+return 1
+""",
+)

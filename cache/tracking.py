@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -35,9 +36,14 @@ _RETRY_SECONDS = 0.5
 class Tracking:
     """Keeps a near cache current while it runs; without a connection the near cache is empty and silent."""
 
-    def __init__(self, settings: CacheSettings, near: NearCache) -> None:
+    def __init__(
+        self, settings: CacheSettings, near: NearCache, nonce_key: str, on_flush: Callable[[], None]
+    ) -> None:
+        """`on_flush` is called when the nonce at `nonce_key` may have been drawn anew."""
         self._settings = settings
         self._near = near
+        self._nonce_key = nonce_key
+        self._on_flush = on_flush
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._has_failed = False
@@ -91,7 +97,10 @@ class Tracking:
 
     def _follow(self, connection: Any) -> None:
         prefix = f"{VALUE_PREFIX}:{self._settings.namespace}:"
-        _ask(connection, "CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", prefix, "NOLOOP")
+        followed = ("PREFIX", prefix, "PREFIX", self._nonce_key)
+        _ask(connection, "CLIENT", "TRACKING", "ON", "BCAST", *followed, "NOLOOP")
+        # It may have been while nobody listened.
+        self._on_flush()
         self._near.stand()
         if self._has_failed:
             _logger.info("the near cache is on again")
@@ -106,7 +115,9 @@ class Tracking:
     def _hear(self, push: list[Any]) -> None:
         """A push: ["invalidate", keys], or None for the keys where all of them are gone."""
         try:
-            if push[1] is None:
+            if push[1] is None or self._nonce_key.encode() in push[1]:
+                # In this order: what is read in between is of an epoch that is in doubt, and not taken in.
+                self._on_flush()
                 self._near.invalidate_all()
             else:
                 self._near.invalidate_keys(push[1])

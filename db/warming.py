@@ -13,6 +13,7 @@ from typing import Protocol
 
 from psycopg.rows import scalar_row
 
+from cache.errors import CacheUnavailable
 from db._async.access import AsyncDataAccess
 from db.models import Repository
 from db.named_query import queries
@@ -70,6 +71,9 @@ class Warming:
             await self._data.cache.ping()
             batch = ids[start : start + size]
             found += [each for each in await repository.get_many(batch) if each is not None]
+            if self._data.cache.breaker.is_open:
+                # What was read has an answer without Redis, and so says nothing of it.
+                raise CacheUnavailable(f"Redis failed after {start} of {len(ids)} {kind}")
             self._done += len(batch)
             self._progress(kind, start + len(batch), len(ids))
             await asyncio.sleep(max(0.0, self._started + self._done / self._rate - monotonic()))

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import os
+from dataclasses import replace
 
-from cache.settings import CacheSettings
+from cache.errors import CacheUnavailable
 from cache.url_source import UrlSource
 from db import AsyncDataAccess
-from db.errors import InvalidSetting
+from db.errors import InvalidSetting, Unavailable
 from db.settings import DatabaseSettings
 from db.warming import Progress, Warming
+from ops.cache_server import cache_settings
 from ops.database_url import resolve_database_url
+from ops.errors import Exit, OpsError
+
+_TIMEOUT_SECONDS = 2.0
 
 
 def warm_from_here(stack: str, limit: int, rate: int, progress: Progress) -> dict[str, int]:
-    """One run."""
+    """One run: how many of each kind are cached now. OpsError (6) where Postgres or Redis does not answer."""
+    # A batch takes longer than a caller would wait, and nobody waits for this.
+    cache = replace(cache_settings(stack, "app"), timeout_seconds=_TIMEOUT_SECONDS)
     database = UrlSource("DATABASE_URL", InvalidSetting, resolve_database_url(None, role="app", stack=stack))
-    cache = _cache_settings(stack)
 
     async def run() -> dict[str, int]:
         async with AsyncDataAccess(DatabaseSettings(database, pool_size=2), cache) as data:
             return await Warming(data, limit, rate, progress).run()
 
-    return asyncio.run(run())
-
-
-def _cache_settings(stack: str) -> CacheSettings:
-    # What is read here is for others: nothing is kept in this process.
-    environment = dict(os.environ) | {"GROUNDWORK_NEAR_CACHE_ENTRIES": "0"}
-    if not (environment.get("REDIS_URL") or environment.get("REDIS_URL_FILE")):
-        from ops.connections import environment_of
-
-        environment["REDIS_URL"] = environment_of("app", stack)["REDIS_URL"]
-    return CacheSettings.from_environment(environment)
+    try:
+        return asyncio.run(run())
+    except (CacheUnavailable, Unavailable) as error:
+        raise OpsError(f"the cache is not warm: {error}; run it again", Exit.UNREACHABLE) from error

@@ -38,3 +38,8 @@ def database_url(*, role: str, stack: str) -> str:
         return environment_of(role, stack)["DATABASE_URL"]
     except KeyError:
         raise OpsError(f"role {role!r} has no login in Postgres", Exit.USAGE) from None
+
+
+def access_url(stack: str) -> str:
+    """Where the stack's access service listens, as seen from here."""
+    return str(PulumiStack(World.here(), stack).public_outputs()[outputs.ACCESS_URL])

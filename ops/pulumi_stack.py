@@ -60,9 +60,11 @@ class PulumiStack:
             )
 
     def outputs(self) -> dict[str, Any]:
-        """Every output, secrets in clear. OpsError (6) where the stack was never brought up."""
+        """Every output, secrets in clear. OpsError (6) where the stack was never brought up, (2) for an unknown one."""
         values: dict[str, Any] = {}
-        if self.exists:
+        if not self.exists:
+            self.check_settings()
+        else:
             values = json.loads(self._run("stack", "output", "--json", "--show-secrets"))
         if outputs.POSTGRES not in values:
             raise OpsError(

@@ -77,7 +77,7 @@ class AsyncClient:
         self._tracking: Tracking | None = None
         if settings.near_entries and settings.near_bytes:
             self.near = NearCache(settings.near_entries, settings.near_bytes, settings.near_ttl_seconds)
-            self._tracking = Tracking(settings, self.near)
+            self._tracking = Tracking(settings, self.near, self._nonce_key, self.epoch.doubt)
         self._probing = AsyncRepeating("cache-probe", _PROBE_SECONDS, self._probe)
 
     async def open(self) -> None:
@@ -95,11 +95,15 @@ class AsyncClient:
         await self._pool.aclose()
 
     async def get(self, key: str) -> bytes | None:
+        if self.epoch.is_overdue:
+            await self._know_epoch()
         value: bytes | None = await self._call("get", partial(self._ask, "GET", key))
         return value
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of keys, in their order, in one round trip."""
+        if self.epoch.is_overdue:
+            await self._know_epoch()
         values: list[bytes | None] = await self._call("mget", partial(self._ask, "MGET", *keys))
         return values
 
@@ -109,6 +113,8 @@ class AsyncClient:
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """What a script returns; it is loaded where the server does not know it."""
+        if self.epoch.is_overdue:
+            await self._know_epoch()
 
         async def attempt() -> Any:
             try:
@@ -123,6 +129,8 @@ class AsyncClient:
         self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
     ) -> list[Any]:
         """A script's answers for many keys and arguments, in one round trip."""
+        if self.epoch.is_overdue:
+            await self._know_epoch()
 
         async def send() -> list[Any]:
             pipeline = self._redis.pipeline(transaction=False)
@@ -144,10 +152,14 @@ class AsyncClient:
     async def flush(self) -> None:
         """Have everything in the namespace forgotten, whatever its size: its entries are of a past epoch then.
 
-        By this process at once, by others within the second in which they ask.
+        By this process at once, by others within RELIANCE_SECONDS: those with a near cache are told, the rest ask.
         """
         nonce = secrets.token_hex(8)
         await self._call("flush", lambda: self._redis.set(self._nonce_key, nonce))
+        self.epoch.doubt()
+        await self._know_epoch()
+
+    async def _know_epoch(self) -> None:
         await self._call("epoch", self._ask_epoch)
 
     async def ping(self) -> None:
@@ -267,7 +279,7 @@ class AsyncClient:
                 self._is_warm = True
                 await self._warm()
             with suppress(CacheUnavailable):
-                await self._call("epoch", self._ask_epoch)
+                await self._know_epoch()
             return
         owed = self.breaker.owed()
         try:

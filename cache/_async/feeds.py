@@ -39,6 +39,7 @@ class AsyncFeedCache(Generic[T]):
 
     def __init__(self, client: AsyncClient, keys: FeedKeys, packing: Packing[T], tier: Tier) -> None:
         self._client = client
+        self._epoch = client.epoch.of(keys.feed)
         self._keys = keys
         self._packing = packing
         self._tier = tier
@@ -92,7 +93,9 @@ class AsyncFeedCache(Generic[T]):
 
     def _is_good(self, generation: bytes, raw: bytes) -> bool:
         """Whether the page is of this generation, and that of this epoch."""
-        return generation.startswith(self._client.epoch.tag + b".") and raw.startswith(generation + b":")
+        tag = self._epoch.tag
+        is_ours = generation.startswith(tag + b".") and raw.startswith(generation + b":")
+        return is_ours and self._epoch.stands(tag)
 
     def _hit(self, raw: bytes) -> T:
         packed = packed_in(raw)
@@ -147,11 +150,11 @@ class AsyncFeedCache(Generic[T]):
         give_up_at = monotonic() + WAIT_SECONDS
         has_waited = False
         while True:
-            epoch = self._client.epoch.tag
+            epoch = self._epoch.tag
             arguments = (nonce, LEASE_MS, PASS_MS, self._generation_ms, epoch)
             answer = await self._client.run(TAKE_PAGE, keys, arguments)
             # Otherwise it was the answer of a server that has another epoch than the one asked for.
-            if epoch == self._client.epoch.tag:
+            if self._epoch.stands(epoch):
                 if answer[1] is not None:
                     return answer[0], answer[1]
                 if answer[2]:

@@ -48,6 +48,7 @@ class AsyncReadThrough(Generic[T]):
 
     def __init__(self, client: AsyncClient, keys: EntityKeys, codec: Codec[T], tier: Tier) -> None:
         self._client = client
+        self._epoch = client.epoch.of(keys.entity)
         self._keys = keys
         self._codec = codec
         self._tier = tier
@@ -113,7 +114,7 @@ class AsyncReadThrough(Generic[T]):
     async def replace(self, record_id: int, record: T) -> None:
         """Tell of a committed write: the new record takes the place of an older one, and leases end."""
         version = self._codec.version_of(record)
-        life, epoch = jittered_ms(self._tier), self._client.epoch.tag
+        life, epoch = jittered_ms(self._tier), self._epoch.tag
         try:
             encoded = self._codec.encode(record, epoch, life, self._cost_ms)
         except UndecodableEntry:
@@ -142,7 +143,7 @@ class AsyncReadThrough(Generic[T]):
             self._forget_near([record_id for record_id, _ in written])
 
     async def _drop(self, written: list[tuple[int, int | None]]) -> bool:
-        epoch = self._client.epoch.tag
+        epoch = self._epoch.tag
         calls = [
             (keys.both(record_id), (-1 if version is None else version, epoch))
             for record_id, version in written
@@ -177,7 +178,7 @@ class AsyncReadThrough(Generic[T]):
             self._near.leave_place(record_id, place)
 
     def _current(self, raw: bytes | None) -> bytes | None:
-        return raw if raw is not None and self._client.epoch.holds(raw) else None
+        return raw if raw is not None and self._epoch.holds(raw) else None
 
     def _clock(self, started: float) -> None:
         """Take note of what a read of the database cost."""
@@ -211,7 +212,7 @@ class AsyncReadThrough(Generic[T]):
     ) -> None:
         """Store a record anew before it expires, unless another does, or a write comes in between."""
         outcome = "failed"
-        nonce, epoch = secrets.token_hex(8), self._client.epoch.tag
+        nonce, epoch = secrets.token_hex(8), self._epoch.tag
         try:
             arguments = (nonce, LEASE_MS, header)
             if not await self._client.run(TAKE_REFRESH, self._keys.both(record_id), arguments):
@@ -232,11 +233,11 @@ class AsyncReadThrough(Generic[T]):
         give_up_at = monotonic() + WAIT_SECONDS
         has_waited = False
         while True:
-            epoch = self._client.epoch.tag
+            epoch = self._epoch.tag
             arguments = (nonce, LEASE_MS, PASS_MS, epoch)
             answer = await self._client.run(TAKE_LEASE, self._keys.both(record_id), arguments)
             # Otherwise it was the answer of a server that has another epoch than the one asked for.
-            if epoch == self._client.epoch.tag:
+            if self._epoch.stands(epoch):
                 if answer[0] is not None:
                     return answer[0], None
                 if answer[1]:
@@ -291,7 +292,7 @@ class AsyncReadThrough(Generic[T]):
     async def _take_leases(self, record_ids: list[int], nonce: str) -> tuple[list[int], bytes]:
         """Those of the ids that the caller may fill, and in which epoch; nobody waits for the others here."""
         leased: list[int] = []
-        epoch = self._client.epoch.tag
+        epoch = self._epoch.tag
         try:
             for start in range(0, len(record_ids), _BATCH):
                 batch = record_ids[start : start + _BATCH]
@@ -306,7 +307,7 @@ class AsyncReadThrough(Generic[T]):
                 ]
         except CacheUnavailable:
             pass
-        return (leased if epoch == self._client.epoch.tag else []), epoch
+        return (leased if self._epoch.stands(epoch) else []), epoch
 
     async def _fill(self, records: Mapping[int, T | None], nonce: str, epoch: bytes) -> int:
         """Store what was read under leases of this epoch; how many were."""

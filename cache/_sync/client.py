@@ -78,7 +78,7 @@ class Client:
         self._tracking: Tracking | None = None
         if settings.near_entries and settings.near_bytes:
             self.near = NearCache(settings.near_entries, settings.near_bytes, settings.near_ttl_seconds)
-            self._tracking = Tracking(settings, self.near)
+            self._tracking = Tracking(settings, self.near, self._nonce_key, self.epoch.doubt)
         self._probing = Repeating("cache-probe", _PROBE_SECONDS, self._probe)
 
     def open(self) -> None:
@@ -96,11 +96,15 @@ class Client:
         self._pool.close()
 
     def get(self, key: str) -> bytes | None:
+        if self.epoch.is_overdue:
+            self._know_epoch()
         value: bytes | None = self._call("get", partial(self._ask, "GET", key))
         return value
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of keys, in their order, in one round trip."""
+        if self.epoch.is_overdue:
+            self._know_epoch()
         values: list[bytes | None] = self._call("mget", partial(self._ask, "MGET", *keys))
         return values
 
@@ -110,6 +114,8 @@ class Client:
 
     def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """What a script returns; it is loaded where the server does not know it."""
+        if self.epoch.is_overdue:
+            self._know_epoch()
 
         def attempt() -> Any:
             try:
@@ -122,6 +128,8 @@ class Client:
 
     def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """A script's answers for many keys and arguments, in one round trip."""
+        if self.epoch.is_overdue:
+            self._know_epoch()
 
         def send() -> list[Any]:
             pipeline = self._redis.pipeline(transaction=False)
@@ -143,10 +151,14 @@ class Client:
     def flush(self) -> None:
         """Have everything in the namespace forgotten, whatever its size: its entries are of a past epoch then.
 
-        By this process at once, by others within the second in which they ask.
+        By this process at once, by others within RELIANCE_SECONDS: those with a near cache are told, the rest ask.
         """
         nonce = secrets.token_hex(8)
         self._call("flush", lambda: self._redis.set(self._nonce_key, nonce))
+        self.epoch.doubt()
+        self._know_epoch()
+
+    def _know_epoch(self) -> None:
         self._call("epoch", self._ask_epoch)
 
     def ping(self) -> None:
@@ -264,7 +276,7 @@ class Client:
                 self._is_warm = True
                 self._warm()
             with suppress(CacheUnavailable):
-                self._call("epoch", self._ask_epoch)
+                self._know_epoch()
             return
         owed = self.breaker.owed()
         try:

@@ -30,6 +30,7 @@ ACCESS_SOURCES = (
     "ops/cli.py",
     "ops/errors.py",
     "ops/commands/__init__.py",
+    "ops/commands/lazy_group.py",
     "ops/commands/serve.py",
     "ops/serve/**/*.py",
 )

@@ -2,35 +2,181 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import click
+
+from ops.commands.names import CACHED_ENTITIES, stack_option
+
+_stack = stack_option("The stack, where REDIS_URL is not set.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object on standard output.")
+_entity = click.Choice(CACHED_ENTITIES)
+_many = click.IntRange(1, 1_000_000)
 
 
 @click.group()
 def cache() -> None:
-    """Warm the cache."""
+    """Look into the cache, flush it, warm it.
+
+    Exit codes: 6 a server cannot be reached, or refuses the login; 7 refused without consent.
+    """
 
 
 @cache.command()
+@click.option("--all", "everything", is_flag=True, help="All that is in the namespace.")
+@click.option("--entity", "entities", type=_entity, multiple=True, help="A kind of record or feed.")
+@click.option("--pattern", metavar="GLOB", help="Keys, as in v1:user:{7*}.")
+@click.option("--dry-run", is_flag=True, help="Say what would be forgotten, and forget nothing.")
+@click.option("--reclaim", "reclaims", is_flag=True, help="Free its memory at once, too.")
 @click.option(
-    "--limit",
-    default=1000,
-    show_default=True,
-    type=click.IntRange(1, 1_000_000),
-    help="Records of each kind.",
+    "--rate", default=20_000, show_default=True, type=_many, help="Keys a second at most, deleted one by one."
 )
-@click.option(
-    "--rate",
-    default=1000,
-    show_default=True,
-    type=click.IntRange(1, 1_000_000),
-    help="Records a second at most.",
-)
-@click.option("--stack", default="dev", show_default=True, help="The stack, where REDIS_URL is not set.")
-def warm(limit: int, rate: int, stack: str) -> None:
+@click.option("--warm", "warm_limit", type=_many, help="Then cache so many of the hottest of each kind.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--confirm", "confirmed", metavar="NAME", help="With --yes, where NAME looks like production.")
+@_stack
+@_json
+@click.pass_context
+def flush(
+    context: click.Context,
+    everything: bool,
+    entities: tuple[str, ...],
+    pattern: str | None,
+    dry_run: bool,
+    reclaims: bool,
+    rate: int,
+    warm_limit: int | None,
+    yes: bool,
+    confirmed: str | None,
+    stack: str,
+    as_json: bool,
+) -> None:
+    """Forget what is cached: returns when no reader serves it any more."""
+    from ops import cache_flush
+    from ops.cache_server import names_its_redis, open_cache_server
+    from ops.errors import Exit, OpsError
+
+    if (everything, bool(entities), pattern is not None).count(True) != 1:
+        raise click.UsageError("say one of --all, --entity and --pattern")
+    if names_its_redis() and _is_given(context, "stack"):
+        raise OpsError("REDIS_URL and --stack both say which cache is meant; keep one of them", Exit.USAGE)
+    scope = cache_flush.Scope(tuple(dict.fromkeys(entities)), pattern)
+    count = None
+    with open_cache_server(stack) as server:
+        if dry_run:
+            count = cache_flush.preview(server, scope, _say)
+        else:
+            done = cache_flush.flush(
+                server, scope, rate=rate, reclaims=reclaims, yes=yes, confirmed=confirmed, say=_say
+            )
+    if count is not None:
+        found = {"dryRun": True, "scope": scope.name, **cache_flush.count_as_json(count)}
+        _show(found, cache_flush.count_as_lines(count, scope, server), as_json)
+        return
+    result: dict[str, Any] = {
+        "dryRun": False, "scope": done.scope, "keys": done.keys, "seconds": done.seconds, "warmed": None,
+    }  # fmt: skip
+    keys = "" if done.keys is None else f", {done.keys} keys deleted"
+    lines = [f"forgotten in {server}: {scope}{keys} ({done.seconds:.1f} s)"]
+    if warm_limit is not None:
+        result["warmed"] = _warm(stack, warm_limit, 1000)
+        lines.append(_warmed(result["warmed"]))
+    _show(result, lines, as_json)
+
+
+@cache.command()
+@click.option("--sample", default=10_000, show_default=True, type=_many, help="Keys to look at.")
+@click.option("--metrics-url", help="/metrics of an access service; without it the stack's.")
+@_stack
+@_json
+def stats(sample: int, metrics_url: str | None, stack: str, as_json: bool) -> None:
+    """Show hit rates, memory, evictions, the epoch, and keys, bytes and life by entity, from a sample."""
+    from ops.cache_server import open_cache_server
+    from ops.cache_stats import as_lines
+    from ops.cache_stats import stats as stats_of
+
+    with open_cache_server(stack) as server:
+        if metrics_url is None and server.stack is not None:
+            from ops.connections import access_url
+
+            metrics_url = f"{access_url(server.stack)}/metrics"
+        found = stats_of(server, sample, metrics_url)
+    _show(found, as_lines(found), as_json)
+
+
+@cache.command()
+@click.argument("entity", type=_entity)
+@click.argument("record_id", metavar="ID", type=int)
+@_stack
+@_json
+def get(entity: str, record_id: int, stack: str, as_json: bool) -> None:
+    """Show what is cached of one record, or of one owner's feed: header, life, and the value decoded."""
+    from ops.cache_entry import as_lines, entry_of
+    from ops.cache_server import open_cache_server
+
+    with open_cache_server(stack) as server:
+        found = entry_of(server, entity, record_id)
+    _show(found, as_lines(found), as_json)
+
+
+@cache.command()
+@click.option("--entity", type=_entity, help="A kind of record or feed.")
+@click.option("--pattern", metavar="GLOB", help="Keys, as in v1:user:{7*}.")
+@click.option("--limit", default=100, show_default=True, type=_many, help="How many to show.")
+@_stack
+@_json
+def keys(entity: str | None, pattern: str | None, limit: int, stack: str, as_json: bool) -> None:
+    """List keys, with the seconds they have left and their bytes."""
+    from cache.survey import list_matching
+    from ops.cache_flush import Scope
+    from ops.cache_server import open_cache_server
+
+    if entity and pattern:
+        raise click.UsageError("say one of --entity and --pattern")
+    (wanted,) = Scope((entity,) if entity else (), pattern).patterns
+    with open_cache_server(stack) as server:
+        found, has_more = list_matching(server.redis, server.namespace, wanted, limit)
+    rows = [{"key": each.key, "ttlSeconds": each.ttl_seconds, "bytes": each.bytes} for each in found]
+    lines = [
+        f"{'-' if each.ttl_seconds is None else format(each.ttl_seconds, '.0f') + 's':>8}{each.bytes:>8}  {each.shown}"
+        for each in found
+    ]
+    if has_more:
+        _say(f"there are more than these {limit}; --limit shows them")
+    _show({"keys": rows, "hasMore": has_more}, lines, as_json)
+
+
+@cache.command()
+@click.option("--limit", default=1000, show_default=True, type=_many, help="Records of each kind.")
+@click.option("--rate", default=1000, show_default=True, type=_many, help="Records a second at most.")
+@_stack
+@_json
+def warm(limit: int, rate: int, stack: str, as_json: bool) -> None:
     """Cache the hottest users, repositories and organizations; what is cached already stays."""
+    done = _warm(stack, limit, rate)
+    _show({"warmed": done}, [_warmed(done)], as_json)
+
+
+def _warm(stack: str, limit: int, rate: int) -> dict[str, int]:
     from ops.cache_warming import warm_from_here
 
-    done = warm_from_here(
-        stack, limit, rate, lambda kind, n, total: click.echo(f"{kind}: {n} of {total}", err=True)
-    )
-    click.echo("cached now: " + ", ".join(f"{n} {kind}" for kind, n in done.items()))
+    return warm_from_here(stack, limit, rate, lambda kind, n, total: _say(f"{kind}: {n} of {total}"))
+
+
+def _warmed(done: dict[str, int]) -> str:
+    return "cached now: " + ", ".join(f"{n} {kind}" for kind, n in done.items())
+
+
+def _show(found: dict[str, Any], lines: Iterable[str] | Sequence[str], as_json: bool) -> None:
+    for line in [json.dumps(found, indent=2, default=str)] if as_json else lines:
+        click.echo(line)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _is_given(context: click.Context, parameter: str) -> bool:
+    return context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE

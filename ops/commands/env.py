@@ -7,10 +7,18 @@ import shlex
 
 import click
 
+from ops.commands.names import complete_roles, stack_option
+
 
 @click.command()
-@click.option("--role", default="app", show_default=True, help="app, readonly, monitor, migrator or ops.")
-@click.option("--stack", default="dev", show_default=True, help="The stack to ask.")
+@click.option(
+    "--role",
+    default="app",
+    show_default=True,
+    shell_complete=complete_roles,
+    help="app, readonly, monitor, migrator or ops.",
+)
+@stack_option("The stack to ask.")
 @click.option(
     "--format",
     "style",

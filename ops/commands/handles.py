@@ -9,7 +9,9 @@ from typing import NoReturn
 
 import click
 
-_stack = click.option("--stack", default="dev", show_default=True, help="The stack to work on.")
+from ops.commands.names import complete_roles, stack_option
+
+_stack = stack_option()
 _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
@@ -44,6 +46,7 @@ def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
     "--role",
     default="superuser",
     show_default=True,
+    shell_complete=complete_roles,
     help="superuser (local socket), or app, readonly, monitor, migrator over TLS.",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -71,7 +74,9 @@ def psql(stack: str, role: str, arguments: Sequence[str]) -> None:
 
 @click.command("redis-cli", context_settings=_PASS_ON)
 @_stack
-@click.option("--role", default="ops", show_default=True, help="app, ops or monitor.")
+@click.option(
+    "--role", default="ops", show_default=True, shell_complete=complete_roles, help="app, ops or monitor."
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def redis_cli(stack: str, role: str, arguments: Sequence[str]) -> None:
     """Open redis-cli on the stack's Redis; more arguments go to redis-cli."""

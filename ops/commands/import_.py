@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from ops.commands.names import stack_option
+
 
 @click.group("import")
 def import_() -> None:
@@ -17,7 +19,7 @@ def import_() -> None:
 @import_.command()
 @click.argument("files", nargs=-1, required=True)
 @click.option("--url", help="The database; without it DATABASE_URL, or else the stack's.")
-@click.option("--stack", default="dev", show_default=True, help="The stack, where no URL is given.")
+@stack_option("The stack, where no URL is given.")
 @click.option(
     "--rejects", type=click.Path(path_type=Path), help="Where rejected lines go [FILE.rejects.jsonl]."
 )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ops.commands.names import stack_option
 from ops.database_url import resolve_database_url
 from ops.errors import Exit, OpsError
 
@@ -33,9 +34,7 @@ _TO_FOLDER = click.option(
 def database_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options by which a command finds its database and its migrations."""
     url = click.option("--url", help="The database; without it DATABASE_URL, or else the stack's.")
-    stack = click.option(
-        "--stack", default="dev", show_default=True, help="The stack, where no URL is given."
-    )
+    stack = stack_option("The stack, where no URL is given.")
     return url(stack(_TO_FOLDER(command)))
 
 

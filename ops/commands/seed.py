@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from ops.commands.names import stack_option
 from ops.database_url import resolve_database_url
 
 
 @click.command("seed")
 @click.option("--url", help="The database; without it DATABASE_URL, or else the stack's.")
-@click.option("--stack", default="dev", show_default=True, help="The stack, where no URL is given.")
+@stack_option("The stack, where no URL is given.")
 def seed(url: str | None, stack: str) -> None:
     """Load sample data: made up, always the same; a second run changes nothing."""
     from db.seed import load_sample_data

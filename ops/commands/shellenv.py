@@ -7,9 +7,11 @@ import shlex
 
 import click
 
+from ops.commands.names import stack_option
+
 
 @click.command()
-@click.option("--stack", default="dev", show_default=True, help="The stack plain `pulumi` works on.")
+@stack_option("The stack plain `pulumi` works on.")
 def shellenv(stack: str) -> None:
     """Print POSIX export lines for plain `pulumi`: eval "$(.venv/bin/groundwork shellenv)"."""
     from infra.spec.world import World

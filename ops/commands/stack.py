@@ -8,7 +8,9 @@ import time
 
 import click
 
-_stack = click.option("--stack", default="dev", show_default=True, help="The stack to work on.")
+from ops.commands.names import stack_option
+
+_stack = stack_option()
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 

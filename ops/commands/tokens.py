@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from ops.commands.names import stack_option
+
 
 @click.group()
 def tokens() -> None:
@@ -14,7 +16,7 @@ def tokens() -> None:
 
 @tokens.command()
 @click.option("--url", help="The database; without it DATABASE_URL, or else the stack's.")
-@click.option("--stack", default="dev", show_default=True, help="The stack, where no URL is given.")
+@stack_option("The stack, where no URL is given.")
 @click.option(
     "--batch-size", default=500, show_default=True, type=click.IntRange(1, 10_000), help="Users at a time."
 )

@@ -1,6 +1,6 @@
 """`make bench`: measures, prints the table, writes docs/benchmarks.md, and exits 1 where a bar is missed.
 
-`python -m tests.bench stack` or `data-access` measures one part, and writes nothing.
+`python -m tests.bench stack`, `commands` or `data-access` measures one part, and writes nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from infra.docker.engine import docker
 from tests.bench.result import Result
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-PARTS = {"data-access": "tests.bench.data_access", "stack": "tests.bench.stack"}
-_PEERS = ("redis", "psycopg", "asyncpg", "sqlalchemy", "cashews", "aiocache")
+PARTS = {
+    "data-access": "tests.bench.data_access",
+    "commands": "tests.bench.commands",
+    "stack": "tests.bench.stack",
+}
+_PEERS = ("redis", "psycopg", "asyncpg", "sqlalchemy", "cashews", "aiocache", "alembic")
 _HEAD = "| measured | median | spread | bar | |\n|---|---|---|---|---|\n"
 
 
@@ -43,7 +47,7 @@ def _page(results: dict[str, list[Result]]) -> str:
     peers = ", ".join(f"{peer} {version(peer)}" for peer in _PEERS)
     tables = "".join(
         f"\n## {title}\n\n{_HEAD}" + "\n".join(result.row() for result in results[part]) + "\n"
-        for part, title in (("data-access", "Data access"), ("stack", "A stack"))
+        for part, title in (("data-access", "Data access"), ("commands", "Commands"), ("stack", "A stack"))
     )
     return f"""# Benchmarks
 

@@ -1,0 +1,42 @@
+"""What this release keeps in Redis, by the entity in its keys: the schema's number, and how bytes become a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cache.codec import Packing
+from db._sync.activities import ActivityRepository
+from db._sync.organizations import KIND as ORGANIZATION
+from db._sync.repositories import KIND as REPOSITORY
+from db._sync.users import KIND as USER
+from db.models import ACTIVITY_SCHEMA, Activity, Page
+from db.record_kind import RecordKind
+
+
+@dataclass(frozen=True)
+class CachedKind:
+    """`unpack` gives the value of packed bytes, or raises UndecodableEntry. A feed's owner has many pages."""
+
+    entity: str
+    schema: int
+    is_feed: bool
+    unpack: Callable[[bytes], Any]
+
+
+def _record(kind: RecordKind[Any, Any]) -> CachedKind:
+    return CachedKind(kind.entity, kind.schema, False, Packing(kind.model).unpack)
+
+
+def _feed(name: str) -> CachedKind:
+    return CachedKind(name, ACTIVITY_SCHEMA, True, Packing(Page[Activity]).unpack)
+
+
+KINDS = {
+    kind.entity: kind
+    for kind in (
+        *(_record(kind) for kind in (USER, ORGANIZATION, REPOSITORY)),
+        *(_feed(name) for name in (ActivityRepository.USER_FEED, ActivityRepository.REPOSITORY_FEED)),
+    )
+}

@@ -1,0 +1,34 @@
+"""Names that shells complete: stacks, roles, and what is cached. Whether one exists is told by whoever takes it.
+
+The lists stand here so that completing imports neither drivers nor Pulumi; tests hold them against the real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+CACHED_ENTITIES = ("user", "organization", "repository", "user_feed", "repository_feed")
+ROLES = ("app", "readonly", "monitor", "migrator", "ops")
+_ROOT = Path(__file__).parents[2]
+
+
+def complete_stacks(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """A stack is a file Pulumi.NAME.yaml."""
+    names = (path.name.split(".")[1] for path in _ROOT.glob("Pulumi.*.yaml"))
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def complete_roles(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [role for role in ROLES if role.startswith(incomplete)]
+
+
+def stack_option(help_text: str = "The stack to work on.") -> Callable[[_F], _F]:
+    """--stack, `dev` by default."""
+    return click.option(
+        "--stack", default="dev", show_default=True, help=help_text, shell_complete=complete_stacks
+    )

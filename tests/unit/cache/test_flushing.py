@@ -1,0 +1,58 @@
+"""Which keys a pattern of `groundwork cache flush` reaches, and what is no pattern."""
+
+from __future__ import annotations
+
+import pytest
+
+from cache.errors import CacheSettingError
+from cache.flushing import key_patterns
+from cache.keys import EntityKeys, FeedKeys, StoredKey, epoch_nonce
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*", ["gw:main:*"]),
+        ("v1:user:*", ["gw:main:v1:user:*"]),
+        ("v1:user:{7}", ["gw:main:v1:user:{7}", "gw:main:v1:user:{7}:*"]),
+        ("gw:main:v1:user:{7*}", ["gw:main:v1:user:{7*}", "gw:main:v1:user:{7*}:*"]),
+        ("gwl:main:*", ["gw:main:*"]),
+    ],
+)
+def test_a_pattern_is_of_the_namespace_and_takes_a_feeds_pages_along(
+    pattern: str, expected: list[str]
+) -> None:
+    assert key_patterns("main", pattern, "gw") == expected
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["", "v1", "v1:user", "v1:user:7", "gw:other:*", "gwl:other:*", "*:user_feed:{7}:abc*", "{7}:a"],
+)
+def test_what_matches_nothing_or_too_much_is_no_pattern(pattern: str) -> None:
+    with pytest.raises(CacheSettingError):
+        key_patterns("main", pattern, "gw")
+
+
+@pytest.mark.parametrize("record_id", [7, -1, 2**62])
+def test_every_key_of_a_record_is_taken_apart(record_id: int) -> None:
+    keys = EntityKeys("main", "user", 3)
+    assert StoredKey.parse(keys.value(record_id)) == StoredKey("gw", "main", 3, "user", record_id, None)
+    assert StoredKey.parse(keys.lease(record_id)) == StoredKey("gwl", "main", 3, "user", record_id, None)
+
+
+def test_every_key_of_a_feed_is_taken_apart_and_leads_to_its_generation() -> None:
+    keys = FeedKeys("main", "user_feed", 1)
+    for key in (keys.page(7, "50"), keys.lease(7, "50")):
+        parsed = StoredKey.parse(key)
+        assert parsed is not None
+        assert parsed.page is not None
+        assert parsed.generation() == keys.generation(7)
+    generation = StoredKey.parse(keys.generation(7))
+    assert generation is not None
+    assert generation.page is None
+
+
+@pytest.mark.parametrize("key", [epoch_nonce("main"), "gw:main", "session:1", "gw:main:v1:user:7", ""])
+def test_other_keys_are_not(key: str) -> None:
+    assert StoredKey.parse(key) is None

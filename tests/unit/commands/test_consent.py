@@ -1,0 +1,93 @@
+"""When an operator is asked, for what, and what is refused where nobody can be asked."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ops.consent import production_name, require_consent
+from ops.errors import Exit, OpsError
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["prod", "production", "live", "prod-eu", "eu-prod", "PROD", "live2", "db.prod.example.org", "prd_1"],
+)
+def test_a_name_that_looks_like_production_is_seen(name: str) -> None:
+    assert production_name(["dev", name]) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["dev", "test", "product", "reproduction", "olive", "deliver", "staging", ""]
+)
+def test_another_name_is_not(name: str) -> None:
+    assert production_name([name]) is None
+
+
+@click.command()
+@click.option("--yes", is_flag=True)
+@click.option("--confirm")
+@click.argument("names", nargs=-1)
+def drop(yes: bool, confirm: str | None, names: tuple[str, ...]) -> None:
+    require_consent("drop it", yes=yes, confirmed=confirm, names=names)
+    click.echo("done")
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str, answer: str | None = None) -> tuple[int, str]:
+    """Exit code and stdout; with an answer there is a terminal."""
+    monkeypatch.setattr("ops.consent.sys", _Terminal(answer is not None))
+    result = CliRunner().invoke(drop, arguments, input=answer)
+    if isinstance(result.exception, OpsError):
+        return result.exception.exit_code, result.stdout
+    return result.exit_code, result.stdout
+
+
+class _Terminal:
+    """Stands in for sys: whether somebody sits there."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        self.stdin = self
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["dev"], Exit.REFUSED),
+        (["dev", "--yes"], Exit.FINE),
+        (["prod"], Exit.REFUSED),
+        (["prod", "--yes"], Exit.REFUSED),
+        (["prod", "--confirm", "prod"], Exit.REFUSED),
+        (["prod", "--yes", "--confirm", "dev"], Exit.REFUSED),
+        (["prod", "--yes", "--confirm", "prod"], Exit.FINE),
+        (["dev", "eu-live", "--yes", "--confirm", "dev"], Exit.REFUSED),
+        (["dev", "eu-live", "--yes", "--confirm", "eu-live"], Exit.FINE),
+    ],
+)
+def test_without_a_terminal_the_options_decide(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: Exit
+) -> None:
+    assert _run(monkeypatch, *arguments) == (code, "done\n" if code == Exit.FINE else "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer", "code"),
+    [
+        (["dev"], "y\n", 0),
+        (["dev"], "n\n", 1),
+        (["prod"], "prod\n", 0),
+        (["prod"], "y\n", Exit.REFUSED),
+        (["prod", "--yes"], "prod\n", 0),
+        (["prod", "--yes"], "dev\n", Exit.REFUSED),
+    ],
+)
+def test_at_a_terminal_it_is_asked_and_production_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], answer: str, code: int
+) -> None:
+    found, out = _run(monkeypatch, *arguments, answer=answer)
+    assert found == code
+    assert ("done" in out) == (code == 0)
