@@ -24,7 +24,7 @@ from infra.spec.world import World
 from ops.errors import OpsError
 
 _IMAGE = Path(__file__).parents[1] / "infra" / "images" / "postgres"
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 _LOGIN_CONNECTIONS = 40
 _IN_MEMORY, _ON_DISK = "/tmp/data", "/var/lib/postgresql/data"
 # No data worth keeping and no time to lose; its port is this machine's alone, and the passwords die with it.
