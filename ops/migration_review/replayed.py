@@ -9,13 +9,18 @@ from ops.scratch_server import ScratchServer
 
 
 def replay(
-    server: ScratchServer, name: str, applied: Sequence[LedgerRow], migrations: Sequence[Migration]
+    server: ScratchServer,
+    name: str,
+    applied: Sequence[LedgerRow] | Sequence[Migration],
+    migrations: Sequence[Migration],
 ) -> str:
     """Make database `name`, apply what `applied` names, and return its URL as role migrator.
 
     The order counts where a migration came late: the columns of a table stand in it.
     """
     url = server.make_database(name)
+    # The ledger, which migrations may name.
+    apply_pending(url, ())
     done: set[int] = set()
     for versions in _ascending(row.version for row in sorted(applied, key=_moment)):
         done.update(versions)
@@ -23,8 +28,9 @@ def replay(
     return url
 
 
-def _moment(row: LedgerRow) -> tuple[object, int]:
-    return row.installed_on, row.version
+def _moment(applied: LedgerRow | Migration) -> tuple[float, int]:
+    moment = applied.installed_on.timestamp() if isinstance(applied, LedgerRow) else 0.0
+    return moment, applied.version
 
 
 def _ascending(versions: Iterable[int]) -> Iterator[list[int]]:
