@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from ops.commands.migrate import _exit_codes as exit_codes
 from ops.commands.migrate import database_options, migrate
-from ops.database_url import resolve_database_url
+from ops.database_url import is_database_named, resolve_database_url
 from ops.errors import Exit, OpsError
 
 __all__ = ["migrate"]
@@ -86,6 +86,67 @@ def show_plan(
         return
     for line in as_markdown(plan) if markdown else as_text(plan):
         click.echo(line)
+
+
+@migrate.command("rehearse")
+@database_options
+@click.option(
+    "--budget-ms", type=float, help="Exit 4 if a query is blocked for longer, or fails as it did not before."
+)
+@click.option(
+    "--callers", type=click.IntRange(1, 32), default=8, show_default=True, help="How many send queries."
+)
+@click.option(
+    "--before",
+    "before_seconds",
+    type=click.FloatRange(0.5),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the queries run before the migrations do.",
+)
+@click.option("--max-size", default="2GB", show_default=True, help="Copy no larger database than this.")
+@click.option("--schema-only", is_flag=True, help="Copy no rows; the sample data stands for them.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def rehearse_pending(
+    url: str | None,
+    stack: str,
+    folder: Path,
+    budget_ms: float | None,
+    callers: int,
+    before_seconds: float,
+    max_size: str,
+    schema_only: bool,
+    as_json: bool,
+) -> None:
+    """Run what is pending on a copy of the database, under the application's queries.
+
+    The copy is on a throwaway server (Docker) and is removed whatever happens. Reported are the time each query
+    was blocked, errors with their SQLSTATE, and each migration's duration and longest wait for a lock.
+    """
+    from db.migrator import read_source
+    from infra.spec.quantity import parse_bytes
+    from infra.spec.world import World
+    from ops.migration_review.database_copy import Source
+    from ops.migration_review.rehearsal import Terms, rehearse
+    from ops.migration_review.rehearsal_text import as_text
+
+    try:
+        max_bytes = parse_bytes(max_size)
+    except ValueError as error:
+        raise OpsError(f"--max-size: {error}; write it like 500MB or 2GB", Exit.USAGE) from error
+    terms = Terms(callers, before_seconds, not schema_only, max_bytes, budget_ms)
+    with exit_codes():
+        conninfo = resolve_database_url(url, role="migrator", stack=stack)
+        container = None if is_database_named(url) else World.here().name(stack, "postgres")
+        done = rehearse(Source(conninfo, container), read_source(folder), terms)
+    if as_json:
+        click.echo(json.dumps({"pending": []} if done is None else done.as_json(), indent=2))
+    else:
+        for line in ["nothing is pending"] if done is None else as_text(done):
+            click.echo(line)
+    if done is not None and done.missed:
+        sys.exit(Exit.MISMATCH)
 
 
 def _target(url: str | None, stack: str, *, must_be_up: bool) -> str | None:

@@ -74,7 +74,7 @@ def test_an_edited_file_is_4_by_the_ledger(
     assert "was edited after it was applied" in outcome.error
 
 
-@pytest.mark.parametrize("command", ["verify", "plan"])
+@pytest.mark.parametrize("command", ["verify", "plan", "rehearse"])
 class TestWhatIsMissing:
     """One line, the documented code, before anything is started."""
 
