@@ -33,7 +33,8 @@ class Verification:
             yield from (f"            {line}" for line in _details(each))
         applied = f"the {len(self.state.applied)} applied migrations"
         if self.drift:
-            yield f"{len(self.drift)} differences from what {applied} make"
+            differences = "1 difference" if len(self.drift) == 1 else f"{len(self.drift)} differences"
+            yield f"{differences} from what {applied} make"
         else:
             yield f"the database is what {applied} make"
 
