@@ -23,3 +23,8 @@ def resolve_database_url(given: str | None, *, role: str, stack: str) -> str:
     from ops.connections import database_url
 
     return database_url(role=role, stack=stack)
+
+
+def is_database_named(given: str | None) -> bool:
+    """Whether resolve_database_url takes a URL of the caller's; otherwise it is the stack's database."""
+    return bool(given or os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE"))

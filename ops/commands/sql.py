@@ -31,12 +31,9 @@ def check(offline: bool, update: bool, against: str | None) -> None:
         _finish(offline_problems(queries), f"{len(queries)} queries agree with db/queries.lock.json")
         return
 
-    from infra.spec.world import World
+    from ops.scratch_server import scratch_server
     from ops.sql_check import checker
-    from ops.sql_check.scratch import scratch_server
-    from ops.toolchain import ensure
 
-    ensure(World.here())
     with scratch_server() as server:
         if against:
             _finish(

@@ -13,10 +13,10 @@ import psycopg
 from db.migrator import apply_pending, read_source
 from db.named_query import NamedQuery, parse_queries
 from ops.errors import Exit, OpsError
+from ops.scratch_server import ScratchServer
 from ops.sql_check.comparison import mismatches
 from ops.sql_check.declared import all_queries
 from ops.sql_check.described import Describer, Description, NotDescribed
-from ops.sql_check.scratch import ScratchServer
 
 _ROOT = Path(__file__).parents[2]
 _QUERIES, _MIGRATIONS = "db/queries", "db/migrations"

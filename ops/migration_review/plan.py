@@ -1,0 +1,119 @@
+"""What pending migrations would do to a target: measured beside it, with how many rows each lock is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from db.migrator import LedgerRow, Migration, status
+from db.migrator.connection import open_connection
+from ops.migration_review.linter import Finding, lint
+from ops.migration_review.locks import MODES, Measured, measure
+from ops.migration_review.replayed import replay
+from ops.scratch_server import scratch_server
+
+# A partitioned table holds nothing itself, its partitions do; -1 is a table that was never analyzed.
+_ROWS = """
+SELECT name, CASE WHEN max(reltuples) >= 0 THEN sum(greatest(reltuples, 0))::bigint END
+FROM unnest(%s::text[]) AS name
+JOIN LATERAL (
+    SELECT relid FROM pg_partition_tree(to_regclass(name)) WHERE isleaf
+    UNION SELECT to_regclass(name)
+) AS part ON true
+JOIN pg_class ON pg_class.oid = relid AND relkind <> 'p'
+GROUP BY name
+"""
+
+
+@dataclass(frozen=True)
+class MigrationPlan:
+    """One pending migration. `findings` is None where there is no linter."""
+
+    migration: Migration
+    is_late: bool
+    statements: tuple[Measured, ...]
+    findings: tuple[Finding, ...] | None
+
+    @property
+    def strongest_lock(self) -> str | None:
+        modes = [lock.mode for statement in self.statements for lock in statement.locks]
+        return max(modes, key=MODES.index, default=None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`rows` has an estimate a table of the target; None in it is one that was never analyzed.
+
+    `version` is where the plan begins, None for an empty database; `has_target` says if a database was asked.
+    """
+
+    version: int | None
+    has_target: bool
+    migrations: tuple[MigrationPlan, ...]
+    rows: dict[str, int | None]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "from_version": self.version,
+            "target": self.has_target,
+            "pending": [
+                {
+                    "version": plan.migration.version,
+                    "name": plan.migration.name,
+                    "out_of_order": plan.is_late,
+                    "in_transaction": not plan.migration.up.no_transaction,
+                    "strongest_lock": plan.strongest_lock,
+                    "statements": [asdict(statement) for statement in plan.statements],
+                    "findings": None if plan.findings is None else [asdict(each) for each in plan.findings],
+                }
+                for plan in self.migrations
+            ],
+            "estimated_rows": self.rows,
+        }
+
+
+def plan_pending(conninfo: str, migrations: Sequence[Migration]) -> Plan:
+    """Plan what is pending on a database. LedgerMismatch where its ledger does not match the files."""
+    state = status(conninfo, migrations)
+    for problem in state.problems:
+        raise problem
+    plans = _plan(state.applied, migrations, state.pending)
+    return Plan(state.version, True, plans, _estimated_rows(conninfo, plans))
+
+
+def plan_from(version: int, migrations: Sequence[Migration]) -> Plan:
+    """Plan every migration above `version` (0: all), as on a database that holds nothing but those below."""
+    below = [migration for migration in migrations if migration.version <= version]
+    pending = [migration for migration in migrations if migration.version > version]
+    plans = _plan(below, migrations, pending)
+    return Plan(max((each.version for each in below), default=None), False, plans, {})
+
+
+def _plan(
+    applied: Sequence[LedgerRow] | Sequence[Migration],
+    migrations: Sequence[Migration],
+    pending: Sequence[Migration],
+) -> tuple[MigrationPlan, ...]:
+    findings = lint([migration.up.path for migration in pending])
+    newest = max((each.version for each in applied), default=None)
+    if not pending:
+        return ()
+    with scratch_server() as server:
+        url = replay(server, "planned", applied, migrations)
+        return tuple(
+            MigrationPlan(
+                migration,
+                newest is not None and migration.version < newest,
+                measure(url, migration),
+                None if findings is None else tuple(findings[migration.up.path]),
+            )
+            for migration in pending
+        )
+
+
+def _estimated_rows(conninfo: str, plans: Iterable[MigrationPlan]) -> dict[str, int | None]:
+    names = {lock.name for plan in plans for statement in plan.statements for lock in statement.locks}
+    with open_connection(conninfo) as connection:
+        rows = connection.execute(_ROWS, [sorted(names)]).fetchall()
+    return {str(name): None if count is None else int(str(count)) for name, count in rows}

@@ -1,0 +1,64 @@
+"""A throwaway server for the module, and the review commands as people run them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ops import scratch_server as scratch
+from ops.commands.migrate_review import migrate
+from ops.errors import OpsError
+from ops.migration_review import plan, verification
+from ops.scratch_server import ScratchServer
+from tests.integration.migrator.conftest import folder as folder
+from tests.integration.migrator.conftest import owner as owner
+from tests.integration.migrator.conftest import write as write
+from tests.integration.migrator.test_commands import Outcome
+
+Run = Callable[..., Outcome]
+
+
+class SharedScratch(ScratchServer):
+    """One server for many tests: each of its databases gets a name that none had before."""
+
+    def __init__(self, server: ScratchServer) -> None:
+        self.__dict__.update(server.__dict__)
+        self._names = map("{}_{}".format, itertools.repeat("d"), itertools.count())
+
+    def make_database(self, name: str) -> str:
+        return super().make_database(next(self._names))
+
+
+@pytest.fixture(scope="session")
+def shared_scratch(docker_engine: None) -> Iterator[SharedScratch]:
+    # On disk: many databases do not fit into the memory that one or two do.
+    with scratch.scratch_server(on_disk=True) as server:
+        yield SharedScratch(server)
+
+
+@pytest.fixture
+def run(shared_scratch: SharedScratch, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """run("plan", "--url", ...) with the shared server in the place of one of its own."""
+
+    @contextmanager
+    def shared() -> Iterator[SharedScratch]:
+        yield shared_scratch
+
+    for module in (plan, verification):
+        monkeypatch.setattr(module, "scratch_server", shared)
+    return invoke
+
+
+def invoke(*arguments: str | Path) -> Outcome:
+    """A command of `groundwork migrate` in this process: exit code, stdout, and the line of a known error."""
+    result = CliRunner().invoke(migrate, [str(argument) for argument in arguments])
+    if isinstance(result.exception, OpsError):
+        return Outcome(result.exception.exit_code, result.stdout, str(result.exception))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Outcome(result.exit_code, result.stdout, result.stderr)

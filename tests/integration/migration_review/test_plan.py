@@ -1,0 +1,173 @@
+"""`groundwork migrate plan`: what is measured of statements, what is pending, and in which forms it is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from db.migrator import apply_pending, read_source
+from ops.errors import Exit
+from ops.migration_review import linter
+from tests.conftest import Connection, Database
+from tests.integration.migration_review.conftest import Run
+from tests.integration.migrator.conftest import Write
+
+BASE = """
+CREATE TABLE items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, size int NOT NULL DEFAULT 0);
+CREATE TABLE parts (id int, at date) PARTITION BY RANGE (at);
+CREATE TABLE parts_old PARTITION OF parts FOR VALUES FROM ('2001-01-01') TO ('2002-01-01');
+CREATE TABLE notes (item_id bigint REFERENCES items (id), text text);
+"""
+Planned = Callable[[str], list[dict[str, object]]]
+
+
+@pytest.fixture
+def planned(run: Run, write: Write, folder: Path) -> Planned:
+    """The statements of one migration over BASE, as --json has them."""
+
+    def plan(sql: str) -> list[dict[str, object]]:
+        write("1_base.sql", BASE)
+        write("2_next.sql", sql)
+        outcome = run("plan", "--above", "1", "--folder", folder, "--json")
+        assert (outcome.code, outcome.error) == (Exit.FINE, "")
+        (pending,) = json.loads(outcome.out)["pending"]
+        statements: list[dict[str, object]] = pending["statements"]
+        return statements
+
+    return plan
+
+
+ALL = "ACCESS EXCLUSIVE"
+
+
+@pytest.mark.parametrize(
+    ("sql", "locks", "rewrites", "scans"),
+    [
+        ("ALTER TABLE items ADD COLUMN more text", {"items": ALL}, [], []),
+        ("ALTER TABLE items ALTER size TYPE bigint", {"items": ALL}, ["items"], ["items"]),
+        ("ALTER TABLE items ALTER name SET NOT NULL", {"items": ALL}, [], ["items"]),
+        ("ALTER TABLE items ADD CHECK (size > 0) NOT VALID", {"items": ALL}, [], []),
+        ("CREATE INDEX ON items (name)", {"items": "SHARE"}, [], ["items"]),
+        ("ALTER TABLE notes ADD FOREIGN KEY (item_id) REFERENCES items (id) NOT VALID",
+         {"items": "SHARE ROW EXCLUSIVE", "notes": "SHARE ROW EXCLUSIVE"}, [], []),
+        ("CREATE TRIGGER t BEFORE UPDATE ON items FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+         {"items": "SHARE ROW EXCLUSIVE"}, [], []),
+        ("INSERT INTO items (name) VALUES ('a')", {"items": "ROW EXCLUSIVE", "items_id_seq": "ROW EXCLUSIVE"}, [], []),
+        ("TRUNCATE notes", {"notes": ALL}, ["notes"], []),
+        ("DROP TABLE notes", {"items": ALL, "notes": ALL}, [], []),
+        ("ALTER TABLE parts ADD COLUMN more text", {"parts": ALL}, [], []),
+        ("CREATE TABLE mine (id int); ALTER TABLE mine ADD COLUMN more text", {}, [], []),
+        ("COMMENT ON TABLE items IS 'Items.'", {"items": "SHARE UPDATE EXCLUSIVE"}, [], []),
+        ("-- no-transaction\nCREATE INDEX CONCURRENTLY i ON items (name)", {"items": "SHARE UPDATE EXCLUSIVE"}, [], []),
+        ("-- no-transaction\nVACUUM (FULL) items", {"items": ALL}, ["items"], []),
+        ("-- no-transaction\nVACUUM items", {"items": "SHARE UPDATE EXCLUSIVE"}, [], []),
+        ("-- no-transaction\nCREATE INDEX ON items (name)", {"items": "SHARE"}, [], []),
+    ],
+)  # fmt: skip
+def test_what_a_statement_locks_rewrites_and_reads_is_measured(
+    planned: Planned, sql: str, locks: dict[str, str], rewrites: list[str], scans: list[str]
+) -> None:
+    statement = planned(sql)[-1]
+    found = {lock["name"]: lock["mode"] for lock in statement["locks"]}  # type: ignore[attr-defined]
+    # What is read by the way of another table is not what these are about.
+    assert {name: mode for name, mode in found.items() if mode != "ACCESS SHARE"} == locks
+    assert statement["rewrites"] == rewrites
+    if "-- no-transaction" not in sql:
+        assert [name for name in statement["scans"] if name in locks] == scans  # type: ignore[attr-defined]
+
+
+def test_a_lock_is_named_with_the_statement_that_takes_it_first(planned: Planned) -> None:
+    first, second, third = planned(
+        "LOCK TABLE items IN SHARE MODE; ALTER TABLE items ADD a int; ALTER TABLE items ADD b int"
+    )
+    assert [[lock["mode"] for lock in each["locks"]] for each in (first, second, third)] == [  # type: ignore[attr-defined]
+        ["SHARE"],
+        ["ACCESS EXCLUSIVE"],
+        [],
+    ]
+
+
+def test_partitions_go_by_the_name_of_their_table(planned: Planned) -> None:
+    (statement,) = planned("ALTER TABLE parts ADD COLUMN more text")
+    assert statement["locks"] == [{"name": "parts", "mode": ALL, "has_partitions": True}]
+
+
+def test_only_what_is_pending_on_the_target_is_planned_with_its_rows(
+    run: Run, write: Write, folder: Path, empty_database: Database, owner: Connection
+) -> None:
+    write("1_base.sql", BASE)
+    url = empty_database.url("migrator")
+    apply_pending(url, read_source(folder))
+    owner.execute("INSERT INTO items (name) SELECT 'x' FROM generate_series(1, 500)")
+    owner.execute("ANALYZE items")
+    write(
+        "2_more.sql", "ALTER TABLE items ADD a int; ALTER TABLE notes ADD a int; SELECT count(*) FROM parts"
+    )
+    plan = json.loads(run("plan", "--url", url, "--folder", folder, "--json").out)
+    assert (plan["from_version"], [each["name"] for each in plan["pending"]]) == (1, ["2_more"])
+    assert plan["estimated_rows"] == {"items": 500, "notes": None, "parts": None}
+    assert owner.execute("SELECT count(*) FROM pg_attribute WHERE attname = 'a'").fetchone() == (0,)
+    text = run("plan", "--url", url, "--folder", folder).out
+    assert "ACCESS EXCLUSIVE on items (about 500 rows), blocks reads and writes" in text
+    assert "ACCESS EXCLUSIVE on notes (never analyzed), blocks reads and writes" in text
+
+
+def test_a_late_migration_is_planned_where_the_target_stands(
+    run: Run, write: Write, folder: Path, empty_database: Database
+) -> None:
+    write("3_base.sql", BASE)
+    url = empty_database.url("migrator")
+    apply_pending(url, read_source(folder))
+    write("2_late.sql", "ALTER TABLE items ADD a int")
+    assert "2_late (in one transaction, older than what is applied; strongest lock: ACCESS EXCLUSIVE)" in (
+        run("plan", "--url", url, "--folder", folder).out
+    )
+
+
+def test_nothing_pending_is_said(run: Run, folder: Path, empty_database: Database) -> None:
+    outcome = run("plan", "--url", empty_database.url("migrator"), "--folder", folder)
+    assert (outcome.code, outcome.out) == (Exit.FINE, "nothing is pending at an empty database\n")
+
+
+def test_every_shipped_migration_can_be_planned_from_an_empty_database(run: Run) -> None:
+    outcome = run("plan", "--from-scratch", "--markdown")
+    assert outcome.code == Exit.FINE
+    for migration in read_source():
+        assert f"#### {migration.name} (" in outcome.out
+
+
+def test_findings_of_the_linter_are_part_of_it(run: Run, write: Write, folder: Path) -> None:
+    write("1_a.sql", "CREATE TABLE a (id int);\n\nALTER TABLE a ALTER id SET NOT NULL;")
+    (pending,) = json.loads(run("plan", "--from-scratch", "--folder", folder, "--json").out)["pending"]
+    assert {"line": 3, "rule": "adding-not-nullable-field"}.items() <= pending["findings"][0].items()
+
+
+def test_where_there_is_no_linter_that_is_said(
+    run: Run, write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linter.shutil, "which", lambda command, path=None: None)
+    write("1_a.sql", "SELECT 1")
+    assert "squawk is not installed" in run("plan", "--from-scratch", "--folder", folder).out
+    (pending,) = json.loads(run("plan", "--from-scratch", "--folder", folder, "--json").out)["pending"]
+    assert pending["findings"] is None
+
+
+@pytest.mark.parametrize("sql", ["ALTER TABLE nowhere ADD a int", "-- no-transaction\nVACUUM nowhere"])
+def test_a_migration_that_does_not_run_is_named_with_its_line(
+    run: Run, write: Write, folder: Path, sql: str
+) -> None:
+    write("1_a.sql", sql)
+    outcome = run("plan", "--from-scratch", "--folder", folder)
+    assert outcome.code == Exit.ERROR
+    assert 'relation "nowhere" does not exist (SQLSTATE 42P01)' in outcome.error
+
+
+def test_an_edited_file_is_4(run: Run, write: Write, folder: Path, empty_database: Database) -> None:
+    write("1_a.sql", "SELECT 1")
+    url = empty_database.url("migrator")
+    apply_pending(url, read_source(folder))
+    write("1_a.sql", "SELECT 2")
+    assert run("plan", "--url", url, "--folder", folder).code == Exit.MISMATCH

@@ -1,0 +1,241 @@
+"""`groundwork migrate rehearse`: the copy, the queries sent to it, and the budget with its negative control."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from db.migrator import MIGRATIONS_FOLDER, read_source
+from db.migrator.catalog import find_drift, read_catalog
+from db.migrator.connection import open_connection
+from db.seed import USERS, load_sample_data
+from infra.docker.engine import docker
+from ops.errors import Exit
+from ops.migration_review import rehearsal
+from ops.migration_review.database_copy import Source
+from ops.migration_review.parameters import Parameters
+from ops.migration_review.traffic import send, unreplayable
+from ops.scratch_server import ScratchServer
+from ops.sql_check.declared import all_queries
+from tests.conftest import Database, cloned_database
+from tests.containers import Server, wait_until
+from tests.integration.migration_review.conftest import Run, SharedScratch
+from tests.integration.migrator.conftest import Write
+from tests.integration.migrator.test_commands import Outcome
+
+QUERIES = all_queries()
+CONTROL = {key for key in QUERIES if key.startswith("transaction.")}
+# Far above what callers make one another wait for on a busy machine, and far below what the guilty one does.
+BUDGET_MS, GUILTY_SECONDS = 1500, 4
+
+
+@pytest.fixture(scope="module")
+def seeded(postgres_server: Server, migrated_template: str) -> Iterator[Database]:
+    """A migrated database with the sample data, that nothing here changes."""
+    with cloned_database(postgres_server, migrated_template) as database:
+        load_sample_data(database.url("app"))
+        database.psql("ANALYZE")
+        yield database
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The project's migrations, and room for one more."""
+    return Path(shutil.copytree(MIGRATIONS_FOLDER, tmp_path / "migrations"))
+
+
+@pytest.fixture
+def rehearse(
+    run: Run, shared_scratch: SharedScratch, monkeypatch: pytest.MonkeyPatch, folder: Path, seeded: Database
+) -> Callable[..., Outcome]:
+    @contextmanager
+    def shared(**options: object) -> Iterator[ScratchServer]:
+        try:
+            yield shared_scratch
+        finally:
+            shared_scratch.psql("DROP DATABASE IF EXISTS rehearsed WITH (FORCE)")
+
+    monkeypatch.setattr(rehearsal, "scratch_server", shared)
+    monkeypatch.setattr(rehearsal, "_AFTER_SECONDS", 1.0)
+    url = seeded.url("migrator")
+    return lambda *options: run("rehearse", "--url", url, "--folder", folder, "--before", "1", *options)
+
+
+@pytest.mark.parametrize("key", sorted(QUERIES.keys() - CONTROL))
+def test_each_query_can_be_sent_with_parameters_from_the_rows(seeded: Database, key: str) -> None:
+    with open_connection(seeded.url("migrator")) as owner:
+        parameters = Parameters(owner)
+    with psycopg.connect(seeded.url("app"), autocommit=True) as connection:
+        for seed in range(3):
+            send(connection, QUERIES[key], parameters, random.Random(seed))
+
+
+def test_parameters_name_rows_that_are_there(seeded: Database) -> None:
+    with open_connection(seeded.url("migrator")) as owner:
+        parameters = Parameters(owner)
+    with psycopg.connect(seeded.url("app"), autocommit=True) as connection:
+        for key in ("users.find_user", "activities.find_activity", "repositories.update_repository"):
+            values = parameters.for_query(QUERIES[key], random.Random(1))
+            assert connection.execute(QUERIES[key].sql, values).rowcount == 1, key
+            connection.rollback()
+
+
+def test_writes_leave_nothing(seeded: Database) -> None:
+    with open_connection(seeded.url("migrator")) as owner:
+        parameters = Parameters(owner)
+        before = owner.execute("SELECT sum(row_version), count(*) FROM users").fetchall()
+        with psycopg.connect(seeded.url("app"), autocommit=True) as connection:
+            for key in (
+                "users.delete_user",
+                "users.add_user",
+                "users.upsert_user",
+                "activities.copy_activities",
+            ):
+                send(connection, QUERIES[key], parameters, random.Random(1))
+        assert owner.execute("SELECT sum(row_version), count(*) FROM users").fetchall() == before
+
+
+def test_only_transaction_control_is_not_sent_and_a_reason_is_given(
+    seeded: Database, database: Database
+) -> None:
+    with open_connection(seeded.url("migrator")) as owner:
+        assert unreplayable(QUERIES, Parameters(owner)).keys() == CONTROL
+    with open_connection(database.url("migrator")) as owner:
+        skipped = unreplayable(QUERIES, Parameters(owner))
+    assert skipped.keys() == CONTROL | {"activities.copy_activities"}
+    assert skipped["activities.copy_activities"] == "activities has no row to make another one from"
+
+
+def test_an_exclusive_lock_that_is_kept_misses_the_budget_and_names_the_blocked(
+    rehearse: Callable[..., Outcome], write: Write
+) -> None:
+    write("9001_slow.sql", f"ALTER TABLE users ADD COLUMN more int;\nSELECT pg_sleep({GUILTY_SECONDS})")
+    outcome = rehearse("--budget-ms", str(BUDGET_MS), "--json")
+    assert outcome.code == Exit.MISMATCH
+    told = json.loads(outcome.out)
+    assert [each["name"] for each in told["migrations"]] == ["9001_slow"]
+    assert told["migrations"][0]["seconds"] >= GUILTY_SECONDS
+    (worst, *_) = told["queries"]
+    assert worst["query"] in told["missed"]
+    assert worst["blocked"]["during"]["max"] > BUDGET_MS
+    assert worst["took"]["during"]["max"] > BUDGET_MS
+    # Each of the callers ran into the table, or into one that had.
+    assert any("users" in QUERIES[key].sql.decode() for key in told["missed"])
+
+
+def test_an_index_made_concurrently_keeps_the_budget(rehearse: Callable[..., Outcome], write: Write) -> None:
+    write("9001_index.sql", "-- no-transaction\nCREATE INDEX CONCURRENTLY users_email_idx ON users (email)")
+    outcome = rehearse("--budget-ms", str(BUDGET_MS))
+    assert (outcome.code, f"the budget of {BUDGET_MS} ms is kept" in outcome.out) == (Exit.FINE, True)
+    assert "9001_index  " in outcome.out
+
+
+def test_what_fails_with_the_new_schema_misses_any_budget_and_has_its_sqlstate(
+    rehearse: Callable[..., Outcome], write: Write
+) -> None:
+    write("9001_drop.sql", "ALTER TABLE users DROP COLUMN email")
+    outcome = rehearse("--budget-ms", "600000", "--callers", "4")
+    assert outcome.code == Exit.MISMATCH
+    assert "failed with 42703" in outcome.out
+
+
+def test_without_a_budget_it_only_tells(rehearse: Callable[..., Outcome], write: Write) -> None:
+    write("9001_drop.sql", "ALTER TABLE users DROP COLUMN email")
+    assert rehearse("--callers", "4").code == Exit.FINE
+
+
+def test_nothing_pending_is_said_before_anything_is_copied(rehearse: Callable[..., Outcome]) -> None:
+    assert rehearse() == Outcome(Exit.FINE, "nothing is pending\n", "")
+
+
+def test_a_migration_that_fails_is_named(rehearse: Callable[..., Outcome], write: Write) -> None:
+    write("9001_wrong.sql", "ALTER TABLE users ADD CHECK (id < 0)")
+    outcome = rehearse()
+    assert outcome.code == Exit.ERROR
+    assert "9001_wrong.sql:1: check constraint" in outcome.error
+    assert "(SQLSTATE 23514)" in outcome.error
+
+
+def test_a_larger_database_than_allowed_is_refused(rehearse: Callable[..., Outcome], write: Write) -> None:
+    write("9001_a.sql", "SELECT 1")
+    outcome = rehearse("--max-size", "1MB")
+    assert outcome.code == Exit.REFUSED
+    assert "--schema-only" in outcome.error
+    assert rehearse("--max-size", "much").code == Exit.USAGE
+
+
+@pytest.fixture
+def look_at_copy(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Instead of migrating: what the copy holds, and its catalog."""
+    seen: list[Any] = []
+
+    def look(url: str, caller_url: str, migrations: object, terms: object) -> None:
+        with open_connection(url) as owner:
+            seen.extend(owner.execute("SELECT username, github_id FROM users ORDER BY github_id").fetchall())
+        seen.append(read_catalog(url))
+
+    monkeypatch.setattr(rehearsal, "_migrate_under_traffic", look)
+    return seen
+
+
+@pytest.mark.parametrize("way", ["url", "container"])
+def test_the_copy_has_every_row_and_the_same_catalog(
+    rehearse: Callable[..., Outcome],
+    seeded: Database,
+    write: Write,
+    folder: Path,
+    look_at_copy: list[Any],
+    way: str,
+) -> None:
+    write("9001_a.sql", "SELECT 1")
+    url = seeded.url("migrator")
+    container = seeded.server.container if way == "container" else None
+    rehearsal.rehearse(Source(url, container, seeded.name), read_source(folder), rehearsal.Terms())
+    *rows, catalog = look_at_copy
+    with open_connection(url) as owner:
+        assert rows == owner.execute("SELECT username, github_id FROM users ORDER BY github_id").fetchall()
+    assert find_drift(read_catalog(url), catalog) == ()
+
+
+def test_of_a_schema_alone_no_row_is_copied(
+    rehearse: Callable[..., Outcome], database: Database, write: Write, folder: Path, look_at_copy: list[Any]
+) -> None:
+    write("9001_a.sql", "SELECT 1")
+    with psycopg.connect(database.url("app")) as connection:
+        connection.execute("INSERT INTO users (github_id, username) VALUES (1, 'somebody')")
+    url = database.url("migrator")
+    rehearsal.rehearse(Source(url, None), read_source(folder), rehearsal.Terms(with_rows=False))
+    *rows, catalog = look_at_copy
+    assert len(rows) == USERS
+    assert all(name.startswith("sample-") for name, _ in rows)
+    assert find_drift(read_catalog(url), catalog) == ()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_rehearsal_leaves_no_copy(
+    seeded: Database, write: Write, folder: Path, number: int
+) -> None:
+    write("9001_slow.sql", "SELECT pg_sleep(600)")
+    command = [sys.executable, "-m", "ops.cli", "migrate", "rehearse", "--before", "0.5"]
+    options = ["--url", seeded.url("migrator"), "--folder", str(folder)]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "migrating under" in line:
+                break
+        label = f"label=groundwork.scratch={process.pid}"
+        assert docker("ps", "--quiet", "--filter", label).split()
+        process.send_signal(number)
+        assert process.wait(120) == 130
+    wait_until(lambda: not docker("ps", "--all", "--quiet", "--filter", label), 60)

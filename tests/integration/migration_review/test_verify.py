@@ -1,0 +1,108 @@
+"""`groundwork migrate verify`: what is expected, and how drift is said. Its kinds are in migrator/test_catalog.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from db.migrator import apply_pending, read_source
+from ops.errors import Exit
+from tests.conftest import Database
+from tests.integration.migration_review.conftest import Run
+from tests.integration.migrator.conftest import Write
+
+
+def test_a_database_as_its_migrations_make_it_is_fine(run: Run, database: Database) -> None:
+    outcome = run("verify", "--url", database.url("migrator"))
+    assert (outcome.code, outcome.error) == (Exit.FINE, "")
+    assert outcome.out == f"the database is what the {len(read_source())} applied migrations make\n"
+
+
+def test_drift_is_4_and_named_with_both_definitions(run: Run, database: Database) -> None:
+    database.psql(
+        "ALTER TABLE groundwork.users ALTER email SET NOT NULL; DROP INDEX groundwork.users_username_idx"
+    )
+    url = database.url("migrator")
+    outcome = run("verify", "--url", url)
+    assert outcome.code == Exit.MISMATCH
+    assert (
+        "different   column users.email\n            expected: text\n            found:    text NOT NULL\n"
+        in (outcome.out)
+    )
+    told = run("verify", "--url", url, "--json")
+    assert told.code == Exit.MISMATCH
+    assert [each["what"] for each in json.loads(told.out)["drift"]] == [
+        "column users.email",
+        "index users_username_idx",
+    ]
+
+
+def test_what_is_pending_is_no_drift(run: Run, write: Write, folder: Path, empty_database: Database) -> None:
+    write("1_a.sql", "CREATE TABLE a (id int)")
+    url = empty_database.url("migrator")
+    apply_pending(url, read_source(folder))
+    write("2_b.sql", "CREATE TABLE b (id int)")
+    outcome = run("verify", "--url", url, "--folder", folder)
+    assert outcome.code == Exit.FINE
+    assert outcome.error == "1 pending migrations are no part of this\n"
+
+
+def test_a_late_migration_is_expected_in_the_order_it_was_applied(
+    run: Run, write: Write, folder: Path, empty_database: Database
+) -> None:
+    """The columns stand in that order."""
+    url = empty_database.url("migrator")
+    write("1_a.sql", "CREATE TABLE a (id int)")
+    write("3_c.sql", "ALTER TABLE a ADD c int")
+    apply_pending(url, read_source(folder))
+    write("2_b.sql", "ALTER TABLE a ADD b int")
+    apply_pending(url, read_source(folder))
+    assert run("verify", "--url", url, "--folder", folder).code == Exit.FINE
+
+
+def test_an_edited_file_is_4_by_the_ledger(
+    run: Run, write: Write, folder: Path, empty_database: Database
+) -> None:
+    write("1_a.sql", "SELECT 1")
+    url = empty_database.url("migrator")
+    apply_pending(url, read_source(folder))
+    write("1_a.sql", "SELECT 2")
+    outcome = run("verify", "--url", url, "--folder", folder)
+    assert outcome.code == Exit.MISMATCH
+    assert "was edited after it was applied" in outcome.error
+
+
+@pytest.mark.parametrize("command", ["verify", "plan", "rehearse"])
+class TestWhatIsMissing:
+    """One line, the documented code, before anything is started."""
+
+    def test_an_unreachable_database_is_6(self, run: Run, command: str) -> None:
+        outcome = run(command, "--url", "postgresql://migrator:secret@localhost:1/groundwork")
+        assert outcome.code == Exit.UNREACHABLE
+        assert "\n" not in outcome.error
+        assert "secret" not in outcome.error
+
+    def test_a_wrong_password_is_6(self, run: Run, command: str, empty_database: Database) -> None:
+        url = empty_database.url("migrator").replace("migrator:", "migrator:wrong")
+        assert run(command, "--url", url).code == Exit.UNREACHABLE
+
+    def test_no_engine_is_6(
+        self,
+        command: str,
+        empty_database: Database,
+        write: Write,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        from tests.integration.migration_review.conftest import invoke
+
+        write("1_a.sql", "SELECT 1")
+        url = empty_database.url("migrator")
+        monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+        outcome = invoke(command, "--url", url, "--folder", folder)
+        # The database's own server is reached by its port, whatever DOCKER_HOST says.
+        assert outcome.code == Exit.UNREACHABLE
+        assert outcome.error.startswith("no Docker engine answers at DOCKER_HOST")
+        monkeypatch.undo()
