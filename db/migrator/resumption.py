@@ -11,9 +11,9 @@ import re
 from psycopg import sql
 
 from db.migrator.connection import Connection
-from db.migrator.script import Statement
+from db.migrator.script import LETTER, LETTER_DIGIT_OR_DOLLAR, Statement
 
-_IDENTIFIER = r'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)'
+_IDENTIFIER = rf'(?:"(?:[^"]|"")+"|{LETTER}{LETTER_DIGIT_OR_DOLLAR}*)'
 _QUALIFIED = rf"{_IDENTIFIER}(?:\s*\.\s*{_IDENTIFIER})?"
 _CREATE_INDEX = re.compile(
     rf"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?P<index>{_IDENTIFIER})"

@@ -7,9 +7,17 @@ unterminated (a quote, a comment) becomes the last statement, and the server nam
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, cast
 
-_LETTER = r"A-Za-z_\x80-\U0010ffff"
+TokenKind = Literal["blank", "literal", "word", "number", "other"]
+BYTE_ORDER_MARK = "\ufeff"
+
+# Said by what is left out: a range up to the last character takes 100 ms to compile, and 700 where case is ignored.
+LETTER = r"[^\x00-@\[-^`{-\x7f]"
+LETTER_OR_DIGIT = r"[^\x00-/:-@\[-^`{-\x7f]"
+LETTER_DIGIT_OR_DOLLAR = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
 _ESCAPED = r"'(?:[^'\\]|\\.|'')*+'?"
 _TOKEN = re.compile(
     rf"""
@@ -18,9 +26,9 @@ _TOKEN = re.compile(
     | (?P<literal>   [eE]{_ESCAPED} (?: [ \t\r\f\v]*+ \n [ \t\n\r\f\v]*+ {_ESCAPED} )*+
                    | '(?:[^']|'')*+'?
                    | "(?:[^"]|"")*+"? )
-    | (?P<dollar>    \$ (?: [{_LETTER}][{_LETTER}0-9]*+ )? \$ )
-    | (?P<word>      [{_LETTER}][{_LETTER}0-9$]*+ )
-    | (?P<number>    [0-9][{_LETTER}0-9.]*+ )
+    | (?P<dollar>    \$ (?: {LETTER}{LETTER_OR_DIGIT}*+ )? \$ )
+    | (?P<word>      {LETTER}{LETTER_DIGIT_OR_DOLLAR}*+ )
+    | (?P<number>    [0-9] (?: \. | {LETTER_OR_DIGIT} )*+ )
     | (?P<other>     . )
     """,
     re.VERBOSE | re.DOTALL,
@@ -47,23 +55,12 @@ def split_statements(sql: str) -> tuple[Statement, ...]:
     """The statements of a script in order; what is only blanks and comments is none."""
     statements: list[Statement] = []
     start: int | None = None
-    end = position = parentheses = blocks = 0
+    end = parentheses = blocks = 0
     words: list[str] = []
-    while position < len(sql):
-        token = _TOKEN.match(sql, position)
-        assert token is not None, "the last alternative takes any character"
-        kind, text, begin = token.lastgroup, token.group(), position
-        position = token.end()
-        if kind == "comment":
-            position, is_closed = _end_of_comment(sql, position)
-            # An open one stays in, or the server would never see the fault and what it hides.
-            kind = "blank" if is_closed else "literal"
+    for kind, text, begin in tokens(sql):
         if kind == "blank":
             continue
-        if kind == "dollar":
-            closing = sql.find(text, position)
-            position = len(sql) if closing < 0 else closing + len(text)
-        elif text == "(":
+        if text == "(":
             parentheses += 1
         elif text == ")":
             parentheses = max(parentheses - 1, 0)
@@ -80,10 +77,34 @@ def split_statements(sql: str) -> tuple[Statement, ...]:
             start, words = None, []
             continue
         start = begin if start is None else start
-        end = position
+        end = begin + len(text)
     if start is not None:
         statements.append(Statement(sql[start:end], start, " ".join(words)))
     return tuple(statements)
+
+
+def tokens(sql: str) -> Iterator[tuple[TokenKind, str, int]]:
+    """Every token of a script: its kind, its text, and its place from 0; together they are the script.
+
+    Comments and a leading byte order mark are `blank`; a quoted name is a `literal`, for it may hold anything.
+    """
+    position = 0
+    if sql.startswith(BYTE_ORDER_MARK):
+        yield "blank", BYTE_ORDER_MARK, 0
+        position = len(BYTE_ORDER_MARK)
+    while position < len(sql):
+        token = _TOKEN.match(sql, position)
+        assert token is not None, "the last alternative takes any character"
+        kind, begin, position = str(token.lastgroup), position, token.end()
+        if kind == "comment":
+            position, is_closed = _end_of_comment(sql, position)
+            # An open one stays in, or the server would never see the fault and what it hides.
+            kind = "blank" if is_closed else "literal"
+        elif kind == "dollar":
+            closing = sql.find(token.group(), position)
+            position = len(sql) if closing < 0 else closing + len(token.group())
+            kind = "literal"
+        yield cast(TokenKind, kind), sql[begin:position], begin
 
 
 def line_at(sql: str, offset: int) -> int:
