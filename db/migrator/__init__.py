@@ -9,19 +9,23 @@ from db.migrator.errors import (
     LockHeld,
     MigrationError,
     NotRevertible,
+    PhaseOrder,
     PoolerRefused,
     ScriptFailed,
     SourceError,
     Unreachable,
 )
 from db.migrator.ledger import SCHEMA_CHANGED_CHANNEL, LedgerRow
-from db.migrator.runner import Status, apply_pending, compare, revert, status
+from db.migrator.lock_wait import LockLimits
+from db.migrator.phase import PHASES, Phase
+from db.migrator.runner import Status, apply_pending, compare, revert, select_pending, status
 from db.migrator.scaffold import new_migration
 from db.migrator.source import MIGRATIONS_FOLDER, Migration, Script, read_source
-from db.migrator.step import Applied, EventKind, LockLimits, OnEvent
+from db.migrator.step import Applied, EventKind, OnEvent
 
 __all__ = [
     "MIGRATIONS_FOLDER",
+    "PHASES",
     "SCHEMA_CHANGED_CHANNEL",
     "Applied",
     "DirtyMigration",
@@ -34,6 +38,8 @@ __all__ = [
     "MigrationError",
     "NotRevertible",
     "OnEvent",
+    "Phase",
+    "PhaseOrder",
     "PoolerRefused",
     "Script",
     "ScriptFailed",
@@ -45,5 +51,6 @@ __all__ = [
     "new_migration",
     "read_source",
     "revert",
+    "select_pending",
     "status",
 ]

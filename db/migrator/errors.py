@@ -44,6 +44,10 @@ class NotRevertible(MigrationError):
     """A migration has no down file, or nothing is applied that could be reverted."""
 
 
+class PhaseOrder(MigrationError):
+    """A migration of the phase that was asked for comes after a pending one of the other phase."""
+
+
 class LockHeld(MigrationError):
     """Somebody else is migrating this database, or a table stayed locked past every retry."""
 

@@ -52,6 +52,11 @@ class Ledger:
     def __init__(self, schema: str) -> None:
         self._table = sql.Identifier(schema, TABLE)
 
+    @property
+    def name(self) -> str:
+        """Its name with its schema, quoted, as SQL takes it."""
+        return self._table.as_string()
+
     @classmethod
     def find(cls, connection: Connection) -> Ledger | None:
         """The ledger on the session's search_path, None where there is none yet."""

@@ -14,9 +14,11 @@ from db.migrator.connection import open_connection
 from db.migrator.errors import DirtyMigration, LedgerMismatch, NotRevertible, SourceError
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import migration_lock
+from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits
+from db.migrator.phase import Phase, in_phase
 from db.migrator.resumption import is_resumable
 from db.migrator.source import Migration
-from db.migrator.step import DEFAULT_LIMITS, Applied, LockLimits, OnEvent, Step, no_event
+from db.migrator.step import Applied, OnEvent, Step, no_event
 
 
 @dataclass(frozen=True)
@@ -66,22 +68,36 @@ def apply_pending(
     migrations: Sequence[Migration],
     *,
     target: int | None = None,
+    phase: Phase | None = None,
     limits: LockLimits = DEFAULT_LIMITS,
     on_event: OnEvent = no_event,
 ) -> tuple[Applied, ...]:
-    """Apply what is pending, oldest first, up to version `target` if given; return what this call applied.
+    """Apply what is pending, oldest first, up to version `target` and of one `phase` if given.
 
-    Raises MigrationError's classes; what was applied before the error stays applied.
+    Returns what this call applied. Raises MigrationError's classes; what was applied before the error stays applied.
     """
     _check_target(target, migrations)
 
-    def unapplied(state: Status) -> Iterable[Migration]:
-        todo = [m for m in state.pending if target is None or m.version <= target]
+    def unapplied(state: Status) -> Sequence[Migration]:
+        todo = select_pending(state, target=target, phase=phase)
         for migration in todo:
             migration.up.check()
         return todo
 
+    with open_connection(conninfo) as connection:
+        ledger = Ledger.find(connection)
+        state = None if ledger is None else compare(ledger.rows(connection), migrations)
+    # A problem may be a migrator at work, whose lock is to be waited for before anything is said.
+    if state is not None and not state.problems and not unapplied(state):
+        return ()
     return _run(conninfo, migrations, "up", unapplied, limits, on_event)
+
+
+def select_pending(
+    state: Status, *, target: int | None = None, phase: Phase | None = None
+) -> tuple[Migration, ...]:
+    """What apply_pending would apply in this state, in that order. PhaseOrder where the phases forbid it."""
+    return in_phase([m for m in state.pending if target is None or m.version <= target], phase)
 
 
 def revert(
@@ -101,7 +117,7 @@ def revert(
     if target:
         _check_target(target, migrations)
 
-    def newest(state: Status) -> Iterable[Migration]:
+    def newest(state: Status) -> Sequence[Migration]:
         versions = sorted((row.version for row in state.applied + state.interrupted), reverse=True)
         chosen = versions[:count] if target is None else [v for v in versions if v > target]
         by_version = {m.version: m for m in migrations}
@@ -122,7 +138,7 @@ def _run(
     conninfo: str,
     migrations: Sequence[Migration],
     direction: Literal["up", "down"],
-    choose: Callable[[Status], Iterable[Migration]],
+    choose: Callable[[Status], Sequence[Migration]],
     limits: LockLimits,
     on_event: OnEvent,
 ) -> tuple[Applied, ...]:
@@ -167,8 +183,8 @@ def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> It
 
 def _is_resumable(migration: Migration) -> bool:
     # A row is dirty only where one of the two ran outside a transaction, and it does not say which.
-    scripts = [migration.up, *([migration.down] if migration.down and migration.down.no_transaction else [])]
-    return all(s.no_transaction and all(map(is_resumable, s.statements)) for s in scripts)
+    scripts = [script for script in (migration.up, migration.down) if script and script.no_transaction]
+    return bool(scripts) and all(is_resumable(s) for script in scripts for s in script.statements)
 
 
 def _check_target(target: int | None, migrations: Sequence[Migration]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from db.migrator.errors import SourceError
+from db.migrator.phase import PHASES, Phase, declared_phases, phase_of
 from db.migrator.script import Statement, line_at, split_statements
 
 MIGRATIONS_FOLDER = Path(__file__).parents[1] / "migrations"
@@ -44,6 +45,10 @@ class Script:
         return self.sql.startswith(NO_TRANSACTION)
 
     @property
+    def phase(self) -> Phase:
+        return phase_of(self.sql)
+
+    @property
     def statements(self) -> tuple[Statement, ...]:
         return split_statements(self.sql)
 
@@ -53,6 +58,7 @@ class Script:
 
     def check(self) -> None:
         """SourceError unless the script can be run with the guarantees that its header asks for."""
+        self._check_phase()
         if self.no_transaction:
             if len(self.statements) > 1:
                 second = self.line_of(self.statements[1])
@@ -73,6 +79,18 @@ class Script:
                     f"{self.path.name}:{self.line_of(statement)}: `{first_line(statement.text)}` would end the"
                     " transaction that the migration runs in; take it out"
                 )
+
+    def _check_phase(self) -> None:
+        declared = declared_phases(self.sql)
+        for line, said in declared:
+            if said not in PHASES:
+                raise SourceError(
+                    f"{self.path.name}:{line}: {said!r} is no phase; write `-- phase: expand` or `-- phase: contract`"
+                )
+        if len({said for _, said in declared}) > 1:
+            raise SourceError(
+                f"{self.path.name}:{declared[1][0]}: a migration has one phase, this is its second; keep one of them"
+            )
 
 
 @dataclass(frozen=True)
