@@ -126,6 +126,13 @@ class Ledger:
         if success:
             self._notify(connection)
 
+    def set_checksum(self, connection: Connection, migration: Migration) -> None:
+        """Take over the checksum that a migration's file has now."""
+        connection.execute(
+            sql.SQL("UPDATE {} SET checksum = %s WHERE version = %s").format(self._table),
+            [migration.checksum, migration.version],
+        )
+
     def set_execution_time(self, connection: Connection, version: int, nanoseconds: int) -> None:
         """How long a migration took; known only after its commit."""
         connection.execute(

@@ -15,31 +15,32 @@ from db.migrator.script import LETTER, LETTER_DIGIT_OR_DOLLAR, Statement, tokens
 
 _IDENTIFIER = rf'(?:"(?:[^"]|"")+"|{LETTER}{LETTER_DIGIT_OR_DOLLAR}*)'
 _QUALIFIED = rf"{_IDENTIFIER}(?:\s*\.\s*{_IDENTIFIER})?"
-_CREATE_INDEX = re.compile(
+_CREATE_INDEX = (
     rf"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?P<index>{_IDENTIFIER})"
-    rf"\s+on\s+(?:only\s+)?(?P<table>{_QUALIFIED})",
-    re.IGNORECASE,
+    rf"\s+on\s+(?:only\s+)?(?P<table>{_QUALIFIED})"
 )
-_DROP_INDEX = re.compile(
-    rf"drop\s+index\s+concurrently\s+(?:if\s+exists\s+)?(?P<index>{_QUALIFIED})\s*(?:cascade|restrict)?\s*$",
-    re.IGNORECASE,
+_DROP_INDEX = (
+    rf"drop\s+index\s+concurrently\s+(?:if\s+exists\s+)?(?P<index>{_QUALIFIED})\s*(?:cascade|restrict)?\s*$"
 )
-_REINDEX = re.compile(
-    rf"reindex\s*(?:\([^)]*\))?\s*(?P<kind>index|table)\s+(?:concurrently\s+)?(?P<name>{_QUALIFIED})\s*$",
-    re.IGNORECASE,
+_REINDEX = (
+    rf"reindex\s*(?:\([^)]*\))?\s*(?P<kind>index|table)\s+(?:concurrently\s+)?(?P<name>{_QUALIFIED})\s*$"
 )
-_DETACH = re.compile(
+_DETACH = (
     rf"alter\s+table\s+(?:if\s+exists\s+)?(?P<table>{_QUALIFIED})\s+detach\s+partition\s+(?P<partition>{_QUALIFIED})"
-    r"\s+concurrently\s*$",
-    re.IGNORECASE,
+    r"\s+concurrently\s*$"
 )
 _RERUNNABLE = re.compile(r"(?:vacuum|analyze|reindex|refresh materialized view|cluster|alter system)\b")
+
+
+def _match(form: str, statement: Statement) -> re.Match[str] | None:
+    # Compiled when the first migration asks, which most runs have none of: the names' letters take a while.
+    return re.match(form, statement.text, re.IGNORECASE)
 
 
 def is_resumable(statement: Statement) -> bool:
     """True if a statement that was interrupted can be taken up again without a person looking."""
     seen = (_CREATE_INDEX, _DROP_INDEX, _DETACH)
-    return any(form.match(statement.text) for form in seen) or bool(_RERUNNABLE.match(statement.head))
+    return any(_match(form, statement) for form in seen) or bool(_RERUNNABLE.match(statement.head))
 
 
 def is_concurrent(statement: Statement) -> bool:
@@ -52,13 +53,13 @@ def is_finished(connection: Connection, statement: Statement) -> bool:
 
     A partition that is half detached is detached for good, which is all that is left to do.
     """
-    if _CREATE_INDEX.match(statement.text):
+    if _match(_CREATE_INDEX, statement):
         index = _created_index(connection, statement)
         return index is not None and index[2] is True
-    if match := _DROP_INDEX.match(statement.text):
+    if match := _match(_DROP_INDEX, statement):
         row = connection.execute("SELECT to_regclass(%s) IS NULL", [match["index"]]).fetchone()
         return row == (True,)
-    if match := _DETACH.match(statement.text):
+    if match := _match(_DETACH, statement):
         names = [match["table"], match["partition"]]
         row = connection.execute(
             "SELECT inhdetachpending FROM pg_inherits"
@@ -77,7 +78,7 @@ def drop_leftovers(connection: Connection, statement: Statement) -> tuple[str, .
     Without this IF NOT EXISTS would take one for the index that was meant, and no query would ever use it.
     """
     found = [index[:2] for index in [_created_index(connection, statement)] if index and not index[2]]
-    if match := _REINDEX.match(statement.text):
+    if match := _match(_REINDEX, statement):
         found += _half_rebuilt(connection, match["kind"].lower(), match["name"])
     for schema, name in found:
         connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)))
@@ -86,7 +87,7 @@ def drop_leftovers(connection: Connection, statement: Statement) -> tuple[str, .
 
 def _created_index(connection: Connection, statement: Statement) -> tuple[str, str, bool] | None:
     """Schema, name, and validity of the index a CREATE INDEX CONCURRENTLY names, if it is on its table."""
-    match = _CREATE_INDEX.match(statement.text)
+    match = _match(_CREATE_INDEX, statement)
     if match is None:
         return None
     row = connection.execute(

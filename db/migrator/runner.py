@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from db.migrator.connection import open_connection
-from db.migrator.errors import DirtyMigration, LedgerMismatch, NotRevertible, SourceError
+from db.migrator.errors import DirtyMigration, LedgerMismatch, MigrationError, NotRevertible, SourceError
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits
@@ -78,26 +78,35 @@ def apply_pending(
     """
     _check_target(target, migrations)
 
-    def unapplied(state: Status) -> Sequence[Migration]:
-        todo = select_pending(state, target=target, phase=phase)
-        for migration in todo:
-            migration.up.check()
-        return todo
-
     with open_connection(conninfo) as connection:
         ledger = Ledger.find(connection)
         state = None if ledger is None else compare(ledger.rows(connection), migrations)
     # A problem may be a migrator at work, whose lock is to be waited for before anything is said.
-    if state is not None and not state.problems and not unapplied(state):
+    if state is not None and not state.problems and not _unapplied(state, target, phase):
         return ()
-    return _run(conninfo, migrations, "up", unapplied, limits, on_event)
+    return _run(conninfo, migrations, "up", lambda now: _unapplied(now, target, phase), limits, on_event)
 
 
-def select_pending(
-    state: Status, *, target: int | None = None, phase: Phase | None = None
+def preview_pending(
+    conninfo: str,
+    migrations: Sequence[Migration],
+    *,
+    target: int | None = None,
+    phase: Phase | None = None,
 ) -> tuple[Migration, ...]:
-    """What apply_pending would apply in this state, in that order. PhaseOrder where the phases forbid it."""
-    return in_phase([m for m in state.pending if target is None or m.version <= target], phase)
+    """What apply_pending would apply, in that order; nothing is changed, and what it refuses is refused."""
+    _check_target(target, migrations)
+    state = status(conninfo, migrations)
+    for problem in state.problems:
+        raise problem
+    return _unapplied(state, target, phase)
+
+
+def _unapplied(state: Status, target: int | None, phase: Phase | None) -> tuple[Migration, ...]:
+    todo = in_phase([m for m in state.pending if target is None or m.version <= target], phase)
+    for migration in todo:
+        migration.up.check()
+    return todo
 
 
 def revert(
@@ -152,8 +161,15 @@ def _run(
         for problem in state.problems:
             raise problem
         step = Step(conninfo, ledger, direction, limits, on_event)
-        done = (step.run(migration) for migration in choose(state))
-        return tuple(applied for applied in done if applied is not None)
+        done: list[Applied] = []
+        try:
+            for migration in choose(state):
+                if (applied := step.run(migration)) is not None:
+                    done.append(applied)
+        except MigrationError as error:
+            error.done = tuple(done)
+            raise
+        return tuple(done)
 
 
 def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> Iterable[LedgerMismatch]:

@@ -13,7 +13,7 @@ class LazyGroup(click.Group):
     """A group with commands that live elsewhere: name -> (module, attribute, help line).
 
     The help line stands in the table so that `--help` imports nothing. Commands that are added in the usual way
-    come after those of the table.
+    come before those of the table.
     """
 
     def __init__(self, *args: Any, elsewhere: Mapping[str, tuple[str, str, str]], **attributes: Any) -> None:
@@ -21,7 +21,7 @@ class LazyGroup(click.Group):
         self._elsewhere = elsewhere
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*self._elsewhere, *(name for name in self.commands if name not in self._elsewhere)]
+        return [*self.commands, *(name for name in self._elsewhere if name not in self.commands)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._elsewhere:
