@@ -56,7 +56,7 @@ check: .venv ## Report what is not clean: format, lint, types, imports, migratio
 	$(VENV)/ruff check .
 	$(VENV)/mypy
 	$(VENV)/lint-imports
-	$(VENV)/squawk db/migrations/*.up.sql
+	$(GROUNDWORK) migrate lint
 	$(PY) -m scripts.fresh --check
 	$(GROUNDWORK) sql check --offline
 

@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "logs": ("ops.commands.handles", "logs", "Show the containers' logs"),
     "psql": ("ops.commands.handles", "psql", "Open psql on the stack's database"),
     "redis-cli": ("ops.commands.handles", "redis_cli", "Open redis-cli on the stack's Redis"),
-    "migrate": ("ops.commands.migrate_review", "migrate", "Show, review, apply and revert migrations"),
+    "migrate": ("ops.commands.migrate", "migrate", "Show, review, apply and revert migrations"),
     "seed": ("ops.commands.seed", "seed", "Load made-up sample data"),
     "import": ("ops.commands.import_", "import_", "Load data of others: GitHub Archive"),
     "cache": ("ops.commands.cache", "cache", "Look into the cache, flush it, warm it"),

@@ -28,6 +28,9 @@ IMAGES = Path(__file__).parents[1] / "infra" / "images"
 LABEL = f"groundwork.test={os.getpid()}"
 SERVER_NAMES = ("localhost", "127.0.0.1")
 
+# A server starts in two seconds; on a machine that is busy it may take its time.
+START_SECONDS = 180.0
+
 
 @dataclass
 class Server:
@@ -60,7 +63,7 @@ class Server:
         docker("kill" if kill else "stop", self.container)
         docker("start", self.container)
         self.port = _published_port(self.container)
-        wait_until(self.answers)
+        wait_until(self.answers, START_SECONDS)
 
 
 def build_image(name: str) -> str:
@@ -98,7 +101,7 @@ def postgres_server(
     certificate = (certificate_names, certificate_days)
     with _server(image, postgres.UID, files, postgres.PORT, postgres.CONFIG_DIR, "1g", certificate) as server:
         server.answers = lambda: _succeeds("docker", "exec", server.container, "pg_isready", "-q")
-        wait_until(server.answers)
+        wait_until(server.answers, START_SECONDS)
         logins = [login for group in roles.LOGINS.values() for login in group]
         server.passwords = {login.name: uuid.uuid4().hex for login in logins}
         verifiers = {
@@ -152,7 +155,7 @@ def redis_server(
     ) as server:
         server.passwords = passwords
         server.answers = lambda: _redis_answers(server)
-        wait_until(server.answers)
+        wait_until(server.answers, START_SECONDS)
         yield server
 
 

@@ -8,7 +8,9 @@ killed migrator would hold its locks.
 from __future__ import annotations
 
 import os
+import random
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +24,10 @@ LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 _CONNECT_TIMEOUT_SECONDS = 5
 _CLIENT_CHECK = "2s"
+# A role has few connections, and another migrator's are soon free again. libpq gives no SQLSTATE for these.
+_NO_SLOT = ("too many connections for", "too many clients already", "remaining connection slots are reserved")
+_SLOT_SECONDS = 30.0
+_SLOT_PAUSE_SECONDS = (0.05, 0.5)
 # Connection exceptions, and what the server says when it is shutting down or starting up.
 _LOST = ("08", "57P01", "57P02", "57P03")
 
@@ -99,17 +105,24 @@ def _connect(conninfo: str) -> Connection:
         raise MigrationError(
             "the database URL cannot be parsed; write it as postgresql://user:password@host:port/database"
         ) from None
-    return psycopg.connect(
-        conninfo,
-        autocommit=True,
-        client_encoding="utf8",
-        connect_timeout=int(given.get("connect_timeout") or _CONNECT_TIMEOUT_SECONDS),
-        application_name=f"groundwork migrator, pid {os.getpid()} on {socket.gethostname()}"[:63],
-        # What the server notices about us holds the other way round too: a dead server ends the wait.
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
-    )
+    deadline = time.monotonic() + _SLOT_SECONDS
+    while True:
+        try:
+            return psycopg.connect(
+                conninfo,
+                autocommit=True,
+                client_encoding="utf8",
+                connect_timeout=int(given.get("connect_timeout") or _CONNECT_TIMEOUT_SECONDS),
+                application_name=f"groundwork migrator, pid {os.getpid()} on {socket.gethostname()}"[:63],
+                # What the server notices about us holds the other way round too: a dead server ends the wait.
+                keepalives_idle=5,
+                keepalives_interval=2,
+                keepalives_count=3,
+            )
+        except psycopg.OperationalError as exc:
+            if not any(said in str(exc) for said in _NO_SLOT) or time.monotonic() >= deadline:
+                raise
+        time.sleep(random.uniform(*_SLOT_PAUSE_SECONDS))
 
 
 def _translate(exc: psycopg.Error) -> MigrationError:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from db.errors import DbError
 
+if TYPE_CHECKING:
+    from db.migrator.step import Applied
+
 
 class MigrationError(DbError):
-    """The schema cannot be brought to where it was asked to be."""
+    """The schema cannot be brought to where it was asked to be.
+
+    `done` is what the call had done before, and what stays.
+    """
+
+    done: tuple[Applied, ...] = ()
 
 
 class SourceError(MigrationError):
@@ -42,6 +51,14 @@ class DirtyMigration(LedgerMismatch):
 
 class NotRevertible(MigrationError):
     """A migration has no down file, or nothing is applied that could be reverted."""
+
+
+class PhaseOrder(MigrationError):
+    """A migration of the phase that was asked for comes after a pending one of the other phase."""
+
+
+class Unproven(MigrationError):
+    """The ledger would be changed to say what cannot be shown to be so."""
 
 
 class LockHeld(MigrationError):

@@ -52,6 +52,11 @@ class Ledger:
     def __init__(self, schema: str) -> None:
         self._table = sql.Identifier(schema, TABLE)
 
+    @property
+    def name(self) -> str:
+        """Its name with its schema, quoted, as SQL takes it."""
+        return self._table.as_string()
+
     @classmethod
     def find(cls, connection: Connection) -> Ledger | None:
         """The ledger on the session's search_path, None where there is none yet."""
@@ -120,6 +125,13 @@ class Ledger:
         )
         if success:
             self._notify(connection)
+
+    def set_checksum(self, connection: Connection, migration: Migration) -> None:
+        """Take over the checksum that a migration's file has now."""
+        connection.execute(
+            sql.SQL("UPDATE {} SET checksum = %s WHERE version = %s").format(self._table),
+            [migration.checksum, migration.version],
+        )
 
     def set_execution_time(self, connection: Connection, version: int, nanoseconds: int) -> None:
         """How long a migration took; known only after its commit."""

@@ -1,7 +1,8 @@
 """sqlx's advisory lock: one migrator a database, and a name for whoever holds it.
 
 The lock is polled on a connection of its own in autocommit. Waiting in pg_advisory_lock would hold a
-snapshot, and CREATE INDEX CONCURRENTLY in the holder waits for snapshots: a deadlock.
+snapshot, and CREATE INDEX CONCURRENTLY in the holder waits for snapshots: a deadlock. Nobody keeps a connection
+between two polls, or those who wait would take the role's last one from the one who works.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 
 import psycopg
 
@@ -21,6 +23,7 @@ _SQLX_FACTOR = 0x3D32AD9E
 # The two-key space of advisory locks, apart from sqlx's: held by the session at work outside a transaction.
 _WORK_LOCK = (0x67776D67, 0)
 _POLL_SECONDS = (0.05, 0.25)
+_LONGEST_POLL_SECONDS = 1.0
 
 
 def lock_key(database: str) -> int:
@@ -36,30 +39,35 @@ def migration_lock(
 
     `on_wait` is called once, with the holder, if there is something to wait for.
     """
-    with open_connection(conninfo) as connection:
-        _refuse_transaction_pooler(conninfo, connection)
-        # As itself the login sees the details of its other sessions in pg_stat_activity; as owner it does not.
-        connection.execute("SET ROLE NONE")
-        (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
-        key = lock_key(str(database))
-        deadline = time.monotonic() + wait_seconds
-        told = False
-        while not _try(connection, "SELECT pg_try_advisory_lock(%s)", key):
-            if not told:
-                on_wait(_holder(connection, key))
-                told = True
-            if time.monotonic() >= deadline:
-                raise LockHeld(
-                    f"another migrator holds the lock of database {database}: {_holder(connection, key)};"
-                    f" waited {wait_seconds:g} s. Let it end, or end its session, and run again"
-                )
-            time.sleep(random.uniform(*_POLL_SECONDS))
-        try:
-            yield
-        finally:
-            # A broken connection has lost the lock already, and must not hide the error that broke it.
-            with suppress(psycopg.OperationalError):
-                connection.execute("SELECT pg_advisory_unlock(%s)", [key])
+    deadline = time.monotonic() + wait_seconds
+    for attempt in count():
+        with open_connection(conninfo) as connection:
+            if attempt == 0:
+                _refuse_transaction_pooler(conninfo, connection)
+            # As itself the login sees the details of its other sessions in pg_stat_activity; as owner it does not.
+            connection.execute("SET ROLE NONE")
+            (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+            key = lock_key(str(database))
+            if _try(connection, "SELECT pg_try_advisory_lock(%s)", key):
+                try:
+                    yield
+                finally:
+                    # A broken connection has lost the lock already, and must not hide the error that broke it.
+                    with suppress(psycopg.OperationalError):
+                        connection.execute("SELECT pg_advisory_unlock(%s)", [key])
+                return
+            holder = _holder(connection, key)
+        if attempt == 0:
+            on_wait(holder)
+        if time.monotonic() >= deadline:
+            raise LockHeld(
+                f"another migrator holds the lock of database {database}: {holder}; waited {wait_seconds:g} s. Let it"
+                " end, or end its session, and run again"
+            )
+        pause = min(
+            random.uniform(*_POLL_SECONDS) * 1.5**attempt, _LONGEST_POLL_SECONDS * random.uniform(0.5, 1)
+        )
+        time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
 
 
 def await_former_worker(connection: Connection, wait_seconds: float) -> None:

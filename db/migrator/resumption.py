@@ -11,58 +11,83 @@ import re
 from psycopg import sql
 
 from db.migrator.connection import Connection
-from db.migrator.script import LETTER, LETTER_DIGIT_OR_DOLLAR, Statement
+from db.migrator.script import LETTER, LETTER_DIGIT_OR_DOLLAR, Statement, tokens
 
 _IDENTIFIER = rf'(?:"(?:[^"]|"")+"|{LETTER}{LETTER_DIGIT_OR_DOLLAR}*)'
 _QUALIFIED = rf"{_IDENTIFIER}(?:\s*\.\s*{_IDENTIFIER})?"
-_CREATE_INDEX = re.compile(
+_CREATE_INDEX = (
     rf"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?P<index>{_IDENTIFIER})"
-    rf"\s+on\s+(?:only\s+)?(?P<table>{_QUALIFIED})",
-    re.IGNORECASE,
+    rf"\s+on\s+(?:only\s+)?(?P<table>{_QUALIFIED})"
 )
-_DROP_INDEX = re.compile(
-    rf"drop\s+index\s+concurrently\s+(?:if\s+exists\s+)?(?P<index>{_QUALIFIED})\s*(?:cascade|restrict)?\s*$",
-    re.IGNORECASE,
+_DROP_INDEX = (
+    rf"drop\s+index\s+concurrently\s+(?:if\s+exists\s+)?(?P<index>{_QUALIFIED})\s*(?:cascade|restrict)?\s*$"
+)
+_REINDEX = (
+    rf"reindex\s*(?:\([^)]*\))?\s*(?P<kind>index|table)\s+(?:concurrently\s+)?(?P<name>{_QUALIFIED})\s*$"
+)
+_DETACH = (
+    rf"alter\s+table\s+(?:if\s+exists\s+)?(?P<table>{_QUALIFIED})\s+detach\s+partition\s+(?P<partition>{_QUALIFIED})"
+    r"\s+concurrently\s*$"
 )
 _RERUNNABLE = re.compile(r"(?:vacuum|analyze|reindex|refresh materialized view|cluster|alter system)\b")
 
 
+def _match(form: str, statement: Statement) -> re.Match[str] | None:
+    # Compiled when the first migration asks, which most runs have none of: the names' letters take a while.
+    return re.match(form, statement.text, re.IGNORECASE)
+
+
 def is_resumable(statement: Statement) -> bool:
     """True if a statement that was interrupted can be taken up again without a person looking."""
-    return bool(
-        _CREATE_INDEX.match(statement.text)
-        or _DROP_INDEX.match(statement.text)
-        or _RERUNNABLE.match(statement.head)
-    )
+    seen = (_CREATE_INDEX, _DROP_INDEX, _DETACH)
+    return any(_match(form, statement) for form in seen) or bool(_RERUNNABLE.match(statement.head))
+
+
+def is_concurrent(statement: Statement) -> bool:
+    """True if it waits for older transactions and makes nobody wait behind it."""
+    return any(kind == "word" and text.lower() == "concurrently" for kind, text, _ in tokens(statement.text))
 
 
 def is_finished(connection: Connection, statement: Statement) -> bool:
-    """True if the catalog shows that an interrupted statement took its whole effect."""
-    if _CREATE_INDEX.match(statement.text):
+    """True if the catalog shows that an interrupted statement took its whole effect.
+
+    A partition that is half detached is detached for good, which is all that is left to do.
+    """
+    if _match(_CREATE_INDEX, statement):
         index = _created_index(connection, statement)
         return index is not None and index[2] is True
-    if match := _DROP_INDEX.match(statement.text):
+    if match := _match(_DROP_INDEX, statement):
         row = connection.execute("SELECT to_regclass(%s) IS NULL", [match["index"]]).fetchone()
         return row == (True,)
+    if match := _match(_DETACH, statement):
+        names = [match["table"], match["partition"]]
+        row = connection.execute(
+            "SELECT inhdetachpending FROM pg_inherits"
+            " WHERE inhparent = to_regclass(%s) AND inhrelid = to_regclass(%s)",
+            names,
+        ).fetchone()
+        if row == (True,):
+            connection.execute(f"ALTER TABLE {names[0]} DETACH PARTITION {names[1]} FINALIZE".encode())
+        return row != (False,)
     return False
 
 
-def drop_invalid_index(connection: Connection, statement: Statement) -> str | None:
-    """Drop the INVALID index that a failed CREATE INDEX CONCURRENTLY left; its name, None if there is none.
+def drop_leftovers(connection: Connection, statement: Statement) -> tuple[str, ...]:
+    """Drop the INVALID indexes that a failed CREATE INDEX or REINDEX CONCURRENTLY left; return their names.
 
-    Without this IF NOT EXISTS would take it for the index that was meant, and no query would ever use it.
+    Without this IF NOT EXISTS would take one for the index that was meant, and no query would ever use it.
     """
-    index = _created_index(connection, statement)
-    if index is None or index[2]:
-        return None
-    schema, name, _ = index
-    connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)))
-    return name
+    found = [index[:2] for index in [_created_index(connection, statement)] if index and not index[2]]
+    if match := _match(_REINDEX, statement):
+        found += _half_rebuilt(connection, match["kind"].lower(), match["name"])
+    for schema, name in found:
+        connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)))
+    return tuple(name for _, name in found)
 
 
 def _created_index(connection: Connection, statement: Statement) -> tuple[str, str, bool] | None:
     """Schema, name, and validity of the index a CREATE INDEX CONCURRENTLY names, if it is on its table."""
-    match = _CREATE_INDEX.match(statement.text)
+    match = _match(_CREATE_INDEX, statement)
     if match is None:
         return None
     row = connection.execute(
@@ -76,3 +101,20 @@ def _created_index(connection: Connection, statement: Statement) -> tuple[str, s
         [match["table"], match["index"]],
     ).fetchone()
     return None if row is None else (str(row[0]), str(row[1]), bool(row[2]))
+
+
+def _half_rebuilt(connection: Connection, kind: str, name: str) -> list[tuple[str, str]]:
+    """Schema and name of the copies that a REINDEX CONCURRENTLY of this index or table did not live to drop."""
+    rows = connection.execute(
+        """
+        SELECT nspname, index.relname
+        FROM pg_index
+        JOIN pg_class AS index ON index.oid = indexrelid
+        JOIN pg_namespace ON pg_namespace.oid = index.relnamespace
+        WHERE NOT indisvalid AND index.relname ~ '_cc(new|old)[0-9]*$'
+          AND indrelid = coalesce((SELECT indrelid FROM pg_index WHERE indexrelid = to_regclass(%(index)s)),
+                                  to_regclass(%(table)s))
+        """,
+        {"index": name if kind == "index" else None, "table": name if kind == "table" else None},
+    ).fetchall()
+    return [(str(schema), str(index)) for schema, index in rows]

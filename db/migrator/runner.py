@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from db.migrator.connection import open_connection
-from db.migrator.errors import DirtyMigration, LedgerMismatch, NotRevertible, SourceError
+from db.migrator.errors import DirtyMigration, LedgerMismatch, MigrationError, NotRevertible, SourceError
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import migration_lock
+from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits
+from db.migrator.phase import Phase, in_phase
 from db.migrator.resumption import is_resumable
 from db.migrator.source import Migration
-from db.migrator.step import DEFAULT_LIMITS, Applied, LockLimits, OnEvent, Step, no_event
+from db.migrator.step import Applied, OnEvent, Step, no_event
 
 
 @dataclass(frozen=True)
@@ -66,22 +68,45 @@ def apply_pending(
     migrations: Sequence[Migration],
     *,
     target: int | None = None,
+    phase: Phase | None = None,
     limits: LockLimits = DEFAULT_LIMITS,
     on_event: OnEvent = no_event,
 ) -> tuple[Applied, ...]:
-    """Apply what is pending, oldest first, up to version `target` if given; return what this call applied.
+    """Apply what is pending, oldest first, up to version `target` and of one `phase` if given.
 
-    Raises MigrationError's classes; what was applied before the error stays applied.
+    Returns what this call applied. Raises MigrationError's classes; what was applied before the error stays applied.
     """
     _check_target(target, migrations)
 
-    def unapplied(state: Status) -> Iterable[Migration]:
-        todo = [m for m in state.pending if target is None or m.version <= target]
-        for migration in todo:
-            migration.up.check()
-        return todo
+    with open_connection(conninfo) as connection:
+        ledger = Ledger.find(connection)
+        state = None if ledger is None else compare(ledger.rows(connection), migrations)
+    # A problem may be a migrator at work, whose lock is to be waited for before anything is said.
+    if state is not None and not state.problems and not _unapplied(state, target, phase):
+        return ()
+    return _run(conninfo, migrations, "up", lambda now: _unapplied(now, target, phase), limits, on_event)
 
-    return _run(conninfo, migrations, "up", unapplied, limits, on_event)
+
+def preview_pending(
+    conninfo: str,
+    migrations: Sequence[Migration],
+    *,
+    target: int | None = None,
+    phase: Phase | None = None,
+) -> tuple[Migration, ...]:
+    """What apply_pending would apply, in that order; nothing is changed, and what it refuses is refused."""
+    _check_target(target, migrations)
+    state = status(conninfo, migrations)
+    for problem in state.problems:
+        raise problem
+    return _unapplied(state, target, phase)
+
+
+def _unapplied(state: Status, target: int | None, phase: Phase | None) -> tuple[Migration, ...]:
+    todo = in_phase([m for m in state.pending if target is None or m.version <= target], phase)
+    for migration in todo:
+        migration.up.check()
+    return todo
 
 
 def revert(
@@ -101,7 +126,7 @@ def revert(
     if target:
         _check_target(target, migrations)
 
-    def newest(state: Status) -> Iterable[Migration]:
+    def newest(state: Status) -> Sequence[Migration]:
         versions = sorted((row.version for row in state.applied + state.interrupted), reverse=True)
         chosen = versions[:count] if target is None else [v for v in versions if v > target]
         by_version = {m.version: m for m in migrations}
@@ -122,7 +147,7 @@ def _run(
     conninfo: str,
     migrations: Sequence[Migration],
     direction: Literal["up", "down"],
-    choose: Callable[[Status], Iterable[Migration]],
+    choose: Callable[[Status], Sequence[Migration]],
     limits: LockLimits,
     on_event: OnEvent,
 ) -> tuple[Applied, ...]:
@@ -136,8 +161,15 @@ def _run(
         for problem in state.problems:
             raise problem
         step = Step(conninfo, ledger, direction, limits, on_event)
-        done = (step.run(migration) for migration in choose(state))
-        return tuple(applied for applied in done if applied is not None)
+        done: list[Applied] = []
+        try:
+            for migration in choose(state):
+                if (applied := step.run(migration)) is not None:
+                    done.append(applied)
+        except MigrationError as error:
+            error.done = tuple(done)
+            raise
+        return tuple(done)
 
 
 def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> Iterable[LedgerMismatch]:
@@ -167,8 +199,8 @@ def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> It
 
 def _is_resumable(migration: Migration) -> bool:
     # A row is dirty only where one of the two ran outside a transaction, and it does not say which.
-    scripts = [migration.up, *([migration.down] if migration.down and migration.down.no_transaction else [])]
-    return all(s.no_transaction and all(map(is_resumable, s.statements)) for s in scripts)
+    scripts = [script for script in (migration.up, migration.down) if script and script.no_transaction]
+    return bool(scripts) and all(is_resumable(s) for script in scripts for s in script.statements)
 
 
 def _check_target(target: int | None, migrations: Sequence[Migration]) -> None:

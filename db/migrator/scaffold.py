@@ -4,25 +4,52 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from db.migrator.errors import SourceError
-from db.migrator.source import NO_TRANSACTION, read_source
+from db.migrator.phase import DEFAULT, Phase
+from db.migrator.source import NO_TRANSACTION, Migration, read_source
 
 _NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 
 
-def new_migration(folder: Path, name: str, *, no_transaction: bool = False) -> tuple[Path, Path]:
-    """Write NNNN_name.up.sql and .down.sql, and return their paths. SourceError for a name that is none."""
+def new_migration(
+    folder: Path, name: str, *, no_transaction: bool = False, phase: Phase = DEFAULT
+) -> tuple[Path, Path]:
+    """Write NNNN_name.up.sql and .down.sql, and return their paths. SourceError for a name that is none.
+
+    A file of the two that an interrupted call left is taken into account: the same call again completes it.
+    """
     name = name.strip().lower().replace(" ", "_").replace("-", "_")
     if not _NAME.fullmatch(name):
         raise SourceError(
             f"{name!r} is no name for a migration; use letters, digits and underscores, like `users_email`"
         )
-    version = max((m.version for m in read_source(folder)), default=0) + 1
     header = f"{NO_TRANSACTION}\n" if no_transaction else ""
-    paths = (folder / f"{version:04}_{name}.up.sql", folder / f"{version:04}_{name}.down.sql")
-    for path, purpose in zip(paths, ("What this changes, and why.", "Takes back the up file."), strict=True):
-        # "x": a file that came meanwhile is not overwritten.
-        with path.open("x", encoding="utf-8") as file:
-            file.write(f"{header}-- {purpose}\n")
-    return paths
+    up = header + (f"-- phase: {phase}\n" if phase != DEFAULT else "") + "-- What this changes, and why.\n"
+    newest = max(read_source(folder), key=lambda m: m.version, default=None)
+    if newest is not None and newest.down is None and _is_begun(newest, name, up):
+        up_path = newest.up.path
+    else:
+        version = 1 if newest is None else newest.version + 1
+        up_path = folder / f"{version:04}_{name}.up.sql"
+        _write(up_path, up)
+    down_path = folder / f"{up_path.name.removesuffix('.up.sql')}.down.sql"
+    _write(down_path, f"{header}-- Takes back the up file.\n")
+    return up_path, down_path
+
+
+def _is_begun(migration: Migration, name: str, text: str) -> bool:
+    return migration.up.path.name.endswith(f"_{name}.up.sql") and migration.up.sql == text
+
+
+def _write(path: Path, text: str) -> None:
+    # Whole or not at all, and never over a file that came meanwhile.
+    with NamedTemporaryFile("w", dir=path.parent, prefix=".", suffix=".new", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        Path(file.name).chmod(0o644)
+        try:
+            path.hardlink_to(file.name)
+        except FileExistsError as exc:
+            raise SourceError(f"{path.name} came meanwhile; run the same command again") from exc

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from db.migrator.errors import SourceError
+from db.migrator.phase import PHASES, Phase, declared_phases, phase_of
 from db.migrator.script import Statement, line_at, split_statements
 
 MIGRATIONS_FOLDER = Path(__file__).parents[1] / "migrations"
@@ -32,6 +33,15 @@ _NAMELESS_INDEX = re.compile(r"create\s+(?:unique\s+)?index\s+concurrently\s+on\
 
 
 @dataclass(frozen=True)
+class Problem:
+    """Why a script cannot be run as it stands: the line, from 1, the rule that it breaks, and what to do."""
+
+    line: int
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Script:
     """One file of a migration: its text, and the SHA-384 of its raw bytes."""
 
@@ -44,6 +54,10 @@ class Script:
         return self.sql.startswith(NO_TRANSACTION)
 
     @property
+    def phase(self) -> Phase:
+        return phase_of(self.sql)
+
+    @property
     def statements(self) -> tuple[Statement, ...]:
         return split_statements(self.sql)
 
@@ -53,25 +67,48 @@ class Script:
 
     def check(self) -> None:
         """SourceError unless the script can be run with the guarantees that its header asks for."""
+        for problem in self.problems():
+            raise SourceError(f"{self.path.name}:{problem.line}: {problem.message}")
+
+    def problems(self) -> Iterator[Problem]:
+        """Why the script cannot be run with the guarantees that its header asks for."""
+        yield from self._phase_problems()
         if self.no_transaction:
-            if len(self.statements) > 1:
-                second = self.line_of(self.statements[1])
-                raise SourceError(
-                    f"{self.path.name}:{second}: a no-transaction migration holds one statement, this is its"
-                    " second; half of it could stay applied. Give each statement a migration of its own"
+            for statement in self.statements[1:2]:
+                yield Problem(
+                    self.line_of(statement),
+                    "no-transaction",
+                    "a no-transaction migration holds one statement, this is its second; half of it could stay"
+                    " applied. Give each statement a migration of its own",
                 )
             for statement in self.statements:
                 if _NAMELESS_INDEX.match(statement.text):
-                    raise SourceError(
-                        f"{self.path.name}:{self.line_of(statement)}: an index that is made concurrently needs a"
-                        " name, by which a half-made one is found again; give it one"
+                    yield Problem(
+                        self.line_of(statement),
+                        "nameless-index",
+                        "an index that is made concurrently needs a name, by which a half-made one is found again;"
+                        " give it one",
                     )
             return
         for statement in self.statements:
             if _TRANSACTION_CONTROL.match(statement.head):
-                raise SourceError(
-                    f"{self.path.name}:{self.line_of(statement)}: `{first_line(statement.text)}` would end the"
-                    " transaction that the migration runs in; take it out"
+                yield Problem(
+                    self.line_of(statement),
+                    "transaction-control",
+                    f"`{first_line(statement.text)}` would end the transaction that the migration runs in; take it"
+                    " out",
+                )
+
+    def _phase_problems(self) -> Iterator[Problem]:
+        declared = declared_phases(self.sql)
+        for line, said in declared:
+            if said not in PHASES:
+                wanted = "write `-- phase: expand` or `-- phase: contract`"
+                yield Problem(line, "phase", f"{said!r} is no phase; {wanted}")
+        for line, said in declared[1:]:
+            if said != declared[0][1]:
+                yield Problem(
+                    line, "phase", "a migration has one phase, this is its second; keep one of them"
                 )
 
 

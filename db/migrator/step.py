@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,30 +21,16 @@ from db.migrator.connection import (
 from db.migrator.errors import DirtyMigration, LedgerMismatch, LockHeld, MigrationError, ScriptFailed
 from db.migrator.ledger import Ledger
 from db.migrator.lock import await_former_worker
-from db.migrator.resumption import drop_invalid_index, is_finished, is_resumable
+from db.migrator.lock_wait import LockBudget, LockLimits, bound_lock_waits
+from db.migrator.resumption import drop_leftovers, is_concurrent, is_finished, is_resumable
 from db.migrator.script import Statement
 from db.migrator.source import Migration, Script, first_line
 
-EventKind = Literal["waiting", "begin", "statement", "retry", "done"]
-# What happens, to which migration, in words; called in order, from the calling thread.
+EventKind = Literal["waiting", "begin", "statement", "retry", "done", "skipped"]
+# A statement that must not run in a transaction, or that ends one itself.
+_WANTS_NO_TRANSACTION = {"25001", "2D000"}
+# What happens, to which migration, in words; called in order, from the calling thread. `skipped`: another did it.
 OnEvent = Callable[[EventKind, Migration | None, str], None]
-
-
-@dataclass(frozen=True)
-class LockLimits:
-    """How long to wait for locks, in seconds.
-
-    `migrator_lock_seconds` bounds the wait for another migrator. A statement waits `table_lock_seconds` for a
-    table, for behind it every reader queues; then it gives way, and tries again up to `attempts` times.
-    """
-
-    migrator_lock_seconds: float = 30.0
-    table_lock_seconds: float = 2.0
-    attempts: int = 20
-    longest_pause_seconds: float = 3.0
-
-
-DEFAULT_LIMITS = LockLimits()
 
 
 @dataclass(frozen=True)
@@ -76,7 +61,7 @@ class Step:
         assert script is not None, "the runner refuses what cannot be reverted"
         attempt = self._outside_transaction if script.no_transaction else self._in_transaction
         self.on_event("begin", migration, f"{'applying' if self.direction == 'up' else 'reverting'}")
-        for pause in self._pauses():
+        for pause in self.limits.pauses():
             try:
                 seconds = attempt(migration, script)
             except MigrationError as error:
@@ -89,7 +74,7 @@ class Step:
             else:
                 break
         if seconds is None:
-            self.on_event("done", migration, "another migrator did it")
+            self.on_event("skipped", migration, "another migrator did it")
             return None
         self.on_event("done", migration, f"{seconds:.2f} s")
         return Applied(migration, seconds)
@@ -99,12 +84,14 @@ class Step:
         # A connection of its own, so that no SET of one migration reaches the next.
         with open_connection(self.conninfo) as connection:
             with connection.transaction():
-                self._bound_lock_waits(connection, self.limits.table_lock_seconds)
+                bound_lock_waits(connection, self.limits.table_lock_seconds)
                 # sqlx-cli takes no advisory lock: only a look behind this lock tells what is applied.
                 self.ledger.lock(connection)
                 if not self._is_to_do(connection, migration):
                     return None
+                budget = LockBudget(connection, self.limits.table_lock_seconds, self.ledger.name)
                 for statement in script.statements:
+                    budget.before_statement()
                     self.on_event("statement", migration, first_line(statement.text))
                     execute_statement(connection, script, statement)
                 check_deferred_constraints(connection, script)
@@ -117,10 +104,18 @@ class Step:
         started = time.monotonic_ns()
         with open_connection(self.conninfo) as connection:
             await_former_worker(connection, self.limits.migrator_lock_seconds)
-            self._bound_lock_waits(connection, self.limits.table_lock_seconds)
+            bound_lock_waits(connection, self.limits.table_lock_seconds)
             row = self.ledger.row(connection, migration.version)
-            if (row is None or row.success) and not self._is_to_do(connection, migration):
-                return None
+            if row is None or row.success:
+                if not self._is_to_do(connection, migration):
+                    return None
+                if not all(map(is_resumable, script.statements)):
+                    # What the server takes in a transaction is all or nothing there, its row included.
+                    try:
+                        return self._in_transaction(migration, script)
+                    except ScriptFailed as error:
+                        if error.sqlstate not in _WANTS_NO_TRANSACTION:
+                            raise
             # From here on a kill leaves a dirty row, by which the next run knows whose half it found.
             if row is None:
                 self.ledger.insert(connection, migration, success=False)
@@ -146,17 +141,21 @@ class Step:
     def _run_alone(
         self, connection: Connection, migration: Migration, script: Script, statement: Statement
     ) -> None:
-        if dropped := drop_invalid_index(connection, statement):
+        if is_concurrent(statement):
+            # It waits for older transactions, and makes nobody wait behind it.
+            bound_lock_waits(connection, 0)
+        for dropped in drop_leftovers(connection, statement):
             self.on_event("statement", migration, f"dropped {dropped}, left INVALID by an earlier attempt")
         self.on_event("statement", migration, first_line(statement.text))
-        if "concurrently" in statement.head:
-            # It waits for older transactions, and makes nobody wait behind it.
-            self._bound_lock_waits(connection, 0)
         try:
             execute_statement(connection, script, statement)
-        except ScriptFailed:
-            self._bound_lock_waits(connection, self.limits.table_lock_seconds)
-            drop_invalid_index(connection, statement)
+        except ScriptFailed as failure:
+            bound_lock_waits(connection, self.limits.table_lock_seconds)
+            try:
+                drop_leftovers(connection, statement)
+            except psycopg.errors.LockNotAvailable:
+                # The row stays dirty, by which the next run knows to drop them; what failed is to be told now.
+                raise failure from None
             if self.direction == "up":
                 self.ledger.delete(connection, migration.version)
             else:
@@ -168,6 +167,11 @@ class Step:
         if row is not None and row.checksum != migration.checksum:
             raise LedgerMismatch(
                 f"{migration.name} was applied just now by somebody whose file is another one",
+                version=migration.version,
+            )
+        if row is not None and not row.success and self.direction == "up":
+            raise DirtyMigration(
+                f"reverting {migration.name} began and did not end; `migrate down` finishes it",
                 version=migration.version,
             )
         return (row is None) == (self.direction == "up")
@@ -183,19 +187,6 @@ class Step:
             # The migration is committed; to lose its duration is no failure.
             with suppress(psycopg.Error):
                 self.ledger.set_execution_time(connection, migration.version, elapsed)
-
-    @staticmethod
-    def _bound_lock_waits(connection: Connection, seconds: float) -> None:
-        in_transaction = connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
-        connection.execute(
-            "SELECT set_config('lock_timeout', %s, %s)", [f"{int(seconds * 1000)}ms", in_transaction]
-        )
-
-    def _pauses(self) -> list[float | None]:
-        """The pause after each attempt: random, growing; None after the last."""
-        longest = self.limits.longest_pause_seconds
-        growing = [min(longest, 0.1 * 2**n) for n in range(self.limits.attempts - 1)]
-        return [*(random.uniform(0.1, 1) * pause for pause in growing), None]
 
     def _gave_up(self, error: MigrationError, script: Script) -> LockHeld:
         return LockHeld(

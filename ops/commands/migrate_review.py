@@ -1,6 +1,6 @@
 """`groundwork migrate plan`, `verify`, `rehearse`: what migrations would do, and whether they did it.
 
-Added here to the group of ops.commands.migrate, whose own commands change the database; these only read it.
+They only read the database; the commands of ops.commands.migrate change it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from ops.commands.migrate import _exit_codes as exit_codes
-from ops.commands.migrate import database_options, migrate
+from ops.commands.migrate_options import database_options, exit_codes
 from ops.database_url import is_database_named, resolve_database_url
 from ops.errors import Exit, OpsError
 
-__all__ = ["migrate"]
 
-
-@migrate.command("verify")
+@click.command("verify")
 @database_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def verify_schema(url: str | None, stack: str, folder: Path, as_json: bool) -> None:
@@ -44,7 +41,7 @@ def verify_schema(url: str | None, stack: str, folder: Path, as_json: bool) -> N
         sys.exit(Exit.MISMATCH)
 
 
-@migrate.command("plan")
+@click.command("plan")
 @database_options
 @click.option("--from-scratch", is_flag=True, help="Ask no database: plan all files, from an empty one.")
 @click.option(
@@ -88,7 +85,7 @@ def show_plan(
         click.echo(line)
 
 
-@migrate.command("rehearse")
+@click.command("rehearse")
 @database_options
 @click.option(
     "--budget-ms", type=float, help="Exit 4 if a query is blocked for longer, or fails as it did not before."

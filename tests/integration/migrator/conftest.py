@@ -1,4 +1,4 @@
-"""A folder of migrations to be filled by a test, a migrator in a process of its own, and the ledger read raw."""
+"""A folder of migrations to be filled by a test, the commands, a migrator in a process of its own, the raw ledger."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from ops.commands.migrate import migrate
+from ops.errors import OpsError
 from tests.conftest import Connection, Database
 
 Write = Callable[..., Path]
 Spawn = Callable[[], subprocess.Popen[str]]
+
+Run = Callable[..., "Outcome"]
 
 _RUN = """
 import sys
@@ -23,6 +29,15 @@ from db.migrator import apply_pending, read_source
 done = apply_pending(sys.argv[1], read_source(Path(sys.argv[2])))
 print(" ".join(applied.migration.name for applied in done))
 """
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Exit code and stdout of a command; `error` is the line that ops.cli would print."""
+
+    code: int
+    out: str
+    error: str = ""
 
 
 @pytest.fixture
@@ -49,6 +64,23 @@ def owner(empty_database: Database) -> Iterator[Connection]:
     """A session of migrator, so as owner, in autocommit."""
     with psycopg.connect(empty_database.url("migrator"), autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def run(empty_database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """run("status", "--json") over the test's folder and database."""
+    monkeypatch.setenv("DATABASE_URL", empty_database.url("migrator"))
+
+    def invoke(*arguments: str, folder: Path | None = folder) -> Outcome:
+        options = [] if folder is None else ["--folder", str(folder)]
+        result = CliRunner().invoke(migrate, [*arguments, *options])
+        if isinstance(result.exception, OpsError):
+            return Outcome(result.exception.exit_code, result.stdout, str(result.exception))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return invoke
 
 
 @pytest.fixture

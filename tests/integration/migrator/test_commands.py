@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -16,37 +15,9 @@ from db.migrator.lock import lock_key
 from db.seed import ACTIVITIES, ORGANIZATIONS, REPOSITORIES, USERS
 from ops.commands.migrate import migrate
 from ops.commands.seed import seed
-from ops.errors import Exit, OpsError
+from ops.errors import Exit
 from tests.conftest import Connect, Connection, Database
-from tests.integration.migrator.conftest import Write, tables
-
-Run = Callable[..., "Outcome"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Exit code and stdout of a command; `error` is the line that ops.cli would print."""
-
-    code: int
-    out: str
-    error: str = ""
-
-
-@pytest.fixture
-def run(empty_database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """run("status", "--json") over the test's folder and database."""
-    monkeypatch.setenv("DATABASE_URL", empty_database.url("migrator"))
-
-    def invoke(*arguments: str, folder: Path | None = folder) -> Outcome:
-        options = [] if folder is None else ["--folder", str(folder)]
-        result = CliRunner().invoke(migrate, [*arguments, *options])
-        if isinstance(result.exception, OpsError):
-            return Outcome(result.exception.exit_code, result.stdout, str(result.exception))
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Outcome(result.exit_code, result.stdout, result.stderr)
-
-    return invoke
+from tests.integration.migrator.conftest import Run, Write, tables
 
 
 def test_status_exits_with_3_while_something_is_pending(run: Run, write: Write) -> None:
@@ -73,7 +44,7 @@ def test_status_in_json_says_what_is_what(run: Run, write: Write) -> None:
     state = json.loads(run("status", "--json").out)
     assert state["version"] == 3
     assert [(m["version"], m["description"]) for m in state["applied"]] == [(1, "a"), (3, "c")]
-    assert state["pending"] == [{"version": 2, "name": "2_b", "out_of_order": True}]
+    assert state["pending"] == [{"version": 2, "name": "2_b", "phase": "expand", "out_of_order": True}]
     assert (state["interrupted"], state["problems"]) == ([], [])
 
 

@@ -133,6 +133,37 @@ def test_readers_behind_a_waiting_migration_wait_no_longer_than_its_limit(
     assert seconds_of_a_read(limit=30.0) == float("inf")
 
 
+@pytest.mark.parametrize(
+    ("before", "shortest", "longest"),
+    [
+        # 2 s less the 0.5 s for which the lock is held already.
+        ("ALTER TABLE busy ADD COLUMN more int; SELECT pg_sleep(0.5);", 400, 1500),
+        ("ALTER TABLE busy ADD COLUMN more int; SELECT pg_sleep(2.1);", 400, 400),
+        ("UPDATE busy SET id = 1; SELECT pg_sleep(0.5);", 2000, 2000),
+    ],
+    ids=["holds up others", "has used up its time", "holds up nobody"],
+)
+def test_a_transaction_that_holds_up_others_waits_for_its_next_table_the_less(
+    empty_database: Database,
+    folder: Path,
+    write: Write,
+    owner: Connection,
+    before: str,
+    shortest: int,
+    longest: int,
+) -> None:
+    owner.execute("CREATE TABLE busy (id int)")
+    write(
+        "1_a.sql",
+        f"{before} CREATE TABLE seen AS SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'",
+    )
+    limits = LockLimits(table_lock_seconds=2.0)
+    apply_pending(empty_database.url("migrator"), read_source(folder), limits=limits)
+    (seen,) = owner.execute("SELECT setting FROM seen").fetchone() or (None,)
+    assert isinstance(seen, int)
+    assert shortest <= seen <= longest
+
+
 def test_a_table_that_stays_locked_is_given_up(
     empty_database: Database, folder: Path, write: Write, owner: Connection
 ) -> None:

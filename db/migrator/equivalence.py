@@ -1,0 +1,110 @@
+"""Whether two texts of a migration are the same to the server: a proof, or the first line that is in its way.
+
+Line ends, a byte order mark, comments, and blanks between tokens make no difference to what a script does; anything
+inside a literal or a function's body does, for the server keeps it. What is not proven is taken as a difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import zip_longest
+
+from db.migrator.script import BYTE_ORDER_MARK, line_at, tokens
+
+# Beside these a blank never matters.
+_LOOSE = frozenset("(),;[]")
+_NO_TRANSACTION = "-- no-transaction"
+# What an editor or a checkout may have made of the line ends.
+_LINE_ENDS = ("\n", "\r\n", "\r")
+
+
+def first_difference(old: str, new: str) -> int | None:
+    """The line (from 1) of `new` at which it may differ from `old` to the server; None if it provably does not."""
+    if old.startswith(_NO_TRANSACTION) != new.startswith(_NO_TRANSACTION):
+        return 1
+    last = len(new)
+    for before, after in zip_longest(_significant(old), _significant(new)):
+        if before is None or after is None or before[0] != after[0]:
+            return line_at(new, last if after is None else after[1])
+    return None
+
+
+def describe_difference(old: str, new: str) -> str:
+    """In words what a harmless difference consists of."""
+    parts = []
+    if old.startswith(BYTE_ORDER_MARK) != new.startswith(BYTE_ORDER_MARK):
+        parts.append("a byte order mark")
+    old, new = old.removeprefix(BYTE_ORDER_MARK), new.removeprefix(BYTE_ORDER_MARK)
+    if _line_ends(old) != _line_ends(new) and _line_ends(old) and _line_ends(new):
+        parts.append("line ends")
+    old, new = _with_line_ends(old, "\n"), _with_line_ends(new, "\n")
+    if _comments(old) != _comments(new):
+        parts.append("comments")
+    elif old != new:
+        parts.append("blanks")
+    return ", ".join(parts)
+
+
+def text_of(checksum: bytes, raw: bytes) -> str | None:
+    """The text with this SHA-384 that differs from `raw` in line ends or a byte order mark; None if there is none."""
+    try:
+        given = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    for mark in ("", BYTE_ORDER_MARK):
+        for end in (None, *_LINE_ENDS):
+            for last in (None, "", end or "\n"):
+                text = given.removeprefix(BYTE_ORDER_MARK)
+                text = text if end is None else _with_line_ends(text, end)
+                text = mark + (text if last is None else text.rstrip("\r\n") + last)
+                if hashlib.sha384(text.encode()).digest() == checksum:
+                    return text
+    return None
+
+
+def _significant(sql: str) -> Iterator[tuple[str, int]]:
+    """Each token that counts and its place; where blanks between two of them count, they do in one form."""
+    previous: tuple[str, str] | None = None
+    gap = ""
+    for kind, text, place in tokens(sql):
+        if kind == "blank":
+            gap += text
+            continue
+        if previous is not None and _is_bound(previous, (kind, text)):
+            # 'a' and 'b' are one literal only where a line ends between them.
+            apart = " " if gap else ""
+            yield (
+                ("\n" if "\n" in _with_line_ends(gap, "\n") and kind == previous[0] == "literal" else apart),
+                place,
+            )
+        yield text, place
+        previous, gap = (kind, text), ""
+
+
+def _is_bound(left: tuple[str, str], right: tuple[str, str]) -> bool:
+    """Whether it may matter if there is a blank between the two."""
+    if left[1] in _LOOSE or right[1] in _LOOSE:
+        return False
+    if left[0] == right[0] == "other":
+        return True
+    if left[0] == "other":
+        # $1 is a parameter, U&'...' a literal, 1.5 a number.
+        return left[1] in {"$", "&"} or (left[1] == "." and right[0] == "number")
+    if right[0] == "other":
+        return right[1] == "&" or (right[1] == "." and left[0] == "number")
+    return True
+
+
+def _comments(sql: str) -> list[str]:
+    return [
+        text.rstrip() for kind, text, _ in tokens(sql) if kind == "blank" and text.startswith(("--", "/*"))
+    ]
+
+
+def _line_ends(text: str) -> str:
+    return "CRLF" if "\r\n" in text else "CR" if "\r" in text else "LF" if "\n" in text else ""
+
+
+def _with_line_ends(text: str, end: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", end)

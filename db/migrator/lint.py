@@ -1,0 +1,170 @@
+"""What is wrong with a migration's files before any server sees them; nothing here connects.
+
+Each finding has a rule's name. `-- lint-ignore: rule, rule` in a comment just before a statement, or among a file's
+first comments, silences those rules for the statement or the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from db.migrator.ddl import Effect, effects
+from db.migrator.phase import PHASES, declared_phases, header_lines
+from db.migrator.script import BYTE_ORDER_MARK, Statement, line_at, tokens
+from db.migrator.source import NO_TRANSACTION, Migration, Script
+
+# rule -> what it looks for; the documentation lists them.
+RULES = {
+    "missing-down": "a migration without a down file",
+    "missing-grant": "a new table that no role is granted anything on in the same file",
+    "contract-in-expand": "DROP or RENAME of what running code may use, in an expand migration",
+    "blocking-index": "CREATE INDEX without CONCURRENTLY on a table that exists",
+    "no-transaction": "a no-transaction header that is not at the first byte, or more than one statement under it",
+    "transaction-control": "BEGIN, COMMIT or ROLLBACK",
+    "nameless-index": "CREATE INDEX CONCURRENTLY without a name",
+    "phase": "a phase header that is none, that comes too late, or that stands in a down file",
+    "byte-order-mark": "a byte order mark, which sqlx-cli would send to the server",
+}
+_IGNORE = re.compile(r"lint-ignore:(?P<rules>[a-z, \t-]+)")
+_NEARLY_NO_TRANSACTION = re.compile(r"--\s*no[-_ ]?transaction\b", re.IGNORECASE)
+_LATE_PHASE = re.compile(r"--[ \t]*phase:[ \t]*(?:expand|contract)[ \t]*")
+_USED_BY_CODE = {"table", "column", "view", "sequence", "type", "domain", "function", "procedure", "schema"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to change: `line` is from 1, `rule` is a name, `message` says what to do."""
+
+    path: Path
+    line: int
+    rule: str
+    message: str
+
+
+def lint_migrations(migrations: Iterable[Migration]) -> tuple[Finding, ...]:
+    """What our own rules find, by file and line."""
+    findings: list[Finding] = []
+    for migration in migrations:
+        found = [*_of_migration(migration), *_of_script(migration.up)]
+        findings += _not_ignored(migration.up, found)
+        if migration.down is not None:
+            findings += _not_ignored(migration.down, _of_script(migration.down, is_down=True))
+    return tuple(sorted(findings, key=lambda f: (f.path.name, f.line, f.rule)))
+
+
+def _of_migration(migration: Migration) -> Iterator[Finding]:
+    up = migration.up
+    if migration.down is None:
+        yield _finding(up, 1, "missing-down", f"add {migration.name}.down.sql, which takes this back")
+    done = [(statement, effect) for statement in up.statements for effect in effects(statement)]
+    made = {effect.name for _, effect in done if effect.verb == "create" and effect.kind != "index"}
+    made |= {effect.to for _, effect in done if effect.verb == "rename" and effect.to}
+    # What is gone at the file's end needs no grants.
+    settled = {effect.name for _, effect in done if effect.verb in {"grant", "drop"}}
+    for statement, effect in done:
+        line = up.line_of(statement)
+        if _is_new_table(effect) and not settled & {effect.name, "*"}:
+            yield _finding(
+                up,
+                line,
+                "missing-grant",
+                f"nobody but owner gets at {effect.name}; GRANT app and readonly what they need here",
+            )
+        if _is_contraction(effect, made) and up.phase == "expand":
+            yield _finding(
+                up,
+                line,
+                "contract-in-expand",
+                f"running code may still use {effect.kind} {effect.name}; put this into a migration with"
+                " `-- phase: contract`",
+            )
+        if _is_blocking_index(effect) and effect.on not in made:
+            yield _finding(
+                up,
+                line,
+                "blocking-index",
+                f"writes to {effect.on} wait until the index is made; use CREATE INDEX CONCURRENTLY in a migration of"
+                f" its own that begins with `{NO_TRANSACTION}`",
+            )
+
+
+def _is_new_table(effect: Effect) -> bool:
+    return (effect.verb, effect.kind, effect.is_partition) == ("create", "table", False)
+
+
+def _is_blocking_index(effect: Effect) -> bool:
+    return (effect.verb, effect.kind, effect.is_concurrent) == ("create", "index", False)
+
+
+def _is_contraction(effect: Effect, made: set[str]) -> bool:
+    is_ours = effect.name in made or effect.on in made
+    return effect.verb in {"drop", "rename"} and effect.kind in _USED_BY_CODE and not is_ours
+
+
+def _of_script(script: Script, *, is_down: bool = False) -> Iterator[Finding]:
+    if script.sql.startswith(BYTE_ORDER_MARK):
+        yield _finding(script, 1, "byte-order-mark", "save it as UTF-8 without a byte order mark")
+    yield from _of_phase(script, is_down=is_down)
+    for line, text in header_lines(script.sql):
+        if _NEARLY_NO_TRANSACTION.match(text) and not (line == 1 and script.no_transaction):
+            yield _finding(
+                script,
+                line,
+                "no-transaction",
+                f"a no-transaction header must be the file's first bytes, exactly `{NO_TRANSACTION}`; here it is a"
+                " comment, and the file runs in a transaction",
+            )
+    for problem in script.problems():
+        yield _finding(script, problem.line, problem.rule, problem.message)
+
+
+def _of_phase(script: Script, *, is_down: bool) -> Iterator[Finding]:
+    declared = dict(declared_phases(script.sql))
+    for line, said in declared.items():
+        if is_down and said in PHASES:
+            yield _finding(script, line, "phase", "the phase is the up file's; a down file has none")
+    for text, line in _comments(script.sql):
+        if _LATE_PHASE.fullmatch(text) and line not in declared:
+            yield _finding(
+                script,
+                line,
+                "phase",
+                "a phase header stands among the file's first comments; here nobody reads it",
+            )
+
+
+def _not_ignored(script: Script, findings: Iterable[Finding]) -> Iterator[Finding]:
+    everywhere = {rule for _, text in header_lines(script.sql) for rule in _ignored(text)}
+    by_line = {script.line_of(s): _ignored_before(script.sql, s) for s in script.statements}
+    for finding in findings:
+        if finding.rule not in everywhere | by_line.get(finding.line, set()):
+            yield finding
+
+
+def _ignored_before(sql: str, statement: Statement) -> set[str]:
+    rules: set[str] = set()
+    for kind, text, place in tokens(sql):
+        if place >= statement.offset:
+            break
+        rules = rules | _ignored(text) if kind == "blank" else set()
+    return rules
+
+
+def _ignored(comment: str) -> set[str]:
+    match = _IGNORE.search(comment)
+    return {rule.strip() for rule in match["rules"].split(",")} if match else set()
+
+
+def _comments(sql: str) -> Sequence[tuple[str, int]]:
+    return [
+        (text, line_at(sql, place))
+        for kind, text, place in tokens(sql)
+        if kind == "blank" and text[:2] == "--"
+    ]
+
+
+def _finding(script: Script, line: int, rule: str, message: str) -> Finding:
+    return Finding(script.path, line, rule, message)

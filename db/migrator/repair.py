@@ -1,0 +1,159 @@
+"""Changes to the ledger alone, made where it is wrong about the schema and never where that is a guess.
+
+A changed checksum is taken over only if the file's old text is at hand and provably does the same; what became of a
+dirty migration is taken from the person who looked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from db.migrator.connection import Connection, open_connection
+from db.migrator.equivalence import describe_difference, first_difference, text_of
+from db.migrator.errors import SourceError, Unproven
+from db.migrator.ledger import Ledger, LedgerRow
+from db.migrator.lock import migration_lock
+from db.migrator.lock_wait import bound_lock_waits
+from db.migrator.source import Migration
+
+# The raw texts that a migration's up file may have had, in any order; an empty one where nobody knows.
+OldTexts = Callable[[Migration], Iterable[bytes]]
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was put right in one row: `action` is checksum, mark-applied, or forget; `detail` says why in words."""
+
+    version: int
+    name: str
+    action: str
+    detail: str
+
+
+def repair_checksums(
+    conninfo: str,
+    migrations: Sequence[Migration],
+    old_texts: OldTexts,
+    *,
+    versions: Sequence[int] = (),
+    dry_run: bool = False,
+    wait_seconds: float = 30.0,
+) -> tuple[Repair, ...]:
+    """Take over the checksums of files that were changed harmlessly, all in one transaction; return what was done.
+
+    `versions` bounds it to these migrations. Unproven, and nothing is changed, where one change is not provably
+    harmless.
+    """
+    by_version = {m.version: m for m in migrations}
+    for version in versions:
+        _known(version, by_version)
+    with _ledger(conninfo, wait_seconds) as (connection, ledger):
+        repairs = []
+        for row in ledger.rows(connection):
+            migration = by_version.get(row.version)
+            if migration is None or row.checksum == migration.checksum:
+                continue
+            if versions and row.version not in versions:
+                continue
+            detail = _proof(migration, row, old_texts(migration))
+            repairs.append(Repair(row.version, migration.name, "checksum", f"only {detail} differ"))
+            if not dry_run:
+                ledger.set_checksum(connection, migration)
+        return tuple(repairs)
+
+
+def mark_applied(
+    conninfo: str, migrations: Sequence[Migration], version: int, *, wait_seconds: float = 30.0
+) -> Repair:
+    """Record that a dirty migration was finished by hand. Unproven unless its row is dirty."""
+    migration = _known(version, {m.version: m for m in migrations})
+    with _ledger(conninfo, wait_seconds) as (connection, ledger):
+        row = _row(ledger, connection, version)
+        if row.success:
+            raise Unproven(f"migration {version} ({row.description}) is not dirty: it is applied already")
+        ledger.set_checksum(connection, migration)
+        ledger.mark(connection, version, success=True)
+        return Repair(version, migration.name, "mark-applied", "it was dirty, and is applied now")
+
+
+def forget(
+    conninfo: str, migrations: Sequence[Migration], version: int, *, wait_seconds: float = 30.0
+) -> Repair:
+    """Delete the row of a dirty migration that was undone by hand, or of one whose file is gone.
+
+    Unproven for any other: what is applied is taken back by its down file.
+    """
+    with _ledger(conninfo, wait_seconds) as (connection, ledger):
+        row = _row(ledger, connection, version)
+        migration = next((m for m in migrations if m.version == version), None)
+        if row.success and migration is not None:
+            raise Unproven(
+                f"migration {version} ({row.description}) is applied and has its file, and without its row it would"
+                " be applied again; take it back with `migrate down`"
+            )
+        ledger.delete(connection, version)
+        name = f"{version}_{row.description.replace(' ', '_')}" if migration is None else migration.name
+        detail = "it was applied, and its file is gone" if row.success else "it was dirty, and is pending now"
+        return Repair(version, name, "forget", detail)
+
+
+@contextmanager
+def _ledger(conninfo: str, wait_seconds: float) -> Iterator[tuple[Connection, Ledger]]:
+    """The ledger in one transaction that no other migrator, sqlx-cli included, writes beside."""
+    with migration_lock(conninfo, wait_seconds), open_connection(conninfo) as connection:
+        with connection.transaction():
+            ledger = Ledger.find(connection)
+            if ledger is None:
+                raise Unproven(
+                    "the database has no ledger of migrations, so there is nothing to repair in it"
+                )
+            bound_lock_waits(connection, wait_seconds)
+            ledger.lock(connection)
+            yield connection, ledger
+
+
+def _proof(migration: Migration, row: LedgerRow, old_texts: Iterable[bytes]) -> str:
+    """What the harmless difference consists of. Unproven where it is none, or where the old text is unknown."""
+    file = migration.up.path.name
+    old = _text_with(row.checksum, migration, old_texts)
+    if old is None:
+        raise Unproven(
+            f"{file}: no text with the applied SHA-384 {row.checksum.hex()[:16]}... is found in the file's history, so"
+            f" nothing can be proven; nothing was changed. Name a file with the old text: `migrate repair"
+            f" {migration.version} --old-file FILE`"
+        )
+    line = first_difference(old, migration.up.sql)
+    if line is not None:
+        raise Unproven(
+            f"{file}:{line}: this is not what was applied, and more than line ends, comments or blanks differ; nothing"
+            " was changed. Restore the file as it was, and put the change into a new migration"
+        )
+    return describe_difference(old, migration.up.sql)
+
+
+def _text_with(checksum: bytes, migration: Migration, old_texts: Iterable[bytes]) -> str | None:
+    now = migration.up.path.read_bytes()
+    if hashlib.sha384(now).digest() != migration.checksum:
+        raise SourceError(f"{migration.up.path.name} is being edited just now; run the same command again")
+    for raw in (now, *old_texts):
+        if (text := text_of(checksum, raw)) is not None:
+            return text
+    return None
+
+
+def _known(version: int, by_version: dict[int, Migration]) -> Migration:
+    if version not in by_version:
+        raise SourceError(
+            f"there is no migration of version {version}; the newest is {max(by_version, default=None)}"
+        )
+    return by_version[version]
+
+
+def _row(ledger: Ledger, connection: Connection, version: int) -> LedgerRow:
+    row = ledger.row(connection, version)
+    if row is None:
+        raise Unproven(f"the ledger has no row of version {version}, so there is nothing to repair in it")
+    return row

@@ -1,0 +1,133 @@
+"""`groundwork migrate repair` and `baseline`: changes to the ledger alone, each refused where it would be a guess."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ops.commands.migrate_options import confirm, database_options, exit_codes, json_option, wait_option
+from ops.database_url import resolve_database_url
+from ops.errors import Exit, OpsError
+
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+
+
+@click.command("repair")
+@database_options
+@click.argument("versions", type=int, nargs=-1, metavar="[VERSION]...")
+@click.option(
+    "--old-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the text as it was applied; with one VERSION.",
+)
+@click.option("--mark-applied", type=int, metavar="VERSION", help="A dirty migration was finished by hand.")
+@click.option(
+    "--forget", type=int, metavar="VERSION", help="A dirty one was undone by hand, or its file is gone."
+)
+@_yes
+@_dry_run
+@wait_option
+@json_option
+def repair(
+    url: str | None,
+    stack: str,
+    folder: Path,
+    versions: tuple[int, ...],
+    old_file: Path | None,
+    mark_applied: int | None,
+    forget: int | None,
+    yes: bool,
+    dry_run: bool,
+    wait_seconds: float,
+    as_json: bool,
+) -> None:
+    """Put the ledger right where it is wrong about files that did not really change.
+
+    An edited file's new checksum is taken over only if its text before provably does the same: line ends, a byte
+    order mark, comments, or blanks outside literals. The text before is found in git's history, or in --old-file.
+    """
+    from db import migrator
+    from ops.migration_history import old_texts
+
+    named = [what for what in (mark_applied, forget) if what is not None]
+    if len(named) > 1 or (named and (versions or old_file or dry_run)):
+        raise OpsError("--mark-applied and --forget each go alone", Exit.USAGE)
+    if old_file and len(versions) != 1:
+        raise OpsError("--old-file goes with one VERSION", Exit.USAGE)
+    if named:
+        what = f"mark version {mark_applied} as applied" if forget is None else f"forget version {forget}"
+        confirm(
+            f"Really {what}? Nothing is run, and nobody looks at the schema.",
+            yes=yes,
+            unasked=f"to {what} takes your word for what the schema is like",
+        )
+    with exit_codes():
+        migrations = migrator.read_source(folder)
+        conninfo = resolve_database_url(url, role="migrator", stack=stack)
+        if mark_applied is not None:
+            done = [migrator.mark_applied(conninfo, migrations, mark_applied, wait_seconds=wait_seconds)]
+        elif forget is not None:
+            done = [migrator.forget(conninfo, migrations, forget, wait_seconds=wait_seconds)]
+        else:
+            done = list(
+                migrator.repair_checksums(
+                    conninfo,
+                    migrations,
+                    lambda m: [old_file.read_bytes()] if old_file else old_texts(m.up.path),
+                    versions=versions,
+                    dry_run=dry_run,
+                    wait_seconds=wait_seconds,
+                )
+            )
+    if as_json:
+        rows = [{"version": r.version, "name": r.name, "action": r.action, "detail": r.detail} for r in done]
+        click.echo(json.dumps({"would_repair" if dry_run else "repaired": rows}, indent=2))
+        return
+    for one in done:
+        click.echo(f"{'would repair' if dry_run else 'repaired'} {one.name}: {one.action}, {one.detail}")
+    if not done:
+        click.echo("nothing was to be repaired")
+
+
+@click.command("baseline")
+@database_options
+@click.argument("version", type=int)
+@click.option("--unchecked", is_flag=True, help="Do not look whether what the migrations make is there.")
+@_dry_run
+@wait_option
+@json_option
+def baseline(
+    url: str | None,
+    stack: str,
+    folder: Path,
+    version: int,
+    unchecked: bool,
+    dry_run: bool,
+    wait_seconds: float,
+    as_json: bool,
+) -> None:
+    """Record every migration up to VERSION as applied, without running it.
+
+    For a database whose schema was made by other means. Refused where anything is recorded already, or where tables,
+    columns, indexes, functions or triggers that the migrations make are not there.
+    """
+    from db import migrator
+
+    with exit_codes():
+        done = migrator.record_baseline(
+            resolve_database_url(url, role="migrator", stack=stack),
+            migrator.read_source(folder),
+            version,
+            unchecked=unchecked,
+            dry_run=dry_run,
+            wait_seconds=wait_seconds,
+        )
+    if as_json:
+        rows = [{"version": m.version, "name": m.name} for m in done]
+        click.echo(json.dumps({"would_record" if dry_run else "recorded": rows}, indent=2))
+        return
+    for migration in done:
+        click.echo(f"{'would record' if dry_run else 'recorded'} {migration.name}")

@@ -1,0 +1,44 @@
+"""`groundwork migrate lint`: what is unsafe or missing in the files, by our own rules and squawk's."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from ops.commands.migrate_options import exit_codes, folder_option, json_option
+from ops.errors import Exit, OpsError
+
+
+@click.command("lint")
+@folder_option
+@click.argument("versions", type=int, nargs=-1, metavar="[VERSION]...")
+@click.option("--no-squawk", is_flag=True, help="Apply our own rules alone.")
+@json_option
+def lint(folder: Path, versions: tuple[int, ...], no_squawk: bool, as_json: bool) -> None:
+    """Say what is unsafe or missing in the files; exit with 4 if anything is.
+
+    No database is asked. All migrations are looked at, or those VERSIONs. A comment `-- lint-ignore: RULE` silences
+    one of our rules, `-- squawk-ignore RULE` one of squawk's, for the statement after it.
+    """
+    from db import migrator
+    from ops.squawk import squawk
+
+    with exit_codes():
+        migrations = migrator.read_source(folder)
+        if unknown := sorted(set(versions) - {m.version for m in migrations}):
+            raise OpsError(f"there is no migration of version {unknown[0]} in {folder}", Exit.USAGE)
+        chosen = [m for m in migrations if not versions or m.version in versions]
+        findings = [*migrator.lint_migrations(chosen), *([] if no_squawk else squawk(chosen))]
+    findings.sort(key=lambda finding: (finding.path.name, finding.line, finding.rule))
+    if as_json:
+        rows = [{"file": f.path.name, "line": f.line, "rule": f.rule, "message": f.message} for f in findings]
+        click.echo(json.dumps({"migrations": len(chosen), "findings": rows}, indent=2))
+    else:
+        for found in findings:
+            click.echo(f"{found.path.name}:{found.line}: {found.rule}: {found.message}")
+        click.echo(f"{len(chosen)} migrations, {len(findings)} findings", err=bool(findings))
+    if findings:
+        sys.exit(Exit.MISMATCH)

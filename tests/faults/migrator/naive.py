@@ -1,0 +1,30 @@
+"""The naive ways, for negative controls: a migrator that waits for its lock in the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import db.migrator.repair
+import db.migrator.runner
+from db.migrator.connection import open_connection
+from db.migrator.lock import lock_key
+
+
+def lock_blocking() -> None:
+    """Have this process wait in pg_advisory_lock, as sqlx's library does."""
+
+    @contextmanager
+    def blocking_lock(
+        conninfo: str, wait_seconds: float, on_wait: Callable[[str], None] = lambda holder: None
+    ) -> Iterator[None]:
+        with open_connection(conninfo) as connection:
+            (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+            key = lock_key(str(database))
+            connection.execute("SELECT pg_advisory_lock(%s)", [key])
+            try:
+                yield
+            finally:
+                connection.execute("SELECT pg_advisory_unlock(%s)", [key])
+
+    db.migrator.runner.migration_lock = blocking_lock

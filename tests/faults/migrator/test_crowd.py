@@ -1,0 +1,68 @@
+"""Sixteen migrators at once, one migration being CREATE INDEX CONCURRENTLY, with the five connections of a stack."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Connection, Database
+from tests.faults.migrator.conftest import Run
+from tests.integration.migrator.conftest import Write, applied_versions
+from tests.scale import scaled
+
+MIGRATORS = 16
+ROUNDS = scaled(3, 20)
+# What `groundwork:migratorConnectionLimit` is by default.
+CONNECTIONS = 5
+
+
+@pytest.fixture
+def migrations(write: Write, owner: Connection) -> list[str]:
+    owner.execute("CREATE TABLE done (version int)")
+    write("1_t.sql", "CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 5000);" + done(1))
+    write("2_index.sql", "-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY t_a_idx ON t (a)")
+    write("3_u.sql", "CREATE TABLE u ();" + done(3))
+    write("4_index.sql", "-- no-transaction\nCREATE INDEX CONCURRENTLY t_a_again_idx ON t (a)")
+    return ["1_t", "2_index", "3_u", "4_index"]
+
+
+def done(version: int) -> str:
+    return f" INSERT INTO done VALUES ({version})"
+
+
+@pytest.fixture
+def few_connections(empty_database: Database) -> Iterator[None]:
+    """As many as a stack gives the role; the server is shared, so it has more by default."""
+    empty_database.psql(f"ALTER ROLE migrator CONNECTION LIMIT {CONNECTIONS}")
+    yield
+    empty_database.psql("ALTER ROLE migrator CONNECTION LIMIT 60")
+
+
+@pytest.mark.usefixtures("few_connections")
+def test_each_migration_is_applied_exactly_once_without_a_deadlock(
+    run: Run, owner: Connection, migrations: list[str]
+) -> None:
+    for _ in range(ROUNDS):
+        owner.execute("DROP TABLE IF EXISTS t, u, _sqlx_migrations; TRUNCATE done")
+        outcomes = run("up", "--wait", "300", count=MIGRATORS)
+        assert [(o.code, o.error) for o in outcomes] == [(0, "")] * MIGRATORS
+        said = [
+            line.split()[1] for o in outcomes for line in o.out.splitlines() if line.startswith("applied")
+        ]
+        assert Counter(said) == dict.fromkeys(migrations, 1)
+        assert owner.execute("SELECT version FROM done ORDER BY 1").fetchall() == [(1,), (3,)]
+        assert applied_versions(owner) == [1, 2, 3, 4]
+        indexes = owner.execute(
+            "SELECT indexrelid::regclass::text, indisvalid FROM pg_index WHERE indrelid = 't'::regclass ORDER BY 1"
+        ).fetchall()
+        assert indexes == [("t_a_again_idx", True), ("t_a_idx", True)]
+
+
+@pytest.mark.usefixtures("migrations")
+def test_with_a_lock_that_blocks_the_index_and_those_who_wait_are_deadlocked(run: Run) -> None:
+    """The negative control: the waiting statements' snapshots are what the index waits for."""
+    outcomes = run("up", "--attempts", "2", count=4, naive=True)
+    failed = [o.error for o in outcomes if o.code != 0]
+    assert any("deadlock detected" in error for error in failed)

@@ -1,0 +1,1 @@
+CREATE TABLE simple (id bigint PRIMARY KEY, name text);

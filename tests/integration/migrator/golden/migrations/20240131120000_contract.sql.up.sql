@@ -1,0 +1,3 @@
+-- Drops what nobody reads.
+-- phase: contract
+ALTER TABLE crlf DROP COLUMN a;

@@ -1,0 +1,2 @@
+-- no-transaction
+CREATE TYPE mood AS ENUM ('ok', 'größer');

@@ -1,0 +1,78 @@
+"""`groundwork migrate lint`: our rules and squawk's together; no database is asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ops.commands.migrate import migrate
+from ops.errors import Exit, OpsError
+
+
+@pytest.fixture
+def lint(tmp_path: Path) -> Path:
+    (tmp_path / "1_a.up.sql").write_text(
+        "ALTER TABLE t DROP COLUMN a;\nALTER TABLE t ADD COLUMN b char(3);\n"
+    )
+    (tmp_path / "1_a.down.sql").write_text("SELECT 1;\n")
+    (tmp_path / "2_b.up.sql").write_text("SELECT 1;\n")
+    (tmp_path / "2_b.down.sql").write_text("SELECT 1;\n")
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(migrate, ["lint", *arguments])
+
+
+def test_our_findings_and_squawks_are_said_by_line_and_exit_with_4(lint: Path) -> None:
+    result = run("--folder", str(lint))
+    assert result.exit_code == Exit.MISMATCH
+    first, second = result.stdout.splitlines()
+    assert first.startswith("1_a.up.sql:1: contract-in-expand: running code may still use column a;")
+    assert second.startswith("1_a.up.sql:2: ban-char-field: ")
+
+
+def test_findings_in_json(lint: Path) -> None:
+    said = json.loads(run("--folder", str(lint), "--json").stdout)
+    assert said["migrations"] == 2
+    assert [(f["file"], f["line"], f["rule"]) for f in said["findings"]] == [
+        ("1_a.up.sql", 1, "contract-in-expand"),
+        ("1_a.up.sql", 2, "ban-char-field"),
+    ]
+
+
+def test_a_version_is_looked_at_alone(lint: Path) -> None:
+    assert run("2", "--folder", str(lint)).exit_code == Exit.FINE
+
+
+def test_without_squawk_our_rules_are_applied_alone(lint: Path) -> None:
+    said = json.loads(run("--folder", str(lint), "--json", "--no-squawk").stdout)
+    assert [f["rule"] for f in said["findings"]] == ["contract-in-expand"]
+
+
+def test_what_a_contract_migration_is_there_for_is_no_finding_of_squawks(lint: Path) -> None:
+    path = lint / "1_a.up.sql"
+    path.write_text("-- phase: contract\nALTER TABLE t DROP COLUMN a;\n")
+    assert run("--folder", str(lint)).exit_code == Exit.FINE
+
+
+def test_a_squawk_that_is_not_there_is_an_error_and_no_silence(
+    lint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", str(lint / "python"))
+    result = run("--folder", str(lint))
+    assert isinstance(result.exception, OpsError)
+    assert "squawk is not installed" in str(result.exception)
+
+
+def test_a_version_that_no_file_has_is_refused_with_2(lint: Path) -> None:
+    result = run("9", "--folder", str(lint))
+    assert isinstance(result.exception, OpsError)
+    assert result.exception.exit_code == Exit.USAGE
+
+
+def test_our_own_migrations_are_clean() -> None:
+    assert run().exit_code == Exit.FINE

@@ -1,0 +1,223 @@
+"""`groundwork migrate repair`: what it takes over, what it refuses, and that a refusal changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ops.errors import Exit
+from tests.conftest import Connection
+from tests.integration.migrator.conftest import Run, Write, applied_versions
+
+TEXT = "-- why\nCREATE TABLE a (id int DEFAULT 1);\n"
+HARMLESS = {
+    "line ends": TEXT.replace("\n", "\r\n"),
+    "a byte order mark": f"\ufeff{TEXT}",
+    "comments": TEXT.replace("why", "because"),
+    "blanks": TEXT.replace("(id int", "( id  int"),
+}
+
+
+@pytest.fixture
+def git(folder: Path) -> Path:
+    """The folder of migrations as a git checkout."""
+    _git(folder, "init", "--quiet")
+    return folder
+
+
+def commit(folder: Path) -> None:
+    _git(folder, "add", ".")
+    _git(folder, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "x")
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-C", str(folder), *arguments], check=True)
+
+
+def checksums(connection: Connection) -> dict[int, bytes]:
+    rows = connection.execute("SELECT version, checksum FROM _sqlx_migrations").fetchall()
+    return {int(str(version)): bytes(checksum) for version, checksum in rows}  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_a_harmless_change_is_taken_over_by_the_history_of_the_file(
+    run: Run, write: Write, git: Path, owner: Connection, what: str
+) -> None:
+    path = write("1_a.sql", TEXT)
+    commit(git)
+    run("up")
+    path.write_bytes(HARMLESS[what].encode())
+    assert run("status").code == Exit.MISMATCH
+    outcome = run("repair")
+    assert outcome.code == Exit.FINE
+    assert outcome.out == f"repaired 1_a: checksum, only {what} differ\n"
+    assert checksums(owner) == {1: hashlib.sha384(path.read_bytes()).digest()}
+    assert run("status").code == Exit.FINE
+    assert run("repair").out == "nothing was to be repaired\n"
+
+
+@pytest.mark.parametrize("what", ["line ends", "a byte order mark"])
+def test_line_ends_and_a_byte_order_mark_need_no_history(run: Run, write: Write, what: str) -> None:
+    path = write("1_a.sql", TEXT)
+    run("up")
+    path.write_bytes(HARMLESS[what].encode())
+    assert run("repair").code == Exit.FINE
+    assert run("up").out == "nothing was pending\n"
+
+
+def test_a_repaired_file_still_runs_on_an_empty_database(run: Run, write: Write, owner: Connection) -> None:
+    path = write("1_a.sql", TEXT)
+    run("up")
+    path.write_bytes(HARMLESS["a byte order mark"].replace("\n", "\r\n").encode())
+    run("repair")
+    owner.execute("DROP TABLE a, _sqlx_migrations")
+    assert run("up").code == Exit.FINE
+
+
+def test_the_text_before_may_come_from_a_renamed_file_and_an_older_commit(
+    run: Run, write: Write, git: Path
+) -> None:
+    path = write("1_a.sql", TEXT)
+    commit(git)
+    run("up")
+    path.write_text(TEXT.replace("why", "because"))
+    commit(git)
+    path.rename(git / "1_renamed.sql")
+    commit(git)
+    assert run("repair").code == Exit.FINE
+
+
+def test_the_text_before_may_be_named(run: Run, write: Write, tmp_path: Path) -> None:
+    path = write("1_a.sql", TEXT)
+    run("up")
+    (tmp_path / "old.sql").write_text(TEXT)
+    path.write_text(HARMLESS["comments"])
+    assert run("repair").code == Exit.REFUSED
+    assert run("repair", "1", "--old-file", str(tmp_path / "old.sql")).code == Exit.FINE
+
+
+def test_a_text_that_was_not_the_applied_one_proves_nothing(run: Run, write: Write, tmp_path: Path) -> None:
+    path = write("1_a.sql", TEXT)
+    run("up")
+    path.write_text(HARMLESS["comments"])
+    (tmp_path / "old.sql").write_text(HARMLESS["blanks"])
+    outcome = run("repair", "1", "--old-file", str(tmp_path / "old.sql"))
+    assert outcome.code == Exit.REFUSED
+    assert "--old-file FILE" in outcome.error
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        TEXT.replace("DEFAULT 1", "DEFAULT 2"),
+        TEXT.replace("id int", '"id " int'),
+        f"-- no-transaction\n{TEXT}",
+    ],
+)
+def test_a_change_that_matters_is_refused_with_7_and_nothing_is_taken_over(
+    run: Run, write: Write, git: Path, owner: Connection, edited: str
+) -> None:
+    write("1_a.sql", TEXT)
+    harmless = write("2_b.sql", "SELECT 2;")
+    commit(git)
+    run("up")
+    before = checksums(owner)
+    write("1_a.sql", edited)
+    harmless.write_text("SELECT 2; -- two")
+    outcome = run("repair")
+    assert outcome.code == Exit.REFUSED
+    assert "this is not what was applied" in outcome.error
+    assert checksums(owner) == before
+    # What can be proven by itself may be named.
+    assert run("repair", "2").code == Exit.FINE
+
+
+def test_a_dry_run_changes_nothing(run: Run, write: Write, owner: Connection) -> None:
+    path = write("1_a.sql", TEXT)
+    run("up")
+    before = checksums(owner)
+    path.write_bytes(HARMLESS["line ends"].encode())
+    said = json.loads(run("repair", "--dry-run", "--json").out)
+    assert said == {
+        "would_repair": [
+            {"version": 1, "name": "1_a", "action": "checksum", "detail": "only line ends differ"}
+        ]
+    }
+    assert checksums(owner) == before
+
+
+@pytest.fixture
+def dirty(run: Run, write: Write, owner: Connection) -> None:
+    """Version 2 began and did not end."""
+    write("1_a.sql", TEXT)
+    write("2_b.sql", "CREATE TABLE b ()")
+    run("up")
+    owner.execute("UPDATE _sqlx_migrations SET success = FALSE WHERE version = 2")
+
+
+@pytest.mark.usefixtures("dirty")
+def test_a_migration_that_was_finished_by_hand_is_marked_applied(run: Run, owner: Connection) -> None:
+    assert run("up").code == Exit.MISMATCH
+    assert run("repair", "--mark-applied", "2", "--yes").code == Exit.FINE
+    assert applied_versions(owner) == [1, 2]
+    assert run("status").code == Exit.FINE
+
+
+@pytest.mark.usefixtures("dirty")
+def test_a_migration_that_was_undone_by_hand_is_forgotten_and_applied_again(
+    run: Run, owner: Connection
+) -> None:
+    owner.execute("DROP TABLE b")
+    assert run("repair", "--forget", "2", "--yes").code == Exit.FINE
+    assert run("status").code == Exit.PENDING
+    assert "applied 2_b (" in run("up").out
+
+
+def test_a_migration_whose_file_is_gone_is_forgotten(run: Run, write: Write, owner: Connection) -> None:
+    path = write("1_a.sql", TEXT)
+    run("up")
+    path.unlink()
+    assert run("status").code == Exit.MISMATCH
+    assert run("repair", "--forget", "1", "--yes").code == Exit.FINE
+    assert applied_versions(owner) == []
+
+
+@pytest.mark.usefixtures("dirty")
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--mark-applied", "2"], "say --yes"),
+        (["--forget", "2"], "say --yes"),
+        (["--mark-applied", "1", "--yes"], "it is applied already"),
+        (["--forget", "1", "--yes"], "take it back with `migrate down`"),
+        (["--forget", "9", "--yes"], "no row of version 9"),
+    ],
+)
+def test_a_word_that_is_not_given_or_cannot_be_right_is_refused_with_7(
+    run: Run, owner: Connection, arguments: list[str], why: str
+) -> None:
+    before = owner.execute("SELECT version, success FROM _sqlx_migrations ORDER BY 1").fetchall()
+    outcome = run("repair", *arguments)
+    assert (outcome.code, why in outcome.error) == (Exit.REFUSED, True)
+    assert owner.execute("SELECT version, success FROM _sqlx_migrations ORDER BY 1").fetchall() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--mark-applied", "1", "--forget", "2", "--yes"],
+        ["1", "--forget", "2", "--yes"],
+        ["--old-file", __file__],
+        ["1", "2", "--old-file", __file__],
+    ],
+)
+def test_a_command_line_that_says_two_things_is_refused_with_2(run: Run, arguments: list[str]) -> None:
+    assert run("repair", *arguments).code == Exit.USAGE
+
+
+def test_a_database_without_a_ledger_has_nothing_to_repair(run: Run) -> None:
+    assert run("repair").code == Exit.REFUSED

@@ -1,0 +1,154 @@
+"""groundwork's migrator and sqlx-cli on one database: by golden files everywhere, by the real program where it is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from db.migrator import MIGRATIONS_FOLDER, apply_pending, read_source, revert, status
+from tests.conftest import Connection, Database
+from tests.integration.migrator import golden
+from tests.integration.migrator.conftest import Spawn, Write, applied_versions
+from tests.integration.migrator.sqlx_cli import Sqlx, sqlx_program
+from tests.scale import scaled
+
+MIXES = scaled(3, 25)
+STEPS = 8
+
+
+def test_what_sqlx_left_after_a_run_is_what_we_leave(empty_database: Database, owner: Connection) -> None:
+    apply_pending(empty_database.url("migrator"), read_source(golden.FOLDER))
+    assert golden.snapshot(owner) == golden.recorded()["run"]
+
+
+def test_what_sqlx_left_after_reverting_is_what_we_leave(empty_database: Database, owner: Connection) -> None:
+    url, migrations = empty_database.url("migrator"), read_source(golden.FOLDER)
+    apply_pending(url, migrations)
+    revert(url, migrations)
+    assert golden.snapshot(owner) == golden.recorded()["revert"]
+    # sqlx passes over a migration without a down file; here that is said, so we stop above it.
+    revert(url, migrations, target=1)
+    assert golden.snapshot(owner) == golden.recorded()["revert to 0"]
+
+
+@pytest.mark.parametrize("step", ["run", "revert", "revert to 0"])
+def test_rows_that_sqlx_left_are_taken_for_what_they_are(
+    empty_database: Database, owner: Connection, step: str
+) -> None:
+    url, migrations = empty_database.url("migrator"), read_source(golden.FOLDER)
+    apply_pending(url, ())
+    for version, description, success, checksum in golden.recorded()[step]["rows"]:
+        owner.execute(
+            "INSERT INTO _sqlx_migrations VALUES (%s, %s, now(), %s, decode(%s, 'hex'), -1)",
+            [version, description, success, checksum],
+        )
+    state = status(url, migrations)
+    assert state.problems == ()
+    applied = {row[0] for row in golden.recorded()[step]["rows"]}
+    assert {m.version for m in state.pending} == {m.version for m in migrations} - applied
+
+
+@pytest.fixture
+def sqlx(empty_database: Database) -> Callable[[Path], Sqlx]:
+    program = sqlx_program()
+    return lambda folder: Sqlx(program, empty_database.url("migrator"), folder)
+
+
+@pytest.mark.timeout(3600)
+def test_the_golden_record_is_what_sqlx_leaves(sqlx: Callable[[Path], Sqlx], owner: Connection) -> None:
+    tool = sqlx(golden.FOLDER)
+    assert tool.run().returncode == 0
+    assert golden.snapshot(owner) == golden.recorded()["run"]
+    assert tool.revert().returncode == 0
+    assert golden.snapshot(owner) == golden.recorded()["revert"]
+
+
+def steps_of(seed: int, newest: int) -> list[tuple[str, bool, int]]:
+    """up or down, by sqlx or not, and to which version: a walk that ends at the newest."""
+    draw = random.Random(seed)
+    walk, version = [], 0
+    for _ in range(STEPS):
+        target = draw.randint(0, newest)
+        walk.append(("up" if target > version else "down", draw.random() < 0.5, target))
+        version = target
+    return [*walk, ("up", draw.random() < 0.5, newest)]
+
+
+@pytest.mark.parametrize("seed", range(MIXES))
+def test_any_mix_of_runs_by_either_tool_ends_the_same(
+    sqlx: Callable[[Path], Sqlx], empty_database: Database, owner: Connection, seed: int
+) -> None:
+    url, migrations, tool = empty_database.url("migrator"), read_source(), sqlx(MIGRATIONS_FOLDER)
+    apply_pending(url, migrations)
+    goal = golden.snapshot(owner)
+    revert(url, migrations, target=0)
+    for direction, by_sqlx, target in steps_of(seed, migrations[-1].version):
+        if by_sqlx:
+            done = tool.run(target) if direction == "up" else tool.revert(target)
+            assert done.returncode == 0, done.stderr
+        elif direction == "up":
+            apply_pending(url, migrations, target=target)
+        else:
+            revert(url, migrations, target=target)
+        assert applied_versions(owner) == [m.version for m in migrations if m.version <= target]
+    assert golden.snapshot(owner) == goal
+
+
+def test_sqlx_sees_what_we_left_dirty_and_stops(
+    sqlx: Callable[[Path], Sqlx], empty_database: Database, owner: Connection
+) -> None:
+    apply_pending(empty_database.url("migrator"), read_source(golden.FOLDER), target=4)
+    owner.execute("UPDATE _sqlx_migrations SET success = FALSE WHERE version = 4")
+    assert "migration 4 is partially applied" in sqlx(golden.FOLDER).run().stdout
+    apply_pending(empty_database.url("migrator"), read_source(golden.FOLDER))
+    assert sqlx(golden.FOLDER).run().returncode == 0
+
+
+def test_an_edited_file_is_refused_by_both(
+    sqlx: Callable[[Path], Sqlx], empty_database: Database, folder: Path, write: Write
+) -> None:
+    write("1_a.sql", "SELECT 1")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    write("1_a.sql", "SELECT 2")
+    assert "has been modified" in sqlx(folder).run().stdout
+
+
+def test_beside_sqlx_at_work_without_a_lock_we_fail_at_nothing_and_all_ends_the_same(
+    sqlx: Callable[[Path], Sqlx],
+    empty_database: Database,
+    folder: Path,
+    write: Write,
+    owner: Connection,
+    spawn: Spawn,
+) -> None:
+    for version in range(1, 9):
+        write(f"{version}_t{version}.sql", f"CREATE TABLE t{version} (); SELECT pg_sleep(0.05);")
+    url, migrations = empty_database.url("migrator"), read_source(folder)
+    apply_pending(url, migrations)
+    goal = golden.snapshot(owner)
+    owner.execute("DROP TABLE _sqlx_migrations, " + ", ".join(f"t{n}" for n in range(1, 9)))
+    ours: list[Any] = [spawn() for _ in range(3)]
+    theirs = [sqlx(folder).start() for _ in range(2)]
+    errors = [process.communicate(timeout=180)[1] for process in ours]
+    for process in theirs:
+        # Two of them at once get in each other's way, which is what the lock is for.
+        process.communicate(timeout=180)
+    assert errors == [""] * 3
+    apply_pending(url, migrations)
+    assert golden.snapshot(owner) == goal
+
+
+def test_sqlx_runs_what_we_call_a_contraction_as_any_other_file(
+    sqlx: Callable[[Path], Sqlx], empty_database: Database, owner: Connection
+) -> None:
+    url, migrations = empty_database.url("migrator"), read_source(golden.FOLDER)
+    apply_pending(url, migrations, phase="expand")
+    assert [m.up.phase for m in status(url, migrations).pending] == ["contract"]
+    assert sqlx(golden.FOLDER).run().returncode == 0
+    with psycopg.connect(url) as connection:
+        assert golden.snapshot(connection) == golden.recorded()["run"]

@@ -1,0 +1,83 @@
+"""Which changes of a migration's text are proven harmless, and which are not."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from db.migrator.equivalence import describe_difference, first_difference, text_of
+
+HARMLESS = [
+    ("SELECT 1 ;", "SELECT 1;\n-- said later", "comments"),
+    ("a = b", "a=b", "blanks"),
+    ("a <> ''", "a<>''", "blanks"),
+    ("SELECT 1", "\ufeffSELECT 1", "a byte order mark"),
+    ("a;\nb", "a;\r\nb", "line ends"),
+    ("a;\nb", "\ufeffa;\r\n  b", "a byte order mark, line ends, blanks"),
+    ("f( a,b )", "f(a, b)", "blanks"),
+    ("x /* why */ y", "x y", "comments"),
+    ("x /* why /* nested */ */ y", "x\n-- how\ny", "comments"),
+    ("a::int", "a ::int", "blanks"),
+    ("'a'\n'b'", "'a'\r\n  -- both\r\n'b'", "line ends, comments"),
+    ("n.t (a)", "n . t(a)", "blanks"),
+    ("-- phase: contract\nSELECT 1", "-- phase: expand\nSELECT 1", "comments"),
+    ("AS $$ a $$", "AS\n$$ a $$", "blanks"),
+]
+HARMFUL = [
+    ("SELECT 1", "SELECT 2"),
+    ("SELECT 1;", "SELECT 1"),
+    ("SELECT 1", "select 1"),
+    ("ab", "a b"),
+    ("a < = b", "a <= b"),
+    (": :", "::"),
+    ("- -1", "--1"),
+    ("a $1", "a $ 1"),
+    ("1.5", "1 .5"),
+    ("E 'x'", "E'x'"),
+    ("B '1'", "B'1'"),
+    ("U & 'x'", "U&'x'"),
+    ("'a' 'b'", "'a'\n'b'"),
+    ("'a''b'", "'a' 'b'"),
+    ("'a\nb'", "'a\r\nb'"),
+    ("'a -- b'", "'a'"),
+    ("$$a$$", "$$a $$"),
+    ("$$a -- why\n$$", "$$a\n$$"),
+    ("$$a\n$$", "$$a\r\n$$"),
+    ('"a b"', '"a  b"'),
+    ("-- no-transaction\nSELECT 1", "SELECT 1"),
+    ("-- no-transaction\nSELECT 1", "\n-- no-transaction\nSELECT 1"),
+    ("SELECT 1; SELECT 2", "SELECT 2; SELECT 1"),
+    ("SELECT 1 /* open", "SELECT 1"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "what"), HARMLESS)
+def test_a_harmless_change_is_proven_and_named(old: str, new: str, what: str) -> None:
+    assert first_difference(old, new) is None
+    assert first_difference(new, old) is None
+    assert describe_difference(old, new) == what
+
+
+@pytest.mark.parametrize(("old", "new"), HARMFUL)
+def test_a_change_that_may_matter_is_not_proven(old: str, new: str) -> None:
+    assert first_difference(old, new) is not None
+    assert first_difference(new, old) is not None
+
+
+def test_the_line_of_the_difference_is_that_of_the_new_text() -> None:
+    assert first_difference("a;\nb;\nc;", "a;\n\n-- x\nb;\nd;") == 5
+
+
+@pytest.mark.parametrize(
+    "old", ["a;\nb;\n", "a;\r\nb;\r\n", "a;\rb;\r", "\ufeffa;\nb;\n", "\ufeffa;\r\nb;", "a;\nb;"]
+)
+@pytest.mark.parametrize("new", ["a;\nb;\n", "a;\r\nb;\r\n", "\ufeffa;\r\nb;"])
+def test_a_text_with_other_line_ends_is_found_by_its_checksum(old: str, new: str) -> None:
+    checksum = hashlib.sha384(old.encode()).digest()
+    assert text_of(checksum, new.encode()) == old
+
+
+def test_a_text_of_another_checksum_is_not_found() -> None:
+    assert text_of(hashlib.sha384(b"a; c").digest(), b"a; b") is None
+    assert text_of(hashlib.sha384(b"a").digest(), b"\xff") is None

@@ -1,0 +1,104 @@
+"""Expand and contract: what a header says, and in which order the two may run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from db.migrator import PhaseOrder, SourceError, new_migration, read_source
+from db.migrator.phase import Phase, in_phase
+
+
+def write(folder: Path, phases: str) -> None:
+    """`e` and `c` for expand and contract migrations, from version 1 on; `.` for one that is not there."""
+    for version, phase in enumerate(phases, start=1):
+        if phase != ".":
+            header = "-- phase: contract\n" if phase == "c" else ""
+            (folder / f"{version}_m.sql").write_text(f"{header}SELECT {version}")
+
+
+@pytest.mark.parametrize(
+    ("text", "phase"),
+    [
+        ("SELECT 1", "expand"),
+        ("-- phase: contract\nSELECT 1", "contract"),
+        ("-- phase: expand\nSELECT 1", "expand"),
+        ("-- no-transaction\n-- phase: contract\nVACUUM", "contract"),
+        ("-- Drops what 0012 replaced.\n\n--phase:contract  \r\nSELECT 1", "contract"),
+        ("SELECT 1;\n-- phase: contract\n", "expand"),
+        ("/* -- phase: contract */ SELECT 1", "expand"),
+        ("-- the phase: contract\nSELECT 1", "expand"),
+    ],
+)
+def test_a_header_among_the_first_comments_says_the_phase(tmp_path: Path, text: str, phase: str) -> None:
+    (tmp_path / "1_a.sql").write_text(text)
+    assert read_source(tmp_path)[0].up.phase == phase
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("-- phase: later\nSELECT 1", r"1_a\.sql:1: 'later' is no phase"),
+        ("-- why\n-- phase:\nSELECT 1", r"1_a\.sql:2: '' is no phase"),
+        ("-- phase: expand\n-- phase: contract\nSELECT 1", r"1_a\.sql:2: .*its second"),
+    ],
+)
+def test_a_header_that_is_no_phase_is_refused_before_it_runs(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "1_a.sql").write_text(text)
+    with pytest.raises(SourceError, match=message):
+        read_source(tmp_path)[0].up.check()
+
+
+@pytest.mark.parametrize(
+    ("pending", "phase", "chosen"),
+    [
+        ("eec", None, [1, 2, 3]),
+        ("ece", None, [1, 2, 3]),
+        ("eec", "expand", [1, 2]),
+        ("eec", "contract", PhaseOrder),
+        ("..c", "contract", [3]),
+        ("..ce", "contract", [3]),
+        ("..ce", "expand", PhaseOrder),
+        ("ece", "expand", PhaseOrder),
+        ("cec", "contract", PhaseOrder),
+        ("ee", "contract", []),
+        ("cc", "expand", []),
+        ("", "expand", []),
+    ],
+)
+def test_a_phase_never_jumps_over_the_other(
+    tmp_path: Path, pending: str, phase: Phase | None, chosen: list[int] | type[Exception]
+) -> None:
+    write(tmp_path, pending)
+    migrations = read_source(tmp_path)
+    if isinstance(chosen, list):
+        assert [m.version for m in in_phase(migrations, phase)] == chosen
+    else:
+        with pytest.raises(chosen):
+            in_phase(migrations, phase)
+
+
+@pytest.mark.parametrize(
+    ("pending", "phase", "first"),
+    [
+        ("ece", "expand", "--phase expand --to 1"),
+        ("..ce", "expand", "--phase contract --to 3"),
+        ("..cce", "expand", "--phase contract --to 4"),
+        ("ec", "contract", "--phase expand --to 1"),
+    ],
+)
+def test_the_refusal_names_the_command_to_begin_with(
+    tmp_path: Path, pending: str, phase: Phase, first: str
+) -> None:
+    write(tmp_path, pending)
+    with pytest.raises(PhaseOrder, match=rf"begin with `{first}`"):
+        in_phase(read_source(tmp_path), phase)
+
+
+def test_a_new_migration_says_its_phase_behind_the_no_transaction_header(tmp_path: Path) -> None:
+    new_migration(tmp_path, "drop_index", no_transaction=True, phase="contract")
+    (migration,) = read_source(tmp_path)
+    assert (migration.up.no_transaction, migration.up.phase) == (True, "contract")
+    assert migration.down is not None
+    assert "phase" not in migration.down.sql
