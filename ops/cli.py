@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cache": ("ops.commands.cache", "cache", "Cache the hottest records before they are asked for"),
     "tokens": ("ops.commands.tokens", "tokens", "Rotate the keys of users' encrypted tokens"),
     "sql": ("ops.commands.sql", "sql", "Hold the named queries against the schema"),
+    "doctor": ("ops.commands.doctor", "doctor", "Check a stack's servers, and say what to do"),
     "serve": ("ops.commands.serve", "serve", "Run the access service"),
     "toolchain": ("ops.commands.toolchain", "toolchain", "Put in place what groundwork needs beside Python"),
 }
