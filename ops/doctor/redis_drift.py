@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from ops.monitored_redis import MonitoredRedis
 _UP = "`groundwork up`, after a restart of the container, puts it right"
 _IGNORED = {"resetkeys", "resetchannels", "resetpass", "sanitize-payload"}
 _ALL = {"allkeys": "~*", "allchannels": "&*", "allcommands": "+@all", "nocommands": "-@all"}
+_SELECTOR = re.compile(r"\([^)]*\)")
 
 
 class CommandTable:
@@ -48,9 +50,10 @@ class AclUser:
     @classmethod
     def parse(cls, line: str, table: CommandTable) -> AclUser:
         """`user NAME RULE...`, as a file or as ACL LIST says it; rules about commands count in their order."""
-        _, name, *rules = line.split()
+        # A selector is one rule, with rules of its own in parentheses.
+        others = set(_SELECTOR.findall(line))
+        _, name, *rules = _SELECTOR.sub("", line).split()
         commands: frozenset[str] = frozenset()
-        others = set()
         for rule in (_ALL.get(rule, rule) for rule in rules if rule not in _IGNORED):
             if rule[0] == "+":
                 commands |= table.named(rule[1:])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
 
 from ops.doctor.examination import Examination
 from ops.doctor.finding import Finding, Status, judged, level, ok, worst
+from ops.lock_waits import lock_waits
 from ops.monitored_postgres import Row
 
 _END = "`groundwork psql -c 'SELECT pg_terminate_backend(PID)'` ends a session"
@@ -26,21 +28,6 @@ SELECT pid, usename, state, application_name, query,
 FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
 ORDER BY xact_start LIMIT 20
-"""
-_WAITS = """
-SELECT waiter.pid, waiter.usename, waiter.query, coalesce(awaited.seconds, 0) AS seconds, awaited.what,
-       holder.pid AS holder_pid, holder.usename AS holder, holder.state AS holder_state,
-       holder.application_name AS holder_application, holder.query AS holder_query
-FROM pg_stat_activity AS waiter
-LEFT JOIN LATERAL (
-    SELECT extract(epoch FROM clock_timestamp() - min(waitstart))::float AS seconds,
-           min(coalesce(relation::regclass::text, locktype)) AS what
-    FROM pg_locks WHERE NOT granted AND pg_locks.pid = waiter.pid
-) AS awaited ON true
-CROSS JOIN LATERAL unnest(pg_blocking_pids(waiter.pid)) AS blocker (pid)
-LEFT JOIN pg_stat_activity AS holder ON holder.pid = blocker.pid
-WHERE waiter.wait_event_type = 'Lock'
-ORDER BY seconds DESC LIMIT 50
 """
 
 
@@ -101,7 +88,7 @@ def long_transactions(examination: Examination) -> Finding:
 def locks(examination: Examination) -> Finding:
     """locks: who waits for whom, and for how long."""
     limits = examination.thresholds
-    rows = examination.postgres.rows(_WAITS)
+    rows = lock_waits(examination.postgres)
     waiting = [row for row in rows if row["seconds"] >= limits.lock_wait_warn]
     if not waiting:
         return ok("nobody waits for a lock" if not rows else "nobody waits for long", _waits(rows))
@@ -114,7 +101,7 @@ def locks(examination: Examination) -> Finding:
     )
 
 
-def _waits(rows: list[Row]) -> list[str]:
+def _waits(rows: Sequence[Row]) -> list[str]:
     return [
         f"process {r['pid']} ({r['usename']}) waits {_duration(r['seconds'])} for {r['what']}: {_start(r['query'])}"
         f" -- held by process {r['holder_pid']} ({r['holder']}, {r['holder_application'] or 'no name'},"

@@ -141,7 +141,7 @@ def test_a_user_too_many_is_drift(asked_ill: Ask) -> None:
         ("&*", "app has &*"),
         ("off", "app has off"),
         ("nopass", "app has nopass"),
-        ("(+get ~secret:*)", "app has (+get"),
+        ("(+get ~secret:*)", "app has (~secret:*"),
     ],
 )
 def test_a_user_who_was_given_or_lost_something_is_drift(
