@@ -35,7 +35,7 @@ CHECKS = (
     Check("roles", Server.POSTGRES, postgres_drift.roles),
     Check("grants", Server.POSTGRES, grants.grants),
     Check("postgres-clock", Server.POSTGRES, clock.postgres_clock),
-    Check("backups", Server.OTHERS, backups.backups),
+    Check("backups", Server.POSTGRES, backups.backups),
     Check("redis", Server.REDIS, redis_health.reached, reaches=True),
     Check("redis-connections", Server.REDIS, redis_health.clients),
     Check("redis-hit-rate", Server.REDIS, redis_health.hit_rate),

@@ -39,6 +39,12 @@ class Finding:
     unreachable: bool = False
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 index`, `2 indexes`: the plural is made with an s or, after x, es."""
+    plural = noun + ("es" if noun.endswith("x") else "s")
+    return f"{number} {noun if number == 1 else plural}"
+
+
 def ok(text: str, details: Sequence[str] = ()) -> Finding:
     return Finding(Status.OK, text, details=tuple(details))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ops import granted
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, fail, ok, skipped
+from ops.doctor.finding import Finding, counted, fail, ok, skipped
 from ops.doctor.migrations import ledger_state
 from ops.server_errors import NotVisible
 
@@ -23,7 +23,7 @@ def grants(examination: Examination) -> Finding:
     wrong += [f"too much: {line}" for line in sorted(live - locked)]
     if wrong:
         return fail(
-            f"{len(wrong)} differences from what the migrations grant",
+            f"{counted(len(wrong), 'difference')} from what the migrations grant",
             "GRANT or REVOKE it as role migrator (`groundwork psql --role migrator`); what was meant belongs"
             " into a migration",
             wrong,

@@ -7,7 +7,7 @@ from datetime import datetime
 from db.migrator import LedgerRow, Status, compare, read_source
 from infra.spec.roles import SCHEMA
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, fail, ok, warn
+from ops.doctor.finding import Finding, counted, fail, ok, warn
 from ops.monitored_postgres import MonitoredPostgres
 
 _EXISTS = f"SELECT to_regclass('{SCHEMA}._sqlx_migrations') IS NOT NULL AS found"
@@ -22,7 +22,7 @@ def migrations(examination: Examination) -> Finding:
     state = ledger_state(examination)
     if state.problems:
         return fail(
-            f"{len(state.problems)} do not match their files",
+            f"{counted(len(state.problems), 'problem')} with what was applied",
             "see `groundwork migrate status`; no migration is applied until this is mended",
             [str(problem) for problem in state.problems],
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from infra.spec import roles as spec
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, fail, ok, skipped, warn
+from ops.doctor.finding import Finding, counted, fail, ok, skipped, warn
 from ops.doctor.parameters import comparable
 from ops.monitored_postgres import Row
 from ops.server_errors import NotVisible
@@ -69,7 +69,7 @@ def parameters(examination: Examination) -> Finding:
     ]
     if wrong:
         return fail(
-            f"{len(wrong)} parameters are not as specified",
+            f"{counted(len(wrong), 'parameter')} not as specified",
             f"`ALTER SYSTEM RESET` it where that set it, and restart the server; {_UP}",
             wrong,
         )
@@ -110,7 +110,7 @@ def roles(examination: Examination) -> Finding:
     ]
     if wrong:
         return fail(
-            f"{len(wrong)} differences from the specification",
+            f"{counted(len(wrong), 'difference')} from the specification",
             "drop what is not of it (`groundwork psql`); the next `groundwork up` that changes roles puts the rest"
             " right",
             wrong,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from infra.spec import redis as spec
 from infra.spec import redis_acl
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, fail, ok
+from ops.doctor.finding import Finding, counted, fail, ok
 from ops.monitored_redis import MonitoredRedis
 
 _UP = "`groundwork up`, after a restart of the container, puts it right"
@@ -74,7 +74,7 @@ def configuration(examination: Examination) -> Finding:
         if live.get(name) != value
     ]
     if wrong:
-        return fail(f"{len(wrong)} directives are not as specified", _UP, wrong)
+        return fail(f"{counted(len(wrong), 'directive')} not as specified", _UP, wrong)
     return ok(f"{len(expected)} directives are as specified")
 
 
@@ -105,7 +105,7 @@ def users(examination: Examination) -> Finding:
         wrong += [f"{name} {difference}" for difference in _differences(expected[name], live[name])]
     if wrong:
         return fail(
-            f"{len(wrong)} differences from the specification",
+            f"{counted(len(wrong), 'difference')} from the specification",
             f"`groundwork redis-cli ACL LOAD` reads the file again; {_UP}",
             wrong,
         )

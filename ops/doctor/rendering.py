@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import click
 
-from ops.doctor.finding import Status, worst
+from ops.doctor.finding import Finding, Status, worst
 from ops.doctor.runner import Result, exit_code
 from ops.printable import printable
 
@@ -40,7 +42,7 @@ def as_text(stack: str, results: Sequence[Result], width: int) -> str:
     """One line a check; where it is not ok, its cases and what to do stand below. `width` in columns."""
     column = max(len(check.name) for check, _ in results) + 2
     lines: list[str] = []
-    for check, finding in results:
+    for check, finding in _without_the_lost(results):
         label = click.style(f"{finding.status.value:<8}", fg=_COLOURS[finding.status])
         indent = " " * (8 + column)
         text = _wrapped(finding.text, width, indent)
@@ -55,6 +57,17 @@ def as_text(stack: str, results: Sequence[Result], width: int) -> str:
     counts = Counter(finding.status for _, finding in results)
     summary = ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
     return "\n".join([*lines, "", f"stack {stack!r}: {summary}"])
+
+
+def _without_the_lost(results: Sequence[Result]) -> Iterator[Result]:
+    """Checks that were skipped one after the other for one reason are one line, with all their names."""
+    for (status, text), group in groupby(results, key=lambda result: (result[1].status, result[1].text)):
+        same = list(group)
+        if status is not Status.SKIPPED or len(same) < 3:
+            yield from same
+            continue
+        names = ", ".join(check.name for check, _ in same)
+        yield replace(same[0][0], name=f"{len(same)} checks"), Finding(Status.SKIPPED, f"{text}: {names}")
 
 
 def _wrapped(text: str, width: int, indent: str, mark: str = "") -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, Status, judged, level, ok, worst
+from ops.doctor.finding import Finding, Status, counted, judged, level, ok, worst
 from ops.lock_waits import lock_waits
 from ops.monitored_postgres import Row
 
@@ -93,9 +93,10 @@ def locks(examination: Examination) -> Finding:
     if not waiting:
         return ok("nobody waits for a lock" if not rows else "nobody waits for long", _waits(rows))
     longest = max(row["seconds"] for row in waiting)
+    who = counted(len({row["pid"] for row in waiting}), "session")
     return judged(
         level(longest, limits.lock_wait_warn, limits.lock_wait_fail),
-        f"{len({row['pid'] for row in waiting})} wait for a lock, the longest {_duration(longest)}",
+        f"{who} waiting for a lock, the longest {_duration(longest)}",
         f"look at the holder that waits for nobody: {_END}",
         _waits(waiting),
     )

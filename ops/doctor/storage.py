@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, judged, level, ok, skipped, warn
+from ops.doctor.finding import Finding, counted, judged, level, ok, skipped, warn
 
 _HITS = """
 SELECT blks_hit AS hit, blks_read AS read FROM pg_stat_database WHERE datname = current_database()
@@ -80,7 +80,7 @@ def dead_rows(examination: Examination) -> Finding:
     if not rows:
         return ok("vacuum keeps up")
     return warn(
-        f"{len(rows)} tables with many: {', '.join(row['name'] for row in rows)}",
+        f"{counted(len(rows), 'table')} with many: {', '.join(row['name'] for row in rows)}",
         "look for what holds vacuum back (long-transactions), or VACUUM it: `groundwork psql -c 'VACUUM TABLE'`",
         [
             f"{row['name']}: {row['dead']} dead beside {row['live']} live,"

@@ -17,7 +17,7 @@ class Thresholds:
     postgres_hit_rate_warn: float = 0.95
     postgres_blocks_judged: int = 10_000
     redis_hit_rate_warn: float = 0.5
-    redis_lookups_judged: int = 1_000
+    redis_lookups_judged: int = 100_000
 
     unused_index_days: float = 7
     unused_index_bytes: int = MB

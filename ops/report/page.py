@@ -102,7 +102,7 @@ def _over_time(chart: Chart) -> Element:
         mean = sum(known) / len(known) if known else None
         summary = (min(known, default=None), mean, max(known, default=None), known[-1] if known else None)
         rows.append([series.name, *map(number, summary)])
-    table = _table([f"in {chart.unit}", "least", "mean", "most", "last"], rows)
+    table = _table([chart.unit, "least", "mean", "most", "last"], rows)
     values = [
         [f"{time:.1f}", *(number(series.values[index]) for series in chart.series)]
         for index, time in enumerate(chart.times)
@@ -117,7 +117,7 @@ def _over_time(chart: Chart) -> Element:
 
 def _of_parts(chart: BarChart) -> Element:
     rows = [[bar.label, *map(number, bar.parts)] for bar in chart.bars]
-    table = _table([f"in {chart.unit}", *chart.parts], rows)
+    table = _table([chart.unit, *chart.parts], rows)
     return _section(chart, chart.parts, bar_plot(chart), [table])
 
 

@@ -63,11 +63,11 @@ def test_lookups_that_find_nothing_are_a_poor_hit_rate(own_redis: Server, own_st
     with client(own_redis, "app") as app:
         app.set("gw:known", "1")
         app.mget(["gw:known"] * 400 + ["gw:unknown"] * 800)
-        found = ask(own_stack, "redis-hit-rate")
+        found = ask(own_stack, "redis-hit-rate", redis_lookups_judged=1000)
         assert found.status is Status.WARN
         assert found.text.startswith("33.3% of 1200")
         app.mget(["gw:known"] * 1000)
-    assert ask(own_stack, "redis-hit-rate").status is Status.OK
+    assert ask(own_stack, "redis-hit-rate", redis_lookups_judged=1000).status is Status.OK
 
 
 @pytest.mark.parametrize("own_redis", [{"maxmemory": 8 * MB, "eviction_policy": "noeviction"}], indirect=True)

@@ -9,6 +9,7 @@ import pytest
 from ops.doctor.checks import CHECKS
 from ops.doctor.examination import Check, Examination, Server
 from ops.doctor.finding import Finding, Status, fail, ok, warn
+from ops.doctor.rendering import as_json, as_text
 from ops.doctor.runner import choose, examine, exit_code
 from ops.errors import Exit, OpsError
 from ops.server_errors import NotVisible, ServerUnreachable, TooSlow
@@ -106,3 +107,15 @@ def test_a_choice_that_leaves_nothing_or_names_nothing_is_refused(only: list[str
 @pytest.mark.parametrize("name", [each.name for each in CHECKS])
 def test_every_check_is_documented(name: str) -> None:
     assert f"\n| `{name}` |" in (pages.ROOT / "docs" / "doctor.md").read_text()
+
+
+def test_checks_that_were_skipped_for_one_reason_are_one_line_of_text() -> None:
+    names = ("one", "two", "three")
+    door = check("door", ServerUnreachable("it is gone"), reaches=True)
+    checks = (door, *(check(name, ok("")) for name in names), check("other", ok("fine"), Server.REDIS))
+    results = examine(NOTHING, checks, checks)
+    text = as_text("dev", results, 120)
+    assert "3 checks" in text
+    assert "Postgres is not reached: one, two, three" in text
+    assert text.endswith("stack 'dev': 1 ok, 1 fail, 3 skipped")
+    assert [each["name"] for each in as_json("dev", results)["checks"]] == ["door", *names, "other"]
