@@ -30,6 +30,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cache": ("ops.commands.cache", "cache", "Look into the cache, flush it, warm it"),
     "tokens": ("ops.commands.tokens", "tokens", "Rotate the keys of users' encrypted tokens"),
     "sql": ("ops.commands.sql", "sql", "Hold the named queries against the schema"),
+    "doctor": ("ops.commands.doctor", "doctor", "Check a stack's servers, and say what to do"),
+    "report": (
+        "ops.commands.report",
+        "report",
+        "Draw hit rates, pool, statements, locks and memory as a page",
+    ),
     "serve": ("ops.commands.serve", "serve", "Run the access service"),
     "completion": (
         "ops.commands.completion",

@@ -85,7 +85,14 @@ def write_files(volume: str, image: str, files: Mapping[str, File]) -> None:
         docker("rm", "--force", name)
 
 
-def psql(container: str, sql: str, *, database: str = "postgres", options: Sequence[str] = ()) -> str:
+def psql(
+    container: str,
+    sql: str,
+    *,
+    database: str = "postgres",
+    options: Sequence[str] = (),
+    timeout_seconds: float = 120,
+) -> str:
     """Run SQL as the superuser over the container's local socket; stops at the first error."""
     return docker(
         "exec",
@@ -101,6 +108,7 @@ def psql(container: str, sql: str, *, database: str = "postgres", options: Seque
         *options,
         "--file=-",
         stdin=sql.encode(),
+        timeout_seconds=timeout_seconds,
     )
 
 

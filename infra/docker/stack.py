@@ -160,5 +160,7 @@ def _expected(settings: StackSettings, migrations: Migrations) -> dict[str, Any]
         "redisMaxmemoryBytes": parse_bytes(settings.redis_maxmemory),
         "redisEvictionPolicy": settings.redis_eviction_policy,
         "redisPersistence": settings.redis_persistence,
+        "redisMaxclients": settings.redis_maxclients,
+        "connectionLimits": dict(settings.connection_limits),
         "schemaVersion": migrations.version,
     }

@@ -29,15 +29,15 @@ PERSISTENCE = {
 MAXMEMORY_SHARE = 0.75
 
 
-def render_conf(
+def configuration(
     *,
     maxmemory_bytes: int,
     eviction_policy: str,
     persistence: str,
     maxclients: int = 1000,
-) -> str:
-    """redis.conf: TLS only, users from the aclfile, dangerous commands' switches off."""
-    settings = {
+) -> dict[str, str]:
+    """Every directive of redis.conf: TLS only, users from the aclfile, dangerous commands' switches off."""
+    return {
         "bind": "* -::*",
         "port": "0",
         "tls-port": str(PORT),
@@ -60,4 +60,20 @@ def render_conf(
         "tcp-keepalive": "60",
         **PERSISTENCE[persistence],
     }
-    return "".join(f"{key} {value}\n" for key, value in settings.items())
+
+
+def render_conf(
+    *,
+    maxmemory_bytes: int,
+    eviction_policy: str,
+    persistence: str,
+    maxclients: int = 1000,
+) -> str:
+    """`configuration` as redis.conf."""
+    directives = configuration(
+        maxmemory_bytes=maxmemory_bytes,
+        eviction_policy=eviction_policy,
+        persistence=persistence,
+        maxclients=maxclients,
+    )
+    return "".join(f"{key} {value}\n" for key, value in directives.items())

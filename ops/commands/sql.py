@@ -14,7 +14,9 @@ def sql() -> None:
 
 @sql.command()
 @click.option("--offline", is_flag=True, help="By db/queries.lock.json alone, without a server.")
-@click.option("--update", is_flag=True, help="Write db/queries.lock.json where all agree.")
+@click.option(
+    "--update", is_flag=True, help="Write db/queries.lock.json and db/grants.lock.json where all agree."
+)
 @click.option(
     "--against", metavar="REV", help="With the queries and the schema of a git revision, both ways."
 )
@@ -22,15 +24,19 @@ def check(offline: bool, update: bool, against: str | None) -> None:
     """Compare each query's parameters, columns and nulls with the Python types; exit 1 where they differ."""
     from ops.errors import Exit, OpsError
     from ops.sql_check.declared import all_queries
-    from ops.sql_check.lockfile import LOCKFILE, offline_problems, render
+    from ops.sql_check.lockfile import LOCKFILE, migrations_digest, offline_problems, render, stale_grants
 
     if offline + update + bool(against) > 1:
         raise OpsError("--offline, --update and --against exclude one another", Exit.USAGE)
     queries = all_queries()
     if offline:
-        _finish(offline_problems(queries), f"{len(queries)} queries agree with db/queries.lock.json")
+        _finish(
+            offline_problems(queries) + stale_grants(),
+            f"{len(queries)} queries agree with db/queries.lock.json",
+        )
         return
 
+    from ops import granted
     from ops.scratch_server import scratch_server
     from ops.sql_check import checker
 
@@ -41,11 +47,12 @@ def check(offline: bool, update: bool, against: str | None) -> None:
                 f"the queries work on both schemas, now and at {against}",
             )
             return
-        lines, described = checker.check(server)
+        lines, described, grants = checker.check(server)
     if update and not lines:
         LOCKFILE.write_text(render(queries, described))
+        granted.LOCKFILE.write_text(granted.render(migrations_digest(), grants))
     if not lines and not update:
-        lines = offline_problems(queries)
+        lines = offline_problems(queries) + stale_grants()
     _finish(lines, f"{len(queries)} queries agree with the schema and the Python types")
 
 

@@ -12,6 +12,7 @@ import psycopg
 
 from db.migrator import apply_pending, read_source
 from db.named_query import NamedQuery, parse_queries
+from ops import granted
 from ops.errors import Exit, OpsError
 from ops.scratch_server import ScratchServer
 from ops.sql_check.comparison import mismatches
@@ -25,13 +26,16 @@ _NO_CLAUSES = "-- takes: nothing\n-- gives: nothing\n"
 _ENTRY = re.compile(r"^(-- name:[^\n]*\n)(.*?)(?=^-- name:|\Z)", re.MULTILINE | re.DOTALL)
 
 
-def check(server: ScratchServer) -> tuple[list[str], dict[str, Description]]:
-    """Every query against the present schema: the mismatches, and what the server said."""
+def check(server: ScratchServer) -> tuple[list[str], dict[str, Description], list[str]]:
+    """Every query against the present schema: the mismatches, what the server said, and who was granted what."""
     queries = all_queries()
-    described, lines = _describe(_migrated(server, "now", _ROOT / _MIGRATIONS), queries)
+    url = _migrated(server, "now", _ROOT / _MIGRATIONS)
+    described, lines = _describe(url, queries)
     for key, description in described.items():
         lines += mismatches(key, queries[key], description)
-    return sorted(lines), described
+    with psycopg.connect(url, autocommit=True) as connection:
+        grants = [str(line) for (line,) in connection.execute(granted.QUERY.encode())]
+    return sorted(lines), described, grants
 
 
 def check_against(server: ScratchServer, revision: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from db.migrator import read_source
 from db.named_query import NamedQuery
+from ops import granted
 from ops.sql_check.comparison import mismatches
 from ops.sql_check.declared import Column
 from ops.sql_check.described import Description
@@ -51,6 +52,17 @@ def _problems(queries: Mapping[str, NamedQuery], locked: dict[str, Any]) -> list
         columns = [Column(**column) for column in entry["columns"]]
         lines += mismatches(key, query, Description(entry["parameters"], columns, entry["omitted"]))
     return lines
+
+
+def stale_grants(lockfile: Path = granted.LOCKFILE) -> list[str]:
+    """Whether db/grants.lock.json was written before the last change of the migrations."""
+    try:
+        digest, _ = granted.locked(lockfile)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{lockfile.name} cannot be read ({error!r}); {granted.REFRESH}"]
+    if digest == migrations_digest():
+        return []
+    return [f"the migrations have changed since {lockfile.name} was written; {granted.REFRESH}"]
 
 
 def migrations_digest() -> str:

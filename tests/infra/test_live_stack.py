@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -176,3 +177,20 @@ def test_redis_cli_and_psql_handles_answer(live_stack: LiveStack) -> None:
 def test_status_calls_every_part_healthy(live_stack: LiveStack) -> None:
     rows = json.loads(groundwork("status", "--stack", "test", "--json"))
     assert [(row["service"], row["health"]) for row in rows] == [(s, "healthy") for s in SERVICES]
+
+
+def test_doctor_finds_nothing_to_do_on_a_new_stack(live_stack: LiveStack) -> None:
+    told = json.loads(groundwork("doctor", "--stack", "test", "--json"))
+    skipped = {check["name"] for check in told["checks"] if check["status"] == "skipped"}
+    assert [check for check in told["checks"] if check["status"] == "fail"] == []
+    assert skipped <= {"unused-indexes", "backups"}
+
+
+def test_a_report_is_drawn_of_a_live_stack(live_stack: LiveStack, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    told = json.loads(
+        groundwork("report", "--stack", "test", "--html", str(path), "--json", "--seconds", "2")
+    )
+    assert told["unreached"] == {}
+    assert told["series"]["pool"]["values"]["most"][-1] > 0
+    assert "<svg" in path.read_text()

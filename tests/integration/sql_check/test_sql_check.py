@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from db.named_query import NamedQuery, parse_queries
+from ops import granted
 from ops.commands.sql import sql
 from ops.errors import Exit, OpsError
 from ops.scratch_server import ScratchServer, scratch_server
@@ -290,6 +291,10 @@ class TestCommand:
         shutil.copy(lockfile.LOCKFILE, self.lockfile)
         monkeypatch.setattr(lockfile, "LOCKFILE", self.lockfile)
         monkeypatch.setattr(lockfile.offline_problems, "__defaults__", (self.lockfile,))
+        self.grants = tmp_path / "grants.lock.json"
+        shutil.copy(granted.LOCKFILE, self.grants)
+        monkeypatch.setattr(granted, "LOCKFILE", self.grants)
+        monkeypatch.setattr(lockfile.stale_grants, "__defaults__", (self.grants,))
 
     def test_agreement_is_a_line_and_zero(self, docker_engine: None) -> None:
         for options in ([], ["--offline"]):
@@ -309,6 +314,17 @@ class TestCommand:
             )
         assert CliRunner().invoke(sql, ["check", "--update"]).exit_code == 0
         assert self.lockfile.read_text() == good
+
+    def test_grants_of_other_migrations_are_stale_and_update_writes_them_anew(
+        self, docker_engine: None
+    ) -> None:
+        good = self.grants.read_text()
+        self.grants.write_text(granted.render("another digest", ["app may DELETE table users"]))
+        result = CliRunner().invoke(sql, ["check", "--offline"])
+        assert result.exit_code == 1
+        assert "the migrations have changed since grants.lock.json was written" in result.stderr
+        assert CliRunner().invoke(sql, ["check", "--update"]).exit_code == 0
+        assert self.grants.read_text() == good
 
     def test_update_writes_nothing_where_they_disagree(
         self, docker_engine: None, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,47 @@
+"""`groundwork doctor`: what is wrong with a stack's servers, and what to do; changes nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+
+@click.command()
+@click.option("--stack", default="dev", show_default=True, help="The stack to look at.")
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="Only these checks; more than once, or with commas."
+)
+@click.option(
+    "--skip", multiple=True, metavar="NAME", help="Not these checks; more than once, or with commas."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def doctor(stack: str, only: tuple[str, ...], skip: tuple[str, ...], as_json: bool) -> None:
+    """Check a stack's servers, and say what to do about each finding; changes nothing.
+
+    Exit codes: 0 fine (with or without warnings), 4 a check fails, 6 a server is not reached.
+    """
+    import shutil
+
+    from ops.doctor import rendering
+    from ops.doctor.checks import CHECKS
+    from ops.doctor.examination import Examination
+    from ops.doctor.runner import choose, examine, exit_code
+    from ops.monitored_stack import MonitoredStack
+
+    chosen = choose(CHECKS, _names(only), _names(skip))
+    examination = Examination(MonitoredStack.of(stack))
+    try:
+        results = examine(examination, chosen, CHECKS)
+    finally:
+        examination.close()
+    if as_json:
+        click.echo(json.dumps(rendering.as_json(stack, results), indent=2))
+    else:
+        click.echo(rendering.as_text(stack, results, shutil.get_terminal_size((120, 24)).columns))
+    sys.exit(exit_code(results))
+
+
+def _names(given: tuple[str, ...]) -> list[str]:
+    return [name.strip() for each in given for name in each.split(",") if name.strip()]

@@ -1,0 +1,64 @@
+"""How old the newest backup is, as pgBackRest in the Postgres container tells it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from infra.docker.engine import DockerError, docker
+from ops.doctor.examination import Examination
+from ops.doctor.finding import Finding, fail, judged, level, skipped
+from ops.doctor.thresholds import Thresholds
+from ops.server_errors import one_line
+
+_SECONDS = 8.0
+_NONE = "no backups are set up"
+_ADVICE = "see why the last ones failed (`pgbackrest info` in the Postgres container), and make one now"
+
+
+def backups(examination: Examination) -> Finding:
+    """backups: the age of the newest, and whether the repository is whole."""
+    container = examination.stack.postgres_container
+    if container is None:
+        return skipped("no container to ask; the managed service keeps them")
+    try:
+        # One that is not installed is no error here.
+        text = docker(
+            *("exec", container, "sh", "-c"),
+            "command -v pgbackrest >/dev/null || exit 0; exec pgbackrest --output=json info",
+            timeout_seconds=_SECONDS,
+        )
+    except DockerError as error:
+        return fail(f"pgBackRest does not answer: {one_line(error)}", _ADVICE)
+    if not text.strip():
+        return skipped(_NONE)
+    return judge(json.loads(text), examination.now(), examination.thresholds)
+
+
+def judge(stanzas: Sequence[Mapping[str, Any]], now: float, limits: Thresholds) -> Finding:
+    """What `pgbackrest info --output=json` means at the time `now` (seconds since 1970)."""
+    if not stanzas:
+        return skipped(_NONE)
+    broken = [
+        f"{stanza['name']}: {stanza['status']['message']}"
+        for stanza in stanzas
+        if stanza["status"]["code"] != 0
+    ]
+    if broken:
+        return fail("; ".join(broken), _ADVICE)
+    whole = [
+        (backup["timestamp"]["stop"], backup["label"])
+        for stanza in stanzas
+        for backup in stanza["backup"]
+        if not backup.get("error")
+    ]
+    if not whole:
+        return fail("there is none that is whole", _ADVICE)
+    stopped, label = max(whole)
+    hours = (now - stopped) / 3600
+    return judged(
+        level(hours, limits.backup_hours_warn, limits.backup_hours_fail),
+        f"the newest, {label}, is {hours:.0f} hours old; there are {len(whole)}",
+        _ADVICE,
+    )

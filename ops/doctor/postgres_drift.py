@@ -1,0 +1,163 @@
+"""What Postgres runs with, beside what the specification says: parameters and roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from infra.spec import roles as spec
+from ops.doctor.examination import Examination
+from ops.doctor.finding import Finding, counted, fail, ok, skipped, warn
+from ops.doctor.parameters import comparable
+from ops.monitored_postgres import Row
+from ops.server_errors import NotVisible
+
+_UP = "`groundwork up` puts it right; what was meant belongs into the stack's settings"
+_PARAMETERS = """
+SELECT name, setting, unit, vartype, source, pending_restart, coalesce(sourcefile, '') AS sourcefile
+FROM pg_settings
+"""
+_ROLES = """
+SELECT rolname AS name, rolcanlogin, rolinherit, rolsuper, rolcreatedb, rolcreaterole, rolreplication,
+       rolbypassrls, rolconnlimit, coalesce(rolconfig, '{}') AS config,
+       ARRAY(SELECT granted.rolname::text FROM pg_auth_members JOIN pg_roles AS granted ON granted.oid = roleid
+             WHERE member = pg_roles.oid ORDER BY 1) AS member_of
+FROM pg_roles
+-- The superuser that initdb made, and the roles of the server's own and of RDS.
+WHERE pg_roles.oid <> 10 AND rolname NOT LIKE 'pg\\_%' AND rolname NOT LIKE 'rds%' ORDER BY 1
+"""
+_PER_DATABASE = """
+SELECT coalesce(datname, 'every database') AS database, coalesce(rolname, 'every role') AS role,
+       unnest(setconfig) AS setting
+FROM pg_db_role_setting
+LEFT JOIN pg_database ON pg_database.oid = setdatabase LEFT JOIN pg_roles ON pg_roles.oid = setrole
+WHERE setdatabase <> 0 OR setrole = 0
+"""
+_OF_OUR_SESSION = {"statement_timeout", "default_transaction_read_only", "application_name"}
+_POWERS = ("rolsuper", "rolcreatedb", "rolcreaterole", "rolreplication", "rolbypassrls")
+
+
+@dataclass(frozen=True)
+class _Role:
+    can_login: bool
+    inherits: bool
+    member_of: frozenset[str]
+    connections: int | None = None
+    config: Mapping[str, str] | None = None
+
+
+def parameters(examination: Examination) -> Finding:
+    """postgres-settings: every parameter of the stack, and any set by ALTER SYSTEM."""
+    expected: Mapping[str, str] = examination.stack.expected["postgresParameters"]
+    by_name = {row["name"].lower(): row for row in examination.postgres.rows(_PARAMETERS)}
+    # A session of role monitor has values of its own for these; the superuser's, which has none, comes over a
+    # local socket and so has none of TCP's.
+    own = {key.lower() for login in spec.LOGINS["monitor"] for key in login.settings} | _OF_OUR_SESSION
+    unseen: set[str] = set()
+    try:
+        rows = examination.postgres.superuser_rows(_PARAMETERS)
+        by_name |= {row["name"].lower(): row for row in rows if row["name"].lower() in own}
+    except NotVisible:
+        unseen = own
+    wrong = [
+        line for name in sorted(expected.keys() - unseen) for line in _parameter(name, expected, by_name)
+    ]
+    wrong += [
+        f"{row['name']} is set to {row['setting']!r} by ALTER SYSTEM, in postgresql.auto.conf"
+        for name, row in by_name.items()
+        if row["sourcefile"].endswith("postgresql.auto.conf") and name not in expected
+    ]
+    if wrong:
+        return fail(
+            f"{counted(len(wrong), 'parameter')} not as specified",
+            f"`ALTER SYSTEM RESET` it where that set it, and restart the server; {_UP}",
+            wrong,
+        )
+    waiting = [row["name"] for row in by_name.values() if row["pending_restart"]]
+    if waiting:
+        return warn(
+            f"{', '.join(waiting)} changed, and the server was not restarted since",
+            "restart the server's container",
+        )
+    return ok(f"{len(expected) - len(unseen & expected.keys())} parameters are as specified")
+
+
+def _parameter(name: str, expected: Mapping[str, str], live: Mapping[str, Row]) -> Iterable[str]:
+    row = live.get(name.lower())
+    if row is None:
+        yield f"{name} does not exist on this server"
+        return
+    unit, kind = row["unit"], row["vartype"]
+    if comparable(expected[name], unit, kind) != comparable(row["setting"], unit, kind):
+        shown = row["setting"] + (f" ({unit})" if unit else "")
+        yield f"{name} is {shown} and should be {expected[name]}; it comes from {row['source']}"
+
+
+def roles(examination: Examination) -> Finding:
+    """roles: their attributes, limits, settings and memberships, and that there are no others."""
+    limits = examination.stack.expected.get("connectionLimits")
+    if limits is None:
+        return skipped("the stack was brought up before its limits were kept", "run `groundwork up` once")
+    expected = _expected_roles({role: int(limit) for role, limit in limits.items()})
+    live = {row["name"]: row for row in examination.postgres.rows(_ROLES)}
+    wrong = [f"{name} is missing" for name in sorted(expected.keys() - live.keys())]
+    wrong += [f"{name} is not of the specification" for name in sorted(live.keys() - expected.keys())]
+    for name in sorted(expected.keys() & live.keys()):
+        wrong += [f"{name} {difference}" for difference in _role_differences(expected[name], live[name])]
+    wrong += [
+        f"{row['setting']} is set for {row['role']} in {row['database']}"
+        for row in examination.postgres.rows(_PER_DATABASE)
+    ]
+    if wrong:
+        return fail(
+            f"{counted(len(wrong), 'difference')} from the specification",
+            "drop what is not of it (`groundwork psql`); the next `groundwork up` that changes roles puts the rest"
+            " right",
+            wrong,
+        )
+    return ok(f"{len(expected)} roles are as specified")
+
+
+def _expected_roles(limits: Mapping[str, int]) -> dict[str, _Role]:
+    """The specification's roles, as infra.spec.roles.roles_sql makes them."""
+    found = {
+        name: _Role(
+            can_login=False,
+            inherits=name == "monitor",
+            member_of=frozenset({"pg_monitor"} if name == "monitor" else ()),
+        )
+        for name in (spec.OWNER, *spec.PRIVILEGE_SETS)
+    }
+    for role, logins in spec.LOGINS.items():
+        for login in logins:
+            found[login.name] = _Role(
+                can_login=True,
+                inherits=True,
+                member_of=frozenset({login.privileges}),
+                connections=limits[role],
+                config={key.lower(): value for key, value in login.settings.items()},
+            )
+    return found
+
+
+def _role_differences(expected: _Role, live: Row) -> Iterable[str]:
+    if live["rolcanlogin"] != expected.can_login:
+        yield "may log in" if live["rolcanlogin"] else "may not log in"
+    if live["rolinherit"] != expected.inherits:
+        yield "inherits" if live["rolinherit"] else "does not inherit"
+    for power in _POWERS:
+        if live[power]:
+            yield f"has {power.removeprefix('rol').upper()}"
+    if (limit := -1 if expected.connections is None else expected.connections) != live["rolconnlimit"]:
+        yield f"may have {live['rolconnlimit']} connections and should have {limit} (-1: any)"
+    member_of = set(live["member_of"])
+    for name in sorted(member_of - expected.member_of):
+        yield f"is a member of {name}"
+    for name in sorted(expected.member_of - member_of):
+        yield f"is no member of {name}"
+    config = dict(entry.split("=", 1) for entry in live["config"])
+    config = {key.lower(): value for key, value in config.items()}
+    wanted = expected.config or {}
+    for key in sorted(config.keys() | wanted.keys()):
+        if config.get(key) != wanted.get(key):
+            yield f"has {key} = {config.get(key, 'nothing')} and should have {wanted.get(key, 'nothing')}"

@@ -1,0 +1,122 @@
+"""Who is connected to Postgres, who has been at work for long, and who waits for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+
+from ops.doctor.examination import Examination
+from ops.doctor.finding import Finding, Status, counted, judged, level, ok, worst
+from ops.lock_waits import lock_waits
+from ops.monitored_postgres import Row
+
+_END = "`groundwork psql -c 'SELECT pg_terminate_backend(PID)'` ends a session"
+_LIMITS = """
+SELECT rolname, rolconnlimit AS "limit", count(pid) AS used,
+       count(*) FILTER (WHERE state LIKE 'idle in transaction%') AS idle_in_transaction
+FROM pg_roles LEFT JOIN pg_stat_activity ON usesysid = pg_roles.oid AND backend_type = 'client backend'
+WHERE rolcanlogin GROUP BY 1, 2 ORDER BY 1
+"""
+_SERVER = """
+SELECT count(*) AS used, current_setting('max_connections')::int
+       - current_setting('superuser_reserved_connections')::int AS "limit"
+FROM pg_stat_activity WHERE backend_type = 'client backend'
+"""
+_LONG = """
+SELECT pid, usename, state, application_name, query,
+       extract(epoch FROM clock_timestamp() - xact_start)::float AS seconds
+FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+ORDER BY xact_start LIMIT 20
+"""
+
+
+def reached(examination: Examination) -> Finding:
+    """postgres: whether it answers role monitor at all."""
+    postgres = examination.postgres
+    (row,) = postgres.rows("SELECT current_setting('server_version') AS version")
+    began = perf_counter()
+    postgres.rows("SELECT 1")
+    took = (perf_counter() - began) * 1000
+    return ok(f"{postgres.name} is version {row['version'].split()[0]} and answers in {took:.1f} ms")
+
+
+def connections(examination: Examination) -> Finding:
+    """postgres-connections: used of what each login and the server may have."""
+    limits = examination.thresholds
+    rows = [row for row in examination.postgres.rows(_LIMITS) if row["limit"] >= 0]
+    (server,) = examination.postgres.rows(_SERVER)
+    entries = [(row["rolname"], row["used"], row["limit"]) for row in rows]
+    entries.append(("all", server["used"], server["limit"]))
+    statuses = {
+        name: level(used / max(limit, 1), limits.connections_warn, limits.connections_fail)
+        for name, used, limit in entries
+    }
+    full = [f"{name} {used} of {limit}" for name, used, limit in entries if statuses[name] is not Status.OK]
+    return judged(
+        worst(list(statuses.values())),
+        f"nearly out: {', '.join(full)}" if full else f"{server['used']} of {server['limit']} in use",
+        "close what leaks connections, make its pool smaller, or raise the role's limit"
+        " (appConnectionLimit and the like, with postgresMaxConnections)",
+        [f"{name}: {used} of {limit}" for name, used, limit in entries if used or name == "all"]
+        + [
+            f"{row['rolname']}: {row['idle_in_transaction']} idle in a transaction"
+            for row in rows
+            if row["idle_in_transaction"]
+        ],
+    )
+
+
+def long_transactions(examination: Examination) -> Finding:
+    """long-transactions: they keep locks, and VACUUM from removing what is dead."""
+    limits = examination.thresholds
+    rows = [r for r in examination.postgres.rows(_LONG) if r["seconds"] >= limits.transaction_warn]
+    if not rows:
+        return ok(f"none is older than {_duration(limits.transaction_warn)}")
+    return judged(
+        level(rows[0]["seconds"], limits.transaction_warn, limits.transaction_fail),
+        f"{len(rows)} older than {_duration(limits.transaction_warn)}, the oldest {_duration(rows[0]['seconds'])}",
+        f"let it end, or end it: {_END}; a client that forgets to commit is mended in the client",
+        [
+            f"process {r['pid']}, {r['usename']} ({r['application_name'] or 'no name'}), {r['state']},"
+            f" {_duration(r['seconds'])}: {_start(r['query'])}"
+            for r in rows
+        ],
+    )
+
+
+def locks(examination: Examination) -> Finding:
+    """locks: who waits for whom, and for how long."""
+    limits = examination.thresholds
+    rows = lock_waits(examination.postgres)
+    waiting = [row for row in rows if row["seconds"] >= limits.lock_wait_warn]
+    if not waiting:
+        return ok("nobody waits for a lock" if not rows else "nobody waits for long", _waits(rows))
+    longest = max(row["seconds"] for row in waiting)
+    who = counted(len({row["pid"] for row in waiting}), "session")
+    return judged(
+        level(longest, limits.lock_wait_warn, limits.lock_wait_fail),
+        f"{who} waiting for a lock, the longest {_duration(longest)}",
+        f"look at the holder that waits for nobody: {_END}",
+        _waits(waiting),
+    )
+
+
+def _waits(rows: Sequence[Row]) -> list[str]:
+    return [
+        f"process {r['pid']} ({r['usename']}) waits {_duration(r['seconds'])} for {r['what']}: {_start(r['query'])}"
+        f" -- held by process {r['holder_pid']} ({r['holder']}, {r['holder_application'] or 'no name'},"
+        f" {r['holder_state']}): {_start(r['holder_query'])}"
+        for r in rows
+    ]
+
+
+def _start(query: str | None) -> str:
+    text = " ".join((query or "").split())
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

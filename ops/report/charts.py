@@ -1,0 +1,188 @@
+"""What the report plots, chosen out of what was sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ops.report.sampling import MetricKey, Sample, Sampling
+from ops.report.series import (
+    Bar,
+    BarChart,
+    Chart,
+    Series,
+    column,
+    levels,
+    rates,
+    share_since_start,
+    shares,
+)
+
+_MB = 1024**2
+STATEMENTS_SHOWN = 10
+_START = "since the start"
+
+
+def time_charts(sampling: Sampling) -> list[Chart]:
+    """Every plot over time; those of the access service only where it was asked."""
+    samples = sampling.samples
+    times = tuple(sample.at - samples[0].at for sample in samples)
+    postgres = [sample.postgres for sample in samples]
+    redis = [sample.redis for sample in samples]
+    hit, read = column(postgres, "blks_hit"), column(postgres, "blks_read")
+    found, missed = column(redis, "keyspace_hits"), column(redis, "keyspace_misses")
+
+    def per_second(name: str, readings: list[Mapping[str, float] | None], key: str) -> Series:
+        return rates(name, times, column(readings, key))
+
+    charts = [
+        Chart(
+            "postgres-hit-rate", "Postgres: hit rate of the buffers", "%",
+            "Blocks that were found in shared buffers. No point where none was asked for.",
+            times, (shares("while sampling", hit, read), share_since_start(_START, hit, read)),
+        ),
+        Chart(
+            "redis-hit-rate", "Redis: hit rate", "%",
+            "Lookups that found a key. No point where there was none.",
+            times, (shares("while sampling", found, missed), share_since_start(_START, found, missed)),
+        ),
+        Chart(
+            "transactions", "Postgres: transactions", "a second",
+            "The sampling itself is a few of them.",
+            times,
+            (
+                per_second("committed", postgres, "xact_commit"),
+                per_second("rolled back", postgres, "xact_rollback"),
+            ),
+        ),
+        Chart(
+            "locks", "Postgres: sessions that wait for a lock", "sessions",
+            "Who waited for whom stands in a table of its own.",
+            times, (Series("waiting", tuple(_waiting(sample) for sample in samples)),),
+        ),
+        Chart(
+            "redis-memory", "Redis: memory", "MB",
+            "Held is what the system gave it; far above used is fragmentation.",
+            times,
+            (
+                levels("used", redis, "used_memory", 1 / _MB),
+                levels("held", redis, "used_memory_rss", 1 / _MB),
+                levels("maxmemory", redis, "maxmemory", 1 / _MB),
+            ),
+        ),
+        Chart(
+            "evictions", "Redis: keys that went", "a second",
+            "Evicted for want of memory; expired at the end of their time.",
+            times, (per_second("evicted", redis, "evicted_keys"), per_second("expired", redis, "expired_keys")),
+        ),
+        Chart(
+            "redis-commands", "Redis: commands", "a second",
+            "", times, (per_second("commands", redis, "total_commands_processed"),),
+        ),
+    ]  # fmt: skip
+    return charts + _access_charts(samples, times)
+
+
+def bar_charts(sampling: Sampling) -> list[BarChart]:
+    """Every plot of parts, as they stood at the end."""
+    charts = [
+        BarChart(
+            "connections", "Postgres: connections of each login", "connections",
+            "In use at the end, and free up to the login's limit.",
+            ("in use", "free"),
+            tuple(Bar(r["role"], (r["used"], max(r["limit"] - r["used"], 0))) for r in sampling.connections),
+        ),
+        BarChart(
+            "statements", "Postgres: statements that took most time", "s",
+            "In total since the statistics began, by pg_stat_statements. Below: the text of each.",
+            ("time",),
+            tuple(
+                Bar(f"#{number}", (row["total_ms"] / 1000,))
+                for number, row in enumerate(slowest(sampling), 1)
+            ),
+        ),
+    ]  # fmt: skip
+    access = next((s.access for s in reversed(sampling.samples) if s.access is not None), None)
+    if access is not None:
+        charts.append(
+            BarChart(
+                "cache", "Cache: reads of the access service by record and layer", "reads",
+                "Since it started. An application's own reads are in its own metrics.",
+                ("hits", "misses"), tuple(_cache_bars(access)),
+            )
+        )  # fmt: skip
+    return charts
+
+
+def hit_rate_sampled(sampling: Sampling, key: str) -> float | None:
+    """In percent, over the whole time of sampling, for the plot of that key; None where nothing was looked up."""
+    of_postgres = key == "postgres-hit-rate"
+    readings = [r for s in sampling.samples if (r := s.postgres if of_postgres else s.redis) is not None]
+    if len(readings) < 2:
+        return None
+    names = ("blks_hit", "blks_read") if of_postgres else ("keyspace_hits", "keyspace_misses")
+    ends = [readings[0], readings[-1]]
+    return shares("", *(column(ends, name) for name in names)).values[-1]
+
+
+def slowest(sampling: Sampling) -> list[dict[str, Any]]:
+    """The statements with the longest total time, with `calls_sampled`, their calls while sampling."""
+    before = {(row["queryid"], row["role"]): row["calls"] for row in sampling.statements_before}
+    ordered = sorted(sampling.statements, key=lambda row: row["total_ms"], reverse=True)
+    return [
+        {**row, "calls_sampled": max(row["calls"] - before.get((row["queryid"], row["role"]), 0), 0)}
+        for row in ordered[:STATEMENTS_SHOWN]
+    ]
+
+
+def _waiting(sample: Sample) -> float | None:
+    return None if sample.waits is None else float(len({row["pid"] for row in sample.waits}))
+
+
+def _access_charts(samples: list[Sample], times: tuple[float, ...]) -> list[Chart]:
+    access = [sample.access for sample in samples]
+    if not any(access):
+        return []
+
+    def gauge(name: str, metric: str) -> Series:
+        return Series(name, tuple(None if a is None else _sum(a, metric) for a in access))
+
+    return [
+        Chart(
+            "pool", "Access service: pool of connections", "connections",
+            "Callers that wait are callers that a larger pool would serve at once.",
+            times,
+            (
+                gauge("open", "groundwork_db_pool_size"),
+                gauge("idle", "groundwork_db_pool_available"),
+                gauge("most", "groundwork_db_pool_max"),
+                gauge("callers waiting", "groundwork_db_requests_waiting"),
+            ),
+        ),
+        Chart(
+            "outbox-depth", "Access service: outbox", "entries",
+            "What the cache still has to forget.", times, (gauge("depth", "groundwork_outbox_depth"),),
+        ),
+        Chart(
+            "outbox-age", "Access service: age of the outbox's oldest entry", "s",
+            "Stale reads last as long as this.", times, (gauge("age", "groundwork_outbox_age_seconds"),),
+        ),
+    ]  # fmt: skip
+
+
+def _sum(access: Mapping[MetricKey, float], metric: str) -> float | None:
+    found = [value for (name, _), value in access.items() if name == metric]
+    return sum(found) if found else None
+
+
+def _cache_bars(access: Mapping[MetricKey, float]) -> list[Bar]:
+    counts: dict[tuple[str, str], list[float]] = {}
+    for (name, labels), value in access.items():
+        part = {"groundwork_cache_hits_total": 0, "groundwork_cache_misses_total": 1}.get(name)
+        if part is not None:
+            by_name = dict(labels)
+            counts.setdefault((by_name["entity"], by_name["layer"]), [0.0, 0.0])[part] += value
+    return [
+        Bar(f"{entity}, {layer}", (hits, misses))
+        for (entity, layer), (hits, misses) in sorted(counts.items())
+    ]

@@ -1,0 +1,223 @@
+"""The report as one page that needs nothing beside itself: no script, no image, no font of another place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from ops.report.charts import bar_charts, hit_rate_sampled, slowest, time_charts
+from ops.report.markup import document, element
+from ops.report.plots import UNKNOWN, bar_plot, legend, line_plot, number
+from ops.report.sampling import Sampling
+from ops.report.series import BarChart, Chart
+
+_STYLE = Path(__file__).with_name("page.css")
+# Nothing may be loaded and no script may run, also where this page should be wrong.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_ROWS_SHOWN = 30
+_TEXT_SHOWN = 700
+_TEXTUAL = ("role", "statement", "its statement", "for", "who", "held by")
+
+
+def render(sampling: Sampling) -> str:
+    """The page's text."""
+    charts, bars = time_charts(sampling), bar_charts(sampling)
+    title = f"groundwork report: stack {sampling.stack}"
+    return document(
+        element(
+            "html",
+            element(
+                "head",
+                element("meta", charset="utf-8"),
+                element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+                element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+                element("title", title),
+                element("style", _STYLE.read_text()),
+            ),
+            element(
+                "body",
+                element("h1", title),
+                element("p", _span(sampling), class_="quiet"),
+                _unreached(sampling),
+                _tiles(sampling, charts, bars),
+                *(_over_time(chart) for chart in charts[:2]),
+                *(_of_parts(chart) for chart in bars if chart.key != "statements"),
+                *(_over_time(chart) for chart in charts[2:]),
+                _lock_waits(sampling),
+                *(_of_parts(chart) for chart in bars if chart.key == "statements"),
+                _statements(sampling),
+            ),
+            lang="en",
+        )
+    )
+
+
+def _span(sampling: Sampling) -> str:
+    first, last = (datetime.fromtimestamp(sampling.samples[i].at, UTC) for i in (0, -1))
+    stopped = ", stopped early" if sampling.was_stopped else ""
+    return (
+        f"{first:%Y-%m-%d %H:%M:%S} to {last:%H:%M:%S} UTC, {len(sampling.samples)} samples,"
+        f" one every {sampling.interval_seconds:g} s{stopped}"
+    )
+
+
+def _unreached(sampling: Sampling) -> Element | None:
+    if not sampling.unreached:
+        return None
+    lines = (element("p", f"{server}: {reason}") for server, reason in sampling.unreached.items())
+    return element("div", element("b", "Not everything answered all the time"), lines, class_="warning")
+
+
+def _tiles(sampling: Sampling, charts: Sequence[Chart], bars: Sequence[BarChart]) -> Element:
+    by_key = {chart.key: chart for chart in charts}
+    tiles: list[tuple[str, str]] = []
+    for key, name in (("postgres-hit-rate", "buffers' hit rate"), ("redis-hit-rate", "Redis's hit rate")):
+        during, since = hit_rate_sampled(sampling, key), by_key[key].series[1]
+        share = during if during is not None else since.known[-1] if since.known else None
+        tiles.append(
+            (
+                UNKNOWN if share is None else f"{share:.1f} %",
+                name if during is not None else f"{name}, {since.name}",
+            )
+        )
+    (waiting,) = by_key["locks"].series
+    evicted = by_key["evictions"].series[0].known
+    tiles.append((number(max(waiting.known, default=None)), "waited for a lock at most"))
+    tiles.append((number(sum(evicted) / len(evicted) if evicted else None), "evictions a second"))
+    used = sum(bar.parts[0] for chart in bars if chart.key == "connections" for bar in chart.bars)
+    tiles.append((number(used), "connections of roles"))
+    if "pool" in by_key:
+        callers = by_key["pool"].series[-1].known
+        tiles.append((number(max(callers, default=None)), "callers waited for the pool at most"))
+    return element("ul", (element("li", element("b", value), name) for value, name in tiles), class_="tiles")
+
+
+def _over_time(chart: Chart) -> Element:
+    rows = []
+    for series in chart.series:
+        known = series.known
+        mean = sum(known) / len(known) if known else None
+        summary = (min(known, default=None), mean, max(known, default=None), known[-1] if known else None)
+        rows.append([series.name, *map(number, summary)])
+    table = _table([chart.unit, "least", "mean", "most", "last"], rows)
+    values = [
+        [f"{time:.1f}", *(number(series.values[index]) for series in chart.series)]
+        for index, time in enumerate(chart.times)
+    ]
+    every = element(
+        "details",
+        element("summary", "every value"),
+        _table(["seconds", *(series.name for series in chart.series)], values),
+    )
+    return _section(chart, [series.name for series in chart.series], line_plot(chart), [table, every])
+
+
+def _of_parts(chart: BarChart) -> Element:
+    rows = [[bar.label, *map(number, bar.parts)] for bar in chart.bars]
+    table = _table([chart.unit, *chart.parts], rows)
+    return _section(chart, chart.parts, bar_plot(chart), [table])
+
+
+def _section(
+    chart: Chart | BarChart, names: Sequence[str], plot: Element, tables: Sequence[Element]
+) -> Element:
+    return element(
+        "section",
+        element("h2", chart.title, " ", element("span", chart.unit, class_="unit")),
+        element("p", chart.note, class_="quiet") if chart.note else None,
+        element(
+            "div",
+            element("figure", legend(names), plot),
+            element("div", *tables),
+            class_="pair",
+        ),
+        id=chart.key,
+    )
+
+
+def _lock_waits(sampling: Sampling) -> Element:
+    """Each waiter and holder once, at its longest."""
+    longest: dict[tuple[Any, Any], Mapping[str, Any]] = {}
+    for sample in sampling.samples:
+        for row in sample.waits or ():
+            pair = (row["pid"], row["holder_pid"])
+            if pair not in longest or row["seconds"] > longest[pair]["seconds"]:
+                longest[pair] = row
+    rows = sorted(longest.values(), key=lambda row: -row["seconds"])[:_ROWS_SHOWN]
+    content: Element = element("p", "Nobody waited.", class_="quiet")
+    if rows:
+        content = _table(
+            ["waited, s", "for", "who", "statement", "held by", "its statement"],
+            [
+                [
+                    number(row["seconds"]),
+                    str(row["what"]),
+                    f"{row['usename']}, process {row['pid']}",
+                    _code(row["query"]),
+                    f"{row['holder']}, process {row['holder_pid']}, {row['holder_state']}",
+                    _code(row["holder_query"]),
+                ]
+                for row in rows
+            ],
+        )
+    return element("section", element("h2", "Postgres: who waited for whom"), content, id="lock-waits")
+
+
+def _statements(sampling: Sampling) -> Element:
+    headings = [
+        "",
+        "total, s",
+        "mean, ms",
+        "most, ms",
+        "calls",
+        "while sampling",
+        "rows",
+        "role",
+        "statement",
+    ]
+    rows: list[list[str | Element]] = [
+        [
+            f"#{index}",
+            number(row["total_ms"] / 1000),
+            number(row["mean_ms"]),
+            number(row["max_ms"]),
+            number(row["calls"]),
+            number(row["calls_sampled"]),
+            number(row["rows"]),
+            str(row["role"]),
+            _code(row["query"]),
+        ]
+        for index, row in enumerate(slowest(sampling), 1)
+    ]
+    return element(
+        "section", element("h2", "Postgres: the statements"), _table(headings, rows), id="statement-texts"
+    )
+
+
+def _code(text: str | None) -> Element:
+    text = text or ""
+    shown = text if len(text) <= _TEXT_SHOWN else f"{text[:_TEXT_SHOWN]} ..."
+    return element("code", shown)
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str | Element]]) -> Element:
+    """A table of numbers; the first column, and those whose headings say so, are text."""
+    kinds = ["name" if i == 0 or text in _TEXTUAL else "" for i, text in enumerate(headings)]
+    head = element(
+        "tr", (element("th", text, class_=kind) for text, kind in zip(headings, kinds, strict=True))
+    )
+    body = (
+        element(
+            "tr",
+            (element("td", cell, class_=_kind(cell, kind)) for cell, kind in zip(row, kinds, strict=True)),
+        )
+        for row in rows
+    )
+    return element("div", element("table", element("thead", head), element("tbody", body)), class_="table")
+
+
+def _kind(cell: str | Element, kind: str) -> str:
+    return "text" if isinstance(cell, Element) else kind

@@ -1,0 +1,153 @@
+"""Asks the servers for their counters again and again; what a server did not answer is a gap, not an end."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from ops.errors import OpsError
+from ops.lock_waits import lock_waits
+from ops.monitored_postgres import MonitoredPostgres, Row
+from ops.monitored_redis import MonitoredRedis
+from ops.monitored_stack import MonitoredStack
+from ops.server_errors import ServerUnreachable, one_line
+
+_ACCESS_SECONDS = 3.0
+_DATABASE = """
+SELECT blks_hit, blks_read, xact_commit, xact_rollback, deadlocks, temp_bytes
+FROM pg_stat_database WHERE datname = current_database()
+"""
+_CONNECTIONS = """
+SELECT rolname AS role, rolconnlimit AS "limit", count(pid) AS used
+FROM pg_roles JOIN pg_stat_activity ON usesysid = pg_roles.oid AND backend_type = 'client backend'
+WHERE rolconnlimit >= 0 GROUP BY 1, 2 ORDER BY 1
+"""
+_STATEMENTS = """
+SELECT queryid, coalesce(rolname, userid::text) AS role, query, calls, total_exec_time AS total_ms,
+       mean_exec_time AS mean_ms, max_exec_time AS max_ms, rows, shared_blks_hit AS hit, shared_blks_read AS read
+FROM extensions.pg_stat_statements LEFT JOIN pg_roles ON pg_roles.oid = userid
+WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+# Of INFO, by their own names.
+REDIS_FIELDS = (
+    *("keyspace_hits", "keyspace_misses", "evicted_keys", "expired_keys", "total_commands_processed"),
+    *("used_memory", "used_memory_rss", "maxmemory", "connected_clients"),
+)
+# A metric's name, and its labels sorted by name.
+MetricKey = tuple[str, tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one round saw, at `at` (seconds since 1970); None where a server did not answer."""
+
+    at: float
+    postgres: Mapping[str, float] | None
+    waits: Sequence[Row] | None
+    redis: Mapping[str, float] | None
+    access: Mapping[MetricKey, float] | None
+
+
+@dataclass
+class Sampling:
+    """Everything a report is made of. `unreached` has a line for each server that failed to answer once."""
+
+    stack: str
+    interval_seconds: float
+    samples: list[Sample] = field(default_factory=list)
+    statements_before: Sequence[Row] = ()
+    statements: Sequence[Row] = ()
+    connections: Sequence[Row] = ()
+    unreached: dict[str, str] = field(default_factory=dict)
+    was_stopped: bool = False
+
+
+def sample_for(
+    stack: MonitoredStack,
+    seconds: float,
+    interval: float,
+    progress: Callable[[int, float], None] = lambda count, left: None,
+) -> Sampling:
+    """Sample until `seconds` have passed, at least twice. Ctrl-C ends it early, with what there is.
+
+    ServerUnreachable where no server answered at all.
+    """
+    sampler = _Sampler(stack, Sampling(stack.name, interval))
+    try:
+        sampler.run(seconds, interval, progress)
+    finally:
+        sampler.close()
+    done = sampler.done
+    if not any(s.postgres or s.redis or s.access for s in done.samples):
+        raise ServerUnreachable("; ".join(done.unreached.values()) or "no server was asked")
+    return done
+
+
+class _Sampler:
+    def __init__(self, stack: MonitoredStack, done: Sampling) -> None:
+        self._stack = stack
+        self._postgres = MonitoredPostgres(stack)
+        self._redis = MonitoredRedis(stack)
+        self.done = done
+
+    def close(self) -> None:
+        self._postgres.close()
+        self._redis.close()
+
+    def run(self, seconds: float, interval: float, progress: Callable[[int, float], None]) -> None:
+        done = self.done
+        try:
+            done.statements_before = self._ask("Postgres", lambda: self._postgres.rows(_STATEMENTS)) or ()
+            began = time.monotonic()
+            while True:
+                done.samples.append(self._sample())
+                passed = time.monotonic() - began
+                progress(len(done.samples), max(seconds - passed, 0))
+                if passed >= seconds and len(done.samples) >= 2:
+                    break
+                # By the clock of the whole, so that slow answers do not add up.
+                time.sleep(max(len(done.samples) * interval - passed, 0))
+        except KeyboardInterrupt:
+            done.was_stopped = True
+        done.statements = self._ask("Postgres", lambda: self._postgres.rows(_STATEMENTS)) or ()
+        done.connections = self._ask("Postgres", lambda: self._postgres.rows(_CONNECTIONS)) or ()
+
+    def _sample(self) -> Sample:
+        at = time.time()
+        counters = self._ask("Postgres", lambda: self._postgres.rows(_DATABASE)[0])
+        waits = None if counters is None else self._ask("Postgres", lambda: lock_waits(self._postgres))
+        info = self._ask("Redis", self._redis.info)
+        return Sample(
+            at,
+            None if counters is None else {name: float(value) for name, value in counters.items()},
+            waits,
+            None if info is None else {name: float(info[name]) for name in REDIS_FIELDS},
+            None if self._stack.access_url is None else self._ask("access", self._metrics),
+        )
+
+    def _ask(self, server: str, question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except OpsError as error:
+            self.done.unreached[server] = str(error)
+            return None
+
+    def _metrics(self) -> dict[MetricKey, float]:
+        url = f"{self._stack.access_url}/metrics"
+        try:
+            with urllib.request.urlopen(url, timeout=_ACCESS_SECONDS) as answer:
+                text = answer.read().decode()
+        except OSError as error:
+            raise ServerUnreachable(f"{url} is not reached: {one_line(error)}") from error
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            if family.name.startswith("groundwork_")
+            for sample in family.samples
+            if not sample.name.endswith("_bucket")
+        }

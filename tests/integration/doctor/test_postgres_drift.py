@@ -1,0 +1,160 @@
+"""What is no longer as the specification and the migrations made it is told, difference by difference."""
+
+from __future__ import annotations
+
+import pytest
+
+from infra.spec import postgres
+from ops import granted
+from ops.doctor.finding import Status
+from ops.monitored_stack import MonitoredStack
+from ops.sql_check.lockfile import migrations_digest
+from tests.conftest import Connect, Database
+from tests.containers import Server
+from tests.integration.doctor.asking import Ask, ask
+from tests.monitored import monitored
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "difference"),
+    [
+        ("work_mem", "64MB", "work_mem is 65536 (kB) and should be 1310kB"),
+        ("log_statement", "all", "log_statement is all and should be ddl"),
+        ("idle_in_transaction_session_timeout", "1h", "should be 5min"),
+        ("log_min_duration_statement", "2s", "should be 500ms"),
+        # The specification does not name it, and nobody should have set it.
+        ("vacuum_cost_delay", "10ms", "vacuum_cost_delay is set to '10' by ALTER SYSTEM"),
+    ],
+)
+def test_a_parameter_set_by_alter_system_is_drift(
+    asked_ill: Ask, ill_postgres: Server, name: str, value: str, difference: str
+) -> None:
+    assert asked_ill("postgres-settings").status is Status.OK
+    ill_postgres.psql(f"ALTER SYSTEM SET {name} = '{value}'; SELECT pg_reload_conf(), pg_sleep(0.3)")
+    found = asked_ill("postgres-settings")
+    ill_postgres.psql(f"ALTER SYSTEM RESET {name}; SELECT pg_reload_conf(), pg_sleep(0.3)")
+    assert found.status is Status.FAIL
+    assert len(found.details) == 1
+    assert difference in found.details[0]
+
+
+def test_a_parameter_that_waits_for_a_restart_is_a_warning(asked_ill: Ask, ill_postgres: Server) -> None:
+    ill_postgres.psql("ALTER SYSTEM SET max_wal_senders = 7; SELECT pg_reload_conf(), pg_sleep(0.3)")
+    found = asked_ill("postgres-settings")
+    ill_postgres.psql("ALTER SYSTEM RESET max_wal_senders; SELECT pg_reload_conf(), pg_sleep(0.3)")
+    assert found.status is Status.WARN
+    assert "max_wal_senders" in found.text
+
+
+def test_a_stack_that_wants_another_value_than_it_has_is_drift(
+    database: Database, redis_server: Server
+) -> None:
+    stack = monitored(database, redis_server)
+    expected = dict(stack.expected)
+    expected["postgresParameters"] = postgres.parameters(1024**3, 120) | {"fsync": "off"}
+    found = ask(monitored(database, redis_server, expected=expected), "postgres-settings")
+    assert found.status is Status.FAIL
+    assert any("max_connections is 100 and should be 120" in line for line in found.details)
+
+
+@pytest.mark.parametrize(
+    ("change", "mend", "difference"),
+    [
+        ("CREATE ROLE stranger LOGIN", "DROP ROLE stranger", "stranger is not of the specification"),
+        ("ALTER ROLE app_a SUPERUSER", "ALTER ROLE app_a NOSUPERUSER", "app_a has SUPER"),
+        ("ALTER ROLE app_a BYPASSRLS", "ALTER ROLE app_a NOBYPASSRLS", "app_a has BYPASSRLS"),
+        ("ALTER ROLE owner LOGIN", "ALTER ROLE owner NOLOGIN", "owner may log in"),
+        (
+            "ALTER ROLE app_b CONNECTION LIMIT -1",
+            "ALTER ROLE app_b CONNECTION LIMIT 60",
+            "app_b may have -1 connections and should have 60 (-1: any)",
+        ),
+        (
+            "ALTER ROLE app_a SET statement_timeout = '1h'",
+            "ALTER ROLE app_a SET statement_timeout = '30s'",
+            "app_a has statement_timeout = 1h and should have 30s",
+        ),
+        (
+            "ALTER ROLE readonly_a RESET default_transaction_read_only",
+            "ALTER ROLE readonly_a SET default_transaction_read_only = 'on'",
+            "readonly_a has default_transaction_read_only = nothing and should have on",
+        ),
+        (
+            "GRANT pg_read_all_data TO readonly",
+            "REVOKE pg_read_all_data FROM readonly",
+            "readonly is a member of pg_read_all_data",
+        ),
+        (
+            "REVOKE pg_monitor FROM monitor",
+            "GRANT pg_monitor TO monitor",
+            "monitor is no member of pg_monitor",
+        ),
+        (
+            "ALTER DATABASE groundwork SET work_mem = '1GB'",
+            "ALTER DATABASE groundwork RESET work_mem",
+            "work_mem=1GB is set for every role in groundwork",
+        ),
+    ],
+)
+def test_a_changed_role_is_drift(
+    asked_ill: Ask, ill_postgres: Server, change: str, mend: str, difference: str
+) -> None:
+    ill_postgres.psql(change)
+    found = asked_ill("roles")
+    ill_postgres.psql(mend)
+    assert found.status is Status.FAIL
+    assert found.details == (difference,)
+    assert asked_ill("roles").status is Status.OK
+
+
+def test_a_stack_from_before_its_limits_were_kept_is_skipped(
+    stack: MonitoredStack, database: Database, redis_server: Server
+) -> None:
+    older = {key: value for key, value in stack.expected.items() if key != "connectionLimits"}
+    found = ask(monitored(database, redis_server, expected=older), "roles")
+    assert found.status is Status.SKIPPED
+    assert "groundwork up" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ("GRANT TRUNCATE ON users TO app", "too much: app may TRUNCATE table users"),
+        ("GRANT SELECT ON users TO readonly", "too much: readonly may SELECT table users"),
+        ("GRANT SELECT (access_token) ON users TO readonly", "too much: readonly may SELECT column users.access_token"),
+        ("GRANT SELECT ON users TO PUBLIC", "too much: PUBLIC may SELECT table users"),
+        ("REVOKE INSERT ON users FROM app", "missing: app may INSERT table users"),
+        ("ALTER TABLE users OWNER TO postgres", "too much: postgres owns table users"),
+        ("CREATE TABLE stray (id int)", "too much: postgres owns table stray"),
+        ("GRANT CREATE ON SCHEMA groundwork TO app", "too much: app may CREATE schema groundwork"),
+        ("GRANT CREATE ON SCHEMA public TO PUBLIC", "too much: PUBLIC may CREATE schema public"),
+        ("GRANT SELECT ON users TO app WITH GRANT OPTION", "too much: app may SELECT table users, and grant it"),
+        (
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA groundwork GRANT SELECT ON TABLES TO readonly",
+            "too much: readonly may SELECT every new table of postgres",
+        ),
+        (
+            "GRANT EXECUTE ON FUNCTION pg_catalog.lo_create(oid) TO PUBLIC",
+            "too much: PUBLIC may EXECUTE function pg_catalog.lo_create(oid)",
+        ),
+    ],
+)  # fmt: skip
+def test_a_grant_that_no_migration_made_or_that_is_gone_is_drift(
+    asked: Ask, database: Database, change: str, difference: str
+) -> None:
+    database.psql(f"SET search_path = groundwork; {change}")
+    found = asked("grants")
+    assert found.status is Status.FAIL
+    assert difference in found.details
+
+
+def test_a_partition_made_later_has_no_grants_of_its_own(asked: Ask, connect: Connect) -> None:
+    connect("app").execute("SELECT make_activity_partitions(now(), now() + interval '2 years')")
+    assert asked("grants").status is Status.OK
+
+
+def test_the_lockfile_of_grants_is_what_the_migrations_grant(connect: Connect) -> None:
+    """Where it is not: `groundwork sql check --update`."""
+    digest, lines = granted.locked()
+    assert digest == migrations_digest()
+    assert [line for (line,) in connect("monitor").execute(granted.QUERY.encode())] == lines

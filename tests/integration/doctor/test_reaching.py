@@ -1,0 +1,198 @@
+"""Servers that are gone, frozen, or not trusted: one finding of their own, in bounded time; and the command itself."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from infra.docker.engine import docker
+from infra.spec import roles
+from ops import cli
+from ops.doctor.checks import CHECKS
+from ops.doctor.examination import Server as Asked
+from ops.doctor.finding import Finding, Status
+from ops.monitored_stack import MonitoredStack
+from tests import containers
+from tests.conftest import Database
+from tests.containers import Server
+from tests.integration.doctor.asking import ask_all
+from tests.monitored import monitored
+
+Run = Callable[..., tuple[int, str, str]]
+# Each server's own deadlines come to 6 s, and they run beside one another; with threefold slack.
+BOUND_SECONDS = 20
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """groundwork doctor on a throwaway stack: exit code, stdout, stderr."""
+
+    def run(stack: MonitoredStack, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(MonitoredStack, "of", lambda name: stack)
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(["doctor", *arguments])
+        out, err = capfd.readouterr()
+        code = exit_.value.code
+        return int(code or 0), out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def frozen(docker_engine: None) -> Iterator[tuple[Server, Server]]:
+    """A Postgres and a Redis that accept connections and answer nothing."""
+    with containers.postgres_server() as postgres, containers.redis_server() as redis:
+        docker("pause", postgres.container)
+        docker("pause", redis.container)
+        yield postgres, redis
+        docker("unpause", postgres.container)
+        docker("unpause", redis.container)
+
+
+def of(findings: dict[str, Finding], server: Asked) -> dict[str, Finding]:
+    names = {check.name for check in CHECKS if check.server is server and not check.reaches}
+    return {name: finding for name, finding in findings.items() if name in names}
+
+
+def test_a_frozen_server_is_one_failed_check_within_seconds(
+    database: Database, redis_server: Server, frozen: tuple[Server, Server]
+) -> None:
+    postgres, redis = frozen
+    ill = Database(postgres, roles.DATABASE)
+    began = time.monotonic()
+    findings = ask_all(monitored(ill, redis, access_url=f"http://localhost:{redis.port}"))
+    assert time.monotonic() - began < BOUND_SECONDS
+    for name in ("postgres", "redis", "access"):
+        assert findings[name].status is Status.FAIL
+        assert findings[name].unreachable
+    for server in (Asked.POSTGRES, Asked.REDIS):
+        assert {f.status for f in of(findings, server).values()} == {Status.SKIPPED}
+
+
+def test_the_other_server_is_still_examined(database: Database, frozen: tuple[Server, Server]) -> None:
+    findings = ask_all(monitored(database, frozen[1]))
+    assert findings["redis"].unreachable
+    assert findings["redis-memory"].text == "Redis is not reached"
+    assert findings["postgres"].status is Status.OK
+    assert findings["grants"].status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "reason"),
+    [
+        ({"database_url": "postgresql://monitor_a:x@localhost:1/groundwork"}, "postgres", "refused"),
+        ({"redis_url": "rediss://monitor:x@localhost:1/0"}, "redis", "refused"),
+        ({"access_url": "http://localhost:1"}, "access", "refused"),
+    ],
+)
+def test_a_server_that_is_not_there_is_exit_code_6(
+    database: Database, redis_server: Server, command: Run, change: dict[str, str], check: str, reason: str
+) -> None:
+    code, out, err = command(monitored(database, redis_server, **change), "--json")
+    findings = {entry["name"]: entry for entry in json.loads(out)["checks"]}
+    assert (code, err) == (6, "")
+    assert json.loads(out)["exit_code"] == 6
+    assert findings[check]["status"] == "fail"
+    assert reason in findings[check]["finding"].lower()
+    assert "groundwork status" in findings[check]["advice"]
+    assert "x@" not in out
+
+
+@pytest.mark.parametrize(
+    ("field", "check", "reason"),
+    [
+        ("database_url", "postgres", "password authentication failed"),
+        ("redis_url", "redis", "invalid username-password pair"),
+        ("ops_redis_url", "redis", "invalid username-password pair"),
+    ],
+)
+def test_a_wrong_password_is_told_and_not_printed(
+    database: Database, redis_server: Server, command: Run, field: str, check: str, reason: str
+) -> None:
+    right = monitored(database, redis_server)
+    url = getattr(right, field)
+    head, _, rest = url.partition("@")
+    wrong = f"{head.rpartition(':')[0]}:wr0ng-secret@{rest}"
+    code, out, _ = command(monitored(database, redis_server, **{field: wrong}), "--only", check)
+    assert code == 6
+    assert reason in " ".join(out.split())
+    assert "wr0ng-secret" not in out
+
+
+def test_a_check_whose_server_is_not_reached_shows_the_one_that_says_so(
+    database: Database, redis_server: Server, command: Run
+) -> None:
+    stack = monitored(database, redis_server, redis_url="rediss://monitor:x@localhost:1/0")
+    code, out, _ = command(stack, "--json", "--only", "evictions")
+    assert code == 6
+    assert [(c["name"], c["status"]) for c in json.loads(out)["checks"]] == [
+        ("redis", "fail"),
+        ("evictions", "skipped"),
+    ]
+    code, out, _ = command(stack, "--json", "--only", "locks")
+    assert (code, [c["name"] for c in json.loads(out)["checks"]]) == (0, ["locks"])
+
+
+@pytest.mark.parametrize(("days", "status", "code"), [(10, Status.WARN, 0), (-2, Status.FAIL, 6)])
+def test_a_certificate_that_ends_is_told_before_and_after(
+    docker_engine: None,
+    database: Database,
+    redis_server: Server,
+    command: Run,
+    days: int,
+    status: Status,
+    code: int,
+) -> None:
+    with containers.redis_server(certificate_days=days) as redis:
+        stack = monitored(database, redis)
+        got, out, _ = command(stack, "--json", "--only", "certificates,redis")
+    findings = {entry["name"]: entry for entry in json.loads(out)["checks"]}
+    assert got == code
+    assert findings["certificates"]["status"] == status.value
+    assert "Redis's" in findings["certificates"]["finding"]
+    if days < 0:
+        assert "certificate has expired" in findings["redis"]["finding"]
+
+
+def test_a_postgres_with_an_expired_certificate_is_not_trusted(
+    docker_engine: None, redis_server: Server
+) -> None:
+    with containers.postgres_server(certificate_days=-2) as server:
+        findings = ask_all(monitored(Database(server, roles.DATABASE), redis_server))
+    assert findings["postgres"].unreachable
+    assert "certificate" in findings["postgres"].text
+    assert findings["certificates"].status is Status.FAIL
+    assert "Postgres's ended 2 days ago" in findings["certificates"].text
+
+
+def test_a_failed_check_is_exit_code_4_and_a_skipped_one_is_not(
+    stack: MonitoredStack, database: Database, command: Run
+) -> None:
+    assert command(stack)[0] == 0
+    database.psql("GRANT TRUNCATE ON groundwork.users TO app")
+    code, out, _ = command(stack)
+    assert code == 4
+    assert "fail" in out
+    assert "app may TRUNCATE table users" in out
+    assert command(stack, "--skip", "grants")[0] == 0
+
+
+@pytest.mark.parametrize("option", ["--only", "--skip"])
+def test_a_name_that_is_no_check_is_refused_with_the_names_there_are(
+    stack: MonitoredStack, command: Run, option: str
+) -> None:
+    code, out, err = command(stack, option, "lock")
+    assert (code, out) == (2, "")
+    assert "did you mean locks?" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_what_others_wrote_moves_no_cursor(stack: MonitoredStack, database: Database, command: Run) -> None:
+    database.psql('CREATE TABLE groundwork."red\x1b[31m" (id int)')
+    code, out, _ = command(stack, "--only", "grants")
+    assert code == 4
+    assert "\\x1b[31m" in out
+    assert "\x1b[31m" not in out
