@@ -223,6 +223,9 @@ def test_the_metrics_are_prometheus_text(start: Start) -> None:
             'groundwork_db_query_duration_seconds_count{outcome="ok",query="read_ledger"}',
             "groundwork_outbox_depth 0.0",
             "groundwork_cache_breaker_open 0.0",
+            "groundwork_outbox_last_sweep_timestamp_seconds 1",
+            "groundwork_disk_free_bytes ",
+            "groundwork_disk_size_bytes ",
             "process_resident_memory_bytes",
         ):
             assert name in body
