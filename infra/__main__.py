@@ -10,7 +10,7 @@ import pulumi
 from db.errors import DbError
 from infra.docker.leases import take_leases
 from infra.docker.leftovers import remove_leftovers
-from infra.docker.stack import DockerStack
+from infra.docker.stack import DockerStack, metrics_are_kept
 from infra.schema import announce_pending
 from infra.settings import StackSettings
 from infra.spec.errors import InfraError
@@ -30,7 +30,8 @@ def declare() -> None:
     announce_pending(world.root / settings.migrations_folder, world.name(stack, "postgres"))
     if not pulumi.runtime.is_dry_run():
         remove_leftovers(world, stack)
-    for name, value in DockerStack(world, stack, settings, leases).declare().items():
+    has_metrics = metrics_are_kept(world, stack, monitoring=settings.monitoring)
+    for name, value in DockerStack(world, stack, settings, leases, has_metrics).declare().items():
         pulumi.export(name, value)
 
 

@@ -15,11 +15,13 @@ TARGET: Final = "target"
 POSTGRES: Final = "postgres"
 REDIS: Final = "redis"
 ACCESS_URL: Final = "accessUrl"
+# Where monitoring is on.
+PROMETHEUS_URL: Final = "prometheusUrl"
 CA_FILE: Final = "caFile"
 CA_CERTIFICATE: Final = "caCertificate"
 # What a check may compare a live server with: effective settings, rendered from the stack's settings.
 EXPECTED: Final = "expected"
-# Docker names by role (postgres, redis, access, network); absent on AWS.
+# Docker names by role (postgres, redis, access, network; with monitoring its three); absent on AWS.
 CONTAINERS: Final = "containers"
 # Secret: role -> URL. Which roles have which is ROLES below.
 DATABASE_URLS: Final = "databaseUrls"

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.spec.errors import SettingError
+from infra.spec.monitoring import JOBS
 from infra.spec.postgres import REFUSED_PARAMETERS, SUPERUSER_RESERVE
 from infra.spec.quantity import format_mb, parse_bytes
 from infra.spec.redis import EVICTION_POLICIES, MAXMEMORY_SHARE, PERSISTENCE
 from infra.spec.world import PROJECT
 
+# host:port, as Prometheus takes a target
+_TARGET = r"[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}"
 _TYPES = {
     "str": "string",
     "int": "integer",
@@ -89,6 +92,21 @@ class StackSettings:
         "k1",
         "Ids of the keys that encrypt users' tokens, the one that encrypts first; a new id makes a new key.",
     )
+    monitoring: bool = _setting(
+        False, "Run Prometheus and the exporters of Postgres and Redis beside the stack."
+    )
+    monitoring_targets: dict[str, str] = _setting(
+        {},
+        "More that Prometheus scrapes: job -> host:port, ... of containers in the data network.",
+    )
+    prometheus_port: int = _setting(0, "Port of Prometheus on 127.0.0.1; 0: one that is free, and kept.")
+    prometheus_memory: str = _setting("256MB", "Memory limit of the Prometheus container, 128MB at least.")
+    prometheus_retention: str = _setting(
+        "15d", "How long Prometheus keeps what it measured, like 36h or 15d."
+    )
+    prometheus_disk: str = _setting(
+        "1GB", "Disk that Prometheus fills before the oldest goes, 256MB at least."
+    )
     log_max_size: str = _setting("10MB", "Size at which a container's log is rotated.")
     log_max_files: int = _setting(3, "How many rotated logs of a container are kept.")
 
@@ -144,6 +162,7 @@ class StackSettings:
         self._validate_connections()
         self._validate_parameters()
         self._validate_token_keys()
+        self._validate_monitoring()
         _require_range("logMaxFiles", self.log_max_files, 1, 100)
         _bytes("logMaxSize", self.log_max_size, "1MB")
 
@@ -186,6 +205,7 @@ class StackSettings:
             "postgresPort": self.postgres_port,
             "redisPort": self.redis_port,
             "accessPort": self.access_port,
+            "prometheusPort": self.prometheus_port,
         }
         taken: dict[int, str] = {}
         for key, port in ports.items():
@@ -202,6 +222,8 @@ class StackSettings:
     def _validate_memory(self) -> None:
         _bytes("postgresMemory", self.postgres_memory, "256MB")
         _bytes("accessMemory", self.access_memory, "128MB")
+        _bytes("prometheusMemory", self.prometheus_memory, "128MB")
+        _bytes("prometheusDisk", self.prometheus_disk, "256MB")
         limit = _bytes("redisMemory", self.redis_memory, "64MB")
         maxmemory = _bytes("redisMaxmemory", self.redis_maxmemory, "1MB")
         most = int(limit * MAXMEMORY_SHARE)
@@ -211,6 +233,27 @@ class StackSettings:
                 f"{self.redis_maxmemory} is more than 75 % of redisMemory ({self.redis_memory})",
                 f"set it to {format_mb(most)} at most, or raise {_full('redisMemory')}",
             )
+
+    def _validate_monitoring(self) -> None:
+        if not re.fullmatch(r"[1-9][0-9]{0,4}[hdwy]", self.prometheus_retention):
+            raise SettingError(
+                _full("prometheusRetention"),
+                f"{self.prometheus_retention!r} is no length of time",
+                "write hours, days, weeks or years, like 36h or 15d",
+            )
+        for job, targets in self.monitoring_targets.items():
+            if job in JOBS or not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", job):
+                raise SettingError(
+                    _full("monitoringTargets"),
+                    f"{job!r} is no free name of a job",
+                    f"write a-z, 0-9, - and _, and none of {', '.join(JOBS)}",
+                )
+            if not re.fullmatch(rf"{_TARGET}(\s*,\s*{_TARGET})*", targets):
+                raise SettingError(
+                    _full("monitoringTargets"),
+                    f"{targets!r} of job {job} is no list of host:port",
+                    "write it like app-1:9000,app-2:9000",
+                )
 
     def _validate_connections(self) -> None:
         _require_range("postgresMaxConnections", self.postgres_max_connections, 10, 10_000)

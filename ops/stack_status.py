@@ -7,15 +7,18 @@ import subprocess
 from typing import Any
 
 from infra import outputs
+from infra.spec import monitoring
 from infra.spec.world import World
 from ops.errors import Exit, OpsError
 
+# What every stack has; monitoring is there where a setting says so.
 SERVICES = ("postgres", "redis", "access")
+ALL_SERVICES = (*SERVICES, *monitoring.SERVICES)
 
 
 def container_rows(world: World, stack: str) -> list[dict[str, Any]]:
     """One row a container of the stack that exists: service, name, health, address, memory limit, since."""
-    names = {world.name(stack, service): service for service in SERVICES}
+    names = {world.name(stack, service): service for service in ALL_SERVICES}
     try:
         done = subprocess.run(
             ["docker", "container", "inspect", *names], capture_output=True, text=True, check=False
@@ -42,19 +45,25 @@ def container_rows(world: World, stack: str) -> list[dict[str, Any]]:
                 "restarts": container["RestartCount"],
             }
         )
-    return sorted(rows, key=lambda row: SERVICES.index(row["service"]))
+    return sorted(rows, key=lambda row: ALL_SERVICES.index(row["service"]))
 
 
 def render(rows: list[dict[str, Any]], stack: str) -> str:
     """The rows as a table people read."""
     if not rows:
         return f"stack {stack!r} is not up; `make up` brings it up"
-    lines = [f"{'service':<10}{'health':<11}{'address':<18}{'memory':>7}  container"]
+    width = max(len(row["service"]) for row in rows) + 2
+    lines = [f"{'service':<{width}}{'health':<11}{'address':<18}{'memory':>7}  container"]
     for row in rows:
         memory = f"{row['memoryLimitBytes'] // 1024**2}MB"
         lines.append(
-            f"{row['service']:<10}{row['health']:<11}{row['address']:<18}{memory:>7}  {row['container']}"
+            f"{row['service']:<{width}}{row['health']:<11}{row['address']:<18}{memory:>7}  {row['container']}"
         )
+    lines += [
+        f"Prometheus: http://{row['address']} (alerts: /alerts)"
+        for row in rows
+        if row["service"] == monitoring.PROMETHEUS
+    ]
     return "\n".join(lines)
 
 
@@ -69,6 +78,7 @@ def next_steps(values: dict[str, Any], stack: str, seconds: float) -> str:
         f".venv/bin/groundwork env --role app{option}": "DATABASE_URL and REDIS_URL of an application",
     }
     width = max(len(command) for command in commands)
+    prometheus = values.get(outputs.PROMETHEUS_URL)
     return "\n".join(
         [
             "",
@@ -76,6 +86,7 @@ def next_steps(values: dict[str, Any], stack: str, seconds: float) -> str:
             f"  Postgres  {database['host']}:{database['port']}, database groundwork (TLS, verify-full)",
             f"  Redis     {cache['host']}:{cache['port']} (TLS)",
             f"  Access    {values[outputs.ACCESS_URL]}/readyz",
+            *([f"  Metrics   {prometheus} (Prometheus)"] if prometheus else []),
             f"  CA        {values[outputs.CA_FILE]}",
             "",
             "Try next:",

@@ -31,7 +31,8 @@ class Service:
     pids: int
     network: pulumi.Input[str]
     internal_port: int
-    external_port: int
+    # None: reached from the data network alone.
+    external_port: int | None
     # volume name -> path in the container; read-only unless in `writable`
     volumes: Mapping[str, tuple[pulumi.Input[str], bool]]
     health: Sequence[str]
@@ -53,7 +54,7 @@ def make_container(
     """The container of a service, awaited until it is healthy.
 
     uid not 0, no capabilities, no new privileges, read-only root, tmpfs for scratch, memory = memory+swap
-    limit, pids limit, rotated logs, port on 127.0.0.1 only (docs/security.md, Containers).
+    limit, pids limit, rotated logs, a port on 127.0.0.1 or none (docs/security.md, Containers).
     """
     megabytes = parse_bytes(service.memory) // _MB
     labels = world.labels(stack) | {"groundwork.service": service.what}
@@ -77,9 +78,11 @@ def make_container(
         ports=[
             docker_provider.ContainerPortArgs(
                 internal=service.internal_port,
-                external=service.external_port,
+                external=port,
                 ip="127.0.0.1",
             )
+            for port in (service.external_port,)
+            if port is not None
         ],
         volumes=[
             docker_provider.ContainerVolumeArgs(

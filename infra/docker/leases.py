@@ -19,7 +19,12 @@ from infra.settings import StackSettings
 from infra.spec.errors import InfraError, SettingError
 from infra.spec.world import World
 
-_PORTS = {"postgres": "postgresPort", "redis": "redisPort", "access": "accessPort"}
+_PORTS = {
+    "postgres": "postgresPort",
+    "redis": "redisPort",
+    "access": "accessPort",
+    "prometheus": "prometheusPort",
+}
 _FIRST_PORT, _LAST_PORT = 20000, 31999
 
 
@@ -30,6 +35,7 @@ class Leases:
     postgres: int
     redis: int
     access: int
+    prometheus: int
     subnet: str
 
 
@@ -45,6 +51,8 @@ def take_leases(world: World, stack: str, settings: StackSettings) -> Leases:
         "postgres": settings.postgres_port,
         "redis": settings.redis_port,
         "access": settings.access_port,
+        # Without monitoring nobody listens there, and so nothing can be in its way.
+        "prometheus": settings.prometheus_port if settings.monitoring else 0,
     }
     chosen: dict[str, int] = {}
     # What a setting names is nobody else's to pick.

@@ -36,6 +36,8 @@ class Postgres(pulumi.ComponentResource):
 
     container_name: pulumi.Output[str]
     container_id: pulumi.Output[str]
+    # The server's, PEM.
+    certificate: pulumi.Output[str]
 
     def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:docker:Postgres", name, None, opts)
@@ -95,4 +97,5 @@ class Postgres(pulumi.ComponentResource):
         )
         self.container_name = container.name
         self.container_id = container.id
+        self.certificate = certificate.certificate
         self.register_outputs({"containerName": container.name})

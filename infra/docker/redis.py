@@ -44,6 +44,8 @@ class Redis(pulumi.ComponentResource):
 
     container_name: pulumi.Output[str]
     container_id: pulumi.Output[str]
+    # The server's, PEM.
+    certificate: pulumi.Output[str]
 
     def __init__(self, name: str, args: RedisArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:docker:Redis", name, None, opts)
@@ -105,4 +107,5 @@ class Redis(pulumi.ComponentResource):
         )
         self.container_name = container.name
         self.container_id = container.id
+        self.certificate = certificate.certificate
         self.register_outputs({"containerName": container.name})

@@ -1,8 +1,8 @@
-"""The Docker target: settings -> network -> Postgres and Redis -> roles -> migrations -> access."""
+"""The Docker target: settings -> network -> Postgres and Redis -> roles -> migrations -> access -> monitoring."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,14 @@ import pulumi
 from infra import outputs
 from infra.credentials import Authority, Password
 from infra.docker.access import Access, AccessArgs
+from infra.docker.engine import inspect
 from infra.docker.files import HostFile
 from infra.docker.leases import Leases
+from infra.docker.monitoring import Monitoring, MonitoringArgs
 from infra.docker.network import DataNetwork, DataNetworkArgs
 from infra.docker.postgres import Postgres, PostgresArgs
 from infra.docker.redis import Redis, RedisArgs
+from infra.docker.volume import make_volume
 from infra.dynamic import merged_secret
 from infra.schema import Migrations, Roles, database_conninfo
 from infra.settings import StackSettings
@@ -24,6 +27,7 @@ from infra.spec.quantity import parse_bytes
 from infra.spec.world import World
 
 HOST = "localhost"
+METRICS_VOLUME = "prometheus-data"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class DockerStack:
     stack: str
     settings: StackSettings
     leases: Leases
+    # Whether a volume with metrics of earlier days is there: it stays when monitoring is off.
+    has_metrics: bool = False
 
     def declare(self) -> dict[str, pulumi.Input[Any]]:
         world, stack, settings, leases = (
@@ -99,6 +105,14 @@ class DockerStack:
                 starts_after=[migrations, cache],
             ),
         )
+        monitoring = self._monitoring(
+            network=network.name,
+            authority=authority,
+            certificates={"postgres": database.certificate, "redis": cache.certificate},
+            database_passwords=database_passwords,
+            redis_passwords=redis_passwords,
+            starts_after=[roles, access],
+        )
         return {
             outputs.TARGET: "docker",
             outputs.POSTGRES: {"host": HOST, "port": leases.postgres},
@@ -111,7 +125,10 @@ class DockerStack:
                 "redis": cache.container_name,
                 "access": access.container_name,
                 "network": network.name,
+                **(monitoring.container_names if monitoring else {}),
             },
+            # Absent rather than empty where there is no monitoring.
+            **({outputs.PROMETHEUS_URL: f"http://{HOST}:{leases.prometheus}"} if monitoring else {}),
             outputs.EXPECTED: _expected(settings, migrations),
             outputs.TOKEN_KEYS: merged_secret(token_keys).apply(
                 lambda keys: ",".join(f"{key_id}:{keys[key_id]}" for key_id in settings.token_key_ids)
@@ -133,6 +150,61 @@ class DockerStack:
                 ),
             ),
         }
+
+    def _monitoring(
+        self,
+        *,
+        network: pulumi.Input[str],
+        authority: Authority,
+        certificates: Mapping[str, pulumi.Output[str]],
+        database_passwords: Mapping[str, Password],
+        redis_passwords: Mapping[str, Password],
+        starts_after: Sequence[pulumi.Resource],
+    ) -> Monitoring | None:
+        settings = self.settings
+        if not (settings.monitoring or self.has_metrics):
+            return None
+        # Not the component's: what was measured outlives a time without monitoring.
+        metrics = make_volume(
+            self.world,
+            self.stack,
+            METRICS_VOLUME,
+            pulumi.ResourceOptions(),
+            protect=settings.protect_data,
+        )
+        if not settings.monitoring:
+            return None
+        login, user = outputs.ROLES["monitor"]
+        assert login is not None
+        assert user is not None
+        return Monitoring(
+            "monitoring",
+            MonitoringArgs(
+                self.world,
+                self.stack,
+                settings,
+                network,
+                self.leases.prometheus,
+                authority,
+                certificates,
+                metrics.name,
+                database_login=(login, database_passwords[login].value),
+                redis_user=(user, redis_passwords[user].value),
+                starts_after=starts_after,
+            ),
+        )
+
+
+def metrics_are_kept(world: World, stack: str, *, monitoring: bool) -> bool:
+    """Whether the volume of metrics is there; where monitoring is off, say that it stays and how it goes."""
+    volume = world.name(stack, METRICS_VOLUME)
+    exists = bool(inspect("volume", volume))
+    if exists and not monitoring:
+        pulumi.log.info(
+            f"monitoring is off, and volume {volume} keeps what was measured:"
+            " it is used again when monitoring is on, and goes with `groundwork down --volumes`"
+        )
+    return exists
 
 
 def _urls(

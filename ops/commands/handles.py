@@ -17,7 +17,11 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 @click.command()
 @_stack
-@click.option("--service", default=None, help="postgres, redis or access; all of them by default.")
+@click.option(
+    "--service",
+    default=None,
+    help="postgres, redis, access, or with monitoring postgres-exporter, redis-exporter, prometheus; all by default.",
+)
 @click.option("--follow", "-f", is_flag=True, help="Go on as lines come.")
 @click.option("--tail", default=50, show_default=True, help="Lines a container, from the end.")
 def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
@@ -25,14 +29,19 @@ def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
     import subprocess
 
     from ops.errors import Exit, OpsError
-    from ops.stack_status import SERVICES
+    from ops.stack_status import ALL_SERVICES
 
-    if service is not None and service not in SERVICES:
-        raise OpsError(f"there is no service {service!r}; there are: {', '.join(SERVICES)}", Exit.USAGE)
+    if service is not None and service not in ALL_SERVICES:
+        raise OpsError(f"there is no service {service!r}; there are: {', '.join(ALL_SERVICES)}", Exit.USAGE)
     if follow and service is None:
         raise OpsError("--follow goes with --service", Exit.USAGE)
     containers = _containers(stack)
-    for what in [service] if service else SERVICES:
+    if service is not None and service not in containers:
+        raise OpsError(
+            f"stack {stack!r} runs no {service}; set groundwork:monitoring and run `make up`",
+            Exit.UNREACHABLE,
+        )
+    for what in [service] if service else containers:
         command = ["docker", "logs", "--tail", str(tail), containers[what]]
         if follow:
             _become([*command[:2], "--follow", *command[2:]])

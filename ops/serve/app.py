@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from db import AsyncDataAccess
+from ops.serve import disk
 from ops.serve.drainer import OutboxDrainer
 from ops.serve.maintenance import Maintenance
 from ops.serve.readiness import ReadinessProbe
@@ -24,6 +25,7 @@ def make_app(data: AsyncDataAccess, instances: int = 1, warm_limit: int = 0) -> 
     maintenance = Maintenance(data)
     warming = StartWarming(data, warm_limit)
     probe = ReadinessProbe(data, drainer, instances)
+    disk.measure()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

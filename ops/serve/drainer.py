@@ -26,6 +26,10 @@ _OVERDUE_SECONDS = 10.0
 DEPTH = Gauge("groundwork_outbox_depth", "Entries waiting in the outbox.")
 AGE = Gauge("groundwork_outbox_age_seconds", "Age of the oldest entry waiting in the outbox.")
 DRAINED = Counter("groundwork_outbox_drained", "Outbox entries whose keys were invalidated.")
+# Depth and age stand still where the database cannot be asked; this one tells.
+LAST_SWEEP = Gauge(
+    "groundwork_outbox_last_sweep_timestamp_seconds", "When the outbox was last emptied; 0 means not yet."
+)
 
 
 class OutboxDrainer:
@@ -65,12 +69,14 @@ class OutboxDrainer:
                     await self._wake.wait()
             self._wake.clear()
             try:
-                DRAINED.inc(await self._data.outbox.drain())
+                # First, for what cannot be drained grows.
                 if monotonic() - measured_at >= _MEASURE_SECONDS:
                     measured_at = monotonic()
                     depth, age = await self._data.outbox.measure()
                     DEPTH.set(depth)
                     AGE.set(age)
+                DRAINED.inc(await self._data.outbox.drain())
+                LAST_SWEEP.set_to_current_time()
             except (DbError, CacheError) as error:
                 if self._failure is None:
                     _logger.warning("the outbox is not emptied: %s", error)

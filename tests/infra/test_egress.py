@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from infra.docker.engine import docker
+from infra.spec import monitoring
 from tests.infra.conftest import LiveStack
 
 # Set aside for tests of network devices (RFC 2544); both ends are ours.
@@ -51,7 +52,7 @@ def outside() -> Iterator[Outside]:
         _run("ip", "netns", "del", name)
 
 
-@pytest.mark.parametrize("service", ["postgres", "redis", "access"])
+@pytest.mark.parametrize("service", ["postgres", "redis", "access", *monitoring.SERVICES])
 def test_no_packet_of_a_service_reaches_a_host_outside(
     live_stack: LiveStack, outside: Outside, service: str
 ) -> None:

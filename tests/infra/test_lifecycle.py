@@ -8,6 +8,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from infra.docker.engine import docker, inspect, psql
+from infra.spec import monitoring
 from tests.infra.checkout import Checkout
 
 
@@ -106,6 +107,23 @@ def test_another_subnet_moves_the_network_and_keeps_the_data(up: Checkout) -> No
     assert _users(up) == rows
     up.settings()
     up.succeed("up")
+
+
+def test_monitoring_comes_and_goes_and_what_was_measured_stays(up: Checkout) -> None:
+    volume = up.world.name("dev", "prometheus-data")
+    services = [_container(up, service) for service in monitoring.SERVICES]
+    assert not inspect("volume", volume)
+    up.settings(monitoring=True)
+    said = up.succeed("up")
+    assert "(Prometheus)" in said
+    assert len(inspect("container", *services)) == len(services)
+    assert "unchanged" in up.succeed("up")
+    up.settings()
+    said = up.succeed("up")
+    assert f"volume {volume} keeps what was measured" in said
+    assert not inspect("container", *services)
+    assert inspect("volume", volume)
+    assert "unchanged" in up.succeed("up")
 
 
 def test_a_wrong_passphrase_is_one_line_and_harms_nothing(up: Checkout) -> None:

@@ -13,9 +13,11 @@ import pytest
 import redis
 
 from infra import outputs
+from infra.spec import monitoring
+from tests.containers import wait_until
 from tests.infra.conftest import LiveStack, groundwork
 
-SERVICES = ("postgres", "redis", "access")
+SERVICES = ("postgres", "redis", "access", *monitoring.SERVICES)
 Urls = dict[str, dict[str, str]]
 
 
@@ -41,14 +43,21 @@ def test_limits_logs_and_port_are_bounded(live_stack: LiveStack, service: str) -
     assert config["Memory"] == config["MemorySwap"] > 0
     assert config["PidsLimit"] > 0
     assert config["LogConfig"]["Config"].keys() == {"max-size", "max-file"}
-    addresses = {b["HostIp"] for entry in config["PortBindings"].values() for b in entry}
-    assert addresses == {"127.0.0.1"}
+    addresses = {b["HostIp"] for entry in (config["PortBindings"] or {}).values() for b in entry}
+    # Whom only the data network has to reach publishes nothing.
+    assert addresses == (set() if service.endswith("-exporter") else {"127.0.0.1"})
     assert not [mount for mount in live_stack.inspect(service)["Mounts"] if "docker.sock" in mount["Source"]]
 
 
 @pytest.mark.parametrize(
     ("service", "folder"),
-    [("postgres", "/etc/groundwork"), ("redis", "/etc/groundwork"), ("access", "/run/secrets/groundwork")],
+    [
+        ("postgres", "/etc/groundwork"),
+        ("redis", "/etc/groundwork"),
+        ("access", "/run/secrets/groundwork"),
+        ("postgres-exporter", "/etc/groundwork"),
+        ("redis-exporter", "/etc/groundwork"),
+    ],
 )
 def test_secret_files_are_readable_by_their_server_alone(
     live_stack: LiveStack, service: str, folder: str
@@ -169,6 +178,43 @@ def test_the_access_service_answers(live_stack: LiveStack, path: str) -> None:
         assert answer.status == 200
 
 
+def test_prometheus_reaches_all_that_it_is_to_measure(live_stack: LiveStack) -> None:
+    url = live_stack.outputs[outputs.PROMETHEUS_URL]
+
+    def ask(path: str) -> Any:
+        with urllib.request.urlopen(f"{url}/api/v1/{path}", timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def health() -> dict[str, str]:
+        return {t["labels"]["job"]: t["health"] for t in ask("targets")["activeTargets"]}
+
+    # A target is first looked at within one interval of 15 s.
+    wait_until(lambda: health() == dict.fromkeys(monitoring.JOBS, "up"), 90)
+    for metric in ("pg_up", "redis_up"):
+        wait_until(lambda metric=metric: _value(ask(f"query?query={metric}")) == "1", 90)  # type: ignore[misc]
+    wait_until(
+        lambda: {rule["health"] for group in ask("rules")["groups"] for rule in group["rules"]} == {"ok"}, 90
+    )
+
+
+def test_metrics_are_kept_on_a_volume_of_their_own(live_stack: LiveStack) -> None:
+    mounts = {m["Destination"]: m for m in live_stack.inspect("prometheus")["Mounts"]}
+    data = mounts["/var/lib/prometheus"]
+    assert (data["Type"], data["RW"]) == ("volume", True)
+    assert data["Name"].endswith("-test-prometheus-data")
+    assert live_stack.host("prometheus").file("/var/lib/prometheus/wal").is_directory
+
+
+@pytest.mark.parametrize("service", monitoring.SERVICES)
+def test_the_log_of_a_part_of_monitoring_is_shown(live_stack: LiveStack, service: str) -> None:
+    assert groundwork("logs", "--stack", "test", "--service", service).startswith(f"== {service}\n")
+
+
+def test_status_shows_where_prometheus_is(live_stack: LiveStack) -> None:
+    port = live_stack.outputs[outputs.PROMETHEUS_URL].rpartition(":")[2]
+    assert f"Prometheus: http://127.0.0.1:{port}" in groundwork("status", "--stack", "test")
+
+
 def test_redis_cli_and_psql_handles_answer(live_stack: LiveStack) -> None:
     assert groundwork("redis-cli", "--stack", "test", "PING").strip() == "PONG"
     assert "15" in groundwork("psql", "--stack", "test", "-Atc", "SHOW server_version")
@@ -194,3 +240,7 @@ def test_a_report_is_drawn_of_a_live_stack(live_stack: LiveStack, tmp_path: Path
     assert told["unreached"] == {}
     assert told["series"]["pool"]["values"]["most"][-1] > 0
     assert "<svg" in path.read_text()
+
+
+def _value(answer: Any) -> str | None:
+    return answer["result"][0]["value"][1] if answer["result"] else None

@@ -222,10 +222,45 @@ def test_the_metrics_are_prometheus_text(start: Start) -> None:
             'groundwork_db_pool_size{pool="groundwork"}',
             'groundwork_db_query_duration_seconds_count{outcome="ok",query="read_ledger"}',
             "groundwork_outbox_depth 0.0",
-            "groundwork_cache_breaker_open 0.0",
+            "groundwork_cache_breaker_open ",
+            "groundwork_outbox_last_sweep_timestamp_seconds ",
+            "groundwork_disk_free_bytes ",
+            "groundwork_disk_size_bytes ",
             "process_resident_memory_bytes",
         ):
             assert name in body
+
+
+def _metric(service: Service, name: str) -> float:
+    return float(service.get("/metrics")[1].partition(f"\n{name} ")[2].split("\n")[0])
+
+
+def test_the_last_sweep_of_the_outbox_is_told(start: Start) -> None:
+    with start() as service:
+        wait_until(lambda: _metric(service, "groundwork_outbox_last_sweep_timestamp_seconds") > 0, 20)
+        first = _metric(service, "groundwork_outbox_last_sweep_timestamp_seconds")
+        assert abs(time.time() - first) < 60
+        wait_until(lambda: _metric(service, "groundwork_outbox_last_sweep_timestamp_seconds") > first, 20)
+
+
+def test_while_redis_is_away_the_outbox_is_measured_and_no_sweep_is_told(
+    sick_servers: dict[str, Server], namespace: str
+) -> None:
+    environment = {
+        "DATABASE_URL": sick_servers["postgres"].database_url("app_a"),
+        "REDIS_URL": sick_servers["redis"].redis_url("app"),
+        "GROUNDWORK_CACHE_NAMESPACE": namespace,
+    }
+    fill = "INSERT INTO groundwork.cache_outbox (entity, entity_id) SELECT 'user', n FROM generate_series(1, 9) AS n"
+    with running_service(**environment) as service:
+        wait_until(service.is_ready, 20)
+        with frozen(sick_servers["redis"]):
+            sick_servers["postgres"].psql(fill, "groundwork")
+            wait_until(lambda: _metric(service, "groundwork_outbox_depth") == 9, 30)
+            swept = _metric(service, "groundwork_outbox_last_sweep_timestamp_seconds")
+            wait_until(lambda: _metric(service, "groundwork_outbox_age_seconds") > 5, 30)
+            assert _metric(service, "groundwork_outbox_last_sweep_timestamp_seconds") == swept
+        wait_until(lambda: _metric(service, "groundwork_outbox_depth") == 0, 30)
 
 
 def test_a_row_changed_by_plain_sql_is_seen_within_two_seconds(

@@ -25,7 +25,7 @@ CANARY = "canary"
 CONTAINER = "docker:index/container:Container"
 NETWORK = "pulumi-python:dynamic/docker:Network"
 VOLUME = "docker:index/volume:Volume"
-LEASES = Leases(postgres=21001, redis=21002, access=21003, subnet="10.201.7.0/24")
+LEASES = Leases(postgres=21001, redis=21002, access=21003, prometheus=21004, subnet="10.201.7.0/24")
 _SECRET = {rpc._special_sig_key: rpc._special_secret_sig}
 
 
@@ -95,7 +95,7 @@ class _Outputs(mocks.Mocks):
         raise AssertionError(f"the program calls {args.token}; it is to read nothing from a provider")
 
 
-def run_program(folder: Path, key: str = "0a1b2c", **settings: Any) -> Program:
+def run_program(folder: Path, key: str = "0a1b2c", has_metrics: bool = False, **settings: Any) -> Program:
     """Declare the Docker stack `unit` with these settings; `folder` is its state."""
     root = Path(__file__).parents[3]
     program = Program(World(root=root, key=key, state_dir=folder, cache_dir=folder))
@@ -113,7 +113,7 @@ def run_program(folder: Path, key: str = "0a1b2c", **settings: Any) -> Program:
 
     @mocks.test  # type: ignore[untyped-decorator]
     def declare() -> Any:
-        stack = DockerStack(program.world, "unit", StackSettings.parse(settings), LEASES)
+        stack = DockerStack(program.world, "unit", StackSettings.parse(settings), LEASES, has_metrics)
         return collect(stack.declare())
 
     declare()

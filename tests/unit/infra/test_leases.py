@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ def taken(port: int = 0) -> Iterator[int]:
 
 
 def _ports(taken_leases: Leases) -> list[int]:
-    return [taken_leases.postgres, taken_leases.redis, taken_leases.access]
+    return [taken_leases.postgres, taken_leases.redis, taken_leases.access, taken_leases.prometheus]
 
 
 @pytest.mark.parametrize("key", ["postgresPort", "redisPort", "accessPort"])
@@ -80,6 +81,21 @@ def test_a_taken_port_that_a_setting_names_is_refused(world: World, key: str) ->
         take_leases(world, "dev", StackSettings.parse({key: port}))
     assert refusal.value.key == f"groundwork:{key}"
     assert "or 0 to have a free one picked" in refusal.value.fix
+
+
+def test_a_taken_port_of_prometheus_is_refused_where_monitoring_is_on(world: World) -> None:
+    with taken() as port:
+        with pytest.raises(SettingError, match="groundwork:prometheusPort"):
+            take_leases(world, "dev", StackSettings(monitoring=True, prometheus_port=port))
+        assert take_leases(world, "dev", StackSettings(prometheus_port=port)).prometheus != port
+
+
+def test_leases_that_were_written_down_before_monitoring_are_kept(world: World) -> None:
+    first = take_leases(world, "dev", AUTO)
+    path = world.stack_dir("dev") / "leases.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in kept.items() if key != "prometheus"}))
+    assert take_leases(world, "dev", AUTO) == first
 
 
 def test_a_refusal_writes_nothing_down(world: World) -> None:
@@ -133,7 +149,7 @@ def test_a_picked_port_that_somebody_takes_moves_and_the_others_stay(world: Worl
 
 def test_picked_ports_differ_and_lie_below_the_ephemeral_range(world: World) -> None:
     ports = _ports(take_leases(world, "dev", AUTO))
-    assert len(set(ports)) == 3
+    assert len(set(ports)) == 4
     assert all(20_000 <= port < 32_000 for port in ports)
 
 
@@ -141,7 +157,7 @@ def test_a_picked_port_is_none_that_a_setting_names(world: World) -> None:
     picked = take_leases(world, "dev", AUTO).postgres
     again = take_leases(world, "dev", StackSettings(access_port=picked))
     assert again.access == picked
-    assert len(set(_ports(again))) == 3
+    assert len(set(_ports(again))) == 4
 
 
 def test_two_checkouts_on_one_machine_get_different_numbers(tmp_path: Path, engine: Engine) -> None:

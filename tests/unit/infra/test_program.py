@@ -5,8 +5,11 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
+import yaml
 
 from infra import outputs
+from infra.docker.stack import METRICS_VOLUME
+from infra.spec import monitoring
 from tests.unit.infra.conftest import Run
 from tests.unit.infra.program import (
     CANARY,
@@ -21,13 +24,14 @@ from tests.unit.infra.program import (
 )
 
 SERVICES = ("postgres", "redis", "access")
+ALL_SERVICES = (*SERVICES, *monitoring.SERVICES)
 DATA_VOLUMES = {"postgres-data", "redis-data"}
 SECRET_OUTPUTS = {outputs.DATABASE_URLS, outputs.REDIS_URLS, outputs.TOKEN_KEYS}
 
 
-@pytest.fixture(params=SERVICES)
-def container(request: pytest.FixtureRequest, program: Program) -> Resource:
-    return program.of_type(CONTAINER)[request.param]
+@pytest.fixture(params=ALL_SERVICES)
+def container(request: pytest.FixtureRequest, monitored: Program) -> Resource:
+    return monitored.of_type(CONTAINER)[request.param]
 
 
 def test_the_stack_is_three_containers_on_one_network_and_no_more(program: Program) -> None:
@@ -35,9 +39,15 @@ def test_the_stack_is_three_containers_on_one_network_and_no_more(program: Progr
     assert set(program.of_type(NETWORK)) == {"data-bridge"}
 
 
-def test_every_child_hangs_below_its_component(program: Program) -> None:
-    for service, component in (("postgres", "Postgres"), ("redis", "Redis"), ("access", "Access")):
-        urn = program.of_type(CONTAINER)[service].urn
+def test_with_monitoring_there_are_three_more(monitored: Program) -> None:
+    assert set(monitored.of_type(CONTAINER)) == set(ALL_SERVICES)
+    assert set(monitored.of_type(NETWORK)) == {"data-bridge"}
+
+
+def test_every_child_hangs_below_its_component(monitored: Program) -> None:
+    components = {"postgres": "Postgres", "redis": "Redis", "access": "Access"}
+    for service, component in (components | dict.fromkeys(monitoring.SERVICES, "Monitoring")).items():
+        urn = monitored.of_type(CONTAINER)[service].urn
         assert f"groundwork:docker:{component}$" in urn, urn
 
 
@@ -60,30 +70,44 @@ def test_a_container_runs_as_a_user_and_group_that_are_not_root(container: Resou
     assert gid >= 10_000, container.urn
 
 
-def test_no_two_containers_share_a_user(program: Program) -> None:
-    users = [resource.inputs["user"] for resource in program.of_type(CONTAINER).values()]
+def test_no_two_containers_share_a_user(monitored: Program) -> None:
+    users = [resource.inputs["user"] for resource in monitored.of_type(CONTAINER).values()]
     assert len(set(users)) == len(users)
 
 
 def test_a_container_has_a_memory_limit_and_no_swap(container: Resource) -> None:
-    assert container.inputs["memory"] >= 128, container.urn
+    assert container.inputs["memory"] >= 64, container.urn
     assert container.inputs["memorySwap"] == container.inputs["memory"], container.urn
 
 
-def test_a_container_has_a_limit_of_processes(program: Program) -> None:
-    limits = {r.name: r.inputs["limit"] for r in program.resources if r.name.endswith("-pids")}
-    assert set(limits) == {f"{service}-pids" for service in SERVICES}
+def test_a_container_has_a_limit_of_processes(monitored: Program) -> None:
+    limits = {r.name: r.inputs["limit"] for r in monitored.resources if r.name.endswith("-pids")}
+    assert set(limits) == {f"{service}-pids" for service in ALL_SERVICES}
     assert all(0 < limit < 1000 for limit in limits.values()), limits
 
 
 @pytest.mark.parametrize(
-    ("service", "port"), [("postgres", LEASES.postgres), ("redis", LEASES.redis), ("access", LEASES.access)]
+    ("service", "port"),
+    [
+        ("postgres", LEASES.postgres),
+        ("redis", LEASES.redis),
+        ("access", LEASES.access),
+        ("prometheus", LEASES.prometheus),
+    ],
 )
-def test_a_port_is_published_on_the_loopback_address_only(program: Program, service: str, port: int) -> None:
-    container = program.of_type(CONTAINER)[service]
+def test_a_port_is_published_on_the_loopback_address_only(
+    monitored: Program, service: str, port: int
+) -> None:
+    container = monitored.of_type(CONTAINER)[service]
     assert [(p["ip"], p["external"]) for p in container.inputs["ports"]] == [("127.0.0.1", port)], (
         container.urn
     )
+
+
+@pytest.mark.parametrize("service", ["postgres-exporter", "redis-exporter"])
+def test_an_exporter_publishes_no_port(monitored: Program, service: str) -> None:
+    container = monitored.of_type(CONTAINER)[service]
+    assert not container.inputs.get("ports"), container.urn
 
 
 def test_a_container_mounts_named_volumes_only_and_writes_data_only(container: Resource) -> None:
@@ -105,9 +129,9 @@ def test_the_log_of_a_container_is_rotated(container: Resource) -> None:
 
 
 def test_the_log_settings_reach_every_container(run: Run) -> None:
-    containers = run(logMaxSize="2MB", logMaxFiles="7").of_type(CONTAINER)
+    containers = run(monitoring="true", logMaxSize="2MB", logMaxFiles="7").of_type(CONTAINER)
     logs = {c.name: c.inputs["logOpts"] for c in containers.values()}
-    assert logs == {service: {"max-size": "2048k", "max-file": "7"} for service in SERVICES}
+    assert logs == {service: {"max-size": "2048k", "max-file": "7"} for service in ALL_SERVICES}
 
 
 def test_a_container_has_a_health_check_that_the_start_waits_for(container: Resource) -> None:
@@ -121,9 +145,9 @@ def test_a_container_asks_no_resolver_outside(container: Resource) -> None:
     assert container.inputs["dns"] == ["127.0.0.1"], container.urn
 
 
-def test_a_container_is_on_the_data_network_only(program: Program, container: Resource) -> None:
+def test_a_container_is_on_the_data_network_only(monitored: Program, container: Resource) -> None:
     names = [network["name"] for network in container.inputs["networksAdvanced"]]
-    assert names == [program.world.name("unit", "data")], container.urn
+    assert names == [monitored.world.name("unit", "data")], container.urn
     assert not container.inputs.get("networkMode"), container.urn
 
 
@@ -143,9 +167,9 @@ def test_a_container_is_handed_no_secret_but_in_files(container: Resource) -> No
         assert "://" not in value, f"{container.urn} {name}"
 
 
-def test_a_container_carries_the_labels_of_its_owner(program: Program, container: Resource) -> None:
+def test_a_container_carries_the_labels_of_its_owner(monitored: Program, container: Resource) -> None:
     labels = {label["label"]: label["value"] for label in container.inputs["labels"]}
-    assert program.world.labels("unit").items() <= labels.items(), container.urn
+    assert monitored.world.labels("unit").items() <= labels.items(), container.urn
 
 
 def test_the_way_out_of_the_data_network_leads_to_an_address_that_nobody_has(program: Program) -> None:
@@ -168,9 +192,9 @@ def test_the_data_network_translates_no_address_and_publishes_on_loopback(progra
     assert network.delete_before_replace, network.urn
 
 
-def test_no_change_of_its_inputs_replaces_a_volume(program: Program) -> None:
-    volumes = program.of_type(VOLUME)
-    assert set(volumes) >= DATA_VOLUMES
+def test_no_change_of_its_inputs_replaces_a_volume(monitored: Program) -> None:
+    volumes = monitored.of_type(VOLUME)
+    assert set(volumes) >= DATA_VOLUMES | {METRICS_VOLUME}
     for volume in volumes.values():
         given = {key for key in volume.inputs if not key.startswith("__")}
         assert given <= volume.ignore_changes, volume.urn
@@ -184,16 +208,63 @@ def test_protect_data_protects_the_data_volumes(run: Run, protect_data: str, pro
     assert {r.name for r in program.resources if r.protect} == protected
 
 
-def test_no_secret_leaves_the_program_unwrapped(program: Program) -> None:
-    for resource in program.resources:
+def test_without_monitoring_no_volume_is_made_for_it(program: Program) -> None:
+    assert METRICS_VOLUME not in program.of_type(VOLUME)
+    assert outputs.PROMETHEUS_URL not in program.exports
+
+
+def test_the_volume_of_metrics_outlives_a_time_without_monitoring(monitored: Program, run: Run) -> None:
+    off = run(has_metrics=True)
+    assert set(off.of_type(CONTAINER)) == set(SERVICES)
+    # The same resource: another URN would be a deletion and a creation.
+    assert off.of_type(VOLUME)[METRICS_VOLUME].urn == monitored.of_type(VOLUME)[METRICS_VOLUME].urn
+
+
+def test_prometheus_is_told_where_it_is_reached_and_what_to_scrape(monitored: Program) -> None:
+    url, is_secret = monitored.exports[outputs.PROMETHEUS_URL]
+    assert (url, is_secret) == (f"http://localhost:{LEASES.prometheus}", False)
+    (files,) = (r for r in monitored.resources if r.name == "prometheus-files")
+    (text,) = (text for text in all_texts(files.inputs) if "scrape_configs" in text)
+    jobs = yaml.safe_load(text)["scrape_configs"]
+    assert {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs} == {
+        "postgres": ["postgres-exporter:9187"],
+        "redis": ["redis-exporter:9121"],
+        "access": ["access:8080"],
+        "prometheus": ["localhost:9090"],
+        "web": ["web-1:9000", "web-2:9000"],
+    }
+
+
+def test_the_monitoring_settings_reach_prometheus(run: Run) -> None:
+    settings = {"prometheusMemory": "512MB", "prometheusRetention": "36h", "prometheusDisk": "2GB"}
+    container = run(monitoring="true", **settings).of_type(CONTAINER)["prometheus"]
+    assert container.inputs["memory"] == 512
+    assert "--storage.tsdb.retention.time=36h" in container.inputs["command"]
+    assert "--storage.tsdb.retention.size=2048MB" in container.inputs["command"]
+
+
+def test_a_new_password_reaches_the_exporters_as_files(monitored: Program) -> None:
+    for name, canary in (
+        ("postgres-exporter-files", f"{CANARY}-postgres-monitor_a-value"),
+        ("redis-exporter-files", f"{CANARY}-redis-monitor-value"),
+    ):
+        (files,) = (r for r in monitored.resources if r.name == name)
+        assert any(canary in text for text in all_texts(files.inputs)), files.urn
+
+
+def test_no_secret_leaves_the_program_unwrapped(monitored: Program) -> None:
+    for resource in monitored.resources:
         plain = [text for text in plain_texts(resource.inputs) if CANARY in text]
         assert not plain, f"{resource.urn} hands over a secret in the open"
 
 
-@pytest.mark.parametrize("files", ["postgres-files", "redis-files", "access-files"])
-def test_secrets_do_travel_in_the_files_of_a_container(program: Program, files: str) -> None:
+@pytest.mark.parametrize(
+    "files",
+    ["postgres-files", "redis-files", "access-files", "postgres-exporter-files", "redis-exporter-files"],
+)
+def test_secrets_do_travel_in_the_files_of_a_container(monitored: Program, files: str) -> None:
     # The control of the two tests above: without it they would pass on a program without secrets.
-    (resource,) = (r for r in program.resources if r.name == files)
+    (resource,) = (r for r in monitored.resources if r.name == files)
     assert any(CANARY in text for text in all_texts(resource.inputs)), resource.urn
 
 
@@ -204,9 +275,9 @@ def test_an_output_with_passwords_is_secret(program: Program, output: str) -> No
     assert is_secret, output
 
 
-def test_the_other_outputs_hold_no_secret_and_are_open(program: Program) -> None:
-    for name in program.exports.keys() - SECRET_OUTPUTS:
-        value, is_secret = program.exports[name]
+def test_the_other_outputs_hold_no_secret_and_are_open(monitored: Program) -> None:
+    for name in monitored.exports.keys() - SECRET_OUTPUTS:
+        value, is_secret = monitored.exports[name]
         assert not [text for text in all_texts(value) if CANARY in text], name
         assert not is_secret, f"{name} could be read by nobody without the passphrase"
 
@@ -237,10 +308,10 @@ def test_the_memory_settings_reach_containers_and_expectations(run: Run) -> None
 
 @pytest.mark.parametrize("type_", [CONTAINER, NETWORK, VOLUME])
 def test_another_checkout_gives_every_docker_object_another_name(
-    program: Program, run: Run, type_: str
+    monitored: Program, run: Run, type_: str
 ) -> None:
-    other = run(key="ffffff")
-    names, others = ({r.inputs["name"] for r in p.of_type(type_).values()} for p in (program, other))
+    other = run(key="ffffff", monitoring="true")
+    names, others = ({r.inputs["name"] for r in p.of_type(type_).values()} for p in (monitored, other))
     assert names
     assert names.isdisjoint(others)
 

@@ -84,6 +84,30 @@ BAD = {
     "too few clients of Redis": Bad(
         {"redisMaxclients": 1}, "redisMaxclients", "1 is out of range", "use 10 to 100000"
     ),
+    "too little memory for Prometheus": Bad(
+        {"prometheusMemory": "64MB"}, "prometheusMemory", "64MB is too little", "use 128MB or more"
+    ),
+    "too little disk for Prometheus": Bad(
+        {"prometheusDisk": "1MB"}, "prometheusDisk", "1MB is too little", "use 256MB or more"
+    ),
+    "retention without unit": Bad(
+        {"prometheusRetention": "15"}, "prometheusRetention", "'15' is no length of time", "like 36h or 15d"
+    ),
+    "retention of nothing": Bad(
+        {"prometheusRetention": "0d"}, "prometheusRetention", "'0d'", "like 36h or 15d"
+    ),
+    "targets of a job of ours": Bad(
+        {"monitoringTargets": {"postgres": "x:1"}},
+        "monitoringTargets",
+        "'postgres' is no free name",
+        "none of",
+    ),
+    "targets without port": Bad(
+        {"monitoringTargets": {"web": "web-1, web-2:80"}}, "monitoringTargets", "of job web", "app-1:9000"
+    ),
+    "targets with a scheme": Bad(
+        {"monitoringTargets": {"web": "http://web:80"}}, "monitoringTargets", "of job web", "app-1:9000"
+    ),
     "unknown key": Bad(
         {"redisMaxMemory": "64MB"},
         "redisMaxMemory",

@@ -1,0 +1,170 @@
+"""Prometheus and the exporters of Postgres and Redis, in a container each, from one image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pulumi
+
+from infra.certificates import expires_at
+from infra.credentials import Authority
+from infra.docker import access
+from infra.docker.container import Service, make_container
+from infra.docker.files import VolumeFiles
+from infra.docker.image import make_image
+from infra.docker.volume import make_volume
+from infra.images.context import image_context
+from infra.monitoring import configuration
+from infra.settings import StackSettings
+from infra.spec import postgres, redis
+from infra.spec.monitoring import PORTS, POSTGRES_EXPORTER, PROMETHEUS, REDIS_EXPORTER, UIDS
+from infra.spec.quantity import parse_bytes
+from infra.spec.world import World
+
+_EXPORTER_MEMORY = "64MB"
+# Threads of a Go program that waits most of the time.
+_PIDS = 64
+# Asked often, so not /metrics: that asks the server.
+_HEALTH = {PROMETHEUS: "/-/ready", POSTGRES_EXPORTER: "/", REDIS_EXPORTER: "/health"}
+
+
+@dataclass(frozen=True)
+class MonitoringArgs:
+    world: World
+    stack: str
+    settings: StackSettings
+    network: pulumi.Input[str]
+    port: int
+    authority: Authority
+    # server -> its certificate, PEM
+    certificates: Mapping[str, pulumi.Input[str]]
+    # The volume that Prometheus writes to.
+    metrics: pulumi.Input[str]
+    # (name, password) of those that the exporters log in as
+    database_login: tuple[str, pulumi.Input[str]]
+    redis_user: tuple[str, pulumi.Input[str]]
+    # What must stand before: the exporters log in, Prometheus looks at them and at the access service.
+    starts_after: Sequence[pulumi.Resource]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One of the three containers."""
+
+    name: str
+    command: Sequence[str]
+    files: Mapping[str, pulumi.Input[str]]
+    memory: str = _EXPORTER_MEMORY
+    external_port: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, tuple[pulumi.Input[str], bool]] = field(default_factory=dict)
+
+
+class Monitoring(pulumi.ComponentResource):
+    """Prometheus that scrapes the stack and evaluates the alert rules; `container_names` by service."""
+
+    container_names: dict[str, pulumi.Output[str]]
+
+    def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("groundwork:docker:Monitoring", name, None, opts)
+        image = make_image(
+            "monitoring", *image_context("monitoring"), pulumi.ResourceOptions(parent=self)
+        ).image_id
+        self.container_names = {
+            part.name: self._run(part, image, args)
+            for part in (_postgres_exporter(args), _redis_exporter(args), _prometheus(args))
+        }
+        self.register_outputs(dict(self.container_names))
+
+    def _run(self, part: _Part, image: pulumi.Input[str], args: MonitoringArgs) -> pulumi.Output[str]:
+        child = pulumi.ResourceOptions(parent=self)
+        config = make_volume(args.world, args.stack, f"{part.name}-config", child)
+        files = VolumeFiles(
+            f"{part.name}-files",
+            volume=config.name,
+            image=image,
+            uid=UIDS[part.name],
+            files=part.files,
+            opts=child,
+        )
+        port = PORTS[part.name]
+        container = make_container(
+            args.world,
+            args.stack,
+            args.settings,
+            Service(
+                what=part.name,
+                image=image,
+                uid=UIDS[part.name],
+                memory=part.memory,
+                pids=_PIDS,
+                network=args.network,
+                internal_port=port,
+                external_port=part.external_port,
+                volumes={configuration.CONFIG_DIR: (config.name, False), **part.data},
+                # Go collects harder near this, and is not killed at the limit.
+                environment={
+                    "GOMEMLIMIT": str(parse_bytes(part.memory) * 8 // 10),
+                    **part.environment,
+                },
+                command=part.command,
+                health=["groundwork-http-health", str(port), _HEALTH[part.name]],
+                config_digest=files.digest,
+            ),
+            pulumi.ResourceOptions.merge(
+                child, pulumi.ResourceOptions(depends_on=[files, *args.starts_after])
+            ),
+        )
+        return container.name
+
+
+def _postgres_exporter(args: MonitoringArgs) -> _Part:
+    login, password = args.database_login
+    return _Part(
+        POSTGRES_EXPORTER,
+        configuration.postgres_exporter_command(),
+        {
+            "pgpass": pulumi.Output.from_input(password).apply(lambda pw: configuration.pgpass({login: pw})),
+            "queries.yml": configuration.POSTGRES_QUERIES.read_text(),
+            "ca.crt": args.authority.certificate,
+        },
+        environment=configuration.postgres_exporter_environment("postgres", postgres.PORT, login),
+    )
+
+
+def _redis_exporter(args: MonitoringArgs) -> _Part:
+    user, password = args.redis_user
+    return _Part(
+        REDIS_EXPORTER,
+        configuration.redis_exporter_command("redis", redis.PORT, user),
+        {
+            "redis_passwords.json": pulumi.Output.from_input(password).apply(
+                lambda pw: configuration.redis_passwords("redis", redis.PORT, pw)
+            ),
+            "ca.crt": args.authority.certificate,
+        },
+    )
+
+
+def _prometheus(args: MonitoringArgs) -> _Part:
+    settings = args.settings
+    targets = configuration.stack_targets(access.PORT, settings.monitoring_targets)
+    return _Part(
+        PROMETHEUS,
+        configuration.prometheus_command(
+            retention=settings.prometheus_retention,
+            disk_mb=parse_bytes(settings.prometheus_disk) // 1024**2,
+        ),
+        {
+            **configuration.prometheus_files(configuration.render_prometheus(targets)),
+            configuration.CERTIFICATES_FILE: pulumi.Output.all(**args.certificates).apply(
+                lambda certificates: configuration.render_certificates(
+                    {server: expires_at(certificate) for server, certificate in certificates.items()}
+                )
+            ),
+        },
+        memory=settings.prometheus_memory,
+        external_port=args.port,
+        data={configuration.DATA_DIR: (args.metrics, True)},
+    )

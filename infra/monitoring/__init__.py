@@ -1,0 +1,1 @@
+"""What is measured, when somebody is to be told, and how it is drawn: files, and what reads them."""

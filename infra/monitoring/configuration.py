@@ -1,0 +1,142 @@
+"""What the monitoring's containers are configured with, as text and command lines.
+
+Plain data, no Pulumi. Nothing here is secret but what `pgpass` and `redis_passwords` return.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from infra.spec.monitoring import JOBS, PORTS, POSTGRES_EXPORTER, PROMETHEUS, REDIS_EXPORTER
+from infra.spec.roles import DATABASE
+
+CONFIG_DIR = "/etc/groundwork"
+DATA_DIR = "/var/lib/prometheus"
+CERTIFICATES_FILE = "rules-certificates.yml"
+SCRAPE_SECONDS = 15
+
+_HERE = Path(__file__).parent
+RULES = _HERE / "rules"
+DASHBOARDS = _HERE / "dashboards"
+POSTGRES_QUERIES = _HERE / "postgres_queries.yml"
+
+
+def rule_files() -> dict[str, str]:
+    """The alert rules: file name -> text."""
+    return {path.name: path.read_text() for path in sorted(RULES.glob("*.yml"))}
+
+
+def stack_targets(access_port: int, more: Mapping[str, str]) -> dict[str, list[str]]:
+    """job -> host:port inside the data network: the stack's own, then what `monitoringTargets` adds."""
+    own = (
+        [f"{POSTGRES_EXPORTER}:{PORTS[POSTGRES_EXPORTER]}"],
+        [f"{REDIS_EXPORTER}:{PORTS[REDIS_EXPORTER]}"],
+        [f"access:{access_port}"],
+        [f"localhost:{PORTS[PROMETHEUS]}"],
+    )
+    split = {job: [target.strip() for target in targets.split(",")] for job, targets in more.items()}
+    return dict(zip(JOBS, own, strict=True)) | split
+
+
+def render_prometheus(targets: Mapping[str, Sequence[str]], scrape_seconds: int = SCRAPE_SECONDS) -> str:
+    """prometheus.yml: each job's targets, and the rule files beside it."""
+    interval = f"{scrape_seconds}s"
+    configuration = {
+        "global": {
+            "scrape_interval": interval,
+            "evaluation_interval": interval,
+            "scrape_timeout": f"{min(scrape_seconds, 10)}s",
+        },
+        "rule_files": [f"{CONFIG_DIR}/rules-*.yml"],
+        "scrape_configs": [
+            {"job_name": job, "static_configs": [{"targets": list(addresses)}]}
+            for job, addresses in targets.items()
+        ],
+    }
+    return yaml.safe_dump(configuration, sort_keys=False)
+
+
+def render_certificates(not_after: Mapping[str, datetime]) -> str:
+    """Rules that record when each server's certificate ends: no exporter looks at the one it is shown."""
+    rules = [
+        {
+            "record": "groundwork_certificate_not_after_timestamp_seconds",
+            "labels": {"server": server},
+            "expr": f"vector({int(end.timestamp())})",
+        }
+        for server, end in not_after.items()
+    ]
+    return yaml.safe_dump({"groups": [{"name": "certificates", "rules": rules}]}, sort_keys=False)
+
+
+def prometheus_files(prometheus_yml: str) -> dict[str, str]:
+    """What Prometheus is given in CONFIG_DIR, but for CERTIFICATES_FILE."""
+    rules = {f"rules-{name}": text for name, text in rule_files().items()}
+    return {"prometheus.yml": prometheus_yml} | rules
+
+
+def prometheus_command(*, retention: str, disk_mb: int, listen: str = f":{PORTS[PROMETHEUS]}") -> list[str]:
+    """No administration and no reload over HTTP: the page has no login."""
+    return [
+        "prometheus",
+        f"--config.file={CONFIG_DIR}/prometheus.yml",
+        f"--storage.tsdb.path={DATA_DIR}",
+        f"--storage.tsdb.retention.time={retention}",
+        f"--storage.tsdb.retention.size={disk_mb}MB",
+        f"--web.listen-address={listen}",
+    ]
+
+
+def postgres_exporter_command(listen: str = f":{PORTS[POSTGRES_EXPORTER]}") -> list[str]:
+    return [
+        "prometheus-postgres-exporter",
+        f"--web.listen-address={listen}",
+        f"--extend.query-path={CONFIG_DIR}/queries.yml",
+    ]
+
+
+def postgres_exporter_environment(
+    host: str, port: int, login: str, database: str = DATABASE
+) -> dict[str, str]:
+    """Where and as whom. The password is in the file: libpq's form, which is read at each connection."""
+    return {
+        "DATA_SOURCE_URI": f"{host}:{port}/{database}?sslmode=verify-full&sslrootcert={CONFIG_DIR}/ca.crt",
+        "DATA_SOURCE_USER": login,
+        "PGPASSFILE": f"{CONFIG_DIR}/pgpass",
+    }
+
+
+def pgpass(passwords: Mapping[str, str]) -> str:
+    """A password file of libpq: login -> password, for any host and database. Secret."""
+    escaped = ((login, pw.replace("\\", "\\\\").replace(":", "\\:")) for login, pw in passwords.items())
+    return "".join(f"*:*:*:{login}:{password}\n" for login, password in escaped)
+
+
+def redis_exporter_command(
+    host: str, port: int, user: str, listen: str = f":{PORTS[REDIS_EXPORTER]}"
+) -> list[str]:
+    """Only what INFO and LATENCY tell: CONFIG and CLIENT SETNAME are not user monitor's to call."""
+    return [
+        "prometheus-redis-exporter",
+        f"-web.listen-address={listen}",
+        f"-redis.addr={redis_address(host, port)}",
+        f"-redis.user={user}",
+        f"-redis.password-file={CONFIG_DIR}/redis_passwords.json",
+        f"-tls-ca-cert-file={CONFIG_DIR}/ca.crt",
+        "-config-command=-",
+        "-set-client-name=false",
+    ]
+
+
+def redis_address(host: str, port: int) -> str:
+    return f"rediss://{host}:{port}"
+
+
+def redis_passwords(host: str, port: int, password: str) -> str:
+    """The redis_exporter's password file: address -> password. Secret."""
+    return json.dumps({redis_address(host, port): password}) + "\n"

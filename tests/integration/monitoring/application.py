@@ -1,0 +1,78 @@
+"""An application as Prometheus sees one: it reads and writes, well and ill, until it is killed, and shows its metrics.
+
+python -m tests.integration.monitoring.application PORT, with DATABASE_URL, and three Redis: WELL_REDIS_URL,
+ILL_REDIS_URL (nobody listens there), and OPS_REDIS_URL (the first one, as ops).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+from msgspec.structs import replace
+from prometheus_client import start_http_server
+
+from cache.entry import entry, packed_in
+from cache.keys import EntityKeys
+from db import DataAccess
+from db.errors import DbError
+from db.models import USER_SCHEMA, NewActivity, NewUser
+
+NAMESPACE = "measured"
+
+
+def open_data(redis_url: str) -> DataAccess:
+    os.environ["REDIS_URL"] = redis_url
+    return DataAccess.open()
+
+
+def make_due(ops: Any, user_id: int) -> None:
+    """Put a cached user before its end, so that the next read refreshes it."""
+    key = EntityKeys(NAMESPACE, "user", USER_SCHEMA).value(user_id)
+    if raw := ops.get(key):
+        epoch, version = raw.split(b":")[:2]
+        ops.set(key, entry(epoch, int(version), 60_000, 10**12, packed_in(raw) or b""), px=60_000)
+
+
+def work(data: DataAccess, user_id: int, turn: int) -> None:
+    # A busy machine is slow at times, and an application lives with it.
+    with suppress(DbError):
+        user = data.users.get(user_id)
+        data.users.update(replace(user, username=f"ada-{turn}"))
+        data.activities.add(NewActivity(user_id=user_id, type="PushEvent", timestamp=datetime.now(UTC)))
+        data.activities.feed(user_id)
+        data.users.get(-1)
+
+
+def refresh(data: DataAccess, ops: Any, user_id: int) -> None:
+    with suppress(DbError, redis.RedisError):
+        data.users.get(user_id)
+        make_due(ops, user_id)
+        data.users.get(user_id)
+
+
+def main() -> None:
+    os.environ["GROUNDWORK_CACHE_NAMESPACE"] = NAMESPACE
+    # Each read asks Redis, or a refresh would never be due.
+    os.environ["GROUNDWORK_NEAR_CACHE_ENTRIES"] = "0"
+    start_http_server(int(sys.argv[1]), "127.0.0.1")
+    with (
+        open_data(os.environ["ILL_REDIS_URL"]) as ill,
+        open_data(os.environ.pop("WELL_REDIS_URL")) as data,
+        redis.Redis.from_url(os.environ["OPS_REDIS_URL"], driver_info=None) as ops,
+    ):
+        user_id = data.users.add(NewUser(github_id=7, username="ada")).id
+        for turn in range(sys.maxsize):
+            work(data, user_id, turn)
+            work(ill, user_id, turn)
+            refresh(data, ops, user_id)
+            time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main()

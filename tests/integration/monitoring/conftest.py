@@ -1,0 +1,77 @@
+"""One Prometheus a session over a stack's parts: servers, access service, and an application that is at work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import containers
+from tests.conftest import cloned_database
+from tests.containers import Server
+from tests.integration.monitoring.application import NAMESPACE
+from tests.integration.monitoring.measured import Prometheus, free_port, measured
+from tests.integration.serve.service import running_service
+
+ROOT = Path(__file__).parents[3]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is measured."""
+
+    prometheus: Prometheus
+    database: str
+    postgres: Server
+    redis: Server
+    application: subprocess.Popen[bytes]
+
+
+@pytest.fixture(scope="package")
+def own_redis(docker_engine: None) -> Iterator[Server]:
+    """A Redis of this package's own, to be stopped. Without eviction: rules name that policy."""
+    with containers.redis_server(eviction_policy="noeviction", keeps_port=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def scene(postgres_server: Server, migrated_template: str, own_redis: Server) -> Iterator[Scene]:
+    port = free_port()
+    with cloned_database(postgres_server, migrated_template) as database:
+        environment = {
+            "DATABASE_URL": database.url("app"),
+            "GROUNDWORK_CACHE_NAMESPACE": NAMESPACE,
+        }
+        urls = {
+            "WELL_REDIS_URL": own_redis.redis_url("app"),
+            "ILL_REDIS_URL": own_redis.redis_url("app").replace(f":{own_redis.port}/", f":{free_port()}/"),
+            "OPS_REDIS_URL": own_redis.redis_url("ops"),
+        }
+        with (
+            running_service(**environment, REDIS_URL=own_redis.redis_url("app")) as service,
+            _application(port, environment | urls) as application,
+            measured(
+                postgres_server, database.name, own_redis, {"access": service.port, "application": port}
+            ) as prometheus,
+        ):
+            yield Scene(prometheus, database.name, postgres_server, own_redis, application)
+
+
+@contextmanager
+def _application(port: int, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.monitoring.application", str(port)],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | environment,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()

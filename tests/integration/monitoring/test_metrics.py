@@ -1,0 +1,115 @@
+"""Every metric and label that rules and dashboards name is there in a live scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from infra.docker.engine import docker
+from infra.spec.monitoring import POSTGRES_EXPORTER, REDIS_EXPORTER
+from tests.containers import build_image, wait_until
+from tests.integration.monitoring.conftest import Scene
+from tests.integration.monitoring.measured import free_port, log, postgres_exporter, redis_exporter, scrape
+from tests.promql import Selector, dashboard_expressions, rule_expressions, selectors
+
+EXPRESSIONS = rule_expressions() | dashboard_expressions()
+Series = dict[str, list[dict[str, str]]]
+
+
+def missing(selector: Selector, series: Series) -> Iterator[str]:
+    """What a selector names and no series has."""
+    there = series.get(selector.metric)
+    if there is None:
+        yield f"no metric {selector.metric}"
+        return
+    for label in selector.matched | selector.grouped:
+        if not any(label in labels for labels in there):
+            yield f"{selector.metric} has no label {label}"
+    for label, value in selector.equal.items():
+        # Grafana's variables stand for what is there.
+        if not value.startswith("$") and not any(labels.get(label) == value for labels in there):
+            yield f"{selector.metric} has no {label}={value!r}"
+
+
+def all_missing(expressions: dict[str, str], series: Series) -> dict[str, list[str]]:
+    found = {
+        where: [gap for selector in selectors(expression) for gap in missing(selector, series)]
+        for where, expression in expressions.items()
+    }
+    return {where: gaps for where, gaps in found.items() if gaps}
+
+
+@pytest.fixture(scope="module")
+def series(scene: Scene) -> Series:
+    """What a live scrape has, once it has what is asked for, or after two minutes."""
+    try:
+        wait_until(lambda: not all_missing(EXPRESSIONS, scene.prometheus.series()), 120)
+    except AssertionError:
+        pass  # The tests say what it is that is missing.
+    return scene.prometheus.series()
+
+
+@pytest.mark.parametrize("where", EXPRESSIONS)
+def test_every_metric_and_label_that_is_named_exists(series: Series, where: str) -> None:
+    assert all_missing({where: EXPRESSIONS[where]}, series) == {}
+
+
+@pytest.mark.parametrize(
+    ("expression", "gap"),
+    [
+        ("groundwork_cache_hitz_total", "no metric groundwork_cache_hitz_total"),
+        ("rate(pg_upp[5m]) > 1", "no metric pg_upp"),
+        ('up{jobb="access"}', "up has no label jobb"),
+        ('up{job="acess"}', "up has no job='acess'"),
+        (
+            "sum by (entitee) (groundwork_cache_hits_total)",
+            "groundwork_cache_hits_total has no label entitee",
+        ),
+        ("up and on (job) sum(pg_role_connectionz)", "no metric pg_role_connectionz"),
+    ],
+)
+def test_a_made_up_name_is_found_out(series: Series, expression: str, gap: str) -> None:
+    assert gap in all_missing({"here": expression}, series)["here"]
+
+
+def test_every_target_is_up(scene: Scene) -> None:
+    jobs = ("postgres", "redis", "access", "application", "prometheus")
+    wait_until(lambda: scene.prometheus.targets() == dict.fromkeys(jobs, "up"), 60)
+    wait_until(lambda: scene.prometheus.value("min(pg_up) + min(redis_up)") == 2, 60)
+
+
+def test_every_rule_is_evaluated_without_an_error(scene: Scene) -> None:
+    wait_until(lambda: all(rule["health"] != "unknown" for rule in scene.prometheus.rules()), 60)
+    assert {rule["name"]: rule.get("lastError", "") for rule in scene.prometheus.rules()} == dict.fromkeys(
+        (rule["name"] for rule in scene.prometheus.rules()), ""
+    )
+
+
+def test_the_exporter_keeps_within_the_connections_of_its_login(series: Series, scene: Scene) -> None:
+    most = scene.prometheus.value('max(max_over_time(pg_role_connections{rolname="monitor_a"}[5m]))')
+    assert 1 <= most <= 2
+
+
+@pytest.mark.parametrize("service", [POSTGRES_EXPORTER, REDIS_EXPORTER])
+def test_no_password_is_in_a_command_an_environment_or_a_log(scene: Scene, service: str) -> None:
+    container = scene.prometheus.containers[service]
+    shown = docker("inspect", container) + log(container)
+    shown += docker("exec", container, "sh", "-c", "cat /proc/1/environ /proc/1/cmdline")
+    passwords = {**scene.postgres.passwords, **scene.redis.passwords}
+    assert [name for name, password in passwords.items() if password in shown] == []
+
+
+@pytest.mark.parametrize("service", [POSTGRES_EXPORTER, REDIS_EXPORTER])
+def test_an_exporter_trusts_no_server_of_another_authority(scene: Scene, service: str) -> None:
+    """All but the authority is as in the scene, where the exporters are up."""
+    image, port = build_image("monitoring"), free_port()
+    with ExitStack() as stack:
+        if service == POSTGRES_EXPORTER:
+            other = scene.redis.authority
+            postgres_exporter(stack, image, port, scene.postgres, scene.database, other)
+        else:
+            redis_exporter(stack, image, port, scene.redis, scene.postgres.authority)
+        metric = {POSTGRES_EXPORTER: "pg_up", REDIS_EXPORTER: "redis_up"}[service]
+        wait_until(lambda: f"\n{metric} 0" in scrape(port), 30)

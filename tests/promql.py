@@ -1,0 +1,85 @@
+"""What alert rules and dashboards ask Prometheus for: every expression, and the series that it names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import yaml
+
+from infra.monitoring.configuration import DASHBOARDS, RULES
+
+# Grafana puts values in before Prometheus sees them.
+_VARIABLES = {"$__rate_interval": "5m"}
+
+
+@dataclass(frozen=True)
+class Selector:
+    """One metric of an expression: the labels that it is chosen by, those that must be equal to a text, and the
+    labels that an aggregation around it keeps."""
+
+    metric: str
+    matched: frozenset[str]
+    equal: Mapping[str, str] = field(hash=False)
+    grouped: frozenset[str]
+
+
+def rule_expressions(folder: Path = RULES) -> dict[str, str]:
+    """Where (file and alert) -> expression."""
+    return {
+        f"{path.name}: {rule['alert']}": rule["expr"]
+        for path in sorted(folder.glob("*.yml"))
+        for group in yaml.safe_load(path.read_text())["groups"]
+        for rule in group["rules"]
+    }
+
+
+def dashboard_expressions(folder: Path = DASHBOARDS) -> dict[str, str]:
+    """Where (file, panel and query, or variable) -> expression."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        board = json.loads(path.read_text())
+        for panel in board["panels"]:
+            for target in panel.get("targets", ()):
+                found[f"{path.name}: {panel['title']} {target['refId']}"] = target["expr"]
+        for variable in board["templating"]["list"]:
+            if variable["type"] == "query":
+                values = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
+                assert values is not None, f"{path.name}: {variable['name']}"
+                found[f"{path.name}: ${variable['name']}"] = f"count by ({values[2]}) ({values[1]})"
+    return found
+
+
+def selectors(expression: str) -> list[Selector]:
+    """The metrics of an expression. ValueError where it is no PromQL."""
+    for variable, value in _VARIABLES.items():
+        expression = expression.replace(variable, value)
+    return list(_walk(promql_parser.parse(expression), frozenset()))
+
+
+def _walk(node: Any, grouped: frozenset[str]) -> Iterator[Selector]:
+    if isinstance(node, promql_parser.VectorSelector):
+        assert node.name, "a selector without a metric's name"
+        matchers = node.matchers.matchers
+        yield Selector(
+            node.name,
+            frozenset(matcher.name for matcher in matchers),
+            {m.name: m.value for m in matchers if m.op == promql_parser.MatchOp.Equal},
+            grouped,
+        )
+        return
+    if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
+        assert node.modifier.type == promql_parser.AggModifierType.By, (
+            "write `by`: `without` keeps the unknown"
+        )
+        grouped = frozenset(node.modifier.labels)
+    for name in ("lhs", "rhs", "expr", "param", "vector_selector"):
+        if (child := getattr(node, name, None)) is not None:
+            yield from _walk(child, grouped)
+    for child in getattr(node, "args", ()):
+        yield from _walk(child, grouped)

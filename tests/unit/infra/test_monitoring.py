@@ -1,0 +1,163 @@
+"""Alert rules and dashboards as files: complete, documented, drawable. Whether their metrics exist is asked of a live
+scrape elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from db import errors
+from infra.monitoring import configuration
+from infra.monitoring.configuration import DASHBOARDS, RULES
+from tests.promql import dashboard_expressions, rule_expressions, selectors
+from tests.unit.documentation import pages
+
+ALERTS: list[dict[str, Any]] = [
+    rule
+    for path in sorted(RULES.glob("*.yml"))
+    for group in yaml.safe_load(path.read_text())["groups"]
+    for rule in group["rules"]
+]
+BOARDS = sorted(DASHBOARDS.glob("*.json"))
+every_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+every_board = pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.name)
+
+
+@every_alert
+def test_an_alert_says_how_bad_it_is_what_it_is_and_what_to_do(alert: dict[str, Any]) -> None:
+    assert set(alert) - {"for"} == {"alert", "expr", "labels", "annotations"}
+    assert alert["labels"].keys() == {"severity"}
+    assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+    assert alert["annotations"].keys() == {"summary", "action", "runbook"}
+
+
+@every_alert
+def test_an_alert_links_to_its_own_runbook(alert: dict[str, Any]) -> None:
+    page, _, anchor = alert["annotations"]["runbook"].partition("#")
+    assert anchor == alert["alert"].lower()
+    assert anchor in pages.anchors((pages.ROOT / page).read_text())
+
+
+def test_no_two_alerts_share_a_name() -> None:
+    names = [alert["alert"] for alert in ALERTS]
+    assert len(set(names)) == len(names) >= 30
+
+
+def test_the_page_has_no_runbook_of_an_alert_that_is_gone() -> None:
+    page = (pages.ROOT / "docs" / "monitoring.md").read_text()
+    assert set(re.findall(r"^#### (\w+)$", page, re.MULTILINE)) == {alert["alert"] for alert in ALERTS}
+
+
+@pytest.mark.parametrize("where", rule_expressions() | dashboard_expressions())
+def test_an_expression_is_promql_that_names_a_metric(where: str) -> None:
+    assert selectors((rule_expressions() | dashboard_expressions())[where])
+
+
+@pytest.mark.parametrize("expression", ["sum by (", "rate(x)) > 1", "x{a=}"])
+def test_what_is_no_promql_is_found_out(expression: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        selectors(expression)
+
+
+def test_the_selectors_of_an_expression_are_all_found() -> None:
+    expression = 'sum by (a) (rate(x{b="1", c=~"$d"}[$__rate_interval])) / on (a) (y offset 5m) or topk(3, z)'
+    found = {selector.metric: selector for selector in selectors(expression)}
+    assert set(found) == {"x", "y", "z"}
+    assert found["x"].matched == {"b", "c"}
+    assert found["x"].equal == {"b": "1"}
+    assert found["x"].grouped == {"a"}
+
+
+def test_the_outcomes_that_a_rule_counts_are_errors_that_exist() -> None:
+    (alert,) = (alert for alert in ALERTS if alert["alert"] == "QueriesFail")
+    listed = re.search(r'outcome=~"([\w|]+)"', alert["expr"])
+    assert listed is not None
+    assert [name for name in listed[1].split("|") if not hasattr(errors, name)] == []
+
+
+@every_board
+def test_a_dashboard_is_what_grafana_reads(path: Path) -> None:
+    """Grafana's own schema, in its own library: what it does not know would be lost in the way through."""
+    register_default_plugins()
+    board = json.loads(path.read_text())
+    read = json.loads(JSONEncoder(sort_keys=True).encode(Dashboard.from_json(board)))
+    assert list(_lost(board, read)) == []
+    assert board["uid"] == f"groundwork-{path.stem}"
+
+
+def test_what_grafana_does_not_know_is_found_out() -> None:
+    register_default_plugins()
+    board = json.loads(BOARDS[0].read_text())
+    board["panels"][1]["gridPosition"] = board["panels"][1].pop("gridPos")
+    read = json.loads(JSONEncoder(sort_keys=True).encode(Dashboard.from_json(board)))
+    assert ".panels[1].gridPosition" in list(_lost(board, read))
+
+
+@every_board
+def test_a_dashboard_takes_its_data_source_from_a_variable(path: Path) -> None:
+    board = json.loads(path.read_text())
+    variables = {variable["name"]: variable["type"] for variable in board["templating"]["list"]}
+    assert variables["datasource"] == "datasource"
+    for panel in board["panels"]:
+        for part in [panel, *panel.get("targets", ())] if panel["type"] != "row" else []:
+            assert part["datasource"] == {"type": "prometheus", "uid": "${datasource}"}, panel["title"]
+    used = set(re.findall(r"\$(?!__)\{?(\w+)", json.dumps(board["panels"])))
+    assert used <= set(variables)
+
+
+@every_board
+def test_no_two_panels_of_a_dashboard_lie_on_one_another(path: Path) -> None:
+    taken: set[tuple[int, int]] = set()
+    panels = json.loads(path.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in panels:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24, panel["title"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert taken.isdisjoint(cells), panel["title"]
+        taken |= cells
+
+
+@pytest.mark.parametrize(
+    ("password", "line"),
+    [("Zm9v-_bar", "*:*:*:monitor_a:Zm9v-_bar\n"), ("a:b\\c", "*:*:*:monitor_a:a\\:b\\\\c\n")],
+)
+def test_a_password_is_escaped_as_libpq_reads_it(password: str, line: str) -> None:
+    assert configuration.pgpass({"monitor_a": password}) == line
+
+
+def test_no_command_and_no_environment_of_an_exporter_has_room_for_a_password() -> None:
+    words = [
+        *configuration.postgres_exporter_command(),
+        *configuration.redis_exporter_command("redis", 6379, "monitor"),
+        *configuration.postgres_exporter_environment("postgres", 5432, "monitor_a"),
+    ]
+    assert [word for word in words if re.search(r"(?i)pass(word)?(=|$)", word)] == []
+
+
+def _lost(given: Any, read: Any, path: str = "") -> Any:
+    """Where `read` has not what was given; what was empty may be gone."""
+    if isinstance(given, dict):
+        for key, value in given.items():
+            if value not in (None, {}, [], "") or key in (read or {}):
+                yield from _lost(value, read.get(key), f"{path}.{key}") if isinstance(read, dict) else [path]
+    elif isinstance(given, list):
+        if len(given) != len(read or ()):
+            yield path
+            return
+        for n, (one, other) in enumerate(zip(given, read, strict=True)):
+            yield from _lost(one, other, f"{path}[{n}]")
+    elif given != read:
+        yield path
