@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "import": ("ops.commands.import_", "import_", "Load data of others: GitHub Archive"),
     "cache": ("ops.commands.cache", "cache", "Cache the hottest records before they are asked for"),
     "tokens": ("ops.commands.tokens", "tokens", "Rotate the keys of users' encrypted tokens"),
+    "rotate": ("ops.commands.rotate", "rotate", "Rotate passwords and certificates, and tell their ages"),
     "sql": ("ops.commands.sql", "sql", "Hold the named queries against the schema"),
     "serve": ("ops.commands.serve", "serve", "Run the access service"),
     "toolchain": ("ops.commands.toolchain", "toolchain", "Put in place what groundwork needs beside Python"),
