@@ -95,6 +95,9 @@ class PulumiStack:
         take_leases(self.world, self.name, settings)
         ensure_stack(self.world, self.name)
         self._clear_stale_lock()
+        # A state that a killed run did not get to write; the one before it stands.
+        for unfinished in self.state_file.parent.glob(f"{self.state_file.name}.*.tmp"):
+            unfinished.unlink(missing_ok=True)
         self._forget_interrupted()
 
     def check_settings(self) -> StackSettings:
