@@ -11,6 +11,7 @@ from db.errors import DbError
 from infra.docker.leases import take_leases
 from infra.docker.leftovers import remove_leftovers
 from infra.docker.stack import DockerStack, metrics_are_kept
+from infra.rotation_file import read_rotation
 from infra.schema import announce_pending
 from infra.settings import StackSettings
 from infra.spec.errors import InfraError
@@ -27,11 +28,17 @@ def declare() -> None:
         {key: value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
     )
     leases = take_leases(world, stack, settings)
+    rotation = read_rotation(world, stack)
+    for name, phase in rotation.phases().items():
+        pulumi.log.info(
+            f"rotation under way: {name} is {phase}; `groundwork rotate status` says how to go on"
+        )
     announce_pending(world.root / settings.migrations_folder, world.name(stack, "postgres"))
     if not pulumi.runtime.is_dry_run():
         remove_leftovers(world, stack)
     has_metrics = metrics_are_kept(world, stack, monitoring=settings.monitoring)
-    for name, value in DockerStack(world, stack, settings, leases, has_metrics).declare().items():
+    docker_stack = DockerStack(world, stack, settings, leases, rotation, has_metrics=has_metrics)
+    for name, value in docker_stack.declare().items():
         pulumi.export(name, value)
 
 

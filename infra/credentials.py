@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
@@ -15,6 +16,7 @@ from pulumi import dynamic
 from infra import certificates
 from infra.dynamic import Provider
 from infra.spec.roles import scram_verifier
+from infra.spec.rotation import AUTHORITY, CERTIFICATES, Rotation
 
 PASSWORD_BYTES = 32
 
@@ -79,8 +81,33 @@ class Authority(dynamic.Resource):
         super().__init__(AuthorityProvider(), name, props, opts)
 
 
+@dataclass(frozen=True)
+class Trust:
+    """Who signs servers' certificates, whom clients trust (PEM: one or two authorities), and which certificates
+    there are now."""
+
+    signer: Authority
+    bundle: pulumi.Output[str]
+    generation: int
+
+    @classmethod
+    def make(cls, common_name: str, rotation: Rotation) -> Trust:
+        """The authorities that a rotation accepts; each has a name of its own, by which clients tell them apart."""
+        authorities = {
+            number: Authority(
+                "authority" if number == 1 else f"authority-{number}",
+                common_name if number == 1 else f"{common_name} {number}",
+            )
+            for number in rotation.of(AUTHORITY).accepted
+        }
+        bundle: pulumi.Output[str] = pulumi.Output.all(*(a.certificate for a in authorities.values())).apply(
+            "".join
+        )
+        return cls(authorities[rotation.of(AUTHORITY).in_use], bundle, rotation.of(CERTIFICATES).in_use)
+
+
 class ServerCertificateProvider(Provider):
-    """Signs a server's certificate, and signs a new one when names, authority or time ask for it."""
+    """Signs a server's certificate, and a new one when names, authority, generation or time ask for it."""
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         return dynamic.CreateResult(id_=props["names"][0], outs=self._signed(props))
@@ -114,7 +141,7 @@ class ServerCertificate(dynamic.Resource):
     def __init__(
         self,
         name: str,
-        authority: Authority,
+        trust: Trust,
         names: Sequence[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -124,8 +151,9 @@ class ServerCertificate(dynamic.Resource):
         )
         props = {
             "names": list(names),
-            "ca_certificate": authority.certificate,
-            "ca_private_key": authority.private_key,
+            "ca_certificate": trust.signer.certificate,
+            "ca_private_key": trust.signer.private_key,
+            "generation": trust.generation,
             "certificate": None,
             "private_key": None,
         }

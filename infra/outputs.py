@@ -29,11 +29,15 @@ REDIS_URLS: Final = "redisUrls"
 # Secret: GROUNDWORK_TOKEN_KEYS of an application that reads users' tokens.
 TOKEN_KEYS: Final = "tokenKeys"
 
-# role -> the login it uses in Postgres, the user it uses in Redis; None: it has none there.
+# Which generation of each secret is in use and which are accepted, as infra.spec.rotation.Rotation.as_json().
+ROTATION: Final = "rotation"
+
+# role -> its name in infra.spec.roles.LOGINS, the user it uses in Redis; None: it has none there. Which of its
+# logins a role uses in Postgres changes with each rotation: infra.spec.roles.login_of.
 ROLES: Final[dict[str, tuple[str | None, str | None]]] = {
-    "app": ("app_a", "app"),
-    "readonly": ("readonly_a", None),
-    "monitor": ("monitor_a", "monitor"),
+    "app": ("app", "app"),
+    "readonly": ("readonly", None),
+    "monitor": ("monitor", "monitor"),
     "migrator": ("migrator", None),
     "ops": (None, "ops"),
 }

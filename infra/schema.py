@@ -20,7 +20,10 @@ from infra.spec.errors import InfraError
 
 
 class RolesProvider(Provider):
-    """Makes the server's roles, database and grants match infra.spec.roles, over the local socket."""
+    """Makes the server's roles, database and grants match infra.spec.roles, over the local socket.
+
+    A login that has lost its password loses its sessions too.
+    """
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         self._apply(props)
@@ -39,6 +42,7 @@ class RolesProvider(Provider):
             roles.roles_sql(props["verifiers"], limits),
             options=["--single-transaction"],
         )
+        psql(container, roles.end_sessions_sql(props["verifiers"]))
         exists = f"SELECT 1 FROM pg_database WHERE datname = '{roles.DATABASE}'"
         if not psql(container, exists).strip():
             psql(container, roles.database_sql())

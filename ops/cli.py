@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "import": ("ops.commands.import_", "import_", "Load data of others: GitHub Archive"),
     "cache": ("ops.commands.cache", "cache", "Look into the cache, flush it, warm it"),
     "tokens": ("ops.commands.tokens", "tokens", "Rotate the keys of users' encrypted tokens"),
+    "rotate": ("ops.commands.rotate", "rotate", "Rotate passwords and certificates, and tell their ages"),
     "sql": ("ops.commands.sql", "sql", "Hold the named queries against the schema"),
     "doctor": ("ops.commands.doctor", "doctor", "Check a stack's servers, and say what to do"),
     "report": (

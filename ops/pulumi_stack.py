@@ -7,12 +7,14 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from infra import outputs
 from infra.docker.leases import take_leases
+from infra.rotation_file import forget_rotation
 from infra.settings import StackSettings
 from infra.spec.errors import SettingError
 from infra.spec.world import PROJECT, World
@@ -27,10 +29,10 @@ class PulumiStack:
     world: World
     name: str
 
-    def up(self) -> None:
+    def up(self, *, to_stderr: bool = False) -> None:
         """Converge. Output goes to the terminal; OpsError with Pulumi's own diagnostics above it on failure."""
         self.prepare()
-        self._stream("up", "--yes", "--skip-preview", "--suppress-outputs")
+        self._stream("up", "--yes", "--skip-preview", "--suppress-outputs", to_stderr=to_stderr)
 
     def preview(self, *arguments: str) -> None:
         """Show what `up` would do."""
@@ -46,6 +48,7 @@ class PulumiStack:
             self._run("state", "unprotect", "--all", "--yes")
             self._stream("destroy", "--yes", "--skip-preview", "--suppress-outputs")
             self._run("stack", "rm", self.name, "--yes", "--preserve-config", stack=False)
+            forget_rotation(self.world, self.name)
             return
         targets = self._urns_without_data()
         if targets:
@@ -74,8 +77,10 @@ class PulumiStack:
 
     def public_outputs(self) -> dict[str, Any]:
         """What `up` shows at its end, from the state's own file: no secret is opened, so no key is derived."""
-        stack = next(r for r in self._latest()["resources"] if r["type"] == "pulumi:pulumi:Stack")
-        return dict(stack["outputs"])
+        for resource in self._latest().get("resources") or []:
+            if resource["type"] == "pulumi:pulumi:Stack":
+                return dict(resource.get("outputs") or {})
+        return {}
 
     @property
     def state_file(self) -> Path:
@@ -92,6 +97,9 @@ class PulumiStack:
         take_leases(self.world, self.name, settings)
         ensure_stack(self.world, self.name)
         self._clear_stale_lock()
+        # A state that a killed run did not get to write; the one before it stands.
+        for unfinished in self.state_file.parent.glob(f"{self.state_file.name}.*.tmp"):
+            unfinished.unlink(missing_ok=True)
         self._forget_interrupted()
 
     def check_settings(self) -> StackSettings:
@@ -178,10 +186,13 @@ class PulumiStack:
             raise OpsError(f"`pulumi {arguments[0]}` failed: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
-    def _stream(self, *arguments: str) -> None:
+    def _stream(self, *arguments: str, to_stderr: bool = False) -> None:
         """Run Pulumi on our own terminal. Ctrl-C reaches it too: it finishes what it is at, and says so."""
         process = subprocess.Popen(
-            self._command(*arguments), cwd=self.world.root, env=environment(self.world)
+            self._command(*arguments),
+            cwd=self.world.root,
+            env=environment(self.world),
+            stdout=sys.stderr if to_stderr else None,
         )
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:

@@ -41,6 +41,7 @@ def container_rows(world: World, stack: str) -> list[dict[str, Any]]:
                 else state["Status"],
                 "address": ", ".join(addresses),
                 "memoryLimitBytes": container["HostConfig"]["Memory"],
+                "isRunning": state["Running"] and not state["Paused"],
                 "startedAt": state["StartedAt"],
                 "restarts": container["RestartCount"],
             }

@@ -135,7 +135,7 @@ def redis_server(
     the others. With `keeps_port` clients find it again after a restart.
     """
     image = build_image("redis")
-    passwords = {user.name: uuid.uuid4().hex for user in redis_acl.USERS}
+    passwords = {user.name: uuid.uuid4().hex for user in redis_acl.LOCAL_USERS}
     files = {
         "redis.conf": redis.render_conf(
             maxmemory_bytes=maxmemory,

@@ -18,6 +18,7 @@ from db._async.connection import AsyncBoundedConnection
 from db._async.transaction import AsyncTransaction, Effect, current_transaction
 from db.cancellation import AsyncCancellation
 from db.deadline import Deadline
+from db.errors import InvalidSetting
 from db.metrics import POOLS
 from db.named_query import NamedQuery
 from db.query_log import QueryRecord
@@ -53,10 +54,12 @@ class AsyncPool:
             reconnect_timeout=_RECONNECT_SECONDS,
         )
         self._probing = AsyncRepeating(f"{name}-probe", _PROBE_SECONDS, self._probe)
+        self._source_text: str | None = None
 
     async def open(self) -> None:
         """Start connecting; returns at once, whether or not the server is there."""
         self.settings.conninfo()
+        self._source_text = self.settings.url.read()
         await self._pool.open()
         await self._probing.start()
         POOLS.add(self.name, self._pool.get_stats)
@@ -242,9 +245,24 @@ class AsyncPool:
         await async_uninterrupted(self._pool.putconn, connection)
 
     async def _probe(self) -> None:
+        if self._is_rotated():
+            _logger.info("the connection string has changed; every connection is replaced")
+            await self._pool.drain()
         # While the server is away the pool gives its connections up and would try again only for a caller.
         if self._pool.get_stats()["pool_size"] < max(self.settings.pool_min_size, 1):
             await self._pool.check()
+
+    def _is_rotated(self) -> bool:
+        """Whether the file with the connection string holds another one than when this was last asked."""
+        try:
+            text = self.settings.url.read()
+        except InvalidSetting:
+            # What connections there are go on; a new one will say what is wrong.
+            return False
+        if text == self._source_text:
+            return False
+        self._source_text = text
+        return True
 
 
 async def _copy(connection: AsyncBoundedConnection, query: NamedQuery, rows: bytes) -> None:

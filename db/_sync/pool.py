@@ -19,6 +19,7 @@ from db._sync.connection import BoundedConnection
 from db._sync.transaction import Effect, Transaction, current_transaction
 from db.cancellation import Cancellation
 from db.deadline import Deadline
+from db.errors import InvalidSetting
 from db.metrics import POOLS
 from db.named_query import NamedQuery
 from db.query_log import QueryRecord
@@ -54,10 +55,12 @@ class Pool:
             reconnect_timeout=_RECONNECT_SECONDS,
         )
         self._probing = Repeating(f"{name}-probe", _PROBE_SECONDS, self._probe)
+        self._source_text: str | None = None
 
     def open(self) -> None:
         """Start connecting; returns at once, whether or not the server is there."""
         self.settings.conninfo()
+        self._source_text = self.settings.url.read()
         self._pool.open()
         self._probing.start()
         POOLS.add(self.name, self._pool.get_stats)
@@ -241,9 +244,24 @@ class Pool:
         uninterrupted(self._pool.putconn, connection)
 
     def _probe(self) -> None:
+        if self._is_rotated():
+            _logger.info("the connection string has changed; every connection is replaced")
+            self._pool.drain()
         # While the server is away the pool gives its connections up and would try again only for a caller.
         if self._pool.get_stats()["pool_size"] < max(self.settings.pool_min_size, 1):
             self._pool.check()
+
+    def _is_rotated(self) -> bool:
+        """Whether the file with the connection string holds another one than when this was last asked."""
+        try:
+            text = self.settings.url.read()
+        except InvalidSetting:
+            # What connections there are go on; a new one will say what is wrong.
+            return False
+        if text == self._source_text:
+            return False
+        self._source_text = text
+        return True
 
 
 def _copy(connection: BoundedConnection, query: NamedQuery, rows: bytes) -> None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import pulumi
 
-from infra.credentials import Authority
+from infra.credentials import Trust
 from infra.docker.container import Service, make_container
 from infra.docker.files import VolumeFiles
 from infra.docker.image import make_image
 from infra.docker.volume import make_volume
 from infra.images.context import access_context
 from infra.outputs import database_url, redis_url
+from infra.passwords import Passwords
 from infra.settings import StackSettings
 from infra.spec import postgres, redis
 from infra.spec.world import World
@@ -31,9 +32,8 @@ class AccessArgs:
     settings: StackSettings
     network: pulumi.Input[str]
     port: int
-    authority: Authority
-    database_password: pulumi.Input[str]
-    redis_password: pulumi.Input[str]
+    trust: Trust
+    passwords: Passwords
     # What must stand before the service starts; its image and files are made beside it.
     starts_after: Sequence[pulumi.Resource]
 
@@ -49,22 +49,24 @@ class Access(pulumi.ComponentResource):
         world, stack, settings = args.world, args.stack, args.settings
         image = make_image("access", *access_context(world), child)
         config = make_volume(world, stack, "access-config", child)
+        login, password = args.passwords.postgres("app")
+        # Each of them is read anew when it changes: no restart.
         files = VolumeFiles(
             "access-files",
             volume=config.name,
             image=image.image_id,
             uid=UID,
             files={
-                "database_url": pulumi.Output.from_input(args.database_password).apply(
+                "database_url": password.apply(
                     lambda password: database_url(
-                        login="app_a",
+                        login=login,
                         password=password,
                         host="postgres",
                         port=postgres.PORT,
                         ca_file=_CA_FILE,
                     )
                 ),
-                "redis_url": pulumi.Output.from_input(args.redis_password).apply(
+                "redis_url": args.passwords.redis("app").apply(
                     lambda password: redis_url(
                         user="app",
                         password=password,
@@ -73,7 +75,7 @@ class Access(pulumi.ComponentResource):
                         ca_file=_CA_FILE,
                     )
                 ),
-                "ca.crt": args.authority.certificate,
+                "ca.crt": args.trust.bundle,
             },
             opts=child,
         )
@@ -97,7 +99,7 @@ class Access(pulumi.ComponentResource):
                     "GROUNDWORK_POOL_SIZE": str(settings.access_pool_size),
                 },
                 health=["groundwork-health"],
-                config_digest=files.digest,
+                config_digest=files.restart_digest,
             ),
             pulumi.ResourceOptions.merge(
                 child, pulumi.ResourceOptions(depends_on=[files, *args.starts_after])

@@ -36,7 +36,7 @@ class Service:
     # volume name -> path in the container; read-only unless in `writable`
     volumes: Mapping[str, tuple[pulumi.Input[str], bool]]
     health: Sequence[str]
-    # Changes with every file that the container has to take up.
+    # Changes with what the container takes up only when it starts.
     config_digest: pulumi.Input[str]
     tmpfs: Mapping[str, str] = field(default_factory=dict)
     shm_mb: int = 64

@@ -10,8 +10,9 @@ import io
 import json
 import subprocess
 import tarfile
-import uuid
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,22 +67,46 @@ def inspect(kind: str, *names: str) -> list[dict[str, Any]]:
     return found
 
 
+# Renamed by a container: Docker's own copy takes a file away before it writes the new one, half a file at a time.
+_MOVE_INTO_PLACE = 'cd /mnt; for name; do mv -fT ".new/$name" "$name"; done; rm -rf .new'
+
+
 def write_files(volume: str, image: str, files: Mapping[str, File]) -> None:
-    """Put files into a named volume with owner and mode, through a container that is never started."""
-    name = f"{volume}-write-{uuid.uuid4().hex[:8]}"
+    """Put files into a named volume that nobody reads yet, with owner and mode; no container is started."""
+    with _writer(volume, image) as name:
+        docker("cp", "-", f"{name}:/mnt", stdin=_tar(files))
+
+
+def replace_files(volume: str, image: str, files: Mapping[str, File]) -> None:
+    """Put files into a volume in use: whoever reads one at any moment has the old or the new one, whole."""
+    with _writer(volume, image, "-euc", _MOVE_INTO_PLACE, "sh", *files) as name:
+        docker("cp", "-", f"{name}:/mnt", stdin=_tar(files, ".new/"))
+        docker("start", "--attach", name)
+
+
+@contextmanager
+def _writer(volume: str, image: str, *command: str) -> Iterator[str]:
+    """A container with the volume at /mnt, not started. Of a killed one the next takes the name over."""
+    name = writer_of(volume)
+    remove_container(name)
     docker(
-        "create",
-        "--name",
-        name,
-        "--network",
-        "none",
-        "--volume",
-        f"{volume}:/mnt",
-        image,
+        *("create", "--name", name, "--network", "none", "--user", "0:0", "--cap-drop", "ALL", "--read-only"),
+        *("--volume", f"{volume}:/mnt", "--entrypoint", "sh", image, *command),
     )
     try:
-        docker("cp", "-", f"{name}:/mnt", stdin=_tar(files))
+        yield name
     finally:
+        remove_container(name)
+
+
+def writer_of(volume: str) -> str:
+    """The container by which files get into a volume; there is one while they do, or did when killed."""
+    return f"{volume}-write"
+
+
+def remove_container(name: str) -> None:
+    """Remove a container; none of that name is fine."""
+    if inspect("container", name):
         docker("rm", "--force", name)
 
 
@@ -112,12 +137,14 @@ def psql(
     )
 
 
-def _tar(files: Mapping[str, File]) -> bytes:
+def _tar(files: Mapping[str, File], folder: str = "") -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for path, file in files.items():
             raw = file.content.encode()
-            entry = tarfile.TarInfo(path)
+            entry = tarfile.TarInfo(f"{folder}{path}")
+            # By the time of its last change a reader knows that it is another one.
+            entry.mtime = time.time()
             entry.size, entry.uid, entry.gid, entry.mode = (
                 len(raw),
                 file.uid,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pulumi
 from pulumi import dynamic
 
-from infra.docker.engine import File, write_files
+from infra.docker.engine import File, remove_container, replace_files, write_files, writer_of
 from infra.dynamic import Provider, merged_secret
 
 
@@ -23,23 +23,31 @@ class VolumeFilesProvider(Provider):
     replacing = frozenset({"volume"})
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
-        self._write(props)
+        write_files(props["volume"], props["image"], self._files(props))
         return dynamic.CreateResult(id_=props["volume"], outs=dict(props))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.UpdateResult:
-        self._write(_news)
+        replace_files(_news["volume"], _news["image"], self._files(_news))
         return dynamic.UpdateResult(outs=dict(_news))
 
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        # What a killed write left behind would hold the volume.
+        remove_container(writer_of(_props["volume"]))
+
     @staticmethod
-    def _write(props: dict[str, Any]) -> None:
+    def _files(props: dict[str, Any]) -> dict[str, File]:
         uid, mode = int(props["uid"]), int(props["mode"])
-        files = {path: File(text, uid, uid, mode) for path, text in props["files"].items()}
-        write_files(props["volume"], props["image"], files)
+        return {path: File(text, uid, uid, mode) for path, text in props["files"].items()}
 
 
 class VolumeFiles(dynamic.Resource):
-    """Files in a named volume, owned by one uid. `digest` says when a container must take them up."""
+    """Files in a named volume, owned by one uid; a change replaces them in place.
 
+    `restart_digest` is over the texts of `restart_on`: what a server takes up only when it starts. `digest` is
+    over all of them.
+    """
+
+    restart_digest: pulumi.Output[str]
     digest: pulumi.Output[str]
 
     def __init__(
@@ -50,6 +58,7 @@ class VolumeFiles(dynamic.Resource):
         image: pulumi.Input[str],
         uid: int,
         files: Mapping[str, pulumi.Input[str]],
+        restart_on: Sequence[str] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         contents = merged_secret(files)
@@ -62,11 +71,12 @@ class VolumeFiles(dynamic.Resource):
         }
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=["files"]))
         super().__init__(VolumeFilesProvider(), name, props, opts)
-        # Not secret: a digest over 256-bit secrets gives nothing away, and it becomes a label.
+        # Not secret: a digest over 256-bit secrets gives nothing away.
         self.digest = pulumi.Output.unsecret(contents.apply(_digest))
+        self.restart_digest = pulumi.Output.from_input(_digest(dict(enumerate(restart_on))))
 
 
-def _digest(files: Mapping[str, str]) -> str:
+def _digest(files: Mapping[Any, str]) -> str:
     sha = hashlib.sha256()
     for path in sorted(files):
         sha.update(f"{path}\0{files[path]}\0".encode())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pulumi
 
 from infra.certificates import expires_at
-from infra.credentials import Authority
+from infra.credentials import Trust
 from infra.docker import access
 from infra.docker.container import Service, make_container
 from infra.docker.files import VolumeFiles
@@ -36,7 +36,7 @@ class MonitoringArgs:
     settings: StackSettings
     network: pulumi.Input[str]
     port: int
-    authority: Authority
+    trust: Trust
     # server -> its certificate, PEM
     certificates: Mapping[str, pulumi.Input[str]]
     # The volume that Prometheus writes to.
@@ -127,7 +127,7 @@ def _postgres_exporter(args: MonitoringArgs) -> _Part:
         {
             "pgpass": pulumi.Output.from_input(password).apply(lambda pw: configuration.pgpass({login: pw})),
             "queries.yml": configuration.POSTGRES_QUERIES.read_text(),
-            "ca.crt": args.authority.certificate,
+            "ca.crt": args.trust.bundle,
         },
         environment=configuration.postgres_exporter_environment("postgres", postgres.PORT, login),
     )
@@ -142,7 +142,7 @@ def _redis_exporter(args: MonitoringArgs) -> _Part:
             "redis_passwords.json": pulumi.Output.from_input(password).apply(
                 lambda pw: configuration.redis_passwords("redis", redis.PORT, pw)
             ),
-            "ca.crt": args.authority.certificate,
+            "ca.crt": args.trust.bundle,
         },
     )
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import pulumi
 
-from infra.credentials import Authority, ServerCertificate
+from infra.credentials import ServerCertificate, Trust
 from infra.docker.container import Service, make_container
 from infra.docker.files import VolumeFiles
 from infra.docker.image import make_image
+from infra.docker.reload import Reload
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
 from infra.settings import StackSettings
@@ -25,7 +26,7 @@ class PostgresArgs:
     settings: StackSettings
     network: pulumi.Input[str]
     port: int
-    authority: Authority
+    trust: Trust
 
 
 class Postgres(pulumi.ComponentResource):
@@ -49,23 +50,27 @@ class Postgres(pulumi.ComponentResource):
         config = make_volume(world, stack, "postgres-config", child)
         certificate = ServerCertificate(
             "postgres-certificate",
-            args.authority,
+            args.trust,
             ["localhost", "127.0.0.1", "postgres", world.name(stack, "postgres")],
             child,
         )
         parameters = spec.parameters(memory, settings.postgres_max_connections, settings.postgres_parameters)
+        configuration = {
+            "postgresql.conf": spec.render_conf(parameters),
+            "pg_hba.conf": spec.render_hba(),
+        }
         files = VolumeFiles(
             "postgres-files",
             volume=config.name,
             image=image.image_id,
             uid=spec.UID,
             files={
-                "postgresql.conf": spec.render_conf(parameters),
-                "pg_hba.conf": spec.render_hba(),
+                **configuration,
                 "server.crt": certificate.certificate,
                 "server.key": certificate.private_key,
-                "ca.crt": args.authority.certificate,
+                "ca.crt": args.trust.bundle,
             },
+            restart_on=list(configuration.values()),
             opts=child,
         )
         socket_tmpfs = f"rw,nosuid,nodev,noexec,size=1m,uid={spec.UID},gid={spec.GID},mode=0755"
@@ -91,9 +96,17 @@ class Postgres(pulumi.ComponentResource):
                 # Parallel queries keep their hash tables there.
                 shm_mb=max(64, memory // 4 // 1024**2),
                 health=["pg_isready", "--quiet", f"--host={spec.SOCKET_DIR}"],
-                config_digest=files.digest,
+                config_digest=files.restart_digest,
             ),
             pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[files])),
+        )
+        Reload(
+            "postgres-reload",
+            container=container.name,
+            container_id=container.id,
+            digest=files.digest,
+            command=spec.RELOAD,
+            opts=child,
         )
         self.container_name = container.name
         self.container_id = container.id

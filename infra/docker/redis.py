@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
 
-from infra.credentials import Authority, Password, ServerCertificate
+from infra.credentials import ServerCertificate, Trust
 from infra.docker.container import Service, make_container
 from infra.docker.files import VolumeFiles
 from infra.docker.image import make_image
+from infra.docker.reload import Reload
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
+from infra.passwords import Passwords
 from infra.settings import StackSettings
 from infra.spec import redis as spec
 from infra.spec.quantity import parse_bytes
-from infra.spec.redis_acl import MONITOR, render_aclfile
+from infra.spec.redis_acl import MONITOR, ROTATOR, render_aclfile, render_rules
 from infra.spec.world import World
 
 # AUTH travels through a pipe: on a command line or in the environment it could be read by others.
@@ -34,9 +35,8 @@ class RedisArgs:
     settings: StackSettings
     network: pulumi.Input[str]
     port: int
-    authority: Authority
-    # user name -> password
-    passwords: Mapping[str, Password]
+    trust: Trust
+    passwords: Passwords
 
 
 class Redis(pulumi.ComponentResource):
@@ -56,31 +56,34 @@ class Redis(pulumi.ComponentResource):
         config = make_volume(world, stack, "redis-config", child)
         certificate = ServerCertificate(
             "redis-certificate",
-            args.authority,
+            args.trust,
             ["localhost", "127.0.0.1", "redis", world.name(stack, "redis")],
             child,
         )
-        aclfile = pulumi.Output.all(
-            **{user: password.value for user, password in args.passwords.items()}
-        ).apply(lambda values: render_aclfile({user: (value,) for user, value in values.items()}))
+        accepted: pulumi.Output[dict[str, tuple[str, ...]]] = pulumi.Output.all(
+            **args.passwords.redis_accepted()
+        )
+        configuration = spec.render_conf(
+            maxmemory_bytes=parse_bytes(settings.redis_maxmemory),
+            eviction_policy=settings.redis_eviction_policy,
+            persistence=settings.redis_persistence,
+            maxclients=settings.redis_maxclients,
+        )
         files = VolumeFiles(
             "redis-files",
             volume=config.name,
             image=image.image_id,
             uid=spec.UID,
             files={
-                "redis.conf": spec.render_conf(
-                    maxmemory_bytes=parse_bytes(settings.redis_maxmemory),
-                    eviction_policy=settings.redis_eviction_policy,
-                    persistence=settings.redis_persistence,
-                    maxclients=settings.redis_maxclients,
-                ),
-                "users.acl": aclfile,
-                "monitor.password": args.passwords[MONITOR.name].value,
+                "redis.conf": configuration,
+                "users.acl": accepted.apply(render_aclfile),
+                # For the health check, and for what takes up these files without a restart.
+                **{f"{user.name}.password": args.passwords.redis(user.name) for user in (MONITOR, ROTATOR)},
                 "server.crt": certificate.certificate,
                 "server.key": certificate.private_key,
-                "ca.crt": args.authority.certificate,
+                "ca.crt": args.trust.bundle,
             },
+            restart_on=[configuration, render_rules()],
             opts=child,
         )
         container = make_container(
@@ -101,9 +104,17 @@ class Redis(pulumi.ComponentResource):
                     spec.CONFIG_DIR: (config.name, False),
                 },
                 health=["sh", "-c", _HEALTH],
-                config_digest=files.digest,
+                config_digest=files.restart_digest,
             ),
             pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[files])),
+        )
+        Reload(
+            "redis-reload",
+            container=container.name,
+            container_id=container.id,
+            digest=files.digest,
+            command=spec.RELOAD,
+            opts=child,
         )
         self.container_name = container.name
         self.container_id = container.id

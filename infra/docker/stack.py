@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 
 from infra import outputs
-from infra.credentials import Authority, Password
+from infra.credentials import Password, Trust
 from infra.docker.access import Access, AccessArgs
 from infra.docker.engine import inspect
 from infra.docker.files import HostFile
@@ -20,10 +20,12 @@ from infra.docker.postgres import Postgres, PostgresArgs
 from infra.docker.redis import Redis, RedisArgs
 from infra.docker.volume import make_volume
 from infra.dynamic import merged_secret
+from infra.passwords import Passwords
 from infra.schema import Migrations, Roles, database_conninfo
 from infra.settings import StackSettings
-from infra.spec import postgres, redis_acl
+from infra.spec import postgres
 from infra.spec.quantity import parse_bytes
+from infra.spec.rotation import Rotation
 from infra.spec.world import World
 
 HOST = "localhost"
@@ -38,6 +40,7 @@ class DockerStack:
     stack: str
     settings: StackSettings
     leases: Leases
+    rotation: Rotation = field(default_factory=Rotation)
     # Whether a volume with metrics of earlier days is there: it stays when monitoring is off.
     has_metrics: bool = False
 
@@ -48,18 +51,15 @@ class DockerStack:
             self.settings,
             self.leases,
         )
-        authority = Authority("authority", f"groundwork {world.key} {stack}")
-        database_passwords = {
-            login: Password(f"postgres-{login}") for login, _ in outputs.ROLES.values() if login is not None
-        }
-        redis_passwords = {user.name: Password(f"redis-{user.name}") for user in redis_acl.USERS}
+        trust = Trust.make(f"groundwork {world.key} {stack}", self.rotation)
+        passwords = Passwords(self.rotation)
         token_keys = {key_id: Password(f"token-key-{key_id}").value for key_id in settings.token_key_ids}
-        ca = HostFile("ca-file", path=world.ca_file(stack), content=authority.certificate)
+        ca = HostFile("ca-file", path=world.ca_file(stack), content=trust.bundle)
 
         network = DataNetwork("data", DataNetworkArgs(world, stack, leases.subnet))
         database = Postgres(
             "postgres",
-            PostgresArgs(world, stack, settings, network.name, leases.postgres, authority),
+            PostgresArgs(world, stack, settings, network.name, leases.postgres, trust),
         )
         cache = Redis(
             "redis",
@@ -69,15 +69,15 @@ class DockerStack:
                 settings,
                 network.name,
                 leases.redis,
-                authority,
-                redis_passwords,
+                trust,
+                passwords,
             ),
         )
         roles = Roles(
             "roles",
             container=database.container_name,
             container_id=database.container_id,
-            verifiers={login: p.verifier for login, p in database_passwords.items()},
+            verifiers=passwords.verifiers(),
             connection_limits=settings.connection_limits,
         )
         migrations = Migrations(
@@ -85,7 +85,7 @@ class DockerStack:
             folder=world.root / settings.migrations_folder,
             container_id=database.container_id,
             conninfo=database_conninfo(
-                password=database_passwords["migrator"].value,
+                password=passwords.postgres("migrator")[1],
                 port=leases.postgres,
                 ca_file=ca.path,
             ),
@@ -99,18 +99,16 @@ class DockerStack:
                 settings,
                 network.name,
                 leases.access,
-                authority,
-                database_passwords["app_a"].value,
-                redis_passwords["app"].value,
+                trust,
+                passwords,
                 starts_after=[migrations, cache],
             ),
         )
         monitoring = self._monitoring(
             network=network.name,
-            authority=authority,
+            trust=trust,
             certificates={"postgres": database.certificate, "redis": cache.certificate},
-            database_passwords=database_passwords,
-            redis_passwords=redis_passwords,
+            passwords=passwords,
             starts_after=[roles, access],
         )
         return {
@@ -119,7 +117,7 @@ class DockerStack:
             outputs.REDIS: {"host": HOST, "port": leases.redis},
             outputs.ACCESS_URL: f"http://{HOST}:{leases.access}",
             outputs.CA_FILE: ca.path,
-            outputs.CA_CERTIFICATE: authority.certificate,
+            outputs.CA_CERTIFICATE: trust.bundle,
             outputs.CONTAINERS: {
                 "postgres": database.container_name,
                 "redis": cache.container_name,
@@ -130,20 +128,19 @@ class DockerStack:
             # Absent rather than empty where there is no monitoring.
             **({outputs.PROMETHEUS_URL: f"http://{HOST}:{leases.prometheus}"} if monitoring else {}),
             outputs.EXPECTED: _expected(settings, migrations),
+            outputs.ROTATION: self.rotation.as_json(),
             outputs.TOKEN_KEYS: merged_secret(token_keys).apply(
                 lambda keys: ",".join(f"{key_id}:{keys[key_id]}" for key_id in settings.token_key_ids)
             ),
             outputs.DATABASE_URLS: _urls(
-                {role: login for role, (login, _) in outputs.ROLES.items()},
-                database_passwords,
+                {role: passwords.postgres(login) for role, (login, _) in outputs.ROLES.items() if login},
                 ca.path,
                 lambda login, password, ca_file: outputs.database_url(
                     login=login, password=password, host=HOST, port=leases.postgres, ca_file=ca_file
                 ),
             ),
             outputs.REDIS_URLS: _urls(
-                {role: user for role, (_, user) in outputs.ROLES.items()},
-                redis_passwords,
+                {role: (user, passwords.redis(user)) for role, (_, user) in outputs.ROLES.items() if user},
                 ca.path,
                 lambda user, password, ca_file: outputs.redis_url(
                     user=user, password=password, host=HOST, port=leases.redis, ca_file=ca_file
@@ -155,10 +152,9 @@ class DockerStack:
         self,
         *,
         network: pulumi.Input[str],
-        authority: Authority,
+        trust: Trust,
         certificates: Mapping[str, pulumi.Output[str]],
-        database_passwords: Mapping[str, Password],
-        redis_passwords: Mapping[str, Password],
+        passwords: Passwords,
         starts_after: Sequence[pulumi.Resource],
     ) -> Monitoring | None:
         settings = self.settings
@@ -174,9 +170,6 @@ class DockerStack:
         )
         if not settings.monitoring:
             return None
-        login, user = outputs.ROLES["monitor"]
-        assert login is not None
-        assert user is not None
         return Monitoring(
             "monitoring",
             MonitoringArgs(
@@ -185,11 +178,11 @@ class DockerStack:
                 settings,
                 network,
                 self.leases.prometheus,
-                authority,
+                trust,
                 certificates,
                 metrics.name,
-                database_login=(login, database_passwords[login].value),
-                redis_user=(user, redis_passwords[user].value),
+                database_login=passwords.postgres("monitor"),
+                redis_user=("monitor", passwords.redis("monitor")),
                 starts_after=starts_after,
             ),
         )
@@ -208,17 +201,16 @@ def metrics_are_kept(world: World, stack: str, *, monitoring: bool) -> bool:
 
 
 def _urls(
-    users: Mapping[str, str | None],
-    passwords: Mapping[str, Password],
+    users: Mapping[str, tuple[str, pulumi.Output[str]]],
     ca_file: pulumi.Output[str],
     url: Callable[[str, str, str], str],
 ) -> pulumi.Output[dict[str, str]]:
-    """Role -> connection string, of the roles that have a user; `url` makes one of user, password and CA file."""
+    """Role -> connection string. `users`: role -> user and password; `url` makes one of those and the CA file."""
 
-    def url_of(user: str) -> pulumi.Output[str]:
-        return pulumi.Output.all(passwords[user].value, ca_file).apply(lambda values: url(user, *values))
+    def url_of(user: str, password: pulumi.Output[str]) -> pulumi.Output[str]:
+        return pulumi.Output.all(password, ca_file).apply(lambda values: url(user, *values))
 
-    return merged_secret({role: url_of(user) for role, user in users.items() if user is not None})
+    return merged_secret({role: url_of(*user) for role, user in users.items()})
 
 
 def _expected(settings: StackSettings, migrations: Migrations) -> dict[str, Any]:

@@ -16,6 +16,8 @@ PORT = 5432
 CONFIG_DIR = "/etc/groundwork"
 DATA_DIR = "/var/lib/postgresql"
 SOCKET_DIR = "/run/postgresql"
+# Has the server read its certificate and key again, for the connections that come; over the local socket.
+RELOAD = ("psql", "--no-psqlrc", "--quiet", "--dbname=postgres", "--command=SELECT pg_reload_conf()")
 # Connections that only a superuser may take, so that an operator can always get in.
 SUPERUSER_RESERVE = 3
 

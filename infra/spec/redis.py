@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from infra.spec.redis_acl import ROTATOR
+
 UID = GID = 10020
 PORT = 6379
 CONFIG_DIR = "/etc/groundwork"
@@ -24,6 +26,23 @@ PERSISTENCE = {
     "rdb": {"save": "900 1 300 100 60 10000", "appendonly": "no"},
     "aof": {"save": '""', "appendonly": "yes", "appendfsync": "everysec"},
 }
+# Has the server take up passwords and certificates from its files. ACL LOAD would cut every connection (7.0), so
+# each user gets the passwords of its line. rotator's password travels through a pipe, and the certificate is not
+# checked: an expired one must not stand in the way of its successor, and nobody else has this container's loopback.
+RELOAD = (
+    "sh",
+    "-euc",
+    f"""
+cd {CONFIG_DIR}
+answers=$({{
+    printf 'AUTH {ROTATOR.name} '; cat {ROTATOR.name}.password; echo
+    sed -nE 's/^user ([a-z]+) on ((#[0-9a-f]+ )+).*/ACL SETUSER \\1 resetpass \\2/p' users.acl
+    echo CONFIG SET tls-cert-file {CONFIG_DIR}/server.crt tls-key-file {CONFIG_DIR}/server.key \
+        tls-ca-cert-file {CONFIG_DIR}/ca.crt
+}} | redis-cli -h localhost -p {PORT} --tls --insecure)
+if echo "$answers" | grep -vqx OK; then echo "Redis does not take up its files: $answers" >&2; exit 1; fi
+""".strip(),
+)
 # The share of the container's memory that data may take: the rest is for buffers, fragmentation and the
 # copy-on-write of a snapshot.
 MAXMEMORY_SHARE = 0.75

@@ -84,6 +84,12 @@ _LARGE_OBJECT_FUNCTIONS = (
 )
 
 
+def login_of(role: str, generation: int) -> str:
+    """The login that wears a role's password of this generation: of two they take turns, from the first."""
+    logins = LOGINS[role]
+    return logins[(generation - 1) % len(logins)].name
+
+
 def scram_verifier(password: str, salt: bytes, iterations: int = SCRAM_ITERATIONS) -> str:
     """What pg_authid stores for a password (RFC 5803), so that the password never reaches the server.
 
@@ -130,6 +136,13 @@ def roles_sql(verifiers: Mapping[str, str], connection_limits: Mapping[str, int]
     # pg_monitor reaches the login through two memberships; each of them inherits.
     lines.append("ALTER ROLE monitor INHERIT;")
     return "\n".join(lines) + "\n"
+
+
+def end_sessions_sql(verifiers: Mapping[str, str]) -> str:
+    """SQL that ends the sessions of logins without a verifier: who may not come in does not stay either."""
+    closed = [login.name for group in LOGINS.values() for login in group if login.name not in verifiers]
+    names = ", ".join(_literal(name) for name in closed) or "NULL"
+    return f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ({names});\n"
 
 
 def database_sql() -> str:

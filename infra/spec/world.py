@@ -50,7 +50,7 @@ class World:
         return self.state_dir / "pulumi"
 
     def stack_dir(self, stack: str) -> Path:
-        """What one stack keeps on the host beside Pulumi's state: its CA certificate, its leased ports."""
+        """What one stack keeps on the host beside Pulumi's state: its CA certificate, leased ports, rotation."""
         return self.state_dir / "stacks" / stack
 
     def ca_file(self, stack: str) -> Path:

@@ -39,9 +39,17 @@ _ELSEWHERE: dict[str, tuple[str, str, str]] = {
         "Take a database whose schema exists under management",
     ),
     "lint": ("ops.commands.migrate_lint", "lint", "Say what is unsafe or missing in the files"),
-    "plan": ("ops.commands.migrate_review", "show_plan", "Show what pending migrations lock, rewrite and read"),
+    "plan": (
+        "ops.commands.migrate_review",
+        "show_plan",
+        "Show what pending migrations lock, rewrite and read",
+    ),
     "rehearse": ("ops.commands.migrate_review", "rehearse_pending", "Run them on a copy, under the queries"),
-    "verify": ("ops.commands.migrate_review", "verify_schema", "Find where the database is not what they make"),
+    "verify": (
+        "ops.commands.migrate_review",
+        "verify_schema",
+        "Find where the database is not what they make",
+    ),
 }
 _PHASES: tuple[Phase, ...] = ("expand", "contract")
 

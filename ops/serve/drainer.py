@@ -20,6 +20,8 @@ CHANNEL = "cache_outbox"
 # A NOTIFY is lost where nobody listens yet, and a sweep is cheap.
 SWEEP_SECONDS = 1.0
 _MEASURE_SECONDS = 5.0
+# How often it looks whether the connection string is another one.
+_ROTATION_SECONDS = 1.0
 # Silence for so long is a reason not to be ready.
 _OVERDUE_SECONDS = 10.0
 
@@ -100,14 +102,16 @@ class OutboxDrainer:
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def _listen_once(self) -> None:
+        """Listen until the connection is lost, or its password rotated: the old login's sessions will be ended."""
         conninfo = self._data.pool.settings.conninfo()
         async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             await connection.execute(f"LISTEN {SCHEMA_CHANGED_CHANNEL}")
             self._wake.set()
-            async for notification in connection.notifies():
-                if notification.channel == SCHEMA_CHANGED_CHANNEL:
-                    # Statements prepared before the migration would fail once on every connection.
-                    await self._data.pool.drain()
-                else:
-                    self._wake.set()
+            while self._data.pool.settings.conninfo() == conninfo:
+                async for notification in connection.notifies(timeout=_ROTATION_SECONDS):
+                    if notification.channel == SCHEMA_CHANGED_CHANNEL:
+                        # Statements prepared before the migration would fail once on every connection.
+                        await self._data.pool.drain()
+                    else:
+                        self._wake.set()

@@ -23,7 +23,9 @@ def variables(world: World) -> dict[str, str]:
         # for dynamic providers. Both take the first python3 of PATH, which a CLI's own folder may hold too.
         "PATH": _path_with(python, Path(choice.pulumi).parent),
         "PULUMI_HOME": str(versions.pulumi_home(world)),
-        "PULUMI_BACKEND_URL": f"file://{world.backend_dir}",
+        # Without the file of attributes beside each state: Pulumi does not write it whole or not at all, and an
+        # empty one, after a kill, keeps it from reading a state that is fine.
+        "PULUMI_BACKEND_URL": f"file://{world.backend_dir}?metadata=skip",
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(world.passphrase_file),
         # The salt is stripped from a stack's file on commit (docs/adr/0002): Pulumi finds it in the state.
         "PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER": "true",

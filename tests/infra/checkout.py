@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from infra.spec.world import World
+from tests.infra.killing import kill_all
 
 ROOT = Path(__file__).parents[2]
 _COPIED = ("infra", "db", "cache", "ops", "Pulumi.yaml", "Pulumi.dev.yaml", "pyproject.toml")
@@ -73,17 +72,8 @@ class Checkout:
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def kill(self, process: subprocess.Popen[str]) -> None:
-        """SIGKILL a started command and all that it started: groundwork, the engine, its providers.
-
-        Pulumi gives its plugins process groups of their own; what belongs here is known by its environment.
-        """
-        ours = f"GROUNDWORK_STATE={self.state}".encode()
-        os.killpg(process.pid, signal.SIGKILL)
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if ours in (folder / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(folder.name), signal.SIGKILL)
-        process.communicate()
+        """SIGKILL a started command and all that it started."""
+        kill_all(process, f"GROUNDWORK_STATE={self.state}")
 
     def plain_pulumi(self, command: str) -> subprocess.CompletedProcess[str]:
         """A shell line run as a person would after `eval "$(.venv/bin/groundwork shellenv)"`."""

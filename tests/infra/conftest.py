@@ -61,9 +61,9 @@ def live_stack() -> Iterator[LiveStack]:
         groundwork("down", "--stack", STACK, "--volumes", "--yes")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def role_urls(live_stack: LiveStack) -> dict[str, dict[str, str]]:
-    """role -> what `groundwork env --format json` prints for it."""
+    """role -> what `groundwork env --format json` prints for it; another module may rotate what it says."""
     return {
         role: json.loads(groundwork("env", "--stack", STACK, "--role", role, "--format", "json"))
         for role in outputs.ROLES

@@ -66,14 +66,14 @@ def allowlist(user: RedisUser, commands: dict[str, int]) -> set[str]:
     return BEFORE_LOGIN | {name for name in commands if name in named or name.split("|")[0] in named}
 
 
-@pytest.mark.parametrize("user", redis_acl.USERS, ids=lambda user: user.name)
+@pytest.mark.parametrize("user", redis_acl.LOCAL_USERS, ids=lambda user: user.name)
 def test_of_all_commands_of_the_server_a_user_may_exactly_its_own(
     administrator: Any, commands: dict[str, int], user: RedisUser
 ) -> None:
     assert permitted(administrator, commands, user.name) == allowlist(user, commands)
 
 
-@pytest.mark.parametrize("user", redis_acl.USERS, ids=lambda user: user.name)
+@pytest.mark.parametrize("user", redis_acl.LOCAL_USERS, ids=lambda user: user.name)
 def test_every_command_of_the_specification_exists_on_the_server(
     commands: dict[str, int], user: RedisUser
 ) -> None:

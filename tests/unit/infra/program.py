@@ -19,6 +19,7 @@ from pulumi.runtime import mocks, rpc
 from infra.docker.leases import Leases
 from infra.docker.stack import DockerStack
 from infra.settings import StackSettings
+from infra.spec.rotation import Rotation
 from infra.spec.world import World
 
 CANARY = "canary"
@@ -95,7 +96,13 @@ class _Outputs(mocks.Mocks):
         raise AssertionError(f"the program calls {args.token}; it is to read nothing from a provider")
 
 
-def run_program(folder: Path, key: str = "0a1b2c", has_metrics: bool = False, **settings: Any) -> Program:
+def run_program(
+    folder: Path,
+    key: str = "0a1b2c",
+    rotation: Rotation | None = None,
+    has_metrics: bool = False,
+    **settings: Any,
+) -> Program:
     """Declare the Docker stack `unit` with these settings; `folder` is its state."""
     root = Path(__file__).parents[3]
     program = Program(World(root=root, key=key, state_dir=folder, cache_dir=folder))
@@ -113,7 +120,10 @@ def run_program(folder: Path, key: str = "0a1b2c", has_metrics: bool = False, **
 
     @mocks.test  # type: ignore[untyped-decorator]
     def declare() -> Any:
-        stack = DockerStack(program.world, "unit", StackSettings.parse(settings), LEASES, has_metrics)
+        parsed = StackSettings.parse(settings)
+        stack = DockerStack(
+            program.world, "unit", parsed, LEASES, rotation or Rotation(), has_metrics=has_metrics
+        )
         return collect(stack.declare())
 
     declare()

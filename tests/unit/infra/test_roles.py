@@ -102,3 +102,13 @@ def test_verifiers_are_kept_out_of_the_servers_log() -> None:
 def test_a_quote_in_a_value_stays_inside_its_literal() -> None:
     sql = roles.roles_sql({"app_a": "x'; DROP ROLE app; --"}, LIMITS)
     assert "PASSWORD 'x''; DROP ROLE app; --';" in sql
+
+
+def test_a_login_without_a_password_loses_its_sessions_and_no_other_does() -> None:
+    sql = roles.end_sessions_sql({"app_b": "x", "readonly_a": "x", "monitor_a": "x", "migrator": "x"})
+    assert "usename IN ('app_a', 'readonly_b', 'monitor_b')" in sql
+
+
+def test_where_every_login_has_a_password_no_session_ends() -> None:
+    every = {login.name: "x" for group in roles.LOGINS.values() for login in group}
+    assert "usename IN (NULL)" in roles.end_sessions_sql(every)

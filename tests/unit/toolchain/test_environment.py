@@ -65,7 +65,7 @@ def test_what_would_override_the_checkouts_own_is_dropped(
 @pytest.mark.usefixtures("pulumi")
 def test_backend_and_passphrase_are_the_checkouts_own(world: World) -> None:
     env = pulumi_environment.variables(world)
-    assert env["PULUMI_BACKEND_URL"] == f"file://{world.backend_dir}"
+    assert env["PULUMI_BACKEND_URL"] == f"file://{world.backend_dir}?metadata=skip"
     assert env["PULUMI_CONFIG_PASSPHRASE_FILE"] == str(world.passphrase_file)
 
 

@@ -1,0 +1,201 @@
+"""`groundwork rotate`: passwords, certificates and their authority, without an error for anybody; and their ages."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ops.rotation.subject import RotatedStack
+
+_stack = click.option("--stack", default="dev", show_default=True, help="The stack to work on.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object on standard output.")
+_grace = click.option(
+    "--grace",
+    "grace_seconds",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long clients have to take up what is new.",
+)
+_keep_old = click.option(
+    "--keep-old", is_flag=True, help="Stop before the old is void; the next run goes on."
+)
+
+
+@click.group()
+def rotate() -> None:
+    """Rotate passwords and certificates while everybody goes on.
+
+    A rotation that was killed or failed goes on where it is when the same command is run again.
+    """
+
+
+@rotate.command()
+@click.argument("roles", nargs=-1, metavar="ROLE...")
+@click.option("--all", "every", is_flag=True, help="Every role.")
+@_grace
+@_keep_old
+@_stack
+@_yes
+@_json
+def passwords(
+    roles: tuple[str, ...],
+    every: bool,
+    grace_seconds: float,
+    keep_old: bool,
+    stack: str,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Give roles new passwords, in Postgres and in Redis; the old ones are void after --grace."""
+    from infra.spec.rotation import ROLES
+    from ops.errors import Exit, OpsError
+    from ops.rotation.logins import try_out
+    from ops.rotation.passwords import known_roles, rotate_passwords
+
+    names = known_roles(ROLES if every else roles)
+    if not names or (every and roles):
+        raise OpsError(f"name roles, or say --all; there are: {', '.join(ROLES)}", Exit.USAGE)
+    what = f"the passwords of {', '.join(names)} in stack {stack!r}"
+    _confirm(
+        f"Rotate {what}? The old ones are void {grace_seconds:.0f} s after the new ones are in use.",
+        what,
+        yes,
+    )
+    started = time.monotonic()
+    with _rotated(stack) as target:
+        done = rotate_passwords(
+            target,
+            names,
+            grace_seconds=grace_seconds,
+            keep_old=keep_old,
+            try_out=lambda tried: try_out(target, tried),
+            say=_say,
+        )
+        result = {"stack": stack, **done.as_json(target.wanted()), "seconds": _since(started)}
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    old = "the old ones are void" if done.old_is_void else "the old ones are still accepted"
+    print(f"{', '.join(names)}: new passwords are in use, {old} ({result['seconds']} s)")
+    for login, count in done.ended.items():
+        print(f"{login}: {count} sessions had not moved, and were ended")
+    print(f"`groundwork env --stack {stack} --role ROLE` prints the new connection strings")
+
+
+@rotate.command()
+@click.option(
+    "--authority", is_flag=True, help="A new authority too: handed out first, then used, then alone."
+)
+@click.option(
+    "--days",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Only what ends within so many days; without it, whatever its age.",
+)
+@_grace
+@_keep_old
+@_stack
+@_yes
+@_json
+def certificates(
+    authority: bool,
+    days: int | None,
+    grace_seconds: float,
+    keep_old: bool,
+    stack: str,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Renew the servers' certificates; --grace and --keep-old are for an authority."""
+    from ops.rotation.certificates import rotate_authority, rotate_certificates
+
+    what = f"{'the authority and ' if authority else ''}the servers' certificates of stack {stack!r}"
+    _confirm(f"Renew {what}?", what, yes)
+    started = time.monotonic()
+    with _rotated(stack) as target:
+        if authority:
+            done = rotate_authority(
+                target, within_days=days, grace_seconds=grace_seconds, keep_old=keep_old, say=_say
+            )
+        else:
+            done = rotate_certificates(target, within_days=days, say=_say)
+    result = {"stack": stack, **done.as_json(), "seconds": _since(started)}
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    print(f"renewed: {', '.join(done.renewed) or 'nothing'} ({result['seconds']} s)")
+    if done.old_is_trusted:
+        print("the old authority is still trusted")
+    for certificate in done.certificates:
+        print(f"{certificate.name:<12} ends {certificate.ends_at:%Y-%m-%d}")
+
+
+@rotate.command()
+@click.option(
+    "--max-age", type=click.IntRange(min=0), default=None, metavar="DAYS", help="Older passwords are due."
+)
+@click.option(
+    "--days",
+    type=click.IntRange(min=0),
+    default=30,
+    show_default=True,
+    help="What ends within so many is due.",
+)
+@_stack
+@_json
+def status(max_age: int | None, days: int, stack: str, as_json: bool) -> None:
+    """Tell ages of passwords and ends of certificates; exit 3 where one is due or a rotation is under way."""
+    from infra.spec.world import World
+    from ops.errors import Exit
+    from ops.rotation.report import report_on
+    from ops.rotation.subject import RotatedStack
+
+    report = report_on(RotatedStack(World.here(), stack), max_age_days=max_age, within_days=days)
+    print(json.dumps(report.as_json(), indent=2) if as_json else report.as_text())
+    if report.mismatches:
+        sys.exit(Exit.MISMATCH)
+    if report.due:
+        sys.exit(Exit.PENDING)
+
+
+@contextmanager
+def _rotated(stack: str) -> Iterator[RotatedStack]:
+    """The stack, running, and nobody else at it."""
+    from infra.spec.world import World
+    from ops.rotation.subject import RotatedStack
+    from ops.toolchain import ensure
+
+    target = RotatedStack(World.here(), stack)
+    target.pulumi.check_settings()
+    with target.alone():
+        target.check_running()
+        ensure(target.world)
+        yield target
+
+
+def _confirm(question: str, what: str, yes: bool) -> None:
+    from ops.errors import Exit, OpsError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise OpsError(f"without a terminal, rotating {what} needs --yes", Exit.REFUSED)
+    click.confirm(question, abort=True, err=True)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)

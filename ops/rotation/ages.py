@@ -1,0 +1,97 @@
+"""How old a stack's passwords are and when its certificates end: read from the state, where they are made."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from infra.spec import roles as postgres_roles
+from infra.spec.redis_acl import LOCAL_USERS
+from infra.spec.rotation import AUTHORITY, ROLES, Rotation
+from ops.rotation.passwords import login_in_use
+
+if TYPE_CHECKING:
+    from ops.rotation.subject import RotatedStack
+
+
+@dataclass(frozen=True)
+class PasswordAge:
+    """A role's password in use. `made_at` (UTC) is None where the state does not tell."""
+
+    role: str
+    login: str | None
+    generation: int
+    phase: str
+    made_at: dt.datetime | None
+
+    def days(self, now: dt.datetime) -> int | None:
+        return (now - self.made_at).days if self.made_at else None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate (PEM) that the stack uses: a server's, or an authority's."""
+
+    name: str
+    pem: str
+
+    @property
+    def ends_at(self) -> dt.datetime:
+        from cryptography import x509
+
+        return x509.load_pem_x509_certificate(self.pem.encode()).not_valid_after_utc
+
+    def days_left(self, now: dt.datetime) -> int:
+        return (self.ends_at - now).days
+
+    def ends_within(self, days: int | None, now: dt.datetime) -> bool:
+        """Always, without a number of days."""
+        return days is None or self.ends_at - now < dt.timedelta(days=days)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"endsAt": self.ends_at.isoformat(), "daysLeft": self.days_left(dt.datetime.now(dt.UTC))}
+
+
+def passwords_of(stack: RotatedStack, rotation: Rotation) -> tuple[PasswordAge, ...]:
+    """Every role's password, in the order of ROLES."""
+    resources = stack.resources()
+    found = []
+    for role in ROLES:
+        generation = rotation.of(role)
+        suffix = "" if generation.in_use == 1 else f"-{generation.in_use}"
+        names = [f"redis-{user.name}{suffix}" for user in LOCAL_USERS if user.name == role]
+        if role in postgres_roles.LOGINS:
+            names.append(f"postgres-{login_in_use(rotation, role)}{suffix}")
+        made = [text for name in names if (text := resources.get(name, {}).get("created"))]
+        found.append(
+            PasswordAge(
+                role,
+                login_in_use(rotation, role),
+                generation.in_use,
+                generation.phase.value,
+                min((dt.datetime.fromisoformat(text) for text in made), default=None),
+            )
+        )
+    return tuple(found)
+
+
+def certificates_of(stack: RotatedStack) -> tuple[Certificate, ...]:
+    """The servers' certificates, and every authority that clients are told to trust."""
+    resources = stack.resources()
+    servers = {name: f"{name}-certificate" for name in ("postgres", "redis")}
+    authorities = {name: name for name in sorted(resources) if name.split("-")[0] == AUTHORITY}
+    return tuple(
+        Certificate(name, resources[resource]["outputs"]["certificate"])
+        for name, resource in {**servers, **authorities}.items()
+        if resource in resources
+    )
+
+
+def is_same(one: str | None, other: str) -> bool:
+    """Whether two PEM texts are one certificate."""
+    from cryptography import x509
+
+    return one is not None and (
+        x509.load_pem_x509_certificate(one.encode()) == x509.load_pem_x509_certificate(other.encode())
+    )

@@ -1,0 +1,64 @@
+"""Tries a role's connection strings out: whether who has them gets in."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ops.errors import Exit, OpsError
+
+if TYPE_CHECKING:
+    from ops.rotation.subject import RotatedStack
+
+_CONNECT_SECONDS = 10
+
+
+def try_out(stack: RotatedStack, names: Sequence[str]) -> None:
+    """OpsError where one of the roles does not get in by the URL of the stack's outputs."""
+    database_urls, redis_urls = stack.urls()
+    for name in names:
+        if url := database_urls.get(name):
+            _log_in_to_postgres(name, url)
+        if url := redis_urls.get(name):
+            _log_in_to_redis(name, url)
+
+
+def _log_in_to_postgres(role: str, url: str) -> None:
+    import psycopg
+
+    try:
+        with psycopg.connect(url, connect_timeout=_CONNECT_SECONDS) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[-1]
+        refused = "authentication failed" in reason
+        raise _problem(role, "Postgres", reason, Exit.ERROR if refused else Exit.UNREACHABLE) from None
+
+
+def _log_in_to_redis(role: str, url: str) -> None:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    client = redis.Redis.from_url(
+        url, socket_timeout=_CONNECT_SECONDS, retry=Retry(NoBackoff(), 0), driver_info=None
+    )
+    try:
+        with client:
+            client.ping()
+    except redis.AuthenticationError as error:
+        raise _problem(role, "Redis", str(error), Exit.ERROR) from None
+    except (redis.RedisError, ssl.SSLError, OSError) as error:
+        raise _problem(role, "Redis", str(error), Exit.UNREACHABLE) from None
+
+
+def _problem(role: str, server: str, reason: str, code: Exit) -> OpsError:
+    # libpq does not say why a certificate is refused.
+    is_refused = "certificate" in reason
+    what = "an expired one is renewed by `groundwork rotate certificates`" if is_refused else "mend that"
+    return OpsError(
+        f"role {role} does not get into {server} with its new password ({reason});"
+        f" the old one is still accepted; {what}, then run this again",
+        code,
+    )

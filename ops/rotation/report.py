@@ -1,0 +1,107 @@
+"""What `groundwork rotate status` says: ages, ends, what is under way, and what a server presents."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from infra.spec.rotation import AUTHORITY, NAMES, Phase
+from ops.rotation.ages import Certificate, PasswordAge, certificates_of, is_same, passwords_of
+from ops.rotation.certificates import SERVERS
+from ops.rotation.served import served_certificate
+
+if TYPE_CHECKING:
+    from ops.rotation.subject import RotatedStack
+
+
+@dataclass(frozen=True)
+class Report:
+    """Ages and ends at a moment. `due`: what to rotate, and by which command. `mismatches`: what is not as it
+    should be.
+    """
+
+    stack: str
+    now: dt.datetime
+    passwords: tuple[PasswordAge, ...]
+    certificates: tuple[Certificate, ...]
+    # server -> whether it presents the certificate of the state; None: it presents none
+    served: dict[str, bool | None]
+    due: tuple[str, ...]
+    mismatches: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "stack": self.stack,
+            "passwords": {
+                p.role: {
+                    "login": p.login,
+                    "generation": p.generation,
+                    "phase": p.phase,
+                    "madeAt": p.made_at.isoformat() if p.made_at else None,
+                    "ageDays": p.days(self.now),
+                }
+                for p in self.passwords
+            },
+            "certificates": {
+                c.name: c.as_json() | ({"isServed": self.served[c.name]} if c.name in self.served else {})
+                for c in self.certificates
+            },
+            "due": list(self.due),
+            "mismatches": list(self.mismatches),
+        }
+
+    def as_text(self) -> str:
+        lines = [f"{'role':<12}{'login':<14}{'generation':<12}{'age':<12}phase"]
+        for p in self.passwords:
+            days = p.days(self.now)
+            age = "unknown" if days is None else f"{days} days"
+            lines.append(f"{p.role:<12}{p.login or '':<14}{p.generation:<12}{age:<12}{p.phase}")
+        lines += ["", f"{'certificate':<14}{'ends':<14}{'left':<12}served"]
+        words = {True: "yes", False: "another one", None: "does not answer"}
+        for c in self.certificates:
+            served = words[self.served[c.name]] if c.name in self.served else ""
+            lines.append(
+                f"{c.name:<14}{c.ends_at:%Y-%m-%d}    {f'{c.days_left(self.now)} days':<12}{served}".rstrip()
+            )
+        return "\n".join([*lines, "", *(self.mismatches + self.due or ("nothing is due",))])
+
+
+def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int) -> Report:
+    """Read it all. OpsError (6) where the stack was never up."""
+    addresses = stack.known_outputs()
+    rotation, now = stack.wanted(), dt.datetime.now(dt.UTC)
+    passwords, certificates = passwords_of(stack, rotation), certificates_of(stack)
+    served = {
+        c.name: None
+        if (pem := served_certificate(c.name, addresses[SERVERS[c.name]])) is None
+        else is_same(pem, c.pem)
+        for c in certificates
+        if c.name in SERVERS
+    }
+    due = []
+    applied = stack.applied()
+    if unfinished := [name for name in NAMES if rotation.of(name) != applied.of(name)]:
+        due.append(
+            f"a step was not finished for {', '.join(unfinished)}:"
+            " run the same `groundwork rotate` command again, or `groundwork up`"
+        )
+    for name, phase in rotation.phases().items():
+        command = "certificates --authority" if name == AUTHORITY else f"passwords {name}"
+        old = "is not in use yet" if phase is Phase.PREPARED else "is in use, the old one still accepted"
+        due.append(f"{name}: the new one {old}; `groundwork rotate {command}` goes on")
+    for p in passwords:
+        days = p.days(now)
+        if max_age_days is not None and days is not None and days > max_age_days:
+            due.append(f"{p.role}: its password is {days} days old; `groundwork rotate passwords {p.role}`")
+    for c in certificates:
+        if c.ends_within(within_days, now):
+            option = "" if c.name in SERVERS else " --authority"
+            ends = "has ended" if c.ends_at < now else f"ends in {c.days_left(now)} days"
+            due.append(f"{c.name}: its certificate {ends}; `groundwork rotate certificates{option}`")
+    mismatches = tuple(
+        f"{name} presents another certificate than the stack's; `groundwork rotate certificates` mends it"
+        for name, is_served in served.items()
+        if is_served is False
+    )
+    return Report(stack.name, now, passwords, certificates, served, tuple(due), mismatches)

@@ -1,0 +1,93 @@
+"""The load that a rotation runs under: tests/infra/rotation/callers.py in a container on the stack's network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.docker.access import SECRETS_DIR, UID
+from infra.docker.engine import docker, inspect
+from infra.outputs import CONTAINERS
+from tests.containers import wait_until
+from tests.infra.conftest import LiveStack
+
+_PROGRAM = Path(__file__).with_name("callers.py")
+KINDS = ("sync", "async", "postgres logins", "redis logins")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the callers have seen so far. `errors` are the callers' own, `cache_errors` what the cache hid from them."""
+
+    done: dict[str, int]
+    logins: dict[str, int]
+    errors: list[str]
+    cache_errors: int
+
+    def since(self, before: Seen) -> Seen:
+        """What came after `before`."""
+        return Seen(
+            {kind: self.done.get(kind, 0) - before.done.get(kind, 0) for kind in KINDS},
+            {login: n - before.logins.get(login, 0) for login, n in self.logins.items()},
+            self.errors[len(before.errors) :],
+            self.cache_errors - before.cache_errors,
+        )
+
+    @property
+    def is_everybody_at_work(self) -> bool:
+        return all(self.done.get(kind, 0) > 0 for kind in KINDS)
+
+
+class Load:
+    """Callers at work until the end of the block that made them."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def look(self) -> Seen:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("look\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return Seen(**answer)
+
+    def go_on(self) -> Seen:
+        """Wait until every kind of caller has done something more; what came meanwhile."""
+        before = self.look()
+        wait_until(lambda: self.look().since(before).is_everybody_at_work, timeout_seconds=60)
+        return self.look().since(before)
+
+
+@contextmanager
+def load_on(stack: LiveStack) -> Iterator[Load]:
+    """The callers, each kind of which has done something."""
+    (access,) = inspect("container", stack.container("access"))
+    (volume,) = (m["Name"] for m in access["Mounts"] if m["Destination"] == SECRETS_DIR)
+    name = f"gw-test-load-{uuid.uuid4().hex[:8]}"
+    files = {"DATABASE_URL_FILE": "database_url", "REDIS_URL_FILE": "redis_url"}
+    process = subprocess.Popen(
+        [
+            *("docker", "run", "--rm", "--interactive", "--name", name, "--user", f"{UID}:{UID}"),
+            *("--network", stack.outputs[CONTAINERS]["network"], "--volume", f"{volume}:{SECRETS_DIR}:ro"),
+            *(f"--env={variable}={SECRETS_DIR}/{file}" for variable, file in files.items()),
+            *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--entrypoint", "python3"),
+            *(access["Image"], "-I", "-c", _PROGRAM.read_text()),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        load = Load(process)
+        load.go_on()
+        yield load
+    finally:
+        docker("rm", "--force", name)
+        process.communicate()

@@ -1,0 +1,82 @@
+"""A new password is tried out before the old one goes: what does not let a role in is one line, and a code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ops.errors import Exit, OpsError
+from ops.rotation.logins import try_out
+from tests import containers
+from tests.containers import Server
+
+
+@dataclass
+class Urls:
+    """A stack whose outputs have these."""
+
+    postgres: str | None = None
+    redis: str | None = None
+
+    def urls(self) -> tuple[dict[str, str], dict[str, str]]:
+        return {"app": self.postgres} if self.postgres else {}, {"app": self.redis} if self.redis else {}
+
+
+def refusal(stack: Any) -> tuple[str, Exit]:
+    with pytest.raises(OpsError) as raised:
+        try_out(stack, ["app"])
+    message = str(raised.value)
+    assert "\n" not in message
+    return message, raised.value.exit_code
+
+
+def test_who_gets_in_is_let_pass(postgres_server: Server, redis_server: Server) -> None:
+    postgres = postgres_server.database_url("app_a", "groundwork")
+    try_out(Urls(postgres, redis_server.redis_url("app")), ["app", "ops"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("server", ["Postgres", "Redis"])
+def test_a_wrong_password_leaves_the_old_one(
+    postgres_server: Server, redis_server: Server, server: str
+) -> None:
+    if server == "Postgres":
+        url = postgres_server.database_url("app_a")
+        stack = Urls(postgres=url.replace(postgres_server.passwords["app_a"], "surely-wrong"))
+    else:
+        url = redis_server.redis_url("app")
+        stack = Urls(redis=url.replace(redis_server.passwords["app"], "surely-wrong"))
+    message, code = refusal(stack)
+    assert code == Exit.ERROR
+    assert f"does not get into {server}" in message
+    assert "the old one is still accepted" in message
+    assert "surely-wrong" not in message
+
+
+@pytest.fixture(params=["postgres", "redis"])
+def expired(request: pytest.FixtureRequest, docker_engine: None) -> Iterator[Urls]:
+    if request.param == "postgres":
+        with containers.postgres_server(certificate_days=-1) as server:
+            yield Urls(postgres=server.database_url("app_a"))
+    else:
+        with containers.redis_server(certificate_days=-1) as server:
+            yield Urls(redis=server.redis_url("app"))
+
+
+def test_an_expired_certificate_is_told_with_its_remedy(expired: Urls) -> None:
+    message, code = refusal(expired)
+    assert code == Exit.UNREACHABLE
+    assert "renewed by `groundwork rotate certificates`" in message
+
+
+@pytest.mark.parametrize("server", ["postgres", "redis"])
+def test_nobody_at_the_address_is_unreachable(server: str) -> None:
+    url = {
+        "postgres": "postgresql://app_a:x@localhost:1/groundwork?connect_timeout=2",
+        "redis": "redis://app:x@localhost:1/0",
+    }[server]
+    message, code = refusal(Urls(**{server: url}))
+    assert code == Exit.UNREACHABLE
+    assert "x@" not in message

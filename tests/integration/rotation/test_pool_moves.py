@@ -1,0 +1,108 @@
+"""Connections follow the file with their connection string: the old login's sessions are gone before they are ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cache.url_source import UrlSource
+from db.errors import InvalidSetting
+from db.models import NewUser
+from db.settings import DatabaseSettings
+from tests.conftest import Database
+from tests.containers import Server, wait_until
+from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.integration.serve.service import running_service
+
+LONG = 3600.0
+
+
+@pytest.fixture
+def url_file(tmp_path: Path, database: Database) -> Path:
+    path = tmp_path / "database_url"
+    _write(path, database.url("app_a"))
+    return path
+
+
+@pytest.fixture
+def moving(flavour: str, url_file: Path, redis_server: Server, namespace: str) -> Iterator[Any]:
+    """A data access by file, whose connections would live for an hour."""
+    source = UrlSource("DATABASE_URL", InvalidSetting, file=url_file)
+    settings = DatabaseSettings(source, pool_size=2, pool_min_size=2, max_lifetime_seconds=LONG)
+    with data_access(flavour, settings, cache_settings(redis_server.redis_url("app"), namespace)) as data:
+        yield data
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_suffix(".new")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+def _sessions(database: Database) -> set[str]:
+    sql = f"SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = '{database.name}' AND usename LIKE 'app%'"
+    return set(database.server.psql(sql).split())
+
+
+def test_a_pool_moves_to_the_login_of_its_file(moving: Any, url_file: Path, database: Database) -> None:
+    user = moving.users.upsert(NewUser(github_id=1, username="before"))
+    wait_until(lambda: _sessions(database) == {"app_a"})
+    _write(url_file, database.url("app_b"))
+    wait_until(lambda: _sessions(database) == {"app_b"})
+    assert moving.users.upsert(NewUser(github_id=1, username="after")).id == user.id
+
+
+def test_a_file_that_is_gone_or_empty_for_a_while_costs_no_connection(
+    moving: Any, url_file: Path, database: Database
+) -> None:
+    moving.users.upsert(NewUser(github_id=1, username="before"))
+    pids = _pids(database)
+    url_file.write_text("")
+    _let_it_look()
+    url_file.unlink()
+    _let_it_look()
+    assert moving.users.find_by_github_id(1).username == "before"
+    _write(url_file, database.url("app_a"))
+    _let_it_look()
+    assert _pids(database) == pids
+
+
+def _let_it_look() -> None:
+    """So long that a pool has looked at its file: it does so once a second."""
+    time.sleep(3.0)
+
+
+def _pids(database: Database) -> set[str]:
+    sql = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database.name}' AND usename LIKE 'app%'"
+    return set(database.server.psql(sql).split())
+
+
+def test_a_pool_that_was_given_its_url_stays_where_it_is(
+    flavour: str, database: Database, redis_server: Server, namespace: str
+) -> None:
+    """The control: it is the file that moves a pool."""
+    settings = database_settings(database.url("app_a"), max_lifetime_seconds=LONG)
+    with data_access(flavour, settings, cache_settings(redis_server.redis_url("app"), namespace)) as data:
+        data.users.upsert(NewUser(github_id=1, username="x"))
+        pids = _pids(database)
+        _let_it_look()
+        assert _pids(database) == pids
+
+
+def test_the_access_service_moves_with_its_listener(
+    url_file: Path, database: Database, redis_server: Server, namespace: str
+) -> None:
+    with running_service(
+        DATABASE_URL_FILE=str(url_file),
+        REDIS_URL=redis_server.redis_url("app"),
+        GROUNDWORK_CACHE_NAMESPACE=namespace,
+    ) as service:
+        wait_until(service.is_ready, 60)
+        assert _sessions(database) == {"app_a"}
+        _write(url_file, database.url("app_b"))
+        wait_until(lambda: _sessions(database) == {"app_b"}, 60)
+        assert service.is_ready()
