@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import pulumi
 
-from infra.credentials import Authority, ServerCertificate
+from infra.credentials import Authority, Password, ServerCertificate
 from infra.docker.container import Service, make_container
 from infra.docker.files import VolumeFiles
 from infra.docker.image import make_image
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
 from infra.settings import StackSettings
+from infra.spec import backup
 from infra.spec import postgres as spec
 from infra.spec.quantity import parse_bytes
 from infra.spec.world import World
@@ -28,14 +29,29 @@ class PostgresArgs:
     authority: Authority
 
 
+def server_parameters(settings: StackSettings) -> dict[str, str]:
+    """Every parameter of a stack's server."""
+    parameters = spec.parameters(
+        parse_bytes(settings.postgres_memory),
+        settings.postgres_max_connections,
+        settings.postgres_parameters,
+    )
+    return parameters | (backup.archive_parameters() if settings.backups else {})
+
+
 class Postgres(pulumi.ComponentResource):
     """A running, healthy Postgres with an empty cluster or the one its volume holds.
 
     `container_name` and `container_id` come once it is healthy; roles and schema are other resources.
+    `data_volume`, `config_volume` and `image` are what a restore needs where there is no container.
     """
 
     container_name: pulumi.Output[str]
     container_id: pulumi.Output[str]
+    data_volume: pulumi.Output[str]
+    config_volume: pulumi.Output[str]
+    repository_volume: pulumi.Output[str]
+    image: pulumi.Output[str]
 
     def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:docker:Postgres", name, None, opts)
@@ -44,6 +60,8 @@ class Postgres(pulumi.ComponentResource):
         memory = parse_bytes(settings.postgres_memory)
         image = make_image("postgres", *image_context("postgres"), child)
         data = make_volume(world, stack, "postgres-data", child, protect=settings.protect_data)
+        # Also where backups are off: a setting must not delete the backups there are.
+        repository = make_volume(world, stack, "postgres-backups", child, protect=settings.protect_data)
         config = make_volume(world, stack, "postgres-config", child)
         certificate = ServerCertificate(
             "postgres-certificate",
@@ -51,18 +69,29 @@ class Postgres(pulumi.ComponentResource):
             ["localhost", "127.0.0.1", "postgres", world.name(stack, "postgres")],
             child,
         )
-        parameters = spec.parameters(memory, settings.postgres_max_connections, settings.postgres_parameters)
+        # Likewise made in any case: without it nothing in the repository can be read.
+        cipher = Password("backup-cipher", child)
+        backups = {
+            "pgbackrest.conf": cipher.value.apply(
+                lambda cipher_pass: backup.render_conf(
+                    cipher_pass=cipher_pass,
+                    retention_full=settings.backup_retention_full,
+                    queue_max_bytes=parse_bytes(settings.backup_queue_max),
+                )
+            )
+        }
         files = VolumeFiles(
             "postgres-files",
             volume=config.name,
             image=image.image_id,
             uid=spec.UID,
             files={
-                "postgresql.conf": spec.render_conf(parameters),
+                "postgresql.conf": spec.render_conf(server_parameters(settings)),
                 "pg_hba.conf": spec.render_hba(),
                 "server.crt": certificate.certificate,
                 "server.key": certificate.private_key,
                 "ca.crt": args.authority.certificate,
+                **(backups if settings.backups else {}),
             },
             opts=child,
         )
@@ -84,6 +113,7 @@ class Postgres(pulumi.ComponentResource):
                 volumes={
                     spec.DATA_DIR: (data.name, True),
                     spec.CONFIG_DIR: (config.name, False),
+                    **({backup.REPOSITORY_DIR: (repository.name, True)} if settings.backups else {}),
                 },
                 tmpfs={spec.SOCKET_DIR: socket_tmpfs},
                 # Parallel queries keep their hash tables there.
@@ -95,4 +125,6 @@ class Postgres(pulumi.ComponentResource):
         )
         self.container_name = container.name
         self.container_id = container.id
+        self.data_volume, self.config_volume = data.name, config.name
+        self.repository_volume, self.image = repository.name, image.image_id
         self.register_outputs({"containerName": container.name})

@@ -14,12 +14,12 @@ from infra.docker.access import Access, AccessArgs
 from infra.docker.files import HostFile
 from infra.docker.leases import Leases
 from infra.docker.network import DataNetwork, DataNetworkArgs
-from infra.docker.postgres import Postgres, PostgresArgs
+from infra.docker.postgres import Postgres, PostgresArgs, server_parameters
 from infra.docker.redis import Redis, RedisArgs
 from infra.dynamic import merged_secret
 from infra.schema import Migrations, Roles, database_conninfo
 from infra.settings import StackSettings
-from infra.spec import postgres, redis_acl
+from infra.spec import redis_acl
 from infra.spec.quantity import parse_bytes
 from infra.spec.world import World
 
@@ -112,6 +112,15 @@ class DockerStack:
                 "access": access.container_name,
                 "network": network.name,
             },
+            outputs.BACKUPS: {
+                "enabled": settings.backups,
+                "retentionFull": settings.backup_retention_full,
+                "fullDays": settings.backup_full_days,
+                "image": database.image,
+                "dataVolume": database.data_volume,
+                "configVolume": database.config_volume,
+                "repositoryVolume": database.repository_volume,
+            },
             outputs.EXPECTED: _expected(settings, migrations),
             outputs.TOKEN_KEYS: merged_secret(token_keys).apply(
                 lambda keys: ",".join(f"{key_id}:{keys[key_id]}" for key_id in settings.token_key_ids)
@@ -152,11 +161,7 @@ def _urls(
 def _expected(settings: StackSettings, migrations: Migrations) -> dict[str, Any]:
     """What a live check compares the servers with."""
     return {
-        "postgresParameters": postgres.parameters(
-            parse_bytes(settings.postgres_memory),
-            settings.postgres_max_connections,
-            settings.postgres_parameters,
-        ),
+        "postgresParameters": server_parameters(settings),
         "redisMaxmemoryBytes": parse_bytes(settings.redis_maxmemory),
         "redisEvictionPolicy": settings.redis_eviction_policy,
         "redisPersistence": settings.redis_persistence,
