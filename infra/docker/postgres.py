@@ -118,7 +118,7 @@ class Postgres(pulumi.ComponentResource):
                 tmpfs={spec.SOCKET_DIR: socket_tmpfs},
                 # Parallel queries keep their hash tables there.
                 shm_mb=max(64, memory // 4 // 1024**2),
-                health=["pg_isready", "--quiet", f"--host={spec.SOCKET_DIR}"],
+                health=["groundwork-health"],
                 config_digest=files.digest,
             ),
             pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[files])),

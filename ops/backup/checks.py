@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -125,6 +126,7 @@ def smoke(bench: Workbench, ca_file: Path | None) -> tuple[str, dict[str, int]]:
         database=roles.DATABASE,
     )
     rows = dict(zip(tables, map(int, counted.strip().split("|")), strict=True))
+    logging.getLogger("groundwork.cache").setLevel(logging.CRITICAL)
     with DataAccess(settings, nowhere) as data:
         page = data.users.list(limit=20)
         read = 0

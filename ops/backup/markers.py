@@ -34,10 +34,12 @@ class Marker:
 
 def write(container: str, purpose: str) -> Marker:
     """Commit a marker on the server in a container, as its superuser."""
+    # The position written to: one for inserting already lies in the next segment where the archive's timeout
+    # came in between, and nothing may follow that would have that one archived.
     sql = (
         f"{_CREATE}INSERT INTO {_TABLE} (purpose) VALUES ('{purpose}')"
         " RETURNING id, extract(epoch FROM written_at);\n"
-        "SELECT pg_walfile_name(pg_current_wal_insert_lsn());\n"
+        "SELECT pg_walfile_name(pg_current_wal_lsn());\n"
     )
     row, file = psql(container, sql).split()
     number, _, epoch = row.partition("|")

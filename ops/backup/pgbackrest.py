@@ -14,6 +14,7 @@ Progress = Callable[[str], None]
 _LINE = re.compile(r"^(?:P\d+ +)?(?P<level>[A-Z]+): +(?P<text>.*)$")
 _ERROR = re.compile(r"^\[(?P<code>\d{3})\]: (?P<text>.*)$")
 _LOCK_ACQUIRE = "050"
+_OTHER_CLUSTER = ("028", "044", "051")
 
 
 def run(container: str, command: str, *options: str, progress: Progress | None = None) -> str:
@@ -67,6 +68,11 @@ def _error(command: str, container: str, said: list[str]) -> OpsError:
             continue
         if error["code"] == _LOCK_ACQUIRE:
             return OpsError("a backup is being made already; wait for it to end", Exit.LOCKED)
+        if error["code"] in _OTHER_CLUSTER:
+            return BackupError(
+                "the repository holds the backups of another cluster than the one that runs now;"
+                " `groundwork restore --to LATEST` brings that one back"
+            )
         text = re.sub(r"^raised from [\w-]+ protocol: ", "", error["text"])
         return BackupError(f"`pgbackrest {command}` failed: {text}")
     return BackupError(f"`pgbackrest {command}` failed: {said[-1] if said else 'no reason given'}")

@@ -130,8 +130,8 @@ def read(container: str, timeline: int | None = None) -> Contents:
     archive_id = info["archive"][-1]["id"] if info["archive"] else None
     archived_at: dict[Segment, datetime] = {}
     timelines = {1}
+    folder = f"archive/{backup.STANZA}/{archive_id}"
     if archive_id is not None:
-        folder = f"archive/{backup.STANZA}/{archive_id}"
         listed = json.loads(_run_ls(container, folder))
         for path, entry in listed.items():
             if found := _ARCHIVED.search(path):
@@ -145,7 +145,7 @@ def read(container: str, timeline: int | None = None) -> Contents:
         known = ", ".join(map(str, sorted(timelines)))
         raise OutsideWindow(f"there is no timeline {timeline} in the repository; there are: {known}")
     wanted = timeline or max(timelines)
-    history = History(wanted) if wanted == 1 else _history(container, wanted)
+    history = History(wanted) if wanted == 1 else _history(container, folder, wanted)
     return Contents(tuple(b for b in backups if b.archive_id == archive_id), archived_at, history)
 
 
@@ -163,12 +163,11 @@ def _run_ls(container: str, folder: str) -> str:
     )
 
 
-def _history(container: str, timeline: int) -> History:
+def _history(container: str, folder: str, timeline: int) -> History:
     from infra.docker.engine import docker
 
-    script = f'{backup.PGBACKREST} archive-get "$1" /tmp/"$1" && cat /tmp/"$1"'
-    name = f"{timeline:08X}.history"
-    return History.parse(timeline, docker("exec", container, "sh", "-ceu", script, "sh", name))
+    path = f"{folder}/{timeline:08X}.history"
+    return History.parse(timeline, docker("exec", container, *backup.PGBACKREST.split(), "repo-get", path))
 
 
 def _backup(entry: dict[str, Any], info: dict[str, Any]) -> Backup:

@@ -277,7 +277,12 @@ def _add_last_wal(bench: Workbench, contents: Contents, target: Target, progress
         held = bench.sh(f'od -An -tu8 -j8 -N8 "{PGDATA}/pg_wal/$1"', str(segment))
         if int(held) != segment.first_byte:
             return
-        bench.sh(f'cp "{PGDATA}/pg_wal/$1" {RESTORING}/pg_wal/', str(segment))
+        # Marked, so that the archive gets it too: the new timeline's history leads through it.
+        bench.sh(
+            f'cp "{PGDATA}/pg_wal/$1" {RESTORING}/pg_wal/;'
+            f' install -d -m 0700 {RESTORING}/pg_wal/archive_status; : > {RESTORING}/pg_wal/archive_status/"$1".ready',
+            str(segment),
+        )
 
 
 def _recover(bench: Workbench, chosen: Backup, target: Target, progress: Progress) -> None:
