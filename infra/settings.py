@@ -74,6 +74,15 @@ class StackSettings:
     readonly_connection_limit: int = _setting(10, "CONNECTION LIMIT of each login of role readonly.")
     monitor_connection_limit: int = _setting(5, "CONNECTION LIMIT of each login of role monitor.")
     migrator_connection_limit: int = _setting(5, "CONNECTION LIMIT of role migrator.")
+    backups: bool = _setting(
+        True, "Archive Postgres's WAL into a repository of its own, from which `groundwork restore` restores."
+    )
+    backup_retention_full: int = _setting(2, "How many full backups are kept, with the WAL since the oldest.")
+    backup_full_days: int = _setting(7, "Age in days at which the next `groundwork backup` is a full one.")
+    backup_queue_max: str = _setting(
+        "1GB",
+        "WAL that waits where it cannot be archived; beyond it WAL is given up, and restores have a gap.",
+    )
     redis_port: int = _setting(0, "Port of Redis on 127.0.0.1; 0: one that is free, and kept.")
     redis_memory: str = _setting("256MB", "Memory limit of the Redis container, 64MB at least.")
     redis_maxmemory: str = _setting("160MB", "maxmemory of Redis, at most 75 % of redisMemory.")
@@ -163,6 +172,9 @@ class StackSettings:
         self._validate_parameters()
         self._validate_token_keys()
         self._validate_monitoring()
+        _require_range("backupRetentionFull", self.backup_retention_full, 1, 1000)
+        _require_range("backupFullDays", self.backup_full_days, 1, 365)
+        _bytes("backupQueueMax", self.backup_queue_max, "64MB")
         _require_range("logMaxFiles", self.log_max_files, 1, 100)
         _bytes("logMaxSize", self.log_max_size, "1MB")
 

@@ -82,6 +82,14 @@ class PulumiStack:
                 return dict(resource.get("outputs") or {})
         return {}
 
+    def resource_outputs(self, name: str) -> dict[str, Any]:
+        """The outputs of one resource, secrets in clear. OpsError where the stack has none of that name."""
+        deployment = json.loads(self._run("stack", "export", "--show-secrets"))
+        for resource in deployment["deployment"].get("resources") or []:
+            if resource["urn"].rpartition("::")[2] == name:
+                return {key: _opened(value) for key, value in resource.get("outputs", {}).items()}
+        raise OpsError(f"stack {self.name!r} has no {name} yet; run `groundwork up --stack {self.name}`")
+
     @property
     def state_file(self) -> Path:
         return self.world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{self.name}.json"
@@ -206,6 +214,13 @@ class PulumiStack:
                 f"`pulumi {arguments[0]}` failed for stack {self.name!r}; the reason is above,"
                 " nothing that was there before is lost, and the same command goes on from here"
             )
+
+
+def _opened(value: Any) -> Any:
+    """A value of an exported state without the wrapping that says that it is secret."""
+    if isinstance(value, dict) and "plaintext" in value:
+        return json.loads(value["plaintext"])
+    return value
 
 
 def _is_alive(pid: int) -> bool:

@@ -76,6 +76,7 @@ def next_steps(values: dict[str, Any], stack: str, seconds: float) -> str:
     commands = {
         f".venv/bin/groundwork seed{option}": "load sample data",
         f"make psql{variable}": "look at it",
+        f".venv/bin/groundwork backup{option}": "take a backup; `backup list` shows those there are",
         f".venv/bin/groundwork env --role app{option}": "DATABASE_URL and REDIS_URL of an application",
     }
     width = max(len(command) for command in commands)

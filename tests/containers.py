@@ -84,6 +84,9 @@ def postgres_server(
     connection_limits: Mapping[str, int] | None = None,
     certificate_names: Sequence[str] = SERVER_NAMES,
     certificate_days: int = SERVER_DAYS,
+    extra_files: Mapping[str, str] | None = None,
+    keeps_port: bool = False,
+    run_options: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Postgres 15 with every role of the spec, TLS, and database `groundwork` (empty schema).
 
@@ -97,9 +100,19 @@ def postgres_server(
     files = {
         "postgresql.conf": postgres.render_conf(parameters),
         "pg_hba.conf": postgres.render_hba(database),
-    }
+    } | dict(extra_files or {})
     certificate = (certificate_names, certificate_days)
-    with _server(image, postgres.UID, files, postgres.PORT, postgres.CONFIG_DIR, "1g", certificate) as server:
+    with _server(
+        image,
+        postgres.UID,
+        files,
+        postgres.PORT,
+        postgres.CONFIG_DIR,
+        "1g",
+        certificate,
+        keeps_port,
+        run_options,
+    ) as server:
         server.answers = lambda: _succeeds("docker", "exec", server.container, "pg_isready", "-q")
         wait_until(server.answers, START_SECONDS)
         logins = [login for group in roles.LOGINS.values() for login in group]
@@ -177,6 +190,7 @@ def _server(
     memory: str,
     certificate_terms: tuple[Sequence[str], int],
     keeps_port: bool = False,
+    run_options: Sequence[str] = (),
 ) -> Iterator[Server]:
     name = f"gw-test-{uuid.uuid4().hex[:8]}"
     volume = f"{name}-config"
@@ -199,7 +213,7 @@ def _server(
                 "--publish", publish, "--memory", memory, "--memory-swap", memory,
                 "--volume", f"{volume}:{config_dir}:ro", "--read-only", "--tmpfs", "/tmp",
                 "--tmpfs", f"{postgres.SOCKET_DIR}:uid={uid},gid={uid},mode=0755",
-                "--cap-drop", "ALL", "--security-opt", "no-new-privileges", image,
+                "--cap-drop", "ALL", "--security-opt", "no-new-privileges", *run_options, image,
             )  # fmt: skip
             yield Server(name, _published_port(name), ca_file, authority)
         finally:

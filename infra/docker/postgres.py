@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pulumi
 
-from infra.credentials import ServerCertificate, Trust
+from infra.credentials import Password, ServerCertificate, Trust
 from infra.docker.container import Service, make_container
 from infra.docker.files import VolumeFiles
 from infra.docker.image import make_image
@@ -14,6 +14,7 @@ from infra.docker.reload import Reload
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
 from infra.settings import StackSettings
+from infra.spec import backup
 from infra.spec import postgres as spec
 from infra.spec.quantity import parse_bytes
 from infra.spec.world import World
@@ -29,16 +30,31 @@ class PostgresArgs:
     trust: Trust
 
 
+def server_parameters(settings: StackSettings) -> dict[str, str]:
+    """Every parameter of a stack's server."""
+    parameters = spec.parameters(
+        parse_bytes(settings.postgres_memory),
+        settings.postgres_max_connections,
+        settings.postgres_parameters,
+    )
+    return parameters | (backup.archive_parameters() if settings.backups else {})
+
+
 class Postgres(pulumi.ComponentResource):
     """A running, healthy Postgres with an empty cluster or the one its volume holds.
 
     `container_name` and `container_id` come once it is healthy; roles and schema are other resources.
+    `data_volume`, `config_volume` and `image` are what a restore needs where there is no container.
     """
 
     container_name: pulumi.Output[str]
     container_id: pulumi.Output[str]
     # The server's, PEM.
     certificate: pulumi.Output[str]
+    data_volume: pulumi.Output[str]
+    config_volume: pulumi.Output[str]
+    repository_volume: pulumi.Output[str]
+    image: pulumi.Output[str]
 
     def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:docker:Postgres", name, None, opts)
@@ -47,6 +63,8 @@ class Postgres(pulumi.ComponentResource):
         memory = parse_bytes(settings.postgres_memory)
         image = make_image("postgres", *image_context("postgres"), child)
         data = make_volume(world, stack, "postgres-data", child, protect=settings.protect_data)
+        # Also where backups are off: a setting must not delete the backups there are.
+        repository = make_volume(world, stack, "postgres-backups", child, protect=settings.protect_data)
         config = make_volume(world, stack, "postgres-config", child)
         certificate = ServerCertificate(
             "postgres-certificate",
@@ -54,10 +72,20 @@ class Postgres(pulumi.ComponentResource):
             ["localhost", "127.0.0.1", "postgres", world.name(stack, "postgres")],
             child,
         )
-        parameters = spec.parameters(memory, settings.postgres_max_connections, settings.postgres_parameters)
         configuration = {
-            "postgresql.conf": spec.render_conf(parameters),
+            "postgresql.conf": spec.render_conf(server_parameters(settings)),
             "pg_hba.conf": spec.render_hba(),
+        }
+        # Likewise made in any case: without it nothing in the repository can be read.
+        cipher = Password("backup-cipher", child)
+        backups = {
+            "pgbackrest.conf": cipher.value.apply(
+                lambda cipher_pass: backup.render_conf(
+                    cipher_pass=cipher_pass,
+                    retention_full=settings.backup_retention_full,
+                    queue_max_bytes=parse_bytes(settings.backup_queue_max),
+                )
+            )
         }
         files = VolumeFiles(
             "postgres-files",
@@ -69,6 +97,7 @@ class Postgres(pulumi.ComponentResource):
                 "server.crt": certificate.certificate,
                 "server.key": certificate.private_key,
                 "ca.crt": args.trust.bundle,
+                **(backups if settings.backups else {}),
             },
             restart_on=list(configuration.values()),
             opts=child,
@@ -91,11 +120,12 @@ class Postgres(pulumi.ComponentResource):
                 volumes={
                     spec.DATA_DIR: (data.name, True),
                     spec.CONFIG_DIR: (config.name, False),
+                    **({backup.REPOSITORY_DIR: (repository.name, True)} if settings.backups else {}),
                 },
                 tmpfs={spec.SOCKET_DIR: socket_tmpfs},
                 # Parallel queries keep their hash tables there.
                 shm_mb=max(64, memory // 4 // 1024**2),
-                health=["pg_isready", "--quiet", f"--host={spec.SOCKET_DIR}"],
+                health=["groundwork-health"],
                 config_digest=files.restart_digest,
             ),
             pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[files])),
@@ -111,4 +141,6 @@ class Postgres(pulumi.ComponentResource):
         self.container_name = container.name
         self.container_id = container.id
         self.certificate = certificate.certificate
+        self.data_volume, self.config_volume = data.name, config.name
+        self.repository_volume, self.image = repository.name, image.image_id
         self.register_outputs({"containerName": container.name})

@@ -16,14 +16,13 @@ from infra.docker.files import HostFile
 from infra.docker.leases import Leases
 from infra.docker.monitoring import Monitoring, MonitoringArgs
 from infra.docker.network import DataNetwork, DataNetworkArgs
-from infra.docker.postgres import Postgres, PostgresArgs
+from infra.docker.postgres import Postgres, PostgresArgs, server_parameters
 from infra.docker.redis import Redis, RedisArgs
 from infra.docker.volume import make_volume
 from infra.dynamic import merged_secret
 from infra.passwords import Passwords
 from infra.schema import Migrations, Roles, database_conninfo
 from infra.settings import StackSettings
-from infra.spec import postgres
 from infra.spec.quantity import parse_bytes
 from infra.spec.rotation import Rotation
 from infra.spec.world import World
@@ -127,6 +126,15 @@ class DockerStack:
             },
             # Absent rather than empty where there is no monitoring.
             **({outputs.PROMETHEUS_URL: f"http://{HOST}:{leases.prometheus}"} if monitoring else {}),
+            outputs.BACKUPS: {
+                "enabled": settings.backups,
+                "retentionFull": settings.backup_retention_full,
+                "fullDays": settings.backup_full_days,
+                "image": database.image,
+                "dataVolume": database.data_volume,
+                "configVolume": database.config_volume,
+                "repositoryVolume": database.repository_volume,
+            },
             outputs.EXPECTED: _expected(settings, migrations),
             outputs.ROTATION: self.rotation.as_json(),
             outputs.TOKEN_KEYS: merged_secret(token_keys).apply(
@@ -216,11 +224,7 @@ def _urls(
 def _expected(settings: StackSettings, migrations: Migrations) -> dict[str, Any]:
     """What a live check compares the servers with."""
     return {
-        "postgresParameters": postgres.parameters(
-            parse_bytes(settings.postgres_memory),
-            settings.postgres_max_connections,
-            settings.postgres_parameters,
-        ),
+        "postgresParameters": server_parameters(settings),
         "redisMaxmemoryBytes": parse_bytes(settings.redis_maxmemory),
         "redisEvictionPolicy": settings.redis_eviction_policy,
         "redisPersistence": settings.redis_persistence,

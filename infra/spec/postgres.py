@@ -53,6 +53,13 @@ REFUSED_PARAMETERS = frozenset(FIXED_PARAMETERS) | {
     "include",
     "include_dir",
     "include_if_exists",
+    # Archiving is the backups' (infra.spec.backup), and recovery is a restore's.
+    "archive_command",
+    "archive_library",
+    "archive_mode",
+    "archive_timeout",
+    "restore_command",
+    "wal_level",
 }
 
 

@@ -68,13 +68,18 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
     if volumes and not yes:
         if not sys.stdin.isatty():
             raise OpsError(
-                f"--volumes drops every row of stack {stack!r} for good; without a terminal it needs --yes",
+                f"--volumes drops every row of stack {stack!r} and its backups for good;"
+                " without a terminal it needs --yes",
                 Exit.REFUSED,
             )
-        click.confirm(f"Drop every row of stack {stack!r} for good?", abort=True)
+        click.confirm(f"Drop every row of stack {stack!r}, and its backups, for good?", abort=True)
+    from ops.backup.workbench import remove_all
+
     ensure(world)
+    # What a killed restore or drill left holds the volumes.
+    remove_all(world.name(stack, "")[:-1])
     target.down(volumes=volumes)
-    kept = "its data is gone" if volumes else "its data is kept; `make up` brings it back"
+    kept = "its data and its backups are gone" if volumes else "its data is kept; `make up` brings it back"
     print(f"stack {stack!r} is down; {kept}")
 
 

@@ -25,7 +25,7 @@ from tests.unit.infra.program import (
 
 SERVICES = ("postgres", "redis", "access")
 ALL_SERVICES = (*SERVICES, *monitoring.SERVICES)
-DATA_VOLUMES = {"postgres-data", "redis-data"}
+DATA_VOLUMES = {"postgres-data", "postgres-backups", "redis-data"}
 SECRET_OUTPUTS = {outputs.DATABASE_URLS, outputs.REDIS_URLS, outputs.TOKEN_KEYS}
 
 
@@ -114,7 +114,7 @@ def test_a_container_mounts_named_volumes_only_and_writes_data_only(container: R
     assert not container.inputs.get("mounts"), container.urn
     for volume in container.inputs["volumes"]:
         assert "hostPath" not in volume, container.urn
-        assert volume["readOnly"] is not volume["volumeName"].endswith("-data"), container.urn
+        assert volume["readOnly"] is not volume["volumeName"].endswith(("-data", "-backups")), container.urn
 
 
 def test_a_temporary_folder_of_a_container_runs_no_program(container: Resource) -> None:
@@ -206,6 +206,24 @@ def test_no_change_of_its_inputs_replaces_a_volume(monitored: Program) -> None:
 def test_protect_data_protects_the_data_volumes(run: Run, protect_data: str, protected: set[str]) -> None:
     program = run(protectData=protect_data)
     assert {r.name for r in program.resources if r.protect} == protected
+
+
+def test_no_setting_removes_the_backups_or_their_key(run: Run) -> None:
+    program = run(backups="false")
+    assert "postgres-backups" in program.of_type(VOLUME)
+    assert "backup-cipher" in {r.name for r in program.resources}
+    mounted = {v["volumeName"] for v in program.of_type(CONTAINER)["postgres"].inputs["volumes"]}
+    assert program.world.name("unit", "postgres-backups") not in mounted
+
+
+def test_postgres_alone_mounts_the_backups(program: Program) -> None:
+    repository = program.world.name("unit", "postgres-backups")
+    mounting = {
+        name
+        for name, container in program.of_type(CONTAINER).items()
+        if repository in {v["volumeName"] for v in container.inputs["volumes"]}
+    }
+    assert mounting == {"postgres"}
 
 
 def test_without_monitoring_no_volume_is_made_for_it(program: Program) -> None:

@@ -1,0 +1,118 @@
+"""What a drill found, as a document: each check with its outcome, and what was measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ops.backup.errors import BackupError
+from ops.errors import OpsError
+
+CHECKS = ("archive", "repository", "wal", "recovery", "markers", "amcheck", "smoke", "checksums")
+
+
+class CheckFailed(BackupError):
+    """A check of a drill did not hold."""
+
+
+@dataclass
+class Check:
+    """One check: `ok` is None where it was not come to."""
+
+    name: str
+    ok: bool | None = None
+    detail: str = "not come to"
+    seconds: float = 0.0
+
+
+@dataclass
+class Evidence:
+    """What a drill did. Times are UTC; RTO and RPO in seconds, None where they could not be measured."""
+
+    stack: str
+    started_at: datetime
+    aimed_for: datetime | None = None
+    backup: str | None = None
+    newest_commit: datetime | None = None
+    rto_seconds: float | None = None
+    rpo_seconds: float | None = None
+    rows: dict[str, int] = field(default_factory=dict)
+    checks: dict[str, Check] = field(default_factory=lambda: {name: Check(name) for name in CHECKS})
+    ended_at: datetime | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Every check was made and held."""
+        return all(check.ok for check in self.checks.values())
+
+    @property
+    def failures(self) -> list[Check]:
+        return [check for check in self.checks.values() if check.ok is False]
+
+    @contextmanager
+    def check(self, name: str, progress: Callable[[str], None], what: str) -> Iterator[Check]:
+        """Make a check: an error of ours in the block is its failure, and its message the reason.
+
+        The block sets `detail`, which says what was seen.
+        """
+        progress(what)
+        check = self.checks[name]
+        started = time.monotonic()
+        try:
+            yield check
+            check.ok = True
+        except Exception as error:
+            if not _is_known(error):
+                raise
+            check.ok, check.detail = False, " ".join(str(error).split())
+        finally:
+            check.seconds = round(time.monotonic() - started, 3)
+        if not check.ok:
+            progress(f"FAILED {name}: {check.detail}")
+
+    def document(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "drill": "ok" if self.ok else "failed",
+            "stack": self.stack,
+            "startedAt": _iso(self.started_at),
+            "endedAt": _iso(self.ended_at),
+            "aimedFor": _iso(self.aimed_for),
+            "backup": self.backup,
+            "newestRecoveredCommit": _iso(self.newest_commit),
+            "rtoSeconds": self.rto_seconds,
+            "rpoSeconds": self.rpo_seconds,
+            "rows": self.rows,
+            "checks": [
+                {"check": c.name, "ok": c.ok, "detail": c.detail, "seconds": c.seconds}
+                for c in self.checks.values()
+            ],
+        }
+
+    def write(self, path: Path) -> None:
+        """Into a file, whole or not at all. BackupError where it cannot be written."""
+        import json
+        import os
+
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            unfinished.write_text(json.dumps(self.document(), indent=2) + "\n")
+            unfinished.replace(path)
+        except OSError as error:
+            raise BackupError(f"the evidence cannot be written to {path}: {error.strerror}") from error
+
+
+def _is_known(error: Exception) -> bool:
+    from db.errors import DbError
+    from infra.spec.errors import InfraError
+
+    return isinstance(error, OpsError | DbError | InfraError)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,78 @@
+"""Runs pgBackRest inside a container, and makes one line of what it complains about."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+
+from infra.spec import backup
+from ops.backup.errors import BackupError
+from ops.errors import Exit, OpsError
+
+Progress = Callable[[str], None]
+_LINE = re.compile(r"^(?:P\d+ +)?(?P<level>[A-Z]+): +(?P<text>.*)$")
+_ERROR = re.compile(r"^\[(?P<code>\d{3})\]: (?P<text>.*)$")
+_LOCK_ACQUIRE = "050"
+_OTHER_CLUSTER = ("028", "044", "051")
+
+
+def run(container: str, command: str, *options: str, progress: Progress | None = None) -> str:
+    """Run `pgbackrest COMMAND` in a container; returns its standard output.
+
+    Its own information goes to `progress`, line by line. BackupError carries the reason in one line.
+    """
+    process = subprocess.Popen(
+        [
+            *("docker", "exec", container, *backup.PGBACKREST.split()),
+            *(["--log-level-stderr=info"] if progress else []),
+            *(*options, command),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    assert process.stderr is not None
+    assert process.stdout is not None
+    said: list[str] = []
+    with process:
+        # Without progress there is one line at most there before the output, which a pipe's buffer holds.
+        for line in process.stderr:
+            said.append(line.rstrip())
+            found = _LINE.match(line.rstrip())
+            if progress and found and found["level"] in ("INFO", "WARN") and "command " not in found["text"]:
+                progress(found["text"])
+        output = process.stdout.read()
+    if process.returncode != 0:
+        raise _error(command, container, said)
+    return output
+
+
+def _error(command: str, container: str, said: list[str]) -> OpsError:
+    whole = "\n".join(said)
+    if "No such container" in whole or "is not running" in whole:
+        return OpsError(
+            f"container {container} does not run; `groundwork status` shows what does", Exit.UNREACHABLE
+        )
+    if "No space left on device" in whole:
+        return BackupError(
+            f"`pgbackrest {command}` failed: no space is left for the backup repository"
+            f" ({backup.REPOSITORY_DIR}); free some, or lower groundwork:backupRetentionFull, and run it again"
+        )
+    for line in said:
+        found = _LINE.match(line)
+        error = _ERROR.match(found["text"]) if found and found["level"] == "ERROR" else None
+        if error is None:
+            continue
+        if error["code"] == _LOCK_ACQUIRE:
+            return OpsError("a backup is being made already; wait for it to end", Exit.LOCKED)
+        if error["code"] in _OTHER_CLUSTER:
+            return BackupError(
+                "the repository holds the backups of another cluster than the one that runs now;"
+                " `groundwork restore --to LATEST` brings that one back"
+            )
+        text = re.sub(r"^raised from [\w-]+ protocol: ", "", error["text"])
+        return BackupError(f"`pgbackrest {command}` failed: {text}")
+    return BackupError(f"`pgbackrest {command}` failed: {said[-1] if said else 'no reason given'}")

@@ -1,0 +1,191 @@
+"""What the repository of a stack holds: backups, WAL, and the windows in time that a restore can reach."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from infra.spec import backup
+from ops.backup import pgbackrest, wal
+from ops.backup.errors import BackupError, OutsideWindow
+from ops.backup.wal import History, Segment
+
+_ARCHIVED = re.compile(r"(?:^|/)([0-9A-F]{24})-[0-9a-f]{40}(?:\.\w+)?$")
+_HISTORY = re.compile(r"(?:^|/)([0-9A-F]{8})\.history$")
+
+
+@dataclass(frozen=True)
+class Backup:
+    """One backup; `size_bytes` is the database's, `stored_bytes` what this backup added to the repository."""
+
+    label: str
+    kind: str
+    start: datetime
+    stop: datetime
+    size_bytes: int
+    stored_bytes: int
+    wal_start: Segment
+    wal_stop: Segment
+    lsn_stop: int
+    archive_id: str
+
+    @property
+    def restorable_from(self) -> datetime:
+        """The first full second in which the cluster is consistent; pgBackRest knows no parts of seconds."""
+        return datetime.fromtimestamp(self.stop.timestamp() + 1, UTC)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Any moment from `start` to `end` can be restored; `end` is None where WAL goes on arriving."""
+
+    start: datetime
+    end: datetime | None
+    backups: tuple[Backup, ...]
+
+    def __str__(self) -> str:
+        return f"{show_time(self.start)} to {'now' if self.end is None else show_time(self.end)}"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A look at the repository. `archived_at` says when a segment came in; `history` leads to the newest timeline."""
+
+    backups: tuple[Backup, ...]
+    archived_at: dict[Segment, datetime]
+    history: History
+
+    @property
+    def present(self) -> frozenset[Segment]:
+        return frozenset(self.archived_at)
+
+    @property
+    def newest(self) -> Segment | None:
+        """The newest segment on the history."""
+        number = wal.last_number(self.present, self.history)
+        segment = self.history.segment(number)
+        return segment if segment in self.archived_at else None
+
+    def restorable(self) -> tuple[Backup, ...]:
+        """The backups that lie on the history and have the WAL that makes them consistent."""
+        return tuple(
+            b
+            for b in self.backups
+            if self.history.holds(b.wal_stop.timeline, b.lsn_stop)
+            and wal.contiguous_end(b.wal_start.number, self.present, self.history) >= b.wal_stop.number
+        )
+
+    def missing(self) -> list[Segment]:
+        """Segments that are not there although older and newer ones are, since the oldest backup."""
+        first = min((b.wal_start.number for b in self.backups), default=None)
+        return [] if first is None else wal.missing(first, self.present, self.history)
+
+    def windows(self) -> list[Window]:
+        """What a restore can reach, oldest first; more than one where WAL is missing between them."""
+        last = wal.last_number(self.present, self.history)
+        runs: dict[int, list[Backup]] = {}
+        for b in self.restorable():
+            end = wal.contiguous_end(b.wal_start.number, self.present, self.history)
+            runs.setdefault(end, []).append(b)
+        return [
+            Window(
+                start=min(b.restorable_from for b in backups),
+                end=None if end == last else self.archived_at[self.history.segment(end)],
+                backups=tuple(backups),
+            )
+            for end, backups in sorted(runs.items())
+        ]
+
+    def backup_for(self, moment: datetime | None, now: datetime) -> Backup:
+        """The backup to begin with: the newest before `moment`, whose WAL reaches it; None means the end of WAL.
+
+        OutsideWindow names what can be reached instead.
+        """
+        windows = self.windows()
+        if not windows:
+            raise OutsideWindow("there is no backup to restore from; `groundwork backup` makes one")
+        if moment is None:
+            if windows[-1].end is not None:
+                raise OutsideWindow(
+                    f"WAL is missing after {show_time(windows[-1].end)}, and no backup was made since:"
+                    " restore to a moment up to then"
+                )
+            return max(windows[-1].backups, key=lambda b: b.stop)
+        for window in windows:
+            if window.start <= moment <= (window.end or now):
+                return max((b for b in window.backups if b.restorable_from <= moment), key=lambda b: b.stop)
+        reachable = ", ".join(map(str, windows))
+        raise OutsideWindow(f"{show_time(moment)} cannot be restored; what can: {reachable}")
+
+
+def read(container: str, timeline: int | None = None) -> Contents:
+    """Look at the repository through a container that mounts it. `timeline`: another than the newest."""
+    (info,) = json.loads(pgbackrest.run(container, "info", "--output=json"))
+    if info["status"]["code"] not in (0, 2):  # 2: no valid backups
+        raise BackupError(f"the backup repository cannot be read: {info['status']['message']}")
+    backups = tuple(_backup(entry, info) for entry in info["backup"] if not entry.get("error"))
+    archive_id = info["archive"][-1]["id"] if info["archive"] else None
+    archived_at: dict[Segment, datetime] = {}
+    timelines = {1}
+    folder = f"archive/{backup.STANZA}/{archive_id}"
+    if archive_id is not None:
+        listed = json.loads(_run_ls(container, folder))
+        for path, entry in listed.items():
+            if found := _ARCHIVED.search(path):
+                segment = Segment.parse(found[1])
+                assert segment is not None
+                archived_at[segment] = datetime.fromtimestamp(entry["time"], UTC)
+            elif found := _HISTORY.search(path):
+                timelines.add(int(found[1], 16))
+    timelines |= {segment.timeline for segment in archived_at}
+    if timeline is not None and timeline not in timelines:
+        known = ", ".join(map(str, sorted(timelines)))
+        raise OutsideWindow(f"there is no timeline {timeline} in the repository; there are: {known}")
+    wanted = timeline or max(timelines)
+    history = History(wanted) if wanted == 1 else _history(container, folder, wanted)
+    return Contents(tuple(b for b in backups if b.archive_id == archive_id), archived_at, history)
+
+
+def show_time(moment: datetime) -> str:
+    """ISO, in UTC, as `restore --to` takes it."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _run_ls(container: str, folder: str) -> str:
+    from infra.docker.engine import docker
+
+    # repo-ls takes a path as an argument, which no other command of ours does.
+    return docker(
+        "exec", container, *backup.PGBACKREST.split(), "--recurse", "--output=json", "repo-ls", folder
+    )
+
+
+def _history(container: str, folder: str, timeline: int) -> History:
+    from infra.docker.engine import docker
+
+    path = f"{folder}/{timeline:08X}.history"
+    return History.parse(timeline, docker("exec", container, *backup.PGBACKREST.split(), "repo-get", path))
+
+
+def _backup(entry: dict[str, Any], info: dict[str, Any]) -> Backup:
+    start, stop = Segment.parse(entry["archive"]["start"]), Segment.parse(entry["archive"]["stop"])
+    assert start is not None
+    assert stop is not None
+    archive_id = next(
+        (a["id"] for a in info["archive"] if a["database"]["id"] == entry["database"]["id"]), ""
+    )
+    return Backup(
+        label=entry["label"],
+        kind=entry["type"],
+        start=datetime.fromtimestamp(entry["timestamp"]["start"], UTC),
+        stop=datetime.fromtimestamp(entry["timestamp"]["stop"], UTC),
+        size_bytes=entry["info"]["size"],
+        stored_bytes=entry["info"]["repository"]["delta"],
+        wal_start=start,
+        wal_stop=stop,
+        lsn_stop=wal.parse_lsn(entry["lsn"]["stop"]),
+        archive_id=archive_id,
+    )

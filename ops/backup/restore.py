@@ -1,0 +1,365 @@
+"""Restores a stack's Postgres to a moment: in steps, each of which may be the last before a kill.
+
+What has been done is read from the data volume: folders are renamed, never written over, so that the old data
+or the new answers at any time. Which moment was asked for is in a file beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from infra.docker.engine import DockerError, docker, inspect, psql
+from infra.spec import backup, postgres
+from ops.backup import markers, repository
+from ops.backup.errors import BackupError, RecoveryFailed
+from ops.backup.keepers import Keepers
+from ops.backup.pgbackrest import Progress
+from ops.backup.repository import Backup, Contents, show_time
+from ops.backup.site import Site
+from ops.backup.wal import Segment
+from ops.backup.workbench import Workbench, require_volumes, restore_files, workbench
+from ops.errors import Exit, OpsError
+
+PGDATA = backup.PGDATA
+RESTORING = f"{PGDATA}.restoring"
+# The entrypoint starts no server while it is there.
+BEFORE = f"{PGDATA}.before-restore"
+REPLACED = f"{PGDATA}.replaced"
+_JOURNAL = f"{postgres.DATA_DIR}/restore.json"
+_HEALTHY_SECONDS = 300
+# Settings of the recovery that the restored cluster must not start with again.
+_RECOVERY_SETTINGS = (
+    "restore_command",
+    "recovery_target_time",
+    "recovery_target_action",
+    "recovery_target_timeline",
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked for: a moment, or None for the newest; a timeline where it is not the newest."""
+
+    moment: datetime | None
+    timeline: int | None = None
+
+    def __str__(self) -> str:
+        words = "LATEST" if self.moment is None else self.moment.astimezone(UTC).isoformat()
+        return words if self.timeline is None else f"{words} --timeline {self.timeline}"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What came of a restore: the backup it began with, and the newest commit that is in it (None: not known)."""
+
+    target: str
+    backup: str
+    newest_commit: datetime | None
+    timeline: int
+    is_serving: bool
+
+
+def restore(site: Site, target: Target, keepers: Keepers, progress: Progress) -> Restored:
+    """Bring the stack's Postgres to `target`. Killed anywhere, the same call completes it.
+
+    OutsideWindow before anything is touched. Where recovery fails the old data is back, and serves.
+    """
+    require_volumes(site)
+    with site.exclusive(), _bench(site) as bench:
+        if not _is_past_return(bench, target):
+            _bring_back(bench, progress)
+            chosen = _choose(site, bench, target, progress)
+            _stop(site, progress, mark=True)
+            try:
+                _restore_files(bench, chosen, target, progress)
+                _recover(bench, chosen, target, progress)
+            except (RecoveryFailed, BackupError, DockerError) as error:
+                if _has_recovered(bench):
+                    raise
+                _bring_back(bench, progress)
+                _start(site, progress)
+                reason = " ".join(str(error).split())
+                raise BackupError(f"{reason}; the data is as it was before, and serves again") from error
+        else:
+            progress("going on with a restore that was interrupted")
+            _stop(site, progress, mark=False)
+        return _finish(site, bench, target, keepers, progress)
+
+
+def abandon(site: Site, progress: Progress) -> None:
+    """Give an interrupted restore up: the data of before it serves again. Refused (7) once recovery is over."""
+    require_volumes(site)
+    with site.exclusive(), _bench(site) as bench:
+        if not any(bench.exists(path) for path in (RESTORING, BEFORE, REPLACED, _JOURNAL)):
+            progress("no restore is under way; nothing to do")
+            return
+        if _has_recovered(bench):
+            raise OpsError(_past_return(_journal(bench)), Exit.REFUSED)
+        _bring_back(bench, progress)
+        _start(site, progress)
+
+
+def look(site: Site, timeline: int | None = None) -> Contents:
+    """What the repository holds, also where the stack is down. Changes nothing."""
+    if site.is_running(site.postgres):
+        return repository.read(site.postgres, timeline)
+    require_volumes(site)
+    with _readers_bench(site) as bench:
+        return repository.read(bench.name, timeline)
+
+
+def plan(site: Site, target: Target) -> Backup | None:
+    """The backup that a restore to `target` begins with, None where an interrupted one only needs finishing.
+
+    OutsideWindow where there is none. Changes nothing.
+    """
+    require_volumes(site)
+    with _readers_bench(site) as bench:
+        if _is_past_return(bench, target):
+            return None
+        contents = repository.read(bench.name, target.timeline)
+        return _backup_for(site, contents, target)
+
+
+def _bench(site: Site) -> AbstractContextManager[Workbench]:
+    return workbench(
+        site,
+        "restore",
+        {
+            postgres.DATA_DIR: (site.data_volume, True),
+            postgres.CONFIG_DIR: (site.config_volume, False),
+            backup.REPOSITORY_DIR: (site.repository_volume, True),
+        },
+    )
+
+
+def _readers_bench(site: Site) -> AbstractContextManager[Workbench]:
+    return workbench(
+        site,
+        "plan",
+        {
+            backup.REPOSITORY_DIR: (site.repository_volume, False),
+            postgres.CONFIG_DIR: (site.config_volume, False),
+            postgres.DATA_DIR: (site.data_volume, False),
+        },
+    )
+
+
+# -- where an interrupted one stands ------------------------------------------------------------------
+
+
+def _journal(bench: Workbench) -> dict[str, str]:
+    text = bench.sh(f"cat {_JOURNAL} 2>/dev/null || true")
+    return json.loads(text) if text.strip() else {}
+
+
+def _has_recovered(bench: Workbench) -> bool:
+    """Whether the restored cluster is out of recovery: its timeline is in the archive, and the way is forward only."""
+    if bench.exists(REPLACED):
+        return True
+    return bench.exists(BEFORE) and bench.exists(PGDATA) and not bench.exists(f"{PGDATA}/recovery.signal")
+
+
+def _past_return(journal: dict[str, str]) -> str:
+    return (
+        f"a restore to {journal.get('target')} has recovered and is not finished;"
+        f" `groundwork restore --to {journal.get('target')}` finishes it, then another can begin"
+    )
+
+
+def _is_past_return(bench: Workbench, target: Target) -> bool:
+    """Whether this restore was begun before and only needs finishing. OpsError (7) where another one does."""
+    if not _has_recovered(bench):
+        return False
+    journal = _journal(bench)
+    if journal.get("target") not in (None, str(target)):
+        raise OpsError(_past_return(journal), Exit.REFUSED)
+    return True
+
+
+def _bring_back(bench: Workbench, progress: Progress) -> None:
+    """Undo what an unfinished restore did to the folders. Every line may be repeated."""
+    if not any(bench.exists(path) for path in (RESTORING, BEFORE, _JOURNAL)):
+        return
+    progress("putting the data back that was there before")
+    bench.sh(
+        f"""
+        if [ -e {BEFORE} ]; then
+            if [ -e {PGDATA} ]; then
+                pg_ctl stop --wait --mode=immediate --silent --pgdata={PGDATA} >/dev/null 2>&1 || true
+                rm -rf {RESTORING}
+                mv {PGDATA} {RESTORING}
+            fi
+            mv {BEFORE} {PGDATA}
+        fi
+        rm -rf {RESTORING} {_JOURNAL}
+        """
+    )
+
+
+# -- the steps ----------------------------------------------------------------------------------------
+
+
+def _choose(site: Site, bench: Workbench, target: Target, progress: Progress) -> Backup:
+    progress("choosing the backup to begin with")
+    return _backup_for(site, repository.read(bench.name, target.timeline), target)
+
+
+def _backup_for(site: Site, contents: Contents, target: Target) -> Backup:
+    now = datetime.now(UTC)
+    if not site.is_running(site.postgres) and contents.newest is not None:
+        # Of a server that is gone there is nothing newer than its last WAL here or in its own folder.
+        now = max(now, contents.archived_at[contents.newest])
+    _refuse_ambiguous(contents, target)
+    return contents.backup_for(target.moment, now)
+
+
+def _refuse_ambiguous(contents: Contents, target: Target) -> None:
+    """A moment between the point an earlier restore went back to and that restore lies on two timelines."""
+    if target.moment is None or target.timeline is not None or not contents.history.branches:
+        return
+    branch = contents.history.branches[-1]
+    own = [at for s, at in contents.archived_at.items() if s.timeline == contents.history.timeline]
+    if branch.since is not None and own and branch.since < target.moment < min(own):
+        raise OpsError(
+            f"before a restore to {show_time(branch.since)} there was other data at {show_time(target.moment)}:"
+            f" add --timeline {branch.timeline} for that, --timeline {contents.history.timeline} for what"
+            " the restore left",
+            Exit.USAGE,
+        )
+
+
+def _stop(site: Site, progress: Progress, *, mark: bool) -> None:
+    """Stop who writes. A server that is stopped in order archives its last WAL first."""
+    if mark and site.is_running(site.postgres):
+        progress("writing a marker, so that WAL goes on past the moment asked for")
+        try:
+            markers.write(site.postgres, "restore")
+        except DockerError as error:
+            progress(f"warning: the server takes no marker ({error}); going on without")
+    for what, container in (("access service", site.access), ("Postgres", site.postgres)):
+        if inspect("container", container):
+            progress(f"stopping {what}")
+            docker("stop", container)
+
+
+def _restore_files(bench: Workbench, chosen: Backup, target: Target, progress: Progress) -> None:
+    progress(f"restoring the files of backup {chosen.label} beside the old data")
+    journal = json.dumps({"target": str(target), "backup": chosen.label})
+    bench.sh(f'printf "%s" "$1" > {_JOURNAL}.new; sync; mv {_JOURNAL}.new {_JOURNAL}', journal)
+    contents = repository.read(bench.name, target.timeline)
+    moment = None if target.moment is None else target.moment.astimezone(UTC).isoformat(" ")
+    restore_files(bench, RESTORING, chosen.label, target=moment, timeline=contents.history.timeline)
+    _add_last_wal(bench, contents, target, progress)
+
+
+def _add_last_wal(bench: Workbench, contents: Contents, target: Target, progress: Progress) -> None:
+    """Give the recovery the WAL that never reached the repository: after a crash, or a full repository."""
+    newest = contents.newest
+    if target.timeline is not None or newest is None or not bench.exists(f"{PGDATA}/pg_wal"):
+        return
+    names = bench.sh(f"ls {PGDATA}/pg_wal").split()
+    own = sorted(s for s in map(Segment.parse, names) if s is not None and s.timeline == newest.timeline)
+    rest = [s for s in own if s.number > newest.number]
+    if not rest:
+        return
+    if rest[0].number > newest.number + 1:
+        progress(
+            f"warning: WAL between {newest} and {rest[0]} is neither in the repository nor in the old data;"
+            " what was committed after it does not come back"
+        )
+        return
+    for segment in rest:
+        # A file's first page says which segment it is; one made ahead of need still says an older one.
+        held = bench.sh(f'od -An -tu8 -j8 -N8 "{PGDATA}/pg_wal/$1"', str(segment))
+        if int(held) != segment.first_byte:
+            return
+        # Marked, so that the archive gets it too: the new timeline's history leads through it.
+        bench.sh(
+            f'cp "{PGDATA}/pg_wal/$1" {RESTORING}/pg_wal/;'
+            f' install -d -m 0700 {RESTORING}/pg_wal/archive_status; : > {RESTORING}/pg_wal/archive_status/"$1".ready',
+            str(segment),
+        )
+
+
+def _recover(bench: Workbench, chosen: Backup, target: Target, progress: Progress) -> None:
+    progress("exchanging the folders; the old data is kept until the new one answers")
+    bench.sh(
+        f"sync; if [ -e {PGDATA} ]; then mv {PGDATA} {BEFORE}; else mkdir {BEFORE}; fi;"
+        f" mv {RESTORING} {PGDATA}; sync"
+    )
+    _serve_in_bench(bench, progress)
+
+
+def _serve_in_bench(bench: Workbench, progress: Progress) -> None:
+    """Start the restored cluster where nobody reaches it; it recovers, and its new timeline is archived."""
+    progress("replaying WAL")
+    try:
+        bench.start_server(PGDATA)
+    except RecoveryFailed as error:
+        if "before configured recovery target was reached" not in str(error):
+            raise
+        # The WAL is known to be without a gap, so nothing was committed between its end and that moment.
+        progress("nothing was committed between the end of the WAL and the moment asked for")
+        bench.sh(f"printf \"recovery_target_time = ''\\n\" >> {PGDATA}/postgresql.auto.conf")
+        bench.start_server(PGDATA)
+
+
+def _finish(site: Site, bench: Workbench, target: Target, keepers: Keepers, progress: Progress) -> Restored:
+    """The restored cluster answers: make it fit the stack, and give it back to its container."""
+    bench.start_server(PGDATA)
+    newest_commit = _newest_commit(bench)
+    progress("applying the stack's roles and passwords")
+    keepers.apply_roles(bench.name)
+    psql(bench.name, "".join(f"ALTER SYSTEM RESET {name};\n" for name in _RECOVERY_SETTINGS))
+    current = Segment.parse(psql(bench.name, "SELECT pg_walfile_name(pg_current_wal_lsn())").strip())
+    timeline = 0 if current is None else current.timeline
+    label = _journal(bench).get("backup", "")
+    bench.stop_server(PGDATA)
+    if bench.exists(BEFORE):
+        bench.sh(f"rm -rf {REPLACED}; mv {BEFORE} {REPLACED}; sync")
+    progress("having the cache forget everything")
+    keepers.flush_cache()
+    serving = _start(site, progress)
+    progress("removing the old data")
+    bench.sh(f"rm -rf {REPLACED} {RESTORING}; rm -f {_JOURNAL}")
+    return Restored(str(target), label, newest_commit, timeline, serving)
+
+
+def _newest_commit(bench: Workbench) -> datetime | None:
+    epoch = psql(bench.name, "SELECT extract(epoch FROM pg_last_xact_replay_timestamp())").strip()
+    return datetime.fromtimestamp(float(epoch), UTC) if epoch else None
+
+
+def _start(site: Site, progress: Progress) -> bool:
+    """Start the containers that exist; returns whether Postgres serves. BackupError where it does not get healthy."""
+    if not inspect("container", site.postgres):
+        return False
+    progress("starting Postgres")
+    docker("start", site.postgres)
+    _wait_healthy(site.postgres)
+    if inspect("container", site.access):
+        progress("starting the access service")
+        docker("start", site.access)
+    return True
+
+
+def _wait_healthy(container: str) -> None:
+    import time
+
+    deadline = time.monotonic() + _HEALTHY_SECONDS
+    while True:
+        (found,) = inspect("container", container)
+        state = found["State"]
+        health = state.get("Health", {}).get("Status", "healthy" if state["Running"] else state["Status"])
+        if health == "healthy":
+            return
+        if time.monotonic() > deadline:
+            raise BackupError(
+                f"{container} is {health} after {_HEALTHY_SECONDS} s; `groundwork logs` says why, and the same"
+                " command goes on from here"
+            )
+        time.sleep(0.5)

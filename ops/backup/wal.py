@@ -1,0 +1,111 @@
+"""WAL in the repository: segments, timelines, and what of it is without a gap. Plain data, no server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+_SEGMENT = re.compile(r"(?P<timeline>[0-9A-F]{8})(?P<log>[0-9A-F]{8})(?P<segment>[0-9A-F]{8})")
+_SEGMENT_BYTES = 16 * 1024**2
+_SEGMENTS_A_LOG = 2**32 // _SEGMENT_BYTES
+# A history file's reason after a restore to a time: where in time the branch begins.
+_BEFORE = re.compile(r"before (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?)\+00")
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """One WAL file: the timeline it was written on, and its number from the cluster's beginning."""
+
+    timeline: int
+    number: int
+
+    @classmethod
+    def parse(cls, name: str) -> Segment | None:
+        """Of a name as Postgres gives it, None for anything else (a history, a `.partial`)."""
+        found = _SEGMENT.fullmatch(name)
+        if found is None:
+            return None
+        log, segment = int(found["log"], 16), int(found["segment"], 16)
+        return cls(int(found["timeline"], 16), log * _SEGMENTS_A_LOG + segment)
+
+    @property
+    def first_byte(self) -> int:
+        """Its position in the WAL, as its first page says it."""
+        return self.number * _SEGMENT_BYTES
+
+    def __str__(self) -> str:
+        log, segment = divmod(self.number, _SEGMENTS_A_LOG)
+        return f"{self.timeline:08X}{log:08X}{segment:08X}"
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Where a timeline was left for the next: after `lsn`. `since`: in time, where the server said."""
+
+    timeline: int
+    lsn: int
+    since: datetime | None
+
+    @property
+    def segment(self) -> int:
+        return self.lsn // _SEGMENT_BYTES
+
+
+def parse_lsn(text: str) -> int:
+    """`16/B374D848` as a number of bytes."""
+    high, low = text.split("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+@dataclass(frozen=True)
+class History:
+    """The timelines that lead to one, oldest first: a restore along it reads each up to its branch."""
+
+    timeline: int
+    branches: tuple[Branch, ...] = ()
+
+    @classmethod
+    def parse(cls, timeline: int, text: str) -> History:
+        """Of a history file: a line for each ancestor, `TIMELINE<tab>LSN<tab>REASON`."""
+        branches = []
+        for line in text.splitlines():
+            fields = line.split("\t")
+            if len(fields) >= 2 and fields[0].strip().isdigit():
+                before = _BEFORE.search(fields[2]) if len(fields) > 2 else None
+                since = datetime.fromisoformat(before[1]).replace(tzinfo=UTC) if before else None
+                branches.append(Branch(int(fields[0]), parse_lsn(fields[1]), since))
+        return cls(timeline, tuple(branches))
+
+    def segment(self, number: int) -> Segment:
+        """The file that a recovery along this history wants: of the newest timeline that has begun there."""
+        for branch in self.branches:
+            if number < branch.segment:
+                return Segment(branch.timeline, number)
+        return Segment(self.timeline, number)
+
+    def holds(self, timeline: int, lsn: int) -> bool:
+        """Whether that point of a timeline lies on the way to this one."""
+        if timeline == self.timeline:
+            return True
+        return any(b.timeline == timeline and lsn <= b.lsn for b in self.branches)
+
+
+def contiguous_end(first: int, present: frozenset[Segment], history: History) -> int:
+    """The last number from `first` on without a gap; `first - 1` where even that is missing."""
+    number = first
+    while history.segment(number) in present:
+        number += 1
+    return number - 1
+
+
+def last_number(present: Iterable[Segment], history: History) -> int:
+    """The newest number that lies on the history; 0 where none does."""
+    return max((s.number for s in present if history.segment(s.number) == s), default=0)
+
+
+def missing(first: int, present: frozenset[Segment], history: History) -> list[Segment]:
+    """What is not there between `first` and the newest."""
+    wanted = (history.segment(n) for n in range(first, last_number(present, history) + 1))
+    return [segment for segment in wanted if segment not in present]

@@ -1,0 +1,185 @@
+"""Backups taken from a real server and restored into it: what comes back, what does not, and what is refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from infra.docker.engine import docker
+from ops.backup import keepers
+from ops.backup.errors import BackupError, OutsideWindow
+from ops.errors import Exit, OpsError
+from tests.backed_up import BackedUp
+from tests.containers import Server, wait_until
+
+
+def test_the_first_backup_is_full_and_the_next_incremental(backed_up: BackedUp) -> None:
+    first = backed_up.contents().backups[0]
+    second = backed_up.backup()
+    assert (first.kind, second.kind) == ("full", "incr")
+    assert 0 < second.stored_bytes < first.stored_bytes
+    assert first.wal_stop < second.wal_stop
+
+
+def test_nothing_in_the_repository_can_be_read_without_its_key(backed_up: BackedUp) -> None:
+    backed_up.note("canary-in-the-clear")
+    backed_up.archived()
+    backed_up.backup()
+    found = backed_up.in_volume(
+        "grep -rl canary-in-the-clear /data/15/base | head -1; grep -rl canary /repo || true"
+    )
+    assert "/data/" in found
+    assert "/repo/" not in found
+
+
+def test_a_commit_is_archived_by_the_clock_also_after_a_restart(backed_up: BackedUp) -> None:
+    # A checkpointer that starts beside recovery sleeps for checkpoint_timeout unless it is woken.
+    backed_up.server.restart()
+    backed_up.note("after-restart")
+    backed_up.archived()
+
+
+def test_a_restore_brings_back_what_was_deleted_and_takes_back_what_came_later(backed_up: BackedUp) -> None:
+    moment = backed_up.note("before")
+    backed_up.sql("DELETE FROM groundwork.users WHERE username = 'kept'")
+    backed_up.note("later")
+    done = backed_up.restore(moment)
+    notes = backed_up.notes()
+    assert {"kept", "before"} <= notes
+    assert "later" not in notes
+    assert done.newest_commit is not None
+    assert done.newest_commit <= moment
+    assert backed_up.flushes == 1
+    left = backed_up.in_volume("ls /data").split()
+    assert left == ["15"]
+    # It archives on, on a timeline of its own, and a full backup is due.
+    backed_up.note("after-the-restore")
+    backed_up.archived()
+    assert backed_up.contents().history.timeline == done.timeline > 1
+    assert backed_up.backup().kind == "full"
+
+
+def test_roles_fit_the_stack_after_a_restore_to_before_a_rotation(backed_up: BackedUp) -> None:
+    moment = backed_up.note("before-rotation")
+    backed_up.server.passwords["app_a"] = "rotated-since"
+    backed_up.apply_roles(backed_up.site.postgres)
+    backed_up.restore(moment)
+    with psycopg.connect(backed_up.server.database_url("app_a")) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == ("app_a",)
+
+
+def test_latest_has_the_very_last_commit(backed_up: BackedUp) -> None:
+    backed_up.note("the-very-last")
+    backed_up.restore(None)
+    assert "the-very-last" in backed_up.notes()
+
+
+def test_latest_has_what_a_killed_server_had_not_archived(backed_up: BackedUp) -> None:
+    backed_up.archived()
+    backed_up.sql("ALTER SYSTEM SET archive_command = '/bin/false'; SELECT pg_reload_conf();")
+    backed_up.note("never-archived")
+    docker("kill", backed_up.site.postgres)
+    backed_up.restore(None)
+    assert "never-archived" in backed_up.notes()
+    backed_up.sql("ALTER SYSTEM RESET archive_command; SELECT pg_reload_conf();")
+
+
+def test_a_lost_data_volume_comes_back_from_the_repository(backed_up: BackedUp) -> None:
+    backed_up.note("before-the-loss")
+    docker("stop", backed_up.site.postgres)
+    backed_up.in_volume("rm -rf /data/15")
+    docker("start", backed_up.site.postgres)
+    wait_until(backed_up.server.answers)
+    # What stands there now is another, empty cluster: nothing of it gets among the old one's backups.
+    with pytest.raises(BackupError, match="another cluster than the one that runs now"):
+        backed_up.backup("full")
+    backed_up.restore(None)
+    assert "before-the-loss" in backed_up.notes()
+    backed_up.backup("full")
+
+
+def test_what_an_earlier_restore_left_behind_can_be_restored_along_its_timeline(backed_up: BackedUp) -> None:
+    early = backed_up.note("early")
+    late = backed_up.note("too-late")
+    old = backed_up.contents().history.timeline
+    backed_up.restore(early)
+    assert "too-late" not in backed_up.notes()
+    with pytest.raises(OpsError, match=f"add --timeline {old} for that") as refused:
+        backed_up.restore(late)
+    assert refused.value.exit_code == Exit.USAGE
+    backed_up.restore(late, timeline=old)
+    assert "too-late" in backed_up.notes()
+
+
+@pytest.mark.parametrize("age", [timedelta(days=400), timedelta(days=-1)], ids=["too old", "to come"])
+def test_a_moment_outside_the_window_is_refused_before_anything_is_touched(
+    backed_up: BackedUp, age: timedelta
+) -> None:
+    since = backed_up.started_at()
+    with pytest.raises(OutsideWindow, match=r"what can: 20.*to now"):
+        backed_up.restore(datetime.now(UTC) - age)
+    assert backed_up.started_at() == since
+
+
+def test_wal_that_is_missing_at_the_end_of_a_restore_leaves_the_old_data_serving(backed_up: BackedUp) -> None:
+    backed_up.backup("full")
+    backed_up.note("in-missing-wal")
+    backed_up.archived()
+    missing = backed_up.contents().newest
+    backed_up.note("still-there")
+    backed_up.archived()
+    moment = backed_up.note("after-missing-wal")
+    backed_up.archived()
+    backed_up.in_volume("mkdir /repo/aside; mv /repo/archive/groundwork/*/*/$1-* /repo/aside", str(missing))
+    with pytest.raises(OutsideWindow, match="what can"):
+        backed_up.restore(moment)
+    with pytest.raises(OutsideWindow, match="WAL is missing after"):
+        backed_up.restore(None)
+    assert {"still-there", "after-missing-wal"} <= backed_up.notes()
+    backed_up.in_volume(
+        "cd /repo/aside; for f in *; do"
+        ' mv "$f" /repo/archive/groundwork/*/"$(echo "$f" | cut -c1-16)"/; done; rmdir /repo/aside'
+    )
+    backed_up.restore(moment)
+    assert "after-missing-wal" in backed_up.notes()
+
+
+def test_two_operations_at_once_are_refused(backed_up: BackedUp) -> None:
+    with backed_up.site.exclusive():
+        with pytest.raises(OpsError, match="is being done by process") as refused:
+            backed_up.backup()
+    assert refused.value.exit_code == Exit.LOCKED
+
+
+def test_a_server_that_does_not_run_cannot_be_backed_up_and_its_backups_can_be_listed(
+    backed_up: BackedUp,
+) -> None:
+    docker("stop", backed_up.site.postgres)
+    with pytest.raises(OpsError, match="does not run") as refused:
+        backed_up.backup()
+    assert refused.value.exit_code == Exit.UNREACHABLE
+    assert backed_up.contents().windows()
+    docker("start", backed_up.site.postgres)
+
+
+def test_the_cache_serves_nothing_newer_than_the_restored_rows(redis_server: Server) -> None:
+    from cache._sync.client import Client
+    from cache.errors import CacheSettingError
+    from cache.settings import CacheSettings
+    from cache.url_source import UrlSource
+
+    url = redis_server.redis_url("app")
+    with_client = Client(
+        CacheSettings(UrlSource("REDIS_URL", CacheSettingError, url), near_entries=0, timeout_seconds=5)
+    )
+    with_client.open()
+    try:
+        with_client.ping()
+        before = with_client.epoch.tag
+        keepers.flush_cache(url, redis_server.container)
+        with_client.flush()
+        assert with_client.epoch.tag != before
+    finally:
+        with_client.close()
