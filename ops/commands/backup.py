@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ops.commands.names import stack_option
+
 if TYPE_CHECKING:
     from ops.backup.repository import Backup, Contents
 
-_stack = click.option("--stack", default="dev", show_default=True, help="The stack to work on.")
+_stack = stack_option()
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
 

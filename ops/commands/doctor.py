@@ -7,9 +7,11 @@ import sys
 
 import click
 
+from ops.commands.names import stack_option
+
 
 @click.command()
-@click.option("--stack", default="dev", show_default=True, help="The stack to look at.")
+@stack_option("The stack to look at.")
 @click.option(
     "--only", multiple=True, metavar="NAME", help="Only these checks; more than once, or with commas."
 )

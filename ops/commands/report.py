@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from ops.commands.names import stack_option
+
 
 @click.command()
 @click.option("--html", "path", type=click.Path(path_type=Path), metavar="FILE", help="Write the page here.")
@@ -23,7 +25,7 @@ import click
     "--interval", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600), metavar="SECONDS",
     help="From one sample to the next.",
 )  # fmt: skip
-@click.option("--stack", default="dev", show_default=True, help="The stack to look at.")
+@stack_option("The stack to look at.")
 def report(path: Path | None, as_json: bool, seconds: float, interval: float, stack: str) -> None:
     """Sample a stack's servers, and draw hit rates, pool, statements, locks, memory and evictions.
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ops.commands.names import stack_option
+
 if TYPE_CHECKING:
     from ops.rotation.subject import RotatedStack
 
-_stack = click.option("--stack", default="dev", show_default=True, help="The stack to work on.")
+_stack = stack_option()
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object on standard output.")
 _grace = click.option(
