@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from db.migrator.catalog import Catalog, catalog_of
 from tests.conftest import Connection, Database
 from tests.integration.migrator.conftest import folder, owner, write
-from tests.integration.schema.catalog import catalog
 
 __all__ = ["folder", "owner", "write"]
 KILLED = -9
 
-Picture = tuple[list[tuple[object, ...]], list[tuple[object, ...]]]
+Picture = tuple[Catalog, list[tuple[object, ...]]]
 
 
 @dataclass(frozen=True)
@@ -95,4 +95,5 @@ def picture(connection: Connection) -> Picture:
         if exists
         else []
     )
-    return catalog(connection), rows
+    with connection.transaction():
+        return catalog_of(connection), rows

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import psycopg
-
 from tests import containers
 from tests.conftest import cloned_database
 from tests.integration.migrator.golden import FOLDER, RECORD, snapshot
@@ -16,15 +14,14 @@ def record() -> None:
     with containers.postgres_server() as server, cloned_database(server, "template0") as database:
         sqlx = Sqlx(sqlx_program(), database.url("migrator"), FOLDER)
         steps = {}
-        with psycopg.connect(database.url("migrator"), autocommit=True) as owner:
-            for name, step in (
-                ("run", sqlx.run),
-                ("revert", sqlx.revert),
-                ("revert to 0", lambda: sqlx.revert(0)),
-            ):
-                done = step()
-                assert done.returncode == 0, done.stderr
-                steps[name] = snapshot(owner)
+        for name, step in (
+            ("run", sqlx.run),
+            ("revert", sqlx.revert),
+            ("revert to 0", lambda: sqlx.revert(0)),
+        ):
+            done = step()
+            assert done.returncode == 0, done.stdout + done.stderr
+            steps[name] = snapshot(database)
     RECORD.write_text(json.dumps(steps, indent=1, ensure_ascii=False) + "\n")
 
 
