@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ops import scratch_server as scratch
-from ops.commands.migrate_review import migrate
+from ops.commands.migrate import migrate
 from ops.errors import OpsError
 from ops.migration_review import plan, verification
 from ops.scratch_server import ScratchServer
