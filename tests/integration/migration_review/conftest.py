@@ -15,10 +15,10 @@ from ops.commands.migrate import migrate
 from ops.errors import OpsError
 from ops.migration_review import plan, verification
 from ops.scratch_server import ScratchServer
+from tests.integration.migrator.conftest import Outcome
 from tests.integration.migrator.conftest import folder as folder
 from tests.integration.migrator.conftest import owner as owner
 from tests.integration.migrator.conftest import write as write
-from tests.integration.migrator.test_commands import Outcome
 
 Run = Callable[..., Outcome]
 

@@ -31,8 +31,7 @@ from ops.sql_check.declared import all_queries
 from tests.conftest import Database, cloned_database
 from tests.containers import Server, wait_until
 from tests.integration.migration_review.conftest import Run, SharedScratch
-from tests.integration.migrator.conftest import Write
-from tests.integration.migrator.test_commands import Outcome
+from tests.integration.migrator.conftest import Outcome, Write
 
 QUERIES = all_queries()
 CONTROL = {key for key in QUERIES if key.startswith("transaction.")}
