@@ -97,7 +97,7 @@ def users(examination: Examination) -> Finding:
     """redis-users: the users there are, and what each may."""
     table = CommandTable(examination.redis)
     live = _by_name(examination.redis.acl(), table)
-    no_passwords: dict[str, tuple[str, ...]] = {user.name: () for user in redis_acl.USERS}
+    no_passwords: dict[str, tuple[str, ...]] = {user.name: () for user in redis_acl.LOCAL_USERS}
     expected = _by_name(redis_acl.render_aclfile(no_passwords).splitlines(), table)
     wrong = [f"{name} is missing" for name in sorted(expected.keys() - live.keys())]
     wrong += [f"{name} is not of the specification" for name in sorted(live.keys() - expected.keys())]

@@ -20,6 +20,7 @@ from infra.certificates import KeyPair
 from infra.docker.engine import File, docker, write_files
 from infra.monitoring import configuration
 from infra.outputs import ROLES
+from infra.spec import roles
 from infra.spec.monitoring import POSTGRES_EXPORTER, PROMETHEUS, REDIS_EXPORTER, SERVICES, UIDS
 from tests.containers import LABEL, Server, build_image, wait_until
 
@@ -117,8 +118,7 @@ def postgres_exporter(
     stack: ExitStack, image: str, port: int, server: Server, database: str, authority: KeyPair | None = None
 ) -> str:
     """The exporter's container. It trusts the server's authority unless another one is given."""
-    login = ROLES["monitor"][0]
-    assert login is not None
+    login = roles.login_of("monitor", 1)
     return _run(
         stack,
         image,
