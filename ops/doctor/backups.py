@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.docker.engine import DockerError, docker
+from infra.spec.backup import CONFIG_FILE, PGBACKREST
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, fail, judged, level, skipped
+from ops.doctor.finding import Finding, fail, judged, level, skipped, warn
 from ops.doctor.thresholds import Thresholds
 from ops.server_errors import one_line
 
 _SECONDS = 8.0
 _NONE = "no backups are set up"
-_ADVICE = "see why the last ones failed (`pgbackrest info` in the Postgres container), and make one now"
+_ADVICE = "see why the last ones failed (`groundwork backup list`), and make one now (`groundwork backup`)"
+# pgBackRest's own number for a repository without a backup that is whole.
+_NO_VALID_BACKUP = 2
 
 
 def backups(examination: Examination) -> Finding:
@@ -23,10 +26,10 @@ def backups(examination: Examination) -> Finding:
     if container is None:
         return skipped("no container to ask; the managed service keeps them")
     try:
-        # One that is not installed is no error here.
+        # Where the setting is off, there is nothing to ask by.
         text = docker(
             *("exec", container, "sh", "-c"),
-            "command -v pgbackrest >/dev/null || exit 0; exec pgbackrest --output=json info",
+            f"[ -e {CONFIG_FILE} ] || exit 0; exec {PGBACKREST} --output=json info",
             timeout_seconds=_SECONDS,
         )
     except DockerError as error:
@@ -43,7 +46,7 @@ def judge(stanzas: Sequence[Mapping[str, Any]], now: float, limits: Thresholds) 
     broken = [
         f"{stanza['name']}: {stanza['status']['message']}"
         for stanza in stanzas
-        if stanza["status"]["code"] != 0
+        if stanza["status"]["code"] not in (0, _NO_VALID_BACKUP)
     ]
     if broken:
         return fail("; ".join(broken), _ADVICE)
@@ -54,7 +57,8 @@ def judge(stanzas: Sequence[Mapping[str, Any]], now: float, limits: Thresholds) 
         if not backup.get("error")
     ]
     if not whole:
-        return fail("there is none that is whole", _ADVICE)
+        # So is a new stack's: WAL alone restores nothing.
+        return warn("there is none yet that is whole", "make one now (`groundwork backup`)")
     stopped, label = max(whole)
     hours = (now - stopped) / 3600
     return judged(

@@ -37,9 +37,10 @@ def stanza(*hours_ago: float, code: int = 0, message: str = "ok", error: bool = 
         ([stanza(40, 3)], Status.OK, "2023-3F, is 3 hours old; there are 2"),
         ([stanza(30)], Status.WARN, "30 hours old"),
         ([stanza(60)], Status.FAIL, "60 hours old"),
-        ([stanza()], Status.FAIL, "none that is whole"),
-        ([stanza(1, error=True)], Status.FAIL, "none that is whole"),
-        ([stanza(code=2, message="no valid backups")], Status.FAIL, "groundwork: no valid backups"),
+        ([stanza()], Status.WARN, "none yet that is whole"),
+        ([stanza(1, error=True)], Status.WARN, "none yet that is whole"),
+        ([stanza(code=2, message="no valid backups")], Status.WARN, "none yet that is whole"),
+        ([stanza(code=1, message="missing stanza path")], Status.FAIL, "groundwork: missing stanza path"),
         ([stanza(1, code=99, message="other")], Status.FAIL, "groundwork: other"),
     ],
 )
