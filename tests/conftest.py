@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from tests.containers import Server
 TEMPLATE = "groundwork_template"
 Connection = psycopg.Connection[tuple[object, ...]]
 Connect = Callable[..., Connection]
+# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C for good.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
