@@ -52,15 +52,20 @@ def test_doctor_writes_no_row_and_takes_no_lock_that_stops_writers(
     stack: MonitoredStack, database: Database
 ) -> None:
     state = (
-        "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_all_tables; SELECT pg_current_xact_id()"
+        "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables; SELECT pg_current_xact_id()"
     )
-    database.psql("SELECT pg_stat_force_next_flush()")
-    before = database.psql(state).split()
-    ask_all(stack)
-    after = database.psql(state).split()
-    assert before[0] == after[0]
-    # The number that psql itself drew is the only one.
-    assert int(after[1]) == int(before[1]) + 1
+
+    def drawn() -> int:
+        """Transaction ids that were drawn meanwhile, beside the one that psql itself drew."""
+        database.psql("SELECT pg_stat_force_next_flush()")
+        before = database.psql(state).split()
+        ask_all(stack)
+        after = database.psql(state).split()
+        assert before[0] == after[0]
+        return int(after[1]) - int(before[1]) - 1
+
+    # The server's own autovacuum draws one now and then; doctor would each time.
+    assert 0 in (drawn() for _ in range(3))
 
 
 @pytest.mark.parametrize("role", ["monitor", "superuser"])
