@@ -16,6 +16,7 @@ from infra.spec import backup, postgres
 from ops.backup import markers, repository
 from ops.backup.errors import BackupError, RecoveryFailed
 from ops.backup.keepers import Keepers
+from ops.backup.last_wal import add_last_wal
 from ops.backup.pgbackrest import Progress
 from ops.backup.repository import Backup, Contents, show_time
 from ops.backup.site import Site
@@ -193,7 +194,8 @@ def _bring_back(bench: Workbench, progress: Progress) -> None:
                 rm -rf {RESTORING}
                 mv {PGDATA} {RESTORING}
             fi
-            mv {BEFORE} {PGDATA}
+            # An empty one stands for data that was gone already.
+            rmdir {BEFORE} 2>/dev/null || mv {BEFORE} {PGDATA}
         fi
         rm -rf {RESTORING} {_JOURNAL}
         """
@@ -253,36 +255,8 @@ def _restore_files(bench: Workbench, chosen: Backup, target: Target, progress: P
     contents = repository.read(bench.name, target.timeline)
     moment = None if target.moment is None else target.moment.astimezone(UTC).isoformat(" ")
     restore_files(bench, RESTORING, chosen.label, target=moment, timeline=contents.history.timeline)
-    _add_last_wal(bench, contents, target, progress)
-
-
-def _add_last_wal(bench: Workbench, contents: Contents, target: Target, progress: Progress) -> None:
-    """Give the recovery the WAL that never reached the repository: after a crash, or a full repository."""
-    newest = contents.newest
-    if target.timeline is not None or newest is None or not bench.exists(f"{PGDATA}/pg_wal"):
-        return
-    names = bench.sh(f"ls {PGDATA}/pg_wal").split()
-    own = sorted(s for s in map(Segment.parse, names) if s is not None and s.timeline == newest.timeline)
-    rest = [s for s in own if s.number > newest.number]
-    if not rest:
-        return
-    if rest[0].number > newest.number + 1:
-        progress(
-            f"warning: WAL between {newest} and {rest[0]} is neither in the repository nor in the old data;"
-            " what was committed after it does not come back"
-        )
-        return
-    for segment in rest:
-        # A file's first page says which segment it is; one made ahead of need still says an older one.
-        held = bench.sh(f'od -An -tu8 -j8 -N8 "{PGDATA}/pg_wal/$1"', str(segment))
-        if int(held) != segment.first_byte:
-            return
-        # Marked, so that the archive gets it too: the new timeline's history leads through it.
-        bench.sh(
-            f'cp "{PGDATA}/pg_wal/$1" {RESTORING}/pg_wal/;'
-            f' install -d -m 0700 {RESTORING}/pg_wal/archive_status; : > {RESTORING}/pg_wal/archive_status/"$1".ready',
-            str(segment),
-        )
+    if target.timeline is None and bench.exists(f"{PGDATA}/pg_wal"):
+        add_last_wal(bench, contents, target.moment, PGDATA, RESTORING, progress)
 
 
 def _recover(bench: Workbench, chosen: Backup, target: Target, progress: Progress) -> None:
