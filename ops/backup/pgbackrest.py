@@ -57,10 +57,12 @@ def _error(command: str, container: str, said: list[str]) -> OpsError:
             f"container {container} does not run; `groundwork status` shows what does", Exit.UNREACHABLE
         )
     if "No space left on device" in whole:
-        return BackupError(
-            f"`pgbackrest {command}` failed: no space is left for the backup repository"
-            f" ({backup.REPOSITORY_DIR}); free some, or lower groundwork:backupRetentionFull, and run it again"
+        where = (
+            "the data volume, which holds the old and the restored data for a while; free some"
+            if command == "restore"
+            else f"the backup repository ({backup.REPOSITORY_DIR}); free some, or lower groundwork:backupRetentionFull"
         )
+        return BackupError(f"`pgbackrest {command}` failed: no space is left for {where}, and run it again")
     for line in said:
         found = _LINE.match(line)
         error = _ERROR.match(found["text"]) if found and found["level"] == "ERROR" else None

@@ -6,7 +6,6 @@ or the new answers at any time. Which moment was asked for is in a file beside t
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,9 @@ from infra.docker.engine import DockerError, docker, inspect, psql
 from infra.spec import backup, postgres
 from ops.backup import markers, repository
 from ops.backup.errors import BackupError, RecoveryFailed
+from ops.backup.folders import PGDATA, RESTORING, Folders
 from ops.backup.keepers import Keepers
+from ops.backup.last_wal import add_last_wal
 from ops.backup.pgbackrest import Progress
 from ops.backup.repository import Backup, Contents, show_time
 from ops.backup.site import Site
@@ -23,12 +24,6 @@ from ops.backup.wal import Segment
 from ops.backup.workbench import Workbench, require_volumes, restore_files, workbench
 from ops.errors import Exit, OpsError
 
-PGDATA = backup.PGDATA
-RESTORING = f"{PGDATA}.restoring"
-# The entrypoint starts no server while it is there.
-BEFORE = f"{PGDATA}.before-restore"
-REPLACED = f"{PGDATA}.replaced"
-_JOURNAL = f"{postgres.DATA_DIR}/restore.json"
 _HEALTHY_SECONDS = 300
 # Settings of the recovery that the restored cluster must not start with again.
 _RECOVERY_SETTINGS = (
@@ -69,20 +64,24 @@ def restore(site: Site, target: Target, keepers: Keepers, progress: Progress) ->
     """
     require_volumes(site)
     with site.exclusive(), _bench(site) as bench:
-        if not _is_past_return(bench, target):
-            _bring_back(bench, progress)
+        folders = Folders(bench)
+        if not folders.are_past_return(str(target)):
+            folders.bring_back(progress)
             chosen = _choose(site, bench, target, progress)
+            was_running = site.is_running(site.postgres)
             _stop(site, progress, mark=True)
             try:
                 _restore_files(bench, chosen, target, progress)
                 _recover(bench, chosen, target, progress)
             except (RecoveryFailed, BackupError, DockerError) as error:
-                if _has_recovered(bench):
+                if folders.have_recovered():
                     raise
-                _bring_back(bench, progress)
-                _start(site, progress)
+                folders.bring_back(progress)
+                if was_running:
+                    _start(site, progress)
                 reason = " ".join(str(error).split())
-                raise BackupError(f"{reason}; the data is as it was before, and serves again") from error
+                serves = ", and serves again" if was_running else ""
+                raise BackupError(f"{reason}; the data is as it was before{serves}") from error
         else:
             progress("going on with a restore that was interrupted")
             _stop(site, progress, mark=False)
@@ -93,12 +92,12 @@ def abandon(site: Site, progress: Progress) -> None:
     """Give an interrupted restore up: the data of before it serves again. Refused (7) once recovery is over."""
     require_volumes(site)
     with site.exclusive(), _bench(site) as bench:
-        if not any(bench.exists(path) for path in (RESTORING, BEFORE, REPLACED, _JOURNAL)):
+        folders = Folders(bench)
+        if not folders.are_touched():
             progress("no restore is under way; nothing to do")
             return
-        if _has_recovered(bench):
-            raise OpsError(_past_return(_journal(bench)), Exit.REFUSED)
-        _bring_back(bench, progress)
+        folders.refuse_past_return()
+        folders.bring_back(progress)
         _start(site, progress)
 
 
@@ -118,7 +117,7 @@ def plan(site: Site, target: Target) -> Backup | None:
     """
     require_volumes(site)
     with _readers_bench(site) as bench:
-        if _is_past_return(bench, target):
+        if Folders(bench).are_past_return(str(target)):
             return None
         contents = repository.read(bench.name, target.timeline)
         return _backup_for(site, contents, target)
@@ -146,61 +145,6 @@ def _readers_bench(site: Site) -> AbstractContextManager[Workbench]:
             postgres.DATA_DIR: (site.data_volume, False),
         },
     )
-
-
-# -- where an interrupted one stands ------------------------------------------------------------------
-
-
-def _journal(bench: Workbench) -> dict[str, str]:
-    text = bench.sh(f"cat {_JOURNAL} 2>/dev/null || true")
-    return json.loads(text) if text.strip() else {}
-
-
-def _has_recovered(bench: Workbench) -> bool:
-    """Whether the restored cluster is out of recovery: its timeline is in the archive, and the way is forward only."""
-    if bench.exists(REPLACED):
-        return True
-    return bench.exists(BEFORE) and bench.exists(PGDATA) and not bench.exists(f"{PGDATA}/recovery.signal")
-
-
-def _past_return(journal: dict[str, str]) -> str:
-    return (
-        f"a restore to {journal.get('target')} has recovered and is not finished;"
-        f" `groundwork restore --to {journal.get('target')}` finishes it, then another can begin"
-    )
-
-
-def _is_past_return(bench: Workbench, target: Target) -> bool:
-    """Whether this restore was begun before and only needs finishing. OpsError (7) where another one does."""
-    if not _has_recovered(bench):
-        return False
-    journal = _journal(bench)
-    if journal.get("target") not in (None, str(target)):
-        raise OpsError(_past_return(journal), Exit.REFUSED)
-    return True
-
-
-def _bring_back(bench: Workbench, progress: Progress) -> None:
-    """Undo what an unfinished restore did to the folders. Every line may be repeated."""
-    if not any(bench.exists(path) for path in (RESTORING, BEFORE, _JOURNAL)):
-        return
-    progress("putting the data back that was there before")
-    bench.sh(
-        f"""
-        if [ -e {BEFORE} ]; then
-            if [ -e {PGDATA} ]; then
-                pg_ctl stop --wait --mode=immediate --silent --pgdata={PGDATA} >/dev/null 2>&1 || true
-                rm -rf {RESTORING}
-                mv {PGDATA} {RESTORING}
-            fi
-            mv {BEFORE} {PGDATA}
-        fi
-        rm -rf {RESTORING} {_JOURNAL}
-        """
-    )
-
-
-# -- the steps ----------------------------------------------------------------------------------------
 
 
 def _choose(site: Site, bench: Workbench, target: Target, progress: Progress) -> Backup:
@@ -248,49 +192,17 @@ def _stop(site: Site, progress: Progress, *, mark: bool) -> None:
 
 def _restore_files(bench: Workbench, chosen: Backup, target: Target, progress: Progress) -> None:
     progress(f"restoring the files of backup {chosen.label} beside the old data")
-    journal = json.dumps({"target": str(target), "backup": chosen.label})
-    bench.sh(f'printf "%s" "$1" > {_JOURNAL}.new; sync; mv {_JOURNAL}.new {_JOURNAL}', journal)
+    Folders(bench).begin(str(target), chosen.label)
     contents = repository.read(bench.name, target.timeline)
     moment = None if target.moment is None else target.moment.astimezone(UTC).isoformat(" ")
     restore_files(bench, RESTORING, chosen.label, target=moment, timeline=contents.history.timeline)
-    _add_last_wal(bench, contents, target, progress)
-
-
-def _add_last_wal(bench: Workbench, contents: Contents, target: Target, progress: Progress) -> None:
-    """Give the recovery the WAL that never reached the repository: after a crash, or a full repository."""
-    newest = contents.newest
-    if target.timeline is not None or newest is None or not bench.exists(f"{PGDATA}/pg_wal"):
-        return
-    names = bench.sh(f"ls {PGDATA}/pg_wal").split()
-    own = sorted(s for s in map(Segment.parse, names) if s is not None and s.timeline == newest.timeline)
-    rest = [s for s in own if s.number > newest.number]
-    if not rest:
-        return
-    if rest[0].number > newest.number + 1:
-        progress(
-            f"warning: WAL between {newest} and {rest[0]} is neither in the repository nor in the old data;"
-            " what was committed after it does not come back"
-        )
-        return
-    for segment in rest:
-        # A file's first page says which segment it is; one made ahead of need still says an older one.
-        held = bench.sh(f'od -An -tu8 -j8 -N8 "{PGDATA}/pg_wal/$1"', str(segment))
-        if int(held) != segment.first_byte:
-            return
-        # Marked, so that the archive gets it too: the new timeline's history leads through it.
-        bench.sh(
-            f'cp "{PGDATA}/pg_wal/$1" {RESTORING}/pg_wal/;'
-            f' install -d -m 0700 {RESTORING}/pg_wal/archive_status; : > {RESTORING}/pg_wal/archive_status/"$1".ready',
-            str(segment),
-        )
+    if target.timeline is None and bench.exists(f"{PGDATA}/pg_wal"):
+        add_last_wal(bench, contents, target.moment, PGDATA, RESTORING, progress)
 
 
 def _recover(bench: Workbench, chosen: Backup, target: Target, progress: Progress) -> None:
     progress("exchanging the folders; the old data is kept until the new one answers")
-    bench.sh(
-        f"sync; if [ -e {PGDATA} ]; then mv {PGDATA} {BEFORE}; else mkdir {BEFORE}; fi;"
-        f" mv {RESTORING} {PGDATA}; sync"
-    )
+    Folders(bench).exchange()
     _serve_in_bench(bench, progress)
 
 
@@ -310,6 +222,7 @@ def _serve_in_bench(bench: Workbench, progress: Progress) -> None:
 
 def _finish(site: Site, bench: Workbench, target: Target, keepers: Keepers, progress: Progress) -> Restored:
     """The restored cluster answers: make it fit the stack, and give it back to its container."""
+    folders = Folders(bench)
     bench.start_server(PGDATA)
     newest_commit = _newest_commit(bench)
     progress("applying the stack's roles and passwords")
@@ -317,15 +230,14 @@ def _finish(site: Site, bench: Workbench, target: Target, keepers: Keepers, prog
     psql(bench.name, "".join(f"ALTER SYSTEM RESET {name};\n" for name in _RECOVERY_SETTINGS))
     current = Segment.parse(psql(bench.name, "SELECT pg_walfile_name(pg_current_wal_lsn())").strip())
     timeline = 0 if current is None else current.timeline
-    label = _journal(bench).get("backup", "")
+    label = folders.journal().get("backup", "")
     bench.stop_server(PGDATA)
-    if bench.exists(BEFORE):
-        bench.sh(f"rm -rf {REPLACED}; mv {BEFORE} {REPLACED}; sync")
+    folders.release()
     progress("having the cache forget everything")
     keepers.flush_cache()
     serving = _start(site, progress)
     progress("removing the old data")
-    bench.sh(f"rm -rf {REPLACED} {RESTORING}; rm -f {_JOURNAL}")
+    folders.end()
     return Restored(str(target), label, newest_commit, timeline, serving)
 
 
