@@ -36,7 +36,8 @@ def backups(examination: Examination) -> Finding:
         return fail(f"pgBackRest does not answer: {one_line(error)}", _ADVICE)
     if not text.strip():
         return skipped(_NONE)
-    return judge(json.loads(text), examination.now(), examination.thresholds)
+    # Its error messages have line ends in them as they are.
+    return judge(json.loads(text, strict=False), examination.now(), examination.thresholds)
 
 
 def judge(stanzas: Sequence[Mapping[str, Any]], now: float, limits: Thresholds) -> Finding:
