@@ -23,8 +23,8 @@ CA_CERTIFICATE: Final = "caCertificate"
 EXPECTED: Final = "expected"
 # Docker names by role (postgres, redis, access, network; with monitoring its three); absent on AWS.
 CONTAINERS: Final = "containers"
-# What `backup`, `restore` and `drill` work with: {"enabled", "retentionFull", "fullDays"}, and on Docker the
-# image and the volumes ("image", "dataVolume", "configVolume", "repositoryVolume").
+# What `backup`, `restore` and `drill` work with. On Docker {"enabled", "retentionFull", "fullDays"}, the image and
+# the volumes ("image", "dataVolume", "configVolume", "repositoryVolume"); on AWS {"region", "instance"} of RDS.
 BACKUPS: Final = "backups"
 # Secret: role -> URL. Which roles have which is ROLES below.
 DATABASE_URLS: Final = "databaseUrls"

@@ -102,13 +102,7 @@ def page_checksums(bench: Workbench) -> str:
 
 
 def smoke(bench: Workbench, ca_file: Path | None) -> tuple[str, dict[str, int]]:
-    """The application's own way in: counts, a user, a feed, as role app over TLS."""
-    from cache.settings import CacheSettings
-    from cache.url_source import UrlSource
-    from db import DataAccess
-    from db.errors import InvalidSetting
-    from db.settings import DatabaseSettings
-
+    """The application's own way in, as role app over TLS; and the rows of its tables."""
     password = secrets.token_urlsafe(24)
     login = roles.LOGINS["app"][0].name
     # The stack's password may be newer than what was restored, and need not be known here.
@@ -116,9 +110,6 @@ def smoke(bench: Workbench, ca_file: Path | None) -> tuple[str, dict[str, int]]:
     psql(bench.name, f"SET log_statement = 'none'; ALTER ROLE {login} PASSWORD '{verifier}';")
     port = int(docker("port", bench.name, str(postgres.PORT)).rsplit(":", 1)[1])
     url = database_url(login=login, password=password, host="localhost", port=port, ca_file=str(ca_file))
-    settings = DatabaseSettings(UrlSource("DATABASE_URL", InvalidSetting, url), pool_size=2)
-    # No Redis: what is read must come from the restored rows.
-    nowhere = CacheSettings(UrlSource("REDIS_URL", InvalidSetting, "redis://127.0.0.1:1/0"), near_entries=0)
     tables = ("users", "organizations", "repositories", "activities")
     counted = psql(
         bench.name,
@@ -126,17 +117,30 @@ def smoke(bench: Workbench, ca_file: Path | None) -> tuple[str, dict[str, int]]:
         database=roles.DATABASE,
     )
     rows = dict(zip(tables, map(int, counted.strip().split("|")), strict=True))
+    users, activities = read_through(url)
+    if rows["users"] and not users:
+        raise CheckFailed(f"{rows['users']} users are there, and the data access lists none")
+    return f"{users} users read, {activities} activities in their feeds", rows
+
+
+def read_through(url: str) -> tuple[int, int]:
+    """Read users and their feeds through the data access; how many of each."""
+    from cache.settings import CacheSettings
+    from cache.url_source import UrlSource
+    from db import DataAccess
+    from db.errors import InvalidSetting
+    from db.settings import DatabaseSettings
+
+    settings = DatabaseSettings(UrlSource("DATABASE_URL", InvalidSetting, url), pool_size=2)
+    # No Redis: what is read must come from the restored rows.
+    nowhere = CacheSettings(UrlSource("REDIS_URL", InvalidSetting, "redis://127.0.0.1:1/0"), near_entries=0)
     logging.getLogger("groundwork.cache").setLevel(logging.CRITICAL)
     with DataAccess(settings, nowhere) as data:
-        page = data.users.list(limit=20)
-        read = 0
-        for user in page.items:
+        users = data.users.list(limit=20).items
+        for user in users:
             if data.users.get(user.id) != user:
                 raise CheckFailed(f"user {user.id} reads differently by id and in a list")
-            read += len(data.activities.feed(user.id, limit=20).items)
-        if rows["users"] and not page.items:
-            raise CheckFailed(f"{rows['users']} users are there, and the data access lists none")
-    return f"{len(page.items)} users read, {read} activities in their feeds", rows
+        return len(users), sum(len(data.activities.feed(user.id, limit=20).items) for user in users)
 
 
 def _first_line(error: DockerError) -> str:

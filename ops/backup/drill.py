@@ -27,6 +27,7 @@ from ops.errors import Exit, OpsError
 
 # Longer than the archive's timeout: beyond it a marker that is not there means that archiving is broken.
 _ARCHIVED_SECONDS = 3 * backup.ARCHIVE_TIMEOUT_SECONDS
+MAX_RPO_SECONDS = 2.0 * backup.ARCHIVE_TIMEOUT_SECONDS
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Terms:
     """What a drill is held to: the moment (None: a random one), and the RPO in seconds that it may measure."""
 
     moment: datetime | None = None
-    max_rpo_seconds: float = 2.0 * backup.ARCHIVE_TIMEOUT_SECONDS
+    max_rpo_seconds: float = MAX_RPO_SECONDS
     ca_file: Path | None = None
 
 

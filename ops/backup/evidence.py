@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,12 @@ class Evidence:
     rto_seconds: float | None = None
     rpo_seconds: float | None = None
     rows: dict[str, int] = field(default_factory=dict)
-    checks: dict[str, Check] = field(default_factory=lambda: {name: Check(name) for name in CHECKS})
     ended_at: datetime | None = None
+    checks: dict[str, Check] = field(init=False)
+    check_names: InitVar[Sequence[str]] = CHECKS
+
+    def __post_init__(self, check_names: Sequence[str]) -> None:
+        self.checks = {name: Check(name) for name in check_names}
 
     @property
     def ok(self) -> bool:

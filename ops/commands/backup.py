@@ -11,7 +11,9 @@ import click
 from ops.commands.names import stack_option
 
 if TYPE_CHECKING:
+    from ops.backup.rds import Instance
     from ops.backup.repository import Backup, Contents
+    from ops.backup.restore import Target
 
 _stack = stack_option()
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
@@ -28,9 +30,19 @@ def backup(context: click.Context, stack: str, kind: str | None, as_json: bool) 
     if context.invoked_subcommand is not None:
         return
     from infra.spec.world import World
+    from ops.backup.rds import Instance
     from ops.backup.site import Site
     from ops.backup.taking import take
+    from ops.errors import Exit, OpsError
 
+    if instance := Instance.of(World.here(), stack):
+        if kind == "full":
+            raise OpsError("RDS takes incremental snapshots only; leave --full out", Exit.USAGE)
+        from ops.backup.rds_commands import snapshot_row
+
+        row = snapshot_row(instance.take(_say))
+        print(json.dumps(row, indent=2) if as_json else f"snapshot {row['label']} is made")
+        return
     made = take(Site.of(World.here(), stack), kind=kind, progress=_say)
     if as_json:
         print(json.dumps(_backup_row(made), indent=2))
@@ -46,8 +58,15 @@ def list_(stack: str, timeline: int | None, as_json: bool) -> None:
     """List backups with size, age and WAL, and the window to which a restore is possible."""
     from infra.spec.world import World
     from ops.backup import restore as restoring
+    from ops.backup.rds import Instance
     from ops.backup.site import Site
 
+    if instance := Instance.of(World.here(), stack):
+        from ops.backup.rds_commands import listing, listing_text
+
+        document = listing(instance)
+        print(json.dumps(document, indent=2) if as_json else listing_text(document))
+        return
     contents = restoring.look(Site.of(World.here(), stack), timeline)
     if as_json:
         print(json.dumps(_contents_document(contents), indent=2))
@@ -74,6 +93,7 @@ def restore(
     from ops.backup import restore as restoring
     from ops.backup.keepers import keepers_of
     from ops.backup.moment import parse_moment
+    from ops.backup.rds import Instance
     from ops.backup.repository import show_time
     from ops.backup.site import Site
     from ops.errors import Exit, OpsError
@@ -82,6 +102,9 @@ def restore(
         raise OpsError("say --to TIME or --to LATEST; or --abandon, alone", Exit.USAGE)
     target = None if to is None else restoring.Target(parse_moment(to), timeline)
     world = World.here()
+    if instance := Instance.of(world, stack):
+        _restore_on_rds(instance, target, yes, as_json)
+        return
     site = Site.of(world, stack)
     if target is None:
         restoring.abandon(site, _say)
@@ -121,25 +144,30 @@ def restore(
 @click.option(
     "--max-rpo",
     type=click.FloatRange(min=1),
-    default=60.0,
-    show_default=True,
-    help="Seconds that a commit may take into the repository.",
+    help="Seconds that a commit may take into the repository: 60, on AWS 600.",
 )
 @_json
-def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float, as_json: bool) -> None:
+def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | None, as_json: bool) -> None:
     """Restore to a random moment in a throwaway, check it, measure RTO and RPO; exit 4 where a check fails."""
     from pathlib import Path
 
     from infra.spec.world import World
-    from ops.backup.drill import Terms
+    from ops.backup.drill import MAX_RPO_SECONDS, Terms
     from ops.backup.drill import drill as make_drill
     from ops.backup.moment import parse_moment
+    from ops.backup.rds import Instance
     from ops.backup.site import Site
     from ops.errors import Exit, OpsError
 
     world = World.here()
     moment = None if to is None else parse_moment(to)
-    found = make_drill(Site.of(world, stack), Terms(moment, max_rpo, world.ca_file(stack)), _say)
+    if instance := Instance.of(world, stack):
+        from ops.backup.rds_commands import drill as drill_on_rds
+
+        found = drill_on_rds(instance, moment, max_rpo, str(world.ca_file(stack)), _say)
+    else:
+        terms = Terms(moment, max_rpo or MAX_RPO_SECONDS, world.ca_file(stack))
+        found = make_drill(Site.of(world, stack), terms, _say)
     if evidence is not None:
         found.write(Path(evidence))
     if as_json:
@@ -153,6 +181,23 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float, as_j
     if not found.ok:
         reasons = "; ".join(f"{check.name}: {check.detail}" for check in found.failures)
         raise OpsError(f"the drill failed: {reasons}", Exit.MISMATCH)
+
+
+def _restore_on_rds(instance: Instance, target: Target | None, yes: bool, as_json: bool) -> None:
+    from ops.backup.rds_commands import restore as restore_instance
+    from ops.backup.rds_commands import restore_text
+    from ops.errors import Exit, OpsError
+
+    if target is None or target.timeline is not None:
+        raise OpsError(
+            "on AWS a restore is a new instance: there is no --abandon and no --timeline", Exit.USAGE
+        )
+    instance.require_window(target.moment)
+    if not yes:
+        # It takes nothing back, and costs an instance.
+        _confirm(instance.stack, str(target))
+    document = restore_instance(instance, target.moment, _say)
+    print(json.dumps(document, indent=2) if as_json else restore_text(document))
 
 
 def _say(line: str) -> None:

@@ -1,0 +1,190 @@
+"""The same on RDS, against moto: snapshots, restores into a new instance, drills that leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from click.testing import CliRunner
+from moto import mock_aws
+
+from infra import outputs
+from ops.backup import rds_commands
+from ops.backup.errors import BackupError, OutsideWindow
+from ops.backup.evidence import CheckFailed
+from ops.backup.rds import Instance
+from ops.commands.backup import backup
+from ops.errors import Exit, OpsError
+from ops.pulumi_stack import PulumiStack
+
+REGION = "eu-central-1"
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """RDS of an account with a network. Each test has an instance of its own in it."""
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        client = boto3.client("rds", region_name=REGION)
+        network = boto3.client("ec2", region_name=REGION)
+        vpc = network.describe_vpcs()["Vpcs"][0]["VpcId"]
+        subnets = network.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]
+        client.create_db_subnet_group(
+            DBSubnetGroupName="private",
+            DBSubnetGroupDescription="private",
+            SubnetIds=[subnet["SubnetId"] for subnet in subnets],
+        )
+        client.create_db_parameter_group(
+            DBParameterGroupName="ours", DBParameterGroupFamily="postgres15", Description="ours"
+        )
+        yield client
+
+
+@pytest.fixture
+def instance(client: Any) -> Instance:
+    name = f"gw-{uuid.uuid4().hex[:8]}"
+    client.create_db_instance(
+        DBInstanceIdentifier=name,
+        DBInstanceClass="db.t4g.small",
+        Engine="postgres",
+        EngineVersion="15.8",
+        AllocatedStorage=20,
+        MasterUsername="administrator",
+        MasterUserPassword="not-a-secret-here",
+        BackupRetentionPeriod=7,
+        StorageEncrypted=True,
+        PubliclyAccessible=False,
+        DeletionProtection=True,
+        DBSubnetGroupName="private",
+        DBParameterGroupName="ours",
+        VpcSecurityGroupIds=["sg-12345678"],
+        EnableIAMDatabaseAuthentication=True,
+    )
+    return Instance("prod", name, client, poll_seconds=0.01, timeout_seconds=5)
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+def _reads(restored: dict[str, Any]) -> str:
+    return f"read from {restored['DBInstanceIdentifier']}"
+
+
+def _names(instance: Instance) -> set[str]:
+    """Those of this test, without the part that is the same."""
+    found = (row["DBInstanceIdentifier"] for row in instance.client.describe_db_instances()["DBInstances"])
+    return {name.removeprefix(instance.name) for name in found if name.startswith(instance.name)}
+
+
+def test_a_backup_is_a_snapshot(instance: Instance, said: list[str]) -> None:
+    made = instance.take(said.append)
+    assert made.kind == "manual"
+    assert made.status == "available"
+    assert made.label in [s.label for s in instance.snapshots()]
+    assert made.label in json.dumps(rds_commands.listing(instance))
+    assert made.label in rds_commands.listing_text(rds_commands.listing(instance))
+
+
+def test_a_restore_is_a_new_instance_with_the_sources_groups(instance: Instance, said: list[str]) -> None:
+    document = rds_commands.restore(instance, None, said.append)
+    source, restored = instance.describe(), instance.describe(document["instance"])
+    assert restored["VpcSecurityGroups"] == source["VpcSecurityGroups"]
+    assert restored["DBSubnetGroup"]["DBSubnetGroupName"] == "private"
+    assert restored["DBParameterGroups"][0]["DBParameterGroupName"] == "ours"
+    assert restored["DeletionProtection"] is True
+    assert f"--new-db-instance-identifier {instance.name}-before" in rds_commands.restore_text(document)
+
+
+def test_the_same_restore_again_goes_on_with_the_instance_it_began(
+    instance: Instance, said: list[str]
+) -> None:
+    _, moment = instance.window()
+    first = instance.restore(moment - timedelta(milliseconds=1), said.append)
+    again = instance.restore(moment - timedelta(milliseconds=1), said.append)
+    assert first["DBInstanceIdentifier"] == again["DBInstanceIdentifier"]
+    assert len(_names(instance)) == 2
+
+
+@pytest.mark.parametrize("days", [-400, 1], ids=["too old", "to come"])
+def test_a_moment_outside_the_window_makes_no_instance(
+    instance: Instance, said: list[str], days: int
+) -> None:
+    with pytest.raises(OutsideWindow, match="cannot be restored; what can"):
+        instance.restore(datetime.now(UTC) + timedelta(days=days), said.append)
+    assert _names(instance) == {""}
+
+
+def test_an_instance_without_retention_is_said_to_have_no_backups(instance: Instance) -> None:
+    instance.client.modify_db_instance(
+        DBInstanceIdentifier=instance.name, BackupRetentionPeriod=0, ApplyImmediately=True
+    )
+    with pytest.raises(BackupError, match=f"RDS keeps no backups of {instance.name}"):
+        instance.window()
+
+
+def test_a_drill_holds_and_deletes_its_instance(instance: Instance, said: list[str]) -> None:
+    found = instance.drill(None, 600, _reads, said.append)
+    assert found.ok, found.document()
+    assert found.rto_seconds is not None
+    assert found.rpo_seconds is not None
+    assert found.checks["smoke"].detail == f"read from {instance.name}-drill"
+    assert _names(instance) == {""}
+
+
+def test_a_drill_whose_restored_instance_cannot_be_read_fails(instance: Instance, said: list[str]) -> None:
+    def unreadable(restored: dict[str, Any]) -> str:
+        raise CheckFailed("no rows")
+
+    found = instance.drill(None, 600, unreadable, said.append)
+    assert [check.name for check in found.failures] == ["smoke"]
+    assert _names(instance) == {""}
+
+
+def test_a_drill_whose_window_ends_too_early_fails(instance: Instance, said: list[str]) -> None:
+    found = instance.drill(None, -1, _reads, said.append)
+    assert [check.name for check in found.failures] == ["archive"]
+
+
+def test_a_drill_deletes_no_instance_that_is_not_a_drills(instance: Instance, said: list[str]) -> None:
+    instance.client.create_db_instance(
+        DBInstanceIdentifier=f"{instance.name}-drill", DBInstanceClass="db.t4g.small", Engine="postgres",
+        MasterUsername="somebody", MasterUserPassword="not-a-secret-here", AllocatedStorage=20,
+    )  # fmt: skip
+    with pytest.raises(BackupError, match="is there and no drill's"):
+        instance.drill(None, 600, _reads, said.append)
+    assert _names(instance) == {"", "-drill"}
+
+
+def test_an_instance_that_is_not_there_is_one_line(instance: Instance) -> None:
+    with pytest.raises(OpsError, match="RDS: ") as refused:
+        Instance("prod", "gw-other", instance.client).window()
+    assert refused.value.exit_code == Exit.UNREACHABLE
+    assert "\n" not in str(refused.value)
+
+
+def test_the_command_takes_a_snapshot_where_the_stacks_target_is_aws(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {outputs.TARGET: "aws", outputs.BACKUPS: {"region": REGION, "instance": instance.name}}
+    monkeypatch.setattr(PulumiStack, "exists", property(lambda self: True))
+    monkeypatch.setattr(PulumiStack, "public_outputs", lambda self: values)
+    done = CliRunner().invoke(backup, ["--stack", "prod", "--json"])
+    assert done.exit_code == 0, done.output
+    assert instance.snapshots()[-1].label in done.stdout
+    refused = CliRunner().invoke(backup, ["--stack", "prod", "--full"])
+    assert isinstance(refused.exception, OpsError)
+    assert refused.exception.exit_code == Exit.USAGE
+
+
+def test_the_root_of_the_access_image_does_without_boto3() -> None:
+    lock = Path(__file__).parents[3] / "infra" / "images" / "access" / "requirements.lock"
+    assert "boto3" not in lock.read_text()
