@@ -35,15 +35,18 @@ class BackedUp:
     site: Site
     said: list[str] = field(default_factory=list)
     flushes: int = 0
+    noted_in: str = ""
 
     def sql(self, text: str) -> str:
         return self.server.psql(text, roles.DATABASE).strip()
 
     def note(self, text: str) -> datetime:
-        """Commit a row of that text, and return a moment after it, with a commit of nothing after that."""
-        self.sql(
-            f"INSERT INTO groundwork.users (github_id, username) VALUES ({uuid.uuid4().int % 2**62}, '{text}')"
-        )
+        """Commit a row of that text, and return a moment after it that has a commit after it.
+
+        `noted_in` is the WAL file that holds the row.
+        """
+        row = f"INSERT INTO groundwork.users (github_id, username) VALUES ({uuid.uuid4().int % 2**62}, '{text}')"
+        self.noted_in = self.sql(f"{row}; SELECT pg_walfile_name(pg_current_wal_lsn())")
         moment = datetime.fromtimestamp(float(self.sql("SELECT extract(epoch FROM clock_timestamp())")), UTC)
         self.sql("SELECT pg_logical_emit_message(true, 'tick', '')")
         return moment

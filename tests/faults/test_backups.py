@@ -93,6 +93,52 @@ def test_a_flipped_bit_in_a_backup_fails_the_drill(backed_up: BackedUp) -> None:
     assert found.checks["recovery"].ok is None
 
 
+def test_a_missing_wal_file_fails_the_drill_and_not_a_server_that_just_starts(backed_up: BackedUp) -> None:
+    backed_up.note("in-the-missing-file")
+    missing = backed_up.noted_in
+    backed_up.archived()
+    backed_up.note("after-the-missing-file")
+    backed_up.archived()
+    backed_up.in_volume('mkdir /repo/aside; mv /repo/archive/groundwork/*/*/"$1"-* /repo/aside', missing)
+    try:
+        found = _drill(backed_up)
+        assert [check.name for check in found.failures] == ["wal"]
+        assert f"WAL file {missing} is missing" in found.checks["wal"].detail
+        # The control: a restore that only looks whether the server starts finds nothing wrong.
+        assert "in-the-missing-file" not in _naive_restore(backed_up)
+    finally:
+        backed_up.in_volume(
+            'f=$(ls /repo/aside); mv "/repo/aside/$f" /repo/archive/groundwork/*/"${f%????????-*}"/'
+        )
+        backed_up.in_volume("rmdir /repo/aside")
+    assert "in-the-missing-file" in _naive_restore(backed_up)
+
+
+def test_damaged_wal_ends_a_recovery_instead_of_cutting_it_short(backed_up: BackedUp) -> None:
+    backed_up.note("in-the-damaged-file")
+    damaged = backed_up.noted_in
+    backed_up.archived()
+    backed_up.in_volume(
+        'f=$(ls /repo/archive/groundwork/*/*/"$1"-*); cp "$f" /repo/aside;'
+        ' printf x | dd of="$f" bs=1 seek=40 conv=notrunc status=none',
+        damaged,
+    )
+    serving_since = backed_up.started_at()
+    try:
+        # The control: with pgBackRest's own restore_command the server starts, and has lost the row.
+        assert "in-the-damaged-file" not in _naive_restore(backed_up)
+        with pytest.raises(BackupError, match="the data is as it was before, and serves again"):
+            backed_up.restore(None)
+        assert "in-the-damaged-file" in backed_up.notes()
+        assert backed_up.started_at() != serving_since
+    finally:
+        backed_up.in_volume(
+            'cat /repo/aside > $(ls /repo/archive/groundwork/*/*/"$1"-*); rm /repo/aside', damaged
+        )
+    backed_up.restore(None)
+    assert "in-the-damaged-file" in backed_up.notes()
+
+
 @pytest.mark.parametrize("step", [step for step, tried in RESTORE_STEPS.items() if tried])
 def test_a_restore_killed_at_a_step_is_completed_by_the_next(backed_up: BackedUp, step: str) -> None:
     backed_up.backup()
