@@ -126,6 +126,46 @@ def test_monitoring_comes_and_goes_and_what_was_measured_stays(up: Checkout) -> 
     assert "unchanged" in up.succeed("up")
 
 
+def test_a_stack_without_backups_gets_them_and_keeps_its_rows(up: Checkout) -> None:
+    rows = _users(up)
+    up.settings(backups=False)
+    up.succeed("up")
+    refused = up.run("backup")
+    assert refused.returncode == 1
+    assert "set groundwork:backups to true" in refused.stderr
+    up.settings()
+    up.succeed("up")
+    assert _users(up) == rows
+    made = json.loads(up.succeed("backup", "--json"))
+    assert made["type"] == "full"
+    assert "unchanged" in up.succeed("up")
+
+
+def test_a_restore_takes_back_rows_fits_the_stack_and_leaves_up_nothing_to_do(up: Checkout) -> None:
+    rows = _users(up)
+    moment = datetime.now(UTC).isoformat()
+    psql(_container(up, "postgres"), "DELETE FROM groundwork.users", database="groundwork")
+    refused = up.run("restore", "--to", moment)
+    assert refused.returncode == 7
+    assert _users(up) == 0
+    done = json.loads(up.succeed("restore", "--to", moment, "--yes", "--json"))
+    assert done["isServing"]
+    assert _users(up) == rows
+    assert "unchanged" in up.succeed("up")
+    url = json.loads(up.succeed("env", "--role", "app", "--format", "json"))["DATABASE_URL"]
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM users").fetchone() == (rows,)
+
+
+def test_a_drill_on_a_stack_prints_its_evidence(up: Checkout) -> None:
+    found = json.loads(up.succeed("drill", "--json", "--evidence", str(up.state / "drill.json")))
+    assert found == json.loads((up.state / "drill.json").read_text())
+    assert found["drill"] == "ok", found
+    assert found["rtoSeconds"] > 0
+    assert 0 <= found["rpoSeconds"] <= 60
+    assert not [name for name in up.leftovers() if name.endswith(("-drill", "-restore", "-plan"))]
+
+
 def test_a_wrong_passphrase_is_one_line_and_harms_nothing(up: Checkout) -> None:
     path = up.world.passphrase_file
     right = path.read_text()
