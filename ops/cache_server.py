@@ -75,8 +75,14 @@ def cache_settings(stack: str, role: str) -> CacheSettings:
 
 @contextmanager
 def open_cache_server(stack: str) -> Iterator[CacheServer]:
+    """What REDIS_URL names, or the stack's as user ops; errors as those of `connected`."""
+    with connected(cache_settings(stack, "ops"), None if names_its_redis() else stack) as server:
+        yield server
+
+
+@contextmanager
+def connected(settings: CacheSettings, stack: str | None) -> Iterator[CacheServer]:
     """Within it every error of Redis is an OpsError: 6 where it is not reached or trusted, or refuses the login."""
-    settings = cache_settings(stack, "ops")
     parts = urlsplit(settings.server_url())
     address = f"{parts.hostname}:{parts.port or 6379}"
     try:
@@ -92,7 +98,7 @@ def open_cache_server(stack: str) -> Iterator[CacheServer]:
         )
         server: Any = Redis(connection_pool=pool)
         try:
-            yield CacheServer(server, settings.namespace, address, None if names_its_redis() else stack)
+            yield CacheServer(server, settings.namespace, address, stack)
         finally:
             server.close()
             pool.disconnect()

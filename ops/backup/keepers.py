@@ -10,6 +10,7 @@ from infra.docker.engine import inspect, psql
 from infra.spec import roles
 from infra.spec.world import World
 from ops.backup.errors import BackupError
+from ops.errors import OpsError
 
 _TRIES = 20
 
@@ -28,7 +29,7 @@ def keepers_of(world: World, stack: str) -> Keepers:
     from ops.pulumi_stack import PulumiStack
 
     given = PulumiStack(world, stack).resource_outputs("roles")
-    redis_url = environment_of("app", stack)["REDIS_URL"]
+    redis_url = environment_of("ops", stack)["REDIS_URL"]
     return Keepers(
         apply_roles=lambda container: apply_roles(container, given["verifiers"], given["connection_limits"]),
         flush_cache=lambda: flush_cache(redis_url, world.name(stack, "redis")),
@@ -46,36 +47,34 @@ def apply_roles(container: str, verifiers: dict[str, str], limits: dict[str, int
 
 
 def flush_cache(redis_url: str, container: str) -> None:
-    """Have Redis forget every entry: some are of rows that the restore took back.
+    """Have Redis forget every entry of every namespace: some are of rows that the restore took back.
 
-    A Redis that does not run needs no flush: entries of before its next start are of a past epoch.
+    `redis_url` is user ops's. A Redis that does not run needs no flush: entries of before its next start are of
+    a past epoch.
     """
     found = inspect("container", container)
     if not found or not found[0]["State"]["Running"]:
         return
-    from cache._sync.client import Client
-    from cache.errors import CacheError, CacheUnavailable
+    from cache.flushing import forget_all
+    from cache.keys import epoch_nonce
     from cache.settings import CacheSettings
     from cache.url_source import UrlSource
+    from ops.cache_server import connected
 
-    settings = CacheSettings(
-        UrlSource("REDIS_URL", BackupError, redis_url), near_entries=0, timeout_seconds=1.0
-    )
-    client = Client(settings)
-    client.open()
-    try:
-        for attempt in range(_TRIES):
-            try:
-                client.flush()
-                return
-            except CacheUnavailable as error:
-                if attempt == _TRIES - 1:
-                    raise BackupError(
-                        f"the cache could not be told to forget ({error}); mend or restart {container},"
-                        " and run the same command again: it goes on from here"
-                    ) from error
-                time.sleep(0.5)
-    except CacheError as error:
-        raise BackupError(f"the cache could not be told to forget: {error}") from error
-    finally:
-        client.close()
+    settings = CacheSettings(UrlSource("REDIS_URL", BackupError, redis_url), near_entries=0)
+    before, after = epoch_nonce("*").split("*")
+    for attempt in range(_TRIES):
+        try:
+            with connected(settings, None) as server:
+                keys = (key.decode() for key in server.redis.scan_iter(epoch_nonce("*"), count=1000))
+                namespaces = {key.removeprefix(before).removesuffix(after) for key in keys}
+                for namespace in sorted(namespaces | {settings.namespace}):
+                    forget_all(server.redis, namespace)
+            return
+        except OpsError as error:
+            if attempt == _TRIES - 1:
+                raise BackupError(
+                    f"the cache could not be told to forget ({error}); mend or restart {container},"
+                    " and run the same command again: it goes on from here"
+                ) from error
+            time.sleep(0.5)

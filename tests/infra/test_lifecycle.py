@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
+from datetime import UTC, datetime
 from ipaddress import IPv4Network
 
+import psycopg
 import pytest
 
 from infra.docker.engine import docker, inspect, psql
