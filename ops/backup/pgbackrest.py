@@ -14,6 +14,14 @@ Progress = Callable[[str], None]
 _LINE = re.compile(r"^(?:P\d+ +)?(?P<level>[A-Z]+): +(?P<text>.*)$")
 _ERROR = re.compile(r"^\[(?P<code>\d{3})\]: (?P<text>.*)$")
 _LOCK_ACQUIRE = "050"
+NO_ROOM = (
+    f"no space is left for the backup repository ({backup.REPOSITORY_DIR}); free some on the machine, or lower"
+    " groundwork:backupRetentionFull, and run it again"
+)
+NO_ROOM_FOR_DATA = (
+    "no space is left for the data volume, which holds the old and the restored data for a while; free some on the"
+    " machine, and run it again"
+)
 _OTHER_CLUSTER = ("028", "044", "051")
 
 
@@ -57,12 +65,7 @@ def _error(command: str, container: str, said: list[str]) -> OpsError:
             f"container {container} does not run; `groundwork status` shows what does", Exit.UNREACHABLE
         )
     if "No space left on device" in whole:
-        where = (
-            "the data volume, which holds the old and the restored data for a while; free some"
-            if command == "restore"
-            else f"the backup repository ({backup.REPOSITORY_DIR}); free some, or lower groundwork:backupRetentionFull"
-        )
-        return BackupError(f"`pgbackrest {command}` failed: no space is left for {where}, and run it again")
+        return BackupError(NO_ROOM_FOR_DATA if command == "restore" else NO_ROOM)
     for line in said:
         found = _LINE.match(line)
         error = _ERROR.match(found["text"]) if found and found["level"] == "ERROR" else None

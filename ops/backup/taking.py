@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from infra.docker.engine import DockerError, psql
+from infra.docker.engine import DockerError, docker, psql
+from infra.spec import backup
 from ops.backup import markers, pgbackrest, repository
 from ops.backup.errors import BackupError
 from ops.backup.pgbackrest import Progress
 from ops.backup.repository import Backup, Contents
 from ops.backup.site import Site
+
+_ROOM_BYTES = 1024**2
+_REMOVE_UNFINISHED = (
+    f"for folder in {backup.REPOSITORY_DIR}/backup/{backup.STANZA}/[0-9]*; do"
+    ' [ -e "$folder/backup.manifest" ] || rm -rf "$folder"; done'
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ def take(site: Site, *, kind: str | None, progress: Progress) -> Backup:
     site.require_running()
     with site.exclusive():
         progress("looking at the repository")
+        require_room(site.postgres)
         before = _look(site)
         chosen = kind or due(before, site.full_days, datetime.now(UTC))
         if chosen == "incr" and not before.restorable():
@@ -38,11 +46,37 @@ def take(site: Site, *, kind: str | None, progress: Progress) -> Backup:
         report_archiver(site, progress)
         progress(f"writing a marker, and taking a {'full' if chosen == 'full' else 'incremental'} backup")
         markers.write(site.postgres, "backup")
-        pgbackrest.run(site.postgres, "backup", f"--type={chosen}", progress=progress)
+        _back_up(site.postgres, chosen, progress)
         progress("looking at what was written")
         after = repository.read(site.postgres)
         report_gaps(after, progress)
     return max(after.backups, key=lambda b: b.stop)
+
+
+def require_room(container: str) -> None:
+    """BackupError where the repository is full."""
+    free = docker("exec", container, "df", "--output=avail", "--block-size=1", backup.REPOSITORY_DIR)
+    if int(free.split()[-1]) < _ROOM_BYTES:
+        raise BackupError(pgbackrest.NO_ROOM)
+
+
+def _back_up(container: str, kind: str, progress: Progress) -> None:
+    try:
+        pgbackrest.run(container, "backup", f"--type={kind}", progress=progress)
+    except BackupError:
+        # pgBackRest tries again, and then complains of what its first try left.
+        _tell_no_room(container)
+        raise
+
+
+def _tell_no_room(container: str) -> None:
+    """BackupError where the repository is full; what was begun there is removed first: WAL needs the room."""
+    try:
+        require_room(container)
+    except BackupError:
+        # A backup has its manifest when it is whole. Nobody else writes one: the lock is held.
+        docker("exec", container, "sh", "-ceu", _REMOVE_UNFINISHED)
+        raise
 
 
 def due(contents: Contents, full_days: int, now: datetime) -> str:

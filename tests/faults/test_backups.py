@@ -233,6 +233,9 @@ def test_a_full_repository_is_one_line_and_the_server_goes_on(
             small.backup("full")
         assert "\n" not in str(refused.value)
         assert refused.value.exit_code == Exit.ERROR
+        # What was begun has made room again, for WAL goes on coming.
+        small.archived()
+        assert small.contents().backups == ()
         # WAL that cannot be archived is given up beyond the queue's limit: the server's disk does not fill.
         small.sql("CREATE TABLE groundwork.filler AS SELECT md5(i::text) FROM generate_series(1, 400000) i")
         for _ in range(12):
@@ -240,11 +243,8 @@ def test_a_full_repository_is_one_line_and_the_server_goes_on(
             small.sql("SELECT pg_switch_wal()")
         wait_until(lambda: _waiting(small) <= 5, 120)
         assert "goes-on" in small.notes()
-        with pytest.raises(BackupError):
+        with pytest.raises(BackupError, match="no space is left for the backup repository"):
             small.backup("full")
-        assert any(
-            "WAL does not reach the repository" in line or "files are missing" in line for line in small.said
-        )
 
 
 def _waiting(backed_up: BackedUp) -> int:
