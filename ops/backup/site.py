@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra import outputs
-from infra.docker.engine import inspect
+from infra.docker.engine import DockerError, docker, inspect
 from infra.spec.world import World
 from ops.backup.errors import BackupError
 from ops.errors import Exit, OpsError
@@ -53,6 +53,13 @@ class Site:
                 f"backups are off for stack {stack!r}; set groundwork:backups to true in"
                 f" Pulumi.{stack}.yaml, and run `groundwork up --stack {stack}`"
             )
+        # Without an engine every container and volume would look as if it were gone.
+        try:
+            docker("version", "--format", "{{.Server.Version}}")
+        except DockerError as error:
+            raise OpsError(
+                "the Docker engine does not answer; `make up` starts it", Exit.UNREACHABLE
+            ) from error
         return cls(
             stack=stack,
             prefix=world.name(stack, "")[:-1],

@@ -13,6 +13,7 @@ from infra.docker.engine import DockerError, docker, inspect
 from infra.spec import backup, postgres
 from ops.backup.errors import BackupError, RecoveryFailed
 from ops.backup.site import Site
+from ops.errors import Exit, OpsError
 
 LABEL = "groundwork.workbench"
 _LOG = "/tmp/postgres.log"
@@ -119,6 +120,16 @@ def remove(name: str) -> None:
     """Remove a workbench with the volumes that are its own; one that is not there is none."""
     if inspect("container", name):
         docker("rm", "--force", "--volumes", name)
+
+
+def refuse_during_restore(prefix: str, stack: str) -> None:
+    """OpsError (5) while a restore of a stack is under way, or was killed: its workbench is there until another run."""
+    if inspect("container", f"{prefix}-restore"):
+        raise OpsError(
+            f"a restore of stack {stack!r} is under way, or was interrupted: run the same `groundwork restore` again,"
+            f" or `groundwork restore --abandon --stack {stack}`",
+            Exit.LOCKED,
+        )
 
 
 def remove_all(prefix: str) -> None:

@@ -19,6 +19,7 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 def up(stack: str) -> None:
     """Bring a stack up, or up to date: toolchain, servers, roles, schema, access service."""
     from infra.spec.world import World
+    from ops.backup.workbench import refuse_during_restore
     from ops.pulumi_stack import PulumiStack
     from ops.stack_status import next_steps
     from ops.toolchain import ensure
@@ -27,6 +28,7 @@ def up(stack: str) -> None:
     world = World.here()
     _refuse_bad_settings(world, stack)
     ensure(world)
+    refuse_during_restore(world.name(stack, "")[:-1], stack)
     target = PulumiStack(world, stack)
     target.up()
     print(next_steps(target.public_outputs(), stack, time.monotonic() - started))

@@ -13,7 +13,7 @@ from ops.backup.drill import Terms, drill
 from ops.backup.errors import BackupError
 from ops.backup.evidence import CHECKS, Evidence
 from ops.backup.restore import Target, abandon, restore
-from ops.backup.workbench import workbench
+from ops.backup.workbench import refuse_during_restore, workbench
 from ops.errors import Exit, OpsError
 from tests.backed_up import BackedUp, backed_up_server
 from tests.containers import wait_until
@@ -161,7 +161,11 @@ def test_a_killed_restore_can_be_given_up_until_it_has_recovered(backed_up: Back
     moment = backed_up.note("given-up")
     backed_up.note("never-taken-back")
     backed_up.killed_at("exchanging the folders", "restore", moment.isoformat())
+    with pytest.raises(OpsError, match="run the same `groundwork restore` again") as locked:
+        refuse_during_restore(backed_up.site.prefix, "test")
+    assert locked.value.exit_code == Exit.LOCKED
     abandon(backed_up.site, backed_up.said.append)
+    refuse_during_restore(backed_up.site.prefix, "test")
     assert {"given-up", "never-taken-back"} <= backed_up.notes()
     backed_up.killed_at("having the cache forget", "restore", moment.isoformat())
     with pytest.raises(OpsError, match="finishes it, then another can begin") as refused:
