@@ -53,7 +53,12 @@ def victim() -> Iterator[Callable[[dict[str, object]], list[Outcome]]]:
             assert process.stdout is not None
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
-            return [Outcome(*answer) for answer in json.loads(process.stdout.readline())]
+            try:
+                return [Outcome(*answer) for answer in json.loads(process.stdout.readline())]
+            except BaseException:
+                # An answer that came later would be taken for the next request's.
+                process.kill()
+                raise
 
         yield ask
         process.stdin.close()  # type: ignore[union-attr]

@@ -10,6 +10,9 @@ import db.migrator.runner
 from db.migrator.connection import open_connection
 from db.migrator.lock import lock_key
 
+# Many times what the migrations take that are waited for.
+PATIENCE_SECONDS = 10
+
 
 def lock_blocking() -> None:
     """Have this process wait in pg_advisory_lock, as sqlx's library does."""
@@ -21,6 +24,8 @@ def lock_blocking() -> None:
         with open_connection(conninfo) as connection:
             (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
             key = lock_key(str(database))
+            # The index is made on another connection than the holder's, so no server sees the circle and ends it.
+            connection.execute(f"SET statement_timeout = '{PATIENCE_SECONDS}s'")
             connection.execute("SELECT pg_advisory_lock(%s)", [key])
             try:
                 yield
