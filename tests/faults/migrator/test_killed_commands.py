@@ -45,8 +45,8 @@ def applied(run: Run, write: Write) -> None:
 def test_a_repair_that_is_killed_takes_over_all_checksums_or_none(
     run: Run, owner: Connection, folder: Path
 ) -> None:
+    owner.execute("CREATE TABLE saved AS SELECT * FROM _sqlx_migrations")
     before = picture(owner)
-    owner.execute("CREATE TEMP TABLE saved AS SELECT * FROM _sqlx_migrations")
     for path in folder.iterdir():
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     assert run("repair")[0].code == 0
@@ -69,7 +69,7 @@ def test_a_word_about_a_dirty_migration_is_taken_or_not(run: Run, owner: Connect
         " SELECT 3, description, FALSE, checksum, -1 FROM saved"
         " ON CONFLICT (version) DO UPDATE SET success = FALSE"
     )
-    owner.execute("CREATE TEMP TABLE saved AS SELECT * FROM _sqlx_migrations WHERE version = 3")
+    owner.execute("CREATE TABLE saved AS SELECT * FROM _sqlx_migrations WHERE version = 3")
     owner.execute(reset.encode())
     before = picture(owner)
     assert run("repair", option, "3", "--yes")[0].code == 0
