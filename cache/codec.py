@@ -18,7 +18,7 @@ class Packing(Generic[T]):
 
     def __init__(self, kind: type[T]) -> None:
         self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(kind)
+        self.decoder = msgspec.msgpack.Decoder(kind)
 
     def pack(self, value: T) -> bytes:
         try:
@@ -28,7 +28,7 @@ class Packing(Generic[T]):
 
     def unpack(self, packed: bytes) -> T:
         try:
-            return self._decoder.decode(packed)
+            return self.decoder.decode(packed)
         except (msgspec.DecodeError, RecursionError) as error:
             raise UndecodableEntry(f"not this schema's bytes: {error}") from error
 
@@ -39,6 +39,8 @@ class Codec(Generic[T]):
     def __init__(self, kind: type[T], version_of: Callable[[T], int]) -> None:
         self._version_of = version_of
         self._packing = Packing(kind)
+        # For bytes that were decoded before, and so cannot fail.
+        self.unpack: Callable[[bytes], T] = self._packing.decoder.decode
 
     def version_of(self, record: T) -> int:
         return self._version_of(record)

@@ -7,13 +7,15 @@ invalidation has been heard (cache.tracking), and FRESH_SECONDS later it goes si
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from threading import Lock
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
+from cache.codec import Codec
+from cache.entry import packed_in
 from cache.metrics import HITS, MISSES, NEAR_BYTES, NEAR_ENTRIES
 
 T = TypeVar("T")
@@ -36,7 +38,10 @@ _Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    raw: bytes
+    """A packed value, or None for a known absence; what it counts for in bytes; when it goes (monotonic)."""
+
+    packed: bytes | None
+    size: int
     expires_at: float
 
 
@@ -53,12 +58,13 @@ class NearCache:
         self._places: dict[_Key, object] = {}
         self._bytes = 0
         self._is_standing = False
-        self._fresh_until = 0.0
+        # Monotonic: until then what is here may be served.
+        self.fresh_until = 0.0
         self._views: dict[str, NearView[Any]] = {}
 
-    def view(self, key_prefix: str, entity: str, decode: Callable[[bytes], T | None]) -> NearView[T]:
+    def view(self, key_prefix: str, entity: str, codec: Codec[T]) -> NearView[T]:
         """One kind of record, whose keys are `key_prefix` + "{id}"."""
-        view = NearView(self, key_prefix, entity, decode)
+        view = NearView(self, self._entries, key_prefix, entity, codec)
         self._views[key_prefix] = view
         return view
 
@@ -71,11 +77,11 @@ class NearCache:
 
     def confirm(self, heard_until: float) -> None:
         """Every invalidation until this time (monotonic) has been heard."""
-        self._fresh_until = heard_until + FRESH_SECONDS
+        self.fresh_until = heard_until + FRESH_SECONDS
 
     def fall(self) -> None:
         """Invalidations may be missed from now on: everything goes, and nothing is taken in."""
-        self._fresh_until = 0.0
+        self.fresh_until = 0.0
         with self._lock:
             self._is_standing = False
             self._clear()
@@ -111,17 +117,18 @@ class NearCache:
         with self._lock:
             return self._places.setdefault(key, object())
 
-    def put(self, key: _Key, raw: bytes, place: object) -> None:
+    def put(self, key: _Key, packed: bytes | None, place: object) -> None:
         """Take in what was read, unless it was invalidated meanwhile, or invalidations are not heard."""
+        size = _ENTRY_BYTES + len(packed or b"")
         with self._lock:
             if self._places.get(key) is not place:
                 return
             del self._places[key]
-            if not self._is_standing or len(raw) + _ENTRY_BYTES > self._max_bytes:
+            if not self._is_standing or size > self._max_bytes:
                 return
             self._remove(key)
-            self._entries[key] = _Entry(raw, monotonic() + self._ttl_seconds)
-            self._bytes += len(raw) + _ENTRY_BYTES
+            self._entries[key] = _Entry(packed, size, monotonic() + self._ttl_seconds)
+            self._bytes += size
             while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
                 self._remove(next(iter(self._entries)))
 
@@ -131,25 +138,10 @@ class NearCache:
             if self._places.get(key) is place:
                 del self._places[key]
 
-    def peek(self, key: _Key) -> bytes | None:
-        """An entry's bytes, without a lock: each step is one operation of the dictionary."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        now = monotonic()
-        if now > self._fresh_until or now > entry.expires_at:
-            return None
-        try:
-            self._entries.move_to_end(key)
-        except KeyError:
-            # Invalidated since it was looked at: this read was first.
-            pass
-        return entry.raw
-
     def _remove(self, key: _Key) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._bytes -= len(entry.raw) + _ENTRY_BYTES
+            self._bytes -= entry.size
 
     def _clear(self) -> None:
         self._entries.clear()
@@ -161,23 +153,38 @@ class NearView(Generic[T]):
     """The entries of one kind of record, by id."""
 
     def __init__(
-        self, near: NearCache, prefix: str, entity: str, decode: Callable[[bytes], T | None]
+        self, near: NearCache, entries: OrderedDict[_Key, _Entry], prefix: str, entity: str, codec: Codec[T]
     ) -> None:
         self._near = near
         self._prefix = prefix
-        self._decode = decode
+        # Bound once: a hit takes a microsecond, and finding these again would be a good part of it.
+        self._entry = entries.get
+        self._move_to_end = entries.move_to_end
+        self._unpack = codec.unpack
         # Threads may lose a count between them; a lock would cost more than the hit.
         self._hits = self._misses = 0
         self._hit_counter = HITS.labels(entity, "near", "value")
         self._miss_counter = MISSES.labels(entity, "near")
 
     def peek(self, record_id: int) -> T | Miss | None:
-        """The record, None for a known absence, or MISS. Anything but an int is a MISS: True is no 1."""
+        """The record, None for a known absence, or MISS. Anything but an int is a MISS: True is no 1.
+
+        Without a lock: each step is one operation of the dictionary.
+        """
         if type(record_id) is int:
-            raw = self._near.peek((self._prefix, record_id))
-            if raw is not None:
-                self._hits += 1
-                return self._decode(raw)
+            key = (self._prefix, record_id)
+            entry = self._entry(key)
+            if entry is not None:
+                now = monotonic()
+                if now <= self._near.fresh_until and now <= entry.expires_at:
+                    try:
+                        self._move_to_end(key)
+                    except KeyError:
+                        # Invalidated since it was looked at: this read was first.
+                        pass
+                    self._hits += 1
+                    packed = entry.packed
+                    return None if packed is None else self._unpack(packed)
         self._misses += 1
         return MISS
 
@@ -185,7 +192,8 @@ class NearView(Generic[T]):
         return self._near.take_place((self._prefix, record_id))
 
     def put(self, record_id: int, raw: bytes, place: object) -> None:
-        self._near.put((self._prefix, record_id), raw, place)
+        """Take in an entry that has been decoded once: a hit relies on it."""
+        self._near.put((self._prefix, record_id), packed_in(raw), place)
 
     def leave_place(self, record_id: int, place: object) -> None:
         self._near.leave_place((self._prefix, record_id), place)

@@ -43,6 +43,10 @@ _OUTCOMES = {0: "absent", 1: "updated", 2: "newer"}
 _DROP_OUTCOMES = {0: "absent", 1: "dropped", 2: "newer"}
 
 
+def _no_near_cache(record_id: int) -> Miss:
+    return MISS
+
+
 class ReadThrough(Generic[T]):
     """The cache of one kind of record, by id."""
 
@@ -61,20 +65,18 @@ class ReadThrough(Generic[T]):
         # What reading one took last time: what a write stores was not read.
         self._cost_ms = 1
         self._near: NearView[T] | None = None
+        # The record or its known absence from the near cache, without waiting for anything; or MISS.
+        self.peek: Callable[[int], T | Miss | None] = _no_near_cache
         if client.near is not None:
-            self._near = client.near.view(keys.value_prefix, entity, codec.decode)
+            self._near = client.near.view(keys.value_prefix, entity, codec)
+            self.peek = self._near.peek
         self._flights: Flights[T] = Flights(COALESCED.labels(entity).inc)
-
-    def peek(self, record_id: int) -> T | Miss | None:
-        """The record or its known absence from the near cache, without waiting for anything; or MISS."""
-        return MISS if self._near is None else self._near.peek(record_id)
 
     def find(self, record_id: int, load: Callable[[int], T | None]) -> T | None:
         """The record, or None, from Redis; `load` asks the database."""
         try:
-            raw = self._get(record_id)
+            raw, record = self._get(record_id)
             if raw is not None:
-                record = self._hit(raw)
                 if is_due(raw):
                     self._stale_serves.inc()
                     refresh = partial(self._refresh, record_id, header_of(raw), load)
@@ -164,18 +166,21 @@ class ReadThrough(Generic[T]):
         if self._near is not None:
             self._near.invalidate(record_ids)
 
-    def _get(self, record_id: int) -> bytes | None:
-        """A value of this epoch, which the near cache takes in unless it is invalidated meanwhile."""
-        if self._near is None:
-            return self._current(self._client.get(self._keys.value(record_id)))
-        place = self._near.take_place(record_id)
+    def _get(self, record_id: int) -> tuple[bytes | None, T | None]:
+        """A value of this epoch and its record; the near cache takes it in unless it is invalidated meanwhile."""
+        near = self._near
+        place = None if near is None else near.take_place(record_id)
         try:
             raw = self._current(self._client.get(self._keys.value(record_id)))
-            if raw is not None:
-                self._near.put(record_id, raw, place)
-            return raw
+            if raw is None:
+                return None, None
+            record = self._hit(raw)
+            if near is not None:
+                near.put(record_id, raw, place)
+            return raw, record
         finally:
-            self._near.leave_place(record_id, place)
+            if near is not None:
+                near.leave_place(record_id, place)
 
     def _current(self, raw: bytes | None) -> bytes | None:
         return raw if raw is not None and self._epoch.holds(raw) else None
@@ -249,19 +254,21 @@ class ReadThrough(Generic[T]):
 
     def _known(self, record_ids: list[int]) -> dict[int, T | None]:
         """What Redis knows of the ids: records, and absences as None."""
-        decode = self._codec.decode
+        near = self._near
         known: dict[int, T | None] = {}
         undecodable: list[tuple[int, None]] = []
         try:
             for start in range(0, len(record_ids), _BATCH):
                 batch = record_ids[start : start + _BATCH]
-                values = self._get_batch(batch)
-                for record_id, raw in zip(batch, values, strict=True):
-                    if raw is not None:
-                        try:
-                            known[record_id] = decode(raw)
-                        except UndecodableEntry:
-                            undecodable.append((record_id, None))
+                places = {} if near is None else {each: near.take_place(each) for each in batch}
+                try:
+                    keys = [self._keys.value(record_id) for record_id in batch]
+                    values = self._client.get_many(keys)
+                    undecodable += self._take_in(batch, values, places, known)
+                finally:
+                    if near is not None:
+                        for record_id, place in places.items():
+                            near.leave_place(record_id, place)
         except CacheUnavailable:
             pass
         absent = sum(record is None for record in known.values())
@@ -271,21 +278,26 @@ class ReadThrough(Generic[T]):
             self.drop(undecodable)
         return known
 
-    def _get_batch(self, record_ids: list[int]) -> list[bytes | None]:
-        keys = [self._keys.value(record_id) for record_id in record_ids]
-        near = self._near
-        if near is None:
-            return [self._current(raw) for raw in self._client.get_many(keys)]
-        places = [near.take_place(record_id) for record_id in record_ids]
-        try:
-            values = [self._current(raw) for raw in self._client.get_many(keys)]
-            for record_id, raw, place in zip(record_ids, values, places, strict=True):
-                if raw is not None:
-                    near.put(record_id, raw, place)
-            return values
-        finally:
-            for record_id, place in zip(record_ids, places, strict=True):
-                near.leave_place(record_id, place)
+    def _take_in(
+        self,
+        record_ids: list[int],
+        values: list[bytes | None],
+        places: Mapping[int, object],
+        known: dict[int, T | None],
+    ) -> list[tuple[int, None]]:
+        """Add what the values hold to `known` and to the near cache, if there is one; what cannot be decoded."""
+        decode, near = self._codec.decode, self._near
+        undecodable: list[tuple[int, None]] = []
+        for record_id, raw in zip(record_ids, values, strict=True):
+            if raw is not None and self._epoch.holds(raw):
+                try:
+                    known[record_id] = decode(raw)
+                except UndecodableEntry:
+                    undecodable.append((record_id, None))
+                else:
+                    if near is not None:
+                        near.put(record_id, raw, places[record_id])
+        return undecodable
 
     def _take_leases(self, record_ids: list[int], nonce: str) -> tuple[list[int], bytes]:
         """Those of the ids that the caller may fill, and in which epoch; nobody waits for the others here."""

@@ -16,6 +16,7 @@ from cache.keys import EntityKeys
 from cache.near import MISS
 from db._async.idempotency import write_once
 from db._async.pool import AsyncPool
+from db._async.transaction import innermost_transaction
 from db.deadline import Deadline
 from db.errors import NotFound, VersionConflict
 from db.models import Page
@@ -50,19 +51,22 @@ class AsyncRecordRepository(Generic[R, N]):
 
     async def get(self, record_id: int) -> R:
         """The record with this id. Raises NotFound."""
-        record = await self.find(record_id)
+        record = MISS if innermost_transaction() is not None else self.cached.peek(record_id)
+        if record is MISS:
+            record = await self._find(record_id)
         if record is None:
             raise NotFound(self._kind.entity, f"id {record_id}")
         return record
 
     async def find(self, record_id: int) -> R | None:
         """The record with this id, or None."""
-        if self._pool.in_transaction():
-            return await self._load(bigint(self._id_name, record_id))
-        record = self.cached.peek(record_id)
-        if record is not MISS:
-            return record
+        record = MISS if innermost_transaction() is not None else self.cached.peek(record_id)
+        return await self._find(record_id) if record is MISS else record
+
+    async def _find(self, record_id: int) -> R | None:
         bigint(self._id_name, record_id)
+        if self._pool.in_transaction():
+            return await self._load(record_id)
         return await self.cached.find(record_id, partial(self._load, deadline=self._pool.deadline()))
 
     async def get_by_github_id(self, github_id: int) -> R:

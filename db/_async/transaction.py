@@ -106,10 +106,13 @@ class AsyncTransaction:
 
 _current: ContextVar[AsyncTransaction | None] = ContextVar("groundwork_async_transaction", default=None)
 
+# This task's innermost transaction, of whatever pool: what a read that must be fast asks first.
+innermost_transaction = _current.get
+
 
 def current_transaction(pool: object) -> AsyncTransaction | None:
     """This task's transaction of `pool`. TransactionOver in a task that has outlived the one it was started in."""
-    transaction = _current.get()
+    transaction = innermost_transaction()
     while transaction is not None and transaction.pool is not pool:
         transaction = transaction.outer
     if transaction is not None and transaction.is_over:

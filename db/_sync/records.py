@@ -17,6 +17,7 @@ from cache.keys import EntityKeys
 from cache.near import MISS
 from db._sync.idempotency import write_once
 from db._sync.pool import Pool
+from db._sync.transaction import innermost_transaction
 from db.deadline import Deadline
 from db.errors import NotFound, VersionConflict
 from db.models import Page
@@ -51,19 +52,22 @@ class RecordRepository(Generic[R, N]):
 
     def get(self, record_id: int) -> R:
         """The record with this id. Raises NotFound."""
-        record = self.find(record_id)
+        record = MISS if innermost_transaction() is not None else self.cached.peek(record_id)
+        if record is MISS:
+            record = self._find(record_id)
         if record is None:
             raise NotFound(self._kind.entity, f"id {record_id}")
         return record
 
     def find(self, record_id: int) -> R | None:
         """The record with this id, or None."""
-        if self._pool.in_transaction():
-            return self._load(bigint(self._id_name, record_id))
-        record = self.cached.peek(record_id)
-        if record is not MISS:
-            return record
+        record = MISS if innermost_transaction() is not None else self.cached.peek(record_id)
+        return self._find(record_id) if record is MISS else record
+
+    def _find(self, record_id: int) -> R | None:
         bigint(self._id_name, record_id)
+        if self._pool.in_transaction():
+            return self._load(record_id)
         return self.cached.find(record_id, partial(self._load, deadline=self._pool.deadline()))
 
     def get_by_github_id(self, github_id: int) -> R:

@@ -107,10 +107,13 @@ class Transaction:
 
 _current: ContextVar[Transaction | None] = ContextVar("groundwork_async_transaction", default=None)
 
+# This task's innermost transaction, of whatever pool: what a read that must be fast asks first.
+innermost_transaction = _current.get
+
 
 def current_transaction(pool: object) -> Transaction | None:
     """This task's transaction of `pool`. TransactionOver in a task that has outlived the one it was started in."""
-    transaction = _current.get()
+    transaction = innermost_transaction()
     while transaction is not None and transaction.pool is not pool:
         transaction = transaction.outer
     if transaction is not None and transaction.is_over:

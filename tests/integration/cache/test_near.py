@@ -10,9 +10,10 @@ import pytest
 import redis
 from msgspec.structs import replace
 
+from cache.keys import EntityKeys
 from cache.near import FRESH_SECONDS, MISS
 from db import DataAccess
-from db.models import NewUser
+from db.models import USER_SCHEMA, NewUser
 from infra.docker.engine import docker
 from tests import containers
 from tests.conftest import Database
@@ -168,6 +169,30 @@ def test_it_is_off_where_it_has_no_entries(
         assert data.users.get(user.id) == data.users.get(user.id) == user
         assert data.cache.near is None
         assert data.users.cached.peek(user.id) is MISS
+
+
+@pytest.mark.parametrize("read", ["get", "get_many"])
+def test_bytes_that_cannot_be_decoded_are_never_taken_in(
+    own_data: DataAccess, own_redis: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    user = own_data.users.add(ADA)
+    _hold(own_data, user)
+    cached, epoch = own_data.users.cached, own_data.cache.epoch.of("user").tag
+    drop, peeked = cached.drop, []
+
+    def look_and_drop(written: Any) -> bool:
+        # Between the read and its drop: what another caller would be given now.
+        peeked.append(cached.peek(user.id))
+        return drop(written)
+
+    monkeypatch.setattr(cached, "drop", look_and_drop)
+    with redis.Redis.from_url(own_redis.redis_url("administrator"), driver_info=None) as other:
+        key = EntityKeys(namespace, "user", USER_SCHEMA).value(user.id)
+        other.set(key, epoch + b":1:99999999999999:1:\xff", ex=60)
+    wait_until(lambda: cached.peek(user.id) is MISS, STALE_SECONDS)
+    found = own_data.users.get(user.id) if read == "get" else own_data.users.get_many([user.id])[0]
+    assert found == user
+    assert peeked == [MISS]
 
 
 def _gets(redis_as_ops: redis.Redis) -> int:

@@ -8,18 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cache.codec import Codec
 from cache.near import _ENTRY_BYTES, FRESH_SECONDS, MISS, NearCache, NearView
 
 PREFIX = "gw:main:v1:user:"
 
 
-def _decode(raw: bytes) -> str | None:
-    return None if raw == b"-" else raw.decode()
+CODEC: Codec[str] = Codec(str, lambda text: 1)
+
+
+def _raw(text: str | None) -> bytes:
+    """An entry as it lies in Redis."""
+    return CODEC.encode(text, b"epoch", 1000, 1)
 
 
 def _standing(entries: int = 3, size: int = 1 << 20, ttl: float = 60.0) -> tuple[NearCache, NearView[str]]:
     near = NearCache(entries, size, ttl)
-    view: NearView[str] = near.view(PREFIX, "user", _decode)
+    view: NearView[str] = near.view(PREFIX, "user", CODEC)
     near.stand()
     near.confirm(time.monotonic() + 60)
     return near, view
@@ -30,15 +35,15 @@ def near() -> NearCache:
     return _standing()[0]
 
 
-def _put(view: NearView[str], record_id: int, raw: bytes = b"x") -> None:
-    view.put(record_id, raw, view.take_place(record_id))
+def _put(view: NearView[str], record_id: int, text: str | None = "x") -> None:
+    view.put(record_id, _raw(text), view.take_place(record_id))
 
 
 def test_what_was_put_in_is_found_and_a_known_absence_is_none() -> None:
     _, view = _standing()
     assert view.peek(7) is MISS
-    _put(view, 7, b"ada")
-    _put(view, 8, b"-")
+    _put(view, 7, "ada")
+    _put(view, 8, None)
     assert view.peek(7) == "ada"
     assert view.peek(8) is None
 
@@ -46,7 +51,7 @@ def test_what_was_put_in_is_found_and_a_known_absence_is_none() -> None:
 @pytest.mark.parametrize("impostor", [True, 1.0, "1", None])
 def test_only_an_int_is_an_id(impostor: object) -> None:
     _, view = _standing()
-    _put(view, 1, b"ada")
+    _put(view, 1, "ada")
     assert view.peek(impostor) is MISS  # type: ignore[arg-type]
 
 
@@ -54,7 +59,7 @@ def test_an_invalidated_read_under_way_is_not_put_in() -> None:
     near, view = _standing()
     place = view.take_place(7)
     near.invalidate_keys([f"{PREFIX}{{7}}".encode()])
-    view.put(7, b"old", place)
+    view.put(7, _raw("old"), place)
     assert view.peek(7) is MISS
 
 
@@ -62,7 +67,7 @@ def test_without_the_place_the_old_value_would_stay() -> None:
     """The control of the test above: taking the place only when the value is there is too late."""
     near, view = _standing()
     near.invalidate_keys([f"{PREFIX}{{7}}".encode()])
-    view.put(7, b"old", view.take_place(7))
+    view.put(7, _raw("old"), view.take_place(7))
     assert view.peek(7) == "old"
 
 
@@ -72,7 +77,7 @@ def test_a_read_from_before_tracking_stood_is_not_put_in() -> None:
     place = view.take_place(7)
     near.stand()
     near.confirm(time.monotonic() + 60)
-    view.put(7, b"old", place)
+    view.put(7, _raw("old"), place)
     assert view.peek(7) is MISS
 
 
@@ -124,8 +129,10 @@ def test_its_bounds_hold_whatever_comes(steps: list[tuple[int, int, bool]]) -> N
     near, view = _standing(entries=4, size=limit)
     for record_id, size, is_put in steps:
         if is_put:
-            _put(view, record_id, b"x" * size)
+            _put(view, record_id, "x" * size)
         else:
             view.invalidate([record_id])
         assert len(near._entries) <= 4
-        assert near._bytes == sum(len(e.raw) + _ENTRY_BYTES for e in near._entries.values()) <= limit
+        assert (
+            near._bytes == sum(len(e.packed or b"") + _ENTRY_BYTES for e in near._entries.values()) <= limit
+        )
