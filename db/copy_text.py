@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -48,7 +49,12 @@ def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Itera
                 raise
             on_reject(activity, error)
             continue
-        first, last = (min(first, at), max(last, at)) if lines else (at, at)
+        if not lines:
+            first = last = at
+        elif at < first:
+            first = at
+        elif at > last:
+            last = at
         lines.append(line)
         users.add(activity.user_id)
         repositories.add(activity.repo_id)
@@ -61,13 +67,12 @@ def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Itera
 
 
 def _line(activity: NewActivity, at: datetime) -> bytes:
-    event, repo = activity.github_event_id, activity.repo_id
-    kind = text("type", activity.type, empty=False)
+    event, repo, kind = activity.github_event_id, activity.repo_id, activity.type
     fields = (
         _NULL if event is None else b"%d" % bigint("github_event_id", event, least=1),
         b"%d" % bigint("user_id", activity.user_id),
         _NULL if repo is None else b"%d" % bigint("repo_id", repo),
-        _escaped(kind.encode()),
+        _kind(kind if isinstance(kind, str) else text("type", kind)),
         at.isoformat().encode(),
         # JSON escapes control characters itself: only the backslash means something to COPY.
         _encode_json(json_object("data", activity.data)).replace(b"\\", b"\\\\"),
@@ -75,5 +80,8 @@ def _line(activity: NewActivity, at: datetime) -> bytes:
     return b"\t".join(fields) + b"\n"
 
 
-def _escaped(raw: bytes) -> bytes:
+# The types of a load are few, however many its rows.
+@lru_cache(maxsize=256)
+def _kind(kind: str) -> bytes:
+    raw = text("type", kind, empty=False).encode()
     return raw.replace(b"\\", b"\\\\").replace(b"\t", b"\\t").replace(b"\n", b"\\n").replace(b"\r", b"\\r")

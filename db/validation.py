@@ -44,6 +44,8 @@ def timestamp(field: str, value: object) -> datetime:
     """A point in time: a datetime that knows its zone. Postgres would read a naive one as the server's time."""
     if not isinstance(value, datetime):
         raise InvalidInput(field, f"{type(value).__name__} is no datetime")
+    if value.tzinfo is UTC:
+        return value
     if value.utcoffset() is None:
         raise InvalidInput(field, "has no time zone; pass an aware datetime, such as datetime.now(UTC)")
     try:
@@ -61,7 +63,8 @@ def text(field: str, value: object, *, empty: bool = True) -> str:
     if "\0" in value:
         raise InvalidInput(field, "holds a NUL character, which Postgres cannot store")
     try:
-        size = len(value.encode())
+        # Python knows without looking whether text is ASCII.
+        size = len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError as error:
         raise InvalidInput(field, f"holds a lone surrogate at character {error.start}") from error
     if size > TEXT_BYTES:
@@ -95,11 +98,14 @@ def _check_json(field: str, value: object, depth: int) -> None:
         raise InvalidInput(field, f"is nested deeper than {JSON_DEPTH} levels")
     if isinstance(value, dict):
         for key, item in value.items():
-            text(f"{field} (a key)", key)
-            _check_json(field, item, depth - 1)
+            if not _is_plain(key) or type(key) is not str:
+                text(f"{field} (a key)", key)
+            if not _is_plain(item):
+                _check_json(field, item, depth - 1)
     elif isinstance(value, list | tuple):
         for item in value:
-            _check_json(field, item, depth - 1)
+            if not _is_plain(item):
+                _check_json(field, item, depth - 1)
     elif isinstance(value, str):
         text(field, value)
     elif isinstance(value, bool) or value is None:
@@ -108,3 +114,13 @@ def _check_json(field: str, value: object, depth: int) -> None:
         bigint(field, value)
     elif not isinstance(value, float) or not math.isfinite(value):
         raise InvalidInput(field, f"{type(value).__name__} {value!r:.40} has no JSON form")
+
+
+def _is_plain(value: object) -> bool:
+    """What most values are, told in a fraction of the time: ASCII without NUL, a small whole number, true, false, null."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii() and "\0" not in value and len(value) <= TEXT_BYTES  # type: ignore[attr-defined, operator, arg-type]
+    if kind is int:
+        return INT64_MIN <= value <= INT64_MAX  # type: ignore[operator]
+    return kind is bool or value is None
