@@ -19,7 +19,8 @@ from infra.settings import StackSettings
 from infra.spec.errors import SettingError
 from infra.spec.world import PROJECT, World
 from ops.errors import Exit, OpsError
-from ops.toolchain import ensure_stack, environment
+from ops.toolchain.pulumi_environment import environment
+from ops.toolchain.stack_init import ensure as ensure_stack
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def _rotated(stack: str) -> Iterator[RotatedStack]:
     """The stack, running, and nobody else at it."""
     from infra.spec.world import World
     from ops.rotation.subject import RotatedStack
-    from ops.toolchain import ensure
+    from ops.toolchain.provision import ensure
 
     target = RotatedStack(World.here(), stack)
     target.pulumi.check_settings()

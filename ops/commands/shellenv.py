@@ -15,8 +15,8 @@ from ops.commands.names import stack_option
 def shellenv(stack: str) -> None:
     """Print POSIX export lines for plain `pulumi`: eval "$(.venv/bin/groundwork shellenv)"."""
     from infra.spec.world import World
-    from ops.toolchain import ensure_stack, variables
-    from ops.toolchain.pulumi_environment import DROPPED
+    from ops.toolchain.pulumi_environment import DROPPED, variables
+    from ops.toolchain.stack_init import ensure as ensure_stack
 
     world = World.here()
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables(world).items()]

@@ -22,7 +22,7 @@ def up(stack: str) -> None:
     from ops.backup.workbench import refuse_during_restore
     from ops.pulumi_stack import PulumiStack
     from ops.stack_status import next_steps
-    from ops.toolchain import ensure
+    from ops.toolchain.provision import ensure
 
     started = time.monotonic()
     world = World.here()
@@ -42,7 +42,7 @@ def preview(stack: str, diff: bool, as_json: bool) -> None:
     """Show what `up` would change, pending migrations by name; changes nothing."""
     from infra.spec.world import World
     from ops.pulumi_stack import PulumiStack
-    from ops.toolchain import ensure
+    from ops.toolchain.provision import ensure
 
     world = World.here()
     _refuse_bad_settings(world, stack)
@@ -60,7 +60,7 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
     from infra.spec.world import World
     from ops.errors import Exit, OpsError
     from ops.pulumi_stack import PulumiStack
-    from ops.toolchain import ensure
+    from ops.toolchain.provision import ensure
 
     world = World.here()
     target = PulumiStack(world, stack)

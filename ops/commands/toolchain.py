@@ -12,7 +12,7 @@ import click
 from ops.errors import Exit
 
 if TYPE_CHECKING:
-    from ops.toolchain import Tool
+    from ops.toolchain.inventory import Tool
 
 
 @click.command()
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 def toolchain(check: bool, as_json: bool) -> None:
     """Find, download or build the Pulumi CLI, its plugins, the Docker engine and the base image."""
     from infra.spec.world import World
-    from ops.toolchain import ensure
-    from ops.toolchain.provision import inspect
+    from ops.toolchain.provision import ensure, inspect
 
     world = World.here()
     tools = inspect(world) if check else ensure(world).tools

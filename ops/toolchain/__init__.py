@@ -1,14 +1,6 @@
 """Everything groundwork needs beside Python: Pulumi CLI, plugins, language host, Docker engine, base image.
 
-`ensure` puts it in place, `environment` is what Pulumi is run with, `ensure_stack` makes a stack known to the
-backend. This package deploys nothing.
+`provision.ensure` puts it in place, `pulumi_environment.environment` is what Pulumi is run with, `stack_init.ensure`
+makes a stack known to the backend. This package deploys nothing, and imports nothing by itself: the language
+host in it is started twice by every `up`.
 """
-
-from __future__ import annotations
-
-from ops.toolchain.inventory import Source, Tool, Toolchain
-from ops.toolchain.provision import ensure
-from ops.toolchain.pulumi_environment import environment, variables
-from ops.toolchain.stack_init import ensure as ensure_stack
-
-__all__ = ["Source", "Tool", "Toolchain", "ensure", "ensure_stack", "environment", "variables"]

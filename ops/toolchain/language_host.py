@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.metadata
+import importlib.util
 import json
 import os
 import signal
@@ -17,11 +18,29 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
+
+
+def _without_the_sdk() -> None:
+    """Let `pulumi.runtime.proto` be imported by itself: the SDK around it takes longer than all the rest of a start."""
+    spec = importlib.util.find_spec("pulumi")
+    if spec is None or "pulumi" in sys.modules:
+        return
+    for name in ("pulumi", "pulumi.runtime"):
+        module = ModuleType(name)
+        folders = spec.submodule_search_locations or []
+        module.__path__ = [str(Path(folder, *name.split(".")[1:])) for folder in folders]
+        sys.modules[name] = module
+
+
+if __name__ == "__main__":
+    _without_the_sdk()
+
+from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2  # noqa: E402
 
 # What a program exits with after it has shown its error itself: the engine is to add nothing.
 BAIL = 32

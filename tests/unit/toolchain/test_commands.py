@@ -72,8 +72,8 @@ def test_shellenv_can_be_evaluated_whatever_the_values_hold(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = "a 'quoted' $HOME `id`"
-    monkeypatch.setattr("ops.toolchain.variables", lambda _world: {"ODD": odd})
-    monkeypatch.setattr("ops.toolchain.ensure_stack", lambda *_: None)
+    monkeypatch.setattr("ops.toolchain.pulumi_environment.variables", lambda _world: {"ODD": odd})
+    monkeypatch.setattr("ops.toolchain.stack_init.ensure", lambda *_: None)
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "of the user's")
     lines = CliRunner().invoke(shellenv, ["--stack", "staging"]).stdout
     script = (
