@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
+import pulumi_docker as docker
 
 from infra import outputs
 from infra.credentials import Password, Trust
@@ -50,6 +51,7 @@ class DockerStack:
             self.settings,
             self.leases,
         )
+        engine = _engine()
         trust = Trust.make(f"groundwork {world.key} {stack}", self.rotation)
         passwords = Passwords(self.rotation)
         token_keys = {key_id: Password(f"token-key-{key_id}").value for key_id in settings.token_key_ids}
@@ -59,6 +61,7 @@ class DockerStack:
         database = Postgres(
             "postgres",
             PostgresArgs(world, stack, settings, network.name, leases.postgres, trust),
+            engine,
         )
         cache = Redis(
             "redis",
@@ -71,6 +74,7 @@ class DockerStack:
                 trust,
                 passwords,
             ),
+            engine,
         )
         roles = Roles(
             "roles",
@@ -102,6 +106,7 @@ class DockerStack:
                 passwords,
                 starts_after=[migrations, cache],
             ),
+            engine,
         )
         monitoring = self._monitoring(
             network=network.name,
@@ -109,6 +114,7 @@ class DockerStack:
             certificates={"postgres": database.certificate, "redis": cache.certificate},
             passwords=passwords,
             starts_after=[roles, access],
+            engine=engine,
         )
         return {
             outputs.TARGET: "docker",
@@ -164,6 +170,7 @@ class DockerStack:
         certificates: Mapping[str, pulumi.Output[str]],
         passwords: Passwords,
         starts_after: Sequence[pulumi.Resource],
+        engine: pulumi.ResourceOptions,
     ) -> Monitoring | None:
         settings = self.settings
         if not (settings.monitoring or self.has_metrics):
@@ -173,7 +180,7 @@ class DockerStack:
             self.world,
             self.stack,
             METRICS_VOLUME,
-            pulumi.ResourceOptions(),
+            engine,
             protect=settings.protect_data,
         )
         if not settings.monitoring:
@@ -193,7 +200,13 @@ class DockerStack:
                 redis_user=("monitor", passwords.redis("monitor")),
                 starts_after=starts_after,
             ),
+            engine,
         )
+
+
+def _engine() -> pulumi.ResourceOptions:
+    """The Docker provider, declared: one that is only implied is started after that of the dynamic resources."""
+    return pulumi.ResourceOptions(providers={"docker": docker.Provider("docker")})
 
 
 def metrics_are_kept(world: World, stack: str, *, monitoring: bool) -> bool:
