@@ -13,7 +13,7 @@ from infra.docker.leftovers import remove_leftovers
 from infra.docker.stack import DockerStack, metrics_are_kept
 from infra.rotation_file import read_rotation
 from infra.schema import announce_pending
-from infra.settings import StackSettings
+from infra.settings import DOCKER, StackSettings
 from infra.spec.errors import InfraError
 from infra.spec.world import PROJECT, World
 
@@ -27,6 +27,8 @@ def declare() -> None:
     settings = StackSettings.parse(
         {key: value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
     )
+    if settings.target != DOCKER:
+        raise InfraError(f"target {settings.target} is declared by its settings alone so far; use {DOCKER}")
     leases = take_leases(world, stack, settings)
     rotation = read_rotation(world, stack)
     for name, phase in rotation.phases().items():

@@ -19,7 +19,7 @@ description: Postgres 15 and Redis 7, roles, schema and pooled access
 # Plain: with `main`, a virtualenv option would be looked for below infra/ by dynamic providers.
 runtime: python
 main: infra
-# Rendered from infra/settings.py by `make fix`.
+# Rendered from infra/settings by `make fix`.
 config:
 """
 
@@ -40,10 +40,11 @@ def pulumi_yaml() -> str:
 def readme(text: str) -> str:
     """The README with its settings table rendered between the two markers."""
     rows = [
-        f"| `{s.key}` | {s.type} | {f'`{json.dumps(s.default)}`'} | {s.description.replace('|', chr(92) + '|')} |"
+        f"| `{s.key}` | {s.type} | {f'`{json.dumps(s.default)}`'} | {' and '.join(s.targets)}"
+        f" | {s.description.replace('|', chr(92) + '|')} |"
         for s in StackSettings.declarations()
     ]
-    table = "\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows])
+    table = "\n".join(["| setting | type | default | target | meaning |", "|---|---|---|---|---|", *rows])
     head, rest = text.split(BEGIN, 1)
     return f"{head}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}"
 

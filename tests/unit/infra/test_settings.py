@@ -37,7 +37,7 @@ BAD = {
     "unknown persistence": Bad(
         {"redisPersistence": "both"}, "redisPersistence", "'both'", "use one of none, rdb, aof"
     ),
-    "unknown target": Bad({"target": "podman"}, "target", "'podman'", "use one of docker"),
+    "unknown target": Bad({"target": "podman"}, "target", "'podman'", "use one of docker, aws"),
     "maxmemory of lots": Bad({"redisMaxmemory": "lots"}, "redisMaxmemory", "'lots'", "write it like 128MB"),
     "maxmemory below zero": Bad({"redisMaxmemory": "-1MB"}, "redisMaxmemory", "'-1MB'", "128MB or 1GB"),
     "maxmemory of nothing": Bad(

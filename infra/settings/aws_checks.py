@@ -1,0 +1,220 @@
+"""What AWS would refuse, or accept and not do: refused by name before anything is made."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from infra.settings import aws_network_checks
+from infra.settings.checks import require_bytes, require_match, require_one_of, require_range
+from infra.settings.declaration import full
+from infra.spec import aws_sizes, rds
+from infra.spec.errors import SettingError
+from infra.spec.quantity import parse_bytes
+
+if TYPE_CHECKING:
+    from infra.settings import StackSettings
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_CLOCK = r"([01][0-9]|2[0-3]):([0-5][0-9])"
+_WEEK_MINUTES = 7 * 24 * 60
+
+
+def check(settings: StackSettings) -> None:
+    """SettingError for the first setting that AWS cannot render."""
+    aws_network_checks.check(settings)
+    _check_postgres(settings)
+    _check_connections(settings)
+    _check_parameters(settings)
+    _check_redis(settings)
+    _check_windows(settings)
+    _check_access(settings)
+    _check_alarms(settings)
+
+
+def _check_postgres(settings: StackSettings) -> None:
+    require_one_of("awsPostgresClass", settings.aws_postgres_class, tuple(aws_sizes.DATABASE_CLASSES))
+    storage = require_bytes("awsPostgresStorage", settings.aws_postgres_storage, rds.LEAST_STORAGE)
+    most = require_bytes("awsPostgresMaxStorage", settings.aws_postgres_max_storage, rds.LEAST_STORAGE)
+    for key, amount in (("awsPostgresStorage", storage), ("awsPostgresMaxStorage", most)):
+        if amount % parse_bytes("1GB") or amount > parse_bytes(rds.MOST_STORAGE):
+            raise SettingError(
+                full(key),
+                "RDS takes whole gigabytes, and 65536GB at most",
+                f"write it like 50GB, {rds.LEAST_STORAGE} at least",
+            )
+    if most * 10 < storage * 11:
+        raise SettingError(
+            full("awsPostgresMaxStorage"),
+            f"{settings.aws_postgres_max_storage} leaves {settings.aws_postgres_storage} no room to grow"
+            " (RDS wants a tenth)",
+            f"raise it to {-(-storage * 11 // 10 // parse_bytes('1GB'))}GB or more",
+        )
+    if settings.aws_postgres_iops:
+        require_range("awsPostgresIops", settings.aws_postgres_iops, 12_000, 64_000, "or 0 for the baseline")
+        if storage < parse_bytes(rds.IOPS_STORAGE):
+            raise SettingError(
+                full("awsPostgresIops"),
+                f"gp3 of {settings.aws_postgres_storage} has its baseline and no more",
+                f"set it to 0, or {full('awsPostgresStorage')} to {rds.IOPS_STORAGE} or more",
+            )
+    require_range("awsPostgresReplicas", settings.aws_postgres_replicas, 0, 5)
+    require_range("awsBackupRetentionDays", settings.aws_backup_retention_days, 7, 35)
+    seconds = settings.aws_monitoring_seconds
+    if seconds not in aws_sizes.MONITORING_SECONDS:
+        raise _not_offered("awsMonitoringSeconds", seconds, aws_sizes.MONITORING_SECONDS)
+    days = settings.aws_insights_days
+    if days not in (7, 731) and (days % 31 or not 31 <= days <= 713):
+        raise SettingError(
+            full("awsInsightsDays"),
+            f"Performance Insights does not keep {days} days",
+            "use 7, a multiple of 31 up to 713, or 731",
+        )
+
+
+def _check_connections(settings: StackSettings) -> None:
+    most = aws_sizes.most_connections(settings.aws_postgres_class)
+    if settings.postgres_max_connections > most:
+        raise SettingError(
+            full("postgresMaxConnections"),
+            f"{settings.postgres_max_connections} connections are more than {settings.aws_postgres_class}"
+            f" has the memory for ({most})",
+            f"lower it to {most} or less, or take a larger {full('awsPostgresClass')}",
+        )
+    # Each task listens on a connection beside its pool.
+    wanted = settings.aws_access_count * (settings.access_pool_size + 1)
+    if wanted > settings.app_connection_limit:
+        limit = settings.app_connection_limit
+        raise SettingError(
+            full("accessPoolSize"),
+            f"{settings.aws_access_count} tasks with {settings.access_pool_size} + 1 connections each are"
+            f" {wanted}, more than the connection limit of role app ({limit});"
+            f" {settings.aws_postgres_class} allows {most} in all",
+            f"lower it to {max(limit // settings.aws_access_count - 1, 1)},"
+            f" or raise {full('appConnectionLimit')} or lower {full('awsAccessCount')}",
+        )
+
+
+def _check_parameters(settings: StackSettings) -> None:
+    for name in settings.postgres_parameters:
+        if name in rds.REFUSED_PARAMETERS:
+            raise SettingError(
+                full("postgresParameters"),
+                f"{name} is not to be set on RDS",
+                "take it out; docs/aws.md says what RDS sets itself",
+            )
+
+
+def _check_redis(settings: StackSettings) -> None:
+    if settings.redis_persistence == "aof":
+        raise SettingError(
+            full("redisPersistence"),
+            "ElastiCache has no append-only file in Redis 7",
+            f"use none, or rdb with {full('awsRedisSnapshotDays')}; replicas keep what a node loses",
+        )
+    require_one_of("awsRedisNodeType", settings.aws_redis_node_type, tuple(aws_sizes.CACHE_NODES))
+    require_range("awsRedisNodes", settings.aws_redis_nodes, 1, 6)
+    if settings.aws_redis_failover and settings.aws_redis_nodes < 2:
+        raise SettingError(
+            full("awsRedisFailover"),
+            "with one node there is none to take over",
+            f"set it to false, or {full('awsRedisNodes')} to 2 or more",
+        )
+    require_range("awsRedisReservedPercent", settings.aws_redis_reserved_percent, 25, 75)
+    require_range("awsRedisSnapshotDays", settings.aws_redis_snapshot_days, 1, 35)
+
+
+def _check_windows(settings: StackSettings) -> None:
+    key, text = "awsBackupWindow", settings.aws_backup_window
+    require_match(key, text, f"{_CLOCK}-{_CLOCK}", "daily window", "02:00-03:00")
+    begin, end = (_minutes(part) for part in text.split("-"))
+    backup = (begin, (end - begin) % (24 * 60))
+    _require_hour(key, text, backup[1])
+    key, text = "awsMaintenanceWindow", settings.aws_maintenance_window
+    day = f"({'|'.join(_DAYS)}):{_CLOCK}"
+    require_match(key, text, f"{day}-{day}", "weekly window", "sun:03:30-sun:04:30")
+    first, last = text.split("-")
+    start = _DAYS.index(first[:3]) * 24 * 60 + _minutes(first[4:])
+    stop = _DAYS.index(last[:3]) * 24 * 60 + _minutes(last[4:])
+    length = (stop - start) % _WEEK_MINUTES
+    _require_hour(key, text, length)
+    if length > 24 * 60:
+        raise SettingError(full(key), f"{text} is longer than a day", "write it like sun:03:30-sun:04:30")
+    for weekday in range(7):
+        other = weekday * 24 * 60 + backup[0]
+        if (other - start) % _WEEK_MINUTES < length or (start - other) % _WEEK_MINUTES < backup[1]:
+            raise SettingError(
+                full(key),
+                f"{text} overlaps {full('awsBackupWindow')} ({settings.aws_backup_window})",
+                "move one of them",
+            )
+
+
+def _check_access(settings: StackSettings) -> None:
+    require_range("awsAccessCount", settings.aws_access_count, 1, 100)
+    if settings.aws_access_cpu not in aws_sizes.FARGATE:
+        raise _not_offered("awsAccessCpu", settings.aws_access_cpu, tuple(aws_sizes.FARGATE))
+    memory = require_bytes("awsAccessMemory", settings.aws_access_memory, "512MB")
+    offered = aws_sizes.FARGATE[settings.aws_access_cpu]
+    if memory % 1024**2 or memory // 1024**2 not in offered:
+        raise SettingError(
+            full("awsAccessMemory"),
+            f"Fargate has no task with {settings.aws_access_cpu} CPU units and {settings.aws_access_memory}",
+            f"use one of {', '.join(f'{mib}MB' for mib in offered)}",
+        )
+    require_one_of("awsAccessArchitecture", settings.aws_access_architecture, ("amd64", "arm64"))
+    if settings.aws_access_image:
+        require_match(
+            "awsAccessImage",
+            settings.aws_access_image,
+            r"[A-Za-z0-9][A-Za-z0-9._:/-]*@sha256:[0-9a-f]{64}",
+            "image by digest",
+            "REPOSITORY@sha256:0123... (a tag may come to mean another image)",
+        )
+    if settings.aws_log_retention_days not in aws_sizes.LOG_RETENTION_DAYS:
+        raise _not_offered(
+            "awsLogRetentionDays", settings.aws_log_retention_days, aws_sizes.LOG_RETENTION_DAYS
+        )
+
+
+def _check_alarms(settings: StackSettings) -> None:
+    if settings.aws_alarm_email and settings.aws_alarm_topic:
+        raise SettingError(
+            full("awsAlarmEmail"),
+            f"{full('awsAlarmTopic')} is set too, and has subscribers of its own",
+            "take one of them out",
+        )
+    if settings.aws_alarm_email:
+        require_match(
+            "awsAlarmEmail",
+            settings.aws_alarm_email,
+            r"[^@\s]+@[^@\s]+\.[^@\s]+",
+            "address",
+            "ops@example.com",
+        )
+    if settings.aws_alarm_topic:
+        require_match(
+            "awsAlarmTopic",
+            settings.aws_alarm_topic,
+            r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+",
+            "ARN of a topic",
+            "arn:aws:sns:eu-central-1:123456789012:alarms",
+        )
+
+
+def _not_offered(key: str, value: int, offered: tuple[int, ...]) -> SettingError:
+    near = min(offered, key=lambda number: abs(number - value))
+    return SettingError(
+        full(key), f"AWS does not offer {value}", f"use {near}, or another of {', '.join(map(str, offered))}"
+    )
+
+
+def _minutes(clock: str) -> int:
+    match = re.fullmatch(_CLOCK, clock)
+    assert match is not None
+    return int(match[1]) * 60 + int(match[2])
+
+
+def _require_hour(key: str, text: str, minutes: int) -> None:
+    if minutes < 60:
+        raise SettingError(full(key), f"{text} is shorter than an hour", "make it an hour or longer")

@@ -1,0 +1,106 @@
+"""Where a stack on AWS lies: region, zones, and a VPC that is made or one that exists."""
+
+from __future__ import annotations
+
+from infra.settings.aws import AwsSettings, items
+from infra.settings.checks import require_match, require_network
+from infra.settings.declaration import full
+from infra.spec import vpc
+from infra.spec.errors import SettingError
+
+# Each is only for a VPC that exists: key, pattern of an item, how many at least, an example.
+_OF_EXISTING_VPC = (
+    ("awsPrivateSubnets", r"subnet-[0-9a-f]{8,17}", 2, "subnet-0123456789abcdef0"),
+    ("awsIsolatedSubnets", r"subnet-[0-9a-f]{8,17}", 2, "subnet-0123456789abcdef0"),
+    ("awsRouteTables", r"rtb-[0-9a-f]{8,17}", 1, "rtb-0123456789abcdef0"),
+)
+
+
+def check(settings: AwsSettings) -> None:
+    """SettingError for the first of these settings that makes no network."""
+    if not settings.aws_region:
+        raise SettingError(full("awsRegion"), "it is not set", "name the region, like eu-central-1")
+    require_match("awsRegion", settings.aws_region, r"[a-z]{2}(-[a-z]+)+-[0-9]", "region", "eu-central-1")
+    _check_zones(settings)
+    if settings.aws_vpc_id:
+        _check_existing_vpc(settings)
+    else:
+        _check_new_vpc(settings)
+
+
+def _check_zones(settings: AwsSettings) -> None:
+    letters = items(settings.aws_zones)
+    if len(set(letters)) < len(letters) or any(len(item) != 1 or not "a" <= item <= "f" for item in letters):
+        raise SettingError(
+            full("awsZones"), f"{settings.aws_zones!r} are no letters of zones", "write it like a,b,c"
+        )
+    if not 2 <= len(letters) <= 4:
+        raise SettingError(
+            full("awsZones"), f"{len(letters)} zones are too few or too many", "name two to four, like a,b,c"
+        )
+
+
+def _check_new_vpc(settings: AwsSettings) -> None:
+    values = _of_existing_vpc(settings)
+    for key, value in values.items():
+        if value:
+            raise SettingError(
+                full(key),
+                f"it is for an existing VPC, and {full('awsVpcId')} is not set",
+                f"take it out, or set {full('awsVpcId')}",
+            )
+    if not settings.aws_vpc_endpoints:
+        raise SettingError(
+            full("awsVpcEndpoints"),
+            "the VPC that is made has no other way to AWS",
+            f"set it to true, or {full('awsVpcId')} to a VPC that has one",
+        )
+    cidr = require_network("awsVpcCidr", settings.aws_vpc_cidr, "10.60.0.0/16")
+    zones = len(items(settings.aws_zones))
+    longest = vpc.longest_prefix(zones)
+    if not cidr.is_private or cidr.prefixlen < vpc.SHORTEST_PREFIX:
+        raise SettingError(
+            full("awsVpcCidr"),
+            f"{cidr} is public or larger than AWS's VPCs",
+            f"take a private network of /{vpc.SHORTEST_PREFIX} to /{longest}, like 10.60.0.0/16",
+        )
+    if cidr.prefixlen > longest:
+        raise SettingError(
+            full("awsVpcCidr"),
+            f"{cidr} is too small for {2 * zones} subnets of {vpc.LEAST_ADDRESSES} addresses",
+            f"take a network of /{longest} or larger, or fewer {full('awsZones')}",
+        )
+
+
+def _check_existing_vpc(settings: AwsSettings) -> None:
+    require_match("awsVpcId", settings.aws_vpc_id, r"vpc-[0-9a-f]{8,17}", "VPC's id", "vpc-0123456789abcdef0")
+    values = _of_existing_vpc(settings)
+    for key, pattern, least, example in _OF_EXISTING_VPC:
+        found = items(values[key])
+        if key == "awsRouteTables" and not settings.aws_vpc_endpoints:
+            least = 0
+        for item in found:
+            require_match(key, item, pattern, "id", example)
+        if len(set(found)) < least:
+            raise SettingError(
+                full(key),
+                f"{full('awsVpcId')} is set, and this names {len(set(found))} of the {least} that are needed",
+                f"write ids with commas between them, like {example},..., in different zones"
+                if least > 1
+                else f"write it like {example}, or set {full('awsVpcEndpoints')} to false",
+            )
+    both = set(items(settings.aws_private_subnets)) & set(items(settings.aws_isolated_subnets))
+    if both:
+        raise SettingError(
+            full("awsIsolatedSubnets"),
+            f"{', '.join(sorted(both))} is in {full('awsPrivateSubnets')} too",
+            "give Postgres and Redis subnets of their own",
+        )
+
+
+def _of_existing_vpc(settings: AwsSettings) -> dict[str, str]:
+    return {
+        "awsPrivateSubnets": settings.aws_private_subnets,
+        "awsIsolatedSubnets": settings.aws_isolated_subnets,
+        "awsRouteTables": settings.aws_route_tables,
+    }

@@ -1,0 +1,290 @@
+"""Settings of target aws: what AWS would refuse, or accept and not do, is refused by name, with a fix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any
+
+import pytest
+
+from infra.settings import AWS, StackSettings
+from infra.spec import aws_sizes, rds, vpc
+from infra.spec.errors import SettingError
+from infra.spec.redis import EVICTION_POLICIES
+
+AWS_STACK = {"target": "aws", "awsRegion": "eu-central-1"}
+EXISTING = {
+    "awsVpcId": "vpc-0123456789abcdef0",
+    "awsPrivateSubnets": "subnet-00000001,subnet-00000002",
+    "awsIsolatedSubnets": "subnet-00000003,subnet-00000004",
+    "awsRouteTables": "rtb-00000001",
+}
+
+
+@dataclass(frozen=True)
+class Bad:
+    """Settings that make no stack, and what the error must say of the problem and of the fix."""
+
+    values: dict[str, Any]
+    key: str
+    problem: str
+    fix: str
+
+
+BAD = {
+    "AOF on ElastiCache": Bad(
+        {"redisPersistence": "aof"}, "redisPersistence", "no append-only file", "use none, or rdb"
+    ),
+    "failover with one node": Bad(
+        {"awsRedisNodes": 1},
+        "awsRedisFailover",
+        "with one node",
+        "set it to false, or groundwork:awsRedisNodes",
+    ),
+    "storage below the engine's minimum": Bad(
+        {"awsPostgresStorage": "19GB"}, "awsPostgresStorage", "19GB is too little", "use 20GB or more"
+    ),
+    "storage in megabytes": Bad(
+        {"awsPostgresStorage": "20500MB"}, "awsPostgresStorage", "whole gigabytes", "like 50GB"
+    ),
+    "storage that cannot grow": Bad(
+        {"awsPostgresStorage": "100GB", "awsPostgresMaxStorage": "109GB"},
+        "awsPostgresMaxStorage",
+        "no room to grow",
+        "raise it to 110GB",
+    ),
+    "IOPS on a small disk": Bad(
+        {"awsPostgresIops": 12000}, "awsPostgresIops", "gp3 of 50GB has its baseline", "400GB or more"
+    ),
+    "IOPS below what can be set": Bad(
+        {"awsPostgresIops": 3000, "awsPostgresStorage": "400GB", "awsPostgresMaxStorage": "800GB"},
+        "awsPostgresIops",
+        "3000 is out of range",
+        "12000 to 64000",
+    ),
+    "CIDR too small for the subnets": Bad(
+        {"awsVpcCidr": "10.60.0.0/25"}, "awsVpcCidr", "too small for 6 subnets", "/24 or larger"
+    ),
+    "CIDR larger than a VPC": Bad(
+        {"awsVpcCidr": "10.0.0.0/8"}, "awsVpcCidr", "larger than AWS's VPCs", "/16 to /24"
+    ),
+    "public CIDR": Bad({"awsVpcCidr": "8.8.0.0/16"}, "awsVpcCidr", "is public", "like 10.60.0.0/16"),
+    "CIDR with host bits": Bad({"awsVpcCidr": "10.60.0.1/16"}, "awsVpcCidr", "has host bits", "10.60.0.0/16"),
+    "misspelt eviction policy": Bad(
+        {"redisEvictionPolicy": "allkeys-lfru"},
+        "redisEvictionPolicy",
+        "'allkeys-lfru'",
+        "did you mean allkeys-l",
+    ),
+    "more connections than the class's": Bad(
+        {"awsPostgresClass": "db.t4g.micro", "postgresMaxConnections": 113},
+        "postgresMaxConnections",
+        "113 connections are more than db.t4g.micro has the memory for (112)",
+        "lower it to 112",
+    ),
+    "pools larger than the limit": Bad(
+        {"awsAccessCount": 5, "accessPoolSize": 8},
+        "accessPoolSize",
+        "5 tasks with 8 + 1 connections each are 45",
+        "lower it to 7",
+    ),
+    "retention below seven days": Bad(
+        {"awsBackupRetentionDays": 6}, "awsBackupRetentionDays", "6 is out of range", "use 7 to 35"
+    ),
+    "no snapshots of Redis": Bad(
+        {"awsRedisSnapshotDays": 0}, "awsRedisSnapshotDays", "0 is out of range", "use 1 to 35"
+    ),
+    "reserved memory below a quarter": Bad(
+        {"awsRedisReservedPercent": 24}, "awsRedisReservedPercent", "24 is out of range", "use 25 to 75"
+    ),
+    "unknown class": Bad(
+        {"awsPostgresClass": "db.r7g.larg"}, "awsPostgresClass", "'db.r7g.larg'", "did you mean db.r7g.large?"
+    ),
+    "unknown node type": Bad(
+        {"awsRedisNodeType": "cache.t9.micro"}, "awsRedisNodeType", "'cache.t9.micro'", "did you mean cache.t"
+    ),
+    "no region": Bad({"awsRegion": ""}, "awsRegion", "it is not set", "like eu-central-1"),
+    "zone for a region": Bad({"awsRegion": "eu-central-1a"}, "awsRegion", "no region", "like eu-central-1"),
+    "one zone": Bad({"awsZones": "a"}, "awsZones", "too few", "two to four"),
+    "a zone twice": Bad({"awsZones": "a,a"}, "awsZones", "no letters of zones", "like a,b,c"),
+    "subnets without a VPC": Bad(
+        {"awsPrivateSubnets": "subnet-00000001"}, "awsPrivateSubnets", "is not set", "set groundwork:awsVpcId"
+    ),
+    "no endpoints in a new VPC": Bad(
+        {"awsVpcEndpoints": "false"}, "awsVpcEndpoints", "no other way to AWS", "set it to true"
+    ),
+    "existing VPC without subnets": Bad(
+        {"awsVpcId": "vpc-01234567"}, "awsPrivateSubnets", "names 0 of the 2", "in different zones"
+    ),
+    "existing VPC with one isolated subnet": Bad(
+        EXISTING | {"awsIsolatedSubnets": "subnet-00000003"}, "awsIsolatedSubnets", "names 1 of the 2", "ids"
+    ),
+    "existing VPC without route table": Bad(
+        EXISTING | {"awsRouteTables": ""}, "awsRouteTables", "names 0 of the 1", "awsVpcEndpoints to false"
+    ),
+    "a subnet for both": Bad(
+        EXISTING | {"awsIsolatedSubnets": "subnet-00000002,subnet-00000004"},
+        "awsIsolatedSubnets",
+        "subnet-00000002 is in",
+        "subnets of their own",
+    ),
+    "VPC by name": Bad({"awsVpcId": "main"}, "awsVpcId", "no VPC's id", "like vpc-"),
+    "backup window of a minute": Bad(
+        {"awsBackupWindow": "02:00-02:01"}, "awsBackupWindow", "shorter than an hour", "an hour or longer"
+    ),
+    "backup window in words": Bad(
+        {"awsBackupWindow": "night"}, "awsBackupWindow", "no daily window", "02:00"
+    ),
+    "windows that overlap": Bad(
+        {"awsMaintenanceWindow": "sun:02:30-sun:03:30"}, "awsMaintenanceWindow", "overlaps", "move one"
+    ),
+    "windows that overlap over midnight": Bad(
+        {"awsBackupWindow": "23:30-00:30", "awsMaintenanceWindow": "mon:00:00-mon:01:00"},
+        "awsMaintenanceWindow",
+        "overlaps",
+        "move one",
+    ),
+    "maintenance for two days": Bad(
+        {"awsMaintenanceWindow": "sun:03:30-tue:04:30"},
+        "awsMaintenanceWindow",
+        "longer than a day",
+        "like sun:",
+    ),
+    "monitoring every two seconds": Bad(
+        {"awsMonitoringSeconds": 2}, "awsMonitoringSeconds", "does not offer 2", "use 1, or another"
+    ),
+    "insights of eight days": Bad(
+        {"awsInsightsDays": 8}, "awsInsightsDays", "does not keep 8 days", "a multiple of 31"
+    ),
+    "logs of ten days": Bad(
+        {"awsLogRetentionDays": 10}, "awsLogRetentionDays", "does not offer 10", "use 7, or another of"
+    ),
+    "too much memory for the CPU": Bad(
+        {"awsAccessMemory": "4GB"}, "awsAccessMemory", "no task with 256 CPU units and 4GB", "512MB, 1024MB"
+    ),
+    "half a CPU unit": Bad({"awsAccessCpu": 300}, "awsAccessCpu", "does not offer 300", "use 256"),
+    "architecture of another world": Bad(
+        {"awsAccessArchitecture": "x86"}, "awsAccessArchitecture", "'x86'", "amd64, arm64"
+    ),
+    "image by tag": Bad(
+        {"awsAccessImage": "registry.example/access:1"}, "awsAccessImage", "no image by digest", "@sha256:"
+    ),
+    "alarms by mail and topic": Bad(
+        {"awsAlarmEmail": "a@example.com", "awsAlarmTopic": "arn:aws:sns:eu-central-1:123456789012:x"},
+        "awsAlarmEmail",
+        "is set too",
+        "take one",
+    ),
+    "address without a domain": Bad(
+        {"awsAlarmEmail": "ops"}, "awsAlarmEmail", "no address", "ops@example.com"
+    ),
+    "topic by name": Bad({"awsAlarmTopic": "alarms"}, "awsAlarmTopic", "no ARN of a topic", "arn:aws:sns:"),
+    "a parameter that RDS keeps": Bad(
+        {"postgresParameters": {"rds.force_ssl": "0"}}, "postgresParameters", "rds.force_ssl", "take it out"
+    ),
+}
+
+
+def parse(**values: Any) -> StackSettings:
+    return StackSettings.parse(AWS_STACK | values)
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+def test_what_aws_cannot_render_is_refused_with_its_key_and_what_to_do(bad: Bad) -> None:
+    with pytest.raises(SettingError) as refusal:
+        parse(**bad.values)
+    assert refusal.value.key == f"groundwork:{bad.key}"
+    assert bad.problem in refusal.value.problem
+    assert bad.fix in refusal.value.fix
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({}, id="region alone"),
+        pytest.param({"awsRedisNodes": 1, "awsRedisFailover": "false"}, id="one node without failover"),
+        pytest.param({"awsPostgresStorage": "20GB", "awsPostgresMaxStorage": "22GB"}, id="least storage"),
+        pytest.param({"awsVpcCidr": "10.60.0.0/24"}, id="smallest VPC of three zones"),
+        pytest.param({"awsVpcCidr": "172.16.0.0/16"}, id="largest VPC"),
+        pytest.param(
+            {"awsPostgresClass": "db.t4g.micro", "postgresMaxConnections": 112}, id="every connection"
+        ),
+        pytest.param({"awsAccessCount": 4, "accessPoolSize": 9}, id="pools that fill the limit"),
+        pytest.param(EXISTING, id="existing VPC"),
+        pytest.param(
+            EXISTING | {"awsRouteTables": "", "awsVpcEndpoints": "false"},
+            id="existing VPC with its own way out",
+        ),
+        pytest.param({"redisPersistence": "rdb"}, id="snapshots"),
+        pytest.param({"awsMaintenanceWindow": "sun:03:00-sun:04:00"}, id="windows that touch"),
+        pytest.param(
+            {"awsPostgresStorage": "400GB", "awsPostgresMaxStorage": "500GB", "awsPostgresIops": 12000},
+            id="more IOPS",
+        ),
+        pytest.param({"awsInsightsDays": 731}, id="insights of two years"),
+        pytest.param({"awsAccessImage": f"123.example/access@sha256:{'0' * 64}"}, id="image by digest"),
+    ],
+)
+def test_a_value_on_the_edge_is_accepted(values: dict[str, Any]) -> None:
+    parse(**values)
+
+
+@pytest.mark.parametrize("policy", EVICTION_POLICIES)
+def test_every_eviction_policy_is_elasticaches_too(policy: str) -> None:
+    assert parse(redisEvictionPolicy=policy).redis_eviction_policy == policy
+
+
+_CHANGED: dict[str, Any] = {"string": "else", "integer": 77, "object": {"a": "b"}}
+
+
+@pytest.mark.parametrize(
+    "setting", [s for s in StackSettings.declarations() if len(s.targets) == 1], ids=lambda s: s.key
+)
+def test_a_setting_of_the_other_target_is_refused_and_its_default_is_not(setting: Any) -> None:
+    other = {"docker": AWS_STACK, "aws": {"target": "docker"}}
+    (target,) = setting.targets
+    changed = not setting.default if setting.type == "boolean" else _CHANGED[setting.type]
+    StackSettings.parse(other[target] | {setting.key: setting.default})
+    with pytest.raises(SettingError, match=f"only on {target}; take it out") as refusal:
+        StackSettings.parse(other[target] | {setting.key: changed})
+    assert refusal.value.key == f"groundwork:{setting.key}"
+
+
+def test_subnets_do_not_overlap_and_do_not_move_with_a_zone_more() -> None:
+    two, four = vpc.divide("10.60.0.0/16", 2), vpc.divide("10.60.0.0/16", 4)
+    assert four.private[:2] == two.private
+    assert four.isolated[:2] == two.isolated
+    networks = [IPv4Network(cidr) for cidr in (*four.private, *four.isolated)]
+    assert not any(a.overlaps(b) for a in networks for b in networks if a is not b)
+
+
+@pytest.mark.parametrize("zones", [2, 3, 4])
+def test_the_smallest_vpc_that_is_accepted_has_subnets_of_32_addresses(zones: int) -> None:
+    cidr = f"10.60.0.0/{vpc.longest_prefix(zones)}"
+    assert {IPv4Network(subnet).num_addresses for subnet in vpc.divide(cidr, zones).private} == {32}
+
+
+@pytest.mark.parametrize(
+    ("instance_class", "connections"),
+    [("db.t4g.micro", 112), ("db.t4g.medium", 450), ("db.r7g.large", 1802), ("db.r7g.16xlarge", 5000)],
+)
+def test_the_connections_of_a_class_follow_its_memory(instance_class: str, connections: int) -> None:
+    assert aws_sizes.most_connections(instance_class) == connections
+
+
+def test_rds_gets_the_local_servers_parameters_in_its_own_units() -> None:
+    values = rds.parameters(4 * 1024**3, 100, {"work_mem": "8MB", "log_min_duration_statement": "1s"})
+    assert values["rds.force_ssl"] == "1"
+    assert values["shared_buffers"] == str(1024**3 // 8192)
+    assert values["work_mem"] == "8192"
+    assert values["log_min_duration_statement"] == "1000"
+    assert values["log_connections"] == "1"
+    assert values["idle_in_transaction_session_timeout"] == "300000"
+    assert values["password_encryption"] == "scram-sha-256"
+    assert not values.keys() & rds.OWN_OF_RDS
+
+
+def test_the_targets_name_is_the_settings_own() -> None:
+    assert parse().target == AWS
