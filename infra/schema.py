@@ -12,7 +12,8 @@ from typing import Any
 import pulumi
 from pulumi import dynamic
 
-from infra.docker.engine import DockerError, inspect, psql
+from infra.docker.engine import DockerError, docker, inspect, psql
+from infra.docker.health import WAIT_SECONDS
 from infra.dynamic import Provider, merged_secret
 from infra.outputs import database_url
 from infra.spec import roles
@@ -37,6 +38,7 @@ class RolesProvider(Provider):
     def _apply(props: dict[str, Any]) -> None:
         container = props["container"]
         limits = {role: int(limit) for role, limit in props["connection_limits"].items()}
+        wait_until_answering(container)
         psql(
             container,
             roles.roles_sql(props["verifiers"], limits),
@@ -52,6 +54,15 @@ class RolesProvider(Provider):
             database=roles.DATABASE,
             options=["--single-transaction"],
         )
+
+
+def wait_until_answering(container: str) -> None:
+    """Return once the server in a running container takes connections: sooner than its next health check."""
+    loop = "until pg_isready --quiet; do sleep 0.1; done"
+    docker(
+        *("exec", container, "timeout", f"{WAIT_SECONDS:.0f}", "sh", "-c", loop),
+        timeout_seconds=WAIT_SECONDS + 30,
+    )
 
 
 class Roles(dynamic.Resource):

@@ -79,7 +79,7 @@ class Access(pulumi.ComponentResource):
             },
             opts=child,
         )
-        container = make_container(
+        healthy = make_container(
             world,
             stack,
             settings,
@@ -104,6 +104,6 @@ class Access(pulumi.ComponentResource):
             pulumi.ResourceOptions.merge(
                 child, pulumi.ResourceOptions(depends_on=[files, *args.starts_after])
             ),
-        )
-        self.container_name = container.name
-        self.register_outputs({"containerName": container.name})
+        ).healthy
+        self.container_name = healthy.container
+        self.register_outputs({"containerName": healthy.container})

@@ -11,6 +11,7 @@ import pulumi_docker as docker_provider
 from pulumi import dynamic
 
 from infra.docker.engine import docker
+from infra.docker.health import Healthy
 from infra.dynamic import Provider
 from infra.settings import StackSettings
 from infra.spec.quantity import parse_bytes
@@ -44,14 +45,22 @@ class Service:
     command: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Started:
+    """A container that runs (`container`), and the same once it is healthy."""
+
+    container: docker_provider.Container
+    healthy: Healthy
+
+
 def make_container(
     world: World,
     stack: str,
     settings: StackSettings,
     service: Service,
     opts: pulumi.ResourceOptions,
-) -> docker_provider.Container:
-    """The container of a service, awaited until it is healthy.
+) -> Started:
+    """The container of a service, and its being healthy as a resource of its own.
 
     uid not 0, no capabilities, no new privileges, read-only root, tmpfs for scratch, memory = memory+swap
     limit, pids limit, rotated logs, a port on 127.0.0.1 or none (docs/security.md, Containers).
@@ -110,8 +119,6 @@ def make_container(
             retries=5,
             start_period="1m0s",
         ),
-        wait=True,
-        wait_timeout=120,
         restart="unless-stopped",
         must_run=True,
         # On removal the provider kills at once unless told to give time: data must reach the disk.
@@ -129,7 +136,13 @@ def make_container(
         limit=service.pids,
         opts=pulumi.ResourceOptions(parent=opts.parent, deleted_with=container),
     )
-    return container
+    healthy = Healthy(
+        f"{service.what}-healthy",
+        container=container.name,
+        container_id=container.id,
+        opts=pulumi.ResourceOptions(parent=opts.parent, deleted_with=container),
+    )
+    return Started(container, healthy)
 
 
 class PidsLimitProvider(Provider):

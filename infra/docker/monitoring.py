@@ -89,7 +89,7 @@ class Monitoring(pulumi.ComponentResource):
             opts=child,
         )
         port = PORTS[part.name]
-        container = make_container(
+        started = make_container(
             args.world,
             args.stack,
             args.settings,
@@ -116,7 +116,7 @@ class Monitoring(pulumi.ComponentResource):
                 child, pulumi.ResourceOptions(depends_on=[files, *args.starts_after])
             ),
         )
-        return container.name
+        return started.healthy.container
 
 
 def _postgres_exporter(args: MonitoringArgs) -> _Part:

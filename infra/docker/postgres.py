@@ -43,12 +43,14 @@ def server_parameters(settings: StackSettings) -> dict[str, str]:
 class Postgres(pulumi.ComponentResource):
     """A running, healthy Postgres with an empty cluster or the one its volume holds.
 
-    `container_name` and `container_id` come once it is healthy; roles and schema are other resources.
+    `container_name` and `container_id` come once it is healthy, `started_id` before that; roles and schema are
+    other resources.
     `data_volume`, `config_volume` and `image` are what a restore needs where there is no container.
     """
 
     container_name: pulumi.Output[str]
     container_id: pulumi.Output[str]
+    started_id: pulumi.Output[str]
     # The server's, PEM.
     certificate: pulumi.Output[str]
     data_volume: pulumi.Output[str]
@@ -103,7 +105,7 @@ class Postgres(pulumi.ComponentResource):
             opts=child,
         )
         socket_tmpfs = f"rw,nosuid,nodev,noexec,size=1m,uid={spec.UID},gid={spec.GID},mode=0755"
-        container = make_container(
+        started = make_container(
             world,
             stack,
             settings,
@@ -132,15 +134,16 @@ class Postgres(pulumi.ComponentResource):
         )
         Reload(
             "postgres-reload",
-            container=container.name,
-            container_id=container.id,
+            container=started.healthy.container,
+            container_id=started.healthy.container_id,
             digest=files.digest,
             command=spec.RELOAD,
             opts=child,
         )
-        self.container_name = container.name
-        self.container_id = container.id
+        self.container_name = started.healthy.container
+        self.container_id = started.healthy.container_id
+        self.started_id = started.container.id
         self.certificate = certificate.certificate
         self.data_volume, self.config_volume = data.name, config.name
         self.repository_volume, self.image = repository.name, image.image_id
-        self.register_outputs({"containerName": container.name})
+        self.register_outputs({"containerName": started.healthy.container})

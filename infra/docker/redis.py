@@ -86,7 +86,7 @@ class Redis(pulumi.ComponentResource):
             restart_on=[configuration, render_rules()],
             opts=child,
         )
-        container = make_container(
+        healthy = make_container(
             world,
             stack,
             settings,
@@ -107,16 +107,16 @@ class Redis(pulumi.ComponentResource):
                 config_digest=files.restart_digest,
             ),
             pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[files])),
-        )
+        ).healthy
         Reload(
             "redis-reload",
-            container=container.name,
-            container_id=container.id,
+            container=healthy.container,
+            container_id=healthy.container_id,
             digest=files.digest,
             command=spec.RELOAD,
             opts=child,
         )
-        self.container_name = container.name
-        self.container_id = container.id
+        self.container_name = healthy.container
+        self.container_id = healthy.container_id
         self.certificate = certificate.certificate
-        self.register_outputs({"containerName": container.name})
+        self.register_outputs({"containerName": healthy.container})

@@ -78,15 +78,16 @@ class DockerStack:
         )
         roles = Roles(
             "roles",
-            container=database.container_name,
-            container_id=database.container_id,
+            container=world.name(stack, "postgres"),
+            # They wait for the server by themselves, and not for its next health check.
+            container_id=database.started_id,
             verifiers=passwords.verifiers(),
             connection_limits=settings.connection_limits,
         )
         migrations = Migrations(
             "migrations",
             folder=world.root / settings.migrations_folder,
-            container_id=database.container_id,
+            container_id=database.started_id,
             conninfo=database_conninfo(
                 password=passwords.postgres("migrator")[1],
                 port=leases.postgres,
@@ -104,7 +105,7 @@ class DockerStack:
                 leases.access,
                 trust,
                 passwords,
-                starts_after=[migrations, cache],
+                starts_after=[database, migrations, cache],
             ),
             engine,
         )

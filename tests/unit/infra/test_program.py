@@ -134,11 +134,17 @@ def test_the_log_settings_reach_every_container(run: Run) -> None:
     assert logs == {service: {"max-size": "2048k", "max-file": "7"} for service in ALL_SERVICES}
 
 
-def test_a_container_has_a_health_check_that_the_start_waits_for(container: Resource) -> None:
+def test_a_container_has_a_health_check(container: Resource) -> None:
     check = container.inputs["healthcheck"]
     assert check["tests"][0] == "CMD", container.urn
     assert len(check["tests"]) > 1, container.urn
-    assert container.inputs["wait"] is True, container.urn
+
+
+def test_the_start_of_every_container_waits_for_its_health(monitored: Program) -> None:
+    awaited = {r.name: r.inputs["container"] for r in monitored.resources if r.name.endswith("-healthy")}
+    assert awaited == {
+        f"{service}-healthy": monitored.world.name("unit", service) for service in ALL_SERVICES
+    }
 
 
 def test_a_container_asks_no_resolver_outside(container: Resource) -> None:

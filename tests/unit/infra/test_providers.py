@@ -13,12 +13,14 @@ from infra import certificates
 from infra.credentials import AuthorityProvider, PasswordProvider, ServerCertificateProvider
 from infra.docker.container import PidsLimitProvider
 from infra.docker.files import HostFileProvider, VolumeFilesProvider
+from infra.docker.health import HealthyProvider
 from infra.docker.network import BridgeProvider
 from infra.schema import MigrationsProvider, RolesProvider
 
 PROVIDERS = [
     AuthorityProvider,
     BridgeProvider,
+    HealthyProvider,
     HostFileProvider,
     MigrationsProvider,
     PasswordProvider,
