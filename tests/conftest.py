@@ -22,7 +22,7 @@ from infra.spec import roles
 from tests import containers
 from tests.containers import Server
 
-TEMPLATE = "groundwork_template"
+EMPTY_TEMPLATE, TEMPLATE = "empty_template", "groundwork_template"
 Connection = psycopg.Connection[tuple[object, ...]]
 Connect = Callable[..., Connection]
 # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C for good.
@@ -68,6 +68,13 @@ def postgres_server(docker_engine: None) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def empty_template(postgres_server: Server) -> str:
+    """The name of a database with roles and grants and no migration: only cloned."""
+    _create_database(postgres_server, EMPTY_TEMPLATE, "template0")
+    return EMPTY_TEMPLATE
+
+
+@pytest.fixture(scope="session")
 def migrated_template(postgres_server: Server) -> str:
     """The name of a database at the newest migration that nobody connects to: only cloned."""
     _create_database(postgres_server, TEMPLATE, "template0")
@@ -83,9 +90,9 @@ def database(postgres_server: Server, migrated_template: str) -> Iterator[Databa
 
 
 @pytest.fixture
-def empty_database(postgres_server: Server) -> Iterator[Database]:
+def empty_database(postgres_server: Server, empty_template: str) -> Iterator[Database]:
     """A database of the test's own with roles and grants, and no migration applied."""
-    with cloned_database(postgres_server, "template0") as clone:
+    with cloned_database(postgres_server, empty_template) as clone:
         yield clone
 
 
@@ -103,16 +110,21 @@ def connect(database: Database) -> Iterator[Connect]:
 
 @contextmanager
 def cloned_database(server: Server, template: str) -> Iterator[Database]:
-    """A clone of a template with the grants of the specification, dropped at the end."""
+    """A clone of a template with the grants of the specification, dropped with the next clone."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     _create_database(server, name, template)
     yield Database(server, name)
-    server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+    server.left_databases.append(name)
 
 
 def _create_database(server: Server, name: str, template: str) -> None:
+    """One command does it all: each takes as long to start as its work takes."""
+    drops = "".join(f"DROP DATABASE {left} WITH (FORCE);\n" for left in server.left_databases)
+    server.left_databases.clear()
     # A clone takes over what is inside a database, and not who may connect to it.
+    inside = f"\\connect {name}\n{roles.grants_sql(name)}" if template == "template0" else ""
     server.psql(
-        f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8' LOCALE 'C.UTF-8';\n"
-        f"\\connect {name}\n{roles.grants_sql(name)}"
+        f"{drops}CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8' LOCALE 'C.UTF-8'"
+        # Files are copied at once; the other way each page goes through the WAL.
+        f" STRATEGY FILE_COPY;\n{roles.connect_sql(name)}{inside}"
     )

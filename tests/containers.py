@@ -42,6 +42,8 @@ class Server:
     authority: KeyPair
     passwords: dict[str, str] = field(default_factory=dict)
     answers: Callable[[], bool] = lambda: True
+    # Clones that their tests are done with.
+    left_databases: list[str] = field(default_factory=list)
 
     def database_url(self, login: str, database: str = roles.DATABASE) -> str:
         return (

@@ -155,11 +155,9 @@ def grants_sql(database: str = DATABASE) -> str:
 
     Run in that database, one transaction. `database` differs for a test's scratch database.
     """
-    connect = ", ".join((*PRIVILEGE_SETS, "migrator"))
     lines = [
         "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC;",
-        f"REVOKE ALL ON DATABASE {database} FROM PUBLIC;",
-        f"GRANT CONNECT ON DATABASE {database} TO {connect};",
+        *_connect_lines(database),
         "REVOKE ALL ON SCHEMA public FROM PUBLIC;",
         f"CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION {OWNER};",
         f"ALTER SCHEMA {SCHEMA} OWNER TO {OWNER};",
@@ -170,6 +168,18 @@ def grants_sql(database: str = DATABASE) -> str:
         *(f"REVOKE EXECUTE ON FUNCTION pg_catalog.{f} FROM PUBLIC;" for f in _LARGE_OBJECT_FUNCTIONS),
     ]
     return "\n".join(lines) + "\n"
+
+
+def connect_sql(database: str) -> str:
+    """SQL for who may connect to a database: all that a copy of one does not bring with it. Run in any database."""
+    return "\n".join(_connect_lines(database)) + "\n"
+
+
+def _connect_lines(database: str) -> list[str]:
+    return [
+        f"REVOKE ALL ON DATABASE {database} FROM PUBLIC;",
+        f"GRANT CONNECT ON DATABASE {database} TO {', '.join((*PRIVILEGE_SETS, 'migrator'))};",
+    ]
 
 
 def _create(name: str) -> str:
