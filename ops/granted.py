@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from infra.spec.backup_repository import MONITORING_SCHEMA
 from infra.spec.roles import EXTENSIONS_SCHEMA, SCHEMA
 
 LOCKFILE = Path(__file__).parents[1] / "db" / "grants.lock.json"
@@ -30,13 +31,13 @@ WITH objects AS (
     SELECT 'function ' || nspname || '.' || proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
            proowner, coalesce(proacl, acldefault('f', proowner))
     FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = pronamespace
-    WHERE nspname = '{SCHEMA}'
+    WHERE nspname IN ('{SCHEMA}', '{MONITORING_SCHEMA}')
        -- PUBLIC lost the functions that make and fill large objects.
        OR nspname = 'pg_catalog'
           AND proname ~ '^(lo_(creat|create|from_bytea|open|put|unlink|truncate|truncate64|import|export)|lowrite)$'
     UNION ALL
     SELECT 'schema ' || nspname, nspowner, coalesce(nspacl, acldefault('n', nspowner))
-    FROM pg_namespace WHERE nspname IN ('{SCHEMA}', '{EXTENSIONS_SCHEMA}', 'public')
+    FROM pg_namespace WHERE nspname IN ('{SCHEMA}', '{EXTENSIONS_SCHEMA}', '{MONITORING_SCHEMA}', 'public')
     UNION ALL
     SELECT 'database ' || CASE datname WHEN current_database() THEN 'of the application' ELSE datname END,
            datdba, coalesce(datacl, acldefault('d', datdba))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from db.migrator import apply_pending, read_source
 from infra.docker.engine import docker, inspect
-from infra.spec import backup, postgres, roles
+from infra.spec import backup, backup_repository, postgres, roles
 from ops.backup import keepers, taking
 from ops.backup.keepers import Keepers
 from ops.backup.repository import Backup, Contents
@@ -154,7 +154,7 @@ def backed_up_server(
     docker("volume", "create", "--label", LABEL, data)
     docker("volume", "create", "--label", LABEL, *repository_options, repository)
     options = [
-        *("--volume", f"{data}:{postgres.DATA_DIR}", "--volume", f"{repository}:{backup.REPOSITORY_DIR}"),
+        *("--volume", f"{data}:{postgres.DATA_DIR}", "--volume", f"{repository}:{backup_repository.FOLDER}"),
         *("--health-cmd", "groundwork-health", "--health-interval", "1s", "--stop-timeout", "60"),
     ]
     parameters = backup.archive_parameters() | {"archive_timeout": "1s"}

@@ -14,7 +14,7 @@ from infra.docker.reload import Reload
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
 from infra.settings import StackSettings
-from infra.spec import backup
+from infra.spec import backup, backup_repository
 from infra.spec import postgres as spec
 from infra.spec.quantity import parse_bytes
 from infra.spec.world import World
@@ -122,7 +122,7 @@ class Postgres(pulumi.ComponentResource):
                 volumes={
                     spec.DATA_DIR: (data.name, True),
                     spec.CONFIG_DIR: (config.name, False),
-                    **({backup.REPOSITORY_DIR: (repository.name, True)} if settings.backups else {}),
+                    **({backup_repository.FOLDER: (repository.name, True)} if settings.backups else {}),
                 },
                 tmpfs={spec.SOCKET_DIR: socket_tmpfs},
                 # Parallel queries keep their hash tables there.

@@ -1,14 +1,13 @@
-"""Backups as data: where the repository is, pgBackRest's configuration, and Postgres's parameters for it.
+"""Backups as data: pgBackRest's configuration, and Postgres's parameters for it.
 
 Both the server that archives and whatever restores from the repository are configured from here.
 """
 
 from __future__ import annotations
 
+from infra.spec.backup_repository import FOLDER, STANZA
 from infra.spec.postgres import CONFIG_DIR, DATA_DIR, SOCKET_DIR
 
-STANZA = "groundwork"
-REPOSITORY_DIR = "/var/lib/pgbackrest"
 CONFIG_FILE = f"{CONFIG_DIR}/pgbackrest.conf"
 PGDATA = f"{DATA_DIR}/15"
 # A commit is in the repository after this at the latest, and the time that one segment takes.
@@ -37,7 +36,7 @@ def render_conf(*, cipher_pass: str, retention_full: int, queue_max_bytes: int) 
     """
     return f"""\
 [global]
-repo1-path={REPOSITORY_DIR}
+repo1-path={FOLDER}
 repo1-cipher-type=aes-256-cbc
 repo1-cipher-pass={cipher_pass}
 repo1-bundle=y

@@ -13,6 +13,8 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from infra.spec.backup_repository import monitoring_sql
+
 DATABASE = "groundwork"
 SCHEMA = "groundwork"
 EXTENSIONS_SCHEMA = "extensions"
@@ -166,6 +168,7 @@ def grants_sql(database: str = DATABASE) -> str:
         f"CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA {EXTENSIONS_SCHEMA};",
         f"GRANT USAGE ON SCHEMA {EXTENSIONS_SCHEMA} TO monitor;",
         *(f"REVOKE EXECUTE ON FUNCTION pg_catalog.{f} FROM PUBLIC;" for f in _LARGE_OBJECT_FUNCTIONS),
+        monitoring_sql("monitor"),
     ]
     return "\n".join(lines) + "\n"
 

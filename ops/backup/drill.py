@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from infra.docker.engine import DockerError, docker, psql
-from infra.spec import backup, postgres
+from infra.spec import backup, backup_repository, postgres
 from ops.backup import checks, markers, repository, taking
 from ops.backup.errors import BackupError
 from ops.backup.evidence import CheckFailed, Evidence
@@ -107,7 +107,7 @@ def _throwaway(site: Site) -> Iterator[Workbench]:
         *("--opt", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1", network),
     )
     volumes = {
-        backup.REPOSITORY_DIR: (site.repository_volume, False),
+        backup_repository.FOLDER: (site.repository_volume, False),
         postgres.CONFIG_DIR: (site.config_volume, False),
     }
     try:

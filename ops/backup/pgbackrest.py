@@ -6,7 +6,7 @@ import re
 import subprocess
 from collections.abc import Callable
 
-from infra.spec import backup
+from infra.spec import backup, backup_repository
 from ops.backup.errors import BackupError
 from ops.errors import Exit, OpsError
 
@@ -15,7 +15,7 @@ _LINE = re.compile(r"^(?:P\d+ +)?(?P<level>[A-Z]+): +(?P<text>.*)$")
 _ERROR = re.compile(r"^\[(?P<code>\d{3})\]: (?P<text>.*)$")
 _LOCK_ACQUIRE = "050"
 NO_ROOM = (
-    f"no space is left for the backup repository ({backup.REPOSITORY_DIR}); free some on the machine, or lower"
+    f"no space is left for the backup repository ({backup_repository.FOLDER}); free some on the machine, or lower"
     " groundwork:backupRetentionFull, and run it again"
 )
 NO_ROOM_FOR_DATA = (

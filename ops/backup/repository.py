@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from infra.spec import backup
+from infra.spec import backup, backup_repository
 from ops.backup import pgbackrest, wal
 from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.wal import History, Segment
@@ -130,7 +130,7 @@ def read(container: str, timeline: int | None = None) -> Contents:
     archive_id = info["archive"][-1]["id"] if info["archive"] else None
     archived_at: dict[Segment, datetime] = {}
     timelines = {1}
-    folder = f"archive/{backup.STANZA}/{archive_id}"
+    folder = f"archive/{backup_repository.STANZA}/{archive_id}"
     if archive_id is not None:
         listed = json.loads(_run_ls(container, folder))
         for path, entry in listed.items():

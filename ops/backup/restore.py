@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from infra.docker.engine import DockerError, docker, inspect, psql
-from infra.spec import backup, postgres
+from infra.spec import backup_repository, postgres
 from ops.backup import markers, repository
 from ops.backup.errors import BackupError, RecoveryFailed
 from ops.backup.folders import PGDATA, RESTORING, Folders
@@ -130,7 +130,7 @@ def _bench(site: Site) -> AbstractContextManager[Workbench]:
         {
             postgres.DATA_DIR: (site.data_volume, True),
             postgres.CONFIG_DIR: (site.config_volume, False),
-            backup.REPOSITORY_DIR: (site.repository_volume, True),
+            backup_repository.FOLDER: (site.repository_volume, True),
         },
     )
 
@@ -140,7 +140,7 @@ def _readers_bench(site: Site) -> AbstractContextManager[Workbench]:
         site,
         "plan",
         {
-            backup.REPOSITORY_DIR: (site.repository_volume, False),
+            backup_repository.FOLDER: (site.repository_volume, False),
             postgres.CONFIG_DIR: (site.config_volume, False),
             postgres.DATA_DIR: (site.data_volume, False),
         },

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from infra.docker.engine import DockerError, docker, psql
-from infra.spec import backup
+from infra.spec import backup_repository
 from ops.backup import markers, pgbackrest, repository
 from ops.backup.errors import BackupError
 from ops.backup.pgbackrest import Progress
@@ -15,7 +15,7 @@ from ops.backup.site import Site
 
 _ROOM_BYTES = 1024**2
 _REMOVE_UNFINISHED = (
-    f"for folder in {backup.REPOSITORY_DIR}/backup/{backup.STANZA}/[0-9]*; do"
+    f"for folder in {backup_repository.FOLDER}/backup/{backup_repository.STANZA}/[0-9]*; do"
     ' [ -e "$folder/backup.manifest" ] || rm -rf "$folder"; done'
 )
 
@@ -55,7 +55,7 @@ def take(site: Site, *, kind: str | None, progress: Progress) -> Backup:
 
 def require_room(container: str) -> None:
     """BackupError where the repository is full."""
-    free = docker("exec", container, "df", "--output=avail", "--block-size=1", backup.REPOSITORY_DIR)
+    free = docker("exec", container, "df", "--output=avail", "--block-size=1", backup_repository.FOLDER)
     if int(free.split()[-1]) < _ROOM_BYTES:
         raise BackupError(pgbackrest.NO_ROOM)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from infra.docker.engine import DockerError, docker
-from infra.spec import backup, postgres
+from infra.spec import backup, backup_repository, postgres
 from ops.backup.drill import Terms, drill
 from ops.backup.errors import BackupError
 from ops.backup.evidence import CHECKS, Evidence
@@ -214,7 +214,7 @@ _KILL_PGBACKREST = (
 def _naive_restore(backed_up: BackedUp) -> set[str]:
     """Restore to the newest as by hand, ask whether the server starts, and return the rows it has."""
     volumes = {
-        backup.REPOSITORY_DIR: (backed_up.site.repository_volume, False),
+        backup_repository.FOLDER: (backed_up.site.repository_volume, False),
         postgres.CONFIG_DIR: (backed_up.site.config_volume, False),
     }
     with workbench(backed_up.site, "naive", volumes) as bench:

@@ -93,6 +93,7 @@ TABLE_ROWS = [
         "SELECT groundwork.make_activity_partitions('2015-01-01', '2015-01-01')",
         may("app"),
     ),
+    Row("see when backups were made", "SELECT * FROM monitoring.backups()", frozenset({"monitor"})),
 ]
 
 SCHEMA_ROWS = [
@@ -126,6 +127,7 @@ DENIED_ROWS = [
     for operation, sql in {
         "create a schema": "CREATE SCHEMA new",
         "create in schema public": "CREATE TABLE public.new ()",
+        "create in schema monitoring": "CREATE TABLE monitoring.new ()",
         "create in schema extensions": "CREATE TABLE extensions.new ()",
         "create a temporary table": "CREATE TEMP TABLE new ()",
         "create a temporary view": "CREATE TEMP VIEW new AS SELECT 1 AS one",
