@@ -79,7 +79,9 @@ LEFT JOIN LATERAL (
 WHERE relkind IN ('r', 'p', 'f')
 """
 
-# pg_attver is no option that anybody set: Postgres 15.20 notes with each column at which place of its log it came.
+# Options that begin with pg_ are the server's own, and no DDL sets them (the manual, pg_attribute.attoptions). Since 15.20
+# there is pg_attver, the version of a row's type: the WAL's insert position at which the column was made, or any column
+# of its table last changed its type. So it differs between any two databases.
 _COLUMNS = """
 SELECT 'column ' || name || '.' || quote_ident(attname), concat_ws(' ',
     format_type(atttypid, atttypmod),
@@ -91,7 +93,7 @@ SELECT 'column ' || name || '.' || quote_ident(attname), concat_ws(' ',
     'COMPRESSION ' || nullif(attcompression::text, ''),
     'STATISTICS ' || nullif(attstattarget, -1),
     (SELECT 'WITH (' || string_agg(each, ', ' ORDER BY each) || ')'
-     FROM unnest(attoptions) AS each WHERE each NOT LIKE 'pg\\_attver=%')
+     FROM unnest(attoptions) AS each WHERE each NOT LIKE 'pg\\_%')
 ), CASE relkind WHEN 'c' THEN 'type ' || format_type(reltype, NULL) ELSE kind || ' ' || name END
 FROM relation
 JOIN pg_attribute ON attrelid = relation.oid AND attnum > 0 AND NOT attisdropped
