@@ -62,8 +62,14 @@ def exit_code_of(error: BaseException) -> Exit | None:
     if isinstance(code, int) and not isinstance(error, SystemExit):
         return Exit(code)
     names = {f"{t.__module__}.{t.__qualname__}" for t in type(error).__mro__}
-    if names & {"infra.spec.errors.SettingError"}:
+    if names & {
+        "infra.spec.errors.SettingError",
+        "db.errors.InvalidSetting",
+        "cache.errors.CacheSettingError",
+    }:
         return Exit.USAGE
+    if names & {"db.errors.Unavailable"}:
+        return Exit.UNREACHABLE
     if names & {
         "infra.spec.errors.InfraError",
         "db.errors.DbError",

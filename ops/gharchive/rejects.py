@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import IO
 
-from ops.errors import OpsError
+from ops.errors import Exit, OpsError
 
 _RAW_CHARACTERS = 2000
 
@@ -18,8 +18,14 @@ class RejectFile:
         self.path = path
         self.count = 0
         self._file: IO[str] | None = None
-        # One of an earlier run would be taken for this one's.
-        path.unlink(missing_ok=True)
+        try:
+            # One of an earlier run would be taken for this one's.
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OpsError(
+                f"rejected lines cannot be written to {path}: {error.strerror}; say --rejects FILE",
+                Exit.USAGE,
+            ) from error
 
     def add(self, number: int, raw: bytes, reason: str) -> None:
         try:
@@ -28,9 +34,16 @@ class RejectFile:
             text = raw[: _RAW_CHARACTERS * 4].decode(errors="replace").rstrip("\n")[:_RAW_CHARACTERS]
             self._file.write(json.dumps({"line": number, "reason": reason, "raw": text}) + "\n")
         except OSError as error:
-            raise OpsError(f"rejected lines cannot be written to {self.path}: {error.strerror}") from error
+            raise self._not_written(error) from error
         self.count += 1
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        try:
+            if self._file is not None:
+                self._file.close()
+        except OSError as error:
+            # What was written last comes to the disk only now.
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: OSError) -> OpsError:
+        return OpsError(f"rejected lines cannot be written to {self.path}: {error.strerror}")

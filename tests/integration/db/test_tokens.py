@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import secrets
 import signal
@@ -186,16 +187,20 @@ def test_a_killed_rotation_is_finished_by_the_next(opened: Any, database: Databa
         data.users.set_tokens(user.id, access_token=f"a{user.id}")
     environment = os.environ | {"DATABASE_URL": database.url("app"), "GROUNDWORK_TOKEN_KEYS": f"{K2},{K1}"}
     command = [sys.executable, "-m", "ops.cli", "tokens", "rotate", "--batch-size", "5"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()
     process.send_signal(signal.SIGKILL)
     process.wait()
-    process.stdout.close()
+    process.stderr.close()
     assert set(_keys_used(database)) == {"k1", "k2"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "399 users have tokens, all under key 'k2'" in done.stdout
     assert "older keys may go" in done.stdout
+    again = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(again.stdout) == {
+        "key": "k2", "users": 399, "changed": 0, "unreadable": 0, "complete": True,
+    }  # fmt: skip
     assert set(_keys_used(database)) == {"k2"}
 
 

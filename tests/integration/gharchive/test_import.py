@@ -114,6 +114,48 @@ def test_bad_lines_are_left_out_with_their_number_and_reason(database: Database,
     assert rejects[0]["raw"] == "{broken"
 
 
+def test_json_is_one_object(database: Database, hour: Path) -> None:
+    hour.write_bytes(hour.read_bytes() + b"{broken\n")
+    done = _run(database, str(hour), "--json")
+    said = json.loads(done.stdout)
+    assert said["dryRun"] is False
+    (file,) = said["files"]
+    assert file.pop("seconds") > 0
+    rejects = f"{hour}.rejects.jsonl"
+    assert file == {
+        "file": str(hour), "lines": 5001, "loaded": 5000, "known": 0, "rejected": 1, "rejects": rejects,
+    }  # fmt: skip
+
+
+def test_rejects_never_take_the_place_of_what_is_loaded(database: Database, hour: Path) -> None:
+    before = hour.read_bytes()
+    done = _run(database, str(hour), "--rejects", str(hour))
+    assert done.returncode == 2
+    assert b"is the file to be loaded" in done.stderr
+    assert hour.read_bytes() == before
+
+
+@pytest.mark.parametrize("folder", ["", "none"])
+def test_rejects_that_cannot_be_written_are_one_line(
+    database: Database, hour: Path, tmp_path: Path, folder: str
+) -> None:
+    """A folder, and a file in a folder that is not there."""
+    hour.write_bytes(b"{broken\n")
+    target = tmp_path / folder / "x" if folder else tmp_path
+    done = _run(database, str(hour), "--rejects", str(target))
+    assert done.returncode in (1, 2)
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("groundwork: rejected lines cannot be written to")
+
+
+def test_a_database_that_is_away_is_one_line_and_unreachable(database: Database, hour: Path) -> None:
+    done = _run(database, str(hour), "--url", "postgresql://app_a:secret@localhost:1/groundwork")
+    assert done.returncode == 6
+    (line,) = done.stderr.decode().splitlines()
+    assert "no connection to Postgres" in line
+    assert "secret" not in line
+
+
 def test_a_row_that_only_the_server_refuses_is_found_by_halving(database: Database, tmp_path: Path) -> None:
     database.psql(
         "ALTER TABLE groundwork.activities ADD CONSTRAINT no_thirteen CHECK (github_event_id <> 13)"
