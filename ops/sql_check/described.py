@@ -35,7 +35,7 @@ ORDER BY attnum
 _PYTHON = {
     "int2": "int", "int4": "int", "int8": "int", "oid": "int",
     "text": "str", "varchar": "str", "name": "str", "bpchar": "str",
-    "bool": "bool", "float4": "float", "float8": "float", "numeric": "float",
+    "bool": "bool", "float4": "float", "float8": "float",
     "json": "dict", "jsonb": "dict", "bytea": "bytes", "timestamptz": "datetime",
 }  # fmt: skip
 
