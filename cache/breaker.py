@@ -16,10 +16,12 @@ class Breaker:
     They are delivered before it closes: a process never reads back from Redis what it knows to be stale.
     """
 
-    # More are left to the outbox, which holds every one of them anyway.
+    # More are not kept one by one: one that has everything forgotten stands for all of them.
     MAX_OWED = 10_000
 
-    def __init__(self) -> None:
+    def __init__(self, everything: str) -> None:
+        """`everything` is the key without which nothing cached is read."""
+        self._everything = everything
         self._lock = Lock()
         self._is_open = False
         self._owed: dict[tuple[str, str], None] = {}
@@ -42,9 +44,12 @@ class Breaker:
     def owe(self, value_key: str, lease_key: str) -> None:
         """Remember an invalidation that could not be delivered, and open the breaker."""
         with self._lock:
+            if len(self._owed) >= self.MAX_OWED:
+                self._owed.clear()
+                self._under_way.clear()
+                value_key = lease_key = self._everything
             self._under_way.discard((value_key, lease_key))
-            if len(self._owed) < self.MAX_OWED:
-                self._owed[value_key, lease_key] = None
+            self._owed[value_key, lease_key] = None
             self._is_open = True
         BREAKER_OPEN.set(1)
 

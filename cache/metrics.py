@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -13,6 +15,15 @@ HITS = Counter(
     ("entity", "layer", "kind"),
 )  # fmt: skip
 MISSES = Counter("groundwork_cache_misses", "Reads a layer had no answer for.", ("entity", "layer"))
+READ_ERRORS = Counter(
+    "groundwork_cache_read_errors", "Reads that Redis could not answer, for it failed or is left alone.",
+    ("entity",),
+)  # fmt: skip
+# No layer of its own among hits and misses: a hit rate is what the database is spared.
+DATABASE_READS = Counter(
+    "groundwork_cache_database_reads", "Records that the database was asked for: found, absent, or error.",
+    ("entity", "outcome"),
+)  # fmt: skip
 ERRORS = Counter("groundwork_cache_errors", "Calls to Redis that failed, by operation.", ("operation",))
 FILLS = Counter(
     "groundwork_cache_fills", "Fills after a miss: stored, or refused since the lease was gone.",
@@ -43,6 +54,28 @@ CALL_SECONDS = Histogram(
 def call_seconds(operation: str) -> Histogram:
     """CALL_SECONDS of one operation; finding it by its label takes longer than observing."""
     return CALL_SECONDS.labels(operation)
+
+
+class DatabaseReads:
+    """What the last layer answered, for one entity: the database, asked for what Redis has not."""
+
+    def __init__(self, entity: str) -> None:
+        self._found, self._absent, self._errors = (
+            DATABASE_READS.labels(entity, outcome) for outcome in ("found", "absent", "error")
+        )
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Counts an error that leaves the block."""
+        try:
+            yield
+        except Exception:
+            self._errors.inc()
+            raise
+
+    def found(self, found: int, asked: int) -> None:
+        self._found.inc(found)
+        self._absent.inc(asked - found)
 
 
 BREAKER_OPEN = Gauge("groundwork_cache_breaker_open", "1 while Redis is left alone after a failure.")

@@ -78,6 +78,7 @@ return 1
 )
 
 # After a write. -> 1: the new value stands | 0: nothing is cached | 2: a newer one stands.
+# KEYS: value and lease, then those of the other schemas in use, which are forgotten.
 # ARGV: the row version written, the value, its life in ms, the epoch.
 # An absent value stays absent: after an eviction nothing here tells a late writer from the last one. A
 # present one was no older than the last finished invalidation, so a higher version may take its place. The
@@ -86,7 +87,7 @@ REPLACE = Script(
     "replace",
     _ENTRY
     + """
-redis.call('UNLINK', KEYS[2])
+redis.call('UNLINK', unpack(KEYS, 2))
 local value = redis.call('GET', KEYS[1])
 if not value then return 0 end
 local there = current(value, ARGV[4]) and version(value)

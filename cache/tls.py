@@ -11,11 +11,14 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from redis.asyncio.connection import Connection as _AsyncConnection
 from redis.asyncio.connection import SSLConnection as _AsyncSslConnection
+from redis.connection import Connection as _Connection
 from redis.connection import SSLConnection as _SslConnection
 from redis.connection import parse_url
 
 from cache.errors import CacheSettingError
+from cache.time_limit import seconds_left
 
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_check_hostname", "ssl_cert_reqs"}
 
@@ -55,8 +58,44 @@ class AsyncTlsConnection(_AsyncSslConnection):
         return {**arguments, "ssl": self._tls.get()}
 
 
-class TlsConnection(_SslConnection):
-    """redis-py's TLS connection, with our context."""
+AsyncPlainConnection = _AsyncConnection
+
+
+class _BoundedSteps:
+    """Gives connecting and each read what is left of the call's time: redis-py gives each the whole of it again."""
+
+    _is_shortened = False
+    _sock: Any
+    socket_timeout: Any
+    socket_connect_timeout: Any
+
+    def _connect(self) -> Any:
+        usual = self.socket_timeout, self.socket_connect_timeout
+        self.socket_connect_timeout = seconds_left(usual[1])
+        # That of the TLS handshake.
+        self.socket_timeout = min(usual[0], self.socket_connect_timeout)
+        self._is_shortened = True
+        try:
+            return super()._connect()  # type: ignore[misc]
+        finally:
+            self.socket_timeout, self.socket_connect_timeout = usual
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        left = seconds_left(self.socket_timeout)
+        # Setting it is a system call, and most reads begin with nearly all the time there is.
+        is_short = left < 0.95 * self.socket_timeout
+        if (is_short or self._is_shortened) and self._sock is not None:
+            self._sock.settimeout(left)
+            self._is_shortened = is_short
+        return super().read_response(*arguments, **options)  # type: ignore[misc]
+
+
+class PlainConnection(_BoundedSteps, _Connection):
+    """redis-py's connection without TLS, within the call's time."""
+
+
+class TlsConnection(_BoundedSteps, _SslConnection):
+    """redis-py's TLS connection, with our context, within the call's time."""
 
     def __init__(self, *, tls: TlsContext, **options: Any) -> None:
         super().__init__(**options)
@@ -66,7 +105,7 @@ class TlsConnection(_SslConnection):
         return self._tls.get().wrap_socket(sock, server_hostname=self.host)
 
 
-def connection_options(url: str, tls_class: type[Any]) -> dict[str, Any]:
+def connection_options(url: str, tls_class: type[Any], plain_class: type[Any]) -> dict[str, Any]:
     """A pool's options for a rediss:// or redis:// URL without credentials. CacheSettingError for others."""
     try:
         options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
@@ -76,7 +115,7 @@ def connection_options(url: str, tls_class: type[Any]) -> dict[str, Any]:
     if options.pop("connection_class", None) is None:
         if tls_options:
             raise CacheSettingError("REDIS_URL: ssl_* is for rediss://; change the scheme or leave them out")
-        return options
+        return options | {"connection_class": plain_class}
     if unknown := tls_options.keys() - _TLS_OPTIONS:
         raise CacheSettingError(f"REDIS_URL: {', '.join(sorted(unknown))} is not supported here")
     if tls_options.get("ssl_cert_reqs", "required") != "required":

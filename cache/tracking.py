@@ -13,7 +13,6 @@ from time import monotonic
 from typing import Any
 
 from redis.backoff import NoBackoff
-from redis.connection import Connection
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
@@ -23,14 +22,14 @@ from cache.errors import CacheSettingError
 from cache.keys import VALUE_PREFIX
 from cache.near import NearCache
 from cache.settings import CacheSettings
-from cache.tls import TlsConnection, connection_options
+from cache.tls import PlainConnection, TlsConnection, connection_options
 
 _logger = logging.getLogger("groundwork.cache.near")
 # Invalidations are heard when a reply is read: the answer to a ping brings all that were before it.
 _PING_SECONDS = 0.1
 # A ping that takes longer: the connection is given up, and the near cache emptied.
 _LATE_SECONDS = 0.5
-_RETRY_SECONDS = 0.5
+_RETRY_SECONDS = 1.0
 
 
 class Tracking:
@@ -77,8 +76,8 @@ class Tracking:
             self._stopped.wait(_RETRY_SECONDS)
 
     def _connect(self) -> Any:
-        options = connection_options(self._settings.server_url(), TlsConnection)
-        make = options.pop("connection_class", Connection)
+        options = connection_options(self._settings.server_url(), TlsConnection, PlainConnection)
+        make = options.pop("connection_class")
         connection = make(
             **options,
             credential_provider=UrlCredentials(self._settings),

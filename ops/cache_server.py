@@ -24,7 +24,7 @@ from redis.retry import Retry
 from cache.credentials import UrlCredentials
 from cache.errors import CacheSettingError
 from cache.settings import CacheSettings
-from cache.tls import TlsConnection, connection_options
+from cache.tls import PlainConnection, TlsConnection, connection_options
 from ops.errors import Exit, OpsError
 
 # An operator waits longer than a caller of the data access.
@@ -87,7 +87,7 @@ def connected(settings: CacheSettings, stack: str | None) -> Iterator[CacheServe
     address = f"{parts.hostname}:{parts.port or 6379}"
     try:
         pool = ConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
-            **connection_options(settings.server_url(), TlsConnection),
+            **connection_options(settings.server_url(), TlsConnection, PlainConnection),
             credential_provider=UrlCredentials(settings),
             socket_connect_timeout=_TIMEOUT_SECONDS,
             socket_timeout=_TIMEOUT_SECONDS,

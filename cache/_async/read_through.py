@@ -28,8 +28,10 @@ from cache.metrics import (
     INVALIDATIONS,
     LEASE_WAITS,
     MISSES,
+    READ_ERRORS,
     REFRESHES,
     STALE_SERVES,
+    DatabaseReads,
 )
 from cache.near import MISS, Miss, NearView
 from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE, TAKE_REFRESH
@@ -54,12 +56,15 @@ class AsyncReadThrough(Generic[T]):
         self._client = client
         self._epoch = client.epoch.of(keys.entity)
         self._keys = keys
+        self._other_keys = [each for each in keys.neighbours() if each != keys]
         self._codec = codec
         self._tier = tier
         entity = keys.entity
         self._hits = HITS.labels(entity, "redis", "value")
         self._negative_hits = HITS.labels(entity, "redis", "negative")
         self._misses = MISSES.labels(entity, "redis")
+        self._database = DatabaseReads(entity)
+        self._redis_errors = READ_ERRORS.labels(entity)
         self._lease_waits = LEASE_WAITS.labels(entity)
         self._stale_serves = STALE_SERVES.labels(entity)
         # What reading one took last time: what a write stores was not read.
@@ -83,7 +88,7 @@ class AsyncReadThrough(Generic[T]):
                     self._client.errands.start((self._keys.entity, record_id), refresh)
                 return record
         except CacheUnavailable:
-            pass
+            self._redis_errors.inc()
         except UndecodableEntry:
             await self.drop([(record_id, None)])
         self._misses.inc()
@@ -107,8 +112,10 @@ class AsyncReadThrough(Generic[T]):
             nonce = secrets.token_hex(8)
             leased, epoch = await self._take_leases(missing, nonce)
             started = monotonic()
-            loaded = await load(missing)
+            with self._database.counted():
+                loaded = await load(missing)
             self._clock(started)
+            self._database.found(len(loaded), len(missing))
             known.update({record_id: loaded.get(record_id) for record_id in missing})
             await self._fill({record_id: known[record_id] for record_id in leased}, nonce, epoch)
         return {record_id: record for record_id, record in known.items() if record is not None}
@@ -122,11 +129,12 @@ class AsyncReadThrough(Generic[T]):
         except UndecodableEntry:
             await self.drop([(record_id, version)])
             return
-        keys = self._keys.both(record_id)
+        pairs = [keys.both(record_id) for keys in (self._keys, *self._other_keys)]
         try:
-            outcome = await self._client.run(REPLACE, keys, (version, encoded, life, epoch))
+            arguments = (version, encoded, life, epoch)
+            outcome = await self._client.run(REPLACE, [key for pair in pairs for key in pair], arguments)
         except CacheUnavailable:
-            self._owe([keys])
+            self._owe(pairs)
         else:
             INVALIDATIONS.labels(self._keys.entity, _OUTCOMES[outcome]).inc()
         finally:
@@ -149,7 +157,7 @@ class AsyncReadThrough(Generic[T]):
         calls = [
             (keys.both(record_id), (-1 if version is None else version, epoch))
             for record_id, version in written
-            for keys in self._keys.neighbours()
+            for keys in (self._keys, *self._other_keys)
         ]
         for start in range(0, len(calls), _BATCH):
             batch = calls[start : start + _BATCH]
@@ -206,8 +214,10 @@ class AsyncReadThrough(Generic[T]):
         except UndecodableEntry:
             await self.drop([(record_id, None)])
         started = monotonic()
-        record = await load(record_id)
+        with self._database.counted():
+            record = await load(record_id)
         self._clock(started)
+        self._database.found(0 if record is None else 1, 1)
         if epoch is not None:
             await self._fill({record_id: record}, nonce, epoch)
         return record
@@ -272,7 +282,7 @@ class AsyncReadThrough(Generic[T]):
                         for record_id, place in places.items():
                             near.leave_place(record_id, place)
         except CacheUnavailable:
-            pass
+            self._redis_errors.inc()
         absent = sum(record is None for record in known.values())
         self._negative_hits.inc(absent)
         self._hits.inc(len(known) - absent)

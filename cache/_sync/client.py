@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, TypeVar
 
 from redis import ConnectionPool, Redis
@@ -20,18 +20,18 @@ from redis.retry import Retry
 from cache.breaker import Breaker
 from cache.command import packed
 from cache.credentials import UrlCredentials
-from cache.epoch import Epoch
+from cache.epoch import RELIANCE_SECONDS, Epoch
 from cache.errands import Errands
 from cache.errors import CacheSettingError, CacheUnavailable
 from cache.keys import epoch_nonce
 from cache.metrics import ERRORS, call_seconds
 from cache.near import NearCache
 from cache.repeating import Repeating
-from cache.scripts import Script
+from cache.scripts import DRAW_ENTITY_NONCE, Script
 from cache.settings import CacheSettings
 from cache.slots import Slots
 from cache.time_limit import socket_seconds, time_limit
-from cache.tls import TlsConnection, connection_options
+from cache.tls import PlainConnection, TlsConnection, connection_options
 from cache.tracking import Tracking
 
 _T = TypeVar("_T")
@@ -44,14 +44,14 @@ class Client:
 
     def __init__(self, settings: CacheSettings) -> None:
         self._timeout_seconds = settings.timeout_seconds
-        self.breaker = Breaker()
+        self._nonce_key = epoch_nonce(settings.namespace)
+        self.breaker = Breaker(self._nonce_key)
         self.errands = Errands()
         self.epoch = Epoch(self._forget_near)
-        self._nonce_key = epoch_nonce(settings.namespace)
         try:
             # Callers wait for a place among the slots, not here: it never has to say that it is exhausted.
             pool = ConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
-                **connection_options(settings.server_url(), TlsConnection),
+                **connection_options(settings.server_url(), TlsConnection, PlainConnection),
                 credential_provider=UrlCredentials(settings),
                 max_connections=settings.max_connections,
                 socket_connect_timeout=settings.timeout_seconds,
@@ -157,6 +157,19 @@ class Client:
         self._call("flush", lambda: self._redis.set(self._nonce_key, nonce))
         self.epoch.doubt()
         self._know_epoch()
+
+    def forget_entity(self, entity: str) -> None:
+        """Have everything of one entity forgotten, whatever its size. Returns when every process has noticed."""
+        arguments = (entity, secrets.token_hex(8), secrets.token_hex(8))
+        try:
+            self.run(DRAW_ENTITY_NONCE, [self._nonce_key], arguments)
+        except CacheUnavailable:
+            # Without a nonce the next one to ask draws it anew, and all the entities' with it.
+            self.breaker.owe(self._nonce_key, self._nonce_key)
+            raise
+        finally:
+            self.epoch.doubt()
+        sleep(RELIANCE_SECONDS)
 
     def _know_epoch(self) -> None:
         self._call("epoch", self._ask_epoch)
@@ -286,5 +299,8 @@ class Client:
                 self._call("unlink", partial(self._redis.unlink, *batch), past_breaker=True)
         except CacheUnavailable:
             return
+        if owed:
+            # The nonce may have been among them.
+            self.epoch.doubt()
         if self.breaker.settle(owed):
             _logger.info("Redis is well again", extra={"invalidations_delivered": len(owed)})

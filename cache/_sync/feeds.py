@@ -24,8 +24,10 @@ from cache.metrics import (
     INVALIDATIONS,
     LEASE_WAITS,
     MISSES,
+    READ_ERRORS,
     REFRESHES,
     STALE_SERVES,
+    DatabaseReads,
 )
 from cache.scripts import FILL_PAGE, TAKE_PAGE, TAKE_REFRESH
 from cache.ttl import Tier, jittered_ms
@@ -48,6 +50,8 @@ class FeedCache(Generic[T]):
         feed = keys.feed
         self._hits = HITS.labels(feed, "redis", "value")
         self._misses = MISSES.labels(feed, "redis")
+        self._database = DatabaseReads(feed)
+        self._redis_errors = READ_ERRORS.labels(feed)
         self._lease_waits = LEASE_WAITS.labels(feed)
         self._stale_serves = STALE_SERVES.labels(feed)
         self._flights: Flights[T] = Flights(COALESCED.labels(feed).inc)
@@ -64,7 +68,9 @@ class FeedCache(Generic[T]):
                     refresh = partial(self._refresh, owner_id, page, generation, header_of(raw), load)
                     self._client.errands.start((self._keys.feed, owner_id, page), refresh)
                 return found
-        except (CacheUnavailable, UndecodableEntry):
+        except CacheUnavailable:
+            self._redis_errors.inc()
+        except UndecodableEntry:
             pass
         self._misses.inc()
         shared = self._flights.share((owner_id, page), partial(self._read, owner_id, page, load))
@@ -89,6 +95,19 @@ class FeedCache(Generic[T]):
                     self._client.breaker.owe(key, key)
                 return False
         INVALIDATIONS.labels(self._keys.feed, "dropped").inc(len(generations))
+        return True
+
+    def drop_all(self) -> bool:
+        """Forget every page of every owner; takes a second and a half, until no process serves one.
+
+        False as with `drop`.
+        """
+        try:
+            self._client.forget_entity(self._keys.feed)
+        except CacheUnavailable:
+            INVALIDATIONS.labels(self._keys.feed, "failed").inc()
+            return False
+        INVALIDATIONS.labels(self._keys.feed, "dropped").inc()
         return True
 
     def _is_good(self, generation: bytes, raw: bytes) -> bool:
@@ -117,7 +136,9 @@ class FeedCache(Generic[T]):
             generation = None
             self.drop([(owner_id, None)])
         started = monotonic()
-        found = load()
+        with self._database.counted():
+            found = load()
+        self._database.found(1, 1)
         if generation is not None:
             self._fill(owner_id, page, generation, found, started)
         return found

@@ -31,8 +31,10 @@ class Flight(Generic[T]):
 class Flights(Generic[T]):
     """For each key at most one read that has begun and one that gathers callers for after it."""
 
-    # A caller that has waited so long for another's read goes on its own; its deadline is still ahead.
+    # How long a read waits for the one before it: then it begins beside it, its deadline is still ahead.
     PATIENCE_SECONDS = 1.0
+    # Whoever has joined waits for its leader, whose own deadline came first: this is for one that has none.
+    JOINED_SECONDS = 60.0
 
     def __init__(self, on_join: Callable[[], None]) -> None:
         self._on_join = on_join
@@ -52,7 +54,7 @@ class Flights(Generic[T]):
             if leads:
                 return self._lead(key, flight, ahead, read)
             self._on_join()
-            if not flight.done.wait(self.PATIENCE_SECONDS):
+            if not flight.done.wait(self.JOINED_SECONDS):
                 return read()
             if flight.error is not None:
                 raise flight.error

@@ -10,6 +10,7 @@ import pytest
 import redis
 from msgspec.structs import replace
 
+from db.copy_text import Owners
 from db.models import NewActivity, NewRepository, NewUser
 from tests.conftest import Database
 
@@ -91,6 +92,22 @@ def test_update_delete_and_bulk_loads_are_told_as_well(data: Any, user_id: int) 
     data.activities.copy_in([_made(other, 5), _made(user_id, 6)])
     assert _events(data.activities.feed(other)) == [5]
     assert _events(data.activities.feed(user_id)) == [6]
+
+
+def test_a_bulk_load_for_more_owners_than_are_kept_is_told_to_every_feed(
+    data: Any, open_data: Any, user_id: int, repo_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Owners, "MOST", 1)
+    elsewhere = open_data()
+    record = data.users.get(user_id)
+    for each in (data, elsewhere):
+        assert each.activities.feed(user_id).items == each.activities.repository_feed(repo_id).items == []
+    assert data.activities.copy_in([_made(user_id, 5, repo_id=repo_id)]) == 1
+    for each in (data, elsewhere):
+        assert _events(each.activities.feed(user_id)) == [5]
+        assert _events(each.activities.repository_feed(repo_id)) == [5]
+    # Records are no feeds, and stay.
+    assert data.users.get(user_id) == record
 
 
 def test_a_page_that_was_read_before_a_write_is_not_stored_after_it(

@@ -104,6 +104,18 @@ def test_a_write_replaces_only_what_is_older(
     assert run(TAKE_LEASE, "b", *LEASE)[0] == left
 
 
+def test_a_write_ends_what_other_releases_cached_and_read(
+    data: Any, app: Any, redis_as_ops: Any, namespace: str
+) -> None:
+    """While a release is rolled out two schemas are in use: each is told of the other's writes at once."""
+    user = data.users.add(NewUser(github_id=7, username="before"))
+    other = EntityKeys(namespace, "user", USER_SCHEMA + 1)
+    for key in other.both(user.id):
+        redis_as_ops.set(key, b"of another release", ex=60)
+    data.users.update(replace(user, username="after"))
+    assert redis_as_ops.exists(*other.both(user.id)) == 0
+
+
 @pytest.mark.parametrize(
     ("cached", "written", "outcome"),
     [

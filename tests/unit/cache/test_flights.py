@@ -120,6 +120,22 @@ def test_fifty_threads_read_twice_at_most() -> None:
     assert len(reads) <= 2
 
 
+def test_those_who_have_joined_a_slow_read_do_not_read_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow: that is when the database can least do with a read for each of them."""
+    monkeypatch.setattr(Flights, "PATIENCE_SECONDS", 0.05)
+    flights: Flights[int] = Flights(lambda: None)
+    reads: list[None] = []
+
+    def read() -> int:
+        reads.append(None)
+        time.sleep(0.5)
+        return 7
+
+    with ThreadPoolExecutor(20) as threads:
+        assert list(threads.map(lambda _: flights.share(1, read), range(20))) == [7] * 20
+    assert len(reads) <= 2
+
+
 def test_whoever_waits_too_long_reads_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Flights, "PATIENCE_SECONDS", 0.05)
     flights: Flights[int] = Flights(lambda: None)

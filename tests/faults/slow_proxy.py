@@ -1,0 +1,56 @@
+"""A TCP proxy that passes everything on, answers only after a while: a server that is slow, and not away."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class SlowProxy:
+    """Listens on `port` of localhost; `delay_seconds` may be changed while it runs."""
+
+    def __init__(self, target: int) -> None:
+        self.delay_seconds = 0.0
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._sockets: list[socket.socket] = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                self._sockets += [client, server]
+                threading.Thread(target=self._pass, args=[client, server, False], daemon=True).start()
+                threading.Thread(target=self._pass, args=[server, client, True], daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if is_answer:
+                    time.sleep(self.delay_seconds)
+                target.sendall(data)
+        for each in (source, target):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def slow_proxy(target: int) -> Iterator[SlowProxy]:
+    """A proxy before a port of localhost."""
+    proxy = SlowProxy(target)
+    try:
+        yield proxy
+    finally:
+        proxy.close()

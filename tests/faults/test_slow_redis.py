@@ -1,0 +1,60 @@
+"""A Redis that answers each question late, and none too late: what a call may take is shared by all its steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from db.models import NewUser
+from tests.conftest import Database
+from tests.containers import Server
+from tests.faults.slow_proxy import slow_proxy
+from tests.integration.data_access import cache_settings, data_access, database_settings
+
+# Ten times what is shipped, so that a busy machine is not what is measured.
+TIMEOUT_SECONDS = 1.0
+DELAY_SECONDS = 0.8 * TIMEOUT_SECONDS
+# A connection takes four answers before the first command's own: 4 s, were each given all the time.
+BOUND_SECONDS = 2.5 * TIMEOUT_SECONDS
+
+
+def test_a_first_call_that_has_to_connect_ends_in_its_time(
+    flavour: str, database: Database, redis_server: Server, namespace: str
+) -> None:
+    with slow_proxy(redis_server.port) as proxy:
+        url = redis_server.redis_url("app").replace(f":{redis_server.port}/", f":{proxy.port}/")
+        cache = cache_settings(
+            url, namespace, near_entries=0, timeout_seconds=TIMEOUT_SECONDS, max_connections=4
+        )
+        proxy.delay_seconds = DELAY_SECONDS
+        with data_access(flavour, database_settings(database.url("app")), cache) as data:
+            user = data.users.add(NewUser(github_id=7, username="x"))
+            # Past the breaker, which the first call opens.
+            started = time.monotonic()
+            with pytest.raises(Exception, match="Redis"):
+                data.cache.ping()
+            assert time.monotonic() - started < BOUND_SECONDS
+            assert data.users.get(user.id) == user
+
+
+def test_the_plain_client_gives_each_step_the_whole_time(redis_server: Server) -> None:
+    """The negative control: no step is late, and all together are."""
+    with slow_proxy(redis_server.port) as proxy:
+        url = redis_server.redis_url("app").replace(f":{redis_server.port}/", f":{proxy.port}/")
+        proxy.delay_seconds = DELAY_SECONDS
+        options: dict[str, Any] = {
+            "socket_timeout": TIMEOUT_SECONDS,
+            "socket_connect_timeout": TIMEOUT_SECONDS,
+            "retry": Retry(NoBackoff(), 0),
+            "driver_info": None,
+        }
+        with redis.Redis.from_url(url, **options) as client:
+            started = time.monotonic()
+            client.ping()
+            took = time.monotonic() - started
+    assert took > 1.5 * TIMEOUT_SECONDS
