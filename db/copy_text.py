@@ -33,6 +33,26 @@ class Block:
     repo_ids: frozenset[int | None]
 
 
+class Owners:
+    """Whose feeds a bulk load is in. Beyond MOST they are not kept: memory is not to grow with the load."""
+
+    MOST = 20_000
+
+    def __init__(self) -> None:
+        self.user_ids: set[int] = set()
+        self.repo_ids: set[int | None] = set()
+        self.are_too_many = False
+
+    def add(self, block: Block) -> None:
+        if self.are_too_many:
+            return
+        self.user_ids |= block.user_ids
+        self.repo_ids |= block.repo_ids
+        if len(self.user_ids) + len(self.repo_ids) > self.MOST:
+            self.are_too_many = True
+            self.user_ids, self.repo_ids = set(), set()
+
+
 def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Iterator[Block]:
     """The activities in blocks of about a megabyte. One that cannot be stored goes to `on_reject`, or raises."""
     lines: list[bytes] = []

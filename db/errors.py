@@ -62,10 +62,14 @@ class QueryFailed(DbError):
 
 
 class ConstraintViolated(QueryFailed):
-    """A row would break a constraint; `constraint` is its name."""
+    """A row would break a constraint; `constraint` is its name, None where it has none (`reason` tells)."""
 
-    def __init__(self, query: str, constraint: str | None, *, sqlstate: str | None = None) -> None:
-        super().__init__(query, f"would break constraint {constraint}", sqlstate=sqlstate)
+    def __init__(
+        self, query: str, constraint: str | None, reason: str = "", *, sqlstate: str | None = None
+    ) -> None:
+        super().__init__(
+            query, f"would break constraint {constraint}" if constraint else reason, sqlstate=sqlstate
+        )
         self.constraint = constraint
 
 

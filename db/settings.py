@@ -66,8 +66,10 @@ class DatabaseSettings:
 
         try:
             given = conninfo_to_dict(self.url.read())
-            options = f"-c statement_timeout={int(self.deadline_seconds * 1000)}"
-            return make_conninfo("", **{**_CONNECTION_DEFAULTS, "options": options, **given})
+            # The string's own come after it, so that they may say otherwise, and only where they do.
+            options = f"-c statement_timeout={max(1, int(self.deadline_seconds * 1000))}"
+            given["options"] = f"{options} {given.get('options') or ''}".rstrip()
+            return make_conninfo("", **{**_CONNECTION_DEFAULTS, **given})
         except psycopg.ProgrammingError:
             # The driver quotes the string it could not read, and that holds the password.
             raise InvalidSetting(

@@ -79,7 +79,7 @@ def translate(
             f"query {query.name}: the connection was lost, it may have been done", sqlstate=state
         )
     if isinstance(error, psycopg.IntegrityError):
-        return ConstraintViolated(query.name, error.diag.constraint_name, sqlstate=state)
+        return ConstraintViolated(query.name, error.diag.constraint_name, _reason(error), sqlstate=state)
     if isinstance(error, psycopg.DataError) and state is None:
         return InvalidInput(query.name, "a value has no form that Postgres takes")
     return QueryFailed(query.name, _reason(error), sqlstate=state)

@@ -14,6 +14,8 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 INT32_MAX = 2**31 - 1
 # Deeper than any settings are, and far from the parsers' own limits, which end in a RecursionError.
 JSON_DEPTH = 64
+# From here on a float is written with an exponent; jsonb makes a whole number of it, which is not always the same.
+_FLOAT_LIMIT = 1e16
 # The largest field a record takes: a cached record has to travel within the cache's time limit.
 TEXT_BYTES = 4 * 1024 * 1024
 
@@ -114,6 +116,10 @@ def _check_json(field: str, value: object, depth: int) -> None:
         bigint(field, value)
     elif not isinstance(value, float) or not math.isfinite(value):
         raise InvalidInput(field, f"{type(value).__name__} {value!r:.40} has no JSON form")
+    elif abs(value) >= _FLOAT_LIMIT:
+        raise InvalidInput(
+            field, f"{value!r} would come back as another number, for jsonb drops its exponent"
+        )
 
 
 def _is_plain(value: Any) -> bool:

@@ -8,7 +8,8 @@ from typing import TypeVar
 from psycopg.rows import class_row, scalar_row
 
 from db._async.pool import AsyncPool
-from db.errors import ConnectionLost, IdempotencyKeyReused, OutcomeUnknown
+from db.deadline import Deadline
+from db.errors import ConnectionLost, DeadlineExceeded, IdempotencyKeyReused, OutcomeUnknown, Unavailable
 from db.named_query import queries
 from db.record_kind import Record
 from db.rows import DoneWrite
@@ -25,19 +26,33 @@ async def write_once(
     write: Callable[[], Awaitable[T]],
     again: Callable[[int], Awaitable[T]],
 ) -> T:
-    """Do `write` under `key` in a transaction, and once more where the connection was lost.
+    """Do `write` under `key` in a transaction, and once more where the connection was lost, by one deadline.
 
     Where it has been done already, by an earlier attempt or an earlier call, `again` is asked for the record
-    as it stands now. Raises IdempotencyKeyReused where the key was used for something else.
+    as it stands now. Raises IdempotencyKeyReused where the key was used for something else, and OutcomeUnknown
+    where the second attempt could not tell what came of the first.
     """
     idempotency_key(key)
     if pool.in_transaction():
         # The whole transaction would have to be sent again, and only its owner can do that.
         return await _attempt(pool, key, purpose, write, again)
+    deadline = pool.deadline()
+    unknown: OutcomeUnknown | None = None
     try:
-        return await _attempt(pool, key, purpose, write, again)
-    except (ConnectionLost, OutcomeUnknown):
-        return await _attempt(pool, key, purpose, write, again)
+        return await _attempt(pool, key, purpose, write, again, deadline)
+    except ConnectionLost:
+        pass
+    except OutcomeUnknown as error:
+        if deadline.left() <= 0:
+            raise
+        unknown = error
+    try:
+        return await _attempt(pool, key, purpose, write, again, deadline)
+    except (Unavailable, DeadlineExceeded, ConnectionLost) as error:
+        # These say that nothing was done, which is true of the second attempt alone.
+        if unknown is None:
+            raise
+        raise unknown from error
 
 
 async def _attempt(
@@ -46,14 +61,15 @@ async def _attempt(
     purpose: str,
     write: Callable[[], Awaitable[T]],
     again: Callable[[int], Awaitable[T]],
+    deadline: Deadline | None = None,
 ) -> T:
-    async with pool.transaction():
+    async with pool.transaction(deadline):
         parameters = {"key": key, "purpose": purpose}
         if await pool.fetch_one(_QUERIES["claim_key"], parameters, scalar_row) is not None:
             record = await write()
             await pool.fetch_one(_QUERIES["settle_key"], {"key": key, "record_id": record.id}, scalar_row)
             return record
         done = await pool.fetch_one(_QUERIES["find_key"], {"key": key}, class_row(DoneWrite))
-    if done is None or done.purpose != purpose or done.record_id is None:
-        raise IdempotencyKeyReused(key, purpose, None if done is None else done.purpose)
-    return await again(done.record_id)
+        if done is None or done.purpose != purpose or done.record_id is None:
+            raise IdempotencyKeyReused(key, purpose, None if done is None else done.purpose)
+        return await again(done.record_id)

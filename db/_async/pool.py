@@ -74,7 +74,13 @@ class AsyncPool:
         await self._pool.drain()
 
     def deadline(self) -> Deadline:
-        """The deadline of a call that begins now; what a call does before it gets here counts too."""
+        """The deadline of a call that begins now; what a call does before it gets here counts too.
+
+        In a transaction that has one, it is the transaction's.
+        """
+        transaction = current_transaction(self)
+        if transaction is not None and transaction.deadline is not None:
+            return transaction.deadline
         return Deadline(self.settings.deadline_seconds)
 
     def statistics(self) -> dict[str, int]:
@@ -121,20 +127,20 @@ class AsyncPool:
                     await _copy(connection, query, rows)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
+    async def transaction(self, deadline: Deadline | None = None) -> AsyncIterator[None]:
         """Everything this task asks of the pool inside is one transaction, committed at the end of the block.
 
         An error that leaves the block rolls all of it back. One inside another is a savepoint. Each statement
-        has its own deadline, and none is sent twice. Raises OutcomeUnknown where COMMIT got no answer, and
-        TransactionAborted where a statement had failed and the block went on.
+        has a deadline of its own unless one for all of them is given, and none is sent twice. Raises OutcomeUnknown
+        where COMMIT got no answer, and TransactionAborted where a statement had failed and the block went on.
         """
         outer = current_transaction(self)
         if outer is not None:
             async with outer.savepoint():
                 yield
             return
-        async with self.connection(self.deadline()) as connection:
-            transaction = AsyncTransaction(self, connection, self.settings.deadline_seconds)
+        async with self.connection(deadline or self.deadline()) as connection:
+            transaction = AsyncTransaction(self, connection, self.settings.deadline_seconds, deadline)
             async with transaction.run():
                 yield
         for tell, _ in transaction.effects:
@@ -193,13 +199,15 @@ class AsyncPool:
         row_factory: BaseRowFactory[_T],
     ) -> list[_T]:
         cursor = connection.cursor(row_factory=row_factory)
+        if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+            # What is below cannot be done in the middle of a transaction; a statement of its own never needs it.
+            await cursor.execute(query.sql, parameters, prepare=False)
+            return await cursor.fetchall()
         try:
             await cursor.execute(query.sql, parameters, prepare=True)
         except sql_errors.FeatureNotSupported:
             # 0A000: a migration changed what a prepared statement returns, and this connection would
             # fail for as long as it lives. Nothing was executed, so writes too may be sent again.
-            if connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                raise
             _logger.info("prepared statements are out of date; preparing them anew")
             await connection.execute("DEALLOCATE ALL", prepare=False)
             await cursor.execute(query.sql, parameters, prepare=True)

@@ -30,8 +30,16 @@ class AsyncTransaction:
     knows whether it was committed.
     """
 
-    def __init__(self, pool: object, connection: AsyncBoundedConnection, deadline_seconds: float) -> None:
+    def __init__(
+        self,
+        pool: object,
+        connection: AsyncBoundedConnection,
+        deadline_seconds: float,
+        deadline: Deadline | None = None,
+    ) -> None:
+        """`deadline` is that of all its statements together; without one each has `deadline_seconds`."""
         self.connection = connection
+        self.deadline = deadline
         self.effects: list[tuple[Effect, Effect]] = []
         self.is_over = False
         self.pool = pool
@@ -75,12 +83,13 @@ class AsyncTransaction:
     async def _control(self, name: str) -> str:
         """Send a statement of transaction control; returns the server's command tag."""
         query = _QUERIES[name]
-        self.connection.deadline = Deadline(self._deadline_seconds)
+        deadline = self.deadline or Deadline(self._deadline_seconds)
+        self.connection.deadline = deadline
         try:
             cursor = await self.connection.execute(query.sql, prepare=False)
         except psycopg.Error as error:
             is_commit = name == "commit_transaction"
-            raise translate(error, query, self._deadline_seconds, in_transaction=not is_commit) from error
+            raise translate(error, query, deadline.seconds, in_transaction=not is_commit) from error
         return cursor.statusmessage or ""
 
     async def _commit(self) -> None:

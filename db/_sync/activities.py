@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import attrgetter
@@ -18,8 +19,9 @@ from cache.codec import Packing
 from cache.keys import FeedKeys
 from cache.ttl import Tier
 from db._sync.pool import Pool
-from db.copy_text import Block, Reject, blocks
-from db.errors import InvalidInput, NotFound, VersionConflict
+from db.copy_text import Block, Owners, Reject, blocks
+from db.deadline import Deadline
+from db.errors import InvalidInput, NotFound, OutcomeUnknown, VersionConflict
 from db.models import ACTIVITY_SCHEMA, Activity, NewActivity, Page
 from db.named_query import queries
 from db.paging import Listing
@@ -50,7 +52,7 @@ class ActivityRepository:
         """The activity with this id and timestamp. Raises NotFound."""
         activity = self.find(activity_id, at)
         if activity is None:
-            raise NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")
+            raise self._not_found(activity_id, at)
         return activity
 
     def find(self, activity_id: int, at: datetime) -> Activity | None:
@@ -85,14 +87,18 @@ class ActivityRepository:
         """A page of what a user did, newest first, from the cache if there. `after`: a page's `next`."""
         parameters = {"user_id": bigint("user_id", user_id)}
         name = f"feed of user {user_id}"
-        load = partial(self._feed, name, "list_user_feed", parameters, limit, after)
+        load = partial(
+            self._feed, name, "list_user_feed", parameters, limit, after, deadline=self._pool.deadline()
+        )
         return self._cached(self.user_feeds, user_id, limit, after, load)
 
     def repository_feed(self, repo_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
         """A page of what was done in a repository, newest first, from the cache if there."""
         parameters = {"repo_id": bigint("repo_id", repo_id)}
         name = f"feed of repository {repo_id}"
-        load = partial(self._feed, name, "list_repository_feed", parameters, limit, after)
+        load = partial(
+            self._feed, name, "list_repository_feed", parameters, limit, after, deadline=self._pool.deadline()
+        )
         return self._cached(self.repository_feeds, repo_id, limit, after, load)
 
     def list_by_type(
@@ -132,20 +138,25 @@ class ActivityRepository:
         version = bigint("row_version", activity.row_version)
         parameters = _parameters(activity) | _key(activity.id, activity.timestamp) | {"row_version": version}
         # Whose feeds it is in: where it was moved, the record at hand no longer says.
-        before = self.get(activity.id, activity.timestamp)
+        deadline = self._pool.deadline()
+        before = self._fetch("find_activity", _key(activity.id, activity.timestamp), deadline)
+        if before is None:
+            raise self._not_found(activity.id, activity.timestamp)
+        owners = {before.user_id, activity.user_id}, {before.repo_id, activity.repo_id}
         updated = None
         if before.row_version == version:
-            updated = self._fetch("update_activity", parameters)
+            with self._forgetting(*owners):
+                updated = self._fetch("update_activity", parameters, deadline)
         if updated is None:
             raise VersionConflict(self.ENTITY, activity.id, version)
-        self._forget({before.user_id, updated.user_id}, {before.repo_id, updated.repo_id})
+        self._forget(*owners)
         return updated
 
     def delete(self, activity_id: int, at: datetime) -> None:
         """Delete the activity with this id and timestamp. Raises NotFound."""
         deleted = self._fetch("delete_activity", _key(activity_id, at))
         if deleted is None:
-            raise NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")
+            raise self._not_found(activity_id, at)
         self._forget({deleted.user_id}, {deleted.repo_id})
 
     def copy_in(self, activities: Iterable[NewActivity], *, on_reject: Reject | None = None) -> int:
@@ -155,6 +166,7 @@ class ActivityRepository:
         reason and left out; without it, InvalidInput is raised and none is stored.
         """
         stored = 0
+        owners = Owners()
         source = blocks(activities, on_reject)
         block = next(source, None)
         if block is None:
@@ -164,12 +176,20 @@ class ActivityRepository:
         with self._pool.transaction():
             while block is not None:
                 self._copy(block)
-                self._forget(block.user_ids, block.repo_ids)
+                owners.add(block)
                 stored += block.rows
                 block = next(source, None)
                 if block is not None:
                     self.make_partitions(block.first, block.last)
+            self._forget_all_of(owners)
         return stored
+
+    def _forget_all_of(self, owners: Owners) -> None:
+        if not owners.are_too_many:
+            self._forget(owners.user_ids, owners.repo_ids)
+            return
+        for feeds in (self.user_feeds, self.repository_feeds):
+            self._pool.after_commit(feeds.drop_all, feeds.drop_all)
 
     def make_partitions(self, since: datetime, until: datetime) -> Sequence[str]:
         """Make the monthly partitions (UTC) that are missing between two points in time; returns their names."""
@@ -188,6 +208,7 @@ class ActivityRepository:
         limit: int,
         after: str | None,
         top: tuple[int, ...] = _TOP,
+        deadline: Deadline | None = None,
     ) -> Page[Activity]:
         listing = Listing(name, length=2)
         before, before_id = listing.start(after, top)
@@ -196,14 +217,17 @@ class ActivityRepository:
             "before_id": before_id,
             "limit": listing.checked_limit(limit) + 1,
         }
-        found = self._pool.fetch_all(_QUERIES[query], parameters | place, _ROW)
+        found = self._pool.fetch_all(_QUERIES[query], parameters | place, _ROW, deadline)
         return listing.page(found, limit, lambda each: (_microseconds(each.timestamp), each.id))
 
-    def _fetch(self, query: str, parameters: dict[str, Any]) -> Activity | None:
-        return self._pool.fetch_one(_QUERIES[query], parameters, _ROW)
+    def _fetch(
+        self, query: str, parameters: dict[str, Any], deadline: Deadline | None = None
+    ) -> Activity | None:
+        return self._pool.fetch_one(_QUERIES[query], parameters, _ROW, deadline)
 
     def _write(self, query: str, parameters: dict[str, Any]) -> Activity:
-        activity = self._fetch(query, parameters)
+        with self._forgetting({parameters["user_id"]}, {parameters["repo_id"]}):
+            activity = self._fetch(query, parameters)
         assert activity is not None, f"{query} returns the row it wrote"
         self._forget({activity.user_id}, {activity.repo_id})
         return activity
@@ -220,6 +244,18 @@ class ActivityRepository:
         if self._pool.in_transaction():
             return load()
         return feeds.find(owner_id, f"{limit} after {after or 'the top'}", load)
+
+    @contextmanager
+    def _forgetting(self, user_ids: Iterable[int], repo_ids: Iterable[int | None]) -> Iterator[None]:
+        """Have these feeds forgotten where nobody knows what came of the write inside: it will be looked for there."""
+        try:
+            yield
+        except OutcomeUnknown:
+            self._forget(user_ids, repo_ids)
+            raise
+
+    def _not_found(self, activity_id: int, at: datetime) -> NotFound:
+        return NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")
 
     def _forget(self, user_ids: Iterable[int], repo_ids: Iterable[int | None]) -> None:
         """Have the feeds of these users and repositories forgotten, once the write is committed."""

@@ -9,7 +9,8 @@ from typing import TypeVar
 from psycopg.rows import class_row, scalar_row
 
 from db._sync.pool import Pool
-from db.errors import ConnectionLost, IdempotencyKeyReused, OutcomeUnknown
+from db.deadline import Deadline
+from db.errors import ConnectionLost, DeadlineExceeded, IdempotencyKeyReused, OutcomeUnknown, Unavailable
 from db.named_query import queries
 from db.record_kind import Record
 from db.rows import DoneWrite
@@ -26,19 +27,33 @@ def write_once(
     write: Callable[[], T],
     again: Callable[[int], T],
 ) -> T:
-    """Do `write` under `key` in a transaction, and once more where the connection was lost.
+    """Do `write` under `key` in a transaction, and once more where the connection was lost, by one deadline.
 
     Where it has been done already, by an earlier attempt or an earlier call, `again` is asked for the record
-    as it stands now. Raises IdempotencyKeyReused where the key was used for something else.
+    as it stands now. Raises IdempotencyKeyReused where the key was used for something else, and OutcomeUnknown
+    where the second attempt could not tell what came of the first.
     """
     idempotency_key(key)
     if pool.in_transaction():
         # The whole transaction would have to be sent again, and only its owner can do that.
         return _attempt(pool, key, purpose, write, again)
+    deadline = pool.deadline()
+    unknown: OutcomeUnknown | None = None
     try:
-        return _attempt(pool, key, purpose, write, again)
-    except (ConnectionLost, OutcomeUnknown):
-        return _attempt(pool, key, purpose, write, again)
+        return _attempt(pool, key, purpose, write, again, deadline)
+    except ConnectionLost:
+        pass
+    except OutcomeUnknown as error:
+        if deadline.left() <= 0:
+            raise
+        unknown = error
+    try:
+        return _attempt(pool, key, purpose, write, again, deadline)
+    except (Unavailable, DeadlineExceeded, ConnectionLost) as error:
+        # These say that nothing was done, which is true of the second attempt alone.
+        if unknown is None:
+            raise
+        raise unknown from error
 
 
 def _attempt(
@@ -47,14 +62,15 @@ def _attempt(
     purpose: str,
     write: Callable[[], T],
     again: Callable[[int], T],
+    deadline: Deadline | None = None,
 ) -> T:
-    with pool.transaction():
+    with pool.transaction(deadline):
         parameters = {"key": key, "purpose": purpose}
         if pool.fetch_one(_QUERIES["claim_key"], parameters, scalar_row) is not None:
             record = write()
             pool.fetch_one(_QUERIES["settle_key"], {"key": key, "record_id": record.id}, scalar_row)
             return record
         done = pool.fetch_one(_QUERIES["find_key"], {"key": key}, class_row(DoneWrite))
-    if done is None or done.purpose != purpose or done.record_id is None:
-        raise IdempotencyKeyReused(key, purpose, None if done is None else done.purpose)
-    return again(done.record_id)
+        if done is None or done.purpose != purpose or done.record_id is None:
+            raise IdempotencyKeyReused(key, purpose, None if done is None else done.purpose)
+        return again(done.record_id)

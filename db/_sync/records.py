@@ -19,7 +19,7 @@ from db._sync.idempotency import write_once
 from db._sync.pool import Pool
 from db._sync.transaction import innermost_transaction
 from db.deadline import Deadline
-from db.errors import NotFound, VersionConflict
+from db.errors import NotFound, OutcomeUnknown, VersionConflict
 from db.models import Page
 from db.named_query import queries
 from db.paging import Listing
@@ -105,33 +105,42 @@ class RecordRepository(Generic[R, N]):
         With a key, of the caller's choice and the same for every attempt, a write whose answer was lost is
         sent again once, and one that was done already is not done twice: the record is returned as it stands.
         """
-        write = partial(self._write, f"add_{self._kind.entity}", self._kind.parameters(record))
-        return self._once("add", idempotency_key, write)
+        parameters = self._kind.parameters(record)
+        write = partial(self._write, f"add_{self._kind.entity}", parameters)
+        return self._once("add", f"github_id {parameters['github_id']}", idempotency_key, write)
 
     def upsert(self, record: N, *, idempotency_key: str | None = None) -> R:
         """Make the record with this github_id, or bring it up to date; fields left out are kept."""
         parameters = self._kind.parameters(record) | dict(self._kind.known(record))
         write = partial(self._write, f"upsert_{self._kind.entity}", parameters)
-        return self._once("upsert", idempotency_key, write)
+        return self._once("upsert", f"github_id {parameters['github_id']}", idempotency_key, write)
 
     def update(self, record: R, *, idempotency_key: str | None = None) -> R:
         """Write a changed record. Raises VersionConflict where it has changed since it was read; NotFound."""
-        return self._once("update", idempotency_key, partial(self._update, record))
-
-    def _once(self, verb: str, idempotency_key: str | None, write: Callable[[], R]) -> R:
-        if idempotency_key is None:
-            return write()
-        purpose = f"{verb} {self._kind.entity}"
-        return write_once(self._pool, idempotency_key, purpose, write, self.get)
-
-    def _update(self, record: R) -> R:
         parameters = self._kind.parameters(record) | {
             "id": bigint("id", record.id),
             "row_version": bigint("row_version", record.row_version),
         }
-        updated = self._fetch(f"update_{self._kind.entity}", parameters)
+        write = partial(self._update, record, parameters)
+        return self._once("update", f"id {record.id}", idempotency_key, write)
+
+    def _once(self, verb: str, which: str, idempotency_key: str | None, write: Callable[[], R]) -> R:
+        if idempotency_key is None:
+            return write()
+        # Not what is written as well: who begins anew reads anew, and may come to something else.
+        purpose = f"{verb} {self._kind.entity} with {which}"
+        return write_once(self._pool, idempotency_key, purpose, write, self.get)
+
+    def _update(self, record: R, parameters: dict[str, Any]) -> R:
+        deadline = self._pool.deadline()
+        try:
+            updated = self._fetch(f"update_{self._kind.entity}", parameters, deadline)
+        except OutcomeUnknown:
+            # Whoever reads now to see what came of it has to see what stands.
+            self.cached.drop([(record.id, None)])
+            raise
         if updated is None:
-            current = self._load(record.id)
+            current = self._load(record.id, deadline)
             # What was read may have come from the cache; the next read has to see what stands.
             version = None if current is None else current.row_version
             if not self._pool.in_transaction():
@@ -146,8 +155,12 @@ class RecordRepository(Generic[R, N]):
         """Delete the record with this id. Raises NotFound."""
         parameters = {"id": bigint(self._id_name, record_id)}
         query = self._queries[f"delete_{self._kind.entity}"]
-        deleted = self._pool.fetch_one(query, parameters, scalar_row)
         forget = partial(self.cached.drop, [(record_id, None)])
+        try:
+            deleted = self._pool.fetch_one(query, parameters, scalar_row)
+        except OutcomeUnknown:
+            forget()
+            raise
         self._pool.after_commit(forget, forget)
         if deleted is None:
             raise NotFound(self._kind.entity, f"id {record_id}")

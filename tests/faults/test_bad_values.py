@@ -43,6 +43,7 @@ OBJECTS = {
     "too large a number": {"a": 2**64},
     "not a number": {"a": float("nan")},
     "infinite": {"a": float("inf")},
+    "a float that jsonb would round": {"a": [1.2345678901234567e18]},
     "10,000 levels": nested(10_000),
     "a set": {"a": {1}},
     "a list": [1],
@@ -153,6 +154,25 @@ def test_integers_at_the_edges_come_back_as_they_were(data: Any) -> None:
     user = data.users.add(replace(USER, preferences=edges))
     for _ in range(2):
         assert data.users.get(user.id).preferences == edges
+
+
+def test_floats_come_back_as_they_were_and_can_be_written_again(data: Any) -> None:
+    floats = {"floats": [0.1, -1.0, 1e15, 9999999999999998.0, 5e-324, -1.2345678901234567e-300]}
+    user = data.users.add(replace(USER, preferences=floats))
+    for _ in range(2):
+        read = data.users.get(user.id)
+        assert [(type(each), each) for each in read.preferences["floats"]] == [
+            (float, each) for each in floats["floats"]
+        ]
+    assert data.users.update(read).preferences == floats
+
+
+def test_jsonb_makes_another_number_of_a_large_float(data: Any, database: Database) -> None:
+    """The control of the refusal above."""
+    value = 1.2345678901234567e18
+    user = data.users.add(USER)
+    database.psql(f"UPDATE groundwork.users SET preferences = '{json.dumps({'a': value})}'")
+    assert data.users.get(user.id).preferences["a"] != value
 
 
 def test_a_time_in_another_zone_is_the_same_instant(data: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 import time
 from collections import Counter
@@ -90,7 +91,12 @@ def reads_and_writes(data: Any, caller: int) -> list[Callable[[], Any]]:
         lambda: data.users.list(limit=5),
         lambda: data.users.find_by_github_id(user_id),
     ]
-    writes = [lambda: data.users.upsert(NewUser(github_id=user_id, username="y"))]
+    new = NewUser(github_id=user_id, username="y")
+    writes = [
+        lambda: data.users.upsert(new),
+        # In a transaction of its own.
+        lambda: data.users.upsert(new, idempotency_key=secrets.token_hex(8)),
+    ]
     return reads + writes if caller % 4 == 0 else reads
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -128,7 +129,7 @@ def test_a_page_of_a_feed_reads_no_partition_that_is_newer(
 
 def test_a_month_without_a_partition_is_refused_until_it_is_made(data: Any, user_id: int) -> None:
     long_ago = datetime(2015, 1, 1, tzinfo=UTC)
-    with pytest.raises(QueryFailed) as caught:
+    with pytest.raises(QueryFailed, match="no partition of relation") as caught:
         data.activities.add(_made(user_id, timestamp=long_ago))
     assert caught.value.sqlstate == "23514"
     assert data.activities.make_partitions(long_ago, long_ago) == ["activities_2015_01"]
@@ -160,6 +161,28 @@ def test_a_bulk_load_of_several_blocks_is_all_or_nothing(data: Any, user_id: int
     with pytest.raises(ConstraintViolated):
         data.activities.copy_in(again)
     assert _count(database) == 399
+
+
+@pytest.mark.parametrize("flavour", ["sync"], indirect=True)
+def test_memory_does_not_grow_with_a_bulk_load(data: Any, database: Database) -> None:
+    """Nor with whom it is about: thousands of users in every block."""
+    database.psql(
+        "INSERT INTO groundwork.users (github_id, username) SELECT n, 'x' FROM generate_series(1, 5000) n"
+    )
+    first = data.users.get_by_github_id(1).id
+
+    def peak(rows: int) -> int:
+        filler = {"filler": "x" * 150}
+        made = (_made(first + n % 5000, github_event_id=None, data=filler) for n in range(rows))
+        tracemalloc.start()
+        try:
+            assert data.activities.copy_in(made) == rows
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    small = peak(15_000)
+    assert peak(90_000) < small + 2 * 1024 * 1024
 
 
 BAD = {

@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from psycopg import errors as sql_errors
 
 from cache.url_source import UrlSource
@@ -191,6 +192,68 @@ def test_a_write_under_a_key_that_loses_its_connection_is_repeated_and_done_once
     wait_until(_is_whole(data), 10)
 
 
+def test_a_write_under_a_key_whose_repetition_finds_no_server_is_of_unknown_outcome(
+    open_data: Any, database: Database
+) -> None:
+    """That nothing was done is true of the second attempt alone: the first one's COMMIT was under way."""
+    data = open_data(deadline_seconds=5.0, pool_size=1)
+    _slow_down(database, "AT COMMIT", 10)
+    with ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(data.users.add, NewUser(github_id=1, username="x"), idempotency_key="k")
+        wait_until(lambda: _sleeping(database) == 1)
+        database.psql(f"ALTER DATABASE {database.name} CONNECTION LIMIT 0")
+        _terminate_sleeping(database)
+        with pytest.raises(OutcomeUnknown):
+            writing.result(15)
+        database.psql(f"ALTER DATABASE {database.name} CONNECTION LIMIT -1")
+
+
+def test_all_statements_of_a_write_under_a_key_have_one_deadline(open_data: Any, database: Database) -> None:
+    """Each of them is in time, and all together are not."""
+    data = open_data(deadline_seconds=2.0)
+    data.users.find(1)
+    _slow_down(database, "BEFORE", 1.2)
+    _slow_down(database, "AT COMMIT", 1.2)
+    started = time.monotonic()
+    with pytest.raises((DeadlineExceeded, OutcomeUnknown)):
+        data.users.add(NewUser(github_id=1, username="x"), idempotency_key="k")
+    assert time.monotonic() - started < 3 * 2.0
+    # Without a key there is one statement, and its COMMIT is part of it.
+    wait_until(_is_whole(data), 10)
+
+
+@pytest.mark.parametrize("verb", ["update", "delete"])
+def test_after_a_write_of_unknown_outcome_a_read_gives_what_stands(
+    flavour: str, sick_postgres: Server, redis_server: Server, namespace: str, verb: str
+) -> None:
+    """The frozen server has the statement and does it once it goes on; nobody is left to tell the cache."""
+    settings = database_settings(
+        sick_postgres.database_url("app_a"), deadline_seconds=DEADLINE_SECONDS, pool_size=1
+    )
+    cache = cache_settings(redis_server.redis_url("app"), namespace, near_entries=0)
+    with data_access(flavour, settings, cache) as data:
+        other, user = (
+            data.users.get(data.users.add(NewUser(github_id=random.getrandbits(40), username="before")).id)
+            for _ in range(2)
+        )
+
+        def write(record: Any) -> None:
+            if verb == "update":
+                data.users.update(replace(record, username="after"))
+            else:
+                data.users.delete(record.id)
+
+        # Prepared now: what comes later is the statement itself.
+        write(other)
+        with frozen(sick_postgres), pytest.raises(OutcomeUnknown):
+            write(user)
+        sql = f"SELECT count(*) FROM groundwork.users WHERE id = {user.id} AND username = 'before'"
+        wait_until(lambda: sick_postgres.psql(sql, roles.DATABASE).strip() == "0", 15)
+        wait_until(lambda: _answers(data), 15)
+        found = data.users.find(user.id)
+        assert (found and found.username) == ("after" if verb == "update" else None)
+
+
 def test_a_statement_that_takes_too_long_is_ended(open_data: Any, database: Database) -> None:
     data = open_data(deadline_seconds=DEADLINE_SECONDS)
     data.users.find(1)
@@ -328,6 +391,36 @@ def _locked_table(database: Database) -> Iterator[None]:
 
 def _release(database: Database) -> None:
     database.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'locker'")
+
+
+def _slow_down(database: Database, when: str, seconds: float) -> None:
+    """Have each insert of a user sleep: BEFORE it, or AT COMMIT."""
+    name = when.lower().replace(" ", "_")
+    function = (
+        f"CREATE FUNCTION groundwork.{name}() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$;"
+    )
+    table = f"ON groundwork.users FOR EACH ROW EXECUTE FUNCTION groundwork.{name}()"
+    if when == "BEFORE":
+        trigger = f"CREATE TRIGGER {name} BEFORE INSERT {table}"
+    else:
+        deferred = table.replace("FOR EACH", "DEFERRABLE INITIALLY DEFERRED FOR EACH")
+        trigger = f"CREATE CONSTRAINT TRIGGER {name} AFTER INSERT {deferred}"
+    database.psql(f"{function} {trigger}")
+
+
+_SLEEPING = (
+    " FROM pg_stat_activity"
+    " WHERE usename = 'app_a' AND wait_event = 'PgSleep' AND query LIKE 'COMMIT%' AND datname = current_database()"
+)
+
+
+def _sleeping(database: Database) -> int:
+    return int(database.psql(f"SELECT count(*) {_SLEEPING}"))
+
+
+def _terminate_sleeping(database: Database) -> None:
+    database.psql(f"SELECT pg_terminate_backend(pid) {_SLEEPING}")
 
 
 def _waiting(database: Database) -> int:

@@ -168,10 +168,16 @@ def test_a_write_under_a_key_is_done_once(kind: Kind, records: Any, database: Da
     assert records.upsert(kind.make(7), idempotency_key="k3").row_version == 3
     with pytest.raises(IdempotencyKeyReused, match=f"stands for 'add {kind.plural[:3]}"):
         records.upsert(kind.make(7), idempotency_key="k1")
+    # Nor for another record: what was done to the first one would pass for it.
+    other = records.add(kind.make(8))
+    with pytest.raises(IdempotencyKeyReused, match="with github_id 7'"):
+        records.add(kind.make(9), idempotency_key="k1")
+    with pytest.raises(IdempotencyKeyReused, match=f"with id {first.id}'"):
+        records.update(other, idempotency_key="k2")
     for bad in ("", "x" * 201, 7):
         with pytest.raises(InvalidInput, match="idempotency_key"):
-            records.add(kind.make(8), idempotency_key=bad)
-    assert database.psql(f"SELECT count(*) FROM groundwork.{kind.plural}").strip() == "1"
+            records.add(kind.make(9), idempotency_key=bad)
+    assert database.psql(f"SELECT count(*) FROM groundwork.{kind.plural}").strip() == "2"
 
 
 def test_a_refused_write_leaves_its_key_free(kind: Kind, records: Any) -> None:

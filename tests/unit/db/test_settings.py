@@ -29,7 +29,8 @@ def test_what_the_connection_string_says_wins() -> None:
     settings = DatabaseSettings.from_environment({"DATABASE_URL": URL + "&connect_timeout=7&options=-cx%3D1"})
     parameters = conninfo_to_dict(settings.conninfo())
     assert parameters["connect_timeout"] == "7"
-    assert parameters["options"] == "-cx=1"
+    # The server's own bound is no other option's to lose.
+    assert parameters["options"] == "-c statement_timeout=8000 -cx=1"
 
 
 def test_a_file_is_read_again_each_time(tmp_path: Path) -> None:
