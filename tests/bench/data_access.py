@@ -35,6 +35,7 @@ from db.named_query import queries
 from db.paging import encode_cursor
 from infra.spec import roles
 from tests import containers
+from tests.bench.archive import measure_import
 from tests.bench.result import Result
 from tests.bench.turns import Turns, seconds, take_async_turns, take_turns
 from tests.containers import Server
@@ -45,6 +46,7 @@ FEED_ROWS = 10_000_000 if FULL else 400_000
 PAGE_ITEMS = 20
 DEEP_PAGE = 10_000
 COPIED_ROWS = 40_000
+IMPORTED_EVENTS = 200_000 if FULL else 20_000
 _CALLS = 400
 _decode_user = msgspec.msgpack.Decoder(User).decode
 
@@ -101,6 +103,7 @@ def measure() -> list[Result]:
             *asyncio.run(_database_async(ground)),
             *_bulk(ground),
             *_feed(ground),
+            *measure_import(ground.postgres.database_url("app_a"), events=IMPORTED_EVENTS),
         ]
 
 
