@@ -6,6 +6,7 @@ not pay for psycopg or Pulumi.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -81,6 +82,8 @@ def exit_code_of(error: BaseException) -> Exit | None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a groundwork command and exit: known errors are one line on stderr and a documented code."""
+    # What pools and clients log on the way would stand on stderr beside the one line; `serve` has logs of its own.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         # In this mode click returns the code of ctx.exit() instead of raising.
         code = cli.main(args=argv, standalone_mode=False)

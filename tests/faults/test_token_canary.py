@@ -96,7 +96,7 @@ def test_a_token_is_in_no_file_dump_log_or_traceback(
     assert TokenUnreadable.__name__ in told[0]
     chatty_postgres.psql("CHECKPOINT")
     with redis.Redis.from_url(writing_redis.redis_url("administrator"), driver_info=None) as administrator:
-        memory = b"".join(administrator.dump(key) or b"" for key in administrator.scan_iter())
+        memory = b"".join(administrator.get(key) or b"" for key in administrator.scan_iter())
     places = {
         "PGDATA and WAL": inside(chatty_postgres, f"cat $(grep -rlaF {NAME} \"$PGDATA\")"),
         "the whole of PGDATA": inside(chatty_postgres, f"grep -raFo -e {canary} -e {NAME} \"$PGDATA\" | tail -n 5"),
