@@ -17,7 +17,7 @@ from db import AsyncDataAccess
 from db.models import USER_SCHEMA, NewUser
 from tests.conftest import Database
 from tests.containers import Server
-from tests.integration.data_access import cache_settings, database_settings
+from tests.integration.data_access import cache_settings, data_access, database_settings
 
 ADA = NewUser(github_id=7, username="ada")
 
@@ -42,6 +42,33 @@ def test_a_miss_fills_and_the_next_read_is_a_hit(data: Any, redis_as_ops: Any, k
     for _ in range(5):
         assert data.users.get(user.id) == user
     assert database_reads() == before + 1
+
+
+def test_what_is_left_to_the_database_is_counted(data: Any) -> None:
+    def reads(outcome: str) -> float:
+        labels = {"entity": "user", "outcome": outcome}
+        return REGISTRY.get_sample_value("groundwork_cache_database_reads_total", labels) or 0
+
+    user = data.users.add(ADA)
+    before = reads("found"), reads("absent")
+    data.users.get(user.id)
+    data.users.find(user.id + 1)
+    assert data.users.get_many([user.id, user.id + 2])[1] is None
+    assert (reads("found"), reads("absent")) == (before[0] + 1, before[1] + 2)
+
+
+def test_reads_that_redis_could_not_answer_are_counted(flavour: str, database: Database) -> None:
+    def errors() -> float:
+        labels = {"entity": "user"}
+        return REGISTRY.get_sample_value("groundwork_cache_read_errors_total", labels) or 0
+
+    nobody = cache_settings("redis://app:x@localhost:1/0", "nobody")
+    with data_access(flavour, database_settings(database.url("app")), nobody) as data:
+        user = data.users.add(ADA)
+        before = errors()
+        assert data.users.get(user.id) == user
+        assert data.users.get_many([user.id]) == [user]
+        assert errors() == before + 2
 
 
 def test_no_lease_is_left_after_a_fill(data: Any, redis_as_ops: Any, keys: EntityKeys) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace as with_fields
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -23,7 +24,7 @@ from cache.url_source import UrlSource
 from db import AsyncDataAccess
 from db.errors import DbError, DeadlineExceeded, InvalidSetting, OutcomeUnknown, Unavailable
 from db.migrator import apply_pending, read_source
-from db.models import NewUser
+from db.models import NewActivity, NewUser
 from infra.docker.engine import docker
 from infra.spec import roles
 from tests import containers
@@ -252,6 +253,26 @@ def test_after_a_write_of_unknown_outcome_a_read_gives_what_stands(
         wait_until(lambda: _answers(data), 15)
         found = data.users.find(user.id)
         assert (found and found.username) == ("after" if verb == "update" else None)
+
+
+def test_after_an_activity_of_unknown_outcome_its_feed_gives_what_stands(
+    flavour: str, sick_postgres: Server, redis_server: Server, namespace: str
+) -> None:
+    settings = database_settings(
+        sick_postgres.database_url("app_a"), deadline_seconds=DEADLINE_SECONDS, pool_size=1
+    )
+    with data_access(flavour, settings, cache_settings(redis_server.redis_url("app"), namespace)) as data:
+        user_id = data.users.add(NewUser(github_id=random.getrandbits(40), username="x")).id
+        made = NewActivity(user_id=user_id, type="PushEvent", timestamp=datetime.now(UTC))
+        data.activities.make_partitions(made.timestamp, made.timestamp)
+        data.activities.add(made)
+        assert len(data.activities.feed(user_id).items) == 1
+        with frozen(sick_postgres), pytest.raises(OutcomeUnknown):
+            data.activities.add(made)
+        sql = f"SELECT count(*) FROM groundwork.activities WHERE user_id = {user_id}"
+        wait_until(lambda: sick_postgres.psql(sql, roles.DATABASE).strip() == "2", 15)
+        wait_until(lambda: _answers(data), 15)
+        assert len(data.activities.feed(user_id).items) == 2
 
 
 def test_a_statement_that_takes_too_long_is_ended(open_data: Any, database: Database) -> None:
