@@ -79,9 +79,9 @@ LEFT JOIN LATERAL (
 WHERE relkind IN ('r', 'p', 'f')
 """
 
-# Options that begin with pg_ are the server's own, and no DDL sets them (the manual, pg_attribute.attoptions).
-# Since 15.20 there is pg_attver, the version of a row's type: the WAL's insert position at which the column was
-# made, or any column of its table last changed its type. So it differs between any two databases.
+# Options that begin with pg_ are the server's own, and no DDL sets them (the manual, pg_attribute.attoptions). Since
+# 15.20 there is pg_attver, the version of a row's type: the WAL's insert position at which the column was made, or any
+# column of its table last changed its type. So it differs between any two databases.
 _COLUMNS = """
 SELECT 'column ' || name || '.' || quote_ident(attname), concat_ws(' ',
     format_type(atttypid, atttypmod),

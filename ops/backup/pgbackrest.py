@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from infra.spec import backup, backup_repository
 from ops.backup.errors import BackupError
@@ -22,6 +23,8 @@ NO_ROOM_FOR_DATA = (
     "no space is left for the data volume, which holds the old and the restored data for a while; free some on the"
     " machine, and run it again"
 )
+# pgBackRest's own numbers for a repository without a backup that is whole, and for what has no number of its own.
+_NO_VALID_BACKUP, _OTHER = 2, 99
 _OTHER_CLUSTER = ("028", "044", "051")
 
 
@@ -56,6 +59,21 @@ def run(container: str, command: str, *options: str, progress: Progress | None =
     if process.returncode != 0:
         raise _error(command, container, said)
     return output
+
+
+def trouble(stanza: Mapping[str, Any]) -> str | None:
+    """Why the repository cannot be read, in one line, as `info --output=json` has it of a stanza; None where it can."""
+    status = stanza["status"]
+    if status["code"] in (0, _NO_VALID_BACKUP):
+        return None
+    if status["code"] != _OTHER:
+        return str(status["message"])
+    # The stanza's own message is `other`; the repository's has a line for each file that was tried.
+    said = str(stanza["repo"][0]["status"]["message"]).splitlines()
+    if said[0].startswith(("[FormatError]", "[CryptoError]")):
+        return "it was written with another key than the stack's, or is damaged"
+    reason = next((line for line in said if line.startswith("FileOpenError: ")), said[0])
+    return re.sub(r"^(FileOpenError: |\[\w+\] )", "", reason)
 
 
 def _error(command: str, container: str, said: list[str]) -> OpsError:

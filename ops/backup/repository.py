@@ -123,9 +123,9 @@ class Contents:
 
 def read(container: str, timeline: int | None = None) -> Contents:
     """Look at the repository through a container that mounts it. `timeline`: another than the newest."""
-    (info,) = json.loads(pgbackrest.run(container, "info", "--output=json"))
-    if info["status"]["code"] not in (0, 2):  # 2: no valid backups
-        raise BackupError(f"the backup repository cannot be read: {info['status']['message']}")
+    (info,) = json.loads(pgbackrest.run(container, "info", "--output=json"), strict=False)
+    if reason := pgbackrest.trouble(info):
+        raise BackupError(f"the backup repository cannot be read: {reason}")
     backups = tuple(_backup(entry, info) for entry in info["backup"] if not entry.get("error"))
     archive_id = info["archive"][-1]["id"] if info["archive"] else None
     archived_at: dict[Segment, datetime] = {}

@@ -8,6 +8,7 @@ from typing import Any
 
 from infra.docker.engine import DockerError, docker
 from infra.spec.backup import CONFIG_FILE, PGBACKREST
+from ops.backup.pgbackrest import trouble
 from ops.doctor.examination import Examination
 from ops.doctor.finding import Finding, fail, judged, level, skipped, warn
 from ops.doctor.thresholds import Thresholds
@@ -16,8 +17,10 @@ from ops.server_errors import one_line
 _SECONDS = 8.0
 _NONE = "no backups are set up"
 _ADVICE = "see why the last ones failed (`groundwork backup list`), and make one now (`groundwork backup`)"
-# pgBackRest's own number for a repository without a backup that is whole.
-_NO_VALID_BACKUP = 2
+_UNREADABLE = (
+    "nothing can be restored as it is: bring its volume and its key back from where they were copied to, or move what"
+    " is in it aside, `groundwork up`, and `groundwork backup --full`"
+)
 
 
 def backups(examination: Examination) -> Finding:
@@ -44,13 +47,9 @@ def judge(stanzas: Sequence[Mapping[str, Any]], now: float, limits: Thresholds) 
     """What `pgbackrest info --output=json` means at the time `now` (seconds since 1970)."""
     if not stanzas:
         return skipped(_NONE)
-    broken = [
-        f"{stanza['name']}: {stanza['status']['message']}"
-        for stanza in stanzas
-        if stanza["status"]["code"] not in (0, _NO_VALID_BACKUP)
-    ]
+    broken = [f"the repository cannot be read: {reason}" for stanza in stanzas if (reason := trouble(stanza))]
     if broken:
-        return fail("; ".join(broken), _ADVICE)
+        return fail("; ".join(broken), _UNREADABLE)
     whole = [
         (backup["timestamp"]["stop"], backup["label"])
         for stanza in stanzas
