@@ -1,7 +1,8 @@
 """The application's named queries, sent by several callers at once, and how long each call was kept waiting.
 
 Reads are sent as the pool sends them: prepared, in autocommit. Writes are rolled back, so that the rows they are
-about are there for the next one. A lock that a call waits for is seen by another session, in pg_locks.
+about are there for the next one; what their COMMIT would check is checked before. A lock that a call waits for is
+seen by another session, in pg_locks.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _PAUSE_SECONDS = (0.001, 0.008)
 _WATCH_SECONDS = 0.005
 # The session's clock against the server's.
 _SLACK_SECONDS = 0.05
+# Runs what waits for COMMIT: deferred constraints and constraint triggers.
+_AS_COMMIT_WOULD = b"SET CONSTRAINTS ALL IMMEDIATE"
 _WAITS = """
 SELECT pid, extract(epoch FROM clock_timestamp() - waitstart)::float8
 FROM pg_locks WHERE NOT granted AND waitstart IS NOT NULL
@@ -70,6 +73,7 @@ def send(connection: Connection, query: NamedQuery, parameters: Parameters, rng:
         with connection.transaction(force_rollback=True), connection.cursor() as cursor:
             with cursor.copy(query.sql) as copy:
                 copy.write_row(row or [])
+            cursor.execute(_AS_COMMIT_WOULD)
         return
     values = parameters.for_query(query, rng)
     if query.is_read:
@@ -77,6 +81,7 @@ def send(connection: Connection, query: NamedQuery, parameters: Parameters, rng:
         return
     with connection.transaction(force_rollback=True):
         connection.execute(query.sql, values, prepare=True)
+        connection.execute(_AS_COMMIT_WOULD)
 
 
 def _execute(connection: Connection, query: NamedQuery, values: Mapping[str, Any]) -> None:

@@ -149,6 +149,48 @@ def test_what_fails_with_the_new_schema_misses_any_budget_and_has_its_sqlstate(
     assert "failed with 42703" in outcome.out
 
 
+_ONLY_AT_COMMIT = """
+CREATE FUNCTION refuse_user() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'not by old code' USING ERRCODE = 'GW001'; END $$;
+CREATE CONSTRAINT TRIGGER users_only_at_commit AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION refuse_user()
+"""
+
+
+def test_what_only_a_commit_would_refuse_is_refused(rehearse: Callable[..., Outcome], write: Write) -> None:
+    write("9001_deferred.sql", _ONLY_AT_COMMIT)
+    outcome = rehearse("--budget-ms", "600000", "--callers", "4", "--json")
+    assert outcome.code == Exit.MISMATCH
+    errors = {each["query"]: each["errors"]["during"] for each in json.loads(outcome.out)["queries"]}
+    assert "GW001" in errors["users.add_user"]
+    assert errors["users.find_user"] == {}
+
+
+def test_a_rollback_alone_refuses_nothing_that_waits_for_a_commit(
+    database: Database,
+) -> None:
+    """The control: why the constraints are made immediate before it."""
+    database.psql(f"SET search_path = groundwork; {_ONLY_AT_COMMIT}")
+    insert = "INSERT INTO users (github_id, username) VALUES (1, 'old code')"
+    with psycopg.connect(database.url("app")) as connection:
+        connection.execute(insert)
+        connection.rollback()
+        connection.execute(insert)
+        with pytest.raises(psycopg.Error, match="not by old code"):
+            connection.commit()
+
+
+def test_a_migration_whose_commit_fails_is_named(rehearse: Callable[..., Outcome], write: Write) -> None:
+    write(
+        "9001_twice.sql",
+        "CREATE TABLE pair (n int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO pair VALUES (1), (1)",
+    )
+    outcome = rehearse()
+    assert outcome.code == Exit.ERROR
+    assert "9001_twice.sql" in outcome.error
+    assert "(SQLSTATE 23505)" in outcome.error
+
+
 def test_without_a_budget_it_only_tells(rehearse: Callable[..., Outcome], write: Write) -> None:
     write("9001_drop.sql", "ALTER TABLE users DROP COLUMN email")
     assert rehearse("--callers", "4").code == Exit.FINE
