@@ -49,7 +49,7 @@ redis-cli: .venv ## Open redis-cli on the stack's Redis
 
 ## Working on groundwork
 test: toolchain ## Run every test, on a live stack of its own (K=expression selects, SCALE=full repeats more)
-	@$(if $(SCALE),SCALE=$(SCALE) )$(PY) -m pytest tests $(if $(K),-k "$(K)")
+	@$(if $(SCALE),SCALE=$(SCALE) )$(PY) -m $(if $(K),pytest tests -k "$(K)",tests)
 
 check: .venv ## Report what is not clean: format, lint, types, imports, migrations, generated code
 	$(VENV)/ruff format --check .

@@ -32,6 +32,8 @@ def test_make_alone_names_every_target() -> None:
         (["up", "STACK=staging"], ".venv/bin/groundwork up --stack staging"),
         (["down"], ".venv/bin/groundwork down"),
         (["down", "VOLUMES=1"], ".venv/bin/groundwork down --volumes"),
+        (["test"], ".venv/bin/python -m tests"),
+        (["test", "SCALE=full"], "SCALE=full .venv/bin/python -m tests"),
         (["test", "K=users and not slow"], '.venv/bin/python -m pytest tests -k "users and not slow"'),
     ],
 )

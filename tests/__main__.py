@@ -1,0 +1,41 @@
+"""Runs every test, in two goes: two at a time what mostly waits, then by itself what is broken on purpose.
+
+`python -m tests`, with pytest's options. The second go follows a first that failed, and not one that was interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+# The long ones first, so that no process is left alone with one at the end.
+TWO_AT_A_TIME = ["tests/infra", "tests/faults/test_backups.py", "tests/integration", "tests/unit"]
+BESIDE_NOTHING = ["tests/faults", "--ignore=tests/faults/test_backups.py"]
+SHARED_OUT = ["--numprocesses=2", "-p", "tests.lanes", "--no-loadscope-reorder"]
+
+
+def main() -> int:
+    # Ctrl-C reaches pytest too, which takes down what it has made: that is waited for. Children would inherit SIG_IGN.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    codes = []
+    for arguments in ([*TWO_AT_A_TIME, *SHARED_OUT], BESIDE_NOTHING):
+        command = [sys.executable, "-m", "pytest", *arguments, *sys.argv[1:]]
+        codes.append(subprocess.run(command, check=False).returncode)
+        if codes[-1] in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT):
+            break
+    return verdict(codes)
+
+
+def verdict(codes: list[int]) -> int:
+    """The first failure's code; that no test was selected is one only where it holds of every go."""
+    failures = [
+        code for code in codes if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    ]
+    return abs(failures[0]) if failures else min(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
