@@ -1,19 +1,18 @@
-"""The Pulumi program: wiring only. settings -> target -> exports."""
+"""The Pulumi program: wiring only. settings -> target -> exports.
+
+A target's modules are imported when it is the stack's: neither waits for the other's provider.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import pulumi
 
 from db.errors import DbError
-from infra.docker.leases import take_leases
-from infra.docker.leftovers import remove_leftovers
-from infra.docker.stack import DockerStack, metrics_are_kept
-from infra.rotation_file import read_rotation
-from infra.schema import announce_pending
-from infra.settings import DOCKER, StackSettings
+from infra.settings import AWS, StackSettings
 from infra.spec.errors import InfraError
 from infra.spec.world import PROJECT, World
 
@@ -27,8 +26,18 @@ def declare() -> None:
     settings = StackSettings.parse(
         {key: value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
     )
-    if settings.target != DOCKER:
-        raise InfraError(f"target {settings.target} is declared by its settings alone so far; use {DOCKER}")
+    target = _on_aws if settings.target == AWS else _on_docker
+    for name, value in target(world, stack, settings).items():
+        pulumi.export(name, value)
+
+
+def _on_docker(world: World, stack: str, settings: StackSettings) -> dict[str, pulumi.Input[Any]]:
+    from infra.docker.leases import take_leases
+    from infra.docker.leftovers import remove_leftovers
+    from infra.docker.stack import DockerStack, metrics_are_kept
+    from infra.rotation_file import read_rotation
+    from infra.schema import announce_pending
+
     leases = take_leases(world, stack, settings)
     rotation = read_rotation(world, stack)
     for name, phase in rotation.phases().items():
@@ -39,9 +48,13 @@ def declare() -> None:
     if not pulumi.runtime.is_dry_run():
         remove_leftovers(world, stack)
     has_metrics = metrics_are_kept(world, stack, monitoring=settings.monitoring)
-    docker_stack = DockerStack(world, stack, settings, leases, rotation, has_metrics=has_metrics)
-    for name, value in docker_stack.declare().items():
-        pulumi.export(name, value)
+    return DockerStack(world, stack, settings, leases, rotation, has_metrics=has_metrics).declare()
+
+
+def _on_aws(world: World, stack: str, settings: StackSettings) -> dict[str, pulumi.Input[Any]]:
+    from infra.aws.stack import AwsStack
+
+    return AwsStack(world, stack, settings).declare()
 
 
 try:

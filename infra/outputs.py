@@ -26,7 +26,15 @@ CONTAINERS: Final = "containers"
 # What `backup`, `restore` and `drill` work with. On Docker {"enabled", "retentionFull", "fullDays"}, the image and
 # the volumes ("image", "dataVolume", "configVolume", "repositoryVolume"); on AWS {"region", "instance"} of RDS.
 BACKUPS: Final = "backups"
-# Secret: role -> URL. Which roles have which is ROLES below.
+# On AWS: the endpoints of read replicas, like POSTGRES; the group that lets whoever wears it reach the servers;
+# role -> ARN of the IAM policy that lets one log in as it; the log groups' common prefix; the dashboard's name.
+POSTGRES_REPLICAS: Final = "postgresReplicas"
+APPLICATION_SECURITY_GROUP: Final = "applicationSecurityGroup"
+LOGIN_POLICIES: Final = "loginPolicies"
+DASHBOARD: Final = "dashboard"
+# What the module's environment needs beside the URLs to log in by IAM tokens; absent on Docker.
+LOGIN_ENVIRONMENT: Final = "loginEnvironment"
+# Secret: role -> URL. Which roles have which is ROLES below. On AWS they hold no password, and are no secret.
 DATABASE_URLS: Final = "databaseUrls"
 REDIS_URLS: Final = "redisUrls"
 # Secret: GROUNDWORK_TOKEN_KEYS of an application that reads users' tokens.
@@ -46,13 +54,17 @@ ROLES: Final[dict[str, tuple[str | None, str | None]]] = {
 }
 
 
-def database_url(*, login: str, password: str, host: str, port: int, ca_file: str) -> str:
-    """A libpq URL that checks the server's certificate and name."""
+def database_url(*, login: str, password: str | None, host: str, port: int, ca_file: str) -> str:
+    """A libpq URL that checks the server's certificate and name; without a password where a token is one."""
     query = urlencode({"sslmode": "verify-full", "sslrootcert": ca_file}, safe="/", quote_via=quote)
-    return f"postgresql://{login}:{quote(password, safe='')}@{host}:{port}/{DATABASE}?{query}"
+    return f"postgresql://{_user(login, password)}@{host}:{port}/{DATABASE}?{query}"
 
 
-def redis_url(*, user: str, password: str, host: str, port: int, ca_file: str) -> str:
-    """A redis-py URL that checks the server's certificate and name."""
+def redis_url(*, user: str, password: str | None, host: str, port: int, ca_file: str) -> str:
+    """A redis-py URL that checks the server's certificate and name; without a password where a token is one."""
     query = urlencode({"ssl_ca_certs": ca_file, "ssl_check_hostname": "true"}, safe="/", quote_via=quote)
-    return f"rediss://{user}:{quote(password, safe='')}@{host}:{port}/0?{query}"
+    return f"rediss://{_user(user, password)}@{host}:{port}/0?{query}"
+
+
+def _user(name: str, password: str | None) -> str:
+    return name if password is None else f"{name}:{quote(password, safe='')}"

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 LOCKS = {
     "requirements.lock": ["pyproject.toml", "--all-extras"],
     "infra/images/access/requirements.lock": ["pyproject.toml"],
+    "infra/images/access/requirements-aws.lock": ["pyproject.toml", "--extra", "aws-access"],
     "tests/bench/requirements.lock": ["tests/bench/requirements.in", "--constraint", "requirements.lock"],
 }
 # Universal: one lock for Linux and macOS, with markers where they differ.

@@ -17,10 +17,9 @@ from infra.outputs import database_url, redis_url
 from infra.passwords import Passwords
 from infra.settings import StackSettings
 from infra.spec import postgres, redis
+from infra.spec.access import PORT, UID
 from infra.spec.world import World
 
-UID = 10030
-PORT = 8080
 SECRETS_DIR = "/run/secrets/groundwork"
 _CA_FILE = f"{SECRETS_DIR}/ca.crt"
 

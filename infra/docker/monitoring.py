@@ -9,7 +9,6 @@ import pulumi
 
 from infra.certificates import expires_at
 from infra.credentials import Trust
-from infra.docker import access
 from infra.docker.container import Service, make_container
 from infra.docker.files import VolumeFiles
 from infra.docker.image import make_image
@@ -17,7 +16,7 @@ from infra.docker.volume import make_volume
 from infra.images.context import image_context
 from infra.monitoring import configuration
 from infra.settings import StackSettings
-from infra.spec import postgres, redis
+from infra.spec import access, postgres, redis
 from infra.spec.monitoring import PORTS, POSTGRES_EXPORTER, PROMETHEUS, REDIS_EXPORTER, UIDS
 from infra.spec.quantity import parse_bytes
 from infra.spec.world import World

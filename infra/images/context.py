@@ -34,7 +34,11 @@ ACCESS_SOURCES = (
     "ops/commands/serve.py",
     "ops/serve/**/*.py",
 )
-_ACCESS_FILES = ("Dockerfile", "requirements.lock", "groundwork", "groundwork-health")
+# Beside them, in the image for tasks on AWS: what bootstraps the database there.
+AWS_SOURCES = ("ops/commands/bootstrap.py", "ops/bootstrap/**/*.py")
+LOCK_NAME = "requirements.lock"
+AWS_LOCK = IMAGES / "access" / "requirements-aws.lock"
+_ACCESS_FILES = ("Dockerfile", LOCK_NAME, "groundwork", "groundwork-health")
 _IGNORED = {"__pycache__", ".DS_Store"}
 
 
@@ -54,6 +58,27 @@ def access_context(world: World) -> tuple[Path, str]:
     The wheels are downloaded where they are missing (WheelhouseError says why they cannot be).
     """
     return assemble(world, dict(_access_entries(world.root, _wheels(world))))
+
+
+def aws_access_digest(root: Path, architecture: str) -> str:
+    """The digest of the image for tasks on AWS: of the lock, not of the wheels that it names by hash.
+
+    So a preview needs neither wheels nor engine.
+    """
+    source = _digest(_aws_entries(root))
+    return hashlib.sha256(f"{source}\0{architecture}\n".encode()).hexdigest()
+
+
+def aws_access_context(world: World, architecture: str, region: str, ca_file: str) -> Path:
+    """The folder of the image for tasks on AWS: the access image with boto3 and RDS's authorities."""
+    from infra.aws.trust import authorities
+
+    entries = dict(_aws_entries(world.root))
+    for name, path in authorities(world, region, ca_file).items():
+        entries[Path("authorities", name)] = path
+    for wheel in _files(wheelhouse.ensure(world, architecture, AWS_LOCK)):
+        entries[Path("wheels", wheel.name)] = wheel
+    return assemble(world, entries)[0]
 
 
 def assemble(world: World, entries: dict[Path, Path]) -> tuple[Path, str]:
@@ -92,9 +117,21 @@ def assemble(world: World, entries: dict[Path, Path]) -> tuple[Path, str]:
 def _access_entries(root: Path, wheels: Path) -> Iterator[tuple[Path, Path]]:
     for name in _ACCESS_FILES:
         yield Path(name), IMAGES / "access" / name
+    yield Path("authorities/README"), IMAGES / "access" / "authorities.txt"
     for wheel in _files(wheels):
         yield Path("wheels", wheel.name), wheel
-    for pattern in ACCESS_SOURCES:
+    yield from _sources(root, ACCESS_SOURCES)
+
+
+def _aws_entries(root: Path) -> Iterator[tuple[Path, Path]]:
+    for name in _ACCESS_FILES:
+        yield Path(name), AWS_LOCK if name == LOCK_NAME else IMAGES / "access" / name
+    yield Path("authorities/README"), IMAGES / "access" / "authorities.txt"
+    yield from _sources(root, (*ACCESS_SOURCES, *AWS_SOURCES))
+
+
+def _sources(root: Path, patterns: Iterable[str]) -> Iterator[tuple[Path, Path]]:
+    for pattern in patterns:
         for path in root.glob(pattern):
             if path.is_file() and _IGNORED.isdisjoint(path.parts):
                 yield Path("source", path.relative_to(root)), path

@@ -64,7 +64,7 @@ class AwsSettings:
     aws_access_architecture: str = _aws("amd64", "What tasks run on: amd64 or arm64.")
     aws_access_image: str = _aws(
         "",
-        "Access image by digest, like REPOSITORY@sha256:...; empty: built by the local engine, and pushed.",
+        "Access image in ECR by digest, like REPOSITORY@sha256:...; empty: built by the local engine, and pushed.",
     )
     aws_rds_ca_file: str = _aws(
         "", "File with RDS's certificate authorities, PEM; empty: downloaded from AWS, and kept."

@@ -167,9 +167,10 @@ def _check_access(settings: StackSettings) -> None:
         require_match(
             "awsAccessImage",
             settings.aws_access_image,
-            r"[A-Za-z0-9][A-Za-z0-9._:/-]*@sha256:[0-9a-f]{64}",
-            "image by digest",
-            "REPOSITORY@sha256:0123... (a tag may come to mean another image)",
+            rf"[0-9]{{12}}\.dkr\.ecr\.{settings.aws_region}\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+@sha256:[0-9a-f]{{64}}",
+            "image by digest in ECR of the region",
+            f"123456789012.dkr.ecr.{settings.aws_region}.amazonaws.com/access@sha256:0123..."
+            " (a tag may come to mean another image, and tasks reach no other registry)",
         )
     if settings.aws_log_retention_days not in aws_sizes.LOG_RETENTION_DAYS:
         raise _not_offered(

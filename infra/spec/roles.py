@@ -128,16 +128,44 @@ def roles_sql(verifiers: Mapping[str, str], connection_limits: Mapping[str, int]
                 f"ALTER ROLE {login.name} LOGIN INHERIT {plain}"
                 f" CONNECTION LIMIT {connection_limits[role]} PASSWORD {password};",
                 f"GRANT {login.privileges} TO {login.name};",
-                f"ALTER ROLE {login.name} RESET ALL;",
-                *(
-                    f"ALTER ROLE {login.name} SET {key} = {_literal(value)};"
-                    for key, value in login.settings.items()
-                ),
+                *_login_settings(login),
             ]
     lines.append("GRANT pg_monitor TO monitor;")
     # pg_monitor reaches the login through two memberships; each of them inherits.
     lines.append("ALTER ROLE monitor INHERIT;")
     return "\n".join(lines) + "\n"
+
+
+def managed_roles_sql(connection_limits: Mapping[str, int], token_role: str) -> str:
+    """As `roles_sql`, for a server whose administrator is no superuser, and whose logins have tokens: RDS.
+
+    Such an administrator may not even say NOSUPERUSER, and what it makes has none of those attributes anyway.
+    It becomes a member of owner, to make what owner owns. `token_role` is the one whose members come in by token.
+    """
+    lines = []
+    for name in (OWNER, *PRIVILEGE_SETS):
+        lines += [_create(name), f"ALTER ROLE {name} NOLOGIN NOINHERIT NOCREATEDB NOCREATEROLE;"]
+    for role, logins in LOGINS.items():
+        for login in logins:
+            lines += [
+                _create(login.name),
+                f"ALTER ROLE {login.name} LOGIN INHERIT NOCREATEDB NOCREATEROLE"
+                f" CONNECTION LIMIT {connection_limits[role]} PASSWORD NULL;",
+                f"GRANT {login.privileges} TO {login.name};",
+                *([f"GRANT {token_role} TO {login.name};"] if token_role else []),
+                *_login_settings(login),
+            ]
+    lines += [
+        "GRANT pg_monitor TO monitor;",
+        "ALTER ROLE monitor INHERIT;",
+        f"GRANT {OWNER} TO CURRENT_USER;",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def managed_grants_sql(database: str = DATABASE) -> str:
+    """As `grants_sql`, less what only a superuser may close: template1, and the functions of large objects."""
+    return "\n".join(_grants(database, closed_databases="postgres")) + "\n"
 
 
 def end_sessions_sql(verifiers: Mapping[str, str]) -> str:
@@ -158,7 +186,23 @@ def grants_sql(database: str = DATABASE) -> str:
     Run in that database, one transaction. `database` differs for a test's scratch database.
     """
     lines = [
-        "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC;",
+        *_grants(database, closed_databases="postgres, template1"),
+        *(f"REVOKE EXECUTE ON FUNCTION pg_catalog.{f} FROM PUBLIC;" for f in _LARGE_OBJECT_FUNCTIONS),
+        monitoring_sql("monitor"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _login_settings(login: LoginRole) -> list[str]:
+    return [
+        f"ALTER ROLE {login.name} RESET ALL;",
+        *(f"ALTER ROLE {login.name} SET {key} = {_literal(value)};" for key, value in login.settings.items()),
+    ]
+
+
+def _grants(database: str, closed_databases: str) -> list[str]:
+    return [
+        f"REVOKE ALL ON DATABASE {closed_databases} FROM PUBLIC;",
         *_connect_lines(database),
         "REVOKE ALL ON SCHEMA public FROM PUBLIC;",
         f"CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION {OWNER};",
@@ -167,10 +211,7 @@ def grants_sql(database: str = DATABASE) -> str:
         f"CREATE SCHEMA IF NOT EXISTS {EXTENSIONS_SCHEMA};",
         f"CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA {EXTENSIONS_SCHEMA};",
         f"GRANT USAGE ON SCHEMA {EXTENSIONS_SCHEMA} TO monitor;",
-        *(f"REVOKE EXECUTE ON FUNCTION pg_catalog.{f} FROM PUBLIC;" for f in _LARGE_OBJECT_FUNCTIONS),
-        monitoring_sql("monitor"),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def connect_sql(database: str) -> str:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.docker.access import SECRETS_DIR, UID
+from infra.docker.access import SECRETS_DIR
 from infra.docker.engine import docker, inspect
 from infra.outputs import CONTAINERS
+from infra.spec.access import UID
 from tests.containers import wait_until
 from tests.infra.conftest import LiveStack
 

@@ -51,13 +51,21 @@ class Program:
     resources: list[Resource] = field(default_factory=list)
     exports: dict[str, tuple[Any, bool]] = field(default_factory=dict)
 
+    async def collect(self, outputs: dict[str, Any]) -> None:
+        """Take in what the run exports."""
+        for name, output in outputs.items():
+            resolved: pulumi.Output[Any] = pulumi.Output.from_input(output)
+            self.exports[name] = (await resolved.future(), await resolved.is_secret())
+
     def of_type(self, type_: str) -> dict[str, Resource]:
         return {r.name: r for r in self.resources if r.type == type_}
 
 
-class _Monitor(mocks.MockMonitor):
-    def __init__(self, program: Program) -> None:
-        super().__init__(_Outputs())
+class Monitor(mocks.MockMonitor):
+    """Writes into a program what is registered; `outputs` answers for the provider."""
+
+    def __init__(self, program: Program, outputs: mocks.Mocks) -> None:
+        super().__init__(outputs)
         self.program = program
 
     def RegisterResource(self, request: Any) -> Any:
@@ -106,17 +114,12 @@ def run_program(
     """Declare the Docker stack `unit` with these settings; `folder` is its state."""
     root = Path(__file__).parents[3]
     program = Program(World(root=root, key=key, state_dir=folder, cache_dir=folder))
-    monitor = _Monitor(program)
+    monitor = Monitor(program, _Outputs())
     # Pulumi asks for the thread's event loop, and asyncio.run() of an earlier test takes it away.
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(
         monitor.mocks, project="groundwork", stack="unit", preview=False, monitor=monitor
     )
-
-    async def collect(outputs: dict[str, Any]) -> None:
-        for name, output in outputs.items():
-            resolved: pulumi.Output[Any] = pulumi.Output.from_input(output)
-            program.exports[name] = (await resolved.future(), await resolved.is_secret())
 
     @mocks.test  # type: ignore[untyped-decorator]
     def declare() -> Any:
@@ -124,7 +127,7 @@ def run_program(
         stack = DockerStack(
             program.world, "unit", parsed, LEASES, rotation or Rotation(), has_metrics=has_metrics
         )
-        return collect(stack.declare())
+        return program.collect(stack.declare())
 
     declare()
     return program

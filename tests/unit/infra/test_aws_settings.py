@@ -170,6 +170,12 @@ BAD = {
     "image by tag": Bad(
         {"awsAccessImage": "registry.example/access:1"}, "awsAccessImage", "no image by digest", "@sha256:"
     ),
+    "image of another registry": Bad(
+        {"awsAccessImage": f"registry.example/access@sha256:{'0' * 64}"},
+        "awsAccessImage",
+        "no image by digest in ECR",
+        "reach no other registry",
+    ),
     "alarms by mail and topic": Bad(
         {"awsAlarmEmail": "a@example.com", "awsAlarmTopic": "arn:aws:sns:eu-central-1:123456789012:x"},
         "awsAlarmEmail",
@@ -224,7 +230,10 @@ def test_what_aws_cannot_render_is_refused_with_its_key_and_what_to_do(bad: Bad)
             id="more IOPS",
         ),
         pytest.param({"awsInsightsDays": 731}, id="insights of two years"),
-        pytest.param({"awsAccessImage": f"123.example/access@sha256:{'0' * 64}"}, id="image by digest"),
+        pytest.param(
+            {"awsAccessImage": f"123456789012.dkr.ecr.eu-central-1.amazonaws.com/access@sha256:{'0' * 64}"},
+            id="image by digest",
+        ),
     ],
 )
 def test_a_value_on_the_edge_is_accepted(values: dict[str, Any]) -> None:

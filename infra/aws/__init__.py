@@ -1,0 +1,1 @@
+"""The target aws: one ComponentResource a file, rendered from infra.spec. Only a stack on AWS imports it."""

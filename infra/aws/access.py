@@ -1,0 +1,104 @@
+"""The access service on Fargate: as many tasks as the settings say, found by name inside the VPC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.cluster import Cluster, Task
+from infra.aws.site import Site
+from infra.spec.access import PORT
+
+
+@dataclass(frozen=True)
+class AccessArgs:
+    site: Site
+    cluster: Cluster
+    vpc_id: pulumi.Input[str]
+    subnets: Sequence[pulumi.Input[str]]
+    security_groups: Sequence[pulumi.Input[str]]
+    environment: Mapping[str, pulumi.Input[str]]
+    # Of role app.
+    login_policy: pulumi.Input[str]
+    starts_after: Sequence[pulumi.Resource]
+
+
+class Access(pulumi.ComponentResource):
+    """`groundwork serve`, healthy by its own /readyz; `url` from inside the VPC, `service_name` for metrics."""
+
+    url: pulumi.Output[str]
+    service_name: pulumi.Output[str]
+
+    def __init__(self, name: str, args: AccessArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("groundwork:aws:Access", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        site, settings = args.site, args.site.settings
+        definition = args.cluster.define(
+            Task(
+                name="access",
+                command=["serve"],
+                environment={
+                    **args.environment,
+                    "GROUNDWORK_POOL_SIZE": str(settings.access_pool_size),
+                    "GROUNDWORK_INSTANCES": str(settings.aws_access_count),
+                },
+                policies=[args.login_policy],
+                port=PORT,
+                # Asks /readyz.
+                health=["groundwork-health"],
+            ),
+            self,
+        )
+        namespace = aws.servicediscovery.PrivateDnsNamespace(
+            "names",
+            name=f"{site.name()}.internal",
+            vpc=args.vpc_id,
+            description="Names of this stack's services",
+            tags=site.tags("names"),
+            opts=child,
+        )
+        record = aws.servicediscovery.Service(
+            "access",
+            name="access",
+            dns_config=aws.servicediscovery.ServiceDnsConfigArgs(
+                namespace_id=namespace.id,
+                routing_policy="MULTIVALUE",
+                dns_records=[aws.servicediscovery.ServiceDnsConfigDnsRecordArgs(type="A", ttl=10)],
+            ),
+            tags=site.tags("access"),
+            opts=child,
+        )
+        service = aws.ecs.Service(
+            "access",
+            name="access",
+            cluster=args.cluster.arn,
+            task_definition=definition.arn,
+            launch_type="FARGATE",
+            desired_count=settings.aws_access_count,
+            network_configuration=aws.ecs.ServiceNetworkConfigurationArgs(
+                subnets=list(args.subnets),
+                security_groups=list(args.security_groups),
+                assign_public_ip=False,
+            ),
+            service_registries=aws.ecs.ServiceServiceRegistriesArgs(registry_arn=record.arn),
+            # An old task goes before its successor comes: together they would exceed role app's connections.
+            deployment_maximum_percent=100,
+            deployment_minimum_healthy_percent=50 if settings.aws_access_count > 1 else 0,
+            deployment_circuit_breaker=aws.ecs.ServiceDeploymentCircuitBreakerArgs(
+                enable=True, rollback=True
+            ),
+            wait_for_steady_state=True,
+            enable_execute_command=False,
+            enable_ecs_managed_tags=True,
+            propagate_tags="SERVICE",
+            tags=site.tags("access"),
+            opts=pulumi.ResourceOptions.merge(
+                child, pulumi.ResourceOptions(depends_on=list(args.starts_after))
+            ),
+        )
+        self.url = pulumi.Output.format("http://{0}.{1}:{2}", record.name, namespace.name, PORT)
+        self.service_name = service.name
+        self.register_outputs({"url": self.url})

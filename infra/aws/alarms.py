@@ -1,0 +1,139 @@
+"""CloudWatch alarms of a stack, RDS's events, and one dashboard of what the alarms watch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.site import Site
+from infra.spec.alarms import Alarm
+
+_WIDTH, _HEIGHT, _COLUMNS = 8, 6, 3
+# Source -> what of it is told.
+_EVENTS = {
+    "db-instance": (
+        "availability",
+        "backup",
+        "configuration change",
+        "deletion",
+        "failover",
+        "failure",
+        "low storage",
+        "maintenance",
+        "notification",
+        "recovery",
+    ),
+    "db-parameter-group": ("configuration change",),
+    "db-security-group": ("configuration change", "failure"),
+}
+
+
+@dataclass(frozen=True)
+class AlarmsArgs:
+    site: Site
+    topic: pulumi.Input[str]
+    alarms: Sequence[Alarm]
+    # What RDS's events are of.
+    instances: Sequence[pulumi.Input[str]]
+    parameter_group: pulumi.Input[str]
+
+
+class Alarms(pulumi.ComponentResource):
+    """`dashboard` is its name in the console."""
+
+    dashboard: pulumi.Output[str]
+
+    def __init__(self, name: str, args: AlarmsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("groundwork:aws:Alarms", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        site = args.site
+        for alarm in args.alarms:
+            aws.cloudwatch.MetricAlarm(
+                alarm.name,
+                name=site.name(alarm.name),
+                alarm_description=alarm.what,
+                namespace=alarm.namespace,
+                metric_name=alarm.metric,
+                dimensions=dict(alarm.dimensions),
+                comparison_operator=alarm.comparison,
+                threshold=alarm.threshold,
+                statistic=alarm.statistic,
+                period=60,
+                evaluation_periods=alarm.minutes,
+                datapoints_to_alarm=alarm.minutes,
+                treat_missing_data=alarm.missing,
+                alarm_actions=[args.topic],
+                ok_actions=[args.topic],
+                tags=site.tags(alarm.name),
+                opts=child,
+            )
+        sources: dict[str, list[pulumi.Input[str]] | None] = {
+            "db-instance": list(args.instances),
+            "db-parameter-group": [args.parameter_group],
+            # Those of the account: RDS's own kind of group is not used here, and nobody is to begin with it unseen.
+            "db-security-group": None,
+        }
+        for source, categories in _EVENTS.items():
+            aws.rds.EventSubscription(
+                source,
+                name=site.name(source),
+                sns_topic=args.topic,
+                source_type=source,
+                source_ids=sources[source],
+                event_categories=list(categories),
+                tags=site.tags(source),
+                opts=child,
+            )
+        dashboard = aws.cloudwatch.Dashboard(
+            "dashboard",
+            dashboard_name=site.name(),
+            dashboard_body=json.dumps({"widgets": widgets(args.alarms, site.region)}),
+            opts=child,
+        )
+        self.dashboard = dashboard.dashboard_name
+        self.register_outputs({"dashboard": self.dashboard})
+
+
+def widgets(alarms: Iterable[Alarm], region: str) -> list[dict[str, Any]]:
+    """A graph for each metric, every server in it, with the line from which it is an alarm."""
+
+    def metric_of(alarm: Alarm) -> tuple[str, str]:
+        return alarm.namespace, alarm.metric
+
+    found = []
+    for number, ((namespace, metric), group) in enumerate(
+        groupby(sorted(alarms, key=metric_of), key=metric_of)
+    ):
+        same = list(group)
+        found.append(
+            {
+                "type": "metric",
+                "x": number % _COLUMNS * _WIDTH,
+                "y": number // _COLUMNS * _HEIGHT,
+                "width": _WIDTH,
+                "height": _HEIGHT,
+                "properties": {
+                    "title": metric,
+                    "region": region,
+                    "period": 60,
+                    "stat": same[0].statistic,
+                    "metrics": [
+                        [namespace, metric, *(part for pair in alarm.dimensions for part in pair)]
+                        for alarm in same
+                    ],
+                    "annotations": {
+                        "horizontal": [
+                            {"label": "alarm", "value": value}
+                            for value in sorted({a.threshold for a in same})
+                        ]
+                    },
+                },
+            }
+        )
+    return found

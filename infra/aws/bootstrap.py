@@ -1,0 +1,198 @@
+"""Roles and migrations on AWS: a task inside the VPC does them, for nothing outside reaches the database.
+
+Why so: docs/adr/0015.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pulumi
+import pulumi_aws as aws
+from pulumi import dynamic
+
+from infra.aws.cluster import Cluster, Task
+from infra.aws.postgres import Postgres
+from infra.aws.site import Site
+from infra.dynamic import Provider
+from infra.spec import roles
+
+
+@dataclass(frozen=True)
+class BootstrapArgs:
+    site: Site
+    cluster: Cluster
+    postgres: Postgres
+    database_url: pulumi.Input[str]
+    migrator_policy: pulumi.Input[str]
+    subnets: Sequence[pulumi.Input[str]]
+    security_group: pulumi.Input[str]
+    migrations_folder: Path
+    starts_after: Sequence[pulumi.Resource]
+
+
+class Bootstrap(pulumi.ComponentResource):
+    """The database with its roles, and the schema at `version`."""
+
+    version: pulumi.Output[int]
+
+    def __init__(self, name: str, args: BootstrapArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("groundwork:aws:Bootstrap", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        site, settings = args.site, args.site.settings
+        secret = aws.iam.Policy(
+            "admin-secret",
+            description=f"Read the password of the administrator of {site.name()}",
+            policy=pulumi.Output.all(args.postgres.admin_secret, args.postgres.key.arn).apply(
+                lambda arns: _secret_policy(arns[0], arns[1], site.region)
+            ),
+            tags=site.tags("admin-secret"),
+            opts=child,
+        )
+        definition = args.cluster.define(
+            Task(
+                name="bootstrap",
+                command=["bootstrap"],
+                environment={
+                    "DATABASE_URL": args.database_url,
+                    "GROUNDWORK_DATABASE_LOGIN": "iam",
+                    "GROUNDWORK_ADMIN_SECRET": args.postgres.admin_secret,
+                    "GROUNDWORK_CONNECTION_LIMITS": json.dumps(settings.connection_limits, sort_keys=True),
+                    "AWS_REGION": site.region,
+                },
+                policies=[secret.arn, args.migrator_policy],
+            ),
+            self,
+        )
+        run = TaskRun(
+            "bootstrap",
+            region=site.region,
+            cluster=args.cluster.arn,
+            task_definition=definition.arn,
+            container="bootstrap",
+            subnets=args.subnets,
+            security_groups=[args.security_group],
+            log_group=args.cluster.log_groups["bootstrap"].name,
+            database=args.postgres.resource_id,
+            migrations=migrations_of(args.migrations_folder),
+            specification=specification_digest(),
+            opts=pulumi.ResourceOptions.merge(
+                child, pulumi.ResourceOptions(depends_on=list(args.starts_after))
+            ),
+        )
+        self.version = run.version
+        self.run = run
+        self.register_outputs({"version": self.version})
+
+
+class TaskRunProvider(Provider):
+    """Starts a task and waits for its end; one that fails fails the `up`, with its last lines of log."""
+
+    # Where it runs is no reason to run it again.
+    ignored: ClassVar[frozenset[str]] = frozenset(
+        {"region", "cluster", "subnets", "security_groups", "log_group"}
+    )
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        task = self._run(props)
+        return dynamic.CreateResult(
+            id_=f"{props['container']}-{props['database']}", outs={**props, "task": task}
+        )
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.UpdateResult:
+        return dynamic.UpdateResult(outs={**_news, "task": self._run(_news)})
+
+    @staticmethod
+    def _run(props: dict[str, Any]) -> str:
+        from infra.aws.task_run import run_to_end
+
+        return run_to_end(
+            region=props["region"],
+            cluster=props["cluster"],
+            task_definition=props["task_definition"],
+            container=props["container"],
+            subnets=list(props["subnets"]),
+            security_groups=list(props["security_groups"]),
+            log_group=props["log_group"],
+        )
+
+
+class TaskRun(dynamic.Resource, module="aws", name="TaskRun"):
+    """A task that was run to its end: `task` is its ARN, `version` the newest migration's.
+
+    `migrations` (name -> checksum) shows in a preview what is pending.
+    """
+
+    version: pulumi.Output[int]
+    task: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        region: str,
+        cluster: pulumi.Input[str],
+        task_definition: pulumi.Input[str],
+        container: str,
+        subnets: Sequence[pulumi.Input[str]],
+        security_groups: Sequence[pulumi.Input[str]],
+        log_group: pulumi.Input[str],
+        database: pulumi.Input[str],
+        migrations: dict[str, str],
+        specification: str,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        props = {
+            "region": region,
+            "cluster": cluster,
+            "task_definition": task_definition,
+            "container": container,
+            "subnets": list(subnets),
+            "security_groups": list(security_groups),
+            "log_group": log_group,
+            "database": database,
+            "migrations": migrations,
+            "specification": specification,
+            "version": max((int(name.split("_")[0]) for name in migrations), default=0),
+            "task": None,
+        }
+        super().__init__(TaskRunProvider(), name, props, opts)
+
+
+def migrations_of(folder: Path) -> dict[str, str]:
+    """Name -> checksum, shortened as people read it."""
+    from db.migrator import read_source
+
+    return {migration.name: migration.checksum.hex()[:16] for migration in read_source(folder)}
+
+
+def specification_digest() -> str:
+    """What the roles, the database and the grants are made of."""
+    import hashlib
+
+    limits = dict.fromkeys(roles.LOGINS, 0)
+    text = roles.managed_roles_sql(limits, "") + roles.database_sql() + roles.managed_grants_sql()
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _secret_policy(secret: str, key: str, region: str) -> str:
+    return json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": secret},
+                {
+                    "Effect": "Allow",
+                    "Action": "kms:Decrypt",
+                    "Resource": key,
+                    "Condition": {
+                        "StringLike": {"kms:ViaService": f"secretsmanager.{region}.amazonaws.com*"}
+                    },
+                },
+            ],
+        }
+    )

@@ -1,0 +1,230 @@
+"""Postgres 15 on RDS: the instance and its replicas, configured from the same specification as the container."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.encryption import EncryptionKey, KeyArgs
+from infra.aws.logs import Logs
+from infra.aws.site import Site
+from infra.spec import aws_sizes, rds
+from infra.spec.quantity import parse_bytes
+
+_GIB = 1024**3
+# AWS's authority for servers' certificates; clients trust its whole bundle, so that it can change.
+_AUTHORITY = "rds-ca-rsa2048-g1"
+_MONITORING_POLICY = "service-role/AmazonRDSEnhancedMonitoringRole"
+
+
+@dataclass(frozen=True)
+class PostgresArgs:
+    site: Site
+    subnets: Sequence[pulumi.Input[str]]
+    security_group: pulumi.Input[str]
+    logs: Logs
+
+
+class Postgres(pulumi.ComponentResource):
+    """`host`, `port`, `identifier`, `resource_id` (of IAM's rules), `admin_secret` (ARN), `replica_hosts`."""
+
+    host: pulumi.Output[str]
+    port: int
+    identifier: pulumi.Output[str]
+    resource_id: pulumi.Output[str]
+    admin_secret: pulumi.Output[str]
+    key: EncryptionKey
+    parameter_group: pulumi.Output[str]
+    replica_hosts: list[pulumi.Output[str]]
+    replica_identifiers: list[pulumi.Output[str]]
+    resource_ids: list[pulumi.Output[str]]
+
+    def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("groundwork:aws:Postgres", name, None, opts)
+        self._args = args
+        self._child = pulumi.ResourceOptions(parent=self)
+        site, settings = args.site, args.site.settings
+        self.key = EncryptionKey(
+            "postgres", KeyArgs(site, "Postgres of this stack: storage, backups, password"), self._child
+        )
+        self._parameters = self._make_parameters()
+        self.parameter_group = self._parameters.name
+        self._monitoring = self._make_monitoring_role()
+        subnet_group = aws.rds.SubnetGroup(
+            "postgres",
+            name=site.name(),
+            subnet_ids=list(args.subnets),
+            description="Isolated subnets of this stack",
+            tags=site.tags("postgres"),
+            opts=self._child,
+        )
+        primary = self._make_primary(subnet_group)
+        replicas = [self._make_replica(primary, n + 1) for n in range(settings.aws_postgres_replicas)]
+        self.host, self.port = primary.address, rds.PORT
+        self.identifier, self.resource_id = primary.identifier, primary.resource_id
+        self.admin_secret = primary.master_user_secrets.apply(lambda secrets: secrets[0].secret_arn or "")
+        self.replica_hosts = [replica.address for replica in replicas]
+        self.replica_identifiers = [replica.identifier for replica in replicas]
+        # Whoever reaches a replica by a token is let in by that instance's id.
+        self.resource_ids = [primary.resource_id, *(replica.resource_id for replica in replicas)]
+        self.register_outputs({"host": self.host, "identifier": self.identifier})
+
+    def _make_parameters(self) -> aws.rds.ParameterGroup:
+        settings = self._args.site.settings
+        parameters = rds.parameters(
+            aws_sizes.database_memory(settings.aws_postgres_class),
+            settings.postgres_max_connections,
+            settings.postgres_parameters,
+        )
+        return aws.rds.ParameterGroup(
+            "postgres",
+            name=self._args.site.name(rds.FAMILY),
+            family=rds.FAMILY,
+            description="Rendered from infra/spec",
+            parameters=[
+                aws.rds.ParameterGroupParameterArgs(
+                    name=parameter,
+                    value=value,
+                    apply_method="pending-reboot" if parameter in rds.STATIC else "immediate",
+                )
+                for parameter, value in parameters.items()
+            ],
+            tags=self._args.site.tags("postgres"),
+            opts=self._child,
+        )
+
+    def _make_monitoring_role(self) -> aws.iam.Role:
+        site = self._args.site
+        role = aws.iam.Role(
+            "postgres-monitoring",
+            description="Lets RDS write what enhanced monitoring measures",
+            assume_role_policy=site.account.apply(_assumed_by_monitoring),
+            tags=site.tags("postgres-monitoring"),
+            opts=self._child,
+        )
+        aws.iam.RolePolicyAttachment(
+            "postgres-monitoring",
+            role=role.name,
+            policy_arn=site.partition.apply(
+                lambda known: f"arn:{known}:iam::aws:policy/{_MONITORING_POLICY}"
+            ),
+            opts=self._child,
+        )
+        return role
+
+    def _make_primary(self, subnet_group: aws.rds.SubnetGroup) -> aws.rds.Instance:
+        site, settings = self._args.site, self._args.site.settings
+        name = site.name()
+        groups = [
+            self._args.logs.group(f"postgres-{export}", f"/aws/rds/instance/{name}/{export}", self)
+            for export in rds.LOG_EXPORTS
+        ]
+        return aws.rds.Instance(
+            "postgres",
+            identifier=name,
+            engine="postgres",
+            # The major version alone: minor ones come in the maintenance window, and are no difference.
+            engine_version=rds.MAJOR,
+            auto_minor_version_upgrade=True,
+            allow_major_version_upgrade=False,
+            instance_class=settings.aws_postgres_class,
+            multi_az=settings.aws_postgres_multi_az,
+            allocated_storage=parse_bytes(settings.aws_postgres_storage) // _GIB,
+            max_allocated_storage=parse_bytes(settings.aws_postgres_max_storage) // _GIB,
+            storage_type="gp3",
+            iops=settings.aws_postgres_iops or None,
+            storage_encrypted=True,
+            kms_key_id=self.key.arn,
+            db_subnet_group_name=subnet_group.name,
+            vpc_security_group_ids=[self._args.security_group],
+            publicly_accessible=False,
+            port=rds.PORT,
+            ca_cert_identifier=_AUTHORITY,
+            username=rds.ADMIN,
+            manage_master_user_password=True,
+            master_user_secret_kms_key_id=self.key.arn,
+            iam_database_authentication_enabled=True,
+            parameter_group_name=self._parameters.name,
+            backup_retention_period=settings.aws_backup_retention_days,
+            backup_window=settings.aws_backup_window,
+            maintenance_window=settings.aws_maintenance_window,
+            apply_immediately=False,
+            copy_tags_to_snapshot=True,
+            delete_automated_backups=False,
+            deletion_protection=settings.protect_data,
+            skip_final_snapshot=False,
+            final_snapshot_identifier=f"{name}-final",
+            enabled_cloudwatch_logs_exports=list(rds.LOG_EXPORTS),
+            monitoring_interval=settings.aws_monitoring_seconds,
+            monitoring_role_arn=self._monitoring.arn,
+            performance_insights_enabled=True,
+            performance_insights_kms_key_id=self.key.arn,
+            performance_insights_retention_period=settings.aws_insights_days,
+            tags=site.tags("postgres"),
+            opts=pulumi.ResourceOptions.merge(
+                self._child, pulumi.ResourceOptions(protect=settings.protect_data, depends_on=groups)
+            ),
+        )
+
+    def _make_replica(self, primary: aws.rds.Instance, number: int) -> aws.rds.Instance:
+        """A reader in the primary's subnets. It holds nothing that the primary does not: no final snapshot of it."""
+        site, settings = self._args.site, self._args.site.settings
+        name = site.name(f"replica-{number}")
+        groups = [
+            self._args.logs.group(
+                f"postgres-replica-{number}-{export}", f"/aws/rds/instance/{name}/{export}", self
+            )
+            for export in rds.LOG_EXPORTS
+        ]
+        return aws.rds.Instance(
+            f"postgres-replica-{number}",
+            identifier=name,
+            replicate_source_db=primary.identifier,
+            instance_class=settings.aws_postgres_class,
+            storage_type="gp3",
+            storage_encrypted=True,
+            kms_key_id=self.key.arn,
+            max_allocated_storage=parse_bytes(settings.aws_postgres_max_storage) // _GIB,
+            vpc_security_group_ids=[self._args.security_group],
+            publicly_accessible=False,
+            port=rds.PORT,
+            ca_cert_identifier=_AUTHORITY,
+            iam_database_authentication_enabled=True,
+            parameter_group_name=self._parameters.name,
+            auto_minor_version_upgrade=True,
+            maintenance_window=settings.aws_maintenance_window,
+            copy_tags_to_snapshot=True,
+            deletion_protection=settings.protect_data,
+            # RDS takes none of a replica.
+            skip_final_snapshot=True,
+            enabled_cloudwatch_logs_exports=list(rds.LOG_EXPORTS),
+            monitoring_interval=settings.aws_monitoring_seconds,
+            monitoring_role_arn=self._monitoring.arn,
+            performance_insights_enabled=True,
+            performance_insights_kms_key_id=self.key.arn,
+            performance_insights_retention_period=settings.aws_insights_days,
+            tags=site.tags(f"postgres-replica-{number}"),
+            opts=pulumi.ResourceOptions.merge(
+                self._child, pulumi.ResourceOptions(protect=settings.protect_data, depends_on=groups)
+            ),
+        )
+
+
+def _assumed_by_monitoring(account: str) -> str:
+    return json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"Service": "monitoring.rds.amazonaws.com"},
+                    "Action": "sts:AssumeRole",
+                    "Condition": {"StringEquals": {"aws:SourceAccount": account}},
+                }
+            ],
+        }
+    )

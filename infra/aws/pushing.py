@@ -1,0 +1,97 @@
+"""Builds the access image for AWS and pushes it into ECR, by the local Docker engine.
+
+The registry's password lives in a folder of its own while the push lasts, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from infra.aws.session import AwsError, client, told
+from infra.images.context import aws_access_context
+from infra.spec.world import World
+
+_BUILD_SECONDS = 1200.0
+
+
+def push(
+    world: World, *, region: str, repository_url: str, architecture: str, digest: str, ca_file: str
+) -> str:
+    """The image's reference by the registry's digest; it is built only where the repository has no such tag."""
+    ecr = client("ecr", region)
+    tag = digest[:16]
+    registry, _, name = repository_url.partition("/")
+    if found := _digest_in(ecr, registry, name, tag):
+        return f"{repository_url}@{found}"
+    _require_architecture(architecture)
+    context = aws_access_context(world, architecture, region, ca_file)
+    image = f"{repository_url}:{tag}"
+    with told("logging in to the registry"):
+        answer = ecr.get_authorization_token()["authorizationData"][0]
+    with tempfile.TemporaryDirectory(prefix="groundwork-registry-") as folder:
+        _log_in(Path(folder), registry, answer["authorizationToken"])
+        _docker(["build", "--quiet", "--network", "host", "--tag", image, str(context)])
+        _docker(["push", "--quiet", image], config=folder)
+    found = _digest_in(ecr, registry, name, tag)
+    if found is None:
+        raise AwsError(f"{image} was pushed, and the repository does not have it; run the same command again")
+    return f"{repository_url}@{found}"
+
+
+def _digest_in(ecr: Any, registry: str, name: str, tag: str) -> str | None:
+    with told(f"looking for {name}:{tag} in the registry"):
+        answer = ecr.batch_get_image(
+            registryId=registry.split(".")[0], repositoryName=name, imageIds=[{"imageTag": tag}]
+        )
+    images = answer.get("images") or []
+    return str(images[0]["imageId"]["imageDigest"]) if images else None
+
+
+def _require_architecture(wanted: str) -> None:
+    found = _docker(["version", "--format", "{{.Server.Arch}}"]).strip()
+    if found != wanted:
+        raise AwsError(
+            f"this Docker engine builds for {found}, and groundwork:awsAccessArchitecture is {wanted};"
+            f" set it to {found}, or build the image elsewhere and name it in groundwork:awsAccessImage"
+        )
+
+
+def _log_in(folder: Path, registry: str, token: str) -> None:
+    """docker's own file of credentials, written here: `docker login` would have the password checked twice."""
+    base64.b64decode(token, validate=True)
+    path = folder / "config.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({"auths": {registry: {"auth": token}}}))
+
+
+def _docker(arguments: list[str], config: str | None = None) -> str:
+    environment = os.environ | ({"DOCKER_CONFIG": config} if config else {})
+    try:
+        done = subprocess.run(
+            ["docker", *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_BUILD_SECONDS,
+        )
+    except FileNotFoundError as error:
+        raise AwsError(
+            "there is no docker here to build the access image with; install it, or build the image elsewhere"
+            " and name it in groundwork:awsAccessImage"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise AwsError(
+            f"`docker {arguments[0]}` did not end in {_BUILD_SECONDS:.0f} s; run the same command again"
+        ) from error
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
+        raise AwsError(f"`docker {arguments[0]}` failed: {' / '.join(said)}")
+    return done.stdout

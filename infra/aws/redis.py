@@ -1,0 +1,153 @@
+"""Redis 7 on ElastiCache: a replication group over the zones, TLS only, users who log in by IAM tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.encryption import EncryptionKey, KeyArgs
+from infra.aws.logs import Logs
+from infra.aws.site import Site
+from infra.spec import elasticache, redis
+
+
+@dataclass(frozen=True)
+class RedisArgs:
+    site: Site
+    subnets: Sequence[pulumi.Input[str]]
+    security_group: pulumi.Input[str]
+    logs: Logs
+    # Where failovers and the like are told.
+    topic: pulumi.Input[str]
+
+
+class Redis(pulumi.ComponentResource):
+    """`host` of the primary, whoever that is; `reader_host`; `group_id`; `users`: our name -> ElastiCache's."""
+
+    host: pulumi.Output[str]
+    reader_host: pulumi.Output[str]
+    group_id: pulumi.Output[str]
+    port: int
+    users: dict[str, str]
+    # The nodes' ids, which metrics have.
+    nodes: list[str]
+
+    def __init__(self, name: str, args: RedisArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("groundwork:aws:Redis", name, None, opts)
+        self._args = args
+        self._child = pulumi.ResourceOptions(parent=self)
+        site, settings = args.site, args.site.settings
+        key = EncryptionKey(
+            "redis", KeyArgs(site, "Redis of this stack: memory on disk, snapshots"), self._child
+        )
+        # IAM wants a user's id and name to be one, and ids are the account's.
+        self.users = {user: site.name(user) for user in elasticache.access_strings()}
+        user_group = self._make_users()
+        parameters = aws.elasticache.ParameterGroup(
+            "redis",
+            name=site.name(elasticache.FAMILY),
+            family=elasticache.FAMILY,
+            description="Rendered from infra/spec",
+            parameters=[
+                aws.elasticache.ParameterGroupParameterArgs(name=parameter, value=value)
+                for parameter, value in elasticache.parameters(
+                    eviction_policy=settings.redis_eviction_policy,
+                    reserved_percent=settings.aws_redis_reserved_percent,
+                ).items()
+            ],
+            tags=site.tags("redis"),
+            opts=self._child,
+        )
+        subnet_group = aws.elasticache.SubnetGroup(
+            "redis",
+            name=site.name(),
+            subnet_ids=list(args.subnets),
+            description="Isolated subnets of this stack",
+            tags=site.tags("redis"),
+            opts=self._child,
+        )
+        logs = {
+            kind: args.logs.group(f"redis-{kind}", f"/groundwork/{site.stack}/redis/{kind}", self)
+            for kind in ("slow-log", "engine-log")
+        }
+        group = aws.elasticache.ReplicationGroup(
+            "redis",
+            replication_group_id=site.name(),
+            description="The cache of this stack",
+            engine="redis",
+            engine_version=elasticache.ENGINE_VERSION,
+            auto_minor_version_upgrade=True,
+            node_type=settings.aws_redis_node_type,
+            num_cache_clusters=settings.aws_redis_nodes,
+            automatic_failover_enabled=settings.aws_redis_failover,
+            multi_az_enabled=settings.aws_redis_failover,
+            subnet_group_name=subnet_group.name,
+            security_group_ids=[args.security_group],
+            port=redis.PORT,
+            parameter_group_name=parameters.name,
+            at_rest_encryption_enabled=True,
+            kms_key_id=key.arn,
+            transit_encryption_enabled=True,
+            transit_encryption_mode="required",
+            user_group_ids=[user_group.user_group_id],
+            snapshot_retention_limit=settings.aws_redis_snapshot_days,
+            snapshot_window=settings.aws_backup_window,
+            final_snapshot_identifier=site.name("final"),
+            maintenance_window=settings.aws_maintenance_window,
+            apply_immediately=False,
+            notification_topic_arn=args.topic,
+            log_delivery_configurations=[
+                aws.elasticache.ReplicationGroupLogDeliveryConfigurationArgs(
+                    destination=log.name, destination_type="cloudwatch-logs", log_format="json", log_type=kind
+                )
+                for kind, log in logs.items()
+            ],
+            tags=site.tags("redis"),
+            opts=pulumi.ResourceOptions.merge(
+                self._child, pulumi.ResourceOptions(protect=settings.protect_data)
+            ),
+        )
+        self.host, self.reader_host = group.primary_endpoint_address, group.reader_endpoint_address
+        self.group_id, self.port = group.replication_group_id, redis.PORT
+        self.nodes = [f"{site.name()}-{n + 1:03}" for n in range(settings.aws_redis_nodes)]
+        self.register_outputs({"host": self.host, "groupId": self.group_id})
+
+    def _make_users(self) -> aws.elasticache.UserGroup:
+        site = self._args.site
+        # A group has to have a user `default`; this one is off.
+        users = [
+            aws.elasticache.User(
+                "redis-default",
+                user_id=site.name("default"),
+                user_name="default",
+                engine="redis",
+                access_string=elasticache.DEFAULT_ACCESS,
+                authentication_mode=aws.elasticache.UserAuthenticationModeArgs(type="no-password-required"),
+                tags=site.tags("redis-default"),
+                opts=self._child,
+            )
+        ]
+        users += [
+            aws.elasticache.User(
+                f"redis-{user}",
+                user_id=self.users[user],
+                user_name=self.users[user],
+                engine="redis",
+                access_string=rules,
+                authentication_mode=aws.elasticache.UserAuthenticationModeArgs(type="iam"),
+                tags=site.tags(f"redis-{user}"),
+                opts=self._child,
+            )
+            for user, rules in elasticache.access_strings().items()
+        ]
+        return aws.elasticache.UserGroup(
+            "redis",
+            user_group_id=site.name(),
+            engine="redis",
+            user_ids=[user.user_id for user in users],
+            tags=site.tags("redis"),
+            opts=self._child,
+        )

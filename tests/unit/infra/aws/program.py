@@ -1,0 +1,123 @@
+"""The AWS program run against a recording engine: what it registers, with which options and outputs.
+
+No engine, no provider and no account: a resource's outputs are its inputs and what AWS would add (ids, ARNs,
+addresses), made up of its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.runtime import mocks
+
+from infra.aws.stack import AwsStack
+from infra.settings import StackSettings
+from infra.spec.world import World
+from tests.unit.infra.program import Monitor, Program
+
+ACCOUNT = "123456789012"
+REGION = "eu-central-1"
+SETTINGS: dict[str, Any] = {"target": "aws", "awsRegion": REGION, "protectData": "true"}
+# The types, shortened as a test reads them.
+TYPES = {
+    "instance": "aws:rds/instance:Instance",
+    "replication group": "aws:elasticache/replicationGroup:ReplicationGroup",
+    "user": "aws:elasticache/user:User",
+    "user group": "aws:elasticache/userGroup:UserGroup",
+    "key": "aws:kms/key:Key",
+    "subnet": "aws:ec2/subnet:Subnet",
+    "endpoint": "aws:ec2/vpcEndpoint:VpcEndpoint",
+    "ingress": "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
+    "egress": "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
+    "security group": "aws:ec2/securityGroup:SecurityGroup",
+    "log group": "aws:cloudwatch/logGroup:LogGroup",
+    "alarm": "aws:cloudwatch/metricAlarm:MetricAlarm",
+    "dashboard": "aws:cloudwatch/dashboard:Dashboard",
+    "task": "aws:ecs/taskDefinition:TaskDefinition",
+    "service": "aws:ecs/service:Service",
+    "policy": "aws:iam/policy:Policy",
+    "role": "aws:iam/role:Role",
+    "role policy": "aws:iam/rolePolicy:RolePolicy",
+    "attachment": "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+    "postgres parameters": "aws:rds/parameterGroup:ParameterGroup",
+    "redis parameters": "aws:elasticache/parameterGroup:ParameterGroup",
+    "events": "aws:rds/eventSubscription:EventSubscription",
+    "repository": "aws:ecr/repository:Repository",
+    "topic": "aws:sns/topic:Topic",
+    "vpc": "aws:ec2/vpc:Vpc",
+    "task run": "pulumi-python:dynamic/aws:TaskRun",
+}
+
+
+class Outputs(mocks.Mocks):
+    """What AWS adds to what was asked for."""
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        # In this order: a name that the program chose stands.
+        return f"{args.name}-id", computed(args.typ, args.name) | dict(args.inputs)
+
+    def call(self, args: mocks.MockCallArgs) -> Any:
+        assert args.token == "aws:index/getCallerIdentity:getCallerIdentity", args.token
+        return {"accountId": ACCOUNT, "arn": f"arn:aws:iam::{ACCOUNT}:user/operator", "id": ACCOUNT}
+
+
+def computed(type_: str, name: str) -> dict[str, Any]:
+    """Plausible computed outputs of a resource."""
+    service = type_.split(":")[1].split("/")[0]
+    found: dict[str, Any] = {"arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{name}", "name": f"{name}-0a1b2c3"}
+    if type_ == TYPES["instance"]:
+        secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:rds!db-{name}"
+        found |= {
+            "address": f"{name}.abc.{REGION}.rds.amazonaws.com",
+            "resourceId": f"db-{name.upper()}",
+            "masterUserSecrets": [{"secretArn": secret, "secretStatus": "active", "kmsKeyId": "k"}],
+        }
+    elif type_ == TYPES["replication group"]:
+        found["primaryEndpointAddress"] = f"master.{name}.abc.euc1.cache.amazonaws.com"
+        found["readerEndpointAddress"] = f"replica.{name}.abc.euc1.cache.amazonaws.com"
+    elif type_ == TYPES["repository"]:
+        found["repositoryUrl"] = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{name}"
+    elif type_ == TYPES["endpoint"]:
+        found["prefixListId"] = f"pl-{name}"
+    elif type_ == TYPES["key"]:
+        found["keyId"] = f"{name}-key"
+    elif type_ == "pulumi-python:dynamic/aws:PushedImage":
+        found["reference"] = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/access@sha256:{'0' * 64}"
+    return found
+
+
+def run_aws_program(folder: Path, stack: str = "unit", **settings: Any) -> Program:
+    """Declare a stack on AWS with these settings; `folder` is its state."""
+    world = replace(World.here(), state_dir=folder, cache_dir=folder)
+    program = Program(world)
+    monitor = Monitor(program, Outputs())
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    pulumi.runtime.set_mocks(monitor.mocks, project="groundwork", stack=stack, preview=False, monitor=monitor)
+
+    @mocks.test  # type: ignore[untyped-decorator]
+    def declare() -> Any:
+        parsed = StackSettings.parse(SETTINGS | settings)
+        return program.collect(AwsStack(world, stack, parsed).declare())
+
+    declare()
+    return program
+
+
+def one(program: Program, kind: str, name: str | None = None) -> dict[str, Any]:
+    """The inputs of the one resource of a kind (of this name), as plain data."""
+    found = program.of_type(TYPES[kind])
+    if name is None:
+        assert len(found) == 1, f"{kind}: {sorted(found)}"
+        (name,) = found
+    return found[name].inputs
+
+
+def document(text: str) -> list[dict[str, Any]]:
+    """The statements of a policy document."""
+    statements: list[dict[str, Any]] = json.loads(text)["Statement"]
+    return statements
