@@ -10,11 +10,13 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
+from urllib.request import urlopen
 
 import psycopg
 import pytest
@@ -23,6 +25,7 @@ import redis
 from infra import outputs
 from infra.docker.engine import docker, inspect, psql
 from infra.spec import redis as redis_spec
+from infra.spec.monitoring import POSTGRES_EXPORTER, REDIS_EXPORTER
 from infra.spec.roles import scram_verifier
 from infra.spec.world import World
 from ops.errors import Exit
@@ -34,6 +37,7 @@ from tests.infra.killing import run_until_killed
 from tests.infra.rotation.load import Load, load_on
 
 SERVICES = ("postgres", "redis", "access")
+EXPORTERS = (POSTGRES_EXPORTER, REDIS_EXPORTER)
 
 
 @pytest.fixture(scope="module")
@@ -125,15 +129,36 @@ def test_a_password_is_rotated_in_both_servers_under_load(unharmed: Load) -> Non
 def test_every_other_role_is_rotated_at_once_and_no_process_shows_a_password(unharmed: Load) -> None:
     roles = ("readonly", "monitor", "migrator", "ops", "rotator")
     old = _all_urls()
+    exporters = _exporters()
     with _processes_watched() as shown:
         assert set(_rotate("passwords", *roles, "--grace", "0")["roles"]) == set(roles)
     new = _all_urls()
+    # Those of role monitor read the new one when they start: they are others, and get in.
+    assert not set(exporters) & set(_exporters())
+    for metric in ("pg_up", "redis_up"):
+        wait_until(lambda metric=metric: _is_up(metric, since=exporters), 120)  # type: ignore[misc]
     for role in set(roles) - {"rotator"}:
         assert not any(_gets_in(old[role]).values()), role
         assert all(_gets_in(new[role]).values()), role
     everything = b"\n".join(shown)
     assert b"ops.cli" in everything
     assert not [role for role, urls in new.items() if _is_in(urls, everything)]
+
+
+def _exporters() -> dict[str, float]:
+    """The containers of the exporters, by id: when they were started (seconds since 1970)."""
+    found = [inspect("container", World.here().name(STACK, service))[0] for service in EXPORTERS]
+    return {c["Id"]: datetime.fromisoformat(c["State"]["StartedAt"][:19] + "Z").timestamp() for c in found}
+
+
+def _is_up(metric: str, since: Mapping[str, float]) -> bool:
+    """Whether the stack's Prometheus last saw a metric as 1, in a scrape of an exporter that is there now."""
+    url = PulumiStack(World.here(), STACK).public_outputs()[outputs.PROMETHEUS_URL]
+    started = max(_exporters().values())
+    assert started > max(since.values())
+    query = urlencode({"query": f"{metric} == 1 and timestamp({metric}) > {started}"})
+    with urlopen(f"{url}/api/v1/query?{query}", timeout=30) as answer:
+        return bool(json.load(answer)["data"]["result"])
 
 
 @contextmanager
