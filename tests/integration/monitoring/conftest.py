@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from db.migrator import apply_pending, read_source
+from infra.spec.roles import DATABASE
 from tests import containers
-from tests.conftest import cloned_database
+from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.monitoring.application import NAMESPACE
 from tests.integration.monitoring.measured import Prometheus, free_port, measured
@@ -34,6 +36,14 @@ class Scene:
 
 
 @pytest.fixture(scope="package")
+def own_postgres(docker_engine: None) -> Iterator[Server]:
+    """A migrated Postgres of this package's own, to be stopped."""
+    with containers.postgres_server(keeps_port=True) as server:
+        apply_pending(server.database_url("migrator"), read_source())
+        yield server
+
+
+@pytest.fixture(scope="package")
 def own_redis(docker_engine: None) -> Iterator[Server]:
     """A Redis of this package's own, to be stopped. Without eviction: rules name that policy."""
     with containers.redis_server(eviction_policy="noeviction", keeps_port=True) as server:
@@ -41,26 +51,25 @@ def own_redis(docker_engine: None) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="package")
-def scene(postgres_server: Server, migrated_template: str, own_redis: Server) -> Iterator[Scene]:
+def scene(own_postgres: Server, own_redis: Server) -> Iterator[Scene]:
     port = free_port()
-    with cloned_database(postgres_server, migrated_template) as database:
-        environment = {
-            "DATABASE_URL": database.url("app"),
-            "GROUNDWORK_CACHE_NAMESPACE": NAMESPACE,
-        }
-        urls = {
-            "WELL_REDIS_URL": own_redis.redis_url("app"),
-            "ILL_REDIS_URL": own_redis.redis_url("app").replace(f":{own_redis.port}/", f":{free_port()}/"),
-            "OPS_REDIS_URL": own_redis.redis_url("ops"),
-        }
-        with (
-            running_service(**environment, REDIS_URL=own_redis.redis_url("app")) as service,
-            _application(port, environment | urls) as application,
-            measured(
-                postgres_server, database.name, own_redis, {"access": service.port, "application": port}
-            ) as prometheus,
-        ):
-            yield Scene(prometheus, database.name, postgres_server, own_redis, application)
+    environment = {
+        "DATABASE_URL": Database(own_postgres, DATABASE).url("app"),
+        "GROUNDWORK_CACHE_NAMESPACE": NAMESPACE,
+    }
+    urls = {
+        "WELL_REDIS_URL": own_redis.redis_url("app"),
+        "ILL_REDIS_URL": own_redis.redis_url("app").replace(f":{own_redis.port}/", f":{free_port()}/"),
+        "OPS_REDIS_URL": own_redis.redis_url("ops"),
+    }
+    with (
+        running_service(**environment, REDIS_URL=own_redis.redis_url("app")) as service,
+        _application(port, environment | urls) as application,
+        measured(
+            own_postgres, DATABASE, own_redis, {"access": service.port, "application": port}
+        ) as prometheus,
+    ):
+        yield Scene(prometheus, DATABASE, own_postgres, own_redis, application)
 
 
 @contextmanager
