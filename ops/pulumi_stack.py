@@ -66,15 +66,28 @@ class PulumiStack:
     def outputs(self) -> dict[str, Any]:
         """Every output, secrets in clear. OpsError (6) where the stack was never brought up, (2) for an unknown one."""
         values: dict[str, Any] = {}
+        if self.exists:
+            values = json.loads(self._run("stack", "output", "--json", "--show-secrets"))
+        self._require_up(values)
+        return values
+
+    def known_outputs(self) -> dict[str, Any]:
+        """The outputs that are no secrets, read without a key. OpsError as `outputs`."""
+        values = self.public_outputs() if self.exists else {}
+        self._require_up(values)
+        return values
+
+    def require_known(self) -> None:
+        """OpsError (2) for a name that has neither a state nor settings: it was mistyped."""
         if not self.exists:
             self.check_settings()
-        else:
-            values = json.loads(self._run("stack", "output", "--json", "--show-secrets"))
+
+    def _require_up(self, values: dict[str, Any]) -> None:
         if outputs.POSTGRES not in values:
+            self.require_known()
             raise OpsError(
                 f"stack {self.name!r} is not up; run `groundwork up --stack {self.name}`", Exit.UNREACHABLE
             )
-        return values
 
     def public_outputs(self) -> dict[str, Any]:
         """What `up` shows at its end, from the state's own file: no secret is opened, so no key is derived."""

@@ -34,15 +34,10 @@ class Site:
 
     @classmethod
     def of(cls, world: World, stack: str) -> Site:
-        """The site of a stack; no secret is opened. OpsError (6) where it was never brought up."""
+        """The site of a stack; no secret is opened. OpsError (6) where it was never brought up, (2) where unknown."""
         from ops.pulumi_stack import PulumiStack
 
-        target = PulumiStack(world, stack)
-        values = target.public_outputs() if target.exists else {}
-        if outputs.POSTGRES not in values:
-            raise OpsError(
-                f"stack {stack!r} is not up; run `groundwork up --stack {stack}`", Exit.UNREACHABLE
-            )
+        values = PulumiStack(world, stack).known_outputs()
         backups = values.get(outputs.BACKUPS)
         if backups is None:
             raise BackupError(

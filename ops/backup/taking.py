@@ -44,7 +44,7 @@ def take(site: Site, *, kind: str | None, progress: Progress) -> Backup:
             progress("there is no full backup yet: this one will be")
             chosen = "full"
         report_archiver(site, progress)
-        progress(f"writing a marker, and taking a {'full' if chosen == 'full' else 'incremental'} backup")
+        progress(f"writing a marker, and taking {'a full' if chosen == 'full' else 'an incremental'} backup")
         markers.write(site.postgres, "backup")
         _back_up(site.postgres, chosen, progress)
         progress("looking at what was written")

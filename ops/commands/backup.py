@@ -161,6 +161,9 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
 
     world = World.here()
     moment = None if to is None else parse_moment(to)
+    # Before the minutes that a drill takes.
+    if evidence is not None and not Path(evidence).absolute().parent.is_dir():
+        raise OpsError(f"{Path(evidence).absolute().parent} is no folder; make it first", Exit.USAGE)
     if instance := Instance.of(world, stack):
         from ops.backup.rds_commands import drill as drill_on_rds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -29,18 +29,16 @@ def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
     import subprocess
 
     from ops.errors import Exit, OpsError
-    from ops.stack_status import ALL_SERVICES
+    from ops.stack_status import ALL_SERVICES, SERVICES
 
     if service is not None and service not in ALL_SERVICES:
         raise OpsError(f"there is no service {service!r}; there are: {', '.join(ALL_SERVICES)}", Exit.USAGE)
     if follow and service is None:
         raise OpsError("--follow goes with --service", Exit.USAGE)
-    containers = _containers(stack)
+    containers = {row["service"]: row["container"] for row in _rows(stack)}
     if service is not None and service not in containers:
-        raise OpsError(
-            f"stack {stack!r} runs no {service}; set groundwork:monitoring and run `make up`",
-            Exit.UNREACHABLE,
-        )
+        how = "run `make up`" if service in SERVICES else "set groundwork:monitoring and run `make up`"
+        raise OpsError(f"stack {stack!r} has no container for {service}; {how}", Exit.UNREACHABLE)
     for what in [service] if service else containers:
         command = ["docker", "logs", "--tail", str(tail), containers[what]]
         if follow:
@@ -61,7 +59,7 @@ def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql(stack: str, role: str, arguments: Sequence[str]) -> None:
     """Open psql on the stack's database; more arguments go to psql."""
-    container = _containers(stack)["postgres"]
+    container = _running(stack, "postgres")
     command = ["docker", "exec", "--interactive", *_terminal()]
     if role == "superuser":
         _become([*command, container, "psql", "--dbname=groundwork", *arguments])
@@ -94,7 +92,7 @@ def redis_cli(stack: str, role: str, arguments: Sequence[str]) -> None:
     from ops.connections import environment_of
     from ops.errors import Exit, OpsError
 
-    container = _containers(stack)["redis"]
+    container = _running(stack, "redis")
     url = environment_of(role, stack).get("REDIS_URL")
     if url is None:
         raise OpsError(f"role {role!r} has no user in Redis", Exit.USAGE)
@@ -113,18 +111,35 @@ def _terminal() -> list[str]:
     return ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
 
 
-def _containers(stack: str) -> dict[str, str]:
-    """service -> container name, of the containers that run. OpsError (6) where one is missing."""
+def _rows(stack: str) -> list[dict[str, Any]]:
+    """The stack's containers, running or not. OpsError (6) where there is none, (2) for an unknown stack."""
     from infra.spec.world import World
     from ops.errors import Exit, OpsError
-    from ops.stack_status import SERVICES, container_rows
+    from ops.pulumi_stack import PulumiStack
+    from ops.stack_status import container_rows
 
-    found = {row["service"]: row["container"] for row in container_rows(World.here(), stack)}
-    if missing := [service for service in SERVICES if service not in found]:
+    rows = container_rows(World.here(), stack)
+    if not rows:
+        PulumiStack(World.here(), stack).require_known()
+        raise OpsError(f"stack {stack!r} has no container; run `make up`", Exit.UNREACHABLE)
+    return rows
+
+
+def _running(stack: str, service: str) -> str:
+    """The name of a service's container, whatever the others do. OpsError (6) where it does not run."""
+    from ops.errors import Exit, OpsError
+
+    found = {row["service"]: row for row in _rows(stack)}
+    if service not in found:
+        raise OpsError(f"stack {stack!r} has no container for {service}; run `make up`", Exit.UNREACHABLE)
+    row = found[service]
+    if not row["isRunning"]:
         raise OpsError(
-            f"stack {stack!r} has no container for {', '.join(missing)}; run `make up`", Exit.UNREACHABLE
+            f"container {row['container']} is {row['health']}; `docker start {row['container']}` starts it,"
+            f" `groundwork logs --stack {stack} --service {service}` says why it ended",
+            Exit.UNREACHABLE,
         )
-    return found
+    return str(row["container"])
 
 
 def _become(command: list[str]) -> NoReturn:

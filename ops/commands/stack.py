@@ -64,6 +64,7 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
 
     world = World.here()
     target = PulumiStack(world, stack)
+    target.require_known()
     if not target.exists:
         print(f"stack {stack!r} is not up; nothing to do")
         return
@@ -92,9 +93,12 @@ def status(stack: str, as_json: bool) -> None:
     """Show a stack's containers, their health, ports and memory; exit 6 where one is not healthy."""
     from infra.spec.world import World
     from ops.errors import Exit
+    from ops.pulumi_stack import PulumiStack
     from ops.stack_status import container_rows, render
 
     rows = container_rows(World.here(), stack)
+    if not rows:
+        PulumiStack(World.here(), stack).require_known()
     print(json.dumps(rows, indent=2) if as_json else render(rows, stack))
     if not rows or any(row["health"] != "healthy" for row in rows):
         sys.exit(Exit.UNREACHABLE)

@@ -88,13 +88,8 @@ class RotatedStack:
         return values[outputs.DATABASE_URLS], values[outputs.REDIS_URLS]
 
     def known_outputs(self) -> dict[str, Any]:
-        """The outputs that are no secrets, read without a key. OpsError (6) where the stack was never brought up."""
-        values = self.pulumi.public_outputs() if self.pulumi.exists else {}
-        if outputs.POSTGRES not in values:
-            raise OpsError(
-                f"stack {self.name!r} is not up; run `groundwork up --stack {self.name}`", Exit.UNREACHABLE
-            )
-        return values
+        """The outputs that are no secrets. OpsError (6) where the stack was never brought up, (2) if unknown."""
+        return self.pulumi.known_outputs()
 
     def resources(self) -> dict[str, dict[str, Any]]:
         """What the state knows of the generated secrets, by resource name; what is secret stays encrypted."""
