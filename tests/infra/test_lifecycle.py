@@ -6,12 +6,15 @@ import json
 import time
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
+from typing import Any
 
 import psycopg
 import pytest
 
 from infra.docker.engine import docker, inspect, psql
+from infra.docker.stack import METRICS_VOLUME
 from infra.spec import monitoring
+from ops.pulumi_stack import PulumiStack
 from tests.infra.checkout import Checkout
 
 
@@ -28,6 +31,21 @@ def _container(checkout: Checkout, service: str) -> str:
 def _users(checkout: Checkout) -> int:
     sql = "SELECT count(*) FROM groundwork.users"
     return int(psql(_container(checkout, "postgres"), sql, database="groundwork"))
+
+
+def _monitoring(checkout: Checkout) -> list[dict[str, Any]]:
+    return inspect("container", *(_container(checkout, service) for service in monitoring.SERVICES))
+
+
+def test_a_wrong_passphrase_is_one_line_and_harms_nothing(up: Checkout) -> None:
+    path, state = up.world.passphrase_file, PulumiStack(up.world, "dev").state_file
+    right, before = path.read_text(), state.read_bytes()
+    path.write_text("wrong")
+    done = up.run("up")
+    path.write_text(right)
+    assert done.returncode == 1
+    assert "passphrase" in done.stderr.splitlines()[-1]
+    assert state.read_bytes() == before
 
 
 def test_a_second_up_changes_nothing(up: Checkout) -> None:
@@ -62,7 +80,8 @@ def test_a_pending_migration_is_named_by_preview_and_applied_by_up(up: Checkout)
     (folder / "9001_notes.down.sql").write_text("DROP TABLE notes;\n")
     assert "pending migration: 9001_notes.up.sql" in up.succeed("preview")
     up.succeed("up")
-    assert "pending migration" not in up.succeed("preview")
+    table = psql(_container(up, "postgres"), "SELECT to_regclass('groundwork.notes')", database="groundwork")
+    assert table.strip() == "groundwork.notes"
 
 
 def test_a_failed_migration_fails_the_up_with_file_line_and_statement(up: Checkout) -> None:
@@ -72,13 +91,14 @@ def test_a_failed_migration_fails_the_up_with_file_line_and_statement(up: Checko
     done = up.run("up")
     said = done.stdout + done.stderr
     assert done.returncode == 1
+    assert "pending migration: 9002_bad.up.sql" in said, said
+    assert "pending migration: 9001_notes.up.sql" not in said, said
     assert "9002_bad.up.sql:3" in said, said
     assert "CREATE TABEL other" in said, said
     table = psql(_container(up, "postgres"), "SELECT to_regclass('groundwork.half')", database="groundwork")
     assert table.strip() == ""
     for path in (bad, bad.with_name("9002_bad.down.sql")):
         path.unlink()
-    up.succeed("up")
 
 
 def test_an_edited_applied_migration_is_refused_before_anything_changes(up: Checkout) -> None:
@@ -108,40 +128,45 @@ def test_another_subnet_moves_the_network_and_keeps_the_data(up: Checkout) -> No
     assert after["IPAM"]["Config"][0]["Subnet"] == str(half)
     assert after["Id"] != before["Id"]
     assert _users(up) == rows
-    up.settings()
-    up.succeed("up")
 
 
-def test_monitoring_comes_and_goes_and_what_was_measured_stays(up: Checkout) -> None:
-    volume = up.world.name("dev", "prometheus-data")
-    services = [_container(up, service) for service in monitoring.SERVICES]
-    assert not inspect("volume", volume)
+def test_monitoring_comes_by_a_setting(up: Checkout) -> None:
+    assert not inspect("volume", up.world.name("dev", METRICS_VOLUME))
+    # With it the network goes back to what was leased.
     up.settings(monitoring=True)
     said = up.succeed("up")
     assert "(Prometheus)" in said
-    assert len(inspect("container", *services)) == len(services)
-    assert "unchanged" in up.succeed("up")
-    up.settings()
-    said = up.succeed("up")
-    assert f"volume {volume} keeps what was measured" in said
-    assert not inspect("container", *services)
-    assert inspect("volume", volume)
+    assert len(_monitoring(up)) == len(monitoring.SERVICES)
     assert "unchanged" in up.succeed("up")
 
 
-def test_a_stack_without_backups_gets_them_and_keeps_its_rows(up: Checkout) -> None:
-    rows = _users(up)
+@pytest.fixture(scope="module")
+def bare(up: Checkout) -> str:
+    """What the `up` said that took monitoring and backups away."""
     up.settings(backups=False)
-    up.succeed("up")
+    return up.succeed("up")
+
+
+def test_monitoring_goes_and_what_was_measured_stays(up: Checkout, bare: str) -> None:
+    volume = up.world.name("dev", METRICS_VOLUME)
+    assert f"volume {volume} keeps what was measured" in bare
+    assert _monitoring(up) == []
+    assert inspect("volume", volume)
+
+
+def test_a_stack_without_backups_says_how_to_have_them(up: Checkout, bare: str) -> None:
     refused = up.run("backup")
     assert refused.returncode == 1
     assert "set groundwork:backups to true" in refused.stderr
+
+
+def test_a_stack_without_backups_gets_them_and_keeps_its_rows(up: Checkout, bare: str) -> None:
+    rows = _users(up)
     up.settings()
     up.succeed("up")
     assert _users(up) == rows
     made = json.loads(up.succeed("backup", "--json"))
     assert made["type"] == "full"
-    assert "unchanged" in up.succeed("up")
 
 
 def test_a_restore_takes_back_rows_fits_the_stack_and_leaves_up_nothing_to_do(up: Checkout) -> None:
@@ -169,17 +194,6 @@ def test_a_drill_on_a_stack_prints_its_evidence(up: Checkout) -> None:
     assert not [name for name in up.leftovers() if name.endswith(("-drill", "-restore", "-plan"))]
 
 
-def test_a_wrong_passphrase_is_one_line_and_harms_nothing(up: Checkout) -> None:
-    path = up.world.passphrase_file
-    right = path.read_text()
-    path.write_text("wrong")
-    done = up.run("up")
-    path.write_text(right)
-    assert done.returncode == 1
-    assert "passphrase" in done.stderr.splitlines()[-1]
-    assert "unchanged" in up.succeed("up")
-
-
 @pytest.mark.parametrize("seconds", [2.5, 5.0, 8.0])
 def test_a_killed_up_converges_on_the_next(up: Checkout, seconds: float) -> None:
     rows = _users(up)
@@ -193,16 +207,6 @@ def test_a_killed_up_converges_on_the_next(up: Checkout, seconds: float) -> None
     assert _users(up) == rows
 
 
-def test_an_interrupted_creation_leaves_nothing_that_stops_the_next_up(up: Checkout) -> None:
-    """The worst case of a kill, made by hand: a container and a network exist that the state never saw."""
-    up.succeed("down")
-    labels = [f"--label={key}={value}" for key, value in up.world.labels("dev").items()]
-    docker("network", "create", *labels, up.world.name("dev", "data"))
-    docker("create", "--name", _container(up, "redis"), *labels, "debian:bookworm-slim", "true")
-    said = up.succeed("up")
-    assert "which an interrupted run had left behind" in said
-
-
 def test_plain_pulumi_works_after_shellenv(up: Checkout) -> None:
     done = up.plain_pulumi("pulumi up --yes && pulumi preview --expect-no-changes")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -212,7 +216,15 @@ def test_plain_pulumi_destroys_what_there_is(up: Checkout) -> None:
     done = up.plain_pulumi("pulumi destroy --yes")
     assert done.returncode == 0, done.stdout + done.stderr
     assert up.leftovers() == []
-    up.succeed("up")
+
+
+def test_an_interrupted_creation_leaves_nothing_that_stops_the_next_up(up: Checkout) -> None:
+    """The worst case of a kill, made by hand: a container and a network exist that the state never saw."""
+    labels = [f"--label={key}={value}" for key, value in up.world.labels("dev").items()]
+    docker("network", "create", *labels, up.world.name("dev", "data"))
+    docker("create", "--name", _container(up, "redis"), *labels, "debian:bookworm-slim", "true")
+    said = up.succeed("up")
+    assert "which an interrupted run had left behind" in said
 
 
 def test_a_destroyed_stack_leaves_nothing_behind(up: Checkout) -> None:
