@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import NodeManager
 
 LIVE_STACK = ("tests/infra/rotation/", "tests/infra/test_egress.py", "tests/infra/test_live_stack.py")
 
@@ -30,4 +31,6 @@ class Lanes(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
+    # After Ctrl-C the processes take down what they made, and a stack takes longer than the ten seconds they are given.
+    NodeManager.EXIT_TIMEOUT = 180
     return Lanes(config, log)
