@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cache": ("ops.commands.cache", "cache", "Look into the cache, flush it, warm it"),
     "tokens": ("ops.commands.tokens", "tokens", "Rotate the keys of users' encrypted tokens"),
     "rotate": ("ops.commands.rotate", "rotate", "Rotate passwords and certificates, and tell their ages"),
+    "policy": ("ops.commands.policy", "policy", "Judge a preview: rules on AWS, and the loss of data"),
     "sql": ("ops.commands.sql", "sql", "Hold the named queries against the schema"),
     "doctor": ("ops.commands.doctor", "doctor", "Check a stack's servers, and say what to do"),
     "report": (

@@ -22,6 +22,9 @@ from ops.errors import Exit, OpsError
 from ops.toolchain.pulumi_environment import environment
 from ops.toolchain.stack_init import ensure as ensure_stack
 
+# Pulumi leaves unchanged resources out of its JSON unasked; whoever reads it wants the whole stack.
+JSON_PREVIEW = ("--json", "--show-sames")
+
 
 @dataclass(frozen=True)
 class PulumiStack:
@@ -39,6 +42,14 @@ class PulumiStack:
         """Show what `up` would do."""
         self.prepare()
         self._stream("preview", *arguments)
+
+    def preview_json(self) -> str:
+        """Pulumi's JSON of what `up` would do, unchanged resources too, also of a preview that failed."""
+        self.prepare()
+        done = self._completed("preview", *JSON_PREVIEW)
+        if not done.stdout.startswith("{"):
+            raise OpsError(f"`pulumi preview` failed for stack {self.name!r}: {done.stderr.strip()}")
+        return done.stdout
 
     def down(self, *, volumes: bool) -> None:
         """Destroy the stack; without `volumes` the data volumes and the generated secrets stay."""
@@ -195,7 +206,15 @@ class PulumiStack:
         return ["pulumi", *arguments, *(["--stack", self.name] if stack else []), "--non-interactive"]
 
     def _run(self, *arguments: str, stdin: str | None = None, stack: bool = True) -> str:
-        done = subprocess.run(
+        done = self._completed(*arguments, stdin=stdin, stack=stack)
+        if done.returncode != 0:
+            raise OpsError(f"`pulumi {arguments[0]}` failed: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def _completed(
+        self, *arguments: str, stdin: str | None = None, stack: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             self._command(*arguments, stack=stack),
             cwd=self.world.root,
             env=environment(self.world),
@@ -204,9 +223,6 @@ class PulumiStack:
             text=True,
             check=False,
         )
-        if done.returncode != 0:
-            raise OpsError(f"`pulumi {arguments[0]}` failed: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout
 
     def _stream(self, *arguments: str, to_stderr: bool = False) -> None:
         """Run Pulumi on our own terminal. Ctrl-C reaches it too: it finishes what it is at, and says so."""

@@ -37,18 +37,19 @@ def up(stack: str) -> None:
 @click.command()
 @_stack
 @click.option("--diff", is_flag=True, help="Show every property that changes.")
-@click.option("--json", "as_json", is_flag=True, help="Pulumi's own JSON on standard output.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Pulumi's own JSON on standard output, unchanged resources too."
+)
 def preview(stack: str, diff: bool, as_json: bool) -> None:
     """Show what `up` would change, pending migrations by name; changes nothing."""
     from infra.spec.world import World
-    from ops.pulumi_stack import PulumiStack
+    from ops.pulumi_stack import JSON_PREVIEW, PulumiStack
     from ops.toolchain.provision import ensure
 
     world = World.here()
     _refuse_bad_settings(world, stack)
     ensure(world)
-    flags = [flag for flag, wanted in (("--diff", diff), ("--json", as_json)) if wanted]
-    PulumiStack(world, stack).preview(*flags)
+    PulumiStack(world, stack).preview(*(["--diff"] if diff else []), *(JSON_PREVIEW if as_json else ()))
 
 
 @click.command()

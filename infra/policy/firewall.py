@@ -1,0 +1,80 @@
+"""Finds in a preview what an `up` would lose: data that is deleted or made anew, and guards that are taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from infra.policy.finding import Finding, Status
+from infra.policy.loss import PROTECTION, Loss
+from infra.policy.plan import Step
+from infra.policy.resource import Resource
+from infra.policy.stateful import Stateful, stateful
+from infra.policy.value import UNKNOWN
+
+# `create-replacement` says nothing of the old one, which always has one of these too.
+_REPLACING = frozenset({"replace", "create-replacement"})
+_DELETING = frozenset({"delete", "delete-replaced", "discard-replaced", "remove-pending-replace"})
+
+
+def losses(steps: Iterable[Step]) -> list[Finding]:
+    """What is lost, by resource in the order of the steps; each way once for a resource."""
+    by_urn: dict[str, list[Step]] = {}
+    for step in steps:
+        by_urn.setdefault(step.urn, []).append(step)
+    return [finding for steps_ in by_urn.values() for finding in _of_resource(steps_)]
+
+
+def _of_resource(steps: list[Step]) -> Iterator[Finding]:
+    first = next((step for step in steps if step.old is not None), None)
+    if first is None or first.old is None:
+        return
+    old = first.old
+    kind = stateful(old.resource)
+    if kind is None or old.resource.is_external:
+        return
+    if replacing := next((step for step in steps if step.op in _REPLACING), None):
+        if kind.replaced is not None:
+            why = ", ".join(replacing.replaced_for) or "replace"
+            yield _finding(kind.replaced, old.resource, why, f"{kind.holds} is made anew, and empty")
+    elif any(step.op in _DELETING for step in steps):
+        if not old.retained_on_delete:
+            yield _finding(kind.deleted, old.resource, "delete", f"{kind.holds} is deleted")
+        return
+    changes = (step for step in steps if step.old and step.new and step.op not in _DELETING)
+    if changing := next(changes, None):
+        yield from _of_guards(kind, changing)
+
+
+def _of_guards(kind: Stateful, step: Step) -> Iterator[Finding]:
+    old, new = step.old, step.new
+    if old is None or new is None:
+        return
+    if old.resource.is_protected and not new.resource.is_protected:
+        yield _finding(PROTECTION, new.resource, "protect", "the program does not protect it any longer")
+    if old.retained_on_delete and not new.retained_on_delete:
+        yield _finding(
+            PROTECTION, new.resource, "retainOnDelete", "the program does not retain it any longer"
+        )
+    for guard in kind.guards:
+        answer = guard.judge(old.resource, new.resource)
+        if answer is UNKNOWN:
+            text = "what becomes of it is not known before `up`"
+            yield _finding(guard.loss, new.resource, guard.property, text, Status.UNDETERMINED)
+        elif answer:
+            yield _finding(guard.loss, new.resource, guard.property, guard.says)
+
+
+def _finding(
+    loss: Loss, resource: Resource, property_: str, message: str, status: Status = Status.VIOLATED
+) -> Finding:
+    return Finding(
+        loss.id,
+        loss.title,
+        loss.severity,
+        status,
+        resource.urn,
+        property_,
+        message,
+        loss.fix,
+        resource.position,
+    )

@@ -1,0 +1,97 @@
+"""Whether the subnets of a group have a way to the internet, as far as the stack's own routes tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from infra.policy.expectation import outside, unknown
+from infra.policy.resource import Resource, Resources
+from infra.policy.rule import Problem
+from infra.policy.value import UNKNOWN, as_bool
+
+SUBNET = "aws:ec2/subnet:Subnet"
+ROUTE = "aws:ec2/route:Route"
+ROUTE_TABLE = "aws:ec2/routeTable:RouteTable"
+DEFAULT_ROUTE_TABLE = "aws:ec2/defaultRouteTable:DefaultRouteTable"
+MAIN_ASSOCIATION = "aws:ec2/mainRouteTableAssociation:MainRouteTableAssociation"
+ASSOCIATION = "aws:ec2/routeTableAssociation:RouteTableAssociation"
+INTERNET_GATEWAY = "aws:ec2/internetGateway:InternetGateway"
+VPC = "aws:ec2/vpc:Vpc"
+
+
+def private_subnets(group: Resource, property_: str, resources: Resources) -> Iterator[Problem]:
+    """Problems of the subnets of a subnet group, told as problems of the server's `property_`."""
+    subnets = resources.all_named_by(group, "subnetIds", SUBNET)
+    if not subnets.is_complete or not subnets.found:
+        yield outside(property_, f"which subnets {group.name} has")
+    for subnet in subnets.found:
+        public = as_bool(subnet.get("mapPublicIpOnLaunch"))
+        if public is UNKNOWN:
+            yield unknown(property_)
+        elif public:
+            yield Problem(property_, f"subnet {subnet.name} gives out public addresses")
+        for reason in _ways_out(subnet, resources):
+            if reason is UNKNOWN:
+                yield outside(property_, f"where the routes of subnet {subnet.name} lead")
+            else:
+                yield Problem(property_, f"subnet {subnet.name} has a route to an internet gateway")
+
+
+def _ways_out(subnet: Resource, resources: Resources) -> Iterator[object]:
+    """True for each of a subnet's routes to the internet, UNKNOWN where one may lead there."""
+    associations = resources.naming(subnet, "subnetId", ASSOCIATION)
+    if not associations.is_complete:
+        yield UNKNOWN
+        return
+    if not associations.found:
+        yield from _of_main_table(subnet, resources)
+    for association in associations.found:
+        table = resources.named_by(association, "routeTableId", ROUTE_TABLE, DEFAULT_ROUTE_TABLE)
+        if not (table.is_complete and table.found):
+            yield UNKNOWN
+        for each in table.found:
+            yield from _of_table(each, resources)
+
+
+def _of_main_table(subnet: Resource, resources: Resources) -> Iterator[object]:
+    """A subnet that is associated with no table has its VPC's main one: a new VPC's has no way out."""
+    vpc = resources.named_by(subnet, "vpcId", VPC)
+    if not (vpc.is_complete and vpc.found) or resources.of(MAIN_ASSOCIATION):
+        yield UNKNOWN
+    for table in resources.of(DEFAULT_ROUTE_TABLE):
+        yield from _of_table(table, resources)
+
+
+def _of_table(table: Resource, resources: Resources) -> Iterator[object]:
+    inline = table.get("routes")
+    if inline is UNKNOWN:
+        yield UNKNOWN
+    for entry in inline if isinstance(inline, list) else []:
+        if not isinstance(entry, Mapping):
+            yield UNKNOWN
+        elif leads := _leads_out(entry, table, "routes", resources):
+            yield leads
+    routes = resources.naming(table, "routeTableId", ROUTE)
+    if not routes.is_complete:
+        yield UNKNOWN
+    for route in routes.found:
+        if leads := _leads_out(route.properties, route, "gatewayId", resources):
+            yield leads
+
+
+def _leads_out(entry: Mapping[str, Any], owner: Resource, property_: str, resources: Resources) -> object:
+    """True for a route to an internet gateway, UNKNOWN for one that may be, None for another."""
+    gateway = entry.get("gatewayId")
+    if gateway in (None, "", "local"):
+        return None
+    if isinstance(gateway, str):
+        gateways = {r.id for r in resources.of(INTERNET_GATEWAY)}
+        if gateway.startswith("igw-") or gateway in gateways:
+            return True
+        if gateway.startswith(("vgw-", "vpce-", "lgw-")):
+            return None
+    made_from = set(owner.dependencies.get(property_, ()))
+    if made_from & {r.urn for r in resources.of(INTERNET_GATEWAY)}:
+        return True
+    return UNKNOWN

@@ -1,0 +1,80 @@
+"""A property's value as Pulumi hands it over: known, or not known before `up`. Nobody here prints one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+
+class _Unknown(Enum):
+    UNKNOWN = "unknown"
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+# What stands for every value that cannot be looked at: not known before `up`, or shown as secret.
+UNKNOWN: Final = _Unknown.UNKNOWN
+
+# One for each kind of value, as the engine and its SDKs write them.
+_SENTINELS = frozenset(
+    {
+        "04da6b54-80e4-46f7-96ec-b56ff0331ba9",  # text, and what `preview --json` writes for all kinds
+        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
+        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",
+        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
+        "030794c1-ac77-496b-92df-f27374a8bd58",
+        "e48ece36-62e2-4504-bad9-02848725956a",
+        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
+    }
+)
+_SHOWN_OUTPUT = re.compile(r"output<.*>", re.IGNORECASE | re.DOTALL)
+_SHOWN_SECRET = "[secret]"
+# The key by which a mapping says that it wraps something, and the wrappers whose content is not to be seen.
+_SIGNATURE = "4dabf18193072939515e22adb298388d"
+_SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
+_OUTPUT_SIGNATURE = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
+
+
+def read_value(value: Any) -> Any:
+    """A value of Pulumi's JSON, with UNKNOWN wherever it is not to be known."""
+    if isinstance(value, str):
+        hidden = value in _SENTINELS or value == _SHOWN_SECRET or _SHOWN_OUTPUT.fullmatch(value)
+        return UNKNOWN if hidden else value
+    if isinstance(value, list):
+        return [read_value(item) for item in value]
+    if isinstance(value, Mapping):
+        if value.get(_SIGNATURE) in (_SECRET_SIGNATURE, _OUTPUT_SIGNATURE):
+            return UNKNOWN
+        return {key: read_value(item) for key, item in value.items()}
+    return value
+
+
+def holds_unknown(value: Any) -> bool:
+    """Whether any part of a value is UNKNOWN."""
+    if isinstance(value, list):
+        return any(holds_unknown(item) for item in value)
+    if isinstance(value, Mapping):
+        return any(holds_unknown(item) for item in value.values())
+    return value is UNKNOWN
+
+
+def as_bool(value: Any) -> Any:
+    """True and false also where a provider takes them as text; anything else as it is."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+def as_number(value: Any) -> Any:
+    """A number also where it is written as text; anything else as it is."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,201 @@
+"""What the firewall refuses of a preview's steps, and what it lets pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from infra.policy.firewall import losses
+from infra.policy.loss import LOSSES
+from infra.policy.plan import Plan
+from infra.policy.stateful import STATEFUL
+from infra.policy.value import UNKNOWN
+from tests.policy_stack import CANARY, Declared, Secret, Stack, changed, good_stack, preview
+
+TOKEN_KEY = Declared("pulumi-python:dynamic:Resource", "token-key-k1")
+CIPHER = Declared("pulumi-python:dynamic:Resource", "backup-cipher")
+PASSWORD = Declared("pulumi-python:dynamic:Resource", "postgres-app_a")
+VOLUME = Declared("docker:index/volume:Volume", "postgres-data", {"name": "gw-1-dev-postgres-data"})
+CONTAINER = Declared("docker:index/container:Container", "postgres", {"image": "1"})
+BUCKET = Declared("aws:s3/bucket:Bucket", "backups", {"forceDestroy": False})
+VERSIONING = Declared(
+    "aws:s3/bucketVersioning:BucketVersioning", "versions", {"versioningConfiguration": {"status": "Enabled"}}
+)
+OLD = [*good_stack(), TOKEN_KEY, CIPHER, PASSWORD, VOLUME, CONTAINER, BUCKET, VERSIONING]
+
+
+def lost(new: Stack, *, old: Stack = OLD, **replaced: list[str]) -> set[tuple[str, str, str]]:
+    """(resource, loss, status) of a step from the old stack to the new."""
+    names = {name.replace("_", "-"): reasons for name, reasons in replaced.items()}
+    return found(preview(old, new, replaced=names))
+
+
+def found(content: Mapping[str, Any]) -> set[tuple[str, str, str]]:
+    plan = Plan.parse(json.dumps(content))
+    return {(f.resource, f.rule.removeprefix("DataLoss."), f.status.value) for f in losses(plan.steps)}
+
+
+def refused(name: str, *kinds: str) -> set[tuple[str, str, str]]:
+    return {(name, kind, "violated") for kind in kinds}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("postgres", "delete"),
+        ("replica", "delete"),
+        ("redis", "delete"),
+        ("data-key", "key-deletion"),
+        ("token-keys", "delete"),
+        ("token-keys-version", "delete"),
+        ("postgres-data", "delete"),
+        ("backups", "delete"),
+        ("versions", "protection"),
+        ("token-key-k1", "key-deletion"),
+        ("backup-cipher", "key-deletion"),
+    ],
+)
+def test_a_deletion_of_what_holds_data_is_refused(name: str, kind: str) -> None:
+    declared = [each for each in OLD if each.name == name and each.type != CONTAINER.type]
+    assert lost([], old=declared) == refused(name, kind)
+
+
+@pytest.mark.parametrize(
+    ("declared", "kind"),
+    [
+        (next(each for each in OLD if each.name == "postgres"), "replace"),
+        (next(each for each in OLD if each.name == "data-key"), "key-deletion"),
+        (VOLUME, "replace"),
+        (CIPHER, "key-deletion"),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_replacement_of_what_holds_data_is_refused(declared: Declared, kind: str) -> None:
+    content = preview([declared], [declared], replaced={declared.name: ["engine"]})
+    assert found(content) == refused(declared.name, kind)
+    # As the engine shows it with --show-replacement-steps: three steps, and one loss.
+    step = content["steps"].pop()
+    for op in ("create-replacement", "replace", "delete-replaced"):
+        content["steps"].append(step | {"op": op})
+    assert found(content) == refused(declared.name, kind)
+
+
+@pytest.mark.parametrize("op", ["delete-replaced", "remove-pending-replace"])
+def test_what_an_interrupted_up_left_to_delete_is_refused(op: str) -> None:
+    content = preview([VOLUME], [])
+    content["steps"][-1]["op"] = op
+    assert found(content) == refused("postgres-data", "delete")
+
+
+@pytest.mark.parametrize(
+    ("name", "properties", "kind"),
+    [
+        ("postgres", {"engineVersion": "14.13"}, "downgrade"),
+        ("postgres", {"engineVersion": "15.7"}, "downgrade"),
+        ("redis", {"engineVersion": "6.2"}, "downgrade"),
+        ("postgres", {"allocatedStorage": 50}, "storage"),
+        ("postgres", {"backupRetentionPeriod": 7}, "retention"),
+        ("postgres", {"backupRetentionPeriod": None}, "retention"),
+        ("redis", {"snapshotRetentionLimit": 0}, "retention"),
+        ("data-key", {"deletionWindowInDays": 7}, "retention"),
+        ("token-keys", {"recoveryWindowInDays": 0}, "retention"),
+        ("postgres", {"deletionProtection": False}, "protection"),
+        ("postgres", {"deletionProtection": None}, "protection"),
+        ("postgres", {"protect": False}, "protection"),
+        ("redis", {"protect": False}, "protection"),
+        ("data-key", {"isEnabled": False}, "protection"),
+        ("backups", {"forceDestroy": True}, "protection"),
+        ("versions", {"versioningConfiguration": {"status": "Suspended"}}, "protection"),
+        ("postgres", {"skipFinalSnapshot": True}, "final-snapshot"),
+        ("redis", {"finalSnapshotIdentifier": None}, "final-snapshot"),
+    ],
+)
+def test_a_guard_that_is_taken_away_is_refused(name: str, properties: dict[str, Any], kind: str) -> None:
+    values = dict(properties)
+    old = [each for each in OLD if each is not CONTAINER]
+    new = changed(old, name, protect=values.pop("protect", None), **values)
+    assert lost(new, old=old) == refused(name, kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "properties"),
+    [
+        ("postgres", {"engineVersion": "15"}),
+        ("postgres", {"engineVersion": "15.10"}),
+        ("postgres", {"engineVersion": "16.4"}),
+        ("postgres", {"engineVersion": None}),
+        ("postgres", {"allocatedStorage": 200}),
+        ("postgres", {"allocatedStorage": None}),
+        ("postgres", {"backupRetentionPeriod": 35}),
+        ("postgres", {"instanceClass": "db.m7g.xlarge"}),
+        ("postgres", {"tags": {"owner": "data"}}),
+        ("token-keys", {"recoveryWindowInDays": None}),
+        ("backups", {"forceDestroy": None}),
+    ],
+)
+def test_a_change_that_loses_nothing_passes(name: str, properties: dict[str, Any]) -> None:
+    old = [each for each in OLD if each is not CONTAINER]
+    assert lost(changed(old, name, **properties), old=old) == set()
+
+
+def test_a_new_stack_and_an_unchanged_one_pass() -> None:
+    assert lost(OLD, old=[]) == set()
+    assert lost(OLD) == set()
+
+
+@pytest.mark.parametrize("declared", [CONTAINER, PASSWORD], ids=lambda each: each.name)
+def test_what_holds_no_data_may_be_deleted_and_made_anew(declared: Declared) -> None:
+    assert lost([], old=[declared]) == set()
+    assert found(preview([declared], [declared], replaced={declared.name: ["image"]})) == set()
+
+
+def test_a_secrets_value_may_be_made_anew() -> None:
+    assert lost(OLD, token_keys_version=["secretString"]) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "property_", "kind"),
+    [
+        (declared.name, guard.property, guard.loss.id.removeprefix("DataLoss."))
+        for declared in good_stack()
+        if declared.type in STATEFUL and declared.name != "replica"
+        for guard in STATEFUL[declared.type].guards
+    ],
+)
+@pytest.mark.parametrize("value", [UNKNOWN, Secret(CANARY)], ids=["unknown", "secret"])
+def test_a_guard_whose_new_value_is_not_known_is_refused(
+    name: str, property_: str, kind: str, value: Any
+) -> None:
+    new = changed(good_stack(), name, **{property_: value})
+    assert lost(new, old=good_stack()) == {(name, kind, "undetermined")}
+
+
+def test_what_is_retained_may_be_deleted_and_is_not_made_anew() -> None:
+    content = preview([VOLUME], [])
+    content["steps"][-1]["oldState"]["retainOnDelete"] = True
+    assert found(content) == set()
+    content = preview([VOLUME], [VOLUME], replaced={"postgres-data": ["name"]})
+    content["steps"][-1]["oldState"]["retainOnDelete"] = True
+    assert found(content) == refused("postgres-data", "replace", "protection")
+
+
+def test_a_renamed_resource_is_a_deletion() -> None:
+    renamed = Declared(VOLUME.type, "data", VOLUME.properties)
+    assert lost([renamed], old=[VOLUME]) == refused("postgres-data", "delete")
+
+
+def test_every_loss_can_be_found() -> None:
+    kinds = {stateful.deleted for stateful in STATEFUL.values()}
+    kinds |= {stateful.replaced for stateful in STATEFUL.values() if stateful.replaced}
+    kinds |= {guard.loss for stateful in STATEFUL.values() for guard in stateful.guards}
+    assert kinds == set(LOSSES)
+
+
+def test_nothing_that_is_found_shows_a_value() -> None:
+    new = changed(good_stack(), "postgres", engineVersion=CANARY, allocatedStorage=CANARY)
+    plan = Plan.parse(json.dumps(preview(good_stack(), new)))
+    assert {f.status.value for f in losses(plan.steps)} == {"undetermined"}
+    assert CANARY not in repr(losses(plan.steps))

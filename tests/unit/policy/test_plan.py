@@ -1,0 +1,117 @@
+"""What is read of `pulumi preview --json`, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from infra.policy.plan import Plan, PlanError
+from infra.policy.value import UNKNOWN, holds_unknown, read_value
+from tests.policy_stack import UNKNOWN_TEXT, good_stack, preview
+
+SIGNATURE = "4dabf18193072939515e22adb298388d"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        UNKNOWN_TEXT,
+        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
+        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
+        "output<string>",
+        "Output<T>",
+        "[secret]",
+        {SIGNATURE: "1b47061264138c4ac30d75fd1eb44270", "ciphertext": "v1:abc"},
+        {SIGNATURE: "1b47061264138c4ac30d75fd1eb44270", "plaintext": '"abc"'},
+        {SIGNATURE: "d0e6a833031e9bbcd3f4e8bde6ca49a4"},
+    ],
+)
+def test_what_is_not_to_be_seen_is_unknown_wherever_it_is(value: Any) -> None:
+    assert read_value(value) is UNKNOWN
+    assert read_value({"a": [value, 1]}) == {"a": [UNKNOWN, 1]}
+    assert holds_unknown(read_value([{"a": value}]))
+
+
+@pytest.mark.parametrize("value", ["", "text", 0, 1.5, True, None, [], {}, {"a": ["b"]}, "a [secret] b"])
+def test_any_other_value_is_itself(value: Any) -> None:
+    assert read_value(value) == value
+    assert not holds_unknown(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is not JSON"),
+        ("Previewing update (dev):", "is not JSON"),
+        ("[]", "is not a preview"),
+        ("{}", "is not a preview"),
+        ('{"changeSummary": {}, "steps": []}', "no resource of one stack"),
+        ('{"changeSummary": {}, "steps": [{"op": "same"}]}', "a step that is none"),
+        ('{"changeSummary": {}, "steps": [{"op": "same", "urn": 7}]}', "a step that is none"),
+        ('{"changeSummary": {}, "steps": [7]}', "a step that is none"),
+    ],
+)
+def test_what_is_no_preview_is_refused(text: str, says: str) -> None:
+    with pytest.raises(PlanError, match=says):
+        Plan.parse(text)
+
+
+def parsed(**changes: Any) -> Plan:
+    return Plan.parse(json.dumps(preview(good_stack(), good_stack()) | changes))
+
+
+def test_the_stack_is_that_of_the_urns() -> None:
+    assert parsed().stack == "prod"
+
+
+def test_resources_that_are_left_out_are_counted() -> None:
+    content = preview(good_stack(), good_stack())
+    shown = [step for step in content["steps"] if step["urn"].endswith("::postgres")]
+    assert Plan.parse(json.dumps(content | {"steps": shown})).left_out == len(good_stack())
+    assert parsed().left_out == 0
+
+
+def test_errors_name_what_failed_and_warnings_do_not() -> None:
+    diagnostics = [
+        {"severity": "warning", "message": "using a plugin of PATH"},
+        {"severity": "error", "urn": "urn:pulumi:prod::groundwork::t::a", "message": "no"},
+        {"severity": "error", "message": "preview failed"},
+    ]
+    assert parsed(diagnostics=diagnostics).failed_on == ("urn:pulumi:prod::groundwork::t::a", "")
+    assert parsed().failed_on == ()
+
+
+def test_what_is_deleted_is_no_resource_of_the_plan() -> None:
+    content = preview(good_stack(), good_stack()[:-1])
+    names = {resource.name for resource in Plan.parse(json.dumps(content)).resources}
+    assert "redis" not in names
+    assert "vpc" in names
+
+
+@pytest.mark.parametrize(
+    ("said", "position"),
+    [
+        ("project:///infra/aws/postgres.py#31", "infra/aws/postgres.py:31"),
+        ("project:///infra/aws/postgres.py#31,4", "infra/aws/postgres.py:31"),
+        ("project:///../../usr/lib/python3/asyncio.py#1", ""),
+        (None, ""),
+    ],
+)
+def test_a_position_is_a_file_of_the_project(said: str | None, position: str) -> None:
+    content = preview([], good_stack()[:1])
+    content["steps"][1]["newState"]["sourcePosition"] = said
+    assert next(r for r in Plan.parse(json.dumps(content)).resources if r.name == "vpc").position == position
+
+
+def test_what_is_only_read_is_known_by_its_outputs_and_judged_by_nobody() -> None:
+    from infra.policy.rules import judge
+
+    content = preview([], good_stack()[:1])
+    state = content["steps"][1]["newState"]
+    state |= {"external": True, "outputs": {"cidrBlock": "10.9.0.0/16"}, "id": "vpc-1"}
+    resources = Plan.parse(json.dumps(content)).resources
+    vpc = next(resource for resource in resources if resource.name == "vpc")
+    assert (vpc.is_external, vpc.id, vpc.get("cidrBlock")) == (True, "vpc-1", "10.9.0.0/16")
+    assert judge(resources) == []

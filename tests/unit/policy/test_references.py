@@ -1,0 +1,79 @@
+"""Which resources a property names, where its value is known and where it is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from infra.policy.example import made
+from infra.policy.resource import Resource, Resources
+from infra.policy.value import UNKNOWN
+
+A, B, OTHER = made("t:a", "one", arn="arn-one"), made("t:a", "two"), made("t:b", "other")
+
+
+def naming(value: Any, *made_from: Resource) -> Resource:
+    return replace(made("t:c", "it", of=value), dependencies={"of": [each.urn for each in made_from]})
+
+
+@pytest.mark.parametrize(
+    ("value", "made_from", "names", "is_complete"),
+    [
+        (None, (), [], True),
+        ("one-id", (), ["one"], True),
+        ("arn-one", (), ["one"], True),
+        ("elsewhere", (), [], False),
+        (UNKNOWN, (A,), ["one"], True),
+        (UNKNOWN, (A, OTHER), ["one"], True),
+        (UNKNOWN, (A, B), [], False),
+        (UNKNOWN, (OTHER,), [], False),
+        (UNKNOWN, (), [], False),
+        ([UNKNOWN, UNKNOWN], (A, B), ["one", "two"], True),
+        (["one-id", UNKNOWN], (A, B), ["one", "two"], True),
+        ([UNKNOWN, UNKNOWN], (A,), [], False),
+        (["one-id", "elsewhere"], (), ["one"], False),
+        # Who has an id would be named by it.
+        ("elsewhere", (A,), [], False),
+        # A resource that is not made yet, or whose id nobody tells.
+        ("elsewhere", (replace(A, id=""),), ["one"], True),
+    ],
+)
+def test_a_property_names(
+    value: Any, made_from: tuple[Resource, ...], names: list[str], is_complete: bool
+) -> None:
+    it = naming(value, *made_from)
+    known = {each.urn: each for each in (A, B, OTHER, *made_from)}
+    found = Resources([*known.values(), it]).named_by(it, "of", "t:a")
+    assert ([each.name for each in found.found], found.is_complete) == (names, is_complete)
+
+
+def test_a_list_that_is_not_known_at_all_may_name_anybody() -> None:
+    it = naming(UNKNOWN, A)
+    assert not Resources([A, it]).all_named_by(it, "of", "t:a").is_complete
+
+
+@pytest.mark.parametrize(
+    ("value", "made_from", "names", "is_complete"),
+    [
+        ("one-id", (), ["it"], True),
+        ("two-id", (), [], True),
+        (UNKNOWN, (A,), ["it"], True),
+        (UNKNOWN, (B,), [], True),
+        # Made from both, or from nobody that is known: it may be this one.
+        (UNKNOWN, (A, B), [], False),
+        (UNKNOWN, (), [], False),
+    ],
+)
+def test_a_resource_is_named_by(
+    value: Any, made_from: tuple[Resource, ...], names: list[str], is_complete: bool
+) -> None:
+    it = naming(value, *made_from)
+    found = Resources([A, B, it]).naming(A, "of", "t:c")
+    assert ([each.name for each in found.found], found.is_complete) == (names, is_complete)
+
+
+def test_a_replica_of_a_source_outside_the_stack_inherits_what_nobody_knows() -> None:
+    assert A.inheriting(None, ["port", "arn"]).properties == {"arn": "arn-one", "port": UNKNOWN}
+    assert B.inheriting(A, ["port", "arn"]).properties == {"arn": "arn-one"}
