@@ -15,7 +15,7 @@ from typing import Any
 from infra import outputs
 from infra.docker.leases import take_leases
 from infra.rotation_file import forget_rotation
-from infra.settings import StackSettings
+from infra.settings import AWS, StackSettings
 from infra.spec.errors import SettingError
 from infra.spec.world import PROJECT, World
 from ops.errors import Exit, OpsError
@@ -35,13 +35,14 @@ class PulumiStack:
 
     def up(self, *, to_stderr: bool = False) -> None:
         """Converge. Output goes to the terminal; OpsError with Pulumi's own diagnostics above it on failure."""
-        self.prepare()
-        self._stream("up", "--yes", "--skip-preview", "--suppress-outputs", to_stderr=to_stderr)
+        pack = self._policy_pack(self.prepare())
+        self._stream("up", "--yes", "--skip-preview", "--suppress-outputs", *pack, to_stderr=to_stderr)
 
     def preview(self, *arguments: str) -> None:
         """Show what `up` would do."""
-        self.prepare()
-        self._stream("preview", *arguments)
+        pack = self._policy_pack(self.prepare())
+        # In JSON what the pack would find is `groundwork policy check`'s to say.
+        self._stream("preview", *arguments, *([] if "--json" in arguments else pack))
 
     def preview_json(self) -> str:
         """Pulumi's JSON of what `up` would do, unchanged resources too, also of a preview that failed."""
@@ -123,7 +124,7 @@ class PulumiStack:
     def exists(self) -> bool:
         return self.state_file.exists()
 
-    def prepare(self) -> None:
+    def prepare(self) -> StackSettings:
         """What must hold before Pulumi starts: valid settings, a known stack, no lock of a dead process."""
         settings = self.check_settings()
         # A taken port is said here, in one line, and not from inside Pulumi.
@@ -134,6 +135,12 @@ class PulumiStack:
         for unfinished in self.state_file.parent.glob(f"{self.state_file.name}.*.tmp"):
             unfinished.unlink(missing_ok=True)
         self._forget_interrupted()
+        return settings
+
+    def _policy_pack(self, settings: StackSettings) -> list[str]:
+        """On AWS the engine asks the rules too, before it makes each resource; on Docker there are none."""
+        folder = self.world.root / "infra" / "policy" / "pack"
+        return ["--policy-pack", str(folder)] if settings.target == AWS else []
 
     def check_settings(self) -> StackSettings:
         """The stack's settings; what is wrong with its file is said before anything starts, in one line."""

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from ops.commands.names import stack_option
+
+if TYPE_CHECKING:
+    from infra.settings import StackSettings
+    from infra.spec.world import World
 
 _stack = stack_option()
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -17,7 +22,11 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 @click.command()
 @_stack
 def up(stack: str) -> None:
-    """Bring a stack up, or up to date: toolchain, servers, roles, schema, access service."""
+    """Bring a stack up, or up to date: toolchain, servers, roles, schema, access service.
+
+    On AWS a preview comes first, and what breaks a rule (4) or would lose data (7) is refused.
+    """
+    from infra.settings import AWS
     from infra.spec.world import World
     from ops.backup.workbench import refuse_during_restore
     from ops.pulumi_stack import PulumiStack
@@ -26,10 +35,14 @@ def up(stack: str) -> None:
 
     started = time.monotonic()
     world = World.here()
-    _refuse_bad_settings(world, stack)
+    settings = _valid_settings(world, stack)
     ensure(world)
     refuse_during_restore(world.name(stack, "")[:-1], stack)
     target = PulumiStack(world, stack)
+    if settings.target == AWS:
+        from ops.policy.guard import refuse_unsafe_up
+
+        refuse_unsafe_up(target)
     target.up()
     print(next_steps(target.public_outputs(), stack, time.monotonic() - started))
 
@@ -47,7 +60,7 @@ def preview(stack: str, diff: bool, as_json: bool) -> None:
     from ops.toolchain.provision import ensure
 
     world = World.here()
-    _refuse_bad_settings(world, stack)
+    _valid_settings(world, stack)
     ensure(world)
     PulumiStack(world, stack).preview(*(["--diff"] if diff else []), *(JSON_PREVIEW if as_json else ()))
 
@@ -105,10 +118,8 @@ def status(stack: str, as_json: bool) -> None:
         sys.exit(Exit.UNREACHABLE)
 
 
-def _refuse_bad_settings(world: object, stack: str) -> None:
+def _valid_settings(world: World, stack: str) -> StackSettings:
     """Before the toolchain: a typing mistake must not wait for a build."""
-    from infra.spec.world import World
     from ops.pulumi_stack import PulumiStack
 
-    assert isinstance(world, World)
-    PulumiStack(world, stack).check_settings()
+    return PulumiStack(world, stack).check_settings()

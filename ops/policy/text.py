@@ -16,12 +16,16 @@ _WAIVER_DAYS = 30
 
 def lines_of(assessment: Assessment) -> Iterator[str]:
     """Each finding with its resource and what to do; the last line sums up."""
-    for finding in assessment.findings:
-        yield from _finding(finding)
+    yield from findings_of(assessment)
     counts = assessment.counts
     counted = ", ".join(f"{count} {status.value}" for status, count in counts.items())
     rules = f"{assessment.applicable} of {len(assessment.catalogue)} rules apply"
     yield f"stack {assessment.stack}: {rules}, {assessment.resources} resources: {counted}"
+
+
+def findings_of(assessment: Assessment) -> Iterator[str]:
+    for finding in assessment.findings:
+        yield from _finding(finding)
 
 
 def notes_of(assessment: Assessment) -> Iterator[str]:
