@@ -1,0 +1,59 @@
+"""The AWS program itself keeps every rule, with the settings of production and staging."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.policy.resource import Resource, Resources
+from infra.policy.rules import RULES, judge
+from infra.policy.value import read_value
+from tests.unit.infra.aws.program import run_aws_program
+
+ROOT = Path(__file__).parents[3]
+
+
+def settings_of(stack: str) -> dict[str, Any]:
+    config = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
+    return {key.removeprefix("groundwork:"): value for key, value in config.items()}
+
+
+def declared(folder: Path, settings: dict[str, Any]) -> Resources:
+    return Resources(
+        Resource(
+            urn=each.urn,
+            type=each.type,
+            properties=read_value(each.inputs),
+            id=f"{each.name}-id",
+            is_protected=each.protect,
+        )
+        for each in run_aws_program(folder, **settings).resources
+    )
+
+
+@pytest.mark.parametrize("stack", ["prod", "staging"])
+def test_a_stack_of_the_repository_keeps_every_rule(stack: str, tmp_path: Path) -> None:
+    resources = declared(tmp_path, settings_of(stack))
+    assert [(f.rule, f.resource, f.property, f.message) for f in judge(resources)] == []
+    unasked = {rule.id for rule in RULES if not resources.of(*rule.types)}
+    # It keeps no secret of its own in Secrets Manager but what rotates itself.
+    assert unasked <= {"SecretsManager.1", "SecretsManager.4"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "rules"),
+    [
+        ({"awsPostgresMultiAz": "false"}, {"RDS.5"}),
+        ({"awsRedisNodes": "1", "awsRedisFailover": "false"}, {"ElastiCache.3"}),
+        ({"protectData": "false"}, {"RDS.8"}),
+    ],
+    ids=lambda value: "+".join(value),
+)
+def test_a_setting_that_gives_up_a_control_is_found(
+    settings: dict[str, Any], rules: set[str], tmp_path: Path
+) -> None:
+    resources = declared(tmp_path, settings_of("staging") | settings)
+    assert {finding.rule for finding in judge(resources)} == rules
