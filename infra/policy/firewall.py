@@ -20,7 +20,9 @@ def losses(steps: Iterable[Step]) -> list[Finding]:
     """What is lost, by resource in the order of the steps; each way once for a resource."""
     by_urn: dict[str, list[Step]] = {}
     for step in steps:
-        by_urn.setdefault(step.urn, []).append(step)
+        # A refresh says what became of it outside, and not what an `up` would do.
+        if step.op != "refresh":
+            by_urn.setdefault(step.urn, []).append(step)
     return [finding for steps_ in by_urn.values() for finding in _of_resource(steps_)]
 
 

@@ -182,6 +182,15 @@ def test_what_is_retained_may_be_deleted_and_is_not_made_anew() -> None:
     assert found(content) == refused("postgres-data", "replace", "protection")
 
 
+def test_a_refresh_hides_no_step_and_is_none() -> None:
+    content = preview([VOLUME, CIPHER], [VOLUME])
+    refreshes = [step | {"op": "refresh", "newState": step["oldState"]} for step in content["steps"][1:]]
+    content["steps"][1:1] = refreshes
+    assert found(content) == refused("backup-cipher", "key-deletion")
+    content["steps"] = content["steps"][:1] + [refreshes[1] | {"newState": None}]
+    assert found(content) == set()
+
+
 def test_a_renamed_resource_is_a_deletion() -> None:
     renamed = Declared(VOLUME.type, "data", VOLUME.properties)
     assert lost([renamed], old=[VOLUME]) == refused("postgres-data", "delete")
