@@ -23,7 +23,8 @@ $(error groundwork: no python3.11 or python3 on PATH; install Python 3.11 or new
 endif
 endif
 
-.PHONY: help .venv up down preview status logs psql redis-cli test check fix bench toolchain lock
+.PHONY: help .venv up down preview status logs psql redis-cli drift firewall verify pr-report pr-comment \
+  test check fix bench toolchain lock
 
 ## The stack
 up: .venv ## Provision the dev stack, migrate, deploy the access container (STACK=dev)
@@ -47,6 +48,22 @@ psql: .venv ## Open psql on the stack's database
 redis-cli: .venv ## Open redis-cli on the stack's Redis
 	@$(GROUNDWORK) redis-cli $(if $(STACK),--stack $(STACK))
 
+## Environments
+drift: .venv ## Look for what differs from the program in what there is; fails where something does (STACK=prod)
+	@$(GROUNDWORK) preview --refresh --expect-no-changes $(if $(STACK),--stack $(STACK))
+
+firewall: .venv ## Refuse a change that would lose data (STACK=prod)
+	@$(GROUNDWORK) policy firewall $(if $(STACK),--stack $(STACK))
+
+verify: .venv ## Hold a stack's servers against what its outputs promise, wherever it runs (STACK=prod)
+	@$(if $(STACK),STACK=$(STACK) )$(PY) -m pytest tests/live -p no:cacheprovider
+
+pr-report: .venv ## Write a pull request's report to build/pull-request (STACKS="staging prod" BASE=origin/main)
+	@$(PY) -m scripts.pull_request_report $(if $(BASE),--base $(BASE)) $(or $(STACKS),dev)
+
+pr-comment: ## Make or edit the pull request's comment from the report, with GITHUB_TOKEN
+	@$(PYTHON) scripts/pull_request_comment.py build/pull-request/comment.md
+
 ## Working on groundwork
 test: toolchain ## Run every test, on a live stack of its own (K=expression selects, SCALE=full repeats more)
 	@$(if $(SCALE),SCALE=$(SCALE) )$(PY) -m $(if $(K),pytest tests -k "$(K)",tests)
@@ -58,6 +75,7 @@ check: .venv ## Report what is not clean: format, lint, types, imports, migratio
 	$(VENV)/lint-imports
 	$(GROUNDWORK) migrate lint
 	$(PY) -m scripts.fresh --check
+	$(PY) -m scripts.lint_workflows
 	$(GROUNDWORK) sql check --offline
 
 fix: .venv ## Format, and repair what can be repaired

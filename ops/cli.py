@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "report": (
         "ops.commands.report",
         "report",
-        "Draw hit rates, pool, statements, locks and memory as a page",
+        "Draw a stack's servers as a page, or comment on a pull request",
     ),
     "serve": ("ops.commands.serve", "serve", "Run the access service"),
     "completion": (

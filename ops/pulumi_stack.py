@@ -24,6 +24,8 @@ from ops.toolchain.stack_init import ensure as ensure_stack
 
 # Pulumi leaves unchanged resources out of its JSON unasked; whoever reads it wants the whole stack.
 JSON_PREVIEW = ("--json", "--show-sames")
+# Pulumi's exit code where none were expected.
+_CHANGES = 7
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,18 @@ class PulumiStack:
         pack = self._policy_pack(self.prepare())
         self._stream("up", "--yes", "--skip-preview", "--suppress-outputs", *pack, to_stderr=to_stderr)
 
-    def preview(self, *arguments: str) -> None:
-        """Show what `up` would do."""
+    def preview(self, *arguments: str, expect_no_changes: bool = False) -> None:
+        """Show what `up` would do. OpsError (4) where it would do something and nothing is expected."""
         pack = self._policy_pack(self.prepare())
         # In JSON what the pack would find is `groundwork policy check`'s to say.
-        self._stream("preview", *arguments, *([] if "--json" in arguments else pack))
+        arguments += () if "--json" in arguments else tuple(pack)
+        expected = ["--expect-no-changes"] if expect_no_changes else []
+        if self._stream("preview", *arguments, *expected, accepted=(0, _CHANGES)) == _CHANGES:
+            raise OpsError(
+                f"stack {self.name!r} is not as the program says; what differs is above,"
+                f" and `groundwork up --stack {self.name}` would change it",
+                Exit.MISMATCH,
+            )
 
     def preview_json(self) -> str:
         """Pulumi's JSON of what `up` would do, unchanged resources too, also of a preview that failed."""
@@ -231,7 +240,7 @@ class PulumiStack:
             check=False,
         )
 
-    def _stream(self, *arguments: str, to_stderr: bool = False) -> None:
+    def _stream(self, *arguments: str, to_stderr: bool = False, accepted: tuple[int, ...] = (0,)) -> int:
         """Run Pulumi on our own terminal. Ctrl-C reaches it too: it finishes what it is at, and says so."""
         process = subprocess.Popen(
             self._command(*arguments),
@@ -244,13 +253,14 @@ class PulumiStack:
             code = process.wait()
         finally:
             signal.signal(signal.SIGINT, previous)
-        if code != 0:
+        if code not in accepted:
             # Only now: to derive the key takes as long as the whole of Pulumi's start.
             self._check_passphrase()
             raise OpsError(
                 f"`pulumi {arguments[0]}` failed for stack {self.name!r}; the reason is above,"
                 " nothing that was there before is lost, and the same command goes on from here"
             )
+        return code
 
 
 def _opened(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""`groundwork report`: a page of plots of how a stack's servers fare; changes nothing but the file it writes."""
+"""`groundwork report`: a page of plots of how a stack's servers fare, or a pull request's comment on what would change.
+
+Changes nothing but the file it writes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from ops.commands.names import stack_option
 
@@ -26,12 +30,90 @@ from ops.commands.names import stack_option
     help="From one sample to the next.",
 )  # fmt: skip
 @stack_option("The stack to look at.")
-def report(path: Path | None, as_json: bool, seconds: float, interval: float, stack: str) -> None:
+@click.option("--markdown", metavar="FILE", help="Write a pull request's comment here; - is standard output.")
+@click.option(
+    "--preview",
+    "previews",
+    multiple=True,
+    metavar="STACK=FILE",
+    help="With --markdown: what `preview --json` wrote of a stack.",
+)
+@click.option(
+    "--findings",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --markdown: what `policy check --json` or `policy firewall --json` wrote of a stack.",
+)
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --markdown: what `migrate plan --json` wrote.",
+)
+@click.pass_context
+def report(
+    context: click.Context,
+    path: Path | None,
+    as_json: bool,
+    seconds: float,
+    interval: float,
+    stack: str,
+    markdown: str | None,
+    previews: tuple[str, ...],
+    findings: tuple[Path, ...],
+    plan: Path | None,
+) -> None:
     """Sample a stack's servers, and draw hit rates, pool, statements, locks, memory and evictions.
 
     Ctrl-C ends the sampling early, and what there is is written. Exit code 6 where a server was not reached; the
     page is written all the same, unless none was.
+
+    With --markdown it asks nobody, and writes one comment for a pull request from the files that are given: what
+    changes in each stack, what its rules and its data say to that, and what pending migrations lock. Exit codes: 7
+    data would be lost, 4 a rule does not hold, 1 a preview failed; the comment is written all the same.
     """
+    from ops.errors import Exit
+
+    if markdown is not None:
+        _refuse(context, ("path", "as_json", "seconds", "interval", "stack"), "with --markdown")
+        sys.exit(_comment(markdown, previews, findings, plan))
+    _refuse(context, ("previews", "findings", "plan"), "without --markdown")
+    code = _sample(path, as_json, seconds, interval, stack)
+    if code != Exit.FINE:
+        sys.exit(code)
+
+
+def _comment(markdown: str, previews: tuple[str, ...], findings: tuple[Path, ...], plan: Path | None) -> int:
+    from ops.errors import Exit, OpsError
+    from ops.pull_request.comment import as_comment
+    from ops.pull_request.source import read_report
+    from ops.report import writing
+
+    if not (previews or findings or plan):
+        raise OpsError("say what of: --preview STACK=FILE, --findings FILE, --plan FILE", Exit.USAGE)
+    target = None if markdown == "-" else Path(markdown)
+    if target is not None:
+        writing.check_target(target)
+    done = read_report(previews, findings, plan)
+    if target is None:
+        click.echo(as_comment(done), nl=False)
+    else:
+        writing.write(target, as_comment(done))
+    return done.exit_code
+
+
+def _refuse(context: click.Context, parameters: tuple[str, ...], when: str) -> None:
+    """OpsError (2) for an option that would have no effect."""
+    from ops.errors import Exit, OpsError
+
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in parameters and source is not ParameterSource.DEFAULT:
+            raise OpsError(f"{parameter.opts[0]} has no effect {when}", Exit.USAGE)
+
+
+def _sample(path: Path | None, as_json: bool, seconds: float, interval: float, stack: str) -> int:
     from ops.errors import Exit, OpsError
     from ops.monitored_stack import MonitoredStack
     from ops.report import page, sampling, writing
@@ -50,9 +132,8 @@ def report(path: Path | None, as_json: bool, seconds: float, interval: float, st
     for reason in done.unreached.values():
         click.echo(f"groundwork: {reason}", err=True)
     if done.unreached:
-        sys.exit(Exit.UNREACHABLE)
-    if done.was_stopped:
-        sys.exit(130)
+        return Exit.UNREACHABLE
+    return 130 if done.was_stopped else Exit.FINE
 
 
 def _progress(count: int, left: float) -> None:

@@ -53,8 +53,13 @@ def up(stack: str) -> None:
 @click.option(
     "--json", "as_json", is_flag=True, help="Pulumi's own JSON on standard output, unchanged resources too."
 )
-def preview(stack: str, diff: bool, as_json: bool) -> None:
-    """Show what `up` would change, pending migrations by name; changes nothing."""
+@click.option("--refresh", is_flag=True, help="Ask the target what there is, instead of believing the state.")
+@click.option("--expect-no-changes", is_flag=True, help="Exit with 4 where `up` would change something.")
+def preview(stack: str, diff: bool, as_json: bool, refresh: bool, expect_no_changes: bool) -> None:
+    """Show what `up` would change, pending migrations by name; changes nothing.
+
+    With --refresh --expect-no-changes it finds drift: what somebody changed past the program.
+    """
     from infra.spec.world import World
     from ops.pulumi_stack import JSON_PREVIEW, PulumiStack
     from ops.toolchain.provision import ensure
@@ -62,7 +67,10 @@ def preview(stack: str, diff: bool, as_json: bool) -> None:
     world = World.here()
     _valid_settings(world, stack)
     ensure(world)
-    PulumiStack(world, stack).preview(*(["--diff"] if diff else []), *(JSON_PREVIEW if as_json else ()))
+    flags = [*(["--diff"] if diff else []), *(["--refresh"] if refresh else [])]
+    PulumiStack(world, stack).preview(
+        *flags, *(JSON_PREVIEW if as_json else ()), expect_no_changes=expect_no_changes
+    )
 
 
 @click.command()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from db.migrator import LedgerRow, Migration, status
 from db.migrator.connection import open_connection
 from ops.migration_review.linter import Finding, lint
-from ops.migration_review.locks import MODES, Measured, measure
+from ops.migration_review.locks import MODES, Lock, Measured, measure
 from ops.migration_review.replayed import replay
 from ops.scratch_server import scratch_server
 
@@ -28,9 +28,11 @@ GROUP BY name
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """One pending migration. `findings` is None where there is no linter."""
+    """One pending migration, late where a newer one is applied. `findings` is None where there is no linter."""
 
-    migration: Migration
+    version: int
+    name: str
+    in_transaction: bool
     is_late: bool
     statements: tuple[Measured, ...]
     findings: tuple[Finding, ...] | None
@@ -59,10 +61,10 @@ class Plan:
             "target": self.has_target,
             "pending": [
                 {
-                    "version": plan.migration.version,
-                    "name": plan.migration.name,
+                    "version": plan.version,
+                    "name": plan.name,
                     "out_of_order": plan.is_late,
-                    "in_transaction": not plan.migration.up.no_transaction,
+                    "in_transaction": plan.in_transaction,
                     "strongest_lock": plan.strongest_lock,
                     "statements": [asdict(statement) for statement in plan.statements],
                     "findings": None if plan.findings is None else [asdict(each) for each in plan.findings],
@@ -71,6 +73,14 @@ class Plan:
             ],
             "estimated_rows": self.rows,
         }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Plan:
+        """What `as_json` wrote; KeyError, TypeError or ValueError for anything else."""
+        plans = tuple(map(_migration_plan, content["pending"]))
+        rows = {str(name): None if n is None else int(n) for name, n in content["estimated_rows"].items()}
+        version = content["from_version"]
+        return cls(None if version is None else int(version), bool(content["target"]), plans, rows)
 
 
 def plan_pending(conninfo: str, migrations: Sequence[Migration]) -> Plan:
@@ -103,7 +113,9 @@ def _plan(
         url = replay(server, "planned", applied, migrations)
         return tuple(
             MigrationPlan(
-                migration,
+                migration.version,
+                migration.name,
+                not migration.up.no_transaction,
                 newest is not None and migration.version < newest,
                 measure(url, migration),
                 None if findings is None else tuple(findings[migration.up.path]),
@@ -117,3 +129,28 @@ def _estimated_rows(conninfo: str, plans: Iterable[MigrationPlan]) -> dict[str, 
     with open_connection(conninfo) as connection:
         rows = connection.execute(_ROWS, [sorted(names)]).fetchall()
     return {str(name): None if count is None else int(str(count)) for name, count in rows}
+
+
+def _migration_plan(content: Mapping[str, Any]) -> MigrationPlan:
+    findings = content["findings"]
+    return MigrationPlan(
+        int(content["version"]),
+        str(content["name"]),
+        bool(content["in_transaction"]),
+        bool(content["out_of_order"]),
+        tuple(map(_measured, content["statements"])),
+        None if findings is None else tuple(Finding(**finding) for finding in findings),
+    )
+
+
+def _measured(content: Mapping[str, Any]) -> Measured:
+    locks = tuple(Lock(**lock) for lock in content["locks"])
+    if unknown := [lock.mode for lock in locks if lock.mode not in MODES]:
+        raise ValueError(f"{unknown[0]!r} is no lock's mode")
+    return Measured(
+        int(content["line"]),
+        str(content["text"]),
+        locks,
+        tuple(map(str, content["rewrites"])),
+        tuple(map(str, content["scans"])),
+    )

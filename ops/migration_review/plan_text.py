@@ -1,9 +1,11 @@
-"""A plan as text for a terminal, and as Markdown for a comment on a pull request."""
+"""A plan as text for a terminal, and as Markdown; what a migration's author named or wrote is code there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 
+from ops.markdown import code, table
 from ops.migration_review.locks import Lock, Measured
 from ops.migration_review.plan import MigrationPlan, Plan
 
@@ -14,12 +16,14 @@ _EFFECTS = {
     "SHARE": "blocks writes",
     "SHARE UPDATE EXCLUSIVE": "blocks schema changes and VACUUM",
 }
+# Also a dollar-quoted one, and one that is cut off with the line it is on.
+_LITERAL = re.compile(r"'(?:[^']|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)", re.DOTALL)
 _NO_LINTER = "squawk is not installed, so nothing was linted"
 
 
 def as_text(plan: Plan) -> Iterator[str]:
     """The lines of a plan."""
-    yield from _heading(plan)
+    yield from heading(plan)
     for each in plan.migrations:
         yield ""
         yield _title(each)
@@ -33,25 +37,41 @@ def as_text(plan: Plan) -> Iterator[str]:
 
 
 def as_markdown(plan: Plan) -> Iterator[str]:
-    """The lines of a comment."""
-    yield f"### Migrations: {' '.join(_heading(plan))}"
+    """The lines of a page of its own."""
+    yield f"### Migrations: {' '.join(heading(plan))}"
     for each in plan.migrations:
-        yield ""
-        yield f"#### {_title(each)}"
-        yield ""
-        yield "| line | statement | measured |"
-        yield "|---|---|---|"
-        for statement in each.statements:
-            facts = "<br>".join(map(_cell, _facts(statement, plan)))
-            yield f"| {statement.line} | `{_cell(statement.text)}` | {facts} |"
-        if each.findings is None:
-            yield from ("", f"{_NO_LINTER}.")
-        for n, finding in enumerate(each.findings or ()):
-            yield from [""] * (n == 0)
-            yield f"- line {finding.line}, `{finding.rule}`: {finding.message} {finding.help}".rstrip()
+        head, rows, findings = migration_lines(each, plan)
+        yield from ("", *head, *rows)
+        if findings:
+            yield from ("", *findings)
 
 
-def _heading(plan: Plan) -> Iterator[str]:
+def migration_lines(
+    each: MigrationPlan, plan: Plan
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """A migration's title with the head of a table, the table's rows, and the list of what the linter says.
+
+    Literals are left out of its statements: one may be a password.
+    """
+    rows = (
+        (
+            str(statement.line),
+            code(_LITERAL.sub("'…'", statement.text)),
+            "<br>".join(_facts(statement, plan, code)),
+        )
+        for statement in each.statements
+    )
+    head, line, *body = table(("line", "statement", "measured"), rows)
+    findings = (
+        f"- line {finding.line}, {code(finding.rule)}: {code(f'{finding.message} {finding.help}', 400)}"
+        for finding in each.findings or ()
+    )
+    unlinted = (f"- {_NO_LINTER}",) if each.findings is None else ()
+    return (f"#### {_title(each, code)}", "", head, line), tuple(body), (*unlinted, *findings)
+
+
+def heading(plan: Plan) -> Iterator[str]:
+    """What is planned, in one sentence or two."""
     where = "an empty database" if plan.version is None else f"version {plan.version}"
     if not plan.migrations:
         yield f"nothing is pending at {where}"
@@ -61,27 +81,27 @@ def _heading(plan: Plan) -> Iterator[str]:
         yield "(no database was asked, so there are no estimates of rows)"
 
 
-def _title(plan: MigrationPlan) -> str:
-    how = "outside a transaction" if plan.migration.up.no_transaction else "in one transaction"
+def _title(plan: MigrationPlan, named: Callable[[str], str] = str) -> str:
+    how = "in one transaction" if plan.in_transaction else "outside a transaction"
     late = ", older than what is applied" if plan.is_late else ""
-    return f"{plan.migration.name} ({how}{late}; strongest lock: {plan.strongest_lock or 'none'})"
+    return f"{named(plan.name)} ({how}{late}; strongest lock: {plan.strongest_lock or 'none'})"
 
 
-def _facts(statement: Measured, plan: Plan) -> Iterator[str]:
+def _facts(statement: Measured, plan: Plan, named: Callable[[str], str] = str) -> Iterator[str]:
     for lock in statement.locks:
-        yield _lock(lock, plan)
+        yield _lock(lock, plan, named)
     for name in statement.rewrites:
-        yield f"writes {name} anew{_rows(name, plan)}"
+        yield f"writes {named(name)} anew{_rows(name, plan)}"
     for name in statement.scans:
-        yield f"reads {name} through{_rows(name, plan)}"
+        yield f"reads {named(name)} through{_rows(name, plan)}"
     if not (statement.locks or statement.rewrites or statement.scans):
         yield "no lock on a table that was there before"
 
 
-def _lock(lock: Lock, plan: Plan) -> str:
+def _lock(lock: Lock, plan: Plan, named: Callable[[str], str]) -> str:
     effect = f", {_EFFECTS[lock.mode]}" if lock.mode in _EFFECTS else ""
     partitions = " and its partitions" if lock.has_partitions else ""
-    return f"{lock.mode} on {lock.name}{partitions}{_rows(lock.name, plan)}{effect}"
+    return f"{lock.mode} on {named(lock.name)}{partitions}{_rows(lock.name, plan)}{effect}"
 
 
 def _rows(name: str, plan: Plan) -> str:
@@ -91,7 +111,3 @@ def _rows(name: str, plan: Plan) -> str:
         return " (not there on the target yet)"
     count = plan.rows[name]
     return " (never analyzed)" if count is None else f" (about {count} rows)"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("`", "'")

@@ -136,7 +136,7 @@ def test_every_shipped_migration_can_be_planned_from_an_empty_database(run: Run)
     outcome = run("plan", "--from-scratch", "--markdown")
     assert outcome.code == Exit.FINE
     for migration in read_source():
-        assert f"#### {migration.name} (" in outcome.out
+        assert f"#### `{migration.name}` (" in outcome.out
 
 
 def test_findings_of_the_linter_are_part_of_it(run: Run, write: Write, folder: Path) -> None:

@@ -1,0 +1,213 @@
+"""What `pulumi preview --json` says of one stack, as changes that may be read: no value that may be secret is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ops.errors import Exit, OpsError
+from ops.pull_request.redaction import SECRET, holds_secret, looks_secret, shown
+
+# What happens to a resource, the worst first. Of several steps of one resource the first of these tells.
+KINDS = ("replace", "delete", "update", "create", "import", "read", "refresh", "same")
+_KIND_OF_STEP = {
+    "create-replacement": "replace",
+    "delete-replaced": "replace",
+    "read-replacement": "replace",
+    "discard-replaced": "replace",
+    "remove-pending-replace": "replace",
+    "import-replacement": "replace",
+    "discard": "delete",
+    "read-discard": "delete",
+}
+_UNREMARKABLE = frozenset({"same", "read", "refresh"})
+# a.b[0]["c d"]
+_SEGMENT = re.compile(r'\[(\d+)\]|\["((?:[^"\\]|\\.)*)"\]|\.?([^.\[]+)')
+_MADE_BY = "`groundwork preview --json` makes one"
+
+
+@dataclass(frozen=True)
+class PropertyChange:
+    """One property, by its path, with its values as they may be shown. `replaces`: it cannot be changed in place."""
+
+    path: str
+    before: str
+    after: str
+    replaces: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to one resource: `kind` is one of KINDS."""
+
+    kind: str
+    type: str
+    name: str
+    properties: tuple[PropertyChange, ...] = ()
+
+
+@dataclass(frozen=True)
+class StackPreview:
+    """`changes` are what is not as it was, the worst first. `failed_on` names resources (or "") with errors."""
+
+    stack: str
+    changes: tuple[Change, ...]
+    unchanged: int
+    failed_on: tuple[str, ...]
+
+    @property
+    def has_failed(self) -> bool:
+        return bool(self.failed_on)
+
+    def count(self, kind: str) -> int:
+        return sum(change.kind == kind for change in self.changes)
+
+
+def parse_preview(stack: str, text: str, where: str) -> StackPreview:
+    """A preview of `stack`; nothing at all is one that failed before it wrote. OpsError (2) for anything else."""
+    if not text.strip():
+        return StackPreview(stack, (), 0, ("",))
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise OpsError(f"{where} is not JSON; {_MADE_BY}", Exit.USAGE) from error
+    if not isinstance(content, dict) or not isinstance(content.get("changeSummary", None), dict | None):
+        raise OpsError(f"{where} is no preview; {_MADE_BY}", Exit.USAGE)
+    try:
+        return _parsed(stack, content, where)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise OpsError(f"{where} has a step of another form; {_MADE_BY}", Exit.USAGE) from error
+
+
+def _parsed(stack: str, content: Mapping[str, Any], where: str) -> StackPreview:
+    by_urn: dict[str, list[Mapping[str, Any]]] = {}
+    for step in content.get("steps") or []:
+        by_urn.setdefault(step["urn"], []).append(step)
+    for urn in by_urn:
+        if urn.split(":")[2] != stack:
+            raise OpsError(f"{where} is of stack {urn.split(':')[2]!r}, not of {stack!r}", Exit.USAGE)
+    changes = sorted(map(_change, by_urn.values()), key=lambda c: (KINDS.index(c.kind), c.type, c.name))
+    errors = [d for d in content.get("diagnostics") or [] if d.get("severity") == "error"]
+    same = int((content.get("changeSummary") or {}).get("same", 0))
+    return StackPreview(
+        stack,
+        tuple(change for change in changes if change.kind not in _UNREMARKABLE),
+        max(same, sum(change.kind == "same" for change in changes)),
+        tuple(dict.fromkeys(_name(str(error.get("urn") or "")) for error in errors)),
+    )
+
+
+def _change(steps: list[Mapping[str, Any]]) -> Change:
+    kinds = [_KIND_OF_STEP.get(step["op"], step["op"]) for step in steps]
+    # An operation that nobody here knows is shown as a change.
+    kind = min((each if each in KINDS else "update" for each in kinds), key=KINDS.index)
+    urn = steps[0]["urn"]
+    telling = next((step for step in steps if step.get("detailedDiff")), None)
+    told = kind in ("update", "replace")
+    properties = _properties(telling) if telling is not None and told else ()
+    if not properties and told:
+        properties = _reasons(steps)
+    return Change(kind, urn.split("::")[2].rpartition("$")[2], _name(urn), tuple(properties))
+
+
+def _properties(step: Mapping[str, Any]) -> tuple[PropertyChange, ...]:
+    old, new = step.get("oldState") or {}, step.get("newState") or {}
+    secret = {*(old.get("additionalSecretOutputs") or ()), *(new.get("additionalSecretOutputs") or ())}
+    found = {
+        (change.path, change): None
+        for path, diff in sorted(step["detailedDiff"].items())
+        for change in [_property(path, diff or {}, old, new, secret)]
+    }
+    return tuple(change for _, change in found)
+
+
+def _property(
+    path: str, diff: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, Any], secret: set[str]
+) -> PropertyChange:
+    kind = str(diff.get("kind", ""))
+    side = "inputs" if diff.get("inputDiff", True) else "outputs"
+    segments = list(_segments(path))
+    before, after = _Walk(old.get("inputs"), segments), _Walk(new.get("inputs"), segments)
+    if side == "outputs" or not (before.found or after.found):
+        before = _Walk(old.get("outputs"), segments)
+        if not after.found:
+            after = _Walk(new.get("outputs"), segments)
+    hidden_at = [
+        n
+        for n, each in enumerate(segments)
+        if isinstance(each, str) and (looks_secret(each) or each in secret)
+    ]
+    names = before.names | after.names
+    label = _label(segments[: hidden_at[0] + 1] if hidden_at else segments, names)
+    is_secret = (
+        bool(hidden_at)
+        or before.holds_secret
+        or after.holds_secret
+        or any(looks_secret(name) for name in names.values())
+    )
+    return PropertyChange(
+        label,
+        SECRET if is_secret else shown(before.value),
+        SECRET if is_secret else shown(after.value),
+        kind.endswith("replace"),
+    )
+
+
+class _Walk:
+    """Goes down a path of a resource's properties; the names of the list's items that it passes are kept."""
+
+    def __init__(self, properties: Any, segments: list[str | int]) -> None:
+        self.value: Any = properties
+        self.names: dict[int, str] = {}
+        # Any property that is secret as a whole makes all below it secret.
+        self.holds_secret = False
+        self.found = properties is not None
+        for depth, segment in enumerate(segments):
+            # The mark of a secret stands in place of what is below it.
+            if isinstance(self.value, str) and holds_secret(self.value):
+                break
+            self.value = self._below(segment)
+            self.found &= self.value is not None
+            if isinstance(self.value, Mapping):
+                name = next(
+                    (self.value[k] for k in ("name", "key") if isinstance(self.value.get(k), str)), None
+                )
+                if name is not None and isinstance(segment, int):
+                    self.names[depth] = name
+        self.holds_secret = holds_secret(self.value)
+
+    def _below(self, segment: str | int) -> Any:
+        if isinstance(segment, str) and isinstance(self.value, Mapping):
+            return self.value.get(segment)
+        if isinstance(segment, int) and isinstance(self.value, list) and segment < len(self.value):
+            return self.value[segment]
+        return None
+
+
+def _reasons(steps: list[Mapping[str, Any]]) -> tuple[PropertyChange, ...]:
+    """Where the engine says no more than which properties differ."""
+    replacing = {key for step in steps for key in step.get("replaceReasons") or ()}
+    reasons = replacing | {key for step in steps for key in step.get("diffReasons") or ()}
+    return tuple(PropertyChange(key, "", "", key in replacing) for key in sorted(reasons))
+
+
+def _segments(path: str) -> Iterator[str | int]:
+    for index, quoted, plain in _SEGMENT.findall(path):
+        yield int(index) if index else quoted or plain
+
+
+def _label(segments: list[str | int], names: Mapping[int, str]) -> str:
+    label = ""
+    for depth, segment in enumerate(segments):
+        if isinstance(segment, int):
+            label += f"[{names.get(depth, segment)}]"
+        else:
+            label += f".{segment}" if label else segment
+    return label
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]

@@ -1,0 +1,62 @@
+"""The files that a comment is made from: previews, findings, and the plan of the migrations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ops.errors import Exit, OpsError
+from ops.migration_review.plan import Plan
+from ops.pull_request.assessment import Assessment, parse_assessment
+from ops.pull_request.comment import Report
+from ops.pull_request.preview import StackPreview, parse_preview
+
+
+def read_report(previews: Sequence[str], findings: Sequence[Path], plan: Path | None) -> Report:
+    """`previews` are STACK=FILE. OpsError (2) where a file is not what it is given as, or a stack is there twice."""
+    found = [_preview(each) for each in previews]
+    assessed = [_assessment(path) for path in findings]
+    _refuse_twice(f"preview of stack {each.stack!r}" for each in found)
+    _refuse_twice(f"{each.kind} of stack {each.stack!r}" for each in assessed)
+    return Report(
+        tuple(sorted(found, key=lambda each: each.stack)),
+        tuple(sorted(assessed, key=lambda each: (each.kind, each.stack))),
+        None if plan is None else _plan(plan),
+    )
+
+
+def _preview(given: str) -> StackPreview:
+    stack, separator, file = given.partition("=")
+    if not (stack and separator and file):
+        raise OpsError(f"--preview {given}: write it like prod=prod.json", Exit.USAGE)
+    return parse_preview(stack, _read(Path(file)), file)
+
+
+def _assessment(path: Path) -> Assessment:
+    return parse_assessment(_read(path), str(path))
+
+
+def _plan(path: Path) -> Plan:
+    try:
+        return Plan.from_json(json.loads(_read(path)))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise OpsError(
+            f"{path} is no plan; `groundwork migrate plan --json` makes one", Exit.USAGE
+        ) from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise OpsError(f"{path} cannot be read: {reason}", Exit.USAGE) from error
+
+
+def _refuse_twice(names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise OpsError(f"the {name} is given twice", Exit.USAGE)
+        seen.add(name)

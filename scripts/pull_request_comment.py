@@ -1,0 +1,77 @@
+"""Makes the comment of a file on a pull request, or edits the one that is there. Needs Python alone, and no `.venv`.
+
+Reads GITHUB_TOKEN, GITHUB_REPOSITORY, GITHUB_API_URL and PULL_REQUEST (its number). Whose body begins with the file's
+first line, the marker, and who is a bot, is edited: anybody can write a marker into a comment of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+_SECONDS = 30.0
+_PAGE = 100
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        (file,) = arguments
+        body = Path(file).read_text(encoding="utf-8")
+        api = os.environ.get("GITHUB_API_URL", "https://api.github.com")
+        issue = f"{api}/repos/{os.environ['GITHUB_REPOSITORY']}/issues/{int(os.environ['PULL_REQUEST'])}"
+        token = os.environ["GITHUB_TOKEN"]
+    except (KeyError, OSError, ValueError) as error:
+        print(
+            f"pull_request_comment: {error!r}; see the head of scripts/pull_request_comment.py",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        url = _upsert(issue, token, body)
+    except urllib.error.HTTPError as error:
+        print(f"pull_request_comment: {error.url} answers {error.code} {error.reason}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as error:
+        print(f"pull_request_comment: the API is not reached: {error}", file=sys.stderr)
+        return 6
+    print(url)
+    return 0
+
+
+def _upsert(issue: str, token: str, body: str) -> str:
+    marker = body.partition("\n")[0]
+    page = 1
+    while True:
+        comments = _call("GET", f"{issue}/comments?per_page={_PAGE}&page={page}", token)
+        for comment in comments:
+            is_ours = comment["user"]["type"] == "Bot" and comment["body"].startswith(marker)
+            if is_ours:
+                return str(_call("PATCH", comment["url"], token, {"body": body})["html_url"])
+        if len(comments) < _PAGE:
+            return str(_call("POST", f"{issue}/comments", token, {"body": body})["html_url"])
+        page += 1
+
+
+def _call(method: str, url: str, token: str, content: dict[str, str] | None = None) -> Any:
+    request = urllib.request.Request(
+        url,
+        method=method,
+        data=None if content is None else json.dumps(content).encode(),
+        headers={
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/vnd.github+json",
+            "Content-Type": "application/json",
+            "X-GitHub-Api-Version": "2022-11-28",
+        },
+    )
+    with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+        return json.load(answer)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,351 @@
+"""The comment: what stands in it, in which order, how long it gets, and that nobody's text is markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ops import cli
+from ops.errors import Exit
+from ops.markdown import code
+from ops.pull_request.comment import LIMIT, MARKER
+from tests.unit.pull_request import inputs
+from tests.unit.pull_request.conftest import Comment
+
+CHANGED = inputs.step(
+    "update",
+    old={"instanceClass": "db.t4g.medium"},
+    new={"instanceClass": "db.r7g.large"},
+    diff={"instanceClass": "update"},
+)
+
+
+def test_it_begins_with_the_marker_by_which_it_is_found_again(comment: Comment) -> None:
+    assert comment({"prod": inputs.preview(CHANGED)}).text.startswith(f"{MARKER}\n")
+
+
+def test_a_changed_property_is_shown_with_both_values(comment: Comment) -> None:
+    text = comment({"prod": inputs.preview(CHANGED)}).text
+    assert "| `prod` | 1 changed | not checked | not checked |" in text
+    assert "- `~` update `postgres` `aws:rds/instance:Instance`\n" in text
+    assert "  - `instanceClass`: `db.t4g.medium` → `db.r7g.large`\n" in text
+
+
+def test_the_steps_of_a_replacement_are_one_change_that_says_what_forces_it(comment: Comment) -> None:
+    old, new = {"engine": "postgres", "az": "a"}, {"engine": "mysql", "az": "b"}
+    diff = {"engine": "update-replace", "az": "update"}
+    steps = [
+        inputs.step(op, old=old, new=new, diff=diff)
+        for op in ("create-replacement", "replace", "delete-replaced")
+    ]
+    text = comment({"prod": inputs.preview(*steps)}).text
+    assert "1 replaced" in text
+    assert text.count("`postgres` `aws:rds/instance:Instance`") == 1
+    assert "`engine`: `postgres` → `mysql` (not in place)" in text
+    assert "`az`: `a` → `b`\n" in text
+
+
+def test_a_property_without_detail_is_named(comment: Comment) -> None:
+    text = comment({"prod": inputs.preview(inputs.step("update", old={}, new={}, diffReasons=["size"]))}).text
+    assert "  - `size`\n" in text
+
+
+def test_an_item_of_a_list_goes_by_its_name(comment: Comment) -> None:
+    items = [{"name": "a", "value": "1"}], [{"name": "a", "value": "2"}]
+    old, new = ({"parameters": each} for each in items)
+    text = comment(
+        {
+            "prod": inputs.preview(
+                inputs.step("update", old=old, new=new, diff={"parameters[0].value": "update"})
+            )
+        }
+    ).text
+    assert "`parameters[a].value`: `1` → `2`" in text
+
+
+def test_the_worst_stands_first(comment: Comment) -> None:
+    done = comment(
+        {"prod": inputs.preview(CHANGED, inputs.step("create", "new"), inputs.step("delete", "old"))},
+        [
+            inputs.assessment("policy", inputs.finding()),
+            inputs.assessment("firewall", inputs.finding(rule="DataLoss.delete")),
+        ],
+        inputs.plan(inputs.migration(10, inputs.statement("ALTER TABLE users ADD a int"))),
+    )
+    order = [
+        "**Refused",
+        "`DataLoss.delete`",
+        "`RDS.3`",
+        "delete `old`",
+        "update `postgres`",
+        "create `new`",
+        "0010_what",
+    ]
+    assert sorted(order, key=done.text.index) == order
+
+
+def test_it_is_the_same_whatever_the_order_of_the_files(comment: Comment) -> None:
+    files = {
+        "prod": inputs.preview(CHANGED),
+        "staging": inputs.preview(inputs.step("create", stack="staging")),
+    }
+    found = [
+        inputs.assessment("policy"),
+        inputs.assessment("firewall"),
+        inputs.assessment("policy", stack="staging"),
+    ]
+    there = comment(files, found)
+    assert there == comment(dict(reversed(files.items())), found[::-1])
+    assert there.text.index("`prod`") < there.text.index("`staging`")
+
+
+def test_steps_in_another_order_make_the_same_comment(comment: Comment) -> None:
+    steps = [inputs.step("create", name) for name in ("b", "a", "c")]
+    assert comment({"prod": inputs.preview(*steps)}) == comment({"prod": inputs.preview(*reversed(steps))})
+
+
+@pytest.mark.parametrize(
+    ("previews", "findings", "code"),
+    [
+        ({"prod": inputs.preview(CHANGED)}, [], Exit.FINE),
+        ({}, [inputs.assessment("policy"), inputs.assessment("firewall")], Exit.FINE),
+        ({}, [inputs.assessment("policy", inputs.finding("undetermined"))], Exit.FINE),
+        ({}, [inputs.assessment("policy", inputs.finding("waived"))], Exit.FINE),
+        ({}, [inputs.assessment("firewall", inputs.finding("waived"))], Exit.FINE),
+        ({}, [inputs.assessment("policy", inputs.finding())], Exit.MISMATCH),
+        ({}, [inputs.assessment("firewall", inputs.finding())], Exit.REFUSED),
+        ({}, [inputs.assessment("firewall", inputs.finding("undetermined"))], Exit.REFUSED),
+        ({"prod": ""}, [], Exit.ERROR),
+        ({"prod": ""}, [inputs.assessment("policy", inputs.finding())], Exit.MISMATCH),
+        ({"prod": inputs.preview(diagnostics=[{"severity": "error", "message": "x"}])}, [], Exit.ERROR),
+        ({"prod": inputs.preview(diagnostics=[{"severity": "warning", "message": "x"}])}, [], Exit.FINE),
+    ],
+)
+def test_the_exit_code_says_what_is_against_it(
+    comment: Comment, previews: dict[str, str], findings: list[str], code: Exit
+) -> None:
+    assert comment(previews, findings).code == code
+
+
+def test_a_failed_preview_is_said_with_the_resource_and_not_called_no_change(comment: Comment) -> None:
+    error = {"severity": "error", "message": "x", "urn": inputs.urn("postgres")}
+    text = comment({"prod": inputs.preview(diagnostics=[error])}).text
+    assert "**preview failed**" in text
+    assert "failed at `postgres`" in text
+    assert "no change" not in text
+
+
+def test_a_waiver_is_shown_with_its_reason_and_day(comment: Comment) -> None:
+    waived = inputs.finding("waived", waiver={"reason": "moved by hand", "expires": "2026-12-01"})
+    assert (
+        "waived `until 2026-12-01: moved by hand`"
+        in comment(findings=[inputs.assessment("firewall", waived)]).text
+    )
+
+
+def test_what_nobody_looked_at_is_said(comment: Comment) -> None:
+    text = comment({"prod": inputs.preview()}).text
+    assert "not checked | not checked" in text
+    assert "Migrations: not looked at" in text
+
+
+# --- nobody's text is markup
+
+ATTACKS = [
+    "a|b",
+    "a\\|b",
+    "a`b",
+    "``a``",
+    "`",
+    "<img src=x>",
+    "</details><h1>taken",
+    "@everybody",
+    "a\n# taken",
+    "a\r\n| b",
+    "[a](https://evil.example)",
+    "![a](https://evil.example/x.png)",
+    "https://evil.example",
+    "www.evil.example",
+    "**a**",
+    "__a__",
+    "<!-- groundwork:report -->",
+    "#1",
+    "a\u2028b",
+    "\u202etxet",
+    "\x1b[31m",
+    "",
+    "```\na\n```",
+]
+
+
+def _without_code(text: str) -> str:
+    """What is left of Markdown when spans of code are taken out, by the rule of CommonMark."""
+    out, at = [], 0
+    while (start := re.compile("`+").search(text, at)) is not None:
+        fence = start[0]
+        end = re.compile(rf"(?<!`){fence}(?!`)").search(text, start.end())
+        if end is None:
+            break
+        out.append(text[at : start.start()])
+        at = end.end()
+    return "".join([*out, text[at:]])
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=ascii)
+def test_a_code_span_ends_where_we_end_it(attack: str) -> None:
+    shown = code(attack)
+    assert "\n" not in shown
+    assert "|" not in shown
+    left = _without_code(f"x {shown} y")
+    if "|" not in attack:
+        assert left == "x  y"
+    else:
+        assert "`" not in left.removeprefix("x <code>").removesuffix("</code> y")
+
+
+@pytest.mark.parametrize("attack", [a for a in ATTACKS if a], ids=ascii)
+def test_no_name_of_anybody_gets_out_of_the_comment(comment: Comment, attack: str) -> None:
+    done = comment(
+        {
+            "prod": inputs.preview(
+                inputs.step("create", attack.replace("::", "")),
+                inputs.step("update", "p", {attack: 1}, {attack: 2}, diff={attack: "update"}),
+            )
+        },
+        [
+            inputs.assessment(
+                "policy",
+                inputs.finding(message=attack, fix=attack, property=attack, severity=attack, rule=attack),
+            )
+        ],
+        inputs.plan(
+            inputs.migration(
+                10,
+                inputs.statement(attack, attack),
+                findings=[{"line": 1, "rule": attack, "message": attack, "help": attack}],
+            )
+        ),
+    )
+    assert done.code == Exit.MISMATCH
+    assert done.text.count(MARKER) - _spans(done.text).count(MARKER) == 1
+    bare = re.sub(r"<code>[\w &#;]*</code>", "", _without_code(done.text))
+    for mark in ("evil", "@everybody", "<img", "<h1", "[a]", "\x1b", "\u202e", "\u2028"):
+        assert mark not in bare
+    # Each line is one of ours.
+    for line in done.text.splitlines():
+        assert line == "" or line.startswith(
+            ("<!--", "#", "**", "|", "- ", "  - ", "<details>", "</details>")
+        ), line
+    widths = {line.count("|") for line in done.text.splitlines() if line.startswith("| ")}
+    assert widths <= {4, 5}
+
+
+def _spans(text: str) -> str:
+    return " ".join(re.findall(r"`[^`]*`", text))
+
+
+# --- how long it gets
+
+
+def test_a_change_of_everything_stays_below_the_limit_and_says_what_is_left_out(comment: Comment) -> None:
+    many = [
+        inputs.step(
+            "update",
+            f"{n:05}{'x' * 60}",
+            {f"p{i}": 1 for i in range(30)},
+            {f"p{i}": 2 for i in range(30)},
+            diff={f"p{i}": "update" for i in range(30)},
+        )
+        for n in range(1500)
+    ]
+    found = [inputs.finding(message="m" * 600, property=f"p{n}") for n in range(900)]
+    plans = [
+        inputs.migration(n, *[inputs.statement("ALTER TABLE x " + "y" * 300) for _ in range(40)])
+        for n in range(10, 60)
+    ]
+    done = comment(
+        {"prod": inputs.preview(*many)}, [inputs.assessment("policy", *found)], inputs.plan(*plans)
+    )
+    assert len(done.text) <= LIMIT < 64_000
+    assert len(done.text) > LIMIT * 0.8
+    assert (
+        "more left out here for want of room; `groundwork preview --diff --stack prod` shows all" in done.text
+    )
+    assert "more left out here for want of room; `policy check --stack prod` shows all" in done.text
+    assert "1500 changed" in done.text
+    assert done.text.count("<details>") == done.text.count("</details>") == 1
+
+
+def test_what_is_left_out_and_what_is_shown_add_up(comment: Comment) -> None:
+    many = [inputs.step("create", f"{n:05}{'x' * 60}") for n in range(2000)]
+    text = comment({"prod": inputs.preview(*many)}).text
+    left = re.search(r"- … (\d+) more left out", text)
+    assert left is not None
+    assert int(left[1]) + text.count("- `+` create ") == 2000
+
+
+def test_so_many_stacks_that_not_every_one_has_room_are_said_too(comment: Comment) -> None:
+    names = [f"s{n:04}{'x' * 40}" for n in range(600)]
+    done = comment({name: inputs.preview(inputs.step("create", stack=name)) for name in names})
+    assert len(done.text) <= LIMIT
+    assert "whole sections left out here for want of room" in done.text
+
+
+# --- what it refuses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--markdown", "-"], "say what of"),
+        (["--markdown", "-", "--preview", "prod"], "write it like prod=prod.json"),
+        (["--markdown", "-", "--preview", "prod=nowhere.json"], "nowhere.json cannot be read"),
+        (["--markdown", "-", "--preview", "prod={list}"], "is no preview"),
+        (["--markdown", "-", "--preview", "prod={text}"], "is not JSON"),
+        (["--markdown", "-", "--preview", "dev={preview}"], "is of stack 'prod', not of 'dev'"),
+        (["--markdown", "-", "--preview", "prod={preview}", "--preview", "prod={preview}"], "is given twice"),
+        (["--markdown", "-", "--findings", "{preview}"], "holds no findings"),
+        (["--markdown", "-", "--plan", "{preview}"], "is no plan"),
+        (
+            ["--markdown", "-", "--preview", "prod={preview}", "--json"],
+            "--json has no effect with --markdown",
+        ),
+        (["--markdown", "-", "--preview", "prod={preview}", "--stack", "dev"], "--stack has no effect"),
+        (["--preview", "prod={preview}", "--json"], "--preview has no effect without --markdown"),
+        (["--markdown", "nowhere/x.md", "--preview", "prod={preview}"], "nowhere is no folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_comment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    files = {"list": "[]", "text": "error: no", "preview": inputs.preview(CHANGED)}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    paths = {name: str(tmp_path / name) for name in files}
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["report", *(argument.format(**paths) for argument in arguments)])
+    out, error = capsys.readouterr()
+    assert (ended.value.code, out) == (Exit.USAGE, "")
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_is_written_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text(inputs.preview(CHANGED))
+    target = tmp_path / "comment.md"
+    target.write_text("the one before")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["report", "--markdown", str(target), "--preview", f"prod={tmp_path / 'p.json'}"])
+    assert ended.value.code == Exit.FINE
+    assert target.read_text().startswith(MARKER)
+
+
+def test_a_plan_survives_its_json() -> None:
+    from ops.migration_review.plan import Plan
+
+    content = json.loads(inputs.plan(inputs.migration(10, inputs.statement("SELECT 1"))))
+    content["pending"][0]["strongest_lock"] = "ACCESS EXCLUSIVE"
+    assert json.loads(json.dumps(Plan.from_json(content).as_json())) == content

@@ -1,0 +1,147 @@
+"""The comment on the pull request, made or edited over a stand-in for GitHub's API."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.pull_request.comment import MARKER
+
+ROOT = Path(__file__).parents[3]
+BODY = f"{MARKER}\n## new\n"
+
+
+class GitHub:
+    """Comments of issue 7 of o/r, in pages, as the REST API has them."""
+
+    def __init__(self) -> None:
+        self.comments: list[dict[str, Any]] = []
+        self.calls: list[str] = []
+        self.status = 200
+        self.url = ""
+
+    def add(self, body: str, kind: str = "Bot") -> int:
+        number = len(self.comments) + 1
+        url = f"{self.url}/repos/o/r/issues/comments/{number}"
+        self.comments.append({"url": url, "html_url": f"html-{number}", "body": body, "user": {"type": kind}})
+        return number - 1
+
+
+@pytest.fixture
+def github() -> Iterator[GitHub]:
+    api = GitHub()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def _answer(self, content: Any) -> None:
+            assert self.headers["Authorization"] == "Bearer t0ken"
+            self.send_response(api.status)
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def _body(self) -> str:
+            text: str = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["body"]
+            return text
+
+        def do_GET(self) -> None:
+            api.calls.append("GET")
+            page = int(self.path.partition("&page=")[2])
+            self._answer(api.comments[(page - 1) * 100 : page * 100])
+
+        def do_POST(self) -> None:
+            assert self.path == "/repos/o/r/issues/7/comments"
+            api.calls.append("POST")
+            self._answer(api.comments[api.add(self._body())])
+
+        def do_PATCH(self) -> None:
+            api.calls.append("PATCH")
+            comment = api.comments[int(self.path.rpartition("/")[2]) - 1]
+            comment["body"] = self._body()
+            self._answer(comment)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        api.url = f"http://127.0.0.1:{server.server_port}"
+        yield api
+        server.shutdown()
+        thread.join()
+
+
+def post(github: GitHub, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    (folder / "comment.md").write_text(BODY)
+    given = {
+        "GITHUB_API_URL": github.url,
+        "GITHUB_REPOSITORY": "o/r",
+        "PULL_REQUEST": "7",
+        "GITHUB_TOKEN": "t0ken",
+    }
+    # Without what is installed: it runs where there is no .venv.
+    command = [sys.executable, "-I", "-S", str(ROOT / "scripts" / "pull_request_comment.py")]
+    return subprocess.run(
+        [*command, str(folder / "comment.md")],
+        env=os.environ | given | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_request_without_a_comment_gets_one(github: GitHub, tmp_path: Path) -> None:
+    done = post(github, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "html-1\n", "")
+    assert [comment["body"] for comment in github.comments] == [BODY]
+
+
+def test_a_second_run_edits_the_first_ones(github: GitHub, tmp_path: Path) -> None:
+    github.add("somebody's", "User")
+    github.add(f"{MARKER}\n## old")
+    assert post(github, tmp_path).stdout == "html-2\n"
+    assert [comment["body"] for comment in github.comments] == ["somebody's", BODY]
+
+
+def test_a_comment_of_a_second_page_is_found(github: GitHub, tmp_path: Path) -> None:
+    for _ in range(150):
+        github.add("chatter", "User")
+    github.add(f"{MARKER}\n## old")
+    assert post(github, tmp_path).returncode == 0
+    assert github.calls == ["GET", "GET", "PATCH"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"), [(f"{MARKER}\n## forged", "User"), (f"> {MARKER}", "Bot"), (f"see\n{MARKER}", "Bot")]
+)
+def test_a_comment_that_only_looks_like_ours_is_left_alone(
+    github: GitHub, tmp_path: Path, body: str, kind: str
+) -> None:
+    github.add(body, kind)
+    assert post(github, tmp_path).returncode == 0
+    assert [comment["body"] for comment in github.comments] == [body, BODY]
+
+
+def test_a_refusal_is_one_line_without_the_token(github: GitHub, tmp_path: Path) -> None:
+    github.status = 403
+    done = post(github, tmp_path)
+    assert done.returncode == 1
+    assert "answers 403" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "t0ken" not in done.stderr
+
+
+@pytest.mark.parametrize("variable", ["PULL_REQUEST", "GITHUB_API_URL"])
+def test_a_wrong_variable_is_told(github: GitHub, tmp_path: Path, variable: str) -> None:
+    done = post(github, tmp_path, **{variable: "http://127.0.0.1:9" if "URL" in variable else "seven"})
+    assert done.returncode == (6 if "URL" in variable else 2)
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,176 @@
+"""No secret of an input is in a comment, wherever it stands; the control shows that the comment is about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.pull_request.redaction import looks_secret, shown
+from tests.unit.pull_request import inputs
+from tests.unit.pull_request.conftest import Comment
+
+# Looks like nothing, so that only its place keeps it out.
+CANARY = "correct horse"
+SECRET: Any = {**inputs.MARKED, "plaintext": json.dumps(CANARY)}
+
+
+def changed(path: str, old: dict[str, Any], new: dict[str, Any], **more: Any) -> str:
+    return inputs.preview(inputs.step("update", old=old, new=new, diff={path: "update"}, **more))
+
+
+PLACES = {
+    "by its name": changed("password", {"password": "a"}, {"password": CANARY}),
+    "by its name, the old value": changed(
+        "masterPassword", {"masterPassword": CANARY}, {"masterPassword": "a"}
+    ),
+    "marked as a secret": changed("note", {"note": "a"}, {"note": SECRET}),
+    "marked on the other side": changed("note", {"note": CANARY}, {"note": "[secret]"}),
+    "below one that is marked": changed("a.b.c", {"a": "[secret]"}, {"a": {"b": {"c": CANARY}}}),
+    "below one with such a name": changed("secrets.first", {}, {"secrets": {"first": CANARY}}),
+    "a key below such a name": changed(f'tokens["{CANARY}"]', {}, {"tokens": {CANARY: "a"}}),
+    "beside such a name": changed("env[0].value", {}, {"env": [{"name": "API_TOKEN", "value": CANARY}]}),
+    "beside such a key": changed("tags[0].value", {}, {"tags": [{"key": "password", "value": CANARY}]}),
+    "in an environment": changed("envs[0]", {"envs": ["A=b"]}, {"envs": [f"A={CANARY}"]}),
+    "in a URL": changed("target", {"target": "a"}, {"target": f"postgres://me:{CANARY}@host/db"}),
+    "in a document": changed("policy", {}, {"policy": json.dumps({"x": CANARY})}),
+    "in a list that is secret somewhere": changed("items", {}, {"items": [CANARY, "[secret]"]}),
+    "in a list": changed("items", {"items": []}, {"items": [CANARY]}),
+    "in an object": changed("options", {}, {"options": {"a": CANARY}}),
+    "an output that is to be secret": inputs.preview(
+        {
+            **inputs.step("update", old={}, new={}, diff={"value": "update"}),
+            "newState": {"inputs": {"value": CANARY}, "additionalSecretOutputs": ["value"]},
+        }
+    ),
+    "of a resource that is new": inputs.preview(inputs.step("create", new={"description": CANARY})),
+    "of a resource that goes": inputs.preview(inputs.step("delete", old={"description": CANARY})),
+    "of a resource as it is": inputs.preview(inputs.step("same", old={"a": CANARY}, new={"a": CANARY})),
+    "of a property that does not change": changed(
+        "size", {"size": 1, "note": CANARY}, {"size": 2, "note": CANARY}
+    ),
+    "in the configuration": inputs.preview(inputs.step("create"), config={"groundwork:x": CANARY}),
+    "in a diagnostic": inputs.preview(
+        inputs.step("create"),
+        diagnostics=[
+            {"severity": "error", "message": CANARY, "prefix": CANARY, "urn": inputs.urn("postgres")}
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_secret_of_a_preview_is_in_the_comment(comment: Comment, place: str) -> None:
+    done = comment({"prod": PLACES[place]})
+    assert "Infrastructure" in done.text or "no change" in done.text
+    assert "correct" not in done.text
+    assert "horse" not in done.text + done.error
+
+
+def test_the_same_value_is_shown_where_nothing_says_that_it_is_one(comment: Comment) -> None:
+    """The control: what is hidden above is hidden for its place."""
+    done = comment({"prod": changed("description", {"description": "a"}, {"description": CANARY})})
+    assert f"`description`: `a` → `{CANARY}`" in done.text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+        "AKIAIOSFODNN7EXAMPLE",
+        "-----BEGIN PRIVATE KEY-----",
+        "rediss://app:x@cache.example:6379/0",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.x",
+    ],
+)
+def test_what_looks_like_a_secret_is_not_shown_under_any_name(comment: Comment, value: str) -> None:
+    done = comment({"prod": changed("note", {"note": "a"}, {"note": value})})
+    assert "`[not shown]`" in done.text
+    assert value not in done.text
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"ALTER ROLE app_a PASSWORD '{CANARY}'",
+        f"ALTER ROLE app_a PASSWORD $${CANARY}$$",
+        f"ALTER ROLE app_a PASSWORD $x${CANARY}$x$",
+        f"INSERT INTO a VALUES ('it''s', '{CANARY}",
+    ],
+)
+def test_no_literal_of_a_migration_is_in_the_comment(comment: Comment, sql: str) -> None:
+    done = comment(plan=inputs.plan(inputs.migration(10, inputs.statement(sql))))
+    assert sql.split(" ")[0] in done.text
+    assert "horse" not in done.text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "password",
+        "masterUserPassword",
+        "secretString",
+        "authToken",
+        "apiKey",
+        "privateKey",
+        "DATABASE_URL",
+        "dsn",
+        "userData",
+        "environment",
+        "envs",
+        "tokenKeys",
+        "certPem",
+    ],
+)
+def test_a_name_of_a_secret_is_known(name: str) -> None:
+    assert looks_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "instanceClass",
+        "kmsKeyId",
+        "kmsKeyArn",
+        "engineVersion",
+        "enableKeyRotation",
+        "backupRetentionPeriod",
+        "port",
+        "nodeType",
+        "cidrBlock",
+        "tags",
+    ],
+)
+def test_a_name_of_none_is_none(name: str) -> None:
+    assert not looks_secret(name)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"),
+        (15, "15"),
+        (0.5, "0.5"),
+        ("db.r7g.large", "db.r7g.large"),
+        ("", '""'),
+        (None, "(none)"),
+        ("10.60.0.0/16", "10.60.0.0/16"),
+        ([1, 2], "[2 items]"),
+        ({"a": 1}, "[1 properties]"),
+        ("04da6b54-80e4-46f7-96ec-b56ff0331ba9", "[known after up]"),
+    ],
+)
+def test_a_plain_value_is_shown(value: Any, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_no_value_of_the_stacks_own_files_is_mistaken_for_a_secret() -> None:
+    """What people set, they want to see changing."""
+    import yaml
+
+    root = Path(__file__).parents[3]
+    for file in root.glob("Pulumi.*.yaml"):
+        for key, value in yaml.safe_load(file.read_text())["config"].items():
+            assert looks_secret(key) or shown(value) == str(value).lower() or shown(value) == value, key
