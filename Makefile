@@ -23,8 +23,7 @@ $(error groundwork: no python3.11 or python3 on PATH; install Python 3.11 or new
 endif
 endif
 
-.PHONY: help .venv up down preview status logs psql redis-cli drift firewall verify pr-report pr-comment \
-  test check fix bench toolchain lock
+.PHONY: help .venv up down preview status logs psql redis-cli drift firewall verify pr-report pr-comment test check fix bench toolchain lock
 
 ## The stack
 up: .venv ## Provision the dev stack, migrate, deploy the access container (STACK=dev)

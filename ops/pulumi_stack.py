@@ -15,12 +15,13 @@ from typing import Any
 from infra import outputs
 from infra.docker.leases import take_leases
 from infra.rotation_file import forget_rotation
-from infra.settings import AWS, StackSettings
+from infra.settings import AWS, DOCKER, StackSettings
 from infra.spec.errors import SettingError
 from infra.spec.world import PROJECT, World
 from ops.errors import Exit, OpsError
 from ops.toolchain.pulumi_environment import environment
 from ops.toolchain.stack_init import ensure as ensure_stack
+from ops.toolchain.state_backend import URL, StateBackend
 
 # Pulumi leaves unchanged resources out of its JSON unasked; whoever reads it wants the whole stack.
 JSON_PREVIEW = ("--json", "--show-sames")
@@ -65,7 +66,8 @@ class PulumiStack:
         """Destroy the stack; without `volumes` the data volumes and the generated secrets stay."""
         if not self.exists:
             return
-        self._clear_stale_lock()
+        if self._is_local:
+            self._clear_stale_lock()
         if volumes:
             self._run("state", "unprotect", "--all", "--yes")
             self._stream("destroy", "--yes", "--skip-preview", "--suppress-outputs")
@@ -131,14 +133,27 @@ class PulumiStack:
 
     @property
     def exists(self) -> bool:
-        return self.state_file.exists()
+        return self.state_file.exists() if self._is_local else bool(self._latest())
+
+    @property
+    def _is_local(self) -> bool:
+        return StateBackend.of(self.world).is_local
 
     def prepare(self) -> StackSettings:
         """What must hold before Pulumi starts: valid settings, a known stack, no lock of a dead process."""
         settings = self.check_settings()
-        # A taken port is said here, in one line, and not from inside Pulumi.
-        take_leases(self.world, self.name, settings)
+        if settings.target == DOCKER:
+            if not self._is_local:
+                # Its containers, volumes and rotations are this machine's too.
+                raise OpsError(
+                    f"stack {self.name!r} is in Docker on this machine, and so is its state; unset {URL}",
+                    Exit.USAGE,
+                )
+            # A taken port is said here, in one line, and not from inside Pulumi.
+            take_leases(self.world, self.name, settings)
         ensure_stack(self.world, self.name)
+        if not self._is_local:
+            return settings
         self._clear_stale_lock()
         # A state that a killed run did not get to write; the one before it stands.
         for unfinished in self.state_file.parent.glob(f"{self.state_file.name}.*.tmp"):
@@ -213,10 +228,23 @@ class PulumiStack:
         return [r["urn"] for r in resources if r["type"] in gone]
 
     def _latest(self) -> dict[str, Any]:
-        """The deployment that the state file holds; empty before the first one."""
+        """The deployment that the state holds; empty before the first one."""
+        if not self._is_local:
+            return self._exported()
         latest = (json.loads(self.state_file.read_text()).get("checkpoint") or {}).get("latest") or {}
         assert isinstance(latest, dict)
         return latest
+
+    def _exported(self) -> dict[str, Any]:
+        """The same of a state elsewhere; a stack that nobody made is empty too."""
+        try:
+            deployment = json.loads(self._run("stack", "export")).get("deployment") or {}
+        except OpsError as error:
+            if "no stack named" in str(error):
+                return {}
+            raise
+        assert isinstance(deployment, dict)
+        return deployment
 
     def _command(self, *arguments: str, stack: bool = True) -> list[str]:
         return ["pulumi", *arguments, *(["--stack", self.name] if stack else []), "--non-interactive"]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RENDERERS = ("scripts.generate_sync", "scripts.render_settings")
+RENDERERS = ("scripts.generate_sync", "scripts.render_settings", "scripts.render_parity")
 
 
 def main(arguments: list[str]) -> int:

@@ -38,7 +38,7 @@ class Report:
 
     @property
     def stacks(self) -> list[str]:
-        return sorted({each.stack for each in (*self.previews, *self.assessments)})
+        return sorted({p.stack for p in self.previews} | {a.stack for a in self.assessments})
 
     @property
     def exit_code(self) -> Exit:
@@ -87,8 +87,8 @@ def _sections(report: Report) -> Iterator[Section]:
         yield Section((f"### Migrations: {' '.join(heading(report.plan))}",))
         where = "`groundwork migrate plan` shows all"
         for each in report.plan.migrations:
-            head, rows, findings = migration_lines(each, report.plan)
-            yield Section(head, rows, where)
+            title, statements, findings = migration_lines(each, report.plan)
+            yield Section(title, statements, where)
             if findings:
                 yield Section((), findings, where)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from infra.spec.world import World
 from ops.toolchain import inventory, versions
+from ops.toolchain.state_backend import StateBackend
 
 # A passphrase in the environment would win over the checkout's own file and lock the user out of the stack;
 # the stack a shell has chosen is not the one a command was told.
@@ -23,9 +24,7 @@ def variables(world: World) -> dict[str, str]:
         # for dynamic providers. Both take the first python3 of PATH, which a CLI's own folder may hold too.
         "PATH": _path_with(python, Path(choice.pulumi).parent),
         "PULUMI_HOME": str(versions.pulumi_home(world)),
-        # Without the file of attributes beside each state: Pulumi does not write it whole or not at all, and an
-        # empty one, after a kill, keeps it from reading a state that is fine.
-        "PULUMI_BACKEND_URL": f"file://{world.backend_dir}?metadata=skip",
+        "PULUMI_BACKEND_URL": StateBackend.of(world).url,
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(world.passphrase_file),
         # The salt is stripped from a stack's file on commit (docs/adr/0002): Pulumi finds it in the state.
         "PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER": "true",

@@ -1,4 +1,4 @@
-"""Makes a stack known to the local backend, so that there is one to work on, and its salt settled. Deploys nothing."""
+"""Makes a stack known to the backend, so that there is one to work on, and its salt settled. Deploys nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from ops.errors import Exit, OpsError
 from ops.toolchain import encryption_salt, process
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.pulumi_environment import environment
+from ops.toolchain.state_backend import StateBackend
 
 
 def ensure(world: World, stack: str) -> None:
@@ -18,13 +19,19 @@ def ensure(world: World, stack: str) -> None:
             f"there is no stack {stack!r} ({settings.name} is missing); there are: {', '.join(known)}",
             Exit.USAGE,
         )
-    if (world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json").exists():
+    backend = StateBackend.of(world)
+    local = world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
+    if backend.is_local and local.exists():
         # Cheap where all is well; a salt that Pulumi wrote since the last time is settled here.
         encryption_salt.ensure(world)
         return
     command = ["pulumi", "stack", "init", stack, "--no-select", "--non-interactive"]
+    if backend.secrets_provider:
+        command += ["--secrets-provider", backend.secrets_provider]
     try:
         process.run(command, env=environment(world), cwd=world.root, timeout_seconds=60)
     except CommandFailed as error:
-        raise OpsError(f"the stack {stack!r} cannot be made: {error}") from error
+        # Elsewhere there is no cheaper question than this one.
+        if backend.is_local or not any("already exists" in line for line in error.tail):
+            raise OpsError(f"the stack {stack!r} cannot be made: {error}") from error
     encryption_salt.ensure(world)
