@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
+from cache.aws_login import is_iam, redis_tokens
 from cache.errors import CacheSettingError
+from cache.login_token import LoginTokens
 from cache.url_source import UrlSource
 
 
@@ -28,6 +30,9 @@ class CacheSettings:
     near_entries: int = 10_000
     near_bytes: int = 32 * 1024 * 1024
     near_ttl_seconds: float = 60.0
+    # A login by IAM: its tokens are for a user of this replication group of ElastiCache.
+    tokens: LoginTokens | None = None
+    replication_group: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", self.namespace):
@@ -41,15 +46,29 @@ class CacheSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> CacheSettings:
-        """Settings from REDIS_URL or REDIS_URL_FILE, and where they are set GROUNDWORK_CACHE_NAMESPACE and
-        GROUNDWORK_NEAR_CACHE_ENTRIES."""
+        """Settings from REDIS_URL or REDIS_URL_FILE, and where they are set GROUNDWORK_CACHE_NAMESPACE,
+        GROUNDWORK_NEAR_CACHE_ENTRIES, GROUNDWORK_CACHE_LOGIN and GROUNDWORK_REPLICATION_GROUP."""
         environment = os.environ if environment is None else environment
         url = UrlSource.from_environment("REDIS_URL", CacheSettingError, environment)
         namespace = environment.get("GROUNDWORK_CACHE_NAMESPACE") or "main"
         entries = environment.get("GROUNDWORK_NEAR_CACHE_ENTRIES", "10000")
         if not entries.isdecimal():
             raise CacheSettingError(f"GROUNDWORK_NEAR_CACHE_ENTRIES is {entries!r}; write a whole number")
-        return cls(url=url, namespace=namespace, near_entries=int(entries))
+        group = environment.get("GROUNDWORK_REPLICATION_GROUP", "")
+        tokens = None
+        if is_iam("GROUNDWORK_CACHE_LOGIN", CacheSettingError, environment):
+            tokens = redis_tokens(CacheSettingError)
+            if not group:
+                raise CacheSettingError(
+                    "GROUNDWORK_CACHE_LOGIN is iam: GROUNDWORK_REPLICATION_GROUP names whose"
+                )
+        return cls(
+            url=url,
+            namespace=namespace,
+            near_entries=int(entries),
+            tokens=tokens,
+            replication_group=group,
+        )
 
     def server_url(self) -> str:
         """The URL without user and password."""
@@ -58,12 +77,26 @@ class CacheSettings:
         return urlunsplit(parts._replace(netloc=host))
 
     def credentials(self) -> tuple[str, str] | tuple[str] | tuple[()]:
-        """User and password, read anew; the password alone; or nothing."""
+        """User and password, read anew; the password alone; or nothing. A token is a password."""
         parts = self._split()
+        if self.tokens is not None:
+            if not parts.username or parts.password:
+                what = "holds a password" if parts.password else "names no user"
+                raise CacheSettingError(
+                    f"{self.url.variable} {what}, and a login by IAM takes rediss://user@host:port/0?ssl_ca_certs=..."
+                )
+            user = unquote(parts.username)
+            return user, self.tokens.current(self.replication_group, user)
         if parts.password is None:
             return ()
         password = unquote(parts.password)
         return (unquote(parts.username), password) if parts.username else (password,)
+
+    def prefetch_token(self) -> None:
+        """Have the first token made before the first connection needs it: that one has a tenth of a second."""
+        user = unquote(self._split().username or "")
+        if self.tokens is not None and user:
+            self.tokens.prefetch(self.replication_group, user)
 
     def _split(self) -> SplitResult:
         try:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from cache.aws_login import is_iam, postgres_tokens
+from cache.login_token import LoginTokens
 from cache.url_source import UrlSource
 from db.errors import InvalidSetting
 
@@ -26,6 +29,7 @@ _CONNECTION_DEFAULTS = {
 class DatabaseSettings:
     """The pool's size and the bounds of a call, in seconds.
 
+    With `tokens` a connection's password is a token for host, port and user of the URL, which holds none.
     `deadline_seconds` covers everything between a call and its answer: waiting for a connection, its check,
     the statement, and the retry of a read. `max_waiting` callers may queue for a connection; 0 is no bound.
     """
@@ -38,6 +42,7 @@ class DatabaseSettings:
     max_lifetime_seconds: float = 3600.0
     max_idle_seconds: float = 600.0
     slow_query_seconds: float = 0.5
+    tokens: LoginTokens | None = None
 
     def __post_init__(self) -> None:
         if self.pool_size < 1:
@@ -51,28 +56,52 @@ class DatabaseSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> DatabaseSettings:
-        """Settings from DATABASE_URL or DATABASE_URL_FILE, and GROUNDWORK_POOL_SIZE where it is set."""
+        """Settings from DATABASE_URL or DATABASE_URL_FILE, and where they are set GROUNDWORK_POOL_SIZE and
+        GROUNDWORK_DATABASE_LOGIN."""
         environment = os.environ if environment is None else environment
         url = UrlSource.from_environment("DATABASE_URL", InvalidSetting, environment)
         size = environment.get("GROUNDWORK_POOL_SIZE", "8")
         if not size.isdecimal():
             raise InvalidSetting(f"GROUNDWORK_POOL_SIZE is {size!r}; write a whole number")
-        return cls(url=url, pool_size=int(size))
+        by_token = is_iam("GROUNDWORK_DATABASE_LOGIN", InvalidSetting, environment)
+        tokens = postgres_tokens(InvalidSetting) if by_token else None
+        return cls(url=url, pool_size=int(size), tokens=tokens)
 
     def conninfo(self) -> str:
         """The connection string with our defaults, read anew: libpq's key-value form."""
+        options = f"-c statement_timeout={max(1, int(self.deadline_seconds * 1000))}"
+        return self._conninfo({**_CONNECTION_DEFAULTS, "options": options})
+
+    def unbounded_conninfo(self) -> str:
+        """The connection string as it was given, with a token where one is used: for what takes its time."""
+        return self._conninfo({})
+
+    def _conninfo(self, defaults: Mapping[str, str]) -> str:
         import psycopg
         from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
         try:
-            given = conninfo_to_dict(self.url.read())
-            # The string's own come after it, so that they may say otherwise, and only where they do.
-            options = f"-c statement_timeout={max(1, int(self.deadline_seconds * 1000))}"
-            given["options"] = f"{options} {given.get('options') or ''}".rstrip()
-            return make_conninfo("", **{**_CONNECTION_DEFAULTS, **given})
+            given: dict[str, Any] = conninfo_to_dict(self.url.read())
+            if "options" in defaults:
+                # The string's own come after ours, so that they may say otherwise, and only where they do.
+                given["options"] = f"{defaults['options']} {given.get('options') or ''}".rstrip()
+            return make_conninfo("", **{**defaults, **given, **self._token(given)})
         except psycopg.ProgrammingError:
             # The driver quotes the string it could not read, and that holds the password.
             raise InvalidSetting(
                 f"{self.url.variable} is not a connection string; write it as"
                 " postgresql://user:password@host:port/database?sslmode=verify-full&sslrootcert=..."
             ) from None
+
+    def _token(self, given: Mapping[str, Any]) -> dict[str, str]:
+        """The password that takes the place of none; nothing where passwords are used."""
+        if self.tokens is None:
+            return {}
+        missing = [name for name in ("host", "port", "user") if not given.get(name)]
+        if missing or given.get("password"):
+            what = f"has no {' and no '.join(missing)}" if missing else "holds a password"
+            raise InvalidSetting(
+                f"{self.url.variable} {what}, and a login by IAM takes"
+                " postgresql://user@host:port/database?sslmode=verify-full&sslrootcert=..."
+            )
+        return {"password": self.tokens.current(str(given["host"]), str(given["port"]), str(given["user"]))}

@@ -43,6 +43,7 @@ class Client:
     """The few things the cache asks of Redis. Every method raises CacheUnavailable and nothing else."""
 
     def __init__(self, settings: CacheSettings) -> None:
+        self._settings = settings
         self._timeout_seconds = settings.timeout_seconds
         self._nonce_key = epoch_nonce(settings.namespace)
         self.breaker = Breaker(self._nonce_key)
@@ -83,6 +84,7 @@ class Client:
 
     def open(self) -> None:
         """Start connecting and probing; returns at once, whether or not the server is there."""
+        self._settings.prefetch_token()
         self._probing.start()
         if self._tracking is not None:
             self._tracking.start()

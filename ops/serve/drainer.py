@@ -103,12 +103,14 @@ class OutboxDrainer:
 
     async def _listen_once(self) -> None:
         """Listen until the connection is lost, or its password rotated: the old login's sessions will be ended."""
-        conninfo = self._data.pool.settings.conninfo()
-        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        settings = self._data.pool.settings
+        # Not the conninfo: a new token is none the less for the same login, whose sessions go on.
+        source = settings.url.read()
+        async with await psycopg.AsyncConnection.connect(settings.conninfo(), autocommit=True) as connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             await connection.execute(f"LISTEN {SCHEMA_CHANGED_CHANNEL}")
             self._wake.set()
-            while self._data.pool.settings.conninfo() == conninfo:
+            while settings.url.read() == source:
                 async for notification in connection.notifies(timeout=_ROTATION_SECONDS):
                     if notification.channel == SCHEMA_CHANGED_CHANNEL:
                         # Statements prepared before the migration would fail once on every connection.

@@ -1,0 +1,106 @@
+"""Login tokens of AWS: signed here by the credentials of the process, without asking anybody. boto3 is an extra.
+
+Postgres on RDS takes one as a password over TLS; ElastiCache takes a signed request to connect.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from cache.login_token import LoginTokens
+
+# How a role proves itself to a server.
+PASSWORD, IAM = "password", "iam"
+_SECONDS = 900
+
+
+def is_iam(variable: str, error: type[Exception], environment: Mapping[str, str] | None = None) -> bool:
+    """Whether the variable asks for tokens; `error` for a value that is neither of the two."""
+    environment = os.environ if environment is None else environment
+    value = environment.get(variable) or PASSWORD
+    if value not in (PASSWORD, IAM):
+        raise error(f"{variable} is {value!r}; write {PASSWORD} or {IAM}")
+    return value == IAM
+
+
+def postgres_tokens(error: type[Exception]) -> LoginTokens:
+    """Tokens for (host, port, user) of RDS; `error` says why there is none."""
+    signers: list[Any] = []
+
+    def make(host: str, port: str, user: str) -> str:
+        if not signers:
+            session = _session(error)
+            signers.append(session.client("rds", region_name=_region(session, error)))
+        token: str = signers[0].generate_db_auth_token(DBHostname=host, Port=int(port), DBUsername=user)
+        return token
+
+    return LoginTokens(_told(make, error))
+
+
+def redis_tokens(error: type[Exception]) -> LoginTokens:
+    """Tokens for (replication group, user) of ElastiCache; `error` says why there is none."""
+    signers: list[Any] = []
+
+    def make(group: str, user: str) -> str:
+        from botocore.model import ServiceId
+        from botocore.signers import RequestSigner
+
+        if not signers:
+            session = _session(error)
+            credentials, region = session.get_credentials(), _region(session, error)
+            if credentials is None:
+                raise error("AWS credentials are not found, which a login by IAM needs")
+            signers.append(
+                RequestSigner(
+                    ServiceId("elasticache"), region, "elasticache", "v4", credentials, session.events
+                )
+            )
+        query = urlencode({"Action": "connect", "User": user})
+        request = {
+            "method": "GET",
+            "url": f"https://{group.lower()}/?{query}",
+            "body": {},
+            "headers": {},
+            "context": {},
+        }
+        url: str = signers[0].generate_presigned_url(request, operation_name="connect", expires_in=_SECONDS)
+        return url.removeprefix("https://")
+
+    return LoginTokens(_told(make, error))
+
+
+def _session(error: type[Exception]) -> Any:
+    try:
+        import boto3
+    except ImportError as missing:
+        raise error(
+            "a login by IAM needs boto3, which is not installed; install the extra aws-access"
+        ) from missing
+    return boto3.session.Session()
+
+
+def _region(session: Any, error: type[Exception]) -> str:
+    # boto3 itself reads the older name alone.
+    region = os.environ.get("AWS_REGION") or session.region_name
+    if not region:
+        raise error("the region is not known, which a login by IAM needs; set AWS_REGION")
+    return str(region)
+
+
+def _told(make: Callable[..., str], error: type[Exception]) -> Callable[..., str]:
+    """The one place where botocore's errors become ours."""
+
+    def told(*subject: str) -> str:
+        try:
+            return make(*subject)
+        except error:
+            raise
+        except Exception as reason:
+            if type(reason).__module__.partition(".")[0] not in ("botocore", "boto3"):
+                raise
+            raise error(f"no login token can be signed: {reason}") from reason
+
+    return told
