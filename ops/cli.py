@@ -26,6 +26,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "psql": ("ops.commands.handles", "psql", "Open psql on the stack's database"),
     "redis-cli": ("ops.commands.handles", "redis_cli", "Open redis-cli on the stack's Redis"),
     "migrate": ("ops.commands.migrate", "migrate", "Show, review, apply and revert migrations"),
+    "bootstrap": (
+        "ops.commands.bootstrap",
+        "bootstrap",
+        "Make roles and schema as a managed server's administrator",
+    ),
     "backup": ("ops.commands.backup", "backup", "Take and list backups of Postgres"),
     "restore": ("ops.commands.backup", "restore", "Restore Postgres to a moment"),
     "drill": ("ops.commands.backup", "drill", "Show that a restore would work, and how fast"),

@@ -19,7 +19,7 @@ from infra.aws.cluster import Cluster, Task
 from infra.aws.postgres import Postgres
 from infra.aws.site import Site
 from infra.dynamic import Provider
-from infra.spec import roles
+from infra.spec import rds, roles
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,11 @@ def specification_digest() -> str:
     import hashlib
 
     limits = dict.fromkeys(roles.LOGINS, 0)
-    text = roles.managed_roles_sql(limits, "") + roles.database_sql() + roles.managed_grants_sql()
+    text = (
+        roles.managed_roles_sql(limits, rds.IAM_ROLE)
+        + roles.managed_database_sql("C")
+        + roles.managed_grants_sql()
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -35,7 +35,12 @@ ACCESS_SOURCES = (
     "ops/serve/**/*.py",
 )
 # Beside them, in the image for tasks on AWS: what bootstraps the database there.
-AWS_SOURCES = ("ops/commands/bootstrap.py", "ops/bootstrap/**/*.py")
+AWS_SOURCES = (
+    "ops/bootstrap.py",
+    "ops/commands/bootstrap.py",
+    "ops/commands/migrate_options.py",
+    "ops/commands/names.py",
+)
 LOCK_NAME = "requirements.lock"
 AWS_LOCK = IMAGES / "access" / "requirements-aws.lock"
 _ACCESS_FILES = ("Dockerfile", LOCK_NAME, "groundwork", "groundwork-health")

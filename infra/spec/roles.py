@@ -152,7 +152,7 @@ def managed_roles_sql(connection_limits: Mapping[str, int], token_role: str) -> 
                 f"ALTER ROLE {login.name} LOGIN INHERIT NOCREATEDB NOCREATEROLE"
                 f" CONNECTION LIMIT {connection_limits[role]} PASSWORD NULL;",
                 f"GRANT {login.privileges} TO {login.name};",
-                *([f"GRANT {token_role} TO {login.name};"] if token_role else []),
+                f"GRANT {token_role} TO {login.name};",
                 *_login_settings(login),
             ]
     lines += [
@@ -164,8 +164,8 @@ def managed_roles_sql(connection_limits: Mapping[str, int], token_role: str) -> 
 
 
 def managed_grants_sql(database: str = DATABASE) -> str:
-    """As `grants_sql`, less what only a superuser may close: template1, and the functions of large objects."""
-    return "\n".join(_grants(database, closed_databases="postgres")) + "\n"
+    """As `grants_sql`, less what only a superuser may close: the functions of large objects."""
+    return "\n".join(_grants(database)) + "\n"
 
 
 def end_sessions_sql(verifiers: Mapping[str, str]) -> str:
@@ -180,13 +180,18 @@ def database_sql() -> str:
     return f"CREATE DATABASE {DATABASE} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8';\n"
 
 
+def managed_database_sql(ctype: str) -> str:
+    """As `database_sql`, with the server's own LC_CTYPE: text sorts the same, and RDS may not know C.UTF-8."""
+    return f"CREATE DATABASE {DATABASE} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE {_literal(ctype)};\n"
+
+
 def grants_sql(database: str = DATABASE) -> str:
     """SQL for the application's database: its schema and extensions, and the default holes closed.
 
     Run in that database, one transaction. `database` differs for a test's scratch database.
     """
     lines = [
-        *_grants(database, closed_databases="postgres, template1"),
+        *_grants(database),
         *(f"REVOKE EXECUTE ON FUNCTION pg_catalog.{f} FROM PUBLIC;" for f in _LARGE_OBJECT_FUNCTIONS),
         monitoring_sql("monitor"),
     ]
@@ -200,9 +205,9 @@ def _login_settings(login: LoginRole) -> list[str]:
     ]
 
 
-def _grants(database: str, closed_databases: str) -> list[str]:
+def _grants(database: str) -> list[str]:
     return [
-        f"REVOKE ALL ON DATABASE {closed_databases} FROM PUBLIC;",
+        "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC;",
         *_connect_lines(database),
         "REVOKE ALL ON SCHEMA public FROM PUBLIC;",
         f"CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION {OWNER};",

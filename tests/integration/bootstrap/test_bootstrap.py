@@ -1,0 +1,156 @@
+"""Bootstrap on a server like RDS: by an administrator who is no superuser, for logins that have no password."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import errors as sql_errors
+
+from db.migrator import MIGRATIONS_FOLDER, ScriptFailed, read_source
+from infra.spec import rds, roles
+from ops.bootstrap import Administrator, bootstrap
+from ops.errors import Exit, OpsError
+from tests.containers import Server
+from tests.integration.bootstrap.conftest import session, url_of
+
+LIMITS = {"app": 11, "readonly": 12, "monitor": 13, "migrator": 14}
+ALL_LOGINS = [login.name for group in roles.LOGINS.values() for login in group]
+
+
+def run(server: Server, administrator: Administrator, folder: Path = MIGRATIONS_FOLDER) -> list[str]:
+    said: list[str] = []
+    conninfo = f"{url_of(server, 'migrator')}&password=token"
+    bootstrap(administrator, lambda: conninfo, LIMITS, folder, said.append)
+    return said
+
+
+def test_an_empty_server_gets_roles_database_schema_and_partitions(
+    rds_server: Server, administrator: Administrator
+) -> None:
+    said = run(rds_server, administrator)
+    newest = max(migration.version for migration in read_source())
+    ledger = f"SELECT max(version), bool_and(success) FROM {roles.SCHEMA}._sqlx_migrations"
+    assert rds_server.psql(ledger, roles.DATABASE).strip() == f"{newest}|t"
+    found = rds_server.psql("SELECT rolname, rolconnlimit FROM pg_roles WHERE rolcanlogin ORDER BY rolname")
+    limits = dict(line.split("|") for line in found.splitlines())
+    expected = {login.name: str(LIMITS[role]) for role, group in roles.LOGINS.items() for login in group}
+    assert {name: limits[name] for name in ALL_LOGINS} == expected
+    owner = "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'groundwork'"
+    assert rds_server.psql(owner, roles.DATABASE).strip() == roles.OWNER
+    assert "database groundwork: made" in said
+
+    again = run(rds_server, administrator)
+    assert again[-2:] == ["migrations: nothing was pending", "partitions: all there"]
+    assert "database groundwork: made" not in again
+    last = (
+        "SELECT max(relname) FROM pg_class WHERE relispartition AND relkind = 'r' AND relname ~ '^activities'"
+    )
+    missing = rds_server.psql(last, roles.DATABASE).strip()
+    rds_server.psql(f"DROP TABLE {roles.SCHEMA}.{missing}", roles.DATABASE)
+    assert run(rds_server, administrator)[-1] == f"partitions: {missing}"
+    assert rds_server.psql(last, roles.DATABASE).strip() == missing
+    _logins_may_what_they_are_for(rds_server)
+    _text_sorts_as_on_docker(rds_server)
+
+
+def _logins_may_what_they_are_for(server: Server) -> None:
+    """The cells of the matrix that bootstrap itself makes; the rest is the migrations' grants, which are the same."""
+    for login in ALL_LOGINS:
+        with session(server, login) as connection:
+            row = connection.execute("SELECT session_user, current_setting('TimeZone')").fetchone()
+            assert row == (login, "UTC")
+            # A default, and no wall: what is denied here is denied by privileges.
+            connection.execute("SET default_transaction_read_only = off")
+            with pytest.raises(sql_errors.InsufficientPrivilege):
+                connection.execute("CREATE TEMP TABLE mine ()")
+            with pytest.raises(sql_errors.InsufficientPrivilege):
+                connection.execute("CREATE SCHEMA mine")
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(url_of(server, login).replace("/groundwork?", "/postgres?"), password="t")
+    insert = "INSERT INTO users (github_id, username, access_token) VALUES (1, 'ada', 'c')"
+    with session(server, "app_a") as connection:
+        connection.execute(insert)
+    with session(server, "readonly_b") as connection:
+        assert connection.execute("SELECT username FROM users").fetchone() == ("ada",)
+        with pytest.raises(sql_errors.InsufficientPrivilege):
+            connection.execute("SELECT access_token FROM users")
+    with session(server, "monitor_a") as connection:
+        connection.execute("SELECT query FROM pg_stat_statements LIMIT 1")
+        with pytest.raises(sql_errors.UndefinedTable):
+            connection.execute("SELECT * FROM users")
+    with session(server, "migrator") as connection:
+        assert connection.execute("SELECT current_user").fetchone() == (roles.OWNER,)
+
+
+def _text_sorts_as_on_docker(server: Server) -> None:
+    found = server.psql(
+        "SELECT datcollate, upper('é' COLLATE \"default\"), 'Z' < 'a' FROM pg_database WHERE datname = 'groundwork'",
+        roles.DATABASE,
+    )
+    assert found.strip() == "C|É|t"
+
+
+def test_the_administrator_is_no_superuser_and_the_local_way_fails_for_it(
+    rds_server: Server, administrator: Administrator
+) -> None:
+    """The control: were it one, the server would be a stand-in for nothing."""
+    with psycopg.connect(
+        url_of(rds_server, rds.ADMIN).replace("/groundwork?", "/postgres?"), password=administrator.password
+    ) as connection:
+        with pytest.raises(sql_errors.InsufficientPrivilege):
+            connection.execute(roles.roles_sql({}, LIMITS))
+
+
+def test_a_migration_that_fails_is_told_and_what_was_before_it_stays(
+    rds_server: Server, administrator: Administrator, tmp_path: Path
+) -> None:
+    folder = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS_FOLDER, folder)
+    version = max(migration.version for migration in read_source()) + 1
+    bad = folder / f"{version:04}_bad.up.sql"
+    bad.write_text("-- phase: expand\nSELECT 1/0;\n")
+    (folder / f"{version:04}_bad.down.sql").write_text("-- phase: expand\nSELECT 1;\n")
+    with pytest.raises(ScriptFailed, match="division by zero"):
+        run(rds_server, administrator, folder)
+    ledger = f"SELECT max(version) FROM {roles.SCHEMA}._sqlx_migrations"
+    assert rds_server.psql(ledger, roles.DATABASE).strip() == str(version - 1)
+    bad.unlink()
+    (folder / f"{version:04}_bad.down.sql").unlink()
+    assert "migrations: nothing was pending" in run(rds_server, administrator, folder)
+
+
+def test_two_at_once_wait_for_each_other(rds_server: Server, administrator: Administrator) -> None:
+    failures: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            run(rds_server, administrator)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=attempt) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(300)
+    assert failures == []
+
+
+def test_a_wrong_password_is_told_in_one_line_without_it(rds_server: Server) -> None:
+    with pytest.raises(OpsError) as refusal:
+        run(rds_server, Administrator(rds.ADMIN, "hunter2"))
+    assert "hunter2" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_server_that_is_away_is_exit_code_6(tmp_path: Path) -> None:
+    def conninfo() -> str:
+        return "postgresql://migrator@127.0.0.1:1/groundwork?password=t&connect_timeout=2"
+
+    with pytest.raises(OpsError) as refusal:
+        bootstrap(Administrator("a", "b"), conninfo, LIMITS, MIGRATIONS_FOLDER, print)
+    assert refusal.value.exit_code == Exit.UNREACHABLE

@@ -1,0 +1,105 @@
+"""`groundwork bootstrap` as the task runs it: everything from the environment, the password from Secrets Manager."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from infra.spec import rds
+from ops.errors import Exit
+from tests.containers import Server
+from tests.integration.bootstrap.conftest import url_of
+from tests.integration.bootstrap.test_bootstrap import LIMITS
+
+ROOT = Path(__file__).parents[3]
+REGION = "eu-central-1"
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[dict[str, str]]:
+    """The environment that leads boto3 to an AWS of the test's own."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": REGION,
+    }
+    server.stop()
+
+
+@pytest.fixture
+def secret(rds_server: Server, aws: dict[str, str]) -> Iterator[str]:
+    client: Any = boto3.client(
+        "secretsmanager",
+        region_name=REGION,
+        endpoint_url=aws["AWS_ENDPOINT_URL"],
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    content = {"username": rds.ADMIN, "password": rds_server.passwords[rds.ADMIN]}
+    arn = client.create_secret(Name="rds!db-1", SecretString=json.dumps(content))["ARN"]
+    yield arn
+    client.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+    client.close()
+
+
+def groundwork(aws: dict[str, str], server: Server, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | aws
+    environment |= {
+        "DATABASE_URL": url_of(server, "migrator"),
+        "GROUNDWORK_DATABASE_LOGIN": "iam",
+        "GROUNDWORK_CONNECTION_LIMITS": json.dumps(LIMITS),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "ops.cli", "bootstrap"],
+        cwd=ROOT,
+        env=environment | more,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_it_brings_the_database_up_and_shows_no_password(
+    rds_server: Server, aws: dict[str, str], secret: str
+) -> None:
+    done = groundwork(aws, rds_server, GROUNDWORK_ADMIN_SECRET=secret)
+    assert done.returncode == Exit.FINE, done.stderr
+    assert "database groundwork: made" in done.stdout
+    assert "applied 0001_row_versions" in done.stdout
+    assert rds_server.passwords[rds.ADMIN] not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ({"GROUNDWORK_ADMIN_SECRET": "mine"}, Exit.USAGE, "'mine' is no secret's ARN"),
+        (
+            {"GROUNDWORK_ADMIN_SECRET": f"arn:aws:secretsmanager:{REGION}:123456789012:secret:none"},
+            Exit.ERROR,
+            "ResourceNotFoundException",
+        ),
+        ({"GROUNDWORK_CONNECTION_LIMITS": '{"app": 1}'}, Exit.USAGE, "names each of app, readonly"),
+        ({"GROUNDWORK_DATABASE_LOGIN": "token"}, Exit.ERROR, "write password or iam"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(
+    rds_server: Server, aws: dict[str, str], secret: str, more: dict[str, str], code: Exit, said: str
+) -> None:
+    done = groundwork(aws, rds_server, **({"GROUNDWORK_ADMIN_SECRET": secret} | more))
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

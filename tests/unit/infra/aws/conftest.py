@@ -1,0 +1,36 @@
+"""The AWS program, run once a module of tests: with the default settings, and in an existing VPC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.infra.aws.program import run_aws_program
+from tests.unit.infra.program import Program
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    return run_aws_program(
+        tmp_path_factory.mktemp("state"), awsPostgresReplicas="1", awsAlarmEmail="ops@example.com"
+    )
+
+
+@pytest.fixture(scope="session")
+def existing_vpc(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    return run_aws_program(
+        tmp_path_factory.mktemp("state"),
+        awsVpcId="vpc-0123456789abcdef0",
+        awsPrivateSubnets="subnet-00000001,subnet-00000002",
+        awsIsolatedSubnets="subnet-00000003,subnet-00000004",
+        awsRouteTables="rtb-00000001",
+        awsAlarmTopic="arn:aws:sns:eu-central-1:123456789012:existing",
+        awsAccessImage=f"123456789012.dkr.ecr.eu-central-1.amazonaws.com/built@sha256:{'1' * 64}",
+    )
+
+
+@pytest.fixture(scope="session")
+def unprotected(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """What is to be torn down."""
+    return run_aws_program(Path(tmp_path_factory.mktemp("state")), protectData="false")

@@ -1,0 +1,133 @@
+"""Alarms, events, logs, dashboard, and the outputs by which others find the stack."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from infra import outputs
+from infra.spec.errors import InfraError
+from tests.unit.infra.aws.program import TYPES, one, run_aws_program
+from tests.unit.infra.program import CANARY, Program
+
+METRICS = {
+    "AWS/RDS": {
+        "CPUUtilization",
+        "FreeStorageSpace",
+        "DatabaseConnections",
+        "FreeableMemory",
+        "MaximumUsedTransactionIDs",
+        "ReplicaLag",
+    },
+    "AWS/ElastiCache": {
+        "EngineCPUUtilization",
+        "DatabaseMemoryUsagePercentage",
+        "Evictions",
+        "CurrConnections",
+        "ReplicationLag",
+        "CacheHitRate",
+    },
+    "ECS/ContainerInsights": {"RunningTaskCount"},
+}
+
+
+def test_every_metric_that_is_to_be_watched_has_an_alarm(program: Program) -> None:
+    found: dict[str, set[str]] = {}
+    for alarm in program.of_type(TYPES["alarm"]).values():
+        found.setdefault(alarm.inputs["namespace"], set()).add(alarm.inputs["metricName"])
+    assert found == METRICS
+
+
+def test_every_server_is_watched(program: Program) -> None:
+    watched = {
+        value
+        for alarm in program.of_type(TYPES["alarm"]).values()
+        for name, value in alarm.inputs["dimensions"].items()
+        if name in ("DBInstanceIdentifier", "CacheClusterId")
+    }
+    assert watched == {
+        "groundwork-unit",
+        "groundwork-unit-replica-1",
+        "groundwork-unit-001",
+        "groundwork-unit-002",
+    }
+
+
+def test_an_alarm_is_told_with_what_to_do_and_so_is_its_end(program: Program) -> None:
+    topic = "arn:aws:sns:eu-central-1:123456789012:alarms"
+    for alarm in program.of_type(TYPES["alarm"]).values():
+        assert alarm.inputs["alarmActions"] == [topic], alarm.urn
+        assert alarm.inputs["okActions"] == [topic], alarm.urn
+        assert len(alarm.inputs["alarmDescription"]) > 20, alarm.urn
+
+
+def test_thresholds_follow_the_settings(program: Program) -> None:
+    alarms = program.of_type(TYPES["alarm"])
+    assert alarms["postgres-primary-connections"].inputs["threshold"] == 80
+    assert alarms["postgres-primary-storage"].inputs["threshold"] == 5 * 1024**3
+    assert alarms["access-tasks"].inputs["threshold"] == 2
+    assert alarms["access-tasks"].inputs["treatMissingData"] == "breaching"
+
+
+def test_the_topic_is_encrypted_and_has_its_subscriber(program: Program, existing_vpc: Program) -> None:
+    assert one(program, "topic")["kmsMasterKeyId"].endswith(":operations")
+    (subscription,) = program.of_type("aws:sns/topicSubscription:TopicSubscription").values()
+    assert subscription.inputs["endpoint"] == "ops@example.com"
+    assert not existing_vpc.of_type(TYPES["topic"])
+    alarm = one(existing_vpc, "alarm", "access-tasks")
+    assert alarm["alarmActions"] == ["arn:aws:sns:eu-central-1:123456789012:existing"]
+
+
+def test_rds_tells_of_events_of_instances_parameters_and_groups(program: Program) -> None:
+    events = {r.inputs["sourceType"]: r.inputs for r in program.of_type(TYPES["events"]).values()}
+    assert set(events) == {"db-instance", "db-parameter-group", "db-security-group"}
+    assert events["db-instance"]["sourceIds"] == ["groundwork-unit", "groundwork-unit-replica-1"]
+    assert {"maintenance", "configuration change", "failure"} <= set(events["db-instance"]["eventCategories"])
+    assert events["db-parameter-group"]["eventCategories"] == ["configuration change"]
+
+
+def test_every_log_group_is_encrypted_and_ends(program: Program) -> None:
+    groups = program.of_type(TYPES["log group"])
+    assert {
+        "/aws/rds/instance/groundwork-unit/postgresql",
+        "/aws/rds/instance/groundwork-unit/upgrade",
+        "/aws/rds/instance/groundwork-unit-replica-1/postgresql",
+    } <= {r.inputs["name"] for r in groups.values()}
+    for group in groups.values():
+        assert group.inputs["kmsKeyId"].endswith(":operations"), group.urn
+        assert group.inputs["retentionInDays"] == 30, group.urn
+
+
+def test_the_dashboard_draws_every_metric_with_its_line(program: Program) -> None:
+    widgets = json.loads(one(program, "dashboard")["dashboardBody"])["widgets"]
+    drawn = {(w["properties"]["metrics"][0][0], w["properties"]["title"]) for w in widgets}
+    assert drawn == {(namespace, metric) for namespace, metrics in METRICS.items() for metric in metrics}
+    assert all(w["properties"]["annotations"]["horizontal"] for w in widgets)
+    places = {(w["x"], w["y"]) for w in widgets}
+    assert len(places) == len(widgets)
+
+
+def test_outputs_name_the_servers_and_hold_no_password(program: Program) -> None:
+    values = {name: value for name, (value, _) in program.exports.items()}
+    assert values[outputs.TARGET] == "aws"
+    assert values[outputs.POSTGRES] == {
+        "host": "postgres.abc.eu-central-1.rds.amazonaws.com",
+        "port": 15432,
+    }
+    assert values[outputs.POSTGRES_REPLICAS][0]["host"].startswith("postgres-replica-1.")
+    assert values[outputs.BACKUPS] == {"region": "eu-central-1", "instance": "groundwork-unit"}
+    assert set(values[outputs.DATABASE_URLS]) == {r for r, (login, _) in outputs.ROLES.items() if login}
+    assert set(values[outputs.REDIS_URLS]) == {r for r, (_, user) in outputs.ROLES.items() if user}
+    assert set(values[outputs.LOGIN_POLICIES]) == set(outputs.ROLES)
+    secret = {name for name, (_, is_secret) in program.exports.items() if is_secret}
+    assert secret == {outputs.TOKEN_KEYS}
+    assert CANARY not in json.dumps({k: v for k, v in values.items() if k != outputs.TOKEN_KEYS})
+
+
+@pytest.mark.parametrize("stack", ["Prod", "prod_1", "a--b", "-a", "p" * 40])
+def test_a_stack_whose_name_aws_does_not_take_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, stack: str
+) -> None:
+    with pytest.raises(InfraError, match="names are made of it"):
+        run_aws_program(tmp_path_factory.mktemp("state"), stack)

@@ -1,0 +1,211 @@
+"""RDS and ElastiCache: each control of docs/security.md that a server carries, and the specification they render."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from infra.spec import rds, redis_acl
+from tests.unit.infra.aws.program import TYPES, document, one
+from tests.unit.infra.program import Program, plain_texts
+
+INSTANCES = ("postgres", "postgres-replica-1")
+# What holds data, or without which data cannot be read.
+STATEFUL = {("instance", name) for name in INSTANCES} | {
+    ("replication group", "redis"),
+    ("key", "postgres"),
+    ("key", "redis"),
+    ("key", "operations"),
+}
+
+
+@pytest.fixture(params=INSTANCES)
+def instance(request: pytest.FixtureRequest, program: Program) -> dict[str, Any]:
+    return one(program, "instance", request.param)
+
+
+@pytest.mark.parametrize(
+    ("control", "value"),
+    [
+        ("publiclyAccessible", False),
+        ("storageEncrypted", True),
+        ("kmsKeyId", "arn:aws:kms:eu-central-1:123456789012:postgres"),
+        ("iamDatabaseAuthenticationEnabled", True),
+        ("monitoringInterval", 60),
+        ("monitoringRoleArn", "arn:aws:iam:eu-central-1:123456789012:postgres-monitoring"),
+        ("performanceInsightsEnabled", True),
+        ("performanceInsightsKmsKeyId", "arn:aws:kms:eu-central-1:123456789012:postgres"),
+        ("deletionProtection", True),
+        ("enabledCloudwatchLogsExports", ["postgresql", "upgrade"]),
+        ("autoMinorVersionUpgrade", True),
+        ("copyTagsToSnapshot", True),
+        ("vpcSecurityGroupIds", ["postgres-id"]),
+        ("port", rds.PORT),
+        ("caCertIdentifier", "rds-ca-rsa2048-g1"),
+        ("parameterGroupName", "groundwork-unit-postgres15"),
+        ("storageType", "gp3"),
+    ],
+)
+def test_an_instance_and_its_replica_carry_a_control(
+    instance: dict[str, Any], control: str, value: object
+) -> None:
+    assert instance[control] == value
+
+
+@pytest.mark.parametrize(
+    ("control", "value"),
+    [
+        ("engine", "postgres"),
+        ("engineVersion", "15"),
+        ("multiAz", True),
+        ("allocatedStorage", 50),
+        ("maxAllocatedStorage", 200),
+        ("backupRetentionPeriod", 14),
+        ("deleteAutomatedBackups", False),
+        ("skipFinalSnapshot", False),
+        ("finalSnapshotIdentifier", "groundwork-unit-final"),
+        ("manageMasterUserPassword", True),
+        ("masterUserSecretKmsKeyId", "arn:aws:kms:eu-central-1:123456789012:postgres"),
+        ("username", rds.ADMIN),
+        ("dbSubnetGroupName", "groundwork-unit"),
+        ("applyImmediately", False),
+        ("allowMajorVersionUpgrade", False),
+    ],
+)
+def test_the_primary_carries_a_control(program: Program, control: str, value: object) -> None:
+    assert one(program, "instance", "postgres")[control] == value
+
+
+def test_nobody_gives_an_instance_a_password(instance: dict[str, Any]) -> None:
+    assert not {"password", "passwordWo"} & instance.keys()
+
+
+def test_neither_port_nor_administrator_is_the_default() -> None:
+    assert rds.PORT != 5432
+    assert rds.ADMIN != "postgres"
+
+
+def test_a_replica_follows_the_primary(program: Program) -> None:
+    replica = one(program, "instance", "postgres-replica-1")
+    assert replica["replicateSourceDb"] == "groundwork-unit"
+    # Taken over from the primary, and refused where they are given.
+    assert not {"username", "manageMasterUserPassword", "engine", "allocatedStorage"} & replica.keys()
+
+
+def test_parameters_are_the_specifications_and_static_ones_wait_for_a_restart(program: Program) -> None:
+    parameters = {p["name"]: p for p in one(program, "postgres parameters")["parameters"]}
+    assert parameters["rds.force_ssl"]["value"] == "1"
+    assert {name: p["value"] for name, p in parameters.items()} == rds.parameters(4 * 1024**3, 100, {})
+    methods = {name: p["applyMethod"] for name, p in parameters.items()}
+    assert {name for name, method in methods.items() if method == "pending-reboot"} == rds.STATIC
+    assert one(program, "postgres parameters")["family"] == "postgres15"
+
+
+@pytest.mark.parametrize(
+    ("control", "value"),
+    [
+        ("engine", "redis"),
+        ("engineVersion", "7.1"),
+        ("automaticFailoverEnabled", True),
+        ("multiAzEnabled", True),
+        ("numCacheClusters", 2),
+        ("atRestEncryptionEnabled", True),
+        ("kmsKeyId", "arn:aws:kms:eu-central-1:123456789012:redis"),
+        ("transitEncryptionEnabled", True),
+        ("transitEncryptionMode", "required"),
+        ("userGroupIds", ["groundwork-unit"]),
+        ("snapshotRetentionLimit", 7),
+        ("autoMinorVersionUpgrade", True),
+        ("subnetGroupName", "groundwork-unit"),
+        ("securityGroupIds", ["redis-id"]),
+        ("parameterGroupName", "groundwork-unit-redis7"),
+        ("notificationTopicArn", "arn:aws:sns:eu-central-1:123456789012:alarms"),
+    ],
+)
+def test_the_replication_group_carries_a_control(program: Program, control: str, value: object) -> None:
+    assert one(program, "replication group")[control] == value
+
+
+def test_redis_has_no_token_of_the_old_kind(program: Program) -> None:
+    assert not {"authToken", "authTokenWo"} & one(program, "replication group").keys()
+
+
+def test_redis_delivers_both_logs_to_groups_of_the_stack(program: Program) -> None:
+    configured = one(program, "replication group")["logDeliveryConfigurations"]
+    assert {(c["logType"], c["destination"]) for c in configured} == {
+        ("slow-log", "/groundwork/unit/redis/slow-log"),
+        ("engine-log", "/groundwork/unit/redis/engine-log"),
+    }
+
+
+def test_redis_parameters_hold_the_eviction_policy_and_a_reserve(program: Program) -> None:
+    parameters = {p["name"]: p["value"] for p in one(program, "redis parameters")["parameters"]}
+    assert parameters["maxmemory-policy"] == "allkeys-lfu"
+    assert int(parameters["reserved-memory-percent"]) >= 25
+
+
+def test_the_default_user_is_off(program: Program) -> None:
+    user = one(program, "user", "redis-default")
+    assert user["userName"] == "default"
+    assert user["userId"] != "default"
+    assert user["accessString"].split()[0] == "off"
+    assert "+" not in user["accessString"]
+
+
+@pytest.mark.parametrize("user", redis_acl.USERS, ids=lambda user: user.name)
+def test_a_user_may_what_the_aclfile_says_and_logs_in_by_iam(
+    program: Program, user: redis_acl.RedisUser
+) -> None:
+    inputs = one(program, "user", f"redis-{user.name}")
+    assert inputs["authenticationMode"] == {"type": "iam"}
+    # IAM wants them to be one.
+    assert inputs["userId"] == inputs["userName"] == f"groundwork-unit-{user.name}"
+    local, here = user.access_string().split(), inputs["accessString"].split()
+    assert here[0] == "on"
+    kept_by_aws = set(local) - set(here)
+    assert kept_by_aws <= {"+acl|load", "+config|get"}
+    assert set(here[1:]) <= set(local)
+    if user.name == "app":
+        assert not kept_by_aws
+
+
+def test_the_user_group_holds_every_user(program: Program) -> None:
+    users = {r.inputs["userId"] for r in program.of_type(TYPES["user"]).values()}
+    assert set(one(program, "user group")["userIds"]) == users
+
+
+@pytest.mark.parametrize(("kind", "name"), sorted(STATEFUL))
+def test_what_holds_data_is_protected(program: Program, kind: str, name: str) -> None:
+    assert program.of_type(TYPES[kind])[name].protect is True
+
+
+@pytest.mark.parametrize(("kind", "name"), sorted(STATEFUL - {("instance", "postgres-replica-1")}))
+def test_it_can_be_torn_down_once_the_setting_says_so(unprotected: Program, kind: str, name: str) -> None:
+    assert unprotected.of_type(TYPES[kind])[name].protect is False
+    if kind == "instance":
+        assert unprotected.of_type(TYPES[kind])[name].inputs["deletionProtection"] is False
+
+
+def test_nothing_else_is_protected(program: Program) -> None:
+    kinds = {TYPES[kind]: kind for kind in TYPES}
+    found = {(kinds.get(r.type, r.type), r.name) for r in program.resources if r.protect}
+    assert found == STATEFUL
+
+
+@pytest.mark.parametrize("name", ["postgres", "redis", "operations"])
+def test_a_key_is_rotated_and_lets_in_services_for_this_account_alone(program: Program, name: str) -> None:
+    key = one(program, "key", name)
+    assert key["enableKeyRotation"] is True
+    assert key["deletionWindowInDays"] == 30
+    for statement in document(key["policy"]):
+        assert statement["Principal"] != "*"
+        if "Service" in statement["Principal"]:
+            assert "123456789012" in str(statement["Condition"])
+        else:
+            assert statement["Principal"] == {"AWS": "arn:aws:iam::123456789012:root"}
+
+
+def test_no_secret_is_in_plain_in_any_input(program: Program) -> None:
+    for resource in program.resources:
+        assert not [text for text in plain_texts(resource.inputs) if "canary" in text], resource.urn

@@ -1,0 +1,156 @@
+"""Tasks on Fargate: hardened, with the least rights, without a secret in their definition."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from infra import outputs
+from infra.spec.roles import LOGINS
+from tests.unit.infra.aws.program import TYPES, document, one
+from tests.unit.infra.program import Program, all_texts
+
+TASKS = ("access", "bootstrap")
+
+
+def container(program: Program, task: str) -> dict[str, Any]:
+    (found,) = json.loads(one(program, "task", task)["containerDefinitions"])
+    result: dict[str, Any] = found
+    return result
+
+
+def environment(program: Program, task: str) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in container(program, task)["environment"]}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_container_is_hardened(program: Program, task: str) -> None:
+    found = container(program, task)
+    assert found["readonlyRootFilesystem"] is True
+    assert found["user"] == "10030:10030"
+    assert found["linuxParameters"]["capabilities"] == {"drop": ["ALL"]}
+    assert not found.get("privileged")
+    assert "secrets" not in found
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_image_is_named_by_digest(program: Program, existing_vpc: Program, task: str) -> None:
+    assert "@sha256:" in container(program, task)["image"]
+    assert container(existing_vpc, task)["image"].endswith(f"/built@sha256:{'1' * 64}")
+    assert not existing_vpc.of_type(TYPES["repository"])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_connection_strings_hold_no_password_and_logins_are_by_token(program: Program, task: str) -> None:
+    found = environment(program, task)
+    assert found["GROUNDWORK_DATABASE_LOGIN"] == "iam"
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        if name in found:
+            assert ":" not in found[name].partition("://")[2].partition("@")[0]
+    assert not [name for name in found if "PASSWORD" in name or "TOKEN" in name]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_logs_into_a_group_of_the_stack(program: Program, task: str) -> None:
+    options = container(program, task)["logConfiguration"]["options"]
+    assert options["awslogs-group"] == f"/groundwork/unit/{task}"
+    assert options["awslogs-group"] in {
+        r.inputs["name"] for r in program.of_type(TYPES["log group"]).values()
+    }
+
+
+def test_the_access_tasks_health_is_that_of_readyz(program: Program) -> None:
+    # The script in the image asks /readyz where it is given no path.
+    assert container(program, "access")["healthCheck"]["command"] == ["CMD", "groundwork-health"]
+    assert environment(program, "access")["GROUNDWORK_INSTANCES"] == "2"
+
+
+def test_the_service_never_runs_more_tasks_than_connections_allow(program: Program) -> None:
+    service = one(program, "service")
+    assert service["desiredCount"] == 2
+    assert service["deploymentMaximumPercent"] == 100
+    assert service["deploymentMinimumHealthyPercent"] == 50
+    assert service["deploymentCircuitBreaker"] == {"enable": True, "rollback": True}
+    assert service["waitForSteadyState"] is True
+    assert service["enableExecuteCommand"] is False
+    assert service["networkConfiguration"]["assignPublicIp"] is False
+    assert service["networkConfiguration"]["securityGroups"] == ["application-id", "access-id"]
+
+
+def test_the_bootstrap_task_runs_before_the_service_with_the_migrations_by_name(program: Program) -> None:
+    run = one(program, "task run")
+    assert "0001_row_versions" in run["migrations"]
+    assert run["security_groups"] == ["application-id"]
+    order = [r.name for r in program.resources if r.type in (TYPES["task run"], TYPES["service"])]
+    assert order == ["bootstrap", "access"]
+
+
+def policies_of(program: Program, task: str) -> set[str]:
+    return {
+        r.inputs["policyArn"].rpartition(":")[2]
+        for r in program.of_type(TYPES["attachment"]).values()
+        if r.name.startswith(f"{task}-")
+    }
+
+
+def test_each_task_has_a_role_of_its_own_and_the_rights_of_its_work(program: Program) -> None:
+    assert policies_of(program, "access") == {"login-app"}
+    assert policies_of(program, "bootstrap") == {"admin-secret", "login-migrator"}
+    roles = {one(program, "task", task)["taskRoleArn"] for task in TASKS}
+    assert len(roles) == 2
+    assert one(program, "task", "access")["executionRoleArn"] not in roles
+
+
+@pytest.mark.parametrize("role", outputs.ROLES)
+def test_a_login_policy_is_for_one_role_on_this_stacks_servers(program: Program, role: str) -> None:
+    login, user = outputs.ROLES[role]
+    found = {s["Action"]: s["Resource"] for s in document(one(program, "policy", f"login-{role}")["policy"])}
+    names = [each.name for each in LOGINS[login]] if login else []
+    assert found.get("rds-db:connect", []) == [
+        f"arn:aws:rds-db:eu-central-1:123456789012:dbuser:{instance}/{name}"
+        for instance in ("db-POSTGRES", "db-POSTGRES-REPLICA-1")
+        for name in names
+    ]
+    assert found.get("elasticache:Connect", []) == (
+        [
+            "arn:aws:elasticache:eu-central-1:123456789012:replicationgroup:groundwork-unit",
+            f"arn:aws:elasticache:eu-central-1:123456789012:user:groundwork-unit-{user}",
+        ]
+        if user
+        else []
+    )
+
+
+def test_the_administrators_secret_is_one_tasks_and_read_by_name(program: Program) -> None:
+    statements = document(one(program, "policy", "admin-secret")["policy"])
+    assert [s["Action"] for s in statements] == ["secretsmanager:GetSecretValue", "kms:Decrypt"]
+    assert statements[0]["Resource"].endswith(":secret:rds!db-postgres")
+    assert environment(program, "bootstrap")["GROUNDWORK_ADMIN_SECRET"] == statements[0]["Resource"]
+    assert "GROUNDWORK_ADMIN_SECRET" not in environment(program, "access")
+
+
+def test_no_policy_gives_everything(program: Program) -> None:
+    texts = [
+        text
+        for kind in ("policy", "role policy")
+        for resource in program.of_type(TYPES[kind]).values()
+        for text in all_texts(resource.inputs)
+        if text.startswith("{")
+    ]
+    assert texts
+    for statement in (statement for text in texts for statement in document(text)):
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        assert not [action for action in actions if action.endswith("*")], statement
+        # A token for the registry names no repository.
+        assert statement["Resource"] != "*" or actions == ["ecr:GetAuthorizationToken"], statement
+
+
+def test_the_repository_keeps_what_a_tag_meant(program: Program) -> None:
+    repository = one(program, "repository")
+    assert repository["imageTagMutability"] == "IMMUTABLE"
+    assert repository["imageScanningConfiguration"] == {"scanOnPush": True}
+    (encryption,) = repository["encryptionConfigurations"]
+    assert encryption["encryptionType"] == "KMS"
+    assert encryption["kmsKey"].endswith(":operations")
