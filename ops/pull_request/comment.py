@@ -87,8 +87,8 @@ def _sections(report: Report) -> Iterator[Section]:
         yield Section((f"### Migrations: {' '.join(heading(report.plan))}",))
         where = "`groundwork migrate plan` shows all"
         for each in report.plan.migrations:
-            title, statements, findings = migration_lines(each, report.plan)
-            yield Section(title, statements, where)
+            summary, statements, findings = migration_lines(each, report.plan)
+            yield Section(summary, statements, where)
             if findings:
                 yield Section((), findings, where)
 
