@@ -89,7 +89,7 @@ def _report(
     as_json: bool,
 ) -> None:
     from ops.policy import source
-    from ops.policy.text import lines_of, notes_of, waiver_entry
+    from ops.policy.text import lines_of, notes_of, waiver_entries
 
     plan = source.make_plan(stack) if plan_file is None else source.read_plan(plan_file)
     today = source.today()
@@ -107,9 +107,9 @@ def _report(
         click.echo(f"groundwork: {line}", err=True)
     if done.exit_code and done.kind == "firewall" and not as_json:
         click.echo(
-            f"groundwork: refused; to let one pass, infra/policy/waivers/{done.stack}.yaml takes", err=True
+            f"groundwork: refused; to let it pass, infra/policy/waivers/{done.stack}.yaml takes", err=True
         )
-        click.echo(waiver_entry(done, today), err=True)
+        click.echo(waiver_entries(done, today), err=True)
     sys.exit(done.exit_code)
 
 

@@ -34,18 +34,20 @@ def notes_of(assessment: Assessment) -> Iterator[str]:
         yield printable(f"waiver of {', '.join(note.waiver.rules)} for {note.waiver.urn}: {note.problem}")
 
 
-def waiver_entry(assessment: Assessment, today: datetime.date) -> str:
-    """The entry that would let the first finding pass, to be filled in; empty where nothing is refused."""
-    found = next((f for f in assessment.findings if f.status is not Status.WAIVED), None)
-    if found is None:
-        return ""
-    return (
-        "waivers:\n"
-        f"  - urn: {found.urn}\n"
-        f"    rules: [{found.rule}]\n"
+def waiver_entries(assessment: Assessment, today: datetime.date) -> str:
+    """The entries that would let the findings pass, to be filled in; empty where nothing is refused."""
+    rules: dict[str, list[str]] = {}
+    for found in assessment.findings:
+        if found.status is not Status.WAIVED and found.rule not in rules.setdefault(found.urn, []):
+            rules[found.urn].append(found.rule)
+    entries = (
+        f"  - urn: {urn}\n"
+        f"    rules: [{', '.join(found)}]\n"
         "    reason: ...\n"
         f"    expires: {today + datetime.timedelta(days=_WAIVER_DAYS)}"
+        for urn, found in rules.items()
     )
+    return "\n".join(("waivers:", *entries)) if rules else ""
 
 
 def catalogue_of(catalogue: Sequence[Rule | Loss]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from tests.policy_stack import CANARY, STACK, Secret, Stack, changed, good_stack
 GOOD = preview(good_stack(), good_stack())
 VIOLATED = preview(good_stack(), changed(good_stack(), "postgres", multiAz=False, copyTagsToSnapshot=UNKNOWN))
 OPEN = preview(good_stack(), changed(good_stack(), "postgres", multiAz=UNKNOWN))
-LOST = preview(good_stack(), without(good_stack(), "redis"))
+LOST = preview(good_stack(), changed(without(good_stack(), "redis"), "postgres", deletionProtection=False))
 POSTGRES = next(each.urn for each in good_stack() if each.name == "postgres")
 
 Run = Callable[..., tuple[int, str, str]]
@@ -58,7 +58,7 @@ def failed(content: dict[str, Any], urn: str = "") -> dict[str, Any]:
         ("check", GOOD, 0),
         ("check", OPEN, 3),
         ("check", VIOLATED, 4),
-        ("check", LOST, 0),
+        ("check", LOST, 4),
         ("check", short(VIOLATED), 2),
         ("check", failed(GOOD), 1),
         ("check", "Previewing update (prod):", 2),
@@ -106,9 +106,10 @@ def test_a_finding_says_which_resource_and_what_to_do(run: Run) -> None:
     )
 
 
-def test_a_refusal_shows_the_waiver_that_would_let_it_pass(run: Run, tmp_path: Path) -> None:
+def test_a_refusal_shows_the_waivers_that_would_let_it_pass(run: Run, tmp_path: Path) -> None:
     _, _, err = run("firewall", LOST)
-    shown = yaml.safe_load(err[err.index("waivers:") :])
+    shown = yaml.safe_load(err[err.index("\nwaivers:") :])
+    assert [entry["rules"] for entry in shown["waivers"]] == [["DataLoss.delete"], ["DataLoss.protection"]]
     (tmp_path / "waivers.yaml").write_text(yaml.safe_dump(shown))
     code, out, _ = run("firewall", LOST, "--waivers", str(tmp_path / "waivers.yaml"))
     assert (code, "waived until" in out) == (0, True)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from infra.policy.value import UNKNOWN
+from infra.settings import StackSettings
+from infra.spec.world import World
+from ops.cli import main
 from ops.errors import Exit, OpsError
 from ops.policy.guard import refuse_unsafe_up
-from ops.pulumi_stack import PulumiStack
+from ops.pulumi_stack import JSON_PREVIEW, PulumiStack
 from tests.policy_stack import STACK, changed, good_stack, preview, without
 
 
@@ -54,6 +59,62 @@ def test_an_up_that_must_not_be_is_refused_before_it_starts(
         guard(preview(good_stack(), new))
     assert refused.value.exit_code is code
     assert "fix:" in capsys.readouterr().err
+
+
+class Streamed(PulumiStack):
+    """A stack that runs nothing: what Pulumi would be told."""
+
+    def prepare(self) -> StackSettings:
+        settings = TARGETS[self.name]
+        return StackSettings.parse(settings)
+
+    def _stream(self, *arguments: str, **how: Any) -> None:
+        STREAMED.append(arguments)
+
+
+TARGETS: dict[str, dict[str, Any]] = {
+    "on-aws": {"groundwork:target": "aws", "groundwork:awsRegion": "eu-central-1"},
+    "on-docker": {"groundwork:target": "docker"},
+}
+STREAMED: list[tuple[str, ...]] = []
+
+
+@pytest.mark.parametrize(("stack", "count"), [("on-aws", 1), ("on-docker", 0)])
+@pytest.mark.parametrize("run", [PulumiStack.up, PulumiStack.preview], ids=["up", "preview"])
+def test_on_aws_alone_the_engine_is_given_the_policy_pack(
+    stack: str, count: int, run: Callable[[PulumiStack], None]
+) -> None:
+    STREAMED.clear()
+    run(Streamed(World.here(), stack))
+    (arguments,) = STREAMED
+    assert arguments.count("--policy-pack") == count
+    if count:
+        folder = Path(arguments[arguments.index("--policy-pack") + 1])
+        assert (folder / "PulumiPolicy.yaml").is_file()
+
+
+def test_a_preview_in_json_shows_all_and_leaves_the_rules_to_the_command() -> None:
+    STREAMED.clear()
+    Streamed(World.here(), "on-aws").preview(*JSON_PREVIEW)
+    assert STREAMED == [("preview", "--json", "--show-sames")]
+
+
+@pytest.mark.parametrize(("stack", "asked"), [("on-aws", True), ("on-docker", False)])
+def test_an_up_on_aws_alone_is_previewed_first(
+    stack: str, asked: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(PulumiStack, "check_settings", lambda self: StackSettings.parse(TARGETS[self.name]))
+    monkeypatch.setattr(PulumiStack, "up", lambda self: done.append("up"))
+    monkeypatch.setattr(PulumiStack, "public_outputs", lambda self: {})
+    monkeypatch.setattr("ops.stack_status.next_steps", lambda *_: "")
+    monkeypatch.setattr("ops.toolchain.provision.ensure", lambda world: None)
+    monkeypatch.setattr("ops.backup.workbench.refuse_during_restore", lambda *_: None)
+    monkeypatch.setattr("ops.policy.guard.refuse_unsafe_up", lambda target: done.append("preview"))
+    with pytest.raises(SystemExit) as exited:
+        main(["up", "--stack", stack])
+    assert exited.value.code == 0, capsys.readouterr().err
+    assert done == (["preview", "up"] if asked else ["up"])
 
 
 def test_a_preview_that_failed_lets_no_up_follow() -> None:
