@@ -13,6 +13,7 @@ import grpc
 from google.protobuf import empty_pb2, struct_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
+ACCOUNT = "123456789012"
 REPLACING = frozenset({"engine", "kmsKeyId"})
 
 
@@ -64,6 +65,13 @@ class Echo(provider_pb2_grpc.ResourceProviderServicer):
         outputs.CopyFrom(request.news)
         outputs["arn"] = request.urn.rpartition("::")[2] + "-arn"
         return provider_pb2.UpdateResponse(properties=outputs)
+
+    def Invoke(self, request: Any, context: Any) -> Any:
+        """Who asks, and where: all that the program asks of AWS."""
+        answer = struct_pb2.Struct()
+        answer.update({"id": ACCOUNT, "accountId": ACCOUNT, "arn": f"arn:aws:iam::{ACCOUNT}:user/test"})
+        answer["partition"] = "aws"
+        return provider_pb2.InvokeResponse(**{"return": answer})
 
     def Delete(self, request: Any, context: Any) -> Any:
         return empty_pb2.Empty()
