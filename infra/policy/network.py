@@ -25,7 +25,7 @@ SERVERS = {
 # Where the three forms of a rule say who comes in by address, or by a list of addresses of somebody else's.
 _ADDRESSES = ("cidrBlocks", "ipv6CidrBlocks", "cidrIpv4", "cidrIpv6")
 _LISTS = ("prefixListIds", "prefixListId")
-_OPEN_PORTS = "0.0.0.0/0 and ::/0"
+_EVERYBODY = "0.0.0.0/0 or ::/0"
 
 
 def _instance(**properties: Any) -> Resource:
@@ -71,7 +71,7 @@ def closed_default_group(vpc: Resource, resources: Resources) -> Iterator[Proble
     "No security group lets everybody in",
     Severity.HIGH,
     on=(GROUP, DEFAULT_GROUP, GROUP_RULE, INGRESS_RULE),
-    fix=f"let in a security group, or the addresses of a network, and not {_OPEN_PORTS}",
+    fix=f"let in a security group, or the addresses of a network, and never {_EVERYBODY}",
     good=[
         made(GROUP, "group", ingress=[{"securityGroups": ["sg-1"], "fromPort": 5433, "toPort": 5433}]),
         made(GROUP_RULE, "rule", type="ingress", cidrBlocks=["10.0.0.0/16"]),
@@ -95,7 +95,7 @@ def nobody_from_everywhere(group: Resource, resources: Resources) -> Iterator[Pr
             if address is UNKNOWN:
                 yield unknown(property_)
             elif _is_everybody(address):
-                yield Problem(property_, f"lets in {_OPEN_PORTS}")
+                yield Problem(property_, f"lets in {_EVERYBODY}")
 
 
 @rule(

@@ -73,7 +73,7 @@ class Plan:
         return cls(
             stack=stacks.pop(),
             steps=steps,
-            # A step without a change is one the engine shows unasked, or all of them are there.
+            # Unasked, the engine shows of the unchanged ones the stack itself and those that get other options.
             left_out=max(0, unchanged - sum(step.op == "same" for step in steps)),
             failed_on=tuple(dict.fromkeys(str(error.get("urn") or "") for error in errors)),
         )

@@ -35,8 +35,13 @@ class Waiver:
     def covers(self, urn: str, rule: str) -> bool:
         return self.urn == urn and rule in self.rules
 
-    def is_expired(self, today: datetime.date) -> bool:
-        return today > self.expires
+    def is_expired(self, on: datetime.date) -> bool:
+        return on > self.expires
+
+
+def today() -> datetime.date:
+    """The day by which waivers expire: the same wherever it is asked."""
+    return datetime.datetime.now(datetime.UTC).date()
 
 
 def waivers_of(stack: str) -> Path:
@@ -44,8 +49,8 @@ def waivers_of(stack: str) -> Path:
     return FOLDER / f"{stack}.yaml"
 
 
-def read_waivers(path: Path, rules: Collection[str], today: datetime.date) -> tuple[Waiver, ...]:
-    """The waivers of a file; `rules` are the ids there are. WaiverError says which entry, and what to do."""
+def read_waivers(path: Path, rules: Collection[str], on: datetime.date) -> tuple[Waiver, ...]:
+    """The waivers of a file; `rules` are the ids there are, `on` is today. WaiverError names the entry and the fix."""
     import yaml
 
     try:
@@ -57,10 +62,10 @@ def read_waivers(path: Path, rules: Collection[str], today: datetime.date) -> tu
     entries = content.get("waivers") if isinstance(content, dict) else None
     if not isinstance(entries, list) or content.keys() != {"waivers"}:
         raise WaiverError(f"{path}: has to be a mapping with one key, `waivers`, a list")
-    return tuple(_waiver(f"{path}: waiver {n}", entry, rules, today) for n, entry in enumerate(entries, 1))
+    return tuple(_waiver(f"{path}: waiver {n}", entry, rules, on) for n, entry in enumerate(entries, 1))
 
 
-def _waiver(where: str, entry: Any, rules: Collection[str], today: datetime.date) -> Waiver:
+def _waiver(where: str, entry: Any, rules: Collection[str], on: datetime.date) -> Waiver:
     if not isinstance(entry, Mapping) or set(entry) != _KEYS:
         raise WaiverError(f"{where}: has to have {', '.join(sorted(_KEYS))}, and nothing else")
     urn, waived, reason, expires = (entry[key] for key in ("urn", "rules", "reason", "expires"))
@@ -73,7 +78,7 @@ def _waiver(where: str, entry: Any, rules: Collection[str], today: datetime.date
     if not isinstance(reason, str) or not reason.strip():
         raise WaiverError(f"{where}: reason has to say why")
     if not isinstance(expires, datetime.date) or isinstance(expires, datetime.datetime):
-        raise WaiverError(f"{where}: expires has to be a date, like {today + datetime.timedelta(days=30)}")
-    if (expires - today).days > LONGEST_DAYS:
+        raise WaiverError(f"{where}: expires has to be a date, like {on + datetime.timedelta(days=30)}")
+    if (expires - on).days > LONGEST_DAYS:
         raise WaiverError(f"{where}: expires in more than a year; make it {LONGEST_DAYS} days at most")
     return Waiver(urn, tuple(waived), " ".join(reason.split()), expires)

@@ -88,12 +88,13 @@ def _report(
     sarif_file: Path | None,
     as_json: bool,
 ) -> None:
+    from infra.policy.waiver import today
     from ops.policy import source
     from ops.policy.text import lines_of, notes_of, waiver_entries
 
     plan = source.make_plan(stack) if plan_file is None else source.read_plan(plan_file)
-    today = source.today()
-    done = judge(plan, source.read_stack_waivers(plan.stack, waivers_file, today), today)
+    day = today()
+    done = judge(plan, source.read_stack_waivers(plan.stack, waivers_file, day), day)
     if sarif_file is not None:
         from ops.policy.sarif import as_sarif
 
@@ -109,7 +110,7 @@ def _report(
         click.echo(
             f"groundwork: refused; to let it pass, infra/policy/waivers/{done.stack}.yaml takes", err=True
         )
-        click.echo(waiver_entries(done, today), err=True)
+        click.echo(waiver_entries(done, day), err=True)
     sys.exit(done.exit_code)
 
 

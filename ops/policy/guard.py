@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from infra.policy.finding import Status
+from infra.policy.waiver import today
 from ops.errors import OpsError
 from ops.policy import source
 from ops.policy.assessment import Assessment, check_losses, check_policy
@@ -23,9 +24,9 @@ def refuse_unsafe_up(target: PulumiStack) -> None:
     """
     print("previewing: rules and loss of data ...", file=sys.stderr)
     plan = source.plan_of(target.preview_json(), target.name)
-    today = source.today()
-    waivers = source.read_stack_waivers(target.name, None, today)
-    losses, rules = check_losses(plan, waivers, today), check_policy(plan, waivers, today)
+    day = today()
+    waivers = source.read_stack_waivers(target.name, None, day)
+    losses, rules = check_losses(plan, waivers, day), check_policy(plan, waivers, day)
     for assessment in (losses, rules):
         for line in (*findings_of(assessment), *notes_of(assessment)):
             print(line, file=sys.stderr)

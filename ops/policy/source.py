@@ -56,7 +56,3 @@ def read_stack_waivers(stack: str, file: Path | None, today: datetime.date) -> t
         return read_waivers(path, IDS, today)
     except WaiverError as error:
         raise OpsError(str(error), Exit.USAGE) from error
-
-
-def today() -> datetime.date:
-    return datetime.datetime.now(datetime.UTC).date()

@@ -7,7 +7,6 @@ knows.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +28,7 @@ from infra.policy.resource import Resource, Resources
 from infra.policy.rule import Rule
 from infra.policy.rules import RULES, judge
 from infra.policy.value import UNKNOWN
-from infra.policy.waiver import Waiver, read_waivers, waivers_of
+from infra.policy.waiver import Waiver, read_waivers, today, waivers_of
 
 
 def known(value: Any) -> Any:
@@ -102,13 +101,13 @@ def tell(findings: list[Finding], report: ReportViolation, status: Status) -> No
 
 
 def is_waived(found: Finding) -> bool:
-    today = datetime.date.today()
+    day = today()
     stack = found.urn.split(":", 3)[2]
     waivers = _WAIVERS.get(stack)
     if waivers is None:
         path = waivers_of(stack)
-        waivers = _WAIVERS[stack] = read_waivers(path, IDS, today) if path.is_file() else ()
-    return any(each.covers(found.urn, found.rule) and not each.is_expired(today) for each in waivers)
+        waivers = _WAIVERS[stack] = read_waivers(path, IDS, day) if path.is_file() else ()
+    return any(each.covers(found.urn, found.rule) and not each.is_expired(day) for each in waivers)
 
 
 _WAIVERS: dict[str, tuple[Waiver, ...]] = {}

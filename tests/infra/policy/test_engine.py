@@ -17,6 +17,7 @@ import yaml
 from infra.policy.plan import Plan
 from infra.policy.rules import judge
 from infra.policy.value import UNKNOWN
+from infra.policy.waiver import today
 from tests.infra.policy.conftest import ROOT, Engine
 from tests.policy_stack import CANARY, Secret, Stack, changed, good_stack, preview, without
 
@@ -177,7 +178,7 @@ def test_the_pack_lets_pass_what_is_waived(made: Engine, tmp_path: Path) -> None
         "urn": POSTGRES,
         "rules": ["RDS.5"],
         "reason": "a stack of a test",
-        "expires": datetime.date.today() + datetime.timedelta(days=7),
+        "expires": today() + datetime.timedelta(days=7),
     }
     bad = changed(good_stack(), "postgres", multiAz=False)
     rules = made.with_rules_of(tmp_path)

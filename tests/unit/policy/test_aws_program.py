@@ -57,3 +57,15 @@ def test_a_setting_that_gives_up_a_control_is_found(
 ) -> None:
     resources = declared(tmp_path, settings_of("staging") | settings)
     assert {finding.rule for finding in judge(resources)} == rules
+
+
+def test_what_an_existing_vpc_lets_out_cannot_be_said(tmp_path: Path) -> None:
+    """Its routes are not the stack's: undetermined, and neither good nor bad."""
+    existing = {
+        "awsVpcId": "vpc-0a1b2c3d",
+        "awsPrivateSubnets": "subnet-0a1b2c3d,subnet-1a1b2c3d",
+        "awsIsolatedSubnets": "subnet-2a1b2c3d,subnet-3a1b2c3d",
+        "awsRouteTables": "rtb-0a1b2c3d",
+    }
+    found = judge(declared(tmp_path, settings_of("staging") | existing))
+    assert {(finding.rule, finding.status.value) for finding in found} == {("RDS.46", "undetermined")}

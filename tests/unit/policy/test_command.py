@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from infra.policy.catalogue import CATALOGUE
 from infra.policy.finding import Status
 from infra.policy.value import UNKNOWN
+from infra.policy.waiver import today
 from ops.cli import main
 from tests.policy_stack import CANARY, STACK, Secret, Stack, changed, good_stack, preview, without
 
@@ -155,7 +155,7 @@ def test_a_file_of_waivers_that_is_not_right_is_an_error(
 
 
 def waivers_file(folder: Path, **waiver: object) -> str:
-    entry = {"reason": f"because {CANARY[::-1]}", "expires": datetime.date.today(), **waiver}
+    entry = {"reason": f"because {CANARY[::-1]}", "expires": today(), **waiver}
     path = folder / "waivers.yaml"
     path.write_text(yaml.safe_dump({"waivers": [entry]}))
     return str(path)

@@ -13,7 +13,7 @@ import yaml
 from infra.policy.catalogue import IDS
 from infra.policy.finding import Status
 from infra.policy.plan import Plan
-from infra.policy.waiver import FOLDER, Waiver, WaiverError, read_waivers
+from infra.policy.waiver import FOLDER, Waiver, WaiverError, read_waivers, today
 from ops.errors import Exit
 from ops.policy.assessment import check_losses, check_policy
 from tests.policy_stack import STACK, Stack, changed, good_stack, preview
@@ -71,8 +71,7 @@ def test_a_file_that_is_not_right_waives_nothing(tmp_path: Path, content: object
 
 
 def test_the_repositorys_own_waivers_can_be_read() -> None:
-    today = datetime.date.today()
-    assert {path.stem: read_waivers(path, IDS, today) for path in FOLDER.glob("*.yaml")}.keys() <= STACKS
+    assert {path.stem: read_waivers(path, IDS, today()) for path in FOLDER.glob("*.yaml")}.keys() <= STACKS
 
 
 BAD = changed(good_stack(), "postgres", multiAz=False, backupRetentionPeriod=8)
