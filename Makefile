@@ -23,7 +23,7 @@ $(error groundwork: no python3.11 or python3 on PATH; install Python 3.11 or new
 endif
 endif
 
-.PHONY: help .venv up down preview status logs psql redis-cli drift firewall verify pr-report pr-comment test check fix bench toolchain lock
+.PHONY: help .venv up down preview status logs psql redis-cli drift verify pr-report pr-comment test check fix bench toolchain lock
 
 ## The stack
 up: .venv ## Provision the dev stack, migrate, deploy the access container (STACK=dev)
@@ -51,11 +51,8 @@ redis-cli: .venv ## Open redis-cli on the stack's Redis
 drift: .venv ## Look for what differs from the program in what there is; fails where something does (STACK=prod)
 	@$(GROUNDWORK) preview --refresh --expect-no-changes $(if $(STACK),--stack $(STACK))
 
-firewall: .venv ## Refuse a change that would lose data (STACK=prod)
-	@$(GROUNDWORK) policy firewall $(if $(STACK),--stack $(STACK))
-
-verify: .venv ## Hold a stack's servers against what its outputs promise, wherever it runs (STACK=prod)
-	@$(if $(STACK),STACK=$(STACK) )$(PY) -m pytest tests/live -p no:cacheprovider
+verify: .venv ## Hold a stack's servers against what its outputs promise, wherever it runs (STACK=prod, or OUTPUTS=file)
+	@$(PY) -m pytest tests/infra/live $(if $(OUTPUTS),--outputs $(OUTPUTS),--stack $(or $(STACK),dev))
 
 pr-report: .venv ## Write a pull request's report to build/pull-request (STACKS="staging prod" BASE=origin/main)
 	@$(PY) -m scripts.pull_request_report $(if $(BASE),--base $(BASE)) $(or $(STACKS),dev)

@@ -23,7 +23,7 @@ _HEAD = """\
 
 What a stack is on either target, and why where it differs. Rendered from `infra/spec/parity` by `make fix`; a test
 asks for a row for each setting and each parameter. `make verify` holds a stack of either kind against the same
-assertions ([aws.md](aws.md#verify)).
+assertions ([aws-operations.md](aws-operations.md#verify)).
 
 - The same on both: the row has one text in both columns.
 - "—" is where a target has nothing of the kind; what stands after it takes its place.

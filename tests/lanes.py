@@ -11,7 +11,12 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import NodeManager
 
-LIVE_STACK = ("tests/infra/rotation/", "tests/infra/test_egress.py", "tests/infra/test_live_stack.py")
+LIVE_STACK = (
+    "tests/infra/live/",
+    "tests/infra/rotation/",
+    "tests/infra/test_egress.py",
+    "tests/infra/test_live_stack.py",
+)
 
 
 def lane_of(nodeid: str) -> str:

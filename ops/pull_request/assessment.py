@@ -69,4 +69,5 @@ def parse_assessment(text: str, where: str) -> Assessment:
 def _finding(row: dict[str, Any]) -> Finding:
     waiver = row.get("waiver")
     waived = "" if waiver is None else f"until {waiver['expires']}: {waiver['reason']}"
-    return Finding(**{name: str(row[name]) for name in _FIELDS}, waived=waived)
+    told = {"property_name" if name == "property" else name: str(row[name]) for name in _FIELDS}
+    return Finding(**told, waived=waived)

@@ -126,6 +126,8 @@ def _counted(preview: StackPreview | None) -> str:
 def _judged(assessment: Assessment | None, fine: str) -> str:
     if assessment is None:
         return "not checked"
+    if not assessment.applicable:
+        return "none applies"
     counts = [f"{len(found)} {status}" for status in (*_OPEN, "waived") if (found := assessment.of(status))]
     said = ", ".join(counts)
     return f"**{said}**" if any(map(assessment.of, _OPEN)) else said or fine

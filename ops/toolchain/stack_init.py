@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from infra.spec.world import PROJECT, World
 from ops.errors import Exit, OpsError
 from ops.toolchain import encryption_salt, process
@@ -21,7 +23,7 @@ def ensure(world: World, stack: str) -> None:
         )
     backend = StateBackend.of(world)
     local = world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
-    if backend.is_local and local.exists():
+    if local.exists() if backend.is_local else _is_listed(world, stack):
         # Cheap where all is well; a salt that Pulumi wrote since the last time is settled here.
         encryption_salt.ensure(world)
         return
@@ -31,7 +33,15 @@ def ensure(world: World, stack: str) -> None:
     try:
         process.run(command, env=environment(world), cwd=world.root, timeout_seconds=60)
     except CommandFailed as error:
-        # Elsewhere there is no cheaper question than this one.
-        if backend.is_local or not any("already exists" in line for line in error.tail):
-            raise OpsError(f"the stack {stack!r} cannot be made: {error}") from error
+        raise OpsError(f"the stack {stack!r} cannot be made: {error}") from error
     encryption_salt.ensure(world)
+
+
+def _is_listed(world: World, stack: str) -> bool:
+    """Whether a backend elsewhere has it. Making it to find out would ask for more than to read."""
+    command = ["pulumi", "stack", "ls", "--json", "--non-interactive"]
+    try:
+        listed = process.run(command, env=environment(world), cwd=world.root, timeout_seconds=60)
+        return any(each["name"].rpartition("/")[2] == stack for each in json.loads("\n".join(listed)))
+    except CommandFailed as error:
+        raise OpsError(f"the state of stack {stack!r} is not reached: {error}", Exit.UNREACHABLE) from error

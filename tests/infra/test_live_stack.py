@@ -1,4 +1,4 @@
-"""The live stack as its outputs promise it: servers, settings, hardening, files, connections."""
+"""The live stack as it is in Docker: hardening, files, handles. What any target promises is in tests/infra/live."""
 
 from __future__ import annotations
 
@@ -98,36 +98,13 @@ def test_the_image_holds_no_compiler(live_stack: LiveStack, service: str) -> Non
         assert not live_stack.host(service).exists(compiler)
 
 
-def test_postgres_is_15_with_checksums_and_the_settings_asked_for(
-    live_stack: LiveStack, role_urls: Urls
-) -> None:
+def test_data_checksums_are_on(role_urls: Urls) -> None:
     with psycopg.connect(role_urls["monitor"]["DATABASE_URL"]) as connection:
-        assert 150000 <= connection.info.server_version < 160000
         assert connection.execute("SHOW data_checksums").fetchone() == ("on",)
-        for name, value in live_stack.outputs[outputs.EXPECTED]["postgresParameters"].items():
-            if name.endswith(("_file", "_directories")) or "timeout" in name:
-                continue  # hidden from monitor's sight, or set per role
-            row = connection.execute(
-                "SELECT pg_size_bytes(%(v)s) = pg_size_bytes(current_setting(%(n)s))"
-                if value.endswith(("MB", "GB", "kB"))
-                else "SELECT lower(current_setting(%(n)s)) = lower(%(v)s)",
-                {"n": name, "v": value},
-            ).fetchone()
-            assert row == (True,), f"{name} is not {value}"
 
 
 def test_pgdata_is_private(live_stack: LiveStack) -> None:
     assert live_stack.host("postgres").run("stat -c %a /var/lib/postgresql/15").stdout.strip() == "700"
-
-
-def test_redis_is_7_with_the_memory_and_policy_asked_for(live_stack: LiveStack, role_urls: Urls) -> None:
-    client = redis.Redis.from_url(role_urls["ops"]["REDIS_URL"], decode_responses=True)
-    expected = live_stack.outputs[outputs.EXPECTED]
-    info: Any = client.info("server")
-    assert info["redis_version"].startswith("7.")
-    live: Any = client.config_get("maxmemory*")
-    assert int(live["maxmemory"]) == expected["redisMaxmemoryBytes"]
-    assert live["maxmemory-policy"] == expected["redisEvictionPolicy"]
 
 
 @pytest.mark.parametrize("role", ["app", "readonly", "monitor", "migrator"])
@@ -170,12 +147,6 @@ def test_a_role_without_one_of_the_two_leaves_the_key_out(role_urls: Urls) -> No
         "migrator": {"DATABASE_URL"},
         "ops": {"REDIS_URL"},
     }
-
-
-@pytest.mark.parametrize("path", ["healthz", "readyz", "metrics"])
-def test_the_access_service_answers(live_stack: LiveStack, path: str) -> None:
-    with urllib.request.urlopen(f"{live_stack.outputs[outputs.ACCESS_URL]}/{path}", timeout=10) as answer:
-        assert answer.status == 200
 
 
 def test_prometheus_reaches_all_that_it_is_to_measure(live_stack: LiveStack) -> None:

@@ -131,10 +131,10 @@ def test_prod_waits_for_staging_and_for_its_environments_approval() -> None:
 
 
 @pytest.mark.parametrize("name", ["staging", "prod"])
-def test_an_up_is_never_cut_off_and_comes_after_the_firewall(name: str) -> None:
+def test_an_up_is_never_cut_off(name: str) -> None:
     job = read(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"][name]
     assert job["concurrency"] == {"group": f"deploy-{name}", "cancel-in-progress": False}
-    assert [step["run"] for step in job["steps"] if "run" in step] == ["make firewall", "make up"]
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make up"]
     assert "github.ref == 'refs/heads/main'" in job["if"]
 
 

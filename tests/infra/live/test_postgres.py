@@ -1,0 +1,131 @@
+"""Postgres as the stack's outputs promise it: version, effective settings, roles, TLS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from infra import outputs
+from infra.spec import roles
+from tests.infra.live.reached import Reached
+from tests.infra.live.stranger import stranger
+
+ROLES = [role for role, (login, _) in outputs.ROLES.items() if login]
+every_role = pytest.mark.parametrize("role", ROLES)
+
+
+def test_it_is_postgres_15(reached: Reached) -> None:
+    with reached.postgres("monitor") as connection:
+        assert 150000 <= connection.info.server_version < 160000
+
+
+def test_every_parameter_that_was_asked_for_is_in_effect(reached: Reached) -> None:
+    other = {}
+    with reached.postgres("monitor") as connection:
+        for name, value in reached.expected["postgresParameters"].items():
+            if name.endswith(("_file", "_directories")) or "timeout" in name:
+                continue  # hidden from monitor's sight, or set per role
+            is_size = value.endswith(("MB", "GB", "kB"))
+            row = connection.execute(
+                "SELECT pg_size_bytes(%(v)s) = pg_size_bytes(current_setting(%(n)s)), current_setting(%(n)s)"
+                if is_size
+                else "SELECT lower(current_setting(%(n)s)) = lower(%(v)s), current_setting(%(n)s)",
+                {"n": name, "v": value},
+            ).fetchone()
+            assert row is not None
+            if not row[0]:
+                other[name] = (value, row[1])
+    assert other == {}
+
+
+@every_role
+def test_a_role_comes_in_by_a_login_of_its_own_with_its_limit(reached: Reached, role: str) -> None:
+    group = outputs.ROLES[role][0]
+    assert group is not None
+    with reached.postgres(role) as connection:
+        row = connection.execute(
+            "SELECT rolname, rolconnlimit, rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls"
+            " FROM pg_roles WHERE rolname = session_user"
+        ).fetchone()
+    assert row is not None
+    name, limit, may_more = row
+    assert name in {login.name for login in roles.LOGINS[group]}
+    assert limit == reached.expected["connectionLimits"][group]
+    assert may_more is False
+
+
+@every_role
+def test_a_logins_settings_are_fixed(reached: Reached, role: str) -> None:
+    login = roles.LOGINS[outputs.ROLES[role][0] or ""][0]
+    with reached.postgres(role) as connection:
+        for name, value in login.settings.items():
+            # The second one says how the server writes the value: 60s is 1min.
+            row = connection.execute(
+                "SELECT current_setting(%(n)s), set_config(%(n)s, %(v)s, true)", {"n": name, "v": value}
+            ).fetchone()
+            assert row is not None
+            assert row[0] == row[1], name
+
+
+@every_role
+@pytest.mark.parametrize(
+    ("sql", "allowed"),
+    [
+        ("SELECT id FROM groundwork.users LIMIT 0", {"app", "readonly", "migrator"}),
+        ("SELECT access_token FROM groundwork.users LIMIT 0", {"app", "migrator"}),
+        ("SELECT version FROM groundwork._sqlx_migrations LIMIT 0", {"app", "migrator"}),
+        ("UPDATE groundwork._sqlx_migrations SET success = success WHERE false", {"migrator"}),
+        ("DELETE FROM groundwork.users WHERE false", {"app", "migrator"}),
+        ("CREATE TABLE groundwork.verified_live (a int)", {"migrator"}),
+        ("CREATE SCHEMA verified_live", set()),
+        ("CREATE TEMP TABLE verified_live (a int)", set()),
+        ("SELECT rolpassword FROM pg_authid LIMIT 0", set()),
+        ("SELECT pg_read_file('PG_VERSION')", set()),
+        ("SELECT lo_create(0)", set()),
+    ],
+)
+def test_a_role_may_what_the_matrix_says(reached: Reached, role: str, sql: str, allowed: set[str]) -> None:
+    """In a transaction that is rolled back: nothing here changes anything, whatever a server allows."""
+    with reached.postgres(role) as connection:
+        connection.execute("SET TRANSACTION READ WRITE")
+        connection.execute("SET LOCAL lock_timeout = '2s'")
+        if role in allowed:
+            connection.execute(sql)
+        else:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(sql)
+        connection.rollback()
+
+
+@every_role
+def test_a_connection_is_encrypted_by_1_2_or_newer(reached: Reached, role: str) -> None:
+    with reached.postgres(role) as connection:
+        # Who has become owner does not see the session of who logged in.
+        connection.execute("SET ROLE NONE")
+        row = connection.execute(
+            "SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        ).fetchone()
+    assert row is not None
+    assert row[0] is True
+    assert row[1] in ("TLSv1.2", "TLSv1.3")
+
+
+@every_role
+def test_nobody_comes_in_without_encryption(reached: Reached, role: str) -> None:
+    with pytest.raises(psycopg.OperationalError, match=r"no encryption|SSL off"):
+        reached.postgres(role, sslmode="disable").close()
+
+
+def test_a_server_of_another_authority_is_not_trusted(reached: Reached, tmp_path: Path) -> None:
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        reached.postgres("app", sslrootcert=str(stranger(tmp_path))).close()
+
+
+def test_every_migration_is_applied(reached: Reached) -> None:
+    with reached.postgres("app") as connection:
+        row = connection.execute(
+            "SELECT max(version), bool_and(success) FROM groundwork._sqlx_migrations"
+        ).fetchone()
+    assert row == (int(reached.expected["schemaVersion"]), True)

@@ -1,0 +1,91 @@
+"""Redis as the stack's outputs promise it: version, memory and eviction, users, TLS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from infra import outputs
+from infra.spec.redis_acl import KEY_PREFIX
+from tests.infra.live.reached import Reached
+from tests.infra.live.stranger import stranger
+
+USERS = [role for role, (_, user) in outputs.ROLES.items() if user]
+every_user = pytest.mark.parametrize("user", USERS)
+
+
+def test_it_is_redis_7(reached: Reached) -> None:
+    info: Any = reached.redis("ops").info("server")
+    assert info["redis_version"].startswith("7.")
+
+
+def test_the_eviction_policy_that_was_asked_for_is_in_effect(reached: Reached) -> None:
+    """By INFO, which every target answers: ElastiCache has no CONFIG."""
+    info: Any = reached.redis("monitor").info("memory")
+    assert info["maxmemory_policy"] == reached.expected["redisEvictionPolicy"]
+
+
+def test_memory_is_bounded_as_was_asked_for(reached: Reached) -> None:
+    info: Any = reached.redis("monitor").info("memory")
+    expected = reached.expected["redisMaxmemoryBytes"]
+    if reached.is_on_aws:
+        # A node tells its memory with what is reserved or without, by its version.
+        assert expected * 0.9 <= info["maxmemory"] <= expected * 4
+    else:
+        assert info["maxmemory"] == expected
+
+
+@every_user
+def test_a_user_comes_in_and_is_answered(reached: Reached, user: str) -> None:
+    assert reached.redis(user).ping() is True
+
+
+@pytest.mark.parametrize(
+    ("command", "allowed"),
+    [
+        (("GET", f"{KEY_PREFIX}verified-live"), {"app", "ops"}),
+        (("EXISTS", "another:prefix"), set()),
+        (("INFO", "server"), {"app", "ops", "monitor"}),
+        (("DBSIZE",), {"ops", "monitor"}),
+        (("CLIENT", "LIST"), {"ops", "monitor"}),
+        (("ACL", "LIST"), {"ops"}),
+        (("CONFIG", "HELP"), set()),
+        (("KEYS", "verified-live:none"), set()),
+        (("PUBLISH", "verified-live", ""), set()),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+@every_user
+def test_a_user_may_what_its_rules_say(
+    reached: Reached, user: str, command: tuple[str, ...], allowed: set[str]
+) -> None:
+    """Nothing here changes anything, whatever a server allows."""
+    client = reached.redis(user)
+    if user in allowed:
+        client.execute_command(*command)
+    else:
+        with pytest.raises(redis.ResponseError, match=r"(?i)permission|unknown command"):
+            client.execute_command(*command)
+
+
+def test_nobody_comes_in_without_a_user(reached: Reached) -> None:
+    endpoint = reached.outputs[outputs.REDIS]
+    stranger = redis.Redis(
+        endpoint["host"], endpoint["port"], ssl=True, ssl_cert_reqs="none", socket_timeout=10
+    )
+    with pytest.raises(redis.RedisError, match=r"(?i)auth"):
+        stranger.ping()
+
+
+def test_nobody_comes_in_without_encryption(reached: Reached) -> None:
+    endpoint = reached.outputs[outputs.REDIS]
+    with pytest.raises(redis.ConnectionError):
+        redis.Redis(endpoint["host"], endpoint["port"], socket_timeout=10).ping()
+
+
+def test_a_server_of_another_authority_is_not_trusted(reached: Reached, tmp_path: Path) -> None:
+    with pytest.raises(redis.ConnectionError, match=r"(?i)certificate"):
+        reached.redis("app", ca_file=stranger(tmp_path)).ping()
