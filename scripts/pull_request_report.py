@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(comment.read_text(encoding="utf-8") if comment.exists() else "")
-    print(f"{comment.relative_to(ROOT)}: exit code {done.returncode}", file=sys.stderr)
+    print(f"{comment}: exit code {done.returncode}", file=sys.stderr)
     return done.returncode
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
         }.items():  # fmt: skip
             monkeypatch.setenv(name, value)
+        # Servers of one process share what they hold.
+        urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         kms = boto3.client("kms")
         key = kms.create_key()["KeyMetadata"]["KeyId"]
@@ -104,7 +107,7 @@ def test_a_secret_is_sealed_by_the_key_and_opened_by_whoever_has_it(aws: str, tm
     copy.world.passphrase_file.write_text("another")
     assert pulumi(copy, "config", "get", "probe").stdout.strip() == CANARY
     kms = boto3.client("kms")
-    kms.disable_key(KeyId="alias/states")
+    kms.disable_key(KeyId=kms.describe_key(KeyId="alias/states")["KeyMetadata"]["KeyId"])
     assert pulumi(copy, "config", "get", "probe").returncode != 0
 
 
