@@ -14,6 +14,7 @@ from xdist.workermanage import NodeManager
 LIVE_STACK = (
     "tests/infra/live/",
     "tests/infra/rotation/",
+    "tests/infra/test_drift.py",
     "tests/infra/test_egress.py",
     "tests/infra/test_live_stack.py",
 )

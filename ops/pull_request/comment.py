@@ -169,7 +169,9 @@ def _changes(preview: StackPreview) -> Iterator[Section]:
 def _change(change: Change) -> str:
     line = f"- `{_SIGNS.get(change.kind, '~')}` {change.kind} {code(change.name)} {code(change.type)}"
     shown = [_property(each) for each in change.properties[:_PROPERTIES_SHOWN]]
-    if left := len(change.properties) - len(shown):
+    if not shown and change.kind in ("update", "replace"):
+        shown.append("  - what differs is secret, or the provider does not tell")
+    if (left := len(change.properties) - _PROPERTIES_SHOWN) > 0:
         shown.append(f"  - … {left} more properties")
     return "\n".join([line, *shown])
 

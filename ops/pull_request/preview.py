@@ -105,23 +105,37 @@ def _change(steps: list[Mapping[str, Any]]) -> Change:
     # An operation that nobody here knows is shown as a change.
     kind = min((each if each in KINDS else "update" for each in kinds), key=KINDS.index)
     urn = steps[0]["urn"]
-    telling = next((step for step in steps if step.get("detailedDiff")), None)
-    told = kind in ("update", "replace")
-    properties = _properties(telling) if telling is not None and told else ()
-    if not properties and told:
-        properties = _reasons(steps)
-    return Change(kind, urn.split("::")[2].rpartition("$")[2], _name(urn), tuple(properties))
+    properties: tuple[PropertyChange, ...] = ()
+    if kind in ("update", "replace"):
+        telling = next((step for step in steps if step.get("detailedDiff")), None)
+        properties = _compared(steps) if telling is None else _properties(telling, telling["detailedDiff"])
+        properties = properties or _reasons(steps)
+    return Change(kind, urn.split("::")[2].rpartition("$")[2], _name(urn), properties)
 
 
-def _properties(step: Mapping[str, Any]) -> tuple[PropertyChange, ...]:
+def _properties(step: Mapping[str, Any], diffs: Mapping[str, Any]) -> tuple[PropertyChange, ...]:
     old, new = step.get("oldState") or {}, step.get("newState") or {}
     secret = {*(old.get("additionalSecretOutputs") or ()), *(new.get("additionalSecretOutputs") or ())}
-    found = {
-        (change.path, change): None
-        for path, diff in sorted(step["detailedDiff"].items())
-        for change in [_property(path, diff or {}, old, new, secret)]
+    # Paths below a secret have one label: it is said once.
+    return tuple(
+        dict.fromkeys(_property(path, diff or {}, old, new, secret) for path, diff in sorted(diffs.items()))
+    )
+
+
+def _compared(steps: list[Mapping[str, Any]]) -> tuple[PropertyChange, ...]:
+    """By the inputs of both sides, where the provider says nothing of what differs."""
+    step = next((s for s in steps if s.get("oldState") and s.get("newState")), None)
+    if step is None:
+        return ()
+    old, new = (step[side].get("inputs") or {} for side in ("oldState", "newState"))
+    replacing = {key for each in steps for key in each.get("replaceReasons") or ()}
+    differing = {
+        # Quoted, for a name may hold what a path is made of.
+        f"[{json.dumps(key)}]": {"kind": "update-replace" if key in replacing else "update"}
+        for key in {*old, *new}
+        if not key.startswith("__") and old.get(key) != new.get(key)
     }
-    return tuple(change for _, change in found)
+    return _properties(step, differing)
 
 
 def _property(
@@ -148,10 +162,13 @@ def _property(
         or after.holds_secret
         or any(looks_secret(name) for name in names.values())
     )
+    # What is added to a list, or taken out, stands at the place of another one on the other side.
+    was = None if kind.startswith("add") else before.value
+    becomes = None if kind.startswith("delete") else after.value
     return PropertyChange(
         label,
-        SECRET if is_secret else shown(before.value),
-        SECRET if is_secret else shown(after.value),
+        SECRET if is_secret else shown(was),
+        SECRET if is_secret else shown(becomes),
         kind.endswith("replace"),
     )
 
@@ -173,7 +190,8 @@ class _Walk:
             self.found &= self.value is not None
             if isinstance(self.value, Mapping):
                 name = next(
-                    (self.value[k] for k in ("name", "key") if isinstance(self.value.get(k), str)), None
+                    (self.value[k] for k in ("name", "key", "label") if isinstance(self.value.get(k), str)),
+                    None,
                 )
                 if name is not None and isinstance(segment, int):
                     self.names[depth] = name
@@ -196,7 +214,7 @@ def _reasons(steps: list[Mapping[str, Any]]) -> tuple[PropertyChange, ...]:
 
 def _segments(path: str) -> Iterator[str | int]:
     for index, quoted, plain in _SEGMENT.findall(path):
-        yield int(index) if index else quoted or plain
+        yield int(index) if index else json.loads(f'"{quoted}"') if quoted else plain
 
 
 def _label(segments: list[str | int], names: Mapping[int, str]) -> str:

@@ -53,6 +53,28 @@ def test_a_property_without_detail_is_named(comment: Comment) -> None:
     assert "  - `size`\n" in text
 
 
+def test_where_the_provider_says_nothing_the_inputs_are_compared(comment: Comment) -> None:
+    old, new = {"size": 1, "same": 1, "__provider": "x", "a.b": "c"}, {"size": 2, "same": 1, "a.b": "d"}
+    text = comment({"prod": inputs.preview(inputs.step("update", old=old, new=new))}).text
+    assert "  - `a.b`: `c` → `d`\n  - `size`: `1` → `2`\n" in text
+    assert "same" not in text
+    assert "__provider" not in text
+
+
+def test_a_change_of_secrets_alone_is_said(comment: Comment) -> None:
+    same = {"files": "[secret]"}
+    text = comment({"prod": inputs.preview(inputs.step("update", old=same, new=same))}).text
+    assert "  - what differs is secret, or the provider does not tell\n" in text
+
+
+def test_what_is_added_to_a_list_or_taken_out_has_one_side(comment: Comment) -> None:
+    old, new = {"zones": ["a", "b"]}, {"zones": ["b", "c"]}
+    diff = {"zones[0]": "delete", "zones[1]": "add-replace"}
+    text = comment({"prod": inputs.preview(inputs.step("update", old=old, new=new, diff=diff))}).text
+    assert "`zones[0]`: `a` → `(none)`\n" in text
+    assert "`zones[1]`: `(none)` → `c` (not in place)" in text
+
+
 def test_an_item_of_a_list_goes_by_its_name(comment: Comment) -> None:
     items = [{"name": "a", "value": "1"}], [{"name": "a", "value": "2"}]
     old, new = ({"parameters": each} for each in items)

@@ -45,6 +45,9 @@ PLACES = {
             "newState": {"inputs": {"value": CANARY}, "additionalSecretOutputs": ["value"]},
         }
     ),
+    "where the provider says nothing": inputs.preview(
+        inputs.step("update", old={"password": "a", "note": "a"}, new={"password": CANARY, "note": SECRET})
+    ),
     "of a resource that is new": inputs.preview(inputs.step("create", new={"description": CANARY})),
     "of a resource that goes": inputs.preview(inputs.step("delete", old={"description": CANARY})),
     "of a resource as it is": inputs.preview(inputs.step("same", old={"a": CANARY}, new={"a": CANARY})),
