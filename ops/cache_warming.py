@@ -12,7 +12,7 @@ from db.errors import InvalidSetting, Unavailable
 from db.settings import DatabaseSettings
 from db.warming import Progress, Warming
 from ops.cache_server import cache_settings
-from ops.database_url import resolve_database_url
+from ops.database_url import require_database, resolve_database_url
 from ops.errors import Exit, OpsError
 
 _TIMEOUT_SECONDS = 2.0
@@ -22,7 +22,9 @@ def warm_from_here(stack: str, limit: int, rate: int, progress: Progress) -> dic
     """One run: how many of each kind are cached now. OpsError (6) where Postgres or Redis does not answer."""
     # A batch takes longer than a caller would wait, and nobody waits for this.
     cache = replace(cache_settings(stack, "app"), timeout_seconds=_TIMEOUT_SECONDS)
-    database = UrlSource("DATABASE_URL", InvalidSetting, resolve_database_url(None, role="app", stack=stack))
+    url = resolve_database_url(None, role="app", stack=stack)
+    require_database(url)
+    database = UrlSource("DATABASE_URL", InvalidSetting, url)
 
     async def run() -> dict[str, int]:
         async with AsyncDataAccess(DatabaseSettings(database, pool_size=2), cache) as data:

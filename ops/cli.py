@@ -72,10 +72,11 @@ def exit_code_of(error: BaseException) -> Exit | None:
     if names & {
         "infra.spec.errors.SettingError",
         "db.errors.InvalidSetting",
+        "db.migrator.errors.InvalidUrl",
         "cache.errors.CacheSettingError",
     }:
         return Exit.USAGE
-    if names & {"db.errors.Unavailable"}:
+    if names & {"db.errors.Unavailable", "db.migrator.errors.Unreachable", "cache.errors.CacheUnavailable"}:
         return Exit.UNREACHABLE
     if names & {
         "infra.spec.errors.InfraError",

@@ -25,6 +25,16 @@ def resolve_database_url(given: str | None, *, role: str, stack: str) -> str:
     return database_url(role=role, stack=stack)
 
 
+def require_database(url: str) -> None:
+    """Log in once, before a pool does: a pool tries again until its deadline, and does not say what is wrong.
+
+    The migrator's Unreachable with the server's own words (6), and its InvalidUrl (2) where it is no URL.
+    """
+    from db.migrator.connection import require_login
+
+    require_login(url)
+
+
 def is_database_named(given: str | None) -> bool:
     """Whether resolve_database_url takes a URL of the caller's; otherwise it is the stack's database."""
     return bool(given or os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE"))

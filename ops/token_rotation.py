@@ -10,7 +10,7 @@ from cache.url_source import UrlSource
 from db.errors import InvalidSetting
 from db.settings import DatabaseSettings
 from db.token_keys import VARIABLE, TokenKeys
-from ops.database_url import resolve_database_url
+from ops.database_url import require_database, resolve_database_url
 
 if TYPE_CHECKING:
     from db._sync.tokens import TokenVault
@@ -54,7 +54,9 @@ def rotate_tokens(
     from db._sync.pool import Pool
     from db._sync.tokens import TokenVault
 
-    source = UrlSource("DATABASE_URL", InvalidSetting, resolve_database_url(url, role="app", stack=stack))
+    database = resolve_database_url(url, role="app", stack=stack)
+    require_database(database)
+    source = UrlSource("DATABASE_URL", InvalidSetting, database)
     done = Rotation(keys.keyring().current)
     pool = Pool(DatabaseSettings(source, pool_size=1), name="token-rotation")
     pool.open()

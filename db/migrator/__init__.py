@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from db.migrator.errors import (
     DirtyMigration,
+    InvalidUrl,
     LedgerMismatch,
     LockHeld,
     MigrationError,
@@ -53,6 +54,7 @@ __all__ = [
     "DirtyMigration",
     "EventKind",
     "Finding",
+    "InvalidUrl",
     "LedgerMismatch",
     "LedgerRow",
     "LockHeld",

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from db.migrator.errors import LockHeld, MigrationError, ScriptFailed, Unreachable
+from db.migrator.errors import InvalidUrl, LockHeld, MigrationError, ScriptFailed, Unreachable
 from db.migrator.script import Statement
 from db.migrator.source import Script, first_line
 
@@ -47,6 +47,12 @@ def open_connection(conninfo: str) -> Iterator[Connection]:
                 [_CLIENT_CHECK],
             )
             yield connection
+
+
+def require_login(conninfo: str) -> None:
+    """Log in, and do nothing. Unreachable with the server's own words where that fails, InvalidUrl for no URL."""
+    with translated_errors():
+        _connect(conninfo).close()
 
 
 @contextmanager
@@ -102,7 +108,7 @@ def _connect(conninfo: str) -> Connection:
         given = psycopg.conninfo.conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
         # libpq quotes the string it could not parse, and the string holds a password: no cause, no quote.
-        raise MigrationError(
+        raise InvalidUrl(
             "the database URL cannot be parsed; write it as postgresql://user:password@host:port/database"
         ) from None
     deadline = time.monotonic() + _SLOT_SECONDS

@@ -69,5 +69,9 @@ class Unreachable(MigrationError):
     """The database cannot be reached, or the connection was lost."""
 
 
+class InvalidUrl(MigrationError):
+    """What was given as the database's URL is none."""
+
+
 class PoolerRefused(MigrationError):
     """A pooler hands each transaction to any server connection, where a session's lock protects nothing."""

@@ -43,7 +43,7 @@ def gharchive(
     from db.rows import ConnectionLimit
     from db.schema_version import READ_CONNECTION_LIMIT
     from db.settings import DatabaseSettings
-    from ops.database_url import resolve_database_url
+    from ops.database_url import require_database, resolve_database_url
     from ops.errors import Exit, OpsError
     from ops.gharchive.archive import ArchiveImport
     from ops.gharchive.lines import open_lines
@@ -59,9 +59,9 @@ def gharchive(
     with ExitStack() as stack_:
         loader = None
         if not dry_run:
-            source = UrlSource(
-                "DATABASE_URL", InvalidSetting, resolve_database_url(url, role="app", stack=stack)
-            )
+            database = resolve_database_url(url, role="app", stack=stack)
+            require_database(database)
+            source = UrlSource("DATABASE_URL", InvalidSetting, database)
             # A batch waits for the indexes of thousands of rows, and for another import's.
             pool = Pool(DatabaseSettings(source, pool_size=1, deadline_seconds=60.0), name="import")
             pool.open()

@@ -73,6 +73,7 @@ def exit_codes() -> Iterator[None]:
         migrator.LedgerMismatch: Exit.MISMATCH,
         migrator.LockHeld: Exit.LOCKED,
         migrator.Unreachable: Exit.UNREACHABLE,
+        migrator.InvalidUrl: Exit.USAGE,
         migrator.PoolerRefused: Exit.REFUSED,
         migrator.PhaseOrder: Exit.REFUSED,
         migrator.Unproven: Exit.REFUSED,

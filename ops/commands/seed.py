@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ops.commands.names import stack_option
-from ops.database_url import resolve_database_url
+from ops.database_url import require_database, resolve_database_url
 
 
 @click.command("seed")
@@ -15,7 +15,9 @@ def seed(url: str | None, stack: str) -> None:
     """Load sample data: made up, always the same; a second run changes nothing."""
     from db.seed import load_sample_data
 
-    done = load_sample_data(resolve_database_url(url, role="app", stack=stack))
+    database = resolve_database_url(url, role="app", stack=stack)
+    require_database(database)
+    done = load_sample_data(database)
     click.echo(
         f"sample data (made up): {done.users} users, {done.organizations} organizations,"
         f" {done.repositories} repositories and {done.activities} activities inserted or changed"

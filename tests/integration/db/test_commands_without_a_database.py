@@ -1,0 +1,75 @@
+"""Commands that use a pool or a connection of their own, where the database is not to be had: one line, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ops.cli import main
+from ops.errors import Exit
+from tests.conftest import Database
+
+COMMANDS = [
+    ("seed",),
+    ("tokens", "rotate"),
+    ("import", "gharchive", "{empty}"),
+    ("cache", "warm"),
+    ("migrate", "status"),
+]
+Refused = Callable[[str, tuple[str, ...]], tuple[int, str]]
+_KEY = f"k1:{'A' * 43}="
+each_command = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    path = tmp_path / "empty.json"
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def refused(empty: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
+    """refused(url, command): exit code and the only line on stderr."""
+    monkeypatch.setenv("GROUNDWORK_TOKEN_KEYS", _KEY)
+    monkeypatch.setenv("REDIS_URL", "redis://app:canary@127.0.0.1:9/0")
+
+    def run(url: str, command: tuple[str, ...]) -> tuple[int, str]:
+        monkeypatch.setenv("DATABASE_URL", url)
+        with pytest.raises(SystemExit) as over:
+            main([part.format(empty=empty) for part in command])
+        out, err = capfd.readouterr()
+        assert out == ""
+        (line,) = err.splitlines()
+        assert line.startswith("groundwork: ")
+        assert "canary" not in line
+        return int(over.value.code or 0), line
+
+    return run
+
+
+@each_command
+@pytest.mark.parametrize("url", ["http://app:canary@localhost/x", "canary"])
+def test_what_is_no_url_is_not_quoted(refused: Refused, command: tuple[str, ...], url: str) -> None:
+    code, line = refused(url, command)
+    assert code == Exit.USAGE
+    assert "cannot be parsed" in line
+
+
+@each_command
+def test_where_nobody_listens_it_is_said_at_once(refused: Refused, command: tuple[str, ...]) -> None:
+    code, line = refused("postgresql://app:canary@127.0.0.1:9/groundwork", command)
+    assert code == Exit.UNREACHABLE
+    assert "Connection refused" in line
+
+
+@each_command
+def test_a_wrong_password_is_called_one(
+    refused: Refused, database: Database, command: tuple[str, ...]
+) -> None:
+    right = database.server.passwords["app_a"]
+    code, line = refused(database.url("app").replace(right, "canary"), command)
+    assert code == Exit.UNREACHABLE
+    assert "password authentication failed" in line
