@@ -17,7 +17,11 @@ ALL_SERVICES = (*SERVICES, *monitoring.SERVICES)
 
 
 def container_rows(world: World, stack: str) -> list[dict[str, Any]]:
-    """One row a container of the stack that exists: service, name, health, address, memory limit, since."""
+    """One row a container of the stack that exists: service, name, health, address, memory limit, since.
+
+    OpsError (7) for a stack on AWS, which has none.
+    """
+    refuse_on_aws(world, stack)
     names = {world.name(stack, service): service for service in ALL_SERVICES}
     try:
         done = subprocess.run(
@@ -49,6 +53,19 @@ def container_rows(world: World, stack: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: ALL_SERVICES.index(row["service"]))
 
 
+def refuse_on_aws(world: World, stack: str) -> None:
+    """OpsError (7) where a command works in containers and the stack has none."""
+    from ops.pulumi_stack import PulumiStack
+
+    target = PulumiStack(world, stack)
+    if target.exists and target.public_outputs().get(outputs.TARGET) == "aws":
+        raise OpsError(
+            f"stack {stack!r} is on AWS and has no containers here; its logs are in CloudWatch, below"
+            f" /groundwork/{stack}, and its servers are reached from inside the VPC (docs/aws.md)",
+            Exit.REFUSED,
+        )
+
+
 def render(rows: list[dict[str, Any]], stack: str) -> str:
     """The rows as a table people read."""
     if not rows:
@@ -73,12 +90,21 @@ def next_steps(values: dict[str, Any], stack: str, seconds: float) -> str:
     database, cache = values[outputs.POSTGRES], values[outputs.REDIS]
     option = "" if stack == "dev" else f" --stack {stack}"
     variable = "" if stack == "dev" else f" STACK={stack}"
-    commands = {
-        f".venv/bin/groundwork seed{option}": "load sample data",
-        f"make psql{variable}": "look at it",
-        f".venv/bin/groundwork backup{option}": "take a backup; `backup list` shows those there are",
-        f".venv/bin/groundwork env --role app{option}": "DATABASE_URL and REDIS_URL of an application",
+    on_aws = {
+        f".venv/bin/groundwork status{option}": "what AWS says of its servers and tasks",
+        f".venv/bin/groundwork backup{option}": "take a snapshot; `backup list` shows those there are",
+        f".venv/bin/groundwork env --role app{option}": "DATABASE_URL and REDIS_URL, without passwords",
     }
+    commands = (
+        on_aws
+        if values[outputs.TARGET] == "aws"
+        else {
+            f".venv/bin/groundwork seed{option}": "load sample data",
+            f"make psql{variable}": "look at it",
+            f".venv/bin/groundwork backup{option}": "take a backup; `backup list` shows those there are",
+            f".venv/bin/groundwork env --role app{option}": "DATABASE_URL and REDIS_URL of an application",
+        }
+    )
     width = max(len(command) for command in commands)
     prometheus = values.get(outputs.PROMETHEUS_URL)
     return "\n".join(

@@ -12,8 +12,7 @@ import click
 from ops.commands.names import stack_option
 
 if TYPE_CHECKING:
-    from infra.settings import StackSettings
-    from infra.spec.world import World
+    from ops.pulumi_stack import PulumiStack
 
 _stack = stack_option()
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -26,7 +25,6 @@ def up(stack: str) -> None:
 
     On AWS a preview comes first, and what breaks a rule (4) or would lose data (7) is refused.
     """
-    from infra.settings import AWS
     from infra.spec.world import World
     from ops.backup.workbench import refuse_during_restore
     from ops.pulumi_stack import PulumiStack
@@ -35,11 +33,12 @@ def up(stack: str) -> None:
 
     started = time.monotonic()
     world = World.here()
-    settings = _valid_settings(world, stack)
-    ensure(world)
-    refuse_during_restore(world.name(stack, "")[:-1], stack)
     target = PulumiStack(world, stack)
-    if settings.target == AWS:
+    is_here = _is_here(target)
+    ensure(world, docker=is_here)
+    if is_here:
+        refuse_during_restore(world.name(stack, "")[:-1], stack)
+    else:
         from ops.policy.guard import refuse_unsafe_up
 
         refuse_unsafe_up(target)
@@ -65,12 +64,10 @@ def preview(stack: str, diff: bool, as_json: bool, refresh: bool, expect_no_chan
     from ops.toolchain.provision import ensure
 
     world = World.here()
-    _valid_settings(world, stack)
-    ensure(world)
+    target = PulumiStack(world, stack)
+    ensure(world, docker=_is_here(target))
     flags = [*(["--diff"] if diff else []), *(["--refresh"] if refresh else [])]
-    PulumiStack(world, stack).preview(
-        *flags, *(JSON_PREVIEW if as_json else ()), expect_no_changes=expect_no_changes
-    )
+    target.preview(*flags, *(JSON_PREVIEW if as_json else ()), expect_no_changes=expect_no_changes)
 
 
 @click.command()
@@ -90,6 +87,9 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
     if not target.exists:
         print(f"stack {stack!r} is not up; nothing to do")
         return
+    is_here = _is_here(target)
+    if not is_here:
+        _refuse_unsafe_teardown(target, stack, volumes=volumes)
     if volumes and not yes:
         if not sys.stdin.isatty():
             raise OpsError(
@@ -100,9 +100,10 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
         click.confirm(f"Drop every row of stack {stack!r}, and its backups, for good?", abort=True)
     from ops.backup.workbench import remove_all
 
-    ensure(world)
-    # What a killed restore or drill left holds the volumes.
-    remove_all(world.name(stack, "")[:-1])
+    ensure(world, docker=is_here)
+    if is_here:
+        # What a killed restore or drill left holds the volumes.
+        remove_all(world.name(stack, "")[:-1])
     target.down(volumes=volumes)
     kept = "its data and its backups are gone" if volumes else "its data is kept; `make up` brings it back"
     print(f"stack {stack!r} is down; {kept}")
@@ -112,22 +113,55 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
 @_stack
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable, on standard output.")
 def status(stack: str, as_json: bool) -> None:
-    """Show a stack's containers, their health, ports and memory; exit 6 where one is not healthy."""
+    """Show a stack's containers, their health, ports and memory; exit 6 where one is not healthy.
+
+    Of a stack on AWS: its servers and tasks, as AWS tells.
+    """
+    from infra import outputs
     from infra.spec.world import World
     from ops.errors import Exit
     from ops.pulumi_stack import PulumiStack
-    from ops.stack_status import container_rows, render
 
-    rows = container_rows(World.here(), stack)
+    target = PulumiStack(World.here(), stack)
+    values = target.public_outputs() if target.exists else {}
+    if values.get(outputs.TARGET) == "aws":
+        from ops.aws_status import render, server_rows
+
+        rows = server_rows(values, stack)
+    else:
+        from ops.stack_status import container_rows, render
+
+        rows = container_rows(target.world, stack)
     if not rows:
-        PulumiStack(World.here(), stack).require_known()
+        target.require_known()
     print(json.dumps(rows, indent=2) if as_json else render(rows, stack))
     if not rows or any(row["health"] != "healthy" for row in rows):
         sys.exit(Exit.UNREACHABLE)
 
 
-def _valid_settings(world: World, stack: str) -> StackSettings:
-    """Before the toolchain: a typing mistake must not wait for a build."""
-    from ops.pulumi_stack import PulumiStack
+def _is_here(target: PulumiStack) -> bool:
+    """Whether the stack's target is this machine.
 
-    return PulumiStack(world, stack).check_settings()
+    Asked before the toolchain: a typing mistake in the settings must not wait for a build.
+    """
+    from infra.settings import DOCKER
+
+    return target.check_settings().target == DOCKER
+
+
+def _refuse_unsafe_teardown(target: PulumiStack, stack: str, *, volumes: bool) -> None:
+    """On AWS there is no half of a stack to keep, and protection is taken off by the settings, not by a flag."""
+    from ops.errors import Exit, OpsError
+
+    if not volumes:
+        raise OpsError(
+            f"stack {stack!r} is on AWS, where what holds data cannot be kept without the rest; scale it down by"
+            " its settings, or take all of it down with --volumes",
+            Exit.REFUSED,
+        )
+    if target.check_settings().protect_data:
+        raise OpsError(
+            f"groundwork:protectData of stack {stack!r} is true; set it to false and run"
+            f" `groundwork up --stack {stack}` first (docs/aws.md)",
+            Exit.REFUSED,
+        )

@@ -37,8 +37,9 @@ COLD_START = (
 def ensure(world: World, console: Console | None = None, *, docker: bool = True) -> Toolchain:
     """Find, download or build every part of the toolchain; fast (under 150 ms) where all is in place.
 
-    `docker=False` leaves the Docker engine, base image and wheelhouse out (a stack on AWS). Progress goes to
-    `console` (stderr by default). Raises OpsError: one line that says what is missing and how to get it.
+    `docker=False` leaves the Docker engine, its provider, base image and wheelhouse out (a stack on AWS).
+    Progress goes to `console` (stderr by default). Raises OpsError: one line that says what is missing and
+    how to get it.
     """
     progress = Progress(console)
     tools: list[Tool] = []
@@ -56,7 +57,7 @@ def ensure(world: World, console: Console | None = None, *, docker: bool = True)
     passphrase.ensure(world)
     world.backend_dir.mkdir(exist_ok=True, mode=0o700)
     encryption_salt.ensure(world)
-    if pulumi_cli.installed(world) is None or docker_provider.installed(world) is None:
+    if pulumi_cli.installed(world) is None or (docker and docker_provider.installed(world) is None):
         progress.say(COLD_START)
     if docker:
         with timed():
@@ -69,8 +70,9 @@ def ensure(world: World, console: Console | None = None, *, docker: bool = True)
     with timed():
         cli = pulumi_cli.ensure(world, progress)
         tools += [cli.tool, cli.language_host]
-    with timed():
-        tools.append(docker_provider.ensure(world, cli, progress))
+    if docker:
+        with timed():
+            tools.append(docker_provider.ensure(world, cli, progress))
     return Toolchain(cli.command, versions.pulumi_home(world), tuple(tools))
 
 

@@ -18,10 +18,10 @@ from pulumi.runtime import mocks
 from infra.aws.stack import AwsStack
 from infra.settings import StackSettings
 from infra.spec.world import World
+from tests.aws_outputs import ACCOUNT, IDENTITY, REGION, computed
 from tests.unit.infra.program import Monitor, Program
 
-ACCOUNT = "123456789012"
-REGION = "eu-central-1"
+PUSHED = "pulumi-python:dynamic/aws:PushedImage"
 SETTINGS: dict[str, Any] = {"target": "aws", "awsRegion": REGION, "protectData": "true"}
 # The types, shortened as a test reads them.
 TYPES = {
@@ -58,37 +58,14 @@ class Outputs(mocks.Mocks):
     """What AWS adds to what was asked for."""
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        pushed = {"reference": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/access@sha256:{'0' * 64}"}
+        found = pushed if args.typ == PUSHED else computed(args.typ, args.name)
         # In this order: a name that the program chose stands.
-        return f"{args.name}-id", computed(args.typ, args.name) | dict(args.inputs)
+        return f"{args.name}-id", found | dict(args.inputs)
 
     def call(self, args: mocks.MockCallArgs) -> Any:
         assert args.token == "aws:index/getCallerIdentity:getCallerIdentity", args.token
-        return {"accountId": ACCOUNT, "arn": f"arn:aws:iam::{ACCOUNT}:user/operator", "id": ACCOUNT}
-
-
-def computed(type_: str, name: str) -> dict[str, Any]:
-    """Plausible computed outputs of a resource."""
-    service = type_.split(":")[1].split("/")[0]
-    found: dict[str, Any] = {"arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{name}", "name": f"{name}-0a1b2c3"}
-    if type_ == TYPES["instance"]:
-        secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:rds!db-{name}"
-        found |= {
-            "address": f"{name}.abc.{REGION}.rds.amazonaws.com",
-            "resourceId": f"db-{name.upper()}",
-            "masterUserSecrets": [{"secretArn": secret, "secretStatus": "active", "kmsKeyId": "k"}],
-        }
-    elif type_ == TYPES["replication group"]:
-        found["primaryEndpointAddress"] = f"master.{name}.abc.euc1.cache.amazonaws.com"
-        found["readerEndpointAddress"] = f"replica.{name}.abc.euc1.cache.amazonaws.com"
-    elif type_ == TYPES["repository"]:
-        found["repositoryUrl"] = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{name}"
-    elif type_ == TYPES["endpoint"]:
-        found["prefixListId"] = f"pl-{name}"
-    elif type_ == TYPES["key"]:
-        found["keyId"] = f"{name}-key"
-    elif type_ == "pulumi-python:dynamic/aws:PushedImage":
-        found["reference"] = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/access@sha256:{'0' * 64}"
-    return found
+        return IDENTITY
 
 
 def run_aws_program(folder: Path, stack: str = "unit", **settings: Any) -> Program:

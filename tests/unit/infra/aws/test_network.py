@@ -9,7 +9,8 @@ import pytest
 
 from infra.aws.endpoints import SERVICES
 from infra.spec import rds
-from tests.unit.infra.aws.program import ACCOUNT, TYPES, document, one
+from tests.aws_outputs import ACCOUNT
+from tests.unit.infra.aws.program import TYPES, document, one
 from tests.unit.infra.program import Program, all_texts
 
 PUBLIC = ("0.0.0.0/0", "::/0")

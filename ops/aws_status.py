@@ -1,0 +1,96 @@
+"""What AWS says of a stack's servers and tasks, as rows and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from infra import outputs
+from infra.spec.world import PROJECT
+from ops.errors import Exit, OpsError
+
+# What AWS calls a server that does its work.
+_WELL = "available"
+
+
+def server_rows(values: dict[str, Any], stack: str) -> list[dict[str, Any]]:
+    """One row a server or service: service, health (healthy, or what AWS says), address, what it is.
+
+    OpsError (6) where AWS cannot be asked.
+    """
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError as error:
+        raise OpsError("boto3 is not installed, which a stack on AWS needs; run `make .venv`") from error
+    region = values[outputs.BACKUPS]["region"]
+    name = values[outputs.BACKUPS]["instance"]
+
+    def client(service: str) -> Any:
+        return boto3.client(service, region_name=region)
+
+    try:
+        return [
+            *_instances(client("rds"), name),
+            *_cache(client("elasticache"), name),
+            *_tasks(client("ecs"), f"{PROJECT}-{stack}", values[outputs.ACCESS_URL]),
+        ]
+    except ClientError as error:
+        reason = error.response.get("Error", {})
+        raise OpsError(f"AWS says {reason.get('Code')}: {reason.get('Message')}") from error
+    except BotoCoreError as error:
+        raise OpsError(f"AWS is not to be reached: {error}", Exit.UNREACHABLE) from error
+
+
+def render(rows: list[dict[str, Any]], stack: str) -> str:
+    """The rows as a table people read."""
+    width = max(len(row["service"]) for row in rows) + 2
+    lines = [f"{'service':<{width}}{'health':<22}address"]
+    lines += [f"{row['service']:<{width}}{row['health']:<22}{row['address']}  {row['what']}" for row in rows]
+    return "\n".join(lines)
+
+
+def _instances(rds: Any, name: str) -> Iterator[dict[str, Any]]:
+    primary = rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0]
+    replicas = [
+        rds.describe_db_instances(DBInstanceIdentifier=replica)["DBInstances"][0]
+        for replica in primary.get("ReadReplicaDBInstanceIdentifiers", [])
+    ]
+    for number, instance in enumerate((primary, *replicas)):
+        endpoint = instance.get("Endpoint") or {}
+        zones = "two zones" if instance.get("MultiAZ") else "one zone"
+        yield _row(
+            "postgres" if not number else f"postgres-replica-{number}",
+            instance["DBInstanceStatus"],
+            f"{endpoint.get('Address')}:{endpoint.get('Port')}",
+            f"{instance['DBInstanceClass']}, {instance['EngineVersion']}, {zones}",
+        )
+
+
+def _cache(elasticache: Any, name: str) -> Iterator[dict[str, Any]]:
+    group = elasticache.describe_replication_groups(ReplicationGroupId=name)["ReplicationGroups"][0]
+    nodes = group.get("MemberClusters", [])
+    endpoint = (group.get("NodeGroups") or [{}])[0].get("PrimaryEndpoint") or {}
+    yield _row(
+        "redis",
+        group["Status"],
+        f"{endpoint.get('Address')}:{endpoint.get('Port')}",
+        f"{group.get('CacheNodeType')}, {len(nodes)} nodes, failover {group.get('AutomaticFailover')}",
+    )
+
+
+def _tasks(ecs: Any, cluster: str, url: str) -> Iterator[dict[str, Any]]:
+    services = ecs.describe_services(cluster=cluster, services=["access"])["services"]
+    for service in services:
+        running, wanted = service["runningCount"], service["desiredCount"]
+        yield _row(
+            "access",
+            _WELL if running >= wanted else f"{running} of {wanted} tasks",
+            url,
+            f"{running} of {wanted} tasks run",
+        )
+
+
+def _row(service: str, status: str, address: str, what: str) -> dict[str, Any]:
+    health = "healthy" if status == _WELL else status
+    return {"service": service, "health": health, "address": address, "what": what}

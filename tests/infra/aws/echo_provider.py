@@ -1,0 +1,133 @@
+"""An `aws` provider that has no AWS: it accepts every resource and answers with what AWS would add to it.
+
+The engine starts it as a plugin. It keeps nothing: what a resource is, the engine tells it each time.
+"""
+
+from __future__ import annotations
+
+import signal
+from concurrent import futures
+from typing import Any
+
+import grpc
+from google.protobuf import empty_pb2, json_format, struct_pb2
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
+
+from tests.aws_outputs import IDENTITY, computed
+
+VERSION = "7.51.1"
+# What AWS cannot change in place, by type; what is not here is changed as it stands.
+REPLACING: dict[str, frozenset[str]] = {
+    "aws:rds/instance:Instance": frozenset({"engine", "username", "kmsKeyId", "storageEncrypted"}),
+    "aws:elasticache/replicationGroup:ReplicationGroup": frozenset(
+        {"replicationGroupId", "atRestEncryptionEnabled", "kmsKeyId", "subnetGroupName", "port"}
+    ),
+    "aws:ec2/vpc:Vpc": frozenset({"cidrBlock"}),
+    "aws:ec2/subnet:Subnet": frozenset({"cidrBlock", "availabilityZone", "vpcId"}),
+    "aws:ec2/securityGroup:SecurityGroup": frozenset({"description", "vpcId", "name"}),
+    "aws:ecs/taskDefinition:TaskDefinition": frozenset({"containerDefinitions", "cpu", "memory", "family"}),
+}
+# The provider's own bookkeeping, which is no difference.
+_OWN = ("__defaults", "__internal")
+
+
+class EchoProvider(provider_pb2_grpc.ResourceProviderServicer):
+    """The part of pulumirpc.ResourceProvider that the engine asks of a plugin."""
+
+    def Handshake(self, request: Any, context: Any) -> Any:
+        return provider_pb2.ProviderHandshakeResponse(
+            accept_secrets=True, accept_resources=True, accept_outputs=True
+        )
+
+    def GetPluginInfo(self, request: Any, context: Any) -> Any:
+        return plugin_pb2.PluginInfo(version=VERSION)
+
+    def GetSchema(self, request: Any, context: Any) -> Any:
+        return provider_pb2.GetSchemaResponse(schema="{}")
+
+    def CheckConfig(self, request: Any, context: Any) -> Any:
+        return provider_pb2.CheckResponse(inputs=request.news)
+
+    def DiffConfig(self, request: Any, context: Any) -> Any:
+        return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
+
+    def Configure(self, request: Any, context: Any) -> Any:
+        return provider_pb2.ConfigureResponse(
+            acceptSecrets=True, supportsPreview=True, acceptResources=True, acceptOutputs=True
+        )
+
+    def Check(self, request: Any, context: Any) -> Any:
+        return provider_pb2.CheckResponse(inputs=request.news)
+
+    def Diff(self, request: Any, context: Any) -> Any:
+        old, new = json_format.MessageToDict(request.old_inputs), json_format.MessageToDict(request.news)
+        changed = sorted(key for key in {*old, *new} if key not in _OWN and old.get(key) != new.get(key))
+        replacing = REPLACING.get(type_of(request.urn), frozenset())
+        kinds = provider_pb2.DiffResponse
+        return provider_pb2.DiffResponse(
+            changes=kinds.DIFF_SOME if changed else kinds.DIFF_NONE,
+            diffs=changed,
+            replaces=[key for key in changed if key in replacing],
+        )
+
+    def Create(self, request: Any, context: Any) -> Any:
+        name = request.urn.rpartition("::")[2]
+        properties = request.properties
+        if request.preview:
+            return provider_pb2.CreateResponse(properties=properties)
+        found = with_computed(properties, type_of(request.urn), name)
+        return provider_pb2.CreateResponse(id=f"{name}-id", properties=found)
+
+    def Update(self, request: Any, context: Any) -> Any:
+        name = request.urn.rpartition("::")[2]
+        return provider_pb2.UpdateResponse(properties=with_computed(request.news, type_of(request.urn), name))
+
+    def Read(self, request: Any, context: Any) -> Any:
+        return provider_pb2.ReadResponse(id=request.id, properties=request.properties, inputs=request.inputs)
+
+    def Delete(self, request: Any, context: Any) -> Any:
+        return empty_pb2.Empty()
+
+    def Invoke(self, request: Any, context: Any) -> Any:
+        if request.tok != "aws:index/getCallerIdentity:getCallerIdentity":
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{request.tok} is not echoed")
+        answer = struct_pb2.Struct()
+        answer.update(IDENTITY)
+        return provider_pb2.InvokeResponse(**{"return": answer})
+
+    def Cancel(self, request: Any, context: Any) -> Any:
+        return empty_pb2.Empty()
+
+    def Attach(self, request: Any, context: Any) -> Any:
+        return empty_pb2.Empty()
+
+
+def type_of(urn: str) -> str:
+    """`urn:pulumi:STACK::PROJECT::PARENT$TYPE::NAME` -> TYPE."""
+    return urn.split("::")[2].rpartition("$")[2]
+
+
+def with_computed(inputs: Any, type_: str, name: str) -> Any:
+    """The inputs, and beneath them what AWS adds: a name that the program chose stands."""
+    found = struct_pb2.Struct()
+    found.update(computed(type_, name))
+    found.MergeFrom(inputs)
+    for key in inputs.fields:
+        found.fields[key].CopyFrom(inputs.fields[key])
+    return found
+
+
+def main() -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(EchoProvider(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    signal.signal(signal.SIGINT, lambda *_: server.stop(0))
+    signal.signal(signal.SIGTERM, lambda *_: server.stop(0))
+    # The engine waits for this line.
+    print(port, flush=True)
+    server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    main()
