@@ -177,6 +177,13 @@ STATEFUL: Mapping[str, Stateful] = {
         deleted=PROTECTION,
         replaced=None,
     ),
+    # Nothing here makes them yet; who adds one is not to find out by losing it.
+    "aws:docdb/cluster:Cluster": Stateful("a database"),
+    "aws:dynamodb/table:Table": Stateful("a table"),
+    "aws:ebs/volume:Volume": Stateful("a volume"),
+    "aws:efs/fileSystem:FileSystem": Stateful("a file system"),
+    "aws:elasticache/serverlessCache:ServerlessCache": Stateful("a cache"),
+    "aws:memorydb/cluster:Cluster": Stateful("a database"),
     "docker:index/volume:Volume": Stateful("a volume"),
     # Made by the program and kept in Pulumi's state alone: what they encrypted is lost with them.
     "pulumi-python:dynamic:Resource": Stateful(

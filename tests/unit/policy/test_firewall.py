@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from infra.policy.coverage import UNRULED
 from infra.policy.firewall import losses
 from infra.policy.loss import LOSSES
 from infra.policy.plan import Plan
@@ -194,6 +195,16 @@ def test_a_refresh_hides_no_step_and_is_none() -> None:
 def test_a_renamed_resource_is_a_deletion() -> None:
     renamed = Declared(VOLUME.type, "data", VOLUME.properties)
     assert lost([renamed], old=[VOLUME]) == refused("postgres-data", "delete")
+
+
+@pytest.mark.parametrize("type_", UNRULED)
+def test_what_no_rule_looks_at_is_not_lost_unseen(type_: str) -> None:
+    data = Declared(type_, "data")
+    if type_ == "aws:rds/clusterInstance:ClusterInstance":
+        # It serves the cluster's storage, and has none.
+        assert lost([], old=[data]) == set()
+    else:
+        assert lost([], old=[data]) == refused("data", "delete")
 
 
 def test_every_loss_can_be_found() -> None:
