@@ -1,0 +1,67 @@
+"""How a stack is reached by its outputs: with passwords on Docker, and on AWS with tokens that are signed here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psycopg.conninfo
+import pytest
+
+from infra import outputs
+from tests.infra.live.reached import Reached
+
+HOST, GROUP = "groundwork-prod.example.eu-central-1.rds.amazonaws.com", "groundwork-prod"
+
+
+@pytest.fixture
+def on_aws(monkeypatch: pytest.MonkeyPatch) -> Reached:
+    """Outputs as a stack on AWS has them; the credentials are nobody's."""
+    for name, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    return Reached(
+        {
+            outputs.TARGET: "aws",
+            outputs.LOGIN_ENVIRONMENT: {
+                "GROUNDWORK_DATABASE_LOGIN": "iam",
+                "GROUNDWORK_CACHE_LOGIN": "iam",
+                "GROUNDWORK_REPLICATION_GROUP": GROUP,
+                "AWS_REGION": "eu-central-1",
+            },
+            outputs.DATABASE_URLS: {
+                "app": outputs.database_url(
+                    login="app_a", password=None, host=HOST, port=15432, ca_file="/etc/ca.pem"
+                )
+            },
+            outputs.REDIS_URLS: {
+                "app": outputs.redis_url(
+                    user="groundwork-prod-app", password=None, host="cache.example", port=6379, ca_file="/etc/ca.pem"
+                )
+            },
+        }
+    )  # fmt: skip
+
+
+def test_a_login_on_aws_is_a_token_for_its_host_and_user(on_aws: Reached) -> None:
+    given = psycopg.conninfo.conninfo_to_dict(on_aws.conninfo("app"))
+    assert on_aws.is_on_aws
+    assert (given["host"], given["user"], given["sslmode"]) == (HOST, "app_a", "verify-full")
+    assert str(given["password"]).startswith(f"{HOST}:15432/?")
+    assert "DBUser=app_a" in str(given["password"])
+    # A role's own settings are looked at, so nothing stands in their place.
+    assert "options" not in given
+
+
+def test_a_user_of_elasticache_comes_with_a_token_of_its_group(on_aws: Reached, tmp_path: Path) -> None:
+    settings: dict[str, Any] = on_aws.redis("app").connection_pool.connection_kwargs
+    assert settings["username"] == "groundwork-prod-app"
+    assert settings["password"].startswith(f"{GROUP}/?Action=connect")
+    assert settings["host"] == "cache.example"
+    stranger = on_aws.redis("app", ca_file=tmp_path / "stranger.crt")
+    assert stranger.connection_pool.connection_kwargs["ssl_ca_certs"] == str(tmp_path / "stranger.crt")
+
+
+def test_a_login_on_docker_is_the_url_as_it_is() -> None:
+    url = outputs.database_url(login="app_a", password="p", host="localhost", port=1, ca_file="/ca")
+    assert Reached({outputs.TARGET: "docker", outputs.DATABASE_URLS: {"app": url}}).conninfo("app") == url
