@@ -82,6 +82,45 @@ def test_no_secret_of_the_program_is_in_its_state_in_clear(checkout: AwsCheckout
     assert secret not in state
 
 
+def test_a_pull_request_is_told_what_a_larger_database_would_be(
+    checkout: AwsCheckout, tmp_path: Path
+) -> None:
+    """From the settings to the comment, as `make pr-report` goes; the second half asks nobody."""
+    checkout.settings(awsPostgresClass="db.m7g.large", awsBackupRetentionDays="7")
+    try:
+        preview = tmp_path / "preview.json"
+        preview.write_text(json.dumps(checkout.preview()))
+    finally:
+        checkout.settings()
+    options = ["--preview", f"{STACK}={preview}"]
+    for kind in ("check", "firewall"):
+        findings = tmp_path / f"{kind}.json"
+        findings.write_text(checkout.run("policy", kind, "--plan", str(preview), "--json").stdout)
+        options += ["--findings", str(findings)]
+    done = checkout.run("report", "--markdown", "-", *options)
+    assert done.returncode == Exit.REFUSED, done.stderr
+    assert "`instanceClass`: `db.t4g.medium` → `db.m7g.large`" in done.stdout
+    assert "`backupRetentionPeriod`: `14` → `7`" in done.stdout
+    assert "`DataLoss.retention`" in done.stdout
+    assert len(done.stdout) < 64_000
+    secret = checkout.plain_pulumi(f"pulumi stack output tokenKeys --show-secrets --stack {STACK}").stdout
+    assert secret.strip().partition(":")[2] not in done.stdout + done.stderr
+
+
+def test_drift_is_looked_for_and_not_found(checkout: AwsCheckout) -> None:
+    done = checkout.run("preview", "--stack", STACK, "--refresh", "--expect-no-changes")
+    assert done.returncode == Exit.FINE, done.stdout + done.stderr
+
+
+def test_a_change_where_none_is_expected_is_4(checkout: AwsCheckout) -> None:
+    checkout.settings(awsPostgresClass="db.m7g.large")
+    try:
+        done = checkout.run("preview", "--stack", STACK, "--expect-no-changes")
+    finally:
+        checkout.settings()
+    assert done.returncode == Exit.MISMATCH, done.stdout + done.stderr
+
+
 def test_a_new_migration_shows_in_the_preview_and_runs_one_task_after_one_that_was_left(
     checkout: AwsCheckout, aws: FakeAws
 ) -> None:

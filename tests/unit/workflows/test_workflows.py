@@ -33,6 +33,8 @@ PERMISSIONS = {
     ("deploy.yml", "prod"): {"contents": "read", "id-token": "write"},
     ("deploy.yml", "drift"): {"contents": "read", "id-token": "write"},
 }
+# A repository without environments has no job that fails for it.
+CONFIGURED = "vars.GROUNDWORK_BACKEND != ''"
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
 
 
@@ -111,7 +113,9 @@ def test_a_job_ends(file: str, name: str, job: dict[str, Any]) -> None:
 
 def test_the_report_is_not_made_for_forks_and_nothing_else_without_it() -> None:
     preview = read(ROOT / ".github" / "workflows" / "preview.yml")["jobs"]
-    assert preview["report"]["if"] == "github.event.pull_request.head.repo.full_name == github.repository"
+    same, configured = preview["report"]["if"].split(" && ")
+    assert same == "github.event.pull_request.head.repo.full_name == github.repository"
+    assert configured == CONFIGURED
     for name in ("comment", "sarif"):
         assert preview[name]["needs"] == "report"
         assert "needs.report.result != 'skipped'" in preview[name]["if"]
@@ -136,6 +140,14 @@ def test_an_up_is_never_cut_off(name: str) -> None:
     assert job["concurrency"] == {"group": f"deploy-{name}", "cancel-in-progress": False}
     assert [step["run"] for step in job["steps"] if "run" in step] == ["make up"]
     assert "github.ref == 'refs/heads/main'" in job["if"]
+
+
+@pytest.mark.parametrize("name", ["staging", "prod", "drift"])
+def test_nothing_is_deployed_from_a_repository_without_environments(name: str) -> None:
+    job = read(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"][name]
+    assert job["if"].endswith(f" && {CONFIGURED}")
+    nightly = job["if"].startswith("github.event_name == 'schedule'")
+    assert nightly == (name == "drift")
 
 
 def test_a_pull_request_gets_a_role_of_its_own() -> None:
