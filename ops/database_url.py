@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ops.errors import OpsError
+from ops.errors import Exit, OpsError
 
 
 def resolve_database_url(given: str | None, *, role: str, stack: str) -> str:
@@ -28,11 +28,17 @@ def resolve_database_url(given: str | None, *, role: str, stack: str) -> str:
 def require_database(url: str) -> None:
     """Log in once, before a pool does: a pool tries again until its deadline, and does not say what is wrong.
 
-    The migrator's Unreachable with the server's own words (6), and its InvalidUrl (2) where it is no URL.
+    OpsError with the server's own words (6), or that it is no URL (2).
     """
+    from db.migrator import InvalidUrl, Unreachable
     from db.migrator.connection import require_login
 
-    require_login(url)
+    try:
+        require_login(url)
+    except InvalidUrl as error:
+        raise OpsError(str(error), Exit.USAGE) from error
+    except Unreachable as error:
+        raise OpsError(str(error), Exit.UNREACHABLE) from error
 
 
 def is_database_named(given: str | None) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import outputs
+from infra.docker.engine import inspect
 from infra.docker.leases import take_leases
 from infra.rotation_file import forget_rotation
 from infra.settings import AWS, DOCKER, StackSettings
@@ -39,7 +40,11 @@ class PulumiStack:
     def up(self, *, to_stderr: bool = False) -> None:
         """Converge. Output goes to the terminal; OpsError with Pulumi's own diagnostics above it on failure."""
         pack = self._policy_pack(self.prepare())
-        self._stream("up", "--yes", "--skip-preview", "--suppress-outputs", *pack, to_stderr=to_stderr)
+        # Pulumi believes the state: what is gone would stay gone.
+        refresh = ["--refresh"] if self._misses_a_container() else []
+        self._stream(
+            "up", "--yes", "--skip-preview", "--suppress-outputs", *refresh, *pack, to_stderr=to_stderr
+        )
 
     def preview(self, *arguments: str, expect_no_changes: bool = False) -> None:
         """Show what `up` would do. OpsError (4) where it would do something and nothing is expected."""
@@ -160,6 +165,12 @@ class PulumiStack:
             unfinished.unlink(missing_ok=True)
         self._forget_interrupted()
         return settings
+
+    def _misses_a_container(self) -> bool:
+        """Whether somebody removed a container that the last `up` left running."""
+        known = self.public_outputs().get(outputs.CONTAINERS) or {}
+        names = {name for service, name in known.items() if service != "network"}
+        return bool(names) and len(inspect("container", *names)) < len(names)
 
     def _policy_pack(self, settings: StackSettings) -> list[str]:
         """On AWS the engine asks the rules too, before it makes each resource; on Docker there are none."""

@@ -31,6 +31,7 @@ def without_an_exporter(live_stack: LiveStack) -> Iterator[None]:
     docker("rm", "--force", live_stack.container("redis-exporter"))
     yield
     groundwork("up", "--stack", STACK)
+    assert live_stack.inspect("redis-exporter")["State"]["Health"]["Status"] == "healthy"
 
 
 def test_a_stack_as_the_program_says_has_none(live_stack: LiveStack) -> None:

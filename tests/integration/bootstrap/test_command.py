@@ -93,7 +93,7 @@ def test_it_brings_the_database_up_and_shows_no_password(
             "ResourceNotFoundException",
         ),
         ({"GROUNDWORK_CONNECTION_LIMITS": '{"app": 1}'}, Exit.USAGE, "names each of app, readonly"),
-        ({"GROUNDWORK_DATABASE_LOGIN": "token"}, Exit.ERROR, "write password or iam"),
+        ({"GROUNDWORK_DATABASE_LOGIN": "token"}, Exit.USAGE, "write password or iam"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(

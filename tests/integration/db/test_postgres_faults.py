@@ -331,7 +331,7 @@ def test_a_rotated_password_is_taken_up_without_a_restart(
         url=UrlSource("DATABASE_URL", InvalidSetting, file=file),
     )
     with data_access(flavour, settings, cache_settings("redis://app:x@localhost:1/0", "none")) as data:
-        data.users.find(1)
+        data.users.find(2**40)
         rotated = uuid.uuid4().hex
         verifier = roles.scram_verifier(rotated, b"0123456789abcdef")
         sick_postgres.psql(f"ALTER ROLE app_b PASSWORD '{verifier}'")
@@ -339,7 +339,7 @@ def test_a_rotated_password_is_taken_up_without_a_restart(
         sick_postgres.passwords["app_b"] = rotated
         data.pool.drain()
         sick_postgres.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app_b'")
-        assert data.users.find(1) is None
+        assert data.users.find(2**40) is None
 
 
 def test_cancelled_tasks_leave_no_answer_to_the_wrong_caller(

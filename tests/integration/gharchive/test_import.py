@@ -152,7 +152,7 @@ def test_a_database_that_is_away_is_one_line_and_unreachable(database: Database,
     done = _run(database, str(hour), "--url", "postgresql://app_a:secret@localhost:1/groundwork")
     assert done.returncode == 6
     (line,) = done.stderr.decode().splitlines()
-    assert "no connection to Postgres" in line
+    assert "the database cannot be reached" in line
     assert "secret" not in line
 
 

@@ -108,7 +108,7 @@ def test_an_up_on_aws_alone_is_previewed_first(
     monkeypatch.setattr(PulumiStack, "up", lambda self: done.append("up"))
     monkeypatch.setattr(PulumiStack, "public_outputs", lambda self: {})
     monkeypatch.setattr("ops.stack_status.next_steps", lambda *_: "")
-    monkeypatch.setattr("ops.toolchain.provision.ensure", lambda world: None)
+    monkeypatch.setattr("ops.toolchain.provision.ensure", lambda world, docker: None)
     monkeypatch.setattr("ops.backup.workbench.refuse_during_restore", lambda *_: None)
     monkeypatch.setattr("ops.policy.guard.refuse_unsafe_up", lambda target: done.append("preview"))
     with pytest.raises(SystemExit) as exited:

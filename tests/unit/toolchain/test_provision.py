@@ -64,7 +64,7 @@ def test_where_there_can_be_no_docker_nothing_is_built(
 
 def test_a_stack_on_aws_needs_no_docker(world: World, order: list[str]) -> None:
     provision.ensure(world, console(), docker=False)
-    assert order == ["cli", "provider"]
+    assert order == ["cli"]
 
 
 def test_where_all_is_in_place_nothing_is_said(world: World, order: list[str]) -> None:
