@@ -23,7 +23,11 @@ def warm_from_here(stack: str, limit: int, rate: int, progress: Progress) -> dic
     # A batch takes longer than a caller would wait, and nobody waits for this.
     cache = replace(cache_settings(stack, "app"), timeout_seconds=_TIMEOUT_SECONDS)
     url = resolve_database_url(None, role="app", stack=stack)
-    require_database(url)
+    try:
+        require_database(url)
+    except OpsError as error:
+        # A flush that is done already may stand before it.
+        raise OpsError(f"the cache is not warm: {error}", error.exit_code) from error
     database = UrlSource("DATABASE_URL", InvalidSetting, url)
 
     async def run() -> dict[str, int]:

@@ -168,6 +168,8 @@ class PulumiStack:
 
     def _misses_a_container(self) -> bool:
         """Whether somebody removed a container that the last `up` left running."""
+        if not (self._is_local and self.state_file.exists()):
+            return False
         known = self.public_outputs().get(outputs.CONTAINERS) or {}
         names = {name for service, name in known.items() if service != "network"}
         return bool(names) and len(inspect("container", *names)) < len(names)
