@@ -48,11 +48,12 @@ def _download(region: str, path: Path) -> None:
         with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
             content = answer.read()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as draft:
-            draft.write(content)
-        _check(Path(draft.name))
-        # Only a whole one takes the name.
-        Path(draft.name).replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            draft = Path(folder) / path.name
+            draft.write_bytes(content)
+            _check(draft)
+            # Only a whole one takes the name.
+            draft.replace(path)
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", None) or error
         raise InfraError(

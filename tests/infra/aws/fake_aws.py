@@ -1,10 +1,11 @@
-"""The part of ECS and CloudWatch Logs that a task's run asks for, over HTTP as boto3 speaks it.
+"""The part of ECS, CloudWatch Logs and ECR that the program asks for, over HTTP as boto3 speaks it.
 
 moto's tasks end by a clock of its own and without an exit code of the test's choosing; these end as they are told.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.aws_outputs import ACCOUNT, REGION
+
+# As ECR gives it: base64 of user:password.
+REGISTRY_LOGIN = base64.b64encode(b"AWS:of-the-registry").decode()
 
 
 @dataclass
@@ -27,6 +31,10 @@ class FakeAws:
     # A task that runs already, and how often it is asked about before it stops.
     leftover: str | None = None
     patience: int = 2
+    # Why no task is started.
+    refusal: str | None = None
+    # Of the registry: tag -> digest of what was pushed.
+    images: dict[str, str] = field(default_factory=dict)
     started: list[dict[str, Any]] = field(default_factory=list)
     asked: dict[str, int] = field(default_factory=dict)
 
@@ -34,6 +42,15 @@ class FakeAws:
         match operation:
             case "ListTasks":
                 return {"taskArns": [self.leftover] if self.leftover else []}
+            case "RunTask" if self.refusal:
+                return {"tasks": [], "failures": [{"reason": self.refusal}]}
+            case "BatchGetImage":
+                tag = request["imageIds"][0]["imageTag"]
+                if tag not in self.images:
+                    return {"images": [], "failures": []}
+                return {"images": [{"imageId": {"imageTag": tag, "imageDigest": self.images[tag]}}]}
+            case "GetAuthorizationToken":
+                return {"authorizationData": [{"authorizationToken": REGISTRY_LOGIN}]}
             case "RunTask":
                 self.started.append(request)
                 return {"tasks": [{"taskArn": self._arn(f"{len(self.started):032x}")}], "failures": []}

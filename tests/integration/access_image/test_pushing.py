@@ -1,0 +1,147 @@
+"""The access image for tasks on AWS: really built, really pushed, and able to do what tasks are started for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.aws import pushing
+from infra.aws.session import AwsError
+from infra.certificates import make_authority
+from infra.docker.engine import docker
+from infra.images.context import aws_access_digest
+from infra.spec.world import World
+from tests.infra.aws.fake_aws import FakeAws, fake_aws
+from tests.integration.access_image.registry import Registry, registry
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def kept() -> Iterator[Registry]:
+    with registry() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def aws(kept: Registry) -> Iterator[FakeAws]:
+    with pytest.MonkeyPatch.context() as patch, fake_aws() as fake:
+        # What was pushed is what the registry's own interface tells of.
+        fake.images = kept.digests
+        patch.setenv("AWS_ENDPOINT_URL", fake.url)
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def ca_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("ca") / "rds.pem"
+    path.write_text(make_authority("rds of a test").certificate)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def architecture(docker_engine: None) -> str:
+    return docker("version", "--format", "{{.Server.Arch}}").strip()
+
+
+def push(kept: Registry, architecture: str, ca_file: str) -> str:
+    return pushing.push(
+        World.here(),
+        region="eu-central-1",
+        repository_url=f"{kept.address}/groundwork-test-access",
+        architecture=architecture,
+        digest=aws_access_digest(ROOT, architecture),
+        ca_file=ca_file,
+    )
+
+
+@pytest.fixture(scope="module")
+def image(kept: Registry, aws: FakeAws, architecture: str, ca_file: str) -> Iterator[str]:
+    reference = push(kept, architecture, ca_file)
+    (tag,) = kept.digests
+    name = f"{kept.address}/groundwork-test-access"
+    assert reference == f"{name}@{kept.digests[tag]}"
+    yield f"{name}:{tag}"
+    docker("rmi", f"{name}:{tag}")
+
+
+def run(image: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """As Fargate runs it: read-only, without capabilities, as the image's user."""
+    arguments = ["docker", "run", "--rm", "--read-only", "--cap-drop", "ALL", "--user", "10030:10030"]
+    return subprocess.run(
+        [*arguments, "--entrypoint", command[0], image, *command[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_it_is_pushed_once_and_named_by_the_registrys_digest(
+    image: str, kept: Registry, architecture: str, ca_file: str
+) -> None:
+    assert kept.pushes == 1
+    (manifest,) = kept.manifests.values()
+    assert {layer["digest"] for layer in manifest["layers"]} <= kept.blobs.keys()
+    assert push(kept, architecture, ca_file).startswith(f"{kept.address}/groundwork-test-access@sha256:")
+    assert kept.pushes == 1
+
+
+def test_no_password_of_the_registry_is_left_behind(image: str) -> None:
+    found = Path.home() / ".docker" / "config.json"
+    assert not found.exists() or "127.0.0.1" not in found.read_text()
+
+
+def test_it_bootstraps_and_serves(image: str) -> None:
+    for command in ("bootstrap", "serve"):
+        done = run(image, "groundwork", command, "--help")
+        assert done.returncode == 0, done.stderr
+    done = run(image, "groundwork", "bootstrap", "--admin-secret", "mine", "--connection-limits", "{}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_it_signs_tokens_and_has_whom_to_trust(image: str) -> None:
+    program = """
+import sys; sys.path[:0] = ["/opt/groundwork/source", "/opt/groundwork/site"]
+import json, os, ssl
+os.environ |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-central-1"}
+from cache.settings import CacheSettings
+from db.settings import DatabaseSettings
+database = DatabaseSettings.from_environment({
+    "DATABASE_URL": "postgresql://app_a@db:15432/groundwork?sslmode=verify-full",
+    "GROUNDWORK_DATABASE_LOGIN": "iam"})
+cache = CacheSettings.from_environment({
+    "REDIS_URL": "rediss://u@c:6379/0", "GROUNDWORK_CACHE_LOGIN": "iam", "GROUNDWORK_REPLICATION_GROUP": "g"})
+counts = {}
+for name in ("rds-ca.pem", "elasticache-ca.pem"):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(f"/etc/groundwork/{name}")
+    counts[name] = len(context.get_ca_certs())
+print(json.dumps([database.conninfo(), cache.credentials()[1], counts]))
+"""
+    done = run(image, "/usr/bin/python3", "-I", "-c", program)
+    assert done.returncode == 0, done.stderr
+    conninfo, token, counts = json.loads(done.stdout)
+    assert "X-Amz-Signature" in conninfo
+    assert token.startswith("g/?Action=connect&User=u")
+    assert counts["rds-ca.pem"] == 1
+    assert counts["elasticache-ca.pem"] > 50
+
+
+def test_it_has_neither_pulumi_nor_pip(image: str) -> None:
+    done = run(image, "/bin/sh", "-c", "ls /opt/groundwork/site; ls /opt/groundwork/source/infra")
+    names = {line.split("-")[0] for line in done.stdout.split()}
+    assert "boto3" in names
+    assert not {"pulumi", "pip", "aws", "docker"} & names
+
+
+def test_an_engine_of_another_architecture_is_told(kept: Registry, aws: FakeAws, ca_file: str) -> None:
+    with pytest.raises(AwsError, match="groundwork:awsAccessArchitecture is s390x"):
+        push(kept, "s390x", ca_file)

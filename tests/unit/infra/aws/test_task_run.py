@@ -1,0 +1,93 @@
+"""A task's run: awaited to its end, told how it ended, and not started beside one that is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from infra.aws.session import AwsError
+from infra.aws.task_run import run_to_end
+from tests.infra.aws.fake_aws import FakeAws, fake_aws
+
+TASK = "arn:aws:ecs:eu-central-1:123456789012:task-definition/groundwork-prod-bootstrap:7"
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAws]:
+    with fake_aws() as fake:
+        for name, value in {
+            "AWS_ENDPOINT_URL": fake.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "GROUNDWORK_ECS_POLL_SECONDS": "0.01",
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield fake
+
+
+def run() -> str:
+    return run_to_end(
+        region="eu-central-1",
+        cluster="groundwork-prod",
+        task_definition=TASK,
+        container="bootstrap",
+        subnets=["subnet-1"],
+        security_groups=["sg-1"],
+        log_group="/groundwork/prod/bootstrap",
+    )
+
+
+def test_a_task_that_exits_with_0_is_waited_for(aws: FakeAws) -> None:
+    aws.patience = 3
+    arn = run()
+    assert aws.asked[arn] == 3
+    (request,) = aws.started
+    assert request["taskDefinition"] == TASK
+    assert request["startedBy"] == "groundwork"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "said"),
+    [
+        (1, "task groundwork-prod-bootstrap exited with 1 (Essential container in task exited)"),
+        (None, "task groundwork-prod-bootstrap did not run (CannotPullContainerError)"),
+    ],
+)
+def test_one_that_fails_is_told_with_its_last_lines(aws: FakeAws, exit_code: int | None, said: str) -> None:
+    aws.exit_code = exit_code
+    if exit_code is None:
+        aws.reason = "CannotPullContainerError"
+    aws.log = ("first", "groundwork: the database refused (42501)")
+    with pytest.raises(AwsError) as failure:
+        run()
+    assert said in str(failure.value)
+    assert str(failure.value).endswith("\n    first\n    groundwork: the database refused (42501)")
+
+
+def test_without_a_log_it_is_said_that_there_is_none(aws: FakeAws) -> None:
+    aws.exit_code, aws.log = 2, ()
+    with pytest.raises(AwsError, match=r"exited with 2 .*\n    \(there is no log\)"):
+        run()
+
+
+def test_one_that_is_not_started_is_told_with_the_reason(aws: FakeAws) -> None:
+    aws.refusal = "Capacity is unavailable at this time"
+    with pytest.raises(AwsError, match="was not started: Capacity is unavailable"):
+        run()
+
+
+def test_one_that_is_under_way_is_waited_for_and_then_its_successor_runs(aws: FakeAws) -> None:
+    left = aws.leftover = "arn:aws:ecs:eu-central-1:123456789012:task/groundwork-prod/left"
+    run()
+    assert list(aws.asked) == [left, next(reversed(aws.asked))]
+    assert aws.asked[left] == aws.patience
+    assert len(aws.started) == 1
+
+
+def test_an_aws_that_is_away_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, aws: FakeAws) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(AwsError, match="AWS is not to be reached") as failure:
+        run()
+    assert "\n" not in str(failure.value)

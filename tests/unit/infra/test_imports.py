@@ -1,0 +1,22 @@
+"""A stack on this machine does not wait for AWS's package, nor one on AWS for Docker's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("imported", "absent"),
+    [
+        ("infra.docker.stack", ("pulumi_aws", "boto3", "botocore")),
+        ("infra.aws.stack", ("pulumi_docker", "boto3", "botocore")),
+        ("ops.serve.app", ("pulumi", "boto3", "botocore")),
+    ],
+)
+def test_a_targets_package_is_imported_for_that_target_alone(imported: str, absent: tuple[str, ...]) -> None:
+    program = f"import sys, {imported}; print(*sorted(set(sys.modules) & set({absent!r})))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
