@@ -174,17 +174,15 @@ class NearView(Generic[T]):
         if type(record_id) is int:
             key = (self._prefix, record_id)
             entry = self._entry(key)
-            if entry is not None:
-                now = monotonic()
-                if now <= self._near.fresh_until and now <= entry.expires_at:
-                    try:
-                        self._move_to_end(key)
-                    except KeyError:
-                        # Invalidated since it was looked at: this read was first.
-                        pass
-                    self._hits += 1
-                    packed = entry.packed
-                    return None if packed is None else self._unpack(packed)
+            if entry is not None and entry.expires_at >= monotonic() <= self._near.fresh_until:
+                try:
+                    self._move_to_end(key)
+                except KeyError:
+                    # Invalidated since it was looked at: this read was first.
+                    pass
+                self._hits += 1
+                packed = entry.packed
+                return None if packed is None else self._unpack(packed)
         self._misses += 1
         return MISS
 

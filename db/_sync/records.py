@@ -49,10 +49,11 @@ class RecordRepository(Generic[R, N]):
             Codec(kind.model, attrgetter("row_version")),
             kind.tier,
         )
+        self._peek = self.cached.peek
 
     def get(self, record_id: int) -> R:
         """The record with this id. Raises NotFound."""
-        record = MISS if innermost_transaction() is not None else self.cached.peek(record_id)
+        record = self._peek(record_id) if innermost_transaction() is None else MISS
         if record is MISS:
             record = self._find(record_id)
         if record is None:
@@ -61,7 +62,7 @@ class RecordRepository(Generic[R, N]):
 
     def find(self, record_id: int) -> R | None:
         """The record with this id, or None."""
-        record = MISS if innermost_transaction() is not None else self.cached.peek(record_id)
+        record = self._peek(record_id) if innermost_transaction() is None else MISS
         return self._find(record_id) if record is MISS else record
 
     def _find(self, record_id: int) -> R | None:
