@@ -9,7 +9,6 @@ from infra.policy.example import made
 from infra.policy.expectation import (
     must_be,
     must_be_at_least,
-    must_name,
     outside,
     parameter,
     the_one,
@@ -17,6 +16,7 @@ from infra.policy.expectation import (
 )
 from infra.policy.resource import Resource, Resources
 from infra.policy.rule import Problem, Severity, rule
+from infra.policy.subnets import chosen_subnets
 from infra.policy.value import UNKNOWN, as_number, is_number
 from infra.spec.redis import EVICTION_POLICIES
 
@@ -185,9 +185,7 @@ def _last_switch(access: str) -> str:
     bad=[[redis(subnetGroupName="default")], [redis()]],
 )
 def own_subnets(group: Resource, resources: Resources) -> Iterator[Problem]:
-    yield from must_name(group, "subnetGroupName", resources, SUBNET_GROUP, "has to be set")
-    if group.get("subnetGroupName") == "default":
-        yield Problem("subnetGroupName", "is the default group, of the default VPC")
+    yield from chosen_subnets(group, "subnetGroupName", resources, SUBNET_GROUP)
 
 
 @rule(

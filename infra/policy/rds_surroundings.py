@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from infra.policy.example import made
-from infra.policy.expectation import must_name, outside, parameter, the_one, unknown
+from infra.policy.expectation import outside, parameter, the_one, unknown
 from infra.policy.rds import INSTANCE, as_replica, instance
 from infra.policy.resource import Resource, Resources
 from infra.policy.rule import Problem, Severity, rule
-from infra.policy.subnets import ASSOCIATION, ROUTE_TABLE, SUBNET, private_subnets
+from infra.policy.subnets import ASSOCIATION, ROUTE_TABLE, SUBNET, chosen_subnets, private_subnets
 from infra.policy.value import UNKNOWN, as_bool, holds_unknown
 
 SUBNET_GROUP = "aws:rds/subnetGroup:SubnetGroup"
@@ -41,10 +41,7 @@ def subscription(source: str, *categories: str, **properties: Any) -> Resource:
     bad=[[instance()], [instance(dbSubnetGroupName="default")]],
 )
 def own_subnets(db: Resource, resources: Resources) -> Iterator[Problem]:
-    db = as_replica(db, resources)
-    yield from must_name(db, "dbSubnetGroupName", resources, SUBNET_GROUP, "has to be set")
-    if db.get("dbSubnetGroupName") == "default":
-        yield Problem("dbSubnetGroupName", "is the default group, of the default VPC")
+    yield from chosen_subnets(as_replica(db, resources), "dbSubnetGroupName", resources, SUBNET_GROUP)
 
 
 @rule(

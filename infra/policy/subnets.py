@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from infra.policy.expectation import outside, unknown
+from infra.policy.expectation import must_name, outside, unknown
 from infra.policy.resource import Resource, Resources
 from infra.policy.rule import Problem
 from infra.policy.value import UNKNOWN, as_bool
@@ -18,6 +18,13 @@ MAIN_ASSOCIATION = "aws:ec2/mainRouteTableAssociation:MainRouteTableAssociation"
 ASSOCIATION = "aws:ec2/routeTableAssociation:RouteTableAssociation"
 INTERNET_GATEWAY = "aws:ec2/internetGateway:InternetGateway"
 VPC = "aws:ec2/vpc:Vpc"
+
+
+def chosen_subnets(server: Resource, property_: str, resources: Resources, type_: str) -> Iterator[Problem]:
+    """Problems of the subnet group that a server's `property_` names, a resource of `type_`."""
+    yield from must_name(server, property_, resources, type_, "has to be set")
+    if server.get(property_) == "default":
+        yield Problem(property_, "is the default group, of the default VPC")
 
 
 def private_subnets(group: Resource, property_: str, resources: Resources) -> Iterator[Problem]:
