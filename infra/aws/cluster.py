@@ -10,6 +10,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
+from infra.aws.assumption import assumed_by
 from infra.aws.logs import Logs
 from infra.aws.site import Site
 from infra.spec.access import UID
@@ -114,7 +115,7 @@ class Cluster(pulumi.ComponentResource):
         role = aws.iam.Role(
             name,
             description=description,
-            assume_role_policy=site.account.apply(_assumed_by_tasks),
+            assume_role_policy=assumed_by("ecs-tasks.amazonaws.com", site),
             tags=site.tags(name),
             opts=self._child,
         )
@@ -159,22 +160,6 @@ def _container(task: Task, region: str, known: Mapping[str, Any]) -> dict[str, A
             "startPeriod": 60,
         }
     return definition
-
-
-def _assumed_by_tasks(account: str) -> str:
-    return json.dumps(
-        {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": {"Service": "ecs-tasks.amazonaws.com"},
-                    "Action": "sts:AssumeRole",
-                    "Condition": {"StringEquals": {"aws:SourceAccount": account}},
-                }
-            ],
-        }
-    )
 
 
 def _execution_policy(repository: str, log_groups: Sequence[str]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
 
+from infra.aws.assumption import assumed_by
 from infra.aws.encryption import EncryptionKey, KeyArgs
 from infra.aws.logs import Logs
 from infra.aws.site import Site
@@ -102,7 +102,7 @@ class Postgres(pulumi.ComponentResource):
         role = aws.iam.Role(
             "postgres-monitoring",
             description="Lets RDS write what enhanced monitoring measures",
-            assume_role_policy=site.account.apply(_assumed_by_monitoring),
+            assume_role_policy=assumed_by("monitoring.rds.amazonaws.com", site),
             tags=site.tags("postgres-monitoring"),
             opts=self._child,
         )
@@ -212,19 +212,3 @@ class Postgres(pulumi.ComponentResource):
                 self._child, pulumi.ResourceOptions(protect=settings.protect_data, depends_on=groups)
             ),
         )
-
-
-def _assumed_by_monitoring(account: str) -> str:
-    return json.dumps(
-        {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": {"Service": "monitoring.rds.amazonaws.com"},
-                    "Action": "sts:AssumeRole",
-                    "Condition": {"StringEquals": {"aws:SourceAccount": account}},
-                }
-            ],
-        }
-    )
