@@ -176,6 +176,16 @@ def redis_server(
         yield server
 
 
+@contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """Every process of the server stands still: it takes connections, and answers none."""
+    docker("pause", server.container)
+    try:
+        yield
+    finally:
+        docker("unpause", server.container)
+
+
 def wait_until(holds: Callable[[], bool], timeout_seconds: float = 30.0) -> None:
     """Poll until `holds()`; AssertionError after the deadline."""
     deadline = time.monotonic() + timeout_seconds

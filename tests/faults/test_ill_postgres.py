@@ -18,7 +18,7 @@ from db.models import NewUser
 from infra.docker.engine import docker
 from infra.spec import roles
 from tests import containers
-from tests.containers import Server, wait_until
+from tests.containers import Server, frozen, wait_until
 from tests.faults.network import DROP, address, firewall
 from tests.integration.data_access import cache_settings, data_access, database_settings
 
@@ -37,15 +37,6 @@ def sick_postgres(docker_engine: None) -> Iterator[Server]:
     with containers.postgres_server(keeps_port=True) as server:
         apply_pending(server.database_url("migrator"), read_source())
         yield server
-
-
-@contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    docker("pause", server.container)
-    try:
-        yield
-    finally:
-        docker("unpause", server.container)
 
 
 @contextmanager

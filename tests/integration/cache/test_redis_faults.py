@@ -13,10 +13,9 @@ import redis
 from msgspec.structs import replace
 
 from db.models import NewUser
-from infra.docker.engine import docker
 from tests import containers
 from tests.conftest import Database
-from tests.containers import Server, wait_until
+from tests.containers import Server, frozen, wait_until
 from tests.integration.data_access import SHIPPED_TIMEOUT, cache_settings, data_access, database_settings
 
 # The promise is 150 ms more on the first call and 5 ms while the breaker is open; asserted with threefold
@@ -43,15 +42,6 @@ def open_over_sick(
         return data_access(flavour, database_settings(database.url("app")), cache)
 
     return open_one
-
-
-@contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    docker("pause", server.container)
-    try:
-        yield
-    finally:
-        docker("unpause", server.container)
 
 
 @contextmanager

@@ -25,11 +25,10 @@ from db import AsyncDataAccess
 from db.errors import DbError, DeadlineExceeded, InvalidSetting, OutcomeUnknown, Unavailable
 from db.migrator import apply_pending, read_source
 from db.models import NewActivity, NewUser
-from infra.docker.engine import docker
 from infra.spec import roles
 from tests import containers
 from tests.conftest import Database
-from tests.containers import Server, wait_until
+from tests.containers import Server, frozen, wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
 
 DEADLINE_SECONDS = 1.0
@@ -52,15 +51,6 @@ def over_sick(flavour: str, sick_postgres: Server) -> Iterator[Any]:
     )
     with data_access(flavour, settings, cache_settings("redis://app:x@localhost:1/0", "none")) as data:
         yield data
-
-
-@contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    docker("pause", server.container)
-    try:
-        yield
-    finally:
-        docker("unpause", server.container)
 
 
 def test_a_read_from_a_frozen_server_ends_with_the_deadline(over_sick: Any, sick_postgres: Server) -> None:

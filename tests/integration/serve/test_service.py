@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,10 +15,9 @@ import redis
 
 from db.migrator import apply_pending, read_source
 from db.models import NewUser
-from infra.docker.engine import docker
 from tests import containers
 from tests.conftest import Database
-from tests.containers import Server, wait_until
+from tests.containers import Server, frozen, wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
 from tests.integration.serve.service import Service, running_service
 
@@ -49,15 +48,6 @@ def sick_servers(docker_engine: None) -> Iterator[dict[str, Server]]:
     with containers.postgres_server() as postgres, containers.redis_server() as redis:
         apply_pending(postgres.database_url("migrator"), read_source())
         yield {"postgres": postgres, "redis": redis}
-
-
-@contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    docker("pause", server.container)
-    try:
-        yield
-    finally:
-        docker("unpause", server.container)
 
 
 def test_it_becomes_ready_and_names_every_check(start: Start) -> None:
