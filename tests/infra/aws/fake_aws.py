@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.aws_outputs import ACCOUNT, REGION
+from tests.web_server import QuietHandler, served
 
 # As ECR gives it: base64 of user:password.
 REGISTRY_LOGIN = base64.b64encode(b"AWS:of-the-registry").decode()
@@ -89,7 +88,7 @@ def fake_aws() -> Iterator[FakeAws]:
     """Serves on a free port of the loopback."""
     fake = FakeAws()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             # AmazonEC2ContainerServiceV20141113.RunTask
             operation = self.headers["X-Amz-Target"].rpartition(".")[2]
@@ -101,16 +100,6 @@ def fake_aws() -> Iterator[FakeAws]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *arguments: Any) -> None:
-            """Silence: what was asked is in `started`."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    fake.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with served(Handler) as port:
+        fake.url = f"http://127.0.0.1:{port}"
         yield fake
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(30)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.infra.aws.fake_aws import REGISTRY_LOGIN
+from tests.web_server import QuietHandler, served
 
 
 @dataclass
@@ -33,7 +32,7 @@ def registry() -> Iterator[Registry]:
     kept = Registry()
     uploads: dict[str, bytes] = {}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def _answer(self, status: int, **headers: str) -> None:
@@ -97,16 +96,6 @@ def registry() -> Iterator[Registry]:
                 kept.blobs[digest] = len(content)
             self._answer(201, Docker_Content_Digest=digest, Location=parts.path)
 
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Silence."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    kept.address = f"127.0.0.1:{server.server_port}"
-    try:
+    with served(Handler) as port:
+        kept.address = f"127.0.0.1:{port}"
         yield kept
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(30)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import threading
 import time
@@ -25,6 +24,7 @@ from tests.chromium import Page, browser, new_page
 from tests.conftest import Database, cloned_database
 from tests.containers import Server
 from tests.monitored import monitored
+from tests.web_server import QuietHandler, served
 
 # What would run if it were markup, by the title of the page: an image that fails, a script, and a way out of SVG.
 ATTACK = "</title></svg><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
@@ -49,21 +49,14 @@ Run = Callable[..., tuple[int, str, str]]
 
 @contextmanager
 def metrics_served(text: str) -> Iterator[str]:
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
             self.wfile.write(text.encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(Handler) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def _load(database: Database, server: Server, until: threading.Event) -> None:

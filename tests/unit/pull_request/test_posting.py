@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 
 from ops.pull_request.comment import MARKER
+from tests.web_server import QuietHandler, served
 
 ROOT = Path(__file__).parents[3]
 BODY = f"{MARKER}\n## new\n"
@@ -40,7 +39,7 @@ class GitHub:
 def github() -> Iterator[GitHub]:
     api = GitHub()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def _answer(self, content: Any) -> None:
             assert self.headers["Authorization"] == "Bearer t0ken"
             self.send_response(api.status)
@@ -67,16 +66,9 @@ def github() -> Iterator[GitHub]:
             comment["body"] = self._body()
             self._answer(comment)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        api.url = f"http://127.0.0.1:{server.server_port}"
+    with served(Handler) as port:
+        api.url = f"http://127.0.0.1:{port}"
         yield api
-        server.shutdown()
-        thread.join()
 
 
 def post(github: GitHub, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.web_server import QuietHandler, served
+
 SCRIPT = Path(__file__).parents[3] / "infra" / "images" / "access" / "groundwork-health"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     def do_GET(self) -> None:
         if self.path == "/slow":
             time.sleep(4)
@@ -23,17 +23,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(f"answer to {self.path}".encode())
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
+    with served(Handler) as port:
+        yield port
 
 
 def check(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:

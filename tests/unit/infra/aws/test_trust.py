@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from infra.aws import trust
 from infra.certificates import make_authority
 from infra.spec.errors import InfraError
 from infra.spec.world import World
+from tests.web_server import QuietHandler, served
 
 PEM = make_authority("rds of a test").certificate
 
@@ -28,7 +27,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
     """What AWS publishes, by path; each request takes it out."""
     files: dict[str, bytes] = {}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             body = files.pop(self.path, None)
             self.send_response(200 if body is not None else 404)
@@ -36,18 +35,10 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
             self.end_headers()
             self.wfile.write(body or b"")
 
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Silence."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(trust, "URL", f"http://127.0.0.1:{server.server_port}/{{region}}-bundle.pem")
-    yield files
-    server.shutdown()
-    server.server_close()
-    thread.join(30)
+    with served(Handler) as port:
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(trust, "URL", f"http://127.0.0.1:{port}/{{region}}-bundle.pem")
+        yield files
 
 
 def test_it_is_downloaded_once_and_kept(world: World, published: dict[str, bytes]) -> None:
