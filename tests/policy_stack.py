@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from infra.policy.value import UNKNOWN
+from tests.aws_outputs import computed
 
 PROJECT = "groundwork"
 STACK = "prod"
@@ -352,7 +353,8 @@ def _shown(value: Any, before: Mapping[str, Declared]) -> Any:
         target = before.get(value.name)
         if target is None:
             return UNKNOWN_TEXT
-        return target.properties.get(value.output, f"{value.name}-{value.output}")
+        outputs = computed(target.type, target.name) | dict(target.properties)
+        return outputs.get(value.output, f"{value.name}-{value.output}")
     if isinstance(value, Secret):
         return "[secret]"
     if value is UNKNOWN:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +16,9 @@ import pytest
 import yaml
 
 from tests.aws_outputs import ACCOUNT, REGION
+from tests.infra import echo_provider
 from tests.infra.aws.fake_aws import FakeAws, fake_aws
-from tests.infra.checkout import ROOT, Checkout
+from tests.infra.checkout import Checkout
 
 STACK = "prod"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/access@sha256:{'1' * 64}"
@@ -78,12 +78,7 @@ def aws() -> Iterator[FakeAws]:
 def checkout(aws: FakeAws, tmp_path_factory: pytest.TempPathFactory) -> AwsCheckout:
     folder = tmp_path_factory.mktemp("aws")
     plugins = folder / "plugins"
-    plugins.mkdir()
-    plugin = plugins / "pulumi-resource-aws"
-    plugin.write_text(
-        f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.infra.aws.echo_provider "$@"\n'
-    )
-    plugin.chmod(0o755)
+    echo_provider.install(plugins)
     copy = Checkout.copy_to(folder)
     made = AwsCheckout(copy.root, copy.state)
     made = replace(made, plugins=plugins, endpoint=aws.url)

@@ -7,7 +7,6 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from infra.spec.world import World
 from ops.toolchain.provision import ensure
 from ops.toolchain.pulumi_environment import environment
+from tests.infra import echo_provider
 from tests.policy_stack import STACK, Stack
 
 ROOT = Path(__file__).parents[3]
@@ -74,12 +74,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """An engine whose stack is not made yet."""
     ensure(World.here())
     folder = tmp_path_factory.mktemp("engine")
-    (folder / "bin").mkdir()
-    plugin = folder / "bin" / "pulumi-resource-aws"
-    plugin.write_text(
-        f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m tests.infra.policy.echo_provider "$@"\n'
-    )
-    plugin.chmod(0o755)
+    echo_provider.install(folder / "bin")
     shutil.copytree(PROGRAM, folder / "program")
     made = Engine(folder)
     done = subprocess.run(

@@ -6,7 +6,9 @@ The engine starts it as a plugin. It keeps nothing: what a resource is, the engi
 from __future__ import annotations
 
 import signal
+import sys
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +16,7 @@ from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from tests.aws_outputs import IDENTITY, computed
+from tests.infra.checkout import ROOT
 
 VERSION = "7.51.1"
 # What AWS cannot change in place, by type; what is not here is changed as it stands.
@@ -100,6 +103,14 @@ class EchoProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Attach(self, request: Any, context: Any) -> Any:
         return empty_pb2.Empty()
+
+
+def install(folder: Path) -> None:
+    """Make it the plugin that the engine finds where `folder` stands first on PATH."""
+    folder.mkdir()
+    plugin = folder / "pulumi-resource-aws"
+    plugin.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m {__name__} "$@"\n')
+    plugin.chmod(0o755)
 
 
 def type_of(urn: str) -> str:
