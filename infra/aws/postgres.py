@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
@@ -119,96 +120,73 @@ class Postgres(pulumi.ComponentResource):
     def _make_primary(self, subnet_group: aws.rds.SubnetGroup) -> aws.rds.Instance:
         site, settings = self._args.site, self._args.site.settings
         name = site.name()
-        groups = [
-            self._args.logs.group(f"postgres-{export}", f"/aws/rds/instance/{name}/{export}", self)
-            for export in rds.LOG_EXPORTS
-        ]
         return aws.rds.Instance(
             "postgres",
-            identifier=name,
+            **self._of_every_instance("postgres", name),
             engine="postgres",
             # The major version alone: minor ones come in the maintenance window, and are no difference.
             engine_version=rds.MAJOR,
-            auto_minor_version_upgrade=True,
             allow_major_version_upgrade=False,
-            instance_class=settings.aws_postgres_class,
             multi_az=settings.aws_postgres_multi_az,
             allocated_storage=parse_bytes(settings.aws_postgres_storage) // _GIB,
-            max_allocated_storage=parse_bytes(settings.aws_postgres_max_storage) // _GIB,
-            storage_type="gp3",
             iops=settings.aws_postgres_iops or None,
-            storage_encrypted=True,
-            kms_key_id=self.key.arn,
             db_subnet_group_name=subnet_group.name,
-            vpc_security_group_ids=[self._args.security_group],
-            publicly_accessible=False,
-            port=rds.PORT,
-            ca_cert_identifier=_AUTHORITY,
             username=rds.ADMIN,
             manage_master_user_password=True,
             master_user_secret_kms_key_id=self.key.arn,
-            iam_database_authentication_enabled=True,
-            parameter_group_name=self._parameters.name,
             backup_retention_period=settings.aws_backup_retention_days,
             backup_window=settings.aws_backup_window,
-            maintenance_window=settings.aws_maintenance_window,
             apply_immediately=False,
-            copy_tags_to_snapshot=True,
             delete_automated_backups=False,
-            deletion_protection=settings.protect_data,
             skip_final_snapshot=False,
             final_snapshot_identifier=f"{name}-final",
-            enabled_cloudwatch_logs_exports=list(rds.LOG_EXPORTS),
-            monitoring_interval=settings.aws_monitoring_seconds,
-            monitoring_role_arn=self._monitoring.arn,
-            performance_insights_enabled=True,
-            performance_insights_kms_key_id=self.key.arn,
-            performance_insights_retention_period=settings.aws_insights_days,
-            tags=site.tags("postgres"),
-            opts=pulumi.ResourceOptions.merge(
-                self._child, pulumi.ResourceOptions(protect=settings.protect_data, depends_on=groups)
-            ),
         )
 
     def _make_replica(self, primary: aws.rds.Instance, number: int) -> aws.rds.Instance:
         """A reader in the primary's subnets. It holds nothing that the primary does not: no final snapshot of it."""
+        name = f"postgres-replica-{number}"
+        return aws.rds.Instance(
+            name,
+            **self._of_every_instance(name, self._args.site.name(f"replica-{number}")),
+            replicate_source_db=primary.identifier,
+            # RDS takes none of a replica.
+            skip_final_snapshot=True,
+        )
+
+    def _of_every_instance(self, resource_name: str, identifier: str) -> dict[str, Any]:
+        """What holds of the primary and of its readers alike, and the log groups that each writes into."""
         site, settings = self._args.site, self._args.site.settings
-        name = site.name(f"replica-{number}")
         groups = [
             self._args.logs.group(
-                f"postgres-replica-{number}-{export}", f"/aws/rds/instance/{name}/{export}", self
+                f"{resource_name}-{export}", f"/aws/rds/instance/{identifier}/{export}", self
             )
             for export in rds.LOG_EXPORTS
         ]
-        return aws.rds.Instance(
-            f"postgres-replica-{number}",
-            identifier=name,
-            replicate_source_db=primary.identifier,
-            instance_class=settings.aws_postgres_class,
-            storage_type="gp3",
-            storage_encrypted=True,
-            kms_key_id=self.key.arn,
-            max_allocated_storage=parse_bytes(settings.aws_postgres_max_storage) // _GIB,
-            vpc_security_group_ids=[self._args.security_group],
-            publicly_accessible=False,
-            port=rds.PORT,
-            ca_cert_identifier=_AUTHORITY,
-            iam_database_authentication_enabled=True,
-            parameter_group_name=self._parameters.name,
-            auto_minor_version_upgrade=True,
-            maintenance_window=settings.aws_maintenance_window,
-            copy_tags_to_snapshot=True,
-            deletion_protection=settings.protect_data,
-            # RDS takes none of a replica.
-            skip_final_snapshot=True,
-            enabled_cloudwatch_logs_exports=list(rds.LOG_EXPORTS),
-            monitoring_interval=settings.aws_monitoring_seconds,
-            monitoring_role_arn=self._monitoring.arn,
-            performance_insights_enabled=True,
-            performance_insights_kms_key_id=self.key.arn,
-            performance_insights_retention_period=settings.aws_insights_days,
-            tags=site.tags(f"postgres-replica-{number}"),
-            opts=pulumi.ResourceOptions.merge(
+        return {
+            "identifier": identifier,
+            "instance_class": settings.aws_postgres_class,
+            "auto_minor_version_upgrade": True,
+            "max_allocated_storage": parse_bytes(settings.aws_postgres_max_storage) // _GIB,
+            "storage_type": "gp3",
+            "storage_encrypted": True,
+            "kms_key_id": self.key.arn,
+            "vpc_security_group_ids": [self._args.security_group],
+            "publicly_accessible": False,
+            "port": rds.PORT,
+            "ca_cert_identifier": _AUTHORITY,
+            "iam_database_authentication_enabled": True,
+            "parameter_group_name": self._parameters.name,
+            "maintenance_window": settings.aws_maintenance_window,
+            "copy_tags_to_snapshot": True,
+            "deletion_protection": settings.protect_data,
+            "enabled_cloudwatch_logs_exports": list(rds.LOG_EXPORTS),
+            "monitoring_interval": settings.aws_monitoring_seconds,
+            "monitoring_role_arn": self._monitoring.arn,
+            "performance_insights_enabled": True,
+            "performance_insights_kms_key_id": self.key.arn,
+            "performance_insights_retention_period": settings.aws_insights_days,
+            "tags": site.tags(resource_name),
+            "opts": pulumi.ResourceOptions.merge(
                 self._child, pulumi.ResourceOptions(protect=settings.protect_data, depends_on=groups)
             ),
-        )
+        }
