@@ -1,4 +1,4 @@
-"""Postgres frozen, restarting, out of connections, migrated underneath: typed errors, in bounded time."""
+"""Postgres frozen, gone, restarting, with another password: typed errors, in bounded time."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace as with_fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +16,6 @@ from typing import Any
 import psycopg
 import pytest
 from msgspec.structs import replace
-from psycopg import errors as sql_errors
 
 from cache.url_source import UrlSource
 from db import AsyncDataAccess
@@ -27,7 +24,6 @@ from db.migrator import apply_pending, read_source
 from db.models import NewActivity, NewUser
 from infra.spec import roles
 from tests import containers
-from tests.conftest import Database
 from tests.containers import Server, frozen, wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
 
@@ -134,85 +130,6 @@ def test_the_pool_comes_back_by_itself_after_an_outage(
         wait_until(lambda: data.pool.statistics()["pool_available"] >= 1, 5)
 
 
-def test_an_idle_connection_that_the_server_closed_costs_no_error(data: Any, database: Database) -> None:
-    for _ in range(3):
-        data.users.find(1)
-        database.psql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE usename = 'app_a' AND datname = current_database()"
-        )
-        data.users.list()
-    wait_until(_is_whole(data), 10)
-
-
-def test_a_read_that_loses_its_connection_is_asked_again(data: Any, database: Database) -> None:
-    user = data.users.add(NewUser(github_id=1, username="x"))
-    with _locked_table(database), ThreadPoolExecutor(1) as thread:
-        reading = thread.submit(data.users.get, user.id)
-        wait_until(lambda: _terminate_waiting(database) == 1)
-        # The second attempt waits for the lock too; letting go of it lets the read through.
-        wait_until(lambda: _waiting(database) == 1)
-        _release(database)
-        assert reading.result(10) == user
-    wait_until(_is_whole(data), 10)
-
-
-def test_a_write_that_loses_its_connection_is_not_repeated(data: Any, database: Database) -> None:
-    with _locked_table(database), ThreadPoolExecutor(1) as thread:
-        writing = thread.submit(data.users.add, NewUser(github_id=1, username="x"))
-        wait_until(lambda: _terminate_waiting(database) == 1)
-        with pytest.raises(OutcomeUnknown) as caught:
-            writing.result(10)
-        assert caught.value.sqlstate == "57P01"
-    wait_until(_is_whole(data), 10)
-
-
-def test_a_write_under_a_key_that_loses_its_connection_is_repeated_and_done_once(
-    data: Any, database: Database
-) -> None:
-    """Its control is the test above: without a key nobody knows."""
-    with _locked_table(database), ThreadPoolExecutor(1) as thread:
-        new = NewUser(github_id=1, username="x")
-        writing = thread.submit(data.users.add, new, idempotency_key="k")
-        wait_until(lambda: _terminate_waiting(database) == 1)
-        wait_until(lambda: _waiting(database) == 1)
-        _release(database)
-        user = writing.result(10)
-    assert user.row_version == 1
-    assert data.users.add(new, idempotency_key="k") == user
-    wait_until(_is_whole(data), 10)
-
-
-def test_a_write_under_a_key_whose_repetition_finds_no_server_is_of_unknown_outcome(
-    open_data: Any, database: Database
-) -> None:
-    """That nothing was done is true of the second attempt alone: the first one's COMMIT was under way."""
-    data = open_data(deadline_seconds=5.0, pool_size=1)
-    _slow_down(database, "AT COMMIT", 10)
-    with ThreadPoolExecutor(1) as thread:
-        writing = thread.submit(data.users.add, NewUser(github_id=1, username="x"), idempotency_key="k")
-        wait_until(lambda: _sleeping(database) == 1)
-        database.psql(f"ALTER DATABASE {database.name} CONNECTION LIMIT 0")
-        _terminate_sleeping(database)
-        with pytest.raises(OutcomeUnknown):
-            writing.result(15)
-        database.psql(f"ALTER DATABASE {database.name} CONNECTION LIMIT -1")
-
-
-def test_all_statements_of_a_write_under_a_key_have_one_deadline(open_data: Any, database: Database) -> None:
-    """Each of them is in time, and all together are not."""
-    data = open_data(deadline_seconds=2.0)
-    data.users.find(1)
-    _slow_down(database, "BEFORE", 1.2)
-    _slow_down(database, "AT COMMIT", 1.2)
-    started = time.monotonic()
-    with pytest.raises((DeadlineExceeded, OutcomeUnknown)):
-        data.users.add(NewUser(github_id=1, username="x"), idempotency_key="k")
-    assert time.monotonic() - started < 3 * 2.0
-    # Without a key there is one statement, and its COMMIT is part of it.
-    wait_until(_is_whole(data), 10)
-
-
 @pytest.mark.parametrize("verb", ["update", "delete"])
 def test_after_a_write_of_unknown_outcome_a_read_gives_what_stands(
     flavour: str, sick_postgres: Server, redis_server: Server, namespace: str, verb: str
@@ -265,51 +182,6 @@ def test_after_an_activity_of_unknown_outcome_its_feed_gives_what_stands(
         assert len(data.activities.feed(user_id).items) == 2
 
 
-def test_a_statement_that_takes_too_long_is_ended(open_data: Any, database: Database) -> None:
-    data = open_data(deadline_seconds=DEADLINE_SECONDS)
-    data.users.find(1)
-    with _locked_table(database):
-        started = time.monotonic()
-        with pytest.raises((DeadlineExceeded, Unavailable)):
-            data.users.find(2)
-        assert time.monotonic() - started < BOUND_SECONDS
-    wait_until(_is_whole(data), 10)
-
-
-def test_callers_that_find_no_connection_give_up_by_their_deadline(
-    open_data: Any, database: Database
-) -> None:
-    data = open_data(deadline_seconds=DEADLINE_SECONDS, pool_size=1)
-    data.users.find(1)
-    with _locked_table(database), ThreadPoolExecutor(4) as threads:
-        started = time.monotonic()
-        calls = [threads.submit(data.users.find, 100 + n) for n in range(4)]
-        errors = [call.exception() for call in calls]
-        assert time.monotonic() - started < BOUND_SECONDS
-    assert all(isinstance(error, DeadlineExceeded | Unavailable) for error in errors)
-    wait_until(_is_whole(data), 10)
-
-
-def test_a_migration_under_prepared_statements_gives_no_error(data: Any, database: Database) -> None:
-    user = data.users.add(NewUser(github_id=1, username="x"))
-    for type_name in ("varchar(200)", "text", "varchar(100)"):
-        for _ in range(3):
-            assert data.users.list().items[0].id == user.id
-        database.psql(f"ALTER TABLE groundwork.users ALTER COLUMN username TYPE {type_name}")
-    assert data.users.update(data.users.get(user.id)).row_version == 2
-
-
-def test_the_plain_driver_fails_after_a_migration(connect: Callable[..., Any], database: Database) -> None:
-    """The negative control of the test above: 0A000, for as long as the connection lives."""
-    connection = connect("app")
-    query = "SELECT username FROM users"
-    connection.execute(query, prepare=True)
-    database.psql("ALTER TABLE groundwork.users ALTER COLUMN username TYPE varchar(200)")
-    for _ in range(3):
-        with pytest.raises(sql_errors.FeatureNotSupported):
-            connection.execute(query, prepare=True)
-
-
 def test_a_rotated_password_is_taken_up_without_a_restart(
     flavour: str, sick_postgres: Server, tmp_path: Path
 ) -> None:
@@ -332,129 +204,9 @@ def test_a_rotated_password_is_taken_up_without_a_restart(
         assert data.users.find(2**40) is None
 
 
-def test_cancelled_tasks_leave_no_answer_to_the_wrong_caller(
-    database: Database, redis_server: Server
-) -> None:
-    async def scenario() -> tuple[int, dict[str, int]]:
-        access = AsyncDataAccess(
-            database_settings(database.url("app"), pool_size=4),
-            cache_settings(redis_server.redis_url("app"), "cancelled"),
-        )
-        async with access as data:
-            users = [await data.users.add(NewUser(github_id=n, username=f"u{n}")) for n in range(1, 21)]
-            wrong = 0
-            for _ in range(10):
-                tasks = [asyncio.create_task(data.users.get(user.id)) for user in users]
-                await asyncio.sleep(random.uniform(0, 0.02))
-                for task in random.sample(tasks, 10):
-                    task.cancel()
-                for task, user in zip(tasks, users, strict=True):
-                    try:
-                        wrong += await task != user
-                    except asyncio.CancelledError:
-                        pass
-                await data.users.cached.drop([(user.id, None) for user in users])
-            await asyncio.sleep(0.5)
-            return wrong, data.pool.statistics()
-
-    wrong, statistics = asyncio.run(scenario())
-    assert wrong == 0
-    assert statistics["pool_size"] == statistics["pool_available"]
-
-
 def _answers(data: Any) -> bool:
     try:
         data.users.find(1)
     except DbError:
         return False
     return True
-
-
-def _is_whole(data: Any) -> Callable[[], bool]:
-    def holds() -> bool:
-        statistics = data.pool.statistics()
-        return bool(statistics["pool_size"] == statistics["pool_available"])
-
-    return holds
-
-
-@contextmanager
-def _locked_table(database: Database) -> Iterator[None]:
-    """The users table locked by the superuser, in a session named `locker`, until the end or `_release`."""
-    sql = "SET application_name = 'locker'; BEGIN; LOCK TABLE groundwork.users; SELECT pg_sleep(30); ROLLBACK"
-    locker = Thread(target=_ignore_errors, args=[database.psql, sql], daemon=True)
-    locker.start()
-    wait_until(
-        lambda: (
-            database.psql(
-                "SELECT count(*) FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock'"
-                " AND relation = 'groundwork.users'::regclass"
-            ).strip()
-            == "1"
-        )
-    )
-    try:
-        yield
-    finally:
-        _release(database)
-        locker.join(10)
-
-
-def _release(database: Database) -> None:
-    database.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'locker'")
-
-
-def _slow_down(database: Database, when: str, seconds: float) -> None:
-    """Have each insert of a user sleep: BEFORE it, or AT COMMIT."""
-    name = when.lower().replace(" ", "_")
-    function = (
-        f"CREATE FUNCTION groundwork.{name}() RETURNS trigger LANGUAGE plpgsql AS"
-        f" $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$;"
-    )
-    table = f"ON groundwork.users FOR EACH ROW EXECUTE FUNCTION groundwork.{name}()"
-    if when == "BEFORE":
-        trigger = f"CREATE TRIGGER {name} BEFORE INSERT {table}"
-    else:
-        deferred = table.replace("FOR EACH", "DEFERRABLE INITIALLY DEFERRED FOR EACH")
-        trigger = f"CREATE CONSTRAINT TRIGGER {name} AFTER INSERT {deferred}"
-    database.psql(f"{function} {trigger}")
-
-
-_SLEEPING = (
-    " FROM pg_stat_activity"
-    " WHERE usename = 'app_a' AND wait_event = 'PgSleep' AND query LIKE 'COMMIT%' AND datname = current_database()"
-)
-
-
-def _sleeping(database: Database) -> int:
-    return int(database.psql(f"SELECT count(*) {_SLEEPING}"))
-
-
-def _terminate_sleeping(database: Database) -> None:
-    database.psql(f"SELECT pg_terminate_backend(pid) {_SLEEPING}")
-
-
-def _waiting(database: Database) -> int:
-    return int(
-        database.psql(
-            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_a' AND wait_event_type = 'Lock'"
-            " AND datname = current_database()"
-        )
-    )
-
-
-def _terminate_waiting(database: Database) -> int:
-    return int(
-        database.psql(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE usename = 'app_a' AND wait_event_type = 'Lock' AND datname = current_database()"
-        )
-    )
-
-
-def _ignore_errors(call: Callable[..., object], *arguments: object) -> None:
-    try:
-        call(*arguments)
-    except Exception:
-        # The session is terminated on purpose.
-        pass
