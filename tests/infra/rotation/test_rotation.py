@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ from urllib.request import urlopen
 
 import psycopg
 import pytest
-import redis
 
 from infra import outputs
 from infra.docker.engine import docker, inspect, psql
@@ -35,6 +34,7 @@ from tests.infra.checkout import ROOT
 from tests.infra.conftest import STACK, LiveStack, groundwork
 from tests.infra.killing import run_until_killed
 from tests.infra.rotation.load import Load, load_on
+from tests.infra.rotation.logins import all_urls, gets_in, login_of, urls_of_app
 
 SERVICES = ("postgres", "redis", "access")
 EXPORTERS = (POSTGRES_EXPORTER, REDIS_EXPORTER)
@@ -63,44 +63,6 @@ def _starts(stack: LiveStack) -> dict[str, tuple[str, str]]:
     return {service: (c["Id"], c["State"]["StartedAt"]) for service, c in found.items()}
 
 
-def _all_urls() -> dict[str, dict[str, str]]:
-    """role -> what `groundwork env` prints for it now."""
-    values = PulumiStack(World.here(), STACK).outputs()
-    named = {"DATABASE_URL": values[outputs.DATABASE_URLS], "REDIS_URL": values[outputs.REDIS_URLS]}
-    return {
-        role: {name: urls[role] for name, urls in named.items() if role in urls} for role in outputs.ROLES
-    }
-
-
-def _urls() -> dict[str, str]:
-    return _all_urls()["app"]
-
-
-def _login(urls: dict[str, str]) -> str:
-    return str(urlsplit(urls["DATABASE_URL"]).username)
-
-
-def _gets_in(urls: dict[str, str]) -> dict[str, bool]:
-    def postgres(url: str) -> None:
-        with psycopg.connect(url, connect_timeout=10):
-            pass
-
-    def cache(url: str) -> None:
-        with redis.Redis.from_url(url, driver_info=None) as client:
-            client.ping()
-
-    ways = {"DATABASE_URL": postgres, "REDIS_URL": cache}
-    return {name: _succeeds(ways[name], url) for name, url in urls.items()}
-
-
-def _succeeds(action: Callable[[str], None], url: str) -> bool:
-    try:
-        action(url)
-    except (psycopg.OperationalError, redis.AuthenticationError):
-        return False
-    return True
-
-
 def _rotate(*arguments: str) -> dict[str, Any]:
     done: dict[str, Any] = json.loads(groundwork("rotate", *arguments, "--stack", STACK, "--yes", "--json"))
     return done
@@ -111,35 +73,35 @@ NEITHER = {"DATABASE_URL": False, "REDIS_URL": False}
 
 
 def test_a_password_is_rotated_in_both_servers_under_load(unharmed: Load) -> None:
-    old = _urls()
+    old = urls_of_app()
     before = unharmed.look()
     done = _rotate("passwords", "app", "--grace", "5")
-    new = _urls()
+    new = urls_of_app()
     login = done["roles"]["app"]["login"]
-    assert {_login(old), login} == {"app_a", "app_b"}
-    assert _login(new) == login
+    assert {login_of(old), login} == {"app_a", "app_b"}
+    assert login_of(new) == login
     assert (done["roles"]["app"]["phase"], done["oldPasswords"]) == ("at rest", "void")
     # Nobody had to be thrown out: pools and the access service had moved.
     assert done["endedSessions"] == {}
-    assert (_gets_in(old), _gets_in(new)) == (NEITHER, BOTH)
+    assert (gets_in(old), gets_in(new)) == (NEITHER, BOTH)
     unharmed.go_on()
     assert unharmed.look().since(before).logins[login] > 0
 
 
 def test_every_other_role_is_rotated_at_once_and_no_process_shows_a_password(unharmed: Load) -> None:
     roles = ("readonly", "monitor", "migrator", "ops", "rotator")
-    old = _all_urls()
+    old = all_urls()
     exporters = _exporters()
     with _processes_watched() as shown:
         assert set(_rotate("passwords", *roles, "--grace", "0")["roles"]) == set(roles)
-    new = _all_urls()
+    new = all_urls()
     # Those of role monitor read the new one when they start: they are others, and get in.
     assert not set(exporters) & set(_exporters())
     for metric in ("pg_up", "redis_up"):
         wait_until(lambda metric=metric: _is_up(metric, since=exporters), 120)  # type: ignore[misc]
     for role in set(roles) - {"rotator"}:
-        assert not any(_gets_in(old[role]).values()), role
-        assert all(_gets_in(new[role]).values()), role
+        assert not any(gets_in(old[role]).values()), role
+        assert all(gets_in(new[role]).values()), role
     everything = b"\n".join(shown)
     assert b"ops.cli" in everything
     assert not [role for role, urls in new.items() if _is_in(urls, everything)]
@@ -248,14 +210,14 @@ def test_a_rotation_killed_at_a_step_goes_on_and_locks_nobody_out(
     """The same command each time: the cases after the first go on where the one before was killed."""
     command = ("rotate", "passwords", "app", "--grace", "15", "--stack", STACK, "--yes")
     run_until_killed(command, says=says, then=then)
-    assert _gets_in(_urls()) == BOTH
+    assert gets_in(urls_of_app()) == BOTH
 
 
 def test_what_was_killed_comes_to_its_end(unharmed: Load) -> None:
     done = _rotate("passwords", "app", "--grace", "3")
     assert done["oldPasswords"] == "void"
     assert done["roles"]["app"]["phase"] == "at rest"
-    assert _gets_in(_urls()) == BOTH
+    assert gets_in(urls_of_app()) == BOTH
 
 
 def test_an_up_after_rotations_changes_nothing(unharmed: Load) -> None:
@@ -265,16 +227,16 @@ def test_an_up_after_rotations_changes_nothing(unharmed: Load) -> None:
 
 
 def test_a_rotation_under_way_is_told_by_preview_and_status(unharmed: Load) -> None:
-    old = _urls()
+    old = urls_of_app()
     assert _rotate("passwords", "app", "--keep-old")["oldPasswords"] == "accepted"
-    assert (_gets_in(old), _gets_in(_urls())) == (BOTH, BOTH)
+    assert (gets_in(old), gets_in(urls_of_app())) == (BOTH, BOTH)
     assert "rotation under way: app is moved" in groundwork("preview", "--stack", STACK)
     code, report = _status()
     assert code == Exit.PENDING
     assert "app: the new one is in use" in report["due"][0]
     # Somebody who did not move is told of, and ended.
     with psycopg.connect(old["DATABASE_URL"], autocommit=True) as late:
-        assert _rotate("passwords", "app", "--grace", "0")["endedSessions"] == {_login(old): 1}
+        assert _rotate("passwords", "app", "--grace", "0")["endedSessions"] == {login_of(old): 1}
         with pytest.raises(psycopg.OperationalError, match="terminating connection"):
             late.execute("SELECT 1")
     code, report = _status()
@@ -312,23 +274,23 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_what_cannot_be_asked_is_one_line_and_changes_nothing(
     unharmed: Load, arguments: list[str], code: Exit, words: str
 ) -> None:
-    urls = _urls()
+    urls = urls_of_app()
     done = _run(*arguments)
     assert (done.returncode, done.stdout) == (code, "")
     assert len(done.stderr.strip().splitlines()) == 1
     assert words in done.stderr
-    assert _urls() == urls
+    assert urls_of_app() == urls
 
 
 @pytest.mark.parametrize("what", ["passwords", "certificates"])
 def test_a_server_that_is_frozen_is_one_line_and_changes_nothing(live_stack: LiveStack, what: str) -> None:
-    urls = _urls()
+    urls = urls_of_app()
     with _paused(live_stack.container("redis")):
         done = _run(what, *(["app"] if what == "passwords" else []), "--yes")
     assert done.returncode == Exit.UNREACHABLE
     assert len(done.stderr.strip().splitlines()) == 1
     assert "redis of stack 'test' does not run" in done.stderr
-    assert _urls() == urls
+    assert urls_of_app() == urls
 
 
 @contextmanager
@@ -408,7 +370,7 @@ def _as_rotator(container: str, command: str) -> None:
 def test_no_secret_of_a_rotation_is_in_what_docker_shows_or_in_clear_in_the_state(
     live_stack: LiveStack,
 ) -> None:
-    secrets = [str(urlsplit(url).password) for urls in _all_urls().values() for url in urls.values()]
+    secrets = [str(urlsplit(url).password) for urls in all_urls().values() for url in urls.values()]
     assert len(secrets) == 7
     state = PulumiStack(World.here(), STACK).state_file.read_text()
     assert not [secret for secret in secrets if secret in state]
