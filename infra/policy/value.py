@@ -18,22 +18,22 @@ class _Unknown(Enum):
 # What stands for every value that cannot be looked at: not known before `up`, or shown as secret.
 UNKNOWN: Final = _Unknown.UNKNOWN
 
-# One for each kind of value, as the engine and its SDKs write them.
-_SENTINELS = frozenset(
+# What the engine and its SDKs write for a value that is not known: one for each kind of value.
+SENTINELS = frozenset(
     {
         "04da6b54-80e4-46f7-96ec-b56ff0331ba9",  # text, and what `preview --json` writes for all kinds
-        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
-        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",
-        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
-        "030794c1-ac77-496b-92df-f27374a8bd58",
-        "e48ece36-62e2-4504-bad9-02848725956a",
-        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
+        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",  # a boolean
+        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",  # a number
+        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",  # a list
+        "030794c1-ac77-496b-92df-f27374a8bd58",  # an asset
+        "e48ece36-62e2-4504-bad9-02848725956a",  # an archive
+        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",  # an object
     }
 )
 _SHOWN_OUTPUT = re.compile(r"output<.*>", re.IGNORECASE | re.DOTALL)
-_SHOWN_SECRET = "[secret]"
+SHOWN_SECRET = "[secret]"
 # The key by which a mapping says that it wraps something, and the wrappers whose content is not to be seen.
-_SIGNATURE = "4dabf18193072939515e22adb298388d"
+SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
 _OUTPUT_SIGNATURE = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
 
@@ -41,12 +41,12 @@ _OUTPUT_SIGNATURE = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
 def read_value(value: Any) -> Any:
     """A value of Pulumi's JSON, with UNKNOWN wherever it is not to be known."""
     if isinstance(value, str):
-        hidden = value in _SENTINELS or value == _SHOWN_SECRET or _SHOWN_OUTPUT.fullmatch(value)
+        hidden = value in SENTINELS or value == SHOWN_SECRET or _SHOWN_OUTPUT.fullmatch(value)
         return UNKNOWN if hidden else value
     if isinstance(value, list):
         return [read_value(item) for item in value]
     if isinstance(value, Mapping):
-        if value.get(_SIGNATURE) in (_SECRET_SIGNATURE, _OUTPUT_SIGNATURE):
+        if value.get(SIGNATURE) in (_SECRET_SIGNATURE, _OUTPUT_SIGNATURE):
             return UNKNOWN
         return {key: read_value(item) for key, item in value.items()}
     return value

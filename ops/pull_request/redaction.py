@@ -9,23 +9,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SECRET = "[secret]"
+from infra.policy.value import SENTINELS, SHOWN_SECRET, SIGNATURE
+
+# As Pulumi shows one.
+SECRET = SHOWN_SECRET
 HIDDEN = "[not shown]"
 UNKNOWN = "[known after up]"
 
-# Pulumi's mark of an object that is a value with an attribute, and what stands in it for a secret.
-_MARK = "4dabf18193072939515e22adb298388d"
-_UNKNOWN_TEXTS = frozenset(
-    {
-        "04da6b54-80e4-46f7-96ec-b56ff0331ba9",  # a string
-        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",  # a boolean
-        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",  # a number
-        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",  # a list
-        "030794c1-ac77-496b-92df-f27374a8bd58",  # an asset
-        "e48ece36-62e2-4504-bad9-02848725956a",  # an archive
-        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",  # an object
-    }
-)
 _SECRET_NAME = re.compile(
     r"pass(word|phrase|wd)|pwd|secret|token|credential|private|auth|cipher|salt|verifier|cert|pem$|cookie|session"
     r"|signature|dsn|ur[il]s?$|connectionstring|key(?!s?id$|arn$)|^env|userdata|hash$"
@@ -50,7 +40,7 @@ def holds_secret(value: Any) -> bool:
     if isinstance(value, str):
         return SECRET in value
     if isinstance(value, Mapping):
-        return _MARK in value or any(holds_secret(each) for each in value.values())
+        return SIGNATURE in value or any(holds_secret(each) for each in value.values())
     if isinstance(value, Sequence):
         return any(holds_secret(each) for each in value)
     return False
@@ -74,7 +64,7 @@ def shown(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    if value in _UNKNOWN_TEXTS:
+    if value in SENTINELS:
         return UNKNOWN
     if not value:
         return '""'
