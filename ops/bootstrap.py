@@ -22,6 +22,7 @@ from db.migrator import LockLimits, apply_pending, read_source
 from db.named_query import queries
 from infra.spec import rds, roles
 from ops.errors import Exit, OpsError
+from ops.server_errors import one_line
 
 Tell = Callable[[str], None]
 _MAKE_PARTITIONS = queries("schema")["make_activity_partitions"]
@@ -156,8 +157,7 @@ def _told() -> Iterator[None]:
 
 
 def _line(error: psycopg.Error) -> str:
-    primary = error.diag.message_primary
-    return primary or " ".join(str(error).split())
+    return error.diag.message_primary or one_line(error)
 
 
 def _tell_event(tell: Tell, kind: str, migration: Any, detail: str) -> None:
