@@ -40,6 +40,7 @@ AWS_SOURCES = (
     "ops/commands/bootstrap.py",
     "ops/commands/migrate_options.py",
     "ops/commands/names.py",
+    "ops/server_errors.py",
 )
 LOCK_NAME = "requirements.lock"
 AWS_LOCK = IMAGES / "access" / "requirements-aws.lock"
