@@ -192,5 +192,6 @@ def is_alive(pid: int) -> bool:
     try:
         with Path(f"/proc/{pid}/stat").open() as status:
             return status.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    # Opened, and gone before it was read: the second.
+    except (FileNotFoundError, ProcessLookupError):
         return False
