@@ -59,7 +59,7 @@ def test_it_becomes_ready_and_names_every_check(start: Start) -> None:
         for check in answer["checks"].values():
             assert check["ok"] is True
             assert check["reason"] is None
-            assert check["latency_ms"] < READYZ_SECONDS * 1000
+            assert check["latency_ms"] < 3 * READYZ_SECONDS * 1000
 
 
 def test_it_is_alive_whatever_is_ready(start: Start) -> None:
@@ -81,7 +81,7 @@ def test_it_starts_without_a_server_and_says_which_is_missing(
     with start(**{variable: url}) as service:
         started = time.monotonic()
         status, body = service.get("/readyz")
-        assert time.monotonic() - started < READYZ_SECONDS
+        assert time.monotonic() - started < 3 * READYZ_SECONDS
         assert status == 503
         checks = json.loads(body)["checks"]
         assert {name for name, check in checks.items() if not check["ok"]} == broken
