@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from ops.backup.errors import BackupError
@@ -97,18 +96,6 @@ class Evidence:
                 for c in self.checks.values()
             ],
         }
-
-    def write(self, path: Path) -> None:
-        """Into a file, whole or not at all. BackupError where it cannot be written."""
-        import json
-        import os
-
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            unfinished.write_text(json.dumps(self.document(), indent=2) + "\n")
-            unfinished.replace(path)
-        except OSError as error:
-            raise BackupError(f"the evidence cannot be written to {path}: {error.strerror}") from error
 
 
 def _is_known(error: Exception) -> bool:

@@ -152,6 +152,7 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
     from pathlib import Path
 
     from infra.spec.world import World
+    from ops import whole_file
     from ops.backup.drill import MAX_RPO_SECONDS, Terms
     from ops.backup.drill import drill as make_drill
     from ops.backup.moment import parse_moment
@@ -161,9 +162,8 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
 
     world = World.here()
     moment = None if to is None else parse_moment(to)
-    # Before the minutes that a drill takes.
-    if evidence is not None and not Path(evidence).absolute().parent.is_dir():
-        raise OpsError(f"{Path(evidence).absolute().parent} is no folder; make it first", Exit.USAGE)
+    if evidence is not None:
+        whole_file.check_target(Path(evidence))
     if instance := Instance.of(world, stack):
         from ops.backup.rds_commands import drill as drill_on_rds
 
@@ -171,16 +171,18 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
     else:
         terms = Terms(moment, max_rpo or MAX_RPO_SECONDS, world.ca_file(stack))
         found = make_drill(Site.of(world, stack), terms, _say)
-    if evidence is not None:
-        found.write(Path(evidence))
+    document = json.dumps(found.document(), indent=2)
     if as_json:
-        print(json.dumps(found.document(), indent=2))
+        print(document)
     else:
         for check in found.checks.values():
             print(
                 f"{'ok' if check.ok else 'FAILED' if check.ok is False else '-':<7}{check.name:<12}{check.detail}"
             )
         print(f"RTO {_seconds(found.rto_seconds)}, RPO {_seconds(found.rpo_seconds)}")
+    # After it was said: where the file cannot be written, what was found is not lost.
+    if evidence is not None:
+        whole_file.write(Path(evidence), document + "\n")
     if not found.ok:
         reasons = "; ".join(f"{check.name}: {check.detail}" for check in found.failures)
         raise OpsError(f"the drill failed: {reasons}", Exit.MISMATCH)

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -89,16 +89,19 @@ def _report(
     as_json: bool,
 ) -> None:
     from infra.policy.waiver import today
+    from ops import whole_file
     from ops.policy import source
     from ops.policy.text import lines_of, notes_of, waiver_entries
 
+    if sarif_file is not None:
+        whole_file.check_target(sarif_file)
     plan = source.make_plan(stack) if plan_file is None else source.read_plan(plan_file)
     day = today()
     done = judge(plan, source.read_stack_waivers(plan.stack, waivers_file, day), day)
     if sarif_file is not None:
         from ops.policy.sarif import as_sarif
 
-        _write(sarif_file, as_sarif(done))
+        whole_file.write(sarif_file, json.dumps(as_sarif(done), indent=2) + "\n")
     if as_json:
         click.echo(json.dumps(done.as_json(), indent=2))
     else:
@@ -112,12 +115,3 @@ def _report(
         )
         click.echo(waiver_entries(done, day), err=True)
     sys.exit(done.exit_code)
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    from ops.errors import Exit, OpsError
-
-    try:
-        path.write_text(json.dumps(content, indent=2) + "\n")
-    except OSError as error:
-        raise OpsError(f"{path} cannot be written: {error.strerror}", Exit.USAGE) from error

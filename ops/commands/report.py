@@ -85,21 +85,21 @@ def report(
 
 
 def _comment(markdown: str, previews: tuple[str, ...], findings: tuple[Path, ...], plan: Path | None) -> int:
+    from ops import whole_file
     from ops.errors import Exit, OpsError
     from ops.pull_request.comment import as_comment
     from ops.pull_request.source import read_report
-    from ops.report import writing
 
     if not (previews or findings or plan):
         raise OpsError("say what of: --preview STACK=FILE, --findings FILE, --plan FILE", Exit.USAGE)
     target = None if markdown == "-" else Path(markdown)
     if target is not None:
-        writing.check_target(target)
+        whole_file.check_target(target)
     done = read_report(previews, findings, plan)
     if target is None:
         click.echo(as_comment(done), nl=False)
     else:
-        writing.write(target, as_comment(done))
+        whole_file.write(target, as_comment(done))
     return done.exit_code
 
 
@@ -114,19 +114,22 @@ def _refuse(context: click.Context, parameters: tuple[str, ...], when: str) -> N
 
 
 def _sample(path: Path | None, as_json: bool, seconds: float, interval: float, stack: str) -> int:
+    from ops import whole_file
     from ops.errors import Exit, OpsError
     from ops.monitored_stack import MonitoredStack
-    from ops.report import page, sampling, writing
+    from ops.report import page, sampling
+    from ops.report.document import document
 
     if path is None and not as_json:
         raise OpsError("say where to: --html FILE, or --json", Exit.USAGE)
     if path is not None:
-        writing.check_target(path)
+        whole_file.check_target(path)
     done = sampling.sample_for(MonitoredStack.of(stack), seconds, interval, _progress)
     if path is not None:
-        writing.write(path, page.render(done))
+        # Statements are in it.
+        whole_file.write(path, page.render(done), is_private=True)
     if as_json:
-        click.echo(json.dumps(writing.as_json(done, path), indent=2, default=str))
+        click.echo(json.dumps(document(done, path), indent=2, default=str))
     elif path is not None:
         click.echo(f"{len(done.samples)} samples: {path}")
     for reason in done.unreached.values():

@@ -36,7 +36,7 @@ def check(offline: bool, update: bool, against: str | None) -> None:
         )
         return
 
-    from ops import granted
+    from ops import granted, whole_file
     from ops.scratch_server import scratch_server
     from ops.sql_check import checker
 
@@ -49,8 +49,8 @@ def check(offline: bool, update: bool, against: str | None) -> None:
             return
         lines, described, grants = checker.check(server)
     if update and not lines:
-        LOCKFILE.write_text(render(queries, described))
-        granted.LOCKFILE.write_text(granted.render(migrations_digest(), grants))
+        whole_file.write(LOCKFILE, render(queries, described))
+        whole_file.write(granted.LOCKFILE, granted.render(migrations_digest(), grants))
     if not lines and not update:
         lines = offline_problems(queries) + stale_grants()
     _finish(lines, f"{len(queries)} queries agree with the schema and the Python types")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
-from ops.backup.errors import BackupError
 from ops.backup.evidence import CHECKS, CheckFailed, Evidence
 from ops.backup.moment import parse_moment
 from ops.backup.pgbackrest import _error
@@ -104,8 +102,3 @@ def test_a_defect_in_a_check_is_no_failed_drill() -> None:
         with evidence.check("wal", lambda line: None, ""):
             raise KeyError("a defect")
     assert evidence.checks["wal"].ok is None
-
-
-def test_evidence_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(BackupError, match=r"cannot be written to .*No such file"):
-        Evidence("dev", datetime.now(UTC)).write(tmp_path / "absent" / "drill.json")

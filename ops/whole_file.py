@@ -1,0 +1,51 @@
+"""Files that a command leaves to its user: whole or not at all, also where it is killed or the disk is full."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from ops.errors import Exit, OpsError
+
+
+def check_target(path: Path) -> None:
+    """OpsError (2) where no file can be written: said before an hour of work, not after."""
+    if path.is_dir():
+        raise OpsError(f"{path} is a folder; name a file", Exit.USAGE)
+    if not path.parent.is_dir():
+        raise OpsError(f"{path.absolute().parent} is no folder; make it first", Exit.USAGE)
+    if not os.access(path.parent, os.W_OK):
+        raise OpsError(f"{path.absolute().parent} is not yours to write into", Exit.USAGE)
+
+
+def write(path: Path, text: str, *, is_private: bool = False) -> None:
+    """Put the text in place of the file in one step. OpsError where it cannot be; what was there is then there still.
+
+    `is_private`: for its owner's eyes, mode 0600; otherwise the mode of the file that was there, or the umask's.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            # /dev/stdout, or a pipe: nothing to put something in place of.
+            path.write_text(text, encoding="utf-8")
+        else:
+            _replace(path.resolve(), text, is_private)
+    except OSError as error:
+        raise OpsError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _replace(path: Path, text: str, is_private: bool) -> None:
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if is_private else 0o666)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(handle)
+            if path.exists() and not is_private:
+                os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
