@@ -1,6 +1,6 @@
-"""`groundwork cache ...` that is killed as soon as it has sent its Nth command to Redis.
+"""A groundwork command that is killed as soon as it has had its Nth exchange with Redis, or with Postgres.
 
-python -m tests.faults.dying_operator N ARGUMENT...   (REDIS_URL, DATABASE_URL, GROUNDWORK_CACHE_NAMESPACE)
+python -m tests.faults.dying_operator redis|postgres N ARGUMENT...   (REDIS_URL, DATABASE_URL, ...)
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 from redis.asyncio.connection import AbstractConnection as AsyncConnection
 from redis.connection import AbstractConnection
 
@@ -18,10 +19,10 @@ from ops.cli import main
 
 
 class Countdown:
-    """Counts what is sent over the connections of both kinds."""
+    """Counts the calls of what it watches, over all connections, and ends the process at the last."""
 
-    def __init__(self, commands: int) -> None:
-        self._left = commands
+    def __init__(self, calls: int) -> None:
+        self._left = calls
 
     def watch(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def sent(*arguments: Any, **options: Any) -> Any:
@@ -45,12 +46,19 @@ class Countdown:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-if __name__ == "__main__":
-    countdown = Countdown(int(sys.argv[1]))
+def watch(server: str, countdown: Countdown) -> None:
+    if server == "postgres":
+        # Each waits once for the server: connecting, a statement, a block of a COPY, BEGIN and COMMIT.
+        psycopg.Connection.wait = countdown.watch(psycopg.Connection.wait)  # type: ignore[method-assign]
+        return
     AbstractConnection.send_packed_command = countdown.watch(  # type: ignore[method-assign]
         AbstractConnection.send_packed_command
     )
     AsyncConnection.send_packed_command = countdown.watch_async(  # type: ignore[method-assign]
         AsyncConnection.send_packed_command
     )
-    main(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    watch(sys.argv[1], Countdown(int(sys.argv[2])))
+    main(sys.argv[3:])

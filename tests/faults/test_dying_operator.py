@@ -55,7 +55,15 @@ def operate(database: Database, redis_server: Server, namespace: str) -> Operate
 
     def run(kill_after: int, *arguments: str, user: str = "ops") -> int:
         return subprocess.run(
-            [sys.executable, "-m", "tests.faults.dying_operator", str(kill_after), "cache", *arguments],
+            [
+                sys.executable,
+                "-m",
+                "tests.faults.dying_operator",
+                "redis",
+                str(kill_after),
+                "cache",
+                *arguments,
+            ],
             cwd=ROOT,
             env=os.environ
             | {
