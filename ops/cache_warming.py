@@ -11,7 +11,7 @@ from db import AsyncDataAccess
 from db.errors import InvalidSetting, Unavailable
 from db.settings import DatabaseSettings
 from db.warming import Progress, Warming
-from ops.cache_server import cache_settings
+from ops.cache_server import cache_settings, require_cache
 from ops.database_url import require_database, resolve_database_url
 from ops.errors import Exit, OpsError
 
@@ -25,6 +25,7 @@ def warm_from_here(stack: str, limit: int, rate: int, progress: Progress) -> dic
     url = resolve_database_url(None, role="app", stack=stack)
     try:
         require_database(url)
+        require_cache(cache)
     except OpsError as error:
         # A flush that is done already may stand before it.
         raise OpsError(f"the cache is not warm: {error}", error.exit_code) from error

@@ -1,4 +1,4 @@
-"""`seed`, `import` and `tokens rotate`, killed after any exchange with Postgres: whole batches, and the next ends it."""
+"""`seed`, `import` and `tokens rotate`, killed after any exchange with Postgres: whole batches; the next run ends it."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ COMMANDS = [
     ("get", "user", "1"),
     ("keys",),
     ("flush", "--all", "--dry-run"),
+    ("warm",),
 ]
 every_flush = pytest.mark.parametrize("scope", FLUSHES, ids=" ".join)
 every_command = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ops.cli import main
 from ops.errors import Exit
+from tests import containers
 from tests.conftest import Database
+from tests.containers import Server
 
 COMMANDS = [
     ("seed",),
@@ -21,6 +23,12 @@ COMMANDS = [
 Refused = Callable[[str, tuple[str, ...]], tuple[int, str]]
 _KEY = f"k1:{'A' * 43}="
 each_command = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+
+
+@pytest.fixture(scope="module")
+def expired(docker_engine: None) -> Iterator[Server]:
+    with containers.postgres_server(certificate_days=-1) as server:
+        yield server
 
 
 @pytest.fixture
@@ -73,3 +81,12 @@ def test_a_wrong_password_is_called_one(
     code, line = refused(database.url("app").replace(right, "canary"), command)
     assert code == Exit.UNREACHABLE
     assert "password authentication failed" in line
+
+
+@each_command
+def test_an_expired_certificate_is_called_one(
+    refused: Refused, expired: Server, command: tuple[str, ...]
+) -> None:
+    code, line = refused(expired.database_url("app_a"), command)
+    assert code == Exit.UNREACHABLE
+    assert "certificate" in line
