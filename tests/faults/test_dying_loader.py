@@ -1,4 +1,4 @@
-"""`seed`, `import` and `tokens rotate`, killed after any exchange with Postgres: whole batches; the next run ends it."""
+"""`seed`, `import`, `tokens rotate`, killed after any exchange with Postgres: whole batches; the next run ends it."""
 
 from __future__ import annotations
 
