@@ -37,6 +37,7 @@ class Codec(Generic[T]):
     """Encodes and decodes one type of record; `version_of` says a record's row version."""
 
     def __init__(self, kind: type[T], version_of: Callable[[T], int]) -> None:
+        self.kind = kind
         self._version_of = version_of
         self._packing = Packing(kind)
         # For bytes that were decoded before, and so cannot fail.

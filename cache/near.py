@@ -1,4 +1,4 @@
-"""The near cache: entries in this process, as bytes, decoded on each hit, so that no caller can spoil another's.
+"""The near cache: entries in this process, given out so that no caller can spoil another's (cache.keeping).
 
 It answers only while it is known to be current: `confirm` is told, several times a second, up to when every
 invalidation has been heard (cache.tracking), and FRESH_SECONDS later it goes silent by itself.
@@ -7,7 +7,7 @@ invalidation has been heard (cache.tracking), and FRESH_SECONDS later it goes si
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from threading import Lock
@@ -16,13 +16,14 @@ from typing import Any, Final, Generic, TypeVar
 
 from cache.codec import Codec
 from cache.entry import packed_in
+from cache.keeping import Keeping, Kept
 from cache.metrics import HITS, MISSES, NEAR_BYTES, NEAR_ENTRIES
 
 T = TypeVar("T")
 
 # The promise is 250 ms; the rest is for the call that has just looked at the clock.
 FRESH_SECONDS = 0.24
-# Beside its bytes, what Python needs for an entry: measured, 250 to 350 bytes.
+# Beside what is kept, what Python needs for an entry: measured, 250 to 350 bytes.
 _ENTRY_BYTES = 300
 
 
@@ -38,9 +39,10 @@ _Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A packed value, or None for a known absence; what it counts for in bytes; when it goes (monotonic)."""
+    """What is kept, and how a caller's own is made of it; what it counts for in bytes; when it goes (monotonic)."""
 
-    packed: bytes | None
+    value: Any
+    give: Callable[[Any], Any]
     size: int
     expires_at: float
 
@@ -117,9 +119,9 @@ class NearCache:
         with self._lock:
             return self._places.setdefault(key, object())
 
-    def put(self, key: _Key, packed: bytes | None, place: object) -> None:
+    def put(self, key: _Key, kept: Kept[Any], place: object) -> None:
         """Take in what was read, unless it was invalidated meanwhile, or invalidations are not heard."""
-        size = _ENTRY_BYTES + len(packed or b"")
+        size = _ENTRY_BYTES + kept.size
         with self._lock:
             if self._places.get(key) is not place:
                 return
@@ -127,7 +129,7 @@ class NearCache:
             if not self._is_standing or size > self._max_bytes:
                 return
             self._remove(key)
-            self._entries[key] = _Entry(packed, size, monotonic() + self._ttl_seconds)
+            self._entries[key] = _Entry(kept.value, kept.give, size, monotonic() + self._ttl_seconds)
             self._bytes += size
             while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
                 self._remove(next(iter(self._entries)))
@@ -160,7 +162,7 @@ class NearView(Generic[T]):
         # Bound once: a hit takes a microsecond, and finding these again would be a good part of it.
         self._entry = entries.get
         self._move_to_end = entries.move_to_end
-        self._unpack = codec.unpack
+        self._kept = Keeping(codec).kept
         # Threads may lose a count between them; a lock would cost more than the hit.
         self._hits = self._misses = 0
         self._hit_counter = HITS.labels(entity, "near", "value")
@@ -181,8 +183,7 @@ class NearView(Generic[T]):
                     # Invalidated since it was looked at: this read was first.
                     pass
                 self._hits += 1
-                packed = entry.packed
-                return None if packed is None else self._unpack(packed)
+                return entry.give(entry.value)  # type: ignore[no-any-return]
         self._misses += 1
         return MISS
 
@@ -191,7 +192,7 @@ class NearView(Generic[T]):
 
     def put(self, record_id: int, raw: bytes, place: object) -> None:
         """Take in an entry that has been decoded once: a hit relies on it."""
-        self._near.put((self._prefix, record_id), packed_in(raw), place)
+        self._near.put((self._prefix, record_id), self._kept(packed_in(raw)), place)
 
     def leave_place(self, record_id: int, place: object) -> None:
         self._near.leave_place((self._prefix, record_id), place)

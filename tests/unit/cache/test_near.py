@@ -133,6 +133,4 @@ def test_its_bounds_hold_whatever_comes(steps: list[tuple[int, int, bool]]) -> N
         else:
             view.invalidate([record_id])
         assert len(near._entries) <= 4
-        assert (
-            near._bytes == sum(len(e.packed or b"") + _ENTRY_BYTES for e in near._entries.values()) <= limit
-        )
+        assert near._bytes == sum(e.size for e in near._entries.values()) <= limit
