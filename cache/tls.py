@@ -18,6 +18,7 @@ from redis.connection import SSLConnection as _SslConnection
 from redis.connection import parse_url
 
 from cache.errors import CacheSettingError
+from cache.resolving import addresses
 from cache.time_limit import seconds_left
 
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_check_hostname", "ssl_cert_reqs"}
@@ -66,18 +67,31 @@ class _BoundedSteps:
 
     _is_shortened = False
     _sock: Any
+    host: str
+    port: int
+    # What the certificate has to name: while connecting, `host` is an address.
+    _name = ""
     socket_timeout: Any
     socket_connect_timeout: Any
 
     def _connect(self) -> Any:
         usual = self.socket_timeout, self.socket_connect_timeout
-        self.socket_connect_timeout = seconds_left(usual[1])
-        # That of the TLS handshake.
-        self.socket_timeout = min(usual[0], self.socket_connect_timeout)
+        self._name = self.host
         self._is_shortened = True
+        failure: OSError | None = None
         try:
-            return super()._connect()  # type: ignore[misc]
+            for address in addresses(self._name, self.port, seconds_left(usual[1])):
+                self.host = address
+                self.socket_connect_timeout = seconds_left(usual[1])
+                # That of the TLS handshake.
+                self.socket_timeout = min(usual[0], self.socket_connect_timeout)
+                try:
+                    return super()._connect()  # type: ignore[misc]
+                except OSError as error:
+                    failure = error
+            raise failure or OSError(f"{self._name} has no address")
         finally:
+            self.host = self._name
             self.socket_timeout, self.socket_connect_timeout = usual
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
@@ -102,7 +116,7 @@ class TlsConnection(_BoundedSteps, _SslConnection):
         self._tls = tls
 
     def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:
-        return self._tls.get().wrap_socket(sock, server_hostname=self.host)
+        return self._tls.get().wrap_socket(sock, server_hostname=self._name)
 
 
 def connection_options(url: str, tls_class: type[Any], plain_class: type[Any]) -> dict[str, Any]:

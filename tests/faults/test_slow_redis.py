@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -40,6 +41,50 @@ def test_a_first_call_that_has_to_connect_ends_in_its_time(
                 data.cache.ping()
             assert time.monotonic() - started < BOUND_SECONDS
             assert data.users.get(user.id) == user
+
+
+@pytest.fixture
+def slow_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver takes longer than a call may."""
+    resolve = socket.getaddrinfo
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        time.sleep(2 * BOUND_SECONDS)
+        return resolve(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+
+
+def test_a_name_that_is_not_resolved_is_not_waited_for(
+    flavour: str, database: Database, redis_server: Server, namespace: str, request: pytest.FixtureRequest
+) -> None:
+    cache = cache_settings(
+        redis_server.redis_url("app"), namespace, near_entries=0, timeout_seconds=TIMEOUT_SECONDS
+    )
+    # By address: Postgres's connections are made by the pool, beside the callers.
+    settings = database_settings(database.url("app") + "&hostaddr=127.0.0.1")
+    with data_access(flavour, settings, cache) as data:
+        user = data.users.add(NewUser(github_id=7, username="x"))
+    request.getfixturevalue("slow_resolver")
+    with data_access(flavour, settings, cache) as data:
+        started = time.monotonic()
+        assert data.users.get(user.id) == user
+        assert time.monotonic() - started < BOUND_SECONDS
+
+
+@pytest.mark.usefixtures("slow_resolver")
+def test_the_plain_client_waits_for_the_resolver(redis_server: Server) -> None:
+    """The negative control."""
+    options: dict[str, Any] = {
+        "socket_timeout": TIMEOUT_SECONDS,
+        "socket_connect_timeout": TIMEOUT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+        "driver_info": None,
+    }
+    with redis.Redis.from_url(redis_server.redis_url("app"), **options) as client:
+        started = time.monotonic()
+        client.ping()
+        assert time.monotonic() - started > BOUND_SECONDS
 
 
 def test_the_plain_client_gives_each_step_the_whole_time(redis_server: Server) -> None:
