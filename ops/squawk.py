@@ -26,19 +26,22 @@ _SAID_BY_LINT = {
 }
 
 
+def is_installed() -> bool:
+    return _program().exists()
+
+
 def squawk(migrations: Sequence[Migration]) -> tuple[Finding, ...]:
     """What squawk finds in the up files. OpsError where it is not installed, or fails."""
     paths = {str(m.up.path): m.up.path for m in migrations}
     if not paths:
         return ()
-    program = Path(sys.executable).with_name("squawk")
-    if not program.exists():
+    if not is_installed():
         raise OpsError(
             f"squawk is not installed beside {sys.executable}; run in the checkout's .venv, which `make .venv` makes,"
             " or say --no-squawk"
         )
     command = [
-        str(program),
+        str(_program()),
         "--reporter",
         "json",
         "--config",
@@ -61,6 +64,10 @@ def squawk(migrations: Sequence[Migration]) -> tuple[Finding, ...]:
         for one in found
         if one["rule_name"] not in _SAID_BY_LINT
     )
+
+
+def _program() -> Path:
+    return Path(sys.executable).with_name("squawk")
 
 
 def _config(folder: Path) -> Path:

@@ -1,52 +1,43 @@
-"""squawk's findings on migrations, where squawk is installed: by the project's own configuration."""
+"""What lint says of migrations: our own rules, and squawk's where squawk is installed."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from ops.errors import OpsError
-
-_CONFIGURATION = Path(__file__).parents[2] / ".squawk.toml"
+from db.migrator import Migration, lint_migrations
+from ops import squawk
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What squawk says of a line (from 1) of a file."""
+    """One thing to change in `file`, which is a migration's up file or its down file; `line` is from 1."""
 
+    file: str
     line: int
     rule: str
     message: str
-    help: str
 
 
-def lint(paths: Sequence[Path]) -> dict[Path, list[Finding]] | None:
-    """The findings by file; None where squawk is not installed."""
-    command = shutil.which("squawk", path=str(Path(sys.executable).parent)) or shutil.which("squawk")
-    if command is None:
-        return None
-    found: dict[Path, list[Finding]] = {path: [] for path in paths}
-    if not paths:
-        return found
-    options = ["--config", str(_CONFIGURATION)] if _CONFIGURATION.is_file() else []
-    done = subprocess.run(
-        [command, "--reporter", "json", *options, *map(str, paths)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    try:
-        for each in json.loads(done.stdout or "[]"):
-            found[Path(each["file"])].append(
-                Finding(each["line"] + 1, each["rule_name"], each["message"], each.get("help") or "")
-            )
-    except (ValueError, KeyError) as error:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise OpsError(f"squawk gave no findings: {said[0] if said else error!r}") from error
-    return found
+@dataclass(frozen=True)
+class Linted:
+    """Findings by a migration's version. `has_squawk` is false where our own rules are all that was applied."""
+
+    findings: Mapping[int, tuple[Finding, ...]]
+    has_squawk: bool
+
+
+def lint(migrations: Sequence[Migration]) -> Linted:
+    """The same as `groundwork migrate lint`. OpsError where squawk fails."""
+    has_squawk = squawk.is_installed()
+    found = [*lint_migrations(migrations), *(squawk.squawk(migrations) if has_squawk else ())]
+    found.sort(key=lambda finding: (finding.path.name, finding.line, finding.rule))
+    by_version: dict[int, tuple[Finding, ...]] = {}
+    for migration in migrations:
+        files = {script.path for script in (migration.up, migration.down) if script is not None}
+        by_version[migration.version] = tuple(
+            Finding(each.path.name, each.line, each.rule, each.message)
+            for each in found
+            if each.path in files
+        )
+    return Linted(by_version, has_squawk)

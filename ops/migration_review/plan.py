@@ -8,7 +8,7 @@ from typing import Any
 
 from db.migrator import LedgerRow, Migration, status
 from db.migrator.connection import open_connection
-from ops.migration_review.linter import Finding, lint
+from ops.migration_review.linter import Finding, Linted, lint
 from ops.migration_review.locks import MODES, Lock, Measured, measure
 from ops.migration_review.replayed import replay
 from ops.scratch_server import scratch_server
@@ -28,14 +28,14 @@ GROUP BY name
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """One pending migration, late where a newer one is applied. `findings` is None where there is no linter."""
+    """One pending migration, late where a newer one is applied; `findings` is what lint says of its files."""
 
     version: int
     name: str
     in_transaction: bool
     is_late: bool
     statements: tuple[Measured, ...]
-    findings: tuple[Finding, ...] | None
+    findings: tuple[Finding, ...]
 
     @property
     def strongest_lock(self) -> str | None:
@@ -47,11 +47,13 @@ class MigrationPlan:
 class Plan:
     """`rows` has an estimate a table of the target; None in it is one that was never analyzed.
 
-    `version` is where the plan begins, None for an empty database; `has_target` says if a database was asked.
+    `version` is where the plan begins, None for an empty database; `has_target` says if a database was asked,
+    `has_squawk` if squawk's rules are among the findings.
     """
 
     version: int | None
     has_target: bool
+    has_squawk: bool
     migrations: tuple[MigrationPlan, ...]
     rows: dict[str, int | None]
 
@@ -59,6 +61,7 @@ class Plan:
         return {
             "from_version": self.version,
             "target": self.has_target,
+            "squawk": self.has_squawk,
             "pending": [
                 {
                     "version": plan.version,
@@ -67,7 +70,7 @@ class Plan:
                     "in_transaction": plan.in_transaction,
                     "strongest_lock": plan.strongest_lock,
                     "statements": [asdict(statement) for statement in plan.statements],
-                    "findings": None if plan.findings is None else [asdict(each) for each in plan.findings],
+                    "findings": [asdict(each) for each in plan.findings],
                 }
                 for plan in self.migrations
             ],
@@ -80,7 +83,13 @@ class Plan:
         plans = tuple(map(_migration_plan, content["pending"]))
         rows = {str(name): None if n is None else int(n) for name, n in content["estimated_rows"].items()}
         version = content["from_version"]
-        return cls(None if version is None else int(version), bool(content["target"]), plans, rows)
+        return cls(
+            None if version is None else int(version),
+            bool(content["target"]),
+            bool(content["squawk"]),
+            plans,
+            rows,
+        )
 
 
 def plan_pending(conninfo: str, migrations: Sequence[Migration]) -> Plan:
@@ -88,24 +97,26 @@ def plan_pending(conninfo: str, migrations: Sequence[Migration]) -> Plan:
     state = status(conninfo, migrations)
     for problem in state.problems:
         raise problem
-    plans = _plan(state.applied, migrations, state.pending)
-    return Plan(state.version, True, plans, _estimated_rows(conninfo, plans))
+    linted = lint(state.pending)
+    plans = _plan(state.applied, migrations, state.pending, linted)
+    return Plan(state.version, True, linted.has_squawk, plans, _estimated_rows(conninfo, plans))
 
 
 def plan_from(version: int, migrations: Sequence[Migration]) -> Plan:
     """Plan every migration above `version` (0: all), as on a database that holds nothing but those below."""
     below = [migration for migration in migrations if migration.version <= version]
     pending = [migration for migration in migrations if migration.version > version]
-    plans = _plan(below, migrations, pending)
-    return Plan(max((each.version for each in below), default=None), False, plans, {})
+    linted = lint(pending)
+    plans = _plan(below, migrations, pending, linted)
+    return Plan(max((each.version for each in below), default=None), False, linted.has_squawk, plans, {})
 
 
 def _plan(
     applied: Sequence[LedgerRow] | Sequence[Migration],
     migrations: Sequence[Migration],
     pending: Sequence[Migration],
+    linted: Linted,
 ) -> tuple[MigrationPlan, ...]:
-    findings = lint([migration.up.path for migration in pending])
     newest = max((each.version for each in applied), default=None)
     if not pending:
         return ()
@@ -118,7 +129,7 @@ def _plan(
                 not migration.up.no_transaction,
                 newest is not None and migration.version < newest,
                 measure(url, migration),
-                None if findings is None else tuple(findings[migration.up.path]),
+                linted.findings[migration.version],
             )
             for migration in pending
         )
@@ -132,15 +143,18 @@ def _estimated_rows(conninfo: str, plans: Iterable[MigrationPlan]) -> dict[str, 
 
 
 def _migration_plan(content: Mapping[str, Any]) -> MigrationPlan:
-    findings = content["findings"]
     return MigrationPlan(
         int(content["version"]),
         str(content["name"]),
         bool(content["in_transaction"]),
         bool(content["out_of_order"]),
         tuple(map(_measured, content["statements"])),
-        None if findings is None else tuple(Finding(**finding) for finding in findings),
+        tuple(map(_finding, content["findings"])),
     )
+
+
+def _finding(content: Mapping[str, Any]) -> Finding:
+    return Finding(str(content["file"]), int(content["line"]), str(content["rule"]), str(content["message"]))
 
 
 def _measured(content: Mapping[str, Any]) -> Measured:

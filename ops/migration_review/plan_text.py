@@ -18,7 +18,7 @@ _EFFECTS = {
 }
 # Also a dollar-quoted one, and one that is cut off with the line it is on.
 _LITERAL = re.compile(r"'(?:[^']|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)", re.DOTALL)
-_NO_LINTER = "squawk is not installed, so nothing was linted"
+_NO_SQUAWK = "squawk is not installed: linted by our own rules alone"
 
 
 def as_text(plan: Plan) -> Iterator[str]:
@@ -30,10 +30,10 @@ def as_text(plan: Plan) -> Iterator[str]:
         for statement in each.statements:
             yield f"  line {statement.line:<4} {statement.text}"
             yield from (f"            {fact}" for fact in _facts(statement, plan))
-        if each.findings is None:
-            yield f"  {_NO_LINTER}"
-        for finding in each.findings or ():
-            yield f"  line {finding.line:<4} squawk, {finding.rule}: {finding.message} {finding.help}".rstrip()
+        if not plan.has_squawk:
+            yield f"  {_NO_SQUAWK}"
+        for finding in each.findings:
+            yield f"  {finding.file}:{finding.line}: {finding.rule}: {finding.message}"
 
 
 def as_markdown(plan: Plan) -> Iterator[str]:
@@ -49,7 +49,7 @@ def as_markdown(plan: Plan) -> Iterator[str]:
 def migration_lines(
     each: MigrationPlan, plan: Plan
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """A migration's title with the head of a table, the table's rows, and the list of what the linter says.
+    """A migration's title with the head of a table, the table's rows, and the list of what lint says.
 
     Literals are left out of its statements: one may be a password.
     """
@@ -63,11 +63,11 @@ def migration_lines(
     )
     head, line, *body = table(("line", "statement", "measured"), rows)
     findings = (
-        f"- line {finding.line}, {code(finding.rule)}: {code(f'{finding.message} {finding.help}', 400)}"
-        for finding in each.findings or ()
+        f"- {code(f'{finding.file}:{finding.line}')}, {code(finding.rule)}: {code(finding.message, 400)}"
+        for finding in each.findings
     )
-    unlinted = (f"- {_NO_LINTER}",) if each.findings is None else ()
-    return (f"#### {_title(each, code)}", "", head, line), tuple(body), (*unlinted, *findings)
+    without = () if plan.has_squawk else (f"- {_NO_SQUAWK}",)
+    return (f"#### {_title(each, code)}", "", head, line), tuple(body), (*without, *findings)
 
 
 def heading(plan: Plan) -> Iterator[str]:

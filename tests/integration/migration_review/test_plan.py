@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from db.migrator import apply_pending, read_source
+from ops import squawk
 from ops.errors import Exit
-from ops.migration_review import linter
 from tests.conftest import Connection, Database
 from tests.integration.migration_review.conftest import Run
 from tests.integration.migrator.conftest import Write
@@ -139,20 +139,21 @@ def test_every_shipped_migration_can_be_planned_from_an_empty_database(run: Run)
         assert f"#### `{migration.name}` (" in outcome.out
 
 
-def test_findings_of_the_linter_are_part_of_it(run: Run, write: Write, folder: Path) -> None:
+def test_what_lint_finds_is_part_of_it(run: Run, write: Write, folder: Path) -> None:
     write("1_a.sql", "CREATE TABLE a (id int);\n\nALTER TABLE a ALTER id SET NOT NULL;")
-    (pending,) = json.loads(run("plan", "--from-scratch", "--folder", folder, "--json").out)["pending"]
-    assert {"line": 3, "rule": "adding-not-nullable-field"}.items() <= pending["findings"][0].items()
+    plan = json.loads(run("plan", "--from-scratch", "--folder", folder, "--json").out)
+    (pending,) = plan["pending"]
+    found = {(each["file"], each["line"], each["rule"]) for each in pending["findings"]}
+    assert {("1_a.sql", 1, "missing-grant"), ("1_a.sql", 3, "adding-not-nullable-field")} <= found
+    assert plan["squawk"] is True
 
 
-def test_where_there_is_no_linter_that_is_said(
+def test_where_there_is_no_squawk_that_is_said(
     run: Run, write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linter.shutil, "which", lambda command, path=None: None)
+    monkeypatch.setattr(squawk, "is_installed", lambda: False)
     write("1_a.sql", "SELECT 1")
     assert "squawk is not installed" in run("plan", "--from-scratch", "--folder", folder).out
-    (pending,) = json.loads(run("plan", "--from-scratch", "--folder", folder, "--json").out)["pending"]
-    assert pending["findings"] is None
 
 
 @pytest.mark.parametrize("sql", ["ALTER TABLE nowhere ADD a int", "-- no-transaction\nVACUUM nowhere"])

@@ -77,7 +77,7 @@ def assessment(kind: str, *findings: Json, stack: str = "prod", waivers: Sequenc
     )  # fmt: skip
 
 
-def migration(number: int, *statements: Json, findings: Sequence[Json] | None = ()) -> Json:
+def migration(number: int, *statements: Json, findings: Sequence[Json] = ()) -> Json:
     return {
         "version": number,
         "name": f"{number:04}_what",
@@ -85,7 +85,7 @@ def migration(number: int, *statements: Json, findings: Sequence[Json] | None = 
         "in_transaction": True,
         "strongest_lock": None,
         "statements": list(statements),
-        "findings": None if findings is None else list(findings),
+        "findings": list(findings),
     }
 
 
@@ -94,5 +94,7 @@ def statement(text: str, table: str = "users", mode: str = "ACCESS EXCLUSIVE") -
     return {"line": 1, "text": text, "locks": [lock], "rewrites": [], "scans": []}
 
 
-def plan(*migrations: Json) -> str:
-    return json.dumps({"from_version": 9, "target": False, "pending": migrations, "estimated_rows": {}})
+def plan(*migrations: Json, squawk: bool = True) -> str:
+    return json.dumps(
+        {"from_version": 9, "target": False, "squawk": squawk, "pending": migrations, "estimated_rows": {}}
+    )

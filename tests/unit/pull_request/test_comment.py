@@ -109,6 +109,16 @@ def test_the_worst_stands_first(comment: Comment) -> None:
     assert sorted(order, key=done.text.index) == order
 
 
+@pytest.mark.parametrize("has_squawk", [True, False])
+def test_what_lint_says_of_a_migration_stands_below_its_locks(comment: Comment, has_squawk: bool) -> None:
+    found = {"file": "0010_what.down.sql", "line": 3, "rule": "transaction-control", "message": "take it out"}
+    migration = inputs.migration(10, inputs.statement("ALTER TABLE users ADD a int"), findings=[found])
+    text = comment(plan=inputs.plan(migration, squawk=has_squawk)).text
+    said = "- `0010_what.down.sql:3`, `transaction-control`: `take it out`"
+    assert text.index("ACCESS EXCLUSIVE on `users`") < text.index(said)
+    assert ("squawk is not installed" in text) is not has_squawk
+
+
 def test_it_is_the_same_whatever_the_order_of_the_files(comment: Comment) -> None:
     files = {
         "prod": inputs.preview(CHANGED),
@@ -247,7 +257,7 @@ def test_no_name_of_anybody_gets_out_of_the_comment(comment: Comment, attack: st
             inputs.migration(
                 10,
                 inputs.statement(attack, attack),
-                findings=[{"line": 1, "rule": attack, "message": attack, "help": attack}],
+                findings=[{"file": attack, "line": 1, "rule": attack, "message": attack}],
             )
         ),
     )
