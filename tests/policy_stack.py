@@ -280,17 +280,21 @@ def preview(old: Stack, new: Stack, *, replaced: Mapping[str, Sequence[str]] | N
     tests/infra/policy.
     """
     before, after = {each.name: each for each in old}, {each.name: each for each in new}
+    # A part of a stack may refer to what is left out of it.
+    types = {each.name: each.type for each in (*good_stack(), *old, *new)}
     steps = [_step("same", "pulumi:pulumi:Stack", None, None)]
     for name, declared in after.items():
         was = before.get(name)
         op = "create" if was is None else "same" if was == declared else "update"
         steps.append(
-            _step("replace" if name in (replaced or {}) else op, declared.type, was, declared, before)
+            _step("replace" if name in (replaced or {}) else op, declared.type, was, declared, before, types)
         )
         if reasons := (replaced or {}).get(name):
             steps[-1]["replaceReasons"] = list(reasons)
     steps += [
-        _step("delete", was.type, was, None, before) for name, was in before.items() if name not in after
+        _step("delete", was.type, was, None, before, types)
+        for name, was in before.items()
+        if name not in after
     ]
     counts: dict[str, int] = {}
     for step in steps:
@@ -304,6 +308,7 @@ def _step(
     old: Declared | None,
     new: Declared | None,
     before: Mapping[str, Declared] | None = None,
+    types: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     urn = next(
         (each.urn for each in (new, old) if each),
@@ -311,19 +316,20 @@ def _step(
     )
     step: dict[str, Any] = {"op": op, "urn": urn, "detailedDiff": None}
     if old is not None:
-        step["oldState"] = _state(old, before or {}, has_id=True)
+        step["oldState"] = _state(old, before or {}, types or {}, has_id=True)
     if new is not None:
-        step["newState"] = _state(new, before or {}, has_id=old is not None)
+        step["newState"] = _state(new, before or {}, types or {}, has_id=old is not None)
     if old is None and new is None:
         step["newState"] = {"urn": urn, "custom": False, "type": type_}
     return step
 
 
-def _state(declared: Declared, before: Mapping[str, Declared], *, has_id: bool) -> dict[str, Any]:
+def _state(
+    declared: Declared, before: Mapping[str, Declared], types: Mapping[str, str], *, has_id: bool
+) -> dict[str, Any]:
     made_from = {
         key: sorted({ref.name for ref in _refs(value)}) for key, value in declared.properties.items()
     }
-    types = {each.name: each.type for each in good_stack()}
     return {
         "urn": declared.urn,
         "custom": True,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from infra.policy.finding import Finding, Status
 from infra.policy.loss import PROTECTION, Loss
 from infra.policy.plan import Step
-from infra.policy.resource import Resource
-from infra.policy.stateful import Stateful, stateful
+from infra.policy.resource import Resource, Resources
+from infra.policy.stateful import STATEFUL, Stateful, stateful
 from infra.policy.value import UNKNOWN
 
 # `create-replacement` says nothing of the old one, which always has one of these too.
@@ -19,11 +20,31 @@ _DELETING = frozenset({"delete", "delete-replaced", "discard-replaced", "remove-
 def losses(steps: Iterable[Step]) -> list[Finding]:
     """What is lost, by resource in the order of the steps; each way once for a resource."""
     by_urn: dict[str, list[Step]] = {}
+    steps = tuple(steps)
     for step in steps:
         # A refresh says what became of it outside, and not what an `up` would do.
         if step.op != "refresh":
             by_urn.setdefault(step.urn, []).append(step)
-    return [finding for steps_ in by_urn.values() for finding in _of_resource(steps_)]
+    new = Resources(
+        step.new.resource
+        for steps_ in by_urn.values()
+        for step in steps_
+        if step.new and all(each.old is None for each in steps_)
+    )
+    return [
+        *(finding for steps_ in by_urn.values() for finding in _of_resource(steps_)),
+        *(finding for made in new for finding in _of_made(made, new)),
+    ]
+
+
+def _of_made(made: Resource, new: Resources) -> Iterator[Finding]:
+    """What rules over something that was there before takes from it by being made."""
+    kind = stateful(made)
+    if kind is None or kind.rules_over is None or made.is_external:
+        return
+    over = new.named_by(made, kind.rules_over, *STATEFUL)
+    if not (over.is_complete and over.found):
+        yield from _guarded(kind, replace(made, properties={}), made)
 
 
 def _of_resource(steps: list[Step]) -> Iterator[Finding]:
@@ -39,7 +60,7 @@ def _of_resource(steps: list[Step]) -> Iterator[Finding]:
             why = ", ".join(replacing.replaced_for) or "replace"
             yield _finding(kind.replaced, old.resource, why, f"{kind.holds} is made anew, and empty")
     elif any(step.op in _DELETING for step in steps):
-        if not old.retained_on_delete:
+        if kind.deleted is not None and not old.retained_on_delete:
             yield _finding(kind.deleted, old.resource, "delete", f"{kind.holds} is deleted")
         return
     changes = (step for step in steps if step.old and step.new and step.op not in _DELETING)
@@ -57,13 +78,17 @@ def _of_guards(kind: Stateful, step: Step) -> Iterator[Finding]:
         yield _finding(
             PROTECTION, new.resource, "retainOnDelete", "the program does not retain it any longer"
         )
+    yield from _guarded(kind, old.resource, new.resource)
+
+
+def _guarded(kind: Stateful, old: Resource, new: Resource) -> Iterator[Finding]:
     for guard in kind.guards:
-        answer = guard.judge(old.resource, new.resource)
+        answer = guard.judge(old, new)
         if answer is UNKNOWN:
             text = "what becomes of it is not known before `up`"
-            yield _finding(guard.loss, new.resource, guard.property, text, Status.UNDETERMINED)
+            yield _finding(guard.loss, new, guard.property, text, Status.UNDETERMINED)
         elif answer:
-            yield _finding(guard.loss, new.resource, guard.property, guard.says)
+            yield _finding(guard.loss, new, guard.property, guard.says)
 
 
 def _finding(

@@ -49,9 +49,15 @@ STORAGE = Loss(
     Severity.CRITICAL,
     f"keep the size; a smaller one is a restore into a new server; {_OR_WAIVE}",
 )
+MEMORY = Loss(
+    "DataLoss.memory",
+    "A server gets less memory",
+    Severity.HIGH,
+    f"keep the size, or see first that data and connections fit: a cache evicts what does not; {_OR_WAIVE}",
+)
 RETENTION = Loss(
     "DataLoss.retention",
-    "Backups, or what was deleted, are kept for a shorter time",
+    "Backups, logs, objects, or what was deleted, are kept for a shorter time",
     Severity.HIGH,
     f"keep the time: what is older goes at once; {_OR_WAIVE}",
 )
@@ -68,4 +74,4 @@ PROTECTION = Loss(
     f"keep it on; {_OR_WAIVE}",
 )
 
-LOSSES = (DELETE, REPLACE, KEY_DELETION, DOWNGRADE, STORAGE, RETENTION, FINAL_SNAPSHOT, PROTECTION)
+LOSSES = (DELETE, REPLACE, KEY_DELETION, DOWNGRADE, STORAGE, MEMORY, RETENTION, FINAL_SNAPSHOT, PROTECTION)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from infra.policy.lifecycle import expires_sooner
 from infra.policy.loss import (
     DELETE,
     DOWNGRADE,
     FINAL_SNAPSHOT,
     KEY_DELETION,
+    MEMORY,
     PROTECTION,
     REPLACE,
     RETENTION,
@@ -20,6 +23,7 @@ from infra.policy.loss import (
 )
 from infra.policy.resource import Resource
 from infra.policy.value import UNKNOWN, as_bool, as_number, holds_unknown, is_number
+from infra.spec.aws_sizes import CACHE_NODES, DATABASE_CLASSES
 
 # Of two values, whether the step from the first to the second loses something; UNKNOWN where that is open.
 Comparison = Callable[[Any, Any], object]
@@ -56,13 +60,18 @@ class Guard:
 
 @dataclass(frozen=True)
 class Stateful:
-    """What is lost with a resource of a type, and what guards it. `names` are those of the resources that count."""
+    """What is lost with a resource of a type, and what guards it. `names` are those of the resources that count.
+
+    `rules_over` is the property that names what it says something about and does not hold itself: it takes from that
+    also by being made.
+    """
 
     holds: str
     guards: tuple[Guard, ...] = ()
-    deleted: Loss = DELETE
+    deleted: Loss | None = DELETE
     replaced: Loss | None = REPLACE
     names: re.Pattern[str] | None = None
+    rules_over: str | None = None
 
 
 def _switched_off(before: Any, after: Any) -> object:
@@ -81,6 +90,24 @@ def _shrunk(before: Any, after: Any) -> object:
     if not is_number(before) or not is_number(after):
         return UNKNOWN
     return bool(after < before)
+
+
+def _ends_sooner(before: Any, after: Any) -> object:
+    """Of days, of which none are for ever."""
+    return _shrunk(as_number(before) or math.inf, as_number(after) or math.inf)
+
+
+def _smaller(memory: Mapping[str, float]) -> Comparison:
+    """By the memory of machine sizes; one that nobody here knows may be smaller."""
+
+    def is_smaller(before: Any, after: Any) -> object:
+        if before is None or after is None or before == after:
+            return False
+        if before not in memory or after not in memory:
+            return UNKNOWN
+        return memory[after] < memory[before]
+
+    return is_smaller
 
 
 def _taken_away(before: Any, after: Any) -> object:
@@ -108,12 +135,29 @@ def _numbers(version: Any) -> tuple[int, ...]:
 
 
 _VERSION = Guard("engineVersion", DOWNGRADE, _downgraded, "gets an older version")
+_NODE = Guard("nodeType", MEMORY, _smaller(CACHE_NODES), "gets less memory")
+_BUCKET = Stateful(
+    "objects",
+    (
+        Guard("forceDestroy", PROTECTION, _switched_on, "is switched on", default=False),
+        Guard("lifecycleRules", RETENTION, expires_sooner, "expire something sooner"),
+    ),
+)
+_LIFECYCLE = Stateful(
+    "rules of how long objects are kept",
+    (Guard("rules", RETENTION, expires_sooner, "expire something sooner"),),
+    # Without them everything is kept.
+    deleted=None,
+    replaced=None,
+    rules_over="bucket",
+)
 
 STATEFUL: Mapping[str, Stateful] = {
     "aws:rds/instance:Instance": Stateful(
         "a database",
         (
             _VERSION,
+            Guard("instanceClass", MEMORY, _smaller(DATABASE_CLASSES), "gets less memory"),
             Guard("allocatedStorage", STORAGE, _shrunk, "gets less"),
             Guard("backupRetentionPeriod", RETENTION, _shrunk, "gets shorter", default=0),
             Guard("deletionProtection", PROTECTION, _switched_off, "is switched off", default=False),
@@ -137,6 +181,7 @@ STATEFUL: Mapping[str, Stateful] = {
         "a cache",
         (
             _VERSION,
+            _NODE,
             Guard("numNodeGroups", STORAGE, _shrunk, "gets fewer", default=1),
             Guard("snapshotRetentionLimit", RETENTION, _shrunk, "gets shorter", default=0),
             Guard("finalSnapshotIdentifier", FINAL_SNAPSHOT, _taken_away, "is taken away"),
@@ -146,6 +191,7 @@ STATEFUL: Mapping[str, Stateful] = {
         "a cache",
         (
             _VERSION,
+            _NODE,
             Guard("snapshotRetentionLimit", RETENTION, _shrunk, "gets shorter", default=0),
             Guard("finalSnapshotIdentifier", FINAL_SNAPSHOT, _taken_away, "is taken away"),
         ),
@@ -165,12 +211,13 @@ STATEFUL: Mapping[str, Stateful] = {
     ),
     # A new value is a new version in place of the old one; that none follows is the loss.
     "aws:secretsmanager/secretVersion:SecretVersion": Stateful("a secret's value", replaced=None),
-    "aws:s3/bucket:Bucket": Stateful(
-        "objects", (Guard("forceDestroy", PROTECTION, _switched_on, "is switched on", default=False),)
+    "aws:cloudwatch/logGroup:LogGroup": Stateful(
+        "a log", (Guard("retentionInDays", RETENTION, _ends_sooner, "gets shorter"),)
     ),
-    "aws:s3/bucketV2:BucketV2": Stateful(
-        "objects", (Guard("forceDestroy", PROTECTION, _switched_on, "is switched on", default=False),)
-    ),
+    "aws:s3/bucket:Bucket": _BUCKET,
+    "aws:s3/bucketV2:BucketV2": _BUCKET,
+    "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration": _LIFECYCLE,
+    "aws:s3/bucketLifecycleConfigurationV2:BucketLifecycleConfigurationV2": _LIFECYCLE,
     "aws:s3/bucketVersioning:BucketVersioning": Stateful(
         "objects' versions",
         (Guard("versioningConfiguration.status", PROTECTION, _suspended, "is suspended"),),

@@ -25,7 +25,8 @@ BUCKET = Declared("aws:s3/bucket:Bucket", "backups", {"forceDestroy": False})
 VERSIONING = Declared(
     "aws:s3/bucketVersioning:BucketVersioning", "versions", {"versioningConfiguration": {"status": "Enabled"}}
 )
-OLD = [*good_stack(), TOKEN_KEY, CIPHER, PASSWORD, VOLUME, CONTAINER, BUCKET, VERSIONING]
+LOG = Declared("aws:cloudwatch/logGroup:LogGroup", "access", {"retentionInDays": 365})
+OLD = [*good_stack(), TOKEN_KEY, CIPHER, PASSWORD, VOLUME, CONTAINER, BUCKET, VERSIONING, LOG]
 
 
 def lost(new: Stack, *, old: Stack = OLD, **replaced: list[str]) -> set[tuple[str, str, str]]:
@@ -54,6 +55,7 @@ def refused(name: str, *kinds: str) -> set[tuple[str, str, str]]:
         ("token-keys-version", "delete"),
         ("postgres-data", "delete"),
         ("backups", "delete"),
+        ("access", "delete"),
         ("versions", "protection"),
         ("token-key-k1", "key-deletion"),
         ("backup-cipher", "key-deletion"),
@@ -102,6 +104,10 @@ def test_what_an_interrupted_up_left_to_delete_is_refused(op: str) -> None:
         ("postgres", {"backupRetentionPeriod": None}, "retention"),
         ("redis", {"snapshotRetentionLimit": 0}, "retention"),
         ("data-key", {"deletionWindowInDays": 7}, "retention"),
+        ("access", {"retentionInDays": 180}, "retention"),
+        ("backups", {"lifecycleRules": [{"enabled": True, "expiration": {"days": 30}}]}, "retention"),
+        ("postgres", {"instanceClass": "db.t4g.medium"}, "memory"),
+        ("redis", {"nodeType": "cache.t4g.small"}, "memory"),
         ("token-keys", {"recoveryWindowInDays": 0}, "retention"),
         ("postgres", {"deletionProtection": False}, "protection"),
         ("postgres", {"deletionProtection": None}, "protection"),
@@ -132,6 +138,13 @@ def test_a_guard_that_is_taken_away_is_refused(name: str, properties: dict[str, 
         ("postgres", {"allocatedStorage": None}),
         ("postgres", {"backupRetentionPeriod": 35}),
         ("postgres", {"instanceClass": "db.m7g.xlarge"}),
+        ("postgres", {"instanceClass": "db.m6g.large"}),
+        ("redis", {"nodeType": "cache.r7g.large"}),
+        ("access", {"retentionInDays": 731}),
+        # For ever.
+        ("access", {"retentionInDays": 0}),
+        ("access", {"retentionInDays": None}),
+        ("backups", {"lifecycleRules": [{"enabled": False, "expiration": {"days": 30}}]}),
         ("postgres", {"tags": {"owner": "data"}}),
         ("token-keys", {"recoveryWindowInDays": None}),
         ("backups", {"forceDestroy": None}),
@@ -197,6 +210,16 @@ def test_a_renamed_resource_is_a_deletion() -> None:
     assert lost([renamed], old=[VOLUME]) == refused("postgres-data", "delete")
 
 
+@pytest.mark.parametrize(
+    ("name", "property_", "size"),
+    [("postgres", "instanceClass", "db.x9.small"), ("redis", "nodeType", "cache.x9.small")],
+)
+def test_a_size_that_nobody_here_knows_may_be_smaller(name: str, property_: str, size: str) -> None:
+    new = changed(good_stack(), name, **{property_: size})
+    assert lost(new, old=good_stack()) == {(name, "memory", "undetermined")}
+    assert lost(new, old=new) == set()
+
+
 @pytest.mark.parametrize("type_", UNRULED)
 def test_what_no_rule_looks_at_is_not_lost_unseen(type_: str) -> None:
     data = Declared(type_, "data")
@@ -208,7 +231,7 @@ def test_what_no_rule_looks_at_is_not_lost_unseen(type_: str) -> None:
 
 
 def test_every_loss_can_be_found() -> None:
-    kinds = {stateful.deleted for stateful in STATEFUL.values()}
+    kinds = {stateful.deleted for stateful in STATEFUL.values() if stateful.deleted}
     kinds |= {stateful.replaced for stateful in STATEFUL.values() if stateful.replaced}
     kinds |= {guard.loss for stateful in STATEFUL.values() for guard in stateful.guards}
     assert kinds == set(LOSSES)
