@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.unit.documentation.pages import ROOT
 from tests.unit.documentation.test_pages import declared_targets
 
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-# Whose steps are pinned and whose commands are make targets. ci.yml calls .ci/run, and is held by another test.
+# Whose commands are make targets. ci.yml calls .ci/run, and is held by another test.
 OURS = [file for file in FILES if file.name != "ci.yml"]
 EVENTS = {
     "ci.yml": {"push", "pull_request"},
@@ -44,14 +44,14 @@ def read(file: Path) -> dict[str, Any]:
     return {"on" if key is True else key: value for key, value in content.items()}
 
 
-def jobs() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for file in OURS:
+def jobs(files: Sequence[Path] = OURS) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for file in files:
         for name, job in read(file)["jobs"].items():
             yield file.name, name, job
 
 
-def steps() -> list[tuple[str, dict[str, Any]]]:
-    return [(f"{file}:{job}", step) for file, job, content in jobs() for step in content["steps"]]
+def steps(files: Sequence[Path] = OURS) -> list[tuple[str, dict[str, Any]]]:
+    return [(f"{file}:{job}", step) for file, job, content in jobs(files) for step in content["steps"]]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -72,12 +72,12 @@ def test_the_tests_may_only_read() -> None:
     assert read(ROOT / ".github" / "workflows" / "ci.yml")["permissions"] == {"contents": "read"}
 
 
-@pytest.mark.parametrize(("where", "step"), [(w, s) for w, s in steps() if "uses" in s])
+@pytest.mark.parametrize(("where", "step"), [(w, s) for w, s in steps(FILES) if "uses" in s])
 def test_an_action_is_pinned_by_its_commit(where: str, step: dict[str, Any]) -> None:
     assert PINNED.fullmatch(step["uses"]), where
 
 
-@pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_a_pinned_action_says_its_version(file: Path) -> None:
     for line in file.read_text().splitlines():
         if "uses:" in line:
@@ -86,7 +86,7 @@ def test_a_pinned_action_says_its_version(file: Path) -> None:
 
 def test_an_action_has_one_commit_everywhere() -> None:
     pins: dict[str, set[str]] = {}
-    for _, step in steps():
+    for _, step in steps(FILES):
         if "uses" in step:
             action, _, commit = step["uses"].partition("@")
             pins.setdefault(action.removesuffix("/restore"), set()).add(commit)
@@ -101,7 +101,9 @@ def test_a_command_is_a_make_target_that_there_is(where: str, step: dict[str, An
     assert command[1] in declared_targets()
 
 
-@pytest.mark.parametrize(("where", "step"), [(w, s) for w, s in steps() if "checkout" in s.get("uses", "")])
+@pytest.mark.parametrize(
+    ("where", "step"), [(w, s) for w, s in steps(FILES) if "checkout" in s.get("uses", "")]
+)
 def test_a_checkout_keeps_no_token(where: str, step: dict[str, Any]) -> None:
     assert step["with"]["persist-credentials"] is False, where
 
