@@ -98,6 +98,7 @@ def test_every_service_that_the_program_uses_is_read_and_written(service: str) -
         ("ec2:CreateSecurityGroup", "SecurityGroup"),
         ("rds:CreateDBInstance", "Instance"),
         ("rds:CreateEventSubscription", "EventSubscription"),
+        ("rds:RestoreDBInstanceToPointInTime", "what a restore and a drill make"),
         ("elasticache:CreateReplicationGroup", "ReplicationGroup"),
         ("elasticache:CreateUserGroup", "UserGroup"),
         ("ecs:RunTask", "the bootstrap"),
@@ -110,6 +111,20 @@ def test_every_service_that_the_program_uses_is_read_and_written(service: str) -
 )
 def test_who_deploys_may_make(action: str, made: str) -> None:
     assert action in set(actions(*DEPLOY)), made
+
+
+@pytest.mark.parametrize(
+    ("action", "kinds"),
+    [
+        # The option group is RDS's own, and asked for all the same.
+        ("rds:CreateDBInstance", {"db", "pg", "subgrp", "og"}),
+        ("rds:ModifyDBInstance", {"db", "pg", "og"}),
+        ("rds:RestoreDBInstanceToPointInTime", {"db", "pg", "subgrp", "og", "auto-backup"}),
+    ],
+)
+def test_an_instance_is_made_with_all_that_rds_asks_for(action: str, kinds: set[str]) -> None:
+    (statement,) = [s for s in statements("deploy-servers.json") if action in s["Action"]]
+    assert kinds <= {resource.split(":")[5] for resource in statement["Resource"]}
 
 
 @pytest.mark.parametrize("action", ["iam:CreateRole", "iam:AttachRolePolicy", "iam:PutRolePolicy", "kms:CreateKey",
