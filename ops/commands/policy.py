@@ -91,6 +91,8 @@ def _report(
     from infra.policy.waiver import today
     from ops import whole_file
     from ops.policy import source
+    from ops.policy.assessment import FIREWALL
+    from ops.policy.document import as_json as document_of
     from ops.policy.text import lines_of, notes_of, waiver_entries
 
     if sarif_file is not None:
@@ -103,13 +105,13 @@ def _report(
 
         whole_file.write(sarif_file, json.dumps(as_sarif(done), indent=2) + "\n")
     if as_json:
-        click.echo(json.dumps(done.as_json(), indent=2))
+        click.echo(json.dumps(document_of(done), indent=2))
     else:
         for line in lines_of(done):
             click.echo(line)
     for line in notes_of(done):
         click.echo(f"groundwork: {line}", err=True)
-    if done.exit_code and done.kind == "firewall" and not as_json:
+    if done.exit_code and done.kind == FIREWALL and not as_json:
         click.echo(
             f"groundwork: refused; to let it pass, infra/policy/waivers/{done.stack}.yaml takes", err=True
         )

@@ -1,15 +1,14 @@
 """What a preview was found to be: the findings, those that are waived, and the exit code they come to.
 
-The model that text, JSON, SARIF and a report are written from. It holds no value of any property.
+The model that text, JSON, SARIF and a comment are written from. It holds no value of any property.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from infra.policy.finding import Finding, Status
 from infra.policy.firewall import losses
@@ -22,6 +21,9 @@ from ops.errors import Exit, OpsError
 
 _SEVERITIES = list(Severity)
 _STATUSES = list(Status)
+# The kinds, and what each asks.
+POLICY, FIREWALL = "policy", "firewall"
+_CATALOGUES: Mapping[str, tuple[Rule | Loss, ...]] = {POLICY: RULES, FIREWALL: LOSSES}
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,25 @@ class WaiverNote:
 
 @dataclass(frozen=True)
 class Assessment:
-    """`kind` is policy or firewall, `catalogue` what was asked, `findings` the worst first.
+    """`kind` is POLICY or FIREWALL, `findings` have the worst first.
 
     `applicable` counts what of the catalogue had a resource to look at, of `resources`.
     """
 
     kind: str
     stack: str
-    catalogue: tuple[Rule | Loss, ...]
     applicable: int
     resources: int
     findings: tuple[Finding, ...]
     notes: tuple[WaiverNote, ...]
+
+    @property
+    def catalogue(self) -> tuple[Rule | Loss, ...]:
+        """What was asked."""
+        return _CATALOGUES[self.kind]
+
+    def of(self, status: Status) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.status is status)
 
     @property
     def counts(self) -> dict[Status, int]:
@@ -55,25 +64,12 @@ class Assessment:
     @property
     def exit_code(self) -> Exit:
         counts = self.counts
-        if self.kind == "firewall":
+        if self.kind == FIREWALL:
             # What may be a loss is refused too.
             return Exit.REFUSED if counts[Status.VIOLATED] + counts[Status.UNDETERMINED] else Exit.FINE
         if counts[Status.VIOLATED]:
             return Exit.MISMATCH
         return Exit.PENDING if counts[Status.UNDETERMINED] else Exit.FINE
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "stack": self.stack,
-            "rules": len(self.catalogue),
-            "applicable": self.applicable,
-            "resources": self.resources,
-            "counts": {status.value: count for status, count in self.counts.items()},
-            "findings": [_row(finding) for finding in self.findings],
-            "waivers": [{**_waiver(note.waiver), "problem": note.problem} for note in self.notes],
-            "exit_code": int(self.exit_code),
-        }
 
 
 def check_policy(plan: Plan, waivers: Collection[Waiver], today: datetime.date) -> Assessment:
@@ -88,13 +84,13 @@ def check_policy(plan: Plan, waivers: Collection[Waiver], today: datetime.date) 
         )
     resources = plan.resources
     applicable = sum(bool(resources.of(*rule.types)) for rule in RULES)
-    return _assessed("policy", plan, RULES, applicable, len(resources), judge(resources), waivers, today)
+    return _assessed(POLICY, plan, applicable, len(resources), judge(resources), waivers, today)
 
 
 def check_losses(plan: Plan, waivers: Collection[Waiver], today: datetime.date) -> Assessment:
     """Find what a preview's steps would lose. OpsError where it ended before it showed all of them."""
     urns = {step.urn for step in plan.steps}
-    done = _assessed("firewall", plan, LOSSES, len(LOSSES), len(urns), losses(plan.steps), waivers, today)
+    done = _assessed(FIREWALL, plan, len(LOSSES), len(urns), losses(plan.steps), waivers, today)
     if plan.failed_on and done.exit_code is Exit.FINE:
         raise _failed(plan)
     return done
@@ -103,7 +99,6 @@ def check_losses(plan: Plan, waivers: Collection[Waiver], today: datetime.date) 
 def _assessed(
     kind: str,
     plan: Plan,
-    catalogue: tuple[Rule, ...] | tuple[Loss, ...],
     applicable: int,
     resources: int,
     findings: Iterable[Finding],
@@ -113,7 +108,7 @@ def _assessed(
     found = list(findings)
     judged = [_waived(finding, waivers, today) for finding in found]
     judged.sort(key=lambda f: (_STATUSES.index(f.status), -_SEVERITIES.index(f.severity), f.rule, f.urn))
-    ids = {each.id for each in catalogue}
+    ids = {each.id for each in _CATALOGUES[kind]}
     urns = {step.urn for step in plan.steps}
     notes = [
         WaiverNote(waiver, problem)
@@ -121,7 +116,7 @@ def _assessed(
         # The other command's waivers are its own affair.
         if ids & set(waiver.rules) and (problem := _problem(waiver, ids, urns, found, plan, today))
     ]
-    return Assessment(kind, plan.stack, tuple(catalogue), applicable, resources, tuple(judged), tuple(notes))
+    return Assessment(kind, plan.stack, applicable, resources, tuple(judged), tuple(notes))
 
 
 def _waived(finding: Finding, waivers: Collection[Waiver], today: datetime.date) -> Finding:
@@ -156,27 +151,3 @@ def _failed(plan: Plan) -> OpsError:
         f"the preview of stack {plan.stack!r} failed{f' at {where}' if where else ''}, and shows not everything;"
         f" `groundwork preview --stack {plan.stack}` says why"
     )
-
-
-def _row(finding: Finding) -> dict[str, Any]:
-    return {
-        "rule": finding.rule,
-        "title": finding.title,
-        "severity": finding.severity.value,
-        "status": finding.status.value,
-        "urn": finding.urn,
-        "property": finding.property,
-        "message": finding.message,
-        "fix": finding.fix,
-        "position": finding.position or None,
-        "waiver": None if finding.waiver is None else _waiver(finding.waiver),
-    }
-
-
-def _waiver(waiver: Waiver) -> dict[str, Any]:
-    return {
-        "urn": waiver.urn,
-        "rules": list(waiver.rules),
-        "reason": waiver.reason,
-        "expires": waiver.expires.isoformat(),
-    }

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from infra.policy.finding import Finding, Status
 from infra.policy.loss import Loss
 from infra.policy.rule import Rule
-from ops.policy.assessment import Assessment
+from ops.policy.assessment import Assessment, WaiverNote
 from ops.printable import printable
 
 _WAIVER_DAYS = 30
@@ -31,7 +31,11 @@ def findings_of(assessment: Assessment) -> Iterator[str]:
 def notes_of(assessment: Assessment) -> Iterator[str]:
     """What is to be said of waivers."""
     for note in assessment.notes:
-        yield printable(f"waiver of {', '.join(note.waiver.rules)} for {note.waiver.urn}: {note.problem}")
+        yield printable(f"waiver of {waiver_note(note)}")
+
+
+def waiver_note(note: WaiverNote) -> str:
+    return f"{', '.join(note.waiver.rules)} for {note.waiver.urn}: {note.problem}"
 
 
 def waiver_entries(assessment: Assessment, today: datetime.date) -> str:

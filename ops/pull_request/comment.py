@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from infra.policy.finding import Finding, Status
 from ops.errors import Exit
 from ops.markdown import code, table
 from ops.migration_review.plan import Plan
 from ops.migration_review.plan_text import heading, migration_lines
-from ops.pull_request.assessment import FIREWALL, POLICY, Assessment, Finding
+from ops.policy.assessment import FIREWALL, POLICY, Assessment
+from ops.policy.text import waiver_note
 from ops.pull_request.fitting import Section, fit
 from ops.pull_request.preview import Change, PropertyChange, StackPreview
 
@@ -25,7 +27,7 @@ _COUNTED = {
     "replace": "replaced", "delete": "deleted", "update": "changed", "create": "new", "import": "imported",
 }  # fmt: skip
 _PROPERTIES_SHOWN = 12
-_OPEN = ("violated", "undetermined")
+_OPEN = (Status.VIOLATED, Status.UNDETERMINED)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Report:
             finding for each in self._of(FIREWALL) for finding in each.findings if finding.status in _OPEN
         ):
             return Exit.REFUSED
-        if any(each.of("violated") for each in self._of(POLICY)):
+        if any(each.of(Status.VIOLATED) for each in self._of(POLICY)):
             return Exit.MISMATCH
         return Exit.ERROR if any(preview.has_failed for preview in self.previews) else Exit.FINE
 
@@ -128,15 +130,14 @@ def _judged(assessment: Assessment | None, fine: str) -> str:
         return "not checked"
     if not assessment.applicable:
         return "none applies"
-    counts = [f"{len(found)} {status}" for status in (*_OPEN, "waived") if (found := assessment.of(status))]
-    said = ", ".join(counts)
+    said = ", ".join(f"{count} {status.value}" for status, count in assessment.counts.items() if count)
     return f"**{said}**" if any(map(assessment.of, _OPEN)) else said or fine
 
 
 def _findings(assessment: Assessment, title: str) -> Iterator[Section]:
     command = "policy check" if assessment.kind == POLICY else "policy firewall"
     items = [_finding(finding) for finding in assessment.findings]
-    items += [f"- waiver: {code(note, 400)}" for note in assessment.notes]
+    items += [f"- waiver: {code(waiver_note(note), 400)}" for note in assessment.notes]
     if items:
         where = f"`{command} --stack {_plain(assessment.stack)}` shows all"
         yield Section((f"### {title}: {code(assessment.stack)}", ""), tuple(items), where)
@@ -144,8 +145,13 @@ def _findings(assessment: Assessment, title: str) -> Iterator[Section]:
 
 def _finding(finding: Finding) -> str:
     at = f"{code(finding.rule)} {code(finding.severity)} {code(finding.status)}"
-    said = f"{code(finding.resource)}, {code(finding.property_name)}: {code(finding.message, 400)}"
-    rest = f"waived {code(finding.waived, 400)}" if finding.waived else code(finding.fix, 400)
+    said = f"{code(finding.resource)}, {code(finding.property)}: {code(finding.message, 400)}"
+    waiver = finding.waiver
+    rest = (
+        code(finding.fix, 400)
+        if waiver is None
+        else f"waived {code(f'until {waiver.expires}: {waiver.reason}', 400)}"
+    )
     return f"- {at}: {said}<br>{rest}"
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ops.errors import Exit, OpsError
 from ops.migration_review.plan import Plan
-from ops.pull_request.assessment import Assessment, parse_assessment
+from ops.policy.assessment import Assessment
+from ops.policy.document import parse_assessment
 from ops.pull_request.comment import Report
 from ops.pull_request.preview import StackPreview, parse_preview
 

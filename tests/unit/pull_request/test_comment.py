@@ -171,11 +171,17 @@ def test_a_failed_preview_is_said_with_the_resource_and_not_called_no_change(com
 
 
 def test_a_waiver_is_shown_with_its_reason_and_day(comment: Comment) -> None:
-    waived = inputs.finding("waived", waiver={"reason": "moved by hand", "expires": "2026-12-01"})
+    waived = inputs.finding("waived", waiver=inputs.waiver("moved by hand"))
     assert (
         "waived `until 2026-12-01: moved by hand`"
         in comment(findings=[inputs.assessment("firewall", waived)]).text
     )
+
+
+def test_a_waiver_that_does_nothing_is_told(comment: Comment) -> None:
+    idle = inputs.waiver("moved", problem="waives nothing of RDS.3: take it out")
+    text = comment(findings=[inputs.assessment("policy", waivers=[idle])]).text
+    assert f"- waiver: `RDS.3 for {inputs.urn('postgres')}: waives nothing of RDS.3: take it out`" in text
 
 
 def test_what_nobody_looked_at_is_said(comment: Comment) -> None:
@@ -250,7 +256,7 @@ def test_no_name_of_anybody_gets_out_of_the_comment(comment: Comment, attack: st
         [
             inputs.assessment(
                 "policy",
-                inputs.finding(message=attack, fix=attack, property=attack, severity=attack, rule=attack),
+                inputs.finding(message=attack, fix=attack, property=attack, rule=attack),
             )
         ],
         inputs.plan(
