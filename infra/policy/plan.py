@@ -1,24 +1,19 @@
-"""What `pulumi preview --json` says: a stack's resources as they would be, and the steps that lead there."""
+"""What a preview comes to: a stack's resources as they would be, and the steps that lead there."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from infra.policy.preview import Preview, PreviewError, no_step
 from infra.policy.resource import Resource, Resources
 from infra.policy.value import read_value
-from infra.spec.errors import InfraError
 
 # Where the engine says that a resource was declared: a file below the project's folder.
 _POSITION = re.compile(r"project:///(?P<file>(?!\.\./)[^#]+)#(?P<line>\d+)(?:,\d+)?")
 _LEFT = frozenset({"delete", "delete-replaced", "discard", "discard-replaced", "remove-pending-replace"})
-
-
-class PlanError(InfraError):
-    """It is not what `pulumi preview --json` writes."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +37,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """A preview. `left_out` counts unchanged resources that it does not show, `failed_on` are the URNs (or "") of
-    its errors: after one the preview ends, and what it shows is not everything."""
+    """A preview. `left_out` counts unchanged resources that it does not show, `failed_on` is as the preview has it."""
 
     stack: str
     steps: tuple[Step, ...]
@@ -52,31 +46,17 @@ class Plan:
 
     @classmethod
     def parse(cls, text: str) -> Plan:
-        """PlanError for anything but a preview of one stack."""
+        """PreviewError for anything but a preview of one stack that shows a resource of it."""
+        preview = Preview.parse(text)
+        if not preview.stack:
+            raise PreviewError("shows no resource of a stack; make it by `groundwork preview --json`")
         try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise PlanError(f"is not JSON ({error}); make it by `groundwork preview --json`") from error
-        if not isinstance(content, dict) or "changeSummary" not in content:
-            raise PlanError("is not a preview; make it by `groundwork preview --json`")
-        try:
-            steps = tuple(_step(step) for step in content.get("steps") or [])
-            unchanged = int(content["changeSummary"].get("same", 0))
+            steps = tuple(map(_step, preview.steps))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise PlanError(
-                f"has a step that is none ({error!r}); make it by `groundwork preview --json`"
-            ) from error
-        stacks = {step.urn.split(":", 3)[2] for step in steps}
-        if len(stacks) != 1:
-            raise PlanError("shows no resource of one stack; make it by `groundwork preview --json`")
-        errors = [d for d in content.get("diagnostics") or [] if d.get("severity") == "error"]
-        return cls(
-            stack=stacks.pop(),
-            steps=steps,
-            # Unasked, the engine shows of the unchanged ones the stack itself and those that get other options.
-            left_out=max(0, unchanged - sum(step.op == "same" for step in steps)),
-            failed_on=tuple(dict.fromkeys(str(error.get("urn") or "") for error in errors)),
-        )
+            raise no_step(error) from error
+        # Unasked, the engine shows of the unchanged ones the stack itself and those that get other options.
+        left_out = max(0, preview.unchanged - sum(step.op == "same" for step in steps))
+        return cls(preview.stack, steps, left_out, preview.failed_on)
 
     @property
     def resources(self) -> Resources:
@@ -85,12 +65,9 @@ class Plan:
 
 
 def _step(content: Mapping[str, Any]) -> Step:
-    urn = content["urn"]
-    if not isinstance(urn, str) or not urn.startswith("urn:pulumi:"):
-        raise ValueError("a step has no URN")
     return Step(
         op=content["op"],
-        urn=urn,
+        urn=content["urn"],
         old=_state(content.get("oldState")),
         new=_state(content.get("newState")),
         replaced_for=tuple(content.get("replaceReasons") or content.get("diffReasons") or ()),

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from infra.policy.catalogue import IDS
-from infra.policy.plan import Plan, PlanError
+from infra.policy.plan import Plan
+from infra.policy.preview import PreviewError
 from infra.policy.waiver import Waiver, WaiverError, read_waivers, waivers_of
 from ops.errors import Exit, OpsError
 
@@ -21,7 +22,7 @@ def read_plan(file: str) -> Plan:
         raise OpsError(f"{name} cannot be read: {error}", Exit.USAGE) from error
     try:
         return Plan.parse(text)
-    except PlanError as error:
+    except PreviewError as error:
         raise OpsError(f"{name} {error}", Exit.USAGE) from error
 
 
@@ -41,7 +42,7 @@ def make_plan(stack: str) -> Plan:
 def plan_of(preview: str, stack: str) -> Plan:
     try:
         return Plan.parse(preview)
-    except PlanError as error:
+    except PreviewError as error:
         raise OpsError(
             f"the preview of stack {stack!r} {error}; `groundwork preview --stack {stack}` says why"
         ) from error

@@ -1,4 +1,4 @@
-"""What `pulumi preview --json` says of one stack, as changes that may be read: no value that may be secret is kept."""
+"""What a preview says of one stack, as changes that may be read: no value that may be secret is kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from infra.policy.preview import Preview, PreviewError, no_step
 from ops.errors import Exit, OpsError
 from ops.pull_request.redaction import SECRET, holds_secret, looks_secret, shown
 
@@ -26,7 +27,6 @@ _KIND_OF_STEP = {
 _UNREMARKABLE = frozenset({"same", "read", "refresh"})
 # a.b[0]["c d"]
 _SEGMENT = re.compile(r'\[(\d+)\]|\["((?:[^"\\]|\\.)*)"\]|\.?([^.\[]+)')
-_MADE_BY = "`groundwork preview --json` makes one"
 
 
 @dataclass(frozen=True)
@@ -71,32 +71,25 @@ def parse_preview(stack: str, text: str, where: str) -> StackPreview:
     if not text.strip():
         return StackPreview(stack, (), 0, ("",))
     try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise OpsError(f"{where} is not JSON; {_MADE_BY}", Exit.USAGE) from error
-    if not isinstance(content, dict) or not isinstance(content.get("changeSummary", None), dict | None):
-        raise OpsError(f"{where} is no preview; {_MADE_BY}", Exit.USAGE)
-    try:
-        return _parsed(stack, content, where)
+        return _parsed(stack, Preview.parse(text), where)
+    except PreviewError as error:
+        raise OpsError(f"{where} {error}", Exit.USAGE) from error
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise OpsError(f"{where} has a step of another form; {_MADE_BY}", Exit.USAGE) from error
+        raise OpsError(f"{where} {no_step(error)}", Exit.USAGE) from error
 
 
-def _parsed(stack: str, content: Mapping[str, Any], where: str) -> StackPreview:
+def _parsed(stack: str, preview: Preview, where: str) -> StackPreview:
+    if preview.stack not in ("", stack):
+        raise OpsError(f"{where} is of stack {preview.stack!r}, not of {stack!r}", Exit.USAGE)
     by_urn: dict[str, list[Mapping[str, Any]]] = {}
-    for step in content.get("steps") or []:
+    for step in preview.steps:
         by_urn.setdefault(step["urn"], []).append(step)
-    for urn in by_urn:
-        if urn.split(":")[2] != stack:
-            raise OpsError(f"{where} is of stack {urn.split(':')[2]!r}, not of {stack!r}", Exit.USAGE)
     changes = sorted(map(_change, by_urn.values()), key=lambda c: (KINDS.index(c.kind), c.type, c.name))
-    errors = [d for d in content.get("diagnostics") or [] if d.get("severity") == "error"]
-    same = int((content.get("changeSummary") or {}).get("same", 0))
     return StackPreview(
         stack,
         tuple(change for change in changes if change.kind not in _UNREMARKABLE),
-        max(same, sum(change.kind == "same" for change in changes)),
-        tuple(dict.fromkeys(_name(str(error.get("urn") or "")) for error in errors)),
+        max(preview.unchanged, sum(change.kind == "same" for change in changes)),
+        tuple(dict.fromkeys(map(_name, preview.failed_on))),
     )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from infra.policy.plan import Plan, PlanError
+from infra.policy.plan import Plan
+from infra.policy.preview import PreviewError
 from infra.policy.value import UNKNOWN, holds_unknown, read_value
 from tests.policy_stack import UNKNOWN_TEXT, good_stack, preview
 
@@ -47,14 +48,15 @@ def test_any_other_value_is_itself(value: Any) -> None:
         ("Previewing update (dev):", "is not JSON"),
         ("[]", "is not a preview"),
         ("{}", "is not a preview"),
-        ('{"changeSummary": {}, "steps": []}', "no resource of one stack"),
+        ('{"changeSummary": {}, "steps": []}', "no resource of a stack"),
+        ('{"diagnostics": [{"severity": "error", "message": "no"}]}', "no resource of a stack"),
         ('{"changeSummary": {}, "steps": [{"op": "same"}]}', "a step that is none"),
         ('{"changeSummary": {}, "steps": [{"op": "same", "urn": 7}]}', "a step that is none"),
         ('{"changeSummary": {}, "steps": [7]}', "a step that is none"),
     ],
 )
 def test_what_is_no_preview_is_refused(text: str, says: str) -> None:
-    with pytest.raises(PlanError, match=says):
+    with pytest.raises(PreviewError, match=says):
         Plan.parse(text)
 
 

@@ -341,7 +341,7 @@ def test_so_many_stacks_that_not_every_one_has_room_are_said_too(comment: Commen
         (["--markdown", "-"], "say what of"),
         (["--markdown", "-", "--preview", "prod"], "write it like prod=prod.json"),
         (["--markdown", "-", "--preview", "prod=nowhere.json"], "nowhere.json cannot be read"),
-        (["--markdown", "-", "--preview", "prod={list}"], "is no preview"),
+        (["--markdown", "-", "--preview", "prod={list}"], "is not a preview"),
         (["--markdown", "-", "--preview", "prod={text}"], "is not JSON"),
         (["--markdown", "-", "--preview", "dev={preview}"], "is of stack 'prod', not of 'dev'"),
         (["--markdown", "-", "--preview", "prod={preview}", "--preview", "prod={preview}"], "is given twice"),
