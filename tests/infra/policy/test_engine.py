@@ -142,13 +142,13 @@ def _second(topic: str, **properties: Any) -> Stack:
 
 LOSSES = {
     "postgres": {"engine": "mysql", "protect": False, "backupRetentionPeriod": 7, "skipFinalSnapshot": True},
-    "redis": {"engineVersion": "6.2"},
+    "redis": {"engineVersion": "6.2", "nodeType": "cache.t4g.small"},
     "data-key": {"protect": False},
 }
 
 
 def test_the_firewall_refuses_what_would_lose_data(made: Engine) -> None:
-    """Each in one preview: replaced, unprotected, shrunk, downgraded, deleted."""
+    """Each in one preview: replaced, unprotected, shrunk, downgraded, made smaller, deleted."""
     new = without(good_stack(), "token-keys-version")
     for name, properties in LOSSES.items():
         new = changed(new, name, **properties)
@@ -161,6 +161,7 @@ def test_the_firewall_refuses_what_would_lose_data(made: Engine) -> None:
         ("postgres", "DataLoss.retention"),
         ("postgres", "DataLoss.final-snapshot"),
         ("redis", "DataLoss.downgrade"),
+        ("redis", "DataLoss.memory"),
         ("data-key", "DataLoss.protection"),
         ("token-keys-version", "DataLoss.delete"),
     }

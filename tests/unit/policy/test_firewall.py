@@ -127,6 +127,49 @@ def test_a_guard_that_is_taken_away_is_refused(name: str, properties: dict[str, 
     assert lost(new, old=old) == refused(name, kind)
 
 
+EXPIRY = [{"enabled": True, "status": "Enabled", "expiration": {"days": 30}}]
+# Property -> a change of it that loses something.
+CHANGES: dict[str, tuple[Any, Any]] = {
+    "engineVersion": ("7.1", "6.2"),
+    "instanceClass": ("db.m7g.large", "db.t4g.medium"),
+    "nodeType": ("cache.m7g.large", "cache.t4g.small"),
+    "allocatedStorage": (100, 50),
+    "numNodeGroups": (2, 1),
+    "backupRetentionPeriod": (14, 7),
+    "snapshotRetentionLimit": (7, 1),
+    "deletionWindowInDays": (30, 7),
+    "recoveryWindowInDays": (30, 7),
+    "retentionInDays": (365, 30),
+    "deletionProtection": (True, False),
+    "deleteAutomatedBackups": (False, True),
+    "skipFinalSnapshot": (False, True),
+    "finalSnapshotIdentifier": ("last", None),
+    "isEnabled": (True, False),
+    "forceDestroy": (False, True),
+    "lifecycleRules": ([], EXPIRY),
+    "rules": ([], EXPIRY),
+    "versioningConfiguration.status": ("Enabled", "Suspended"),
+}
+
+
+@pytest.mark.parametrize(
+    ("type_", "property_", "kind"),
+    [
+        (type_, guard.property, guard.loss.id.removeprefix("DataLoss."))
+        for type_, kind in STATEFUL.items()
+        for guard in kind.guards
+    ],
+)
+def test_every_guard_of_every_kind_is_a_guard(type_: str, property_: str, kind: str) -> None:
+    outer, _, inner = property_.partition(".")
+    old, new = (
+        Declared(type_, "data", {} if value is None else {outer: {inner: value} if inner else value})
+        for value in CHANGES[property_]
+    )
+    assert lost([new], old=[old]) == refused("data", kind)
+    assert lost([old], old=[new]) == set()
+
+
 @pytest.mark.parametrize(
     ("name", "properties"),
     [
