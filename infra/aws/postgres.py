@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
+from infra.aws.administrator import Administrator
 from infra.aws.assumption import assumed_by
 from infra.aws.encryption import EncryptionKey, KeyArgs
 from infra.aws.logs import Logs
@@ -63,11 +64,16 @@ class Postgres(pulumi.ComponentResource):
             tags=site.tags("postgres"),
             opts=self._child,
         )
-        primary = self._make_primary(subnet_group)
+        administrator = (
+            Administrator.of_the_stack(site, self.key, self._child)
+            if settings.aws_postgres_replicas
+            else Administrator.of_rds(self.key)
+        )
+        primary = self._make_primary(subnet_group, administrator)
         replicas = [self._make_replica(primary, n + 1) for n in range(settings.aws_postgres_replicas)]
         self.host, self.port = primary.address, rds.PORT
         self.identifier, self.resource_id = primary.identifier, primary.resource_id
-        self.admin_secret = primary.master_user_secrets.apply(lambda secrets: secrets[0].secret_arn or "")
+        self.admin_secret = administrator.secret(primary)
         self.replica_hosts = [replica.address for replica in replicas]
         self.replica_identifiers = [replica.identifier for replica in replicas]
         # Whoever reaches a replica by a token is let in by that instance's id.
@@ -117,12 +123,15 @@ class Postgres(pulumi.ComponentResource):
         )
         return role
 
-    def _make_primary(self, subnet_group: aws.rds.SubnetGroup) -> aws.rds.Instance:
+    def _make_primary(
+        self, subnet_group: aws.rds.SubnetGroup, administrator: Administrator
+    ) -> aws.rds.Instance:
         site, settings = self._args.site, self._args.site.settings
         name = site.name()
         return aws.rds.Instance(
             "postgres",
             **self._of_every_instance("postgres", name),
+            **administrator.properties,
             engine="postgres",
             # The major version alone: minor ones come in the maintenance window, and are no difference.
             engine_version=rds.MAJOR,
@@ -131,9 +140,8 @@ class Postgres(pulumi.ComponentResource):
             allocated_storage=parse_bytes(settings.aws_postgres_storage) // _GIB,
             iops=settings.aws_postgres_iops or None,
             db_subnet_group_name=subnet_group.name,
-            username=rds.ADMIN,
-            manage_master_user_password=True,
-            master_user_secret_kms_key_id=self.key.arn,
+            # A replica is encrypted by its source's key, and RDS refuses to be told so.
+            kms_key_id=self.key.arn,
             backup_retention_period=settings.aws_backup_retention_days,
             backup_window=settings.aws_backup_window,
             apply_immediately=False,
@@ -169,7 +177,6 @@ class Postgres(pulumi.ComponentResource):
             "max_allocated_storage": parse_bytes(settings.aws_postgres_max_storage) // _GIB,
             "storage_type": "gp3",
             "storage_encrypted": True,
-            "kms_key_id": self.key.arn,
             "vpc_security_group_ids": [self._args.security_group],
             "publicly_accessible": False,
             "port": rds.PORT,

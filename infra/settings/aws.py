@@ -37,7 +37,10 @@ class AwsSettings:
         0, "IOPS of gp3 above its baseline of 3000, from 12000 and from 400GB on; 0: the baseline."
     )
     aws_postgres_multi_az: bool = _aws(True, "Keep a standby of Postgres in another zone.")
-    aws_postgres_replicas: int = _aws(0, "Read replicas of Postgres, 0 to 5.")
+    aws_postgres_replicas: int = _aws(
+        0,
+        "Read replicas of Postgres, 0 to 5; with any, RDS keeps no password for the administrator (docs/aws.md).",
+    )
     aws_backup_retention_days: int = _aws(14, "Days that Postgres can be restored to, 7 to 35.")
     aws_backup_window: str = _aws(
         "02:00-03:00", "When backups and snapshots are taken (UTC), an hour or more."

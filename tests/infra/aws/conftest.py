@@ -27,7 +27,6 @@ SETTINGS = {
     "protectData": "true",
     "awsRegion": REGION,
     "awsAccessImage": IMAGE,
-    "awsPostgresReplicas": "1",
 }
 
 

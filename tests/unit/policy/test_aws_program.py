@@ -49,6 +49,7 @@ def test_a_stack_of_the_repository_keeps_every_rule(stack: str, tmp_path: Path) 
         ({"awsPostgresMultiAz": "false"}, {"RDS.5"}),
         ({"awsRedisNodes": "1", "awsRedisFailover": "false"}, {"ElastiCache.3"}),
         ({"protectData": "false"}, {"RDS.8"}),
+        ({"awsPostgresReplicas": "1"}, {"RDS.managed-password", "SecretsManager.1"}),
     ],
     ids=lambda value: "+".join(value),
 )

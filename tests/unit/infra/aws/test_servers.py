@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from infra.spec import rds, redis_acl
 from tests.unit.infra.aws.program import TYPES, document, one
-from tests.unit.infra.program import Program, plain_texts
+from tests.unit.infra.program import CANARY, Program, plain_texts
 
+SECRET = "aws:secretsmanager/secret:Secret"
 INSTANCES = ("postgres", "postgres-replica-1")
 # What holds data, or without which data cannot be read.
 STATEFUL = {("instance", name) for name in INSTANCES} | {
@@ -30,7 +32,6 @@ def instance(request: pytest.FixtureRequest, program: Program) -> dict[str, Any]
     [
         ("publiclyAccessible", False),
         ("storageEncrypted", True),
-        ("kmsKeyId", "arn:aws:kms:eu-central-1:123456789012:postgres"),
         ("iamDatabaseAuthenticationEnabled", True),
         ("monitoringInterval", 60),
         ("monitoringRoleArn", "arn:aws:iam:eu-central-1:123456789012:postgres-monitoring"),
@@ -65,8 +66,7 @@ def test_an_instance_and_its_replica_carry_a_control(
         ("deleteAutomatedBackups", False),
         ("skipFinalSnapshot", False),
         ("finalSnapshotIdentifier", "groundwork-unit-final"),
-        ("manageMasterUserPassword", True),
-        ("masterUserSecretKmsKeyId", "arn:aws:kms:eu-central-1:123456789012:postgres"),
+        ("kmsKeyId", "arn:aws:kms:eu-central-1:123456789012:postgres"),
         ("username", rds.ADMIN),
         ("dbSubnetGroupName", "groundwork-unit"),
         ("applyImmediately", False),
@@ -77,8 +77,25 @@ def test_the_primary_carries_a_control(program: Program, control: str, value: ob
     assert one(program, "instance", "postgres")[control] == value
 
 
-def test_nobody_gives_an_instance_a_password(instance: dict[str, Any]) -> None:
-    assert not {"password", "passwordWo"} & instance.keys()
+def test_rds_keeps_the_administrators_password(existing_vpc: Program) -> None:
+    primary = one(existing_vpc, "instance", "postgres")
+    assert primary["manageMasterUserPassword"] is True
+    assert primary["masterUserSecretKmsKeyId"] == "arn:aws:kms:eu-central-1:123456789012:postgres"
+    assert not {"password", "passwordWo"} & primary.keys()
+    assert not existing_vpc.of_type(SECRET)
+
+
+def test_with_replicas_the_stack_keeps_it_where_nobody_reads_it_back(program: Program) -> None:
+    """RDS makes no replica of an instance whose administrator's password it keeps."""
+    primary = one(program, "instance", "postgres")
+    assert not {"password", "manageMasterUserPassword"} & primary.keys()
+    assert primary["passwordWo"]["value"] == f"{CANARY}-postgres-admin-value"
+    (secret,) = program.of_type(SECRET).values()
+    assert secret.inputs["kmsKeyId"] == "arn:aws:kms:eu-central-1:123456789012:postgres"
+    (version,) = program.of_type("aws:secretsmanager/secretVersion:SecretVersion").values()
+    assert "secretString" not in version.inputs
+    kept = json.loads(version.inputs["secretStringWo"]["value"])
+    assert kept == {"username": rds.ADMIN, "password": primary["passwordWo"]["value"]}
 
 
 def test_neither_port_nor_administrator_is_the_default() -> None:
@@ -90,7 +107,8 @@ def test_a_replica_follows_the_primary(program: Program) -> None:
     replica = one(program, "instance", "postgres-replica-1")
     assert replica["replicateSourceDb"] == "groundwork-unit"
     # Taken over from the primary, and refused where they are given.
-    assert not {"username", "manageMasterUserPassword", "engine", "allocatedStorage"} & replica.keys()
+    assert not {"username", "manageMasterUserPassword", "passwordWo"} & replica.keys()
+    assert not {"engine", "allocatedStorage", "kmsKeyId"} & replica.keys()
 
 
 def test_parameters_are_the_specifications_and_static_ones_wait_for_a_restart(program: Program) -> None:

@@ -123,12 +123,16 @@ def test_a_login_policy_is_for_one_role_on_this_stacks_servers(program: Program,
     )
 
 
-def test_the_administrators_secret_is_one_tasks_and_read_by_name(program: Program) -> None:
-    statements = document(one(program, "policy", "admin-secret")["policy"])
-    assert [s["Action"] for s in statements] == ["secretsmanager:GetSecretValue", "kms:Decrypt"]
-    assert statements[0]["Resource"].endswith(":secret:rds!db-postgres")
-    assert environment(program, "bootstrap")["GROUNDWORK_ADMIN_SECRET"] == statements[0]["Resource"]
-    assert "GROUNDWORK_ADMIN_SECRET" not in environment(program, "access")
+def test_the_administrators_secret_is_one_tasks_and_read_by_name(
+    program: Program, existing_vpc: Program
+) -> None:
+    # With replicas it is the stack's own.
+    for stack, secret in ((existing_vpc, ":secret:rds!db-postgres"), (program, ":postgres-admin")):
+        statements = document(one(stack, "policy", "admin-secret")["policy"])
+        assert [s["Action"] for s in statements] == ["secretsmanager:GetSecretValue", "kms:Decrypt"]
+        assert statements[0]["Resource"].endswith(secret)
+        assert environment(stack, "bootstrap")["GROUNDWORK_ADMIN_SECRET"] == statements[0]["Resource"]
+        assert "GROUNDWORK_ADMIN_SECRET" not in environment(stack, "access")
 
 
 def test_no_policy_gives_everything(program: Program) -> None:
