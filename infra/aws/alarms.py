@@ -11,6 +11,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
+from infra.aws.notices import Notices
 from infra.aws.site import Site
 from infra.spec.alarms import Alarm
 
@@ -27,6 +28,7 @@ _EVENTS = {
         "low storage",
         "maintenance",
         "notification",
+        "read replica",
         "recovery",
     ),
     "db-parameter-group": ("configuration change",),
@@ -37,7 +39,7 @@ _EVENTS = {
 @dataclass(frozen=True)
 class AlarmsArgs:
     site: Site
-    topic: pulumi.Input[str]
+    notices: Notices
     alarms: Sequence[Alarm]
     # What RDS's events are of.
     instances: Sequence[pulumi.Input[str]]
@@ -68,8 +70,8 @@ class Alarms(pulumi.ComponentResource):
                 evaluation_periods=alarm.minutes,
                 datapoints_to_alarm=alarm.minutes,
                 treat_missing_data=alarm.missing,
-                alarm_actions=[args.topic],
-                ok_actions=[args.topic],
+                alarm_actions=[args.notices.topic],
+                ok_actions=[args.notices.topic],
                 tags=site.tags(alarm.name),
                 opts=child,
             )
@@ -83,12 +85,12 @@ class Alarms(pulumi.ComponentResource):
             aws.rds.EventSubscription(
                 source,
                 name=site.name(source),
-                sns_topic=args.topic,
+                sns_topic=args.notices.topic,
                 source_type=source,
                 source_ids=sources[source],
                 event_categories=list(categories),
                 tags=site.tags(source),
-                opts=child,
+                opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[args.notices])),
             )
         dashboard = aws.cloudwatch.Dashboard(
             "dashboard",

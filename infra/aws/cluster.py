@@ -51,12 +51,16 @@ class Cluster(pulumi.ComponentResource):
         self._args = args
         self._child = pulumi.ResourceOptions(parent=self)
         site = args.site
+        # Container Insights would make it, without a key.
+        insights = args.logs.group(
+            "container-insights", f"/aws/ecs/containerinsights/{site.name()}/performance", self
+        )
         cluster = aws.ecs.Cluster(
             "tasks",
             name=site.name(),
             settings=[aws.ecs.ClusterSettingArgs(name="containerInsights", value="enabled")],
             tags=site.tags("tasks"),
-            opts=self._child,
+            opts=pulumi.ResourceOptions.merge(self._child, pulumi.ResourceOptions(depends_on=[insights])),
         )
         self.arn, self.name = cluster.arn, cluster.name
         self.log_groups = {
@@ -64,11 +68,15 @@ class Cluster(pulumi.ComponentResource):
             for task in ("access", "bootstrap")
         }
         self._execution = self._make_role(
+            "execution", "Pulls the image and writes the logs of this stack's tasks"
+        )
+        self._execution_policy = aws.iam.RolePolicy(
             "execution",
-            "Pulls the image and writes the logs of this stack's tasks",
-            pulumi.Output.all(args.repository_arn, *(group.arn for group in self.log_groups.values())).apply(
-                lambda arns: _execution_policy(arns[0], arns[1:])
-            ),
+            role=self._execution.name,
+            policy=pulumi.Output.all(
+                args.repository_arn, *(group.arn for group in self.log_groups.values())
+            ).apply(lambda arns: _execution_policy(arns[0], arns[1:])),
+            opts=self._child,
         )
         self.register_outputs({"arn": self.arn})
 
@@ -105,23 +113,19 @@ class Cluster(pulumi.ComponentResource):
                 environment=pulumi.Output.all(**task.environment),
             ).apply(lambda known: json.dumps([_container(task, site.region, known)])),
             tags=site.tags(task.name),
-            opts=pulumi.ResourceOptions(parent=parent, depends_on=attached),
+            # A task that starts before its roles may do their work cannot pull its image.
+            opts=pulumi.ResourceOptions(parent=parent, depends_on=[*attached, self._execution_policy]),
         )
 
-    def _make_role(
-        self, name: str, description: str, policy: pulumi.Input[str] | None = None
-    ) -> aws.iam.Role:
+    def _make_role(self, name: str, description: str) -> aws.iam.Role:
         site = self._args.site
-        role = aws.iam.Role(
+        return aws.iam.Role(
             name,
             description=description,
             assume_role_policy=assumed_by("ecs-tasks.amazonaws.com", site),
             tags=site.tags(name),
             opts=self._child,
         )
-        if policy is not None:
-            aws.iam.RolePolicy(name, role=role.name, policy=policy, opts=self._child)
-        return role
 
 
 def _container(task: Task, region: str, known: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from infra.aws.site import Site
 from infra.spec import access, rds, redis
 
 HTTPS = 443
+_ANYWHERE = "0.0.0.0/0"
 # What the application's group may reach, and at which port: group -> (port, what it is).
 _REACHED = {
     "postgres": (rds.PORT, "Postgres"),
@@ -63,6 +64,19 @@ class Firewall(pulumi.ComponentResource):
             from_port=HTTPS,
             to_port=HTTPS,
             description=f"To {name}",
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def allow_https(self) -> None:
+        """Let the application's group out by HTTPS: to AWS by a VPC's own way, whose groups nobody here knows."""
+        aws.vpc.SecurityGroupEgressRule(
+            "application-to-aws",
+            security_group_id=self.application,
+            cidr_ipv4=_ANYWHERE,
+            ip_protocol="tcp",
+            from_port=HTTPS,
+            to_port=HTTPS,
+            description="To AWS's services, by the VPC's own way",
             opts=pulumi.ResourceOptions(parent=self),
         )
 

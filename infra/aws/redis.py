@@ -10,6 +10,7 @@ import pulumi_aws as aws
 
 from infra.aws.encryption import EncryptionKey, KeyArgs
 from infra.aws.logs import Logs
+from infra.aws.notices import Notices
 from infra.aws.site import Site
 from infra.spec import elasticache, redis
 
@@ -21,7 +22,7 @@ class RedisArgs:
     security_group: pulumi.Input[str]
     logs: Logs
     # Where failovers and the like are told.
-    topic: pulumi.Input[str]
+    notices: Notices
 
 
 class Redis(pulumi.ComponentResource):
@@ -98,7 +99,7 @@ class Redis(pulumi.ComponentResource):
             final_snapshot_identifier=site.name("final"),
             maintenance_window=settings.aws_maintenance_window,
             apply_immediately=False,
-            notification_topic_arn=args.topic,
+            notification_topic_arn=args.notices.cache_topic,
             log_delivery_configurations=[
                 aws.elasticache.ReplicationGroupLogDeliveryConfigurationArgs(
                     destination=log.name, destination_type="cloudwatch-logs", log_format="json", log_type=kind
@@ -107,7 +108,8 @@ class Redis(pulumi.ComponentResource):
             ],
             tags=site.tags("redis"),
             opts=pulumi.ResourceOptions.merge(
-                self._child, pulumi.ResourceOptions(protect=settings.protect_data)
+                self._child,
+                pulumi.ResourceOptions(protect=settings.protect_data, depends_on=[args.notices]),
             ),
         )
         self.host, self.reader_host = group.primary_endpoint_address, group.reader_endpoint_address

@@ -62,7 +62,7 @@ class AwsStack:
         firewall = Firewall("firewall", FirewallArgs(site, network.vpc_id), top)
         ways_out = self._endpoints(site, network, firewall, top)
         postgres = Postgres("postgres", PostgresArgs(site, network.isolated, firewall.postgres, logs), top)
-        redis = Redis("redis", RedisArgs(site, network.isolated, firewall.redis, logs, notices.topic), top)
+        redis = Redis("redis", RedisArgs(site, network.isolated, firewall.redis, logs, notices), top)
         logins = Logins("logins", LoginsArgs(site, postgres.resource_ids, redis.group_id, redis.users), top)
         image = Image("image", ImageArgs(self.world, site, operations), top)
         cluster = Cluster("cluster", ClusterArgs(site, image.reference, image.repository_arn, logs), top)
@@ -140,6 +140,7 @@ class AwsStack:
         self, site: Site, network: Network, firewall: Firewall, top: pulumi.ResourceOptions
     ) -> list[pulumi.Resource]:
         if not self.settings.aws_vpc_endpoints:
+            firewall.allow_https()
             return []
         return [
             Endpoints(
@@ -170,7 +171,7 @@ class AwsStack:
             "alarms",
             AlarmsArgs(
                 site,
-                notices.topic,
+                notices,
                 every,
                 [postgres.identifier, *postgres.replica_identifiers],
                 postgres.parameter_group,

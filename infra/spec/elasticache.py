@@ -8,7 +8,7 @@ ENGINE_VERSION = "7.1"
 FAMILY = "redis7"
 # Commands that ElastiCache keeps for itself: a user that names one is refused.
 RESTRICTED_COMMANDS = frozenset({"acl|load", "config|get", "config|set"})
-DEFAULT_ACCESS = "off resetkeys resetchannels -@all"
+DEFAULT_ACCESS = "off resetchannels -@all"
 
 
 def parameters(*, eviction_policy: str, reserved_percent: int) -> dict[str, str]:
@@ -25,7 +25,9 @@ def parameters(*, eviction_policy: str, reserved_percent: int) -> dict[str, str]
 def access_string(user: RedisUser) -> str:
     """A user's rules, as the aclfile has them, less what ElastiCache keeps for itself."""
     allowed = tuple(command for command in user.commands if command not in RESTRICTED_COMMANDS)
-    return f"on {RedisUser(user.name, allowed, user.keys).access_string()}"
+    rules = RedisUser(user.name, allowed, user.keys).access_string()
+    # A user here begins without keys, and is given back without the rule that says so: a difference for ever.
+    return f"on {rules.removeprefix('resetkeys ')}"
 
 
 def access_strings() -> dict[str, str]:

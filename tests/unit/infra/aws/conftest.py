@@ -31,6 +31,18 @@ def existing_vpc(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 
 @pytest.fixture(scope="session")
+def own_way_out(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """In an existing VPC that has its own way to AWS."""
+    return run_aws_program(
+        tmp_path_factory.mktemp("state"),
+        awsVpcId="vpc-0123456789abcdef0",
+        awsPrivateSubnets="subnet-00000001,subnet-00000002",
+        awsIsolatedSubnets="subnet-00000003,subnet-00000004",
+        awsVpcEndpoints="false",
+    )
+
+
+@pytest.fixture(scope="session")
 def unprotected(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """What is to be torn down."""
     return run_aws_program(Path(tmp_path_factory.mktemp("state")), protectData="false")

@@ -8,7 +8,8 @@ import pytest
 
 from infra import outputs
 from infra.spec.errors import InfraError
-from tests.unit.infra.aws.program import TYPES, one, run_aws_program
+from tests.aws_outputs import ACCOUNT
+from tests.unit.infra.aws.program import TYPES, document, one, run_aws_program
 from tests.unit.infra.program import CANARY, Program
 
 METRICS = {
@@ -71,12 +72,23 @@ def test_thresholds_follow_the_settings(program: Program) -> None:
 
 
 def test_the_topic_is_encrypted_and_has_its_subscriber(program: Program, existing_vpc: Program) -> None:
-    assert one(program, "topic")["kmsMasterKeyId"].endswith(":operations")
-    (subscription,) = program.of_type("aws:sns/topicSubscription:TopicSubscription").values()
-    assert subscription.inputs["endpoint"] == "ops@example.com"
+    assert one(program, "topic", "alarms")["kmsMasterKeyId"].endswith(":operations")
+    for subscription in program.of_type("aws:sns/topicSubscription:TopicSubscription").values():
+        assert subscription.inputs["endpoint"] == "ops@example.com"
     assert not existing_vpc.of_type(TYPES["topic"])
     alarm = one(existing_vpc, "alarm", "access-tasks")
     assert alarm["alarmActions"] == ["arn:aws:sns:eu-central-1:123456789012:existing"]
+
+
+def test_elasticache_has_a_topic_that_it_can_tell_something(program: Program) -> None:
+    """It publishes to no encrypted topic, and to none whose policy asks for aws:SourceAccount."""
+    assert "kmsMasterKeyId" not in one(program, "topic", "cache-events")
+    policies = program.of_type("aws:sns/topicPolicy:TopicPolicy")
+    conditions = {name: document(each.inputs["policy"])[0]["Condition"] for name, each in policies.items()}
+    assert conditions == {
+        "alarms": {"StringEquals": {"aws:SourceAccount": ACCOUNT}},
+        "cache-events": {"StringEquals": {"aws:SourceOwner": ACCOUNT}},
+    }
 
 
 def test_rds_tells_of_events_of_instances_parameters_and_groups(program: Program) -> None:
@@ -93,6 +105,7 @@ def test_every_log_group_is_encrypted_and_ends(program: Program) -> None:
         "/aws/rds/instance/groundwork-unit/postgresql",
         "/aws/rds/instance/groundwork-unit/upgrade",
         "/aws/rds/instance/groundwork-unit-replica-1/postgresql",
+        "/aws/ecs/containerinsights/groundwork-unit/performance",
     } <= {r.inputs["name"] for r in groups.values()}
     for group in groups.values():
         assert group.inputs["kmsKeyId"].endswith(":operations"), group.urn

@@ -119,6 +119,15 @@ def test_an_existing_vpc_is_taken_as_it_is(existing_vpc: Program) -> None:
     assert one(existing_vpc, "endpoint", "s3")["routeTableIds"] == ["rtb-00000001"]
 
 
+def test_a_vpc_with_its_own_way_to_aws_lets_the_tasks_take_it(own_way_out: Program) -> None:
+    assert not own_way_out.of_type(TYPES["endpoint"])
+    rules = [r.inputs for r in own_way_out.of_type(TYPES["egress"]).values() if "cidrIpv4" in r.inputs]
+    assert [(r["securityGroupId"], r["cidrIpv4"], r["fromPort"], r["toPort"]) for r in rules] == [
+        ("application-id", "0.0.0.0/0", 443, 443)
+    ]
+    assert not [r for r in own_way_out.of_type(TYPES["ingress"]).values() if "cidrIpv4" in r.inputs]
+
+
 def test_servers_are_in_the_isolated_subnets_and_tasks_in_the_private_ones(program: Program) -> None:
     isolated = [f"isolated-{letter}-id" for letter in "abc"]
     private = [f"private-{letter}-id" for letter in "abc"]

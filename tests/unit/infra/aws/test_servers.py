@@ -138,7 +138,7 @@ def test_parameters_are_the_specifications_and_static_ones_wait_for_a_restart(pr
         ("subnetGroupName", "groundwork-unit"),
         ("securityGroupIds", ["redis-id"]),
         ("parameterGroupName", "groundwork-unit-redis7"),
-        ("notificationTopicArn", "arn:aws:sns:eu-central-1:123456789012:alarms"),
+        ("notificationTopicArn", "arn:aws:sns:eu-central-1:123456789012:cache-events"),
     ],
 )
 def test_the_replication_group_carries_a_control(program: Program, control: str, value: object) -> None:
@@ -181,7 +181,8 @@ def test_a_user_may_what_the_aclfile_says_and_logs_in_by_iam(
     assert inputs["userId"] == inputs["userName"] == f"groundwork-unit-{user.name}"
     local, here = user.access_string().split(), inputs["accessString"].split()
     assert here[0] == "on"
-    kept_by_aws = set(local) - set(here)
+    assert "resetkeys" not in here
+    kept_by_aws = set(local) - set(here) - {"resetkeys"}
     assert kept_by_aws <= {"+acl|load", "+config|get"}
     assert set(here[1:]) <= set(local)
     if user.name == "app":
