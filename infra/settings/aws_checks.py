@@ -85,24 +85,34 @@ def _check_connections(settings: StackSettings) -> None:
     wanted = settings.aws_access_count * (settings.access_pool_size + 1)
     if wanted > settings.app_connection_limit:
         limit = settings.app_connection_limit
+        # What a pool of one for each task takes is the least.
+        smaller = limit // settings.aws_access_count - 1
+        lower = f"lower it to {smaller}, or" if smaller >= 1 else "it would have to be 0;"
         raise SettingError(
             full("accessPoolSize"),
             f"{settings.aws_access_count} tasks with {settings.access_pool_size} + 1 connections each are"
             f" {wanted}, more than the connection limit of role app ({limit});"
             f" {settings.aws_postgres_class} allows {most} in all",
-            f"lower it to {max(limit // settings.aws_access_count - 1, 1)},"
-            f" or raise {full('appConnectionLimit')} or lower {full('awsAccessCount')}",
+            f"{lower} raise {full('appConnectionLimit')} or lower {full('awsAccessCount')}",
         )
 
 
 def _check_parameters(settings: StackSettings) -> None:
-    for name in settings.postgres_parameters:
+    for name, value in settings.postgres_parameters.items():
         if name in rds.REFUSED_PARAMETERS:
             raise SettingError(
                 full("postgresParameters"),
                 f"{name} is not to be set on RDS",
                 "take it out; docs/aws.md says what RDS sets itself",
             )
+        try:
+            rds.unitless(name, value)
+        except ValueError as error:
+            raise SettingError(
+                full("postgresParameters"),
+                f"{name} is {value!r}, and RDS takes numbers without a unit",
+                str(error),
+            ) from error
 
 
 def _check_redis(settings: StackSettings) -> None:
@@ -197,9 +207,10 @@ def _check_alarms(settings: StackSettings) -> None:
         require_match(
             "awsAlarmTopic",
             settings.aws_alarm_topic,
-            r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+",
-            "ARN of a topic",
-            "arn:aws:sns:eu-central-1:123456789012:alarms",
+            # CloudWatch tells nothing to another region's.
+            rf"arn:aws[a-z-]*:sns:{settings.aws_region}:[0-9]{{12}}:[A-Za-z0-9_-]+",
+            f"ARN of a topic in {settings.aws_region}",
+            f"arn:aws:sns:{settings.aws_region}:123456789012:alarms",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from infra.spec import postgres
@@ -40,18 +41,53 @@ OWN_OF_RDS = frozenset(
 )
 # A stack's settings may set none of these on RDS.
 REFUSED_PARAMETERS = OWN_OF_RDS | {"rds.force_ssl", "shared_buffers", "effective_cache_size"}
-# RDS gives them in units without a suffix: parameter -> bytes of one unit.
+# RDS takes numbers without a unit: parameter -> the unit that it counts in.
 _UNITS = {
-    "shared_buffers": 8192,
-    "effective_cache_size": 8192,
-    "work_mem": 1024,
-    "maintenance_work_mem": 1024,
-    "max_wal_size": 1024**2,
+    **dict.fromkeys(("shared_buffers", "effective_cache_size", "temp_buffers", "wal_buffers"), "8kB"),
+    **dict.fromkeys(
+        (
+            "work_mem",
+            "maintenance_work_mem",
+            "autovacuum_work_mem",
+            "logical_decoding_work_mem",
+            "temp_file_limit",
+        ),
+        "kB",
+    ),
+    **dict.fromkeys(("max_wal_size", "min_wal_size", "max_slot_wal_keep_size", "wal_keep_size"), "MB"),
+    **dict.fromkeys(
+        (
+            *(
+                "statement_timeout",
+                "lock_timeout",
+                "idle_in_transaction_session_timeout",
+                "idle_session_timeout",
+            ),
+            *("log_min_duration_statement", "log_autovacuum_min_duration", "deadlock_timeout"),
+        ),
+        "ms",
+    ),
+    **dict.fromkeys(("checkpoint_timeout", "autovacuum_naptime", "tcp_keepalives_idle"), "s"),
 }
-_MILLISECONDS = {"log_min_duration_statement": 1, "idle_in_transaction_session_timeout": 1}
-# Applied at the next restart; the rest at once.
+_BYTES = {"kB": 1024, "8kB": 8192, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
+_MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+_MEASURED = re.compile(r"(-?[0-9.]+)\s*([A-Za-z]+)")
+# Applied at the next restart, as Postgres has it; RDS refuses to be told "at once" of one. The rest is applied at once.
 STATIC = frozenset(
-    {"max_connections", "shared_buffers", "shared_preload_libraries", "pg_stat_statements.max"}
+    {
+        *("autovacuum_freeze_max_age", "autovacuum_max_workers", "autovacuum_multixact_freeze_max_age"),
+        *(
+            "hot_standby",
+            "huge_pages",
+            "max_connections",
+            "max_files_per_process",
+            "max_locks_per_transaction",
+        ),
+        *("max_logical_replication_workers", "max_pred_locks_per_transaction", "max_prepared_transactions"),
+        *("max_replication_slots", "max_wal_senders", "max_worker_processes", "min_dynamic_shared_memory"),
+        *("old_snapshot_threshold", "pg_stat_statements.max", "rds.logical_replication", "shared_buffers"),
+        *("shared_preload_libraries", "track_activity_query_size", "track_commit_timestamp", "wal_buffers"),
+    }
 )
 
 
@@ -62,27 +98,21 @@ def parameters(
     wanted = postgres.parameters(memory_bytes, max_connections, extra)
     ours = {name: value for name, value in wanted.items() if name not in OWN_OF_RDS}
     ours["rds.force_ssl"] = "1"
-    return {name: _value(name, value) for name, value in sorted(ours.items())}
+    return {name: unitless(name, value) for name, value in sorted(ours.items())}
 
 
-def _value(name: str, value: str) -> str:
-    amount = _amount(value)
-    if name in _UNITS and amount is not None:
-        return str(amount // _UNITS[name])
-    if name in _MILLISECONDS:
-        return str(_milliseconds(value))
-    return {"on": "1", "off": "0"}.get(value, value)
-
-
-def _amount(value: str) -> int | None:
-    for suffix, factor in (("kB", 1024), ("MB", 1024**2), ("GB", 1024**3)):
-        if value.endswith(suffix) and value.removesuffix(suffix).isdecimal():
-            return int(value.removesuffix(suffix)) * factor
-    return None
-
-
-def _milliseconds(value: str) -> int:
-    for suffix, factor in (("ms", 1), ("min", 60_000), ("s", 1000), ("h", 3_600_000)):
-        if value.endswith(suffix) and value.removesuffix(suffix).isdecimal():
-            return int(value.removesuffix(suffix)) * factor
-    return int(value)
+def unitless(name: str, value: str) -> str:
+    """A parameter's value as RDS takes it; ValueError, with what to do, for one whose unit is not to be left out."""
+    measured = _MEASURED.fullmatch(value)
+    if measured is None:
+        return {"on": "1", "off": "0"}.get(value, value)
+    number, unit = measured.groups()
+    wanted = _UNITS.get(name)
+    for sizes in (_BYTES, _MILLISECONDS):
+        if unit in sizes and wanted in sizes and re.fullmatch("-?[0-9]+", number):
+            return str(int(number) * sizes[unit] // sizes[wanted])
+    raise ValueError(
+        f"write a whole number of {wanted}, or one with its unit"
+        if wanted
+        else "write the number in its own unit (`SELECT unit FROM pg_settings`), without it"
+    )

@@ -89,6 +89,12 @@ BAD = {
         "5 tasks with 8 + 1 connections each are 45",
         "lower it to 7",
     ),
+    "more tasks than connections": Bad(
+        {"awsAccessCount": 30, "accessPoolSize": 1},
+        "accessPoolSize",
+        "30 tasks with 1 + 1 connections each are 60",
+        "it would have to be 0; raise groundwork:appConnectionLimit or lower groundwork:awsAccessCount",
+    ),
     "retention below seven days": Bad(
         {"awsBackupRetentionDays": 6}, "awsBackupRetentionDays", "6 is out of range", "use 7 to 35"
     ),
@@ -186,6 +192,24 @@ BAD = {
         {"awsAlarmEmail": "ops"}, "awsAlarmEmail", "no address", "ops@example.com"
     ),
     "topic by name": Bad({"awsAlarmTopic": "alarms"}, "awsAlarmTopic", "no ARN of a topic", "arn:aws:sns:"),
+    "topic of another region": Bad(
+        {"awsAlarmTopic": "arn:aws:sns:eu-west-1:123456789012:alarms"},
+        "awsAlarmTopic",
+        "no ARN of a topic in eu-central-1",
+        "arn:aws:sns:eu-central-1:",
+    ),
+    "a parameter with a unit that RDS does not take": Bad(
+        {"postgresParameters": {"bgwriter_delay": "200ms"}},
+        "postgresParameters",
+        "bgwriter_delay is '200ms', and RDS takes numbers without a unit",
+        "without it",
+    ),
+    "a parameter with half a unit": Bad(
+        {"postgresParameters": {"work_mem": "1.5GB"}},
+        "postgresParameters",
+        "work_mem is '1.5GB'",
+        "number of kB",
+    ),
     "a parameter that RDS keeps": Bad(
         {"postgresParameters": {"rds.force_ssl": "0"}}, "postgresParameters", "rds.force_ssl", "take it out"
     ),
@@ -293,6 +317,25 @@ def test_rds_gets_the_local_servers_parameters_in_its_own_units() -> None:
     assert values["idle_in_transaction_session_timeout"] == "300000"
     assert values["password_encryption"] == "scram-sha-256"
     assert not values.keys() & rds.OWN_OF_RDS
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rendered"),
+    [
+        ("temp_buffers", "16MB", "2048"),
+        ("min_wal_size", "1 GB", "1024"),
+        ("lock_timeout", "2s", "2000"),
+        ("checkpoint_timeout", "15min", "900"),
+        ("statement_timeout", "30000", "30000"),
+        ("log_min_duration_statement", "-1", "-1"),
+        ("jit", "off", "0"),
+        ("log_statement", "all", "all"),
+        ("random_page_cost", "1.1", "1.1"),
+    ],
+)
+def test_rds_gets_a_settings_parameter_without_its_unit(name: str, value: str, rendered: str) -> None:
+    assert parse(postgresParameters={name: value})
+    assert rds.parameters(4 * 1024**3, 100, {name: value})[name] == rendered
 
 
 def test_the_targets_name_is_the_settings_own() -> None:

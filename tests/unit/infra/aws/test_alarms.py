@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from tests.aws_outputs import ACCOUNT
 from tests.unit.infra.aws.program import TYPES, document, one, run_aws_program
 from tests.unit.infra.program import CANARY, Program
 
+ROOT = Path(__file__).parents[4]
 METRICS = {
     "AWS/RDS": {
         "CPUUtilization",
@@ -110,6 +113,19 @@ def test_every_log_group_is_encrypted_and_ends(program: Program) -> None:
     for group in groups.values():
         assert group.inputs["kmsKeyId"].endswith(":operations"), group.urn
         assert group.inputs["retentionInDays"] == 30, group.urn
+
+
+def test_who_deploys_may_make_every_log_group(program: Program) -> None:
+    policy = json.loads((ROOT / "docs" / "iam" / "deploy-surroundings.json").read_text())
+    allowed = [
+        arn.rpartition("log-group:")[2]
+        for statement in policy["Statement"]
+        if "logs:CreateLogGroup" in statement["Action"]
+        for arn in statement["Resource"]
+    ]
+    for group in program.of_type(TYPES["log group"]).values():
+        name = group.inputs["name"]
+        assert [pattern for pattern in allowed if fnmatch(name, pattern)], name
 
 
 def test_the_dashboard_draws_every_metric_with_its_line(program: Program) -> None:

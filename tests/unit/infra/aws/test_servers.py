@@ -116,7 +116,13 @@ def test_parameters_are_the_specifications_and_static_ones_wait_for_a_restart(pr
     assert parameters["rds.force_ssl"]["value"] == "1"
     assert {name: p["value"] for name, p in parameters.items()} == rds.parameters(4 * 1024**3, 100, {})
     methods = {name: p["applyMethod"] for name, p in parameters.items()}
-    assert {name for name, method in methods.items() if method == "pending-reboot"} == rds.STATIC
+    assert {name for name, method in methods.items() if method == "pending-reboot"} == {
+        "max_connections",
+        "pg_stat_statements.max",
+        "shared_buffers",
+        "shared_preload_libraries",
+    }
+    assert {"max_worker_processes", "wal_buffers", "track_activity_query_size"} <= rds.STATIC
     assert one(program, "postgres parameters")["family"] == "postgres15"
 
 
