@@ -81,14 +81,14 @@ def _cache(elasticache: Any, name: str) -> Iterator[dict[str, Any]]:
 
 def _tasks(ecs: Any, cluster: str, url: str) -> Iterator[dict[str, Any]]:
     services = ecs.describe_services(cluster=cluster, services=["access"])["services"]
-    for service in services:
-        running, wanted = service["runningCount"], service["desiredCount"]
-        yield _row(
-            "access",
-            _WELL if running >= wanted else f"{running} of {wanted} tasks",
-            url,
-            f"{running} of {wanted} tasks run",
-        )
+    # One that was deleted is described as inactive for a while, and then not at all.
+    active = [service for service in services if service["status"] == "ACTIVE"]
+    running = sum(service["runningCount"] for service in active)
+    wanted = sum(service["desiredCount"] for service in active)
+    said = f"{running} of {wanted} tasks" if active else "not there"
+    yield _row(
+        "access", _WELL if active and running >= wanted else said, url, f"{running} of {wanted} tasks run"
+    )
 
 
 def _row(service: str, status: str, address: str, what: str) -> dict[str, Any]:

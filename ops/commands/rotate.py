@@ -162,7 +162,9 @@ def status(max_age: int | None, days: int, stack: str, as_json: bool) -> None:
     from ops.rotation.report import report_on
     from ops.rotation.subject import RotatedStack
 
-    report = report_on(RotatedStack(World.here(), stack), max_age_days=max_age, within_days=days)
+    target = RotatedStack(World.here(), stack)
+    _refuse_on_aws(target)
+    report = report_on(target, max_age_days=max_age, within_days=days)
     print(json.dumps(report.as_json(), indent=2) if as_json else report.as_text())
     if report.mismatches:
         sys.exit(Exit.MISMATCH)
@@ -178,11 +180,24 @@ def _rotated(stack: str) -> Iterator[RotatedStack]:
     from ops.toolchain.provision import ensure
 
     target = RotatedStack(World.here(), stack)
-    target.pulumi.check_settings()
+    _refuse_on_aws(target)
     with target.alone():
         target.check_running()
         ensure(target.world)
         yield target
+
+
+def _refuse_on_aws(target: RotatedStack) -> None:
+    """By the settings, which the next `up` goes by: on AWS that one is `groundwork up`'s, behind its previews."""
+    from infra.settings import DOCKER
+    from ops.errors import Exit, OpsError
+
+    if target.pulumi.check_settings().target != DOCKER:
+        raise OpsError(
+            f"stack {target.name!r} is on AWS, where logins take tokens and certificates are AWS's: there is nothing"
+            " to rotate (docs/aws.md)",
+            Exit.REFUSED,
+        )
 
 
 def _confirm(question: str, what: str, yes: bool) -> None:

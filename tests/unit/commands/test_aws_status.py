@@ -1,0 +1,131 @@
+"""`groundwork status` of a stack on AWS: what AWS says of its servers and tasks, and what is not well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from infra import outputs
+from ops.aws_status import render, server_rows
+from ops.errors import Exit, OpsError
+
+VALUES = {
+    outputs.BACKUPS: {"region": "eu-central-1", "instance": "groundwork-prod"},
+    outputs.ACCESS_URL: "http://access.groundwork-prod.internal:8080",
+}
+
+
+def _instance(status: str, **more: Any) -> dict[str, Any]:
+    return {
+        "DBInstanceStatus": status,
+        "DBInstanceClass": "db.r7g.large",
+        "EngineVersion": "15.8",
+        "Endpoint": {"Address": "db.example", "Port": 15432},
+        **more,
+    }
+
+
+@dataclass
+class Account:
+    """What an account has, by the answers of the three services."""
+
+    instances: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {
+            "groundwork-prod": _instance(
+                "available", MultiAZ=True, ReadReplicaDBInstanceIdentifiers=["groundwork-prod-replica-1"]
+            ),
+            "groundwork-prod-replica-1": _instance("available", MultiAZ=False),
+        }
+    )
+    redis: str = "available"
+    services: list[dict[str, Any]] = field(
+        default_factory=lambda: [{"status": "ACTIVE", "runningCount": 2, "desiredCount": 2}]
+    )
+    error: Exception | None = None
+
+    def describe_db_instances(self, *, DBInstanceIdentifier: str) -> dict[str, Any]:
+        if self.error:
+            raise self.error
+        return {"DBInstances": [self.instances[DBInstanceIdentifier]]}
+
+    def describe_replication_groups(self, *, ReplicationGroupId: str) -> dict[str, Any]:
+        assert ReplicationGroupId == "groundwork-prod"
+        group = {
+            "Status": self.redis,
+            "MemberClusters": ["001", "002"],
+            "CacheNodeType": "cache.r7g.large",
+            "AutomaticFailover": "enabled",
+            "NodeGroups": [{"PrimaryEndpoint": {"Address": "redis.example", "Port": 6379}}],
+        }
+        return {"ReplicationGroups": [group]}
+
+    def describe_services(self, *, cluster: str, services: list[str]) -> dict[str, Any]:
+        assert (cluster, services) == ("groundwork-prod", ["access"])
+        return {"services": self.services}
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Account:
+    found = Account()
+    monkeypatch.setattr(boto3, "client", lambda service, region_name: found)
+    return found
+
+
+def health() -> dict[str, str]:
+    return {row["service"]: row["health"] for row in server_rows(VALUES, "prod")}
+
+
+def test_every_server_and_service_is_told(account: Account) -> None:
+    assert health() == dict.fromkeys(("postgres", "postgres-replica-1", "redis", "access"), "healthy")
+    text = render(server_rows(VALUES, "prod"), "prod")
+    assert "db.example:15432  db.r7g.large, 15.8, two zones" in text
+    assert "cache.r7g.large, 2 nodes, failover enabled" in text
+
+
+def test_what_is_not_well_is_told_in_awss_words(account: Account) -> None:
+    account.instances["groundwork-prod"]["DBInstanceStatus"] = "storage-full"
+    account.redis = "modifying"
+    account.services[0]["runningCount"] = 1
+    found = health()
+    assert (found["postgres"], found["redis"], found["access"]) == (
+        "storage-full",
+        "modifying",
+        "1 of 2 tasks",
+    )
+
+
+@pytest.mark.parametrize("services", [[], [{"status": "INACTIVE", "runningCount": 0, "desiredCount": 0}]])
+def test_a_service_that_is_gone_is_not_passed_over(account: Account, services: list[dict[str, Any]]) -> None:
+    account.services = services
+    assert health()["access"] == "not there"
+
+
+def test_an_instance_that_is_being_made_has_no_address_yet(account: Account) -> None:
+    account.instances["groundwork-prod"] = _instance("creating") | {"Endpoint": None}
+    assert health()["postgres"] == "creating"
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [
+        (
+            ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeDBInstances"),
+            "AWS says AccessDenied: no",
+            Exit.ERROR,
+        ),
+        (EndpointConnectionError(endpoint_url="https://rds"), "AWS is not to be reached", Exit.UNREACHABLE),
+    ],
+)
+def test_an_aws_that_does_not_answer_is_told_in_one_line(
+    account: Account, error: Exception, said: str, code: Exit
+) -> None:
+    account.error = error
+    with pytest.raises(OpsError) as refusal:
+        server_rows(VALUES, "prod")
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert refusal.value.exit_code == code
