@@ -74,6 +74,7 @@ def _check_new_vpc(settings: AwsSettings) -> None:
 
 def _check_existing_vpc(settings: AwsSettings) -> None:
     require_match("awsVpcId", settings.aws_vpc_id, r"vpc-[0-9a-f]{8,17}", "VPC's id", "vpc-0123456789abcdef0")
+    _refuse_without_effect(settings)
     values = _of_existing_vpc(settings)
     for key, pattern, least, example in _OF_EXISTING_VPC:
         found = items(values[key])
@@ -95,6 +96,27 @@ def _check_existing_vpc(settings: AwsSettings) -> None:
             full("awsIsolatedSubnets"),
             f"{', '.join(sorted(both))} is in {full('awsPrivateSubnets')} too",
             "give Postgres and Redis subnets of their own",
+        )
+
+
+def _refuse_without_effect(settings: AwsSettings) -> None:
+    """Somebody who sets these counts on them."""
+    of_new_vpc = (
+        ("awsVpcCidr", settings.aws_vpc_cidr, AwsSettings.aws_vpc_cidr),
+        ("awsZones", settings.aws_zones, AwsSettings.aws_zones),
+    )
+    for key, value, default in of_new_vpc:
+        if value != default:
+            raise SettingError(
+                full(key),
+                f"it is for a VPC that is made, and {full('awsVpcId')} names one",
+                f"take it out; the zones are those of {full('awsPrivateSubnets')}",
+            )
+    if settings.aws_route_tables and not settings.aws_vpc_endpoints:
+        raise SettingError(
+            full("awsRouteTables"),
+            f"it is for endpoints, and {full('awsVpcEndpoints')} is false",
+            f"take it out, or set {full('awsVpcEndpoints')} to true",
         )
 
 

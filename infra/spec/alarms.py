@@ -108,6 +108,8 @@ def redis_alarms(*, nodes: Sequence[str]) -> Iterator[Alarm]:
                 15,
                 "the engine's thread above 80 %: take a larger node",
             ),
+            # The engine has one thread: a node with two CPUs may be full beside it, with TLS and the system's work.
+            ("host-cpu", "CPUUtilization", ABOVE, 90, 15, "the node's CPUs above 90 %: take a larger node"),
             (
                 "memory",
                 "DatabaseMemoryUsagePercentage",

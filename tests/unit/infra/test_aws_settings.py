@@ -129,6 +129,18 @@ BAD = {
     "existing VPC without route table": Bad(
         EXISTING | {"awsRouteTables": ""}, "awsRouteTables", "names 0 of the 1", "awsVpcEndpoints to false"
     ),
+    "CIDR of an existing VPC": Bad(
+        EXISTING | {"awsVpcCidr": "10.70.0.0/16"}, "awsVpcCidr", "for a VPC that is made", "take it out"
+    ),
+    "zones of an existing VPC": Bad(
+        EXISTING | {"awsZones": "a,b"},
+        "awsZones",
+        "for a VPC that is made",
+        "those of groundwork:awsPrivateSubnets",
+    ),
+    "route tables without endpoints": Bad(
+        EXISTING | {"awsVpcEndpoints": "false"}, "awsRouteTables", "awsVpcEndpoints is false", "take it out"
+    ),
     "a subnet for both": Bad(
         EXISTING | {"awsIsolatedSubnets": "subnet-00000002,subnet-00000004"},
         "awsIsolatedSubnets",

@@ -25,6 +25,7 @@ METRICS = {
         "ReplicaLag",
     },
     "AWS/ElastiCache": {
+        "CPUUtilization",
         "EngineCPUUtilization",
         "DatabaseMemoryUsagePercentage",
         "Evictions",
