@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Administrator:
     """Who makes roles: a member of rds_superuser, and no superuser."""
 
     user: str
-    password: str
+    password: str = field(repr=False)
 
     @classmethod
     def from_secret(cls, arn: str) -> Administrator:

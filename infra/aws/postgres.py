@@ -138,7 +138,6 @@ class Postgres(pulumi.ComponentResource):
             allow_major_version_upgrade=False,
             multi_az=settings.aws_postgres_multi_az,
             allocated_storage=parse_bytes(settings.aws_postgres_storage) // _GIB,
-            iops=settings.aws_postgres_iops or None,
             db_subnet_group_name=subnet_group.name,
             # A replica is encrypted by its source's key, and RDS refuses to be told so.
             kms_key_id=self.key.arn,
@@ -176,6 +175,8 @@ class Postgres(pulumi.ComponentResource):
             "auto_minor_version_upgrade": True,
             "max_allocated_storage": parse_bytes(settings.aws_postgres_max_storage) // _GIB,
             "storage_type": "gp3",
+            # A reader that writes more slowly than its source falls behind.
+            "iops": settings.aws_postgres_iops or None,
             "storage_encrypted": True,
             "vpc_security_group_ids": [self._args.security_group],
             "publicly_accessible": False,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.spec import rds, redis_acl
-from tests.unit.infra.aws.program import TYPES, document, one
+from tests.unit.infra.aws.program import TYPES, document, one, run_aws_program
 from tests.unit.infra.program import CANARY, Program, plain_texts
 
 SECRET = "aws:secretsmanager/secret:Secret"
@@ -109,6 +110,14 @@ def test_a_replica_follows_the_primary(program: Program) -> None:
     # Taken over from the primary, and refused where they are given.
     assert not {"username", "manageMasterUserPassword", "passwordWo"} & replica.keys()
     assert not {"engine", "allocatedStorage", "kmsKeyId"} & replica.keys()
+
+
+def test_a_replica_writes_as_fast_as_the_primary(tmp_path: Path) -> None:
+    settings = {"awsPostgresStorage": "400GB", "awsPostgresMaxStorage": "800GB", "awsPostgresIops": "13000"}
+    program = run_aws_program(tmp_path, awsPostgresReplicas="1", **settings)
+    assert {name: one(program, "instance", name)["iops"] for name in INSTANCES} == dict.fromkeys(
+        INSTANCES, 13000
+    )
 
 
 def test_parameters_are_the_specifications_and_static_ones_wait_for_a_restart(program: Program) -> None:
