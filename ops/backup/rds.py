@@ -73,7 +73,12 @@ class Instance:
         if values.get(outputs.TARGET) != "aws":
             return None
         backups = values[outputs.BACKUPS]
-        return cls(stack, backups["instance"], _client(backups["region"]))
+        return cls.at(backups["region"], backups["instance"], stack)
+
+    @classmethod
+    def at(cls, region: str, name: str, stack: str, connect_seconds: float | None = None) -> Instance:
+        """The instance of that name in a region; with `connect_seconds`, RDS is asked once and given up after them."""
+        return cls(stack, name, _client(region, connect_seconds))
 
     def describe(self, name: str | None = None) -> dict[str, Any]:
         """What RDS says of an instance; NoSuchInstance where there is none."""
@@ -295,14 +300,16 @@ def _same_settings(source: dict[str, Any], restored: dict[str, Any]) -> str:
     return "encryption, exposure, groups and version are the source's"
 
 
-def _client(region: str) -> Any:
+def _client(region: str, connect_seconds: float | None = None) -> Any:
     try:
         import boto3
+        from botocore.config import Config
     except ImportError as error:
         raise OpsError(
             "boto3 is not installed, which a stack on AWS needs; install the extra: pip install -e '.[aws]'"
         ) from error
-    return boto3.client("rds", region_name=region)
+    hurried = Config(connect_timeout=connect_seconds, retries={"total_max_attempts": 1})
+    return boto3.client("rds", region_name=region, config=None if connect_seconds is None else hurried)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How old the newest backup is, as pgBackRest in the Postgres container tells it."""
+"""How old the newest backup is: by pgBackRest in the Postgres container, or by RDS."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from ops.server_errors import one_line
 _SECONDS = 8.0
 _NONE = "no backups are set up"
 _ADVICE = "see why the last ones failed (`groundwork backup list`), and make one now (`groundwork backup`)"
+_RDS_ADVICE = (
+    "see RDS's events; who asks needs rds:DescribeDBInstances and rds:DescribeDBInstanceAutomatedBackups"
+)
 _UNREADABLE = (
     "nothing can be restored as it is: bring its volume and its key back from where they were copied to, or move what"
     " is in it aside, `groundwork up`, and `groundwork backup --full`"
@@ -27,7 +30,7 @@ def backups(examination: Examination) -> Finding:
     """backups: the age of the newest, and whether the repository is whole."""
     container = examination.stack.postgres_container
     if container is None:
-        return skipped("no container to ask; the managed service keeps them")
+        return _of_rds(examination)
     try:
         # Where the setting is off, there is nothing to ask by.
         text = docker(
@@ -41,6 +44,31 @@ def backups(examination: Examination) -> Finding:
         return skipped(_NONE)
     # Its error messages have line ends in them as they are.
     return judge(json.loads(text, strict=False), examination.now(), examination.thresholds)
+
+
+def _of_rds(examination: Examination) -> Finding:
+    """Its own log of changes counts, which it uploads every five minutes: the daily snapshots are older."""
+    if examination.stack.rds_instance is None:
+        return skipped("no container to ask, and no instance of RDS")
+    from ops.backup.errors import BackupError
+    from ops.backup.rds import Instance
+    from ops.errors import OpsError
+
+    region, name = examination.stack.rds_instance
+    try:
+        oldest, newest = Instance.at(region, name, examination.stack.name, _SECONDS).window()
+    except BackupError as error:
+        return fail(one_line(error), _RDS_ADVICE)
+    except OpsError as error:
+        # Inside a VPC without a way out there are the servers, and no RDS to be asked about them.
+        return skipped(one_line(error), "ask from where AWS is reached: `groundwork backup list`")
+    limits, age = examination.thresholds, examination.now() - newest.timestamp()
+    return judged(
+        level(age, limits.restorable_warn, limits.restorable_fail),
+        f"the newest restorable moment is {age / 60:.0f} minutes old,"
+        f" the oldest {(newest - oldest).days} days before it",
+        _RDS_ADVICE,
+    )
 
 
 def judge(stanzas: Sequence[Mapping[str, Any]], now: float, limits: Thresholds) -> Finding:

@@ -44,5 +44,7 @@ class Thresholds:
     certificate_days_warn: float = 30
     backup_hours_warn: float = 26
     backup_hours_fail: float = 50
+    restorable_warn: float = 15 * 60
+    restorable_fail: float = 60 * 60
     clock_warn: float = 1
     clock_fail: float = 60
