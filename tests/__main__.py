@@ -11,9 +11,19 @@ import sys
 
 import pytest
 
+# What is broken in these is right or wrong at any pace; the others measure, or bound what a fault may take.
+FAULTS_AT_ANY_PACE = [
+    "tests/faults/test_backups.py",
+    "tests/faults/test_dying_loader.py",
+    "tests/faults/test_dying_operator.py",
+    "tests/faults/test_bad_values.py",
+    "tests/faults/test_token_canary.py",
+    "tests/faults/migrator/test_kill.py",
+    "tests/faults/migrator/test_killed_commands.py",
+]
 # The long ones first, so that no process is left alone with one at the end.
-TWO_AT_A_TIME = ["tests/infra", "tests/faults/test_backups.py", "tests/integration", "tests/unit"]
-BESIDE_NOTHING = ["tests/faults", "--ignore=tests/faults/test_backups.py"]
+TWO_AT_A_TIME = ["tests/infra", *FAULTS_AT_ANY_PACE, "tests/integration", "tests/unit"]
+BESIDE_NOTHING = ["tests/faults", *(f"--ignore={path}" for path in FAULTS_AT_ANY_PACE)]
 SHARED_OUT = ["--numprocesses=2", "-p", "tests.lanes", "--no-loadscope-reorder"]
 
 

@@ -25,8 +25,8 @@ def lane_of(nodeid: str) -> str:
     path = nodeid.partition("::")[0]
     if path.startswith(LIVE_STACK):
         return "the live stack"
-    # The other files there have a checkout, and so a stack, of their own.
-    return path if path.startswith("tests/infra/") else path.rpartition("/")[0]
+    # The other files there have a checkout, and so a stack, of their own; and faults share little.
+    return path if path.startswith(("tests/infra/", "tests/faults/")) else path.rpartition("/")[0]
 
 
 class Lanes(LoadScopeScheduling):

@@ -34,6 +34,7 @@ def test_a_file_that_uses_the_live_stack_is_in_its_lane(path: str) -> None:
         ("tests/unit/db/test_a.py::test_x[a::b]", "tests/unit/db/test_b.py::test_y", True),
         ("tests/unit/db/test_a.py::test_x", "tests/unit/cache/test_a.py::test_x", False),
         ("tests/infra/test_lifecycle.py::test_x", "tests/infra/test_bad_settings.py::test_x", False),
+        ("tests/faults/test_backups.py::test_x", "tests/faults/test_bad_values.py::test_x", False),
         ("tests/infra/test_egress.py::test_x", "tests/infra/rotation/test_rotation.py::test_x", True),
     ],
 )
