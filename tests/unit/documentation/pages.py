@@ -47,6 +47,19 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def tables(text: str) -> list[list[str]]:
+    """The first cells of each table's rows, its head left out; one that is empty goes on with the row above."""
+    found: list[list[str]] = []
+    before = ""
+    for line in text.splitlines():
+        if re.fullmatch(r"\|[-:| ]+\|", line):
+            found.append([])
+        elif line.startswith("|") and found and before.startswith("|"):
+            found[-1] += [cell] if (cell := line.split("|")[1].strip()) else []
+        before = line
+    return found
+
+
 def paths(text: str) -> set[str]:
     """Files and folders of the repository that stand in backticks."""
     return set(re.findall(r"`((?:infra|db|cache|ops|tests|scripts|docs|\.ci)/[\w./-]*)`", text))

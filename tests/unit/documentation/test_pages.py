@@ -68,6 +68,17 @@ def test_a_page_names_only_settings_that_exist(page: Path) -> None:
 
 
 @every_page
+def test_a_table_says_each_thing_once(page: Path) -> None:
+    for cells in pages.tables(page.read_text()):
+        assert [cell for cell in cells if cells.count(cell) > 1] == []
+
+
+def test_a_row_that_stands_twice_is_seen_and_one_of_another_table_is_none() -> None:
+    head = "| what | where |\n|---|---|\n"
+    assert pages.tables(f"{head}| a | 1 |\n| | 2 |\n| a | 3 |\n\n{head}| a | 4 |\n") == [["a", "a"], ["a"]]
+
+
+@every_page
 def test_a_pages_links_lead_somewhere(page: Path) -> None:
     for link in pages.links(page.read_text()):
         path, _, anchor = link.partition("#")
