@@ -73,6 +73,7 @@ def exit_code_of(error: BaseException) -> Exit | None:
         "infra.spec.errors.SettingError",
         "db.errors.InvalidSetting",
         "db.migrator.errors.InvalidUrl",
+        "db.migrator.errors.WrongName",
         "cache.errors.CacheSettingError",
     }:
         return Exit.USAGE

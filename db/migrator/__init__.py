@@ -21,6 +21,7 @@ from db.migrator.errors import (
     SourceError,
     Unproven,
     Unreachable,
+    WrongName,
 )
 from db.migrator.ledger import SCHEMA_CHANGED_CHANNEL, LedgerRow
 from db.migrator.lock_wait import LockLimits
@@ -73,6 +74,7 @@ __all__ = [
     "Status",
     "Unproven",
     "Unreachable",
+    "WrongName",
     "apply_pending",
     "compare",
     "forget",

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 
 from db.migrator.connection import Connection, execute_statement, open_connection
 from db.migrator.ddl import Effect, effects
-from db.migrator.errors import SourceError, Unproven
+from db.migrator.errors import Unproven
 from db.migrator.ledger import TABLE, Ledger
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import bound_lock_waits
-from db.migrator.source import Migration
+from db.migrator.source import Migration, require_version
 
 # kind, name, and the table it is on, for what is known by its table
 Thing = tuple[str, str, str | None]
@@ -54,10 +54,8 @@ def record_baseline(
     What they grant on the ledger itself is granted, for the ledger is made here. Unproven, and nothing is changed,
     where the ledger has rows or, unless `unchecked`, something is missing that they make.
     """
+    require_version(version, migrations)
     chosen = tuple(m for m in migrations if m.version <= version)
-    if not chosen or chosen[-1].version != version:
-        newest = max((m.version for m in migrations), default=None)
-        raise SourceError(f"there is no migration of version {version}; the newest is {newest}")
     with migration_lock(conninfo, wait_seconds), open_connection(conninfo) as connection:
         with connection.transaction(force_rollback=dry_run):
             ledger = Ledger.ensure(connection)

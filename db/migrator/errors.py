@@ -24,6 +24,10 @@ class SourceError(MigrationError):
     """A file in the migrations folder cannot be taken as a migration."""
 
 
+class WrongName(SourceError):
+    """What was named is not there, a version or the folder, or is no name for a migration; nothing was changed."""
+
+
 class ScriptFailed(MigrationError):
     """The server refused a statement of a migration; what belongs to that migration was rolled back.
 

@@ -17,7 +17,7 @@ from db.migrator.errors import SourceError, Unproven
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import bound_lock_waits
-from db.migrator.source import Migration
+from db.migrator.source import Migration, require_version
 
 # The raw texts that a migration's up file may have had, in any order; an empty one where nobody knows.
 OldTexts = Callable[[Migration], Iterable[bytes]]
@@ -49,7 +49,7 @@ def repair_checksums(
     """
     by_version = {m.version: m for m in migrations}
     for version in versions:
-        _known(version, by_version)
+        require_version(version, migrations)
     with _ledger(conninfo, wait_seconds) as (connection, ledger):
         repairs = []
         for row in ledger.rows(connection):
@@ -69,7 +69,7 @@ def mark_applied(
     conninfo: str, migrations: Sequence[Migration], version: int, *, wait_seconds: float = 30.0
 ) -> Repair:
     """Record that a dirty migration was finished by hand. Unproven unless its row is dirty."""
-    migration = _known(version, {m.version: m for m in migrations})
+    migration = require_version(version, migrations)
     with _ledger(conninfo, wait_seconds) as (connection, ledger):
         row = _row(ledger, connection, version)
         if row.success:
@@ -142,14 +142,6 @@ def _text_with(checksum: bytes, migration: Migration, old_texts: Iterable[bytes]
         if (text := text_of(checksum, raw)) is not None:
             return text
     return None
-
-
-def _known(version: int, by_version: dict[int, Migration]) -> Migration:
-    if version not in by_version:
-        raise SourceError(
-            f"there is no migration of version {version}; the newest is {max(by_version, default=None)}"
-        )
-    return by_version[version]
 
 
 def _row(ledger: Ledger, connection: Connection, version: int) -> LedgerRow:

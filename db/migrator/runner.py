@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from db.migrator.connection import open_connection
-from db.migrator.errors import DirtyMigration, LedgerMismatch, MigrationError, NotRevertible, SourceError
+from db.migrator.errors import DirtyMigration, LedgerMismatch, MigrationError, NotRevertible
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits
 from db.migrator.phase import Phase, in_phase
 from db.migrator.resumption import is_resumable
-from db.migrator.source import Migration
+from db.migrator.source import Migration, require_version
 from db.migrator.step import Applied, OnEvent, Step, no_event
 
 
@@ -76,8 +76,8 @@ def apply_pending(
 
     Returns what this call applied. Raises MigrationError's classes; what was applied before the error stays applied.
     """
-    _check_target(target, migrations)
-
+    if target is not None:
+        require_version(target, migrations)
     with open_connection(conninfo) as connection:
         ledger = Ledger.find(connection)
         state = None if ledger is None else compare(ledger.rows(connection), migrations)
@@ -95,7 +95,8 @@ def preview_pending(
     phase: Phase | None = None,
 ) -> tuple[Migration, ...]:
     """What apply_pending would apply, in that order; nothing is changed, and what it refuses is refused."""
-    _check_target(target, migrations)
+    if target is not None:
+        require_version(target, migrations)
     state = status(conninfo, migrations)
     for problem in state.problems:
         raise problem
@@ -124,7 +125,7 @@ def revert(
     anything runs if one of them has no down file.
     """
     if target:
-        _check_target(target, migrations)
+        require_version(target, migrations)
 
     def newest(state: Status) -> Sequence[Migration]:
         versions = sorted((row.version for row in state.applied + state.interrupted), reverse=True)
@@ -178,21 +179,22 @@ def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> It
         if migration is None:
             yield LedgerMismatch(
                 f"migration {row.version} ({row.description}) is applied but has no file; bring the file back,"
-                " or deploy the release that has it",
+                f" deploy the release that has it, or, if it is gone for good, `groundwork migrate repair --forget"
+                f" {row.version}`",
                 version=row.version,
             )
         elif row.checksum != migration.checksum:
             yield LedgerMismatch(
                 f"{migration.up.path.name} was edited after it was applied; restore the file as it was"
                 f" (SHA-384 {row.checksum.hex()[:16]}..., now {migration.checksum.hex()[:16]}...) and put the"
-                " change into a new migration",
+                " change into a new migration; where only comments or blanks changed, `groundwork migrate repair`",
                 version=row.version,
             )
         elif not row.success and not _is_resumable(migration):
             yield DirtyMigration(
                 f"{migration.up.path.name} began and did not end, so the schema's state is unknown; see what it"
-                f" did, finish or undo it by hand, then set success in _sqlx_migrations or delete the row of"
-                f" version {row.version}",
+                f" did, then finish it by hand and `groundwork migrate repair --mark-applied {row.version}`, or undo"
+                f" it and `groundwork migrate repair --forget {row.version}`",
                 version=row.version,
             )
 
@@ -201,9 +203,3 @@ def _is_resumable(migration: Migration) -> bool:
     # A row is dirty only where one of the two ran outside a transaction, and it does not say which.
     scripts = [script for script in (migration.up, migration.down) if script and script.no_transaction]
     return bool(scripts) and all(is_resumable(s) for script in scripts for s in script.statements)
-
-
-def _check_target(target: int | None, migrations: Sequence[Migration]) -> None:
-    if target is not None and target not in {m.version for m in migrations}:
-        newest = max((m.version for m in migrations), default=None)
-        raise SourceError(f"there is no migration of version {target}; the newest is {newest}")

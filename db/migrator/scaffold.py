@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from db.migrator.errors import SourceError
+from db.migrator.errors import SourceError, WrongName
 from db.migrator.phase import DEFAULT, Phase
 from db.migrator.source import NO_TRANSACTION, Migration, read_source
 
@@ -16,13 +16,13 @@ _NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 def new_migration(
     folder: Path, name: str, *, no_transaction: bool = False, phase: Phase = DEFAULT
 ) -> tuple[Path, Path]:
-    """Write NNNN_name.up.sql and .down.sql, and return their paths. SourceError for a name that is none.
+    """Write NNNN_name.up.sql and .down.sql, and return their paths. WrongName for a name that is none.
 
     A file of the two that an interrupted call left is taken into account: the same call again completes it.
     """
     name = name.strip().lower().replace(" ", "_").replace("-", "_")
     if not _NAME.fullmatch(name):
-        raise SourceError(
+        raise WrongName(
             f"{name!r} is no name for a migration; use letters, digits and underscores, like `users_email`"
         )
     header = f"{NO_TRANSACTION}\n" if no_transaction else ""
@@ -45,11 +45,13 @@ def _is_begun(migration: Migration, name: str, text: str) -> bool:
 
 def _write(path: Path, text: str) -> None:
     # Whole or not at all, and never over a file that came meanwhile.
-    with NamedTemporaryFile("w", dir=path.parent, prefix=".", suffix=".new", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        Path(file.name).chmod(0o644)
-        try:
+    try:
+        with NamedTemporaryFile("w", dir=path.parent, prefix=".", suffix=".new", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            Path(file.name).chmod(0o644)
             path.hardlink_to(file.name)
-        except FileExistsError as exc:
-            raise SourceError(f"{path.name} came meanwhile; run the same command again") from exc
+    except FileExistsError as exc:
+        raise SourceError(f"{path.name} came meanwhile; run the same command again") from exc
+    except OSError as exc:
+        raise SourceError(f"{path} cannot be written ({exc.strerror}); run the same command again") from exc

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.migrator.errors import SourceError
+from db.migrator.errors import SourceError, WrongName
 from db.migrator.phase import PHASES, Phase, declared_phases, phase_of
 from db.migrator.script import Statement, line_at, split_statements
 
@@ -133,6 +133,7 @@ class Migration:
 
 def read_source(folder: Path = MIGRATIONS_FOLDER) -> tuple[Migration, ...]:
     """The migrations of a folder (not of folders in it), by version. SourceError names what is wrong.
+    WrongName for a folder that cannot be read.
 
     Source: sqlx-core 0.8, src/migrate/source.rs. Beyond it, two files of one version and kind are refused,
     and so is a down file without its up file.
@@ -140,7 +141,7 @@ def read_source(folder: Path = MIGRATIONS_FOLDER) -> tuple[Migration, ...]:
     try:
         paths = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as exc:
-        raise SourceError(
+        raise WrongName(
             f"the migrations folder {folder} cannot be read ({exc.strerror}); name another or make it"
         ) from exc
     found: dict[tuple[int, str], Path] = {}
@@ -158,6 +159,16 @@ def read_source(folder: Path = MIGRATIONS_FOLDER) -> tuple[Migration, ...]:
             )
         found[key] = path
     return tuple(_migrations(found))
+
+
+def require_version(version: int, migrations: Iterable[Migration]) -> Migration:
+    """The migration of that version. WrongName where no file has it."""
+    by_version = {m.version: m for m in migrations}
+    if version not in by_version:
+        raise WrongName(
+            f"there is no migration of version {version}; the newest is {max(by_version, default=None)}"
+        )
+    return by_version[version]
 
 
 def first_line(text: str, width: int = 80) -> str:
@@ -188,9 +199,11 @@ def _version(prefix: str, path: Path) -> int:
 
 
 def _script(path: Path) -> Script:
-    raw = path.read_bytes()
     try:
+        raw = path.read_bytes()
         sql = raw.decode("utf-8")
+    except OSError as exc:
+        raise SourceError(f"{path} cannot be read ({exc.strerror})") from exc
     except UnicodeDecodeError as exc:
         raise SourceError(f"{path.name} is not UTF-8 (byte {exc.start}); save it as UTF-8") from exc
     return Script(path, sql, hashlib.sha384(raw).digest())

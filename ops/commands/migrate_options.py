@@ -74,6 +74,7 @@ def exit_codes() -> Iterator[None]:
         migrator.LockHeld: Exit.LOCKED,
         migrator.Unreachable: Exit.UNREACHABLE,
         migrator.InvalidUrl: Exit.USAGE,
+        migrator.WrongName: Exit.USAGE,
         migrator.PoolerRefused: Exit.REFUSED,
         migrator.PhaseOrder: Exit.REFUSED,
         migrator.Unproven: Exit.REFUSED,

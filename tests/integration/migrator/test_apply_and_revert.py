@@ -11,7 +11,7 @@ import pytest
 from db.migrator import (
     SCHEMA_CHANGED_CHANNEL,
     NotRevertible,
-    SourceError,
+    WrongName,
     apply_pending,
     read_source,
     revert,
@@ -110,7 +110,7 @@ def test_a_target_is_the_last_version_applied(empty_database: Database, folder: 
 
 @pytest.mark.usefixtures("three")
 def test_a_target_that_does_not_exist_is_refused(empty_database: Database, folder: Path) -> None:
-    with pytest.raises(SourceError, match="no migration of version 7; the newest is 3"):
+    with pytest.raises(WrongName, match="no migration of version 7; the newest is 3"):
         apply_pending(empty_database.url("migrator"), read_source(folder), target=7)
 
 

@@ -93,7 +93,7 @@ def test_a_database_under_management_is_refused_with_7(run: Run, owner: Connecti
 def test_a_version_that_no_file_has_is_refused(run: Run) -> None:
     outcome = run("baseline", "9")
     assert (outcome.code, outcome.error) == (
-        Exit.ERROR,
+        Exit.USAGE,
         "there is no migration of version 9; the newest is 4",
     )
 

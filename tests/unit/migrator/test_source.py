@@ -1,10 +1,11 @@
 """The folder, read by sqlx's rules."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from db.migrator import MIGRATIONS_FOLDER, SourceError, read_source
+from db.migrator import MIGRATIONS_FOLDER, SourceError, WrongName, read_source
 
 # `printf '' | sha384sum`
 SHA384_OF_NOTHING = (
@@ -182,8 +183,21 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_absent_folder_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no-such-folder"):
+    with pytest.raises(WrongName, match="no-such-folder"):
         read_source(tmp_path / "no-such-folder")
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "1_a.sql").touch()
+    monkeypatch.setattr(Path, "read_bytes", _refused)
+    with pytest.raises(SourceError, match=r"1_a\.sql cannot be read \(Permission denied\)"):
+        read_source(tmp_path)
+
+
+def _refused(path: Path) -> bytes:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
 
 def test_our_own_migrations_are_numbered_without_a_gap_and_reversible() -> None:

@@ -47,17 +47,21 @@ def test_a_pending_migration_older_than_an_applied_one_is_out_of_order(
 def test_an_edited_migration_is_a_problem_that_names_its_file(migrations: tuple[Migration, ...]) -> None:
     (problem,) = compare([row(migrations[0], checksum=b"x" * 48)], migrations).problems
     assert "1_m.sql was edited after it was applied" in str(problem)
+    assert "`groundwork migrate repair`" in str(problem)
 
 
 def test_an_applied_migration_without_a_file_is_a_problem(migrations: tuple[Migration, ...]) -> None:
     (problem,) = compare([row(migrations[0])], migrations[1:]).problems
     assert type(problem) is LedgerMismatch
+    assert "`groundwork migrate repair --forget 1`" in str(problem)
     assert problem.version == 1
 
 
 def test_a_dirty_migration_is_a_problem(migrations: tuple[Migration, ...]) -> None:
     (problem,) = compare([row(migrations[0], success=False)], migrations).problems
     assert isinstance(problem, DirtyMigration)
+    for option in ("--mark-applied 1", "--forget 1"):
+        assert f"`groundwork migrate repair {option}`" in str(problem)
 
 
 def test_an_interrupted_concurrent_index_is_pending_and_no_problem(migrations: tuple[Migration, ...]) -> None:

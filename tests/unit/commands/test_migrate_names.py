@@ -1,0 +1,59 @@
+"""A wrong name on `groundwork migrate`'s command line: one line, exit code 2, before any database is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ops.cli import main
+from ops.errors import Exit
+
+# Nobody listens there: whoever asked it would end with 6.
+URL = ("--url", "postgresql://migrator:canary@127.0.0.1:9/groundwork")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("up", "--to", "7", *URL), "there is no migration of version 7; the newest is 1"),
+        (("up", "--to", "7", "--dry-run", *URL), "there is no migration of version 7; the newest is 1"),
+        (("down", "--to", "7", "--yes", *URL), "there is no migration of version 7; the newest is 1"),
+        (("baseline", "7", *URL), "there is no migration of version 7; the newest is 1"),
+        (("repair", "7", *URL), "there is no migration of version 7; the newest is 1"),
+        (
+            ("repair", "--mark-applied", "7", "--yes", *URL),
+            "there is no migration of version 7; the newest is 1",
+        ),
+        (("lint", "7"), "there is no migration of version 7"),
+        (("new", "no name!"), "is no name for a migration"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_a_version_or_name_that_is_none_is_2(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "1_a.sql").write_text("SELECT 1")
+    line = _refused(capfd, *arguments, "--folder", str(tmp_path))
+    assert said in line
+    assert [path.name for path in tmp_path.iterdir()] == ["1_a.sql"]
+
+
+@pytest.mark.parametrize("command", ["status", "up", "down", "repair", "lint", "new"])
+def test_a_folder_that_is_not_there_is_2(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], command: str
+) -> None:
+    rest = {"down": ["--yes", *URL], "lint": [], "new": ["a"]}.get(command, URL)
+    line = _refused(capfd, command, "--folder", str(tmp_path / "typo"), *rest)
+    assert f"the migrations folder {tmp_path / 'typo'} cannot be read" in line
+
+
+def _refused(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The only line that is said, of a command that ends with 2."""
+    with pytest.raises(SystemExit) as over:
+        main(["migrate", *arguments])
+    out, err = capfd.readouterr()
+    assert (over.value.code, out) == (Exit.USAGE, "")
+    (line,) = err.splitlines()
+    assert line.startswith("groundwork: ")
+    return str(line)
