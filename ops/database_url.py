@@ -8,17 +8,24 @@ from pathlib import Path
 from ops.errors import Exit, OpsError
 
 
+class _WrongFile(OpsError):
+    """DATABASE_URL_FILE names none that holds a URL."""
+
+    exit_code = Exit.USAGE
+
+
 def resolve_database_url(given: str | None, *, role: str, stack: str) -> str:
-    """`given`, DATABASE_URL, the file that DATABASE_URL_FILE names, or the stack's URL for `role`."""
+    """`given`, DATABASE_URL, the file that DATABASE_URL_FILE names, or the stack's URL for `role`.
+
+    OpsError (2) for a file that cannot be read or is empty: libpq would go somewhere of its own.
+    """
     if url := given or os.environ.get("DATABASE_URL"):
         return url
     if url_file := os.environ.get("DATABASE_URL_FILE"):
-        try:
-            return Path(url_file).read_text().strip()
-        except OSError as exc:
-            raise OpsError(
-                f"DATABASE_URL_FILE names {url_file}, which cannot be read ({exc.strerror})"
-            ) from exc
+        # Late, for most runs do without it.
+        from cache.url_source import UrlSource
+
+        return UrlSource("DATABASE_URL", _WrongFile, file=Path(url_file)).read()
     # Late, for it drives the stack's tools, which the access container has not.
     from ops.connections import database_url
 

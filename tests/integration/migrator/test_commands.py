@@ -120,7 +120,7 @@ def test_a_url_may_come_from_a_file(
     monkeypatch.setenv("DATABASE_URL_FILE", str(path))
     assert run("status").code == Exit.FINE
     monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "absent"))
-    assert "cannot be read" in run("status").error
+    assert "cannot read" in run("status").error
 
 
 def test_the_projects_own_migrations_are_the_default(run: Run) -> None:
