@@ -42,7 +42,7 @@ def server_rows(values: dict[str, Any], stack: str) -> list[dict[str, Any]]:
         raise OpsError(f"AWS is not to be reached: {error}", Exit.UNREACHABLE) from error
 
 
-def render(rows: list[dict[str, Any]], stack: str) -> str:
+def render(rows: list[dict[str, Any]]) -> str:
     """The rows as a table people read."""
     width = max(len(row["service"]) for row in rows) + 2
     lines = [f"{'service':<{width}}{'health':<22}address"]

@@ -66,10 +66,24 @@ def refuse_on_aws(world: World, stack: str) -> None:
         )
 
 
-def render(rows: list[dict[str, Any]], stack: str) -> str:
-    """The rows as a table people read."""
+def require_well(rows: list[dict[str, Any]], stack: str) -> None:
+    """OpsError (6) where a part of the stack is not healthy, or not there."""
+    up = f"`groundwork up --stack {stack}`"
     if not rows:
-        return f"stack {stack!r} is not up; `make up` brings it up"
+        raise OpsError(f"stack {stack!r} is not up; {up} brings it up", Exit.UNREACHABLE)
+    there = [row["service"] for row in rows]
+    ill = [f"{row['service']} is {row['health']}" for row in rows if row["health"] != "healthy"]
+    ill += [f"{service} is not there" for service in SERVICES if service not in there]
+    if ill:
+        raise OpsError(
+            f"stack {stack!r}: {', '.join(ill)}; `groundwork logs --stack {stack}` says why, {up} brings back what"
+            " is gone",
+            Exit.UNREACHABLE,
+        )
+
+
+def render(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table people read."""
     width = max(len(row["service"]) for row in rows) + 2
     lines = [f"{'service':<{width}}{'health':<11}{'address':<18}{'memory':>7}  container"]
     for row in rows:

@@ -113,30 +113,28 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
 @_stack
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable, on standard output.")
 def status(stack: str, as_json: bool) -> None:
-    """Show a stack's containers, their health, ports and memory; exit 6 where one is not healthy.
+    """Show a stack's containers, their health, ports and memory; exit 6 where one is not healthy or not there.
 
     Of a stack on AWS: its servers and tasks, as AWS tells.
     """
     from infra import outputs
     from infra.spec.world import World
-    from ops.errors import Exit
+    from ops import aws_status, stack_status
     from ops.pulumi_stack import PulumiStack
 
     target = PulumiStack(World.here(), stack)
     values = target.public_outputs() if target.exists else {}
     if values.get(outputs.TARGET) == "aws":
-        from ops.aws_status import render, server_rows
-
-        rows = server_rows(values, stack)
+        rows, render = aws_status.server_rows(values, stack), aws_status.render
     else:
-        from ops.stack_status import container_rows, render
-
-        rows = container_rows(target.world, stack)
+        rows, render = stack_status.container_rows(target.world, stack), stack_status.render
     if not rows:
         target.require_known()
-    print(json.dumps(rows, indent=2) if as_json else render(rows, stack))
-    if not rows or any(row["health"] != "healthy" for row in rows):
-        sys.exit(Exit.UNREACHABLE)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif rows:
+        print(render(rows))
+    stack_status.require_well(rows, stack)
 
 
 def _is_here(target: PulumiStack) -> bool:

@@ -81,7 +81,7 @@ def health() -> dict[str, str]:
 
 def test_every_server_and_service_is_told(account: Account) -> None:
     assert health() == dict.fromkeys(("postgres", "postgres-replica-1", "redis", "access"), "healthy")
-    text = render(server_rows(VALUES, "prod"), "prod")
+    text = render(server_rows(VALUES, "prod"))
     assert "db.example:15432  db.r7g.large, 15.8, two zones" in text
     assert "cache.r7g.large, 2 nodes, failover enabled" in text
 

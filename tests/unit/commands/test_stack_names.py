@@ -12,6 +12,7 @@ from ops import stack_status
 from ops.cli import main
 from ops.commands import handles
 from ops.errors import Exit, OpsError
+from ops.pulumi_stack import PulumiStack
 
 Ended = Callable[..., tuple[int, str]]
 
@@ -54,6 +55,8 @@ def container(service: str, health: str = "healthy") -> dict[str, Any]:
         "container": f"gw-{service}",
         "health": health,
         "isRunning": health == "healthy",
+        "address": "127.0.0.1:1",
+        "memoryLimitBytes": 64 * 1024**2,
     }
 
 
@@ -104,6 +107,44 @@ def test_a_container_that_does_not_run_is_named(
         handles._running("dev", "postgres")
     assert refused.value.exit_code == Exit.UNREACHABLE
     assert said in str(refused.value)
+
+
+@pytest.fixture
+def never_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stack this checkout may have."""
+    monkeypatch.setattr(PulumiStack, "exists", property(lambda self: False))
+
+
+@pytest.mark.usefixtures("never_up")
+@pytest.mark.parametrize(("option", "out"), [([], ""), (["--json"], "[]\n")])
+def test_a_stack_that_is_not_up_is_one_line_and_6(
+    rows: list[dict[str, Any]], capfd: pytest.CaptureFixture[str], option: list[str], out: str
+) -> None:
+    with pytest.raises(SystemExit) as over:
+        main(["status", *option])
+    said = capfd.readouterr()
+    assert (over.value.code, said.out) == (Exit.UNREACHABLE, out)
+    assert said.err == "groundwork: stack 'dev' is not up; `groundwork up --stack dev` brings it up\n"
+
+
+@pytest.mark.usefixtures("never_up")
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ([container("postgres"), container("redis", "exited"), container("access")], "redis is exited"),
+        ([container("postgres"), container("redis")], "access is not there"),
+        ([container("postgres"), container("redis"), container("access")], None),
+    ],
+)
+def test_status_tells_what_is_ill_or_gone(
+    ended: Ended, rows: list[dict[str, Any]], there: list[dict[str, Any]], said: str | None
+) -> None:
+    rows += there
+    code, whole = ended("status")
+    line = whole.splitlines()[-1]
+    assert len(whole.splitlines()) == 1 + len(there) + (said is not None)
+    assert code == (Exit.FINE if said is None else Exit.UNREACHABLE)
+    assert line.startswith(f"groundwork: stack 'dev': {said};") or said is None
 
 
 def test_a_drill_is_not_begun_where_its_evidence_cannot_be_written(ended: Ended) -> None:
