@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from infra.docker.engine import DockerError, docker, psql
+from infra.docker.engine import DockerError, docker, inspect, psql
 from infra.spec import backup, backup_repository, postgres
 from ops.backup import checks, markers, repository, taking
-from ops.backup.errors import BackupError
+from ops.backup.errors import OutsideWindow
 from ops.backup.evidence import CheckFailed, Evidence
 from ops.backup.markers import Marker
 from ops.backup.pgbackrest import Progress
 from ops.backup.repository import Contents, show_time
 from ops.backup.site import Site
-from ops.backup.workbench import LABEL, Workbench, remove_all, require_volumes, restore_files, workbench
+from ops.backup.workbench import LABEL, Workbench, remove, require_volumes, restore_files, workbench
 from ops.errors import Exit, OpsError
 
 # Longer than the archive's timeout: beyond it a marker that is not there means that archiving is broken.
@@ -40,13 +40,14 @@ class Terms:
 
 
 def drill(site: Site, terms: Terms, progress: Progress) -> Evidence:
-    """Make a drill. A check that fails is in the evidence; an error is what kept the drill from being made."""
+    """Make a drill. A check that fails is in the evidence; an error is what kept the drill from being made.
+
+    OutsideWindow where there is no backup, or none that reaches the moment asked for.
+    """
     require_volumes(site)
     evidence = Evidence(site.stack, datetime.now(UTC))
-    with site.exclusive():
-        remove_all(site.prefix)
-        with _throwaway(site) as bench:
-            _run(site, terms, bench, evidence, progress)
+    with site.exclusive(), _throwaway(site) as bench:
+        _run(site, terms, bench, evidence, progress)
     evidence.ended_at = datetime.now(UTC)
     return evidence
 
@@ -66,7 +67,7 @@ def _run(site: Site, terms: Terms, bench: Workbench, evidence: Evidence, progres
         check.detail = checks.no_gap(contents)
     if evidence.failures:
         return
-    _refuse_without_backup(site, contents)
+    _refuse_outside_window(site, contents, terms.moment)
     with evidence.check("recovery", progress, "choosing the moment to restore to") as check:
         moment = terms.moment or _random_moment(contents, marker)
         evidence.aimed_for = moment
@@ -101,6 +102,10 @@ def _run(site: Site, terms: Terms, bench: Workbench, evidence: Evidence, progres
 def _throwaway(site: Site) -> Iterator[Workbench]:
     """A workbench with the repository read-only, whose port is on 127.0.0.1. Its data goes with it."""
     network = f"{site.prefix}-drill"
+    # What a killed drill left, and nothing else: by the workbench of a killed restore `up` knows to wait for its end.
+    remove(network)
+    if inspect("network", network):
+        docker("network", "rm", network)
     docker(
         *("network", "create", "--label", f"{LABEL}={site.prefix}"),
         *("--opt", "com.docker.network.bridge.enable_ip_masquerade=false"),
@@ -129,11 +134,13 @@ def _mark(site: Site, progress: Progress) -> Marker | None:
         raise OpsError(f"the server takes no marker: {error}", Exit.UNREACHABLE) from error
 
 
-def _refuse_without_backup(site: Site, contents: Contents) -> None:
+def _refuse_outside_window(site: Site, contents: Contents, moment: datetime | None) -> None:
     if not contents.windows():
-        raise BackupError(
+        raise OutsideWindow(
             f"there is no backup to drill with; `groundwork backup --stack {site.stack}` makes one"
         )
+    if moment is not None:
+        contents.backup_for(moment, datetime.now(UTC))
 
 
 def _random_moment(contents: Contents, marker: Marker | None) -> datetime:

@@ -162,6 +162,8 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
 
     world = World.here()
     moment = None if to is None else parse_moment(to)
+    if to is not None and moment is None:
+        raise OpsError("a drill restores to a moment that has something after it; leave --to out", Exit.USAGE)
     if evidence is not None:
         whole_file.check_target(Path(evidence))
     if instance := Instance.of(world, stack):

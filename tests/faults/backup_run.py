@@ -1,4 +1,4 @@
-"""A backup or a restore in a process of its own, to be killed: says each step on standard error."""
+"""A backup, a restore or a drill in a process of its own, to be killed: says each step on standard error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from datetime import datetime
 
 from ops.backup import taking
+from ops.backup.drill import Terms, drill
 from ops.backup.keepers import Keepers
 from ops.backup.restore import Target, restore
 from tests.backed_up import site_of
@@ -19,6 +20,8 @@ def main() -> None:
 
     if verb == "backup":
         taking.take(site, kind=rest[0], progress=say)
+    elif verb == "drill":
+        drill(site, Terms(), say)
     else:
         moment = datetime.fromisoformat(rest[0]) if rest else None
         # The roles are applied by the run that is not killed.

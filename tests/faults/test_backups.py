@@ -10,8 +10,8 @@ import pytest
 from infra.docker.engine import DockerError, docker
 from infra.spec import backup, backup_repository, postgres
 from ops.backup.drill import Terms, drill
-from ops.backup.errors import BackupError
-from ops.backup.evidence import CHECKS, Evidence
+from ops.backup.errors import BackupError, OutsideWindow
+from ops.backup.evidence import Evidence
 from ops.backup.restore import Target, abandon, restore
 from ops.backup.workbench import refuse_during_restore, workbench
 from ops.errors import Exit, OpsError
@@ -38,6 +38,14 @@ BACKUP_STEPS = [
     "backup start archive",
     "backup stop archive",
 ]
+
+DRILL_STEPS = {
+    "writing a marker": IS_FULL,
+    "reading every file": IS_FULL,
+    "restoring backup": True,
+    "replaying WAL": True,
+    "checking every table": IS_FULL,
+}
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +212,20 @@ def test_a_killed_backup_is_none_or_whole_and_the_next_one_is_made(backed_up: Ba
     assert found.ok, found.document()
 
 
+@pytest.mark.parametrize("step", [step for step, tried in DRILL_STEPS.items() if tried])
+def test_a_killed_drill_harms_nothing_and_is_swept_by_the_next(backed_up: BackedUp, step: str) -> None:
+    backed_up.backup()
+    backed_up.killed_at(step, "drill")
+    # The control: there is something to sweep.
+    assert _throwaways(backed_up) != ""
+    note = f"beside-a-drill-{step.split()[0]}"
+    backed_up.note(note)
+    found = _drill(backed_up)
+    assert found.ok, found.document()
+    assert _throwaways(backed_up) == ""
+    assert note in backed_up.notes()
+
+
 # procps is not in the image.
 _KILL_PGBACKREST = (
     'for p in /proc/[0-9]*; do if grep -aq "^pgbackrest" $p/cmdline 2>/dev/null'
@@ -260,10 +282,10 @@ def test_a_drill_without_a_backup_or_for_a_moment_outside_says_so(
 ) -> None:
     with backed_up_server(tmp_path_factory.mktemp("empty")) as empty:
         empty.note("x")
-        with pytest.raises(BackupError, match="there is no backup to drill with"):
+        with pytest.raises(OutsideWindow, match="there is no backup to drill with") as refused:
             _drill(empty)
+        assert refused.value.exit_code == Exit.USAGE
         empty.backup()
-        found = _drill(empty, datetime.now(UTC) - timedelta(days=1))
-        assert [check.name for check in found.failures] == ["recovery"]
-        assert "what can" in found.checks["recovery"].detail
-        assert set(found.checks) == set(CHECKS)
+        with pytest.raises(OutsideWindow, match="what can: 20"):
+            _drill(empty, datetime.now(UTC) - timedelta(days=1))
+        assert _throwaways(empty) == ""
