@@ -1,11 +1,10 @@
-"""The same on RDS: snapshots, restores to a moment into a new instance, drills in one that is deleted again.
+"""The same on RDS: snapshots, and restores to a moment into a new instance.
 
 RDS keeps the WAL and the window itself. Nothing here changes the stack's own instance.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,15 +15,13 @@ from typing import Any
 from infra import outputs
 from infra.spec.world import World
 from ops.backup.errors import BackupError, OutsideWindow
-from ops.backup.evidence import CheckFailed, Evidence
 from ops.backup.pgbackrest import Progress
 from ops.backup.repository import show_time
 from ops.errors import Exit, OpsError
 
-CHECKS = ("archive", "recovery", "settings", "smoke")
-# RDS uploads WAL every five minutes; the drill allows for one that is late.
-MAX_RPO_SECONDS = 600.0
-_TAG = "groundwork.restore"
+# What a restored instance is for: the moment, or DRILL.
+TAG = "groundwork.restore"
+DRILL = "drill"
 # What a restored instance does not take over by itself: without them it has the account's defaults.
 _KEPT = (
     "DBInstanceClass",
@@ -82,13 +79,13 @@ class Instance:
 
     def describe(self, name: str | None = None) -> dict[str, Any]:
         """What RDS says of an instance; NoSuchInstance where there is none."""
-        with _told():
+        with told():
             found = self.client.describe_db_instances(DBInstanceIdentifier=name or self.name)
         return dict(found["DBInstances"][0])
 
     def snapshots(self) -> list[Snapshot]:
         """Oldest first."""
-        with _told():
+        with told():
             pages = self.client.get_paginator("describe_db_snapshots").paginate(
                 DBInstanceIdentifier=self.name
             )
@@ -111,7 +108,7 @@ class Instance:
         newest = instance.get("LatestRestorableTime")
         if not instance.get("BackupRetentionPeriod") or newest is None:
             raise BackupError(f"RDS keeps no backups of {self.name}; set its retention to seven days or more")
-        with _told():
+        with told():
             kept = self.client.describe_db_instance_automated_backups(DBInstanceIdentifier=self.name)
         windows = [
             row["RestoreWindow"] for row in kept["DBInstanceAutomatedBackups"] if row.get("RestoreWindow")
@@ -129,9 +126,11 @@ class Instance:
         else:
             label = f"{self.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
             progress(f"taking snapshot {label}")
-            with _told():
+            with told():
                 self.client.create_db_snapshot(DBSnapshotIdentifier=label, DBInstanceIdentifier=self.name)
-        self._wait(label, lambda: next(s.status for s in self.snapshots() if s.label == label), progress)
+        self.wait_available(
+            label, lambda: next(s.status for s in self.snapshots() if s.label == label), progress
+        )
         return next(s for s in self.snapshots() if s.label == label)
 
     def restore(self, moment: datetime | None, progress: Progress) -> dict[str, Any]:
@@ -145,10 +144,10 @@ class Instance:
         if name is None:
             name = f"{self.name}-restored-{datetime.now(UTC):%Y%m%d-%H%M%S}"
             progress(f"restoring {self.name} to {target} as {name}")
-            self._restore_as(name, moment, target)
+            self.restore_as(name, moment, target)
         else:
             progress(f"{name} is being restored to {target} already: going on with it")
-        self._wait(name, lambda: str(self.describe(name)["DBInstanceStatus"]), progress)
+        self.wait_available(name, lambda: str(self.describe(name)["DBInstanceStatus"]), progress)
         return self.describe(name)
 
     def require_window(self, moment: datetime | None) -> None:
@@ -159,52 +158,11 @@ class Instance:
                 f"{show_time(moment)} cannot be restored; what can: {show_time(oldest)} to {show_time(newest)}"
             )
 
-    def drill(
-        self,
-        moment: datetime | None,
-        max_rpo: float,
-        smoke: Callable[[dict[str, Any]], str],
-        progress: Progress,
-    ) -> Evidence:
-        """Restore to a random moment in an instance that is deleted again. `smoke(instance)` reads from it."""
-        evidence = Evidence(self.stack, datetime.now(UTC), check_names=CHECKS)
-        name = f"{self.name}-drill"
-        source = self.describe()
-        oldest, newest = self.window()
-        with evidence.check("archive", progress, "asking how new the newest restorable moment is") as check:
-            evidence.rpo_seconds = round((datetime.now(UTC) - newest).total_seconds(), 3)
-            if evidence.rpo_seconds > max_rpo:
-                raise CheckFailed(f"the RPO is {evidence.rpo_seconds:.0f} s, and {max_rpo:.0f} s are allowed")
-            check.detail = f"the newest restorable moment is {evidence.rpo_seconds:.0f} s old"
-        try:
-            with evidence.check("recovery", progress, f"restoring as {name}") as check:
-                span = (newest - oldest).total_seconds()
-                aimed = moment or oldest + timedelta(seconds=random.SystemRandom().uniform(0, span))
-                evidence.aimed_for = aimed
-                self.require_window(aimed)
-                self._delete(name, progress)
-                self._wait_gone(name)
-                began = time.monotonic()
-                self._restore_as(name, aimed, "drill")
-                self._wait(name, lambda: str(self.describe(name)["DBInstanceStatus"]), progress)
-                evidence.rto_seconds = round(time.monotonic() - began, 3)
-                check.detail = f"{name} is available"
-            if not evidence.checks["recovery"].ok:
-                return evidence
-            restored = self.describe(name)
-            with evidence.check("settings", progress, "comparing its settings") as check:
-                check.detail = _same_settings(source, restored)
-            with evidence.check("smoke", progress, "reading through the data access (smoke test)") as check:
-                check.detail = smoke(restored)
-        finally:
-            self._delete(name, progress)
-        evidence.ended_at = datetime.now(UTC)
-        return evidence
-
-    def _restore_as(self, name: str, moment: datetime | None, target: str) -> None:
+    def restore_as(self, name: str, moment: datetime | None, target: str) -> None:
+        """Begin a new instance of that name. `target` says what it is for, in its tag."""
         source = self.describe()
         wanted = {key: source[key] for key in _KEPT if key in source}
-        if target == "drill":
+        if target == DRILL:
             wanted |= {"MultiAZ": False, "DeletionProtection": False}
         if source.get("DBSubnetGroup"):
             wanted["DBSubnetGroupName"] = source["DBSubnetGroup"]["DBSubnetGroupName"]
@@ -213,63 +171,33 @@ class Instance:
         if exports := source.get("EnabledCloudwatchLogsExports"):
             wanted["EnableCloudwatchLogsExports"] = exports
         aim: dict[str, Any] = {"UseLatestRestorableTime": True} if moment is None else {"RestoreTime": moment}
-        with _told():
+        with told():
             self.client.restore_db_instance_to_point_in_time(
                 SourceDBInstanceIdentifier=self.name,
                 TargetDBInstanceIdentifier=name,
                 VpcSecurityGroupIds=[g["VpcSecurityGroupId"] for g in source.get("VpcSecurityGroups", [])],
                 EnableIAMDatabaseAuthentication=bool(source.get("IAMDatabaseAuthenticationEnabled")),
-                Tags=[*source.get("TagList", []), {"Key": _TAG, "Value": target}],
+                Tags=[*_own_tags(source), {"Key": TAG, "Value": target}],
                 **aim,
                 **wanted,
             )
 
     def _begun(self, target: str) -> str | None:
         """The instance that an earlier call began for this target and that is not there yet."""
-        with _told():
+        with told():
             pages = self.client.get_paginator("describe_db_instances").paginate()
             rows = [row for page in pages for row in page["DBInstances"]]
         for row in rows:
             tags = {tag["Key"]: tag["Value"] for tag in row.get("TagList", [])}
             is_ours = row["DBInstanceIdentifier"].startswith(f"{self.name}-restored-")
             # The newest is another one tomorrow; a moment stays what it is.
-            is_it = tags.get(_TAG) == target and (
-                target != "LATEST" or row["DBInstanceStatus"] != "available"
-            )
+            is_it = tags.get(TAG) == target and (target != "LATEST" or row["DBInstanceStatus"] != "available")
             if is_ours and is_it:
                 return str(row["DBInstanceIdentifier"])
         return None
 
-    def _delete(self, name: str, progress: Progress) -> None:
-        """Delete a drill's instance where there is one, with everything RDS keeps of it."""
-        try:
-            found = self.describe(name)
-        except NoSuchInstance:
-            return
-        if {"Key": _TAG, "Value": "drill"} not in found.get("TagList", []):
-            raise BackupError(f"{name} is there and no drill's; a drill needs the name, so rename it")
-        progress(f"deleting {name}")
-        with _told():
-            if found.get("DeletionProtection"):
-                self.client.modify_db_instance(
-                    DBInstanceIdentifier=name, DeletionProtection=False, ApplyImmediately=True
-                )
-            self.client.delete_db_instance(
-                DBInstanceIdentifier=name, SkipFinalSnapshot=True, DeleteAutomatedBackups=True
-            )
-
-    def _wait_gone(self, name: str) -> None:
-        deadline = time.monotonic() + self.timeout_seconds
-        try:
-            while True:
-                self.describe(name)
-                if time.monotonic() > deadline:
-                    raise BackupError(f"{name}, an earlier drill's, is still there; delete it")
-                time.sleep(self.poll_seconds)
-        except NoSuchInstance:
-            return
-
-    def _wait(self, what: str, status: Callable[[], str], progress: Progress) -> None:
+    def wait_available(self, what: str, status: Callable[[], str], progress: Progress) -> None:
+        """Wait for a snapshot or an instance. BackupError where it will not become available, or not in time."""
         deadline = time.monotonic() + self.timeout_seconds
         told = ""
         while (now := status()) != "available":
@@ -285,19 +213,9 @@ class Instance:
             time.sleep(self.poll_seconds)
 
 
-def _same_settings(source: dict[str, Any], restored: dict[str, Any]) -> str:
-    """What security rests on, and what RDS would replace by the account's defaults."""
-    keys = ("StorageEncrypted", "PubliclyAccessible", "EngineVersion", "IAMDatabaseAuthenticationEnabled")
-    differing = [key for key in keys if source.get(key) != restored.get(key)]
-    for key, part in (
-        ("VpcSecurityGroups", "VpcSecurityGroupId"),
-        ("DBParameterGroups", "DBParameterGroupName"),
-    ):
-        if {row[part] for row in source.get(key, [])} != {row[part] for row in restored.get(key, [])}:
-            differing.append(key)
-    if differing:
-        raise CheckFailed(f"the restored instance differs in {', '.join(differing)}")
-    return "encryption, exposure, groups and version are the source's"
+def _own_tags(source: dict[str, Any]) -> list[dict[str, str]]:
+    """The source's tags that can be given again: AWS's own cannot, and one that was restored has ours already."""
+    return [t for t in source.get("TagList", []) if t["Key"] != TAG and not t["Key"].startswith("aws:")]
 
 
 def _client(region: str, connect_seconds: float | None = None) -> Any:
@@ -313,7 +231,7 @@ def _client(region: str, connect_seconds: float | None = None) -> Any:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """The one place where botocore's errors become ours."""
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -8,7 +8,9 @@ from typing import Any
 from ops.backup.checks import read_through
 from ops.backup.evidence import Evidence
 from ops.backup.pgbackrest import Progress
-from ops.backup.rds import MAX_RPO_SECONDS, Instance, Snapshot
+from ops.backup.rds import Instance, Snapshot
+from ops.backup.rds_drill import MAX_RPO_SECONDS
+from ops.backup.rds_drill import drill as drill_instance
 from ops.backup.repository import show_time
 
 
@@ -48,6 +50,8 @@ def restore(instance: Instance, moment: datetime | None, progress: Progress) -> 
     restored = instance.restore(moment, progress)
     name = restored["DBInstanceIdentifier"]
     modify = "aws rds modify-db-instance --apply-immediately --db-instance-identifier"
+    # Pulumi knows an instance by this, and so do the permissions to log in: a name that changes hands is not enough.
+    old, new = instance.describe()["DbiResourceId"], restored["DbiResourceId"]
     return {
         "restore": "done",
         "target": "LATEST" if moment is None else show_time(moment),
@@ -56,6 +60,10 @@ def restore(instance: Instance, moment: datetime | None, progress: Progress) -> 
         "switch": [
             f"{modify} {instance.name} --new-db-instance-identifier {instance.name}-before",
             f"{modify} {name} --new-db-instance-identifier {instance.name}",
+            f"aws rds wait db-instance-available --db-instance-identifier {instance.name}",
+            f'eval "$(groundwork shellenv --stack {instance.stack})"',
+            f"""pulumi stack export | sed 's/"id": "{old}"/"id": "{new}"/' | pulumi stack import""",
+            "pulumi refresh --yes",
             f"groundwork up --stack {instance.stack}",
         ],
     }
@@ -68,7 +76,8 @@ def restore_text(document: dict[str, Any]) -> str:
             f"{document['instance']} is restored to {document['target']}: look at it ({document['endpoint']}).",
             "The stack's own instance is as it was, and still the one in use. To switch, stop the application, then",
             *(f"  {command}" for command in document["switch"]),
-            "An identifier is the endpoint's name: applications find the restored one under the old address.",
+            "An identifier is the endpoint's name: applications find the restored one under the old address, and get in"
+            " once `up` has made the permissions to log in those of the restored one.",
         ]
     )
 
@@ -92,4 +101,4 @@ def drill(
         users, activities = read_through(url)
         return f"{users} users read, {activities} activities in their feeds"
 
-    return instance.drill(moment, max_rpo or MAX_RPO_SECONDS, smoke, progress)
+    return drill_instance(instance, moment, max_rpo or MAX_RPO_SECONDS, smoke, progress)

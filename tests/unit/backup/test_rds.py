@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from infra import outputs
 from ops.backup import rds_commands
 from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.evidence import CheckFailed
-from ops.backup.rds import Instance
+from ops.backup.rds import TAG, Instance
+from ops.backup.rds_drill import drill
 from ops.commands.backup import backup
 from ops.errors import Exit, OpsError
 from ops.pulumi_stack import PulumiStack
@@ -132,7 +135,7 @@ def test_an_instance_without_retention_is_said_to_have_no_backups(instance: Inst
 
 
 def test_a_drill_holds_and_deletes_its_instance(instance: Instance, said: list[str]) -> None:
-    found = instance.drill(None, 600, _reads, said.append)
+    found = drill(instance, None, 600, _reads, said.append)
     assert found.ok, found.document()
     assert found.rto_seconds is not None
     assert found.rpo_seconds is not None
@@ -144,13 +147,13 @@ def test_a_drill_whose_restored_instance_cannot_be_read_fails(instance: Instance
     def unreadable(restored: dict[str, Any]) -> str:
         raise CheckFailed("no rows")
 
-    found = instance.drill(None, 600, unreadable, said.append)
+    found = drill(instance, None, 600, unreadable, said.append)
     assert [check.name for check in found.failures] == ["smoke"]
     assert _names(instance) == {""}
 
 
 def test_a_drill_whose_window_ends_too_early_fails(instance: Instance, said: list[str]) -> None:
-    found = instance.drill(None, -1, _reads, said.append)
+    found = drill(instance, None, -1, _reads, said.append)
     assert [check.name for check in found.failures] == ["archive"]
 
 
@@ -160,8 +163,162 @@ def test_a_drill_deletes_no_instance_that_is_not_a_drills(instance: Instance, sa
         MasterUsername="somebody", MasterUserPassword="not-a-secret-here", AllocatedStorage=20,
     )  # fmt: skip
     with pytest.raises(BackupError, match="is there and no drill's"):
-        instance.drill(None, 600, _reads, said.append)
+        drill(instance, None, 600, _reads, said.append)
     assert _names(instance) == {"", "-drill"}
+
+
+def test_a_drill_to_a_moment_outside_the_window_makes_no_instance(
+    instance: Instance, said: list[str]
+) -> None:
+    with pytest.raises(OutsideWindow, match="cannot be restored; what can") as refused:
+        drill(instance, datetime.now(UTC) - timedelta(days=400), 600, _reads, said.append)
+    assert refused.value.exit_code == Exit.USAGE
+    assert _names(instance) == {""}
+
+
+def test_an_instance_that_was_restored_itself_can_be_restored(instance: Instance, said: list[str]) -> None:
+    """Tags cannot be given twice, and those of AWS not at all."""
+    arn = instance.describe()["DBInstanceArn"]
+    tags = [
+        {"Key": TAG, "Value": "2026-01-01T00:00:00Z"},
+        {"Key": "aws:backup", "Value": "x"},
+        {"Key": "team", "Value": "a"},
+    ]
+    instance.client.add_tags_to_resource(ResourceName=arn, Tags=tags)
+    given: list[dict[str, str]] = []
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        given.extend(params["Tags"])
+
+    events = instance.client.meta.events
+    event = "provide-client-params.rds.RestoreDBInstanceToPointInTime"
+    events.register(event, note)
+    try:
+        instance.restore(None, said.append)
+    finally:
+        events.unregister(event, note)
+    assert given == [{"Key": "team", "Value": "a"}, {"Key": TAG, "Value": "LATEST"}]
+
+
+def test_the_switch_tells_pulumi_which_instance_it_is_now(
+    instance: Instance, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe = Instance.describe
+    # moto gives both the same id.
+    monkeypatch.setattr(
+        Instance,
+        "describe",
+        lambda self, name=None: describe(self, name) | {"DbiResourceId": f"db-{name or self.name}"},
+    )
+    document = rds_commands.restore(instance, None, said.append)
+    (state,) = (command for command in document["switch"] if command.startswith("pulumi stack export"))
+    assert f"""sed 's/"id": "db-{instance.name}"/"id": "db-{document["instance"]}"/'""" in state
+    assert document["switch"][-1] == "groundwork up --stack prod"
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing of ours is asked of RDS any more, in a `finally` neither."""
+
+
+def _killed_after(instance: Instance, calls: int, act: Callable[[], object]) -> bool:
+    """Act, and be killed once RDS has done what so many calls asked for. Whether it came to that."""
+    left = calls
+
+    def asked(**_: Any) -> None:
+        if left == 0:
+            raise Killed
+
+    def answered(**_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Killed
+
+    events = instance.client.meta.events
+    events.register("before-call.rds", asked)
+    events.register("after-call.rds", answered)
+    try:
+        act()
+    except Killed:
+        return True
+    finally:
+        events.unregister("before-call.rds", asked)
+        events.unregister("after-call.rds", answered)
+    return False
+
+
+def test_a_restore_killed_after_any_call_is_completed_by_the_same_command(
+    instance: Instance, said: list[str]
+) -> None:
+    moment = instance.window()[1] - timedelta(milliseconds=1)
+    for calls in count(1):
+        was_killed = _killed_after(instance, calls, lambda: instance.restore(moment, said.append))
+        restored = instance.restore(moment, said.append)
+        assert restored["DBInstanceStatus"] == "available"
+        assert len(_names(instance)) == 2
+        if not was_killed:
+            break
+        name = restored["DBInstanceIdentifier"]
+        instance.client.modify_db_instance(DBInstanceIdentifier=name, DeletionProtection=False)
+        instance.client.delete_db_instance(DBInstanceIdentifier=name, SkipFinalSnapshot=True)
+    assert calls > 4
+
+
+def test_a_drill_killed_after_any_call_is_swept_by_the_next(instance: Instance, said: list[str]) -> None:
+    left = []
+    for calls in count(1):
+        was_killed = _killed_after(instance, calls, lambda: drill(instance, None, 600, _reads, said.append))
+        left.append(_names(instance) - {""})
+        found = drill(instance, None, 600, _reads, said.append)
+        assert found.ok, found.document()
+        assert _names(instance) == {""}
+        if not was_killed:
+            break
+    # The control: some of them did leave one.
+    assert {"-drill"} in left
+    assert left[-1] == set()
+
+
+def test_a_backup_killed_after_any_call_is_taken_by_the_next(instance: Instance, said: list[str]) -> None:
+    for calls in count(1):
+        was_killed = _killed_after(instance, calls, lambda: instance.take(said.append))
+        # A snapshot's name has the second.
+        time.sleep(1)
+        assert instance.take(said.append).status == "available"
+        if not was_killed:
+            break
+        time.sleep(1)
+    assert calls > 2
+
+
+@pytest.mark.parametrize("status", ["creating", "deleting"])
+def test_a_drill_waits_for_what_rds_is_still_at(
+    instance: Instance, said: list[str], monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """An instance that is being made or deleted takes no deletion."""
+    name = f"{instance.name}-drill"
+    instance.restore_as(name, None, "drill")
+    told = [status, status, "available" if status == "creating" else "gone"]
+    describe = Instance.describe
+
+    def describe_in_time(self: Instance, which: str | None = None) -> dict[str, Any]:
+        found = describe(self, which)
+        if which != name or not told:
+            return found
+        now = told.pop(0) if len(told) > 1 else told[0]
+        if now == "gone":
+            told.clear()
+            self.client.modify_db_instance(DBInstanceIdentifier=name, DeletionProtection=False)
+            self.client.delete_db_instance(DBInstanceIdentifier=name, SkipFinalSnapshot=True)
+            return describe(self, which)
+        if now == "available":
+            told.clear()
+        return found | {"DBInstanceStatus": now}
+
+    monkeypatch.setattr(Instance, "describe", describe_in_time)
+    found = drill(instance, None, 600, _reads, said.append)
+    assert found.ok, found.document()
+    assert said.count(f"deleting {name}") == (2 if status == "creating" else 1)
 
 
 def test_an_instance_that_is_not_there_is_one_line(instance: Instance) -> None:

@@ -1,0 +1,120 @@
+"""A drill on RDS: restores to a random moment in an instance that is deleted again, and looks at it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ops.backup.errors import BackupError
+from ops.backup.evidence import CheckFailed, Evidence
+from ops.backup.pgbackrest import Progress
+from ops.backup.rds import DRILL, TAG, Instance, NoSuchInstance, told
+
+CHECKS = ("archive", "recovery", "settings", "smoke")
+# RDS uploads WAL every five minutes; the drill allows for one that is late.
+MAX_RPO_SECONDS = 600.0
+
+
+def drill(
+    instance: Instance,
+    moment: datetime | None,
+    max_rpo: float,
+    smoke: Callable[[dict[str, Any]], str],
+    progress: Progress,
+) -> Evidence:
+    """Restore to a random moment in an instance that is deleted again. `smoke(instance)` reads from it.
+
+    OutsideWindow where `moment` cannot be reached.
+    """
+    evidence = Evidence(instance.stack, datetime.now(UTC), check_names=CHECKS)
+    name = f"{instance.name}-drill"
+    source = instance.describe()
+    instance.require_window(moment)
+    oldest, newest = instance.window()
+    with evidence.check("archive", progress, "asking how new the newest restorable moment is") as check:
+        evidence.rpo_seconds = round((datetime.now(UTC) - newest).total_seconds(), 3)
+        if evidence.rpo_seconds > max_rpo:
+            raise CheckFailed(f"the RPO is {evidence.rpo_seconds:.0f} s, and {max_rpo:.0f} s are allowed")
+        check.detail = f"the newest restorable moment is {evidence.rpo_seconds:.0f} s old"
+    try:
+        with evidence.check("recovery", progress, f"restoring as {name}") as check:
+            span = (newest - oldest).total_seconds()
+            aimed = moment or oldest + timedelta(seconds=random.SystemRandom().uniform(0, span))
+            evidence.aimed_for = aimed
+            instance.require_window(aimed)
+            _sweep(instance, name, progress)
+            began = time.monotonic()
+            instance.restore_as(name, aimed, DRILL)
+            instance.wait_available(name, lambda: str(instance.describe(name)["DBInstanceStatus"]), progress)
+            evidence.rto_seconds = round(time.monotonic() - began, 3)
+            check.detail = f"{name} is available"
+        if not evidence.checks["recovery"].ok:
+            return evidence
+        restored = instance.describe(name)
+        with evidence.check("settings", progress, "comparing its settings") as check:
+            check.detail = _same_settings(source, restored)
+        with evidence.check("smoke", progress, "reading through the data access (smoke test)") as check:
+            check.detail = smoke(restored)
+    finally:
+        _delete(instance, name, progress)
+    evidence.ended_at = datetime.now(UTC)
+    return evidence
+
+
+def _sweep(instance: Instance, name: str, progress: Progress) -> None:
+    """Delete what a killed drill left, and wait until its name is free."""
+
+    def status() -> str:
+        return str(instance.describe(name)["DBInstanceStatus"])
+
+    try:
+        if status() == "creating":
+            # RDS deletes none that is not whole yet.
+            instance.wait_available(name, status, progress)
+        _delete(instance, name, progress)
+        deadline = time.monotonic() + instance.timeout_seconds
+        while status():
+            if time.monotonic() > deadline:
+                raise BackupError(f"{name}, an earlier drill's, is still there; delete it")
+            time.sleep(instance.poll_seconds)
+    except NoSuchInstance:
+        return
+
+
+def _delete(instance: Instance, name: str, progress: Progress) -> None:
+    """Delete a drill's instance where there is one, with everything RDS keeps of it."""
+    try:
+        found = instance.describe(name)
+    except NoSuchInstance:
+        return
+    if {"Key": TAG, "Value": DRILL} not in found.get("TagList", []):
+        raise BackupError(f"{name} is there and no drill's; a drill needs the name, so rename it")
+    if found["DBInstanceStatus"] == "deleting":
+        return
+    progress(f"deleting {name}")
+    with told():
+        if found.get("DeletionProtection"):
+            instance.client.modify_db_instance(
+                DBInstanceIdentifier=name, DeletionProtection=False, ApplyImmediately=True
+            )
+        instance.client.delete_db_instance(
+            DBInstanceIdentifier=name, SkipFinalSnapshot=True, DeleteAutomatedBackups=True
+        )
+
+
+def _same_settings(source: dict[str, Any], restored: dict[str, Any]) -> str:
+    """What security rests on, and what RDS would replace by the account's defaults."""
+    keys = ("StorageEncrypted", "PubliclyAccessible", "EngineVersion", "IAMDatabaseAuthenticationEnabled")
+    differing = [key for key in keys if source.get(key) != restored.get(key)]
+    for key, part in (
+        ("VpcSecurityGroups", "VpcSecurityGroupId"),
+        ("DBParameterGroups", "DBParameterGroupName"),
+    ):
+        if {row[part] for row in source.get(key, [])} != {row[part] for row in restored.get(key, [])}:
+            differing.append(key)
+    if differing:
+        raise CheckFailed(f"the restored instance differs in {', '.join(differing)}")
+    return "encryption, exposure, groups and version are the source's"
