@@ -209,6 +209,20 @@ def test_a_killed_up_converges_on_the_next(up: Checkout, seconds: float) -> None
     assert _users(up) == rows
 
 
+@pytest.mark.parametrize("seconds", [1.5, 3.0, 5.0])
+def test_a_killed_down_is_completed_by_the_next_and_keeps_the_data(up: Checkout, seconds: float) -> None:
+    rows = _users(up)
+    process = up.start("down")
+    time.sleep(seconds)
+    up.kill(process)
+    up.succeed("down")
+    assert not inspect("container", *(_container(up, service) for service in ("postgres", "redis", "access")))
+    assert not inspect("network", up.world.name("dev", "data"))
+    up.succeed("up")
+    assert "unchanged" in up.succeed("up")
+    assert _users(up) == rows
+
+
 def test_plain_pulumi_works_after_shellenv(up: Checkout) -> None:
     done = up.plain_pulumi("pulumi up --yes && pulumi preview --expect-no-changes")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -14,14 +14,19 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from infra.spec import rds
+from db.migrator import read_source
+from infra.spec import rds, roles
 from ops.errors import Exit
 from tests.containers import Server
 from tests.integration.bootstrap.conftest import url_of
 from tests.integration.bootstrap.test_bootstrap import LIMITS
+from tests.scale import IS_FULL
 
 ROOT = Path(__file__).parents[3]
 REGION = "eu-central-1"
+KILLED = -9
+# After so many exchanges with Postgres it is killed: first among roles and database, then among the migrations.
+STEPS = range(1, 150) if IS_FULL else [2, 6, 15, 60]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +60,12 @@ def secret(rds_server: Server, aws: dict[str, str]) -> Iterator[str]:
     client.close()
 
 
-def groundwork(aws: dict[str, str], server: Server, **more: str) -> subprocess.CompletedProcess[str]:
+def groundwork(
+    aws: dict[str, str], server: Server, kill_after: int | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
+    module = (
+        ["ops.cli"] if kill_after is None else ["tests.faults.dying_operator", "postgres", str(kill_after)]
+    )
     environment = os.environ | aws
     environment |= {
         "DATABASE_URL": url_of(server, "migrator"),
@@ -63,7 +73,7 @@ def groundwork(aws: dict[str, str], server: Server, **more: str) -> subprocess.C
         "GROUNDWORK_CONNECTION_LIMITS": json.dumps(LIMITS),
     }
     return subprocess.run(
-        [sys.executable, "-m", "ops.cli", "bootstrap"],
+        [sys.executable, "-m", *module, "bootstrap"],
         cwd=ROOT,
         env=environment | more,
         capture_output=True,
@@ -81,6 +91,20 @@ def test_it_brings_the_database_up_and_shows_no_password(
     assert "database groundwork: made" in done.stdout
     assert "applied 0001_row_versions" in done.stdout
     assert rds_server.passwords[rds.ADMIN] not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_after_any_exchange_it_is_completed_by_the_next(
+    rds_server: Server, aws: dict[str, str], secret: str, step: int
+) -> None:
+    killed = groundwork(aws, rds_server, step, GROUNDWORK_ADMIN_SECRET=secret)
+    assert killed.returncode == KILLED or (killed.returncode == Exit.FINE and step > 60), killed.stderr
+    done = groundwork(aws, rds_server, GROUNDWORK_ADMIN_SECRET=secret)
+    assert done.returncode == Exit.FINE, done.stderr
+    ledger = f"SELECT count(*), bool_and(success) FROM {roles.SCHEMA}._sqlx_migrations"
+    assert rds_server.psql(ledger, roles.DATABASE).strip() == f"{len(read_source())}|t"
+    again = groundwork(aws, rds_server, GROUNDWORK_ADMIN_SECRET=secret)
+    assert again.stdout.splitlines()[-2:] == ["migrations: nothing was pending", "partitions: all there"]
 
 
 @pytest.mark.parametrize(
