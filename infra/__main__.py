@@ -46,7 +46,8 @@ def _on_docker(world: World, stack: str, settings: StackSettings) -> dict[str, p
         )
     announce_pending(world.root / settings.migrations_folder, world.name(stack, "postgres"))
     if not pulumi.runtime.is_dry_run():
-        remove_leftovers(world, stack)
+        for name in remove_leftovers(world, stack):
+            pulumi.log.info(f"removed {name}, which an interrupted run had left behind")
     has_metrics = metrics_are_kept(world, stack, monitoring=settings.monitoring)
     return DockerStack(world, stack, settings, leases, rotation, has_metrics=has_metrics).declare()
 

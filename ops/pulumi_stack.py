@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,11 +13,13 @@ from typing import Any
 from infra import outputs
 from infra.docker.engine import inspect
 from infra.docker.leases import take_leases
+from infra.docker.leftovers import remove_leftovers
 from infra.rotation_file import forget_rotation
 from infra.settings import AWS, DOCKER, StackSettings
 from infra.spec.errors import SettingError
 from infra.spec.world import PROJECT, World
 from ops.errors import Exit, OpsError
+from ops.pulumi_state import LocalState
 from ops.toolchain.pulumi_environment import environment
 from ops.toolchain.stack_init import ensure as ensure_stack
 from ops.toolchain.state_backend import URL, StateBackend
@@ -28,6 +28,8 @@ from ops.toolchain.state_backend import URL, StateBackend
 JSON_PREVIEW = ("--json", "--show-sames")
 # Pulumi's exit code where none were expected.
 _CHANGES = 7
+_UNASKED = ("--yes", "--skip-preview", "--suppress-outputs")
+_CONTAINER = "docker:index/container:Container"
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,7 @@ class PulumiStack:
         pack = self._policy_pack(self.prepare())
         # Pulumi believes the state: what is gone would stay gone.
         refresh = ["--refresh"] if self._misses_a_container() else []
-        self._stream(
-            "up", "--yes", "--skip-preview", "--suppress-outputs", *refresh, *pack, to_stderr=to_stderr
-        )
+        self._stream("up", *_UNASKED, *refresh, *pack, to_stderr=to_stderr)
 
     def preview(self, *arguments: str, expect_no_changes: bool = False) -> None:
         """Show what `up` would do. OpsError (4) where it would do something and nothing is expected."""
@@ -72,24 +72,25 @@ class PulumiStack:
         if not self.exists:
             return
         if self._is_local:
-            self._clear_stale_lock()
+            self._go_on_from_a_killed_run()
+            if self.check_settings().target == DOCKER:
+                self._agree_on_containers()
         if volumes:
             self._run("state", "unprotect", "--all", "--yes")
-            self._stream("destroy", "--yes", "--skip-preview", "--suppress-outputs")
+            self._stream("destroy", *_UNASKED)
             self._run("stack", "rm", self.name, "--yes", "--preserve-config", stack=False)
             forget_rotation(self.world, self.name)
             return
-        targets = self._urns_without_data()
-        if targets:
+        if targets := self._urns_without_data():
             chosen = [argument for urn in targets for argument in ("--target", urn)]
-            self._stream(
-                "destroy",
-                "--yes",
-                "--skip-preview",
-                "--suppress-outputs",
-                "--target-dependents",
-                *chosen,
-            )
+            self._stream("destroy", *_UNASKED, "--target-dependents", *chosen)
+
+    def _agree_on_containers(self) -> None:
+        """What the state does not know holds the network; what is gone the provider cannot stop, and fails."""
+        for name in remove_leftovers(self.world, self.name):
+            print(f"removed {name}, which an interrupted run had left behind", file=sys.stderr)
+        if self._misses_a_container():
+            self._stream("refresh", *_UNASKED)
 
     def outputs(self) -> dict[str, Any]:
         """Every output, secrets in clear. OpsError (6) where the stack was never brought up, (2) for an unknown one."""
@@ -134,7 +135,11 @@ class PulumiStack:
 
     @property
     def state_file(self) -> Path:
-        return self.world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{self.name}.json"
+        return self._local.file
+
+    @property
+    def _local(self) -> LocalState:
+        return LocalState(self.world, self.name)
 
     @property
     def exists(self) -> bool:
@@ -159,20 +164,22 @@ class PulumiStack:
         ensure_stack(self.world, self.name)
         if not self._is_local:
             return settings
-        self._clear_stale_lock()
-        # A state that a killed run did not get to write; the one before it stands.
-        for unfinished in self.state_file.parent.glob(f"{self.state_file.name}.*.tmp"):
-            unfinished.unlink(missing_ok=True)
-        self._forget_interrupted()
+        self._go_on_from_a_killed_run()
         return settings
 
+    def _go_on_from_a_killed_run(self) -> None:
+        """Of a run that is gone nothing stands in the way. OpsError (5) where one is at it."""
+        self._local.clear_stale_lock()
+        self._local.remove_unfinished()
+        self._forget_interrupted()
+
     def _misses_a_container(self) -> bool:
-        """Whether somebody removed a container that the last `up` left running."""
+        """Whether a container that the state knows is gone: by somebody's hand, or by a killed `down`."""
         if not (self._is_local and self.state_file.exists()):
             return False
-        known = self.public_outputs().get(outputs.CONTAINERS) or {}
-        names = {name for service, name in known.items() if service != "network"}
-        return bool(names) and len(inspect("container", *names)) < len(names)
+        resources = self._latest().get("resources") or []
+        known = [r["id"] for r in resources if r["type"] == _CONTAINER and "id" in r]
+        return bool(known) and len(inspect("container", *known)) < len(known)
 
     def _policy_pack(self, settings: StackSettings) -> list[str]:
         """On AWS the engine asks the rules too, before it makes each resource; on Docker there are none."""
@@ -209,23 +216,6 @@ class PulumiStack:
                     " put back the one the stack was made with"
                 ) from error
 
-    def _clear_stale_lock(self) -> None:
-        """Remove the lock of a Pulumi process of this machine that is gone; a living one keeps it."""
-        folder = self.world.backend_dir / ".pulumi" / "locks" / "organization" / PROJECT / self.name
-        for path in folder.glob("*.json"):
-            try:
-                lock = json.loads(path.read_text())
-                pid, host = int(lock["pid"]), lock["hostname"]
-            except (OSError, ValueError, KeyError):
-                continue
-            if host == socket.gethostname() and not _is_alive(pid):
-                path.unlink(missing_ok=True)
-            else:
-                raise OpsError(
-                    f"stack {self.name!r} is being changed by process {pid} on {host}; wait for it to end",
-                    Exit.LOCKED,
-                )
-
     def _forget_interrupted(self) -> None:
         """Drop a killed run's pending operations: the program removes what they left behind by itself."""
         if not self._latest().get("pending_operations"):
@@ -237,16 +227,14 @@ class PulumiStack:
     def _urns_without_data(self) -> list[str]:
         """Containers, networks and what hangs on them: everything but data volumes, secrets and images."""
         resources = self._latest().get("resources") or []
-        gone = ("docker:index/container:Container", "pulumi-python:dynamic/docker:Network")
+        gone = (_CONTAINER, "pulumi-python:dynamic/docker:Network")
         return [r["urn"] for r in resources if r["type"] in gone]
 
     def _latest(self) -> dict[str, Any]:
         """The deployment that the state holds; empty before the first one."""
         if not self._is_local:
             return self._exported()
-        latest = (json.loads(self.state_file.read_text()).get("checkpoint") or {}).get("latest") or {}
-        assert isinstance(latest, dict)
-        return latest
+        return self._local.latest()
 
     def _exported(self) -> dict[str, Any]:
         """The same of a state elsewhere; a stack that nobody made is empty too."""
@@ -309,19 +297,3 @@ def _opened(value: Any) -> Any:
     if isinstance(value, dict) and "plaintext" in value:
         return json.loads(value["plaintext"])
     return value
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether a Pulumi process of this machine still runs: no zombie, and no stranger that got its number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        # "PID (name) STATE ...", where the name may hold anything but ends at the last parenthesis
-        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
-    except OSError:
-        return True  # no /proc here
-    return "pulumi" in name and rest.split()[0] != "Z"

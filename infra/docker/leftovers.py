@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 
-import pulumi
-
 from infra.docker.engine import docker
 from infra.spec.world import PROJECT, World
 
@@ -37,6 +35,5 @@ def remove_leftovers(world: World, stack: str) -> list[str]:
         for identity, name in (line.split(" ", 1) for line in listed.splitlines()):
             if identity not in known:
                 docker(kind, "rm", *(["--force"] if kind == "container" else []), identity)
-                pulumi.log.info(f"removed {name}, which an interrupted run had left behind")
                 removed.append(name)
     return removed

@@ -243,6 +243,13 @@ def test_an_interrupted_creation_leaves_nothing_that_stops_the_next_up(up: Check
     assert "which an interrupted run had left behind" in said
 
 
+def test_down_goes_on_where_a_container_is_gone(up: Checkout) -> None:
+    docker("rm", "--force", _container(up, "redis"))
+    up.succeed("down")
+    assert not inspect("container", *(_container(up, service) for service in ("postgres", "redis", "access")))
+    up.succeed("up")
+
+
 def test_a_destroyed_stack_leaves_nothing_behind(up: Checkout) -> None:
     up.succeed("down", "--volumes", "--yes")
     assert up.leftovers() == []
