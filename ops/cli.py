@@ -6,7 +6,9 @@ not pay for psycopg or Pulumi.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -88,13 +90,21 @@ def exit_code_of(error: BaseException) -> Exit | None:
     return None
 
 
+# A full or forbidden disk is no defect of ours, wherever it is met.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a groundwork command and exit: known errors are one line on stderr and a documented code."""
     # What pools and clients log on the way would stand on stderr beside the one line; `serve` has logs of its own.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
-        # In this mode click returns the code of ctx.exit() instead of raising.
-        code = cli.main(args=argv, standalone_mode=False)
+        try:
+            # In this mode click returns the code of ctx.exit() instead of raising.
+            code = cli.main(args=argv, standalone_mode=False)
+        finally:
+            # What finds no room is to be told here, whatever the command ends with.
+            sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else Exit.FINE)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
@@ -104,12 +114,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in {*_DISK, errno.EPIPE}:
+            raise
+        _give_up_output()
+        if error.errno != errno.EPIPE:
+            where = f" ({error.filename})" if error.filename else ""
+            print(
+                f"groundwork: a file or the output cannot be written: {error.strerror}{where}; mend that, and run the"
+                " same command again",
+                file=sys.stderr,
+            )
+        sys.exit(Exit.ERROR)
     except Exception as error:
         code = exit_code_of(error)
         if code is None:
             raise
         print(f"groundwork: {error}", file=sys.stderr)
         sys.exit(code)
+
+
+def _give_up_output() -> None:
+    """What cannot be printed is not tried again at the interpreter's end, which would complain in words of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
