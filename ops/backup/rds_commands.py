@@ -65,6 +65,8 @@ def restore(instance: Instance, moment: datetime | None, progress: Progress) -> 
             f"""pulumi stack export | sed 's/"id": "{old}"/"id": "{new}"/' | pulumi stack import""",
             "pulumi refresh --yes",
             f"groundwork up --stack {instance.stack}",
+            # Some of what is cached is of rows that the restore took back.
+            f"groundwork cache flush --all --yes --confirm {instance.stack} --stack {instance.stack}",
         ],
     }
 
@@ -77,7 +79,8 @@ def restore_text(document: dict[str, Any]) -> str:
             "The stack's own instance is as it was, and still the one in use. To switch, stop the application, then",
             *(f"  {command}" for command in document["switch"]),
             "An identifier is the endpoint's name: applications find the restored one under the old address, and get in"
-            " once `up` has made the permissions to log in those of the restored one.",
+            " once `up` has made the permissions to log in those of the restored one. The flush wants a shell from"
+            " where Redis is reached (docs/aws.md).",
         ]
     )
 
