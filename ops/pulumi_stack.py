@@ -71,15 +71,17 @@ class PulumiStack:
         """Destroy the stack; without `volumes` the data volumes and the generated secrets stay."""
         if not self.exists:
             return
+        settings = self.check_settings()
         if self._is_local:
-            self._go_on_from_a_killed_run()
-            if self.check_settings().target == DOCKER:
-                self._agree_on_containers()
+            self._go_on_from_a_killed_run(settings)
+        if settings.target == DOCKER:
+            self._agree_on_containers()
         if volumes:
             self._run("state", "unprotect", "--all", "--yes")
             self._stream("destroy", *_UNASKED)
-            self._run("stack", "rm", self.name, "--yes", "--preserve-config", stack=False)
+            # Before the state, without which nobody would come back for it.
             forget_rotation(self.world, self.name)
+            self._run("stack", "rm", self.name, "--yes", "--preserve-config", stack=False)
             return
         if targets := self._urns_without_data():
             chosen = [argument for urn in targets for argument in ("--target", urn)]
@@ -94,11 +96,9 @@ class PulumiStack:
 
     def outputs(self) -> dict[str, Any]:
         """Every output, secrets in clear. OpsError (6) where the stack was never brought up, (2) for an unknown one."""
-        values: dict[str, Any] = {}
-        if self.exists:
-            values = json.loads(self._run("stack", "output", "--json", "--show-secrets"))
+        values = json.loads(self._run("stack", "output", "--json", "--show-secrets")) if self.exists else {}
         self._require_up(values)
-        return values
+        return dict(values)
 
     def known_outputs(self) -> dict[str, Any]:
         """The outputs that are no secrets, read without a key. OpsError as `outputs`."""
@@ -162,16 +162,17 @@ class PulumiStack:
             # A taken port is said here, in one line, and not from inside Pulumi.
             take_leases(self.world, self.name, settings)
         ensure_stack(self.world, self.name)
-        if not self._is_local:
-            return settings
-        self._go_on_from_a_killed_run()
+        if self._is_local:
+            self._go_on_from_a_killed_run(settings)
         return settings
 
-    def _go_on_from_a_killed_run(self) -> None:
+    def _go_on_from_a_killed_run(self, settings: StackSettings) -> None:
         """Of a run that is gone nothing stands in the way. OpsError (5) where one is at it."""
         self._local.clear_stale_lock()
         self._local.remove_unfinished()
-        self._forget_interrupted()
+        if settings.target == DOCKER:
+            # What was begun on AWS nobody finds again by a label: there Pulumi goes on telling of it.
+            self._forget_interrupted()
 
     def _misses_a_container(self) -> bool:
         """Whether a container that the state knows is gone: by somebody's hand, or by a killed `down`."""
@@ -232,9 +233,7 @@ class PulumiStack:
 
     def _latest(self) -> dict[str, Any]:
         """The deployment that the state holds; empty before the first one."""
-        if not self._is_local:
-            return self._exported()
-        return self._local.latest()
+        return self._local.latest() if self._is_local else self._exported()
 
     def _exported(self) -> dict[str, Any]:
         """The same of a state elsewhere; a stack that nobody made is empty too."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from infra.docker import leftovers
+from infra.settings import StackSettings
 from infra.spec.world import World
 from ops import pulumi_stack
 from ops.errors import Exit, OpsError
@@ -89,6 +90,28 @@ def test_a_container_that_the_state_never_saw_is_removed(
     assert down(stack, docker, monkeypatch) == ["destroy"]
     assert docker.containers == {"postgres": "p1", "redis": "r1"}
     assert "removed access, which an interrupted run had left behind" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("target", "left"), [("docker", False), ("aws", True)])
+def test_what_a_killed_run_began_is_forgotten_only_where_it_is_found_again(
+    stack: PulumiStack, monkeypatch: pytest.MonkeyPatch, target: str, left: bool
+) -> None:
+    """By labels, that is, which only Docker is asked for."""
+    latest = {"pending_operations": [{"type": "creating"}]}
+    stack.state_file.write_text(json.dumps({"checkpoint": {"latest": latest}}))
+    imported: list[str] = []
+
+    def run(self: PulumiStack, *arguments: str, stdin: str | None = None, **_: Any) -> str:
+        imported.extend([stdin] if stdin else [])
+        return json.dumps({"deployment": latest})
+
+    monkeypatch.setattr(PulumiStack, "_run", run)
+    values = {"groundwork:target": target} | (
+        {"groundwork:awsRegion": "eu-central-1"} if target == "aws" else {}
+    )
+    monkeypatch.setattr(PulumiStack, "check_settings", lambda self: StackSettings.parse(values))
+    assert down(stack, Docker(), monkeypatch) == []
+    assert imported == ([] if left else [json.dumps({"deployment": {}})])
 
 
 def test_a_stack_that_somebody_is_changing_is_left_alone(
