@@ -9,8 +9,9 @@ from infra import outputs
 from infra.spec.world import PROJECT
 from ops.errors import Exit, OpsError
 
-# What AWS calls a server that does its work.
+# What AWS calls a server that does its work, also while a backup is taken or the disk grows.
 _WELL = "available"
+_BESIDES_ITS_WORK = {"backing-up", "snapshotting", "storage-optimization"}
 
 
 def server_rows(values: dict[str, Any], stack: str) -> list[dict[str, Any]]:
@@ -92,5 +93,7 @@ def _tasks(ecs: Any, cluster: str, url: str) -> Iterator[dict[str, Any]]:
 
 
 def _row(service: str, status: str, address: str, what: str) -> dict[str, Any]:
+    if status in _BESIDES_ITS_WORK:
+        status, what = _WELL, f"{what}, {status}"
     health = "healthy" if status == _WELL else status
     return {"service": service, "health": health, "address": address, "what": what}

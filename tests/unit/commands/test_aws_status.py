@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from infra import outputs
 from ops.aws_status import render, server_rows
 from ops.errors import Exit, OpsError
+from ops.stack_status import require_well
 
 VALUES = {
     outputs.BACKUPS: {"region": "eu-central-1", "instance": "groundwork-prod"},
@@ -96,6 +97,22 @@ def test_what_is_not_well_is_told_in_awss_words(account: Account) -> None:
         "modifying",
         "1 of 2 tasks",
     )
+
+
+@pytest.mark.parametrize("status", ["backing-up", "storage-optimization"])
+def test_a_server_that_works_is_healthy_whatever_else_it_is_at(account: Account, status: str) -> None:
+    account.instances["groundwork-prod"]["DBInstanceStatus"] = status
+    account.redis = "snapshotting"
+    rows = server_rows(VALUES, "prod")
+    require_well(rows, "prod")
+    assert status in render(rows)
+
+
+def test_a_server_that_does_not_work_is_one_line_and_6(account: Account) -> None:
+    account.instances["groundwork-prod"]["DBInstanceStatus"] = "storage-full"
+    with pytest.raises(OpsError, match="postgres is storage-full") as refusal:
+        require_well(server_rows(VALUES, "prod"), "prod")
+    assert refusal.value.exit_code == Exit.UNREACHABLE
 
 
 @pytest.mark.parametrize("services", [[], [{"status": "INACTIVE", "runningCount": 0, "desiredCount": 0}]])
