@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-import psycopg
 import pytest
 import redis
 from msgspec.structs import replace
@@ -17,7 +16,7 @@ from msgspec.structs import replace
 from cache.keys import EntityKeys
 from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE, TAKE_REFRESH, Script
 from db.models import USER_SCHEMA, NewUser
-from tests.conftest import Database
+from tests.conftest import Connect
 from tests.containers import Server
 
 EPOCH = b"0123456789abcdef"
@@ -218,8 +217,8 @@ class Ours:
 class GetMissSet:
     """The usual way: GET, on a miss read and SET; write and DEL."""
 
-    def __init__(self, database: Database, app: Any, key: str) -> None:
-        self._database, self._app, self._key = database, app, key
+    def __init__(self, connect: Connect, app: Any, key: str) -> None:
+        self._connect, self._app, self._key = connect, app, key
         self._local = threading.local()
         self._connection().execute("INSERT INTO users (github_id, username) VALUES (1, 'x')")
 
@@ -239,7 +238,7 @@ class GetMissSet:
 
     def _connection(self) -> Any:
         if not hasattr(self._local, "connection"):
-            self._local.connection = psycopg.connect(self._database.url("app"), autocommit=True)
+            self._local.connection = self._connect("app")
         return self._local.connection
 
 
@@ -282,9 +281,9 @@ def test_racing_readers_never_see_less_than_a_finished_write(
     assert stale == 0
 
 
-def test_the_usual_way_fails_the_same_race(database: Database, app: Any, namespace: str) -> None:
+def test_the_usual_way_fails_the_same_race(connect: Connect, app: Any, namespace: str) -> None:
     key = f"gw:{namespace}:naive:{{2}}"
-    scheme = GetMissSet(database, app, key)
+    scheme = GetMissSet(connect, app, key)
     stale = 0
     for _ in range(5):
         stale += stale_reads(scheme, lambda: app.delete(key), 2.0)[0]
