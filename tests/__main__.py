@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
 import subprocess
 import sys
@@ -30,10 +32,12 @@ SHARED_OUT = ["--numprocesses=2", "-p", "tests.lanes", "--no-loadscope-reorder"]
 def main() -> int:
     # Ctrl-C reaches pytest too, which takes down what it has made: that is waited for. Children would inherit SIG_IGN.
     signal.signal(signal.SIGINT, lambda *_: None)
+    # Both processes collect the same tests in the same order, also where a set has a say in it.
+    environment = {"PYTHONHASHSEED": str(random.randrange(2**32))} | os.environ
     codes = []
     for arguments in ([*TWO_AT_A_TIME, *SHARED_OUT], BESIDE_NOTHING):
         command = [sys.executable, "-m", "pytest", *arguments, *sys.argv[1:]]
-        codes.append(subprocess.run(command, check=False).returncode)
+        codes.append(subprocess.run(command, check=False, env=environment).returncode)
         if codes[-1] in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT):
             break
     return verdict(codes)
