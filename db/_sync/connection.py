@@ -7,7 +7,8 @@ It leans on `wait(timeout=...)` and `_WaitTimeout` of psycopg 3.3; tests/unit/db
 from __future__ import annotations
 
 from select import POLLIN, poll
-from typing import TypeVar
+from traceback import clear_frames
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import errors as sql_errors
@@ -29,6 +30,19 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     """A connection whose every wait ends by `deadline`; one that ran into it is closed."""
 
     deadline: Deadline | None = None
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **options: Any) -> Self:
+        """As psycopg's, and an attempt that came to nothing is closed at once.
+
+        Its error keeps the socket, and itself, by a frame of its traceback: until that garbage is collected, or for
+        as long as a log keeps the error, the server would hold a session that is nobody's.
+        """
+        try:
+            return super().connect(conninfo, **options)
+        except BaseException as error:
+            clear_frames(error.__traceback__)
+            raise
 
     def wait(self, gen: PQGen[_T], interval: float = _WAIT_INTERVAL, timeout: float | None = None) -> _T:
         left = _UNATTENDED_SECONDS if self.deadline is None else max(self.deadline.left(), 0.0)
