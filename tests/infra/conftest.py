@@ -54,11 +54,14 @@ def groundwork(*arguments: str) -> str:
 def live_stack() -> Iterator[LiveStack]:
     from ops.pulumi_stack import PulumiStack
 
+    down = ("down", "--stack", STACK, "--volumes", "--yes")
+    # What a run that was killed left, in the middle of a rotation perhaps, is not what is tested here.
+    groundwork(*down)
     groundwork("up", "--stack", STACK)
     try:
         yield LiveStack(PulumiStack(World.here(), STACK).outputs())
     finally:
-        groundwork("down", "--stack", STACK, "--volumes", "--yes")
+        groundwork(*down)
 
 
 @pytest.fixture(scope="module")
