@@ -42,7 +42,7 @@ BACKUP_STEPS = [
 DRILL_STEPS = {
     "writing a marker": IS_FULL,
     "reading every file": IS_FULL,
-    "restoring backup": True,
+    "restoring backup": IS_FULL,
     "replaying WAL": True,
     "checking every table": IS_FULL,
 }
@@ -198,7 +198,7 @@ def test_no_server_starts_while_the_folders_are_being_exchanged(backed_up: Backe
     assert "kept" in backed_up.notes()
 
 
-@pytest.mark.parametrize("step", BACKUP_STEPS if IS_FULL else BACKUP_STEPS[2:])
+@pytest.mark.parametrize("step", BACKUP_STEPS if IS_FULL else BACKUP_STEPS[3:])
 def test_a_killed_backup_is_none_or_whole_and_the_next_one_is_made(backed_up: BackedUp, step: str) -> None:
     before = {b.label for b in backed_up.contents().backups}
     backed_up.killed_at(step, "backup", "full")

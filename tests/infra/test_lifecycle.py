@@ -16,6 +16,7 @@ from infra.docker.stack import METRICS_VOLUME
 from infra.spec import monitoring
 from ops.pulumi_stack import PulumiStack
 from tests.infra.checkout import Checkout
+from tests.scale import IS_FULL
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +197,7 @@ def test_a_drill_on_a_stack_prints_its_evidence(up: Checkout) -> None:
     assert not [name for name in up.leftovers() if name.endswith(("-drill", "-restore", "-plan"))]
 
 
-@pytest.mark.parametrize("seconds", [2.5, 5.0, 8.0])
+@pytest.mark.parametrize("seconds", [2.5, 5.0, 8.0] if IS_FULL else [2.5, 8.0])
 def test_a_killed_up_converges_on_the_next(up: Checkout, seconds: float) -> None:
     rows = _users(up)
     # Every container is replaced by this, so that the kill meets one on its way.
@@ -209,7 +210,7 @@ def test_a_killed_up_converges_on_the_next(up: Checkout, seconds: float) -> None
     assert _users(up) == rows
 
 
-@pytest.mark.parametrize("seconds", [1.5, 3.0, 5.0])
+@pytest.mark.parametrize("seconds", [1.5, 3.0, 5.0] if IS_FULL else [1.5, 5.0])
 def test_a_killed_down_is_completed_by_the_next_and_keeps_the_data(up: Checkout, seconds: float) -> None:
     rows = _users(up)
     process = up.start("down")
