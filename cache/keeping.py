@@ -1,7 +1,8 @@
 """How the near cache keeps a record, so that each hit gets one that nobody else can change, for the least work.
 
-Decoding is most of what a hit costs. A record of plain values is frozen, and so itself is given out; one with a flat
-dictionary is given out as a copy; only what is nested stays as bytes, and is decoded on each hit.
+Decoding is most of what a hit costs. A record of plain values is frozen, and so itself is given out; one with a
+dictionary of plain values, or of flat lists and dictionaries of them, is given out as a copy; only what is nested
+deeper stays as bytes, and is decoded on each hit.
 """
 
 from __future__ import annotations
@@ -54,14 +55,25 @@ class Keeping(Generic[T]):
             if self._is_plain:
                 return Kept(record, _itself, self._size(record))
             held = self._dictionary_of(record)
-            if type(held) is dict and _PLAIN.issuperset(map(type, held.values())):
-                inside = sum(getsizeof(each) for pair in held.items() for each in pair)
-                return Kept(record, self._copy, self._size(record) + inside)
+            if type(held) is dict and all(map(_is_flat, held.values())):
+                size = self._size(record) + sum(getsizeof(name) + _flat_size(held[name]) for name in held)
+                if containers := tuple(name for name in held if type(held[name]) not in _PLAIN):
+                    return Kept((record, containers), self._copy_inside, size + getsizeof(containers))
+                return Kept(record, self._copy, size)
         return Kept(packed, self._unpack, getsizeof(packed))
 
     def _copy(self, record: Any) -> T:
         copy = record.__copy__()
         force_setattr(copy, self._dictionary, self._dictionary_of(record).copy())
+        return copy  # type: ignore[no-any-return]
+
+    def _copy_inside(self, value: tuple[Any, tuple[str, ...]]) -> T:
+        record, containers = value
+        copy = record.__copy__()
+        held = self._dictionary_of(record).copy()
+        for name in containers:
+            held[name] = held[name].copy()
+        force_setattr(copy, self._dictionary, held)
         return copy  # type: ignore[no-any-return]
 
     def _size(self, record: T) -> int:
@@ -70,6 +82,18 @@ class Keeping(Generic[T]):
 
 def _itself(record: T) -> T:
     return record
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether copying it one level deep makes another that has nothing in common with it that can be changed."""
+    inside = value if type(value) is list else value.values() if type(value) is dict else (value,)
+    return _PLAIN.issuperset(map(type, inside))
+
+
+def _flat_size(value: Any) -> int:
+    if type(value) is dict:
+        return getsizeof(value) + sum(getsizeof(each) for pair in value.items() for each in pair)
+    return getsizeof(value) + (sum(map(getsizeof, value)) if type(value) is list else 0)
 
 
 def _is_plain(hint: Any) -> bool:

@@ -19,6 +19,9 @@ PREFERENCES: list[dict[str, Any]] = [
     {"theme": "dark", "n": 1, "ratio": 0.5, "on": True, "none": None},
     {"nested": {"theme": "dark"}},
     {"list": [1, 2]},
+    {"theme": "dark", "columns": ["stars", "forks"], "more": {"a": None}, "none": []},
+    {"deep": {"theme": {"dark": [1]}}},
+    {"deep": [{"theme": "dark"}]},
 ]
 
 
@@ -52,6 +55,19 @@ def test_each_caller_has_a_dictionary_of_his_own(preferences: dict[str, Any]) ->
             value.clear()
     first.preferences["spoilt"] = True
     assert given(entry) == user(preferences)
+    spoil(given(entry).preferences)
+    assert given(entry) == user(preferences)
+
+
+def spoil(value: Any) -> None:
+    """Change everything in it that can be changed, from the inside out."""
+    for each in value.values() if isinstance(value, dict) else value:
+        if isinstance(each, dict | list):
+            spoil(each)
+    if isinstance(value, dict):
+        value["spoilt"] = True
+    else:
+        value.append("spoilt")
 
 
 def test_without_a_copy_one_would_spoil_anothers() -> None:
@@ -79,7 +95,9 @@ def test_a_known_absence_is_none() -> None:
 
 
 @pytest.mark.parametrize("text", ["ascii " * 50, "\u00e9" * 300, "\U0001f600" + "a" * 300], ids=ascii)
-@pytest.mark.parametrize("preferences", [{}, {"a": "b" * 100}, {"a": ["b" * 100]}], ids=str)
+@pytest.mark.parametrize(
+    "preferences", [{}, {"a": "b" * 100}, {"a": ["b" * 100]}, {"a": {"b": {"c": "d" * 100}}}], ids=str
+)
 def test_a_size_is_what_memory_it_takes(text: str, preferences: dict[str, Any]) -> None:
     codec = Codec(User, lambda each: each.row_version)
     keeping = Keeping(codec)
