@@ -43,6 +43,7 @@ from tests.integration.data_access import cache_settings, database_settings
 
 FULL = os.environ.get("SCALE") == "full"
 FEED_ROWS = 10_000_000 if FULL else 400_000
+FEED_PART = 400_000
 PAGE_ITEMS = 20
 DEEP_PAGE = 10_000
 COPIED_ROWS = 40_000
@@ -338,11 +339,17 @@ def _feed(ground: Ground) -> list[Result]:
 
 
 def _fill_feed(ground: Ground) -> None:
+    # In parts: a single one of ten million rows takes longer than a command in a container may.
+    parts = [(start + 1, min(start + FEED_PART, FEED_ROWS)) for start in range(0, FEED_ROWS, FEED_PART)]
     for sql in (
         f"TRUNCATE {roles.SCHEMA}.activities",
         f"SELECT {roles.SCHEMA}.make_activity_partitions(now() - interval '13 months', now())",
-        f"SET session_replication_role = replica; INSERT INTO {roles.SCHEMA}.activities (user_id, type, timestamp)"
-        f" SELECT 1, 'PushEvent', now() - n * (interval '1 year' / {FEED_ROWS}) FROM generate_series(1, {FEED_ROWS}) n",
+        *(
+            f"SET session_replication_role = replica; INSERT INTO {roles.SCHEMA}.activities (user_id, type, timestamp)"
+            f" SELECT 1, 'PushEvent', now() - n * (interval '1 year' / {FEED_ROWS})"
+            f" FROM generate_series({first}, {last}) n"
+            for first, last in parts
+        ),
         f"VACUUM ANALYZE {roles.SCHEMA}.activities",
     ):
         ground.postgres.psql(sql, roles.DATABASE)
