@@ -6,13 +6,13 @@ It holds numbers, no secrets. Where the file is lost, what the last `up` exporte
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from infra import outputs
 from infra.spec.errors import InfraError
 from infra.spec.rotation import Rotation
 from infra.spec.world import PROJECT, World
+from infra.whole_file import put
 
 
 def path_of(world: World, stack: str) -> Path:
@@ -35,12 +35,7 @@ def write_rotation(world: World, stack: str, rotation: Rotation) -> None:
     """Write it down for good: whole or not at all, also when the machine stops."""
     path = path_of(world, stack)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    with unfinished.open("w") as opened:
-        opened.write(f"{rotation}\n")
-        opened.flush()
-        os.fsync(opened.fileno())
-    unfinished.replace(path)
+    put(path, f"{rotation}\n")
 
 
 def forget_rotation(world: World, stack: str) -> None:

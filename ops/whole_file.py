@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import secrets
-import stat
 from pathlib import Path
 
+from infra.whole_file import put
 from ops.errors import Exit, OpsError
 
 
@@ -30,22 +29,6 @@ def write(path: Path, text: str, *, is_private: bool = False) -> None:
             # /dev/stdout, or a pipe: nothing to put something in place of.
             path.write_text(text, encoding="utf-8")
         else:
-            _replace(path.resolve(), text, is_private)
+            put(path.resolve(), text, mode=0o600 if is_private else None)
     except OSError as error:
         raise OpsError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _replace(path: Path, text: str, is_private: bool) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if is_private else 0o666)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(handle)
-            if path.exists() and not is_private:
-                os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from pulumi import dynamic
 
 from infra.docker.engine import File, remove_container, replace_files, write_files, writer_of
 from infra.dynamic import Provider, merged_secret
+from infra.whole_file import put
 
 
 class VolumeFilesProvider(Provider):
@@ -110,9 +110,7 @@ class HostFileProvider(Provider):
     def _write(props: dict[str, Any]) -> None:
         path = Path(props["path"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        unfinished.write_text(props["content"])
-        unfinished.replace(path)
+        put(path, props["content"])
 
 
 class HostFile(dynamic.Resource):

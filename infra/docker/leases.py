@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-import os
 import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from infra.docker.engine import docker, inspect
 from infra.settings import StackSettings
 from infra.spec.errors import InfraError, SettingError
 from infra.spec.world import World
+from infra.whole_file import put
 
 _PORTS = {
     "postgres": "postgresPort",
@@ -76,9 +76,7 @@ def take_leases(world: World, stack: str, settings: StackSettings) -> Leases:
     leases = Leases(**chosen, subnet=subnet)
     if asdict(leases) != kept:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(json.dumps(asdict(leases), indent=2) + "\n")
-        unfinished.replace(path)
+        put(path, json.dumps(asdict(leases), indent=2) + "\n")
     return leases
 
 

@@ -6,12 +6,12 @@ A checkout remembers in its state folder which Pulumi CLI it uses, so that nothi
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from infra.spec.world import World
+from infra.whole_file import put
 from ops.errors import Exit, OpsError
 
 
@@ -74,9 +74,7 @@ def remember(world: World, choice: Choice) -> None:
     """Write the checkout's choice, atomically: a reader sees the old one or the new one."""
     path = record(world)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(asdict(choice)) + "\n")
-    draft.replace(path)
+    put(path, json.dumps(asdict(choice)) + "\n")
 
 
 def recall(world: World) -> Choice | None:
