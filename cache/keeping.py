@@ -56,18 +56,12 @@ class Keeping(Generic[T]):
                 return Kept(record, _itself, self._size(record))
             held = self._dictionary_of(record)
             if type(held) is dict and all(map(_is_flat, held.values())):
+                containers = tuple(name for name in held if type(held[name]) not in _PLAIN)
                 size = self._size(record) + sum(getsizeof(name) + _flat_size(held[name]) for name in held)
-                if containers := tuple(name for name in held if type(held[name]) not in _PLAIN):
-                    return Kept((record, containers), self._copy_inside, size + getsizeof(containers))
-                return Kept(record, self._copy, size)
+                return Kept((record, containers), self._copy, size + getsizeof(containers))
         return Kept(packed, self._unpack, getsizeof(packed))
 
-    def _copy(self, record: Any) -> T:
-        copy = record.__copy__()
-        force_setattr(copy, self._dictionary, self._dictionary_of(record).copy())
-        return copy  # type: ignore[no-any-return]
-
-    def _copy_inside(self, value: tuple[Any, tuple[str, ...]]) -> T:
+    def _copy(self, value: tuple[Any, tuple[str, ...]]) -> T:
         record, containers = value
         copy = record.__copy__()
         held = self._dictionary_of(record).copy()
