@@ -5,7 +5,8 @@ Plain data, no Pulumi. Connection strings are documented in docs/connections.md.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from infra.spec.roles import DATABASE
@@ -52,6 +53,14 @@ ROLES: Final[dict[str, tuple[str | None, str | None]]] = {
     "migrator": ("migrator", None),
     "ops": (None, "ops"),
 }
+
+
+def rds_instance(values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Region and name of the instance that keeps a stack's backups on AWS; None on Docker."""
+    if values.get(TARGET) != "aws":
+        return None
+    backups = values[BACKUPS]
+    return str(backups["region"]), str(backups["instance"])
 
 
 def database_url(*, login: str, password: str | None, host: str, port: int, ca_file: str) -> str:

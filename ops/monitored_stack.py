@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from infra import outputs
-from infra.settings import AWS
 from infra.spec.roles import DATABASE
 
 _MIGRATIONS = Path(__file__).parents[1] / "db" / "migrations"
@@ -59,15 +58,8 @@ class MonitoredStack:
             ops_redis_url=values[outputs.REDIS_URLS]["ops"],
             access_url=values.get(outputs.ACCESS_URL),
             postgres_container=containers.get("postgres"),
-            rds_instance=_rds_instance(values),
+            rds_instance=outputs.rds_instance(values),
         )
-
-
-def _rds_instance(values: Mapping[str, Any]) -> tuple[str, str] | None:
-    if values.get(outputs.TARGET) != AWS:
-        return None
-    backups = values[outputs.BACKUPS]
-    return str(backups["region"]), str(backups["instance"])
 
 
 def _address(endpoint: Mapping[str, Any]) -> tuple[str, int]:

@@ -66,11 +66,8 @@ class Instance:
         from ops.pulumi_stack import PulumiStack
 
         target = PulumiStack(world, stack)
-        values = target.public_outputs() if target.exists else {}
-        if values.get(outputs.TARGET) != "aws":
-            return None
-        backups = values[outputs.BACKUPS]
-        return cls.at(backups["region"], backups["instance"], stack)
+        found = outputs.rds_instance(target.public_outputs()) if target.exists else None
+        return None if found is None else cls.at(*found, stack)
 
     @classmethod
     def at(cls, region: str, name: str, stack: str, connect_seconds: float | None = None) -> Instance:
