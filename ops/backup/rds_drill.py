@@ -44,7 +44,6 @@ def drill(
             span = (newest - oldest).total_seconds()
             aimed = moment or oldest + timedelta(seconds=random.SystemRandom().uniform(0, span))
             evidence.aimed_for = aimed
-            instance.require_window(aimed)
             _sweep(instance, name, progress)
             began = time.monotonic()
             instance.restore_as(name, aimed, DRILL)
