@@ -12,14 +12,10 @@ from infra.settings import AWS, StackSettings
 from infra.spec import aws_sizes, rds, vpc
 from infra.spec.errors import SettingError
 from infra.spec.redis import EVICTION_POLICIES
+from tests.unit.infra.aws.program import EXISTING_VPC
 
 AWS_STACK = {"target": "aws", "awsRegion": "eu-central-1"}
-EXISTING = {
-    "awsVpcId": "vpc-0123456789abcdef0",
-    "awsPrivateSubnets": "subnet-00000001,subnet-00000002",
-    "awsIsolatedSubnets": "subnet-00000003,subnet-00000004",
-    "awsRouteTables": "rtb-00000001",
-}
+EXISTING = EXISTING_VPC | {"awsRouteTables": "rtb-00000001"}
 
 
 @dataclass(frozen=True)

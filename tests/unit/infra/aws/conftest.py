@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.infra.aws.program import run_aws_program
+from tests.unit.infra.aws.program import EXISTING_VPC, run_aws_program
 from tests.unit.infra.program import Program
 
 
@@ -21,9 +21,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
 def existing_vpc(tmp_path_factory: pytest.TempPathFactory) -> Program:
     return run_aws_program(
         tmp_path_factory.mktemp("state"),
-        awsVpcId="vpc-0123456789abcdef0",
-        awsPrivateSubnets="subnet-00000001,subnet-00000002",
-        awsIsolatedSubnets="subnet-00000003,subnet-00000004",
+        **EXISTING_VPC,
         awsRouteTables="rtb-00000001",
         awsAlarmTopic="arn:aws:sns:eu-central-1:123456789012:existing",
         awsAccessImage=f"123456789012.dkr.ecr.eu-central-1.amazonaws.com/built@sha256:{'1' * 64}",
@@ -33,13 +31,7 @@ def existing_vpc(tmp_path_factory: pytest.TempPathFactory) -> Program:
 @pytest.fixture(scope="session")
 def own_way_out(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """In an existing VPC that has its own way to AWS."""
-    return run_aws_program(
-        tmp_path_factory.mktemp("state"),
-        awsVpcId="vpc-0123456789abcdef0",
-        awsPrivateSubnets="subnet-00000001,subnet-00000002",
-        awsIsolatedSubnets="subnet-00000003,subnet-00000004",
-        awsVpcEndpoints="false",
-    )
+    return run_aws_program(tmp_path_factory.mktemp("state"), **EXISTING_VPC, awsVpcEndpoints="false")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,12 @@ from tests.aws_outputs import ACCOUNT, IDENTITY, REGION, computed
 from tests.unit.infra.program import Monitor, Program
 
 PUSHED = "pulumi-python:dynamic/aws:PushedImage"
+# Settings that name a VPC which is there.
+EXISTING_VPC = {
+    "awsVpcId": "vpc-0123456789abcdef0",
+    "awsPrivateSubnets": "subnet-00000001,subnet-00000002",
+    "awsIsolatedSubnets": "subnet-00000003,subnet-00000004",
+}
 SETTINGS: dict[str, Any] = {"target": "aws", "awsRegion": REGION, "protectData": "true"}
 # The types, shortened as a test reads them.
 TYPES = {
