@@ -105,9 +105,9 @@ def writer_of(volume: str) -> str:
 
 
 def remove_container(name: str) -> None:
-    """Remove a container; none of that name is fine."""
+    """Remove a container, with the nameless volumes of its image; none of that name is fine."""
     if inspect("container", name):
-        docker("rm", "--force", name)
+        docker("rm", "--force", "--volumes", name)
 
 
 def psql(

@@ -34,6 +34,6 @@ def remove_leftovers(world: World, stack: str) -> list[str]:
         listed = docker(kind, "ls", *every, "--no-trunc", *filters, "--format", columns)
         for identity, name in (line.split(" ", 1) for line in listed.splitlines()):
             if identity not in known:
-                docker(kind, "rm", *(["--force"] if kind == "container" else []), identity)
+                docker(kind, "rm", *(["--force", "--volumes"] if kind == "container" else []), identity)
                 removed.append(name)
     return removed
