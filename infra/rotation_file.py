@@ -11,7 +11,7 @@ from pathlib import Path
 from infra import outputs
 from infra.spec.errors import InfraError
 from infra.spec.rotation import Rotation
-from infra.spec.world import PROJECT, World
+from infra.spec.world import World
 from infra.whole_file import put
 
 
@@ -45,7 +45,7 @@ def forget_rotation(world: World, stack: str) -> None:
 
 def applied_rotation(world: World, stack: str) -> Rotation:
     """What the last finished `up` had; only the local backend's state is a file that can be read."""
-    state_file = world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
+    state_file = world.state_file(stack)
     try:
         latest = json.loads(state_file.read_text()).get("checkpoint", {}).get("latest") or {}
     except FileNotFoundError:

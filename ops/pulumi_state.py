@@ -22,7 +22,7 @@ class LocalState:
 
     @property
     def file(self) -> Path:
-        return self.world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{self.stack}.json"
+        return self.world.state_file(self.stack)
 
     def latest(self) -> dict[str, Any]:
         """The deployment that it holds; empty before the first one."""

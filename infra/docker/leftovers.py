@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from infra.docker.engine import docker
-from infra.spec.world import PROJECT, World
+from infra.spec.world import World
 
 
 def remove_leftovers(world: World, stack: str) -> list[str]:
@@ -17,7 +17,7 @@ def remove_leftovers(world: World, stack: str) -> list[str]:
 
     Only for the local backend, whose state is a file that can be read; elsewhere nothing is removed.
     """
-    state_file = world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
+    state_file = world.state_file(stack)
     try:
         state = json.loads(state_file.read_text())
     except FileNotFoundError:

@@ -49,6 +49,10 @@ class World:
     def backend_dir(self) -> Path:
         return self.state_dir / "pulumi"
 
+    def state_file(self, stack: str) -> Path:
+        """Where Pulumi keeps a stack's state, if it keeps it on this machine."""
+        return self.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
+
     def stack_dir(self, stack: str) -> Path:
         """What one stack keeps on the host beside Pulumi's state: its CA certificate, leased ports, rotation."""
         return self.state_dir / "stacks" / stack

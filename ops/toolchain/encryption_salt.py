@@ -12,7 +12,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from infra.spec.world import PROJECT, World
+from infra.spec.world import World
 from ops.errors import OpsError
 from ops.toolchain import process
 from ops.toolchain.process import CommandFailed
@@ -52,7 +52,7 @@ def settle(world: World, is_index_stale: bool = False) -> None:
 
 def salt_of_state(world: World, stack: str) -> str | None:
     """The salt the local backend holds for a stack, None where it does not know the stack."""
-    state = world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
+    state = world.state_file(stack)
     try:
         with state.open() as opened:
             found = re.search(r'"salt":\s*"(v1:[^"]+)"', opened.read(_STATE_HEAD_CHARACTERS))

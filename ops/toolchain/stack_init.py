@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from infra.spec.world import PROJECT, World
+from infra.spec.world import World
 from ops.errors import Exit, OpsError
 from ops.toolchain import encryption_salt, process
 from ops.toolchain.process import CommandFailed
@@ -22,7 +22,7 @@ def ensure(world: World, stack: str) -> None:
             Exit.USAGE,
         )
     backend = StateBackend.of(world)
-    local = world.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
+    local = world.state_file(stack)
     if local.exists() if backend.is_local else _is_listed(world, stack):
         # Cheap where all is well; a salt that Pulumi wrote since the last time is settled here.
         encryption_salt.ensure(world)
