@@ -7,10 +7,9 @@ from functools import cache
 
 from db.migrator.source import Migration, read_source
 from db.named_query import queries
-from db.rows import AppliedMigration, ConnectionLimit
+from db.rows import AppliedMigration
 
 READ_LEDGER = queries("schema")["read_ledger"]
-READ_CONNECTION_LIMIT = queries("schema")["read_connection_limit"]
 
 
 @cache
@@ -38,11 +37,3 @@ def schema_problem(applied: Sequence[AppliedMigration], expected: Sequence[Migra
         if by_version[migration.version].checksum != migration.checksum:
             return f"{migration.up.path.name} was applied with another content than this package's"
     return None
-
-
-def connection_problem(limit: ConnectionLimit, wanted: int) -> str | None:
-    """Why so many connections of one login cannot be had, or None."""
-    most = limit.server_limit if limit.role_limit < 0 else min(limit.role_limit, limit.server_limit)
-    if wanted <= most:
-        return None
-    return f"the pools may open {wanted} connections and the role may have {most}; lower the pool's size"

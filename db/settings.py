@@ -29,6 +29,8 @@ _CONNECTION_DEFAULTS = {
 class DatabaseSettings:
     """The pool's size and the bounds of a call, in seconds.
 
+    `instances` processes share the role's CONNECTION LIMIT, each with a pool like this one and `beside_pool`
+    connections more; a pool that would need more than the role may have refuses every call.
     With `tokens` a connection's password is a token for host, port and user of the URL, which holds none.
     `deadline_seconds` covers everything between a call and its answer: waiting for a connection, its check,
     the statement, and the retry of a read. `max_waiting` callers may queue for a connection; 0 is no bound.
@@ -37,6 +39,8 @@ class DatabaseSettings:
     url: UrlSource
     pool_size: int = 8
     pool_min_size: int = 1
+    instances: int = 1
+    beside_pool: int = 0
     max_waiting: int = 0
     deadline_seconds: float = 8.0
     max_lifetime_seconds: float = 3600.0
@@ -51,21 +55,30 @@ class DatabaseSettings:
             raise InvalidSetting(
                 f"pool_min_size is {self.pool_min_size}; use 0 to {self.pool_size} (the pool's size)"
             )
+        if self.instances < 1:
+            raise InvalidSetting(f"instances is {self.instances}; use 1 or more")
         if self.deadline_seconds <= 0:
             raise InvalidSetting(f"deadline_seconds is {self.deadline_seconds}; use more than 0")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> DatabaseSettings:
-        """Settings from DATABASE_URL or DATABASE_URL_FILE, and where they are set GROUNDWORK_POOL_SIZE and
-        GROUNDWORK_DATABASE_LOGIN."""
+        """Settings from DATABASE_URL or DATABASE_URL_FILE, and where they are set GROUNDWORK_POOL_SIZE,
+        GROUNDWORK_INSTANCES and GROUNDWORK_DATABASE_LOGIN."""
         environment = os.environ if environment is None else environment
         url = UrlSource.from_environment("DATABASE_URL", InvalidSetting, environment)
-        size = environment.get("GROUNDWORK_POOL_SIZE", "8")
-        if not size.isdecimal():
-            raise InvalidSetting(f"GROUNDWORK_POOL_SIZE is {size!r}; write a whole number")
         by_token = is_iam("GROUNDWORK_DATABASE_LOGIN", InvalidSetting, environment)
         tokens = postgres_tokens(InvalidSetting) if by_token else None
-        return cls(url=url, pool_size=int(size), tokens=tokens)
+        return cls(
+            url=url,
+            pool_size=_number(environment, "GROUNDWORK_POOL_SIZE", cls.pool_size),
+            instances=_number(environment, "GROUNDWORK_INSTANCES", cls.instances),
+            tokens=tokens,
+        )
+
+    @property
+    def connections(self) -> int:
+        """How many connections all instances may open together."""
+        return self.instances * (self.pool_size + self.beside_pool)
 
     def conninfo(self) -> str:
         """The connection string with our defaults, read anew: libpq's key-value form."""
@@ -105,3 +118,10 @@ class DatabaseSettings:
                 " postgresql://user@host:port/database?sslmode=verify-full&sslrootcert=..."
             )
         return {"password": self.tokens.current(str(given["host"]), str(given["port"]), str(given["user"]))}
+
+
+def _number(environment: Mapping[str, str], variable: str, default: int) -> int:
+    text = environment.get(variable, str(default))
+    if not text.isdecimal():
+        raise InvalidSetting(f"{variable} is {text!r}; write a whole number")
+    return int(text)

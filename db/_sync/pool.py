@@ -11,18 +11,20 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import errors as sql_errors
 from psycopg.pq import TransactionStatus
-from psycopg.rows import BaseRowFactory
+from psycopg.rows import BaseRowFactory, class_row
 from psycopg_pool import ConnectionPool
 
 from cache.repeating import Repeating, uninterrupted
 from db._sync.connection import BoundedConnection
 from db._sync.transaction import Effect, Transaction, current_transaction
 from db.cancellation import Cancellation
+from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
 from db.errors import InvalidSetting
 from db.metrics import POOLS
 from db.named_query import NamedQuery
 from db.query_log import QueryRecord
+from db.rows import ConnectionLimit
 from db.settings import DatabaseSettings
 from db.translation import is_lost_connection, translate, translate_pool_error
 
@@ -44,6 +46,7 @@ class Pool:
             connection_class=BoundedConnection,
             # One statement is one round trip: no BEGIN and COMMIT around it.
             kwargs={"autocommit": True},
+            configure=self._check_size,
             min_size=settings.pool_min_size,
             max_size=settings.pool_size,
             open=False,
@@ -56,6 +59,9 @@ class Pool:
         )
         self._probing = Repeating(f"{name}-probe", _PROBE_SECONDS, self._probe)
         self._source_text: str | None = None
+        # The first connection tells.
+        self._is_size_known = False
+        self._too_large: str | None = None
 
     def open(self) -> None:
         """Start connecting; returns at once, whether or not the server is there."""
@@ -238,6 +244,8 @@ class Pool:
                 raise translate_pool_error(error, self.name, deadline.seconds) from error
             try:
                 cancellation.heed()
+                if self._too_large is not None:
+                    raise InvalidSetting(self._too_large)
                 # Where one connection was lost the others may be about to be: a round trip tells.
                 if connection.is_usable() and (not is_retry or connection.answers(deadline)):
                     return connection
@@ -250,6 +258,19 @@ class Pool:
     def _give_back(self, connection: BoundedConnection) -> None:
         connection.deadline = None
         uninterrupted(self._pool.putconn, connection)
+
+    def _check_size(self, connection: BoundedConnection) -> None:
+        """Hold the pool's size against what its role may have, once: before the first call has a connection.
+
+        A limit lowered later is no reason to fail the calls of a pool that works; the server refuses what is over it.
+        """
+        if self._is_size_known:
+            return
+        cursor = connection.cursor(row_factory=class_row(ConnectionLimit))
+        cursor.execute(READ_CONNECTION_LIMIT.sql)
+        limit = cursor.fetchone()
+        self._too_large = None if limit is None else connection_problem(limit, self.settings.connections)
+        self._is_size_known = True
 
     def _probe(self) -> None:
         if self._is_rotated():

@@ -38,10 +38,10 @@ def gharchive(
 
     from cache.url_source import UrlSource
     from db._sync.pool import Pool
+    from db.connection_limit import READ_CONNECTION_LIMIT
     from db.deadline import Deadline
     from db.errors import InvalidSetting
     from db.rows import ConnectionLimit
-    from db.schema_version import READ_CONNECTION_LIMIT
     from db.settings import DatabaseSettings
     from ops.database_url import require_database, resolve_database_url
     from ops.errors import Exit, OpsError

@@ -46,9 +46,12 @@ def serve(host: str, port: int, pool_size: int, instances: int, warm_limit: int,
     from ops.serve.server import bind, run
 
     configure_logging(log_level)
-    database = replace(DatabaseSettings.from_environment(), pool_size=pool_size)
+    # One beside the pool: the outbox's drainer listens on a connection of its own.
+    database = replace(
+        DatabaseSettings.from_environment(), pool_size=pool_size, instances=instances, beside_pool=1
+    )
     cache = CacheSettings.from_environment()
     # Both are read now, so that a mistake in them is told at once and not by a service that is never ready.
     database.conninfo()
     cache.server_url()
-    run(make_app(AsyncDataAccess(database, cache), instances, warm_limit), bind(host, port))
+    run(make_app(AsyncDataAccess(database, cache), warm_limit), bind(host, port))

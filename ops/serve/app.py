@@ -19,12 +19,12 @@ from ops.serve.readiness import ReadinessProbe
 from ops.serve.warming import StartWarming
 
 
-def make_app(data: AsyncDataAccess, instances: int = 1, warm_limit: int = 0) -> Starlette:
+def make_app(data: AsyncDataAccess, warm_limit: int = 0) -> Starlette:
     """The application; its lifespan opens `data`, and runs drainer and maintenance beside the requests."""
     drainer = OutboxDrainer(data)
     maintenance = Maintenance(data)
     warming = StartWarming(data, warm_limit)
-    probe = ReadinessProbe(data, drainer, instances)
+    probe = ReadinessProbe(data, drainer)
     disk.measure()
 
     @asynccontextmanager

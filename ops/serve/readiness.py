@@ -11,16 +11,11 @@ from psycopg.rows import class_row
 
 from cache.errors import CacheError
 from db import AsyncDataAccess
+from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
 from db.errors import DbError
 from db.rows import AppliedMigration, ConnectionLimit
-from db.schema_version import (
-    READ_CONNECTION_LIMIT,
-    READ_LEDGER,
-    connection_problem,
-    expected_migrations,
-    schema_problem,
-)
+from db.schema_version import READ_LEDGER, expected_migrations, schema_problem
 from ops.serve.drainer import OutboxDrainer
 
 # What one check may take; a frozen server answers none, and all of them run at once.
@@ -54,10 +49,9 @@ class Readiness:
 class ReadinessProbe:
     """Asks Postgres, its schema, Redis and the outbox's drainer."""
 
-    def __init__(self, data: AsyncDataAccess, drainer: OutboxDrainer, instances: int) -> None:
+    def __init__(self, data: AsyncDataAccess, drainer: OutboxDrainer) -> None:
         self._data = data
         self._drainer = drainer
-        self._instances = instances
 
     async def check(self) -> Readiness:
         """Every check's result, within CHECK_SECONDS and a quarter of a second."""
@@ -74,9 +68,7 @@ class ReadinessProbe:
         limit = await self._data.pool.fetch_one(
             READ_CONNECTION_LIMIT, {}, class_row(ConnectionLimit), Deadline(CHECK_SECONDS)
         )
-        # One more than the pool holds: the drainer listens on a connection of its own.
-        wanted = self._instances * (self._data.pool.settings.pool_size + 1)
-        return None if limit is None else connection_problem(limit, wanted)
+        return None if limit is None else connection_problem(limit, self._data.pool.settings.connections)
 
     async def _schema(self) -> str | None:
         applied = await self._data.pool.fetch_all(

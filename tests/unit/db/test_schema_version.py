@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from db.rows import AppliedMigration, ConnectionLimit
-from db.schema_version import (
-    connection_problem,
-    expected_migrations,
-    schema_problem,
-)
+from db.rows import AppliedMigration
+from db.schema_version import expected_migrations, schema_problem
 
 EXPECTED = expected_migrations()
 APPLIED = [AppliedMigration(m.version, m.description, True, m.checksum) for m in EXPECTED]
@@ -43,11 +39,3 @@ def test_a_migration_that_did_not_end_is_named() -> None:
 def test_a_migration_of_another_content_is_named() -> None:
     edited = AppliedMigration(APPLIED[0].version, "x", True, b"other")
     assert EXPECTED[0].up.path.name in str(schema_problem([edited, *APPLIED[1:]], EXPECTED))
-
-
-@pytest.mark.parametrize(
-    ("role_limit", "server_limit", "wanted", "fits"),
-    [(9, 97, 9, True), (9, 97, 10, False), (-1, 97, 97, True), (-1, 97, 98, False), (200, 97, 98, False)],
-)
-def test_the_smaller_limit_counts(role_limit: int, server_limit: int, wanted: int, fits: bool) -> None:
-    assert (connection_problem(ConnectionLimit(role_limit, server_limit), wanted) is None) is fits

@@ -25,6 +25,11 @@ def test_the_connection_string_is_kept_and_bounded() -> None:
     assert parameters["options"] == "-c statement_timeout=8000"
 
 
+def test_instances_share_a_roles_connections() -> None:
+    environment = {"DATABASE_URL": URL, "GROUNDWORK_POOL_SIZE": "3", "GROUNDWORK_INSTANCES": "4"}
+    assert DatabaseSettings.from_environment(environment).connections == 12
+
+
 def test_what_the_connection_string_says_wins() -> None:
     settings = DatabaseSettings.from_environment({"DATABASE_URL": URL + "&connect_timeout=7&options=-cx%3D1"})
     parameters = conninfo_to_dict(settings.conninfo())
@@ -62,6 +67,8 @@ def test_redis_credentials_are_read_again_each_time(tmp_path: Path) -> None:
         {"DATABASE_URL": "postgresql://u:canary@h/d?nonsense=1"},
         {"DATABASE_URL": URL, "GROUNDWORK_POOL_SIZE": "lots"},
         {"DATABASE_URL": URL, "GROUNDWORK_POOL_SIZE": "0"},
+        {"DATABASE_URL": URL, "GROUNDWORK_INSTANCES": "some"},
+        {"DATABASE_URL": URL, "GROUNDWORK_INSTANCES": "0"},
     ],
 )
 def test_a_wrong_setting_is_refused_without_quoting_secrets(environment: dict[str, str]) -> None:

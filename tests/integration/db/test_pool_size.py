@@ -1,0 +1,74 @@
+"""A pool that may open more connections than its role may have is refused, before it fails some callers under load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from cache.settings import CacheSettings
+from db.errors import InvalidSetting
+from db.models import NewUser
+from tests.conftest import Database
+from tests.containers import wait_until
+from tests.integration.data_access import cache_settings, data_access, database_settings
+
+LIMIT = 4
+NO_CACHE: CacheSettings = cache_settings("redis://app:x@localhost:1/0", "none")
+
+
+@pytest.fixture
+def limited(database: Database) -> Iterator[Database]:
+    """A database whose application may have LIMIT connections."""
+    database.psql(f"ALTER ROLE app_a CONNECTION LIMIT {LIMIT}")
+    yield database
+    database.psql("ALTER ROLE app_a CONNECTION LIMIT 60")
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"pool_size": 5}, {"pool_size": 2, "instances": 3}, {"pool_size": 4, "beside_pool": 1}]
+)
+def test_every_call_of_a_pool_too_large_for_its_role_is_refused(
+    flavour: str, limited: Database, sizes: dict[str, int]
+) -> None:
+    with data_access(flavour, database_settings(limited.url("app"), **sizes), NO_CACHE) as data:
+        for _ in range(2):
+            with pytest.raises(InvalidSetting, match=f"the role may have {LIMIT}; .*GROUNDWORK_POOL_SIZE"):
+                data.users.add(NewUser(github_id=1, username="x"))
+        wait_until(lambda: _is_whole(data), 5)
+    assert limited.psql("SELECT count(*) FROM groundwork.users").strip() == "0"
+
+
+@pytest.mark.parametrize("sizes", [{"pool_size": 4}, {"pool_size": 2, "instances": 2}])
+def test_one_that_fits_is_not(flavour: str, limited: Database, sizes: dict[str, int]) -> None:
+    with data_access(flavour, database_settings(limited.url("app"), **sizes), NO_CACHE) as data:
+        assert data.users.find(1) is None
+
+
+def test_a_limit_lowered_later_fails_no_call_of_a_pool_that_works(flavour: str, database: Database) -> None:
+    with data_access(flavour, database_settings(database.url("app"), pool_min_size=2), NO_CACHE) as data:
+        data.users.find(1)
+        database.psql(f"ALTER ROLE app_a CONNECTION LIMIT {LIMIT}")
+        try:
+            assert data.users.find(1) is None
+        finally:
+            database.psql("ALTER ROLE app_a CONNECTION LIMIT 60")
+
+
+def test_the_drivers_pool_finds_out_under_load(limited: Database) -> None:
+    """The negative control: the first callers are served, and the next ones wait in vain."""
+    with ConnectionPool(limited.url("app"), min_size=0, max_size=LIMIT + 1, timeout=1.0) as pool:
+        held = [pool.getconn() for _ in range(LIMIT)]
+        with pytest.raises(psycopg.OperationalError):
+            pool.getconn()
+        for connection in held:
+            pool.putconn(connection)
+
+
+def _is_whole(data: Any) -> bool:
+    """Whether nobody holds a connection."""
+    statistics = data.pool.statistics()
+    return bool(statistics["pool_size"] == statistics["pool_available"])
