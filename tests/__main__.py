@@ -26,7 +26,7 @@ FAULTS_AT_ANY_PACE = [
 # The long ones first, so that no process is left alone with one at the end.
 TWO_AT_A_TIME = ["tests/infra", *FAULTS_AT_ANY_PACE, "tests/integration", "tests/unit"]
 BESIDE_NOTHING = ["tests/faults", *(f"--ignore={path}" for path in FAULTS_AT_ANY_PACE)]
-SHARED_OUT = ["--numprocesses=2", "-p", "tests.lanes", "--no-loadscope-reorder"]
+SHARED_OUT = ["--numprocesses=2", "-p", "tests.lanes", "-p", "tests.interruption", "--no-loadscope-reorder"]
 
 
 def main() -> int:

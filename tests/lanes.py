@@ -9,7 +9,6 @@ from __future__ import annotations
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
-from xdist.workermanage import NodeManager
 
 LIVE_STACK = (
     "tests/infra/live/",
@@ -37,6 +36,4 @@ class Lanes(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
-    # After Ctrl-C the processes take down what they made, and a stack takes longer than the ten seconds they are given.
-    NodeManager.EXIT_TIMEOUT = 180
     return Lanes(config, log)
