@@ -167,12 +167,13 @@ class FeedCache(Generic[T]):
             self._keys.page(owner_id, page),
             self._keys.lease(owner_id, page),
         )
-        nonce = secrets.token_hex(8)
         give_up_at = monotonic() + WAIT_SECONDS
         has_waited = False
         while True:
             epoch = self._epoch.tag
-            arguments = (nonce, LEASE_MS, PASS_MS, self._generation_ms, epoch)
+            # A nonce of each question's own: this one's generation may be filled under by another, and forgotten,
+            # while this one still waits; the same nonce would bring it back.
+            arguments = (secrets.token_hex(8), LEASE_MS, PASS_MS, self._generation_ms, epoch)
             answer = self._client.run(TAKE_PAGE, keys, arguments)
             # Otherwise it was the answer of a server that has another epoch than the one asked for.
             if self._epoch.stands(epoch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 import redis
 from msgspec.structs import replace
 
+from cache.keys import FeedKeys
 from db.copy_text import Owners
 from db.models import NewActivity, NewRepository, NewUser
 from tests.conftest import Database
+from tests.containers import wait_until
 
 NOW = datetime.now(UTC)
 
@@ -140,6 +143,31 @@ def test_a_generation_that_was_evicted_brings_no_old_page_back(
     _unlink_generation(redis_as_ops, namespace, user_id)
     assert _events(data.activities.feed(user_id, limit=7)) == [1]
     assert _events(data.activities.feed(user_id)) == [1]
+
+
+def test_who_waits_for_a_page_brings_no_generation_back(
+    data: Any, user_id: int, redis_as_ops: redis.Redis, namespace: str, flavour: str
+) -> None:
+    feeds = data.activities.user_feeds
+    keys = FeedKeys(namespace, data.activities.USER_FEED, feeds._keys.schema)
+    generation, page = keys.generation(user_id), "50 after the top"
+    # Another process is reading this page, for longer than the lease passes on.
+    redis_as_ops.set(keys.lease(user_id, page), "another's", px=600_000)
+
+    async def load_async() -> str:
+        return "page"
+
+    load = load_async if flavour == "async" else lambda: "page"
+    drawn = set()
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(feeds.find, user_id, page, load)
+        for _ in range(5):
+            wait_until(lambda: redis_as_ops.exists(generation))
+            # As an invalidation does; who reads under this one must never be able to fill again.
+            drawn.add(redis_as_ops.get(generation))
+            redis_as_ops.unlink(generation)
+        assert waiting.result(10) == "page"
+    assert len(drawn) == 5
 
 
 def test_a_generation_that_counts_does_bring_it_back(redis_as_ops: redis.Redis, namespace: str) -> None:
