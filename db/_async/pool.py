@@ -248,7 +248,7 @@ class AsyncPool:
                 if self._too_large is not None:
                     raise InvalidSetting(self._too_large)
                 # Where one connection was lost the others may be about to be: a round trip tells.
-                if connection.is_usable() and (not is_retry or await connection.answers(deadline)):
+                if (not is_retry and connection.is_quiet()) or await connection.answers(deadline):
                     return connection
             except BaseException:
                 await self._give_back(connection)

@@ -69,18 +69,13 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             self.pgconn.finish()
         return not self.closed
 
-    def is_usable(self) -> bool:
-        """Whether the server has not hung up, told without a round trip.
+    def is_quiet(self) -> bool:
+        """Whether nothing has come since its last answer, told without a round trip.
 
-        An idle connection has nothing to be read, but for the end of it and notices.
+        What comes on an idle connection is its end, or the server's word that it is ending; seldom a notice.
         """
         if self.closed:
             return False
         poller = poll()
         poller.register(self.pgconn.socket, POLLIN)
-        if poller.poll(0):
-            try:
-                self.pgconn.consume_input()
-            except psycopg.OperationalError:
-                self.pgconn.finish()
-        return not self.closed
+        return not poller.poll(0)

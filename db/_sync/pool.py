@@ -247,7 +247,7 @@ class Pool:
                 if self._too_large is not None:
                     raise InvalidSetting(self._too_large)
                 # Where one connection was lost the others may be about to be: a round trip tells.
-                if connection.is_usable() and (not is_retry or connection.answers(deadline)):
+                if (not is_retry and connection.is_quiet()) or connection.answers(deadline):
                     return connection
             except BaseException:
                 self._give_back(connection)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import errors as sql_errors
 
@@ -38,6 +39,23 @@ def test_an_idle_connection_that_the_server_closed_costs_no_error(data: Any, dat
         )
         data.users.list()
     wait_until(_is_whole(data), 10)
+
+
+def test_a_write_over_one_is_sent_over_another(data: Any, database: Database) -> None:
+    """Nothing was sent over the one that is gone, so nothing is in doubt: no OutcomeUnknown."""
+    for n in range(1, 6):
+        data.users.add(NewUser(github_id=n, username="x"))
+        assert _terminate_idle(database) > 0
+    assert len(data.users.list().items) == 5
+
+
+def test_the_drivers_own_connection_finds_out_by_the_write(database: Database) -> None:
+    """The negative control: what tells is there to be read, and nobody looks."""
+    with psycopg.connect(database.url("app"), autocommit=True) as connection:
+        connection.execute("SELECT 1")
+        assert _terminate_idle(database) > 0
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("DELETE FROM users")
 
 
 def test_a_read_that_loses_its_connection_is_asked_again(data: Any, database: Database) -> None:
@@ -257,6 +275,14 @@ def _terminate_waiting(database: Database) -> int:
             " WHERE usename = 'app_a' AND wait_event_type = 'Lock' AND datname = current_database()"
         )
     )
+
+
+def _terminate_idle(database: Database) -> int:
+    """How many connections of the application the server has ended, gone when this returns."""
+    mine = "FROM pg_stat_activity WHERE usename = 'app_a' AND datname = current_database()"
+    ended = int(database.psql(f"SELECT count(pg_terminate_backend(pid)) {mine} AND state = 'idle'"))
+    wait_until(lambda: int(database.psql(f"SELECT count(*) {mine} AND state = 'idle'")) == 0)
+    return ended
 
 
 def _ignore_errors(call: Callable[..., object], *arguments: object) -> None:
