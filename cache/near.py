@@ -132,7 +132,9 @@ class NearCache:
             self._entries[key] = _Entry(kept.value, kept.give, size, monotonic() + self._ttl_seconds)
             self._bytes += size
             while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
-                self._remove(next(iter(self._entries)))
+                # One operation: hits reorder the entries meanwhile, without the lock.
+                _, evicted = self._entries.popitem(last=False)
+                self._bytes -= evicted.size
 
     def leave_place(self, key: _Key, place: object) -> None:
         """Nothing was read after all."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
+from collections import OrderedDict
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -115,6 +119,60 @@ def test_the_least_recently_used_goes_first() -> None:
     view.peek(1)
     _put(view, 4)
     assert [view.peek(n) is MISS for n in (1, 2, 3, 4)] == [False, True, False, False]
+
+
+def _errors_of_readers_beside_evictions(
+    near: NearCache, view: NearView[str], puts: int
+) -> list[BaseException]:
+    """What a writer's evictions and three threads' hits do to one another."""
+    errors: list[BaseException] = []
+    is_over = threading.Event()
+
+    def read() -> None:
+        while not is_over.is_set():
+            for record_id in range(8):
+                view.peek(record_id)
+
+    def write() -> None:
+        try:
+            for n in range(puts):
+                _put(view, n % 16)
+        except RuntimeError as error:
+            errors.append(error)
+        finally:
+            is_over.set()
+
+    near.confirm(time.monotonic() + 600)
+    threads = [threading.Thread(target=each) for each in (read, read, read, write)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    return errors
+
+
+def test_hits_of_other_threads_do_not_disturb_an_eviction() -> None:
+    near, view = _standing(entries=8)
+    assert _errors_of_readers_beside_evictions(near, view, 40_000) == []
+
+
+def test_asking_for_the_oldest_and_taking_it_out_are_disturbed() -> None:
+    """The negative control: between the two steps a hit reorders what is iterated over."""
+    near, view = _standing(entries=8)
+
+    class InTwoSteps(OrderedDict[Any, Any]):
+        def popitem(self, last: bool = True) -> Any:
+            key = next(iter(self))
+            return key, self.pop(key)
+
+    near._entries = InTwoSteps()
+    view = near.view(PREFIX, "user", CODEC)
+    assert _errors_of_readers_beside_evictions(near, view, 400_000) != []
 
 
 def test_keys_of_others_are_passed_over(near: NearCache) -> None:
