@@ -111,6 +111,19 @@ class TransactionOver(DbError):
         super().__init__("the transaction that this was started in is over; await what it starts, inside it")
 
 
+class TransactionBusy(DbError):
+    """A task used a transaction while another was in a nested block of it; nothing was sent.
+
+    It would have been rolled back with that block, or that block with it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another task is in a nested transaction() of this one (a write under an idempotency key is one too);"
+            " await that first"
+        )
+
+
 class TokenUnreadable(DbError):
     """A token's ciphertext does not open; `place` says which, and the reason why. No part of it is shown."""
 

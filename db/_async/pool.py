@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from cache.repeating import AsyncRepeating, async_uninterrupted
 from db._async.connection import AsyncBoundedConnection
-from db._async.transaction import AsyncTransaction, Effect, current_transaction
+from db._async.transaction import AsyncTransaction, Effect, current_block, current_transaction
 from db.cancellation import AsyncCancellation
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
@@ -136,9 +136,10 @@ class AsyncPool:
     async def transaction(self, deadline: Deadline | None = None) -> AsyncIterator[None]:
         """Everything this task asks of the pool inside is one transaction, committed at the end of the block.
 
-        An error that leaves the block rolls all of it back. One inside another is a savepoint. Each statement
-        has a deadline of its own unless one for all of them is given, and none is sent twice. Raises OutcomeUnknown
-        where COMMIT got no answer, and TransactionAborted where a statement had failed and the block went on.
+        An error that leaves the block rolls all of it back. One inside another is a savepoint, and the transaction
+        is its task's alone until it ends (TransactionBusy for others). Each statement has a deadline of its own unless
+        one for all of them is given, and none is sent twice. Raises OutcomeUnknown where COMMIT got no answer, and
+        TransactionAborted where a statement had failed and the block went on.
         """
         outer = current_transaction(self)
         if outer is not None:
@@ -149,7 +150,7 @@ class AsyncPool:
             transaction = AsyncTransaction(self, connection, self.settings.deadline_seconds, deadline)
             async with transaction.run():
                 yield
-        for tell, _ in transaction.effects:
+        for tell, _ in transaction.block.effects:
             await tell()
 
     def in_transaction(self) -> bool:
@@ -161,11 +162,11 @@ class AsyncPool:
 
         `forget` is done instead where nobody knows whether it was committed.
         """
-        transaction = current_transaction(self)
-        if transaction is None:
+        block = current_block(self)
+        if block is None:
             await tell()
         else:
-            transaction.effects.append((tell, forget))
+            block.effects.append((tell, forget))
 
     @asynccontextmanager
     async def connection(

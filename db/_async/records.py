@@ -16,7 +16,7 @@ from cache.keys import EntityKeys
 from cache.near import MISS
 from db._async.idempotency import write_once
 from db._async.pool import AsyncPool
-from db._async.transaction import innermost_transaction
+from db._async.transaction import innermost_block
 from db.deadline import Deadline
 from db.errors import NotFound, OutcomeUnknown, VersionConflict
 from db.models import Page
@@ -52,7 +52,7 @@ class AsyncRecordRepository(Generic[R, N]):
 
     async def get(self, record_id: int) -> R:
         """The record with this id. Raises NotFound."""
-        record = self._peek(record_id) if innermost_transaction() is None else MISS
+        record = self._peek(record_id) if innermost_block() is None else MISS
         if record is MISS:
             record = await self._find(record_id)
         if record is None:
@@ -61,7 +61,7 @@ class AsyncRecordRepository(Generic[R, N]):
 
     async def find(self, record_id: int) -> R | None:
         """The record with this id, or None."""
-        record = self._peek(record_id) if innermost_transaction() is None else MISS
+        record = self._peek(record_id) if innermost_block() is None else MISS
         return await self._find(record_id) if record is MISS else record
 
     async def _find(self, record_id: int) -> R | None:

@@ -16,7 +16,7 @@ from psycopg_pool import ConnectionPool
 
 from cache.repeating import Repeating, uninterrupted
 from db._sync.connection import BoundedConnection
-from db._sync.transaction import Effect, Transaction, current_transaction
+from db._sync.transaction import Effect, Transaction, current_block, current_transaction
 from db.cancellation import Cancellation
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
@@ -137,9 +137,10 @@ class Pool:
     def transaction(self, deadline: Deadline | None = None) -> Iterator[None]:
         """Everything this task asks of the pool inside is one transaction, committed at the end of the block.
 
-        An error that leaves the block rolls all of it back. One inside another is a savepoint. Each statement
-        has a deadline of its own unless one for all of them is given, and none is sent twice. Raises OutcomeUnknown
-        where COMMIT got no answer, and TransactionAborted where a statement had failed and the block went on.
+        An error that leaves the block rolls all of it back. One inside another is a savepoint, and the transaction
+        is its task's alone until it ends (TransactionBusy for others). Each statement has a deadline of its own unless
+        one for all of them is given, and none is sent twice. Raises OutcomeUnknown where COMMIT got no answer, and
+        TransactionAborted where a statement had failed and the block went on.
         """
         outer = current_transaction(self)
         if outer is not None:
@@ -150,7 +151,7 @@ class Pool:
             transaction = Transaction(self, connection, self.settings.deadline_seconds, deadline)
             with transaction.run():
                 yield
-        for tell, _ in transaction.effects:
+        for tell, _ in transaction.block.effects:
             tell()
 
     def in_transaction(self) -> bool:
@@ -162,11 +163,11 @@ class Pool:
 
         `forget` is done instead where nobody knows whether it was committed.
         """
-        transaction = current_transaction(self)
-        if transaction is None:
+        block = current_block(self)
+        if block is None:
             tell()
         else:
-            transaction.effects.append((tell, forget))
+            block.effects.append((tell, forget))
 
     @contextmanager
     def connection(self, deadline: Deadline, *, is_retry: bool = False) -> Iterator[BoundedConnection]:

@@ -17,7 +17,7 @@ from cache.keys import EntityKeys
 from cache.near import MISS
 from db._sync.idempotency import write_once
 from db._sync.pool import Pool
-from db._sync.transaction import innermost_transaction
+from db._sync.transaction import innermost_block
 from db.deadline import Deadline
 from db.errors import NotFound, OutcomeUnknown, VersionConflict
 from db.models import Page
@@ -53,7 +53,7 @@ class RecordRepository(Generic[R, N]):
 
     def get(self, record_id: int) -> R:
         """The record with this id. Raises NotFound."""
-        record = self._peek(record_id) if innermost_transaction() is None else MISS
+        record = self._peek(record_id) if innermost_block() is None else MISS
         if record is MISS:
             record = self._find(record_id)
         if record is None:
@@ -62,7 +62,7 @@ class RecordRepository(Generic[R, N]):
 
     def find(self, record_id: int) -> R | None:
         """The record with this id, or None."""
-        record = self._peek(record_id) if innermost_transaction() is None else MISS
+        record = self._peek(record_id) if innermost_block() is None else MISS
         return self._find(record_id) if record is MISS else record
 
     def _find(self, record_id: int) -> R | None:

@@ -1,7 +1,8 @@
 # Generated from db/_async/transaction.py by scripts/generate_sync.py; edit that, not this.
 """A transaction under way: its connection, and what the cache is told once it is committed.
 
-It belongs to the task (or thread) that opened it, by a context variable: repositories need no argument for it.
+It belongs to the task (or thread) that opened it, and to those started in it, by a context variable: repositories
+need no argument for it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import psycopg
 
 from db._sync.connection import BoundedConnection
 from db.deadline import Deadline
-from db.errors import DbError, OutcomeUnknown, TransactionAborted, TransactionOver
+from db.errors import DbError, OutcomeUnknown, TransactionAborted, TransactionBusy, TransactionOver
 from db.named_query import queries
 from db.translation import translate
 
@@ -24,12 +25,22 @@ _QUERIES = queries("transaction")
 _ROLLBACK_SECONDS = 1.0
 
 
-class Transaction:
-    """One transaction of one pool.
+class Block:
+    """The inside of one `async with`: of a transaction, or of a savepoint in it; `outer` is the block around it.
 
-    `effects` holds for each write what tells the cache of it, and what makes the cache forget it where nobody
+    `effects` holds for each write in it what tells the cache of it, and what makes the cache forget it where nobody
     knows whether it was committed.
     """
+
+    def __init__(self, transaction: Transaction, outer: Block | None) -> None:
+        self.transaction = transaction
+        self.outer = outer
+        self.effects: list[tuple[Effect, Effect]] = []
+        self.is_over = False
+
+
+class Transaction:
+    """One transaction of one pool."""
 
     def __init__(
         self,
@@ -41,18 +52,18 @@ class Transaction:
         """`deadline` is that of all its statements together; without one each has `deadline_seconds`."""
         self.connection = connection
         self.deadline = deadline
-        self.effects: list[tuple[Effect, Effect]] = []
-        self.is_over = False
         self.pool = pool
-        # That of another pool around it.
-        self.outer = _current.get()
+        # The outer one may be another pool's.
+        self.block = Block(self, innermost_block())
+        # What a rollback to the last savepoint would take back: only who is in this block may write meanwhile.
+        self.innermost = self.block
         self._deadline_seconds = deadline_seconds
 
     @contextmanager
     def run(self) -> Iterator[None]:
         """Begin; this task's until the block's end; commit, or roll back where an error leaves the block."""
         self._control("begin_transaction")
-        _current.set(self)
+        _current.set(self.block)
         try:
             yield
         except BaseException:
@@ -62,24 +73,33 @@ class Transaction:
             self._commit()
         finally:
             # For the tasks that were started in it and have outlived it.
-            self.is_over = True
-            _current.set(self.outer)
+            self.block.is_over = True
+            _current.set(self.block.outer)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """A part that can fail by itself: an error that leaves the block takes back what was done in it."""
-        effects = len(self.effects)
-        self._control("make_savepoint")
+        around, outer = self.innermost, innermost_block()
+        block = Block(self, outer)
+        # Before it is made: what others send from now on would be inside.
+        self.innermost = block
         try:
-            yield
-        except BaseException:
-            del self.effects[effects:]
-            # Where the connection is lost, the outer block's end tells.
-            with suppress(DbError):
-                self._control("roll_back_savepoint")
-                self._control("release_savepoint")
-            raise
-        self._control("release_savepoint")
+            self._control("make_savepoint")
+            _current.set(block)
+            try:
+                yield
+            except BaseException:
+                # Where the connection is lost, the outer block's end tells.
+                with suppress(DbError):
+                    self._control("roll_back_savepoint")
+                    self._control("release_savepoint")
+                raise
+            self._control("release_savepoint")
+            around.effects += block.effects
+        finally:
+            block.is_over = True
+            self.innermost = around
+            _current.set(outer)
 
     def _control(self, name: str) -> str:
         """Send a statement of transaction control; returns the server's command tag."""
@@ -97,7 +117,7 @@ class Transaction:
         try:
             tag = self._control("commit_transaction")
         except OutcomeUnknown:
-            for _, forget in self.effects:
+            for _, forget in self.block.effects:
                 forget()
             raise
         # So the server answers the COMMIT of a transaction with a failed statement, and with no error.
@@ -114,17 +134,30 @@ class Transaction:
             self.connection.pgconn.finish()
 
 
-_current: ContextVar[Transaction | None] = ContextVar("groundwork_async_transaction", default=None)
+_current: ContextVar[Block | None] = ContextVar("groundwork_async_transaction", default=None)
 
-# This task's innermost transaction, of whatever pool: what a read that must be fast asks first.
-innermost_transaction = _current.get
+# This task's innermost block, of whatever pool's transaction: what a read that must be fast asks first.
+innermost_block = _current.get
+
+
+def current_block(pool: object) -> Block | None:
+    """This task's block of a transaction of `pool`. TransactionOver in a task that has outlived the block."""
+    block = innermost_block()
+    while block is not None and block.transaction.pool is not pool:
+        block = block.outer
+    if block is not None and block.is_over:
+        raise TransactionOver()
+    return block
 
 
 def current_transaction(pool: object) -> Transaction | None:
-    """This task's transaction of `pool`. TransactionOver in a task that has outlived the one it was started in."""
-    transaction = innermost_transaction()
-    while transaction is not None and transaction.pool is not pool:
-        transaction = transaction.outer
-    if transaction is not None and transaction.is_over:
-        raise TransactionOver()
-    return transaction
+    """This task's transaction of `pool`, which it may use now.
+
+    TransactionOver as above; TransactionBusy while another task is in a savepoint of it.
+    """
+    block = current_block(pool)
+    if block is None:
+        return None
+    if block.transaction.innermost is not block:
+        raise TransactionBusy()
+    return block.transaction

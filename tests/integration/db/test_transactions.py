@@ -24,10 +24,11 @@ from db.errors import (
     OutcomeUnknown,
     QueryFailed,
     TransactionAborted,
+    TransactionBusy,
     TransactionOver,
     Unavailable,
 )
-from db.models import NewActivity, NewOrganization, NewRepository, NewUser
+from db.models import NewActivity, NewOrganization, NewRepository, NewUser, Page
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
@@ -107,6 +108,50 @@ def test_async_transactions_do_the_same(settings: tuple[Any, Any], database: Dat
     with in_a_loop(settings) as run:
         run(body)
     assert _counts(database) == [11, 0, 0, 0]
+
+
+def test_while_a_task_is_in_a_savepoint_no_other_writes_into_it(
+    settings: tuple[Any, Any], database: Database
+) -> None:
+    async def body(data: AsyncDataAccess) -> None:
+        is_inside, others_are_done = asyncio.Event(), asyncio.Event()
+
+        async def fails() -> None:
+            async with data.transaction():
+                # Those that it starts are inside too.
+                await asyncio.gather(*(data.users.add(NewUser(github_id=n, username="u")) for n in (1, 2)))
+                is_inside.set()
+                await others_are_done.wait()
+                raise RuntimeError
+
+        async def meanwhile() -> None:
+            await is_inside.wait()
+            with pytest.raises(TransactionBusy):
+                await data.users.add(NewUser(github_id=3, username="u"))
+            with pytest.raises(TransactionBusy):
+                await data.users.add(NewUser(github_id=4, username="u"), idempotency_key="k")
+            with pytest.raises(TransactionBusy):
+                async with data.transaction():
+                    raise AssertionError("never inside")
+            others_are_done.set()
+
+        async with data.transaction():
+            outcomes = await asyncio.gather(fails(), meanwhile(), return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [RuntimeError, type(None)]
+            kept = await data.users.add(NewUser(github_id=5, username="u"), idempotency_key="k")
+        assert await data.users.list() == Page([kept], None)
+
+    with in_a_loop(settings) as run:
+        run(body)
+
+
+def test_savepoints_of_two_tasks_take_each_others_work_back(database: Database) -> None:
+    """The negative control: one's is released, and is within the other's."""
+    database.psql(
+        "BEGIN; SAVEPOINT s; SAVEPOINT s; INSERT INTO groundwork.users (github_id, username) VALUES (1, 'kept');"
+        " RELEASE s; ROLLBACK TO s; COMMIT"
+    )
+    assert _counts(database) == [0, 0, 0, 0]
 
 
 def test_reads_inside_see_the_own_writes_and_others_do_not_until_commit(
