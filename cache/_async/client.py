@@ -15,9 +15,11 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from cache.breaker import Breaker
+from cache.budget import Budget
 from cache.command import packed
 from cache.credentials import UrlCredentials
 from cache.epoch import RELIANCE_SECONDS, Epoch
@@ -97,27 +99,33 @@ class AsyncClient:
         await self._redis.aclose()
         await self._pool.aclose()
 
+    def budget(self, batches: int = 1) -> Budget:
+        """What a read of so many batches of keys may spend here: each of its calls is given it."""
+        return Budget(self._timeout_seconds, batches)
+
     async def get(self, key: str) -> bytes | None:
         if self.epoch.is_overdue:
             await self._know_epoch()
         value: bytes | None = await self._call("get", partial(self._ask, "GET", key))
         return value
 
-    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def get_many(self, keys: Sequence[str], budget: Budget | None = None) -> list[bytes | None]:
         """The values of keys, in their order, in one round trip."""
         if self.epoch.is_overdue:
-            await self._know_epoch()
-        values: list[bytes | None] = await self._call("mget", partial(self._ask, "MGET", *keys))
+            await self._know_epoch(budget)
+        values: list[bytes | None] = await self._call("mget", partial(self._ask, "MGET", *keys), budget)
         return values
 
     async def unlink(self, keys: Sequence[str]) -> None:
         """Delete keys, in one round trip."""
         await self._call("unlink", lambda: self._redis.unlink(*keys))
 
-    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], budget: Budget | None = None
+    ) -> Any:
         """What a script returns; it is loaded where the server does not know it."""
         if self.epoch.is_overdue:
-            await self._know_epoch()
+            await self._know_epoch(budget)
 
         async def attempt() -> Any:
             try:
@@ -126,14 +134,17 @@ class AsyncClient:
                 await self._redis.script_load(script.source)
                 return await self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
 
-        return await self._call(script.name, attempt)
+        return await self._call(script.name, attempt, budget)
 
     async def run_many(
-        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
+        budget: Budget | None = None,
     ) -> list[Any]:
         """A script's answers for many keys and arguments, in one round trip."""
         if self.epoch.is_overdue:
-            await self._know_epoch()
+            await self._know_epoch(budget)
 
         async def send() -> list[Any]:
             pipeline = self._redis.pipeline(transaction=False)
@@ -149,7 +160,7 @@ class AsyncClient:
                 await self._redis.script_load(script.source)
                 return await send()
 
-        answers: list[Any] = await self._call(script.name, attempt)
+        answers: list[Any] = await self._call(script.name, attempt, budget)
         return answers
 
     async def flush(self) -> None:
@@ -175,36 +186,55 @@ class AsyncClient:
             self.epoch.doubt()
         await sleep(RELIANCE_SECONDS)
 
-    async def _know_epoch(self) -> None:
-        await self._call("epoch", self._ask_epoch)
+    async def _know_epoch(self, budget: Budget | None = None) -> None:
+        await self._call("epoch", self._ask_epoch, budget)
 
     async def ping(self) -> None:
         """Ask Redis for a sign of life, past the breaker: what readiness and the probe look at."""
         await self._call("ping", lambda: self._redis.ping(), past_breaker=True)
 
     async def _call(
-        self, operation: str, action: Callable[[], Awaitable[_T]], *, past_breaker: bool = False
+        self,
+        operation: str,
+        action: Callable[[], Awaitable[_T]],
+        budget: Budget | None = None,
+        *,
+        past_breaker: bool = False,
     ) -> _T:
         self._check_breaker(past_breaker)
+        seconds = self._timeout_seconds
+        if budget is not None:
+            if budget.left <= 0:
+                raise CacheUnavailable("this read has waited for Redis as long as it may")
+            seconds = min(seconds, budget.left)
+        queued = perf_counter()
         # Queueing is this process's own affair: it is bounded, and says nothing of Redis.
-        if not await self._slots.take(self._timeout_seconds):
+        if not await self._slots.take(seconds):
+            if budget is not None:
+                budget.spend(queued)
             raise CacheUnavailable("every connection to Redis is busy")
         started = perf_counter()
         try:
             # Again, for whoever queued behind the call that found Redis ill.
             self._check_breaker(past_breaker)
-            async with async_time_limit(self._timeout_seconds):
+            async with async_time_limit(seconds):
                 return await action()
         except OutOfMemoryError as error:
             # Full, but well: it still reads and deletes.
             ERRORS.labels(operation).inc()
             raise CacheUnavailable("Redis has no memory left to store this") from error
         except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
-            self._trip(operation, error)
+            if seconds < self._timeout_seconds and isinstance(error, (TimeoutError, RedisTimeoutError)):
+                # It was given less than what makes Redis an ill one.
+                ERRORS.labels(operation).inc()
+            else:
+                self._trip(operation, error)
             raise CacheUnavailable(f"Redis: {type(error).__name__}") from error
         finally:
             self._slots.give()
             call_seconds(operation).observe(perf_counter() - started)
+            if budget is not None:
+                budget.spend(queued)
 
     def _check_breaker(self, past_breaker: bool) -> None:
         if self.breaker.is_open and not past_breaker:

@@ -7,11 +7,12 @@ from asyncio import sleep
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from random import uniform
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Generic, TypeVar
 
 from cache._async.client import AsyncClient
 from cache._async.flights import AsyncFlights
+from cache.budget import Budget
 from cache.codec import Packing
 from cache.entry import entry, header_of, is_due, packed_in
 from cache.errors import CacheUnavailable, UndecodableEntry
@@ -58,6 +59,7 @@ class AsyncFeedCache(Generic[T]):
 
     async def find(self, owner_id: int, page: str, load: Callable[[], Awaitable[T]]) -> T:
         """A page of an owner's feed; `load` asks the database for it."""
+        began = perf_counter()
         try:
             keys = [self._keys.generation(owner_id), self._keys.page(owner_id, page)]
             generation, raw = await self._client.get_many(keys)
@@ -73,7 +75,10 @@ class AsyncFeedCache(Generic[T]):
         except UndecodableEntry:
             pass
         self._misses.inc()
-        shared = await self._flights.share((owner_id, page), partial(self._read, owner_id, page, load))
+        budget = self._client.budget()
+        budget.spend(began)
+        read = partial(self._read, owner_id, page, load, budget)
+        shared = await self._flights.share((owner_id, page), read)
         assert shared is not None, "a page is never absent"
         return shared
 
@@ -124,10 +129,10 @@ class AsyncFeedCache(Generic[T]):
         self._hits.inc()
         return found
 
-    async def _read(self, owner_id: int, page: str, load: Callable[[], Awaitable[T]]) -> T:
+    async def _read(self, owner_id: int, page: str, load: Callable[[], Awaitable[T]], budget: Budget) -> T:
         generation: bytes | None = None
         try:
-            generation, raw = await self._page_or_lease(owner_id, page)
+            generation, raw = await self._page_or_lease(owner_id, page, budget)
             if raw is not None:
                 return self._hit(raw)
         except CacheUnavailable:
@@ -140,7 +145,7 @@ class AsyncFeedCache(Generic[T]):
             found = await load()
         self._database.found(1, 1)
         if generation is not None:
-            await self._fill(owner_id, page, generation, found, started)
+            await self._fill(owner_id, page, generation, found, started, budget)
         return found
 
     async def _refresh(
@@ -160,7 +165,9 @@ class AsyncFeedCache(Generic[T]):
         finally:
             REFRESHES.labels(self._keys.feed, outcome).inc()
 
-    async def _page_or_lease(self, owner_id: int, page: str) -> tuple[bytes | None, bytes | None]:
+    async def _page_or_lease(
+        self, owner_id: int, page: str, budget: Budget
+    ) -> tuple[bytes | None, bytes | None]:
         """The generation and the page; or the generation that the caller may fill it under, if it may."""
         keys = (
             self._keys.generation(owner_id),
@@ -169,12 +176,15 @@ class AsyncFeedCache(Generic[T]):
         )
         give_up_at = monotonic() + WAIT_SECONDS
         has_waited = False
+        left = budget.left
         while True:
             epoch = self._epoch.tag
             # A nonce of each question's own: this one's generation may be filled under by another, and forgotten,
             # while this one still waits; the same nonce would bring it back.
             arguments = (secrets.token_hex(8), LEASE_MS, PASS_MS, self._generation_ms, epoch)
-            answer = await self._client.run(TAKE_PAGE, keys, arguments)
+            # Waiting for another's fill is no waiting for Redis: each question has the time of the first.
+            budget.left = left
+            answer = await self._client.run(TAKE_PAGE, keys, arguments, budget)
             # Otherwise it was the answer of a server that has another epoch than the one asked for.
             if self._epoch.stands(epoch):
                 if answer[1] is not None:
@@ -188,7 +198,15 @@ class AsyncFeedCache(Generic[T]):
                 self._lease_waits.inc()
             await sleep(uniform(*POLL_SECONDS))
 
-    async def _fill(self, owner_id: int, page: str, generation: bytes, found: T, started: float) -> str:
+    async def _fill(
+        self,
+        owner_id: int,
+        page: str,
+        generation: bytes,
+        found: T,
+        started: float,
+        budget: Budget | None = None,
+    ) -> str:
         """Store a page whose reading began at `started`; what came of it."""
         keys = (
             self._keys.generation(owner_id),
@@ -200,7 +218,7 @@ class AsyncFeedCache(Generic[T]):
         try:
             raw = entry(generation, 0, life, cost, self._packing.pack(found))
             arguments = (generation, raw, life, self._generation_ms)
-            stored = await self._client.run(FILL_PAGE, keys, arguments)
+            stored = await self._client.run(FILL_PAGE, keys, arguments, budget)
             outcome = "stored" if stored else "refused"
         except UndecodableEntry:
             outcome = "unencodable"

@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from cache.breaker import Breaker
+from cache.budget import Budget
 from cache.command import packed
 from cache.credentials import UrlCredentials
 from cache.epoch import RELIANCE_SECONDS, Epoch
@@ -97,27 +99,33 @@ class Client:
         self._redis.close()
         self._pool.close()
 
+    def budget(self, batches: int = 1) -> Budget:
+        """What a read of so many batches of keys may spend here: each of its calls is given it."""
+        return Budget(self._timeout_seconds, batches)
+
     def get(self, key: str) -> bytes | None:
         if self.epoch.is_overdue:
             self._know_epoch()
         value: bytes | None = self._call("get", partial(self._ask, "GET", key))
         return value
 
-    def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+    def get_many(self, keys: Sequence[str], budget: Budget | None = None) -> list[bytes | None]:
         """The values of keys, in their order, in one round trip."""
         if self.epoch.is_overdue:
-            self._know_epoch()
-        values: list[bytes | None] = self._call("mget", partial(self._ask, "MGET", *keys))
+            self._know_epoch(budget)
+        values: list[bytes | None] = self._call("mget", partial(self._ask, "MGET", *keys), budget)
         return values
 
     def unlink(self, keys: Sequence[str]) -> None:
         """Delete keys, in one round trip."""
         self._call("unlink", lambda: self._redis.unlink(*keys))
 
-    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], budget: Budget | None = None
+    ) -> Any:
         """What a script returns; it is loaded where the server does not know it."""
         if self.epoch.is_overdue:
-            self._know_epoch()
+            self._know_epoch(budget)
 
         def attempt() -> Any:
             try:
@@ -126,12 +134,17 @@ class Client:
                 self._redis.script_load(script.source)
                 return self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
 
-        return self._call(script.name, attempt)
+        return self._call(script.name, attempt, budget)
 
-    def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    def run_many(
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
+        budget: Budget | None = None,
+    ) -> list[Any]:
         """A script's answers for many keys and arguments, in one round trip."""
         if self.epoch.is_overdue:
-            self._know_epoch()
+            self._know_epoch(budget)
 
         def send() -> list[Any]:
             pipeline = self._redis.pipeline(transaction=False)
@@ -147,7 +160,7 @@ class Client:
                 self._redis.script_load(script.source)
                 return send()
 
-        answers: list[Any] = self._call(script.name, attempt)
+        answers: list[Any] = self._call(script.name, attempt, budget)
         return answers
 
     def flush(self) -> None:
@@ -173,34 +186,55 @@ class Client:
             self.epoch.doubt()
         sleep(RELIANCE_SECONDS)
 
-    def _know_epoch(self) -> None:
-        self._call("epoch", self._ask_epoch)
+    def _know_epoch(self, budget: Budget | None = None) -> None:
+        self._call("epoch", self._ask_epoch, budget)
 
     def ping(self) -> None:
         """Ask Redis for a sign of life, past the breaker: what readiness and the probe look at."""
         self._call("ping", lambda: self._redis.ping(), past_breaker=True)
 
-    def _call(self, operation: str, action: Callable[[], _T], *, past_breaker: bool = False) -> _T:
+    def _call(
+        self,
+        operation: str,
+        action: Callable[[], _T],
+        budget: Budget | None = None,
+        *,
+        past_breaker: bool = False,
+    ) -> _T:
         self._check_breaker(past_breaker)
+        seconds = self._timeout_seconds
+        if budget is not None:
+            if budget.left <= 0:
+                raise CacheUnavailable("this read has waited for Redis as long as it may")
+            seconds = min(seconds, budget.left)
+        queued = perf_counter()
         # Queueing is this process's own affair: it is bounded, and says nothing of Redis.
-        if not self._slots.take(self._timeout_seconds):
+        if not self._slots.take(seconds):
+            if budget is not None:
+                budget.spend(queued)
             raise CacheUnavailable("every connection to Redis is busy")
         started = perf_counter()
         try:
             # Again, for whoever queued behind the call that found Redis ill.
             self._check_breaker(past_breaker)
-            with time_limit(self._timeout_seconds):
+            with time_limit(seconds):
                 return action()
         except OutOfMemoryError as error:
             # Full, but well: it still reads and deletes.
             ERRORS.labels(operation).inc()
             raise CacheUnavailable("Redis has no memory left to store this") from error
         except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
-            self._trip(operation, error)
+            if seconds < self._timeout_seconds and isinstance(error, (TimeoutError, RedisTimeoutError)):
+                # It was given less than what makes Redis an ill one.
+                ERRORS.labels(operation).inc()
+            else:
+                self._trip(operation, error)
             raise CacheUnavailable(f"Redis: {type(error).__name__}") from error
         finally:
             self._slots.give()
             call_seconds(operation).observe(perf_counter() - started)
+            if budget is not None:
+                budget.spend(queued)
 
     def _check_breaker(self, past_breaker: bool) -> None:
         if self.breaker.is_open and not past_breaker:

@@ -7,11 +7,12 @@ import secrets
 from collections.abc import Callable, Iterable
 from functools import partial
 from random import uniform
-from time import monotonic, sleep
+from time import monotonic, perf_counter, sleep
 from typing import Generic, TypeVar
 
 from cache._sync.client import Client
 from cache._sync.flights import Flights
+from cache.budget import Budget
 from cache.codec import Packing
 from cache.entry import entry, header_of, is_due, packed_in
 from cache.errors import CacheUnavailable, UndecodableEntry
@@ -58,6 +59,7 @@ class FeedCache(Generic[T]):
 
     def find(self, owner_id: int, page: str, load: Callable[[], T]) -> T:
         """A page of an owner's feed; `load` asks the database for it."""
+        began = perf_counter()
         try:
             keys = [self._keys.generation(owner_id), self._keys.page(owner_id, page)]
             generation, raw = self._client.get_many(keys)
@@ -73,7 +75,10 @@ class FeedCache(Generic[T]):
         except UndecodableEntry:
             pass
         self._misses.inc()
-        shared = self._flights.share((owner_id, page), partial(self._read, owner_id, page, load))
+        budget = self._client.budget()
+        budget.spend(began)
+        read = partial(self._read, owner_id, page, load, budget)
+        shared = self._flights.share((owner_id, page), read)
         assert shared is not None, "a page is never absent"
         return shared
 
@@ -124,10 +129,10 @@ class FeedCache(Generic[T]):
         self._hits.inc()
         return found
 
-    def _read(self, owner_id: int, page: str, load: Callable[[], T]) -> T:
+    def _read(self, owner_id: int, page: str, load: Callable[[], T], budget: Budget) -> T:
         generation: bytes | None = None
         try:
-            generation, raw = self._page_or_lease(owner_id, page)
+            generation, raw = self._page_or_lease(owner_id, page, budget)
             if raw is not None:
                 return self._hit(raw)
         except CacheUnavailable:
@@ -140,7 +145,7 @@ class FeedCache(Generic[T]):
             found = load()
         self._database.found(1, 1)
         if generation is not None:
-            self._fill(owner_id, page, generation, found, started)
+            self._fill(owner_id, page, generation, found, started, budget)
         return found
 
     def _refresh(
@@ -160,7 +165,7 @@ class FeedCache(Generic[T]):
         finally:
             REFRESHES.labels(self._keys.feed, outcome).inc()
 
-    def _page_or_lease(self, owner_id: int, page: str) -> tuple[bytes | None, bytes | None]:
+    def _page_or_lease(self, owner_id: int, page: str, budget: Budget) -> tuple[bytes | None, bytes | None]:
         """The generation and the page; or the generation that the caller may fill it under, if it may."""
         keys = (
             self._keys.generation(owner_id),
@@ -169,12 +174,15 @@ class FeedCache(Generic[T]):
         )
         give_up_at = monotonic() + WAIT_SECONDS
         has_waited = False
+        left = budget.left
         while True:
             epoch = self._epoch.tag
             # A nonce of each question's own: this one's generation may be filled under by another, and forgotten,
             # while this one still waits; the same nonce would bring it back.
             arguments = (secrets.token_hex(8), LEASE_MS, PASS_MS, self._generation_ms, epoch)
-            answer = self._client.run(TAKE_PAGE, keys, arguments)
+            # Waiting for another's fill is no waiting for Redis: each question has the time of the first.
+            budget.left = left
+            answer = self._client.run(TAKE_PAGE, keys, arguments, budget)
             # Otherwise it was the answer of a server that has another epoch than the one asked for.
             if self._epoch.stands(epoch):
                 if answer[1] is not None:
@@ -188,7 +196,15 @@ class FeedCache(Generic[T]):
                 self._lease_waits.inc()
             sleep(uniform(*POLL_SECONDS))
 
-    def _fill(self, owner_id: int, page: str, generation: bytes, found: T, started: float) -> str:
+    def _fill(
+        self,
+        owner_id: int,
+        page: str,
+        generation: bytes,
+        found: T,
+        started: float,
+        budget: Budget | None = None,
+    ) -> str:
         """Store a page whose reading began at `started`; what came of it."""
         keys = (
             self._keys.generation(owner_id),
@@ -200,7 +216,7 @@ class FeedCache(Generic[T]):
         try:
             raw = entry(generation, 0, life, cost, self._packing.pack(found))
             arguments = (generation, raw, life, self._generation_ms)
-            stored = self._client.run(FILL_PAGE, keys, arguments)
+            stored = self._client.run(FILL_PAGE, keys, arguments, budget)
             outcome = "stored" if stored else "refused"
         except UndecodableEntry:
             outcome = "unencodable"

@@ -11,11 +11,12 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from random import uniform
-from time import monotonic, sleep
+from time import monotonic, perf_counter, sleep
 from typing import Generic, TypeVar
 
 from cache._sync.client import Client
 from cache._sync.flights import Flights
+from cache.budget import Budget
 from cache.codec import Codec
 from cache.entry import header_of, is_due
 from cache.errors import CacheUnavailable, UndecodableEntry
@@ -79,6 +80,7 @@ class ReadThrough(Generic[T]):
 
     def find(self, record_id: int, load: Callable[[int], T | None]) -> T | None:
         """The record, or None, from Redis; `load` asks the database."""
+        began = perf_counter()
         try:
             raw, record = self._get(record_id)
             if raw is not None:
@@ -92,7 +94,9 @@ class ReadThrough(Generic[T]):
         except UndecodableEntry:
             self.drop([(record_id, None)])
         self._misses.inc()
-        return self._flights.share(record_id, partial(self._read, record_id, load))
+        budget = self._client.budget()
+        budget.spend(began)
+        return self._flights.share(record_id, partial(self._read, record_id, load, budget))
 
     def find_many(
         self,
@@ -105,19 +109,21 @@ class ReadThrough(Generic[T]):
         for record_id in unique:
             if (record := self.peek(record_id)) is not MISS:
                 known[record_id] = record
-        known |= self._known([record_id for record_id in unique if record_id not in known])
+        asked = [record_id for record_id in unique if record_id not in known]
+        budget = self._client.budget(batches=-(-len(asked) // _BATCH))
+        known |= self._known(asked, budget)
         missing = [record_id for record_id in unique if record_id not in known]
         if missing:
             self._misses.inc(len(missing))
             nonce = secrets.token_hex(8)
-            leased, epoch = self._take_leases(missing, nonce)
+            leased, epoch = self._take_leases(missing, nonce, budget)
             started = monotonic()
             with self._database.counted():
                 loaded = load(missing)
             self._clock(started)
             self._database.found(len(loaded), len(missing))
             known.update({record_id: loaded.get(record_id) for record_id in missing})
-            self._fill({record_id: known[record_id] for record_id in leased}, nonce, epoch)
+            self._fill({record_id: known[record_id] for record_id in leased}, nonce, epoch, budget)
         return {record_id: record for record_id, record in known.items() if record is not None}
 
     def replace(self, record_id: int, record: T) -> None:
@@ -202,11 +208,11 @@ class ReadThrough(Generic[T]):
         (self._negative_hits if record is None else self._hits).inc()
         return record
 
-    def _read(self, record_id: int, load: Callable[[int], T | None]) -> T | None:
+    def _read(self, record_id: int, load: Callable[[int], T | None], budget: Budget) -> T | None:
         nonce = secrets.token_hex(8)
         epoch: bytes | None = None
         try:
-            raw, epoch = self._value_or_lease(record_id, nonce)
+            raw, epoch = self._value_or_lease(record_id, nonce, budget)
             if raw is not None:
                 return self._hit(raw)
         except CacheUnavailable:
@@ -219,7 +225,7 @@ class ReadThrough(Generic[T]):
         self._clock(started)
         self._database.found(0 if record is None else 1, 1)
         if epoch is not None:
-            self._fill({record_id: record}, nonce, epoch)
+            self._fill({record_id: record}, nonce, epoch, budget)
         return record
 
     def _refresh(self, record_id: int, header: bytes, load: Callable[[int], T | None]) -> None:
@@ -241,14 +247,19 @@ class ReadThrough(Generic[T]):
         finally:
             REFRESHES.labels(self._keys.entity, outcome).inc()
 
-    def _value_or_lease(self, record_id: int, nonce: str) -> tuple[bytes | None, bytes | None]:
+    def _value_or_lease(
+        self, record_id: int, nonce: str, budget: Budget
+    ) -> tuple[bytes | None, bytes | None]:
         """A value that is there by now; or the epoch that the caller may fill it in, if it may."""
         give_up_at = monotonic() + WAIT_SECONDS
         has_waited = False
+        left = budget.left
         while True:
             epoch = self._epoch.tag
             arguments = (nonce, LEASE_MS, PASS_MS, epoch)
-            answer = self._client.run(TAKE_LEASE, self._keys.both(record_id), arguments)
+            # Waiting for another's fill is no waiting for Redis: each question has the time of the first.
+            budget.left = left
+            answer = self._client.run(TAKE_LEASE, self._keys.both(record_id), arguments, budget)
             # Otherwise it was the answer of a server that has another epoch than the one asked for.
             if self._epoch.stands(epoch):
                 if answer[0] is not None:
@@ -262,7 +273,7 @@ class ReadThrough(Generic[T]):
                 self._lease_waits.inc()
             sleep(uniform(*POLL_SECONDS))
 
-    def _known(self, record_ids: list[int]) -> dict[int, T | None]:
+    def _known(self, record_ids: list[int], budget: Budget) -> dict[int, T | None]:
         """What Redis knows of the ids: records, and absences as None."""
         near = self._near
         known: dict[int, T | None] = {}
@@ -273,7 +284,7 @@ class ReadThrough(Generic[T]):
                 places = {} if near is None else {each: near.take_place(each) for each in batch}
                 try:
                     keys = [self._keys.value(record_id) for record_id in batch]
-                    values = self._client.get_many(keys)
+                    values = self._client.get_many(keys, budget)
                     undecodable += self._take_in(batch, values, places, known)
                 finally:
                     if near is not None:
@@ -309,7 +320,7 @@ class ReadThrough(Generic[T]):
                         near.put(record_id, raw, places[record_id])
         return undecodable
 
-    def _take_leases(self, record_ids: list[int], nonce: str) -> tuple[list[int], bytes]:
+    def _take_leases(self, record_ids: list[int], nonce: str, budget: Budget) -> tuple[list[int], bytes]:
         """Those of the ids that the caller may fill, and in which epoch; nobody waits for the others here."""
         leased: list[int] = []
         epoch = self._epoch.tag
@@ -319,6 +330,7 @@ class ReadThrough(Generic[T]):
                 answers = self._client.run_many(
                     TAKE_LEASE,
                     [(self._keys.both(record_id), (nonce, LEASE_MS, PASS_MS, epoch)) for record_id in batch],
+                    budget,
                 )
                 leased += [
                     record_id
@@ -329,7 +341,9 @@ class ReadThrough(Generic[T]):
             pass
         return (leased if self._epoch.stands(epoch) else []), epoch
 
-    def _fill(self, records: Mapping[int, T | None], nonce: str, epoch: bytes) -> int:
+    def _fill(
+        self, records: Mapping[int, T | None], nonce: str, epoch: bytes, budget: Budget | None = None
+    ) -> int:
         """Store what was read under leases of this epoch; how many were."""
         calls = []
         stored = 0
@@ -343,7 +357,7 @@ class ReadThrough(Generic[T]):
                 calls.append((self._keys.both(record_id), (nonce, encoded, life, epoch)))
         try:
             for start in range(0, len(calls), _BATCH):
-                for is_stored in self._client.run_many(FILL, calls[start : start + _BATCH]):
+                for is_stored in self._client.run_many(FILL, calls[start : start + _BATCH], budget):
                     FILLS.labels(self._keys.entity, "stored" if is_stored else "refused").inc()
                     stored += is_stored
         except CacheUnavailable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -41,6 +42,48 @@ def test_a_first_call_that_has_to_connect_ends_in_its_time(
                 data.cache.ping()
             assert time.monotonic() - started < BOUND_SECONDS
             assert data.users.get(user.id) == user
+
+
+@pytest.mark.parametrize(("ids", "bound"), [(1, 2 * TIMEOUT_SECONDS), (601, 4 * TIMEOUT_SECONDS)])
+def test_the_steps_of_a_miss_share_their_time(
+    flavour: str, database: Database, redis_server: Server, namespace: str, ids: int, bound: float
+) -> None:
+    """Slow, and in time: asked for each batch's values, its leases, and to fill, it would take all of it thrice."""
+    with slow_proxy(redis_server.port) as proxy:
+        url = redis_server.redis_url("app").replace(f":{redis_server.port}/", f":{proxy.port}/")
+        cache = cache_settings(url, namespace, near_entries=0, timeout_seconds=TIMEOUT_SECONDS)
+        with data_access(flavour, database_settings(database.url("app")), cache) as data:
+            user = data.users.add(NewUser(github_id=1, username="x"))
+            absent = [10**6 + n for n in range(ids - 1)]
+            proxy.delay_seconds = 0.8 * TIMEOUT_SECONDS
+            started = time.monotonic()
+            found = data.users.get_many([user.id, *absent]) if absent else [data.users.get(user.id)]
+            assert time.monotonic() - started < bound
+            assert found == [user, *(None for _ in absent)]
+
+
+def test_the_plain_clients_steps_take_their_time_each(redis_server: Server, namespace: str) -> None:
+    """The negative control: a plain read-through, over connections that stand."""
+    with slow_proxy(redis_server.port) as proxy:
+        url = redis_server.redis_url("app").replace(f":{redis_server.port}/", f":{proxy.port}/")
+        with redis.Redis.from_url(
+            url, socket_timeout=TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 0), driver_info=None
+        ) as client:
+            client.ping()
+            proxy.delay_seconds = 0.8 * TIMEOUT_SECONDS
+            key = f"gw:{namespace}:plain"
+
+            def read() -> None:
+                if client.get(key) is None and client.set(f"{key}:lease", 1, nx=True, px=1000):
+                    client.set(key, "value", px=1000)
+
+            assert _seconds(read) > 2 * TIMEOUT_SECONDS
+
+
+def _seconds(call: Callable[..., object], *arguments: object) -> float:
+    started = time.monotonic()
+    call(*arguments)
+    return time.monotonic() - started
 
 
 @pytest.fixture
