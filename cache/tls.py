@@ -62,10 +62,48 @@ class AsyncTlsConnection(_AsyncSslConnection):
 AsyncPlainConnection = _AsyncConnection
 
 
-class _BoundedSteps:
-    """Gives connecting and each read what is left of the call's time: redis-py gives each the whole of it again."""
+class _BoundedSocket:
+    """A socket each of whose steps has what is left of the call's time.
 
-    _is_shortened = False
+    A large answer is many steps, and each would have the whole time again. A timeout that redis-py sets itself holds.
+    """
+
+    def __init__(self, sock: Any, usual: float) -> None:
+        self._sock = sock
+        self._usual = usual
+        self._is_usual = True
+        # As it was last set; what connecting has left is unknown.
+        self._given = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._sock.settimeout(seconds)
+        self._is_usual = seconds == self._usual
+        self._given = self._usual
+
+    def recv(self, size: int) -> bytes:
+        self._bound()
+        received: bytes = self._sock.recv(size)
+        return received
+
+    def sendall(self, data: bytes) -> None:
+        self._bound()
+        self._sock.sendall(data)
+
+    def _bound(self) -> None:
+        if self._is_usual:
+            left = seconds_left(self._usual)
+            # Setting it is a system call, and most steps begin with nearly all the time there is.
+            if min(left, self._given) < 0.95 * self._usual:
+                self._sock.settimeout(left)
+                self._given = left
+
+
+class _BoundedSteps:
+    """Gives connecting and each step what is left of the call's time: redis-py gives each the whole of it again."""
+
     _sock: Any
     host: str
     port: int
@@ -77,7 +115,6 @@ class _BoundedSteps:
     def _connect(self) -> Any:
         usual = self.socket_timeout, self.socket_connect_timeout
         self._name = self.host
-        self._is_shortened = True
         failure: OSError | None = None
         try:
             for address in addresses(self._name, self.port, seconds_left(usual[1])):
@@ -86,22 +123,13 @@ class _BoundedSteps:
                 # That of the TLS handshake.
                 self.socket_timeout = min(usual[0], self.socket_connect_timeout)
                 try:
-                    return super()._connect()  # type: ignore[misc]
+                    return _BoundedSocket(super()._connect(), usual[0])  # type: ignore[misc]
                 except OSError as error:
                     failure = error
             raise failure or OSError(f"{self._name} has no address")
         finally:
             self.host = self._name
             self.socket_timeout, self.socket_connect_timeout = usual
-
-    def read_response(self, *arguments: Any, **options: Any) -> Any:
-        left = seconds_left(self.socket_timeout)
-        # Setting it is a system call, and most reads begin with nearly all the time there is.
-        is_short = left < 0.95 * self.socket_timeout
-        if (is_short or self._is_shortened) and self._sock is not None:
-            self._sock.settimeout(left)
-            self._is_shortened = is_short
-        return super().read_response(*arguments, **options)  # type: ignore[misc]
 
 
 class PlainConnection(_BoundedSteps, _Connection):

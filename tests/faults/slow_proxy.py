@@ -14,6 +14,8 @@ class SlowProxy:
 
     def __init__(self, target: int) -> None:
         self.delay_seconds = 0.0
+        # How many bytes of an answer are passed on at a time, the delay before each of them.
+        self.piece = 65536
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -38,9 +40,11 @@ class SlowProxy:
     def _pass(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if is_answer:
-                    time.sleep(self.delay_seconds)
-                target.sendall(data)
+                piece = self.piece if is_answer else len(data)
+                for start in range(0, len(data), piece):
+                    if is_answer:
+                        time.sleep(self.delay_seconds)
+                    target.sendall(data[start : start + piece])
         for each in (source, target):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

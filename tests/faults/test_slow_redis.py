@@ -12,10 +12,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from cache.errors import CacheUnavailable
 from db.models import NewUser
 from tests.conftest import Database
 from tests.containers import Server
-from tests.faults.slow_proxy import slow_proxy
+from tests.faults.slow_proxy import SlowProxy, slow_proxy
 from tests.integration.data_access import cache_settings, data_access, database_settings
 
 # Twenty times what is shipped, so that a busy machine is not what is measured. The handshake alone is in time: it takes
@@ -23,13 +24,16 @@ from tests.integration.data_access import cache_settings, data_access, database_
 TIMEOUT_SECONDS = 2.0
 DELAY_SECONDS = 0.4 * TIMEOUT_SECONDS
 BOUND_SECONDS = 3 * TIMEOUT_SECONDS
+# Of fifty TLS records: less than one of them cannot be read.
+TLS_RECORD = 1 << 14
+LARGE = b"x" * (50 * TLS_RECORD)
 
 
 def test_a_first_call_that_has_to_connect_ends_in_its_time(
     flavour: str, database: Database, redis_server: Server, namespace: str
 ) -> None:
     with slow_proxy(redis_server.port) as proxy:
-        url = redis_server.redis_url("app").replace(f":{redis_server.port}/", f":{proxy.port}/")
+        url = _through(proxy, redis_server)
         cache = cache_settings(
             url, namespace, near_entries=0, timeout_seconds=TIMEOUT_SECONDS, max_connections=4
         )
@@ -50,7 +54,7 @@ def test_the_steps_of_a_miss_share_their_time(
 ) -> None:
     """Slow, and in time: asked for each batch's values, its leases, and to fill, it would take all of it thrice."""
     with slow_proxy(redis_server.port) as proxy:
-        url = redis_server.redis_url("app").replace(f":{redis_server.port}/", f":{proxy.port}/")
+        url = _through(proxy, redis_server)
         cache = cache_settings(url, namespace, near_entries=0, timeout_seconds=TIMEOUT_SECONDS)
         with data_access(flavour, database_settings(database.url("app")), cache) as data:
             user = data.users.add(NewUser(github_id=1, username="x"))
@@ -62,10 +66,42 @@ def test_the_steps_of_a_miss_share_their_time(
             assert found == [user, *(None for _ in absent)]
 
 
+def test_an_answer_that_comes_in_pieces_ends_in_its_time(
+    flavour: str, redis_server: Server, namespace: str, redis_as_ops: redis.Redis
+) -> None:
+    """Each piece is in time, and the whole answer would take five times as long as it may."""
+    redis_as_ops.set(key := f"gw:{namespace}:large", LARGE, px=60_000)
+    with slow_proxy(redis_server.port) as proxy:
+        url = _through(proxy, redis_server)
+        cache = cache_settings(url, namespace, near_entries=0, timeout_seconds=TIMEOUT_SECONDS)
+        with data_access(flavour, database_settings("postgresql://x@localhost:1/x"), cache) as data:
+            assert data.cache.get(key) == LARGE
+            proxy.piece, proxy.delay_seconds = TLS_RECORD, 0.1 * TIMEOUT_SECONDS
+            started = time.monotonic()
+            with pytest.raises(CacheUnavailable):
+                data.cache.get(key)
+            assert time.monotonic() - started < BOUND_SECONDS
+
+
+def test_the_plain_client_waits_for_every_piece(
+    redis_server: Server, namespace: str, redis_as_ops: redis.Redis
+) -> None:
+    """The negative control."""
+    redis_as_ops.set(key := f"gw:{namespace}:large", LARGE, px=60_000)
+    with slow_proxy(redis_server.port) as proxy:
+        url = _through(proxy, redis_server)
+        with redis.Redis.from_url(
+            url, socket_timeout=TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 0), driver_info=None
+        ) as client:
+            client.ping()
+            proxy.piece, proxy.delay_seconds = TLS_RECORD, 0.1 * TIMEOUT_SECONDS
+            assert _seconds(client.get, key) > BOUND_SECONDS
+
+
 def test_the_plain_clients_steps_take_their_time_each(redis_server: Server, namespace: str) -> None:
     """The negative control: a plain read-through, over connections that stand."""
     with slow_proxy(redis_server.port) as proxy:
-        url = redis_server.redis_url("app").replace(f":{redis_server.port}/", f":{proxy.port}/")
+        url = _through(proxy, redis_server)
         with redis.Redis.from_url(
             url, socket_timeout=TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 0), driver_info=None
         ) as client:
@@ -78,6 +114,10 @@ def test_the_plain_clients_steps_take_their_time_each(redis_server: Server, name
                     client.set(key, "value", px=1000)
 
             assert _seconds(read) > 2 * TIMEOUT_SECONDS
+
+
+def _through(proxy: SlowProxy, server: Server) -> str:
+    return server.redis_url("app").replace(f":{server.port}/", f":{proxy.port}/")
 
 
 def _seconds(call: Callable[..., object], *arguments: object) -> float:
@@ -133,7 +173,7 @@ def test_the_plain_client_waits_for_the_resolver(redis_server: Server) -> None:
 def test_the_plain_client_gives_each_step_the_whole_time(redis_server: Server) -> None:
     """The negative control: no step is late, and all together are."""
     with slow_proxy(redis_server.port) as proxy:
-        url = redis_server.redis_url("app").replace(f":{redis_server.port}/", f":{proxy.port}/")
+        url = _through(proxy, redis_server)
         proxy.delay_seconds = DELAY_SECONDS
         options: dict[str, Any] = {
             "socket_timeout": TIMEOUT_SECONDS,
