@@ -12,15 +12,20 @@ import re
 from time import time
 from typing import NamedTuple
 
-from cache.errors import UndecodableEntry
+from cache.errors import EntryTooLarge, UndecodableEntry
 
 # How eagerly entries are refreshed before they expire; 1 is what the analysis of XFetch calls optimal.
 BETA = 1.0
+# A call has a tenth of a second: what cannot be carried in it would look as if Redis were ill, to all of the process.
+MOST_BYTES = 1 << 20
 # Expiry and cost are its groups.
 _match = re.compile(rb"[^:]*:\d+:(\d+):(\d+):").match
 
 
 def entry(stamp: bytes, version: int, life_ms: int, cost_ms: int, packed: bytes) -> bytes:
+    """An entry's bytes. EntryTooLarge where the value has more than MOST_BYTES."""
+    if len(packed) > MOST_BYTES:
+        raise EntryTooLarge(f"{len(packed)} bytes packed, of {MOST_BYTES} at most")
     return b"%b:%d:%d:%d:%b" % (stamp, version, int(time() * 1000) + life_ms, cost_ms, packed)
 
 

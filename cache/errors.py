@@ -19,4 +19,13 @@ class CacheUnavailable(CacheError):
 
 
 class UndecodableEntry(CacheError):
-    """Bytes in Redis are not an entry of this key's type and schema."""
+    """Bytes in Redis are not an entry of this key's type and schema, or a value has none."""
+
+    # What a fill that ends in this is counted as.
+    outcome = "unencodable"
+
+
+class EntryTooLarge(UndecodableEntry):
+    """A value is larger than what one call to Redis should carry."""
+
+    outcome = "too_large"

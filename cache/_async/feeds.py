@@ -220,8 +220,8 @@ class AsyncFeedCache(Generic[T]):
             arguments = (generation, raw, life, self._generation_ms)
             stored = await self._client.run(FILL_PAGE, keys, arguments, budget)
             outcome = "stored" if stored else "refused"
-        except UndecodableEntry:
-            outcome = "unencodable"
+        except UndecodableEntry as error:
+            outcome = error.outcome
         except CacheUnavailable:
             pass
         FILLS.labels(self._keys.feed, outcome).inc()

@@ -357,8 +357,8 @@ class AsyncReadThrough(Generic[T]):
             life = jittered_ms(Tier.ABSENT if record is None else self._tier)
             try:
                 encoded = self._codec.encode(record, epoch, life, self._cost_ms)
-            except UndecodableEntry:
-                FILLS.labels(self._keys.entity, "unencodable").inc()
+            except UndecodableEntry as error:
+                FILLS.labels(self._keys.entity, error.outcome).inc()
             else:
                 calls.append((self._keys.both(record_id), (nonce, encoded, life, epoch)))
         try:

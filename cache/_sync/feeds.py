@@ -218,8 +218,8 @@ class FeedCache(Generic[T]):
             arguments = (generation, raw, life, self._generation_ms)
             stored = self._client.run(FILL_PAGE, keys, arguments, budget)
             outcome = "stored" if stored else "refused"
-        except UndecodableEntry:
-            outcome = "unencodable"
+        except UndecodableEntry as error:
+            outcome = error.outcome
         except CacheUnavailable:
             pass
         FILLS.labels(self._keys.feed, outcome).inc()

@@ -11,6 +11,7 @@ import pytest
 import redis
 from msgspec.structs import replace
 
+from cache.entry import MOST_BYTES
 from cache.keys import FeedKeys
 from db.copy_text import Owners
 from db.models import NewActivity, NewRepository, NewUser
@@ -143,6 +144,19 @@ def test_a_generation_that_was_evicted_brings_no_old_page_back(
     _unlink_generation(redis_as_ops, namespace, user_id)
     assert _events(data.activities.feed(user_id, limit=7)) == [1]
     assert _events(data.activities.feed(user_id)) == [1]
+
+
+def test_a_page_too_large_for_a_call_is_not_cached(
+    data: Any, user_id: int, redis_as_ops: redis.Redis, namespace: str
+) -> None:
+    half = {"payload": "x" * (MOST_BYTES // 2)}
+    for n in (1, 2):
+        data.activities.add(replace(_made(user_id, n), data=half))
+    for _ in range(2):
+        assert _events(data.activities.feed(user_id)) == [2, 1]
+        assert _pages(redis_as_ops, namespace) == []
+    assert _events(data.activities.feed(user_id, limit=1)) == [2]
+    assert len(_pages(redis_as_ops, namespace)) == 1
 
 
 def test_who_waits_for_a_page_brings_no_generation_back(

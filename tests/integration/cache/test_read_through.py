@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import REGISTRY
 
+from cache.entry import MOST_BYTES
 from cache.keys import EntityKeys
 from cache.ttl import JITTER, Tier
 from db import AsyncDataAccess
@@ -182,6 +183,21 @@ def test_a_number_that_msgpack_cannot_hold_is_read_uncached(
     for _ in range(2):
         assert data.users.get(user.id).preferences == {"n": 2**70}
     assert redis_as_ops.exists(keys.value(user.id)) == 0
+
+
+def test_a_record_too_large_for_a_call_is_not_cached_and_its_older_version_goes(
+    data: Any, redis_as_ops: Any, keys: EntityKeys
+) -> None:
+    user = data.users.add(ADA)
+    assert data.users.get(user.id) == user
+    assert redis_as_ops.exists(keys.value(user.id))
+    large = data.users.update(replace(user, preferences={"notes": "x" * MOST_BYTES}))
+    assert data.users.get(user.id) == large
+    assert data.users.get_many([user.id]) == [large]
+    assert not redis_as_ops.exists(keys.value(user.id))
+    small = data.users.update(replace(large, preferences={}))
+    assert data.users.get(user.id) == small
+    assert redis_as_ops.exists(keys.value(user.id))
 
 
 def test_fifty_tasks_missing_one_key_read_it_twice_at_most(
