@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 
 import msgspec
 
 from db.errors import InvalidInput
 from db.models import NewActivity
-from db.validation import bigint, json_object, text, timestamp
+from db.validation import Month, bigint, json_object, partition_month, text, timestamp
 
 # Large enough that a block's COPY outweighs its round trips, small enough that memory stays where it is.
 BLOCK_BYTES = 1 << 20
@@ -22,12 +22,11 @@ Reject = Callable[[NewActivity, InvalidInput], object]
 
 @dataclass(frozen=True)
 class Block:
-    """Rows for one COPY; `first` and `last` are the earliest and the latest of their timestamps."""
+    """Rows for one COPY, and the months (UTC) whose partitions they need."""
 
     data: bytes
     rows: int
-    first: datetime
-    last: datetime
+    months: frozenset[Month]
     # Whose feeds the rows are in.
     user_ids: frozenset[int]
     repo_ids: frozenset[int | None]
@@ -58,32 +57,35 @@ def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Itera
     lines: list[bytes] = []
     users: set[int] = set()
     repositories: set[int | None] = set()
+    months: set[Month] = set()
     size = 0
-    first = last = datetime.min.replace(tzinfo=UTC)
+
+    def block() -> Block:
+        return Block(
+            b"".join(lines), len(lines), frozenset(months), frozenset(users), frozenset(repositories)
+        )
+
     for activity in activities:
         try:
             at = timestamp("timestamp", activity.timestamp)
             line = _line(activity, at)
+            # One of a month that another has been found good for is good as well.
+            if (at.year, at.month) not in months:
+                months.add(partition_month("timestamp", at))
         except InvalidInput as error:
             if on_reject is None:
                 raise
             on_reject(activity, error)
             continue
-        if not lines:
-            first = last = at
-        elif at < first:
-            first = at
-        elif at > last:
-            last = at
         lines.append(line)
         users.add(activity.user_id)
         repositories.add(activity.repo_id)
         size += len(line)
         if size >= BLOCK_BYTES:
-            yield Block(b"".join(lines), len(lines), first, last, frozenset(users), frozenset(repositories))
-            lines, size, users, repositories = [], 0, set(), set()
+            yield block()
+            lines, size, months, users, repositories = [], 0, set(), set(), set()
     if lines:
-        yield Block(b"".join(lines), len(lines), first, last, frozenset(users), frozenset(repositories))
+        yield block()
 
 
 def _line(activity: NewActivity, at: datetime) -> bytes:

@@ -14,6 +14,8 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 INT32_MAX = 2**31 - 1
 # Deeper than any settings are, and far from the parsers' own limits, which end in a RecursionError.
 JSON_DEPTH = 64
+# Year and month, in UTC.
+Month = tuple[int, int]
 # From here on a float is written with an exponent; jsonb makes a whole number of it, which is not always the same.
 _FLOAT_LIMIT = 1e16
 # The largest field a record takes: a cached record has to travel within the cache's time limit.
@@ -54,6 +56,17 @@ def timestamp(field: str, value: object) -> datetime:
         return value.astimezone(UTC)
     except OverflowError as error:
         raise InvalidInput(field, "is out of range in UTC; years 1 to 9999 can be stored") from error
+
+
+def partition_month(field: str, at: datetime) -> Month:
+    """The month of a point in time (UTC) that activities may be stored at: 1970 to nine years ahead.
+
+    make_activity_partitions goes a year further: the server's clock and this one may differ.
+    """
+    month, now = (at.year, at.month), datetime.now(UTC)
+    if not (1970, 1) <= month <= (now.year + 9, now.month):
+        raise InvalidInput(field, f"{at:%Y-%m} is out of range; 1970 to nine years ahead can be stored")
+    return month
 
 
 def text(field: str, value: object, *, empty: bool = True) -> str:

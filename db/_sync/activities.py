@@ -18,6 +18,7 @@ from cache._sync.feeds import FeedCache
 from cache.codec import Packing
 from cache.keys import FeedKeys
 from cache.ttl import Tier
+from db._sync.partitions import Partitions
 from db._sync.pool import Pool
 from db.copy_text import Block, Owners, Reject, blocks
 from db.deadline import Deadline
@@ -25,7 +26,7 @@ from db.errors import InvalidInput, NotFound, OutcomeUnknown, VersionConflict
 from db.models import ACTIVITY_SCHEMA, Activity, NewActivity, Page
 from db.named_query import queries
 from db.paging import Listing
-from db.validation import INT64_MAX, bigint, json_object, text, timestamp
+from db.validation import INT64_MAX, bigint, json_object, partition_month, text, timestamp
 
 _QUERIES = queries("activities")
 _ROW = args_row(Activity)
@@ -121,14 +122,15 @@ class ActivityRepository:
         """Store an activity. Raises ConstraintViolated for an unknown user or repository, or an event twice.
 
         Its month's partition has to be there: the access service keeps the current ones, `make_partitions` others.
+        None can be made before 1970, nor for later than nine years ahead: that is InvalidInput.
         """
-        return self._write("add_activity", _parameters(activity))
+        return self._write("add_activity", _new(activity))
 
     def upsert(self, activity: NewActivity) -> Activity:
         """Store the activity of this github_event_id and timestamp, or bring it up to date."""
         if activity.github_event_id is None:
             raise InvalidInput("github_event_id", "is what an upsert goes by; use add for what is no event")
-        return self._write("upsert_activity", _parameters(activity))
+        return self._write("upsert_activity", _new(activity))
 
     def update(self, activity: Activity) -> Activity:
         """Write a changed activity. Raises VersionConflict where it has changed since it was read; NotFound.
@@ -160,19 +162,20 @@ class ActivityRepository:
         self._forget({deleted.user_id}, {deleted.repo_id})
 
     def copy_in(self, activities: Iterable[NewActivity], *, on_reject: Reject | None = None) -> int:
-        """Store many activities by COPY, all or none, making the partitions they need; returns how many.
+        """Store many activities by COPY, all or none, making the partitions of their months; returns how many.
 
         Memory does not grow with their number. One that cannot be stored is handed to `on_reject` with the
         reason and left out; without it, InvalidInput is raised and none is stored.
         """
         stored = 0
         owners = Owners()
+        partitions = Partitions(self._pool)
         source = blocks(activities, on_reject)
         block = next(source, None)
         if block is None:
             return 0
         # Before the transaction: making a partition locks users against writers until it is committed.
-        self.make_partitions(block.first, block.last)
+        partitions.make_missing(block.months)
         with self._pool.transaction():
             while block is not None:
                 self._copy(block)
@@ -180,7 +183,7 @@ class ActivityRepository:
                 stored += block.rows
                 block = next(source, None)
                 if block is not None:
-                    self.make_partitions(block.first, block.last)
+                    partitions.make_missing(block.months)
             self._forget_all_of(owners)
         return stored
 
@@ -269,6 +272,13 @@ class ActivityRepository:
 
 def _key(activity_id: int, at: datetime) -> dict[str, Any]:
     return {"id": bigint("activity_id", activity_id), "timestamp": timestamp("at", at)}
+
+
+def _new(activity: NewActivity) -> dict[str, Any]:
+    """The parameters of one that is to be stored; one that is has a partition, wherever its time lies."""
+    parameters = _parameters(activity)
+    partition_month("timestamp", parameters["timestamp"])
+    return parameters
 
 
 def _parameters(activity: NewActivity | Activity) -> dict[str, Any]:

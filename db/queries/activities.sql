@@ -95,6 +95,15 @@ DELETE FROM activities
 WHERE id = %(id)s AND timestamp = %(timestamp)s
 RETURNING id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version;
 
+-- name: find_absent_months :read
+-- Which of these months, each by its first moment in UTC, have no partition.
+-- takes: months list[datetime]
+-- gives: datetime
+-- never null: month
+SELECT month
+FROM unnest(%(months)s::timestamptz[]) AS new (month)
+WHERE to_regclass('activities_' || to_char(month AT TIME ZONE 'UTC', 'YYYY_MM')) IS NULL;
+
 -- name: make_partitions :write
 -- The monthly partitions that were missing from the first to the second point in time, now made.
 -- takes: since datetime, until datetime

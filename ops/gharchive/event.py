@@ -6,19 +6,16 @@ Format: https://www.gharchive.org, JSON objects with id, type, actor, repo, org,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from db.errors import InvalidInput
-from db.validation import bigint, json_object, text, timestamp
+from db.validation import bigint, json_object, partition_month, text, timestamp
 
 _decode = msgspec.json.Decoder().decode
 _PARTS = ("id", "type", "created_at", "actor", "repo", "org")
-# What no partition can be made for (make_activity_partitions).
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-_AHEAD = timedelta(days=365 * 9)
 
 
 class Rejected(Exception):
@@ -99,6 +96,5 @@ def _time(value: object) -> datetime:
         at = timestamp("created_at", datetime.fromisoformat(value))
     except ValueError as error:
         raise Rejected(f"created_at: {value[:40]!r} is no timestamp") from error
-    if not _FIRST <= at <= datetime.now(UTC) + _AHEAD:
-        raise Rejected(f"created_at: {value[:40]} is out of range; 1970 to nine years ahead can be stored")
+    partition_month("created_at", at)
     return at

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row, scalar_row
 
+from db._sync.partitions import Partitions
 from db._sync.pool import Pool
 from db.copy_text import blocks
 from db.errors import QueryFailed
@@ -27,11 +28,12 @@ class Loader:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._months: set[tuple[int, int]] = set()
+        self._partitions = Partitions(pool)
 
     def load(self, events: Sequence[Event]) -> int:
         """Store all of them or none; returns how many were new. QueryFailed where the server refuses one."""
-        self._make_partitions(events)
+        # Before the transaction: making a partition locks users against writers until it is committed.
+        self._partitions.make_missing({(event.timestamp.year, event.timestamp.month) for event in events})
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with self._pool.transaction():
@@ -98,15 +100,6 @@ class Loader:
     def _ids(self, query: str, github_ids: set[int]) -> dict[int, int]:
         found = self._pool.fetch_all(_QUERIES[query], {"github_ids": [*github_ids]}, class_row(GithubId))
         return {row.github_id: row.id for row in found}
-
-    def _make_partitions(self, events: Sequence[Event]) -> None:
-        """Before the transaction, for it locks out writers of users for as long as it lasts."""
-        for event in events:
-            month = (event.timestamp.year, event.timestamp.month)
-            if month not in self._months:
-                times = {"since": event.timestamp, "until": event.timestamp}
-                self._pool.fetch_all(_ACTIVITIES["make_partitions"], times, scalar_row)
-                self._months.add(month)
 
 
 def _columns(parties: object) -> dict[str, list[object]]:

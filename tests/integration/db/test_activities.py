@@ -195,6 +195,8 @@ BAD = {
     "user": {"user_id": 2**63},
     "type": {"type": ""},
     "event": {"github_event_id": 0},
+    "before any partition": {"timestamp": datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)},
+    "after any partition": {"timestamp": NOW.replace(year=NOW.year + 10, day=1)},
 }
 for _ in range(10_000):
     BAD["deep"]["data"] = {"a": BAD["deep"]["data"]}
@@ -219,8 +221,38 @@ def test_what_cannot_be_stored_is_a_reject_with_its_reason(
     assert _count(database) == 2
 
 
+def test_a_bulk_load_makes_the_months_it_needs_and_no_other(
+    data: Any, user_id: int, database: Database
+) -> None:
+    before = _partitions(database)
+    times = [
+        datetime(1971, 2, 1, tzinfo=UTC),
+        NOW,
+        datetime(2015, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=1))),
+    ]
+    assert (
+        data.activities.copy_in(_made(user_id, n, timestamp=at) for n, at in enumerate(times, start=1)) == 3
+    )
+    assert _partitions(database) - before == {"activities_1971_02", "activities_2014_12"}
+
+
+def test_the_latest_month_that_can_be_stored_gets_its_partition(
+    data: Any, user_id: int, database: Database
+) -> None:
+    ahead = NOW.replace(year=NOW.year + 9, day=28)
+    assert data.activities.copy_in([_made(user_id, timestamp=ahead)]) == 1
+    assert f"activities_{ahead:%Y_%m}" in _partitions(database)
+
+
 def test_nothing_to_load_is_nothing(data: Any) -> None:
     assert data.activities.copy_in([]) == 0
+
+
+def _partitions(database: Database) -> set[str]:
+    sql = (
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'groundwork.activities'::regclass"
+    )
+    return {name.removeprefix("groundwork.") for name in database.psql(sql).split()}
 
 
 def _pages(list_page: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
