@@ -169,6 +169,10 @@ class AsyncActivityRepository:
 
         Memory does not grow with their number. One that cannot be stored is handed to `on_reject` with the
         reason and left out; without it, InvalidInput is raised and none is stored.
+
+        A partition that turns out to be missing when the load has begun is made on a second connection, for it locks
+        out writers of users until it is committed: Unavailable where the pool has no other. In a caller's own
+        transaction it is made in that one.
         """
         stored = 0
         owners = Owners()
@@ -177,7 +181,7 @@ class AsyncActivityRepository:
         block = next(source, None)
         if block is None:
             return 0
-        # Before the transaction: making a partition locks users against writers until it is committed.
+        # Before the transaction, which then needs no second connection for them.
         await partitions.make_missing(block.months)
         async with self._pool.transaction():
             while block is not None:

@@ -5,24 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+import psycopg
 from psycopg.rows import scalar_row
 
 from db._async.pool import AsyncPool
+from db.errors import Unavailable
 from db.named_query import queries
+from db.query_log import QueryRecord
+from db.translation import translate
 from db.validation import Month
 
 _QUERIES = queries("activities")
 
 
 class AsyncPartitions:
-    """Partitions for one load. A month that was there once is not looked for again."""
+    """Partitions for one load. A month that was there once is not looked for again.
+
+    To make one locks users and repositories against writers until it is committed. So none is made in the load's
+    transaction: where that is open already, another connection of the pool makes it. A transaction that was open before
+    this object was made is its caller's. It may have written users itself, and another connection would wait for
+    it while it waits for that one: there the partition is made in it, and the lock is its owner's to keep short.
+    """
 
     def __init__(self, pool: AsyncPool) -> None:
         self._pool = pool
         self._known: set[Month] = set()
+        self._is_callers = pool.in_transaction()
 
     async def make_missing(self, months: Iterable[Month]) -> None:
-        """Make the partitions of those of these months that have none."""
+        """Make the partitions of those of these months that have none.
+
+        Raises Unavailable where it takes a second connection and the pool has none to give.
+        """
         new = sorted(set(months) - self._known)
         if not new:
             return
@@ -33,4 +47,29 @@ class AsyncPartitions:
         self._known.update(new)
 
     async def _make(self, start: datetime) -> None:
-        await self._pool.fetch_all(_QUERIES["make_partitions"], {"since": start, "until": start}, scalar_row)
+        parameters = {"since": start, "until": start}
+        if self._pool.in_transaction() and not self._is_callers:
+            await self._make_beside(start, parameters)
+        else:
+            await self._pool.fetch_all(_QUERIES["make_partitions"], parameters, scalar_row)
+
+    async def _make_beside(self, start: datetime, parameters: dict[str, datetime]) -> None:
+        if self._pool.settings.pool_size < 2:
+            raise Unavailable(
+                f"the partition of {start:%Y-%m} takes a second connection in the middle of a load, and pool"
+                f" {self._pool.name} has one; call make_partitions before the load, or let the pool have two"
+            )
+        query, deadline = _QUERIES["make_partitions"], self._pool.deadline()
+        record = QueryRecord(query.name, self._pool.settings.slow_query_seconds)
+        try:
+            async with self._pool.connection(deadline) as connection:
+                await connection.execute(query.sql, parameters, prepare=False)
+        except psycopg.Error as error:
+            # As in a transaction: nothing of the load stays, whatever has become of the partition.
+            translated = translate(error, query, deadline.seconds, in_transaction=True)
+            record.finish(type(translated).__name__, translated.sqlstate)
+            raise translated from error
+        except BaseException as error:
+            record.finish(type(error).__name__)
+            raise
+        record.finish("ok")

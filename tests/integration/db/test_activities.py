@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 
-from db.errors import ConstraintViolated, InvalidCursor, InvalidInput, NotFound, QueryFailed, VersionConflict
+from db import copy_text
+from db.errors import (
+    ConstraintViolated,
+    InvalidCursor,
+    InvalidInput,
+    NotFound,
+    QueryFailed,
+    Unavailable,
+    VersionConflict,
+)
 from db.models import NewActivity, NewRepository, NewUser
+from infra.docker.engine import DockerError
 from tests.conftest import Database
 
 NOW = datetime.now(UTC).replace(microsecond=123457)
@@ -242,6 +254,72 @@ def test_the_latest_month_that_can_be_stored_gets_its_partition(
     ahead = NOW.replace(year=NOW.year + 9, day=28)
     assert data.activities.copy_in([_made(user_id, timestamp=ahead)]) == 1
     assert f"activities_{ahead:%Y_%m}" in _partitions(database)
+
+
+MONTHS = [datetime(2015, month, 1, tzinfo=UTC) for month in (1, 2, 3)]
+_WRITE_A_USER = (
+    "SET lock_timeout = '1s'; INSERT INTO groundwork.users (github_id, username) VALUES (77, 'x')"
+    " ON CONFLICT (github_id) DO UPDATE SET username = 'y'"
+)
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row is a block: each month is met in the middle of the load but the first."""
+    monkeypatch.setattr(copy_text, "BLOCK_BYTES", 1)
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+def test_a_load_that_makes_partitions_on_its_way_blocks_no_writer_of_users(
+    data: Any, user_id: int, database: Database
+) -> None:
+    def rows() -> Iterator[NewActivity]:
+        for n, at in enumerate(MONTHS, start=1):
+            yield _made(user_id, n, timestamp=at)
+            # The load stands still here: its transaction is open, and the partition has been made.
+            assert f"activities_{at:%Y_%m}" in _partitions(database)
+            database.psql(_WRITE_A_USER)
+
+    assert data.activities.copy_in(rows()) == len(MONTHS)
+    assert _count(database) == len(MONTHS)
+
+
+def test_a_partition_in_an_open_transaction_blocks_writers_of_users(database: Database) -> None:
+    """The control of the test above."""
+    with psycopg.connect(database.url("app")) as connection:
+        connection.execute("SELECT make_activity_partitions(%(at)s, %(at)s)", {"at": MONTHS[0]})
+        with pytest.raises(DockerError, match="lock timeout"):
+            database.psql(_WRITE_A_USER)
+    database.psql(_WRITE_A_USER)
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+def test_a_pool_of_one_loads_what_has_its_partitions_and_says_at_once_where_one_is_missing(
+    open_data: Any, database: Database
+) -> None:
+    data = open_data(pool_size=1)
+    user_id = data.users.add(NewUser(github_id=1, username="ada")).id
+    rows = [_made(user_id, n, timestamp=at) for n, at in enumerate(MONTHS, start=1)]
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="partition of 2015-02 takes a second connection"):
+        data.activities.copy_in(rows)
+    assert time.monotonic() - started < 4
+    assert _count(database) == 0
+    data.activities.make_partitions(MONTHS[0], MONTHS[-1])
+    assert data.activities.copy_in(rows) == len(MONTHS)
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize("flavour", ["sync"], indirect=True)
+def test_in_a_transaction_that_has_written_users_a_load_makes_its_partitions_there(
+    data: Any, user_id: int, database: Database
+) -> None:
+    """On another connection they would wait for this one's lock on users, and it for them."""
+    rows = [_made(user_id, n, timestamp=at) for n, at in enumerate(MONTHS, start=1)]
+    with data.transaction():
+        data.users.upsert(NewUser(github_id=1, username="countess"))
+        assert data.activities.copy_in(rows) == len(MONTHS)
+    assert _count(database) == len(MONTHS)
 
 
 def test_nothing_to_load_is_nothing(data: Any) -> None:
