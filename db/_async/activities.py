@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import attrgetter
@@ -14,15 +13,13 @@ from psycopg.types.json import Jsonb
 
 from cache._async.client import AsyncClient
 from cache._async.feeds import AsyncFeedCache
-from cache.codec import Packing
-from cache.keys import FeedKeys
-from cache.ttl import Tier
+from db._async.activity_feeds import AsyncActivityFeeds
 from db._async.partitions import AsyncPartitions
 from db._async.pool import AsyncPool
 from db.copy_text import Block, Owners, Reject, blocks
 from db.deadline import Deadline
-from db.errors import InvalidInput, NotFound, OutcomeUnknown, VersionConflict
-from db.models import ACTIVITY_SCHEMA, Activity, NewActivity, Page
+from db.errors import InvalidInput, NotFound, VersionConflict
+from db.models import Activity, NewActivity, Page
 from db.named_query import queries
 from db.paging import Listing
 from db.validation import INT64_MAX, bigint, json_object, partition_month, text, timestamp
@@ -43,12 +40,8 @@ class AsyncActivityRepository:
 
     def __init__(self, pool: AsyncPool, client: AsyncClient, namespace: str) -> None:
         self._pool = pool
-        self.user_feeds, self.repository_feeds = (
-            AsyncFeedCache(
-                client, FeedKeys(namespace, feed, ACTIVITY_SCHEMA), Packing(Page[Activity]), Tier.SHORT
-            )
-            for feed in (self.USER_FEED, self.REPOSITORY_FEED)
-        )
+        self._feeds = AsyncActivityFeeds(pool, client, namespace, (self.USER_FEED, self.REPOSITORY_FEED))
+        self.user_feeds, self.repository_feeds = self._feeds.of_users, self._feeds.of_repositories
 
     async def get(self, activity_id: int, at: datetime) -> Activity:
         """The activity with this id and timestamp. Raises NotFound."""
@@ -150,19 +143,25 @@ class AsyncActivityRepository:
         owners = {before.user_id, activity.user_id}, {before.repo_id, activity.repo_id}
         updated = None
         if before.row_version == version:
-            async with self._forgetting(*owners):
+            async with self._feeds.forgetting(*owners):
                 updated = await self._fetch("update_activity", parameters, deadline)
         if updated is None:
             raise VersionConflict(self.ENTITY, activity.id, version)
-        await self._forget(*owners)
+        await self._feeds.forget(*owners)
         return updated
 
     async def delete(self, activity_id: int, at: datetime) -> None:
         """Delete the activity with this id and timestamp. Raises NotFound."""
-        deleted = await self._fetch("delete_activity", _key(activity_id, at))
+        key, deadline = _key(activity_id, at), self._pool.deadline()
+        # Whose feeds it is in: where nobody knows what came of the delete, there may be none left to ask.
+        before = await self._fetch("find_activity", key, deadline)
+        if before is None:
+            raise self._not_found(activity_id, at)
+        async with self._feeds.forgetting({before.user_id}, {before.repo_id}):
+            deleted = await self._fetch("delete_activity", key, deadline)
         if deleted is None:
             raise self._not_found(activity_id, at)
-        await self._forget({deleted.user_id}, {deleted.repo_id})
+        await self._feeds.forget({deleted.user_id}, {deleted.repo_id})
 
     async def copy_in(self, activities: Iterable[NewActivity], *, on_reject: Reject | None = None) -> int:
         """Store many activities by COPY, all or none, making the partitions of their months; returns how many.
@@ -191,15 +190,8 @@ class AsyncActivityRepository:
                 block = next(source, None)
                 if block is not None:
                     await partitions.make_missing(block.months)
-            await self._forget_all_of(owners)
+            await self._feeds.forget_all_of(owners)
         return stored
-
-    async def _forget_all_of(self, owners: Owners) -> None:
-        if not owners.are_too_many:
-            await self._forget(owners.user_ids, owners.repo_ids)
-            return
-        for feeds in (self.user_feeds, self.repository_feeds):
-            await self._pool.after_commit(feeds.drop_all, feeds.drop_all)
 
     async def make_partitions(self, since: datetime, until: datetime) -> Sequence[str]:
         """Make the monthly partitions (UTC) that are missing between two points in time; returns their names."""
@@ -236,10 +228,10 @@ class AsyncActivityRepository:
         return await self._pool.fetch_one(_QUERIES[query], parameters, _ROW, deadline)
 
     async def _write(self, query: str, parameters: dict[str, Any]) -> Activity:
-        async with self._forgetting({parameters["user_id"]}, {parameters["repo_id"]}):
+        async with self._feeds.forgetting({parameters["user_id"]}, {parameters["repo_id"]}):
             activity = await self._fetch(query, parameters)
         assert activity is not None, f"{query} returns the row it wrote"
-        await self._forget({activity.user_id}, {activity.repo_id})
+        await self._feeds.forget({activity.user_id}, {activity.repo_id})
         return activity
 
     async def _cached(
@@ -255,28 +247,8 @@ class AsyncActivityRepository:
             return await load()
         return await feeds.find(owner_id, f"{limit} after {after or 'the top'}", load)
 
-    @asynccontextmanager
-    async def _forgetting(
-        self, user_ids: Iterable[int], repo_ids: Iterable[int | None]
-    ) -> AsyncIterator[None]:
-        """Have these feeds forgotten where nobody knows what came of the write inside: it will be looked for there."""
-        try:
-            yield
-        except OutcomeUnknown:
-            await self._forget(user_ids, repo_ids)
-            raise
-
     def _not_found(self, activity_id: int, at: datetime) -> NotFound:
         return NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")
-
-    async def _forget(self, user_ids: Iterable[int], repo_ids: Iterable[int | None]) -> None:
-        """Have the feeds of these users and repositories forgotten, once the write is committed."""
-        users = [(user_id, None) for user_id in user_ids]
-        repositories = [(repo_id, None) for repo_id in repo_ids if repo_id is not None]
-        for feeds, owners in ((self.user_feeds, users), (self.repository_feeds, repositories)):
-            if owners:
-                forget = partial(feeds.drop, owners)
-                await self._pool.after_commit(forget, forget)
 
 
 def _key(activity_id: int, at: datetime) -> dict[str, Any]:

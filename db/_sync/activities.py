@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import attrgetter
@@ -15,15 +14,13 @@ from psycopg.types.json import Jsonb
 
 from cache._sync.client import Client
 from cache._sync.feeds import FeedCache
-from cache.codec import Packing
-from cache.keys import FeedKeys
-from cache.ttl import Tier
+from db._sync.activity_feeds import ActivityFeeds
 from db._sync.partitions import Partitions
 from db._sync.pool import Pool
 from db.copy_text import Block, Owners, Reject, blocks
 from db.deadline import Deadline
-from db.errors import InvalidInput, NotFound, OutcomeUnknown, VersionConflict
-from db.models import ACTIVITY_SCHEMA, Activity, NewActivity, Page
+from db.errors import InvalidInput, NotFound, VersionConflict
+from db.models import Activity, NewActivity, Page
 from db.named_query import queries
 from db.paging import Listing
 from db.validation import INT64_MAX, bigint, json_object, partition_month, text, timestamp
@@ -44,10 +41,8 @@ class ActivityRepository:
 
     def __init__(self, pool: Pool, client: Client, namespace: str) -> None:
         self._pool = pool
-        self.user_feeds, self.repository_feeds = (
-            FeedCache(client, FeedKeys(namespace, feed, ACTIVITY_SCHEMA), Packing(Page[Activity]), Tier.SHORT)
-            for feed in (self.USER_FEED, self.REPOSITORY_FEED)
-        )
+        self._feeds = ActivityFeeds(pool, client, namespace, (self.USER_FEED, self.REPOSITORY_FEED))
+        self.user_feeds, self.repository_feeds = self._feeds.of_users, self._feeds.of_repositories
 
     def get(self, activity_id: int, at: datetime) -> Activity:
         """The activity with this id and timestamp. Raises NotFound."""
@@ -147,19 +142,25 @@ class ActivityRepository:
         owners = {before.user_id, activity.user_id}, {before.repo_id, activity.repo_id}
         updated = None
         if before.row_version == version:
-            with self._forgetting(*owners):
+            with self._feeds.forgetting(*owners):
                 updated = self._fetch("update_activity", parameters, deadline)
         if updated is None:
             raise VersionConflict(self.ENTITY, activity.id, version)
-        self._forget(*owners)
+        self._feeds.forget(*owners)
         return updated
 
     def delete(self, activity_id: int, at: datetime) -> None:
         """Delete the activity with this id and timestamp. Raises NotFound."""
-        deleted = self._fetch("delete_activity", _key(activity_id, at))
+        key, deadline = _key(activity_id, at), self._pool.deadline()
+        # Whose feeds it is in: where nobody knows what came of the delete, there may be none left to ask.
+        before = self._fetch("find_activity", key, deadline)
+        if before is None:
+            raise self._not_found(activity_id, at)
+        with self._feeds.forgetting({before.user_id}, {before.repo_id}):
+            deleted = self._fetch("delete_activity", key, deadline)
         if deleted is None:
             raise self._not_found(activity_id, at)
-        self._forget({deleted.user_id}, {deleted.repo_id})
+        self._feeds.forget({deleted.user_id}, {deleted.repo_id})
 
     def copy_in(self, activities: Iterable[NewActivity], *, on_reject: Reject | None = None) -> int:
         """Store many activities by COPY, all or none, making the partitions of their months; returns how many.
@@ -188,15 +189,8 @@ class ActivityRepository:
                 block = next(source, None)
                 if block is not None:
                     partitions.make_missing(block.months)
-            self._forget_all_of(owners)
+            self._feeds.forget_all_of(owners)
         return stored
-
-    def _forget_all_of(self, owners: Owners) -> None:
-        if not owners.are_too_many:
-            self._forget(owners.user_ids, owners.repo_ids)
-            return
-        for feeds in (self.user_feeds, self.repository_feeds):
-            self._pool.after_commit(feeds.drop_all, feeds.drop_all)
 
     def make_partitions(self, since: datetime, until: datetime) -> Sequence[str]:
         """Make the monthly partitions (UTC) that are missing between two points in time; returns their names."""
@@ -233,10 +227,10 @@ class ActivityRepository:
         return self._pool.fetch_one(_QUERIES[query], parameters, _ROW, deadline)
 
     def _write(self, query: str, parameters: dict[str, Any]) -> Activity:
-        with self._forgetting({parameters["user_id"]}, {parameters["repo_id"]}):
+        with self._feeds.forgetting({parameters["user_id"]}, {parameters["repo_id"]}):
             activity = self._fetch(query, parameters)
         assert activity is not None, f"{query} returns the row it wrote"
-        self._forget({activity.user_id}, {activity.repo_id})
+        self._feeds.forget({activity.user_id}, {activity.repo_id})
         return activity
 
     def _cached(
@@ -252,26 +246,8 @@ class ActivityRepository:
             return load()
         return feeds.find(owner_id, f"{limit} after {after or 'the top'}", load)
 
-    @contextmanager
-    def _forgetting(self, user_ids: Iterable[int], repo_ids: Iterable[int | None]) -> Iterator[None]:
-        """Have these feeds forgotten where nobody knows what came of the write inside: it will be looked for there."""
-        try:
-            yield
-        except OutcomeUnknown:
-            self._forget(user_ids, repo_ids)
-            raise
-
     def _not_found(self, activity_id: int, at: datetime) -> NotFound:
         return NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")
-
-    def _forget(self, user_ids: Iterable[int], repo_ids: Iterable[int | None]) -> None:
-        """Have the feeds of these users and repositories forgotten, once the write is committed."""
-        users = [(user_id, None) for user_id in user_ids]
-        repositories = [(repo_id, None) for repo_id in repo_ids if repo_id is not None]
-        for feeds, owners in ((self.user_feeds, users), (self.repository_feeds, repositories)):
-            if owners:
-                forget = partial(feeds.drop, owners)
-                self._pool.after_commit(forget, forget)
 
 
 def _key(activity_id: int, at: datetime) -> dict[str, Any]:

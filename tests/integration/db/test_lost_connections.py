@@ -8,19 +8,22 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from threading import Thread
 from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from psycopg import errors as sql_errors
 
 from db import AsyncDataAccess
 from db.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
-from db.models import NewUser
+from db.models import NewActivity, NewRepository, NewUser
 from tests.conftest import Database
 from tests.containers import Server, wait_until
-from tests.integration.data_access import cache_settings, database_settings
+from tests.faults.slow_proxy import slow_proxy
+from tests.integration.data_access import cache_settings, data_access, database_settings
 
 DEADLINE_SECONDS = 1.0
 BOUND_SECONDS = 3 * DEADLINE_SECONDS
@@ -199,6 +202,42 @@ def test_cancelled_tasks_leave_no_answer_to_the_wrong_caller(
     wrong, statistics = asyncio.run(scenario())
     assert wrong == 0
     assert statistics["pool_size"] == statistics["pool_available"]
+
+
+@pytest.mark.parametrize("verb", ["update", "delete"])
+def test_after_an_activity_is_changed_and_nobody_is_told_its_feeds_give_what_stands(
+    flavour: str, database: Database, redis_server: Server, namespace: str, verb: str
+) -> None:
+    """The activity is read in time; the answer to the write after it comes too late."""
+    port = database.server.port
+    cache = cache_settings(redis_server.redis_url("app"), namespace)
+    with slow_proxy(port) as proxy:
+        url = database.url("app").replace(f":{port}/", f":{proxy.port}/")
+        settings = database_settings(url, deadline_seconds=2.0, pool_size=1)
+        with data_access(flavour, settings, cache) as data:
+            activities = data.activities
+            old, new = (data.users.add(NewUser(github_id=n, username="x")).id for n in (1, 2))
+            repo_id = data.repositories.add(NewRepository(github_id=1, name="o/r")).id
+            made = NewActivity(user_id=old, repo_id=repo_id, type="PushEvent", timestamp=datetime.now(UTC))
+            other, added = (activities.add(made) for _ in range(2))
+            write = {
+                "update": lambda each: activities.update(replace(each, user_id=new, repo_id=None)),
+                "delete": lambda each: activities.delete(each.id, each.timestamp),
+            }[verb]
+            # Prepared now: what comes later is the statement itself.
+            write(other)
+            moved = verb == "update"
+
+            def feeds() -> list[int]:
+                pages = [activities.feed(old), activities.feed(new), activities.repository_feed(repo_id)]
+                return [len(page.items) for page in pages]
+
+            assert feeds() == [1, moved, 1]
+            proxy.delay_seconds = 1.3
+            with pytest.raises(OutcomeUnknown, match=verb):
+                write(added)
+            proxy.delay_seconds = 0.0
+            assert feeds() == [0, 2 * moved, 0]
 
 
 def _is_whole(data: Any) -> Callable[[], bool]:
