@@ -23,11 +23,38 @@ def test_a_connection_keeps_its_parser_where_tracking_sets_the_handler() -> None
     assert hasattr(made._parser, "set_invalidation_push_handler")
 
 
+class _RecordingSocket:
+    """Answers every question with OK, and notes which of its methods are used."""
+
+    def __init__(self) -> None:
+        self.used: list[str] = []
+
+    def recv(self, size: int) -> bytes:
+        self.used.append("recv")
+        return b"+OK\r\n"
+
+    def sendall(self, data: bytes) -> None:
+        self.used.append("sendall")
+
+    def settimeout(self, seconds: float) -> None:
+        self.used.append("settimeout")
+
+
+def test_questions_and_answers_go_through_the_methods_of_a_socket_that_are_bounded_here() -> None:
+    made = tls.PlainConnection(socket_timeout=1.0)
+    made._sock = sock = _RecordingSocket()
+    made._parser.on_connect(made)
+    made.send_packed_command([b"*1\r\n$4\r\nPING\r\n"], check_health=False)
+    assert made.read_response() == b"OK"
+    assert sock.used == ["sendall", "recv"]
+    for name in sock.used:
+        assert name in vars(tls._BoundedSocket)
+
+
 @pytest.mark.parametrize("kind", [tls.PlainConnection, tls.TlsConnection])
-def test_a_connection_connects_and_reads_by_the_methods_that_are_bounded_here(kind: type) -> None:
-    for name, hidden in (("_connect", connection.Connection), ("read_response", connection.Connection)):
-        assert callable(getattr(hidden, name))
-        assert getattr(kind, name) is getattr(tls._BoundedSteps, name)
+def test_a_connection_connects_by_the_method_that_is_bounded_here(kind: type) -> None:
+    assert callable(connection.Connection._connect)
+    assert kind._connect is tls._BoundedSteps._connect  # type: ignore[attr-defined]
     options = {"tls": None} if kind is tls.TlsConnection else {}
     made = kind(socket_timeout=1.0, socket_connect_timeout=2.0, **options)
     assert (made.socket_timeout, made.socket_connect_timeout, made._sock) == (1.0, 2.0, None)

@@ -44,7 +44,7 @@ def test_an_interrupted_run_takes_down_what_it_made(
     root = Path(__file__).parents[3]
     run = subprocess.Popen(
         [sys.executable, "-m", "pytest", "--rootdir", tmp_path, tmp_path, *options, "-p", "no:cacheprovider"],
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": str(root), "PYTEST_ADDOPTS": ""},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         # As a terminal does: the signal is for all of the group.
