@@ -41,17 +41,21 @@ class AsyncOutbox:
         """
         drained = 0
         while True:
-            entries = await self._pool.fetch_all(
-                _QUERIES["read_outbox"], {"batch_size": self.BATCH_SIZE}, class_row(OutboxEntry)
-            )
-            if not entries:
+            batch = await self.drain_batch()
+            drained += batch
+            if batch < self.BATCH_SIZE:
                 return drained
+
+    async def drain_batch(self) -> int:
+        """As drain(), of the oldest BATCH_SIZE entries; fewer than that are the last."""
+        entries = await self._pool.fetch_all(
+            _QUERIES["read_outbox"], {"batch_size": self.BATCH_SIZE}, class_row(OutboxEntry)
+        )
+        if entries:
             await self._invalidate(entries)
             ids = [entry.id for entry in entries]
             await self._pool.fetch_all(_QUERIES["delete_outbox"], {"ids": ids}, scalar_row)
-            drained += len(entries)
-            if len(entries) < self.BATCH_SIZE:
-                return drained
+        return len(entries)
 
     async def measure(self) -> tuple[int, float]:
         """Depth, and the oldest entry's age in seconds."""

@@ -42,17 +42,21 @@ class Outbox:
         """
         drained = 0
         while True:
-            entries = self._pool.fetch_all(
-                _QUERIES["read_outbox"], {"batch_size": self.BATCH_SIZE}, class_row(OutboxEntry)
-            )
-            if not entries:
+            batch = self.drain_batch()
+            drained += batch
+            if batch < self.BATCH_SIZE:
                 return drained
+
+    def drain_batch(self) -> int:
+        """As drain(), of the oldest BATCH_SIZE entries; fewer than that are the last."""
+        entries = self._pool.fetch_all(
+            _QUERIES["read_outbox"], {"batch_size": self.BATCH_SIZE}, class_row(OutboxEntry)
+        )
+        if entries:
             self._invalidate(entries)
             ids = [entry.id for entry in entries]
             self._pool.fetch_all(_QUERIES["delete_outbox"], {"ids": ids}, scalar_row)
-            drained += len(entries)
-            if len(entries) < self.BATCH_SIZE:
-                return drained
+        return len(entries)
 
     def measure(self) -> tuple[int, float]:
         """Depth, and the oldest entry's age in seconds."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from time import monotonic
 
 import psycopg
@@ -30,24 +31,28 @@ AGE = Gauge("groundwork_outbox_age_seconds", "Age of the oldest entry waiting in
 DRAINED = Counter("groundwork_outbox_drained", "Outbox entries whose keys were invalidated.")
 # Depth and age stand still where the database cannot be asked; this one tells.
 LAST_SWEEP = Gauge(
-    "groundwork_outbox_last_sweep_timestamp_seconds", "When the outbox was last emptied; 0 means not yet."
+    "groundwork_outbox_last_sweep_timestamp_seconds",
+    "When a batch of the outbox was last done, or nothing was left of it; 0 means not yet.",
 )
 
 
 class OutboxDrainer:
-    """Two tasks: one listens for the triggers' NOTIFY, one sweeps when woken and every second."""
+    """Three tasks: one listens for the triggers' NOTIFY, one sweeps when woken and every second, one measures."""
 
     def __init__(self, data: AsyncDataAccess) -> None:
         self._data = data
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._swept_at = monotonic()
-        self._failure: str | None = None
+        self._sweeping = _Endeavour("the outbox is not emptied", "the outbox is emptied again")
+        self._measuring = _Endeavour("the outbox is not measured", "the outbox is measured again")
 
     def start(self) -> None:
         self._tasks = [
             asyncio.create_task(self._listen(), name="outbox-listen"),
             asyncio.create_task(self._sweep_forever(), name="outbox-sweep"),
+            # Beside the sweep: neither waits for the other, and what cannot be emptied is measured all the same.
+            asyncio.create_task(self._measure_forever(), name="outbox-measure"),
         ]
 
     async def stop(self) -> None:
@@ -61,36 +66,34 @@ class OutboxDrainer:
         silence = monotonic() - self._swept_at
         if silence < _OVERDUE_SECONDS:
             return None
-        return f"not emptied for {silence:.0f} s: {self._failure or 'the sweep hangs'}"
+        return f"not emptied for {silence:.0f} s: {self._sweeping.failure or 'the sweep hangs'}"
 
     async def _sweep_forever(self) -> None:
-        measured_at = 0.0
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
-            try:
-                # First, for what cannot be drained grows.
-                if monotonic() - measured_at >= _MEASURE_SECONDS:
-                    measured_at = monotonic()
-                    depth, age = await self._data.outbox.measure()
-                    DEPTH.set(depth)
-                    AGE.set(age)
-                DRAINED.inc(await self._data.outbox.drain())
-                LAST_SWEEP.set_to_current_time()
-            except (DbError, CacheError) as error:
-                if self._failure is None:
-                    _logger.warning("the outbox is not emptied: %s", error)
-                self._failure = str(error)
-            except Exception as error:
-                _logger.exception("the sweep of the outbox failed")
-                self._failure = type(error).__name__
-            else:
-                if self._failure is not None:
-                    _logger.info("the outbox is emptied again")
-                self._failure = None
-                self._swept_at = monotonic()
+            with self._sweeping.attempted():
+                await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Empty it. Each batch is told: after a bulk load it takes minutes, in which the sweep does not hang."""
+        while True:
+            drained = await self._data.outbox.drain_batch()
+            DRAINED.inc(drained)
+            LAST_SWEEP.set_to_current_time()
+            self._swept_at = monotonic()
+            if drained < self._data.outbox.BATCH_SIZE:
+                return
+
+    async def _measure_forever(self) -> None:
+        while True:
+            with self._measuring.attempted():
+                depth, age = await self._data.outbox.measure()
+                DEPTH.set(depth)
+                AGE.set(age)
+            await asyncio.sleep(_MEASURE_SECONDS)
 
     async def _listen(self) -> None:
         while True:
@@ -117,3 +120,29 @@ class OutboxDrainer:
                         await self._data.pool.drain()
                     else:
                         self._wake.set()
+
+
+class _Endeavour:
+    """What is tried again and again: says once that it fails, and once that it works again."""
+
+    def __init__(self, fails: str, works_again: str) -> None:
+        self._fails = fails
+        self._works_again = works_again
+        self.failure: str | None = None
+
+    @contextmanager
+    def attempted(self) -> Iterator[None]:
+        """No error leaves the block."""
+        try:
+            yield
+        except (DbError, CacheError) as error:
+            if self.failure is None:
+                _logger.warning("%s: %s", self._fails, error)
+            self.failure = str(error)
+        except Exception as error:
+            _logger.exception(self._fails)
+            self.failure = type(error).__name__
+        else:
+            if self.failure is not None:
+                _logger.info(self._works_again)
+            self.failure = None

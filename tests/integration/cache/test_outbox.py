@@ -68,6 +68,15 @@ def test_more_than_a_batch_is_drained_at_once(data: Any, database: Database) -> 
     assert data.outbox.measure() == (0, 0.0)
 
 
+def test_a_batch_is_of_a_bounded_number_and_the_last_one_is_smaller(data: Any, database: Database) -> None:
+    database.psql(
+        "INSERT INTO groundwork.users (github_id, username)"
+        " SELECT n, 'user' || n FROM generate_series(1, 600) n"
+    )
+    assert [data.outbox.drain_batch() for _ in range(3)] == [500, 100, 0]
+    assert waiting(database) == 0
+
+
 def test_entries_that_are_not_cached_are_drained_too(data: Any, database: Database) -> None:
     database.psql("INSERT INTO groundwork.organizations (github_id, name) VALUES (1, 'acme')")
     assert data.outbox.drain() == 1
