@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from threading import Lock
 
-from cache.metrics import BREAKER_OPEN
-
 
 class Breaker:
     """Closed (Redis is asked) or open. Also keeps the invalidations that could not be delivered.
@@ -27,7 +25,6 @@ class Breaker:
         self._owed: dict[tuple[str, str], None] = {}
         # Those that a delivery is under way for; one owed again meanwhile is owed still.
         self._under_way: set[tuple[str, str]] = set()
-        BREAKER_OPEN.set(0)
 
     @property
     def is_open(self) -> bool:
@@ -38,7 +35,6 @@ class Breaker:
         with self._lock:
             was_closed = not self._is_open
             self._is_open = True
-        BREAKER_OPEN.set(1)
         return was_closed
 
     def owe(self, value_key: str, lease_key: str) -> None:
@@ -51,7 +47,6 @@ class Breaker:
             self._under_way.discard((value_key, lease_key))
             self._owed[value_key, lease_key] = None
             self._is_open = True
-        BREAKER_OPEN.set(1)
 
     def owed(self) -> list[tuple[str, str]]:
         """The value and lease keys of invalidations still to be delivered; the one prober delivers them now."""
@@ -66,5 +61,4 @@ class Breaker:
                 del self._owed[keys]
             self._under_way.clear()
             self._is_open = bool(self._owed)
-        BREAKER_OPEN.set(1 if self._is_open else 0)
         return not self._is_open

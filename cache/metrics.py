@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from cache.breaker import Breaker
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
@@ -78,6 +85,40 @@ class DatabaseReads:
         self._absent.inc(asked - found)
 
 
-BREAKER_OPEN = Gauge("groundwork_cache_breaker_open", "1 while Redis is left alone after a failure.")
+class Measured(Protocol):
+    """A client of Redis as far as it is measured."""
+
+    @property
+    def breaker(self) -> Breaker: ...
+
+
+class ClientStates(Collector):
+    """What the open clients of this process are at, at the time of the scrape."""
+
+    def __init__(self) -> None:
+        self._open: set[Measured] = set()
+        self._lock = Lock()
+
+    def add(self, client: Measured) -> None:
+        with self._lock:
+            self._open.add(client)
+
+    def remove(self, client: Measured) -> None:
+        """The second time nothing: a client may be closed twice."""
+        with self._lock:
+            self._open.discard(client)
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            is_open = any(client.breaker.is_open for client in self._open)
+        yield GaugeMetricFamily(
+            "groundwork_cache_breaker_open",
+            "1 while a client of this process leaves Redis alone after a failure.",
+            value=int(is_open),
+        )
+
+
+CLIENTS = ClientStates()
+REGISTRY.register(CLIENTS)
 NEAR_ENTRIES = Gauge("groundwork_cache_near_entries", "Entries in the near cache of this process.")
 NEAR_BYTES = Gauge("groundwork_cache_near_bytes", "Bytes that the near cache's entries take.")

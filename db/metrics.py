@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from threading import Lock
+from typing import Protocol
 
 from prometheus_client import REGISTRY, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -35,20 +37,34 @@ _COUNTERS = {
 }
 
 
+class Measured(Protocol):
+    """A pool as far as it is measured."""
+
+    name: str
+
+    def statistics(self) -> dict[str, int]: ...
+
+
 class PoolStatistics(Collector):
-    """Collects every open pool's statistics at the time of the scrape."""
+    """Collects every open pool's statistics at the time of the scrape; pools of one name are one pool here."""
 
     def __init__(self) -> None:
-        self._pools: dict[str, Callable[[], dict[str, int]]] = {}
+        # By identity: every data access calls its pool the same.
+        self._open: set[Measured] = set()
+        # What closed pools have counted. Without it a sum would fall, and be taken for a process that began anew.
+        self._closed: dict[str, Counter[str]] = {}
         self._lock = Lock()
 
-    def add(self, name: str, statistics: Callable[[], dict[str, int]]) -> None:
+    def add(self, pool: Measured) -> None:
         with self._lock:
-            self._pools[name] = statistics
+            self._open.add(pool)
 
-    def remove(self, name: str) -> None:
+    def remove(self, pool: Measured) -> None:
+        """The second time nothing: a pool may be closed twice."""
         with self._lock:
-            self._pools.pop(name, None)
+            if pool in self._open:
+                self._open.remove(pool)
+                self._closed.setdefault(pool.name, Counter()).update(pool.statistics())
 
     def describe(self) -> Iterator[Metric]:
         # An empty description lets the registry accept the collector without asking any pool.
@@ -56,16 +72,21 @@ class PoolStatistics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
-            current = {name: statistics() for name, statistics in self._pools.items()}
+            current: dict[str, Counter[str]] = {}
+            for pool in self._open:
+                current.setdefault(pool.name, Counter()).update(pool.statistics())
+            ever = {name: counted.copy() for name, counted in self._closed.items()}
+        for name, values in current.items():
+            ever.setdefault(name, Counter()).update(values)
         for key, help_text in _GAUGES.items():
             gauge = GaugeMetricFamily(f"groundwork_db_{key}", help_text, labels=["pool"])
             for name, values in current.items():
-                gauge.add_metric([name], values.get(key, 0))
+                gauge.add_metric([name], values[key])
             yield gauge
         for key, (metric, help_text) in _COUNTERS.items():
             counter = CounterMetricFamily(f"groundwork_db_pool_{metric}", help_text, labels=["pool"])
-            for name, values in current.items():
-                counter.add_metric([name], values.get(key, 0))
+            for name, values in ever.items():
+                counter.add_metric([name], values[key])
             yield counter
 
 

@@ -26,7 +26,7 @@ from cache.epoch import RELIANCE_SECONDS, Epoch
 from cache.errands import AsyncErrands
 from cache.errors import CacheSettingError, CacheUnavailable
 from cache.keys import epoch_nonce
-from cache.metrics import ERRORS, call_seconds
+from cache.metrics import CLIENTS, ERRORS, call_seconds
 from cache.near import NearCache
 from cache.repeating import AsyncRepeating
 from cache.scripts import DRAW_ENTITY_NONCE, Script
@@ -87,11 +87,13 @@ class AsyncClient:
     async def open(self) -> None:
         """Start connecting and probing; returns at once, whether or not the server is there."""
         self._settings.prefetch_token()
+        CLIENTS.add(self)
         await self._probing.start()
         if self._tracking is not None:
             self._tracking.start()
 
     async def aclose(self) -> None:
+        CLIENTS.remove(self)
         if self._tracking is not None:
             self._tracking.stop()
         await self.errands.stop()

@@ -68,10 +68,10 @@ class AsyncPool:
         self._source_text = self.settings.url.read()
         await self._pool.open()
         await self._probing.start()
-        POOLS.add(self.name, self._pool.get_stats)
+        POOLS.add(self)
 
     async def close(self) -> None:
-        POOLS.remove(self.name)
+        POOLS.remove(self)
         await self._probing.stop()
         await self._pool.close(timeout=2.0)
 

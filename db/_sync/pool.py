@@ -69,10 +69,10 @@ class Pool:
         self._source_text = self.settings.url.read()
         self._pool.open()
         self._probing.start()
-        POOLS.add(self.name, self._pool.get_stats)
+        POOLS.add(self)
 
     def close(self) -> None:
-        POOLS.remove(self.name)
+        POOLS.remove(self)
         self._probing.stop()
         self._pool.close(timeout=2.0)
 

@@ -1,0 +1,52 @@
+"""Two data accesses in one process: its metrics tell of both, and of the one that is left when the other is closed."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from prometheus_client import REGISTRY
+
+from db.models import NewUser
+from tests.conftest import Database
+from tests.containers import wait_until
+from tests.integration.data_access import cache_settings, data_access, database_settings
+
+
+def pool_metric(name: str) -> float:
+    return REGISTRY.get_sample_value(f"groundwork_db_{name}", {"pool": "groundwork"}) or 0.0
+
+
+def breaker_metric() -> float | None:
+    return REGISTRY.get_sample_value("groundwork_cache_breaker_open")
+
+
+def test_pools_of_one_name_are_summed(open_data: Any, flavour: str, database: Database) -> None:
+    open_before = pool_metric("pool_max")
+    open_data(pool_size=3)
+    assert pool_metric("pool_max") == open_before + 3
+    nobody = cache_settings("redis://app:x@localhost:1/0", "nobody")
+    with data_access(flavour, database_settings(database.url("app"), pool_size=5), nobody) as another:
+        assert pool_metric("pool_max") == open_before + 8
+        asked = pool_metric("pool_requests_total")
+        another.users.add(NewUser(github_id=7, username="ada"))
+        asked_since = pool_metric("pool_requests_total")
+        assert asked_since > asked
+    assert pool_metric("pool_max") == open_before + 3
+    # A counter that falls is taken for a process that began anew.
+    assert pool_metric("pool_requests_total") >= asked_since
+
+
+def test_the_breaker_is_told_open_while_one_of_them_is(
+    open_data: Any, flavour: str, database: Database
+) -> None:
+    nobody = cache_settings("redis://app:x@localhost:1/0", "nobody")
+    with ExitStack() as stack:
+        ill = stack.enter_context(data_access(flavour, database_settings(database.url("app")), nobody))
+        wait_until(lambda: bool(ill.cache.breaker.is_open), 10)
+        well = open_data()
+        well.cache.ping()
+        assert not well.cache.breaker.is_open
+        assert breaker_metric() == 1
+        stack.pop_all().close()
+    assert breaker_metric() == 0
