@@ -12,17 +12,21 @@ import pytest
 import redis
 from msgspec.structs import replace
 
+from cache.breaker import Breaker
 from db.models import NewUser
 from tests import containers
 from tests.conftest import Database
 from tests.containers import Server, frozen, wait_until
 from tests.integration.data_access import SHIPPED_TIMEOUT, cache_settings, data_access, database_settings
+from tests.integration.redis_calls import left_alone, redis_calls
 
 # The promise is 150 ms more on the first call and 5 ms while the breaker is open; asserted with threefold
 # slack, and what Postgres takes on a busy machine.
 FIRST_CALL_SECONDS = 3 * 0.15 + 0.3
 LATER_CALL_SECONDS = 3 * 0.005 + 0.3
 RECOVERY_SECONDS = 3 * 2.0
+# Time for some probes.
+ILL_SECONDS = 3.2
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +103,53 @@ def test_a_first_read_from_a_frozen_redis_is_bounded(open_over_sick: Any, sick_r
             read, seconds = timed(lambda: data.users.get(user.id))
         assert read == user
         assert seconds < FIRST_CALL_SECONDS
+
+
+def _read_from_frozen(data: Any, server: Server) -> None:
+    """Reads on and on, while Redis is to be left alone.
+
+    No writes: one that cannot tell Redis opens the breaker by what it owes, and a read that fails has only `trip`.
+    """
+    user = data.users.get(data.users.add(NewUser(github_id=7, username="x")).id)
+    with frozen(server):
+        # Finds out.
+        assert data.users.get(user.id) == user
+        with left_alone():
+            give_up_at = time.monotonic() + ILL_SECONDS
+            while time.monotonic() < give_up_at:
+                assert data.users.get(user.id) == user
+                time.sleep(0.01)
+
+
+def test_a_frozen_redis_is_asked_by_one_probe_a_second_and_nobody_else(
+    open_over_sick: Any, sick_redis: Server
+) -> None:
+    with open_over_sick(near_entries=0) as data:
+        probes_before, _ = redis_calls()
+        _read_from_frozen(data, sick_redis)
+        # Probed at all: that is what finds it well again.
+        assert redis_calls()[0] - probes_before >= 2
+
+
+def test_without_a_breaker_a_frozen_redis_is_asked_again_and_again(
+    open_over_sick: Any, sick_redis: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control of the breaker."""
+    monkeypatch.setattr(Breaker, "trip", lambda _: False)
+    with (
+        open_over_sick(near_entries=0) as data,
+        pytest.raises(AssertionError, match="times besides the probes"),
+    ):
+        _read_from_frozen(data, sick_redis)
+
+
+def test_a_hasty_prober_asks_a_frozen_redis_more_than_once_a_second(
+    flavour: str, open_over_sick: Any, sick_redis: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control of the probes' pace."""
+    monkeypatch.setattr(f"cache._{flavour}.client._PROBE_SECONDS", 0.1)
+    with open_over_sick(near_entries=0) as data, pytest.raises(AssertionError, match="Redis was probed"):
+        _read_from_frozen(data, sick_redis)
 
 
 def test_the_plain_client_hangs_on_a_frozen_redis(sick_redis: Server) -> None:
