@@ -8,12 +8,13 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from cache.breaker import Breaker
+    from cache.near import NearCache
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
@@ -91,6 +92,9 @@ class Measured(Protocol):
     @property
     def breaker(self) -> Breaker: ...
 
+    @property
+    def near(self) -> NearCache | None: ...
+
 
 class ClientStates(Collector):
     """What the open clients of this process are at, at the time of the scrape."""
@@ -111,14 +115,23 @@ class ClientStates(Collector):
     def collect(self) -> Iterator[Metric]:
         with self._lock:
             is_open = any(client.breaker.is_open for client in self._open)
+            sizes = [client.near.size() for client in self._open if client.near is not None]
         yield GaugeMetricFamily(
             "groundwork_cache_breaker_open",
             "1 while a client of this process leaves Redis alone after a failure.",
             value=int(is_open),
         )
+        yield GaugeMetricFamily(
+            "groundwork_cache_near_entries",
+            "Entries in the near caches of this process.",
+            value=sum(entries for entries, _ in sizes),
+        )
+        yield GaugeMetricFamily(
+            "groundwork_cache_near_bytes",
+            "Bytes that the near caches' entries take.",
+            value=sum(taken for _, taken in sizes),
+        )
 
 
 CLIENTS = ClientStates()
 REGISTRY.register(CLIENTS)
-NEAR_ENTRIES = Gauge("groundwork_cache_near_entries", "Entries in the near cache of this process.")
-NEAR_BYTES = Gauge("groundwork_cache_near_bytes", "Bytes that the near cache's entries take.")

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 from cache.codec import Codec
 from cache.entry import packed_in
 from cache.keeping import Keeping, Kept
-from cache.metrics import HITS, MISSES, NEAR_BYTES, NEAR_ENTRIES
+from cache.metrics import HITS, MISSES
 
 T = TypeVar("T")
 
@@ -107,10 +107,12 @@ class NearCache:
                 self._places.pop(key, None)
                 self._remove(key)
 
+    def size(self) -> tuple[int, int]:
+        """How many entries there are, and the bytes that they take."""
+        return len(self._entries), self._bytes
+
     def report(self) -> None:
         """Bring the metrics up to date: counting each hit there would take longer than the hit."""
-        NEAR_ENTRIES.set(len(self._entries))
-        NEAR_BYTES.set(self._bytes)
         for view in self._views.values():
             view.report()
 

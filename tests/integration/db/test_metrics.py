@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 
 from db.models import NewUser
 from tests.conftest import Database
-from tests.containers import wait_until
+from tests.containers import Server, wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
 
 
@@ -19,6 +19,10 @@ def pool_metric(name: str) -> float:
 
 def breaker_metric() -> float | None:
     return REGISTRY.get_sample_value("groundwork_cache_breaker_open")
+
+
+def near_metric(name: str) -> float:
+    return REGISTRY.get_sample_value(f"groundwork_cache_near_{name}") or 0.0
 
 
 def test_pools_of_one_name_are_summed(open_data: Any, flavour: str, database: Database) -> None:
@@ -50,3 +54,24 @@ def test_the_breaker_is_told_open_while_one_of_them_is(
         assert breaker_metric() == 1
         stack.pop_all().close()
     assert breaker_metric() == 0
+
+
+def test_near_caches_are_summed(
+    open_data: Any, flavour: str, database: Database, redis_server: Server, namespace: str
+) -> None:
+    before = near_metric("entries"), near_metric("bytes")
+    cache = cache_settings(redis_server.redis_url("app"), namespace)
+    first = open_data()
+    ids = [first.users.add(NewUser(github_id=n, username=f"user{n}")).id for n in (1, 2, 3)]
+
+    def holds(data: Any, count: int) -> bool:
+        # Taken in once invalidations are heard.
+        data.users.get_many(ids[:count])
+        return bool(data.cache.near.size()[0] == count)
+
+    with data_access(flavour, database_settings(database.url("app")), cache) as second:
+        wait_until(lambda: holds(first, 3) and holds(second, 2), 10)
+        assert near_metric("entries") == before[0] + 5
+        both = near_metric("bytes")
+    assert near_metric("entries") == before[0] + 3
+    assert before[1] < near_metric("bytes") < both
