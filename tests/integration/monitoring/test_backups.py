@@ -86,20 +86,21 @@ def test_wal_that_waits_is_counted_and_the_failure_dated(backed_up: BackedUp, me
 def test_wal_that_is_given_up_is_told_although_postgres_believes_it_archived(
     backed_up: BackedUp, metric: Metric
 ) -> None:
-    has_it = "pg_backup_has_last_archived_wal"
+    has_it, archived = "pg_backup_has_last_archived_wal", "pg_archiving_last_archived_timestamp_seconds"
     wait_until(lambda: metric("pg_archiving_waiting_files") <= 1, 90)
     backed_up.note("well")
     backed_up.archived()
     wait_until(lambda: metric(has_it) == 1, 90)
     backed_up.in_volume("chmod 0500 /repo/archive/groundwork/*/*")
     try:
+        before = metric(archived)
         for text in map(str, range(8)):
             backed_up.note(text)
             backed_up.sql("SELECT pg_switch_wal()")
         wait_until(lambda: metric(has_it) == 0, 120)
-        # What else is known calls it well.
-        archived, failed = (f"pg_archiving_last_{what}_timestamp_seconds" for what in ("archived", "failed"))
-        wait_until(lambda: metric(archived) > metric(failed), 90)
+        # Postgres dates an archiving that nothing can have done. (It dates failures too, of the files that
+        # are still within the queue's limit, so which of the two dates is the later one says nothing.)
+        assert metric(archived) > before
     finally:
         backed_up.in_volume("chmod 0750 /repo/archive/groundwork/*/*")
     backed_up.note("well again")
