@@ -6,27 +6,26 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import attrgetter
-from typing import Any
 
 from psycopg.rows import args_row, scalar_row
-from psycopg.types.json import Jsonb
 
 from cache._async.client import AsyncClient
 from cache._async.feeds import AsyncFeedCache
 from db._async.activity_feeds import AsyncActivityFeeds
+from db._async.idempotency import write_once
 from db._async.partitions import AsyncPartitions
 from db._async.pool import AsyncPool
+from db.activity_parameters import EPOCH, Parameters, key_of, microseconds, named, new_values, values
 from db.copy_text import Block, Owners, Reject, blocks
 from db.deadline import Deadline
 from db.errors import InvalidInput, NotFound, VersionConflict
 from db.models import Activity, NewActivity, Page
 from db.named_query import queries
 from db.paging import Listing
-from db.validation import INT64_MAX, bigint, json_object, partition_month, text, timestamp
+from db.validation import INT64_MAX, bigint, text, timestamp
 
 _QUERIES = queries("activities")
 _ROW = args_row(Activity)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # After every activity there is, so where a feed, newest first, begins: whole microseconds, and an id.
 _TOP = (int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1_000_000, INT64_MAX)
 
@@ -52,7 +51,7 @@ class AsyncActivityRepository:
 
     async def find(self, activity_id: int, at: datetime) -> Activity | None:
         """The activity with this id and timestamp, or None."""
-        return await self._fetch("find_activity", _key(activity_id, at))
+        return await self._fetch("find_activity", key_of(activity_id, at))
 
     async def get_many(self, keys: Sequence[tuple[int, datetime]]) -> list[Activity | None]:
         """The activities with these ids and timestamps, in this order and one round trip; None for the absent."""
@@ -102,7 +101,7 @@ class AsyncActivityRepository:
         self,
         kind: str,
         *,
-        since: datetime = _EPOCH,
+        since: datetime = EPOCH,
         until: datetime | None = None,
         limit: int = 50,
         after: str | None = None,
@@ -111,48 +110,45 @@ class AsyncActivityRepository:
         start, end = timestamp("since", since), None if until is None else timestamp("until", until)
         parameters = {"type": text("kind", kind), "since": start}
         name = f"activities of type {kind} from {start.isoformat()} to {end and end.isoformat()}"
-        top = _TOP if end is None else (_microseconds(end), INT64_MAX)
+        top = _TOP if end is None else (microseconds(end), INT64_MAX)
         return await self._feed(name, "list_activities_by_type", parameters, limit, after, top)
 
-    async def add(self, activity: NewActivity) -> Activity:
+    async def add(self, activity: NewActivity, *, idempotency_key: str | None = None) -> Activity:
         """Store an activity. Raises ConstraintViolated for an unknown user or repository, or an event twice.
 
         Its month's partition has to be there: the access service keeps the current ones, `make_partitions` others.
         None can be made before 1970, nor for later than nine years ahead: that is InvalidInput.
-        """
-        return await self._write("add_activity", _new(activity))
 
-    async def upsert(self, activity: NewActivity) -> Activity:
+        With a key, of the caller's choice and the same for every attempt, a write whose answer was lost is
+        sent again once, and one that was done already is not done twice: it is returned as it stands.
+        """
+        parameters = new_values(activity)
+        write = partial(self._write, "add_activity", parameters)
+        return await self._once("add", named(parameters), parameters["timestamp"], idempotency_key, write)
+
+    async def upsert(self, activity: NewActivity, *, idempotency_key: str | None = None) -> Activity:
         """Store the activity of this github_event_id and timestamp, or bring it up to date."""
         if activity.github_event_id is None:
             raise InvalidInput("github_event_id", "is what an upsert goes by; use add for what is no event")
-        return await self._write("upsert_activity", _new(activity))
+        parameters = new_values(activity)
+        write = partial(self._write, "upsert_activity", parameters)
+        return await self._once("upsert", named(parameters), parameters["timestamp"], idempotency_key, write)
 
-    async def update(self, activity: Activity) -> Activity:
+    async def update(self, activity: Activity, *, idempotency_key: str | None = None) -> Activity:
         """Write a changed activity. Raises VersionConflict where it has changed since it was read; NotFound.
 
         Its timestamp is part of its key, and stays: one at another time is another activity.
         """
         version = bigint("row_version", activity.row_version)
-        parameters = _parameters(activity) | _key(activity.id, activity.timestamp) | {"row_version": version}
-        # Whose feeds it is in: where it was moved, the record at hand no longer says.
-        deadline = self._pool.deadline()
-        before = await self._fetch("find_activity", _key(activity.id, activity.timestamp), deadline)
-        if before is None:
-            raise self._not_found(activity.id, activity.timestamp)
-        owners = {before.user_id, activity.user_id}, {before.repo_id, activity.repo_id}
-        updated = None
-        if before.row_version == version:
-            async with self._feeds.forgetting(*owners):
-                updated = await self._fetch("update_activity", parameters, deadline)
-        if updated is None:
-            raise VersionConflict(self.ENTITY, activity.id, version)
-        await self._feeds.forget(*owners)
-        return updated
+        parameters = values(activity) | key_of(activity.id, activity.timestamp) | {"row_version": version}
+        write = partial(self._update, activity, parameters)
+        return await self._once(
+            "update", f"id {activity.id}", parameters["timestamp"], idempotency_key, write
+        )
 
     async def delete(self, activity_id: int, at: datetime) -> None:
         """Delete the activity with this id and timestamp. Raises NotFound."""
-        key, deadline = _key(activity_id, at), self._pool.deadline()
+        key, deadline = key_of(activity_id, at), self._pool.deadline()
         # Whose feeds it is in: where nobody knows what came of the delete, there may be none left to ask.
         before = await self._fetch("find_activity", key, deadline)
         if before is None:
@@ -206,7 +202,7 @@ class AsyncActivityRepository:
         self,
         name: str,
         query: str,
-        parameters: dict[str, Any],
+        parameters: Parameters,
         limit: int,
         after: str | None,
         top: tuple[int, ...] = _TOP,
@@ -215,19 +211,48 @@ class AsyncActivityRepository:
         listing = Listing(name, length=2)
         before, before_id = listing.start(after, top)
         place = {
-            "before": _EPOCH + timedelta(microseconds=before),
+            "before": EPOCH + timedelta(microseconds=before),
             "before_id": before_id,
             "limit": listing.checked_limit(limit) + 1,
         }
         found = await self._pool.fetch_all(_QUERIES[query], parameters | place, _ROW, deadline)
-        return listing.page(found, limit, lambda each: (_microseconds(each.timestamp), each.id))
+        return listing.page(found, limit, lambda each: (microseconds(each.timestamp), each.id))
 
     async def _fetch(
-        self, query: str, parameters: dict[str, Any], deadline: Deadline | None = None
+        self, query: str, parameters: Parameters, deadline: Deadline | None = None
     ) -> Activity | None:
         return await self._pool.fetch_one(_QUERIES[query], parameters, _ROW, deadline)
 
-    async def _write(self, query: str, parameters: dict[str, Any]) -> Activity:
+    async def _once(
+        self,
+        verb: str,
+        which: str,
+        at: datetime,
+        idempotency_key: str | None,
+        write: Callable[[], Awaitable[Activity]],
+    ) -> Activity:
+        if idempotency_key is None:
+            return await write()
+        purpose = f"{verb} {self.ENTITY} with {which} at {at.isoformat()}"
+        return await write_once(self._pool, idempotency_key, purpose, write, partial(self.get, at=at))
+
+    async def _update(self, activity: Activity, parameters: Parameters) -> Activity:
+        # Whose feeds it is in: where it was moved, the record at hand no longer says.
+        deadline = self._pool.deadline()
+        before = await self._fetch("find_activity", key_of(activity.id, activity.timestamp), deadline)
+        if before is None:
+            raise self._not_found(activity.id, activity.timestamp)
+        owners = {before.user_id, activity.user_id}, {before.repo_id, activity.repo_id}
+        updated = None
+        if before.row_version == parameters["row_version"]:
+            async with self._feeds.forgetting(*owners):
+                updated = await self._fetch("update_activity", parameters, deadline)
+        if updated is None:
+            raise VersionConflict(self.ENTITY, activity.id, parameters["row_version"])
+        await self._feeds.forget(*owners)
+        return updated
+
+    async def _write(self, query: str, parameters: Parameters) -> Activity:
         async with self._feeds.forgetting({parameters["user_id"]}, {parameters["repo_id"]}):
             activity = await self._fetch(query, parameters)
         assert activity is not None, f"{query} returns the row it wrote"
@@ -249,31 +274,3 @@ class AsyncActivityRepository:
 
     def _not_found(self, activity_id: int, at: datetime) -> NotFound:
         return NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")
-
-
-def _key(activity_id: int, at: datetime) -> dict[str, Any]:
-    return {"id": bigint("activity_id", activity_id), "timestamp": timestamp("at", at)}
-
-
-def _new(activity: NewActivity) -> dict[str, Any]:
-    """The parameters of one that is to be stored; one that is has a partition, wherever its time lies."""
-    parameters = _parameters(activity)
-    partition_month("timestamp", parameters["timestamp"])
-    return parameters
-
-
-def _parameters(activity: NewActivity | Activity) -> dict[str, Any]:
-    event, repo = activity.github_event_id, activity.repo_id
-    return {
-        "github_event_id": None if event is None else bigint("github_event_id", event, least=1),
-        "user_id": bigint("user_id", activity.user_id),
-        "repo_id": None if repo is None else bigint("repo_id", repo),
-        "type": text("type", activity.type, empty=False),
-        "timestamp": timestamp("timestamp", activity.timestamp),
-        "data": Jsonb(json_object("data", activity.data)),
-    }
-
-
-def _microseconds(at: datetime) -> int:
-    """Since 1970, exact: a float's timestamp() loses the last digit."""
-    return (at - _EPOCH) // timedelta(microseconds=1)

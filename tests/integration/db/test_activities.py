@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from db import copy_text
 from db.errors import (
     ConstraintViolated,
+    IdempotencyKeyReused,
     InvalidCursor,
     InvalidInput,
     NotFound,
@@ -94,6 +95,32 @@ def test_an_update_is_optimistic(data: Any, user_id: int) -> None:
     for call in (lambda: data.activities.update(updated), lambda: data.activities.delete(added.id, NOW)):
         with pytest.raises(NotFound):
             call()
+
+
+def test_a_write_under_a_key_is_done_once(data: Any, user_id: int, database: Database) -> None:
+    # Nothing but the key tells two of these apart: without one they would be two.
+    nameless = _made(user_id, github_event_id=None)
+    added = data.activities.add(nameless, idempotency_key="k1")
+    assert data.activities.add(nameless, idempotency_key="k1") == added
+    updated = data.activities.update(replace(added, type="ForkEvent"), idempotency_key="k2")
+    assert data.activities.update(replace(added, type="ForkEvent"), idempotency_key="k2") == updated
+    for _ in range(2):
+        assert data.activities.upsert(_made(user_id, 7), idempotency_key="k3").row_version == 1
+    assert _count(database) == 2
+    for other in (
+        replace(nameless, timestamp=NOW + timedelta(microseconds=1)),
+        _made(user_id, 7),
+        _made(user_id + 1, github_event_id=None),
+    ):
+        with pytest.raises(IdempotencyKeyReused, match="stands for 'add activity with user_id"):
+            data.activities.add(other, idempotency_key="k1")
+    assert _count(database) == 2
+
+
+def test_a_key_of_a_write_that_was_refused_stays_free(data: Any, user_id: int) -> None:
+    with pytest.raises(ConstraintViolated):
+        data.activities.add(_made(user_id + 1), idempotency_key="k")
+    assert data.activities.add(_made(user_id), idempotency_key="k").row_version == 1
 
 
 def test_a_feed_is_newest_first_and_pages_hold_each_once_also_where_times_tie(

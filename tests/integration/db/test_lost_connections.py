@@ -99,6 +99,22 @@ def test_a_write_under_a_key_that_loses_its_connection_is_repeated_and_done_once
     wait_until(_is_whole(data), 10)
 
 
+def test_so_is_an_activity_which_nothing_but_its_key_tells_from_another(
+    data: Any, database: Database
+) -> None:
+    user = data.users.add(NewUser(github_id=1, username="x"))
+    new = NewActivity(user_id=user.id, type="PushEvent", timestamp=datetime.now(UTC))
+    # Its foreign key has to look the user up.
+    with _locked_table(database), ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(data.activities.add, new, idempotency_key="k")
+        wait_until(lambda: _terminate_waiting(database) == 1)
+        wait_until(lambda: _waiting(database) == 1)
+        _release(database)
+        activity = writing.result(10)
+    assert data.activities.add(new, idempotency_key="k") == activity
+    assert data.activities.feed(user.id).items == [activity]
+
+
 def test_a_write_under_a_key_whose_repetition_finds_no_server_is_of_unknown_outcome(
     open_data: Any, database: Database
 ) -> None:
