@@ -1,8 +1,11 @@
-"""How long one read may wait for Redis, all its calls together."""
+"""How much one read may ask of Redis: keys in a round trip, and time for all its calls together."""
 
 from __future__ import annotations
 
 from time import perf_counter
+
+# More would not fit the client's time limit.
+KEYS_PER_TRIP = 200
 
 # Of a call's time limit, for each round trip's worth of records beyond the first.
 _FURTHER_BATCH = 0.25

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from cache._async.client import AsyncClient
 from cache._async.flights import AsyncFlights
-from cache.budget import Budget
+from cache.budget import KEYS_PER_TRIP, Budget
 from cache.codec import Packing
 from cache.entry import entry, header_of, is_due, packed_in
 from cache.errors import CacheUnavailable, UndecodableEntry
@@ -34,7 +34,6 @@ from cache.scripts import FILL_PAGE, TAKE_PAGE, TAKE_REFRESH
 from cache.ttl import Tier, jittered_ms
 
 T = TypeVar("T")
-_BATCH = 200
 
 
 class AsyncFeedCache(Generic[T]):
@@ -90,9 +89,9 @@ class AsyncFeedCache(Generic[T]):
         generations = [
             keys.generation(owner_id) for owner_id, _ in written for keys in self._keys.neighbours()
         ]
-        for start in range(0, len(generations), _BATCH):
+        for start in range(0, len(generations), KEYS_PER_TRIP):
             try:
-                await self._client.unlink(generations[start : start + _BATCH])
+                await self._client.unlink(generations[start : start + KEYS_PER_TRIP])
             except CacheUnavailable:
                 left = generations[start:]
                 INVALIDATIONS.labels(self._keys.feed, "failed").inc(len(left))

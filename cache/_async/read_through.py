@@ -1,4 +1,4 @@
-"""One kind of record through Redis: hits from there, misses from the database and filled, writes told.
+"""One kind of record through Redis: hits from there, misses from the database and filled.
 
 The promises are docs/data-access.md's. Nothing in here raises for Redis: without it, every read is the
 database's.
@@ -16,7 +16,8 @@ from typing import Generic, TypeVar
 
 from cache._async.client import AsyncClient
 from cache._async.flights import AsyncFlights
-from cache.budget import Budget
+from cache._async.writes import AsyncWrites
+from cache.budget import KEYS_PER_TRIP, Budget
 from cache.codec import Codec
 from cache.entry import header_of, is_due
 from cache.errors import CacheUnavailable, UndecodableEntry
@@ -26,7 +27,6 @@ from cache.metrics import (
     COALESCED,
     FILLS,
     HITS,
-    INVALIDATIONS,
     LEASE_WAITS,
     MISSES,
     READ_ERRORS,
@@ -35,15 +35,10 @@ from cache.metrics import (
     DatabaseReads,
 )
 from cache.near import MISS, Miss, NearView
-from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE, TAKE_REFRESH
+from cache.scripts import FILL, TAKE_LEASE, TAKE_REFRESH
 from cache.ttl import Tier, jittered_ms
 
 T = TypeVar("T")
-
-# How many keys travel in one round trip: more would not fit the client's time limit.
-_BATCH = 200
-_OUTCOMES = {0: "absent", 1: "updated", 2: "newer"}
-_DROP_OUTCOMES = {0: "absent", 1: "dropped", 2: "newer"}
 
 
 def _no_near_cache(record_id: int) -> Miss:
@@ -57,7 +52,6 @@ class AsyncReadThrough(Generic[T]):
         self._client = client
         self._epoch = client.epoch.of(keys.entity)
         self._keys = keys
-        self._other_keys = [each for each in keys.neighbours() if each != keys]
         self._codec = codec
         self._tier = tier
         entity = keys.entity
@@ -68,7 +62,7 @@ class AsyncReadThrough(Generic[T]):
         self._redis_errors = READ_ERRORS.labels(entity)
         self._lease_waits = LEASE_WAITS.labels(entity)
         self._stale_serves = STALE_SERVES.labels(entity)
-        # What reading one took last time: what a write stores was not read.
+        # What reading one took last time.
         self._cost_ms = 1
         self._near: NearView[T] | None = None
         # The record or its known absence from the near cache, without waiting for anything; or MISS.
@@ -76,6 +70,7 @@ class AsyncReadThrough(Generic[T]):
         if client.near is not None:
             self._near = client.near.view(keys.value_prefix, entity, codec)
             self.peek = self._near.peek
+        self._writes = AsyncWrites(client, keys, codec, tier, self._near)
         self._flights: AsyncFlights[T] = AsyncFlights(COALESCED.labels(entity).inc)
 
     async def find(self, record_id: int, load: Callable[[int], Awaitable[T | None]]) -> T | None:
@@ -110,7 +105,7 @@ class AsyncReadThrough(Generic[T]):
             if (record := self.peek(record_id)) is not MISS:
                 known[record_id] = record
         asked = [record_id for record_id in unique if record_id not in known]
-        budget = self._client.budget(batches=-(-len(asked) // _BATCH))
+        budget = self._client.budget(batches=-(-len(asked) // KEYS_PER_TRIP))
         known |= await self._known(asked, budget)
         missing = [record_id for record_id in unique if record_id not in known]
         if missing:
@@ -128,57 +123,15 @@ class AsyncReadThrough(Generic[T]):
 
     async def replace(self, record_id: int, record: T) -> None:
         """Tell of a committed write: the new record takes the place of an older one, and leases end."""
-        version = self._codec.version_of(record)
-        life, epoch = jittered_ms(self._tier), self._epoch.tag
-        try:
-            encoded = self._codec.encode(record, epoch, life, self._cost_ms)
-        except UndecodableEntry:
-            await self.drop([(record_id, version)])
-            return
-        pairs = [keys.both(record_id) for keys in (self._keys, *self._other_keys)]
-        try:
-            arguments = (version, encoded, life, epoch)
-            outcome = await self._client.run(REPLACE, [key for pair in pairs for key in pair], arguments)
-        except CacheUnavailable:
-            self._owe(pairs)
-        else:
-            INVALIDATIONS.labels(self._keys.entity, _OUTCOMES[outcome]).inc()
-        finally:
-            # After Redis: what a read takes from there from now on is new.
-            self._forget_near([record_id])
+        # What a write stores was not read: it is taken to cost what the last read did.
+        await self._writes.replace(record_id, record, self._cost_ms)
 
     async def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
         """Forget records older than the row version that stands now (None: any), in every schema in use.
 
         False where Redis could not be told: it will be as soon as it answers, and the outbox knows too.
         """
-        written = list(written)
-        try:
-            return await self._drop(written)
-        finally:
-            self._forget_near([record_id for record_id, _ in written])
-
-    async def _drop(self, written: list[tuple[int, int | None]]) -> bool:
-        epoch = self._epoch.tag
-        calls = [
-            (keys.both(record_id), (-1 if version is None else version, epoch))
-            for record_id, version in written
-            for keys in (self._keys, *self._other_keys)
-        ]
-        for start in range(0, len(calls), _BATCH):
-            batch = calls[start : start + _BATCH]
-            try:
-                outcomes = await self._client.run_many(DROP, batch)
-            except CacheUnavailable:
-                self._owe([keys for keys, _ in calls[start:]])
-                return False
-            for outcome in outcomes:
-                INVALIDATIONS.labels(self._keys.entity, _DROP_OUTCOMES[outcome]).inc()
-        return True
-
-    def _forget_near(self, record_ids: list[int]) -> None:
-        if self._near is not None:
-            self._near.invalidate(record_ids)
+        return await self._writes.drop(written)
 
     async def _get(self, record_id: int) -> tuple[bytes | None, T | None]:
         """A value of this epoch and its record; the near cache takes it in unless it is invalidated meanwhile."""
@@ -283,8 +236,8 @@ class AsyncReadThrough(Generic[T]):
         known: dict[int, T | None] = {}
         undecodable: list[tuple[int, None]] = []
         try:
-            for start in range(0, len(record_ids), _BATCH):
-                batch = record_ids[start : start + _BATCH]
+            for start in range(0, len(record_ids), KEYS_PER_TRIP):
+                batch = record_ids[start : start + KEYS_PER_TRIP]
                 places = {} if near is None else {each: near.take_place(each) for each in batch}
                 try:
                     keys = [self._keys.value(record_id) for record_id in batch]
@@ -331,8 +284,8 @@ class AsyncReadThrough(Generic[T]):
         leased: list[int] = []
         epoch = self._epoch.tag
         try:
-            for start in range(0, len(record_ids), _BATCH):
-                batch = record_ids[start : start + _BATCH]
+            for start in range(0, len(record_ids), KEYS_PER_TRIP):
+                batch = record_ids[start : start + KEYS_PER_TRIP]
                 answers = await self._client.run_many(
                     TAKE_LEASE,
                     [(self._keys.both(record_id), (nonce, LEASE_MS, PASS_MS, epoch)) for record_id in batch],
@@ -362,15 +315,12 @@ class AsyncReadThrough(Generic[T]):
             else:
                 calls.append((self._keys.both(record_id), (nonce, encoded, life, epoch)))
         try:
-            for start in range(0, len(calls), _BATCH):
-                for is_stored in await self._client.run_many(FILL, calls[start : start + _BATCH], budget):
+            for start in range(0, len(calls), KEYS_PER_TRIP):
+                for is_stored in await self._client.run_many(
+                    FILL, calls[start : start + KEYS_PER_TRIP], budget
+                ):
                     FILLS.labels(self._keys.entity, "stored" if is_stored else "refused").inc()
                     stored += is_stored
         except CacheUnavailable:
             FILLS.labels(self._keys.entity, "failed").inc()
         return stored
-
-    def _owe(self, keys: Sequence[tuple[str, str]]) -> None:
-        INVALIDATIONS.labels(self._keys.entity, "failed").inc(len(keys))
-        for value_key, lease_key in keys:
-            self._client.breaker.owe(value_key, lease_key)
