@@ -122,17 +122,23 @@ def test_fifty_threads_read_twice_at_most() -> None:
 
 def test_those_who_have_joined_a_slow_read_do_not_read_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow: that is when the database can least do with a read for each of them."""
-    monkeypatch.setattr(Flights, "PATIENCE_SECONDS", 0.05)
+    # Enough for every thread to have joined before the second read begins.
+    monkeypatch.setattr(Flights, "PATIENCE_SECONDS", 0.5)
     flights: Flights[int] = Flights(lambda: None)
     reads: list[None] = []
+    ready = threading.Barrier(20)
 
     def read() -> int:
         reads.append(None)
-        time.sleep(0.5)
+        time.sleep(1.5)
         return 7
 
+    def call(_: int) -> int | None:
+        ready.wait()
+        return flights.share(1, read)
+
     with ThreadPoolExecutor(20) as threads:
-        assert list(threads.map(lambda _: flights.share(1, read), range(20))) == [7] * 20
+        assert list(threads.map(call, range(20))) == [7] * 20
     assert len(reads) <= 2
 
 
