@@ -47,8 +47,23 @@ class TlsContext:
         return self._context
 
 
-class AsyncTlsConnection(_AsyncSslConnection):
-    """redis-py's TLS connection, with our context."""
+class _NoFarewell:
+    """Ends a connection at once: a TLS transport waits half a minute for the goodbye of a peer that is silent."""
+
+    _writer: Any
+
+    async def disconnect(self, *arguments: Any, **options: Any) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+        await super().disconnect(*arguments, **options)  # type: ignore[misc]
+
+
+class AsyncPlainConnection(_NoFarewell, _AsyncConnection):
+    """redis-py's connection without TLS, ended at once."""
+
+
+class AsyncTlsConnection(_NoFarewell, _AsyncSslConnection):
+    """redis-py's TLS connection, with our context, ended at once."""
 
     def __init__(self, *, tls: TlsContext, **options: Any) -> None:
         super().__init__(**options)
@@ -57,9 +72,6 @@ class AsyncTlsConnection(_AsyncSslConnection):
     def _connection_arguments(self) -> Any:
         arguments = super(_AsyncSslConnection, self)._connection_arguments()
         return {**arguments, "ssl": self._tls.get()}
-
-
-AsyncPlainConnection = _AsyncConnection
 
 
 class _BoundedSocket:

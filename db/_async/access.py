@@ -82,5 +82,7 @@ class AsyncDataAccess:
 
     async def aclose(self) -> None:
         """Give every connection back; calls under way fail with Unavailable."""
-        await self.cache.aclose()
-        await self.pool.close()
+        try:
+            await self.cache.aclose()
+        finally:
+            await self.pool.close()

@@ -83,5 +83,7 @@ class DataAccess:
 
     def close(self) -> None:
         """Give every connection back; calls under way fail with Unavailable."""
-        self.cache.close()
-        self.pool.close()
+        try:
+            self.cache.close()
+        finally:
+            self.pool.close()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace as with_fields
 from pathlib import Path
 from threading import Thread
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 from msgspec.structs import replace
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -190,6 +192,35 @@ def test_a_client_with_default_settings_exceeds_the_bound(illness: Illness, it: 
         is_late = reader.is_alive()
     reader.join(30)
     assert is_late
+
+
+@pytest.mark.parametrize(
+    "illness", [each(illness) for illness in ILLNESSES if illness.name in ("frozen", "blackholed")]
+)
+def test_who_closes_over_it_is_not_kept_waiting_and_hears_nothing(
+    illness: Illness, it: Patient, open_over_it: Callable[[], Any]
+) -> None:
+    with ExitStack() as stack:
+        data = stack.enter_context(open_over_it())
+        user = data.users.add(NewUser(github_id=1, username="x"))
+        with illness.befall(it):
+            assert data.users.get(user.id) == user
+            _, seconds = timed(stack.close)
+    assert seconds < FIRST_CALL_SECONDS
+
+
+@pytest.mark.parametrize("illness", [each(illness) for illness in ILLNESSES if illness.name == "frozen"])
+def test_the_drivers_own_connection_waits_for_its_farewell(illness: Illness, it: Patient) -> None:
+    """The negative control of closing."""
+
+    async def close() -> None:
+        client = redis.asyncio.Redis.from_url(it.url, driver_info=None, socket_connect_timeout=0.5)
+        await client.ping()
+        with illness.befall(it):
+            await client.aclose()
+
+    with pytest.raises(redis.TimeoutError, match="closing"):
+        asyncio.run(close())
 
 
 def _await_health(*accesses: Any) -> None:

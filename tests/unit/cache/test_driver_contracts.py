@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis import connection
 from redis._parsers import resp3
@@ -58,3 +60,30 @@ def test_a_connection_connects_by_the_method_that_is_bounded_here(kind: type) ->
     options = {"tls": None} if kind is tls.TlsConnection else {}
     made = kind(socket_timeout=1.0, socket_connect_timeout=2.0, **options)
     assert (made.socket_timeout, made.socket_connect_timeout, made._sock) == (1.0, 2.0, None)
+
+
+class _RecordingWriter:
+    """A stream's writer, and its transport, that note what is asked of them."""
+
+    def __init__(self) -> None:
+        self.transport = self
+        self.asked: list[str] = []
+
+    def abort(self) -> None:
+        self.asked.append("abort")
+
+    def close(self) -> None:
+        self.asked.append("close")
+
+    async def wait_closed(self) -> None:
+        self.asked.append("wait_closed")
+
+
+@pytest.mark.parametrize("kind", [tls.AsyncPlainConnection, tls.AsyncTlsConnection])
+def test_an_async_connection_is_ended_by_its_transport_before_anybody_waits(kind: type) -> None:
+    made = kind(**({"tls": None} if kind is tls.AsyncTlsConnection else {}))
+    assert made._writer is None
+    made._reader, made._writer = object(), (writer := _RecordingWriter())
+    asyncio.run(made.disconnect())
+    assert writer.asked == ["abort", "close", "wait_closed"]
+    assert made._writer is None
