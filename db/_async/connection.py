@@ -29,6 +29,7 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
     """A connection whose every wait ends by `deadline`; one that ran into it is closed."""
 
     deadline: Deadline | None = None
+    _poller: poll | None = None
 
     @classmethod
     async def connect(cls, conninfo: str = "", **options: Any) -> Self:
@@ -77,6 +78,7 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
         """
         if self.closed:
             return False
-        poller = poll()
-        poller.register(self.pgconn.socket, POLLIN)
-        return not poller.poll(0)
+        if self._poller is None:
+            self._poller = poll()
+            self._poller.register(self.pgconn.socket, POLLIN)
+        return not self._poller.poll(0)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-import psycopg
 from psycopg.rows import scalar_row
 
 from db._async.pool import AsyncPool
 from db.errors import Unavailable
 from db.named_query import queries
-from db.query_log import QueryRecord
-from db.translation import translate
 from db.validation import Month
 
 _QUERIES = queries("activities")
@@ -60,16 +57,7 @@ class AsyncPartitions:
                 f" {self._pool.name} has one; call make_partitions before the load, or let the pool have two"
             )
         query, deadline = _QUERIES["make_partitions"], self._pool.deadline()
-        record = QueryRecord(query.name, self._pool.settings.slow_query_seconds)
-        try:
+        # As in a transaction: nothing of the load stays, whatever has become of the partition.
+        with self._pool.call(query, deadline, in_transaction=True):
             async with self._pool.connection(deadline) as connection:
                 await connection.execute(query.sql, parameters, prepare=False)
-        except psycopg.Error as error:
-            # As in a transaction: nothing of the load stays, whatever has become of the partition.
-            translated = translate(error, query, deadline.seconds, in_transaction=True)
-            record.finish(type(translated).__name__, translated.sqlstate)
-            raise translated from error
-        except BaseException as error:
-            record.finish(type(error).__name__)
-            raise
-        record.finish("ok")

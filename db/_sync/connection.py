@@ -30,6 +30,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     """A connection whose every wait ends by `deadline`; one that ran into it is closed."""
 
     deadline: Deadline | None = None
+    _poller: poll | None = None
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Self:
@@ -76,6 +77,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         """
         if self.closed:
             return False
-        poller = poll()
-        poller.register(self.pgconn.socket, POLLIN)
-        return not poller.poll(0)
+        if self._poller is None:
+            self._poller = poll()
+            self._poller.register(self.pgconn.socket, POLLIN)
+        return not self._poller.poll(0)

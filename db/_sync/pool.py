@@ -23,10 +23,10 @@ from db.deadline import Deadline
 from db.errors import InvalidSetting
 from db.metrics import POOLS
 from db.named_query import NamedQuery
-from db.query_log import QueryRecord
+from db.query_call import QueryCall
 from db.rows import ConnectionLimit
 from db.settings import DatabaseSettings
-from db.translation import is_lost_connection, translate, translate_pool_error
+from db.translation import is_lost_connection, translate_pool_error
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("groundwork.db.pool")
@@ -115,9 +115,9 @@ class Pool:
         """Every row of a query's answer, by the deadline (the settings' where none is given)."""
         deadline = deadline or self.deadline()
         transaction = current_transaction(self)
-        with self._recorded(query, deadline, in_transaction=transaction is not None) as record:
+        with self.call(query, deadline, in_transaction=transaction is not None) as call:
             if transaction is None:
-                return self._retrying(query, parameters, row_factory, deadline, record)
+                return self._retrying(query, parameters, row_factory, deadline, call)
             transaction.connection.deadline = deadline
             return self._execute(transaction.connection, query, parameters, row_factory)
 
@@ -125,7 +125,7 @@ class Pool:
         """Send rows in COPY's text format to the server, in this task's transaction or as one of its own."""
         deadline = self.deadline()
         transaction = current_transaction(self)
-        with self._recorded(query, deadline, in_transaction=transaction is not None):
+        with self.call(query, deadline, in_transaction=transaction is not None):
             if transaction is not None:
                 transaction.connection.deadline = deadline
                 _copy(transaction.connection, query, rows)
@@ -173,11 +173,14 @@ class Pool:
     def connection(self, deadline: Deadline, *, is_retry: bool = False) -> Iterator[BoundedConnection]:
         """A connection in autocommit, given back at the end. Everything done on it ends by the deadline."""
         connection = self._take(deadline, is_retry)
-        connection.deadline = deadline
         try:
             yield connection
         finally:
             self._give_back(connection)
+
+    def call(self, query: NamedQuery, deadline: Deadline, *, in_transaction: bool) -> QueryCall:
+        """A context in which a query is called."""
+        return QueryCall(query, deadline, self.settings.slow_query_seconds, in_transaction=in_transaction)
 
     def _retrying(
         self,
@@ -185,15 +188,18 @@ class Pool:
         parameters: Mapping[str, Any],
         row_factory: BaseRowFactory[_T],
         deadline: Deadline,
-        record: QueryRecord,
+        call: QueryCall,
     ) -> list[_T]:
+        # Without the context manager of `connection`, whose generator is a good part of a short query's time.
+        connection = self._take(deadline)
         try:
-            with self.connection(deadline) as connection:
-                return self._execute(connection, query, parameters, row_factory)
+            return self._execute(connection, query, parameters, row_factory)
         except psycopg.Error as error:
             if not (query.is_read and is_lost_connection(error)):
                 raise
-        record.attempts = 2
+        finally:
+            self._give_back(connection)
+        call.repeated()
         with self.connection(deadline, is_retry=True) as connection:
             return self._execute(connection, query, parameters, row_factory)
 
@@ -219,24 +225,7 @@ class Pool:
             cursor.execute(query.sql, parameters, prepare=True)
         return cursor.fetchall()
 
-    @contextmanager
-    def _recorded(
-        self, query: NamedQuery, deadline: Deadline, *, in_transaction: bool
-    ) -> Iterator[QueryRecord]:
-        """Time what is done inside, write it down, and turn the driver's errors into ours."""
-        record = QueryRecord(query.name, self.settings.slow_query_seconds)
-        try:
-            yield record
-        except psycopg.Error as error:
-            translated = translate(error, query, deadline.seconds, in_transaction=in_transaction)
-            record.finish(type(translated).__name__, translated.sqlstate)
-            raise translated from error
-        except BaseException as error:
-            record.finish(type(error).__name__)
-            raise
-        record.finish("ok")
-
-    def _take(self, deadline: Deadline, is_retry: bool) -> BoundedConnection:
+    def _take(self, deadline: Deadline, is_retry: bool = False) -> BoundedConnection:
         while True:
             cancellation = Cancellation()
             try:
@@ -249,6 +238,7 @@ class Pool:
                     raise InvalidSetting(self._too_large)
                 # Where one connection was lost the others may be about to be: a round trip tells.
                 if (not is_retry and connection.is_quiet()) or connection.answers(deadline):
+                    connection.deadline = deadline
                     return connection
             except BaseException:
                 self._give_back(connection)
