@@ -231,8 +231,6 @@ class AsyncActivityRepository:
         idempotency_key: str | None,
         write: Callable[[], Awaitable[Activity]],
     ) -> Activity:
-        if idempotency_key is None:
-            return await write()
         purpose = f"{verb} {self.ENTITY} with {which} at {at.isoformat()}"
         return await write_once(self._pool, idempotency_key, purpose, write, partial(self.get, at=at))
 

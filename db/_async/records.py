@@ -127,8 +127,6 @@ class AsyncRecordRepository(Generic[R, N]):
     async def _once(
         self, verb: str, which: str, idempotency_key: str | None, write: Callable[[], Awaitable[R]]
     ) -> R:
-        if idempotency_key is None:
-            return await write()
         # Not what is written as well: who begins anew reads anew, and may come to something else.
         purpose = f"{verb} {self._kind.entity} with {which}"
         return await write_once(self._pool, idempotency_key, purpose, write, self.get)

@@ -226,8 +226,6 @@ class ActivityRepository:
         idempotency_key: str | None,
         write: Callable[[], Activity],
     ) -> Activity:
-        if idempotency_key is None:
-            return write()
         purpose = f"{verb} {self.ENTITY} with {which} at {at.isoformat()}"
         return write_once(self._pool, idempotency_key, purpose, write, partial(self.get, at=at))
 

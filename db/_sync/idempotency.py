@@ -22,17 +22,20 @@ _QUERIES = queries("idempotency")
 
 def write_once(
     pool: Pool,
-    key: str,
+    key: str | None,
     purpose: str,
     write: Callable[[], T],
     again: Callable[[int], T],
 ) -> T:
     """Do `write` under `key` in a transaction, and once more where the connection was lost, by one deadline.
+    Without a key it is done as it is.
 
     Where it has been done already, by an earlier attempt or an earlier call, `again` is asked for the record
     as it stands now. Raises IdempotencyKeyReused where the key was used for something else, and OutcomeUnknown
     where the second attempt could not tell what came of the first.
     """
+    if key is None:
+        return write()
     idempotency_key(key)
     if pool.in_transaction():
         # The whole transaction would have to be sent again, and only its owner can do that.

@@ -126,8 +126,6 @@ class RecordRepository(Generic[R, N]):
         return self._once("update", f"id {record.id}", idempotency_key, write)
 
     def _once(self, verb: str, which: str, idempotency_key: str | None, write: Callable[[], R]) -> R:
-        if idempotency_key is None:
-            return write()
         # Not what is written as well: who begins anew reads anew, and may come to something else.
         purpose = f"{verb} {self._kind.entity} with {which}"
         return write_once(self._pool, idempotency_key, purpose, write, self.get)
