@@ -1,6 +1,6 @@
-"""Login tokens of AWS: signed here by the credentials of the process, without asking anybody. boto3 is an extra.
+"""AWS login tokens, signed locally with the AWS credentials of the process. Needs boto3, an optional dependency.
 
-Postgres on RDS takes one as a password over TLS; ElastiCache takes a signed request to connect.
+RDS accepts a token as a password over TLS. ElastiCache accepts a signed `connect` request.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from urllib.parse import urlencode
 
 from cache.login_token import LoginTokens
 
-# How a role proves itself to a server.
+# How a login authenticates.
 PASSWORD, IAM = "password", "iam"
 _SECONDS = 900
 
 
 def is_iam(variable: str, error: type[Exception], environment: Mapping[str, str] | None = None) -> bool:
-    """Whether the variable asks for tokens; `error` for a value that is neither of the two."""
+    """Return whether the environment variable selects login tokens. Raises `error` for an invalid value."""
     environment = os.environ if environment is None else environment
     value = environment.get(variable) or PASSWORD
     if value not in (PASSWORD, IAM):
@@ -27,7 +27,7 @@ def is_iam(variable: str, error: type[Exception], environment: Mapping[str, str]
 
 
 def postgres_tokens(error: type[Exception]) -> LoginTokens:
-    """Tokens for (host, port, user) of RDS; `error` says why there is none."""
+    """Return a source of tokens for (host, port, user) on RDS. It raises `error` if none can be made."""
     signers: list[Any] = []
 
     def make(host: str, port: str, user: str) -> str:
@@ -37,11 +37,11 @@ def postgres_tokens(error: type[Exception]) -> LoginTokens:
         token: str = signers[0].generate_db_auth_token(DBHostname=host, Port=int(port), DBUsername=user)
         return token
 
-    return LoginTokens(_told(make, error))
+    return LoginTokens(_translating_errors(make, error))
 
 
 def redis_tokens(error: type[Exception]) -> LoginTokens:
-    """Tokens for (replication group, user) of ElastiCache; `error` says why there is none."""
+    """Return a source of tokens for (replication group, user) on ElastiCache. It raises `error` if none can be made."""
     signers: list[Any] = []
 
     def make(group: str, user: str) -> str:
@@ -52,7 +52,9 @@ def redis_tokens(error: type[Exception]) -> LoginTokens:
             session = _session(error)
             credentials, region = session.get_credentials(), _region(session, error)
             if credentials is None:
-                raise error("AWS credentials are not found, which a login by IAM needs")
+                raise error(
+                    "a login by IAM needs AWS credentials, and none were found; configure them for boto3"
+                )
             signers.append(
                 RequestSigner(
                     ServiceId("elasticache"), region, "elasticache", "v4", credentials, session.events
@@ -69,7 +71,7 @@ def redis_tokens(error: type[Exception]) -> LoginTokens:
         url: str = signers[0].generate_presigned_url(request, operation_name="connect", expires_in=_SECONDS)
         return url.removeprefix("https://")
 
-    return LoginTokens(_told(make, error))
+    return LoginTokens(_translating_errors(make, error))
 
 
 def _session(error: type[Exception]) -> Any:
@@ -83,17 +85,17 @@ def _session(error: type[Exception]) -> Any:
 
 
 def _region(session: Any, error: type[Exception]) -> str:
-    # boto3 itself reads the older name alone.
+    # boto3 reads only the older name, AWS_DEFAULT_REGION.
     region = os.environ.get("AWS_REGION") or session.region_name
     if not region:
-        raise error("the region is not known, which a login by IAM needs; set AWS_REGION")
+        raise error("a login by IAM needs the AWS region; set AWS_REGION")
     return str(region)
 
 
-def _told(make: Callable[..., str], error: type[Exception]) -> Callable[..., str]:
-    """The one place where botocore's errors become ours."""
+def _translating_errors(make: Callable[..., str], error: type[Exception]) -> Callable[..., str]:
+    """Translate the errors of botocore to `error`."""
 
-    def told(*subject: str) -> str:
+    def translated(*subject: str) -> str:
         try:
             return make(*subject)
         except error:
@@ -101,6 +103,6 @@ def _told(make: Callable[..., str], error: type[Exception]) -> Callable[..., str
         except Exception as reason:
             if type(reason).__module__.partition(".")[0] not in ("botocore", "boto3"):
                 raise
-            raise error(f"no login token can be signed: {reason}") from reason
+            raise error(f"cannot sign a login token: {reason}") from reason
 
-    return told
+    return translated

@@ -1,6 +1,6 @@
-"""Whether Redis is asked at all: after a failure it is left alone until a probe has found it well.
+"""A circuit breaker for Redis: after a failure no calls are made until a probe succeeds.
 
-State only; whoever holds it does the probing, once a second, so that no caller ever waits for a sick server.
+This is only the state. The client probes once a second in the background, so that no caller waits for a failing server.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from threading import Lock
 
 
 class Breaker:
-    """Closed (Redis is asked) or open. Also keeps the invalidations that could not be delivered.
+    """Closed (Redis is called) or open (it is not). Also keeps the invalidations that could not be delivered.
 
-    They are delivered before it closes: a process never reads back from Redis what it knows to be stale.
+    Those are delivered before the breaker closes, so that a process never reads from Redis what it knows to be stale.
     """
 
-    # More are not kept one by one: one that has everything forgotten stands for all of them.
+    # Beyond this number they are replaced by one invalidation of the whole namespace.
     MAX_OWED = 10_000
 
     def __init__(self, everything: str) -> None:
-        """`everything` is the key without which nothing cached is read."""
+        """`everything` is the key whose deletion invalidates the whole namespace."""
         self._everything = everything
         self._lock = Lock()
         self._is_open = False
         self._owed: dict[tuple[str, str], None] = {}
-        # Those that a delivery is under way for; one owed again meanwhile is owed still.
+        # Those being delivered now. One that is owed again in the meantime stays owed.
         self._under_way: set[tuple[str, str]] = set()
 
     @property
@@ -31,14 +31,14 @@ class Breaker:
         return self._is_open
 
     def trip(self) -> bool:
-        """Open it; whether it was closed before."""
+        """Open the breaker, and return whether it was closed before."""
         with self._lock:
             was_closed = not self._is_open
             self._is_open = True
         return was_closed
 
     def owe(self, value_key: str, lease_key: str) -> None:
-        """Remember an invalidation that could not be delivered, and open the breaker."""
+        """Keep an invalidation that could not be delivered, and open the breaker."""
         with self._lock:
             if len(self._owed) >= self.MAX_OWED:
                 self._owed.clear()
@@ -49,13 +49,13 @@ class Breaker:
             self._is_open = True
 
     def owed(self) -> list[tuple[str, str]]:
-        """The value and lease keys of invalidations still to be delivered; the one prober delivers them now."""
+        """Return the (value key, lease key) pairs of undelivered invalidations, to be delivered now by the prober."""
         with self._lock:
             self._under_way = set(self._owed)
             return list(self._owed)
 
     def settle(self, delivered: list[tuple[str, str]]) -> bool:
-        """Forget delivered invalidations; close the breaker unless others came meanwhile, or the same anew."""
+        """Remove delivered invalidations, and close the breaker unless more are owed. Return whether it is closed."""
         with self._lock:
             for keys in self._under_way.intersection(delivered):
                 del self._owed[keys]

@@ -1,4 +1,4 @@
-"""Values as msgpack, in the entries of cache.entry. Never pickle: what is read from Redis is data and nothing else."""
+"""Encode values as msgpack for cache entries. Never pickle, which would let bytes from Redis run code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Packing(Generic[T]):
-    """One type as msgpack. UndecodableEntry both ways: where it has no form, and for anyone else's bytes."""
+    """Encodes and decodes values of one type. Both directions raise UndecodableEntry."""
 
     def __init__(self, kind: type[T]) -> None:
         self._encoder = msgspec.msgpack.Encoder()
@@ -24,35 +24,39 @@ class Packing(Generic[T]):
         try:
             return self._encoder.encode(value)
         except (OverflowError, TypeError, UnicodeEncodeError, RecursionError) as error:
-            raise UndecodableEntry(f"no msgpack form: {error}") from error
+            raise UndecodableEntry(f"cannot encode as msgpack: {error}") from error
 
     def unpack(self, packed: bytes) -> T:
         try:
             return self.decoder.decode(packed)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise UndecodableEntry(f"not this schema's bytes: {error}") from error
+            raise UndecodableEntry(f"cannot decode with this schema: {error}") from error
 
 
 class Codec(Generic[T]):
-    """Encodes and decodes one type of record; `version_of` says a record's row version."""
+    """Encodes and decodes one type of record. `version_of` returns a record's row version."""
 
     def __init__(self, kind: type[T], version_of: Callable[[T], int]) -> None:
         self.kind = kind
         self._version_of = version_of
         self._packing = Packing(kind)
-        # For bytes that were decoded before, and so cannot fail.
+        # For bytes that have been decoded before, so that it cannot fail.
         self.unpack: Callable[[bytes], T] = self._packing.decoder.decode
 
     def version_of(self, record: T) -> int:
         return self._version_of(record)
 
     def encode(self, record: T | None, epoch: bytes, life_ms: int, cost_ms: int) -> bytes:
-        """Bytes of a record, or of its absence. UndecodableEntry where msgpack has no form for a value."""
+        """Return the entry for a record, or for its absence if it is None.
+
+        `life_ms` is the entry's lifetime, `cost_ms` the time that the database took. Raises UndecodableEntry if msgpack
+        cannot encode the record, and EntryTooLarge.
+        """
         if record is None:
             return absence(epoch)
         return entry(epoch, self._version_of(record), life_ms, cost_ms, self._packing.pack(record))
 
     def decode(self, raw: bytes) -> T | None:
-        """The record, or None for a known absence. UndecodableEntry for anything that encode did not make."""
+        """Return the record, or None for a known absence. Raises UndecodableEntry for bytes of any other form."""
         packed = packed_in(raw)
         return None if packed is None else self._packing.unpack(packed)

@@ -1,4 +1,4 @@
-"""User and password for a new Redis connection, read at that moment."""
+"""Credentials for new Redis connections."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from cache.settings import CacheSettings
 
 
 class UrlCredentials(CredentialProvider):
-    """What the connection string says now: a rotated password is taken up by the next connection."""
+    """Reads user and password from the current connection string, so that new connections use a rotated password."""
 
     def __init__(self, settings: CacheSettings) -> None:
         self._settings = settings
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        # redis-py takes an empty answer for "no AUTH", though its types do not say so.
+        # redis-py accepts an empty tuple as "no AUTH", although its types do not say so.
         return self._settings.credentials()  # type: ignore[return-value]
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:

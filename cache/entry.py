@@ -1,7 +1,8 @@
-"""What an entry is in bytes: `{stamp}:{version}:{expiry}:{cost}:` and the packed value; or `{stamp}:-`, an absence.
+"""The byte format of cache entries.
 
-The stamp is the epoch's tag, or a feed's generation. The numbers are for the scripts, which compare versions, and
-for refresh ahead: when the entry expires (ms since 1970) and how long the database took to give it (ms).
+An entry is `{stamp}:{version}:{expiry}:{cost}:` followed by the packed value, or `{stamp}:-` for a known absence.
+The stamp is the epoch's tag or a feed's generation. The Lua scripts compare versions. Refresh ahead uses the expiry (in
+ms since 1970) and the cost (the time that the database took, in ms).
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from typing import NamedTuple
 
 from cache.errors import EntryTooLarge, UndecodableEntry
 
-# How eagerly entries are refreshed before they expire; 1 is what the analysis of XFetch calls optimal.
+# XFetch's parameter for how early entries are refreshed before they expire. 1 is the optimum of its analysis.
 BETA = 1.0
-# A call has a tenth of a second: what cannot be carried in it would look as if Redis were ill, to all of the process.
+# A call has 0.1 s. A larger value could exceed it, which would open the breaker for the whole process.
 MOST_BYTES = 1 << 20
-# Expiry and cost are its groups.
+# Its groups are expiry and cost.
 _match = re.compile(rb"[^:]*:\d+:(\d+):(\d+):").match
 
 
 def entry(stamp: bytes, version: int, life_ms: int, cost_ms: int, packed: bytes) -> bytes:
-    """An entry's bytes. EntryTooLarge where the value has more than MOST_BYTES."""
+    """Return an entry that expires `life_ms` from now. Raises EntryTooLarge for values above MOST_BYTES."""
     if len(packed) > MOST_BYTES:
-        raise EntryTooLarge(f"{len(packed)} bytes packed, of {MOST_BYTES} at most")
+        raise EntryTooLarge(f"the packed value has {len(packed)} bytes; at most {MOST_BYTES} are cached")
     return b"%b:%d:%d:%d:%b" % (stamp, version, int(time() * 1000) + life_ms, cost_ms, packed)
 
 
@@ -34,17 +35,20 @@ def absence(stamp: bytes) -> bytes:
 
 
 def packed_in(raw: bytes) -> bytes | None:
-    """The packed value, or None in an absence. UndecodableEntry for anything else."""
+    """Return the packed value, or None for an absence. Raises UndecodableEntry for anything else."""
     header = _match(raw)
     if header is not None:
         return raw[header.end() :]
     if raw.endswith(b":-") and raw.count(b":") == 1:
         return None
-    raise UndecodableEntry("an entry without version, expiry and cost")
+    raise UndecodableEntry("the entry has no version, expiry and cost")
 
 
 class Header(NamedTuple):
-    """What stands before a packed value: times in ms, `expires_at` since 1970. None in an absence, but the stamp."""
+    """The header of an entry. An absence has only the stamp.
+
+    `expires_at` is in ms since 1970; `cost` is in ms.
+    """
 
     stamp: bytes
     version: int | None = None
@@ -53,7 +57,7 @@ class Header(NamedTuple):
 
 
 def read_header(raw: bytes) -> Header:
-    """An entry's header. UndecodableEntry for what is no entry."""
+    """Return the parsed header of an entry. Raises UndecodableEntry for anything else."""
     if packed_in(raw) is None:
         return Header(raw.partition(b":")[0])
     stamp, version, expires_at, cost, _ = raw.split(b":", 4)
@@ -61,15 +65,16 @@ def read_header(raw: bytes) -> Header:
 
 
 def header_of(raw: bytes) -> bytes:
-    """What stands before the packed value; no two entries of a key have it in common."""
+    """Return the bytes before the packed value, which identify the entry among those of its key."""
     header = _match(raw)
     return b"" if header is None else header[0]
 
 
 def is_due(raw: bytes) -> bool:
-    """Whether the reader of this entry is the one to have it refreshed (XFetch).
+    """Return whether this read should refresh the entry ahead of its expiry (XFetch).
 
-    The nearer its end and the dearer it was, the likelier; so that one of many readers does it in time.
+    The probability rises as the expiry approaches and with the entry's cost, so that one of many readers refreshes it
+    in time.
     """
     header = _match(raw)
     if header is None:

@@ -1,8 +1,10 @@
-"""Which life of Redis a process speaks to: every entry begins with its tag, and is read under no other.
+"""The epoch of a Redis server. Every entry begins with its tag, and an entry of another epoch is a miss.
 
-A restart may bring back what invalidations had taken away, and so may a promoted replica; both have another
-run id or replication id. A nonce that is kept in Redis is part of it too: drawn anew, nothing cached is read.
-What the server told is relied on for RELIANCE_SECONDS, so that whoever drew it anew knows when all have noticed.
+A restart may restore entries that had been invalidated, and so may a promoted replica. Both change the server's run id
+or replication id, and therefore the epoch.
+
+The epoch also depends on a nonce stored in Redis. Replacing it flushes the namespace in one step. A process relies on
+what the server reported for RELIANCE_SECONDS. After that time, every process uses the new nonce.
 """
 
 from __future__ import annotations
@@ -15,17 +17,17 @@ from threading import Lock
 from time import monotonic
 from typing import NamedTuple
 
-# Changes with the form of entries, so that old bytes are never decoded.
+# Increment it when the byte format of entries changes, so that old entries are not decoded.
 _FORMAT = 2
-# More than a second, for so often is the server asked anyway; a call that comes later asks by itself.
+# More than the interval of 1 s at which the server is asked in the background. A later call asks first.
 RELIANCE_SECONDS = 1.5
 
 
-class Told(NamedTuple):
-    """What the server says of its life: INFO's run_id and master_replid, and the namespace's nonce.
+class ServerIdentity(NamedTuple):
+    """What the server reported: run_id and master_replid of INFO, and the namespace's nonce.
 
-    The nonce is `{nonce} {entity}={nonce} ...`: the namespace's own, and one of each entity that was flushed by
-    itself. They lie in one key, for one that was evicted alone would bring back what was flushed.
+    The nonce is `{nonce} {entity}={nonce} ...`: that of the namespace, and one for each entity that was flushed
+    separately. All are in one key, because the eviction of a single one would restore what was flushed.
     """
 
     run_id: bytes
@@ -39,7 +41,7 @@ class Told(NamedTuple):
 
 
 class EntityEpoch:
-    """The epoch of one entity: the namespace's, and where the entity was flushed by itself, one of its own."""
+    """The epoch of one entity. It differs from the namespace's if the entity was flushed separately."""
 
     def __init__(self, epoch: Epoch, entity: str) -> None:
         self._epoch = epoch
@@ -48,22 +50,22 @@ class EntityEpoch:
         self._prefix = b""
         self.turn()
 
-    def holds(self, raw: bytes) -> bool:
-        """Whether these bytes were stored in this epoch, which is known to be the present one."""
+    def matches(self, raw: bytes) -> bool:
+        """Return whether an entry is of this epoch and the epoch is known to be current."""
         return raw.startswith(self._prefix) and not self._epoch.is_overdue
 
-    def stands(self, tag: bytes) -> bool:
-        """Whether the tag is still the present one."""
+    def is_current(self, tag: bytes) -> bool:
+        """Return whether `tag` is still the current tag."""
         return tag == self.tag and not self._epoch.is_overdue
 
     def turn(self) -> None:
-        """Take up what the server told last."""
+        """Update the tag to what the server last reported."""
         self.tag = self._epoch.tag_of(self._entity)
         self._prefix = self.tag + b":"
 
 
 class Epoch:
-    """The tags as the server told them last; until it has been asked, such as nothing begins with."""
+    """The current tags, as the server last reported them. Before the first report no entry matches them."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
@@ -71,19 +73,19 @@ class Epoch:
         self._questions = itertools.count(1)
         self._answered = 0
         self._good_until = 0.0
-        # Where Redis has no memory left to keep a nonce, this process reads its own entries alone.
+        # Used if Redis has no memory left for a nonce: then this process reads only its own entries.
         self._own_nonce = secrets.token_hex(8).encode()
-        self._told = Told(b"", b"", self._own_nonce)
+        self._identity = ServerIdentity(b"", b"", self._own_nonce)
         self._views: dict[str, EntityEpoch] = {}
 
     @property
     def tag(self) -> bytes:
-        """The tag of entities that were never flushed by themselves."""
+        """The tag of entities that were never flushed separately."""
         return self.tag_of("")
 
     @property
     def is_overdue(self) -> bool:
-        """Whether the server has to be asked before anything that it holds is relied on."""
+        """Whether the server must be asked before its entries are used."""
         return monotonic() > self._good_until
 
     def of(self, entity: str) -> EntityEpoch:
@@ -93,29 +95,29 @@ class Epoch:
             return self._views[entity]
 
     def tag_of(self, entity: str) -> bytes:
-        return self._told.tag_of(entity)
+        return self._identity.tag_of(entity)
 
     def doubt(self) -> None:
-        """The nonce was drawn anew: what is asked from now on tells it, and no answer that is still under way."""
+        """Discard what is known, because the nonce may have been replaced. Pending answers are ignored."""
         with self._lock:
             self._answered = next(self._questions)
             self._good_until = 0.0
 
     def question(self) -> tuple[int, float]:
-        """The number and the time of what the server is about to be asked: the later question's answer counts."""
+        """Return the number and the time of a question to the server. The answer to the latest question counts."""
         return next(self._questions), monotonic()
 
     def learn(self, question: tuple[int, float], information: bytes, nonce: bytes | None) -> None:
-        """Take in the server's answer: its INFO, and the nonce."""
+        """Process the server's answer to a question: its INFO and the nonce."""
         fields = dict(line.partition(b":")[::2] for line in information.splitlines())
-        told = Told(fields[b"run_id"], fields[b"master_replid"], nonce or self._own_nonce)
+        identity = ServerIdentity(fields[b"run_id"], fields[b"master_replid"], nonce or self._own_nonce)
         number, asked_at = question
         with self._lock:
             if number < self._answered:
                 return
             self._answered = number
-            if told != self._told:
-                self._told = told
+            if identity != self._identity:
+                self._identity = identity
                 for view in self._views.values():
                     view.turn()
                 self._on_change()
@@ -123,6 +125,6 @@ class Epoch:
 
 
 def tag_of(run_id: bytes, replication_id: bytes, nonce: bytes) -> bytes:
-    """Sixteen hexadecimal digits."""
+    """Return the tag: 16 hexadecimal digits."""
     named = b"%d %b %b %b" % (_FORMAT, run_id, replication_id, nonce)
     return hashlib.blake2s(named, digest_size=8).hexdigest().encode()

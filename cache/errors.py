@@ -1,31 +1,31 @@
-"""The root of the Redis side's errors. Callers of `db` never see one: a sick cache costs time, not answers.
+"""The errors of the cache. Repositories raise none of them when Redis fails: they read from Postgres instead.
 
-No message carries a secret or a whole connection string.
+CacheSettingError is raised when the data access is created. No message contains a secret or a whole connection string.
 """
 
 from __future__ import annotations
 
 
 class CacheError(Exception):
-    """The Redis side cannot do what was asked."""
+    """The base class of the cache's errors."""
 
 
 class CacheSettingError(CacheError):
-    """A setting of the cache has a value that cannot be used."""
+    """A setting of the cache is missing or invalid."""
 
 
 class CacheUnavailable(CacheError):
-    """Redis gave no answer in time, refused, or is being left alone by the breaker."""
+    """Redis did not answer in time, returned an error, or was not called because the breaker is open."""
 
 
 class UndecodableEntry(CacheError):
-    """Bytes in Redis are not an entry of this key's type and schema, or a value has none."""
+    """An entry in Redis cannot be decoded as this type and schema, or a value cannot be encoded."""
 
-    # What a fill that ends in this is counted as.
+    # The value of the label `outcome` for a fill that fails with this error.
     outcome = "unencodable"
 
 
 class EntryTooLarge(UndecodableEntry):
-    """A value is larger than what one call to Redis should carry."""
+    """A value is too large to be cached: one call to Redis may not take that long."""
 
     outcome = "too_large"

@@ -1,7 +1,7 @@
-"""Has what is cached forgotten for everybody: a namespace or an entity in one step, what a pattern names key by key.
+"""Flush the cache for all processes: a namespace or an entity in one step, or the keys of a pattern one by one.
 
-Each function returns only when no reader serves what was cached before, whether from Redis, from a near cache, or
-from a read of the database that had begun before. It may be ended anywhere, and called again.
+Each function returns when no reader can serve what was cached before: neither from Redis, nor from a near cache, nor
+from a read of the database that had started before. It may be interrupted at any point and called again.
 """
 
 from __future__ import annotations
@@ -19,23 +19,26 @@ from cache.keys import LEASE_PREFIX, VALUE_PREFIX, StoredKey, epoch_nonce
 from cache.near import FRESH_SECONDS
 from cache.scripts import DRAW_ENTITY_NONCE
 
-# How many keys a SCAN looks at in one step: Redis answers nobody else meanwhile, for less than a millisecond.
+# The number of keys that one SCAN step examines. It blocks Redis for less than 1 ms.
 SCAN_COUNT = 1000
 Progress = Callable[[str], None]
 
 
-def forget_all(server: Any, namespace: str) -> None:
-    """Draw the namespace's nonce anew: whatever its size, all its entries are of a past epoch then."""
+def invalidate_namespace(server: Any, namespace: str) -> None:
+    """Flush a namespace of any size in one step, by replacing its nonce."""
     try:
         server.set(epoch_nonce(namespace), secrets.token_hex(8))
     except OutOfMemoryError:
-        # Whoever asks next draws it, where there is room again.
+        # The next process that asks for the nonce creates it, if there is memory again.
         server.unlink(epoch_nonce(namespace))
     time.sleep(RELIANCE_SECONDS)
 
 
-def forget_entities(server: Any, namespace: str, entities: Sequence[str]) -> bool:
-    """Draw the nonces of these entities anew. False where Redis had no memory left to, and forgot all of them."""
+def invalidate_entities(server: Any, namespace: str, entities: Sequence[str]) -> bool:
+    """Flush these entities by replacing their nonces.
+
+    Return False if Redis had no memory left for that; then the whole namespace was flushed.
+    """
     for entity in entities:
         arguments = (epoch_nonce(namespace), entity, secrets.token_hex(8), secrets.token_hex(8))
         try:
@@ -45,17 +48,18 @@ def forget_entities(server: Any, namespace: str, entities: Sequence[str]) -> boo
                 server.script_load(DRAW_ENTITY_NONCE.source)
                 server.evalsha(DRAW_ENTITY_NONCE.sha, 1, *arguments)
         except OutOfMemoryError:
-            forget_all(server, namespace)
+            invalidate_namespace(server, namespace)
             return False
     time.sleep(RELIANCE_SECONDS)
     return True
 
 
-def forget_matching(server: Any, namespace: str, pattern: str, rate: float, progress: Progress) -> int:
-    """Delete what `key_patterns` finds, at most `rate` keys a second; how many values there were.
+def invalidate_matching(server: Any, namespace: str, pattern: str, rate: float, progress: Progress) -> int:
+    """Delete the keys that `key_patterns` finds, at most `rate` per second, and return the number of values.
 
-    Leases first, then values: a fill that was under way before is refused, or its value is there for the second
-    pass, for SCAN misses no key that is there all the time. A page of a feed takes the feed's generation with it.
+    Leases are deleted before values. A concurrent fill is then either refused, or its value exists before the second
+    pass, which finds it: SCAN returns every key that exists throughout. With a page of a feed, the feed's generation is
+    deleted.
     """
     pace = _Pace(rate)
     deleted = {LEASE_PREFIX: 0, VALUE_PREFIX: 0}
@@ -73,15 +77,19 @@ def forget_matching(server: Any, namespace: str, pattern: str, rate: float, prog
 
 
 def reclaim(server: Any, namespace: str, entities: Sequence[str], rate: float, progress: Progress) -> int:
-    """Free the memory of what was forgotten in one step; what was stored since goes too. How many values."""
+    """Free the memory after a flush in one step, and return the number of values deleted.
+
+    Values that were stored after the flush are deleted too.
+    """
     patterns = [f"v*:{entity}:{{*" for entity in entities] or ["*"]
-    return sum(forget_matching(server, namespace, pattern, rate, progress) for pattern in patterns)
+    return sum(invalidate_matching(server, namespace, pattern, rate, progress) for pattern in patterns)
 
 
 def key_patterns(namespace: str, pattern: str, layer: str) -> list[str]:
-    """SCAN's patterns for `pattern`, a glob over `v{schema}:{entity}:{{id}}`; a feed's pages go with their feed.
+    """Return the patterns for SCAN for `pattern`, a glob over `v{schema}:{entity}:{{id}}`.
 
-    CacheSettingError where it can match nothing, or names another namespace.
+    A feed's pattern includes its pages. Raises CacheSettingError if the pattern cannot match anything, or is of another
+    namespace.
     """
     for prefix in (f"{VALUE_PREFIX}:{namespace}:", f"{LEASE_PREFIX}:{namespace}:"):
         pattern = pattern.removeprefix(prefix)
@@ -89,7 +97,7 @@ def key_patterns(namespace: str, pattern: str, layer: str) -> list[str]:
         raise CacheSettingError(f"the pattern {pattern!r} is not of namespace {namespace!r}")
     if not pattern.endswith(("}", "*")) or "}:" in pattern.rstrip("*"):
         raise CacheSettingError(
-            f"the pattern {pattern!r} matches no key; keys are v1:user:{{7}}, so end it with }} or *,"
+            f"the pattern {pattern!r} matches no key; keys look like v1:user:{{7}}, so end it with }} or *,"
             " and name a feed and not its pages"
         )
     found = [f"{layer}:{namespace}:{pattern}"]
@@ -97,7 +105,7 @@ def key_patterns(namespace: str, pattern: str, layer: str) -> list[str]:
 
 
 def scan(server: Any, patterns: Sequence[str]) -> Iterator[list[str]]:
-    """Keys by SCAN, a step's at a time; one may come twice."""
+    """Yield the keys found by each step of SCAN. A key may occur twice."""
     for pattern in patterns:
         cursor = 0
         while True:
@@ -109,7 +117,7 @@ def scan(server: Any, patterns: Sequence[str]) -> Iterator[list[str]]:
 
 
 class _Pace:
-    """Waits so that no more than `rate` things are done in a second."""
+    """A rate limiter: sleeps so that at most `rate` keys per second are processed."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate

@@ -1,7 +1,7 @@
-"""The names of things in Redis: `gw:{namespace}:v{schema}:{entity}:{{id}}`, and the lease beside each value.
+"""The keys in Redis: `gw:{namespace}:v{schema}:{entity}:{{id}}` for a value, with the prefix `gwl` for its lease.
 
-The braces around the id are Redis Cluster's hash tag: a value and its lease share a slot. Leases have a
-prefix of their own, so that clients which track values are not told of every lease.
+The braces around the id are a hash tag of Redis Cluster, so that a value and its lease are in the same slot. Leases
+have a different prefix so that clients which track values are not notified of leases.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STORED = re.compile(r"(gwl?):([a-z0-9_-]+):v(\d+):([a-z_]+):\{(-?\d+)\}(?::([0-
 
 @dataclass(frozen=True)
 class EntityKeys:
-    """The keys of one kind of record. `schema` changes with its type, so that old bytes are never decoded."""
+    """The keys of one kind of record. `schema` is incremented with each change of the type."""
 
     namespace: str
     entity: str
@@ -32,15 +32,15 @@ class EntityKeys:
 
     @cached_property
     def value_prefix(self) -> str:
-        """What every value's key begins with, up to the hash tag."""
+        """The common beginning of all value keys, up to the hash tag."""
         return f"{VALUE_PREFIX}:{self._rest(0)}".partition("{")[0]
 
     def both(self, record_id: int) -> tuple[str, str]:
-        """The value's key and the lease's, in the order that cache.scripts takes them."""
+        """Return the keys of value and lease, in the order that the scripts expect."""
         return self.value(record_id), self.lease(record_id)
 
     def neighbours(self) -> list[EntityKeys]:
-        """The keys of the schemas that run at the same time as this one while a release is rolled out."""
+        """Return the keys of this schema and of the previous and next one, which may run during a rollout."""
         return [replace(self, schema=n) for n in (self.schema - 1, self.schema, self.schema + 1) if n > 0]
 
     def _rest(self, record_id: int) -> str:
@@ -49,9 +49,9 @@ class EntityKeys:
 
 @dataclass(frozen=True)
 class FeedKeys:
-    """The keys of one kind of feed: a generation for each owner, and pages that are good under it alone.
+    """The keys of one kind of feed: a generation for each owner, and pages that are valid only with it.
 
-    The generation lies beside the leases, for clients which track values need not be told of it.
+    The generation has the prefix of leases, so that clients which track values are not notified of it.
     """
 
     namespace: str
@@ -68,7 +68,7 @@ class FeedKeys:
         return f"{LEASE_PREFIX}:{self._rest(owner_id)}:{_digest(page)}"
 
     def neighbours(self) -> list[FeedKeys]:
-        """The keys of the schemas that run at the same time as this one while a release is rolled out."""
+        """Return the keys of this schema and of the previous and next one, which may run during a rollout."""
         return [replace(self, schema=n) for n in (self.schema - 1, self.schema, self.schema + 1) if n > 0]
 
     def _rest(self, owner_id: int) -> str:
@@ -77,7 +77,7 @@ class FeedKeys:
 
 @dataclass(frozen=True)
 class StoredKey:
-    """A key as it stands in Redis, taken apart. `page` is a feed's page, or None."""
+    """A parsed key of Redis. `page` is the digest of a feed's page, or None."""
 
     layer: str
     namespace: str
@@ -88,7 +88,7 @@ class StoredKey:
 
     @classmethod
     def parse(cls, key: str) -> StoredKey | None:
-        """None for what is no key of a record or a feed, the epoch's nonce above all."""
+        """Parse a key. Return None if it is not of a record or a feed, such as the epoch's nonce."""
         found = _STORED.fullmatch(key)
         if found is None:
             return None
@@ -96,15 +96,15 @@ class StoredKey:
         return cls(layer, namespace, int(schema), entity, int(record_id), page)
 
     def generation(self) -> str:
-        """Of a feed: what all pages of its owner hang on."""
+        """Return the generation key that all pages of this feed's owner depend on."""
         return FeedKeys(self.namespace, self.entity, self.schema).generation(self.record_id)
 
 
 def epoch_nonce(namespace: str) -> str:
-    """The key of the nonce that all of a namespace's entries hang on."""
+    """Return the key of the nonce that all entries of a namespace depend on."""
     return f"{LEASE_PREFIX}:{namespace}:epoch"
 
 
 def _digest(page: str) -> str:
-    """A page's place in a key: cursors are long, and callers make them."""
+    """Return a page's digest for its key, because cursors are long and come from callers."""
     return hashlib.blake2s(page.encode(), digest_size=12).hexdigest()

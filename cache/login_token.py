@@ -1,7 +1,7 @@
-"""Tokens that stand in a password's place and expire: one is made when it is asked for, and the next in good time.
+"""Login tokens, which are used as passwords and expire.
 
-Who signs them is the caller's affair. A token is renewed by a thread of its own, so that whoever opens a
-connection does not wait for it.
+The first token is made on demand. Later ones are made ahead of expiry in a background thread, so that opening a
+connection does not wait. The caller provides the function that signs tokens.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 _logger = logging.getLogger("groundwork.login")
-# AWS's tokens are taken for fifteen minutes. Renewed after two thirds of that, a failure can be tried again
-# often before it matters.
+# AWS accepts a token for 15 minutes. Renewing after two thirds of that leaves time for many retries.
 RENEW_SECONDS = 600.0
 EXPIRY_SECONDS = 840.0
 _RETRY_SECONDS = 5.0
@@ -24,12 +23,12 @@ _RETRY_SECONDS = 5.0
 class _Token:
     value: str
     made_at: float
-    # When it was last tried to renew it.
+    # When a renewal was last tried.
     tried_at: float = 0.0
 
 
 class LoginTokens:
-    """Tokens by their subject: the arguments that `make` takes (host, port, user, ...)."""
+    """Tokens by subject: the arguments of `make`, such as host, port and user. Safe to use from several threads."""
 
     def __init__(self, make: Callable[..., str], clock: Callable[[], float] = monotonic) -> None:
         self._make = make
@@ -38,12 +37,12 @@ class LoginTokens:
         self._tokens: dict[tuple[str, ...], _Token] = {}
 
     def current(self, *subject: str) -> str:
-        """A token that is still taken. Raises what `make` raises, where there is none."""
+        """Return a valid token. Without one it calls `make`, and raises what `make` raises."""
         with self._lock:
             token = self._tokens.get(subject)
             age = EXPIRY_SECONDS if token is None else self._clock() - token.made_at
             if token is None or age >= EXPIRY_SECONDS:
-                # Whoever else needs one waits for this, and signs none.
+                # Other callers wait for this token instead of signing one.
                 token = self._tokens[subject] = _Token(self._make(*subject), self._clock())
             elif age >= RENEW_SECONDS and self._clock() - token.tried_at >= _RETRY_SECONDS:
                 token.tried_at = self._clock()
@@ -51,7 +50,7 @@ class LoginTokens:
             return token.value
 
     def prefetch(self, *subject: str) -> None:
-        """Begin to make the first one, so that the first connection finds it."""
+        """Start making the first token in the background, for the first connection."""
         with self._lock:
             if subject not in self._tokens:
                 self._in_background(subject, self.current)
@@ -61,7 +60,7 @@ class LoginTokens:
             try:
                 action(*subject)
             except Exception as error:
-                # The one there is goes on; without one, the connection that needs it says the same.
+                # The current token stays in use. Without one, the connection that needs it raises the same error.
                 _logger.warning("no new login token: %s", error)
 
         threading.Thread(target=run, name="groundwork-login-token", daemon=True).start()

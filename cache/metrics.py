@@ -1,4 +1,4 @@
-"""The Redis side's Prometheus metrics, by entity and layer."""
+"""Prometheus metrics of the cache, by entity and layer."""
 
 from __future__ import annotations
 
@@ -6,51 +6,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import NamedTuple, Protocol
 
 from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-if TYPE_CHECKING:
-    from cache.breaker import Breaker
-    from cache.near import NearCache
-
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 HITS = Counter(
-    "groundwork_cache_hits", "Reads answered by a layer; `negative` ones knew of an absence.",
+    "groundwork_cache_hits", "Reads answered by a layer. `negative`: by a cached absence.",
     ("entity", "layer", "kind"),
 )  # fmt: skip
-MISSES = Counter("groundwork_cache_misses", "Reads a layer had no answer for.", ("entity", "layer"))
+MISSES = Counter("groundwork_cache_misses", "Reads that a layer could not answer.", ("entity", "layer"))
 READ_ERRORS = Counter(
-    "groundwork_cache_read_errors", "Reads that Redis could not answer, for it failed or is left alone.",
+    "groundwork_cache_read_errors", "Reads that Redis could not answer because it failed or the breaker is open.",
     ("entity",),
 )  # fmt: skip
-# No layer of its own among hits and misses: a hit rate is what the database is spared.
+# Not a layer among hits and misses, because a hit rate is the share of reads that the database does not serve.
 DATABASE_READS = Counter(
-    "groundwork_cache_database_reads", "Records that the database was asked for: found, absent, or error.",
+    "groundwork_cache_database_reads", "Records read from the database: found, absent, or error.",
     ("entity", "outcome"),
 )  # fmt: skip
 ERRORS = Counter("groundwork_cache_errors", "Calls to Redis that failed, by operation.", ("operation",))
 FILLS = Counter(
-    "groundwork_cache_fills", "Fills after a miss: stored, or refused since the lease was gone.",
+    "groundwork_cache_fills", "Fills: stored, refused (lease gone or newer value), failed, unencodable, too_large.",
     ("entity", "outcome"),
 )  # fmt: skip
-LEASE_WAITS = Counter("groundwork_cache_lease_waits", "Misses that waited for another's fill.", ("entity",))
-COALESCED = Counter("groundwork_cache_coalesced", "Misses that shared another caller's read.", ("entity",))
+LEASE_WAITS = Counter(
+    "groundwork_cache_lease_waits", "Misses that waited for the lease holder's fill.", ("entity",)
+)
+COALESCED = Counter(
+    "groundwork_cache_coalesced", "Misses that shared the read of another caller.", ("entity",)
+)
 STALE_SERVES = Counter(
-    "groundwork_cache_stale_serves", "Hits that were due for a refresh, answered meanwhile from the old entry.",
+    "groundwork_cache_stale_serves", "Hits served from an entry that is being refreshed ahead of its expiry.",
     ("entity",),
 )  # fmt: skip
 REFRESHES = Counter(
     "groundwork_cache_refreshes",
-    "Refreshes ahead: stored, refused since the entry was invalidated, elsewhere (another does it), or failed.",
+    "Refreshes ahead of expiry: stored, refused (the entry was invalidated), elsewhere (by another caller), or failed.",
     ("entity", "outcome"),
 )
 INVALIDATIONS = Counter(
     "groundwork_cache_invalidations",
-    "Invalidations: updated (the new value stands), dropped, or failed (left to the outbox).",
+    "Invalidations: updated (the new value is stored), dropped, absent, newer, or failed (left to the outbox).",
     ("entity", "outcome"),
 )
 CALL_SECONDS = Histogram(
@@ -60,12 +60,12 @@ CALL_SECONDS = Histogram(
 
 @cache
 def call_seconds(operation: str) -> Histogram:
-    """CALL_SECONDS of one operation; finding it by its label takes longer than observing."""
+    """Return the histogram of one operation. Cached, because finding it by label takes longer than observing."""
     return CALL_SECONDS.labels(operation)
 
 
 class DatabaseReads:
-    """What the last layer answered, for one entity: the database, asked for what Redis has not."""
+    """Counts the reads of one entity from the database, after a miss in Redis."""
 
     def __init__(self, entity: str) -> None:
         self._found, self._absent, self._errors = (
@@ -74,7 +74,7 @@ class DatabaseReads:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Counts an error that leaves the block."""
+        """Count an exception that leaves the block."""
         try:
             yield
         except Exception:
@@ -86,50 +86,53 @@ class DatabaseReads:
         self._absent.inc(asked - found)
 
 
-class Measured(Protocol):
-    """A client of Redis as far as it is measured."""
+class ClientState(NamedTuple):
+    """Whether the breaker is open, and the number of entries and bytes in the near cache."""
 
-    @property
-    def breaker(self) -> Breaker: ...
+    is_breaker_open: bool
+    near_entries: int
+    near_bytes: int
 
-    @property
-    def near(self) -> NearCache | None: ...
+
+class MeasuredClient(Protocol):
+    """What the metrics read from a cache client."""
+
+    def state(self) -> ClientState: ...
 
 
 class ClientStates(Collector):
-    """What the open clients of this process are at, at the time of the scrape."""
+    """Collects the state of this process's open clients at scrape time."""
 
     def __init__(self) -> None:
-        self._open: set[Measured] = set()
+        self._open: set[MeasuredClient] = set()
         self._lock = Lock()
 
-    def add(self, client: Measured) -> None:
+    def add(self, client: MeasuredClient) -> None:
         with self._lock:
             self._open.add(client)
 
-    def remove(self, client: Measured) -> None:
-        """The second time nothing: a client may be closed twice."""
+    def remove(self, client: MeasuredClient) -> None:
+        """Remove a client. Idempotent, because a client may be closed twice."""
         with self._lock:
             self._open.discard(client)
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
-            is_open = any(client.breaker.is_open for client in self._open)
-            sizes = [client.near.size() for client in self._open if client.near is not None]
+            states = [client.state() for client in self._open]
         yield GaugeMetricFamily(
             "groundwork_cache_breaker_open",
-            "1 while a client of this process leaves Redis alone after a failure.",
-            value=int(is_open),
+            "1 while the breaker of a client in this process is open after a failure of Redis.",
+            value=int(any(state.is_breaker_open for state in states)),
         )
         yield GaugeMetricFamily(
             "groundwork_cache_near_entries",
             "Entries in the near caches of this process.",
-            value=sum(entries for entries, _ in sizes),
+            value=sum(state.near_entries for state in states),
         )
         yield GaugeMetricFamily(
             "groundwork_cache_near_bytes",
-            "Bytes that the near caches' entries take.",
-            value=sum(taken for _, taken in sizes),
+            "Size of the entries in the near caches of this process, in bytes.",
+            value=sum(state.near_bytes for state in states),
         )
 
 

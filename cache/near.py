@@ -1,7 +1,7 @@
-"""The near cache: entries in this process, given out so that no caller can spoil another's (cache.keeping).
+"""The near cache: entries in this process. No other caller can change the record that a hit returns (cache.near_codec).
 
-It answers only while it is known to be current: `confirm` is told, several times a second, up to when every
-invalidation has been heard (cache.tracking), and FRESH_SECONDS later it goes silent by itself.
+It answers only while it is known to be current. Several times a second, cache.tracking calls `confirm` with the time up
+to which all invalidations have been received. FRESH_SECONDS after that time every read is a miss.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any, Final, Generic, TypeVar
 
 from cache.codec import Codec
 from cache.entry import packed_in
-from cache.keeping import Keeping, Kept
 from cache.metrics import HITS, MISSES
+from cache.near_codec import NearCodec, NearValue
 
 T = TypeVar("T")
 
-# The promise is 250 ms; the rest is for the call that has just looked at the clock.
+# The promised limit for a stale read is 250 ms. The rest is for a call that has just checked the clock.
 FRESH_SECONDS = 0.24
-# Beside what is kept, what Python needs for an entry: measured, 250 to 350 bytes.
+# Python's overhead for an entry, besides the value: measured, 250 to 350 bytes.
 _ENTRY_BYTES = 300
 
 
 class Miss(Enum):
-    """`MISS`: not known here. None would be a known absence."""
+    """The type of `MISS`, the result for a record that is not cached here. None is a known absence."""
 
     MISS = 0
 
@@ -39,7 +39,7 @@ _Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What is kept, and how a caller's own is made of it; what it counts for in bytes; when it goes (monotonic)."""
+    """A stored value, the function that returns a caller's record, the size in bytes, and the expiry (monotonic)."""
 
     value: Any
     give: Callable[[Any], Any]
@@ -48,7 +48,7 @@ class _Entry:
 
 
 class NearCache:
-    """All entries of one process, least recently used first, bounded in number and bytes."""
+    """All entries of one process, limited in number and bytes. Evicts the least recently used entry."""
 
     def __init__(self, max_entries: int, max_bytes: int, ttl_seconds: float) -> None:
         self._max_entries = max_entries
@@ -56,45 +56,45 @@ class NearCache:
         self._ttl_seconds = ttl_seconds
         self._lock = Lock()
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
-        # Reads of Redis that are under way, each with its place; an invalidation takes the place away.
-        self._places: dict[_Key, object] = {}
+        # A ticket for each key being read from Redis. An invalidation removes it, so that the read is not stored.
+        self._reads: dict[_Key, object] = {}
         self._bytes = 0
-        self._is_standing = False
-        # Monotonic: until then what is here may be served.
+        self._is_enabled = False
+        # Until this time (monotonic) entries may be served.
         self.fresh_until = 0.0
         self._views: dict[str, NearView[Any]] = {}
 
     def view(self, key_prefix: str, entity: str, codec: Codec[T]) -> NearView[T]:
-        """One kind of record, whose keys are `key_prefix` + "{id}"."""
+        """Return the view of one kind of record, whose keys are `key_prefix` + "{id}"."""
         view = NearView(self, self._entries, key_prefix, entity, codec)
         self._views[key_prefix] = view
         return view
 
-    def stand(self) -> None:
-        """From now on every invalidation is heard: what is read after this may be taken in."""
+    def enable(self) -> None:
+        """Enable the cache: from now on every invalidation is received, so that new reads may be stored."""
         with self._lock:
-            # Reads under way may have been answered before.
-            self._places.clear()
-            self._is_standing = True
+            # Redis may have answered current reads before invalidations were received.
+            self._reads.clear()
+            self._is_enabled = True
 
     def confirm(self, heard_until: float) -> None:
-        """Every invalidation until this time (monotonic) has been heard."""
+        """Confirm that all invalidations up to this time (monotonic) have been received."""
         self.fresh_until = heard_until + FRESH_SECONDS
 
-    def fall(self) -> None:
-        """Invalidations may be missed from now on: everything goes, and nothing is taken in."""
+    def disable(self) -> None:
+        """Disable and clear the cache, because invalidations may be missed from now on."""
         self.fresh_until = 0.0
         with self._lock:
-            self._is_standing = False
+            self._is_enabled = False
             self._clear()
 
     def invalidate_all(self) -> None:
-        """Forget everything, as after FLUSHDB, and what is under way."""
+        """Remove all entries, as after FLUSHDB, and do not store current reads."""
         with self._lock:
             self._clear()
 
     def invalidate_keys(self, keys: Iterable[bytes]) -> None:
-        """Forget what these keys of Redis hold; those of no view are nobody's here."""
+        """Invalidate the entries of these Redis keys. Keys that belong to no view are ignored."""
         for key in keys:
             prefix, _, rest = key.decode(errors="replace").partition("{")
             if prefix in self._views and rest.endswith("}") and rest[:-1].lstrip("-").isdigit():
@@ -104,45 +104,45 @@ class NearCache:
         with self._lock:
             for record_id in record_ids:
                 key = (prefix, record_id)
-                self._places.pop(key, None)
+                self._reads.pop(key, None)
                 self._remove(key)
 
     def size(self) -> tuple[int, int]:
-        """How many entries there are, and the bytes that they take."""
+        """Return the number of entries and their size in bytes."""
         return len(self._entries), self._bytes
 
     def report(self) -> None:
-        """Bring the metrics up to date: counting each hit there would take longer than the hit."""
+        """Update the metrics. They are not updated on each hit, because that would take longer than the hit."""
         for view in self._views.values():
             view.report()
 
-    def take_place(self, key: _Key) -> object:
-        """Before Redis is read: what is then read may be put in only while this place is kept."""
+    def begin_read(self, key: _Key) -> object:
+        """Start a read of Redis and return its ticket. `put` stores the value only if the ticket still exists."""
         with self._lock:
-            return self._places.setdefault(key, object())
+            return self._reads.setdefault(key, object())
 
-    def put(self, key: _Key, kept: Kept[Any], place: object) -> None:
-        """Take in what was read, unless it was invalidated meanwhile, or invalidations are not heard."""
-        size = _ENTRY_BYTES + kept.size
+    def put(self, key: _Key, stored: NearValue[Any], ticket: object) -> None:
+        """Store a value, unless it was invalidated since `begin_read` or the cache is disabled."""
+        size = _ENTRY_BYTES + stored.size
         with self._lock:
-            if self._places.get(key) is not place:
+            if self._reads.get(key) is not ticket:
                 return
-            del self._places[key]
-            if not self._is_standing or size > self._max_bytes:
+            del self._reads[key]
+            if not self._is_enabled or size > self._max_bytes:
                 return
             self._remove(key)
-            self._entries[key] = _Entry(kept.value, kept.give, size, monotonic() + self._ttl_seconds)
+            self._entries[key] = _Entry(stored.value, stored.give, size, monotonic() + self._ttl_seconds)
             self._bytes += size
             while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
-                # One operation: hits reorder the entries meanwhile, without the lock.
+                # A single operation, because hits reorder the entries without the lock.
                 _, evicted = self._entries.popitem(last=False)
                 self._bytes -= evicted.size
 
-    def leave_place(self, key: _Key, place: object) -> None:
-        """Nothing was read after all."""
+    def end_read(self, key: _Key, ticket: object) -> None:
+        """End a read that stored nothing."""
         with self._lock:
-            if self._places.get(key) is place:
-                del self._places[key]
+            if self._reads.get(key) is ticket:
+                del self._reads[key]
 
     def _remove(self, key: _Key) -> None:
         entry = self._entries.pop(key, None)
@@ -151,7 +151,7 @@ class NearCache:
 
     def _clear(self) -> None:
         self._entries.clear()
-        self._places.clear()
+        self._reads.clear()
         self._bytes = 0
 
 
@@ -163,19 +163,19 @@ class NearView(Generic[T]):
     ) -> None:
         self._near = near
         self._prefix = prefix
-        # Bound once: a hit takes a microsecond, and finding these again would be a good part of it.
+        # Bound once: a hit takes about 2 µs, and looking these up would be a large part of it.
         self._entry = entries.get
         self._move_to_end = entries.move_to_end
-        self._kept = Keeping(codec).kept
-        # Threads may lose a count between them; a lock would cost more than the hit.
+        self._encode = NearCodec(codec).encode
+        # Concurrent threads may lose a count. A lock would cost more than the hit.
         self._hits = self._misses = 0
         self._hit_counter = HITS.labels(entity, "near", "value")
         self._miss_counter = MISSES.labels(entity, "near")
 
     def peek(self, record_id: int) -> T | Miss | None:
-        """The record, None for a known absence, or MISS. Anything but an int is a MISS: True is no 1.
+        """Return the record, None for a known absence, or MISS. Any id that is not an int, such as True, is a MISS.
 
-        Without a lock: each step is one operation of the dictionary.
+        Needs no lock, because each step is one atomic operation of the dictionary.
         """
         if type(record_id) is int:
             key = (self._prefix, record_id)
@@ -184,22 +184,22 @@ class NearView(Generic[T]):
                 try:
                     self._move_to_end(key)
                 except KeyError:
-                    # Invalidated since it was looked at: this read was first.
+                    # Invalidated in the meantime. This read came first, so its result is valid.
                     pass
                 self._hits += 1
                 return entry.give(entry.value)  # type: ignore[no-any-return]
         self._misses += 1
         return MISS
 
-    def take_place(self, record_id: int) -> object:
-        return self._near.take_place((self._prefix, record_id))
+    def begin_read(self, record_id: int) -> object:
+        return self._near.begin_read((self._prefix, record_id))
 
-    def put(self, record_id: int, raw: bytes, place: object) -> None:
-        """Take in an entry that has been decoded once: a hit relies on it."""
-        self._near.put((self._prefix, record_id), self._kept(packed_in(raw)), place)
+    def put(self, record_id: int, raw: bytes, ticket: object) -> None:
+        """Store an entry. It must have been decoded once, because hits rely on that."""
+        self._near.put((self._prefix, record_id), self._encode(packed_in(raw)), ticket)
 
-    def leave_place(self, record_id: int, place: object) -> None:
-        self._near.leave_place((self._prefix, record_id), place)
+    def end_read(self, record_id: int, ticket: object) -> None:
+        self._near.end_read((self._prefix, record_id), ticket)
 
     def invalidate(self, record_ids: Iterable[int]) -> None:
         self._near.invalidate(self._prefix, record_ids)

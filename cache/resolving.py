@@ -1,4 +1,4 @@
-"""A server's name to addresses within a time limit: the system's resolver has none, and no thread can be stopped."""
+"""Resolve a host name within a time limit, which the system's resolver does not have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from threading import Thread
 
 
 def addresses(host: str, port: int, seconds: float) -> list[str]:
-    """A host's addresses in the order to be tried. TimeoutError after so many seconds; OSError as getaddrinfo's."""
+    """Return a host's addresses in the order to try. Raises TimeoutError after `seconds`, or getaddrinfo's OSError."""
     answers: SimpleQueue[list[str] | OSError] = SimpleQueue()
 
     def ask() -> None:
@@ -19,12 +19,12 @@ def addresses(host: str, port: int, seconds: float) -> list[str]:
         else:
             answers.put([str(address[0]) for *_, address in found])
 
-    # One that is not waited for any longer ends when the resolver gives up.
+    # A thread cannot be stopped. After the time limit it ends when the resolver does.
     Thread(target=ask, name="groundwork-resolve", daemon=True).start()
     try:
         answer = answers.get(timeout=seconds)
     except Empty:
-        raise TimeoutError(f"{host} was not resolved in time") from None
+        raise TimeoutError(f"resolving {host} timed out") from None
     if isinstance(answer, OSError):
         raise answer
     return answer

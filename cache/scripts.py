@@ -1,8 +1,9 @@
-"""The Lua the cache runs in Redis: what makes fills and invalidations atomic.
+"""The Lua scripts that make fills and invalidations in Redis atomic.
 
-Those of records take a value's key and its lease's key, which share a slot; those of feeds say their own. What
-entries look like is cache.entry's; one of another epoch is as good as none. A lease key holds the nonces of all
-callers that may fill; invalidation deletes it, and a nonce never comes back.
+Scripts for records take the keys of a value and its lease, which share a slot. Scripts for feeds document their keys.
+cache.entry describes the format of entries. An entry of another epoch is treated as missing.
+
+A lease key contains the nonces of all callers that may fill. Invalidation deletes it, and a nonce is never used again.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Script:
-    """A Lua script and the SHA-1 it is called by."""
+class LuaScript:
+    """A Lua script and its SHA-1, by which it is called."""
 
     name: str
     source: str
@@ -23,15 +24,16 @@ class Script:
         object.__setattr__(self, "sha", hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest())
 
 
-# Whether an entry is of this epoch, and its version, which an absence has not.
+# Whether an entry is of this epoch, and its version, which is nil for an absence.
 _ENTRY = """
 local function current(value, epoch) return value and string.sub(value, 1, #epoch + 1) == epoch .. ':' end
 local function version(value) return tonumber(string.match(value, '^[^:]*:(%d+):')) end
 """
 
-# -> {value} | {false, 1}: the lease is yours | {false, 0}: another holds it.
-# ARGV: nonce, the lease's life in ms, after how many ms it passes to one more holder, the epoch.
-TAKE_LEASE = Script(
+# Return the value, or try to take the lease.
+# Returns {value} | {false, 1}: the caller has the lease | {false, 0}: another caller has it.
+# ARGV: nonce, the lease's lifetime in ms, the ms after which one more caller may take it, the epoch.
+TAKE_LEASE = LuaScript(
     "take_lease",
     _ENTRY
     + """
@@ -49,9 +51,10 @@ return {false, 1}
 """,
 )
 
-# Before an entry is refreshed. -> 1: the lease is yours | 0: another fills, or the entry is a different one by now.
-# ARGV: nonce, the lease's life in ms, the header of the entry that was due.
-TAKE_REFRESH = Script(
+# Take the lease to refresh an entry.
+# Returns 1: the caller has the lease | 0: another caller has it, or the entry has changed.
+# ARGV: nonce, the lease's lifetime in ms, the header of the entry to refresh.
+TAKE_REFRESH = LuaScript(
     "take_refresh",
     """
 local value = redis.call('GET', KEYS[1])
@@ -61,9 +64,10 @@ return 0
 """,
 )
 
-# -> 1: stored | 0: the lease is gone, or what is there is newer: what was read may be stale.
-# ARGV: nonce, the value, its life in ms, the epoch.
-FILL = Script(
+# Store what was read under a lease.
+# Returns 1: stored | 0: refused, because the lease is gone or the cached entry is newer: the value may be stale.
+# ARGV: nonce, the value, its lifetime in ms, the epoch.
+FILL = LuaScript(
     "fill",
     _ENTRY
     + """
@@ -77,13 +81,14 @@ return 1
 """,
 )
 
-# After a write. -> 1: the new value stands | 0: nothing is cached | 2: a newer one stands.
-# KEYS: value and lease, then those of the other schemas in use, which are forgotten.
-# ARGV: the row version written, the value, its life in ms, the epoch.
-# An absent value stays absent: after an eviction nothing here tells a late writer from the last one. A
-# present one was no older than the last finished invalidation, so a higher version may take its place. The
-# old value goes first, so that a SET refused for want of memory leaves no stale one behind.
-REPLACE = Script(
+# Replace an older entry after a write.
+# Returns 1: the new value is stored | 0: nothing is cached | 2: a newer value is cached.
+# KEYS: value and lease, then those of the other schemas in use, which are deleted.
+# ARGV: the row version written, the value, its lifetime in ms, the epoch.
+# A missing value is not stored: after an eviction a late writer cannot be distinguished from the last one. A cached
+# value is at least as new as the last finished invalidation, so a higher version may replace it. The old value is
+# deleted first, so that a SET that fails for lack of memory leaves no stale value.
+REPLACE = LuaScript(
     "replace",
     _ENTRY
     + """
@@ -100,9 +105,10 @@ return 1
 """,
 )
 
-# Forget. -> 1: dropped | 0: nothing was there | 2: what is there is as new, and stands.
-# ARGV: the row version that was written, -1 where any value has to go; the epoch.
-DROP = Script(
+# Invalidate a value.
+# Returns 1: deleted | 0: nothing was cached | 2: the cached value is at least as new and stays.
+# ARGV: the row version that was written (-1: delete any value), the epoch.
+DROP = LuaScript(
     "drop",
     _ENTRY
     + """
@@ -117,12 +123,13 @@ return 1
 """,
 )
 
-# A feed's page. KEYS: the owner's generation, the page, its lease.
-# -> {generation, page} | {generation, false, 1}: the lease is yours | {generation, false, 0}: another holds it.
-# ARGV: nonce, the lease's life in ms, after how many ms it passes on, the generation's life in ms, the epoch.
-# A page is good under the generation that its bytes begin with. One that is missing, or of another epoch, is drawn
-# anew, from the nonce: a number that counts up would come back after an eviction, and old pages with it.
-TAKE_PAGE = Script(
+# Return a feed's page, or try to take its lease. KEYS: the owner's generation, the page, its lease.
+# Returns {generation, page} | {generation, false, 1}: the caller has the lease | {generation, false, 0}: it has not.
+# ARGV: nonce, the lease's lifetime in ms, the ms after which another caller may take it, the generation's lifetime in
+# ms, the epoch.
+# A page is valid with the generation that its bytes begin with. A generation that is missing or of another epoch is
+# created from the nonce. A counter would repeat its values after an eviction and make old pages valid again.
+TAKE_PAGE = LuaScript(
     "take_page",
     """
 local generation = redis.call('GET', KEYS[1])
@@ -140,10 +147,11 @@ return {generation, false, 1}
 """,
 )
 
-# -> 1: stored | 0: the feed has been forgotten since the page was read, and it may be stale.
-# KEYS as above. ARGV: the generation of TAKE_PAGE, the page, its life in ms, the generation's life in ms.
-# The generation has to outlive its pages: where it expired first, they would be read again and again.
-FILL_PAGE = Script(
+# Store a page that was read under a lease. KEYS as for TAKE_PAGE.
+# Returns 1: stored | 0: refused, because the feed was invalidated since the page was read: it may be stale.
+# ARGV: the generation from TAKE_PAGE, the page, its lifetime in ms, the generation's lifetime in ms.
+# The generation must outlive its pages, because without it they are all misses.
+FILL_PAGE = LuaScript(
     "fill_page",
     """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -154,9 +162,9 @@ return 1
 """,
 )
 
-# A flush of one entity: its part of the namespace's nonce (cache.epoch) is drawn anew, the rest stays.
-# KEYS: the namespace's nonce. ARGV: the entity, its new nonce, and the namespace's where there is none.
-DRAW_ENTITY_NONCE = Script(
+# Flush one entity by replacing its part of the namespace's nonce (cache.epoch); the other parts stay.
+# KEYS: the namespace's nonce. ARGV: the entity, its new nonce, and a nonce for the namespace if there is none.
+DRAW_ENTITY_NONCE = LuaScript(
     "draw_entity_nonce",
     """
 local shared, own = string.match(redis.call('GET', KEYS[1]) or ARGV[3], '^([^ ]+)(.*)$')

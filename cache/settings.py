@@ -1,4 +1,4 @@
-"""How Redis is reached and how long it may take: typed, checked before anything connects."""
+"""Settings of the cache, checked before anything connects."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ from cache.url_source import UrlSource
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """The connections' number, and the bound of one call in seconds.
+    """The connection string, the connections, the time limit of a call and the near cache.
 
-    `namespace` is the first part of every key: environments that share a Redis differ in it, and every
-    process of one environment (the access service above all) has the same. The near cache holds up to
-    `near_entries` entries and `near_bytes`, each for `near_ttl_seconds` at most; with 0 entries there is none.
+    `namespace`: a part of every key. Stacks that share a Redis need different ones. All processes of a stack,
+    including the access service, must use the same.
+    `max_connections`: the maximum number of connections of a process.
+    `timeout_seconds`: the limit of one call to Redis.
+    `near_entries`, `near_bytes`: the limits of the near cache. With 0 there is no near cache.
+    `near_ttl_seconds`: the longest time that an entry stays in the near cache.
+    `tokens`, `replication_group`: for a login by IAM, the source of login tokens and the ElastiCache replication group
+    that they are for.
+
+    Raises CacheSettingError for a value out of range.
     """
 
     url: UrlSource
@@ -30,24 +37,28 @@ class CacheSettings:
     near_entries: int = 10_000
     near_bytes: int = 32 * 1024 * 1024
     near_ttl_seconds: float = 60.0
-    # A login by IAM: its tokens are for a user of this replication group of ElastiCache.
     tokens: LoginTokens | None = None
     replication_group: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", self.namespace):
             raise CacheSettingError(
-                f"the cache's namespace {self.namespace!r} is not usable; take up to 32 of a-z, 0-9, - and _"
+                f"the cache's namespace {self.namespace!r} is invalid; use up to 32 of a-z, 0-9, - and _"
             )
         if self.max_connections < 1 or self.timeout_seconds <= 0:
-            raise CacheSettingError("max_connections and timeout_seconds have to be more than 0")
+            raise CacheSettingError("max_connections and timeout_seconds must be more than 0")
         if self.near_entries < 0 or self.near_bytes < 0 or self.near_ttl_seconds <= 0:
-            raise CacheSettingError("near_entries and near_bytes are 0 or more, near_ttl_seconds more than 0")
+            raise CacheSettingError(
+                "near_entries and near_bytes must be 0 or more, near_ttl_seconds more than 0"
+            )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> CacheSettings:
-        """Settings from REDIS_URL or REDIS_URL_FILE, and where they are set GROUNDWORK_CACHE_NAMESPACE,
-        GROUNDWORK_NEAR_CACHE_ENTRIES, GROUNDWORK_CACHE_LOGIN and GROUNDWORK_REPLICATION_GROUP."""
+        """Return the settings in the environment.
+
+        Reads REDIS_URL or REDIS_URL_FILE, and optionally GROUNDWORK_CACHE_NAMESPACE, GROUNDWORK_NEAR_CACHE_ENTRIES,
+        GROUNDWORK_CACHE_LOGIN (`password` or `iam`) and GROUNDWORK_REPLICATION_GROUP. Raises CacheSettingError.
+        """
         environment = os.environ if environment is None else environment
         url = UrlSource.from_environment("REDIS_URL", CacheSettingError, environment)
         namespace = environment.get("GROUNDWORK_CACHE_NAMESPACE") or "main"
@@ -60,7 +71,7 @@ class CacheSettings:
             tokens = redis_tokens(CacheSettingError)
             if not group:
                 raise CacheSettingError(
-                    "GROUNDWORK_CACHE_LOGIN is iam: GROUNDWORK_REPLICATION_GROUP names whose"
+                    "GROUNDWORK_CACHE_LOGIN is iam, which needs GROUNDWORK_REPLICATION_GROUP; set it"
                 )
         return cls(
             url=url,
@@ -71,19 +82,20 @@ class CacheSettings:
         )
 
     def server_url(self) -> str:
-        """The URL without user and password."""
+        """Return the URL without user and password."""
         parts = self._split()
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=host))
 
     def credentials(self) -> tuple[str, str] | tuple[str] | tuple[()]:
-        """User and password, read anew; the password alone; or nothing. A token is a password."""
+        """Return the current (user, password), (password,) or (). A login token counts as a password."""
         parts = self._split()
         if self.tokens is not None:
             if not parts.username or parts.password:
-                what = "holds a password" if parts.password else "names no user"
+                what = "contains a password" if parts.password else "names no user"
                 raise CacheSettingError(
-                    f"{self.url.variable} {what}, and a login by IAM takes rediss://user@host:port/0?ssl_ca_certs=..."
+                    f"{self.url.variable} {what}; for a login by IAM, write it as"
+                    " rediss://user@host:port/0?ssl_ca_certs=..."
                 )
             user = unquote(parts.username)
             return user, self.tokens.current(self.replication_group, user)
@@ -93,7 +105,7 @@ class CacheSettings:
         return (unquote(parts.username), password) if parts.username else (password,)
 
     def prefetch_token(self) -> None:
-        """Have the first token made before the first connection needs it: that one has a tenth of a second."""
+        """Start making the first token, because the first connection has only `timeout_seconds`."""
         user = unquote(self._split().username or "")
         if self.tokens is not None and user:
             self.tokens.prefetch(self.replication_group, user)
@@ -105,7 +117,7 @@ class CacheSettings:
         except ValueError:
             usable = False
         if not usable:
-            # The string itself is not shown, for it holds the password.
+            # The string itself is not shown, because it contains the password.
             raise CacheSettingError(
                 f"{self.url.variable} is not a connection string; write it as"
                 " rediss://user:password@host:port/0?ssl_ca_certs=...&ssl_check_hostname=true"

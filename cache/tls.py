@@ -1,8 +1,8 @@
-"""TLS to Redis with one context for all connections, trusting the given CA and no other.
+"""TLS connections to Redis that share one context, which trusts only the given CA.
 
-redis-py makes a context for each connection and loads the system's authorities into it: 40 ms each time,
-which is most of a call's time limit, and any public authority could then vouch for the server. What is
-overridden here is private to redis-py 8.1; tests/integration/cache guards it.
+redis-py creates a context for each connection and loads the system's CAs into it. That takes 40 ms, most of a call's
+time limit, and any public CA could vouch for the server. The overridden methods are private to redis-py 8.1; tests in
+tests/integration/cache check them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from redis.connection import parse_url
 
 from cache.errors import CacheSettingError
 from cache.resolving import addresses
-from cache.time_limit import seconds_left
+from cache.synchronization import seconds_left
 
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_check_hostname", "ssl_cert_reqs"}
 
 
 class TlsContext:
-    """The context for a CA's file; made anew when the file changes, so that a CA can be rotated."""
+    """The TLS context for a CA file. It is created again when the file changes, so that a CA can be rotated."""
 
     def __init__(self, ca_file: str | None, check_hostname: bool) -> None:
         self._ca_file = ca_file
@@ -49,7 +49,7 @@ class TlsContext:
 
 
 class _NoFarewell:
-    """Ends a connection at once: a TLS transport waits half a minute for the goodbye of a peer that is silent."""
+    """Aborts a connection on disconnect: a TLS transport would wait 30 s for the close_notify of a silent peer."""
 
     _writer: Any
 
@@ -60,11 +60,11 @@ class _NoFarewell:
 
 
 class AsyncPlainConnection(_NoFarewell, _AsyncConnection):
-    """redis-py's connection without TLS, ended at once."""
+    """redis-py's connection without TLS, which disconnects at once."""
 
 
 class AsyncTlsConnection(_NoFarewell, _AsyncSslConnection):
-    """redis-py's TLS connection, with our context, ended at once."""
+    """redis-py's TLS connection with the shared context, which disconnects at once."""
 
     def __init__(self, *, tls: TlsContext, **options: Any) -> None:
         super().__init__(**options)
@@ -76,24 +76,25 @@ class AsyncTlsConnection(_NoFarewell, _AsyncSslConnection):
 
 
 class _BoundedSocket:
-    """A socket each of whose steps has what is left of the call's time.
+    """A socket whose operations get the time left of the current call.
 
-    A large answer is many steps, and each would have the whole time again. A timeout that redis-py sets itself holds.
+    A large answer takes many operations, each of which would otherwise get the whole time limit. Another timeout that
+    redis-py sets has priority.
     """
 
     def __init__(self, sock: Any, usual: float) -> None:
         self._sock = sock
         self._usual = usual
         self._is_usual = True
-        # As it was last set; what connecting has left is unknown.
+        # The timeout that was last set. It is unknown after connecting.
         self._given = 0.0
         self._poller = poll()
         self._poller.register(sock, POLLIN)
-        # A plain socket has none.
+        # A plain socket has no pending(); int() returns 0.
         self._decrypted = getattr(sock, "pending", int)
 
     def is_quiet(self) -> bool:
-        """Whether there is nothing to be read, be it the end of it."""
+        """Return whether there is nothing to read, including the end of the stream."""
         return not self._decrypted() and not self._poller.poll(0)
 
     def __getattr__(self, name: str) -> Any:
@@ -110,7 +111,7 @@ class _BoundedSocket:
         return received
 
     def recv_into(self, *arguments: Any) -> int:
-        """What redis-py uses where hiredis is installed."""
+        """Used by redis-py if hiredis is installed."""
         self._bound()
         size: int = self._sock.recv_into(*arguments)
         return size
@@ -122,20 +123,20 @@ class _BoundedSocket:
     def _bound(self) -> None:
         if self._is_usual:
             left = seconds_left(self._usual)
-            # Setting it is a system call, and most steps begin with nearly all the time there is.
+            # Setting a timeout is a system call, and most operations start with nearly all of the time left.
             if min(left, self._given) < 0.95 * self._usual:
                 self._sock.settimeout(left)
                 self._given = left
 
 
 class _BoundedSteps:
-    """Gives connecting and each step what is left of the call's time: redis-py gives each the whole of it again."""
+    """Limits connecting and each operation to the time left of the call. redis-py gives each the whole time limit."""
 
     _sock: Any
     _parser: Any
     host: str
     port: int
-    # What the certificate has to name: while connecting, `host` is an address.
+    # The name that the certificate must contain. While connecting, `host` is an address.
     _name = ""
     socket_timeout: Any
     socket_connect_timeout: Any
@@ -148,7 +149,7 @@ class _BoundedSteps:
             for address in addresses(self._name, self.port, seconds_left(usual[1])):
                 self.host = address
                 self.socket_connect_timeout = seconds_left(usual[1])
-                # That of the TLS handshake.
+                # The timeout of the TLS handshake.
                 self.socket_timeout = min(usual[0], self.socket_connect_timeout)
                 try:
                     return _BoundedSocket(super()._connect(), usual[0])  # type: ignore[misc]
@@ -160,11 +161,12 @@ class _BoundedSteps:
             self.socket_timeout, self.socket_connect_timeout = usual
 
     def can_read(self, timeout: float = 0) -> bool:
-        """Whether something is left of an earlier answer, or the connection has ended: asked before each command.
+        """Return whether data of an earlier answer is left or the connection has ended. Called before each command.
 
-        redis-py's own parser tries to read, and a TLS socket that has nothing raises: a tenth of a hit's time.
+        redis-py's parser tries to read instead. On a TLS socket without data that raises, which takes a tenth of the
+        time of a hit.
         """
-        # hiredis has a buffer of another kind, and asks as is done here.
+        # hiredis has another buffer, without unread_bytes.
         unread = getattr(self._parser._buffer, "unread_bytes", None)
         if timeout == 0 and unread is not None and not unread() and self._sock.is_quiet():
             return False
@@ -172,11 +174,11 @@ class _BoundedSteps:
 
 
 class PlainConnection(_BoundedSteps, _Connection):
-    """redis-py's connection without TLS, within the call's time."""
+    """redis-py's connection without TLS, limited to the time of the call."""
 
 
 class TlsConnection(_BoundedSteps, _SslConnection):
-    """redis-py's TLS connection, with our context, within the call's time."""
+    """redis-py's TLS connection with the shared context, limited to the time of the call."""
 
     def __init__(self, *, tls: TlsContext, **options: Any) -> None:
         super().__init__(**options)
@@ -187,7 +189,7 @@ class TlsConnection(_BoundedSteps, _SslConnection):
 
 
 def connection_options(url: str, tls_class: type[Any], plain_class: type[Any]) -> dict[str, Any]:
-    """A pool's options for a rediss:// or redis:// URL without credentials. CacheSettingError for others."""
+    """Return a pool's options for a rediss:// or redis:// URL without credentials. Raises CacheSettingError."""
     try:
         options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
     except ValueError as error:
@@ -195,12 +197,12 @@ def connection_options(url: str, tls_class: type[Any], plain_class: type[Any]) -
     tls_options = {key: options.pop(key) for key in [*options] if key.startswith("ssl_")}
     if options.pop("connection_class", None) is None:
         if tls_options:
-            raise CacheSettingError("REDIS_URL: ssl_* is for rediss://; change the scheme or leave them out")
+            raise CacheSettingError("REDIS_URL: ssl_* needs rediss://; change the scheme or remove them")
         return options | {"connection_class": plain_class}
     if unknown := tls_options.keys() - _TLS_OPTIONS:
         raise CacheSettingError(f"REDIS_URL: {', '.join(sorted(unknown))} is not supported here")
     if tls_options.get("ssl_cert_reqs", "required") != "required":
-        raise CacheSettingError("REDIS_URL: a server that is not verified is not trusted; drop ssl_cert_reqs")
+        raise CacheSettingError("REDIS_URL: ssl_cert_reqs must be `required`, the default; remove it")
     tls = TlsContext(tls_options.get("ssl_ca_certs"), _flag(tls_options.get("ssl_check_hostname", True)))
     return options | {"connection_class": tls_class, "tls": tls}
 

@@ -1,7 +1,7 @@
-"""Hears every invalidation in Redis: one connection with CLIENT TRACKING in broadcast mode, and a thread on it.
+"""Receive invalidations from Redis, in a thread with a connection that has CLIENT TRACKING in broadcast mode.
 
-A thread for tasks as well: an event loop that is busy must not keep a near cache from hearing. The handler of
-pushes is set on redis-py's parser, which is private to it; tests/unit/cache/test_driver_contracts.py guards that.
+Async clients use a thread too, because a busy event loop must not delay invalidations. The push handler is set on
+redis-py's parser, a private API that tests/unit/cache/test_driver_contracts.py checks.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from cache.settings import CacheSettings
 from cache.tls import PlainConnection, TlsConnection, connection_options
 
 _logger = logging.getLogger("groundwork.cache.near")
-# Invalidations are heard when a reply is read: the answer to a ping brings all that were before it.
+# Invalidations are processed when a reply is read. With the reply to a PING come all that preceded it.
 _PING_SECONDS = 0.1
-# A ping that takes longer: the connection is given up, and the near cache emptied.
+# After this time without a reply, the connection is closed and the near cache cleared.
 _LATE_SECONDS = 0.5
 _RETRY_SECONDS = 1.0
 
 
 class Tracking:
-    """Keeps a near cache current while it runs; without a connection the near cache is empty and silent."""
+    """Keeps a near cache current. Without a connection the near cache is disabled and empty."""
 
     def __init__(
         self, settings: CacheSettings, near: NearCache, nonce_key: str, on_flush: Callable[[], None]
     ) -> None:
-        """`on_flush` is called when the nonce at `nonce_key` may have been drawn anew."""
+        """`on_flush` is called when the nonce at `nonce_key` may have been replaced."""
         self._settings = settings
         self._near = near
         self._nonce_key = nonce_key
@@ -69,7 +69,7 @@ class Tracking:
             except Exception:
                 _logger.exception("the near cache is off")
             finally:
-                self._near.fall()
+                self._near.disable()
                 self._near.report()
                 if connection is not None:
                     connection.disconnect()
@@ -98,9 +98,9 @@ class Tracking:
         prefix = f"{VALUE_PREFIX}:{self._settings.namespace}:"
         followed = ("PREFIX", prefix, "PREFIX", self._nonce_key)
         _ask(connection, "CLIENT", "TRACKING", "ON", "BCAST", *followed, "NOLOOP")
-        # It may have been while nobody listened.
+        # The nonce may have been replaced while this was not connected.
         self._on_flush()
-        self._near.stand()
+        self._near.enable()
         if self._has_failed:
             _logger.info("the near cache is on again")
         self._has_failed = False
@@ -112,16 +112,16 @@ class Tracking:
             self._stopped.wait(_PING_SECONDS)
 
     def _hear(self, push: list[Any]) -> None:
-        """A push: ["invalidate", keys], or None for the keys where all of them are gone."""
+        """Process a push: ["invalidate", keys]. None for the keys means that all were deleted."""
         try:
             if push[1] is None or self._nonce_key.encode() in push[1]:
-                # In this order: what is read in between is of an epoch that is in doubt, and not taken in.
+                # In this order, so that a read in between has an outdated epoch and is not stored.
                 self._on_flush()
                 self._near.invalidate_all()
             else:
                 self._near.invalidate_keys(push[1])
         except Exception:
-            # redis-py would log it and go on, and an entry would stay for good.
+            # redis-py would only log the error, and a stale entry would stay.
             self._near.invalidate_all()
             raise
 

@@ -1,6 +1,6 @@
-"""Where a connection string comes from: a variable, or a file that is read again for every connection.
+"""The source of a connection string: an environment variable or a file.
 
-Reading the file each time is what lets a rotated password in without a restart. Nothing here connects.
+The file is read for every new connection, so that a rotated password is used without a restart.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class UrlSource:
-    """A connection string by value, or by the file that holds it. `variable` is its name in messages."""
+    """A connection string as a value or as the file that contains it.
+
+    `variable` is its name in messages. `error` is the class of the exceptions raised.
+    """
 
     variable: str
     error: type[Exception]
@@ -24,7 +27,7 @@ class UrlSource:
     def from_environment(
         cls, variable: str, error: type[Exception], environment: Mapping[str, str] | None = None
     ) -> UrlSource:
-        """The source that VARIABLE or VARIABLE_FILE names; `error` is raised for neither or both."""
+        """Return the source that `variable` or `variable`_FILE names. Raises `error` if none or both are set."""
         environment = os.environ if environment is None else environment
         value, file = environment.get(variable), environment.get(f"{variable}_FILE")
         if value and file:
@@ -37,7 +40,7 @@ class UrlSource:
         return cls(variable, error, value or None, Path(file) if file and not value else None)
 
     def read(self) -> str:
-        """The connection string as it is now."""
+        """Return the current connection string. Raises `error` if the file cannot be read or is empty."""
         if self.file is None:
             assert self.value is not None
             return self.value

@@ -1,7 +1,10 @@
-"""The Postgres side of the data-access module: these are its public names; the modules below are not.
+"""Data access: repositories over Postgres, with a Redis cache in front.
 
-`AsyncDataAccess` is the source, `DataAccess` the same without async. Names are imported when they are
-used, so that reading a migration does not pay for the driver.
+The public names are `AsyncDataAccess` and `DataAccess` in this module, the error classes in `db.errors`, the
+records in `db.models`, and the settings in `db.settings`. Other modules of this package are internal.
+
+`DataAccess` is generated from `AsyncDataAccess` and has the same methods without `await`. Both names are imported
+on first use, so that importing `db.migrator` does not load the cache and the pool.
 """
 
 from __future__ import annotations

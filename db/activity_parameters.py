@@ -1,4 +1,4 @@
-"""An activity's values as checked parameters of its queries."""
+"""Check an activity's values and turn them into query parameters."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Parameters = dict[str, Any]
 
 
 def key_of(activity_id: int, at: datetime) -> Parameters:
-    """What finds one: an id alone is in no index by itself."""
+    """Return the key as parameters. No index has the id alone."""
     return {"id": bigint("activity_id", activity_id), "timestamp": timestamp("at", at)}
 
 
 def values(activity: NewActivity | Activity) -> Parameters:
-    """All that a caller may set. Raises InvalidInput."""
+    """Return all values that a caller may set. Raises InvalidInput."""
     event, repo = activity.github_event_id, activity.repo_id
     return {
         "github_event_id": None if event is None else bigint("github_event_id", event, least=1),
@@ -34,18 +34,18 @@ def values(activity: NewActivity | Activity) -> Parameters:
 
 
 def new_values(activity: NewActivity) -> Parameters:
-    """Those of one that is to be stored; one that is has a partition, wherever its time lies."""
+    """Return the values of an activity to insert. Raises InvalidInput also if no partition can hold its month."""
     checked = values(activity)
     partition_month("timestamp", checked["timestamp"])
     return checked
 
 
 def named(checked: Parameters) -> str:
-    """What an idempotency key of a new one stands for, beside its time; not each has an event."""
+    """Return what identifies a new activity besides its timestamp, for the purpose of an idempotency key."""
     event = checked["github_event_id"]
     return f"user_id {checked['user_id']}" if event is None else f"github_event_id {event}"
 
 
 def microseconds(at: datetime) -> int:
-    """Since 1970, exact: a float's timestamp() loses the last digit."""
+    """Return the microseconds since 1970, exactly: the float of datetime.timestamp() loses the last digit."""
     return (at - EPOCH) // timedelta(microseconds=1)

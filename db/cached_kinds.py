@@ -1,4 +1,4 @@
-"""What this release keeps in Redis, by the entity in its keys: the schema's number, and how bytes become a value."""
+"""The kinds of values that this release caches in Redis, by the entity in their keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from db.record_kind import RecordKind
 
 @dataclass(frozen=True)
 class CachedKind:
-    """`unpack` gives the value of packed bytes, or raises UndecodableEntry. A feed's owner has many pages."""
+    """One kind of cached value: a record, or a page of a feed (`is_feed`), of which each owner has many.
+
+    `schema` is the number in its keys. `unpack` decodes packed bytes, or raises UndecodableEntry.
+    """
 
     entity: str
     schema: int

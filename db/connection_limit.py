@@ -1,4 +1,4 @@
-"""How many connections a login may have, and whether an application's pools fit into them."""
+"""Check an application's pools against the connection limit of its login."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ READ_CONNECTION_LIMIT = queries("schema")["read_connection_limit"]
 
 
 def connection_problem(limit: ConnectionLimit, wanted: int) -> str | None:
-    """Why so many connections of one login cannot be had, or None."""
+    """Return why one login cannot open `wanted` connections, or None if it can."""
     most = limit.server_limit if limit.role_limit < 0 else min(limit.role_limit, limit.server_limit)
     if wanted <= most:
         return None

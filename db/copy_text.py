@@ -1,4 +1,4 @@
-"""Activities as rows of COPY's text format, in blocks: what the driver would do field by field, faster."""
+"""Encode activities as blocks of rows in COPY's text format, faster than the driver does it field by field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from db.errors import InvalidInput
 from db.models import NewActivity
 from db.validation import Month, bigint, json_object, partition_month, text, timestamp
 
-# Large enough that a block's COPY outweighs its round trips, small enough that memory stays where it is.
+# Large enough that a block's round trips do not matter, small enough to bound memory.
 BLOCK_BYTES = 1 << 20
 _NULL = b"\\N"
 _encode_json = msgspec.json.Encoder().encode
@@ -27,13 +27,13 @@ class Block:
     data: bytes
     rows: int
     months: frozenset[Month]
-    # Whose feeds the rows are in.
+    # The owners of the feeds that contain the rows.
     user_ids: frozenset[int]
     repo_ids: frozenset[int | None]
 
 
 class Owners:
-    """Whose feeds a bulk load is in. Beyond MOST they are not kept: memory is not to grow with the load."""
+    """The owners of the feeds that a bulk load writes to. More than MOST are not kept, to bound memory."""
 
     MOST = 20_000
 
@@ -53,7 +53,10 @@ class Owners:
 
 
 def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Iterator[Block]:
-    """The activities in blocks of about a megabyte. One that cannot be stored goes to `on_reject`, or raises."""
+    """Yield the activities in blocks of about 1 MB.
+
+    An invalid activity is skipped and passed to `on_reject` with its InvalidInput; without `on_reject` that is raised.
+    """
     lines: list[bytes] = []
     users: set[int] = set()
     repositories: set[int | None] = set()
@@ -69,7 +72,7 @@ def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Itera
         try:
             at = timestamp("timestamp", activity.timestamp)
             line = _line(activity, at)
-            # One of a month that another has been found good for is good as well.
+            # A month is checked once per block.
             if (at.year, at.month) not in months:
                 months.add(partition_month("timestamp", at))
         except InvalidInput as error:
@@ -96,13 +99,13 @@ def _line(activity: NewActivity, at: datetime) -> bytes:
         _NULL if repo is None else b"%d" % bigint("repo_id", repo),
         _kind(kind if isinstance(kind, str) else text("type", kind)),
         at.isoformat().encode(),
-        # JSON escapes control characters itself: only the backslash means something to COPY.
+        # JSON escapes control characters, so that only the backslash is special to COPY.
         _encode_json(json_object("data", activity.data)).replace(b"\\", b"\\\\"),
     )
     return b"\t".join(fields) + b"\n"
 
 
-# The types of a load are few, however many its rows.
+# A load has few distinct types.
 @lru_cache(maxsize=256)
 def _kind(kind: str) -> bytes:
     raw = text("type", kind, empty=False).encode()

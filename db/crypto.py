@@ -1,9 +1,11 @@
-"""Ciphertext of tokens: AES-256-GCM, bound to the place it lies in, under one of several keys.
+"""Encrypt and decrypt tokens with AES-256-GCM, under one of several keys.
 
-    version (1 byte) | length of the key's id (1 byte) | the key's id | nonce (12 bytes) | ciphertext and tag
+Layout of a ciphertext:
 
-Table, row, column and key id are authenticated with it, so a ciphertext that was moved to another row or column
-does not open.
+    version (1 byte) | length of the key id (1 byte) | key id | nonce (12 bytes) | ciphertext and tag
+
+Table, row, column and key id are authenticated. A ciphertext that was moved to another row or column cannot be
+decrypted.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class Place:
-    """Where a ciphertext lies."""
+    """The table, row and column that hold a ciphertext."""
 
     table: str
     row: int
@@ -39,12 +41,12 @@ class Place:
 
 
 class Keyring:
-    """Keys by id. The first one encrypts; every one decrypts. No key is ever shown."""
+    """Encryption keys by id. The first key encrypts; every key decrypts. `repr` and messages show only ids."""
 
     __slots__ = ("_ciphers", "current")
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
-        """`keys`: id -> 32 bytes, the one that encrypts first."""
+        """`keys` maps an id to a key of 32 bytes; the first key encrypts."""
         if not keys:
             raise InvalidSetting("a keyring needs a key")
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
@@ -52,28 +54,34 @@ class Keyring:
 
     @classmethod
     def parse(cls, text: str, variable: str) -> Keyring:
-        """Keys written as `id:base64url,id:base64url`. InvalidSetting says what is wrong, and shows no key."""
+        """Return the keyring written as `id:base64url,id:base64url`.
+
+        Raises InvalidSetting if it cannot be parsed. The message names `variable` and shows no key.
+        """
         keys: dict[str, bytes] = {}
         for position, item in enumerate(text.strip().split(","), start=1):
             key_id, colon, encoded = item.strip().partition(":")
             if not colon or not _KEY_ID.fullmatch(key_id):
                 raise InvalidSetting(
-                    f"{variable}: key {position} has no usable id; write id:key with an id of a-z, 0-9, - and _"
+                    f"{variable}: key {position} has no valid id; write id:key with an id of a-z, 0-9, - and _"
                 )
             if key_id in keys:
-                raise InvalidSetting(f"{variable}: key {key_id} is there twice")
+                raise InvalidSetting(f"{variable}: key {key_id} is listed twice; remove one of them")
             keys[key_id] = _key(encoded, key_id, variable)
         return cls(keys)
 
     def encrypt(self, text: str, place: Place) -> bytes:
-        """Ciphertext under the current key; another one each time."""
+        """Return `text` encrypted with the current key. Each call returns a different ciphertext."""
         nonce = os.urandom(_NONCE_BYTES)
         key_id = self.current.encode()
         sealed = self._ciphers[self.current].encrypt(nonce, text.encode(), _bound(place, key_id))
         return bytes((_VERSION, len(key_id))) + key_id + nonce + sealed
 
     def decrypt(self, ciphertext: bytes, place: Place) -> str:
-        """The text. TokenUnreadable where it was changed or moved, UnknownTokenKey where its key is not in the ring."""
+        """Return the decrypted text.
+
+        Raises TokenUnreadable if the ciphertext was changed or moved, and UnknownTokenKey if its key is missing here.
+        """
         key_id = key_id_of(ciphertext, place)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
@@ -83,19 +91,21 @@ class Keyring:
         try:
             return cipher.decrypt(nonce, sealed, _bound(place, key_id.encode())).decode()
         except (InvalidTag, ValueError):
-            # Not chained: the cause says nothing, and a frame of it holds the key.
-            raise TokenUnreadable(str(place), "it was changed, moved, or sealed with another key") from None
+            # Not chained: the cause has no information, and one of its frames holds the key.
+            raise TokenUnreadable(
+                str(place), "it was changed, moved, or encrypted with another key"
+            ) from None
 
     def __repr__(self) -> str:
         return f"Keyring({', '.join(self._ciphers)})"
 
 
 def key_id_of(ciphertext: bytes, place: Place) -> str:
-    """The id of the key that a ciphertext was made with. TokenUnreadable for what is none."""
+    """Return the id of the key that a ciphertext was made with. Raises TokenUnreadable for any other bytes."""
     length = ciphertext[1] if len(ciphertext) > 1 else 0
     key_id = ciphertext[2 : 2 + length]
     if ciphertext[:1] != bytes((_VERSION,)) or not _KEY_ID.fullmatch(key_id.decode("latin-1")):
-        raise TokenUnreadable(str(place), "it is no ciphertext of ours")
+        raise TokenUnreadable(str(place), "it is not in groundwork's ciphertext format")
     return key_id.decode()
 
 

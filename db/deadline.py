@@ -1,4 +1,4 @@
-"""One deadline per call, shared by every step of it."""
+"""The deadline of a call, shared by all its steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from time import monotonic
 
 
 class Deadline:
-    """A point in time by which a call has to be over."""
+    """The point in time at which a call times out, on the monotonic clock. `seconds` is the whole duration."""
 
     __slots__ = ("_at", "seconds")
 
@@ -15,9 +15,9 @@ class Deadline:
         self._at = monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds until then; negative once it has passed."""
+        """Return the seconds left; negative after the deadline."""
         return self._at - monotonic()
 
     def within(self, seconds: float) -> Deadline:
-        """This deadline, or `seconds` from now if that comes first."""
+        """Return this deadline, or one `seconds` from now if that is earlier."""
         return Deadline(min(seconds, self.left()))

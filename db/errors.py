@@ -1,16 +1,16 @@
-"""The root of the Postgres side's errors, and the classes its public names raise.
+"""The errors that the data access raises. All are subclasses of DbError.
 
-A driver's exception never crosses this package's edge: it becomes one of these, `raise ... from exc`,
-with its SQLSTATE kept. No message carries a secret or a whole connection string.
+psycopg's exceptions never leave this package: each is translated to one of these classes, which keeps the SQLSTATE and
+has the original exception as `__cause__`. No message contains a secret or a whole connection string.
 """
 
 from __future__ import annotations
 
 
 class DbError(Exception):
-    """The Postgres side cannot do what was asked; the message says what, which one, and what to do.
+    """The base class of the data access's errors.
 
-    `sqlstate` is the server's five-character code where the server spoke, else None.
+    `sqlstate` is the server's five-character error code, or None if the error did not come from the server.
     """
 
     sqlstate: str | None = None
@@ -22,11 +22,11 @@ class DbError(Exception):
 
 
 class InvalidSetting(DbError):
-    """A setting of the pool or the connection string cannot be used."""
+    """A setting or the connection string is missing or invalid."""
 
 
 class InvalidInput(DbError):
-    """A value cannot be stored or looked up; nothing was sent. `field` names it."""
+    """A value cannot be stored or looked up. Nothing was sent. `field` is the name of the field or argument."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -34,27 +34,33 @@ class InvalidInput(DbError):
 
 
 class InvalidCursor(InvalidInput):
-    """A page's cursor was not made by this listing."""
+    """The cursor passed as `after` was made by another listing, or was changed."""
 
 
 class Unavailable(DbError):
-    """Postgres could not be asked, and nothing was done: no connection, or no place in the queue for one."""
+    """No connection to Postgres was available: the server is down, or the pool or its queue is full.
+
+    Nothing was changed, so the call may be retried.
+    """
 
 
 class DeadlineExceeded(DbError):
-    """The call's deadline passed before the answer came; nothing was changed."""
+    """The call's deadline passed before the answer came. Nothing was changed."""
 
 
 class ConnectionLost(DbError):
-    """The connection broke while reading, twice, or within a transaction; nothing was changed."""
+    """The connection was lost during a read and its retry, or inside a transaction. Nothing was changed."""
 
 
 class OutcomeUnknown(DbError):
-    """A write was sent and its answer did not come: it may have been done. Read before writing again."""
+    """A write was sent and no answer came, so it may have been committed.
+
+    Read the record before writing again, or pass an idempotency key to write safely again.
+    """
 
 
 class QueryFailed(DbError):
-    """Postgres refused a statement; `query` is its name, `sqlstate` the reason."""
+    """Postgres rejected a statement. `query` is the name of the query; `sqlstate` is the reason."""
 
     def __init__(self, query: str, reason: str, *, sqlstate: str | None = None) -> None:
         super().__init__(f"query {query}: {reason}", sqlstate=sqlstate)
@@ -62,19 +68,19 @@ class QueryFailed(DbError):
 
 
 class ConstraintViolated(QueryFailed):
-    """A row would break a constraint; `constraint` is its name, None where it has none (`reason` tells)."""
+    """A write would violate a constraint. `constraint` is its name, or None for a constraint without one (NOT NULL)."""
 
     def __init__(
         self, query: str, constraint: str | None, reason: str = "", *, sqlstate: str | None = None
     ) -> None:
         super().__init__(
-            query, f"would break constraint {constraint}" if constraint else reason, sqlstate=sqlstate
+            query, f"would violate constraint {constraint}" if constraint else reason, sqlstate=sqlstate
         )
         self.constraint = constraint
 
 
 class NotFound(DbError):
-    """There is no such record; `entity` and `key` say which was asked for."""
+    """The record does not exist. `entity` is its kind; `key` is what it was looked up by."""
 
     def __init__(self, entity: str, key: object) -> None:
         super().__init__(f"no {entity} with {key}")
@@ -83,11 +89,11 @@ class NotFound(DbError):
 
 
 class VersionConflict(DbError):
-    """A record was changed since it was read; read it again and decide anew."""
+    """A record was changed since it was read. Read it again and repeat the change."""
 
     def __init__(self, entity: str, record_id: int, expected_version: int) -> None:
         super().__init__(
-            f"{entity} {record_id} is no longer at row version {expected_version}; read it again"
+            f"{entity} {record_id} is no longer at row version {expected_version}; read it again and retry"
         )
         self.entity = entity
         self.record_id = record_id
@@ -95,54 +101,58 @@ class VersionConflict(DbError):
 
 
 class TransactionAborted(DbError):
-    """A transaction was rolled back at its end, for a statement in it had failed; nothing was changed."""
+    """A transaction was rolled back at its end because a statement in it had failed. Nothing was changed."""
 
     def __init__(self) -> None:
         super().__init__(
-            "a statement of this transaction had failed, so it was rolled back as a whole;"
-            " let the error leave the block, or put the statement into a transaction() of its own inside"
+            "the transaction was rolled back because a statement in it had failed;"
+            " let the error leave the block, or run the statement in a nested transaction()"
         )
 
 
 class TransactionOver(DbError):
-    """A task or a callback used a transaction that had ended; nothing was sent."""
+    """A task or a callback used a transaction that had ended. Nothing was sent."""
 
     def __init__(self) -> None:
-        super().__init__("the transaction that this was started in is over; await what it starts, inside it")
+        super().__init__(
+            "the transaction that this task was started in has ended; await the task inside the transaction"
+        )
 
 
 class TransactionBusy(DbError):
-    """A task used a transaction while another was in a nested block of it; nothing was sent.
+    """A task used a transaction while another task was in a nested block of it. Nothing was sent.
 
-    It would have been rolled back with that block, or that block with it.
+    Otherwise a rollback of the nested block would have undone the task's statements too.
     """
 
     def __init__(self) -> None:
         super().__init__(
-            "another task is in a nested transaction() of this one (a write under an idempotency key is one too);"
-            " await that first"
+            "another task is in a nested transaction() of this one (a write with an idempotency key is one too);"
+            " await that task first"
         )
 
 
 class TokenUnreadable(DbError):
-    """A token's ciphertext does not open; `place` says which, and the reason why. No part of it is shown."""
+    """A token's ciphertext cannot be decrypted. `place` names its column and row; no part of it is shown."""
 
     def __init__(self, place: str, reason: str) -> None:
-        super().__init__(f"{place} does not open: {reason}")
+        super().__init__(f"cannot decrypt {place}: {reason}")
         self.place = place
 
 
 class UnknownTokenKey(TokenUnreadable):
-    """A token was encrypted with a key that is not among those given; `key_id` names it."""
+    """A token was encrypted with a key that is not in GROUNDWORK_TOKEN_KEYS. `key_id` is the id of the key."""
 
     def __init__(self, place: str, key_id: str) -> None:
-        super().__init__(place, f"key {key_id!r} is not among those given")
+        super().__init__(place, f"key {key_id!r} is not in the keyring; add it to GROUNDWORK_TOKEN_KEYS")
         self.key_id = key_id
 
 
 class IdempotencyKeyReused(DbError):
-    """A key that stands for one write was given to another; nothing was written."""
+    """An idempotency key was used again for a different write. Nothing was written."""
 
     def __init__(self, key: str, purpose: str, done: str | None) -> None:
-        super().__init__(f"idempotency key {key!r} stands for {done!r}, not for {purpose!r}; take a new key")
+        super().__init__(
+            f"idempotency key {key!r} was used for {done!r} and cannot be used for {purpose!r}; use a new key"
+        )
         self.key = key

@@ -1,4 +1,4 @@
-"""The Postgres side's Prometheus metrics: time and outcome by named query, and the pools' own statistics."""
+"""Prometheus metrics of the data access: durations and outcomes of named queries, and pool statistics."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from prometheus_client import REGISTRY, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-# From a local index lookup (0.2 ms) to the deadline.
+# From a local index lookup (0.2 ms) to more than the default deadline (8 s).
 _BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 QUERY_SECONDS = Histogram(
     "groundwork_db_query_duration_seconds",
-    "Time from call to answer of a named query, waiting for a connection included.",
+    "Time from call to answer of a named query, including the wait for a connection.",
     ("query", "outcome"),
     buckets=_BUCKETS,
 )
 _GAUGES = {
-    "pool_size": "Connections the pool holds or is making.",
-    "pool_available": "Connections idle in the pool.",
-    "pool_max": "Connections the pool may hold.",
+    "pool_size": "Connections in the pool, including those being opened.",
+    "pool_available": "Idle connections in the pool.",
+    "pool_max": "Maximum size of the pool.",
     "requests_waiting": "Callers waiting for a connection.",
 }
 _COUNTERS = {
-    "requests_num": ("requests", "Connections asked for."),
-    "requests_queued": ("requests_queued", "Connections asked for that had to be waited for."),
-    "requests_errors": ("requests_errors", "Connections asked for in vain."),
-    "connections_num": ("connection_attempts", "Connections attempted to the server."),
-    "connections_errors": ("connection_errors", "Connections that could not be made."),
+    "requests_num": ("requests", "Requests for a connection."),
+    "requests_queued": ("requests_queued", "Requests for a connection that had to wait."),
+    "requests_errors": ("requests_errors", "Requests for a connection that failed."),
+    "connections_num": ("connection_attempts", "Attempts to connect to the server."),
+    "connections_errors": ("connection_errors", "Failed attempts to connect to the server."),
     "connections_lost": ("connections_lost", "Connections found broken in the pool."),
-    "returns_bad": ("returns_bad", "Connections given back broken."),
+    "returns_bad": ("returns_bad", "Connections returned to the pool in a broken state."),
 }
 
 
-class Measured(Protocol):
-    """A pool as far as it is measured."""
+class MeasuredPool(Protocol):
+    """What the metrics read from a pool."""
 
     name: str
 
@@ -46,28 +46,28 @@ class Measured(Protocol):
 
 
 class PoolStatistics(Collector):
-    """Collects every open pool's statistics at the time of the scrape; pools of one name are one pool here."""
+    """Collects the statistics of every open pool at scrape time. Pools of the same name are added up."""
 
     def __init__(self) -> None:
-        # By identity: every data access calls its pool the same.
-        self._open: set[Measured] = set()
-        # What closed pools have counted. Without it a sum would fall, and be taken for a process that began anew.
+        # By identity, because every data access gives its pool the same name.
+        self._open: set[MeasuredPool] = set()
+        # The counts of closed pools. Without them a sum would decrease, which Prometheus takes for a restart.
         self._closed: dict[str, Counter[str]] = {}
         self._lock = Lock()
 
-    def add(self, pool: Measured) -> None:
+    def add(self, pool: MeasuredPool) -> None:
         with self._lock:
             self._open.add(pool)
 
-    def remove(self, pool: Measured) -> None:
-        """The second time nothing: a pool may be closed twice."""
+    def remove(self, pool: MeasuredPool) -> None:
+        """Remove a pool. Idempotent, because a pool may be closed twice."""
         with self._lock:
             if pool in self._open:
                 self._open.remove(pool)
                 self._closed.setdefault(pool.name, Counter()).update(pool.statistics())
 
     def describe(self) -> Iterator[Metric]:
-        # An empty description lets the registry accept the collector without asking any pool.
+        # With an empty description the registry does not call collect() on registration.
         return iter(())
 
     def collect(self) -> Iterator[Metric]:

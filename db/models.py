@@ -1,6 +1,11 @@
-"""The records of the data-access module: frozen values, as Postgres holds them and Redis caches them.
+"""The records that the data access returns and takes.
 
-No record carries a token: those are read by themselves, past the cache.
+All are frozen msgspec Structs. `row_version` increases with every change of a row; `update` uses it to detect
+concurrent changes. Timestamps have a time zone. No record contains a token: tokens are read separately and never
+cached.
+
+In NewUser, NewOrganization and NewRepository, a field that is left out has the value UNSET: an insert stores None, 0 or
+{}, and an upsert keeps what is stored.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ T = TypeVar("T")
 
 
 class User(msgspec.Struct, frozen=True):
-    """A user. Change one with `msgspec.structs.replace`, and hand it to `update`."""
+    """A user. To change one, pass the result of `msgspec.structs.replace` to `update`."""
 
     id: int
     github_id: int
@@ -27,12 +32,12 @@ class User(msgspec.Struct, frozen=True):
     row_version: int
 
 
-# Raised by one with every change of User: entries of another number are never decoded.
+# Increment it with every change of User, so that entries cached by another release are not decoded.
 USER_SCHEMA = 1
 
 
 class NewUser(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a user who may not be there yet. What is left out is empty, and kept by an upsert."""
+    """The values to insert or upsert a user with. An upsert keeps the fields that are left out."""
 
     github_id: int
     username: str
@@ -41,7 +46,7 @@ class NewUser(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Organization(msgspec.Struct, frozen=True):
-    """An organization."""
+    """An organization. `member_count` is 0 or more."""
 
     id: int
     github_id: int
@@ -57,7 +62,7 @@ ORGANIZATION_SCHEMA = 1
 
 
 class NewOrganization(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an organization that may not be there yet. What is left out is kept by an upsert."""
+    """The values to insert or upsert an organization with. An upsert keeps the fields that are left out."""
 
     github_id: int
     name: str
@@ -66,7 +71,7 @@ class NewOrganization(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Repository(msgspec.Struct, frozen=True):
-    """A repository; `name` is the full one, owner/name, `org_id` our own id of its organization."""
+    """A repository. `name` is the full name, owner/name; `org_id` is the `id` of its Organization, if any."""
 
     id: int
     github_id: int
@@ -86,7 +91,7 @@ REPOSITORY_SCHEMA = 1
 
 
 class NewRepository(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a repository that may not be there yet. What is left out is kept by an upsert."""
+    """The values to insert or upsert a repository with. An upsert keeps the fields that are left out."""
 
     github_id: int
     name: str
@@ -99,7 +104,10 @@ class NewRepository(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Activity(msgspec.Struct, frozen=True):
-    """What a user did, and where and when. Its key is (id, timestamp): the table is partitioned by month."""
+    """Something a user did, optionally in a repository. The key is (id, timestamp).
+
+    `type` is the event's type, such as PushEvent; `data` is a JSON object.
+    """
 
     id: int
     github_event_id: int | None
@@ -117,7 +125,10 @@ ACTIVITY_SCHEMA = 1
 
 
 class NewActivity(msgspec.Struct, frozen=True, kw_only=True):
-    """An activity to be stored; `timestamp` is aware of its time zone."""
+    """The values to insert or upsert an activity with. An upsert replaces all fields.
+
+    `timestamp` must have a time zone.
+    """
 
     user_id: int
     type: str
@@ -128,14 +139,14 @@ class NewActivity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """Some records of a listing; `next` asks for those after them, None where there are none."""
+    """A page of a listing. Pass `next` as `after` to get the following page; it is None on the last page."""
 
     items: list[T]
     next: str | None
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """A user's tokens in clear; printing one shows neither."""
+    """A user's decrypted tokens. `repr` shows neither."""
 
     access: str | None
     refresh: str | None

@@ -1,12 +1,12 @@
-"""The SQL of the data-access module: read once from db/queries/*.sql, each statement named and described.
+"""Named SQL statements, read from db/queries/*.sql.
 
-A file holds entries of this form; what follows the name says whether a lost answer may be asked for again.
-`takes` names the parameters with their Python types, `gives` a Struct of db.models that has the columns as its
-fields, a type where there is one column, or nothing. `groundwork sql check` holds all of it against the schema
-(docs/sql-check.md).
+A file has one entry like the one below for each statement. `:read` marks a statement that changes nothing, so that it
+may be sent again after a lost connection; `:write` marks the others. `takes` lists the parameters with their Python
+types. `gives` is a Struct whose fields are the columns in order, a Python type for a single column, or `nothing`.
+`groundwork sql check` checks all entries against the schema (docs/sql-check.md).
 
     -- name: get_user :read
-    -- A user by its id.
+    -- Find a user by its id.
     -- takes: id int
     -- gives: User
     SELECT ...
@@ -31,29 +31,29 @@ _TYPE = re.compile(
 
 @dataclass(frozen=True)
 class NamedQuery:
-    """One statement. `is_read`: it changes nothing, so it may be sent twice."""
+    """One statement. If `is_read`, it changes nothing and may be sent twice."""
 
     name: str
     description: str
     sql: bytes
     is_read: bool
-    # Parameter -> Python type, as written.
+    # Parameter name to Python type, as written in `takes`.
     takes: Mapping[str, str]
     # None where a query returns nothing.
     gives: str | None
-    # Columns that are never null though the server cannot tell: expressions, and columns of views.
+    # Columns that are never null although the server does not know it: expressions, and columns of views.
     never_null: frozenset[str] = frozenset()
 
 
 @cache
 def queries(file_name: str) -> dict[str, NamedQuery]:
-    """The queries of one file of db/queries, by name. ValueError names the line that is not understood."""
+    """Return the queries of one file in db/queries, by name. Raises ValueError with the line that is invalid."""
     path = QUERIES_DIR / f"{file_name}.sql"
     return parse_queries(path.read_text(encoding="utf-8"), path.name)
 
 
 def parse_queries(text: str, file_name: str) -> dict[str, NamedQuery]:
-    """Entries of one file; comments before the first one belong to the file."""
+    """Parse the entries of one file. Comments before the first entry describe the file."""
     found: dict[str, NamedQuery] = {}
     preamble, *blocks = re.split(r"^(?=-- name:)", text, flags=re.MULTILINE)
     line_number = preamble.count("\n") + 1
@@ -79,7 +79,7 @@ def parse_queries(text: str, file_name: str) -> dict[str, NamedQuery]:
         if missing := {"takes", "gives"} - clauses.keys():
             raise ValueError(f"{where}: query {name} needs `-- {min(missing)}: ...`, or `nothing`")
         if name in found:
-            raise ValueError(f"{where}: query {name} is there twice")
+            raise ValueError(f"{where}: query {name} is defined twice")
         found[name] = NamedQuery(
             name,
             description,
@@ -93,7 +93,7 @@ def parse_queries(text: str, file_name: str) -> dict[str, NamedQuery]:
 
 
 def _parameters(takes: str, where: str) -> dict[str, str]:
-    """`id int, email str | None` as a mapping; empty for `nothing`."""
+    """Parse `id int, email str | None` into a mapping. `nothing` gives an empty one."""
     if takes == "nothing":
         return {}
     parameters: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Cursors of keyset pagination: opaque, and bound to the listing that made them."""
+"""Keyset pagination with opaque cursors. A cursor is valid only for the listing that made it."""
 
 from __future__ import annotations
 
@@ -23,24 +23,27 @@ MAX_LIMIT = 1000
 
 @dataclass(frozen=True)
 class Listing:
-    """One order with its filters, as `name` tells them; a place in it is a key of `length` whole numbers."""
+    """A listing: an order with its filters, both described by `name`.
+
+    A position in it is a key of `length` integers.
+    """
 
     name: str
     length: int
 
     def start(self, after: str | None, beginning: tuple[int, ...]) -> tuple[int, ...]:
-        """The key that a page begins after. Raises InvalidCursor."""
+        """Return the key after which the page starts: `beginning` without a cursor. Raises InvalidCursor."""
         return beginning if after is None else decode_cursor(self.name, after, self.length)
 
     @staticmethod
     def checked_limit(limit: int) -> int:
-        """A page's size. Raises InvalidInput."""
+        """Return `limit` if it is 1 to MAX_LIMIT. Raises InvalidInput."""
         if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
-            raise InvalidInput("limit", f"{limit!r} is out of range; 1 to {MAX_LIMIT}")
+            raise InvalidInput("limit", f"{limit!r} is out of range; use 1 to {MAX_LIMIT}")
         return limit
 
     def page(self, records: Sequence[T], limit: int, key: Callable[[T], Any]) -> Page[T]:
-        """Of up to limit + 1 records the first `limit`, and where to go on if there are more."""
+        """Return the page with the first `limit` of up to limit + 1 records, and a cursor if there are more."""
         items = list(records[:limit])
         if len(records) <= limit:
             return Page(items, None)
@@ -49,15 +52,15 @@ class Listing:
 
 
 def encode_cursor(listing: str, key: tuple[int, ...]) -> str:
-    """The place after `key` in a listing; `listing` names its order and its filters."""
+    """Return the cursor for the position after `key`. `listing` describes the order and its filters."""
     packed = msgspec.msgpack.encode(key)
     return base64.urlsafe_b64encode(_check(listing, packed) + packed).rstrip(b"=").decode()
 
 
 def decode_cursor(listing: str, cursor: str, length: int) -> tuple[int, ...]:
-    """The key a cursor stands for. InvalidCursor where this listing did not make it, or it was changed.
+    """Return the key in a cursor. Raises InvalidCursor if another listing made it or it was changed.
 
-    The check finds mistakes and tampering by hand; it guards nothing, for a cursor opens nothing.
+    The checksum only finds mistakes. It is not a security measure: a cursor gives access to nothing.
     """
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))

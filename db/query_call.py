@@ -1,20 +1,70 @@
-"""One call of a named query: timed, written down, and the driver's errors turned into ours."""
+"""One call of a named query: time it, log it, and translate the driver's errors.
+
+The log has one structured record per call, with name, duration and outcome, never the parameters.
+"""
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+from time import perf_counter
 from types import TracebackType
 from typing import Self
 
 import psycopg
 
 from db.deadline import Deadline
+from db.metrics import QUERY_SECONDS
 from db.named_query import NamedQuery
-from db.query_log import QueryRecord
 from db.translation import translate
+
+_logger = logging.getLogger("groundwork.db.query")
+
+# Cached because finding a histogram by its labels takes longer than observing. There are few labels.
+_seconds_of = cache(QUERY_SECONDS.labels)
+
+
+class QueryRecord:
+    """Times one call of a named query, including its retry, until `finish`."""
+
+    __slots__ = ("_query", "_slow_seconds", "_started", "attempts")
+
+    def __init__(self, query: str, slow_seconds: float) -> None:
+        self._query = query
+        self._slow_seconds = slow_seconds
+        self._started = perf_counter()
+        self.attempts = 1
+
+    def finish(self, outcome: str, sqlstate: str | None = None) -> None:
+        """Log and observe the call. `outcome` is `ok` or the name of the error's class.
+
+        Failed calls are logged as WARNING, slow ones as INFO, others as DEBUG.
+        """
+        seconds = perf_counter() - self._started
+        _seconds_of(self._query, outcome).observe(seconds)
+        if outcome != "ok":
+            level = logging.WARNING
+        elif seconds >= self._slow_seconds:
+            level = logging.INFO
+        else:
+            level = logging.DEBUG
+        if _logger.isEnabledFor(level):
+            fields: dict[str, object] = {
+                "query": self._query,
+                "duration_ms": round(seconds * 1000, 3),
+                "outcome": outcome,
+                "attempts": self.attempts,
+            }
+            if sqlstate is not None:
+                fields["sqlstate"] = sqlstate
+            _logger.log(level, "query %s: %s", self._query, outcome, extra=fields)
 
 
 class QueryCall:
-    """A context: what is done in it is the call. A class, for a generator costs a good part of a short query."""
+    """Context manager around one call of a query.
+
+    It is a class because a generator takes a large part of a short query's time.
+    """
 
     __slots__ = ("_in_transaction", "_query", "_record", "_seconds")
 
@@ -27,7 +77,7 @@ class QueryCall:
         self._record = QueryRecord(query.name, slow_seconds)
 
     def repeated(self) -> None:
-        """It is sent a second time."""
+        """Record that the query is sent a second time."""
         self._record.attempts = 2
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What tells one kind of record from another: its type, its queries, its parameters, and its life in the cache."""
+"""What differs between the kinds of records: type, queries, parameters and lifetime in the cache."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from cache.ttl import Tier
+from cache.timing import Tier
 
 
 class Record(Protocol):
-    """What every cached record has."""
+    """The attributes that every cached record has."""
 
     @property
     def id(self) -> int: ...
@@ -24,10 +24,11 @@ N = TypeVar("N")
 
 @dataclass(frozen=True)
 class RecordKind(Generic[R, N]):
-    """`entity` and `plural` stand in the names of its queries, find_user and find_users; db/queries/{plural}.sql.
+    """One kind of record.
 
-    `parameters` turns a record, or a new one, into checked parameters, without id and row_version; `known`
-    gives the sets_... flags of an upsert.
+    `entity` and `plural` are part of its queries' names, as in find_user and find_users in db/queries/users.sql.
+    `schema` is the number in its cache keys. `parameters` returns the checked query parameters of a record or a new
+    record, without id and row_version. `known` returns the `sets_...` flags of an upsert.
     """
 
     entity: str

@@ -1,4 +1,4 @@
-"""Rows of queries that are no records: what outbox, tokens, idempotency and readiness read."""
+"""Rows of queries that do not return records: outbox, tokens, idempotency keys and readiness."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class OutboxEntry(msgspec.Struct, frozen=True):
-    """One entry of the outbox: what is stale, and the row version that stands now."""
+    """An outbox entry: the stale entity, and its current row version (None if it is deleted or has none)."""
 
     id: int
     entity: str
@@ -15,21 +15,21 @@ class OutboxEntry(msgspec.Struct, frozen=True):
 
 
 class OutboxMeasure(msgspec.Struct, frozen=True):
-    """How many entries wait, and for how many seconds the oldest has."""
+    """The number of outbox entries, and the age of the oldest in seconds."""
 
     depth: int
     age: float
 
 
 class DoneWrite(msgspec.Struct, frozen=True):
-    """What was done under an idempotency key, and the record that came of it."""
+    """The write that was done under an idempotency key, and the id of its record."""
 
     purpose: str
     record_id: int | None
 
 
 class SealedTokens(msgspec.Struct, frozen=True):
-    """A user's tokens as they lie in the table."""
+    """A user's encrypted tokens."""
 
     id: int
     access_token: bytes | None
@@ -37,7 +37,11 @@ class SealedTokens(msgspec.Struct, frozen=True):
 
 
 class RotatedTokens(msgspec.Struct, frozen=True):
-    """What a batch of a rotation did. `last_id` is where the next one goes on, None where nothing is left."""
+    """The result of re-encrypting one batch of tokens.
+
+    The next batch starts after `last_id`; None means that no user is left. `unreadable` has a message for each token
+    that could not be decrypted.
+    """
 
     last_id: int | None
     users: int
@@ -55,14 +59,14 @@ class AppliedMigration(msgspec.Struct, frozen=True):
 
 
 class ConnectionLimit(msgspec.Struct, frozen=True):
-    """What READ_CONNECTION_LIMIT returns; a role's limit of -1 is none."""
+    """The connection limits of the role and of the server. A `role_limit` of -1 means no limit."""
 
     role_limit: int
     server_limit: int
 
 
 class GithubId(msgspec.Struct, frozen=True):
-    """GitHub's number of a record, and our own."""
+    """GitHub's id of a record, and our own."""
 
     github_id: int
     id: int

@@ -1,4 +1,4 @@
-"""Whether a database's schema is the one this code was written for; never changes it."""
+"""Check whether a database has the schema that this code expects. Never changes it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ READ_LEDGER = queries("schema")["read_ledger"]
 
 @cache
 def expected_migrations() -> tuple[Migration, ...]:
-    """The migrations this package carries."""
+    """Return the migrations that are part of this package."""
     return read_source()
 
 
 def schema_problem(applied: Sequence[AppliedMigration], expected: Sequence[Migration]) -> str | None:
-    """Why this code should not run on that schema, or None.
+    """Return why this code must not run on that schema, or None.
 
-    Migrations that only the database knows are no problem: a release is deployed after its migrations, and
-    the one before it goes on running.
+    Migrations that only the database has are not a problem: a release's migrations are applied before it is deployed,
+    while the previous release is still running.
     """
     by_version = {row.version: row for row in applied}
     for row in applied:
         if not row.success:
             return (
-                f"migration {row.version} ({row.description}) began and did not end; see `groundwork migrate`"
+                f"migration {row.version} ({row.description}) started but did not finish;"
+                " see `groundwork migrate status`"
             )
     pending = [m.up.path.name for m in expected if m.version not in by_version]
     if pending:
-        return f"{len(pending)} pending: {', '.join(pending)}; run `groundwork migrate`"
+        return f"{len(pending)} pending: {', '.join(pending)}; run `groundwork migrate up`"
     for migration in expected:
         if by_version[migration.version].checksum != migration.checksum:
-            return f"{migration.up.path.name} was applied with another content than this package's"
+            return f"{migration.up.path.name} was applied with content other than this package's"
     return None

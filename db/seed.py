@@ -1,7 +1,7 @@
-"""Sample data: made up, always the same, and harmless to load twice.
+"""Load sample data: made up, always the same, and safe to load twice.
 
-Everything in it says that it is made up (names, descriptions, `preferences`), and its GitHub numbers lie
-above any that GitHub has given, so that it never meets a real row.
+Names, descriptions and `preferences` say that the data is made up. Its GitHub ids are higher than any that GitHub has
+assigned, so that it never collides with a real row.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ORGANIZATIONS = 40
 REPOSITORIES = 400
 ACTIVITIES = 6000
 DAYS = 150
-# GitHub has given about 10^9 numbers so far, and about 6 * 10^10 to events.
+# So far GitHub's ids reach about 10^9, and those of events about 6 * 10^10.
 FIRST_GITHUB_ID = 900_000_000_000
 FIRST_EVENT_ID = 900_000_000_000_000
 
@@ -115,7 +115,7 @@ _COPY_ACTIVITIES = "COPY activities (github_event_id, user_id, repo_id, type, ti
 
 @dataclass(frozen=True)
 class Seeded:
-    """Rows that this run inserted or changed, by table; all 0 when the data was there already."""
+    """The number of rows that a run inserted or changed, by table. All are 0 if the data existed already."""
 
     users: int
     organizations: int
@@ -124,20 +124,20 @@ class Seeded:
 
 
 def load_sample_data(conninfo: str, *, until: datetime | None = None) -> Seeded:
-    """Load the sample data as role app, in one transaction; activities end at `until` (now, in UTC).
+    """Load the sample data as role app, in one transaction.
 
-    An activity that is there stays where it is, so a later run does not move it to a later time.
+    Activities end at `until`, by default now. Existing activities keep their time in later runs. Raises DbError.
     """
     until = until or datetime.now(UTC)
     try:
         with psycopg.connect(conninfo) as connection:
-            # Of two runs the second finds what the first has loaded.
+            # A concurrent second run waits, and then finds the data of the first.
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_KEY])
             return _load(connection, until)
     except psycopg.Error as exc:
         reason = exc.diag.message_primary or " ".join(str(exc).split())
         raise DbError(
-            f"the sample data was not loaded: {reason}; is the schema up to date, and the role app?",
+            f"cannot load the sample data: {reason}; check that the schema is up to date and the role is app",
             sqlstate=exc.sqlstate,
         ) from exc
 
@@ -191,7 +191,7 @@ def _repositories(rng: random.Random) -> Iterator[tuple[object, ...]]:
         organization = None if is_personal else FIRST_GITHUB_ID + rng.randrange(ORGANIZATIONS)
         owner = "sample-person" if is_personal else "sample-organization"
         thing = rng.choice(_THINGS)
-        # Few have many stars, and most have hardly any.
+        # A few repositories have many stars, most have hardly any.
         stars = int(rng.paretovariate(0.8)) - 1
         stars = min(stars, 200_000)
         yield (

@@ -1,4 +1,4 @@
-"""How Postgres is reached and how long it may take: typed, checked before anything connects."""
+"""Settings of the Postgres connection pool, checked before anything connects."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cache.login_token import LoginTokens
 from cache.url_source import UrlSource
 from db.errors import InvalidSetting
 
-# libpq and server parameters of every connection, unless the connection string says otherwise. Together with
-# the deadline they bound what a dead peer can cost: TCP notices in 2 s while sending, in 9 s while idle.
+# Defaults for every connection; the connection string overrides them. With the deadline they bound the time that a
+# dead peer can take: TCP notices it within 2 s while sending and within 9 s while idle.
 _CONNECTION_DEFAULTS = {
     "application_name": "groundwork",
     "connect_timeout": "2",
@@ -27,13 +27,19 @@ _CONNECTION_DEFAULTS = {
 
 @dataclass(frozen=True)
 class DatabaseSettings:
-    """The pool's size and the bounds of a call, in seconds.
+    """The connection string, the pool's size and the time limits.
 
-    `instances` processes share the role's CONNECTION LIMIT, each with a pool like this one and `beside_pool`
-    connections more; a pool that would need more than the role may have refuses every call.
-    With `tokens` a connection's password is a token for host, port and user of the URL, which holds none.
-    `deadline_seconds` covers everything between a call and its answer: waiting for a connection, its check,
-    the statement, and the retry of a read. `max_waiting` callers may queue for a connection; 0 is no bound.
+    `pool_size`, `pool_min_size`: the maximum and the minimum number of connections.
+    `instances`: the number of processes with a pool of this size that share the role's CONNECTION LIMIT, each with
+    `beside_pool` more connections. If together they need more than the limit, every call raises InvalidSetting.
+    `max_waiting`: how many callers may wait for a connection; 0 means no limit.
+    `deadline_seconds`: the limit of a whole call: waiting for a connection, checking it, the statement, and the retry
+    of a read.
+    `max_lifetime_seconds`, `max_idle_seconds`: after which age, or time unused, a connection is closed.
+    `slow_query_seconds`: slower queries are logged as INFO.
+    `tokens`: the source of login tokens, used as passwords. The connection string must then have no password.
+
+    Raises InvalidSetting for a value out of range.
     """
 
     url: UrlSource
@@ -62,8 +68,11 @@ class DatabaseSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> DatabaseSettings:
-        """Settings from DATABASE_URL or DATABASE_URL_FILE, and where they are set GROUNDWORK_POOL_SIZE,
-        GROUNDWORK_INSTANCES and GROUNDWORK_DATABASE_LOGIN."""
+        """Return the settings in the environment.
+
+        Reads DATABASE_URL or DATABASE_URL_FILE, and optionally GROUNDWORK_POOL_SIZE, GROUNDWORK_INSTANCES and
+        GROUNDWORK_DATABASE_LOGIN (`password` or `iam`). Raises InvalidSetting.
+        """
         environment = os.environ if environment is None else environment
         url = UrlSource.from_environment("DATABASE_URL", InvalidSetting, environment)
         by_token = is_iam("GROUNDWORK_DATABASE_LOGIN", InvalidSetting, environment)
@@ -77,16 +86,22 @@ class DatabaseSettings:
 
     @property
     def connections(self) -> int:
-        """How many connections all instances may open together."""
+        """The number of connections that all instances may open together."""
         return self.instances * (self.pool_size + self.beside_pool)
 
     def conninfo(self) -> str:
-        """The connection string with our defaults, read anew: libpq's key-value form."""
+        """Return the current connection string with defaults and timeouts added, in libpq's key-value form.
+
+        Reads the file again if there is one. Raises InvalidSetting.
+        """
         options = f"-c statement_timeout={max(1, int(self.deadline_seconds * 1000))}"
         return self._conninfo({**_CONNECTION_DEFAULTS, "options": options})
 
     def unbounded_conninfo(self) -> str:
-        """The connection string as it was given, with a token where one is used: for what takes its time."""
+        """Return the current connection string without defaults and timeouts, for work that may take long.
+
+        With `tokens` it contains a token as the password. Raises InvalidSetting.
+        """
         return self._conninfo({})
 
     def _conninfo(self, defaults: Mapping[str, str]) -> str:
@@ -96,25 +111,25 @@ class DatabaseSettings:
         try:
             given: dict[str, Any] = conninfo_to_dict(self.url.read())
             if "options" in defaults:
-                # The string's own come after ours, so that they may say otherwise, and only where they do.
+                # The connection string's options come last, because the last value of an option counts.
                 given["options"] = f"{defaults['options']} {given.get('options') or ''}".rstrip()
             return make_conninfo("", **{**defaults, **given, **self._token(given)})
         except psycopg.ProgrammingError:
-            # The driver quotes the string it could not read, and that holds the password.
+            # Not chained: the driver quotes the string, which contains the password.
             raise InvalidSetting(
                 f"{self.url.variable} is not a connection string; write it as"
                 " postgresql://user:password@host:port/database?sslmode=verify-full&sslrootcert=..."
             ) from None
 
     def _token(self, given: Mapping[str, Any]) -> dict[str, str]:
-        """The password that takes the place of none; nothing where passwords are used."""
+        """Return a token as the password, or nothing if the connection string has the password."""
         if self.tokens is None:
             return {}
         missing = [name for name in ("host", "port", "user") if not given.get(name)]
         if missing or given.get("password"):
-            what = f"has no {' and no '.join(missing)}" if missing else "holds a password"
+            what = f"has no {' and no '.join(missing)}" if missing else "contains a password"
             raise InvalidSetting(
-                f"{self.url.variable} {what}, and a login by IAM takes"
+                f"{self.url.variable} {what}; for a login by IAM, write it as"
                 " postgresql://user@host:port/database?sslmode=verify-full&sslrootcert=..."
             )
         return {"password": self.tokens.current(str(given["host"]), str(given["port"]), str(given["user"]))}

@@ -1,4 +1,4 @@
-"""Where the keys of tokens come from: GROUNDWORK_TOKEN_KEYS, or a file that is read again when it changes."""
+"""The encryption keys of tokens, from GROUNDWORK_TOKEN_KEYS or from the file GROUNDWORK_TOKEN_KEYS_FILE."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ VARIABLE = "GROUNDWORK_TOKEN_KEYS"
 
 
 class TokenKeys:
-    """The keyring as it is now. Without any, everything but tokens works."""
+    """The source of the keyring. A file is read for every use, so that keys can be rotated without a restart.
+
+    Without keys, everything except tokens works.
+    """
 
     def __init__(self, source: UrlSource | None) -> None:
         self._source = source
@@ -22,6 +25,7 @@ class TokenKeys:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> TokenKeys:
+        """Return the source named by GROUNDWORK_TOKEN_KEYS or GROUNDWORK_TOKEN_KEYS_FILE, or one without keys."""
         environment = os.environ if environment is None else environment
         if not environment.get(VARIABLE) and not environment.get(f"{VARIABLE}_FILE"):
             return cls(None)
@@ -29,14 +33,14 @@ class TokenKeys:
 
     @classmethod
     def of(cls, text: str) -> TokenKeys:
-        """Keys given as text: `id:base64url,id:base64url`."""
+        """Return a source with the keys in `text`: `id:base64url,id:base64url`."""
         return cls(UrlSource(VARIABLE, InvalidSetting, text))
 
     def keyring(self) -> Keyring:
-        """InvalidSetting where there is none, or it cannot be read."""
+        """Return the current keyring. Raises InvalidSetting if there are no keys or they cannot be read."""
         if self._source is None:
             raise InvalidSetting(
-                f"tokens need keys: set {VARIABLE} or {VARIABLE}_FILE; `groundwork env --tokens` prints a stack's"
+                f"no token keys are set; set {VARIABLE} or {VARIABLE}_FILE (`groundwork env --tokens` prints them)"
             )
         text = self._source.read()
         keyring = self._keyring

@@ -1,4 +1,4 @@
-"""The one place where the driver's exceptions become this package's errors."""
+"""Translate the driver's exceptions to the errors of this package."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from db.named_query import NamedQuery
 
 
 class DeadlinePassed(psycopg.OperationalError):
-    """A connection was given up because its call's deadline came; never leaves this package."""
+    """A connection was closed because its call's deadline passed. Never leaves this package."""
 
 
-# Refusals to begin with: the server answered, and did nothing.
+# The server refused to start work: nothing was done.
 _UNAVAILABLE_STATES = {
     "53300",  # too_many_connections
     "57P03",  # cannot_connect_now
 }
-# The server ended the session; what it was doing was rolled back, unless it was just committed.
+# The server ended the session. Its statement was rolled back, unless it had just been committed.
 _LOST_STATES = {"57P01", "57P02", "08000", "08003", "08006"}
 
 
 def is_lost_connection(error: psycopg.Error) -> bool:
-    """Whether the connection died under the statement, rather than the statement being refused."""
+    """Return whether the connection was lost, in contrast to a statement that the server rejected."""
     if isinstance(error, DeadlinePassed | psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
         return False
     if isinstance(error, psycopg_pool.TooManyRequests):
@@ -44,14 +44,16 @@ def is_lost_connection(error: psycopg.Error) -> bool:
 
 
 def translate_pool_error(error: psycopg.Error, pool: str, seconds: float) -> DbError:
-    """An error of getting a connection: nothing has been sent yet."""
+    """Translate an error of getting a connection. Nothing has been sent yet."""
     if isinstance(error, psycopg_pool.PoolClosed):
         return Unavailable(f"pool {pool} is closed; open the data access before using it")
     if isinstance(error, psycopg_pool.TooManyRequests):
-        return Unavailable(f"pool {pool} is full and its queue too; raise the pool's size or slow down")
+        return Unavailable(
+            f"pool {pool} and its wait queue are full; raise GROUNDWORK_POOL_SIZE or send fewer calls"
+        )
     return Unavailable(
         f"no connection to Postgres from pool {pool} within {seconds:.1f} s;"
-        " is the server up, and the pool large enough?",
+        " check that the server is up and the pool is large enough",
         sqlstate=error.sqlstate,
     )
 
@@ -59,15 +61,20 @@ def translate_pool_error(error: psycopg.Error, pool: str, seconds: float) -> DbE
 def translate(
     error: psycopg.Error, query: NamedQuery, seconds: float, *, in_transaction: bool = False
 ) -> DbError:
-    """An error of a statement that was sent, or about to be. One in a transaction is not yet committed."""
+    """Translate an error of a statement that was sent or was about to be.
+
+    Without a commit (`in_transaction`), a lost answer cannot mean that a write was done.
+    """
     state = error.sqlstate
     is_harmless = query.is_read or in_transaction
     if isinstance(error, DeadlinePassed):
         if is_harmless:
             return DeadlineExceeded(f"query {query.name}: no answer within {seconds:.1f} s")
-        return OutcomeUnknown(f"query {query.name}: no answer within {seconds:.1f} s, it may have been done")
+        return OutcomeUnknown(
+            f"query {query.name}: no answer within {seconds:.1f} s; it may have been committed"
+        )
     if isinstance(error, sql_errors.QueryCanceled):
-        # statement_timeout, or an operator's pg_cancel_backend: the server did answer, and rolled back.
+        # By statement_timeout or pg_cancel_backend: the server has answered and rolled back.
         return DeadlineExceeded(f"query {query.name}: cancelled by the server", sqlstate=state)
     if state in _UNAVAILABLE_STATES:
         return Unavailable(f"query {query.name}: {_reason(error)}", sqlstate=state)
@@ -76,15 +83,15 @@ def translate(
             how = "with its transaction" if in_transaction else "twice"
             return ConnectionLost(f"query {query.name}: the connection was lost {how}", sqlstate=state)
         return OutcomeUnknown(
-            f"query {query.name}: the connection was lost, it may have been done", sqlstate=state
+            f"query {query.name}: the connection was lost; it may have been committed", sqlstate=state
         )
     if isinstance(error, psycopg.IntegrityError):
         return ConstraintViolated(query.name, error.diag.constraint_name, _reason(error), sqlstate=state)
     if isinstance(error, psycopg.DataError) and state is None:
-        return InvalidInput(query.name, "a value has no form that Postgres takes")
+        return InvalidInput(query.name, "a value cannot be converted for Postgres")
     return QueryFailed(query.name, _reason(error), sqlstate=state)
 
 
 def _reason(error: psycopg.Error) -> str:
-    """The server's primary message: its detail and context may quote values."""
+    """Return only the server's primary message, because detail and context may quote values."""
     return error.diag.message_primary or type(error).__name__

@@ -1,7 +1,7 @@
-"""Brings the hottest records into Redis before anybody misses them: users, repositories, and their organizations.
+"""Load the hottest users, repositories and their organizations into Redis before callers miss them.
 
-What is hot the database tells (db/queries/warming.sql). What is cached already is left alone, so that a second
-run, or one beside another, costs a look.
+db/queries/warming.sql selects the hottest records. Records that are cached already are only read, so that repeated and
+concurrent runs are cheap.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from db.models import Repository
 from db.named_query import queries
 
 _QUERIES = queries("warming")
-# So many of the activities stored last say who is busy, for each record that is wanted.
+# How many of the latest activities are counted for each record to warm.
 _SAMPLE_FACTOR = 20
 _BATCH = 100
 Progress = Callable[[str, int, int], None]
@@ -30,10 +30,10 @@ class _Readable(Protocol):
 
 
 class Warming:
-    """One run: at most `limit` records of each kind, at most `rate` records a second."""
+    """One run: at most `limit` records of each kind, at most `rate` records per second."""
 
     def __init__(self, data: AsyncDataAccess, limit: int, rate: float, progress: Progress) -> None:
-        """`progress` is told the kind, how many are done, and of how many, after each batch."""
+        """`progress` is called after each batch with the kind, the number of records done, and their total."""
         self._data = data
         self._limit = limit
         self._rate = rate
@@ -42,7 +42,10 @@ class Warming:
         self._done = 0
 
     async def run(self) -> dict[str, int]:
-        """How many records of each kind are cached now. CacheUnavailable where Redis is ill; begin again then."""
+        """Warm the cache and return the number of records of each kind that are cached now.
+
+        Raises CacheUnavailable if Redis fails; start again after it has recovered.
+        """
         self._started = monotonic()
         users = await self._ids("list_hot_users")
         repositories = await self._ids("list_hot_repositories")
@@ -67,12 +70,12 @@ class Warming:
         found: list[object] = []
         size = max(1, min(_BATCH, int(self._rate)))
         for start in range(0, len(ids), size):
-            # Without Redis every batch would be read for nothing.
+            # Without Redis, reading the batch from Postgres would be useless.
             await self._data.cache.ping()
             batch = ids[start : start + size]
             found += [each for each in await repository.get_many(batch) if each is not None]
             if self._data.cache.breaker.is_open:
-                # What was read has an answer without Redis, and so says nothing of it.
+                # get_many() answers without Redis too, so its result does not show that Redis failed.
                 raise CacheUnavailable(f"Redis failed after {start} of {len(ids)} {kind}")
             self._done += len(batch)
             self._progress(kind, start + len(batch), len(ids))

@@ -1,1 +1,1 @@
-"""What exists: the Pulumi program, and the specification that both of its targets render."""
+"""The Pulumi program, and the specification that both of its targets (Docker and AWS) render."""

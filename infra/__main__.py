@@ -1,6 +1,6 @@
-"""The Pulumi program: wiring only. settings -> target -> exports.
+"""Entry point of the Pulumi program: read the settings, declare the target's resources, export the outputs.
 
-A target's modules are imported when it is the stack's: neither waits for the other's provider.
+Only the selected target's modules are imported, so a stack does not load the other target's Pulumi provider.
 """
 
 from __future__ import annotations
@@ -13,53 +13,63 @@ import pulumi
 
 from db.errors import DbError
 from infra.settings import AWS, StackSettings
+from infra.spec.checkout import PROJECT, Checkout
 from infra.spec.errors import InfraError
-from infra.spec.world import PROJECT, World
 
 
 def declare() -> None:
     """Declare the selected stack's resources and outputs."""
-    world = World.here()
+    checkout = Checkout.here()
     stack = pulumi.get_stack()
-    # The engine merges Pulumi.yaml's defaults and the stack's file, and hands all of it over as text.
+    # The engine merges Pulumi.yaml's defaults with the stack's file and passes every value as text.
     config = json.loads(os.environ.get("PULUMI_CONFIG", "{}"))
     settings = StackSettings.parse(
         {key: value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
     )
     target = _on_aws if settings.target == AWS else _on_docker
-    for name, value in target(world, stack, settings).items():
+    for name, value in target(checkout, stack, settings).items():
         pulumi.export(name, value)
 
 
-def _on_docker(world: World, stack: str, settings: StackSettings) -> dict[str, pulumi.Input[Any]]:
-    from infra.docker.leases import take_leases
-    from infra.docker.leftovers import remove_leftovers
+def _on_docker(checkout: Checkout, stack: str, settings: StackSettings) -> dict[str, pulumi.Input[Any]]:
+    from infra.docker.engine import server
+    from infra.docker.network_leases import take_leases
+    from infra.docker.ownership import remove_leftovers, require_own
+    from infra.docker.postgres import DATA_VOLUME
     from infra.docker.stack import DockerStack, metrics_are_kept
     from infra.rotation_file import read_rotation
-    from infra.schema import announce_pending
+    from infra.schema import announce_first
 
-    leases = take_leases(world, stack, settings)
-    rotation = read_rotation(world, stack)
+    # Called first, so that an engine other than Docker's is refused before anything changes.
+    server()
+    if pulumi.runtime.is_dry_run():
+        require_own(checkout, stack)
+    else:
+        for name in remove_leftovers(checkout, stack):
+            pulumi.log.info(f"removed {name}, which an interrupted run had left behind")
+    leases = take_leases(checkout, stack, settings)
+    rotation = read_rotation(checkout, stack)
     for name, phase in rotation.phases().items():
         pulumi.log.info(
-            f"rotation under way: {name} is {phase}; `groundwork rotate status` says how to go on"
+            f"rotation in progress: {name} is {phase}; `groundwork rotate status` shows the next step"
         )
-    announce_pending(world.root / settings.migrations_folder, world.name(stack, "postgres"))
-    if not pulumi.runtime.is_dry_run():
-        for name in remove_leftovers(world, stack):
-            pulumi.log.info(f"removed {name}, which an interrupted run had left behind")
-    has_metrics = metrics_are_kept(world, stack, monitoring=settings.monitoring)
-    return DockerStack(world, stack, settings, leases, rotation, has_metrics=has_metrics).declare()
+    announce_first(
+        checkout.root / settings.migrations_folder,
+        volume=checkout.name(stack, DATA_VOLUME),
+        container=checkout.name(stack, "postgres"),
+    )
+    has_metrics = metrics_are_kept(checkout, stack, monitoring=settings.monitoring)
+    return DockerStack(checkout, stack, settings, leases, rotation, has_metrics=has_metrics).declare()
 
 
-def _on_aws(world: World, stack: str, settings: StackSettings) -> dict[str, pulumi.Input[Any]]:
+def _on_aws(checkout: Checkout, stack: str, settings: StackSettings) -> dict[str, pulumi.Input[Any]]:
     from infra.aws.stack import AwsStack
 
-    return AwsStack(world, stack, settings).declare()
+    return AwsStack(checkout, stack, settings).declare()
 
 
 try:
     declare()
 except (InfraError, DbError) as error:
-    # A known error is one line; anything else deserves its traceback.
+    # A known error is reported in one line; any other error keeps its traceback.
     raise pulumi.RunError(str(error)) from None

@@ -1,4 +1,4 @@
-"""The stack's own certificate authority: makes and reads X.509, knows nothing of Pulumi or files."""
+"""Create and read X.509 certificates for the stack's own certificate authority. Does not use Pulumi or files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CA_DAYS = 3650
 SERVER_DAYS = 397
-# A certificate with less left than this is made anew by the next `up`.
+# The next `up` renews a certificate that expires sooner than this.
 RENEW_BEFORE_DAYS = 30
 
 
@@ -27,7 +27,7 @@ class KeyPair:
 
 
 def make_authority(common_name: str, days: int = CA_DAYS) -> KeyPair:
-    """A self-signed authority that may sign server certificates and nothing below it."""
+    """Create a self-signed authority that may sign server certificates, but no intermediate authorities."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     builder = (
@@ -40,9 +40,9 @@ def make_authority(common_name: str, days: int = CA_DAYS) -> KeyPair:
 
 
 def make_server_certificate(authority: KeyPair, names: Sequence[str], days: int = SERVER_DAYS) -> KeyPair:
-    """A server's certificate for host names and IP addresses; the first name is its common name.
+    """Create a server certificate for host names and IP addresses. The first name is its common name.
 
-    `days` may be negative: tests need an expired one.
+    A negative number of `days` creates an expired certificate, for tests.
     """
     signer = x509.load_pem_x509_certificate(authority.certificate.encode())
     signer_key = serialization.load_pem_private_key(authority.private_key.encode(), password=None)
@@ -67,12 +67,12 @@ def make_server_certificate(authority: KeyPair, names: Sequence[str], days: int 
 
 
 def expires_at(certificate: str) -> dt.datetime:
-    """When a PEM certificate ends, in UTC."""
+    """Return when a PEM certificate expires, in UTC."""
     return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
 
 
 def needs_renewal(certificate: str, now: dt.datetime | None = None) -> bool:
-    """Whether a certificate ends within RENEW_BEFORE_DAYS."""
+    """Return whether a certificate expires within RENEW_BEFORE_DAYS."""
     now = now or dt.datetime.now(dt.UTC)
     return expires_at(certificate) - now < dt.timedelta(days=RENEW_BEFORE_DAYS)
 
@@ -84,7 +84,7 @@ def _builder(
     days: int,
 ) -> x509.CertificateBuilder:
     end = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
-    # An hour back, for clients whose clock is behind; further back where the end lies in the past.
+    # Start an hour in the past for clients whose clocks are behind, and always before the end.
     start = min(dt.datetime.now(dt.UTC), end) - dt.timedelta(hours=1)
     return (
         x509.CertificateBuilder()

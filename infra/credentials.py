@@ -1,6 +1,6 @@
-"""Secrets the program makes itself: passwords, the certificate authority, server certificates.
+"""Resources for the secrets that the program creates: passwords, the certificate authority, server certificates.
 
-Each is made once, lives encrypted in Pulumi's state, and is handed on as a secret output.
+Each secret is created once, stored encrypted in Pulumi's state, and passed on as a secret output.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PASSWORD_BYTES = 32
 
 
 class PasswordProvider(Provider):
-    """Makes 256 random bits as URL-safe text, and the salt of their SCRAM verifier."""
+    """Creates a password of 256 random bits as URL-safe text, and the salt of its SCRAM verifier."""
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         return dynamic.CreateResult(
@@ -36,7 +36,7 @@ class PasswordProvider(Provider):
 
 
 class Password(dynamic.Resource):
-    """A generated password: `value`, and `verifier` as pg_authid stores it; both secret."""
+    """A generated password: `value`, and `verifier` in the form that pg_authid stores. Both are secret."""
 
     value: pulumi.Output[str]
     salt: pulumi.Output[str]
@@ -55,7 +55,7 @@ class Password(dynamic.Resource):
 
 
 class AuthorityProvider(Provider):
-    """Makes a self-signed authority."""
+    """Creates a self-signed authority."""
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         pair = certificates.make_authority(props["common_name"])
@@ -83,8 +83,8 @@ class Authority(dynamic.Resource):
 
 @dataclass(frozen=True)
 class Trust:
-    """Who signs servers' certificates, whom clients trust (PEM: one or two authorities), and which certificates
-    there are now."""
+    """The authority that signs server certificates, the authorities that clients trust (PEM, one or two), and the
+    generation of the server certificates."""
 
     signer: Authority
     bundle: pulumi.Output[str]
@@ -92,7 +92,7 @@ class Trust:
 
     @classmethod
     def make(cls, common_name: str, rotation: Rotation) -> Trust:
-        """The authorities that a rotation accepts; each has a name of its own, by which clients tell them apart."""
+        """Create the authorities that a rotation accepts. Clients distinguish them by their common names."""
         authorities = {
             number: Authority(
                 "authority" if number == 1 else f"authority-{number}",
@@ -107,7 +107,7 @@ class Trust:
 
 
 class ServerCertificateProvider(Provider):
-    """Signs a server's certificate, and a new one when names, authority, generation or time ask for it."""
+    """Signs a server certificate. Replaces it when its names, authority or generation change, and before it expires."""
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         return dynamic.CreateResult(id_=props["names"][0], outs=self._signed(props))
@@ -133,7 +133,7 @@ class ServerCertificateProvider(Provider):
 
 
 class ServerCertificate(dynamic.Resource):
-    """A server's certificate for the given host names and addresses; `private_key` is secret, PEM."""
+    """A server certificate for the given host names and addresses, PEM. `private_key` is secret."""
 
     certificate: pulumi.Output[str]
     private_key: pulumi.Output[str]

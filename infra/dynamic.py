@@ -1,7 +1,7 @@
-"""What the program's dynamic providers share: quiet errors, and a diff over chosen inputs.
+"""The base class of the program's dynamic providers: it compares inputs to find changes, and silences grpc's log.
 
-Pulumi pickles a provider into the state and runs the pickled one on delete, so each provider is a bare
-class found by its module's name: rename or move one only with an alias, and keep no data in instances.
+Pulumi pickles a provider into the state and runs the pickled one on delete. The pickle refers to the class by module
+and name, so rename or move a provider only with an alias, and keep no data in its instances.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any, ClassVar
 import pulumi
 from pulumi import dynamic
 
-# grpc prints a traceback of every exception a provider raises, beside the message that Pulumi shows.
+# grpc prints a traceback of every exception that a provider raises, in addition to the message that Pulumi shows.
 logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
 
 
 class Provider(dynamic.ResourceProvider):
-    """A provider whose resource changes when one of its inputs does.
+    """A provider that updates its resource when one of the inputs changes.
 
-    `ignored` inputs never cause an update (they say how, not what); a change of one in `replacing` makes
-    another resource.
+    A change of an input in `ignored` never causes an update, and a change of an input in `replacing` replaces the
+    resource.
     """
 
     ignored: ClassVar[frozenset[str]] = frozenset()
@@ -41,6 +41,6 @@ class Provider(dynamic.ResourceProvider):
 
 
 def merged_secret(values: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[dict[str, str]]:
-    """One secret output of a mapping of inputs."""
+    """Merge a mapping of inputs into one secret output."""
     merged: pulumi.Output[dict[str, str]] = pulumi.Output.all(**values)
     return pulumi.Output.secret(merged)

@@ -1,4 +1,4 @@
-"""Every password of a stack, by role and generation: a rotation makes the next one a resource, and drops the last."""
+"""Every password of a stack, by role and generation. Each generation that a rotation accepts is a Pulumi resource."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infra.spec.rotation import Rotation
 
 
 class Passwords:
-    """The passwords that a rotation accepts, of Postgres's logins and of Redis's users."""
+    """The passwords of Postgres logins and Redis users that a rotation accepts."""
 
     def __init__(self, rotation: Rotation) -> None:
         self._rotation = rotation
@@ -29,12 +29,15 @@ class Passwords:
         }
 
     def postgres(self, role: str) -> tuple[str, pulumi.Output[str]]:
-        """The login that a role uses, and its password."""
+        """Return the login that a role uses, and its password."""
         in_use = self._rotation.of(role).in_use
         return roles.login_of(role, in_use), self._postgres[role, in_use].value
 
     def verifiers(self) -> dict[str, pulumi.Output[str]]:
-        """Login -> verifier, of the logins that are let in: where a role has one login, what it uses."""
+        """Return the verifier of each login that may log in.
+
+        A role with two logins can use each accepted generation. A role with one login has one password at a time.
+        """
         accepted: dict[str, pulumi.Output[str]] = {}
         for role, logins in roles.LOGINS.items():
             generation = self._rotation.of(role)
@@ -43,11 +46,11 @@ class Passwords:
         return accepted
 
     def redis(self, user: str) -> pulumi.Output[str]:
-        """The password that a user of Redis uses."""
+        """Return the password that a Redis user uses."""
         return self._redis[user, self._rotation.of(user).in_use].value
 
     def redis_accepted(self) -> Mapping[str, pulumi.Output[tuple[str, ...]]]:
-        """User -> every password that Redis takes."""
+        """Return every password that Redis accepts, by user."""
         return {
             user.name: pulumi.Output.all(
                 *(self._redis[user.name, number].value for number in self._rotation.of(user.name).accepted)
@@ -57,5 +60,5 @@ class Passwords:
 
 
 def _name(name: str, generation: int) -> str:
-    """The resource's name; the first generation has the plain one."""
+    """Return the resource's name. The first generation has no suffix."""
     return name if generation == 1 else f"{name}-{generation}"

@@ -1,6 +1,6 @@
-"""Where a stack's rotation is written down: a file beside Pulumi's state, that the program reads and `rotate` writes.
+"""The file that stores a stack's rotation beside Pulumi's state. `rotate` writes it, and the program reads it.
 
-It holds numbers, no secrets. Where the file is lost, what the last `up` exported holds.
+It contains generation numbers and no secrets. If the file is lost, the output `rotation` of the last `up` is used.
 """
 
 from __future__ import annotations
@@ -9,50 +9,49 @@ import json
 from pathlib import Path
 
 from infra import outputs
+from infra.atomic_write import put
+from infra.checkpoint import read_deployment, stack_outputs_of
+from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
 from infra.spec.rotation import Rotation
-from infra.spec.world import World
-from infra.whole_file import put
+from infra.state_folder import make_private
 
 
-def path_of(world: World, stack: str) -> Path:
-    return world.stack_dir(stack) / "rotation.json"
+def path_of(checkout: Checkout, stack: str) -> Path:
+    return checkout.stack_dir(stack) / "rotation.json"
 
 
-def read_rotation(world: World, stack: str) -> Rotation:
-    """What is wanted: the file, or else what the stack's state says was applied. InfraError where it is damaged."""
-    path = path_of(world, stack)
+def read_rotation(checkout: Checkout, stack: str) -> Rotation:
+    """Read the requested rotation from the file or, without a file, the applied one from the stack's state.
+
+    Raises InfraError if the content is damaged.
+    """
+    path = path_of(checkout, stack)
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError:
-        return applied_rotation(world, stack)
+        return applied_rotation(checkout, stack)
     except ValueError as error:
-        raise InfraError(f"{path} is not JSON; put it back from a backup, or remove it") from error
+        raise InfraError(f"{path} is not valid JSON; restore it from a backup, or delete it") from error
     return Rotation.from_json(value, str(path))
 
 
-def write_rotation(world: World, stack: str, rotation: Rotation) -> None:
-    """Write it down for good: whole or not at all, also when the machine stops."""
-    path = path_of(world, stack)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_rotation(checkout: Checkout, stack: str, rotation: Rotation) -> None:
+    """Write the file atomically and durably, so that a crash leaves either the old content or the new one."""
+    path = path_of(checkout, stack)
+    make_private(checkout, path.parent)
     put(path, f"{rotation}\n")
 
 
-def forget_rotation(world: World, stack: str) -> None:
-    """With its stack the rotation is gone."""
-    path_of(world, stack).unlink(missing_ok=True)
+def forget_rotation(checkout: Checkout, stack: str) -> None:
+    """Delete the file, when its stack is removed."""
+    path_of(checkout, stack).unlink(missing_ok=True)
 
 
-def applied_rotation(world: World, stack: str) -> Rotation:
-    """What the last finished `up` had; only the local backend's state is a file that can be read."""
-    state_file = world.state_file(stack)
+def applied_rotation(checkout: Checkout, stack: str) -> Rotation:
+    """Return the rotation that the last finished `up` applied. Only the local backend's state can be read."""
     try:
-        latest = json.loads(state_file.read_text()).get("checkpoint", {}).get("latest") or {}
+        deployment = read_deployment(checkout.state_file(stack))
     except FileNotFoundError:
         return Rotation()
-    for resource in latest.get("resources") or []:
-        if resource["type"] == "pulumi:pulumi:Stack":
-            return Rotation.from_json(
-                (resource.get("outputs") or {}).get(outputs.ROTATION) or {}, "the stack's state"
-            )
-    return Rotation()
+    return Rotation.from_json(stack_outputs_of(deployment).get(outputs.ROTATION) or {}, "the stack's state")

@@ -1,68 +1,56 @@
 """Roles and migrations as resources, so that `preview` shows what is pending and `up` applies it.
 
-The algorithm is db.migrator's; here it is given a server, a login and a folder.
+db.migrator compares the folder with the ledger and applies what is pending. This module passes it a server, a login and
+a folder. The ledger is read as role migrator, never as superuser, because its owner could replace the table by a view.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi import dynamic
+from pulumi.runtime.rpc import UNKNOWN
 
-from infra.docker.engine import DockerError, docker, inspect, psql
-from infra.docker.health import WAIT_SECONDS
+from infra.docker.engine import DockerError, inspect
+from infra.docker.health_check import wait_until_healthy
+from infra.docker.server_roles import apply_roles, fingerprint
 from infra.dynamic import Provider, merged_secret
 from infra.outputs import database_url
 from infra.spec import roles
-from infra.spec.errors import InfraError
+
+if TYPE_CHECKING:
+    from db.migrator import EventKind, Migration, MigrationStatus
 
 
 class RolesProvider(Provider):
-    """Makes the server's roles, database and grants match infra.spec.roles, over the local socket.
+    """Makes the server's roles, database and grants match infra.spec.roles."""
 
-    A login that has lost its password loses its sessions too.
-    """
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
+        """Report a change also if a role was changed since: by an operator, or by the role itself."""
+        result = super().diff(_id, _olds, _news)
+        if not result.changes:
+            # A server that does not answer is about to be started, or `up` fails later.
+            with suppress(DockerError):
+                result.changes = fingerprint(_olds["container"]) != _olds.get("fingerprint")
+        return result
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
-        self._apply(props)
-        return dynamic.CreateResult(id_=f"{props['container']}/roles", outs=dict(props))
+        return dynamic.CreateResult(id_=f"{props['container']}/roles", outs=self._apply(props))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.UpdateResult:
-        self._apply(_news)
-        return dynamic.UpdateResult(outs=dict(_news))
+        return dynamic.UpdateResult(outs=self._apply(_news))
 
     @staticmethod
-    def _apply(props: dict[str, Any]) -> None:
+    def _apply(props: dict[str, Any]) -> dict[str, Any]:
         container = props["container"]
         limits = {role: int(limit) for role, limit in props["connection_limits"].items()}
-        wait_until_answering(container)
-        psql(
-            container,
-            roles.roles_sql(props["verifiers"], limits),
-            options=["--single-transaction"],
-        )
-        psql(container, roles.end_sessions_sql(props["verifiers"]))
-        exists = f"SELECT 1 FROM pg_database WHERE datname = '{roles.DATABASE}'"
-        if not psql(container, exists).strip():
-            psql(container, roles.database_sql())
-        psql(
-            container,
-            roles.grants_sql(),
-            database=roles.DATABASE,
-            options=["--single-transaction"],
-        )
-
-
-def wait_until_answering(container: str) -> None:
-    """Return once the server in a running container takes connections: sooner than its next health check."""
-    loop = "until pg_isready --quiet; do sleep 0.1; done"
-    docker(
-        *("exec", container, "timeout", f"{WAIT_SECONDS:.0f}", "sh", "-c", loop),
-        timeout_seconds=WAIT_SECONDS + 30,
-    )
+        wait_until_healthy(container)
+        apply_roles(container, props["verifiers"], limits)
+        return {**props, "fingerprint": fingerprint(container)}
 
 
 class Roles(dynamic.Resource):
@@ -80,7 +68,7 @@ class Roles(dynamic.Resource):
     ) -> None:
         props = {
             "container": container,
-            # A new container may stand on a new volume: then everything is to be made again.
+            # A new container may have a new volume, on which everything must be created again.
             "container_id": container_id,
             "verifiers": merged_secret(verifiers),
             "connection_limits": dict(connection_limits),
@@ -93,9 +81,26 @@ class Roles(dynamic.Resource):
 
 
 class MigrationsProvider(Provider):
-    """Applies what is pending; a migration that fails leaves the database as it was and fails the `up`."""
+    """Applies pending migrations. One that fails leaves the database unchanged, and fails the `up`."""
 
     ignored = frozenset({"conninfo", "folder"})
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
+        """Print the pending migrations, and report a change if there are any, whatever the last `up` applied.
+
+        Raises LedgerMismatch for a migration that `up` could not resume, before anything is applied. A server that
+        cannot be reached is ignored: either it is about to be started, or `up` fails later.
+        """
+        result = super().diff(_id, _olds, _news)
+        state = _live_status(_news, _olds)
+        if state is None:
+            return result
+        for problem in state.problems:
+            raise problem
+        for migration in state.pending:
+            _say(f"pending migration: {migration.up.path.name}")
+        result.changes = result.changes or bool(state.pending)
+        return result
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         self._apply(props)
@@ -109,7 +114,30 @@ class MigrationsProvider(Provider):
     def _apply(props: dict[str, Any]) -> None:
         from db.migrator import apply_pending, read_source
 
-        apply_pending(props["conninfo"], read_source(Path(props["folder"])))
+        apply_pending(props["conninfo"], read_source(Path(props["folder"])), on_event=_say_event)
+
+
+def _live_status(*props: dict[str, Any]) -> MigrationStatus | None:
+    """Compare the folder with the database, using the first inputs that can log in; None if none can."""
+    from db.migrator import Unreachable, read_source, status
+
+    migrations = read_source(Path(props[0]["folder"]))
+    for conninfo in dict.fromkeys(given.get("conninfo", UNKNOWN) for given in props):
+        # In a preview a new password is unknown, or not yet the server's.
+        if conninfo != UNKNOWN:
+            with suppress(Unreachable):
+                return status(conninfo, migrations)
+    return None
+
+
+def _say_event(kind: EventKind, migration: Migration | None, detail: str) -> None:
+    if kind in ("waiting", "begin", "retry"):
+        _say(f"{f'{migration.name}: ' if migration else ''}{detail}")
+
+
+def _say(line: str) -> None:
+    # A provider has no log; the engine shows its standard output.
+    print(line, flush=True)
 
 
 class Migrations(dynamic.Resource):
@@ -142,57 +170,29 @@ class Migrations(dynamic.Resource):
         super().__init__(MigrationsProvider(), name, props, opts)
 
 
-def applied_checksums(container: str) -> dict[int, tuple[bool, bytes]]:
-    """What the ledger of a stack's database holds: version -> (success, checksum). Empty where there is none."""
-    found = inspect("container", container)
-    if not found or not found[0]["State"]["Running"]:
-        return {}
-    table = f"{roles.SCHEMA}._sqlx_migrations"
-    try:
-        if not psql(container, f"SELECT to_regclass('{table}')", database=roles.DATABASE).strip():
-            return {}
-        rows = psql(
-            container,
-            f"SELECT version, success, encode(checksum, 'hex') FROM {table}",
-            database=roles.DATABASE,
-        )
-    except DockerError:
-        # The database is not there yet, or not up: everything is pending, and `up` will say if not.
-        return {}
-    fields = (line.split("|") for line in rows.splitlines() if line)
-    return {int(version): (success == "t", bytes.fromhex(digest)) for version, success, digest in fields}
+def announce_first(folder: Path, volume: str, container: str) -> None:
+    """Print all migrations as pending if the database's volume does not exist yet.
 
-
-def announce_pending(folder: Path, container: str) -> None:
-    """Name the pending migrations in the output of `preview` and `up`.
-
-    InfraError where an applied migration's file was edited or a half-applied one needs a person: said now,
-    before anything is changed.
+    Later MigrationsProvider.diff prints the pending ones, which needs a running server.
     """
     from db.migrator import read_source
 
-    applied = applied_checksums(container)
-    for migration in read_source(folder):
-        success, checksum = applied.get(migration.version, (None, b""))
-        path = migration.up.path
-        if success is None:
-            pulumi.log.info(f"pending migration: {path.name}")
-        elif not success:
-            raise InfraError(
-                f"{path}: this migration failed half-way before and is marked dirty;"
-                " look at the schema, mend it, and delete its row from _sqlx_migrations"
-            )
-        elif checksum != migration.checksum:
-            raise InfraError(
-                f"{path}: this migration was applied and has been edited since;"
-                " put its old text back, and write the change as a new migration"
-            )
+    if not inspect("volume", volume):
+        for migration in read_source(folder):
+            pulumi.log.info(f"pending migration: {migration.up.path.name}")
+    elif pulumi.runtime.is_dry_run() and not _is_running(container):
+        pulumi.log.info("Postgres is not running, so pending migrations are not known; `up` applies them")
+
+
+def _is_running(container: str) -> bool:
+    found = inspect("container", container)
+    return bool(found) and bool(found[0]["State"]["Running"])
 
 
 def database_conninfo(
     *, password: pulumi.Input[str], port: int, ca_file: pulumi.Input[str]
 ) -> pulumi.Output[str]:
-    """The migrator's URL from this machine, secret."""
+    """Return the migrator's URL on this machine, as a secret."""
     return pulumi.Output.secret(
         pulumi.Output.all(password, ca_file).apply(
             lambda values: database_url(

@@ -1,1 +1,19 @@
-"""What people run: the command line and what stands behind each command."""
+"""The command line and the code of each command.
+
+`cli` names the commands, and `commands` parses their options. The code is in the package or module that is named
+after the command or after what it works on:
+
+- `stack`: up, preview, down, status, adopt, env
+- `cache`: cache
+- `servers`: reads of a stack's Postgres and Redis, and temporary servers; used by doctor, report, migrate and sql
+- `migrations`: migrate lint, plan, rehearse and verify; db.migrator applies migrations
+- `backup`: backup, restore, drill
+- `rotation`: rotate, tokens
+- `sql_check`: sql
+- `toolchain`: toolchain, shellenv, prune
+- `gharchive`: import
+- `bootstrap`, `doctor`, `policy`, `report`, `serve`: the commands of these names
+- `pull_request`: report --markdown
+
+The other commands are complete in `commands`.
+"""

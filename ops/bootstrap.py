@@ -1,7 +1,7 @@
-"""Makes the database of a managed server ready: roles, database, grants, migrations, partitions.
+"""Prepare the database of a managed server: roles, database, grants, migrations, partitions.
 
-For RDS, whose administrator is no superuser; on Docker the program does this over the container's socket. Every
-step may be repeated, and two at once wait for each other. It runs in the access image, without Pulumi.
+Used on RDS, whose administrator is not a superuser. On Docker the Pulumi program does this over the container's
+socket. Every step is idempotent, and concurrent runs wait for each other. It runs in the access image, without Pulumi.
 """
 
 from __future__ import annotations
@@ -22,36 +22,40 @@ from db.migrator import LockLimits, apply_pending, read_source
 from db.named_query import queries
 from infra.spec import rds, roles
 from ops.errors import Exit, OpsError
-from ops.server_errors import one_line
+from ops.servers.errors import one_line
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 _MAKE_PARTITIONS = queries("schema")["make_activity_partitions"]
-# Of the cluster, so that two tasks do not alter a role at once: one would fail with "tuple concurrently updated".
+# The advisory lock is in database `postgres`, which the whole cluster shares. Without it, two tasks that alter a
+# role at the same time could fail with "tuple concurrently updated".
 _LOCK = 0x67775F626F6F74
 _CONNECT_SECONDS = 10
 
 
 @dataclass(frozen=True)
-class Administrator:
-    """Who makes roles: a member of rds_superuser, and no superuser."""
+class AdministratorLogin:
+    """The role that creates roles: a member of rds_superuser, but not a superuser."""
 
     user: str
     password: str = field(repr=False)
 
     @classmethod
-    def from_secret(cls, arn: str) -> Administrator:
-        """As RDS keeps it in Secrets Manager. OpsError where it is not to be had."""
+    def from_secret(cls, arn: str) -> AdministratorLogin:
+        """Read the credentials that RDS stores in Secrets Manager. Raise OpsError if they cannot be read."""
         try:
             import boto3
             from botocore.exceptions import BotoCoreError, ClientError
         except ImportError as error:
             raise OpsError(
-                "boto3 is not installed, which AWS's secrets need; install the extra aws-access"
+                "reading AWS secrets needs boto3, which is not installed; install the extra aws-access"
             ) from error
         # arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME
         parts = arn.split(":")
         if len(parts) < 7 or parts[2] != "secretsmanager":
-            raise OpsError(f"{arn!r} is no secret's ARN; it is the database's master user secret", Exit.USAGE)
+            raise OpsError(
+                f"{arn!r} is not the ARN of a secret; pass the ARN of the database's master user secret",
+                Exit.USAGE,
+            )
         try:
             client = boto3.client("secretsmanager", region_name=parts[3])
             value = json.loads(client.get_secret_value(SecretId=arn)["SecretString"])
@@ -59,57 +63,59 @@ class Administrator:
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code")
             raise OpsError(
-                f"the administrator's secret {arn} is not to be read ({code}); see docs/aws.md"
+                f"cannot read the administrator's secret {arn} ({code}); see docs/aws.md"
             ) from error
         except BotoCoreError as error:
-            raise OpsError(f"Secrets Manager is not to be reached: {error}", Exit.UNREACHABLE) from error
+            raise OpsError(f"cannot reach Secrets Manager: {error}", Exit.UNREACHABLE) from error
         except (KeyError, TypeError, ValueError) as error:
-            # The content is not shown: it may hold a password all the same.
-            raise OpsError(f"the secret {arn} holds no username and password") from error
+            # The content is not shown, because it may contain a password all the same.
+            raise OpsError(
+                f"secret {arn} does not contain a username and a password; pass the database's master user secret"
+            ) from error
 
 
 def bootstrap(
-    administrator: Administrator,
+    administrator: AdministratorLogin,
     migrator_conninfo: Callable[[], str],
     connection_limits: Mapping[str, int],
     folder: Path,
-    tell: Tell,
+    notify: Notify,
     wait_seconds: float = 60.0,
 ) -> None:
-    """Bring the server to where the specification and the folder of migrations say.
+    """Bring the server to the state of the specification and the migrations folder.
 
-    `migrator_conninfo` gives the migrator's connection string, with a token that is valid then; its server is the
-    administrator's too. Raises OpsError, or db.migrator's errors.
+    `migrator_conninfo` returns the migrator's connection string with a currently valid token. The administrator
+    connects to the same server. Raises OpsError, or errors of db.migrator.
     """
     url = conninfo_to_dict(migrator_conninfo())
     with _session(administrator, url, "postgres") as connection:
         _lock(connection, wait_seconds)
         with connection.transaction():
             connection.execute(roles.managed_roles_sql(connection_limits, rds.IAM_ROLE))
-        tell(f"roles: {', '.join(login.name for group in roles.LOGINS.values() for login in group)}")
+        notify(f"roles: {', '.join(roles.ALL_LOGINS)}")
         if _make_database(connection):
-            tell(f"database {roles.DATABASE}: made")
+            notify(f"database {roles.DATABASE}: created")
         with _session(administrator, url, roles.DATABASE) as inside, inside.transaction():
             inside.execute(roles.managed_grants_sql())
-        tell("grants: as specified")
+        notify("grants: as specified")
     limits = LockLimits(migrator_lock_seconds=wait_seconds)
     done = apply_pending(
         migrator_conninfo(),
         read_source(folder),
         limits=limits,
-        on_event=lambda *event: _tell_event(tell, *event),
+        on_event=lambda *event: _notify_of_event(notify, *event),
     )
     for step in done:
-        tell(f"applied {step.migration.name} ({step.seconds:.2f} s)")
+        notify(f"applied {step.migration.name} ({step.seconds:.2f} s)")
     if not done:
-        tell("migrations: nothing was pending")
-    with _told(), psycopg.connect(migrator_conninfo(), autocommit=True) as connection:
+        notify("migrations: nothing pending")
+    with _translated_errors(), psycopg.connect(migrator_conninfo(), autocommit=True) as connection:
         made = connection.cursor(row_factory=scalar_row).execute(_MAKE_PARTITIONS.sql).fetchall()
-    tell(f"partitions: {', '.join(map(str, made)) or 'all there'}")
+    notify(f"partitions: {', '.join(map(str, made)) or 'nothing to create'}")
 
 
 def _make_database(connection: psycopg.Connection[Any]) -> bool:
-    """Whether it was not there yet."""
+    """Create the database if it does not exist. Return whether it was created."""
     there = connection.execute("SELECT FROM pg_database WHERE datname = %s", [roles.DATABASE]).fetchone()
     if there is not None:
         return False
@@ -125,42 +131,43 @@ def _lock(connection: psycopg.Connection[Any], wait_seconds: float) -> None:
         connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
     except sql_errors.LockNotAvailable as error:
         raise OpsError(
-            f"another bootstrap has been at it for {wait_seconds:.0f} s; wait for its end", Exit.LOCKED
+            f"another bootstrap has been running for {wait_seconds:.0f} s; wait until it has finished",
+            Exit.LOCKED,
         ) from error
 
 
 @contextmanager
 def _session(
-    administrator: Administrator, url: Mapping[str, Any], database: str
+    administrator: AdministratorLogin, url: Mapping[str, Any], database: str
 ) -> Iterator[psycopg.Connection[Any]]:
-    """The administrator's, in autocommit, on the server of the migrator's connection string."""
+    """Connect as the administrator, in autocommit mode, to the server of the migrator's connection string."""
     given = {"connect_timeout": str(_CONNECT_SECONDS), **url}
     given |= {"user": administrator.user, "password": administrator.password, "dbname": database}
-    # What it does is a few statements; one that hangs is told.
+    # All statements are short. The timeout turns one that hangs into an error.
     given["options"] = "-c statement_timeout=120s"
     given["application_name"] = "groundwork bootstrap"
-    with _told(), psycopg.connect(make_conninfo("", **given), autocommit=True) as connection:
+    with _translated_errors(), psycopg.connect(make_conninfo("", **given), autocommit=True) as connection:
         yield connection
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """The one place where the driver's errors become ours."""
+def _translated_errors() -> Iterator[None]:
+    """Raise the driver's errors as OpsError. Every connection of this module goes through here."""
     try:
         yield
     except psycopg.OperationalError as error:
         if error.sqlstate is None:
-            raise OpsError(f"the database is not to be reached: {_line(error)}", Exit.UNREACHABLE) from error
-        raise OpsError(f"the database refused ({error.sqlstate}): {_line(error)}") from error
+            raise OpsError(f"cannot reach the database: {_line(error)}", Exit.UNREACHABLE) from error
+        raise OpsError(f"the database rejected the request ({error.sqlstate}): {_line(error)}") from error
     except psycopg.Error as error:
-        raise OpsError(f"the database refused ({error.sqlstate}): {_line(error)}") from error
+        raise OpsError(f"the database rejected the request ({error.sqlstate}): {_line(error)}") from error
 
 
 def _line(error: psycopg.Error) -> str:
     return error.diag.message_primary or one_line(error)
 
 
-def _tell_event(tell: Tell, kind: str, migration: Any, detail: str) -> None:
-    # What is done is told at the end; each statement would drown it.
+def _notify_of_event(notify: Notify, kind: str, migration: Any, detail: str) -> None:
+    # Finished migrations are reported at the end. A line per statement would be too much.
     if kind not in ("done", "statement"):
-        tell(f"{migration.name}: {detail}" if migration is not None else detail)
+        notify(f"{migration.name}: {detail}" if migration is not None else detail)

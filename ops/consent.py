@@ -1,6 +1,6 @@
-"""Asks before something is done that cannot be taken back; and asks for the name where that looks like production.
+"""Ask for consent to an irreversible action. For a name that looks like production, the user has to type the name.
 
-Without a terminal nothing is asked: it is refused (exit 7) unless the options say it all.
+Without a terminal, the action is refused (exit code 7) unless the options give full consent.
 """
 
 from __future__ import annotations
@@ -17,31 +17,33 @@ _PRODUCTION = re.compile(r"(?<![a-z])(prod|prd|production|live)(?![a-z])", re.IG
 
 
 def production_name(names: Iterable[str]) -> str | None:
-    """The first of the names that looks like production's: prod, eu-production, live2."""
+    """Return the first name that looks like production: prod, eu-production, live2."""
     return next((name for name in names if _PRODUCTION.search(name)), None)
 
 
 def require_consent(what: str, *, yes: bool, confirmed: str | None, names: Iterable[str]) -> None:
-    """Return if `what` ("forget ...") may be done. OpsError (7) where it may not; click.Abort for a no.
+    """Return if the user consents to `what` ("invalidate ..."). Raise OpsError (7) if not, click.Abort for a no.
 
-    `names` are those of what it is done to. Where one looks like production, `--yes` does not do without
-    `--confirm` and that name.
+    `names` are names of the affected object. If one of them looks like production, --yes alone is not enough:
+    --confirm with that name is needed too.
     """
     name = production_name(names)
     if name is not None:
         _require_name(what, name, yes, confirmed)
     elif not yes:
         if not sys.stdin.isatty():
-            raise OpsError(f"without a terminal, to {what} takes --yes", Exit.REFUSED)
+            raise OpsError(
+                f"cannot {what} without confirmation; without a terminal, pass --yes", Exit.REFUSED
+            )
         click.confirm(f"{what[0].upper()}{what[1:]}?", abort=True, err=True)
 
 
 def _require_name(what: str, name: str, yes: bool, confirmed: str | None) -> None:
     if confirmed is None and sys.stdin.isatty():
         click.echo(f"This will {what}, and {name!r} looks like production.", err=True)
-        confirmed, yes = click.prompt(f"Type {name} to go on", err=True), True
+        confirmed, yes = click.prompt(f"Type {name} to continue", err=True), True
     if not yes or confirmed != name:
-        given = "" if confirmed is None else f", and not {confirmed!r}"
+        given = "" if confirmed is None else f", not {confirmed!r}"
         raise OpsError(
-            f"{name!r} looks like production: to {what} takes --yes --confirm {name}{given}", Exit.REFUSED
+            f"{name!r} looks like production: to {what}, pass --yes --confirm {name}{given}", Exit.REFUSED
         )

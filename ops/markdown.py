@@ -1,6 +1,6 @@
-"""Markdown for pages where others' text is shown: what they wrote is code, and neither markup nor a mention.
+"""Render Markdown that quotes foreign text: the text becomes code, never markup or a mention.
 
-Escaping would not do: GitHub looks for mentions and issues' numbers in what is rendered, but not in code.
+Escaping is not enough, because GitHub looks for mentions and issue numbers in rendered text, but not in code.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from ops.printable import printable
 
 
 def code(text: str, limit: int = 200) -> str:
-    """A code span of others' text, on one line, whatever is in it; also within a cell. Cut off after `limit`."""
+    """Return a one-line code span of any text, cut off after `limit` characters. It is safe in a table cell."""
     shown = printable(text) or "(empty)"
     if len(shown) > limit:
         shown = f"{shown[: limit - 1]}…"
     if "|" in shown:
-        # A cell ends at a bar also within a span of backticks, and a backslash before it may be escaped itself.
+        # A bar ends a cell even inside backticks, and a backslash before it may itself be escaped.
         return f"<code>{_entities(shown)}</code>"
     fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
-    # Without blanks a span would begin or end with another's backtick.
+    # Without the blanks, a backtick at the text's start or end would become part of the fence.
     blank = " " if shown.startswith("`") or shown.endswith("`") else ""
     return f"{fence}{blank}{shown}{blank}{fence}"
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    """The lines of a table; cells are Markdown already."""
+    """Yield the lines of a table. Cells must be Markdown already."""
     heads = list(heads)
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"

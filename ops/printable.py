@@ -1,15 +1,15 @@
-"""Text that others wrote (queries, application names), made safe to show: nothing in it moves a cursor or hides."""
+"""Make foreign text (queries, application names) safe to print: no character moves the cursor or is invisible."""
 
 from __future__ import annotations
 
 import unicodedata
 
-# Control characters, formats (such as those that turn the direction of text), and halves of surrogates.
+# Control, format (e.g. text direction), surrogate and private-use characters, and line and paragraph separators.
 _UNSHOWN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
 def printable(text: str) -> str:
-    """The text on one line, with what cannot be seen as an escape."""
+    """Return the text on one line, with invisible characters escaped."""
     joined = " ".join(text.split())
     return "".join(_escaped(c) if unicodedata.category(c) in _UNSHOWN else c for c in joined)
 

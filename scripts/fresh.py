@@ -1,6 +1,6 @@
-"""Everything in the repository that is rendered from something else: written anew, or checked to be fresh.
+"""Render every generated file of the repository.
 
-`python -m scripts.fresh` writes, `--check` changes nothing and exits 1 where a file is stale.
+`python -m scripts.fresh` writes the files. With `--check` it changes nothing, and exits with 1 if a file is stale.
 """
 
 from __future__ import annotations
@@ -10,11 +10,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RENDERERS = ("scripts.generate_sync", "scripts.render_settings", "scripts.render_parity")
+RENDERERS = (
+    "scripts.generate_sync",
+    "scripts.render_settings",
+    "scripts.render_parity",
+    "scripts.render_cli",
+    "scripts.render_promises",
+)
 
 
 def main(arguments: list[str]) -> int:
-    # Each as a process of its own, as people run them; all of them, so that one run tells everything.
+    # Run all of them, even if one fails, so that one run reports every problem.
     codes = [
         subprocess.run([sys.executable, "-m", renderer, *arguments], cwd=ROOT, check=False).returncode
         for renderer in RENDERERS

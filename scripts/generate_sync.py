@@ -1,7 +1,7 @@
 """Generate db/_sync and cache/_sync from db/_async and cache/_async, token by token.
 
-Run it after every change of the source; with --check it only tells whether the generated code is fresh,
-and exits 1 where it is not. Comments and docstrings travel along unchanged.
+Run it after every change of the source. With --check it changes nothing, and exits with 1 if a generated file is stale.
+Comments and docstrings are copied without changes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("cache", "db")
 HEADER = "# Generated from {source} by scripts/generate_sync.py; edit that, not this.\n"
 
-# Names without a rule of their own in `_sync_name`.
+# Names that are not covered by a rule in `_sync_name`.
 NAMES = {
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
@@ -31,16 +31,16 @@ NAMES = {
 }
 # Dotted paths that differ in more than a name.
 PATHS = {"redis.asyncio": "redis", "from asyncio import sleep": "from time import sleep"}
-# What a sync callable returns is the value itself; one level of brackets inside is enough here.
+# A sync callable returns the value itself. The pattern supports one level of nested brackets.
 _AWAITABLE = re.compile(r"\bAwaitable\[((?:[^\[\]]|\[[^\[\]]*\])*)\]")
 LINE_LENGTH = "--line-length=110"
-# Named, since ruff would look for files that may not have been generated yet.
+# The packages are named, because ruff would detect them by files that may not have been generated yet.
 _IMPORTS = ["check", "--select=I,F401", "--fix-only", "--config=lint.isort.known-first-party=['cache','db']"]
 _DROPPED = {"async", "await"}
 
 
 def to_sync(source: str) -> str:
-    """Async Python source as sync source: `async` and `await` gone, Async* names without their prefix."""
+    """Convert async Python source to sync source: remove `async`, `await` and the prefix of Async* names."""
     pieces: list[str] = []
     row, column = 1, 0
     lines = source.splitlines(keepends=True)
@@ -78,7 +78,7 @@ def _sync_name(name: str) -> str:
 
 
 def generated() -> dict[Path, str]:
-    """Path and text of every generated file, formatted."""
+    """Return the formatted text of every generated file, by path."""
     files: dict[Path, str] = {}
     for package in PACKAGES:
         for source in sorted((ROOT / package / "_async").glob("*.py")):
@@ -101,7 +101,9 @@ def _formatted(text: str, path: Path) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a file is stale")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing, and exit with 1 if a file is stale"
+    )
     check = parser.parse_args().check
     wanted = generated()
     present = {path for package in PACKAGES for path in (ROOT / package / "_sync").glob("*.py")}

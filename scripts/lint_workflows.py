@@ -1,6 +1,7 @@
-"""Lints the workflows with actionlint, which Go builds into the toolchain's cache.
+"""Lint the workflows with actionlint, which Go builds into the toolchain's cache.
 
-Where Go or its module proxy cannot be had, that is said and passed over; where CI is set it is a failure.
+If actionlint cannot be built, because Go or its module proxy is not available, a message is printed and the check is
+skipped. With CI set, this is a failure.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.errors import OpsError
 from ops.toolchain import golang, process, store, versions
 from ops.toolchain.process import CommandFailed
@@ -22,15 +23,15 @@ PACKAGE = f"github.com/rhysd/actionlint/cmd/actionlint@v{VERSION}"
 _BUILD_SECONDS = 600.0
 
 
-def actionlint(world: World, progress: Progress) -> Path:
-    """The program, from the cache or built into it. OpsError where it cannot be built."""
-    folder = world.cache_dir / "actionlint" / f"{VERSION}-{versions.platform_name()}"
+def actionlint(checkout: Checkout, progress: Progress) -> Path:
+    """Return the program's path. Builds it if it is not in the cache. Raises OpsError if it cannot be built."""
+    folder = checkout.cache_dir / "actionlint" / f"{VERSION}-{versions.platform_name()}"
     program = folder / "actionlint"
     if program.exists():
         return program
-    go = golang.find(world, progress)
+    go = golang.find(checkout, progress)
     with store.exclusive(
-        world.cache_dir, "actionlint", lambda who: progress.say(f"actionlint: waiting for {who}")
+        checkout.cache_dir, "actionlint", lambda who: progress.say(f"actionlint: waiting for {who}")
     ):
         if not program.exists():
             with progress.step(f"actionlint {VERSION}", "building from Go modules"):
@@ -40,7 +41,7 @@ def actionlint(world: World, progress: Progress) -> Path:
 
 def main() -> int:
     try:
-        program = actionlint(World.here(), Progress())
+        program = actionlint(Checkout.here(), Progress())
     except OpsError as error:
         if os.environ.get("CI"):
             print(f"workflows: {error}", file=sys.stderr)
@@ -48,7 +49,8 @@ def main() -> int:
         print(f"workflows: not linted: {error}", file=sys.stderr)
         return 0
     files = sorted(map(str, (ROOT / ".github" / "workflows").glob("*.yml")))
-    # Without what may or may not be on a machine, so that it finds the same on each; `run` has no scripts here.
+    # Without shellcheck and pyflakes, which not every machine has, so that the findings are the same everywhere. The
+    # workflows contain no scripts that they could check.
     command = [str(program), "-no-color", "-shellcheck=", "-pyflakes=", *files]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
@@ -63,7 +65,7 @@ def _build(go: golang.Go, folder: Path) -> None:
             process.run(command, env=env, cwd=temporary, timeout_seconds=_BUILD_SECONDS)
         except CommandFailed as error:
             raise OpsError(
-                f"actionlint {VERSION} cannot be built ({error}); make the Go module proxy reachable"
+                f"cannot build actionlint {VERSION} ({error}); make the Go module proxy reachable"
             ) from error
         finally:
             store.discard(temporary)

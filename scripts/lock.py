@@ -1,7 +1,8 @@
-"""Resolves the dependencies anew, into the lock files that everything is installed from.
+"""Resolve the dependencies into the lock files, from which everything is installed.
 
-`python -m scripts.lock` takes the newest versions that are allowed; `--keep` changes only what has to change.
-The locks name versions and hashes and no index: which one is asked is the machine's affair (docs/adr/0004).
+`python -m scripts.lock` resolves to the newest allowed versions. With `--keep` it changes only what must change.
+It fails if a version has no wheel for one of the supported platforms, because nothing is compiled at installation.
+The locks contain versions and hashes, but no package index, which is configured on each machine (docs/adr/0004).
 """
 
 from __future__ import annotations
@@ -11,14 +12,22 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# lock -> what it is made from; the peers that `make bench` measures beside have versions that go with ours
+# Lock -> its sources. The libraries that `make bench` compares with groundwork must have compatible versions.
 LOCKS = {
     "requirements.lock": ["pyproject.toml", "--all-extras"],
     "infra/images/access/requirements.lock": ["pyproject.toml"],
     "infra/images/access/requirements-aws.lock": ["pyproject.toml", "--extra", "aws-access"],
     "tests/bench/requirements.lock": ["tests/bench/requirements.in", "--constraint", "requirements.lock"],
+    "scripts/site/requirements.lock": ["scripts/site/requirements.in", "--constraint", "requirements.lock"],
 }
-# Universal: one lock for Linux and macOS, with markers where they differ.
+# The Python versions of docs/toolchain.md. The access image has Debian 12's Python.
+PYTHONS = {
+    "requirements.lock": ("3.11", "3.12", "3.13", "3.14"),
+    "infra/images/access/requirements.lock": ("3.11",),
+    "infra/images/access/requirements-aws.lock": ("3.11",),
+}
+MACHINES = ("x86_64", "aarch64")
+# Universal: one lock for Linux and macOS, with markers for differences.
 COMPILE = [
     *("pip", "compile", "--quiet"),
     *("--universal", "--python-version", "3.11"),
@@ -32,9 +41,41 @@ def main(arguments: list[str]) -> int:
         command = [sys.executable, "-m", "uv", *COMPILE, *sources, *upgrade, "--output-file", lock]
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
         if code:
-            print(f"{lock}: not resolved, and unchanged", file=sys.stderr)
+            print(f"{lock}: cannot be resolved; the file is unchanged", file=sys.stderr)
             return code
-    return 0
+    return max([_find_wheels(*platform) for platform in platforms()])
+
+
+def platforms() -> list[tuple[str, str, str]]:
+    """Return every (lock, Python, machine) that needs wheels."""
+    return [
+        (lock, python, machine)
+        for lock, pythons in PYTHONS.items()
+        for python in pythons
+        for machine in MACHINES
+    ]
+
+
+def _find_wheels(lock: str, python: str, machine: str) -> int:
+    """Return 0 if the lock has the hash of a wheel for this platform for each of its requirements."""
+    command = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--dry-run",
+        "--quiet",
+        "--target",
+        "build/wheels",
+    ]
+    command += ["--require-hashes", "--only-binary=:all:", "--requirement", lock]
+    # Every supported Debian has a newer glibc than 2.28.
+    command += ["--python-version", python, "--python-platform", f"{machine}-manylinux_2_28"]
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if code:
+        print(f"{lock}: a version has no wheel for Python {python} on {machine}; exclude it", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

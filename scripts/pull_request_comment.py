@@ -1,7 +1,8 @@
-"""Makes the comment of a file on a pull request, or edits the one that is there. Needs Python alone, and no `.venv`.
+"""Post a file as a comment on a pull request, or update the existing comment. Needs only Python, without `.venv`.
 
-Reads GITHUB_TOKEN, GITHUB_REPOSITORY, GITHUB_API_URL and PULL_REQUEST (its number). Whose body begins with the file's
-first line, the marker, and who is a bot, is edited: anybody can write a marker into a comment of their own.
+Reads GITHUB_TOKEN, GITHUB_REPOSITORY, GITHUB_API_URL and PULL_REQUEST (the number). The first line of the file is a
+marker. An existing comment is updated only if it begins with the marker and its author is a bot, because any user can
+write the marker into a comment.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
         token = os.environ["GITHUB_TOKEN"]
     except (KeyError, OSError, ValueError) as error:
         print(
-            f"pull_request_comment: {error!r}; see the head of scripts/pull_request_comment.py",
+            f"pull_request_comment: {error!r}; scripts/pull_request_comment.py describes its input",
             file=sys.stderr,
         )
         return 2
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> int:
         print(f"pull_request_comment: {error.url} answers {error.code} {error.reason}", file=sys.stderr)
         return 1
     except (OSError, ValueError) as error:
-        print(f"pull_request_comment: the API is not reached: {error}", file=sys.stderr)
+        print(f"pull_request_comment: cannot reach the API: {error}", file=sys.stderr)
         return 6
     print(url)
     return 0

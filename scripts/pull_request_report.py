@@ -1,7 +1,7 @@
-"""Makes a pull request's report: a preview of each stack, its rules and its data, the plan of new migrations.
+"""Write a pull request's report: a preview of each stack with policy findings, and the plan of new migrations.
 
-`python -m scripts.pull_request_report --base COMMIT STACK...` changes nothing but build/pull-request: comment.md and
-what it was made from. What fails is part of the report; the exit code is that of `groundwork report --markdown`.
+`python -m scripts.pull_request_report --base COMMIT STACK...` writes comment.md and its inputs into build/pull-request,
+and changes nothing else. Failures are part of the report. The exit code is that of `groundwork report --markdown`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ops.git import GitError, git
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "pull-request"
 MIGRATIONS = "db/migrations"
@@ -23,7 +25,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="pull_request_report", description=__doc__)
     parser.add_argument("stacks", nargs="+", metavar="STACK", help="stacks to preview")
     parser.add_argument(
-        "--base", default="origin/main", help="the commit that the change is to be merged into"
+        "--base", default="origin/main", help="the commit into which the change will be merged"
     )
     options = parser.parse_args(arguments)
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -43,36 +45,34 @@ def main(arguments: list[str]) -> int:
 
 
 def _of_stack(stack: str) -> list[str]:
-    """The report's options for a stack. A preview that failed leaves an empty file, or a part."""
+    """Return the report's options for a stack. A failed preview leaves an empty or incomplete file."""
     preview = FOLDER / f"{stack}.preview.json"
     _write(preview, "preview", "--json", "--stack", stack)
     options = ["--preview", f"{stack}={preview}"]
     for kind in ("check", "firewall"):
         findings, sarif = FOLDER / f"{stack}.{kind}.json", FOLDER / f"{stack}.{kind}.sarif"
         _write(findings, "policy", kind, "--plan", str(preview), "--json", "--sarif", str(sarif))
-        # What could not be judged has no findings: the report says that nobody checked it.
+        # Without findings, the report says that the stack was not checked.
         if findings.stat().st_size:
             options += ["--findings", str(findings)]
     return options
 
 
 def _of_migrations(base: str) -> list[str]:
-    """The option for the plan of those above the newest of the base; none where that cannot be told."""
-    listed = subprocess.run(
-        ["git", "ls-tree", "--name-only", base, f"{MIGRATIONS}/"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if listed.returncode != 0:
-        print(f"no plan of migrations: {listed.stderr.strip()}", file=sys.stderr)
+    """Return the option with the plan of the migrations that are new, or none if git cannot list those of the base."""
+    try:
+        listed = git(ROOT, "ls-tree", "--name-only", base, f"{MIGRATIONS}/").decode()
+    except GitError as error:
+        print(f"no plan of migrations: {error}", file=sys.stderr)
         return []
-    versions = [int(found) for found in re.findall(r"/(\d+)_[^/]*\.up\.sql$", listed.stdout, re.MULTILINE)]
+    versions = [int(found) for found in re.findall(r"/(\d+)_[^/]*\.up\.sql$", listed, re.MULTILINE)]
     plan = FOLDER / "plan.json"
     _write(plan, "migrate", "plan", "--above", str(max(versions, default=0)), "--json")
     return ["--plan", str(plan)] if plan.stat().st_size else []
 
 
 def _write(path: Path, *command: str) -> None:
-    """Standard output into a file; standard error is for whoever reads the log."""
+    """Run a command with its standard output in a file. Its standard error goes to the log."""
     print(f"groundwork {' '.join(command[:2])} -> {path.name}", file=sys.stderr)
     with path.open("w", encoding="utf-8") as file:
         subprocess.run([*GROUNDWORK, *command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, check=False)

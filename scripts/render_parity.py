@@ -1,6 +1,6 @@
-"""Renders docs/parity.md from infra/spec/parity and the settings' declarations.
+"""Render docs/parity.md from infra/spec/parity and the settings' declarations.
 
-`python -m scripts.render_parity` writes, `--check` exits 1 where the page is stale.
+`python -m scripts.render_parity` writes, `--check` exits 1 if the page is stale.
 """
 
 from __future__ import annotations
@@ -15,32 +15,35 @@ from infra.spec.parity.parameters import postgres_parameters, redis_parameters
 from infra.spec.parity.properties import PROPERTIES
 from infra.spec.parity.settings import SETTINGS
 
-# A bar of a cell, for it would end it.
+# A bar would end a cell of a table.
 BAR = r"\|"
 PAGE = Path(__file__).parents[1] / "docs" / "parity.md"
 _HEAD = """\
 # Docker and AWS side by side
 
-What a stack is on either target, and why where it differs. Rendered from `infra/spec/parity` by `make fix`; a test
-asks for a row for each setting and each parameter. `make verify` holds a stack of either kind against the same
-assertions ([aws-operations.md](aws-operations.md#verify)).
+This page compares a stack on Docker with one on AWS: properties, settings, and parameters of the servers. Read it
+before you move a stack to AWS, or to see what a setting becomes there. For example, `postgresMemory` limits a
+container on Docker; on AWS the instance class decides.
 
-- The same on both: the row has one text in both columns.
-- "—" is where a target has nothing of the kind; what stands after it takes its place.
+- If both columns have the same text, the targets do not differ.
+- "—" means that the target has nothing of this kind; the text after it names what replaces it.
+
+`make verify` checks stacks of both targets with the same assertions ([aws-operations.md](aws-operations.md#verify)).
+The tables are rendered from `infra/spec/parity` by `make fix`; a test requires a row for each setting and parameter.
 """
 
 
 def page() -> str:
-    """The page's text."""
+    """Return the page's text."""
     sections = [
         _HEAD,
         "## Properties",
         _table("property", PROPERTIES, named=False),
         "## Settings",
-        "A setting without effect on a stack's target is refused.",
+        "A setting that has no effect on a stack's target is refused.",
         _table("setting", {s.key: SETTINGS[s.key] for s in StackSettings.declarations()}),
         "## Parameters of Postgres",
-        "On AWS they stand in the parameter group, in the units that RDS takes.",
+        "On AWS they are in the parameter group, in the units that RDS uses.",
         _table("parameter", postgres_parameters()),
         "## Directives of Redis",
         _table("directive", redis_parameters()),

@@ -1,6 +1,6 @@
-"""Renders the settings into Pulumi.yaml's config schema and the README's table.
+"""Render the settings into Pulumi.yaml's config schema and the tables of docs/settings.md.
 
-`python -m scripts.render_settings` writes, `--check` exits 1 where a file is stale.
+`python -m scripts.render_settings` writes, `--check` exits 1 if a file is stale.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import sys
 from pathlib import Path
 
 from infra.settings import StackSettings
+from infra.settings.declaration import TARGETS, Setting
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "settings.md"
 BEGIN, END = "<!-- settings: rendered -->", "<!-- /settings -->"
+BAR = r"\|"
 PULUMI_HEAD = """\
 name: groundwork
 description: Postgres 15 and Redis 7, roles, schema and pooled access
-# Plain: with `main`, a virtualenv option would be looked for below infra/ by dynamic providers.
+# No `virtualenv` option: with `main`, dynamic providers would look for the environment below infra/.
 runtime: python
 main: infra
 # Rendered from infra/settings by `make fix`.
@@ -25,7 +28,7 @@ config:
 
 
 def pulumi_yaml() -> str:
-    """Pulumi.yaml, whose config section declares every setting with type, default and description."""
+    """Return Pulumi.yaml, whose config section declares every setting with type, default and description."""
     lines = [PULUMI_HEAD]
     for setting in StackSettings.declarations():
         lines.append(
@@ -37,24 +40,30 @@ def pulumi_yaml() -> str:
     return "".join(lines)
 
 
-def readme(text: str) -> str:
-    """The README with its settings table rendered between the two markers."""
-    rows = [
-        f"| `{s.key}` | {s.type} | {f'`{json.dumps(s.default)}`'} | {' and '.join(s.targets)}"
-        f" | {s.description.replace('|', chr(92) + '|')} |"
-        for s in StackSettings.declarations()
+def settings_page(text: str) -> str:
+    """Return docs/settings.md with its tables rendered between the two markers."""
+    declarations = StackSettings.declarations()
+    sections = [
+        ("For both targets", [s for s in declarations if s.targets == TARGETS]),
+        ("For Docker", [s for s in declarations if s.targets == ("docker",)]),
+        ("For AWS", [s for s in declarations if s.targets == ("aws",)]),
     ]
-    table = "\n".join(["| setting | type | default | target | meaning |", "|---|---|---|---|---|", *rows])
+    tables = "\n\n".join(f"## {title}\n\n{_table(settings)}" for title, settings in sections)
     head, rest = text.split(BEGIN, 1)
-    return f"{head}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}"
+    return f"{head}{BEGIN}\n{tables}\n{END}{rest.split(END, 1)[1]}"
+
+
+def _table(settings: list[Setting]) -> str:
+    rows = [
+        f"| `{s.key}` | {s.type} | `{json.dumps(s.default)}` | {s.description.replace('|', BAR)} |"
+        for s in settings
+    ]
+    return "\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows])
 
 
 def main() -> int:
     stale = []
-    wanted = {ROOT / "Pulumi.yaml": pulumi_yaml()}
-    readme_path = ROOT / "README.md"
-    if readme_path.exists():
-        wanted[readme_path] = readme(readme_path.read_text())
+    wanted = {ROOT / "Pulumi.yaml": pulumi_yaml(), PAGE: settings_page(PAGE.read_text())}
     for path, text in wanted.items():
         if not path.exists() or path.read_text() != text:
             stale.append(path.name)

@@ -1,6 +1,7 @@
-"""Runs every test, in two goes: two at a time what mostly waits, then by itself what is broken on purpose.
+"""Run every test: first those that do not depend on speed, in several workers, then those that measure, in two.
 
-`python -m tests`, with pytest's options. The second go follows a first that failed, and not one that was interrupted.
+`python -m tests` accepts pytest's options. The second run also starts if the first one
+failed, but not if it was interrupted.
 """
 
 from __future__ import annotations
@@ -13,38 +14,60 @@ import sys
 
 import pytest
 
-# What is broken in these is right or wrong at any pace; the others measure, or bound what a fault may take.
-FAULTS_AT_ANY_PACE = [
-    "tests/faults/test_backups.py",
-    "tests/faults/test_dying_loader.py",
-    "tests/faults/test_dying_operator.py",
-    "tests/faults/test_bad_values.py",
-    "tests/faults/test_token_canary.py",
-    "tests/faults/migrator/test_kill.py",
-    "tests/faults/migrator/test_killed_commands.py",
+from tests import durations
+from tests.scale import IS_FULL
+
+# These tests measure a duration, the longest first. A file, a folder or a single test.
+MEASURING = [
+    "tests/faults/test_ill_redis.py",
+    "tests/faults/test_racing.py",
+    "tests/faults/test_pool.py",
+    "tests/faults/migrator/test_traffic.py",
+    "tests/faults/test_stampede.py",
 ]
-# The long ones first, so that no process is left alone with one at the end.
-TWO_AT_A_TIME = ["tests/infra", *FAULTS_AT_ANY_PACE, "tests/integration", "tests/unit"]
-BESIDE_NOTHING = ["tests/faults", *(f"--ignore={path}" for path in FAULTS_AT_ANY_PACE)]
-SHARED_OUT = ["--numprocesses=2", "-p", "tests.lanes", "-p", "tests.interruption", "--no-loadscope-reorder"]
+if IS_FULL:
+    # Otherwise their limits are generous (tests/scale.py), and they run together with the others.
+    MEASURING += [
+        "tests/faults/test_ill_postgres.py",
+        "tests/faults/test_dying_writer.py",
+        "tests/faults/test_slow_redis.py",
+        "tests/faults/test_racing_feeds.py",
+    ]
+# Workers wait for containers and Pulumi much of the time. On a machine with two cores, two more workers than cores keep
+# both busy; with three more, durations that tests wait for only become longer.
+WORKERS = min((os.cpu_count() or 1) + 2, 8)
+IN_LANES = ["-p", "tests.lanes", "-p", "tests.interruption", "--no-loadscope-reorder"]
+RUNS = [
+    ["tests", *(f"--deselect={each}" for each in MEASURING), f"--numprocesses={WORKERS}", *IN_LANES],
+    [*MEASURING, "--numprocesses=2", *IN_LANES],
+]
 
 
 def main() -> int:
-    # Ctrl-C reaches pytest too, which takes down what it has made: that is waited for. Children would inherit SIG_IGN.
+    # Ctrl-C reaches pytest too; this process waits until pytest has removed what it made.
+    # Not SIG_IGN: children would inherit it.
     signal.signal(signal.SIGINT, lambda *_: None)
-    # Both processes collect the same tests in the same order, also where a set has a say in it.
-    environment = {"PYTHONHASHSEED": str(random.randrange(2**32))} | os.environ
     codes = []
-    for arguments in ([*TWO_AT_A_TIME, *SHARED_OUT], BESIDE_NOTHING):
-        command = [sys.executable, "-m", "pytest", *arguments, *sys.argv[1:]]
-        codes.append(subprocess.run(command, check=False, env=environment).returncode)
-        if codes[-1] in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT):
-            break
+    with durations.collected() as collecting:
+        for arguments in RUNS:
+            command = [sys.executable, "-m", "pytest", "-p", "tests.durations", *arguments, *sys.argv[1:]]
+            codes.append(subprocess.run(command, check=False, env=environment() | collecting).returncode)
+            if codes[-1] in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT):
+                break
     return verdict(codes)
 
 
+def environment() -> dict[str, str]:
+    """Return this process's environment, changed so that workers agree and bytecode is kept."""
+    # All workers must collect the same tests in the same order, even if a set decides it.
+    changed = {"PYTHONHASHSEED": str(random.randrange(2**32))} | os.environ
+    # The tests start a thousand Python processes: without bytecode each compiles all that it imports.
+    changed.pop("PYTHONDONTWRITEBYTECODE", None)
+    return changed
+
+
 def verdict(codes: list[int]) -> int:
-    """The first failure's code; that no test was selected is one only where it holds of every go."""
+    """Return the first failure's code. Selecting no test is a failure only if no run selected one."""
     failures = [
         code for code in codes if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
     ]

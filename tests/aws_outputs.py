@@ -1,6 +1,6 @@
-"""What AWS adds to what a program asks for: plausible ids, ARNs and addresses, made of a resource's name.
+"""The properties that AWS adds to a resource: plausible ids, ARNs and addresses, derived from the resource's name.
 
-For the recording engine of the unit tests and for the echo provider of the real one. Plain data, no Pulumi.
+The unit tests' recording engine and the real engine's echo provider use them. Plain data, without Pulumi.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ IDENTITY = {
 
 
 def computed(type_: str, name: str) -> dict[str, Any]:
-    """The computed outputs of a resource of a type like `aws:rds/instance:Instance`."""
+    """Return the computed outputs of a resource of a type such as `aws:rds/instance:Instance`."""
     service, _, kind = type_.partition(":")[2].partition("/")
     kind = kind.partition(":")[2]
     found: dict[str, Any] = {"arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{name}", "name": f"{name}-0a1b2c3"}

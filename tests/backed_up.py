@@ -1,4 +1,4 @@
-"""A throwaway Postgres with a backup repository: what a stack's is, without Pulumi around it."""
+"""A temporary Postgres with a backup repository, like a stack's but without Pulumi."""
 
 from __future__ import annotations
 
@@ -8,31 +8,43 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from db.migrator import apply_pending, read_source
+from infra.docker import server_roles
 from infra.docker.engine import docker, inspect
 from infra.spec import backup, backup_repository, postgres, roles
-from ops.backup import keepers, taking
-from ops.backup.keepers import Keepers
+from ops.backup.post_restore import PostRestore
 from ops.backup.repository import Backup, Contents
 from ops.backup.restore import Restored, Target, look, restore
-from ops.backup.site import Site
+from ops.backup.site import BackupSite
+from ops.backup.take_backup import take_backup
 from tests.containers import LABEL, Server, postgres_server, wait_until
 
 ROOT = Path(__file__).parents[1]
+_OWNER = f"uid={postgres.UID},gid={postgres.GID},mode=0700"
+
+
+def _in_memory(options: str = "") -> list[str]:
+    """Return the options of a volume in memory: on disk, the inodes of so many files take most of the CPU time.
+
+    It keeps its content as long as some container uses it.
+    """
+    return ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", f"o={options}{_OWNER}"]
 
 
 @dataclass
 class BackedUp:
-    """The server, its site, and what was said while something was done to it."""
+    """The server, its site, and the messages that were printed during an operation."""
 
     server: Server
-    site: Site
+    site: BackupSite
+    # A container that only mounts the data and the repository.
+    bench: str
     said: list[str] = field(default_factory=list)
     flushes: int = 0
     noted_in: str = ""
@@ -41,7 +53,7 @@ class BackedUp:
         return self.server.psql(text, roles.DATABASE).strip()
 
     def note(self, text: str) -> datetime:
-        """Commit a row of that text, and return a moment after it that has a commit after it.
+        """Commit a row with that text, and return a time between this commit and another one.
 
         `noted_in` is the WAL file that holds the row.
         """
@@ -55,49 +67,41 @@ class BackedUp:
         return set(self.sql("SELECT username FROM groundwork.users").split())
 
     def backup(self, kind: str | None = None) -> Backup:
-        return taking.take(self.site, kind=kind, progress=self.said.append)
+        return take_backup(self.site, kind=kind, progress=self.said.append)
 
     def contents(self) -> Contents:
         return look(self.site)
 
-    def keepers(self) -> Keepers:
-        return Keepers(self.apply_roles, self._flushed)
+    def post_restore(self) -> PostRestore:
+        return PostRestore(self.apply_roles, self._flushed)
 
     def restore(self, moment: datetime | None, timeline: int | None = None) -> Restored:
-        return restore(self.site, Target(moment, timeline), self.keepers(), self.said.append)
+        return restore(self.site, Target(moment, timeline), self.post_restore(), self.said.append)
 
     def apply_roles(self, container: str) -> None:
         verifiers = {
             name: roles.scram_verifier(password, os.urandom(16))
             for name, password in self.server.passwords.items()
         }
-        keepers.apply_roles(container, verifiers, dict.fromkeys(roles.LOGINS, 60))
+        server_roles.apply_roles(container, verifiers, dict.fromkeys(roles.LOGINS, 60))
 
     def archived(self) -> None:
-        """Wait until everything committed so far is in the repository, by the clock alone."""
-        name = self.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+        """Wait until everything committed so far is in the repository, archived by the archive timeout alone."""
+        # Writes a WAL record, because an empty segment is never archived.
+        name = self.sql("SELECT pg_walfile_name(pg_logical_emit_message(true, 'tick', ''))")
         wait_until(
             lambda: self.sql("SELECT last_archived_wal FROM pg_stat_archiver").split(".")[0] >= name, 90
         )
 
     def in_volume(self, script: str, *arguments: str) -> str:
-        """A shell script with the repository at /repo, the data at /data."""
-        return docker(
-            *("run", "--rm", "--user", f"{postgres.UID}", "--network", "none", "--label", LABEL),
-            *(
-                "--volume",
-                f"{self.site.repository_volume}:/repo",
-                "--volume",
-                f"{self.site.data_volume}:/data",
-            ),
-            *("--entrypoint", "sh", self.site.image, "-ceu", script, "sh", *arguments),
-        )
+        """Run a shell script with the repository at /repo and the data at /data."""
+        return docker("exec", self.bench, "sh", "-ceu", script, "sh", *arguments)
 
     def started_at(self) -> str:
         return str(inspect("container", self.site.postgres)[0]["State"]["StartedAt"])
 
     def killed_at(self, step: str, *arguments: str) -> None:
-        """Run tests.faults.backup_run in a process, and SIGKILL it when it says `step`."""
+        """Run tests.faults.backup_run in a process, and SIGKILL it when it prints `step`."""
         site = self.site
         process = subprocess.Popen(
             [
@@ -119,16 +123,18 @@ class BackedUp:
                     process.kill()
                     break
         assert process.returncode == -9, heard
-        # What ran in a container at that moment goes on for a while, as after a real kill.
+        # A process in a container continues for a while, as after a real kill.
         time.sleep(0.5)
 
     def _flushed(self) -> None:
         self.flushes += 1
 
 
-def site_of(container: str, image: str, data: str, config: str, repository: str, lock_file: str) -> Site:
-    """The site of a throwaway server, whose access service is not there."""
-    return Site(
+def site_of(
+    container: str, image: str, data: str, config: str, repository: str, lock_file: str
+) -> BackupSite:
+    """Return the site of a temporary server without an access service."""
+    return BackupSite(
         stack="test",
         prefix=container,
         image=image,
@@ -143,16 +149,17 @@ def site_of(container: str, image: str, data: str, config: str, repository: str,
 
 @contextmanager
 def backed_up_server(
-    folder: Path, *, repository_options: Sequence[str] = (), queue_max_bytes: int = 1024**3
+    folder: Path, *, repository_mib: int | None = None, queue_max_bytes: int = 1024**3
 ) -> Iterator[BackedUp]:
-    """A migrated server that archives every second, into an encrypted repository on a volume of its own."""
+    """Yield a migrated server that archives every second into an encrypted repository on its own volume."""
+    size = "" if repository_mib is None else f"size={repository_mib}m,"
     name = f"gw-test-{uuid.uuid4().hex[:8]}"
-    data, repository = f"{name}-data", f"{name}-backups"
+    data, repository, bench = f"{name}-data", f"{name}-backups", f"{name}-bench"
     conf = backup.render_conf(
         cipher_pass=secrets.token_urlsafe(32), retention_full=2, queue_max_bytes=queue_max_bytes
     )
-    docker("volume", "create", "--label", LABEL, data)
-    docker("volume", "create", "--label", LABEL, *repository_options, repository)
+    docker("volume", "create", "--label", LABEL, *_in_memory(), data)
+    docker("volume", "create", "--label", LABEL, *_in_memory(size), repository)
     options = [
         *("--volume", f"{data}:{postgres.DATA_DIR}", "--volume", f"{repository}:{backup_repository.FOLDER}"),
         *("--health-cmd", "groundwork-health", "--health-interval", "1s", "--stop-timeout", "60"),
@@ -167,6 +174,19 @@ def backed_up_server(
             lock = str(folder / f"{name}.lock")
             site = site_of(server.container, found["Image"], data, config, repository, lock)
             apply_pending(server.database_url("migrator"), read_source())
-            yield BackedUp(server, site)
+            docker(
+                *("run", "--detach", "--init", "--name", bench, "--label", LABEL, "--network", "none"),
+                *(
+                    "--user",
+                    f"{postgres.UID}",
+                    "--volume",
+                    f"{repository}:/repo",
+                    "--volume",
+                    f"{data}:/data",
+                ),
+                *("--entrypoint", "sleep", site.image, "infinity"),
+            )
+            yield BackedUp(server, site, bench)
     finally:
+        docker("rm", "--force", "--volumes", bench)
         docker("volume", "rm", "--force", data, repository)

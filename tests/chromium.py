@@ -1,6 +1,6 @@
-"""A real browser for tests: Chromium without a window, driven by its DevTools protocol.
+"""A headless Chromium for tests, driven by its DevTools protocol.
 
-Where none is installed and we are root on Debian, Debian's is; elsewhere its absence is a reason to skip.
+If no browser is installed, root on Debian installs Debian's. Otherwise tests that need a browser are skipped.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _INSTALL_SECONDS = 500
 
 
 def find_or_install() -> str:
-    """The browser's path. Skips the test, or in CI fails it, where there is none and none can be installed."""
+    """Return the browser's path. Skips the test, or fails it in CI, if no browser can be found or installed."""
     if found := _find():
         return found
     missing = "no Chromium or Chrome is on PATH"
@@ -57,7 +57,7 @@ def find_or_install() -> str:
 
 @dataclass
 class Page:
-    """A page under test: what it asked for and complained about since it was opened."""
+    """A page under test, with its requests and console messages since it was opened."""
 
     connection: ClientConnection
     requests: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Page:
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def open(self, path: Path) -> None:
-        """Load a file, and wait until it and all it asks for are there."""
+        """Load a file, and wait until the page and its resources are loaded."""
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
         self.send("Page.navigate", url=path.as_uri())
@@ -74,17 +74,17 @@ class Page:
         while self.evaluate("document.readyState") != "complete":
             assert time.monotonic() < deadline, "the page did not load"
             time.sleep(0.05)
-        # What a script does once the page is there comes after it.
+        # Scripts may run after the load event.
         self.evaluate("new Promise(done => setTimeout(done, 300))")
 
     def evaluate(self, expression: str) -> Any:
-        """The value of an expression, awaited where it is a promise."""
+        """Return the value of an expression. A promise is awaited."""
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     def show_in(self, scheme: str, width: int = 1280) -> None:
-        """As somebody sees it who prefers `dark` or `light`, in a window of that width."""
+        """Emulate the color scheme `dark` or `light`, and a window of that width."""
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
@@ -95,7 +95,7 @@ class Page:
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Call the browser; events that come meanwhile are kept."""
+        """Call the browser and return its answer. Keeps the events that arrive meanwhile."""
         number = next(self._ids)
         self.connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
@@ -130,7 +130,7 @@ class Page:
 
 @contextmanager
 def browser(folder: Path) -> Iterator[str]:
-    """A running browser with an empty profile in `folder`; gives the address of its DevTools."""
+    """Run a browser with an empty profile in `folder`, and yield the address of its DevTools."""
     path = find_or_install()
     command = [
         *(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -151,7 +151,7 @@ def browser(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def new_page(address: str) -> Iterator[Page]:
-    """An empty page of a running browser."""
+    """Yield an empty page of a running browser."""
     request = urllib.request.Request(f"http://{address}/json/new?about:blank", method="PUT")
     with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
         url = json.load(answer)["webSocketDebuggerUrl"]

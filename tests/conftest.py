@@ -1,10 +1,11 @@
-"""Fixtures that every kind of test shares: one throwaway Postgres a session, a clone of a migrated database a test.
+"""Fixtures that every kind of test shares: one temporary Postgres per session, and a migrated database per test.
 
-Without Docker the tests that need it are skipped with that reason; where CI is set they fail instead.
+Without Docker, the tests that need it are skipped with that reason; with CI set they fail.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -21,34 +23,85 @@ from db.migrator import apply_pending, read_source
 from infra.spec import roles
 from tests import containers
 from tests.containers import Server
+from tests.scale import IS_FULL
 
 EMPTY_TEMPLATE, TEMPLATE = "empty_template", "groundwork_template"
 Connection = psycopg.Connection[tuple[object, ...]]
 Connect = Callable[..., Connection]
-# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C for good.
+# No time limit for finding or running an example: a busy machine is slow.
+hypothesis.settings.register_profile(
+    "groundwork", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("groundwork")
+# If a shell starts the tests in the background, they and their child processes ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
 class Database:
-    """One database of the throwaway server, and how each login reaches it."""
+    """A database of the temporary server, with the connection strings of each login."""
 
     server: Server
     name: str
 
     def url(self, role: str) -> str:
-        """The URL for a login, or for the first login of a role: `app` is `app_a`."""
+        """Return the URL of a login, or of a role's first login: `app` is `app_a`."""
         login = roles.LOGINS[role][0].name if role in roles.LOGINS else role
         return self.server.database_url(login, self.name)
 
     def psql(self, sql: str) -> str:
-        """Run SQL in it as the superuser."""
+        """Run SQL in the database as the superuser."""
         return self.server.psql(sql, self.name)
+
+
+def pytest_collection_finish() -> None:
+    _collect_garbage()
+    gc.set_threshold(10_000, 20, 20)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one of the two flavours of the data access for each case, in turns. SCALE=full runs both.
+
+    The sync code is generated from the async code, so that both flavours rarely find more than one.
+    """
+    if IS_FULL:
+        return
+    cases: dict[tuple[object, ...], list[pytest.Item]] = {}
+    for item in items:
+        parameters = (
+            dict(item.callspec.params)
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else {}
+        )
+        if parameters.pop("flavour", None) is not None:
+            case = (
+                item.nodeid.partition("[")[0],
+                *(f"{name}={value!r}" for name, value in parameters.items()),
+            )
+            cases.setdefault(case, []).append(item)
+    of_two = [case for case in cases.values() if len(case) == 2]
+    dropped = {case[number % 2] for number, case in enumerate(of_two)}
+    if dropped:
+        config.hook.pytest_deselected(items=list(dropped))
+        items[:] = [item for item in items if item not in dropped]
+
+
+def _collect_garbage() -> None:
+    """Collect garbage, and exclude what remains from later collections, so that each takes milliseconds."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_garbage_for_other_files() -> Iterator[None]:
+    """Collect garbage after each file, so that an object it left open fails its own last test and no other file's."""
+    yield
+    _collect_garbage()
 
 
 @pytest.fixture(scope="session")
 def docker_engine() -> None:
-    """Skips, or in CI fails, where no Docker engine answers."""
+    """Skip the test, or fail it in CI, if no Docker engine answers."""
     if shutil.which("docker") is None:
         missing = "docker is not installed"
     else:
@@ -62,21 +115,21 @@ def docker_engine() -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server(docker_engine: None) -> Iterator[Server]:
-    """The session's Postgres. Tests that restart or break a server take one of their own."""
-    with containers.postgres_server() as server:
+    """Yield the session's Postgres. Tests that restart or break a server start their own."""
+    with containers.postgres_server(in_memory=True) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def empty_template(postgres_server: Server) -> str:
-    """The name of a database with roles and grants and no migration: only cloned."""
+    """Return the name of a database with roles, grants and no migration. Tests only clone it."""
     _create_database(postgres_server, EMPTY_TEMPLATE, "template0")
     return EMPTY_TEMPLATE
 
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres_server: Server) -> str:
-    """The name of a database at the newest migration that nobody connects to: only cloned."""
+    """Return the name of a database at the newest migration. Tests only clone it, and never connect to it."""
     _create_database(postgres_server, TEMPLATE, "template0")
     apply_pending(postgres_server.database_url("migrator", TEMPLATE), read_source())
     return TEMPLATE
@@ -84,21 +137,24 @@ def migrated_template(postgres_server: Server) -> str:
 
 @pytest.fixture
 def database(postgres_server: Server, migrated_template: str) -> Iterator[Database]:
-    """A migrated database of the test's own, without rows."""
+    """Yield a migrated database for this test, without rows."""
     with cloned_database(postgres_server, migrated_template) as clone:
         yield clone
 
 
 @pytest.fixture
 def empty_database(postgres_server: Server, empty_template: str) -> Iterator[Database]:
-    """A database of the test's own with roles and grants, and no migration applied."""
+    """Yield a database for this test with roles and grants, and no migration applied."""
     with cloned_database(postgres_server, empty_template) as clone:
         yield clone
 
 
 @pytest.fixture
 def connect(database: Database) -> Iterator[Connect]:
-    """Connections to the test's database as any role or login, in autocommit, closed at its end: connect("app")."""
+    """Yield a function that connects to the test's database as a role or login, in autocommit: connect("app").
+
+    The connections are closed at the end of the test.
+    """
     with ExitStack() as stack:
 
         def open_as(role: str, **options: object) -> Connection:
@@ -110,7 +166,7 @@ def connect(database: Database) -> Iterator[Connect]:
 
 @contextmanager
 def cloned_database(server: Server, template: str) -> Iterator[Database]:
-    """A clone of a template with the grants of the specification, dropped with the next clone."""
+    """Yield a clone of a template with the grants of the specification. It is dropped with the next clone."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     _create_database(server, name, template)
     yield Database(server, name)
@@ -118,13 +174,13 @@ def cloned_database(server: Server, template: str) -> Iterator[Database]:
 
 
 def _create_database(server: Server, name: str, template: str) -> None:
-    """One command does it all: each takes as long to start as its work takes."""
+    """Create the database with one command, because starting a command takes as long as its work."""
     drops = "".join(f"DROP DATABASE {left} WITH (FORCE);\n" for left in server.left_databases)
     server.left_databases.clear()
-    # A clone takes over what is inside a database, and not who may connect to it.
+    # A clone contains what is inside a database, but not the right to connect to it.
     inside = f"\\connect {name}\n{roles.grants_sql(name)}" if template == "template0" else ""
     server.psql(
         f"{drops}CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8' LOCALE 'C.UTF-8'"
-        # Files are copied at once; the other way each page goes through the WAL.
+        # FILE_COPY copies whole files; WAL_LOG would write each page to the WAL.
         f" STRATEGY FILE_COPY;\n{roles.connect_sql(name)}{inside}"
     )

@@ -1,11 +1,13 @@
-"""Throwaway servers for tests: our own images, configured by infra.spec, on a port of 127.0.0.1.
+"""Temporary servers for tests: our own images, configured by infra.spec, on a port of 127.0.0.1.
 
-Nothing here touches a stack: containers are named and labelled as the test run's own and removed at its
-end, with their volumes.
+Nothing here changes a stack. Containers are named and labelled as belonging to the test run, and are removed at its
+end with their volumes.
 """
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import hashlib
 import os
 import random
@@ -15,35 +17,45 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from infra.certificates import SERVER_DAYS, KeyPair, make_authority, make_server_certificate
-from infra.docker.engine import File, docker, psql, write_files
-from infra.spec import postgres, redis, redis_acl, roles
+from redis import Redis, RedisError
 
-IMAGES = Path(__file__).parents[1] / "infra" / "images"
+from infra.certificates import SERVER_DAYS, KeyPair, make_authority, make_server_certificate
+from infra.docker.engine import File, copy_files, docker
+from infra.images.context import image_context
+from infra.spec import postgres, redis, redis_acl, roles
+from infra.spec.checkout import Checkout
+from tests.superuser import Superuser
+
 LABEL = f"groundwork.test={os.getpid()}"
 SERVER_NAMES = ("localhost", "127.0.0.1")
 
-# A server starts in two seconds; on a machine that is busy it may take its time.
+# A server starts in two seconds, but takes longer on a busy machine.
 START_SECONDS = 180.0
+# CBC with SHA-1 or SHA-256, and CCM with a short tag. The servers' keys are for ECDSA.
+WEAK_CIPHERS = ("ECDHE-ECDSA-AES256-SHA", "ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES256-CCM8")
 
 
 @dataclass
 class Server:
-    """A running container and how to reach it. `passwords` maps users to theirs."""
+    """A running container and how to reach it. `passwords` and `verifiers` map users to theirs."""
 
     container: str
     port: int
     ca_file: Path
     authority: KeyPair
     passwords: dict[str, str] = field(default_factory=dict)
+    verifiers: dict[str, str] = field(default_factory=dict)
     answers: Callable[[], bool] = lambda: True
-    # Clones that their tests are done with.
+    # Cloned databases whose tests have finished.
     left_databases: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.superuser = Superuser(self.container)
 
     def database_url(self, login: str, database: str = roles.DATABASE) -> str:
         return (
@@ -58,24 +70,33 @@ class Server:
         )
 
     def psql(self, sql: str, database: str = "postgres") -> str:
-        return psql(self.container, sql, database=database)
+        """Run SQL as the superuser and return its output."""
+        return self.superuser.run(sql, database)
 
     def restart(self, *, kill: bool = False) -> None:
-        """Stop it, or kill it, and start it again; returns once it answers; its port may be another."""
+        """Stop or kill the server, start it again, and wait until it answers. Its port may change."""
         docker("kill" if kill else "stop", self.container)
         docker("start", self.container)
         self.port = _published_port(self.container)
         wait_until(self.answers, START_SECONDS)
 
 
+@functools.cache
 def build_image(name: str) -> str:
-    """Build one of infra/images (a repeat is a cache hit) and return its id.
+    """Build an image of infra/images, once per process, and return its id.
 
-    By its id, for another checkout's build takes the tag over; the tag keeps the image from being pruned.
+    Callers use the id, because another checkout's build takes over the tag. The tag keeps the image from being pruned.
     """
     tag = f"groundwork-test/{name}"
-    command = ["build", "--quiet", "--network=host", "--tag", tag, str(IMAGES / name)]
-    return docker(*command, timeout_seconds=600).strip()
+    context = image_context(Checkout.here(), name)
+    folder = os.open(Checkout.here().root / "infra" / "images" / name, os.O_RDONLY)
+    try:
+        # The classic builder does not share builds: every worker would install the same packages at once.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        options = ["--network=host", "--tag", tag, "--label", f"groundwork.context={context.digest}"]
+        return docker("build", "--quiet", *options, str(context.folder), timeout_seconds=600).strip()
+    finally:
+        os.close(folder)
 
 
 @contextmanager
@@ -88,43 +109,48 @@ def postgres_server(
     certificate_days: int = SERVER_DAYS,
     extra_files: Mapping[str, str] | None = None,
     keeps_port: bool = False,
+    in_memory: bool = False,
     run_options: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Postgres 15 with every role of the spec, TLS, and database `groundwork` (empty schema).
 
-    Unlike a stack's, roles may connect to any database of this cluster, so that tests can clone theirs;
-    `database=roles.DATABASE` is what a stack says.
+    Unlike in a stack, roles may connect to any database of this server, so that tests can clone theirs. Stacks use
+    `database=roles.DATABASE`. A server that is never stopped may have its data `in_memory`: on disk a clone creates a
+    thousand files, and their inodes take more CPU time than the test.
     """
     image = build_image("postgres")
     parameters = postgres.parameters(512 * 1024**2, 100, {"fsync": "off"} | (extra_parameters or {}))
-    # Durability is not what these tests are about, and fsync is what they would wait for.
+    # These tests do not test durability, and would spend most of their time in fsync.
     parameters["fsync"] = "off"
     files = {
         "postgresql.conf": postgres.render_conf(parameters),
         "pg_hba.conf": postgres.render_hba(database),
     } | dict(extra_files or {})
     certificate = (certificate_names, certificate_days)
+    if in_memory:
+        data = f"{postgres.DATA_DIR}:uid={postgres.UID},gid={postgres.GID},mode=0700"
+        run_options = [*run_options, "--tmpfs", data]
     with _server(
         image,
         postgres.UID,
         files,
         postgres.PORT,
         postgres.CONFIG_DIR,
-        "1g",
+        "2g" if in_memory else "1g",
         certificate,
         keeps_port,
         run_options,
     ) as server:
         server.answers = lambda: _succeeds("docker", "exec", server.container, "pg_isready", "-q")
-        # One command that waits inside: to start one takes longer than what it asks.
+        # One command that waits in the container, because starting a command takes longer than its query.
         until = "until pg_isready --quiet; do sleep 0.05; done"
         docker("exec", server.container, "sh", "-c", until, timeout_seconds=START_SECONDS)
-        logins = [login for group in roles.LOGINS.values() for login in group]
-        server.passwords = {login.name: uuid.uuid4().hex for login in logins}
+        server.passwords = {login: uuid.uuid4().hex for login in roles.ALL_LOGINS}
         verifiers = {
             name: roles.scram_verifier(password, os.urandom(16))
             for name, password in server.passwords.items()
         }
+        server.verifiers = verifiers
         server.psql(
             roles.roles_sql(verifiers, dict.fromkeys(roles.LOGINS, 60) | dict(connection_limits or {}))
             + roles.database_sql()
@@ -148,8 +174,8 @@ def redis_server(
 ) -> Iterator[Server]:
     """Redis 7 with TLS and the ACL users app, ops and monitor.
 
-    `administrator` adds a user of that name who may everything, which no stack has: to ask the server about
-    the others. With `keeps_port` clients find it again after a restart.
+    `administrator` adds a user of that name with all permissions, which no stack has, to inspect the other users.
+    With `keeps_port` the server has the same port after a restart.
     """
     image = build_image("redis")
     passwords = {user.name: uuid.uuid4().hex for user in redis_acl.LOCAL_USERS}
@@ -178,19 +204,42 @@ def redis_server(
 
 @contextmanager
 def frozen(server: Server) -> Iterator[None]:
-    """Every process of the server stands still: it takes connections, and answers none."""
-    docker("pause", server.container)
+    """Freeze every process of the server: connections are accepted by the kernel, but never answered."""
+    pause(server.container)
     try:
         yield
     finally:
         docker("unpause", server.container)
 
 
+@contextmanager
+def stopped_postmaster(server: Server, *, has_init: bool = True) -> Iterator[None]:
+    """Stop the postmaster alone: connected clients are served, and new ones are not accepted."""
+
+    def send(name: str) -> None:
+        if has_init:
+            script = f'read -r pid _ < "$PGDATA/postmaster.pid"; kill -{name} "$pid"'
+            docker("exec", server.container, "sh", "-c", script)
+        else:
+            docker("kill", "--signal", name, server.container)
+
+    send("STOP")
+    try:
+        yield
+    finally:
+        send("CONT")
+
+
+def pause(container: str) -> None:
+    """Freeze a container's processes, with retries: on a busy machine the kernel may exceed the engine's limit."""
+    wait_until(lambda: _succeeds("docker", "pause", container))
+
+
 def wait_until(holds: Callable[[], bool], timeout_seconds: float = 30.0) -> None:
-    """Poll until `holds()`; AssertionError after the deadline."""
+    """Poll until `holds()` is true. Raises AssertionError after the deadline."""
     deadline = time.monotonic() + timeout_seconds
     while not holds():
-        assert time.monotonic() < deadline, f"still not so after {timeout_seconds} s"
+        assert time.monotonic() < deadline, f"condition is still false after {timeout_seconds} s"
         time.sleep(0.05)
 
 
@@ -215,21 +264,26 @@ def _server(
         "server.crt": certificate.certificate,
         "server.key": certificate.private_key,
     }
-    with tempfile.TemporaryDirectory(prefix="gw-test-") as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-test-"))
         ca_file = Path(folder) / "ca.crt"
         ca_file.write_text(authority.certificate)
         publish = f"127.0.0.1:{_free_port() if keeps_port else ''}:{port}"
         try:
             docker("volume", "create", "--label", LABEL, volume)
-            write_files(volume, image, {k: File(v, uid, uid) for k, v in files.items()})
             docker(
-                "run", "--detach", "--name", name, "--label", LABEL,
+                "create", "--name", name, "--label", LABEL,
                 "--publish", publish, "--memory", memory, "--memory-swap", memory,
-                "--volume", f"{volume}:{config_dir}:ro", "--read-only", "--tmpfs", "/tmp",
+                # Writable, unlike a stack's, so that the files can be copied before the start.
+                "--volume", f"{volume}:{config_dir}", "--read-only", "--tmpfs", "/tmp",
                 "--tmpfs", f"{postgres.SOCKET_DIR}:uid={uid},gid={uid},mode=0755",
-                "--cap-drop", "ALL", "--security-opt", "no-new-privileges", *run_options, image,
+                "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true", *run_options, image,
             )  # fmt: skip
-            yield Server(name, _published_port(name), ca_file, authority)
+            copy_files(name, config_dir, {k: File(v, uid, uid) for k, v in files.items()})
+            docker("start", name)
+            server = Server(name, _published_port(name), ca_file, authority)
+            stack.callback(server.superuser.close)
+            yield server
         finally:
             docker("rm", "--force", "--volumes", name)
             docker("volume", "rm", "--force", volume)
@@ -240,7 +294,7 @@ def _published_port(container: str) -> int:
 
 
 def _free_port() -> int:
-    """A port below those that the system gives out by itself, so that nothing takes it during a restart."""
+    """Return a port below the ephemeral range, so that no other process gets it during a restart."""
     while True:
         port = random.randint(20_000, 32_000)
         with socket.socket() as listener:
@@ -256,11 +310,13 @@ def _succeeds(*command: str) -> bool:
 
 
 def _redis_answers(server: Server) -> bool:
-    # From inside, where neither the certificate's name nor its end matters.
-    asked = subprocess.run(
-        ["docker", "exec", "--interactive", server.container, "redis-cli", "--tls", "--insecure"],
-        input=f"AUTH monitor {server.passwords['monitor']}\nPING\n".encode(),
-        capture_output=True,
-        check=False,
-    )
-    return b"PONG" in asked.stdout
+    # Neither the certificate's name nor its expiry matters here.
+    client = Redis(
+        host="127.0.0.1", port=server.port, username="monitor", password=server.passwords["monitor"],
+        ssl=True, ssl_cert_reqs="none", ssl_check_hostname=False, retry=None, socket_timeout=5, driver_info=None,
+    )  # fmt: skip
+    with client:
+        try:
+            return bool(client.ping())
+        except RedisError:
+            return False

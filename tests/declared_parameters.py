@@ -1,4 +1,4 @@
-"""Holds each parameter that a test sends against what its query's `takes` says: the server sees only its own types."""
+"""Check each parameter that a test sends against its query's `takes`. The server sees only its own types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 def is_of(value: object, kind: str) -> bool:
-    """Whether a value is of a type as `takes` writes it."""
+    """Return whether a value has a type as written in `takes`."""
     if kind.endswith(" | None"):
         return value is None or is_of(value, kind.removesuffix(" | None"))
     if kind.startswith("list["):
@@ -28,7 +28,7 @@ def is_of(value: object, kind: str) -> bool:
 
 
 def hold(query: NamedQuery, parameters: Mapping[str, Any]) -> None:
-    """AssertionError where names or types are others than declared."""
+    """Raise AssertionError if names or types differ from the declaration."""
     assert parameters.keys() == query.takes.keys(), (
         f"{query.name} takes {[*query.takes]}, not {[*parameters]}"
     )
@@ -37,7 +37,7 @@ def hold(query: NamedQuery, parameters: Mapping[str, Any]) -> None:
 
 
 def watch(monkeypatch: Any) -> None:
-    """From now on every query that a pool executes is held against its declaration."""
+    """From now on, check the parameters of every query that a pool executes."""
     sync, asynchronous = Pool._execute, AsyncPool._execute
 
     def execute(self: Any, connection: Any, query: NamedQuery, parameters: Any, row_factory: Any) -> Any:

@@ -1,7 +1,7 @@
-"""What happens on Ctrl-C where two processes run the tests: each takes down what it has made, and is waited for.
+"""Wait on Ctrl-C until every worker has removed what it created.
 
-A plugin of pytest-xdist (`python -m tests` loads it). By itself xdist kills its processes after ten seconds, and
-execnet, under it, interrupts a process that still runs after five, while it takes down: a stack takes longer to go.
+A plugin of pytest-xdist, which `python -m tests` loads. Without it xdist kills its workers after ten seconds, and
+execnet interrupts a worker that still runs after five. Removing a stack takes longer.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ TAKING_DOWN_SECONDS = 180.0
 
 
 def pytest_configure() -> None:
-    # The first is for the process that shares out, the second for those that run the tests. Neither has a setting;
-    # tests/unit/lanes interrupts a run to see that both still have a say.
+    # The first is for the process that distributes the tests, the second for the workers. Neither has a setting;
+    # tests/unit/lanes interrupts a run to check that both still have an effect.
     NodeManager.EXIT_TIMEOUT = TAKING_DOWN_SECONDS
     WorkerGateway._terminate_execution = _end_patiently
 
 
 def _end_patiently(gateway: WorkerGateway) -> None:
-    """As execnet's own, without the interrupt, and with more than its fifteen seconds."""
+    """Like execnet's own function, without the interrupt, and with a longer limit than its fifteen seconds."""
     gateway._execpool.trigger_shutdown()
     if not gateway._execpool.waitall(TAKING_DOWN_SECONDS):
         os._exit(1)

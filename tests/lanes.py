@@ -1,7 +1,6 @@
-"""How tests are shared out where two processes run them: a folder stays together, and the live stack with its tests.
+"""A plugin of pytest-xdist that decides which tests stay together in one worker, and which of these lanes go first.
 
-A plugin of pytest-xdist (`python -m tests` loads it). Tests of one folder share servers; two processes would each
-make them, and of the stack named `test` there can be only one.
+Tests that share a server, a checkout or the live stack are one lane. `python -m tests` loads the plugin.
 """
 
 from __future__ import annotations
@@ -17,19 +16,58 @@ LIVE_STACK = (
     "tests/infra/test_egress.py",
     "tests/infra/test_live_stack.py",
 )
+LIVE_LANE = "the live stack"
+# The longest first: a worker that starts one of them late is the last to finish. All other lanes are short. Those that
+# run Pulumi or pgBackRest keep a core busy, so that lanes that mostly wait are between them.
+LONG_LANES = (
+    LIVE_LANE,
+    "tests/infra/test_lifecycle.py",
+    "tests/integration/cache",
+    "tests/faults/test_backups.py",
+    "tests/integration/db",
+    "tests/infra/aws",
+    "tests/integration/backup",
+    "tests/integration/cache_operations",
+    "tests/infra/policy",
+    "tests/faults/migrator/test_kill.py",
+    "tests/integration/serve",
+    "tests/integration/monitoring",
+    "tests/integration/access_image",
+    "tests/integration/migrator",
+    "tests/integration/doctor",
+)
+# Their tests share servers or a stack for the whole folder.
+_SHARED_FOLDERS = ("tests/infra/aws/", "tests/infra/policy/", "tests/integration/")
+# These run the AWS program. A worker spends several seconds of CPU on importing pulumi_aws for the first of them.
+_AWS_PROGRAM = ("tests/unit/infra/aws/", "tests/unit/policy/test_aws_")
 
 
 def lane_of(nodeid: str) -> str:
-    """What a test must not be parted from."""
+    """Return the name of the lane that a test runs in."""
     path = nodeid.partition("::")[0]
     if path.startswith(LIVE_STACK):
-        return "the live stack"
-    # The other files there have a checkout, and so a stack, of their own; and faults share little.
-    return path if path.startswith(("tests/infra/", "tests/faults/")) else path.rpartition("/")[0]
+        return LIVE_LANE
+    if path.startswith(_AWS_PROGRAM):
+        return "the AWS program"
+    # A worker creates what the other files share once, for all of its lanes.
+    return path.rpartition("/")[0] if path.startswith(_SHARED_FOLDERS) else path
+
+
+def order_of(lane: str) -> int:
+    """Return the lane's position: the long ones in their order, then infra and faults, then the short ones."""
+    if lane in LONG_LANES:
+        return LONG_LANES.index(lane)
+    kinds = ("tests/infra", "tests/faults", "tests/integration")
+    return len(LONG_LANES) + next((n for n, kind in enumerate(kinds) if lane.startswith(kind)), len(kinds))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: order_of(lane_of(item.nodeid)))
 
 
 class Lanes(LoadScopeScheduling):
-    """Gives whole lanes to whichever process is free, in the order of collection."""
+    """Assigns whole lanes to free workers, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
         return lane_of(nodeid)

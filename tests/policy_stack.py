@@ -1,4 +1,4 @@
-"""A stack on AWS that every rule of infra/policy holds for, as data: to be judged, changed, and run by the engine."""
+"""A stack on AWS that satisfies every rule of infra/policy, as data that tests check, change and run."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def _redis() -> Iterator[Declared]:
 
 
 def changed(stack: Stack, name: str, *, protect: bool | None = None, **properties: Any) -> Stack:
-    """The stack with properties of one resource changed; None takes one away."""
+    """Return the stack with some properties of one resource changed. None removes a property."""
     assert name in {each.name for each in stack}
     return [_changed(each, protect, properties) if each.name == name else each for each in stack]
 
@@ -274,13 +274,13 @@ def without(stack: Stack, *names: str) -> Stack:
 
 
 def preview(old: Stack, new: Stack, *, replaced: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
-    """What `pulumi preview --json --show-sames` writes of the step from `old` to `new`.
+    """Return what `pulumi preview --json --show-sames` prints for the change from `old` to `new`.
 
-    `replaced`: name -> the properties that cannot change in place. The shape is held against the real engine's in
-    tests/infra/policy.
+    `replaced` maps names to the properties that cannot change in place. tests/infra/policy compares the shape with the
+    real engine's.
     """
     before, after = {each.name: each for each in old}, {each.name: each for each in new}
-    # A part of a stack may refer to what is left out of it.
+    # A part of a stack may refer to resources outside it.
     types = {each.name: each.type for each in (*good_stack(), *old, *new)}
     steps = [_step("same", "pulumi:pulumi:Stack", None, None)]
     for name, declared in after.items():
@@ -354,7 +354,7 @@ def _refs(value: Any) -> Iterator[Ref]:
 
 
 def _shown(value: Any, before: Mapping[str, Declared]) -> Any:
-    """A value as the engine writes it: outputs of what is there already are known."""
+    """Return a value as the engine prints it: outputs of existing resources are known."""
     if isinstance(value, Ref):
         target = before.get(value.name)
         if target is None:

@@ -1,4 +1,4 @@
-"""What alert rules and dashboards ask Prometheus for: every expression, and the series that it names."""
+"""Every expression of the alert rules and dashboards, and the series that it names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import yaml
 
 from infra.monitoring.configuration import DASHBOARDS, RULES
 
-# Grafana puts values in before Prometheus sees them.
+# Grafana replaces these variables before Prometheus sees the expression.
 _VARIABLES = {"$__rate_interval": "5m"}
 
 
 @dataclass(frozen=True)
 class Selector:
-    """One metric of an expression: the labels that it is chosen by, those that must be equal to a text, and the
-    labels that an aggregation around it keeps."""
+    """A metric of an expression: the labels that select it, those that must equal a text, and the labels that an
+    enclosing aggregation keeps."""
 
     metric: str
     matched: frozenset[str]
@@ -30,7 +30,7 @@ class Selector:
 
 
 def rule_expressions(folder: Path = RULES) -> dict[str, str]:
-    """Where (file and alert) -> expression."""
+    """Return location (file and alert) -> expression."""
     return {
         f"{path.name}: {rule['alert']}": rule["expr"]
         for path in sorted(folder.glob("*.yml"))
@@ -40,7 +40,7 @@ def rule_expressions(folder: Path = RULES) -> dict[str, str]:
 
 
 def dashboard_expressions(folder: Path = DASHBOARDS) -> dict[str, str]:
-    """Where (file, panel and query, or variable) -> expression."""
+    """Return location (file, panel and query, or variable) -> expression."""
     found = {}
     for path in sorted(folder.glob("*.json")):
         board = json.loads(path.read_text())
@@ -56,7 +56,7 @@ def dashboard_expressions(folder: Path = DASHBOARDS) -> dict[str, str]:
 
 
 def selectors(expression: str) -> list[Selector]:
-    """The metrics of an expression. ValueError where it is no PromQL."""
+    """Return the metrics of an expression. Raises ValueError if it is not valid PromQL."""
     for variable, value in _VARIABLES.items():
         expression = expression.replace(variable, value)
     return list(_walk(promql_parser.parse(expression), frozenset()))
@@ -75,7 +75,7 @@ def _walk(node: Any, grouped: frozenset[str]) -> Iterator[Selector]:
         return
     if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
         assert node.modifier.type == promql_parser.AggModifierType.By, (
-            "write `by`: `without` keeps the unknown"
+            "use `by`, because `without` keeps unknown labels"
         )
         grouped = frozenset(node.modifier.labels)
     for name in ("lhs", "rhs", "expr", "param", "vector_selector"):

@@ -1,4 +1,4 @@
-"""A web server of a test's own, on a free port of the loopback, in a thread."""
+"""A web server for one test, on a free port of 127.0.0.1, in a thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Says nothing of requests on stderr, which tests read."""
+    """A request handler that does not log to stderr, which tests read."""
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
@@ -17,7 +17,7 @@ class QuietHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
-    """Serves until the block ends; gives the port on 127.0.0.1."""
+    """Serve until the block ends. Yields the port on 127.0.0.1."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

@@ -1,1 +1,4 @@
-"""The source of the cache's client side. `cache._sync` is generated from it by scripts/generate_sync.py."""
+"""The cache client, in its async and its sync form.
+
+Edit only `cache/_async`; scripts/generate_sync.py generates `cache/_sync` from it.
+"""

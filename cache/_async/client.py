@@ -1,4 +1,4 @@
-"""redis-py, held so that it answers in bounded time or not at all: no retries, short timeouts, a breaker."""
+"""A Redis client whose calls take bounded time: no retries, short timeouts and a circuit breaker around redis-py."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from cache.breaker import Breaker
-from cache.budget import Budget
-from cache.command import packed
 from cache.credentials import UrlCredentials
 from cache.epoch import RELIANCE_SECONDS, Epoch
-from cache.errands import AsyncErrands
 from cache.errors import CacheSettingError, CacheUnavailable
 from cache.keys import epoch_nonce
-from cache.metrics import CLIENTS, ERRORS, call_seconds
+from cache.metrics import CLIENTS, ERRORS, ClientState, call_seconds
 from cache.near import NearCache
-from cache.repeating import AsyncRepeating
-from cache.scripts import DRAW_ENTITY_NONCE, Script
+from cache.scripts import DRAW_ENTITY_NONCE, LuaScript
 from cache.settings import CacheSettings
-from cache.slots import AsyncSlots
-from cache.time_limit import async_socket_seconds, async_time_limit
+from cache.synchronization import (
+    AsyncBackgroundTasks,
+    AsyncRepeating,
+    AsyncSemaphore,
+    async_socket_seconds,
+    async_time_limit,
+)
+from cache.timing import Budget
 from cache.tls import AsyncPlainConnection, AsyncTlsConnection, connection_options
 from cache.tracking import Tracking
 
@@ -41,18 +43,29 @@ _logger = logging.getLogger("groundwork.cache")
 _PROBE_SECONDS = 1.0
 
 
+def packed(*parts: str) -> bytes:
+    """Return an ASCII command in the RESP protocol. redis-py's encoder copies its buffer for every key."""
+    body = "".join([f"${len(part)}\r\n{part}\r\n" for part in parts])
+    # len() counts characters, RESP bytes: for ASCII these are the same.
+    return f"*{len(parts)}\r\n{body}".encode("ascii")
+
+
 class AsyncClient:
-    """The few things the cache asks of Redis. Every method raises CacheUnavailable and nothing else."""
+    """The Redis client of the cache. Its calls raise no other exception than CacheUnavailable.
+
+    Creating it raises CacheSettingError for invalid settings. After a failure the breaker opens: calls fail at once,
+    and a probe in the background checks once a second whether Redis has recovered.
+    """
 
     def __init__(self, settings: CacheSettings) -> None:
         self._settings = settings
         self._timeout_seconds = settings.timeout_seconds
         self._nonce_key = epoch_nonce(settings.namespace)
         self.breaker = Breaker(self._nonce_key)
-        self.errands = AsyncErrands()
-        self.epoch = Epoch(self._forget_near)
+        self.background_tasks = AsyncBackgroundTasks()
+        self.epoch = Epoch(self._invalidate_near)
         try:
-            # Callers wait for a place among the slots, not here: it never has to say that it is exhausted.
+            # Callers wait for a slot and not for this pool, which is never exhausted.
             pool = ConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
                 **connection_options(settings.server_url(), AsyncTlsConnection, AsyncPlainConnection),
                 credential_provider=UrlCredentials(settings),
@@ -60,15 +73,15 @@ class AsyncClient:
                 socket_connect_timeout=settings.timeout_seconds,
                 socket_timeout=async_socket_seconds(settings.timeout_seconds),
                 socket_keepalive=True,
-                # The default retries three times, with backoff, and would send an INCR twice.
+                # The default retries three times with backoff, and would repeat commands that are not idempotent.
                 retry=Retry(NoBackoff(), 0),
                 health_check_interval=0,
-                # CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS are not in Redis 7.0, nor in the ACL.
+                # Redis 7.0 has no CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS, and the ACL does not allow them.
                 driver_info=None,
                 maint_notifications_config=MaintNotificationsConfig(enabled=False),
                 redis_connect_func=self._greet,
             )
-            # A connection takes its options when it is made; made once here, a wrong one is told at once.
+            # A connection checks its options when it is created. Create one here to report a wrong option now.
             pool.connection_class(**pool.connection_kwargs)
         except (TypeError, ValueError) as error:
             raise CacheSettingError(f"REDIS_URL: {error}") from error
@@ -77,7 +90,7 @@ class AsyncClient:
         self._pool: Any = pool
         self._warm_connections = max(1, settings.max_connections // 2)
         self._is_warm = False
-        self._slots = AsyncSlots(settings.max_connections)
+        self._semaphore = AsyncSemaphore(settings.max_connections)
         self._tracking: Tracking | None = None
         if settings.near_entries and settings.near_bytes:
             self.near = NearCache(settings.near_entries, settings.near_bytes, settings.near_ttl_seconds)
@@ -85,7 +98,7 @@ class AsyncClient:
         self._probing = AsyncRepeating("cache-probe", _PROBE_SECONDS, self._probe)
 
     async def open(self) -> None:
-        """Start connecting and probing; returns at once, whether or not the server is there."""
+        """Start connecting and probing in the background. Returns at once, even if the server is down."""
         self._settings.prefetch_token()
         CLIENTS.add(self)
         await self._probing.start()
@@ -96,13 +109,18 @@ class AsyncClient:
         CLIENTS.remove(self)
         if self._tracking is not None:
             self._tracking.stop()
-        await self.errands.stop()
+        await self.background_tasks.stop()
         await self._probing.stop()
         await self._redis.aclose()
         await self._pool.aclose()
 
+    def state(self) -> ClientState:
+        """Return what the metrics report of an open client."""
+        entries, size = (0, 0) if self.near is None else self.near.size()
+        return ClientState(self.breaker.is_open, entries, size)
+
     def budget(self, batches: int = 1) -> Budget:
-        """What a read of so many batches of keys may spend here: each of its calls is given it."""
+        """Return the time budget of a read with this number of batches of keys, to be passed to each of its calls."""
         return Budget(self._timeout_seconds, batches)
 
     async def get(self, key: str) -> bytes | None:
@@ -112,7 +130,7 @@ class AsyncClient:
         return value
 
     async def get_many(self, keys: Sequence[str], budget: Budget | None = None) -> list[bytes | None]:
-        """The values of keys, in their order, in one round trip."""
+        """Return the values of keys in their order, with None for missing ones, in one round trip."""
         if self.epoch.is_overdue:
             await self._know_epoch(budget)
         values: list[bytes | None] = await self._call("mget", partial(self._ask, "MGET", *keys), budget)
@@ -123,9 +141,9 @@ class AsyncClient:
         await self._call("unlink", lambda: self._redis.unlink(*keys))
 
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], budget: Budget | None = None
+        self, script: LuaScript, keys: Sequence[str], arguments: Sequence[Any], budget: Budget | None = None
     ) -> Any:
-        """What a script returns; it is loaded where the server does not know it."""
+        """Run a script and return its result. Loads the script if the server does not have it."""
         if self.epoch.is_overdue:
             await self._know_epoch(budget)
 
@@ -140,11 +158,11 @@ class AsyncClient:
 
     async def run_many(
         self,
-        script: Script,
+        script: LuaScript,
         calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
         budget: Budget | None = None,
     ) -> list[Any]:
-        """A script's answers for many keys and arguments, in one round trip."""
+        """Run a script for many (keys, arguments) pairs in one round trip, and return the results."""
         if self.epoch.is_overdue:
             await self._know_epoch(budget)
 
@@ -166,22 +184,22 @@ class AsyncClient:
         return answers
 
     async def flush(self) -> None:
-        """Have everything in the namespace forgotten, whatever its size: its entries are of a past epoch then.
+        """Flush a namespace of any size in one step, by starting a new epoch.
 
-        By this process at once, by others within RELIANCE_SECONDS: those with a near cache are told, the rest ask.
+        This process uses the new epoch at once, other processes within RELIANCE_SECONDS.
         """
         nonce = secrets.token_hex(8)
         await self._call("flush", lambda: self._redis.set(self._nonce_key, nonce))
         self.epoch.doubt()
         await self._know_epoch()
 
-    async def forget_entity(self, entity: str) -> None:
-        """Have everything of one entity forgotten, whatever its size. Returns when every process has noticed."""
+    async def invalidate_entity(self, entity: str) -> None:
+        """Flush all entries of one entity in one step. Returns after RELIANCE_SECONDS, when every process uses it."""
         arguments = (entity, secrets.token_hex(8), secrets.token_hex(8))
         try:
             await self.run(DRAW_ENTITY_NONCE, [self._nonce_key], arguments)
         except CacheUnavailable:
-            # Without a nonce the next one to ask draws it anew, and all the entities' with it.
+            # Deleting the nonce later flushes the whole namespace, because the next process creates a new one.
             self.breaker.owe(self._nonce_key, self._nonce_key)
             raise
         finally:
@@ -192,7 +210,7 @@ class AsyncClient:
         await self._call("epoch", self._ask_epoch, budget)
 
     async def ping(self) -> None:
-        """Ask Redis for a sign of life, past the breaker: what readiness and the probe look at."""
+        """Send PING even if the breaker is open. Used by the readiness check and the probe."""
         await self._call("ping", lambda: self._redis.ping(), past_breaker=True)
 
     async def _call(
@@ -207,33 +225,33 @@ class AsyncClient:
         seconds = self._timeout_seconds
         if budget is not None:
             if budget.left <= 0:
-                raise CacheUnavailable("this read has waited for Redis as long as it may")
+                raise CacheUnavailable("this read has used up its time for Redis")
             seconds = min(seconds, budget.left)
         queued = perf_counter()
-        # Queueing is this process's own affair: it is bounded, and says nothing of Redis.
-        if not await self._slots.take(seconds):
+        # Waiting for a slot does not mean that Redis is slow, so it does not open the breaker.
+        if not await self._semaphore.acquire(seconds):
             if budget is not None:
                 budget.spend(queued)
             raise CacheUnavailable("every connection to Redis is busy")
         started = perf_counter()
         try:
-            # Again, for whoever queued behind the call that found Redis ill.
+            # Check again, because the breaker may have opened while this call waited for a slot.
             self._check_breaker(past_breaker)
             async with async_time_limit(seconds):
                 return await action()
         except OutOfMemoryError as error:
-            # Full, but well: it still reads and deletes.
+            # Redis is full but works: reads and deletes succeed, so the breaker stays closed.
             ERRORS.labels(operation).inc()
             raise CacheUnavailable("Redis has no memory left to store this") from error
         except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
             if seconds < self._timeout_seconds and isinstance(error, (TimeoutError, RedisTimeoutError)):
-                # It was given less than what makes Redis an ill one.
+                # The call had less than the full time limit, so the timeout does not open the breaker.
                 ERRORS.labels(operation).inc()
             else:
                 self._trip(operation, error)
             raise CacheUnavailable(f"Redis: {type(error).__name__}") from error
         finally:
-            self._slots.give()
+            self._semaphore.release()
             call_seconds(operation).observe(perf_counter() - started)
             if budget is not None:
                 budget.spend(queued)
@@ -246,20 +264,22 @@ class AsyncClient:
         ERRORS.labels(operation).inc()
         if self.breaker.trip():
             reason = str(error) or type(error).__name__
-            _logger.warning("Redis is left alone: %s", reason, extra={"operation": operation})
+            _logger.warning(
+                "Redis failed, so the breaker is open: %s", reason, extra={"operation": operation}
+            )
 
     async def _greet(self, connection: Any) -> None:
-        """Log in on a new connection, and learn the epoch before anything is read from it."""
+        """Log in on a new connection and read the epoch, before anything else is read from it."""
         try:
             await connection.on_connect()
             await self._learn_epoch(connection)
         except BaseException:
-            # Half a greeting: the answers still under way are nobody's.
+            # Pending answers must not be read as answers to later commands.
             await connection.disconnect()
             raise
 
     async def _ask(self, *command: str) -> Any:
-        """The answer to one command: what redis-py's own client does beside that takes as long as Redis does."""
+        """Send one command and return the answer, without redis-py's client, which takes as long as Redis itself."""
 
         async def ask(connection: Any) -> Any:
             await connection.send_packed_command([packed(*command)], check_health=False)
@@ -268,7 +288,7 @@ class AsyncClient:
         return await self._with_connection(ask)
 
     async def _ask_epoch(self) -> None:
-        """What a connection that lasts would miss: a flush by another, a server that changed its role."""
+        """Read the epoch again, to notice a flush by another process or a change of the server's role."""
         await self._with_connection(self._learn_epoch)
 
     async def _with_connection(self, talk: Callable[[Any], Awaitable[_T]]) -> _T:
@@ -276,7 +296,7 @@ class AsyncClient:
         try:
             return await talk(connection)
         except BaseException:
-            # Answers still under way are nobody's.
+            # Pending answers must not be read as answers to later commands.
             await connection.disconnect()
             raise
         finally:
@@ -294,23 +314,23 @@ class AsyncClient:
         try:
             await connection.read_response()
         except OutOfMemoryError:
-            # The nonce that is there, if one is, counts all the same.
+            # An existing nonce is still valid.
             pass
         self.epoch.learn(question, information, await connection.read_response())
 
-    def _forget_near(self) -> None:
+    def _invalidate_near(self) -> None:
         if self.near is not None:
             self.near.invalidate_all()
 
     async def _warm(self) -> None:
-        """Make half of the connections one by one: a burst of TLS handshakes would exceed the time limit."""
+        """Open half of the connections one by one, because a burst of TLS handshakes would exceed the time limit."""
         connections = []
-        slots = 0
+        acquired = 0
         try:
             for _ in range(self._warm_connections):
-                if not await self._slots.take(self._timeout_seconds):
+                if not await self._semaphore.acquire(self._timeout_seconds):
                     break
-                slots += 1
+                acquired += 1
                 async with async_time_limit(self._timeout_seconds):
                     connections.append(await self._pool.get_connection())
         except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
@@ -318,8 +338,8 @@ class AsyncClient:
         finally:
             for connection in connections:
                 await self._pool.release(connection)
-            for _ in range(slots):
-                self._slots.give()
+            for _ in range(acquired):
+                self._semaphore.release()
 
     async def _probe(self) -> None:
         if not self.breaker.is_open:
@@ -338,7 +358,7 @@ class AsyncClient:
         except CacheUnavailable:
             return
         if owed:
-            # The nonce may have been among them.
+            # The nonce may be among the deleted keys.
             self.epoch.doubt()
         if self.breaker.settle(owed):
-            _logger.info("Redis is well again", extra={"invalidations_delivered": len(owed)})
+            _logger.info("Redis has recovered", extra={"invalidations_delivered": len(owed)})

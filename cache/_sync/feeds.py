@@ -1,5 +1,5 @@
 # Generated from cache/_async/feeds.py by scripts/generate_sync.py; edit that, not this.
-"""Pages of feeds through Redis: all pages of an owner are forgotten at once, by ending their generation."""
+"""A read-through cache for pages of feeds. Replacing an owner's generation invalidates all of the owner's pages."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from time import monotonic, perf_counter, sleep
 from typing import Generic, TypeVar
 
 from cache._sync.client import Client
-from cache._sync.flights import Flights
-from cache.budget import KEYS_PER_TRIP, Budget
+from cache._sync.single_flight import SingleFlight
 from cache.codec import Packing
 from cache.entry import entry, header_of, is_due, packed_in
 from cache.errors import CacheUnavailable, UndecodableEntry
 from cache.keys import FeedKeys
-from cache.leases import LEASE_MS, PASS_MS, POLL_SECONDS, WAIT_SECONDS
 from cache.metrics import (
     COALESCED,
     FILLS,
@@ -31,13 +29,22 @@ from cache.metrics import (
     DatabaseReads,
 )
 from cache.scripts import FILL_PAGE, TAKE_PAGE, TAKE_REFRESH
-from cache.ttl import Tier, jittered_ms
+from cache.timing import (
+    KEYS_PER_TRIP,
+    LEASE_MS,
+    PASS_MS,
+    POLL_SECONDS,
+    WAIT_SECONDS,
+    Budget,
+    Tier,
+    jittered_ms,
+)
 
 T = TypeVar("T")
 
 
 class FeedCache(Generic[T]):
-    """The cache of one kind of feed, by its owner's id and by page."""
+    """The cache of one kind of feed, by owner id and page. Its methods never raise because Redis fails."""
 
     def __init__(self, client: Client, keys: FeedKeys, packing: Packing[T], tier: Tier) -> None:
         self._client = client
@@ -45,7 +52,7 @@ class FeedCache(Generic[T]):
         self._keys = keys
         self._packing = packing
         self._tier = tier
-        # Longer than any of its pages lives.
+        # The generation lives longer than any of its pages.
         self._generation_ms = tier * 2000
         feed = keys.feed
         self._hits = HITS.labels(feed, "redis", "value")
@@ -54,10 +61,10 @@ class FeedCache(Generic[T]):
         self._redis_errors = READ_ERRORS.labels(feed)
         self._lease_waits = LEASE_WAITS.labels(feed)
         self._stale_serves = STALE_SERVES.labels(feed)
-        self._flights: Flights[T] = Flights(COALESCED.labels(feed).inc)
+        self._single_flight: SingleFlight[T] = SingleFlight(COALESCED.labels(feed).inc)
 
     def find(self, owner_id: int, page: str, load: Callable[[], T]) -> T:
-        """A page of an owner's feed; `load` asks the database for it."""
+        """Return a page of an owner's feed, from Redis or from `load`, which reads it from the database."""
         began = perf_counter()
         try:
             keys = [self._keys.generation(owner_id), self._keys.page(owner_id, page)]
@@ -67,7 +74,7 @@ class FeedCache(Generic[T]):
                 if is_due(raw):
                     self._stale_serves.inc()
                     refresh = partial(self._refresh, owner_id, page, generation, header_of(raw), load)
-                    self._client.errands.start((self._keys.feed, owner_id, page), refresh)
+                    self._client.background_tasks.start((self._keys.feed, owner_id, page), refresh)
                 return found
         except CacheUnavailable:
             self._redis_errors.inc()
@@ -77,14 +84,15 @@ class FeedCache(Generic[T]):
         budget = self._client.budget()
         budget.spend(began)
         read = partial(self._read, owner_id, page, load, budget)
-        shared = self._flights.share((owner_id, page), read)
+        shared = self._single_flight.share((owner_id, page), read)
         assert shared is not None, "a page is never absent"
         return shared
 
     def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
-        """Forget every page of these owners' feeds, in every schema in use; the second of each pair is for records.
+        """Invalidate all pages of these owners, given as (owner id, ignored) pairs, in every schema in use.
 
-        False where Redis could not be told: it will be as soon as it answers, and the outbox knows too.
+        Return False if Redis could not be reached. Then the keys are invalidated when it recovers, and also by the
+        outbox.
         """
         generations = [
             keys.generation(owner_id) for owner_id, _ in written for keys in self._keys.neighbours()
@@ -102,12 +110,12 @@ class FeedCache(Generic[T]):
         return True
 
     def drop_all(self) -> bool:
-        """Forget every page of every owner; takes a second and a half, until no process serves one.
+        """Invalidate all pages of all owners. Takes 1.5 s, after which no process serves an old page.
 
-        False as with `drop`.
+        Return False as `drop` does.
         """
         try:
-            self._client.forget_entity(self._keys.feed)
+            self._client.invalidate_entity(self._keys.feed)
         except CacheUnavailable:
             INVALIDATIONS.labels(self._keys.feed, "failed").inc()
             return False
@@ -115,10 +123,10 @@ class FeedCache(Generic[T]):
         return True
 
     def _is_good(self, generation: bytes, raw: bytes) -> bool:
-        """Whether the page is of this generation, and that of this epoch."""
+        """Return whether the page is of this generation, and the generation of the current epoch."""
         tag = self._epoch.tag
         is_ours = generation.startswith(tag + b".") and raw.startswith(generation + b":")
-        return is_ours and self._epoch.stands(tag)
+        return is_ours and self._epoch.is_current(tag)
 
     def _hit(self, raw: bytes) -> T:
         packed = packed_in(raw)
@@ -150,7 +158,7 @@ class FeedCache(Generic[T]):
     def _refresh(
         self, owner_id: int, page: str, generation: bytes, header: bytes, load: Callable[[], T]
     ) -> None:
-        """Store a page anew before it expires, unless another does, or the feed is forgotten meanwhile."""
+        """Refresh a page before it expires, unless another caller does or the feed is invalidated in the meantime."""
         keys = (self._keys.page(owner_id, page), self._keys.lease(owner_id, page))
         outcome = "failed"
         try:
@@ -165,7 +173,10 @@ class FeedCache(Generic[T]):
             REFRESHES.labels(self._keys.feed, outcome).inc()
 
     def _page_or_lease(self, owner_id: int, page: str, budget: Budget) -> tuple[bytes | None, bytes | None]:
-        """The generation and the page; or the generation that the caller may fill it under, if it may."""
+        """Wait for a page or its lease.
+
+        Return (generation, page), or (generation, None) with the lease, or (None, None) if neither came in time.
+        """
         keys = (
             self._keys.generation(owner_id),
             self._keys.page(owner_id, page),
@@ -176,14 +187,14 @@ class FeedCache(Generic[T]):
         left = budget.left
         while True:
             epoch = self._epoch.tag
-            # A nonce of each question's own: this one's generation may be filled under by another, and forgotten,
-            # while this one still waits; the same nonce would bring it back.
+            # A new nonce for each call: while this caller waits, another may fill under its generation, and that may
+            # be invalidated. The same nonce would create the same generation again.
             arguments = (secrets.token_hex(8), LEASE_MS, PASS_MS, self._generation_ms, epoch)
-            # Waiting for another's fill is no waiting for Redis: each question has the time of the first.
+            # Waiting for another caller's fill does not count against the Redis time budget.
             budget.left = left
             answer = self._client.run(TAKE_PAGE, keys, arguments, budget)
-            # Otherwise it was the answer of a server that has another epoch than the one asked for.
-            if self._epoch.stands(epoch):
+            # If the epoch has changed since, the answer is not valid.
+            if self._epoch.is_current(epoch):
                 if answer[1] is not None:
                     return answer[0], answer[1]
                 if answer[2]:
@@ -204,7 +215,7 @@ class FeedCache(Generic[T]):
         started: float,
         budget: Budget | None = None,
     ) -> str:
-        """Store a page whose reading began at `started`; what came of it."""
+        """Store a page that was read since `started` (monotonic), and return the outcome for the metrics."""
         keys = (
             self._keys.generation(owner_id),
             self._keys.page(owner_id, page),

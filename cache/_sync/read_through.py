@@ -1,8 +1,8 @@
 # Generated from cache/_async/read_through.py by scripts/generate_sync.py; edit that, not this.
-"""One kind of record through Redis: hits from there, misses from the database and filled.
+"""A read-through cache for one kind of record: the near cache, then Redis, then the database.
 
-The promises are docs/data-access.md's. Nothing in here raises for Redis: without it, every read is the
-database's.
+docs/data-access.md describes its guarantees. No method raises because Redis fails: then every read goes to the
+database.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from time import monotonic, perf_counter, sleep
 from typing import Generic, TypeVar
 
 from cache._sync.client import Client
-from cache._sync.flights import Flights
-from cache._sync.writes import Writes
-from cache.budget import KEYS_PER_TRIP, Budget
+from cache._sync.invalidator import Invalidator
+from cache._sync.single_flight import SingleFlight
 from cache.codec import Codec
 from cache.entry import header_of, is_due
 from cache.errors import CacheUnavailable, UndecodableEntry
 from cache.keys import EntityKeys
-from cache.leases import LEASE_MS, PASS_MS, POLL_SECONDS, WAIT_SECONDS
 from cache.metrics import (
     COALESCED,
     FILLS,
@@ -36,7 +34,16 @@ from cache.metrics import (
 )
 from cache.near import MISS, Miss, NearView
 from cache.scripts import FILL, TAKE_LEASE, TAKE_REFRESH
-from cache.ttl import Tier, jittered_ms
+from cache.timing import (
+    KEYS_PER_TRIP,
+    LEASE_MS,
+    PASS_MS,
+    POLL_SECONDS,
+    WAIT_SECONDS,
+    Budget,
+    Tier,
+    jittered_ms,
+)
 
 T = TypeVar("T")
 
@@ -62,19 +69,19 @@ class ReadThrough(Generic[T]):
         self._redis_errors = READ_ERRORS.labels(entity)
         self._lease_waits = LEASE_WAITS.labels(entity)
         self._stale_serves = STALE_SERVES.labels(entity)
-        # What reading one took last time.
+        # How long the last read from the database took.
         self._cost_ms = 1
         self._near: NearView[T] | None = None
-        # The record or its known absence from the near cache, without waiting for anything; or MISS.
+        # Returns the record or None (a known absence) from the near cache, or MISS. Never waits.
         self.peek: Callable[[int], T | Miss | None] = _no_near_cache
         if client.near is not None:
             self._near = client.near.view(keys.value_prefix, entity, codec)
             self.peek = self._near.peek
-        self._writes = Writes(client, keys, codec, tier, self._near)
-        self._flights: Flights[T] = Flights(COALESCED.labels(entity).inc)
+        self._invalidator = Invalidator(client, keys, codec, tier, self._near)
+        self._single_flight: SingleFlight[T] = SingleFlight(COALESCED.labels(entity).inc)
 
     def find(self, record_id: int, load: Callable[[int], T | None]) -> T | None:
-        """The record, or None, from Redis; `load` asks the database."""
+        """Return the record or None, from Redis or from `load`, which reads it from the database."""
         began = perf_counter()
         try:
             raw, record = self._get(record_id)
@@ -82,7 +89,7 @@ class ReadThrough(Generic[T]):
                 if is_due(raw):
                     self._stale_serves.inc()
                     refresh = partial(self._refresh, record_id, header_of(raw), load)
-                    self._client.errands.start((self._keys.entity, record_id), refresh)
+                    self._client.background_tasks.start((self._keys.entity, record_id), refresh)
                 return record
         except CacheUnavailable:
             self._redis_errors.inc()
@@ -91,14 +98,14 @@ class ReadThrough(Generic[T]):
         self._misses.inc()
         budget = self._client.budget()
         budget.spend(began)
-        return self._flights.share(record_id, partial(self._read, record_id, load, budget))
+        return self._single_flight.share(record_id, partial(self._read, record_id, load, budget))
 
     def find_many(
         self,
         record_ids: Sequence[int],
         load: Callable[[Sequence[int]], Mapping[int, T]],
     ) -> dict[int, T]:
-        """The records there are, by id; `load` is asked once, for all that Redis has not."""
+        """Return the existing records by id. `load` is called at most once, with all ids that are not cached."""
         unique = list(dict.fromkeys(record_ids))
         known: dict[int, T | None] = {}
         for record_id in unique:
@@ -122,38 +129,39 @@ class ReadThrough(Generic[T]):
         return {record_id: record for record_id, record in known.items() if record is not None}
 
     def replace(self, record_id: int, record: T) -> None:
-        """Tell of a committed write: the new record takes the place of an older one, and leases end."""
-        # What a write stores was not read: it is taken to cost what the last read did.
-        self._writes.replace(record_id, record, self._cost_ms)
+        """Replace an older cached record after a committed write, and cancel leases."""
+        # A written record was not read from the database. Assume the cost of the last read.
+        self._invalidator.replace(record_id, record, self._cost_ms)
 
     def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
-        """Forget records older than the row version that stands now (None: any), in every schema in use.
+        """Invalidate records, given as (id, current row version) pairs, in every schema in use.
 
-        False where Redis could not be told: it will be as soon as it answers, and the outbox knows too.
+        A cached record of at least that version stays; None invalidates any version. Return False if Redis could not be
+        reached. Then the keys are invalidated when it recovers, and also by the outbox.
         """
-        return self._writes.drop(written)
+        return self._invalidator.drop(written)
 
     def _get(self, record_id: int) -> tuple[bytes | None, T | None]:
-        """A value of this epoch and its record; the near cache takes it in unless it is invalidated meanwhile."""
+        """Return a value of the current epoch and its record, and store it in the near cache."""
         near = self._near
-        place = None if near is None else near.take_place(record_id)
+        ticket = None if near is None else near.begin_read(record_id)
         try:
             raw = self._current(self._client.get(self._keys.value(record_id)))
             if raw is None:
                 return None, None
             record = self._hit(raw)
             if near is not None:
-                near.put(record_id, raw, place)
+                near.put(record_id, raw, ticket)
             return raw, record
         finally:
             if near is not None:
-                near.leave_place(record_id, place)
+                near.end_read(record_id, ticket)
 
     def _current(self, raw: bytes | None) -> bytes | None:
-        return raw if raw is not None and self._epoch.holds(raw) else None
+        return raw if raw is not None and self._epoch.matches(raw) else None
 
     def _clock(self, started: float) -> None:
-        """Take note of what a read of the database cost."""
+        """Record how long a read of the database took."""
         self._cost_ms = max(1, round((monotonic() - started) * 1000))
 
     def _hit(self, raw: bytes) -> T | None:
@@ -182,7 +190,7 @@ class ReadThrough(Generic[T]):
         return record
 
     def _refresh(self, record_id: int, header: bytes, load: Callable[[int], T | None]) -> None:
-        """Store a record anew before it expires, unless another does, or a write comes in between."""
+        """Refresh a record before it expires, unless another caller does or a write invalidates it."""
         outcome = "failed"
         nonce, epoch = secrets.token_hex(8), self._epoch.tag
         try:
@@ -203,18 +211,21 @@ class ReadThrough(Generic[T]):
     def _value_or_lease(
         self, record_id: int, nonce: str, budget: Budget
     ) -> tuple[bytes | None, bytes | None]:
-        """A value that is there by now; or the epoch that the caller may fill it in, if it may."""
+        """Wait for a value or its lease.
+
+        Return (value, None), or (None, epoch) with the lease, or (None, None) if neither came in time.
+        """
         give_up_at = monotonic() + WAIT_SECONDS
         has_waited = False
         left = budget.left
         while True:
             epoch = self._epoch.tag
             arguments = (nonce, LEASE_MS, PASS_MS, epoch)
-            # Waiting for another's fill is no waiting for Redis: each question has the time of the first.
+            # Waiting for another caller's fill does not count against the Redis time budget.
             budget.left = left
             answer = self._client.run(TAKE_LEASE, self._keys.both(record_id), arguments, budget)
-            # Otherwise it was the answer of a server that has another epoch than the one asked for.
-            if self._epoch.stands(epoch):
+            # If the epoch has changed since, the answer is not valid.
+            if self._epoch.is_current(epoch):
                 if answer[0] is not None:
                     return answer[0], None
                 if answer[1]:
@@ -227,22 +238,22 @@ class ReadThrough(Generic[T]):
             sleep(uniform(*POLL_SECONDS))
 
     def _known(self, record_ids: list[int], budget: Budget) -> dict[int, T | None]:
-        """What Redis knows of the ids: records, and absences as None."""
+        """Return the cached records of the ids, with None for known absences."""
         near = self._near
         known: dict[int, T | None] = {}
         undecodable: list[tuple[int, None]] = []
         try:
             for start in range(0, len(record_ids), KEYS_PER_TRIP):
                 batch = record_ids[start : start + KEYS_PER_TRIP]
-                places = {} if near is None else {each: near.take_place(each) for each in batch}
+                tickets = {} if near is None else {each: near.begin_read(each) for each in batch}
                 try:
                     keys = [self._keys.value(record_id) for record_id in batch]
                     values = self._client.get_many(keys, budget)
-                    undecodable += self._take_in(batch, values, places, known)
+                    undecodable += self._take_in(batch, values, tickets, known)
                 finally:
                     if near is not None:
-                        for record_id, place in places.items():
-                            near.leave_place(record_id, place)
+                        for record_id, ticket in tickets.items():
+                            near.end_read(record_id, ticket)
         except CacheUnavailable:
             self._redis_errors.inc()
         absent = sum(record is None for record in known.values())
@@ -256,25 +267,25 @@ class ReadThrough(Generic[T]):
         self,
         record_ids: list[int],
         values: list[bytes | None],
-        places: Mapping[int, object],
+        tickets: Mapping[int, object],
         known: dict[int, T | None],
     ) -> list[tuple[int, None]]:
-        """Add what the values hold to `known` and to the near cache, if there is one; what cannot be decoded."""
+        """Add the decoded values to `known` and to the near cache, and return the ids that cannot be decoded."""
         decode, near = self._codec.decode, self._near
         undecodable: list[tuple[int, None]] = []
         for record_id, raw in zip(record_ids, values, strict=True):
-            if raw is not None and self._epoch.holds(raw):
+            if raw is not None and self._epoch.matches(raw):
                 try:
                     known[record_id] = decode(raw)
                 except UndecodableEntry:
                     undecodable.append((record_id, None))
                 else:
                     if near is not None:
-                        near.put(record_id, raw, places[record_id])
+                        near.put(record_id, raw, tickets[record_id])
         return undecodable
 
     def _take_leases(self, record_ids: list[int], nonce: str, budget: Budget) -> tuple[list[int], bytes]:
-        """Those of the ids that the caller may fill, and in which epoch; nobody waits for the others here."""
+        """Take leases and return the ids that were leased, with their epoch. Does not wait for other lease holders."""
         leased: list[int] = []
         epoch = self._epoch.tag
         try:
@@ -292,12 +303,12 @@ class ReadThrough(Generic[T]):
                 ]
         except CacheUnavailable:
             pass
-        return (leased if self._epoch.stands(epoch) else []), epoch
+        return (leased if self._epoch.is_current(epoch) else []), epoch
 
     def _fill(
         self, records: Mapping[int, T | None], nonce: str, epoch: bytes, budget: Budget | None = None
     ) -> int:
-        """Store what was read under leases of this epoch; how many were."""
+        """Store records that were read under leases of this epoch, and return how many were stored."""
         calls = []
         stored = 0
         for record_id, record in records.items():

@@ -1,1 +1,4 @@
-"""The source of the data-access module. `db._sync` is generated from it by scripts/generate_sync.py."""
+"""The data-access module, in its async and its sync form.
+
+Edit only `db/_async`; scripts/generate_sync.py generates `db/_sync` from it.
+"""

@@ -1,4 +1,4 @@
-"""The one way in: a pool of Postgres connections, the cache before it, and the repositories on both."""
+"""The entry point of the data access: the connection pool, the cache client and the repositories."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ from db.token_keys import TokenKeys
 
 
 class AsyncDataAccess:
-    """Repositories over Postgres and Redis.
+    """Repositories for users, organizations, repositories and activities, over Postgres and Redis.
 
-    Opening it connects in the background: a server that is away is an error of the call that needs it,
-    and no error at all where that server is Redis.
+    Create it with `open()` and use it as a context manager. Entering it connects in the background and returns at
+    once. If Postgres is down, each call that needs it raises `db.errors.Unavailable`. If Redis is down, reads and
+    writes go to Postgres and no call fails.
+
+    One instance is enough for a process. Methods of DataAccess may be called from several threads at once, those of
+    AsyncDataAccess from several tasks of one event loop.
     """
 
     def __init__(
@@ -47,9 +51,12 @@ class AsyncDataAccess:
 
     @classmethod
     def open(cls) -> Self:
-        """What DATABASE_URL, REDIS_URL and GROUNDWORK_TOKEN_KEYS (or their _FILE forms) describe; enter it to use it.
+        """Return a data access configured from the environment. Enter it before use.
 
-        Without keys everything but tokens works.
+        Reads DATABASE_URL, REDIS_URL and GROUNDWORK_TOKEN_KEYS, or for each the variable with the suffix _FILE, which
+        names a file. Without GROUNDWORK_TOKEN_KEYS everything works except tokens.
+
+        Raises `db.errors.InvalidSetting` or `cache.errors.CacheSettingError` if a setting is missing or invalid.
         """
         return cls(
             DatabaseSettings.from_environment(),
@@ -59,10 +66,16 @@ class AsyncDataAccess:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        """Everything that this task asks of the repositories inside is one transaction.
+        """Run every repository call of this task inside the block in one transaction.
 
-        Committed at the end of the block, rolled back by an error that leaves it; one inside another is a
-        savepoint. Reads see its own writes, and go past the cache, which is told of the writes after COMMIT.
+        The transaction commits at the end of the block. It rolls back if an exception leaves the block. A nested
+        `transaction()` is a savepoint.
+
+        Reads inside the block bypass the cache and see the transaction's own writes. Cached entries are invalidated
+        after COMMIT. No statement is retried.
+
+        Raises OutcomeUnknown if COMMIT was sent and no answer came, and TransactionAborted if a statement failed and
+        the block caught the error and continued.
         """
         async with self.pool.transaction():
             yield
@@ -81,7 +94,7 @@ class AsyncDataAccess:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Give every connection back; calls under way fail with Unavailable."""
+        """Close all connections and stop the background tasks. Later calls raise Unavailable."""
         try:
             await self.cache.aclose()
         finally:

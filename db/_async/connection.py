@@ -1,6 +1,6 @@
-"""A psycopg connection on which nothing waits past its call's deadline.
+"""A psycopg connection on which no operation waits past the deadline of its call.
 
-It leans on `wait(timeout=...)` and `_WaitTimeout` of psycopg 3.3; tests/unit/db guards both.
+It relies on `wait(timeout=...)` and `_WaitTimeout` of psycopg 3.3; tests in tests/unit/db check both.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from db.deadline import Deadline
 from db.translation import DeadlinePassed
 
 _T = TypeVar("_T")
-# For what the pool does by itself: rollback and checks while no caller's deadline is set.
+# Limit for the pool's own work (rollback, checks), which has no caller and no deadline.
 _UNATTENDED_SECONDS = 2.0
-# How long a cancelled call may take to tell the server so.
+# Limit for sending a cancel request to the server after the calling task was cancelled.
 _CANCEL_SECONDS = 1.0
 _WAIT_INTERVAL = 0.1
 
 
 class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
-    """A connection whose every wait ends by `deadline`; one that ran into it is closed."""
+    """A connection on which each wait ends at `deadline`. A connection whose deadline passed is closed."""
 
     deadline: Deadline | None = None
     _poller: poll | None = None
+    _deallocations = 0
 
     @classmethod
     async def connect(cls, conninfo: str = "", **options: Any) -> Self:
-        """As psycopg's, and an attempt that came to nothing is closed at once.
+        """Connect as psycopg does, and release the socket of a failed attempt at once.
 
-        Its error keeps the socket, and itself, by a frame of its traceback: until that garbage is collected, or for
-        as long as a log keeps the error, the server would hold a session that is nobody's.
+        The error's traceback refers to the socket. Until the error is garbage-collected, the server would keep a
+        session that no client uses.
         """
         try:
             return await super().connect(conninfo, **options)
@@ -54,16 +55,16 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
         except sql_errors._WaitTimeout as error:
             if not bounded_by_us:
                 raise
-            # The answer may still come, and must not reach the next caller.
+            # A late answer must not reach the next caller.
             self.pgconn.finish()
             raise DeadlinePassed("the call's deadline passed") from error
 
     async def _try_cancel(self, *, timeout: float = 5.0) -> None:
-        # Unlike the base's, it raises: wait() then closes the connection instead of waiting 5 s more.
+        # Unlike psycopg's method, it raises: wait() then closes the connection instead of waiting 5 s more.
         await self.cancel_safe(timeout=min(timeout, _CANCEL_SECONDS))
 
     async def answers(self, deadline: Deadline) -> bool:
-        """Whether the server still answers on this connection; it is closed where it does not."""
+        """Return whether the server still answers on this connection; close the connection if not."""
         self.deadline = deadline
         try:
             await self.execute("", prepare=False)
@@ -71,10 +72,19 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
             self.pgconn.finish()
         return not self.closed
 
-    def is_quiet(self) -> bool:
-        """Whether nothing has come since its last answer, told without a round trip.
+    async def deallocate_all(self) -> None:
+        """Drop every prepared statement, on the server and in psycopg's cache.
 
-        What comes on an idle connection is its end, or the server's word that it is ending; seldom a notice.
+        psycopg clears its cache only for a statement whose text it has not seen on this connection, so each call sends
+        a different text.
+        """
+        self._deallocations += 1
+        await self.execute(f"DEALLOCATE ALL -- {self._deallocations}".encode(), prepare=False)
+
+    def is_quiet(self) -> bool:
+        """Return whether no data has arrived since the last answer, without a round trip.
+
+        Data on an idle connection usually means that the server has closed it or is shutting down.
         """
         if self.closed:
             return False

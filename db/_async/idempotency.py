@@ -1,4 +1,4 @@
-"""Writes under a key: one whose answer was lost is sent again, and is done once."""
+"""Idempotent writes: a write whose answer was lost is sent again, and takes effect once."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ async def write_once(
     write: Callable[[], Awaitable[T]],
     again: Callable[[int], Awaitable[T]],
 ) -> T:
-    """Do `write` under `key` in a transaction, and once more where the connection was lost, by one deadline.
-    Without a key it is done as it is.
+    """Run `write` under `key` in a transaction, and once more if the connection was lost, within one deadline.
 
-    Where it has been done already, by an earlier attempt or an earlier call, `again` is asked for the record
-    as it stands now. Raises IdempotencyKeyReused where the key was used for something else, and OutcomeUnknown
-    where the second attempt could not tell what came of the first.
+    Without a key, `write` runs as it is. If an earlier attempt or an earlier call has done the write, `again` is called
+    with the record's id and returns the current record.
+
+    Raises IdempotencyKeyReused if the key was used with another `purpose`. Raises OutcomeUnknown if the second attempt
+    could not find out whether the first one was committed.
     """
     if key is None:
         return await write()
     idempotency_key(key)
     if pool.in_transaction():
-        # The whole transaction would have to be sent again, and only its owner can do that.
+        # Only the owner of the transaction can repeat it as a whole.
         return await _attempt(pool, key, purpose, write, again)
     deadline = pool.deadline()
     unknown: OutcomeUnknown | None = None
@@ -52,7 +53,7 @@ async def write_once(
     try:
         return await _attempt(pool, key, purpose, write, again, deadline)
     except (Unavailable, DeadlineExceeded, ConnectionLost) as error:
-        # These say that nothing was done, which is true of the second attempt alone.
+        # These errors mean that nothing was changed, which is true only of the second attempt.
         if unknown is None:
             raise
         raise unknown from error

@@ -1,11 +1,11 @@
-"""Organizations by id."""
+"""Read and write organizations."""
 
 from __future__ import annotations
 
 from msgspec import UNSET
 
 from cache._async.client import AsyncClient
-from cache.ttl import Tier
+from cache.timing import Tier
 from db._async.pool import AsyncPool
 from db._async.records import AsyncRecordRepository
 from db.models import ORGANIZATION_SCHEMA, NewOrganization, Organization
@@ -35,7 +35,10 @@ KIND = RecordKind(
 
 
 class AsyncOrganizationRepository(AsyncRecordRepository[Organization, NewOrganization]):
-    """Organizations. Deleting one leaves its repositories, without an organization."""
+    """Organizations. Reads by id use the cache.
+
+    Deleting an organization keeps its repositories and sets their `org_id` to None.
+    """
 
     ENTITY = KIND.entity
 

@@ -1,4 +1,4 @@
-"""The monthly partitions that a bulk load needs: made where they are missing, and no other."""
+"""Create the monthly partitions that a bulk load needs and that do not exist yet."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ _QUERIES = queries("activities")
 
 
 class AsyncPartitions:
-    """Partitions for one load. A month that was there once is not looked for again.
+    """The partitions of one bulk load. Each month is looked up once.
 
-    To make one locks users and repositories against writers until it is committed. So none is made in the load's
-    transaction: where that is open already, another connection of the pool makes it. A transaction that was open before
-    this object was made is its caller's. It may have written users itself, and another connection would wait for
-    it while it waits for that one: there the partition is made in it, and the lock is its owner's to keep short.
+    Creating a partition locks users and repositories against writers until it is committed. So no partition is created
+    in the load's own transaction: once that is open, another connection of the pool creates it.
+
+    A transaction that was open before this object was created belongs to the caller. It may have written users, and
+    then another connection would wait for it forever. In that case the partition is created in the caller's
+    transaction, and the caller must keep the transaction short.
     """
 
     def __init__(self, pool: AsyncPool) -> None:
@@ -30,9 +32,9 @@ class AsyncPartitions:
         self._is_callers = pool.in_transaction()
 
     async def make_missing(self, months: Iterable[Month]) -> None:
-        """Make the partitions of those of these months that have none.
+        """Create the missing partitions of these months.
 
-        Raises Unavailable where it takes a second connection and the pool has none to give.
+        Raises Unavailable if this takes a second connection and the pool has only one.
         """
         new = sorted(set(months) - self._known)
         if not new:
@@ -53,11 +55,11 @@ class AsyncPartitions:
     async def _make_beside(self, start: datetime, parameters: dict[str, datetime]) -> None:
         if self._pool.settings.pool_size < 2:
             raise Unavailable(
-                f"the partition of {start:%Y-%m} takes a second connection in the middle of a load, and pool"
-                f" {self._pool.name} has one; call make_partitions before the load, or let the pool have two"
+                f"creating the partition of {start:%Y-%m} takes a second connection during a load, and pool"
+                f" {self._pool.name} has one; call make_partitions before the load, or set the pool's size to 2"
             )
         query, deadline = _QUERIES["make_partitions"], self._pool.deadline()
-        # As in a transaction: nothing of the load stays, whatever has become of the partition.
+        # As in a transaction: if this fails the load is rolled back, so its outcome is not unknown.
         with self._pool.call(query, deadline, in_transaction=True):
             async with self._pool.connection(deadline) as connection:
                 await connection.execute(query.sql, parameters, prepare=False)

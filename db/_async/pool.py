@@ -1,4 +1,4 @@
-"""The pool of Postgres connections: one deadline a call, typed errors, one retry of reads."""
+"""A pool of Postgres connections with a deadline per call, typed errors and one retry of reads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import BaseRowFactory, class_row
 from psycopg_pool import AsyncConnectionPool
 
-from cache.repeating import AsyncRepeating, async_uninterrupted
+from cache.synchronization import AsyncCancellation, AsyncRepeating, async_uninterrupted
 from db._async.connection import AsyncBoundedConnection
 from db._async.transaction import AsyncTransaction, Effect, current_block, current_transaction
-from db.cancellation import AsyncCancellation
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
 from db.errors import InvalidSetting
@@ -29,13 +28,18 @@ from db.translation import is_lost_connection, translate_pool_error
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("groundwork.db.pool")
-# psycopg_pool's own backoff doubles for five minutes; giving up early leaves the pace to the probe.
+# psycopg_pool's backoff doubles for up to five minutes. With a short limit the probe sets the pace.
 _RECONNECT_SECONDS = 2.0
 _PROBE_SECONDS = 1.0
 
 
 class AsyncPool:
-    """Connections to one Postgres database. Open it before use; it connects in the background."""
+    """A pool of connections to one Postgres database. Open it before use; it connects in the background.
+
+    Each call has a deadline (`DatabaseSettings.deadline_seconds`) that covers waiting for a connection, the statement
+    and its retry. A read is sent once more if its connection was lost; a write never is. All methods raise subclasses
+    of `db.errors.DbError`.
+    """
 
     def __init__(self, settings: DatabaseSettings, *, name: str = "groundwork") -> None:
         self.settings = settings
@@ -58,12 +62,15 @@ class AsyncPool:
         )
         self._probing = AsyncRepeating(f"{name}-probe", _PROBE_SECONDS, self._probe)
         self._source_text: str | None = None
-        # The first connection tells.
+        # Both are set when the first connection is made.
         self._is_size_known = False
         self._too_large: str | None = None
 
     async def open(self) -> None:
-        """Start connecting; returns at once, whether or not the server is there."""
+        """Start connecting in the background and return at once, even if the server is down.
+
+        Raises InvalidSetting if the connection string is invalid.
+        """
         self.settings.conninfo()
         self._source_text = self.settings.url.read()
         await self._pool.open()
@@ -71,18 +78,19 @@ class AsyncPool:
         POOLS.add(self)
 
     async def close(self) -> None:
+        """Close the pool. Later calls, and those that wait for a connection, raise Unavailable."""
         POOLS.remove(self)
         await self._probing.stop()
         await self._pool.close(timeout=2.0)
 
     async def drain(self) -> None:
-        """Replace every connection, those in use when they come back: for a rotation or a migration."""
+        """Replace every connection, those in use when they are returned. Used after a rotation or a migration."""
         await self._pool.drain()
 
     def deadline(self) -> Deadline:
-        """The deadline of a call that begins now; what a call does before it gets here counts too.
+        """Return the deadline of a call that starts now, or the transaction's deadline if it has one.
 
-        In a transaction that has one, it is the transaction's.
+        Take it at the start of a call, so that work before the query counts against it.
         """
         transaction = current_transaction(self)
         if transaction is not None and transaction.deadline is not None:
@@ -90,7 +98,7 @@ class AsyncPool:
         return Deadline(self.settings.deadline_seconds)
 
     def statistics(self) -> dict[str, int]:
-        """psycopg_pool's statistics: pool_size, pool_available, requests_num, ..."""
+        """Return psycopg_pool's statistics: pool_size, pool_available, requests_num, ..."""
         return self._pool.get_stats()
 
     async def fetch_one(
@@ -100,7 +108,7 @@ class AsyncPool:
         row_factory: BaseRowFactory[_T],
         deadline: Deadline | None = None,
     ) -> _T | None:
-        """The first row of a query's answer, or None."""
+        """Return the first row of the query's result, or None."""
         rows = await self.fetch_all(query, parameters, row_factory, deadline)
         return rows[0] if rows else None
 
@@ -111,7 +119,10 @@ class AsyncPool:
         row_factory: BaseRowFactory[_T],
         deadline: Deadline | None = None,
     ) -> list[_T]:
-        """Every row of a query's answer, by the deadline (the settings' where none is given)."""
+        """Return all rows of the query's result.
+
+        Without `deadline`, the settings' deadline applies.
+        """
         deadline = deadline or self.deadline()
         transaction = current_transaction(self)
         with self.call(query, deadline, in_transaction=transaction is not None) as call:
@@ -121,7 +132,7 @@ class AsyncPool:
             return await self._execute(transaction.connection, query, parameters, row_factory)
 
     async def copy(self, query: NamedQuery, rows: bytes) -> None:
-        """Send rows in COPY's text format to the server, in this task's transaction or as one of its own."""
+        """Send rows in COPY's text format, in this task's transaction if there is one, otherwise in a new one."""
         deadline = self.deadline()
         transaction = current_transaction(self)
         with self.call(query, deadline, in_transaction=transaction is not None):
@@ -134,12 +145,14 @@ class AsyncPool:
 
     @asynccontextmanager
     async def transaction(self, deadline: Deadline | None = None) -> AsyncIterator[None]:
-        """Everything this task asks of the pool inside is one transaction, committed at the end of the block.
+        """Run every call of this task inside the block in one transaction, committed at the end of the block.
 
-        An error that leaves the block rolls all of it back. One inside another is a savepoint, and the transaction
-        is its task's alone until it ends (TransactionBusy for others). Each statement has a deadline of its own unless
-        one for all of them is given, and none is sent twice. Raises OutcomeUnknown where COMMIT got no answer, and
-        TransactionAborted where a statement had failed and the block went on.
+        An exception that leaves the block rolls the transaction back. A nested `transaction()` is a savepoint; until it
+        ends, other tasks that use the transaction get TransactionBusy. Each statement has its own deadline, unless
+        `deadline` is given for all of them. No statement is retried.
+
+        Raises OutcomeUnknown if COMMIT got no answer, and TransactionAborted if a statement failed and the block
+        caught the error and continued.
         """
         outer = current_transaction(self)
         if outer is not None:
@@ -150,29 +163,32 @@ class AsyncPool:
             transaction = AsyncTransaction(self, connection, self.settings.deadline_seconds, deadline)
             async with transaction.run():
                 yield
-        for tell, _ in transaction.block.effects:
-            await tell()
+        for effect, _ in transaction.block.effects:
+            await effect()
 
     def in_transaction(self) -> bool:
-        """Whether this task is inside a transaction() of this pool."""
+        """Return whether this task is inside a transaction() of this pool."""
         return current_transaction(self) is not None
 
-    async def after_commit(self, tell: Effect, forget: Effect) -> None:
-        """Do `tell` once what was written is committed: now, or at the transaction's end.
+    async def after_commit(self, effect: Effect, invalidate: Effect) -> None:
+        """Run `effect` after COMMIT: at once outside a transaction, otherwise when the transaction ends.
 
-        `forget` is done instead where nobody knows whether it was committed.
+        If the outcome of COMMIT is unknown, `invalidate` runs instead.
         """
         block = current_block(self)
         if block is None:
-            await tell()
+            await effect()
         else:
-            block.effects.append((tell, forget))
+            block.effects.append((effect, invalidate))
 
     @asynccontextmanager
     async def connection(
         self, deadline: Deadline, *, is_retry: bool = False
     ) -> AsyncIterator[AsyncBoundedConnection]:
-        """A connection in autocommit, given back at the end. Everything done on it ends by the deadline."""
+        """Take a connection in autocommit mode and return it at the end of the block.
+
+        Every operation on it ends by `deadline`.
+        """
         connection = await self._take(deadline, is_retry)
         try:
             yield connection
@@ -180,7 +196,7 @@ class AsyncPool:
             await self._give_back(connection)
 
     def call(self, query: NamedQuery, deadline: Deadline, *, in_transaction: bool) -> QueryCall:
-        """A context in which a query is called."""
+        """Return the context manager to run `query` in."""
         return QueryCall(query, deadline, self.settings.slow_query_seconds, in_transaction=in_transaction)
 
     async def _retrying(
@@ -191,7 +207,7 @@ class AsyncPool:
         deadline: Deadline,
         call: QueryCall,
     ) -> list[_T]:
-        # Without the context manager of `connection`, whose generator is a good part of a short query's time.
+        # Not `connection()`: its generator takes a large part of a short query's time.
         connection = await self._take(deadline)
         try:
             return await self._execute(connection, query, parameters, row_factory)
@@ -213,16 +229,17 @@ class AsyncPool:
     ) -> list[_T]:
         cursor = connection.cursor(row_factory=row_factory)
         if connection.pgconn.transaction_status != TransactionStatus.IDLE:
-            # What is below cannot be done in the middle of a transaction; a statement of its own never needs it.
+            # The repair below is not possible inside a transaction, and unprepared statements do not need it.
             await cursor.execute(query.sql, parameters, prepare=False)
             return await cursor.fetchall()
         try:
             await cursor.execute(query.sql, parameters, prepare=True)
-        except sql_errors.FeatureNotSupported:
-            # 0A000: a migration changed what a prepared statement returns, and this connection would
-            # fail for as long as it lives. Nothing was executed, so writes too may be sent again.
-            _logger.info("prepared statements are out of date; preparing them anew")
-            await connection.execute("DEALLOCATE ALL", prepare=False)
+        except (sql_errors.FeatureNotSupported, sql_errors.InvalidSqlStatementName):
+            # 0A000: a migration changed the result type of a prepared statement. 26000: the server does not know the
+            # statement. Either would fail on this connection every time. Nothing was executed, so writes may be sent
+            # again too.
+            _logger.info("prepared statements are out of date; preparing them again")
+            await connection.deallocate_all()
             await cursor.execute(query.sql, parameters, prepare=True)
         return await cursor.fetchall()
 
@@ -237,14 +254,14 @@ class AsyncPool:
                 cancellation.heed()
                 if self._too_large is not None:
                     raise InvalidSetting(self._too_large)
-                # Where one connection was lost the others may be about to be: a round trip tells.
+                # After one lost connection, others may be dead too: check them with a round trip.
                 if (not is_retry and connection.is_quiet()) or await connection.answers(deadline):
                     connection.deadline = deadline
                     return connection
             except BaseException:
                 await self._give_back(connection)
                 raise
-            # The pool sees that it is closed, and makes another.
+            # The pool notices that it is closed and opens another.
             await self._give_back(connection)
 
     async def _give_back(self, connection: AsyncBoundedConnection) -> None:
@@ -252,9 +269,9 @@ class AsyncPool:
         await async_uninterrupted(self._pool.putconn, connection)
 
     async def _check_size(self, connection: AsyncBoundedConnection) -> None:
-        """Hold the pool's size against what its role may have, once: before the first call has a connection.
+        """Check the pool's size against the role's connection limit, once, before the first call gets a connection.
 
-        A limit lowered later is no reason to fail the calls of a pool that works; the server refuses what is over it.
+        A limit that is lowered later does not fail a working pool; the server refuses the excess connections.
         """
         if self._is_size_known:
             return
@@ -266,18 +283,18 @@ class AsyncPool:
 
     async def _probe(self) -> None:
         if self._is_rotated():
-            _logger.info("the connection string has changed; every connection is replaced")
+            _logger.info("the connection string has changed; replacing all connections")
             await self._pool.drain()
-        # While the server is away the pool gives its connections up and would try again only for a caller.
+        # While the server is down, the pool drops its connections and reconnects only when a caller needs one.
         if self._pool.get_stats()["pool_size"] < max(self.settings.pool_min_size, 1):
             await self._pool.check()
 
     def _is_rotated(self) -> bool:
-        """Whether the file with the connection string holds another one than when this was last asked."""
+        """Return whether the connection string has changed since the last call."""
         try:
             text = self.settings.url.read()
         except InvalidSetting:
-            # What connections there are go on; a new one will say what is wrong.
+            # Open connections keep working, and opening a new one reports the error.
             return False
         if text == self._source_text:
             return False

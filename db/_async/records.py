@@ -1,4 +1,4 @@
-"""Records of one kind: read through the cache, written to Postgres, and the cache told of every write."""
+"""Records of one kind: read through the cache and written to Postgres. Each write invalidates cached entries."""
 
 from __future__ import annotations
 
@@ -30,9 +30,13 @@ N = TypeVar("N")
 
 
 class AsyncRecordRepository(Generic[R, N]):
-    """The verbs that users, organizations and repositories share.
+    """The methods shared by users, organizations and repositories.
 
-    Inside `data.transaction()` reads go to Postgres past the cache, and the cache is told after COMMIT.
+    `get`, `find` and `get_many` use the near cache and Redis; all other reads go to Postgres. Inside
+    `data.transaction()` every read goes to Postgres, and cached entries are invalidated after COMMIT.
+
+    Any method may raise InvalidInput for a value that cannot be stored, and Unavailable or DeadlineExceeded if
+    Postgres does not answer in time. A write may raise OutcomeUnknown; with an idempotency key it is retried first.
     """
 
     def __init__(self, kind: RecordKind[R, N], pool: AsyncPool, client: AsyncClient, namespace: str) -> None:
@@ -51,7 +55,7 @@ class AsyncRecordRepository(Generic[R, N]):
         self._peek = self.cached.peek
 
     async def get(self, record_id: int) -> R:
-        """The record with this id. Raises NotFound."""
+        """Return the record with this id. Raises NotFound."""
         record = self._peek(record_id) if innermost_block() is None else MISS
         if record is MISS:
             record = await self._find(record_id)
@@ -60,7 +64,7 @@ class AsyncRecordRepository(Generic[R, N]):
         return record
 
     async def find(self, record_id: int) -> R | None:
-        """The record with this id, or None."""
+        """Return the record with this id, or None."""
         record = self._peek(record_id) if innermost_block() is None else MISS
         return await self._find(record_id) if record is MISS else record
 
@@ -71,21 +75,21 @@ class AsyncRecordRepository(Generic[R, N]):
         return await self.cached.find(record_id, partial(self._load, deadline=self._pool.deadline()))
 
     async def get_by_github_id(self, github_id: int) -> R:
-        """The record with this GitHub number, past the cache. Raises NotFound."""
+        """Return the record with this GitHub id, from Postgres. Raises NotFound."""
         record = await self.find_by_github_id(github_id)
         if record is None:
             raise NotFound(self._kind.entity, f"github_id {github_id}")
         return record
 
     async def find_by_github_id(self, github_id: int) -> R | None:
-        """The record with this GitHub number, or None, past the cache."""
+        """Return the record with this GitHub id, or None, from Postgres."""
         parameters = {"github_id": bigint("github_id", github_id)}
         return await self._fetch(f"find_{self._kind.entity}_by_github_id", parameters)
 
     async def get_many(self, record_ids: Sequence[int]) -> list[R | None]:
-        """The records with these ids, in this order; None stands for one that is not there.
+        """Return the records with these ids in the given order, with None for each missing one.
 
-        One round trip to Redis for a few hundred, and one to Postgres for all that are not cached.
+        Takes one round trip to Redis per 200 ids, and one query to Postgres for all that are not cached.
         """
         ids = [bigint(f"{self._id_name}s", record_id) for record_id in record_ids]
         load = partial(self._load_many, deadline=self._pool.deadline())
@@ -93,30 +97,38 @@ class AsyncRecordRepository(Generic[R, N]):
         return [found.get(record_id) for record_id in ids]
 
     async def list(self, *, limit: int = 50, after: str | None = None) -> Page[R]:
-        """A page by id, past the cache. `after` is the `next` of the page before."""
+        """Return a page of records ordered by id, from Postgres. `after` is the previous page's `next`."""
         (after_id,) = self._by_id.start(after, (0,))
         return await self._page(
             self._by_id, f"list_{self._kind.plural}", {"after_id": after_id}, limit, attrgetter("id")
         )
 
     async def add(self, record: N, *, idempotency_key: str | None = None) -> R:
-        """Make a record. Raises ConstraintViolated where its github_id is taken.
+        """Insert a record and return it. Raises ConstraintViolated if its github_id exists already.
 
-        With a key, of the caller's choice and the same for every attempt, a write whose answer was lost is
-        sent again once, and one that was done already is not done twice: the record is returned as it stands.
+        With `idempotency_key` (1 to 200 characters, the same for every attempt), a write whose answer was lost is
+        sent once more, and a write that is already done is not repeated: its current record is returned. Raises
+        IdempotencyKeyReused if the key was used for a different write. Keys are kept for a day.
         """
         parameters = self._kind.parameters(record)
         write = partial(self._write, f"add_{self._kind.entity}", parameters)
         return await self._once("add", f"github_id {parameters['github_id']}", idempotency_key, write)
 
     async def upsert(self, record: N, *, idempotency_key: str | None = None) -> R:
-        """Make the record with this github_id, or bring it up to date; fields left out are kept."""
+        """Insert the record, or update the one with its github_id, and return it. Fields left out are kept.
+
+        `idempotency_key` works as in `add`.
+        """
         parameters = self._kind.parameters(record) | dict(self._kind.known(record))
         write = partial(self._write, f"upsert_{self._kind.entity}", parameters)
         return await self._once("upsert", f"github_id {parameters['github_id']}", idempotency_key, write)
 
     async def update(self, record: R, *, idempotency_key: str | None = None) -> R:
-        """Write a changed record. Raises VersionConflict where it has changed since it was read; NotFound."""
+        """Write a changed record and return it with its new row_version.
+
+        `idempotency_key` works as in `add`. Raises VersionConflict if the record was changed since it was read, and
+        NotFound if it was deleted.
+        """
         parameters = self._kind.parameters(record) | {
             "id": bigint("id", record.id),
             "row_version": bigint("row_version", record.row_version),
@@ -127,7 +139,7 @@ class AsyncRecordRepository(Generic[R, N]):
     async def _once(
         self, verb: str, which: str, idempotency_key: str | None, write: Callable[[], Awaitable[R]]
     ) -> R:
-        # Not what is written as well: who begins anew reads anew, and may come to something else.
+        # Without the values: a caller that starts over may compute different ones.
         purpose = f"{verb} {self._kind.entity} with {which}"
         return await write_once(self._pool, idempotency_key, purpose, write, self.get)
 
@@ -136,32 +148,32 @@ class AsyncRecordRepository(Generic[R, N]):
         try:
             updated = await self._fetch(f"update_{self._kind.entity}", parameters, deadline)
         except OutcomeUnknown:
-            # Whoever reads now to see what came of it has to see what stands.
+            # The next read must show whether the update was committed.
             await self.cached.drop([(record.id, None)])
             raise
         if updated is None:
             current = await self._load(record.id, deadline)
-            # What was read may have come from the cache; the next read has to see what stands.
+            # The caller's record may come from a stale entry; the next read must return the current one.
             version = None if current is None else current.row_version
             if not self._pool.in_transaction():
                 await self.cached.drop([(record.id, version)])
             if current is None:
                 raise NotFound(self._kind.entity, f"id {record.id}")
             raise VersionConflict(self._kind.entity, record.id, record.row_version)
-        await self._tell(updated)
+        await self._update_cache(updated)
         return updated
 
     async def delete(self, record_id: int) -> None:
         """Delete the record with this id. Raises NotFound."""
         parameters = {"id": bigint(self._id_name, record_id)}
         query = self._queries[f"delete_{self._kind.entity}"]
-        forget = partial(self.cached.drop, [(record_id, None)])
+        invalidate = partial(self.cached.drop, [(record_id, None)])
         try:
             deleted = await self._pool.fetch_one(query, parameters, scalar_row)
         except OutcomeUnknown:
-            await forget()
+            await invalidate()
             raise
-        await self._pool.after_commit(forget, forget)
+        await self._pool.after_commit(invalidate, invalidate)
         if deleted is None:
             raise NotFound(self._kind.entity, f"id {record_id}")
 
@@ -173,10 +185,10 @@ class AsyncRecordRepository(Generic[R, N]):
     async def _write(self, query: str, parameters: dict[str, Any]) -> R:
         record = await self._fetch(query, parameters)
         assert record is not None, f"{query} returns the row it wrote"
-        await self._tell(record)
+        await self._update_cache(record)
         return record
 
-    async def _tell(self, record: R) -> None:
+    async def _update_cache(self, record: R) -> None:
         await self._pool.after_commit(
             partial(self.cached.replace, record.id, record),
             partial(self.cached.drop, [(record.id, None)]),
@@ -185,7 +197,7 @@ class AsyncRecordRepository(Generic[R, N]):
     async def _page(
         self, listing: Listing, query: str, parameters: dict[str, Any], limit: int, key: Any
     ) -> Page[R]:
-        """One more than asked for tells whether there is a next page."""
+        """Read one record more than asked for, to know whether there is a next page."""
         parameters = parameters | {"limit": listing.checked_limit(limit) + 1}
         records = await self._pool.fetch_all(self._queries[query], parameters, self._row)
         return listing.page(records, limit, key)

@@ -1,4 +1,4 @@
-"""Repositories by id, by organization, by stars and by language."""
+"""Read and write repositories: by id, by organization, by stars and by language."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from operator import attrgetter
 from msgspec import UNSET
 
 from cache._async.client import AsyncClient
-from cache.ttl import Tier
+from cache.timing import Tier
 from db._async.pool import AsyncPool
 from db._async.records import AsyncRecordRepository
 from db.models import REPOSITORY_SCHEMA, NewRepository, Page, Repository
@@ -16,7 +16,7 @@ from db.record_kind import RecordKind
 from db.validation import INT32_MAX, INT64_MAX, bigint, optional_count, optional_text, text
 
 _OPTIONAL = ("org_id", "description", "language", "stars", "forks", "issues")
-# Above every row of an order by stars, which begins with the most.
+# The start of a listing by stars, which begins with the most.
 _TOP = (INT32_MAX, INT64_MAX)
 _STARS = attrgetter("stars", "id")
 
@@ -45,7 +45,10 @@ KIND = RecordKind(
 
 
 class AsyncRepositoryRepository(AsyncRecordRepository[Repository, NewRepository]):
-    """Repositories. Deleting one leaves the activities in it, without a repository."""
+    """Repositories. Reads by id use the cache; listings go to Postgres.
+
+    Deleting a repository keeps its activities and sets their `repo_id` to None.
+    """
 
     ENTITY = KIND.entity
 
@@ -55,7 +58,7 @@ class AsyncRepositoryRepository(AsyncRecordRepository[Repository, NewRepository]
     async def list_by_organization(
         self, org_id: int, *, limit: int = 50, after: str | None = None
     ) -> Page[Repository]:
-        """A page of an organization's repositories by id, past the cache."""
+        """Return a page of an organization's repositories, ordered by id."""
         listing = Listing(f"repositories of organization {bigint('org_id', org_id)}", length=1)
         (after_id,) = listing.start(after, (0,))
         parameters = {"org_id": org_id, "after_id": after_id}
@@ -64,7 +67,7 @@ class AsyncRepositoryRepository(AsyncRecordRepository[Repository, NewRepository]
         )
 
     async def list_by_stars(self, *, limit: int = 50, after: str | None = None) -> Page[Repository]:
-        """A page of all repositories, most stars first, past the cache."""
+        """Return a page of all repositories, most stars first."""
         listing = Listing("repositories by stars", length=2)
         stars, after_id = listing.start(after, _TOP)
         parameters = {"after_stars": stars, "after_id": after_id}
@@ -73,7 +76,7 @@ class AsyncRepositoryRepository(AsyncRecordRepository[Repository, NewRepository]
     async def list_by_language(
         self, language: str, *, limit: int = 50, after: str | None = None
     ) -> Page[Repository]:
-        """A page of the repositories in a language, most stars first, past the cache."""
+        """Return a page of the repositories in a language, most stars first."""
         name = text("language", language)
         listing = Listing(f"repositories in {name} by stars", length=2)
         stars, after_id = listing.start(after, _TOP)

@@ -1,7 +1,7 @@
-"""A transaction under way: its connection, and what the cache is told once it is committed.
+"""An open transaction: its connection, and the cache updates to run after COMMIT.
 
-It belongs to the task (or thread) that opened it, and to those started in it, by a context variable: repositories
-need no argument for it.
+A context variable holds the transaction, so that repositories need no argument for it. It belongs to the task (or
+thread) that opened it and to the tasks started in it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from db.translation import translate
 
 Effect = Callable[[], Awaitable[object]]
 _QUERIES = queries("transaction")
-# How long taking a failed transaction back may take; then the connection is closed, which does it too.
+# Limit for ROLLBACK. After it the connection is closed, which rolls back too.
 _ROLLBACK_SECONDS = 1.0
 
 
 class AsyncBlock:
-    """The inside of one `async with`: of a transaction, or of a savepoint in it; `outer` is the block around it.
+    """The body of one `async with`, for a transaction or for a savepoint in it. `outer` is the enclosing block.
 
-    `effects` holds for each write in it what tells the cache of it, and what makes the cache forget it where nobody
-    knows whether it was committed.
+    `effects` holds two callbacks for each write: one updates the cache after COMMIT, the other invalidates the entry
+    if the outcome of COMMIT is unknown.
     """
 
     def __init__(self, transaction: AsyncTransaction, outer: AsyncBlock | None) -> None:
@@ -48,19 +48,20 @@ class AsyncTransaction:
         deadline_seconds: float,
         deadline: Deadline | None = None,
     ) -> None:
-        """`deadline` is that of all its statements together; without one each has `deadline_seconds`."""
+        """`deadline` covers all statements together; without it, each has `deadline_seconds`."""
         self.connection = connection
         self.deadline = deadline
         self.pool = pool
-        # The outer one may be another pool's.
+        # The outer block may be of another pool.
         self.block = AsyncBlock(self, innermost_block())
-        # What a rollback to the last savepoint would take back: only who is in this block may write meanwhile.
+        # The block of the last savepoint. Only its task may write, because a rollback to the savepoint undoes all
+        # writes that follow it.
         self.innermost = self.block
         self._deadline_seconds = deadline_seconds
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Begin; this task's until the block's end; commit, or roll back where an error leaves the block."""
+        """Begin the transaction, run the block in it, and commit; roll back if an exception leaves the block."""
         await self._control("begin_transaction")
         _current.set(self.block)
         try:
@@ -71,16 +72,16 @@ class AsyncTransaction:
         else:
             await self._commit()
         finally:
-            # For the tasks that were started in it and have outlived it.
+            # For tasks that were started in the block and are still running.
             self.block.is_over = True
             _current.set(self.block.outer)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """A part that can fail by itself: an error that leaves the block takes back what was done in it."""
+        """Run the block in a savepoint: an exception that leaves it undoes only this block."""
         around, outer = self.innermost, innermost_block()
         block = AsyncBlock(self, outer)
-        # Before it is made: what others send from now on would be inside.
+        # Set before SAVEPOINT is sent, because another task's statement could already run inside it.
         self.innermost = block
         try:
             await self._control("make_savepoint")
@@ -88,7 +89,7 @@ class AsyncTransaction:
             try:
                 yield
             except BaseException:
-                # Where the connection is lost, the outer block's end tells.
+                # If the connection is lost, the end of the outer block reports it.
                 with suppress(DbError):
                     await self._control("roll_back_savepoint")
                     await self._control("release_savepoint")
@@ -101,7 +102,7 @@ class AsyncTransaction:
             _current.set(outer)
 
     async def _control(self, name: str) -> str:
-        """Send a statement of transaction control; returns the server's command tag."""
+        """Send a transaction control statement and return the server's command tag."""
         query = _QUERIES[name]
         deadline = self.deadline or Deadline(self._deadline_seconds)
         self.connection.deadline = deadline
@@ -116,10 +117,10 @@ class AsyncTransaction:
         try:
             tag = await self._control("commit_transaction")
         except OutcomeUnknown:
-            for _, forget in self.block.effects:
-                await forget()
+            for _, invalidate in self.block.effects:
+                await invalidate()
             raise
-        # So the server answers the COMMIT of a transaction with a failed statement, and with no error.
+        # After a failed statement, the server answers COMMIT with this tag and no error.
         if tag == "ROLLBACK":
             raise TransactionAborted()
 
@@ -135,12 +136,12 @@ class AsyncTransaction:
 
 _current: ContextVar[AsyncBlock | None] = ContextVar("groundwork_async_transaction", default=None)
 
-# This task's innermost block, of whatever pool's transaction: what a read that must be fast asks first.
+# Return this task's innermost block, of any pool. Reads from the near cache call only this, because it is fast.
 innermost_block = _current.get
 
 
 def current_block(pool: object) -> AsyncBlock | None:
-    """This task's block of a transaction of `pool`. TransactionOver in a task that has outlived the block."""
+    """Return this task's innermost block of `pool`, or None. Raises TransactionOver if that block has ended."""
     block = innermost_block()
     while block is not None and block.transaction.pool is not pool:
         block = block.outer
@@ -150,9 +151,10 @@ def current_block(pool: object) -> AsyncBlock | None:
 
 
 def current_transaction(pool: object) -> AsyncTransaction | None:
-    """This task's transaction of `pool`, which it may use now.
+    """Return this task's transaction of `pool`, or None.
 
-    TransactionOver as above; TransactionBusy while another task is in a savepoint of it.
+    Raises TransactionOver if the task's block has ended, and TransactionBusy while a savepoint is open inside that
+    block.
     """
     block = current_block(pool)
     if block is None:

@@ -1,5 +1,8 @@
 # Generated from db/_async/activities.py by scripts/generate_sync.py; edit that, not this.
-"""Activities by key, in feeds and in bulk. The table is partitioned by month, so a key holds the timestamp."""
+"""Read and write activities: by key, in feeds and in bulk.
+
+The table is partitioned by month, so the key of an activity includes its timestamp.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,15 @@ from db.validation import INT64_MAX, bigint, text, timestamp
 
 _QUERIES = queries("activities")
 _ROW = args_row(Activity)
-# After every activity there is, so where a feed, newest first, begins: whole microseconds, and an id.
+# The start of a feed, which lists the newest first: later than any activity. Microseconds since 1970, and an id.
 _TOP = (int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1_000_000, INT64_MAX)
 
 
 class ActivityRepository:
-    """Activities. An id alone does not find one fast: every key is (id, timestamp)."""
+    """Activities. The key of an activity is (id, timestamp), because the table is partitioned by timestamp.
+
+    Feeds are cached in Redis; all other reads go to Postgres. Every timestamp must have a time zone.
+    """
 
     ENTITY = "activity"
 
@@ -44,18 +50,21 @@ class ActivityRepository:
         self.user_feeds, self.repository_feeds = self._feeds.of_users, self._feeds.of_repositories
 
     def get(self, activity_id: int, at: datetime) -> Activity:
-        """The activity with this id and timestamp. Raises NotFound."""
+        """Return the activity with this id and timestamp. Raises NotFound."""
         activity = self.find(activity_id, at)
         if activity is None:
             raise self._not_found(activity_id, at)
         return activity
 
     def find(self, activity_id: int, at: datetime) -> Activity | None:
-        """The activity with this id and timestamp, or None."""
+        """Return the activity with this id and timestamp, or None."""
         return self._fetch("find_activity", key_of(activity_id, at))
 
     def get_many(self, keys: Sequence[tuple[int, datetime]]) -> list[Activity | None]:
-        """The activities with these ids and timestamps, in this order and one round trip; None for the absent."""
+        """Return the activities with these (id, timestamp) keys in the given order, with None for each missing one.
+
+        Takes one round trip.
+        """
         wanted = [(bigint("keys", activity_id), timestamp("keys", at)) for activity_id, at in keys]
         if not wanted:
             return []
@@ -71,7 +80,7 @@ class ActivityRepository:
         return [by_key.get(key) for key in wanted]
 
     def list(self, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
-        """A page of all activities, the last stored first. `after` is the `next` of the page before."""
+        """Return a page of all activities, the last stored first. `after` is the previous page's `next`."""
         listing = Listing("activities", length=1)
         (before_id,) = listing.start(after, (INT64_MAX,))
         parameters = {"before_id": before_id, "limit": listing.checked_limit(limit) + 1}
@@ -79,7 +88,10 @@ class ActivityRepository:
         return listing.page(found, limit, attrgetter("id"))
 
     def feed(self, user_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
-        """A page of what a user did, newest first, from the cache if there. `after`: a page's `next`."""
+        """Return a page of a user's activities, newest first. `after` is the previous page's `next`.
+
+        Pages are cached for about 5 minutes and invalidated by every write to the user's activities.
+        """
         parameters = {"user_id": bigint("user_id", user_id)}
         name = f"feed of user {user_id}"
         load = partial(
@@ -88,7 +100,10 @@ class ActivityRepository:
         return self._cached(self.user_feeds, user_id, limit, after, load)
 
     def repository_feed(self, repo_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
-        """A page of what was done in a repository, newest first, from the cache if there."""
+        """Return a page of a repository's activities, newest first. `after` is the previous page's `next`.
+
+        Pages are cached for about 5 minutes and invalidated by every write to the repository's activities.
+        """
         parameters = {"repo_id": bigint("repo_id", repo_id)}
         name = f"feed of repository {repo_id}"
         load = partial(
@@ -105,7 +120,10 @@ class ActivityRepository:
         limit: int = 50,
         after: str | None = None,
     ) -> Page[Activity]:
-        """A page of the activities of a type from `since` to `until` (both included), newest first."""
+        """Return a page of the activities of type `kind` from `since` to `until`, both inclusive, newest first.
+
+        `after` is the previous page's `next`; a cursor is valid only with the same `kind`, `since` and `until`.
+        """
         start, end = timestamp("since", since), None if until is None else timestamp("until", until)
         parameters = {"type": text("kind", kind), "since": start}
         name = f"activities of type {kind} from {start.isoformat()} to {end and end.isoformat()}"
@@ -113,30 +131,41 @@ class ActivityRepository:
         return self._feed(name, "list_activities_by_type", parameters, limit, after, top)
 
     def add(self, activity: NewActivity, *, idempotency_key: str | None = None) -> Activity:
-        """Store an activity. Raises ConstraintViolated for an unknown user or repository, or an event twice.
+        """Insert an activity and return it.
 
-        Its month's partition has to be there: the access service keeps the current ones, `make_partitions` others.
-        None can be made before 1970, nor for later than nine years ahead: that is InvalidInput.
+        Raises ConstraintViolated if the user or the repository does not exist, or if the GitHub event is stored
+        already with this timestamp.
 
-        With a key, of the caller's choice and the same for every attempt, a write whose answer was lost is
-        sent again once, and one that was done already is not done twice: it is returned as it stands.
+        The partition of the activity's month must exist. The access service creates partitions up to three months
+        ahead; `make_partitions` creates others. Raises InvalidInput for a month before 1970 or more than nine years
+        ahead.
+
+        With `idempotency_key` (1 to 200 characters, the same for every attempt), a write whose answer was lost is
+        sent once more, and a write that is already done is not repeated: its current record is returned. Raises
+        IdempotencyKeyReused if the key was used for a different write. Keys are kept for a day.
         """
         parameters = new_values(activity)
         write = partial(self._write, "add_activity", parameters)
         return self._once("add", named(parameters), parameters["timestamp"], idempotency_key, write)
 
     def upsert(self, activity: NewActivity, *, idempotency_key: str | None = None) -> Activity:
-        """Store the activity of this github_event_id and timestamp, or bring it up to date."""
+        """Insert the activity, or update the one with its github_event_id and timestamp, and return it.
+
+        `idempotency_key` works as in `add`. Raises InvalidInput if the activity has no github_event_id.
+        """
         if activity.github_event_id is None:
-            raise InvalidInput("github_event_id", "is what an upsert goes by; use add for what is no event")
+            raise InvalidInput("github_event_id", "is required for an upsert; use add for other activities")
         parameters = new_values(activity)
         write = partial(self._write, "upsert_activity", parameters)
         return self._once("upsert", named(parameters), parameters["timestamp"], idempotency_key, write)
 
     def update(self, activity: Activity, *, idempotency_key: str | None = None) -> Activity:
-        """Write a changed activity. Raises VersionConflict where it has changed since it was read; NotFound.
+        """Write a changed activity and return it with its new row_version.
 
-        Its timestamp is part of its key, and stays: one at another time is another activity.
+        `timestamp` is part of the key and cannot be changed. `idempotency_key` works as in `add`.
+
+        Raises VersionConflict if the activity was changed since it was read, and NotFound if no activity has this id
+        and timestamp.
         """
         version = bigint("row_version", activity.row_version)
         parameters = values(activity) | key_of(activity.id, activity.timestamp) | {"row_version": version}
@@ -146,25 +175,27 @@ class ActivityRepository:
     def delete(self, activity_id: int, at: datetime) -> None:
         """Delete the activity with this id and timestamp. Raises NotFound."""
         key, deadline = key_of(activity_id, at), self._pool.deadline()
-        # Whose feeds it is in: where nobody knows what came of the delete, there may be none left to ask.
+        # Read the owners of its feeds first: if the delete's outcome is unknown, the row may be gone.
         before = self._fetch("find_activity", key, deadline)
         if before is None:
             raise self._not_found(activity_id, at)
-        with self._feeds.forgetting({before.user_id}, {before.repo_id}):
+        with self._feeds.invalidate_if_unknown({before.user_id}, {before.repo_id}):
             deleted = self._fetch("delete_activity", key, deadline)
         if deleted is None:
             raise self._not_found(activity_id, at)
-        self._feeds.forget({deleted.user_id}, {deleted.repo_id})
+        self._feeds.invalidate({deleted.user_id}, {deleted.repo_id})
 
     def copy_in(self, activities: Iterable[NewActivity], *, on_reject: Reject | None = None) -> int:
-        """Store many activities by COPY, all or none, making the partitions of their months; returns how many.
+        """Insert many activities by COPY in one transaction, and return their number.
 
-        Memory does not grow with their number. One that cannot be stored is handed to `on_reject` with the
-        reason and left out; without it, InvalidInput is raised and none is stored.
+        Missing monthly partitions are created. Memory use does not depend on the number of activities.
 
-        A partition that turns out to be missing when the load has begun is made on a second connection, for it locks
-        out writers of users until it is committed: Unavailable where the pool has no other. In a caller's own
-        transaction it is made in that one.
+        An invalid activity is skipped and passed to `on_reject` with its InvalidInput error. Without `on_reject`, the
+        error is raised and nothing is stored.
+
+        Creating a partition blocks writers of users and repositories until it is committed. So a partition found
+        missing after the load has started is created on a second connection. Raises Unavailable if the pool has only
+        one connection. Inside a caller's transaction, partitions are created in that transaction.
         """
         stored = 0
         owners = Owners()
@@ -173,7 +204,7 @@ class ActivityRepository:
         block = next(source, None)
         if block is None:
             return 0
-        # Before the transaction, which then needs no second connection for them.
+        # Before the transaction, which would need a second connection for it.
         partitions.make_missing(block.months)
         with self._pool.transaction():
             while block is not None:
@@ -183,11 +214,11 @@ class ActivityRepository:
                 block = next(source, None)
                 if block is not None:
                     partitions.make_missing(block.months)
-            self._feeds.forget_all_of(owners)
+            self._feeds.invalidate_all_of(owners)
         return stored
 
     def make_partitions(self, since: datetime, until: datetime) -> Sequence[str]:
-        """Make the monthly partitions (UTC) that are missing between two points in time; returns their names."""
+        """Create the missing monthly partitions (months in UTC) from `since` to `until`, and return their names."""
         parameters = {"since": timestamp("since", since), "until": timestamp("until", until)}
         made: Sequence[str] = self._pool.fetch_all(_QUERIES["make_partitions"], parameters, scalar_row)
         return made
@@ -230,7 +261,7 @@ class ActivityRepository:
         return write_once(self._pool, idempotency_key, purpose, write, partial(self.get, at=at))
 
     def _update(self, activity: Activity, parameters: Parameters) -> Activity:
-        # Whose feeds it is in: where it was moved, the record at hand no longer says.
+        # Read the owners of its feeds first: `activity` may name a new user or repository.
         deadline = self._pool.deadline()
         before = self._fetch("find_activity", key_of(activity.id, activity.timestamp), deadline)
         if before is None:
@@ -238,18 +269,18 @@ class ActivityRepository:
         owners = {before.user_id, activity.user_id}, {before.repo_id, activity.repo_id}
         updated = None
         if before.row_version == parameters["row_version"]:
-            with self._feeds.forgetting(*owners):
+            with self._feeds.invalidate_if_unknown(*owners):
                 updated = self._fetch("update_activity", parameters, deadline)
         if updated is None:
             raise VersionConflict(self.ENTITY, activity.id, parameters["row_version"])
-        self._feeds.forget(*owners)
+        self._feeds.invalidate(*owners)
         return updated
 
     def _write(self, query: str, parameters: Parameters) -> Activity:
-        with self._feeds.forgetting({parameters["user_id"]}, {parameters["repo_id"]}):
+        with self._feeds.invalidate_if_unknown({parameters["user_id"]}, {parameters["repo_id"]}):
             activity = self._fetch(query, parameters)
         assert activity is not None, f"{query} returns the row it wrote"
-        self._feeds.forget({activity.user_id}, {activity.repo_id})
+        self._feeds.invalidate({activity.user_id}, {activity.repo_id})
         return activity
 
     def _cached(

@@ -1,5 +1,5 @@
 # Generated from db/_async/activity_feeds.py by scripts/generate_sync.py; edit that, not this.
-"""The cached feeds that an activity is in, and how they are told of a write."""
+"""The cached feeds that contain activities, and their invalidation after writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cache._sync.client import Client
 from cache._sync.feeds import FeedCache
 from cache.codec import Packing
 from cache.keys import FeedKeys
-from cache.ttl import Tier
+from cache.timing import Tier
 from db._sync.pool import Pool
 from db.copy_text import Owners
 from db.errors import OutcomeUnknown
@@ -19,38 +19,40 @@ from db.models import ACTIVITY_SCHEMA, Activity, Page
 
 
 class ActivityFeeds:
-    """Feeds of users and of repositories. They are forgotten once the write is committed."""
+    """The feeds of users and of repositories. A write invalidates the feeds it affects after COMMIT."""
 
     def __init__(self, pool: Pool, client: Client, namespace: str, names: tuple[str, str]) -> None:
-        """`names` are the users' and the repositories' in Redis and in the outbox."""
+        """`names` are the names of the user feed and of the repository feed, in Redis keys and in the outbox."""
         self._pool = pool
         self.of_users, self.of_repositories = (
             FeedCache(client, FeedKeys(namespace, name, ACTIVITY_SCHEMA), Packing(Page[Activity]), Tier.SHORT)
             for name in names
         )
 
-    def forget(self, user_ids: Iterable[int], repo_ids: Iterable[int | None]) -> None:
-        """Have the feeds of these users and repositories forgotten."""
+    def invalidate(self, user_ids: Iterable[int], repo_ids: Iterable[int | None]) -> None:
+        """Invalidate the feeds of these users and repositories, after COMMIT in a transaction."""
         users = [(user_id, None) for user_id in user_ids]
         repositories = [(repo_id, None) for repo_id in repo_ids if repo_id is not None]
         for feeds, owners in ((self.of_users, users), (self.of_repositories, repositories)):
             if owners:
-                forget = partial(feeds.drop, owners)
-                self._pool.after_commit(forget, forget)
+                invalidate = partial(feeds.drop, owners)
+                self._pool.after_commit(invalidate, invalidate)
 
-    def forget_all_of(self, owners: Owners) -> None:
-        """Have the feeds of these owners forgotten; where they are too many to be known, every feed there is."""
+    def invalidate_all_of(self, owners: Owners) -> None:
+        """Invalidate the feeds of these owners, or all feeds if the owners are too many to keep track of."""
         if not owners.are_too_many:
-            self.forget(owners.user_ids, owners.repo_ids)
+            self.invalidate(owners.user_ids, owners.repo_ids)
             return
         for feeds in (self.of_users, self.of_repositories):
             self._pool.after_commit(feeds.drop_all, feeds.drop_all)
 
     @contextmanager
-    def forgetting(self, user_ids: Iterable[int], repo_ids: Iterable[int | None]) -> Iterator[None]:
-        """Have these feeds forgotten where nobody knows what came of the write inside: it will be looked for there."""
+    def invalidate_if_unknown(
+        self, user_ids: Iterable[int], repo_ids: Iterable[int | None]
+    ) -> Iterator[None]:
+        """Invalidate these feeds if the write inside has an unknown outcome, so that the next read shows it."""
         try:
             yield
         except OutcomeUnknown:
-            self.forget(user_ids, repo_ids)
+            self.invalidate(user_ids, repo_ids)
             raise

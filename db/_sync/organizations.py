@@ -1,12 +1,12 @@
 # Generated from db/_async/organizations.py by scripts/generate_sync.py; edit that, not this.
-"""Organizations by id."""
+"""Read and write organizations."""
 
 from __future__ import annotations
 
 from msgspec import UNSET
 
 from cache._sync.client import Client
-from cache.ttl import Tier
+from cache.timing import Tier
 from db._sync.pool import Pool
 from db._sync.records import RecordRepository
 from db.models import ORGANIZATION_SCHEMA, NewOrganization, Organization
@@ -36,7 +36,10 @@ KIND = RecordKind(
 
 
 class OrganizationRepository(RecordRepository[Organization, NewOrganization]):
-    """Organizations. Deleting one leaves its repositories, without an organization."""
+    """Organizations. Reads by id use the cache.
+
+    Deleting an organization keeps its repositories and sets their `org_id` to None.
+    """
 
     ENTITY = KIND.entity
 

@@ -1,5 +1,5 @@
 # Generated from db/_async/outbox.py by scripts/generate_sync.py; edit that, not this.
-"""The outbox's reading side: keys that committed writes made stale leave the cache, then their entries go."""
+"""Read the outbox: invalidate the keys that committed writes made stale, then delete the outbox entries."""
 
 from __future__ import annotations
 
@@ -21,24 +21,27 @@ class Droppable(Protocol):
     """A cache of records or of feeds."""
 
     def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
-        """Forget what is older than the row versions that stand now; False where Redis could not be told."""
+        """Invalidate entries older than the current row version, given as (id, version) pairs.
+
+        Return False if Redis could not be reached.
+        """
         ...
 
 
 class Outbox:
-    """Empties the outbox in batches. Any number of drainers may run: doing an entry twice changes nothing."""
+    """Processes the outbox in batches. Several drainers may run at once, because invalidation is idempotent."""
 
     BATCH_SIZE = 500
 
     def __init__(self, pool: Pool, caches: Mapping[str, Droppable]) -> None:
-        """`caches` by the outbox's name of what they hold."""
+        """`caches` maps an entity's name in the outbox to its cache."""
         self._pool = pool
         self._caches = caches
 
     def drain(self) -> int:
-        """Invalidate until nothing is left, and return how many entries there were.
+        """Process entries until the outbox is empty, and return their number.
 
-        Redis first: an entry whose key could not be invalidated stays (Unavailable).
+        Raises Unavailable if Redis cannot be reached; the entries not yet invalidated stay in the outbox.
         """
         drained = 0
         while True:
@@ -48,7 +51,7 @@ class Outbox:
                 return drained
 
     def drain_batch(self) -> int:
-        """As drain(), of the oldest BATCH_SIZE entries; fewer than that are the last."""
+        """Process the oldest BATCH_SIZE entries and return their number; fewer means that the outbox is empty."""
         entries = self._pool.fetch_all(
             _QUERIES["read_outbox"], {"batch_size": self.BATCH_SIZE}, class_row(OutboxEntry)
         )
@@ -59,7 +62,7 @@ class Outbox:
         return len(entries)
 
     def measure(self) -> tuple[int, float]:
-        """Depth, and the oldest entry's age in seconds."""
+        """Return the number of entries and the age of the oldest in seconds."""
         measure = self._pool.fetch_one(_QUERIES["measure_outbox"], {}, class_row(OutboxMeasure))
         return (0, 0.0) if measure is None else (measure.depth, measure.age)
 
@@ -69,6 +72,6 @@ class Outbox:
             by_entity[entry.entity][entry.entity_id] = entry.row_version
         for entity, written in by_entity.items():
             cached = self._caches.get(entity)
-            # What is not cached by this release has nothing to be forgotten.
+            # This release may not cache every entity in the outbox.
             if cached is not None and not cached.drop(written.items()):
-                raise Unavailable("Redis could not be told of stale entries; they stay in the outbox")
+                raise Unavailable("cannot invalidate entries in Redis; they stay in the outbox")

@@ -1,5 +1,5 @@
 # Generated from db/_async/repositories.py by scripts/generate_sync.py; edit that, not this.
-"""Repositories by id, by organization, by stars and by language."""
+"""Read and write repositories: by id, by organization, by stars and by language."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from operator import attrgetter
 from msgspec import UNSET
 
 from cache._sync.client import Client
-from cache.ttl import Tier
+from cache.timing import Tier
 from db._sync.pool import Pool
 from db._sync.records import RecordRepository
 from db.models import REPOSITORY_SCHEMA, NewRepository, Page, Repository
@@ -17,7 +17,7 @@ from db.record_kind import RecordKind
 from db.validation import INT32_MAX, INT64_MAX, bigint, optional_count, optional_text, text
 
 _OPTIONAL = ("org_id", "description", "language", "stars", "forks", "issues")
-# Above every row of an order by stars, which begins with the most.
+# The start of a listing by stars, which begins with the most.
 _TOP = (INT32_MAX, INT64_MAX)
 _STARS = attrgetter("stars", "id")
 
@@ -46,7 +46,10 @@ KIND = RecordKind(
 
 
 class RepositoryRepository(RecordRepository[Repository, NewRepository]):
-    """Repositories. Deleting one leaves the activities in it, without a repository."""
+    """Repositories. Reads by id use the cache; listings go to Postgres.
+
+    Deleting a repository keeps its activities and sets their `repo_id` to None.
+    """
 
     ENTITY = KIND.entity
 
@@ -56,14 +59,14 @@ class RepositoryRepository(RecordRepository[Repository, NewRepository]):
     def list_by_organization(
         self, org_id: int, *, limit: int = 50, after: str | None = None
     ) -> Page[Repository]:
-        """A page of an organization's repositories by id, past the cache."""
+        """Return a page of an organization's repositories, ordered by id."""
         listing = Listing(f"repositories of organization {bigint('org_id', org_id)}", length=1)
         (after_id,) = listing.start(after, (0,))
         parameters = {"org_id": org_id, "after_id": after_id}
         return self._page(listing, "list_repositories_by_organization", parameters, limit, attrgetter("id"))
 
     def list_by_stars(self, *, limit: int = 50, after: str | None = None) -> Page[Repository]:
-        """A page of all repositories, most stars first, past the cache."""
+        """Return a page of all repositories, most stars first."""
         listing = Listing("repositories by stars", length=2)
         stars, after_id = listing.start(after, _TOP)
         parameters = {"after_stars": stars, "after_id": after_id}
@@ -72,7 +75,7 @@ class RepositoryRepository(RecordRepository[Repository, NewRepository]):
     def list_by_language(
         self, language: str, *, limit: int = 50, after: str | None = None
     ) -> Page[Repository]:
-        """A page of the repositories in a language, most stars first, past the cache."""
+        """Return a page of the repositories in a language, most stars first."""
         name = text("language", language)
         listing = Listing(f"repositories in {name} by stars", length=2)
         stars, after_id = listing.start(after, _TOP)

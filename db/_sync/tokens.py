@@ -1,5 +1,5 @@
 # Generated from db/_async/tokens.py by scripts/generate_sync.py; edit that, not this.
-"""Tokens of users: encrypted before they are sent, read past the cache, and never part of a User."""
+"""Users' tokens: encrypted before they are sent, never cached, and never part of a User."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ _COLUMNS = ("access_token", "refresh_token")
 
 
 class TokenVault:
-    """The tokens in table users. A write of them leaves the user's row_version as it is."""
+    """The token columns of table users. Writing them does not change the user's row_version."""
 
     def __init__(self, pool: Pool, keys: TokenKeys) -> None:
         self._pool = pool
         self._keys = keys
 
     def get(self, user_id: int) -> Tokens:
-        """A user's tokens in clear. Raises NotFound; TokenUnreadable, UnknownTokenKey where a key is missing."""
+        """Return a user's decrypted tokens.
+
+        Raises NotFound, TokenUnreadable if a token cannot be decrypted, and UnknownTokenKey if its key is missing.
+        """
         keyring = self._keys.keyring()
         sealed = self._find(bigint("user_id", user_id))
         return Tokens(*(_opened(keyring, sealed, column) for column in _COLUMNS))
@@ -42,7 +45,7 @@ class TokenVault:
         access_token: str | UnsetType | None = UNSET,
         refresh_token: str | UnsetType | None = UNSET,
     ) -> None:
-        """Write a user's tokens: what is left out is kept, None removes it. Raises NotFound."""
+        """Encrypt and write a user's tokens. A token left out is kept; None removes it. Raises NotFound."""
         keyring = self._keys.keyring()
         parameters: dict[str, Any] = {"id": bigint("user_id", user_id)}
         for column, value in zip(_COLUMNS, (access_token, refresh_token), strict=True):
@@ -56,10 +59,10 @@ class TokenVault:
             raise NotFound("user", f"id {user_id}")
 
     def rotate(self, after_id: int, limit: int) -> RotatedTokens:
-        """Bring up to `limit` users after one of them under the current key, and name the tokens that do not open.
+        """Re-encrypt the tokens of up to `limit` users after `after_id` with the current key.
 
-        Each user is swapped by itself, so no lock outlasts one statement, and only while the tokens are what was
-        read: what a writer sets meanwhile stands.
+        The result names the tokens that cannot be decrypted. Each user is one statement, so no lock is held longer.
+        Tokens that a writer sets in the meantime are not overwritten.
         """
         keyring = self._keys.keyring()
         found = self._pool.fetch_all(_QUERIES["list_tokens"], {"after_id": after_id, "limit": limit}, _ROW)
@@ -79,7 +82,7 @@ class TokenVault:
                 try:
                     renewed[column] = _renewed(keyring, sealed, column)
                 except TokenUnreadable as error:
-                    # Its neighbour is brought over all the same.
+                    # The user's other token is still re-encrypted.
                     problems.append(str(error))
             if renewed == old:
                 return False, problems
@@ -108,12 +111,12 @@ def _opened(keyring: Keyring, sealed: SealedTokens, column: str) -> str | None:
 
 
 def _renewed(keyring: Keyring, sealed: SealedTokens, column: str) -> bytes | None:
-    """The column's ciphertext under the current key; the same bytes where it is already."""
+    """Return the column's ciphertext under the current key: the same bytes if it is already."""
     ciphertext: bytes | None = getattr(sealed, column)
     if ciphertext is None:
         return None
     place = _place(sealed.id, column)
-    # Opened under the current key too: whoever drops a key hears before it of all that nobody can read.
+    # Decrypt even what is under the current key, so that every unreadable token is reported before a key is dropped.
     text_in_clear = keyring.decrypt(ciphertext, place)
     if key_id_of(ciphertext, place) == keyring.current:
         return ciphertext

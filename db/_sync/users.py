@@ -1,5 +1,5 @@
 # Generated from db/_async/users.py by scripts/generate_sync.py; edit that, not this.
-"""Users by id and by name."""
+"""Read and write users: by id and by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from psycopg.types.json import Jsonb
 
 from cache._sync.client import Client
-from cache.ttl import Tier
+from cache.timing import Tier
 from db._sync.pool import Pool
 from db._sync.records import RecordRepository
 from db._sync.tokens import TokenVault
@@ -39,7 +39,10 @@ KIND = RecordKind("user", "users", User, USER_SCHEMA, Tier.LONG, _parameters, _k
 
 
 class UserRepository(RecordRepository[User, NewUser]):
-    """Users. Reads by id may come from the cache; a write returns the user as it stands in Postgres."""
+    """Users and their tokens. Reads by id use the cache; tokens are never cached.
+
+    Deleting a user deletes its activities.
+    """
 
     ENTITY = KIND.entity
 
@@ -48,7 +51,11 @@ class UserRepository(RecordRepository[User, NewUser]):
         self._vault = TokenVault(pool, keys)
 
     def tokens(self, user_id: int) -> Tokens:
-        """A user's tokens in clear, past the cache. Raises NotFound, TokenUnreadable, InvalidSetting without keys."""
+        """Return a user's decrypted tokens.
+
+        Raises NotFound, InvalidSetting if no token keys are set, TokenUnreadable if a token cannot be decrypted, and
+        UnknownTokenKey if the key it was encrypted with is missing.
+        """
         return self._vault.get(user_id)
 
     def set_tokens(
@@ -58,11 +65,17 @@ class UserRepository(RecordRepository[User, NewUser]):
         access_token: str | UnsetType | None = UNSET,
         refresh_token: str | UnsetType | None = UNSET,
     ) -> None:
-        """Encrypt and write a user's tokens; what is left out is kept, None removes it. Raises NotFound."""
+        """Encrypt and write a user's tokens. A token left out is kept; None removes it.
+
+        Raises NotFound, and InvalidSetting if no token keys are set. Does not change the user's row_version.
+        """
         self._vault.set(user_id, access_token=access_token, refresh_token=refresh_token)
 
     def list_by_username(self, username: str, *, limit: int = 50, after: str | None = None) -> Page[User]:
-        """A page of the users of this name by id, past the cache: people rename, so there may be several."""
+        """Return a page of the users with this name, ordered by id.
+
+        Several users may have the same name, because GitHub users can rename themselves.
+        """
         name = text("username", username)
         listing = Listing(f"users by username {name}", length=1)
         (after_id,) = listing.start(after, (0,))

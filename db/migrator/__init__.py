@@ -1,6 +1,7 @@
-"""Brings a database's schema to where a folder of migrations says, in sqlx's format.
+"""A migrator for Postgres that reads and writes sqlx's format.
 
-These are the public names; the modules below are not. What a plain run does not need is imported when it is used.
+The names in `__all__` are public; the modules of this package are internal. Names that an ordinary run does not need
+are imported on first use.
 """
 
 from __future__ import annotations
@@ -19,26 +20,34 @@ from db.migrator.errors import (
     PoolerRefused,
     ScriptFailed,
     SourceError,
+    UnknownMigration,
     Unproven,
     Unreachable,
-    WrongName,
 )
 from db.migrator.ledger import SCHEMA_CHANGED_CHANNEL, LedgerRow
 from db.migrator.lock_wait import LockLimits
 from db.migrator.phase import PHASES, Phase
-from db.migrator.runner import Status, apply_pending, compare, preview_pending, revert, status
+from db.migrator.runner import (
+    MigrationStatus,
+    apply_pending,
+    compare,
+    preview_pending,
+    read_status,
+    revert,
+    status,
+)
 from db.migrator.source import MIGRATIONS_FOLDER, Migration, Script, read_source
 from db.migrator.step import Applied, EventKind, OnEvent
 
 if TYPE_CHECKING:
     from db.migrator.baseline import record_baseline
-    from db.migrator.lint import Finding, lint_migrations
+    from db.migrator.lint import LintFinding, lint_migrations
     from db.migrator.repair import Repair, forget, mark_applied, repair_checksums
     from db.migrator.scaffold import new_migration
 
 _HOMES = {
     "record_baseline": "db.migrator.baseline",
-    "Finding": "db.migrator.lint",
+    "LintFinding": "db.migrator.lint",
     "lint_migrations": "db.migrator.lint",
     "Repair": "db.migrator.repair",
     "forget": "db.migrator.repair",
@@ -54,14 +63,15 @@ __all__ = [
     "Applied",
     "DirtyMigration",
     "EventKind",
-    "Finding",
     "InvalidUrl",
     "LedgerMismatch",
     "LedgerRow",
+    "LintFinding",
     "LockHeld",
     "LockLimits",
     "Migration",
     "MigrationError",
+    "MigrationStatus",
     "NotRevertible",
     "OnEvent",
     "Phase",
@@ -71,10 +81,9 @@ __all__ = [
     "Script",
     "ScriptFailed",
     "SourceError",
-    "Status",
+    "UnknownMigration",
     "Unproven",
     "Unreachable",
-    "WrongName",
     "apply_pending",
     "compare",
     "forget",
@@ -83,6 +92,7 @@ __all__ = [
     "new_migration",
     "preview_pending",
     "read_source",
+    "read_status",
     "record_baseline",
     "repair_checksums",
     "revert",

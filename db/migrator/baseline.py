@@ -1,6 +1,6 @@
-"""Takes a database whose schema exists already under management: rows are written, and no migration is run.
+"""Adopt an existing database: record its migrations as applied, without running them.
 
-Refuses a ledger that has rows, and a schema that lacks what the migrations would have made.
+Refuses if the ledger has rows, or if the schema lacks something that the migrations create.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import bound_lock_waits
 from db.migrator.source import Migration, require_version
 
-# kind, name, and the table it is on, for what is known by its table
+# Kind, name, and the table that it belongs to for kinds whose names are unique only per table.
 Thing = tuple[str, str, str | None]
 _NAMED_ALONE = ("table", "view", "index", "sequence", "type", "domain", "function", "procedure", "schema")
 _SHOWN = 5
@@ -51,8 +51,10 @@ def record_baseline(
 ) -> tuple[Migration, ...]:
     """Record every migration up to `version` as applied, in one transaction, and return them.
 
-    What they grant on the ledger itself is granted, for the ledger is made here. Unproven, and nothing is changed,
-    where the ledger has rows or, unless `unchecked`, something is missing that they make.
+    The ledger is created here, so the grants on it that the migrations contain are run too. `dry_run` changes nothing.
+
+    Raises Unproven, and changes nothing, if the ledger has rows, or if something that the migrations create is missing
+    and `unchecked` is false.
     """
     require_version(version, migrations)
     chosen = tuple(m for m in migrations if m.version <= version)
@@ -63,8 +65,8 @@ def record_baseline(
             ledger.lock(connection)
             if rows := ledger.rows(connection):
                 raise Unproven(
-                    f"the database is under management already, at version {rows[-1].version} ({len(rows)} rows in"
-                    f" {TABLE}); `migrate status` says what is pending"
+                    f"the database already has a ledger, at version {rows[-1].version} ({len(rows)} rows in"
+                    f" {TABLE}); `migrate status` shows what is pending"
                 )
             if not unchecked and (missing := _missing(connection, things_made(chosen))):
                 raise Unproven(_refusal(version, missing))
@@ -77,7 +79,7 @@ def record_baseline(
 
 
 def things_made(migrations: Iterable[Migration]) -> set[Thing]:
-    """What is there once these migrations have run, as far as their statements say."""
+    """Return what exists after these migrations have run, as far as their statements are recognised."""
     made: set[Thing] = set()
     for migration in migrations:
         for statement in migration.up.statements:
@@ -93,7 +95,7 @@ def _fold(made: set[Thing], effect: Effect) -> None:
         made.add(thing)
     elif effect.verb == "drop":
         made.discard(thing)
-        # With a table go its triggers and columns; which views, indexes or functions went along is not known.
+        # A dropped table takes its triggers and columns along. Which views and indexes it takes is not known.
         made -= {t for t in made if t[2] == effect.name and effect.kind == "table"}
         made -= {
             t
@@ -124,6 +126,6 @@ def _refusal(version: int, missing: list[str]) -> str:
         f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     )
     return (
-        f"the database is not at version {version}: there is no {shown}; nothing was changed. Name the version that it"
-        " is at, or say --unchecked if you know better"
+        f"the database is not at version {version}: there is no {shown}; nothing was changed. Pass the version that it"
+        " is at, or --unchecked to skip this check"
     )

@@ -1,7 +1,8 @@
-"""A database's schema as plain comparable data, and where two of them differ: drift.
+"""Read a database's schema as plain data, and find the differences between two schemas (drift).
 
-Nothing but pg_catalog is read, by any role that may use the schema. Monthly partitions are made at run time, so that
-one is there or not is no drift; what one looks like is held against what its table's partitions are meant to be.
+Reads only pg_catalog, and works with any role that may use the schema. Monthly partitions are created at run time, so
+a missing or additional one is not drift. Each existing partition is compared with the expected form of a partition of
+its table.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from db.migrator.ledger import TABLE
 _MONTHLY = re.compile(r"_(\d{4})_(\d{2})$")
 _MIDNIGHT = r"(?: 00:00:00(?:\+00)?)?"
 _ANY_MONTH = "_YYYY_MM"
-# What a change of the table changes in its partitions as well.
+# Entries of partitions that change together with their table's.
 _INHERITED = ("column ", "constraint ", "index ", "trigger ")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing's definition, in SQL as far as it goes; `of` is the entry without which it cannot be."""
+    """The definition of one object, as SQL where possible. `of` is the entry that it belongs to, if any."""
 
     definition: str
     of: str | None
@@ -32,7 +33,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Every entry by its name (`column users.email`), and the monthly partitions with their tables."""
+    """All entries by name (such as `column users.email`), and each monthly partition with its table."""
 
     entries: Mapping[str, Entry]
     monthly: Mapping[str, str]
@@ -40,7 +41,10 @@ class Catalog:
 
 @dataclass(frozen=True)
 class Drift:
-    """One difference: `what` is the entry's name; `expected` is None where it is unexpected, `found` where missing."""
+    """One difference. `what` is the entry's name.
+
+    `expected` is None for an unexpected entry; `found` is None for a missing one.
+    """
 
     kind: Literal["missing", "unexpected", "different"]
     what: str
@@ -49,15 +53,15 @@ class Drift:
 
 
 def read_catalog(conninfo: str) -> Catalog:
-    """What the database's schema is now, in one snapshot. Unreachable where it cannot be read."""
+    """Read the database's current schema in one snapshot. Raises Unreachable."""
     with open_connection(conninfo) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         return catalog_of(connection)
 
 
 def catalog_of(connection: Connection) -> Catalog:
-    """What the connection's transaction sees; its time zone and search_path are set for the rest of it."""
-    # What is printed depends on both: names that are visible are short, bounds are in the session's zone.
+    """Read the schema in the connection's transaction. Sets time zone and search_path for the rest of it."""
+    # Definitions depend on both: visible names have no schema, and partition bounds are in the session's time zone.
     connection.execute(
         "SELECT set_config('timezone', 'UTC', true), set_config('search_path', coalesce("
         " (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
@@ -79,7 +83,7 @@ def catalog_of(connection: Connection) -> Catalog:
 
 
 def find_drift(expected: Catalog, found: Catalog) -> tuple[Drift, ...]:
-    """Where `found` is not as expected, by name; a thing that is missing as a whole is named once."""
+    """Return the differences of `found` from `expected`, by name. A missing object is reported without its parts."""
     sides = (_adapted(expected, found), found.entries)
     return tuple(
         drift
@@ -105,7 +109,7 @@ def _difference(name: str, wanted: Mapping[str, Entry], there: Mapping[str, Entr
 def _is_implied(
     name: str, sides: tuple[Mapping[str, Entry], Mapping[str, Entry]], monthly: Mapping[str, str]
 ) -> bool:
-    """Whether another difference says it already: of what it is a part of, or of the partitions' table."""
+    """Return whether another difference includes this one: that of its parent, or of the partition's table."""
     wanted, there = sides
     of = (wanted.get(name) or there[name]).of
     if of is not None and (of in wanted) != (of in there):
@@ -122,7 +126,7 @@ def _is_implied(
 
 
 def _adapted(expected: Catalog, found: Catalog) -> dict[str, Entry]:
-    """What is expected of a database that has the months which `found` has."""
+    """Return the expected entries for a database with the monthly partitions of `found`."""
     shapes: dict[str, dict[str, Entry]] = {}
     entries: dict[str, Entry] = {}
     for name, entry in expected.entries.items():
@@ -156,7 +160,7 @@ def _is_monthly(name: str, parent: str) -> bool:
 
 
 def _with_its_month(name: str, definition: str) -> str:
-    """The definition without the bound that follows from the name; another bound stays, and is drift."""
+    """Replace the bound that matches the partition's name. Any other bound stays and is reported as drift."""
     named = _MONTHLY.search(name)
     assert named is not None
     year, month = int(named[1]), int(named[2])

@@ -1,12 +1,12 @@
-"""The queries on pg_catalog behind a snapshot: each row is (name, definition, the name it belongs to or null).
+"""The queries on pg_catalog for a snapshot. Each row is (name, definition, name of the parent or null).
 
-What belongs to an extension, and what the system made for itself, is left out. Names are as short as the
-search_path allows, which the snapshot sets alike everywhere.
+Members of extensions and internal objects are left out. Names are as short as the search_path allows; catalog_of sets
+it to the ledger's schema.
 """
 
 from __future__ import annotations
 
-# An administrator's name differs between servers (postgres here, a master user on RDS), and says nothing.
+# The administrator's name differs between servers (postgres here, a master user on RDS), so it is replaced.
 _PRELUDE = """
 WITH member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),
 space AS (
@@ -79,9 +79,9 @@ LEFT JOIN LATERAL (
 WHERE relkind IN ('r', 'p', 'f')
 """
 
-# Options that begin with pg_ are the server's own, and no DDL sets them (the manual, pg_attribute.attoptions). Since
-# 15.20 there is pg_attver, the version of a row's type: the WAL's insert position at which the column was made, or any
-# column of its table last changed its type. So it differs between any two databases.
+# Options that begin with pg_ are set by the server and not by DDL (see pg_attribute.attoptions in the manual). Since
+# 15.20 the server sets pg_attver, the WAL position at which the column was created or any column of its table last
+# changed its type. It differs between any two databases.
 _COLUMNS = """
 SELECT 'column ' || name || '.' || quote_ident(attname), concat_ws(' ',
     format_type(atttypid, atttypmod),
@@ -109,7 +109,8 @@ WHERE relkind IN ('r', 'p', 'f')
 GROUP BY entry
 """
 
-# What a partition has by its parent is named by the parent's: Postgres chose the names, in the order of making.
+# Inherited constraints and indexes of a partition have the parent's name here, because Postgres chose their own
+# names in the order of creation.
 _CONSTRAINTS = """
 SELECT 'constraint ' || coalesce(name, con.contypid::regtype::text) || '.'
            || quote_ident(coalesce(above.conname, con.conname)),
@@ -290,7 +291,7 @@ WHERE objoid >= 16384 AND classoid <> 'pg_extension'::regclass
   AND NOT EXISTS (SELECT FROM member WHERE (member.classid, member.objid) = (classoid, objoid))
 """
 
-# Which tables are partitions, and of what.
+# Partitions and their parents.
 PARTITIONS = """
 SELECT inhrelid::regclass::text, inhparent::regclass::text
 FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid

@@ -1,8 +1,8 @@
-"""The migrator's connections, and the one place where the driver's exceptions become the migrator's.
+"""The migrator's connections, and the translation of the driver's exceptions.
 
-Every connection is in autocommit (transactions are opened where they are meant), asks for no time zone,
-encoding or path of its own beyond UTF-8, and ends soon after its client: a statement that outlives a
-killed migrator would hold its locks.
+Connections are in autocommit mode, with explicit transactions. They set the encoding to UTF-8 and leave time zone and
+search_path as they are. The server ends a connection soon after its client is gone, so that a statement of a killed
+migrator does not keep its locks.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 _CONNECT_TIMEOUT_SECONDS = 5
 _CLIENT_CHECK = "2s"
-# A role has few connections, and another migrator's are soon free again. libpq gives no SQLSTATE for these.
+# The role has few connections, and another migrator's are soon free again. libpq has no SQLSTATE for these errors.
 _NO_SLOT = ("too many connections for", "too many clients already", "remaining connection slots are reserved")
 _SLOT_SECONDS = 30.0
 _SLOT_PAUSE_SECONDS = (0.05, 0.5)
-# Connection exceptions, and what the server says when it is shutting down or starting up.
+# SQLSTATEs of connection exceptions, and of a server that is shutting down or starting up.
 _LOST = ("08", "57P01", "57P02", "57P03")
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -36,11 +36,14 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 @contextmanager
 def open_connection(conninfo: str) -> Iterator[Connection]:
-    """A connection in autocommit, closed at the end. Unreachable where there is none to be had."""
+    """Open a connection in autocommit mode, closed at the end of the block.
+
+    Raises Unreachable if that fails, and translates the driver's errors in the block.
+    """
     with translated_errors():
         connection = _connect(conninfo)
         with connection:
-            # What a DDL waits for is bounded by lock_timeout; how long it works is not the client's to say.
+            # lock_timeout bounds how long a DDL statement waits. How long it works is not limited.
             connection.execute(
                 "SELECT set_config('statement_timeout', '0', false),"
                 " set_config('client_connection_check_interval', %s, false)",
@@ -50,14 +53,14 @@ def open_connection(conninfo: str) -> Iterator[Connection]:
 
 
 def require_login(conninfo: str) -> None:
-    """Log in, and do nothing. Unreachable with the server's own words where that fails, InvalidUrl for no URL."""
+    """Check that a login works. Raises Unreachable with the server's message, or InvalidUrl."""
     with translated_errors():
         _connect(conninfo).close()
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Driver exceptions become MigrationError's classes, the SQLSTATE kept."""
+    """Translate the driver's exceptions to subclasses of MigrationError, keeping the SQLSTATE."""
     try:
         yield
     except psycopg.Error as exc:
@@ -65,7 +68,7 @@ def translated_errors() -> Iterator[None]:
 
 
 def execute_statement(connection: Connection, script: Script, statement: Statement) -> None:
-    """Run one statement of a script. ScriptFailed names file, line and statement."""
+    """Run one statement of a script. Raises ScriptFailed with file, line and statement."""
     try:
         connection.execute(statement.text.encode(), prepare=False)
     except psycopg.Error as exc:
@@ -75,7 +78,7 @@ def execute_statement(connection: Connection, script: Script, statement: Stateme
 
 
 def check_deferred_constraints(connection: Connection, script: Script) -> None:
-    """Check now what would be checked at COMMIT, where a failure could no longer be told from the script's."""
+    """Check the deferred constraints now, because a failing COMMIT could not be attributed to the script."""
     try:
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
     except psycopg.Error as exc:
@@ -85,7 +88,7 @@ def check_deferred_constraints(connection: Connection, script: Script) -> None:
 
 
 def _refused(exc: psycopg.Error, script: Script, statement: Statement | None) -> ScriptFailed:
-    """The error for a statement that the server refused; without one it was a deferred constraint."""
+    """Return the error for a statement that the server rejected. None stands for a deferred constraint."""
     if statement is None:
         line, text = script.sql.rstrip().count("\n") + 1, "COMMIT"
     else:
@@ -107,7 +110,7 @@ def _connect(conninfo: str) -> Connection:
     try:
         given = psycopg.conninfo.conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
-        # libpq quotes the string it could not parse, and the string holds a password: no cause, no quote.
+        # Not chained: libpq quotes the string, which contains the password.
         raise InvalidUrl(
             "the database URL cannot be parsed; write it as postgresql://user:password@host:port/database"
         ) from None
@@ -120,7 +123,7 @@ def _connect(conninfo: str) -> Connection:
                 client_encoding="utf8",
                 connect_timeout=int(given.get("connect_timeout") or _CONNECT_TIMEOUT_SECONDS),
                 application_name=f"groundwork migrator, pid {os.getpid()} on {socket.gethostname()}"[:63],
-                # What the server notices about us holds the other way round too: a dead server ends the wait.
+                # The client notices a dead server, as the server notices a dead client.
                 keepalives_idle=5,
                 keepalives_interval=2,
                 keepalives_count=3,
@@ -134,13 +137,13 @@ def _connect(conninfo: str) -> Connection:
 def _translate(exc: psycopg.Error) -> MigrationError:
     if _is_lost(exc):
         return Unreachable(
-            f"the database cannot be reached: {_one_line(exc)}; is it up, and are host, port, user and"
-            " password right?",
+            f"the database cannot be reached: {_one_line(exc)}; check that it is up, and host, port, user and"
+            " password",
             sqlstate=exc.sqlstate,
         )
     if exc.sqlstate == LOCK_NOT_AVAILABLE:
         return LockHeld(
-            f"{_one_line(exc)}; see pg_stat_activity for who holds it, or allow more lock attempts",
+            f"{_one_line(exc)}; find the session that holds the lock in pg_stat_activity, or allow more lock attempts",
             sqlstate=exc.sqlstate,
         )
     return MigrationError(f"the migrator's own statement failed: {_one_line(exc)}", sqlstate=exc.sqlstate)

@@ -1,7 +1,7 @@
-"""What a statement makes, drops, renames or grants, read from its first words.
+"""Recognise what a statement creates, drops, renames or grants, from its first words.
 
-Not a parser: what it does not recognise (a DO block, a function's doings) has no effects here, and whoever asks must
-live with that. Names are as the server would fold them, without their schema.
+This is not a parser. A statement that it does not recognise, such as a DO block, has no effects here, so callers must
+not rely on completeness. Names are folded as the server folds them, without their schema.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _KINDS = {
     "trigger",
     "schema",
 }
-# What ALTER TABLE ... ADD and DROP may have in the place of a column.
+# Words after ALTER TABLE ... ADD or DROP that do not start a column.
 _NO_COLUMN = {"constraint", "check", "foreign", "primary", "unique", "exclude"}
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One thing that a statement does. `on` is the table of an index, a trigger or a column; `to` a new name."""
+    """One effect of a statement. `on` is the table of an index, trigger or column; `to` is the new name."""
 
     verb: Verb
     kind: str
@@ -55,7 +55,7 @@ class Effect:
 
 
 def effects(statement: Statement) -> tuple[Effect, ...]:
-    """The effects of one statement in order; none for what is not recognised."""
+    """Return the effects of one statement in order; empty if it is not recognised."""
     words = _Words(statement.text)
     verb = words.take()
     if verb == "create":
@@ -70,11 +70,11 @@ def effects(statement: Statement) -> tuple[Effect, ...]:
 
 
 class _Words:
-    """The tokens of a statement, taken one by one; names without their quotes, words in lower case."""
+    """The tokens of a statement, read one by one. Names are without quotes, words in lower case."""
 
     def __init__(self, text: str) -> None:
         self._words = [
-            # A quoted name is kept apart from a word: "table" is no TABLE.
+            # A quoted name is not a keyword: "table" is not TABLE.
             (word[1:-1].replace('""', '"') if word.startswith('"') else word.lower(), kind == "word")
             for kind, word, _ in tokens(text)
             if kind != "blank"
@@ -82,7 +82,7 @@ class _Words:
         self._place = 0
 
     def peek(self) -> str | None:
-        """The next word if it is one that may be a keyword."""
+        """Return the next token if it may be a keyword or a symbol."""
         if self._place >= len(self._words):
             return None
         word, is_word = self._words[self._place]
@@ -94,7 +94,7 @@ class _Words:
         return word
 
     def skip(self, *words: str) -> bool:
-        """Take these words if they come next."""
+        """Skip these words if they come next, and return whether they did."""
         ahead = [word for word, _ in self._words[self._place : self._place + len(words)]]
         if ahead != list(words):
             return False
@@ -102,7 +102,7 @@ class _Words:
         return True
 
     def name(self) -> str | None:
-        """Take a name, and drop the schema before it."""
+        """Parse an identifier and strip its schema qualifier."""
         name = None
         while self._place < len(self._words):
             name = self._words[self._place][0]
@@ -112,7 +112,7 @@ class _Words:
         return name
 
     def until(self, *stops: str) -> bool:
-        """Go on to just after the next of these words outside parentheses; False at the statement's end."""
+        """Skip to after the next of these words outside parentheses. Return False at the end of the statement."""
         depth = 0
         while self._place < len(self._words):
             word = self._words[self._place][0]
@@ -123,7 +123,7 @@ class _Words:
         return False
 
     def names(self) -> Iterator[str]:
-        """Take names with commas between them; a function's arguments are left out."""
+        """Yield comma-separated names, skipping the arguments of functions."""
         while (name := self.name()) is not None:
             yield name
             if self.peek() == "(":

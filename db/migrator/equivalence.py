@@ -1,7 +1,7 @@
-"""Whether two texts of a migration are the same to the server: a proof, or the first line that is in its way.
+"""Prove that two texts of a migration mean the same to the server, or find the first line that may differ.
 
-Line ends, a byte order mark, comments, and blanks between tokens make no difference to what a script does; anything
-inside a literal or a function's body does, for the server keeps it. What is not proven is taken as a difference.
+Line ends, a byte order mark, comments, and blanks between tokens do not change what a script does. A change inside a
+literal or a function's body does, because the server stores it. Texts that are not proven equal count as different.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from itertools import zip_longest
 
 from db.migrator.script import BYTE_ORDER_MARK, line_at, tokens
 
-# Beside these a blank never matters.
+# A blank next to one of these never matters.
 _LOOSE = frozenset("(),;[]")
 _NO_TRANSACTION = "-- no-transaction"
-# What an editor or a checkout may have made of the line ends.
+# Line ends that an editor or git may have written.
 _LINE_ENDS = ("\n", "\r\n", "\r")
 
 
 def first_difference(old: str, new: str) -> int | None:
-    """The line (from 1) of `new` at which it may differ from `old` to the server; None if it provably does not."""
+    """Return the line of `new`, from 1, where its meaning may differ from `old`, or None if it provably does not."""
     if old.startswith(_NO_TRANSACTION) != new.startswith(_NO_TRANSACTION):
         return 1
     last = len(new)
@@ -31,7 +31,7 @@ def first_difference(old: str, new: str) -> int | None:
 
 
 def describe_difference(old: str, new: str) -> str:
-    """In words what a harmless difference consists of."""
+    """Describe a harmless difference, as in "line ends, comments"."""
     parts = []
     if old.startswith(BYTE_ORDER_MARK) != new.startswith(BYTE_ORDER_MARK):
         parts.append("a byte order mark")
@@ -47,7 +47,7 @@ def describe_difference(old: str, new: str) -> str:
 
 
 def text_of(checksum: bytes, raw: bytes) -> str | None:
-    """The text with this SHA-384 that differs from `raw` in line ends or a byte order mark; None if there is none."""
+    """Return the text with this SHA-384 that differs from `raw` only in line ends or a byte order mark, or None."""
     try:
         given = raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -64,7 +64,7 @@ def text_of(checksum: bytes, raw: bytes) -> str | None:
 
 
 def _significant(sql: str) -> Iterator[tuple[str, int]]:
-    """Each token that counts and its place; where blanks between two of them count, they do in one form."""
+    """Yield the significant tokens and their offsets. A significant blank between two tokens is normalised."""
     previous: tuple[str, str] | None = None
     gap = ""
     for kind, text, place in tokens(sql):
@@ -72,7 +72,7 @@ def _significant(sql: str) -> Iterator[tuple[str, int]]:
             gap += text
             continue
         if previous is not None and _is_bound(previous, (kind, text)):
-            # 'a' and 'b' are one literal only where a line ends between them.
+            # 'a' and 'b' are one literal only if there is a line end between them.
             apart = " " if gap else ""
             yield (
                 ("\n" if "\n" in _with_line_ends(gap, "\n") and kind == previous[0] == "literal" else apart),
@@ -83,13 +83,13 @@ def _significant(sql: str) -> Iterator[tuple[str, int]]:
 
 
 def _is_bound(left: tuple[str, str], right: tuple[str, str]) -> bool:
-    """Whether it may matter if there is a blank between the two."""
+    """Return whether a blank between these tokens may change the meaning."""
     if left[1] in _LOOSE or right[1] in _LOOSE:
         return False
     if left[0] == right[0] == "other":
         return True
     if left[0] == "other":
-        # $1 is a parameter, U&'...' a literal, 1.5 a number.
+        # As in $1 (a parameter), U&'...' (a literal) and 1.5 (a number).
         return left[1] in {"$", "&"} or (left[1] == "." and right[0] == "number")
     if right[0] == "other":
         return right[1] == "&" or (right[1] == "." and left[0] == "number")

@@ -1,4 +1,4 @@
-"""What can be wrong with a migration, its ledger, or the way to the database: the migrator's states of refusal."""
+"""The errors that the migrator raises. All are subclasses of MigrationError."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
 
 
 class MigrationError(DbError):
-    """The schema cannot be brought to where it was asked to be.
+    """The base class of the migrator's errors.
 
-    `done` is what the call had done before, and what stays.
+    `done` lists the migrations that the call had applied or reverted before the error. They stay so.
     """
 
     done: tuple[Applied, ...] = ()
 
 
 class SourceError(MigrationError):
-    """A file in the migrations folder cannot be taken as a migration."""
+    """A file in the migrations folder is not a valid migration."""
 
 
-class WrongName(SourceError):
-    """What was named is not there, a version or the folder, or is no name for a migration; nothing was changed."""
+class UnknownMigration(SourceError):
+    """A version or folder that does not exist, or an invalid name for a migration. Nothing was changed."""
 
 
 class ScriptFailed(MigrationError):
-    """The server refused a statement of a migration; what belongs to that migration was rolled back.
+    """The server rejected a statement of a migration. The ledger is as it was before this migration.
 
-    `path` and `line` (from 1) say where, `statement` is its text as sent.
+    `path` and `line` (from 1) locate the error. `statement` is the text that was sent.
     """
 
     def __init__(self, message: str, *, path: Path, line: int, statement: str, sqlstate: str | None) -> None:
@@ -42,7 +42,7 @@ class ScriptFailed(MigrationError):
 
 
 class LedgerMismatch(MigrationError):
-    """What the ledger says was applied is not what the folder holds. `version` is the migration's."""
+    """An applied migration differs from its file, or has none. `version` is the migration's version."""
 
     def __init__(self, message: str, *, version: int) -> None:
         super().__init__(message)
@@ -50,23 +50,23 @@ class LedgerMismatch(MigrationError):
 
 
 class DirtyMigration(LedgerMismatch):
-    """A migration began and did not end (success is FALSE), so the schema's state is unknown."""
+    """A migration started but did not finish (`success` is false), so the schema's state is unknown."""
 
 
 class NotRevertible(MigrationError):
-    """A migration has no down file, or nothing is applied that could be reverted."""
+    """A migration to revert has no down file."""
 
 
 class PhaseOrder(MigrationError):
-    """A migration of the phase that was asked for comes after a pending one of the other phase."""
+    """A migration of the requested phase comes after a pending one of the other phase."""
 
 
 class Unproven(MigrationError):
-    """The ledger would be changed to say what cannot be shown to be so."""
+    """The ledger was not changed, because it cannot be proven that the change would be true."""
 
 
 class LockHeld(MigrationError):
-    """Somebody else is migrating this database, or a table stayed locked past every retry."""
+    """Another migrator is running on this database, or a table stayed locked through all retries."""
 
 
 class Unreachable(MigrationError):
@@ -74,8 +74,8 @@ class Unreachable(MigrationError):
 
 
 class InvalidUrl(MigrationError):
-    """What was given as the database's URL is none."""
+    """The database URL cannot be parsed."""
 
 
 class PoolerRefused(MigrationError):
-    """A pooler hands each transaction to any server connection, where a session's lock protects nothing."""
+    """The database is behind a pooler in transaction mode, with which the session's advisory lock does not work."""

@@ -1,6 +1,6 @@
-"""sqlx's table of applied migrations: its exact form, and every statement that reads or writes it.
+"""sqlx's table of applied migrations, and all statements that read or write it.
 
-Nothing here decides; the runner does. All functions take a connection and translate nothing.
+The methods take an open connection and raise the driver's errors unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from db.migrator.errors import MigrationError
 from db.migrator.source import Migration
 
 TABLE = "_sqlx_migrations"
-# Listeners (a pool whose prepared statements went stale) hear of each change to the schema.
+# Each change of the schema is announced on this channel.
 SCHEMA_CHANGED_CHANNEL = "schema_changed"
 _EXECUTION_TIME_UNKNOWN = -1
 
@@ -36,7 +36,10 @@ _CREATE = """
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """One applied (or begun, where `success` is False) migration; `execution_time` in nanoseconds, -1 unknown."""
+    """An applied migration, or one that started but did not finish if `success` is false.
+
+    `execution_time` is in nanoseconds, -1 if unknown. `checksum` is the SHA-384 of the up file.
+    """
 
     version: int
     description: str
@@ -47,19 +50,19 @@ class LedgerRow:
 
 
 class Ledger:
-    """The ledger of one database, named with its schema: a migration may change the search_path."""
+    """The ledger of one database. It is accessed by schema and name, because a migration may change the search_path."""
 
     def __init__(self, schema: str) -> None:
         self._table = sql.Identifier(schema, TABLE)
 
     @property
     def name(self) -> str:
-        """Its name with its schema, quoted, as SQL takes it."""
+        """The table's name with its schema, quoted for SQL."""
         return self._table.as_string()
 
     @classmethod
     def find(cls, connection: Connection) -> Ledger | None:
-        """The ledger on the session's search_path, None where there is none yet."""
+        """Return the ledger on the session's search_path, or None."""
         row = connection.execute(
             "SELECT nspname FROM pg_class"
             " JOIN pg_namespace ON pg_namespace.oid = relnamespace"
@@ -70,38 +73,38 @@ class Ledger:
 
     @classmethod
     def ensure(cls, connection: Connection) -> Ledger:
-        """The ledger, made in the first schema of the search_path where there is none."""
+        """Return the ledger; create it in the first schema of the search_path if there is none."""
         if (found := cls.find(connection)) is not None:
             return found
         (schema,) = connection.execute("SELECT current_schema()").fetchone() or (None,)
         if schema is None:
             raise MigrationError(
-                "search_path names no schema that exists, so there is none for the tables; log in as migrator,"
+                "search_path contains no existing schema, so there is no place for the tables; log in as migrator,"
                 " or create the schema first"
             )
         ledger = cls(str(schema))
         try:
             connection.execute(sql.SQL(_CREATE).format(ledger._table))
         except (DuplicateTable, UniqueViolation):
-            # sqlx-cli takes no lock, and IF NOT EXISTS loses a race with it; the table is there now.
+            # sqlx-cli takes no lock, and IF NOT EXISTS can lose a race with it. The table exists now.
             pass
         return ledger
 
     def rows(self, connection: Connection) -> tuple[LedgerRow, ...]:
-        """Every row by version."""
+        """Return all rows, ordered by version."""
         return self._select(connection, sql.SQL("ORDER BY version"), [])
 
     def row(self, connection: Connection, version: int) -> LedgerRow | None:
-        """The row of one version."""
+        """Return the row of one version, or None."""
         rows = self._select(connection, sql.SQL("WHERE version = %s"), [version])
         return rows[0] if rows else None
 
     def lock(self, connection: Connection) -> None:
-        """Keep every other writer of the ledger out until the transaction ends; readers go on."""
+        """Lock the ledger against other writers until the transaction ends. Readers are not blocked."""
         connection.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(self._table))
 
     def insert(self, connection: Connection, migration: Migration, *, success: bool = True) -> None:
-        """Write a migration's row, and tell the listeners if it is applied with that."""
+        """Insert a migration's row, and notify listeners if it is applied."""
         connection.execute(
             sql.SQL(
                 "INSERT INTO {} (version, description, success, checksum, execution_time)"
@@ -119,7 +122,7 @@ class Ledger:
             self._notify(connection)
 
     def mark(self, connection: Connection, version: int, *, success: bool) -> None:
-        """Say that a migration that runs outside a transaction has begun (False) or ended (True)."""
+        """Record that a migration outside a transaction has started (False) or finished (True)."""
         connection.execute(
             sql.SQL("UPDATE {} SET success = %s WHERE version = %s").format(self._table), [success, version]
         )
@@ -127,21 +130,21 @@ class Ledger:
             self._notify(connection)
 
     def set_checksum(self, connection: Connection, migration: Migration) -> None:
-        """Take over the checksum that a migration's file has now."""
+        """Set the row's checksum to that of the migration's current file."""
         connection.execute(
             sql.SQL("UPDATE {} SET checksum = %s WHERE version = %s").format(self._table),
             [migration.checksum, migration.version],
         )
 
     def set_execution_time(self, connection: Connection, version: int, nanoseconds: int) -> None:
-        """How long a migration took; known only after its commit."""
+        """Record how long a migration took, which is known only after its commit."""
         connection.execute(
             sql.SQL("UPDATE {} SET execution_time = %s WHERE version = %s").format(self._table),
             [nanoseconds, version],
         )
 
     def delete(self, connection: Connection, version: int) -> None:
-        """Forget a migration that was taken back."""
+        """Delete the row of a reverted migration."""
         connection.execute(sql.SQL("DELETE FROM {} WHERE version = %s").format(self._table), [version])
         self._notify(connection)
 

@@ -1,7 +1,7 @@
-"""What is wrong with a migration's files before any server sees them; nothing here connects.
+"""Check the files of migrations without a server.
 
-Each finding has a rule's name. `-- lint-ignore: rule, rule` in a comment just before a statement, or among a file's
-first comments, silences those rules for the statement or the file.
+Each finding has the name of a rule. The comment `-- lint-ignore: rule, rule` directly before a statement, or among the
+first comments of a file, disables those rules for the statement or the file.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from db.migrator.phase import PHASES, declared_phases, header_lines
 from db.migrator.script import BYTE_ORDER_MARK, Statement, line_at, tokens
 from db.migrator.source import NO_TRANSACTION, Migration, Script
 
-# rule -> what it looks for; the documentation lists them.
+# Rule to what it finds. docs/migrations.md lists them.
 RULES = {
     "missing-down": "a migration without a down file",
-    "missing-grant": "a new table that no role is granted anything on in the same file",
+    "missing-grant": "a new table without a GRANT in the same file",
     "contract-in-expand": "DROP or RENAME of what running code may use, in an expand migration",
     "blocking-index": "CREATE INDEX without CONCURRENTLY on a table that exists",
     "no-transaction": "a no-transaction header that is not at the first byte, or more than one statement under it",
     "transaction-control": "BEGIN, COMMIT or ROLLBACK",
     "nameless-index": "CREATE INDEX CONCURRENTLY without a name",
-    "phase": "a phase header that is none, that comes too late, or that stands in a down file",
+    "phase": "a phase header that is invalid, comes too late, or is in a down file",
     "byte-order-mark": "a byte order mark, which sqlx-cli would send to the server",
 }
 _IGNORE = re.compile(r"lint-ignore:(?P<rules>[a-z, \t-]+)")
@@ -35,8 +35,8 @@ _USED_BY_CODE = {"table", "column", "view", "sequence", "type", "domain", "funct
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing to change: `line` is from 1, `rule` is a name, `message` says what to do."""
+class LintFinding:
+    """One problem. `line` is from 1, `rule` is the rule's name, `message` says what to do."""
 
     path: Path
     line: int
@@ -44,9 +44,9 @@ class Finding:
     message: str
 
 
-def lint_migrations(migrations: Iterable[Migration]) -> tuple[Finding, ...]:
-    """What our own rules find, by file and line."""
-    findings: list[Finding] = []
+def lint_migrations(migrations: Iterable[Migration]) -> tuple[LintFinding, ...]:
+    """Return the findings of groundwork's own rules, by file and line."""
+    findings: list[LintFinding] = []
     for migration in migrations:
         found = [*_of_migration(migration), *_of_script(migration.up)]
         findings += _not_ignored(migration.up, found)
@@ -55,14 +55,14 @@ def lint_migrations(migrations: Iterable[Migration]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda f: (f.path.name, f.line, f.rule)))
 
 
-def _of_migration(migration: Migration) -> Iterator[Finding]:
+def _of_migration(migration: Migration) -> Iterator[LintFinding]:
     up = migration.up
     if migration.down is None:
-        yield _finding(up, 1, "missing-down", f"add {migration.name}.down.sql, which takes this back")
+        yield _finding(up, 1, "missing-down", f"add {migration.name}.down.sql, which reverts this")
     done = [(statement, effect) for statement in up.statements for effect in effects(statement)]
     made = {effect.name for _, effect in done if effect.verb == "create" and effect.kind != "index"}
     made |= {effect.to for _, effect in done if effect.verb == "rename" and effect.to}
-    # What is gone at the file's end needs no grants.
+    # A table that the file also drops needs no grants.
     settled = {effect.name for _, effect in done if effect.verb in {"grant", "drop"}}
     for statement, effect in done:
         line = up.line_of(statement)
@@ -71,14 +71,14 @@ def _of_migration(migration: Migration) -> Iterator[Finding]:
                 up,
                 line,
                 "missing-grant",
-                f"nobody but owner gets at {effect.name}; GRANT app and readonly what they need here",
+                f"only the owner may use {effect.name}; GRANT app and readonly what they need here",
             )
         if _is_contraction(effect, made) and up.phase == "expand":
             yield _finding(
                 up,
                 line,
                 "contract-in-expand",
-                f"running code may still use {effect.kind} {effect.name}; put this into a migration with"
+                f"running code may still use {effect.kind} {effect.name}; move this to a migration with"
                 " `-- phase: contract`",
             )
         if _is_blocking_index(effect) and effect.on not in made:
@@ -86,8 +86,8 @@ def _of_migration(migration: Migration) -> Iterator[Finding]:
                 up,
                 line,
                 "blocking-index",
-                f"writes to {effect.on} wait until the index is made; use CREATE INDEX CONCURRENTLY in a migration of"
-                f" its own that begins with `{NO_TRANSACTION}`",
+                f"this blocks writes to {effect.on} until the index is built; use CREATE INDEX CONCURRENTLY in a"
+                f" separate migration that begins with `{NO_TRANSACTION}`",
             )
 
 
@@ -104,7 +104,7 @@ def _is_contraction(effect: Effect, made: set[str]) -> bool:
     return effect.verb in {"drop", "rename"} and effect.kind in _USED_BY_CODE and not is_ours
 
 
-def _of_script(script: Script, *, is_down: bool = False) -> Iterator[Finding]:
+def _of_script(script: Script, *, is_down: bool = False) -> Iterator[LintFinding]:
     if script.sql.startswith(BYTE_ORDER_MARK):
         yield _finding(script, 1, "byte-order-mark", "save it as UTF-8 without a byte order mark")
     yield from _of_phase(script, is_down=is_down)
@@ -121,22 +121,24 @@ def _of_script(script: Script, *, is_down: bool = False) -> Iterator[Finding]:
         yield _finding(script, problem.line, problem.rule, problem.message)
 
 
-def _of_phase(script: Script, *, is_down: bool) -> Iterator[Finding]:
+def _of_phase(script: Script, *, is_down: bool) -> Iterator[LintFinding]:
     declared = dict(declared_phases(script.sql))
     for line, said in declared.items():
         if is_down and said in PHASES:
-            yield _finding(script, line, "phase", "the phase is the up file's; a down file has none")
+            yield _finding(
+                script, line, "phase", "a down file has no phase; remove this header (the up file's counts)"
+            )
     for text, line in _comments(script.sql):
         if _LATE_PHASE.fullmatch(text) and line not in declared:
             yield _finding(
                 script,
                 line,
                 "phase",
-                "a phase header stands among the file's first comments; here nobody reads it",
+                "a phase header has no effect here; move it to the file's first comments",
             )
 
 
-def _not_ignored(script: Script, findings: Iterable[Finding]) -> Iterator[Finding]:
+def _not_ignored(script: Script, findings: Iterable[LintFinding]) -> Iterator[LintFinding]:
     everywhere = {rule for _, text in header_lines(script.sql) for rule in _ignored(text)}
     by_line = {script.line_of(s): _ignored_before(script.sql, s) for s in script.statements}
     for finding in findings:
@@ -166,5 +168,5 @@ def _comments(sql: str) -> Sequence[tuple[str, int]]:
     ]
 
 
-def _finding(script: Script, line: int, rule: str, message: str) -> Finding:
-    return Finding(script.path, line, rule, message)
+def _finding(script: Script, line: int, rule: str, message: str) -> LintFinding:
+    return LintFinding(script.path, line, rule, message)

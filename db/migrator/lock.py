@@ -1,8 +1,8 @@
-"""sqlx's advisory lock: one migrator a database, and a name for whoever holds it.
+"""sqlx's advisory lock, which allows one migrator per database, and the identification of its holder.
 
-The lock is polled on a connection of its own in autocommit. Waiting in pg_advisory_lock would hold a
-snapshot, and CREATE INDEX CONCURRENTLY in the holder waits for snapshots: a deadlock. Nobody keeps a connection
-between two polls, or those who wait would take the role's last one from the one who works.
+The lock is polled on a separate connection in autocommit mode. Waiting in pg_advisory_lock would keep a snapshot, and
+CREATE INDEX CONCURRENTLY in the holder waits for all snapshots: a deadlock. Between polls the connection is closed, so
+that waiting migrators do not use up the role's connections.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from db.migrator.connection import Connection, open_connection
 from db.migrator.errors import LockHeld, PoolerRefused
 
 _SQLX_FACTOR = 0x3D32AD9E
-# The two-key space of advisory locks, apart from sqlx's: held by the session at work outside a transaction.
+# In the two-key space of advisory locks, apart from sqlx's. A session that works outside a transaction holds it.
 _WORK_LOCK = (0x67776D67, 0)
 _POLL_SECONDS = (0.05, 0.25)
 _LONGEST_POLL_SECONDS = 1.0
 
 
 def lock_key(database: str) -> int:
-    """The advisory lock of a database, as sqlx computes it (sqlx-postgres, src/migrate.rs)."""
+    """Return the advisory lock key of a database, as sqlx computes it (sqlx-postgres, src/migrate.rs)."""
     return _SQLX_FACTOR * zlib.crc32(database.encode())
 
 
@@ -35,16 +35,17 @@ def lock_key(database: str) -> int:
 def migration_lock(
     conninfo: str, wait_seconds: float, on_wait: Callable[[str], None] = lambda holder: None
 ) -> Iterator[None]:
-    """Hold the database's migration lock. LockHeld, naming the holder, after `wait_seconds`.
+    """Hold the database's migration lock during the block.
 
-    `on_wait` is called once, with the holder, if there is something to wait for.
+    Raises LockHeld, with the holder, after `wait_seconds`. `on_wait` is called once, with the holder, if the lock is
+    not free at once.
     """
     deadline = time.monotonic() + wait_seconds
     for attempt in count():
         with open_connection(conninfo) as connection:
             if attempt == 0:
                 _refuse_transaction_pooler(conninfo, connection)
-            # As itself the login sees the details of its other sessions in pg_stat_activity; as owner it does not.
+            # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
             connection.execute("SET ROLE NONE")
             (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
             key = lock_key(str(database))
@@ -52,7 +53,7 @@ def migration_lock(
                 try:
                     yield
                 finally:
-                    # A broken connection has lost the lock already, and must not hide the error that broke it.
+                    # A broken connection has lost the lock already; keep the error that broke it.
                     with suppress(psycopg.OperationalError):
                         connection.execute("SELECT pg_advisory_unlock(%s)", [key])
                 return
@@ -61,8 +62,8 @@ def migration_lock(
             on_wait(holder)
         if time.monotonic() >= deadline:
             raise LockHeld(
-                f"another migrator holds the lock of database {database}: {holder}; waited {wait_seconds:g} s. Let it"
-                " end, or end its session, and run again"
+                f"another migrator holds the lock of database {database}: {holder}; waited {wait_seconds:g} s."
+                " Wait until it finishes or terminate its session, and run again"
             )
         pause = min(
             random.uniform(*_POLL_SECONDS) * 1.5**attempt, _LONGEST_POLL_SECONDS * random.uniform(0.5, 1)
@@ -71,17 +72,17 @@ def migration_lock(
 
 
 def await_former_worker(connection: Connection, wait_seconds: float) -> None:
-    """Wait for a server process that still works on a killed migrator's statement, then take its place.
+    """Wait until no server process works on a statement of a killed migrator, and take the lock that shows it.
 
-    The session keeps this second lock until it ends, which is after its statement has; the first lock went
-    with the killed migrator's other connection. LockHeld after `wait_seconds`.
+    Killing a migrator releases its migration lock at once, but its other session may still run a statement. That
+    session keeps this second lock until it ends. Raises LockHeld after `wait_seconds`.
     """
     deadline = time.monotonic() + wait_seconds
     while not _try(connection, "SELECT pg_try_advisory_lock(%s::int, %s::int)", *_WORK_LOCK):
         if time.monotonic() >= deadline:
             raise LockHeld(
-                "a statement is still at work for a migrator that is gone;"
-                f" waited {wait_seconds:g} s. Let it end, or end its session, and run again"
+                "a statement of a killed migrator is still running;"
+                f" waited {wait_seconds:g} s. Wait until it finishes or terminate its session, and run again"
             )
         time.sleep(random.uniform(*_POLL_SECONDS))
 
@@ -116,14 +117,14 @@ def _refuse_transaction_pooler(conninfo: str, connection: Connection) -> None:
     server_pid = _server_pid(connection)
     if server_pid == connection.info.backend_pid:
         return
-    # A pooler made up the process id of the handshake. In session mode it keeps the server connection for
-    # this client; in transaction mode it hands the one that is idle now to the next transaction.
+    # A pooler made up the process id of the handshake. In session mode it keeps the server connection for this
+    # client. In transaction mode it gives the connection, idle now, to the next transaction.
     with open_connection(conninfo) as other, other.transaction():
         if _server_pid(other) != server_pid:
             return
     raise PoolerRefused(
-        "a pooler in transaction mode stands before the database, and the migration lock would protect"
-        " nothing; use the server's own address, or a pool in session mode"
+        "the database is behind a pooler in transaction mode, with which the migration lock does not work;"
+        " use the server's own address, or a pool in session mode"
     )
 
 

@@ -1,7 +1,7 @@
-"""How long a migration's statements wait for locks, so that no other query waits long behind them.
+"""Limit how long a migration waits for locks, so that no other query waits long behind it.
 
-A statement that waits for a table makes every later query of that table wait too, and so does a lock that its
-transaction already holds: both together are bounded, not each statement's wait alone.
+A statement that waits for a table's lock makes every later query of that table wait too, and so does a lock that its
+transaction already holds. The limit covers both together, not each statement's wait alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import psycopg
 
 from db.migrator.connection import Connection
 
-# A transaction that has used up its time may still take a lock that is as good as free.
+# The share of the limit that each statement gets at least, enough for a lock that is almost free.
 _LEAST_SHARE = 0.2
 _FIRST_PAUSE_SECONDS = 0.1
 
@@ -32,12 +32,12 @@ _HOLDS_UP_OTHERS = """
 
 @dataclass(frozen=True)
 class LockLimits:
-    """How long to wait for locks, in seconds.
+    """Limits for lock waits, in seconds.
 
-    `migrator_lock_seconds` bounds the wait for another migrator. `table_lock_seconds` bounds how long a statement
-    waits for a table, for behind it every reader queues, and how long the transaction goes on waiting once it holds
-    a lock that others wait for; then it gives way, and tries again up to `attempts` times, after random, growing
-    pauses.
+    `migrator_lock_seconds`: how long to wait for another migrator.
+    `table_lock_seconds`: how long a statement waits for a table, and how long a transaction waits for further locks
+    once it holds one that blocks other queries. After that the transaction is rolled back and tried again.
+    `attempts`: the number of attempts, with random, growing pauses of at most `longest_pause_seconds` between them.
     """
 
     migrator_lock_seconds: float = 30.0
@@ -46,7 +46,7 @@ class LockLimits:
     longest_pause_seconds: float = 3.0
 
     def pauses(self) -> Iterator[float | None]:
-        """The pause after each attempt; None after the last."""
+        """Yield the pause after each attempt in seconds, and None after the last one."""
         for n in range(self.attempts - 1):
             longest = min(self.longest_pause_seconds, _FIRST_PAUSE_SECONDS * 2 ** min(n, 20))
             yield random.uniform(0.1, 1) * longest
@@ -57,9 +57,9 @@ DEFAULT_LIMITS = LockLimits()
 
 
 def bound_lock_waits(connection: Connection, seconds: float) -> None:
-    """Let each statement from here on wait so long for a lock; 0 lets it wait for ever.
+    """Limit the lock wait of each following statement; 0 removes the limit.
 
-    In a transaction it holds to the transaction's end.
+    In a transaction the limit applies until its end, otherwise until the end of the session.
     """
     in_transaction = connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
     milliseconds = max(int(seconds * 1000), 1 if seconds else 0)
@@ -67,13 +67,13 @@ def bound_lock_waits(connection: Connection, seconds: float) -> None:
 
 
 class LockBudget:
-    """What one transaction may spend on waiting for locks. Call `before_statement` before each statement."""
+    """The time that one transaction may wait for locks. Call `before_statement` before each statement."""
 
     def __init__(self, connection: Connection, limit_seconds: float, ledger: str) -> None:
         self._connection = connection
         self._limit = limit_seconds
         self._ledger = ledger
-        # When the statement began by which the transaction first held others up; None while it does not.
+        # The start of the statement with which the transaction began to block others; None before that.
         self._held_since: float | None = None
         self._last_began: float | None = None
 

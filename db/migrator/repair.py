@@ -1,7 +1,7 @@
-"""Changes to the ledger alone, made where it is wrong about the schema and never where that is a guess.
+"""Correct the ledger where it does not match the schema.
 
-A changed checksum is taken over only if the file's old text is at hand and provably does the same; what became of a
-dirty migration is taken from the person who looked.
+A changed checksum is accepted only if the file's old text is available and provably means the same. What happened to
+a dirty migration must be stated by a person who has checked it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import bound_lock_waits
 from db.migrator.source import Migration, require_version
 
-# The raw texts that a migration's up file may have had, in any order; an empty one where nobody knows.
+# Returns the contents that a migration's up file may have had, in any order; nothing if unknown.
 OldTexts = Callable[[Migration], Iterable[bytes]]
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What was put right in one row: `action` is checksum, mark-applied, or forget; `detail` says why in words."""
+    """A corrected row. `action` is checksum, mark-applied or forget; `detail` is the reason in words."""
 
     version: int
     name: str
@@ -42,10 +42,10 @@ def repair_checksums(
     dry_run: bool = False,
     wait_seconds: float = 30.0,
 ) -> tuple[Repair, ...]:
-    """Take over the checksums of files that were changed harmlessly, all in one transaction; return what was done.
+    """Accept the checksums of files that were changed harmlessly, in one transaction, and return the repairs.
 
-    `versions` bounds it to these migrations. Unproven, and nothing is changed, where one change is not provably
-    harmless.
+    `versions` limits this to some migrations; empty means all. Raises Unproven, and changes nothing, if one of the
+    changes is not provably harmless.
     """
     by_version = {m.version: m for m in migrations}
     for version in versions:
@@ -68,7 +68,7 @@ def repair_checksums(
 def mark_applied(
     conninfo: str, migrations: Sequence[Migration], version: int, *, wait_seconds: float = 30.0
 ) -> Repair:
-    """Record that a dirty migration was finished by hand. Unproven unless its row is dirty."""
+    """Record that a dirty migration was finished by hand. Raises Unproven if it is not dirty."""
     migration = require_version(version, migrations)
     with _ledger(conninfo, wait_seconds) as (connection, ledger):
         row = _row(ledger, connection, version)
@@ -76,60 +76,58 @@ def mark_applied(
             raise Unproven(f"migration {version} ({row.description}) is not dirty: it is applied already")
         ledger.set_checksum(connection, migration)
         ledger.mark(connection, version, success=True)
-        return Repair(version, migration.name, "mark-applied", "it was dirty, and is applied now")
+        return Repair(version, migration.name, "mark-applied", "it was dirty and is now applied")
 
 
 def forget(
     conninfo: str, migrations: Sequence[Migration], version: int, *, wait_seconds: float = 30.0
 ) -> Repair:
-    """Delete the row of a dirty migration that was undone by hand, or of one whose file is gone.
+    """Delete the row of a dirty migration that was undone by hand, or of one whose file no longer exists.
 
-    Unproven for any other: what is applied is taken back by its down file.
+    Raises Unproven for any other migration; an applied one is reverted by its down file.
     """
     with _ledger(conninfo, wait_seconds) as (connection, ledger):
         row = _row(ledger, connection, version)
         migration = next((m for m in migrations if m.version == version), None)
         if row.success and migration is not None:
             raise Unproven(
-                f"migration {version} ({row.description}) is applied and has its file, and without its row it would"
-                " be applied again; take it back with `migrate down`"
+                f"migration {version} ({row.description}) is applied and has its file; without its row it would"
+                " be applied again. Revert it with `migrate down`"
             )
         ledger.delete(connection, version)
         name = f"{version}_{row.description.replace(' ', '_')}" if migration is None else migration.name
-        detail = "it was applied, and its file is gone" if row.success else "it was dirty, and is pending now"
+        detail = "it was applied and has no file" if row.success else "it was dirty and is now pending"
         return Repair(version, name, "forget", detail)
 
 
 @contextmanager
 def _ledger(conninfo: str, wait_seconds: float) -> Iterator[tuple[Connection, Ledger]]:
-    """The ledger in one transaction that no other migrator, sqlx-cli included, writes beside."""
+    """Open the ledger in a transaction, locked against all other migrators including sqlx-cli."""
     with migration_lock(conninfo, wait_seconds), open_connection(conninfo) as connection:
         with connection.transaction():
             ledger = Ledger.find(connection)
             if ledger is None:
-                raise Unproven(
-                    "the database has no ledger of migrations, so there is nothing to repair in it"
-                )
+                raise Unproven("the database has no ledger of migrations, so there is nothing to repair")
             bound_lock_waits(connection, wait_seconds)
             ledger.lock(connection)
             yield connection, ledger
 
 
 def _proof(migration: Migration, row: LedgerRow, old_texts: Iterable[bytes]) -> str:
-    """What the harmless difference consists of. Unproven where it is none, or where the old text is unknown."""
+    """Describe the harmless difference. Raises Unproven if it is not harmless or the old text is unknown."""
     file = migration.up.path.name
     old = _text_with(row.checksum, migration, old_texts)
     if old is None:
         raise Unproven(
-            f"{file}: no text with the applied SHA-384 {row.checksum.hex()[:16]}... is found in the file's history, so"
-            f" nothing can be proven; nothing was changed. Name a file with the old text: `migrate repair"
+            f"{file}: the file's history has no text with the applied SHA-384 {row.checksum.hex()[:16]}..., so"
+            f" nothing can be proven; nothing was changed. Pass a file with the old text: `migrate repair"
             f" {migration.version} --old-file FILE`"
         )
     line = first_difference(old, migration.up.sql)
     if line is not None:
         raise Unproven(
-            f"{file}:{line}: this is not what was applied, and more than line ends, comments or blanks differ; nothing"
-            " was changed. Restore the file as it was, and put the change into a new migration"
+            f"{file}:{line}: this differs from what was applied in more than line ends, comments or blanks; nothing"
+            " was changed. Restore the file and put the change into a new migration"
         )
     return describe_difference(old, migration.up.sql)
 
@@ -137,7 +135,7 @@ def _proof(migration: Migration, row: LedgerRow, old_texts: Iterable[bytes]) -> 
 def _text_with(checksum: bytes, migration: Migration, old_texts: Iterable[bytes]) -> str | None:
     now = migration.up.path.read_bytes()
     if hashlib.sha384(now).digest() != migration.checksum:
-        raise SourceError(f"{migration.up.path.name} is being edited just now; run the same command again")
+        raise SourceError(f"{migration.up.path.name} was edited just now; run the same command again")
     for raw in (now, *old_texts):
         if (text := text_of(checksum, raw)) is not None:
             return text
@@ -147,5 +145,5 @@ def _text_with(checksum: bytes, migration: Migration, old_texts: Iterable[bytes]
 def _row(ledger: Ledger, connection: Connection, version: int) -> LedgerRow:
     row = ledger.row(connection, version)
     if row is None:
-        raise Unproven(f"the ledger has no row of version {version}, so there is nothing to repair in it")
+        raise Unproven(f"the ledger has no row of version {version}, so there is nothing to repair")
     return row

@@ -1,7 +1,7 @@
-"""What a killed or failed statement outside a transaction may have left behind, and how to go on from it.
+"""Resume statements outside a transaction that were killed or failed, and remove what they left behind.
 
-Only statements whose end can be seen in the catalog, or that may simply run again, are resumed; the rest
-stays dirty for a person to judge.
+Only statements whose completion is visible in the catalog, or that may run again, are resumed. For the others the
+migration stays dirty, and a person must decide.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ _RERUNNABLE = re.compile(r"(?:vacuum|analyze|reindex|refresh materialized view|c
 
 
 def _match(form: str, statement: Statement) -> re.Match[str] | None:
-    # Compiled when the first migration asks, which most runs have none of: the names' letters take a while.
+    # Not compiled at import: the character classes take long to compile, and most runs need none of these.
     return re.match(form, statement.text, re.IGNORECASE)
 
 
 def is_resumable(statement: Statement) -> bool:
-    """True if a statement that was interrupted can be taken up again without a person looking."""
+    """Return whether an interrupted statement can be resumed automatically."""
     seen = (_CREATE_INDEX, _DROP_INDEX, _DETACH)
     return any(_match(form, statement) for form in seen) or bool(_RERUNNABLE.match(statement.head))
 
 
 def is_concurrent(statement: Statement) -> bool:
-    """True if it waits for older transactions and makes nobody wait behind it."""
+    """Return whether the statement is CONCURRENTLY: it waits for older transactions without blocking others."""
     return any(kind == "word" and text.lower() == "concurrently" for kind, text, _ in tokens(statement.text))
 
 
 def is_finished(connection: Connection, statement: Statement) -> bool:
-    """True if the catalog shows that an interrupted statement took its whole effect.
+    """Return whether the catalog shows that an interrupted statement completed.
 
-    A partition that is half detached is detached for good, which is all that is left to do.
+    Finishes the detaching of a partition whose detach is pending.
     """
     if _match(_CREATE_INDEX, statement):
         index = _created_index(connection, statement)
@@ -73,9 +73,9 @@ def is_finished(connection: Connection, statement: Statement) -> bool:
 
 
 def drop_leftovers(connection: Connection, statement: Statement) -> tuple[str, ...]:
-    """Drop the INVALID indexes that a failed CREATE INDEX or REINDEX CONCURRENTLY left; return their names.
+    """Drop the INVALID indexes that a failed CREATE INDEX or REINDEX CONCURRENTLY left, and return their names.
 
-    Without this IF NOT EXISTS would take one for the index that was meant, and no query would ever use it.
+    Otherwise IF NOT EXISTS would accept an INVALID index, which no query uses.
     """
     found = [index[:2] for index in [_created_index(connection, statement)] if index and not index[2]]
     if match := _match(_REINDEX, statement):
@@ -86,7 +86,7 @@ def drop_leftovers(connection: Connection, statement: Statement) -> tuple[str, .
 
 
 def _created_index(connection: Connection, statement: Statement) -> tuple[str, str, bool] | None:
-    """Schema, name, and validity of the index a CREATE INDEX CONCURRENTLY names, if it is on its table."""
+    """Return schema, name and validity of the index that CREATE INDEX CONCURRENTLY names, if its table has it."""
     match = _match(_CREATE_INDEX, statement)
     if match is None:
         return None
@@ -104,7 +104,7 @@ def _created_index(connection: Connection, statement: Statement) -> tuple[str, s
 
 
 def _half_rebuilt(connection: Connection, kind: str, name: str) -> list[tuple[str, str]]:
-    """Schema and name of the copies that a REINDEX CONCURRENTLY of this index or table did not live to drop."""
+    """Return schema and name of the copies that an interrupted REINDEX CONCURRENTLY left."""
     rows = connection.execute(
         """
         SELECT nspname, index.relname

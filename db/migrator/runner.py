@@ -1,7 +1,7 @@
-"""The algorithm: compare folder and ledger, then apply or revert one migration after the other.
+"""Compare folder and ledger, then apply or revert one migration after the other.
 
-A migration whose file is absent or edited, or that began and did not end, stops everything before anything
-runs. What remains after a failure or a kill is always a state that the next run goes on from.
+If a migration's file is missing or edited, or a migration started but did not finish, nothing is run. After a failure
+or a kill, the next run can always continue.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from db.migrator.connection import open_connection
-from db.migrator.errors import DirtyMigration, LedgerMismatch, MigrationError, NotRevertible
+from db.migrator.connection import Connection, open_connection
+from db.migrator.errors import DirtyMigration, LedgerMismatch, MigrationError, NotRevertible, PhaseOrder
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits
-from db.migrator.phase import Phase, in_phase
+from db.migrator.phase import Phase
 from db.migrator.resumption import is_resumable
 from db.migrator.source import Migration, require_version
-from db.migrator.step import Applied, OnEvent, Step, no_event
+from db.migrator.step import Applied, MigrationStep, OnEvent, no_event
 
 
 @dataclass(frozen=True)
-class Status:
-    """Folder and ledger side by side; `problems` are what apply_pending would refuse to go on from.
+class MigrationStatus:
+    """The comparison of folder and ledger. With any of `problems`, apply_pending refuses to run.
 
-    A migration that began and did not end is both `interrupted` and `pending`.
+    A migration that started but did not finish is in both `interrupted` and `pending`.
     """
 
     applied: tuple[LedgerRow, ...]
@@ -35,27 +35,31 @@ class Status:
 
     @property
     def version(self) -> int | None:
-        """The newest applied version; None for an empty database."""
+        """The newest applied version, or None."""
         return max((row.version for row in self.applied), default=None)
 
     @property
     def out_of_order(self) -> tuple[Migration, ...]:
-        """Pending migrations older than the newest applied one; they are applied all the same, as by sqlx."""
+        """Pending migrations older than the newest applied one. They are applied too, as sqlx does."""
         return tuple(m for m in self.pending if self.version is not None and m.version < self.version)
 
 
-def status(conninfo: str, migrations: Sequence[Migration]) -> Status:
-    """Compare the folder with the database. Reads only: any role that may read the ledger can ask."""
+def status(conninfo: str, migrations: Sequence[Migration]) -> MigrationStatus:
+    """Compare the folder with the database. Only reads; any role with access to the ledger may call it."""
     with open_connection(conninfo) as connection:
-        ledger = Ledger.find(connection)
-        rows = () if ledger is None else ledger.rows(connection)
-    return compare(rows, migrations)
+        return read_status(connection, migrations)
 
 
-def compare(rows: Sequence[LedgerRow], migrations: Sequence[Migration]) -> Status:
-    """What status says, from the ledger's rows."""
+def read_status(connection: Connection, migrations: Sequence[Migration]) -> MigrationStatus:
+    """Compare the folder with the database of an open connection. Raises the driver's errors unchanged."""
+    ledger = Ledger.find(connection)
+    return compare(() if ledger is None else ledger.rows(connection), migrations)
+
+
+def compare(rows: Sequence[LedgerRow], migrations: Sequence[Migration]) -> MigrationStatus:
+    """Compare the folder with the ledger's rows."""
     applied = {row.version for row in rows if row.success}
-    return Status(
+    return MigrationStatus(
         applied=tuple(row for row in rows if row.success),
         pending=tuple(m for m in migrations if m.version not in applied),
         interrupted=tuple(row for row in rows if not row.success),
@@ -72,16 +76,17 @@ def apply_pending(
     limits: LockLimits = DEFAULT_LIMITS,
     on_event: OnEvent = no_event,
 ) -> tuple[Applied, ...]:
-    """Apply what is pending, oldest first, up to version `target` and of one `phase` if given.
+    """Apply the pending migrations, oldest first, and return those that this call applied.
 
-    Returns what this call applied. Raises MigrationError's classes; what was applied before the error stays applied.
+    `target` is the last version to apply; `phase` limits this to expand or contract migrations. Raises subclasses of
+    MigrationError; migrations applied before the error stay applied (`error.done`).
     """
     if target is not None:
         require_version(target, migrations)
     with open_connection(conninfo) as connection:
         ledger = Ledger.find(connection)
         state = None if ledger is None else compare(ledger.rows(connection), migrations)
-    # A problem may be a migrator at work, whose lock is to be waited for before anything is said.
+    # A problem may come from a running migrator, so wait for the lock before reporting it.
     if state is not None and not state.problems and not _unapplied(state, target, phase):
         return ()
     return _run(conninfo, migrations, "up", lambda now: _unapplied(now, target, phase), limits, on_event)
@@ -94,7 +99,7 @@ def preview_pending(
     target: int | None = None,
     phase: Phase | None = None,
 ) -> tuple[Migration, ...]:
-    """What apply_pending would apply, in that order; nothing is changed, and what it refuses is refused."""
+    """Return what apply_pending would apply, in order, without changing anything. Raises what it would raise."""
     if target is not None:
         require_version(target, migrations)
     state = status(conninfo, migrations)
@@ -103,7 +108,7 @@ def preview_pending(
     return _unapplied(state, target, phase)
 
 
-def _unapplied(state: Status, target: int | None, phase: Phase | None) -> tuple[Migration, ...]:
+def _unapplied(state: MigrationStatus, target: int | None, phase: Phase | None) -> tuple[Migration, ...]:
     todo = in_phase([m for m in state.pending if target is None or m.version <= target], phase)
     for migration in todo:
         migration.up.check()
@@ -119,15 +124,15 @@ def revert(
     limits: LockLimits = DEFAULT_LIMITS,
     on_event: OnEvent = no_event,
 ) -> tuple[Applied, ...]:
-    """Take back the newest `count` migrations, or with `target` all above that version (0 for everything).
+    """Revert the newest `count` migrations, or all above version `target` (0 for all), and return them, newest first.
 
-    Returns what was reverted, newest first; nothing for a database without migrations. NotRevertible before
-    anything runs if one of them has no down file.
+    Returns an empty tuple if no migration is applied. Raises NotRevertible before anything runs if one of them has no
+    down file.
     """
     if target:
         require_version(target, migrations)
 
-    def newest(state: Status) -> Sequence[Migration]:
+    def newest(state: MigrationStatus) -> Sequence[Migration]:
         versions = sorted((row.version for row in state.applied + state.interrupted), reverse=True)
         chosen = versions[:count] if target is None else [v for v in versions if v > target]
         by_version = {m.version: m for m in migrations}
@@ -148,12 +153,12 @@ def _run(
     conninfo: str,
     migrations: Sequence[Migration],
     direction: Literal["up", "down"],
-    choose: Callable[[Status], Sequence[Migration]],
+    choose: Callable[[MigrationStatus], Sequence[Migration]],
     limits: LockLimits,
     on_event: OnEvent,
 ) -> tuple[Applied, ...]:
     def waiting(holder: str) -> None:
-        on_event("waiting", None, f"another migrator is at work: {holder}")
+        on_event("waiting", None, f"another migrator is running: {holder}")
 
     with migration_lock(conninfo, limits.migrator_lock_seconds, waiting):
         with open_connection(conninfo) as connection:
@@ -161,7 +166,7 @@ def _run(
             state = compare(ledger.rows(connection), migrations)
         for problem in state.problems:
             raise problem
-        step = Step(conninfo, ledger, direction, limits, on_event)
+        step = MigrationStep(conninfo, ledger, direction, limits, on_event)
         done: list[Applied] = []
         try:
             for migration in choose(state):
@@ -178,8 +183,8 @@ def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> It
         migration = migrations.get(row.version)
         if migration is None:
             yield LedgerMismatch(
-                f"migration {row.version} ({row.description}) is applied but has no file; bring the file back,"
-                f" deploy the release that has it, or, if it is gone for good, `groundwork migrate repair --forget"
+                f"migration {row.version} ({row.description}) is applied but has no file; restore the file,"
+                f" deploy the release that has it, or, if it is lost, run `groundwork migrate repair --forget"
                 f" {row.version}`",
                 version=row.version,
             )
@@ -187,19 +192,47 @@ def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> It
             yield LedgerMismatch(
                 f"{migration.up.path.name} was edited after it was applied; restore the file as it was"
                 f" (SHA-384 {row.checksum.hex()[:16]}..., now {migration.checksum.hex()[:16]}...) and put the"
-                " change into a new migration; where only comments or blanks changed, `groundwork migrate repair`",
+                " change into a new migration; if only comments or blanks changed, run `groundwork migrate repair`",
                 version=row.version,
             )
         elif not row.success and not _is_resumable(migration):
             yield DirtyMigration(
-                f"{migration.up.path.name} began and did not end, so the schema's state is unknown; see what it"
-                f" did, then finish it by hand and `groundwork migrate repair --mark-applied {row.version}`, or undo"
-                f" it and `groundwork migrate repair --forget {row.version}`",
+                f"{migration.up.path.name} started but did not finish, so the schema's state is unknown; check what"
+                f" it did, then finish it by hand and run `groundwork migrate repair --mark-applied {row.version}`, or"
+                f" undo it and run `groundwork migrate repair --forget {row.version}`",
                 version=row.version,
             )
 
 
 def _is_resumable(migration: Migration) -> bool:
-    # A row is dirty only where one of the two ran outside a transaction, and it does not say which.
+    # A dirty row means that the up or the down file ran outside a transaction, but not which of them.
     scripts = [script for script in (migration.up, migration.down) if script and script.no_transaction]
     return bool(scripts) and all(is_resumable(s) for script in scripts for s in script.statements)
+
+
+def in_phase(pending: Sequence[Migration], phase: Phase | None) -> tuple[Migration, ...]:
+    """Return the migrations of the phase; all of `pending` (ordered by version) if `phase` is None.
+
+    Raises PhaseOrder if one of them comes after a pending migration of the other phase.
+    """
+    chosen: list[Migration] = []
+    passed: list[Migration] = []
+    for migration in pending:
+        if phase is not None and migration.up.phase != phase:
+            passed.append(migration)
+        elif passed:
+            raise _out_of_order(migration, chosen, passed)
+        else:
+            chosen.append(migration)
+    return tuple(chosen)
+
+
+def _out_of_order(late: Migration, chosen: list[Migration], passed: list[Migration]) -> PhaseOrder:
+    first = chosen or passed
+    step = f"`--phase {first[0].up.phase} --to {first[-1].version}`"
+    why = "once no running code needs what it removes" if passed[0].up.phase == "contract" else "which adds"
+    return PhaseOrder(
+        f"{late.name} ({late.up.phase}) comes after {passed[0].name} ({passed[0].up.phase}), which is pending, and"
+        f" migrations run in the order of their versions; start with {step}, apply {passed[0].name} {why}, or run"
+        " without --phase"
+    )

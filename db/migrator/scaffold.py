@@ -1,4 +1,4 @@
-"""Begins a migration: the next free number, and an up and a down file to be filled in."""
+"""Create the files of a new migration, with the next free number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from db.migrator.errors import SourceError, WrongName
+from db.migrator.errors import SourceError, UnknownMigration
 from db.migrator.phase import DEFAULT, Phase
 from db.migrator.source import NO_TRANSACTION, Migration, read_source
 
@@ -16,14 +16,15 @@ _NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 def new_migration(
     folder: Path, name: str, *, no_transaction: bool = False, phase: Phase = DEFAULT
 ) -> tuple[Path, Path]:
-    """Write NNNN_name.up.sql and .down.sql, and return their paths. WrongName for a name that is none.
+    """Create NNNN_name.up.sql and NNNN_name.down.sql, and return their paths.
 
-    A file of the two that an interrupted call left is taken into account: the same call again completes it.
+    If an interrupted call left only the up file, the same call creates the missing down file. Raises UnknownMigration
+    for an invalid name.
     """
     name = name.strip().lower().replace(" ", "_").replace("-", "_")
     if not _NAME.fullmatch(name):
-        raise WrongName(
-            f"{name!r} is no name for a migration; use letters, digits and underscores, like `users_email`"
+        raise UnknownMigration(
+            f"{name!r} is not a valid name for a migration; use letters, digits and underscores, like `users_email`"
         )
     header = f"{NO_TRANSACTION}\n" if no_transaction else ""
     up = header + (f"-- phase: {phase}\n" if phase != DEFAULT else "") + "-- What this changes, and why.\n"
@@ -44,7 +45,7 @@ def _is_begun(migration: Migration, name: str, text: str) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    # Whole or not at all, and never over a file that came meanwhile.
+    # Atomic, and never over a file that was created in the meantime.
     try:
         with NamedTemporaryFile("w", dir=path.parent, prefix=".", suffix=".new", encoding="utf-8") as file:
             file.write(text)
@@ -52,6 +53,6 @@ def _write(path: Path, text: str) -> None:
             Path(file.name).chmod(0o644)
             path.hardlink_to(file.name)
     except FileExistsError as exc:
-        raise SourceError(f"{path.name} came meanwhile; run the same command again") from exc
+        raise SourceError(f"{path.name} was created in the meantime; run the same command again") from exc
     except OSError as exc:
-        raise SourceError(f"{path} cannot be written ({exc.strerror}); run the same command again") from exc
+        raise SourceError(f"cannot write {path}: {exc.strerror}; run the same command again") from exc

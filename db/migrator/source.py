@@ -1,6 +1,6 @@
-"""Reads the migrations folder by sqlx's rules, and refuses what sqlx would take without a word.
+"""Read the migrations folder by sqlx's rules, and reject some files that sqlx would accept silently.
 
-Nothing here connects: the folder alone says which migrations there are and what each one is.
+Nothing here connects to a database.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.migrator.errors import SourceError, WrongName
+from db.migrator.errors import SourceError, UnknownMigration
 from db.migrator.phase import PHASES, Phase, declared_phases, phase_of
 from db.migrator.script import Statement, line_at, split_statements
 
@@ -19,22 +19,22 @@ MIGRATIONS_FOLDER = Path(__file__).parents[1] / "migrations"
 
 _VERSION = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
-# At a file's first byte, exactly so: it runs outside a transaction.
+# A file that begins with exactly these bytes runs outside a transaction.
 NO_TRANSACTION = "-- no-transaction"
 _SUFFIXES = {"up": ".up.sql", "down": ".down.sql", "simple": ".sql"}
-# What would end the migrator's own transaction around a script, and with it the promise of all or nothing.
+# Statements that would end the migrator's transaction around a script, which would then not be atomic.
 _TRANSACTION_CONTROL = re.compile(
     r"(?:begin|commit|end|rollback|abort|start transaction|prepare transaction)\b(?! (?:work |transaction )?to\b)"
 )
 
 
-# Made without a name, an index that was left INVALID could not be told from the one to be made.
+# Without a name, an INVALID index left by a failed attempt could not be identified.
 _NAMELESS_INDEX = re.compile(r"create\s+(?:unique\s+)?index\s+concurrently\s+on\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Why a script cannot be run as it stands: the line, from 1, the rule that it breaks, and what to do."""
+class ScriptProblem:
+    """A reason why a script cannot be run: the line, from 1, the violated rule, and what to do."""
 
     line: int
     rule: str
@@ -62,59 +62,58 @@ class Script:
         return split_statements(self.sql)
 
     def line_of(self, statement: Statement, position: int = 1) -> int:
-        """The file's line of a character (from 1, as the server counts) of one of its statements."""
+        """Return the line in the file of a statement's character `position`, from 1, as the server counts."""
         return line_at(self.sql, statement.offset + position - 1)
 
     def check(self) -> None:
-        """SourceError unless the script can be run with the guarantees that its header asks for."""
+        """Raise SourceError if the script cannot be run with the guarantees of its header."""
         for problem in self.problems():
             raise SourceError(f"{self.path.name}:{problem.line}: {problem.message}")
 
-    def problems(self) -> Iterator[Problem]:
-        """Why the script cannot be run with the guarantees that its header asks for."""
+    def problems(self) -> Iterator[ScriptProblem]:
+        """Yield the reasons why the script cannot be run with the guarantees of its header."""
         yield from self._phase_problems()
         if self.no_transaction:
             for statement in self.statements[1:2]:
-                yield Problem(
+                yield ScriptProblem(
                     self.line_of(statement),
                     "no-transaction",
-                    "a no-transaction migration holds one statement, this is its second; half of it could stay"
-                    " applied. Give each statement a migration of its own",
+                    "a no-transaction migration must have only one statement, because a failure at the second would"
+                    " leave the first applied; put each statement into its own migration",
                 )
             for statement in self.statements:
                 if _NAMELESS_INDEX.match(statement.text):
-                    yield Problem(
+                    yield ScriptProblem(
                         self.line_of(statement),
                         "nameless-index",
-                        "an index that is made concurrently needs a name, by which a half-made one is found again;"
+                        "CREATE INDEX CONCURRENTLY needs an index name, to find an incomplete index after a failure;"
                         " give it one",
                     )
             return
         for statement in self.statements:
             if _TRANSACTION_CONTROL.match(statement.head):
-                yield Problem(
+                yield ScriptProblem(
                     self.line_of(statement),
                     "transaction-control",
-                    f"`{first_line(statement.text)}` would end the transaction that the migration runs in; take it"
-                    " out",
+                    f"`{first_line(statement.text)}` would end the transaction that the migration runs in; remove it",
                 )
 
-    def _phase_problems(self) -> Iterator[Problem]:
+    def _phase_problems(self) -> Iterator[ScriptProblem]:
         declared = declared_phases(self.sql)
         for line, said in declared:
             if said not in PHASES:
                 wanted = "write `-- phase: expand` or `-- phase: contract`"
-                yield Problem(line, "phase", f"{said!r} is no phase; {wanted}")
+                yield ScriptProblem(line, "phase", f"{said!r} is not a phase; {wanted}")
         for line, said in declared[1:]:
             if said != declared[0][1]:
-                yield Problem(
-                    line, "phase", "a migration has one phase, this is its second; keep one of them"
+                yield ScriptProblem(
+                    line, "phase", "a migration has only one phase, and this is its second; keep one of them"
                 )
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One version: what applies it and, for a reversible one, what takes it back."""
+    """One version: the script that applies it and, if it is reversible, the script that reverts it."""
 
     version: int
     description: str
@@ -123,7 +122,7 @@ class Migration:
 
     @property
     def name(self) -> str:
-        """The file's name without its suffix: `0003_users`."""
+        """The name of the up file without its suffix, such as `0003_users`."""
         return _stem(self.up.path.name)
 
     @property
@@ -132,17 +131,18 @@ class Migration:
 
 
 def read_source(folder: Path = MIGRATIONS_FOLDER) -> tuple[Migration, ...]:
-    """The migrations of a folder (not of folders in it), by version. SourceError names what is wrong.
-    WrongName for a folder that cannot be read.
+    """Return the migrations of a folder, without subfolders, ordered by version.
 
-    Source: sqlx-core 0.8, src/migrate/source.rs. Beyond it, two files of one version and kind are refused,
-    and so is a down file without its up file.
+    Follows sqlx-core 0.8, src/migrate/source.rs. In addition, it rejects two files of the same version and kind, and a
+    down file without its up file.
+
+    Raises SourceError for an invalid file, and UnknownMigration if the folder cannot be read.
     """
     try:
         paths = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as exc:
-        raise WrongName(
-            f"the migrations folder {folder} cannot be read ({exc.strerror}); name another or make it"
+        raise UnknownMigration(
+            f"cannot read the migrations folder {folder}: {exc.strerror}; create it or pass another"
         ) from exc
     found: dict[tuple[int, str], Path] = {}
     for path in paths:
@@ -151,7 +151,7 @@ def read_source(folder: Path = MIGRATIONS_FOLDER) -> tuple[Migration, ...]:
             continue
         version = _version(prefix, path)
         kind = next(kind for kind, suffix in _SUFFIXES.items() if rest.endswith(suffix))
-        # An up file and a simple one would both apply the version.
+        # NAME.up.sql and NAME.sql would both apply the version.
         key = (version, "down" if kind == "down" else "up")
         if key in found:
             raise SourceError(
@@ -162,17 +162,17 @@ def read_source(folder: Path = MIGRATIONS_FOLDER) -> tuple[Migration, ...]:
 
 
 def require_version(version: int, migrations: Iterable[Migration]) -> Migration:
-    """The migration of that version. WrongName where no file has it."""
+    """Return the migration of that version. Raises UnknownMigration if there is none."""
     by_version = {m.version: m for m in migrations}
     if version not in by_version:
-        raise WrongName(
+        raise UnknownMigration(
             f"there is no migration of version {version}; the newest is {max(by_version, default=None)}"
         )
     return by_version[version]
 
 
 def first_line(text: str, width: int = 80) -> str:
-    """The first line of a statement, for one line of a message."""
+    """Return the first line of a statement, shortened for a message."""
     line = text.strip().split("\n", 1)[0].rstrip()
     return line if len(line) <= width and line == text.strip() else line[: width - 3].rstrip() + "..."
 
@@ -189,11 +189,11 @@ def _migrations(found: dict[tuple[int, str], Path]) -> Iterable[Migration]:
 
 
 def _version(prefix: str, path: Path) -> int:
-    # int() alone takes blanks, underscores and other scripts' digits, which sqlx refuses.
+    # int() alone accepts blanks, underscores and non-ASCII digits, which sqlx rejects.
     if not _VERSION.fullmatch(prefix) or int(prefix) not in _INT64:
         raise SourceError(
             f"{path.name} does not begin with a version; name it like 0007_{path.name.partition('_')[2]}"
-            " (a whole number of 64 bits), or without an underscore if it is no migration"
+            " (a 64-bit integer), or without an underscore if it is not a migration"
         )
     return int(prefix)
 
@@ -203,7 +203,7 @@ def _script(path: Path) -> Script:
         raw = path.read_bytes()
         sql = raw.decode("utf-8")
     except OSError as exc:
-        raise SourceError(f"{path} cannot be read ({exc.strerror})") from exc
+        raise SourceError(f"cannot read {path}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise SourceError(f"{path.name} is not UTF-8 (byte {exc.start}); save it as UTF-8") from exc
     return Script(path, sql, hashlib.sha384(raw).digest())
@@ -219,7 +219,7 @@ def _stem(name: str) -> str:
 
 def _description(name: str) -> str:
     rest, suffix = name.partition("_")[2], _suffix(name)
-    # As sqlx does, which takes a suffix off as often as it stands there.
+    # As sqlx does, which removes the suffix repeatedly.
     while rest.endswith(suffix):
         rest = rest.removesuffix(suffix)
     return rest.replace("_", " ")

@@ -1,4 +1,7 @@
-"""One migration, one direction: script and ledger together, with patience for locks and for killed predecessors."""
+"""Apply or revert one migration: run its script and update the ledger, with retries for locks.
+
+It also resumes a migration outside a transaction that an earlier run started.
+"""
 
 from __future__ import annotations
 
@@ -27,26 +30,27 @@ from db.migrator.script import Statement
 from db.migrator.source import Migration, Script, first_line
 
 EventKind = Literal["waiting", "begin", "statement", "retry", "done", "skipped"]
-# A statement that must not run in a transaction, or that ends one itself.
+# SQLSTATEs of a statement that cannot run in a transaction, or that would end it.
 _WANTS_NO_TRANSACTION = {"25001", "2D000"}
-# What happens, to which migration, in words; called in order, from the calling thread. `skipped`: another did it.
+# Called in order, in the calling thread, with the kind of event, the migration if any, and a text. `skipped` means that
+# another migrator has applied or reverted the migration.
 OnEvent = Callable[[EventKind, Migration | None, str], None]
 
 
 @dataclass(frozen=True)
 class Applied:
-    """A migration that was applied or reverted, and how long it took."""
+    """A migration that was applied or reverted, and its duration in seconds."""
 
     migration: Migration
     seconds: float
 
 
 def no_event(kind: EventKind, migration: Migration | None, detail: str) -> None:
-    """Tell nobody."""
+    """Ignore the event."""
 
 
 @dataclass(frozen=True)
-class Step:
+class MigrationStep:
     """Runs single migrations against one database; the caller holds the migration lock."""
 
     conninfo: str
@@ -56,7 +60,7 @@ class Step:
     on_event: OnEvent
 
     def run(self, migration: Migration) -> Applied | None:
-        """Apply or revert one migration; None if somebody without the lock was faster."""
+        """Apply or revert one migration. Return None if another program, such as sqlx-cli, did it first."""
         script = migration.up if self.direction == "up" else migration.down
         assert script is not None, "the runner refuses what cannot be reverted"
         attempt = self._outside_transaction if script.no_transaction else self._in_transaction
@@ -69,23 +73,23 @@ class Step:
                     raise
                 if pause is None:
                     raise self._gave_up(error, script) from error
-                self.on_event("retry", migration, f"a lock is held; again in {pause:.1f} s")
+                self.on_event("retry", migration, f"a table is locked; retrying in {pause:.1f} s")
                 time.sleep(pause)
             else:
                 break
         if seconds is None:
-            self.on_event("skipped", migration, "another migrator did it")
+            self.on_event("skipped", migration, "another migrator has done it")
             return None
         self.on_event("done", migration, f"{seconds:.2f} s")
         return Applied(migration, seconds)
 
     def _in_transaction(self, migration: Migration, script: Script) -> float | None:
         started = time.monotonic_ns()
-        # A connection of its own, so that no SET of one migration reaches the next.
+        # A new connection, so that a SET in one migration does not affect the next.
         with open_connection(self.conninfo) as connection:
             with connection.transaction():
                 bound_lock_waits(connection, self.limits.table_lock_seconds)
-                # sqlx-cli takes no advisory lock: only a look behind this lock tells what is applied.
+                # sqlx-cli may run without the advisory lock, so check again under this lock what is applied.
                 self.ledger.lock(connection)
                 if not self._is_to_do(connection, migration):
                     return None
@@ -110,13 +114,13 @@ class Step:
                 if not self._is_to_do(connection, migration):
                     return None
                 if not all(map(is_resumable, script.statements)):
-                    # What the server takes in a transaction is all or nothing there, its row included.
+                    # Try it in a transaction first, which is atomic together with the ledger's row.
                     try:
                         return self._in_transaction(migration, script)
                     except ScriptFailed as error:
                         if error.sqlstate not in _WANTS_NO_TRANSACTION:
                             raise
-            # From here on a kill leaves a dirty row, by which the next run knows whose half it found.
+            # From here on a kill leaves a dirty row, which tells the next run which migration is incomplete.
             if row is None:
                 self.ledger.insert(connection, migration, success=False)
             elif row.success:
@@ -125,7 +129,7 @@ class Step:
             for statement in script.statements:
                 if is_resumed and not is_resumable(statement):
                     raise DirtyMigration(
-                        f"{script.path.name} began and did not end; finish it by hand",
+                        f"{script.path.name} started but did not finish; finish it by hand",
                         version=migration.version,
                     )
                 if not (is_resumed and is_finished(connection, statement)):
@@ -142,7 +146,7 @@ class Step:
         self, connection: Connection, migration: Migration, script: Script, statement: Statement
     ) -> None:
         if is_concurrent(statement):
-            # It waits for older transactions, and makes nobody wait behind it.
+            # It waits for older transactions and blocks no other query.
             bound_lock_waits(connection, 0)
         for dropped in drop_leftovers(connection, statement):
             self.on_event("statement", migration, f"dropped {dropped}, left INVALID by an earlier attempt")
@@ -154,7 +158,7 @@ class Step:
             try:
                 drop_leftovers(connection, statement)
             except psycopg.errors.LockNotAvailable:
-                # The row stays dirty, by which the next run knows to drop them; what failed is to be told now.
+                # The row stays dirty, so the next run drops them. Report the original failure.
                 raise failure from None
             if self.direction == "up":
                 self.ledger.delete(connection, migration.version)
@@ -166,12 +170,12 @@ class Step:
         row = self.ledger.row(connection, migration.version)
         if row is not None and row.checksum != migration.checksum:
             raise LedgerMismatch(
-                f"{migration.name} was applied just now by somebody whose file is another one",
+                f"{migration.name} was just applied by another migrator with a different file",
                 version=migration.version,
             )
         if row is not None and not row.success and self.direction == "up":
             raise DirtyMigration(
-                f"reverting {migration.name} began and did not end; `migrate down` finishes it",
+                f"reverting {migration.name} started but did not finish; `migrate down` finishes it",
                 version=migration.version,
             )
         return (row is None) == (self.direction == "up")
@@ -184,14 +188,14 @@ class Step:
 
     def _record_time(self, connection: Connection, migration: Migration, elapsed: int) -> None:
         if self.direction == "up":
-            # The migration is committed; to lose its duration is no failure.
+            # The migration is committed; a missing duration is not a failure.
             with suppress(psycopg.Error):
                 self.ledger.set_execution_time(connection, migration.version, elapsed)
 
     def _gave_up(self, error: MigrationError, script: Script) -> LockHeld:
         return LockHeld(
             f"{script.path.name}: {error}; tried {self.limits.attempts} times, waiting"
-            f" {self.limits.table_lock_seconds:g} s each. Somebody holds a lock on a table it changes: see"
-            " pg_stat_activity, and run again when that has ended",
+            f" {self.limits.table_lock_seconds:g} s each. Another session holds a lock on a table that it changes;"
+            " find it in pg_stat_activity, and run again when it has ended",
             sqlstate=error.sqlstate,
         )

@@ -1,8 +1,8 @@
--- Activities. The columns come in the order of db.models.Activity's fields. A bound on timestamp alone stands
--- beside each row comparison: from that one no partition would be pruned.
+-- Activities. The columns are in the order of db.models.Activity's fields. Each row comparison has an additional
+-- condition on timestamp alone, because Postgres does not prune partitions by a row comparison.
 
 -- name: find_activity :read
--- An activity by its key.
+-- Find an activity by its key.
 -- takes: id int, timestamp datetime
 -- gives: Activity
 SELECT id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version
@@ -10,7 +10,7 @@ FROM activities
 WHERE id = %(id)s AND timestamp = %(timestamp)s;
 
 -- name: find_activities :read
--- Activities by their keys, in no order; first and last are the earliest and the latest of the timestamps.
+-- Find activities by their keys, in no order. first and last are the earliest and the latest of the timestamps.
 -- takes: ids list[int], timestamps list[datetime], first datetime, last datetime
 -- gives: Activity
 SELECT id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version
@@ -19,7 +19,7 @@ WHERE (id, timestamp) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(timestamps)s
   AND timestamp BETWEEN %(first)s AND %(last)s;
 
 -- name: list_activities :read
--- Activities before one of them, the last stored first: the key's index has them in this order, the time's has not.
+-- List activities before an id, the last stored first, which is the order of the primary key's index.
 -- takes: before_id int, limit int
 -- gives: Activity
 SELECT id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version
@@ -29,7 +29,7 @@ ORDER BY id DESC
 LIMIT %(limit)s;
 
 -- name: list_user_feed :read
--- A user's activities before a place, newest first.
+-- List a user's activities before a position, newest first.
 -- takes: user_id int, before datetime, before_id int, limit int
 -- gives: Activity
 SELECT id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version
@@ -39,7 +39,7 @@ ORDER BY timestamp DESC, id DESC
 LIMIT %(limit)s;
 
 -- name: list_repository_feed :read
--- A repository's activities before a place, newest first.
+-- List a repository's activities before a position, newest first.
 -- takes: repo_id int, before datetime, before_id int, limit int
 -- gives: Activity
 SELECT id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version
@@ -49,7 +49,7 @@ ORDER BY timestamp DESC, id DESC
 LIMIT %(limit)s;
 
 -- name: list_activities_by_type :read
--- Activities of a type since a point in time and before a place, newest first.
+-- List activities of a type since a point in time and before a position, newest first.
 -- takes: type str, since datetime, before datetime, before_id int, limit int
 -- gives: Activity
 SELECT id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version
@@ -61,7 +61,7 @@ ORDER BY timestamp DESC, id DESC
 LIMIT %(limit)s;
 
 -- name: add_activity :write
--- A new activity.
+-- Insert an activity.
 -- takes: github_event_id int | None, user_id int, repo_id int | None, type str, timestamp datetime, data dict
 -- gives: Activity
 INSERT INTO activities (github_event_id, user_id, repo_id, type, timestamp, data)
@@ -69,7 +69,7 @@ VALUES (%(github_event_id)s, %(user_id)s, %(repo_id)s, %(type)s, %(timestamp)s, 
 RETURNING id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version;
 
 -- name: upsert_activity :write
--- An activity by GitHub's number of the event and its time, made or brought up to date.
+-- Insert an activity, or update the one with its GitHub event id and timestamp.
 -- takes: github_event_id int, user_id int, repo_id int | None, type str, timestamp datetime, data dict
 -- gives: Activity
 INSERT INTO activities (github_event_id, user_id, repo_id, type, timestamp, data)
@@ -79,7 +79,7 @@ ON CONFLICT (github_event_id, timestamp) DO UPDATE SET
 RETURNING id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version;
 
 -- name: update_activity :write
--- An activity as it is to be, unless it has changed since it was read; its timestamp is part of its key.
+-- Update an activity unless it was changed since it was read. Its timestamp is part of the key and stays.
 -- takes: id int, timestamp datetime, row_version int, github_event_id int | None, user_id int, repo_id int | None, type str, data dict
 -- gives: Activity
 UPDATE activities
@@ -88,7 +88,7 @@ WHERE id = %(id)s AND timestamp = %(timestamp)s AND row_version = %(row_version)
 RETURNING id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version;
 
 -- name: delete_activity :write
--- An activity gone; it comes back as it was, for its feeds have to be told.
+-- Delete an activity and return it, because its feeds must be invalidated.
 -- takes: id int, timestamp datetime
 -- gives: Activity
 DELETE FROM activities
@@ -96,7 +96,7 @@ WHERE id = %(id)s AND timestamp = %(timestamp)s
 RETURNING id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version;
 
 -- name: find_absent_months :read
--- Which of these months, each by its first moment in UTC, have no partition.
+-- Find those of these months, each given by its start in UTC, that have no partition.
 -- takes: months list[datetime]
 -- gives: datetime
 -- never null: month
@@ -105,14 +105,14 @@ FROM unnest(%(months)s::timestamptz[]) AS new (month)
 WHERE to_regclass('activities_' || to_char(month AT TIME ZONE 'UTC', 'YYYY_MM')) IS NULL;
 
 -- name: make_partitions :write
--- The monthly partitions that were missing from the first to the second point in time, now made.
+-- Create the missing monthly partitions between two points in time, and return their names.
 -- takes: since datetime, until datetime
 -- gives: str
 -- never null: partition
 SELECT make_activity_partitions(%(since)s, %(until)s) AS partition;
 
 -- name: copy_activities :write
--- Activities in bulk, as text rows.
+-- Load activities in bulk, as rows in text format.
 -- takes: nothing
 -- gives: nothing
 COPY activities (github_event_id, user_id, repo_id, type, timestamp, data) FROM STDIN;

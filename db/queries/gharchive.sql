@@ -1,8 +1,8 @@
--- The import of GitHub Archive: parties are made or renamed, in the order of their numbers, so that two imports
--- take their locks in one order.
+-- The import of GitHub Archive. Rows are inserted in the order of their GitHub ids, so that two imports take their
+-- locks in the same order.
 
 -- name: find_known_events :read
--- Which of these events are stored; first and last are the earliest and the latest of the timestamps.
+-- Find those of these events that are stored. first and last are the earliest and the latest of the timestamps.
 -- takes: ids list[int], timestamps list[datetime], first datetime, last datetime
 -- gives: int
 -- never null: github_event_id
@@ -12,7 +12,7 @@ WHERE (github_event_id, timestamp) IN (SELECT * FROM unnest(%(ids)s::bigint[], %
   AND timestamp BETWEEN %(first)s AND %(last)s;
 
 -- name: import_organizations :write
--- Organizations that are new, and those that go by another name now.
+-- Insert new organizations, and rename those with a new name.
 -- takes: github_ids list[int], names list[str]
 -- gives: int
 INSERT INTO organizations (github_id, name)
@@ -21,7 +21,7 @@ ON CONFLICT (github_id) DO UPDATE SET name = excluded.name WHERE organizations.n
 RETURNING id;
 
 -- name: import_users :write
--- Users that are new.
+-- Insert new users.
 -- takes: github_ids list[int], names list[str]
 -- gives: int
 INSERT INTO users (github_id, username)
@@ -30,7 +30,7 @@ ON CONFLICT (github_id) DO NOTHING
 RETURNING id;
 
 -- name: rename_users :write
--- Users that go by another name since; one of whom something later is stored is known better.
+-- Rename users with a new name, unless a later activity of the user is stored.
 -- takes: github_ids list[int], names list[str], seen_at list[datetime]
 -- gives: int
 UPDATE users AS u
@@ -42,7 +42,7 @@ WHERE u.github_id = new.github_id
 RETURNING u.id;
 
 -- name: import_repositories :write
--- Repositories that are new, with their organizations where those are known.
+-- Insert new repositories, with their organizations if those are stored.
 -- takes: github_ids list[int], names list[str], org_github_ids list[int | None]
 -- gives: int
 INSERT INTO repositories (github_id, name, org_id)
@@ -55,7 +55,7 @@ ON CONFLICT (github_id) DO NOTHING
 RETURNING id;
 
 -- name: rename_repositories :write
--- Repositories that have another name or organization since; one of which something later is stored is known better.
+-- Update repositories with a new name or organization, unless a later activity in the repository is stored.
 -- takes: github_ids list[int], names list[str], org_github_ids list[int | None], seen_at list[datetime]
 -- gives: int
 UPDATE repositories AS r
@@ -69,13 +69,13 @@ WHERE r.github_id = new.github_id
 RETURNING r.id;
 
 -- name: find_user_ids :read
--- Our ids of users by GitHub's numbers.
+-- Find our ids of users by GitHub ids.
 -- takes: github_ids list[int]
 -- gives: GithubId
 SELECT github_id, id FROM users WHERE github_id = ANY(%(github_ids)s);
 
 -- name: find_repository_ids :read
--- Our ids of repositories by GitHub's numbers.
+-- Find our ids of repositories by GitHub ids.
 -- takes: github_ids list[int]
 -- gives: GithubId
 SELECT github_id, id FROM repositories WHERE github_id = ANY(%(github_ids)s);

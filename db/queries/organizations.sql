@@ -1,7 +1,7 @@
--- Organizations. The columns come in the order of db.models.Organization's fields.
+-- Organizations. The columns are in the order of db.models.Organization's fields.
 
 -- name: find_organization :read
--- An organization by its id.
+-- Find an organization by its id.
 -- takes: id int
 -- gives: Organization
 SELECT id, github_id, name, description, member_count, created_at, updated_at, row_version
@@ -9,7 +9,7 @@ FROM organizations
 WHERE id = %(id)s;
 
 -- name: find_organization_by_github_id :read
--- An organization by its GitHub number.
+-- Find an organization by its GitHub id.
 -- takes: github_id int
 -- gives: Organization
 SELECT id, github_id, name, description, member_count, created_at, updated_at, row_version
@@ -17,7 +17,7 @@ FROM organizations
 WHERE github_id = %(github_id)s;
 
 -- name: find_organizations :read
--- Organizations by their ids, in no order.
+-- Find organizations by their ids, in no order.
 -- takes: ids list[int]
 -- gives: Organization
 SELECT id, github_id, name, description, member_count, created_at, updated_at, row_version
@@ -25,7 +25,7 @@ FROM organizations
 WHERE id = ANY(%(ids)s);
 
 -- name: list_organizations :read
--- Organizations after one of them, oldest id first.
+-- List organizations after an id, ordered by id.
 -- takes: after_id int, limit int
 -- gives: Organization
 SELECT id, github_id, name, description, member_count, created_at, updated_at, row_version
@@ -35,7 +35,7 @@ ORDER BY id
 LIMIT %(limit)s;
 
 -- name: add_organization :write
--- A new organization.
+-- Insert an organization.
 -- takes: github_id int, name str, description str | None, member_count int
 -- gives: Organization
 INSERT INTO organizations (github_id, name, description, member_count)
@@ -43,7 +43,7 @@ VALUES (%(github_id)s, %(name)s, %(description)s, %(member_count)s)
 RETURNING id, github_id, name, description, member_count, created_at, updated_at, row_version;
 
 -- name: upsert_organization :write
--- An organization by its GitHub number, made or brought up to date; what is not known is kept.
+-- Insert an organization, or update the one with its GitHub id. Columns whose sets_... flag is false are kept.
 -- takes: github_id int, name str, description str | None, member_count int, sets_description bool, sets_member_count bool
 -- gives: Organization
 INSERT INTO organizations (github_id, name, description, member_count)
@@ -55,7 +55,7 @@ ON CONFLICT (github_id) DO UPDATE SET
 RETURNING id, github_id, name, description, member_count, created_at, updated_at, row_version;
 
 -- name: update_organization :write
--- An organization as it is to be, unless it has changed since it was read.
+-- Update an organization unless it was changed since it was read.
 -- takes: id int, row_version int, github_id int, name str, description str | None, member_count int
 -- gives: Organization
 UPDATE organizations
@@ -68,7 +68,7 @@ WHERE id = %(id)s AND row_version = %(row_version)s
 RETURNING id, github_id, name, description, member_count, created_at, updated_at, row_version;
 
 -- name: delete_organization :write
--- An organization gone; its repositories stay, without one.
+-- Delete an organization. Its repositories stay, without an organization.
 -- takes: id int
 -- gives: int
 DELETE FROM organizations WHERE id = %(id)s RETURNING id;

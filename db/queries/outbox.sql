@@ -1,8 +1,8 @@
--- The outbox of cache invalidations: written by triggers, emptied by the access service.
+-- The outbox of cache invalidations. Triggers write it; the access service processes it.
 
 -- name: read_outbox :read
--- The oldest entries, with the row version that stands now; null where the record is gone or has none.
--- What the cache holds may stay if it is as new as that: the write itself has updated it.
+-- Read the oldest entries with the record's current row version, or null if the record is deleted or has none.
+-- A cached entry of at least that version may stay, because the writer has updated it already.
 -- takes: batch_size int
 -- gives: OutboxEntry
 SELECT o.id, o.entity, o.entity_id, coalesce(u.row_version, g.row_version, r.row_version) AS row_version
@@ -14,13 +14,13 @@ ORDER BY o.id
 LIMIT %(batch_size)s;
 
 -- name: delete_outbox :write
--- Entries whose keys have been invalidated. Several drainers may do the same ones: it is idempotent.
+-- Delete entries whose keys have been invalidated. Idempotent: several drainers may process the same entries.
 -- takes: ids list[int]
 -- gives: int
 DELETE FROM cache_outbox WHERE id = ANY(%(ids)s) RETURNING id;
 
 -- name: measure_outbox :read
--- How many entries wait, and for how many seconds the oldest has.
+-- Measure the number of entries and the age of the oldest in seconds.
 -- takes: nothing
 -- gives: OutboxMeasure
 -- never null: depth, age

@@ -1,7 +1,7 @@
--- Repositories. The columns come in the order of db.models.Repository's fields.
+-- Repositories. The columns are in the order of db.models.Repository's fields.
 
 -- name: find_repository :read
--- A repository by its id.
+-- Find a repository by its id.
 -- takes: id int
 -- gives: Repository
 SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
@@ -9,7 +9,7 @@ FROM repositories
 WHERE id = %(id)s;
 
 -- name: find_repository_by_github_id :read
--- A repository by its GitHub number.
+-- Find a repository by its GitHub id.
 -- takes: github_id int
 -- gives: Repository
 SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
@@ -17,7 +17,7 @@ FROM repositories
 WHERE github_id = %(github_id)s;
 
 -- name: find_repositories :read
--- Repositories by their ids, in no order.
+-- Find repositories by their ids, in no order.
 -- takes: ids list[int]
 -- gives: Repository
 SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
@@ -25,7 +25,7 @@ FROM repositories
 WHERE id = ANY(%(ids)s);
 
 -- name: list_repositories :read
--- Repositories after one of them, oldest id first.
+-- List repositories after an id, ordered by id.
 -- takes: after_id int, limit int
 -- gives: Repository
 SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
@@ -35,7 +35,7 @@ ORDER BY id
 LIMIT %(limit)s;
 
 -- name: list_repositories_by_organization :read
--- An organization's repositories after one of them, oldest id first.
+-- List an organization's repositories after an id, ordered by id.
 -- takes: org_id int, after_id int, limit int
 -- gives: Repository
 SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
@@ -45,7 +45,7 @@ ORDER BY id
 LIMIT %(limit)s;
 
 -- name: list_repositories_by_stars :read
--- Repositories after a place, most stars first.
+-- List repositories after a position, most stars first.
 -- takes: after_stars int, after_id int, limit int
 -- gives: Repository
 SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
@@ -55,7 +55,7 @@ ORDER BY stars DESC, id DESC
 LIMIT %(limit)s;
 
 -- name: list_repositories_by_language :read
--- Repositories of a language after a place, most stars first.
+-- List repositories of a language after a position, most stars first.
 -- takes: language str, after_stars int, after_id int, limit int
 -- gives: Repository
 SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
@@ -65,7 +65,7 @@ ORDER BY stars DESC, id DESC
 LIMIT %(limit)s;
 
 -- name: add_repository :write
--- A new repository.
+-- Insert a repository.
 -- takes: github_id int, org_id int | None, name str, description str | None, language str | None, stars int, forks int, issues int
 -- gives: Repository
 INSERT INTO repositories (github_id, org_id, name, description, language, stars, forks, issues)
@@ -73,7 +73,7 @@ VALUES (%(github_id)s, %(org_id)s, %(name)s, %(description)s, %(language)s, %(st
 RETURNING id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version;
 
 -- name: upsert_repository :write
--- A repository by its GitHub number, made or brought up to date; what is not known is kept.
+-- Insert a repository, or update the one with its GitHub id. Columns whose sets_... flag is false are kept.
 -- takes: github_id int, org_id int | None, name str, description str | None, language str | None, stars int, forks int, issues int, sets_org_id bool, sets_description bool, sets_language bool, sets_stars bool, sets_forks bool, sets_issues bool
 -- gives: Repository
 INSERT INTO repositories (github_id, org_id, name, description, language, stars, forks, issues)
@@ -89,7 +89,7 @@ ON CONFLICT (github_id) DO UPDATE SET
 RETURNING id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version;
 
 -- name: update_repository :write
--- A repository as it is to be, unless it has changed since it was read.
+-- Update a repository unless it was changed since it was read.
 -- takes: id int, row_version int, github_id int, org_id int | None, name str, description str | None, language str | None, stars int, forks int, issues int
 -- gives: Repository
 UPDATE repositories
@@ -106,7 +106,7 @@ WHERE id = %(id)s AND row_version = %(row_version)s
 RETURNING id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version;
 
 -- name: delete_repository :write
--- A repository gone; activities in it stay, without one.
+-- Delete a repository. Its activities stay, without a repository.
 -- takes: id int
 -- gives: int
 DELETE FROM repositories WHERE id = %(id)s RETURNING id;

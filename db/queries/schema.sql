@@ -1,20 +1,20 @@
--- What the access service asks about the schema itself.
+-- Queries about the schema and the login.
 
 -- name: read_ledger :read
--- Every migration the database has seen, applied or begun.
+-- Read every migration in the ledger: applied, or started but not finished.
 -- takes: nothing
 -- gives: AppliedMigration
 SELECT version, description, success, checksum FROM _sqlx_migrations ORDER BY version;
 
 -- name: make_activity_partitions :write
--- The monthly partitions of activities that were missing up to three months from now, now made.
+-- Create the missing monthly partitions of activities up to three months ahead, and return their names.
 -- takes: nothing
 -- gives: str
 -- never null: partition
 SELECT make_activity_partitions(now(), now() + interval '3 months') AS partition;
 
 -- name: read_connection_limit :read
--- How many connections this login may have: its own limit (-1: none), and what the server leaves to everyone.
+-- Read the login's connection limit (-1 means no limit), and the connections that the server allows to all roles.
 -- takes: nothing
 -- gives: ConnectionLimit
 -- never null: role_limit, server_limit

@@ -1,13 +1,13 @@
--- Tokens of users, as ciphertext: read and written by themselves, never with the user.
+-- Tokens of users, as ciphertext. They are read and written separately, never with the user.
 
 -- name: find_tokens :read
--- A user's tokens.
+-- Find a user's tokens.
 -- takes: id int
 -- gives: SealedTokens
 SELECT id, access_token, refresh_token FROM users WHERE id = %(id)s;
 
 -- name: set_tokens :write
--- A user's tokens, each kept where it is not given.
+-- Set a user's tokens. A token whose sets_... flag is false is kept.
 -- takes: id int, access_token bytes | None, refresh_token bytes | None, sets_access_token bool, sets_refresh_token bool
 -- gives: int
 UPDATE users
@@ -17,7 +17,7 @@ WHERE id = %(id)s
 RETURNING id;
 
 -- name: list_tokens :read
--- Tokens of the users after one of them who have any, oldest id first.
+-- List the tokens of users after an id who have any, ordered by id.
 -- takes: after_id int, limit int
 -- gives: SealedTokens
 SELECT id, access_token, refresh_token
@@ -27,7 +27,7 @@ ORDER BY id
 LIMIT %(limit)s;
 
 -- name: swap_tokens :write
--- A user's tokens, unless they are no longer those that were read.
+-- Replace a user's tokens unless they were changed since they were read.
 -- takes: id int, access_token bytes | None, refresh_token bytes | None, old_access_token bytes | None, old_refresh_token bytes | None
 -- gives: int
 UPDATE users

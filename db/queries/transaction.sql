@@ -1,37 +1,37 @@
--- Transaction control. Savepoints of one name nest: the last one made is meant.
+-- Transaction control. Savepoints with the same name nest: the name refers to the latest one.
 
 -- name: begin_transaction :write
--- A transaction begins.
+-- Begin a transaction.
 -- takes: nothing
 -- gives: nothing
 BEGIN;
 
 -- name: commit_transaction :write
--- The transaction is kept.
+-- Commit the transaction.
 -- takes: nothing
 -- gives: nothing
 COMMIT;
 
 -- name: roll_back_transaction :write
--- The transaction is taken back.
+-- Roll back the transaction.
 -- takes: nothing
 -- gives: nothing
 ROLLBACK;
 
 -- name: make_savepoint :write
--- A place to go back to.
+-- Create a savepoint.
 -- takes: nothing
 -- gives: nothing
 SAVEPOINT groundwork;
 
 -- name: roll_back_savepoint :write
--- Back to the place, which stays.
+-- Roll back to the savepoint, which stays.
 -- takes: nothing
 -- gives: nothing
 ROLLBACK TO SAVEPOINT groundwork;
 
 -- name: release_savepoint :write
--- The place is no longer needed.
+-- Release the savepoint.
 -- takes: nothing
 -- gives: nothing
 RELEASE SAVEPOINT groundwork;

@@ -1,7 +1,7 @@
--- Users. The columns come in the order of db.models.User's fields; tokens are none of them.
+-- Users. The columns are in the order of db.models.User's fields, which do not include tokens.
 
 -- name: find_user :read
--- A user by its id.
+-- Find a user by its id.
 -- takes: id int
 -- gives: User
 SELECT id, github_id, username, email, preferences, created_at, updated_at, row_version
@@ -9,7 +9,7 @@ FROM users
 WHERE id = %(id)s;
 
 -- name: find_user_by_github_id :read
--- A user by its GitHub number.
+-- Find a user by its GitHub id.
 -- takes: github_id int
 -- gives: User
 SELECT id, github_id, username, email, preferences, created_at, updated_at, row_version
@@ -17,7 +17,7 @@ FROM users
 WHERE github_id = %(github_id)s;
 
 -- name: find_users :read
--- Users by their ids, in no order.
+-- Find users by their ids, in no order.
 -- takes: ids list[int]
 -- gives: User
 SELECT id, github_id, username, email, preferences, created_at, updated_at, row_version
@@ -25,7 +25,7 @@ FROM users
 WHERE id = ANY(%(ids)s);
 
 -- name: list_users :read
--- Users after one of them, oldest id first.
+-- List users after an id, ordered by id.
 -- takes: after_id int, limit int
 -- gives: User
 SELECT id, github_id, username, email, preferences, created_at, updated_at, row_version
@@ -35,7 +35,7 @@ ORDER BY id
 LIMIT %(limit)s;
 
 -- name: list_users_by_username :read
--- Users of one name after one of them: people rename, so there may be several.
+-- List users with a name after an id, ordered by id. GitHub users can rename themselves, so there may be several.
 -- takes: username str, after_id int, limit int
 -- gives: User
 SELECT id, github_id, username, email, preferences, created_at, updated_at, row_version
@@ -45,7 +45,7 @@ ORDER BY id
 LIMIT %(limit)s;
 
 -- name: add_user :write
--- A new user.
+-- Insert a user.
 -- takes: github_id int, username str, email str | None, preferences dict
 -- gives: User
 INSERT INTO users (github_id, username, email, preferences)
@@ -53,7 +53,7 @@ VALUES (%(github_id)s, %(username)s, %(email)s, %(preferences)s)
 RETURNING id, github_id, username, email, preferences, created_at, updated_at, row_version;
 
 -- name: upsert_user :write
--- A user by its GitHub number, made or brought up to date; what is not known is kept.
+-- Insert a user, or update the one with its GitHub id. Columns whose sets_... flag is false are kept.
 -- takes: github_id int, username str, email str | None, preferences dict, sets_email bool, sets_preferences bool
 -- gives: User
 INSERT INTO users (github_id, username, email, preferences)
@@ -65,7 +65,7 @@ ON CONFLICT (github_id) DO UPDATE SET
 RETURNING id, github_id, username, email, preferences, created_at, updated_at, row_version;
 
 -- name: update_user :write
--- A user as it is to be, unless it has changed since it was read.
+-- Update a user unless it was changed since it was read.
 -- takes: id int, row_version int, github_id int, username str, email str | None, preferences dict
 -- gives: User
 UPDATE users
@@ -74,7 +74,7 @@ WHERE id = %(id)s AND row_version = %(row_version)s
 RETURNING id, github_id, username, email, preferences, created_at, updated_at, row_version;
 
 -- name: delete_user :write
--- A user gone, with its activities.
+-- Delete a user and its activities.
 -- takes: id int
 -- gives: int
 DELETE FROM users WHERE id = %(id)s RETURNING id;

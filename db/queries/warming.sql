@@ -1,7 +1,7 @@
--- What is likely to be asked for first: who and what the activities stored last are about, and what has most stars.
+-- The records that are likely to be read first: those of the latest activities, and those with most stars.
 
 -- name: list_hot_users :read
--- The users with most of the activities stored last, the busiest first.
+-- List the users with most of the latest activities, the busiest first.
 -- takes: sample int, limit int
 -- gives: int
 SELECT user_id
@@ -11,7 +11,7 @@ ORDER BY count(*) DESC, user_id
 LIMIT %(limit)s;
 
 -- name: list_hot_repositories :read
--- The repositories with most of the activities stored last, then those with most stars.
+-- List the repositories with most of the latest activities, then those with most stars.
 -- takes: sample int, limit int
 -- gives: int
 -- never null: repo_id

@@ -1,1 +1,1 @@
-"""The target aws: one ComponentResource a file, rendered from infra.spec. Only a stack on AWS imports it."""
+"""The AWS target, rendered from infra.spec, with one file per component. Imported only by stacks on AWS."""

@@ -1,4 +1,4 @@
-"""The access service on Fargate: as many tasks as the settings say, found by name inside the VPC."""
+"""The access service on Fargate, which clients find by a DNS name inside the VPC."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.cluster import Cluster, Task
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 from infra.spec.access import PORT
 
 
 @dataclass(frozen=True)
 class AccessArgs:
-    site: Site
+    site: AwsSite
     cluster: Cluster
     vpc_id: pulumi.Input[str]
     subnets: Sequence[pulumi.Input[str]]
     security_groups: Sequence[pulumi.Input[str]]
     environment: Mapping[str, pulumi.Input[str]]
-    # Of role app.
+    # ARN of the policy for logging in as role app.
     login_policy: pulumi.Input[str]
     starts_after: Sequence[pulumi.Resource]
 
 
 class Access(pulumi.ComponentResource):
-    """`groundwork serve`, healthy by its own /readyz; `url` from inside the VPC, `service_name` for metrics."""
+    """An ECS service that runs `groundwork serve`, with health checks on /readyz."""
 
+    # Inside the VPC.
     url: pulumi.Output[str]
+    # The dimension of its metrics.
     service_name: pulumi.Output[str]
 
     def __init__(self, name: str, args: AccessArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -47,7 +49,7 @@ class Access(pulumi.ComponentResource):
                 },
                 policies=[args.login_policy],
                 port=PORT,
-                # Asks /readyz.
+                # Requests /readyz.
                 health=["groundwork-health"],
             ),
             self,
@@ -84,7 +86,7 @@ class Access(pulumi.ComponentResource):
                 assign_public_ip=False,
             ),
             service_registries=aws.ecs.ServiceServiceRegistriesArgs(registry_arn=record.arn),
-            # An old task goes before its successor comes: together they would exceed role app's connections.
+            # Stop an old task before a new one starts: both together would exceed role app's connection limit.
             deployment_maximum_percent=100,
             deployment_minimum_healthy_percent=50 if settings.aws_access_count > 1 else 0,
             deployment_circuit_breaker=aws.ecs.ServiceDeploymentCircuitBreakerArgs(

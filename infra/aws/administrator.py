@@ -1,6 +1,6 @@
-"""The administrator of Postgres: RDS keeps the password, or, with read replicas, the stack does.
+"""The Postgres administrator. RDS stores the password or, with read replicas, the stack does.
 
-RDS makes no replica of an instance whose administrator's password it keeps itself.
+RDS cannot create a replica of an instance if it stores the administrator's password itself.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.encryption import EncryptionKey
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 from infra.credentials import Password
 from infra.spec import rds
 
-# To be had back for so long after it was deleted.
+# A deleted secret can be restored for this long.
 _RECOVERY_DAYS = 30
-# Counted up, it makes AWS take the value again, which it never shows.
+# Increase this number to write the password again. Pulumi cannot compare it, because AWS never returns it.
 _VERSION = 1
 
 
 @dataclass(frozen=True)
 class Administrator:
-    """`properties` of the instance; `kept` is the ARN of the stack's own secret, where it has one."""
+    """The administrator: `properties` for the RDS instance, and `kept`, the ARN of the stack's own secret, or None."""
 
     properties: dict[str, Any]
     kept: pulumi.Output[str] | None = None
 
     @classmethod
     def of_rds(cls, key: EncryptionKey) -> Administrator:
-        """Whose password RDS makes, keeps and rotates."""
+        """Return an administrator whose password RDS creates, stores and rotates."""
         return cls(
             {
                 "username": rds.ADMIN,
@@ -42,12 +42,12 @@ class Administrator:
         )
 
     @classmethod
-    def of_the_stack(cls, site: Site, key: EncryptionKey, child: pulumi.ResourceOptions) -> Administrator:
-        """Whose password is made here and kept in the form that RDS keeps its own in. Nothing rotates it."""
+    def of_the_stack(cls, site: AwsSite, key: EncryptionKey, child: pulumi.ResourceOptions) -> Administrator:
+        """Create a password and store it in the format that RDS uses for its own. It is not rotated."""
         password = Password("postgres-admin", child).value
         secret = aws.secretsmanager.Secret(
             "postgres-admin",
-            # What AWS adds to it lets a stack be made anew while the old one's secret waits for its end.
+            # AWS appends a suffix, so a stack can be created again while the old one's secret awaits deletion.
             name_prefix=site.name("postgres-admin-"),
             description=f"The administrator of Postgres of {site.name()}",
             kms_key_id=key.arn,
@@ -55,7 +55,7 @@ class Administrator:
             tags=site.tags("postgres-admin"),
             opts=child,
         )
-        # Write-only: neither value is read back, so that a preview needs no right to read a password.
+        # Write-only properties are never read back, so a preview needs no permission to read a password.
         version = aws.secretsmanager.SecretVersion(
             "postgres-admin",
             secret_id=secret.id,
@@ -71,7 +71,7 @@ class Administrator:
         )
 
     def secret(self, primary: aws.rds.Instance) -> pulumi.Output[str]:
-        """The ARN of what holds the password."""
+        """Return the ARN of the secret with the password."""
         if self.kept is not None:
             return self.kept
         return primary.master_user_secrets.apply(lambda secrets: secrets[0].secret_arn or "")

@@ -1,4 +1,4 @@
-"""CloudWatch alarms of a stack, RDS's events, and one dashboard of what the alarms watch."""
+"""A stack's CloudWatch alarms, the subscriptions to RDS events, and a dashboard of the metrics with alarms."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.notices import Notices
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 from infra.spec.alarms import Alarm
 
 _WIDTH, _HEIGHT, _COLUMNS = 8, 6, 3
-# Source -> what of it is told.
+# Source type -> the event categories to subscribe to.
 _EVENTS = {
     "db-instance": (
         "availability",
@@ -38,17 +38,18 @@ _EVENTS = {
 
 @dataclass(frozen=True)
 class AlarmsArgs:
-    site: Site
+    site: AwsSite
     notices: Notices
     alarms: Sequence[Alarm]
-    # What RDS's events are of.
+    # Identifiers of the RDS instances whose events are sent.
     instances: Sequence[pulumi.Input[str]]
     parameter_group: pulumi.Input[str]
 
 
 class Alarms(pulumi.ComponentResource):
-    """`dashboard` is its name in the console."""
+    """The alarms, event subscriptions and dashboard of a stack."""
 
+    # Its name in the console.
     dashboard: pulumi.Output[str]
 
     def __init__(self, name: str, args: AlarmsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -78,7 +79,7 @@ class Alarms(pulumi.ComponentResource):
         sources: dict[str, list[pulumi.Input[str]] | None] = {
             "db-instance": list(args.instances),
             "db-parameter-group": [args.parameter_group],
-            # Those of the account: RDS's own kind of group is not used here, and nobody is to begin with it unseen.
+            # All of the account: this stack does not use RDS's own security groups, so any event is unexpected.
             "db-security-group": None,
         }
         for source, categories in _EVENTS.items():
@@ -103,7 +104,7 @@ class Alarms(pulumi.ComponentResource):
 
 
 def widgets(alarms: Iterable[Alarm], region: str) -> list[dict[str, Any]]:
-    """A graph for each metric, every server in it, with the line from which it is an alarm."""
+    """Return a graph for each metric, with all servers and the alarm's threshold."""
 
     def metric_of(alarm: Alarm) -> tuple[str, str]:
         return alarm.namespace, alarm.metric

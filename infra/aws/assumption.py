@@ -1,4 +1,4 @@
-"""Who may put on a role: one of AWS's services, on behalf of this account and of no other."""
+"""The trust policy of IAM roles: an AWS service may assume a role, on behalf of this account only."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 
 import pulumi
 
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 
 
-def assumed_by(service: str, site: Site) -> pulumi.Output[str]:
-    """The trust policy of a role for a service like `ecs-tasks.amazonaws.com`."""
+def assumed_by(service: str, site: AwsSite) -> pulumi.Output[str]:
+    """Return the trust policy of a role for a service such as `ecs-tasks.amazonaws.com`."""
     return site.account.apply(
         lambda account: json.dumps(
             {

@@ -1,6 +1,6 @@
-"""Roles and migrations on AWS: a task inside the VPC does them, for nothing outside reaches the database.
+"""Roles and migrations on AWS. A task inside the VPC applies them, because the database cannot be reached from outside.
 
-Why so: docs/adr/0015.
+See docs/adr/0015 for the reasons.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pulumi import dynamic
 
 from infra.aws.cluster import Cluster, Task
 from infra.aws.postgres import Postgres
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 from infra.dynamic import Provider
 from infra.spec import rds, roles
 
 
 @dataclass(frozen=True)
 class BootstrapArgs:
-    site: Site
+    site: AwsSite
     cluster: Cluster
     postgres: Postgres
     database_url: pulumi.Input[str]
@@ -90,9 +90,9 @@ class Bootstrap(pulumi.ComponentResource):
 
 
 class TaskRunProvider(Provider):
-    """Starts a task and waits for its end; one that fails fails the `up`, with its last lines of log."""
+    """Starts a task and waits until it exits. A failed task fails the `up`, with the last lines of its log."""
 
-    # Where it runs is no reason to run it again.
+    # A change of the place where the task runs does not run it again.
     ignored: ClassVar[frozenset[str]] = frozenset(
         {"region", "cluster", "subnets", "security_groups", "log_group"}
     )
@@ -122,9 +122,9 @@ class TaskRunProvider(Provider):
 
 
 class TaskRun(dynamic.Resource, module="aws", name="TaskRun"):
-    """A task that was run to its end: `task` is its ARN, `version` the newest migration's.
+    """A task that has run and exited. `task` is its ARN, and `version` is the version of the newest migration.
 
-    `migrations` (name -> checksum) shows in a preview what is pending.
+    A preview shows pending migrations as changes of `migrations` (name -> checksum).
     """
 
     version: pulumi.Output[int]
@@ -164,14 +164,14 @@ class TaskRun(dynamic.Resource, module="aws", name="TaskRun"):
 
 
 def migrations_of(folder: Path) -> dict[str, str]:
-    """Name -> checksum, shortened as people read it."""
+    """Return the shortened checksum of each migration, by name."""
     from db.migrator import read_source
 
     return {migration.name: migration.checksum.hex()[:16] for migration in read_source(folder)}
 
 
 def specification_digest() -> str:
-    """What the roles, the database and the grants are made of."""
+    """Return a digest of the SQL for roles, database and grants."""
     import hashlib
 
     limits = dict.fromkeys(roles.LOGINS, 0)

@@ -1,4 +1,4 @@
-"""The ECS cluster and what its tasks have in common: logs, the role that starts them, how a container is hardened."""
+"""The ECS cluster, and the common parts of its tasks: logs, execution role, container hardening."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pulumi_aws as aws
 
 from infra.aws.assumption import assumed_by
 from infra.aws.logs import Logs
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 from infra.spec.access import UID
 from infra.spec.quantity import parse_bytes
 
@@ -21,7 +21,7 @@ _ARCHITECTURES = {"amd64": "X86_64", "arm64": "ARM64"}
 
 @dataclass(frozen=True)
 class ClusterArgs:
-    site: Site
+    site: AwsSite
     image: pulumi.Input[str]
     repository_arn: pulumi.Input[str]
     logs: Logs
@@ -29,19 +29,19 @@ class ClusterArgs:
 
 @dataclass(frozen=True)
 class Task:
-    """One container that runs the access image: `command` of groundwork, environment, and what it may ask of AWS."""
+    """A task with one container of the access image: its groundwork command, environment and IAM policies."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, pulumi.Input[str]]
-    # ARNs of policies.
+    # ARNs of the IAM policies that the task gets.
     policies: Sequence[pulumi.Input[str]]
     port: int | None = None
     health: Sequence[str] = ()
 
 
 class Cluster(pulumi.ComponentResource):
-    """`arn`, `name`; `define` makes a task's definition with roles of its own."""
+    """The cluster. `define` creates a task definition with its own role."""
 
     arn: pulumi.Output[str]
     name: pulumi.Output[str]
@@ -51,7 +51,7 @@ class Cluster(pulumi.ComponentResource):
         self._args = args
         self._child = pulumi.ResourceOptions(parent=self)
         site = args.site
-        # Container Insights would make it, without a key.
+        # Without this group, Container Insights would create one without an encryption key.
         insights = args.logs.group(
             "container-insights", f"/aws/ecs/containerinsights/{site.name()}/performance", self
         )
@@ -81,7 +81,7 @@ class Cluster(pulumi.ComponentResource):
         self.register_outputs({"arn": self.arn})
 
     def define(self, task: Task, parent: pulumi.Resource) -> aws.ecs.TaskDefinition:
-        """A definition's revision; it is made anew when anything of the task changes."""
+        """Create a task definition. Any change of the task creates another revision."""
         site, settings = self._args.site, self._args.site.settings
         role = self._make_role(task.name, f"What the task {task.name} of this stack may do")
         attached = [
@@ -106,14 +106,14 @@ class Cluster(pulumi.ComponentResource):
             ),
             execution_role_arn=self._execution.arn,
             task_role_arn=role.arn,
-            # Dictionaries of outputs go no deeper than their values: each is settled by itself.
+            # Output.all does not resolve outputs inside nested dictionaries, so the environment is resolved separately.
             container_definitions=pulumi.Output.all(
                 image=self._args.image,
                 group=self.log_groups[task.name].name,
                 environment=pulumi.Output.all(**task.environment),
             ).apply(lambda known: json.dumps([_container(task, site.region, known)])),
             tags=site.tags(task.name),
-            # A task that starts before its roles may do their work cannot pull its image.
+            # A task that starts before its roles have their policies cannot pull its image.
             opts=pulumi.ResourceOptions(parent=parent, depends_on=[*attached, self._execution_policy]),
         )
 
@@ -129,7 +129,7 @@ class Cluster(pulumi.ComponentResource):
 
 
 def _container(task: Task, region: str, known: Mapping[str, Any]) -> dict[str, Any]:
-    """A container's definition: its user, no capability, a root that nobody writes."""
+    """Return the container definition: not root, no capabilities, a read-only root file system."""
     definition: dict[str, Any] = {
         "name": task.name,
         "image": known["image"],
@@ -150,7 +150,7 @@ def _container(task: Task, region: str, known: Mapping[str, Any]) -> dict[str, A
                 "awslogs-stream-prefix": task.name,
             },
         },
-        # A rolling deployment waits for requests under way.
+        # Seconds in which a stopping service can finish its requests.
         "stopTimeout": 30,
     }
     if task.port is not None:
@@ -171,7 +171,7 @@ def _execution_policy(repository: str, log_groups: Sequence[str]) -> str:
         {
             "Version": "2012-10-17",
             "Statement": [
-                # A token for the registry names no repository.
+                # This action cannot be restricted to a repository.
                 {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
                 {
                     "Effect": "Allow",

@@ -1,4 +1,4 @@
-"""KMS keys of the stack's own, rotated every year: one for each kind of data, so that access to one gives no other."""
+"""The stack's KMS keys, rotated every year: one per kind of data, so that access can be granted separately."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 
-# A key that is gone takes the data with it; AWS waits this long.
+# AWS deletes a key only after this waiting period, because the data that it encrypts is lost with it.
 _DELETION_DAYS = 30
 
 
 @dataclass(frozen=True)
 class KeyArgs:
-    site: Site
+    site: AwsSite
     description: str
-    # Services that use the key themselves, in no user's name: like logs.eu-central-1.amazonaws.com.
+    # Services that use the key themselves and not on behalf of a user, such as logs.eu-central-1.amazonaws.com.
     services: Sequence[str] = ()
 
 
 class EncryptionKey(pulumi.ComponentResource):
-    """A key with an alias; the account's own policies say who may use it, and `services` besides."""
+    """A key with an alias. The account's IAM policies and `services` may use it."""
 
     arn: pulumi.Output[str]
-    # Of its policy: whoever needs the service to be allowed waits for it.
+    # Resources whose service uses the key must depend on it, because it includes the key policy.
     key: aws.kms.Key
 
     def __init__(self, name: str, args: KeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -54,7 +54,7 @@ class EncryptionKey(pulumi.ComponentResource):
 
 
 def key_policy(account: str, partition: str, services: Sequence[str]) -> str:
-    """The account decides by its own policies; a service acts for this account only."""
+    """Return a key policy that delegates to the account's IAM policies, and allows services for this account only."""
     statements: list[dict[str, Any]] = [
         {
             "Sid": "AccountByItsPolicies",
@@ -65,7 +65,7 @@ def key_policy(account: str, partition: str, services: Sequence[str]) -> str:
         }
     ]
     for service in services:
-        # CloudWatch Logs names the account in the encryption context alone.
+        # CloudWatch Logs passes the account only in the encryption context.
         condition = (
             {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": f"arn:{partition}:logs:*:{account}:*"}}
             if service.startswith("logs.")

@@ -1,4 +1,4 @@
-"""VPC endpoints: the tasks' way to the AWS services that they use, and to no others, without the internet."""
+"""VPC endpoints, through which tasks reach the AWS services that they use, and no others, without the internet."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.firewall import Firewall
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 
-# Pull the image, write logs, read the administrator's password. Tokens are signed without asking anybody.
+# For pulling images, writing logs and reading the administrator's password. Signing IAM tokens needs no service.
 SERVICES = ("ecr.api", "ecr.dkr", "logs", "secretsmanager")
 
 
 @dataclass(frozen=True)
 class EndpointsArgs:
-    site: Site
+    site: AwsSite
     vpc_id: pulumi.Input[str]
     subnets: Sequence[pulumi.Input[str]]
     route_tables: Sequence[pulumi.Input[str]]
@@ -26,7 +26,7 @@ class EndpointsArgs:
 
 
 class Endpoints(pulumi.ComponentResource):
-    """An interface endpoint for each service, and a gateway to S3, where ECR keeps the layers of images."""
+    """An interface endpoint for each service, and a gateway endpoint to S3, where ECR stores image layers."""
 
     def __init__(self, name: str, args: EndpointsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:aws:Endpoints", name, None, opts)
@@ -60,7 +60,10 @@ class Endpoints(pulumi.ComponentResource):
 
 
 def _own_account(account: str) -> str:
-    """For principals of this account alone: a stolen credential of another one carries nothing out here."""
+    """Return an endpoint policy for principals of this account only.
+
+    So the endpoint cannot be used to send data to another account with that account's credentials.
+    """
     return json.dumps(
         {
             "Version": "2012-10-17",
@@ -78,7 +81,7 @@ def _own_account(account: str) -> str:
 
 
 def _image_layers(partition: str, region: str) -> str:
-    """Reading ECR's bucket of layers in this region, which is all that tasks have to do with S3."""
+    """Return an endpoint policy that only allows reading ECR's bucket of image layers, all that tasks need from S3."""
     return json.dumps(
         {
             "Version": "2012-10-17",

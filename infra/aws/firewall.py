@@ -1,7 +1,7 @@
-"""Security groups: who reaches whom, by group and never by address.
+"""Security groups. Their rules refer to groups, never to addresses.
 
-`application` is worn by whatever uses the data: the tasks here, and the application behind them. Postgres, Redis,
-the access service and the endpoints let in nobody else.
+Everything that uses the data is in the group `application`: the stack's tasks, and the application. The groups of
+Postgres, Redis, the access service and the endpoints allow connections only from this group.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 from infra.spec import access, rds, redis
 
 HTTPS = 443
 _ANYWHERE = "0.0.0.0/0"
-# What the application's group may reach, and at which port: group -> (port, what it is).
+# The groups that the application's group may reach: group -> (port, description).
 _REACHED = {
     "postgres": (rds.PORT, "Postgres"),
     "redis": (redis.PORT, "Redis"),
@@ -27,12 +27,12 @@ _REACHED = {
 
 @dataclass(frozen=True)
 class FirewallArgs:
-    site: Site
+    site: AwsSite
     vpc_id: pulumi.Input[str]
 
 
 class Firewall(pulumi.ComponentResource):
-    """The groups' ids. Each rule is a resource of its own, so that a preview names the one that changes."""
+    """The ids of the groups. Each rule is a separate resource, so that a preview shows which one changes."""
 
     application: pulumi.Output[str]
     postgres: pulumi.Output[str]
@@ -55,7 +55,7 @@ class Firewall(pulumi.ComponentResource):
         self.register_outputs({"application": self.application})
 
     def allow_prefix_list(self, name: str, prefix_list: pulumi.Input[str]) -> None:
-        """Let the application's group out to a gateway endpoint, which has no group."""
+        """Allow connections from the application's group to a gateway endpoint, which has no security group."""
         aws.vpc.SecurityGroupEgressRule(
             f"application-to-{name}",
             security_group_id=self.application,
@@ -68,7 +68,7 @@ class Firewall(pulumi.ComponentResource):
         )
 
     def allow_https(self) -> None:
-        """Let the application's group out by HTTPS: to AWS by a VPC's own way, whose groups nobody here knows."""
+        """Allow HTTPS from the application's group to any address, for an existing VPC with its own route to AWS."""
         aws.vpc.SecurityGroupEgressRule(
             "application-to-aws",
             security_group_id=self.application,

@@ -1,4 +1,4 @@
-"""The access image in ECR: built by the local engine and pushed, or named by digest (docs/adr/0016)."""
+"""The access image in ECR. The local engine builds and pushes it, or a setting names it by digest (docs/adr/0016)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ import pulumi_aws as aws
 from pulumi import dynamic
 
 from infra.aws.encryption import EncryptionKey
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 from infra.dynamic import Provider
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 
 
 @dataclass(frozen=True)
 class ImageArgs:
-    world: World
-    site: Site
+    checkout: Checkout
+    site: AwsSite
     key: EncryptionKey
 
 
 class Image(pulumi.ComponentResource):
-    """`reference` by digest, and `repository_arn` for whoever pulls it."""
+    """The access image for tasks on AWS."""
 
+    # REPOSITORY@sha256:DIGEST
     reference: pulumi.Output[str]
     repository_arn: pulumi.Output[str]
 
@@ -51,7 +52,7 @@ class Image(pulumi.ComponentResource):
         repository = aws.ecr.Repository(
             "access",
             name=site.name("access"),
-            # A tag names its content for good.
+            # A tag must always refer to the same content.
             image_tag_mutability="IMMUTABLE",
             image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
             encryption_configurations=[
@@ -68,14 +69,14 @@ class Image(pulumi.ComponentResource):
             region=site.region,
             repository_url=repository.repository_url,
             architecture=settings.aws_access_architecture,
-            digest=aws_access_digest(args.world.root, settings.aws_access_architecture),
+            digest=aws_access_digest(args.checkout.root, settings.aws_access_architecture),
             ca_file=settings.aws_rds_ca_file,
             opts=child,
         )
         self.reference, self.repository_arn = pushed.reference, repository.arn
 
 
-# The running one is among them: deployments are fewer than this between two pushes.
+# The running image is among the newest thirty, unless thirty others were pushed since its deployment.
 _KEEP_THE_NEWEST = json.dumps(
     {
         "rules": [
@@ -91,9 +92,10 @@ _KEEP_THE_NEWEST = json.dumps(
 
 
 class PushedImageProvider(Provider):
-    """Builds the context of a digest and pushes it, where the repository does not have it already.
+    """Builds an image and pushes it, unless the repository already has an image with the same digest of its context.
 
-    Deleting does nothing: the repository goes with its images, and tasks that are under way may need this one.
+    Deleting the resource does nothing, because running tasks may need the image. The images are deleted with the
+    repository.
     """
 
     ignored: ClassVar[frozenset[str]] = frozenset({"ca_file"})
@@ -109,7 +111,7 @@ class PushedImageProvider(Provider):
         from infra.aws.pushing import push
 
         reference = push(
-            World.here(),
+            Checkout.here(),
             region=props["region"],
             repository_url=props["repository_url"],
             architecture=props["architecture"],
@@ -120,7 +122,7 @@ class PushedImageProvider(Provider):
 
 
 class PushedImage(dynamic.Resource, module="aws", name="PushedImage"):
-    """An image in a repository under its content's digest; `reference` names it by the registry's digest."""
+    """An image in a repository, tagged with the digest of its context. `reference` contains the registry's digest."""
 
     reference: pulumi.Output[str]
 

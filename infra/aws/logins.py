@@ -1,6 +1,7 @@
-"""Who may log in as what: an IAM policy for each role, to be attached to whatever plays it. No password exists.
+"""The IAM policies for logging in: one for each role. There are no passwords.
 
-A policy lets its holder make tokens for one role in Postgres and one user in Redis, of this stack's servers only.
+Attach a role's policy to the IAM role of a client. The client can then log in with tokens as that role in Postgres and
+Redis, on the servers of this stack only.
 """
 
 from __future__ import annotations
@@ -12,24 +13,25 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 from infra.outputs import ROLES
 from infra.spec.roles import LOGINS
 
 
 @dataclass(frozen=True)
 class LoginsArgs:
-    site: Site
-    # Of Postgres and its replicas.
+    site: AwsSite
+    # Of the Postgres primary and its replicas.
     resource_ids: Sequence[pulumi.Input[str]]
     replication_group: pulumi.Input[str]
-    # Our name -> ElastiCache's.
+    # User name in infra.spec.redis_acl -> user id in ElastiCache.
     redis_users: Mapping[str, str]
 
 
 class Logins(pulumi.ComponentResource):
-    """`policies`: role -> ARN of the policy that lets one log in as it."""
+    """The login policies of all roles."""
 
+    # Role -> ARN of its policy.
     policies: dict[str, pulumi.Output[str]]
 
     def __init__(self, name: str, args: LoginsArgs, opts: pulumi.ResourceOptions | None = None) -> None:

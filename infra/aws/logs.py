@@ -1,4 +1,8 @@
-"""Log groups: encrypted with the stack's key, kept as long as the settings say, and made before who writes them."""
+"""Log groups, encrypted with the stack's key and with the retention of the settings.
+
+The program creates a log group before the resource that writes it. Otherwise AWS would create the group, without
+encryption and with unlimited retention.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,20 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.encryption import EncryptionKey
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 
 
 @dataclass(frozen=True)
 class Logs:
-    """What makes the log groups of a stack."""
+    """Creates the log groups of a stack."""
 
-    site: Site
+    site: AwsSite
     key: EncryptionKey
 
     def group(
         self, name: str, path: str, parent: pulumi.Resource, depends_on: Sequence[pulumi.Resource] = ()
     ) -> aws.cloudwatch.LogGroup:
-        """The group `path`. Where AWS itself would make it, it would be unencrypted and never end."""
+        """Create the log group `path`."""
         return aws.cloudwatch.LogGroup(
             name,
             name=path,

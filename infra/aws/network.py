@@ -1,6 +1,7 @@
-"""The VPC: private subnets for tasks, isolated ones for Postgres and Redis, and none that is public.
+"""The VPC, with private subnets for tasks and isolated subnets for Postgres and Redis. There are no public subnets.
 
-Nothing here has a route out: what tasks need of AWS they reach by VPC endpoints. An existing VPC is taken as it is.
+No subnet has a route to the internet; tasks reach AWS's services through VPC endpoints. An existing VPC is used without
+changes.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 from infra.settings.aws import items
 from infra.spec.vpc import divide
 
 
 @dataclass(frozen=True)
 class NetworkArgs:
-    site: Site
+    site: AwsSite
 
 
 class Network(pulumi.ComponentResource):
-    """`vpc_id`; `private` and `isolated` subnets' ids; `route_tables` of the private ones."""
+    """The ids of the VPC, of its private and isolated subnets, and of the private subnets' route tables."""
 
     vpc_id: pulumi.Output[str]
     private: list[pulumi.Output[str]]
@@ -41,25 +42,27 @@ class Network(pulumi.ComponentResource):
             self._make(args.site)
         self.register_outputs({"vpcId": self.vpc_id, "private": self.private, "isolated": self.isolated})
 
-    def _make(self, site: Site) -> None:
+    def _make(self, site: AwsSite) -> None:
         child = pulumi.ResourceOptions(parent=self)
         settings = site.settings
         vpc = aws.ec2.Vpc(
             "vpc",
             cidr_block=settings.aws_vpc_cidr,
-            # Both are needed for endpoints to answer under AWS's own names.
+            # Endpoints need both to answer under the services' public names.
             enable_dns_support=True,
             enable_dns_hostnames=True,
             tags=site.tags("vpc"),
             opts=child,
         )
-        # The group that everything without one would get: it lets nothing in and nothing out.
+        # Resources without a security group get the default one, so it allows no traffic.
         aws.ec2.DefaultSecurityGroup("default", vpc_id=vpc.id, tags=site.tags("unused"), opts=child)
         zones = settings.aws_zone_names
         cidrs = divide(settings.aws_vpc_cidr, len(zones))
         self.vpc_id = vpc.id
-        self.private, self.route_tables = _subnets(site, "private", vpc.id, zones, cidrs.private, child)
-        self.isolated, _ = _subnets(site, "isolated", vpc.id, zones, cidrs.isolated, child)
+        self.private, self.route_tables = _subnets(
+            site, "private", vpc.id, zones=zones, cidrs=cidrs.private, child=child
+        )
+        self.isolated, _ = _subnets(site, "isolated", vpc.id, zones=zones, cidrs=cidrs.isolated, child=child)
 
 
 def _given(text: str) -> list[pulumi.Output[str]]:
@@ -67,14 +70,14 @@ def _given(text: str) -> list[pulumi.Output[str]]:
 
 
 def _subnets(
-    site: Site,
+    site: AwsSite,
     kind: str,
     vpc_id: pulumi.Output[str],
     zones: Sequence[str],
     cidrs: Sequence[str],
     child: pulumi.ResourceOptions,
 ) -> tuple[list[pulumi.Output[str]], list[pulumi.Output[str]]]:
-    """A subnet in each zone, and the one route table of the kind: it has the VPC's own route and no other."""
+    """Create a subnet in each zone, and one route table for them, which has only the VPC's local route."""
     table = aws.ec2.RouteTable(kind, vpc_id=vpc_id, tags=site.tags(kind), opts=child)
     made = []
     for zone, cidr in zip(zones, cidrs, strict=True):

@@ -1,7 +1,7 @@
-"""Where alarms and events are told: SNS topics that only this account's alarms and events write to.
+"""SNS topics for alarms and events. Only this account's alarms and events can publish to them.
 
-The one of alarms and of RDS is encrypted. ElastiCache tells nothing to an encrypted topic, nor to one whose policy asks
-for aws:SourceAccount, so its events have a topic of their own.
+The topic of the alarms and of RDS's events is encrypted. ElastiCache cannot publish to an encrypted topic, or to one
+whose policy requires aws:SourceAccount, so its events have a separate topic.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.encryption import EncryptionKey
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 
-# Who tells something to the encrypted topic: alarms, and RDS's events.
+# The services that publish to the encrypted topic: CloudWatch alarms and RDS events.
 TELLERS = ("cloudwatch.amazonaws.com", "events.rds.amazonaws.com")
 
 
 @dataclass(frozen=True)
 class NoticesArgs:
-    site: Site
+    site: AwsSite
     key: EncryptionKey
 
 
 class Notices(pulumi.ComponentResource):
-    """ARNs: `topic` of alarms and RDS, `cache_topic` of ElastiCache; both the settings' topic where they name one.
+    """The ARNs of the topics: `topic` for alarms and RDS events, `cache_topic` for ElastiCache events.
 
-    Whoever tells something waits for this component: AWS asks at once whether it may.
+    If the settings name a topic, both are that topic. Resources that publish must depend on this component, because AWS
+    checks the permission when they are created.
     """
 
     topic: pulumi.Output[str]
@@ -49,13 +50,13 @@ class Notices(pulumi.ComponentResource):
 
     def _make(
         self,
-        site: Site,
+        site: AwsSite,
         name: str,
-        tellers: dict[str, Any],
+        publishers: dict[str, Any],
         account_key: str,
         key: EncryptionKey | None = None,
     ) -> pulumi.Output[str]:
-        """A topic that `tellers` write to; `account_key` is the condition by which they prove whose they are."""
+        """Create a topic for `publishers`. `account_key` is the condition key that limits the account."""
         child = pulumi.ResourceOptions(parent=self)
         topic = aws.sns.Topic(
             name,
@@ -68,7 +69,7 @@ class Notices(pulumi.ComponentResource):
             name,
             arn=topic.arn,
             policy=pulumi.Output.all(topic.arn, site.account).apply(
-                lambda known: _policy(known[0], tellers, {account_key: known[1]})
+                lambda known: _policy(known[0], publishers, {account_key: known[1]})
             ),
             opts=child,
         )
@@ -77,14 +78,14 @@ class Notices(pulumi.ComponentResource):
         return topic.arn
 
 
-def _policy(topic: str, tellers: dict[str, Any], account: dict[str, str]) -> str:
+def _policy(topic: str, publishers: dict[str, Any], account: dict[str, str]) -> str:
     return json.dumps(
         {
             "Version": "2012-10-17",
             "Statement": [
                 {
                     "Effect": "Allow",
-                    "Principal": tellers,
+                    "Principal": publishers,
                     "Action": "sns:Publish",
                     "Resource": topic,
                     "Condition": {"StringEquals": account},

@@ -1,4 +1,4 @@
-"""Postgres 15 on RDS: the instance and its replicas, configured from the same specification as the container."""
+"""Postgres 15 on RDS: the primary and its read replicas, configured from the same specification as the container."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ from infra.aws.administrator import Administrator
 from infra.aws.assumption import assumed_by
 from infra.aws.encryption import EncryptionKey, KeyArgs
 from infra.aws.logs import Logs
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 from infra.spec import aws_sizes, rds
 from infra.spec.quantity import parse_bytes
 
 _GIB = 1024**3
-# AWS's authority for servers' certificates; clients trust its whole bundle, so that it can change.
+# The authority of the server certificates. Clients trust AWS's whole bundle, so this value can change.
 _AUTHORITY = "rds-ca-rsa2048-g1"
 _MONITORING_POLICY = "service-role/AmazonRDSEnhancedMonitoringRole"
 
 
 @dataclass(frozen=True)
 class PostgresArgs:
-    site: Site
+    site: AwsSite
     subnets: Sequence[pulumi.Input[str]]
     security_group: pulumi.Input[str]
     logs: Logs
 
 
 class Postgres(pulumi.ComponentResource):
-    """`host`, `port`, `identifier`, `resource_id` (of IAM's rules), `admin_secret` (ARN), `replica_hosts`."""
+    """The primary and its read replicas.
+
+    `resource_id` and `resource_ids` are the ids that IAM policies contain. `admin_secret` is an ARN.
+    """
 
     host: pulumi.Output[str]
     port: int
@@ -76,7 +79,7 @@ class Postgres(pulumi.ComponentResource):
         self.admin_secret = administrator.secret(primary)
         self.replica_hosts = [replica.address for replica in replicas]
         self.replica_identifiers = [replica.identifier for replica in replicas]
-        # Whoever reaches a replica by a token is let in by that instance's id.
+        # To log in to a replica, an IAM policy must contain that replica's id.
         self.resource_ids = [primary.resource_id, *(replica.resource_id for replica in replicas)]
         self.register_outputs({"host": self.host, "identifier": self.identifier})
 
@@ -133,13 +136,13 @@ class Postgres(pulumi.ComponentResource):
             **self._of_every_instance("postgres", name),
             **administrator.properties,
             engine="postgres",
-            # The major version alone: minor ones come in the maintenance window, and are no difference.
+            # Only the major version, so that upgrades of the minor version in the maintenance window are not drift.
             engine_version=rds.MAJOR,
             allow_major_version_upgrade=False,
             multi_az=settings.aws_postgres_multi_az,
             allocated_storage=parse_bytes(settings.aws_postgres_storage) // _GIB,
             db_subnet_group_name=subnet_group.name,
-            # A replica is encrypted by its source's key, and RDS refuses to be told so.
+            # Only for the primary: a replica uses its source's key, and RDS rejects the property.
             kms_key_id=self.key.arn,
             backup_retention_period=settings.aws_backup_retention_days,
             backup_window=settings.aws_backup_window,
@@ -150,18 +153,18 @@ class Postgres(pulumi.ComponentResource):
         )
 
     def _make_replica(self, primary: aws.rds.Instance, number: int) -> aws.rds.Instance:
-        """A reader in the primary's subnets. It holds nothing that the primary does not: no final snapshot of it."""
+        """Create a read replica in the primary's subnets."""
         name = f"postgres-replica-{number}"
         return aws.rds.Instance(
             name,
             **self._of_every_instance(name, self._args.site.name(f"replica-{number}")),
             replicate_source_db=primary.identifier,
-            # RDS takes none of a replica.
+            # RDS does not take snapshots of a replica.
             skip_final_snapshot=True,
         )
 
     def _of_every_instance(self, resource_name: str, identifier: str) -> dict[str, Any]:
-        """What holds of the primary and of its readers alike, and the log groups that each writes into."""
+        """Return the properties that the primary and the replicas share, and create the instance's log groups."""
         site, settings = self._args.site, self._args.site.settings
         groups = [
             self._args.logs.group(
@@ -175,7 +178,7 @@ class Postgres(pulumi.ComponentResource):
             "auto_minor_version_upgrade": True,
             "max_allocated_storage": parse_bytes(settings.aws_postgres_max_storage) // _GIB,
             "storage_type": "gp3",
-            # A reader that writes more slowly than its source falls behind.
+            # A replica that writes more slowly than its source would lag.
             "iops": settings.aws_postgres_iops or None,
             "storage_encrypted": True,
             "vpc_security_group_ids": [self._args.security_group],

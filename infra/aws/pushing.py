@@ -1,6 +1,6 @@
-"""Builds the access image for AWS and pushes it into ECR, by the local Docker engine.
+"""Build the access image for AWS with the local Docker engine, and push it to ECR.
 
-The registry's password lives in a folder of its own while the push lasts, and nowhere else.
+The registry's password is stored only in a temporary folder, and only during the push.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from infra.aws.session import AwsError, client, told
+from infra.aws.session import AwsError, client, translated_errors
 from infra.images.context import aws_access_context
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 
 _BUILD_SECONDS = 1200.0
 
 
 def push(
-    world: World, *, region: str, repository_url: str, architecture: str, digest: str, ca_file: str
+    checkout: Checkout, *, region: str, repository_url: str, architecture: str, digest: str, ca_file: str
 ) -> str:
-    """The image's reference by the registry's digest; it is built only where the repository has no such tag."""
+    """Return the image's reference with the registry's digest. Build and push it if the repository lacks the tag."""
     ecr = client("ecr", region)
     tag = digest[:16]
     registry, _, name = repository_url.partition("/")
     if found := _digest_in(ecr, registry, name, tag):
         return f"{repository_url}@{found}"
     _require_architecture(architecture)
-    context = aws_access_context(world, architecture, region, ca_file)
+    context = aws_access_context(checkout, architecture, region, ca_file)
     image = f"{repository_url}:{tag}"
-    with told("logging in to the registry"):
+    with translated_errors("logging in to the registry"):
         answer = ecr.get_authorization_token()["authorizationData"][0]
     with tempfile.TemporaryDirectory(prefix="groundwork-registry-") as folder:
         _log_in(Path(folder), registry, answer["authorizationToken"])
@@ -40,12 +40,12 @@ def push(
         _docker(["push", "--quiet", image], config=folder)
     found = _digest_in(ecr, registry, name, tag)
     if found is None:
-        raise AwsError(f"{image} was pushed, and the repository does not have it; run the same command again")
+        raise AwsError(f"{image} was pushed, but the repository does not have it; run the same command again")
     return f"{repository_url}@{found}"
 
 
 def _digest_in(ecr: Any, registry: str, name: str, tag: str) -> str | None:
-    with told(f"looking for {name}:{tag} in the registry"):
+    with translated_errors(f"looking for {name}:{tag} in the registry"):
         answer = ecr.batch_get_image(
             registryId=registry.split(".")[0], repositoryName=name, imageIds=[{"imageTag": tag}]
         )
@@ -57,13 +57,13 @@ def _require_architecture(wanted: str) -> None:
     found = _docker(["version", "--format", "{{.Server.Arch}}"]).strip()
     if found != wanted:
         raise AwsError(
-            f"this Docker engine builds for {found}, and groundwork:awsAccessArchitecture is {wanted};"
-            f" set it to {found}, or build the image elsewhere and name it in groundwork:awsAccessImage"
+            f"this Docker engine builds for {found}, but groundwork:awsAccessArchitecture is {wanted};"
+            f" set it to {found}, or build the image elsewhere and set groundwork:awsAccessImage"
         )
 
 
 def _log_in(folder: Path, registry: str, token: str) -> None:
-    """docker's own file of credentials, written here: `docker login` would have the password checked twice."""
+    """Write docker's credentials file, because `docker login` would make an additional request to the registry."""
     base64.b64decode(token, validate=True)
     path = folder / "config.json"
     path.touch(mode=0o600)
@@ -84,12 +84,12 @@ def _docker(arguments: list[str], config: str | None = None) -> str:
         )
     except FileNotFoundError as error:
         raise AwsError(
-            "there is no docker here to build the access image with; install it, or build the image elsewhere"
-            " and name it in groundwork:awsAccessImage"
+            "docker, which builds the access image, is not on PATH; install it, or build the image elsewhere"
+            " and set groundwork:awsAccessImage"
         ) from error
     except subprocess.TimeoutExpired as error:
         raise AwsError(
-            f"`docker {arguments[0]}` did not end in {_BUILD_SECONDS:.0f} s; run the same command again"
+            f"`docker {arguments[0]}` did not finish within {_BUILD_SECONDS:.0f} s; run the same command again"
         ) from error
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]

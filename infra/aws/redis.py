@@ -1,4 +1,4 @@
-"""Redis 7 on ElastiCache: a replication group over the zones, TLS only, users who log in by IAM tokens."""
+"""Redis 7 on ElastiCache: a replication group across zones, TLS only, with users that log in with IAM tokens."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ import pulumi_aws as aws
 from infra.aws.encryption import EncryptionKey, KeyArgs
 from infra.aws.logs import Logs
 from infra.aws.notices import Notices
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 from infra.spec import elasticache, redis
 
 
 @dataclass(frozen=True)
 class RedisArgs:
-    site: Site
+    site: AwsSite
     subnets: Sequence[pulumi.Input[str]]
     security_group: pulumi.Input[str]
     logs: Logs
-    # Where failovers and the like are told.
+    # The topic for events such as failovers.
     notices: Notices
 
 
 class Redis(pulumi.ComponentResource):
-    """`host` of the primary, whoever that is; `reader_host`; `group_id`; `users`: our name -> ElastiCache's."""
+    """The replication group and its users."""
 
+    # Always the current primary.
     host: pulumi.Output[str]
     reader_host: pulumi.Output[str]
     group_id: pulumi.Output[str]
     port: int
+    # User name in infra.spec.redis_acl -> user id in ElastiCache.
     users: dict[str, str]
-    # The nodes' ids, which metrics have.
+    # The ids of the nodes, as in the metrics.
     nodes: list[str]
 
     def __init__(self, name: str, args: RedisArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -44,7 +46,7 @@ class Redis(pulumi.ComponentResource):
         key = EncryptionKey(
             "redis", KeyArgs(site, "Redis of this stack: memory on disk, snapshots"), self._child
         )
-        # IAM wants a user's id and name to be one, and ids are the account's.
+        # IAM requires that a user's id and name are equal, and ids must be unique in the account.
         self.users = {user: site.name(user) for user in elasticache.access_strings()}
         user_group = self._make_users()
         parameters = aws.elasticache.ParameterGroup(
@@ -119,7 +121,7 @@ class Redis(pulumi.ComponentResource):
 
     def _make_users(self) -> aws.elasticache.UserGroup:
         site = self._args.site
-        # A group has to have a user `default`; this one is off.
+        # A user group must contain a user named `default`. This one cannot log in.
         users = [
             aws.elasticache.User(
                 "redis-default",

@@ -1,4 +1,4 @@
-"""boto3 for the program's dynamic resources: imported late, its errors told in one line."""
+"""boto3 for the program's dynamic resources. It is imported when needed, and its errors are reported in one line."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from infra.spec.errors import InfraError
 
 
 class AwsError(InfraError):
-    """AWS refused what was asked of it, or cannot be reached."""
+    """AWS refused a request, or cannot be reached."""
 
 
 def client(service: str, region: str) -> Any:
-    """A client of a service, by the credentials that boto3 finds."""
+    """Return a client for a service, with the credentials that boto3 finds."""
     try:
         import boto3
     except ImportError as error:
         raise AwsError(
-            "boto3 is not installed, which a stack on AWS needs; run `make .venv`, or pip install -e '.[aws]'"
+            "boto3, which a stack on AWS needs, is not installed; run `make .venv` or `pip install -e '.[aws]'`"
         ) from error
     return boto3.client(service, region_name=region)
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
-    """The one place where botocore's errors become ours; `what` was being done."""
+def translated_errors(what: str) -> Iterator[None]:
+    """Convert botocore's errors to AwsError. `what` describes the operation."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -37,4 +37,4 @@ def told(what: str) -> Iterator[None]:
             f"{what}: AWS says {reason.get('Code')}: {reason.get('Message')}; docs/aws.md lists the permissions"
         ) from error
     except BotoCoreError as error:
-        raise AwsError(f"{what}: AWS is not to be reached: {error}") from error
+        raise AwsError(f"{what}: cannot reach AWS: {error}") from error

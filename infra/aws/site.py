@@ -1,4 +1,4 @@
-"""Where a stack is in AWS and what its things are called. Makes nothing, and asks AWS only who asks."""
+"""A stack's region, account and resource names in AWS. Creates only the provider, and asks AWS only for the account."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.settings import StackSettings
+from infra.spec.checkout import PROJECT
 from infra.spec.errors import InfraError
-from infra.spec.world import PROJECT
 
 
 @dataclass(frozen=True)
-class Site:
-    """A stack's place: settings, account and partition; `name` makes names, `arn` resource names."""
+class AwsSite:
+    """A stack's settings, account, partition and provider, with methods that build names and ARNs."""
 
     stack: str
     settings: StackSettings
@@ -24,12 +24,12 @@ class Site:
     provider: aws.Provider
 
     @classmethod
-    def of(cls, stack: str, settings: StackSettings) -> Site:
-        """InfraError where AWS takes no name made of the stack's."""
+    def of(cls, stack: str, settings: StackSettings) -> AwsSite:
+        """Create the stack's provider. Raises InfraError if the stack's name cannot be part of AWS's resource names."""
         if not re.fullmatch(r"[a-z](-?[a-z0-9]){0,15}", stack):
             raise InfraError(
-                f"stack {stack!r} cannot be on AWS, where names are made of it;"
-                " take a name of a-z, 0-9 and single hyphens, 16 at most, like prod"
+                f"stack {stack!r} cannot be on AWS, because its name is part of resource names there;"
+                " use at most 16 of a-z, 0-9 and single hyphens, starting with a letter, like prod"
             )
         provider = aws.Provider(
             "aws",
@@ -50,19 +50,19 @@ class Site:
         return self.settings.aws_region
 
     def name(self, what: str = "") -> str:
-        """`groundwork-prod`, or `groundwork-prod-app` of `app`."""
+        """Return `groundwork-STACK`, or `groundwork-STACK-WHAT`."""
         return "-".join(part for part in (PROJECT, self.stack, what) if part)
 
     def arn(self, service: str, resource: pulumi.Input[str]) -> pulumi.Output[str]:
-        """The ARN of a thing of this account in this region."""
+        """Return the ARN of a resource of this account in this region."""
         return pulumi.Output.format(
             "arn:{0}:{1}:{2}:{3}:{4}", self.partition, service, self.region, self.account, resource
         )
 
     def tags(self, what: str) -> dict[str, str]:
-        """The name people see in the console; the rest of the tags are the provider's default ones."""
+        """Return the tag with the name for the console. The provider adds its default tags."""
         return {"Name": self.name(what)}
 
     def component(self, parent: pulumi.Resource | None = None) -> pulumi.ResourceOptions:
-        """Options of a component: what hangs below it is made by the stack's provider."""
+        """Return options for a component, so that its children use the stack's provider."""
         return pulumi.ResourceOptions(parent=parent, providers={"aws": self.provider})

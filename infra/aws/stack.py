@@ -1,4 +1,4 @@
-"""The target aws: settings -> network -> Postgres and Redis -> roles and migrations -> access -> alarms."""
+"""The AWS target: settings -> network -> Postgres and Redis -> roles and migrations -> access -> alarms."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from infra.aws.network import Network, NetworkArgs
 from infra.aws.notices import TELLERS, Notices, NoticesArgs
 from infra.aws.postgres import Postgres, PostgresArgs
 from infra.aws.redis import Redis, RedisArgs
-from infra.aws.site import Site
+from infra.aws.site import AwsSite
 from infra.credentials import Password
 from infra.dynamic import merged_secret
 from infra.settings import StackSettings
 from infra.spec import alarms, aws_sizes, rds
 from infra.spec import postgres as postgres_spec
+from infra.spec.checkout import Checkout
 from infra.spec.quantity import parse_bytes
 from infra.spec.roles import login_of
-from infra.spec.world import World
 
 
 @dataclass(frozen=True)
 class AwsStack:
-    """Declares every resource of a stack on AWS; `declare` returns the outputs."""
+    """A stack on AWS. `declare` declares every resource and returns the stack outputs."""
 
-    world: World
+    checkout: Checkout
     stack: str
     settings: StackSettings
 
     def declare(self) -> dict[str, pulumi.Input[Any]]:
         settings = self.settings
-        site = Site.of(self.stack, settings)
+        site = AwsSite.of(self.stack, settings)
         top = site.component()
         token_keys = {key_id: Password(f"token-key-{key_id}").value for key_id in settings.token_key_ids}
         operations = EncryptionKey(
@@ -61,10 +61,20 @@ class AwsStack:
         network = Network("network", NetworkArgs(site), top)
         firewall = Firewall("firewall", FirewallArgs(site, network.vpc_id), top)
         ways_out = self._endpoints(site, network, firewall, top)
-        postgres = Postgres("postgres", PostgresArgs(site, network.isolated, firewall.postgres, logs), top)
-        redis = Redis("redis", RedisArgs(site, network.isolated, firewall.redis, logs, notices), top)
+        postgres = Postgres(
+            "postgres",
+            PostgresArgs(site=site, subnets=network.isolated, security_group=firewall.postgres, logs=logs),
+            top,
+        )
+        redis = Redis(
+            "redis",
+            RedisArgs(
+                site=site, subnets=network.isolated, security_group=firewall.redis, logs=logs, notices=notices
+            ),
+            top,
+        )
         logins = Logins("logins", LoginsArgs(site, postgres.resource_ids, redis.group_id, redis.users), top)
-        image = Image("image", ImageArgs(self.world, site, operations), top)
+        image = Image("image", ImageArgs(self.checkout, site, operations), top)
         cluster = Cluster("cluster", ClusterArgs(site, image.reference, image.repository_arn, logs), top)
         database_urls = {
             role: _database_url(postgres, login_of(login, 1))
@@ -77,14 +87,14 @@ class AwsStack:
         bootstrap = Bootstrap(
             "bootstrap",
             BootstrapArgs(
-                site,
-                cluster,
-                postgres,
-                database_urls["migrator"],
-                logins.policies["migrator"],
-                network.private,
-                firewall.application,
-                self.world.root / settings.migrations_folder,
+                site=site,
+                cluster=cluster,
+                postgres=postgres,
+                database_url=database_urls["migrator"],
+                migrator_policy=logins.policies["migrator"],
+                subnets=network.private,
+                security_group=firewall.application,
+                migrations_folder=self.checkout.root / settings.migrations_folder,
                 starts_after=[firewall, *ways_out],
             ),
             top,
@@ -98,17 +108,17 @@ class AwsStack:
         access = Access(
             "access",
             AccessArgs(
-                site,
-                cluster,
-                network.vpc_id,
-                network.private,
-                [firewall.application, firewall.access],
-                {
+                site=site,
+                cluster=cluster,
+                vpc_id=network.vpc_id,
+                subnets=network.private,
+                security_groups=[firewall.application, firewall.access],
+                environment={
                     **login_environment,
                     "DATABASE_URL": database_urls["app"],
                     "REDIS_URL": redis_urls["app"],
                 },
-                logins.policies["app"],
+                login_policy=logins.policies["app"],
                 starts_after=[bootstrap, redis, firewall, *ways_out],
             ),
             top,
@@ -137,7 +147,7 @@ class AwsStack:
         }
 
     def _endpoints(
-        self, site: Site, network: Network, firewall: Firewall, top: pulumi.ResourceOptions
+        self, site: AwsSite, network: Network, firewall: Firewall, top: pulumi.ResourceOptions
     ) -> list[pulumi.Resource]:
         if not self.settings.aws_vpc_endpoints:
             firewall.allow_https()
@@ -145,16 +155,22 @@ class AwsStack:
         return [
             Endpoints(
                 "endpoints",
-                EndpointsArgs(site, network.vpc_id, network.private, network.route_tables, firewall),
+                EndpointsArgs(
+                    site=site,
+                    vpc_id=network.vpc_id,
+                    subnets=network.private,
+                    route_tables=network.route_tables,
+                    firewall=firewall,
+                ),
                 top,
             )
         ]
 
     def _alarms(
-        self, site: Site, postgres: Postgres, redis: Redis, notices: Notices, top: pulumi.ResourceOptions
+        self, site: AwsSite, postgres: Postgres, redis: Redis, notices: Notices, top: pulumi.ResourceOptions
     ) -> Alarms:
         settings = self.settings
-        # By the names that the program gave: an alarm's own name must not wait for a resource.
+        # Use the names that the program assigns, because the alarms' names must be known before `up`.
         replicas = [site.name(f"replica-{n + 1}") for n in range(settings.aws_postgres_replicas)]
         every = [
             *alarms.postgres_alarms(
@@ -170,11 +186,11 @@ class AwsStack:
         return Alarms(
             "alarms",
             AlarmsArgs(
-                site,
-                notices,
-                every,
-                [postgres.identifier, *postgres.replica_identifiers],
-                postgres.parameter_group,
+                site=site,
+                notices=notices,
+                alarms=every,
+                instances=[postgres.identifier, *postgres.replica_identifiers],
+                parameter_group=postgres.parameter_group,
             ),
             top,
         )
@@ -197,7 +213,7 @@ def _redis_url(redis: Redis, user: str) -> pulumi.Output[str]:
 
 
 def _expected(settings: StackSettings, bootstrap: Bootstrap) -> dict[str, Any]:
-    """What a live check compares the servers with."""
+    """Return the values with which a live check compares the servers."""
     parameters = postgres_spec.parameters(
         aws_sizes.database_memory(settings.aws_postgres_class),
         settings.postgres_max_connections,

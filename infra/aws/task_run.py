@@ -1,4 +1,4 @@
-"""Runs one ECS task to its end and tells how it ended; it knows nothing of what the task does."""
+"""Run one ECS task, wait until it exits, and report how it exited. Independent of what the task does."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from infra.aws.session import AwsError, client, told
+from infra.aws.session import AwsError, client, translated_errors
 
-# Migrations may build indexes for a while.
+# Migrations that build indexes may take long.
 _TIMEOUT_SECONDS = 3600.0
 _LOG_LINES = 20
-# Logs arrive a moment after the task has ended.
+# The last lines of the log arrive shortly after the task has stopped.
 _LOG_ATTEMPTS = 5
 
 
@@ -26,17 +26,17 @@ def run_to_end(
     security_groups: Sequence[str],
     log_group: str,
 ) -> str:
-    """The ARN of the task, which exited with 0. AwsError with exit code, reason and last log lines otherwise.
+    """Run a task and return its ARN. Raises AwsError with exit code, reason and last log lines if it fails.
 
-    A task that an interrupted run left running is waited for before this one starts: two would queue for the
-    migrator's lock, and the older one's failure would be nobody's.
+    If an interrupted run left a task running, wait for it first. Otherwise both tasks would wait for the migrator's
+    lock, and a failure of the older one would not be reported.
     """
     poll_seconds = float(os.environ.get("GROUNDWORK_ECS_POLL_SECONDS", "5"))
     ecs = client("ecs", region)
     family = task_definition.rpartition("/")[2].rpartition(":")[0]
     for earlier in _running(ecs, cluster, family):
         _wait(ecs, cluster, earlier, poll_seconds)
-    with told(f"starting task {family}"):
+    with translated_errors(f"starting task {family}"):
         answer = ecs.run_task(
             cluster=cluster,
             taskDefinition=task_definition,
@@ -63,30 +63,30 @@ def run_to_end(
         what = f"exited with {code}" if code is not None else "did not run"
         lines = _last_lines(region, log_group, f"{container}/{container}/{arn.rpartition('/')[2]}")
         raise AwsError(
-            f"task {family} {what} ({why}); nothing after it was changed. Its last lines, from {log_group}:"
+            f"task {family} {what} ({why}); `up` stopped here. The last lines of its log in {log_group}:"
             + "".join(f"\n    {line}" for line in lines or ["(there is no log)"])
         )
     return arn
 
 
 def _running(ecs: Any, cluster: str, family: str) -> list[str]:
-    with told(f"looking for running tasks {family}"):
+    with translated_errors(f"looking for running tasks {family}"):
         return list(ecs.list_tasks(cluster=cluster, family=family, desiredStatus="RUNNING")["taskArns"])
 
 
 def _wait(ecs: Any, cluster: str, arn: str, poll_seconds: float) -> dict[str, Any]:
-    """What ECS says of a task once it has stopped."""
+    """Wait until a task has stopped, and return its description."""
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
-        with told(f"asking how task {arn} is"):
+        with translated_errors(f"getting the status of task {arn}"):
             tasks = ecs.describe_tasks(cluster=cluster, tasks=[arn])["tasks"]
         if not tasks:
-            raise AwsError(f"task {arn} is not known any more; look into its log, and run `up` again")
+            raise AwsError(f"ECS does not know task {arn} any more; check its log, and run `up` again")
         if tasks[0]["lastStatus"] == "STOPPED":
             return dict(tasks[0])
         if time.monotonic() > deadline:
             raise AwsError(
-                f"task {arn} still runs after {_TIMEOUT_SECONDS:.0f} s; `up` again waits for its end"
+                f"task {arn} is still running after {_TIMEOUT_SECONDS:.0f} s; run `up` again, which waits for it"
             )
         time.sleep(poll_seconds)
 
@@ -97,12 +97,12 @@ def _last_lines(region: str, group: str, stream: str) -> list[str]:
     logs = client("logs", region)
     for attempt in range(_LOG_ATTEMPTS):
         try:
-            with told(f"reading the log {group}"):
+            with translated_errors(f"reading the log {group}"):
                 answer = logs.get_log_events(
                     logGroupName=group, logStreamName=stream, limit=_LOG_LINES, startFromHead=False
                 )
         except AwsError as error:
-            # No stream: the container never wrote a line. Anything else must not hide why the task failed.
+            # Without a log stream the container never wrote a line. Another error must not hide why the task failed.
             missing = isinstance(error.__cause__, ClientError) and "NotFound" in str(error.__cause__)
             return [] if missing else [str(error)]
         if events := answer["events"]:

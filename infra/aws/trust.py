@@ -1,6 +1,7 @@
-"""Whom clients of AWS's servers trust: RDS's own authorities, and the public ones that sign for ElastiCache.
+"""The certificate authorities that clients on AWS trust: RDS's own, and the public ones that sign for ElastiCache.
 
-RDS's are a file that AWS publishes: downloaded once and kept, or given. The public ones come with botocore.
+AWS publishes a file with RDS's authorities, which is downloaded once or given by a setting. botocore contains the
+public ones.
 """
 
 from __future__ import annotations
@@ -8,32 +9,32 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
-from infra.spec.world import World
 
 URL = "https://truststore.pki.rds.amazonaws.com/{region}/{region}-bundle.pem"
 RDS_FILE, ELASTICACHE_FILE = "rds-ca.pem", "elasticache-ca.pem"
-# Where the access image has them; connection strings name these paths.
+# Their paths in the access image, which the connection strings contain.
 RDS_PATH, ELASTICACHE_PATH = f"/etc/groundwork/{RDS_FILE}", f"/etc/groundwork/{ELASTICACHE_FILE}"
 _SECONDS = 30.0
-_FIX = "download it elsewhere from {url}, and name the file in groundwork:awsRdsCaFile"
+_FIX = "download the file elsewhere from {url}, and set groundwork:awsRdsCaFile to it"
 
 
-def authorities(world: World, region: str, given: str = "") -> dict[str, Path]:
-    """The files, PEM, by their names in the access image. InfraError where one cannot be had, or is none."""
+def authorities(checkout: Checkout, region: str, given: str = "") -> dict[str, Path]:
+    """Return the PEM files by their names in the access image. Raises InfraError if a file is missing or invalid."""
     import botocore
 
     public = Path(botocore.__file__).parent / "cacert.pem"
-    return {RDS_FILE: rds_authorities(world, region, given), ELASTICACHE_FILE: public}
+    return {RDS_FILE: rds_authorities(checkout, region, given), ELASTICACHE_FILE: public}
 
 
-def rds_authorities(world: World, region: str, given: str = "") -> Path:
-    """The file with the region's authorities of RDS, PEM."""
+def rds_authorities(checkout: Checkout, region: str, given: str = "") -> Path:
+    """Return the PEM file with RDS's authorities for the region."""
     if given:
-        path = world.root / given
-        _check(path)
+        path = checkout.root / given
+        _check(path, region)
         return path
-    path = world.cache_dir / "rds-ca" / f"{region}.pem"
+    path = checkout.cache_dir / "rds-ca" / f"{region}.pem"
     if not path.is_file():
         _download(region, path)
     return path
@@ -51,17 +52,17 @@ def _download(region: str, path: Path) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             draft = Path(folder) / path.name
             draft.write_bytes(content)
-            _check(draft)
-            # Only a whole one takes the name.
+            _check(draft, region)
+            # Renamed only when it is complete and valid.
             draft.replace(path)
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", None) or error
         raise InfraError(
-            f"RDS's certificate authorities cannot be downloaded ({reason}); {_FIX.format(url=url)}"
+            f"cannot download RDS's certificate authorities ({reason}); {_FIX.format(url=url)}"
         ) from error
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, region: str) -> None:
     from cryptography import x509
 
     try:
@@ -69,4 +70,5 @@ def _check(path: Path) -> None:
     except OSError as error:
         raise InfraError(f"groundwork:awsRdsCaFile: cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise InfraError(f"{path} holds no certificates in PEM; {_FIX.format(url=URL)}") from error
+        url = URL.format(region=region)
+        raise InfraError(f"{path} contains no certificates in PEM format; {_FIX.format(url=url)}") from error

@@ -1,1 +1,1 @@
-"""The Docker target: one ComponentResource a file."""
+"""The Docker target, with one file per component."""

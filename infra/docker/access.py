@@ -1,4 +1,4 @@
-"""The access service in a container: pooled as role app, its connection strings handed over as files."""
+"""The access service in a container. It logs in as role app, and reads its connection strings from files."""
 
 from __future__ import annotations
 
@@ -7,49 +7,40 @@ from dataclasses import dataclass
 
 import pulumi
 
-from infra.credentials import Trust
-from infra.docker.container import Service, make_container
+from infra.docker.container import Service, ServiceArgs, make_container
 from infra.docker.files import VolumeFiles
 from infra.docker.image import make_image
 from infra.docker.volume import make_volume
-from infra.images.context import access_context
+from infra.images.context import image_context
 from infra.outputs import database_url, redis_url
 from infra.passwords import Passwords
-from infra.settings import StackSettings
 from infra.spec import postgres, redis
 from infra.spec.access import PORT, UID
-from infra.spec.world import World
 
 SECRETS_DIR = "/run/secrets/groundwork"
 _CA_FILE = f"{SECRETS_DIR}/ca.crt"
 
 
-@dataclass(frozen=True)
-class AccessArgs:
-    world: World
-    stack: str
-    settings: StackSettings
-    network: pulumi.Input[str]
-    port: int
-    trust: Trust
+@dataclass(frozen=True, kw_only=True)
+class AccessArgs(ServiceArgs):
     passwords: Passwords
-    # What must stand before the service starts; its image and files are made beside it.
+    # Resources that must exist before the service starts. Its image and files do not wait for them.
     starts_after: Sequence[pulumi.Resource]
 
 
 class Access(pulumi.ComponentResource):
-    """`groundwork serve`, ready: Postgres and Redis answer, the schema is at the version it expects."""
+    """A container with `groundwork serve`, which is ready if Postgres and Redis answer and the schema is up to date."""
 
     container_name: pulumi.Output[str]
 
     def __init__(self, name: str, args: AccessArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:docker:Access", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        world, stack, settings = args.world, args.stack, args.settings
-        image = make_image("access", *access_context(world), child)
-        config = make_volume(world, stack, "access-config", child)
+        checkout, stack, settings = args.checkout, args.stack, args.settings
+        image = make_image(image_context(checkout, "access"), child)
+        config = make_volume(checkout, stack, "access-config", child)
         login, password = args.passwords.postgres("app")
-        # Each of them is read anew when it changes: no restart.
+        # The service reloads each of these files when it changes, without a restart.
         files = VolumeFiles(
             "access-files",
             volume=config.name,
@@ -79,7 +70,7 @@ class Access(pulumi.ComponentResource):
             opts=child,
         )
         healthy = make_container(
-            world,
+            checkout,
             stack,
             settings,
             Service(

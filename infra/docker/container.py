@@ -1,4 +1,4 @@
-"""How every container of a stack runs: hardened, bounded, health-gated, on the data network."""
+"""The common definition of a stack's containers: hardening, resource limits, health check, data network."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ import pulumi
 import pulumi_docker as docker_provider
 from pulumi import dynamic
 
+from infra.credentials import ServerCertificate, Trust
+from infra.docker import ownership
 from infra.docker.engine import docker
 from infra.docker.health import Healthy
 from infra.dynamic import Provider
 from infra.settings import StackSettings
+from infra.spec.checkout import Checkout
 from infra.spec.quantity import parse_bytes
-from infra.spec.world import World
 
 _MB = 1024 * 1024
 STOP_SECONDS = 30
+# Each check starts a process, and a stack may be idle all day, so checks are infrequent. A check waits up to 3 s for an
+# answer, so a single failure already makes the container unhealthy. A change shows within interval plus timeout: 30 s.
+CHECK_INTERVAL_SECONDS, CHECK_TIMEOUT_SECONDS = 25, 5
 
 
 @dataclass(frozen=True)
 class Service:
-    """What one container is; what it may not do is the same for all of them."""
+    """The settings that differ between containers. The restrictions are the same for all of them."""
 
     what: str
     image: pulumi.Input[str]
@@ -32,12 +37,12 @@ class Service:
     pids: int
     network: pulumi.Input[str]
     internal_port: int
-    # None: reached from the data network alone.
+    # The port on 127.0.0.1, or None if the service is reached only from the data network.
     external_port: int | None
-    # volume name -> path in the container; read-only unless in `writable`
+    # Path in the container -> (name of the volume, whether it is writable).
     volumes: Mapping[str, tuple[pulumi.Input[str], bool]]
     health: Sequence[str]
-    # Changes with what the container takes up only when it starts.
+    # Changes when a file changes that the container reads only at its start; the container is then replaced.
     config_digest: pulumi.Input[str]
     tmpfs: Mapping[str, str] = field(default_factory=dict)
     shm_mb: int = 64
@@ -45,31 +50,59 @@ class Service:
     command: Sequence[str] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServiceArgs:
+    """The arguments that every component with containers takes. `port` is the port on 127.0.0.1."""
+
+    checkout: Checkout
+    stack: str
+    settings: StackSettings
+    network: pulumi.Input[str]
+    port: int
+    trust: Trust
+
+
 @dataclass(frozen=True)
 class Started:
-    """A container that runs (`container`), and the same once it is healthy."""
+    """A running container (`container`), and a resource that resolves once it is healthy (`healthy`)."""
 
     container: docker_provider.Container
     healthy: Healthy
 
 
+def server_certificate(service: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> ServerCertificate:
+    """Declare the certificate of a server, for its names on this machine and in the data network."""
+    names = ["localhost", "127.0.0.1", service, args.checkout.name(args.stack, service)]
+    return ServerCertificate(f"{service}-certificate", args.trust, names, opts)
+
+
+def certificate_files(certificate: ServerCertificate, trust: Trust) -> dict[str, pulumi.Input[str]]:
+    """Return the files of a server that presents a certificate and trusts the stack's authorities."""
+    return {
+        "server.crt": certificate.certificate,
+        "server.key": certificate.private_key,
+        "ca.crt": trust.bundle,
+    }
+
+
 def make_container(
-    world: World,
+    checkout: Checkout,
     stack: str,
     settings: StackSettings,
     service: Service,
     opts: pulumi.ResourceOptions,
 ) -> Started:
-    """The container of a service, and its being healthy as a resource of its own.
+    """Create a service's container, and a separate resource for its health.
 
-    uid not 0, no capabilities, no new privileges, read-only root, tmpfs for scratch, memory = memory+swap
-    limit, pids limit, rotated logs, a port on 127.0.0.1 or none (docs/security.md, Containers).
+    The container has a uid other than 0, no capabilities, no new privileges, a read-only root file system with a tmpfs
+    for /tmp, a memory limit without swap, a pids limit, rotated logs, and at most a port on 127.0.0.1 (see
+    docs/security.md, Containers).
     """
     megabytes = parse_bytes(service.memory) // _MB
-    labels = world.labels(stack) | {"groundwork.service": service.what}
+    labels = ownership.labels(checkout, stack) | {"groundwork.service": service.what}
     container = docker_provider.Container(
         service.what,
-        name=world.name(stack, service.what),
+        name=checkout.name(stack, service.what),
         hostname=service.what,
         image=service.image,
         command=list(service.command) or None,
@@ -82,7 +115,7 @@ def make_container(
         networks_advanced=[
             docker_provider.ContainerNetworksAdvancedArgs(name=service.network, aliases=[service.what])
         ],
-        # The engine's resolver would carry names, and so data, out of a network that has no way out.
+        # The engine's resolver would forward queries, and data encoded in names, out of the isolated network.
         dns=["127.0.0.1"],
         ports=[
             docker_provider.ContainerPortArgs(
@@ -103,9 +136,9 @@ def make_container(
         tmpfs={"/tmp": "rw,noexec,nosuid,nodev,size=64m"} | dict(service.tmpfs),
         shm_size=service.shm_mb,
         capabilities=docker_provider.ContainerCapabilitiesArgs(drops=["ALL"]),
-        security_opts=["no-new-privileges:true"],
+        security_opts=["no-new-privileges=true"],
         memory=megabytes,
-        # Without it every preview shows a difference; equal means no swap.
+        # Equal to the memory limit means no swap. Without a value every preview would show a difference.
         memory_swap=megabytes,
         log_driver="json-file",
         log_opts={
@@ -114,19 +147,19 @@ def make_container(
         },
         healthcheck=docker_provider.ContainerHealthcheckArgs(
             tests=["CMD", *service.health],
-            interval="2s",
-            timeout="3s",
-            retries=5,
+            interval=f"{CHECK_INTERVAL_SECONDS}s",
+            timeout=f"{CHECK_TIMEOUT_SECONDS}s",
+            retries=1,
             start_period="1m0s",
         ),
         restart="unless-stopped",
         must_run=True,
-        # On removal the provider kills at once unless told to give time: data must reach the disk.
+        # By default the provider kills a container that it removes. A server needs time to write its data to the disk.
         destroy_grace_seconds=STOP_SECONDS,
         stop_timeout=STOP_SECONDS,
         opts=pulumi.ResourceOptions.merge(
             opts,
-            # Name and port are taken until the old one is gone; the named volumes stay.
+            # The new container needs the old one's name and port. The named volumes are kept.
             pulumi.ResourceOptions(delete_before_replace=True),
         ),
     )
@@ -146,7 +179,7 @@ def make_container(
 
 
 class PidsLimitProvider(Provider):
-    """Sets a running container's pids limit: the Docker provider has no such argument."""
+    """Sets a running container's pids limit, because the Docker provider has no argument for it."""
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         self._apply(props)
@@ -162,7 +195,7 @@ class PidsLimitProvider(Provider):
 
 
 class PidsLimit(dynamic.Resource):
-    """The most processes and threads that a container may have; kept over restarts by the engine."""
+    """The maximum number of processes and threads of a container. The engine keeps it across restarts."""
 
     def __init__(
         self,

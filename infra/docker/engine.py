@@ -1,7 +1,7 @@
-"""Docker's command line, as far as the program needs what the provider has not.
+"""Docker's command line, for operations that Pulumi's Docker provider does not have.
 
-Files for containers travel as a tar stream into a volume: no host folder has to be owned by a container's
-uid, so it works for any user and for a remote engine too.
+Files for containers are copied into a volume as a tar stream. So no host folder must be owned by a container's uid, and
+it works for any user and with a remote engine.
 """
 
 from __future__ import annotations
@@ -14,13 +14,27 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from infra.spec.checkout import STATE_LABEL
 from infra.spec.errors import InfraError
 
 
 class DockerError(InfraError):
-    """The Docker engine refused a command."""
+    """A Docker command failed."""
+
+
+class NotDockerError(DockerError):
+    """The engine is not Docker, or does not run Linux containers."""
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """A Docker engine as it describes itself; `arch` is Docker's name for the architecture (amd64, arm64)."""
+
+    version: str
+    arch: str
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,7 @@ class File:
 
 
 def docker(*arguments: str, stdin: bytes | None = None, timeout_seconds: float = 120) -> str:
-    """Run `docker ARGUMENTS` and return what it prints. DockerError carries the engine's own words."""
+    """Run `docker ARGUMENTS` and return its output. Raises DockerError with the engine's message."""
     try:
         done = subprocess.run(
             ["docker", *arguments],
@@ -47,7 +61,7 @@ def docker(*arguments: str, stdin: bytes | None = None, timeout_seconds: float =
         raise DockerError("docker is not on PATH; run `make up`, which installs it where it can") from error
     except subprocess.TimeoutExpired as error:
         raise DockerError(
-            f"`docker {arguments[0]}` gave no answer within {timeout_seconds:.0f} s; is the engine healthy?"
+            f"`docker {arguments[0]}` did not finish within {timeout_seconds:.0f} s; check that the engine is healthy"
         ) from error
     if done.returncode != 0:
         message = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
@@ -55,8 +69,49 @@ def docker(*arguments: str, stdin: bytes | None = None, timeout_seconds: float =
     return done.stdout.decode(errors="replace")
 
 
+def label_options(labels: Mapping[str, str]) -> list[str]:
+    """Return the options that set labels of a new container, network or volume."""
+    return [f"--label={name}={value}" for name, value in labels.items()]
+
+
+# Prints the JSON that `parse_server` reads.
+SERVER_COMMAND = ("version", "--format", "{{json .Server}}")
+
+
+@cache
+def server() -> EngineInfo:
+    """Return the engine that the docker command uses, cached for the process. Raises DockerError."""
+    return parse_server(docker(*SERVER_COMMAND))
+
+
+def parse_server(answer: str) -> EngineInfo:
+    """Return the engine described by the output of SERVER_COMMAND.
+
+    Raises NotDockerError for other engines: Podman, for example, accepts the options that keep the data network
+    closed, but ignores them.
+    """
+    try:
+        described = json.loads(answer)
+        version, arch, system = (str(described[key]) for key in ("Version", "Arch", "Os"))
+        components = {str(part["Name"]): str(part["Version"]) for part in described["Components"]}
+    except (ValueError, TypeError, KeyError) as error:
+        raise NotDockerError(
+            "the docker command reports no Docker engine (it may be Podman's); "
+            "install Docker's own command, or put it first on PATH"
+        ) from error
+    if "Engine" in components and system == "linux":
+        return EngineInfo(version, arch)
+    name = " ".join(next(iter(components.items()), ("another engine", version)))
+    if "Engine" in components:
+        name = f"a Docker engine for {system} containers"
+    raise NotDockerError(
+        f"the engine that answers is {name}, and groundwork is tested only with Docker's own for Linux containers: "
+        "others may leave the data network open; start Docker, and select it with DOCKER_HOST or DOCKER_CONTEXT"
+    )
+
+
 def inspect(kind: str, *names: str) -> list[dict[str, Any]]:
-    """What `docker KIND inspect` knows of the named objects; the absent ones are left out."""
+    """Return the output of `docker KIND inspect` for the named objects. Objects that do not exist are left out."""
     done = subprocess.run(
         ["docker", kind, "inspect", *names],
         capture_output=True,
@@ -67,18 +122,23 @@ def inspect(kind: str, *names: str) -> list[dict[str, Any]]:
     return found
 
 
-# Renamed by a container: Docker's own copy takes a file away before it writes the new one, half a file at a time.
+# A container renames the files, because `docker cp` deletes a file before it writes the new one in several steps.
 _MOVE_INTO_PLACE = 'cd /mnt; for name; do mv -fT ".new/$name" "$name"; done; rm -rf .new'
 
 
 def write_files(volume: str, image: str, files: Mapping[str, File]) -> None:
-    """Put files into a named volume that nobody reads yet, with owner and mode; no container is started."""
+    """Write files, with owner and mode, into a volume that is not in use yet. Does not start a container."""
     with _writer(volume, image) as name:
-        docker("cp", "-", f"{name}:/mnt", stdin=_tar(files))
+        copy_files(name, "/mnt", files)
+
+
+def copy_files(container: str, folder: str, files: Mapping[str, File]) -> None:
+    """Copy files, with owner and mode, into a running or stopped container."""
+    docker("cp", "-", f"{container}:{folder}", stdin=_tar(files))
 
 
 def replace_files(volume: str, image: str, files: Mapping[str, File]) -> None:
-    """Put files into a volume in use: whoever reads one at any moment has the old or the new one, whole."""
+    """Replace files in a volume that is in use. A reader sees either the old file or the new one, never a part."""
     with _writer(volume, image, "-euc", _MOVE_INTO_PLACE, "sh", *files) as name:
         docker("cp", "-", f"{name}:/mnt", stdin=_tar(files, ".new/"))
         docker("start", "--attach", name)
@@ -86,28 +146,44 @@ def replace_files(volume: str, image: str, files: Mapping[str, File]) -> None:
 
 @contextmanager
 def _writer(volume: str, image: str, *command: str) -> Iterator[str]:
-    """A container with the volume at /mnt, not started. Of a killed one the next takes the name over."""
-    name = writer_of(volume)
-    remove_container(name)
+    """Create, but do not start, a container with the volume at /mnt. Replaces one that a killed process left."""
+    remove_writer(volume)
+    name, labels = _writer_of(volume), _labels_of(volume)
     docker(
-        *("create", "--name", name, "--network", "none", "--user", "0:0", "--cap-drop", "ALL", "--read-only"),
+        *("create", "--init", "--name", name, "--network", "none", "--user", "0:0", "--cap-drop", "ALL"),
+        *("--read-only", *label_options(labels)),
         *("--volume", f"{volume}:/mnt", "--entrypoint", "sh", image, *command),
     )
     try:
         yield name
     finally:
-        remove_container(name)
+        remove_writer(volume)
 
 
-def writer_of(volume: str) -> str:
-    """The container by which files get into a volume; there is one while they do, or did when killed."""
+def remove_writer(volume: str) -> None:
+    """Remove the container that writes files into a volume. A killed write leaves it, and it blocks the volume."""
+    remove_container(_writer_of(volume), _labels_of(volume).get(STATE_LABEL, ""))
+
+
+def _writer_of(volume: str) -> str:
     return f"{volume}-write"
 
 
-def remove_container(name: str) -> None:
-    """Remove a container, with the nameless volumes of its image; none of that name is fine."""
-    if inspect("container", name):
-        docker("rm", "--force", "--volumes", name)
+def _labels_of(volume: str) -> dict[str, str]:
+    """Return the labels of a volume. Its writer gets them too, because both belong to the same state."""
+    return next((found["Labels"] or {} for found in inspect("volume", volume)), {})
+
+
+def remove_container(name: str, state: str) -> None:
+    """Remove a container with its anonymous volumes; do nothing if it does not exist.
+
+    Raises DockerError if the container belongs to another state than `state`: only its owner may remove it.
+    """
+    for found in inspect("container", name):
+        owner = (found["Config"]["Labels"] or {}).get(STATE_LABEL, "")
+        if owner not in ("", state):
+            raise DockerError(f"container {name} belongs to another state ({owner}); it was not removed")
+        docker("rm", "--force", "--volumes", found["Id"])
 
 
 def psql(
@@ -118,7 +194,7 @@ def psql(
     options: Sequence[str] = (),
     timeout_seconds: float = 120,
 ) -> str:
-    """Run SQL as the superuser over the container's local socket; stops at the first error."""
+    """Run SQL as the superuser over the container's local socket, and stop at the first error."""
     return docker(
         "exec",
         "--interactive",
@@ -143,7 +219,7 @@ def _tar(files: Mapping[str, File], folder: str = "") -> bytes:
         for path, file in files.items():
             raw = file.content.encode()
             entry = tarfile.TarInfo(f"{folder}{path}")
-            # By the time of its last change a reader knows that it is another one.
+            # Readers detect a new file by its modification time.
             entry.mtime = time.time()
             entry.size, entry.uid, entry.gid, entry.mode = (
                 len(raw),

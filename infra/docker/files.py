@@ -1,4 +1,4 @@
-"""Files for containers, in a volume, and files on the host: as resources."""
+"""Pulumi resources for files in a volume and for files on the host."""
 
 from __future__ import annotations
 
@@ -10,29 +10,42 @@ from typing import Any
 import pulumi
 from pulumi import dynamic
 
-from infra.docker.engine import File, remove_container, replace_files, write_files, writer_of
+from infra.atomic_write import put
+from infra.docker.engine import File, inspect, remove_writer, replace_files, write_files
 from infra.dynamic import Provider, merged_secret
-from infra.whole_file import put
 
 
 class VolumeFilesProvider(Provider):
-    """Writes files into a volume with owner and mode; the volume's end is theirs."""
+    """Writes files into a volume, with owner and mode. The files are deleted with the volume.
 
-    # The image only lends its file system for the write.
+    The state stores the volume's time after the last write (`volume_time`). If the volume was removed and created
+    again, its time differs, and the files are written although no input has changed. Containers mount it read-only.
+    """
+
+    # The container that writes the files can run any image.
     ignored = frozenset({"image"})
     replacing = frozenset({"volume"})
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         write_files(props["volume"], props["image"], self._files(props))
-        return dynamic.CreateResult(id_=props["volume"], outs=dict(props))
+        return dynamic.CreateResult(id_=props["volume"], outs=self._outputs(props))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.UpdateResult:
         replace_files(_news["volume"], _news["image"], self._files(_news))
-        return dynamic.UpdateResult(outs=dict(_news))
+        return dynamic.UpdateResult(outs=self._outputs(_news))
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        # What a killed write left behind would hold the volume.
-        remove_container(writer_of(_props["volume"]))
+        remove_writer(_props["volume"])
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
+        result = super().diff(_id, _olds, _news)
+        if not result.changes and _time_of(_olds["volume"]) != _olds.get("volume_time"):
+            return dynamic.DiffResult(changes=True)
+        return result
+
+    @staticmethod
+    def _outputs(props: dict[str, Any]) -> dict[str, Any]:
+        return {**props, "volume_time": _time_of(props["volume"])}
 
     @staticmethod
     def _files(props: dict[str, Any]) -> dict[str, File]:
@@ -40,11 +53,20 @@ class VolumeFilesProvider(Provider):
         return {path: File(text, uid, uid, mode) for path, text in props["files"].items()}
 
 
-class VolumeFiles(dynamic.Resource):
-    """Files in a named volume, owned by one uid; a change replaces them in place.
+def _time_of(volume: str) -> str:
+    """Return Docker's time of a volume, in whole seconds, or "" if there is no volume.
 
-    `restart_digest` is over the texts of `restart_on`: what a server takes up only when it starts. `digest` is
-    over all of them.
+    It is the time at which the volume was created, or its top folder last changed.
+    """
+    found = inspect("volume", volume)
+    return str(found[0]["CreatedAt"]) if found else ""
+
+
+class VolumeFiles(dynamic.Resource):
+    """Files in a named volume, owned by one uid. A change replaces them in place.
+
+    `restart_digest` covers the texts of `restart_on`, which a server reads only at its start. `digest` covers all
+    files.
     """
 
     restart_digest: pulumi.Output[str]
@@ -71,7 +93,7 @@ class VolumeFiles(dynamic.Resource):
         }
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=["files"]))
         super().__init__(VolumeFilesProvider(), name, props, opts)
-        # Not secret: a digest over 256-bit secrets gives nothing away.
+        # Not secret, because a digest of 256-bit secrets does not reveal them.
         self.digest = pulumi.Output.unsecret(contents.apply(_digest))
         self.restart_digest = pulumi.Output.from_input(_digest(dict(enumerate(restart_on))))
 
@@ -84,7 +106,7 @@ def _digest(files: Mapping[Any, str]) -> str:
 
 
 class HostFileProvider(Provider):
-    """Keeps a public file on the host, replaced atomically."""
+    """Writes a public file on the host, and replaces it atomically."""
 
     replacing = frozenset({"path"})
 
@@ -101,7 +123,7 @@ class HostFileProvider(Provider):
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
         result = super().diff(_id, _olds, _news)
-        # A file that somebody removed comes back, although its inputs are the same.
+        # Write a file again that was deleted outside of Pulumi, although its inputs have not changed.
         if not result.changes and not Path(_id).exists():
             return dynamic.DiffResult(changes=True)
         return result
@@ -109,8 +131,8 @@ class HostFileProvider(Provider):
     @staticmethod
     def _write(props: dict[str, Any]) -> None:
         path = Path(props["path"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        put(path, props["content"])
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        put(path, props["content"], mode=0o644)
 
 
 class HostFile(dynamic.Resource):

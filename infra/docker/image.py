@@ -1,26 +1,26 @@
-"""Images built from infra/images, named by the content of their context: an unchanged one is not rebuilt."""
+"""Images built from infra/images. The tag is the digest of the build context, so an unchanged image is not rebuilt."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
 
+from infra.images.context import ImageContext
 
-def make_image(name: str, context: Path, digest: str, opts: pulumi.ResourceOptions) -> docker.RemoteImage:
-    """Build `groundwork/NAME:DIGEST`; the image is kept on deletion, other checkouts may run it."""
+
+def make_image(context: ImageContext, opts: pulumi.ResourceOptions) -> docker.RemoteImage:
+    """Build an image and tag it. Deleting the resource keeps the image, because other checkouts may use it."""
     return docker.RemoteImage(
-        f"{name}-image",
-        name=f"groundwork/{name}:{digest[:16]}",
+        f"{context.image}-image",
+        name=context.tag,
         build=docker.RemoteImageBuildArgs(
-            context=str(context),
+            context=str(context.folder),
             dockerfile="Dockerfile",
-            # Package mirrors are reached the way the host reaches them.
+            # The build reaches package mirrors in the same way as the host does.
             network_mode="host",
-            label={"groundwork.context": digest},
+            label={"groundwork.context": context.digest},
         ),
-        triggers={"context": digest},
+        triggers={"context": context.digest},
         keep_locally=True,
         opts=opts,
     )

@@ -1,4 +1,4 @@
-"""Prometheus and the exporters of Postgres and Redis, in a container each, from one image."""
+"""Prometheus and the exporters for Postgres and Redis: three containers from one image."""
 
 from __future__ import annotations
 
@@ -8,42 +8,33 @@ from dataclasses import dataclass, field
 import pulumi
 
 from infra.certificates import expires_at
-from infra.credentials import Trust
-from infra.docker.container import Service, make_container
+from infra.docker.container import Service, ServiceArgs, make_container
 from infra.docker.files import VolumeFiles
 from infra.docker.image import make_image
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
 from infra.monitoring import configuration
-from infra.settings import StackSettings
 from infra.spec import access, postgres, redis
 from infra.spec.monitoring import PORTS, POSTGRES_EXPORTER, PROMETHEUS, REDIS_EXPORTER, UIDS
 from infra.spec.quantity import parse_bytes
-from infra.spec.world import World
 
 _EXPORTER_MEMORY = "64MB"
 # Threads of a Go program that waits most of the time.
 _PIDS = 64
-# Asked often, so not /metrics: that asks the server.
+# The paths of the health checks. Not /metrics, because each request of that would query the server.
 _HEALTH = {PROMETHEUS: "/-/ready", POSTGRES_EXPORTER: "/", REDIS_EXPORTER: "/health"}
 
 
-@dataclass(frozen=True)
-class MonitoringArgs:
-    world: World
-    stack: str
-    settings: StackSettings
-    network: pulumi.Input[str]
-    port: int
-    trust: Trust
-    # server -> its certificate, PEM
+@dataclass(frozen=True, kw_only=True)
+class MonitoringArgs(ServiceArgs):
+    # Server -> its certificate, PEM.
     certificates: Mapping[str, pulumi.Input[str]]
     # The volume that Prometheus writes to.
     metrics: pulumi.Input[str]
-    # (name, password) of those that the exporters log in as
+    # (name, password) that the exporters log in with.
     database_login: tuple[str, pulumi.Input[str]]
     redis_user: tuple[str, pulumi.Input[str]]
-    # What must stand before: the exporters log in, Prometheus looks at them and at the access service.
+    # Resources that must exist first: the exporters log in, and Prometheus scrapes them and the access service.
     starts_after: Sequence[pulumi.Resource]
 
 
@@ -61,14 +52,15 @@ class _Part:
 
 
 class Monitoring(pulumi.ComponentResource):
-    """Prometheus that scrapes the stack and evaluates the alert rules; `container_names` by service."""
+    """Prometheus, which scrapes the stack and evaluates the alert rules, with its exporters."""
 
+    # Service -> name of its container.
     container_names: dict[str, pulumi.Output[str]]
 
     def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:docker:Monitoring", name, None, opts)
         image = make_image(
-            "monitoring", *image_context("monitoring"), pulumi.ResourceOptions(parent=self)
+            image_context(args.checkout, "monitoring"), pulumi.ResourceOptions(parent=self)
         ).image_id
         self.container_names = {
             part.name: self._run(part, image, args)
@@ -78,7 +70,7 @@ class Monitoring(pulumi.ComponentResource):
 
     def _run(self, part: _Part, image: pulumi.Input[str], args: MonitoringArgs) -> pulumi.Output[str]:
         child = pulumi.ResourceOptions(parent=self)
-        config = make_volume(args.world, args.stack, f"{part.name}-config", child)
+        config = make_volume(args.checkout, args.stack, f"{part.name}-config", child)
         files = VolumeFiles(
             f"{part.name}-files",
             volume=config.name,
@@ -89,7 +81,7 @@ class Monitoring(pulumi.ComponentResource):
         )
         port = PORTS[part.name]
         started = make_container(
-            args.world,
+            args.checkout,
             args.stack,
             args.settings,
             Service(
@@ -102,7 +94,7 @@ class Monitoring(pulumi.ComponentResource):
                 internal_port=port,
                 external_port=part.external_port,
                 volumes={configuration.CONFIG_DIR: (config.name, False), **part.data},
-                # Go collects harder near this, and is not killed at the limit.
+                # Near this value Go collects garbage more often, so the process stays below the container's limit.
                 environment={
                     "GOMEMLIMIT": str(parse_bytes(part.memory) * 8 // 10),
                     **part.environment,

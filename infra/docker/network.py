@@ -1,4 +1,4 @@
-"""The data network: a bridge whose containers reach one another and nothing else."""
+"""The data network: a bridge network whose containers can reach only each other."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 import pulumi
 from pulumi import dynamic
 
-from infra.docker.engine import docker, inspect
+from infra.docker import ownership
+from infra.docker.engine import docker, inspect, label_options
 from infra.dynamic import Provider
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 
 
 @dataclass(frozen=True)
 class DataNetworkArgs:
-    world: World
+    checkout: Checkout
     stack: str
     subnet: str
 
@@ -25,10 +26,10 @@ class DataNetworkArgs:
 class DataNetwork(pulumi.ComponentResource):
     """A network without egress that can still publish ports on 127.0.0.1.
 
-    An `internal` network cannot publish, and a bridge without masquerading still lets one-way packets out.
-    So the containers' default gateway is an address of the subnet that nobody has: what is not for the
-    subnet dies at ARP. Published ports are not touched by that: Docker's proxy comes from the subnet's own
-    first address.
+    An `internal` network cannot publish ports, and a bridge without masquerading still lets one-way packets out.
+    Therefore the containers' default gateway is an unused address of the subnet: packets to other networks are dropped
+    because ARP does not resolve it. Published ports still work, because Docker's proxy connects from the first address
+    of the subnet.
     """
 
     name: pulumi.Output[str]
@@ -42,9 +43,9 @@ class DataNetwork(pulumi.ComponentResource):
         super().__init__("groundwork:docker:DataNetwork", name, None, opts)
         network = Bridge(
             f"{name}-bridge",
-            network_name=args.world.name(args.stack, "data"),
+            network_name=args.checkout.name(args.stack, "data"),
             subnet=ipaddress.IPv4Network(args.subnet),
-            labels=args.world.labels(args.stack),
+            labels=ownership.labels(args.checkout, args.stack),
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
         self.name = network.name
@@ -52,9 +53,9 @@ class DataNetwork(pulumi.ComponentResource):
 
 
 class BridgeProvider(Provider):
-    """Makes a bridge network by Docker's command: the Docker provider waits 2 s for each (docs/adr/0008)."""
+    """Creates a bridge network with the docker command; the Docker provider would take 2 s longer (docs/adr/0008)."""
 
-    # Docker changes nothing about a network that exists.
+    # Docker cannot change an existing network.
     replacing = frozenset({"name", "subnet", "gateway", "default_gateway", "options", "labels"})
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
@@ -63,13 +64,13 @@ class BridgeProvider(Provider):
             *("--subnet", props["subnet"], "--gateway", props["gateway"]),
             *("--aux-address", f"DefaultGatewayIPv4={props['default_gateway']}"),
             *(f"--opt={key}={value}" for key, value in props["options"].items()),
-            *(f"--label={key}={value}" for key, value in props["labels"].items()),
+            *label_options(props["labels"]),
             props["name"],
         ).strip()
         return dynamic.CreateResult(id_=network_id, outs=dict(props))
 
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
-        """For `pulumi refresh`: a network that somebody removed is gone, and the next `up` makes it."""
+        """Return an empty id if the network was removed, so that after `pulumi refresh` the next `up` creates it."""
         return dynamic.ReadResult(id_ if inspect("network", id_) else "", dict(props))
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
@@ -78,7 +79,7 @@ class BridgeProvider(Provider):
 
 
 class Bridge(dynamic.Resource, module="docker", name="Network"):
-    """A bridge network whose containers get an address that nobody has as their default gateway."""
+    """A bridge network whose containers get an unused address as their default gateway."""
 
     name: pulumi.Output[str]
 
@@ -95,7 +96,7 @@ class Bridge(dynamic.Resource, module="docker", name="Network"):
             "name": network_name,
             "subnet": str(subnet),
             "gateway": str(subnet[1]),
-            # The last address before broadcast: Docker keeps it out of what it hands to containers.
+            # The last address before the broadcast address. Docker does not assign it to containers.
             "default_gateway": str(subnet[-2]),
             "options": {
                 "com.docker.network.bridge.enable_ip_masquerade": "false",

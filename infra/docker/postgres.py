@@ -6,8 +6,14 @@ from dataclasses import dataclass
 
 import pulumi
 
-from infra.credentials import Password, ServerCertificate, Trust
-from infra.docker.container import Service, make_container
+from infra.credentials import Password
+from infra.docker.container import (
+    Service,
+    ServiceArgs,
+    certificate_files,
+    make_container,
+    server_certificate,
+)
 from infra.docker.files import VolumeFiles
 from infra.docker.image import make_image
 from infra.docker.reload import Reload
@@ -17,21 +23,17 @@ from infra.settings import StackSettings
 from infra.spec import backup, backup_repository
 from infra.spec import postgres as spec
 from infra.spec.quantity import parse_bytes
-from infra.spec.world import World
+
+DATA_VOLUME = "postgres-data"
 
 
-@dataclass(frozen=True)
-class PostgresArgs:
-    world: World
-    stack: str
-    settings: StackSettings
-    network: pulumi.Input[str]
-    port: int
-    trust: Trust
+@dataclass(frozen=True, kw_only=True)
+class PostgresArgs(ServiceArgs):
+    """The arguments of Postgres, which are only the common ones."""
 
 
 def server_parameters(settings: StackSettings) -> dict[str, str]:
-    """Every parameter of a stack's server."""
+    """Return every parameter of a stack's server."""
     parameters = spec.parameters(
         parse_bytes(settings.postgres_memory),
         settings.postgres_max_connections,
@@ -41,11 +43,12 @@ def server_parameters(settings: StackSettings) -> dict[str, str]:
 
 
 class Postgres(pulumi.ComponentResource):
-    """A running, healthy Postgres with an empty cluster or the one its volume holds.
+    """A running, healthy Postgres with the cluster of its data volume, or a new, empty one.
 
-    `container_name` and `container_id` come once it is healthy, `started_id` before that; roles and schema are
-    other resources.
-    `data_volume`, `config_volume` and `image` are what a restore needs where there is no container.
+    - `container_name` and `container_id` resolve once the server is healthy, `started_id` once the container runs.
+    - `data_volume`, `config_volume` and `image` are what a restore needs when there is no container.
+
+    Roles and schema are separate resources.
     """
 
     container_name: pulumi.Output[str]
@@ -61,24 +64,19 @@ class Postgres(pulumi.ComponentResource):
     def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:docker:Postgres", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        world, stack, settings = args.world, args.stack, args.settings
+        checkout, stack, settings = args.checkout, args.stack, args.settings
         memory = parse_bytes(settings.postgres_memory)
-        image = make_image("postgres", *image_context("postgres"), child)
-        data = make_volume(world, stack, "postgres-data", child, protect=settings.protect_data)
-        # Also where backups are off: a setting must not delete the backups there are.
-        repository = make_volume(world, stack, "postgres-backups", child, protect=settings.protect_data)
-        config = make_volume(world, stack, "postgres-config", child)
-        certificate = ServerCertificate(
-            "postgres-certificate",
-            args.trust,
-            ["localhost", "127.0.0.1", "postgres", world.name(stack, "postgres")],
-            child,
-        )
+        image = make_image(image_context(checkout, "postgres"), child)
+        data = make_volume(checkout, stack, DATA_VOLUME, child, protect=settings.protect_data)
+        # Created even if backups are off, because changing the setting must not delete existing backups.
+        repository = make_volume(checkout, stack, "postgres-backups", child, protect=settings.protect_data)
+        config = make_volume(checkout, stack, "postgres-config", child)
+        certificate = server_certificate("postgres", args, child)
         configuration = {
             "postgresql.conf": spec.render_conf(server_parameters(settings)),
             "pg_hba.conf": spec.render_hba(),
         }
-        # Likewise made in any case: without it nothing in the repository can be read.
+        # Created even if backups are off, because the repository cannot be read without it.
         cipher = Password("backup-cipher", child)
         backups = {
             "pgbackrest.conf": cipher.value.apply(
@@ -96,9 +94,7 @@ class Postgres(pulumi.ComponentResource):
             uid=spec.UID,
             files={
                 **configuration,
-                "server.crt": certificate.certificate,
-                "server.key": certificate.private_key,
-                "ca.crt": args.trust.bundle,
+                **certificate_files(certificate, args.trust),
                 **(backups if settings.backups else {}),
             },
             restart_on=list(configuration.values()),
@@ -106,7 +102,7 @@ class Postgres(pulumi.ComponentResource):
         )
         socket_tmpfs = f"rw,nosuid,nodev,noexec,size=1m,uid={spec.UID},gid={spec.GID},mode=0755"
         started = make_container(
-            world,
+            checkout,
             stack,
             settings,
             Service(
@@ -114,7 +110,7 @@ class Postgres(pulumi.ComponentResource):
                 image=image.image_id,
                 uid=spec.UID,
                 memory=settings.postgres_memory,
-                # One process a connection, and the server's own workers.
+                # One process per connection, plus the server's own processes.
                 pids=settings.postgres_max_connections + 64,
                 network=args.network,
                 internal_port=spec.PORT,
@@ -125,7 +121,7 @@ class Postgres(pulumi.ComponentResource):
                     **({backup_repository.FOLDER: (repository.name, True)} if settings.backups else {}),
                 },
                 tmpfs={spec.SOCKET_DIR: socket_tmpfs},
-                # Parallel queries keep their hash tables there.
+                # Parallel queries store their hash tables in /dev/shm.
                 shm_mb=max(64, memory // 4 // 1024**2),
                 health=["groundwork-health"],
                 config_digest=files.restart_digest,
@@ -134,8 +130,7 @@ class Postgres(pulumi.ComponentResource):
         )
         Reload(
             "postgres-reload",
-            container=started.healthy.container,
-            container_id=started.healthy.container_id,
+            server=started.healthy,
             digest=files.digest,
             command=spec.RELOAD,
             opts=child,

@@ -1,4 +1,4 @@
-"""Has a running server take up its files again: no restart, and no connection is lost."""
+"""A Pulumi resource that makes a running server reload its files, without a restart and without closing connections."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import pulumi
 from pulumi import dynamic
 
 from infra.docker.engine import docker
+from infra.docker.health import Healthy
 from infra.dynamic import Provider
 
 
 class ReloadProvider(Provider):
-    """Runs a command in the container whenever the files have changed, and once after it was made."""
+    """Runs a command in the container when the resource is created, and whenever the files have changed."""
 
-    # How, not what.
+    # Changing the command must not cause a reload.
     ignored = frozenset({"command"})
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
-        # Also now: an `up` may have been killed between another change of the files and this.
+        # Reload on creation too, because an `up` may have been killed after it changed the files.
         self._reload(props)
         return dynamic.CreateResult(id_=f"{props['container']}/reload", outs=dict(props))
 
@@ -33,22 +34,21 @@ class ReloadProvider(Provider):
 
 
 class Reload(dynamic.Resource):
-    """The files with this digest, as the server holds them. `command` makes it so, and fails where it cannot."""
+    """The server's reload of the files with this digest. `command` reloads them, and fails if the server does not."""
 
     def __init__(
         self,
         name: str,
         *,
-        container: pulumi.Input[str],
-        container_id: pulumi.Input[str],
+        server: Healthy,
         digest: pulumi.Input[str],
         command: Sequence[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         props = {
-            "container": container,
-            # A server that has started since has read them by itself, or died trying.
-            "container_id": container_id,
+            "container": server.container,
+            # A new container triggers a reload too.
+            "container_id": server.container_id,
             "digest": digest,
             "command": list(command),
         }

@@ -14,9 +14,9 @@ from infra.credentials import Password, Trust
 from infra.docker.access import Access, AccessArgs
 from infra.docker.engine import inspect
 from infra.docker.files import HostFile
-from infra.docker.leases import Leases
 from infra.docker.monitoring import Monitoring, MonitoringArgs
 from infra.docker.network import DataNetwork, DataNetworkArgs
+from infra.docker.network_leases import NetworkLeases
 from infra.docker.postgres import Postgres, PostgresArgs, server_parameters
 from infra.docker.redis import Redis, RedisArgs
 from infra.docker.volume import make_volume
@@ -24,9 +24,10 @@ from infra.dynamic import merged_secret
 from infra.passwords import Passwords
 from infra.schema import Migrations, Roles, database_conninfo
 from infra.settings import StackSettings
+from infra.spec.checkout import Checkout
 from infra.spec.quantity import parse_bytes
+from infra.spec.roles import verifier_digest
 from infra.spec.rotation import Rotation
-from infra.spec.world import World
 
 HOST = "localhost"
 METRICS_VOLUME = "prometheus-data"
@@ -34,59 +35,66 @@ METRICS_VOLUME = "prometheus-data"
 
 @dataclass(frozen=True)
 class DockerStack:
-    """Declares every resource of a stack on one machine; `declare` returns the outputs."""
+    """A stack on one machine. `declare` declares every resource and returns the stack outputs."""
 
-    world: World
+    checkout: Checkout
     stack: str
     settings: StackSettings
-    leases: Leases
+    leases: NetworkLeases
     rotation: Rotation = field(default_factory=Rotation)
-    # Whether a volume with metrics of earlier days is there: it stays when monitoring is off.
+    # Whether a volume with metrics exists. It is kept when monitoring is turned off.
     has_metrics: bool = False
 
     def declare(self) -> dict[str, pulumi.Input[Any]]:
-        world, stack, settings, leases = (
-            self.world,
+        checkout, stack, settings, leases = (
+            self.checkout,
             self.stack,
             self.settings,
             self.leases,
         )
         engine = _engine()
-        trust = Trust.make(f"groundwork {world.key} {stack}", self.rotation)
+        trust = Trust.make(f"groundwork {checkout.key} {stack}", self.rotation)
         passwords = Passwords(self.rotation)
         token_keys = {key_id: Password(f"token-key-{key_id}").value for key_id in settings.token_key_ids}
-        ca = HostFile("ca-file", path=world.ca_file(stack), content=trust.bundle)
+        ca = HostFile("ca-file", path=checkout.ca_file(stack), content=trust.bundle)
 
-        network = DataNetwork("data", DataNetworkArgs(world, stack, leases.subnet))
+        network = DataNetwork("data", DataNetworkArgs(checkout, stack, leases.subnet))
         database = Postgres(
             "postgres",
-            PostgresArgs(world, stack, settings, network.name, leases.postgres, trust),
+            PostgresArgs(
+                checkout=checkout,
+                stack=stack,
+                settings=settings,
+                network=network.name,
+                port=leases.postgres,
+                trust=trust,
+            ),
             engine,
         )
         cache = Redis(
             "redis",
             RedisArgs(
-                world,
-                stack,
-                settings,
-                network.name,
-                leases.redis,
-                trust,
-                passwords,
+                checkout=checkout,
+                stack=stack,
+                settings=settings,
+                network=network.name,
+                port=leases.redis,
+                trust=trust,
+                passwords=passwords,
             ),
             engine,
         )
         roles = Roles(
             "roles",
-            container=world.name(stack, "postgres"),
-            # They wait for the server by themselves, and not for its next health check.
+            container=checkout.name(stack, "postgres"),
+            # Roles waits for the server itself, which is faster than waiting for the engine's next health check.
             container_id=database.started_id,
             verifiers=passwords.verifiers(),
             connection_limits=settings.connection_limits,
         )
         migrations = Migrations(
             "migrations",
-            folder=world.root / settings.migrations_folder,
+            folder=checkout.root / settings.migrations_folder,
             container_id=database.started_id,
             conninfo=database_conninfo(
                 password=passwords.postgres("migrator")[1],
@@ -98,13 +106,13 @@ class DockerStack:
         access = Access(
             "access",
             AccessArgs(
-                world,
-                stack,
-                settings,
-                network.name,
-                leases.access,
-                trust,
-                passwords,
+                checkout=checkout,
+                stack=stack,
+                settings=settings,
+                network=network.name,
+                port=leases.access,
+                trust=trust,
+                passwords=passwords,
                 starts_after=[database, migrations, cache],
             ),
             engine,
@@ -131,7 +139,7 @@ class DockerStack:
                 "network": network.name,
                 **(monitoring.container_names if monitoring else {}),
             },
-            # Absent rather than empty where there is no monitoring.
+            # Without monitoring the output is absent, not empty.
             **({outputs.PROMETHEUS_URL: f"http://{HOST}:{leases.prometheus}"} if monitoring else {}),
             outputs.BACKUPS: {
                 "enabled": settings.backups,
@@ -142,7 +150,7 @@ class DockerStack:
                 "configVolume": database.config_volume,
                 "repositoryVolume": database.repository_volume,
             },
-            outputs.EXPECTED: _expected(settings, migrations),
+            outputs.EXPECTED: _expected(settings, migrations, passwords),
             outputs.ROTATION: self.rotation.as_json(),
             outputs.TOKEN_KEYS: merged_secret(token_keys).apply(
                 lambda keys: ",".join(f"{key_id}:{keys[key_id]}" for key_id in settings.token_key_ids)
@@ -176,9 +184,9 @@ class DockerStack:
         settings = self.settings
         if not (settings.monitoring or self.has_metrics):
             return None
-        # Not the component's: what was measured outlives a time without monitoring.
+        # Not a child of the component, so that the metrics are kept while monitoring is off.
         metrics = make_volume(
-            self.world,
+            self.checkout,
             self.stack,
             METRICS_VOLUME,
             engine,
@@ -189,14 +197,14 @@ class DockerStack:
         return Monitoring(
             "monitoring",
             MonitoringArgs(
-                self.world,
-                self.stack,
-                settings,
-                network,
-                self.leases.prometheus,
-                trust,
-                certificates,
-                metrics.name,
+                checkout=self.checkout,
+                stack=self.stack,
+                settings=settings,
+                network=network,
+                port=self.leases.prometheus,
+                trust=trust,
+                certificates=certificates,
+                metrics=metrics.name,
                 database_login=passwords.postgres("monitor"),
                 redis_user=("monitor", passwords.redis("monitor")),
                 starts_after=starts_after,
@@ -206,18 +214,18 @@ class DockerStack:
 
 
 def _engine() -> pulumi.ResourceOptions:
-    """The Docker provider, declared: one that is only implied is started after that of the dynamic resources."""
+    """Declare the Docker provider. An implicit provider would start only after that of the dynamic resources."""
     return pulumi.ResourceOptions(providers={"docker": docker.Provider("docker")})
 
 
-def metrics_are_kept(world: World, stack: str, *, monitoring: bool) -> bool:
-    """Whether the volume of metrics is there; where monitoring is off, say that it stays and how it goes."""
-    volume = world.name(stack, METRICS_VOLUME)
+def metrics_are_kept(checkout: Checkout, stack: str, *, monitoring: bool) -> bool:
+    """Return whether the volume of metrics exists. If monitoring is off, log that the volume is kept."""
+    volume = checkout.name(stack, METRICS_VOLUME)
     exists = bool(inspect("volume", volume))
     if exists and not monitoring:
         pulumi.log.info(
-            f"monitoring is off, and volume {volume} keeps what was measured:"
-            " it is used again when monitoring is on, and goes with `groundwork down --volumes`"
+            f"monitoring is off, and volume {volume} keeps the collected metrics:"
+            " it is used again when monitoring is on; `groundwork down --volumes` deletes it"
         )
     return exists
 
@@ -227,7 +235,10 @@ def _urls(
     ca_file: pulumi.Output[str],
     url: Callable[[str, str, str], str],
 ) -> pulumi.Output[dict[str, str]]:
-    """Role -> connection string. `users`: role -> user and password; `url` makes one of those and the CA file."""
+    """Return the connection string of each role.
+
+    `users` maps roles to (user, password). `url` builds a connection string from user, password and CA file.
+    """
 
     def url_of(user: str, password: pulumi.Output[str]) -> pulumi.Output[str]:
         return pulumi.Output.all(password, ca_file).apply(lambda values: url(user, *values))
@@ -235,8 +246,8 @@ def _urls(
     return merged_secret({role: url_of(*user) for role, user in users.items()})
 
 
-def _expected(settings: StackSettings, migrations: Migrations) -> dict[str, Any]:
-    """What a live check compares the servers with."""
+def _expected(settings: StackSettings, migrations: Migrations, passwords: Passwords) -> dict[str, Any]:
+    """Return the values with which a live check compares the servers."""
     return {
         "postgresParameters": server_parameters(settings),
         "redisMaxmemoryBytes": parse_bytes(settings.redis_maxmemory),
@@ -245,4 +256,8 @@ def _expected(settings: StackSettings, migrations: Migrations) -> dict[str, Any]
         "redisMaxclients": settings.redis_maxclients,
         "connectionLimits": dict(settings.connection_limits),
         "schemaVersion": migrations.version,
+        "verifierDigests": {
+            login: pulumi.Output.unsecret(verifier.apply(verifier_digest))
+            for login, verifier in passwords.verifiers().items()
+        },
     }

@@ -1,32 +1,34 @@
-"""Named volumes: they outlive containers, and no careless change replaces one that holds data."""
+"""Named volumes. They outlive containers, and a changed input never replaces one."""
 
 from __future__ import annotations
 
 import pulumi
 import pulumi_docker as docker
 
-from infra.spec.world import World
+from infra.docker import ownership
+from infra.spec.checkout import Checkout
 
 
 def make_volume(
-    world: World,
+    checkout: Checkout,
     stack: str,
     what: str,
     opts: pulumi.ResourceOptions,
     *,
     protect: bool = False,
 ) -> docker.Volume:
-    """A local volume `gw-KEY-STACK-WHAT`.
+    """Create the local volume `gw-KEY-STACK-WHAT`. With `protect` Pulumi refuses to delete it.
 
-    Docker cannot alter a volume, so any difference would mean delete and make anew: every input is ignored
-    once the volume exists. `protect` refuses its deletion besides.
+    Docker cannot change a volume, so Pulumi would delete the volume and create another one for any changed input.
+    Therefore changes of the inputs are ignored once the volume exists.
     """
     return docker.Volume(
         what,
-        name=world.name(stack, what),
+        name=checkout.name(stack, what),
         driver="local",
         labels=[
-            docker.VolumeLabelArgs(label=label, value=value) for label, value in world.labels(stack).items()
+            docker.VolumeLabelArgs(label=label, value=value)
+            for label, value in ownership.labels(checkout, stack).items()
         ],
         opts=pulumi.ResourceOptions.merge(
             opts,

@@ -1,1 +1,1 @@
-"""The images' definitions, and what their builds need from the host."""
+"""The definitions of the images, and the preparation of their builds on the host."""

@@ -1,7 +1,8 @@
-"""Build contexts of the images, and the digest that says whether an image has to be built again.
+"""The build contexts of the images, and the digests that name the images.
 
-A digest is over names, modes and bytes, so that two checkouts of one commit share images. Standard library
-only: the Pulumi program calls this on every preview.
+A context is a folder in the cache, assembled from the checkout. Its digest covers names, modes and bytes, so that two
+checkouts of one commit share images. File modes are derived from the content, so that neither the umask nor
+`core.fileMode` changes an image. Uses the standard library only, because the Pulumi program calls it on every preview.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from infra.docker.engine import docker
+from infra.docker.engine import server
 from infra.images import wheelhouse
+from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
-from infra.spec.world import World
 
 IMAGES = Path(__file__).parent
-# What the access image holds of the checkout: nothing that drives Pulumi, Docker or the toolchain.
+# The files of the checkout in the access image, without the code that uses Pulumi, Docker or the toolchain.
 ACCESS_SOURCES = (
     "cache/**/*.py",
     "db/**/*.py",
@@ -34,66 +36,87 @@ ACCESS_SOURCES = (
     "ops/commands/serve.py",
     "ops/serve/**/*.py",
 )
-# Beside them, in the image for tasks on AWS: what bootstraps the database there.
+# Additional files in the image for tasks on AWS, which bootstraps the database.
 AWS_SOURCES = (
     "ops/bootstrap.py",
     "ops/commands/bootstrap.py",
     "ops/commands/migrate_options.py",
     "ops/commands/names.py",
-    "ops/server_errors.py",
+    "ops/servers/__init__.py",
+    "ops/servers/errors.py",
 )
 LOCK_NAME = "requirements.lock"
-AWS_LOCK = IMAGES / "access" / "requirements-aws.lock"
 _ACCESS_FILES = ("Dockerfile", LOCK_NAME, "groundwork", "groundwork-health")
 _IGNORED = {"__pycache__", ".DS_Store"}
+_FOLDER_MODE = 0o755
 
 
-def image_context(name: str) -> tuple[Path, str]:
-    """Folder and digest of an image that needs nothing beside its own folder (postgres, redis)."""
-    folder = IMAGES / name
-    if not (folder / "Dockerfile").is_file():
-        raise InfraError(
-            f"there is no image {name!r}; infra/images holds one folder with a Dockerfile for each"
-        )
-    return folder, _digest((path.relative_to(folder), path) for path in _files(folder))
+@dataclass(frozen=True)
+class ImageContext:
+    """The build context of an image: its folder, and the digest that names the image."""
+
+    image: str
+    folder: Path
+    digest: str
+
+    @property
+    def tag(self) -> str:
+        """Return the image's reference. Different content has a different tag."""
+        return f"groundwork/{self.image}:{self.digest[:16]}"
 
 
-def access_context(world: World) -> tuple[Path, str]:
-    """Folder and digest of the access image's context, assembled in the cache where it is not there yet.
+def stack_images(*, monitoring: bool) -> tuple[str, ...]:
+    """Return the images of a Docker stack. `access` is last because it needs the wheelhouse."""
+    return ("postgres", "redis", *(("monitoring",) if monitoring else ()), "access")
 
-    The wheels are downloaded where they are missing (WheelhouseError says why they cannot be).
+
+def image_context(checkout: Checkout, image: str) -> ImageContext:
+    """Return the context of one image, assembled in the cache if it is not there yet.
+
+    `access` downloads missing wheels, and raises WheelhouseError if it cannot. The others need neither engine
+    nor network. Raises InfraError for an unknown image.
     """
-    return assemble(world, dict(_access_entries(world.root, _wheels(world))))
+    if image == "access":
+        entries = dict(_access_entries(checkout.root, _wheels(checkout)))
+    else:
+        folder = IMAGES / image
+        if not (folder / "Dockerfile").is_file():
+            raise InfraError(
+                f"there is no image {image!r}; infra/images contains a folder with a Dockerfile for each image"
+            )
+        entries = {path.relative_to(folder): path for path in _files(folder)}
+    return ImageContext(image, *assemble(checkout, entries))
 
 
 def aws_access_digest(root: Path, architecture: str) -> str:
-    """The digest of the image for tasks on AWS: of the lock, not of the wheels that it names by hash.
+    """Return the digest of the image for tasks on AWS.
 
-    So a preview needs neither wheels nor engine.
+    It covers the lock file, which contains the hashes of the wheels, so that a preview needs neither wheels nor engine.
     """
     source = _digest(_aws_entries(root))
     return hashlib.sha256(f"{source}\0{architecture}\n".encode()).hexdigest()
 
 
-def aws_access_context(world: World, architecture: str, region: str, ca_file: str) -> Path:
-    """The folder of the image for tasks on AWS: the access image with boto3 and RDS's authorities."""
+def aws_access_context(checkout: Checkout, architecture: str, region: str, ca_file: str) -> Path:
+    """Assemble the context of the image for tasks on AWS: the access image with boto3 and RDS's authorities."""
     from infra.aws.trust import authorities
 
-    entries = dict(_aws_entries(world.root))
-    for name, path in authorities(world, region, ca_file).items():
+    entries = dict(_aws_entries(checkout.root))
+    for name, path in authorities(checkout, region, ca_file).items():
         entries[Path("authorities", name)] = path
-    for wheel in _files(wheelhouse.ensure(world, architecture, AWS_LOCK)):
+    for wheel in _files(wheelhouse.ensure(checkout, architecture, wheelhouse.AWS_LOCK)):
         entries[Path("wheels", wheel.name)] = wheel
-    return assemble(world, entries)[0]
+    return assemble(checkout, entries)[0]
 
 
-def assemble(world: World, entries: dict[Path, Path]) -> tuple[Path, str]:
-    """A folder holding copies of `entries` (name in the context -> file), under its digest in the cache.
+def assemble(checkout: Checkout, entries: dict[Path, Path]) -> tuple[Path, str]:
+    """Return a folder with copies of `entries` (name in the context -> file), and their digest.
 
-    It appears whole or not at all; of two processes at once one finds the other's.
+    The folder is in the cache under its digest, and is created atomically. If two processes race, one uses the other's
+    folder.
     """
     digest = _digest(entries.items())
-    target = world.cache_dir / "contexts" / digest
+    target = checkout.cache_dir / "contexts" / digest
     if target.is_dir():
         return target, digest
     draft: Path | None = None
@@ -104,8 +127,10 @@ def assemble(world: World, entries: dict[Path, Path]) -> tuple[Path, str]:
             copy = draft / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
-            copy.chmod(_mode(source))
-        draft.chmod(0o755)
+            copy.chmod(_mode(source.read_bytes()))
+        # COPY keeps the modes of folders too.
+        for folder in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+            folder.chmod(_FOLDER_MODE)
         try:
             draft.rename(target)
         except OSError:
@@ -131,7 +156,7 @@ def _access_entries(root: Path, wheels: Path) -> Iterator[tuple[Path, Path]]:
 
 def _aws_entries(root: Path) -> Iterator[tuple[Path, Path]]:
     for name in _ACCESS_FILES:
-        yield Path(name), AWS_LOCK if name == LOCK_NAME else IMAGES / "access" / name
+        yield Path(name), wheelhouse.AWS_LOCK if name == LOCK_NAME else IMAGES / "access" / name
     yield Path("authorities/README"), IMAGES / "access" / "authorities.txt"
     yield from _sources(root, (*ACCESS_SOURCES, *AWS_SOURCES))
 
@@ -143,9 +168,8 @@ def _sources(root: Path, patterns: Iterable[str]) -> Iterator[tuple[Path, Path]]
                 yield Path("source", path.relative_to(root)), path
 
 
-def _wheels(world: World) -> Path:
-    architecture = docker("version", "--format", "{{.Server.Arch}}").strip()
-    return wheelhouse.ensure(world, architecture)
+def _wheels(checkout: Checkout) -> Path:
+    return wheelhouse.ensure(checkout, server().arch)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -154,14 +178,14 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _mode(path: Path) -> int:
-    # A checkout's umask is nobody's business: as git does, keep whether it may be executed, and no more.
-    return 0o755 if path.stat().st_mode & 0o100 else 0o644
+def _mode(content: bytes) -> int:
+    return 0o755 if content.startswith(b"#!") else 0o644
 
 
 def _digest(entries: Iterable[tuple[Path, Path]]) -> str:
-    total = hashlib.sha256()
+    total = hashlib.sha256(f"folders {_FOLDER_MODE:o}\n".encode())
     for name, path in sorted(entries):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        total.update(f"{name.as_posix()}\0{_mode(path):o}\0{content}\n".encode())
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        total.update(f"{name.as_posix()}\0{_mode(content):o}\0{digest}\n".encode())
     return total.hexdigest()

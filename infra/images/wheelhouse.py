@@ -1,7 +1,7 @@
-"""The wheels of the access image, downloaded on the host from its lock file, for CPython 3.11 on Linux.
+"""Download the wheels of the access image's lock file, for CPython 3.11 on Linux. Installs nothing.
 
-On the host, because pip inside an image's build knows neither the host's proxy nor its private CA. Standard
-library only: the Pulumi program calls this too. Installs nothing.
+The host downloads them, because pip inside the image build does not have the host's proxy settings and private CAs.
+Uses the standard library only, because the Pulumi program calls it too.
 """
 
 from __future__ import annotations
@@ -16,34 +16,36 @@ import sys
 import tempfile
 from pathlib import Path
 
+from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
-from infra.spec.world import World
 
 LOCK = Path(__file__).parent / "access" / "requirements.lock"
+AWS_LOCK = LOCK.with_name("requirements-aws.lock")
+LOCKS = (LOCK, AWS_LOCK)
 PYTHON = "3.11"
-# Debian 12 has glibc 2.36. pip wants each tag named that it may take, the newest first.
+# Debian 12 has glibc 2.36. pip needs every accepted platform tag on its command line, the newest first.
 GLIBC_MINORS = (36, 35, 34, 31, 28, 27, 26, 24, 17)
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 class WheelhouseError(InfraError):
-    """The access image's wheels cannot be had."""
+    """The access image's wheels cannot be downloaded or stored."""
 
 
-def folder(world: World, arch: str, lock: Path = LOCK) -> Path:
-    """Where the wheels of `lock` for an engine's architecture (amd64, arm64) lie, or will lie."""
+def folder(checkout: Checkout, arch: str, lock: Path = LOCK) -> Path:
+    """Return the folder for the wheels of `lock` and an engine's architecture (amd64, arm64). It may not exist yet."""
     if arch not in MACHINES:
-        raise WheelhouseError(f"no wheels for an engine on {arch}; use one on {' or '.join(MACHINES)}")
+        raise WheelhouseError(f"no wheels for an engine on {arch}; use an engine on {' or '.join(MACHINES)}")
     digest = hashlib.sha256(lock.read_bytes() + arch.encode()).hexdigest()[:16]
-    return world.cache_dir / "wheelhouse" / digest
+    return checkout.cache_dir / "wheelhouse" / digest
 
 
-def ensure(world: World, arch: str, lock: Path = LOCK) -> Path:
-    """Download the wheels where they are not in the cache, and return their folder. Raises WheelhouseError.
+def ensure(checkout: Checkout, arch: str, lock: Path = LOCK) -> Path:
+    """Return the folder of the wheels, and download them if they are not in the cache. Raises WheelhouseError.
 
-    The folder appears whole or not at all; two processes at once do the work twice and agree on one result.
+    The folder is created atomically. If two processes race, both download, and one uses the other's folder.
     """
-    target = folder(world, arch, lock)
+    target = folder(checkout, arch, lock)
     if target.is_dir():
         return target
     try:
@@ -66,10 +68,10 @@ def ensure(world: World, arch: str, lock: Path = LOCK) -> Path:
 
 
 def without_markers(lock: str) -> str:
-    """The lock with every requirement unconditional.
+    """Return the lock with every requirement made unconditional.
 
-    pip judges markers by the Python it runs on, not by the image's: a package needed there would be left out.
-    One too many in the wheelhouse does no harm, the image's own pip picks.
+    pip evaluates markers for the Python that it runs on, not for the image's, and would skip packages that the image
+    needs. Superfluous wheels do no harm, because pip in the image evaluates the markers again.
     """
     return re.sub(r"^([A-Za-z0-9][^\s;]*)[ \t]*;[^\\\n]*", r"\1 ", lock, flags=re.MULTILINE)
 
@@ -96,7 +98,7 @@ def _download(lock: Path, wheels: Path, arch: str) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise WheelhouseError(
             f"pip cannot download the access image's wheels: {said[-1]}; "
-            "check that the package index is reached and run the same command again"
+            "check that the package index is reachable, and run the same command again"
         )
 
 
@@ -104,7 +106,7 @@ def _publish(wheels: Path, target: Path) -> None:
     try:
         wheels.rename(target)
     except OSError:
-        # Another process was first: the same lock gives the same wheels.
+        # Another process was first. The same lock gives the same wheels.
         if not target.is_dir():
             raise
 
@@ -113,6 +115,6 @@ def _refusal(target: Path, error: OSError) -> WheelhouseError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return WheelhouseError(
             f"the access image's wheels need 0.1 GB in {target.parent}, which is full; "
-            "make room there and run the same command again"
+            "make room there, and run the same command again"
         )
-    return WheelhouseError(f"the access image's wheels cannot be kept in {target.parent}: {error.strerror}")
+    return WheelhouseError(f"cannot store the access image's wheels in {target.parent}: {error.strerror}")

@@ -1,1 +1,1 @@
-"""What is measured, when somebody is to be told, and how it is drawn: files, and what reads them."""
+"""Monitoring: exporter queries, alert rules and dashboards as files, and the code that renders the configuration."""

@@ -1,6 +1,6 @@
-"""What the monitoring's containers are configured with, as text and command lines.
+"""Configuration files and command lines of the monitoring containers.
 
-Plain data, no Pulumi. Nothing here is secret but what `pgpass` and `redis_passwords` return.
+Plain data, without Pulumi. Only the results of `pgpass` and `redis_passwords` are secret.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ POSTGRES_QUERIES = _HERE / "postgres_queries.yml"
 
 
 def rule_files() -> dict[str, str]:
-    """The alert rules: file name -> text."""
+    """Return the text of each file of alert rules, by file name."""
     return {path.name: path.read_text() for path in sorted(RULES.glob("*.yml"))}
 
 
 def stack_targets(access_port: int, more: Mapping[str, str]) -> dict[str, list[str]]:
-    """job -> host:port inside the data network: the stack's own, then what `monitoringTargets` adds."""
+    """Return the targets (host:port in the data network) of each job: the stack's and those of `monitoringTargets`."""
     own = (
         [f"{POSTGRES_EXPORTER}:{PORTS[POSTGRES_EXPORTER]}"],
         [f"{REDIS_EXPORTER}:{PORTS[REDIS_EXPORTER]}"],
@@ -44,7 +44,7 @@ def stack_targets(access_port: int, more: Mapping[str, str]) -> dict[str, list[s
 
 
 def render_prometheus(targets: Mapping[str, Sequence[str]], scrape_seconds: int = SCRAPE_SECONDS) -> str:
-    """prometheus.yml: each job's targets, and the rule files beside it."""
+    """Render prometheus.yml with the targets of each job and the path of the rule files."""
     interval = f"{scrape_seconds}s"
     configuration = {
         "global": {
@@ -62,7 +62,7 @@ def render_prometheus(targets: Mapping[str, Sequence[str]], scrape_seconds: int 
 
 
 def render_certificates(not_after: Mapping[str, datetime]) -> str:
-    """Rules that record when each server's certificate ends: no exporter looks at the one it is shown."""
+    """Render rules that record when each server certificate expires, because no exporter reports it."""
     rules = [
         {
             "record": "groundwork_certificate_not_after_timestamp_seconds",
@@ -75,13 +75,13 @@ def render_certificates(not_after: Mapping[str, datetime]) -> str:
 
 
 def prometheus_files(prometheus_yml: str) -> dict[str, str]:
-    """What Prometheus is given in CONFIG_DIR, but for CERTIFICATES_FILE."""
+    """Return the files for CONFIG_DIR of Prometheus, except CERTIFICATES_FILE."""
     rules = {f"rules-{name}": text for name, text in rule_files().items()}
     return {"prometheus.yml": prometheus_yml} | rules
 
 
 def prometheus_command(*, retention: str, disk_mb: int, listen: str = f":{PORTS[PROMETHEUS]}") -> list[str]:
-    """No administration and no reload over HTTP: the page has no login."""
+    """Return the command line. Administration and reload over HTTP are off, because the page has no login."""
     return [
         "prometheus",
         f"--config.file={CONFIG_DIR}/prometheus.yml",
@@ -103,7 +103,7 @@ def postgres_exporter_command(listen: str = f":{PORTS[POSTGRES_EXPORTER]}") -> l
 def postgres_exporter_environment(
     host: str, port: int, login: str, database: str = DATABASE
 ) -> dict[str, str]:
-    """Where and as whom. The password is in the file: libpq's form, which is read at each connection."""
+    """Return the connection's environment variables. libpq reads the password file again for each connection."""
     return {
         "DATA_SOURCE_URI": f"{host}:{port}/{database}?sslmode=verify-full&sslrootcert={CONFIG_DIR}/ca.crt",
         "DATA_SOURCE_USER": login,
@@ -112,7 +112,7 @@ def postgres_exporter_environment(
 
 
 def pgpass(passwords: Mapping[str, str]) -> str:
-    """A password file of libpq: login -> password, for any host and database. Secret."""
+    """Render libpq's password file from login -> password, for any host and database. Secret."""
     escaped = ((login, pw.replace("\\", "\\\\").replace(":", "\\:")) for login, pw in passwords.items())
     return "".join(f"*:*:*:{login}:{password}\n" for login, password in escaped)
 
@@ -120,7 +120,7 @@ def pgpass(passwords: Mapping[str, str]) -> str:
 def redis_exporter_command(
     host: str, port: int, user: str, listen: str = f":{PORTS[REDIS_EXPORTER]}"
 ) -> list[str]:
-    """Only what INFO and LATENCY tell: CONFIG and CLIENT SETNAME are not user monitor's to call."""
+    """Return the command line. CONFIG and CLIENT SETNAME are off, because user monitor may not call them."""
     return [
         "prometheus-redis-exporter",
         f"-web.listen-address={listen}",
@@ -138,5 +138,5 @@ def redis_address(host: str, port: int) -> str:
 
 
 def redis_passwords(host: str, port: int, password: str) -> str:
-    """The redis_exporter's password file: address -> password. Secret."""
+    """Render redis_exporter's password file (address -> password). Secret."""
     return json.dumps({redis_address(host, port): password}) + "\n"

@@ -1,4 +1,4 @@
-"""What a stack on AWS has to be, as rules over its resources, and what a change of any stack must not lose.
+"""Policy rules for the resources of a stack on AWS, and a guard against data loss for changes of any stack.
 
-Plain functions over plain data: nothing here imports Pulumi but the pack, which hands the engine's resources to them.
+Plain functions over plain data. Only the policy pack imports Pulumi, and passes the engine's resources to them.
 """

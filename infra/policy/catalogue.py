@@ -1,4 +1,4 @@
-"""Everything that can be found, by id: the rules, and the ways of losing data."""
+"""Everything that a check can find, by id: violations of rules, and losses of data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""That the rules know every kind of server of data which the stack makes."""
+"""A rule that reports data stores of a kind for which no rules exist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from infra.policy.example import made
 from infra.policy.resource import Resource, Resources
 from infra.policy.rule import Problem, Severity, rule
 
-# They keep data, and none of the other rules looks at them.
+# Data stores that no other rule checks.
 UNRULED = (
     "aws:docdb/cluster:Cluster",
     "aws:dynamodb/table:Table",
@@ -22,7 +22,7 @@ UNRULED = (
 
 @rule(
     "Groundwork.coverage",
-    "Every server of data is one that the rules look at",
+    "Every data store is of a kind that the rules check",
     Severity.MEDIUM,
     on=("aws:rds/instance:Instance", "aws:elasticache/replicationGroup:ReplicationGroup", *UNRULED),
     fix="use an RDS instance and an ElastiCache replication group, or write the rules",
@@ -32,4 +32,4 @@ UNRULED = (
 )
 def known_kind(server: Resource, resources: Resources) -> Iterator[Problem]:
     if server.type in UNRULED:
-        yield Problem("type", "is a server of data that no rule looks at")
+        yield Problem("type", "is a data store that no rule checks")

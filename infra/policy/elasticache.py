@@ -1,4 +1,4 @@
-"""Rules on Redis in ElastiCache: replication groups, their parameters, and their users."""
+"""Rules for Redis on ElastiCache: replication groups, their parameters, and their users."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _users(access: str, name: str = "default") -> list[Resource]:
 
 @rule(
     "ElastiCache.1",
-    "Snapshots are taken every day and kept",
+    "Snapshots are taken daily and kept",
     Severity.HIGH,
     on=REPLICATION_GROUP,
     fix="set snapshotRetentionLimit to 1 day or more",
@@ -63,7 +63,7 @@ def snapshots(group: Resource, resources: Resources) -> Iterator[Problem]:
 
 @rule(
     "ElastiCache.2",
-    "Minor versions are upgraded by themselves",
+    "Minor versions are upgraded automatically",
     Severity.HIGH,
     on=REPLICATION_GROUP,
     fix="set autoMinorVersionUpgrade to true",
@@ -77,7 +77,7 @@ def minor_upgrades(group: Resource, resources: Resources) -> Iterator[Problem]:
 
 @rule(
     "ElastiCache.3",
-    "A replica in another availability zone takes over",
+    "A replica in another availability zone takes over automatically",
     Severity.MEDIUM,
     on=REPLICATION_GROUP,
     fix="set automaticFailoverEnabled and multiAzEnabled to true, with two nodes or more",
@@ -95,7 +95,7 @@ def failover(group: Resource, resources: Resources) -> Iterator[Problem]:
 
 @rule(
     "ElastiCache.4",
-    "What is written to disk is encrypted",
+    "Data at rest is encrypted",
     Severity.MEDIUM,
     on=REPLICATION_GROUP,
     fix="set atRestEncryptionEnabled to true",
@@ -128,7 +128,7 @@ def encrypted_in_transit(group: Resource, resources: Resources) -> Iterator[Prob
 
 @rule(
     "ElastiCache.6",
-    "Only users of the stack's own log in; the user `default` cannot",
+    "Only the stack's users can log in, and the user `default` is off",
     Severity.MEDIUM,
     on=REPLICATION_GROUP,
     fix="set userGroupIds to a user group whose user named default has an accessString that begins with off",
@@ -137,7 +137,7 @@ def encrypted_in_transit(group: Resource, resources: Resources) -> Iterator[Prob
 )
 def own_users(group: Resource, resources: Resources) -> Iterator[Problem]:
     if not group.get("userGroupIds"):
-        yield Problem("userGroupIds", "has to be set: without users anybody who reaches it is let in")
+        yield Problem("userGroupIds", "must be set: without users, any client that reaches it can log in")
         return
     groups = resources.all_named_by(group, "userGroupIds", USER_GROUP)
     if not groups.is_complete:
@@ -160,24 +160,24 @@ def _default_is_off(group: Resource, resources: Resources) -> Iterator[Problem]:
         if (not users.is_complete and not _is_aws_own(group)) or UNKNOWN in named:
             yield outside("userGroupIds", f"which users group {group.name} has")
         else:
-            # ElastiCache's own user of that name is on, and has every right.
+            # ElastiCache's built-in user of that name is on, and may run every command.
             yield Problem("userGroupIds", f"group {group.name} has no user default of the stack's own")
 
 
 def _is_aws_own(group: Resource) -> bool:
-    """Whether the group takes in the user `default` that AWS makes."""
+    """Return whether the user group contains AWS's built-in `default` user."""
     ids = group.get("userIds")
     return isinstance(ids, list) and "default" in ids
 
 
 def _last_switch(access: str) -> str:
-    """`on` or `off`, whichever comes last, as Redis reads it; a new user is off, and is to say so."""
+    """Return the last of `on` and `off`, which is the one that Redis applies, or "" if there is none."""
     return next((word for word in reversed(access.split()) if word in ("on", "off")), "")
 
 
 @rule(
     "ElastiCache.7",
-    "A group is in subnets that were chosen for it",
+    "A replication group does not use the default subnet group",
     Severity.HIGH,
     on=REPLICATION_GROUP,
     fix="set subnetGroupName to a subnet group of the stack's own",
@@ -190,7 +190,7 @@ def own_subnets(group: Resource, resources: Resources) -> Iterator[Problem]:
 
 @rule(
     "ElastiCache.reserved-memory",
-    "A quarter of the memory is left to failovers and snapshots",
+    "A quarter of the memory is reserved for failovers and snapshots",
     Severity.MEDIUM,
     on=REPLICATION_GROUP,
     fix=f"set reserved-memory-percent to {LEAST_RESERVED_PERCENT} or more in the parameter group",
@@ -207,12 +207,12 @@ def reserved_memory(group: Resource, resources: Resources) -> Iterator[Problem]:
         if value is UNKNOWN:
             yield unknown("parameterGroupName")
         elif not is_number(value) or value < LEAST_RESERVED_PERCENT:
-            yield Problem("parameterGroupName", f"{name} has to be {LEAST_RESERVED_PERCENT} or more")
+            yield Problem("parameterGroupName", f"{name} must be {LEAST_RESERVED_PERCENT} or more")
 
 
 @rule(
     "ElastiCache.maxmemory-policy",
-    "What is evicted when memory is full was decided",
+    "The eviction policy is set explicitly",
     Severity.MEDIUM,
     on=REPLICATION_GROUP,
     fix="set maxmemory-policy to one of Redis's in the parameter group",
@@ -229,15 +229,15 @@ def eviction(group: Resource, resources: Resources) -> Iterator[Problem]:
         if value is UNKNOWN:
             yield unknown("parameterGroupName")
         elif value is None:
-            yield Problem("parameterGroupName", f"{name} has to be set")
+            yield Problem("parameterGroupName", f"{name} must be set")
         elif value not in EVICTION_POLICIES:
-            yield Problem("parameterGroupName", f"{name} is none that Redis knows")
+            yield Problem("parameterGroupName", f"{name} is not a policy of Redis")
 
 
 def _parameter_group(group: Resource, resources: Resources) -> Iterator[Resource | Problem]:
-    """The parameter group, or what keeps it from being looked at."""
+    """Yield the parameter group, or the problems because of which it cannot be checked."""
     if group.get("parameterGroupName") is None:
-        yield Problem("parameterGroupName", "has to name a parameter group of the stack's own")
+        yield Problem("parameterGroupName", "must name a parameter group of the stack")
         return
     found, problems = the_one(
         resources.named_by(group, "parameterGroupName", PARAMETER_GROUP),

@@ -1,4 +1,4 @@
-"""Resources of the rules' examples: as they look after an `up`, each with an id."""
+"""Resources for the rules' examples, as they are after an `up`, each with an id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from infra.policy.resource import Resource
 
 
 def made(type_: str, name: str, /, protect: bool = False, **properties: Any) -> Resource:
-    """A resource of the stack `example`, whose id is `NAME-id`."""
+    """Return a resource of the stack `example` with the id `NAME-id`."""
     return Resource(
         urn=f"urn:pulumi:example::groundwork::{type_}::{name}",
         type=type_,

@@ -1,4 +1,4 @@
-"""What a rule expects of one property, told as problems; a value that is not known never meets it."""
+"""Functions that check one property of a resource and yield its problems. An unknown value never passes a check."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def unknown(property_: str) -> Problem:
 def must_be(
     resource: Resource, property_: str, wanted: bool | str, *, default: Any = None
 ) -> Iterator[Problem]:
-    """`default` is what the provider takes where the property is not set."""
+    """Check a property's value. `default` is the provider's value for a property that is not set."""
     value = as_bool(resource.get(property_))
     if value is None:
         value = default
     if value is UNKNOWN:
         yield unknown(property_)
     elif value != wanted:
-        yield Problem(property_, f"has to be {_shown(wanted)}")
+        yield Problem(property_, f"must be {_shown(wanted)}")
 
 
-def must_be_set(resource: Resource, property_: str, why: str = "has to be set") -> Iterator[Problem]:
+def must_be_set(resource: Resource, property_: str, why: str = "must be set") -> Iterator[Problem]:
     value = resource.get(property_)
     if value is UNKNOWN:
         yield unknown(property_)
@@ -40,14 +40,14 @@ def must_be_set(resource: Resource, property_: str, why: str = "has to be set") 
 def must_name(
     resource: Resource, property_: str, resources: Resources, type_: str, why: str
 ) -> Iterator[Problem]:
-    """A resource of the stack, made already or not, or one of elsewhere by its name."""
+    """Check that a property names a resource of the stack, or any resource outside of it."""
     named = resources.named_by(resource, property_, type_)
     if not (named.is_complete and named.found):
         yield from must_be_set(resource, property_, why)
 
 
 def must_not_be_set(resource: Resource, *properties: str) -> Iterator[Problem]:
-    """Also a value that nobody may see is one too many."""
+    """Check that properties are not set. An unknown or secret value is a violation too."""
     for property_ in properties:
         if resource.get(property_) not in (None, ""):
             yield Problem(property_, "must not be set")
@@ -62,11 +62,11 @@ def must_be_at_least(
     if value is UNKNOWN:
         yield unknown(property_)
     elif not is_number(value) or value < minimum:
-        yield Problem(property_, f"has to be {minimum} or more")
+        yield Problem(property_, f"must be {minimum} or more")
 
 
 def must_include(resource: Resource, property_: str, wanted: str) -> Iterator[Problem]:
-    """Of a list of texts."""
+    """Check that a list of texts contains a text."""
     value = resource.get(property_)
     values = value if isinstance(value, list) else []
     if wanted in values:
@@ -74,23 +74,23 @@ def must_include(resource: Resource, property_: str, wanted: str) -> Iterator[Pr
     if value is UNKNOWN or UNKNOWN in values:
         yield unknown(property_)
     else:
-        yield Problem(property_, f"has to include {wanted!r}")
+        yield Problem(property_, f"must include {wanted!r}")
 
 
 def the_one(references: References, property_: str, what: str) -> tuple[Resource | None, Sequence[Problem]]:
-    """The resource that a property names, or the problem that the stack does not say which."""
+    """Return the resource that a property names, or the problem that it cannot be determined."""
     if references.is_complete and len(references.found) == 1:
         return references.found[0], ()
     return None, [outside(property_, what)]
 
 
 def outside(property_: str, what: str) -> Problem:
-    """It names something that this stack does not make, or that is not known yet."""
-    return Problem(property_, f"{what} is not known before `up`, or not this stack's", is_violation=False)
+    """Return the problem that a property names something that is not known yet, or not part of this stack."""
+    return Problem(property_, f"{what} is not known before `up`, or not in this stack", is_violation=False)
 
 
 def parameter(group: Resource, name: str) -> Any:
-    """The value of a parameter group's parameter; None where it has none, UNKNOWN where that cannot be said."""
+    """Return the value of a parameter in a parameter group, None if it is not set, UNKNOWN if that is not known."""
     entries = group.get("parameters")
     if entries is None:
         return None

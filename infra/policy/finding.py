@@ -1,4 +1,4 @@
-"""What is found in a plan: which rule, which resource, which property, and what to do about it."""
+"""A finding in a plan: the rule, the resource, the property, and what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.policy.waiver import Waiver
 
 
 class Status(StrEnum):
-    """`undetermined` is what cannot be said before `up`: never good, and not proven bad."""
+    """The status of a finding. `undetermined` means that only `up` can decide whether it is a violation."""
 
     VIOLATED = "violated"
     UNDETERMINED = "undetermined"
@@ -20,10 +20,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found, by a rule or by the firewall; no part of it is a value that may be secret.
+    """A finding of a rule or of the data-loss guard. It never contains a value that may be secret.
 
-    `rule` is the id that `groundwork policy list` explains, `position` is `file:line` of the program or empty,
-    `waiver` is why a waived one does not count.
+    `rule` is an id of `groundwork policy list`, `position` is `file:line` in the program or empty, and `waiver` is the
+    waiver of a waived finding.
     """
 
     rule: str
@@ -37,7 +37,7 @@ class Finding:
     position: str = ""
     waiver: Waiver | None = None
 
-    # A field is named as the plan names it, and hides the decorator.
+    # The field `property` hides the decorator of the same name.
     @builtins.property
     def resource(self) -> str:
         """The resource's name in the program."""

@@ -1,4 +1,4 @@
-"""Rules on keys of KMS."""
+"""Rules for KMS keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SYMMETRIC = (None, "", "SYMMETRIC_DEFAULT")
 
 @rule(
     "KMS.4",
-    "A key is rotated every year",
+    "Keys are rotated every year",
     Severity.MEDIUM,
     on=KEY,
     fix="set enableKeyRotation to true",
@@ -29,5 +29,5 @@ def rotation(key: Resource, resources: Resources) -> Iterator[Problem]:
     if spec is UNKNOWN:
         yield unknown("customerMasterKeySpec")
     elif spec in _SYMMETRIC:
-        # KMS rotates no other keys.
+        # KMS rotates only symmetric keys.
         yield from must_be(key, "enableKeyRotation", True, default=False)

@@ -1,4 +1,4 @@
-"""How long S3 keeps objects by its lifecycle rules, in whichever resource they are written."""
+"""Compare S3 lifecycle rules by how long objects are kept. The rules may be in any of Pulumi's resource types."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from typing import Any
 
 from infra.policy.value import UNKNOWN, as_number, is_number
 
-# The filter of a rule that is about every object.
+# The filter of a rule that applies to every object.
 _EVERYTHING = "{}"
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """Days that objects and their old versions are kept, old versions that stay, and days on which all is deleted."""
+    """Limits on how long objects are kept.
+
+    `days` and `noncurrent_days` are the days that objects and their old versions are kept, `versions` is the number of
+    old versions that are kept, and `dates` are the days on which all objects are deleted.
+    """
 
     days: float = math.inf
     noncurrent_days: float = math.inf
@@ -33,9 +37,10 @@ class _Kept:
 
 
 def expires_sooner(before: Any, after: Any) -> object:
-    """Whether any object, or a version of one, is kept for a shorter time by the rules `after`; UNKNOWN if unsaid.
+    """Return whether the rules `after` keep any object or version for a shorter time than `before`.
 
-    Rules are compared by their filters: what one with another filter expires was kept as by the rule for everything.
+    Returns UNKNOWN if that cannot be determined. Rules with the same filter are compared. A rule with a new filter is
+    compared with the old rule for all objects.
     """
     old, new = _by_filter(before), _by_filter(after)
     if old is None or new is None:
@@ -54,7 +59,7 @@ def _is_less(new: _Kept, old: _Kept) -> bool:
 
 
 def _by_filter(rules: Any) -> dict[str, _Kept] | None:
-    """What each filter's rules come to; None where they are not written as S3's rules are."""
+    """Combine the rules of each filter. Returns None for rules in an unknown format."""
     found: dict[str, _Kept] = {}
     for rule in rules or ():
         if not isinstance(rule, Mapping):
@@ -68,7 +73,7 @@ def _by_filter(rules: Any) -> dict[str, _Kept] | None:
 
 
 def _scope(rule: Mapping[str, Any]) -> str:
-    """Without what the provider leaves empty: a filter of an empty prefix is none."""
+    """Return the filter as text, without empty parts: an empty prefix filters nothing."""
     filters = {**(rule.get("filter") or {}), "tags": rule.get("tags")}
     filters["prefix"] = filters.get("prefix") or rule.get("prefix")
     return json.dumps({name: value for name, value in filters.items() if value}, sort_keys=True)
@@ -89,7 +94,7 @@ def _kept(rule: Mapping[str, Any]) -> _Kept | None:
 
 
 def _each(rule: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
-    """A block, which the older resources have as a list."""
+    """Yield a block of a rule. The older resource types have a list of blocks."""
     for each in (rule.get(name), *(rule.get(f"{name}s") or ())):
         if isinstance(each, Mapping):
             yield each

@@ -1,4 +1,4 @@
-"""The ways in which a change loses data, or takes away what would keep it from being lost."""
+"""The kinds of data loss: changes that lose data, or that remove a protection against data loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from infra.policy.rule import Severity
 
 @dataclass(frozen=True)
 class Loss:
-    """One way; `fix` says what to do instead."""
+    """A kind of data loss. `fix` says what to do instead."""
 
     id: str
     title: str
@@ -17,61 +17,61 @@ class Loss:
     fix: str
 
 
-_OR_WAIVE = "or waive it: docs/policy.md"
+_OR_WAIVE = "or add a waiver (docs/policy.md)"
 
 DELETE = Loss(
     "DataLoss.delete",
-    "What holds data is deleted",
+    "A resource with data is deleted",
     Severity.CRITICAL,
-    f"keep the resource in the program; renamed, give it an alias; {_OR_WAIVE}",
+    f"keep the resource in the program, and give a renamed one an alias; {_OR_WAIVE}",
 )
 REPLACE = Loss(
     "DataLoss.replace",
-    "What holds data is made anew, without the data",
+    "A resource with data is replaced, without its data",
     Severity.CRITICAL,
-    f"take back the change that cannot be made in place, or restore into a new resource beside it; {_OR_WAIVE}",
+    f"undo the change that requires a replacement, or restore the data into an additional resource; {_OR_WAIVE}",
 )
 KEY_DELETION = Loss(
     "DataLoss.key-deletion",
-    "A key is deleted, and with it everything that it encrypts",
+    "A key is deleted, so the data that it encrypts is lost",
     Severity.CRITICAL,
-    f"keep the key as long as anything encrypted by it, snapshots too; {_OR_WAIVE}",
+    f"keep the key as long as anything that it encrypts, including snapshots; {_OR_WAIVE}",
 )
 DOWNGRADE = Loss(
     "DataLoss.downgrade",
-    "A server gets an older version",
+    "A server is downgraded",
     Severity.CRITICAL,
-    f"keep the version; an older one is a restore into a new server; {_OR_WAIVE}",
+    f"keep the version; a downgrade needs a restore into a new server; {_OR_WAIVE}",
 )
 STORAGE = Loss(
     "DataLoss.storage",
     "Storage shrinks",
     Severity.CRITICAL,
-    f"keep the size; a smaller one is a restore into a new server; {_OR_WAIVE}",
+    f"keep the size; a smaller one needs a restore into a new server; {_OR_WAIVE}",
 )
 MEMORY = Loss(
     "DataLoss.memory",
     "A server gets less memory",
     Severity.HIGH,
-    f"keep the size, or see first that data and connections fit: a cache evicts what does not; {_OR_WAIVE}",
+    f"keep the size, or check first that data and connections fit: a full cache evicts entries; {_OR_WAIVE}",
 )
 RETENTION = Loss(
     "DataLoss.retention",
-    "Backups, logs, objects, or what was deleted, are kept for a shorter time",
+    "Backups, logs, objects, or deleted keys and secrets, are kept for a shorter time",
     Severity.HIGH,
-    f"keep the time: what is older goes at once; {_OR_WAIVE}",
+    f"keep the retention time, because everything older is deleted immediately; {_OR_WAIVE}",
 )
 FINAL_SNAPSHOT = Loss(
     "DataLoss.final-snapshot",
-    "A deletion would take no last snapshot",
+    "A deletion would not take a final snapshot",
     Severity.HIGH,
     f"keep skipFinalSnapshot false and finalSnapshotIdentifier set; {_OR_WAIVE}",
 )
 PROTECTION = Loss(
     "DataLoss.protection",
-    "What keeps data from being deleted is switched off",
+    "A protection against deletion is switched off",
     Severity.HIGH,
-    f"keep it on; {_OR_WAIVE}",
+    f"keep the protection on; {_OR_WAIVE}",
 )
 
 LOSSES = (DELETE, REPLACE, KEY_DELETION, DOWNGRADE, STORAGE, MEMORY, RETENTION, FINAL_SNAPSHOT, PROTECTION)

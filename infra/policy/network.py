@@ -1,4 +1,4 @@
-"""Rules on who reaches the servers: security groups, and what they let in."""
+"""Rules for security groups, which decide what can reach the servers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ GROUP = "aws:ec2/securityGroup:SecurityGroup"
 DEFAULT_GROUP = "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup"
 GROUP_RULE = "aws:ec2/securityGroupRule:SecurityGroupRule"
 INGRESS_RULE = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
-# Types of servers of data -> the property that names their security groups.
+# Type of a data store -> the property that names its security groups.
 SERVERS = {
     "aws:rds/instance:Instance": "vpcSecurityGroupIds",
     "aws:elasticache/replicationGroup:ReplicationGroup": "securityGroupIds",
 }
-# Where the three forms of a rule say who comes in by address, or by a list of addresses of somebody else's.
+# The properties with which the three forms of a rule allow addresses, or lists of addresses.
 _ADDRESSES = ("cidrBlocks", "ipv6CidrBlocks", "cidrIpv4", "cidrIpv6")
 _LISTS = ("prefixListIds", "prefixListId")
 _EVERYBODY = "0.0.0.0/0 or ::/0"
@@ -41,7 +41,7 @@ def _ingress(**properties: Any) -> Resource:
     "A VPC's default security group lets nothing in or out",
     Severity.HIGH,
     on=VPC,
-    fix="make a DefaultSecurityGroup for the VPC, without ingress and egress",
+    fix="create a DefaultSecurityGroup for the VPC, without ingress and egress",
     good=[made(VPC, "vpc"), made(DEFAULT_GROUP, "default", vpcId="vpc-id", ingress=[], egress=[])],
     bad=[
         [made(VPC, "vpc")],
@@ -55,9 +55,9 @@ def _ingress(**properties: Any) -> Resource:
 def closed_default_group(vpc: Resource, resources: Resources) -> Iterator[Problem]:
     groups = resources.naming(vpc, "vpcId", DEFAULT_GROUP)
     if not groups.is_complete:
-        yield outside("defaultSecurityGroup", "whether it is this VPC's")
+        yield outside("defaultSecurityGroup", "whether the group belongs to this VPC")
     elif not groups.found:
-        yield Problem("defaultSecurityGroup", "the default group is as AWS makes it: open to its members")
+        yield Problem("defaultSecurityGroup", "the default group is as AWS creates it: open to its members")
     for group in groups.found:
         for direction in ("ingress", "egress"):
             if group.get(direction) is UNKNOWN:
@@ -68,10 +68,10 @@ def closed_default_group(vpc: Resource, resources: Resources) -> Iterator[Proble
 
 @rule(
     "EC2.18",
-    "No security group lets everybody in",
+    "No security group allows access from any address",
     Severity.HIGH,
     on=(GROUP, DEFAULT_GROUP, GROUP_RULE, INGRESS_RULE),
-    fix=f"let in a security group, or the addresses of a network, and never {_EVERYBODY}",
+    fix=f"allow a security group or the addresses of a network, never {_EVERYBODY}",
     good=[
         made(GROUP, "group", ingress=[{"securityGroups": ["sg-1"], "fromPort": 5433, "toPort": 5433}]),
         made(GROUP_RULE, "rule", type="ingress", cidrBlocks=["10.0.0.0/16"]),
@@ -95,15 +95,15 @@ def nobody_from_everywhere(group: Resource, resources: Resources) -> Iterator[Pr
             if address is UNKNOWN:
                 yield unknown(property_)
             elif _is_everybody(address):
-                yield Problem(property_, f"lets in {_EVERYBODY}")
+                yield Problem(property_, f"allows {_EVERYBODY}")
 
 
 @rule(
     "EC2.19",
-    "Servers of data are reached from the application's security group alone",
+    "Data stores are reachable only from security groups, not from addresses",
     Severity.CRITICAL,
     on=tuple(SERVERS),
-    fix="let the servers' security group take in security groups, and no addresses",
+    fix="allow security groups in the servers' security group, and no addresses",
     good=[
         _instance(vpcSecurityGroupIds=["data-id"]),
         made(GROUP, "data", ingress=[]),
@@ -124,33 +124,33 @@ def application_alone(server: Resource, resources: Resources) -> Iterator[Proble
     property_ = SERVERS[server.type]
     groups = resources.all_named_by(server, property_, GROUP)
     if not server.get(property_):
-        yield Problem(property_, "has to name security groups: without them it is the VPC's default one")
+        yield Problem(property_, "must name security groups: the default is the VPC's default group")
     elif not groups.is_complete:
-        yield outside(property_, "what its security groups let in")
+        yield outside(property_, "what its security groups allow")
     for group in groups.found:
         rules = resources.naming(group, "securityGroupId", GROUP_RULE, INGRESS_RULE)
         if not rules.is_complete:
-            yield outside(property_, f"what security group {group.name} lets in")
+            yield outside(property_, f"what security group {group.name} allows")
         for source in (group, *rules.found):
             for _, entry in _entries(source):
                 if entry is UNKNOWN:
-                    yield outside(property_, f"what security group {group.name} lets in")
+                    yield outside(property_, f"what security group {group.name} allows")
                     continue
                 yield from _of_group_alone(entry, property_, group)
 
 
 def _of_group_alone(entry: Mapping[str, Any], property_: str, group: Resource) -> Iterator[Problem]:
     if any(entry.get(name) for name in (*_ADDRESSES, *_LISTS)):
-        # Whichever addresses they are, known or not.
-        yield Problem(property_, f"security group {group.name} lets in addresses, and not a security group")
+        # A violation for any addresses, known or not.
+        yield Problem(property_, f"security group {group.name} allows addresses instead of a security group")
     if as_bool(entry.get("self")) is UNKNOWN:
         yield unknown(property_)
     elif as_bool(entry.get("self")):
-        yield Problem(property_, f"security group {group.name} lets in its own members")
+        yield Problem(property_, f"security group {group.name} allows its own members")
 
 
 def _entries(source: Resource) -> Iterator[tuple[str, Any]]:
-    """What a group or a rule lets in, each with the property that says so; UNKNOWN where that is not known."""
+    """Yield what a group or a rule allows, each with its property. The entry is UNKNOWN if it is not known."""
     if source.type in (GROUP, DEFAULT_GROUP):
         inline = source.get("ingress")
         if inline is UNKNOWN:

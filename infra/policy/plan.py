@@ -1,4 +1,4 @@
-"""What a preview comes to: a stack's resources as they would be, and the steps that lead there."""
+"""The plan in a preview: a stack's resources as they would be after `up`, and the steps to get there."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from infra.policy.preview import Preview, PreviewError, no_step
 from infra.policy.resource import Resource, Resources
 from infra.policy.value import read_value
 
-# Where the engine says that a resource was declared: a file below the project's folder.
+# The position in the program at which a resource was declared: a file below the project's folder.
 _POSITION = re.compile(r"project:///(?P<file>(?!\.\./)[^#]+)#(?P<line>\d+)(?:,\d+)?")
 _LEFT = frozenset({"delete", "delete-replaced", "discard", "discard-replaced", "remove-pending-replace"})
 
 
 @dataclass(frozen=True)
 class State:
-    """A resource as it is or would be, with the options that guard it."""
+    """A resource before or after a step, with the options that protect it."""
 
     resource: Resource
     retained_on_delete: bool
 
 
 @dataclass(frozen=True)
-class Step:
-    """What the engine would do to one resource: `op` is its word for it."""
+class PlanStep:
+    """What the engine would do to one resource. `op` is the engine's name of the operation."""
 
     op: str
     urn: str
@@ -37,35 +37,38 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """A preview. `left_out` counts unchanged resources that it does not show, `failed_on` is as the preview has it."""
+    """The plan of one stack.
+
+    `left_out` is the number of unchanged resources that the preview does not show. `failed_on` is `Preview.failed_on`.
+    """
 
     stack: str
-    steps: tuple[Step, ...]
+    steps: tuple[PlanStep, ...]
     left_out: int
     failed_on: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> Plan:
-        """PreviewError for anything but a preview of one stack that shows a resource of it."""
+        """Parse the preview of one stack. Raises PreviewError for other text, or if it shows no resource of a stack."""
         preview = Preview.parse(text)
         if not preview.stack:
-            raise PreviewError("shows no resource of a stack; make it by `groundwork preview --json`")
+            raise PreviewError("shows no resource of a stack; create it with `groundwork preview --json`")
         try:
             steps = tuple(map(_step, preview.steps))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise no_step(error) from error
-        # Unasked, the engine shows of the unchanged ones the stack itself and those that get other options.
+        # By default the engine shows only a few unchanged resources: the stack itself, and those with changed options.
         left_out = max(0, preview.unchanged - sum(step.op == "same" for step in steps))
         return cls(preview.stack, steps, left_out, preview.failed_on)
 
     @property
     def resources(self) -> Resources:
-        """What there would be after an `up`."""
+        """Return the resources that would exist after an `up`."""
         return Resources(step.new.resource for step in self.steps if step.new and step.op not in _LEFT)
 
 
-def _step(content: Mapping[str, Any]) -> Step:
-    return Step(
+def _step(content: Mapping[str, Any]) -> PlanStep:
+    return PlanStep(
         op=content["op"],
         urn=content["urn"],
         old=_state(content.get("oldState")),

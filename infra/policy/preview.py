@@ -1,4 +1,4 @@
-"""What `pulumi preview --json` writes: its steps as the engine tells them, and what they do not show."""
+"""The output of `pulumi preview --json`: the engine's steps, and what they leave out."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 
 from infra.spec.errors import InfraError
 
-_MAKE_IT = "make it by `groundwork preview --json`"
-# The engine leaves out what is empty, so a preview need not have all of them.
+_MAKE_IT = "create it with `groundwork preview --json`"
+# The engine omits empty parts, so a preview may have only some of these keys.
 _KEYS = frozenset({"steps", "changeSummary", "diagnostics"})
 
 
 class PreviewError(InfraError):
-    """It is not what `pulumi preview --json` writes."""
+    """The text is not the output of `pulumi preview --json`."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """One stack's; `stack` is empty where there are no steps. Each step has a URN and the engine's word `op`.
+    """A preview of one stack. `stack` is empty if there are no steps.
 
-    `unchanged` counts the resources that stay as they are, shown or not. `failed_on` are the URNs (or "") of its
-    errors: after one the preview ends, and what it shows is not everything.
+    - `steps`: each has at least a `urn` and the engine's operation `op`.
+    - `unchanged`: the number of unchanged resources, including those that are not shown.
+    - `failed_on`: the URNs of the errors, "" for an error without one. After an error a preview is incomplete.
     """
 
     stack: str
@@ -33,7 +34,7 @@ class Preview:
 
     @classmethod
     def parse(cls, text: str) -> Preview:
-        """PreviewError for anything but a preview of one stack."""
+        """Parse the preview of one stack. Raises PreviewError for other text."""
         try:
             content = json.loads(text)
         except ValueError as error:
@@ -58,8 +59,8 @@ class Preview:
 
 
 def no_step(error: Exception) -> PreviewError:
-    """For a step of which something is missing, or of another type."""
-    return PreviewError(f"has a step that is none ({error!r}); {_MAKE_IT}")
+    """Return the error for a step with a missing field, or with a field of the wrong type."""
+    return PreviewError(f"contains an invalid step ({error!r}); {_MAKE_IT}")
 
 
 def _step(content: Mapping[str, Any]) -> Mapping[str, Any]:

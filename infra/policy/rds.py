@@ -1,4 +1,4 @@
-"""Rules on instances of RDS by themselves: what each is told when it is made."""
+"""Rules for the properties of RDS instances."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from infra.policy.value import UNKNOWN, as_number
 
 INSTANCE = "aws:rds/instance:Instance"
 ROLE = "aws:iam/role:Role"
-# What a read replica takes from its source where it does not say otherwise.
+# Properties that a read replica inherits from its source unless it sets them.
 INHERITED = (
     "autoMinorVersionUpgrade",
     "dbSubnetGroupName",
@@ -34,7 +34,7 @@ INHERITED = (
     "username",
 )
 DEFAULT_PORT = 5432
-# Names that are tried first; RDS keeps some of them for itself.
+# Names that attackers try first. RDS reserves some of them.
 _GUESSED_NAMES = frozenset(
     {"postgres", "admin", "administrator", "root", "master", "rdsadmin", "rds_superuser"}
 )
@@ -50,7 +50,7 @@ def is_replica(db: Resource) -> bool:
 
 
 def as_replica(db: Resource, resources: Resources) -> Resource:
-    """The instance with what it takes from its source, where it is a read replica."""
+    """Return the instance. A read replica gets the properties that it inherits from its source."""
     if not is_replica(db):
         return db
     source = resources.named_by(db, "replicateSourceDb", INSTANCE)
@@ -73,7 +73,7 @@ def no_public_address(db: Resource, resources: Resources) -> Iterator[Problem]:
 
 @rule(
     "RDS.3",
-    "Storage is encrypted, by a key of the stack's own",
+    "Storage is encrypted with a KMS key of the stack",
     Severity.MEDIUM,
     on=INSTANCE,
     fix="set storageEncrypted to true and kmsKeyId to a KMS key",
@@ -83,7 +83,7 @@ def no_public_address(db: Resource, resources: Resources) -> Iterator[Problem]:
 def encrypted(db: Resource, resources: Resources) -> Iterator[Problem]:
     db = as_replica(db, resources)
     yield from must_be(db, "storageEncrypted", True, default=False)
-    yield from must_name(db, "kmsKeyId", resources, KEY, "has to name a KMS key of the stack's own")
+    yield from must_name(db, "kmsKeyId", resources, KEY, "must name a KMS key of the stack")
 
 
 @rule(
@@ -97,7 +97,7 @@ def encrypted(db: Resource, resources: Resources) -> Iterator[Problem]:
     alone=True,
 )
 def standby(db: Resource, resources: Resources) -> Iterator[Problem]:
-    # A read replica is a copy itself.
+    # A read replica is a copy already.
     if not is_replica(db):
         yield from must_be(db, "multiAz", True, default=False)
 
@@ -118,13 +118,13 @@ def standby(db: Resource, resources: Resources) -> Iterator[Problem]:
 )
 def enhanced_monitoring(db: Resource, resources: Resources) -> Iterator[Problem]:
     yield from must_be_at_least(db, "monitoringInterval", 1)
-    why = "has to name the role that writes the metrics"
+    why = "must name the role that writes the metrics"
     yield from must_name(db, "monitoringRoleArn", resources, ROLE, why)
 
 
 @rule(
     "RDS.8",
-    "An instance is not deleted by accident, and never without a last snapshot",
+    "An instance is protected from deletion, and a deletion takes a final snapshot",
     Severity.LOW,
     on=INSTANCE,
     fix="set deletionProtection to true and skipFinalSnapshot to false, and protect the resource in the program",
@@ -146,16 +146,18 @@ def deletion_protection(db: Resource, resources: Resources) -> Iterator[Problem]
     yield from must_be(db, "deletionProtection", True, default=False)
     if not db.is_protected:
         yield Problem("protect", "the program does not protect the resource")
-    # RDS takes no last snapshot of a read replica.
+    # RDS does not take a final snapshot of a read replica.
     if not is_replica(db):
         yield from must_be(db, "skipFinalSnapshot", False, default=False)
         if db.get("skipFinalSnapshot") in (None, False):
-            yield from must_be_set(db, "finalSnapshotIdentifier", "has to be set, or a deletion only fails")
+            yield from must_be_set(
+                db, "finalSnapshotIdentifier", "must be set, because a deletion fails without it"
+            )
 
 
 @rule(
     "RDS.9",
-    "The log of upgrades is exported to CloudWatch",
+    "The upgrade log is exported to CloudWatch",
     Severity.MEDIUM,
     on=INSTANCE,
     fix="add 'upgrade' to enabledCloudwatchLogsExports",
@@ -169,7 +171,7 @@ def upgrade_log(db: Resource, resources: Resources) -> Iterator[Problem]:
 
 @rule(
     "RDS.36",
-    "Postgres's log is exported to CloudWatch",
+    "The Postgres log is exported to CloudWatch",
     Severity.MEDIUM,
     on=INSTANCE,
     fix="add 'postgresql' to enabledCloudwatchLogsExports",
@@ -183,7 +185,7 @@ def postgres_log(db: Resource, resources: Resources) -> Iterator[Problem]:
 
 @rule(
     "RDS.10",
-    "Applications log in by IAM",
+    "Applications log in with IAM",
     Severity.MEDIUM,
     on=INSTANCE,
     fix="set iamDatabaseAuthenticationEnabled to true",
@@ -197,7 +199,7 @@ def iam_authentication(db: Resource, resources: Resources) -> Iterator[Problem]:
 
 @rule(
     "RDS.11",
-    "Backups are kept for a week at least",
+    "Backups are kept for at least a week",
     Severity.MEDIUM,
     on=INSTANCE,
     fix=f"set backupRetentionPeriod to {LEAST_RETENTION_DAYS} days or more",
@@ -213,7 +215,7 @@ def backups(db: Resource, resources: Resources) -> Iterator[Problem]:
 
 @rule(
     "RDS.13",
-    "Minor versions are upgraded by themselves",
+    "Minor versions are upgraded automatically",
     Severity.HIGH,
     on=INSTANCE,
     fix="set autoMinorVersionUpgrade to true",
@@ -226,7 +228,7 @@ def minor_upgrades(db: Resource, resources: Resources) -> Iterator[Problem]:
 
 @rule(
     "RDS.17",
-    "Snapshots carry the instance's tags",
+    "Snapshots get the instance's tags",
     Severity.LOW,
     on=INSTANCE,
     fix="set copyTagsToSnapshot to true",
@@ -243,7 +245,7 @@ def snapshot_tags(db: Resource, resources: Resources) -> Iterator[Problem]:
     "Postgres does not listen on its default port",
     Severity.LOW,
     on=INSTANCE,
-    fix=f"set port to another than {DEFAULT_PORT}",
+    fix=f"set port to a number other than {DEFAULT_PORT}",
     good=[instance(port=5433)],
     bad=[[instance(port=DEFAULT_PORT)], [instance()]],
 )
@@ -257,28 +259,28 @@ def port(db: Resource, resources: Resources) -> Iterator[Problem]:
 
 @rule(
     "RDS.25",
-    "The master user has a name of its own",
+    "The master user does not have a common name",
     Severity.MEDIUM,
     on=INSTANCE,
-    fix="set username to one that nobody guesses",
+    fix="set username to a name that is hard to guess",
     good=[instance(username="groundwork_master")],
     bad=[[instance(username="postgres")], [instance(username="admin")]],
 )
 def master_name(db: Resource, resources: Resources) -> Iterator[Problem]:
     value = as_replica(db, resources).get("username")
     if not isinstance(value, str):
-        # Not set, it comes from the snapshot that the instance is restored from.
+        # If it is not set, it comes from the snapshot that the instance is restored from.
         yield unknown("username")
     elif value.lower() in _GUESSED_NAMES:
-        yield Problem("username", "is a name that everybody tries")
+        yield Problem("username", "is a name that attackers try first")
 
 
 @rule(
     "RDS.managed-password",
-    "RDS makes, keeps and rotates the master user's password",
+    "RDS creates, stores and rotates the master user's password",
     Severity.HIGH,
     on=INSTANCE,
-    fix="set manageMasterUserPassword to true, and no password",
+    fix="set manageMasterUserPassword to true, and do not set a password",
     good=[instance(manageMasterUserPassword=True)],
     bad=[
         [instance(manageMasterUserPassword=True, password=UNKNOWN)],

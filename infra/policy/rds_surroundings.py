@@ -1,4 +1,4 @@
-"""Rules on what stands around an instance of RDS: its subnets, its parameters, who is told of its events."""
+"""Rules for the resources around an RDS instance: subnets, parameter group, event subscriptions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def subscription(source: str, *categories: str, **properties: Any) -> Resource:
 
 @rule(
     "RDS.18",
-    "An instance is in subnets that were chosen for it",
+    "An instance does not use the default subnet group",
     Severity.HIGH,
     on=INSTANCE,
     fix="set dbSubnetGroupName",
@@ -46,10 +46,10 @@ def own_subnets(db: Resource, resources: Resources) -> Iterator[Problem]:
 
 @rule(
     "RDS.46",
-    "No subnet of an instance has a way to the internet",
+    "No subnet of an instance has a route to the internet",
     Severity.HIGH,
     on=INSTANCE,
-    fix="take subnets without a route to an internet gateway into the subnet group",
+    fix="use only subnets without a route to an internet gateway in the subnet group",
     good=[
         instance(dbSubnetGroupName="isolated"),
         made(SUBNET_GROUP, "group", name="isolated", subnetIds=["subnet-id"]),
@@ -89,7 +89,7 @@ def no_way_to_the_internet(db: Resource, resources: Resources) -> Iterator[Probl
     "Connections without TLS are refused",
     Severity.MEDIUM,
     on=INSTANCE,
-    fix="set rds.force_ssl to 1 in a parameter group of the stack's own",
+    fix="set rds.force_ssl to 1 in a parameter group of the stack",
     good=[
         instance(parameterGroupName="postgres15"),
         made(
@@ -116,7 +116,7 @@ def no_way_to_the_internet(db: Resource, resources: Resources) -> Iterator[Probl
 def force_tls(db: Resource, resources: Resources) -> Iterator[Problem]:
     db = as_replica(db, resources)
     if db.get("parameterGroupName") is None:
-        yield Problem("parameterGroupName", "has to name a group that sets rds.force_ssl")
+        yield Problem("parameterGroupName", "must name a group that sets rds.force_ssl")
         return
     group, problems = the_one(
         resources.named_by(db, "parameterGroupName", PARAMETER_GROUP),
@@ -129,15 +129,15 @@ def force_tls(db: Resource, resources: Resources) -> Iterator[Problem]:
         if value is UNKNOWN:
             yield unknown("parameterGroupName")
         elif str(value) not in {"1", "1.0"}:
-            yield Problem("parameterGroupName", f"rds.force_ssl of {group.name} has to be 1")
+            yield Problem("parameterGroupName", f"rds.force_ssl of {group.name} must be 1")
 
 
 @rule(
     "RDS.20",
-    "Somebody is told of an instance's critical events",
+    "An event subscription covers critical instance events",
     Severity.LOW,
     on=INSTANCE,
-    fix="make an event subscription for db-instance: maintenance, configuration change, failure",
+    fix="create an event subscription for db-instance: maintenance, configuration change, failure",
     good=[instance(), subscription("db-instance", "maintenance", "configuration change", "failure")],
     bad=[
         [instance()],
@@ -154,46 +154,50 @@ def force_tls(db: Resource, resources: Resources) -> Iterator[Problem]:
 )
 def instance_events(db: Resource, resources: Resources) -> Iterator[Problem]:
     wanted = {"maintenance", "configuration change", "failure"}
-    yield from _told(db, resources, "db-instance", wanted, INSTANCE, db)
+    yield from _notified(db, resources, "db-instance", wanted, type_=INSTANCE, target=db)
 
 
 @rule(
     "RDS.21",
-    "Somebody is told of changes of parameter groups",
+    "An event subscription covers changes of parameter groups",
     Severity.LOW,
     on=INSTANCE,
-    fix="make an event subscription for db-parameter-group: configuration change",
+    fix="create an event subscription for db-parameter-group: configuration change",
     good=[instance(), subscription("db-parameter-group", "configuration change")],
     bad=[[instance()], [instance(), subscription("db-parameter-group", "failure")]],
 )
 def parameter_events(db: Resource, resources: Resources) -> Iterator[Problem]:
     group = resources.named_by(db, "parameterGroupName", PARAMETER_GROUP)
     target = group.found[0] if group.is_complete and group.found else None
-    yield from _told(db, resources, "db-parameter-group", {"configuration change"}, PARAMETER_GROUP, target)
+    yield from _notified(
+        db, resources, "db-parameter-group", {"configuration change"}, type_=PARAMETER_GROUP, target=target
+    )
 
 
 @rule(
     "RDS.22",
-    "Somebody is told of changes of security groups",
+    "An event subscription covers changes of security groups",
     Severity.LOW,
     on=INSTANCE,
-    fix="make an event subscription for db-security-group: configuration change, failure",
+    fix="create an event subscription for db-security-group: configuration change, failure",
     good=[instance(), subscription("db-security-group", "configuration change", "failure")],
     bad=[[instance()], [instance(), subscription("db-security-group", "failure")]],
 )
 def security_group_events(db: Resource, resources: Resources) -> Iterator[Problem]:
-    yield from _told(db, resources, "db-security-group", {"configuration change", "failure"}, "", None)
+    wanted = {"configuration change", "failure"}
+    yield from _notified(db, resources, "db-security-group", wanted, type_="", target=None)
 
 
-def _told(
+def _notified(
     db: Resource,
     resources: Resources,
     source: str,
     wanted: set[str],
+    *,
     type_: str,
     target: Resource | None,
 ) -> Iterator[Problem]:
-    """Whether one subscription covers `target` (or, where that is None, everything of its source)."""
+    """Yield a problem unless one subscription covers `target` or, if `target` is None, every object of its source."""
     is_open = False
     for each in resources.of(SUBSCRIPTION):
         answers = [
@@ -221,7 +225,7 @@ def _reaches_somebody(subscription_: Resource, resources: Resources) -> object:
 
 def _covers_source(subscription_: Resource, source: str) -> object:
     value = subscription_.get("sourceType")
-    # Without one it is of every source.
+    # A subscription without a source type covers every source.
     return UNKNOWN if value is UNKNOWN else value in (None, source)
 
 

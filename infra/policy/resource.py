@@ -1,4 +1,4 @@
-"""A stack's resources as the rules see them, and which of them a property refers to."""
+"""A stack's resources as the rules see them, and the references between them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import Any
 
 from infra.policy.value import UNKNOWN, holds_unknown
 
-# What other resources name one by, beside its id.
+# The properties, in addition to the id, by which other resources refer to a resource.
 _IDENTIFYING = ("arn", "name", "identifier", "userId", "userGroupId")
 
 
 @dataclass(frozen=True)
 class Resource:
-    """One resource: its inputs by Pulumi's property names, UNKNOWN where they are not known yet.
+    """One resource.
 
-    `dependencies` says for a property which resources (URNs) its value was made from. `id` is empty where the
-    resource has none yet, or where the policy engine does not tell. An external one is only read: another made it.
-    `position` is `file:line` of the program.
+    - `properties`: its inputs by Pulumi's property names. A value that is not known yet is UNKNOWN.
+    - `id`: empty if the resource does not exist yet, or if the policy engine does not provide the id.
+    - `is_external`: the program only reads the resource, and does not manage it.
+    - `dependencies`: property -> URNs of the resources from which its value is computed.
+    - `position`: `file:line` in the program.
     """
 
     urn: str
@@ -35,11 +37,14 @@ class Resource:
         return self.urn.rpartition("::")[2]
 
     def get(self, property_: str) -> Any:
-        """The property's value; None where it is not set."""
+        """Return a property's value, or None if it is not set."""
         return self.properties.get(property_)
 
     def inheriting(self, source: Resource | None, properties: Iterable[str]) -> Resource:
-        """This resource with what it does not set itself of `properties` as `source` has it; None: UNKNOWN."""
+        """Return this resource with those of `properties` that it does not set taken from `source`.
+
+        Without a source they are UNKNOWN.
+        """
         taken = [name for name in properties if self.get(name) is None]
         if source is None:
             return replace(self, properties={**self.properties, **dict.fromkeys(taken, UNKNOWN)})
@@ -54,7 +59,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class References:
-    """The resources that a property refers to; not complete where it names others, or nobody can say which."""
+    """The resources that a property refers to. Incomplete if it also names other resources, or ones not known yet."""
 
     found: tuple[Resource, ...]
     is_complete: bool
@@ -76,10 +81,10 @@ class Resources:
         return [resource for resource in self if resource.type in types]
 
     def named_by(self, resource: Resource, property_: str, *types: str) -> References:
-        """What one property names: one resource of the given types, or a list of them.
+        """Return the resources of the given types that a property names.
 
-        A known value is looked up. One that is not known yet is what the engine says it was made from, where that
-        leaves no choice: as many resources of these types as there are values without an answer.
+        A known value is looked up. An unknown value is resolved with the engine's list of the resources from which it
+        is computed, but only if that is unambiguous: as many resources of these types as there are unresolved values.
         """
         value = resource.get(property_)
         if value is None:
@@ -94,7 +99,7 @@ class Resources:
             unanswered += 1
             strangers += each is not UNKNOWN
         made_from = (self._by_urn.get(urn) for urn in resource.dependencies.get(property_, ()))
-        # Whoever has an id is named by it: a known value that names nobody is none of those.
+        # A resource with an id would have been found by a known value, so it is not one of the unresolved ones.
         rest = [
             other
             for other in made_from
@@ -105,20 +110,20 @@ class Resources:
         return References((*found, *rest), True)
 
     def all_named_by(self, resource: Resource, property_: str, *types: str) -> References:
-        """The same of a property that is a list: one that is not known as a whole may name anybody."""
+        """Like `named_by` for a list property. A list that is unknown as a whole may name any resource."""
         if resource.get(property_) is UNKNOWN:
             return References((), False)
         return self.named_by(resource, property_, *types)
 
     def naming(self, target: Resource, property_: str, *types: str) -> References:
-        """The resources of the given types whose property names `target`; not complete where one may do so."""
+        """Return the resources of the given types whose property names `target`. Incomplete if another one may."""
         found: list[Resource] = []
         is_complete = True
         for resource in self.of(*types):
             if target in self.named_by(resource, property_, target.type).found:
                 found.append(resource)
             elif holds_unknown(resource.get(property_)):
-                # A value that was made from others names one of those.
+                # A computed value names one of the resources from which it is computed.
                 made_from = resource.dependencies.get(property_, ())
                 is_complete &= bool(made_from) and target.urn not in made_from
         return References(tuple(found), is_complete)

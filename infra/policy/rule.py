@@ -1,4 +1,4 @@
-"""What a rule is: an id, what it asks for and why it matters, what to do, and examples of both sides."""
+"""The definition of a rule: its id, title, severity, fix and check, with examples that pass and that fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infra.policy.resource import Resource, Resources
 
 
 class Severity(StrEnum):
-    """How bad it is where it does not hold; for AWS's controls as Security Hub says it."""
+    """The severity of a violation. AWS's own controls have the severity of Security Hub."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -20,10 +20,10 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a rule does not hold for a resource: which property, and what is wrong with it.
+    """A reason why a resource does not comply with a rule: the property, and what is wrong with it.
 
-    Not a violation where it cannot be said yet. `message` names no value but numbers, switches and what the rule
-    itself knows: a property may be secret.
+    `is_violation` is False if only `up` can decide. `message` contains no property values other than numbers, switches
+    and values that the rule itself names, because a property may be secret.
     """
 
     property: str
@@ -37,10 +37,10 @@ Example = Sequence[Resource]
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule on every resource of some types: it holds where `check` has no problem to tell.
+    """A rule for every resource of some types. A resource complies if `check` yields no problem.
 
-    What an `alone` rule finds violated shows on the resource itself, and so before it is made. `good` is an example in
-    which it holds; each of `bad` is one in which it does not.
+    An `alone` rule needs only the resource itself, so it can stop an `up` before the resource is created. `good` is an
+    example that complies, and each of `bad` is one that does not.
     """
 
     id: str
@@ -68,10 +68,20 @@ def rule(
     bad: Sequence[Example],
     alone: bool = False,
 ) -> Callable[[Check], Rule]:
-    """Make a rule of the function below it."""
+    """Turn a check function into a rule."""
     types = (on,) if isinstance(on, str) else on
 
     def of(check: Check) -> Rule:
-        return Rule(id_, title, severity, fix, types, check, good, tuple(bad), alone)
+        return Rule(
+            id=id_,
+            title=title,
+            severity=severity,
+            fix=fix,
+            types=types,
+            check=check,
+            good=good,
+            bad=tuple(bad),
+            alone=alone,
+        )
 
     return of

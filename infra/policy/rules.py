@@ -1,4 +1,4 @@
-"""All the rules, and what they find in a stack's resources."""
+"""All rules, and the function that applies them to a stack's resources."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ RULES: tuple[Rule, ...] = tuple(
 
 
 def judge(resources: Resources, rules: Iterable[Rule] = RULES) -> list[Finding]:
-    """What the rules find, by rule and resource; where nothing is found, all of them hold."""
+    """Return the findings of the rules, ordered by rule and resource."""
     return [
         Finding(
-            rule.id,
-            rule.title,
-            rule.severity,
-            Status.VIOLATED if problem.is_violation else Status.UNDETERMINED,
-            resource.urn,
-            problem.property,
-            problem.message,
-            rule.fix,
-            resource.position,
+            rule=rule.id,
+            title=rule.title,
+            severity=rule.severity,
+            status=Status.VIOLATED if problem.is_violation else Status.UNDETERMINED,
+            urn=resource.urn,
+            property=problem.property,
+            message=problem.message,
+            fix=rule.fix,
+            position=resource.position,
         )
         for rule in rules
         for resource in resources.of(*rule.types)

@@ -1,4 +1,4 @@
-"""Rules on secrets of Secrets Manager. The master user's is RDS's own, and no resource of the stack."""
+"""Rules for secrets in Secrets Manager. The master user's secret belongs to RDS, and is not a resource of the stack."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _rotation(**rules: object) -> list[Resource]:
 
 @rule(
     "SecretsManager.1",
-    "A secret is rotated by itself",
+    "Secrets are rotated automatically",
     Severity.MEDIUM,
     on=SECRET,
-    fix="make a SecretRotation for the secret",
+    fix="create a SecretRotation for the secret",
     good=_rotation(automaticallyAfterDays=30),
     bad=[[made(SECRET, "secret")]],
 )
@@ -36,12 +36,12 @@ def rotated(secret: Resource, resources: Resources) -> Iterator[Problem]:
     if not rotations.is_complete:
         yield outside("secretRotation", "whether a rotation is this secret's")
     elif not rotations.found:
-        yield Problem("secretRotation", "nothing rotates it")
+        yield Problem("secretRotation", "no rotation is set up for the secret")
 
 
 @rule(
     "SecretsManager.4",
-    f"A secret that is rotated is so every {MOST_DAYS} days at least",
+    f"Rotated secrets are rotated at least every {MOST_DAYS} days",
     Severity.MEDIUM,
     on=SECRET,
     fix=f"set automaticallyAfterDays of its SecretRotation to {MOST_DAYS} or less",
@@ -57,11 +57,11 @@ def rotated_often(secret: Resource, resources: Resources) -> Iterator[Problem]:
         if days is UNKNOWN:
             yield unknown("secretRotation")
         elif not is_number(days) or days > MOST_DAYS:
-            yield Problem("secretRotation", f"has to come round in {MOST_DAYS} days or less")
+            yield Problem("secretRotation", f"must run every {MOST_DAYS} days or more often")
 
 
 def _days(rules: Any) -> Any:
-    """Days between two rotations; None where none are said, UNKNOWN where that is not to be read."""
+    """Return the days between two rotations, None if they are not set, UNKNOWN if they cannot be determined."""
     if not isinstance(rules, Mapping):
         return UNKNOWN if rules is UNKNOWN else None
     if rules.get("automaticallyAfterDays") is not None:
@@ -69,5 +69,5 @@ def _days(rules: Any) -> Any:
     expression = rules.get("scheduleExpression")
     if isinstance(expression, str) and (rate := _RATE.fullmatch(expression.strip())):
         return int(rate["count"]) / (24 if rate["unit"] == "hour" else 1)
-    # A cron expression may say anything.
+    # Cron expressions are not evaluated.
     return None if expression is None else UNKNOWN

@@ -1,4 +1,4 @@
-"""Which resources hold data, and which of their properties guard it."""
+"""The resource types that hold data, and the properties that guard the data."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from infra.policy.resource import Resource
 from infra.policy.value import UNKNOWN, as_bool, as_number, holds_unknown, is_number
 from infra.spec.aws_sizes import CACHE_NODES, DATABASE_CLASSES
 
-# Of two values, whether the step from the first to the second loses something; UNKNOWN where that is open.
+# Returns whether a change from the first value to the second one is a loss, or UNKNOWN.
 Comparison = Callable[[Any, Any], object]
 
 
 @dataclass(frozen=True)
 class Guard:
-    """A property (a.b for one inside another) whose change from `old` to `new` may be a loss.
+    """A property (`a.b` for a nested one) whose change may be a loss.
 
-    `default` is the provider's value where it is not set.
+    `says` is the message for a loss. `default` is the provider's value for a property that is not set.
     """
 
     property: str
@@ -43,7 +43,7 @@ class Guard:
     default: Any = None
 
     def judge(self, old: Resource, new: Resource) -> object:
-        """Whether the change is a loss: True, False, or UNKNOWN."""
+        """Return whether the change is a loss: True, False or UNKNOWN."""
         before, after = self._value(old), self._value(new)
         if before is UNKNOWN or after is UNKNOWN:
             return UNKNOWN
@@ -60,10 +60,13 @@ class Guard:
 
 @dataclass(frozen=True)
 class Stateful:
-    """What is lost with a resource of a type, and what guards it. `names` are those of the resources that count.
+    """The data that is lost with a resource of one type, and the properties that guard it.
 
-    `rules_over` is the property that names what it says something about and does not hold itself: it takes from that
-    also by being made.
+    - `holds`: the data, as a noun for messages.
+    - `deleted`, `replaced`: the loss when the resource is deleted or replaced. None if this is not a loss.
+    - `names`: only resources with these names hold data. None: all of them.
+    - `rules_over`: for a resource that configures another one and holds no data itself, the property that names the
+      other one. Creating such a resource may be a loss too.
     """
 
     holds: str
@@ -85,7 +88,7 @@ def _switched_on(before: Any, after: Any) -> object:
 def _shrunk(before: Any, after: Any) -> object:
     before, after = as_number(before), as_number(after)
     if before is None or after is None:
-        # The provider keeps what there is.
+        # The provider keeps the current value.
         return False
     if not is_number(before) or not is_number(after):
         return UNKNOWN
@@ -93,12 +96,12 @@ def _shrunk(before: Any, after: Any) -> object:
 
 
 def _ends_sooner(before: Any, after: Any) -> object:
-    """Of days, of which none are for ever."""
+    """Compare retention times in days. 0 or no value means forever."""
     return _shrunk(as_number(before) or math.inf, as_number(after) or math.inf)
 
 
 def _smaller(memory: Mapping[str, float]) -> Comparison:
-    """By the memory of machine sizes; one that nobody here knows may be smaller."""
+    """Compare machine sizes by memory. An unlisted size may be smaller."""
 
     def is_smaller(before: Any, after: Any) -> object:
         if before is None or after is None or before == after:
@@ -119,7 +122,7 @@ def _suspended(before: Any, after: Any) -> object:
 
 
 def _downgraded(before: Any, after: Any) -> object:
-    """By the numbers of a version, as far as both have them: 15 is no downgrade of 15.8."""
+    """Compare the version numbers that both values have: 15 is not a downgrade of 15.8."""
     if before is None or after is None:
         return False
     old, new = _numbers(before), _numbers(after)
@@ -134,19 +137,19 @@ def _numbers(version: Any) -> tuple[int, ...]:
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
-_VERSION = Guard("engineVersion", DOWNGRADE, _downgraded, "gets an older version")
+_VERSION = Guard("engineVersion", DOWNGRADE, _downgraded, "is downgraded")
 _NODE = Guard("nodeType", MEMORY, _smaller(CACHE_NODES), "gets less memory")
 _BUCKET = Stateful(
     "objects",
     (
         Guard("forceDestroy", PROTECTION, _switched_on, "is switched on", default=False),
-        Guard("lifecycleRules", RETENTION, expires_sooner, "expire something sooner"),
+        Guard("lifecycleRules", RETENTION, expires_sooner, "expires objects sooner"),
     ),
 )
 _LIFECYCLE = Stateful(
     "rules of how long objects are kept",
-    (Guard("rules", RETENTION, expires_sooner, "expire something sooner"),),
-    # Without them everything is kept.
+    (Guard("rules", RETENTION, expires_sooner, "expires objects sooner"),),
+    # Without lifecycle rules all objects are kept.
     deleted=None,
     replaced=None,
     rules_over="bucket",
@@ -158,8 +161,8 @@ STATEFUL: Mapping[str, Stateful] = {
         (
             _VERSION,
             Guard("instanceClass", MEMORY, _smaller(DATABASE_CLASSES), "gets less memory"),
-            Guard("allocatedStorage", STORAGE, _shrunk, "gets less"),
-            Guard("backupRetentionPeriod", RETENTION, _shrunk, "gets shorter", default=0),
+            Guard("allocatedStorage", STORAGE, _shrunk, "shrinks"),
+            Guard("backupRetentionPeriod", RETENTION, _shrunk, "is shortened", default=0),
             Guard("deletionProtection", PROTECTION, _switched_off, "is switched off", default=False),
             Guard("deleteAutomatedBackups", PROTECTION, _switched_on, "is switched on", default=True),
             Guard("skipFinalSnapshot", FINAL_SNAPSHOT, _switched_on, "is switched on", default=False),
@@ -169,7 +172,7 @@ STATEFUL: Mapping[str, Stateful] = {
         "a database",
         (
             _VERSION,
-            Guard("backupRetentionPeriod", RETENTION, _shrunk, "gets shorter", default=1),
+            Guard("backupRetentionPeriod", RETENTION, _shrunk, "is shortened", default=1),
             Guard("deletionProtection", PROTECTION, _switched_off, "is switched off", default=False),
             Guard("deleteAutomatedBackups", PROTECTION, _switched_on, "is switched on", default=True),
             Guard("skipFinalSnapshot", FINAL_SNAPSHOT, _switched_on, "is switched on", default=False),
@@ -182,9 +185,9 @@ STATEFUL: Mapping[str, Stateful] = {
         (
             _VERSION,
             _NODE,
-            Guard("numNodeGroups", STORAGE, _shrunk, "gets fewer", default=1),
-            Guard("snapshotRetentionLimit", RETENTION, _shrunk, "gets shorter", default=0),
-            Guard("finalSnapshotIdentifier", FINAL_SNAPSHOT, _taken_away, "is taken away"),
+            Guard("numNodeGroups", STORAGE, _shrunk, "is reduced", default=1),
+            Guard("snapshotRetentionLimit", RETENTION, _shrunk, "is shortened", default=0),
+            Guard("finalSnapshotIdentifier", FINAL_SNAPSHOT, _taken_away, "is removed"),
         ),
     ),
     "aws:elasticache/cluster:Cluster": Stateful(
@@ -192,14 +195,14 @@ STATEFUL: Mapping[str, Stateful] = {
         (
             _VERSION,
             _NODE,
-            Guard("snapshotRetentionLimit", RETENTION, _shrunk, "gets shorter", default=0),
-            Guard("finalSnapshotIdentifier", FINAL_SNAPSHOT, _taken_away, "is taken away"),
+            Guard("snapshotRetentionLimit", RETENTION, _shrunk, "is shortened", default=0),
+            Guard("finalSnapshotIdentifier", FINAL_SNAPSHOT, _taken_away, "is removed"),
         ),
     ),
     "aws:kms/key:Key": Stateful(
         "a key",
         (
-            Guard("deletionWindowInDays", RETENTION, _shrunk, "gets shorter", default=30),
+            Guard("deletionWindowInDays", RETENTION, _shrunk, "is shortened", default=30),
             Guard("isEnabled", PROTECTION, _switched_off, "is switched off", default=True),
         ),
         deleted=KEY_DELETION,
@@ -207,12 +210,12 @@ STATEFUL: Mapping[str, Stateful] = {
     ),
     "aws:secretsmanager/secret:Secret": Stateful(
         "a secret",
-        (Guard("recoveryWindowInDays", RETENTION, _shrunk, "gets shorter", default=30),),
+        (Guard("recoveryWindowInDays", RETENTION, _shrunk, "is shortened", default=30),),
     ),
-    # A new value is a new version in place of the old one; that none follows is the loss.
+    # A replacement is a new value for the secret. Only a deletion is a loss.
     "aws:secretsmanager/secretVersion:SecretVersion": Stateful("a secret's value", replaced=None),
     "aws:cloudwatch/logGroup:LogGroup": Stateful(
-        "a log", (Guard("retentionInDays", RETENTION, _ends_sooner, "gets shorter"),)
+        "a log", (Guard("retentionInDays", RETENTION, _ends_sooner, "is shortened"),)
     ),
     "aws:s3/bucket:Bucket": _BUCKET,
     "aws:s3/bucketV2:BucketV2": _BUCKET,
@@ -224,7 +227,7 @@ STATEFUL: Mapping[str, Stateful] = {
         deleted=PROTECTION,
         replaced=None,
     ),
-    # Nothing here makes them yet; who adds one is not to find out by losing it.
+    # The program does not create these yet. They are listed so that the guard works if it does.
     "aws:docdb/cluster:Cluster": Stateful("a database"),
     "aws:dynamodb/table:Table": Stateful("a table"),
     "aws:ebs/volume:Volume": Stateful("a volume"),
@@ -232,7 +235,7 @@ STATEFUL: Mapping[str, Stateful] = {
     "aws:elasticache/serverlessCache:ServerlessCache": Stateful("a cache"),
     "aws:memorydb/cluster:Cluster": Stateful("a database"),
     "docker:index/volume:Volume": Stateful("a volume"),
-    # Made by the program and kept in Pulumi's state alone: what they encrypted is lost with them.
+    # Keys that the program creates and that only Pulumi's state stores. The data that they encrypt is lost with them.
     "pulumi-python:dynamic:Resource": Stateful(
         "a key", deleted=KEY_DELETION, replaced=KEY_DELETION, names=re.compile(r"token-key-.+|backup-cipher")
     ),
@@ -240,7 +243,7 @@ STATEFUL: Mapping[str, Stateful] = {
 
 
 def stateful(resource: Resource) -> Stateful | None:
-    """What a resource holds; None where nothing is lost with it."""
+    """Return what a resource holds, or None if it holds no data."""
     kind = STATEFUL.get(resource.type)
     if kind is None or (kind.names is not None and not kind.names.fullmatch(resource.name)):
         return None

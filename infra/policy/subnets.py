@@ -1,4 +1,4 @@
-"""Whether the subnets of a group have a way to the internet, as far as the stack's own routes tell."""
+"""Check whether the subnets of a group have a route to the internet, as far as the stack's own routes show."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ VPC = "aws:ec2/vpc:Vpc"
 
 
 def chosen_subnets(server: Resource, property_: str, resources: Resources, type_: str) -> Iterator[Problem]:
-    """Problems of the subnet group that a server's `property_` names, a resource of `type_`."""
-    yield from must_name(server, property_, resources, type_, "has to be set")
+    """Check that a server's `property_` names a subnet group (a resource of `type_`) other than the default one."""
+    yield from must_name(server, property_, resources, type_, "must be set")
     if server.get(property_) == "default":
-        yield Problem(property_, "is the default group, of the default VPC")
+        yield Problem(property_, "is the default group of the default VPC")
 
 
 def private_subnets(group: Resource, property_: str, resources: Resources) -> Iterator[Problem]:
-    """Problems of the subnets of a subnet group, told as problems of the server's `property_`."""
+    """Check that the subnets of a subnet group are private. Problems are reported for the server's `property_`."""
     subnets = resources.all_named_by(group, "subnetIds", SUBNET)
     if not subnets.is_complete or not subnets.found:
         yield outside(property_, f"which subnets {group.name} has")
@@ -37,7 +37,7 @@ def private_subnets(group: Resource, property_: str, resources: Resources) -> It
         if public is UNKNOWN:
             yield unknown(property_)
         elif public:
-            yield Problem(property_, f"subnet {subnet.name} gives out public addresses")
+            yield Problem(property_, f"subnet {subnet.name} assigns public addresses")
         for reason in _ways_out(subnet, resources):
             if reason is UNKNOWN:
                 yield outside(property_, f"where the routes of subnet {subnet.name} lead")
@@ -46,7 +46,7 @@ def private_subnets(group: Resource, property_: str, resources: Resources) -> It
 
 
 def _ways_out(subnet: Resource, resources: Resources) -> Iterator[object]:
-    """True for each of a subnet's routes to the internet, UNKNOWN where one may lead there."""
+    """Yield True for each of a subnet's routes to the internet, and UNKNOWN for each that may lead there."""
     associations = resources.naming(subnet, "subnetId", ASSOCIATION)
     if not associations.is_complete:
         yield UNKNOWN
@@ -62,7 +62,7 @@ def _ways_out(subnet: Resource, resources: Resources) -> Iterator[object]:
 
 
 def _of_main_table(subnet: Resource, resources: Resources) -> Iterator[object]:
-    """A subnet that is associated with no table has its VPC's main one: a new VPC's has no way out."""
+    """Check the VPC's main route table, which applies to a subnet without its own. In a new VPC it is only local."""
     vpc = resources.named_by(subnet, "vpcId", VPC)
     if not (vpc.is_complete and vpc.found) or resources.of(MAIN_ASSOCIATION):
         yield UNKNOWN
@@ -88,7 +88,7 @@ def _of_table(table: Resource, resources: Resources) -> Iterator[object]:
 
 
 def _leads_out(entry: Mapping[str, Any], owner: Resource, property_: str, resources: Resources) -> object:
-    """True for a route to an internet gateway, UNKNOWN for one that may be, None for another."""
+    """Return True for a route to an internet gateway, UNKNOWN for one that may be, None for any other route."""
     gateway = entry.get("gatewayId")
     if gateway in (None, "", "local"):
         return None

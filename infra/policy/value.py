@@ -1,4 +1,4 @@
-"""A property's value as Pulumi hands it over: known, or not known before `up`. Nobody here prints one."""
+"""Property values in Pulumi's JSON, which may be known, unknown before `up`, or secret. Values are never printed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class _Unknown(Enum):
         return "UNKNOWN"
 
 
-# What stands for every value that cannot be looked at: not known before `up`, or shown as secret.
+# The placeholder for values that cannot be read: not known before `up`, or secret.
 UNKNOWN: Final = _Unknown.UNKNOWN
 
-# What the engine and its SDKs write for a value that is not known: one for each kind of value.
+# The texts that the engine and its SDKs write for unknown values, one for each kind of value.
 SENTINELS = frozenset(
     {
         "04da6b54-80e4-46f7-96ec-b56ff0331ba9",  # text, and what `preview --json` writes for all kinds
@@ -32,14 +32,14 @@ SENTINELS = frozenset(
 )
 _SHOWN_OUTPUT = re.compile(r"output<.*>", re.IGNORECASE | re.DOTALL)
 SHOWN_SECRET = "[secret]"
-# The key by which a mapping says that it wraps something, and the wrappers whose content is not to be seen.
+# The key that marks a mapping as a wrapper, and the marks of the wrappers whose content is secret or unknown.
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
 _OUTPUT_SIGNATURE = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
 
 
 def read_value(value: Any) -> Any:
-    """A value of Pulumi's JSON, with UNKNOWN wherever it is not to be known."""
+    """Return a value of Pulumi's JSON with UNKNOWN in place of every unknown or secret part."""
     if isinstance(value, str):
         hidden = value in SENTINELS or value == SHOWN_SECRET or _SHOWN_OUTPUT.fullmatch(value)
         return UNKNOWN if hidden else value
@@ -53,7 +53,7 @@ def read_value(value: Any) -> Any:
 
 
 def holds_unknown(value: Any) -> bool:
-    """Whether any part of a value is UNKNOWN."""
+    """Return whether any part of a value is UNKNOWN."""
     if isinstance(value, list):
         return any(holds_unknown(item) for item in value)
     if isinstance(value, Mapping):
@@ -62,12 +62,12 @@ def holds_unknown(value: Any) -> bool:
 
 
 def as_bool(value: Any) -> Any:
-    """True and false also where a provider takes them as text; anything else as it is."""
+    """Convert the texts `true` and `false` to booleans. Other values are returned unchanged."""
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 def as_number(value: Any) -> Any:
-    """A number also where it is written as text; anything else as it is."""
+    """Convert a number in a text. Other values are returned unchanged."""
     if isinstance(value, str):
         try:
             return float(value)

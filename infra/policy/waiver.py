@@ -1,6 +1,6 @@
-"""Waivers: a reviewed file that lets findings of one resource pass, for a reason and until a day.
+"""Waivers: a reviewed file that accepts findings of a resource, with a reason and an expiry date.
 
-infra/policy/waivers/STACK.yaml holds a stack's. What is wrong with the file is an error, and nothing is waived.
+A stack's waivers are in infra/policy/waivers/STACK.yaml. An error in the file is reported, and then nothing is waived.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 from infra.spec.errors import InfraError
 
 FOLDER = Path(__file__).parent / "waivers"
-# A waiver is looked at again once a year, or it is no waiver but a rule nobody keeps.
+# Waivers must be reviewed at least once a year.
 LONGEST_DAYS = 366
 _KEYS = frozenset({"urn", "rules", "reason", "expires"})
 
 
 class WaiverError(InfraError):
-    """A file of waivers says something that is none."""
+    """A file of waivers cannot be read, or is invalid."""
 
 
 @dataclass(frozen=True)
 class Waiver:
-    """Lets the findings of `rules` on the resource `urn` pass through the day `expires`."""
+    """Accepts the findings of `rules` for the resource `urn`, up to and including the day `expires`."""
 
     urn: str
     rules: tuple[str, ...]
@@ -40,45 +40,48 @@ class Waiver:
 
 
 def today() -> datetime.date:
-    """The day by which waivers expire: the same wherever it is asked."""
+    """Return today's date in UTC, so that waivers expire at the same time everywhere."""
     return datetime.datetime.now(datetime.UTC).date()
 
 
 def waivers_of(stack: str) -> Path:
-    """The file of a stack's waivers; most have none."""
+    """Return the file of a stack's waivers. Most stacks have none."""
     return FOLDER / f"{stack}.yaml"
 
 
 def read_waivers(path: Path, rules: Collection[str], on: datetime.date) -> tuple[Waiver, ...]:
-    """The waivers of a file; `rules` are the ids there are, `on` is today. WaiverError names the entry and the fix."""
+    """Read the waivers of a file. `rules` are the valid ids, `on` is today.
+
+    Raises WaiverError, which names the entry and says what to do.
+    """
     import yaml
 
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise WaiverError(f"{path}: cannot be read: {error}") from error
+        raise WaiverError(f"cannot read {path}: {error}") from error
     except yaml.YAMLError as error:
         raise WaiverError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
     entries = content.get("waivers") if isinstance(content, dict) else None
     if not isinstance(entries, list) or content.keys() != {"waivers"}:
-        raise WaiverError(f"{path}: has to be a mapping with one key, `waivers`, a list")
+        raise WaiverError(f"{path}: must be a mapping with the single key `waivers`, a list")
     return tuple(_waiver(f"{path}: waiver {n}", entry, rules, on) for n, entry in enumerate(entries, 1))
 
 
 def _waiver(where: str, entry: Any, rules: Collection[str], on: datetime.date) -> Waiver:
     if not isinstance(entry, Mapping) or set(entry) != _KEYS:
-        raise WaiverError(f"{where}: has to have {', '.join(sorted(_KEYS))}, and nothing else")
+        raise WaiverError(f"{where}: must have the keys {', '.join(sorted(_KEYS))}, and no others")
     urn, waived, reason, expires = (entry[key] for key in ("urn", "rules", "reason", "expires"))
     if not isinstance(urn, str) or not urn.startswith("urn:pulumi:"):
-        raise WaiverError(f"{where}: urn has to be a resource's URN, as the finding shows it")
+        raise WaiverError(f"{where}: urn must be a resource's URN, as shown in the finding")
     if not isinstance(waived, list) or not waived:
-        raise WaiverError(f"{where}: rules has to be a list of rules' ids, as the findings show them")
+        raise WaiverError(f"{where}: rules must be a list of rule ids, as shown in the findings")
     if unknown := [each for each in waived if each not in rules]:
-        raise WaiverError(f"{where}: there is no rule {unknown[0]!r}; `groundwork policy list` has all")
+        raise WaiverError(f"{where}: there is no rule {unknown[0]!r}; `groundwork policy list` lists all")
     if not isinstance(reason, str) or not reason.strip():
-        raise WaiverError(f"{where}: reason has to say why")
+        raise WaiverError(f"{where}: reason must not be empty")
     if not isinstance(expires, datetime.date) or isinstance(expires, datetime.datetime):
-        raise WaiverError(f"{where}: expires has to be a date, like {on + datetime.timedelta(days=30)}")
+        raise WaiverError(f"{where}: expires must be a date, like {on + datetime.timedelta(days=30)}")
     if (expires - on).days > LONGEST_DAYS:
-        raise WaiverError(f"{where}: expires in more than a year; make it {LONGEST_DAYS} days at most")
+        raise WaiverError(f"{where}: expires in more than a year; set a date within {LONGEST_DAYS} days")
     return Waiver(urn, tuple(waived), " ".join(reason.split()), expires)

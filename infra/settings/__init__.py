@@ -1,7 +1,7 @@
 """StackSettings: every setting of a stack, typed and validated before any resource is made.
 
-The fields are the one list of what can be set: Pulumi.yaml's config schema and the README's table are
-rendered from them. This package reads plain mappings; it never talks to Pulumi, Docker or AWS.
+The fields are the one list of what can be set: Pulumi.yaml's config schema and the tables of
+docs/settings.md are rendered from them. This package reads plain mappings; it never talks to Pulumi, Docker or AWS.
 """
 
 from __future__ import annotations
@@ -11,30 +11,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.settings import aws_checks, docker, shared
-from infra.settings.aws import AwsSettings
+from infra.settings.aws import AwsTargetSettings
 from infra.settings.declaration import AWS, DOCKER, Setting, coerce, declared, full, suggestion
 from infra.settings.docker import DockerSettings
 from infra.settings.shared import SharedSettings
+from infra.spec.checkout import PROJECT
 from infra.spec.errors import SettingError
-from infra.spec.world import PROJECT
 
 __all__ = ["AWS", "DOCKER", "Setting", "StackSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StackSettings(AwsSettings, DockerSettings, SharedSettings):
-    """Every setting of a stack. Build it with `parse`; an instance is valid."""
+class StackSettings(AwsTargetSettings, DockerSettings, SharedSettings):
+    """Every setting of a stack. Create instances with `parse`, which validates them."""
 
     @classmethod
     def declarations(cls) -> list[Setting]:
-        """Every setting, in the order in which people read them: the shared ones, Docker's, AWS's."""
+        """Return every setting, in the order of the documentation: shared ones, then Docker's, then AWS's."""
         return declared(cls())
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> StackSettings:
-        """Settings from a mapping of keys (`redisMaxmemory`, with or without `groundwork:`) to values.
+        """Return settings from a mapping of keys (`redisMaxmemory`, with or without `groundwork:`) to values.
 
-        Values may be text, as Pulumi's engine hands them over. SettingError names the first bad one.
+        Values may be text, because Pulumi's engine passes all values as text. Raises SettingError for the first invalid
+        one.
         """
         known = {s.key: s for s in cls.declarations()}
         parsed: dict[str, Any] = {}
@@ -56,12 +57,12 @@ class StackSettings(AwsSettings, DockerSettings, SharedSettings):
             docker.check(self)
 
     def _refuse_other_targets(self) -> None:
-        """A value that would have no effect is refused; the engine hands every default over, so those may stand."""
+        """Refuse a value that has no effect on the target. The engine passes all defaults, so those are accepted."""
         for declaration in self.declarations():
             value = getattr(self, declaration.field)
             if self.target not in declaration.targets and value != declaration.default:
                 raise SettingError(
                     full(declaration.key),
                     f"it has no effect on target {self.target}, only on {declaration.targets[0]}",
-                    "take it out of the stack's file",
+                    "remove it from the stack's file",
                 )

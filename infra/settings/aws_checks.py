@@ -1,27 +1,24 @@
-"""What AWS would refuse, or accept and not do: refused by name before anything is made."""
+"""Checks for settings that AWS would reject, or accept and ignore. They run before any resource is created."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from infra.settings import aws_network_checks
+from infra.settings.aws import AwsTargetSettings
 from infra.settings.checks import require_bytes, require_match, require_one_of, require_range
 from infra.settings.declaration import full
 from infra.spec import aws_sizes, rds
 from infra.spec.errors import SettingError
 from infra.spec.quantity import parse_bytes
 
-if TYPE_CHECKING:
-    from infra.settings import StackSettings
-
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _CLOCK = r"([01][0-9]|2[0-3]):([0-5][0-9])"
 _WEEK_MINUTES = 7 * 24 * 60
 
 
-def check(settings: StackSettings) -> None:
-    """SettingError for the first setting that AWS cannot render."""
+def check(settings: AwsTargetSettings) -> None:
+    """Raise SettingError for the first setting that is not valid on AWS."""
     aws_network_checks.check(settings)
     _check_postgres(settings)
     _check_connections(settings)
@@ -32,7 +29,7 @@ def check(settings: StackSettings) -> None:
     _check_alarms(settings)
 
 
-def _check_postgres(settings: StackSettings) -> None:
+def _check_postgres(settings: AwsTargetSettings) -> None:
     require_one_of("awsPostgresClass", settings.aws_postgres_class, tuple(aws_sizes.DATABASE_CLASSES))
     storage = require_bytes("awsPostgresStorage", settings.aws_postgres_storage, rds.LEAST_STORAGE)
     most = require_bytes("awsPostgresMaxStorage", settings.aws_postgres_max_storage, rds.LEAST_STORAGE)
@@ -40,14 +37,14 @@ def _check_postgres(settings: StackSettings) -> None:
         if amount % parse_bytes("1GB") or amount > parse_bytes(rds.MOST_STORAGE):
             raise SettingError(
                 full(key),
-                "RDS takes whole gigabytes, and 65536GB at most",
-                f"write it like 50GB, {rds.LEAST_STORAGE} at least",
+                "RDS accepts only whole gigabytes, and at most 65536GB",
+                f"write it like 50GB, at least {rds.LEAST_STORAGE}",
             )
     if most * 10 < storage * 11:
         raise SettingError(
             full("awsPostgresMaxStorage"),
-            f"{settings.aws_postgres_max_storage} leaves {settings.aws_postgres_storage} no room to grow"
-            " (RDS wants a tenth)",
+            f"{settings.aws_postgres_max_storage} is too close to awsPostgresStorage"
+            f" ({settings.aws_postgres_storage}): RDS requires at least 10 % more",
             f"raise it to {-(-storage * 11 // 10 // parse_bytes('1GB'))}GB or more",
         )
     if settings.aws_postgres_iops:
@@ -55,7 +52,7 @@ def _check_postgres(settings: StackSettings) -> None:
         if storage < parse_bytes(rds.IOPS_STORAGE):
             raise SettingError(
                 full("awsPostgresIops"),
-                f"gp3 of {settings.aws_postgres_storage} has its baseline and no more",
+                f"gp3 storage of {settings.aws_postgres_storage} cannot have more than the baseline",
                 f"set it to 0, or {full('awsPostgresStorage')} to {rds.IOPS_STORAGE} or more",
             )
     require_range("awsPostgresReplicas", settings.aws_postgres_replicas, 0, 5)
@@ -72,69 +69,69 @@ def _check_postgres(settings: StackSettings) -> None:
         )
 
 
-def _check_connections(settings: StackSettings) -> None:
+def _check_connections(settings: AwsTargetSettings) -> None:
     most = aws_sizes.most_connections(settings.aws_postgres_class)
     if settings.postgres_max_connections > most:
         raise SettingError(
             full("postgresMaxConnections"),
-            f"{settings.postgres_max_connections} connections are more than {settings.aws_postgres_class}"
-            f" has the memory for ({most})",
-            f"lower it to {most} or less, or take a larger {full('awsPostgresClass')}",
+            f"{settings.postgres_max_connections} connections need more memory than"
+            f" {settings.aws_postgres_class} has (maximum: {most})",
+            f"lower it to {most} or less, or set a larger {full('awsPostgresClass')}",
         )
-    # Each task listens on a connection beside its pool.
+    # Each task uses one connection in addition to its pool, for LISTEN.
     wanted = settings.aws_access_count * (settings.access_pool_size + 1)
     if wanted > settings.app_connection_limit:
         limit = settings.app_connection_limit
-        # What a pool of one for each task takes is the least.
+        # A pool needs at least one connection.
         smaller = limit // settings.aws_access_count - 1
-        lower = f"lower it to {smaller}, or" if smaller >= 1 else "it would have to be 0;"
+        lower = f"lower it to {smaller}, or" if smaller >= 1 else "no pool size fits;"
         raise SettingError(
             full("accessPoolSize"),
             f"{settings.aws_access_count} tasks with {settings.access_pool_size} + 1 connections each are"
             f" {wanted}, more than the connection limit of role app ({limit});"
-            f" {settings.aws_postgres_class} allows {most} in all",
+            f" {settings.aws_postgres_class} allows {most} in total",
             f"{lower} raise {full('appConnectionLimit')} or lower {full('awsAccessCount')}",
         )
 
 
-def _check_parameters(settings: StackSettings) -> None:
+def _check_parameters(settings: AwsTargetSettings) -> None:
     for name, value in settings.postgres_parameters.items():
         if name in rds.REFUSED_PARAMETERS:
             raise SettingError(
                 full("postgresParameters"),
-                f"{name} is not to be set on RDS",
-                "take it out; docs/aws.md says what RDS sets itself",
+                f"{name} cannot be set on RDS",
+                "remove it; docs/aws.md lists the parameters that RDS sets itself",
             )
         try:
             rds.unitless(name, value)
         except ValueError as error:
             raise SettingError(
                 full("postgresParameters"),
-                f"{name} is {value!r}, and RDS takes numbers without a unit",
+                f"{name} is {value!r}, but RDS accepts only numbers without a unit",
                 str(error),
             ) from error
 
 
-def _check_redis(settings: StackSettings) -> None:
+def _check_redis(settings: AwsTargetSettings) -> None:
     if settings.redis_persistence == "aof":
         raise SettingError(
             full("redisPersistence"),
-            "ElastiCache has no append-only file in Redis 7",
-            f"use none, or rdb with {full('awsRedisSnapshotDays')}; replicas keep what a node loses",
+            "ElastiCache does not support append-only files in Redis 7",
+            f"use none, or rdb with {full('awsRedisSnapshotDays')}; replicas keep the data when a node fails",
         )
     require_one_of("awsRedisNodeType", settings.aws_redis_node_type, tuple(aws_sizes.CACHE_NODES))
     require_range("awsRedisNodes", settings.aws_redis_nodes, 1, 6)
     if settings.aws_redis_failover and settings.aws_redis_nodes < 2:
         raise SettingError(
             full("awsRedisFailover"),
-            "with one node there is none to take over",
+            "with one node there is no replica to take over",
             f"set it to false, or {full('awsRedisNodes')} to 2 or more",
         )
     require_range("awsRedisReservedPercent", settings.aws_redis_reserved_percent, 25, 75)
     require_range("awsRedisSnapshotDays", settings.aws_redis_snapshot_days, 1, 35)
 
 
-def _check_windows(settings: StackSettings) -> None:
+def _check_windows(settings: AwsTargetSettings) -> None:
     key, text = "awsBackupWindow", settings.aws_backup_window
     require_match(key, text, f"{_CLOCK}-{_CLOCK}", "daily window", "02:00-03:00")
     begin, end = (_minutes(part) for part in text.split("-"))
@@ -160,7 +157,7 @@ def _check_windows(settings: StackSettings) -> None:
             )
 
 
-def _check_access(settings: StackSettings) -> None:
+def _check_access(settings: AwsTargetSettings) -> None:
     require_range("awsAccessCount", settings.aws_access_count, 1, 100)
     if settings.aws_access_cpu not in aws_sizes.FARGATE:
         raise _not_offered("awsAccessCpu", settings.aws_access_cpu, tuple(aws_sizes.FARGATE))
@@ -169,7 +166,7 @@ def _check_access(settings: StackSettings) -> None:
     if memory % 1024**2 or memory // 1024**2 not in offered:
         raise SettingError(
             full("awsAccessMemory"),
-            f"Fargate has no task with {settings.aws_access_cpu} CPU units and {settings.aws_access_memory}",
+            f"Fargate does not offer {settings.aws_access_memory} with {settings.aws_access_cpu} CPU units",
             f"use one of {', '.join(f'{mib}MB' for mib in offered)}",
         )
     require_one_of("awsAccessArchitecture", settings.aws_access_architecture, ("amd64", "arm64"))
@@ -178,9 +175,9 @@ def _check_access(settings: StackSettings) -> None:
             "awsAccessImage",
             settings.aws_access_image,
             rf"[0-9]{{12}}\.dkr\.ecr\.{settings.aws_region}\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+@sha256:[0-9a-f]{{64}}",
-            "image by digest in ECR of the region",
+            "image in the region's ECR with its digest",
             f"123456789012.dkr.ecr.{settings.aws_region}.amazonaws.com/access@sha256:0123..."
-            " (a tag may come to mean another image, and tasks reach no other registry)",
+            " (a tag can move to another image, and tasks cannot reach other registries)",
         )
     if settings.aws_log_retention_days not in aws_sizes.LOG_RETENTION_DAYS:
         raise _not_offered(
@@ -188,12 +185,12 @@ def _check_access(settings: StackSettings) -> None:
         )
 
 
-def _check_alarms(settings: StackSettings) -> None:
+def _check_alarms(settings: AwsTargetSettings) -> None:
     if settings.aws_alarm_email and settings.aws_alarm_topic:
         raise SettingError(
             full("awsAlarmEmail"),
-            f"{full('awsAlarmTopic')} is set too, and has subscribers of its own",
-            "take one of them out",
+            f"{full('awsAlarmTopic')} is set too, and that topic has its own subscribers",
+            "remove one of the two",
         )
     if settings.aws_alarm_email:
         require_match(
@@ -207,7 +204,7 @@ def _check_alarms(settings: StackSettings) -> None:
         require_match(
             "awsAlarmTopic",
             settings.aws_alarm_topic,
-            # CloudWatch tells nothing to another region's.
+            # CloudWatch cannot publish to a topic in another region.
             rf"arn:aws[a-z-]*:sns:{settings.aws_region}:[0-9]{{12}}:[A-Za-z0-9_-]+",
             f"ARN of a topic in {settings.aws_region}",
             f"arn:aws:sns:{settings.aws_region}:123456789012:alarms",

@@ -1,4 +1,4 @@
-"""Where a stack on AWS lies: region, zones, and a VPC that is made or one that exists."""
+"""Checks for the network settings of a stack on AWS: region, zones, and a new or existing VPC."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from infra.settings.declaration import full
 from infra.spec import vpc
 from infra.spec.errors import SettingError
 
-# Each is only for a VPC that exists: key, pattern of an item, how many at least, an example.
+# The settings for an existing VPC: (key, pattern of an item, minimum number of items, example of an item).
 _OF_EXISTING_VPC = (
     ("awsPrivateSubnets", r"subnet-[0-9a-f]{8,17}", 2, "subnet-0123456789abcdef0"),
     ("awsIsolatedSubnets", r"subnet-[0-9a-f]{8,17}", 2, "subnet-0123456789abcdef0"),
@@ -17,9 +17,9 @@ _OF_EXISTING_VPC = (
 
 
 def check(settings: AwsSettings) -> None:
-    """SettingError for the first of these settings that makes no network."""
+    """Raise SettingError for the first of these settings that is invalid."""
     if not settings.aws_region:
-        raise SettingError(full("awsRegion"), "it is not set", "name the region, like eu-central-1")
+        raise SettingError(full("awsRegion"), "it is not set", "set it to a region, like eu-central-1")
     require_match("awsRegion", settings.aws_region, r"[a-z]{2}(-[a-z]+)+-[0-9]", "region", "eu-central-1")
     _check_zones(settings)
     if settings.aws_vpc_id:
@@ -32,11 +32,11 @@ def _check_zones(settings: AwsSettings) -> None:
     letters = items(settings.aws_zones)
     if len(set(letters)) < len(letters) or any(len(item) != 1 or not "a" <= item <= "f" for item in letters):
         raise SettingError(
-            full("awsZones"), f"{settings.aws_zones!r} are no letters of zones", "write it like a,b,c"
+            full("awsZones"), f"{settings.aws_zones!r} is not a list of zone letters", "write it like a,b,c"
         )
     if not 2 <= len(letters) <= 4:
         raise SettingError(
-            full("awsZones"), f"{len(letters)} zones are too few or too many", "name two to four, like a,b,c"
+            full("awsZones"), f"{len(letters)} zones are too few or too many", "set two to four, like a,b,c"
         )
 
 
@@ -46,14 +46,14 @@ def _check_new_vpc(settings: AwsSettings) -> None:
         if value:
             raise SettingError(
                 full(key),
-                f"it is for an existing VPC, and {full('awsVpcId')} is not set",
-                f"take it out, or set {full('awsVpcId')}",
+                f"it is for an existing VPC, but {full('awsVpcId')} is not set",
+                f"remove it, or set {full('awsVpcId')}",
             )
     if not settings.aws_vpc_endpoints:
         raise SettingError(
             full("awsVpcEndpoints"),
-            "the VPC that is made has no other way to AWS",
-            f"set it to true, or {full('awsVpcId')} to a VPC that has one",
+            "a new VPC has no other route to AWS's services",
+            f"set it to true, or set {full('awsVpcId')} to a VPC that has a route",
         )
     cidr = require_network("awsVpcCidr", settings.aws_vpc_cidr, "10.60.0.0/16")
     zones = len(items(settings.aws_zones))
@@ -61,19 +61,19 @@ def _check_new_vpc(settings: AwsSettings) -> None:
     if not cidr.is_private or cidr.prefixlen < vpc.SHORTEST_PREFIX:
         raise SettingError(
             full("awsVpcCidr"),
-            f"{cidr} is public or larger than AWS's VPCs",
-            f"take a private network of /{vpc.SHORTEST_PREFIX} to /{longest}, like 10.60.0.0/16",
+            f"{cidr} is public or larger than AWS allows",
+            f"use a private network of /{vpc.SHORTEST_PREFIX} to /{longest}, like 10.60.0.0/16",
         )
     if cidr.prefixlen > longest:
         raise SettingError(
             full("awsVpcCidr"),
             f"{cidr} is too small for {2 * zones} subnets of {vpc.LEAST_ADDRESSES} addresses",
-            f"take a network of /{longest} or larger, or fewer {full('awsZones')}",
+            f"use a network of /{longest} or larger, or fewer {full('awsZones')}",
         )
 
 
 def _check_existing_vpc(settings: AwsSettings) -> None:
-    require_match("awsVpcId", settings.aws_vpc_id, r"vpc-[0-9a-f]{8,17}", "VPC's id", "vpc-0123456789abcdef0")
+    require_match("awsVpcId", settings.aws_vpc_id, r"vpc-[0-9a-f]{8,17}", "VPC id", "vpc-0123456789abcdef0")
     _refuse_without_effect(settings)
     values = _of_existing_vpc(settings)
     for key, pattern, least, example in _OF_EXISTING_VPC:
@@ -85,8 +85,8 @@ def _check_existing_vpc(settings: AwsSettings) -> None:
         if len(set(found)) < least:
             raise SettingError(
                 full(key),
-                f"{full('awsVpcId')} is set, and this names {len(set(found))} of the {least} that are needed",
-                f"write ids with commas between them, like {example},..., in different zones"
+                f"{full('awsVpcId')} is set, which needs at least {least} here, but there are {len(set(found))}",
+                f"write a comma-separated list of ids in different zones, like {example},..."
                 if least > 1
                 else f"write it like {example}, or set {full('awsVpcEndpoints')} to false",
             )
@@ -95,12 +95,12 @@ def _check_existing_vpc(settings: AwsSettings) -> None:
         raise SettingError(
             full("awsIsolatedSubnets"),
             f"{', '.join(sorted(both))} is in {full('awsPrivateSubnets')} too",
-            "give Postgres and Redis subnets of their own",
+            "use separate subnets for Postgres and Redis",
         )
 
 
 def _refuse_without_effect(settings: AwsSettings) -> None:
-    """Somebody who sets these counts on them."""
+    """Refuse settings that have no effect together with an existing VPC."""
     of_new_vpc = (
         ("awsVpcCidr", settings.aws_vpc_cidr, AwsSettings.aws_vpc_cidr),
         ("awsZones", settings.aws_zones, AwsSettings.aws_zones),
@@ -109,14 +109,14 @@ def _refuse_without_effect(settings: AwsSettings) -> None:
         if value != default:
             raise SettingError(
                 full(key),
-                f"it is for a VPC that is made, and {full('awsVpcId')} names one",
-                f"take it out; the zones are those of {full('awsPrivateSubnets')}",
+                f"it is for a new VPC, but {full('awsVpcId')} names an existing one",
+                f"remove it; the zones are those of {full('awsPrivateSubnets')}",
             )
     if settings.aws_route_tables and not settings.aws_vpc_endpoints:
         raise SettingError(
             full("awsRouteTables"),
-            f"it is for endpoints, and {full('awsVpcEndpoints')} is false",
-            f"take it out, or set {full('awsVpcEndpoints')} to true",
+            f"it is for endpoints, but {full('awsVpcEndpoints')} is false",
+            f"remove it, or set {full('awsVpcEndpoints')} to true",
         )
 
 

@@ -1,4 +1,4 @@
-"""The checks that settings of every kind share: each raises SettingError with the key, the problem and the fix."""
+"""Checks that all kinds of settings share. Each raises SettingError with the key, the problem and the fix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def require_one_of(key: str, value: str, accepted: tuple[str, ...]) -> None:
         hint = f"did you mean {close[0]}? " if close else ""
         raise SettingError(
             full(key),
-            f"{value!r} is not known",
+            f"{value!r} is not a valid value",
             f"{hint}use one of {', '.join(accepted)}".strip(),
         )
 
@@ -29,13 +29,13 @@ def require_range(key: str, value: int, least: int, most: int, more: str = "") -
 
 
 def require_match(key: str, value: str, pattern: str, what: str, example: str) -> None:
-    """`what` is what the text has to be, `example` one that is accepted."""
+    """Check a text against a pattern. `what` names the kind of text in the message, `example` is a valid one."""
     if not re.fullmatch(pattern, value):
-        raise SettingError(full(key), f"{value!r} is no {what}", f"write it like {example}")
+        raise SettingError(full(key), f"{value!r} is not a valid {what}", f"write it like {example}")
 
 
 def require_bytes(key: str, text: str, least: str) -> int:
-    """The amount in bytes."""
+    """Return the amount in bytes. Raises SettingError for other text, and for less than `least`."""
     try:
         amount = parse_bytes(text)
     except ValueError as error:

@@ -1,6 +1,7 @@
-"""How a setting is declared: a dataclass's field with a description, and the targets it has an effect on.
+"""Declarations of settings: dataclass fields with a description, and the targets on which they have an effect.
 
-Keys, Pulumi's types and the tables people read follow from the declarations. Nothing is validated here.
+Keys, Pulumi's types and the documentation's tables are derived from the declarations. This module does not validate
+values.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from infra.spec.checkout import PROJECT
 from infra.spec.errors import SettingError
-from infra.spec.world import PROJECT
 
 DOCKER, AWS = TARGETS = ("docker", "aws")
 _TYPES = {
@@ -26,9 +27,9 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Setting:
-    """How one setting is declared: its key without the project, Pulumi's name of its type, and what it says.
+    """One declared setting. `key` has no `groundwork:` prefix, and `type` is Pulumi's name of the type.
 
-    `targets` are those on which it has an effect.
+    `targets` are the targets on which it has an effect.
     """
 
     field: str
@@ -40,7 +41,7 @@ class Setting:
 
 
 def setting(default: Any, description: str, *, only: str | None = None) -> Any:
-    """A field of a settings dataclass; `only` names the one target it has an effect on."""
+    """Declare a field of a settings dataclass. `only` is the single target on which it has an effect."""
     metadata = {"description": description, "targets": (only,) if only else TARGETS}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
@@ -48,7 +49,7 @@ def setting(default: Any, description: str, *, only: str | None = None) -> Any:
 
 
 def declared(settings: Any) -> list[Setting]:
-    """Every setting of an instance of a settings dataclass that holds the defaults, in order."""
+    """Return every setting of a settings dataclass, in order. The instance provides the defaults."""
     return [
         Setting(
             field=f.name,
@@ -63,28 +64,28 @@ def declared(settings: Any) -> list[Setting]:
 
 
 def camel(name: str) -> str:
-    """A field's key: redis_maxmemory -> redisMaxmemory."""
+    """Return the key of a field: redis_maxmemory -> redisMaxmemory."""
     head, *tail = name.split("_")
     return head + "".join(part.capitalize() for part in tail)
 
 
 def full(key: str) -> str:
-    """A key as it stands in a stack's file."""
+    """Return a key as written in a stack's file, with the project's prefix."""
     return f"{PROJECT}:{key}"
 
 
 def suggestion(key: str, known: Mapping[str, Setting]) -> str:
-    """What to do about a key that is not known."""
+    """Return the fix for an unknown key."""
     close = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {full(close[0])}?" if close else "see the settings table in the README"
+    return f"did you mean {full(close[0])}?" if close else "see docs/settings.md"
 
 
 def coerce(setting: Setting, value: Any) -> Any:
-    """The value in the setting's type. Pulumi hands integers, booleans and objects over as JSON text."""
+    """Convert a value to the setting's type. Pulumi passes integers, booleans and objects as JSON text."""
     if setting.type == "string":
         if isinstance(value, str):
             return value
-        raise SettingError(full(setting.key), f"{value!r} is no text", "put it in quotes")
+        raise SettingError(full(setting.key), f"{value!r} is not a text", "put it in quotes")
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -92,7 +93,7 @@ def coerce(setting: Setting, value: Any) -> Any:
             pass
     kinds: dict[str, type[Any]] = {"integer": int, "boolean": bool, "object": dict}
     kind = kinds[setting.type]
-    # bool is an int to Python, and never what was meant here.
+    # In Python a bool is an int, but true is not a valid integer setting.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         article = {
             "integer": "a whole number",

@@ -13,56 +13,58 @@ from infra.spec.monitoring import JOBS
 from infra.spec.quantity import format_mb
 from infra.spec.redis import MAXMEMORY_SHARE
 
-# host:port, as Prometheus takes a target
+# host:port, the form of Prometheus's targets
 _TARGET = r"[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}"
 _docker = partial(setting, only=DOCKER)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DockerSettings:
-    """What only the target docker renders."""
+    """The settings that have an effect only on target docker."""
 
     network_subnet: str = _docker(
         "",
-        "Subnet of the data network, for example 10.201.7.0/24; empty: one that is free here.",
+        "Subnet of the data network, for example 10.201.7.0/24; empty: a free one is chosen.",
     )
-    postgres_port: int = _docker(0, "Port of Postgres on 127.0.0.1; 0: one that is free, and kept.")
-    postgres_memory: str = _docker("1GB", "Memory limit of the Postgres container, 256MB at least.")
+    postgres_port: int = _docker(0, "Port of Postgres on 127.0.0.1; 0: a free one is chosen once and kept.")
+    postgres_memory: str = _docker("1GB", "Memory limit of the Postgres container, at least 256MB.")
     backups: bool = _docker(
-        True, "Archive Postgres's WAL into a repository of its own, from which `groundwork restore` restores."
+        True, "Archive WAL into the backup repository, from which `groundwork restore` restores."
     )
-    backup_retention_full: int = _docker(2, "How many full backups are kept, with the WAL since the oldest.")
-    backup_full_days: int = _docker(7, "Age in days at which the next `groundwork backup` is a full one.")
+    backup_retention_full: int = _docker(2, "Number of full backups to keep, with all WAL since the oldest.")
+    backup_full_days: int = _docker(7, "Days after which `groundwork backup` takes a full backup again.")
     backup_queue_max: str = _docker(
         "1GB",
-        "WAL that waits where it cannot be archived; beyond it WAL is given up, and restores have a gap.",
+        "Limit of WAL waiting to be archived; beyond it WAL is dropped, and restores have a gap.",
     )
-    redis_port: int = _docker(0, "Port of Redis on 127.0.0.1; 0: one that is free, and kept.")
-    redis_memory: str = _docker("256MB", "Memory limit of the Redis container, 64MB at least.")
+    redis_port: int = _docker(0, "Port of Redis on 127.0.0.1; 0: a free one is chosen once and kept.")
+    redis_memory: str = _docker("256MB", "Memory limit of the Redis container, at least 64MB.")
     redis_maxmemory: str = _docker("160MB", "maxmemory of Redis, at most 75 % of redisMemory.")
     redis_maxclients: int = _docker(1000, "maxclients of Redis.")
-    access_port: int = _docker(0, "Port of the access service on 127.0.0.1; 0: one that is free, and kept.")
-    access_memory: str = _docker("256MB", "Memory limit of the access container, 128MB at least.")
-    monitoring: bool = _docker(
-        False, "Run Prometheus and the exporters of Postgres and Redis beside the stack."
+    access_port: int = _docker(
+        0, "Port of the access service on 127.0.0.1; 0: a free one is chosen once and kept."
     )
+    access_memory: str = _docker("256MB", "Memory limit of the access container, at least 128MB.")
+    monitoring: bool = _docker(False, "Run Prometheus, and exporters for Postgres and Redis.")
     monitoring_targets: dict[str, str] = setting(
         {},
-        "More that Prometheus scrapes: job -> host:port, ... of containers in the data network.",
+        "Additional targets for Prometheus: job -> host:port, ... of containers in the data network.",
         only=DOCKER,
     )
-    prometheus_port: int = _docker(0, "Port of Prometheus on 127.0.0.1; 0: one that is free, and kept.")
-    prometheus_memory: str = _docker("256MB", "Memory limit of the Prometheus container, 128MB at least.")
-    prometheus_retention: str = _docker("15d", "How long Prometheus keeps what it measured, like 36h or 15d.")
+    prometheus_port: int = _docker(
+        0, "Port of Prometheus on 127.0.0.1; 0: a free one is chosen once and kept."
+    )
+    prometheus_memory: str = _docker("256MB", "Memory limit of the Prometheus container, at least 128MB.")
+    prometheus_retention: str = _docker("15d", "How long Prometheus keeps metrics, like 36h or 15d.")
     prometheus_disk: str = _docker(
-        "1GB", "Disk that Prometheus fills before the oldest goes, 256MB at least."
+        "1GB", "Disk space for metrics, at least 256MB; beyond it Prometheus deletes the oldest."
     )
     log_max_size: str = _docker("10MB", "Size at which a container's log is rotated.")
-    log_max_files: int = _docker(3, "How many rotated logs of a container are kept.")
+    log_max_files: int = _docker(3, "Number of log files to keep for each container.")
 
 
 def check(settings: DockerSettings) -> None:
-    """SettingError for the first of these settings that Docker cannot render."""
+    """Raise SettingError for the first of these settings that is not valid on Docker."""
     _check_subnet(settings)
     _check_ports(settings)
     _check_memory(settings)
@@ -83,7 +85,7 @@ def _check_subnet(settings: DockerSettings) -> None:
         raise SettingError(
             full("networkSubnet"),
             f"{subnet} is public or smaller than 16 addresses",
-            "take a private subnet of /28 or larger, like 10.201.7.0/24",
+            "use a private subnet of /28 or larger, like 10.201.7.0/24",
         )
 
 
@@ -97,12 +99,12 @@ def _check_ports(settings: DockerSettings) -> None:
     taken: dict[int, str] = {}
     for key, port in ports.items():
         if port != 0:
-            require_range(key, port, 1024, 65535, "or 0 to have a free one picked")
+            require_range(key, port, 1024, 65535, "or 0 to choose a free one")
             if port in taken:
                 raise SettingError(
                     full(key),
-                    f"{port} is {full(taken[port])} already",
-                    "give each its own port",
+                    f"{port} is already used by {full(taken[port])}",
+                    "set different ports",
                 )
             taken[port] = key
 
@@ -119,7 +121,7 @@ def _check_memory(settings: DockerSettings) -> None:
         raise SettingError(
             full("redisMaxmemory"),
             f"{settings.redis_maxmemory} is more than 75 % of redisMemory ({settings.redis_memory})",
-            f"set it to {format_mb(most)} at most, or raise {full('redisMemory')}",
+            f"set it to at most {format_mb(most)}, or raise {full('redisMemory')}",
         )
 
 
@@ -127,19 +129,19 @@ def _check_monitoring(settings: DockerSettings) -> None:
     if not re.fullmatch(r"[1-9][0-9]{0,4}[hdwy]", settings.prometheus_retention):
         raise SettingError(
             full("prometheusRetention"),
-            f"{settings.prometheus_retention!r} is no length of time",
+            f"{settings.prometheus_retention!r} is not a duration",
             "write hours, days, weeks or years, like 36h or 15d",
         )
     for job, targets in settings.monitoring_targets.items():
         if job in JOBS or not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", job):
             raise SettingError(
                 full("monitoringTargets"),
-                f"{job!r} is no free name of a job",
-                f"write a-z, 0-9, - and _, and none of {', '.join(JOBS)}",
+                f"{job!r} is not a valid job name, or is reserved",
+                f"use a-z, 0-9, - and _, and none of {', '.join(JOBS)}",
             )
         if not re.fullmatch(rf"{_TARGET}(\s*,\s*{_TARGET})*", targets):
             raise SettingError(
                 full("monitoringTargets"),
-                f"{targets!r} of job {job} is no list of host:port",
+                f"{targets!r} of job {job} is not a list of host:port",
                 "write it like app-1:9000,app-2:9000",
             )

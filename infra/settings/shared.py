@@ -14,19 +14,21 @@ from infra.spec.redis import EVICTION_POLICIES, PERSISTENCE
 
 @dataclass(frozen=True, kw_only=True)
 class SharedSettings:
-    """What both targets render."""
+    """The settings that have an effect on both targets."""
 
-    target: str = setting("docker", "Where the stack runs: docker (this machine) or aws.")
+    target: str = setting("docker", "Where the stack runs: docker (on this machine) or aws.")
     protect_data: bool = setting(
         False,
-        "Refuse to delete what holds data, also in `pulumi destroy`; on AWS with deletion protection.",
+        "Refuse to delete resources with data, even in `pulumi destroy`; on AWS also with deletion protection.",
     )
     postgres_max_connections: int = setting(100, "max_connections of Postgres.")
     postgres_parameters: dict[str, str] = setting(
         {},
-        "More parameters of postgresql.conf, over the ones derived from the server's memory.",
+        "Additional parameters of postgresql.conf; they override those derived from the memory.",
     )
-    migrations_folder: str = setting("db/migrations", "Folder of the migrations, from the project's root.")
+    migrations_folder: str = setting(
+        "db/migrations", "Folder of the migrations, relative to the project's root."
+    )
     app_connection_limit: int = setting(40, "CONNECTION LIMIT of each login of role app.")
     readonly_connection_limit: int = setting(10, "CONNECTION LIMIT of each login of role readonly.")
     monitor_connection_limit: int = setting(5, "CONNECTION LIMIT of each login of role monitor.")
@@ -36,17 +38,17 @@ class SharedSettings:
     )
     redis_persistence: str = setting(
         "none",
-        "What a restart of Redis keeps: none, rdb (snapshots) or aof (all but the last second; not on AWS).",
+        "What Redis keeps across a restart: none, rdb (snapshots) or aof (all but the last second; not on AWS).",
     )
-    access_pool_size: int = setting(8, "Database connections of the access service's pool.")
+    access_pool_size: int = setting(8, "Size of the access service's connection pool.")
     token_keys: str = setting(
         "k1",
-        "Ids of the keys that encrypt users' tokens, the one that encrypts first; a new id makes a new key.",
+        "Ids of the keys for users' tokens, like k2,k1; the first one encrypts, and a new id creates a key.",
     )
 
     @property
     def connection_limits(self) -> dict[str, int]:
-        """CONNECTION LIMIT by the keys of infra.spec.roles.LOGINS."""
+        """Return the CONNECTION LIMIT of each key of infra.spec.roles.LOGINS."""
         return {
             "app": self.app_connection_limit,
             "readonly": self.readonly_connection_limit,
@@ -56,12 +58,12 @@ class SharedSettings:
 
     @property
     def token_key_ids(self) -> list[str]:
-        """The ids of tokenKeys, the one that encrypts first."""
+        """Return the ids of tokenKeys. The first one encrypts."""
         return [key_id.strip() for key_id in self.token_keys.split(",")]
 
 
 def check(settings: SharedSettings) -> None:
-    """SettingError for the first of these settings that no target can render."""
+    """Raise SettingError for the first of these settings that is invalid."""
     require_one_of("target", settings.target, TARGETS)
     require_one_of("redisEvictionPolicy", settings.redis_eviction_policy, EVICTION_POLICIES)
     require_one_of("redisPersistence", settings.redis_persistence, tuple(PERSISTENCE))
@@ -87,9 +89,9 @@ def _check_connections(settings: SharedSettings) -> None:
     if total > available:
         raise SettingError(
             full("postgresMaxConnections"),
-            f"the roles' connection limits add up to {total}, and only {available} of"
-            f" {settings.postgres_max_connections} connections are theirs ({SUPERUSER_RESERVE} are the"
-            " superuser's)",
+            f"the roles' connection limits add up to {total}, but only {available} of"
+            f" {settings.postgres_max_connections} connections are available to them ({SUPERUSER_RESERVE} are"
+            " reserved for the superuser)",
             f"raise it to {total + SUPERUSER_RESERVE}, or lower a limit",
         )
 
@@ -99,20 +101,20 @@ def _check_parameters(settings: SharedSettings) -> None:
         if name in REFUSED_PARAMETERS:
             raise SettingError(
                 full("postgresParameters"),
-                f"{name} is groundwork's to set (docs/security.md)",
-                "take it out"
+                f"{name} is set by groundwork (docs/security.md)",
+                "remove it"
                 + (f"; use {full('postgresMaxConnections')}" if name == "max_connections" else ""),
             )
         if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?", name):
             raise SettingError(
                 full("postgresParameters"),
-                f"{name!r} is no parameter's name",
+                f"{name!r} is not a parameter name",
                 "write names as in postgresql.conf",
             )
         if not value.isprintable():
             raise SettingError(
                 full("postgresParameters"),
-                f"the value of {name} holds a line break or another control character",
+                f"the value of {name} contains a line break or another control character",
                 "write it on one line",
             )
 
@@ -122,8 +124,8 @@ def _check_token_keys(settings: SharedSettings) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", key_id):
             raise SettingError(
                 full("tokenKeys"),
-                f"{key_id!r} is no usable id",
-                "write ids of a-z, 0-9, - and _, like k2,k1",
+                f"{key_id!r} is not a valid id",
+                "use ids of a-z, 0-9, - and _, like k2,k1",
             )
     if len(set(settings.token_key_ids)) < len(settings.token_key_ids):
-        raise SettingError(full("tokenKeys"), "an id is there twice", "name each key once, like k2,k1")
+        raise SettingError(full("tokenKeys"), "an id occurs twice", "name each key once, like k2,k1")

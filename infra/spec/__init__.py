@@ -1,1 +1,1 @@
-"""What both targets must render: plain data and text, no Pulumi, no network."""
+"""The specification that both targets render. Plain data and text, without Pulumi and without network access."""

@@ -1,4 +1,4 @@
-"""Numbers of the access image that every target and the image itself agree on."""
+"""The user id and port of the access image, used by both targets and by the image."""
 
 from __future__ import annotations
 

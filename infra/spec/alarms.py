@@ -1,4 +1,4 @@
-"""What is watched on AWS and from where on it is an alarm: plain data, of which alarms and dashboard are rendered."""
+"""The metrics that are watched on AWS, with their thresholds. Alarms and dashboard are rendered from this data."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ ABOVE, BELOW = "GreaterThanThreshold", "LessThanThreshold"
 
 @dataclass(frozen=True)
 class Alarm:
-    """A metric's bound over `minutes`, and what to do when it is passed.
+    """A metric's threshold over `minutes`, with a description (`what`) that says what to do.
 
-    `missing` says what silence means: breaching where silence is the fault, notBreaching where it is rest.
+    `missing` is CloudWatch's treatment of missing data: `breaching` if missing data means a fault, `notBreaching` if it
+    means that there is nothing to measure.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Alarm:
 def postgres_alarms(
     *, primary: str, replicas: Sequence[str], instance_class: str, storage_bytes: int, max_connections: int
 ) -> Iterator[Alarm]:
-    """Of the primary and of each replica, by RDS's identifiers."""
+    """Yield the alarms of the primary and of each replica, which are given by their RDS identifiers."""
     memory = aws_sizes.database_memory(instance_class)
     for instance in (primary, *replicas):
         of = (("DBInstanceIdentifier", instance),)
@@ -49,7 +50,14 @@ def postgres_alarms(
             suffix: str = suffix,
         ) -> Alarm:
             return Alarm(
-                f"postgres-{suffix}-{name}", "AWS/RDS", metric, of, comparison, threshold, what, minutes
+                name=f"postgres-{suffix}-{name}",
+                namespace="AWS/RDS",
+                metric=metric,
+                dimensions=of,
+                comparison=comparison,
+                threshold=threshold,
+                what=what,
+                minutes=minutes,
             )
 
         yield alarm(
@@ -57,30 +65,30 @@ def postgres_alarms(
             "CPUUtilization",
             ABOVE,
             80,
-            "CPU above 80 %: see Performance Insights, or take a larger class",
+            "CPU usage is above 80 %: check Performance Insights, or use a larger instance class",
         )
         yield alarm(
             "storage",
             "FreeStorageSpace",
             BELOW,
             storage_bytes // 10,
-            "less than a tenth of the storage is free: raise awsPostgresMaxStorage, or drop old partitions",
-            5,
+            "less than 10 % of the storage is free: raise awsPostgresMaxStorage, or drop old partitions",
+            minutes=5,
         )
         yield alarm(
             "connections",
             "DatabaseConnections",
             ABOVE,
             max_connections * 8 // 10,
-            "more than 80 % of max_connections: close what leaks them, or raise postgresMaxConnections",
-            5,
+            "more than 80 % of max_connections are in use: fix connection leaks, or raise postgresMaxConnections",
+            minutes=5,
         )
         yield alarm(
             "memory",
             "FreeableMemory",
             BELOW,
             memory // 20,
-            "less than 5 % of memory is free: take a larger class",
+            "less than 5 % of the memory is free: use a larger instance class",
         )
         if instance == primary:
             yield alarm(
@@ -88,14 +96,21 @@ def postgres_alarms(
                 "MaximumUsedTransactionIDs",
                 ABOVE,
                 1_000_000_000,
-                "a billion transaction ids in use: find what holds autovacuum back (`groundwork doctor`)",
+                "more than a billion transaction ids are in use: find what blocks autovacuum (`groundwork doctor`)",
             )
         else:
-            yield alarm("lag", "ReplicaLag", ABOVE, 60, "the replica is a minute behind its primary", 5)
+            yield alarm(
+                "lag",
+                "ReplicaLag",
+                ABOVE,
+                60,
+                "the replica lags its primary by more than a minute",
+                minutes=5,
+            )
 
 
 def redis_alarms(*, nodes: Sequence[str]) -> Iterator[Alarm]:
-    """Of each node, by ElastiCache's ids."""
+    """Yield the alarms of each node, which is given by its ElastiCache id."""
     for node in nodes:
         of = (("CacheClusterId", node),)
         suffix = node.rpartition("-")[2]
@@ -106,17 +121,24 @@ def redis_alarms(*, nodes: Sequence[str]) -> Iterator[Alarm]:
                 ABOVE,
                 80,
                 15,
-                "the engine's thread above 80 %: take a larger node",
+                "CPU usage of the Redis thread is above 80 %: use a larger node type",
             ),
-            # The engine has one thread: a node with two CPUs may be full beside it, with TLS and the system's work.
-            ("host-cpu", "CPUUtilization", ABOVE, 90, 15, "the node's CPUs above 90 %: take a larger node"),
+            # Redis has one thread. TLS and the operating system can use up the node's other CPUs.
+            (
+                "host-cpu",
+                "CPUUtilization",
+                ABOVE,
+                90,
+                15,
+                "CPU usage of the node is above 90 %: use a larger node type",
+            ),
             (
                 "memory",
                 "DatabaseMemoryUsagePercentage",
                 ABOVE,
                 90,
                 15,
-                "memory above 90 %: take a larger node",
+                "memory usage is above 90 %: use a larger node type",
             ),
             (
                 "evictions",
@@ -124,7 +146,7 @@ def redis_alarms(*, nodes: Sequence[str]) -> Iterator[Alarm]:
                 ABOVE,
                 1000,
                 15,
-                "more than a thousand evictions a minute: entries leave before they are read again",
+                "more than 1000 evictions a minute, so entries are lost before they are read: use a larger node type",
             ),
             (
                 "connections",
@@ -132,7 +154,7 @@ def redis_alarms(*, nodes: Sequence[str]) -> Iterator[Alarm]:
                 ABOVE,
                 10_000,
                 5,
-                "more than 10000 connections: something leaks them",
+                "more than 10000 connections: look for a connection leak in the clients",
             ),
             (
                 "lag",
@@ -140,37 +162,44 @@ def redis_alarms(*, nodes: Sequence[str]) -> Iterator[Alarm]:
                 ABOVE,
                 10,
                 5,
-                "a replica is ten seconds behind: a failover would lose that",
+                "a replica lags by more than 10 seconds: a failover now would lose the writes of that time",
             ),
         ):
             yield Alarm(
-                f"redis-{suffix}-{name}", "AWS/ElastiCache", metric, of, comparison, threshold, what, minutes
+                name=f"redis-{suffix}-{name}",
+                namespace="AWS/ElastiCache",
+                metric=metric,
+                dimensions=of,
+                comparison=comparison,
+                threshold=threshold,
+                what=what,
+                minutes=minutes,
             )
         yield Alarm(
-            f"redis-{suffix}-hit-rate",
-            "AWS/ElastiCache",
-            "CacheHitRate",
-            of,
-            BELOW,
-            50,
-            "every second read misses: `groundwork cache stats` tells of what",
-            60,
-            # Without reads there is no rate.
+            name=f"redis-{suffix}-hit-rate",
+            namespace="AWS/ElastiCache",
+            metric="CacheHitRate",
+            dimensions=of,
+            comparison=BELOW,
+            threshold=50,
+            what="more than half of the reads miss the cache: `groundwork cache stats` shows which entries",
+            minutes=60,
+            # Without reads there is no hit rate.
             missing="notBreaching",
         )
 
 
 def access_alarms(*, cluster: str, service: str, count: int) -> Iterator[Alarm]:
-    """Of the access service's tasks."""
+    """Yield the alarms of the access service's tasks."""
     yield Alarm(
-        "access-tasks",
-        "ECS/ContainerInsights",
-        "RunningTaskCount",
-        (("ClusterName", cluster), ("ServiceName", service)),
-        BELOW,
-        count,
-        "fewer access tasks than wanted: their log says why",
-        10,
-        "Minimum",
-        "breaching",
+        name="access-tasks",
+        namespace="ECS/ContainerInsights",
+        metric="RunningTaskCount",
+        dimensions=(("ClusterName", cluster), ("ServiceName", service)),
+        comparison=BELOW,
+        threshold=count,
+        what="fewer access tasks are running than configured: see their log",
+        minutes=10,
+        statistic="Minimum",
+        missing="breaching",
     )

@@ -1,6 +1,6 @@
-"""What AWS's machine sizes hold, and which sizes go together: RDS classes, cache nodes, Fargate tasks.
+"""The sizes that AWS offers: memory of RDS classes and cache nodes, and CPU and memory of Fargate tasks.
 
-A family that is not here is refused rather than guessed at: limits are derived from these numbers.
+Limits are derived from these numbers, so a family that is not listed here is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FAMILIES = {
     **dict.fromkeys(("m5", "m6g", "m6i", "m7g", "m7i", "m8g"), _GENERAL),
     **dict.fromkeys(("r5", "r6g", "r6i", "r7g", "r7i", "r8g"), _MEMORY),
 }
-# Class of RDS -> memory in GiB.
+# RDS instance class -> memory in GiB.
 DATABASE_CLASSES = {
     f"db.{family}.{size}": gib for family, sizes in _FAMILIES.items() for size, gib in sizes.items()
 }
@@ -39,12 +39,12 @@ _CACHE_FAMILIES = {
     **dict.fromkeys(("m5", "m6g", "m7g"), _CACHE_GENERAL),
     **dict.fromkeys(("r5", "r6g", "r7g"), _CACHE_MEMORY),
 }
-# Node type of ElastiCache -> maxmemory in GiB, of which reserved-memory-percent is taken.
+# ElastiCache node type -> maxmemory in GiB, before reserved-memory-percent is subtracted.
 CACHE_NODES = {
     f"cache.{family}.{size}": gib for family, sizes in _CACHE_FAMILIES.items() for size, gib in sizes.items()
 }
 
-# CPU units of a Fargate task -> the memory in MiB it may have.
+# CPU units of a Fargate task -> the memory sizes in MiB that it may have.
 FARGATE = {
     256: (512, 1024, 2048),
     512: tuple(range(1024, 4097, 1024)),
@@ -52,7 +52,7 @@ FARGATE = {
     2048: tuple(range(4096, 16385, 1024)),
     4096: tuple(range(8192, 30721, 1024)),
 }
-# Days that CloudWatch Logs can keep a group's events.
+# The retention periods in days that CloudWatch Logs offers.
 LOG_RETENTION_DAYS = (
     *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180),
     *(365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653),
@@ -62,15 +62,15 @@ MONITORING_SECONDS = (1, 5, 10, 15, 30, 60)
 
 
 def database_memory(instance_class: str) -> int:
-    """Memory of an RDS class in bytes."""
+    """Return the memory of an RDS class in bytes."""
     return DATABASE_CLASSES[instance_class] * _GIB
 
 
 def most_connections(instance_class: str) -> int:
-    """max_connections that RDS gives a class at most."""
+    """Return the highest max_connections that RDS allows for an instance class."""
     return min(database_memory(instance_class) // BYTES_PER_CONNECTION, MOST_CONNECTIONS)
 
 
 def cache_memory(node_type: str) -> int:
-    """Memory of a cache node in bytes, before anything is reserved."""
+    """Return the memory of a cache node in bytes, before the reserved share is subtracted."""
     return int(CACHE_NODES[node_type] * _GIB)

@@ -1,6 +1,6 @@
-"""Backups as data: pgBackRest's configuration, and Postgres's parameters for it.
+"""pgBackRest's configuration, and the Postgres parameters for archiving.
 
-Both the server that archives and whatever restores from the repository are configured from here.
+The archiving server and every restore use the same configuration.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from infra.spec.postgres import CONFIG_DIR, DATA_DIR, SOCKET_DIR
 
 CONFIG_FILE = f"{CONFIG_DIR}/pgbackrest.conf"
 PGDATA = f"{DATA_DIR}/15"
-# A commit is in the repository after this at the latest, and the time that one segment takes.
+# A commit reaches the repository within this time, plus the time to archive one segment.
 ARCHIVE_TIMEOUT_SECONDS = 30
 
 PGBACKREST = f"pgbackrest --config={CONFIG_FILE} --stanza={STANZA}"
-# To Postgres any exit status up to 125 means "there is no such file", at which recovery ends and calls it
-# success. pgBackRest says 1 for that; anything else (a damaged file, a wrong key) must stop the recovery.
+# Postgres takes any exit status up to 125 for "no such file", and then ends the recovery as a success. pgBackRest exits
+# with 1 if the file does not exist. Any other failure (a damaged file, a wrong key) must stop the recovery.
 RESTORE_COMMAND = f'{PGBACKREST} archive-get %f "%p" || {{ [ $? -eq 1 ] && exit 1; exit 255; }}'
 
 
 def archive_parameters() -> dict[str, str]:
-    """What a server that archives has in postgresql.conf beside its other parameters."""
+    """Return the additional parameters of a server that archives its WAL."""
     return {
         "archive_mode": "on",
         "archive_command": f"{PGBACKREST} archive-push %p",
@@ -29,10 +29,10 @@ def archive_parameters() -> dict[str, str]:
 
 
 def render_conf(*, cipher_pass: str, retention_full: int, queue_max_bytes: int) -> str:
-    """pgbackrest.conf. It holds the repository's key, so it is a secret as a whole.
+    """Render pgbackrest.conf. It contains the repository's key, so the whole text is a secret.
 
-    `retention_full` is how many full backups are kept, with what hangs on them. Beyond `queue_max_bytes` of
-    WAL that could not be archived, WAL is given up so that the server's disk does not fill.
+    `retention_full` is the number of full backups to keep, with the backups that depend on them. When more than
+    `queue_max_bytes` of WAL cannot be archived, pgBackRest drops WAL so that the server's disk does not fill.
     """
     return f"""\
 [global]

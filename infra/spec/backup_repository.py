@@ -1,4 +1,4 @@
-"""The repository of backups in Postgres's container: its place, and how the age of what is there is seen."""
+"""The backup repository in Postgres's container: its path, and a function that reports the age of the backups."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ MONITORING_SCHEMA = "monitoring"
 
 
 def monitoring_sql(reader: str) -> str:
-    """SQL for a function by which role `reader` sees how old the backups are: run by the superuser, may be repeated.
+    """Return SQL for a function that shows role `reader` the age of the backups. Idempotent; the superuser runs it.
 
-    It reads names and times of the repository's files as the server can, and no content: it needs no key. A backup
-    has its manifest when it is whole. `has_last_wal` is false where the file that Postgres believes to be archived is
-    not there, as pgBackRest has it when the queue is full and WAL is given up.
+    The function reads names and times of the repository's files, and never their content, so it needs no key. A backup
+    has a manifest once it is complete. `has_last_wal` is false if the repository lacks the file that Postgres archived
+    last; pgBackRest drops WAL when its queue is full.
     """
     backups, archive = f"{FOLDER}/backup/{STANZA}", f"{FOLDER}/archive/{STANZA}"
     return rf"""

@@ -1,4 +1,4 @@
-"""Redis as ElastiCache runs it: parameters and users from the same source as the container's redis.conf and aclfile."""
+"""Parameters and users of Redis on ElastiCache, from the same source as the container's redis.conf and ACL file."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from infra.spec.redis_acl import USERS, RedisUser
 
 ENGINE_VERSION = "7.1"
 FAMILY = "redis7"
-# Commands that ElastiCache keeps for itself: a user that names one is refused.
+# Commands that ElastiCache reserves: it rejects a user whose rules name one.
 RESTRICTED_COMMANDS = frozenset({"acl|load", "config|get", "config|set"})
 DEFAULT_ACCESS = "off resetchannels -@all"
 
 
 def parameters(*, eviction_policy: str, reserved_percent: int) -> dict[str, str]:
-    """The parameter group. maxmemory follows from the node type, and what is reserved of it."""
+    """Return the values of the parameter group. maxmemory follows from the node type and the reserved share."""
     return {
         "maxmemory-policy": eviction_policy,
         "reserved-memory-percent": str(reserved_percent),
@@ -23,13 +23,13 @@ def parameters(*, eviction_policy: str, reserved_percent: int) -> dict[str, str]
 
 
 def access_string(user: RedisUser) -> str:
-    """A user's rules, as the aclfile has them, less what ElastiCache keeps for itself."""
+    """Return a user's rules, as in the ACL file, without the commands that ElastiCache reserves."""
     allowed = tuple(command for command in user.commands if command not in RESTRICTED_COMMANDS)
     rules = RedisUser(user.name, allowed, user.keys).access_string()
-    # A user here begins without keys, and is given back without the rule that says so: a difference for ever.
+    # ElastiCache's users start without keys, and its API does not return this rule, so it would be a permanent diff.
     return f"on {rules.removeprefix('resetkeys ')}"
 
 
 def access_strings() -> dict[str, str]:
-    """User -> rules, of everybody who may log in."""
+    """Return the rules of every user that may log in, by user name."""
     return {user.name: access_string(user) for user in USERS}

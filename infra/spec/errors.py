@@ -1,12 +1,12 @@
-"""The one root of infra's errors."""
+"""The root of infra's errors, and the error for a bad setting."""
 
 
 class InfraError(Exception):
-    """The infrastructure cannot be what was asked for."""
+    """The infrastructure cannot be provisioned as requested."""
 
 
 class SettingError(InfraError):
-    """A setting has a value that no target can render.
+    """A setting has an invalid value.
 
     `key` is the setting's full name (`groundwork:redisMaxmemory`), `fix` one sentence on what to do.
     """

@@ -1,13 +1,14 @@
-"""What a Postgres server of ours is configured with: parameters, host-based authentication, as text.
+"""The Postgres server's configuration: postgresql.conf and pg_hba.conf.
 
-Parameters are derived from the memory the server may use; security settings are fixed and cannot be
-overridden by a stack's settings.
+Most parameters are derived from the memory limit. Security parameters are fixed; a stack's settings cannot override
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from infra.spec import tls
 from infra.spec.quantity import format_mb
 from infra.spec.roles import DATABASE
 
@@ -16,12 +17,12 @@ PORT = 5432
 CONFIG_DIR = "/etc/groundwork"
 DATA_DIR = "/var/lib/postgresql"
 SOCKET_DIR = "/run/postgresql"
-# Has the server read its certificate and key again, for the connections that come; over the local socket.
+# Makes the server reload its certificate and key for new connections, over the local socket.
 RELOAD = ("psql", "--no-psqlrc", "--quiet", "--dbname=postgres", "--command=SELECT pg_reload_conf()")
-# Connections that only a superuser may take, so that an operator can always get in.
+# Connections that are reserved for superusers, so that an operator can always connect.
 SUPERUSER_RESERVE = 3
 
-# These carry a promise of docs/security.md; a stack's settings may not change them.
+# docs/security.md promises these values, so a stack's settings may not change them.
 FIXED_PARAMETERS: dict[str, str] = {
     "listen_addresses": "*",
     "port": str(PORT),
@@ -29,7 +30,8 @@ FIXED_PARAMETERS: dict[str, str] = {
     "ssl": "on",
     "ssl_cert_file": f"{CONFIG_DIR}/server.crt",
     "ssl_key_file": f"{CONFIG_DIR}/server.key",
-    "ssl_min_protocol_version": "TLSv1.2",
+    "ssl_min_protocol_version": tls.MIN_VERSION,
+    "ssl_ciphers": tls.CIPHERS,
     "password_encryption": "scram-sha-256",
     "log_connections": "on",
     "log_disconnections": "on",
@@ -42,18 +44,18 @@ FIXED_PARAMETERS: dict[str, str] = {
     "fsync": "on",
     "full_page_writes": "on",
 }
-# Named so that a stack that sets one is told, although they are given on the command line or elsewhere.
+# A stack that sets one of these gets an error. Most of them are set on the command line or elsewhere.
 REFUSED_PARAMETERS = frozenset(FIXED_PARAMETERS) | {
     "config_file",
     "data_directory",
     "hba_file",
     "ident_file",
     "max_connections",
-    # No parameters: they draw in files that nobody here has seen.
+    # Not parameters: they would include files that groundwork has not checked.
     "include",
     "include_dir",
     "include_if_exists",
-    # Archiving is the backups' (infra.spec.backup), and recovery is a restore's.
+    # Backups set the archiving (infra.spec.backup), and a restore sets the recovery.
     "archive_command",
     "archive_library",
     "archive_mode",
@@ -66,9 +68,9 @@ REFUSED_PARAMETERS = frozenset(FIXED_PARAMETERS) | {
 def parameters(
     memory_bytes: int, max_connections: int, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Every parameter of the server: derived from the memory limit, then `extra`, then what is fixed.
+    """Return every parameter of the server. `extra` overrides derived values, and fixed values override both.
 
-    A quarter for shared buffers and a quarter shared out as work_mem is the usual start for a mixed load
+    A quarter of the memory for shared buffers, and a quarter divided into work_mem, is the usual start for a mixed load
     (https://www.postgresql.org/docs/15/runtime-config-resource.html).
     """
     quarter = memory_bytes // 4
@@ -82,7 +84,7 @@ def parameters(
         "checkpoint_completion_target": "0.9",
         "random_page_cost": "1.1",
         "effective_io_concurrency": "64",
-        # `on` means this one, and is not what the server answers with.
+        # Setting `on` selects pglz, and the server then reports `pglz`.
         "wal_compression": "pglz",
         "log_statement": "ddl",
         "log_min_duration_statement": "500ms",
@@ -98,13 +100,13 @@ def parameters(
 
 
 def render_conf(values: Mapping[str, str]) -> str:
-    """postgresql.conf, one quoted parameter a line."""
+    """Render postgresql.conf with one quoted parameter per line."""
     quoted = ((key, value.replace("\\", "\\\\").replace("'", "''")) for key, value in values.items())
     return "".join(f"{key} = '{value}'\n" for key, value in quoted)
 
 
-# TLS and SCRAM, from the server's own network only. The superuser has no password: it comes over the local
-# socket, as the operating system's user (peer), or not at all.
+# TLS and SCRAM, from the server's own network only. The superuser has no password: it can only connect over the local
+# socket as the operating system's user (peer).
 _HBA = (
     ("local", "all", "postgres", "", "peer"),
     ("local", "all", "all", "", "reject"),
@@ -120,6 +122,6 @@ _HBA = (
 
 
 def render_hba(database: str = DATABASE) -> str:
-    """pg_hba.conf. `database` is what roles may connect to; a test's scratch cluster says `all`."""
+    """Render pg_hba.conf. `database` is the database that roles may connect to; tests' servers use `all`."""
     rows = (" ".join(field for field in row if field) for row in _HBA)
     return "\n".join(rows).format(database=database) + "\n"

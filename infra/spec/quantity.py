@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them: `512MB`, `1GB`; and as Postgres, Redis and Docker read them."""
+"""Parse and format amounts of memory such as `512MB` and `1GB`, in the form that Postgres, Redis and Docker accept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _PATTERN = re.compile(r"^\s*([0-9]+)\s*(B|KB|MB|GB)\s*$", re.IGNORECASE)
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes of an amount like `512MB` (units of 1024). ValueError says what is accepted."""
+    """Return the bytes of an amount such as `512MB`, in units of 1024. Raises ValueError for other text."""
     match = _PATTERN.match(text)
     if match is None:
         raise ValueError(f"{text!r} is not an amount of memory")
@@ -17,5 +17,5 @@ def parse_bytes(text: str) -> int:
 
 
 def format_mb(amount: int) -> str:
-    """`134217728` -> `128MB`: whole mebibytes, rounded down, as Postgres and Redis both read it."""
+    """Format bytes as whole mebibytes, rounded down: `134217728` -> `128MB`. Postgres and Redis accept this form."""
     return f"{amount // _UNITS['MB']}MB"

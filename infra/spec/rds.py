@@ -1,4 +1,4 @@
-"""Postgres as RDS runs it: the same parameters as on Docker, less what RDS sets itself, plus its own switches."""
+"""Parameters of Postgres on RDS: the ones of Docker, without those that RDS sets itself, plus RDS's own."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from infra.spec import postgres
 
 MAJOR = "15"
 FAMILY = f"postgres{MAJOR}"
-# Neither the default port nor a name that everybody tries first.
+# Not the default port and not a common name, because attackers try these first.
 PORT = 15432
 ADMIN = "groundwork_admin"
-# A login with this role is let in by an IAM token, and by nothing else.
+# A login that is a member of this role can log in only with an IAM token.
 IAM_ROLE = "rds_iam"
 LEAST_STORAGE, MOST_STORAGE = "20GB", "65536GB"
-# From here on gp3 may have more than its baseline.
+# From this storage size, gp3 can have more IOPS than its baseline.
 IOPS_STORAGE = "400GB"
 LOG_EXPORTS = ("postgresql", "upgrade")
 
-# RDS gives these no value of ours: it owns the files, the addresses, archiving and what keeps data whole.
+# RDS sets these itself, because it manages the files, the addresses, archiving and data integrity.
 OWN_OF_RDS = frozenset(
     {
         "listen_addresses",
@@ -28,6 +28,7 @@ OWN_OF_RDS = frozenset(
         "ssl",
         "ssl_cert_file",
         "ssl_key_file",
+        "ssl_ciphers",
         "log_destination",
         "logging_collector",
         "log_timezone",
@@ -39,9 +40,9 @@ OWN_OF_RDS = frozenset(
         "wal_compression",
     }
 )
-# A stack's settings may set none of these on RDS.
+# A stack's settings may not set these on RDS.
 REFUSED_PARAMETERS = OWN_OF_RDS | {"rds.force_ssl", "shared_buffers", "effective_cache_size"}
-# RDS takes numbers without a unit: parameter -> the unit that it counts in.
+# Parameter -> its unit. RDS accepts numbers only, without a unit.
 _UNITS = {
     **dict.fromkeys(("shared_buffers", "effective_cache_size", "temp_buffers", "wal_buffers"), "8kB"),
     **dict.fromkeys(
@@ -72,7 +73,7 @@ _UNITS = {
 _BYTES = {"kB": 1024, "8kB": 8192, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
 _MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _MEASURED = re.compile(r"(-?[0-9.]+)\s*([A-Za-z]+)")
-# Applied at the next restart, as Postgres has it; RDS refuses to be told "at once" of one. The rest is applied at once.
+# Parameters that take effect at a restart: RDS rejects the apply method `immediate` for them. Others apply at once.
 STATIC = frozenset(
     {
         *("autovacuum_freeze_max_age", "autovacuum_max_workers", "autovacuum_multixact_freeze_max_age"),
@@ -94,7 +95,7 @@ STATIC = frozenset(
 def parameters(
     memory_bytes: int, max_connections: int, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Every parameter of the instance's parameter group, in the units that RDS takes."""
+    """Return every parameter of the instance's parameter group, in the units that RDS uses."""
     wanted = postgres.parameters(memory_bytes, max_connections, extra)
     ours = {name: value for name, value in wanted.items() if name not in OWN_OF_RDS}
     ours["rds.force_ssl"] = "1"
@@ -102,7 +103,10 @@ def parameters(
 
 
 def unitless(name: str, value: str) -> str:
-    """A parameter's value as RDS takes it; ValueError, with what to do, for one whose unit is not to be left out."""
+    """Convert a parameter's value to the form that RDS accepts.
+
+    Raises ValueError, which says what to write instead, for a value whose unit cannot be converted.
+    """
     measured = _MEASURED.fullmatch(value)
     if measured is None:
         return {"on": "1", "off": "0"}.get(value, value)
@@ -114,5 +118,5 @@ def unitless(name: str, value: str) -> str:
     raise ValueError(
         f"write a whole number of {wanted}, or one with its unit"
         if wanted
-        else "write the number in its own unit (`SELECT unit FROM pg_settings`), without it"
+        else "write a plain number in the parameter's unit (`SELECT unit FROM pg_settings`)"
     )

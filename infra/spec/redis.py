@@ -1,7 +1,8 @@
-"""What a Redis server of ours is configured with, as redis.conf."""
+"""The Redis server's configuration: redis.conf, and the command that reloads passwords and certificates."""
 
 from __future__ import annotations
 
+from infra.spec import tls
 from infra.spec.redis_acl import ROTATOR
 
 UID = GID = 10020
@@ -19,16 +20,19 @@ EVICTION_POLICIES = (
     "volatile-random",
     "volatile-ttl",
 )
-# What a restart keeps. none: nothing. rdb: everything after a clean stop, up to the last snapshot after a
-# crash. aof: everything after a clean stop, all but the last second after a crash.
+# What a restart keeps:
+#   none  nothing
+#   rdb   after a clean stop everything, after a crash the last snapshot
+#   aof   after a clean stop everything, after a crash everything except the last second
 PERSISTENCE = {
     "none": {"save": '""', "appendonly": "no"},
     "rdb": {"save": "900 1 300 100 60 10000", "appendonly": "no"},
     "aof": {"save": '""', "appendonly": "yes", "appendfsync": "everysec"},
 }
-# Has the server take up passwords and certificates from its files. ACL LOAD would cut every connection (7.0), so
-# each user gets the passwords of its line. rotator's password travels through a pipe, and the certificate is not
-# checked: an expired one must not stand in the way of its successor, and nobody else has this container's loopback.
+# Makes the server reload passwords and certificates from its files. ACL LOAD of Redis 7.0 closes every connection, so
+# the script sets each user's passwords from its line. It passes rotator's password through a pipe. It does not verify
+# the server's certificate, because an expired one must not block its replacement; the connection never leaves the
+# container's loopback interface.
 RELOAD = (
     "sh",
     "-euc",
@@ -40,11 +44,10 @@ answers=$({{
     echo CONFIG SET tls-cert-file {CONFIG_DIR}/server.crt tls-key-file {CONFIG_DIR}/server.key \
         tls-ca-cert-file {CONFIG_DIR}/ca.crt
 }} | redis-cli -h localhost -p {PORT} --tls --insecure)
-if echo "$answers" | grep -vqx OK; then echo "Redis does not take up its files: $answers" >&2; exit 1; fi
+if echo "$answers" | grep -vqx OK; then echo "Redis cannot reload its files: $answers" >&2; exit 1; fi
 """.strip(),
 )
-# The share of the container's memory that data may take: the rest is for buffers, fragmentation and the
-# copy-on-write of a snapshot.
+# The share of the container's memory for data. The rest is for buffers, fragmentation and a snapshot's copy-on-write.
 MAXMEMORY_SHARE = 0.75
 
 
@@ -55,7 +58,7 @@ def configuration(
     persistence: str,
     maxclients: int = 1000,
 ) -> dict[str, str]:
-    """Every directive of redis.conf: TLS only, users from the aclfile, dangerous commands' switches off."""
+    """Return every directive of redis.conf: TLS only, users from the ACL file, dangerous commands disabled."""
     return {
         "bind": "* -::*",
         "port": "0",
@@ -63,9 +66,10 @@ def configuration(
         "tls-cert-file": f"{CONFIG_DIR}/server.crt",
         "tls-key-file": f"{CONFIG_DIR}/server.key",
         "tls-ca-cert-file": f"{CONFIG_DIR}/ca.crt",
-        # Clients prove themselves by user and password, not by a certificate.
+        # Clients authenticate with user and password, without a certificate.
         "tls-auth-clients": "no",
-        "tls-protocols": '"TLSv1.2 TLSv1.3"',
+        "tls-protocols": f'"{tls.MIN_VERSION} TLSv1.3"',
+        "tls-ciphers": tls.CIPHERS,
         "aclfile": f"{CONFIG_DIR}/users.acl",
         "dir": DATA_DIR,
         "maxmemory": str(maxmemory_bytes),
@@ -88,7 +92,7 @@ def render_conf(
     persistence: str,
     maxclients: int = 1000,
 ) -> str:
-    """`configuration` as redis.conf."""
+    """Render redis.conf."""
     directives = configuration(
         maxmemory_bytes=maxmemory_bytes,
         eviction_policy=eviction_policy,

@@ -1,8 +1,8 @@
-"""Who may do what in Redis: one source for the local aclfile and ElastiCache's access strings.
+"""The Redis users and their permissions: the source of the local ACL file and of ElastiCache's access strings.
 
-Every user starts from nothing; a command that is not named here is refused, also one that a later Redis
-brings. `groundwork` tells redis-py to send no driver info: CLIENT SETINFO does not exist before 7.2, and
-naming it here would stop a 7.0 server.
+Every user starts without permissions, so Redis refuses each command that is not listed here, including commands of
+later versions. CLIENT SETINFO is not listed: it exists since Redis 7.2, and a 7.0 server would not start with a rule
+that names it. groundwork therefore configures redis-py to send no driver information.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class RedisUser:
     keys: tuple[str, ...]
 
     def access_string(self) -> str:
-        """The rules without name and password, in the syntax that ACL SETUSER and ElastiCache share."""
+        """Return the rules without name and password, in the syntax of both ACL SETUSER and ElastiCache."""
         keys = " ".join(f"~{pattern}" for pattern in self.keys)
         commands = " ".join(f"+{command}" for command in self.commands)
         return " ".join(part for part in ("resetkeys", keys, "resetchannels", "-@all", commands) if part)
@@ -44,7 +44,7 @@ APP = RedisUser(
         "incr",
         "evalsha",
         "script|load",
-        # Its run id tells a restart, after which what Redis restored is not read.
+        # The run id shows a restart; entries that Redis restored at its start are not read.
         "info",
         "multi",
         "exec",
@@ -119,8 +119,8 @@ MONITOR = RedisUser(
     (),
 )
 USERS = (APP, OPS, MONITOR)
-# Of a server in a container only, and its password never leaves it: has the server take up changed passwords and
-# certificates without a restart (ACL LOAD of 7.0 would cut every connection). Who is rotator could be anybody.
+# Makes a server reload changed passwords and certificates without a restart (see RELOAD in infra.spec.redis). The user
+# exists only in containers, and its password never leaves the container, because rotator can set any user's password.
 ROTATOR = RedisUser(
     "rotator",
     ("acl|setuser", "config|set", "ping", "hello", "auth"),
@@ -130,16 +130,16 @@ LOCAL_USERS = (*USERS, ROTATOR)
 
 
 def render_rules() -> str:
-    """The aclfile without passwords: a change of it is taken up by a restart, passwords are without one."""
+    """Render the ACL file without passwords. A changed rule needs a restart; a changed password does not."""
     return render_aclfile({user.name: () for user in LOCAL_USERS})
 
 
 def render_aclfile(passwords: Mapping[str, tuple[str, ...]]) -> str:
-    """The aclfile: `default` off, and each user with the SHA-256 of each of its passwords.
+    """Render the ACL file: `default` is off, and each user has the SHA-256 of each of its passwords.
 
-    `passwords` maps user names to one password, or two while a rotation is under way.
+    `passwords` maps user names to one password, or to two during a rotation.
     """
-    # Without a password rather than `nopass`: protected mode would turn every remote client away.
+    # `default` has no password, rather than `nopass`, with which protected mode would reject every remote client.
     lines = ["user default off resetpass resetkeys resetchannels -@all"]
     for user in LOCAL_USERS:
         hashes = [f"#{hashlib.sha256(password.encode()).hexdigest()}" for password in passwords[user.name]]

@@ -1,8 +1,7 @@
-"""The Postgres roles, as data, and the SQL that makes a server match it.
+"""The Postgres roles as data, and the idempotent SQL that makes a server match it.
 
-The matrix is docs/security.md; what a role may do with a table is granted by the migration that makes
-the table. Everything here is run by the superuser (the container's local socket, RDS's master user)
-and may be run again at any time: it converges.
+docs/security.md shows the permissions as a matrix. The migration that creates a table grants the privileges on it. An
+administrator runs the SQL of this module: the superuser over the container's local socket, or RDS's master user.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from infra.spec.backup_repository import monitoring_sql
@@ -26,8 +25,8 @@ SCRAM_ITERATIONS = 4096
 class LoginRole:
     """A role that people and programs log in as.
 
-    `privileges` is the set it wears: logging in gives what that role was granted. `settings` are fixed
-    by ALTER ROLE ... SET, so they hold for any client.
+    `privileges` is the role whose privileges it inherits. `settings` are set by ALTER ROLE ... SET, so they are the
+    defaults of every session.
     """
 
     name: str
@@ -52,10 +51,10 @@ _MONITOR = _EVERYONE | {
     "default_transaction_read_only": "on",
     "idle_in_transaction_session_timeout": "15s",
 }
-# sqlx-cli sets no role and needs CREATE at once, so the session is owner from its start.
+# sqlx-cli does not run SET ROLE and needs CREATE immediately, so the session starts with role owner.
 _MIGRATOR = _EVERYONE | {"role": OWNER, "idle_in_transaction_session_timeout": "5min"}
 
-# Privilege sets that two logins wear in turn: a password is rotated by moving to the other login.
+# Roles that two logins inherit from in turn. A password is rotated by moving to the other login.
 PRIVILEGE_SETS = ("app", "readonly", "monitor")
 LOGINS: dict[str, tuple[LoginRole, ...]] = {
     "app": (LoginRole("app_a", "app", _APP), LoginRole("app_b", "app", _APP)),
@@ -69,8 +68,10 @@ LOGINS: dict[str, tuple[LoginRole, ...]] = {
     ),
     "migrator": (LoginRole("migrator", OWNER, _MIGRATOR),),
 }
-# The functions by which any role could make or fill a large object: PUBLIC may execute them by default.
-_LARGE_OBJECT_FUNCTIONS = (
+ALL_LOGINS = tuple(login.name for group in LOGINS.values() for login in group)
+# Functions that PUBLIC may execute by default, and that no role needs. The first group creates and fills large objects;
+# the last two write WAL, even in a read-only transaction.
+_REVOKED_FUNCTIONS = (
     "lo_creat(int4)",
     "lo_create(oid)",
     "lo_from_bytea(oid, bytea)",
@@ -83,20 +84,45 @@ _LARGE_OBJECT_FUNCTIONS = (
     "lo_import(text)",
     "lo_import(text, oid)",
     "lo_export(oid, text)",
+    "pg_logical_emit_message(bool, text, text)",
+    "pg_logical_emit_message(bool, text, bytea)",
+)
+# Only roles that write may take advisory locks: migrations wait for one whose key anybody can compute.
+_ADVISORY_LOCK_FUNCTIONS = tuple(
+    f"pg_{attempt}advisory_{scope}lock{mode}({key})"
+    for attempt in ("", "try_")
+    for scope in ("", "xact_")
+    for mode in ("", "_shared")
+    for key in ("int8", "int4, int4")
+)
+
+# A statement with a verifier must be neither in the server's log, nor in what role monitor can read: pg_stat_activity
+# and pg_stat_statements.
+_WITHOUT_A_TRACE = tuple(
+    f"SET LOCAL {setting};"
+    for setting in (
+        "log_statement = 'none'",
+        "log_min_duration_statement = -1",
+        "log_min_duration_sample = -1",
+        "log_transaction_sample_rate = 0",
+        "log_min_error_statement = 'panic'",
+        "track_activities = off",
+        "pg_stat_statements.track_utility = off",
+    )
 )
 
 
 def login_of(role: str, generation: int) -> str:
-    """The login that wears a role's password of this generation: of two they take turns, from the first."""
+    """Return the login with a role's password of this generation. Two logins alternate, starting with the first."""
     logins = LOGINS[role]
     return logins[(generation - 1) % len(logins)].name
 
 
 def scram_verifier(password: str, salt: bytes, iterations: int = SCRAM_ITERATIONS) -> str:
-    """What pg_authid stores for a password (RFC 5803), so that the password never reaches the server.
+    """Return a password's SCRAM verifier as pg_authid stores it (RFC 5803), so that no password reaches the server.
 
-    The password must be ASCII (ours are generated): no SASLprep is done. `salt` is 16 random bytes, kept
-    by the caller so that the same secret always gives the same verifier.
+    The password must be ASCII, because SASLprep is not applied; generated passwords are. `salt` is 16 random bytes. The
+    caller stores it, so that the same password always gives the same verifier.
     """
     salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, iterations)
     client_key = hmac.digest(salted, b"Client Key", "sha256")
@@ -109,38 +135,50 @@ def scram_verifier(password: str, salt: bytes, iterations: int = SCRAM_ITERATION
     return f"SCRAM-SHA-256${iterations}:{b64(salt)}${b64(stored_key)}:{b64(server_key)}"
 
 
+def verifier_digest(verifier: str) -> str:
+    """Return a digest by which a verifier is recognized. It is not secret, because the password has 256 random bits."""
+    return hashlib.sha256(verifier.encode()).hexdigest()
+
+
 def roles_sql(verifiers: Mapping[str, str], connection_limits: Mapping[str, int]) -> str:
-    """SQL for the cluster: roles, their settings and verifiers. Run in database `postgres`, one transaction.
+    """Return SQL for the roles, their settings and verifiers. Run it in database `postgres`, in one transaction.
 
     `verifiers` maps login names to SCRAM verifiers; a login without one cannot log in. `connection_limits`
     maps the keys of LOGINS to the CONNECTION LIMIT of each of their logins.
     """
     plain = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-    lines = ["SET LOCAL log_statement = 'none';"]
+    lines = list(_WITHOUT_A_TRACE)
     for name in (OWNER, *PRIVILEGE_SETS):
-        lines += [_create(name), f"ALTER ROLE {name} NOLOGIN NOINHERIT {plain};"]
+        lines += [
+            _create(name),
+            f"ALTER ROLE {name} NOLOGIN NOINHERIT {plain} PASSWORD NULL;",
+            f"ALTER ROLE {name} RESET ALL;",
+        ]
     for role, logins in LOGINS.items():
         for login in logins:
             verifier = verifiers.get(login.name)
+            access = "NOLOGIN" if verifier is None else "LOGIN"
             password = "NULL" if verifier is None else _literal(verifier)
             lines += [
                 _create(login.name),
-                f"ALTER ROLE {login.name} LOGIN INHERIT {plain}"
+                f"ALTER ROLE {login.name} {access} INHERIT {plain}"
                 f" CONNECTION LIMIT {connection_limits[role]} PASSWORD {password};",
                 f"GRANT {login.privileges} TO {login.name};",
                 *_login_settings(login),
             ]
+    lines += _reset_lines()
     lines.append("GRANT pg_monitor TO monitor;")
-    # pg_monitor reaches the login through two memberships; each of them inherits.
+    # The login gets pg_monitor through two memberships, and both must inherit.
     lines.append("ALTER ROLE monitor INHERIT;")
     return "\n".join(lines) + "\n"
 
 
 def managed_roles_sql(connection_limits: Mapping[str, int], token_role: str) -> str:
-    """As `roles_sql`, for a server whose administrator is no superuser, and whose logins have tokens: RDS.
+    """Like `roles_sql`, for RDS, where the administrator is not a superuser and logins authenticate with tokens.
 
-    Such an administrator may not even say NOSUPERUSER, and what it makes has none of those attributes anyway.
-    It becomes a member of owner, to make what owner owns. `token_role` is the one whose members come in by token.
+    RDS's administrator may not use the keyword NOSUPERUSER; the roles that it creates have none of those attributes
+    anyway. It becomes a member of owner, so that it can create the objects that owner owns. Members of `token_role` log
+    in with tokens.
     """
     lines = []
     for name in (OWNER, *PRIVILEGE_SETS):
@@ -164,44 +202,91 @@ def managed_roles_sql(connection_limits: Mapping[str, int], token_role: str) -> 
 
 
 def managed_grants_sql(database: str = DATABASE) -> str:
-    """As `grants_sql`, less what only a superuser may close: the functions of large objects."""
+    """Like `grants_sql`, without the revokes that only a superuser may run (large object functions)."""
     return "\n".join(_grants(database)) + "\n"
 
 
-def end_sessions_sql(verifiers: Mapping[str, str]) -> str:
-    """SQL that ends the sessions of logins without a verifier: who may not come in does not stay either."""
-    closed = [login.name for group in LOGINS.values() for login in group if login.name not in verifiers]
-    names = ", ".join(_literal(name) for name in closed) or "NULL"
-    return f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ({names});\n"
+def no_login_sql(logins: Iterable[str]) -> str:
+    """Return SQL that takes LOGIN from some logins. A login that does not exist is skipped."""
+    return (
+        "DO $$ DECLARE login name; BEGIN\n"
+        f"  FOR login IN SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolname IN ({quoted(logins)}) LOOP\n"
+        "    EXECUTE format('ALTER ROLE %I NOLOGIN', login);\n"
+        "  END LOOP;\nEND $$;\n"
+    )
+
+
+def end_sessions_sql(logins: Iterable[str], timeout_ms: int) -> str:
+    """Return SQL that ends the sessions of some logins and waits for each. It returns one row for each session."""
+    return (
+        f"SELECT pg_terminate_backend(pid, {timeout_ms}) FROM pg_stat_activity"
+        f" WHERE usename IN ({quoted(logins)});\n"
+    )
 
 
 def database_sql() -> str:
-    """SQL that makes the database; run outside a transaction, only where it does not exist yet."""
+    """Return SQL that creates the database. Run it outside a transaction, and only if the database does not exist."""
     return f"CREATE DATABASE {DATABASE} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8';\n"
 
 
 def managed_database_sql(ctype: str) -> str:
-    """As `database_sql`, with the server's own LC_CTYPE: text sorts the same, and RDS may not know C.UTF-8."""
+    """Like `database_sql`, with the server's LC_CTYPE, because RDS may not have C.UTF-8. The sort order is the same."""
     return f"CREATE DATABASE {DATABASE} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE {_literal(ctype)};\n"
 
 
 def grants_sql(database: str = DATABASE) -> str:
-    """SQL for the application's database: its schema and extensions, and the default holes closed.
+    """Return SQL that creates the schema and the extensions, and revokes permissive default privileges.
 
-    Run in that database, one transaction. `database` differs for a test's scratch database.
+    Run it in the application's database, in one transaction. Tests pass another `database`.
     """
     lines = [
         *_grants(database),
-        *(f"REVOKE EXECUTE ON FUNCTION pg_catalog.{f} FROM PUBLIC;" for f in _LARGE_OBJECT_FUNCTIONS),
+        *(
+            f"REVOKE EXECUTE ON FUNCTION pg_catalog.{function} FROM PUBLIC;"
+            for function in (*_REVOKED_FUNCTIONS, *_ADVISORY_LOCK_FUNCTIONS)
+        ),
+        *(
+            f"GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {OWNER}, app;"
+            for function in _ADVISORY_LOCK_FUNCTIONS
+        ),
         monitoring_sql("monitor"),
+        # An older groundwork let statements with verifiers be recorded. A temporary server records none.
+        "DO $$ BEGIN IF current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%' THEN",
+        f"  PERFORM {EXTENSIONS_SCHEMA}.pg_stat_statements_reset(userid, dbid, queryid)",
+        f"  FROM {EXTENSIONS_SCHEMA}.pg_stat_statements WHERE query LIKE '%SCRAM-SHA-256$%';",
+        "END IF; END $$;",
     ]
     return "\n".join(lines) + "\n"
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Return names as a list of SQL literals, or NULL for none, so that `IN (...)` is valid and matches nothing."""
+    return ", ".join(_literal(name) for name in names) or "NULL"
 
 
 def _login_settings(login: LoginRole) -> list[str]:
     return [
         f"ALTER ROLE {login.name} RESET ALL;",
         *(f"ALTER ROLE {login.name} SET {key} = {_literal(value)};" for key, value in login.settings.items()),
+    ]
+
+
+def _reset_lines() -> list[str]:
+    """Remove settings of our roles in single databases, which a role can make itself, and foreign memberships."""
+    kept = ", ".join(f"({_literal(role)}, {_literal(member)})" for role, member in _MEMBERSHIPS)
+    return [
+        "DO $$ DECLARE found record; BEGIN",
+        "  FOR found IN SELECT rolname, datname FROM pg_db_role_setting JOIN pg_roles ON pg_roles.oid = setrole",
+        f"    JOIN pg_database ON pg_database.oid = setdatabase WHERE rolname IN ({_OURS}) LOOP",
+        "    EXECUTE format('ALTER ROLE %I IN DATABASE %I RESET ALL', found.rolname, found.datname);",
+        "  END LOOP;",
+        "  FOR found IN SELECT granted.rolname AS role, member.rolname AS member FROM pg_auth_members",
+        "    JOIN pg_roles AS granted ON granted.oid = roleid JOIN pg_roles AS member ON member.oid = member",
+        f"    WHERE (granted.rolname IN ({_OURS}) OR member.rolname IN ({_OURS}))",
+        f"    AND (admin_option OR (granted.rolname, member.rolname) NOT IN (VALUES {kept})) LOOP",
+        "    EXECUTE format('REVOKE %I FROM %I CASCADE', found.role, found.member);",
+        "  END LOOP;",
+        "END $$;",
     ]
 
 
@@ -220,7 +305,7 @@ def _grants(database: str) -> list[str]:
 
 
 def connect_sql(database: str) -> str:
-    """SQL for who may connect to a database: all that a copy of one does not bring with it. Run in any database."""
+    """Return SQL that sets which roles may connect to a database. A copied database needs it. Runs in any database."""
     return "\n".join(_connect_lines(database)) + "\n"
 
 
@@ -240,3 +325,27 @@ def _create(name: str) -> str:
 
 def _literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
+
+
+_MEMBERSHIPS = (
+    *((login.privileges, login.name) for group in LOGINS.values() for login in group),
+    ("pg_monitor", "monitor"),
+)
+_OURS = quoted((OWNER, *PRIVILEGE_SETS, *ALL_LOGINS))
+
+# Reads catalogs of the superuser alone.
+FINGERPRINT_SQL = f"""
+SELECT md5(string_agg(line, E'\\n' ORDER BY line)) FROM (
+    SELECT concat_ws('|', 'role', rolname, rolcanlogin, rolinherit, rolsuper, rolcreatedb, rolcreaterole,
+                     rolreplication, rolbypassrls, rolconnlimit, rolpassword, rolvaliduntil) AS line
+    FROM pg_authid WHERE rolname IN ({_OURS})
+    UNION ALL
+    SELECT concat_ws('|', 'setting', setdatabase, rolname, array_to_string(setconfig, ','))
+    FROM pg_db_role_setting JOIN pg_authid ON pg_authid.oid = setrole WHERE rolname IN ({_OURS})
+    UNION ALL
+    SELECT concat_ws('|', 'member', granted.rolname, member.rolname, admin_option)
+    FROM pg_auth_members JOIN pg_authid AS granted ON granted.oid = roleid
+    JOIN pg_authid AS member ON member.oid = member
+    WHERE granted.rolname IN ({_OURS}) OR member.rolname IN ({_OURS})
+) AS everything;
+"""

@@ -1,7 +1,7 @@
-"""Which generation of each secret is in use, and which ones are accepted: numbers only, never a secret.
+"""The generations of each secret: which one is in use, and which ones are accepted. Contains numbers, never a secret.
 
-A generation goes one way: prepared (the next one is accepted too), moved (it is in use, the last one still
-accepted), at rest (the last one is gone). At no step is the one in use not accepted.
+A rotation has three phases: prepared (the next generation is accepted too), moved (the next generation is in use, and
+the old one is still accepted), at rest (the old one is no longer accepted). The generation in use is always accepted.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from infra.spec.errors import InfraError
 from infra.spec.redis_acl import LOCAL_USERS
 from infra.spec.roles import LOGINS
 
-# Whatever has passwords of its own: the roles of Postgres, the users of Redis, and those that are both.
+# Everything that has its own passwords: Postgres roles, Redis users, and names that are both.
 ROLES: Final = tuple(dict.fromkeys((*LOGINS, *(user.name for user in LOCAL_USERS))))
 AUTHORITY: Final = "authority"
-# Servers' certificates are renewed in place: clients trust the authority.
+# Server certificates are renewed in place, because clients trust the authority.
 CERTIFICATES: Final = "certificates"
 NAMES: Final = (*ROLES, AUTHORITY, CERTIFICATES)
 
 
 class Phase(StrEnum):
-    """How far a secret's rotation is."""
+    """The state of a secret's rotation."""
 
     AT_REST = "at rest"
     PREPARED = "prepared"
@@ -35,9 +35,9 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Generation:
-    """The generations of one secret: the one in use, and those accepted, oldest first.
+    """The generations of one secret: the one in use, and the accepted ones, oldest first.
 
-    `since` is when the last step was begun (UTC), None before the first rotation.
+    `since` is when the last step began (UTC), or None before the first rotation.
     """
 
     in_use: int = 1
@@ -51,7 +51,7 @@ class Generation:
             or self.accepted not in ((first,), (first, first + 1))
             or self.in_use not in self.accepted
         ):
-            raise InfraError(f"generation {self.in_use} of {list(self.accepted)} is no step of a rotation")
+            raise InfraError(f"generation {self.in_use} of {list(self.accepted)} is not a step of a rotation")
 
     @property
     def phase(self) -> Phase:
@@ -60,7 +60,7 @@ class Generation:
         return Phase.PREPARED if self.in_use == self.accepted[0] else Phase.MOVED
 
     def step(self, now: dt.datetime) -> Generation:
-        """The generation one step further."""
+        """Return the next step of the rotation."""
         match self.phase:
             case Phase.AT_REST:
                 return Generation(self.in_use, (self.in_use, self.in_use + 1), now)
@@ -70,13 +70,13 @@ class Generation:
                 return Generation(self.in_use, (self.in_use,), now)
 
     def renewed(self, now: dt.datetime) -> Generation:
-        """The next generation in place of this one, at once."""
+        """Return the next generation, which replaces this one in one step."""
         return Generation(self.in_use + 1, (self.in_use + 1,), now)
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """The generations of a stack's secrets by name; what was never rotated is at its first."""
+    """The generations of a stack's secrets by name. A secret that is missing was never rotated, and is at the first."""
 
     generations: Mapping[str, Generation] = field(default_factory=dict)
 
@@ -84,12 +84,12 @@ class Rotation:
         return self.generations.get(name, Generation())
 
     def phases(self) -> dict[str, Phase]:
-        """What is under way: name -> phase; nothing at rest."""
+        """Return the phase of each secret whose rotation is in progress, by name."""
         every = {name: self.of(name).phase for name in NAMES}
         return {name: phase for name, phase in every.items() if phase is not Phase.AT_REST}
 
     def step(self, names: Iterable[str], now: dt.datetime) -> Rotation:
-        """These names one step further."""
+        """Return the rotation with the given names advanced by one step."""
         return self._with({name: self.of(name).step(now) for name in names})
 
     def renew(self, name: str, now: dt.datetime) -> Rotation:
@@ -99,7 +99,7 @@ class Rotation:
         return replace(self, generations={**self.generations, **changed})
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data for a file and for the stack's outputs; `from_json` reads it back."""
+        """Return plain data for the rotation file and the stack outputs. `from_json` reads it."""
         return {
             name: {
                 "inUse": generation.in_use,
@@ -111,22 +111,24 @@ class Rotation:
 
     @classmethod
     def from_json(cls, value: Any, place: str) -> Rotation:
-        """Raises InfraError, naming `place`, for what is no rotation."""
+        """Read the result of `as_json`. Raises InfraError, which names `place`, for a value that is not a rotation."""
         try:
             unknown = value.keys() - set(NAMES)
             if unknown:
-                raise InfraError(f"there is nothing called {', '.join(sorted(unknown))} to rotate")
+                raise InfraError(f"{', '.join(sorted(unknown))} is not a secret that can be rotated")
             return cls({name: _generation(entry) for name, entry in value.items()})
         except (AttributeError, KeyError, TypeError, ValueError, InfraError) as error:
-            reason = str(error) if isinstance(error, InfraError) else "not of the form that groundwork writes"
-            raise InfraError(f"{place} cannot be used: {reason}; put it back from a backup") from error
+            reason = (
+                str(error) if isinstance(error, InfraError) else "not in the format that groundwork writes"
+            )
+            raise InfraError(f"cannot use {place}: {reason}; restore it from a backup") from error
 
     def __str__(self) -> str:
         return json.dumps(self.as_json(), indent=2)
 
 
 def _generation(entry: Mapping[str, Any]) -> Generation:
-    # Pulumi's state knows numbers only as such, whole or not.
+    # Pulumi's state may contain whole numbers as floats.
     accepted = tuple(int(number) for number in entry["accepted"])
     since = entry.get("since")
     return Generation(int(entry["inUse"]), accepted, dt.datetime.fromisoformat(since) if since else None)

@@ -1,1 +1,1 @@
-"""Backups of a stack's Postgres, restores from them, and drills that show that they would work."""
+"""Back up a stack's Postgres, restore it, and verify with drills that a restore works."""

@@ -1,4 +1,4 @@
-"""What a drill checks. Each returns what it saw in a few words, and raises CheckFailed with the reason."""
+"""The checks of a restore drill. Each returns a short description of its result, or raises CheckFailed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VALID = re.compile(r"^  (?:archiveId|backup): ")
 
 
 def verify_repository(container: str) -> str:
-    """Read and checksum every file that the repository's manifests name."""
+    """Verify the checksum of every file that the repository's manifests list."""
     said = pgbackrest.run(container, "verify", "--output=text", "--verbose")
     lines = said.splitlines()
     if not any(line.strip() == "status: ok" for line in lines):
@@ -36,7 +36,7 @@ def verify_repository(container: str) -> str:
 
 
 def no_gap(contents: Contents) -> str:
-    """Every WAL file from the oldest backup to the newest one archived is there."""
+    """Check that no WAL file is missing between the oldest backup and the newest archived file."""
     gaps = contents.missing()
     if gaps:
         more = f" and {len(gaps) - 1} more" if len(gaps) > 1 else ""
@@ -48,83 +48,94 @@ def no_gap(contents: Contents) -> str:
         if label in cut_off and contents.history.holds(b.wal_stop.timeline, b.lsn_stop)
     ]
     if off_history:
-        raise CheckFailed(f"backup {off_history[0]} lacks WAL that makes it consistent")
+        raise CheckFailed(f"backup {off_history[0]} lacks the WAL it needs to be consistent")
     return f"{len(contents.archived_at)} files up to {contents.newest}, no gap"
 
 
 def newest_commit(container: str) -> datetime | None:
-    """The time of the last transaction that recovery replayed; None where it replayed none."""
+    """Return the time of the last transaction that recovery replayed, or None if it replayed none."""
     epoch = psql(container, "SELECT extract(epoch FROM pg_last_xact_replay_timestamp())").strip()
     return datetime.fromtimestamp(float(epoch), UTC) if epoch else None
 
 
 def reached(bench: Workbench, moment: datetime, newest: datetime | None) -> str:
-    """Recovery saw a commit after the moment: so none before it is missing."""
+    """Check that recovery stopped before a commit after the moment, which proves that no earlier commit is missing."""
     stopped = [line for line in bench.log().splitlines() if "recovery stopping before commit" in line]
     if not stopped:
         raise CheckFailed(f"recovery did not reach {moment.isoformat()}")
     if newest is not None and newest > moment:
-        raise CheckFailed(f"recovery went on to {newest.isoformat()}, past {moment.isoformat()}")
+        raise CheckFailed(f"recovery continued to {newest.isoformat()}, past {moment.isoformat()}")
     return stopped[-1].partition("LOG:")[2].strip()
 
 
 def same_markers(live: dict[int, datetime] | None, recovered: dict[int, datetime], moment: datetime) -> str:
-    """Every marker up to the moment came back, and none after it; a second around it is not looked at."""
+    """Check that all markers up to the moment were restored, and no later ones. Markers within a second are ignored."""
     late = sorted(i for i, at in recovered.items() if at > moment + _CLOSE)
     if late:
-        raise CheckFailed(f"marker {late[0]} of {recovered[late[0]]} is there, and was written later")
+        raise CheckFailed(
+            f"marker {late[0]} of {recovered[late[0]]} was restored although it was written later"
+        )
     if live is None:
-        return f"{len(recovered)} markers; the server does not run, so there is nothing to compare with"
+        return f"{len(recovered)} markers; not compared, because the server does not run"
     lost = sorted(i for i, at in live.items() if at < moment - _CLOSE and recovered.get(i) != at)
     if lost:
-        raise CheckFailed(f"marker {lost[0]} of {live[lost[0]]} did not come back ({len(lost)} in all)")
-    return f"{len(recovered)} of {len(live)} markers are due, and there"
+        raise CheckFailed(f"marker {lost[0]} of {live[lost[0]]} was not restored ({len(lost)} in total)")
+    return f"{len(recovered)} of {len(live)} markers are due, and all of them were restored"
 
 
 def amcheck(bench: Workbench) -> str:
-    """Heap and index structure of every database; the extension exists in the throwaway alone."""
+    """Check the heap and index structure of every database. Only the temporary server has the amcheck extension."""
     try:
         bench.sh("pg_amcheck --all --install-missing --heapallindexed --no-password 2>&1")
     except DockerError as error:
         raise CheckFailed(f"pg_amcheck: {_first_line(error)}") from error
     count = "SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'i', 't', 'm')"
-    return f"{psql(bench.name, count, database=roles.DATABASE).strip()} relations of {roles.DATABASE} hold together"
+    return f"{psql(bench.name, count, database=roles.DATABASE).strip()} relations of {roles.DATABASE} are consistent"
 
 
 def page_checksums(bench: Workbench) -> str:
-    """Every page of the stopped cluster."""
+    """Check every page of the stopped cluster."""
     try:
         said = bench.sh('pg_checksums --check --pgdata="$1" 2>&1', backup.PGDATA)
     except DockerError as error:
         raise CheckFailed(f"pg_checksums: {_first_line(error)}") from error
     fields = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
-    return f"{fields.get('Blocks scanned', '?').strip()} pages, no bad checksum"
+    return f"{fields.get('Blocks scanned', '?').strip()} pages, all checksums valid"
 
 
 def smoke(bench: Workbench, ca_file: Path | None) -> tuple[str, dict[str, int]]:
-    """The application's own way in, as role app over TLS; and the rows of its tables."""
+    """Read as the application does, with role app over TLS. Also return the row counts of its tables."""
     password = secrets.token_urlsafe(24)
     login = roles.LOGINS["app"][0].name
-    # The stack's password may be newer than what was restored, and need not be known here.
+    # The stack's password may be newer than the restored data, so that a temporary one is set.
     verifier = roles.scram_verifier(password, os.urandom(16))
-    psql(bench.name, f"SET log_statement = 'none'; ALTER ROLE {login} PASSWORD '{verifier}';")
+    # A rotation may have retired this login in the restored data.
+    psql(bench.name, f"SET log_statement = 'none'; ALTER ROLE {login} LOGIN PASSWORD '{verifier}';")
     port = int(docker("port", bench.name, str(postgres.PORT)).rsplit(":", 1)[1])
     url = database_url(login=login, password=password, host="localhost", port=port, ca_file=str(ca_file))
-    tables = ("users", "organizations", "repositories", "activities")
-    counted = psql(
-        bench.name,
-        "SELECT " + ", ".join(f"(SELECT count(*) FROM {roles.SCHEMA}.{t})" for t in tables),
-        database=roles.DATABASE,
-    )
-    rows = dict(zip(tables, map(int, counted.strip().split("|")), strict=True))
+    rows = _row_counts(url)
     users, activities = read_through(url)
     if rows["users"] and not users:
-        raise CheckFailed(f"{rows['users']} users are there, and the data access lists none")
+        raise CheckFailed(f"the database has {rows['users']} users, but the data access lists none")
     return f"{users} users read, {activities} activities in their feeds", rows
 
 
+def _row_counts(url: str) -> dict[str, int]:
+    """Count the rows of the application's tables, as role app: their owner could replace one by a view."""
+    import psycopg
+
+    tables = ("users", "organizations", "repositories", "activities")
+    counts = ", ".join(f"(SELECT count(*) FROM {roles.SCHEMA}.{table})" for table in tables)
+    try:
+        with psycopg.connect(url, options="-c statement_timeout=0") as connection:
+            row = connection.execute(f"SELECT {counts}").fetchone()
+    except psycopg.Error as error:
+        raise CheckFailed(f"role app cannot count the rows: {_first_line(error)}") from error
+    return dict(zip(tables, row or (), strict=True))
+
+
 def read_through(url: str) -> tuple[int, int]:
-    """Read users and their feeds through the data access; how many of each."""
+    """Read users and their feeds through the data access, and return how many of each."""
     from cache.settings import CacheSettings
     from cache.url_source import UrlSource
     from db import DataAccess
@@ -132,16 +143,16 @@ def read_through(url: str) -> tuple[int, int]:
     from db.settings import DatabaseSettings
 
     settings = DatabaseSettings(UrlSource("DATABASE_URL", InvalidSetting, url), pool_size=2)
-    # No Redis: what is read must come from the restored rows.
+    # An unreachable Redis, so that all reads come from the restored rows.
     nowhere = CacheSettings(UrlSource("REDIS_URL", InvalidSetting, "redis://127.0.0.1:1/0"), near_entries=0)
     logging.getLogger("groundwork.cache").setLevel(logging.CRITICAL)
     with DataAccess(settings, nowhere) as data:
         users = data.users.list(limit=20).items
         for user in users:
             if data.users.get(user.id) != user:
-                raise CheckFailed(f"user {user.id} reads differently by id and in a list")
+                raise CheckFailed(f"user {user.id} differs between a read by id and a list")
         return len(users), sum(len(data.activities.feed(user.id, limit=20).items) for user in users)
 
 
-def _first_line(error: DockerError) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0].removeprefix("`docker exec` failed: ")

@@ -1,6 +1,6 @@
-"""A drill: restores to a random moment in a throwaway, and checks what came back. It never writes to the repository.
+"""A restore drill: restore to a random point in time in a temporary server, and check the result.
 
-The throwaway has the repository read-only, a data folder of its own, and a network that leads nowhere.
+The server mounts the repository read-only, and has its own data folder and a network without internet access.
 """
 
 from __future__ import annotations
@@ -15,67 +15,68 @@ from pathlib import Path
 
 from infra.docker.engine import DockerError, docker, inspect, psql
 from infra.spec import backup, backup_repository, postgres
-from ops.backup import checks, markers, repository, taking
+from ops.backup import checks, markers, repository, take_backup
 from ops.backup.errors import OutsideWindow
 from ops.backup.evidence import CheckFailed, Evidence
 from ops.backup.markers import Marker
 from ops.backup.pgbackrest import Progress
 from ops.backup.repository import Contents, show_time
-from ops.backup.site import Site
-from ops.backup.workbench import LABEL, Workbench, remove, require_volumes, restore_files, workbench
+from ops.backup.site import BackupSite
+from ops.backup.workbench import Workbench, labels_of, remove, require_volumes, restore_files, workbench
 from ops.errors import Exit, OpsError
 
-# Longer than the archive's timeout: beyond it a marker that is not there means that archiving is broken.
+# Longer than archive_timeout. A marker that is not archived by then, or within a longer --max-rpo, means that archiving
+# is broken.
 _ARCHIVED_SECONDS = 3 * backup.ARCHIVE_TIMEOUT_SECONDS
 MAX_RPO_SECONDS = 2.0 * backup.ARCHIVE_TIMEOUT_SECONDS
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What a drill is held to: the moment (None: a random one), and the RPO in seconds that it may measure."""
+class DrillOptions:
+    """Options of a drill: the point in time (None: a random one), and the largest accepted RPO in seconds."""
 
     moment: datetime | None = None
     max_rpo_seconds: float = MAX_RPO_SECONDS
     ca_file: Path | None = None
 
 
-def drill(site: Site, terms: Terms, progress: Progress) -> Evidence:
-    """Make a drill. A check that fails is in the evidence; an error is what kept the drill from being made.
+def drill(site: BackupSite, options: DrillOptions, progress: Progress) -> Evidence:
+    """Run a drill. A failed check is recorded in the evidence; an exception means that the drill could not be run.
 
-    OutsideWindow where there is no backup, or none that reaches the moment asked for.
+    Raise OutsideWindow if there is no backup, or none that reaches the requested point in time.
     """
     require_volumes(site)
     evidence = Evidence(site.stack, datetime.now(UTC))
     with site.exclusive(), _throwaway(site) as bench:
-        _run(site, terms, bench, evidence, progress)
+        _run(site, options, bench, evidence, progress)
     evidence.ended_at = datetime.now(UTC)
     return evidence
 
 
-def _run(site: Site, terms: Terms, bench: Workbench, evidence: Evidence, progress: Progress) -> None:
+def _run(
+    site: BackupSite, options: DrillOptions, bench: Workbench, evidence: Evidence, progress: Progress
+) -> None:
     marker = None
-    with evidence.check(
-        "archive", progress, "writing a marker, and waiting until it is in the repository"
-    ) as check:
+    with evidence.check("archive", progress, "writing a marker and waiting until it is archived") as check:
         marker = _mark(site, progress)
-        _wait_archived(site, bench, marker)
-        check.detail = _measure_rpo(evidence, repository.read(bench.name), marker, terms)
+        _wait_archived(site, bench, marker, options)
+        check.detail = _measure_rpo(evidence, repository.read(bench.name), marker, options)
     with evidence.check("repository", progress, "reading every file of every backup, and all WAL") as check:
         check.detail = checks.verify_repository(bench.name)
-    with evidence.check("wal", progress, "looking for gaps in the WAL") as check:
+    with evidence.check("wal", progress, "checking the WAL for gaps") as check:
         contents = repository.read(bench.name)
         check.detail = checks.no_gap(contents)
     if evidence.failures:
         return
-    _refuse_outside_window(site, contents, terms.moment)
-    with evidence.check("recovery", progress, "choosing the moment to restore to") as check:
-        moment = terms.moment or _random_moment(contents, marker)
+    _refuse_outside_window(site, contents, options.moment)
+    with evidence.check("recovery", progress, "choosing the point in time to restore to") as check:
+        moment = options.moment or _random_moment(contents, marker)
         evidence.aimed_for = moment
-        progress(f"the moment is {moment.isoformat()}")
+        progress(f"the point in time is {moment.isoformat()}")
         chosen = contents.backup_for(moment, datetime.now(UTC))
         evidence.backup = chosen.label
         began = time.monotonic()
-        progress(f"restoring backup {chosen.label} in a throwaway")
+        progress(f"restoring backup {chosen.label} in a temporary server")
         target = moment.astimezone(UTC).isoformat(" ")
         restore_files(bench, backup.PGDATA, chosen.label, target=target, timeline=contents.history.timeline)
         progress("replaying WAL")
@@ -86,28 +87,28 @@ def _run(site: Site, terms: Terms, bench: Workbench, evidence: Evidence, progres
         check.detail = checks.reached(bench, moment, evidence.newest_commit)
     if evidence.failures:
         return
-    with evidence.check("markers", progress, "comparing markers with the server's") as check:
+    with evidence.check("markers", progress, "comparing the markers with the server's") as check:
         live = markers.read(site.postgres) if site.is_running(site.postgres) else None
         check.detail = checks.same_markers(live, markers.read(bench.name), moment)
     with evidence.check("amcheck", progress, "checking every table and index (amcheck)") as check:
         check.detail = checks.amcheck(bench)
     with evidence.check("smoke", progress, "reading through the data access (smoke test)") as check:
-        check.detail, evidence.rows = checks.smoke(bench, terms.ca_file)
-    with evidence.check("checksums", progress, "checking every page's checksum (pg_checksums)") as check:
+        check.detail, evidence.rows = checks.smoke(bench, options.ca_file)
+    with evidence.check("checksums", progress, "checking the checksums of all pages (pg_checksums)") as check:
         bench.stop_server(backup.PGDATA)
         check.detail = checks.page_checksums(bench)
 
 
 @contextmanager
-def _throwaway(site: Site) -> Iterator[Workbench]:
-    """A workbench with the repository read-only, whose port is on 127.0.0.1. Its data goes with it."""
+def _throwaway(site: BackupSite) -> Iterator[Workbench]:
+    """Yield a container with the repository read-only and a port on 127.0.0.1. Its data is removed with it."""
     network = f"{site.prefix}-drill"
-    # What a killed drill left, and nothing else: by the workbench of a killed restore `up` knows to wait for its end.
-    remove(network)
+    # Only removes what a killed drill left. The container of a killed restore makes `up` wait, so that it has to stay.
+    remove(site, network)
     if inspect("network", network):
         docker("network", "rm", network)
     docker(
-        *("network", "create", "--label", f"{LABEL}={site.prefix}"),
+        *("network", "create", *labels_of(site)),
         *("--opt", "com.docker.network.bridge.enable_ip_masquerade=false"),
         *("--opt", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1", network),
     )
@@ -122,29 +123,27 @@ def _throwaway(site: Site) -> Iterator[Workbench]:
         docker("network", "rm", network)
 
 
-def _mark(site: Site, progress: Progress) -> Marker | None:
-    """Commit a marker on the server: how long it takes to be safe is the RPO. None where there is no server."""
+def _mark(site: BackupSite, progress: Progress) -> Marker | None:
+    """Commit a marker on the server, whose delay until it is archived is the RPO. Return None if no server runs."""
     if not site.is_running(site.postgres):
-        progress("warning: Postgres does not run: the RPO cannot be measured")
+        progress("warning: Postgres does not run, so that the RPO cannot be measured")
         return None
-    taking.report_archiver(site, progress)
+    take_backup.report_archiver(site, progress)
     try:
         return markers.write(site.postgres, "drill")
     except DockerError as error:
-        raise OpsError(f"the server takes no marker: {error}", Exit.UNREACHABLE) from error
+        raise OpsError(f"cannot write a marker to the server: {error}", Exit.UNREACHABLE) from error
 
 
-def _refuse_outside_window(site: Site, contents: Contents, moment: datetime | None) -> None:
+def _refuse_outside_window(site: BackupSite, contents: Contents, moment: datetime | None) -> None:
     if not contents.windows():
-        raise OutsideWindow(
-            f"there is no backup to drill with; `groundwork backup --stack {site.stack}` makes one"
-        )
+        raise OutsideWindow(f"there is no backup to drill with; run `groundwork backup --stack {site.stack}`")
     if moment is not None:
         contents.backup_for(moment, datetime.now(UTC))
 
 
 def _random_moment(contents: Contents, marker: Marker | None) -> datetime:
-    """Any moment that can be restored, up to this drill's own marker."""
+    """Return a random restorable point in time, at most that of this drill's own marker."""
     windows = contents.windows()
     newest = contents.archived_at[contents.newest] if contents.newest else windows[-1].start
     upper = marker.written_at if marker else newest
@@ -158,30 +157,33 @@ def _random_moment(contents: Contents, marker: Marker | None) -> datetime:
     return spans[-1][1]
 
 
-def _wait_archived(site: Site, bench: Workbench, marker: Marker | None) -> None:
-    """Wait until the drill's marker is in the repository, without hurrying it along."""
-    deadline = time.monotonic() + _ARCHIVED_SECONDS
+def _wait_archived(site: BackupSite, bench: Workbench, marker: Marker | None, options: DrillOptions) -> None:
+    """Wait until the drill's marker is archived, without forcing a WAL switch."""
+    seconds = max(_ARCHIVED_SECONDS, options.max_rpo_seconds)
+    deadline = time.monotonic() + seconds
     while marker is not None and marker.segment not in repository.read(bench.name).archived_at:
         if time.monotonic() > deadline:
             raise CheckFailed(
-                f"a commit of {show_time(marker.written_at)} is not in the repository after {_ARCHIVED_SECONDS} s;"
-                f" {taking.archiver(site.postgres).waiting} WAL files wait"
+                f"a commit of {show_time(marker.written_at)} is not archived after {seconds:.0f} s;"
+                f" {take_backup.archiver(site.postgres).waiting} WAL files are waiting"
             )
         time.sleep(1)
 
 
-def _measure_rpo(evidence: Evidence, contents: Contents, marker: Marker | None, terms: Terms) -> str:
-    """How long the marker's commit was on the server alone: what a machine lost then would have cost."""
+def _measure_rpo(evidence: Evidence, contents: Contents, marker: Marker | None, options: DrillOptions) -> str:
+    """Measure how long the marker's commit existed only on the server. Losing the machine then would lose it."""
     if marker is None:
-        return "the server does not run: not measured"
+        return "not measured, because the server does not run"
     seconds = (contents.archived_at[marker.segment] - marker.written_at).total_seconds()
-    # The repository knows when in whole seconds.
+    # The repository records times in whole seconds.
     evidence.rpo_seconds = round(max(seconds, 0.0), 3)
-    if seconds > terms.max_rpo_seconds:
-        raise CheckFailed(f"the RPO is {seconds:.0f} s, and {terms.max_rpo_seconds:.0f} s are allowed")
-    return f"a commit was in the repository after {evidence.rpo_seconds} s"
+    if seconds > options.max_rpo_seconds:
+        raise CheckFailed(
+            f"the RPO is {seconds:.0f} s, but at most {options.max_rpo_seconds:.0f} s are allowed"
+        )
+    return f"a commit was archived after {evidence.rpo_seconds} s"
 
 
 def _recover(bench: Workbench) -> None:
-    # Its new timeline is nobody's: it must not reach the archive, and could not.
+    # The new timeline must not be archived. It could not be either, because the repository is read-only.
     bench.start_server(backup.PGDATA, archive_mode="off", fsync="off", shared_buffers="128MB")

@@ -1,4 +1,4 @@
-"""What can be wrong with a backup, a restore or a drill; each is one line and a documented exit code."""
+"""Errors of backups, restores and drills. Each is one line with a documented exit code."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from ops.errors import Exit, OpsError
 
 
 class BackupError(OpsError):
-    """The repository, or what is asked of it, is not as it must be."""
+    """The repository or the request is invalid, or an operation failed."""
 
 
 class OutsideWindow(BackupError):
-    """The moment asked for cannot be restored; nothing was touched."""
+    """The requested point in time cannot be restored. Nothing was changed."""
 
     exit_code = Exit.USAGE
 
 
 class RecoveryFailed(BackupError):
-    """Postgres did not get from the backup to the moment asked for."""
+    """Postgres could not recover from the backup to the requested point in time."""

@@ -1,4 +1,4 @@
-"""What a drill found, as a document: each check with its outcome, and what was measured."""
+"""The result of a restore drill as a document: the outcome of each check, and the measurements."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ CHECKS = ("archive", "repository", "wal", "recovery", "markers", "amcheck", "smo
 
 
 class CheckFailed(BackupError):
-    """A check of a drill did not hold."""
+    """A check of a drill failed."""
 
 
 @dataclass
-class Check:
-    """One check: `ok` is None where it was not come to."""
+class DrillCheck:
+    """One check. `ok` is None if it was not run."""
 
     name: str
     ok: bool | None = None
-    detail: str = "not come to"
+    detail: str = "not run"
     seconds: float = 0.0
 
 
 @dataclass
 class Evidence:
-    """What a drill did. Times are UTC; RTO and RPO in seconds, None where they could not be measured."""
+    """The course of a drill. Times are in UTC, RTO and RPO in seconds, or None if they could not be measured."""
 
     stack: str
     started_at: datetime
@@ -42,26 +42,26 @@ class Evidence:
     rpo_seconds: float | None = None
     rows: dict[str, int] = field(default_factory=dict)
     ended_at: datetime | None = None
-    checks: dict[str, Check] = field(init=False)
+    checks: dict[str, DrillCheck] = field(init=False)
     check_names: InitVar[Sequence[str]] = CHECKS
 
     def __post_init__(self, check_names: Sequence[str]) -> None:
-        self.checks = {name: Check(name) for name in check_names}
+        self.checks = {name: DrillCheck(name) for name in check_names}
 
     @property
     def ok(self) -> bool:
-        """Every check was made and held."""
+        """Return whether every check was run and passed."""
         return all(check.ok for check in self.checks.values())
 
     @property
-    def failures(self) -> list[Check]:
+    def failures(self) -> list[DrillCheck]:
         return [check for check in self.checks.values() if check.ok is False]
 
     @contextmanager
-    def check(self, name: str, progress: Callable[[str], None], what: str) -> Iterator[Check]:
-        """Make a check: an error of ours in the block is its failure, and its message the reason.
+    def check(self, name: str, progress: Callable[[str], None], what: str) -> Iterator[DrillCheck]:
+        """Run a check. A known error in the block fails the check, and its message becomes the detail.
 
-        The block sets `detail`, which says what was seen.
+        The block sets `detail` to a description of the result.
         """
         progress(what)
         check = self.checks[name]
@@ -79,7 +79,7 @@ class Evidence:
             progress(f"FAILED {name}: {check.detail}")
 
     def document(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """Return the evidence as a JSON document."""
         return {
             "drill": "ok" if self.ok else "failed",
             "stack": self.stack,

@@ -1,6 +1,6 @@
-"""The folders of a data volume during a restore, and what they say about how far one had come.
+"""The folders of a data volume during a restore, which record how far the restore has come.
 
-Folders are renamed and never written over. Nothing else knows their names, but the image's entrypoint.
+Folders are renamed and never overwritten. Their names are also known to the image's entrypoint.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ops.errors import Exit, OpsError
 
 PGDATA = backup.PGDATA
 RESTORING = f"{PGDATA}.restoring"
-# The entrypoint starts no server while it is there.
+# While this folder exists, the entrypoint starts no server.
 BEFORE = f"{PGDATA}.before-restore"
 REPLACED = f"{PGDATA}.replaced"
 _JOURNAL = f"{postgres.DATA_DIR}/restore.json"
@@ -24,28 +24,28 @@ _JOURNAL = f"{postgres.DATA_DIR}/restore.json"
 
 @dataclass(frozen=True)
 class Folders:
-    """A data volume as a workbench has it mounted. Every change may be killed in between, and repeated."""
+    """A data volume as mounted in a workbench. Every change can be repeated after a kill."""
 
     bench: Workbench
 
     def journal(self) -> dict[str, Any]:
-        """What a restore under way wrote down of itself: target, backup, whether it has recovered."""
+        """Return the journal of the current restore: target, backup, and whether it has recovered."""
         text = self.bench.sh(f"cat {_JOURNAL} 2>/dev/null || true")
         return dict(json.loads(text)) if text.strip() else {}
 
     def are_touched(self) -> bool:
-        """Whether a restore is under way."""
+        """Return whether a restore is in progress."""
         return any(self.bench.exists(path) for path in (RESTORING, BEFORE, REPLACED, _JOURNAL))
 
     def have_recovered(self) -> bool:
-        """Whether the restored cluster is out of recovery: its timeline is in the archive, and it goes forward only."""
+        """Return whether the restored cluster has finished recovery. Its timeline is archived then: no way back."""
         if self.bench.exists(REPLACED) or self.journal().get("recovered"):
             return True
         exchanged = self.bench.exists(BEFORE) and self.bench.exists(PGDATA)
         return exchanged and not self.bench.exists(f"{PGDATA}/recovery.signal")
 
     def are_past_return(self, target: str) -> bool:
-        """Whether the restore to `target` was begun and only needs finishing. OpsError (7) where another one does."""
+        """Return whether the restore to `target` only needs to be finished. Raise OpsError (7) if another one does."""
         if not self.have_recovered():
             return False
         if self.journal().get("target") != target:
@@ -53,12 +53,12 @@ class Folders:
         return True
 
     def refuse_past_return(self) -> None:
-        """OpsError (7) where a restore can only be finished."""
+        """Raise OpsError (7) if the restore in progress can only be finished."""
         if self.have_recovered():
             target = self.journal().get("target")
             raise OpsError(
-                f"a restore to {target} has recovered and is not finished;"
-                f" `groundwork restore --to {target}` finishes it, then another can begin",
+                f"a restore to {target} has recovered but is not finished; finish it with"
+                f" `groundwork restore --to {target}` first",
                 Exit.REFUSED,
             )
 
@@ -66,17 +66,17 @@ class Folders:
         self._write({"target": target, "backup": label})
 
     def exchange(self) -> None:
-        """Put the restored folder in the old one's place. An empty one stands for data that was gone already."""
+        """Put the restored folder in place of the old one. If there was no old one, an empty folder stands for it."""
         self.bench.sh(
             f"sync; if [ -e {PGDATA} ]; then mv {PGDATA} {BEFORE}; else mkdir {BEFORE}; fi;"
             f" mv {RESTORING} {PGDATA}; sync"
         )
 
     def bring_back(self, progress: Progress) -> None:
-        """Undo what an unfinished restore did."""
+        """Undo an unfinished restore."""
         if not self.are_touched():
             return
-        progress("putting the data back that was there before")
+        progress("putting back the previous data")
         self.bench.sh(
             f"""
             if [ -e {BEFORE} ]; then
@@ -92,12 +92,12 @@ class Folders:
         )
 
     def release(self) -> None:
-        """The restored cluster is the one now: its container may start it."""
+        """Accept the restored cluster as the current one, so that its container may start it."""
         self._write(self.journal() | {"recovered": True})
         self.bench.sh(f"if [ -e {BEFORE} ]; then rm -rf {REPLACED}; mv {BEFORE} {REPLACED}; fi; sync")
 
     def end(self) -> None:
-        """Remove the old data, and what was written down, last."""
+        """Remove the old data and, last, the journal."""
         self.bench.sh(f"rm -rf {REPLACED} {RESTORING}; rm -f {_JOURNAL}")
 
     def _write(self, journal: dict[str, Any]) -> None:

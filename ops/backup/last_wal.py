@@ -1,4 +1,4 @@
-"""WAL that never reached the repository: taken from the old data folder, after a crash or with a full repository."""
+"""Recover WAL that was never archived from the old data folder, after a crash or with a full repository."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def add_last_wal(
     restored: str,
     progress: Progress,
 ) -> None:
-    """Give a recovery in `restored` the WAL of `old` that is newer than the repository's.
+    """Copy WAL of `old` that is newer than the repository's to the recovery in `restored`.
 
-    BackupError where some of it is in neither, and `moment` (None: the newest) lies behind it: the old data
-    may hold what no restore can bring back.
+    Raise BackupError if a segment in between is in neither place and `moment` (None: latest) is after it, because the
+    old data may contain commits that no restore can bring back.
     """
     newest = contents.newest
     if newest is None:
@@ -37,21 +37,21 @@ def add_last_wal(
     if rest[0].number > newest.number + 1:
         if moment is None or moment > contents.archived_at[newest]:
             raise BackupError(
-                f"WAL between {newest} and {rest[0]} is neither in the repository nor in the old data, which may"
-                f" hold what was committed since; restore to {show_time(contents.archived_at[newest])} or earlier,"
+                f"WAL between {newest} and {rest[0]} is neither in the repository nor in the old data, so that later"
+                f" commits would be lost; restore to {show_time(contents.archived_at[newest])} or earlier,"
                 " or keep the data and take a full backup"
             )
         return
     for segment in rest:
         bench.sh('cp "$1/pg_wal/$3" "$2/pg_wal/"', old, restored, str(segment))
-        # Postgres drops a whole file of a timeline that recovery leaves without archiving it, and the history of
-        # the new timeline leads through it. The last file, not whole, it copies by itself.
+        # Postgres does not archive a complete segment of a timeline that recovery leaves, but the new timeline's
+        # history needs it. It copies the last, incomplete segment itself.
         if bench.exists(f"{old}/pg_wal/archive_status/{segment}.ready"):
             _archive(bench, restored, segment, progress)
 
 
 def _is_written(bench: Workbench, old: str, segment: Segment) -> bool:
-    """Whether a file is that segment: one made ahead of need still says an older one in its first page."""
+    """Return whether a file has the segment's WAL. A file preallocated by Postgres has an older first page."""
     held = bench.sh('od -An -tu8 -j8 -N8 "$1/pg_wal/$2"', old, str(segment))
     return int(held) == segment.first_byte
 
@@ -62,4 +62,4 @@ def _archive(bench: Workbench, restored: str, segment: Segment, progress: Progre
         docker("exec", bench.name, *backup.PGBACKREST.split(), *options)
     except DockerError as error:
         reason = " ".join(str(error).split())
-        progress(f"warning: {segment} could not be archived ({reason}): later restores cannot pass it")
+        progress(f"warning: cannot archive {segment} ({reason}); later restores cannot go past it")

@@ -1,6 +1,6 @@
-"""Marker commits: what a backup, restore or drill writes to know later what came back, and to move WAL along.
+"""Marker commits. Backups, restores and drills write them to check later what was restored, and to advance WAL.
 
-They live in database `postgres`, to which no role but the superuser connects: not in the application's schema.
+They are in database `postgres`, to which only the superuser connects, not in the application's schema.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS {_TABLE} (
 
 @dataclass(frozen=True)
 class Marker:
-    """A committed row, and the WAL segment that holds its commit."""
+    """A committed row, and the WAL segment that contains its commit."""
 
     id: int
     written_at: datetime
@@ -33,9 +33,9 @@ class Marker:
 
 
 def write(container: str, purpose: str) -> Marker:
-    """Commit a marker on the server in a container, as its superuser."""
-    # The position written to: one for inserting already lies in the next segment where the archive's timeout
-    # came in between, and nothing may follow that would have that one archived.
+    """Commit a marker as superuser on the server in a container."""
+    # The write position, not the insert position. If the archive timeout switches segments in between, the insert
+    # position is already in the next segment, which may not be archived for a long time.
     sql = (
         f"{_CREATE}INSERT INTO {_TABLE} (purpose) VALUES ('{purpose}')"
         " RETURNING id, extract(epoch FROM written_at);\n"
@@ -49,7 +49,7 @@ def write(container: str, purpose: str) -> Marker:
 
 
 def read(container: str) -> dict[int, datetime]:
-    """Every marker there is: id -> when it was written."""
+    """Return all markers: id -> time of writing."""
     if not psql(container, f"SELECT to_regclass('{_TABLE}')").strip():
         return {}
     rows = psql(container, f"SELECT id, extract(epoch FROM written_at) FROM {_TABLE}").split()

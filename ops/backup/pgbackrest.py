@@ -1,4 +1,4 @@
-"""Runs pgBackRest inside a container, and makes one line of what it complains about."""
+"""Run pgBackRest in a container, and reduce its errors to one line."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _LINE = re.compile(r"^(?:P\d+ +)?(?P<level>[A-Z]+): +(?P<text>.*)$")
 _ERROR = re.compile(r"^\[(?P<code>\d{3})\]: (?P<text>.*)$")
 _LOCK_ACQUIRE = "050"
 NO_ROOM = (
-    f"no space is left for the backup repository ({backup_repository.FOLDER}); free some on the machine, or lower"
-    " groundwork:backupRetentionFull, and run it again"
+    f"no space is left for the backup repository ({backup_repository.FOLDER}); free disk space or lower"
+    " groundwork:backupRetentionFull, then run the command again"
 )
 NO_ROOM_FOR_DATA = (
-    "no space is left for the data volume, which holds the old and the restored data for a while; free some on the"
-    " machine, and run it again"
+    "no space is left for the data volume, which temporarily holds the old and the restored data; free disk space,"
+    " then run the command again"
 )
-# pgBackRest's own numbers for a repository without a backup that is whole, and for what has no number of its own.
+# pgBackRest's status codes for a repository without a complete backup, and for other problems.
 _NO_VALID_BACKUP, _OTHER = 2, 99
 _OTHER_CLUSTER = ("028", "044", "051")
 
 
 def run(container: str, command: str, *options: str, progress: Progress | None = None) -> str:
-    """Run `pgbackrest COMMAND` in a container; returns its standard output.
+    """Run `pgbackrest COMMAND` in a container, and return its standard output.
 
-    Its own information goes to `progress`, line by line. BackupError carries the reason in one line.
+    Its INFO and WARN messages go to `progress`, line by line. Raise BackupError with the reason in one line.
     """
     process = subprocess.Popen(
         [
@@ -49,7 +49,7 @@ def run(container: str, command: str, *options: str, progress: Progress | None =
     assert process.stdout is not None
     said: list[str] = []
     with process:
-        # Without progress there is one line at most there before the output, which a pipe's buffer holds.
+        # Without progress, stderr has at most a few lines before the output starts, which fit in the pipe's buffer.
         for line in process.stderr:
             said.append(line.rstrip())
             found = _LINE.match(line.rstrip())
@@ -62,16 +62,16 @@ def run(container: str, command: str, *options: str, progress: Progress | None =
 
 
 def trouble(stanza: Mapping[str, Any]) -> str | None:
-    """Why the repository cannot be read, in one line, as `info --output=json` has it of a stanza; None where it can."""
+    """Return why the repository cannot be read, from a stanza of `info --output=json`, or None if it can."""
     status = stanza["status"]
     if status["code"] in (0, _NO_VALID_BACKUP):
         return None
     if status["code"] != _OTHER:
         return str(status["message"])
-    # The stanza's own message is `other`; the repository's has a line for each file that was tried.
+    # The stanza's message is only `other`. The repository's has a line for each file that was tried.
     said = str(stanza["repo"][0]["status"]["message"]).splitlines()
     if said[0].startswith(("[FormatError]", "[CryptoError]")):
-        return "it was written with another key than the stack's, or is damaged"
+        return "it is damaged, or was written with another key than the stack's"
     reason = next((line for line in said if line.startswith("FileOpenError: ")), said[0])
     return re.sub(r"^(FileOpenError: |\[\w+\] )", "", reason)
 
@@ -79,9 +79,7 @@ def trouble(stanza: Mapping[str, Any]) -> str | None:
 def _error(command: str, container: str, said: list[str]) -> OpsError:
     whole = "\n".join(said)
     if "No such container" in whole or "is not running" in whole:
-        return OpsError(
-            f"container {container} does not run; `groundwork status` shows what does", Exit.UNREACHABLE
-        )
+        return OpsError(f"container {container} does not run; see `groundwork status`", Exit.UNREACHABLE)
     if "No space left on device" in whole:
         return BackupError(NO_ROOM_FOR_DATA if command == "restore" else NO_ROOM)
     for line in said:
@@ -90,11 +88,11 @@ def _error(command: str, container: str, said: list[str]) -> OpsError:
         if error is None:
             continue
         if error["code"] == _LOCK_ACQUIRE:
-            return OpsError("a backup is being made already; wait for it to end", Exit.LOCKED)
+            return OpsError("another backup is in progress; wait until it has finished", Exit.LOCKED)
         if error["code"] in _OTHER_CLUSTER:
             return BackupError(
-                "the repository holds the backups of another cluster than the one that runs now;"
-                " `groundwork restore --to LATEST` brings that one back"
+                "the repository contains the backups of another cluster than the running one;"
+                " restore that cluster with `groundwork restore --to LATEST`"
             )
         text = re.sub(r"^raised from [\w-]+ protocol: ", "", error["text"])
         return BackupError(f"`pgbackrest {command}` failed: {text}")

@@ -1,6 +1,6 @@
-"""The same on RDS: snapshots, and restores to a moment into a new instance.
+"""Backups on RDS: snapshots, and restores to a point in time in a new instance.
 
-RDS keeps the WAL and the window itself. Nothing here changes the stack's own instance.
+RDS itself archives WAL. Nothing here changes the stack's own instance.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from infra import outputs
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.pgbackrest import Progress
 from ops.backup.repository import show_time
 from ops.errors import Exit, OpsError
 
-# What a restored instance is for: the moment, or DRILL.
+# The tag's value is the restore's target, or DRILL.
 TAG = "groundwork.restore"
 DRILL = "drill"
-# What a restored instance does not take over by itself: without them it has the account's defaults.
+# A restored instance does not inherit these from its source, and would have the account's defaults.
 _KEPT = (
     "DBInstanceClass",
     "MultiAZ",
@@ -34,14 +34,14 @@ _KEPT = (
 
 
 class NoSuchInstance(BackupError):
-    """RDS has no instance of that name in the region."""
+    """RDS has no instance with that name in the region."""
 
     exit_code = Exit.UNREACHABLE
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One snapshot; `kind` is manual (by `backup`) or automated (RDS's own, daily)."""
+    """One snapshot. `kind` is manual (taken by `backup`) or automated (taken daily by RDS)."""
 
     label: str
     kind: str
@@ -52,7 +52,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Instance:
-    """A stack's database on RDS, through a boto3 client. `poll_seconds`: how often a wait looks."""
+    """A stack's database on RDS, accessed with a boto3 client. Waits poll every `poll_seconds`."""
 
     stack: str
     name: str
@@ -61,28 +61,28 @@ class Instance:
     timeout_seconds: float = 4 * 3600.0
 
     @classmethod
-    def of(cls, world: World, stack: str) -> Instance | None:
-        """The instance of a stack whose target is aws; None for another target."""
-        from ops.pulumi_stack import PulumiStack
+    def of(cls, checkout: Checkout, stack: str) -> Instance | None:
+        """Return the instance of a stack on AWS, or None for another target."""
+        from ops.stack.pulumi_stack import PulumiStack
 
-        target = PulumiStack(world, stack)
+        target = PulumiStack(checkout, stack)
         found = outputs.rds_instance(target.public_outputs()) if target.exists else None
         return None if found is None else cls.at(*found, stack)
 
     @classmethod
     def at(cls, region: str, name: str, stack: str, connect_seconds: float | None = None) -> Instance:
-        """The instance of that name in a region; with `connect_seconds`, RDS is asked once and given up after them."""
+        """Return the instance with that name in a region. With `connect_seconds`, requests are not retried."""
         return cls(stack, name, _client(region, connect_seconds))
 
     def describe(self, name: str | None = None) -> dict[str, Any]:
-        """What RDS says of an instance; NoSuchInstance where there is none."""
-        with told():
+        """Return RDS's description of an instance. Raise NoSuchInstance if it does not exist."""
+        with translated_errors():
             found = self.client.describe_db_instances(DBInstanceIdentifier=name or self.name)
         return dict(found["DBInstances"][0])
 
     def snapshots(self) -> list[Snapshot]:
-        """Oldest first."""
-        with told():
+        """Return the snapshots, the oldest first."""
+        with translated_errors():
             pages = self.client.get_paginator("describe_db_snapshots").paginate(
                 DBInstanceIdentifier=self.name
             )
@@ -100,12 +100,14 @@ class Instance:
         return sorted(found, key=lambda s: (s.created is None, s.created))
 
     def window(self) -> tuple[datetime, datetime]:
-        """From when to when a restore is possible. BackupError where RDS keeps no WAL."""
+        """Return the earliest and the latest time that can be restored. Raise BackupError if RDS keeps no WAL."""
         instance = self.describe()
         newest = instance.get("LatestRestorableTime")
         if not instance.get("BackupRetentionPeriod") or newest is None:
-            raise BackupError(f"RDS keeps no backups of {self.name}; set its retention to seven days or more")
-        with told():
+            raise BackupError(
+                f"RDS keeps no backups of {self.name}; set its retention period to seven days or more"
+            )
+        with translated_errors():
             kept = self.client.describe_db_instance_automated_backups(DBInstanceIdentifier=self.name)
         windows = [
             row["RestoreWindow"] for row in kept["DBInstanceAutomatedBackups"] if row.get("RestoreWindow")
@@ -115,15 +117,15 @@ class Instance:
         return oldest or max(instance["InstanceCreateTime"], retained), newest
 
     def take(self, progress: Progress) -> Snapshot:
-        """Take a snapshot and wait until it is available. One that a killed run began is waited for."""
+        """Take a snapshot and wait until it is available. If a killed run has started one, wait for that one."""
         pending = [s for s in self.snapshots() if s.kind == "manual" and s.status == "creating"]
         if pending:
             label = pending[-1].label
-            progress(f"snapshot {label} is being made already: waiting for it")
+            progress(f"snapshot {label} is in progress; waiting for it")
         else:
             label = f"{self.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
             progress(f"taking snapshot {label}")
-            with told():
+            with translated_errors():
                 self.client.create_db_snapshot(DBSnapshotIdentifier=label, DBInstanceIdentifier=self.name)
         self.wait_available(
             label, lambda: next(s.status for s in self.snapshots() if s.label == label), progress
@@ -131,9 +133,9 @@ class Instance:
         return next(s for s in self.snapshots() if s.label == label)
 
     def restore(self, moment: datetime | None, progress: Progress) -> dict[str, Any]:
-        """Restore to a moment (None: the newest) in a new instance, and return what RDS says of that one.
+        """Restore to a point in time (None: latest) in a new instance, and return RDS's description of it.
 
-        The same call after a kill finds the instance that it had begun.
+        After a kill, the same call resumes with the instance that was started.
         """
         self.require_window(moment)
         target = "LATEST" if moment is None else show_time(moment)
@@ -143,20 +145,20 @@ class Instance:
             progress(f"restoring {self.name} to {target} as {name}")
             self.restore_as(name, moment, target)
         else:
-            progress(f"{name} is being restored to {target} already: going on with it")
+            progress(f"{name} is already being restored to {target}; resuming")
         self.wait_available(name, lambda: str(self.describe(name)["DBInstanceStatus"]), progress)
         return self.describe(name)
 
     def require_window(self, moment: datetime | None) -> None:
-        """OutsideWindow where a restore cannot reach the moment."""
+        """Raise OutsideWindow if a restore cannot reach the moment."""
         oldest, newest = self.window()
         if moment is not None and not oldest <= moment <= newest:
             raise OutsideWindow(
-                f"{show_time(moment)} cannot be restored; what can: {show_time(oldest)} to {show_time(newest)}"
+                f"cannot restore to {show_time(moment)}; the window is {show_time(oldest)} to {show_time(newest)}"
             )
 
     def restore_as(self, name: str, moment: datetime | None, target: str) -> None:
-        """Begin a new instance of that name. `target` says what it is for, in its tag."""
+        """Start the restore of a new instance with that name. `target` goes into its tag."""
         source = self.describe()
         wanted = {key: source[key] for key in _KEPT if key in source}
         if target == DRILL:
@@ -168,7 +170,7 @@ class Instance:
         if exports := source.get("EnabledCloudwatchLogsExports"):
             wanted["EnableCloudwatchLogsExports"] = exports
         aim: dict[str, Any] = {"UseLatestRestorableTime": True} if moment is None else {"RestoreTime": moment}
-        with told():
+        with translated_errors():
             self.client.restore_db_instance_to_point_in_time(
                 SourceDBInstanceIdentifier=self.name,
                 TargetDBInstanceIdentifier=name,
@@ -180,38 +182,38 @@ class Instance:
             )
 
     def _begun(self, target: str) -> str | None:
-        """The instance that an earlier call began for this target and that is not there yet."""
-        with told():
+        """Return the unfinished instance that an earlier call started for this target, if any."""
+        with translated_errors():
             pages = self.client.get_paginator("describe_db_instances").paginate()
             rows = [row for page in pages for row in page["DBInstances"]]
         for row in rows:
             tags = {tag["Key"]: tag["Value"] for tag in row.get("TagList", [])}
             is_ours = row["DBInstanceIdentifier"].startswith(f"{self.name}-restored-")
-            # The newest is another one tomorrow; a moment stays what it is.
+            # LATEST means another time in a later run, so that only an unfinished instance matches.
             is_it = tags.get(TAG) == target and (target != "LATEST" or row["DBInstanceStatus"] != "available")
             if is_ours and is_it:
                 return str(row["DBInstanceIdentifier"])
         return None
 
     def wait_available(self, what: str, status: Callable[[], str], progress: Progress) -> None:
-        """Wait for a snapshot or an instance. BackupError where it will not become available, or not in time."""
+        """Wait for a snapshot or an instance. Raise BackupError if it fails or the wait times out."""
         deadline = time.monotonic() + self.timeout_seconds
-        told = ""
+        reported = ""
         while (now := status()) != "available":
             if now in ("failed", "incompatible-restore", "incompatible-parameters", "storage-full"):
-                raise BackupError(f"{what} is {now}; the RDS console's events say why")
+                raise BackupError(f"{what} is {now}; see the instance's events in the RDS console")
             if time.monotonic() > deadline:
                 raise BackupError(
-                    f"{what} is still {now} after {self.timeout_seconds:.0f} s; run it again to go on"
+                    f"{what} is still {now} after {self.timeout_seconds:.0f} s; run the same command again to resume"
                 )
-            if now != told:
+            if now != reported:
                 progress(f"{what} is {now}")
-                told = now
+                reported = now
             time.sleep(self.poll_seconds)
 
 
 def _own_tags(source: dict[str, Any]) -> list[dict[str, str]]:
-    """The source's tags that can be given again: AWS's own cannot, and one that was restored has ours already."""
+    """Return the source's tags that may be copied. aws: tags may not, and a restored source has its own TAG."""
     return [t for t in source.get("TagList", []) if t["Key"] != TAG and not t["Key"].startswith("aws:")]
 
 
@@ -221,15 +223,15 @@ def _client(region: str, connect_seconds: float | None = None) -> Any:
         from botocore.config import Config
     except ImportError as error:
         raise OpsError(
-            "boto3 is not installed, which a stack on AWS needs; install the extra: pip install -e '.[aws]'"
+            "a stack on AWS needs boto3, which is not installed; run `pip install -e '.[aws]'`"
         ) from error
     hurried = Config(connect_timeout=connect_seconds, retries={"total_max_attempts": 1})
     return boto3.client("rds", region_name=region, config=None if connect_seconds is None else hurried)
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """The one place where botocore's errors become ours."""
+def translated_errors() -> Iterator[None]:
+    """Raise botocore's errors as OpsError. Every request to RDS goes through here."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -240,4 +242,4 @@ def told() -> Iterator[None]:
         missing = code.startswith("DBInstanceNotFound")
         raise (NoSuchInstance if missing else BackupError)(f"RDS: {message}") from error
     except BotoCoreError as error:
-        raise OpsError(f"RDS is not to be reached: {error}", Exit.UNREACHABLE) from error
+        raise OpsError(f"cannot reach RDS: {error}", Exit.UNREACHABLE) from error

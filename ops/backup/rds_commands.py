@@ -1,4 +1,4 @@
-"""What `backup`, `restore` and `drill` do and say where a stack's target is AWS."""
+"""`backup`, `restore` and `drill` for stacks on AWS: their results as JSON and as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ops.backup.repository import show_time
 
 
 def snapshot_row(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot as JSON takes it."""
+    """Return a snapshot as JSON."""
     return {
         "label": snapshot.label,
         "type": snapshot.kind,
@@ -26,7 +26,7 @@ def snapshot_row(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def listing(instance: Instance) -> dict[str, Any]:
-    """Snapshots and the window, as JSON takes them."""
+    """Return snapshots and the restore window as JSON."""
     oldest, newest = instance.window()
     return {
         "backups": [snapshot_row(s) for s in instance.snapshots()],
@@ -35,7 +35,7 @@ def listing(instance: Instance) -> dict[str, Any]:
 
 
 def listing_text(document: dict[str, Any]) -> str:
-    """The same for people."""
+    """Render a listing as text."""
     rows = [
         f"{row['label']:<48}{row['type']:<11}{row['status']:<11}{row['sizeBytes'] // 1024**3:>6}GB"
         f"  {row['createdAt'] or ''}"
@@ -46,11 +46,11 @@ def listing_text(document: dict[str, Any]) -> str:
 
 
 def restore(instance: Instance, moment: datetime | None, progress: Progress) -> dict[str, Any]:
-    """Restore into a new instance; `switch` has the commands that put it in the old one's place."""
+    """Restore to a new instance. `switch` lists the commands that put it in place of the old one."""
     restored = instance.restore(moment, progress)
     name = restored["DBInstanceIdentifier"]
     modify = "aws rds modify-db-instance --apply-immediately --db-instance-identifier"
-    # Pulumi knows an instance by this, and so do the permissions to log in: a name that changes hands is not enough.
+    # Pulumi and the IAM permissions identify an instance by this id, so that renaming alone is not enough.
     old, new = instance.describe()["DbiResourceId"], restored["DbiResourceId"]
     return {
         "restore": "done",
@@ -65,22 +65,22 @@ def restore(instance: Instance, moment: datetime | None, progress: Progress) -> 
             f"""pulumi stack export | sed 's/"id": "{old}"/"id": "{new}"/' | pulumi stack import""",
             "pulumi refresh --yes",
             f"groundwork up --stack {instance.stack}",
-            # Some of what is cached is of rows that the restore took back.
+            # Cached entries may be of rows that the restore has removed.
             f"groundwork cache flush --all --yes --confirm {instance.stack} --stack {instance.stack}",
         ],
     }
 
 
 def restore_text(document: dict[str, Any]) -> str:
-    """What is there now, and how to switch to it."""
+    """Describe the restored instance, and how to switch to it."""
     return "\n".join(
         [
-            f"{document['instance']} is restored to {document['target']}: look at it ({document['endpoint']}).",
-            "The stack's own instance is as it was, and still the one in use. To switch, stop the application, then",
+            f"restored {document['instance']} to {document['target']}; inspect it at {document['endpoint']}.",
+            "The stack still uses its own instance, which is unchanged. To switch, stop the application and run",
             *(f"  {command}" for command in document["switch"]),
-            "An identifier is the endpoint's name: applications find the restored one under the old address, and get in"
-            " once `up` has made the permissions to log in those of the restored one. The flush wants a shell from"
-            " where Redis is reached (docs/aws.md).",
+            "The endpoint follows the instance's name, so that applications use the same address for the restored"
+            " instance. They can log in once `up` has granted them access to it. Run the flush in a shell that can"
+            " reach Redis (docs/aws.md).",
         ]
     )
 
@@ -88,7 +88,7 @@ def restore_text(document: dict[str, Any]) -> str:
 def drill(
     instance: Instance, moment: datetime | None, max_rpo: float | None, ca_file: str, progress: Progress
 ) -> Evidence:
-    """A drill on RDS, which reads as role app with a token of IAM's; from where the instance is reached."""
+    """Run a drill on RDS. The smoke test logs in as role app with an IAM token, so it has to reach the instance."""
 
     def smoke(restored: dict[str, Any]) -> str:
         from infra.outputs import database_url

@@ -1,4 +1,4 @@
-"""A drill on RDS: restores to a random moment in an instance that is deleted again, and looks at it."""
+"""A restore drill on RDS: restore to a random point in time in a temporary instance, and check it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from ops.backup.errors import BackupError
 from ops.backup.evidence import CheckFailed, Evidence
 from ops.backup.pgbackrest import Progress
-from ops.backup.rds import DRILL, TAG, Instance, NoSuchInstance, told
+from ops.backup.rds import DRILL, TAG, Instance, NoSuchInstance, translated_errors
 
 CHECKS = ("archive", "recovery", "settings", "smoke")
-# RDS uploads WAL every five minutes; the drill allows for one that is late.
+# RDS archives WAL every five minutes. This allows for one late upload.
 MAX_RPO_SECONDS = 600.0
 
 
@@ -25,20 +25,22 @@ def drill(
     smoke: Callable[[dict[str, Any]], str],
     progress: Progress,
 ) -> Evidence:
-    """Restore to a random moment in an instance that is deleted again. `smoke(instance)` reads from it.
+    """Restore to `moment`, or a random point in time, in a temporary instance. `smoke(instance)` reads from it.
 
-    OutsideWindow where `moment` cannot be reached.
+    Raise OutsideWindow if `moment` cannot be reached.
     """
     evidence = Evidence(instance.stack, datetime.now(UTC), check_names=CHECKS)
     name = f"{instance.name}-drill"
     source = instance.describe()
     instance.require_window(moment)
     oldest, newest = instance.window()
-    with evidence.check("archive", progress, "asking how new the newest restorable moment is") as check:
+    with evidence.check("archive", progress, "checking the latest restorable time") as check:
         evidence.rpo_seconds = round((datetime.now(UTC) - newest).total_seconds(), 3)
         if evidence.rpo_seconds > max_rpo:
-            raise CheckFailed(f"the RPO is {evidence.rpo_seconds:.0f} s, and {max_rpo:.0f} s are allowed")
-        check.detail = f"the newest restorable moment is {evidence.rpo_seconds:.0f} s old"
+            raise CheckFailed(
+                f"the RPO is {evidence.rpo_seconds:.0f} s, but at most {max_rpo:.0f} s are allowed"
+            )
+        check.detail = f"the latest restorable time is {evidence.rpo_seconds:.0f} s old"
     try:
         with evidence.check("recovery", progress, f"restoring as {name}") as check:
             span = (newest - oldest).total_seconds()
@@ -53,7 +55,7 @@ def drill(
         if not evidence.checks["recovery"].ok:
             return evidence
         restored = instance.describe(name)
-        with evidence.check("settings", progress, "comparing its settings") as check:
+        with evidence.check("settings", progress, "comparing the instance's settings") as check:
             check.detail = _same_settings(source, restored)
         with evidence.check("smoke", progress, "reading through the data access (smoke test)") as check:
             check.detail = smoke(restored)
@@ -64,37 +66,39 @@ def drill(
 
 
 def _sweep(instance: Instance, name: str, progress: Progress) -> None:
-    """Delete what a killed drill left, and wait until its name is free."""
+    """Delete the instance that a killed drill left, and wait until its name is free."""
 
     def status() -> str:
         return str(instance.describe(name)["DBInstanceStatus"])
 
     try:
         if status() == "creating":
-            # RDS deletes none that is not whole yet.
+            # RDS cannot delete an instance before it is created.
             instance.wait_available(name, status, progress)
         _delete(instance, name, progress)
         deadline = time.monotonic() + instance.timeout_seconds
         while status():
             if time.monotonic() > deadline:
-                raise BackupError(f"{name}, an earlier drill's, is still there; delete it")
+                raise BackupError(f"{name}, left by an earlier drill, still exists; delete it")
             time.sleep(instance.poll_seconds)
     except NoSuchInstance:
         return
 
 
 def _delete(instance: Instance, name: str, progress: Progress) -> None:
-    """Delete a drill's instance where there is one, with everything RDS keeps of it."""
+    """Delete a drill's instance, if it exists, together with its automated backups."""
     try:
         found = instance.describe(name)
     except NoSuchInstance:
         return
     if {"Key": TAG, "Value": DRILL} not in found.get("TagList", []):
-        raise BackupError(f"{name} is there and no drill's; a drill needs the name, so rename it")
+        raise BackupError(
+            f"instance {name} does not belong to a drill; rename it, because drills use this name"
+        )
     if found["DBInstanceStatus"] == "deleting":
         return
     progress(f"deleting {name}")
-    with told():
+    with translated_errors():
         if found.get("DeletionProtection"):
             instance.client.modify_db_instance(
                 DBInstanceIdentifier=name, DeletionProtection=False, ApplyImmediately=True
@@ -105,7 +109,7 @@ def _delete(instance: Instance, name: str, progress: Progress) -> None:
 
 
 def _same_settings(source: dict[str, Any], restored: dict[str, Any]) -> str:
-    """What security rests on, and what RDS would replace by the account's defaults."""
+    """Compare security settings, and settings that RDS would replace by the account's defaults."""
     keys = ("StorageEncrypted", "PubliclyAccessible", "EngineVersion", "IAMDatabaseAuthenticationEnabled")
     differing = [key for key in keys if source.get(key) != restored.get(key)]
     for key, part in (
@@ -116,4 +120,4 @@ def _same_settings(source: dict[str, Any], restored: dict[str, Any]) -> str:
             differing.append(key)
     if differing:
         raise CheckFailed(f"the restored instance differs in {', '.join(differing)}")
-    return "encryption, exposure, groups and version are the source's"
+    return "encryption, exposure, groups and version match the source"

@@ -1,4 +1,4 @@
-"""What the repository of a stack holds: backups, WAL, and the windows in time that a restore can reach."""
+"""The content of a stack's repository: backups, WAL, and the time windows that a restore can reach."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HISTORY = re.compile(r"(?:^|/)([0-9A-F]{8})\.history$")
 
 @dataclass(frozen=True)
 class Backup:
-    """One backup; `size_bytes` is the database's, `stored_bytes` what this backup added to the repository."""
+    """One backup. `size_bytes` is the database's size, `stored_bytes` what the backup added to the repository."""
 
     label: str
     kind: str
@@ -34,13 +34,13 @@ class Backup:
 
     @property
     def restorable_from(self) -> datetime:
-        """The first full second in which the cluster is consistent; pgBackRest knows no parts of seconds."""
+        """The first full second in which the cluster is consistent. pgBackRest records whole seconds."""
         return datetime.fromtimestamp(self.stop.timestamp() + 1, UTC)
 
 
 @dataclass(frozen=True)
 class Window:
-    """Any moment from `start` to `end` can be restored; `end` is None where WAL goes on arriving."""
+    """Every time from `start` to `end` can be restored. `end` is None if WAL is still being archived."""
 
     start: datetime
     end: datetime | None
@@ -52,7 +52,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Contents:
-    """A look at the repository. `archived_at` says when a segment came in; `history` leads to the newest timeline."""
+    """A snapshot of the repository: when each segment was archived, and the history of the newest timeline."""
 
     backups: tuple[Backup, ...]
     archived_at: dict[Segment, datetime]
@@ -64,13 +64,13 @@ class Contents:
 
     @property
     def newest(self) -> Segment | None:
-        """The newest segment on the history."""
+        """The newest segment of the history."""
         number = wal.last_number(self.present, self.history)
         segment = self.history.segment(number)
         return segment if segment in self.archived_at else None
 
     def restorable(self) -> tuple[Backup, ...]:
-        """The backups that lie on the history and have the WAL that makes them consistent."""
+        """Return the backups on the history whose WAL makes them consistent."""
         return tuple(
             b
             for b in self.backups
@@ -79,12 +79,12 @@ class Contents:
         )
 
     def missing(self) -> list[Segment]:
-        """Segments that are not there although older and newer ones are, since the oldest backup."""
+        """Return the segments missing since the oldest backup between existing ones."""
         first = min((b.wal_start.number for b in self.backups), default=None)
         return [] if first is None else wal.missing(first, self.present, self.history)
 
     def windows(self) -> list[Window]:
-        """What a restore can reach, oldest first; more than one where WAL is missing between them."""
+        """Return what a restore can reach, oldest first. Missing WAL splits it into several windows."""
         last = wal.last_number(self.present, self.history)
         runs: dict[int, list[Backup]] = {}
         for b in self.restorable():
@@ -100,32 +100,35 @@ class Contents:
         ]
 
     def backup_for(self, moment: datetime | None, now: datetime) -> Backup:
-        """The backup to begin with: the newest before `moment`, whose WAL reaches it; None means the end of WAL.
+        """Return the newest backup before `moment` whose WAL reaches it. None means the end of the WAL.
 
-        OutsideWindow names what can be reached instead.
+        Raise OutsideWindow with the reachable windows if there is none.
         """
         windows = self.windows()
         if not windows:
-            raise OutsideWindow("there is no backup to restore from; `groundwork backup` makes one")
+            raise OutsideWindow("there is no backup to restore from; run `groundwork backup`")
         if moment is None:
             if windows[-1].end is not None:
                 raise OutsideWindow(
-                    f"WAL is missing after {show_time(windows[-1].end)}, and no backup was made since:"
-                    " restore to a moment up to then"
+                    f"WAL is missing after {show_time(windows[-1].end)}, and there is no later backup;"
+                    " restore to that time or an earlier one"
                 )
             return max(windows[-1].backups, key=lambda b: b.stop)
         for window in windows:
             if window.start <= moment <= (window.end or now):
                 return max((b for b in window.backups if b.restorable_from <= moment), key=lambda b: b.stop)
         reachable = ", ".join(map(str, windows))
-        raise OutsideWindow(f"{show_time(moment)} cannot be restored; what can: {reachable}")
+        raise OutsideWindow(f"cannot restore to {show_time(moment)}; restorable: {reachable}")
 
 
 def read(container: str, timeline: int | None = None) -> Contents:
-    """Look at the repository through a container that mounts it. `timeline`: another than the newest."""
+    """Read the repository through a container that mounts it. `timeline` selects one other than the newest."""
     (info,) = json.loads(pgbackrest.run(container, "info", "--output=json"), strict=False)
     if reason := pgbackrest.trouble(info):
-        raise BackupError(f"the backup repository cannot be read: {reason}")
+        raise BackupError(
+            f"cannot read the backup repository: {reason}; restore its volume and key, or start a new one"
+            " (docs/backup.md)"
+        )
     backups = tuple(_backup(entry, info) for entry in info["backup"] if not entry.get("error"))
     archive_id = info["archive"][-1]["id"] if info["archive"] else None
     archived_at: dict[Segment, datetime] = {}
@@ -143,21 +146,21 @@ def read(container: str, timeline: int | None = None) -> Contents:
     timelines |= {segment.timeline for segment in archived_at}
     if timeline is not None and timeline not in timelines:
         known = ", ".join(map(str, sorted(timelines)))
-        raise OutsideWindow(f"there is no timeline {timeline} in the repository; there are: {known}")
+        raise OutsideWindow(f"the repository has no timeline {timeline}; timelines: {known}")
     wanted = timeline or max(timelines)
     history = History(wanted) if wanted == 1 else _history(container, folder, wanted)
     return Contents(tuple(b for b in backups if b.archive_id == archive_id), archived_at, history)
 
 
 def show_time(moment: datetime) -> str:
-    """ISO, in UTC, as `restore --to` takes it."""
+    """Format a time as ISO 8601 in UTC, as `restore --to` accepts it."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _run_ls(container: str, folder: str) -> str:
     from infra.docker.engine import docker
 
-    # repo-ls takes a path as an argument, which no other command of ours does.
+    # Only repo-ls takes a path as an argument.
     return docker(
         "exec", container, *backup.PGBACKREST.split(), "--recurse", "--output=json", "repo-ls", folder
     )

@@ -1,27 +1,28 @@
-"""Where the backups of one stack on this machine are: containers, volumes, image, and one operation at a time."""
+"""The backups of one stack on this machine: containers, volumes, image, and the lock for one operation at a time."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra import outputs
+from infra.docker import ownership
 from infra.docker.engine import DockerError, docker, inspect
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.backup.errors import BackupError
 from ops.errors import Exit, OpsError
 
 
 @dataclass(frozen=True)
-class Site:
-    """One stack's Postgres, as its outputs name it. The containers need not exist."""
+class BackupSite:
+    """One stack's Postgres, as named in the stack outputs. The containers need not exist."""
 
     stack: str
-    # What containers made for it are called: `gw-1a2b3c-dev`.
+    # Prefix of the names of its containers, such as `gw-1a2b3c-dev`.
     prefix: str
     image: str
     data_volume: str
@@ -31,41 +32,49 @@ class Site:
     access: str
     lock_file: Path
     full_days: int = 7
+    # Labels that name the owner of the Docker resources created for this site.
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, world: World, stack: str) -> Site:
-        """The site of a stack; no secret is opened. OpsError (6) where it was never brought up, (2) where unknown."""
-        from ops.pulumi_stack import PulumiStack
+    def of(cls, checkout: Checkout, stack: str) -> BackupSite:
+        """Return the site of a stack without decrypting a secret.
 
-        values = PulumiStack(world, stack).known_outputs()
+        Raises OpsError: 6 if the stack was never up, 2 if it is unknown. Raises OwnedByAnother (7) if
+        another state owns its containers or volumes.
+        """
+        from ops.stack.pulumi_stack import PulumiStack
+
+        values = PulumiStack(checkout, stack).known_outputs()
         backups = values.get(outputs.BACKUPS)
         if backups is None:
             raise BackupError(
-                f"stack {stack!r} is older than backups; run `groundwork up --stack {stack}`, which adds them"
+                f"stack {stack!r} was deployed before backups existed; run `groundwork up --stack {stack}` to add them"
             )
         if not backups["enabled"]:
             raise BackupError(
-                f"backups are off for stack {stack!r}; set groundwork:backups to true in"
-                f" Pulumi.{stack}.yaml, and run `groundwork up --stack {stack}`"
+                f"backups are turned off for stack {stack!r}; set groundwork:backups to true in"
+                f" Pulumi.{stack}.yaml and run `groundwork up --stack {stack}`"
             )
-        # Without an engine every container and volume would look as if it were gone.
+        # Without a Docker engine, every container and volume would look missing.
         try:
             docker("version", "--format", "{{.Server.Version}}")
         except DockerError as error:
             raise OpsError(
-                "the Docker engine does not answer; `make up` starts it", Exit.UNREACHABLE
+                "the Docker engine does not answer; start it with `make up`", Exit.UNREACHABLE
             ) from error
+        ownership.require_own(checkout, stack)
         return cls(
             stack=stack,
-            prefix=world.name(stack, "")[:-1],
+            prefix=checkout.name(stack, "")[:-1],
             image=backups["image"],
             data_volume=backups["dataVolume"],
             config_volume=backups["configVolume"],
             repository_volume=backups["repositoryVolume"],
             postgres=values[outputs.CONTAINERS]["postgres"],
             access=values[outputs.CONTAINERS]["access"],
-            lock_file=world.stack_dir(stack) / "backup.lock",
+            lock_file=checkout.stack_dir(stack) / "backup.lock",
             full_days=int(backups["fullDays"]),
+            labels=ownership.labels(checkout, stack),
         )
 
     def is_running(self, container: str) -> bool:
@@ -73,18 +82,17 @@ class Site:
         return bool(found) and bool(found[0]["State"]["Running"])
 
     def require_running(self) -> None:
-        """OpsError (6) unless Postgres runs."""
+        """Raise OpsError (6) if Postgres does not run."""
         if not self.is_running(self.postgres):
             raise OpsError(
-                f"Postgres of stack {self.stack!r} does not run; `groundwork status --stack {self.stack}`"
-                " shows what does",
+                f"Postgres of stack {self.stack!r} does not run; see `groundwork status --stack {self.stack}`",
                 Exit.UNREACHABLE,
             )
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """One backup, restore or drill at a time: each may remove what another reads. Freed by the process's end."""
-        self.lock_file.parent.mkdir(parents=True, exist_ok=True)
+        """Lock out other backups, restores and drills, which may remove files. Released when the process exits."""
+        self.lock_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.lock_file.open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,8 +100,8 @@ class Site:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise OpsError(
-                    f"a backup, restore or drill of stack {self.stack!r} is being done by process {holder};"
-                    " wait for it to end",
+                    f"stack {self.stack!r} is locked by a backup, restore or drill of process {holder};"
+                    " wait until it has finished",
                     Exit.LOCKED,
                 ) from None
             file.truncate(0)

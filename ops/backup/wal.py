@@ -1,4 +1,4 @@
-"""WAL in the repository: segments, timelines, and what of it is without a gap. Plain data, no server."""
+"""WAL in the repository: segments, timelines, and gaps. Plain data, without a server."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from datetime import UTC, datetime
 _SEGMENT = re.compile(r"(?P<timeline>[0-9A-F]{8})(?P<log>[0-9A-F]{8})(?P<segment>[0-9A-F]{8})")
 _SEGMENT_BYTES = 16 * 1024**2
 _SEGMENTS_A_LOG = 2**32 // _SEGMENT_BYTES
-# A history file's reason after a restore to a time: where in time the branch begins.
+# The reason in a history file after a restore to a time: when the branch begins.
 _BEFORE = re.compile(r"before (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?)\+00")
 
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """One WAL file: the timeline it was written on, and its number from the cluster's beginning."""
+    """One WAL file: its timeline, and its number from the start of the cluster."""
 
     timeline: int
     number: int
 
     @classmethod
     def parse(cls, name: str) -> Segment | None:
-        """Of a name as Postgres gives it, None for anything else (a history, a `.partial`)."""
+        """Parse Postgres's file name. Return None for other names (a history, a `.partial`)."""
         found = _SEGMENT.fullmatch(name)
         if found is None:
             return None
@@ -32,7 +32,7 @@ class Segment:
 
     @property
     def first_byte(self) -> int:
-        """Its position in the WAL, as its first page says it."""
+        """The segment's WAL position, as recorded in its first page."""
         return self.number * _SEGMENT_BYTES
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Branch:
-    """Where a timeline was left for the next: after `lsn`. `since`: in time, where the server said."""
+    """The point `lsn` at which the next timeline begins. `since` is its time, if the history file has it."""
 
     timeline: int
     lsn: int
@@ -54,21 +54,21 @@ class Branch:
 
 
 def parse_lsn(text: str) -> int:
-    """`16/B374D848` as a number of bytes."""
+    """Return an LSN such as `16/B374D848` as a number of bytes."""
     high, low = text.split("/")
     return (int(high, 16) << 32) + int(low, 16)
 
 
 @dataclass(frozen=True)
 class History:
-    """The timelines that lead to one, oldest first: a restore along it reads each up to its branch."""
+    """A timeline and its ancestors, oldest first. A restore reads each ancestor up to its branch."""
 
     timeline: int
     branches: tuple[Branch, ...] = ()
 
     @classmethod
     def parse(cls, timeline: int, text: str) -> History:
-        """Of a history file: a line for each ancestor, `TIMELINE<tab>LSN<tab>REASON`."""
+        """Parse a history file, which has a line `TIMELINE<tab>LSN<tab>REASON` for each ancestor."""
         branches = []
         for line in text.splitlines():
             fields = line.split("\t")
@@ -79,21 +79,21 @@ class History:
         return cls(timeline, tuple(branches))
 
     def segment(self, number: int) -> Segment:
-        """The file that a recovery along this history wants: of the newest timeline that has begun there."""
+        """Return the file that recovery along this history reads: on the newest timeline that exists at that point."""
         for branch in self.branches:
             if number < branch.segment:
                 return Segment(branch.timeline, number)
         return Segment(self.timeline, number)
 
     def holds(self, timeline: int, lsn: int) -> bool:
-        """Whether that point of a timeline lies on the way to this one."""
+        """Return whether that point of a timeline is part of this history."""
         if timeline == self.timeline:
             return True
         return any(b.timeline == timeline and lsn <= b.lsn for b in self.branches)
 
 
 def contiguous_end(first: int, present: frozenset[Segment], history: History) -> int:
-    """The last number from `first` on without a gap; `first - 1` where even that is missing."""
+    """Return the last number of the gapless run that starts at `first`, or `first - 1` if `first` is missing."""
     number = first
     while history.segment(number) in present:
         number += 1
@@ -101,11 +101,11 @@ def contiguous_end(first: int, present: frozenset[Segment], history: History) ->
 
 
 def last_number(present: Iterable[Segment], history: History) -> int:
-    """The newest number that lies on the history; 0 where none does."""
+    """Return the newest number on the history, or 0 if there is none."""
     return max((s.number for s in present if history.segment(s.number) == s), default=0)
 
 
 def missing(first: int, present: frozenset[Segment], history: History) -> list[Segment]:
-    """What is not there between `first` and the newest."""
+    """Return the segments that are missing between `first` and the newest one."""
     wanted = (history.segment(n) for n in range(first, last_number(present, history) + 1))
     return [segment for segment in wanted if segment not in present]

@@ -1,6 +1,6 @@
-"""A container of the stack's own Postgres image beside its server: mounts volumes, runs nothing until told to.
+"""A container of the stack's Postgres image next to its server. It mounts volumes, and starts no server by default.
 
-What a restore and a drill do to data folders is done in here, as the server's user and without a network.
+Restores and drills work on data folders in it, as the server's user and without a network.
 """
 
 from __future__ import annotations
@@ -9,25 +9,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from infra.docker.engine import DockerError, docker, inspect
+from infra.docker.engine import DockerError, docker, inspect, label_options, remove_container
+from infra.docker.ownership import WORKBENCH_LABEL
 from infra.spec import backup, postgres
+from infra.spec.checkout import STATE_LABEL
 from ops.backup.errors import BackupError, RecoveryFailed
-from ops.backup.site import Site
+from ops.backup.site import BackupSite
 from ops.errors import Exit, OpsError
 
-LABEL = "groundwork.workbench"
 _LOG = "/tmp/postgres.log"
 _START_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
 class Workbench:
-    """A running container, by name. `data` is the folder that it serves."""
+    """A running container, by name."""
 
     name: str
 
     def sh(self, script: str, *arguments: str, timeout_seconds: float = 24 * 3600) -> str:
-        """Run a shell script in it; DockerError has its last words."""
+        """Run a shell script in the container. Raise DockerError with its last output."""
         return docker(
             "exec", self.name, "sh", "-ceu", script, "sh", *arguments, timeout_seconds=timeout_seconds
         )
@@ -36,14 +37,14 @@ class Workbench:
         return bool(self.sh('[ ! -e "$1" ] || echo yes', path).strip())
 
     def start_server(self, data: str, **parameters: str) -> None:
-        """Start Postgres on a folder and wait until it answers queries, through recovery if it has to.
+        """Start Postgres on a folder, and wait until recovery has finished and it answers queries.
 
-        RecoveryFailed has the server's own reason.
+        Raise RecoveryFailed with the server's own reason.
         """
         options = {
             "config_file": f"{postgres.CONFIG_DIR}/postgresql.conf",
             "hba_file": f"{postgres.CONFIG_DIR}/pg_hba.conf",
-            # Recovery would stop and wait where a setting is smaller than it was on the server of the backup.
+            # With hot standby, recovery would pause if a setting is smaller than on the backup's server.
             "hot_standby": "off",
             "logging_collector": "off",
         } | parameters
@@ -51,8 +52,8 @@ class Workbench:
             return
         words = " ".join(f"-c {key}={value}" for key, value in options.items())
         try:
-            # The lock's number means nothing here: a process of another container had it. pg_ctl waits until
-            # the cluster is consistent, which is before it answers.
+            # The PID in the lock file is from another container. pg_ctl only waits until the cluster is consistent,
+            # which is earlier than the first answer.
             self.sh(
                 f'rm -f {_LOG} "$1/postmaster.pid"; pg_ctl start --wait --timeout={_START_SECONDS} --silent'
                 f' --pgdata="$1" --log={_LOG} --options="$2" >/dev/null;'
@@ -64,15 +65,15 @@ class Workbench:
             raise RecoveryFailed(self.last_words()) from error
 
     def answers(self) -> bool:
-        """Whether a server in it answers queries."""
+        """Return whether a server in the container answers queries."""
         return bool(self.sh("! pg_isready --quiet || echo yes").strip())
 
     def last_words(self) -> str:
-        """Why the server ended: its last FATAL or PANIC line."""
+        """Return why the server stopped, from its FATAL and PANIC lines."""
         log = self.sh(f"cat {_LOG} 2>/dev/null || true").splitlines()
         ends = [line for line in log if "FATAL:" in line or "PANIC:" in line]
-        # The first is the reason; what follows is the server taking itself down.
-        line = ends[0] if ends else (log[-1] if log else "it said nothing")
+        # The first one is the reason; the following ones belong to the shutdown.
+        line = ends[0] if ends else (log[-1] if log else "its log is empty")
         return line.partition("FATAL:")[2].strip() or line.strip()
 
     def stop_server(self, data: str) -> None:
@@ -84,25 +85,25 @@ class Workbench:
 
 @contextmanager
 def workbench(
-    site: Site,
+    site: BackupSite,
     what: str,
     volumes: Mapping[str, tuple[str, bool]],
     *,
     network: str = "none",
     publish: int | None = None,
 ) -> Iterator[Workbench]:
-    """A workbench of a site, removed at the end; one that a killed run left is removed before.
+    """Yield a workbench, and remove it at the end. A leftover one of a killed run is removed first.
 
-    `volumes`: path -> (volume, whether it may be written). A data folder without a volume is the
-    workbench's own, and goes with it. `publish`: a port of the container, on any of 127.0.0.1.
+    `volumes`: path -> (volume, whether it is writable). Without a volume, the data folder is the container's own and
+    is removed with it. `publish`: a port of the container to publish on a free port of 127.0.0.1.
     """
     name = f"{site.prefix}-{what}"
-    remove(name)
+    remove(site, name)
     uid = postgres.UID
     command = [
-        *("run", "--detach", "--init", "--name", name, "--label", f"{LABEL}={site.prefix}"),
+        *("run", "--detach", "--init", "--name", name, *labels_of(site)),
         *("--network", network, "--user", f"{uid}:{uid}", "--read-only", "--cap-drop", "ALL"),
-        *("--security-opt", "no-new-privileges", "--dns", "127.0.0.1", "--shm-size", "256m"),
+        *("--security-opt", "no-new-privileges=true", "--dns", "127.0.0.1", "--shm-size", "256m"),
         *("--tmpfs", f"/tmp:rw,nosuid,nodev,noexec,size=64m,uid={uid},gid={uid}"),
         *("--tmpfs", f"{postgres.SOCKET_DIR}:rw,nosuid,nodev,noexec,size=1m,uid={uid},gid={uid},mode=0755"),
         *(["--publish", f"127.0.0.1::{publish}"] if publish else []),
@@ -113,29 +114,33 @@ def workbench(
         docker(*command)
         yield Workbench(name)
     finally:
-        remove(name)
+        remove(site, name)
 
 
-def remove(name: str) -> None:
-    """Remove a workbench with the volumes that are its own; one that is not there is none."""
-    if inspect("container", name):
-        docker("rm", "--force", "--volumes", name)
+def remove(site: BackupSite, name: str) -> None:
+    """Remove a workbench of a site with its anonymous volumes; do nothing if it does not exist."""
+    remove_container(name, site.labels.get(STATE_LABEL, ""))
+
+
+def labels_of(site: BackupSite) -> list[str]:
+    """Return the options that label a workbench with its owner, and mark it as not part of the site's stack."""
+    return label_options({**site.labels, WORKBENCH_LABEL: site.prefix})
 
 
 def refuse_during_restore(prefix: str, stack: str) -> None:
-    """OpsError (5) while a restore of a stack is under way, or was killed: its workbench is there until another run."""
+    """Raise OpsError (5) during a restore, or after a killed one, whose container stays until the next run."""
     if inspect("container", f"{prefix}-restore"):
         raise OpsError(
-            f"a restore of stack {stack!r} is under way, or was interrupted: run the same `groundwork restore` again,"
-            f" or `groundwork restore --abandon --stack {stack}`",
+            f"a restore of stack {stack!r} is in progress or was interrupted; run the same `groundwork restore` again,"
+            f" or abandon it with `groundwork restore --abandon --stack {stack}`",
             Exit.LOCKED,
         )
 
 
 def remove_all(prefix: str) -> None:
-    """Remove whatever a killed restore or drill of a stack has left: containers, then networks."""
+    """Remove what killed restores and drills of a stack have left: containers, then networks."""
     for kind, every in (("container", ["--all"]), ("network", [])):
-        found = docker(kind, "ls", *every, "--quiet", "--filter", f"label={LABEL}={prefix}").split()
+        found = docker(kind, "ls", *every, "--quiet", "--filter", f"label={WORKBENCH_LABEL}={prefix}").split()
         for identity in found:
             docker(kind, "rm", *(["--force", "--volumes"] if kind == "container" else []), identity)
 
@@ -148,7 +153,7 @@ def restore_files(
     target: str | None,
     timeline: int,
 ) -> None:
-    """Have pgBackRest put a backup's files into an empty folder, ready to recover to `target` (None: all WAL)."""
+    """Restore a backup's files with pgBackRest to an empty folder, ready to recover to `target` (None: all WAL)."""
     from ops.backup import pgbackrest
 
     aim: Sequence[str] = (
@@ -168,12 +173,12 @@ def restore_files(
     )
 
 
-def require_volumes(site: Site) -> None:
-    """BackupError where a volume is gone: Docker would make an empty one in its place."""
+def require_volumes(site: BackupSite) -> None:
+    """Raise BackupError if a volume is missing, because Docker would create an empty one instead."""
     for volume in (site.data_volume, site.config_volume, site.repository_volume):
         if not inspect("volume", volume):
             raise BackupError(
-                f"volume {volume} is gone; `groundwork up --stack {site.stack}` makes a new one"
+                f"volume {volume} is missing; run `groundwork up --stack {site.stack}` to create a new one"
             )
 
 

@@ -1,4 +1,4 @@
-"""`groundwork backup`, `restore`, `drill`: Postgres's backups, and the proof that they are some."""
+"""`groundwork backup`, `restore` and `drill`: back up Postgres, restore it, and verify that a restore works."""
 
 from __future__ import annotations
 
@@ -16,58 +16,64 @@ if TYPE_CHECKING:
     from ops.backup.restore import Target
 
 _stack = stack_option()
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 
 
 @click.group(invoke_without_command=True)
 @_stack
-@click.option("--full", "kind", flag_value="full", help="A full backup.")
-@click.option("--incremental", "kind", flag_value="incr", help="Only what changed since the last one.")
+@click.option("--full", "kind", flag_value="full", help="Take a full backup")
+@click.option("--incremental", "kind", flag_value="incr", help="Back up only changes since the last backup")
 @_json
 @click.pass_context
 def backup(context: click.Context, stack: str, kind: str | None, as_json: bool) -> None:
-    """Take a backup: incremental where there is a full one that is young enough."""
+    """Take a backup of Postgres
+
+    By default the backup is incremental if a recent full backup exists, and full otherwise.
+    """
     if context.invoked_subcommand is not None:
         return
-    from infra.spec.world import World
+    from infra.spec.checkout import Checkout
     from ops.backup.rds import Instance
-    from ops.backup.site import Site
-    from ops.backup.taking import take
+    from ops.backup.site import BackupSite
+    from ops.backup.take_backup import take_backup
     from ops.errors import Exit, OpsError
 
-    if instance := Instance.of(World.here(), stack):
+    if instance := Instance.of(Checkout.here(), stack):
         if kind == "full":
-            raise OpsError("RDS takes incremental snapshots only; leave --full out", Exit.USAGE)
+            raise OpsError("RDS only takes incremental snapshots; omit --full", Exit.USAGE)
         from ops.backup.rds_commands import snapshot_row
 
         row = snapshot_row(instance.take(_say))
-        print(json.dumps(row, indent=2) if as_json else f"snapshot {row['label']} is made")
+        print(json.dumps(row, indent=2) if as_json else f"created snapshot {row['label']}")
         return
-    made = take(Site.of(World.here(), stack), kind=kind, progress=_say)
+    made = take_backup(BackupSite.of(Checkout.here(), stack), kind=kind, progress=_say)
     if as_json:
         print(json.dumps(_backup_row(made), indent=2))
     else:
-        print(f"backup {made.label} is made: {_size(made.stored_bytes)} for {_size(made.size_bytes)} of data")
+        print(f"created backup {made.label}: {_size(made.stored_bytes)} for {_size(made.size_bytes)} of data")
 
 
 @backup.command("list")
 @_stack
-@click.option("--timeline", type=click.IntRange(min=1), help="The windows along another timeline.")
+@click.option("--timeline", type=click.IntRange(min=1), help="Show the restore windows of this timeline")
 @_json
 def list_(stack: str, timeline: int | None, as_json: bool) -> None:
-    """List backups with size, age and WAL, and the window to which a restore is possible."""
-    from infra.spec.world import World
+    """List backups and restorable points in time
+
+    Each backup is shown with its size, age and WAL range.
+    """
+    from infra.spec.checkout import Checkout
     from ops.backup import restore as restoring
     from ops.backup.rds import Instance
-    from ops.backup.site import Site
+    from ops.backup.site import BackupSite
 
-    if instance := Instance.of(World.here(), stack):
+    if instance := Instance.of(Checkout.here(), stack):
         from ops.backup.rds_commands import listing, listing_text
 
         document = listing(instance)
         print(json.dumps(document, indent=2) if as_json else listing_text(document))
         return
-    contents = restoring.look(Site.of(World.here(), stack), timeline)
+    contents = restoring.look(BackupSite.of(Checkout.here(), stack), timeline)
     if as_json:
         print(json.dumps(_contents_document(contents), indent=2))
     else:
@@ -77,43 +83,46 @@ def list_(stack: str, timeline: int | None, as_json: bool) -> None:
 @click.command()
 @_stack
 @click.option(
-    "--to", "to", metavar="TIME|LATEST", help="A moment with a zone (2026-03-01T02:50:00Z), or LATEST."
+    "--to", "to", metavar="TIME|LATEST", help="Point in time with a zone (2026-03-01T02:50:00Z), or LATEST"
 )
 @click.option(
-    "--timeline", type=click.IntRange(min=1), help="Another timeline than the newest: see docs/backup.md."
+    "--timeline", type=click.IntRange(min=1), help="Timeline, if not the newest (see docs/backup.md)"
 )
-@click.option("--abandon", is_flag=True, help="Give an interrupted restore up; the old data serves again.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--abandon", is_flag=True, help="Abandon an interrupted restore; the old data serves again")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 @_json
 def restore(
     stack: str, to: str | None, timeline: int | None, abandon: bool, yes: bool, as_json: bool
 ) -> None:
-    """Restore Postgres to a moment; what was written after it is gone. Stops the stack meanwhile."""
-    from infra.spec.world import World
+    """Restore Postgres to a point in time
+
+    Everything written after that point is lost. The stack is stopped during the restore.
+    """
+    from infra.spec.checkout import Checkout
     from ops.backup import restore as restoring
-    from ops.backup.keepers import keepers_of
     from ops.backup.moment import parse_moment
+    from ops.backup.post_restore import post_restore_of
     from ops.backup.rds import Instance
     from ops.backup.repository import show_time
-    from ops.backup.site import Site
+    from ops.backup.site import BackupSite
     from ops.errors import Exit, OpsError
 
     if abandon == (to is not None):
-        raise OpsError("say --to TIME or --to LATEST; or --abandon, alone", Exit.USAGE)
+        raise OpsError("pass --to TIME, --to LATEST or --abandon, and only one of them", Exit.USAGE)
     target = None if to is None else restoring.Target(parse_moment(to), timeline)
-    world = World.here()
-    if instance := Instance.of(world, stack):
+    checkout = Checkout.here()
+    if instance := Instance.of(checkout, stack):
         _restore_on_rds(instance, target, yes, as_json)
         return
-    site = Site.of(world, stack)
+    site = BackupSite.of(checkout, stack)
     if target is None:
         restoring.abandon(site, _say)
-        print("the restore is abandoned") if not as_json else print(json.dumps({"restore": "abandoned"}))
+        print("the restore was abandoned") if not as_json else print(json.dumps({"restore": "abandoned"}))
         return
     chosen = restoring.plan(site, target)
     if chosen is not None and not yes:
         _confirm(stack, str(target))
-    done = restoring.restore(site, target, keepers_of(world, stack), _say)
+    done = restoring.restore(site, target, post_restore_of(checkout, stack), _say)
     if as_json:
         document = {
             "restore": "done",
@@ -127,52 +136,58 @@ def restore(
         print(json.dumps(document, indent=2))
         return
     newest = (
-        "" if done.newest_commit is None else f"; its newest commit is of {show_time(done.newest_commit)}"
+        "" if done.newest_commit is None else f"; the newest commit is from {show_time(done.newest_commit)}"
     )
-    print(f"stack {stack!r} is restored to {done.target}{newest}")
+    print(f"stack {stack!r} was restored to {done.target}{newest}")
     if not done.is_serving:
-        print(f"it is down; `groundwork up --stack {stack}` brings it up")
+        print(f"stack {stack!r} is down; `groundwork up --stack {stack}` starts it")
     print("Next:")
-    print(f"  groundwork backup --full --stack {stack}       # due: a timeline of its own has begun")
-    print(f"  groundwork migrate status --stack {stack}      # migrations made since that moment are pending")
+    print(f"  groundwork backup --full --stack {stack}       # needed: the restore started a new timeline")
+    print(
+        f"  groundwork migrate status --stack {stack}      # migrations applied after that point are pending"
+    )
 
 
 @click.command()
 @_stack
-@click.option("--to", "to", metavar="TIME", help="This moment instead of a random one.")
-@click.option("--evidence", type=click.Path(dir_okay=False), help="Write the evidence into this file too.")
+@click.option("--to", "to", metavar="TIME", help="Restore to this point in time, not to a random one")
+@click.option("--evidence", type=click.Path(dir_okay=False), help="Also write the evidence to this file")
 @click.option(
     "--max-rpo",
     type=click.FloatRange(min=1),
-    help="Seconds that a commit may take into the repository: 60, on AWS 600.",
+    help="Longest accepted RPO in seconds [default: 60; on AWS 600]",
 )
 @_json
 def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | None, as_json: bool) -> None:
-    """Restore to a random moment in a throwaway, check it, measure RTO and RPO; exit 4 where a check fails."""
+    """Test a restore, and measure RTO and RPO
+
+    Restores into a temporary server and checks the result. The drill picks a random point in time unless --to is
+    given. Exits with 4 if a check fails.
+    """
     from pathlib import Path
 
-    from infra.spec.world import World
-    from ops import whole_file
-    from ops.backup.drill import MAX_RPO_SECONDS, Terms
+    from infra.spec.checkout import Checkout
+    from ops import atomic_write
+    from ops.backup.drill import MAX_RPO_SECONDS, DrillOptions
     from ops.backup.drill import drill as make_drill
     from ops.backup.moment import parse_moment
     from ops.backup.rds import Instance
-    from ops.backup.site import Site
+    from ops.backup.site import BackupSite
     from ops.errors import Exit, OpsError
 
-    world = World.here()
+    checkout = Checkout.here()
     moment = None if to is None else parse_moment(to)
     if to is not None and moment is None:
-        raise OpsError("a drill restores to a moment that has something after it; leave --to out", Exit.USAGE)
+        raise OpsError("a drill cannot restore to LATEST; pass a time or omit --to", Exit.USAGE)
     if evidence is not None:
-        whole_file.check_target(Path(evidence))
-    if instance := Instance.of(world, stack):
+        atomic_write.check_target(Path(evidence))
+    if instance := Instance.of(checkout, stack):
         from ops.backup.rds_commands import drill as drill_on_rds
 
-        found = drill_on_rds(instance, moment, max_rpo, str(world.ca_file(stack)), _say)
+        found = drill_on_rds(instance, moment, max_rpo, str(checkout.ca_file(stack)), _say)
     else:
-        terms = Terms(moment, max_rpo or MAX_RPO_SECONDS, world.ca_file(stack))
-        found = make_drill(Site.of(world, stack), terms, _say)
+        drill_options = DrillOptions(moment, max_rpo or MAX_RPO_SECONDS, checkout.ca_file(stack))
+        found = make_drill(BackupSite.of(checkout, stack), drill_options, _say)
     document = json.dumps(found.document(), indent=2)
     if as_json:
         print(document)
@@ -182,9 +197,9 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
                 f"{'ok' if check.ok else 'FAILED' if check.ok is False else '-':<7}{check.name:<12}{check.detail}"
             )
         print(f"RTO {_seconds(found.rto_seconds)}, RPO {_seconds(found.rpo_seconds)}")
-    # After it was said: where the file cannot be written, what was found is not lost.
+    # The result is printed first, so that it is not lost if the file cannot be written.
     if evidence is not None:
-        whole_file.write(Path(evidence), document + "\n")
+        atomic_write.write(Path(evidence), document + "\n")
     if not found.ok:
         reasons = "; ".join(f"{check.name}: {check.detail}" for check in found.failures)
         raise OpsError(f"the drill failed: {reasons}", Exit.MISMATCH)
@@ -197,11 +212,11 @@ def _restore_on_rds(instance: Instance, target: Target | None, yes: bool, as_jso
 
     if target is None or target.timeline is not None:
         raise OpsError(
-            "on AWS a restore is a new instance: there is no --abandon and no --timeline", Exit.USAGE
+            "on AWS a restore creates a new instance; --abandon and --timeline do not apply", Exit.USAGE
         )
     instance.require_window(target.moment)
     if not yes:
-        # It takes nothing back, and costs an instance.
+        # Nothing is overwritten, but the new instance costs money.
         _confirm(instance.stack, str(target))
     document = restore_instance(instance, target.moment, _say)
     print(json.dumps(document, indent=2) if as_json else restore_text(document))
@@ -212,15 +227,15 @@ def _say(line: str) -> None:
 
 
 def _confirm(stack: str, target: str) -> None:
-    """Ask for the stack's name; refused (7) without a terminal."""
+    """Ask the user to type the stack's name. Raise OpsError (7) without a terminal or if another name is typed."""
     from ops.errors import Exit, OpsError
 
-    what = f"a restore of stack {stack!r} to {target} takes back what was written after it"
+    what = f"restoring stack {stack!r} to {target} discards everything written after it"
     if not sys.stdin.isatty():
-        raise OpsError(f"{what}; without a terminal it needs --yes", Exit.REFUSED)
+        raise OpsError(f"{what}; without a terminal, pass --yes", Exit.REFUSED)
     _say(what)
-    if click.prompt("The stack's name, to go on", err=True) != stack:
-        raise OpsError("that is another name; nothing was touched", Exit.REFUSED)
+    if click.prompt("Type the stack's name to continue", err=True) != stack:
+        raise OpsError("the name does not match; nothing was changed", Exit.REFUSED)
 
 
 def _backup_row(made: Backup) -> dict[str, Any]:
@@ -253,7 +268,7 @@ def _contents_text(contents: Contents, stack: str) -> str:
     from datetime import UTC, datetime
 
     if not contents.backups:
-        return f"stack {stack!r} has no backup yet; `groundwork backup --stack {stack}` makes one"
+        return f"stack {stack!r} has no backup; run `groundwork backup --stack {stack}`"
     lines = [f"{'backup':<36}{'type':<6}{'age':>8}{'data':>9}{'stored':>9}  WAL"]
     for b in contents.backups:
         age = datetime.now(UTC) - b.stop
@@ -265,7 +280,9 @@ def _contents_text(contents: Contents, stack: str) -> str:
     for window in contents.windows():
         lines.append(f"can be restored: {window}")
     if contents.missing():
-        lines.append(f"WAL is missing: {len(contents.missing())} files from {contents.missing()[0]} on")
+        lines.append(
+            f"WAL is missing: {len(contents.missing())} segments, the first is {contents.missing()[0]}"
+        )
     return "\n".join(lines)
 
 

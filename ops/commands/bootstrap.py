@@ -1,4 +1,4 @@
-"""`groundwork bootstrap`: roles and schema of a managed server, from where it is reached."""
+"""`groundwork bootstrap`: create the roles and the schema of a managed Postgres server."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from ops.commands.migrate_options import exit_codes, folder_option, wait_option
 @click.command("bootstrap")
 @click.option(
     "--admin-secret", envvar="GROUNDWORK_ADMIN_SECRET", required=True, metavar="ARN",
-    help="The administrator's secret, as RDS keeps it in Secrets Manager.",
+    help="ARN of the administrator's secret in Secrets Manager",
 )  # fmt: skip
 @click.option(
     "--connection-limits", envvar="GROUNDWORK_CONNECTION_LIMITS", required=True, metavar="JSON",
-    help='CONNECTION LIMIT by role: {"app": 40, "readonly": 10, "monitor": 5, "migrator": 5}.',
+    help='Connection limit of each role, such as {"app": 40, ...}',
 )  # fmt: skip
 @folder_option
 @wait_option
 def bootstrap(admin_secret: str, connection_limits: str, folder: Path, wait_seconds: float) -> None:
-    """Make roles, database and schema of a managed Postgres: every step may be repeated.
+    """Create roles, database and schema of a managed Postgres
 
-    DATABASE_URL is the migrator's, without a password: it logs in by tokens of IAM (GROUNDWORK_DATABASE_LOGIN=iam).
+    Idempotent: every step can be repeated. DATABASE_URL is the migrator's URL without a password, because the
+    migrator logs in with an IAM token (GROUNDWORK_DATABASE_LOGIN=iam).
     """
     from db.settings import DatabaseSettings
-    from ops.bootstrap import Administrator, bootstrap
+    from ops.bootstrap import AdministratorLogin, bootstrap
 
     limits = _limits(connection_limits)
     settings = DatabaseSettings.from_environment()
     with exit_codes():
         bootstrap(
-            Administrator.from_secret(admin_secret),
+            AdministratorLogin.from_secret(admin_secret),
             settings.unbounded_conninfo,
             limits,
             folder,
-            tell=click.echo,
+            notify=click.echo,
             wait_seconds=wait_seconds,
         )
 
@@ -51,6 +52,6 @@ def _limits(text: str) -> dict[str, int]:
         limits = {}
     if limits.keys() != LOGINS.keys():
         raise click.UsageError(
-            f'--connection-limits names each of {", ".join(LOGINS)}, like {{"app": 40, ...}}'
+            f'--connection-limits must give a limit for each of {", ".join(LOGINS)}, e.g. {{"app": 40, ...}}'
         )
     return limits

@@ -1,4 +1,4 @@
-"""`groundwork cache`: what an operator does with the cache."""
+"""`groundwork cache`: inspect, flush and warm the cache."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import click
 
 from ops.commands.names import CACHED_ENTITIES, stack_option
 
-_stack = stack_option("The stack, where REDIS_URL is not set.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object on standard output.")
+_stack = stack_option("Stack whose cache to use if REDIS_URL is not set")
+_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 _entity = click.Choice(CACHED_ENTITIES)
 _many = click.IntRange(1, 1_000_000)
 
 
 @click.group()
 def cache() -> None:
-    """Look into the cache, flush it, warm it.
+    """Inspect, flush and warm the cache
 
-    Exit codes: 6 a server cannot be reached, or refuses the login; 7 refused without consent.
+    Exit codes: 6 if a server cannot be reached or rejects the login, 7 without confirmation.
     """
 
 
 @cache.command()
-@click.option("--all", "everything", is_flag=True, help="All that is in the namespace.")
-@click.option("--entity", "entities", type=_entity, multiple=True, help="A kind of record or feed.")
-@click.option("--pattern", metavar="GLOB", help="Keys, as in v1:user:{7*}.")
-@click.option("--dry-run", is_flag=True, help="Say what would be forgotten, and forget nothing.")
-@click.option("--reclaim", "reclaims", is_flag=True, help="Free its memory at once, too.")
+@click.option("--all", "everything", is_flag=True, help="Invalidate the whole namespace")
+@click.option("--entity", "entities", type=_entity, multiple=True, help="Kind of record or feed (repeatable)")
+@click.option("--pattern", metavar="GLOB", help="Keys that match, e.g. v1:user:{7*}")
+@click.option("--dry-run", is_flag=True, help="Show what would be invalidated, and change nothing")
+@click.option("--reclaim", "reclaims", is_flag=True, help="Also free the entries' memory at once")
 @click.option(
-    "--rate", default=20_000, show_default=True, type=_many, help="Keys a second at most, deleted one by one."
+    "--rate", default=20_000, show_default=True, type=_many, help="Keys to delete per second, at most"
 )
-@click.option("--warm", "warm_limit", type=_many, help="Then cache so many of the hottest of each kind.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--confirm", "confirmed", metavar="NAME", help="With --yes, where NAME looks like production.")
+@click.option("--warm", "warm_limit", type=_many, help="Then cache this many of the hottest of each kind")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation")
+@click.option("--confirm", "confirmed", metavar="NAME", help="Confirm a production-like NAME; use with --yes")
 @_stack
 @_json
 @click.pass_context
@@ -53,33 +53,38 @@ def flush(
     stack: str,
     as_json: bool,
 ) -> None:
-    """Forget what is cached: returns when no reader serves it any more."""
-    from ops import cache_flush
-    from ops.cache_server import names_its_redis, open_cache_server
+    """Invalidate cached entries
+
+    Returns when no reader can serve them any more.
+    """
+    from ops.cache import flush as flushing
+    from ops.cache.server import names_its_redis, open_cache_server
     from ops.errors import Exit, OpsError
 
     if (everything, bool(entities), pattern is not None).count(True) != 1:
-        raise click.UsageError("say one of --all, --entity and --pattern")
+        raise click.UsageError("pass exactly one of --all, --entity and --pattern")
     if names_its_redis() and _is_given(context, "stack"):
-        raise OpsError("REDIS_URL and --stack both say which cache is meant; keep one of them", Exit.USAGE)
-    scope = cache_flush.Scope(tuple(dict.fromkeys(entities)), pattern)
+        raise OpsError(
+            "REDIS_URL and --stack both select a cache; unset REDIS_URL or omit --stack", Exit.USAGE
+        )
+    scope = flushing.Scope(tuple(dict.fromkeys(entities)), pattern)
     count = None
     with open_cache_server(stack) as server:
         if dry_run:
-            count = cache_flush.preview(server, scope, _say)
+            count = flushing.preview(server, scope, _say)
         else:
-            done = cache_flush.flush(
+            done = flushing.flush(
                 server, scope, rate=rate, reclaims=reclaims, yes=yes, confirmed=confirmed, say=_say
             )
     if count is not None:
-        found = {"dryRun": True, "scope": scope.name, **cache_flush.count_as_json(count)}
-        _show(found, cache_flush.count_as_lines(count, scope, server), as_json)
+        found = {"dryRun": True, "scope": scope.name, **flushing.count_as_json(count)}
+        _show(found, flushing.count_as_lines(count, scope, server), as_json)
         return
     result: dict[str, Any] = {
         "dryRun": False, "scope": done.scope, "keys": done.keys, "seconds": done.seconds, "warmed": None,
     }  # fmt: skip
     keys = "" if done.keys is None else f", {done.keys} keys deleted"
-    lines = [f"forgotten in {server}: {scope}{keys} ({done.seconds:.1f} s)"]
+    lines = [f"invalidated in {server}: {scope}{keys} ({done.seconds:.1f} s)"]
     if warm_limit is not None:
         result["warmed"] = _warm(stack, warm_limit, 1000)
         lines.append(_warmed(result["warmed"]))
@@ -87,19 +92,22 @@ def flush(
 
 
 @cache.command()
-@click.option("--sample", default=10_000, show_default=True, type=_many, help="Keys to look at.")
-@click.option("--metrics-url", help="/metrics of an access service; without it the stack's.")
+@click.option("--sample", default=10_000, show_default=True, type=_many, help="Number of keys to sample")
+@click.option("--metrics-url", help="/metrics URL of an access service [default: the stack's]")
 @_stack
 @_json
 def stats(sample: int, metrics_url: str | None, stack: str, as_json: bool) -> None:
-    """Show hit rates, memory, evictions, the epoch, and keys, bytes and life by entity, from a sample."""
-    from ops.cache_server import open_cache_server
-    from ops.cache_stats import as_lines
-    from ops.cache_stats import stats as stats_of
+    """Show hit rates, memory, evictions and the epoch
+
+    A sample of the keys gives the number, size and TTL of the entries of each entity.
+    """
+    from ops.cache.server import open_cache_server
+    from ops.cache.stats import as_lines
+    from ops.cache.stats import stats as stats_of
 
     with open_cache_server(stack) as server:
         if metrics_url is None and server.stack is not None:
-            from ops.connections import access_url
+            from ops.stack.connections import access_url
 
             metrics_url = f"{access_url(server.stack)}/metrics"
         found = stats_of(server, sample, metrics_url)
@@ -112,9 +120,12 @@ def stats(sample: int, metrics_url: str | None, stack: str, as_json: bool) -> No
 @_stack
 @_json
 def get(entity: str, record_id: int, stack: str, as_json: bool) -> None:
-    """Show what is cached of one record, or of one owner's feed: header, life, and the value decoded."""
-    from ops.cache_entry import as_lines, entry_of
-    from ops.cache_server import open_cache_server
+    """Show the cached entry of one record or one owner's feed
+
+    Prints the entry's header, its TTL and the decoded value.
+    """
+    from ops.cache.entry import as_lines, entry_of
+    from ops.cache.server import open_cache_server
 
     with open_cache_server(stack) as server:
         found = entry_of(server, entity, record_id)
@@ -122,19 +133,19 @@ def get(entity: str, record_id: int, stack: str, as_json: bool) -> None:
 
 
 @cache.command()
-@click.option("--entity", type=_entity, help="A kind of record or feed.")
-@click.option("--pattern", metavar="GLOB", help="Keys, as in v1:user:{7*}.")
-@click.option("--limit", default=100, show_default=True, type=_many, help="How many to show.")
+@click.option("--entity", type=_entity, help="Kind of record or feed")
+@click.option("--pattern", metavar="GLOB", help="Keys that match, e.g. v1:user:{7*}")
+@click.option("--limit", default=100, show_default=True, type=_many, help="Number of keys to show, at most")
 @_stack
 @_json
 def keys(entity: str | None, pattern: str | None, limit: int, stack: str, as_json: bool) -> None:
-    """List keys, with the seconds they have left and their bytes."""
-    from cache.survey import list_matching
-    from ops.cache_flush import Scope
-    from ops.cache_server import open_cache_server
+    """List keys with their remaining TTL and size"""
+    from cache.inspection import list_matching
+    from ops.cache.flush import Scope
+    from ops.cache.server import open_cache_server
 
     if entity and pattern:
-        raise click.UsageError("say one of --entity and --pattern")
+        raise click.UsageError("pass either --entity or --pattern, not both")
     (wanted,) = Scope((entity,) if entity else (), pattern).patterns
     with open_cache_server(stack) as server:
         found, has_more = list_matching(server.redis, server.namespace, wanted, limit)
@@ -144,29 +155,32 @@ def keys(entity: str | None, pattern: str | None, limit: int, stack: str, as_jso
         for each in found
     ]
     if has_more:
-        _say(f"there are more than these {limit}; --limit shows them")
+        _say(f"only the first {limit} keys are shown; raise --limit to see more")
     _show({"keys": rows, "hasMore": has_more}, lines, as_json)
 
 
 @cache.command()
-@click.option("--limit", default=1000, show_default=True, type=_many, help="Records of each kind.")
-@click.option("--rate", default=1000, show_default=True, type=_many, help="Records a second at most.")
+@click.option("--limit", default=1000, show_default=True, type=_many, help="Records of each kind, at most")
+@click.option("--rate", default=1000, show_default=True, type=_many, help="Records per second, at most")
 @_stack
 @_json
 def warm(limit: int, rate: int, stack: str, as_json: bool) -> None:
-    """Cache the hottest users, repositories and organizations; what is cached already stays."""
+    """Cache the hottest users, repositories and organizations
+
+    Entries that are cached already are kept.
+    """
     done = _warm(stack, limit, rate)
     _show({"warmed": done}, [_warmed(done)], as_json)
 
 
 def _warm(stack: str, limit: int, rate: int) -> dict[str, int]:
-    from ops.cache_warming import warm_from_here
+    from ops.cache.warming import warm_from_here
 
     return warm_from_here(stack, limit, rate, lambda kind, n, total: _say(f"{kind}: {n} of {total}"))
 
 
 def _warmed(done: dict[str, int]) -> str:
-    return "cached now: " + ", ".join(f"{n} {kind}" for kind, n in done.items())
+    return "cached: " + ", ".join(f"{n} {kind}" for kind, n in done.items())
 
 
 def _show(found: dict[str, Any], lines: Iterable[str] | Sequence[str], as_json: bool) -> None:

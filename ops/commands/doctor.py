@@ -1,4 +1,4 @@
-"""`groundwork doctor`: what is wrong with a stack's servers, and what to do; changes nothing."""
+"""`groundwork doctor`: check a stack's servers and print advice for each finding; changes nothing."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from ops.commands.names import stack_option
 
 
 @click.command()
-@stack_option("The stack to look at.")
+@stack_option("Stack to check")
 @click.option(
-    "--only", multiple=True, metavar="NAME", help="Only these checks; more than once, or with commas."
+    "--only", multiple=True, metavar="NAME", help="Run only these checks (repeatable, or comma-separated)"
 )
 @click.option(
-    "--skip", multiple=True, metavar="NAME", help="Not these checks; more than once, or with commas."
+    "--skip", multiple=True, metavar="NAME", help="Skip these checks (repeatable, or comma-separated)"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 def doctor(stack: str, only: tuple[str, ...], skip: tuple[str, ...], as_json: bool) -> None:
-    """Check a stack's servers, and say what to do about each finding; changes nothing.
+    """Check a stack's servers and advise on each finding
 
-    Exit codes: 0 fine (with or without warnings), 4 a check fails, 6 a server is not reached.
+    Changes nothing. Exit codes: 0 if no check fails (warnings included), 4 if a check fails, 6 if a server cannot be
+    reached.
     """
     import shutil
 
@@ -30,7 +31,7 @@ def doctor(stack: str, only: tuple[str, ...], skip: tuple[str, ...], as_json: bo
     from ops.doctor.checks import CHECKS
     from ops.doctor.examination import Examination
     from ops.doctor.runner import choose, examine, exit_code
-    from ops.monitored_stack import MonitoredStack
+    from ops.servers.monitored_stack import MonitoredStack
 
     chosen = choose(CHECKS, _names(only), _names(skip))
     examination = Examination(MonitoredStack.of(stack))

@@ -1,4 +1,4 @@
-"""`groundwork env`: connection strings of a role, for programs and shells."""
+"""`groundwork env`: print a role's connection strings for programs and shells."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from ops.commands.names import complete_roles, stack_option
     default="app",
     show_default=True,
     shell_complete=complete_roles,
-    help="app, readonly, monitor, migrator or ops.",
+    help="Role: app, readonly, monitor, migrator or ops",
 )
-@stack_option("The stack to ask.")
+@stack_option("Stack to connect to")
 @click.option(
     "--format",
     "style",
     default="dotenv",
     show_default=True,
     type=click.Choice(["dotenv", "json", "shell"]),
-    help="How to print them.",
+    help="Output format",
 )
-@click.option(
-    "--tokens", is_flag=True, help="GROUNDWORK_TOKEN_KEYS too, which opens users' tokens (role app)."
-)
+@click.option("--tokens", is_flag=True, help="Also print GROUNDWORK_TOKEN_KEYS (role app only)")
 def env(role: str, stack: str, style: str, tokens: bool) -> None:
-    """Print DATABASE_URL and REDIS_URL of a role; one that has only one of them prints that one."""
+    """Print DATABASE_URL and REDIS_URL of a role
+
+    A role that uses only one of the two servers gets only that server's URL.
+    """
     from db.token_keys import VARIABLE
-    from ops.connections import environment_of, token_keys_of
     from ops.errors import Exit, OpsError
+    from ops.stack.connections import environment_of, token_keys_of
 
     if tokens and role != "app":
-        raise OpsError(f"role {role!r} has no business with tokens; --tokens is for role app", Exit.USAGE)
+        raise OpsError(f"role {role!r} has no token keys; use --tokens with role app", Exit.USAGE)
     values = environment_of(role, stack)
     if tokens:
         values[VARIABLE] = token_keys_of(stack)

@@ -1,4 +1,4 @@
-"""`groundwork import`: loads data of others. GitHub Archive's hours so far."""
+"""`groundwork import`: load external data sets. The only one so far is GitHub Archive."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ _ANSWER_SECONDS = 8.0
 
 @click.group("import")
 def import_() -> None:
-    """Load data of others."""
+    """Load external data sets"""
 
 
 @import_.command()
 @click.argument("files", nargs=-1, required=True)
-@click.option("--url", help="The database; without it DATABASE_URL, or else the stack's.")
-@stack_option("The stack, where no URL is given.")
+@click.option("--url", help="Database URL [default: DATABASE_URL, then the stack's]")
+@stack_option("Stack to use if no URL is given")
 @click.option(
-    "--rejects", type=click.Path(path_type=Path), help="Where rejected lines go [FILE.rejects.jsonl]."
+    "--rejects", type=click.Path(path_type=Path), help="File for rejected lines [default: FILE.rejects.jsonl]"
 )
-@click.option("--dry-run", is_flag=True, help="Read and check, and store nothing.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--dry-run", is_flag=True, help="Read and check the files, and store nothing")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 def gharchive(
     files: tuple[str, ...], url: str | None, stack: str, rejects: Path | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Load hours of GitHub Archive, plain or gzip; `-` is standard input. What is stored already stays as it is."""
+    """Load hours of GitHub Archive, plain or gzip
+
+    FILE `-` is standard input. Events that are stored already are left unchanged.
+    """
     from contextlib import ExitStack
 
     from psycopg.rows import class_row
@@ -43,18 +46,20 @@ def gharchive(
     from db.errors import InvalidSetting
     from db.rows import ConnectionLimit
     from db.settings import DatabaseSettings
-    from ops.database_url import require_database, resolve_database_url
     from ops.errors import Exit, OpsError
     from ops.gharchive.archive import ArchiveImport
     from ops.gharchive.lines import open_lines
     from ops.gharchive.loader import Loader
-    from ops.gharchive.progress import Progress
+    from ops.gharchive.progress import ImportProgress
     from ops.gharchive.rejects import RejectFile
+    from ops.stack.database_url import require_database, resolve_database_url
 
     if rejects and len(files) > 1:
-        raise OpsError("--rejects is for one file; without it each file has its own", Exit.USAGE)
+        raise OpsError("--rejects takes a single input file; omit it to get one file per input", Exit.USAGE)
     if rejects and rejects.exists() and files[0] != "-" and rejects.samefile(files[0]):
-        raise OpsError(f"--rejects {rejects} is the file to be loaded; it would be written over", Exit.USAGE)
+        raise OpsError(
+            f"--rejects {rejects} is the input file and would be overwritten; choose another", Exit.USAGE
+        )
     done: list[dict[str, object]] = []
     with ExitStack() as stack_:
         loader = None
@@ -62,11 +67,11 @@ def gharchive(
             database = resolve_database_url(url, role="app", stack=stack)
             require_database(database)
             source = UrlSource("DATABASE_URL", InvalidSetting, database)
-            # A batch waits for the indexes of thousands of rows, and for another import's.
+            # A batch waits for the index updates of thousands of rows, and for the locks of another import.
             pool = Pool(DatabaseSettings(source, pool_size=1, deadline_seconds=60.0), name="import")
             pool.open()
             stack_.callback(pool.close)
-            # Whether it answers at all is known sooner.
+            # A server that does not answer is detected sooner than the pool's deadline.
             pool.fetch_one(READ_CONNECTION_LIMIT, {}, class_row(ConnectionLimit), Deadline(_ANSWER_SECONDS))
             loader = Loader(pool)
         for name in files:
@@ -74,7 +79,7 @@ def gharchive(
             default = Path("stdin.rejects.jsonl") if name == "-" else Path(f"{name}.rejects.jsonl")
             with open_lines(name) as lines:
                 reject_file = RejectFile(rejects or default)
-                progress = Progress(name, lines.progress)
+                progress = ImportProgress(name, lines.progress)
                 try:
                     tally = ArchiveImport(lines, reject_file, loader, progress.show).run()
                 finally:
@@ -82,7 +87,7 @@ def gharchive(
                     progress.clear()
             seconds = time.monotonic() - started
             if tally.rejected:
-                print(f"{name}: rejected lines and reasons are in {reject_file.path}", file=sys.stderr)
+                print(f"{name}: rejected lines and their reasons are in {reject_file.path}", file=sys.stderr)
             done.append(
                 {
                     "file": name, "lines": tally.lines, "loaded": tally.loaded, "known": tally.known,
@@ -92,7 +97,7 @@ def gharchive(
             )  # fmt: skip
             if as_json:
                 continue
-            verb = "would be loaded or are there" if dry_run else f"loaded, {tally.known} already there"
+            verb = "would be loaded or exist already" if dry_run else f"loaded, {tally.known} existed already"
             print(
                 f"{name}: {tally.lines} lines, {tally.loaded} {verb}, {tally.rejected} rejected,"
                 f" {seconds:.1f} s ({tally.lines / max(seconds, 0.001):.0f} lines/s)"

@@ -1,4 +1,4 @@
-"""A click group whose subcommands are imported when they are called: `--help` must not pay for their modules."""
+"""A click group that imports a subcommand only when it is called, which keeps `--help` fast."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class LazyGroup(click.Group):
-    """A group with commands that live elsewhere: name -> (module, attribute, help line).
+    """A group whose commands are in other modules: name -> (module, attribute, help line).
 
-    The help line stands in the table so that `--help` imports nothing. Commands that are added in the usual way
-    come after those of the table.
+    The help lines are part of the table so that `--help` imports none of the modules. Commands added with
+    `@group.command()` are listed after those of the table.
     """
 
     def __init__(self, *args: Any, elsewhere: Mapping[str, tuple[str, str, str]], **attributes: Any) -> None:
@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, (lines | rest)[name]) for name in self.list_commands(ctx)])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Commands by the table, for a shell waits; then what every group completes."""
+        """Complete command names from the table, without imports, and then options as every group does."""
         from click.shell_completion import CompletionItem
 
         lines = {name: line for name, (_, _, line) in self._elsewhere.items()}
@@ -50,5 +50,5 @@ class LazyGroup(click.Group):
         for name, command in self.commands.items():
             if name.startswith(incomplete) and not command.hidden:
                 found.append(CompletionItem(name, help=command.get_short_help_str()))
-        # Past click.Group's own, which imports every command for its help.
+        # Bypasses click.Group.shell_complete, which imports every command to get its help.
         return found + click.Command.shell_complete(self, ctx, incomplete)

@@ -1,7 +1,7 @@
-"""`groundwork migrate`: shows, applies, reverts and begins migrations; the algorithm is db.migrator's.
+"""`groundwork migrate`: show, apply, revert and create migrations. The algorithm is in db.migrator.
 
-The database is --url, else DATABASE_URL, else the stack's own, as role migrator. Commands with a purpose of their
-own live in modules of their own, which the table of the group names.
+The database is --url, then DATABASE_URL, then the stack's own, with role migrator. Larger subcommands are in modules
+of their own, which the group's table lists.
 """
 
 from __future__ import annotations
@@ -16,39 +16,41 @@ import click
 
 from ops.commands.lazy_group import LazyGroup
 from ops.commands.migrate_options import (
-    attempts_option,
     confirm,
     database_options,
     exit_codes,
     folder_option,
     json_option,
-    lock_timeout_option,
-    wait_option,
+    lock_limit_options,
 )
-from ops.database_url import resolve_database_url
 from ops.errors import Exit
+from ops.stack.database_url import resolve_database_url
 
 if TYPE_CHECKING:
-    from db.migrator import Applied, Migration, Phase, Status
+    from db.migrator import Applied, Migration, MigrationStatus, Phase
 
 _ELSEWHERE: dict[str, tuple[str, str, str]] = {
-    "repair": ("ops.commands.migrate_ledger", "repair", "Mend the ledger where that is provably harmless"),
+    "repair": ("ops.commands.migrate_ledger", "repair", "Repair the ledger if that is provably harmless"),
     "baseline": (
         "ops.commands.migrate_ledger",
         "baseline",
-        "Take a database whose schema exists under management",
+        "Adopt an existing database: record migrations as applied",
     ),
-    "lint": ("ops.commands.migrate_lint", "lint", "Say what is unsafe or missing in the files"),
+    "lint": ("ops.commands.migrate_lint", "lint", "Report unsafe statements and missing parts"),
     "plan": (
         "ops.commands.migrate_review",
         "show_plan",
-        "Show what pending migrations lock, rewrite and read",
+        "Show what pending migrations lock, rewrite and scan",
     ),
-    "rehearse": ("ops.commands.migrate_review", "rehearse_pending", "Run them on a copy, under the queries"),
+    "rehearse": (
+        "ops.commands.migrate_review",
+        "rehearse_pending",
+        "Run pending migrations on a copy, under load",
+    ),
     "verify": (
         "ops.commands.migrate_review",
         "verify_schema",
-        "Find where the database is not what they make",
+        "Find where the database differs from its migrations",
     ),
 }
 _PHASES: tuple[Phase, ...] = ("expand", "contract")
@@ -56,10 +58,11 @@ _PHASES: tuple[Phase, ...] = ("expand", "contract")
 
 @click.group("migrate", cls=LazyGroup, elsewhere=_ELSEWHERE)
 def migrate() -> None:
-    """Show, apply, revert, begin and check migrations (sqlx's format).
+    """Show, apply, revert, create and check migrations
 
-    Exit codes: 3 something is pending, 4 the ledger does not match the files or lint found something, 5 the lock
-    is held, 6 the database cannot be reached, 7 refused as unsafe.
+    The files use sqlx's format. Exit codes: 3 if migrations are pending, 4 if the ledger does not match the files or
+    lint reports findings, 5 if the lock is taken, 6 if the database cannot be reached, 7 if the operation is refused
+    as unsafe.
     """
 
 
@@ -67,7 +70,7 @@ def migrate() -> None:
 @database_options
 @json_option
 def show_status(url: str | None, stack: str, folder: Path, as_json: bool) -> None:
-    """Say what is applied and what is pending."""
+    """Show applied and pending migrations"""
     from db.migrator import read_source, status
 
     with exit_codes():
@@ -86,13 +89,11 @@ def show_status(url: str | None, stack: str, folder: Path, as_json: bool) -> Non
 
 @migrate.command("up")
 @database_options
-@click.option("--to", "target", type=int, metavar="VERSION", help="Go no further than this version.")
-@click.option("--phase", type=click.Choice(_PHASES), help="Apply this side of a deploy alone.")
-@click.option("--dry-run", is_flag=True, help="Name what would be applied, and change nothing.")
-@wait_option
-@lock_timeout_option
-@attempts_option
-@click.option("--verbose", is_flag=True, help="Name each statement.")
+@click.option("--to", "target", type=int, metavar="VERSION", help="Stop after this version")
+@click.option("--phase", type=click.Choice(_PHASES), help="Apply only this phase of a deployment")
+@click.option("--dry-run", is_flag=True, help="List what would be applied, and change nothing")
+@lock_limit_options
+@click.option("--verbose", is_flag=True, help="Print each statement")
 @json_option
 def up(
     url: str | None,
@@ -107,10 +108,10 @@ def up(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Apply what is pending.
+    """Apply pending migrations
 
-    --phase expand applies what running code can live with, --phase contract what removes the rest; code is
-    deployed between them. A phase that would have to jump over the other is refused.
+    --phase expand applies changes that the running code can work with. --phase contract removes what the old code
+    needed. Deploy the new code between the two. A phase that would skip a migration of the other phase is refused.
     """
     from db.migrator import LockLimits, apply_pending, preview_pending, read_source
 
@@ -132,12 +133,10 @@ def up(
 @migrate.command("down")
 @database_options
 @click.argument("count", type=click.IntRange(min=1), default=1)
-@click.option("--to", "target", type=int, metavar="VERSION", help="Revert all above this version; 0 for all.")
-@click.option("--yes", is_flag=True, help="Do not ask: what the migrations made is dropped with its rows.")
-@wait_option
-@lock_timeout_option
-@attempts_option
-@click.option("--verbose", is_flag=True, help="Name each statement.")
+@click.option("--to", "target", type=int, metavar="VERSION", help="Revert all above this version; 0 for all")
+@click.option("--yes", is_flag=True, help="Drop the migrations' objects and rows without asking")
+@lock_limit_options
+@click.option("--verbose", is_flag=True, help="Print each statement")
 @json_option
 def down(
     url: str | None,
@@ -152,12 +151,12 @@ def down(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Revert the newest COUNT migrations (1 by default)."""
+    """Revert the newest COUNT migrations [default: 1]"""
     from db.migrator import LockLimits, read_source, revert
 
     what = f"everything above version {target}" if target is not None else f"the newest {count}"
     confirm(
-        f"Revert {what}? What they made is dropped with its rows.",
+        f"Revert {what}? The objects they created are dropped with their rows.",
         yes=yes,
         unasked=f"reverting {what} drops tables with their rows",
     )
@@ -177,13 +176,11 @@ def down(
 @migrate.command("new")
 @folder_option
 @click.argument("name")
-@click.option(
-    "--no-transaction", is_flag=True, help="For one statement that refuses to run in a transaction."
-)
+@click.option("--no-transaction", is_flag=True, help="For a statement that cannot run in a transaction")
 @click.option("--phase", type=click.Choice(_PHASES), default="expand", show_default=True)
 @json_option
 def new(folder: Path, name: str, no_transaction: bool, phase: Phase, as_json: bool) -> None:
-    """Begin a migration called NAME: an up and a down file with the next number."""
+    """Create migration files called NAME with the next number"""
     from db.migrator import new_migration
 
     with exit_codes():
@@ -196,14 +193,14 @@ def new(folder: Path, name: str, no_transaction: bool, phase: Phase, as_json: bo
 
 
 class _Report:
-    """What a run did: said at its end on stdout, also of one that failed; progress goes to stderr."""
+    """The steps of a run, printed to stdout at its end even if it failed. Progress goes to stderr."""
 
     def __init__(self, verb: str, as_json: bool, verbose: bool) -> None:
         self._verb, self._as_json, self._verbose = verb, as_json, verbose
         self.done: list[tuple[Migration, float | None]] = []
 
     def __enter__(self) -> None:
-        """Nothing to prepare."""
+        """There is nothing to prepare."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
@@ -226,13 +223,13 @@ class _Report:
         self.done = [(step.migration, step.seconds) for step in steps]
 
     def on_event(self, kind: str, migration: Migration | None, detail: str) -> None:
-        # What is done is said at the end, on stdout.
+        # Finished steps are printed at the end, on stdout.
         if kind != "done" and (kind != "statement" or self._verbose):
             name = "" if migration is None else f"{migration.name}: "
             click.echo(f"{name}{detail}", err=True)
 
 
-def _as_lines(state: Status) -> Iterator[str]:
+def _as_lines(state: MigrationStatus) -> Iterator[str]:
     for row in state.applied:
         yield f"applied      {row.version:>6}  {row.description}  ({row.installed_on:%Y-%m-%d %H:%M:%S %Z})"
     interrupted = {row.version for row in state.interrupted}
@@ -244,7 +241,7 @@ def _as_lines(state: Status) -> Iterator[str]:
         yield f"{'problem':<12} {problem.version:>6}  {problem}"
 
 
-def _as_json(state: Status, migrations: tuple[Migration, ...]) -> dict[str, Any]:
+def _as_json(state: MigrationStatus, migrations: tuple[Migration, ...]) -> dict[str, Any]:
     late = {m.version for m in state.out_of_order}
     phases = {m.version: m.up.phase for m in migrations}
     return {

@@ -1,4 +1,4 @@
-"""`groundwork migrate repair` and `baseline`: changes to the ledger alone, each refused where it would be a guess."""
+"""`groundwork migrate repair` and `baseline`: change only the ledger, and refuse to guess."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from ops.commands.migrate_options import confirm, database_options, exit_codes, json_option, wait_option
-from ops.database_url import resolve_database_url
 from ops.errors import Exit, OpsError
+from ops.stack.database_url import resolve_database_url
 
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
-_dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
+_dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing")
 
 
 @click.command("repair")
@@ -21,11 +21,16 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done,
 @click.option(
     "--old-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file with the text as it was applied; with one VERSION.",
+    help="File with the text as it was applied; needs one VERSION",
 )
-@click.option("--mark-applied", type=int, metavar="VERSION", help="A dirty migration was finished by hand.")
 @click.option(
-    "--forget", type=int, metavar="VERSION", help="A dirty one was undone by hand, or its file is gone."
+    "--mark-applied", type=int, metavar="VERSION", help="Mark a dirty migration that you finished by hand"
+)
+@click.option(
+    "--forget",
+    type=int,
+    metavar="VERSION",
+    help="Delete the entry of an undone migration, or one without file",
 )
 @_yes
 @_dry_run
@@ -44,25 +49,26 @@ def repair(
     wait_seconds: float,
     as_json: bool,
 ) -> None:
-    """Put the ledger right where it is wrong about files that did not really change.
+    """Repair the ledger if that is provably harmless
 
-    An edited file's new checksum is taken over only if its text before provably does the same: line ends, a byte
-    order mark, comments, or blanks outside literals. The text before is found in git's history, or in --old-file.
+    The checksum of an edited file is only updated if the applied text provably does the same: it differs in line
+    ends, a byte order mark, comments, or whitespace outside literals. The applied text comes from git's history or
+    from --old-file.
     """
     from db import migrator
-    from ops.migration_history import old_texts
+    from ops.migrations.history import old_texts
 
     named = [what for what in (mark_applied, forget) if what is not None]
     if len(named) > 1 or (named and (versions or old_file or dry_run)):
-        raise OpsError("--mark-applied and --forget each go alone", Exit.USAGE)
+        raise OpsError("--mark-applied and --forget cannot be combined with other arguments", Exit.USAGE)
     if old_file and len(versions) != 1:
-        raise OpsError("--old-file goes with one VERSION", Exit.USAGE)
+        raise OpsError("--old-file needs exactly one VERSION", Exit.USAGE)
     if named:
         what = f"mark version {mark_applied} as applied" if forget is None else f"forget version {forget}"
         confirm(
-            f"Really {what}? Nothing is run, and nobody looks at the schema.",
+            f"Really {what}? No SQL is run, and the schema is not checked.",
             yes=yes,
-            unasked=f"to {what} takes your word for what the schema is like",
+            unasked=f"cannot {what} without confirmation, because the schema is not checked",
         )
     with exit_codes():
         migrations = migrator.read_source(folder)
@@ -89,13 +95,13 @@ def repair(
     for one in done:
         click.echo(f"{'would repair' if dry_run else 'repaired'} {one.name}: {one.action}, {one.detail}")
     if not done:
-        click.echo("nothing was to be repaired")
+        click.echo("nothing to repair")
 
 
 @click.command("baseline")
 @database_options
 @click.argument("version", type=int)
-@click.option("--unchecked", is_flag=True, help="Do not look whether what the migrations make is there.")
+@click.option("--unchecked", is_flag=True, help="Do not check that the migrations' objects exist")
 @_dry_run
 @wait_option
 @json_option
@@ -109,10 +115,11 @@ def baseline(
     wait_seconds: float,
     as_json: bool,
 ) -> None:
-    """Record every migration up to VERSION as applied, without running it.
+    """Adopt an existing database: record migrations as applied
 
-    For a database whose schema was made by other means. Refused where anything is recorded already, or where tables,
-    columns, indexes, functions or triggers that the migrations make are not there.
+    Records every migration up to VERSION without running it, for a database whose schema was created by other means.
+    Refused if the ledger has entries, or if tables, columns, indexes, functions or triggers of the migrations are
+    missing.
     """
     from db import migrator
 

@@ -1,4 +1,4 @@
-"""`groundwork migrate lint`: what is unsafe or missing in the files, by our own rules and squawk's."""
+"""`groundwork migrate lint`: report unsafe statements and missing parts, with groundwork's and squawk's rules."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from ops.errors import Exit, OpsError
 @click.command("lint")
 @folder_option
 @click.argument("versions", type=int, nargs=-1, metavar="[VERSION]...")
-@click.option("--no-squawk", is_flag=True, help="Apply our own rules alone.")
+@click.option("--no-squawk", is_flag=True, help="Apply only groundwork's own rules")
 @json_option
 def lint(folder: Path, versions: tuple[int, ...], no_squawk: bool, as_json: bool) -> None:
-    """Say what is unsafe or missing in the files; exit with 4 if anything is.
+    """Report unsafe statements and missing parts of migrations
 
-    No database is asked. All migrations are looked at, or those VERSIONs. A comment `-- lint-ignore: RULE` silences
-    one of our rules, `-- squawk-ignore RULE` one of squawk's, for the statement after it.
+    Checks all migrations, or those with the given VERSIONs. No database is needed. Exits with 4 if there are findings.
+    A comment `-- lint-ignore: RULE` disables one of groundwork's rules for the next statement, `-- squawk-ignore RULE`
+    one of squawk's.
     """
     from db import migrator
-    from ops.squawk import squawk
+    from ops.migrations.squawk import squawk
 
     with exit_codes():
         migrations = migrator.read_source(folder)

@@ -1,4 +1,4 @@
-"""What the commands of `groundwork migrate` share: their options, and the migrator's errors as exit codes."""
+"""Shared parts of the `groundwork migrate` commands: options, confirmation, and exit codes of migrator errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ops.commands.names import stack_option
-from ops.errors import Exit, OpsError
+from ops.errors import Exit, OpsError, exit_code_of
 
 _FOLDER = Path(__file__).parents[2] / "db" / "migrations"
 folder_option = click.option(
@@ -18,9 +18,9 @@ folder_option = click.option(
     type=click.Path(path_type=Path),
     default=_FOLDER,
     show_default="db/migrations",
-    help="The folder of migrations.",
+    help="Folder with the migrations",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 wait_option = click.option(
     "--wait",
     "wait_seconds",
@@ -28,59 +28,53 @@ wait_option = click.option(
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for another migrator.",
+    help="How long to wait for another migrator",
 )
-lock_timeout_option = click.option(
+_lock_timeout_option = click.option(
     "--lock-timeout",
     "lock_seconds",
     type=click.FloatRange(min=0.001),
     default=0.25,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for a table before giving way; others wait behind it.",
+    help="How long to wait for a table lock; queries queue behind it",
 )
-attempts_option = click.option(
+_attempts_option = click.option(
     "--attempts",
     type=click.IntRange(min=1),
     default=40,
     show_default=True,
-    help="How often to try for a table that stays locked.",
+    help="How often to try to lock a table",
 )
 
 
 def database_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options by which a command finds its database and its migrations."""
-    url = click.option("--url", help="The database; without it DATABASE_URL, or else the stack's.")
-    stack = stack_option("The stack, where no URL is given.")
+    """Add the options that select a command's database and its migrations."""
+    url = click.option("--url", help="Database URL [default: DATABASE_URL, then the stack's]")
+    stack = stack_option("Stack to use if no URL is given")
     return url(stack(folder_option(command)))
 
 
+def lock_limit_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that limit how long a command waits for other migrators and for table locks."""
+    return wait_option(_lock_timeout_option(_attempts_option(command)))
+
+
 def confirm(question: str, *, yes: bool, unasked: str) -> None:
-    """Go on if `yes`, or if the person at the terminal says so. OpsError (7) where there is nobody to ask."""
+    """Return if `yes` or the user confirms. Raise OpsError (7) without a terminal; `unasked` says what was refused."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise OpsError(f"{unasked}; say --yes to do it unasked", Exit.REFUSED)
+        raise OpsError(f"{unasked}; pass --yes to skip the question", Exit.REFUSED)
     click.confirm(question, abort=True, err=True)
 
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """The migrator's errors become OpsErrors with their documented exit codes."""
+    """Raise the migrator's errors as OpsErrors with their documented exit codes."""
     from db import migrator
 
-    codes: dict[type[Exception], Exit] = {
-        migrator.LedgerMismatch: Exit.MISMATCH,
-        migrator.LockHeld: Exit.LOCKED,
-        migrator.Unreachable: Exit.UNREACHABLE,
-        migrator.InvalidUrl: Exit.USAGE,
-        migrator.WrongName: Exit.USAGE,
-        migrator.PoolerRefused: Exit.REFUSED,
-        migrator.PhaseOrder: Exit.REFUSED,
-        migrator.Unproven: Exit.REFUSED,
-    }
     try:
         yield
     except migrator.MigrationError as exc:
-        code = next((code for kind, code in codes.items() if isinstance(exc, kind)), Exit.ERROR)
-        raise OpsError(str(exc), code) from exc
+        raise OpsError(str(exc), exit_code_of(exc)) from exc

@@ -1,6 +1,6 @@
-"""`groundwork migrate plan`, `verify`, `rehearse`: what migrations would do, and whether they did it.
+"""`groundwork migrate plan`, `rehearse` and `verify`: show what migrations would do, and check that they did it.
 
-They only read the database; the commands of ops.commands.migrate change it.
+These commands only read the database. The commands of ops.commands.migrate change it.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ import click
 from click.core import ParameterSource
 
 from ops.commands.migrate_options import database_options, exit_codes
-from ops.database_url import is_database_named, resolve_database_url
 from ops.errors import Exit, OpsError
+from ops.stack.database_url import is_database_named, resolve_database_url
 
 
 @click.command("verify")
 @database_options
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 def verify_schema(url: str | None, stack: str, folder: Path, as_json: bool) -> None:
-    """Find where the database is not what its migrations make; exit 4 where it is not.
+    """Find where the database differs from its migrations
 
-    The applied migrations run on a throwaway server (Docker), and the two catalogs are compared.
+    The applied migrations run on a temporary server (Docker), and the two catalogs are compared. Exits with 4 if they
+    differ.
     """
     from db.migrator import read_source
-    from ops.migration_review.verification import verify
+    from ops.migrations.verification import verify
 
     with exit_codes():
         done = verify(resolve_database_url(url, role="migrator", stack=stack), read_source(folder))
     if done.state.pending:
-        click.echo(f"{len(done.state.pending)} pending migrations are no part of this", err=True)
+        click.echo(f"{len(done.state.pending)} pending migrations are not checked", err=True)
     if as_json:
         click.echo(json.dumps(done.as_json(), indent=2))
     else:
@@ -43,12 +44,12 @@ def verify_schema(url: str | None, stack: str, folder: Path, as_json: bool) -> N
 
 @click.command("plan")
 @database_options
-@click.option("--from-scratch", is_flag=True, help="Ask no database: plan all files, from an empty one.")
+@click.option("--from-scratch", is_flag=True, help="Plan all files from an empty database; connect to none")
 @click.option(
-    "--above", type=int, metavar="VERSION", help="Ask no database: plan the files above this version."
+    "--above", type=int, metavar="VERSION", help="Plan the files above VERSION; connect to no database"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-@click.option("--markdown", is_flag=True, help="Print Markdown, for a comment on a pull request.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
+@click.option("--markdown", is_flag=True, help="Print Markdown for a pull request comment")
 @click.pass_context
 def show_plan(
     context: click.Context,
@@ -60,17 +61,17 @@ def show_plan(
     as_json: bool,
     markdown: bool,
 ) -> None:
-    """Show what pending migrations would lock, rewrite and read through.
+    """Show what pending migrations lock, rewrite and scan
 
-    They run on a throwaway server (Docker) that has what the database has; the database itself is only read.
-    Where neither a database nor a stack is named and none is up, all files are planned, as with --from-scratch.
+    They run on a temporary server (Docker) with the schema of the database, which itself is only read. Without --url,
+    DATABASE_URL and --stack, and if no stack is up, all files are planned as with --from-scratch.
     """
     from db.migrator import read_source
-    from ops.migration_review.plan import plan_from, plan_pending
-    from ops.migration_review.plan_text import as_markdown, as_text
+    from ops.migrations.plan import plan_from, plan_pending
+    from ops.migrations.plan_text import as_markdown, as_text
 
     if as_json and markdown:
-        raise OpsError("--json and --markdown exclude one another", Exit.USAGE)
+        raise OpsError("--json and --markdown cannot be combined; pass one of them", Exit.USAGE)
     with exit_codes():
         migrations = read_source(folder)
         target = None
@@ -87,11 +88,9 @@ def show_plan(
 
 @click.command("rehearse")
 @database_options
+@click.option("--budget-ms", type=float, help="Exit with 4 if a query is blocked for longer, or newly fails")
 @click.option(
-    "--budget-ms", type=float, help="Exit 4 if a query is blocked for longer, or fails as it did not before."
-)
-@click.option(
-    "--callers", type=click.IntRange(1, 32), default=8, show_default=True, help="How many send queries."
+    "--callers", type=click.IntRange(1, 32), default=8, show_default=True, help="Number of query threads"
 )
 @click.option(
     "--before",
@@ -100,11 +99,11 @@ def show_plan(
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long the queries run before the migrations do.",
+    help="How long queries run before the migrations start",
 )
-@click.option("--max-size", default="2GB", show_default=True, help="Copy no larger database than this.")
-@click.option("--schema-only", is_flag=True, help="Copy no rows; the sample data stands for them.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@click.option("--max-size", default="2GB", show_default=True, help="Largest database to copy")
+@click.option("--schema-only", is_flag=True, help="Copy no rows; use the sample data instead")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 def rehearse_pending(
     url: str | None,
     stack: str,
@@ -116,27 +115,28 @@ def rehearse_pending(
     schema_only: bool,
     as_json: bool,
 ) -> None:
-    """Run what is pending on a copy of the database, under the application's queries.
+    """Run pending migrations on a copy, under load
 
-    The copy is on a throwaway server (Docker) and is removed whatever happens. Reported are the time each query
-    was blocked, errors with their SQLSTATE, and each migration's duration and longest wait for a lock.
+    The copy is on a temporary server (Docker), which is always removed. While the application's queries run, the
+    rehearsal measures how long each query is blocked, errors with their SQLSTATE, and each migration's duration and
+    longest lock wait.
     """
     from db.migrator import read_source
+    from infra.spec.checkout import Checkout
     from infra.spec.quantity import parse_bytes
-    from infra.spec.world import World
-    from ops.migration_review.database_copy import Source
-    from ops.migration_review.rehearsal import Terms, rehearse
-    from ops.migration_review.rehearsal_text import as_text
+    from ops.migrations.rehearsal.database_copy import SourceDatabase
+    from ops.migrations.rehearsal.rehearsal import RehearsalOptions, rehearse
+    from ops.migrations.rehearsal.text import as_text
 
     try:
         max_bytes = parse_bytes(max_size)
     except ValueError as error:
-        raise OpsError(f"--max-size: {error}; write it like 500MB or 2GB", Exit.USAGE) from error
-    terms = Terms(callers, before_seconds, not schema_only, max_bytes, budget_ms)
+        raise OpsError(f"--max-size: {error}; use a size such as 500MB or 2GB", Exit.USAGE) from error
+    options = RehearsalOptions(callers, before_seconds, not schema_only, max_bytes, budget_ms)
     with exit_codes():
         conninfo = resolve_database_url(url, role="migrator", stack=stack)
-        container = None if is_database_named(url) else World.here().name(stack, "postgres")
-        done = rehearse(Source(conninfo, container), read_source(folder), terms)
+        container = None if is_database_named(url) else Checkout.here().name(stack, "postgres")
+        done = rehearse(SourceDatabase(conninfo, container), read_source(folder), options)
     if as_json:
         click.echo(json.dumps({"pending": []} if done is None else done.as_json(), indent=2))
     else:
@@ -152,5 +152,5 @@ def _target(url: str | None, stack: str, *, must_be_up: bool) -> str | None:
     except OpsError as error:
         if must_be_up or error.exit_code != Exit.UNREACHABLE:
             raise
-        click.echo("no database is named and no stack is up: planning all files", err=True)
+        click.echo("no database is given and no stack is up; planning all files", err=True)
         return None

@@ -1,6 +1,7 @@
-"""Names that shells complete: stacks, roles, and what is cached. Whether one exists is told by whoever takes it.
+"""Names that shells complete: stacks, roles, and cached entities. The commands themselves check that a name exists.
 
-The lists stand here so that completing imports neither drivers nor Pulumi; tests hold them against the real ones.
+The lists are repeated here so that completion imports neither drivers nor Pulumi. Tests compare them with the
+originals.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 def complete_stacks(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """A stack is a file Pulumi.NAME.yaml."""
+    """Complete a stack's name from the files Pulumi.NAME.yaml."""
     names = (path.name.split(".")[1] for path in _ROOT.glob("Pulumi.*.yaml"))
     return sorted(name for name in names if name.startswith(incomplete))
 
@@ -27,8 +28,8 @@ def complete_roles(context: click.Context, parameter: click.Parameter, incomplet
     return [role for role in ROLES if role.startswith(incomplete)]
 
 
-def stack_option(help_text: str = "The stack to work on.") -> Callable[[_F], _F]:
-    """--stack, `dev` by default."""
+def stack_option(help_text: str = "Stack to work on") -> Callable[[_F], _F]:
+    """Return the option --stack, which defaults to `dev`."""
     return click.option(
         "--stack", default="dev", show_default=True, help=help_text, shell_complete=complete_stacks
     )

@@ -1,6 +1,6 @@
-"""`groundwork report`: a page of plots of how a stack's servers fare, or a pull request's comment on what would change.
+"""`groundwork report`: plot a stack's servers as an HTML page, or write the comment for a pull request.
 
-Changes nothing but the file it writes.
+It changes nothing except the file it writes.
 """
 
 from __future__ import annotations
@@ -16,40 +16,42 @@ from ops.commands.names import stack_option
 
 
 @click.command()
-@click.option("--html", "path", type=click.Path(path_type=Path), metavar="FILE", help="Write the page here.")
-@click.option("--json", "as_json", is_flag=True, help="Print what the page shows as a JSON object.")
+@click.option(
+    "--html", "path", type=click.Path(path_type=Path), metavar="FILE", help="Write the page to FILE"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the data of the page as a JSON object")
 @click.option(
     "--seconds",
     default=10.0,
     show_default=True,
     type=click.FloatRange(0.1, 86_400),
-    help="How long to sample.",
+    help="How long to sample",
 )
 @click.option(
     "--interval", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600), metavar="SECONDS",
-    help="From one sample to the next.",
+    help="Time between samples",
 )  # fmt: skip
-@stack_option("The stack to look at.")
-@click.option("--markdown", metavar="FILE", help="Write a pull request's comment here; - is standard output.")
+@stack_option("Stack to sample")
+@click.option("--markdown", metavar="FILE", help="Write a pull request comment; - is standard output")
 @click.option(
     "--preview",
     "previews",
     multiple=True,
     metavar="STACK=FILE",
-    help="With --markdown: what `preview --json` wrote of a stack.",
+    help="With --markdown: output of `preview --json` of a stack",
 )
 @click.option(
     "--findings",
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="With --markdown: what `policy check --json` or `policy firewall --json` wrote of a stack.",
+    help="With --markdown: JSON of `policy check` or `policy firewall`",
 )
 @click.option(
     "--plan",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="With --markdown: what `migrate plan --json` wrote.",
+    help="With --markdown: output of `migrate plan --json`",
 )
 @click.pass_context
 def report(
@@ -64,14 +66,15 @@ def report(
     findings: tuple[Path, ...],
     plan: Path | None,
 ) -> None:
-    """Sample a stack's servers, and draw hit rates, pool, statements, locks, memory and evictions.
+    """Plot a stack's servers, or comment on a pull request
 
-    Ctrl-C ends the sampling early, and what there is is written. Exit code 6 where a server was not reached; the
-    page is written all the same, unless none was.
+    Samples hit rates, pool, statements, locks, memory and evictions. Ctrl-C ends the sampling early; the samples so
+    far are written. Exits with 6 if a server cannot be reached; the page is written anyway unless none was reached.
 
-    With --markdown it asks nobody, and writes one comment for a pull request from the files that are given: what
-    changes in each stack, what its rules and its data say to that, and what pending migrations lock. Exit codes: 7
-    data would be lost, 4 a rule does not hold, 1 a preview failed; the comment is written all the same.
+    With --markdown the command connects to no server. It reads the given files and writes one comment for a pull
+    request: what changes in each stack, which rules are violated, which data would be lost, and what pending
+    migrations lock. The comment is written for every exit code: 7 if data would be lost, 4 if a rule is violated,
+    1 if a preview failed.
     """
     from ops.errors import Exit
 
@@ -85,26 +88,28 @@ def report(
 
 
 def _comment(markdown: str, previews: tuple[str, ...], findings: tuple[Path, ...], plan: Path | None) -> int:
-    from ops import whole_file
+    from ops import atomic_write
     from ops.errors import Exit, OpsError
     from ops.pull_request.comment import as_comment
     from ops.pull_request.source import read_report
 
     if not (previews or findings or plan):
-        raise OpsError("say what of: --preview STACK=FILE, --findings FILE, --plan FILE", Exit.USAGE)
+        raise OpsError(
+            "--markdown needs input: pass --preview STACK=FILE, --findings FILE or --plan FILE", Exit.USAGE
+        )
     target = None if markdown == "-" else Path(markdown)
     if target is not None:
-        whole_file.check_target(target)
+        atomic_write.check_target(target)
     done = read_report(previews, findings, plan)
     if target is None:
         click.echo(as_comment(done), nl=False)
     else:
-        whole_file.write(target, as_comment(done))
+        atomic_write.write(target, as_comment(done))
     return done.exit_code
 
 
 def _refuse(context: click.Context, parameters: tuple[str, ...], when: str) -> None:
-    """OpsError (2) for an option that would have no effect."""
+    """Raise OpsError (2) for an option that would have no effect."""
     from ops.errors import Exit, OpsError
 
     for parameter in context.command.params:
@@ -114,20 +119,20 @@ def _refuse(context: click.Context, parameters: tuple[str, ...], when: str) -> N
 
 
 def _sample(path: Path | None, as_json: bool, seconds: float, interval: float, stack: str) -> int:
-    from ops import whole_file
+    from ops import atomic_write
     from ops.errors import Exit, OpsError
-    from ops.monitored_stack import MonitoredStack
     from ops.report import page, sampling
     from ops.report.document import document
+    from ops.servers.monitored_stack import MonitoredStack
 
     if path is None and not as_json:
-        raise OpsError("say where to: --html FILE, or --json", Exit.USAGE)
+        raise OpsError("no output is selected; pass --html FILE or --json", Exit.USAGE)
     if path is not None:
-        whole_file.check_target(path)
+        atomic_write.check_target(path)
     done = sampling.sample_for(MonitoredStack.of(stack), seconds, interval, _progress)
     if path is not None:
-        # Statements are in it.
-        whole_file.write(path, page.render(done), is_private=True)
+        # The page contains statements, so that only its owner may read it.
+        atomic_write.write(path, page.render(done), is_private=True)
     if as_json:
         click.echo(json.dumps(document(done, path), indent=2, default=str))
     elif path is not None:
@@ -142,7 +147,7 @@ def _sample(path: Path | None, as_json: bool, seconds: float, interval: float, s
 def _progress(count: int, left: float) -> None:
     if sys.stderr.isatty():
         click.echo(
-            f"\r{count} samples, {left:.0f} s to go  " + ("\n" if left <= 0 else ""), err=True, nl=False
+            f"\r{count} samples, {left:.0f} s left  " + ("\n" if left <= 0 else ""), err=True, nl=False
         )
     elif count == 1:
         click.echo(f"sampling for {left:.0f} s", err=True)

@@ -1,4 +1,4 @@
-"""`groundwork rotate`: passwords, certificates and their authority, without an error for anybody; and their ages."""
+"""`groundwork rotate`: rotate passwords, certificates and their authority without downtime, and show their ages."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ops.rotation.subject import RotatedStack
 
 _stack = stack_option()
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object on standard output.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
+_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 _grace = click.option(
     "--grace",
     "grace_seconds",
@@ -26,24 +26,24 @@ _grace = click.option(
     show_default=True,
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="How long clients have to take up what is new.",
+    help="How long clients have to switch to the new one",
 )
 _keep_old = click.option(
-    "--keep-old", is_flag=True, help="Stop before the old is void; the next run goes on."
+    "--keep-old", is_flag=True, help="Stop before the old one is revoked; the next run resumes"
 )
 
 
 @click.group()
 def rotate() -> None:
-    """Rotate passwords and certificates while everybody goes on.
+    """Rotate passwords and certificates without downtime
 
-    A rotation that was killed or failed goes on where it is when the same command is run again.
+    If a rotation fails or is killed, run the same command again to resume it.
     """
 
 
 @rotate.command()
 @click.argument("roles", nargs=-1, metavar="ROLE...")
-@click.option("--all", "every", is_flag=True, help="Every role.")
+@click.option("--all", "every", is_flag=True, help="Rotate every role")
 @_grace
 @_keep_old
 @_stack
@@ -58,7 +58,10 @@ def passwords(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Give roles new passwords, in Postgres and in Redis; the old ones are void after --grace."""
+    """Give roles new passwords in Postgres and Redis
+
+    The old passwords are revoked after --grace.
+    """
     from infra.spec.rotation import ROLES
     from ops.errors import Exit, OpsError
     from ops.rotation.logins import try_out
@@ -66,10 +69,10 @@ def passwords(
 
     names = known_roles(ROLES if every else roles)
     if not names or (every and roles):
-        raise OpsError(f"name roles, or say --all; there are: {', '.join(ROLES)}", Exit.USAGE)
+        raise OpsError(f"pass either role names or --all; roles: {', '.join(ROLES)}", Exit.USAGE)
     what = f"the passwords of {', '.join(names)} in stack {stack!r}"
     _confirm(
-        f"Rotate {what}? The old ones are void {grace_seconds:.0f} s after the new ones are in use.",
+        f"Rotate {what}? The old ones are revoked {grace_seconds:.0f} s after the new ones are in use.",
         what,
         yes,
     )
@@ -87,22 +90,20 @@ def passwords(
     if as_json:
         print(json.dumps(result, indent=2))
         return
-    old = "the old ones are void" if done.old_is_void else "the old ones are still accepted"
+    old = "the old ones are revoked" if done.old_is_void else "the old ones are still accepted"
     print(f"{', '.join(names)}: new passwords are in use, {old} ({result['seconds']} s)")
     for login, count in done.ended.items():
-        print(f"{login}: {count} sessions had not moved, and were ended")
+        print(f"{login}: {count} sessions still used the old password and were terminated")
     print(f"`groundwork env --stack {stack} --role ROLE` prints the new connection strings")
 
 
 @rotate.command()
-@click.option(
-    "--authority", is_flag=True, help="A new authority too: handed out first, then used, then alone."
-)
+@click.option("--authority", is_flag=True, help="Also replace the certificate authority")
 @click.option(
     "--days",
     type=click.IntRange(min=0),
     default=None,
-    help="Only what ends within so many days; without it, whatever its age.",
+    help="Renew only what expires within this many days",
 )
 @_grace
 @_keep_old
@@ -118,7 +119,11 @@ def certificates(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Renew the servers' certificates; --grace and --keep-old are for an authority."""
+    """Renew the servers' certificates
+
+    A new authority is distributed first, then used, and then the old one is removed. --grace and --keep-old only
+    apply to the authority.
+    """
     from ops.rotation.certificates import rotate_authority, rotate_certificates
 
     what = f"{'the authority and ' if authority else ''}the servers' certificates of stack {stack!r}"
@@ -139,30 +144,37 @@ def certificates(
     if done.old_is_trusted:
         print("the old authority is still trusted")
     for certificate in done.certificates:
-        print(f"{certificate.name:<12} ends {certificate.ends_at:%Y-%m-%d}")
+        print(f"{certificate.name:<12} expires {certificate.ends_at:%Y-%m-%d}")
 
 
 @rotate.command()
 @click.option(
-    "--max-age", type=click.IntRange(min=0), default=None, metavar="DAYS", help="Older passwords are due."
+    "--max-age",
+    type=click.IntRange(min=0),
+    default=None,
+    metavar="DAYS",
+    help="Report older passwords as due",
 )
 @click.option(
     "--days",
     type=click.IntRange(min=0),
     default=30,
     show_default=True,
-    help="What ends within so many is due.",
+    help="Report what expires within this many days as due",
 )
 @_stack
 @_json
 def status(max_age: int | None, days: int, stack: str, as_json: bool) -> None:
-    """Tell ages of passwords and ends of certificates; exit 3 where one is due or a rotation is under way."""
-    from infra.spec.world import World
+    """Show ages of passwords and expiry of certificates
+
+    Exits with 3 if one is due or a rotation is in progress, and with 4 if the servers do not match the state.
+    """
+    from infra.spec.checkout import Checkout
     from ops.errors import Exit
     from ops.rotation.report import report_on
     from ops.rotation.subject import RotatedStack
 
-    target = RotatedStack(World.here(), stack)
+    target = RotatedStack(Checkout.here(), stack)
     _refuse_on_aws(target)
     report = report_on(target, max_age_days=max_age, within_days=days)
     print(json.dumps(report.as_json(), indent=2) if as_json else report.as_text())
@@ -174,28 +186,28 @@ def status(max_age: int | None, days: int, stack: str, as_json: bool) -> None:
 
 @contextmanager
 def _rotated(stack: str) -> Iterator[RotatedStack]:
-    """The stack, running, and nobody else at it."""
-    from infra.spec.world import World
+    """Yield the stack, running and locked against other rotations."""
+    from infra.spec.checkout import Checkout
     from ops.rotation.subject import RotatedStack
     from ops.toolchain.provision import ensure
 
-    target = RotatedStack(World.here(), stack)
+    target = RotatedStack(Checkout.here(), stack)
     _refuse_on_aws(target)
     with target.alone():
         target.check_running()
-        ensure(target.world)
+        ensure(target.checkout)
         yield target
 
 
 def _refuse_on_aws(target: RotatedStack) -> None:
-    """By the settings, which the next `up` goes by: on AWS that one is `groundwork up`'s, behind its previews."""
+    """Raise OpsError (7) if the settings put the stack on AWS, where only `groundwork up` may change it."""
     from infra.settings import DOCKER
     from ops.errors import Exit, OpsError
 
     if target.pulumi.check_settings().target != DOCKER:
         raise OpsError(
-            f"stack {target.name!r} is on AWS, where logins take tokens and certificates are AWS's: there is nothing"
-            " to rotate (docs/aws.md)",
+            f"stack {target.name!r} is on AWS, where logins use IAM tokens and AWS renews certificates;"
+            " there is nothing to rotate (docs/aws.md)",
             Exit.REFUSED,
         )
 
@@ -206,7 +218,7 @@ def _confirm(question: str, what: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise OpsError(f"without a terminal, rotating {what} needs --yes", Exit.REFUSED)
+        raise OpsError(f"cannot ask before rotating {what} without a terminal; pass --yes", Exit.REFUSED)
     click.confirm(question, abort=True, err=True)
 
 

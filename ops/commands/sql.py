@@ -1,4 +1,4 @@
-"""`groundwork sql`: the queries of db/queries, held against the schema."""
+"""`groundwork sql`: check the queries of db/queries against the schema."""
 
 from __future__ import annotations
 
@@ -9,36 +9,35 @@ import click
 
 @click.group()
 def sql() -> None:
-    """The named queries, and whether they fit schema and types."""
+    """Check the named queries against the schema"""
 
 
 @sql.command()
-@click.option("--offline", is_flag=True, help="By db/queries.lock.json alone, without a server.")
-@click.option(
-    "--update", is_flag=True, help="Write db/queries.lock.json and db/grants.lock.json where all agree."
-)
-@click.option(
-    "--against", metavar="REV", help="With the queries and the schema of a git revision, both ways."
-)
+@click.option("--offline", is_flag=True, help="Use only db/queries.lock.json, without a server")
+@click.option("--update", is_flag=True, help="Write the lockfiles in db/ if all queries match")
+@click.option("--against", metavar="REV", help="Cross-check queries and schema with those of a git revision")
 def check(offline: bool, update: bool, against: str | None) -> None:
-    """Compare each query's parameters, columns and nulls with the Python types; exit 1 where they differ."""
+    """Check queries against the schema and the Python types
+
+    Compares parameters, columns and nullability. Exits with 1 if they differ.
+    """
     from ops.errors import Exit, OpsError
     from ops.sql_check.declared import all_queries
     from ops.sql_check.lockfile import LOCKFILE, migrations_digest, offline_problems, render, stale_grants
 
     if offline + update + bool(against) > 1:
-        raise OpsError("--offline, --update and --against exclude one another", Exit.USAGE)
+        raise OpsError("--offline, --update and --against cannot be combined; pass one of them", Exit.USAGE)
     queries = all_queries()
     if offline:
         _finish(
             offline_problems(queries) + stale_grants(),
-            f"{len(queries)} queries agree with db/queries.lock.json",
+            f"{len(queries)} queries match db/queries.lock.json",
         )
         return
 
-    from ops import granted, whole_file
-    from ops.scratch_server import scratch_server
-    from ops.sql_check import checker
+    from ops import atomic_write
+    from ops.servers.scratch_server import scratch_server
+    from ops.sql_check import checker, grants
 
     with scratch_server() as server:
         if against:
@@ -47,13 +46,13 @@ def check(offline: bool, update: bool, against: str | None) -> None:
                 f"the queries work on both schemas, now and at {against}",
             )
             return
-        lines, described, grants = checker.check(server)
+        lines, described, privileges = checker.check(server)
     if update and not lines:
-        whole_file.write(LOCKFILE, render(queries, described))
-        whole_file.write(granted.LOCKFILE, granted.render(migrations_digest(), grants))
+        atomic_write.write(LOCKFILE, render(queries, described))
+        atomic_write.write(grants.LOCKFILE, grants.render(migrations_digest(), privileges))
     if not lines and not update:
         lines = offline_problems(queries) + stale_grants()
-    _finish(lines, f"{len(queries)} queries agree with the schema and the Python types")
+    _finish(lines, f"{len(queries)} queries match the schema and the Python types")
 
 
 def _finish(lines: list[str], summary: str) -> None:

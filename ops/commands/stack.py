@@ -1,4 +1,4 @@
-"""`groundwork up`, `preview`, `down`, `status`: a stack as a whole."""
+"""`groundwork up`, `preview`, `down` and `status`: commands for a whole stack."""
 
 from __future__ import annotations
 
@@ -12,32 +12,35 @@ import click
 from ops.commands.names import stack_option
 
 if TYPE_CHECKING:
-    from ops.pulumi_stack import PulumiStack
+    from ops.stack.pulumi_stack import PulumiStack
 
 _stack = stack_option()
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 
 
 @click.command()
 @_stack
 def up(stack: str) -> None:
-    """Bring a stack up, or up to date: toolchain, servers, roles, schema, access service.
+    """Create or update a stack
 
-    On AWS a preview comes first, and what breaks a rule (4) or would lose data (7) is refused.
+    Installs the toolchain, and creates or updates servers, roles, schema and access service. On AWS a preview runs
+    first; the update is refused if it violates a policy rule (4) or would lose data (7).
     """
-    from infra.spec.world import World
+    from infra.spec.checkout import Checkout
     from ops.backup.workbench import refuse_during_restore
-    from ops.pulumi_stack import PulumiStack
-    from ops.stack_status import next_steps
+    from ops.stack.pulumi_stack import PulumiStack
+    from ops.stack.stack_status import next_steps
     from ops.toolchain.provision import ensure
 
     started = time.monotonic()
-    world = World.here()
-    target = PulumiStack(world, stack)
+    checkout = Checkout.here()
+    target = PulumiStack(checkout, stack)
     is_here = _is_here(target)
-    ensure(world, docker=is_here)
+    # Check first, so that no toolchain is built for a stack that is refused.
+    target.refuse_another_state()
+    ensure(checkout, docker=is_here)
     if is_here:
-        refuse_during_restore(world.name(stack, "")[:-1], stack)
+        refuse_during_restore(checkout.name(stack, "")[:-1], stack)
     else:
         from ops.policy.guard import refuse_unsafe_up
 
@@ -48,42 +51,46 @@ def up(stack: str) -> None:
 
 @click.command()
 @_stack
-@click.option("--diff", is_flag=True, help="Show every property that changes.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Pulumi's own JSON on standard output, unchanged resources too."
-)
-@click.option("--refresh", is_flag=True, help="Ask the target what there is, instead of believing the state.")
-@click.option("--expect-no-changes", is_flag=True, help="Exit with 4 where `up` would change something.")
+@click.option("--diff", is_flag=True, help="Show every property that changes")
+@click.option("--json", "as_json", is_flag=True, help="Print Pulumi's JSON, including unchanged resources")
+@click.option("--refresh", is_flag=True, help="Compare with the actual resources, not with the state")
+@click.option("--expect-no-changes", is_flag=True, help="Exit with 4 if `up` would change something")
 def preview(stack: str, diff: bool, as_json: bool, refresh: bool, expect_no_changes: bool) -> None:
-    """Show what `up` would change, pending migrations by name; changes nothing.
+    """Show what `up` would change
 
-    With --refresh --expect-no-changes it finds drift: what somebody changed past the program.
+    Lists pending migrations by name, and changes nothing. --refresh --expect-no-changes detects drift, i.e. changes
+    made outside the program.
     """
-    from infra.spec.world import World
-    from ops.pulumi_stack import JSON_PREVIEW, PulumiStack
+    from infra.spec.checkout import Checkout
+    from ops.stack.pulumi_stack import JSON_PREVIEW, PulumiStack
     from ops.toolchain.provision import ensure
 
-    world = World.here()
-    target = PulumiStack(world, stack)
-    ensure(world, docker=_is_here(target))
+    checkout = Checkout.here()
+    target = PulumiStack(checkout, stack)
+    target.refuse_another_state()
+    ensure(checkout, docker=_is_here(target))
     flags = [*(["--diff"] if diff else []), *(["--refresh"] if refresh else [])]
     target.preview(*flags, *(JSON_PREVIEW if as_json else ()), expect_no_changes=expect_no_changes)
 
 
 @click.command()
 @_stack
-@click.option("--volumes", is_flag=True, help="Drop the data too.")
+@click.option("--volumes", is_flag=True, help="Delete the data too")
 @_yes
 def down(stack: str, volumes: bool, yes: bool) -> None:
-    """Remove containers and network; data and secrets stay for the next `up` unless --volumes."""
-    from infra.spec.world import World
+    """Remove a stack; its data stays unless --volumes is given
+
+    Containers and network are removed. Data and secrets are kept for the next `up`.
+    """
+    from infra.spec.checkout import Checkout
     from ops.errors import Exit, OpsError
-    from ops.pulumi_stack import PulumiStack
+    from ops.stack.pulumi_stack import PulumiStack
     from ops.toolchain.provision import ensure
 
-    world = World.here()
-    target = PulumiStack(world, stack)
+    checkout = Checkout.here()
+    target = PulumiStack(checkout, stack)
     target.require_known()
+    target.refuse_another_state()
     if not target.exists:
         print(f"stack {stack!r} is not up; nothing to do")
         return
@@ -93,41 +100,41 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
     if volumes and not yes:
         if not sys.stdin.isatty():
             raise OpsError(
-                f"--volumes drops every row of stack {stack!r} and its backups for good;"
-                " without a terminal it needs --yes",
+                f"--volumes permanently deletes all data of stack {stack!r} and its backups;"
+                " without a terminal, pass --yes",
                 Exit.REFUSED,
             )
-        click.confirm(f"Drop every row of stack {stack!r}, and its backups, for good?", abort=True)
+        click.confirm(f"Permanently delete all data of stack {stack!r} and its backups?", abort=True)
     from ops.backup.workbench import remove_all
 
-    ensure(world, docker=is_here)
+    ensure(checkout, docker=is_here)
     if is_here:
-        # What a killed restore or drill left holds the volumes.
-        remove_all(world.name(stack, "")[:-1])
+        # Leftover containers of a killed restore or drill still use the volumes.
+        remove_all(checkout.name(stack, "")[:-1])
     target.down(volumes=volumes)
-    kept = "its data and its backups are gone" if volumes else "its data is kept; `make up` brings it back"
-    print(f"stack {stack!r} is down; {kept}")
+    kept = f"its data is kept; `groundwork up --stack {stack}` starts it again"
+    print(f"stack {stack!r} is down; {'its data and backups are deleted' if volumes else kept}")
 
 
 @click.command()
 @_stack
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable, on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 def status(stack: str, as_json: bool) -> None:
-    """Show a stack's containers, their health, ports and memory; exit 6 where one is not healthy or not there.
+    """Show containers with health, ports and memory
 
-    Of a stack on AWS: its servers and tasks, as AWS tells.
+    For a stack on AWS: its servers and tasks. Exits with 6 if one is missing or not healthy.
     """
     from infra import outputs
-    from infra.spec.world import World
-    from ops import aws_status, stack_status
-    from ops.pulumi_stack import PulumiStack
+    from infra.spec.checkout import Checkout
+    from ops.stack import aws_status, stack_status
+    from ops.stack.pulumi_stack import PulumiStack
 
-    target = PulumiStack(World.here(), stack)
+    target = PulumiStack(Checkout.here(), stack)
     values = target.public_outputs() if target.exists else {}
     if values.get(outputs.TARGET) == "aws":
         rows, render = aws_status.server_rows(values, stack), aws_status.render
     else:
-        rows, render = stack_status.container_rows(target.world, stack), stack_status.render
+        rows, render = stack_status.container_rows(target.checkout, stack), stack_status.render
     if not rows:
         target.require_known()
     if as_json:
@@ -138,9 +145,9 @@ def status(stack: str, as_json: bool) -> None:
 
 
 def _is_here(target: PulumiStack) -> bool:
-    """Whether the stack's target is this machine.
+    """Return whether the stack's target is this machine.
 
-    Asked before the toolchain: a typing mistake in the settings must not wait for a build.
+    The settings are checked before the toolchain is built, so that a typing mistake is reported at once.
     """
     from infra.settings import DOCKER
 
@@ -148,18 +155,18 @@ def _is_here(target: PulumiStack) -> bool:
 
 
 def _refuse_unsafe_teardown(target: PulumiStack, stack: str, *, volumes: bool) -> None:
-    """On AWS there is no half of a stack to keep, and protection is taken off by the settings, not by a flag."""
+    """Raise OpsError (7) if `down` would keep half of a stack on AWS, or if the settings protect the data."""
     from ops.errors import Exit, OpsError
 
     if not volumes:
         raise OpsError(
-            f"stack {stack!r} is on AWS, where what holds data cannot be kept without the rest; scale it down by"
-            " its settings, or take all of it down with --volumes",
+            f"stack {stack!r} is on AWS, where its data cannot be kept without its servers; reduce its size in"
+            " the settings, or delete all of it with --volumes",
             Exit.REFUSED,
         )
     if target.check_settings().protect_data:
         raise OpsError(
-            f"groundwork:protectData of stack {stack!r} is true; set it to false and run"
-            f" `groundwork up --stack {stack}` first (docs/aws.md)",
+            f"groundwork:protectData of stack {stack!r} is true; first set it to false and run"
+            f" `groundwork up --stack {stack}` (docs/aws.md)",
             Exit.REFUSED,
         )

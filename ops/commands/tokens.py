@@ -1,4 +1,4 @@
-"""`groundwork tokens`: the keys that encrypt users' tokens."""
+"""`groundwork tokens`: rotate the keys that encrypt users' tokens."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from ops.commands.names import stack_option
 
 @click.group()
 def tokens() -> None:
-    """Keys of users' encrypted tokens."""
+    """Manage the keys of users' encrypted tokens"""
 
 
 @tokens.command()
-@click.option("--url", help="The database; without it DATABASE_URL, or else the stack's.")
-@stack_option("The stack, where no URL is given.")
+@click.option("--url", help="Database URL [default: DATABASE_URL, then the stack's]")
+@stack_option("Stack to use if no URL is given")
 @click.option(
-    "--batch-size", default=500, show_default=True, type=click.IntRange(1, 10_000), help="Users at a time."
+    "--batch-size", default=500, show_default=True, type=click.IntRange(1, 10_000), help="Users per batch"
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 def rotate(url: str | None, stack: str, batch_size: int, as_json: bool) -> None:
-    """Bring every token under the first key. Online; one that was ended goes on where tokens are left."""
+    """Re-encrypt every token with the first key
+
+    Runs while the application is in use. After an interruption, a second run does the remaining tokens.
+    """
     from ops.errors import OpsError
-    from ops.token_rotation import rotate_tokens, token_keys
+    from ops.rotation.tokens import rotate_tokens, token_keys
 
     done = rotate_tokens(
         url,
@@ -48,16 +51,16 @@ def rotate(url: str | None, stack: str, batch_size: int, as_json: bool) -> None:
         print(f"groundwork: {problem}", file=sys.stderr)
     if done.unreadable:
         raise OpsError(
-            f"{len(done.unreadable)} tokens do not open and stay as they are;"
-            " keep the old keys, add the missing one, or have those users sign in again"
+            f"{len(done.unreadable)} tokens cannot be decrypted and were left unchanged; keep the old keys, add the"
+            " missing key, or ask those users to sign in again"
         )
     if not done.is_complete:
         raise OpsError(
-            f"tokens are still being written under an older key than {done.key!r};"
-            " give every program the new keys, and run this again"
+            f"a program still encrypts tokens with a key older than {done.key!r};"
+            " give every program the new keys, and run this command again"
         )
     if not as_json:
         print(
-            f"{done.users} users have tokens, all under key {done.key!r} ({done.rotated} changed);"
-            " older keys may go"
+            f"{done.users} users have tokens, all encrypted with key {done.key!r} ({done.rotated} changed);"
+            " older keys can be removed"
         )

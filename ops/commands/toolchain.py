@@ -1,4 +1,4 @@
-"""`groundwork toolchain`: puts in place what groundwork needs beside Python, and says what was taken."""
+"""`groundwork toolchain`: install what groundwork needs besides Python, and show where it came from."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Change nothing; exit with 3 if something is missing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--check", is_flag=True, help="Change nothing; exit with 3 if something is missing")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 def toolchain(check: bool, as_json: bool) -> None:
-    """Find, download or build the Pulumi CLI, its plugins, the Docker engine and the base image."""
-    from infra.spec.world import World
+    """Install the tools that groundwork needs besides Python
+
+    Finds, downloads or builds the Pulumi CLI, its plugins, the Docker engine and the base image.
+    """
+    from infra.spec.checkout import Checkout
     from ops.toolchain.provision import ensure, inspect
 
-    world = World.here()
-    tools = inspect(world) if check else ensure(world).tools
+    checkout = Checkout.here()
+    tools = inspect(checkout) if check else ensure(checkout).tools
     print(as_json_text(tools) if as_json else as_table(tools))
     if any(tool.source == "missing" for tool in tools):
         sys.exit(Exit.PENDING)
@@ -35,7 +38,7 @@ def as_json_text(tools: Sequence[Tool]) -> str:
 
 
 def as_table(tools: Sequence[Tool]) -> str:
-    """One line a tool: name, version, what it was taken from and in which time, where it is."""
+    """Return one line per tool: name, version, source with the time it took, and path."""
     rows = [
         (
             tool.name,

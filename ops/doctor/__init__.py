@@ -1,1 +1,1 @@
-"""`groundwork doctor`: looks at a stack's servers and says what is wrong and what to do; changes nothing."""
+"""`groundwork doctor`: check a stack's servers and give advice on each finding. Changes nothing."""

@@ -1,4 +1,4 @@
-"""Whether the access service is ready, and what it says is missing where it is not."""
+"""The readiness of the access service."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 import urllib.error
 import urllib.request
 
+from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, ok, skipped
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, fail, ok, skipped
-from ops.server_errors import ServerUnreachable, one_line
+from ops.servers.errors import ServerUnreachable, one_line
 
 _SECONDS = 4.0
 
 
-def readiness(examination: Examination) -> Finding:
-    """access: /readyz; its `outbox` is what keeps the cache from lying."""
+def readiness(examination: Examination) -> CheckResult:
+    """access: query /readyz. Its `outbox` check shows whether recorded invalidations reach the cache."""
     url = examination.stack.access_url
     if url is None:
         return skipped("the stack has no access service")
@@ -26,11 +26,11 @@ def readiness(examination: Examination) -> Finding:
             checks = json.load(error)["checks"]
     except OSError as error:
         reason = getattr(error, "reason", error)
-        raise ServerUnreachable(f"the access service at {url} is not reached: {one_line(reason)}") from error
+        raise ServerUnreachable(f"cannot reach the access service at {url}: {one_line(reason)}") from error
     missing = [f"{name}: {check['reason']}" for name, check in checks.items() if not check["ok"]]
     if missing:
         return fail(
             f"not ready: {', '.join(missing)}",
-            "`groundwork logs --service access` says more; it becomes ready by itself once that is mended",
+            f"see `groundwork logs{STACK_OPTION} --service access`; the service becomes ready once the cause is fixed",
         )
     return ok(f"{url} is ready")

@@ -1,4 +1,4 @@
-"""How old the newest backup is: by pgBackRest in the Postgres container, or by RDS."""
+"""The age of the newest backup, from pgBackRest in the Postgres container or from RDS."""
 
 from __future__ import annotations
 
@@ -9,30 +9,34 @@ from typing import Any
 from infra.docker.engine import DockerError, docker
 from infra.spec.backup import CONFIG_FILE, PGBACKREST
 from ops.backup.pgbackrest import trouble
+from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, judged, level, skipped, warn
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, fail, judged, level, skipped, warn
 from ops.doctor.thresholds import Thresholds
-from ops.server_errors import one_line
+from ops.servers.errors import one_line
 
 _SECONDS = 8.0
-_NONE = "no backups are set up"
-_ADVICE = "see why the last ones failed (`groundwork backup list`), and make one now (`groundwork backup`)"
+_NONE = "backups are not set up"
+_ADVICE = (
+    f"check the last backups with `groundwork backup list{STACK_OPTION}`,"
+    f" and take one now with `groundwork backup{STACK_OPTION}`"
+)
 _RDS_ADVICE = (
-    "see RDS's events; who asks needs rds:DescribeDBInstances and rds:DescribeDBInstanceAutomatedBackups"
+    "see RDS's events; reading the backups needs the permissions rds:DescribeDBInstances and"
+    " rds:DescribeDBInstanceAutomatedBackups"
 )
 _UNREADABLE = (
-    "nothing can be restored as it is: bring its volume and its key back from where they were copied to, or move what"
-    " is in it aside, `groundwork up`, and `groundwork backup --full`"
+    "nothing can be restored from this repository: bring back its volume and its key from a copy, or move its content"
+    f" aside, run `groundwork up{STACK_OPTION}` and `groundwork backup --full{STACK_OPTION}`"
 )
 
 
-def backups(examination: Examination) -> Finding:
-    """backups: the age of the newest, and whether the repository is whole."""
+def backups(examination: Examination) -> CheckResult:
+    """backups: check the age of the newest backup, and that the repository is readable."""
     container = examination.stack.postgres_container
     if container is None:
         return _of_rds(examination)
     try:
-        # Where the setting is off, there is nothing to ask by.
+        # Without the configuration file, backups are turned off by a setting.
         text = docker(
             *("exec", container, "sh", "-c"),
             f"[ -e {CONFIG_FILE} ] || exit 0; exec {PGBACKREST} --output=json info",
@@ -42,14 +46,14 @@ def backups(examination: Examination) -> Finding:
         return fail(f"pgBackRest does not answer: {one_line(error)}", _ADVICE)
     if not text.strip():
         return skipped(_NONE)
-    # Its error messages have line ends in them as they are.
+    # strict=False, because pgBackRest puts unescaped line breaks into its error messages.
     return judge(json.loads(text, strict=False), examination.now(), examination.thresholds)
 
 
-def _of_rds(examination: Examination) -> Finding:
-    """Its own log of changes counts, which it uploads every five minutes: the daily snapshots are older."""
+def _of_rds(examination: Examination) -> CheckResult:
+    """Check the newest restorable time, which RDS's log uploads advance every five minutes. Snapshots are daily."""
     if examination.stack.rds_instance is None:
-        return skipped("no container to ask, and no instance of RDS")
+        return skipped("the stack has neither a Postgres container nor an RDS instance")
     from ops.backup.errors import BackupError
     from ops.backup.rds import Instance
     from ops.errors import OpsError
@@ -60,22 +64,24 @@ def _of_rds(examination: Examination) -> Finding:
     except BackupError as error:
         return fail(one_line(error), _RDS_ADVICE)
     except OpsError as error:
-        # Inside a VPC without a way out there are the servers, and no RDS to be asked about them.
-        return skipped(one_line(error), "ask from where AWS is reached: `groundwork backup list`")
+        # In a VPC without internet access the servers can be reached, but not the RDS API.
+        return skipped(
+            one_line(error), f"run `groundwork backup list{STACK_OPTION}` on a machine that can reach AWS"
+        )
     limits, age = examination.thresholds, examination.now() - newest.timestamp()
     return judged(
         level(age, limits.restorable_warn, limits.restorable_fail),
-        f"the newest restorable moment is {age / 60:.0f} minutes old,"
+        f"the newest restorable time is {age / 60:.0f} minutes old,"
         f" the oldest {(newest - oldest).days} days before it",
         _RDS_ADVICE,
     )
 
 
-def judge(stanzas: Sequence[Mapping[str, Any]], now: float, limits: Thresholds) -> Finding:
-    """What `pgbackrest info --output=json` means at the time `now` (seconds since 1970)."""
+def judge(stanzas: Sequence[Mapping[str, Any]], now: float, limits: Thresholds) -> CheckResult:
+    """Evaluate the output of `pgbackrest info --output=json` at time `now` (seconds since 1970)."""
     if not stanzas:
         return skipped(_NONE)
-    broken = [f"the repository cannot be read: {reason}" for stanza in stanzas if (reason := trouble(stanza))]
+    broken = [f"cannot read the repository: {reason}" for stanza in stanzas if (reason := trouble(stanza))]
     if broken:
         return fail("; ".join(broken), _UNREADABLE)
     whole = [
@@ -85,12 +91,12 @@ def judge(stanzas: Sequence[Mapping[str, Any]], now: float, limits: Thresholds) 
         if not backup.get("error")
     ]
     if not whole:
-        # So is a new stack's: WAL alone restores nothing.
-        return warn("there is none yet that is whole", "make one now (`groundwork backup`)")
+        # A new stack is in this state too: WAL alone cannot be restored.
+        return warn("there is no complete backup yet", f"take one now with `groundwork backup{STACK_OPTION}`")
     stopped, label = max(whole)
     hours = (now - stopped) / 3600
     return judged(
         level(hours, limits.backup_hours_warn, limits.backup_hours_fail),
-        f"the newest, {label}, is {hours:.0f} hours old; there are {len(whole)}",
+        f"the newest backup, {label}, is {hours:.0f} hours old; there are {len(whole)} backups",
         _ADVICE,
     )

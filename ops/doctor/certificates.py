@@ -1,4 +1,4 @@
-"""When the certificates end: those that the servers present now, and the stack's authority."""
+"""The expiry of the certificates that the servers present, and of the stack's certificate authority."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from cryptography import x509
 
+from ops.doctor.check_result import STACK_OPTION, CheckResult, CheckStatus, judged, skipped, worst
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, Status, judged, skipped, worst
-from ops.server_errors import one_line
+from ops.servers.errors import one_line
 
 _SECONDS = 3.0
-# Length and code of the message by which a client asks Postgres for TLS.
+# Length and code of the message with which a client requests TLS from Postgres.
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
 
-def certificates(examination: Examination) -> Finding:
-    """certificates: read without trusting them, for an expired one is what is looked for."""
+def certificates(examination: Examination) -> CheckResult:
+    """certificates: check expiry. The certificates are read without verification, because they may have expired."""
     stack = examination.stack
     ends: dict[str, datetime] = {}
     unread: list[str] = []
@@ -28,37 +28,37 @@ def certificates(examination: Examination) -> Finding:
         try:
             ends[f"{name}'s"] = _presented_by(address, asks_first=name == "Postgres")
         except (OSError, ValueError) as error:
-            unread.append(f"{name}'s was not read: {one_line(error)}")
+            unread.append(f"cannot read {name}'s: {one_line(error)}")
     try:
         ends["the authority's"] = _in_file(stack.ca_file)
     except (OSError, ValueError) as error:
-        unread.append(f"the authority's was not read: {one_line(error)}")
+        unread.append(f"cannot read the authority's: {one_line(error)}")
     if not ends:
         return skipped("; ".join(unread))
     days = {name: (end.timestamp() - examination.now()) / 86400 for name, end in ends.items()}
     first = min(days, key=days.__getitem__)
     statuses = [_judge(left, examination.thresholds.certificate_days_warn) for left in days.values()]
-    text = f"{first} ended {-days[first]:.0f} days ago" if days[first] < 0 else _next(first, days[first])
+    text = f"{first} expired {-days[first]:.0f} days ago" if days[first] < 0 else _next(first, days[first])
     return judged(
-        worst([*statuses, *([Status.WARN] if unread else [])]),
+        worst([*statuses, *([CheckStatus.WARN] if unread else [])]),
         "; ".join([text, *unread]),
-        "`groundwork up` signs a new one within the last 30 days of the old",
-        [f"{name} ends {end:%Y-%m-%d %H:%M} UTC, in {days[name]:.0f} days" for name, end in ends.items()],
+        f"run `groundwork up{STACK_OPTION}`, which renews a certificate in its last 30 days",
+        [f"{name} expires {end:%Y-%m-%d %H:%M} UTC, in {days[name]:.0f} days" for name, end in ends.items()],
     )
 
 
 def _next(name: str, days: float) -> str:
-    return f"the next to end is {name}, in {days:.0f} days"
+    return f"the next to expire is {name}, in {days:.0f} days"
 
 
-def _judge(days: float, warn_days: float) -> Status:
+def _judge(days: float, warn_days: float) -> CheckStatus:
     if days < 0:
-        return Status.FAIL
-    return Status.WARN if days < warn_days else Status.OK
+        return CheckStatus.FAIL
+    return CheckStatus.WARN if days < warn_days else CheckStatus.OK
 
 
 def _presented_by(address: tuple[str, int], *, asks_first: bool) -> datetime:
-    """The end of the certificate a server presents; nothing is sent that it could misuse."""
+    """Return the expiry of the certificate a server presents. No secret is sent to the unverified server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -66,7 +66,7 @@ def _presented_by(address: tuple[str, int], *, asks_first: bool) -> datetime:
         if asks_first:
             connection.sendall(_SSL_REQUEST)
             if connection.recv(1) != b"S":
-                raise ConnectionError("the server takes no TLS")
+                raise ConnectionError("the server does not accept TLS")
         with context.wrap_socket(connection, server_hostname=address[0]) as secured:
             der = secured.getpeercert(binary_form=True)
     if not der:

@@ -1,17 +1,17 @@
-"""The servers' clocks beside this machine's: certificates, lifetimes and timestamps hang on them."""
+"""The servers' clocks compared with this machine's. Certificates, TTLs and timestamps depend on them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from ops.doctor.check_result import CheckResult, judged, level
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, judged, level
 
-_ADVICE = "set the clocks right (NTP) on this machine and on the servers'"
+_ADVICE = "synchronize the clocks of this machine and of the servers' hosts (NTP)"
 
 
-def postgres_clock(examination: Examination) -> Finding:
-    """postgres-clock."""
+def postgres_clock(examination: Examination) -> CheckResult:
+    """postgres-clock: compare Postgres's clock with this machine's."""
 
     def ask() -> float:
         (row,) = examination.postgres.rows("SELECT extract(epoch FROM clock_timestamp())::float AS now")
@@ -20,19 +20,19 @@ def postgres_clock(examination: Examination) -> Finding:
     return _compare(examination, ask)
 
 
-def redis_clock(examination: Examination) -> Finding:
-    """redis-clock: by INFO, for no user may TIME."""
+def redis_clock(examination: Examination) -> CheckResult:
+    """redis-clock: compare Redis's clock with this machine's. Uses INFO, because no user may call TIME."""
     return _compare(examination, lambda: int(examination.redis.info("server")["server_time_usec"]) / 1e6)
 
 
-def _compare(examination: Examination, ask: Callable[[], float]) -> Finding:
+def _compare(examination: Examination, ask: Callable[[], float]) -> CheckResult:
     limits = examination.thresholds
-    # The first answer may pay for a connection; the second is a round trip.
+    # The first query may open the connection; the second takes only a round trip.
     ask()
     before = examination.now()
     server = ask()
     after = examination.now()
-    # Within the question's own time the two cannot be told apart.
+    # A difference within the query's own duration cannot be detected.
     ahead = server - (before + after) / 2
     off = max(abs(ahead) - (after - before) / 2, 0.0)
     text = (

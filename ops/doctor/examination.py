@@ -1,21 +1,21 @@
-"""What a check is given: the stack, the servers as they may be seen, the thresholds, and this machine's clock."""
+"""The input of a check: the stack, read-only access to its servers, the thresholds, and this machine's clock."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from ops.doctor.finding import Finding
+from ops.doctor.check_result import CheckResult
 from ops.doctor.thresholds import Thresholds
-from ops.monitored_postgres import MonitoredPostgres
-from ops.monitored_redis import MonitoredRedis
-from ops.monitored_stack import MonitoredStack
+from ops.servers.monitored_postgres import MonitoredPostgres
+from ops.servers.monitored_redis import MonitoredRedis
+from ops.servers.monitored_stack import MonitoredStack
 
 
-class Server(StrEnum):
-    """Whom a check asks. Checks of one server come one after the other, servers beside one another."""
+class CheckedServer(StrEnum):
+    """The server that a check queries. Checks of one server run one after the other, servers run in parallel."""
 
     POSTGRES = "Postgres"
     REDIS = "Redis"
@@ -24,27 +24,31 @@ class Server(StrEnum):
 
 @dataclass
 class Examination:
-    """One run over one stack."""
+    """One run of checks on one stack."""
 
     stack: MonitoredStack
     thresholds: Thresholds = field(default_factory=Thresholds)
-    # This machine's time, in seconds since 1970.
+    # Returns this machine's time in seconds since 1970.
     now: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         self.postgres = MonitoredPostgres(self.stack)
+        url = self.stack.migrator_url
+        self.migrator = None if url is None else MonitoredPostgres(replace(self.stack, database_url=url))
         self.redis = MonitoredRedis(self.stack)
 
     def close(self) -> None:
         self.postgres.close()
+        if self.migrator is not None:
+            self.migrator.close()
         self.redis.close()
 
 
 @dataclass(frozen=True)
 class Check:
-    """A named question to one server. `reaches` marks the one that fails where the server is not reached."""
+    """A named check of one server. `reaches` marks the check that fails if the server cannot be reached."""
 
     name: str
-    server: Server
-    examine: Callable[[Examination], Finding]
+    server: CheckedServer
+    examine: Callable[[Examination], CheckResult]
     reaches: bool = False

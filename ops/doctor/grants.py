@@ -1,31 +1,31 @@
-"""Who may do what in the application's database, beside what the specification and the migrations grant."""
+"""The application database's privileges compared with those of the specification and the migrations."""
 
 from __future__ import annotations
 
-from ops import granted
+from ops.doctor.check_result import STACK_OPTION, CheckResult, counted, fail, ok, skipped
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, counted, fail, ok, skipped
 from ops.doctor.migrations import ledger_state
-from ops.server_errors import NotVisible
+from ops.servers.errors import NotVisible
+from ops.sql_check.grants import QUERY, locked
 
 
-def grants(examination: Examination) -> Finding:
-    """grants: db/grants.lock.json holds what a database has after every migration."""
+def grants(examination: Examination) -> CheckResult:
+    """grants: compare with db/grants.lock.json, which lists the privileges after all migrations."""
     try:
         state = ledger_state(examination)
         if state.pending or state.problems:
-            return skipped("the schema is at another version; see the check migrations")
+            return skipped("the schema is not at the latest version; see check `migrations`")
     except NotVisible:
-        pass  # The versions are not seen here; the grants are.
-    locked = set(granted.locked()[1])
-    live = {row["line"] for row in examination.postgres.rows(granted.QUERY)}
-    wrong = [f"missing: {line}" for line in sorted(locked - live)]
-    wrong += [f"too much: {line}" for line in sorted(live - locked)]
+        pass  # The ledger is not visible, but the privileges are.
+    recorded = set(locked()[1])
+    live = {row["line"] for row in examination.postgres.rows(QUERY)}
+    wrong = [f"missing: {line}" for line in sorted(recorded - live)]
+    wrong += [f"extra: {line}" for line in sorted(live - recorded)]
     if wrong:
         return fail(
-            f"{counted(len(wrong), 'difference')} from what the migrations grant",
-            "GRANT or REVOKE it as role migrator (`groundwork psql --role migrator`); what was meant belongs"
-            " into a migration",
+            f"{counted(len(wrong), 'difference')} from the privileges that the migrations grant",
+            f"GRANT or REVOKE them in `groundwork psql{STACK_OPTION} --role migrator`; put an intended change into a"
+            " migration",
             wrong,
         )
-    return ok(f"{len(locked)} grants are as the migrations made them")
+    return ok(f"{len(recorded)} privileges match the migrations")

@@ -1,9 +1,9 @@
-"""Indexes that cost writes and give nothing: invalid, equal to another, or never read."""
+"""Indexes that slow down writes without being useful: invalid, duplicate, or never read."""
 
 from __future__ import annotations
 
+from ops.doctor.check_result import CheckResult, fail, ok, psql_command, skipped, warn
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, fail, ok, skipped, warn
 
 _INVALID = """
 SELECT indexrelid::regclass::text AS name, indrelid::regclass::text AS "table", indisunique
@@ -13,7 +13,7 @@ WHERE NOT (indisvalid AND indisready AND indislive)
   AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS building WHERE building.index_relid = indexrelid)
 ORDER BY 1
 """
-# Equal in everything a reader could use: of a unique one and a plain one the plain one is superfluous.
+# Equal in everything that matters to a reader. Of a unique and a plain index, the plain one is superfluous.
 _DUPLICATE = """
 SELECT array_agg(indexrelid::regclass::text ORDER BY (indisprimary, indisunique) DESC, indexrelid) AS names,
        indrelid::regclass::text AS "table"
@@ -26,7 +26,7 @@ GROUP BY indrelid, relam, indkey::text, indnkeyatts, indclass::text, indcollatio
 HAVING count(*) > 1
 ORDER BY 2, 1
 """
-# The partitions' indexes are counted together: it is the index of the whole table that is used or not.
+# The scans of all partitions are added up, because only the index of the whole table is used or unused.
 _UNUSED = """
 SELECT whole.oid::regclass::text AS name, pg_index.indrelid::regclass::text AS "table", used.bytes
 FROM (
@@ -46,49 +46,51 @@ FROM pg_stat_database WHERE datname = current_database()
 """
 
 
-def invalid(examination: Examination) -> Finding:
-    """invalid-indexes: left by a CREATE INDEX CONCURRENTLY that failed; written and never read."""
+def invalid(examination: Examination) -> CheckResult:
+    """invalid-indexes: find what a failed CREATE INDEX CONCURRENTLY left. Such an index is written but never read."""
     rows = examination.postgres.rows(_INVALID)
     if not rows:
-        return ok("every index is valid")
+        return ok("all indexes are valid")
+    rebuild = psql_command(*(f"REINDEX INDEX CONCURRENTLY {row['name']}" for row in rows))
     return fail(
         f"{len(rows)} invalid: {', '.join(row['name'] for row in rows)}",
-        "REINDEX INDEX CONCURRENTLY it, or DROP INDEX CONCURRENTLY and make it again, in a migration",
+        f"rebuild with {rebuild}, or use DROP INDEX CONCURRENTLY and CREATE INDEX CONCURRENTLY in migrations",
         [
             f"{row['name']} on {row['table']}"
-            + (": nothing is kept unique by it" if row["indisunique"] else "")
+            + (": uniqueness is not enforced" if row["indisunique"] else "")
             for row in rows
         ],
     )
 
 
-def duplicate(examination: Examination) -> Finding:
-    """duplicate-indexes: every write pays for both."""
+def duplicate(examination: Examination) -> CheckResult:
+    """duplicate-indexes: find indexes that are equal. Every write has to update both."""
     rows = examination.postgres.rows(_DUPLICATE)
     if not rows:
-        return ok("no two indexes are alike")
+        return ok("no duplicate indexes")
+    superfluous = [name for row in rows for name in row["names"][1:]]
+    drops = "; ".join(f"DROP INDEX CONCURRENTLY {name}" for name in superfluous)
     return warn(
-        f"{sum(len(row['names']) - 1 for row in rows)} superfluous: "
-        + ", ".join(name for row in rows for name in row["names"][1:]),
-        "drop them in a migration: DROP INDEX CONCURRENTLY",
+        f"{len(superfluous)} superfluous: {', '.join(superfluous)}",
+        f"drop each in its own migration (`groundwork migrate new drop_index --no-transaction`): {drops}",
         [f"on {row['table']}: {' = '.join(row['names'])}" for row in rows],
     )
 
 
-def unused(examination: Examination) -> Finding:
-    """unused-indexes: never read since the statistics began, and large enough to matter."""
+def unused(examination: Examination) -> CheckResult:
+    """unused-indexes: find large indexes that were never read since the last statistics reset."""
     limits = examination.thresholds
     (statistics,) = examination.postgres.rows(_STATISTICS_DAYS)
     days = statistics["days"]
     if days < limits.unused_index_days:
         return skipped(
-            f"the statistics are {days:.1f} days old; judged from {limits.unused_index_days:g} days on"
+            f"the statistics are {days:.1f} days old; checked after {limits.unused_index_days:g} days"
         )
     rows = examination.postgres.rows(_UNUSED, least=limits.unused_index_bytes)
     if not rows:
-        return ok(f"every large index was read in {days:.0f} days")
+        return ok(f"every large index was read within {days:.0f} days")
     return warn(
         f"{len(rows)} never read in {days:.0f} days: {', '.join(row['name'] for row in rows)}",
-        "drop them in a migration, unless a replica or a rare report reads them",
+        "drop them in a migration, unless a replica or a rare report needs them",
         [f"{row['name']} on {row['table']}, {row['bytes'] / 1024**2:.0f} MB" for row in rows],
     )

@@ -1,54 +1,31 @@
-"""The schema's version: what is pending, began and did not end, or was edited after it was applied."""
+"""The schema's version: migrations that are pending, unfinished, or edited after they were applied."""
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from db.migrator import LedgerRow, Status, compare, read_source
-from infra.spec.roles import SCHEMA
+from db.migrator import MigrationStatus, read_source, read_status
+from ops.doctor.check_result import STACK_OPTION, CheckResult, counted, fail, ok, warn
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, counted, fail, ok, warn
-from ops.monitored_postgres import MonitoredPostgres
-
-_EXISTS = f"SELECT to_regclass('{SCHEMA}._sqlx_migrations') IS NOT NULL AS found"
-_LEDGER = f"""
-SELECT version, description, installed_on, success, encode(checksum, 'hex') AS checksum, execution_time
-FROM {SCHEMA}._sqlx_migrations ORDER BY version
-"""
+from ops.servers.errors import NotVisible
 
 
-def migrations(examination: Examination) -> Finding:
-    """migrations: the ledger beside the folder. Role monitor may not read it, so the superuser does."""
+def migrations(examination: Examination) -> CheckResult:
+    """migrations: compare the ledger with the folder, as role migrator, because role monitor may not read it."""
     state = ledger_state(examination)
     if state.problems:
         return fail(
-            f"{counted(len(state.problems), 'problem')} with what was applied",
-            "see `groundwork migrate status`; no migration is applied until this is mended",
+            f"{counted(len(state.problems), 'problem')} with applied migrations",
+            f"see `groundwork migrate status{STACK_OPTION}`; no migration can be applied until this is fixed",
             [str(problem) for problem in state.problems],
         )
     if state.pending:
         names = [migration.name for migration in state.pending]
-        return warn(f"{len(names)} pending: {', '.join(names)}", "run `groundwork migrate up`")
+        return warn(f"{len(names)} pending: {', '.join(names)}", f"run `groundwork migrate up{STACK_OPTION}`")
     return ok(f"at version {state.version}, nothing pending")
 
 
-def ledger_state(examination: Examination) -> Status:
-    """What the migrator's own comparison says. NotVisible where the target is not Docker."""
-    return compare(_rows(examination.postgres), read_source(examination.stack.migrations))
-
-
-def _rows(postgres: MonitoredPostgres) -> list[LedgerRow]:
-    (exists,) = postgres.superuser_rows(_EXISTS)
-    if not exists["found"]:
-        return []
-    return [
-        LedgerRow(
-            version=row["version"],
-            description=row["description"],
-            installed_on=datetime.fromisoformat(row["installed_on"]),
-            success=row["success"],
-            checksum=bytes.fromhex(row["checksum"]),
-            execution_time=row["execution_time"],
-        )
-        for row in postgres.superuser_rows(_LEDGER)
-    ]
+def ledger_state(examination: Examination) -> MigrationStatus:
+    """Return the migrator's own comparison. Raise NotVisible if the stack has no URL for role migrator."""
+    if examination.migrator is None:
+        raise NotVisible("only role migrator can read the ledger, and the stack has no URL for this role")
+    source = read_source(examination.stack.migrations)
+    return examination.migrator.ask(lambda connection: read_status(connection, source))

@@ -1,10 +1,10 @@
-"""Values of Postgres's parameters, as people write them and as pg_settings holds them, made comparable."""
+"""Make values of Postgres parameters comparable, whether from the settings or from pg_settings."""
 
 from __future__ import annotations
 
 import re
 
-# In bytes and in microseconds.
+# Bytes and microseconds per unit.
 _FACTORS = {
     "B": 1,
     "kB": 1024,
@@ -23,9 +23,9 @@ _TRUE, _FALSE = ("on", "true", "yes", "1"), ("off", "false", "no", "0")
 
 
 def comparable(value: str, unit: str | None, vartype: str) -> object:
-    """`value` of a parameter whose pg_settings.unit and vartype are these, the same for all its spellings.
+    """Normalize a parameter's value, given its pg_settings.unit and vartype, so that all spellings are equal.
 
-    `256MB` of a parameter in 8kB is what `32768` is; text that is no amount is compared as it stands.
+    `256MB` equals `32768` for a parameter in units of 8kB. Text that is not an amount is compared unchanged.
     """
     if vartype == "bool":
         lowered = value.lower()
@@ -36,7 +36,7 @@ def comparable(value: str, unit: str | None, vartype: str) -> object:
 
 
 def _factor(unit: str | None) -> float:
-    """How many bytes or microseconds a unit has; `8kB` is one. 1 where there is none."""
+    """Return the bytes or microseconds per unit, e.g. of `8kB`; 1 without a unit."""
     if not unit:
         return 1
     amount = _AMOUNT.fullmatch(unit)

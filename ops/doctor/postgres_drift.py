@@ -1,18 +1,20 @@
-"""What Postgres runs with, beside what the specification says: parameters and roles."""
+"""Postgres's parameters and roles compared with the specification."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from infra.spec import roles as spec
+from ops.doctor.check_result import STACK_OPTION, CheckResult, counted, fail, ok, psql_command, skipped, warn
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, counted, fail, ok, skipped, warn
 from ops.doctor.parameters import comparable
-from ops.monitored_postgres import Row
-from ops.server_errors import NotVisible
+from ops.rotation.login_drift import QUERY, login_differences
+from ops.servers.errors import NotVisible
+from ops.servers.monitored_postgres import Row
 
-_UP = "`groundwork up` puts it right; what was meant belongs into the stack's settings"
+_UP = f"`groundwork up{STACK_OPTION}` fixes it; put an intended change into the stack's settings"
 _PARAMETERS = """
 SELECT name, setting, unit, vartype, source, pending_restart, coalesce(sourcefile, '') AS sourcefile
 FROM pg_settings
@@ -39,19 +41,20 @@ _POWERS = ("rolsuper", "rolcreatedb", "rolcreaterole", "rolreplication", "rolbyp
 
 @dataclass(frozen=True)
 class _Role:
-    can_login: bool
+    # None: ops.rotation.login_drift compares it.
+    can_login: bool | None
     inherits: bool
     member_of: frozenset[str]
     connections: int | None = None
     config: Mapping[str, str] | None = None
 
 
-def parameters(examination: Examination) -> Finding:
-    """postgres-settings: every parameter of the stack, and any set by ALTER SYSTEM."""
+def parameters(examination: Examination) -> CheckResult:
+    """postgres-settings: compare all parameters of the stack, and find others set by ALTER SYSTEM."""
     expected: Mapping[str, str] = examination.stack.expected["postgresParameters"]
     by_name = {row["name"].lower(): row for row in examination.postgres.rows(_PARAMETERS)}
-    # A session of role monitor has values of its own for these; the superuser's, which has none, comes over a
-    # local socket and so has none of TCP's.
+    # The session of role monitor overrides these. The superuser's session does not, but it is on a local socket and
+    # shows no TCP values, so only these parameters are taken from it.
     own = {key.lower() for login in spec.LOGINS["monitor"] for key in login.settings} | _OF_OUR_SESSION
     unseen: set[str] = set()
     try:
@@ -68,18 +71,26 @@ def parameters(examination: Examination) -> Finding:
         if row["sourcefile"].endswith("postgresql.auto.conf") and name not in expected
     ]
     if wrong:
-        return fail(
-            f"{counted(len(wrong), 'parameter')} not as specified",
-            f"`ALTER SYSTEM RESET` it where that set it, and restart the server; {_UP}",
-            wrong,
-        )
+        altered = [
+            name
+            for name, row in sorted(by_name.items())
+            if row["sourcefile"].endswith("postgresql.auto.conf")
+        ]
+        reset = psql_command(*(f"ALTER SYSTEM RESET {name}" for name in altered))
+        undo = f"undo ALTER SYSTEM with {reset} and {_restart(examination)}; " if altered else ""
+        return fail(f"{counted(len(wrong), 'parameter')} not as specified", f"{undo}{_UP}", wrong)
     waiting = [row["name"] for row in by_name.values() if row["pending_restart"]]
     if waiting:
         return warn(
-            f"{', '.join(waiting)} changed, and the server was not restarted since",
-            "restart the server's container",
+            f"changed but not in effect before a restart: {', '.join(waiting)}",
+            _restart(examination),
         )
     return ok(f"{len(expected) - len(unseen & expected.keys())} parameters are as specified")
+
+
+def _restart(examination: Examination) -> str:
+    container = examination.stack.postgres_container
+    return f"restart the server with `docker restart {container}`" if container else "reboot the RDS instance"
 
 
 def _parameter(name: str, expected: Mapping[str, str], live: Mapping[str, Row]) -> Iterable[str]:
@@ -93,33 +104,42 @@ def _parameter(name: str, expected: Mapping[str, str], live: Mapping[str, Row]) 
         yield f"{name} is {shown} and should be {expected[name]}; it comes from {row['source']}"
 
 
-def roles(examination: Examination) -> Finding:
-    """roles: their attributes, limits, settings and memberships, and that there are no others."""
+def roles(examination: Examination) -> CheckResult:
+    """roles: compare attributes, limits, settings and memberships, and find unexpected roles."""
     limits = examination.stack.expected.get("connectionLimits")
     if limits is None:
-        return skipped("the stack was brought up before its limits were kept", "run `groundwork up` once")
-    expected = _expected_roles({role: int(limit) for role, limit in limits.items()})
+        return skipped(
+            "the stack was deployed before its connection limits were recorded",
+            f"run `groundwork up{STACK_OPTION}`",
+        )
+    digests = examination.stack.expected.get("verifierDigests")
+    expected = _expected_roles({role: int(limit) for role, limit in limits.items()}, digests)
     live = {row["name"]: row for row in examination.postgres.rows(_ROLES)}
     wrong = [f"{name} is missing" for name in sorted(expected.keys() - live.keys())]
-    wrong += [f"{name} is not of the specification" for name in sorted(live.keys() - expected.keys())]
+    wrong += [f"{name} is not in the specification" for name in sorted(live.keys() - expected.keys())]
     for name in sorted(expected.keys() & live.keys()):
         wrong += [f"{name} {difference}" for difference in _role_differences(expected[name], live[name])]
     wrong += [
         f"{row['setting']} is set for {row['role']} in {row['database']}"
         for row in examination.postgres.rows(_PER_DATABASE)
     ]
+    if digests is not None:
+        with suppress(NotVisible):
+            wrong += login_differences(examination.postgres.superuser_rows(QUERY), digests)
     if wrong:
         return fail(
             f"{counted(len(wrong), 'difference')} from the specification",
-            "drop what is not of it (`groundwork psql`); the next `groundwork up` that changes roles puts the rest"
-            " right",
+            f"drop other roles with `groundwork psql{STACK_OPTION}`; `groundwork up{STACK_OPTION}` fixes the rest",
             wrong,
         )
     return ok(f"{len(expected)} roles are as specified")
 
 
-def _expected_roles(limits: Mapping[str, int]) -> dict[str, _Role]:
-    """The specification's roles, as infra.spec.roles.roles_sql makes them."""
+def _expected_roles(limits: Mapping[str, int], digests: Mapping[str, str] | None) -> dict[str, _Role]:
+    """Return the specification's roles, as infra.spec.roles.roles_sql creates them.
+
+    Without `digests`, as on AWS, no login is retired.
+    """
     found = {
         name: _Role(
             can_login=False,
@@ -131,7 +151,7 @@ def _expected_roles(limits: Mapping[str, int]) -> dict[str, _Role]:
     for role, logins in spec.LOGINS.items():
         for login in logins:
             found[login.name] = _Role(
-                can_login=True,
+                can_login=True if digests is None else None,
                 inherits=True,
                 member_of=frozenset({login.privileges}),
                 connections=limits[role],
@@ -141,7 +161,7 @@ def _expected_roles(limits: Mapping[str, int]) -> dict[str, _Role]:
 
 
 def _role_differences(expected: _Role, live: Row) -> Iterable[str]:
-    if live["rolcanlogin"] != expected.can_login:
+    if expected.can_login is not None and live["rolcanlogin"] != expected.can_login:
         yield "may log in" if live["rolcanlogin"] else "may not log in"
     if live["rolinherit"] != expected.inherits:
         yield "inherits" if live["rolinherit"] else "does not inherit"
@@ -154,7 +174,7 @@ def _role_differences(expected: _Role, live: Row) -> Iterable[str]:
     for name in sorted(member_of - expected.member_of):
         yield f"is a member of {name}"
     for name in sorted(expected.member_of - member_of):
-        yield f"is no member of {name}"
+        yield f"is not a member of {name}"
     config = dict(entry.split("=", 1) for entry in live["config"])
     config = {key.lower(): value for key, value in config.items()}
     wanted = expected.config or {}

@@ -1,4 +1,4 @@
-"""What Redis runs with, beside what the specification says: configuration and users."""
+"""Redis's configuration and users compared with the specification."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from infra.spec import redis as spec
 from infra.spec import redis_acl
+from ops.doctor.check_result import STACK_OPTION, CheckResult, counted, fail, ok
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, counted, fail, ok
-from ops.monitored_redis import MonitoredRedis
+from ops.servers.monitored_redis import MonitoredRedis
 
-_UP = "`groundwork up`, after a restart of the container, puts it right"
+_UP = f"restart the Redis container and run `groundwork up{STACK_OPTION}` to fix it"
 _IGNORED = {"resetkeys", "resetchannels", "resetpass", "sanitize-payload"}
 _ALL = {"allkeys": "~*", "allchannels": "&*", "allcommands": "+@all", "nocommands": "-@all"}
 _SELECTOR = re.compile(r"\([^)]*\)")
 
 
 class CommandTable:
-    """The server's commands, whole and by ACL category: ACL LIST names categories where we named commands."""
+    """The server's commands by ACL category. ACL LIST shows categories where the specification lists commands."""
 
     def __init__(self, redis: MonitoredRedis) -> None:
         self._redis = redis
@@ -29,7 +29,7 @@ class CommandTable:
         self._every = every - containers
 
     def named(self, what: str) -> frozenset[str]:
-        """The commands that a rule without its sign names: `@category`, `command`, or `command|subcommand`."""
+        """Return the commands that an ACL rule names: `@category`, `command`, or `command|subcommand`."""
         if what == "@all":
             return self._every
         if what.startswith("@"):
@@ -41,7 +41,7 @@ class CommandTable:
 
 @dataclass(frozen=True)
 class AclUser:
-    """A line of an aclfile: the commands it comes to, and all other rules but the passwords."""
+    """A line of an ACL file: the resulting commands, and all other rules except passwords."""
 
     name: str
     commands: frozenset[str]
@@ -49,8 +49,8 @@ class AclUser:
 
     @classmethod
     def parse(cls, line: str, table: CommandTable) -> AclUser:
-        """`user NAME RULE...`, as a file or as ACL LIST says it; rules about commands count in their order."""
-        # A selector is one rule, with rules of its own in parentheses.
+        """Parse `user NAME RULE...` from a file or ACL LIST. Command rules are applied in order."""
+        # A selector is a parenthesized list of rules and counts as one rule.
         others = set(_SELECTOR.findall(line))
         _, name, *rules = _SELECTOR.sub("", line).split()
         commands: frozenset[str] = frozenset()
@@ -64,8 +64,8 @@ class AclUser:
         return cls(name, commands, frozenset(others))
 
 
-def configuration(examination: Examination) -> Finding:
-    """redis-settings: every directive that the specification names."""
+def configuration(examination: Examination) -> CheckResult:
+    """redis-settings: compare every directive of the specification."""
     live = examination.redis.config()
     expected = expected_configuration(examination.stack.expected)
     wrong = [
@@ -79,7 +79,7 @@ def configuration(examination: Examination) -> Finding:
 
 
 def expected_configuration(expected: Mapping[str, object]) -> dict[str, str]:
-    """What CONFIG GET says of a server that is as the stack's outputs want it."""
+    """Return what CONFIG GET shows on a server that matches the stack outputs."""
     maxclients = expected.get("redisMaxclients")
     directives = spec.configuration(
         maxmemory_bytes=int(str(expected["redisMaxmemoryBytes"])),
@@ -88,25 +88,25 @@ def expected_configuration(expected: Mapping[str, object]) -> dict[str, str]:
         **({} if maxclients is None else {"maxclients": int(str(maxclients))}),
     )
     if maxclients is None:
-        # A stack that was brought up before this was kept.
+        # The stack was deployed before this output existed.
         del directives["maxclients"]
     return {name: value.strip('"') for name, value in directives.items()}
 
 
-def users(examination: Examination) -> Finding:
-    """redis-users: the users there are, and what each may."""
+def users(examination: Examination) -> CheckResult:
+    """redis-users: compare the users and their permissions."""
     table = CommandTable(examination.redis)
     live = _by_name(examination.redis.acl(), table)
     no_passwords: dict[str, tuple[str, ...]] = {user.name: () for user in redis_acl.LOCAL_USERS}
     expected = _by_name(redis_acl.render_aclfile(no_passwords).splitlines(), table)
     wrong = [f"{name} is missing" for name in sorted(expected.keys() - live.keys())]
-    wrong += [f"{name} is not of the specification" for name in sorted(live.keys() - expected.keys())]
+    wrong += [f"{name} is not in the specification" for name in sorted(live.keys() - expected.keys())]
     for name in sorted(expected.keys() & live.keys()):
         wrong += [f"{name} {difference}" for difference in _differences(expected[name], live[name])]
     if wrong:
         return fail(
             f"{counted(len(wrong), 'difference')} from the specification",
-            f"`groundwork redis-cli ACL LOAD` reads the file again; {_UP}",
+            f"reload the ACL file with `groundwork redis-cli{STACK_OPTION} ACL LOAD`; or {_UP}",
             wrong,
         )
     return ok(f"{len(expected)} users are as specified")

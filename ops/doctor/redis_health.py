@@ -1,19 +1,19 @@
-"""How Redis is: reached, its clients, hits, memory, evictions and fragmentation."""
+"""Redis's reachability, clients, hit rate, memory, evictions and fragmentation."""
 
 from __future__ import annotations
 
 from collections import Counter
 from time import perf_counter
 
+from ops.doctor.check_result import STACK_OPTION, CheckResult, CheckStatus, judged, level, ok, warn
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, Status, judged, level, ok, warn
 
 _MB = 1024**2
 
 
-def reached(examination: Examination) -> Finding:
-    """redis: whether it answers users monitor and ops at all."""
-    # The first answer pays for the connection.
+def reached(examination: Examination) -> CheckResult:
+    """redis: check that it answers users monitor and ops."""
+    # The first query also opens the connection.
     version = examination.redis.info("server")["redis_version"]
     began = perf_counter()
     examination.redis.info("server")
@@ -22,8 +22,8 @@ def reached(examination: Examination) -> Finding:
     return ok(f"{examination.redis.name} is version {version} and answers in {took:.1f} ms")
 
 
-def clients(examination: Examination) -> Finding:
-    """redis-connections: used of maxclients, by user."""
+def clients(examination: Examination) -> CheckResult:
+    """redis-connections: compare the used connections with maxclients, by user."""
     limits = examination.thresholds
     info = examination.redis.info("clients")
     used, most = int(info["connected_clients"]), int(info["maxclients"])
@@ -32,77 +32,78 @@ def clients(examination: Examination) -> Finding:
     status = level(used / most, limits.connections_warn, limits.connections_fail)
     return judged(
         status,
-        text if status is Status.OK else f"nearly out: {text}",
-        "close what leaks connections (`groundwork redis-cli CLIENT LIST`), or raise redisMaxclients",
+        text if status is CheckStatus.OK else f"nearly exhausted: {text}",
+        f"close leaked connections (`groundwork redis-cli{STACK_OPTION} CLIENT LIST` shows them), or raise"
+        " redisMaxclients",
         [f"{user}: {count}" for user, count in sorted(by_user.items())],
     )
 
 
-def hit_rate(examination: Examination) -> Finding:
-    """redis-hit-rate: lookups of keys that found one, since the server started."""
+def hit_rate(examination: Examination) -> CheckResult:
+    """redis-hit-rate: check the share of lookups that found a key since the server started."""
     limits = examination.thresholds
     info = examination.redis.info("stats")
     hits = int(info["keyspace_hits"])
     lookups = hits + int(info["keyspace_misses"])
     if lookups < limits.redis_lookups_judged:
-        return ok(f"only {lookups} lookups; judged from {limits.redis_lookups_judged} on")
+        return ok(f"only {lookups} lookups; checked after {limits.redis_lookups_judged}")
     text = f"{hits / lookups:.1%} of {lookups} lookups found a key"
     if hits / lookups >= limits.redis_hit_rate_warn:
         return ok(text)
     return warn(
         text,
-        "see `groundwork report` for which records miss; after a start `groundwork cache warm`; with evictions,"
-        " raise redisMaxmemory",
+        f"see which entities miss with `groundwork cache stats{STACK_OPTION}`; after a restart run"
+        f" `groundwork cache warm{STACK_OPTION}`; with evictions, raise redisMaxmemory",
     )
 
 
-def memory(examination: Examination) -> Finding:
-    """redis-memory: used of maxmemory, which only an evicting server may fill."""
+def memory(examination: Examination) -> CheckResult:
+    """redis-memory: compare used memory with maxmemory. Only a server that evicts keys may fill it."""
     limits = examination.thresholds
     info = examination.redis.info("memory")
     used, most, policy = int(info["used_memory"]), int(info["maxmemory"]), info["maxmemory_policy"]
     text = f"{used / _MB:.0f} of {most / _MB:.0f} MB in use, policy {policy}"
     if most == 0:
         return warn(
-            f"{used / _MB:.0f} MB in use and no maxmemory",
-            "set it: the container's limit ends a server that has none; `groundwork up` does",
+            f"{used / _MB:.0f} MB in use, and maxmemory is not set",
+            f"run `groundwork up{STACK_OPTION}` to set it; without it the container's memory limit kills the server",
         )
     if policy != "noeviction":
         return ok(text)
     return judged(
         level(used / most, limits.memory_share_warn, limits.memory_share_fail),
         text,
-        "writes are refused once it is full: raise redisMaxmemory, or let it evict (redisEvictionPolicy)",
+        "Redis rejects writes when it is full: raise redisMaxmemory, or allow eviction (redisEvictionPolicy)",
     )
 
 
-def evictions(examination: Examination) -> Finding:
-    """evictions: keys that had to go before their time, a second, since the server started."""
+def evictions(examination: Examination) -> CheckResult:
+    """evictions: check the rate of keys evicted since the server started."""
     limits = examination.thresholds
     info = examination.redis.info("stats", "server")
     evicted, seconds = int(info["evicted_keys"]), max(int(info["uptime_in_seconds"]), 1)
     if evicted == 0:
         return ok("none since the server started")
-    text = f"{evicted} keys since the server started, {evicted / seconds:.2g} a second"
+    text = f"{evicted} keys since the server started, {evicted / seconds:.2g} per second"
     if evicted / seconds < limits.evictions_per_second_warn:
         return ok(text)
     return warn(
         text,
-        "the cache is too small for what is asked of it: raise redisMaxmemory (and redisMemory)",
+        "the cache is too small for its load: raise redisMaxmemory (and redisMemory)",
     )
 
 
-def fragmentation(examination: Examination) -> Finding:
-    """fragmentation: memory the server holds and does not use."""
+def fragmentation(examination: Examination) -> CheckResult:
+    """fragmentation: check the memory that the server holds without using it."""
     limits = examination.thresholds
     info = examination.redis.info("memory")
     ratio, wasted = float(info["mem_fragmentation_ratio"]), int(info["mem_fragmentation_bytes"])
-    # Small next to what the server may have, it is the server's own, whatever the ratio says.
+    # A small amount compared with maxmemory is normal even at a high ratio.
     matters = limits.fragmentation_share_of_maxmemory * (int(info["maxmemory"]) or 400 * _MB)
-    text = f"ratio {ratio:.2f}, {max(wasted, 0) / _MB:.0f} MB held and not used"
+    text = f"ratio {ratio:.2f}, {max(wasted, 0) / _MB:.0f} MB held but not used"
     if ratio < limits.fragmentation_ratio_warn or wasted < matters:
         return ok(text)
     return warn(
         text,
-        "restart Redis when it is quiet, and warm it (`groundwork cache warm`); nothing but speed is lost",
+        f"restart Redis at a quiet time, then run `groundwork cache warm{STACK_OPTION}`; only speed is lost",
     )

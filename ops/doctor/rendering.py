@@ -1,4 +1,4 @@
-"""A run's findings as one screen for people, and as one JSON object for programs."""
+"""Render a run's findings as text and as JSON."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from typing import Any
 
 import click
 
-from ops.doctor.finding import Finding, Status, worst
+from ops.doctor.check_result import CheckResult, CheckStatus, worst
 from ops.doctor.runner import Result, exit_code
 from ops.printable import printable
 
-_COLOURS = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "red", Status.SKIPPED: "bright_black"}
+_COLOURS = {
+    CheckStatus.OK: "green",
+    CheckStatus.WARN: "yellow",
+    CheckStatus.FAIL: "red",
+    CheckStatus.SKIPPED: "bright_black",
+}
 _DETAILS_SHOWN = 5
 
 
 def as_json(stack: str, results: Sequence[Result]) -> dict[str, Any]:
-    """`status` is the worst check's; `exit_code` is the command's own."""
+    """Return the findings as JSON. `status` is the worst check's, `exit_code` the command's."""
     return {
         "stack": stack,
         "status": worst([finding.status for _, finding in results]).value,
@@ -39,7 +44,7 @@ def as_json(stack: str, results: Sequence[Result]) -> dict[str, Any]:
 
 
 def as_text(stack: str, results: Sequence[Result], width: int) -> str:
-    """One line a check; where it is not ok, its cases and what to do stand below. `width` in columns."""
+    """Render one line per check, with details and advice below if it is not ok. `width` is in columns."""
     column = max(len(check.name) for check, _ in results) + 2
     lines: list[str] = []
     for check, finding in _without_the_lost(results):
@@ -47,27 +52,30 @@ def as_text(stack: str, results: Sequence[Result], width: int) -> str:
         indent = " " * (8 + column)
         text = _wrapped(finding.text, width, indent)
         lines.append(f"{label}{check.name:<{column}}{text.strip()}")
-        if finding.status in (Status.WARN, Status.FAIL):
+        if finding.status in (CheckStatus.WARN, CheckStatus.FAIL):
             shown = finding.details[:_DETAILS_SHOWN]
             lines += [_wrapped(detail, width, indent + "  ", "- ") for detail in shown]
             if more := len(finding.details) - len(shown):
-                lines.append(f"{indent}  - and {more} more (--json has them all)")
+                lines.append(f"{indent}  - and {more} more (use --json to see all)")
         if finding.advice:
             lines.append(_wrapped(finding.advice, width, indent, "-> "))
     counts = Counter(finding.status for _, finding in results)
-    summary = ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
+    summary = ", ".join(f"{counts[status]} {status.value}" for status in CheckStatus if counts[status])
     return "\n".join([*lines, "", f"stack {stack!r}: {summary}"])
 
 
 def _without_the_lost(results: Sequence[Result]) -> Iterator[Result]:
-    """Checks that were skipped one after the other for one reason are one line, with all their names."""
+    """Merge three or more consecutive checks that were skipped for the same reason into one line with their names."""
     for (status, text), group in groupby(results, key=lambda result: (result[1].status, result[1].text)):
         same = list(group)
-        if status is not Status.SKIPPED or len(same) < 3:
+        if status is not CheckStatus.SKIPPED or len(same) < 3:
             yield from same
             continue
         names = ", ".join(check.name for check, _ in same)
-        yield replace(same[0][0], name=f"{len(same)} checks"), Finding(Status.SKIPPED, f"{text}: {names}")
+        yield (
+            replace(same[0][0], name=f"{len(same)} checks"),
+            CheckResult(CheckStatus.SKIPPED, f"{text}: {names}"),
+        )
 
 
 def _wrapped(text: str, width: int, indent: str, mark: str = "") -> str:

@@ -1,6 +1,6 @@
-"""Chooses checks, and runs them: servers beside one another, the checks of one server one after the other.
+"""Select and run checks. Servers are checked in parallel, the checks of one server one after the other.
 
-What one check meets never stops another; after a server is lost, its further checks are skipped.
+An error in one check never stops another. If a server becomes unreachable, its remaining checks are skipped.
 """
 
 from __future__ import annotations
@@ -8,38 +8,44 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-from ops.doctor.examination import Check, Examination, Server
-from ops.doctor.finding import Finding, Status, fail, skipped
+from ops.doctor.check_result import STACK_OPTION, CheckResult, CheckStatus, fail, skipped
+from ops.doctor.examination import Check, CheckedServer, Examination
 from ops.errors import Exit, OpsError
-from ops.server_errors import NotVisible, ServerUnreachable, TooSlow
+from ops.servers.errors import NotVisible, ServerUnreachable, TooSlow
 
-Result = tuple[Check, Finding]
-_REACH = "is it up (`groundwork status`)? after a change of passwords or certificates run `groundwork up`"
+Result = tuple[Check, CheckResult]
+_REACH = (
+    f"see whether it is up with `groundwork status{STACK_OPTION}`; after passwords or certificates changed,"
+    f" run `groundwork up{STACK_OPTION}`"
+)
 
 
 def choose(checks: Sequence[Check], only: Collection[str], skip: Collection[str]) -> list[Check]:
-    """The checks of `only` (all where it is empty) less those of `skip`. OpsError (2) for a name that is none."""
+    """Return the checks of `only` (all if empty) without those of `skip`. Raise OpsError (2) for an unknown name."""
     names = [check.name for check in checks]
     for name in [*only, *skip]:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
-            raise OpsError(f"there is no check {name!r}; {hint}there are: {', '.join(names)}", Exit.USAGE)
+            raise OpsError(f"unknown check {name!r}; {hint}checks: {', '.join(names)}", Exit.USAGE)
     chosen = [c for c in checks if (not only or c.name in only) and c.name not in skip]
     if not chosen:
-        raise OpsError("no check is left; --skip takes away what --only named", Exit.USAGE)
+        raise OpsError(
+            "no check is left, because --skip removes all that --only selects; change one", Exit.USAGE
+        )
     return chosen
 
 
 def examine(examination: Examination, chosen: Sequence[Check], every: Sequence[Check]) -> list[Result]:
-    """The findings in the order of `every`.
+    """Run the chosen checks, and return their findings in the order of `every`.
 
-    A server that a chosen check asks is reached first; where that fails it is a finding, chosen or not.
+    Each server is checked for reachability first. If that fails, it is a finding even if that check was not chosen.
     """
     lanes = [
         (server, [check for check in chosen if check.server is server], _door(server, every))
-        for server in Server
+        for server in CheckedServer
     ]
     with ThreadPoolExecutor(max_workers=len(lanes)) as pool:
         done = pool.map(lambda lane: list(_lane(examination, *lane)), [lane for lane in lanes if lane[1]])
@@ -48,22 +54,22 @@ def examine(examination: Examination, chosen: Sequence[Check], every: Sequence[C
 
 
 def exit_code(results: Iterable[Result]) -> Exit:
-    """6 where something is not reached, 4 where something else fails, or else 0."""
+    """Return 6 if a server is unreachable, 4 if another check fails, and 0 otherwise."""
     findings = [finding for _, finding in results]
     if any(finding.unreachable for finding in findings):
         return Exit.UNREACHABLE
-    return Exit.MISMATCH if any(f.status is Status.FAIL for f in findings) else Exit.FINE
+    return Exit.MISMATCH if any(f.status is CheckStatus.FAIL for f in findings) else Exit.FINE
 
 
-def _door(server: Server, every: Sequence[Check]) -> Check | None:
-    """The check that says whether a server is reached; what is not one server has none."""
-    if server is Server.OTHERS:
+def _door(server: CheckedServer, every: Sequence[Check]) -> Check | None:
+    """Return the check of a server's reachability, or None for OTHERS, which is not a single server."""
+    if server is CheckedServer.OTHERS:
         return None
     return next((check for check in every if check.server is server and check.reaches), None)
 
 
 def _lane(
-    examination: Examination, server: Server, checks: list[Check], door: Check | None
+    examination: Examination, server: CheckedServer, checks: list[Check], door: Check | None
 ) -> Iterable[Result]:
     lost = ""
     if door is not None:
@@ -71,7 +77,7 @@ def _lane(
         if door in checks or finding.unreachable:
             yield door, finding
         if finding.unreachable:
-            lost = f"{server} is not reached"
+            lost = f"{server} is unreachable"
     for check in checks:
         if check is door:
             continue
@@ -81,21 +87,30 @@ def _lane(
         finding = _run(check, examination)
         yield check, finding
         if finding.unreachable and door is not None:
-            lost = f"{server} was lost"
+            lost = f"{server} became unreachable"
 
 
-def _run(check: Check, examination: Examination) -> Finding:
+def _run(check: Check, examination: Examination) -> CheckResult:
+    finding = _result(check, examination)
+    if STACK_OPTION not in finding.advice:
+        return finding
+    name = examination.stack.name
+    option = "" if name == "dev" else f" --stack {name}"
+    return replace(finding, advice=finding.advice.replace(STACK_OPTION, option))
+
+
+def _result(check: Check, examination: Examination) -> CheckResult:
     try:
         return check.examine(examination)
     except ServerUnreachable as error:
-        return Finding(Status.FAIL, str(error), _REACH, unreachable=True)
+        return CheckResult(CheckStatus.FAIL, str(error), _REACH, unreachable=True)
     except NotVisible as error:
         return skipped(str(error))
     except TooSlow as error:
-        return skipped(f"given up: {error}", "run it again when the server is less busy")
+        return skipped(f"cancelled: {error}", "run the check again when the server is less busy")
     except OpsError as error:
-        return fail(str(error), "see whether the server is of a version that groundwork supports")
-    except Exception as error:  # One defect must not hide what the other checks would have found.
+        return fail(str(error), "check that groundwork supports the server's version")
+    except Exception as error:  # A bug in one check must not hide what the others find.
         return fail(
             f"the check itself failed: {error!r}", "please report it; the other checks are not affected"
         )

@@ -1,16 +1,15 @@
-"""Who is connected to Postgres, who has been at work for long, and who waits for whom."""
+"""Postgres sessions: connections, long transactions, and lock waits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from time import perf_counter
 
+from ops.doctor.check_result import CheckResult, CheckStatus, counted, judged, level, ok, psql_command, worst
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, Status, counted, judged, level, ok, worst
-from ops.lock_waits import lock_waits
-from ops.monitored_postgres import Row
+from ops.servers.lock_waits import lock_waits
+from ops.servers.monitored_postgres import Row
 
-_END = "`groundwork psql -c 'SELECT pg_terminate_backend(PID)'` ends a session"
 _LIMITS = """
 SELECT rolname, rolconnlimit AS "limit", count(pid) AS used,
        count(*) FILTER (WHERE state LIKE 'idle in transaction%') AS idle_in_transaction
@@ -31,8 +30,8 @@ ORDER BY xact_start LIMIT 20
 """
 
 
-def reached(examination: Examination) -> Finding:
-    """postgres: whether it answers role monitor at all."""
+def reached(examination: Examination) -> CheckResult:
+    """postgres: check that it answers role monitor."""
     postgres = examination.postgres
     (row,) = postgres.rows("SELECT current_setting('server_version') AS version")
     began = perf_counter()
@@ -41,8 +40,8 @@ def reached(examination: Examination) -> Finding:
     return ok(f"{postgres.name} is version {row['version'].split()[0]} and answers in {took:.1f} ms")
 
 
-def connections(examination: Examination) -> Finding:
-    """postgres-connections: used of what each login and the server may have."""
+def connections(examination: Examination) -> CheckResult:
+    """postgres-connections: compare the used connections with the limits of each login and of the server."""
     limits = examination.thresholds
     rows = [row for row in examination.postgres.rows(_LIMITS) if row["limit"] >= 0]
     (server,) = examination.postgres.rows(_SERVER)
@@ -52,12 +51,14 @@ def connections(examination: Examination) -> Finding:
         name: level(used / max(limit, 1), limits.connections_warn, limits.connections_fail)
         for name, used, limit in entries
     }
-    full = [f"{name} {used} of {limit}" for name, used, limit in entries if statuses[name] is not Status.OK]
+    full = [
+        f"{name} {used} of {limit}" for name, used, limit in entries if statuses[name] is not CheckStatus.OK
+    ]
     return judged(
         worst(list(statuses.values())),
-        f"nearly out: {', '.join(full)}" if full else f"{server['used']} of {server['limit']} in use",
-        "close what leaks connections, make its pool smaller, or raise the role's limit"
-        " (appConnectionLimit and the like, with postgresMaxConnections)",
+        f"nearly exhausted: {', '.join(full)}" if full else f"{server['used']} of {server['limit']} in use",
+        "close leaked connections, use a smaller pool, or raise the role's limit"
+        " (e.g. appConnectionLimit, together with postgresMaxConnections)",
         [f"{name}: {used} of {limit}" for name, used, limit in entries if used or name == "all"]
         + [
             f"{row['rolname']}: {row['idle_in_transaction']} idle in a transaction"
@@ -67,16 +68,17 @@ def connections(examination: Examination) -> Finding:
     )
 
 
-def long_transactions(examination: Examination) -> Finding:
-    """long-transactions: they keep locks, and VACUUM from removing what is dead."""
+def long_transactions(examination: Examination) -> CheckResult:
+    """long-transactions: find old transactions. They hold locks and keep VACUUM from removing dead rows."""
     limits = examination.thresholds
     rows = [r for r in examination.postgres.rows(_LONG) if r["seconds"] >= limits.transaction_warn]
     if not rows:
-        return ok(f"none is older than {_duration(limits.transaction_warn)}")
+        return ok(f"no transaction is older than {_duration(limits.transaction_warn)}")
     return judged(
         level(rows[0]["seconds"], limits.transaction_warn, limits.transaction_fail),
         f"{len(rows)} older than {_duration(limits.transaction_warn)}, the oldest {_duration(rows[0]['seconds'])}",
-        f"let it end, or end it: {_END}; a client that forgets to commit is mended in the client",
+        f"wait until it ends, or terminate the oldest with {_terminate(rows[0]['pid'])}; fix a client that does not"
+        " commit",
         [
             f"process {r['pid']}, {r['usename']} ({r['application_name'] or 'no name'}), {r['state']},"
             f" {_duration(r['seconds'])}: {_start(r['query'])}"
@@ -85,21 +87,29 @@ def long_transactions(examination: Examination) -> Finding:
     )
 
 
-def locks(examination: Examination) -> Finding:
-    """locks: who waits for whom, and for how long."""
+def locks(examination: Examination) -> CheckResult:
+    """locks: find sessions that wait for a lock, and for how long."""
     limits = examination.thresholds
     rows = lock_waits(examination.postgres)
     waiting = [row for row in rows if row["seconds"] >= limits.lock_wait_warn]
     if not waiting:
-        return ok("nobody waits for a lock" if not rows else "nobody waits for long", _waits(rows))
+        return ok("no session waits for a lock" if not rows else "no session waits for long", _waits(rows))
     longest = max(row["seconds"] for row in waiting)
     who = counted(len({row["pid"] for row in waiting}), "session")
+    # The sessions that block others and do not wait themselves. 0 stands for a prepared transaction.
+    blockers = sorted({row["holder_pid"] or 0 for row in waiting} - {row["pid"] for row in rows} - {0})
     return judged(
         level(longest, limits.lock_wait_warn, limits.lock_wait_fail),
-        f"{who} waiting for a lock, the longest {_duration(longest)}",
-        f"look at the holder that waits for nobody: {_END}",
+        f"{who} waiting for a lock, the longest for {_duration(longest)}",
+        f"terminate what blocks the others with {_terminate(*blockers)}"
+        if blockers
+        else "see below what blocks the others; pg_prepared_xacts lists prepared transactions",
         _waits(waiting),
     )
+
+
+def _terminate(*pids: int) -> str:
+    return psql_command(*(f"SELECT pg_terminate_backend({pid})" for pid in pids))
 
 
 def _waits(rows: Sequence[Row]) -> list[str]:

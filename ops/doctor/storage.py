@@ -1,9 +1,21 @@
-"""What lies in Postgres's files: read from memory or not, dead, bloated, or near the end of its numbers."""
+"""Postgres storage: buffer hit rate, dead rows, bloat, and transaction ID wraparound."""
 
 from __future__ import annotations
 
+import shlex
+
+from ops.doctor.check_result import (
+    STACK_OPTION,
+    CheckResult,
+    counted,
+    judged,
+    level,
+    ok,
+    psql_command,
+    skipped,
+    warn,
+)
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding, counted, judged, level, ok, skipped, warn
 
 _HITS = """
 SELECT blks_hit AS hit, blks_read AS read FROM pg_stat_database WHERE datname = current_database()
@@ -19,8 +31,8 @@ _AGES = """
 SELECT datname AS name, age(datfrozenxid) AS xids, mxid_age(datminmxid) AS multixacts
 FROM pg_database WHERE datallowconn OR datname = 'template0' ORDER BY greatest(age(datfrozenxid), 0) DESC
 """
-# By the planner's statistics, as VACUUM and ANALYZE left them: rows times their average width, packed as a new
-# table (fill factor, 24-byte page header, 4-byte item) or a new btree (90 % full, special space of 16) would be.
+# Estimated from the planner's statistics, as of the last VACUUM or ANALYZE: rows times their average width, packed as
+# in a new table (fill factor, 24-byte page header, 4-byte item) or a new btree (90 % full, special space of 16 bytes).
 _BLOAT = """
 WITH widths AS (
     SELECT starelid, staattnum, (1 - stanullfrac) * stawidth AS width FROM pg_statistic WHERE NOT stainherit
@@ -56,53 +68,56 @@ ORDER BY wasted DESC LIMIT 20
 """
 
 
-def hit_rate(examination: Examination) -> Finding:
-    """postgres-hit-rate: blocks found in shared buffers, since the statistics began."""
+def hit_rate(examination: Examination) -> CheckResult:
+    """postgres-hit-rate: check the share of blocks found in shared buffers since the last statistics reset."""
     limits = examination.thresholds
     (row,) = examination.postgres.rows(_HITS)
     asked = row["hit"] + row["read"]
     if asked < limits.postgres_blocks_judged:
-        return ok(f"only {asked} blocks were asked for; judged from {limits.postgres_blocks_judged} on")
+        return ok(f"only {asked} blocks were read; checked after {limits.postgres_blocks_judged}")
     rate = row["hit"] / asked
     text = f"{rate:.1%} of {asked} blocks came from shared buffers"
     if rate >= limits.postgres_hit_rate_warn:
         return ok(text)
     return warn(
         text,
-        "see what reads so much (`groundwork report`): a missing index, or too little postgresMemory",
+        f"see which statements read the most with `groundwork report{STACK_OPTION} --html report.html`; an index may be"
+        " missing, or postgresMemory too small",
     )
 
 
-def dead_rows(examination: Examination) -> Finding:
-    """dead-rows: what VACUUM has not got to."""
+def dead_rows(examination: Examination) -> CheckResult:
+    """dead-rows: find tables with dead rows that VACUUM has not removed."""
     limits = examination.thresholds
     rows = examination.postgres.rows(_DEAD, least=limits.dead_rows_judged, share=limits.dead_rows_share_warn)
     if not rows:
         return ok("vacuum keeps up")
+    names = ", ".join(row["name"] for row in rows)
     return warn(
-        f"{counted(len(rows), 'table')} with many: {', '.join(row['name'] for row in rows)}",
-        "look for what holds vacuum back (long-transactions), or VACUUM it: `groundwork psql -c 'VACUUM TABLE'`",
+        f"{counted(len(rows), 'table')} with many dead rows: {names}",
+        f"check long-transactions, which hold vacuum back, then run {psql_command(f'VACUUM {names}')}",
         [
-            f"{row['name']}: {row['dead']} dead beside {row['live']} live,"
+            f"{row['name']}: {row['dead']} dead and {row['live']} live rows,"
             f" last vacuumed {row['vacuumed'] or 'never'}"
             for row in rows
         ],
     )
 
 
-def bloat(examination: Examination) -> Finding:
-    """bloat: an estimate of the room in tables and indexes that holds nothing."""
+def bloat(examination: Examination) -> CheckResult:
+    """bloat: estimate the unused space in tables and indexes."""
     limits = examination.thresholds
     query = _BLOAT.format(share=limits.bloat_share_warn, least=limits.bloat_bytes)
     rows = examination.postgres.superuser_rows(query)
     if not rows:
         return ok(
-            f"nothing has {limits.bloat_share_warn:.0%} and {limits.bloat_bytes // 1024**2} MB to spare (estimate)"
+            f"nothing wastes {limits.bloat_share_warn:.0%} and {limits.bloat_bytes // 1024**2} MB or more (estimate)"
         )
     return warn(
-        f"about {sum(row['wasted'] for row in rows) / 1024**2:.0f} MB hold nothing: "
+        f"about {sum(row['wasted'] for row in rows) / 1024**2:.0f} MB are unused: "
         + ", ".join(row["name"] for row in rows),
-        "an index: REINDEX INDEX CONCURRENTLY; a table is used up again by new rows, VACUUM FULL locks it",
+        "rebuild an index with REINDEX INDEX CONCURRENTLY; new rows fill the space in a table, and VACUUM FULL frees it"
+        " but locks the table",
         [
             f"{row['name']}: {row['wasted'] / 1024**2:.0f} of {row['bytes'] / 1024**2:.0f} MB (estimate)"
             for row in rows
@@ -110,17 +125,19 @@ def bloat(examination: Examination) -> Finding:
     )
 
 
-def wraparound(examination: Examination) -> Finding:
-    """wraparound: how old the oldest transaction number is; at two billion the server stops writing."""
+def wraparound(examination: Examination) -> CheckResult:
+    """wraparound: check the age of the oldest transaction number. At two billion the server stops writing."""
     limits = examination.thresholds
     rows = examination.postgres.rows(_AGES)
     if not rows:
-        return skipped("there is no database to ask about")
+        return skipped("the server has no databases")
     oldest = max(rows, key=lambda row: max(row["xids"], row["multixacts"]))
     age = max(oldest["xids"], oldest["multixacts"])
+    freeze = f"`groundwork psql{STACK_OPTION} --dbname={shlex.quote(oldest['name'])} -c 'VACUUM (FREEZE)'`"
     return judged(
         level(age, limits.transaction_age_warn, limits.transaction_age_fail),
         f"the oldest number is {age:,} transactions old, in database {oldest['name']}",
-        "autovacuum does not get to the end: end long transactions, then `VACUUM FREEZE` that database",
+        "autovacuum does not keep up: end long transactions"
+        + ("" if oldest["name"] == "template0" else f", then run {freeze}"),
         [f"{row['name']}: {row['xids']:,} transactions, {row['multixacts']:,} multixacts" for row in rows],
     )

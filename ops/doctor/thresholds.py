@@ -1,4 +1,4 @@
-"""From when on something is worth a warning, and from when on it is a failure (docs/doctor.md has the table)."""
+"""The thresholds of warnings and failures (table in docs/doctor.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MB = 1024**2
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Shares are of 1, times in seconds unless the name says days or hours, sizes in bytes."""
+    """Thresholds. Shares are fractions of 1, times seconds unless the name says otherwise, sizes bytes."""
 
     connections_warn: float = 0.8
     connections_fail: float = 0.95

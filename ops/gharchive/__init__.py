@@ -1,1 +1,1 @@
-"""GitHub Archive's hours as users, organizations, repositories and activities."""
+"""Import hours of GitHub Archive as users, organizations, repositories and activities."""

@@ -1,4 +1,4 @@
-"""The import of one file: lines to events, events to batches, batches to the database, the rest to the rejects."""
+"""Import one file: parse lines to events, load events in batches, and write rejected lines to a file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ops.gharchive.loader import Loader
 from ops.gharchive.rejects import RejectFile
 
 BATCH_LINES = 2000
-# An event takes some ten times its line's bytes while it is loaded.
+# While it is loaded, an event takes about ten times the bytes of its line.
 _BATCH_BYTES = 2 << 20
 
 
 @dataclass
 class Tally:
-    """What became of a file's lines; `known` were stored already."""
+    """Counts of a file's lines. `known` events were stored already."""
 
     lines: int = 0
     loaded: int = 0
@@ -28,7 +28,7 @@ class Tally:
 
 @dataclass
 class ArchiveImport:
-    """One file on its way. `loader` is None where nothing is to be stored."""
+    """The import of one file. `loader` is None for a dry run."""
 
     source: LineSource
     rejects: RejectFile
@@ -37,7 +37,7 @@ class ArchiveImport:
     batch_lines: int = BATCH_LINES
 
     def run(self) -> Tally:
-        """Load the file. Damaged is raised after what came before the damage is loaded."""
+        """Load the file. If it is damaged, load what precedes the damage and raise Damaged."""
         tally = Tally()
         batch: list[tuple[Line, Event]] = []
         size = 0
@@ -69,7 +69,7 @@ class ArchiveImport:
             self.on_batch(tally)
 
     def _load_or_halve(self, batch: list[tuple[Line, Event]], tally: Tally) -> None:
-        """A batch that is refused for what is in it is halved until the guilty line is alone."""
+        """Load a batch. If a row is rejected, halve the batch until the faulty line is found."""
         if self.loader is None:
             tally.loaded += len(batch)
             return
@@ -94,5 +94,5 @@ class ArchiveImport:
 
 
 def _blames_a_row(error: DbError) -> bool:
-    """Bad values and broken constraints; anything else is no line's fault."""
+    """Return whether the error is caused by a row: an invalid value or a violated constraint."""
     return isinstance(error, InvalidInput) or (error.sqlstate or "")[:2] in ("22", "23")

@@ -1,4 +1,4 @@
-"""One line of GitHub Archive as an event, checked so that Postgres takes it; or the reason why not.
+"""Parse and validate a line of GitHub Archive, so that Postgres accepts the event.
 
 Format: https://www.gharchive.org, JSON objects with id, type, actor, repo, org, payload, public, created_at.
 """
@@ -19,12 +19,12 @@ _PARTS = ("id", "type", "created_at", "actor", "repo", "org")
 
 
 class Rejected(Exception):
-    """A line that is no event that can be stored; the message is the reason."""
+    """The line is not an event that can be stored. The message is the reason."""
 
 
 @dataclass(frozen=True)
 class Party:
-    """An actor, repository or organization: GitHub's number and its name at that time."""
+    """An actor, repository or organization: its GitHub id, and its name at that time."""
 
     github_id: int
     name: str
@@ -32,7 +32,7 @@ class Party:
 
 @dataclass(frozen=True)
 class Event:
-    """What one line says. `data` holds the payload, and every field that has no place of its own."""
+    """One parsed line. `data` has the payload and all fields that have no attribute here."""
 
     github_event_id: int
     type: str
@@ -44,38 +44,38 @@ class Event:
 
 
 def parse_event(line: bytes) -> Event:
-    """Raises Rejected, and nothing else."""
+    """Parse a line. Raise Rejected, and nothing else, if it is invalid."""
     try:
         event = _decode(line)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Rejected(f"no JSON: {error}") from error
+        raise Rejected(f"invalid JSON: {error}") from error
     if not isinstance(event, dict):
-        raise Rejected("no JSON object")
+        raise Rejected("not a JSON object")
     try:
         data = {key: value for key, value in event.items() if key not in _PARTS}
         actor = _party(event, "actor", "login", data)
         if actor is None:
             raise Rejected("actor: is missing")
         return Event(
-            _number("id", event.get("id")),
-            text("type", event.get("type"), empty=False),
-            _time(event.get("created_at")),
-            actor,
-            _party(event, "repo", "name", data),
-            _party(event, "org", "login", data),
-            json_object("data", data),
+            github_event_id=_number("id", event.get("id")),
+            type=text("type", event.get("type"), empty=False),
+            timestamp=_time(event.get("created_at")),
+            actor=actor,
+            repo=_party(event, "repo", "name", data),
+            org=_party(event, "org", "login", data),
+            data=json_object("data", data),
         )
     except InvalidInput as error:
         raise Rejected(str(error)) from error
 
 
 def _party(event: dict[str, Any], part: str, name: str, data: dict[str, Any]) -> Party | None:
-    """One of the parties; what else is said of it goes into `data`."""
+    """Parse a party, and add its other fields to `data`."""
     said = event.get(part)
     if said is None:
         return None
     if not isinstance(said, dict):
-        raise Rejected(f"{part}: is no object")
+        raise Rejected(f"{part}: is not an object")
     rest = {key: value for key, value in said.items() if key not in ("id", name)}
     if rest:
         data[part] = rest
@@ -83,7 +83,7 @@ def _party(event: dict[str, Any], part: str, name: str, data: dict[str, Any]) ->
 
 
 def _number(field: str, value: object) -> int:
-    """GitHub's numbers: events carry theirs as text."""
+    """Parse a GitHub id. Events have theirs as text."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
         value = int(value)
     return bigint(field, value, least=1)
@@ -91,10 +91,10 @@ def _number(field: str, value: object) -> int:
 
 def _time(value: object) -> datetime:
     if not isinstance(value, str):
-        raise Rejected("created_at: is missing" if value is None else "created_at: is no text")
+        raise Rejected("created_at: is missing" if value is None else "created_at: is not text")
     try:
         at = timestamp("created_at", datetime.fromisoformat(value))
     except ValueError as error:
-        raise Rejected(f"created_at: {value[:40]!r} is no timestamp") from error
+        raise Rejected(f"created_at: {value[:40]!r} is not a timestamp") from error
     partition_month("created_at", at)
     return at

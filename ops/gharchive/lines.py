@@ -1,4 +1,4 @@
-"""The lines of a file, plain or gzip, in constant memory."""
+"""Read the lines of a plain or gzip file in constant memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import IO
 
 from ops.errors import Exit, OpsError
 
-# Longer than any event GitHub sends, and short enough that its parts fit into memory many times over.
+# Longer than any event of GitHub, and short enough that many lines fit into memory.
 MAX_LINE_BYTES = 2 << 20
 _GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line by its number from 1. `is_too_long`: `raw` is its beginning alone."""
+    """A line with its number, from 1. If `is_too_long`, `raw` is only its beginning."""
 
     number: int
     raw: bytes
@@ -28,11 +28,11 @@ class Line:
 
 
 class Damaged(OpsError):
-    """A file ends in the middle of its compressed stream."""
+    """The file is damaged, or its compressed stream ends early."""
 
 
 class LineSource:
-    """An open file: iterate it, and ask how far it is."""
+    """An open file: iterate over its lines, and query how much has been read."""
 
     def __init__(self, name: str, stream: IO[bytes], raw: IO[bytes], size: int | None) -> None:
         self.name = name
@@ -41,7 +41,7 @@ class LineSource:
         self._size = size
 
     def progress(self) -> float | None:
-        """How much of the file has been read, 0 to 1; None where nobody knows."""
+        """Return the share of the file that has been read, 0 to 1, or None if the size is unknown."""
         return self._raw.tell() / self._size if self._size else None
 
     def __iter__(self) -> Iterator[Line]:
@@ -58,14 +58,14 @@ class LineSource:
                 yield Line(number, raw[:2000], is_too_long=True)
         except (EOFError, OSError, zlib.error) as error:
             raise Damaged(
-                f"{self.name}: damaged after line {number} ({error}); get the file again, and run the same command:"
-                " what was loaded is not loaded twice"
+                f"{self.name}: damaged after line {number} ({error}); download the file again and rerun the command,"
+                " which skips events that are loaded already"
             ) from error
 
 
 @contextmanager
 def open_lines(name: str) -> Iterator[LineSource]:
-    """A file by its name, `-` for standard input. OpsError where it cannot be opened."""
+    """Open a file, or standard input for `-`. Raise OpsError if it cannot be opened."""
     if name == "-":
         raw: IO[bytes] = sys.stdin.buffer
         head = raw.peek(2)[:2]  # type: ignore[attr-defined]
@@ -78,7 +78,7 @@ def open_lines(name: str) -> Iterator[LineSource]:
             raw.seek(0)
             size = path.stat().st_size
         except OSError as error:
-            raise OpsError(f"{name} cannot be read: {error.strerror}", Exit.USAGE) from error
+            raise OpsError(f"cannot read {name}: {error.strerror}", Exit.USAGE) from error
     try:
         stream: IO[bytes] = gzip.open(raw) if head == _GZIP else raw  # type: ignore[assignment]  # noqa: SIM115
         yield LineSource(name, stream, raw, size)

@@ -1,4 +1,4 @@
-"""Events into Postgres, a batch a transaction: parties first, then the activities that are new, by COPY."""
+"""Load events into Postgres, one transaction per batch: first the parties, then new activities with COPY."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ops.gharchive.event import Event, Party
 
 _QUERIES = queries("gharchive")
 _ACTIVITIES = queries("activities")
-# Deadlock, and a row that another import was first to write: both are gone when it is tried again.
+# A deadlock, or a row that another import wrote first. Neither recurs when the batch is tried again.
 _TRY_AGAIN = {"40P01", "40001", "23505", "23503"}
 _ATTEMPTS = 5
 
 
 class Loader:
-    """Loads batches through one connection. Loading a batch again adds nothing."""
+    """Loads batches with one connection. Loading a batch again adds nothing."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._partitions = Partitions(pool)
 
     def load(self, events: Sequence[Event]) -> int:
-        """Store all of them or none; returns how many were new. QueryFailed where the server refuses one."""
-        # Before the transaction: making a partition locks users against writers until it is committed.
+        """Store all events or none. Return how many were new. Raise QueryFailed if the server rejects one."""
+        # Not in the transaction: creating a partition blocks writes to users until the commit.
         self._partitions.make_missing({(event.timestamp.year, event.timestamp.month) for event in events})
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -74,7 +74,7 @@ class Loader:
         return len(new)
 
     def _make_parties(self, events: Sequence[Event]) -> None:
-        # Of several names the latest counts.
+        # If a party has several names, the latest one wins.
         in_time = sorted(events, key=lambda event: event.timestamp)
         users = {event.actor.github_id: (event.actor, event.timestamp) for event in in_time}
         organizations = {event.org.github_id: event.org for event in in_time if event.org}

@@ -1,4 +1,4 @@
-"""How far an import is: one line that changes on a terminal, a line now and then elsewhere."""
+"""Progress of an import: one updated line on a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _PLAIN_SECONDS = 10.0
 _BAR_WIDTH = 30
 
 
-class Progress:
-    """Shows a tally; `done` says how much of the file has been read, 0 to 1, or None."""
+class ImportProgress:
+    """Shows a tally. `done` returns the share of the file that has been read, 0 to 1, or None."""
 
     def __init__(self, name: str, done: Callable[[], float | None]) -> None:
         self._name = name
@@ -37,6 +37,6 @@ class Progress:
         print(f"\r{self._name}: {bar}{counts}\x1b[K", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        """Take the changing line away."""
+        """Erase the updated line."""
         if self._is_terminal:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)

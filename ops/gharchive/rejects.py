@@ -1,4 +1,4 @@
-"""The lines that could not be stored, each with its number and the reason, as JSON lines."""
+"""Rejected lines with their number and the reason, as JSON lines."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _RAW_CHARACTERS = 2000
 
 
 class RejectFile:
-    """Written only once there is something to write."""
+    """A file that is created with the first rejected line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = 0
         self._file: IO[str] | None = None
         try:
-            # One of an earlier run would be taken for this one's.
+            # A file of an earlier run would look like this run's.
             path.unlink(missing_ok=True)
         except OSError as error:
             raise OpsError(
-                f"rejected lines cannot be written to {path}: {error.strerror}; say --rejects FILE",
+                f"cannot write rejected lines to {path}: {error.strerror}; pass --rejects FILE",
                 Exit.USAGE,
             ) from error
 
@@ -42,8 +42,10 @@ class RejectFile:
             if self._file is not None:
                 self._file.close()
         except OSError as error:
-            # What was written last comes to the disk only now.
+            # Buffered lines are only written now.
             raise self._not_written(error) from error
 
     def _not_written(self, error: OSError) -> OpsError:
-        return OpsError(f"rejected lines cannot be written to {self.path}: {error.strerror}")
+        return OpsError(
+            f"cannot write rejected lines to {self.path}: {error.strerror}; free space or pass --rejects FILE"
+        )

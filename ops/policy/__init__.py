@@ -1,1 +1,1 @@
-"""Judges previews by infra/policy's rules and its firewall: reads them, applies waivers, writes what was found."""
+"""Check previews with infra/policy's rules and data-loss guards: read them, apply waivers, and report findings."""

@@ -1,6 +1,6 @@
-"""What a preview was found to be: the findings, those that are waived, and the exit code they come to.
+"""The assessment of a preview: findings, waived findings, and the exit code.
 
-The model that text, JSON, SARIF and a comment are written from. It holds no value of any property.
+Text, JSON, SARIF and the pull request comment are rendered from it. It contains no property values.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from infra.policy.data_loss_guard import losses
 from infra.policy.finding import Finding, Status
-from infra.policy.firewall import losses
 from infra.policy.loss import LOSSES, Loss
 from infra.policy.plan import Plan
 from infra.policy.rule import Rule, Severity
@@ -21,14 +21,14 @@ from ops.errors import Exit, OpsError
 
 _SEVERITIES = list(Severity)
 _STATUSES = list(Status)
-# The kinds, and what each asks.
-POLICY, FIREWALL = "policy", "firewall"
-_CATALOGUES: Mapping[str, tuple[Rule | Loss, ...]] = {POLICY: RULES, FIREWALL: LOSSES}
+# The kinds of assessments.
+POLICY, DATA_LOSS = "policy", "firewall"
+_CATALOGUES: Mapping[str, tuple[Rule | Loss, ...]] = {POLICY: RULES, DATA_LOSS: LOSSES}
 
 
 @dataclass(frozen=True)
 class WaiverNote:
-    """A waiver that is to be looked at: it does nothing, or nothing any longer."""
+    """A waiver that needs attention, because it has no effect or has expired."""
 
     waiver: Waiver
     problem: str
@@ -36,9 +36,9 @@ class WaiverNote:
 
 @dataclass(frozen=True)
 class Assessment:
-    """`kind` is POLICY or FIREWALL, `findings` have the worst first.
+    """The result of checking a preview. `kind` is POLICY or DATA_LOSS; `findings` are sorted, the worst first.
 
-    `applicable` counts what of the catalogue had a resource to look at, of `resources`.
+    `applicable` counts the catalogue's entries that apply to at least one of the `resources`.
     """
 
     kind: str
@@ -50,7 +50,7 @@ class Assessment:
 
     @property
     def catalogue(self) -> tuple[Rule | Loss, ...]:
-        """What was asked."""
+        """The rules or guards that were checked."""
         return _CATALOGUES[self.kind]
 
     def of(self, status: Status) -> tuple[Finding, ...]:
@@ -64,8 +64,8 @@ class Assessment:
     @property
     def exit_code(self) -> Exit:
         counts = self.counts
-        if self.kind == FIREWALL:
-            # What may be a loss is refused too.
+        if self.kind == DATA_LOSS:
+            # A possible loss is refused too.
             return Exit.REFUSED if counts[Status.VIOLATED] + counts[Status.UNDETERMINED] else Exit.FINE
         if counts[Status.VIOLATED]:
             return Exit.MISMATCH
@@ -73,24 +73,40 @@ class Assessment:
 
 
 def check_policy(plan: Plan, waivers: Collection[Waiver], today: datetime.date) -> Assessment:
-    """Judge the resources that a preview would lead to. OpsError where it does not show all of them."""
+    """Check a preview's resources against the rules. Raise OpsError if the preview does not show all of them."""
     if plan.failed_on:
         raise _failed(plan)
     if plan.left_out:
         raise OpsError(
-            f"the preview leaves out {plan.left_out} unchanged resources, which the rules look at too;"
-            " make it by `groundwork preview --json`, or by `pulumi preview --json --show-sames`",
+            f"the preview leaves out {plan.left_out} unchanged resources, which the rules need;"
+            " create it with `groundwork preview --json` or `pulumi preview --json --show-sames`",
             Exit.USAGE,
         )
     resources = plan.resources
     applicable = sum(bool(resources.of(*rule.types)) for rule in RULES)
-    return _assessed(POLICY, plan, applicable, len(resources), judge(resources), waivers, today)
+    return _assessed(
+        POLICY,
+        plan,
+        applicable=applicable,
+        resources=len(resources),
+        findings=judge(resources),
+        waivers=waivers,
+        today=today,
+    )
 
 
 def check_losses(plan: Plan, waivers: Collection[Waiver], today: datetime.date) -> Assessment:
-    """Find what a preview's steps would lose. OpsError where it ended before it showed all of them."""
+    """Find the data that a preview's steps would lose. Raise OpsError if the preview is incomplete."""
     urns = {step.urn for step in plan.steps}
-    done = _assessed(FIREWALL, plan, len(LOSSES), len(urns), losses(plan.steps), waivers, today)
+    done = _assessed(
+        DATA_LOSS,
+        plan,
+        applicable=len(LOSSES),
+        resources=len(urns),
+        findings=losses(plan.steps),
+        waivers=waivers,
+        today=today,
+    )
     if plan.failed_on and done.exit_code is Exit.FINE:
         raise _failed(plan)
     return done
@@ -99,6 +115,7 @@ def check_losses(plan: Plan, waivers: Collection[Waiver], today: datetime.date) 
 def _assessed(
     kind: str,
     plan: Plan,
+    *,
     applicable: int,
     resources: int,
     findings: Iterable[Finding],
@@ -113,10 +130,18 @@ def _assessed(
     notes = [
         WaiverNote(waiver, problem)
         for waiver in waivers
-        # The other command's waivers are its own affair.
-        if ids & set(waiver.rules) and (problem := _problem(waiver, ids, urns, found, plan, today))
+        # Waivers of the other kind are checked by the other command.
+        if ids & set(waiver.rules)
+        and (problem := _problem(waiver, plan, ids=ids, urns=urns, findings=found, today=today))
     ]
-    return Assessment(kind, plan.stack, applicable, resources, tuple(judged), tuple(notes))
+    return Assessment(
+        kind=kind,
+        stack=plan.stack,
+        applicable=applicable,
+        resources=resources,
+        findings=tuple(judged),
+        notes=tuple(notes),
+    )
 
 
 def _waived(finding: Finding, waivers: Collection[Waiver], today: datetime.date) -> Finding:
@@ -128,26 +153,27 @@ def _waived(finding: Finding, waivers: Collection[Waiver], today: datetime.date)
 
 def _problem(
     waiver: Waiver,
+    plan: Plan,
+    *,
     ids: Collection[str],
     urns: Collection[str],
     findings: Collection[Finding],
-    plan: Plan,
     today: datetime.date,
 ) -> str:
-    """Why a waiver is to be looked at; empty where it does what it is for."""
+    """Return why a waiver needs attention, or an empty string."""
     if waiver.is_expired(today):
-        return f"expired on {waiver.expires}: what it waived counts again"
+        return f"expired on {waiver.expires}; its findings count again"
     if waiver.urn not in urns:
-        # A resource that does not change may be left out.
+        # An unchanged resource may be missing from the preview.
         return "" if plan.left_out else "names a resource that the stack does not have"
     waived = {finding.rule for finding in findings if finding.urn == waiver.urn}
     idle = [rule for rule in waiver.rules if rule in ids and rule not in waived]
-    return f"waives nothing of {', '.join(idle)}: take it out" if idle else ""
+    return f"has no effect on {', '.join(idle)}; remove it" if idle else ""
 
 
 def _failed(plan: Plan) -> OpsError:
     where = ", ".join(urn.rpartition("::")[2] for urn in plan.failed_on if urn)
     return OpsError(
-        f"the preview of stack {plan.stack!r} failed{f' at {where}' if where else ''}, and shows not everything;"
-        f" `groundwork preview --stack {plan.stack}` says why"
+        f"the preview of stack {plan.stack!r} failed{f' at {where}' if where else ''} and is incomplete;"
+        f" see why with `groundwork preview --stack {plan.stack}`"
     )

@@ -1,4 +1,4 @@
-"""An assessment as JSON: `policy check --json` and `policy firewall --json` print it, the comment is made from it."""
+"""An assessment as JSON, as `policy check --json` and `policy firewall --json` print it and the comment reads it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.policy.finding import Finding, Status
 from infra.policy.rule import Severity
 from infra.policy.waiver import Waiver
 from ops.errors import Exit, OpsError
-from ops.policy.assessment import FIREWALL, POLICY, Assessment, WaiverNote
+from ops.policy.assessment import DATA_LOSS, POLICY, Assessment, WaiverNote
 
 
 def as_json(assessment: Assessment) -> dict[str, Any]:
@@ -29,23 +29,23 @@ def as_json(assessment: Assessment) -> dict[str, Any]:
 
 
 def parse_assessment(text: str, where: str) -> Assessment:
-    """What `as_json` wrote; OpsError (2) for anything else."""
+    """Parse the output of `as_json`. Raise OpsError (2) for anything else."""
     try:
         content = json.loads(text)
         kind = content["kind"]
-        if kind not in (POLICY, FIREWALL):
+        if kind not in (POLICY, DATA_LOSS):
             raise ValueError(kind)
         return Assessment(
-            kind,
-            str(content["stack"]),
-            int(content["applicable"]),
-            int(content["resources"]),
-            tuple(map(_finding, content["findings"])),
-            tuple(WaiverNote(_parsed(each), str(each["problem"])) for each in content["waivers"]),
+            kind=kind,
+            stack=str(content["stack"]),
+            applicable=int(content["applicable"]),
+            resources=int(content["resources"]),
+            findings=tuple(map(_finding, content["findings"])),
+            notes=tuple(WaiverNote(_parsed(each), str(each["problem"])) for each in content["waivers"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise OpsError(
-            f"{where} holds no findings; `policy check --json` and `policy firewall --json` make them",
+            f"{where} has no findings; create it with `policy check --json` or `policy firewall --json`",
             Exit.USAGE,
         ) from error
 
@@ -77,16 +77,16 @@ def _waiver(waiver: Waiver) -> dict[str, Any]:
 def _finding(row: Mapping[str, Any]) -> Finding:
     waiver = row["waiver"]
     return Finding(
-        str(row["rule"]),
-        str(row["title"]),
-        Severity(row["severity"]),
-        Status(row["status"]),
-        str(row["urn"]),
-        str(row["property"]),
-        str(row["message"]),
-        str(row["fix"]),
-        str(row["position"] or ""),
-        None if waiver is None else _parsed(waiver),
+        rule=str(row["rule"]),
+        title=str(row["title"]),
+        severity=Severity(row["severity"]),
+        status=Status(row["status"]),
+        urn=str(row["urn"]),
+        property=str(row["property"]),
+        message=str(row["message"]),
+        fix=str(row["fix"]),
+        position=str(row["position"] or ""),
+        waiver=None if waiver is None else _parsed(waiver),
     )
 
 

@@ -1,4 +1,4 @@
-"""What stands before an `up` on AWS: a preview that keeps the rules, and loses nothing that is not waived."""
+"""The check before an `up` on AWS: a preview must satisfy the rules, and must not lose data without a waiver."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ops.policy.assessment import Assessment, check_losses, check_policy
 from ops.policy.text import findings_of, notes_of
 
 if TYPE_CHECKING:
-    from ops.pulumi_stack import PulumiStack
+    from ops.stack.pulumi_stack import PulumiStack
 
 
 def refuse_unsafe_up(target: PulumiStack) -> None:
-    """Preview, and return where an `up` may follow; what was found is on stderr.
+    """Preview an `up`, print the findings to stderr, and return if the `up` is safe.
 
-    OpsError (7) where data would be lost, (4) where a rule does not hold. What only an `up` will show is told, and
-    left to the policy pack that the `up` is run with.
+    Raise OpsError: 7 if data would be lost, 4 if a rule is violated. What only the `up` can show is reported, and
+    checked by the policy pack during the `up`.
     """
-    print("previewing: rules and loss of data ...", file=sys.stderr)
+    print("previewing: checking rules and data loss ...", file=sys.stderr)
     plan = source.plan_of(target.preview_json(), target.name)
     day = today()
     waivers = source.read_stack_waivers(target.name, None, day)
@@ -32,14 +32,14 @@ def refuse_unsafe_up(target: PulumiStack) -> None:
             print(line, file=sys.stderr)
     if losses.exit_code:
         raise OpsError(
-            f"up of stack {target.name!r} is refused: it would lose data, or what guards it"
-            f" ({_counted(losses)}, above); waive what has to be: docs/policy.md",
+            f"refusing to update stack {target.name!r}: it would lose data or its protection"
+            f" ({_counted(losses)}, listed above); fix that or add waivers (docs/policy.md)",
             losses.exit_code,
         )
     if rules.counts[Status.VIOLATED]:
         raise OpsError(
-            f"up of stack {target.name!r} is refused: it would not be as it has to be ({_counted(rules)}, above);"
-            " mend it, or waive it: docs/policy.md",
+            f"refusing to update stack {target.name!r}: {_counted(rules)} (policy rules, listed above);"
+            " fix them or add waivers (docs/policy.md)",
             rules.exit_code,
         )
 

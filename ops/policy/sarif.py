@@ -1,4 +1,4 @@
-"""An assessment as SARIF 2.1.0, which code hosts and editors show beside the lines that declare the resources."""
+"""Render an assessment as SARIF 2.1.0, which code hosts and editors show next to the declaring lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infra.policy.rule import Rule, Severity
 from ops.policy.assessment import Assessment
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-# A finding without a place in the program stands where the program begins.
+# The location of findings without a position in the program.
 _PROGRAM = "infra/__main__.py"
 _LEVELS: Mapping[Severity, str] = {
     Severity.LOW: "note",
@@ -21,7 +21,7 @@ _LEVELS: Mapping[Severity, str] = {
     Severity.HIGH: "error",
     Severity.CRITICAL: "error",
 }
-# From 0 to 10, by which GitHub sorts.
+# From 0 to 10. GitHub sorts by this score.
 _SCORES: Mapping[Severity, str] = {
     Severity.LOW: "3.0",
     Severity.MEDIUM: "5.0",
@@ -31,7 +31,7 @@ _SCORES: Mapping[Severity, str] = {
 
 
 def as_sarif(assessment: Assessment) -> dict[str, Any]:
-    """One run; what is undetermined is `open`, what is waived is suppressed."""
+    """Return a SARIF log with one run. Undetermined findings have kind `open`, waived ones are suppressed."""
     ids = [each.id for each in assessment.catalogue]
     return {
         "$schema": SCHEMA,
@@ -45,7 +45,7 @@ def as_sarif(assessment: Assessment) -> dict[str, Any]:
                         "rules": [_rule(each) for each in assessment.catalogue],
                     }
                 },
-                # Two runs on one commit, of two stacks or of both kinds, are not each other's.
+                # Keeps runs for the same commit apart if they are of different stacks or kinds.
                 "automationDetails": {"id": f"groundwork/{assessment.kind}/{assessment.stack}/"},
                 "originalUriBaseIds": {"ROOT": {"description": {"text": "The folder of Pulumi.yaml."}}},
                 "columnKind": "unicodeCodePoints",
@@ -71,7 +71,7 @@ def _result(finding: Finding, ids: list[str]) -> dict[str, Any]:
         "ruleId": finding.rule,
         "ruleIndex": ids.index(finding.rule),
         "kind": "open" if is_open else "fail",
-        # The format has no level for what did not fail.
+        # SARIF has no level for a result that is not a failure.
         "level": "none" if is_open else _LEVELS[finding.severity],
         "message": {"text": f"{finding.resource}: {finding.property}: {finding.message}; {finding.fix}"},
         "locations": [_location(finding)],
@@ -102,6 +102,6 @@ def _location(finding: Finding) -> dict[str, Any]:
 
 
 def _fingerprint(finding: Finding) -> str:
-    """The same from run to run, wherever the lines go."""
+    """Return a fingerprint that stays the same if lines move."""
     parts = "\0".join((finding.rule, finding.urn, finding.property, finding.message))
     return hashlib.sha256(parts.encode()).hexdigest()[:32]

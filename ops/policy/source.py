@@ -1,4 +1,4 @@
-"""Where a preview and its waivers come from: a file, standard input, or a preview that is made now."""
+"""Read a preview and its waivers from a file or standard input, or create a preview now."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ops.errors import Exit, OpsError
 
 
 def read_plan(file: str) -> Plan:
-    """The preview in a file, or on standard input for `-`. OpsError (2) for anything else."""
+    """Read a preview from a file, or from standard input for `-`. Raise OpsError (2) if it is not one."""
     name = "standard input" if file == "-" else file
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise OpsError(f"{name} cannot be read: {error}", Exit.USAGE) from error
+        raise OpsError(f"cannot read {name}: {error}", Exit.USAGE) from error
     try:
         return Plan.parse(text)
     except PreviewError as error:
@@ -27,15 +27,15 @@ def read_plan(file: str) -> Plan:
 
 
 def make_plan(stack: str) -> Plan:
-    """What an `up` of the stack would do now; changes nothing."""
-    from infra.spec.world import World
-    from ops.pulumi_stack import PulumiStack
+    """Preview an `up` of the stack. Changes nothing."""
+    from infra.spec.checkout import Checkout
+    from ops.stack.pulumi_stack import PulumiStack
     from ops.toolchain.provision import ensure
 
-    world = World.here()
-    target = PulumiStack(world, stack)
+    checkout = Checkout.here()
+    target = PulumiStack(checkout, stack)
     target.check_settings()
-    ensure(world)
+    ensure(checkout)
     return plan_of(target.preview_json(), stack)
 
 
@@ -44,12 +44,12 @@ def plan_of(preview: str, stack: str) -> Plan:
         return Plan.parse(preview)
     except PreviewError as error:
         raise OpsError(
-            f"the preview of stack {stack!r} {error}; `groundwork preview --stack {stack}` says why"
+            f"the preview of stack {stack!r} {error}; see why with `groundwork preview --stack {stack}`"
         ) from error
 
 
 def read_stack_waivers(stack: str, file: Path | None, today: datetime.date) -> tuple[Waiver, ...]:
-    """A file's waivers, or the stack's own, which need not be there. OpsError (2) where the file is not right."""
+    """Read waivers from a file, or the stack's own if they exist. Raise OpsError (2) for an invalid file."""
     path = file or waivers_of(stack)
     if file is None and not path.is_file():
         return ()

@@ -1,4 +1,4 @@
-"""An assessment, and the catalogue of rules, as lines for people."""
+"""Render an assessment and the catalogue of rules as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WAIVER_DAYS = 30
 
 
 def lines_of(assessment: Assessment) -> Iterator[str]:
-    """Each finding with its resource and what to do; the last line sums up."""
+    """Yield each finding with its resource and its fix, and a summary as the last line."""
     yield from findings_of(assessment)
     counts = assessment.counts
     counted = ", ".join(f"{count} {status.value}" for status, count in counts.items())
@@ -29,7 +29,7 @@ def findings_of(assessment: Assessment) -> Iterator[str]:
 
 
 def notes_of(assessment: Assessment) -> Iterator[str]:
-    """What is to be said of waivers."""
+    """Yield a line for each waiver that needs attention."""
     for note in assessment.notes:
         yield printable(f"waiver of {waiver_note(note)}")
 
@@ -39,7 +39,7 @@ def waiver_note(note: WaiverNote) -> str:
 
 
 def waiver_entries(assessment: Assessment, today: datetime.date) -> str:
-    """The entries that would let the findings pass, to be filled in; empty where nothing is refused."""
+    """Return waiver entries for the findings, to be completed by the user; empty if nothing is refused."""
     rules: dict[str, list[str]] = {}
     for found in assessment.findings:
         if found.status is not Status.WAIVED and found.rule not in rules.setdefault(found.urn, []):

@@ -1,1 +1,1 @@
-"""What a change would do to every stack, as one comment for a pull request. Reads files alone: no network, no state."""
+"""Render a change's effects on all stacks as one pull request comment. Reads only files: no network, no state."""

@@ -1,6 +1,6 @@
-"""The one comment on a pull request: data that would be lost first, then rules, changes by stack, migrations.
+"""The comment on a pull request: data that would be lost, then rules, changes by stack, and migrations.
 
-Everything that others wrote stands in it as code, and no value that may be a secret at all.
+All foreign text is rendered as code, and values that may be secret are left out.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from infra.policy.finding import Finding, Status
 from ops.errors import Exit
 from ops.markdown import code, table
-from ops.migration_review.plan import Plan
-from ops.migration_review.plan_text import heading, migration_lines
-from ops.policy.assessment import FIREWALL, POLICY, Assessment
+from ops.migrations.plan import PendingPlan
+from ops.migrations.plan_text import heading, migration_lines
+from ops.policy.assessment import DATA_LOSS, POLICY, Assessment
 from ops.policy.text import waiver_note
 from ops.pull_request.fitting import Section, fit
 from ops.pull_request.preview import Change, PropertyChange, StackPreview
 
-# By this the comment is found again, and edited in place.
+# Identifies the comment, so that it can be edited in place.
 MARKER = "<!-- groundwork:report -->"
-# GitHub takes 65,536.
+# GitHub's limit is 65,536.
 LIMIT = 63_900
 _SIGNS = {"replace": "-/+", "delete": "-", "update": "~", "create": "+", "import": "="}
 _COUNTED = {
@@ -31,12 +31,12 @@ _OPEN = (Status.VIOLATED, Status.UNDETERMINED)
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a change comes to. `plan` is None where nobody planned the migrations; stacks are in the order of names."""
+class PullRequestReport:
+    """The content of a comment. `plan` is None if migrations were not planned."""
 
     previews: tuple[StackPreview, ...]
     assessments: tuple[Assessment, ...]
-    plan: Plan | None
+    plan: PendingPlan | None
 
     @property
     def stacks(self) -> list[str]:
@@ -44,9 +44,9 @@ class Report:
 
     @property
     def exit_code(self) -> Exit:
-        """The worst of it: data that would be lost, a rule that does not hold, a preview that failed."""
+        """The worst result: data would be lost, a rule is violated, or a preview failed."""
         if any(
-            finding for each in self._of(FIREWALL) for finding in each.findings if finding.status in _OPEN
+            finding for each in self._of(DATA_LOSS) for finding in each.findings if finding.status in _OPEN
         ):
             return Exit.REFUSED
         if any(each.of(Status.VIOLATED) for each in self._of(POLICY)):
@@ -63,20 +63,20 @@ class Report:
         return (each for each in self.assessments if each.kind == kind)
 
 
-def as_comment(report: Report, limit: int = LIMIT) -> str:
-    """The comment's Markdown, at most `limit` characters."""
-    return fit([*_sections(report)], limit, "the files that it was made from have all of it")
+def as_comment(report: PullRequestReport, limit: int = LIMIT) -> str:
+    """Return the comment's Markdown, at most `limit` characters long."""
+    return fit([*_sections(report)], limit, "see the files that this comment was created from")
 
 
-def _sections(report: Report) -> Iterator[Section]:
+def _sections(report: PullRequestReport) -> Iterator[Section]:
     stacks = report.stacks
-    head = (MARKER, "## What this change would do", "", _verdict(report), "")
+    head = (MARKER, "## Effects of this change", "", _verdict(report), "")
     yield Section(head)
     if stacks:
         heads = [*table(("stack", "infrastructure", "rules", "data"), ())]
         rows = tuple(_row(report, stack) for stack in stacks)
-        yield Section(tuple(heads), rows, "they are below")
-    for kind, title in ((FIREWALL, "Data that would be lost"), (POLICY, "Rules that do not hold")):
+        yield Section(tuple(heads), rows, "see below")
+    for kind, title in ((DATA_LOSS, "Data that would be lost"), (POLICY, "Violated rules")):
         for stack in stacks:
             if assessment := report.assessment_of(kind, stack):
                 yield from _findings(assessment, title)
@@ -84,10 +84,10 @@ def _sections(report: Report) -> Iterator[Section]:
         if preview := report.preview_of(stack):
             yield from _changes(preview)
     if report.plan is None:
-        yield Section(("### Migrations: not looked at",))
+        yield Section(("### Migrations: not planned",))
     else:
         yield Section((f"### Migrations: {' '.join(heading(report.plan))}",))
-        where = "`groundwork migrate plan` shows all"
+        where = "see all with `groundwork migrate plan`"
         for each in report.plan.migrations:
             summary, statements, findings = migration_lines(each, report.plan)
             yield Section(summary, statements, where)
@@ -95,24 +95,24 @@ def _sections(report: Report) -> Iterator[Section]:
                 yield Section((), findings, where)
 
 
-def _verdict(report: Report) -> str:
+def _verdict(report: PullRequestReport) -> str:
     match report.exit_code:
         case Exit.REFUSED:
             return "**Refused: data would be lost.**"
         case Exit.MISMATCH:
-            return "**A rule does not hold.**"
+            return "**Policy rules are violated.**"
         case Exit.ERROR:
-            return "**A preview failed, so not everything is known.** The job's log says why."
+            return "**A preview failed, so this comment is incomplete.** See the job's log for the reason."
         case _:
-            return "Nothing in it is refused."
+            return "Nothing is refused."
 
 
-def _row(report: Report, stack: str) -> str:
+def _row(report: PullRequestReport, stack: str) -> str:
     cells = (
         code(stack),
         _counted(report.preview_of(stack)),
-        _judged(report.assessment_of(POLICY, stack), "all hold"),
-        _judged(report.assessment_of(FIREWALL, stack), "nothing is lost"),
+        _judged(report.assessment_of(POLICY, stack), "all satisfied"),
+        _judged(report.assessment_of(DATA_LOSS, stack), "no loss"),
     )
     return f"| {' | '.join(cells)} |"
 
@@ -122,7 +122,7 @@ def _counted(preview: StackPreview | None) -> str:
         return "not previewed"
     counts = [f"{count} {said}" for kind, said in _COUNTED.items() if (count := preview.count(kind))]
     failed = ["**preview failed**"] if preview.has_failed else []
-    return ", ".join([*failed, *counts]) or f"no change, {preview.unchanged} as they are"
+    return ", ".join([*failed, *counts]) or f"no change, {preview.unchanged} unchanged"
 
 
 def _judged(assessment: Assessment | None, fine: str) -> str:
@@ -139,7 +139,7 @@ def _findings(assessment: Assessment, title: str) -> Iterator[Section]:
     items = [_finding(finding) for finding in assessment.findings]
     items += [f"- waiver: {code(waiver_note(note), 400)}" for note in assessment.notes]
     if items:
-        where = f"`{command} --stack {_plain(assessment.stack)}` shows all"
+        where = f"see all with `groundwork {command} --stack {_plain(assessment.stack)}`"
         yield Section((f"### {title}: {code(assessment.stack)}", ""), tuple(items), where)
 
 
@@ -160,11 +160,11 @@ def _changes(preview: StackPreview) -> Iterator[Section]:
     head = [title, ""]
     if preview.has_failed:
         at = ", ".join(code(name) for name in preview.failed_on[:10] if name)
-        head += [f"The preview failed{f' at {at}' if at else ''}: what stands here is not everything.", ""]
-    where = f"`groundwork preview --diff --stack {_plain(preview.stack)}` shows all"
+        head += [f"The preview failed{f' at {at}' if at else ''}, so this list is incomplete.", ""]
+    where = f"see all with `groundwork preview --diff --stack {_plain(preview.stack)}`"
     if preview.changes:
         summary = (
-            f"<details><summary>{len(preview.changes)} resources, {preview.unchanged} as they are</summary>"
+            f"<details><summary>{len(preview.changes)} resources, {preview.unchanged} unchanged</summary>"
         )
         items = tuple(map(_change, preview.changes))
         yield Section((*head, summary, ""), items, where, ("", "</details>"))
@@ -176,7 +176,7 @@ def _change(change: Change) -> str:
     line = f"- `{_SIGNS.get(change.kind, '~')}` {change.kind} {code(change.name)} {code(change.type)}"
     shown = [_property(each) for each in change.properties[:_PROPERTIES_SHOWN]]
     if not shown and change.kind in ("update", "replace"):
-        shown.append("  - what differs is secret, or the provider does not tell")
+        shown.append("  - the difference is secret, or the provider does not report it")
     if (left := len(change.properties) - _PROPERTIES_SHOWN) > 0:
         shown.append(f"  - … {left} more properties")
     return "\n".join([line, *shown])
@@ -190,5 +190,5 @@ def _property(change: PropertyChange) -> str:
 
 
 def _plain(stack: str) -> str:
-    """A stack's name within a command; one of other characters is told as what stands for it."""
+    """Return a stack's name for use in a command, or STACK if it has unusual characters."""
     return stack if stack.replace("-", "").replace("_", "").isalnum() and stack.isascii() else "STACK"

@@ -1,20 +1,20 @@
-"""Fits sections of a page into a limit: what does not fit is counted and said, never dropped in silence."""
+"""Fit sections of a page into a limit. What does not fit is counted, and the text says so."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_NOTE = "- … {count} more left out here for want of room; {where}"
-_END = "… {count} whole sections left out here for want of room; {where}"
+_NOTE = "- … {count} more were left out for lack of space; {where}"
+_END = "… {count} whole sections were left out for lack of space; {where}"
 _NOTE_ROOM = len(_NOTE) + 10
 
 
 @dataclass(frozen=True)
 class Section:
-    """Lines that stay (`head`), a list of which a part may go, from its end (`items`), and lines after it (`foot`).
+    """A section: fixed lines (`head`), a list that may be shortened (`items`), and fixed lines after it (`foot`).
 
-    Items are in the order of their weight. `where` says where all of them can be seen; each text is Markdown.
+    Items are in descending order of importance. `where` says where all items can be seen. All texts are Markdown.
     """
 
     head: tuple[str, ...]
@@ -24,7 +24,7 @@ class Section:
 
     @property
     def fixed(self) -> int:
-        """Characters it takes without any item: with its lines' ends, and a note that something was left out."""
+        """The characters it needs without any item, including line ends and the note about left-out items."""
         kept = sum(len(line) + 1 for line in (*self.head, *self.foot)) + 1
         return kept + (_NOTE_ROOM + len(self.where) + 1 if self.items else 0)
 
@@ -33,7 +33,7 @@ class Section:
         return sum(len(item) + 1 for item in self.items)
 
     def lines(self, room: int) -> list[str]:
-        """Its lines, with as many items as fit into `room` characters."""
+        """Return the section's lines with as many items as fit into `room` characters."""
         shown: list[str] = []
         for item in self.items:
             room -= len(item) + 1
@@ -46,7 +46,7 @@ class Section:
 
 
 def fit(sections: Sequence[Section], limit: int, where: str) -> str:
-    """The sections' text, shorter than `limit` characters. Sections share what there is; the first ones stay."""
+    """Return the sections' text within `limit` characters. Sections share the space; the first ones have priority."""
     end_room = len(_END) + len(where) + 12
     kept: list[Section] = []
     room = limit - end_room
@@ -63,7 +63,7 @@ def fit(sections: Sequence[Section], limit: int, where: str) -> str:
 
 
 def _shares(wanted: Sequence[int], room: int) -> list[int]:
-    """Everybody the same, and what one does not need to the others."""
+    """Divide `room` equally, and give what one section does not need to the others."""
     shares = [0] * len(wanted)
     order = sorted(range(len(wanted)), key=lambda n: wanted[n])
     for position, n in enumerate(order):

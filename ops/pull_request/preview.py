@@ -1,4 +1,4 @@
-"""What a preview says of one stack, as changes that may be read: no value that may be secret is kept."""
+"""Parse one stack's preview into changes that are safe to show: values that may be secret are dropped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from infra.policy.preview import Preview, PreviewError, no_step
 from ops.errors import Exit, OpsError
 from ops.pull_request.redaction import SECRET, holds_secret, looks_secret, shown
 
-# What happens to a resource, the worst first. Of several steps of one resource the first of these tells.
+# What happens to a resource, the worst first. If a resource has several steps, the worst one counts.
 KINDS = ("replace", "delete", "update", "create", "import", "read", "refresh", "same")
 _KIND_OF_STEP = {
     "create-replacement": "replace",
@@ -31,7 +31,7 @@ _SEGMENT = re.compile(r'\[(\d+)\]|\["((?:[^"\\]|\\.)*)"\]|\.?([^.\[]+)')
 
 @dataclass(frozen=True)
 class PropertyChange:
-    """One property, by its path, with its values as they may be shown. `replaces`: it cannot be changed in place."""
+    """One property by its path, with values that are safe to show. `replaces`: it cannot be changed in place."""
 
     path: str
     before: str
@@ -41,7 +41,7 @@ class PropertyChange:
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to one resource: `kind` is one of KINDS."""
+    """What happens to one resource. `kind` is one of KINDS."""
 
     kind: str
     type: str
@@ -51,7 +51,7 @@ class Change:
 
 @dataclass(frozen=True)
 class StackPreview:
-    """`changes` are what is not as it was, the worst first. `failed_on` names resources (or "") with errors."""
+    """`changes` has the worst first and leaves out unchanged resources. `failed_on` names those with errors (or "")."""
 
     stack: str
     changes: tuple[Change, ...]
@@ -67,7 +67,7 @@ class StackPreview:
 
 
 def parse_preview(stack: str, text: str, where: str) -> StackPreview:
-    """A preview of `stack`; nothing at all is one that failed before it wrote. OpsError (2) for anything else."""
+    """Parse a preview. An empty text is a preview that failed early. Raise OpsError (2) for anything else."""
     if not text.strip():
         return StackPreview(stack, (), 0, ("",))
     try:
@@ -80,7 +80,7 @@ def parse_preview(stack: str, text: str, where: str) -> StackPreview:
 
 def _parsed(stack: str, preview: Preview, where: str) -> StackPreview:
     if preview.stack not in ("", stack):
-        raise OpsError(f"{where} is of stack {preview.stack!r}, not of {stack!r}", Exit.USAGE)
+        raise OpsError(f"{where} is a preview of stack {preview.stack!r}, not of {stack!r}", Exit.USAGE)
     by_urn: dict[str, list[Mapping[str, Any]]] = {}
     for step in preview.steps:
         by_urn.setdefault(step["urn"], []).append(step)
@@ -95,13 +95,13 @@ def _parsed(stack: str, preview: Preview, where: str) -> StackPreview:
 
 def _change(steps: list[Mapping[str, Any]]) -> Change:
     kinds = [_KIND_OF_STEP.get(step["op"], step["op"]) for step in steps]
-    # An operation that nobody here knows is shown as a change.
+    # An unknown operation is shown as a change.
     kind = min((each if each in KINDS else "update" for each in kinds), key=KINDS.index)
     urn = steps[0]["urn"]
     properties: tuple[PropertyChange, ...] = ()
     if kind in ("update", "replace"):
-        telling = next((step for step in steps if step.get("detailedDiff")), None)
-        properties = _compared(steps) if telling is None else _properties(telling, telling["detailedDiff"])
+        detailed = next((step for step in steps if step.get("detailedDiff")), None)
+        properties = _compared(steps) if detailed is None else _properties(detailed, detailed["detailedDiff"])
         properties = properties or _reasons(steps)
     return Change(kind, urn.split("::")[2].rpartition("$")[2], _name(urn), properties)
 
@@ -109,21 +109,21 @@ def _change(steps: list[Mapping[str, Any]]) -> Change:
 def _properties(step: Mapping[str, Any], diffs: Mapping[str, Any]) -> tuple[PropertyChange, ...]:
     old, new = step.get("oldState") or {}, step.get("newState") or {}
     secret = {*(old.get("additionalSecretOutputs") or ()), *(new.get("additionalSecretOutputs") or ())}
-    # Paths below a secret have one label: it is said once.
+    # All paths below a secret have the same label, which is shown once.
     return tuple(
         dict.fromkeys(_property(path, diff or {}, old, new, secret) for path, diff in sorted(diffs.items()))
     )
 
 
 def _compared(steps: list[Mapping[str, Any]]) -> tuple[PropertyChange, ...]:
-    """By the inputs of both sides, where the provider says nothing of what differs."""
+    """Compare the inputs of both sides, for providers that do not report differences."""
     step = next((s for s in steps if s.get("oldState") and s.get("newState")), None)
     if step is None:
         return ()
     old, new = (step[side].get("inputs") or {} for side in ("oldState", "newState"))
     replacing = {key for each in steps for key in each.get("replaceReasons") or ()}
     differing = {
-        # Quoted, for a name may hold what a path is made of.
+        # Quoted, because a name may contain characters that are special in a path.
         f"[{json.dumps(key)}]": {"kind": "update-replace" if key in replacing else "update"}
         for key in {*old, *new}
         if not key.startswith("__") and old.get(key) != new.get(key)
@@ -155,7 +155,7 @@ def _property(
         or after.holds_secret
         or any(looks_secret(name) for name in names.values())
     )
-    # What is added to a list, or taken out, stands at the place of another one on the other side.
+    # A list item that is added or removed has the index of a different item on the other side.
     was = None if kind.startswith("add") else before.value
     becomes = None if kind.startswith("delete") else after.value
     return PropertyChange(
@@ -167,16 +167,16 @@ def _property(
 
 
 class _Walk:
-    """Goes down a path of a resource's properties; the names of the list's items that it passes are kept."""
+    """Follows a path through a resource's properties, and records the names of list items on the way."""
 
     def __init__(self, properties: Any, segments: list[str | int]) -> None:
         self.value: Any = properties
         self.names: dict[int, str] = {}
-        # Any property that is secret as a whole makes all below it secret.
+        # A property that is secret as a whole makes everything below it secret.
         self.holds_secret = False
         self.found = properties is not None
         for depth, segment in enumerate(segments):
-            # The mark of a secret stands in place of what is below it.
+            # A secret's marker replaces everything below it.
             if isinstance(self.value, str) and holds_secret(self.value):
                 break
             self.value = self._below(segment)
@@ -199,7 +199,7 @@ class _Walk:
 
 
 def _reasons(steps: list[Mapping[str, Any]]) -> tuple[PropertyChange, ...]:
-    """Where the engine says no more than which properties differ."""
+    """Return property names only, for steps without details."""
     replacing = {key for step in steps for key in step.get("replaceReasons") or ()}
     reasons = replacing | {key for step in steps for key in step.get("diffReasons") or ()}
     return tuple(PropertyChange(key, "", "", key in replacing) for key in sorted(reasons))

@@ -1,6 +1,6 @@
-"""Which values of a preview may be shown: those that are plainly none of a secret. Everything else has no value here.
+"""Decide which values of a preview may be shown: only those that are clearly not secret.
 
-Pulumi blinds what it knows to be secret; a password that somebody forgot to mark is caught by its name or its looks.
+Pulumi hides values that are marked as secret. Unmarked ones, such as a password, are detected by name or format.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from infra.policy.value import SENTINELS, SHOWN_SECRET, SIGNATURE
 
-# As Pulumi shows one.
+# Pulumi's placeholder.
 SECRET = SHOWN_SECRET
 HIDDEN = "[not shown]"
 UNKNOWN = "[known after up]"
@@ -20,23 +20,23 @@ _SECRET_NAME = re.compile(
     r"pass(word|phrase|wd)|pwd|secret|token|credential|private|auth|cipher|salt|verifier|cert|pem$|cookie|session"
     r"|signature|dsn|ur[il]s?$|connectionstring|key(?!s?id$|arn$)|^env|userdata|hash$"
 )
-# Names that only sound like one, and are worth reading.
+# Names that match the pattern but are harmless.
 _HARMLESS = frozenset(
     {"enablekeyrotation", "managemasteruserpassword", "iamdatabaseauthenticationenabled", "cacertidentifier"}
 )
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,63}")
-# As long as a key or a token, and made of both letters and digits without a gap.
+# A run of at least 16 characters with letters and digits, like a key or a token.
 _OPAQUE = re.compile(r"(?=[A-Za-z_-]*[0-9])(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{16,}")
 
 
 def looks_secret(name: str) -> bool:
-    """Whether a property of this name may hold what nobody is to read."""
+    """Return whether a property with this name may contain a secret."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     return plain not in _HARMLESS and _SECRET_NAME.search(plain) is not None
 
 
 def holds_secret(value: Any) -> bool:
-    """Whether a secret stands anywhere in a value, as Pulumi marks one."""
+    """Return whether a value contains Pulumi's mark of a secret anywhere."""
     if isinstance(value, str):
         return SECRET in value
     if isinstance(value, Mapping):
@@ -47,7 +47,7 @@ def holds_secret(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value as it may be read, of a property that is no secret by its name."""
+    """Return the text to show for a value of a property without a secret name."""
     if value is None:
         return "(none)"
     if holds_secret(value):

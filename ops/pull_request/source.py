@@ -1,4 +1,4 @@
-"""The files that a comment is made from: previews, findings, and the plan of the migrations."""
+"""Read the files that a comment is created from: previews, findings, and the plan of the migrations."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ops.errors import Exit, OpsError
-from ops.migration_review.plan import Plan
+from ops.migrations.plan import PendingPlan
 from ops.policy.assessment import Assessment
 from ops.policy.document import parse_assessment
-from ops.pull_request.comment import Report
+from ops.pull_request.comment import PullRequestReport
 from ops.pull_request.preview import StackPreview, parse_preview
 
 
-def read_report(previews: Sequence[str], findings: Sequence[Path], plan: Path | None) -> Report:
-    """`previews` are STACK=FILE. OpsError (2) where a file is not what it is given as, or a stack is there twice."""
+def read_report(previews: Sequence[str], findings: Sequence[Path], plan: Path | None) -> PullRequestReport:
+    """Read the files; `previews` are STACK=FILE. Raise OpsError (2) for an invalid file or a duplicate stack."""
     found = [_preview(each) for each in previews]
     assessed = [_assessment(path) for path in findings]
     _refuse_twice(f"preview of stack {each.stack!r}" for each in found)
     _refuse_twice(f"{each.kind} of stack {each.stack!r}" for each in assessed)
-    return Report(
+    return PullRequestReport(
         tuple(sorted(found, key=lambda each: each.stack)),
         tuple(sorted(assessed, key=lambda each: (each.kind, each.stack))),
         None if plan is None else _plan(plan),
@@ -30,7 +30,7 @@ def read_report(previews: Sequence[str], findings: Sequence[Path], plan: Path | 
 def _preview(given: str) -> StackPreview:
     stack, separator, file = given.partition("=")
     if not (stack and separator and file):
-        raise OpsError(f"--preview {given}: write it like prod=prod.json", Exit.USAGE)
+        raise OpsError(f"invalid --preview {given}; use STACK=FILE, e.g. prod=prod.json", Exit.USAGE)
     return parse_preview(stack, _read(Path(file)), file)
 
 
@@ -38,12 +38,12 @@ def _assessment(path: Path) -> Assessment:
     return parse_assessment(_read(path), str(path))
 
 
-def _plan(path: Path) -> Plan:
+def _plan(path: Path) -> PendingPlan:
     try:
-        return Plan.from_json(json.loads(_read(path)))
+        return PendingPlan.from_json(json.loads(_read(path)))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise OpsError(
-            f"{path} is no plan; `groundwork migrate plan --json` makes one", Exit.USAGE
+            f"{path} is not a plan; create it with `groundwork migrate plan --json`", Exit.USAGE
         ) from error
 
 
@@ -52,12 +52,12 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise OpsError(f"{path} cannot be read: {reason}", Exit.USAGE) from error
+        raise OpsError(f"cannot read {path}: {reason}", Exit.USAGE) from error
 
 
 def _refuse_twice(names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise OpsError(f"the {name} is given twice", Exit.USAGE)
+            raise OpsError(f"the {name} is given twice; pass it once", Exit.USAGE)
         seen.add(name)

@@ -1,1 +1,1 @@
-"""`groundwork report`: samples a stack's servers for a while, and draws what it saw as one page."""
+"""`groundwork report`: sample a stack's servers for a while and plot the result as one page."""

@@ -1,4 +1,4 @@
-"""What the report plots, chosen out of what was sampled."""
+"""Select what the report plots from the samples."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _START = "since the start"
 
 
 def time_charts(sampling: Sampling) -> list[Chart]:
-    """Every plot over time; those of the access service only where it was asked."""
+    """Return all plots over time. Those of the access service are included only if it was sampled."""
     samples = sampling.samples
     times = tuple(sample.at - samples[0].at for sample in samples)
     postgres = [sample.postgres for sample in samples]
@@ -37,18 +37,18 @@ def time_charts(sampling: Sampling) -> list[Chart]:
 
     charts = [
         Chart(
-            "postgres-hit-rate", "Postgres: hit rate of the buffers", "%",
-            "Blocks that were found in shared buffers. No point where none was asked for.",
+            "postgres-hit-rate", "Postgres: buffer hit rate", "%",
+            "Share of blocks found in shared buffers. Gaps mean that no blocks were read.",
             times, (shares("while sampling", hit, read), share_since_start(_START, hit, read)),
         ),
         Chart(
             "redis-hit-rate", "Redis: hit rate", "%",
-            "Lookups that found a key. No point where there was none.",
+            "Share of lookups that found a key. Gaps mean that there were no lookups.",
             times, (shares("while sampling", found, missed), share_since_start(_START, found, missed)),
         ),
         Chart(
-            "transactions", "Postgres: transactions", "a second",
-            "The sampling itself is a few of them.",
+            "transactions", "Postgres: transactions", "per second",
+            "The sampling itself causes a few of them.",
             times,
             (
                 per_second("committed", postgres, "xact_commit"),
@@ -56,13 +56,13 @@ def time_charts(sampling: Sampling) -> list[Chart]:
             ),
         ),
         Chart(
-            "locks", "Postgres: sessions that wait for a lock", "sessions",
-            "Who waited for whom stands in a table of its own.",
+            "locks", "Postgres: sessions waiting for a lock", "sessions",
+            "The table of lock waits shows which session blocked which.",
             times, (Series("waiting", tuple(_waiting(sample) for sample in samples)),),
         ),
         Chart(
             "redis-memory", "Redis: memory", "MB",
-            "Held is what the system gave it; far above used is fragmentation.",
+            "Held is the memory the operating system has given to Redis. Much more than used means fragmentation.",
             times,
             (
                 levels("used", redis, "used_memory", 1 / _MB),
@@ -71,12 +71,12 @@ def time_charts(sampling: Sampling) -> list[Chart]:
             ),
         ),
         Chart(
-            "evictions", "Redis: keys that went", "a second",
-            "Evicted for want of memory; expired at the end of their time.",
+            "evictions", "Redis: evicted and expired keys", "per second",
+            "Keys are evicted when memory is full, and expire at the end of their TTL.",
             times, (per_second("evicted", redis, "evicted_keys"), per_second("expired", redis, "expired_keys")),
         ),
         Chart(
-            "redis-commands", "Redis: commands", "a second",
+            "redis-commands", "Redis: commands", "per second",
             "", times, (per_second("commands", redis, "total_commands_processed"),),
         ),
     ]  # fmt: skip
@@ -84,17 +84,17 @@ def time_charts(sampling: Sampling) -> list[Chart]:
 
 
 def bar_charts(sampling: Sampling) -> list[BarChart]:
-    """Every plot of parts, as they stood at the end."""
+    """Return all bar plots. They show the state at the end of the sampling."""
     charts = [
         BarChart(
-            "connections", "Postgres: connections of each login", "connections",
-            "In use at the end, and free up to the login's limit.",
+            "connections", "Postgres: connections by login", "connections",
+            "Connections in use at the end of the sampling, and free ones up to the login's limit.",
             ("in use", "free"),
             tuple(Bar(r["role"], (r["used"], max(r["limit"] - r["used"], 0))) for r in sampling.connections),
         ),
         BarChart(
-            "statements", "Postgres: statements that took most time", "s",
-            "In total since the statistics began, by pg_stat_statements. Below: the text of each.",
+            "statements", "Postgres: statements with the longest total time", "s",
+            "Total since the last statistics reset, from pg_stat_statements. The texts are in the table below.",
             ("time",),
             tuple(
                 Bar(f"#{number}", (row["total_ms"] / 1000,))
@@ -106,8 +106,8 @@ def bar_charts(sampling: Sampling) -> list[BarChart]:
     if access is not None:
         charts.append(
             BarChart(
-                "cache", "Cache: reads of the access service by record and layer", "reads",
-                "Since it started. An application's own reads are in its own metrics.",
+                "cache", "Cache: reads of the access service by entity and layer", "reads",
+                "Since the service started. An application exports the hit rates of its own reads as metrics.",
                 ("hits", "misses"), tuple(_cache_bars(access)),
             )
         )  # fmt: skip
@@ -115,7 +115,7 @@ def bar_charts(sampling: Sampling) -> list[BarChart]:
 
 
 def hit_rate_sampled(sampling: Sampling, key: str) -> float | None:
-    """In percent, over the whole time of sampling, for the plot of that key; None where nothing was looked up."""
+    """Return a chart's hit rate in percent over the whole sampling, or None without lookups."""
     of_postgres = key == "postgres-hit-rate"
     readings = [r for s in sampling.samples if (r := s.postgres if of_postgres else s.redis) is not None]
     if len(readings) < 2:
@@ -126,7 +126,7 @@ def hit_rate_sampled(sampling: Sampling, key: str) -> float | None:
 
 
 def slowest(sampling: Sampling) -> list[dict[str, Any]]:
-    """The statements with the longest total time, with `calls_sampled`, their calls while sampling."""
+    """Return the statements with the longest total time. `calls_sampled` counts their calls during the sampling."""
     before = {(row["queryid"], row["role"]): row["calls"] for row in sampling.statements_before}
     ordered = sorted(sampling.statements, key=lambda row: row["total_ms"], reverse=True)
     return [
@@ -144,28 +144,30 @@ def _access_charts(samples: list[Sample], times: tuple[float, ...]) -> list[Char
     if not any(access):
         return []
 
-    def gauge(name: str, metric: str) -> Series:
-        return Series(name, tuple(None if a is None else _sum(a, metric) for a in access))
+    def gauge(name: str, metric: str, key: str = "") -> Series:
+        return Series(name, tuple(None if a is None else _sum(a, metric) for a in access), key)
 
     return [
         Chart(
-            "pool", "Access service: pool of connections", "connections",
-            "Callers that wait are callers that a larger pool would serve at once.",
+            "pool", "Access service: connection pool", "connections",
+            "A larger pool would serve waiting callers at once.",
             times,
             (
                 gauge("open", "groundwork_db_pool_size"),
                 gauge("idle", "groundwork_db_pool_available"),
-                gauge("most", "groundwork_db_pool_max"),
+                gauge("max", "groundwork_db_pool_max", key="most"),
                 gauge("callers waiting", "groundwork_db_requests_waiting"),
             ),
         ),
         Chart(
             "outbox-depth", "Access service: outbox", "entries",
-            "What the cache still has to forget.", times, (gauge("depth", "groundwork_outbox_depth"),),
+            "Recorded invalidations that are not yet applied to the cache.", times,
+            (gauge("depth", "groundwork_outbox_depth"),),
         ),
         Chart(
-            "outbox-age", "Access service: age of the outbox's oldest entry", "s",
-            "Stale reads last as long as this.", times, (gauge("age", "groundwork_outbox_age_seconds"),),
+            "outbox-age", "Access service: age of the oldest outbox entry", "s",
+            "The cache can serve stale values for this long.", times,
+            (gauge("age", "groundwork_outbox_age_seconds"),),
         ),
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The report as JSON: what the page shows, as numbers."""
+"""The report's data as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ops.report.sampling import Sampling
 
 
 def document(sampling: Sampling, path: Path | None) -> dict[str, Any]:
-    """Everything the page shows, as numbers."""
+    """Return everything that the page shows, as numbers."""
     return {
         "stack": sampling.stack,
         "html": None if path is None else str(path),
@@ -23,7 +23,7 @@ def document(sampling: Sampling, path: Path | None) -> dict[str, Any]:
             chart.key: {
                 "unit": chart.unit,
                 "seconds": list(chart.times),
-                "values": {series.name: list(series.values) for series in chart.series},
+                "values": {series.key or series.name: list(series.values) for series in chart.series},
             }
             for chart in time_charts(sampling)
         },

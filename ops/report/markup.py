@@ -1,4 +1,4 @@
-"""Elements of a page as a tree, so that text is text: what serializes it escapes all of it, whoever wrote it."""
+"""HTML elements as a tree. The serializer escapes all text, so that foreign text never becomes markup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Child = Element | str | None
 
 
 def element(tag: str, *children: Child | Iterable[Child], **attributes: object) -> Element:
-    """An element; a trailing `_` of an attribute's name is dropped, other `_` become `-`."""
+    """Create an element. In attribute names, a trailing `_` is dropped, and other `_` become `-`."""
     found = Element(tag, {_name(key): str(value) for key, value in attributes.items()})
     for child in children:
         for each in [child] if child is None or isinstance(child, str | Element) else child:
@@ -21,7 +21,7 @@ def element(tag: str, *children: Child | Iterable[Child], **attributes: object) 
 
 
 def document(root: Element) -> str:
-    """The text of an HTML page."""
+    """Return the text of an HTML page."""
     return "<!DOCTYPE html>\n" + ElementTree.tostring(root, encoding="unicode", method="html") + "\n"
 
 
@@ -31,7 +31,7 @@ def _append(parent: Element, child: Child) -> None:
     if isinstance(child, Element):
         parent.append(child)
         return
-    # Style sheets are ours, and keep their lines.
+    # Style sheets come from groundwork and keep their line breaks.
     text = child if parent.tag == "style" else printable(child)
     if len(parent):
         parent[-1].tail = (parent[-1].tail or "") + text

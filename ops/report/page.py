@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing beside itself: no script, no image, no font of another place."""
+"""The report as one self-contained HTML page: no scripts, images or external fonts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from ops.report.markup import document, element
 from ops.report.plots import UNKNOWN, bar_plot, legend, line_plot, number
 from ops.report.sampling import Sampling
 from ops.report.series import BarChart, Chart
+from ops.report.unusual import unusual
 
 _STYLE = Path(__file__).with_name("page.css")
-# Nothing may be loaded and no script may run, also where this page should be wrong.
+# Nothing is loaded and no script runs, even if the page should contain a script by mistake.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _ROWS_SHOWN = 30
 _TEXT_SHOWN = 700
-_TEXTUAL = ("role", "statement", "its statement", "for", "who", "held by")
+_TEXTUAL = ("role", "statement", "holder's statement", "waited for", "waiting", "holder")
 
 
 def render(sampling: Sampling) -> str:
-    """The page's text."""
+    """Return the page's text."""
     charts, bars = time_charts(sampling), bar_charts(sampling)
+    found = unusual(sampling, charts, bars)
     title = f"groundwork report: stack {sampling.stack}"
     return document(
         element(
@@ -43,12 +45,8 @@ def render(sampling: Sampling) -> str:
                 element("p", _span(sampling), class_="quiet"),
                 _unreached(sampling),
                 _tiles(sampling, charts, bars),
-                *(_over_time(chart) for chart in charts[:2]),
-                *(_of_parts(chart) for chart in bars if chart.key != "statements"),
-                *(_over_time(chart) for chart in charts[2:]),
-                _lock_waits(sampling),
-                *(_of_parts(chart) for chart in bars if chart.key == "statements"),
-                _statements(sampling),
+                _attention(charts, bars, found),
+                *_sections(sampling, charts, bars, found),
             ),
             lang="en",
         )
@@ -68,13 +66,13 @@ def _unreached(sampling: Sampling) -> Element | None:
     if not sampling.unreached:
         return None
     lines = (element("p", f"{server}: {reason}") for server, reason in sampling.unreached.items())
-    return element("div", element("b", "Not everything answered all the time"), lines, class_="warning")
+    return element("div", element("b", "Some servers did not answer all queries"), lines, class_="warning")
 
 
 def _tiles(sampling: Sampling, charts: Sequence[Chart], bars: Sequence[BarChart]) -> Element:
     by_key = {chart.key: chart for chart in charts}
     tiles: list[tuple[str, str]] = []
-    for key, name in (("postgres-hit-rate", "buffers' hit rate"), ("redis-hit-rate", "Redis's hit rate")):
+    for key, name in (("postgres-hit-rate", "buffer hit rate"), ("redis-hit-rate", "Redis hit rate")):
         during, since = hit_rate_sampled(sampling, key), by_key[key].series[1]
         share = during if during is not None else since.known[-1] if since.known else None
         tiles.append(
@@ -85,14 +83,53 @@ def _tiles(sampling: Sampling, charts: Sequence[Chart], bars: Sequence[BarChart]
         )
     (waiting,) = by_key["locks"].series
     evicted = by_key["evictions"].series[0].known
-    tiles.append((number(max(waiting.known, default=None)), "waited for a lock at most"))
-    tiles.append((number(sum(evicted) / len(evicted) if evicted else None), "evictions a second"))
+    tiles.append((number(max(waiting.known, default=None)), "sessions waiting for a lock (max)"))
+    tiles.append((number(sum(evicted) / len(evicted) if evicted else None), "evictions per second (mean)"))
     used = sum(bar.parts[0] for chart in bars if chart.key == "connections" for bar in chart.bars)
-    tiles.append((number(used), "connections of roles"))
+    tiles.append((number(used), "Postgres connections"))
     if "pool" in by_key:
         callers = by_key["pool"].series[-1].known
-        tiles.append((number(max(callers, default=None)), "callers waited for the pool at most"))
+        tiles.append((number(max(callers, default=None)), "callers waiting for the pool (max)"))
     return element("ul", (element("li", element("b", value), name) for value, name in tiles), class_="tiles")
+
+
+def _attention(charts: Sequence[Chart], bars: Sequence[BarChart], found: Mapping[str, str]) -> Element:
+    """List what is unusual, with links to the plots."""
+    titles = {chart.key: chart.title for chart in charts} | {chart.key: chart.title for chart in bars}
+    lines = [
+        element("li", element("a", titles[key], href=f"#{key}"), f": {reason}")
+        for key, reason in found.items()
+    ]
+    content = element("ul", lines) if lines else element("p", "Nothing unusual was found.", class_="quiet")
+    return element("section", element("h2", "Unusual"), content, id="unusual")
+
+
+def _sections(
+    sampling: Sampling, charts: Sequence[Chart], bars: Sequence[BarChart], found: Mapping[str, str]
+) -> list[Element]:
+    """Return all sections: those with something unusual first, those without data last and folded."""
+    waits = _longest_waits(sampling)
+    statements = [chart for chart in bars if chart.key == "statements"]
+    ordered: list[tuple[str, bool, Element]] = [
+        *((chart.key, chart.has_data, _over_time(chart)) for chart in charts[:2]),
+        *((chart.key, chart.has_data, _of_parts(chart)) for chart in bars if chart not in statements),
+        *((chart.key, chart.has_data, _over_time(chart)) for chart in charts[2:]),
+        ("locks" if waits else "lock-waits", bool(waits), _lock_waits(waits)),
+        *((chart.key, chart.has_data, _of_parts(chart)) for chart in statements),
+        ("statement-texts", bool(sampling.statements), _statements(sampling)),
+    ]
+    with_data = [(key, section) for key, has_data, section in ordered if has_data]
+    empty = [section for _, has_data, section in ordered if not has_data]
+    # The table of lock waits has the key of its plot, so that both are shown together if they are unusual.
+    with_data.sort(key=lambda each: each[0] not in found)
+    sections = [section for _, section in with_data]
+    if empty:
+        sections.append(
+            element(
+                "details", element("summary", f"sections without data ({len(empty)})"), empty, class_="empty"
+            )
+        )
+    return sections
 
 
 def _over_time(chart: Chart) -> Element:
@@ -102,14 +139,14 @@ def _over_time(chart: Chart) -> Element:
         mean = sum(known) / len(known) if known else None
         summary = (min(known, default=None), mean, max(known, default=None), known[-1] if known else None)
         rows.append([series.name, *map(number, summary)])
-    table = _table([chart.unit, "least", "mean", "most", "last"], rows)
+    table = _table([chart.unit, "min", "mean", "max", "last"], rows)
     values = [
         [f"{time:.1f}", *(number(series.values[index]) for series in chart.series)]
         for index, time in enumerate(chart.times)
     ]
     every = element(
         "details",
-        element("summary", "every value"),
+        element("summary", "all values"),
         _table(["seconds", *(series.name for series in chart.series)], values),
     )
     return _section(chart, [series.name for series in chart.series], line_plot(chart), [table, every])
@@ -138,19 +175,22 @@ def _section(
     )
 
 
-def _lock_waits(sampling: Sampling) -> Element:
-    """Each waiter and holder once, at its longest."""
+def _longest_waits(sampling: Sampling) -> list[Mapping[str, Any]]:
+    """Return each pair of waiting session and lock holder once, at its longest wait."""
     longest: dict[tuple[Any, Any], Mapping[str, Any]] = {}
     for sample in sampling.samples:
         for row in sample.waits or ():
             pair = (row["pid"], row["holder_pid"])
             if pair not in longest or row["seconds"] > longest[pair]["seconds"]:
                 longest[pair] = row
-    rows = sorted(longest.values(), key=lambda row: -row["seconds"])[:_ROWS_SHOWN]
-    content: Element = element("p", "Nobody waited.", class_="quiet")
+    return sorted(longest.values(), key=lambda row: -row["seconds"])[:_ROWS_SHOWN]
+
+
+def _lock_waits(rows: Sequence[Mapping[str, Any]]) -> Element:
+    content: Element = element("p", "No session waited.", class_="quiet")
     if rows:
         content = _table(
-            ["waited, s", "for", "who", "statement", "held by", "its statement"],
+            ["seconds", "waited for", "waiting", "statement", "holder", "holder's statement"],
             [
                 [
                     number(row["seconds"]),
@@ -163,7 +203,7 @@ def _lock_waits(sampling: Sampling) -> Element:
                 for row in rows
             ],
         )
-    return element("section", element("h2", "Postgres: who waited for whom"), content, id="lock-waits")
+    return element("section", element("h2", "Postgres: lock waits"), content, id="lock-waits")
 
 
 def _statements(sampling: Sampling) -> Element:
@@ -171,9 +211,9 @@ def _statements(sampling: Sampling) -> Element:
         "",
         "total, s",
         "mean, ms",
-        "most, ms",
+        "max, ms",
         "calls",
-        "while sampling",
+        "calls while sampling",
         "rows",
         "role",
         "statement",
@@ -204,7 +244,7 @@ def _code(text: str | None) -> Element:
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str | Element]]) -> Element:
-    """A table of numbers; the first column, and those whose headings say so, are text."""
+    """Create a table of numbers. The first column, and those with a heading in _TEXTUAL, are text."""
     kinds = ["name" if i == 0 or text in _TEXTUAL else "" for i, text in enumerate(headings)]
     head = element(
         "tr", (element("th", text, class_=kind) for text, kind in zip(headings, kinds, strict=True))

@@ -1,4 +1,4 @@
-"""Plots as inline SVG: lines over time, and bars of parts. Colours come from the page's style sheet."""
+"""Plots as inline SVG: lines over time, and bars. The colors come from the page's style sheet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_POINTS = 60
 
 
 def number(value: float | None) -> str:
-    """A value as people read it: three digits that count, thousands apart; a dash where nothing is known."""
+    """Format a value with three significant digits and thousands separators, or as a dash if it is unknown."""
     if value is None:
         return UNKNOWN
     if value == 0:
@@ -29,7 +29,7 @@ def number(value: float | None) -> str:
 
 
 def legend(names: Sequence[str]) -> Element:
-    """Which colour is which."""
+    """Return the legend of a plot's colors."""
     entries = (
         element("li", element("span", class_=f"swatch s{index}"), name) for index, name in enumerate(names)
     )
@@ -37,7 +37,7 @@ def legend(names: Sequence[str]) -> Element:
 
 
 def line_plot(chart: Chart) -> Element:
-    """Each series as a line with points; a gap where a value is not known."""
+    """Plot each series as a line with points. Unknown values are gaps."""
     highest = max((value for series in chart.series for value in series.known), default=0)
     ticks = _ticks(100 if chart.unit == "%" else highest)
     top = ticks[-1]
@@ -54,7 +54,7 @@ def line_plot(chart: Chart) -> Element:
         for index, series in enumerate(chart.series)
     ]
     axis = [_time_label(time, x(time)) for time in _ticks(until) if time <= until]
-    if not any(series.known for series in chart.series):
+    if not chart.has_data:
         marks = [_nothing(_HEIGHT)]
     return _svg(
         chart.title,
@@ -67,7 +67,7 @@ def line_plot(chart: Chart) -> Element:
 
 
 def bar_plot(chart: BarChart) -> Element:
-    """Each bar with its parts one after the other, and the first part's value at its end."""
+    """Plot each bar as a row of its parts, with the parts' values at its end."""
     height = max(len(chart.bars), 1) * (_BAR + _GAP) + 30
     ticks = _ticks(max((sum(bar.parts) for bar in chart.bars), default=0))
     room = WIDTH - _LABEL - 70
@@ -150,9 +150,7 @@ def _time_label(time: float, x: float) -> Element:
 
 
 def _nothing(height: float) -> Element:
-    return element(
-        "text", "nothing was seen of this", class_="label", x=WIDTH / 2, y=height / 2, text_anchor="middle"
-    )
+    return element("text", "no data", class_="label", x=WIDTH / 2, y=height / 2, text_anchor="middle")
 
 
 def _svg(title: str, height: float, *parts: Iterable[Element] | Element) -> Element:
@@ -167,7 +165,7 @@ def _svg(title: str, height: float, *parts: Iterable[Element] | Element) -> Elem
 
 
 def _ticks(highest: float) -> list[float]:
-    """From 0 to at least `highest` in about four round steps."""
+    """Return about four round steps from 0 to at least `highest`."""
     if highest <= 0:
         return [0.0, 1.0]
     raw = highest / 4

@@ -1,4 +1,4 @@
-"""Asks the servers for their counters again and again; what a server did not answer is a gap, not an end."""
+"""Read the servers' counters at intervals. A server that does not answer causes a gap, not an abort."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from ops.errors import OpsError
-from ops.lock_waits import lock_waits
-from ops.monitored_postgres import MonitoredPostgres, Row
-from ops.monitored_redis import MonitoredRedis
-from ops.monitored_stack import MonitoredStack
-from ops.server_errors import ServerUnreachable, one_line
+from ops.servers.errors import ServerUnreachable, one_line
+from ops.servers.lock_waits import lock_waits
+from ops.servers.monitored_postgres import MonitoredPostgres, Row
+from ops.servers.monitored_redis import MonitoredRedis
+from ops.servers.monitored_stack import MonitoredStack
 
 _ACCESS_SECONDS = 3.0
 _DATABASE = """
@@ -33,18 +33,18 @@ SELECT queryid, coalesce(rolname, userid::text) AS role, query, calls, total_exe
 FROM extensions.pg_stat_statements LEFT JOIN pg_roles ON pg_roles.oid = userid
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-# Of INFO, by their own names.
+# Fields of INFO.
 REDIS_FIELDS = (
     *("keyspace_hits", "keyspace_misses", "evicted_keys", "expired_keys", "total_commands_processed"),
     *("used_memory", "used_memory_rss", "maxmemory", "connected_clients"),
 )
-# A metric's name, and its labels sorted by name.
+# The name of a metric, and its labels sorted by name.
 MetricKey = tuple[str, tuple[tuple[str, str], ...]]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one round saw, at `at` (seconds since 1970); None where a server did not answer."""
+    """The values of one round at time `at` (seconds since 1970). None means that the server did not answer."""
 
     at: float
     postgres: Mapping[str, float] | None
@@ -55,7 +55,7 @@ class Sample:
 
 @dataclass
 class Sampling:
-    """Everything a report is made of. `unreached` has a line for each server that failed to answer once."""
+    """All data of a report. `unreached` has a reason for each server that failed to answer at least once."""
 
     stack: str
     interval_seconds: float
@@ -73,9 +73,9 @@ def sample_for(
     interval: float,
     progress: Callable[[int, float], None] = lambda count, left: None,
 ) -> Sampling:
-    """Sample until `seconds` have passed, at least twice. Ctrl-C ends it early, with what there is.
+    """Sample for `seconds`, but at least twice. Ctrl-C ends the sampling early and keeps the samples so far.
 
-    ServerUnreachable where no server answered at all.
+    Raise ServerUnreachable if no server answered at all.
     """
     sampler = _Sampler(stack, Sampling(stack.name, interval))
     try:
@@ -84,7 +84,7 @@ def sample_for(
         sampler.close()
     done = sampler.done
     if not any(s.postgres or s.redis or s.access for s in done.samples):
-        raise ServerUnreachable("; ".join(done.unreached.values()) or "no server was asked")
+        raise ServerUnreachable("; ".join(done.unreached.values()) or "no server was sampled")
     return done
 
 
@@ -110,7 +110,7 @@ class _Sampler:
                 progress(len(done.samples), max(seconds - passed, 0))
                 if passed >= seconds and len(done.samples) >= 2:
                     break
-                # By the clock of the whole, so that slow answers do not add up.
+                # Scheduled from the start, so that delays of slow answers do not add up.
                 time.sleep(max(len(done.samples) * interval - passed, 0))
         except KeyboardInterrupt:
             done.was_stopped = True
@@ -143,7 +143,7 @@ class _Sampler:
             with urllib.request.urlopen(url, timeout=_ACCESS_SECONDS) as answer:
                 text = answer.read().decode()
         except OSError as error:
-            raise ServerUnreachable(f"{url} is not reached: {one_line(error)}") from error
+            raise ServerUnreachable(f"cannot reach {url}: {one_line(error)}") from error
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value
             for family in text_string_to_metric_families(text)

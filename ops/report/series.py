@@ -1,4 +1,4 @@
-"""From counters to what a plot shows: rates, shares and levels over time, with gaps where nothing is known."""
+"""Turn counters into plottable series: rates, shares and levels over time, with gaps for unknown values."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ Values = Sequence[float | None]
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a plot: a value for each time of its chart, None for a gap."""
+    """One line of a plot: a value for each time of its chart, or None for a gap.
+
+    `key` is its name in JSON, if that differs from the name shown.
+    """
 
     name: str
     values: tuple[float | None, ...]
+    key: str = ""
 
     @property
     def known(self) -> list[float]:
@@ -23,7 +27,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Series over the same times (seconds since the first sample), in one unit."""
+    """Several series over the same times (seconds since the first sample), in one unit."""
 
     key: str
     title: str
@@ -32,10 +36,14 @@ class Chart:
     times: tuple[float, ...]
     series: tuple[Series, ...]
 
+    @property
+    def has_data(self) -> bool:
+        return any(series.known for series in self.series)
+
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: a label, and the length of each of its parts."""
+    """One bar: a label, and the length of each part."""
 
     label: str
     parts: tuple[float, ...]
@@ -43,7 +51,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarChart:
-    """Bars of the same parts, in one unit."""
+    """Bars with the same parts, in one unit."""
 
     key: str
     title: str
@@ -52,14 +60,18 @@ class BarChart:
     parts: tuple[str, ...]
     bars: tuple[Bar, ...]
 
+    @property
+    def has_data(self) -> bool:
+        return any(sum(bar.parts) for bar in self.bars)
+
 
 def levels(name: str, readings: Sequence[Mapping[str, float] | None], key: str, scale: float = 1) -> Series:
-    """A gauge as it was read."""
+    """Return a gauge's values."""
     return Series(name, tuple(None if r is None or key not in r else r[key] * scale for r in readings))
 
 
 def rates(name: str, times: Sequence[float], counts: Values) -> Series:
-    """The rise of a counter a second, told at the end of each interval; a gap after a reset or without a count."""
+    """Return a counter's increase per second in each interval. Gaps follow a reset and missing counts."""
     rises = _rises(counts)
     found: list[float | None] = [None]
     for index, rise in enumerate(rises, 1):
@@ -69,7 +81,7 @@ def rates(name: str, times: Sequence[float], counts: Values) -> Series:
 
 
 def shares(name: str, parts: Values, rests: Values) -> Series:
-    """In percent: how much of what two counters rose by in an interval the first one's rise was; a gap for none."""
+    """Return the first counter's share of both counters' increase per interval, in percent. No increase is a gap."""
     found: list[float | None] = [None]
     for part, rest in zip(_rises(parts), _rises(rests), strict=True):
         known = part is not None and rest is not None and part + rest > 0
@@ -78,7 +90,7 @@ def shares(name: str, parts: Values, rests: Values) -> Series:
 
 
 def share_since_start(name: str, parts: Values, rests: Values) -> Series:
-    """In percent, by the counters as they stand: what it was since they began."""
+    """Return the first counter's share of both counters' values, in percent."""
 
     def share(part: float | None, rest: float | None) -> float | None:
         return None if part is None or rest is None or part + rest == 0 else 100 * part / (part + rest)
@@ -87,7 +99,7 @@ def share_since_start(name: str, parts: Values, rests: Values) -> Series:
 
 
 def column(readings: Sequence[Mapping[str, float] | None], key: str) -> list[float | None]:
-    """One counter out of every reading."""
+    """Return one counter of every reading."""
     return [None if reading is None else reading.get(key) for reading in readings]
 
 

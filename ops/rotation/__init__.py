@@ -1,5 +1,5 @@
-"""Rotates a stack's passwords and certificates, step by step, while everybody goes on.
+"""Rotate a stack's passwords and certificates, step by step, while clients keep working.
 
-Each step is written down first (infra.rotation_file) and then made true by an `up`, so a killed rotation is a
-stack between two steps, on which the same command goes on. No secret passes through here but to be tried out.
+Each step is recorded (infra.rotation_file) and then applied by an `up`. A killed rotation leaves the stack between
+two steps, and the same command resumes it. This package only handles secrets to verify that they work.
 """

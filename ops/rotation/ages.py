@@ -1,4 +1,4 @@
-"""How old a stack's passwords are and when its certificates end: read from the state, where they are made."""
+"""Ages of a stack's passwords and expiry of its certificates, read from the Pulumi state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PasswordAge:
-    """A role's password in use. `made_at` (UTC) is None where the state does not tell."""
+    """The password that a role uses. `made_at` (UTC) is None if the state does not record it."""
 
     role: str
     login: str | None
@@ -31,7 +31,7 @@ class PasswordAge:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate (PEM) that the stack uses: a server's, or an authority's."""
+    """A certificate (PEM) of the stack: a server's or an authority's."""
 
     name: str
     pem: str
@@ -46,7 +46,7 @@ class Certificate:
         return (self.ends_at - now).days
 
     def ends_within(self, days: int | None, now: dt.datetime) -> bool:
-        """Always, without a number of days."""
+        """Return whether the certificate expires within `days`; True for None."""
         return days is None or self.ends_at - now < dt.timedelta(days=days)
 
     def as_json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Certificate:
 
 
 def passwords_of(stack: RotatedStack, rotation: Rotation) -> tuple[PasswordAge, ...]:
-    """Every role's password, in the order of ROLES."""
+    """Return every role's password age, in the order of ROLES."""
     resources = stack.resources()
     found = []
     for role in ROLES:
@@ -77,7 +77,7 @@ def passwords_of(stack: RotatedStack, rotation: Rotation) -> tuple[PasswordAge, 
 
 
 def certificates_of(stack: RotatedStack) -> tuple[Certificate, ...]:
-    """The servers' certificates, and every authority that clients are told to trust."""
+    """Return the servers' certificates, and every authority that clients trust."""
     resources = stack.resources()
     servers = {name: f"{name}-certificate" for name in ("postgres", "redis")}
     authorities = {name: name for name in sorted(resources) if name.split("-")[0] == AUTHORITY}
@@ -89,7 +89,7 @@ def certificates_of(stack: RotatedStack) -> tuple[Certificate, ...]:
 
 
 def is_same(one: str | None, other: str) -> bool:
-    """Whether two PEM texts are one certificate."""
+    """Return whether two PEM texts are the same certificate."""
     from cryptography import x509
 
     return one is not None and (

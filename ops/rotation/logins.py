@@ -1,4 +1,4 @@
-"""Tries a role's connection strings out: whether who has them gets in."""
+"""Verify that a role's connection strings work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONNECT_SECONDS = 10
 
 
 def try_out(stack: RotatedStack, names: Sequence[str]) -> None:
-    """OpsError where one of the roles does not get in by the URL of the stack's outputs."""
+    """Log in as each role with the URLs of the stack outputs. Raise OpsError if one fails."""
     database_urls, redis_urls = stack.urls()
     for name in names:
         if url := database_urls.get(name):
@@ -54,11 +54,11 @@ def _log_in_to_redis(role: str, url: str) -> None:
 
 
 def _problem(role: str, server: str, reason: str, code: Exit) -> OpsError:
-    # libpq does not say why a certificate is refused.
+    # libpq does not report why a certificate is rejected.
     is_refused = "certificate" in reason
-    what = "an expired one is renewed by `groundwork rotate certificates`" if is_refused else "mend that"
+    what = "renew an expired one with `groundwork rotate certificates`" if is_refused else "fix the cause"
     return OpsError(
-        f"role {role} does not get into {server} with its new password ({reason});"
-        f" the old one is still accepted; {what}, then run this again",
+        f"role {role} cannot log in to {server} with its new password ({reason});"
+        f" the old password is still accepted; {what}, then run this command again",
         code,
     )

@@ -1,4 +1,4 @@
-"""What `groundwork rotate status` says: ages, ends, what is under way, and what a server presents."""
+"""The output of `groundwork rotate status`: ages, expiry, rotations in progress, and presented certificates."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from typing import TYPE_CHECKING, Any
 from infra.spec.rotation import AUTHORITY, NAMES, Phase
 from ops.rotation.ages import Certificate, PasswordAge, certificates_of, is_same, passwords_of
 from ops.rotation.certificates import SERVERS
-from ops.rotation.served import served_certificate
+from ops.rotation.presented_certificate import presented_certificate
 
 if TYPE_CHECKING:
     from ops.rotation.subject import RotatedStack
 
 
 @dataclass(frozen=True)
-class Report:
-    """Ages and ends at a moment. `due`: what to rotate, and by which command. `mismatches`: what is not as it
-    should be.
-    """
+class RotationReport:
+    """Ages and expiry at time `now`. `due`: what to rotate, with the command. `mismatches`: what is wrong."""
 
     stack: str
     now: dt.datetime
     passwords: tuple[PasswordAge, ...]
     certificates: tuple[Certificate, ...]
-    # server -> whether it presents the certificate of the state; None: it presents none
+    # server -> whether it presents the state's certificate, or None if it presents none
     served: dict[str, bool | None]
     due: tuple[str, ...]
     mismatches: tuple[str, ...]
@@ -57,8 +55,8 @@ class Report:
             days = p.days(self.now)
             age = "unknown" if days is None else f"{days} days"
             lines.append(f"{p.role:<12}{p.login or '':<14}{p.generation:<12}{age:<12}{p.phase}")
-        lines += ["", f"{'certificate':<14}{'ends':<14}{'left':<12}served"]
-        words = {True: "yes", False: "another one", None: "does not answer"}
+        lines += ["", f"{'certificate':<14}{'expires':<14}{'left':<12}served"]
+        words = {True: "yes", False: "another one", None: "no answer"}
         for c in self.certificates:
             served = words[self.served[c.name]] if c.name in self.served else ""
             lines.append(
@@ -67,14 +65,14 @@ class Report:
         return "\n".join([*lines, "", *(self.mismatches + self.due or ("nothing is due",))])
 
 
-def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int) -> Report:
-    """Read it all. OpsError (6) where the stack was never up."""
+def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int) -> RotationReport:
+    """Collect the report. Raise OpsError (6) if the stack was never up."""
     addresses = stack.known_outputs()
     rotation, now = stack.wanted(), dt.datetime.now(dt.UTC)
     passwords, certificates = passwords_of(stack, rotation), certificates_of(stack)
     served = {
         c.name: None
-        if (pem := served_certificate(c.name, addresses[SERVERS[c.name]])) is None
+        if (pem := presented_certificate(c.name, addresses[SERVERS[c.name]])) is None
         else is_same(pem, c.pem)
         for c in certificates
         if c.name in SERVERS
@@ -83,25 +81,45 @@ def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int
     applied = stack.applied()
     if unfinished := [name for name in NAMES if rotation.of(name) != applied.of(name)]:
         due.append(
-            f"a step was not finished for {', '.join(unfinished)}:"
-            " run the same `groundwork rotate` command again, or `groundwork up`"
+            f"a step is unfinished for {', '.join(unfinished)};"
+            f" run the same `groundwork rotate` command again, or `groundwork up --stack {stack.name}`"
         )
     for name, phase in rotation.phases().items():
         command = "certificates --authority" if name == AUTHORITY else f"passwords {name}"
-        old = "is not in use yet" if phase is Phase.PREPARED else "is in use, the old one still accepted"
-        due.append(f"{name}: the new one {old}; `groundwork rotate {command}` goes on")
+        old = (
+            "is not in use yet" if phase is Phase.PREPARED else "is in use, and the old one is still accepted"
+        )
+        due.append(
+            f"{name}: the new one {old}; resume with `groundwork rotate {command} --stack {stack.name}`"
+        )
     for p in passwords:
         days = p.days(now)
         if max_age_days is not None and days is not None and days > max_age_days:
-            due.append(f"{p.role}: its password is {days} days old; `groundwork rotate passwords {p.role}`")
+            due.append(
+                f"{p.role}: the password is {days} days old;"
+                f" run `groundwork rotate passwords {p.role} --stack {stack.name}`"
+            )
     for c in certificates:
         if c.ends_within(within_days, now):
             option = "" if c.name in SERVERS else " --authority"
-            ends = "has ended" if c.ends_at < now else f"ends in {c.days_left(now)} days"
-            due.append(f"{c.name}: its certificate {ends}; `groundwork rotate certificates{option}`")
+            ends = "has expired" if c.ends_at < now else f"expires in {c.days_left(now)} days"
+            due.append(
+                f"{c.name}: the certificate {ends}; run `groundwork rotate certificates{option} --stack {stack.name}`"
+            )
     mismatches = tuple(
-        f"{name} presents another certificate than the stack's; `groundwork rotate certificates` mends it"
+        f"{name} presents another certificate than the stack's;"
+        f" fix it with `groundwork rotate certificates --stack {stack.name}`"
         for name, is_served in served.items()
         if is_served is False
     )
-    return Report(stack.name, now, passwords, certificates, served, tuple(due), mismatches)
+    repair = f"`groundwork up --stack {stack.name}` repairs it"
+    mismatches += tuple(f"{difference}; {repair}" for difference in stack.login_differences())
+    return RotationReport(
+        stack=stack.name,
+        now=now,
+        passwords=passwords,
+        certificates=certificates,
+        served=served,
+        due=tuple(due),
+        mismatches=mismatches,
+    )

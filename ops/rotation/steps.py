@@ -1,6 +1,6 @@
-"""The three steps of a rotation, from wherever it is: accepted beside the old, in use instead of it, alone.
+"""The three steps of a rotation: accept the new secret next to the old one, use it, and revoke the old one.
 
-Each is written down before it is made true, so a rotation that was killed goes on, and never begins anew instead.
+Each step is recorded before it is applied, so that a killed rotation is resumed and never restarted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Say = Callable[[str], None]
 
 
 class Steppable(Protocol):
-    """A stack: what is wanted of it, what the last finished `up` made of it, and how to make what is wanted true."""
+    """A stack's wanted rotation, the one that the last finished `up` applied, and how to apply a rotation."""
 
     def wanted(self) -> Rotation: ...
 
@@ -26,11 +26,11 @@ class Steppable(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What goes through the steps, how each step is called, and what has to hold before one.
+class RotationPlan:
+    """The names to rotate, a text for each step, and hooks that run before the second and third step.
 
-    `before_moving` and `before_retiring` are given the time at which the step before was done (UTC); they wait and
-    look, and raise to stop where the stack is.
+    The hooks get the time at which the previous step was finished (UTC). They may wait, or raise to stop the rotation
+    at that point.
     """
 
     names: tuple[str, ...]
@@ -43,14 +43,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Course:
-    """How far it came: what had been begun before, and whether the old is gone."""
+    """The outcome: names whose rotation had begun before, and whether the old secrets are revoked."""
 
     resumed: tuple[str, ...]
     is_over: bool
 
 
-def take_steps(stack: Steppable, plan: Plan, *, keep_old: bool, say: Say) -> Course:
-    """Take every name to its next generation, or a begun one to its end; with `keep_old` not the last step."""
+def take_steps(stack: Steppable, plan: RotationPlan, *, keep_old: bool, say: Say) -> Course:
+    """Rotate every name to its next generation, or complete its rotation. `keep_old` leaves out the last step."""
     rotation, applied = stack.wanted(), stack.applied()
     interrupted = {name for name in plan.names if rotation.of(name) != applied.of(name)}
     resumed = tuple(n for n in plan.names if n in interrupted or rotation.of(n).phase is not Phase.AT_REST)
@@ -73,7 +73,7 @@ def take_steps(stack: Steppable, plan: Plan, *, keep_old: bool, say: Say) -> Cou
         step(prepared, 2, plan.move)
     moved = [n for n in plan.names if rotation.of(n).phase is Phase.MOVED]
     if moved and keep_old:
-        say("the old is still accepted; the same command without --keep-old ends that")
+        say("the old one is still accepted; run the same command without --keep-old to revoke it")
         return Course(resumed, is_over=False)
     if moved:
         plan.before_retiring(max(done_at[n] for n in moved))
@@ -82,9 +82,9 @@ def take_steps(stack: Steppable, plan: Plan, *, keep_old: bool, say: Say) -> Cou
 
 
 def finish_interrupted(stack: Steppable, say: Say) -> None:
-    """Make true what is wanted, where the `up` for it did not get to its end."""
+    """Apply the wanted rotation if the `up` that should have applied it did not finish."""
     if stack.wanted() != stack.applied():
-        say("finishing the step that was interrupted")
+        say("finishing an interrupted step")
         stack.apply()
 
 

@@ -1,4 +1,4 @@
-"""The stack that is rotated: what is wanted of it, what is applied, and how to make the one the other."""
+"""The stack to rotate: its wanted and its applied rotation, and how to apply one."""
 
 from __future__ import annotations
 
@@ -12,39 +12,42 @@ from typing import Any
 from infra import outputs
 from infra.docker.engine import DockerError, psql
 from infra.rotation_file import applied_rotation, read_rotation, write_rotation
+from infra.spec.checkout import Checkout
+from infra.spec.roles import quoted
 from infra.spec.rotation import Rotation
-from infra.spec.world import World
+from infra.state_folder import make_private
 from ops.errors import Exit, OpsError
-from ops.pulumi_stack import PulumiStack
-from ops.stack_status import container_rows
+from ops.rotation.login_drift import QUERY, login_differences
+from ops.stack.pulumi_stack import PulumiStack
+from ops.stack.stack_status import container_rows
 
 
 @dataclass(frozen=True)
 class RotatedStack:
-    """A stack that is up, as its rotation sees it."""
+    """A stack that is up, with what a rotation needs of it."""
 
-    world: World
+    checkout: Checkout
     name: str
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Nobody else rotates this stack meanwhile. OpsError (5) where somebody does; a killed one holds nothing."""
-        path = self.world.stack_dir(self.name) / "rotation.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Lock out other rotations of this stack. Raise OpsError (5) if one is running. Released on exit or kill."""
+        path = self.checkout.stack_dir(self.name) / "rotation.lock"
+        make_private(self.checkout, path.parent)
         with path.open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise OpsError(
-                    f"stack {self.name!r} is being rotated by another command; wait for it to end",
+                    f"stack {self.name!r} is being rotated by another command; wait until it has finished",
                     Exit.LOCKED,
                 ) from error
             yield
 
     def check_running(self) -> None:
-        """OpsError (6) where a part of the stack is not there to be rotated; nothing was changed then."""
-        again = f"run `groundwork up --stack {self.name}`, then this again"
-        is_running = {row["service"]: row["isRunning"] for row in container_rows(self.world, self.name)}
+        """Raise OpsError (6) if a part of the stack is down. Called before any change."""
+        again = f"run `groundwork up --stack {self.name}`, then this command again"
+        is_running = {row["service"]: row["isRunning"] for row in container_rows(self.checkout, self.name)}
         if not self.pulumi.exists or not is_running:
             raise OpsError(f"stack {self.name!r} is not up; {again}", Exit.UNREACHABLE)
         if missing := [service for service in ("postgres", "redis") if not is_running.get(service)]:
@@ -55,51 +58,62 @@ class RotatedStack:
             psql(self._container("postgres"), "SELECT 1")
         except DockerError as error:
             raise OpsError(
-                f"Postgres of stack {self.name!r} does not answer: {error}", Exit.UNREACHABLE
+                f"Postgres of stack {self.name!r} does not answer: {error}; see"
+                f" `groundwork logs --stack {self.name} --service postgres`",
+                Exit.UNREACHABLE,
             ) from error
 
     def wanted(self) -> Rotation:
-        """What the next `up` makes true."""
-        return read_rotation(self.world, self.name)
+        """Return the rotation that the next `up` applies."""
+        return read_rotation(self.checkout, self.name)
 
     def applied(self) -> Rotation:
-        """What the last `up` that finished made true."""
-        return applied_rotation(self.world, self.name)
+        """Return the rotation that the last finished `up` applied."""
+        return applied_rotation(self.checkout, self.name)
 
     def apply(self, rotation: Rotation | None = None) -> None:
-        """Write a rotation down (the one that is wanted already, without one), and make it true."""
+        """Record a rotation, if given, and apply the recorded one."""
         if rotation is not None:
-            write_rotation(self.world, self.name, rotation)
+            write_rotation(self.checkout, self.name, rotation)
         self.pulumi.up(to_stderr=True)
 
     def sessions(self, logins: Iterable[str]) -> dict[str, int]:
-        """Login -> how many sessions it has in Postgres now; those without any are left out."""
-        names = ", ".join(f"'{login}'" for login in logins) or "NULL"
+        """Return the number of open Postgres sessions by login. Logins without sessions are left out."""
         rows = psql(
             self._container("postgres"),
-            f"SELECT usename, count(*) FROM pg_stat_activity WHERE usename IN ({names}) GROUP BY 1",
+            f"SELECT usename, count(*) FROM pg_stat_activity WHERE usename IN ({quoted(logins)}) GROUP BY 1",
         )
         counts = (line.split("|") for line in rows.splitlines() if line)
         return {login: int(count) for login, count in counts}
 
+    def login_differences(self) -> list[str]:
+        """Return how Postgres's logins differ from what the last `up` made. Empty if Postgres does not answer."""
+        digests = self.known_outputs()[outputs.EXPECTED].get("verifierDigests", {})
+        try:
+            found = psql(
+                self._container("postgres"), f"SELECT coalesce(json_agg(x), '[]') FROM ({QUERY}) AS x"
+            )
+        except DockerError:
+            return []
+        return list(login_differences(json.loads(found), digests)) if digests else []
+
     def urls(self) -> tuple[dict[str, str], dict[str, str]]:
-        """The roles' connection strings of Postgres and of Redis, as the last `up` exported them."""
+        """Return the roles' connection strings of Postgres and of Redis from the last `up`."""
         values = self.pulumi.outputs()
         return values[outputs.DATABASE_URLS], values[outputs.REDIS_URLS]
 
     def known_outputs(self) -> dict[str, Any]:
-        """The outputs that are no secrets. OpsError (6) where the stack was never brought up, (2) if unknown."""
+        """Return the outputs that are not secret. Raise OpsError: 6 if the stack was never up, 2 if unknown."""
         return self.pulumi.known_outputs()
 
     def resources(self) -> dict[str, dict[str, Any]]:
-        """What the state knows of the generated secrets, by resource name; what is secret stays encrypted."""
-        latest = json.loads(self.pulumi.state_file.read_text())["checkpoint"]["latest"]
+        """Return the generated secrets' resources in the state, by name. Secret values stay encrypted."""
         kind = "pulumi-python:dynamic:Resource"
-        return {r["urn"].rpartition("::")[2]: r for r in latest["resources"] if r["type"] == kind}
+        return {r["urn"].rpartition("::")[2]: r for r in self.pulumi.resources() if r["type"] == kind}
 
     @property
     def pulumi(self) -> PulumiStack:
-        return PulumiStack(self.world, self.name)
+        return PulumiStack(self.checkout, self.name)
 
     def _container(self, service: str) -> str:
-        return self.world.name(self.name, service)
+        return self.checkout.name(self.name, service)

@@ -1,1 +1,1 @@
-"""The access service: ready when the data can be used; keeps the cache honest and the schema ahead."""
+"""The access service: reports readiness, processes the outbox, warms the cache, and maintains the schema."""

@@ -1,4 +1,4 @@
-"""What the service answers over HTTP: alive, ready, metrics. No data leaves it this way."""
+"""The HTTP endpoints of the service: health, readiness and metrics. They expose no data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ops.serve.warming import StartWarming
 
 
 def make_app(data: AsyncDataAccess, warm_limit: int = 0) -> Starlette:
-    """The application; its lifespan opens `data`, and runs drainer and maintenance beside the requests."""
+    """Create the application. Its lifespan opens `data`, and runs drainer and maintenance in the background."""
     drainer = OutboxDrainer(data)
     maintenance = Maintenance(data)
     warming = StartWarming(data, warm_limit)
@@ -30,8 +30,8 @@ def make_app(data: AsyncDataAccess, warm_limit: int = 0) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with data:
-            drainer.start()
-            maintenance.start()
+            await drainer.start()
+            await maintenance.start()
             warming.start()
             try:
                 yield

@@ -1,4 +1,4 @@
-"""Empties the outbox: whatever a committed write made stale leaves the cache, whoever wrote it."""
+"""Drain the outbox: invalidate the cache entries that committed writes made stale, whichever client wrote."""
 
 from __future__ import annotations
 
@@ -12,73 +12,76 @@ import psycopg
 from prometheus_client import Counter, Gauge
 
 from cache.errors import CacheError
+from cache.synchronization import AsyncRepeating
 from db import AsyncDataAccess
 from db.errors import DbError
 from db.migrator.ledger import SCHEMA_CHANGED_CHANNEL
 
 _logger = logging.getLogger("groundwork.serve.outbox")
 CHANNEL = "cache_outbox"
-# A NOTIFY is lost where nobody listens yet, and a sweep is cheap.
-SWEEP_SECONDS = 1.0
+# Seconds between two sweeps without a NOTIFY: while listening after a successful sweep, and otherwise.
+QUIET_SECONDS, SWEEP_SECONDS = 5.0, 1.0
+# Detect a silently dropped connection within 3 s, because NOTIFY arrives on it.
+_KEEPALIVES = {"keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 2}
 _MEASURE_SECONDS = 5.0
-# How often it looks whether the connection string is another one.
+# How often to check whether the connection string has changed.
 _ROTATION_SECONDS = 1.0
-# Silence for so long is a reason not to be ready.
+# Without a successful batch for this long, the service is not ready.
 _OVERDUE_SECONDS = 10.0
 
 DEPTH = Gauge("groundwork_outbox_depth", "Entries waiting in the outbox.")
-AGE = Gauge("groundwork_outbox_age_seconds", "Age of the oldest entry waiting in the outbox.")
+AGE = Gauge("groundwork_outbox_age_seconds", "Age of the oldest entry waiting in the outbox, in seconds.")
 DRAINED = Counter("groundwork_outbox_drained", "Outbox entries whose keys were invalidated.")
-# Depth and age stand still where the database cannot be asked; this one tells.
+# Depth and age keep their last value while the database cannot be reached. This metric reveals that.
 LAST_SWEEP = Gauge(
     "groundwork_outbox_last_sweep_timestamp_seconds",
-    "When a batch of the outbox was last done, or nothing was left of it; 0 means not yet.",
+    "Time at which a batch of the outbox was last drained, or the outbox was found empty; 0 before that.",
 )
 
 
 class OutboxDrainer:
-    """Three tasks: one listens for the triggers' NOTIFY, one sweeps when woken and every second, one measures."""
+    """Three tasks: listen for the triggers' NOTIFY, sweep when notified and every few seconds, and measure."""
 
     def __init__(self, data: AsyncDataAccess) -> None:
         self._data = data
         self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._is_listening = False
         self._swept_at = monotonic()
         self._sweeping = _Endeavour("the outbox is not emptied", "the outbox is emptied again")
         self._measuring = _Endeavour("the outbox is not measured", "the outbox is measured again")
+        self._tasks = (
+            AsyncRepeating("outbox-listen", SWEEP_SECONDS, self._listen),
+            # Waits before each sweep, for a NOTIFY too.
+            AsyncRepeating("outbox-sweep", 0.0, self._sweep_when_due),
+            # Separate from the sweep, so that neither waits for the other and a stuck outbox is still measured.
+            AsyncRepeating("outbox-measure", _MEASURE_SECONDS, self._measure),
+        )
 
-    def start(self) -> None:
-        self._tasks = [
-            asyncio.create_task(self._listen(), name="outbox-listen"),
-            asyncio.create_task(self._sweep_forever(), name="outbox-sweep"),
-            # Beside the sweep: neither waits for the other, and what cannot be emptied is measured all the same.
-            asyncio.create_task(self._measure_forever(), name="outbox-measure"),
-        ]
+    async def start(self) -> None:
+        for task in self._tasks:
+            await task.start()
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=2.0)
+        await asyncio.gather(*(task.stop() for task in self._tasks))
 
     def problem(self) -> str | None:
-        """Why stale entries may stay in the cache, or None."""
+        """Return why stale entries may stay in the cache, or None."""
         silence = monotonic() - self._swept_at
         if silence < _OVERDUE_SECONDS:
             return None
         return f"not emptied for {silence:.0f} s: {self._sweeping.failure or 'the sweep hangs'}"
 
-    async def _sweep_forever(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SWEEP_SECONDS):
-                    await self._wake.wait()
-            self._wake.clear()
-            with self._sweeping.attempted():
-                await self._sweep()
+    async def _sweep_when_due(self) -> None:
+        is_quiet = self._is_listening and self._sweeping.failure is None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_SECONDS if is_quiet else SWEEP_SECONDS):
+                await self._wake.wait()
+        self._wake.clear()
+        with self._sweeping.attempted():
+            await self._sweep()
 
     async def _sweep(self) -> None:
-        """Empty it. Each batch is told: after a bulk load it takes minutes, in which the sweep does not hang."""
+        """Drain the outbox. Each batch counts as progress, because a bulk load can take minutes to drain."""
         while True:
             drained = await self._data.outbox.drain_batch()
             DRAINED.inc(drained)
@@ -87,43 +90,57 @@ class OutboxDrainer:
             if drained < self._data.outbox.BATCH_SIZE:
                 return
 
-    async def _measure_forever(self) -> None:
-        while True:
-            with self._measuring.attempted():
-                depth, age = await self._data.outbox.measure()
-                DEPTH.set(depth)
-                AGE.set(age)
-            await asyncio.sleep(_MEASURE_SECONDS)
+    async def _measure(self) -> None:
+        with self._measuring.attempted():
+            depth, age = await self._data.outbox.measure()
+            DEPTH.set(depth)
+            AGE.set(age)
 
     async def _listen(self) -> None:
-        while True:
-            try:
-                await self._listen_once()
-            except (psycopg.Error, DbError) as error:
-                # The sweep goes on without it, a second late at most.
-                _logger.info("not listening: %s", type(error).__name__)
-            await asyncio.sleep(SWEEP_SECONDS)
+        try:
+            await self._listen_until_lost()
+        except (psycopg.Error, DbError) as error:
+            # Until listening works again, a sweep every second finds the entries.
+            _logger.info("not listening: %s", type(error).__name__)
+        finally:
+            self._is_listening = False
+            self._wake.set()
 
-    async def _listen_once(self) -> None:
-        """Listen until the connection is lost, or its password rotated: the old login's sessions will be ended."""
+    async def _listen_until_lost(self) -> None:
+        """Listen until the connection is lost or its password is rotated, which will terminate the old sessions."""
         settings = self._data.pool.settings
-        # Not the conninfo: a new token is none the less for the same login, whose sessions go on.
+        # Compare the URL, not the conninfo: a new IAM token is for the same login, whose sessions stay.
         source = settings.url.read()
-        async with await psycopg.AsyncConnection.connect(settings.conninfo(), autocommit=True) as connection:
+        conninfo = psycopg.conninfo.make_conninfo(settings.conninfo(), **_KEEPALIVES)
+        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             await connection.execute(f"LISTEN {SCHEMA_CHANGED_CHANNEL}")
+            self._is_listening = True
             self._wake.set()
             while settings.url.read() == source:
-                async for notification in connection.notifies(timeout=_ROTATION_SECONDS):
+                await _readable(connection.fileno(), _ROTATION_SECONDS)
+                async for notification in connection.notifies(timeout=0):
                     if notification.channel == SCHEMA_CHANGED_CHANNEL:
-                        # Statements prepared before the migration would fail once on every connection.
+                        # Statements prepared before the migration would fail once per connection.
                         await self._data.pool.drain()
                     else:
                         self._wake.set()
 
 
+async def _readable(file: int, timeout_seconds: float) -> None:
+    """Return when a file is readable, or after the timeout. psycopg's own wait wakes up ten times a second."""
+    loop, is_readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(file, is_readable.set)
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await is_readable.wait()
+    finally:
+        loop.remove_reader(file)
+
+
 class _Endeavour:
-    """What is tried again and again: says once that it fails, and once that it works again."""
+    """An operation that is repeated. Its failure is logged once, and so is its recovery."""
 
     def __init__(self, fails: str, works_again: str) -> None:
         self._fails = fails
@@ -132,7 +149,7 @@ class _Endeavour:
 
     @contextmanager
     def attempted(self) -> Iterator[None]:
-        """No error leaves the block."""
+        """Catch and record every error of the block."""
         try:
             yield
         except (DbError, CacheError) as error:

@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line on stdout, for every logger of the process."""
+"""Log every record of the process as one JSON object per line on stdout."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
-# What logging itself puts on a record; anything else came in by `extra` and is a field of the line.
+# Attributes that logging itself sets on a record. Others come from `extra` and become fields.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class JsonFormatter(logging.Formatter):
-    """time (UTC), level, logger, message, the fields of `extra`, and the traceback where there is one."""
+    """Format a record as JSON: time (UTC), level, logger, message, the fields of `extra`, and any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -30,13 +30,13 @@ class JsonFormatter(logging.Formatter):
 
 
 class AccessFilter(logging.Filter):
-    """Turns uvicorn's positional arguments into fields, and drops what is asked every few seconds."""
+    """Turn uvicorn's positional arguments into fields, and drop requests that come every few seconds."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not (isinstance(record.args, tuple) and len(record.args) == 5):
             return True
         client, method, target, _, status = record.args
-        # Without the query, which may hold anything.
+        # Without the query string, which may contain anything.
         path = str(target).partition("?")[0]
         if path in QUIET_PATHS:
             return False
@@ -46,11 +46,11 @@ class AccessFilter(logging.Filter):
 
 
 def configure_logging(level: str, stream: TextIO | None = None) -> None:
-    """Send everything to stdout as JSON, uvicorn's records included."""
+    """Log everything, including uvicorn's records, to stdout as JSON."""
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # One line for each connection taken and given back says nothing that the metrics do not.
+    # The pool logs every checkout and return of a connection, which the metrics cover.
     logging.getLogger("psycopg.pool").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.access").addFilter(AccessFilter())

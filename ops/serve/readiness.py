@@ -1,4 +1,4 @@
-"""Whether the service can do its work now: each dependency is really asked, all within a bounded time."""
+"""Readiness of the service. Each check queries its dependency, and all checks together take a bounded time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from db.rows import AppliedMigration, ConnectionLimit
 from db.schema_version import READ_LEDGER, expected_migrations, schema_problem
 from ops.serve.drainer import OutboxDrainer
 
-# What one check may take; a frozen server answers none, and all of them run at once.
+# Time limit of a check. All checks run concurrently, so that a frozen server does not delay the others.
 CHECK_SECONDS = 1.0
 _GRACE_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
-class Check:
-    """What came of asking one dependency. `reason` is null where it is fine."""
+class ReadinessResult:
+    """The result of a check. `reason` is None if it is fine."""
 
     ok: bool
     latency_ms: float
@@ -34,9 +34,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Every check by name; ready when each of them is fine."""
+    """All checks by name. The service is ready if every check is fine."""
 
-    checks: dict[str, Check]
+    checks: dict[str, ReadinessResult]
 
     @property
     def ready(self) -> bool:
@@ -47,14 +47,14 @@ class Readiness:
 
 
 class ReadinessProbe:
-    """Asks Postgres, its schema, Redis and the outbox's drainer."""
+    """Checks Postgres, its schema, Redis and the outbox's drainer."""
 
     def __init__(self, data: AsyncDataAccess, drainer: OutboxDrainer) -> None:
         self._data = data
         self._drainer = drainer
 
     async def check(self) -> Readiness:
-        """Every check's result, within CHECK_SECONDS and a quarter of a second."""
+        """Run all checks and return their results within CHECK_SECONDS + 0.25 s."""
         checks: dict[str, Callable[[], Awaitable[str | None]]] = {
             "postgres": self._postgres,
             "schema": self._schema,
@@ -84,7 +84,7 @@ class ReadinessProbe:
         return self._drainer.problem()
 
 
-async def _timed(check: Callable[[], Awaitable[str | None]]) -> Check:
+async def _timed(check: Callable[[], Awaitable[str | None]]) -> ReadinessResult:
     started = perf_counter()
     reason: str | None
     try:
@@ -94,4 +94,4 @@ async def _timed(check: Callable[[], Awaitable[str | None]]) -> Check:
         reason = str(error)
     except TimeoutError:
         reason = f"no answer within {CHECK_SECONDS:.0f} s"
-    return Check(reason is None, round((perf_counter() - started) * 1000, 2), reason)
+    return ReadinessResult(reason is None, round((perf_counter() - started) * 1000, 2), reason)

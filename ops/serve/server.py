@@ -1,4 +1,4 @@
-"""The server process: binds, serves until SIGTERM or SIGINT, and leaves nothing behind."""
+"""The server process: bind, serve until SIGTERM or SIGINT, and shut down cleanly."""
 
 from __future__ import annotations
 
@@ -7,20 +7,80 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import ClassVar
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ops.errors import OpsError
 
 _logger = logging.getLogger("groundwork.serve")
-# Docker waits 10 s before it kills: 5 s for requests under way, and some for the connections.
+# Docker kills the container after 10 s. Requests in progress get 5 s, the rest is for closing connections.
 GRACEFUL_SECONDS = 5
 
 
+# A request of ours is one small packet. Prometheus and health checks send it at once.
+REQUEST_SECONDS = 10
+# Connections without a request in progress. One more closes the one that has waited longest.
+WAITING_LIMIT = 256
+
+
+class _BoundedProtocol(H11Protocol):
+    """An HTTP connection that must send each request within REQUEST_SECONDS. uvicorn would wait forever."""
+
+    _waiting: ClassVar[dict[_BoundedProtocol, asyncio.TimerHandle]] = {}
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self._is_answering():
+            self._stop_waiting()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing() and not self._is_answering():
+            self._wait()
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait(self) -> None:
+        self._stop_waiting()
+        if len(self._waiting) >= WAITING_LIMIT:
+            next(iter(self._waiting))._give_up()
+        self._waiting[self] = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if (timer := self._waiting.pop(self, None)) is not None:
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        self._stop_waiting()
+        self.transport.abort()
+
+
 class _Server(uvicorn.Server):
-    """uvicorn's server, ending with exit code 0: its own handlers raise the signal again when done."""
+    """uvicorn's server, but it wakes up only once a second, and exits with 0 instead of raising the signal again."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Update the Date header every second until asked to stop. uvicorn's own loop polls every 0.1 s."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._stopping.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -36,13 +96,14 @@ class _Server(uvicorn.Server):
 
     def _stop(self, number: signal.Signals) -> None:
         _logger.info("stopping", extra={"signal": number.name})
-        # Asked a second time, it no longer waits for requests under way.
+        # A second signal cancels requests in progress.
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._stopping.set()
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; OpsError where the address is taken or not this machine's."""
+    """Return a listening socket. Raise OpsError if the address is in use or not local."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
@@ -54,13 +115,16 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def run(app: Starlette, listener: socket.socket) -> None:
-    """Serve until told to stop; requests under way are finished first."""
+    """Serve until asked to stop. Requests in progress are finished first."""
     host, port = listener.getsockname()[:2]
     _logger.info("listening", extra={"host": host, "port": port})
     config = uvicorn.Config(
         app,
         log_config=None,
         lifespan="on",
+        http=_BoundedProtocol,
+        # As many again may be answered. Further ones get 503.
+        limit_concurrency=2 * WAITING_LIMIT,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,
     )

@@ -1,4 +1,4 @@
-"""Warms the cache once when the service starts, beside its work: readiness does not wait for it."""
+"""Warm the cache in the background when the service starts. Readiness does not wait for it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from db.errors import DbError
 from db.warming import Warming
 
 _logger = logging.getLogger("groundwork.serve.warming")
-# A thousand records take some seconds: callers come first.
+# 1000 records take some seconds, which leaves capacity for callers.
 _RATE = 200
 _RETRY_SECONDS = 10.0
 
 
 class StartWarming:
-    """Runs once; after a failure again in ten seconds, for what is cached already costs a look."""
+    """Runs once. After a failure it tries again in ten seconds; entries that are cached already cost little."""
 
     def __init__(self, data: AsyncDataAccess, limit: int) -> None:
-        """With a limit of 0 nothing is done."""
+        """With limit 0, warming is turned off."""
         self._data = data
         self._limit = limit
         self._task: asyncio.Task[None] | None = None

@@ -1,1 +1,1 @@
-"""Holds the queries of db/queries against the schema: parameters, columns and nullability, name by name."""
+"""Check the queries of db/queries against the schema: parameters, columns and nullability."""

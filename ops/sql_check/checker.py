@@ -1,9 +1,8 @@
-"""The checks themselves: the queries of now against the schema of now, and against those of another revision."""
+"""Check the queries against the current schema, and across two revisions of queries and schema."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +11,10 @@ import psycopg
 
 from db.migrator import apply_pending, read_source
 from db.named_query import NamedQuery, parse_queries
-from ops import granted
 from ops.errors import Exit, OpsError
-from ops.scratch_server import ScratchServer
+from ops.git import GitError, git
+from ops.servers.scratch_server import ScratchServer
+from ops.sql_check import grants
 from ops.sql_check.comparison import mismatches
 from ops.sql_check.declared import all_queries
 from ops.sql_check.described import Describer, Description, NotDescribed
@@ -27,21 +27,21 @@ _ENTRY = re.compile(r"^(-- name:[^\n]*\n)(.*?)(?=^-- name:|\Z)", re.MULTILINE | 
 
 
 def check(server: ScratchServer) -> tuple[list[str], dict[str, Description], list[str]]:
-    """Every query against the present schema: the mismatches, what the server said, and who was granted what."""
+    """Check all queries against the current schema. Return mismatches, descriptions, and the granted privileges."""
     queries = all_queries()
     url = _migrated(server, "now", _ROOT / _MIGRATIONS)
     described, lines = _describe(url, queries)
     for key, description in described.items():
         lines += mismatches(key, queries[key], description)
     with psycopg.connect(url, autocommit=True) as connection:
-        grants = [str(line) for (line,) in connection.execute(granted.QUERY.encode())]
-    return sorted(lines), described, grants
+        privileges = [str(line) for (line,) in connection.execute(grants.QUERY.encode())]
+    return sorted(lines), described, privileges
 
 
 def check_against(server: ScratchServer, revision: str) -> list[str]:
-    """Whether the queries of `revision` work on the present schema, and the present ones on its schema.
+    """Check that the queries of `revision` work on the current schema, and the current queries on its schema.
 
-    During a rollout both run on both. What worked on its own schema and does not on the other is a line.
+    During a rollout both versions run on both schemas. Returns a line for each query that only works on its own.
     """
     old_queries = _queries_of(revision)
     with tempfile.TemporaryDirectory(prefix="gw-migrations-") as folder:
@@ -57,7 +57,7 @@ def check_against(server: ScratchServer, revision: str) -> list[str]:
 def _differences(what: str, queries: Mapping[str, NamedQuery], own: str, other: str) -> list[str]:
     here, failures = _describe(own, queries)
     if failures:
-        raise OpsError(f"the queries {what}: they do not work on their own schema: {failures[0]}")
+        raise OpsError(f"the queries {what} do not work on their own schema: {failures[0]}; fix them first")
     there, failures = _describe(other, queries)
     lines = [f"{failure} [{what}]" for failure in failures]
     for key in there:
@@ -66,9 +66,9 @@ def _differences(what: str, queries: Mapping[str, NamedQuery], own: str, other: 
             if before.type != after.type or (after.is_nullable and not before.is_nullable):
                 lines.append(f"{key}: column {before.name} is {after} instead of {before} [{what}]")
         if [c.name for c in mine.columns] != [c.name for c in theirs.columns]:
-            lines.append(f"{key}: it has other columns [{what}]")
+            lines.append(f"{key}: the columns have other names [{what}]")
         lines += [
-            f"{key}: it leaves out {column}, which may not be null and has no default [{what}]"
+            f"{key}: no value is given for {column}, which is NOT NULL without a default [{what}]"
             for column in theirs.omitted
             if column not in mine.omitted
         ]
@@ -95,7 +95,7 @@ def _describe(url: str, queries: Mapping[str, NamedQuery]) -> tuple[dict[str, De
 
 def _migrated(server: ScratchServer, name: str, folder: Path) -> str:
     apply_pending(server.make_database(name), read_source(folder))
-    # Those who ask are the application: what it may not do is a finding too.
+    # Checked with the application's login, so that a missing privilege is a finding too.
     return server.url(name, "app_a")
 
 
@@ -106,13 +106,13 @@ def _queries_of(revision: str) -> dict[str, NamedQuery]:
         try:
             parsed = parse_queries(_with_clauses(text), name)
         except ValueError as error:
-            raise OpsError(f"the queries of {revision} cannot be read: {error}") from error
+            raise OpsError(f"cannot read the queries of {revision}: {error}") from error
         found |= {f"{name.removesuffix('.sql')}.{key}": query for key, query in parsed.items()}
     return found
 
 
 def _with_clauses(text: str) -> str:
-    """With clauses where there are none: statements from before their types were declared can be compared too."""
+    """Add empty clauses where there are none, so that queries older than type declarations can be compared."""
     return _ENTRY.sub(
         lambda entry: entry[0] if "\n-- takes: " in entry[0] else f"{entry[1]}{_NO_CLAUSES}{entry[2]}", text
     )
@@ -128,8 +128,8 @@ def _show(revision: str, path: str) -> bytes:
 
 
 def _git(*arguments: str) -> bytes:
-    done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, check=False)
-    if done.returncode != 0:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()
-        raise OpsError(f"git {arguments[0]} failed: {reason[0] if reason else done.returncode}", Exit.USAGE)
-    return done.stdout
+    try:
+        return git(_ROOT, *arguments)
+    except GitError as error:
+        # Usually a revision that does not exist.
+        raise OpsError(str(error), Exit.USAGE) from error

@@ -1,4 +1,4 @@
-"""Where Python and the server disagree about a query."""
+"""Compare a query's declaration in Python with the server's description."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ops.sql_check.described import Description
 
 
 def mismatches(key: str, query: NamedQuery, described: Description) -> list[str]:
-    """Each as a line with the query, the parameter or column, and both types; none where all agree."""
+    """Return a line for each mismatch, with the query, the parameter or column, and both types."""
     return [
         *(
-            f"{key}: it leaves out {column}, which may not be null and has no default"
+            f"{key}: no value is given for {column}, which is NOT NULL without a default"
             for column in described.omitted
         ),
         *_parameter_mismatches(key, query, described),
@@ -24,7 +24,7 @@ def _parameter_mismatches(key: str, query: NamedQuery, described: Description) -
     lines = []
     for name in {**declared, **described.parameters}:
         if name not in described.parameters:
-            lines.append(f"{key}: it takes {name}, which the statement does not use")
+            lines.append(f"{key}: `takes` has {name}, which the statement does not use")
         elif name not in declared:
             lines.append(f"{key}: parameter {name} ({described.parameters[name]}) is not in `takes`")
         elif declared[name] != described.parameters[name]:
@@ -37,19 +37,19 @@ def _parameter_mismatches(key: str, query: NamedQuery, described: Description) -
 def _column_mismatches(key: str, query: NamedQuery, described: Description) -> list[str]:
     declared = declared_columns(query)
     unknown = query.never_null - {column.name for column in described.columns}
-    lines = [f"{key}: `never null` names {name}, which is none of its columns" for name in sorted(unknown)]
+    lines = [f"{key}: `never null` has {name}, which is not one of its columns" for name in sorted(unknown)]
     if len(declared) != len(described.columns) or any(
         mine.name not in ("", theirs.name) for mine, theirs in zip(declared, described.columns, strict=False)
     ):
         mine = ", ".join(column.name or column.type for column in declared) or "nothing"
         theirs = ", ".join(column.name for column in described.columns) or "nothing"
-        return [*lines, f"{key}: {query.gives} has the fields {mine}, the statement the columns {theirs}"]
+        return [*lines, f"{key}: {query.gives} has the fields {mine}, but the statement the columns {theirs}"]
     for mine_, theirs_ in zip(declared, described.columns, strict=True):
         if mine_.type != theirs_.type or (theirs_.is_nullable and not mine_.is_nullable):
             hint = (
                 ""
                 if mine_.type != theirs_.type
-                else "; what is never null by nature says so in `-- never null: ...`"
+                else "; if it is never null, declare it with `-- never null: ...`"
             )
             lines.append(f"{key}: column {theirs_.name} is {mine_} in Python and {theirs_} in Postgres{hint}")
     return lines

@@ -1,4 +1,4 @@
-"""What Python says of a query: the types of its parameters, and of the columns of its rows."""
+"""The types of a query's parameters and result columns, as declared in Python."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SCALARS = ("int", "str", "bool", "float", "bytes", "dict", "datetime")
 
 @dataclass(frozen=True)
 class Column:
-    """A column's name, its Python type, and whether it may be null. An empty name stands for any."""
+    """A column's name, Python type, and nullability. An empty name matches any."""
 
     name: str
     type: str
@@ -30,7 +30,7 @@ class Column:
 
 
 def all_queries() -> dict[str, NamedQuery]:
-    """Every query of db/queries by file and name: `users.find_user`. OpsError names what cannot be read."""
+    """Return all queries of db/queries by file and name: `users.find_user`. Raise OpsError for an invalid file."""
     found: dict[str, NamedQuery] = {}
     for path in sorted(QUERIES_DIR.glob("*.sql")):
         try:
@@ -42,7 +42,7 @@ def all_queries() -> dict[str, NamedQuery]:
 
 
 def declared_columns(query: NamedQuery) -> list[Column]:
-    """The columns that `gives` stands for. OpsError for a name that is neither a Struct nor a type."""
+    """Return the columns that `gives` declares. Raise OpsError for a name that is neither a Struct nor a type."""
     if query.gives is None:
         return []
     kind, is_nullable = _without_none(query.gives)
@@ -51,7 +51,7 @@ def declared_columns(query: NamedQuery) -> list[Column]:
     struct = getattr(db.models, kind, None) or getattr(db.rows, kind, None)
     if not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
         raise OpsError(
-            f"query {query.name}: it gives {kind!r}, which is no Struct of db.models or db.rows, and no type"
+            f"query {query.name}: `gives` is {kind!r}, which is neither a Struct of db.models or db.rows nor a type"
             f" ({', '.join(_SCALARS)})"
         )
     hints = typing.get_type_hints(struct)
@@ -59,7 +59,7 @@ def declared_columns(query: NamedQuery) -> list[Column]:
 
 
 def declared_parameters(query: NamedQuery) -> Mapping[str, str]:
-    """Parameter -> Python type, without `| None`: the server does not say which may be null, nor which items."""
+    """Return parameter -> Python type without `| None`, because the server does not know parameters' nullability."""
     return {name: _without_none(kind)[0].replace(" | None]", "]") for name, kind in query.takes.items()}
 
 

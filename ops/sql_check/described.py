@@ -1,7 +1,7 @@
-"""What the server says of a query: the types of its parameters and columns, and which may be null.
+"""The server's description of a query: types of parameters and columns, and nullability. Nothing is executed.
 
-Nothing is executed. A column of a table is null where the table allows it, or an outer join may leave it out,
-which the plan tells; of an expression the server knows nothing.
+A table's column can be null if the table allows it, or if the plan shows that an outer join may have no row for it.
+The server does not know whether an expression can be null.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _COPY = re.compile(r"COPY (\w+) \(([^)]*)\) FROM STDIN")
 _INSERT = re.compile(r"(?:INSERT INTO|COPY) (\w+)(?: AS \w+)? \(([^)]*)\)")
 # Transaction control has neither parameters nor columns, and cannot be prepared.
 _CONTROL = re.compile(r"(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b")
-# Which side of a join may have no row. A LEFT JOIN of which only rows without a partner are asked for is an Anti join.
+# The side of a join that may have no row. The planner turns a LEFT JOIN that only keeps unmatched rows into Anti.
 _LEFT_OUT = {"Left": ("Inner",), "Anti": ("Inner",), "Right": ("Outer",), "Full": ("Inner", "Outer")}
 _REQUIRED = """
 SELECT attname FROM pg_attribute
@@ -41,14 +41,14 @@ _PYTHON = {
 
 
 class NotDescribed(Exception):
-    """The server refuses the query; the message is its own."""
+    """The server rejects the query. The message is the server's own."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """Parameters in the order of their first use, and columns in theirs.
+    """Parameters in the order of their first use, and columns in the statement's order.
 
-    `omitted`: what an INSERT or a COPY gives no value to though it needs one, as `table.column`.
+    `omitted` lists the required columns, as `table.column`, that an INSERT or a COPY has no value for.
     """
 
     parameters: dict[str, str]
@@ -57,7 +57,7 @@ class Description:
 
 
 class Describer:
-    """Asks one connection about queries."""
+    """Describes queries with one connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -72,7 +72,7 @@ class Describer:
             "SELECT attrelid, attnum, attnotnull FROM pg_attribute WHERE attnum > 0"
         )
         self._not_null = {(table, column): flag for table, column, flag in not_null}
-        # A partition's rows are its table's.
+        # A partition is treated as its table.
         self._tables: dict[int, str] = dict(
             connection.execute("SELECT oid, relname FROM pg_class").fetchall()
         )
@@ -84,12 +84,12 @@ class Describer:
         )
 
     def describe(self, query: NamedQuery) -> Description:
-        """Raises NotDescribed with the server's reason."""
+        """Describe a query. Raise NotDescribed with the server's reason."""
         text = query.sql.decode()
         if _CONTROL.match(text):
             return Description({}, [])
         if copied := _COPY.match(text):
-            # Only its table and columns can be wrong.
+            # Only its table and its columns can be wrong.
             self._prepare(f"SELECT {copied[2]} FROM {copied[1]}".encode())
             return Description({}, [], self._omitted(text))
         names = list(dict.fromkeys(match.decode() for match in _PARAMETER.findall(query.sql)))
@@ -115,7 +115,7 @@ class Describer:
         return result
 
     def _left_out(self, parameters: int) -> set[str]:
-        """The tables that an outer join of the prepared query may have no row of."""
+        """Return the tables for which an outer join of the prepared query may have no row."""
         arguments = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
         result = self._connection.pgconn.exec_(
             f"EXPLAIN (VERBOSE, FORMAT JSON) EXECUTE checked{arguments}".encode()
@@ -127,7 +127,7 @@ class Describer:
         return names | {self._parents[name] for name in names & self._parents.keys()}
 
     def _omitted(self, sql: str) -> list[str]:
-        """The columns without a value in the statement's INSERTs, triggers aside."""
+        """Return the required columns without a value in the statement's INSERTs. Triggers are not considered."""
         omitted = []
         for table, columns in _INSERT.findall(sql):
             given = [column.strip() for column in columns.split(",")]
@@ -137,7 +137,7 @@ class Describer:
 
 
 def _optional_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a plan on a side that an outer join may leave out, those of its CTEs among them."""
+    """Yield every node on a side that an outer join may leave out, including nodes of its CTEs."""
     expressions = {
         str(node["Subplan Name"]).removeprefix("CTE "): node
         for node in _nodes(plan)
@@ -161,7 +161,7 @@ def _sides_left_out(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A plan's node and all below it."""
+    """Yield a plan's node and all nodes below it."""
     yield plan
     for child in plan.get("Plans", []):
         yield from _nodes(child)

@@ -1,4 +1,4 @@
-"""db/queries.lock.json: what the server said of every query, so that `make check` needs no server."""
+"""db/queries.lock.json records the server's descriptions of all queries, so that `make check` needs no server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from db.migrator import read_source
 from db.named_query import NamedQuery
-from ops import granted
+from ops.sql_check import grants
 from ops.sql_check.comparison import mismatches
 from ops.sql_check.declared import Column
 from ops.sql_check.described import Description
@@ -21,7 +21,7 @@ _REFRESH = "run `groundwork sql check --update` and commit db/queries.lock.json"
 
 
 def render(queries: Mapping[str, NamedQuery], described: Mapping[str, Description]) -> str:
-    """The lockfile's text."""
+    """Return the lockfile's text."""
     content = {
         "migrations": migrations_digest(),
         "queries": {key: {"sql": _digest(queries[key]), **asdict(described[key])} for key in sorted(queries)},
@@ -30,20 +30,23 @@ def render(queries: Mapping[str, NamedQuery], described: Mapping[str, Descriptio
 
 
 def offline_problems(queries: Mapping[str, NamedQuery], lockfile: Path = LOCKFILE) -> list[str]:
-    """What is stale in the lockfile, and where Python disagrees with what it says."""
+    """Return stale entries of the lockfile, and mismatches between it and Python."""
     try:
         locked: dict[str, Any] = json.loads(lockfile.read_text())
         return _problems(queries, locked)
     except (OSError, ValueError) as error:
-        return [f"{lockfile.name} cannot be read ({error}); {_REFRESH}"]
+        return [f"cannot read {lockfile.name} ({error}); {_REFRESH}"]
     except (KeyError, TypeError, AttributeError) as error:
-        return [f"{lockfile.name} is not what this release writes ({error!r}); {_REFRESH}"]
+        return [f"{lockfile.name} has an unknown format ({error!r}); {_REFRESH}"]
 
 
 def _problems(queries: Mapping[str, NamedQuery], locked: dict[str, Any]) -> list[str]:
     if locked["migrations"] != migrations_digest():
         return [f"the migrations have changed since the queries were checked; {_REFRESH}"]
-    lines = [f"{key}: it is gone; {_REFRESH}" for key in sorted(locked["queries"].keys() - queries.keys())]
+    lines = [
+        f"{key}: removed since the last check; {_REFRESH}"
+        for key in sorted(locked["queries"].keys() - queries.keys())
+    ]
     for key, query in queries.items():
         entry = locked["queries"].get(key)
         if entry is None or entry["sql"] != _digest(query):
@@ -54,19 +57,19 @@ def _problems(queries: Mapping[str, NamedQuery], locked: dict[str, Any]) -> list
     return lines
 
 
-def stale_grants(lockfile: Path = granted.LOCKFILE) -> list[str]:
-    """Whether db/grants.lock.json was written before the last change of the migrations."""
+def stale_grants(lockfile: Path = grants.LOCKFILE) -> list[str]:
+    """Return a line if db/grants.lock.json is older than the last change of the migrations."""
     try:
-        digest, _ = granted.locked(lockfile)
+        digest, _ = grants.locked(lockfile)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"{lockfile.name} cannot be read ({error!r}); {granted.REFRESH}"]
+        return [f"cannot read {lockfile.name} ({error!r}); {grants.REFRESH}"]
     if digest == migrations_digest():
         return []
-    return [f"the migrations have changed since {lockfile.name} was written; {granted.REFRESH}"]
+    return [f"the migrations have changed since {lockfile.name} was written; {grants.REFRESH}"]
 
 
 def migrations_digest() -> str:
-    """One digest of every migration's version and content."""
+    """Return a digest of every migration's version and content."""
     sha = hashlib.sha256()
     for migration in read_source():
         sha.update(f"{migration.version}:{migration.checksum.hex()}\n".encode())
@@ -74,6 +77,6 @@ def migrations_digest() -> str:
 
 
 def _digest(query: NamedQuery) -> str:
-    """Of what the server's answer depends on: the statement, and what it was not asked."""
+    """Return a digest of what the description depends on: the statement and its `never null` columns."""
     asked = query.sql + b"\0" + ",".join(sorted(query.never_null)).encode()
     return hashlib.sha256(asked).hexdigest()[:16]

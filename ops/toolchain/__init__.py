@@ -1,6 +1,6 @@
-"""Everything groundwork needs beside Python: Pulumi CLI, plugins, language host, Docker engine, base image.
+"""Install what groundwork needs besides Python: Pulumi CLI, plugins, language host, Docker engine, base image.
 
-`provision.ensure` puts it in place, `pulumi_environment.environment` is what Pulumi is run with, `stack_init.ensure`
-makes a stack known to the backend. This package deploys nothing, and imports nothing by itself: the language
-host in it is started twice by every `up`.
+`provision.ensure` installs everything, `pulumi_environment.environment` is the environment for Pulumi,
+`stack_init.ensure` creates a stack in the backend, and `prune` deletes unused images and versions.
+This package deploys nothing. Importing it imports no modules, because every `up` starts the language host in it twice.
 """

@@ -1,23 +1,23 @@
-"""The image all of ours are made from: there already, pulled, or made from Debian's packages.
+"""The base of all groundwork images: present already, pulled, or built from Debian's packages.
 
-Builds no image of groundwork's own; that is the Pulumi program's.
+The Pulumi program, not this module, builds groundwork's own images.
 """
 
 from __future__ import annotations
 
 import shutil
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.errors import OpsError
 from ops.toolchain import debian, disk, process, store
 from ops.toolchain.docker_engine import Engine, host_arch
-from ops.toolchain.inventory import Source, Tool
+from ops.toolchain.inventory import Tool, ToolSource
 from ops.toolchain.process import CommandFailed
-from ops.toolchain.progress import Progress, Step
+from ops.toolchain.progress import Progress, ProgressStep
 
 IMAGE = "debian:bookworm-slim"
 NAME = "Base image"
-# A registry that is not reached shows in silence; one that is reached answers at once, and then may take long.
+# An unreachable registry stays silent. A reachable one answers at once, although the download may take long.
 PULL_SILENCE_SECONDS = 15
 PULL_SECONDS = 180
 MAKING_SECONDS = 20
@@ -25,46 +25,51 @@ MAKING_GIB = 1.0
 
 
 def installed() -> Tool | None:
-    """The image, if the engine has it."""
+    """Return the image, or None if the engine does not have it."""
     try:
         image = process.run(["docker", "image", "inspect", "--format", "{{.Id}}", IMAGE], timeout_seconds=20)[
             0
         ]
     except (CommandFailed, IndexError):
         return None
-    return _tool(image, Source.CACHED)
+    return _tool(image, ToolSource.CACHED)
 
 
-def ensure(world: World, engine: Engine, progress: Progress) -> Tool:
-    """Put the image in place. Raises OpsError."""
+def ensure(checkout: Checkout, engine: Engine, progress: Progress) -> Tool:
+    """Provide the image. Raises OpsError."""
     if (tool := installed()) is not None:
         return tool
     with store.exclusive(
-        world.cache_dir, "base-image", lambda who: progress.say(f"{NAME}: waiting for {who}, which makes it")
+        checkout.cache_dir,
+        "base-image",
+        lambda who: progress.say(f"{NAME}: waiting for {who}, which builds it"),
     ):
         if (tool := installed()) is not None:
             return tool
         with progress.step(f"{NAME} {IMAGE}", "pulling") as step:
             refusal = _pull()
             if refusal is None:
-                step.doing, source = "pulled", Source.DOWNLOADED
+                step.doing, source = "pulled", ToolSource.DOWNLOADED
             else:
-                _make(world, engine, refusal, step)
-                step.doing, source = ("made from Debian's packages (no registry is reached)", Source.BUILT)
+                _make(checkout, engine, refusal, step)
+                step.doing, source = (
+                    "built from Debian's packages (no registry can be reached)",
+                    ToolSource.BUILT,
+                )
         made = installed()
         if made is None:
             raise OpsError(
-                f"{IMAGE} was made, and the Docker engine does not have it; run the same command again"
+                f"{IMAGE} was created, but the Docker engine does not have it; run the same command again"
             )
         return _tool(made.version, source)
 
 
-def _tool(image: str, source: Source) -> Tool:
+def _tool(image: str, source: ToolSource) -> Tool:
     return Tool(NAME, image.removeprefix("sha256:")[:12], source, IMAGE)
 
 
 def _pull() -> str | None:
-    """Pull the image; why it cannot be had, otherwise."""
+    """Pull the image. Return None, or the reason if that fails."""
     try:
         process.run(
             ["docker", "pull", IMAGE], first_line_seconds=PULL_SILENCE_SECONDS, timeout_seconds=PULL_SECONDS
@@ -74,23 +79,26 @@ def _pull() -> str | None:
     return None
 
 
-def _make(world: World, engine: Engine, refusal: str, step: Step) -> None:
-    """Bootstrap Debian 12 into an image: the same packages the published one is made of."""
+def _make(checkout: Checkout, engine: Engine, refusal: str, step: ProgressStep) -> None:
+    """Build an image of Debian 12 from the same packages as the published image."""
     if engine.arch != host_arch():
-        raise OpsError(f"{IMAGE} cannot be pulled ({refusal}), nor made on this machine for {engine.arch}")
+        raise OpsError(
+            f"cannot pull {IMAGE} ({refusal}), nor build it for {engine.arch} on this machine; make a registry "
+            "reachable, or `docker load` the image"
+        )
     if shutil.which("mmdebstrap") is None:
         if not debian.can_install():
             raise OpsError(
-                f"{IMAGE} cannot be pulled ({refusal}); make a registry reachable, `docker load` the image, "
-                "or install mmdebstrap to have it made from Debian's packages"
+                f"cannot pull {IMAGE} ({refusal}); make a registry reachable, `docker load` the image, "
+                "or install mmdebstrap to build the image from Debian's packages"
             )
         debian.install(["mmdebstrap"], step)
-    disk.require(world.cache_dir, "making the base image", MAKING_GIB)
-    step.now("making it from Debian's packages", MAKING_SECONDS)
-    # Through a file, not a pipe: half an archive must not become an image.
+    disk.require(checkout.cache_dir, "building the base image", MAKING_GIB)
+    step.now("building it from Debian's packages", MAKING_SECONDS)
+    # Through a file instead of a pipe, so that an incomplete archive never becomes an image.
     with (
-        disk.naming_a_full_disk(world.cache_dir, "making the base image", MAKING_GIB),
-        store.publishing(world.cache_dir / "base-image") as draft,
+        disk.naming_a_full_disk(checkout.cache_dir, "building the base image", MAKING_GIB),
+        store.publishing(checkout.cache_dir / "base-image") as draft,
     ):
         archive = draft / "bookworm.tar"
         try:
@@ -100,9 +108,9 @@ def _make(world: World, engine: Engine, refusal: str, step: Step) -> None:
             )
         except CommandFailed as error:
             raise OpsError(
-                f"{IMAGE} cannot be pulled ({refusal}), nor made from Debian's packages "
+                f"cannot pull {IMAGE} ({refusal}), nor build it from Debian's packages "
                 f"({error.tail[-1] if error.tail else error}); check the network and run the same command again"
             ) from error
         finally:
             archive.unlink(missing_ok=True)
-    store.discard(world.cache_dir / "base-image")
+    store.discard(checkout.cache_dir / "base-image")

@@ -1,28 +1,41 @@
-"""Makes `.venv` from requirements.lock, before anything is installed: standard library only, run by make.
+"""Create `.venv` from requirements.lock. Run by make before anything is installed: standard library only.
 
-Does nothing, in a few milliseconds, where `.venv` is what the lock asks for. Interrupted anywhere, the next
-run goes on. It parses on Pythons from 3.7, to refuse the old ones in words.
+If `.venv` matches the lock, this takes a few milliseconds. After an interruption, the next run resumes. The file
+parses on Python 3.7 and newer, so that it can reject old versions with a message.
+
+The lock contains uv, which installs the rest several times faster than pip. pip installs uv, and everything if uv
+fails. Hashes are required in both cases.
 """
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import hashlib
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MINIMUM = (3, 11)
+PLAIN_INTERVAL_SECONDS = 15.0
 
 
 class Refusal(Exception):
-    """The environment cannot be made; the message says what to do."""
+    """The environment cannot be created. The message says what to do."""
 
 
 def main(root: str = ROOT, version: tuple[int, ...] = sys.version_info[:3]) -> int:
-    """Make the environment of the checkout `root`; 0 where it is in place, 1 with one line where it cannot be."""
+    """Create the environment of the checkout `root`. Return 0, or 1 after an error message of one line."""
+    # Never let other users write to .venv.
+    os.umask(os.umask(0o022) | 0o002)
     try:
         check(root, version)
         stamp = os.path.join(root, ".venv", "groundwork-stamp")
@@ -33,10 +46,12 @@ def main(root: str = ROOT, version: tuple[int, ...] = sys.version_info[:3]) -> i
             if read(stamp) != wanted:
                 make(root, stamp, wanted, lock)
     except Refusal as refusal:
+        if isinstance(refusal, Failed):
+            sys.stderr.write(refusal.output)
         print(f"groundwork: {refusal}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("groundwork: stopped; run the same command again to go on", file=sys.stderr)
+        print("groundwork: interrupted; run the same command again to resume", file=sys.stderr)
         return 130
     return 0
 
@@ -44,8 +59,8 @@ def main(root: str = ROOT, version: tuple[int, ...] = sys.version_info[:3]) -> i
 def check(root: str, version: tuple[int, ...]) -> None:
     if version[:2] < MINIMUM:
         raise Refusal(
-            f"Python {dotted(MINIMUM)} or newer is needed, this is {dotted(version)}; "
-            "install it, or name one: make PYTHON=/path/to/python3.11"
+            f"Python {dotted(MINIMUM)} or newer is needed, but this is {dotted(version)}; "
+            "install it, or select it with make PYTHON=/path/to/python3.11"
         )
     if any(character.isspace() for character in root):
         raise Refusal(
@@ -59,7 +74,7 @@ def dotted(version: tuple[int, ...]) -> str:
 
 
 def fingerprint(root: str) -> str:
-    """What `.venv` must have been made from: lock, project, Python, place (its scripts carry the path)."""
+    """Return a digest of what `.venv` depends on: lock, project, Python, and its path, which its scripts contain."""
     digest = hashlib.sha256()
     for name in ("requirements.lock", "pyproject.toml"):
         with open(os.path.join(root, name), "rb") as opened:
@@ -77,9 +92,9 @@ def read(stamp: str) -> str:
 
 
 class OnlyOne:
-    """A lock on the checkout: two makes at once must not install into one folder.
+    """A lock on the checkout, so that two makes at once do not install into one folder.
 
-    Programs that are started get it handed on: a killed run's pip goes on writing, and is waited for.
+    Started programs inherit the lock, because pip keeps writing after a killed run.
     """
 
     def __init__(self, root: str) -> None:
@@ -89,7 +104,7 @@ class OnlyOne:
         try:
             fcntl.flock(self.folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("groundwork: waiting for another run that makes .venv", file=sys.stderr)
+            print("groundwork: waiting for another run that creates .venv", file=sys.stderr)
             fcntl.flock(self.folder, fcntl.LOCK_EX)
         return self.folder
 
@@ -97,47 +112,221 @@ class OnlyOne:
         os.close(self.folder)
 
 
+class InstallProgress:
+    """Show the current step of the installation and its duration: live on a terminal, otherwise every 15 s."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.doing = "creating the virtual environment"
+        self.is_terminal = sys.stderr.isatty()
+        self.over = threading.Event()
+        self.reporter = threading.Thread(target=self.report, daemon=True)
+
+    def __enter__(self) -> InstallProgress:
+        print("groundwork: creating .venv from requirements.lock", file=sys.stderr)
+        self.reporter.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.reporter.join()
+
+    def report(self) -> None:
+        while not self.over.wait(0.25 if self.is_terminal else PLAIN_INTERVAL_SECONDS):
+            line = f"groundwork: creating .venv, {clock(time.monotonic() - self.started)}: {self.doing}"
+            if self.is_terminal:
+                width = os.get_terminal_size(sys.stderr.fileno()).columns
+                sys.stderr.write(f"\r\033[K{line[: max(width - 1, 20)]}")
+            else:
+                sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+        if self.is_terminal:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+    def say(self, line: str) -> None:
+        clear = "\r\033[K" if self.is_terminal else ""
+        print(f"{clear}groundwork: {line}", file=sys.stderr)
+
+    def on_line(self, line: str) -> None:
+        """Show a line of pip's or uv's output as the current step."""
+        self.doing = line.split(" (from")[0].strip() or self.doing
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
+
+
 def make(root: str, stamp: str, wanted: str, lock: int) -> None:
     venv = os.path.join(root, ".venv")
     python = os.path.join(venv, "bin", "python")
-    started = time.monotonic()
-    # Without its stamp an environment was cut off in the midst of an installation, where pip cannot go on.
+    # Without a stamp the installation was interrupted, and pip cannot resume it.
     is_whole = os.path.exists(stamp) and is_sound(venv, python)
     if os.path.exists(stamp):
         os.unlink(stamp)
-    print("groundwork: making .venv from requirements.lock (about a minute) ...", end=" ", flush=True)
     try:
-        if not is_whole:
-            make_venv(venv, lock)
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]
-        run(pip + ["--require-hashes", "-r", os.path.join(root, "requirements.lock")], lock)
-        run(pip + ["--no-deps", "--no-build-isolation", "--editable", root], lock)
-        # Last, and in one step: whatever was cut off before this is done again.
-        draft = stamp + ".draft"
-        with open(draft, "w") as opened:
-            opened.write(wanted)
-        os.replace(draft, stamp)
+        with InstallProgress() as progress:
+            if not is_whole:
+                make_venv(venv, lock)
+            if not install_by_uv(root, python, lock, progress):
+                install_by_pip(root, python, lock, progress)
+            # Written last and atomically, so that an interrupted installation is repeated.
+            draft = stamp + ".draft"
+            with open(draft, "w") as opened:
+                opened.write(wanted)
+            os.replace(draft, stamp)
     except OSError as error:
-        print()
         raise Refusal(
-            f"making {venv} failed: {error.strerror or error}; "
-            "it needs 1 GB, make room there and run the same command again"
+            f"cannot create {venv}: {error.strerror or error}; "
+            "it needs 1 GB of free space; fix the cause and run the same command again"
         ) from error
-    except KeyboardInterrupt:
-        print()
-        raise
-    print(f"done in {time.monotonic() - started:.0f} s")
+    took = clock(time.monotonic() - progress.started)
+    print(f"groundwork: created .venv from requirements.lock in {took}", file=sys.stderr)
+
+
+def install_by_pip(root: str, python: str, lock: int, progress: InstallProgress) -> None:
+    """Install the lock and the project. Modules are compiled at their first import, because few are ever imported."""
+    pip = pip_install(python)
+    run(pip + ["--require-hashes", "-r", os.path.join(root, "requirements.lock")], lock, progress.on_line)
+    run(pip + ["--no-deps", "--no-build-isolation", "--editable", root], lock, progress.on_line)
+
+
+def install_by_uv(root: str, python: str, lock: int, progress: InstallProgress) -> bool:
+    """Install uv with pip, and the rest with uv. If that fails, print the reason and return False."""
+    requirements = os.path.join(root, "requirements.lock")
+    uv_lock = os.path.join(root, ".venv", "groundwork-uv.lock")
+    with open(requirements) as opened:
+        found = re.search(r"^uv==(?:.*\\\n)*.*\n", opened.read(), re.MULTILINE)
+    if found is None:
+        return False
+    with open(uv_lock, "w") as opened:
+        opened.write(found.group())
+    progress.doing = "installing uv"
+    listed = output([python, "-m", "pip", "--disable-pip-version-check", "config", "list"])
+    settings = uv_settings(listed or "", dict(os.environ))
+    if settings is None:
+        return False
+    only_wheels = ["--only-binary", ":all:", "--no-deps", "--require-hashes", "-r", uv_lock]
+    uv = [os.path.join(root, ".venv", "bin", "uv"), "pip", "install", "--python", python]
+    try:
+        run(pip_install(python) + only_wheels, lock, progress.on_line)
+    except Failed as failed:
+        progress.say(f"pip cannot install uv ({failed.last_line()}); using pip for everything")
+        return False
+    try:
+        run(uv + ["--require-hashes", "-r", requirements], lock, progress.on_line, settings)
+        run(uv + ["--no-deps", "--no-build-isolation", "--editable", root], lock, progress.on_line, settings)
+    except Failed as failed:
+        progress.say(f"uv cannot install requirements.lock ({failed.last_line()}); using pip")
+        # A partial installation by uv could make pip fail.
+        make_venv(os.path.join(root, ".venv"), lock)
+        return False
+    return True
+
+
+def pip_install(python: str) -> list[str]:
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
+    return pip + ["--no-compile", "--progress-bar", "off"]
+
+
+# Settings of pip that do not affect where packages come from, or that `run` overrides.
+NO_MATTER = [
+    "break-system-packages",
+    "cache-dir",
+    "disable-pip-version-check",
+    "no-cache-dir",
+    "no-color",
+    "no-compile",
+    "no-input",
+    "no-python-version-warning",
+    "no-warn-script-location",
+    "prefer-binary",
+    "prefix",
+    "progress-bar",
+    "quiet",
+    "require-hashes",
+    "require-virtualenv",
+    "root-user-action",
+    "target",
+    "upgrade",
+    "user",
+    "verbose",
+]
+AS_UV_SAYS = {
+    "cert": "SSL_CERT_FILE",
+    "client-cert": "SSL_CLIENT_CERT",
+    "default-timeout": "UV_HTTP_TIMEOUT",
+    "extra-index-url": "UV_EXTRA_INDEX_URL",
+    "find-links": "UV_FIND_LINKS",
+    "index-url": "UV_DEFAULT_INDEX",
+    "no-index": "UV_NO_INDEX",
+    "proxy": "ALL_PROXY",
+    "retries": "UV_HTTP_RETRIES",
+    "timeout": "UV_HTTP_TIMEOUT",
+    "trusted-host": "UV_INSECURE_HOST",
+}
+
+
+def uv_settings(listed: str, env: dict[str, str]) -> dict[str, str] | None:
+    """Translate pip's configuration (`pip config list`) into environment variables of uv, which does not read it.
+
+    Return None if pip has a setting that uv has no variable for. The user's own settings for uv take precedence.
+    """
+    configured: dict[str, str] = {}
+    for section in ("global.", "install.", ":env:."):
+        for line in listed.splitlines():
+            name, equals, value = line.partition("=")
+            if equals and name.startswith(section):
+                configured[name[len(section) :]] = str(ast.literal_eval(value))
+    settings = {"UV_SYSTEM_CERTS": "true"} if has_certificates() else {}
+    # Query all indexes, as pip does. The lock has every hash, so no index can substitute a package.
+    settings["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    for bundle in ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        if env.get(bundle):
+            settings["SSL_CERT_FILE"] = env[bundle]
+    for name, value in configured.items():
+        if name in NO_MATTER or not value.strip():
+            continue
+        if name not in AS_UV_SAYS:
+            return None
+        words = value.split()
+        if name == "find-links":
+            words = [word for word in words if "://" in word or os.path.isdir(word)]
+        if name == "no-index" and value.lower() in ("0", "false", "no", "off"):
+            words = []
+        if words:
+            settings[AS_UV_SAYS[name]] = (",".join if name == "find-links" else " ".join)(words)
+    if "ALL_PROXY" in settings:
+        settings["HTTP_PROXY"] = settings["HTTPS_PROXY"] = settings["ALL_PROXY"]
+    return {name: value for name, value in settings.items() if not env.get(name)}
+
+
+def has_certificates() -> bool:
+    """Return whether this machine has its own certificates, for example a company's; uv contains the public ones."""
+    import ssl
+
+    paths = ssl.get_default_verify_paths()
+    return paths.cafile is not None or os.path.exists("/etc/ssl/certs/ca-certificates.crt")
+
+
+def output(command: list[str]) -> str | None:
+    """Return a program's standard output, or None if the program fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def is_sound(venv: str, python: str) -> bool:
-    """Whether a virtual environment can be installed into: made here, by this Python, with a pip that runs."""
+    """Return whether a virtual environment can be reused: created here, by this Python, with a working pip."""
     question = "import pip, sys; print(sys.prefix, sys.version, sep='\\n')"
     try:
         said = subprocess.run(
             [python, "-c", question], capture_output=True, text=True, timeout=60, check=True
         )
         with open(os.path.join(venv, "bin", "pip")) as script:
-            # The first line of a script names the interpreter by its path: a moved checkout shows here.
+            # The first line of a script contains the interpreter's path, which reveals a moved checkout.
             is_here = python in script.read(4096)
     except (OSError, subprocess.SubprocessError):
         return False
@@ -149,20 +338,20 @@ def make_venv(venv: str, lock: int) -> None:
 
     if importlib.util.find_spec("ensurepip") is None:
         install_ensurepip(lock)
-    # The Python a virtual environment stands on: one made from another one's python would break with it.
+    # The original Python. An environment created from another environment's Python would depend on that one.
     base = getattr(sys, "_base_executable", sys.executable)
     run([base, "-m", "venv", "--clear", venv], lock)
 
 
 def install_ensurepip(lock: int) -> None:
-    """Debian takes ensurepip out of its Python and puts it into a package of its own."""
+    """Install ensurepip, which Debian ships in a separate package."""
     import shutil
 
     package = f"python{dotted(sys.version_info[:2])}-venv"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise Refusal(
-            f"this Python ({sys.executable}) cannot make virtual environments; "
-            f"install its venv module (Debian: sudo apt-get install {package})"
+            f"this Python ({sys.executable}) cannot create virtual environments; "
+            f"install its venv module (on Debian: sudo apt-get install {package})"
         )
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     apt = ["apt-get", "-y", "-qq", "-o", "DPkg::Lock::Timeout=180"]
@@ -170,25 +359,56 @@ def install_ensurepip(lock: int) -> None:
     run(apt + ["install", "--no-install-recommends", package], lock)
 
 
-def run(command: list[str], lock: int) -> None:
-    """Run a program in silence; all it said, if it fails. pip's configuration and proxies are the user's."""
-    # What would send an installation elsewhere than into the virtual environment.
-    dropped = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PYTHONHOME", "PYTHONPATH")
+class Failed(Refusal):
+    """A program failed. `output` is everything that it printed."""
+
+    def __init__(self, command: list[str], output: str) -> None:
+        super().__init__(f"`{' '.join(command[:4])}` failed; its output is above")
+        self.output = output
+
+    def last_line(self) -> str:
+        return (self.output.strip().splitlines() or ["no reason given"])[-1].strip()
+
+
+def run(
+    command: list[str],
+    lock: int,
+    on_line: Callable[[str], None] = lambda line: None,
+    settings: dict[str, str] | None = None,
+) -> None:
+    """Run a program with the user's pip configuration and proxies. Pass its lines to `on_line`. Raises Failed."""
+    # These would install outside the virtual environment, or change what is installed.
+    dropped = [
+        "PIP_USER",
+        "PIP_TARGET",
+        "PIP_PREFIX",
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "UV_CONSTRAINT",
+        "UV_OVERRIDE",
+    ]
     env = {name: value for name, value in os.environ.items() if name not in dropped}
-    ended = subprocess.run(
+    said = []
+    with subprocess.Popen(
         command,
-        env=env,
+        env={**env, **(settings or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        check=False,
+        text=True,
+        errors="replace",
         pass_fds=[lock],
-    )
-    if ended.returncode != 0:
-        print()
-        sys.stderr.write(ended.stdout.decode(errors="replace"))
-        sys.stderr.flush()
-        raise Refusal(f"`{' '.join(command[:4])}` failed with what is printed above")
+    ) as started:
+        try:
+            for line in started.stdout or ():
+                said.append(line)
+                on_line(line)
+        except BaseException:
+            # After Ctrl-C too, because nothing reads the output any more.
+            started.kill()
+            raise
+    if started.returncode != 0:
+        raise Failed(command, "".join(said))
 
 
 if __name__ == "__main__":

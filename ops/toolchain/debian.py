@@ -1,50 +1,57 @@
-"""Debian's package manager, for a machine where we are root and something is missing. Removes nothing."""
+"""Debian's package manager, used if this process is root and a program is missing. Removes nothing."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ops.errors import OpsError
 from ops.toolchain import process
 from ops.toolchain.process import CommandFailed
-from ops.toolchain.progress import Step
+from ops.toolchain.progress import ProgressStep
 
 _LISTS = Path("/var/lib/apt/lists")
 _FRESH_SECONDS = 6 * 3600
-# The lock of another apt (unattended upgrades, mostly) is waited for.
+# Waits for another apt, e.g. unattended upgrades.
 _APT = ("apt-get", "-y", "-o", "DPkg::Lock::Timeout=180")
 
 
 def can_install() -> bool:
-    """Whether packages can be installed: apt is there, and we are root."""
+    """Return whether packages can be installed: this process is root, and apt exists."""
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
-def install(packages: Sequence[str], step: Step) -> None:
-    """Install packages, without what they recommend; package lists are fetched where they are old. OpsError."""
+def install(packages: Sequence[str] | Callable[[], Sequence[str]], step: ProgressStep) -> None:
+    """Install packages without their recommended packages. Raises OpsError.
+
+    Update the package lists first if they are missing or old. Pass a function to choose packages with `offers`:
+    it is called after the update.
+    """
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    names: Sequence[str] = ()
     try:
         if not _lists_are_fresh():
             step.now("updating apt's package lists")
             process.run([*_APT, "update"], env=env, timeout_seconds=300)
-        step.now(f"installing {' '.join(packages)}")
-        process.run([*_APT, "install", "--no-install-recommends", *packages], env=env, timeout_seconds=600)
+        names = packages() if callable(packages) else packages
+        step.now(f"installing {' '.join(names)}")
+        # Never interrupted, because a package could stay half configured.
+        install = [*_APT, "install", "--no-install-recommends", *names]
+        process.run(install, env=env, timeout_seconds=600, can_stop=False)
     except CommandFailed as error:
         problems = [line for line in error.tail if line.startswith("E:")]
+        what = f"install {' '.join(names)}" if names else "update its package lists"
         raise OpsError(
-            f"apt-get cannot install {' '.join(packages)}: {problems[0] if problems else error}; "
-            f"install {'it' if len(packages) == 1 else 'them'} by hand and run the same command again"
+            f"apt-get cannot {what}: {problems[0] if problems else error}; "
+            "check the network and apt's sources, and run the same command again"
         ) from error
 
 
-@cache
 def offers(package: str) -> bool:
-    """Whether a package of this name can be installed here."""
+    """Return whether apt's package lists, which must be fresh, contain a package of this name."""
     try:
         return bool(process.run(["apt-cache", "show", "--no-all-versions", package], timeout_seconds=30))
     except CommandFailed:
@@ -52,6 +59,6 @@ def offers(package: str) -> bool:
 
 
 def _lists_are_fresh() -> bool:
-    """An image's package lists are often absent, and of old ones half the addresses no longer answer."""
+    """Return whether the lists are recent. Images often have none, and half the URLs in old lists are gone."""
     lists = list(_LISTS.glob("*_Packages*")) if _LISTS.is_dir() else []
     return any(path.stat().st_mtime > time.time() - _FRESH_SECONDS for path in lists)

@@ -1,4 +1,4 @@
-"""Room on the disk: asked for before heavy work, and named where it ran out in the midst of it."""
+"""Free disk space: checked before heavy work, and reported clearly if it runs out during the work."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ _GIB = 1 << 30
 
 
 class DiskFullError(OpsError):
-    """A file system has not enough room for what has to be put there."""
+    """A file system has too little free space."""
 
     def __init__(self, folder: Path, what: str, needed_gib: float) -> None:
         try:
             free = f"{shutil.disk_usage(_existing(folder)).free / _GIB:.1f} GB free"
         except OSError:
-            free = "no room left"
+            free = "no free space"
         super().__init__(
             f"{what} needs {needed_gib:g} GB in {folder}, which has {free}; "
-            "make room there and run the same command again"
+            "free space there and run the same command again"
         )
         self.folder = folder
         self.needed_gib = needed_gib
 
 
 def require(folder: Path, what: str, needed_gib: float) -> None:
-    """Raise DiskFullError where `folder`'s file system has less than `needed_gib` left."""
+    """Raise DiskFullError if the file system of `folder` has less than `needed_gib` free."""
     if shutil.disk_usage(_existing(folder)).free < needed_gib * _GIB:
         raise DiskFullError(folder, what, needed_gib)
 
 
 @contextmanager
 def naming_a_full_disk(folder: Path, what: str, needed_gib: float) -> Iterator[None]:
-    """Turn "no space left on device", of ours or of a program we run, into DiskFullError."""
+    """Raise "no space left on device" errors, also those of a started program, as DiskFullError."""
     try:
         yield
     except OSError as error:
@@ -54,7 +54,7 @@ def naming_a_full_disk(folder: Path, what: str, needed_gib: float) -> Iterator[N
 
 
 def _existing(folder: Path) -> Path:
-    """The nearest folder above that exists: the wanted one is made later."""
+    """Return the nearest existing parent, because the folder itself may be created later."""
     while not folder.exists():
         folder = folder.parent
     return folder

@@ -1,10 +1,12 @@
-"""The Docker engine: asked, started where it is installed, installed where we may. Never one named by DOCKER_HOST.
+"""The Docker engine: found, started if it is installed, or installed if this process is root on Debian.
 
-An engine that answers is left as it is. What runs in it is not this module's business.
+An engine that answers is used as it is. An engine selected by DOCKER_HOST or a context is never started, installed or
+replaced by the machine's own.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -15,10 +17,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.spec.world import World
+from infra.docker.engine import SERVER_COMMAND, NotDockerError, parse_server
+from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
 from ops.toolchain import debian, process, store
-from ops.toolchain.inventory import Source, Tool
+from ops.toolchain.inventory import Tool, ToolSource
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.progress import Progress, clock
 
@@ -26,107 +29,183 @@ NAME = "Docker engine"
 ANSWER_SECONDS = 10
 START_SECONDS = 60
 INSTALLED_PATH = "/usr/sbin:/sbin:/usr/local/sbin"
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+# These files survive when a machine or snapshot is switched off. dockerd and containerd refuse to start while the
+# number in one is the id of any running process.
+PID_FILES = {
+    "dockerd": Path("/var/run/docker.pid"),
+    "containerd": Path("/var/run/docker/containerd/containerd.pid"),
+}
+# A dockerd that we start outlives this process. Keep its Popen, because Python warns if it collects a running one.
+_outliving: list[subprocess.Popen[bytes]] = []
 
 
 class NoEngineError(OpsError):
-    """No Docker engine answers, and we cannot change that."""
+    """No Docker engine answers, and groundwork cannot start or install one."""
 
     exit_code = Exit.UNREACHABLE
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that answers; `arch` in Docker's words (amd64, arm64)."""
+    """An engine that answers. `arch` is Docker's name for the architecture (amd64, arm64)."""
 
     version: str
     arch: str
 
-    def tool(self, source: Source) -> Tool:
-        where = os.environ.get("DOCKER_HOST") or "the docker command's context"
-        return Tool(NAME, self.version, source, f"{where} ({self.arch})")
+    def tool(self, source: ToolSource) -> Tool:
+        selection = selected()
+        return Tool(NAME, self.version, source, f"{selection or 'default context'} ({self.arch})")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The user's selection of an engine: its description, how to undo it, and the name of a selected context."""
+
+    words: str
+    undo: str
+    context: str | None = None
+
+    def __str__(self) -> str:
+        return self.words
+
+
+def selected() -> Selection | None:
+    """Return the engine that the environment or the docker command's configuration selects, or None for the default.
+
+    Raises OpsError (2) for a variable that is set but empty: a shell's mistake must not select this machine's
+    engine.
+    """
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        if os.environ.get(name) == "":
+            raise OpsError(f"{name} is set but empty; unset it, or set it to a Docker engine", Exit.USAGE)
+    if host := os.environ.get("DOCKER_HOST"):
+        return Selection(f"DOCKER_HOST={host}", "unset DOCKER_HOST")
+    if context := os.environ.get("DOCKER_CONTEXT"):
+        selection = Selection(f"DOCKER_CONTEXT={context}", "unset DOCKER_CONTEXT", context)
+    else:
+        path = docker_config() / "config.json"
+        current = read_object(path).get("currentContext")
+        if not isinstance(current, str) or not current:
+            return None
+        selection = Selection(f"context {current!r} of {path}", "run `docker context use default`", current)
+    return None if selection.context == "default" else selection
+
+
+def docker_config() -> Path:
+    """Return the folder of the docker command's configuration."""
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+
+
+def read_object(path: Path) -> dict[str, object]:
+    """Return the JSON object in a file, or an empty one if there is none."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def answering() -> Engine | str:
-    """The engine, or in one clause why there is none."""
-    command = ["docker", "version", "--format", "{{.Server.Version}} {{.Server.Arch}}"]
+    """Return the engine, or the reason why none answers. Raises NoEngineError for an engine that is not Docker's."""
     if shutil.which("docker") is None:
         return "the docker command is not installed"
     try:
-        version, arch = process.run(command, timeout_seconds=ANSWER_SECONDS)[0].split()
+        server = parse_server(
+            "\n".join(process.run(["docker", *SERVER_COMMAND], timeout_seconds=ANSWER_SECONDS))
+        )
+    except NotDockerError as error:
+        raise NoEngineError(str(error)) from error
     except CommandFailed as error:
         said = error.tail[-1] if error.tail else str(error)
         return "no engine answers" if "Is the docker daemon running" in said else said
-    except (IndexError, ValueError):
-        return "`docker version` names no engine"
-    return Engine(version, arch)
+    return Engine(server.version, server.arch)
 
 
-def ensure(world: World, progress: Progress) -> tuple[Engine, Tool]:
-    """An engine that answers. Raises NoEngineError: what to install, or what the engine said as it failed."""
+def find() -> Engine | None:
+    """Return the engine that answers, or None if `ensure` may start or install one. Raises NoEngineError."""
+    selection = selected()
     engine = answering()
     if isinstance(engine, Engine):
-        return engine, engine.tool(Source.FOUND)
-    _refuse_what_is_not_ours(engine)
+        return engine
+    _refuse_what_is_not_ours(selection, engine)
+    return None
+
+
+def ensure(checkout: Checkout, progress: Progress) -> tuple[Engine, Tool]:
+    """Return an engine that answers. Raise NoEngineError, which says what to install or why it did not start."""
+    if (found := find()) is not None:
+        return found, found.tool(ToolSource.FOUND)
     with store.exclusive(
-        world.cache_dir,
+        checkout.cache_dir,
         "docker-engine",
         lambda who: progress.say(f"{NAME}: waiting for {who}, which starts it"),
     ):
-        # Started by the process we waited for, it answers now.
-        engine, source = answering(), Source.STARTED
+        # If the other process has started it, it answers now.
+        engine: Engine | str = answering()
+        source = ToolSource.STARTED
         if isinstance(engine, str):
             with progress.step(NAME, "starting") as step:
-                if missing := missing_packages():
-                    debian.install(missing, step)
-                    source = Source.INSTALLED
-                # A package's own start script may have started it already.
+                if missing_programs():
+                    debian.install(packages, step)
+                    source = ToolSource.INSTALLED
+                # The package's own start script may have started it already.
                 engine = answering()
                 if isinstance(engine, str):
                     step.now("starting")
-                    engine = _start(world)
+                    engine = _start(checkout, progress)
                 step.doing = str(source)
         return engine, engine.tool(source)
 
 
-def missing_packages() -> list[str]:
-    """Debian's packages for what is not here: a docker command alone is not an engine."""
-    wanted = []
-    if _which("dockerd") is None:
-        wanted.append("docker.io")
-    if _which("iptables") is None:
+def missing_programs() -> list[str]:
+    """Return the programs of an engine that this machine lacks: a docker command alone is not an engine."""
+    return [name for name in ("dockerd", "iptables", "docker") if _which(name) is None]
+
+
+def packages() -> list[str]:
+    """Return Debian's packages for the missing programs. Needs fresh package lists."""
+    missing = missing_programs()
+    wanted = ["docker.io"] if "dockerd" in missing else []
+    if "iptables" in missing:
         wanted.append("iptables")
-    # Debian 13 splits the command off.
-    if shutil.which("docker") is None and wanted[:1] == ["docker.io"] and debian.offers("docker-cli"):
-        wanted.append("docker-cli")
-    return wanted
+    if "docker" in missing:
+        # Debian 13 has the command in a separate package, which docker.io only recommends.
+        wanted.append("docker-cli" if debian.offers("docker-cli") else "docker.io")
+    if not CERTIFICATES.exists():
+        # Also only recommended: without it no registry's certificate can be verified.
+        wanted.append("ca-certificates")
+    return list(dict.fromkeys(wanted))
 
 
-def _refuse_what_is_not_ours(problem: str) -> None:
-    if host := os.environ.get("DOCKER_HOST"):
+def _refuse_what_is_not_ours(selection: Selection | None, problem: str) -> None:
+    if selection is not None:
         raise NoEngineError(
-            f"no Docker engine answers at DOCKER_HOST={host} ({problem}); start it, or unset it"
+            f"no Docker engine answers for {selection} ({problem}); start it, or {selection.undo}"
         )
     if "permission denied" in problem.lower():
         raise NoEngineError(
-            "this user may not reach the Docker engine; `sudo usermod -aG docker $USER`, then log in again"
+            "this user may not access the Docker engine; run `sudo usermod -aG docker $USER`, then log in again"
         )
     if sys.platform != "linux":
-        raise NoEngineError(f"no Docker engine ({problem}); install and start Docker Desktop or colima")
+        raise NoEngineError(
+            f"there is no Docker engine ({problem}); install and start Docker Desktop or colima"
+        )
     if os.geteuid() != 0:
         how = (
             "start it"
             if _which("dockerd")
-            else "install it (on Debian: `sudo apt-get install docker.io iptables`)"
+            else "install it (on Debian: `sudo apt-get install docker.io iptables`, on Debian 13 also docker-cli)"
         )
-        raise NoEngineError(f"no Docker engine ({problem}), and only root can change that; {how}")
-    if missing_packages() and not debian.can_install():
+        raise NoEngineError(f"there is no Docker engine ({problem}), and only root can change that; {how}")
+    if missing_programs() and not debian.can_install():
         raise NoEngineError(
-            f"no Docker engine ({problem}), and this is not Debian; install Docker by hand, as your system does it"
+            f"there is no Docker engine ({problem}), and this is not Debian; install Docker as your system provides it"
         )
 
 
-def _start(world: World) -> Engine:
-    """Start dockerd so that it outlives us, and wait until it answers."""
+def _start(checkout: Checkout, progress: Progress) -> Engine:
+    """Start dockerd so that it outlives this process, and wait until it answers."""
     if has_systemd():
         try:
             process.run(["systemctl", "start", "docker"], timeout_seconds=START_SECONDS)
@@ -134,11 +213,22 @@ def _start(world: World) -> Engine:
             raise NoEngineError(
                 f"`systemctl start docker` failed ({error}); see `journalctl -u docker`"
             ) from error
-        return _await(None, Path("/dev/null"))
+        return _await(None, None, "see `journalctl -u docker`")
+    log = checkout.cache_dir / "dockerd.log"
+    if _names_running(PID_FILES["dockerd"], "dockerd"):
+        # Debian's init script or a user has just started it.
+        return _await(
+            None,
+            None,
+            f"a dockerd is running already ({PID_FILES['dockerd']}); see its log, or stop it and try again",
+        )
+    for name, path in PID_FILES.items():
+        if path.exists() and not _names_running(path, name):
+            progress.say(f"{NAME}: removing {path}, left behind by a {name} that has exited")
+            path.unlink(missing_ok=True)
     command = _which("dockerd")
     if command is None:
-        raise NoEngineError("dockerd is not installed, and was expected in docker.io; install Docker by hand")
-    log = world.cache_dir / "dockerd.log"
+        raise NoEngineError("the package docker.io did not install dockerd; install Docker by hand")
     with log.open("ab") as opened:
         started = subprocess.Popen(
             [command],
@@ -147,13 +237,22 @@ def _start(world: World) -> Engine:
             stderr=opened,
             cwd="/",
             env=os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{INSTALLED_PATH}"},
-            # A session of its own: it must not end with the terminal that `make up` was typed into.
+            # In a separate session, so that it does not end with the terminal of `make up`.
             start_new_session=True,
         )
-    return _await(started, log)
+    _outliving.append(started)
+    return _await(started, log, f"see {log}")
 
 
-def _await(started: subprocess.Popen[bytes] | None, log: Path) -> Engine:
+def _names_running(pid_file: Path, name: str) -> bool:
+    """Return whether a pid file holds the id of a running process of this name."""
+    try:
+        return process.is_running(int(pid_file.read_text()), name)
+    except (OSError, ValueError):
+        return False
+
+
+def _await(started: subprocess.Popen[bytes] | None, log: Path | None, advice: str) -> Engine:
     deadline = time.monotonic() + START_SECONDS
     problem = "it did not answer"
     while time.monotonic() < deadline:
@@ -162,24 +261,26 @@ def _await(started: subprocess.Popen[bytes] | None, log: Path) -> Engine:
             return engine
         problem = engine
         if started is not None and started.poll() is not None:
-            problem = f"dockerd ended with exit code {started.returncode}"
+            problem = f"dockerd exited with code {started.returncode}"
             break
-        time.sleep(0.3)
+        process.pause(0.3)
     else:
         problem = f"{problem} within {clock(START_SECONDS)}"
     if started is not None and started.poll() is None:
         started.terminate()
-    raise NoEngineError(f"the Docker engine cannot be started: {problem}{_last_words(log)}; see {log}")
+    raise NoEngineError(f"cannot start the Docker engine: {problem}{_last_words(log)}; {advice}")
 
 
-def _last_words(log: Path) -> str:
-    """Why dockerd ended, out of a log in which that stands among much else."""
+def _last_words(log: Path | None) -> str:
+    """Return the lines of the log that explain why dockerd exited."""
+    if log is None:
+        return ""
     try:
         lines = log.read_text(errors="replace").splitlines()[-40:]
     except OSError:
         return ""
-    telling = [line for line in lines if re.search("failed to start|level=(error|fatal)", line)]
-    words = " | ".join((telling or lines)[-2:])
+    relevant = [line for line in lines if re.search("failed to start|level=(error|fatal)", line)]
+    words = " | ".join((relevant or lines)[-2:])
     return f" ({words[-500:]})" if words else ""
 
 
@@ -188,11 +289,11 @@ def has_systemd() -> bool:
 
 
 def _which(command: str) -> str | None:
-    """Where a program is, also where the administrator's folders are not on PATH (Debian's `su`)."""
+    """Return a program's path, even if the administrator's folders are not on PATH (as after Debian's `su`)."""
     return shutil.which(command) or shutil.which(command, path=INSTALLED_PATH)
 
 
 def host_arch() -> str:
-    """This machine's architecture in Docker's words."""
+    """Return Docker's name for this machine's architecture."""
     machine = platform.machine().lower()
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

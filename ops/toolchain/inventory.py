@@ -1,6 +1,6 @@
-"""What the toolchain consists of, and where each part of it was taken from: plain data, kept as JSON.
+"""The parts of the toolchain and their origin, as plain data.
 
-A checkout remembers in its state folder which Pulumi CLI it uses, so that nothing has to be run to find out.
+A checkout records its Pulumi CLI in its state folder, so that later runs need not search for it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from infra.spec.world import World
-from infra.whole_file import put
+from infra.atomic_write import put
+from infra.spec.checkout import Checkout
+from infra.state_folder import make_private
 from ops.errors import Exit, OpsError
 
 
-class Source(StrEnum):
-    """How a part of the toolchain came to be in place during this run."""
+class ToolSource(StrEnum):
+    """How a part of the toolchain was provided in this run."""
 
     FOUND = "found"
     CACHED = "cached"
@@ -29,11 +30,11 @@ class Source(StrEnum):
 
 @dataclass(frozen=True)
 class Tool:
-    """One part of the toolchain; `seconds` is what putting it in place took in this run."""
+    """One part of the toolchain. `seconds` is the time that its installation took in this run."""
 
     name: str
     version: str
-    source: Source
+    source: ToolSource
     where: str
     seconds: float = 0.0
 
@@ -43,7 +44,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """The parts in place: `pulumi` is the CLI's path, `pulumi_home` its PULUMI_HOME."""
+    """The installed toolchain. `pulumi` is the CLI's path, `pulumi_home` its PULUMI_HOME."""
 
     pulumi: Path
     pulumi_home: Path
@@ -52,7 +53,7 @@ class Toolchain:
 
 @dataclass(frozen=True)
 class Choice:
-    """The CLI a checkout decided for, with the file's stamp: another file there means deciding again."""
+    """The CLI chosen for a checkout. A changed file stamp invalidates the choice."""
 
     pulumi: str
     version: str
@@ -66,31 +67,31 @@ class Choice:
         return self.stamp == _stamp(Path(self.pulumi))
 
 
-def record(world: World) -> Path:
-    return world.state_dir / "toolchain.json"
+def record(checkout: Checkout) -> Path:
+    return checkout.state_dir / "toolchain.json"
 
 
-def remember(world: World, choice: Choice) -> None:
-    """Write the checkout's choice, atomically: a reader sees the old one or the new one."""
-    path = record(world)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+def remember(checkout: Checkout, choice: Choice) -> None:
+    """Write the checkout's choice atomically."""
+    path = record(checkout)
+    make_private(checkout, path.parent)
     put(path, json.dumps(asdict(choice)) + "\n")
 
 
-def recall(world: World) -> Choice | None:
-    """The remembered choice, None where there is none or the file it names has changed."""
+def recall(checkout: Checkout) -> Choice | None:
+    """Return the recorded choice, or None if there is none or its file has changed."""
     try:
-        choice = Choice(**json.loads(record(world).read_text()))
+        choice = Choice(**json.loads(record(checkout).read_text()))
     except (OSError, ValueError, TypeError):
         return None
     return choice if choice.holds() else None
 
 
-def chosen(world: World) -> Choice:
-    """The remembered choice; OpsError with exit code 3 where the toolchain is not in place."""
-    if (choice := recall(world)) is None:
+def chosen(checkout: Checkout) -> Choice:
+    """Return the recorded choice. Raise OpsError with exit code 3 if the toolchain is not installed."""
+    if (choice := recall(checkout)) is None:
         raise OpsError(
-            "the toolchain is not in place for this checkout; run `groundwork toolchain` first", Exit.PENDING
+            "the toolchain is not installed for this checkout; run `groundwork toolchain` first", Exit.PENDING
         )
     return choice
 

@@ -1,8 +1,8 @@
-"""Pulumi's language host for Python: serves pulumirpc.LanguageRuntime to the engine and runs what it asks for.
+"""Pulumi's language host for Python: serves pulumirpc.LanguageRuntime to the engine and starts programs for it.
 
-The host of an official release is not published as a module; this one takes its place beside a CLI that was
-built. It runs the program, policy packs and component providers, and installs nothing. It is started by the
-engine and ends with it: on SIGINT or SIGTERM quietly, and by itself when the engine is gone.
+The official language host is not published as a module. This one replaces it for a CLI built from source. It runs the
+program, policy packs and component providers, and installs nothing. The engine starts it. It exits quietly on SIGINT
+or SIGTERM, and when the engine is gone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from google.protobuf import empty_pb2
 
 
 def _without_the_sdk() -> None:
-    """Let `pulumi.runtime.proto` be imported by itself: the SDK around it takes longer than all the rest of a start."""
+    """Make `pulumi.runtime.proto` importable without the SDK around it, which would dominate the start-up time."""
     spec = importlib.util.find_spec("pulumi")
     if spec is None or "pulumi" in sys.modules:
         return
@@ -42,7 +42,7 @@ if __name__ == "__main__":
 
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2  # noqa: E402
 
-# What a program exits with after it has shown its error itself: the engine is to add nothing.
+# Exit code of a program that has already shown its error, so that the engine adds nothing.
 BAIL = 32
 # The engine's own limit; a large stack's configuration does not fit into gRPC's default of 4 MB.
 MESSAGE_LIMIT = 400 << 20
@@ -51,7 +51,7 @@ CHUNK_BYTES = 1 << 16
 
 
 class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
-    """The service; `executor` is the script of the SDK that runs a program against the engine."""
+    """The service. `executor` is the SDK's script that runs a program against the engine."""
 
     def __init__(self, engine: str, executor: Path) -> None:
         self._engine = engine
@@ -69,7 +69,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         return language_pb2.AboutResponse(executable=python_of(request.info), version=sys.version.split()[0])
 
     async def GetRequiredPlugins(self, request: Any, context: Any) -> Any:
-        # The older form of the question below; the engine asks both.
+        # The older form of GetRequiredPackages. The engine calls both.
         return language_pb2.GetRequiredPluginsResponse()
 
     async def GetRequiredPackages(self, request: Any, context: Any) -> Any:
@@ -93,7 +93,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         )
 
     async def Run(self, request: Any, context: Any) -> Any:
-        """Run the program; its output is ours, which the engine reads as it comes."""
+        """Run the program. Its output is this process's output, which the engine reads."""
         environment = dict(
             os.environ,
             PULUMI_CONFIG=json.dumps(dict(request.config)),
@@ -105,11 +105,11 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
             return language_pb2.RunResponse()
         if code == BAIL:
             return language_pb2.RunResponse(bail=True)
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        how = f"was terminated by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         return language_pb2.RunResponse(error=f"the program {how}")
 
     async def RunPlugin(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        """Run a policy pack or a provider written in Python, and stream what it writes."""
+        """Run a policy pack or a provider written in Python, and stream its output."""
         python, folder = python_of(request.info), request.info.program_directory
         if request.kind == "analyzer":
             command = [python, "-u", "-m", "pulumi.policy", *request.args, folder]
@@ -124,7 +124,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
                 yield output
             yield language_pb2.RunPluginResponse(exitcode=await process.wait())
         finally:
-            # The engine ends a policy pack by ending this call.
+            # The engine stops a policy pack by cancelling this call.
             await self._end(process)
 
     async def Cancel(self, request: Any, context: Any) -> Any:
@@ -132,7 +132,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         return empty_pb2.Empty()
 
     async def end_all(self) -> None:
-        """End whatever still runs."""
+        """Terminate all running programs."""
         await asyncio.gather(*(self._end(process) for process in tuple(self._running)))
 
     def _command(self, request: Any) -> list[str]:
@@ -155,8 +155,8 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         return [python_of(info), "-u", str(self._executor), *options, entry_point, *request.args]
 
     async def _start(self, command: Sequence[str], **how: Any) -> Process:
-        # A process group of its own: Ctrl-C and the engine's SIGINT reach this host alone, which ends the
-        # program with SIGTERM. Interrupted itself, the program would print a traceback.
+        # In a separate process group: Ctrl-C and the engine's SIGINT only reach this host, which terminates the
+        # program with SIGTERM. An interrupted program would print a traceback.
         process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, process_group=0, **how)
         self._running.add(process)
         return process
@@ -179,16 +179,16 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
 
 
 def python_of(info: Any) -> str:
-    """The interpreter of a program: of the virtual environment its project file names, else this one."""
+    """Return a program's interpreter: that of the virtual environment in its project file, or this one."""
     if "virtualenv" in info.options.fields and (named := info.options.fields["virtualenv"].string_value):
         return str(Path(info.root_directory, named, "bin", "python"))
     return sys.executable
 
 
 def plugins_of(python: str) -> Iterator[tuple[str, str, str]]:
-    """Name, version and server of the plugins that the packages beside `python` are clients of.
+    """Yield name, version and server of the plugins that the packages of `python`'s environment need.
 
-    Read from the files each such package carries: no other interpreter is started.
+    They are read from a file in each package, without starting that interpreter.
     """
     for path in sorted(Path(python).parent.parent.glob("lib/python3*/site-packages/*/pulumi-plugin.json")):
         content = json.loads(path.read_text())
@@ -198,17 +198,17 @@ def plugins_of(python: str) -> Iterator[tuple[str, str, str]]:
 
 
 def is_installed(name: str, version: str) -> bool:
-    """Whether PULUMI_HOME has the plugin.
+    """Return whether PULUMI_HOME has the plugin.
 
-    One that is missing is not asked for up front: the engine fetches it when a first resource needs it, and a
-    stack on Docker must not wait for the AWS plugin.
+    Missing plugins are not requested in advance: the engine fetches one for its first resource, and a stack on Docker
+    must not wait for the AWS plugin.
     """
     home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
     return (home / "plugins" / f"resource-{name}-{version}").is_dir()
 
 
 async def _outputs(process: Process) -> AsyncIterator[Any]:
-    """What a process writes, as responses of RunPlugin, until both its outputs are closed."""
+    """Yield a process's output as RunPlugin responses until both of its streams are closed."""
     responses: asyncio.Queue[Any] = asyncio.Queue()
 
     async def pump(stream: asyncio.StreamReader | None, response: Callable[[bytes], Any]) -> None:
@@ -228,21 +228,21 @@ async def _outputs(process: Process) -> AsyncIterator[Any]:
 
 def _signal(process: Process, number: signal.Signals) -> None:
     try:
-        # The whole group: a program may have started others.
+        # Signal the whole group, because the program may have started others.
         os.killpg(process.pid, number)
     except ProcessLookupError:
         pass
 
 
 async def _end_of(parent: int) -> None:
-    """Return when the process that started this one has ended (a killed engine sends no signal)."""
+    """Return when the parent process has ended, because a killed engine sends no signal."""
     while os.getppid() == parent:
         await asyncio.sleep(1)
 
 
 async def serve(engine: str, executor: Path) -> None:
-    """Serve on a free port of the loopback, print it (the engine waits for that line), until told to stop."""
-    # Before the engine is told the port: from then on it may end at any moment.
+    """Serve on a free local port, print its number, for which the engine waits, and run until told to stop."""
+    # Read before printing the port, because the engine may end at any time after that.
     parent = os.getppid()
     size = [
         ("grpc.max_receive_message_length", MESSAGE_LIMIT),
@@ -253,23 +253,23 @@ async def serve(engine: str, executor: Path) -> None:
     language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    told = asyncio.Event()
+    stop_requested = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop_requested.set)
     print(port, flush=True)
-    endings = [asyncio.create_task(told.wait()), asyncio.create_task(_end_of(parent))]
+    endings = [asyncio.create_task(stop_requested.wait()), asyncio.create_task(_end_of(parent))]
     await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
     await host.end_all()
     await server.stop(0.2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    # The engine adds flags of its own (-tracing, -root) from version to version; the address comes last.
+    # The engine's own flags (-tracing, -root) vary by version. The address is the last argument.
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--exec", type=Path, required=True)
     known, rest = parser.parse_known_args(arguments)
     addresses = [argument for argument in rest if not argument.startswith("-")]
-    # A signal before the loop has its handlers must not print a traceback either.
+    # A signal before the event loop has its handlers must not print a traceback either.
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     asyncio.run(serve(addresses[-1] if addresses else "", known.exec))
 

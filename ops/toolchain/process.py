@@ -1,22 +1,45 @@
-"""Runs the programs the toolchain is made with: output line by line, a deadline, nothing left running.
+"""Run the toolchain's programs: output line by line, a time limit, and no process left running.
 
-Their failure is `CommandFailed`, which carries the last lines; whoever started them says what it means.
+A failure raises `CommandFailed` with the last lines of output; callers explain it. The `STOP` event stops one of
+several parallel parts: its program is terminated, and `Stopped` is raised.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO
 
 _TAIL_LINES = 15
+_POLL_SECONDS = 0.1
+
+# Set by ops.toolchain.parts for each part of the work that can be stopped.
+STOP: ContextVar[threading.Event | None] = ContextVar("STOP", default=None)
+
+
+class Stopped(Exception):
+    """This part of the work was stopped, because another one failed or the user interrupted it."""
+
+
+def pause(seconds: float) -> None:
+    """Sleep. Raise Stopped as soon as this part of the work has to stop."""
+    stop = STOP.get()
+    if stop is None:
+        time.sleep(seconds)
+    elif stop.wait(seconds):
+        raise Stopped
 
 
 class CommandFailed(Exception):
-    """A program ended with an error, was not there, or ran out of time; `tail` holds its last lines."""
+    """A program failed, was not found, or timed out. `tail` has the last lines of its output."""
 
     def __init__(self, command: Sequence[str], reason: str, tail: Sequence[str] = ()) -> None:
         super().__init__(f"`{' '.join(command[:3])}` {reason}" + (f": {tail[-1]}" if tail else ""))
@@ -32,11 +55,13 @@ def run(
     first_line_seconds: float | None = None,
     stdin: int | None = None,
     on_line: Callable[[str], None] | None = None,
+    can_stop: bool = True,
 ) -> list[str]:
-    """Run a program to its end and return the lines of its standard output.
+    """Run a program, and return the lines of its standard output.
 
-    `on_line` sees every line of both outputs as it comes. `first_line_seconds` bounds the silence before the
-    first one: how a host that swallows packets shows. Raises CommandFailed.
+    `on_line` gets every line of both outputs as it arrives. `first_line_seconds` limits the time before the first
+    line, which detects a host that drops packets. With `can_stop=False`, the failure of another part does not
+    interrupt the program. Raises CommandFailed, Stopped.
     """
     try:
         process = subprocess.Popen(
@@ -48,6 +73,8 @@ def run(
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            # In its own process group, so that its children end with it: a killed `go build` leaves compilers running.
+            process_group=0,
         )
     except OSError as error:
         raise CommandFailed(command, f"cannot be run ({error.strerror})") from error
@@ -78,11 +105,11 @@ def run(
     try:
         if first_line_seconds is not None:
             _await_first_line(process, spoke, first_line_seconds)
-        code = process.wait(timeout_seconds)
+        code = _await_end(process, timeout_seconds) if can_stop else process.wait(timeout_seconds)
     except subprocess.TimeoutExpired as error:
-        raise CommandFailed(command, f"did not end within {error.timeout:.0f} s", list(tail)) from error
+        raise CommandFailed(command, f"timed out after {error.timeout:.0f} s", list(tail)) from error
     finally:
-        # Also on Ctrl-C: nobody would be left to read what it writes.
+        # After Ctrl-C too, because nothing reads the output any more.
         if process.poll() is None:
             _end(process)
         for reader in readers:
@@ -100,10 +127,53 @@ def _await_first_line(process: subprocess.Popen[str], spoke: threading.Event, se
             raise subprocess.TimeoutExpired(process.args, seconds)
 
 
+def _await_end(process: subprocess.Popen[str], seconds: float | None) -> int:
+    stop = STOP.get()
+    if stop is None:
+        return process.wait(seconds)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        try:
+            return process.wait(_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            if stop.is_set():
+                raise Stopped from None
+            if seconds is not None and deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(process.args, seconds) from None
+
+
 def _end(process: subprocess.Popen[str]) -> None:
-    process.terminate()
+    """Terminate a program and all processes of its group."""
+    _signal(process, signal.SIGTERM)
     try:
         process.wait(5)
     except subprocess.TimeoutExpired:
-        process.kill()
+        _signal(process, signal.SIGKILL)
         process.wait()
+
+
+def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    # The process may have exited in the meantime.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def is_running(pid: int, name: str) -> bool:
+    """Return whether a process with this id runs a program whose name contains `name`.
+
+    A zombie does not count. A process whose name cannot be read (another user's, or no /proc) counts as running.
+    """
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    try:
+        # "PID (name) STATE ...": the name may contain anything and ends at the last parenthesis.
+        found, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+    except OSError:
+        return True
+    return name in found and rest.split()[0] != "Z"

@@ -1,6 +1,6 @@
-"""Shows what is being put in place and for how long: a live line on a terminal, plain lines elsewhere.
+"""Show what is being installed and for how long: live lines on a terminal, otherwise plain lines.
 
-Prints nothing for what is in place already. Knows nothing of what the steps do.
+Prints nothing for parts that are installed already.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-# A build log that is read later should not drown in these.
+# Long, so that these lines do not dominate a saved build log.
 PLAIN_INTERVAL_SECONDS = 15.0
 
 
-class Step:
-    """One thing being put in place; its lines may be changed from any thread."""
+class ProgressStep:
+    """A part being installed. Its line may be changed from any thread."""
 
     def __init__(self, title: str, doing: str, expected_seconds: float | None = None) -> None:
         self.title = title
@@ -31,18 +31,18 @@ class Step:
         self._unit = ""
 
     def now(self, doing: str, expected_seconds: float | None = None) -> None:
-        """Go on to another kind of work for the same thing."""
+        """Switch to another kind of work on the same part."""
         self.doing, self.expected_seconds = doing, expected_seconds
         self._done, self._total, self._unit = 0, None, ""
         self._phase_started = time.monotonic()
 
     def count(self, done: int, total: int | None, unit: str) -> None:
-        """How far it is, where that can be measured."""
+        """Set the measured progress."""
         self._done, self._total, self._unit = done, total, unit
 
     @property
     def seconds(self) -> float:
-        """What the whole of it has taken so far."""
+        """The total time so far."""
         return time.monotonic() - self.started
 
     def __str__(self) -> str:
@@ -56,21 +56,25 @@ class Step:
         return line
 
     def _projected(self, elapsed: float, expected: float) -> float:
-        """The expected time, or what the pace so far comes to where that is more (a busy machine)."""
+        """Return the expected time, or the one projected from the pace so far if that is longer (a busy machine)."""
         if self._total and self._done > self._total / 10:
             return max(expected, elapsed * self._total / self._done)
         return max(expected, elapsed)
 
 
 class Progress:
-    """The lines of one run. The console is made when there is something to say: rich costs an import."""
+    """The progress lines of one run, whose steps may run in parallel. The console is created at the first line."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console
+        self._lock = threading.Lock()
+        self._steps: list[ProgressStep] = []
+        self._display: AbstractContextManager[object] | None = None
 
     @property
     def console(self) -> Console:
         if self._console is None:
+            # rich costs an import.
             from rich.console import Console
 
             self._console = Console(stderr=True)
@@ -80,48 +84,70 @@ class Progress:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def step(self, title: str, doing: str, expected_seconds: float | None = None) -> Iterator[Step]:
-        """Show a step until the block ends, then one line with what it took; nothing more if it fails."""
-        step = Step(title, doing, expected_seconds)
-        with self._live(step) if self.console.is_terminal else self._plain(step):
+    def step(self, title: str, doing: str, expected_seconds: float | None = None) -> Iterator[ProgressStep]:
+        """Show a step until the block ends, and then a line with its duration. A failed step prints no such line."""
+        step = ProgressStep(title, doing, expected_seconds)
+        if not self.console.is_terminal:
+            self.say(str(step) if step.expected_seconds else f"{step.title}: {step.doing}")
+        self._show(step)
+        try:
             yield step
+        finally:
+            self._hide(step)
         self.say(f"{step.title}: {step.doing}, done in {clock(step.seconds)}")
 
-    @contextmanager
-    def _live(self, step: Step) -> Iterator[None]:
+    def _show(self, step: ProgressStep) -> None:
+        with self._lock:
+            self._steps.append(step)
+            if self._display is None:
+                self._display = self._live() if self.console.is_terminal else self._plain()
+                self._display.__enter__()
+
+    def _hide(self, step: ProgressStep) -> None:
+        with self._lock:
+            self._steps.remove(step)
+            if not self._steps and self._display is not None:
+                display, self._display = self._display, None
+                display.__exit__(None, None, None)
+
+    def _live(self) -> AbstractContextManager[object]:
+        """Return a live display with one line for each running step, below the printed lines."""
+        from rich.console import Group
         from rich.live import Live
         from rich.spinner import Spinner
         from rich.text import Text
 
         spinner = Spinner("dots")
 
-        def line() -> RenderableType:
-            spinner.update(text=Text(str(step), no_wrap=True, overflow="ellipsis"))
-            return spinner
+        def lines() -> RenderableType:
+            frame = spinner.render(self.console.get_time())
+            return Group(
+                *(Text(f"{frame} {step}", no_wrap=True, overflow="ellipsis") for step in tuple(self._steps))
+            )
 
-        with Live(get_renderable=line, console=self.console, refresh_per_second=8, transient=True):
-            yield
+        return Live(get_renderable=lines, console=self.console, refresh_per_second=8, transient=True)
 
     @contextmanager
-    def _plain(self, step: Step) -> Iterator[None]:
+    def _plain(self) -> Iterator[None]:
+        """Print a line for each running step at regular intervals."""
         over = threading.Event()
 
         def repeat() -> None:
             while not over.wait(PLAIN_INTERVAL_SECONDS):
-                self.say(str(step))
+                for step in tuple(self._steps):
+                    self.say(str(step))
 
-        self.say(str(step) if step.expected_seconds else f"{step.title}: {step.doing}")
-        teller = threading.Thread(target=repeat, daemon=True)
-        teller.start()
+        reporter = threading.Thread(target=repeat, daemon=True)
+        reporter.start()
         try:
             yield
         finally:
             over.set()
-            teller.join()
+            reporter.join()
 
 
 def clock(seconds: float | None) -> str:
-    """`3:07`; a tenth below ten seconds, so that a short step does not read as none."""
+    """Format a duration as `3:07 min`, or as `2.5 s` below ten seconds."""
     seconds = seconds or 0.0
     if seconds < 10:
         return f"{seconds:.1f} s"

@@ -1,6 +1,6 @@
-"""The Pulumi CLI with its Python language host: on PATH, as the official release, or built from Go modules.
+"""The Pulumi CLI with its Python language host: from PATH, the official release, or built from Go modules.
 
-The first of these that can be had is taken; why a later one was needed is said. Plugins are not its business.
+The first available source is used, and the reason for falling back to a later one is printed.
 """
 
 from __future__ import annotations
@@ -10,29 +10,36 @@ import re
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.toolchain import disk, golang, inventory, process, store, versions
-from ops.toolchain.inventory import Choice, Source, Tool
+from ops.toolchain.inventory import Choice, Tool, ToolSource
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.progress import Progress
 
 NAME = "Pulumi CLI"
 LANGUAGE_HOST = "pulumi-language-python"
-BUILD = golang.Whole(packages=1520, seconds=240)
+_SDK = "github.com/pulumi/pulumi/sdk/v3"
+BUILD = golang.Build(
+    module=versions.SOURCES / "pulumi_cli",
+    package="github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
+    ldflags=f"-s -w -X {_SDK}/go/common/version.Version=v{versions.PULUMI}",
+    whole=golang.Whole(packages=1548, seconds=150),
+)
 RELEASE_GIB = 1.0
 BUILD_GIB = 1.0
-# A download that takes longer than a build is not worth waiting for.
+# A build is faster than a slower download.
 RELEASE_DEADLINE_SECONDS = 300
 
 _RELEASES = "https://get.pulumi.com/install.sh"
 _PROBE_SECONDS = 4.0
 
-# Beside the CLI, where the engine looks for the language host of a release. Only the environment says whose
-# Python it is: the cache is shared by every checkout.
+# Installed next to the CLI, where the engine looks for a release's language host. The Python comes from the environment
+# only, because all checkouts share the cache.
 _LAUNCHER = """\
 #!/bin/sh
 # Starts the Python language host of the checkout whose environment this is (groundwork shellenv).
@@ -46,46 +53,53 @@ exec "$PULUMI_PYTHON_CMD" -P -m ops.toolchain.language_host --exec "${0%/*}/pulu
 
 @dataclass(frozen=True)
 class Cli:
-    """A CLI in place: its path, and what it and its language host were taken from."""
+    """An installed CLI: its path, and the origin of the CLI and of its language host."""
 
     command: Path
     tool: Tool
     language_host: Tool
 
 
-def installed(world: World) -> Cli | None:
-    """The CLI this checkout uses, if it is in place: the remembered one, on PATH, or in the cache."""
-    if (choice := inventory.recall(world)) is not None:
+def installed(checkout: Checkout) -> Cli | None:
+    """Return the CLI of this checkout if it is installed: the recorded one, on PATH, or in the cache."""
+    if (choice := inventory.recall(checkout)) is not None:
         path = Path(choice.pulumi)
-        source = Source.CACHED if path.is_relative_to(world.cache_dir) else Source.FOUND
+        source = ToolSource.CACHED if path.is_relative_to(checkout.cache_dir) else ToolSource.FOUND
         return _cli(path, choice.version, source)
-    if (found := _on_path(world)) is not None:
+    if (found := _on_path(checkout)) is not None:
         return found
-    for folder in (versions.pulumi_release(world), versions.pulumi_build(world)):
+    for folder in (versions.pulumi_release(checkout), versions.pulumi_build(checkout)):
         command = folder / "bin" / "pulumi"
         if command.is_file():
-            return _cli(command, versions.PULUMI, Source.CACHED)
+            return _cli(command, versions.PULUMI, ToolSource.CACHED)
     return None
 
 
-def ensure(world: World, progress: Progress) -> Cli:
-    """Put the CLI in place and remember it for the checkout. Raises OpsError."""
-    cli = installed(world)
+def ensure(checkout: Checkout, progress: Progress, on_linking: Callable[[], None] = lambda: None) -> Cli:
+    """Install the CLI if necessary, and record it for the checkout. Raises OpsError.
+
+    `on_linking` is called when a build has compiled all packages, so that a build with the same packages may start.
+    """
+    cli = installed(checkout)
     if cli is None:
         with store.exclusive(
-            world.cache_dir, "pulumi", lambda who: progress.say(f"{NAME}: waiting for {who}, which makes it")
+            checkout.cache_dir,
+            "pulumi",
+            lambda who: progress.say(f"{NAME}: waiting for {who}, which installs it"),
         ):
-            # Another process may have made it while this one waited.
-            cli = installed(world) or _download(world, progress) or _build(world, progress)
-    inventory.remember(world, Choice.of(cli.command, cli.tool.version))
+            # Another process may have installed it in the meantime.
+            cli = (
+                installed(checkout) or _download(checkout, progress) or _build(checkout, progress, on_linking)
+            )
+    inventory.remember(checkout, Choice.of(cli.command, cli.tool.version))
     return cli
 
 
 @cache
 def releases_are_reached() -> bool:
-    """Whether official releases can be downloaded from here: asked once, answered within seconds.
+    """Return whether official releases can be downloaded from here. Checked once, within seconds.
 
-    In a thread, because the resolver of a network that swallows packets has no deadline.
+    Runs in a thread, because name resolution has no time limit in a network that drops packets.
     """
     import urllib.request
 
@@ -106,7 +120,7 @@ def releases_are_reached() -> bool:
 
 
 def is_supported(version: str) -> bool:
-    """Whether a CLI of this version runs our programs: the same major version, not older than the SDK."""
+    """Return whether a CLI of this version runs our programs: same major version, and not older than the SDK."""
     numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
     if numbers is None:
         return False
@@ -115,7 +129,7 @@ def is_supported(version: str) -> bool:
     return theirs[0] == ours[0] and theirs >= ours
 
 
-def _cli(command: Path, version: str, source: Source) -> Cli:
+def _cli(command: Path, version: str, source: ToolSource) -> Cli:
     ours = (command.parent / LANGUAGE_HOST).is_file() and _is_ours(command.parent / LANGUAGE_HOST)
     host = command.parent / LANGUAGE_HOST
     return Cli(
@@ -123,7 +137,7 @@ def _cli(command: Path, version: str, source: Source) -> Cli:
         tool=Tool(NAME, version, source, str(command)),
         language_host=Tool(
             "Python language host", version if not ours else versions.PULUMI,
-            Source.FOUND if source is Source.FOUND else source,
+            ToolSource.FOUND if source is ToolSource.FOUND else source,
             str(host) if host.is_file() else shutil.which(LANGUAGE_HOST) or "",
         ),
     )  # fmt: skip
@@ -134,15 +148,15 @@ def _is_ours(host: Path) -> bool:
         return opened.read(2) == b"#!"
 
 
-def _on_path(world: World) -> Cli | None:
-    # Our own cache is on PATH after `eval "$(groundwork shellenv)"`: that is not a CLI of the user's.
+def _on_path(checkout: Checkout) -> Cli | None:
+    # After `eval "$(groundwork shellenv)"` our own cache is on PATH too. Skip it to find the user's CLI.
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    theirs = os.pathsep.join(f for f in folders if not Path(f).is_relative_to(world.cache_dir))
+    theirs = os.pathsep.join(f for f in folders if not Path(f).is_relative_to(checkout.cache_dir))
     command = shutil.which("pulumi", path=theirs)
     if command is None:
         return None
     path = Path(command)
-    # A CLI packaged without its language host cannot run this program, and ours must not shadow one.
+    # A CLI without its language host cannot run this program, and groundwork's must not replace a missing one there.
     if (
         not (path.resolve().parent / LANGUAGE_HOST).exists()
         and shutil.which(LANGUAGE_HOST, path=theirs) is None
@@ -150,21 +164,21 @@ def _on_path(world: World) -> Cli | None:
         return None
     env = os.environ | {
         "PULUMI_SKIP_UPDATE_CHECK": "true",
-        "PULUMI_HOME": str(versions.pulumi_home(world)),
+        "PULUMI_HOME": str(versions.pulumi_home(checkout)),
     }
     try:
         version = process.run([command, "version"], env=env, timeout_seconds=20)[0].removeprefix("v")
     except (CommandFailed, IndexError):
         return None
-    return _cli(path, version, Source.FOUND) if is_supported(version) else None
+    return _cli(path, version, ToolSource.FOUND) if is_supported(version) else None
 
 
-def _download(world: World, progress: Progress) -> Cli | None:
-    """The official release, None where it cannot be had."""
+def _download(checkout: Checkout, progress: Progress) -> Cli | None:
+    """Download the official release. Return None if it is not available."""
     if not releases_are_reached():
-        progress.say(f"{NAME}: official releases are not reached from here")
+        progress.say(f"{NAME}: official releases cannot be reached from here")
         return None
-    target = versions.pulumi_release(world)
+    target = versions.pulumi_release(checkout)
     what = "the Pulumi release"
     disk.require(target, what, RELEASE_GIB)
     install = (
@@ -179,21 +193,19 @@ def _download(world: World, progress: Progress) -> Cli | None:
         ):
             process.run(
                 [sys.executable, "-c", install, str(draft), versions.PULUMI],
-                env=os.environ | {"PULUMI_HOME": str(versions.pulumi_home(world)), "TMPDIR": str(draft)},
+                env=os.environ | {"PULUMI_HOME": str(versions.pulumi_home(checkout)), "TMPDIR": str(draft)},
                 timeout_seconds=RELEASE_DEADLINE_SECONDS,
             )
             step.doing = "downloaded the official release"
     except CommandFailed as error:
-        progress.say(f"{NAME}: no official release ({error}); building it instead")
+        progress.say(f"{NAME}: cannot download the official release ({error}); building it instead")
         return None
-    return _cli(target / "bin" / "pulumi", versions.PULUMI, Source.DOWNLOADED)
+    return _cli(target / "bin" / "pulumi", versions.PULUMI, ToolSource.DOWNLOADED)
 
 
-def _build(world: World, progress: Progress) -> Cli:
-    go = golang.find(world, progress)
-    module = versions.SOURCES / "pulumi_cli"
-    target = versions.pulumi_build(world)
-    sdk = "github.com/pulumi/pulumi/sdk/v3"
+def _build(checkout: Checkout, progress: Progress, on_linking: Callable[[], None]) -> Cli:
+    go = golang.find(checkout, progress)
+    target = versions.pulumi_build(checkout)
     disk.require(target, "the Pulumi CLI", BUILD_GIB)
     with (
         progress.step(f"{NAME} {versions.PULUMI}", "preparing the build") as step,
@@ -202,25 +214,16 @@ def _build(world: World, progress: Progress) -> Cli:
     ):
         folder = draft / "bin"
         folder.mkdir()
-        golang.build(
-            go,
-            module,
-            "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
-            folder / "pulumi",
-            tags=("osusergo", "grpcnotrace"),
-            ldflags=f"-s -w -X {sdk}/go/common/version.Version=v{versions.PULUMI}",
-            step=step,
-            whole=BUILD,
-        )
-        # What a release ships beside the CLI and runs under the program's own Python: plain scripts.
-        scripts = golang.module_folder(go, module, sdk) / "python"
+        golang.compile(go, BUILD, folder / "pulumi", step, on_linking)
+        # A release has these plain scripts next to the CLI. They run with the program's own Python.
+        scripts = golang.module_folder(go, BUILD.module, _SDK) / "python"
         for script in (
             scripts / "cmd" / "pulumi-language-python-exec",
             scripts / "dist" / "pulumi-resource-pulumi-python",
         ):
             _executable(folder / script.name, script.read_text())
         _executable(folder / LANGUAGE_HOST, _LAUNCHER)
-    return _cli(target / "bin" / "pulumi", versions.PULUMI, Source.BUILT)
+    return _cli(target / "bin" / "pulumi", versions.PULUMI, ToolSource.BUILT)
 
 
 def _executable(path: Path, content: str) -> None:

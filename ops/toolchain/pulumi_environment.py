@@ -1,34 +1,38 @@
-"""The environment Pulumi runs in: PATH, home, backend, passphrase. Decides nothing and starts nothing."""
+"""The environment that Pulumi runs in: PATH, home, backend, passphrase. Starts nothing."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
-from infra.spec.world import World
-from ops.toolchain import inventory, versions
+from infra.spec.checkout import Checkout
+from ops.toolchain import docker_engine, inventory, versions
 from ops.toolchain.state_backend import StateBackend
 
-# A passphrase in the environment would win over the checkout's own file and lock the user out of the stack;
-# the stack a shell has chosen is not the one a command was told.
-DROPPED = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK")
+# A passphrase in the environment would override the checkout's own file, and a stack selected in a shell is not the
+# one that a command was given. Unlike the docker command, Pulumi's provider prefers a context to DOCKER_HOST and does
+# not know the context `default`, so that it only gets the engine's address.
+DROPPED = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK", "DOCKER_CONTEXT")
+_DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 
 
-def variables(world: World) -> dict[str, str]:
-    """The variables groundwork sets for Pulumi; PATH is complete. OpsError (3) before `ensure` ran."""
-    choice = inventory.chosen(world)
-    python = world.root / ".venv" / "bin"
+def variables(checkout: Checkout) -> dict[str, str]:
+    """Return the variables for Pulumi, with a complete PATH. Raise OpsError (3) before `ensure` has run."""
+    choice = inventory.chosen(checkout)
+    python = checkout.root / ".venv" / "bin"
     ours = {
-        # The project names no virtualenv: Pulumi resolves that against one folder for the program and another
-        # for dynamic providers. Both take the first python3 of PATH, which a CLI's own folder may hold too.
+        # The project has no virtualenv setting, because Pulumi resolves it against different folders for programs and
+        # for dynamic providers. Both use the first python3 on PATH, and the CLI's folder may contain one too.
         "PATH": _path_with(python, Path(choice.pulumi).parent),
-        "PULUMI_HOME": str(versions.pulumi_home(world)),
-        "PULUMI_BACKEND_URL": StateBackend.of(world).url,
-        "PULUMI_CONFIG_PASSPHRASE_FILE": str(world.passphrase_file),
-        # The salt is stripped from a stack's file on commit (docs/adr/0002): Pulumi finds it in the state.
+        "PULUMI_HOME": str(versions.pulumi_home(checkout)),
+        "PULUMI_BACKEND_URL": StateBackend.of(checkout).url,
+        "PULUMI_CONFIG_PASSPHRASE_FILE": str(checkout.passphrase_file),
+        # A stack's file has no salt after a commit (docs/adr/0002). Pulumi then finds it in the state.
         "PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER": "true",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
+        # Pulumi's processes end within seconds. Fewer garbage collections save a fifth of the CLI's CPU time for about
+        # 50 MB of memory.
+        "GOGC": os.environ.get("GOGC", "400"),
         # Both the language host and Pulumi's dynamic providers run this checkout's Python.
         "PULUMI_PYTHON_CMD": str(python / "python"),
     }
@@ -37,10 +41,10 @@ def variables(world: World) -> dict[str, str]:
     return ours
 
 
-def environment(world: World) -> dict[str, str]:
-    """A whole process environment to run Pulumi (or a program that drives it) with."""
+def environment(checkout: Checkout) -> dict[str, str]:
+    """Return a complete environment for Pulumi, or for a program that runs Pulumi."""
     whole = {name: value for name, value in os.environ.items() if name not in DROPPED}
-    return whole | variables(world)
+    return whole | variables(checkout)
 
 
 def _path_with(*first: Path) -> str:
@@ -50,26 +54,17 @@ def _path_with(*first: Path) -> str:
 
 
 def _engine_of_context() -> str | None:
-    """The engine of the docker command's current context: Pulumi's provider reads DOCKER_HOST only."""
-    if os.environ.get("DOCKER_HOST"):
+    """Return the engine address of the selected context, because Pulumi's provider reads only DOCKER_HOST."""
+    selection = docker_engine.selected()
+    if selection is None:
+        return _DEFAULT_ENGINE if os.environ.get("DOCKER_CONTEXT") == "default" else None
+    if selection.context is None:
         return None
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    name = os.environ.get("DOCKER_CONTEXT") or _read(folder / "config.json").get("currentContext")
-    if not isinstance(name, str) or name in ("", "default"):
-        return None
-    for meta in folder.glob("contexts/meta/*/meta.json"):
-        context = _read(meta)
-        if context.get("Name") == name:
+    for meta in docker_engine.docker_config().glob("contexts/meta/*/meta.json"):
+        context = docker_engine.read_object(meta)
+        if context.get("Name") == selection.context:
             endpoints = context.get("Endpoints")
             docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
             host = docker.get("Host") if isinstance(docker, dict) else None
             return host if isinstance(host, str) else None
     return None
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

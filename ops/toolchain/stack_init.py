@@ -1,10 +1,10 @@
-"""Makes a stack known to the backend, so that there is one to work on, and its salt settled. Deploys nothing."""
+"""Create a stack in the backend if it does not exist, and settle its salt. Deploys nothing."""
 
 from __future__ import annotations
 
 import json
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
 from ops.toolchain import encryption_salt, process
 from ops.toolchain.process import CommandFailed
@@ -12,36 +12,38 @@ from ops.toolchain.pulumi_environment import environment
 from ops.toolchain.state_backend import StateBackend
 
 
-def ensure(world: World, stack: str) -> None:
-    """Create `stack` in the backend where it is not there yet. Raises OpsError (2) for one without settings."""
-    settings = world.root / f"Pulumi.{stack}.yaml"
+def ensure(checkout: Checkout, stack: str) -> None:
+    """Create `stack` in the backend if it does not exist. Raise OpsError (2) for a stack without settings."""
+    settings = checkout.root / f"Pulumi.{stack}.yaml"
     if not settings.is_file():
-        known = sorted(path.name.split(".")[1] for path in world.root.glob("Pulumi.*.yaml"))
+        known = sorted(path.name.split(".")[1] for path in checkout.root.glob("Pulumi.*.yaml"))
         raise OpsError(
-            f"there is no stack {stack!r} ({settings.name} is missing); there are: {', '.join(known)}",
+            f"unknown stack {stack!r} ({settings.name} is missing); stacks: {', '.join(known)}",
             Exit.USAGE,
         )
-    backend = StateBackend.of(world)
-    local = world.state_file(stack)
-    if local.exists() if backend.is_local else _is_listed(world, stack):
-        # Cheap where all is well; a salt that Pulumi wrote since the last time is settled here.
-        encryption_salt.ensure(world)
+    backend = StateBackend.of(checkout)
+    local = checkout.state_file(stack)
+    if local.exists() if backend.is_local else _is_listed(checkout, stack):
+        # Cheap if nothing has changed. Settles a salt that Pulumi has written since the last time.
+        encryption_salt.ensure(checkout)
         return
     command = ["pulumi", "stack", "init", stack, "--no-select", "--non-interactive"]
     if backend.secrets_provider:
         command += ["--secrets-provider", backend.secrets_provider]
     try:
-        process.run(command, env=environment(world), cwd=world.root, timeout_seconds=60)
+        process.run(command, env=environment(checkout), cwd=checkout.root, timeout_seconds=60)
     except CommandFailed as error:
-        raise OpsError(f"the stack {stack!r} cannot be made: {error}") from error
-    encryption_salt.ensure(world)
+        raise OpsError(
+            f"cannot create stack {stack!r}: {error}; fix that and run the same command again"
+        ) from error
+    encryption_salt.ensure(checkout)
 
 
-def _is_listed(world: World, stack: str) -> bool:
-    """Whether a backend elsewhere has it. Making it to find out would ask for more than to read."""
+def _is_listed(checkout: Checkout, stack: str) -> bool:
+    """Return whether a remote backend has the stack. Listing needs fewer permissions than trying to create it."""
     command = ["pulumi", "stack", "ls", "--json", "--non-interactive"]
     try:
-        listed = process.run(command, env=environment(world), cwd=world.root, timeout_seconds=60)
+        listed = process.run(command, env=environment(checkout), cwd=checkout.root, timeout_seconds=60)
         return any(each["name"].rpartition("/")[2] == stack for each in json.loads("\n".join(listed)))
     except CommandFailed as error:
-        raise OpsError(f"the state of stack {stack!r} is not reached: {error}", Exit.UNREACHABLE) from error
+        raise OpsError(f"cannot read the state of stack {stack!r}: {error}", Exit.UNREACHABLE) from error

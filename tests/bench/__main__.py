@@ -1,6 +1,6 @@
-"""`make bench`: measures, prints the table, writes docs/benchmarks.md, and exits 1 where a bar is missed.
+"""`make bench`: measure, print the table, write docs/benchmarks.md, and exit with 1 if a bar is missed.
 
-`python -m tests.bench stack`, `commands` or `data-access` measures one part, and writes nothing.
+`python -m tests.bench stack`, `idle`, `commands` or `data-access` measures one part and writes no file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ PARTS = {
     "data-access": "tests.bench.data_access",
     "commands": "tests.bench.commands",
     "stack": "tests.bench.stack",
+    "idle": "tests.bench.idle",
 }
 _PEERS = ("redis", "psycopg", "asyncpg", "sqlalchemy", "cashews", "aiocache", "alembic")
 _HEAD = "| measured | median | spread | bar | |\n|---|---|---|---|---|\n"
@@ -27,7 +28,7 @@ _HEAD = "| measured | median | spread | bar | |\n|---|---|---|---|---|\n"
 
 def main(arguments: list[str]) -> int:
     if unknown := set(arguments) - PARTS.keys():
-        print(f"bench: no part {min(unknown)!r}; there are: {', '.join(PARTS)}", file=sys.stderr)
+        print(f"bench: unknown part {min(unknown)!r}; the parts are: {', '.join(PARTS)}", file=sys.stderr)
         return 2
     results: dict[str, list[Result]] = {}
     for part in arguments or PARTS:
@@ -47,15 +48,18 @@ def _page(results: dict[str, list[Result]]) -> str:
     peers = ", ".join(f"{peer} {version(peer)}" for peer in _PEERS)
     tables = "".join(
         f"\n## {title}\n\n{_HEAD}" + "\n".join(result.row() for result in results[part]) + "\n"
-        for part, title in (("data-access", "Data access"), ("commands", "Commands"), ("stack", "A stack"))
+        for part, title in zip(PARTS, ("Data access", "Commands", "A stack", "An idle stack"), strict=True)
     )
     return f"""# Benchmarks
 
-Written by `make bench` from one run: medians and spread over rounds that take turns, so that a change of the
-machine's pace meets both sides. A bar is missed where even the best round misses it.
+This page has the results of the last `make bench`, which compares groundwork with plain drivers, similar libraries
+and a plain Docker script. Read it before you change a fast path, and run `make bench` afterwards.
+
+All numbers are from one run: medians and spread over rounds that take turns, so that a change of the machine's pace
+affects both sides. A bar is missed if even the best round misses it.
 
 {os.cpu_count()} cores, Python {platform.python_version()}, Docker {engine}; {peers}.
-Servers are throwaway containers with TLS, on the same machine.
+Servers are temporary containers with TLS, on the same machine.
 {tables}"""
 
 

@@ -1,4 +1,4 @@
-"""Importing an hour of GitHub Archive, made up: the memory it takes at most, and how fast it is."""
+"""Measure the import of a generated hour of GitHub Archive: peak memory and speed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from tests.bench.result import Result
 
 _BAR_MB = 150
-# `python -c` and not the command: what it took is known only from inside, before it ends. Not ru_maxrss, which a
-# child takes over from the process that started it.
+# `python -c` instead of the command, because only the process itself can read its peak memory before it ends. Not
+# ru_maxrss, which a child inherits from its parent.
 _MEASURED = """
 import pathlib, sys
 from ops.cli import main
@@ -26,7 +26,7 @@ finally:
 
 
 def measure_import(database_url: str, *, events: int, rounds: int = 3) -> list[Result]:
-    """`events` to a file, each about 2 kB; every round's file has events of its own."""
+    """Measure with `events` per file, each about 2 kB. Every round imports different events."""
     megabytes, rates = [], []
     with tempfile.TemporaryDirectory(prefix="gw-bench-") as folder:
         for turn in range(rounds):

@@ -1,6 +1,6 @@
-"""How long a command takes from its start to its end: help, completion, and a migration run with nothing to do.
+"""Measure how long a command takes: help, completion, and `migrate up` with nothing pending.
 
-Beside alembic, and sqlx-cli where there is one on PATH or in the toolchain's cache, on the same database.
+The last is compared with alembic, and with sqlx-cli if it is on PATH or in the toolchain's cache, on the same database.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from db.migrator import apply_pending, read_source
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from tests import containers
 from tests.bench.result import Result
 from tests.bench.turns import take_turns
@@ -49,7 +49,7 @@ Run = Callable[[], object]
 
 
 def measure() -> list[Result]:
-    """The commands' part of the table."""
+    """Return the commands' part of the table."""
     with containers.postgres_server() as server, tempfile.TemporaryDirectory(prefix="gw-bench-") as folder:
         url = server.database_url("migrator")
         apply_pending(url, read_source())
@@ -82,7 +82,7 @@ def measure() -> list[Result]:
 
 
 def _milliseconds(name: str, run: Run, at_most: float) -> Result:
-    """Beside Python that does nothing: what is left is ours."""
+    """Measure a command, and an empty Python program for comparison."""
     turns = take_turns(run, _command(sys.executable, "-c", "pass"), 1)
     bare = sorted(turns.theirs)[len(turns.theirs) // 2] * 1000
     return Result(
@@ -104,7 +104,7 @@ def _completion() -> Run:
 
 @contextmanager
 def _alembic(folder: Path, url: str) -> Iterator[Run]:
-    """As many revisions as we have migrations, all of them applied."""
+    """Create as many applied revisions as there are migrations."""
     versions = folder / "versions"
     versions.mkdir()
     (folder / "env.py").write_text(_ALEMBIC_ENV)
@@ -121,7 +121,7 @@ def _alembic(folder: Path, url: str) -> Iterator[Run]:
 
 
 def _sqlx() -> Path | None:
-    """A built one; none is built for this."""
+    """Return an existing sqlx-cli. The benchmark does not build one."""
     if found := shutil.which("sqlx"):
         return Path(found)
-    return next(iter(sorted(World.here().cache_dir.glob("sqlx-cli/*/bin/sqlx"))), None)
+    return next(iter(sorted(Checkout.here().cache_dir.glob("sqlx-cli/*/bin/sqlx"))), None)

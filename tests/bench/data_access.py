@@ -1,6 +1,7 @@
-"""The data access beside the raw drivers and its peers, on throwaway servers with TLS, as a stack has them.
+"""Compare the data access with raw drivers and similar libraries, on temporary servers with TLS, as in a stack.
 
-Peers: redis-py, psycopg, asyncpg, SQLAlchemy, cashews, aiocache, psql. The value is a user of some 200 bytes.
+The others are redis-py, psycopg, asyncpg, SQLAlchemy, cashews, aiocache and psql. The value is a user
+of about 200 bytes.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ _decode_user = msgspec.msgpack.Decoder(User).decode
 
 
 @dataclass(frozen=True)
-class Ground:
-    """The servers, and a user that lies in both."""
+class BenchServers:
+    """The servers, and a user that is stored in both."""
 
     postgres: Server
     redis: Server
@@ -78,7 +79,7 @@ class Ground:
 
 
 @contextmanager
-def _ground() -> Iterator[Ground]:
+def _servers() -> Iterator[BenchServers]:
     with containers.postgres_server() as postgres, containers.redis_server(administrator=True) as cache:
         apply_pending(postgres.database_url("migrator"), read_source())
         with DataAccess(
@@ -94,52 +95,52 @@ def _ground() -> Iterator[Ground]:
             )
             for n in range(2, 102):
                 data.users.add(NewUser(github_id=n, username=f"made-up-{n}", preferences={"theme": "dark"}))
-        yield Ground(postgres, cache, user)
+        yield BenchServers(postgres, cache, user)
 
 
 def measure() -> list[Result]:
-    """The data access' part of the table."""
-    with _ground() as ground:
+    """Return the data access's part of the table."""
+    with _servers() as servers:
         return [
-            *_near(ground),
-            *asyncio.run(_near_async(ground)),
-            *_redis(ground),
-            *asyncio.run(_redis_async(ground)),
-            *_database(ground),
-            *asyncio.run(_database_async(ground)),
-            *_bulk(ground),
-            *_feed(ground),
-            *measure_import(ground.postgres.database_url("app_a"), events=IMPORTED_EVENTS),
+            *_near(servers),
+            *asyncio.run(_near_async(servers)),
+            *_redis(servers),
+            *asyncio.run(_redis_async(servers)),
+            *_database(servers),
+            *asyncio.run(_database_async(servers)),
+            *_bulk(servers),
+            *_feed(servers),
+            *measure_import(servers.postgres.database_url("app_a"), events=IMPORTED_EVENTS),
         ]
 
 
-def _near(ground: Ground) -> list[Result]:
-    with DataAccess(ground.database, ground.cache(1000)) as data, _raw_redis(ground) as raw:
-        _settle(lambda: data.users.get(ground.user.id))
-        turns = _near_turns(lambda: data.users.get(ground.user.id), lambda: raw.get("raw"))
+def _near(servers: BenchServers) -> list[Result]:
+    with DataAccess(servers.database, servers.cache(1000)) as data, _raw_redis(servers) as raw:
+        _settle(lambda: data.users.get(servers.user.id))
+        turns = _near_turns(lambda: data.users.get(servers.user.id), lambda: raw.get("raw"))
     return [
         Result("near-cache hit, sync", [each * 1e6 for each in turns.ours], "us", at_most=3),
         Result("near-cache hit, times faster than redis-py GET", turns.speedups(), "x", at_least=50),
     ]
 
 
-async def _near_async(ground: Ground) -> list[Result]:
-    async with AsyncDataAccess(ground.database, ground.cache(1000)) as data:
+async def _near_async(servers: BenchServers) -> list[Result]:
+    async with AsyncDataAccess(servers.database, servers.cache(1000)) as data:
         for _ in range(10):
-            await data.users.get(ground.user.id)
+            await data.users.get(servers.user.id)
             await asyncio.sleep(0.1)
         ours = []
         for _ in range(7):
             started = time.perf_counter()
             for _ in range(20_000):
-                await data.users.get(ground.user.id)
+                await data.users.get(servers.user.id)
             ours.append((time.perf_counter() - started) / 20_000 * 1e6)
             await asyncio.sleep(0.05)
     return [Result("near-cache hit, async", ours, "us", at_most=5)]
 
 
 def _near_turns(ours: Any, theirs: Any) -> Turns:
-    """Calls that differ so much in time get numbers of calls that do, too."""
+    """Measure in turns, with more calls of the faster side."""
     turns = Turns([], [])
     for _ in range(7):
         turns.ours.append(seconds(ours, 20_000))
@@ -147,19 +148,19 @@ def _near_turns(ours: Any, theirs: Any) -> Turns:
     return turns
 
 
-def _redis(ground: Ground) -> list[Result]:
-    with DataAccess(ground.database, ground.cache()) as data, _raw_redis(ground) as raw:
+def _redis(servers: BenchServers) -> list[Result]:
+    with DataAccess(servers.database, servers.cache()) as data, _raw_redis(servers) as raw:
         ids = [user.id for user in data.users.list(limit=101).items][:100]
-        data.users.get(ground.user.id)
+        data.users.get(servers.user.id)
         data.users.get_many(ids)
         data.users.get_many(ids)
         hit = take_turns(
-            lambda: data.users.get(ground.user.id),
+            lambda: data.users.get(servers.user.id),
             lambda: _decode_user(raw.get("raw")),
             _CALLS,  # type: ignore[arg-type]
         )
         names = [f"raw{n}" for n in range(100)]
-        raw.mset(dict.fromkeys(names, msgspec.msgpack.encode(ground.user)))
+        raw.mset(dict.fromkeys(names, msgspec.msgpack.encode(servers.user)))
         many = take_turns(
             lambda: data.users.get_many(ids),
             lambda: [_decode_user(value) for value in raw.mget(names)],  # type: ignore[union-attr]
@@ -171,14 +172,14 @@ def _redis(ground: Ground) -> list[Result]:
     ]
 
 
-async def _redis_async(ground: Ground) -> list[Result]:
-    raw = redis.asyncio.Redis.from_url(ground.raw_redis, driver_info=None)
+async def _redis_async(servers: BenchServers) -> list[Result]:
+    raw = redis.asyncio.Redis.from_url(servers.raw_redis, driver_info=None)
     results = []
-    async with AsyncDataAccess(ground.database, ground.cache()) as data, raw:
-        await data.users.get(ground.user.id)
+    async with AsyncDataAccess(servers.database, servers.cache()) as data, raw:
+        await data.users.get(servers.user.id)
 
         async def ours() -> object:
-            return await data.users.get(ground.user.id)
+            return await data.users.get(servers.user.id)
 
         async def theirs() -> object:
             return _decode_user(await raw.get("raw"))  # type: ignore[arg-type]
@@ -186,10 +187,10 @@ async def _redis_async(ground: Ground) -> list[Result]:
         turns = await take_async_turns(ours, theirs, _CALLS)
         results.append(Result("Redis hit / redis-py GET + decode, async", turns.ratios(), "x", at_most=1.15))
         cashews = Cache()
-        cashews.setup(f"{ground.raw_redis}&driver_info=", client_side=False)
+        cashews.setup(f"{servers.raw_redis}&driver_info=", client_side=False)
         for name, read in (
-            ("cashews", await _cashews(ground, cashews)),
-            ("aiocache", await _aiocache(ground, raw)),
+            ("cashews", await _cashews(servers, cashews)),
+            ("aiocache", await _aiocache(servers, raw)),
         ):
             turns = await take_async_turns(ours, read, _CALLS)
             results.append(Result(f"Redis hit, times faster than {name}, async", turns.speedups(), "x"))
@@ -197,42 +198,42 @@ async def _redis_async(ground: Ground) -> list[Result]:
     return results
 
 
-async def _cashews(ground: Ground, cache: Cache) -> Any:
-    await cache.set("cashews", ground.user)
+async def _cashews(servers: BenchServers, cache: Cache) -> Any:
+    await cache.set("cashews", servers.user)
 
     async def read() -> object:
         return await cache.get("cashews")
 
-    assert await read() == ground.user
+    assert await read() == servers.user
     return read
 
 
-async def _aiocache(ground: Ground, raw: Any) -> Any:
+async def _aiocache(servers: BenchServers, raw: Any) -> Any:
     from aiocache.serializers import PickleSerializer
 
     address = raw.connection_pool.connection_kwargs
     assert address
     cache = aiocache.RedisCache(serializer=PickleSerializer(), endpoint="unused")
-    # Its settings know no TLS; its client is redis-py's, so it is given one that does.
-    cache.client = redis.asyncio.Redis.from_url(ground.raw_redis, driver_info=None)
-    await cache.set("aiocache", ground.user)
+    # Its settings do not support TLS. Its client is redis-py's, so it gets one with TLS.
+    cache.client = redis.asyncio.Redis.from_url(servers.raw_redis, driver_info=None)
+    await cache.set("aiocache", servers.user)
 
     async def read() -> object:
         return await cache.get("aiocache")
 
-    assert await read() == ground.user
+    assert await read() == servers.user
     return read
 
 
-def _database(ground: Ground) -> list[Result]:
+def _database(servers: BenchServers) -> list[Result]:
     query = queries("users")["find_user_by_github_id"]
-    parameters = {"github_id": ground.user.github_id}
+    parameters = {"github_id": servers.user.github_id}
     engine = sa.create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(ground.postgres.database_url("app_a"))
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(servers.postgres.database_url("app_a"))
     )
     with (
-        DataAccess(ground.database, ground.cache()) as data,
-        psycopg.connect(ground.postgres.database_url("app_a"), autocommit=True) as raw,
+        DataAccess(servers.database, servers.cache()) as data,
+        psycopg.connect(servers.postgres.database_url("app_a"), autocommit=True) as raw,
     ):
 
         def read_raw() -> object:
@@ -240,12 +241,12 @@ def _database(ground: Ground) -> list[Result]:
 
         def read_orm() -> object:
             with orm.Session(engine) as session:
-                return session.get(_OrmUser, ground.user.id)
+                return session.get(_OrmUser, servers.user.id)
 
         def read() -> object:
             return data.users.find_by_github_id(1)
 
-        assert read() == ground.user
+        assert read() == servers.user
         beside_driver = take_turns(read, read_raw, _CALLS)
         beside_orm = take_turns(read, read_orm, _CALLS // 2)
     engine.dispose()
@@ -257,14 +258,14 @@ def _database(ground: Ground) -> list[Result]:
     ]
 
 
-async def _database_async(ground: Ground) -> list[Result]:
-    context = ssl.create_default_context(cafile=str(ground.postgres.ca_file))
+async def _database_async(servers: BenchServers) -> list[Result]:
+    context = ssl.create_default_context(cafile=str(servers.postgres.ca_file))
     pool = await asyncpg.create_pool(
-        host="localhost", port=ground.postgres.port, user="app_a", database=roles.DATABASE,
-        password=ground.postgres.passwords["app_a"], ssl=context, min_size=1, max_size=8,
+        host="localhost", port=servers.postgres.port, user="app_a", database=roles.DATABASE,
+        password=servers.postgres.passwords["app_a"], ssl=context, min_size=1, max_size=8,
     )  # fmt: skip
     sql = queries("users")["find_user_by_github_id"].sql.decode().replace("%(github_id)s", "$1")
-    async with AsyncDataAccess(ground.database, ground.cache()) as data, pool:
+    async with AsyncDataAccess(servers.database, servers.cache()) as data, pool:
 
         async def ours() -> object:
             return await data.users.find_by_github_id(1)
@@ -276,7 +277,7 @@ async def _database_async(ground: Ground) -> list[Result]:
     return [Result("read by id / asyncpg's pool.fetchrow, async", turns.ratios(), "x", at_most=1)]
 
 
-def _bulk(ground: Ground) -> list[Result]:
+def _bulk(servers: BenchServers) -> list[Result]:
     now = datetime.now(UTC)
     rows = [
         NewActivity(
@@ -285,8 +286,8 @@ def _bulk(ground: Ground) -> list[Result]:
         )
         for n in range(1, COPIED_ROWS + 1)
     ]  # fmt: skip
-    psql = _Psql(ground, b"".join(block.data for block in blocks(rows, None)))
-    with DataAccess(ground.database, ground.cache()) as data:
+    psql = _Psql(servers, b"".join(block.data for block in blocks(rows, None)))
+    with DataAccess(servers.database, servers.cache()) as data:
         data.activities.make_partitions(now - timedelta(days=31), now)
         ours, theirs = [], []
         for _ in range(COPY_ROUNDS + 1):
@@ -294,7 +295,7 @@ def _bulk(ground: Ground) -> list[Result]:
                 (ours, lambda: seconds(lambda: data.activities.copy_in(rows), 1)),
                 (theirs, psql.copy_seconds),
             ):
-                ground.postgres.psql(
+                servers.postgres.psql(
                     f"TRUNCATE {roles.SCHEMA}.activities, {roles.SCHEMA}.cache_outbox", roles.DATABASE
                 )
                 times.append(load())
@@ -312,18 +313,18 @@ def _bulk(ground: Ground) -> list[Result]:
 
 
 class _Psql:
-    """psql on the path that the data access takes: the same login, by TLS, through the published port.
+    """psql with the same login, TLS and published port as the data access.
 
-    It tells by itself how long the \\copy took, so that starting it, and the container it is in, does not count.
+    psql itself reports the duration of \\copy, so that the start of psql and its container does not count.
     """
 
-    def __init__(self, ground: Ground, rows: bytes) -> None:
-        self._ground = ground
+    def __init__(self, servers: BenchServers, rows: bytes) -> None:
+        self._servers = servers
         self._rows = rows
         self._copy = queries("activities")["copy_activities"].sql.decode().replace("COPY", "\\copy", 1)
 
     def copy_seconds(self) -> float:
-        server = self._ground.postgres
+        server = self._servers.postgres
         url = server.database_url("app_a").replace(str(server.ca_file), "/bench/ca.pem")
         with TemporaryDirectory() as folder:
             shutil.copy(server.ca_file, Path(folder, "ca.pem"))
@@ -331,7 +332,7 @@ class _Psql:
             Path(folder).chmod(0o755)
             copy = self._copy.replace("STDIN", "'/bench/rows'")
             printed = docker(
-                "run", "--rm", "--network=host", "--user=postgres", f"--volume={folder}:/bench:ro",
+                "run", "--rm", "--init", "--network=host", "--user=postgres", f"--volume={folder}:/bench:ro",
                 "--entrypoint=psql", containers.build_image("postgres"),
                 "--no-psqlrc", f"--dbname={url}", "--command=\\timing on", f"--command={copy}",
             )  # fmt: skip
@@ -341,15 +342,15 @@ class _Psql:
         return float(found[1]) / 1000
 
 
-def _feed(ground: Ground) -> list[Result]:
-    _fill_feed(ground)
-    with DataAccess(ground.database, ground.cache()) as data:
+def _feed(servers: BenchServers) -> list[Result]:
+    _fill_feed(servers)
+    with DataAccess(servers.database, servers.cache()) as data:
         activities = data.activities
-        place = _place(ground, min(DEEP_PAGE * PAGE_ITEMS, FEED_ROWS - 1000))
+        place = _place(servers, min(DEEP_PAGE * PAGE_ITEMS, FEED_ROWS - 1000))
         cursor = encode_cursor("feed of user 1", place)
 
         def page(after: str | None) -> Any:
-            # Past the cache: the database is what the bar is about.
+            # Bypasses the cache, because the bar is about the database.
             return activities._feed("feed of user 1", "list_user_feed", {"user_id": 1}, PAGE_ITEMS, after)
 
         assert len(page(cursor).items) == PAGE_ITEMS
@@ -358,8 +359,8 @@ def _feed(ground: Ground) -> list[Result]:
     return [Result(f"feed, page {DEEP_PAGE:,} / page 1", turns.ratios(), "x", at_most=1.2, note=note)]
 
 
-def _fill_feed(ground: Ground) -> None:
-    # In parts: a single one of ten million rows takes longer than a command in a container may.
+def _fill_feed(servers: BenchServers) -> None:
+    # In parts, because ten million rows in one statement exceed the time limit of a command in a container.
     parts = [(start + 1, min(start + FEED_PART, FEED_ROWS)) for start in range(0, FEED_ROWS, FEED_PART)]
     for sql in (
         f"TRUNCATE {roles.SCHEMA}.activities",
@@ -372,12 +373,12 @@ def _fill_feed(ground: Ground) -> None:
         ),
         f"VACUUM ANALYZE {roles.SCHEMA}.activities",
     ):
-        ground.postgres.psql(sql, roles.DATABASE)
+        servers.postgres.psql(sql, roles.DATABASE)
 
 
-def _place(ground: Ground, offset: int) -> tuple[int, int]:
-    """The key of the feed's row at an offset: microseconds since 1970, and id."""
-    found = ground.postgres.psql(
+def _place(servers: BenchServers, offset: int) -> tuple[int, int]:
+    """Return the key of the feed's row at an offset: microseconds since 1970, and id."""
+    found = servers.postgres.psql(
         f"SELECT (extract(epoch FROM timestamp) * 1000000)::bigint || ' ' || id FROM {roles.SCHEMA}.activities"
         f" WHERE user_id = 1 ORDER BY timestamp DESC, id DESC OFFSET {offset} LIMIT 1",
         roles.DATABASE,
@@ -387,16 +388,16 @@ def _place(ground: Ground, offset: int) -> tuple[int, int]:
 
 
 def _settle(read: Any) -> None:
-    """Let the near cache take the record in: its own fill is heard of once."""
+    """Read until the near cache keeps the record, because Redis reports the first fill as a change."""
     for _ in range(10):
         read()
         time.sleep(0.1)
 
 
 @contextmanager
-def _raw_redis(ground: Ground) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(ground.raw_redis, driver_info=None) as client:
-        client.set("raw", msgspec.msgpack.encode(ground.user))
+def _raw_redis(servers: BenchServers) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(servers.raw_redis, driver_info=None) as client:
+        client.set("raw", msgspec.msgpack.encode(servers.user))
         yield client
 
 
@@ -405,7 +406,7 @@ class _OrmBase(orm.DeclarativeBase):
 
 
 class _OrmUser(_OrmBase):
-    """The same columns, as SQLAlchemy maps them."""
+    """The same columns as an SQLAlchemy model."""
 
     __tablename__ = "users"
     __table_args__ = {"schema": roles.SCHEMA}  # noqa: RUF012

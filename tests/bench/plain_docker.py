@@ -1,47 +1,44 @@
-"""The other side of the bench: a stack's containers started by docker commands alone, with the same waits.
+"""The comparison for `up`: a stack's containers started by docker commands alone, with the same waits.
 
-It takes over what a running stack was given (images, configuration volumes, limits, health checks) under
-names of its own, on fresh data volumes, and makes roles and schema by psql, so that the access service becomes
-ready for the same reasons.
+Uses the images, configuration volumes, limits and health checks of a running stack, with other names and fresh data
+volumes. Creates roles and schema with psql, so that the access service becomes ready under the same conditions.
 """
 
 from __future__ import annotations
 
 import shlex
-import time
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
 from db.migrator import read_source
 from infra.docker.engine import docker, inspect, psql
+from infra.docker.health_check import wait_until_healthy
 from infra.spec import roles
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 
 SERVICES = ("postgres", "redis", "access")
 _DATA = {"postgres": "/var/lib/postgresql", "redis": "/var/lib/redis"}
-_POLL_SECONDS = 0.1
-_WAIT_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class PlainStack:
-    """What is started, by service: a container as `docker inspect` tells it. `verifiers` by login."""
+    """The containers to start, by service, as `docker inspect` describes them. `verifiers` are by login."""
 
     prefix: str
     containers: dict[str, dict[str, Any]]
     verifiers: dict[str, str]
 
     @classmethod
-    def like(cls, world: World, stack: str) -> PlainStack:
-        containers = {s: inspect("container", world.name(stack, s))[0] for s in SERVICES}
+    def like(cls, checkout: Checkout, stack: str) -> PlainStack:
+        containers = {s: inspect("container", checkout.name(stack, s))[0] for s in SERVICES}
         sql = "SELECT rolname, rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL"
-        rows = psql(world.name(stack, "postgres"), sql).splitlines()
+        rows = psql(checkout.name(stack, "postgres"), sql).splitlines()
         verifiers = dict(row.split("|", 1) for row in rows if row)
         return cls(f"gw-bench-{uuid.uuid4().hex[:6]}", containers, verifiers)
 
     def start(self) -> None:
-        """Network, data volumes, servers, roles, schema, access: each awaited as `up` awaits it."""
+        """Start network, data volumes, servers, roles, schema and access service. Waits for each as `up` does."""
         docker("network", "create", self.prefix)
         for service in _DATA:
             docker("volume", "create", f"{self.prefix}-{service}")
@@ -79,25 +76,21 @@ class PlainStack:
             *("run", "--detach", "--name", f"{self.prefix}-{service}", "--network", self.prefix),
             *("--network-alias", service, "--user", config["User"], "--memory", str(host["Memory"])),
             *("--memory-swap", str(host["MemorySwap"]), "--read-only", "--cap-drop", "ALL"),
-            *("--security-opt", "no-new-privileges", "--shm-size", str(host["ShmSize"])),
+            *("--security-opt", "no-new-privileges=true", "--shm-size", str(host["ShmSize"])),
             *(word for path, options in host["Tmpfs"].items() for word in ("--tmpfs", f"{path}:{options}")),
             *(word for entry in config["Env"] for word in ("--env", entry)),
             *("--publish", f"127.0.0.1::{port.split('/')[0]}", "--pids-limit", str(host["PidsLimit"])),
             *("--health-cmd", check, "--health-interval", f"{health['Interval'] // 10**6}ms"),
-            *("--health-timeout", f"{health['Timeout'] // 10**6}ms", "--health-retries", "5"),
+            *("--health-timeout", f"{health['Timeout'] // 10**6}ms", "--health-retries", "1"),
             *(*mounts, container["Image"]),
         )
 
     def _wait(self, service: str) -> None:
-        name = f"{self.prefix}-{service}"
-        deadline = time.monotonic() + _WAIT_SECONDS
-        while docker("inspect", "--format", "{{.State.Health.Status}}", name).strip() != "healthy":
-            assert time.monotonic() < deadline, f"{name} is not healthy after {_WAIT_SECONDS} s"
-            time.sleep(_POLL_SECONDS)
+        wait_until_healthy(f"{self.prefix}-{service}")
 
 
 def _schema_sql() -> str:
-    """Every up script and its row of the ledger, as one psql script run as owner."""
+    """Return every up script and its ledger row as one psql script for the owner."""
     parts = [
         f"SET ROLE {roles.OWNER}; SET search_path = {roles.SCHEMA};",
         "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL,"

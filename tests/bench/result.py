@@ -1,4 +1,4 @@
-"""One line of the table: what was measured in each round, and the bar it is held to."""
+"""A line of the table: the measured values of each round, and their bar."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Result:
-    """`values` in `unit`, one a round. A bar is missed where even the best round misses it: else it is noise."""
+    """A measurement. `values` are in `unit`, one per round. A bar is missed only if even the best round misses it."""
 
     name: str
     values: Sequence[float]
@@ -46,7 +46,7 @@ class Result:
         return "over it, within the spread" if is_over else "held"
 
     def row(self) -> str:
-        """A row of the Markdown table."""
+        """Return the row of the Markdown table."""
         spread = f"{min(self.values):.2f} to {max(self.values):.2f}"
         name = f"{self.name} ({self.note})" if self.note else self.name
         return f"| {name} | {self.median:.2f} {self.unit} | {spread} | {self.bar} | {self.verdict} |"

@@ -1,7 +1,7 @@
-"""How long a stack takes: unchanged, fresh, and beside a plain docker script that starts the same containers.
+"""Measure `up`: unchanged, fresh, and compared with a plain docker script that starts the same containers.
 
-It works in a copied checkout, so that no stack of yours is touched; toolchain and images are cached by one
-run before the counted ones.
+Works in a copy of the checkout, so that no stack of the user is changed. A first run, which does not count, caches
+toolchain and images.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pathlib import Path
 
 from tests.bench.plain_docker import PlainStack
 from tests.bench.result import Result
-from tests.infra.checkout import Checkout
+from tests.infra.checkout import CheckoutCopy
 
 RUNS = 3
 UNCHANGED_SECONDS, FRESH_SECONDS, FRESH_RATIO = 12.0, 60.0, 2.0
 
 
 def measure() -> list[Result]:
-    """The stack's part of the table."""
+    """Return the stack's part of the table."""
     with tempfile.TemporaryDirectory(prefix="gw-bench-") as folder:
-        checkout = Checkout.copy_to(Path(folder))
+        checkout = CheckoutCopy.copy_to(Path(folder))
         checkout.settings()
         try:
             checkout.succeed("up")
@@ -38,12 +38,12 @@ def measure() -> list[Result]:
     ]
 
 
-def _measure(checkout: Checkout) -> tuple[list[float], list[float], list[float]]:
+def _measure(checkout: CheckoutCopy) -> tuple[list[float], list[float], list[float]]:
     unchanged = [_seconds(lambda: checkout.succeed("up")) for _ in range(RUNS)]
     fresh, plain = [], []
     for _ in range(RUNS):
-        # In turn, so that a change of the machine's pace meets both sides.
-        script = PlainStack.like(checkout.world, "dev")
+        # In turns, so that a change of the machine's load affects both sides.
+        script = PlainStack.like(checkout.identity, "dev")
         try:
             plain.append(_seconds(script.start))
         finally:

@@ -1,4 +1,4 @@
-"""Times two ways of doing the same in turn, so that a change of the machine's pace meets both."""
+"""Measure two alternatives in turns, so that a change of the machine's load affects both."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from dataclasses import dataclass
 from statistics import median
 
 ROUNDS = 7
-# Few enough that a moment in which the machine is busy with something else meets both.
+# Few enough that a busy moment of the machine affects both.
 _RUN = 20
 
 
 @dataclass(frozen=True)
 class Turns:
-    """Seconds a call, a value a round."""
+    """Seconds per call, one value per round."""
 
     ours: list[float]
     theirs: list[float]
 
     def ratios(self) -> list[float]:
-        """Ours by theirs: below 1 is faster."""
+        """Return our time divided by theirs: below 1 is faster."""
         return [mine / yours for mine, yours in zip(self.ours, self.theirs, strict=True)]
 
     def speedups(self) -> list[float]:
-        """Theirs by ours: above 1 is faster."""
+        """Return their time divided by ours: above 1 is faster."""
         return [1 / ratio for ratio in self.ratios()]
 
 
 def take_turns(
     ours: Callable[[], object], theirs: Callable[[], object], calls: int, rounds: int = ROUNDS
 ) -> Turns:
-    """`calls` of each in every round, `_RUN` at a time, after one round that is not counted."""
+    """Run `calls` of each in every round, `_RUN` at a time, after one round that does not count."""
     turns, run = Turns([], []), min(calls, _RUN)
     for number in range(rounds + 1):
         mine, yours = [], []
@@ -50,7 +50,7 @@ async def take_async_turns(
     calls: int,
     rounds: int = ROUNDS,
 ) -> Turns:
-    """The same for coroutines, one after the other."""
+    """Do the same for coroutines, one after the other."""
     turns, run = Turns([], []), min(calls, _RUN)
     for number in range(rounds + 1):
         mine, yours = [], []

@@ -1,14 +1,14 @@
-"""A backup, a restore or a drill in a process of its own, to be killed: says each step on standard error."""
+"""Run a backup, a restore or a drill in a process that a test kills. Prints each step on standard error."""
 
 from __future__ import annotations
 
 import sys
 from datetime import datetime
 
-from ops.backup import taking
-from ops.backup.drill import Terms, drill
-from ops.backup.keepers import Keepers
+from ops.backup.drill import DrillOptions, drill
+from ops.backup.post_restore import PostRestore
 from ops.backup.restore import Target, restore
+from ops.backup.take_backup import take_backup
 from tests.backed_up import site_of
 
 
@@ -19,13 +19,13 @@ def main() -> None:
         print(line, file=sys.stderr, flush=True)
 
     if verb == "backup":
-        taking.take(site, kind=rest[0], progress=say)
+        take_backup(site, kind=rest[0], progress=say)
     elif verb == "drill":
-        drill(site, Terms(), say)
+        drill(site, DrillOptions(), say)
     else:
         moment = datetime.fromisoformat(rest[0]) if rest else None
-        # The roles are applied by the run that is not killed.
-        restore(site, Target(moment), Keepers(lambda container: None, lambda: None), say)
+        # The run that is not killed applies the roles.
+        restore(site, Target(moment), PostRestore(lambda container: None, lambda: None), say)
 
 
 if __name__ == "__main__":

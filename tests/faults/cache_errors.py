@@ -1,4 +1,4 @@
-"""How many calls to Redis have failed in this process, by its own metrics."""
+"""The number of calls to Redis that have failed in this process, from its metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The integration tests' fixtures: a Redis for the session, and the data access over both servers."""
+"""Fixtures from the integration tests: a Redis for the session, and the data access over both servers."""
 
 from __future__ import annotations
 

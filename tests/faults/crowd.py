@@ -1,9 +1,9 @@
-"""Callers in one process who read the same user at the same time.
+"""Callers in one process that read the same user at the same time.
 
     python -m tests.faults.crowd CALLERS NAMESPACE sync|async|naive   (DATABASE_URL, REDIS_URL)
 
-Reads `USER_ID START_AT` from each line, START_AT on the machine's monotonic clock, and prints what was read, and
-how many calls to Redis have failed so far.
+Each line of input is `USER_ID START_AT`, with START_AT on the machine's monotonic clock. For each it prints what was
+read, and the number of calls to Redis that have failed so far.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def serve_tasks(access: AsyncDataAccess, callers: int) -> None:
 
 def read_naively(redis_url: str, database_url: str, namespace: str, callers: int) -> Read:
     client = redis.Redis.from_url(redis_url, driver_info=None)
-    # Handshakes would keep the callers apart.
+    # Connect first, because handshakes would spread the callers over time.
     connections = [client.connection_pool.get_connection() for _ in range(callers)]
     for connection in connections:
         client.connection_pool.release(connection)

@@ -1,4 +1,4 @@
-"""A groundwork command that is killed as soon as it has had its Nth exchange with Redis, or with Postgres.
+"""Run a groundwork command and kill it after its Nth exchange with Redis or Postgres.
 
 python -m tests.faults.dying_operator redis|postgres N ARGUMENT...   (REDIS_URL, DATABASE_URL, ...)
 """
@@ -19,7 +19,7 @@ from ops.cli import main
 
 
 class Countdown:
-    """Counts the calls of what it watches, over all connections, and ends the process at the last."""
+    """Counts calls over all connections, and kills the process at the last one."""
 
     def __init__(self, calls: int) -> None:
         self._left = calls
@@ -48,7 +48,7 @@ class Countdown:
 
 def watch(server: str, countdown: Countdown) -> None:
     if server == "postgres":
-        # Each waits once for the server: connecting, a statement, a block of a COPY, BEGIN and COMMIT.
+        # Each of these waits once for the server: connecting, a statement, a block of a COPY, BEGIN and COMMIT.
         psycopg.Connection.wait = countdown.watch(psycopg.Connection.wait)  # type: ignore[method-assign]
         return
     AbstractConnection.send_packed_command = countdown.watch(  # type: ignore[method-assign]

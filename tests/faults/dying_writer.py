@@ -1,4 +1,4 @@
-"""A writer that dies after COMMIT, at the very point where it would tell the cache.
+"""A writer that is killed after COMMIT, just before it would update the cache.
 
 python -m tests.faults.dying_writer FLAVOUR VERB USER_ID NAMESPACE   (DATABASE_URL, REDIS_URL)
 """
@@ -23,7 +23,7 @@ def die(*_: object) -> NoReturn:
 
 def write(data: Any, verb: str, user_id: int) -> None:
     user = data.users.get(user_id)
-    # Both are what a repository calls once its statement is committed.
+    # A repository calls one of these two after its statement is committed.
     cached = data.users.cached
     cached = getattr(cached, "_target", cached)
     cached.replace = cached.drop = die

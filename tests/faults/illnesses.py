@@ -1,4 +1,4 @@
-"""The nine ways for Redis to be ill, made on a real server and taken back again."""
+"""Nine faults of Redis, caused on a real server and removed again."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from redis import exceptions
 
 from infra.docker.engine import docker
 from infra.spec.redis import PORT
-from tests.containers import Server, wait_until
+from tests.containers import Server, pause, wait_until
 from tests.faults.network import DROP, RESET, address, firewall
 
-# Loading takes this long for each key, so that a few of them keep the server busy for seconds.
+# Delays the loading of each key, so that a few of them keep the server busy for seconds.
 LOAD_DELAY = {"key-load-delay": "20000", "loading-process-events-interval-bytes": "1024"}
 _BALLAST_KEYS = 150
 
 
 @dataclass
 class Patient:
-    """A Redis with an administrator, the file its clients read their URL from, and how they reach it."""
+    """A Redis with an administrator, the file from which its clients read their URL, and that URL."""
 
     server: Server
     url_file: Path
@@ -36,7 +36,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class Illness:
-    """`symptom` is what a plain client's SET meets; `by_address` asks for a way past the published port."""
+    """A fault. `symptom` is the error of a plain client's SET; `by_address` means to bypass the published port."""
 
     name: str
     symptom: tuple[type[Exception], ...]
@@ -66,7 +66,7 @@ def _refused(it: Patient) -> Iterator[None]:
 
 @contextmanager
 def _frozen(it: Patient) -> Iterator[None]:
-    docker("pause", it.server.container)
+    pause(it.server.container)
     try:
         yield
     finally:
@@ -83,7 +83,7 @@ def _reset(it: Patient) -> AbstractContextManager[None]:
 
 @contextmanager
 def _killed(it: Patient) -> Iterator[None]:
-    """Every connection but the killer's own is closed, again and again."""
+    """Close every other connection, repeatedly."""
     stopped = threading.Event()
     killed = []
 
@@ -115,7 +115,7 @@ def _full(it: Patient) -> Iterator[None]:
 
 @contextmanager
 def _unauthenticated(it: Patient) -> Iterator[None]:
-    """The URL has lost its password, and every connection is made anew."""
+    """Remove the password from the URL, and close every connection."""
     credentials = f"app:{it.server.passwords['app']}@"
     it.url_file.write_text(it.url.replace(credentials, ""))
     with it.administrator() as administrator:
@@ -128,7 +128,7 @@ def _unauthenticated(it: Patient) -> Iterator[None]:
 
 @contextmanager
 def _loading(it: Patient) -> Iterator[None]:
-    """Restarted, with so much to load that it takes seconds."""
+    """Restart with so much data that loading takes seconds."""
     with it.administrator() as administrator:
         administrator.mset({f"gw:ballast:{n}": str(n) * 2000 for n in range(_BALLAST_KEYS)})
     docker("restart", it.server.container)
@@ -153,7 +153,7 @@ def _replica(it: Patient) -> Iterator[None]:
 
 
 def _meets(it: Patient, symptom: type[Exception]) -> bool:
-    """Whether a client that does not wait meets this error."""
+    """Return whether a client without retries gets this error."""
     try:
         with redis.Redis.from_url(it.server.redis_url("ops"), driver_info=None, retry=None) as ops:
             ops.get("gw:nothing")

@@ -1,4 +1,4 @@
-"""A container's own network: its address, and its firewall, in a namespace that nothing else lives in."""
+"""A container's network namespace: its address, and firewall rules in it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import pytest
 from infra.docker.engine import inspect
 from tests.containers import Server
 
-# What a firewall does with a packet: nothing comes back, or a reset does.
+# iptables targets: no answer, or a TCP reset.
 DROP = ["DROP"]
 RESET = ["REJECT", "--reject-with", "tcp-reset"]
 
 
 def address(server: Server) -> str:
-    """The container's own address: the published port's proxy would answer for it."""
+    """Return the container's own address. At the published port, Docker's proxy would answer."""
     (container,) = inspect("container", server.container)
     return str(container["NetworkSettings"]["IPAddress"])
 
 
 @contextmanager
 def firewall(server: Server, port: int, verdict: list[str]) -> Iterator[None]:
-    """Every packet to this port of the container meets the verdict. Skips where that takes what is not there."""
+    """Apply `verdict` to every packet to this port of the container. Skips the test if that is not possible here."""
     if os.geteuid() != 0 or not (shutil.which("nsenter") and shutil.which("iptables")):
         pytest.skip("a container's firewall needs root, nsenter and iptables")
     rule = ["INPUT", "--protocol", "tcp", "--dport", str(port), "--jump", *verdict]

@@ -1,4 +1,4 @@
-"""A TCP proxy that passes everything on, answers only after a while: a server that is slow, and not away."""
+"""A TCP proxy that delays the answers, to simulate a slow server."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 
 
 class SlowProxy:
-    """Listens on `port` of localhost; `delay_seconds` may be changed while it runs."""
+    """Listens on `port` of localhost. `delay_seconds` may be changed while it runs."""
 
     def __init__(self, target: int) -> None:
         self.delay_seconds = 0.0
-        # How many bytes of an answer are passed on at a time, the delay before each of them.
+        # The size in bytes of the pieces of an answer. Each piece is delayed.
         self.piece = 65536
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -52,7 +52,7 @@ class SlowProxy:
 
 @contextmanager
 def slow_proxy(target: int) -> Iterator[SlowProxy]:
-    """A proxy before a port of localhost."""
+    """Run a proxy for a port of localhost."""
     proxy = SlowProxy(target)
     try:
         yield proxy

@@ -1,4 +1,4 @@
-"""Backups that break: damage that a drill must find, kills at each step, and a repository without room."""
+"""Faults of backups: damage that a restore drill must find, kills at each step, and a full repository."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from infra.docker.engine import DockerError, docker
 from infra.spec import backup, backup_repository, postgres
-from ops.backup.drill import Terms, drill
+from ops.backup import checks
+from ops.backup.drill import DrillOptions, drill
 from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.evidence import Evidence
 from ops.backup.restore import Target, abandon, restore
@@ -17,23 +18,23 @@ from ops.backup.workbench import refuse_during_restore, workbench
 from ops.errors import Exit, OpsError
 from tests.backed_up import BackedUp, backed_up_server
 from tests.containers import wait_until
+from tests.promises import promise
 from tests.scale import IS_FULL
 
-# Each leaves the volume in another state; the others are tried at full scale.
-RESTORE_STEPS = {
-    "choosing the backup": IS_FULL,
-    "writing a marker": IS_FULL,
-    "stopping Postgres": IS_FULL,
-    "restoring the files": True,
-    "exchanging the folders": True,
-    "replaying WAL": True,
-    "applying the stack's roles": True,
-    "having the cache forget": IS_FULL,
-    "starting Postgres": True,
-    "removing the old data": IS_FULL,
-}
+RESTORE_STEPS = [
+    "choosing the backup",
+    "writing a marker",
+    "stopping Postgres",
+    "restoring the files",
+    "exchanging the folders",
+    "replaying WAL",
+    "applying the stack's roles",
+    "invalidating the cache",
+    "starting Postgres",
+    "removing the old data",
+]
 BACKUP_STEPS = [
-    "looking at the repository",
+    "reading the repository",
     "writing a marker",
     "backup start archive",
     "backup stop archive",
@@ -49,15 +50,23 @@ DRILL_STEPS = {
 
 
 @pytest.fixture(scope="module")
-def backed_up(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackedUp]:
+def empty(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackedUp]:
+    """A server that has no backup until the fixture `backed_up` takes one."""
     with backed_up_server(tmp_path_factory.mktemp("backup")) as server:
         server.note("kept")
-        server.backup()
         yield server
 
 
+@pytest.fixture(scope="module")
+def backed_up(empty: BackedUp) -> BackedUp:
+    empty.backup()
+    return empty
+
+
 def _drill(backed_up: BackedUp, moment: datetime | None = None) -> Evidence:
-    return drill(backed_up.site, Terms(moment, ca_file=backed_up.server.ca_file), backed_up.said.append)
+    return drill(
+        backed_up.site, DrillOptions(moment, ca_file=backed_up.server.ca_file), backed_up.said.append
+    )
 
 
 def _throwaways(backed_up: BackedUp) -> str:
@@ -66,22 +75,20 @@ def _throwaways(backed_up: BackedUp) -> str:
     return listed + docker("network", "ls", "--quiet", "--filter", label)
 
 
-def test_a_drill_of_a_sound_repository_holds_and_measures(backed_up: BackedUp) -> None:
-    backed_up.note("drilled")
-    before = backed_up.in_volume("cd /repo; find . -type f ! -path './archive/*' -exec sha1sum {} + | sort")
-    found = _drill(backed_up)
-    assert found.ok, found.document()
-    assert found.rto_seconds is not None
-    assert found.rpo_seconds is not None
-    assert found.rto_seconds > 0
-    assert found.aimed_for is not None
-    assert found.newest_commit is None or found.newest_commit <= found.aimed_for
-    assert found.rows["users"] >= 1
-    after = backed_up.in_volume("cd /repo; find . -type f ! -path './archive/*' -exec sha1sum {} + | sort")
-    assert after == before
+def test_a_drill_without_a_backup_is_refused(empty: BackedUp) -> None:
+    with pytest.raises(OutsideWindow, match="there is no backup to drill with") as refused:
+        _drill(empty)
+    assert refused.value.exit_code == Exit.USAGE
+    assert _throwaways(empty) == ""
+
+
+def test_a_drill_for_a_time_outside_the_window_is_refused(backed_up: BackedUp) -> None:
+    with pytest.raises(OutsideWindow, match="restorable: 20"):
+        _drill(backed_up, datetime.now(UTC) - timedelta(days=1))
     assert _throwaways(backed_up) == ""
 
 
+@promise("damage ends a restore or drill with a reason, and never with missing data")
 def test_a_flipped_bit_in_a_backup_fails_the_drill(backed_up: BackedUp) -> None:
     flip = """
         f=$(ls -S /repo/backup/groundwork/*F/bundle/* | head -1)
@@ -101,7 +108,8 @@ def test_a_flipped_bit_in_a_backup_fails_the_drill(backed_up: BackedUp) -> None:
     assert found.checks["recovery"].ok is None
 
 
-def test_a_missing_wal_file_fails_the_drill_and_not_a_server_that_just_starts(backed_up: BackedUp) -> None:
+@promise("damage ends a restore or drill with a reason, and never with missing data")
+def test_a_missing_wal_file_fails_the_drill_but_not_a_plain_server_start(backed_up: BackedUp) -> None:
     backed_up.note("in-the-missing-file")
     missing = backed_up.noted_in
     backed_up.archived()
@@ -112,17 +120,17 @@ def test_a_missing_wal_file_fails_the_drill_and_not_a_server_that_just_starts(ba
         found = _drill(backed_up)
         assert [check.name for check in found.failures] == ["wal"]
         assert f"WAL file {missing} is missing" in found.checks["wal"].detail
-        # The control: a restore that only looks whether the server starts finds nothing wrong.
+        # The control: a restore that checks only whether the server starts finds no error.
         assert "in-the-missing-file" not in _naive_restore(backed_up)
     finally:
         backed_up.in_volume(
             'f=$(ls /repo/aside); mv "/repo/aside/$f" /repo/archive/groundwork/*/"${f%????????-*}"/'
         )
         backed_up.in_volume("rmdir /repo/aside")
-    assert "in-the-missing-file" in _naive_restore(backed_up)
 
 
-def test_damaged_wal_ends_a_recovery_instead_of_cutting_it_short(backed_up: BackedUp) -> None:
+@promise("damage ends a restore or drill with a reason, and never with missing data")
+def test_damaged_wal_fails_a_recovery_instead_of_shortening_it(backed_up: BackedUp) -> None:
     backed_up.note("in-the-damaged-file")
     damaged = backed_up.noted_in
     backed_up.archived()
@@ -133,9 +141,9 @@ def test_damaged_wal_ends_a_recovery_instead_of_cutting_it_short(backed_up: Back
     )
     serving_since = backed_up.started_at()
     try:
-        # The control: with pgBackRest's own restore_command the server starts, and has lost the row.
+        # The control: with pgBackRest's own restore_command the server starts, but the row is lost.
         assert "in-the-damaged-file" not in _naive_restore(backed_up)
-        with pytest.raises(BackupError, match="the data is as it was before, and serves again"):
+        with pytest.raises(BackupError, match="the previous data is back and serves again"):
             backed_up.restore(None)
         assert "in-the-damaged-file" in backed_up.notes()
         assert backed_up.started_at() != serving_since
@@ -143,20 +151,26 @@ def test_damaged_wal_ends_a_recovery_instead_of_cutting_it_short(backed_up: Back
         backed_up.in_volume(
             'cat /repo/aside > $(ls /repo/archive/groundwork/*/*/"$1"-*); rm /repo/aside', damaged
         )
-    backed_up.restore(None)
-    assert "in-the-damaged-file" in backed_up.notes()
 
 
-@pytest.mark.parametrize("step", [step for step, tried in RESTORE_STEPS.items() if tried])
+@pytest.mark.skipif(
+    not IS_FULL, reason="the abandoned restore below is killed at two steps, and then completed"
+)
+@promise("the same command completes a restore that was killed at any step")
+@pytest.mark.parametrize("step", RESTORE_STEPS)
 def test_a_restore_killed_at_a_step_is_completed_by_the_next(backed_up: BackedUp, step: str) -> None:
     backed_up.backup()
     moment = backed_up.note(f"before-{step.split()[0]}")
     backed_up.note("later")
     backed_up.killed_at(step, "restore", moment.isoformat())
+    _complete_restore(backed_up, moment, kept=f"before-{step.split()[0]}", lost="later")
+
+
+def _complete_restore(backed_up: BackedUp, moment: datetime, *, kept: str, lost: str) -> None:
     backed_up.restore(moment)
     notes = backed_up.notes()
-    assert {"kept", f"before-{step.split()[0]}"} <= notes
-    assert "later" not in notes
+    assert {"kept", kept} <= notes
+    assert lost not in notes
     assert backed_up.in_volume("ls /data").split() == ["15"]
     assert _throwaways(backed_up) == ""
     backed_up.note("after")
@@ -164,7 +178,9 @@ def test_a_restore_killed_at_a_step_is_completed_by_the_next(backed_up: BackedUp
     backed_up.sql("DELETE FROM groundwork.users WHERE username = 'after'")
 
 
-def test_a_killed_restore_can_be_given_up_until_it_has_recovered(backed_up: BackedUp) -> None:
+@promise("a killed restore can be abandoned until recovery has ended")
+@promise("the same command completes a restore that was killed at any step")
+def test_a_killed_restore_can_be_abandoned_until_recovery_has_ended(backed_up: BackedUp) -> None:
     backed_up.backup()
     moment = backed_up.note("given-up")
     backed_up.note("never-taken-back")
@@ -175,16 +191,16 @@ def test_a_killed_restore_can_be_given_up_until_it_has_recovered(backed_up: Back
     abandon(backed_up.site, backed_up.said.append)
     refuse_during_restore(backed_up.site.prefix, "test")
     assert {"given-up", "never-taken-back"} <= backed_up.notes()
-    backed_up.killed_at("having the cache forget", "restore", moment.isoformat())
-    with pytest.raises(OpsError, match="finishes it, then another can begin") as refused:
+    backed_up.killed_at("invalidating the cache", "restore", moment.isoformat())
+    with pytest.raises(OpsError, match="has recovered but is not finished") as refused:
         abandon(backed_up.site, backed_up.said.append)
     assert refused.value.exit_code == Exit.REFUSED
-    with pytest.raises(OpsError, match="finishes it, then another can begin"):
-        restore(backed_up.site, Target(None), backed_up.keepers(), backed_up.said.append)
-    backed_up.restore(moment)
-    assert "never-taken-back" not in backed_up.notes()
+    with pytest.raises(OpsError, match="has recovered but is not finished"):
+        restore(backed_up.site, Target(None), backed_up.post_restore(), backed_up.said.append)
+    _complete_restore(backed_up, moment, kept="given-up", lost="never-taken-back")
 
 
+@promise("no server starts while a restore swaps the data folders")
 def test_no_server_starts_while_the_folders_are_being_exchanged(backed_up: BackedUp) -> None:
     docker("stop", backed_up.site.postgres)
     backed_up.in_volume("mv /data/15 /data/15.before-restore")
@@ -198,30 +214,47 @@ def test_no_server_starts_while_the_folders_are_being_exchanged(backed_up: Backe
     assert "kept" in backed_up.notes()
 
 
+@promise("a killed backup is complete or absent, and the next one succeeds")
 @pytest.mark.parametrize("step", BACKUP_STEPS if IS_FULL else BACKUP_STEPS[3:])
-def test_a_killed_backup_is_none_or_whole_and_the_next_one_is_made(backed_up: BackedUp, step: str) -> None:
+def test_a_killed_backup_is_absent_or_complete_and_the_next_one_succeeds(
+    backed_up: BackedUp, step: str
+) -> None:
     before = {b.label for b in backed_up.contents().backups}
     backed_up.killed_at(step, "backup", "full")
-    # What the killed command had started goes on in the container; it is killed as well.
+    # The processes that the killed command started continue in the container. Kill them too.
     docker("exec", backed_up.site.postgres, "sh", "-c", _KILL_PGBACKREST)
     made = {b.label for b in backed_up.contents().backups} - before
-    # At its last step nothing was left to do but to write it down.
+    # At the last step, only the record of the backup was missing.
     assert not made or step == BACKUP_STEPS[-1]
     backed_up.backup("full")
-    found = _drill(backed_up)
-    assert found.ok, found.document()
+    assert "backup:" in checks.verify_repository(backed_up.site.postgres)
+    assert "no gap" in checks.no_gap(backed_up.contents())
 
 
+@promise("a killed drill does no harm, and the next one cleans up after it")
+@promise("a drill of an intact repository succeeds and measures RTO and RPO")
 @pytest.mark.parametrize("step", [step for step, tried in DRILL_STEPS.items() if tried])
-def test_a_killed_drill_harms_nothing_and_is_swept_by_the_next(backed_up: BackedUp, step: str) -> None:
+def test_a_killed_drill_does_no_harm_and_the_next_one_cleans_up_and_measures(
+    backed_up: BackedUp, step: str
+) -> None:
     backed_up.backup()
+    files = "cd /repo; find . -type f ! -path './archive/*' -exec sha1sum {} + | sort"
+    before = backed_up.in_volume(files)
     backed_up.killed_at(step, "drill")
-    # The control: there is something to sweep.
+    # The control: there are leftover containers or volumes.
     assert _throwaways(backed_up) != ""
     note = f"beside-a-drill-{step.split()[0]}"
-    backed_up.note(note)
-    found = _drill(backed_up)
+    # As after a rotation: the drill logs in as role app.
+    backed_up.sql("ALTER ROLE app_a NOLOGIN")
+    found = _drill(backed_up, backed_up.note(note))
     assert found.ok, found.document()
+    assert found.rto_seconds is not None
+    assert found.rpo_seconds is not None
+    assert found.rto_seconds > 0
+    assert found.aimed_for is not None
+    assert found.newest_commit is None or found.newest_commit <= found.aimed_for
+    assert found.rows["users"] >= 1
+    assert backed_up.in_volume(files) == before
     assert _throwaways(backed_up) == ""
     assert note in backed_up.notes()
 
@@ -234,7 +267,7 @@ _KILL_PGBACKREST = (
 
 
 def _naive_restore(backed_up: BackedUp) -> set[str]:
-    """Restore to the newest as by hand, ask whether the server starts, and return the rows it has."""
+    """Restore to the latest state as one would by hand, check that the server starts, and return its rows."""
     volumes = {
         backup_repository.FOLDER: (backed_up.site.repository_volume, False),
         postgres.CONFIG_DIR: (backed_up.site.config_volume, False),
@@ -246,23 +279,20 @@ def _naive_restore(backed_up: BackedUp) -> set[str]:
         return set(bench.sh('psql -Atc "$1" groundwork', sql).split())
 
 
-def test_a_full_repository_is_one_line_and_the_server_goes_on(
+@promise("a full backup repository is reported, and the server keeps running")
+def test_a_full_repository_is_reported_in_one_line_and_the_server_keeps_running(
     docker_engine: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    options = [
-        *("--opt", "type=tmpfs", "--opt", "device=tmpfs"),
-        *("--opt", f"o=size=3m,uid={postgres.UID},gid={postgres.GID},mode=0700"),
-    ]
     folder = tmp_path_factory.mktemp("full")
-    with backed_up_server(folder, repository_options=options, queue_max_bytes=64 * 1024**2) as small:
+    with backed_up_server(folder, repository_mib=3, queue_max_bytes=64 * 1024**2) as small:
         with pytest.raises(BackupError, match="no space is left for the backup repository") as refused:
             small.backup("full")
         assert "\n" not in str(refused.value)
         assert refused.value.exit_code == Exit.ERROR
-        # What was begun has made room again, for WAL goes on coming.
+        # The failed backup was removed, because the repository still needs space for WAL.
         small.archived()
         assert small.contents().backups == ()
-        # WAL that cannot be archived is given up beyond the queue's limit: the server's disk does not fill.
+        # Beyond the queue's limit, WAL that cannot be archived is dropped, so that the server's disk does not fill.
         small.sql("CREATE TABLE groundwork.filler AS SELECT md5(i::text) FROM generate_series(1, 400000) i")
         for _ in range(12):
             small.note("goes-on")
@@ -275,17 +305,3 @@ def test_a_full_repository_is_one_line_and_the_server_goes_on(
 
 def _waiting(backed_up: BackedUp) -> int:
     return int(backed_up.sql("SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"))
-
-
-def test_a_drill_without_a_backup_or_for_a_moment_outside_says_so(
-    docker_engine: None, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    with backed_up_server(tmp_path_factory.mktemp("empty")) as empty:
-        empty.note("x")
-        with pytest.raises(OutsideWindow, match="there is no backup to drill with") as refused:
-            _drill(empty)
-        assert refused.value.exit_code == Exit.USAGE
-        empty.backup()
-        with pytest.raises(OutsideWindow, match="what can: 20"):
-            _drill(empty, datetime.now(UTC) - timedelta(days=1))
-        assert _throwaways(empty) == ""

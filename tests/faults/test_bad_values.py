@@ -1,4 +1,4 @@
-"""Values that Postgres, msgpack or Python's own parsers trip over: a typed error and nothing written, or kept whole."""
+"""Values that Postgres, msgpack or Python's parsers reject: either a typed error and no write, or stored unchanged."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from db.errors import DbError, InvalidInput
 from db.models import NewActivity, NewOrganization, NewRepository, NewUser
 from tests.conftest import Database
+from tests.promises import promise
 
 NOW = datetime.now(UTC)
 MEGABYTE = "a'\"\\;--\U0001f600é\n" * (1024 * 1024 // 15)
@@ -53,7 +54,7 @@ USER = NewUser(github_id=1, username="x")
 ORGANIZATION = NewOrganization(github_id=1, name="x")
 REPOSITORY = NewRepository(github_id=1, name="x/y")
 ACTIVITY = NewActivity(user_id=1, type="PushEvent", timestamp=NOW)
-# Each record, its repository, and which bad values go into which of its fields.
+# A repository, a record, and the bad values for each of its fields.
 FIELDS: tuple[tuple[str, Any, dict[str, dict[str, Any]]], ...] = (
     ("users", USER, {"username": TEXTS, "email": TEXTS, "github_id": NUMBERS, "preferences": OBJECTS}),
     (
@@ -79,7 +80,7 @@ TABLES = ("users", "organizations", "repositories", "activities", "cache_outbox"
 
 @pytest.fixture
 def written(data: Any, database: Database) -> Callable[[], dict[str, int]]:
-    """How many rows of each table there are, and how many statements have been sent that write."""
+    """Return the number of rows in each table, and the number of write statements sent."""
 
     def count() -> dict[str, int]:
         counts = " UNION ALL ".join(f"SELECT '{t}', count(*) FROM groundwork.{t}" for t in TABLES)
@@ -88,11 +89,12 @@ def written(data: Any, database: Database) -> Callable[[], dict[str, int]]:
     return count
 
 
+@promise("bad values raise typed errors, and nothing is written")
 @pytest.mark.parametrize("flavour", ["sync"], indirect=True)
 def test_bad_values_are_typed_errors_and_nothing_is_written(
     data: Any, written: Callable[[], dict[str, int]]
 ) -> None:
-    """One test over all cases: a database and a pool for each of them would take minutes."""
+    """All cases share a test, because a database and a pool for each would take minutes."""
     before = written()
     accepted = []
     for case in CASES:
@@ -130,7 +132,7 @@ def test_an_update_with_a_bad_value_changes_nothing(data: Any) -> None:
     assert data.users.get_by_github_id(1) == user
 
 
-def test_long_and_quoted_text_comes_back_as_it_was(data: Any, database: Database) -> None:
+def test_long_and_quoted_text_is_returned_unchanged(data: Any, database: Database) -> None:
     user = data.users.add(replace(USER, email=MEGABYTE, preferences={"'\"\\": MEGABYTE}))
     for _ in range(2):
         read = data.users.get(user.id)
@@ -149,14 +151,14 @@ def test_text_too_long_for_an_index_is_a_typed_error_and_writes_nothing(
     assert written() == before
 
 
-def test_integers_at_the_edges_come_back_as_they_were(data: Any) -> None:
+def test_integers_at_the_limits_are_returned_unchanged(data: Any) -> None:
     edges = {"edges": [-(2**63), -1, 0, 1, 2**53 + 1, 2**63 - 1]}
     user = data.users.add(replace(USER, preferences=edges))
     for _ in range(2):
         assert data.users.get(user.id).preferences == edges
 
 
-def test_floats_come_back_as_they_were_and_can_be_written_again(data: Any) -> None:
+def test_floats_are_returned_unchanged_and_can_be_written_again(data: Any) -> None:
     floats = {"floats": [0.1, -1.0, 1e15, 9999999999999998.0, 5e-324, -1.2345678901234567e-300]}
     user = data.users.add(replace(USER, preferences=floats))
     for _ in range(2):
@@ -168,7 +170,7 @@ def test_floats_come_back_as_they_were_and_can_be_written_again(data: Any) -> No
 
 
 def test_jsonb_makes_another_number_of_a_large_float(data: Any, database: Database) -> None:
-    """The control of the refusal above."""
+    """The negative control of the rejection above."""
     value = 1.2345678901234567e18
     user = data.users.add(USER)
     database.psql(f"UPDATE groundwork.users SET preferences = '{json.dumps({'a': value})}'")
@@ -183,8 +185,9 @@ def test_a_time_in_another_zone_is_the_same_instant(data: Any) -> None:
     assert data.activities.get(activity.id, at) == activity
 
 
-def test_the_plain_driver_meets_them_in_many_ways(database: Database) -> None:
-    """The negative control: none of these is one error that a caller could name."""
+@promise("bad values raise typed errors, and nothing is written", control=True)
+def test_the_plain_driver_raises_many_different_errors(database: Database) -> None:
+    """The negative control: the driver has no single error for these that a caller could catch."""
     met = set()
     with psycopg.connect(database.url("app"), autocommit=True) as connection:
         for value in (

@@ -1,4 +1,4 @@
-"""Tasks cancelled at random moments: nobody is given another's answer, and no connection is lost."""
+"""Tasks cancelled at random moments: no task gets the answer of another, and no connection is lost."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from db.models import NewUser
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
+from tests.promises import promise
 from tests.scale import scaled
 
 CANCELLED = scaled(200, 2000)
@@ -21,7 +22,7 @@ USERS = 20
 
 
 async def settle(data: Any) -> dict[str, int]:
-    """The pool's statistics, once every connection is back or three seconds are over."""
+    """Return the pool's statistics, after every connection is returned or 3 s have passed."""
     for _ in range(30):
         statistics: dict[str, int] = data.pool.statistics()
         if statistics["pool_size"] == statistics["pool_available"]:
@@ -30,6 +31,7 @@ async def settle(data: Any) -> dict[str, int]:
     return statistics
 
 
+@promise("a cancelled call never leaves its answer to another caller")
 def test_cancelled_tasks_leave_no_answer_to_the_wrong_caller(
     database: Database, redis_server: Server, namespace: str
 ) -> None:
@@ -78,9 +80,9 @@ def test_cancelled_tasks_leave_no_answer_to_the_wrong_caller(
                         answered += 1
                     except asyncio.CancelledError:
                         cancelled += 1
-                # Misses and hits alike.
+                # So that there are both misses and hits.
                 await data.users.cached.drop([(user.id, None) for user in random.sample(users, 5)])
-            # Whatever was left lying on a connection would be the next caller's.
+            # An answer left on a connection would go to the next caller.
             for n in range(1, USERS + 1):
                 wrong += [await call(n) for call in calls] != [n] * len(calls)
             return cancelled, answered, wrong, await settle(data)
@@ -92,16 +94,17 @@ def test_cancelled_tasks_leave_no_answer_to_the_wrong_caller(
     assert statistics["pool_size"] == statistics["pool_available"]
 
 
+@promise("a cancelled call never leaves its answer to another caller", control=True)
 def test_a_shared_connection_hands_a_cancelled_reply_to_the_next(
     redis_server: Server, namespace: str
 ) -> None:
-    """The negative control: nobody disconnects it when a call on it is cancelled."""
+    """The negative control: the connection is not closed when a call on it is cancelled."""
 
     async def scenario() -> int:
         url = redis_server.redis_url("app")
         options: dict[str, Any] = parse_url(url)
         kind = options.pop("connection_class", Connection)
-        # With a timeout for sending, a task cancelled there would close it.
+        # With a timeout for sending, a task cancelled while sending would close the connection.
         connection = kind(**options, driver_info=None, socket_timeout=None)
         await connection.connect()
 

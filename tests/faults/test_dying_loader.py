@@ -1,4 +1,4 @@
-"""`seed`, `import`, `tokens rotate`, killed after any exchange with Postgres: whole batches; the next run ends it."""
+"""`seed`, `import` and `tokens rotate` are killed after each exchange with Postgres: the next run completes them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from db.token_keys import TokenKeys
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
+from tests.promises import promise
 from tests.scale import IS_FULL
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ Operate = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def operate(database: Database) -> Operate:
-    """operate(3, "seed"): how it ended, killed after three exchanges; 0 kills it never."""
+    """operate(3, "seed") runs a command, kills it after three exchanges (0: never), and returns the result."""
 
     def run(kill_after: int, *arguments: str, keys: str = K1) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -48,12 +49,12 @@ def operate(database: Database) -> Operate:
 
 
 def steps() -> Iterator[int]:
-    """After how many exchanges it is killed, until it ends before it is: all of them, or ever fewer."""
+    """Yield the numbers of exchanges after which to kill: every number, or increasingly few."""
     yield from count(1) if IS_FULL else (1, 3, 8, 14, 22, 36, 60, 10_000)
 
 
 def rows(database: Database) -> str:
-    """Everything that a load decides: not ids and times of its own."""
+    """Return everything that a load determines, without generated ids and times."""
     queries = (
         "SELECT github_id, username, email, preferences FROM groundwork.users ORDER BY 1",
         "SELECT github_id, name, description, member_count FROM groundwork.organizations ORDER BY 1",
@@ -67,7 +68,7 @@ def rows(database: Database) -> str:
 
 
 def activities(database: Database) -> int:
-    # The server may still be at what the killed one has sent.
+    # The server may still be executing what the killed process sent.
     return int(
         database.psql(
             "DO $$ BEGIN WHILE EXISTS (SELECT FROM pg_stat_activity WHERE usename LIKE 'app%' AND datname ="
@@ -99,9 +100,10 @@ def test_a_seed_loads_everything_or_nothing(operate: Operate, database: Database
     assert len(ends) > 5
 
 
+@promise("a killed import leaves whole batches, and the same command completes it")
 def test_an_import_loads_whole_batches(operate: Operate, database: Database, tmp_path: Path) -> None:
     hour = tmp_path / "2015-01-01-15.json"
-    # Made up, in GitHub Archive's format.
+    # Made-up events in GitHub Archive's format.
     hour.write_text(
         "".join(
             json.dumps(
@@ -134,12 +136,13 @@ def test_an_import_loads_whole_batches(operate: Operate, database: Database, tmp
             break
         assert ends[-1] == KILLED
         done = operate(0, *command)
-        assert f"{EVENTS - there} loaded, {there} already there" in done.stdout
+        assert f"{EVENTS - there} loaded, {there} existed already" in done.stdout
         assert rows(database) == after
     assert ends[-1] == ENDED
     assert loaded >= {0, EVENT_BATCH, EVENTS}
 
 
+@promise("the next key rotation completes a killed one")
 def test_a_rotation_of_keys_leaves_every_token_readable(
     operate: Operate, database: Database, redis_server: Server, namespace: str
 ) -> None:
@@ -163,10 +166,10 @@ def test_a_rotation_of_keys_leaves_every_token_readable(
                 break
             assert ends[-1] == KILLED
             done = operate(0, *command, keys=f"{new},{old}")
-            assert "older keys may go" in done.stdout, done.stderr
+            assert "older keys can be removed" in done.stdout, done.stderr
             assert keys_used(database) == {new[:2]}
             assert {user: data.users.tokens(user) for user in users} == wanted
-            # And back, from there.
+            # Rotate back in the next round.
             old, new = new, old
         assert ends[-1] == ENDED
         assert halves, "none was killed on its way"

@@ -1,4 +1,4 @@
-"""A flush or a warming that is killed at any of its steps: readers go on, nothing is lost, and a second run ends it."""
+"""A flush or a warming is killed at each of its steps: reads stay correct, and a second run completes it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from db.models import (
 )
 from tests.conftest import Connect, Database
 from tests.containers import Server
+from tests.promises import promise
 from tests.scale import IS_FULL
 
 ROOT = Path(__file__).parents[2]
@@ -36,22 +37,22 @@ FLUSHES = {
     "entity": ["--entity", "user", "--warm", "10"],
     "pattern": ["--pattern", "*:user:{*}", "--warm", "10"],
 }
-# After how many commands to Redis it is killed; the last ones are those of the warming.
-STEPS = range(1, 25) if IS_FULL else [1, 2, 4, 8]
-# A warming of three kinds: of each a look whether Redis is well, and then what is missing.
-WARMING_STEPS = [*range(1, 20), 40] if IS_FULL else [1, 4, 8, 12, 40]
+# The number of Redis commands after which the command is killed. The last ones belong to a warming.
+STEPS = range(1, 25) if IS_FULL else [1, 4, 8]
+# A warming of three kinds of records: for each a check of Redis, and then the missing records.
+WARMING_STEPS = [*range(1, 20), 40] if IS_FULL else [1, 8, 40]
 Operate = Callable[..., int]
 
 
 @pytest.fixture
 def flavour() -> str:
-    """The readers' is another test's affair."""
+    """One flavour is enough here; other tests cover the async one."""
     return "sync"
 
 
 @pytest.fixture
 def operate(database: Database, redis_server: Server, namespace: str) -> Operate:
-    """operate(3, "flush", ...): its exit code, killed after three commands."""
+    """operate(3, "flush", ...) runs a command, kills it after three Redis commands, and returns the exit code."""
 
     def run(kill_after: int, *arguments: str, user: str = "ops") -> int:
         return subprocess.run(
@@ -79,9 +80,10 @@ def operate(database: Database, redis_server: Server, namespace: str) -> Operate
     return run
 
 
+@promise("a flush or warming killed at any step does no harm, and the next one completes it")
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("flush", FLUSHES)
-def test_a_flush_killed_at_any_step_harms_nobody_and_ends_when_it_is_run_again(
+def test_a_flush_killed_at_any_step_does_no_harm_and_the_next_run_completes_it(
     data: Any,
     operate: Operate,
     connect: Connect,
@@ -96,7 +98,7 @@ def test_a_flush_killed_at_any_step_harms_nobody_and_ends_when_it_is_run_again(
     code = operate(step, "flush", "--yes", *FLUSHES[flush])
     assert code in (KILLED, ENDED)
     assert code == KILLED or step > 5
-    # Half a flush is none, or a whole one, for each of them; and a write is read at once, as ever.
+    # For each user the flush has happened or not, and a write is visible at once as always.
     assert {user.username for user in data.users.get_many(users)} <= {"before", "after"}
     written = data.users.add(NewUser(github_id=step + 1000, username="written"))
     assert data.users.get(written.id).username == "written"
@@ -110,7 +112,7 @@ def test_a_flush_killed_at_any_step_harms_nobody_and_ends_when_it_is_run_again(
 
 @pytest.fixture
 def busy(data: Any) -> dict[str, list[int]]:
-    """The ids by kind of three users, two repositories and an organization, none of them cached."""
+    """Return the ids by kind of three users, two repositories and an organization, none of them cached."""
     users = [data.users.add(NewUser(github_id=number, username="before")).id for number in range(1, 4)]
     organization = data.organizations.add(NewOrganization(github_id=1, name="org")).id
     repositories = [
@@ -124,8 +126,9 @@ def busy(data: Any) -> dict[str, list[int]]:
     return {"user": users, "repository": repositories, "organization": [organization]}
 
 
+@promise("a flush or warming killed at any step does no harm, and the next one completes it")
 @pytest.mark.parametrize("step", WARMING_STEPS)
-def test_a_warming_killed_at_any_step_harms_nobody_and_ends_when_it_is_run_again(
+def test_a_warming_killed_at_any_step_does_no_harm_and_the_next_run_completes_it(
     data: Any,
     operate: Operate,
     redis_as_ops: redis.Redis,
@@ -141,12 +144,12 @@ def test_a_warming_killed_at_any_step_harms_nobody_and_ends_when_it_is_run_again
     code = operate(step, "warm", "--limit", "10", user="app")
     cached = redis_as_ops.exists(*keys)
     if code == KILLED:
-        # The control: it was not over, or the second run would have nothing to end.
+        # The control: the warming was incomplete, so that the second run has something to do.
         assert cached < len(keys)
     else:
         assert (code, cached) == (ENDED, len(keys))
         assert step > 5
-    # Whoever reads or writes what was just being cached is not kept waiting, and not told old things.
+    # Reads and writes of records that were just being cached do not wait, and return current data.
     first, second, third = busy["user"]
     assert data.users.get(first).username == "before"
     data.users.update(replace(data.users.get(second), username="after"))
@@ -166,9 +169,9 @@ def test_a_warming_killed_at_any_step_harms_nobody_and_ends_when_it_is_run_again
     assert [b"after" in (value or b"") for value in stored.values()] == [False, True, False]
 
 
-def test_the_steps_that_are_tried_lie_in_a_warming_and_the_last_ones_behind_it(
+def test_the_first_steps_are_within_a_warming_and_the_last_is_after_it(
     operate: Operate, busy: dict[str, list[int]]
 ) -> None:
-    """Where this fails WARMING_STEPS want to be other ones."""
+    """If this fails, adapt WARMING_STEPS."""
     assert operate(WARMING_STEPS[0], "warm", "--limit", "10", user="app") == KILLED
     assert operate(WARMING_STEPS[-1], "warm", "--limit", "10", user="app") == ENDED

@@ -1,4 +1,4 @@
-"""Redis ill in nine ways: reads and writes are right, in bounded time, and Redis is taken up again afterwards."""
+"""Nine faults of Redis: reads and writes are correct in bounded time, and Redis is used again afterwards."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ from tests.faults.cache_errors import cache_errors
 from tests.faults.illnesses import ILLNESSES, LOAD_DELAY, Illness, Patient, patient
 from tests.integration.data_access import SHIPPED_TIMEOUT, cache_settings, data_access, database_settings
 from tests.integration.redis_calls import left_alone
+from tests.promises import promise
 
-# The promise is 150 ms more on the first call, 5 ms with the breaker open, and 2 s until it is taken up again:
-# with threefold slack, and what Postgres takes on a busy machine.
+# The promise is 150 ms more on the first call, 5 ms more while the breaker is open, and 2 s until Redis is used again.
+# The limits are three times that, plus the time that Postgres takes on a busy machine.
 FIRST_CALL_SECONDS = 3 * 0.15 + 0.3
 LATER_CALL_SECONDS = 3 * 0.005 + 0.3
 RECOVERY_SECONDS = 3 * 2.0
-# A machine that stands still for a moment makes one illness look bad; a broken promise every one.
+# A pause of the machine can make one try fail. A broken promise fails all of them.
 TRIES = 3
 NO_RETRY: Any = Retry(NoBackoff(), 0)
 
 
 @pytest.fixture(scope="module")
 def sick_redis(docker_engine: None) -> Iterator[Server]:
-    """A Redis of this module's own that keeps its data over a restart, and is slow to load it."""
+    """A Redis for this module only, which keeps its data when restarted and loads it slowly."""
     with containers.redis_server(
         eviction_policy="noeviction",
         persistence="rdb",
@@ -63,7 +64,7 @@ def it(illness: Illness, sick_redis: Server, tmp_path: Path) -> Patient:
 @pytest.fixture
 def open_over_it(flavour: str, database: Database, it: Patient, namespace: str) -> Callable[[], Any]:
     cache = with_fields(
-        # Another's near cache may answer a moment longer, in health and in illness.
+        # Without near cache: another process's near cache may serve a stale entry for a moment, fault or not.
         cache_settings(it.url, namespace, near_entries=0, timeout_seconds=SHIPPED_TIMEOUT),
         url=UrlSource("REDIS_URL", CacheSettingError, file=it.url_file),
     )
@@ -80,8 +81,9 @@ def each(illness: Illness) -> Any:
     return pytest.param(illness, id=illness.name)
 
 
+@promise("reads are correct while Redis is slow, frozen, full, absent or refuses the login")
 @pytest.mark.parametrize("illness", [each(illness) for illness in ILLNESSES])
-def test_answers_are_right_and_in_time_and_redis_is_taken_up_again(
+def test_answers_are_correct_and_in_time_and_redis_is_used_again(
     illness: Illness, it: Patient, open_over_it: Callable[[], Any], namespace: str
 ) -> None:
     late = []
@@ -95,21 +97,23 @@ def test_answers_are_right_and_in_time_and_redis_is_taken_up_again(
 def _suffer(
     illness: Illness, it: Patient, open_over_it: Callable[[], Any], namespace: str, first_id: int
 ) -> list[float]:
-    """An illness from its beginning until Redis is taken up again: right in every answer. What took too long."""
+    """Run one fault until Redis is used again, check every answer, and return which calls took too long."""
     with open_over_it() as reader, open_over_it() as writer:
         user = reader.users.get(reader.users.add(NewUser(github_id=first_id + 1, username="before")).id)
         doomed = reader.users.get(reader.users.add(NewUser(github_id=first_id + 2, username="doomed")).id)
         assert writer.users.get(user.id) == user
 
+        # On a busy machine a read before the fault may already have opened a breaker.
+        _await_health(reader, writer)
         errors = cache_errors()
         with illness.befall(it):
-            # Each of the two finds out by itself: one in a read, one in a write.
+            # Each of the two notices the fault on its own: one in a read, the other in a write.
             read, first_read = timed(reader.users.get, user.id)
             updated, first_write = timed(writer.users.update, replace(user, username="after"))
             assert read == user
             later = []
             lasts = illness.name in LASTING
-            # A Redis that still answers may give the reader what the writer could not take out of it yet.
+            # A Redis that still answers may return entries that the writer could not invalidate yet.
             readers = (reader, writer) if lasts else (writer,)
             with left_alone(clients=2) if lasts else nullcontext():
                 for _ in range(5):
@@ -126,10 +130,10 @@ def _suffer(
                 found, seconds = timed(writer.users.get_many, [user.id, doomed.id, added.id])
                 later.append(seconds)
                 assert found == [updated, None, added]
-        # A killed connection that was idle is made anew before it is used.
+        # An idle connection that was killed is replaced before it is used, without an error.
         assert illness.name in RELAPSING or cache_errors() > errors
 
-        # What was cached before must not come back, for neither of them.
+        # Neither of them may see what was cached before.
         _await_health(reader, writer)
         for data in (reader, writer):
             assert data.users.get(user.id) == updated
@@ -143,29 +147,31 @@ def _suffer(
     ]
 
 
-# Well between one blow and the next, so that the breaker closes and opens again.
+# Redis works between two faults, so that the breaker closes and opens again.
 RELAPSING = {"killed"}
-# No probe is answered until they are over, so that the breaker stays open; loading ends by itself, the rest answer.
+# No probe succeeds during these faults, so that the breaker stays open. Loading ends after a while; the other faults
+# let Redis answer.
 LASTING = {"refused", "frozen", "blackholed", "reset", "unauthenticated"}
 
 
 @pytest.mark.parametrize("illness", [each(illness) for illness in ILLNESSES if illness.name in LASTING])
-def test_without_a_breaker_the_illness_is_met_by_every_read(
+def test_without_a_breaker_every_read_calls_the_failing_redis(
     illness: Illness,
     it: Patient,
     open_over_it: Callable[[], Any],
     namespace: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The negative control of the breaker: it is right all the same, and in time, for Postgres answers."""
+    """The negative control of the breaker. Answers are still correct and in time, because Postgres gives them."""
     monkeypatch.setattr(Breaker, "trip", lambda _: False)
     with pytest.raises(AssertionError, match="times besides the probes"):
         _suffer(illness, it, open_over_it, namespace, first_id=0)
 
 
+@promise("reads are correct while Redis is slow, frozen, full, absent or refuses the login", control=True)
 @pytest.mark.parametrize("illness", [each(illness) for illness in ILLNESSES if illness.symptom])
-def test_a_plain_client_meets_the_illness(illness: Illness, it: Patient) -> None:
-    """That the server is ill indeed: without it the test above would prove nothing."""
+def test_a_plain_client_gets_the_error_of_the_fault(illness: Illness, it: Patient) -> None:
+    """Check that the fault exists, because otherwise the test above would prove nothing."""
     with illness.befall(it):
         client: Any = redis.Redis.from_url(
             it.url_file.read_text(),
@@ -178,11 +184,12 @@ def test_a_plain_client_meets_the_illness(illness: Illness, it: Patient) -> None
             client.set("gw:plain", "x")
 
 
+@promise("reads are correct while Redis is slow, frozen, full, absent or refuses the login", control=True)
 @pytest.mark.parametrize(
     "illness", [each(illness) for illness in ILLNESSES if illness.name in ("frozen", "blackholed")]
 )
 def test_a_client_with_default_settings_exceeds_the_bound(illness: Illness, it: Patient) -> None:
-    """The negative control of the time."""
+    """The negative control of the time limit."""
     client = redis.Redis.from_url(it.url, driver_info=None)
     client.ping()
     with illness.befall(it):
@@ -194,10 +201,11 @@ def test_a_client_with_default_settings_exceeds_the_bound(illness: Illness, it: 
     assert is_late
 
 
+@promise("closing does not wait for a Redis that does not answer")
 @pytest.mark.parametrize(
     "illness", [each(illness) for illness in ILLNESSES if illness.name in ("frozen", "blackholed")]
 )
-def test_who_closes_over_it_is_not_kept_waiting_and_hears_nothing(
+def test_closing_does_not_wait_and_raises_no_error(
     illness: Illness, it: Patient, open_over_it: Callable[[], Any]
 ) -> None:
     with ExitStack() as stack:
@@ -209,8 +217,9 @@ def test_who_closes_over_it_is_not_kept_waiting_and_hears_nothing(
     assert seconds < FIRST_CALL_SECONDS
 
 
+@promise("closing does not wait for a Redis that does not answer", control=True)
 @pytest.mark.parametrize("illness", [each(illness) for illness in ILLNESSES if illness.name == "frozen"])
-def test_the_drivers_own_connection_waits_for_its_farewell(illness: Illness, it: Patient) -> None:
+def test_the_drivers_connection_waits_for_its_tls_close(illness: Illness, it: Patient) -> None:
     """The negative control of closing."""
 
     async def close() -> None:
@@ -231,7 +240,7 @@ def _get(client: Any) -> None:
     try:
         client.get("gw:plain")
     except redis.RedisError:
-        # Late is what it is about.
+        # Only the time counts here.
         pass
 
 

@@ -1,4 +1,4 @@
-"""How long entries live: each tier's within its jitter, spread over it, and read again once they are over."""
+"""Lifetimes of cache entries: within the jitter of their tier and spread over it, and read again after expiry."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from cache.ttl import JITTER, Tier
+from cache.timing import JITTER, Tier
 from db.models import NewOrganization, NewRepository, NewUser
 from tests.conftest import Database
+from tests.promises import promise
 from tests.scale import scaled
 
 RECORDS = scaled(100, 1000)
-# Between reading an entry's time and its being set.
+# The time between storing an entry and reading its lifetime.
 SLACK_SECONDS = 10
 KINDS = {
     "users": (Tier.LONG, lambda n: NewUser(github_id=n, username=f"u{n}")),
@@ -28,18 +29,19 @@ def near_entries() -> int:
 
 
 def lives(redis_as_ops: Any, namespace: str) -> list[float]:
-    """The seconds that are left to each entry of this test."""
+    """Return the seconds left for each entry of this test, sorted."""
     keys = list(redis_as_ops.scan_iter(f"gw:{namespace}:*{{*}}*", count=1000))
     return sorted(redis_as_ops.pttl(key) / 1000 for key in keys)
 
 
 def is_spread(left: list[float], tier: Tier) -> bool:
-    """Whether they use at least half of the jitter, so that they do not end together."""
+    """Return whether the lifetimes differ by at least half of the jitter, so that entries do not expire together."""
     return left[-1] - left[0] > tier * JITTER
 
 
+@promise("entries expire after the time to live of their tier")
 @pytest.mark.parametrize("plural", KINDS)
-def test_entries_of_a_tier_live_as_long_as_it_says(
+def test_entries_expire_after_the_lifetime_of_their_tier(
     data: Any, redis_as_ops: Any, namespace: str, plural: str
 ) -> None:
     tier, make = KINDS[plural]
@@ -64,22 +66,23 @@ def test_absences_live_shortly(data: Any, redis_as_ops: Any, namespace: str) -> 
     assert is_spread(left, Tier.ABSENT)
 
 
+@promise("entries expire after the time to live of their tier", control=True)
 def test_a_fixed_life_is_not_spread(redis_as_ops: Any, namespace: str) -> None:
-    """The negative control: what is written together ends together."""
+    """The negative control: entries that are written together expire together."""
     for n in range(RECORDS):
         redis_as_ops.set(f"gw:{namespace}:naive:{{{n}}}", "x", ex=int(Tier.LONG))
     assert not is_spread(lives(redis_as_ops, namespace), Tier.LONG)
 
 
 @pytest.mark.parametrize("plural", KINDS)
-def test_what_has_expired_is_fetched_again(
+def test_an_expired_record_is_read_again(
     data: Any, redis_as_ops: Any, namespace: str, database: Database, plural: str
 ) -> None:
     _, make = KINDS[plural]
     repository = getattr(data, plural)
     record = repository.get(repository.add(make(1)).id)
     database.psql(f"UPDATE groundwork.{plural} SET github_id = 2")
-    # It is served until its life is over, and not longer.
+    # The cached record is served until it expires, and not longer.
     assert repository.get(record.id) == record
     (key,) = redis_as_ops.scan_iter(f"gw:{namespace}:*{{{record.id}}}", count=1000)
     redis_as_ops.set(key, redis_as_ops.get(key), px=100)

@@ -1,4 +1,4 @@
-"""Readers and writers of a few users race in several processes, while Redis is filled, flushed and restarted."""
+"""Several processes read and write a few users concurrently, while Redis is filled, flushed and restarted."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from tests.conftest import Database
 from tests.containers import Server
 from tests.faults.racing.racer import NAIVE, OURS
 from tests.faults.racing.start import USERS, Course
+from tests.promises import promise
 from tests.scale import IS_FULL, scaled
 
-READS = scaled(30_000, 1_000_000)
-# A hit in the process takes a fiftieth of the time, and the writers need some as well.
-NEAR_READS = scaled(500_000, 10_000_000)
-# What cache.md promises of the near cache, and what it is asserted with where the machine is busy with all else.
+READS = scaled(20_000, 1_000_000)
+# A hit in the near cache takes a fiftieth of the time, and the writers need time too.
+NEAR_READS = scaled(300_000, 10_000_000)
+# The promise of docs/data-access.md for the near cache. On a machine that runs other tests, three times that.
 NEAR_BOUND_SECONDS = 0.25 * (1 if IS_FULL else 3)
 
 
 @pytest.fixture(scope="module")
 def pressed_redis(docker_engine: None) -> Iterator[Server]:
-    """A small Redis of this module's own that evicts what was used longest ago."""
+    """A small Redis for this module only, which evicts the least recently used keys."""
     with containers.redis_server(
         maxmemory=6 * 1024**2, eviction_policy="allkeys-lru", administrator=True, keeps_port=True
     ) as server:
@@ -40,7 +41,7 @@ def course(database: Database, pressed_redis: Server, namespace: str, tmp_path: 
 
 
 class Disturbance:
-    """What happens to Redis during a race, from the first reads to the last."""
+    """Disturbs Redis during a race, from the first reads to the last."""
 
     def __init__(self, server: Server, namespace: str, reads: int) -> None:
         self._server = server
@@ -65,7 +66,7 @@ class Disturbance:
             self._fill()
 
     def _fill(self) -> None:
-        """Ballast that evicts, and an eviction of what the race is about: it is used too often to be chosen."""
+        """Fill Redis, so that it evicts, and delete some of the race's keys, which are used too often to be evicted."""
         ballast = {f"gw:ballast:{random.randrange(1000)}": b"x" * 20_000 for _ in range(20)}
         self._redis.mset(ballast)
         for user_id in random.sample(range(1, USERS + 1), 4):
@@ -75,9 +76,10 @@ class Disturbance:
             self._redis.unlink(f"{prefix}:{self._namespace}:naive:{{{user_id}}}")
 
 
+@promise("no read returns data older than a completed write, with racing threads and processes")
 @pytest.mark.timeout(3600 if IS_FULL else 600)
 @pytest.mark.parametrize("near", ["near_off", "near_on"])
-def test_no_read_gives_less_than_a_write_that_was_over(
+def test_no_read_is_older_than_a_finished_write(
     course: Course, pressed_redis: Server, namespace: str, near: str
 ) -> None:
     reads, entries = (READS, 0) if near == "near_off" else (NEAR_READS, 1000)
@@ -91,14 +93,15 @@ def test_no_read_gives_less_than_a_write_that_was_over(
     if near == "near_off":
         assert score.stale == 0
     assert score.oldest_seconds <= NEAR_BOUND_SECONDS
-    # It was a race indeed.
+    # The control: there were enough writes for a race.
     assert min(score.writes, score.invalidations) > 100
     assert disturbance.restarts == 1
     assert min(disturbance.flushes, disturbance.evicted) > 0
 
 
+@promise("no read returns data older than a completed write, with racing threads and processes", control=True)
 @pytest.mark.timeout(3600 if IS_FULL else 600)
-@pytest.mark.parametrize("scheme", NAIVE)
+@pytest.mark.parametrize("scheme", list(NAIVE) if IS_FULL else ["get_miss_set"])
 def test_the_naive_schemes_fail_the_same_race(
     course: Course, pressed_redis: Server, namespace: str, scheme: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""Pages of feeds read while they are written to: none is older than an invalidation that has returned."""
+"""Pages of feeds are read and written concurrently: no page is older than a completed invalidation."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from cache._sync.client import Client
 from cache._sync.feeds import FeedCache
 from cache.codec import Packing
 from cache.keys import FeedKeys
-from cache.ttl import Tier
+from cache.timing import Tier
 from tests import containers
 from tests.containers import Server
 from tests.integration.data_access import cache_settings
+from tests.promises import promise
 from tests.scale import scaled
 
 READS = scaled(1_000, 200_000)
-# Each client is a process's own: callers of one share their reads.
+# Each client represents a process, because callers of one client share their reads.
 CLIENTS, THREADS_EACH = 4, 2
 OWNERS, PAGES = 1, ("first",)
-# Some reads of the database last longer than the lease passes on.
+# Some reads of the database take longer than the time after which a lease passes on.
 LOAD_SECONDS = (0.03, 0.2)
 
 
 class Feeds(Protocol):
-    """One process's cache of feeds. A page here is a number, that of the last write to its owner's feed."""
+    """One process's cache of feeds. Here a page is the number of the last write to its owner's feed."""
 
     def find(self, owner_id: int, page: str, load: Callable[[], int]) -> int: ...
     def drop(self, written: list[tuple[int, None]]) -> bool: ...
 
 
 class GetMissSet:
-    """The negative control: pages stored by whoever missed, and deleted by who writes."""
+    """The negative control: a reader that misses stores the page, and a writer deletes it."""
 
     def __init__(self, client: Any, namespace: str) -> None:
         self._redis, self._prefix = client, f"gwl:{namespace}:naive"
@@ -61,7 +62,7 @@ class GetMissSet:
 
 
 def stale_reads(clients: list[Feeds], reads: int) -> int:
-    """How many of so many reads gave less than what had been invalidated before they began."""
+    """Return how many of `reads` returned a page older than an invalidation that was completed before the read."""
     stored = [0] * OWNERS
     invalidated = [0] * OWNERS
     left = iter(range(reads))
@@ -107,7 +108,7 @@ def own_redis(docker_engine: None) -> Iterator[Server]:
 
 @contextmanager
 def our_feeds(server: Server) -> Iterator[list[Feeds]]:
-    """One of each client's."""
+    """One feed cache per client."""
     namespace = secrets.token_hex(4)
     with ExitStack() as stack:
         feeds: list[Feeds] = []
@@ -119,20 +120,23 @@ def our_feeds(server: Server) -> Iterator[list[Feeds]]:
         yield feeds
 
 
+@promise("no page of a feed is older than a completed invalidation")
 @pytest.mark.timeout(scaled(300, 7200))
 def test_no_page_is_older_than_an_invalidation_that_has_returned(own_redis: Server) -> None:
     with our_feeds(own_redis) as feeds:
         assert stale_reads(feeds, READS) == 0
 
 
-def test_with_nonces_that_come_back_they_are(own_redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The negative control: with them an ended generation comes back while who reads under it still may fill."""
+@promise("no page of a feed is older than a completed invalidation", control=True)
+def test_with_repeated_nonces_pages_are_stale(own_redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: a former generation is created again while a reader may still fill under it."""
     with our_feeds(own_redis) as feeds:
         monkeypatch.setattr(secrets, "token_hex", lambda _: f"{threading.get_ident():x}")
         assert stale_reads(feeds, 1_000) > 0
 
 
-def test_pages_stored_by_whoever_missed_are(own_redis: Server) -> None:
+@promise("no page of a feed is older than a completed invalidation", control=True)
+def test_pages_stored_without_leases_are_stale(own_redis: Server) -> None:
     namespace = secrets.token_hex(4)
     with redis.Redis.from_url(own_redis.redis_url("app"), driver_info=None) as client:
         assert stale_reads([GetMissSet(client, namespace) for _ in range(CLIENTS)], 2_000) > 0

@@ -1,4 +1,4 @@
-"""A hundred callers in four processes miss one key at once: the database is read twice at most."""
+"""A hundred callers in four processes miss one key at the same time: the database is read at most twice."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from db.models import NewUser
 from tests.conftest import Database
 from tests.containers import Server
+from tests.promises import promise
 from tests.scale import scaled
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ ROUNDS = scaled(5, 50)
 
 
 class Crowd:
-    """The processes, told one user after the other."""
+    """The processes, which read one user after the other."""
 
     def __init__(self, scheme: str, database: Database, redis_server: Server, namespace: str) -> None:
         command = [sys.executable, "-m", "tests.faults.crowd", str(CALLERS), namespace]
@@ -43,7 +44,7 @@ class Crowd:
             assert self._answer(process) == "ready"
 
     def read(self, user_id: int) -> tuple[list[str], float]:
-        """What all callers of all processes read, beginning at the same time, and Redis's failures so far."""
+        """Have all callers read a user at the same time. Return what they read, and the number of Redis errors."""
         start_at = time.monotonic() + 0.2
         for process in self._processes:
             assert process.stdin is not None
@@ -73,7 +74,7 @@ def crowd(
 
 
 def database_reads(database: Database) -> int:
-    """How often a user was read by id, as the server counted it: every process, however it died."""
+    """Return how often a user was read by id, as counted by the server for all processes."""
     with psycopg.connect(database.url("monitor")) as connection:
         row = connection.execute(
             "SELECT coalesce(sum(calls), 0)::int FROM extensions.pg_stat_statements"
@@ -84,6 +85,7 @@ def database_reads(database: Database) -> int:
     return int(row[0])
 
 
+@promise("callers that miss one record at the same time share one read")
 @pytest.mark.parametrize("crowd", ["ours"], indirect=True)
 @pytest.mark.parametrize("flavour", ["sync"], indirect=True)
 def test_a_hundred_callers_of_one_cold_key_read_the_database_twice_at_most(
@@ -99,10 +101,13 @@ def test_a_hundred_callers_of_one_cold_key_read_the_database_twice_at_most(
         assert failures == 0
 
 
+@promise("callers that miss one record at the same time share one read", control=True)
 @pytest.mark.parametrize("crowd", ["naive"], indirect=True)
 @pytest.mark.parametrize("flavour", ["sync"], indirect=True)
-def test_the_usual_way_reads_it_for_many_of_them(crowd: Crowd, data: Any, database: Database) -> None:
-    """The negative control: GET, on a miss read and SET."""
+def test_the_usual_scheme_reads_the_database_for_many_callers(
+    crowd: Crowd, data: Any, database: Database
+) -> None:
+    """The negative control: GET; after a miss, read the database and SET."""
     most = 0
     for n in range(1, 11):
         user = data.users.add(NewUser(github_id=n, username=f"user{n}"))

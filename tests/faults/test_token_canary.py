@@ -1,6 +1,6 @@
-"""A token is looked for wherever it should not be: what Postgres writes, dumps and logs, and what Redis writes.
+"""Search for a token wherever it must not be: in the files, dumps and logs of Postgres and in the files of Redis.
 
-Each place also has to show something that does belong there, or looking would prove nothing.
+Each place must also contain something that belongs there, because otherwise the search would prove nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from infra.spec import roles
 from tests import containers
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
+from tests.promises import promise
 
 NAME = "planted-in-the-open"
 LOG_ALL = {"log_statement": "all", "log_duration": "on", "log_parameter_max_length_on_error": "-1"}
@@ -32,27 +33,27 @@ LOG_ALL = {"log_statement": "all", "log_duration": "on", "log_parameter_max_leng
 @pytest.fixture(scope="module")
 def chatty_postgres(docker_engine: None) -> Iterator[Server]:
     """A migrated Postgres that logs every statement with its parameters."""
-    with containers.postgres_server(LOG_ALL) as server:
+    with containers.postgres_server(LOG_ALL, in_memory=True) as server:
         apply_pending(server.database_url("migrator"), read_source())
         yield server
 
 
 @pytest.fixture(scope="module")
 def writing_redis(docker_engine: None) -> Iterator[Server]:
-    """A Redis that writes every change to its file."""
+    """A Redis that writes every change to a file."""
     with containers.redis_server(persistence="aof", administrator=True) as server:
         yield server
 
 
 def forms(canary: str) -> dict[str, bytes]:
-    """What it may look like: without what base64 makes of its end, and at each of three offsets."""
+    """Return the forms of a token: plain, hex, and base64 at three offsets without the last characters."""
     raw = canary.encode()
     shifted = [base64.b64encode(b"x" * n + raw)[4:-4] for n in range(3)]
     return {"plain": raw, "hex": raw.hex().encode()} | {f"base64+{n}": each for n, each in enumerate(shifted)}
 
 
 def inside(server: Server, command: str) -> bytes:
-    """The output of a shell command in the container."""
+    """Return the output of a shell command in the container."""
     done = subprocess.run(
         ["docker", "exec", server.container, "sh", "-c", command],
         capture_output=True, check=True, timeout=120,
@@ -65,6 +66,7 @@ def logs(server: Server) -> bytes:
     return done.stdout + done.stderr
 
 
+@promise("tokens never enter Redis, logs, dumps or tracebacks in clear")
 def test_a_token_is_in_no_file_dump_log_or_traceback(
     chatty_postgres: Server, writing_redis: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -80,7 +82,7 @@ def test_a_token_is_in_no_file_dump_log_or_traceback(
         data.users.set_tokens(user.id, access_token=canary, refresh_token=canary)
         assert data.users.tokens(user.id).access == canary
         assert data.users.get(user.id).username == NAME
-        # An update of the user with the tokens beside it in the row, and errors on the way.
+        # An update of the user's row, which contains the tokens, and errors.
         chatty_postgres.psql(
             "UPDATE groundwork.users SET refresh_token = access_token WHERE username = 'planted-in-the-open'",
             roles.DATABASE,
@@ -113,8 +115,9 @@ def test_a_token_is_in_no_file_dump_log_or_traceback(
         assert found == [], place
 
 
+@promise("tokens never enter Redis, logs, dumps or tracebacks in clear", control=True)
 def test_a_token_that_is_not_encrypted_is_found_in_each_of_postgres_places(chatty_postgres: Server) -> None:
-    """The negative control: written as the driver would write it."""
+    """The negative control: a token written without encryption."""
     canary = f"gho_{secrets.token_hex(20)}"
     chatty_postgres.psql(
         "INSERT INTO groundwork.users (github_id, username, access_token)"

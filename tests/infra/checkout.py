@@ -1,4 +1,4 @@
-"""A copy of this checkout in another folder: a world of its own, with its own state, names and ports."""
+"""A copy of this checkout in another folder, with its own state, names and ports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from tests.infra.killing import kill_all
 
 ROOT = Path(__file__).parents[2]
@@ -19,42 +19,43 @@ _COPIED = ("infra", "db", "cache", "ops", "Pulumi.yaml", "Pulumi.dev.yaml", "pyp
 
 
 @dataclass(frozen=True)
-class Checkout:
-    """The copy's folder and where it keeps its state. It runs with the packages of this `.venv`."""
+class CheckoutCopy:
+    """The copy's folder and state folder. It runs with the packages of this `.venv`."""
 
     root: Path
     state: Path
 
     @classmethod
-    def copy_to(cls, folder: Path) -> Checkout:
+    def copy_to(cls, folder: Path) -> CheckoutCopy:
         root = folder / "clone"
         root.mkdir()
         for name in _COPIED:
             source = ROOT / name
             if source.is_dir():
-                shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+                # Includes bytecode, so that the first command in the copy does not compile everything.
+                shutil.copytree(source, root / name)
             else:
                 shutil.copy2(source, root / name)
         (root / ".venv").symlink_to(ROOT / ".venv")
         return cls(root, folder / "state")
 
     @property
-    def world(self) -> World:
-        world = World.here(self.root)
-        return World(world.root, world.key, self.state / f"{world.root.name}-{world.key}", world.cache_dir)
+    def identity(self) -> Checkout:
+        found = Checkout.here(self.root)
+        return Checkout(found.root, found.key, self.state / f"{found.root.name}-{found.key}", found.cache_dir)
 
     def settings(self, **values: object) -> None:
-        """Write the dev stack's file anew with these settings."""
+        """Overwrite the dev stack's settings file."""
         config = {"groundwork:target": "docker", "groundwork:postgresMemory": "256MB"}
         config |= {f"groundwork:{key}": value for key, value in values.items()}
         (self.root / "Pulumi.dev.yaml").write_text(yaml.safe_dump({"config": config}))
 
     def environment(self) -> dict[str, str]:
-        # Before the editable install, which leads to the original.
+        # Takes precedence over the editable install, which points to the original.
         return os.environ | {"PYTHONPATH": str(self.root), "GROUNDWORK_STATE": str(self.state)}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A groundwork command in a process group of its own, so that all of it can be killed."""
+        """Start a groundwork command in its own process group, so that the whole group can be killed."""
         return subprocess.Popen(
             [sys.executable, "-m", "ops.cli", *arguments],
             cwd=self.root,
@@ -66,17 +67,36 @@ class Checkout:
             start_new_session=True,
         )
 
-    def run(self, *arguments: str, timeout_seconds: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout_seconds: float = 550) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=timeout_seconds)
+        try:
+            out, err = process.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            kill_all(process, self._mark)
+            raise
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
-    def kill(self, process: subprocess.Popen[str]) -> None:
-        """SIGKILL a started command and all that it started."""
-        kill_all(process, f"GROUNDWORK_STATE={self.state}")
+    def run_until(self, moment: str, *arguments: str) -> None:
+        """Run a command until a line of stdout contains `moment`, then SIGKILL it and its child processes."""
+        process = self.start(*arguments)
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if moment in line:
+                break
+        else:
+            _, error = process.communicate()
+            raise AssertionError(f"the command ended before it could be killed:\n{''.join(said)}\n{error}")
+        kill_all(process, self._mark)
+
+    @property
+    def _mark(self) -> str:
+        """Return the environment entry that identifies the processes of this checkout."""
+        return f"GROUNDWORK_STATE={self.state}"
 
     def plain_pulumi(self, command: str) -> subprocess.CompletedProcess[str]:
-        """A shell line run as a person would after `eval "$(.venv/bin/groundwork shellenv)"`."""
+        """Run a shell command after `eval "$(.venv/bin/groundwork shellenv)"`."""
         shellenv = f'eval "$({sys.executable} -m ops.cli shellenv)"'
         return subprocess.run(
             ["sh", "-ec", f"{shellenv}\n{command}"],
@@ -86,7 +106,7 @@ class Checkout:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=550,
         )
 
     def succeed(self, *arguments: str) -> str:
@@ -95,11 +115,11 @@ class Checkout:
         return done.stdout
 
     def leftovers(self) -> list[str]:
-        """Every container, volume and network that carries this checkout's key."""
+        """Return every container, volume and network with this checkout's key in its name."""
         found = []
         for kind, every in (("container", ["--all"]), ("volume", []), ("network", [])):
             column = "{{.Names}}" if kind == "container" else "{{.Name}}"
-            command = ["docker", kind, "ls", *every, "--filter", f"name=gw-{self.world.key}-"]
+            command = ["docker", kind, "ls", *every, "--filter", f"name=gw-{self.identity.key}-"]
             done = subprocess.run([*command, "--format", column], capture_output=True, text=True, check=True)
             found += done.stdout.split()
         return found

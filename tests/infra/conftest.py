@@ -1,4 +1,4 @@
-"""The live stack of the tests, made by a real `up` and removed at the end; the dev stack is left alone."""
+"""The live stack of the tests, created by a real `up` and removed at the end. The dev stack is not changed."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import pytest
 import testinfra
 
 from infra import outputs
-from infra.docker.engine import inspect
-from infra.spec.world import World
-from tests.infra.checkout import ROOT, Checkout
+from infra.docker.engine import docker, inspect
+from infra.spec.checkout import Checkout
+from tests.infra.checkout import ROOT, CheckoutCopy
 
 STACK = "test"
 
 
 @dataclass(frozen=True)
 class LiveStack:
-    """A stack that is up: its outputs, and its containers by service."""
+    """A running stack: its outputs, and its containers by service."""
 
     outputs: dict[str, Any]
 
@@ -50,23 +50,28 @@ def groundwork(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def live_stack() -> Iterator[LiveStack]:
-    from ops.pulumi_stack import PulumiStack
+    """Yield the stack `test`. It is removed after the last test of this folder, not at the end of the run."""
+    from ops.stack.pulumi_stack import PulumiStack
 
     down = ("down", "--stack", STACK, "--volumes", "--yes")
-    # What a run that was killed left, in the middle of a rotation perhaps, is not what is tested here.
+    # A killed run may have left a stack, perhaps in the middle of a rotation.
     groundwork(*down)
     groundwork("up", "--stack", STACK)
     try:
-        yield LiveStack(PulumiStack(World.here(), STACK).outputs())
+        yield LiveStack(PulumiStack(Checkout.here(), STACK).outputs())
     finally:
         groundwork(*down)
+    name = f"name={Checkout.here().name(STACK, '')}"
+    for kind in ("container", "volume", "network"):
+        left = docker(kind, "ls", *(["--all"] if kind == "container" else []), "--quiet", "--filter", name)
+        assert left == "", f"`groundwork down --volumes` left {kind}s behind"
 
 
 @pytest.fixture(scope="module")
 def role_urls(live_stack: LiveStack) -> dict[str, dict[str, str]]:
-    """role -> what `groundwork env --format json` prints for it; another module may rotate what it says."""
+    """Return role -> output of `groundwork env --format json`. Per module, because another one may rotate passwords."""
     return {
         role: json.loads(groundwork("env", "--stack", STACK, "--role", role, "--format", "json"))
         for role in outputs.ROLES
@@ -74,10 +79,10 @@ def role_urls(live_stack: LiveStack) -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    """A copy of the checkout whose stack is taken down with its data at the end."""
-    folder: Path = tmp_path_factory.mktemp("world")
-    copy = Checkout.copy_to(folder)
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckoutCopy]:
+    """Yield a copy of the checkout. Its stack and data are removed at the end."""
+    folder: Path = tmp_path_factory.mktemp("checkout")
+    copy = CheckoutCopy.copy_to(folder)
     copy.settings()
     try:
         yield copy

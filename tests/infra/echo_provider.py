@@ -1,6 +1,6 @@
-"""An `aws` provider that has no AWS: it accepts every resource and answers with what AWS would add to it.
+"""An `aws` provider without AWS: it accepts every resource and adds the properties that AWS would compute.
 
-The engine starts it as a plugin. It keeps nothing: what a resource is, the engine tells it each time.
+The engine starts it as a plugin. The provider is stateless: the engine sends the resource with each call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.aws_outputs import IDENTITY, computed
 from tests.infra.checkout import ROOT
 
 VERSION = "7.51.1"
-# What AWS cannot change in place, by type; what is not here is changed as it stands.
+# Properties that AWS cannot change in place, by type. All others are changed in place.
 REPLACING: dict[str, frozenset[str]] = {
     "aws:rds/instance:Instance": frozenset({"engine", "username", "kmsKeyId", "storageEncrypted"}),
     "aws:elasticache/replicationGroup:ReplicationGroup": frozenset(
@@ -30,12 +30,12 @@ REPLACING: dict[str, frozenset[str]] = {
     "aws:ec2/securityGroup:SecurityGroup": frozenset({"description", "vpcId", "name"}),
     "aws:ecs/taskDefinition:TaskDefinition": frozenset({"containerDefinitions", "cpu", "memory", "family"}),
 }
-# The provider's own bookkeeping, which is no difference.
+# The provider's internal properties, which are ignored in a diff.
 _OWN = ("__defaults", "__internal")
 
 
 class EchoProvider(provider_pb2_grpc.ResourceProviderServicer):
-    """The part of pulumirpc.ResourceProvider that the engine asks of a plugin."""
+    """The methods of pulumirpc.ResourceProvider that the engine calls."""
 
     def Handshake(self, request: Any, context: Any) -> Any:
         return provider_pb2.ProviderHandshakeResponse(
@@ -106,7 +106,7 @@ class EchoProvider(provider_pb2_grpc.ResourceProviderServicer):
 
 
 def install(folder: Path) -> None:
-    """Make it the plugin that the engine finds where `folder` stands first on PATH."""
+    """Install the plugin in `folder`. The engine uses it if `folder` is first on PATH."""
     folder.mkdir()
     plugin = folder / "pulumi-resource-aws"
     plugin.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m {__name__} "$@"\n')
@@ -119,7 +119,7 @@ def type_of(urn: str) -> str:
 
 
 def with_computed(inputs: Any, type_: str, name: str) -> Any:
-    """The inputs, and beneath them what AWS adds: a name that the program chose stands."""
+    """Return the inputs and what AWS adds. Inputs win, for example a name that the program chose."""
     found = struct_pb2.Struct()
     found.update(computed(type_, name))
     found.MergeFrom(inputs)

@@ -1,4 +1,4 @@
-"""SIGKILL for a command and all that it started: groundwork, Pulumi's engine, its providers."""
+"""SIGKILL a command and its child processes: groundwork, Pulumi's engine, its providers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def kill_all(process: subprocess.Popen[str], environment: str) -> None:
     """Kill a process group, and every process with `NAME=value` in its environment.
 
-    Pulumi gives its plugins process groups of their own; what belongs here is known by its environment.
+    Pulumi starts its plugins in other process groups. The environment identifies them.
     """
     os.killpg(process.pid, signal.SIGKILL)
     for folder in Path("/proc").glob("[0-9]*"):
@@ -30,8 +30,11 @@ def kill_all(process: subprocess.Popen[str], environment: str) -> None:
     process.communicate()
 
 
-def run_until_killed(command: Sequence[str], *, says: str, then: str) -> None:
-    """Run a groundwork command, and kill it once stderr has a line beginning with `says`, and later has `then`."""
+def run_until_killed(command: Sequence[str], *, says: str, then: str) -> str:
+    """Run a groundwork command, and kill it once stderr has a line that begins with `says`, and later contains `then`.
+
+    Return its stderr.
+    """
     mark = f"GROUNDWORK_TEST_MARK={uuid.uuid4().hex}"
     with tempfile.NamedTemporaryFile("w") as said:
 
@@ -39,7 +42,7 @@ def run_until_killed(command: Sequence[str], *, says: str, then: str) -> None:
             return Path(said.name).read_text()
 
         def has_come() -> bool:
-            assert process.poll() is None, f"it ended before it could be killed:\n{text()}"
+            assert process.poll() is None, f"the command ended before it could be killed:\n{text()}"
             _, said_it, rest = f"\n{text()}".partition(f"\n{says}")
             return bool(said_it) and then in rest
 
@@ -53,5 +56,6 @@ def run_until_killed(command: Sequence[str], *, says: str, then: str) -> None:
             text=True,
             start_new_session=True,
         )
-        wait_until(has_come, timeout_seconds=180)
+        wait_until(has_come, timeout_seconds=500)
         kill_all(process, mark)
+        return text()

@@ -1,9 +1,14 @@
-"""A stack over time, in a world of its own: changed, broken, killed and removed. The tests build on one another."""
+"""The life of a stack in its own checkout: changed, broken, killed and removed.
+
+Each test continues from the previous one. Several tests check one `up`, because an `up` takes longer than the checks.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 from typing import Any
@@ -11,35 +16,64 @@ from typing import Any
 import psycopg
 import pytest
 
-from infra.docker.engine import docker, inspect, psql
+from infra.docker import ownership
+from infra.docker.engine import docker, inspect, label_options, psql
 from infra.docker.stack import METRICS_VOLUME
-from infra.spec import monitoring
-from ops.pulumi_stack import PulumiStack
-from tests.infra.checkout import Checkout
+from infra.spec import backup_repository, monitoring
+from ops.errors import Exit
+from ops.stack.pulumi_stack import PulumiStack
+from tests.infra.checkout import CheckoutCopy
+from tests.promises import promise
 from tests.scale import IS_FULL
 
 
 @pytest.fixture(scope="module")
-def up(checkout: Checkout) -> Checkout:
+def up(checkout: CheckoutCopy) -> CheckoutCopy:
+    """Create a stack without backups and monitoring. Later tests add them."""
+    checkout.settings(backups=False)
     checkout.succeed("up")
     return checkout
 
 
-def _container(checkout: Checkout, service: str) -> str:
-    return checkout.world.name("dev", service)
+def _container(checkout: CheckoutCopy, service: str) -> str:
+    return checkout.identity.name("dev", service)
 
 
-def _users(checkout: Checkout) -> int:
+def _in_docker(checkout: CheckoutCopy) -> set[tuple[str, str, str]]:
+    """Return the stack's resources: by id, and volumes by their creation time."""
+    found = {(each.kind, each.name, each.id) for each in ownership.resources(checkout.identity, "dev")}
+    volumes = [name for kind, name, _ in found if kind == ownership.VOLUME]
+    return found | {("made", each["Name"], each["CreatedAt"]) for each in inspect("volume", *volumes)}
+
+
+def _users(checkout: CheckoutCopy) -> int:
     sql = "SELECT count(*) FROM groundwork.users"
     return int(psql(_container(checkout, "postgres"), sql, database="groundwork"))
 
 
-def _monitoring(checkout: Checkout) -> list[dict[str, Any]]:
+def _monitoring(checkout: CheckoutCopy) -> list[dict[str, Any]]:
     return inspect("container", *(_container(checkout, service) for service in monitoring.SERVICES))
 
 
-def test_a_wrong_passphrase_is_one_line_and_harms_nothing(up: Checkout) -> None:
-    path, state = up.world.passphrase_file, PulumiStack(up.world, "dev").state_file
+def _containers(checkout: CheckoutCopy) -> list[str]:
+    services = ("postgres", "redis", "access")
+    return [found["Id"] for found in inspect("container", *(_container(checkout, s) for s in services))]
+
+
+def _volumes(checkout: CheckoutCopy) -> list[str]:
+    """Return the volumes with data, which `down` keeps."""
+    names = [checkout.identity.name("dev", f"{server}-data") for server in ("postgres", "redis")]
+    found = [volume["Name"] for volume in inspect("volume", *names)]
+    assert len(found) == 2
+    return found
+
+
+def _is_gone(checkout: CheckoutCopy) -> bool:
+    return not _containers(checkout) and not inspect("network", checkout.identity.name("dev", "data"))
+
+
+def test_wrong_passphrase_fails_in_one_line_and_changes_nothing(up: CheckoutCopy) -> None:
+    path, state = up.identity.passphrase_file, PulumiStack(up.identity, "dev").state_file
     right, before = path.read_text(), state.read_bytes()
     path.write_text("wrong")
     done = up.run("up")
@@ -49,43 +83,106 @@ def test_a_wrong_passphrase_is_one_line_and_harms_nothing(up: Checkout) -> None:
     assert state.read_bytes() == before
 
 
-def test_a_second_up_changes_nothing(up: Checkout) -> None:
-    assert "unchanged" in up.succeed("up")
-    changes = up.succeed("preview")
-    assert "unchanged" in changes
-    assert not any(f" {sign} " in changes for sign in ("+", "~", "-", "+-"))
+@promise("dropping the data asks first, and needs `--yes` without a terminal")
+def test_down_volumes_without_a_terminal_needs_yes(up: CheckoutCopy) -> None:
+    done = up.run("down", "--volumes")
+    assert done.returncode == Exit.REFUSED
+    assert "--yes" in done.stderr
+    assert _users(up) == 0
 
 
-def test_data_outlives_the_container_that_wrote_it(up: Checkout) -> None:
+def test_backup_commands_without_backups_name_the_setting(up: CheckoutCopy) -> None:
+    refused = up.run("backup")
+    assert refused.returncode == 1
+    assert "set groundwork:backups to true" in refused.stderr
+
+
+@dataclass(frozen=True)
+class Change:
+    """The stack before an `up` with several changed settings and a new migration, and the output of the commands."""
+
+    rows: int
+    postgres: str
+    network: dict[str, Any]
+    subnet: IPv4Network
+    previewed: str
+    said: str
+
+
+@pytest.fixture(scope="module")
+def change(up: CheckoutCopy) -> Change:
+    """Apply other parameters, another subnet, backups, monitoring and a new migration."""
     up.succeed("seed")
-    rows, before = _users(up), inspect("container", _container(up, "postgres"))[0]["Id"]
-    up.settings(postgresMaxConnections=120)
-    up.succeed("up")
-    assert inspect("container", _container(up, "postgres"))[0]["Id"] != before
-    assert _users(up) == rows > 0
-
-
-def test_down_keeps_the_data_and_the_addresses(up: Checkout) -> None:
-    rows, url = _users(up), up.succeed("env", "--role", "app")
-    up.succeed("down")
-    assert not inspect("container", *(_container(up, service) for service in ("postgres", "redis", "access")))
-    assert not inspect("network", up.world.name("dev", "data"))
-    up.succeed("up")
-    assert _users(up) == rows
-    assert up.succeed("env", "--role", "app") == url
-
-
-def test_a_pending_migration_is_named_by_preview_and_applied_by_up(up: Checkout) -> None:
+    (network,) = inspect("network", up.identity.name("dev", "data"))
+    # Half of the subnet that the stack leased, so that no other stack uses it.
+    subnet = next(IPv4Network(network["IPAM"]["Config"][0]["Subnet"]).subnets())
+    rows, postgres = _users(up), inspect("container", _container(up, "postgres"))[0]["Id"]
     folder = up.root / "db" / "migrations"
     (folder / "9001_notes.up.sql").write_text("CREATE TABLE notes (id bigint PRIMARY KEY);\n")
     (folder / "9001_notes.down.sql").write_text("DROP TABLE notes;\n")
-    assert "pending migration: 9001_notes.up.sql" in up.succeed("preview")
-    up.succeed("up")
+    assert not inspect("volume", up.identity.name("dev", METRICS_VOLUME))
+    up.settings(postgresMaxConnections=120, networkSubnet=str(subnet), monitoring=True)
+    previewed = up.succeed("preview")
+    return Change(rows, postgres, network, subnet, previewed, up.succeed("up"))
+
+
+@promise("no change of a setting replaces a data volume")
+def test_data_survives_the_replacement_of_its_container(up: CheckoutCopy, change: Change) -> None:
+    assert inspect("container", _container(up, "postgres"))[0]["Id"] != change.postgres
+    assert _users(up) == change.rows > 0
+
+
+@promise("no change of a setting replaces a data volume")
+def test_changed_subnet_moves_the_network_and_keeps_the_data(up: CheckoutCopy, change: Change) -> None:
+    (after,) = inspect("network", up.identity.name("dev", "data"))
+    assert after["IPAM"]["Config"][0]["Subnet"] == str(change.subnet)
+    assert after["Id"] != change.network["Id"]
+
+
+@promise("`preview` names pending migrations, and `up` applies them")
+def test_preview_names_a_pending_migration_and_up_applies_it(up: CheckoutCopy, change: Change) -> None:
+    assert "pending migration: 9001_notes.up.sql" in change.previewed
     table = psql(_container(up, "postgres"), "SELECT to_regclass('groundwork.notes')", database="groundwork")
     assert table.strip() == "groundwork.notes"
 
 
-def test_a_failed_migration_fails_the_up_with_file_line_and_statement(up: Checkout) -> None:
+@promise("a setting turns monitoring on and off, and the measurements are kept")
+def test_monitoring_is_enabled_by_a_setting(up: CheckoutCopy, change: Change) -> None:
+    assert "(Prometheus)" in change.said
+    assert len(_monitoring(up)) == len(monitoring.SERVICES)
+
+
+@promise("backups can be enabled on a stack that has rows")
+def test_enabling_backups_keeps_the_rows(up: CheckoutCopy, change: Change) -> None:
+    assert _users(up) == change.rows
+    made = json.loads(up.succeed("backup", "--json"))
+    assert made["type"] == "full"
+
+
+@promise("a command changes nothing that another state owns in Docker, and names the owner")
+def test_another_state_changes_nothing_and_learns_the_owner(up: CheckoutCopy) -> None:
+    """As after `sudo make up`: the same checkout, and therefore the same names in Docker."""
+    another, before = replace(up, state=up.state.with_name("another")), _in_docker(up)
+    for command in (
+        *(
+            ("up",),
+            ("preview",),
+            ("down",),
+            ("down", "--volumes", "--yes"),
+            ("status",),
+            ("psql",),
+            ("backup",),
+        ),
+        *(("rotate", "passwords", "--all", "--yes"), ("adopt", "--yes")),
+    ):
+        done = another.run(*command)
+        assert done.returncode == Exit.REFUSED, (command, done.stderr)
+        assert str(up.identity.state_dir) in done.stderr, (command, done.stderr)
+    assert _in_docker(up) == before
+    assert not another.identity.state_file("dev").exists()
+
+
+def test_failed_migration_fails_the_up_with_file_line_and_statement(up: CheckoutCopy) -> None:
     bad = up.root / "db" / "migrations" / "9002_bad.up.sql"
     bad.write_text("CREATE TABLE half (id bigint);\n\nCREATE TABEL other (id bigint);\n")
     bad.with_name("9002_bad.down.sql").write_text("DROP TABLE half;\n")
@@ -102,77 +199,50 @@ def test_a_failed_migration_fails_the_up_with_file_line_and_statement(up: Checko
         path.unlink()
 
 
-def test_an_edited_applied_migration_is_refused_before_anything_changes(up: Checkout) -> None:
+@pytest.mark.skipif(
+    not IS_FULL, reason="tests/integration/migrator/test_refusals.py has it without the engine"
+)
+@promise("a migration that was edited after it was applied is refused before anything runs")
+def test_edited_applied_migration_is_refused_before_anything_changes(up: CheckoutCopy) -> None:
     path = up.root / "db" / "migrations" / "9001_notes.up.sql"
-    text = path.read_text()
+    text, before = path.read_text(), _containers(up)
     path.write_text(text + "-- edited\n")
-    for command in ("preview", "up"):
-        done = up.run(command)
-        assert done.returncode == 1
-        assert (
-            "9001_notes.up.sql: this migration was applied and has been edited" in done.stdout + done.stderr
-        )
+    done = up.run("up")
     path.write_text(text)
-    assert "unchanged" in up.succeed("up")
+    assert done.returncode == 1
+    assert "9001_notes.up.sql was edited after it was applied" in done.stdout + done.stderr
+    assert _containers(up) == before != []
 
 
-def test_another_subnet_moves_the_network_and_keeps_the_data(up: Checkout) -> None:
+# The lines of Pulumi's output at which `up` is killed. The settings replace every container, so
+# that one is being replaced at that time.
+UP_KILLED_AT = [
+    "Container redis deleting original",
+    "Container redis creating replacement",
+    "Container redis created replacement",
+]
+
+
+@promise("an interrupted `make up` resumes where it stopped")
+@promise("a setting turns monitoring on and off, and the measurements are kept")
+@pytest.mark.parametrize("moment", UP_KILLED_AT if IS_FULL else UP_KILLED_AT[1:2])
+def test_killed_up_is_completed_by_the_next_one(up: CheckoutCopy, change: Change, moment: str) -> None:
+    """The `up` also disables monitoring. The collected metrics are kept."""
     rows = _users(up)
-    network = up.world.name("dev", "data")
-    (before,) = inspect("network", network)
-    subnet = IPv4Network(before["IPAM"]["Config"][0]["Subnet"])
-    # Half of what the stack leased: nobody else's.
-    half = next(subnet.subnets())
-    up.settings(networkSubnet=str(half))
-    up.succeed("up")
-    (after,) = inspect("network", network)
-    assert after["IPAM"]["Config"][0]["Subnet"] == str(half)
-    assert after["Id"] != before["Id"]
-    assert _users(up) == rows
-
-
-def test_monitoring_comes_by_a_setting(up: Checkout) -> None:
-    assert not inspect("volume", up.world.name("dev", METRICS_VOLUME))
-    # With it the network goes back to what was leased.
-    up.settings(monitoring=True)
+    up.settings(networkSubnet=str(change.subnet), logMaxFiles=UP_KILLED_AT.index(moment) + 4)
+    up.run_until(moment, "up")
     said = up.succeed("up")
-    assert "(Prometheus)" in said
-    assert len(_monitoring(up)) == len(monitoring.SERVICES)
-    assert "unchanged" in up.succeed("up")
-
-
-@pytest.fixture(scope="module")
-def bare(up: Checkout) -> str:
-    """What the `up` said that took monitoring and backups away."""
-    up.settings(backups=False)
-    return up.succeed("up")
-
-
-def test_monitoring_goes_and_what_was_measured_stays(up: Checkout, bare: str) -> None:
-    volume = up.world.name("dev", METRICS_VOLUME)
-    assert f"volume {volume} keeps what was measured" in bare
+    volume = up.identity.name("dev", METRICS_VOLUME)
+    assert f"volume {volume} keeps the collected metrics" in said
     assert _monitoring(up) == []
     assert inspect("volume", volume)
-
-
-def test_a_stack_without_backups_says_how_to_have_them(up: Checkout, bare: str) -> None:
-    refused = up.run("backup")
-    assert refused.returncode == 1
-    assert "set groundwork:backups to true" in refused.stderr
-
-
-def test_a_stack_without_backups_gets_them_and_keeps_its_rows(up: Checkout, bare: str) -> None:
-    rows = _users(up)
-    up.settings()
-    up.succeed("up")
     assert _users(up) == rows
-    made = json.loads(up.succeed("backup", "--json"))
-    assert made["type"] == "full"
 
 
-def test_a_restore_takes_back_rows_fits_the_stack_and_leaves_up_nothing_to_do(up: Checkout) -> None:
+@promise("a restore brings back what was deleted and takes back what came later")
+def test_restore_reverts_rows_and_keeps_the_stack_consistent(up: CheckoutCopy) -> None:
     rows = _users(up)
-    # A backup's stop is told in whole seconds: the second of the one just made cannot be restored to.
+    # A backup's stop time is in whole seconds, so the second in which it stopped cannot be restored to.
     time.sleep(1)
     moment = datetime.now(UTC).isoformat()
     psql(_container(up, "postgres"), "DELETE FROM groundwork.users", database="groundwork")
@@ -182,13 +252,21 @@ def test_a_restore_takes_back_rows_fits_the_stack_and_leaves_up_nothing_to_do(up
     done = json.loads(up.succeed("restore", "--to", moment, "--yes", "--json"))
     assert done["isServing"]
     assert _users(up) == rows
-    assert "unchanged" in up.succeed("up")
     url = json.loads(up.succeed("env", "--role", "app", "--format", "json"))["DATABASE_URL"]
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(*) FROM users").fetchone() == (rows,)
 
 
-def test_a_drill_on_a_stack_prints_its_evidence(up: Checkout) -> None:
+@promise("an `up` of an unchanged stack changes nothing")
+def test_up_after_a_killed_one_and_a_restore_changes_nothing(up: CheckoutCopy) -> None:
+    before = _in_docker(up)
+    said = up.succeed("up")
+    assert "unchanged" in said
+    assert not any(f" {sign} " in said for sign in ("+", "~", "-", "+-"))
+    assert _in_docker(up) == before
+
+
+def test_drill_prints_its_evidence(up: CheckoutCopy) -> None:
     found = json.loads(up.succeed("drill", "--json", "--evidence", str(up.state / "drill.json")))
     assert found == json.loads((up.state / "drill.json").read_text())
     assert found["drill"] == "ok", found
@@ -197,60 +275,76 @@ def test_a_drill_on_a_stack_prints_its_evidence(up: Checkout) -> None:
     assert not [name for name in up.leftovers() if name.endswith(("-drill", "-restore", "-plan"))]
 
 
-@pytest.mark.parametrize("seconds", [2.5, 5.0, 8.0] if IS_FULL else [2.5, 8.0])
-def test_a_killed_up_converges_on_the_next(up: Checkout, seconds: float) -> None:
+@promise("a stack whose state is lost is adopted with its data, and its backups are set aside")
+def test_adopting_a_lost_state_keeps_the_rows_and_sets_backups_aside(up: CheckoutCopy) -> None:
     rows = _users(up)
-    # Every container is replaced by this, so that the kill meets one on its way.
-    up.settings(logMaxFiles=int(seconds * 2))
-    process = up.start("up")
-    time.sleep(seconds)
-    up.kill(process)
+    up.state.rename(up.state.with_name("lost"))
+    refused = up.run("up")
+    assert refused.returncode == Exit.REFUSED
+    assert "`groundwork adopt --stack dev`" in refused.stderr
+    folder = re.search(r"in folder (set-aside-\S+) of volume", up.succeed("adopt", "--yes"))
+    assert folder is not None
     up.succeed("up")
-    assert "unchanged" in up.succeed("up")
-    assert _users(up) == rows
+    assert _users(up) == rows > 0
+    # Next to the repository with the lost key there is a new one, which this state can read and write.
+    assert json.loads(up.succeed("backup", "--json"))["type"] == "full"
+    kept = docker("exec", _container(up, "postgres"), "ls", f"{backup_repository.FOLDER}/{folder[1]}")
+    assert kept.split() == ["archive", "backup"]
 
 
-@pytest.mark.parametrize("seconds", [1.5, 3.0, 5.0] if IS_FULL else [1.5, 5.0])
-def test_a_killed_down_is_completed_by_the_next_and_keeps_the_data(up: Checkout, seconds: float) -> None:
-    rows = _users(up)
-    process = up.start("down")
-    time.sleep(seconds)
-    up.kill(process)
-    up.succeed("down")
-    assert not inspect("container", *(_container(up, service) for service in ("postgres", "redis", "access")))
-    assert not inspect("network", up.world.name("dev", "data"))
-    up.succeed("up")
-    assert "unchanged" in up.succeed("up")
-    assert _users(up) == rows
+# The lines of Pulumi's output at which `down` is killed.
+DOWN_KILLED_AT = ["Container redis deleting", "Container redis deleted"]
 
 
-def test_plain_pulumi_works_after_shellenv(up: Checkout) -> None:
-    done = up.plain_pulumi("pulumi up --yes && pulumi preview --expect-no-changes")
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def before_down(up: CheckoutCopy) -> tuple[int, str]:
+    """Return the number of users, the addresses and the credentials before the first `down`."""
+    return _users(up), up.succeed("env", "--role", "app")
 
 
-def test_plain_pulumi_destroys_what_there_is(up: Checkout) -> None:
+@promise("a killed `down` is completed by the next one and keeps the data")
+@promise("`down` keeps data, secrets and addresses")
+@pytest.mark.parametrize("moment", DOWN_KILLED_AT if IS_FULL else DOWN_KILLED_AT[:1])
+def test_killed_down_is_completed_by_the_next_one_and_keeps_the_data(
+    up: CheckoutCopy, before_down: tuple[int, str], moment: str
+) -> None:
+    if _is_gone(up):
+        up.succeed("up")
+    volumes = _volumes(up)
+    up.run_until(moment, "down")
+    # A container that was removed by hand does not stop the next `down`.
+    docker("rm", "--force", _container(up, "access"))
+    assert "pulumi stack rm" not in up.succeed("down")
+    assert _is_gone(up)
+    assert _volumes(up) == volumes
+
+
+@promise("plain `pulumi` works on a stack after `shellenv`")
+@promise("an interrupted `make up` resumes where it stopped")
+@promise("`down` keeps data, secrets and addresses")
+def test_plain_pulumi_works_after_shellenv_and_resumes_an_interrupted_creation(
+    up: CheckoutCopy, before_down: tuple[int, str]
+) -> None:
+    """The worst case of a kill, simulated: a container and a network exist that are not in the state."""
+    assert _is_gone(up)
+    labels = label_options(ownership.labels(up.identity, "dev"))
+    docker("network", "create", *labels, up.identity.name("dev", "data"))
+    docker("create", "--name", _container(up, "redis"), *labels, "debian:bookworm-slim", "true")
+    done = up.plain_pulumi("pulumi up --yes")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "which an interrupted run had left behind" in said
+    # The migrations are applied, although no server could be queried.
+    assert "pending migration: " not in said
+    rows, url = before_down
+    assert _users(up) == rows > 0
+    assert up.succeed("env", "--role", "app") == url
+
+
+@promise("plain `pulumi` works on a stack after `shellenv`")
+@promise("a destroyed stack leaves no container, network or volume behind")
+def test_plain_pulumi_destroy_removes_everything(up: CheckoutCopy) -> None:
+    """conftest.py checks the same for `groundwork down --volumes` when it removes the live stack."""
     done = up.plain_pulumi("pulumi destroy --yes")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert up.leftovers() == []
-
-
-def test_an_interrupted_creation_leaves_nothing_that_stops_the_next_up(up: Checkout) -> None:
-    """The worst case of a kill, made by hand: a container and a network exist that the state never saw."""
-    labels = [f"--label={key}={value}" for key, value in up.world.labels("dev").items()]
-    docker("network", "create", *labels, up.world.name("dev", "data"))
-    docker("create", "--name", _container(up, "redis"), *labels, "debian:bookworm-slim", "true")
-    said = up.succeed("up")
-    assert "which an interrupted run had left behind" in said
-
-
-def test_down_goes_on_where_a_container_is_gone(up: Checkout) -> None:
-    docker("rm", "--force", _container(up, "redis"))
-    up.succeed("down")
-    assert not inspect("container", *(_container(up, service) for service in ("postgres", "redis", "access")))
-    up.succeed("up")
-
-
-def test_a_destroyed_stack_leaves_nothing_behind(up: Checkout) -> None:
-    up.succeed("down", "--volumes", "--yes")
     assert up.leftovers() == []

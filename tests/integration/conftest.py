@@ -26,33 +26,33 @@ def _declared_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def redis_server(docker_engine: None) -> Iterator[Server]:
-    """The session's Redis. Tests that break or fill a server take one of their own."""
+    """The Redis of the test session. Tests that break or fill a server start a separate one."""
     with containers.redis_server() as server:
         yield server
 
 
 @pytest.fixture
 def namespace() -> str:
-    """The first part of this test's keys: nobody else's, so nothing has to be flushed."""
+    """A unique cache namespace for the test, so that nothing must be flushed."""
     return f"t{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
 def redis_as_ops(redis_server: Server) -> Iterator[redis.Redis]:
-    """Redis as an operator sees it, to look at what the code under test did."""
+    """A Redis client as user ops, to check what the code under test did."""
     with redis.Redis.from_url(redis_server.redis_url("ops"), driver_info=None) as client:
         yield client
 
 
 @pytest.fixture(params=FLAVOURS)
 def flavour(request: pytest.FixtureRequest) -> str:
-    """Sync and async: one suite holds for both."""
+    """The form of the data access: sync or async."""
     return str(request.param)
 
 
 @pytest.fixture
 def near_entries() -> int:
-    """The near cache's size; 0 where a test looks at what Redis is asked."""
+    """The size of the near cache. 0 in tests that check calls to Redis."""
     return 10_000
 
 
@@ -60,7 +60,7 @@ def near_entries() -> int:
 def open_data(
     flavour: str, database: Database, redis_server: Server, namespace: str, near_entries: int
 ) -> Iterator[OpenData]:
-    """Opens a data access on the test's database and keys; keyword arguments change DatabaseSettings."""
+    """Open a data access with the test's database and namespace. Keyword arguments change DatabaseSettings."""
     with ExitStack() as stack:
 
         def open_one(**changes: Any) -> Any:

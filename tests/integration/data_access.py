@@ -1,4 +1,4 @@
-"""The data access under test, sync and async behind one face, so that one suite holds for both."""
+"""The data access with one sync interface for its sync and its async form, so that one suite tests both."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from db.errors import InvalidSetting
 from db.settings import DatabaseSettings
 
 FLAVOURS = ("sync", "async")
-# Of a call to Redis, in seconds, as it is without any settings.
+# The default time limit of a call to Redis, in seconds.
 SHIPPED_TIMEOUT = CacheSettings.timeout_seconds
 
 
 class Blocking:
-    """Calls an async object on an event loop in another thread, and waits for its answers."""
+    """Calls an async object on an event loop in another thread, and waits for the results."""
 
     def __init__(self, target: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._target = target
@@ -46,14 +46,14 @@ def database_settings(url: str, **changes: Any) -> DatabaseSettings:
 
 
 def cache_settings(url: str, namespace: str, **changes: Any) -> CacheSettings:
-    """Patient ones: a test machine under load is no ill Redis. What is about an ill one says `SHIPPED_TIMEOUT`."""
+    """Return settings with a long time limit, for busy machines. Tests of Redis faults pass `SHIPPED_TIMEOUT`."""
     changes = {"timeout_seconds": 2.0} | changes
     return replace(CacheSettings(UrlSource("REDIS_URL", CacheSettingError, url), namespace), **changes)
 
 
 @contextmanager
 def data_access(flavour: str, database: DatabaseSettings, cache: CacheSettings) -> Iterator[Any]:
-    """An open data access with sync methods, whichever flavour is behind it."""
+    """Open a data access of this flavour, and yield it with sync methods."""
     if flavour == "sync":
         with DataAccess(database, cache) as data:
             yield data

@@ -1,4 +1,4 @@
-"""What this process asks of Redis, by its own count of calls; held against what an open breaker allows."""
+"""Count this process's calls to Redis, and check them against what an open breaker allows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 from cache.metrics import CALL_SECONDS
 
-# The promise: at most one probe a second.
+# The promise: at most one probe per second.
 PROBE_SECONDS = 1.0
-# Calls that were under way when the first one found Redis ill end within their time limit.
+# Calls in progress when the breaker opened end within their time limit.
 _SETTLE_SECONDS = 0.5
 
 
 def redis_calls() -> tuple[float, float]:
-    """Probes so far, and calls besides."""
+    """Return the number of probes and the number of other calls so far."""
     counts = {
         sample.labels["operation"]: sample.value
         for metric in CALL_SECONDS.collect()
@@ -28,9 +28,9 @@ def redis_calls() -> tuple[float, float]:
 
 @contextmanager
 def left_alone(clients: int = 1) -> Iterator[None]:
-    """What is done inside asks nothing of Redis: these clients have found it ill, and only their probes go there.
+    """Check that the block makes no calls to Redis except the probes of these clients, whose breakers are open.
 
-    Counted, not timed: Redis's time limit is within what Postgres may take on a busy machine.
+    It counts calls instead of measuring time, because on a busy machine Postgres may take longer than Redis's limit.
     """
     time.sleep(_SETTLE_SECONDS)
     probes_before, others_before = redis_calls()
@@ -41,6 +41,6 @@ def left_alone(clients: int = 1) -> Iterator[None]:
     asked = others - others_before
     assert asked == 0, f"Redis was asked {asked:.0f} times besides the probes"
     probed = probes - probes_before
-    # One may have begun before and ended inside.
+    # One probe may have started before the block.
     bound = clients * (seconds / PROBE_SECONDS + 1)
     assert probed <= bound, f"Redis was probed {probed:.0f} times in {seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""Waiting for a container's health: as soon as its check holds, and an end to it where it never does."""
+"""Waiting for a container's health: it ends as soon as the check succeeds, and times out otherwise."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from infra.docker.engine import DockerError, docker
-from infra.docker.health import wait_until_healthy
+from infra.docker.engine import DockerError, docker, inspect
+from infra.docker.health_check import health, wait_until_healthy
 from tests.containers import LABEL, build_image
+from tests.promises import promise
 
 
 @pytest.fixture
 def checked(docker_engine: None) -> Iterator[str]:
-    """A container that is healthy when there is a file /tmp/healthy."""
+    """A container that is healthy if the file /tmp/healthy exists."""
     name = f"gw-test-{uuid.uuid4().hex[:8]}"
     check = "test -e /tmp/healthy || { echo there is no file; exit 1; }"
     docker(
         *("run", "--detach", "--init", "--name", name, "--label", LABEL, "--network", "none"),
-        *("--health-cmd", check, "--health-interval", "1s", "--health-retries", "2"),
+        *("--health-cmd", check, "--health-interval", "1h"),
         *("--entrypoint", "sleep", build_image("redis"), "infinity"),
     )
     yield name
@@ -32,11 +33,40 @@ def test_a_container_is_waited_for_until_it_is_healthy(checked: str) -> None:
     docker("exec", checked, "test", "-e", "/tmp/healthy")
 
 
-def test_a_container_that_does_not_get_healthy_is_named_with_the_words_of_its_check(checked: str) -> None:
+def test_before_dockers_first_result_the_check_itself_determines_the_health(checked: str) -> None:
+    def both() -> tuple[str, str]:
+        (found,) = inspect("container", checked)
+        return found["State"]["Health"]["Status"], health(found)
+
+    assert both() == ("starting", "starting")
+    docker("exec", checked, "touch", "/tmp/healthy")
+    assert both() == ("starting", "healthy")
+    docker("stop", checked)
+    assert both()[1] == "exited"
+
+
+@promise("each part starts when the previous one is healthy")
+def test_a_container_that_stays_unhealthy_is_reported_with_the_output_of_its_check(checked: str) -> None:
     with pytest.raises(DockerError, match=rf"{checked} is .*healthy.* after 3 s \(there is no file\)"):
         wait_until_healthy(checked, 3)
 
 
+def test_a_container_that_exits_again_and_again_is_named_with_its_last_line_of_log(
+    docker_engine: None,
+) -> None:
+    name = f"gw-test-{uuid.uuid4().hex[:8]}"
+    docker(
+        *("run", "--detach", "--init", "--name", name, "--label", LABEL, "--network", "none"),
+        *("--restart=always", "--health-cmd", "false", "--entrypoint", "sh", build_image("redis")),
+        *("-c", "echo there is no configuration; exit 1"),
+    )
+    try:
+        with pytest.raises(DockerError, match=rf"{name} exits each time .*there is no configuration"):
+            wait_until_healthy(name)
+    finally:
+        docker("rm", "--force", "--volumes", name)
+
+
 def test_a_container_that_is_gone_is_not_waited_for(docker_engine: None) -> None:
-    with pytest.raises(DockerError, match="was removed while it was waited for"):
+    with pytest.raises(DockerError, match="was removed while waiting for its health"):
         wait_until_healthy("gw-test-no-such-container")

@@ -1,4 +1,4 @@
-"""The throwaway server: what it is, and that nothing of it stays however its process ends."""
+"""The temporary server: its properties, and that it leaves nothing behind, however its process ends."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 
 from infra.docker.engine import docker
 from ops.errors import Exit, OpsError
-from ops.scratch_server import scratch_server
+from ops.servers.scratch_server import scratch_server
 from tests.containers import wait_until
+from tests.promises import promise
 
 _RUN = """
 import time
-from ops.scratch_server import scratch_server
+from ops.servers.scratch_server import scratch_server
 with scratch_server(on_disk=True) as server:
     print(server.container, flush=True)
     time.sleep(600)
@@ -27,6 +28,7 @@ def _containers(name: str) -> str:
     return docker("ps", "--all", "--quiet", "--filter", f"name={name}")
 
 
+@promise("a rehearsal that was stopped leaves nothing behind")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_nothing_stays_when_its_process_is_ended(docker_engine: None, number: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", _RUN], stdout=subprocess.PIPE, text=True) as process:
@@ -58,7 +60,7 @@ def test_its_logins_are_the_specifications_and_its_superuser_is_not_reached_from
 
 def test_without_an_engine_it_is_one_line_and_6(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    with pytest.raises(OpsError, match="no Docker engine answers at DOCKER_HOST") as caught:
+    with pytest.raises(OpsError, match="no Docker engine answers for DOCKER_HOST") as caught:
         with scratch_server():
             pass
     assert caught.value.exit_code == Exit.UNREACHABLE

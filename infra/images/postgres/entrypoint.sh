@@ -1,20 +1,20 @@
 #!/bin/sh
-# Makes the cluster on the first start, then becomes the server. The superuser has no password and is
-# reachable over the local socket only (peer); roles and databases are made from outside.
+# Create the cluster on the first start, then run the server. The superuser has no password and can connect only over the
+# local socket (peer authentication). The Pulumi program creates roles and databases.
 set -eu
 
 config=${GROUNDWORK_CONFIG:-/etc/groundwork}
 
 if [ -e "$PGDATA.before-restore" ]; then
-    # A server started now would write into data that a restore may still throw away, or make a new, empty
-    # cluster where the data's folder is just being exchanged.
+    # Do not start: the restore may still discard this data, or may just be replacing the data folder, and a start would
+    # then create an empty cluster.
     echo "a restore was interrupted: run \`groundwork restore\` again, or \`groundwork restore --abandon\`" >&2
     exit 1
 fi
 
 if [ ! -d "$PGDATA" ]; then
-    # initdb writes PG_VERSION early, so a killed one looks finished: it works in a folder of another
-    # name, and the rename is what makes a cluster.
+    # initdb writes PG_VERSION early, so a killed initdb leaves a folder that looks complete. It therefore works in
+    # another folder, which is renamed when it is complete.
     rm -rf "$PGDATA.new"
     initdb --pgdata="$PGDATA.new" --username=postgres --data-checksums \
         --encoding=UTF8 --locale=C.UTF-8 \
@@ -25,9 +25,24 @@ fi
 repository=/var/lib/pgbackrest
 if [ -e "$config/pgbackrest.conf" ] \
     && ! { [ -e "$repository/archive/groundwork/archive.info" ] && [ -e "$repository/backup/groundwork/backup.info" ]; }; then
-    # Archiving waits for this, and the server does not: without a repository it still serves.
+    # Archiving needs the repository. The server starts without one too.
     pgbackrest --config="$config/pgbackrest.conf" --stanza=groundwork --no-online stanza-create >&2 \
-        || echo "the backup repository could not be made; WAL is kept until it can be" >&2
+        || echo "cannot create the backup repository; WAL is kept until it exists" >&2
+fi
+
+if [ -e "$config/pgbackrest.conf" ]; then
+    # A new repository lacks the history of a timeline that began before it, and backups and restores need the history.
+    # Make Postgres archive the file again; pgBackRest accepts a file that it already has.
+    for history in "$PGDATA"/pg_wal/*.history; do newest=$history; done
+    # The server starts even if this fails, for example on a full disk.
+    [ ! -e "$newest" ] || touch "$PGDATA/pg_wal/archive_status/${newest##*/}.ready" \
+        || echo "cannot mark ${newest##*/} for archiving" >&2
+fi
+
+# A killed container leaves the server's lock file. Postgres refuses to start if an unrelated process, such as a health
+# check, now has the process id in this file.
+if read -r pid _ 2>/dev/null < "$PGDATA/postmaster.pid" && ! grep -qx postgres "/proc/$pid/comm" 2>/dev/null; then
+    rm -f "$PGDATA/postmaster.pid"
 fi
 
 exec postgres -D "$PGDATA" \

@@ -1,8 +1,10 @@
 #!/bin/sh
-# Healthy is a server that takes connections. The first time, it is told to read its configuration again.
+# Exits 0 if the server accepts connections. The first success also makes the server reload its configuration.
 #
-# A checkpointer that began while the startup process was still at work believes that there is nothing to
-# archive by the clock, and sleeps for checkpoint_timeout: archive_timeout would hold after five minutes only.
-# A reload wakes it.
-pg_isready --quiet --host=/run/postgresql || exit 1
-[ -e /tmp/archiver-woken ] || { kill -HUP 1 && : > /tmp/archiver-woken; }
+# A checkpointer that starts before recovery has ended assumes that there is nothing to archive and sleeps for
+# checkpoint_timeout, so archive_timeout would only take effect after five minutes. A reload wakes it.
+set -- pg_isready --host=/run/postgresql --timeout=3
+woken=/tmp/archiver-woken
+[ ! -e "$woken" ] || exec "$@"
+"$@" || exit
+read -r pid _ < "$PGDATA/postmaster.pid" && kill -HUP "$pid" && : > "$woken"

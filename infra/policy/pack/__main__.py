@@ -1,8 +1,8 @@
 """The rules as a pack for Pulumi's policy engine: `pulumi preview --policy-pack infra/policy/pack`.
 
-Rules that look at a resource alone are asked before it is made, also without a preview; the others of the whole
-stack. A violation is mandatory. What cannot be said before `up` is told, and refuses nothing: `up` asks again, and
-knows.
+Rules that need only one resource are checked before the resource is created, even without a preview. The other rules
+are checked for the whole stack. A violation stops the `up`. An undetermined result is only reported, because `up`
+checks it again when the values are known.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from infra.policy.waiver import Waiver, read_waivers, today, waivers_of
 
 
 def known(value: Any) -> Any:
-    """A value of the policy SDK, whose mappings and lists raise where one is not known."""
+    """Convert a value of the policy SDK, whose mappings and lists raise an error for an unknown item, to plain data."""
     if isinstance(value, Mapping):
         return {key: item(value, key) for key in value}
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -59,10 +59,10 @@ def policy_of(rule: Rule) -> ResourceValidationPolicy | StackValidationPolicy:
     def one(args: ResourceValidationArgs, report: ReportViolation) -> None:
         if args.resource_type in rule.types:
             alone = Resource(args.urn, args.resource_type, known(args.props), is_protected=args.opts.protect)
-            tell(judge(Resources([alone]), [rule]), report, Status.VIOLATED)
+            report_findings(judge(Resources([alone]), [rule]), report, Status.VIOLATED)
 
     def whole(args: StackValidationArgs, report: ReportViolation) -> None:
-        tell(judge(stack_of(args), [rule]), report, Status.VIOLATED)
+        report_findings(judge(stack_of(args), [rule]), report, Status.VIOLATED)
 
     if rule.alone:
         return ResourceValidationPolicy(validate=one, **about)
@@ -71,11 +71,11 @@ def policy_of(rule: Rule) -> ResourceValidationPolicy | StackValidationPolicy:
 
 def undetermined() -> StackValidationPolicy:
     def whole(args: StackValidationArgs, report: ReportViolation) -> None:
-        tell(judge(stack_of(args)), report, Status.UNDETERMINED)
+        report_findings(judge(stack_of(args)), report, Status.UNDETERMINED)
 
     return StackValidationPolicy(
         name="undetermined",
-        description="Whether a rule holds cannot be said",
+        description="A rule cannot be checked before `up`",
         validate=whole,
         enforcement_level=EnforcementLevel.ADVISORY,
     )
@@ -94,7 +94,7 @@ def stack_of(args: StackValidationArgs) -> Resources:
     )
 
 
-def tell(findings: list[Finding], report: ReportViolation, status: Status) -> None:
+def report_findings(findings: list[Finding], report: ReportViolation, status: Status) -> None:
     for found in findings:
         if found.status is status and not is_waived(found):
             report(f"{found.rule}: {found.property}: {found.message}; {found.fix}", found.urn)

@@ -1,4 +1,5 @@
-"""What is alike on Docker and AWS, what is not, and why: plain data, of which docs/parity.md is rendered.
+"""The comparison of the targets: what is the same on Docker and AWS, what differs, and why.
 
-Each setting, each parameter and each property that security or operations rest on has an entry; a test asks for them.
+Plain data, from which docs/parity.md is rendered. Each setting, each parameter, and each property that matters for
+security or operations has an entry. Tests check that the settings and parameters are complete.
 """

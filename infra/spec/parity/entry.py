@@ -1,16 +1,16 @@
-"""How an entry of the comparison looks, and the reasons that many of them have."""
+"""An entry of the comparison, and the reasons that many entries share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# What stands where a target has nothing of the kind.
+# Marks a target that has no such setting or property.
 NONE = "—"
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What a thing is on each target, in Markdown. `why` says why it differs, and is empty where it does not."""
+    """A row of the comparison, in Markdown. `why` is the reason for a difference, and empty if there is none."""
 
     docker: str
     aws: str
@@ -18,13 +18,13 @@ class Parity:
 
 
 def same(text: str) -> Parity:
-    """The same on both."""
+    """Return a row with the same text for both targets."""
     return Parity(text, text)
 
 
-ONE_MACHINE = "a container's limits are the machine's to give; on AWS a size has its memory"
-PORT = "nothing is published on a machine there; what may reach a server is a security group's affair"
-CLOUDWATCH = "CloudWatch is there, and outlives what it watches"
-PLACE = "a machine has no regions, zones or VPCs"
-ONE_SERVER = "one container each: a second one on the same machine would not outlive it"
-MANAGED = "AWS runs the server, and takes the time it needs where it is told"
+ONE_MACHINE = "a container has a memory limit; on AWS each size has a fixed amount of memory"
+PORT = "on AWS no ports are published on a machine, and security groups control access"
+CLOUDWATCH = "on AWS, CloudWatch does this, and does not depend on the stack"
+PLACE = "one machine has no regions, zones or VPCs"
+ONE_SERVER = "a second container on the same machine would fail together with the first"
+MANAGED = "AWS maintains the servers, during the configured windows"

@@ -1,4 +1,4 @@
-"""What security and operations rest on beside parameters, on the two targets."""
+"""Properties other than settings and parameters that matter for security and operations, on the two targets."""
 
 from __future__ import annotations
 
@@ -6,116 +6,123 @@ from infra.spec import elasticache
 from infra.spec.parity.entry import ONE_SERVER, PLACE, Parity, same
 from infra.spec.redis_acl import LOCAL_USERS, USERS
 
-# What security and operations rest on, beside parameters.
 PROPERTIES: dict[str, Parity] = {
-    "Postgres's version": Parity("15, Debian's", "15, RDS's newest", "RDS updates minor versions by itself"),
-    "Redis's version": Parity(
-        "7.0, Debian's",
-        "7.1",
-        "ElastiCache's newest of the open-source Redis; nothing here needs more than 7.0",
+    "Postgres's version": Parity(
+        "15, from Debian", "15, RDS's newest", "RDS upgrades minor versions automatically"
     ),
-    "TLS": same("1.2 and newer, required; clients check CA and host name"),
-    "authority of certificates": Parity(
+    "Redis's version": Parity(
+        "7.0, from Debian",
+        "7.1",
+        "ElastiCache's newest open-source version; groundwork needs only 7.0",
+    ),
+    "TLS": same("1.2 and newer, required; clients verify CA and host name"),
+    "certificate authority": Parity(
         "the stack's own, rotated by `groundwork rotate`",
         "AWS's, rotated by AWS",
-        "certificates of managed servers are AWS's",
+        "AWS issues the certificates of managed servers",
     ),
     "logging in to Postgres": Parity(
-        "SCRAM, passwords in two logins by turns",
-        "IAM tokens of 15 minutes",
-        "there are no passwords to rotate where IAM is",
+        "SCRAM, with two logins that alternate at rotations",
+        "IAM tokens, valid for 15 minutes",
+        "IAM needs no passwords, so there is nothing to rotate",
     ),
     "logging in to Redis": Parity(
-        "passwords by SHA-256 in the aclfile",
-        "IAM tokens of 15 minutes",
-        "there are no passwords to rotate where IAM is",
+        "passwords, as SHA-256 in the ACL file",
+        "IAM tokens, valid for 15 minutes",
+        "IAM needs no passwords, so there is nothing to rotate",
     ),
-    "roles of Postgres and their grants": same(
+    "Postgres roles and their grants": same(
         "owner, migrator, app, readonly, monitor; from `infra/spec/roles.py`"
     ),
     "administration of Postgres": Parity(
         "superuser, over the local socket only",
-        "`groundwork_admin`, with a password that RDS keeps and rotates",
-        "RDS gives nobody superuser",
+        "`groundwork_admin`, with a password that RDS stores and rotates",
+        "RDS does not give superuser access",
     ),
     "pg_hba.conf": Parity(
         "logins, database, TLS, the data network",
         "security group and `rds.force_ssl`",
-        "RDS has no pg_hba.conf of ours",
+        "pg_hba.conf cannot be changed on RDS",
     ),
     "COPY from programs and files": Parity(
-        "denied: no role has it", "not there", "RDS gives nobody the file system"
+        "denied: no role may do it", "not available", "RDS does not give access to the file system"
     ),
-    "pg_read_file and the like": Parity(
-        "denied: no role has it", "not there", "RDS gives nobody the file system"
+    "pg_read_file and similar functions": Parity(
+        "denied: no role may call them", "not available", "RDS does not give access to the file system"
     ),
     "extensions": Parity(
-        "pg_stat_statements; none by roles", "the same; those that RDS allows", "RDS has a list"
+        "pg_stat_statements; roles cannot create any",
+        "the same, limited to extensions that RDS supports",
+        "RDS has a list of supported extensions",
     ),
-    "data checksums": Parity("on, verified by drills", "as RDS has it", "RDS makes the cluster"),
-    "Postgres's log files": Parity("the container's log", "CloudWatch Logs", "nobody gets onto the instance"),
-    "users of Redis and their rules": Parity(
+    "data checksums": Parity("on, verified by drills", "as set by RDS", "RDS creates the cluster"),
+    "Postgres log": Parity(
+        "the container's log", "CloudWatch Logs", "RDS does not give access to the file system"
+    ),
+    "Redis users and their rules": Parity(
         f"{', '.join(user.name for user in LOCAL_USERS)}; `default` off",
         f"{', '.join(user.name for user in USERS)}; `default` off",
-        "rotator has the container take up changed files; ElastiCache has no files",
+        "rotator makes the container reload changed files; ElastiCache has no files",
     ),
     "commands of user ops": Parity(
-        "as `infra/spec/redis_acl.py` says",
-        f"the same less {', '.join(f'`{c}`' for c in sorted(elasticache.RESTRICTED_COMMANDS))}",
-        "ElastiCache keeps them for itself: no CONFIG, no ACL LOAD; effective settings are read from its API",
+        "as in `infra/spec/redis_acl.py`",
+        f"the same without {', '.join(f'`{c}`' for c in sorted(elasticache.RESTRICTED_COMMANDS))}",
+        "ElastiCache does not allow CONFIG and ACL LOAD; its API returns the effective settings",
     ),
-    "categories in ACL rules": same("none but `-@all`: what a category holds differs between versions"),
+    "categories in ACL rules": same("only `-@all`, because categories differ between versions"),
     "`client|setinfo`": same(
-        "named by no rule, and sent by no client: it came with 7.2, and stops a 7.0 server"
+        "not in any rule, and not sent by clients: it exists since 7.2, and a rule with it stops a 7.0 server"
     ),
-    "eviction": same("`redisEvictionPolicy`, with a quarter of the memory or more kept free of data"),
+    "eviction": same("`redisEvictionPolicy`, with at least a quarter of the memory reserved"),
     "a restart of Redis": Parity(
-        "keeps what `redisPersistence` says", "a replica takes over with all of it", ONE_SERVER
+        "keeps data as configured by `redisPersistence`", "a replica takes over with all data", ONE_SERVER
     ),
     "network": Parity(
-        "one network without a way out; ports on 127.0.0.1",
-        "isolated subnets without a route out; security groups",
+        "one network without egress; ports on 127.0.0.1",
+        "isolated subnets without a route to the internet; security groups",
         PLACE,
     ),
-    "who reaches the servers": Parity("this machine", "who wears the application's security group", PLACE),
+    "clients that can reach the servers": Parity(
+        "programs on this machine", "members of the application's security group", PLACE
+    ),
     "backups of Postgres": Parity(
         "pgBackRest, WAL every 30 s, on the same machine",
         "snapshots and WAL every 5 minutes, in S3",
-        "RDS has no place for pgBackRest",
+        "pgBackRest cannot run on RDS",
     ),
-    "restore to a moment": Parity(
-        "into the same server", "into a new instance, then switched", "RDS restores into new instances only"
+    "restore to a point in time": Parity(
+        "into the same server", "into a new instance, then switched", "RDS restores only into new instances"
     ),
-    "drill": Parity(
+    "restore drill": Parity(
         "every file's checksum, amcheck, the application's reads",
         "a restored instance, and the application's reads",
-        "nobody reads RDS's repository",
+        "RDS's backups cannot be read directly",
     ),
     "encryption at rest": Parity(
-        "backups; the disk is the machine's affair",
+        "backups; the machine's disk is not encrypted by groundwork",
         "KMS, one key for each kind of data",
-        "a container does not encrypt the disk below it",
+        "a container cannot encrypt the disk below it",
     ),
     "secrets": Parity(
-        "files, 0400, in a volume of their own",
-        "Secrets Manager, and IAM in place of most",
-        "tasks take secrets from there",
+        "files with mode 0400, in a separate volume",
+        "Secrets Manager; IAM replaces most secrets",
+        "ECS tasks get secrets from there",
     ),
     "Pulumi's state": Parity(
-        "on this machine, encrypted by a passphrase",
-        "S3, encrypted by KMS",
-        "more than one person works on it",
+        "on this machine, encrypted with a passphrase",
+        "S3, encrypted with KMS",
+        "several people share it",
     ),
-    "container hardening": same("no root, no capabilities, read-only root file system, bounded memory"),
-    "metrics of the access service": same("`/metrics`, Prometheus's text"),
+    "container hardening": same("no root, no capabilities, read-only root file system, memory limit"),
+    "metrics of the access service": same("`/metrics`, in Prometheus's text format"),
     "alerts": Parity(
-        "Prometheus's rules",
-        "CloudWatch's alarms, on what AWS measures",
-        "servers' own statistics are not in CloudWatch",
+        "Prometheus rules",
+        "CloudWatch alarms on AWS's metrics",
+        "the servers' own statistics are not in CloudWatch",
     ),
     "migrations": Parity(
         "by `up`, from this machine",
         "by `up`, in a task in the VPC",
-        "the database is in a subnet without a way in",
+        "the database cannot be reached from outside the VPC",
     ),
 }

@@ -1,4 +1,4 @@
-"""What each setting is on the two targets."""
+"""The effect of each setting on the two targets."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from infra.spec.parity.entry import (
     same,
 )
 
-# By the settings' keys; infra.settings imports the specification, so the test holds the two against one another.
+# By the settings' keys. infra.settings imports infra.spec, so a test, not this module, compares the keys.
 SETTINGS: dict[str, Parity] = {
-    "target": same("which of the two columns holds"),
+    "target": same("selects the column of this table"),
     "protectData": Parity(
         "volumes are protected in Pulumi",
-        "RDS, ElastiCache and KMS keys are protected in Pulumi; RDS has deletion protection besides",
-        "Docker has no protection of its own",
+        "RDS, ElastiCache and KMS keys are protected in Pulumi; RDS also has deletion protection",
+        "Docker has no deletion protection",
     ),
     "postgresMaxConnections": Parity(
         "`max_connections`",
-        "`max_connections`, at most what the instance class has room for",
-        "RDS bounds it",
+        "`max_connections`, limited by the memory of the instance class",
+        "RDS limits it",
     ),
     "postgresParameters": Parity(
-        "over the derived ones; fixed ones are refused",
-        "the same, and what RDS sets itself is refused too",
-        "RDS owns files, addresses, archiving and what keeps data whole",
+        "overrides derived parameters; fixed ones are refused",
+        "the same; parameters that RDS sets itself are refused too",
+        "RDS manages files, addresses, archiving and data integrity",
     ),
     "migrationsFolder": Parity(
-        "applied from here by `up`",
+        "applied from this machine by `up`",
         "in the image of the task that applies them",
-        "the database is in a subnet without a way in",
+        "the database cannot be reached from outside the VPC",
     ),
     "appConnectionLimit": same("CONNECTION LIMIT"),
     "readonlyConnectionLimit": same("CONNECTION LIMIT"),
@@ -45,67 +45,75 @@ SETTINGS: dict[str, Parity] = {
     "redisPersistence": Parity(
         "none, rdb or aof",
         "none or rdb, as daily snapshots; aof is refused",
-        "ElastiCache has no AOF from Redis 2.8.22 on",
+        "ElastiCache does not support AOF since Redis 2.8.22",
     ),
     "accessPoolSize": same("the pool of each access service"),
-    "tokenKeys": same("keys made by the program, secrets of the stack"),
+    "tokenKeys": same("the program creates the keys, as secrets of the stack"),
     "networkSubnet": Parity("subnet of the data network", f"{NONE} `awsVpcCidr`", PLACE),
     "postgresPort": Parity("on 127.0.0.1, a free one by default", f"{NONE} 15432", PORT),
     "postgresMemory": Parity("limit of the container", f"{NONE} `awsPostgresClass`", ONE_MACHINE),
     "backups": Parity(
-        "pgBackRest and WAL archiving, can be off",
+        "pgBackRest and WAL archiving, can be turned off",
         f"{NONE} always on",
-        "RDS without backups has no point to restore to",
+        "without backups, RDS cannot be restored",
     ),
-    "backupRetentionFull": Parity("full backups kept", f"{NONE} `awsBackupRetentionDays`", "RDS counts days"),
+    "backupRetentionFull": Parity(
+        "number of full backups", f"{NONE} `awsBackupRetentionDays`", "RDS counts days"
+    ),
     "backupFullDays": Parity(
-        "age of the next full one",
+        "days between full backups",
         f"{NONE} RDS decides",
-        "RDS's snapshots are all whole, and stored as what changed",
+        "every RDS snapshot is complete, and stored incrementally",
     ),
-    "backupQueueMax": Parity("WAL that may wait", f"{NONE}", "RDS archives WAL itself"),
+    "backupQueueMax": Parity("limit of waiting WAL", f"{NONE}", "RDS archives WAL itself"),
     "redisPort": Parity("on 127.0.0.1, a free one by default", f"{NONE} 6379", PORT),
     "redisMemory": Parity("limit of the container", f"{NONE} `awsRedisNodeType`", ONE_MACHINE),
     "redisMaxmemory": Parity(
         "`maxmemory`, at most 75 % of the limit",
-        f"{NONE} the node's memory less `awsRedisReservedPercent`",
-        "ElastiCache fixes maxmemory by the node type",
+        f"{NONE} the node's memory minus `awsRedisReservedPercent`",
+        "on ElastiCache, maxmemory follows from the node type",
     ),
-    "redisMaxclients": Parity("`maxclients`", f"{NONE} 65000, of small nodes less", "ElastiCache fixes it"),
-    "accessPort": Parity("on 127.0.0.1, a free one by default", f"{NONE} 8080, by a name in the VPC", PORT),
+    "redisMaxclients": Parity("`maxclients`", f"{NONE} 65000, fewer on small nodes", "fixed by ElastiCache"),
+    "accessPort": Parity(
+        "on 127.0.0.1, a free one by default", f"{NONE} 8080, with a DNS name in the VPC", PORT
+    ),
     "accessMemory": Parity("limit of the container", f"{NONE} `awsAccessMemory`", ONE_MACHINE),
     "monitoring": Parity(
-        "Prometheus and exporters, can be on", f"{NONE} alarms and a dashboard, always", CLOUDWATCH
+        "Prometheus and exporters, can be turned on", f"{NONE} always alarms and a dashboard", CLOUDWATCH
     ),
-    "monitoringTargets": Parity("more that is scraped", NONE, CLOUDWATCH),
+    "monitoringTargets": Parity("additional targets for Prometheus", NONE, CLOUDWATCH),
     "prometheusPort": Parity("on 127.0.0.1, a free one by default", NONE, CLOUDWATCH),
     "prometheusMemory": Parity("limit of the container", NONE, CLOUDWATCH),
     "prometheusRetention": Parity("how long metrics are kept", f"{NONE} CloudWatch's 15 months", CLOUDWATCH),
-    "prometheusDisk": Parity("how much they may take", NONE, CLOUDWATCH),
+    "prometheusDisk": Parity("limit of disk space for metrics", NONE, CLOUDWATCH),
     "logMaxSize": Parity(
-        "when a container's log is rotated", f"{NONE} `awsLogRetentionDays`", "log groups keep by days"
+        "size at which a container's log is rotated",
+        f"{NONE} `awsLogRetentionDays`",
+        "log groups have a retention in days",
     ),
-    "logMaxFiles": Parity("how many are kept", f"{NONE} `awsLogRetentionDays`", "log groups keep by days"),
-    "awsRegion": Parity(f"{NONE} this machine", "where everything is", PLACE),
+    "logMaxFiles": Parity(
+        "number of log files", f"{NONE} `awsLogRetentionDays`", "log groups have a retention in days"
+    ),
+    "awsRegion": Parity(f"{NONE} this machine", "region of all resources", PLACE),
     "awsZones": Parity(NONE, "zones of subnets, standby and replicas", PLACE),
-    "awsVpcCidr": Parity(f"{NONE} `networkSubnet`", "addresses of the VPC", PLACE),
+    "awsVpcCidr": Parity(f"{NONE} `networkSubnet`", "CIDR of the new VPC", PLACE),
     "awsVpcId": Parity(NONE, "an existing VPC", PLACE),
     "awsPrivateSubnets": Parity(NONE, "its subnets for tasks", PLACE),
     "awsIsolatedSubnets": Parity(NONE, "its subnets for servers", PLACE),
     "awsRouteTables": Parity(NONE, "its route tables", PLACE),
-    "awsVpcEndpoints": Parity(f"{NONE} no way out", "ways to AWS's own services, and no other", PLACE),
+    "awsVpcEndpoints": Parity(f"{NONE} no egress", "access to AWS's services, and to nothing else", PLACE),
     "awsPostgresClass": Parity(f"{NONE} `postgresMemory`", "class of the instance", ONE_MACHINE),
     "awsPostgresStorage": Parity(
         f"{NONE} the machine's disk", "gp3", "a volume is as large as the disk below it"
     ),
     "awsPostgresMaxStorage": Parity(
-        NONE, "how far RDS grows it by itself", "a volume is as large as the disk below it"
+        NONE, "limit of its automatic growth", "a volume is as large as the disk below it"
     ),
     "awsPostgresIops": Parity(NONE, "IOPS above the baseline", "a volume is as fast as the disk below it"),
     "awsPostgresMultiAz": Parity(NONE, "a standby in another zone", ONE_SERVER),
     "awsPostgresReplicas": Parity(NONE, "read replicas", ONE_SERVER),
     "awsBackupRetentionDays": Parity(
-        f"{NONE} `backupRetentionFull`", "days that can be restored to", "RDS counts days"
+        f"{NONE} `backupRetentionFull`", "days for which backups are kept", "RDS counts days"
     ),
     "awsBackupWindow": Parity(f"{NONE} when `groundwork backup` runs", "when snapshots are taken", MANAGED),
     "awsMaintenanceWindow": Parity(f"{NONE} when `up` runs", "when updates are applied", MANAGED),
@@ -117,22 +125,28 @@ SETTINGS: dict[str, Parity] = {
     "awsRedisReservedPercent": Parity(
         f"{NONE} 25 % or more, by `redisMaxmemory`",
         "`reserved-memory-percent`",
-        "two ways to say the same share",
+        "two ways to configure the same share",
     ),
     "awsRedisSnapshotDays": Parity(
-        NONE, "days that snapshots are kept", "on Docker Redis is not backed up: it is a cache"
+        NONE, "days for which snapshots are kept", "Redis is a cache, and not backed up on Docker"
     ),
     "awsAccessCount": Parity(f"{NONE} one", "tasks of the access service", ONE_SERVER),
-    "awsAccessCpu": Parity(NONE, "CPU units of a task", "Fargate asks for both CPU and memory"),
+    "awsAccessCpu": Parity(NONE, "CPU units of a task", "Fargate requires both CPU and memory"),
     "awsAccessMemory": Parity(f"{NONE} `accessMemory`", "memory of a task", ONE_MACHINE),
-    "awsAccessArchitecture": Parity(f"{NONE} the machine's", "amd64 or arm64", "Fargate has both"),
+    "awsAccessArchitecture": Parity(f"{NONE} the machine's", "amd64 or arm64", "Fargate offers both"),
     "awsAccessImage": Parity(
-        f"{NONE} always built here", "one that is there already", "the runner that deploys may have no engine"
+        f"{NONE} always built here", "an existing image", "a CI runner may have no Docker engine"
     ),
-    "awsRdsCaFile": Parity(f"{NONE} the stack's own CA", "RDS's authorities", "RDS's certificates are AWS's"),
+    "awsRdsCaFile": Parity(
+        f"{NONE} the stack's own CA", "RDS's authorities", "AWS issues RDS's certificates"
+    ),
     "awsLogRetentionDays": Parity(
-        f"{NONE} `logMaxSize`, `logMaxFiles`", "days that log groups keep", "log groups keep by days"
+        f"{NONE} `logMaxSize`, `logMaxFiles`",
+        "days for which logs are kept",
+        "log groups have a retention in days",
     ),
-    "awsAlarmEmail": Parity(f"{NONE} Alertmanager's, not made here", "who is told of alarms", CLOUDWATCH),
-    "awsAlarmTopic": Parity(NONE, "an SNS topic that there is", CLOUDWATCH),
+    "awsAlarmEmail": Parity(
+        f"{NONE} Alertmanager's, which groundwork does not run", "recipient of alarms", CLOUDWATCH
+    ),
+    "awsAlarmTopic": Parity(NONE, "an existing SNS topic", CLOUDWATCH),
 }

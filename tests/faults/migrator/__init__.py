@@ -1,1 +1,1 @@
-"""Migrations under SIGKILL, in a crowd, and under load: what db.migrator promises, and what the naive way breaks."""
+"""Migrations under SIGKILL, with many concurrent migrators, and under load; naive migrators as negative controls."""

@@ -1,4 +1,4 @@
-"""A process that runs migrate commands and has them killed, and what a database looks like afterwards."""
+"""Fixtures to run migrate commands that are killed, and to compare databases afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Picture = tuple[Catalog, list[tuple[object, ...]]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one process: its exit code (KILLED if so), its stdout, the line it failed with, its steps."""
+    """The result of one process: exit code (or KILLED), stdout, the line of its error, and the number of its steps."""
 
     code: int
     out: str
@@ -32,13 +32,13 @@ class Outcome:
     steps: int
 
 
-# run("up", "--to", "3", kill_at=4) -> one Outcome; with count=16 as many at once.
+# run("up", "--to", "3", kill_at=4) returns one Outcome. With count=16 it runs 16 processes at once.
 Run = Callable[..., list[Outcome]]
 
 
 @pytest.fixture(scope="session")
 def victim() -> Iterator[Callable[[dict[str, object]], list[Outcome]]]:
-    """Answers requests of tests.faults.migrator.victim, in one process for the session."""
+    """Send requests to tests.faults.migrator.victim, in one process for the session."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.faults.migrator.victim"],
         stdin=subprocess.PIPE,
@@ -56,7 +56,7 @@ def victim() -> Iterator[Callable[[dict[str, object]], list[Outcome]]]:
             try:
                 return [Outcome(*answer) for answer in json.loads(process.stdout.readline())]
             except BaseException:
-                # An answer that came later would be taken for the next request's.
+                # A late answer would be read as the answer to the next request.
                 process.kill()
                 raise
 
@@ -66,7 +66,7 @@ def victim() -> Iterator[Callable[[dict[str, object]], list[Outcome]]]:
 
 @pytest.fixture
 def run(victim: Callable[[dict[str, object]], list[Outcome]], empty_database: Database, folder: Path) -> Run:
-    """Runs a migrate command over the test's folder and database in processes of their own."""
+    """Run a migrate command with the test's folder and database, in separate processes."""
 
     def start(
         *arguments: str,
@@ -91,7 +91,7 @@ def run(victim: Callable[[dict[str, object]], list[Outcome]], empty_database: Da
 
 
 def picture(connection: Connection) -> Picture:
-    """The catalog, and the ledger's rows as far as two tools must agree on them."""
+    """Return the catalog, and those columns of the ledger that must be equal for two tools."""
     exists = connection.execute("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetchone() == (True,)
     rows = (
         connection.execute(

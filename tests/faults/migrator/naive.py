@@ -1,4 +1,4 @@
-"""The naive ways, for negative controls: a migrator that waits for its lock in the server."""
+"""A naive migrator for negative controls, which waits for its lock in the server."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import db.migrator.runner
 from db.migrator.connection import open_connection
 from db.migrator.lock import lock_key
 
-# Many times what the migrations take that are waited for.
+# Many times the duration of the migrations that are waited for.
 PATIENCE_SECONDS = 10
 
 
 def lock_blocking() -> None:
-    """Have this process wait in pg_advisory_lock, as sqlx's library does."""
+    """Make this process wait in pg_advisory_lock, as sqlx's library does."""
 
     @contextmanager
     def blocking_lock(
@@ -24,7 +24,7 @@ def lock_blocking() -> None:
         with open_connection(conninfo) as connection:
             (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
             key = lock_key(str(database))
-            # The index is made on another connection than the holder's, so no server sees the circle and ends it.
+            # The index is built on another connection than the lock holder's, so the server cannot detect the deadlock.
             connection.execute(f"SET statement_timeout = '{PATIENCE_SECONDS}s'")
             connection.execute("SELECT pg_advisory_lock(%s)", [key])
             try:

@@ -1,4 +1,4 @@
-"""Sixteen migrators at once, one migration being CREATE INDEX CONCURRENTLY, with the five connections of a stack."""
+"""Sixteen concurrent migrators with a stack's five connections. One migration is CREATE INDEX CONCURRENTLY."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import pytest
 from tests.conftest import Connection, Database
 from tests.faults.migrator.conftest import Run
 from tests.integration.migrator.conftest import Write, applied_versions
+from tests.promises import promise
 from tests.scale import scaled
 
 MIGRATORS = 16
-ROUNDS = scaled(3, 20)
-# What `groundwork:migratorConnectionLimit` is by default.
+ROUNDS = scaled(1, 20)
+# The default of `groundwork:migratorConnectionLimit`.
 CONNECTIONS = 5
 
 
@@ -34,12 +35,13 @@ def done(version: int) -> str:
 
 @pytest.fixture
 def few_connections(empty_database: Database) -> Iterator[None]:
-    """As many as a stack gives the role; the server is shared, so it has more by default."""
+    """Limit the role to the connections of a stack. The shared test server allows more by default."""
     empty_database.psql(f"ALTER ROLE migrator CONNECTION LIMIT {CONNECTIONS}")
     yield
     empty_database.psql("ALTER ROLE migrator CONNECTION LIMIT 60")
 
 
+@promise("many migrators at once apply each migration exactly once")
 @pytest.mark.usefixtures("few_connections")
 def test_each_migration_is_applied_exactly_once_without_a_deadlock(
     run: Run, owner: Connection, migrations: list[str]
@@ -60,9 +62,10 @@ def test_each_migration_is_applied_exactly_once_without_a_deadlock(
         assert indexes == [("t_a_again_idx", True), ("t_a_idx", True)]
 
 
+@promise("many migrators at once apply each migration exactly once", control=True)
 @pytest.mark.usefixtures("migrations")
-def test_with_a_lock_that_blocks_the_index_and_those_who_wait_wait_for_each_other(run: Run) -> None:
-    """The negative control: the waiting statements' snapshots are what the index waits for."""
+def test_with_a_blocking_lock_the_index_and_the_waiting_migrators_deadlock(run: Run) -> None:
+    """The negative control: the index waits for the snapshots of the waiting statements."""
     outcomes = run("up", count=4, naive=True)
     failed = [o.error for o in outcomes if o.code != 0]
     assert failed

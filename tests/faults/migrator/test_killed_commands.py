@@ -1,4 +1,4 @@
-"""SIGKILL at every step of the commands that change the ledger or the folder: run again, they complete."""
+"""SIGKILL at every step of the commands that change the ledger or the folder: the next run completes them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from db.migrator import read_source
 from tests.conftest import Connection
 from tests.faults.migrator.conftest import KILLED, Picture, Run, picture
 from tests.integration.migrator.conftest import Write
+from tests.promises import promise
 from tests.scale import scaled
 
-STRIDE = scaled(2, 1)
+STRIDE = scaled(3, 1)
 
 
 def kill_at_every_step(
     run: Run, owner: Connection, *arguments: str, reset: str, before: Picture, after: Picture
 ) -> int:
-    """Kill the command at each of its steps and run it again, from the state that `reset` makes; the kills."""
+    """Kill the command at each of its steps and run it again, starting from the state that `reset` creates."""
     owner.execute(reset.encode())
     assert picture(owner) == before
     (whole,) = run(*arguments)
@@ -41,10 +42,9 @@ def applied(run: Run, write: Write) -> None:
     assert run("up")[0].code == 0
 
 
+@promise("a killed `repair`, `baseline` or `new` has done all or nothing")
 @pytest.mark.usefixtures("applied")
-def test_a_repair_that_is_killed_takes_over_all_checksums_or_none(
-    run: Run, owner: Connection, folder: Path
-) -> None:
+def test_a_killed_repair_accepts_all_checksums_or_none(run: Run, owner: Connection, folder: Path) -> None:
     owner.execute("CREATE TABLE saved AS SELECT * FROM _sqlx_migrations")
     before = picture(owner)
     for path in folder.iterdir():
@@ -63,7 +63,9 @@ def test_a_repair_that_is_killed_takes_over_all_checksums_or_none(
 
 @pytest.mark.usefixtures("applied")
 @pytest.mark.parametrize("option", ["--mark-applied", "--forget"])
-def test_a_word_about_a_dirty_migration_is_taken_or_not(run: Run, owner: Connection, option: str) -> None:
+def test_a_killed_repair_of_a_dirty_migration_is_all_or_nothing(
+    run: Run, owner: Connection, option: str
+) -> None:
     reset = (
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)"
         " SELECT 3, description, FALSE, checksum, -1 FROM saved"
@@ -78,6 +80,7 @@ def test_a_word_about_a_dirty_migration_is_taken_or_not(run: Run, owner: Connect
     kill_at_every_step(run, owner, "repair", option, "3", "--yes", reset=reset, before=before, after=after)
 
 
+@promise("a killed `repair`, `baseline` or `new` has done all or nothing")
 @pytest.mark.usefixtures("applied")
 def test_a_baseline_that_is_killed_records_everything_or_nothing(run: Run, owner: Connection) -> None:
     after = picture(owner)
@@ -87,6 +90,7 @@ def test_a_baseline_that_is_killed_records_everything_or_nothing(run: Run, owner
     kill_at_every_step(run, owner, "baseline", "3", reset=reset, before=before, after=after)
 
 
+@promise("a killed `repair`, `baseline` or `new` has done all or nothing")
 def test_a_new_migration_that_is_killed_is_completed_by_the_same_command(run: Run, folder: Path) -> None:
     (whole,) = run("new", "first", needs_database=False)
     expected = {path.name[5:]: path.read_text() for path in folder.iterdir()}

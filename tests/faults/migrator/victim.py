@@ -1,11 +1,11 @@
-"""Runs `groundwork migrate` in processes that are killed on the way, or many at once, without importing it each time.
+"""Run `groundwork migrate` in processes that are killed or run concurrently, without importing it each time.
 
     python -m tests.faults.migrator.victim   (one JSON request a line, one JSON answer a line)
 
 A request: {"arguments": [...], "kill_at": 3 or null, "delay": 0.0, "count": 1, "naive": false}. A process is killed
-where it is about to take its step number `kill_at` (from 1), or so many seconds later; a step is a statement sent, a
-transaction begun or ended, or a file written, linked or removed. The answer: for each process its exit code (-9 if it
-was killed), what it printed on stdout, its error, and the number of its steps.
+`delay` seconds after it starts its step number `kill_at` (from 1). A step is a statement, the begin or end of a
+transaction, or the writing, linking or removal of a file. The answer has for each process the exit code (-9 if it was
+killed), stdout, the error, and the number of steps.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from ops.commands.migrate import migrate
 from ops.errors import OpsError
 from tests.faults.migrator import naive
 
-# What the commands import when they are called.
+# Modules that the commands import when they are called.
 _WARM = ("db.migrator.baseline", "db.migrator.repair", "db.migrator.scaffold", "ops.commands.migrate_ledger")
 _FILE_STEPS = {"os.link", "os.chmod", "os.remove", "tempfile.mkstemp"}
 
 
 class Executioner:
-    """Counts this process's steps, and kills it at one of them."""
+    """Counts the steps of this process, and kills it at one of them."""
 
     def __init__(self, kill_at: int | None, delay: float) -> None:
         self._kill_at, self._delay = kill_at, delay
@@ -70,7 +70,7 @@ class Executioner:
 
 
 def run(arguments: list[str]) -> tuple[int, str, str]:
-    """The command's exit code, stdout, and error, as ops.cli would have it."""
+    """Run a command and return exit code, stdout and error, as ops.cli would produce them."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         try:

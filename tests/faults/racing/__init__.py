@@ -1,1 +1,1 @@
-"""Readers and writers in several processes, and a ledger that tells a stale read from a fresh one."""
+"""Readers and writers in several processes, with a shared ledger to detect stale reads."""

@@ -1,6 +1,6 @@
-"""What every process of a race knows: which writes are over, how many reads were made, and whether to stop.
+"""The state that all processes of a race share: completed writes, the number of reads, and whether to stop.
 
-A file in shared memory. Each cell has one writer and is 8 aligned bytes, so nothing is locked and nothing torn.
+It is a file in shared memory. Each cell has one writer and is 8 aligned bytes, so that no lock is needed.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 class Ledger:
-    """For each user and writer the newest row version whose write, or invalidation, has returned."""
+    """For each user and writer, the newest row version whose write or invalidation has returned."""
 
     def __init__(self, path: Path, users: int, actors: int) -> None:
-        """`actors` is how many threads and tasks there are in all processes; each has a number below it."""
+        """`actors` is the number of threads and tasks in all processes. Each has a number below it."""
         self._actors = actors
         self._floors = users * actors
         cells = self._floors + actors + 1
@@ -23,12 +23,12 @@ class Ledger:
             self._cells = memoryview(mmap.mmap(file.fileno(), 8 * cells)).cast("q")
 
     def finish_write(self, actor: int, user: int, version: int) -> None:
-        """No read that starts from now on may give less than this version."""
+        """Record a completed write: a read that starts from now on must not return an older version."""
         cell = user * self._actors + actor
         self._cells[cell] = max(self._cells[cell], version)
 
     def floor(self, user: int) -> int:
-        """The least version that a read starting now may give."""
+        """Return the oldest version that a read starting now may return."""
         start = user * self._actors
         return max(self._cells[start : start + self._actors])
 

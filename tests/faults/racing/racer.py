@@ -1,4 +1,4 @@
-"""One process of a race: threads and tasks that read and write a few users until they are told to stop.
+"""One process of a race: threads and tasks read and write a few users until the ledger says stop.
 
 python -m tests.faults.racing.racer SPECIFICATION   (JSON; prints a Score as JSON)
 """
@@ -26,13 +26,13 @@ from tests.integration.data_access import SHIPPED_TIMEOUT, cache_settings, datab
 
 NAIVE = {"get_miss_set": GetMissSet, "counted_lease": CountedLease}
 OURS = "ours"
-# Between one writer's writes: long enough for reads to be hits in between.
+# The pause between the writes of one writer, long enough for cache hits in between.
 _PAUSE_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
 class Specification:
-    """What to race over. `first_actor` is the number of this process's first thread or task."""
+    """The parameters of a race. `first_actor` is the number of this process's first thread or task."""
 
     scheme: str
     database_url: str
@@ -48,7 +48,7 @@ class Specification:
 
 
 class Writer:
-    """Decides on one thread's or task's writes, and enters them once no invalidation of theirs is owed."""
+    """Chooses the writes of one thread or task, and records them in the ledger when no invalidation is pending."""
 
     def __init__(self, ledger: Ledger, actor: int, users: int, score: Score) -> None:
         self._ledger = ledger
@@ -58,12 +58,12 @@ class Writer:
         self._owed: dict[int, int] = {}
 
     def decide(self) -> tuple[str, int]:
-        """A verb of the scheme, and a user's number."""
+        """Choose a verb of the scheme, and a user's number."""
         (verb,) = random.choices(["update", "upsert", "invalidate"], [2, 1, 1])
         return verb, random.randrange(self._users)
 
     def finish(self, verb: str, user: int, version: int | None, owes: bool) -> None:
-        """`owes` is asked after the write has returned, or it would say nothing of it."""
+        """Record a finished write. `owes` must be read after the write has returned."""
         if version is not None:
             self._owed[user] = max(self._owed.get(user, 0), version)
             self._score.writes += 1
@@ -76,7 +76,7 @@ class Writer:
 
 
 class Race:
-    """This process's part of it."""
+    """This process's part of the race."""
 
     def __init__(self, specification: Specification) -> None:
         self._it = specification
@@ -88,7 +88,7 @@ class Race:
 
     def run(self) -> Score:
         database = database_settings(self._it.database_url)
-        # What times out in a race is part of it.
+        # Timeouts are part of the race.
         changes = {"timeout_seconds": SHIPPED_TIMEOUT} | self._it.cache_changes
         cache = cache_settings(self._it.redis_url, self._it.namespace, **changes)
         with ExitStack() as stack:
@@ -127,7 +127,7 @@ class Race:
         except Exception:
             traceback.print_exc()
             score.errors += 1
-            # Nothing that is lacking a part of it proves anything.
+            # An incomplete race proves nothing.
             self._ledger.stop()
 
     def _read(self, scheme: Any, actor: int, score: Score) -> None:
@@ -155,7 +155,7 @@ class Race:
                 score.errors += 1
                 continue
             referee.finish(user, version)
-            # A near cache's hit never waits, and the other tasks want their turn.
+            # A hit in the near cache never yields, so let the other tasks run.
             await asyncio.sleep(0)
 
     def _write(self, scheme: Any, actor: int, score: Score) -> None:
@@ -175,7 +175,7 @@ class Race:
             await asyncio.sleep(random.uniform(0, 2 * _PAUSE_SECONDS))
 
     def _join(self) -> tuple[int, Score]:
-        """The number of one more thread or task, and where its score is kept."""
+        """Return the number of a new thread or task, and its score."""
         with self._lock:
             actor = self._next_actor
             self._next_actor += 1
@@ -184,7 +184,7 @@ class Race:
 
 
 def total(scores: list[Score]) -> Score:
-    """The sum of scores, and the oldest of what was stale."""
+    """Return the sum of the scores, with the maximum of `oldest_seconds`."""
     sums = {name: sum(getattr(score, name) for score in scores) for name in asdict(Score())}
     sums["oldest_seconds"] = max((score.oldest_seconds for score in scores), default=0.0)
     return Score(**sums)

@@ -1,4 +1,4 @@
-"""Whether a read was stale, and for how long it had been when it began."""
+"""Detect stale reads, and measure how stale they were."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from tests.faults.racing.ledger import Ledger
 
-# What is remembered of each user's floor: longer than any bound that is asked for.
+# How long the history of each user's floor is kept: longer than any limit in the tests.
 _REMEMBERED_SECONDS = 10.0
 
 
 @dataclass
 class Score:
-    """What one process saw.
+    """The results of one process.
 
-    `oldest_seconds` is the longest time for which a read's start had come after a write's return that the read
-    knew nothing of, as its own reader first saw it. `undelivered` writes returned while Redis could not be told.
+    `oldest_seconds` is the longest time between the return of a write, as the reader first saw it, and the start of a
+    read that did not show it. `undelivered` is the number of writes that returned while Redis could not be reached.
     """
 
     reads: int = 0
@@ -30,7 +30,7 @@ class Score:
 
 
 class Referee:
-    """Judges the reads of one thread or task, one after the other."""
+    """Checks the reads of one thread or task, one after the other."""
 
     def __init__(self, ledger: Ledger, actor: int, score: Score) -> None:
         self._ledger = ledger
@@ -40,7 +40,7 @@ class Referee:
         self._started_at = 0.0
 
     def start(self, user: int) -> None:
-        """Call before a read: looks up what it may not be older than."""
+        """Call it before a read. It looks up the oldest version that the read may return."""
         floors = self._floors.setdefault(user, deque())
         floor = self._ledger.floor(user)
         self._started_at = time.monotonic()
@@ -50,7 +50,7 @@ class Referee:
             floors.popleft()
 
     def finish(self, user: int, version: int) -> None:
-        """Call with what the read gave."""
+        """Call it with the version that the read returned."""
         self._score.reads += 1
         self._ledger.count_read(self._actor)
         floors = self._floors[user]

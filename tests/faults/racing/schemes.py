@@ -1,4 +1,4 @@
-"""Users read and written: through the data access, and in the two naive ways that promise the same and fail."""
+"""Schemes to read and write users: the data access, and two naive ones that are expected to fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOUCH = "UPDATE users SET username = username WHERE id = %s RETURNING row_versi
 
 
 class Ours:
-    """The data access, for threads. What is read or written is a row version; None: another writer was first."""
+    """The data access, for threads. Reads and writes return row versions; None means that another writer was first."""
 
     def __init__(self, data: DataAccess, database_url: str) -> None:
         self._data = data
@@ -28,7 +28,7 @@ class Ours:
         return self._data.users.get(user_id).row_version
 
     def update(self, user_id: int) -> int | None:
-        # Past the cache: what is to be changed has to be what stands.
+        # Bypass the cache, because an update needs the current row version.
         user = self._data.users.get_by_github_id(user_id)
         try:
             return self._data.users.update(user).row_version
@@ -39,18 +39,18 @@ class Ours:
         return self._data.users.upsert(NewUser(github_id=user_id, username="x")).row_version
 
     def invalidate(self, user_id: int) -> int:
-        """A write that this process's data access knows nothing of, and then an invalidation."""
+        """Write without the data access, and then invalidate."""
         version = self._elsewhere.fetch(_TOUCH, user_id)
         self._data.users.cached.drop([(user_id, None)])
         return version
 
     def owes(self) -> bool:
-        """Whether invalidations wait for Redis to be well again."""
+        """Return whether invalidations are pending until Redis recovers."""
         return self._data.cache.breaker.is_open
 
 
 class AsyncOurs:
-    """The same for tasks."""
+    """The data access, for tasks."""
 
     def __init__(self, data: AsyncDataAccess, database_url: str) -> None:
         self._data = data
@@ -83,10 +83,10 @@ class AsyncOurs:
 
 
 class Naive:
-    """What the naive schemes share: a client, connections, and writes that end in an invalidation."""
+    """The common part of the naive schemes: a client, connections, and writes followed by an invalidation."""
 
     def __init__(self, redis_url: str, database_url: str, namespace: str) -> None:
-        # It waits for a server that restarts: what is stale here is not for want of patience.
+        # Retry while the server restarts, so that stale reads do not come from failed invalidations.
         retry = Retry(ConstantBackoff(0.1), 100)
         self._redis: Any = redis.Redis.from_url(redis_url, driver_info=None, retry=retry)
         self._database = _Connections(database_url)
@@ -114,7 +114,7 @@ class Naive:
 
 
 class GetMissSet(Naive):
-    """GET, on a miss read and SET; write and DEL."""
+    """GET; after a miss read the database and SET. Write and DEL."""
 
     def read(self, user_id: int) -> int:
         value, _ = self._keys(user_id)
@@ -133,7 +133,7 @@ return 1
 
 
 class CountedLease(Naive):
-    """A lease that is a counter, deleted with the value by an invalidation: its numbers come back."""
+    """A lease that is a counter. An invalidation deletes it together with the value, so its numbers repeat."""
 
     def __init__(self, redis_url: str, database_url: str, namespace: str) -> None:
         super().__init__(redis_url, database_url, namespace)
@@ -150,14 +150,14 @@ class CountedLease(Naive):
 
 
 class _Connections:
-    """A connection for each thread that asks."""
+    """A connection for each thread."""
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
         self._local = threading.local()
 
     def fetch(self, sql: str, user_id: int) -> int:
-        """The one number that a query about a user gives."""
+        """Return the number that a query about a user returns."""
         if not hasattr(self._local, "connection"):
             self._local.connection = psycopg.connect(self._database_url, autocommit=True)
         (number,) = self._local.connection.execute(sql, [user_id]).fetchone()

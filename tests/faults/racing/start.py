@@ -1,4 +1,4 @@
-"""A race from outside: users, processes, what is done to Redis meanwhile, and the score of all together."""
+"""Run a race: create the users, start the processes, disturb Redis, and add up the scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USERS = 8
 
 @dataclass(frozen=True)
 class Course:
-    """Where a race takes place, and how many take part in each process."""
+    """The servers of a race, and the number of readers and writers in each process."""
 
     database: Database
     redis_url: str
@@ -43,7 +43,7 @@ class Course:
     ) -> Score:
         """Run until there were `reads` reads, or for `seconds`.
 
-        `disturb` is called again and again with the number of reads so far.
+        `disturb` is called repeatedly with the number of reads so far.
         """
         user_ids = self._make_users()
         here = (self.readers + self.writers) * (2 if scheme == OURS else 1)
@@ -78,10 +78,10 @@ class Course:
         finally:
             for racer in racers:
                 racer.kill()
-                racer.wait()
+                racer.communicate()
 
     def _make_users(self) -> list[int]:
-        """Users whose ids are their github_ids, so that one number names both."""
+        """Create users whose ids equal their github_ids."""
         self.database.psql(
             "INSERT INTO groundwork.users (id, github_id, username) OVERRIDING SYSTEM VALUE"
             f" SELECT n, n, 'x' FROM generate_series(1, {USERS}) n ON CONFLICT DO NOTHING"

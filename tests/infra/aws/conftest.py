@@ -1,6 +1,6 @@
-"""A stack on AWS through the real engine: an echo provider in AWS's place, and an ECS of the tests' own.
+"""A stack on AWS with the real engine, an echo provider instead of AWS, and a fake ECS.
 
-State, settings and plugin are of this run alone. Nothing leaves the machine: boto3 is led to a server on 127.0.0.1.
+State, settings and plugin exist only for this run. Nothing leaves the machine: boto3 calls a server on 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -18,32 +18,31 @@ import yaml
 from tests.aws_outputs import ACCOUNT, REGION
 from tests.infra import echo_provider
 from tests.infra.aws.fake_aws import FakeAws, fake_aws
-from tests.infra.checkout import Checkout
+from tests.infra.checkout import ROOT, CheckoutCopy
 
 STACK = "prod"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/access@sha256:{'1' * 64}"
-SETTINGS = {
-    "target": "aws",
-    "protectData": "true",
-    "awsRegion": REGION,
-    "awsAccessImage": IMAGE,
+# Production's settings, and an image that does not have to be built.
+SETTINGS = yaml.safe_load((ROOT / f"Pulumi.{STACK}.yaml").read_text())["config"] | {
+    "groundwork:awsRegion": REGION,
+    "groundwork:awsAccessImage": IMAGE,
 }
 
 
 @dataclass(frozen=True)
-class AwsCheckout(Checkout):
-    """A checkout whose stack `prod` is on an AWS that is not there."""
+class AwsCheckout(CheckoutCopy):
+    """A checkout whose stack `prod`, with the settings of production, is on the fake AWS."""
 
     plugins: Path = Path()
     endpoint: str = ""
 
     def settings(self, **values: object) -> None:
-        config = {f"groundwork:{key}": value for key, value in (SETTINGS | values).items()}
+        config = SETTINGS | {f"groundwork:{key}": value for key, value in values.items()}
         (self.root / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump({"config": config}))
 
     def environment(self) -> dict[str, str]:
         return super().environment() | {
-            # The engine finds a plugin on PATH before it looks for one that is installed, or fetches it.
+            # The engine prefers a plugin on PATH to an installed one, and downloads none.
             "PATH": f"{self.plugins}{os.pathsep}{os.environ['PATH']}",
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "test",
@@ -53,13 +52,13 @@ class AwsCheckout(Checkout):
         }
 
     def preview(self) -> dict[str, Any]:
-        """The engine's own account of what `up` would do."""
+        """Return the engine's JSON preview of an `up`."""
         found: dict[str, Any] = json.loads(self.succeed("preview", "--stack", STACK, "--json"))
         return found
 
 
 def changes(preview: dict[str, Any]) -> dict[str, list[str]]:
-    """Operation -> names, without what stays as it is."""
+    """Return operation -> names, without unchanged resources."""
     found: dict[str, list[str]] = {}
     for step in preview["steps"]:
         if step["op"] not in ("same", "read"):
@@ -78,7 +77,7 @@ def checkout(aws: FakeAws, tmp_path_factory: pytest.TempPathFactory) -> AwsCheck
     folder = tmp_path_factory.mktemp("aws")
     plugins = folder / "plugins"
     echo_provider.install(plugins)
-    copy = Checkout.copy_to(folder)
+    copy = CheckoutCopy.copy_to(folder)
     made = AwsCheckout(copy.root, copy.state)
     made = replace(made, plugins=plugins, endpoint=aws.url)
     made.settings()

@@ -1,6 +1,6 @@
-"""The part of ECS, CloudWatch Logs and ECR that the program asks for, over HTTP as boto3 speaks it.
+"""The calls of ECS, CloudWatch Logs and ECR that the program uses, over HTTP as boto3 sends them.
 
-moto's tasks end by a clock of its own and without an exit code of the test's choosing; these end as they are told.
+moto's tasks end after a fixed time, without a chosen exit code. These end as the test decides.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from typing import Any
 from tests.aws_outputs import ACCOUNT, REGION
 from tests.web_server import QuietHandler, served
 
-# As ECR gives it: base64 of user:password.
+# The format of ECR: base64 of user:password.
 REGISTRY_LOGIN = base64.b64encode(b"AWS:of-the-registry").decode()
 
 
 @dataclass
 class FakeAws:
-    """`exit_code` and `log` are what the next tasks end with; `started` is every request to run one."""
+    """A fake AWS. The next tasks end with `exit_code` and `log`; `started` has every request to run one."""
 
     url: str = ""
     exit_code: int | None = 0
     log: tuple[str, ...] = ("applied 0001_row_versions (0.01 s)",)
     reason: str = "Essential container in task exited"
-    # A task that runs already, and how often it is asked about before it stops.
+    # A task that is already running, and how often it is queried before it stops.
     leftover: str | None = None
     patience: int = 2
-    # Why no task is started.
+    # The reason why ECS starts no task.
     refusal: str | None = None
-    # Of the registry: tag -> digest of what was pushed.
+    # The registry: tag -> digest of the pushed image.
     images: dict[str, str] = field(default_factory=dict)
     started: list[dict[str, Any]] = field(default_factory=list)
     asked: dict[str, int] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class FakeAws:
                     {"message": line, "timestamp": n, "ingestionTime": n} for n, line in enumerate(self.log)
                 ]
                 return {"events": events, "nextForwardToken": "f", "nextBackwardToken": "b"}
-        raise AssertionError(f"nothing here answers {operation}")
+        raise AssertionError(f"fake AWS does not implement {operation}")
 
     def _task(self, arn: str) -> dict[str, Any]:
         self.asked[arn] = self.asked.get(arn, 0) + 1
@@ -85,7 +85,7 @@ class FakeAws:
 
 @contextmanager
 def fake_aws() -> Iterator[FakeAws]:
-    """Serves on a free port of the loopback."""
+    """Serve a fake AWS on a free port of 127.0.0.1."""
     fake = FakeAws()
 
     class Handler(QuietHandler):

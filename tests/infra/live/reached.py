@@ -1,4 +1,4 @@
-"""A stack as its outputs say that it can be reached, wherever it runs: connections as its roles, and no container."""
+"""Connections to a stack as its roles, from its outputs alone, on Docker or AWS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infra import outputs
 
 @dataclass(frozen=True)
 class Reached:
-    """Every assertion on it holds on Docker and on AWS, or says why it differs (docs/parity.md)."""
+    """A stack under test. Every assertion is valid on Docker and AWS, or says why they differ (docs/parity.md)."""
 
     outputs: dict[str, Any]
 
@@ -29,7 +29,7 @@ class Reached:
         return expected
 
     def conninfo(self, role: str) -> str:
-        """Of a role in Postgres; on AWS with a token, signed by the credentials of whoever runs this."""
+        """Return the conninfo of a role in Postgres. On AWS it has a token, signed with the caller's credentials."""
         url: str = self.outputs[outputs.DATABASE_URLS][role]
         if outputs.LOGIN_ENVIRONMENT not in self.outputs:
             return url
@@ -39,15 +39,15 @@ class Reached:
         return DatabaseSettings.from_environment(environment).unbounded_conninfo()
 
     def postgres(self, role: str, **changed: str) -> psycopg.Connection[tuple[Any, ...]]:
-        return psycopg.connect(self.conninfo(role), connect_timeout=10, **changed)
+        return psycopg.connect(self.conninfo(role), connect_timeout=30, **changed)
 
     def redis(self, user: str, ca_file: Path | None = None) -> redis.Redis:
-        """As a user of Redis; `ca_file` in place of the authority that the URL names."""
+        """Return a client for a user of Redis. `ca_file` replaces the CA that the URL names."""
         url: str = self.outputs[outputs.REDIS_URLS][user]
         if ca_file is not None:
-            # What a URL says wins over redis-py's arguments.
+            # Parameters of the URL take precedence over redis-py's arguments.
             url = re.sub(r"ssl_ca_certs=[^&]*", f"ssl_ca_certs={ca_file}", url)
-        options: dict[str, Any] = {"driver_info": None, "decode_responses": True, "socket_timeout": 10}
+        options: dict[str, Any] = {"driver_info": None, "decode_responses": True, "socket_timeout": 30}
         if outputs.LOGIN_ENVIRONMENT in self.outputs:
             from cache.settings import CacheSettings
 

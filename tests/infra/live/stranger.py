@@ -1,4 +1,4 @@
-"""An authority that has signed nothing: whoever trusts it alone must be turned away by every server."""
+"""A CA that has signed nothing. A client that trusts only this CA must reject every server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def stranger(folder: Path) -> Path:
-    """The file with its certificate."""
+    """Return the file with the certificate of such a CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stranger")])
     now = dt.datetime.now(dt.UTC)

@@ -1,4 +1,4 @@
-"""Postgres as the stack's outputs promise it: version, effective settings, roles, TLS."""
+"""Postgres matches the stack's outputs: version, effective settings, roles, TLS."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from infra import outputs
 from infra.spec import roles
 from tests.infra.live.reached import Reached
 from tests.infra.live.stranger import stranger
+from tests.promises import promise
 
 ROLES = [role for role, (login, _) in outputs.ROLES.items() if login]
 every_role = pytest.mark.parametrize("role", ROLES)
@@ -21,12 +22,13 @@ def test_it_is_postgres_15(reached: Reached) -> None:
         assert 150000 <= connection.info.server_version < 160000
 
 
-def test_every_parameter_that_was_asked_for_is_in_effect(reached: Reached) -> None:
+@promise("a stack's servers match its outputs")
+def test_every_parameter_of_the_settings_is_in_effect(reached: Reached) -> None:
     other = {}
     with reached.postgres("monitor") as connection:
         for name, value in reached.expected["postgresParameters"].items():
             if name.endswith(("_file", "_directories")) or "timeout" in name:
-                continue  # hidden from monitor's sight, or set per role
+                continue  # hidden from role monitor, or set per role
             is_size = value.endswith(("MB", "GB", "kB"))
             row = connection.execute(
                 "SELECT pg_size_bytes(%(v)s) = pg_size_bytes(current_setting(%(n)s)), current_setting(%(n)s)"
@@ -41,7 +43,7 @@ def test_every_parameter_that_was_asked_for_is_in_effect(reached: Reached) -> No
 
 
 @every_role
-def test_a_role_comes_in_by_a_login_of_its_own_with_its_limit(reached: Reached, role: str) -> None:
+def test_each_role_has_its_own_login_and_connection_limit(reached: Reached, role: str) -> None:
     group = outputs.ROLES[role][0]
     assert group is not None
     with reached.postgres(role) as connection:
@@ -56,12 +58,13 @@ def test_a_role_comes_in_by_a_login_of_its_own_with_its_limit(reached: Reached, 
     assert may_more is False
 
 
+@promise("the settings of each login are fixed")
 @every_role
-def test_a_logins_settings_are_fixed(reached: Reached, role: str) -> None:
+def test_the_settings_of_a_login_are_fixed(reached: Reached, role: str) -> None:
     login = roles.LOGINS[outputs.ROLES[role][0] or ""][0]
     with reached.postgres(role) as connection:
         for name, value in login.settings.items():
-            # The second one says how the server writes the value: 60s is 1min.
+            # The second column is the value as the server writes it: 60s is 1min.
             row = connection.execute(
                 "SELECT current_setting(%(n)s), set_config(%(n)s, %(v)s, true)", {"n": name, "v": value}
             ).fetchone()
@@ -69,6 +72,7 @@ def test_a_logins_settings_are_fixed(reached: Reached, role: str) -> None:
             assert row[0] == row[1], name
 
 
+@promise("each cell of the matrix is true when tested as the login")
 @every_role
 @pytest.mark.parametrize(
     ("sql", "allowed"),
@@ -86,8 +90,10 @@ def test_a_logins_settings_are_fixed(reached: Reached, role: str) -> None:
         ("SELECT lo_create(0)", set()),
     ],
 )
-def test_a_role_may_what_the_matrix_says(reached: Reached, role: str, sql: str, allowed: set[str]) -> None:
-    """In a transaction that is rolled back: nothing here changes anything, whatever a server allows."""
+def test_a_role_has_exactly_the_privileges_of_the_matrix(
+    reached: Reached, role: str, sql: str, allowed: set[str]
+) -> None:
+    """The transaction is rolled back, so nothing changes even if the server allows a statement."""
     with reached.postgres(role) as connection:
         connection.execute("SET TRANSACTION READ WRITE")
         connection.execute("SET LOCAL lock_timeout = '2s'")
@@ -100,9 +106,9 @@ def test_a_role_may_what_the_matrix_says(reached: Reached, role: str, sql: str, 
 
 
 @every_role
-def test_a_connection_is_encrypted_by_1_2_or_newer(reached: Reached, role: str) -> None:
+def test_connections_use_tls_1_2_or_newer(reached: Reached, role: str) -> None:
     with reached.postgres(role) as connection:
-        # Who has become owner does not see the session of who logged in.
+        # After SET ROLE to owner, the login's session is not visible.
         connection.execute("SET ROLE NONE")
         row = connection.execute(
             "SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
@@ -113,12 +119,12 @@ def test_a_connection_is_encrypted_by_1_2_or_newer(reached: Reached, role: str) 
 
 
 @every_role
-def test_nobody_comes_in_without_encryption(reached: Reached, role: str) -> None:
+def test_unencrypted_connections_are_refused(reached: Reached, role: str) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"no encryption|SSL off"):
         reached.postgres(role, sslmode="disable").close()
 
 
-def test_a_server_of_another_authority_is_not_trusted(reached: Reached, tmp_path: Path) -> None:
+def test_a_server_certificate_of_another_authority_is_rejected(reached: Reached, tmp_path: Path) -> None:
     with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
         reached.postgres("app", sslrootcert=str(stranger(tmp_path))).close()
 

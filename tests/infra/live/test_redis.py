@@ -1,4 +1,4 @@
-"""Redis as the stack's outputs promise it: version, memory and eviction, users, TLS."""
+"""Redis matches the stack's outputs: version, memory and eviction, users, TLS."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from infra import outputs
 from infra.spec.redis_acl import KEY_PREFIX
 from tests.infra.live.reached import Reached
 from tests.infra.live.stranger import stranger
+from tests.promises import promise
 
 USERS = [role for role, (_, user) in outputs.ROLES.items() if user]
 every_user = pytest.mark.parametrize("user", USERS)
@@ -22,27 +23,29 @@ def test_it_is_redis_7(reached: Reached) -> None:
     assert info["redis_version"].startswith("7.")
 
 
-def test_the_eviction_policy_that_was_asked_for_is_in_effect(reached: Reached) -> None:
-    """By INFO, which every target answers: ElastiCache has no CONFIG."""
+@promise("`redisEvictionPolicy` and `redisMaxmemory` are in force")
+def test_the_eviction_policy_of_the_settings_is_in_effect(reached: Reached) -> None:
+    """From INFO, which every target answers. ElastiCache has no CONFIG."""
     info: Any = reached.redis("monitor").info("memory")
     assert info["maxmemory_policy"] == reached.expected["redisEvictionPolicy"]
 
 
-def test_memory_is_bounded_as_was_asked_for(reached: Reached) -> None:
+def test_memory_limit_matches_the_settings(reached: Reached) -> None:
     info: Any = reached.redis("monitor").info("memory")
     expected = reached.expected["redisMaxmemoryBytes"]
     if reached.is_on_aws:
-        # A node tells its memory with what is reserved or without, by its version.
+        # Depending on its version, a node reports its memory with or without the reserved part.
         assert expected * 0.9 <= info["maxmemory"] <= expected * 4
     else:
         assert info["maxmemory"] == expected
 
 
 @every_user
-def test_a_user_comes_in_and_is_answered(reached: Reached, user: str) -> None:
+def test_each_user_logs_in_and_gets_answers(reached: Reached, user: str) -> None:
     assert reached.redis(user).ping() is True
 
 
+@promise("a stack's servers match its outputs")
 @pytest.mark.parametrize(
     ("command", "allowed"),
     [
@@ -59,10 +62,10 @@ def test_a_user_comes_in_and_is_answered(reached: Reached, user: str) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
 @every_user
-def test_a_user_may_what_its_rules_say(
+def test_each_user_has_exactly_the_permissions_of_its_rules(
     reached: Reached, user: str, command: tuple[str, ...], allowed: set[str]
 ) -> None:
-    """Nothing here changes anything, whatever a server allows."""
+    """Nothing changes, even if the server allows a command."""
     client = reached.redis(user)
     if user in allowed:
         client.execute_command(*command)
@@ -71,21 +74,21 @@ def test_a_user_may_what_its_rules_say(
             client.execute_command(*command)
 
 
-def test_nobody_comes_in_without_a_user(reached: Reached) -> None:
+def test_login_without_a_user_is_refused(reached: Reached) -> None:
     endpoint = reached.outputs[outputs.REDIS]
     stranger = redis.Redis(
-        endpoint["host"], endpoint["port"], ssl=True, ssl_cert_reqs="none", socket_timeout=10
+        endpoint["host"], endpoint["port"], ssl=True, ssl_cert_reqs="none", socket_timeout=30
     )
     with pytest.raises(redis.RedisError, match=r"(?i)auth"):
         stranger.ping()
 
 
-def test_nobody_comes_in_without_encryption(reached: Reached) -> None:
+def test_unencrypted_connections_are_refused(reached: Reached) -> None:
     endpoint = reached.outputs[outputs.REDIS]
     with pytest.raises(redis.ConnectionError):
-        redis.Redis(endpoint["host"], endpoint["port"], socket_timeout=10).ping()
+        redis.Redis(endpoint["host"], endpoint["port"], socket_timeout=30).ping()
 
 
-def test_a_server_of_another_authority_is_not_trusted(reached: Reached, tmp_path: Path) -> None:
+def test_a_server_certificate_of_another_authority_is_rejected(reached: Reached, tmp_path: Path) -> None:
     with pytest.raises(redis.ConnectionError, match=r"(?i)certificate"):
         reached.redis("app", ca_file=stranger(tmp_path)).ping()

@@ -1,4 +1,4 @@
-"""The rules and the firewall on what the real engine hands over: its JSON, and its calls of the policy pack."""
+"""The rules and the data-loss guard on the real engine's JSON and its calls of the policy pack."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import datetime
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,19 +16,27 @@ from infra.policy.plan import Plan
 from infra.policy.rules import judge
 from infra.policy.value import UNKNOWN
 from infra.policy.waiver import today
-from tests.infra.policy.conftest import ROOT, Engine
-from tests.policy_stack import CANARY, Secret, Stack, changed, good_stack, preview, without
+from tests.infra.policy.conftest import ROOT, Engine, Judged
+from tests.policy_stack import CANARY, UNKNOWN_TEXT, Secret, Stack, changed, good_stack, preview, without
+from tests.promises import promise
 
 POSTGRES = next(each.urn for each in good_stack() if each.name == "postgres")
 
 
+BAD = changed(
+    changed(good_stack(), "postgres", publiclyAccessible=True, password=Secret(CANARY)),
+    "postgres-ingress",
+    cidrIpv4="0.0.0.0/0",
+)
+
+
 def policies(output: str) -> set[tuple[str, str]]:
-    """(level, name) of each policy that the engine names."""
+    """Return (level, name) of each policy that the engine names."""
     return set(re.findall(r"\[(mandatory|advisory)\](?:\s+\[severity: \w+\])?\s+(\S+)", output))
 
 
 def rows(content: Mapping[str, Any], state: str) -> dict[str, tuple[Any, ...]]:
-    """What the rules read of each resource of a preview."""
+    """Return what the rules read from each resource of a preview."""
     found = {}
     for step in content["steps"]:
         shown = step.get(state)
@@ -45,51 +51,33 @@ def rows(content: Mapping[str, Any], state: str) -> dict[str, tuple[Any, ...]]:
     return found
 
 
-def groundwork(content: Mapping[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ops.cli", *arguments, "--plan", "-"],
-        cwd=ROOT,
-        input=json.dumps(content),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
-def test_a_preview_is_as_the_unit_tests_have_it(first_preview: dict[str, Any]) -> None:
-    """An output that the provider knows already is known at a preview; the others are unknown."""
+def test_first_preview_matches_the_unit_tests_and_satisfies_every_rule(
+    first_preview: dict[str, Any],
+) -> None:
+    """Outputs that the provider already knows are known in a preview. The others are unknown."""
     ours = rows(preview([], good_stack()), "newState")
     theirs = rows(first_preview, "newState")
     assert theirs.keys() == ours.keys()
     for urn, (op, inputs, made_from, protect) in ours.items():
         assert (theirs[urn][0], theirs[urn][2], theirs[urn][3]) == (op, made_from, protect)
         assert theirs[urn][1].keys() == inputs.keys()
-
-
-def test_the_good_stack_is_found_good_before_any_of_it_is_made(first_preview: dict[str, Any]) -> None:
+    assert UNKNOWN_TEXT in json.dumps(first_preview)
     plan = Plan.parse(json.dumps(first_preview))
     assert plan.left_out == 0
     assert len(plan.resources) == len(good_stack()) + 1
     assert judge(plan.resources) == []
 
 
-def test_the_good_stack_is_found_good_when_it_is_made(made: Engine) -> None:
+def test_the_good_stack_is_created_without_violations(made: Engine, judged: Judged) -> None:
     content = made.preview(good_stack())
     assert rows(content, "newState") == rows(preview(good_stack(), good_stack()), "newState")
-    done = groundwork(content, "policy", "check")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert groundwork(content, "policy", "firewall").returncode == 0
+    found = judged("check", content)
+    assert (found.code, found.err) == (0, "")
+    assert judged("firewall", content).code == 0
 
 
-BAD = changed(
-    changed(good_stack(), "postgres", publiclyAccessible=True, password=Secret(CANARY)),
-    "postgres-ingress",
-    cidrIpv4="0.0.0.0/0",
-)
-
-
-def test_violations_stop_a_preview_under_the_pack(made: Engine) -> None:
+@promise("the policy pack blocks what the command refuses")
+def test_violations_stop_a_preview_with_the_policy_pack(made: Engine) -> None:
     done = made.pulumi(BAD, "preview", "--policy-pack", made.pack)
     assert done.returncode != 0
     assert policies(done.stdout + done.stderr) == {
@@ -98,40 +86,56 @@ def test_violations_stop_a_preview_under_the_pack(made: Engine) -> None:
     assert CANARY not in done.stdout + done.stderr
 
 
-def test_without_the_pack_nothing_stops_them(made: Engine) -> None:
-    assert made.pulumi(BAD, "preview").returncode == 0
-
-
-def test_the_command_finds_what_the_pack_finds_and_shows_no_secret(made: Engine, tmp_path: Path) -> None:
+def test_command_and_policy_pack_have_the_same_findings_without_secrets(
+    made: Engine, judged: Judged, tmp_path: Path
+) -> None:
     content = made.preview(BAD)
-    done = groundwork(content, "policy", "check", "--json", "--sarif", str(tmp_path / "findings.sarif"))
-    assert done.returncode == 4
-    found = json.loads(done.stdout)["findings"]
-    assert {row["rule"] for row in found} == {"RDS.2", "RDS.managed-password", "EC2.18", "EC2.19"}
-    assert CANARY not in done.stdout + done.stderr + (tmp_path / "findings.sarif").read_text()
+    # Negative control: without the pack nothing stops the preview.
+    assert [each for each in content["diagnostics"] if each["severity"] == "error"] == []
+    found = judged("check", content, "--json", "--sarif", str(tmp_path / "findings.sarif"))
+    assert found.code == 4
+    rules = {row["rule"] for row in json.loads(found.out)["findings"]}
+    assert rules == {"RDS.2", "RDS.managed-password", "EC2.18", "EC2.19"}
+    assert CANARY not in found.out + found.err + (tmp_path / "findings.sarif").read_text()
 
 
-def test_a_violation_that_shows_on_the_resource_stops_an_up_without_a_preview(made: Engine) -> None:
-    bad = changed(good_stack(), "postgres", multiAz=False)
-    done = made.pulumi(bad, "up", "--yes", "--skip-preview", "--policy-pack", made.pack)
+ONE_ZONE = changed(good_stack(), "postgres", multiAz=False)
+
+
+@promise("the policy pack blocks what the command refuses")
+def test_violation_of_a_resource_stops_an_up_without_a_preview(made: Engine) -> None:
+    done = made.pulumi(ONE_ZONE, "up", "--yes", "--skip-preview", "--policy-pack", made.pack)
     assert done.returncode != 0
     assert policies(done.stdout + done.stderr) == {("mandatory", "RDS.5")}
-    state = json.loads(made.pulumi(bad, "stack", "export").stdout)["deployment"]["resources"]
-    assert next(r for r in state if r["urn"] == POSTGRES)["inputs"]["multiAz"] is True
+    assert next(r for r in made.resources() if r["urn"] == POSTGRES)["inputs"]["multiAz"] is True
 
 
-def test_what_is_not_known_yet_is_told_by_the_pack_and_stops_nothing(made: Engine) -> None:
-    """A new instance whose standby depends on a resource that is not made yet."""
+def test_policy_pack_accepts_waived_violations(made: Engine, tmp_path: Path) -> None:
+    """The previous test is its negative control: the same stack without a waiver."""
+    shutil.copytree(ROOT / "infra", tmp_path / "infra", ignore=shutil.ignore_patterns("__pycache__"))
+    waiver = {
+        "urn": POSTGRES,
+        "rules": ["RDS.5"],
+        "reason": "a stack of a test",
+        "expires": today() + datetime.timedelta(days=7),
+    }
+    (tmp_path / "infra/policy/waivers/prod.yaml").write_text(yaml.safe_dump({"waivers": [waiver]}))
+    rules = made.with_rules_of(tmp_path)
+    done = rules.pulumi(ONE_ZONE, "preview", "--policy-pack", rules.pack)
+    assert (done.returncode, policies(done.stdout)) == (0, set())
+
+
+def test_policy_pack_reports_unknown_values_and_does_not_stop(made: Engine) -> None:
+    """A new instance whose standby depends on a resource that does not exist yet."""
     new = [*good_stack(), *_second("alarms-2", multiAz=UNKNOWN)]
     done = made.pulumi(new, "preview", "--policy-pack", made.pack)
     assert policies(done.stdout + done.stderr) == {("advisory", "undetermined")}
     assert "RDS.5: multiAz" in done.stdout
     assert done.returncode == 0
-    assert groundwork(made.preview(new), "policy", "check").returncode == 3
 
 
 def _second(topic: str, **properties: Any) -> Stack:
-    """Another instance like the first, and a topic made with it, for what is not known."""
+    """Add another instance like the first, and a topic whose outputs are unknown."""
     first = next(each for each in good_stack() if each.name == "postgres")
     alarms = next(each for each in good_stack() if each.name == "alarms")
     second = type(first)(
@@ -147,15 +151,16 @@ LOSSES = {
 }
 
 
-def test_the_firewall_refuses_what_would_lose_data(made: Engine) -> None:
-    """Each in one preview: replaced, unprotected, shrunk, downgraded, made smaller, deleted."""
+@promise("a change that loses data is refused before it starts")
+def test_previews_that_would_lose_data_are_refused(made: Engine, judged: Judged) -> None:
+    """All in one preview: replaced, unprotected, shrunk, downgraded, smaller, deleted."""
     new = without(good_stack(), "token-keys-version")
     for name, properties in LOSSES.items():
         new = changed(new, name, **properties)
-    done = groundwork(made.preview(new), "policy", "firewall", "--json")
-    assert done.returncode == 7
-    found = {(row["urn"].rpartition("::")[2], row["rule"]) for row in json.loads(done.stdout)["findings"]}
-    assert found == {
+    found = judged("firewall", made.preview(new), "--json")
+    assert found.code == 7
+    losses = {(row["urn"].rpartition("::")[2], row["rule"]) for row in json.loads(found.out)["findings"]}
+    assert losses == {
         ("postgres", "DataLoss.replace"),
         ("postgres", "DataLoss.protection"),
         ("postgres", "DataLoss.retention"),
@@ -167,23 +172,9 @@ def test_the_firewall_refuses_what_would_lose_data(made: Engine) -> None:
     }
 
 
-def test_the_deletion_of_what_is_protected_is_refused_though_the_preview_fails(made: Engine) -> None:
+def test_deletion_of_a_protected_resource_is_refused_although_the_preview_fails(
+    made: Engine, judged: Judged
+) -> None:
     content = made.preview(without(good_stack(), "replica"))
-    assert groundwork(content, "policy", "check").returncode == 1
-    assert groundwork(content, "policy", "firewall").returncode == 7
-
-
-def test_the_pack_lets_pass_what_is_waived(made: Engine, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "infra", tmp_path / "infra", ignore=shutil.ignore_patterns("__pycache__"))
-    waiver = {
-        "urn": POSTGRES,
-        "rules": ["RDS.5"],
-        "reason": "a stack of a test",
-        "expires": today() + datetime.timedelta(days=7),
-    }
-    bad = changed(good_stack(), "postgres", multiAz=False)
-    rules = made.with_rules_of(tmp_path)
-    assert rules.pulumi(bad, "preview", "--policy-pack", rules.pack).returncode != 0
-    (tmp_path / "infra/policy/waivers/prod.yaml").write_text(yaml.safe_dump({"waivers": [waiver]}))
-    done = rules.pulumi(bad, "preview", "--policy-pack", rules.pack)
-    assert (done.returncode, policies(done.stdout)) == (0, set())
+    assert judged("check", content).code == 1
+    assert judged("firewall", content).code == 7

@@ -1,65 +1,77 @@
-"""A pull request's comment on what the real engine previews: changes, rules, data that would be lost, no secret."""
+"""A pull request's comment on the real engine's preview: changes, rules, data loss, and no secret."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ops.errors import Exit
-from tests.infra.policy.conftest import ROOT, Engine
+from tests.infra.policy.conftest import Engine, Groundwork, Judged
+from tests.infra.policy.test_engine import BAD
 from tests.policy_stack import CANARY, STACK, Secret, changed, good_stack, without
 
-
-def commented(content: dict[str, Any], folder: Path) -> tuple[int, str]:
-    """By the commands, as `make pr-report` calls them."""
-    preview = folder / "preview.json"
-    preview.write_text(json.dumps(content))
-    options = ["--preview", f"{STACK}={preview}"]
-    for kind in ("check", "firewall"):
-        findings = folder / f"{kind}.json"
-        judged = _groundwork("policy", kind, "--plan", str(preview), "--json")
-        findings.write_text(judged.stdout)
-        # A preview that failed is not everything, and is not judged by the rules.
-        options += ["--findings", str(findings)] if judged.stdout else []
-    done = _groundwork("report", "--markdown", "-", *options)
-    assert done.stderr == ""
-    return done.returncode, done.stdout
+Commented = Callable[[dict[str, Any]], tuple[int, str]]
 
 
-def test_a_change_in_place_is_shown_with_both_values(made: Engine, tmp_path: Path) -> None:
-    code, text = commented(
-        made.preview(changed(good_stack(), "postgres", instanceClass="db.m7g.xlarge")), tmp_path
-    )
+@pytest.fixture
+def commented(groundwork: Groundwork, judged: Judged, tmp_path: Path) -> Commented:
+    """Return the comment on a preview and its exit code, from the commands that `make pr-report` runs."""
+
+    def make(content: dict[str, Any]) -> tuple[int, str]:
+        preview = tmp_path / "preview.json"
+        preview.write_text(json.dumps(content))
+        options = ["--preview", f"{STACK}={preview}"]
+        for kind in ("check", "firewall"):
+            findings = tmp_path / f"{kind}.json"
+            findings.write_text(judged(kind, content, "--json").out)
+            # A failed preview is incomplete, so the rules do not check it.
+            options += ["--findings", str(findings)] if findings.read_text() else []
+        done = groundwork("report", "--markdown", "-", *options)
+        assert done.err == ""
+        return done.code, done.out
+
+    return make
+
+
+def test_change_in_place_is_shown_with_both_values_and_secrets_are_hidden(
+    made: Engine, commented: Commented
+) -> None:
+    stack = changed(good_stack(), "postgres", instanceClass="db.m7g.xlarge")
+    stack = changed(stack, "token-keys-version", secretString=Secret(f"k2:{CANARY}"))
+    code, text = commented(made.preview(stack))
     assert code == Exit.FINE, text
-    assert f"| `{STACK}` | 1 changed | all hold | nothing is lost |" in text
+    assert f"| `{STACK}` | 2 changed | all satisfied | no loss |" in text
     assert "- `~` update `postgres` `aws:rds/instance:Instance`" in text
     assert "  - `instanceClass`: `db.m7g.large` → `db.m7g.xlarge`\n" in text
+    assert "update `token-keys-version`" in text
+    assert CANARY not in text
 
 
-def test_what_nobody_changed_is_no_change(made: Engine, tmp_path: Path) -> None:
-    code, text = commented(made.preview(good_stack()), tmp_path)
+def test_unchanged_stack_is_reported_as_unchanged(made: Engine, commented: Commented) -> None:
+    code, text = commented(made.preview(good_stack()))
     assert code == Exit.FINE
     assert f"| `{STACK}` | no change, " in text
 
 
-def test_a_broken_rule_is_named_and_no_secret_is_shown(made: Engine, tmp_path: Path) -> None:
-    stack = changed(good_stack(), "postgres", publiclyAccessible=True, password=Secret(CANARY))
-    code, text = commented(made.preview(stack), tmp_path)
+def test_violated_rule_is_named_and_no_secret_is_shown(made: Engine, commented: Commented) -> None:
+    code, text = commented(made.preview(BAD))
     assert code == Exit.MISMATCH, text
-    assert "**2 violated** | nothing is lost |" in text
+    assert re.search(r"\*\*\d violated\*\* \| no loss \|", text), text
     assert "`RDS.2`" in text
     assert "`publiclyAccessible`: `false` → `true`" in text
     assert "`password`: `(none)` → `[secret]`" in text or "`password`: `[secret]` → `[secret]`" in text
     assert CANARY not in text
 
 
-def test_a_database_made_anew_is_refused_and_what_the_engine_refuses_is_said(
-    made: Engine, tmp_path: Path
+def test_replaced_database_is_refused_and_the_engines_error_is_shown(
+    made: Engine, commented: Commented
 ) -> None:
-    code, text = commented(made.preview(changed(good_stack(), "postgres", engine="mysql")), tmp_path)
+    code, text = commented(made.preview(changed(good_stack(), "postgres", engine="mysql")))
     assert code == Exit.REFUSED
     assert "**Refused: data would be lost.**" in text
     assert "`DataLoss.replace`" in text
@@ -68,26 +80,8 @@ def test_a_database_made_anew_is_refused_and_what_the_engine_refuses_is_said(
     assert "failed at `postgres`" in text
 
 
-def test_a_changed_secret_is_a_change_without_a_value(made: Engine, tmp_path: Path) -> None:
-    stack = changed(good_stack(), "token-keys-version", secretString=Secret(f"k2:{CANARY}"))
-    _, text = commented(made.preview(stack), tmp_path)
-    assert "update `token-keys-version`" in text
-    assert CANARY not in text
-
-
-def test_a_database_that_goes_is_deleted_and_refused(made: Engine, tmp_path: Path) -> None:
-    code, text = commented(made.preview(without(good_stack(), "replica")), tmp_path)
+def test_deleted_database_is_refused(made: Engine, commented: Commented) -> None:
+    code, text = commented(made.preview(without(good_stack(), "replica")))
     assert code == Exit.REFUSED
     assert "`DataLoss.delete`" in text
     assert "`replica`" in text
-
-
-def _groundwork(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ops.cli", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
-    )

@@ -1,8 +1,8 @@
-"""Eight callers of the data access, run by the Python of the access image: a program, imported by nobody.
+"""A program with eight callers of the data access. The Python of the access image runs it; nothing imports it.
 
-Four are sync, four async; each writes and reads, in Postgres and through Redis, by the files that the access
-service reads. Two more log in anew each time: what an open connection would not notice. A line on standard input
-is answered by one of JSON: how often what was done, by which logins, and every error.
+Four callers are sync, four async. Each writes and reads, in Postgres and through Redis, with the files that the access
+service reads. Two more log in again each time, because an open connection would not notice a rotation. The program
+answers each line on stdin with one line of JSON: the count of each operation, the logins used, and every error.
 """
 
 import asyncio
@@ -28,6 +28,8 @@ from db.models import NewUser  # noqa: E402
 from db.settings import DatabaseSettings  # noqa: E402
 
 CALLERS = 4
+# The pause between two calls of a caller, and between two logins.
+CALL_SECONDS = LOGIN_SECONDS = float(sys.argv[1])
 FIRST_GITHUB_ID = 7_000_000_000_000
 done: Counter[str] = Counter()
 logins: Counter[str] = Counter()
@@ -35,7 +37,8 @@ errors: list[str] = []
 
 
 def settings() -> tuple[DatabaseSettings, CacheSettings]:
-    # Connections end soon, so that new ones are made all the time; and patience, for a busy machine is no error.
+    # Short-lived connections, so that new ones are made all the time. Long time limits, because a busy
+    # machine is not an error.
     database = replace(
         DatabaseSettings.from_environment(),
         pool_size=CALLERS,
@@ -62,7 +65,7 @@ def call_sync(data: DataAccess, n: int) -> None:
             done["sync"] += 1
         except Exception as error:
             failed("sync", error)
-        time.sleep(0.05)
+        time.sleep(CALL_SECONDS)
 
 
 async def call_async(data: AsyncDataAccess, n: int) -> None:
@@ -77,7 +80,7 @@ async def call_async(data: AsyncDataAccess, n: int) -> None:
             done["async"] += 1
         except Exception as error:
             failed("async", error)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(CALL_SECONDS)
 
 
 async def all_async() -> None:
@@ -89,26 +92,26 @@ def log_in_to_postgres() -> None:
     while True:
         try:
             url = Path(os.environ["DATABASE_URL_FILE"]).read_text().strip()
-            with psycopg.connect(url, connect_timeout=10) as connection:
+            with psycopg.connect(url, connect_timeout=30) as connection:
                 row = connection.execute("SELECT session_user").fetchone()
                 assert row is not None
                 logins[row[0]] += 1
             done["postgres logins"] += 1
         except Exception as error:
             failed("login to Postgres", error)
-        time.sleep(0.05)
+        time.sleep(LOGIN_SECONDS)
 
 
 def log_in_to_redis() -> None:
     while True:
         try:
             url = Path(os.environ["REDIS_URL_FILE"]).read_text().strip()
-            with redis.Redis.from_url(url, socket_timeout=10, driver_info=None) as client:
+            with redis.Redis.from_url(url, socket_timeout=30, driver_info=None) as client:
                 client.ping()
             done["redis logins"] += 1
         except Exception as error:
             failed("login to Redis", error)
-        time.sleep(0.05)
+        time.sleep(LOGIN_SECONDS)
 
 
 def main() -> None:

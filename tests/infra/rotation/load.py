@@ -17,14 +17,17 @@ from infra.outputs import CONTAINERS
 from infra.spec.access import UID
 from tests.containers import wait_until
 from tests.infra.conftest import LiveStack
+from tests.scale import IS_FULL
 
 _PROGRAM = Path(__file__).with_name("callers.py")
+# The pause of each caller. A window of a rotation lasts a second or more. With 0.25 s the calls use half a core.
+PAUSE_SECONDS = 0.25 if IS_FULL else 1.0
 KINDS = ("sync", "async", "postgres logins", "redis logins")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the callers have seen so far. `errors` are the callers' own, `cache_errors` what the cache hid from them."""
+    """What the callers have seen so far: `errors` reached the callers, `cache_errors` were handled by the cache."""
 
     done: dict[str, int]
     logins: dict[str, int]
@@ -32,7 +35,7 @@ class Seen:
     cache_errors: int
 
     def since(self, before: Seen) -> Seen:
-        """What came after `before`."""
+        """Return what was seen after `before`."""
         return Seen(
             {kind: self.done.get(kind, 0) - before.done.get(kind, 0) for kind in KINDS},
             {login: n - before.logins.get(login, 0) for login, n in self.logins.items()},
@@ -46,7 +49,7 @@ class Seen:
 
 
 class Load:
-    """Callers at work until the end of the block that made them."""
+    """Callers that run until the end of the block."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -60,26 +63,27 @@ class Load:
         return Seen(**answer)
 
     def go_on(self) -> Seen:
-        """Wait until every kind of caller has done something more; what came meanwhile."""
+        """Wait until every kind of caller has completed another operation. Return what was seen meanwhile."""
         before = self.look()
-        wait_until(lambda: self.look().since(before).is_everybody_at_work, timeout_seconds=60)
+        wait_until(lambda: self.look().since(before).is_everybody_at_work, timeout_seconds=180)
         return self.look().since(before)
 
 
 @contextmanager
 def load_on(stack: LiveStack) -> Iterator[Load]:
-    """The callers, each kind of which has done something."""
+    """Run the callers. Yields after each kind has completed an operation."""
     (access,) = inspect("container", stack.container("access"))
     (volume,) = (m["Name"] for m in access["Mounts"] if m["Destination"] == SECRETS_DIR)
     name = f"gw-test-load-{uuid.uuid4().hex[:8]}"
     files = {"DATABASE_URL_FILE": "database_url", "REDIS_URL_FILE": "redis_url"}
     process = subprocess.Popen(
         [
-            *("docker", "run", "--rm", "--interactive", "--name", name, "--user", f"{UID}:{UID}"),
+            *("docker", "run", "--rm", "--init", "--no-healthcheck", "--interactive"),
+            *("--name", name, "--user", f"{UID}:{UID}"),
             *("--network", stack.outputs[CONTAINERS]["network"], "--volume", f"{volume}:{SECRETS_DIR}:ro"),
             *(f"--env={variable}={SECRETS_DIR}/{file}" for variable, file in files.items()),
             *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--entrypoint", "python3"),
-            *(access["Image"], "-I", "-c", _PROGRAM.read_text()),
+            *(access["Image"], "-I", "-c", _PROGRAM.read_text(), str(PAUSE_SECONDS)),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

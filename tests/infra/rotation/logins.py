@@ -1,4 +1,4 @@
-"""What the live stack's roles log in with now, and whether it still gets them in."""
+"""The current logins of the live stack's roles, and whether a login still works."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import psycopg
 import redis
 
 from infra import outputs
-from infra.spec.world import World
-from ops.pulumi_stack import PulumiStack
+from infra.spec.checkout import Checkout
+from ops.stack.pulumi_stack import PulumiStack
 from tests.infra.conftest import STACK
 
 
 def all_urls() -> dict[str, dict[str, str]]:
-    """role -> what `groundwork env` prints for it now."""
-    values = PulumiStack(World.here(), STACK).outputs()
+    """Return role -> current output of `groundwork env`."""
+    values = PulumiStack(Checkout.here(), STACK).outputs()
     named = {"DATABASE_URL": values[outputs.DATABASE_URLS], "REDIS_URL": values[outputs.REDIS_URLS]}
     return {
         role: {name: urls[role] for name, urls in named.items() if role in urls} for role in outputs.ROLES
@@ -33,7 +33,7 @@ def login_of(urls: dict[str, str]) -> str:
 
 def gets_in(urls: dict[str, str]) -> dict[str, bool]:
     def postgres(url: str) -> None:
-        with psycopg.connect(url, connect_timeout=10):
+        with psycopg.connect(url, connect_timeout=30):
             pass
 
     def cache(url: str) -> None:

@@ -1,4 +1,4 @@
-"""A registry of images that Docker pushes to: what of the distribution protocol a push asks for, kept in memory."""
+"""An in-memory image registry with the part of the distribution protocol that `docker push` uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.web_server import QuietHandler, served
 
 @dataclass
 class Registry:
-    """`manifests`: tag -> content; `pushes` counts them. Only AWS's login is let in."""
+    """The content of the registry. `manifests` maps tags to content. Only AWS's login is accepted."""
 
     address: str = ""
     blobs: dict[str, int] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Registry:
 
 @contextmanager
 def registry() -> Iterator[Registry]:
-    """Serves on a free port of the loopback, where Docker wants no TLS."""
+    """Serve on a free port of the loopback address, where Docker does not require TLS."""
     kept = Registry()
     uploads: dict[str, bytes] = {}
 
@@ -43,7 +43,7 @@ def registry() -> Iterator[Registry]:
             self.end_headers()
 
         def _is_let_in(self) -> bool:
-            # The body first, or it would be taken for the next request.
+            # Read the body first, because it would otherwise be parsed as the next request.
             length = int(self.headers.get("Content-Length") or 0)
             self.body = self.rfile.read(length)
             if self.headers.get("Transfer-Encoding") == "chunked":

@@ -1,4 +1,7 @@
-"""The access image for tasks on AWS: really built, really pushed, and able to do what tasks are started for."""
+"""The access image for tasks on AWS: it is built, runs the tasks' commands, and is pushed once.
+
+Where only the push is tested, a small image is used, because compressing the real one takes a minute.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,14 @@ from infra.aws import pushing
 from infra.aws.session import AwsError
 from infra.certificates import make_authority
 from infra.docker.engine import docker
-from infra.images.context import aws_access_digest
-from infra.spec.world import World
+from infra.images.context import aws_access_context, aws_access_digest
+from infra.spec.checkout import Checkout
 from tests.infra.aws.fake_aws import FakeAws, fake_aws
 from tests.integration.access_image.registry import Registry, registry
+from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
+REGION = "eu-central-1"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,7 @@ def kept() -> Iterator[Registry]:
 @pytest.fixture(scope="module")
 def aws(kept: Registry) -> Iterator[FakeAws]:
     with pytest.MonkeyPatch.context() as patch, fake_aws() as fake:
-        # What was pushed is what the registry's own interface tells of.
+        # ECR's API reports what was pushed to the registry.
         fake.images = kept.digests
         patch.setenv("AWS_ENDPOINT_URL", fake.url)
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -52,8 +57,8 @@ def architecture(docker_engine: None) -> str:
 
 def push(kept: Registry, architecture: str, ca_file: str) -> str:
     return pushing.push(
-        World.here(),
-        region="eu-central-1",
+        Checkout.here(),
+        region=REGION,
         repository_url=f"{kept.address}/groundwork-test-access",
         architecture=architecture,
         digest=aws_access_digest(ROOT, architecture),
@@ -62,20 +67,43 @@ def push(kept: Registry, architecture: str, ca_file: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def image(kept: Registry, aws: FakeAws, architecture: str, ca_file: str) -> Iterator[str]:
+def image(aws: FakeAws, architecture: str, ca_file: str) -> str:
+    """The real image. Its tag stays, so that the engine keeps the layers for the next run."""
+    context = aws_access_context(Checkout.here(), architecture, REGION, ca_file)
+    tag = "groundwork-test/access-aws"
+    docker("build", "--quiet", "--network=host", "--tag", tag, str(context), timeout_seconds=1200)
+    return tag
+
+
+@pytest.fixture(scope="module")
+def small_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("context")
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    return folder
+
+
+@pytest.fixture
+def pushed(
+    kept: Registry,
+    aws: FakeAws,
+    architecture: str,
+    ca_file: str,
+    small_context: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[str]:
+    """Push an image, and yield its reference."""
+    monkeypatch.setattr(pushing, "aws_access_context", lambda *_: small_context)
     reference = push(kept, architecture, ca_file)
+    yield reference
     (tag,) = kept.digests
-    name = f"{kept.address}/groundwork-test-access"
-    assert reference == f"{name}@{kept.digests[tag]}"
-    yield f"{name}:{tag}"
-    docker("rmi", f"{name}:{tag}")
+    docker("rmi", f"{kept.address}/groundwork-test-access:{tag}")
 
 
 def run(image: str, *command: str) -> subprocess.CompletedProcess[str]:
-    """As Fargate runs it: read-only, without capabilities, as the image's user."""
+    """Run a command in the image as Fargate does: read-only, without capabilities, as the image's user."""
     arguments = ["docker", "run", "--rm", "--read-only", "--cap-drop", "ALL", "--user", "10030:10030"]
     return subprocess.run(
-        [*arguments, "--entrypoint", command[0], image, *command[1:]],
+        [*arguments, "--init", "--entrypoint", command[0], image, *command[1:]],
         capture_output=True,
         text=True,
         check=False,
@@ -83,17 +111,19 @@ def run(image: str, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@promise(
+    "the access image is pushed once, referenced by the registry's digest, and its push leaves no password behind"
+)
 def test_it_is_pushed_once_and_named_by_the_registrys_digest(
-    image: str, kept: Registry, architecture: str, ca_file: str
+    pushed: str, kept: Registry, architecture: str, ca_file: str
 ) -> None:
-    assert kept.pushes == 1
+    (digest,) = kept.digests.values()
+    assert pushed == f"{kept.address}/groundwork-test-access@{digest}"
     (manifest,) = kept.manifests.values()
     assert {layer["digest"] for layer in manifest["layers"]} <= kept.blobs.keys()
-    assert push(kept, architecture, ca_file).startswith(f"{kept.address}/groundwork-test-access@sha256:")
+    assert push(kept, architecture, ca_file) == pushed
     assert kept.pushes == 1
-
-
-def test_no_password_of_the_registry_is_left_behind(image: str) -> None:
+    # The registry's password is not left behind.
     found = Path.home() / ".docker" / "config.json"
     assert not found.exists() or "127.0.0.1" not in found.read_text()
 
@@ -107,7 +137,7 @@ def test_it_bootstraps_and_serves(image: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_it_signs_tokens_and_has_whom_to_trust(image: str) -> None:
+def test_it_signs_tokens_and_has_the_ca_certificates(image: str) -> None:
     program = """
 import sys; sys.path[:0] = ["/opt/groundwork/source", "/opt/groundwork/site"]
 import json, os, ssl
@@ -135,6 +165,7 @@ print(json.dumps([database.conninfo(), cache.credentials()[1], counts]))
     assert counts["elasticache-ca.pem"] > 50
 
 
+@promise("the access image runs hardened and contains no secrets, compiler or pip")
 def test_it_has_neither_pulumi_nor_pip(image: str) -> None:
     done = run(image, "/bin/sh", "-c", "ls /opt/groundwork/site; ls /opt/groundwork/source/infra")
     names = {line.split("-")[0] for line in done.stdout.split()}
@@ -142,6 +173,6 @@ def test_it_has_neither_pulumi_nor_pip(image: str) -> None:
     assert not {"pulumi", "pip", "aws", "docker"} & names
 
 
-def test_an_engine_of_another_architecture_is_told(kept: Registry, aws: FakeAws, ca_file: str) -> None:
+def test_an_engine_of_another_architecture_is_reported(kept: Registry, aws: FakeAws, ca_file: str) -> None:
     with pytest.raises(AwsError, match="groundwork:awsAccessArchitecture is s390x"):
         push(kept, "s390x", ca_file)

@@ -1,4 +1,4 @@
-"""Backups taken from a real server and restored into it: what comes back, what does not, and what is refused."""
+"""Backups of a real server and restores into it: which data is restored, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from db import DataAccess
 from db.errors import InvalidSetting
 from db.settings import DatabaseSettings
 from infra.docker.engine import docker
-from ops.backup import keepers
+from ops.backup import post_restore
 from ops.backup.errors import BackupError, OutsideWindow
 from ops.errors import Exit, OpsError
 from tests.backed_up import BackedUp
 from tests.containers import Server, wait_until
+from tests.promises import promise
 
 
 def test_the_first_backup_is_full_and_the_next_incremental(backed_up: BackedUp) -> None:
@@ -29,6 +30,7 @@ def test_the_first_backup_is_full_and_the_next_incremental(backed_up: BackedUp) 
     assert first.wal_stop < second.wal_stop
 
 
+@promise("nothing in the backup repository can be read without its key")
 def test_nothing_in_the_repository_can_be_read_without_its_key(backed_up: BackedUp) -> None:
     backed_up.note("canary-in-the-clear")
     backed_up.archived()
@@ -40,14 +42,16 @@ def test_nothing_in_the_repository_can_be_read_without_its_key(backed_up: Backed
     assert "/repo/" not in found
 
 
+@promise("a commit is archived within `archive_timeout`, also after a restart")
 def test_a_commit_is_archived_by_the_clock_also_after_a_restart(backed_up: BackedUp) -> None:
-    # A checkpointer that starts beside recovery sleeps for checkpoint_timeout unless it is woken.
+    # A checkpointer that starts during recovery sleeps for checkpoint_timeout unless it is woken.
     backed_up.server.restart()
     backed_up.note("after-restart")
     backed_up.archived()
 
 
-def test_a_restore_brings_back_what_was_deleted_and_takes_back_what_came_later(backed_up: BackedUp) -> None:
+@promise("a restore brings back what was deleted and takes back what came later")
+def test_a_restore_recovers_deleted_rows_and_removes_later_ones(backed_up: BackedUp) -> None:
     moment = backed_up.note("before")
     backed_up.sql("DELETE FROM groundwork.users WHERE username = 'kept'")
     backed_up.note("later")
@@ -60,7 +64,7 @@ def test_a_restore_brings_back_what_was_deleted_and_takes_back_what_came_later(b
     assert backed_up.flushes == 1
     left = backed_up.in_volume("ls /data").split()
     assert left == ["15"]
-    # It archives on, on a timeline of its own, and a full backup is due.
+    # It archives on a new timeline, and a full backup is due.
     backed_up.note("after-the-restore")
     backed_up.archived()
     assert backed_up.contents().history.timeline == done.timeline > 1
@@ -76,61 +80,67 @@ def test_roles_fit_the_stack_after_a_restore_to_before_a_rotation(backed_up: Bac
         assert connection.execute("SELECT current_user").fetchone() == ("app_a",)
 
 
-def test_latest_has_the_very_last_commit(backed_up: BackedUp) -> None:
+@promise("a restore loses no commit of a server that was stopped or killed")
+def test_a_restore_of_the_latest_state_has_the_last_commit(backed_up: BackedUp) -> None:
     backed_up.note("the-very-last")
     backed_up.restore(None)
     assert "the-very-last" in backed_up.notes()
 
 
-def test_latest_has_what_a_killed_server_had_not_archived(backed_up: BackedUp) -> None:
+@promise("a restore loses no commit of a server that was stopped or killed")
+def test_a_restore_of_the_latest_state_has_what_a_killed_server_had_not_archived(backed_up: BackedUp) -> None:
     backed_up.archived()
     backed_up.sql("ALTER SYSTEM SET archive_command = '/bin/false'; SELECT pg_reload_conf();")
     backed_up.note("never-archived")
     docker("kill", backed_up.site.postgres)
     backed_up.restore(None)
     assert "never-archived" in backed_up.notes()
-    # The WAL that came from the old data is in the archive now: later restores pass it.
+    # The WAL from the old data is now in the archive, so that later restores can use it.
     assert backed_up.contents().missing() == []
     backed_up.sql("ALTER SYSTEM RESET archive_command; SELECT pg_reload_conf();")
 
 
-def test_a_lost_data_volume_comes_back_from_the_repository(backed_up: BackedUp) -> None:
+@promise("a lost data volume is restored from the backup repository")
+def test_a_lost_data_volume_is_restored_from_the_repository(backed_up: BackedUp) -> None:
     backed_up.note("before-the-loss")
     docker("stop", backed_up.site.postgres)
     backed_up.in_volume("rm -rf /data/15")
     docker("start", backed_up.site.postgres)
     wait_until(backed_up.server.answers)
-    # What stands there now is another, empty cluster: nothing of it gets among the old one's backups.
-    with pytest.raises(BackupError, match="another cluster than the one that runs now"):
+    # The volume now has a new, empty cluster, which must not be mixed with the old one's backups.
+    with pytest.raises(BackupError, match="another cluster than the running one"):
         backed_up.backup("full")
     backed_up.restore(None)
     assert "before-the-loss" in backed_up.notes()
     backed_up.backup("full")
 
 
+@promise("a time on a timeline that an earlier restore left can be restored")
 def test_what_an_earlier_restore_left_behind_can_be_restored_along_its_timeline(backed_up: BackedUp) -> None:
     early = backed_up.note("early")
     late = backed_up.note("too-late")
     old = backed_up.contents().history.timeline
     backed_up.restore(early)
     assert "too-late" not in backed_up.notes()
-    with pytest.raises(OpsError, match=f"add --timeline {old} for that") as refused:
+    with pytest.raises(OpsError, match=f"add --timeline {old} for the data before that restore") as refused:
         backed_up.restore(late)
     assert refused.value.exit_code == Exit.USAGE
     backed_up.restore(late, timeline=old)
     assert "too-late" in backed_up.notes()
 
 
+@promise("a time outside the restore window is refused before anything changes")
 @pytest.mark.parametrize("age", [timedelta(days=400), timedelta(days=-1)], ids=["too old", "to come"])
 def test_a_moment_outside_the_window_is_refused_before_anything_is_touched(
     backed_up: BackedUp, age: timedelta
 ) -> None:
     since = backed_up.started_at()
-    with pytest.raises(OutsideWindow, match=r"what can: 20.*to now"):
+    with pytest.raises(OutsideWindow, match=r"restorable: 20.*to now"):
         backed_up.restore(datetime.now(UTC) - age)
     assert backed_up.started_at() == since
 
 
+@promise("damage ends a restore or drill with a reason, and never with missing data")
 def test_wal_that_is_missing_at_the_end_of_a_restore_leaves_the_old_data_serving(backed_up: BackedUp) -> None:
     backed_up.backup("full")
     backed_up.note("in-missing-wal")
@@ -141,7 +151,7 @@ def test_wal_that_is_missing_at_the_end_of_a_restore_leaves_the_old_data_serving
     moment = backed_up.note("after-missing-wal")
     backed_up.archived()
     backed_up.in_volume("mkdir /repo/aside; mv /repo/archive/groundwork/*/*/$1-* /repo/aside", missing)
-    with pytest.raises(OutsideWindow, match="what can"):
+    with pytest.raises(OutsideWindow, match="restorable: "):
         backed_up.restore(moment)
     with pytest.raises(OutsideWindow, match="WAL is missing after"):
         backed_up.restore(None)
@@ -154,9 +164,10 @@ def test_wal_that_is_missing_at_the_end_of_a_restore_leaves_the_old_data_serving
     assert "after-missing-wal" in backed_up.notes()
 
 
+@promise("two backups or restores at once are refused")
 def test_two_operations_at_once_are_refused(backed_up: BackedUp) -> None:
     with backed_up.site.exclusive():
-        with pytest.raises(OpsError, match="is being done by process") as refused:
+        with pytest.raises(OpsError, match="restore or drill of process") as refused:
             backed_up.backup()
     assert refused.value.exit_code == Exit.LOCKED
 
@@ -172,10 +183,11 @@ def test_a_server_that_does_not_run_cannot_be_backed_up_and_its_backups_can_be_l
     docker("start", backed_up.site.postgres)
 
 
+@promise("the cache serves nothing newer than the restored rows")
 def test_the_cache_serves_nothing_newer_than_the_restored_rows(
     backed_up: BackedUp, redis_server: Server, namespace: str
 ) -> None:
-    # In whatever namespace applications keep it.
+    # The cache may be in any namespace.
     moment = backed_up.note("old-name")
     user_id = int(backed_up.sql("SELECT id FROM groundwork.users WHERE username = 'old-name'"))
     database = DatabaseSettings(
@@ -188,11 +200,11 @@ def test_the_cache_serves_nothing_newer_than_the_restored_rows(
         data.users.update(structs.replace(data.users.get(user_id), username="new-name"))
         assert data.users.get(user_id).username == "new-name"
         backed_up.restore(moment)
-        # The control: without a flush the cache goes on with a row that is no more.
+        # The control: without a flush the cache serves a row that no longer exists.
         assert data.users.get(user_id).username == "new-name"
-        keepers.flush_cache(redis_server.redis_url("ops"), redis_server.container)
+        post_restore.flush_cache(redis_server.redis_url("ops"), redis_server.container)
         assert data.users.get(user_id).username == "old-name"
 
 
 def test_a_redis_that_does_not_run_needs_no_flush(redis_server: Server) -> None:
-    keepers.flush_cache(redis_server.redis_url("ops"), "gw-test-no-such-container")
+    post_restore.flush_cache(redis_server.redis_url("ops"), "gw-test-no-such-container")

@@ -1,7 +1,7 @@
-"""A Postgres that refuses what RDS refuses: its administrator is no superuser, and logins come in by rds_iam alone.
+"""A Postgres that refuses what RDS refuses: its administrator is not a superuser, and logins need rds_iam.
 
-What RDS does with a token by PAM, this server does by trust: whether a login is a member of rds_iam decides, and
-what the token says is not asked.
+RDS checks a token by PAM. This server uses trust authentication: it accepts members of rds_iam without checking a
+token.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from infra.docker.engine import docker
 from infra.spec import rds, roles
-from ops.bootstrap import Administrator
+from ops.bootstrap import AdministratorLogin
 from tests.containers import Server, build_image, postgres_server
 
 _HBA = f"""\
@@ -30,9 +30,9 @@ _CONTROL = "/usr/share/postgresql/15/extension/pg_stat_statements.control"
 
 @pytest.fixture(scope="session")
 def control_file(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """RDS lets its administrator make the extensions it supports; Postgres calls such ones trusted."""
+    """Mark an extension as trusted, because RDS lets its administrator create the extensions that it supports."""
     path = tmp_path_factory.mktemp("rds") / "pg_stat_statements.control"
-    found = docker("run", "--rm", "--entrypoint", "cat", build_image("postgres"), _CONTROL)
+    found = docker("run", "--rm", "--init", "--entrypoint", "cat", build_image("postgres"), _CONTROL)
     path.write_text(f"{found}\ntrusted = true\n")
     path.chmod(0o644)
     return path
@@ -41,18 +41,24 @@ def control_file(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def trusting_server(control_file: Path) -> Iterator[Server]:
     mount = ("--volume", f"{control_file}:{_CONTROL}:ro")
-    with postgres_server(extra_files={"pg_hba.conf": _HBA}, run_options=mount) as server:
+    with postgres_server(extra_files={"pg_hba.conf": _HBA}, in_memory=True, run_options=mount) as server:
         yield server
 
 
 @pytest.fixture
 def rds_server(trusting_server: Server) -> Server:
-    """As RDS gives it: one database, one administrator, none of our roles."""
+    """A server like a new RDS instance: one database, one administrator, none of groundwork's roles."""
     server = trusting_server
     server.psql(f"DROP DATABASE IF EXISTS {roles.DATABASE} WITH (FORCE)")
     server.psql("ALTER DATABASE postgres OWNER TO postgres; ALTER DATABASE template1 OWNER TO postgres;")
-    everyone = [login.name for group in roles.LOGINS.values() for login in group]
-    everyone += [*roles.PRIVILEGE_SETS, roles.OWNER, rds.ADMIN, rds.IAM_ROLE, "rds_superuser"]
+    everyone = [
+        *roles.ALL_LOGINS,
+        *roles.PRIVILEGE_SETS,
+        roles.OWNER,
+        rds.ADMIN,
+        rds.IAM_ROLE,
+        "rds_superuser",
+    ]
     server.psql(f"DROP ROLE IF EXISTS {', '.join(everyone)}")
     password = server.passwords[rds.ADMIN] = uuid.uuid4().hex
     server.psql(
@@ -70,12 +76,12 @@ def rds_server(trusting_server: Server) -> Server:
 
 
 @pytest.fixture
-def administrator(rds_server: Server) -> Administrator:
-    return Administrator(rds.ADMIN, rds_server.passwords[rds.ADMIN])
+def administrator(rds_server: Server) -> AdministratorLogin:
+    return AdministratorLogin(rds.ADMIN, rds_server.passwords[rds.ADMIN])
 
 
 def url_of(server: Server, login: str) -> str:
-    """A login's connection string as the stack's outputs have it: without a password."""
+    """Return a login's connection string without a password, as in the stack outputs."""
     return (
         f"postgresql://{login}@localhost:{server.port}/{roles.DATABASE}"
         f"?sslmode=verify-full&sslrootcert={server.ca_file}"

@@ -1,4 +1,4 @@
-"""Bootstrap on a server like RDS: by an administrator who is no superuser, for logins that have no password."""
+"""Bootstrap of a server like RDS, by an administrator without superuser rights, for logins without passwords."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from psycopg import errors as sql_errors
 
 from db.migrator import MIGRATIONS_FOLDER, ScriptFailed, read_source
 from infra.spec import rds, roles
-from ops.bootstrap import Administrator, bootstrap
+from ops.bootstrap import AdministratorLogin, bootstrap
 from ops.errors import Exit, OpsError
 from tests.containers import Server
 from tests.integration.bootstrap.conftest import session, url_of
 
 LIMITS = {"app": 11, "readonly": 12, "monitor": 13, "migrator": 14}
-ALL_LOGINS = [login.name for group in roles.LOGINS.values() for login in group]
 
 
-def run(server: Server, administrator: Administrator, folder: Path = MIGRATIONS_FOLDER) -> list[str]:
+def run(server: Server, administrator: AdministratorLogin, folder: Path = MIGRATIONS_FOLDER) -> list[str]:
     said: list[str] = []
     conninfo = f"{url_of(server, 'migrator')}&password=token"
     bootstrap(administrator, lambda: conninfo, LIMITS, folder, said.append)
@@ -29,7 +28,7 @@ def run(server: Server, administrator: Administrator, folder: Path = MIGRATIONS_
 
 
 def test_an_empty_server_gets_roles_database_schema_and_partitions(
-    rds_server: Server, administrator: Administrator
+    rds_server: Server, administrator: AdministratorLogin
 ) -> None:
     said = run(rds_server, administrator)
     newest = max(migration.version for migration in read_source())
@@ -38,14 +37,14 @@ def test_an_empty_server_gets_roles_database_schema_and_partitions(
     found = rds_server.psql("SELECT rolname, rolconnlimit FROM pg_roles WHERE rolcanlogin ORDER BY rolname")
     limits = dict(line.split("|") for line in found.splitlines())
     expected = {login.name: str(LIMITS[role]) for role, group in roles.LOGINS.items() for login in group}
-    assert {name: limits[name] for name in ALL_LOGINS} == expected
+    assert {name: limits[name] for name in roles.ALL_LOGINS} == expected
     owner = "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'groundwork'"
     assert rds_server.psql(owner, roles.DATABASE).strip() == roles.OWNER
-    assert "database groundwork: made" in said
+    assert "database groundwork: created" in said
 
     again = run(rds_server, administrator)
-    assert again[-2:] == ["migrations: nothing was pending", "partitions: all there"]
-    assert "database groundwork: made" not in again
+    assert again[-2:] == ["migrations: nothing pending", "partitions: nothing to create"]
+    assert "database groundwork: created" not in again
     last = (
         "SELECT max(relname) FROM pg_class WHERE relispartition AND relkind = 'r' AND relname ~ '^activities'"
     )
@@ -58,12 +57,12 @@ def test_an_empty_server_gets_roles_database_schema_and_partitions(
 
 
 def _logins_may_what_they_are_for(server: Server) -> None:
-    """The cells of the matrix that bootstrap itself makes; the rest is the migrations' grants, which are the same."""
-    for login in ALL_LOGINS:
+    """Check the cells of the role matrix that bootstrap determines. The others are the grants of the migrations."""
+    for login in roles.ALL_LOGINS:
         with session(server, login) as connection:
             row = connection.execute("SELECT session_user, current_setting('TimeZone')").fetchone()
             assert row == (login, "UTC")
-            # A default, and no wall: what is denied here is denied by privileges.
+            # A login can change this default, so what is denied below is denied by privileges.
             connection.execute("SET default_transaction_read_only = off")
             with pytest.raises(sql_errors.InsufficientPrivilege):
                 connection.execute("CREATE TEMP TABLE mine ()")
@@ -94,10 +93,10 @@ def _text_sorts_as_on_docker(server: Server) -> None:
     assert found.strip() == "C|É|t"
 
 
-def test_the_administrator_is_no_superuser_and_the_local_way_fails_for_it(
-    rds_server: Server, administrator: Administrator
+def test_the_administrator_is_not_a_superuser_and_the_local_method_fails_for_it(
+    rds_server: Server, administrator: AdministratorLogin
 ) -> None:
-    """The control: were it one, the server would be a stand-in for nothing."""
+    """The control: with a superuser, the server would not be like RDS."""
     with psycopg.connect(
         url_of(rds_server, rds.ADMIN).replace("/groundwork?", "/postgres?"), password=administrator.password
     ) as connection:
@@ -105,8 +104,8 @@ def test_the_administrator_is_no_superuser_and_the_local_way_fails_for_it(
             connection.execute(roles.roles_sql({}, LIMITS))
 
 
-def test_a_migration_that_fails_is_told_and_what_was_before_it_stays(
-    rds_server: Server, administrator: Administrator, tmp_path: Path
+def test_a_failing_migration_is_reported_and_earlier_ones_stay_applied(
+    rds_server: Server, administrator: AdministratorLogin, tmp_path: Path
 ) -> None:
     folder = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS_FOLDER, folder)
@@ -120,10 +119,10 @@ def test_a_migration_that_fails_is_told_and_what_was_before_it_stays(
     assert rds_server.psql(ledger, roles.DATABASE).strip() == str(version - 1)
     bad.unlink()
     (folder / f"{version:04}_bad.down.sql").unlink()
-    assert "migrations: nothing was pending" in run(rds_server, administrator, folder)
+    assert "migrations: nothing pending" in run(rds_server, administrator, folder)
 
 
-def test_two_at_once_wait_for_each_other(rds_server: Server, administrator: Administrator) -> None:
+def test_two_at_once_wait_for_each_other(rds_server: Server, administrator: AdministratorLogin) -> None:
     failures: list[BaseException] = []
 
     def attempt() -> None:
@@ -140,9 +139,9 @@ def test_two_at_once_wait_for_each_other(rds_server: Server, administrator: Admi
     assert failures == []
 
 
-def test_a_wrong_password_is_told_in_one_line_without_it(rds_server: Server) -> None:
+def test_a_wrong_password_is_reported_in_one_line_without_it(rds_server: Server) -> None:
     with pytest.raises(OpsError) as refusal:
-        run(rds_server, Administrator(rds.ADMIN, "hunter2"))
+        run(rds_server, AdministratorLogin(rds.ADMIN, "hunter2"))
     assert "hunter2" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -152,5 +151,5 @@ def test_a_server_that_is_away_is_exit_code_6(tmp_path: Path) -> None:
         return "postgresql://migrator@127.0.0.1:1/groundwork?password=t&connect_timeout=2"
 
     with pytest.raises(OpsError) as refusal:
-        bootstrap(Administrator("a", "b"), conninfo, LIMITS, MIGRATIONS_FOLDER, print)
+        bootstrap(AdministratorLogin("a", "b"), conninfo, LIMITS, MIGRATIONS_FOLDER, print)
     assert refusal.value.exit_code == Exit.UNREACHABLE

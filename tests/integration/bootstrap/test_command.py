@@ -1,4 +1,4 @@
-"""`groundwork bootstrap` as the task runs it: everything from the environment, the password from Secrets Manager."""
+"""`groundwork bootstrap` as the AWS task runs it: with environment variables, and the password in Secrets Manager."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from ops.errors import Exit
 from tests.containers import Server
 from tests.integration.bootstrap.conftest import url_of
 from tests.integration.bootstrap.test_bootstrap import LIMITS
+from tests.promises import promise
 from tests.scale import IS_FULL
 
 ROOT = Path(__file__).parents[3]
 REGION = "eu-central-1"
 KILLED = -9
-# After so many exchanges with Postgres it is killed: first among roles and database, then among the migrations.
+# The numbers of exchanges with Postgres after which it is killed: during roles and database, then during migrations.
 STEPS = range(1, 150) if IS_FULL else [2, 6, 15, 60]
 
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[dict[str, str]]:
-    """The environment that leads boto3 to an AWS of the test's own."""
+    """Environment variables that make boto3 use a local AWS server."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -88,13 +89,14 @@ def test_it_brings_the_database_up_and_shows_no_password(
 ) -> None:
     done = groundwork(aws, rds_server, GROUNDWORK_ADMIN_SECRET=secret)
     assert done.returncode == Exit.FINE, done.stderr
-    assert "database groundwork: made" in done.stdout
+    assert "database groundwork: created" in done.stdout
     assert "applied 0001_row_versions" in done.stdout
     assert rds_server.passwords[rds.ADMIN] not in done.stdout + done.stderr
 
 
+@promise("the next bootstrap completes one that was killed at any exchange with the server")
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_after_any_exchange_it_is_completed_by_the_next(
+def test_a_bootstrap_killed_after_any_exchange_is_completed_by_the_next(
     rds_server: Server, aws: dict[str, str], secret: str, step: int
 ) -> None:
     killed = groundwork(aws, rds_server, step, GROUNDWORK_ADMIN_SECRET=secret)
@@ -104,23 +106,27 @@ def test_killed_after_any_exchange_it_is_completed_by_the_next(
     ledger = f"SELECT count(*), bool_and(success) FROM {roles.SCHEMA}._sqlx_migrations"
     assert rds_server.psql(ledger, roles.DATABASE).strip() == f"{len(read_source())}|t"
     again = groundwork(aws, rds_server, GROUNDWORK_ADMIN_SECRET=secret)
-    assert again.stdout.splitlines()[-2:] == ["migrations: nothing was pending", "partitions: all there"]
+    assert again.stdout.splitlines()[-2:] == ["migrations: nothing pending", "partitions: nothing to create"]
 
 
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        ({"GROUNDWORK_ADMIN_SECRET": "mine"}, Exit.USAGE, "'mine' is no secret's ARN"),
+        ({"GROUNDWORK_ADMIN_SECRET": "mine"}, Exit.USAGE, "'mine' is not the ARN of a secret"),
         (
             {"GROUNDWORK_ADMIN_SECRET": f"arn:aws:secretsmanager:{REGION}:123456789012:secret:none"},
             Exit.ERROR,
             "ResourceNotFoundException",
         ),
-        ({"GROUNDWORK_CONNECTION_LIMITS": '{"app": 1}'}, Exit.USAGE, "names each of app, readonly"),
+        (
+            {"GROUNDWORK_CONNECTION_LIMITS": '{"app": 1}'},
+            Exit.USAGE,
+            "must give a limit for each of app, readonly",
+        ),
         ({"GROUNDWORK_DATABASE_LOGIN": "token"}, Exit.USAGE, "write password or iam"),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(
+def test_missing_or_invalid_settings_are_reported_in_one_line(
     rds_server: Server, aws: dict[str, str], secret: str, more: dict[str, str], code: Exit, said: str
 ) -> None:
     done = groundwork(aws, rds_server, **({"GROUNDWORK_ADMIN_SECRET": secret} | more))

@@ -1,4 +1,4 @@
-"""What these tests look at is what Redis is asked and holds, so no near cache answers before it."""
+"""Fixtures without a near cache, because these tests check calls to Redis and its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis that comes back with what it had before: nothing of it is read."""
+"""A Redis that restores earlier entries at a restart: none of them is read."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from tests import containers
 from tests.conftest import Database
 from tests.containers import Server, wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.promises import promise
 
 
 @pytest.fixture(scope="module")
-def keeping(docker_engine: None) -> Iterator[Server]:
-    """A Redis that writes its keys to the disk, and is found again after a restart."""
+def persistent(docker_engine: None) -> Iterator[Server]:
+    """A Redis that saves its keys to disk, and keeps its port when restarted."""
     with containers.redis_server(persistence="rdb", administrator=True, keeps_port=True) as server:
         yield server
 
 
 @pytest.fixture
-def data(flavour: str, database: Database, keeping: Server, namespace: str) -> Iterator[Any]:
-    cache = cache_settings(keeping.redis_url("app"), namespace, near_entries=0)
+def data(flavour: str, database: Database, persistent: Server, namespace: str) -> Iterator[Any]:
+    cache = cache_settings(persistent.redis_url("app"), namespace, near_entries=0)
     with data_access(flavour, database_settings(database.url("app")), cache) as data:
         yield data
 
@@ -39,15 +40,15 @@ def _save(server: Server) -> None:
 
 
 def _come_back(server: Server, data: Any) -> None:
-    """Killed, Redis starts with what was saved last; the process has found it well again."""
+    """Kill and restart Redis with what was saved last, and wait until the breaker closes."""
     server.restart(kill=True)
-    # The first call finds the old connections lost.
+    # The first call notices that the connections are lost.
     data.users.find(4711)
     wait_until(lambda: not data.cache.breaker.is_open)
 
 
 def _overtaken(data: Any, server: Server) -> tuple[Any, Any]:
-    """A user as the snapshot has it, and as it stands after a restart from there."""
+    """Restart Redis from an earlier snapshot. Return a user as in the snapshot, and as in Postgres."""
     user = data.users.get(data.users.add(NewUser(github_id=7, username="before")).id)
     _save(server)
     updated = data.users.update(replace(user, username="after"))
@@ -56,46 +57,50 @@ def _overtaken(data: Any, server: Server) -> tuple[Any, Any]:
     return user, updated
 
 
-def test_what_a_restart_restored_is_not_read(data: Any, keeping: Server, namespace: str) -> None:
-    user, updated = _overtaken(data, keeping)
-    with redis.Redis.from_url(keeping.redis_url("ops"), driver_info=None) as ops:
+@promise("entries that Redis restored at a restart are not read")
+def test_what_a_restart_restored_is_not_read(data: Any, persistent: Server, namespace: str) -> None:
+    user, updated = _overtaken(data, persistent)
+    with redis.Redis.from_url(persistent.redis_url("ops"), driver_info=None) as ops:
         raw = ops.get(EntityKeys(namespace, "user", USER_SCHEMA).value(user.id))
     assert isinstance(raw, bytes)
     assert raw.split(b":")[1] == b"1"
     assert data.users.get(user.id) == updated
     assert data.users.get_many([user.id]) == [updated]
-    # And what is stored now is.
+    # New entries are read.
     assert data.users.get(user.id) == updated
 
 
-def test_without_an_epoch_it_is(data: Any, keeping: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@promise("entries that Redis restored at a restart are not read", control=True)
+def test_without_an_epoch_a_restored_entry_is_read(
+    data: Any, persistent: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The control of the test above."""
     monkeypatch.setattr(cache.epoch, "tag_of", lambda *_: b"0" * 16)
-    user, _ = _overtaken(data, keeping)
+    user, _ = _overtaken(data, persistent)
     assert data.users.get(user.id) == user
 
 
-def test_a_restored_generation_brings_no_page_back(data: Any, keeping: Server) -> None:
+def test_a_restored_generation_makes_no_page_valid_again(data: Any, persistent: Server) -> None:
     user_id = data.users.add(NewUser(github_id=7, username="ada")).id
     assert data.activities.feed(user_id).items == []
-    _save(keeping)
+    _save(persistent)
     activity = data.activities.add(NewActivity(user_id=user_id, type="x", timestamp=datetime.now(UTC)))
-    _come_back(keeping, data)
+    _come_back(persistent, data)
     assert data.activities.feed(user_id).items == [activity]
     assert data.activities.feed(user_id).items == [activity]
 
 
 def test_a_lease_that_was_restored_stores_nothing_that_is_read(
-    data: Any, keeping: Server, flavour: str, database: Database
+    data: Any, persistent: Server, flavour: str, database: Database
 ) -> None:
     user = data.users.add(NewUser(github_id=7, username="before"))
 
     def load(_: int) -> Any:
-        # Read before the write; the restart brings back the lease which the write ended.
-        _save(keeping)
+        # This read is older than the write. The restart restores the lease that the write had deleted.
+        _save(persistent)
         database.psql("UPDATE groundwork.users SET username = 'after'")
         data.users.cached.drop([(user.id, None)])
-        _come_back(keeping, data)
+        _come_back(persistent, data)
         return user
 
     if flavour == "async":
@@ -104,11 +109,11 @@ def test_a_lease_that_was_restored_stores_nothing_that_is_read(
     assert data.users.get(user.id).username == "after"
 
 
-def test_a_flush_forgets_everything_here_at_once_and_elsewhere_within_its_second(
-    data: Any, database: Database, keeping: Server, namespace: str, flavour: str
+def test_a_flush_takes_effect_here_at_once_and_elsewhere_within_its_limit(
+    data: Any, database: Database, persistent: Server, namespace: str, flavour: str
 ) -> None:
     user_id = data.users.add(NewUser(github_id=7, username="before")).id
-    other_cache = cache_settings(keeping.redis_url("app"), namespace)
+    other_cache = cache_settings(persistent.redis_url("app"), namespace)
     with data_access(flavour, database_settings(database.url("app")), other_cache) as other:
         for each in (data, other):
             assert each.users.get(user_id).username == "before"

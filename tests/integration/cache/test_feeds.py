@@ -1,4 +1,4 @@
-"""Feeds through Redis: pages that are forgotten together, and never come back."""
+"""Cached feeds: pages are invalidated together, and invalidated pages are never served again."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from db.copy_text import Owners
 from db.models import NewActivity, NewRepository, NewUser
 from tests.conftest import Database
 from tests.containers import wait_until
+from tests.promises import promise
 
 NOW = datetime.now(UTC)
 
@@ -62,7 +63,7 @@ def test_a_page_comes_from_redis_until_the_outbox_is_emptied(
     assert _events(data.activities.feed(user_id)) == [2, 1]
 
 
-def test_every_page_of_an_owner_is_forgotten_by_a_write_and_nobody_elses(
+def test_a_write_invalidates_every_page_of_its_owner_and_of_no_other(
     data: Any, user_id: int, repo_id: int, database: Database
 ) -> None:
     other = data.users.add(NewUser(github_id=2, username="grace")).id
@@ -82,7 +83,7 @@ def test_every_page_of_an_owner_is_forgotten_by_a_write_and_nobody_elses(
     assert data.activities.feed(other).items == []
 
 
-def test_update_delete_and_bulk_loads_are_told_as_well(data: Any, user_id: int) -> None:
+def test_update_delete_and_bulk_loads_invalidate_feeds_too(data: Any, user_id: int) -> None:
     added = data.activities.add(_made(user_id, 1))
     other = data.users.add(NewUser(github_id=2, username="grace")).id
     assert _events(data.activities.feed(user_id)) == [1]
@@ -98,7 +99,7 @@ def test_update_delete_and_bulk_loads_are_told_as_well(data: Any, user_id: int) 
     assert _events(data.activities.feed(user_id)) == [6]
 
 
-def test_a_bulk_load_for_more_owners_than_are_kept_is_told_to_every_feed(
+def test_a_bulk_load_for_too_many_owners_invalidates_every_feed(
     data: Any, open_data: Any, user_id: int, repo_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Owners, "MOST", 1)
@@ -110,10 +111,11 @@ def test_a_bulk_load_for_more_owners_than_are_kept_is_told_to_every_feed(
     for each in (data, elsewhere):
         assert _events(each.activities.feed(user_id)) == [5]
         assert _events(each.activities.repository_feed(repo_id)) == [5]
-    # Records are no feeds, and stay.
+    # Records are not feeds, so they stay cached.
     assert data.users.get(user_id) == record
 
 
+@promise("a page of a feed that was read before a write is not stored after it")
 def test_a_page_that_was_read_before_a_write_is_not_stored_after_it(
     data: Any, user_id: int, redis_as_ops: redis.Redis, namespace: str, flavour: str
 ) -> None:
@@ -121,7 +123,7 @@ def test_a_page_that_was_read_before_a_write_is_not_stored_after_it(
     feeds = data.activities.user_feeds
 
     def load() -> Any:
-        # Between this read of the database and the fill, a write is committed and invalidates.
+        # Simulate a write that commits and invalidates between this read of the database and the fill.
         _unlink_generation(redis_as_ops, namespace, user_id)
         return stale
 
@@ -134,18 +136,19 @@ def test_a_page_that_was_read_before_a_write_is_not_stored_after_it(
     assert _events(data.activities.feed(user_id)) == [1]
 
 
-def test_a_generation_that_was_evicted_brings_no_old_page_back(
+def test_an_evicted_generation_makes_no_old_page_valid_again(
     data: Any, user_id: int, redis_as_ops: redis.Redis, namespace: str, database: Database
 ) -> None:
     assert data.activities.feed(user_id).items == []
     assert len(_pages(redis_as_ops, namespace)) == 1
     _behind_its_back(database, user_id, 1)
-    # Redis evicts the generation, not the page; another page draws a new one.
+    # Redis evicts the generation but not the page. Reading another page creates a new generation.
     _unlink_generation(redis_as_ops, namespace, user_id)
     assert _events(data.activities.feed(user_id, limit=7)) == [1]
     assert _events(data.activities.feed(user_id)) == [1]
 
 
+@promise("a record or page of more than 1 MiB is not cached")
 def test_a_page_too_large_for_a_call_is_not_cached(
     data: Any, user_id: int, redis_as_ops: redis.Redis, namespace: str
 ) -> None:
@@ -159,13 +162,14 @@ def test_a_page_too_large_for_a_call_is_not_cached(
     assert len(_pages(redis_as_ops, namespace)) == 1
 
 
-def test_who_waits_for_a_page_brings_no_generation_back(
+@promise("a page of a feed that was read before a write is not stored after it")
+def test_a_waiting_reader_does_not_restore_a_generation(
     data: Any, user_id: int, redis_as_ops: redis.Redis, namespace: str, flavour: str
 ) -> None:
     feeds = data.activities.user_feeds
     keys = FeedKeys(namespace, data.activities.USER_FEED, feeds._keys.schema)
     generation, page = keys.generation(user_id), "50 after the top"
-    # Another process is reading this page, for longer than the lease passes on.
+    # Another process reads this page, for longer than the time after which a lease passes on.
     redis_as_ops.set(keys.lease(user_id, page), "another's", px=600_000)
 
     async def load_async() -> str:
@@ -177,24 +181,28 @@ def test_who_waits_for_a_page_brings_no_generation_back(
         waiting = thread.submit(feeds.find, user_id, page, load)
         for _ in range(5):
             wait_until(lambda: redis_as_ops.exists(generation))
-            # As an invalidation does; who reads under this one must never be able to fill again.
+            # Delete it as an invalidation does. A reader with this generation must never be able to fill.
             drawn.add(redis_as_ops.get(generation))
             redis_as_ops.unlink(generation)
         assert waiting.result(10) == "page"
     assert len(drawn) == 5
 
 
-def test_a_generation_that_counts_does_bring_it_back(redis_as_ops: redis.Redis, namespace: str) -> None:
-    """The control of the test above: the usual counter, in the same course of events."""
+@promise("a page of a feed that was read before a write is not stored after it", control=True)
+def test_a_counter_as_generation_makes_an_old_page_valid_again(
+    redis_as_ops: redis.Redis, namespace: str
+) -> None:
+    """The control of the test above: the usual counter, with the same events."""
     generation, page = f"gwl:{namespace}:counter", f"gw:{namespace}:counter-page"
     redis_as_ops.set(generation, 1, px=60_000)
     redis_as_ops.set(page, "1:old", px=60_000)
     redis_as_ops.unlink(generation)
-    # A missing counter starts again where it once was.
+    # A missing counter starts again with an earlier value.
     redis_as_ops.set(generation, 1, px=60_000)
     assert redis_as_ops.get(page).partition(b":")[0] == redis_as_ops.get(generation)
 
 
+@promise("an entry that cannot be decoded is replaced from the database")
 def test_a_page_of_other_bytes_is_read_from_the_database(
     data: Any, user_id: int, redis_as_ops: redis.Redis, namespace: str
 ) -> None:
@@ -217,7 +225,7 @@ def test_a_page_lives_as_long_as_its_tier(
     assert redis_as_ops.pttl(generation) > redis_as_ops.pttl(key)
 
 
-def test_reads_in_a_transaction_go_past_the_cache_and_the_feed_is_told_after_commit(
+def test_reads_in_a_transaction_bypass_the_cache_and_the_feed_is_invalidated_after_commit(
     data: Any, user_id: int, flavour: str
 ) -> None:
     if flavour == "async":

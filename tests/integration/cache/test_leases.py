@@ -1,4 +1,4 @@
-"""What keeps a stale read out of Redis: the scripts on a real server, and a scheme without them."""
+"""The scripts that keep stale reads out of Redis, on a real server, and a scheme without them as a control."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import redis
 from msgspec.structs import replace
 
 from cache.keys import EntityKeys
-from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE, TAKE_REFRESH, Script
+from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE, TAKE_REFRESH, LuaScript
 from db.models import USER_SCHEMA, NewUser
 from tests.conftest import Connect
 from tests.containers import Server
+from tests.promises import promise
 
 EPOCH = b"0123456789abcdef"
 LEASE = (3000, 50, EPOCH)
@@ -33,10 +34,10 @@ def app(redis_server: Server) -> Iterator[Any]:
 
 @pytest.fixture
 def run(app: Any, namespace: str) -> Run:
-    """Runs a script on the keys of record 1."""
+    """Run a script with the keys of record 1."""
     keys = EntityKeys(namespace, "thing", 1).both(1)
 
-    def run_script(script: Script, *arguments: object) -> Any:
+    def run_script(script: LuaScript, *arguments: object) -> Any:
         app.script_load(script.source)
         return app.evalsha(script.sha, 2, *keys, *arguments)
 
@@ -44,7 +45,7 @@ def run(app: Any, namespace: str) -> Run:
 
 
 def _of(text: str) -> bytes:
-    """An entry of the epoch."""
+    """Return an entry of the current epoch."""
     return EPOCH + b":" + text.encode()
 
 
@@ -65,7 +66,7 @@ def test_every_holder_may_fill(run: Run, holder: str) -> None:
     assert run(TAKE_LEASE, "c", *LEASE) == [_of("1:x")]
 
 
-def test_nobody_else_may_fill(run: Run) -> None:
+def test_only_lease_holders_may_fill(run: Run) -> None:
     run(TAKE_LEASE, "a", *LEASE)
     assert run(FILL, "stranger", _of("1:x"), *LIFE) == 0
     assert run(TAKE_LEASE, "b", *LEASE) == [None, 0]
@@ -76,12 +77,13 @@ def test_an_invalidation_ends_the_lease(run: Run, end: tuple[Any, ...]) -> None:
     run(TAKE_LEASE, "a", *LEASE)
     run(*end)
     assert run(FILL, "a", _of("4:stale"), *LIFE) == 0
-    # Also while the next holder's lease stands: the nonce never comes back.
+    # The same while another caller has the lease, because the nonce is not used again.
     run(TAKE_LEASE, "b", *LEASE)
     assert run(FILL, "a", _of("4:stale"), *LIFE) == 0
     assert run(FILL, "b", _of("5:y"), *LIFE) == 1
 
 
+@promise("a write replaces a cached value only by a higher row_version")
 @pytest.mark.parametrize(
     ("cached", "written", "outcome", "left"),
     [
@@ -103,10 +105,11 @@ def test_a_write_replaces_only_what_is_older(
     assert run(TAKE_LEASE, "b", *LEASE)[0] == left
 
 
-def test_a_write_ends_what_other_releases_cached_and_read(
+@promise("a write invalidates what releases with another schema have cached")
+def test_a_write_invalidates_entries_and_leases_of_other_releases(
     data: Any, app: Any, redis_as_ops: Any, namespace: str
 ) -> None:
-    """While a release is rolled out two schemas are in use: each is told of the other's writes at once."""
+    """During a rollout two schemas are in use, and each write invalidates the entries of both."""
     user = data.users.add(NewUser(github_id=7, username="before"))
     other = EntityKeys(namespace, "user", USER_SCHEMA + 1)
     for key in other.both(user.id):
@@ -127,7 +130,7 @@ def test_a_write_ends_what_other_releases_cached_and_read(
         (b"of another epoch:6:x", 5, 1),
     ],
 )
-def test_an_invalidation_spares_what_is_as_new_as_the_row(
+def test_an_invalidation_keeps_an_entry_as_new_as_the_row(
     run: Run, cached: bytes, written: int, outcome: int
 ) -> None:
     run(TAKE_LEASE, "a", *LEASE)
@@ -136,7 +139,7 @@ def test_an_invalidation_spares_what_is_as_new_as_the_row(
     assert (run(TAKE_LEASE, "b", *LEASE)[0] == cached) is (outcome == 2)
 
 
-def test_an_entry_of_another_epoch_is_none(run: Run) -> None:
+def test_an_entry_of_another_epoch_is_treated_as_missing(run: Run) -> None:
     run(TAKE_LEASE, "a", *LEASE)
     run(FILL, "a", b"of another epoch:4:x", *LIFE)
     assert run(TAKE_LEASE, "b", *LEASE) == [None, 1]
@@ -162,7 +165,8 @@ def test_one_caller_may_refresh_an_entry_and_only_the_one_it_saw(run: Run) -> No
     assert run(FILL, "b", _of("5:y"), *LIFE) == 1
 
 
-def test_a_read_that_was_overtaken_by_a_write_is_not_cached(data: Any, flavour: str, open_data: Any) -> None:
+@promise("the result of a read is not cached if a write happened meanwhile")
+def test_a_read_older_than_a_concurrent_write_is_not_cached(data: Any, flavour: str, open_data: Any) -> None:
     user = data.users.add(NewUser(github_id=7, username="before"))
     elsewhere = open_data()
 
@@ -176,15 +180,16 @@ def test_a_read_that_was_overtaken_by_a_write_is_not_cached(data: Any, flavour: 
     async def load_async(_: int) -> Any:
         return overtaken(user)
 
-    # The write runs on another loop's thread; an async flavour's own is only held up by it.
+    # The write runs in the thread of another event loop; the reader's own loop would only be blocked by it.
     read = data.users.cached.find(user.id, load_async if flavour == "async" else load)
 
     assert read.username == "before"
     assert data.users.get(user.id).username == "after"
 
 
-def test_without_leases_the_overtaken_read_stays_for_good(app: Any, namespace: str) -> None:
-    """The negative control: get, miss, SET against write, DEL, in the order of the test above."""
+@promise("the result of a read is not cached if a write happened meanwhile", control=True)
+def test_without_leases_the_stale_read_stays_cached(app: Any, namespace: str) -> None:
+    """The negative control: GET, miss, SET and a concurrent write with DEL, in the order of the test above."""
     table, key = {1: "before"}, f"gw:{namespace}:naive:{{1}}"
     assert app.get(key) is None
     read = table[1]
@@ -200,7 +205,7 @@ class Scheme(Protocol):
 
 
 class Ours:
-    """One user through the data access; its version is the row's."""
+    """One user, read and written through the data access. Its version is the row's."""
 
     def __init__(self, data: Any) -> None:
         self._data = data
@@ -215,7 +220,7 @@ class Ours:
 
 
 class GetMissSet:
-    """The usual way: GET, on a miss read and SET; write and DEL."""
+    """The usual scheme: GET; after a miss read and SET. Write and DEL."""
 
     def __init__(self, connect: Connect, app: Any, key: str) -> None:
         self._connect, self._app, self._key = connect, app, key
@@ -243,7 +248,7 @@ class GetMissSet:
 
 
 def stale_reads(scheme: Scheme, evict: Callable[[], object], seconds: float) -> tuple[int, int]:
-    """Reads that gave less than a write that was over before they began, and all reads."""
+    """Return the number of reads older than a write that had finished before them, and the number of all reads."""
     floor = scheme.write()
     give_up_at = time.monotonic() + seconds
 
@@ -270,6 +275,7 @@ def stale_reads(scheme: Scheme, evict: Callable[[], object], seconds: float) -> 
     return sum(stale for stale, _ in counts), sum(total for _, total in counts)
 
 
+@promise("no read returns data older than a completed write, with racing threads and processes")
 @pytest.mark.parametrize("flavour", ["sync"], indirect=True)
 def test_racing_readers_never_see_less_than_a_finished_write(
     data: Any, redis_as_ops: Any, namespace: str
@@ -281,7 +287,8 @@ def test_racing_readers_never_see_less_than_a_finished_write(
     assert stale == 0
 
 
-def test_the_usual_way_fails_the_same_race(connect: Connect, app: Any, namespace: str) -> None:
+@promise("no read returns data older than a completed write, with racing threads and processes", control=True)
+def test_the_usual_scheme_fails_the_same_race(connect: Connect, app: Any, namespace: str) -> None:
     key = f"gw:{namespace}:naive:{{2}}"
     scheme = GetMissSet(connect, app, key)
     stale = 0

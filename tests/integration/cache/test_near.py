@@ -1,4 +1,4 @@
-"""The near cache against a real Redis: what it answers, and how soon it stops."""
+"""The near cache with a real Redis: what it answers, and how soon it stops."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from db.models import USER_SCHEMA, NewUser
 from infra.docker.engine import docker
 from tests import containers
 from tests.conftest import Database
-from tests.containers import Server, wait_until
+from tests.containers import Server, pause, wait_until
 from tests.integration.data_access import cache_settings, database_settings
+from tests.promises import promise
 
 ADA = NewUser(github_id=7, username="ada", preferences={"theme": ["dark"]})
-# The promise is 250 ms; a busy machine gets three times that.
+# The promise is 250 ms. The limit is three times that, for a busy machine.
 STALE_SECONDS = 3 * 0.25
 
 
@@ -45,7 +46,7 @@ def own_data(database: Database, own_redis: Server, namespace: str) -> Iterator[
 
 
 def _settled(data: Any) -> Any:
-    """A user that the near cache holds: read until its own fill's invalidation has passed."""
+    """Return a user that is in the near cache, after the invalidation by its own fill has arrived."""
     user = data.users.add(ADA)
     _hold(data, user)
     return user
@@ -57,11 +58,12 @@ def _hold(data: Any, user: Any) -> None:
         return data.users.cached.peek(user.id) is not MISS
 
     wait_until(is_held, 5)
-    # The push of the last fill may still be on its way.
+    # The invalidation by the last fill may arrive late.
     time.sleep(0.15)
     wait_until(is_held, 5)
 
 
+@promise("a near-cache hit asks neither Redis nor Postgres")
 def test_a_hit_asks_neither_redis_nor_postgres(
     data: Any, database: Database, redis_as_ops: redis.Redis, namespace: str
 ) -> None:
@@ -75,7 +77,8 @@ def test_a_hit_asks_neither_redis_nor_postgres(
     assert _gets(redis_as_ops) - calls <= 5
 
 
-def test_a_write_of_another_process_is_heard(data: Any, open_data: Any) -> None:
+@promise("another process sees a write at once without a near cache, and within 250 ms with one")
+def test_a_write_of_another_process_invalidates_the_near_cache(data: Any, open_data: Any) -> None:
     user = _settled(data)
     elsewhere = open_data()
     updated = elsewhere.users.update(replace(user, username="countess"))
@@ -87,18 +90,22 @@ def test_a_write_of_another_process_is_heard(data: Any, open_data: Any) -> None:
         time.sleep(0.01)
 
 
-def test_a_near_cache_that_hears_nothing_goes_on_with_the_old_value(data: Any, open_data: Any) -> None:
-    """The control of the test above: a cache in the process with a life of its own, and nothing else."""
+@promise(
+    "another process sees a write at once without a near cache, and within 250 ms with one", control=True
+)
+def test_a_near_cache_without_invalidations_serves_the_old_value(data: Any, open_data: Any) -> None:
+    """The control of the test above: a cache in the process with only a lifetime."""
     user = _settled(data)
     near = getattr(data.cache.near, "_target", data.cache.near)  # behind the async face
     near.invalidate_keys = lambda keys: None
-    near.fall = near.invalidate_all = lambda: None
+    near.disable = near.invalidate_all = lambda: None
     elsewhere = open_data()
     elsewhere.users.update(replace(user, username="countess"))
     time.sleep(STALE_SECONDS)
     assert data.users.get(user.id) == user
 
 
+@promise("a write is visible to its own process at once")
 def test_own_writes_are_read_at_once(data: Any) -> None:
     user = _settled(data)
     for n in range(30):
@@ -117,14 +124,17 @@ def test_an_absence_ends_with_the_insert_of_another_process(data: Any, open_data
     wait_until(lambda: data.users.find(absent) == added, STALE_SECONDS)
 
 
-def test_a_caller_cannot_spoil_what_others_get(data: Any) -> None:
+@promise("no caller can change what another caller gets from the near cache")
+def test_a_caller_cannot_change_what_others_get(data: Any) -> None:
     user = _settled(data)
     mine = data.users.get(user.id)
     mine.preferences["theme"].append("spoilt")
     assert data.users.get(user.id) == user
 
 
-def test_an_emptied_redis_empties_it(own_data: DataAccess, own_redis: Server, database: Database) -> None:
+def test_a_flushed_redis_empties_the_near_cache(
+    own_data: DataAccess, own_redis: Server, database: Database
+) -> None:
     user = _settled(own_data)
     database.psql("UPDATE groundwork.users SET username = 'psql'")
     with redis.Redis.from_url(own_redis.redis_url("administrator"), driver_info=None) as administrator:
@@ -132,7 +142,8 @@ def test_an_emptied_redis_empties_it(own_data: DataAccess, own_redis: Server, da
     wait_until(lambda: own_data.users.get(user.id).username == "psql", STALE_SECONDS)
 
 
-def test_a_lost_connection_empties_it_until_it_hears_again(
+@promise("the near cache stops answering when it receives nothing from Redis")
+def test_a_lost_connection_empties_the_near_cache_until_it_is_restored(
     own_data: DataAccess, own_redis: Server, namespace: str
 ) -> None:
     user = _settled(own_data)
@@ -148,9 +159,10 @@ def test_a_lost_connection_empties_it_until_it_hears_again(
     assert own_data.users.get(user.id) == user
 
 
-def test_a_frozen_redis_silences_it(own_data: DataAccess, own_redis: Server) -> None:
+@promise("the near cache stops answering when it receives nothing from Redis")
+def test_a_frozen_redis_disables_the_near_cache(own_data: DataAccess, own_redis: Server) -> None:
     user = _settled(own_data)
-    docker("pause", own_redis.container)
+    pause(own_redis.container)
     try:
         time.sleep(FRESH_SECONDS + 0.15)
         assert own_data.users.cached.peek(user.id) is MISS
@@ -160,7 +172,8 @@ def test_a_frozen_redis_silences_it(own_data: DataAccess, own_redis: Server) -> 
     _hold(own_data, user)
 
 
-def test_it_is_off_where_it_has_no_entries(
+@promise("`GROUNDWORK_NEAR_CACHE_ENTRIES=0` turns the near cache off")
+def test_the_near_cache_is_off_with_zero_entries(
     open_data: Any, database: Database, redis_server: Server, namespace: str
 ) -> None:
     settings = cache_settings(redis_server.redis_url("app"), namespace, near_entries=0)
@@ -172,7 +185,7 @@ def test_it_is_off_where_it_has_no_entries(
 
 
 @pytest.mark.parametrize("read", ["get", "get_many"])
-def test_bytes_that_cannot_be_decoded_are_never_taken_in(
+def test_bytes_that_cannot_be_decoded_are_never_stored(
     own_data: DataAccess, own_redis: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, read: str
 ) -> None:
     user = own_data.users.add(ADA)
@@ -181,7 +194,7 @@ def test_bytes_that_cannot_be_decoded_are_never_taken_in(
     drop, peeked = cached.drop, []
 
     def look_and_drop(written: Any) -> bool:
-        # Between the read and its drop: what another caller would be given now.
+        # What another caller would get between the read and the invalidation.
         peeked.append(cached.peek(user.id))
         return drop(written)
 

@@ -1,4 +1,4 @@
-"""Writes that nobody told the cache of: triggers put them into the outbox, draining it makes reads right."""
+"""Writes that bypass the data access: triggers record them in the outbox, and draining it corrects reads."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from db.errors import Unavailable
 from db.models import USER_SCHEMA, NewUser
 from tests.conftest import Database
 from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.promises import promise
 
 ADA = NewUser(github_id=7, username="ada")
 
@@ -20,6 +21,7 @@ def waiting(database: Database) -> int:
     return int(database.psql("SELECT count(*) FROM groundwork.cache_outbox"))
 
 
+@promise("a row changed by plain SQL is read correctly within 2 s")
 @pytest.mark.parametrize(
     "sql", ["UPDATE groundwork.users SET username = 'elsewhere'", "DELETE FROM groundwork.users"]
 )
@@ -28,7 +30,7 @@ def test_a_row_changed_by_plain_sql_is_stale_until_the_outbox_is_drained(
 ) -> None:
     user = data.users.get(data.users.add(ADA).id)
     database.psql(sql)
-    # Without a drainer the entry stands: what the next line shows is what the one after it ends.
+    # Without a drainer the stale entry is served. The next line ends that.
     assert data.users.find(user.id) == user
     data.outbox.drain()
     assert data.users.find(user.id) != user
@@ -50,7 +52,9 @@ def test_what_the_write_itself_updated_stays_cached(data: Any, redis_as_ops: Any
     assert redis_as_ops.get(EntityKeys(namespace, "user", USER_SCHEMA).value(user.id)).split(b":")[1] == b"2"
 
 
-def test_the_next_release_is_told_too(data: Any, redis_as_ops: Any, namespace: str) -> None:
+def test_entries_of_the_next_release_are_invalidated_too(
+    data: Any, redis_as_ops: Any, namespace: str
+) -> None:
     user = data.users.add(ADA)
     key = EntityKeys(namespace, "user", USER_SCHEMA + 1).value(user.id)
     redis_as_ops.set(key, b"0:of another release", ex=60)
@@ -83,7 +87,8 @@ def test_entries_that_are_not_cached_are_drained_too(data: Any, database: Databa
     assert waiting(database) == 0
 
 
-def test_while_redis_is_away_the_entries_stay(flavour: str, database: Database, namespace: str) -> None:
+@promise("the outbox keeps its entries while Redis is unavailable")
+def test_while_redis_is_down_the_entries_stay(flavour: str, database: Database, namespace: str) -> None:
     nobody = cache_settings("redis://app:x@localhost:1/0", namespace)
     with data_access(flavour, database_settings(database.url("app")), nobody) as data:
         data.users.add(ADA)

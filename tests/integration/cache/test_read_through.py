@@ -1,4 +1,4 @@
-"""Users through Redis: what is read from where, counted; and what Redis holds, looked at as an operator."""
+"""Reads of users: whether they come from Redis or Postgres, by the metrics, and what Redis then contains."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from prometheus_client import REGISTRY
 
 from cache.entry import MOST_BYTES
 from cache.keys import EntityKeys
-from cache.ttl import JITTER, Tier
+from cache.timing import JITTER, Tier
 from db import AsyncDataAccess
 from db.models import USER_SCHEMA, NewUser
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.promises import promise
 
 ADA = NewUser(github_id=7, username="ada")
 
 
 def database_reads() -> float:
-    """How many single users this process has read from Postgres so far."""
+    """Return how many single users this process has read from Postgres so far."""
     labels = {"query": "find_user", "outcome": "ok"}
     return REGISTRY.get_sample_value("groundwork_db_query_duration_seconds_count", labels) or 0
 
@@ -88,7 +89,7 @@ def test_an_entry_lives_as_long_as_its_tier(
     assert tier * (1 - JITTER) - 5 <= left <= tier * (1 + JITTER)
 
 
-def test_what_has_expired_is_read_again(
+def test_an_expired_entry_is_read_again(
     data: Any, redis_as_ops: Any, keys: EntityKeys, database: Database
 ) -> None:
     user = data.users.add(ADA)
@@ -110,12 +111,13 @@ def test_a_write_updates_what_is_cached(data: Any, redis_as_ops: Any, keys: Enti
     assert database_reads() == before
 
 
-def test_a_delete_takes_the_entry_away(data: Any, redis_as_ops: Any, keys: EntityKeys) -> None:
+def test_a_delete_removes_the_entry(data: Any, redis_as_ops: Any, keys: EntityKeys) -> None:
     user = data.users.get(data.users.add(ADA).id)
     data.users.delete(user.id)
     assert redis_as_ops.exists(keys.value(user.id)) == 0
 
 
+@promise("an absent record is cached as absent until it is inserted")
 def test_an_absence_is_cached_and_the_insert_ends_it(data: Any) -> None:
     first = data.users.add(ADA)
     next_id = first.id + 1
@@ -130,11 +132,12 @@ def test_an_absence_is_cached_and_the_insert_ends_it(data: Any) -> None:
     assert data.users.find(next_id) == added
 
 
+@promise("a write replaces a cached value only by a higher row_version")
 def test_a_late_writer_does_not_bring_an_older_version_back(data: Any) -> None:
     first = data.users.get(data.users.add(ADA).id)
     second = data.users.update(replace(first, username="second"))
     third = data.users.update(replace(second, username="third"))
-    # The writer of `second` was held up between its COMMIT and here.
+    # Simulate that the writer of `second` was delayed after its COMMIT.
     data.users.cached.replace(second.id, second)
     assert data.users.get(first.id) == third
 
@@ -150,21 +153,19 @@ def test_a_late_writer_after_an_eviction_stores_nothing(
     assert data.users.get(first.id) == third
 
 
-@pytest.mark.parametrize(
-    "junk",
-    [b"", b"junk", b"1:junk", b"x:\x80", b"EPOCH", b"EPOCH:", b"EPOCH:1:junk", b"EPOCH:1:1:1:" + b"\x91" * 5000,
-     b"EPOCH:-1:1:1:\x80", b"EPOCH:1:x:1:\x80"],
-)  # fmt: skip
-def test_foreign_bytes_are_a_miss_and_are_replaced(
-    data: Any, redis_as_ops: Any, keys: EntityKeys, junk: bytes
-) -> None:
+@promise("an entry that cannot be decoded is replaced from the database")
+def test_foreign_bytes_are_a_miss_and_are_replaced(data: Any, redis_as_ops: Any, keys: EntityKeys) -> None:
     user = data.users.add(ADA)
-    redis_as_ops.set(keys.value(user.id), junk.replace(b"EPOCH", data.cache.epoch.tag), ex=60)
-    assert data.users.get(user.id) == user
-    assert data.users.get_many([user.id]) == [user]
-    before = database_reads()
-    assert data.users.get(user.id) == user
-    assert database_reads() == before
+    for junk in (
+        b"", b"junk", b"1:junk", b"x:\x80", b"EPOCH", b"EPOCH:", b"EPOCH:1:junk", b"EPOCH:1:1:1:" + b"\x91" * 5000,
+        b"EPOCH:-1:1:1:\x80", b"EPOCH:1:x:1:\x80",
+    ):  # fmt: skip
+        redis_as_ops.set(keys.value(user.id), junk.replace(b"EPOCH", data.cache.epoch.tag), ex=60)
+        assert data.users.get(user.id) == user, junk
+        assert data.users.get_many([user.id]) == [user], junk
+        before = database_reads()
+        assert data.users.get(user.id) == user, junk
+        assert database_reads() == before, junk
 
 
 def test_many_are_filled_and_then_come_from_redis(data: Any, database: Database) -> None:
@@ -185,6 +186,7 @@ def test_a_number_that_msgpack_cannot_hold_is_read_uncached(
     assert redis_as_ops.exists(keys.value(user.id)) == 0
 
 
+@promise("a record or page of more than 1 MiB is not cached")
 def test_a_record_too_large_for_a_call_is_not_cached_and_its_older_version_goes(
     data: Any, redis_as_ops: Any, keys: EntityKeys
 ) -> None:

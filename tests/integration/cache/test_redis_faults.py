@@ -1,4 +1,4 @@
-"""Redis away, frozen, full or refusing: answers stay right, in bounded time, and it is taken up again."""
+"""Redis down, frozen, full or refusing: answers are correct in bounded time, and Redis is used again afterwards."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from tests.conftest import Database
 from tests.containers import Server, frozen, wait_until
 from tests.integration.data_access import SHIPPED_TIMEOUT, cache_settings, data_access, database_settings
 from tests.integration.redis_calls import left_alone, redis_calls
+from tests.promises import promise
 
-# The promise is 150 ms more on the first call and 5 ms while the breaker is open; asserted with threefold
-# slack, and what Postgres takes on a busy machine.
+# The promise is 150 ms more on the first call and 5 ms more while the breaker is open. The limits are three times that,
+# plus the time that Postgres takes on a busy machine.
 FIRST_CALL_SECONDS = 3 * 0.15 + 0.3
 LATER_CALL_SECONDS = 3 * 0.005 + 0.3
 RECOVERY_SECONDS = 3 * 2.0
-# Time for some probes.
+# Long enough for several probes.
 ILL_SECONDS = 3.2
 
 
 @pytest.fixture(scope="module")
 def sick_redis(docker_engine: None) -> Iterator[Server]:
-    """A Redis of this module's own, for it is broken again and again. It refuses writes when it is full."""
+    """A Redis for this module only, because the tests break it. It rejects writes when it is full."""
     with containers.redis_server(maxmemory=8 * 1024**2, eviction_policy="noeviction") as server:
         yield server
 
@@ -50,7 +51,7 @@ def open_over_sick(
 
 @contextmanager
 def full(server: Server) -> Iterator[None]:
-    """Filled up to maxmemory; under noeviction every SET is refused from here on."""
+    """Fill Redis up to maxmemory, so that with noeviction it rejects every SET."""
     with redis.Redis.from_url(server.redis_url("ops"), driver_info=None) as ops:
         with pytest.raises(redis.exceptions.OutOfMemoryError):  # noqa: PT012 - which of them fails is open
             for n in range(10_000):
@@ -74,6 +75,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.monotonic() - started
 
 
+@promise("reads are correct while Redis is slow, frozen, full, absent or refuses the login")
 @pytest.mark.parametrize("ill", [frozen, full])
 def test_reads_and_writes_stay_right_and_quick(open_over_sick: Any, sick_redis: Server, ill: Any) -> None:
     with open_over_sick() as data:
@@ -82,7 +84,7 @@ def test_reads_and_writes_stay_right_and_quick(open_over_sick: Any, sick_redis: 
             updated, first = timed(lambda: data.users.update(replace(user, username="after")))
             read, second = timed(lambda: data.users.get(user.id))
             added, third = timed(lambda: data.users.add(NewUser(github_id=8, username="new")))
-            # By now Redis is not even asked where the breaker is open.
+            # From here on Redis is not called if the breaker is open.
             updated = data.users.update(replace(updated, username="after that"))
             found, fourth = timed(lambda: data.users.get_many([user.id, added.id]))
         assert read.username == "after"
@@ -90,7 +92,7 @@ def test_reads_and_writes_stay_right_and_quick(open_over_sick: Any, sick_redis: 
         assert first < FIRST_CALL_SECONDS
         assert max(second, third, fourth) < LATER_CALL_SECONDS
 
-        # What was cached before it fell ill must not come back once it is well.
+        # After recovery, entries from before the fault must not be served.
         wait_until(lambda: not data.cache.breaker.is_open, RECOVERY_SECONDS)
         assert data.users.get(user.id) == updated
         assert data.users.get(added.id) == added
@@ -106,13 +108,13 @@ def test_a_first_read_from_a_frozen_redis_is_bounded(open_over_sick: Any, sick_r
 
 
 def _read_from_frozen(data: Any, server: Server) -> None:
-    """Reads on and on, while Redis is to be left alone.
+    """Read repeatedly, and check that no calls go to Redis.
 
-    No writes: one that cannot tell Redis opens the breaker by what it owes, and a read that fails has only `trip`.
+    It does not write, because a failed invalidation opens the breaker too. This tests that a failed read opens it.
     """
     user = data.users.get(data.users.add(NewUser(github_id=7, username="x")).id)
     with frozen(server):
-        # Finds out.
+        # This read notices the fault.
         assert data.users.get(user.id) == user
         with left_alone():
             give_up_at = time.monotonic() + ILL_SECONDS
@@ -121,17 +123,19 @@ def _read_from_frozen(data: Any, server: Server) -> None:
                 time.sleep(0.01)
 
 
-def test_a_frozen_redis_is_asked_by_one_probe_a_second_and_nobody_else(
+@promise("a frozen Redis receives one probe a second and no other calls")
+def test_a_frozen_redis_receives_one_probe_a_second_and_no_other_calls(
     open_over_sick: Any, sick_redis: Server
 ) -> None:
     with open_over_sick(near_entries=0) as data:
         probes_before, _ = redis_calls()
         _read_from_frozen(data, sick_redis)
-        # Probed at all: that is what finds it well again.
+        # There were probes, which are needed to notice the recovery.
         assert redis_calls()[0] - probes_before >= 2
 
 
-def test_without_a_breaker_a_frozen_redis_is_asked_again_and_again(
+@promise("a frozen Redis receives one probe a second and no other calls", control=True)
+def test_without_a_breaker_a_frozen_redis_is_called_repeatedly(
     open_over_sick: Any, sick_redis: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control of the breaker."""
@@ -143,10 +147,10 @@ def test_without_a_breaker_a_frozen_redis_is_asked_again_and_again(
         _read_from_frozen(data, sick_redis)
 
 
-def test_a_hasty_prober_asks_a_frozen_redis_more_than_once_a_second(
+def test_a_fast_prober_calls_a_frozen_redis_more_than_once_a_second(
     flavour: str, open_over_sick: Any, sick_redis: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The negative control of the probes' pace."""
+    """The negative control of the probes' rate."""
     monkeypatch.setattr(f"cache._{flavour}.client._PROBE_SECONDS", 0.1)
     with open_over_sick(near_entries=0) as data, pytest.raises(AssertionError, match="Redis was probed"):
         _read_from_frozen(data, sick_redis)
@@ -165,6 +169,7 @@ def test_the_plain_client_hangs_on_a_frozen_redis(sick_redis: Server) -> None:
     assert hung
 
 
+@promise("the data access opens while Redis is frozen or absent")
 def test_opening_while_redis_is_frozen_neither_fails_nor_hangs(
     open_over_sick: Any, sick_redis: Server
 ) -> None:
@@ -176,7 +181,8 @@ def test_opening_while_redis_is_frozen_neither_fails_nor_hangs(
             assert time.monotonic() - started < 3 * FIRST_CALL_SECONDS
 
 
-def test_nobody_listening_costs_nothing_but_the_cache(flavour: str, database: Database) -> None:
+@promise("the data access opens while Redis is frozen or absent")
+def test_a_missing_redis_costs_only_the_cache(flavour: str, database: Database) -> None:
     nobody = cache_settings("redis://app:x@localhost:1/0", "nobody")
     with data_access(flavour, database_settings(database.url("app")), nobody) as data:
         user = data.users.add(NewUser(github_id=7, username="x"))
@@ -185,6 +191,7 @@ def test_nobody_listening_costs_nothing_but_the_cache(flavour: str, database: Da
         assert seconds < LATER_CALL_SECONDS
 
 
+@promise("reads are correct while Redis is slow, frozen, full, absent or refuses the login")
 @pytest.mark.parametrize("spoil", ["password", "authority"])
 def test_a_server_that_refuses_or_is_not_trusted_costs_nothing_but_the_cache(
     flavour: str, database: Database, sick_redis: Server, redis_server: Server, namespace: str, spoil: str
@@ -205,7 +212,7 @@ def test_a_restart_is_survived(open_over_sick: Any, sick_redis: Server) -> None:
     with open_over_sick() as data:
         user = data.users.get(data.users.add(NewUser(github_id=7, username="x")).id)
         with redis.Redis.from_url(sick_redis.redis_url("ops"), driver_info=None) as ops:
-            # As a restart does to every connection; the container's own would change its port.
+            # Close every connection as a restart does. Restarting the container would change its port.
             ops.execute_command("CLIENT", "KILL", "USER", "app")
         for _ in range(3):
             assert data.users.get(user.id) == user

@@ -1,4 +1,4 @@
-"""Entries near their end are read anew by one reader, in the background, and never against a write."""
+"""Entries near their expiry are refreshed by one reader in the background, and never overwrite a newer write."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from cache.metrics import REFRESHES, STALE_SERVES
 from db.models import USER_SCHEMA, NewUser
 from tests.conftest import Database
 from tests.containers import wait_until
+from tests.promises import promise
 
-# Costs so much that every reader finds it due, though it lives for long.
+# A cost so high that every reader finds the entry due, although it does not expire soon.
 _DEAR_MS = 10**12
 _LIFE_MS = 60_000
 
@@ -36,7 +37,7 @@ def key(namespace: str, user: Any) -> str:
 
 @pytest.fixture
 def make_due(redis_as_ops: redis.Redis, key: str) -> Callable[[], bytes]:
-    """Puts the cached user before its end; the entry as it is then."""
+    """make_due() makes the cached user due for a refresh, and returns the entry."""
 
     def make() -> bytes:
         raw: Any = redis_as_ops.get(key)
@@ -57,6 +58,7 @@ def _refreshes(outcome: str) -> float:
     return float(value)
 
 
+@promise("an entry is refreshed before it expires, while readers get the old value")
 def test_the_old_entry_is_served_and_a_new_one_stored_meanwhile(
     data: Any, user: Any, database: Database, make_due: Callable[[], bytes]
 ) -> None:
@@ -80,7 +82,7 @@ def test_an_entry_that_is_not_due_stays(data: Any, user: Any, database: Database
 def test_many_readers_in_two_processes_cost_one_read(
     data: Any, open_data: Any, user: Any, key: str, redis_as_ops: redis.Redis, make_due: Callable[[], bytes]
 ) -> None:
-    """Two data accesses share nothing but the servers, as two processes do."""
+    """Two data accesses share only the servers, as two processes do."""
     other = open_data()
     other.users.get(user.id)
     due = make_due()
@@ -89,12 +91,12 @@ def test_many_readers_in_two_processes_cost_one_read(
         found = readers.map(lambda n: (data, other)[n % 2].users.get(user.id), range(64))
         assert {each.id for each in found} == {user.id}
     wait_until(lambda: redis_as_ops.get(key) != due, 10)
-    wait_until(lambda: not any(each.name == "cache-errand" for each in threading.enumerate()), 10)
+    wait_until(lambda: not any(each.name == "cache-background-task" for each in threading.enumerate()), 10)
     assert _refreshes("stored") == stored + 1
 
 
 def _overtaken(data: Any, user: Any, flavour: str, raw: bytes) -> None:
-    """Refresh with what was read before a write that has finished since."""
+    """Refresh with a record that was read before a write that has finished since."""
 
     def load(_: int) -> Any:
         data.users.update(replace(user, username="after"))
@@ -106,6 +108,7 @@ def _overtaken(data: Any, user: Any, flavour: str, raw: bytes) -> None:
     cached._refresh(user.id, header_of(raw), load)
 
 
+@promise("an entry is refreshed before it expires, while readers get the old value")
 def test_a_refresh_that_a_write_overtook_stores_nothing(
     data: Any, user: Any, flavour: str, make_due: Callable[[], bytes]
 ) -> None:
@@ -115,10 +118,11 @@ def test_a_refresh_that_a_write_overtook_stores_nothing(
     assert data.users.get(user.id).username == "after"
 
 
-def test_one_that_asks_for_no_lease_does(
+@promise("an entry is refreshed before it expires, while readers get the old value", control=True)
+def test_a_refresh_without_a_lease_overwrites_the_write(
     data: Any, user: Any, key: str, redis_as_ops: redis.Redis, make_due: Callable[[], bytes]
 ) -> None:
-    """The control of the test above: the usual way, a SET of what was read."""
+    """The control of the test above: a plain SET of what was read."""
     read_before = make_due()
     updated = data.users.update(replace(user, username="after"))
     assert data.users.get(user.id) == updated

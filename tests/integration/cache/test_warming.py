@@ -1,4 +1,4 @@
-"""Warming: the busiest records are in Redis, at a bounded rate, and a second run reads nothing."""
+"""Warming: it caches the hottest records at a limited rate, and a second run reads nothing from Postgres."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from ops.commands.cache import cache
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
+from tests.promises import promise
 
 
 @pytest.fixture
 def flavour() -> str:
-    """The rows are made in one flavour; what is tested has one."""
+    """One flavour, because what is tested has only one."""
     return "sync"
 
 
 @pytest.fixture
 def made(data: Any) -> dict[str, list[int]]:
-    """Ten users of whom the first three are active, and four repositories, the last busy, the first with stars."""
+    """Ten users, of which the first three are active, and four repositories: the last is busy, the first has stars."""
     users = [data.users.add(NewUser(github_id=n, username=f"user{n}")).id for n in range(1, 11)]
     org = data.organizations.add(NewOrganization(github_id=1, name="org")).id
     repositories = [
@@ -65,6 +66,7 @@ def _cached(redis_as_ops: redis.Redis, keys: EntityKeys, ids: list[int]) -> list
     return [each for each in ids if redis_as_ops.exists(keys.value(each))]
 
 
+@promise("warming caches the hottest records and does not change cached ones")
 def test_the_busiest_and_those_with_most_stars_are_cached_and_no_others(
     made: dict[str, list[int]],
     database: Database,
@@ -82,7 +84,8 @@ def test_the_busiest_and_those_with_most_stars_are_cached_and_no_others(
     assert _cached(redis_as_ops, repository_keys, repositories) == [repositories[0], repositories[-1]]
 
 
-def test_a_second_run_leaves_what_is_there(
+@promise("warming caches the hottest records and does not change cached ones")
+def test_a_second_run_does_not_change_cached_entries(
     made: dict[str, list[int]],
     database: Database,
     redis_server: Server,
@@ -106,7 +109,7 @@ def test_the_rate_is_kept(
     assert ("users", 3, 3) in told
 
 
-def test_an_ill_redis_ends_it(made: dict[str, list[int]], database: Database) -> None:
+def test_a_failing_redis_stops_the_warming(made: dict[str, list[int]], database: Database) -> None:
     async def run() -> None:
         nowhere = cache_settings("redis://127.0.0.1:9/0", "nowhere", near_entries=0)
         async with AsyncDataAccess(database_settings(database.url("app")), nowhere) as data:
@@ -116,7 +119,7 @@ def test_an_ill_redis_ends_it(made: dict[str, list[int]], database: Database) ->
         asyncio.run(run())
 
 
-def test_the_command_says_what_it_did(
+def test_the_command_reports_what_it_did(
     made: dict[str, list[int]],
     database: Database,
     redis_server: Server,
@@ -129,4 +132,4 @@ def test_the_command_says_what_it_did(
     result = CliRunner().invoke(cache, ["warm", "--limit", "3"])
     assert result.exit_code == 0, result.output
     assert "users: 3 of 3" in result.output
-    assert "cached now: 3 users, 3 repositories, 1 organizations" in result.output
+    assert "cached: 3 users, 3 repositories, 1 organizations" in result.output

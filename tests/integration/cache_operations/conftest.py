@@ -1,4 +1,4 @@
-"""`groundwork cache ...` on the session's Redis as user ops, and users whose rows change behind the cache's back."""
+"""Fixtures to run `groundwork cache ...` as user ops, and to change rows without updating the cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Overtake = Callable[[], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Exit code and output of a command; `error` is the line that ops.cli would print."""
+    """Exit code and output of a command. `error` is the line that ops.cli would print."""
 
     code: int
     out: str
@@ -36,7 +36,7 @@ class Outcome:
 def operate(
     database: Database, redis_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> Operate:
-    """operate("flush", "--all", "--yes"), on the test's keys."""
+    """operate("flush", "--all", "--yes") runs the command in the test's namespace."""
     monkeypatch.setenv("REDIS_URL", redis_server.redis_url("ops"))
     monkeypatch.setenv("DATABASE_URL", database.url("app"))
     monkeypatch.setenv("GROUNDWORK_CACHE_NAMESPACE", namespace)
@@ -55,7 +55,7 @@ def operate(
 
 @pytest.fixture
 def reader(flavour: str, database: Database, redis_server: Server, namespace: str) -> Iterator[OpenReader]:
-    """reader(near_entries) is a data access of its own, as another process has one."""
+    """reader(near_entries) opens another data access, as another process would."""
     with ExitStack() as stack:
 
         def open_one(near_entries: int) -> Any:
@@ -69,7 +69,7 @@ def reader(flavour: str, database: Database, redis_server: Server, namespace: st
 
 @pytest.fixture
 def overtake(connect: Connect) -> Overtake:
-    """Changes every user, organization and activity behind the cache's back: no access service runs here."""
+    """Changes every user, organization and activity in Postgres only. No access service runs here."""
     app = connect("app")
 
     def change() -> None:
@@ -82,13 +82,13 @@ def overtake(connect: Connect) -> Overtake:
 
 @pytest.fixture(scope="session")
 def full_redis(docker_engine: None) -> Iterator[Server]:
-    """One that evicts nothing, and whose administrator may have it run out of memory."""
+    """A Redis without eviction, whose administrator can make it run out of memory."""
     with containers.redis_server(eviction_policy="noeviction", administrator=True) as server:
         yield server
 
 
 def cached_user(data: Any) -> Any:
-    """A user whom `data` has read, and has in its near cache where it has one."""
+    """Return a user that `data` has cached, also in its near cache if it has one."""
     user = data.users.add(NewUser(github_id=7, username="before"))
     wait_until(lambda: data.users.get(user.id) and (not data.cache.near or _is_near(data, user.id)))
     return user

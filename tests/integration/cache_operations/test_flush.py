@@ -1,4 +1,4 @@
-"""A flush: once it has returned nobody reads what was cached before, however it was cached."""
+"""After a flush, no read returns what was cached before, in whatever way it was cached."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from db.models import USER_SCHEMA, NewActivity, NewOrganization, NewUser
 from ops.errors import Exit
 from tests.containers import Server
 from tests.integration.cache_operations.conftest import OpenReader, Operate, Overtake, cached_user
+from tests.promises import promise
 
 SCOPES = [("--all",), ("--entity", "user"), ("--pattern", "*:user:{ID}"), ("--pattern", "v1:user:*")]
 FEED_SCOPES = [("--all",), ("--entity", "user_feed"), ("--pattern", "*:user_feed:{ID}"), ("--pattern", "*")]
@@ -28,9 +29,10 @@ def _flush(operate: Operate, scope: tuple[str, ...], user_id: int) -> None:
     assert outcome.code == Exit.FINE, outcome.error
 
 
+@promise("after a flush, no read returns an entry cached before it")
 @every_scope
 @pytest.mark.parametrize("near_entries", [0, 1000])
-def test_after_it_no_reader_gives_the_older_value(
+def test_after_a_flush_no_reader_returns_the_older_value(
     operate: Operate, reader: OpenReader, overtake: Overtake, scope: tuple[str, ...], near_entries: int
 ) -> None:
     data = reader(near_entries)
@@ -44,7 +46,7 @@ def test_after_it_no_reader_gives_the_older_value(
 
 @pytest.mark.parametrize("scope", SCOPES[:2], ids=" ".join)
 @pytest.mark.parametrize("near_entries", [0, 1000])
-def test_a_reader_that_asks_nobody_in_between_is_not_behind_either(
+def test_a_reader_without_a_probe_is_not_stale_either(
     operate: Operate, reader: OpenReader, overtake: Overtake, scope: tuple[str, ...], near_entries: int
 ) -> None:
     data = reader(near_entries)
@@ -55,15 +57,16 @@ def test_a_reader_that_asks_nobody_in_between_is_not_behind_either(
     assert data.users.get(user.id).username == "after"
 
 
+@promise("after a flush, no read returns an entry cached before it", control=True)
 @pytest.mark.parametrize("scope", SCOPES[:2], ids=" ".join)
-def test_without_the_wait_one_would_be(
+def test_without_the_wait_a_reader_returns_the_older_value(
     operate: Operate,
     reader: OpenReader,
     overtake: Overtake,
     scope: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The control of the test above: a nonce drawn anew is not known to all."""
+    """The control of the test above: right after the nonce is replaced, not every process knows it."""
     monkeypatch.setattr(cache.flushing, "RELIANCE_SECONDS", 0)
     monkeypatch.setattr("cache.epoch.RELIANCE_SECONDS", 60)
     data = reader(0)
@@ -77,12 +80,12 @@ def test_without_the_wait_one_would_be(
 
 @pytest.fixture
 def long_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test machine under load must not end them by itself."""
+    """Make leases long, so that they do not expire on a busy machine."""
     monkeypatch.setattr("cache._sync.read_through.LEASE_MS", 60_000)
 
 
 def _fill_across(data: Any, user: Any, meanwhile: Callable[[], None]) -> None:
-    """A read of the database that begins before `meanwhile` and is stored after it."""
+    """Read the database before `meanwhile`, and fill the cache after it."""
 
     def load(_: int) -> Any:
         meanwhile()
@@ -91,10 +94,11 @@ def _fill_across(data: Any, user: Any, meanwhile: Callable[[], None]) -> None:
     assert data.users.cached.find(user.id, load) == user
 
 
+@promise("after a flush, no read returns an entry cached before it")
 @pytest.mark.usefixtures("long_leases")
 @pytest.mark.parametrize("flavour", ["sync"])
 @pytest.mark.parametrize("scope", [*SCOPES, ("--all", "--reclaim")], ids=" ".join)
-def test_a_fill_under_way_does_not_bring_the_older_value_back(
+def test_a_fill_in_progress_does_not_restore_the_older_value(
     operate: Operate, reader: OpenReader, overtake: Overtake, scope: tuple[str, ...]
 ) -> None:
     data = reader(0)
@@ -108,12 +112,13 @@ def test_a_fill_under_way_does_not_bring_the_older_value_back(
     assert data.users.get(user.id).username == "after"
 
 
+@promise("after a flush, no read returns an entry cached before it", control=True)
 @pytest.mark.usefixtures("long_leases")
 @pytest.mark.parametrize("flavour", ["sync"])
-def test_deleting_what_is_there_would_let_it(
+def test_deleting_only_values_lets_a_fill_restore_the_older_value(
     reader: OpenReader, overtake: Overtake, redis_as_ops: redis.Redis, namespace: str
 ) -> None:
-    """The control of the test above: its lease is what has to go."""
+    """The control of the test above: the lease must be deleted."""
     data = reader(0)
     user = data.users.add(NewUser(github_id=7, username="before"))
 
@@ -127,7 +132,7 @@ def test_deleting_what_is_there_would_let_it(
 
 
 @pytest.mark.parametrize("scope", FEED_SCOPES, ids=" ".join)
-def test_a_feed_is_forgotten_with_all_its_pages(
+def test_a_flush_of_a_feed_invalidates_all_its_pages(
     operate: Operate, reader: OpenReader, overtake: Overtake, scope: tuple[str, ...]
 ) -> None:
     data = reader(0)
@@ -146,7 +151,7 @@ def test_a_feed_is_forgotten_with_all_its_pages(
 
 @pytest.mark.parametrize("flavour", ["sync"])
 @pytest.mark.parametrize("scope", FEED_SCOPES, ids=" ".join)
-def test_a_page_being_filled_does_not_come_back_either(
+def test_a_page_being_filled_is_not_restored_after_a_flush(
     operate: Operate, reader: OpenReader, scope: tuple[str, ...]
 ) -> None:
     data = reader(0)
@@ -163,8 +168,9 @@ def test_a_page_being_filled_does_not_come_back_either(
     assert len(data.activities.feed(user.id).items) == 1
 
 
+@promise("a flush of one entity does not evict the others")
 @pytest.mark.parametrize("scope", SCOPES[1:3], ids=" ".join)
-def test_what_is_not_meant_stays_cached(
+def test_entries_outside_the_flush_stay_cached(
     operate: Operate, reader: OpenReader, overtake: Overtake, scope: tuple[str, ...]
 ) -> None:
     data = reader(0)
@@ -177,7 +183,7 @@ def test_what_is_not_meant_stays_cached(
     assert data.organizations.get(org.id).name == "before"
 
 
-def test_a_nonce_that_is_evicted_later_brings_nothing_back(
+def test_a_nonce_evicted_later_restores_nothing(
     operate: Operate, reader: OpenReader, overtake: Overtake, redis_as_ops: redis.Redis, namespace: str
 ) -> None:
     data = reader(0)
@@ -189,7 +195,7 @@ def test_a_nonce_that_is_evicted_later_brings_nothing_back(
     assert data.users.get(user.id).username == "after"
 
 
-def test_two_entities_flushed_one_after_the_other_are_both_forgotten(
+def test_two_entities_flushed_one_after_the_other_are_both_invalidated(
     operate: Operate, reader: OpenReader, overtake: Overtake, redis_as_ops: redis.Redis, namespace: str
 ) -> None:
     user = cached_user(reader(0))
@@ -204,7 +210,7 @@ def test_two_entities_flushed_one_after_the_other_are_both_forgotten(
 
 @pytest.mark.parametrize("flavour", ["sync"])
 @every_scope
-def test_a_dry_run_counts_and_forgets_nothing(
+def test_a_dry_run_counts_and_invalidates_nothing(
     operate: Operate,
     reader: OpenReader,
     redis_as_ops: redis.Redis,
@@ -225,7 +231,7 @@ def test_a_dry_run_counts_and_forgets_nothing(
 
 
 @pytest.mark.parametrize("flavour", ["sync"])
-def test_the_hottest_are_cached_anew_after_it(
+def test_the_hottest_records_are_cached_again_after_a_flush(
     operate: Operate, reader: OpenReader, overtake: Overtake, redis_as_ops: redis.Redis, namespace: str
 ) -> None:
     data = reader(0)
@@ -259,6 +265,7 @@ def test_reclaiming_leaves_no_key(
     assert json.loads(outcome.out)["keys"] == (1 if "user" in scope else 2)
 
 
+@promise("keys are deleted at a bounded rate")
 def test_keys_are_deleted_at_a_bounded_rate(
     operate: Operate, redis_as_ops: redis.Redis, namespace: str
 ) -> None:
@@ -271,8 +278,9 @@ def test_keys_are_deleted_at_a_bounded_rate(
     assert found["seconds"] >= 2
 
 
+@promise("a full Redis can be flushed")
 @pytest.mark.parametrize("scope", ["--all", "--entity=user"])
-def test_a_full_redis_is_flushed_as_well(
+def test_a_full_redis_can_be_flushed(
     operate: Operate, namespace: str, full_redis: Server, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:
     monkeypatch.setenv("REDIS_URL", full_redis.redis_url("ops"))

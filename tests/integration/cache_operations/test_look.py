@@ -1,4 +1,4 @@
-"""What an operator sees of the cache: one entry, keys, and how it does; nothing of it changes anything."""
+"""The commands that show the cache (one entry, keys, statistics), and that they change nothing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from tests.conftest import Database
 from tests.containers import Server, wait_until
 from tests.integration.cache_operations.conftest import OpenReader, Operate, cached_user
 from tests.integration.serve.service import running_service
+from tests.promises import promise
 
 
 @pytest.fixture
 def flavour() -> str:
-    """The rows are made in one flavour; what is tested has one."""
+    """Only the sync flavour, because the commands are sync."""
     return "sync"
 
 
@@ -64,7 +65,7 @@ def test_a_known_absence_is_negative(operate: Operate, data: Any) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"", b"junk", b"EPOCH:1:2:3:\xff", b"\x80\x81:::"])
-def test_what_is_no_entry_is_undecodable(
+def test_bytes_that_are_not_an_entry_are_undecodable(
     operate: Operate, data: Any, keys: EntityKeys, redis_as_ops: redis.Redis, junk: bytes
 ) -> None:
     data.users.find(4711)
@@ -74,7 +75,7 @@ def test_what_is_no_entry_is_undecodable(
 
 
 @pytest.mark.parametrize(("schema", "state"), [(0, "olderSchema"), (USER_SCHEMA + 1, "newerSchema")])
-def test_an_entry_of_another_release_is_told_apart(
+def test_an_entry_of_another_release_is_shown_as_such(
     operate: Operate, data: Any, namespace: str, redis_as_ops: redis.Redis, schema: int, state: str
 ) -> None:
     user = cached_user(data)
@@ -167,6 +168,7 @@ def test_a_sample_is_bounded_and_extrapolated(
     assert found["entities"]["user"]["keys"] == pytest.approx(3000, rel=0.3)
 
 
+@promise("inspecting the cache changes nothing")
 def test_looking_changes_nothing(
     operate: Operate, data: Any, namespace: str, redis_as_ops: redis.Redis, keys: EntityKeys
 ) -> None:
@@ -177,7 +179,7 @@ def test_looking_changes_nothing(
     assert (redis_as_ops.get(keys.value(user.id)), redis_as_ops.get(epoch_nonce(namespace))) == before
 
 
-def test_the_access_services_own_reads_are_told_where_it_answers(
+def test_the_access_services_reads_are_shown_if_it_answers(
     operate: Operate, database: Database, redis_server: Server, namespace: str
 ) -> None:
     with running_service(
@@ -190,4 +192,4 @@ def test_the_access_services_own_reads_are_told_where_it_answers(
         found = json.loads(operate("stats", "--metrics-url", url, "--json").out)
     assert found["reads"]["user/redis"] == {"hits": 0, "misses": 0, "hitRate": None}
     gone = operate("stats", "--metrics-url", url)
-    assert "no answer" in gone.out
+    assert "did not answer" in gone.out

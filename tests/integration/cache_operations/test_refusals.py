@@ -1,4 +1,4 @@
-"""What is refused, or cannot be done: one line, the documented exit code, and nothing that was cached is lost."""
+"""Rejected and failing commands: one line of error, the documented exit code, and the cache is unchanged."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ops.errors import Exit
 from tests import containers
 from tests.containers import Server
 from tests.integration.cache_operations.conftest import Operate
+from tests.promises import promise
 
 FLUSHES = [("--all",), ("--entity", "user"), ("--pattern", "*")]
 COMMANDS = [
@@ -29,13 +30,13 @@ every_command = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 
 @pytest.fixture
 def namespace() -> str:
-    """One that looks like production, and is nobody else's."""
+    """A unique namespace whose name looks like production."""
     return f"prod-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
 def nonce(redis_as_ops: redis.Redis, namespace: str) -> Iterator[None]:
-    """The namespace's nonce is there before, and the same after."""
+    """Create the namespace's nonce and an entry, and check that both are unchanged afterwards."""
     redis_as_ops.set(epoch_nonce(namespace), "as it was", ex=600)
     redis_as_ops.set(f"gw:{namespace}:v1:user:{{1}}", "as it was", ex=600)
     yield
@@ -49,6 +50,7 @@ def expired(docker_engine: None) -> Iterator[Server]:
         yield server
 
 
+@promise("production is not flushed unless its name is given")
 @every_flush
 @pytest.mark.parametrize(
     "given", [(), ("--yes",), ("--confirm", "NAME"), ("--yes", "--confirm", "prod")], ids=" ".join
@@ -114,7 +116,7 @@ def test_an_unreachable_redis_exits_with_6(
     monkeypatch.setenv("GROUNDWORK_CACHE_NAMESPACE", "other")
     outcome = operate(*command)
     assert outcome.code == Exit.UNREACHABLE
-    assert "Redis at localhost:1 is not reached" in outcome.error
+    assert "cannot reach Redis at localhost:1" in outcome.error
     assert "secret" not in outcome.error
 
 
@@ -127,7 +129,7 @@ def test_a_wrong_password_exits_with_6_and_is_not_shown(
     monkeypatch.setenv("GROUNDWORK_CACHE_NAMESPACE", "other")
     outcome = operate(*command)
     assert outcome.code == Exit.UNREACHABLE
-    assert "refuses the login of user 'ops'" in outcome.error
+    assert "rejects the login of user 'ops'" in outcome.error
     assert "mistyped" not in outcome.error
 
 
@@ -142,7 +144,7 @@ def test_an_expired_certificate_exits_with_6_and_is_named(
     assert "certificate has expired" in outcome.error
 
 
-def test_a_user_who_may_not_is_told_which_one_may(
+def test_a_user_without_permission_learns_which_user_has_it(
     operate: Operate, redis_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", redis_server.redis_url("app"))
@@ -152,7 +154,7 @@ def test_a_user_who_may_not_is_told_which_one_may(
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "rediss://localhost:99999", "rediss://", "x"])
-def test_what_is_no_connection_string_exits_with_2(
+def test_an_invalid_connection_string_exits_with_2(
     operate: Operate, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("REDIS_URL", url)
@@ -166,14 +168,14 @@ def test_warming_without_a_database_exits_with_6_and_the_flush_is_done(
     monkeypatch.setenv("DATABASE_URL", "postgresql://app@localhost:1/groundwork")
     outcome = operate("flush", "--all", "--yes", "--warm", "5")
     assert outcome.code == Exit.UNREACHABLE
-    assert "is not warm" in outcome.error
+    assert "was not warmed" in outcome.error
     assert redis_as_ops.get(epoch_nonce("other")) is not None
 
 
-def test_an_unknown_stack_exits_with_2_and_names_those_there_are(
+def test_unknown_stack_exits_with_2_and_names_the_existing_ones(
     operate: Operate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REDIS_URL")
     outcome = operate("stats", "--stack", "nope")
     assert outcome.code == Exit.USAGE
-    assert "there are: dev" in outcome.error
+    assert "stacks: dev" in outcome.error

@@ -1,4 +1,4 @@
-"""Activities against a real server: keys, feeds, bulk loads."""
+"""Activities with a real server: keys, feeds and bulk loads."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from db.errors import (
 from db.models import NewActivity, NewRepository, NewUser
 from infra.docker.engine import DockerError
 from tests.conftest import Database
+from tests.promises import promise
 
 NOW = datetime.now(UTC).replace(microsecond=123457)
 
@@ -55,14 +56,14 @@ def test_an_activity_comes_back_equal(data: Any, user_id: int, repo_id: int) -> 
     )
     assert added.timestamp == NOW
     assert data.activities.get(added.id, NOW) == added
-    # Another zone's clock, the same instant.
+    # The same instant in another time zone.
     assert data.activities.find(added.id, NOW.astimezone(timezone(timedelta(hours=9)))) == added
     assert data.activities.find(added.id, NOW + timedelta(microseconds=1)) is None
     with pytest.raises(NotFound, match=f"no activity with id {added.id + 1}"):
         data.activities.get(added.id + 1, NOW)
 
 
-def test_many_come_in_the_asked_order(data: Any, user_id: int) -> None:
+def test_many_are_returned_in_the_requested_order(data: Any, user_id: int) -> None:
     first, second = (data.activities.add(_made(user_id, n)) for n in (1, 2))
     keys = [
         (second.id, NOW),
@@ -75,7 +76,7 @@ def test_many_come_in_the_asked_order(data: Any, user_id: int) -> None:
     assert data.activities.get_many([]) == []
 
 
-def test_an_event_twice_is_refused_and_an_upsert_brings_it_up_to_date(data: Any, user_id: int) -> None:
+def test_a_duplicate_event_is_refused_and_an_upsert_updates_it(data: Any, user_id: int) -> None:
     added = data.activities.add(_made(user_id))
     with pytest.raises(ConstraintViolated):
         data.activities.add(_made(user_id))
@@ -97,8 +98,9 @@ def test_an_update_is_optimistic(data: Any, user_id: int) -> None:
             call()
 
 
+@promise("a write with an idempotency key is applied once, however often it is sent")
 def test_a_write_under_a_key_is_done_once(data: Any, user_id: int, database: Database) -> None:
-    # Nothing but the key tells two of these apart: without one they would be two.
+    # Only the idempotency key identifies this write. Without it there would be two activities.
     nameless = _made(user_id, github_event_id=None)
     added = data.activities.add(nameless, idempotency_key="k1")
     assert data.activities.add(nameless, idempotency_key="k1") == added
@@ -112,17 +114,19 @@ def test_a_write_under_a_key_is_done_once(data: Any, user_id: int, database: Dat
         _made(user_id, 7),
         _made(user_id + 1, github_event_id=None),
     ):
-        with pytest.raises(IdempotencyKeyReused, match="stands for 'add activity with user_id"):
+        with pytest.raises(IdempotencyKeyReused, match="was used for 'add activity with user_id"):
             data.activities.add(other, idempotency_key="k1")
     assert _count(database) == 2
 
 
+@promise("a rejected write does not use up its idempotency key")
 def test_a_key_of_a_write_that_was_refused_stays_free(data: Any, user_id: int) -> None:
     with pytest.raises(ConstraintViolated):
         data.activities.add(_made(user_id + 1), idempotency_key="k")
     assert data.activities.add(_made(user_id), idempotency_key="k").row_version == 1
 
 
+@promise("a feed is newest first, and its pages contain each activity exactly once")
 def test_a_feed_is_newest_first_and_pages_hold_each_once_also_where_times_tie(
     data: Any, user_id: int, repo_id: int
 ) -> None:
@@ -151,10 +155,11 @@ def test_activities_of_a_type_in_a_range_of_time(data: Any, user_id: int) -> Non
     assert len(list(_pages(data.activities.list_by_type, "B"))) == 3
 
 
+@promise("a deep page of a feed costs no more than the first")
 def test_a_page_of_a_feed_reads_no_partition_that_is_newer(
     data: Any, user_id: int, database: Database
 ) -> None:
-    """The plan that the page's query gets: partitions after the place are pruned."""
+    """The query plan of a page prunes the partitions that are newer than its position."""
     database.psql("SELECT groundwork.make_activity_partitions(now() - interval '6 months', now())")
     plan = database.psql(
         "SET search_path = groundwork; SET plan_cache_mode = force_generic_plan;"
@@ -191,20 +196,22 @@ def test_a_bulk_load_stores_what_single_writes_would(data: Any, user_id: int, re
         )  # fmt: skip
 
 
+@promise("`copy_in` stores all or nothing, in constant memory")
 def test_a_bulk_load_of_several_blocks_is_all_or_nothing(data: Any, user_id: int, database: Database) -> None:
     filler = "x" * 10_000
     rows = (_made(user_id, n, data={"filler": filler}) for n in range(1, 400))
     assert data.activities.copy_in(rows) == 399
-    # The last one is there already: nothing of the 300 before it stays.
+    # The last one exists already, so none of the 300 before it is stored.
     again = (_made(user_id, n, data={"filler": filler}) for n in [*range(1000, 1300), 399])
     with pytest.raises(ConstraintViolated):
         data.activities.copy_in(again)
     assert _count(database) == 399
 
 
+@promise("`copy_in` stores all or nothing, in constant memory")
 @pytest.mark.parametrize("flavour", ["sync"], indirect=True)
 def test_memory_does_not_grow_with_a_bulk_load(data: Any, database: Database) -> None:
-    """Nor with whom it is about: thousands of users in every block."""
+    """Nor does it grow with the number of users: every block has thousands of them."""
     database.psql(
         "INSERT INTO groundwork.users (github_id, username) SELECT n, 'x' FROM generate_series(1, 5000) n"
     )
@@ -241,6 +248,7 @@ for _ in range(10_000):
     BAD["deep"]["data"] = {"a": BAD["deep"]["data"]}
 
 
+@promise("`copy_in` passes each row that cannot be stored to `on_reject`, with the reason")
 @pytest.mark.parametrize("bad", BAD)
 def test_what_cannot_be_stored_is_a_reject_with_its_reason(
     data: Any, user_id: int, database: Database, bad: str
@@ -260,7 +268,7 @@ def test_what_cannot_be_stored_is_a_reject_with_its_reason(
     assert _count(database) == 2
 
 
-def test_a_bulk_load_makes_the_months_it_needs_and_no_other(
+def test_a_bulk_load_creates_only_the_partitions_it_needs(
     data: Any, user_id: int, database: Database
 ) -> None:
     before = _partitions(database)
@@ -292,18 +300,19 @@ _WRITE_A_USER = (
 
 @pytest.fixture
 def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every row is a block: each month is met in the middle of the load but the first."""
+    """Make every row a block, so that all months except the first are found during the load."""
     monkeypatch.setattr(copy_text, "BLOCK_BYTES", 1)
 
 
+@promise("`copy_in` does not block writers of users when it creates partitions")
 @pytest.mark.usefixtures("tiny_blocks")
-def test_a_load_that_makes_partitions_on_its_way_blocks_no_writer_of_users(
+def test_a_load_that_creates_partitions_does_not_block_writers_of_users(
     data: Any, user_id: int, database: Database
 ) -> None:
     def rows() -> Iterator[NewActivity]:
         for n, at in enumerate(MONTHS, start=1):
             yield _made(user_id, n, timestamp=at)
-            # The load stands still here: its transaction is open, and the partition has been made.
+            # Here the load waits: its transaction is open, and the partition exists.
             assert f"activities_{at:%Y_%m}" in _partitions(database)
             database.psql(_WRITE_A_USER)
 
@@ -311,6 +320,7 @@ def test_a_load_that_makes_partitions_on_its_way_blocks_no_writer_of_users(
     assert _count(database) == len(MONTHS)
 
 
+@promise("`copy_in` does not block writers of users when it creates partitions", control=True)
 def test_a_partition_in_an_open_transaction_blocks_writers_of_users(database: Database) -> None:
     """The control of the test above."""
     with psycopg.connect(database.url("app")) as connection:
@@ -321,7 +331,7 @@ def test_a_partition_in_an_open_transaction_blocks_writers_of_users(database: Da
 
 
 @pytest.mark.usefixtures("tiny_blocks")
-def test_a_pool_of_one_loads_what_has_its_partitions_and_says_at_once_where_one_is_missing(
+def test_a_pool_of_one_loads_into_existing_partitions_and_raises_for_a_missing_one(
     open_data: Any, database: Database
 ) -> None:
     data = open_data(pool_size=1)
@@ -341,7 +351,7 @@ def test_a_pool_of_one_loads_what_has_its_partitions_and_says_at_once_where_one_
 def test_in_a_transaction_that_has_written_users_a_load_makes_its_partitions_there(
     data: Any, user_id: int, database: Database
 ) -> None:
-    """On another connection they would wait for this one's lock on users, and it for them."""
+    """On another connection, creating them would wait for this transaction's lock on users: a deadlock."""
     rows = [_made(user_id, n, timestamp=at) for n, at in enumerate(MONTHS, start=1)]
     with data.transaction():
         data.users.upsert(NewUser(github_id=1, username="countess"))

@@ -1,4 +1,4 @@
-"""Commands that use a pool or a connection of their own, where the database is not to be had: one line, and why."""
+"""Commands without a reachable database: one line of error with the reason."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ops.errors import Exit
 from tests import containers
 from tests.conftest import Database
 from tests.containers import Server
+from tests.promises import promise
 
 COMMANDS = [
     ("seed",),
@@ -40,7 +41,7 @@ def empty(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused(empty: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
-    """refused(url, command): exit code and the only line on stderr."""
+    """refused(url, command) returns the exit code and the only line on stderr."""
     monkeypatch.setenv("GROUNDWORK_TOKEN_KEYS", _KEY)
     monkeypatch.setenv("REDIS_URL", "redis://app:canary@127.0.0.1:9/0")
 
@@ -58,23 +59,26 @@ def refused(empty: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     return run
 
 
+@promise("no message quotes a connection string or password")
 @each_command
 @pytest.mark.parametrize("url", ["http://app:canary@localhost/x", "canary"])
-def test_what_is_no_url_is_not_quoted(refused: Refused, command: tuple[str, ...], url: str) -> None:
+def test_an_invalid_url_is_not_quoted(refused: Refused, command: tuple[str, ...], url: str) -> None:
     code, line = refused(url, command)
     assert code == Exit.USAGE
     assert "cannot be parsed" in line
 
 
+@promise("a wrong password, an expired certificate and an absent server are told apart")
 @each_command
-def test_where_nobody_listens_it_is_said_at_once(refused: Refused, command: tuple[str, ...]) -> None:
+def test_a_refused_connection_is_reported_at_once(refused: Refused, command: tuple[str, ...]) -> None:
     code, line = refused("postgresql://app:canary@127.0.0.1:9/groundwork", command)
     assert code == Exit.UNREACHABLE
     assert "Connection refused" in line
 
 
+@promise("a wrong password, an expired certificate and an absent server are told apart")
 @each_command
-def test_a_wrong_password_is_called_one(
+def test_a_wrong_password_is_reported_as_such(
     refused: Refused, database: Database, command: tuple[str, ...]
 ) -> None:
     right = database.server.passwords["app_a"]
@@ -83,8 +87,9 @@ def test_a_wrong_password_is_called_one(
     assert "password authentication failed" in line
 
 
+@promise("a wrong password, an expired certificate and an absent server are told apart")
 @each_command
-def test_an_expired_certificate_is_called_one(
+def test_an_expired_certificate_is_reported_as_such(
     refused: Refused, expired: Server, command: tuple[str, ...]
 ) -> None:
     code, line = refused(expired.database_url("app_a"), command)

@@ -1,4 +1,4 @@
-"""The examples of the pages on data access run as they stand."""
+"""The examples in the documentation of the data access run unchanged."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import Database
 from tests.containers import Server
+from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
 PAGES = ("docs/data-access.md", "docs/tokens.md")
@@ -27,6 +28,7 @@ def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 5
 
 
+@promise("every example of the documentation runs")
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda code: code.partition("\n")[0])
 def test_an_example_runs(example: str, database: Database, redis_server: Server, namespace: str) -> None:
     environment = {
@@ -45,4 +47,10 @@ def test_an_example_runs(example: str, database: Database, redis_server: Server,
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # On a busy machine Redis may miss its time limit. The data access logs that and reads Postgres.
+    complaints = [
+        line
+        for line in done.stderr.splitlines()
+        if not line.startswith("Redis failed, so the breaker is open: ")
+    ]
+    assert (done.returncode, complaints) == (0, [])

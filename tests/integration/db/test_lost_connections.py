@@ -1,4 +1,4 @@
-"""Connections lost, used up, held by locks, migrated underneath, on a Postgres that is well: what a call ends in."""
+"""Connections that are lost, used up, blocked by locks or affected by migrations, with a working Postgres."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ import pytest
 from msgspec.structs import replace
 from psycopg import errors as sql_errors
 
-from db import AsyncDataAccess
+from db import AsyncDataAccess, DataAccess
+from db._sync.connection import BoundedConnection
+from db.deadline import Deadline
 from db.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
 from db.models import NewActivity, NewRepository, NewUser
 from tests.conftest import Database
 from tests.containers import Server, wait_until
 from tests.faults.slow_proxy import slow_proxy
 from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.promises import promise
 
 DEADLINE_SECONDS = 1.0
 BOUND_SECONDS = 3 * DEADLINE_SECONDS
@@ -33,6 +36,7 @@ _SLEEPING = (
 )
 
 
+@promise("an idle connection that the server closed costs no error")
 def test_an_idle_connection_that_the_server_closed_costs_no_error(data: Any, database: Database) -> None:
     for _ in range(3):
         data.users.find(1)
@@ -44,16 +48,18 @@ def test_an_idle_connection_that_the_server_closed_costs_no_error(data: Any, dat
     wait_until(_is_whole(data), 10)
 
 
+@promise("an idle connection that the server closed costs no error")
 def test_a_write_over_one_is_sent_over_another(data: Any, database: Database) -> None:
-    """Nothing was sent over the one that is gone, so nothing is in doubt: no OutcomeUnknown."""
+    """Nothing was sent over the lost connection, so the outcome is known."""
     for n in range(1, 6):
         data.users.add(NewUser(github_id=n, username="x"))
         assert _terminate_idle(database) > 0
     assert len(data.users.list().items) == 5
 
 
-def test_the_drivers_own_connection_finds_out_by_the_write(database: Database) -> None:
-    """The negative control: what tells is there to be read, and nobody looks."""
+@promise("an idle connection that the server closed costs no error", control=True)
+def test_the_drivers_connection_fails_at_the_write(database: Database) -> None:
+    """The negative control: the driver does not check for the server's message before it writes."""
     with psycopg.connect(database.url("app"), autocommit=True) as connection:
         connection.execute("SELECT 1")
         assert _terminate_idle(database) > 0
@@ -61,18 +67,21 @@ def test_the_drivers_own_connection_finds_out_by_the_write(database: Database) -
             connection.execute("DELETE FROM users")
 
 
-def test_a_read_that_loses_its_connection_is_asked_again(data: Any, database: Database) -> None:
+@promise("a read that loses its connection is retried once")
+def test_a_read_that_loses_its_connection_is_retried(data: Any, database: Database) -> None:
     user = data.users.add(NewUser(github_id=1, username="x"))
     with _locked_table(database), ThreadPoolExecutor(1) as thread:
         reading = thread.submit(data.users.get, user.id)
         wait_until(lambda: _terminate_waiting(database) == 1)
-        # The second attempt waits for the lock too; letting go of it lets the read through.
+        # The second attempt waits for the lock too, until it is released.
         wait_until(lambda: _waiting(database) == 1)
         _release(database)
         assert reading.result(10) == user
     wait_until(_is_whole(data), 10)
 
 
+@promise("a write whose answer was lost is not retried without an idempotency key")
+@promise("a write with an idempotency key is applied once, however often it is sent", control=True)
 def test_a_write_that_loses_its_connection_is_not_repeated(data: Any, database: Database) -> None:
     with _locked_table(database), ThreadPoolExecutor(1) as thread:
         writing = thread.submit(data.users.add, NewUser(github_id=1, username="x"))
@@ -83,10 +92,11 @@ def test_a_write_that_loses_its_connection_is_not_repeated(data: Any, database: 
     wait_until(_is_whole(data), 10)
 
 
+@promise("a write with an idempotency key is applied once, however often it is sent")
 def test_a_write_under_a_key_that_loses_its_connection_is_repeated_and_done_once(
     data: Any, database: Database
 ) -> None:
-    """Its control is the test above: without a key nobody knows."""
+    """The test above is the control: without a key the outcome is unknown."""
     with _locked_table(database), ThreadPoolExecutor(1) as thread:
         new = NewUser(github_id=1, username="x")
         writing = thread.submit(data.users.add, new, idempotency_key="k")
@@ -99,12 +109,10 @@ def test_a_write_under_a_key_that_loses_its_connection_is_repeated_and_done_once
     wait_until(_is_whole(data), 10)
 
 
-def test_so_is_an_activity_which_nothing_but_its_key_tells_from_another(
-    data: Any, database: Database
-) -> None:
+def test_an_activity_identified_only_by_its_key_is_done_once(data: Any, database: Database) -> None:
     user = data.users.add(NewUser(github_id=1, username="x"))
     new = NewActivity(user_id=user.id, type="PushEvent", timestamp=datetime.now(UTC))
-    # Its foreign key has to look the user up.
+    # The insert waits because its foreign key locks the user's row.
     with _locked_table(database), ThreadPoolExecutor(1) as thread:
         writing = thread.submit(data.activities.add, new, idempotency_key="k")
         wait_until(lambda: _terminate_waiting(database) == 1)
@@ -115,10 +123,10 @@ def test_so_is_an_activity_which_nothing_but_its_key_tells_from_another(
     assert data.activities.feed(user.id).items == [activity]
 
 
-def test_a_write_under_a_key_whose_repetition_finds_no_server_is_of_unknown_outcome(
+def test_a_write_under_a_key_has_an_unknown_outcome_if_its_retry_finds_no_server(
     open_data: Any, database: Database
 ) -> None:
-    """That nothing was done is true of the second attempt alone: the first one's COMMIT was under way."""
+    """Only of the second attempt is it known that nothing was done: the first one had sent its COMMIT."""
     data = open_data(deadline_seconds=5.0, pool_size=1)
     _slow_down(database, "AT COMMIT", 10)
     with ThreadPoolExecutor(1) as thread:
@@ -132,7 +140,7 @@ def test_a_write_under_a_key_whose_repetition_finds_no_server_is_of_unknown_outc
 
 
 def test_all_statements_of_a_write_under_a_key_have_one_deadline(open_data: Any, database: Database) -> None:
-    """Each of them is in time, and all together are not."""
+    """Each statement is in time, but together they are late."""
     data = open_data(deadline_seconds=2.0)
     data.users.find(1)
     _slow_down(database, "BEFORE", 1.2)
@@ -141,11 +149,11 @@ def test_all_statements_of_a_write_under_a_key_have_one_deadline(open_data: Any,
     with pytest.raises((DeadlineExceeded, OutcomeUnknown)):
         data.users.add(NewUser(github_id=1, username="x"), idempotency_key="k")
     assert time.monotonic() - started < 3 * 2.0
-    # Without a key there is one statement, and its COMMIT is part of it.
+    # Without a key there is one statement, which includes its COMMIT.
     wait_until(_is_whole(data), 10)
 
 
-def test_a_statement_that_takes_too_long_is_ended(open_data: Any, database: Database) -> None:
+def test_a_statement_that_takes_too_long_is_cancelled(open_data: Any, database: Database) -> None:
     data = open_data(deadline_seconds=DEADLINE_SECONDS)
     data.users.find(1)
     with _locked_table(database):
@@ -179,8 +187,39 @@ def test_a_migration_under_prepared_statements_gives_no_error(data: Any, databas
     assert data.users.update(data.users.get(user.id)).row_version == 2
 
 
+@promise("a migration causes no errors in prepared statements")
+def test_a_second_deallocation_is_noticed_by_the_driver(database: Database) -> None:
+    """The first one finds no prepared statement, as if a migration commits during the first preparation."""
+    with BoundedConnection.connect(database.url("app"), autocommit=True) as connection:
+        for _ in range(3):
+            connection.deallocate_all()
+            connection.execute("SELECT 1", prepare=True)
+
+
+@promise("a migration causes no errors in prepared statements", control=True)
+def test_the_plain_driver_misses_a_second_deallocation(connect: Callable[..., Any]) -> None:
+    connection = connect("app")
+    connection.execute("DEALLOCATE ALL", prepare=False)
+    connection.execute("SELECT 1", prepare=True)
+    connection.execute("DEALLOCATE ALL", prepare=False)
+    for _ in range(2):
+        with pytest.raises(sql_errors.InvalidSqlStatementName):
+            connection.execute("SELECT 1", prepare=True)
+
+
+@promise("a migration causes no errors in prepared statements")
+def test_a_statement_that_the_server_lost_is_prepared_again(database: Database) -> None:
+    no_cache = cache_settings("redis://app:x@localhost:1/0", "none")
+    with DataAccess(database_settings(database.url("app"), pool_size=1), no_cache) as data:
+        for _ in range(3):
+            assert list(data.users.list().items) == []
+            with data.pool.connection(Deadline(5.0)) as connection:
+                # psycopg does not notice this.
+                connection.pgconn.exec_(b"DEALLOCATE ALL")
+
+
 def test_the_plain_driver_fails_after_a_migration(connect: Callable[..., Any], database: Database) -> None:
-    """The negative control of the test above: 0A000, for as long as the connection lives."""
+    """The negative control: every call on the connection fails with 0A000."""
     connection = connect("app")
     query = "SELECT username FROM users"
     connection.execute(query, prepare=True)
@@ -221,10 +260,10 @@ def test_cancelled_tasks_leave_no_answer_to_the_wrong_caller(
 
 
 @pytest.mark.parametrize("verb", ["update", "delete"])
-def test_after_an_activity_is_changed_and_nobody_is_told_its_feeds_give_what_stands(
+def test_after_a_change_of_unknown_outcome_the_feeds_of_an_activity_are_current(
     flavour: str, database: Database, redis_server: Server, namespace: str, verb: str
 ) -> None:
-    """The activity is read in time; the answer to the write after it comes too late."""
+    """The activity is read in time, but the answer to the following write is late."""
     port = database.server.port
     cache = cache_settings(redis_server.redis_url("app"), namespace)
     with slow_proxy(port) as proxy:
@@ -240,7 +279,7 @@ def test_after_an_activity_is_changed_and_nobody_is_told_its_feeds_give_what_sta
                 "update": lambda each: activities.update(replace(each, user_id=new, repo_id=None)),
                 "delete": lambda each: activities.delete(each.id, each.timestamp),
             }[verb]
-            # Prepared now: what comes later is the statement itself.
+            # Prepare it now, so that the later call sends only the statement itself.
             write(other)
             moved = verb == "update"
 
@@ -266,7 +305,7 @@ def _is_whole(data: Any) -> Callable[[], bool]:
 
 @contextmanager
 def _locked_table(database: Database) -> Iterator[None]:
-    """The users table locked by the superuser, in a session named `locker`, until the end or `_release`."""
+    """Lock the users table in a superuser session named `locker`, until `_release` or the end of the block."""
     sql = "SET application_name = 'locker'; BEGIN; LOCK TABLE groundwork.users; SELECT pg_sleep(30); ROLLBACK"
     locker = Thread(target=_ignore_errors, args=[database.psql, sql], daemon=True)
     locker.start()
@@ -291,7 +330,7 @@ def _release(database: Database) -> None:
 
 
 def _slow_down(database: Database, when: str, seconds: float) -> None:
-    """Have each insert of a user sleep: BEFORE it, or AT COMMIT."""
+    """Make each insert of a user sleep, BEFORE it or AT COMMIT."""
     name = when.lower().replace(" ", "_")
     function = (
         f"CREATE FUNCTION groundwork.{name}() RETURNS trigger LANGUAGE plpgsql AS"
@@ -333,11 +372,15 @@ def _terminate_waiting(database: Database) -> int:
 
 
 def _terminate_idle(database: Database) -> int:
-    """How many connections of the application the server has ended, gone when this returns."""
-    mine = "FROM pg_stat_activity WHERE usename = 'app_a' AND datname = current_database()"
-    ended = int(database.psql(f"SELECT count(pg_terminate_backend(pid)) {mine} AND state = 'idle'"))
-    wait_until(lambda: int(database.psql(f"SELECT count(*) {mine} AND state = 'idle'")) == 0)
-    return ended
+    """Terminate the application's idle connections, wait until they are gone, and return their count."""
+    # The pool replaces them at once, so only these processes are waited for.
+    terminated = database.psql(
+        "SELECT CASE WHEN pg_terminate_backend(pid) THEN pid END FROM pg_stat_activity"
+        " WHERE usename = 'app_a' AND datname = current_database() AND state = 'idle'"
+    ).split()
+    left = f"SELECT count(*) FROM pg_stat_activity WHERE pid IN ({', '.join(terminated) or '0'})"
+    wait_until(lambda: int(database.psql(left)) == 0)
+    return len(terminated)
 
 
 def _ignore_errors(call: Callable[..., object], *arguments: object) -> None:

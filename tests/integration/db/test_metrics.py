@@ -1,4 +1,4 @@
-"""Two data accesses in one process: its metrics tell of both, and of the one that is left when the other is closed."""
+"""Two data accesses in one process: its metrics include both, and the remaining one after the other is closed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from db.models import NewUser
 from tests.conftest import Database
 from tests.containers import Server, wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.promises import promise
 
 
 def pool_metric(name: str) -> float:
@@ -25,6 +26,7 @@ def near_metric(name: str) -> float:
     return REGISTRY.get_sample_value(f"groundwork_cache_near_{name}") or 0.0
 
 
+@promise("metrics of several DataAccess objects in one process are summed")
 def test_pools_of_one_name_are_summed(open_data: Any, flavour: str, database: Database) -> None:
     open_before = pool_metric("pool_max")
     open_data(pool_size=3)
@@ -37,11 +39,11 @@ def test_pools_of_one_name_are_summed(open_data: Any, flavour: str, database: Da
         asked_since = pool_metric("pool_requests_total")
         assert asked_since > asked
     assert pool_metric("pool_max") == open_before + 3
-    # A counter that falls is taken for a process that began anew.
+    # Prometheus takes a decreasing counter for a restart of the process.
     assert pool_metric("pool_requests_total") >= asked_since
 
 
-def test_the_breaker_is_told_open_while_one_of_them_is(
+def test_the_breaker_metric_is_open_while_one_of_them_is_open(
     open_data: Any, flavour: str, database: Database
 ) -> None:
     nobody = cache_settings("redis://app:x@localhost:1/0", "nobody")
@@ -56,6 +58,7 @@ def test_the_breaker_is_told_open_while_one_of_them_is(
     assert breaker_metric() == 0
 
 
+@promise("metrics of several DataAccess objects in one process are summed")
 def test_near_caches_are_summed(
     open_data: Any, flavour: str, database: Database, redis_server: Server, namespace: str
 ) -> None:
@@ -65,7 +68,7 @@ def test_near_caches_are_summed(
     ids = [first.users.add(NewUser(github_id=n, username=f"user{n}")).id for n in (1, 2, 3)]
 
     def are_summed(held: list[tuple[Any, int]]) -> bool:
-        # Taken in once invalidations are heard; that of the fill may come late, and take them out again.
+        # Entries are stored after tracking has started. The fill's own invalidation may arrive late and remove them.
         for data, count in held:
             data.users.get_many(ids[:count])
         sizes = [data.cache.near.size() for data, _ in held]

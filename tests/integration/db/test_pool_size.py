@@ -1,4 +1,4 @@
-"""A pool that may open more connections than its role may have is refused, before it fails some callers under load."""
+"""A pool larger than its role's connection limit is refused at once, instead of failing under load."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from db.models import NewUser
 from tests.conftest import Database
 from tests.containers import wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.promises import promise
 
 LIMIT = 4
 NO_CACHE: CacheSettings = cache_settings("redis://app:x@localhost:1/0", "none")
@@ -22,12 +23,13 @@ NO_CACHE: CacheSettings = cache_settings("redis://app:x@localhost:1/0", "none")
 
 @pytest.fixture
 def limited(database: Database) -> Iterator[Database]:
-    """A database whose application may have LIMIT connections."""
+    """A database in which role app may have LIMIT connections."""
     database.psql(f"ALTER ROLE app_a CONNECTION LIMIT {LIMIT}")
     yield database
     database.psql("ALTER ROLE app_a CONNECTION LIMIT 60")
 
 
+@promise("every call of a pool larger than its role's connection limit is refused, from the first on")
 @pytest.mark.parametrize(
     "sizes", [{"pool_size": 5}, {"pool_size": 2, "instances": 3}, {"pool_size": 4, "beside_pool": 1}]
 )
@@ -43,12 +45,12 @@ def test_every_call_of_a_pool_too_large_for_its_role_is_refused(
 
 
 @pytest.mark.parametrize("sizes", [{"pool_size": 4}, {"pool_size": 2, "instances": 2}])
-def test_one_that_fits_is_not(flavour: str, limited: Database, sizes: dict[str, int]) -> None:
+def test_a_pool_that_fits_is_accepted(flavour: str, limited: Database, sizes: dict[str, int]) -> None:
     with data_access(flavour, database_settings(limited.url("app"), **sizes), NO_CACHE) as data:
         assert data.users.find(1) is None
 
 
-def test_a_limit_lowered_later_fails_no_call_of_a_pool_that_works(flavour: str, database: Database) -> None:
+def test_a_limit_lowered_later_does_not_fail_a_working_pool(flavour: str, database: Database) -> None:
     with data_access(flavour, database_settings(database.url("app"), pool_min_size=2), NO_CACHE) as data:
         data.users.find(1)
         database.psql(f"ALTER ROLE app_a CONNECTION LIMIT {LIMIT}")
@@ -58,8 +60,11 @@ def test_a_limit_lowered_later_fails_no_call_of_a_pool_that_works(flavour: str, 
             database.psql("ALTER ROLE app_a CONNECTION LIMIT 60")
 
 
+@promise(
+    "every call of a pool larger than its role's connection limit is refused, from the first on", control=True
+)
 def test_the_drivers_pool_finds_out_under_load(limited: Database) -> None:
-    """The negative control: the first callers are served, and the next ones wait in vain."""
+    """The negative control: the first callers are served, and the next ones time out."""
     with ConnectionPool(limited.url("app"), min_size=0, max_size=LIMIT + 1, timeout=1.0) as pool:
         held = [pool.getconn() for _ in range(LIMIT)]
         with pytest.raises(psycopg.OperationalError):
@@ -69,6 +74,6 @@ def test_the_drivers_pool_finds_out_under_load(limited: Database) -> None:
 
 
 def _is_whole(data: Any) -> bool:
-    """Whether nobody holds a connection."""
+    """Return whether all connections are in the pool."""
     statistics = data.pool.statistics()
     return bool(statistics["pool_size"] == statistics["pool_available"])

@@ -1,4 +1,4 @@
-"""Postgres frozen, gone, restarting, with another password: typed errors, in bounded time."""
+"""Postgres frozen, stopped, restarted, or with another password: typed errors in bounded time."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from infra.spec import roles
 from tests import containers
 from tests.containers import Server, frozen, wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.promises import promise
 
 DEADLINE_SECONDS = 1.0
 BOUND_SECONDS = 3 * DEADLINE_SECONDS
@@ -33,7 +34,7 @@ BOUND_SECONDS = 3 * DEADLINE_SECONDS
 
 @pytest.fixture(scope="module")
 def sick_postgres(docker_engine: None) -> Iterator[Server]:
-    """A migrated Postgres of this module's own, for it is frozen and stopped."""
+    """A migrated Postgres for this module only, because the tests freeze and stop it."""
     with containers.postgres_server() as server:
         apply_pending(server.database_url("migrator"), read_source())
         yield server
@@ -41,7 +42,7 @@ def sick_postgres(docker_engine: None) -> Iterator[Server]:
 
 @pytest.fixture
 def over_sick(flavour: str, sick_postgres: Server) -> Iterator[Any]:
-    """A data access on the sick server, without a cache: every read is Postgres's."""
+    """A data access without a cache, so that every read goes to this Postgres."""
     settings = database_settings(
         sick_postgres.database_url("app_a"), deadline_seconds=DEADLINE_SECONDS, pool_size=2
     )
@@ -49,27 +50,27 @@ def over_sick(flavour: str, sick_postgres: Server) -> Iterator[Any]:
         yield data
 
 
+@promise("every call ends by its deadline with a typed error, whatever Postgres does")
 def test_a_read_from_a_frozen_server_ends_with_the_deadline(over_sick: Any, sick_postgres: Server) -> None:
     over_sick.users.find(1)
     with frozen(sick_postgres):
         for _ in range(4):
             started = time.monotonic()
-            # The first two calls hold connections that looked well, the others find none.
+            # The first two calls get connections that seem to work; the others get none.
             with pytest.raises((DeadlineExceeded, Unavailable)):
                 over_sick.users.find(1)
             assert time.monotonic() - started < BOUND_SECONDS
     wait_until(lambda: _answers(over_sick), 15)
 
 
-def test_a_write_to_a_frozen_server_says_that_its_outcome_is_unknown(
-    over_sick: Any, sick_postgres: Server
-) -> None:
+def test_a_write_to_a_frozen_server_raises_outcome_unknown(over_sick: Any, sick_postgres: Server) -> None:
     over_sick.users.find(1)
-    with frozen(sick_postgres), pytest.raises(OutcomeUnknown, match="may have been done"):
+    with frozen(sick_postgres), pytest.raises(OutcomeUnknown, match="may have been committed"):
         over_sick.users.add(NewUser(github_id=random.getrandbits(40), username="x"))
     wait_until(lambda: _answers(over_sick), 15)
 
 
+@promise("every call ends by its deadline with a typed error, whatever Postgres does", control=True)
 def test_the_plain_driver_hangs_on_a_frozen_server(sick_postgres: Server) -> None:
     """The negative control of the deadline."""
     with psycopg.connect(sick_postgres.database_url("app_a"), autocommit=True) as connection:
@@ -99,7 +100,7 @@ def test_a_cancelled_call_on_a_frozen_server_ends_soon(sick_postgres: Server) ->
     assert asyncio.run(scenario()) < 3 * 1.0
 
 
-def test_nobody_listening_is_unavailable_by_the_deadline(flavour: str) -> None:
+def test_a_missing_server_is_unavailable_by_the_deadline(flavour: str) -> None:
     settings = database_settings(
         "postgresql://app_a:secret@localhost:1/groundwork", deadline_seconds=DEADLINE_SECONDS
     )
@@ -111,7 +112,8 @@ def test_nobody_listening_is_unavailable_by_the_deadline(flavour: str) -> None:
         assert "secret" not in str(caught.value)
 
 
-def test_the_pool_comes_back_by_itself_after_an_outage(
+@promise("the pool recovers without a restart after an outage")
+def test_the_pool_recovers_without_a_restart_after_an_outage(
     flavour: str, sick_postgres: Server, tmp_path: Path
 ) -> None:
     """The port changes with the restart, so this also shows that the file is read for every connection."""
@@ -126,15 +128,16 @@ def test_the_pool_comes_back_by_itself_after_an_outage(
         sick_postgres.restart()
         file.write_text(sick_postgres.database_url("app_a"))
         wait_until(lambda: _answers(data), 15)
-        # No caller was needed for this: the probe had its connection back.
+        # The probe reconnects without a caller.
         wait_until(lambda: data.pool.statistics()["pool_available"] >= 1, 5)
 
 
+@promise("after a write with an unknown outcome, a read returns what the database holds")
 @pytest.mark.parametrize("verb", ["update", "delete"])
-def test_after_a_write_of_unknown_outcome_a_read_gives_what_stands(
+def test_after_a_write_of_unknown_outcome_a_read_returns_the_current_row(
     flavour: str, sick_postgres: Server, redis_server: Server, namespace: str, verb: str
 ) -> None:
-    """The frozen server has the statement and does it once it goes on; nobody is left to tell the cache."""
+    """The frozen server executes the statement when it continues, and the writer cannot update the cache any more."""
     settings = database_settings(
         sick_postgres.database_url("app_a"), deadline_seconds=DEADLINE_SECONDS, pool_size=1
     )
@@ -151,7 +154,7 @@ def test_after_a_write_of_unknown_outcome_a_read_gives_what_stands(
             else:
                 data.users.delete(record.id)
 
-        # Prepared now: what comes later is the statement itself.
+        # Prepare it now, so that the later call sends only the statement itself.
         write(other)
         with frozen(sick_postgres), pytest.raises(OutcomeUnknown):
             write(user)
@@ -162,7 +165,7 @@ def test_after_a_write_of_unknown_outcome_a_read_gives_what_stands(
         assert (found and found.username) == ("after" if verb == "update" else None)
 
 
-def test_after_an_activity_of_unknown_outcome_its_feed_gives_what_stands(
+def test_after_an_activity_of_unknown_outcome_its_feed_is_current(
     flavour: str, sick_postgres: Server, redis_server: Server, namespace: str
 ) -> None:
     settings = database_settings(
@@ -182,7 +185,8 @@ def test_after_an_activity_of_unknown_outcome_its_feed_gives_what_stands(
         assert len(data.activities.feed(user_id).items) == 2
 
 
-def test_a_rotated_password_is_taken_up_without_a_restart(
+@promise("a rotated password is read from its file without a restart")
+def test_a_rotated_password_is_used_without_a_restart(
     flavour: str, sick_postgres: Server, tmp_path: Path
 ) -> None:
     file = tmp_path / "database_url"

@@ -1,4 +1,4 @@
-"""The verbs that every kind of record has, against real servers: one suite for all of them."""
+"""The methods that all kinds of records share, with real servers: one suite for all kinds."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from db.errors import (
 )
 from db.models import NewOrganization, NewRepository, NewUser
 from tests.conftest import Database
+from tests.promises import promise
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How the suite makes a record of a kind, and which of its fields it changes to what."""
+    """How the tests create a record of one kind, and how they change one of its fields."""
 
     plural: str
     make: Callable[..., Any]
@@ -53,6 +54,7 @@ def records(kind: Kind, data: Any) -> Any:
     return getattr(data, kind.plural)
 
 
+@promise("a record is the same whether Postgres or Redis returns it")
 def test_a_record_comes_back_equal_from_postgres_and_from_redis(kind: Kind, records: Any) -> None:
     added = records.add(kind.make(7, **{kind.field: kind.before}))
     assert getattr(added, kind.field) == kind.before
@@ -74,13 +76,15 @@ def test_what_is_not_there_is_not_found(kind: Kind, records: Any) -> None:
             call(4711)
 
 
-def test_many_come_in_the_asked_order(kind: Kind, records: Any) -> None:
+@promise("`get_many` returns records in the requested order")
+def test_many_are_returned_in_the_requested_order(kind: Kind, records: Any) -> None:
     first, second, third = (records.add(kind.make(n)) for n in (1, 2, 3))
     asked = [third.id, 4711, first.id, second.id, third.id]
     for _ in range(2):
         assert records.get_many(asked) == [third, None, first, second, third]
 
 
+@promise("the pages of a listing contain every record exactly once")
 def test_pages_hold_every_record_once(kind: Kind, records: Any) -> None:
     added = [records.add(kind.make(n)) for n in range(1, 6)]
     first = records.list(limit=3)
@@ -89,6 +93,7 @@ def test_pages_hold_every_record_once(kind: Kind, records: Any) -> None:
     assert second.next is None
 
 
+@promise("`upsert` keeps the fields that are left out")
 def test_an_upsert_keeps_what_is_left_out(kind: Kind, records: Any) -> None:
     made = records.upsert(kind.make(7, **{kind.field: kind.before}))
     renamed = records.upsert(replace(kind.make(7), **{kind.text_field: "other"}))
@@ -100,6 +105,7 @@ def test_an_upsert_keeps_what_is_left_out(kind: Kind, records: Any) -> None:
     assert records.get(made.id) == changed
 
 
+@promise("`update` raises VersionConflict if the row has changed, and writes nothing")
 def test_an_update_of_what_has_changed_is_refused(kind: Kind, records: Any) -> None:
     read = records.add(kind.make(7))
     records.get(read.id)
@@ -130,45 +136,44 @@ def test_a_row_changed_by_psql_is_seen_once_the_outbox_is_emptied(
     assert getattr(records.get(added.id), kind.text_field) == "psql"
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [{"github_id": 0}, {"github_id": 2**63}, {"github_id": True}, {"TEXT": "a\0b"}, {"TEXT": "\ud800"}, {"TEXT": ""}],
-)  # fmt: skip
-def test_bad_input_is_refused_and_nothing_is_written(
-    kind: Kind, records: Any, database: Database, spoil: dict[str, Any]
-) -> None:
-    changes = {(kind.text_field if key == "TEXT" else key): value for key, value in spoil.items()}
-    for write in (records.add, records.upsert):
-        with pytest.raises(InvalidInput):
-            write(replace(kind.make(7), **changes))
+def test_bad_input_is_refused_and_nothing_is_written(kind: Kind, records: Any, database: Database) -> None:
+    text = kind.text_field
+    for field, value in [
+        *(("github_id", number) for number in (0, 2**63, True)),
+        *((text, characters) for characters in ("a\0b", "\ud800", "")),
+    ]:
+        for write in (records.add, records.upsert):
+            with pytest.raises(InvalidInput):
+                write(replace(kind.make(7), **{field: value}))
     assert database.psql(f"SELECT count(*) FROM groundwork.{kind.plural}").strip() == "0"
 
 
-@pytest.mark.parametrize("bad", ["7", 7.0, None, True, 2**63])
-def test_an_id_that_is_no_bigint_is_refused(kind: Kind, records: Any, bad: Any) -> None:
-    for call in (records.find, records.get, records.delete, lambda value: records.get_many([value])):
-        with pytest.raises(InvalidInput, match=f"{kind.plural[:4]}"):
-            call(bad)
+def test_an_id_that_is_not_a_bigint_is_refused(kind: Kind, records: Any) -> None:
+    for bad in ("7", 7.0, None, True, 2**63):
+        for call in (records.find, records.get, records.delete, lambda value: records.get_many([value])):
+            with pytest.raises(InvalidInput, match=f"{kind.plural[:4]}"):
+                call(bad)
 
 
-@pytest.mark.parametrize("number", [-1, 2**31])
-@pytest.mark.parametrize("field", ["stars", "forks", "issues"])
-def test_a_count_out_of_range_is_refused(data: Any, field: str, number: int) -> None:
-    with pytest.raises(InvalidInput, match=field):
-        data.repositories.add(NewRepository(github_id=1, name="o/r", **{field: number}))
+def test_a_count_out_of_range_is_refused(data: Any) -> None:
+    for field in ("stars", "forks", "issues"):
+        for number in (-1, 2**31):
+            with pytest.raises(InvalidInput, match=field):
+                data.repositories.add(NewRepository(github_id=1, name="o/r", **{field: number}))
 
 
+@promise("a write with an idempotency key is applied once, however often it is sent")
 def test_a_write_under_a_key_is_done_once(kind: Kind, records: Any, database: Database) -> None:
     first = records.add(kind.make(7), idempotency_key="k1")
     assert records.add(kind.make(7), idempotency_key="k1") == first
     updated = records.update(replace(first, **{kind.field: kind.after}), idempotency_key="k2")
-    # Without the key this would be a VersionConflict, which tells nothing of who made it so.
+    # Without the key this would be a VersionConflict, which does not say whose write it was.
     assert records.update(replace(first, **{kind.field: kind.after}), idempotency_key="k2") == updated
     assert records.upsert(kind.make(7), idempotency_key="k3").row_version == 3
     assert records.upsert(kind.make(7), idempotency_key="k3").row_version == 3
-    with pytest.raises(IdempotencyKeyReused, match=f"stands for 'add {kind.plural[:3]}"):
+    with pytest.raises(IdempotencyKeyReused, match=f"was used for 'add {kind.plural[:3]}"):
         records.upsert(kind.make(7), idempotency_key="k1")
-    # Nor for another record: what was done to the first one would pass for it.
+    # Nor may the key be used for another record, because the first one would be returned for it.
     other = records.add(kind.make(8))
     with pytest.raises(IdempotencyKeyReused, match="with github_id 7'"):
         records.add(kind.make(9), idempotency_key="k1")
@@ -180,6 +185,7 @@ def test_a_write_under_a_key_is_done_once(kind: Kind, records: Any, database: Da
     assert database.psql(f"SELECT count(*) FROM groundwork.{kind.plural}").strip() == "2"
 
 
+@promise("a rejected write does not use up its idempotency key")
 def test_a_refused_write_leaves_its_key_free(kind: Kind, records: Any) -> None:
     records.add(kind.make(7))
     with pytest.raises(ConstraintViolated):

@@ -1,4 +1,4 @@
-"""Tokens against a real server: encrypted, apart from the user, and rotated while everybody goes on."""
+"""Tokens with a real server: they are encrypted, separate from the user, and keys are rotated without downtime."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from db import DataAccess
 from db.errors import InvalidInput, InvalidSetting, NotFound, TokenUnreadable
 from db.models import NewUser, Tokens
 from db.token_keys import TokenKeys
-from ops.token_rotation import rotate_tokens
+from ops.rotation.tokens import rotate_tokens
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
+from tests.promises import promise
 
 K1, K2 = (f"{name}:{secrets.token_urlsafe(32)}" for name in ("k1", "k2"))
 ADA = NewUser(github_id=7, username="ada")
@@ -34,7 +35,7 @@ ADA = NewUser(github_id=7, username="ada")
 
 @pytest.fixture
 def opened(database: Database, redis_server: Server, namespace: str) -> Iterator[Any]:
-    """Opens a data access with the given keys."""
+    """Open a data access with the given keys."""
     with ExitStack() as stack:
 
         def open_with(keys: str | None) -> DataAccess:
@@ -57,7 +58,7 @@ def _keys_used(database: Database) -> list[str]:
     return rows.split()
 
 
-def test_tokens_come_back_and_what_is_left_out_is_kept(opened: Any) -> None:
+def test_tokens_are_returned_and_a_token_left_out_is_kept(opened: Any) -> None:
     data = opened(K1)
     user = data.users.add(ADA)
     assert data.users.tokens(user.id) == Tokens(None, None)
@@ -68,7 +69,7 @@ def test_tokens_come_back_and_what_is_left_out_is_kept(opened: Any) -> None:
     assert data.users.tokens(user.id) == Tokens("a2", None)
 
 
-def test_writing_tokens_does_not_stand_in_the_way_of_an_update(opened: Any) -> None:
+def test_writing_tokens_does_not_conflict_with_an_update(opened: Any) -> None:
     data = opened(K1)
     user = data.users.add(ADA)
     data.users.set_tokens(user.id, access_token="a")
@@ -92,6 +93,7 @@ def test_bad_calls_are_typed_errors(opened: Any) -> None:
         without.users.tokens(user.id)
 
 
+@promise("a token that was changed, or moved to another row or column, cannot be decrypted")
 def test_a_ciphertext_of_another_row_does_not_open(opened: Any, database: Database) -> None:
     data = opened(K1)
     ada, grace = data.users.add(ADA), data.users.add(NewUser(github_id=8, username="grace"))
@@ -115,7 +117,7 @@ def test_a_rotation_brings_all_under_the_new_key_and_a_second_has_nothing_to_do(
     lines: list[str] = []
     done = rotate_tokens(database.url("app"), "none", both, 2, lines.append)
     assert (done.key, done.users, done.rotated, done.unreadable) == ("k2", 6, 6, [])
-    # Three batches, and three more that find nothing left.
+    # Three batches, and three more without tokens.
     assert len(lines) == 6
     assert set(_keys_used(database)) == {"k2"}
     again = rotate_tokens(database.url("app"), "none", both, 500, lines.append)
@@ -137,7 +139,8 @@ def test_what_cannot_be_read_is_named_and_kept(opened: Any, database: Database) 
     assert f"row {users[0].id}" in done.unreadable[0]
 
 
-def test_what_is_set_during_a_rotation_stands(opened: Any, database: Database) -> None:
+@promise("a token that is set during a key rotation is kept")
+def test_a_token_set_during_a_rotation_is_kept(opened: Any, database: Database) -> None:
     data, both = opened(K1), TokenKeys.of(f"{K2},{K1}")
     users = [data.users.add(NewUser(github_id=n, username=f"u{n}")) for n in range(1, 40)]
     for user in users:
@@ -169,8 +172,9 @@ def test_what_is_set_during_a_rotation_stands(opened: Any, database: Database) -
     assert set(_keys_used(database)) == {"k2"}
 
 
+@promise("a token that is set during a key rotation is kept", control=True)
 def test_without_the_comparison_a_rotation_would_bring_an_old_token_back(opened: Any) -> None:
-    """The control of the test above: read, then write what was read under the new key."""
+    """The control of the test above: read, then write what was read with the new key."""
     data, rotating = opened(K1), opened(f"{K2},{K1}")
     user = data.users.add(ADA)
     data.users.set_tokens(user.id, access_token="first")
@@ -180,7 +184,8 @@ def test_without_the_comparison_a_rotation_would_bring_an_old_token_back(opened:
     assert rotating.users.tokens(user.id).access == "first"
 
 
-def test_a_killed_rotation_is_finished_by_the_next(opened: Any, database: Database) -> None:
+@promise("the next key rotation completes a killed one")
+def test_a_killed_rotation_is_completed_by_the_next_one(opened: Any, database: Database) -> None:
     data = opened(K1)
     for n in range(1, 400):
         user = data.users.add(NewUser(github_id=n, username=f"u{n}"))
@@ -195,8 +200,8 @@ def test_a_killed_rotation_is_finished_by_the_next(opened: Any, database: Databa
     process.stderr.close()
     assert set(_keys_used(database)) == {"k1", "k2"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "399 users have tokens, all under key 'k2'" in done.stdout
-    assert "older keys may go" in done.stdout
+    assert "399 users have tokens, all encrypted with key 'k2'" in done.stdout
+    assert "older keys can be removed" in done.stdout
     again = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True)
     assert json.loads(again.stdout) == {
         "key": "k2", "users": 399, "changed": 0, "unreadable": 0, "complete": True,
@@ -204,7 +209,8 @@ def test_a_killed_rotation_is_finished_by_the_next(opened: Any, database: Databa
     assert set(_keys_used(database)) == {"k2"}
 
 
-def test_no_token_is_found_where_it_does_not_belong(
+@promise("tokens never enter Redis, logs, dumps or tracebacks in clear")
+def test_no_token_is_found_in_clear(
     opened: Any, database: Database, redis_as_ops: redis.Redis, namespace: str
 ) -> None:
     canary = f"gho_{secrets.token_hex(20)}"
@@ -228,6 +234,6 @@ def test_no_token_is_found_where_it_does_not_belong(
     forms = [canary.encode(), canary.encode().hex().encode(), base64.b64encode(canary.encode())[:-4]]
     for place, raw in places.items():
         assert not any(form in raw for form in forms), place
-    # The search would find it: what is no token is there in each but the ciphertext.
+    # The control: text that is not a token is found everywhere except in the ciphertext.
     for place in ("redis", "rows", "record"):
         assert b"planted-canary" in places[place], place

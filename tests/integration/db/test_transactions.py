@@ -1,4 +1,4 @@
-"""Transactions over several repositories: together or not at all, and the cache is told when it is true."""
+"""Transactions over several repositories: they are atomic, and the cache is updated only after COMMIT."""
 
 # ruff: noqa: PT012 (what is expected to fail is the block of a transaction as a whole)
 
@@ -32,6 +32,7 @@ from db.models import NewActivity, NewOrganization, NewRepository, NewUser, Page
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
+from tests.promises import promise
 
 ADA = NewUser(github_id=7, username="ada")
 
@@ -40,7 +41,7 @@ ADA = NewUser(github_id=7, username="ada")
 def settings(database: Database, redis_server: Server, namespace: str) -> tuple[Any, Any]:
     return (
         database_settings(database.url("app")),
-        # Another's near cache may answer a moment longer; these tests are about what is stored.
+        # Without near cache, because another one may serve a stale entry for a moment.
         cache_settings(redis_server.redis_url("app"), namespace, near_entries=0),
     )
 
@@ -53,7 +54,7 @@ def data(settings: tuple[Any, Any]) -> Iterator[DataAccess]:
 
 @contextmanager
 def in_a_loop(settings: tuple[Any, Any]) -> Iterator[Any]:
-    """Runs a coroutine function on an open AsyncDataAccess."""
+    """Run a coroutine function with an open AsyncDataAccess."""
 
     async def run(body: Any) -> Any:
         async with AsyncDataAccess(*settings) as opened:
@@ -76,6 +77,7 @@ def _one_of_each(data: DataAccess) -> None:
     assert data.activities.copy_in([made]) == 1
 
 
+@promise("a transaction is committed or rolled back as a whole")
 def test_writes_of_several_repositories_are_kept_together(data: DataAccess, database: Database) -> None:
     with data.transaction():
         _one_of_each(data)
@@ -83,7 +85,8 @@ def test_writes_of_several_repositories_are_kept_together(data: DataAccess, data
     assert _counts(database) == [1, 1, 1, 2]
 
 
-def test_an_error_that_leaves_the_block_takes_all_of_them_back(data: DataAccess, database: Database) -> None:
+@promise("a transaction is committed or rolled back as a whole")
+def test_an_error_that_leaves_the_block_rolls_back_all_writes(data: DataAccess, database: Database) -> None:
     with pytest.raises(RuntimeError, match="on purpose"), data.transaction():
         _one_of_each(data)
         raise RuntimeError("on purpose")
@@ -100,7 +103,7 @@ def test_async_transactions_do_the_same(settings: tuple[Any, Any], database: Dat
             async with data.transaction():
                 await data.organizations.add(NewOrganization(github_id=1, name="o"))
                 raise RuntimeError
-        # Tasks started inside share it, one statement after another.
+        # Tasks started inside share the transaction, one statement after another.
         async with data.transaction():
             await asyncio.gather(*(data.users.add(NewUser(github_id=n, username="u")) for n in range(20, 30)))
             assert _counts(database) == [1, 0, 0, 0]
@@ -110,6 +113,7 @@ def test_async_transactions_do_the_same(settings: tuple[Any, Any], database: Dat
     assert _counts(database) == [11, 0, 0, 0]
 
 
+@promise("a savepoint belongs to a single task")
 def test_while_a_task_is_in_a_savepoint_no_other_writes_into_it(
     settings: tuple[Any, Any], database: Database
 ) -> None:
@@ -118,7 +122,7 @@ def test_while_a_task_is_in_a_savepoint_no_other_writes_into_it(
 
         async def fails() -> None:
             async with data.transaction():
-                # Those that it starts are inside too.
+                # The tasks that it starts are inside the savepoint too.
                 await asyncio.gather(*(data.users.add(NewUser(github_id=n, username="u")) for n in (1, 2)))
                 is_inside.set()
                 await others_are_done.wait()
@@ -145,8 +149,9 @@ def test_while_a_task_is_in_a_savepoint_no_other_writes_into_it(
         run(body)
 
 
+@promise("a savepoint belongs to a single task", control=True)
 def test_savepoints_of_two_tasks_take_each_others_work_back(database: Database) -> None:
-    """The negative control: one's is released, and is within the other's."""
+    """The negative control: one task's savepoint is released, but is inside the other's."""
     database.psql(
         "BEGIN; SAVEPOINT s; SAVEPOINT s; INSERT INTO groundwork.users (github_id, username) VALUES (1, 'kept');"
         " RELEASE s; ROLLBACK TO s; COMMIT"
@@ -163,25 +168,27 @@ def test_reads_inside_see_the_own_writes_and_others_do_not_until_commit(
             updated = data.users.update(replace(user, username="countess"))
             assert data.users.get(user.id) == updated
             assert data.users.get_many([user.id]) == [updated]
-            # Neither database nor cache shows it to anyone else yet.
+            # Neither the database nor the cache shows it to others yet.
             assert elsewhere.users.get(user.id) == user
         assert elsewhere.users.get(user.id) == updated
         assert data.users.get(user.id) == updated
 
 
+@promise("nothing that was rolled back reaches the cache")
 def test_what_was_rolled_back_never_reaches_the_cache(data: DataAccess) -> None:
     user = data.users.get(data.users.add(ADA).id)
     with pytest.raises(RuntimeError), data.transaction():
         data.users.update(replace(user, username="countess"))
         raise RuntimeError
     assert data.users.get(user.id) == user
-    # A later write gets the row version that was taken back: it must win all the same.
+    # A later write gets the same row version as the one rolled back, and must be cached.
     later = data.users.update(replace(user, username="grace"))
     assert data.users.get(user.id) == later
 
 
-def test_telling_the_cache_before_commit_would_lie(data: DataAccess) -> None:
-    """The control of the test above: the naive way leaves in the cache what was rolled back."""
+@promise("nothing that was rolled back reaches the cache", control=True)
+def test_updating_the_cache_before_commit_leaves_a_wrong_entry(data: DataAccess) -> None:
+    """The control of the test above: updating the cache before COMMIT leaves there what was rolled back."""
     user = data.users.get(data.users.add(ADA).id)
     with pytest.raises(RuntimeError), data.transaction():
         updated = data.users.update(replace(user, username="countess"))
@@ -190,7 +197,7 @@ def test_telling_the_cache_before_commit_would_lie(data: DataAccess) -> None:
     assert data.users.get(user.id).username == "countess"
 
 
-def test_an_inner_block_can_fail_by_itself(data: DataAccess) -> None:
+def test_an_inner_block_can_fail_alone(data: DataAccess) -> None:
     with data.transaction():
         user = data.users.add(ADA)
         with pytest.raises(ConstraintViolated), data.transaction():
@@ -202,8 +209,9 @@ def test_an_inner_block_can_fail_by_itself(data: DataAccess) -> None:
     assert data.organizations.find_by_github_id(1) is None
 
 
-def test_an_error_that_was_swallowed_does_not_look_like_success(data: DataAccess) -> None:
-    with pytest.raises(TransactionAborted, match="rolled back as a whole"), data.transaction():
+@promise("an error that the block caught and dropped is not reported as success")
+def test_a_swallowed_error_is_not_reported_as_success(data: DataAccess) -> None:
+    with pytest.raises(TransactionAborted, match="the transaction was rolled back"), data.transaction():
         data.users.add(ADA)
         with pytest.raises(ConstraintViolated):
             data.users.add(ADA)
@@ -212,7 +220,9 @@ def test_an_error_that_was_swallowed_does_not_look_like_success(data: DataAccess
     assert data.users.find_by_github_id(7) is None
 
 
-def test_a_lost_connection_inside_is_told_and_nothing_is_kept(data: DataAccess, database: Database) -> None:
+def test_a_connection_lost_in_a_transaction_raises_and_stores_nothing(
+    data: DataAccess, database: Database
+) -> None:
     with pytest.raises(ConnectionLost), data.transaction():
         data.users.add(ADA)
         database.psql(
@@ -224,7 +234,8 @@ def test_a_lost_connection_inside_is_told_and_nothing_is_kept(data: DataAccess, 
     assert data.users.add(ADA).username == "ada"
 
 
-def test_a_commit_without_an_answer_is_of_unknown_outcome_and_the_cache_forgets(
+@promise("a COMMIT without an answer raises OutcomeUnknown, and the cache invalidates what was written")
+def test_a_commit_without_an_answer_has_an_unknown_outcome_and_invalidates_the_cache(
     data: DataAccess, database: Database
 ) -> None:
     user = data.users.get(data.users.add(ADA).id)
@@ -235,7 +246,7 @@ def test_a_commit_without_an_answer_is_of_unknown_outcome_and_the_cache_forgets(
 
         def send_and_lose(command: bytes) -> None:
             send(command)
-            # The server has the COMMIT; its answer finds nobody.
+            # The server gets the COMMIT, but its answer is lost.
             connection.pgconn.flush()
             time.sleep(0.3)
             connection.pgconn.finish()
@@ -245,7 +256,8 @@ def test_a_commit_without_an_answer_is_of_unknown_outcome_and_the_cache_forgets(
     assert updated.username == "countess"
 
 
-def test_a_task_that_outlives_its_transaction_is_told(settings: tuple[Any, Any]) -> None:
+@promise("a task that outlives its transaction gets TransactionOver")
+def test_a_task_that_outlives_its_transaction_gets_an_error(settings: tuple[Any, Any]) -> None:
     async def body(data: AsyncDataAccess) -> None:
         go_on = asyncio.Event()
 
@@ -300,7 +312,7 @@ def test_a_cancelled_transaction_is_rolled_back_and_its_connection_serves_on(
 def test_a_task_cancelled_as_its_connection_comes_is_cancelled(
     settings: tuple[Any, Any], database: Database
 ) -> None:
-    """Whichever step of the loop the cancellation comes in; psycopg_pool alone is the negative control."""
+    """In whichever step of the event loop it is cancelled. psycopg_pool alone is the negative control."""
     one = (dataclasses.replace(settings[0], pool_size=1, pool_min_size=1), settings[1])
 
     async def body(data: AsyncDataAccess) -> None:
@@ -313,7 +325,7 @@ def test_a_task_cancelled_as_its_connection_comes_is_cancelled(
 
         ours = [await _ignored(data, data.transaction, steps) for steps in range(25)]
         assert sum(ours) == 0
-        # Since Python 3.12 asyncio itself does better.
+        # Since Python 3.12 asyncio handles this correctly.
         if sys.version_info < (3, 12):
             assert sum([await _ignored(data, unguarded, steps) for steps in range(25)]) > 0
         assert (await data.users.upsert(ADA)).row_version == 1
@@ -325,7 +337,7 @@ def test_a_task_cancelled_as_its_connection_comes_is_cancelled(
 async def _ignored(
     data: AsyncDataAccess, enter: Callable[[], AbstractAsyncContextManager[None]], steps: int
 ) -> bool:
-    """Whether a task went on after it was cancelled, so many steps of the loop after it was given a connection."""
+    """Return whether a task continued although it was cancelled, `steps` event loop steps after it got a connection."""
 
     async def wait_in_line() -> None:
         async with enter():
@@ -336,7 +348,7 @@ async def _ignored(
         await asyncio.sleep(0.01)
     for _ in range(steps):
         await asyncio.sleep(0)
-    # False where the task is over already.
+    # False if the task has finished already.
     was_told = task.cancel()
     await asyncio.wait([task])
     return was_told and not task.cancelled()
@@ -351,7 +363,7 @@ def test_a_pool_of_one_is_enough_for_a_transaction(
     ) as data:
         with data.transaction():
             _one_of_each(data)
-            # Outside of it there is no connection left: an error in time, and no deadlock.
+            # Outside the transaction no connection is left: a call raises an error in time, without a deadlock.
             errors: list[BaseException] = []
 
             def outside() -> None:
@@ -376,7 +388,7 @@ def _connection(data: DataAccess) -> Any:
 
 
 def _patch(data: DataAccess, connection: Any, send: Any) -> None:
-    """Have the transaction's next statement, its COMMIT, sent and then lose the connection."""
+    """Lose the connection after the transaction's COMMIT has been sent."""
     execute = connection.execute
 
     def commit_and_lose(sql: Any, *arguments: Any, **options: Any) -> Any:

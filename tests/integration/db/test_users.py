@@ -1,4 +1,4 @@
-"""The user repository against real servers; what was written is looked at with plain SQL."""
+"""The user repository with real servers. Writes are checked with plain SQL."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from db.errors import ConstraintViolated, InvalidCursor, InvalidInput, NotFound, VersionConflict
 from db.models import NewUser
 from tests.conftest import Database
+from tests.promises import promise
 
 ADA = NewUser(
     github_id=7, username="ada", email="ada@example.org", preferences={"theme": "dark", "n": [1, None]}
@@ -33,6 +34,7 @@ def test_an_added_user_is_in_the_table(data: Any, database: Database) -> None:
     assert row["access_token"] is None
 
 
+@promise("a record is the same whether Postgres or Redis returns it")
 def test_a_user_comes_back_equal_from_postgres_and_from_redis(data: Any) -> None:
     user = data.users.add(ADA)
 
@@ -61,14 +63,15 @@ def test_what_is_not_there_is_not_found(data: Any) -> None:
         data.users.delete(4711)
 
 
-def test_many_come_in_the_asked_order(data: Any) -> None:
+@promise("`get_many` returns records in the requested order")
+def test_many_are_returned_in_the_requested_order(data: Any) -> None:
     users = [data.users.add(NewUser(github_id=n, username=f"user{n}")) for n in range(1, 4)]
     data.users.get(users[1].id)
 
     asked = [users[2].id, 4711, users[0].id, users[1].id, users[2].id]
 
     assert data.users.get_many(asked) == [users[2], None, users[0], users[1], users[2]]
-    # Now all of them are cached, the absence too.
+    # Now all are cached, including the absence.
     assert data.users.get_many(asked) == [users[2], None, users[0], users[1], users[2]]
     assert data.users.get_many([]) == []
 
@@ -84,6 +87,7 @@ def test_more_than_a_batch_come_at_once(data: Any, database: Database) -> None:
         assert [user.id for user in found] == ids
 
 
+@promise("the pages of a listing contain every record exactly once")
 def test_pages_hold_every_user_once(data: Any) -> None:
     users = [data.users.add(NewUser(github_id=n, username=f"user{n}")) for n in range(1, 8)]
     pages = _pages(data, 3)
@@ -99,7 +103,7 @@ def test_a_last_page_that_is_full_has_no_next(data: Any) -> None:
 
 
 @pytest.mark.parametrize("spoil", [lambda c: c[:-2] + "xx", lambda c: "", lambda c: "ä", lambda c: c * 2])
-def test_a_spoilt_cursor_is_refused(data: Any, spoil: Any) -> None:
+def test_a_changed_cursor_is_refused(data: Any, spoil: Any) -> None:
     for n in range(1, 4):
         data.users.add(NewUser(github_id=n, username=f"user{n}"))
     cursor = data.users.list(limit=1).next
@@ -124,6 +128,7 @@ def test_an_upsert_makes_then_updates(data: Any) -> None:
     assert data.users.get(made.id).row_version == 3
 
 
+@promise("a write is visible to its own process at once")
 def test_an_update_is_seen_by_the_next_read(data: Any, open_data: Any) -> None:
     elsewhere = open_data()
     user = data.users.add(ADA)
@@ -136,6 +141,7 @@ def test_an_update_is_seen_by_the_next_read(data: Any, open_data: Any) -> None:
     assert data.users.get(user.id) == updated == elsewhere.users.get(user.id)
 
 
+@promise("`update` raises VersionConflict if the row has changed, and writes nothing")
 def test_an_update_of_what_has_changed_is_refused_and_writes_nothing(data: Any, database: Database) -> None:
     user = data.users.add(ADA)
     data.users.update(replace(user, username="first"))
@@ -145,10 +151,10 @@ def test_an_update_of_what_has_changed_is_refused_and_writes_nothing(data: Any, 
     assert database.psql("SELECT username FROM groundwork.users").strip() == "first"
 
 
-def test_after_a_conflict_the_read_sees_what_stands(data: Any, database: Database) -> None:
+def test_after_a_conflict_a_read_returns_the_current_row(data: Any, database: Database) -> None:
     user = data.users.add(ADA)
     data.users.get(user.id)
-    # Behind the cache's back, and no drainer runs here.
+    # Without updating the cache, and without a drainer.
     database.psql("UPDATE groundwork.users SET username = 'elsewhere'")
     with pytest.raises(VersionConflict):
         data.users.update(replace(data.users.get(user.id), username="mine"))
@@ -191,17 +197,16 @@ BAD_USERS["JSON nested 10,000 deep"] = (
 )
 
 
-@pytest.mark.parametrize("case", BAD_USERS)
-def test_bad_input_is_refused_before_it_is_sent(data: Any, database: Database, case: str) -> None:
-    user, field = BAD_USERS[case]
-    with pytest.raises(InvalidInput) as caught:
-        data.users.add(user)
-    assert caught.value.field.startswith(field)
-    assert caught.value.sqlstate is None
+def test_bad_input_is_refused_before_it_is_sent(data: Any, database: Database) -> None:
+    for case, (user, field) in BAD_USERS.items():
+        with pytest.raises(InvalidInput) as caught:
+            data.users.add(user)
+        assert caught.value.field.startswith(field), case
+        assert caught.value.sqlstate is None, case
     assert database.psql("SELECT count(*) FROM groundwork.users").strip() == "0"
 
 
-def test_what_is_just_within_the_limits_comes_back_as_it_was(data: Any) -> None:
+def test_values_just_within_the_limits_are_returned_unchanged(data: Any) -> None:
     user = data.users.add(
         NewUser(
             github_id=2**63 - 1,

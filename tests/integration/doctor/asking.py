@@ -1,4 +1,4 @@
-"""One check asked of one stack, through the same runner as the command's."""
+"""Run single checks with the runner of the command."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+from ops.doctor.check_result import CheckResult
 from ops.doctor.checks import CHECKS
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Finding
 from ops.doctor.runner import choose, examine
 from ops.doctor.thresholds import Thresholds
-from ops.monitored_stack import MonitoredStack
+from ops.servers.monitored_stack import MonitoredStack
 
-Ask = Callable[..., Finding]
+Ask = Callable[..., CheckResult]
 
 
-def ask(stack: MonitoredStack, name: str, seconds_ahead: float = 0, **thresholds: Any) -> Finding:
-    """The finding of one check, with other thresholds, or as if this machine's clock were ahead."""
+def ask(stack: MonitoredStack, name: str, seconds_ahead: float = 0, **thresholds: Any) -> CheckResult:
+    """Return the finding of one check, with other thresholds, or with this machine's clock set ahead."""
     with closing(Examination(stack, replace(Thresholds(), **thresholds))) as examination:
         usual = examination.now
         examination.now = lambda: usual() + seconds_ahead
@@ -26,7 +26,7 @@ def ask(stack: MonitoredStack, name: str, seconds_ahead: float = 0, **thresholds
     return found[name]
 
 
-def ask_all(stack: MonitoredStack) -> dict[str, Finding]:
-    """Every check's finding by name."""
+def ask_all(stack: MonitoredStack) -> dict[str, CheckResult]:
+    """Return the findings of all checks by name."""
     with closing(Examination(stack)) as examination:
         return {check.name: finding for check, finding in examine(examination, CHECKS, CHECKS)}

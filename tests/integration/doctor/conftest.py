@@ -1,4 +1,4 @@
-"""A stack of throwaway servers for doctor, and servers that its tests may make ill."""
+"""A stack of test servers for doctor, and servers that its tests may break."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from db.migrator import apply_pending, read_source
 from infra.spec import roles
-from ops.monitored_stack import MonitoredStack
+from ops.servers.monitored_stack import MonitoredStack
 from tests import containers
 from tests.conftest import Database
 from tests.containers import Server
@@ -18,7 +18,7 @@ from tests.monitored import monitored
 
 @pytest.fixture(scope="session")
 def ill_postgres(docker_engine: None) -> Iterator[Server]:
-    """A Postgres of doctor's own tests, for what concerns a whole server; each test mends what it broke."""
+    """A Postgres for tests that change the whole server. Each test undoes its changes."""
     with containers.postgres_server() as server:
         apply_pending(server.database_url("migrator"), read_source())
         yield server
@@ -26,7 +26,7 @@ def ill_postgres(docker_engine: None) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def ill_redis(docker_engine: None) -> Iterator[Server]:
-    """A Redis with an administrator, who is one too many."""
+    """A Redis with an administrator, a user that is not in the specification."""
     with containers.redis_server(administrator=True) as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""The check `backups` asked of a real repository: fresh, empty, old, and unreadable in several ways."""
+"""The check `backups` with a real repository: new, empty, old, and unreadable in several ways."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 from infra.docker.engine import File, docker, write_files
 from infra.spec import backup, postgres, roles
 from ops.backup.errors import BackupError
-from ops.doctor.finding import Finding, Status
+from ops.doctor.check_result import CheckResult, CheckStatus
 from tests.backed_up import BackedUp, backed_up_server
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.doctor.asking import Ask, ask
 from tests.monitored import monitored
+from tests.promises import promise
 
 HOUR = 3600
 _INFO = "/repo/backup/groundwork/backup.info"
@@ -24,7 +25,7 @@ _INFO = "/repo/backup/groundwork/backup.info"
 
 @pytest.fixture(scope="module")
 def empty(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackedUp]:
-    """A server whose repository holds WAL and no backup, until `backed_up` takes one."""
+    """A server whose repository has WAL but no backup, until the fixture `backed_up` takes one."""
     with backed_up_server(tmp_path_factory.mktemp("backup")) as server:
         yield server
 
@@ -43,7 +44,7 @@ def asked(empty: BackedUp, redis_server: Server) -> Ask:
 
 @contextmanager
 def undone(server: BackedUp, script: str, inverse: str) -> Iterator[None]:
-    """The repository's volume as a shell script leaves it, for as long as the block runs."""
+    """Change the repository's volume with a shell script during the block."""
     server.in_volume(script)
     try:
         yield
@@ -51,8 +52,8 @@ def undone(server: BackedUp, script: str, inverse: str) -> Iterator[None]:
         server.in_volume(inverse)
 
 
-def one_clear_line(found: Finding) -> str:
-    assert found.status is Status.FAIL
+def one_clear_line(found: CheckResult) -> str:
+    assert found.status is CheckStatus.FAIL
     assert "\n" not in found.text
     assert found.text.isprintable()
     assert found.advice
@@ -61,19 +62,22 @@ def one_clear_line(found: Finding) -> str:
 
 def test_a_repository_without_a_backup_is_a_warning(empty: BackedUp, asked: Ask) -> None:
     found = asked("backups")
-    assert found.status is Status.WARN
-    assert "none yet" in found.text
+    assert found.status is CheckStatus.WARN
+    assert "no complete backup yet" in found.text
     assert "groundwork backup" in str(found.advice)
 
 
 def test_a_fresh_backup_is_fine(backed_up: BackedUp, asked: Ask) -> None:
     found = asked("backups")
-    assert found.status is Status.OK, found
+    assert found.status is CheckStatus.OK, found
     assert backed_up.contents().backups[-1].label in found.text
 
 
-@pytest.mark.parametrize(("hours", "status"), [(25, Status.OK), (27, Status.WARN), (51, Status.FAIL)])
-def test_a_backup_grows_old(backed_up: BackedUp, asked: Ask, hours: int, status: Status) -> None:
+@promise("the age of the backups is that of the newest complete backup")
+@pytest.mark.parametrize(
+    ("hours", "status"), [(25, CheckStatus.OK), (27, CheckStatus.WARN), (51, CheckStatus.FAIL)]
+)
+def test_a_backup_grows_old(backed_up: BackedUp, asked: Ask, hours: int, status: CheckStatus) -> None:
     found = asked("backups", seconds_ahead=hours * HOUR)
     assert found.status is status
     assert f"{hours} hours old" in found.text
@@ -85,13 +89,13 @@ def test_a_wrong_key_is_one_clear_line_that_does_not_hold_it(backed_up: BackedUp
     _configure(backed_up, wrong)
     try:
         text = one_clear_line(asked("backups"))
-        with pytest.raises(BackupError, match="cannot be read: it was written with another key") as refused:
+        with pytest.raises(BackupError, match="cannot read the backup repository: it is damaged") as refused:
             backed_up.contents()
     finally:
         _configure(backed_up, right)
     assert "another key" in text
     assert "not-that-one" not in text + str(refused.value)
-    assert asked("backups").status is Status.OK
+    assert asked("backups").status is CheckStatus.OK
 
 
 @pytest.mark.parametrize(
@@ -114,9 +118,10 @@ def test_a_repository_that_cannot_be_read_is_one_clear_line(
         assert reason in one_clear_line(asked("backups"))
         with pytest.raises(BackupError, match=reason):
             backed_up.contents()
-    assert asked("backups").status is Status.OK
+    assert asked("backups").status is CheckStatus.OK
 
 
+@promise("the age of the backups is that of the newest complete backup")
 def test_a_backup_that_was_broken_off_does_not_make_the_age_younger(backed_up: BackedUp, asked: Ask) -> None:
     before = asked("backups").text
     with undone(

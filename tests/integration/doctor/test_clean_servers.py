@@ -1,40 +1,42 @@
-"""On servers as the specification makes them no check has anything to say, and none changes anything."""
+"""With servers as specified, no check finds a problem, and none changes anything."""
 
 from __future__ import annotations
 
 import pytest
 
 from infra.docker.engine import DockerError, psql
+from ops.doctor.check_result import CheckResult, CheckStatus
 from ops.doctor.checks import CHECKS
-from ops.doctor.finding import Finding, Status
-from ops.monitored_postgres import MonitoredPostgres
-from ops.monitored_stack import MonitoredStack
-from ops.server_errors import ServerUnreachable
+from ops.servers.errors import ServerUnreachable
+from ops.servers.monitored_postgres import MonitoredPostgres
+from ops.servers.monitored_stack import MonitoredStack
 from tests.conftest import Database, cloned_database
 from tests.containers import Server
 from tests.integration.doctor.asking import ask_all
 from tests.monitored import monitored
+from tests.promises import promise
 
-# What a throwaway server has not: an access service, backups, statistics of a week.
-ABSENT = {"access": "no access service", "backups": "no backups are set up", "unused-indexes": "days old"}
+# What a test server does not have: an access service, backups, and statistics of a week.
+ABSENT = {"access": "no access service", "backups": "backups are not set up", "unused-indexes": "days old"}
 
 
 @pytest.fixture(scope="module")
-def findings(postgres_server: Server, migrated_template: str, redis_server: Server) -> dict[str, Finding]:
+def findings(postgres_server: Server, migrated_template: str, redis_server: Server) -> dict[str, CheckResult]:
     with cloned_database(postgres_server, migrated_template) as clone:
         return ask_all(monitored(clone, redis_server))
 
 
+@promise("doctor finds no problem on a new stack")
 @pytest.mark.parametrize("name", [check.name for check in CHECKS if check.name not in ABSENT])
-def test_a_clean_server_is_ok(findings: dict[str, Finding], name: str) -> None:
-    assert findings[name].status is Status.OK, findings[name]
+def test_a_clean_server_is_ok(findings: dict[str, CheckResult], name: str) -> None:
+    assert findings[name].status is CheckStatus.OK, findings[name]
 
 
 @pytest.mark.parametrize(("name", "reason"), ABSENT.items())
 def test_what_is_not_there_is_skipped_with_its_reason(
-    findings: dict[str, Finding], name: str, reason: str
+    findings: dict[str, CheckResult], name: str, reason: str
 ) -> None:
-    assert findings[name].status is Status.SKIPPED
+    assert findings[name].status is CheckStatus.SKIPPED
     assert reason in findings[name].text
 
 
@@ -42,12 +44,14 @@ def test_without_a_local_socket_what_only_a_superuser_sees_is_skipped(
     database: Database, redis_server: Server
 ) -> None:
     findings = ask_all(monitored(database, redis_server, postgres_container=None))
-    skipped = {name for name, finding in findings.items() if finding.status is Status.SKIPPED}
-    assert skipped == {"bloat", "migrations", *ABSENT}
-    assert findings["postgres-settings"].status is Status.OK
-    assert findings["grants"].status is Status.OK
+    skipped = {name for name, finding in findings.items() if finding.status is CheckStatus.SKIPPED}
+    assert skipped == {"bloat", *ABSENT}
+    assert findings["migrations"].status is CheckStatus.OK
+    assert findings["postgres-settings"].status is CheckStatus.OK
+    assert findings["grants"].status is CheckStatus.OK
 
 
+@promise("doctor changes nothing and blocks no writer")
 def test_doctor_writes_no_row_and_takes_no_lock_that_stops_writers(
     stack: MonitoredStack, database: Database
 ) -> None:
@@ -56,7 +60,7 @@ def test_doctor_writes_no_row_and_takes_no_lock_that_stops_writers(
     )
 
     def drawn() -> int:
-        """Transaction ids that were drawn meanwhile, beside the one that psql itself drew."""
+        """Return how many transaction ids doctor used, without the one of psql."""
         database.psql("SELECT pg_stat_force_next_flush()")
         before = database.psql(state).split()
         ask_all(stack)
@@ -64,16 +68,18 @@ def test_doctor_writes_no_row_and_takes_no_lock_that_stops_writers(
         assert before[0] == after[0]
         return int(after[1]) - int(before[1]) - 1
 
-    # The server's own autovacuum draws one now and then; doctor would each time.
+    # Autovacuum uses one occasionally. If doctor wrote, it would use one each time.
     assert 0 in (drawn() for _ in range(3))
 
 
+@promise("doctor changes nothing and blocks no writer", control=True)
 @pytest.mark.parametrize("role", ["monitor", "superuser"])
 def test_a_statement_that_writes_is_refused(stack: MonitoredStack, database: Database, role: str) -> None:
     postgres = MonitoredPostgres(stack)
     if role == "superuser":
         write = "WITH gone AS (DELETE FROM groundwork.users RETURNING id) SELECT * FROM gone"
-        # As a part of a question it is no statement of its own; by itself it is read-only.
+        # superuser_rows() embeds the statement in a query, where it is not valid; alone it runs in a read-only
+        # transaction.
         with pytest.raises(ServerUnreachable):
             postgres.superuser_rows(write)
         with pytest.raises(DockerError, match="read-only transaction"):

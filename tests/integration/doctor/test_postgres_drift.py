@@ -1,20 +1,25 @@
-"""What is no longer as the specification and the migrations made it is told, difference by difference."""
+"""Each difference from the specification and the migrations is reported as drift."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import psycopg
 import pytest
 
 from infra.spec import postgres
-from ops import granted
-from ops.doctor.finding import Status
-from ops.monitored_stack import MonitoredStack
+from ops.doctor.check_result import CheckStatus
+from ops.servers.monitored_stack import MonitoredStack
+from ops.sql_check import grants
 from ops.sql_check.lockfile import migrations_digest
 from tests.conftest import Connect, Database
 from tests.containers import Server
 from tests.integration.doctor.asking import Ask, ask
 from tests.monitored import monitored
+from tests.promises import promise
 
 
+@promise("a changed parameter, role, grant or ACL rule is reported as drift")
 @pytest.mark.parametrize(
     ("name", "value", "difference"),
     [
@@ -22,18 +27,18 @@ from tests.monitored import monitored
         ("log_statement", "all", "log_statement is all and should be ddl"),
         ("idle_in_transaction_session_timeout", "1h", "should be 5min"),
         ("log_min_duration_statement", "2s", "should be 500ms"),
-        # The specification does not name it, and nobody should have set it.
+        # Not in the specification, so it must not be set.
         ("vacuum_cost_delay", "10ms", "vacuum_cost_delay is set to '10' by ALTER SYSTEM"),
     ],
 )
 def test_a_parameter_set_by_alter_system_is_drift(
     asked_ill: Ask, ill_postgres: Server, name: str, value: str, difference: str
 ) -> None:
-    assert asked_ill("postgres-settings").status is Status.OK
+    assert asked_ill("postgres-settings").status is CheckStatus.OK
     ill_postgres.psql(f"ALTER SYSTEM SET {name} = '{value}'; SELECT pg_reload_conf(), pg_sleep(0.3)")
     found = asked_ill("postgres-settings")
     ill_postgres.psql(f"ALTER SYSTEM RESET {name}; SELECT pg_reload_conf(), pg_sleep(0.3)")
-    assert found.status is Status.FAIL
+    assert found.status is CheckStatus.FAIL
     assert len(found.details) == 1
     assert difference in found.details[0]
 
@@ -42,25 +47,24 @@ def test_a_parameter_that_waits_for_a_restart_is_a_warning(asked_ill: Ask, ill_p
     ill_postgres.psql("ALTER SYSTEM SET max_wal_senders = 7; SELECT pg_reload_conf(), pg_sleep(0.3)")
     found = asked_ill("postgres-settings")
     ill_postgres.psql("ALTER SYSTEM RESET max_wal_senders; SELECT pg_reload_conf(), pg_sleep(0.3)")
-    assert found.status is Status.WARN
+    assert found.status is CheckStatus.WARN
     assert "max_wal_senders" in found.text
 
 
-def test_a_stack_that_wants_another_value_than_it_has_is_drift(
-    database: Database, redis_server: Server
-) -> None:
+def test_a_setting_that_differs_from_the_server_is_drift(database: Database, redis_server: Server) -> None:
     stack = monitored(database, redis_server)
     expected = dict(stack.expected)
     expected["postgresParameters"] = postgres.parameters(1024**3, 120) | {"fsync": "off"}
     found = ask(monitored(database, redis_server, expected=expected), "postgres-settings")
-    assert found.status is Status.FAIL
+    assert found.status is CheckStatus.FAIL
     assert any("max_connections is 100 and should be 120" in line for line in found.details)
 
 
+@promise("a changed parameter, role, grant or ACL rule is reported as drift")
 @pytest.mark.parametrize(
     ("change", "mend", "difference"),
     [
-        ("CREATE ROLE stranger LOGIN", "DROP ROLE stranger", "stranger is not of the specification"),
+        ("CREATE ROLE stranger LOGIN", "DROP ROLE stranger", "stranger is not in the specification"),
         ("ALTER ROLE app_a SUPERUSER", "ALTER ROLE app_a NOSUPERUSER", "app_a has SUPER"),
         ("ALTER ROLE app_a BYPASSRLS", "ALTER ROLE app_a NOBYPASSRLS", "app_a has BYPASSRLS"),
         ("ALTER ROLE owner LOGIN", "ALTER ROLE owner NOLOGIN", "owner may log in"),
@@ -87,7 +91,7 @@ def test_a_stack_that_wants_another_value_than_it_has_is_drift(
         (
             "REVOKE pg_monitor FROM monitor",
             "GRANT pg_monitor TO monitor",
-            "monitor is no member of pg_monitor",
+            "monitor is not a member of pg_monitor",
         ),
         (
             "ALTER DATABASE groundwork SET work_mem = '1GB'",
@@ -102,9 +106,30 @@ def test_a_changed_role_is_drift(
     ill_postgres.psql(change)
     found = asked_ill("roles")
     ill_postgres.psql(mend)
-    assert found.status is Status.FAIL
+    assert found.status is CheckStatus.FAIL
     assert found.details == (difference,)
-    assert asked_ill("roles").status is Status.OK
+    assert asked_ill("roles").status is CheckStatus.OK
+
+
+@promise("a changed parameter, role, grant or ACL rule is reported as drift")
+def test_a_password_or_session_that_a_login_should_not_have_is_drift(
+    asked_ill: Ask, ill_stack: MonitoredStack, ill_postgres: Server
+) -> None:
+    retired = {**ill_stack.expected["verifierDigests"]}
+    del retired["app_b"]
+    stack = replace(ill_stack, expected=ill_stack.expected | {"verifierDigests": retired})
+    ill_postgres.psql("ALTER ROLE app_a PASSWORD 'of its own'")
+    with psycopg.connect(ill_postgres.database_url("app_b")):
+        found = ask(stack, "roles")
+    ill_postgres.psql(f"ALTER ROLE app_a PASSWORD '{ill_postgres.verifiers['app_a']}'")
+    assert found.status is CheckStatus.FAIL
+    assert found.details == (
+        "app_a has another password than the stack's",
+        "app_b can log in and is retired",
+        "app_b has a password and is retired",
+        "app_b has 1 sessions and is retired",
+    )
+    assert asked_ill("roles").status is CheckStatus.OK
 
 
 def test_a_stack_from_before_its_limits_were_kept_is_skipped(
@@ -112,30 +137,31 @@ def test_a_stack_from_before_its_limits_were_kept_is_skipped(
 ) -> None:
     older = {key: value for key, value in stack.expected.items() if key != "connectionLimits"}
     found = ask(monitored(database, redis_server, expected=older), "roles")
-    assert found.status is Status.SKIPPED
+    assert found.status is CheckStatus.SKIPPED
     assert "groundwork up" in found.advice
 
 
+@promise("a changed parameter, role, grant or ACL rule is reported as drift")
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
-        ("GRANT TRUNCATE ON users TO app", "too much: app may TRUNCATE table users"),
-        ("GRANT SELECT ON users TO readonly", "too much: readonly may SELECT table users"),
-        ("GRANT SELECT (access_token) ON users TO readonly", "too much: readonly may SELECT column users.access_token"),
-        ("GRANT SELECT ON users TO PUBLIC", "too much: PUBLIC may SELECT table users"),
+        ("GRANT TRUNCATE ON users TO app", "extra: app may TRUNCATE table users"),
+        ("GRANT SELECT ON users TO readonly", "extra: readonly may SELECT table users"),
+        ("GRANT SELECT (access_token) ON users TO readonly", "extra: readonly may SELECT column users.access_token"),
+        ("GRANT SELECT ON users TO PUBLIC", "extra: PUBLIC may SELECT table users"),
         ("REVOKE INSERT ON users FROM app", "missing: app may INSERT table users"),
-        ("ALTER TABLE users OWNER TO postgres", "too much: postgres owns table users"),
-        ("CREATE TABLE stray (id int)", "too much: postgres owns table stray"),
-        ("GRANT CREATE ON SCHEMA groundwork TO app", "too much: app may CREATE schema groundwork"),
-        ("GRANT CREATE ON SCHEMA public TO PUBLIC", "too much: PUBLIC may CREATE schema public"),
-        ("GRANT SELECT ON users TO app WITH GRANT OPTION", "too much: app may SELECT table users, and grant it"),
+        ("ALTER TABLE users OWNER TO postgres", "extra: postgres owns table users"),
+        ("CREATE TABLE stray (id int)", "extra: postgres owns table stray"),
+        ("GRANT CREATE ON SCHEMA groundwork TO app", "extra: app may CREATE schema groundwork"),
+        ("GRANT CREATE ON SCHEMA public TO PUBLIC", "extra: PUBLIC may CREATE schema public"),
+        ("GRANT SELECT ON users TO app WITH GRANT OPTION", "extra: app may SELECT table users, and grant it"),
         (
             "ALTER DEFAULT PRIVILEGES IN SCHEMA groundwork GRANT SELECT ON TABLES TO readonly",
-            "too much: readonly may SELECT every new table of postgres",
+            "extra: readonly may SELECT every new table of postgres",
         ),
         (
             "GRANT EXECUTE ON FUNCTION pg_catalog.lo_create(oid) TO PUBLIC",
-            "too much: PUBLIC may EXECUTE function pg_catalog.lo_create(oid)",
+            "extra: PUBLIC may EXECUTE function pg_catalog.lo_create(oid)",
         ),
     ],
 )  # fmt: skip
@@ -144,17 +170,17 @@ def test_a_grant_that_no_migration_made_or_that_is_gone_is_drift(
 ) -> None:
     database.psql(f"SET search_path = groundwork; {change}")
     found = asked("grants")
-    assert found.status is Status.FAIL
+    assert found.status is CheckStatus.FAIL
     assert difference in found.details
 
 
 def test_a_partition_made_later_has_no_grants_of_its_own(asked: Ask, connect: Connect) -> None:
     connect("app").execute("SELECT make_activity_partitions(now(), now() + interval '2 years')")
-    assert asked("grants").status is Status.OK
+    assert asked("grants").status is CheckStatus.OK
 
 
 def test_the_lockfile_of_grants_is_what_the_migrations_grant(connect: Connect) -> None:
-    """Where it is not: `groundwork sql check --update`."""
-    digest, lines = granted.locked()
+    """If this fails, run `groundwork sql check --update`."""
+    digest, lines = grants.locked()
     assert digest == migrations_digest()
-    assert [line for (line,) in connect("monitor").execute(granted.QUERY.encode())] == lines
+    assert [line for (line,) in connect("monitor").execute(grants.QUERY.encode())] == lines

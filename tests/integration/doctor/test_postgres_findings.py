@@ -1,4 +1,4 @@
-"""Each bad state of a Postgres is made for real, and is found; before it was made the check was ok."""
+"""Each fault of Postgres is caused on a real server and found by its check, which was ok before."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ import psycopg
 import pytest
 
 from db.migrator import MIGRATIONS_FOLDER
-from ops.doctor.finding import Finding, Status
-from ops.monitored_stack import MonitoredStack
+from ops.doctor.check_result import CheckResult, CheckStatus
+from ops.servers.monitored_stack import MonitoredStack
 from tests.conftest import Connect, Database
 from tests.containers import Server, wait_until
 from tests.integration.doctor.asking import Ask, ask
 from tests.monitored import LIMIT, monitored
+from tests.promises import promise
 
 
-def text_of(finding: Finding) -> str:
+def text_of(finding: CheckResult) -> str:
     return "\n".join([finding.text, *finding.details])
 
 
 def test_a_login_near_its_connection_limit_is_named(asked: Ask, database: Database) -> None:
-    assert asked("postgres-connections").status is Status.OK
+    assert asked("postgres-connections").status is CheckStatus.OK
     with ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(psycopg.connect(database.url("readonly")))
         found = asked("postgres-connections", connections_warn=5 / LIMIT, connections_fail=0.9)
-        assert found.status is Status.WARN
-        assert found.text == f"nearly out: readonly_a 5 of {LIMIT}"
+        assert found.status is CheckStatus.WARN
+        assert found.text == f"nearly exhausted: readonly_a 5 of {LIMIT}"
         assert "raise the role's limit" in found.advice
 
 
@@ -42,7 +43,7 @@ def test_a_login_at_its_limit_fails(ill_postgres: Server, ill_stack: MonitoredSt
             for _ in range(2):
                 stack.enter_context(psycopg.connect(ill_postgres.database_url("readonly_a")))
             found = ask(ill_stack, "postgres-connections")
-            assert found.status is Status.FAIL
+            assert found.status is CheckStatus.FAIL
             assert "readonly_a 2 of 2" in found.text
     finally:
         ill_postgres.psql(f"ALTER ROLE readonly_a CONNECTION LIMIT {LIMIT}")
@@ -50,7 +51,7 @@ def test_a_login_at_its_limit_fails(ill_postgres: Server, ill_stack: MonitoredSt
 
 def test_reads_that_miss_the_buffers_are_a_poor_hit_rate(ill_postgres: Server, ill_redis: Server) -> None:
     database = Database(ill_postgres, "groundwork")
-    assert ask(monitored(database, ill_redis), "postgres-hit-rate").status is Status.OK
+    assert ask(monitored(database, ill_redis), "postgres-hit-rate").status is CheckStatus.OK
     ill_postgres.psql(
         "CREATE TABLE cold AS SELECT g, repeat('x', 900) AS pad FROM generate_series(1, 100000) AS g",
         "groundwork",
@@ -58,27 +59,27 @@ def test_reads_that_miss_the_buffers_are_a_poor_hit_rate(ill_postgres: Server, i
     ill_postgres.restart()
     ill_postgres.psql("SELECT pg_stat_reset()", "groundwork")
     ill_postgres.psql("SELECT count(pad) FROM cold; SELECT pg_stat_force_next_flush()", "groundwork")
-    # Its port is another since the restart.
+    # The port has changed with the restart.
     found = ask(monitored(database, ill_redis), "postgres-hit-rate")
     ill_postgres.psql("DROP TABLE cold", "groundwork")
-    assert found.status is Status.WARN, found
+    assert found.status is CheckStatus.WARN, found
 
 
 def test_a_long_transaction_is_named(asked: Ask, connect: Connect) -> None:
-    assert asked("long-transactions", transaction_warn=30).status is Status.OK
+    assert asked("long-transactions", transaction_warn=30).status is CheckStatus.OK
     app = connect("app", autocommit=False, application_name="forgetful")
     app.execute("SELECT count(*) FROM users")
     time.sleep(1.1)
     found = asked("long-transactions", transaction_warn=1)
-    assert found.status is Status.WARN
+    assert found.status is CheckStatus.WARN
     assert "forgetful" in text_of(found)
     assert f"process {app.info.backend_pid}" in text_of(found)
     assert "idle in transaction" in text_of(found)
-    assert asked("long-transactions", transaction_warn=0.5, transaction_fail=1).status is Status.FAIL
+    assert asked("long-transactions", transaction_warn=0.5, transaction_fail=1).status is CheckStatus.FAIL
 
 
-def test_who_waits_for_whom_is_told(asked: Ask, connect: Connect) -> None:
-    assert asked("locks").status is Status.OK
+def test_a_blocked_session_and_its_blocker_are_reported(asked: Ask, connect: Connect) -> None:
+    assert asked("locks").status is CheckStatus.OK
     holder = connect("app", autocommit=False, application_name="holder")
     holder.execute("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE")
     waiter = connect("migrator")
@@ -90,25 +91,27 @@ def test_who_waits_for_whom_is_told(asked: Ask, connect: Connect) -> None:
     found = asked("locks", lock_wait_warn=0.001)
     holder.rollback()
     waits.join()
-    assert found.status is Status.WARN
+    assert found.status is CheckStatus.WARN
     assert f"process {pid} (migrator) waits" in text_of(found)
     assert "for users" in text_of(found) or "for groundwork.users" in text_of(found)
     assert f"held by process {holder.info.backend_pid} (app_a, holder, idle in transaction)" in text_of(found)
 
 
+@promise("invalid, duplicate and unused indexes are found")
 def test_an_invalid_index_is_found(asked: Ask, database: Database) -> None:
-    assert asked("invalid-indexes").status is Status.OK
+    assert asked("invalid-indexes").status is CheckStatus.OK
     database.psql(
         "INSERT INTO groundwork.organizations (github_id, name) VALUES (1, 'same'), (2, 'same');\n"
         "\\set ON_ERROR_STOP 0\n"
         "CREATE UNIQUE INDEX CONCURRENTLY broken ON groundwork.organizations (name);"
     )
     found = asked("invalid-indexes")
-    assert found.status is Status.FAIL
+    assert found.status is CheckStatus.FAIL
     assert "broken" in found.text
-    assert "nothing is kept unique by it" in text_of(found)
+    assert "uniqueness is not enforced" in text_of(found)
 
 
+@promise("invalid, duplicate and unused indexes are found")
 @pytest.mark.parametrize(
     ("definition", "is_duplicate"),
     [
@@ -126,11 +129,12 @@ def test_an_index_equal_to_another_is_a_duplicate(
 ) -> None:
     database.psql(f"CREATE INDEX second ON groundwork.{definition}")
     found = asked("duplicate-indexes")
-    assert (found.status is Status.WARN) is is_duplicate, found
-    # Of two the one that is made by a constraint stays.
+    assert (found.status is CheckStatus.WARN) is is_duplicate, found
+    # Of two equal indexes, the one of a constraint is not superfluous.
     assert ("superfluous: groundwork.second" in found.text) is is_duplicate
 
 
+@promise("invalid, duplicate and unused indexes are found")
 def test_an_index_that_is_never_read_is_found_and_one_that_is_read_is_not(
     asked: Ask, database: Database
 ) -> None:
@@ -142,31 +146,31 @@ def test_an_index_that_is_never_read_is_found_and_one_that_is_read_is_not(
         "SELECT pg_stat_force_next_flush();"
     )
     found = asked("unused-indexes", unused_index_days=0, unused_index_bytes=8192)
-    assert found.status is Status.WARN
+    assert found.status is CheckStatus.WARN
     assert "groundwork.idle" in found.text
     assert "busy" not in found.text
     assert "github_id_key" not in found.text
     assert "_pkey" not in found.text
 
 
-def test_room_that_holds_nothing_is_estimated(asked: Ask, database: Database) -> None:
-    assert asked("bloat").status is Status.OK
+def test_unused_space_is_estimated(asked: Ask, database: Database) -> None:
+    assert asked("bloat").status is CheckStatus.OK
     database.psql(
         "CREATE TABLE groundwork.swollen (id bigint PRIMARY KEY, pad text) WITH (autovacuum_enabled = off);\n"
         "INSERT INTO groundwork.swollen SELECT g, repeat('x', 200) FROM generate_series(1, 100000) AS g;\n"
         "VACUUM ANALYZE groundwork.swollen;"
     )
     full = asked("bloat")
-    assert full.status is Status.OK, full
+    assert full.status is CheckStatus.OK, full
     database.psql("DELETE FROM groundwork.swollen WHERE id % 10 <> 0")
     database.psql("VACUUM ANALYZE groundwork.swollen")
     found = asked("bloat")
-    assert found.status is Status.WARN
+    assert found.status is CheckStatus.WARN
     assert "groundwork.swollen: 2" in text_of(found), found
 
 
 def test_dead_rows_that_no_vacuum_removed_are_found(asked: Ask, database: Database) -> None:
-    assert asked("dead-rows").status is Status.OK
+    assert asked("dead-rows").status is CheckStatus.OK
     database.psql(
         "CREATE TABLE groundwork.littered (id bigint) WITH (autovacuum_enabled = off);\n"
         "INSERT INTO groundwork.littered SELECT generate_series(1, 30000);\n"
@@ -174,16 +178,18 @@ def test_dead_rows_that_no_vacuum_removed_are_found(asked: Ask, database: Databa
         "SELECT pg_stat_force_next_flush();"
     )
     found = asked("dead-rows")
-    assert found.status is Status.WARN
-    assert "15000 dead beside 15000 live, last vacuumed never" in text_of(found)
+    assert found.status is CheckStatus.WARN
+    assert "15000 dead and 15000 live rows, last vacuumed never" in text_of(found)
 
 
-@pytest.mark.parametrize(("age", "status"), [(600_000_000, Status.WARN), (1_200_000_000, Status.FAIL)])
+@pytest.mark.parametrize(
+    ("age", "status"), [(600_000_000, CheckStatus.WARN), (1_200_000_000, CheckStatus.FAIL)]
+)
 def test_an_old_transaction_number_is_found(
-    ill_stack: MonitoredStack, ill_postgres: Server, age: int, status: Status
+    ill_stack: MonitoredStack, ill_postgres: Server, age: int, status: CheckStatus
 ) -> None:
-    assert ask(ill_stack, "wraparound").status is Status.OK
-    # What a database would say that no vacuum has got through for so many transactions; a vacuum mends it.
+    assert ask(ill_stack, "wraparound").status is CheckStatus.OK
+    # Simulate a database that no vacuum has finished for so many transactions. A vacuum repairs it.
     before = ill_postgres.psql("SELECT datfrozenxid FROM pg_database WHERE datname = 'groundwork'").strip()
     ill_postgres.psql(
         "UPDATE pg_database SET datfrozenxid = ((txid_current() + 4294967296 - "
@@ -198,13 +204,13 @@ def test_an_old_transaction_number_is_found(
 def test_a_pending_migration_is_named(database: Database, redis_server: Server, tmp_path: Path) -> None:
     folder = _copied_migrations(tmp_path)
     stack = monitored(database, redis_server, migrations=folder)
-    assert ask(stack, "migrations").status is Status.OK
+    assert ask(stack, "migrations").status is CheckStatus.OK
     (folder / "9001_notes.up.sql").write_text("CREATE TABLE notes (id bigint PRIMARY KEY);\n")
     found = ask(stack, "migrations")
-    assert found.status is Status.WARN
+    assert found.status is CheckStatus.WARN
     assert "9001_notes" in found.text
-    # Grants of another version cannot be compared.
-    assert ask(stack, "grants").status is Status.SKIPPED
+    # The grants of another schema version cannot be compared.
+    assert ask(stack, "grants").status is CheckStatus.SKIPPED
 
 
 def test_an_edited_migration_is_a_failure(database: Database, redis_server: Server, tmp_path: Path) -> None:
@@ -212,30 +218,32 @@ def test_an_edited_migration_is_a_failure(database: Database, redis_server: Serv
     path = next(folder.glob("0003_*.up.sql"))
     path.write_text(path.read_text() + "-- edited\n")
     found = ask(monitored(database, redis_server, migrations=folder), "migrations")
-    assert found.status is Status.FAIL
+    assert found.status is CheckStatus.FAIL
     assert "was edited after it was applied" in text_of(found)
 
 
 def test_a_migration_that_began_and_did_not_end_is_a_failure(asked: Ask, database: Database) -> None:
     database.psql("UPDATE groundwork._sqlx_migrations SET success = false WHERE version = 3")
     found = asked("migrations")
-    assert found.status is Status.FAIL
-    assert "began and did not end" in text_of(found)
+    assert found.status is CheckStatus.FAIL
+    assert "started but did not finish" in text_of(found)
 
 
 def test_a_database_without_a_ledger_has_everything_pending(
     empty_database: Database, redis_server: Server
 ) -> None:
     found = ask(monitored(empty_database, redis_server), "migrations")
-    assert found.status is Status.WARN
+    assert found.status is CheckStatus.WARN
     assert "0001_row_versions" in found.text
 
 
+@promise("certificates that expire soon and wrong clocks are found")
 @pytest.mark.parametrize(
-    ("seconds", "status"), [(0, Status.OK), (-20, Status.WARN), (20, Status.WARN), (3600, Status.FAIL)]
+    ("seconds", "status"),
+    [(0, CheckStatus.OK), (-20, CheckStatus.WARN), (20, CheckStatus.WARN), (3600, CheckStatus.FAIL)],
 )
 @pytest.mark.parametrize("name", ["postgres-clock", "redis-clock"])
-def test_a_clock_that_is_off_is_found(asked: Ask, name: str, seconds: float, status: Status) -> None:
+def test_a_clock_that_is_off_is_found(asked: Ask, name: str, seconds: float, status: CheckStatus) -> None:
     found = asked(name, seconds_ahead=seconds)
     assert found.status is status, found
     if seconds:

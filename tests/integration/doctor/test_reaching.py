@@ -1,4 +1,4 @@
-"""Servers that are gone, frozen, or not trusted: one finding of their own, in bounded time; and the command itself."""
+"""Servers that are missing, frozen or not trusted: one finding each, in bounded time. Also tests the command."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ import pytest
 from infra.docker.engine import docker
 from infra.spec import roles
 from ops import cli
+from ops.doctor.check_result import CheckResult, CheckStatus
 from ops.doctor.checks import CHECKS
-from ops.doctor.examination import Server as Asked
-from ops.doctor.finding import Finding, Status
-from ops.monitored_stack import MonitoredStack
+from ops.doctor.examination import CheckedServer
+from ops.servers.monitored_stack import MonitoredStack
 from tests import containers
 from tests.conftest import Database
-from tests.containers import Server
+from tests.containers import Server, pause
 from tests.integration.doctor.asking import ask_all
 from tests.monitored import monitored
+from tests.promises import promise
 
 Run = Callable[..., tuple[int, str, str]]
-# Each server's own deadlines come to 6 s, and they run beside one another; with threefold slack.
+# The deadlines of a server add up to 6 s, and the servers are checked concurrently. The limit is three times that.
 BOUND_SECONDS = 20
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """groundwork doctor on a throwaway stack: exit code, stdout, stderr."""
+    """Run groundwork doctor with the test's servers, and return exit code, stdout and stderr."""
 
     def run(stack: MonitoredStack, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(MonitoredStack, "of", lambda name: stack)
@@ -43,20 +44,21 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 
 @pytest.fixture(scope="module")
 def frozen(docker_engine: None) -> Iterator[tuple[Server, Server]]:
-    """A Postgres and a Redis that accept connections and answer nothing."""
+    """A Postgres and a Redis that accept connections but do not answer."""
     with containers.postgres_server() as postgres, containers.redis_server() as redis:
-        docker("pause", postgres.container)
-        docker("pause", redis.container)
+        pause(postgres.container)
+        pause(redis.container)
         yield postgres, redis
         docker("unpause", postgres.container)
         docker("unpause", redis.container)
 
 
-def of(findings: dict[str, Finding], server: Asked) -> dict[str, Finding]:
+def of(findings: dict[str, CheckResult], server: CheckedServer) -> dict[str, CheckResult]:
     names = {check.name for check in CHECKS if check.server is server and not check.reaches}
     return {name: finding for name, finding in findings.items() if name in names}
 
 
+@promise("doctor ends within seconds if a server is frozen, and checks the other")
 def test_a_frozen_server_is_one_failed_check_within_seconds(
     database: Database, redis_server: Server, frozen: tuple[Server, Server]
 ) -> None:
@@ -66,18 +68,19 @@ def test_a_frozen_server_is_one_failed_check_within_seconds(
     findings = ask_all(monitored(ill, redis, access_url=f"http://localhost:{redis.port}"))
     assert time.monotonic() - began < BOUND_SECONDS
     for name in ("postgres", "redis", "access"):
-        assert findings[name].status is Status.FAIL
+        assert findings[name].status is CheckStatus.FAIL
         assert findings[name].unreachable
-    for server in (Asked.POSTGRES, Asked.REDIS):
-        assert {f.status for f in of(findings, server).values()} == {Status.SKIPPED}
+    for server in (CheckedServer.POSTGRES, CheckedServer.REDIS):
+        assert {f.status for f in of(findings, server).values()} == {CheckStatus.SKIPPED}
 
 
+@promise("doctor ends within seconds if a server is frozen, and checks the other")
 def test_the_other_server_is_still_examined(database: Database, frozen: tuple[Server, Server]) -> None:
     findings = ask_all(monitored(database, frozen[1]))
     assert findings["redis"].unreachable
-    assert findings["redis-memory"].text == "Redis is not reached"
-    assert findings["postgres"].status is Status.OK
-    assert findings["grants"].status is Status.OK
+    assert findings["redis-memory"].text == "Redis is unreachable"
+    assert findings["postgres"].status is CheckStatus.OK
+    assert findings["grants"].status is CheckStatus.OK
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,7 @@ def test_the_other_server_is_still_examined(database: Database, frozen: tuple[Se
         ({"access_url": "http://localhost:1"}, "access", "refused"),
     ],
 )
-def test_a_server_that_is_not_there_is_exit_code_6(
+def test_a_missing_server_is_exit_code_6(
     database: Database, redis_server: Server, command: Run, change: dict[str, str], check: str, reason: str
 ) -> None:
     code, out, err = command(monitored(database, redis_server, **change), "--json")
@@ -101,6 +104,7 @@ def test_a_server_that_is_not_there_is_exit_code_6(
     assert "x@" not in out
 
 
+@promise("no message quotes a connection string or password")
 @pytest.mark.parametrize(
     ("field", "check", "reason"),
     [
@@ -109,7 +113,7 @@ def test_a_server_that_is_not_there_is_exit_code_6(
         ("ops_redis_url", "redis", "invalid username-password pair"),
     ],
 )
-def test_a_wrong_password_is_told_and_not_printed(
+def test_a_wrong_password_is_reported_and_not_printed(
     database: Database, redis_server: Server, command: Run, field: str, check: str, reason: str
 ) -> None:
     right = monitored(database, redis_server)
@@ -122,7 +126,7 @@ def test_a_wrong_password_is_told_and_not_printed(
     assert "wr0ng-secret" not in out
 
 
-def test_a_check_whose_server_is_not_reached_shows_the_one_that_says_so(
+def test_a_check_of_an_unreachable_server_names_the_check_that_reports_it(
     database: Database, redis_server: Server, command: Run
 ) -> None:
     stack = monitored(database, redis_server, redis_url="rediss://monitor:x@localhost:1/0")
@@ -136,14 +140,15 @@ def test_a_check_whose_server_is_not_reached_shows_the_one_that_says_so(
     assert (code, [c["name"] for c in json.loads(out)["checks"]]) == (0, ["locks"])
 
 
-@pytest.mark.parametrize(("days", "status", "code"), [(10, Status.WARN, 0), (-2, Status.FAIL, 6)])
-def test_a_certificate_that_ends_is_told_before_and_after(
+@promise("certificates that expire soon and wrong clocks are found")
+@pytest.mark.parametrize(("days", "status", "code"), [(10, CheckStatus.WARN, 0), (-2, CheckStatus.FAIL, 6)])
+def test_a_certificate_is_reported_before_and_after_its_expiry(
     docker_engine: None,
     database: Database,
     redis_server: Server,
     command: Run,
     days: int,
-    status: Status,
+    status: CheckStatus,
     code: int,
 ) -> None:
     with containers.redis_server(certificate_days=days) as redis:
@@ -164,8 +169,8 @@ def test_a_postgres_with_an_expired_certificate_is_not_trusted(
         findings = ask_all(monitored(Database(server, roles.DATABASE), redis_server))
     assert findings["postgres"].unreachable
     assert "certificate" in findings["postgres"].text
-    assert findings["certificates"].status is Status.FAIL
-    assert "Postgres's ended 2 days ago" in findings["certificates"].text
+    assert findings["certificates"].status is CheckStatus.FAIL
+    assert "Postgres's expired 2 days ago" in findings["certificates"].text
 
 
 def test_a_failed_check_is_exit_code_4_and_a_skipped_one_is_not(
@@ -181,7 +186,7 @@ def test_a_failed_check_is_exit_code_4_and_a_skipped_one_is_not(
 
 
 @pytest.mark.parametrize("option", ["--only", "--skip"])
-def test_a_name_that_is_no_check_is_refused_with_the_names_there_are(
+def test_unknown_check_is_refused_with_the_names_of_the_checks(
     stack: MonitoredStack, command: Run, option: str
 ) -> None:
     code, out, err = command(stack, option, "lock")

@@ -1,4 +1,4 @@
-"""Each bad state of a Redis is made for real, and is found; before it was made the check was ok."""
+"""Each fault of Redis is caused on a real server and found by its check, which was ok before."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import redis
 
-from ops.doctor.finding import Status
-from ops.monitored_stack import MonitoredStack
+from ops.doctor.check_result import CheckStatus
+from ops.servers.monitored_stack import MonitoredStack
 from tests import containers
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.doctor.asking import Ask, ask
 from tests.monitored import monitored
+from tests.promises import promise
 
 MB = 1024**2
 
@@ -28,7 +29,7 @@ def client(server: Server, user: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def own_redis(docker_engine: None, request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A Redis of the test's own, with the settings it is parametrized by."""
+    """A Redis for one test, with the settings of its parameters."""
     with containers.redis_server(**request.param) as server:
         yield server
 
@@ -39,7 +40,7 @@ def own_stack(database: Database, own_redis: Server) -> MonitoredStack:
 
 
 def fill(server: Server, megabytes: int) -> None:
-    """Values of many sizes, as user app."""
+    """Write values of many sizes as user app."""
     sizes = random.Random(1)
     with client(server, "app") as app, app.pipeline(transaction=False) as pipeline:
         for number in range(megabytes * 100):
@@ -48,47 +49,47 @@ def fill(server: Server, megabytes: int) -> None:
 
 
 def test_clients_near_the_limit_are_counted_by_user(asked: Ask, redis_server: Server) -> None:
-    assert asked("redis-connections").status is Status.OK
+    assert asked("redis-connections").status is CheckStatus.OK
     with ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(client(redis_server, "app")).ping()
         found = asked("redis-connections", connections_warn=5 / 1000, connections_fail=0.9)
-        assert found.status is Status.WARN
+        assert found.status is CheckStatus.WARN
         assert "app: 5" in found.details
 
 
 @pytest.mark.parametrize("own_redis", [{}], indirect=True)
 def test_lookups_that_find_nothing_are_a_poor_hit_rate(own_redis: Server, own_stack: MonitoredStack) -> None:
-    assert ask(own_stack, "redis-hit-rate").status is Status.OK
+    assert ask(own_stack, "redis-hit-rate").status is CheckStatus.OK
     with client(own_redis, "app") as app:
         app.set("gw:known", "1")
         app.mget(["gw:known"] * 400 + ["gw:unknown"] * 800)
         found = ask(own_stack, "redis-hit-rate", redis_lookups_judged=1000)
-        assert found.status is Status.WARN
+        assert found.status is CheckStatus.WARN
         assert found.text.startswith("33.3% of 1200")
         app.mget(["gw:known"] * 1000)
-    assert ask(own_stack, "redis-hit-rate", redis_lookups_judged=1000).status is Status.OK
+    assert ask(own_stack, "redis-hit-rate", redis_lookups_judged=1000).status is CheckStatus.OK
 
 
 @pytest.mark.parametrize("own_redis", [{"maxmemory": 8 * MB, "eviction_policy": "noeviction"}], indirect=True)
 def test_a_server_that_may_not_evict_and_is_full_fails(own_redis: Server, own_stack: MonitoredStack) -> None:
-    assert ask(own_stack, "redis-memory").status is Status.OK
+    assert ask(own_stack, "redis-memory").status is CheckStatus.OK
     fill(own_redis, 10)
     found = ask(own_stack, "redis-memory")
-    assert found.status is Status.FAIL
+    assert found.status is CheckStatus.FAIL
     assert "8 of 8 MB in use, policy noeviction" in found.text
-    # It refuses, and so it evicts nothing.
-    assert ask(own_stack, "evictions").status is Status.OK
+    # It rejects writes and evicts nothing.
+    assert ask(own_stack, "evictions").status is CheckStatus.OK
 
 
 @pytest.mark.parametrize("own_redis", [{"maxmemory": 8 * MB}], indirect=True)
 def test_a_cache_that_is_too_small_evicts(own_redis: Server, own_stack: MonitoredStack) -> None:
-    assert ask(own_stack, "evictions").status is Status.OK
+    assert ask(own_stack, "evictions").status is CheckStatus.OK
     fill(own_redis, 10)
     found = ask(own_stack, "evictions")
-    assert found.status is Status.WARN, found
-    # What evicts may be full.
-    assert ask(own_stack, "redis-memory").status is Status.OK
+    assert found.status is CheckStatus.WARN, found
+    # A server that evicts may be full.
+    assert ask(own_stack, "redis-memory").status is CheckStatus.OK
 
 
 @pytest.mark.parametrize("own_redis", [{"maxmemory": 64 * MB}], indirect=True)
@@ -96,12 +97,12 @@ def test_memory_that_is_held_and_not_used_is_fragmentation(
     own_redis: Server, own_stack: MonitoredStack
 ) -> None:
     fill(own_redis, 48)
-    assert ask(own_stack, "fragmentation").status is Status.OK
+    assert ask(own_stack, "fragmentation").status is CheckStatus.OK
     with client(own_redis, "app") as app:
         for start in range(0, 4800, 480):
             app.delete(*(f"gw:probe:{n}" for n in range(start, start + 480) if n % 8))
     found = ask(own_stack, "fragmentation")
-    assert found.status is Status.WARN, found
+    assert found.status is CheckStatus.WARN, found
 
 
 @pytest.mark.parametrize(
@@ -115,21 +116,22 @@ def test_memory_that_is_held_and_not_used_is_fragmentation(
 def test_a_directive_that_was_changed_is_drift(
     asked_ill: Ask, ill_redis: Server, directive: str, value: str, usual: str
 ) -> None:
-    assert asked_ill("redis-settings").status is Status.OK
+    assert asked_ill("redis-settings").status is CheckStatus.OK
     with client(ill_redis, "administrator") as administrator:
         administrator.config_set(directive, value)
         found = asked_ill("redis-settings")
         administrator.config_set(directive, usual)
-    assert found.status is Status.FAIL
+    assert found.status is CheckStatus.FAIL
     assert found.details == (f"{directive} is {value!r} and should be {usual!r}",)
 
 
 def test_a_user_too_many_is_drift(asked_ill: Ask) -> None:
     found = asked_ill("redis-users")
-    assert found.status is Status.FAIL
-    assert found.details == ("administrator is not of the specification",)
+    assert found.status is CheckStatus.FAIL
+    assert found.details == ("administrator is not in the specification",)
 
 
+@promise("a changed parameter, role, grant or ACL rule is reported as drift")
 @pytest.mark.parametrize(
     ("rules", "difference"),
     [
@@ -144,17 +146,17 @@ def test_a_user_too_many_is_drift(asked_ill: Ask) -> None:
         ("(+get ~secret:*)", "app has (~secret:*"),
     ],
 )
-def test_a_user_who_was_given_or_lost_something_is_drift(
+def test_a_user_with_more_or_fewer_permissions_is_drift(
     docker_engine: None, asked_ill: Ask, ill_redis: Server, rules: str, difference: str
 ) -> None:
     with client(ill_redis, "administrator") as administrator:
         administrator.execute_command("ACL", "SETUSER", "app", rules)
         found = asked_ill("redis-users")
-        # The file has not changed.
+        # The file is unchanged, so this restores the rules.
         administrator.acl_load()
-    assert found.status is Status.FAIL
+    assert found.status is CheckStatus.FAIL
     assert any(line.startswith(difference) for line in found.details), found.details
-    assert asked_ill("redis-users").details == ("administrator is not of the specification",)
+    assert asked_ill("redis-users").details == ("administrator is not in the specification",)
 
 
 def test_a_user_who_was_removed_is_drift(asked_ill: Ask, ill_redis: Server) -> None:

@@ -1,4 +1,4 @@
-"""The import of GitHub Archive against a real server. The files are made up, in its format."""
+"""The import of GitHub Archive with a real server and made-up files in its format."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 
 from ops.gharchive.lines import MAX_LINE_BYTES
 from tests.conftest import Database
+from tests.promises import promise
 
 TABLES = ("users", "organizations", "repositories", "activities")
 
@@ -66,14 +67,15 @@ def hour(tmp_path: Path) -> Path:
     return file
 
 
+@promise("an import stores each event once")
 def test_an_hour_is_loaded_and_a_second_time_adds_and_changes_nothing(database: Database, hour: Path) -> None:
     done = _run(database, str(hour))
     assert done.returncode == 0, done.stderr
-    assert b"5000 lines, 5000 loaded, 0 already there, 0 rejected" in done.stdout
+    assert b"5000 lines, 5000 loaded, 0 existed already, 0 rejected" in done.stdout
     assert _counts(database) == [17, 3, 11, 5000]
     before = _state(database)
     again = _run(database, str(hour))
-    assert b"0 loaded, 5000 already there" in again.stdout
+    assert b"0 loaded, 5000 existed already" in again.stdout
     assert _state(database) == before
     assert not list(hour.parent.glob("*.rejects.jsonl"))
     row = json.loads(
@@ -87,10 +89,11 @@ def test_gzip_and_standard_input_are_the_same(database: Database, hour: Path, tm
     packed = tmp_path / "hour.json.gz"
     packed.write_bytes(gzip.compress(hour.read_bytes()))
     assert b"5000 loaded" in _run(database, str(packed)).stdout
-    assert b"5000 already there" in _run(database, "-", stdin=packed.read_bytes()).stdout
-    assert b"5000 already there" in _run(database, "-", stdin=hour.read_bytes()).stdout
+    assert b"5000 existed already" in _run(database, "-", stdin=packed.read_bytes()).stdout
+    assert b"5000 existed already" in _run(database, "-", stdin=hour.read_bytes()).stdout
 
 
+@promise("bad lines are skipped and recorded with their reason")
 def test_bad_lines_are_left_out_with_their_number_and_reason(database: Database, tmp_path: Path) -> None:
     bad = {
         3: b"{broken\n",
@@ -103,12 +106,12 @@ def test_bad_lines_are_left_out_with_their_number_and_reason(database: Database,
     file.write_bytes(b"".join(bad.get(n) or _lines([_event(n)]) for n in range(1, 3001)))
     done = _run(database, str(file))
     assert done.returncode == 0
-    assert b"3000 lines, 2995 loaded, 0 already there, 5 rejected" in done.stdout
+    assert b"3000 lines, 2995 loaded, 0 existed already, 5 rejected" in done.stdout
     assert _counts(database)[3] == 2995
     rejects = [json.loads(line) for line in (tmp_path / "bad.json.rejects.jsonl").read_text().splitlines()]
     assert [reject["line"] for reject in rejects] == sorted(bad)
     for reject, reason in zip(
-        rejects, ("no JSON", "NUL", "no time zone", "longer than", "actor.id"), strict=True
+        rejects, ("invalid JSON", "NUL", "no time zone", "longer than", "actor.id"), strict=True
     ):
         assert reason in reject["reason"]
     assert rejects[0]["raw"] == "{broken"
@@ -127,11 +130,11 @@ def test_json_is_one_object(database: Database, hour: Path) -> None:
     }  # fmt: skip
 
 
-def test_rejects_never_take_the_place_of_what_is_loaded(database: Database, hour: Path) -> None:
+def test_rejects_never_overwrite_the_loaded_file(database: Database, hour: Path) -> None:
     before = hour.read_bytes()
     done = _run(database, str(hour), "--rejects", str(hour))
     assert done.returncode == 2
-    assert b"is the file to be loaded" in done.stderr
+    assert b"is the input file" in done.stderr
     assert hour.read_bytes() == before
 
 
@@ -139,13 +142,13 @@ def test_rejects_never_take_the_place_of_what_is_loaded(database: Database, hour
 def test_rejects_that_cannot_be_written_are_one_line(
     database: Database, hour: Path, tmp_path: Path, folder: str
 ) -> None:
-    """A folder, and a file in a folder that is not there."""
+    """As the path of the rejects: a folder, and a file in a missing folder."""
     hour.write_bytes(b"{broken\n")
     target = tmp_path / folder / "x" if folder else tmp_path
     done = _run(database, str(hour), "--rejects", str(target))
     assert done.returncode in (1, 2)
     (line,) = done.stderr.decode().splitlines()
-    assert line.startswith("groundwork: rejected lines cannot be written to")
+    assert line.startswith("groundwork: cannot write rejected lines to")
 
 
 def test_a_database_that_is_away_is_one_line_and_unreachable(database: Database, hour: Path) -> None:
@@ -163,7 +166,7 @@ def test_a_row_that_only_the_server_refuses_is_found_by_halving(database: Databa
     file = tmp_path / "one.json"
     file.write_bytes(_lines(_event(n) for n in range(1, 101)))
     done = _run(database, str(file))
-    assert b"100 lines, 99 loaded, 0 already there, 1 rejected" in done.stdout
+    assert b"100 lines, 99 loaded, 0 existed already, 1 rejected" in done.stdout
     (reject,) = (tmp_path / "one.json.rejects.jsonl").read_text().splitlines()
     assert json.loads(reject)["line"] == 13
     assert "no_thirteen" in json.loads(reject)["reason"]
@@ -177,6 +180,7 @@ def test_months_that_are_missing_get_their_partition(database: Database, tmp_pat
     assert database.psql("SELECT to_regclass('groundwork.activities_2013_12')").strip() != ""
 
 
+@promise("older files do not restore old names")
 def test_a_newer_event_renames_and_an_older_one_does_not(database: Database, tmp_path: Path) -> None:
     def load(name: str, event: dict[str, Any]) -> None:
         file = tmp_path / name
@@ -203,6 +207,7 @@ def test_a_newer_event_renames_and_an_older_one_does_not(database: Database, tmp
     assert names() == ["second", "second/r"]
 
 
+@promise("an import stores each event once")
 def test_two_imports_of_one_file_at_once_store_each_event_once(database: Database, hour: Path) -> None:
     results: list[subprocess.CompletedProcess[bytes]] = []
     threads = [threading.Thread(target=lambda: results.append(_run(database, str(hour)))) for _ in range(3)]
@@ -215,7 +220,8 @@ def test_two_imports_of_one_file_at_once_store_each_event_once(database: Databas
     assert sum(int(done.stdout.split(b" lines, ")[1].split()[0]) for done in results) == 5000
 
 
-def test_a_killed_import_leaves_whole_batches_and_is_finished_by_the_next(
+@promise("a killed import leaves whole batches, and the same command completes it")
+def test_a_killed_import_leaves_whole_batches_and_the_next_run_completes_it(
     database: Database, tmp_path: Path
 ) -> None:
     file = tmp_path / "long.json"
@@ -230,17 +236,17 @@ def test_a_killed_import_leaves_whole_batches_and_is_finished_by_the_next(
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    # The server may still be at the last one.
+    # The server may still be storing the last batch.
     time.sleep(1)
     partial = _counts(database)[3]
     assert 0 < partial < 40_000
     assert partial % 2000 == 0
     done = _run(database, str(file))
-    assert f"{40_000 - partial} loaded, {partial} already there".encode() in done.stdout
+    assert f"{40_000 - partial} loaded, {partial} existed already".encode() in done.stdout
     assert _counts(database)[3] == 40_000
 
 
-def test_a_truncated_gzip_is_said_and_what_came_before_is_loaded(
+def test_a_truncated_gzip_is_reported_and_its_beginning_is_loaded(
     database: Database, hour: Path, tmp_path: Path
 ) -> None:
     packed = tmp_path / "cut.json.gz"
@@ -251,13 +257,13 @@ def test_a_truncated_gzip_is_said_and_what_came_before_is_loaded(
     assert "cut.json.gz: damaged after line" in line
     number = int(line.split("after line ")[1].split()[0])
     assert _counts(database)[3] == number > 1000
-    assert b"already there" in _run(database, str(hour)).stdout
+    assert b"existed already" in _run(database, str(hour)).stdout
     assert _counts(database)[3] == 5000
 
 
 def test_a_dry_run_stores_nothing(database: Database, hour: Path) -> None:
     done = _run(database, str(hour), "--dry-run")
-    assert b"5000 would be loaded or are there, 0 rejected" in done.stdout
+    assert b"5000 would be loaded or exist already, 0 rejected" in done.stdout
     assert _counts(database) == [0, 0, 0, 0]
 
 
@@ -266,11 +272,12 @@ def test_a_file_that_cannot_be_read_is_one_line(database: Database, tmp_path: Pa
     done = _run(database, str(tmp_path / name))
     assert done.returncode == 2
     (line,) = done.stderr.decode().splitlines()
-    assert "cannot be read" in line
+    assert "cannot read " in line
 
 
-def test_memory_stays_where_it_is(database: Database, tmp_path: Path) -> None:
-    """Lines of 20 kB and one as long as may be, 80 MB of them, in under 150 MB."""
+@promise("the memory of an import stays under 150 MB")
+def test_memory_stays_within_its_limit(database: Database, tmp_path: Path) -> None:
+    """80 MB of lines of 20 kB, and one of the maximum length, in less than 150 MB of memory."""
     file = tmp_path / "large.json.gz"
     with gzip.open(file, "wb", compresslevel=1) as packed:
         for n in range(1, 4001):
@@ -283,7 +290,7 @@ def test_memory_stays_where_it_is(database: Database, tmp_path: Path) -> None:
         "import pathlib, sys\n"
         "from ops.cli import main\n"
         "try:\n    main(sys.argv[1:])\n"
-        # Not ru_maxrss, which a child takes over from the process that started it.
+        # Not ru_maxrss, which a child inherits from the process that started it.
         "finally:\n    print(pathlib.Path('/proc/self/status').read_text(), file=sys.stderr)\n"
     )
     done = subprocess.run(

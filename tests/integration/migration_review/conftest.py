@@ -1,4 +1,4 @@
-"""A throwaway server for the module, and the review commands as people run them."""
+"""Fixtures: a temporary server for the module, and the review commands."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ops import scratch_server as scratch
 from ops.commands.migrate import migrate
 from ops.errors import OpsError
-from ops.migration_review import plan, verification
-from ops.scratch_server import ScratchServer
+from ops.migrations import plan, verification
+from ops.servers import scratch_server as scratch
+from ops.servers.scratch_server import ScratchServer
 from tests.integration.migrator.conftest import Outcome
 from tests.integration.migrator.conftest import folder as folder
 from tests.integration.migrator.conftest import owner as owner
@@ -24,7 +24,7 @@ Run = Callable[..., Outcome]
 
 
 class SharedScratch(ScratchServer):
-    """One server for many tests: each of its databases gets a name that none had before."""
+    """One server for many tests. Each of its databases gets a new name."""
 
     def __init__(self, server: ScratchServer) -> None:
         self.__dict__.update(server.__dict__)
@@ -36,14 +36,14 @@ class SharedScratch(ScratchServer):
 
 @pytest.fixture(scope="session")
 def shared_scratch(docker_engine: None) -> Iterator[SharedScratch]:
-    # On disk: many databases do not fit into the memory that one or two do.
+    # On disk, because many databases do not fit into memory.
     with scratch.scratch_server(on_disk=True) as server:
         yield SharedScratch(server)
 
 
 @pytest.fixture
 def run(shared_scratch: SharedScratch, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """run("plan", "--url", ...) with the shared server in the place of one of its own."""
+    """run("plan", "--url", ...) runs a command with the shared server instead of a new one."""
 
     @contextmanager
     def shared() -> Iterator[SharedScratch]:
@@ -55,7 +55,7 @@ def run(shared_scratch: SharedScratch, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def invoke(*arguments: str | Path) -> Outcome:
-    """A command of `groundwork migrate` in this process: exit code, stdout, and the line of a known error."""
+    """Run a command of `groundwork migrate` in this process, and return exit code, stdout and the error line."""
     result = CliRunner().invoke(migrate, [str(argument) for argument in arguments])
     if isinstance(result.exception, OpsError):
         return Outcome(result.exception.exit_code, result.stdout, str(result.exception))

@@ -1,4 +1,4 @@
-"""`groundwork migrate plan`: what is measured of statements, what is pending, and in which forms it is said."""
+"""`groundwork migrate plan`: measurements of statements, pending migrations, and the output formats."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from db.migrator import apply_pending, read_source
-from ops import squawk
 from ops.errors import Exit
+from ops.migrations import squawk
 from tests.conftest import Connection, Database
 from tests.integration.migration_review.conftest import Run
 from tests.integration.migrator.conftest import Write
+from tests.promises import promise
 
 BASE = """
 CREATE TABLE items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, size int NOT NULL DEFAULT 0);
@@ -26,7 +27,7 @@ Planned = Callable[[str], list[dict[str, object]]]
 
 @pytest.fixture
 def planned(run: Run, write: Write, folder: Path) -> Planned:
-    """The statements of one migration over BASE, as --json has them."""
+    """plan(sql) returns the statements of one migration after BASE, in the format of --json."""
 
     def plan(sql: str) -> list[dict[str, object]]:
         write("1_base.sql", BASE)
@@ -43,6 +44,7 @@ def planned(run: Run, write: Write, folder: Path) -> Planned:
 ALL = "ACCESS EXCLUSIVE"
 
 
+@promise("`plan` measures what each statement locks, rewrites and reads")
 @pytest.mark.parametrize(
     ("sql", "locks", "rewrites", "scans"),
     [
@@ -72,7 +74,7 @@ def test_what_a_statement_locks_rewrites_and_reads_is_measured(
 ) -> None:
     statement = planned(sql)[-1]
     found = {lock["name"]: lock["mode"] for lock in statement["locks"]}  # type: ignore[attr-defined]
-    # What is read by the way of another table is not what these are about.
+    # Ignore the locks for reading other tables.
     assert {name: mode for name, mode in found.items() if mode != "ACCESS SHARE"} == locks
     assert statement["rewrites"] == rewrites
     if "-- no-transaction" not in sql:
@@ -115,19 +117,20 @@ def test_only_what_is_pending_on_the_target_is_planned_with_its_rows(
     assert "ACCESS EXCLUSIVE on notes (never analyzed), blocks reads and writes" in text
 
 
-def test_a_late_migration_is_planned_where_the_target_stands(
+def test_a_late_migration_is_planned_on_the_current_state_of_the_target(
     run: Run, write: Write, folder: Path, empty_database: Database
 ) -> None:
     write("3_base.sql", BASE)
     url = empty_database.url("migrator")
     apply_pending(url, read_source(folder))
     write("2_late.sql", "ALTER TABLE items ADD a int")
-    assert "2_late (in one transaction, older than what is applied; strongest lock: ACCESS EXCLUSIVE)" in (
-        run("plan", "--url", url, "--folder", folder).out
+    assert (
+        "2_late (in one transaction, older than the newest applied one; strongest lock: ACCESS EXCLUSIVE)"
+        in (run("plan", "--url", url, "--folder", folder).out)
     )
 
 
-def test_nothing_pending_is_said(run: Run, folder: Path, empty_database: Database) -> None:
+def test_nothing_pending_is_reported(run: Run, folder: Path, empty_database: Database) -> None:
     outcome = run("plan", "--url", empty_database.url("migrator"), "--folder", folder)
     assert (outcome.code, outcome.out) == (Exit.FINE, "nothing is pending at an empty database\n")
 
@@ -148,7 +151,7 @@ def test_what_lint_finds_is_part_of_it(run: Run, write: Write, folder: Path) -> 
     assert plan["squawk"] is True
 
 
-def test_where_there_is_no_squawk_that_is_said(
+def test_a_missing_squawk_is_reported(
     run: Run, write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(squawk, "is_installed", lambda: False)

@@ -1,4 +1,4 @@
-"""`groundwork migrate rehearse`: the copy, the queries sent to it, and the budget with its negative control."""
+"""`groundwork migrate rehearse`: the copy, the queries that run on it, and the budget with its negative control."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ from db.migrator.connection import open_connection
 from db.seed import USERS, load_sample_data
 from infra.docker.engine import docker
 from ops.errors import Exit
-from ops.migration_review import rehearsal
-from ops.migration_review.database_copy import Source
-from ops.migration_review.parameters import Parameters
-from ops.migration_review.traffic import send, unreplayable
-from ops.scratch_server import ScratchServer
+from ops.migrations.rehearsal import rehearsal
+from ops.migrations.rehearsal.database_copy import SourceDatabase
+from ops.migrations.rehearsal.parameters import Parameters
+from ops.migrations.rehearsal.traffic import send, unreplayable
+from ops.servers.scratch_server import ScratchServer
 from ops.sql_check.declared import all_queries
 from tests.conftest import Database, cloned_database
 from tests.containers import Server, wait_until
 from tests.integration.migration_review.conftest import Run, SharedScratch
 from tests.integration.migrator.conftest import Outcome, Write
+from tests.promises import promise
 
 QUERIES = all_queries()
 CONTROL = {key for key in QUERIES if key.startswith("transaction.")}
-# Far above what callers make one another wait for on a busy machine, and far below what the guilty one does.
+# Far above the waits between callers on a busy machine, and far below those for the blocking migration.
 BUDGET_MS, GUILTY_SECONDS = 1500, 4
 
 
 @pytest.fixture(scope="module")
 def seeded(postgres_server: Server, migrated_template: str) -> Iterator[Database]:
-    """A migrated database with the sample data, that nothing here changes."""
+    """A migrated database with the sample data. The tests do not change it."""
     with cloned_database(postgres_server, migrated_template) as database:
         load_sample_data(database.url("app"))
         database.psql("ANALYZE")
@@ -50,7 +51,7 @@ def seeded(postgres_server: Server, migrated_template: str) -> Iterator[Database
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The project's migrations, and room for one more."""
+    """A copy of the project's migrations, to which a test adds one."""
     return Path(shutil.copytree(MIGRATIONS_FOLDER, tmp_path / "migrations"))
 
 
@@ -71,13 +72,13 @@ def rehearse(
     return lambda *options: run("rehearse", "--url", url, "--folder", folder, "--before", "1", *options)
 
 
-@pytest.mark.parametrize("key", sorted(QUERIES.keys() - CONTROL))
-def test_each_query_can_be_sent_with_parameters_from_the_rows(seeded: Database, key: str) -> None:
+def test_each_query_can_be_sent_with_parameters_from_the_rows(seeded: Database) -> None:
     with open_connection(seeded.url("migrator")) as owner:
         parameters = Parameters(owner)
     with psycopg.connect(seeded.url("app"), autocommit=True) as connection:
-        for seed in range(3):
-            send(connection, QUERIES[key], parameters, random.Random(seed))
+        for key in sorted(QUERIES.keys() - CONTROL):
+            for seed in range(3):
+                send(connection, QUERIES[key], parameters, random.Random(seed))
 
 
 def test_parameters_name_rows_that_are_there(seeded: Database) -> None:
@@ -90,6 +91,7 @@ def test_parameters_name_rows_that_are_there(seeded: Database) -> None:
             connection.rollback()
 
 
+@promise("a rehearsal leaves only the migrations' writes in the copy")
 def test_writes_leave_nothing(seeded: Database) -> None:
     with open_connection(seeded.url("migrator")) as owner:
         parameters = Parameters(owner)
@@ -113,9 +115,10 @@ def test_only_transaction_control_is_not_sent_and_a_reason_is_given(
     with open_connection(database.url("migrator")) as owner:
         skipped = unreplayable(QUERIES, Parameters(owner))
     assert skipped.keys() == CONTROL | {"activities.copy_activities"}
-    assert skipped["activities.copy_activities"] == "activities has no row to make another one from"
+    assert skipped["activities.copy_activities"] == "activities has no row to copy values from"
 
 
+@promise("a migration that blocks queries for longer than the budget is exit code 4")
 def test_an_exclusive_lock_that_is_kept_misses_the_budget_and_names_the_blocked(
     rehearse: Callable[..., Outcome], write: Write
 ) -> None:
@@ -129,17 +132,22 @@ def test_an_exclusive_lock_that_is_kept_misses_the_budget_and_names_the_blocked(
     assert worst["query"] in told["missed"]
     assert worst["blocked"]["during"]["max"] > BUDGET_MS
     assert worst["took"]["during"]["max"] > BUDGET_MS
-    # Each of the callers ran into the table, or into one that had.
+    # Each caller waited for the table, or for another caller that did.
     assert any("users" in QUERIES[key].sql.decode() for key in told["missed"])
 
 
+@promise("a migration that blocks queries for longer than the budget is exit code 4", control=True)
 def test_an_index_made_concurrently_keeps_the_budget(rehearse: Callable[..., Outcome], write: Write) -> None:
     write("9001_index.sql", "-- no-transaction\nCREATE INDEX CONCURRENTLY users_email_idx ON users (email)")
     outcome = rehearse("--budget-ms", str(BUDGET_MS))
-    assert (outcome.code, f"the budget of {BUDGET_MS} ms is kept" in outcome.out) == (Exit.FINE, True)
+    assert (outcome.code, f"no query exceeds the budget of {BUDGET_MS} ms" in outcome.out) == (
+        Exit.FINE,
+        True,
+    )
     assert "9001_index  " in outcome.out
 
 
+@promise("a query that fails only with the new schema exceeds any budget")
 def test_what_fails_with_the_new_schema_misses_any_budget_and_has_its_sqlstate(
     rehearse: Callable[..., Outcome], write: Write
 ) -> None:
@@ -169,7 +177,7 @@ def test_what_only_a_commit_would_refuse_is_refused(rehearse: Callable[..., Outc
 def test_a_rollback_alone_refuses_nothing_that_waits_for_a_commit(
     database: Database,
 ) -> None:
-    """The control: why the constraints are made immediate before it."""
+    """The control: without making the constraints immediate, a rollback does not check them."""
     database.psql(f"SET search_path = groundwork; {_ONLY_AT_COMMIT}")
     insert = "INSERT INTO users (github_id, username) VALUES (1, 'old code')"
     with psycopg.connect(database.url("app")) as connection:
@@ -191,12 +199,12 @@ def test_a_migration_whose_commit_fails_is_named(rehearse: Callable[..., Outcome
     assert "(SQLSTATE 23505)" in outcome.error
 
 
-def test_without_a_budget_it_only_tells(rehearse: Callable[..., Outcome], write: Write) -> None:
+def test_without_a_budget_the_rehearsal_only_reports(rehearse: Callable[..., Outcome], write: Write) -> None:
     write("9001_drop.sql", "ALTER TABLE users DROP COLUMN email")
     assert rehearse("--callers", "4").code == Exit.FINE
 
 
-def test_nothing_pending_is_said_before_anything_is_copied(rehearse: Callable[..., Outcome]) -> None:
+def test_nothing_pending_is_reported_before_anything_is_copied(rehearse: Callable[..., Outcome]) -> None:
     assert rehearse() == Outcome(Exit.FINE, "nothing is pending\n", "")
 
 
@@ -218,10 +226,10 @@ def test_a_larger_database_than_allowed_is_refused(rehearse: Callable[..., Outco
 
 @pytest.fixture
 def look_at_copy(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Instead of migrating: what the copy holds, and its catalog."""
+    """Record the copy's rows and its catalog, instead of migrating."""
     seen: list[Any] = []
 
-    def look(url: str, caller_url: str, migrations: object, terms: object) -> None:
+    def look(url: str, caller_url: str, migrations: object, options: object) -> None:
         with open_connection(url) as owner:
             seen.extend(owner.execute("SELECT username, github_id FROM users ORDER BY github_id").fetchall())
         seen.append(read_catalog(url))
@@ -242,27 +250,32 @@ def test_the_copy_has_every_row_and_the_same_catalog(
     write("9001_a.sql", "SELECT 1")
     url = seeded.url("migrator")
     container = seeded.server.container if way == "container" else None
-    rehearsal.rehearse(Source(url, container, seeded.name), read_source(folder), rehearsal.Terms())
+    rehearsal.rehearse(
+        SourceDatabase(url, container, seeded.name), read_source(folder), rehearsal.RehearsalOptions()
+    )
     *rows, catalog = look_at_copy
     with open_connection(url) as owner:
         assert rows == owner.execute("SELECT username, github_id FROM users ORDER BY github_id").fetchall()
     assert find_drift(read_catalog(url), catalog) == ()
 
 
-def test_of_a_schema_alone_no_row_is_copied(
+def test_with_schema_only_no_row_is_copied(
     rehearse: Callable[..., Outcome], database: Database, write: Write, folder: Path, look_at_copy: list[Any]
 ) -> None:
     write("9001_a.sql", "SELECT 1")
     with psycopg.connect(database.url("app")) as connection:
         connection.execute("INSERT INTO users (github_id, username) VALUES (1, 'somebody')")
     url = database.url("migrator")
-    rehearsal.rehearse(Source(url, None), read_source(folder), rehearsal.Terms(with_rows=False))
+    rehearsal.rehearse(
+        SourceDatabase(url, None), read_source(folder), rehearsal.RehearsalOptions(with_rows=False)
+    )
     *rows, catalog = look_at_copy
     assert len(rows) == USERS
     assert all(name.startswith("sample-") for name, _ in rows)
     assert find_drift(read_catalog(url), catalog) == ()
 
 
+@promise("a rehearsal that was stopped leaves nothing behind")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_rehearsal_leaves_no_copy(
     seeded: Database, write: Write, folder: Path, number: int

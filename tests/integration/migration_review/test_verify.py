@@ -1,4 +1,7 @@
-"""`groundwork migrate verify`: what is expected, and how drift is said. Its kinds are in migrator/test_catalog.py."""
+"""`groundwork migrate verify`: the expected schema, and the reports of drift.
+
+tests/integration/migrator/test_catalog.py tests the kinds of drift.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,16 @@ from ops.errors import Exit
 from tests.conftest import Database
 from tests.integration.migration_review.conftest import Run
 from tests.integration.migrator.conftest import Write
+from tests.promises import promise
 
 
 def test_a_database_as_its_migrations_make_it_is_fine(run: Run, database: Database) -> None:
     outcome = run("verify", "--url", database.url("migrator"))
     assert (outcome.code, outcome.error) == (Exit.FINE, "")
-    assert outcome.out == f"the database is what the {len(read_source())} applied migrations make\n"
+    assert outcome.out == f"the database matches the {len(read_source())} applied migrations\n"
 
 
+@promise("drift of a database is reported with both definitions")
 def test_drift_is_4_and_named_with_both_definitions(run: Run, database: Database) -> None:
     database.psql(
         "ALTER TABLE groundwork.users ALTER email SET NOT NULL; DROP INDEX groundwork.users_username_idx"
@@ -39,20 +44,22 @@ def test_drift_is_4_and_named_with_both_definitions(run: Run, database: Database
     ]
 
 
-def test_what_is_pending_is_no_drift(run: Run, write: Write, folder: Path, empty_database: Database) -> None:
+def test_pending_migrations_are_not_drift(
+    run: Run, write: Write, folder: Path, empty_database: Database
+) -> None:
     write("1_a.sql", "CREATE TABLE a (id int)")
     url = empty_database.url("migrator")
     apply_pending(url, read_source(folder))
     write("2_b.sql", "CREATE TABLE b (id int)")
     outcome = run("verify", "--url", url, "--folder", folder)
     assert outcome.code == Exit.FINE
-    assert outcome.error == "1 pending migrations are no part of this\n"
+    assert outcome.error == "1 pending migrations are not checked\n"
 
 
 def test_a_late_migration_is_expected_in_the_order_it_was_applied(
     run: Run, write: Write, folder: Path, empty_database: Database
 ) -> None:
-    """The columns stand in that order."""
+    """The order of the columns depends on it."""
     url = empty_database.url("migrator")
     write("1_a.sql", "CREATE TABLE a (id int)")
     write("3_c.sql", "ALTER TABLE a ADD c int")
@@ -76,7 +83,7 @@ def test_an_edited_file_is_4_by_the_ledger(
 
 @pytest.mark.parametrize("command", ["verify", "plan", "rehearse"])
 class TestWhatIsMissing:
-    """One line, the documented code, before anything is started."""
+    """Missing requirements: one line of error and the documented exit code, before anything is started."""
 
     def test_an_unreachable_database_is_6(self, run: Run, command: str) -> None:
         outcome = run(command, "--url", "postgresql://migrator:secret@localhost:1/groundwork")
@@ -102,7 +109,7 @@ class TestWhatIsMissing:
         url = empty_database.url("migrator")
         monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
         outcome = invoke(command, "--url", url, "--folder", folder)
-        # The database's own server is reached by its port, whatever DOCKER_HOST says.
+        # The database itself is reached by its port, independently of DOCKER_HOST.
         assert outcome.code == Exit.UNREACHABLE
-        assert outcome.error.startswith("no Docker engine answers at DOCKER_HOST")
+        assert outcome.error.startswith("no Docker engine answers for DOCKER_HOST")
         monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""A folder of migrations to be filled by a test, the commands, a migrator in a process of its own, the raw ledger."""
+"""Fixtures: a folder of migrations, the commands, a migrator in a separate process, and direct access to the ledger."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ print(" ".join(applied.migration.name for applied in done))
 
 @dataclass(frozen=True)
 class Outcome:
-    """Exit code and stdout of a command; `error` is the line that ops.cli would print."""
+    """Exit code and stdout of a command. `error` is the line that ops.cli would print."""
 
     code: int
     out: str
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write(folder: Path) -> Write:
-    """write("1_a.up.sql", "CREATE ...") puts a file into the folder."""
+    """write("1_a.up.sql", "CREATE ...") creates a file in the folder."""
 
     def write_file(name: str, sql: str) -> Path:
         path = folder / name
@@ -61,14 +61,14 @@ def write(folder: Path) -> Write:
 
 @pytest.fixture
 def owner(empty_database: Database) -> Iterator[Connection]:
-    """A session of migrator, so as owner, in autocommit."""
+    """A session of login migrator, which acts as role owner, in autocommit mode."""
     with psycopg.connect(empty_database.url("migrator"), autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
 def run(empty_database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """run("status", "--json") over the test's folder and database."""
+    """run("status", "--json") runs the command with the test's folder and database."""
     monkeypatch.setenv("DATABASE_URL", empty_database.url("migrator"))
 
     def invoke(*arguments: str, folder: Path | None = folder) -> Outcome:
@@ -85,7 +85,7 @@ def run(empty_database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def spawn(empty_database: Database, folder: Path) -> Iterator[Spawn]:
-    """Starts a migrator over the folder in a process of its own; killed at the test's end."""
+    """Start a migrator with the test's folder in a separate process, which is killed at the end of the test."""
     with ExitStack() as stack:
 
         def start() -> subprocess.Popen[str]:
@@ -104,13 +104,13 @@ def spawn(empty_database: Database, folder: Path) -> Iterator[Spawn]:
 
 
 def applied_versions(connection: Connection) -> list[int]:
-    """The versions that the ledger has as applied, read raw."""
+    """Return the applied versions in the ledger, read by SQL."""
     rows = connection.execute("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
     return [int(str(row[0])) for row in rows]
 
 
 def tables(connection: Connection) -> set[str]:
-    """The application's tables, without the ledger."""
+    """Return the application's tables, without the ledger."""
     rows = connection.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = 'groundwork'::regnamespace AND relkind IN ('r', 'p')"
     )

@@ -1,6 +1,6 @@
-"""A real sqlx-cli: that of the shared cache, or one that cargo builds there where that was asked for.
+"""A real sqlx-cli: from the shared cache, or built there by cargo on request.
 
-A build takes cargo five minutes and more, so it is done with SCALE=full or GROUNDWORK_BUILD_SQLX=1 alone.
+A build takes more than five minutes, so it is done only with SCALE=full or GROUNDWORK_BUILD_SQLX=1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.toolchain.store import exclusive, publishing
 from tests.scale import IS_FULL
 
@@ -22,7 +22,7 @@ VERSION = "0.8.6"
 
 @dataclass(frozen=True)
 class Sqlx:
-    """The program, over one database and one folder."""
+    """sqlx-cli with one database and one folder."""
 
     program: Path
     url: str
@@ -50,8 +50,8 @@ class Sqlx:
 
 
 def sqlx_program() -> Path:
-    """The path of sqlx. Skips, with the reason, where it is not there and is not to be built."""
-    cache = World.here().cache_dir
+    """Return the path of sqlx-cli. Skips the test if it is missing and a build was not requested."""
+    cache = Checkout.here().cache_dir
     root = cache / "sqlx-cli" / VERSION
     program = root / "bin" / "sqlx"
     if program.exists():

@@ -1,4 +1,4 @@
-"""Applying and reverting, and what the ledger says afterwards."""
+"""Apply and revert migrations, and check the ledger afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from db.migrator import (
     SCHEMA_CHANGED_CHANNEL,
     NotRevertible,
-    WrongName,
+    UnknownMigration,
     apply_pending,
     read_source,
     revert,
@@ -75,10 +75,10 @@ def test_the_ledger_is_the_table_that_sqlx_makes(empty_database: Database, owner
 
 
 @pytest.mark.usefixtures("three")
-def test_a_ledger_that_sqlx_wrote_is_taken_over(
+def test_a_ledger_written_by_sqlx_is_continued(
     empty_database: Database, folder: Path, owner: Connection
 ) -> None:
-    # The statements of sqlx-postgres 0.8, with a duration still unknown.
+    # The statements of sqlx-postgres 0.8, for a migration whose duration is not known yet.
     owner.execute(
         """
 CREATE TABLE IF NOT EXISTS _sqlx_migrations (
@@ -110,12 +110,14 @@ def test_a_target_is_the_last_version_applied(empty_database: Database, folder: 
 
 @pytest.mark.usefixtures("three")
 def test_a_target_that_does_not_exist_is_refused(empty_database: Database, folder: Path) -> None:
-    with pytest.raises(WrongName, match="no migration of version 7; the newest is 3"):
+    with pytest.raises(UnknownMigration, match="no migration of version 7; the newest is 3"):
         apply_pending(empty_database.url("migrator"), read_source(folder), target=7)
 
 
 @pytest.mark.usefixtures("three")
-def test_a_migration_that_came_late_is_applied_all_the_same(empty_database: Database, folder: Path) -> None:
+def test_a_migration_older_than_the_newest_applied_one_is_applied(
+    empty_database: Database, folder: Path
+) -> None:
     url, migrations = empty_database.url("migrator"), read_source(folder)
     apply_pending(url, [m for m in migrations if m.version != 2])
     assert [m.version for m in status(url, migrations).out_of_order] == [2]
@@ -200,7 +202,7 @@ def test_listeners_hear_of_each_migration_applied_and_reverted(
 
 
 @pytest.mark.usefixtures("three")
-def test_progress_is_told_as_it_happens(empty_database: Database, folder: Path) -> None:
+def test_progress_is_reported_as_it_happens(empty_database: Database, folder: Path) -> None:
     told: list[tuple[str, str]] = []
     apply_pending(
         empty_database.url("migrator"),

@@ -1,4 +1,4 @@
-"""`groundwork migrate baseline`: a schema that exists comes under management, and one that does not is refused."""
+"""`groundwork migrate baseline`: an existing schema is recorded as applied, and an incomplete one is refused."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from db.migrator import MIGRATIONS_FOLDER, read_source
 from ops.errors import Exit
 from tests.conftest import Connection, Database
 from tests.integration.migrator.conftest import Run, Write, applied_versions, tables
+from tests.promises import promise
 
 MADE_BY_HAND = (
     "CREATE TABLE users (id int, name text); CREATE INDEX users_name_idx ON users (name); CREATE VIEW names AS"
@@ -52,6 +53,7 @@ def test_the_rows_are_those_that_running_them_would_have_left(
     assert owner.execute(query).fetchall() == applied
 
 
+@promise("`baseline` is refused if the schema lacks something")
 @pytest.mark.usefixtures("release")
 @pytest.mark.parametrize(
     ("undo", "missing"),
@@ -85,7 +87,7 @@ def test_a_database_under_management_is_refused_with_7(run: Run, owner: Connecti
     run("up", "--to", "1")
     outcome = run("baseline", "4", "--unchecked")
     assert outcome.code == Exit.REFUSED
-    assert "under management already, at version 1" in outcome.error
+    assert "already has a ledger, at version 1" in outcome.error
     assert applied_versions(owner) == [1]
 
 

@@ -1,4 +1,4 @@
-"""Drift made by hand: each kind of it is found and named, and what is no drift is not."""
+"""Drift made by SQL: each kind is found and named, and harmless differences are not reported."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 from db.migrator.catalog import Catalog, Drift, catalog_of, find_drift, read_catalog
 from tests.conftest import Connection, Database, cloned_database
 from tests.containers import Server
+from tests.promises import promise
 
 
 @pytest.fixture(scope="module")
 def clone(postgres_server: Server, migrated_template: str) -> Iterator[Database]:
-    """A migrated database for all tests here: each one's changes are rolled back."""
+    """A migrated database for all tests of this module. Each test's changes are rolled back."""
     with cloned_database(postgres_server, migrated_template) as database:
         yield database
 
@@ -27,7 +28,7 @@ def expected(clone: Database) -> Catalog:
 
 @pytest.fixture(scope="module")
 def superuser(clone: Database) -> Iterator[Connection]:
-    """Who may make any drift. No stack's superuser is reached by network, so one is made for this."""
+    """A session of a temporary superuser, because the stack's superuser cannot log in over the network."""
     name, password = f"drift_{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     server = clone.server
     server.passwords[name] = password
@@ -39,14 +40,14 @@ def superuser(clone: Database) -> Iterator[Connection]:
 
 @pytest.fixture
 def change(superuser: Connection) -> Iterator[Connection]:
-    """A session whose changes are taken back at the test's end."""
+    """A session whose changes are rolled back at the end of the test."""
     with superuser.transaction(force_rollback=True):
         superuser.execute("SET LOCAL search_path = groundwork")
         yield superuser
 
 
 def drift_after(change: Connection, expected: Catalog, sql: str) -> list[Drift]:
-    """What is found after `sql` ran in the application's schema."""
+    """Return the drift after `sql` has run in the application's schema."""
     if sql:
         change.execute(sql.encode())
     return list(find_drift(expected, catalog_of(change)))
@@ -58,6 +59,7 @@ def this_month(change: Connection) -> str:
     return str(row[0])
 
 
+@promise("drift of a database is reported with both definitions")
 @pytest.mark.parametrize(
     ("sql", "kind", "what", "definitions"),
     [
@@ -212,7 +214,7 @@ def test_a_partition_that_lacks_an_index_is_drift(change: Connection, expected: 
     ).fetchone()
     assert row is not None
     first = row[0]
-    # The parent's index is INVALID for the lack of one, which is a fact of its own.
+    # Without the partition's index, the parent's index is INVALID, which is reported separately.
     assert [(d.kind, d.what) for d in found] == [
         ("missing", f"index {first}: activities_type_idx"),
         ("different", "index activities_type_idx"),
@@ -237,6 +239,7 @@ def test_a_monthly_partition_has_the_bounds_of_its_name(
     assert [d.what for d in found] == (["table activities_2012_01"] if is_drift else [])
 
 
+@promise("drift of a database is reported with both definitions", control=True)
 @pytest.mark.parametrize(
     "sql",
     [
@@ -248,16 +251,16 @@ def test_a_monthly_partition_has_the_bounds_of_its_name(
         "ANALYZE; REINDEX TABLE users; TRUNCATE cache_outbox; SELECT setval('users_id_seq', 77)",
         "CREATE TEMPORARY TABLE mine (id int)",
         "REVOKE ALL ON users FROM app; GRANT SELECT, INSERT, UPDATE, DELETE ON users TO app",
-        # The server has written options of its own anew for every column of the table.
+        # The server sets its own options again for every column of the table.
         "ALTER TABLE repositories ALTER stars TYPE bigint; ALTER TABLE repositories ALTER stars TYPE integer",
         "DROP INDEX users_username_idx; CREATE INDEX users_username_idx ON users USING btree (username)",
     ],
 )
-def test_what_comes_to_the_same_is_no_drift(change: Connection, expected: Catalog, sql: str) -> None:
+def test_equivalent_definitions_are_not_drift(change: Connection, expected: Catalog, sql: str) -> None:
     assert drift_after(change, expected, sql) == []
 
 
-def test_a_column_that_moved_is_said_once(change: Connection, expected: Catalog) -> None:
+def test_a_moved_column_is_reported_once(change: Connection, expected: Catalog) -> None:
     sql = (
         "ALTER TABLE organizations DROP COLUMN description; ALTER TABLE organizations ADD COLUMN description text;"
         " COMMENT ON COLUMN organizations.description IS 'What the organization says of itself.'"
@@ -266,7 +269,7 @@ def test_a_column_that_moved_is_said_once(change: Connection, expected: Catalog)
     assert (found.kind, found.what) == ("different", "order of columns of table organizations")
 
 
-def test_foreign_keys_that_nobody_checks_any_more_are_drift(change: Connection, expected: Catalog) -> None:
+def test_foreign_keys_that_are_no_longer_enforced_are_drift(change: Connection, expected: Catalog) -> None:
     found = drift_after(
         change,
         expected,
@@ -279,5 +282,7 @@ def test_foreign_keys_that_nobody_checks_any_more_are_drift(change: Connection, 
     assert str(found[1].found).endswith("NOT ENFORCED: ITS TRIGGERS ARE DISABLED")
 
 
-def test_whoever_may_use_the_schema_reads_the_same_catalog(clone: Database, expected: Catalog) -> None:
+def test_every_role_with_access_to_the_schema_reads_the_same_catalog(
+    clone: Database, expected: Catalog
+) -> None:
     assert read_catalog(clone.url("readonly")) == expected

@@ -1,4 +1,4 @@
-"""`groundwork migrate` and `groundwork seed`, as people run them."""
+"""The commands `groundwork migrate` and `groundwork seed`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from ops.commands.seed import seed
 from ops.errors import Exit
 from tests.conftest import Connect, Connection, Database
 from tests.integration.migrator.conftest import Run, Write, tables
+from tests.promises import promise
 
 
+@promise("the migrator's exit codes are as documented")
 def test_status_exits_with_3_while_something_is_pending(run: Run, write: Write) -> None:
     write("1_a.sql", "SELECT 1")
     assert run("status").code == Exit.PENDING
@@ -36,7 +38,7 @@ def test_status_exits_with_4_on_a_mismatch_and_names_it(run: Run, write: Write) 
     assert "1_a.sql was edited after it was applied" in outcome.out
 
 
-def test_status_in_json_says_what_is_what(run: Run, write: Write) -> None:
+def test_status_in_json_lists_applied_and_pending(run: Run, write: Write) -> None:
     write("1_a.sql", "SELECT 1")
     write("3_c.sql", "SELECT 1")
     run("up")
@@ -64,6 +66,7 @@ def test_a_dry_run_names_what_is_pending_and_applies_nothing(
     assert tables(owner) == set()
 
 
+@promise("the migrator's exit codes are as documented")
 def test_a_failed_migration_exits_with_1_and_one_line(run: Run, write: Write) -> None:
     write("1_a.sql", "CREATE TABEL a ()")
     outcome = run("up")
@@ -72,6 +75,7 @@ def test_a_failed_migration_exits_with_1_and_one_line(run: Run, write: Write) ->
     assert "\n" not in outcome.error
 
 
+@promise("the migrator's exit codes are as documented")
 def test_an_edited_migration_exits_with_4(run: Run, write: Write) -> None:
     write("1_a.sql", "SELECT 1")
     run("up")
@@ -80,6 +84,7 @@ def test_an_edited_migration_exits_with_4(run: Run, write: Write) -> None:
     assert run("up", "--dry-run").code == Exit.MISMATCH
 
 
+@promise("the migrator's exit codes are as documented")
 def test_a_held_lock_exits_with_5(
     run: Run, write: Write, empty_database: Database, owner: Connection
 ) -> None:
@@ -88,10 +93,12 @@ def test_a_held_lock_exits_with_5(
     assert run("up", "--wait", "0.2").code == Exit.LOCKED
 
 
+@promise("the migrator's exit codes are as documented")
 def test_an_unreachable_database_exits_with_6(run: Run) -> None:
     assert run("status", "--url", "postgresql://migrator@localhost:1/groundwork").code == Exit.UNREACHABLE
 
 
+@promise("the migrator's exit codes are as documented")
 def test_down_unasked_is_refused_with_7_and_changes_nothing(
     run: Run, write: Write, owner: Connection
 ) -> None:
@@ -106,7 +113,7 @@ def test_down_unasked_is_refused_with_7_and_changes_nothing(
     assert tables(owner) == set()
 
 
-def test_new_begins_files_that_up_then_applies(run: Run) -> None:
+def test_new_creates_files_that_up_then_applies(run: Run) -> None:
     assert run("new", "users email").code == Exit.FINE
     assert "applied 0001_users_email" in run("up").out
 
@@ -138,6 +145,7 @@ def seed_once(database: Database) -> Callable[[], str]:
     return load
 
 
+@promise("`seed` is idempotent and restores changed sample rows")
 def test_seed_loads_and_a_second_run_changes_nothing(seed_once: Callable[[], str], connect: Connect) -> None:
     assert f"{USERS} users, {ORGANIZATIONS} organizations" in seed_once()
     counts = (
@@ -153,7 +161,8 @@ def test_seed_loads_and_a_second_run_changes_nothing(seed_once: Callable[[], str
     assert app.execute(counts).fetchone() == before
 
 
-def test_seed_mends_what_was_changed_and_leaves_other_rows_alone(
+@promise("`seed` is idempotent and restores changed sample rows")
+def test_seed_restores_changed_rows_and_keeps_other_rows(
     seed_once: Callable[[], str], connect: Connect
 ) -> None:
     seed_once()
@@ -181,6 +190,7 @@ def test_the_sample_data_says_that_it_is_made_up(seed_once: Callable[[], str], c
     assert row == (True, True, True, True)
 
 
+@promise("the sample data is the same everywhere")
 def test_the_sample_data_is_the_same_everywhere(
     seed_once: Callable[[], str], connect: Connect, empty_database: Database
 ) -> None:

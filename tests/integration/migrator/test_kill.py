@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of a migration, and the run that follows."""
+"""SIGKILL in the middle of a migration, and the next run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from db.migrator import DirtyMigration, ScriptFailed, apply_pending, read_source
 from tests.conftest import Connection, Database
 from tests.containers import wait_until
 from tests.integration.migrator.conftest import Spawn, Write, applied_versions, tables
+from tests.promises import promise
 
 CREATE_INDEX = "-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY t_a_idx ON t (a);\n"
 
@@ -24,7 +25,7 @@ def index_validity(connection: Connection) -> list[tuple[object, ...]]:
 
 
 def at_work(connection: Connection, statement: str) -> bool:
-    """True while a session of the same login runs the statement."""
+    """Return whether a session of the same login is running the statement."""
     connection.execute("SET ROLE NONE")
     row = connection.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE %s AND pid <> pg_backend_pid()",
@@ -34,6 +35,7 @@ def at_work(connection: Connection, statement: str) -> bool:
     return row != (0,)
 
 
+@promise("a migration and its ledger row are all or nothing")
 def test_a_migration_killed_half_way_is_applied_by_the_next_run(
     empty_database: Database, folder: Path, write: Write, owner: Connection, spawn: Spawn
 ) -> None:
@@ -47,12 +49,13 @@ def test_a_migration_killed_half_way_is_applied_by_the_next_run(
     process.wait()
     assert applied_versions(owner) == [1]
     owner.execute("DELETE FROM gate")
-    # The server process sleeps on for a while: the next run must outwait it.
+    # The server process still sleeps for a while, and the next run must wait for it.
     done = apply_pending(empty_database.url("migrator"), read_source(folder))
     assert [a.migration.version for a in done] == [2]
     assert tables(owner) == {"gate", "a", "b", "c"}
 
 
+@promise("the next run completes a killed `CREATE INDEX CONCURRENTLY`")
 def test_an_index_killed_half_way_is_dropped_and_made_by_the_next_run(
     empty_database: Database, folder: Path, write: Write, owner: Connection, spawn: Spawn
 ) -> None:
@@ -68,7 +71,7 @@ def test_an_index_killed_half_way_is_dropped_and_made_by_the_next_run(
         old_transaction.commit()
     assert applied_versions(owner) == []
     assert index_validity(owner) == [(False,)]
-    # Negative control: this is what a plain retry would make of it.
+    # The negative control: a plain retry leaves the index INVALID.
     owner.execute("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS t_a_idx ON t (a)")
     assert index_validity(owner) == [(False,)]
 
@@ -79,6 +82,7 @@ def test_an_index_killed_half_way_is_dropped_and_made_by_the_next_run(
     assert applied_versions(owner) == [1]
 
 
+@promise("the next run completes a killed `CREATE INDEX CONCURRENTLY`")
 def test_an_index_that_was_ready_when_the_migrator_died_is_kept(
     empty_database: Database, folder: Path, write: Write, owner: Connection
 ) -> None:
@@ -138,7 +142,8 @@ def test_an_interrupted_drop_of_an_index_is_finished_by_the_next_run(
     assert owner.execute("SELECT count(*) FROM _sqlx_migrations").fetchone() == (0,)
 
 
-def test_a_statement_whose_end_nobody_can_see_stays_dirty(
+@promise("a statement whose outcome cannot be determined stays dirty")
+def test_a_statement_whose_outcome_is_unknown_stays_dirty(
     empty_database: Database, folder: Path, write: Write, owner: Connection
 ) -> None:
     write("1_once.sql", "-- no-transaction\nCREATE TABLE once ()")

@@ -1,4 +1,4 @@
-"""`groundwork migrate lint`: our rules and squawk's together; no database is asked."""
+"""`groundwork migrate lint`: groundwork's rules and squawk's together, without a database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(migrate, ["lint", *arguments])
 
 
-def test_our_findings_and_squawks_are_said_by_line_and_exit_with_4(lint: Path) -> None:
+def test_findings_of_groundwork_and_squawk_are_listed_by_line_and_exit_with_4(lint: Path) -> None:
     result = run("--folder", str(lint))
     assert result.exit_code == Exit.MISMATCH
     first, second = result.stdout.splitlines()
@@ -53,15 +53,13 @@ def test_without_squawk_our_rules_are_applied_alone(lint: Path) -> None:
     assert [f["rule"] for f in said["findings"]] == ["contract-in-expand"]
 
 
-def test_what_a_contract_migration_is_there_for_is_no_finding_of_squawks(lint: Path) -> None:
+def test_squawk_does_not_report_the_purpose_of_a_contract_migration(lint: Path) -> None:
     path = lint / "1_a.up.sql"
     path.write_text("-- phase: contract\nALTER TABLE t DROP COLUMN a;\n")
     assert run("--folder", str(lint)).exit_code == Exit.FINE
 
 
-def test_a_squawk_that_is_not_there_is_an_error_and_no_silence(
-    lint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_squawk_is_an_error(lint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", str(lint / "python"))
     result = run("--folder", str(lint))
     assert isinstance(result.exception, OpsError)

@@ -1,4 +1,4 @@
-"""One migrator at a time, and patience with whoever holds a table."""
+"""Locks: one migrator at a time, and retries while other sessions lock a table."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from db.migrator.lock import lock_key
 from tests.conftest import Connection, Database
 from tests.containers import wait_until
 from tests.integration.migrator.conftest import Spawn, Write, applied_versions, tables
+from tests.promises import promise
 
 IMPATIENT = LockLimits(
     migrator_lock_seconds=0.4, table_lock_seconds=0.1, attempts=3, longest_pause_seconds=0.1
@@ -82,7 +83,7 @@ def test_the_lock_is_free_again_after_a_success_and_after_a_failure(
     assert owner.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone() == (True,)
 
 
-def test_a_locked_table_is_given_way_to_and_tried_again(
+def test_a_migration_of_a_locked_table_is_retried(
     empty_database: Database, folder: Path, write: Write, owner: Connection
 ) -> None:
     owner.execute("CREATE TABLE busy (id int)")
@@ -129,14 +130,14 @@ def test_readers_behind_a_waiting_migration_wait_no_longer_than_its_limit(
             return time.monotonic() - started
 
     assert seconds_of_a_read(limit=0.2) < 1.0
-    # Negative control: behind an ALTER TABLE that waits for long the same reader is stuck.
+    # The negative control: behind an ALTER TABLE that waits for a long time, the same read does not return.
     assert seconds_of_a_read(limit=30.0) == float("inf")
 
 
 @pytest.mark.parametrize(
     ("before", "shortest", "longest"),
     [
-        # 2 s less the 0.5 s for which the lock is held already.
+        # The limit of 2 s minus the 0.5 s for which the lock has been held.
         ("ALTER TABLE busy ADD COLUMN more int; SELECT pg_sleep(0.5);", 400, 1500),
         ("ALTER TABLE busy ADD COLUMN more int; SELECT pg_sleep(2.1);", 400, 400),
         ("UPDATE busy SET id = 1; SELECT pg_sleep(0.5);", 2000, 2000),
@@ -178,6 +179,7 @@ def test_a_table_that_stays_locked_is_given_up(
     assert applied_versions(owner) == []
 
 
+@promise("many migrators at once apply each migration exactly once")
 def test_eight_migrators_at_once_apply_each_migration_exactly_once(
     folder: Path, write: Write, owner: Connection, spawn: Spawn
 ) -> None:
@@ -193,6 +195,7 @@ def test_eight_migrators_at_once_apply_each_migration_exactly_once(
     assert owner.execute("SELECT * FROM log").fetchall() == [("once",)]
 
 
+@promise("a migrator that takes no lock is noticed once the ledger is locked")
 def test_a_migrator_that_takes_no_lock_is_noticed_behind_the_ledgers_lock(
     empty_database: Database, folder: Path, write: Write, owner: Connection
 ) -> None:
@@ -201,6 +204,7 @@ def test_a_migrator_that_takes_no_lock_is_noticed_behind_the_ledgers_lock(
     assert applied_versions(owner) == [1]
 
 
+@promise("a migrator that takes no lock is noticed once the ledger is locked", control=True)
 def test_without_the_ledgers_lock_the_other_migrator_is_not_noticed(
     empty_database: Database, folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,7 +214,7 @@ def test_without_the_ledgers_lock_the_other_migrator_is_not_noticed(
 
 
 def _while_an_unlocked_migrator_applies(database: Database, folder: Path, write: Write) -> object:
-    """apply_pending's result (or error) while another session, as sqlx-cli does, applies without a lock."""
+    """Return apply_pending's result or error while another session applies without a lock, as sqlx-cli may do."""
     url = database.url("migrator")
     write("1_a.sql", "CREATE TABLE a ()")
     (migration,) = read_source(folder)

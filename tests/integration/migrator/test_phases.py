@@ -1,4 +1,4 @@
-"""`groundwork migrate up --phase`: a deploy in two steps, with code between them."""
+"""`groundwork migrate up --phase`: migrations before and after a deploy."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 from ops.errors import Exit
 from tests.conftest import Connection
 from tests.integration.migrator.conftest import Run, Write, applied_versions
+from tests.promises import promise
 
 CONTRACT = "-- phase: contract\n"
 
 
 @pytest.fixture
 def release(write: Write) -> None:
-    """A column is replaced: added, and its predecessor dropped once no code reads it."""
+    """Migrations that replace a column: add the new one, and drop the old one when no code reads it."""
     write("1_users.sql", "CREATE TABLE users (name text)")
     write("2_add.sql", "ALTER TABLE users ADD COLUMN username text")
     write("3_drop.sql", f"{CONTRACT}ALTER TABLE users DROP COLUMN name")
@@ -28,6 +29,7 @@ def columns(connection: Connection) -> set[str]:
     return {str(row[0]) for row in rows}
 
 
+@promise("old and new code both work between the phases")
 @pytest.mark.usefixtures("release")
 def test_between_the_phases_old_and_new_code_both_find_their_columns(run: Run, owner: Connection) -> None:
     assert run("up", "--phase", "expand").code == Exit.FINE
@@ -43,6 +45,7 @@ def test_without_a_phase_everything_is_applied_by_version(run: Run, owner: Conne
     assert applied_versions(owner) == [1, 2, 3]
 
 
+@promise("a phase never skips a pending migration of the other")
 @pytest.mark.usefixtures("release")
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])
 def test_a_contraction_before_its_expansion_is_refused_with_7_and_changes_nothing(
@@ -62,7 +65,7 @@ def test_an_expansion_behind_a_pending_contraction_is_refused_until_that_is_appl
     write("4_next.sql", "ALTER TABLE users ADD COLUMN email text")
     outcome = run("up", "--phase", "expand")
     assert outcome.code == Exit.REFUSED
-    assert "begin with `--phase contract --to 3`" in outcome.error
+    assert "start with `--phase contract --to 3`" in outcome.error
     assert applied_versions(owner) == [1, 2]
     run("up", "--phase", "contract", "--to", "3")
     assert run("up", "--phase", "expand").code == Exit.FINE

@@ -1,4 +1,4 @@
-"""What is refused, in which words, and that nothing of it stays behind."""
+"""Failing migrations: the error messages, and that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from db.migrator import (
 )
 from tests.conftest import Connection, Database
 from tests.integration.migrator.conftest import Write, applied_versions, tables
+from tests.promises import promise
 
 
+@promise("a failed statement is reported with file, line and SQLSTATE")
 @pytest.mark.parametrize(
     ("sql", "line", "sqlstate", "statement"),
     [
@@ -106,6 +108,7 @@ def test_a_failed_down_script_leaves_the_migration_applied(
     assert tables(owner) == {"a"}
 
 
+@promise("a migration that was edited after it was applied is refused before anything runs")
 @pytest.mark.parametrize("run", [apply_pending, revert])
 def test_an_edited_migration_is_refused_before_anything_runs(
     empty_database: Database, folder: Path, write: Write, owner: Connection, run: object
@@ -122,7 +125,7 @@ def test_an_edited_migration_is_refused_before_anything_runs(
     assert tables(owner) == {"a"}
 
 
-def test_an_edited_down_file_is_no_mismatch(empty_database: Database, folder: Path, write: Write) -> None:
+def test_an_edited_down_file_is_not_a_mismatch(empty_database: Database, folder: Path, write: Write) -> None:
     write("1_a.up.sql", "CREATE TABLE a ()")
     write("1_a.down.sql", "DROP TABLE wrong")
     apply_pending(empty_database.url("migrator"), read_source(folder))
@@ -149,7 +152,7 @@ def test_a_dirty_row_stops_everything(
     apply_pending(empty_database.url("migrator"), read_source(folder))
     owner.execute("UPDATE _sqlx_migrations SET success = FALSE")
     write("2_b.sql", "CREATE TABLE b ()")
-    with pytest.raises(DirtyMigration, match=r"1_a\.sql began and did not end"):
+    with pytest.raises(DirtyMigration, match=r"1_a\.sql started but did not finish"):
         apply_pending(empty_database.url("migrator"), read_source(folder))
     assert tables(owner) == {"a"}
     (problem,) = status(empty_database.url("migrator"), read_source(folder)).problems
@@ -166,7 +169,7 @@ def test_a_pending_script_that_ends_its_transaction_is_refused_before_anything_r
     assert tables(owner) == set()
 
 
-def test_copy_from_stdin_in_a_script_is_an_error_and_no_hang(
+def test_copy_from_stdin_in_a_script_is_an_error_and_does_not_hang(
     empty_database: Database, folder: Path, write: Write, owner: Connection
 ) -> None:
     write("1_a.sql", "CREATE TABLE a (id int);\nCOPY a FROM STDIN;")
@@ -175,7 +178,9 @@ def test_copy_from_stdin_in_a_script_is_an_error_and_no_hang(
     assert tables(owner) == set()
 
 
-def test_a_role_that_may_not_create_is_told_so(empty_database: Database, folder: Path, write: Write) -> None:
+def test_a_role_without_create_permission_gets_an_error(
+    empty_database: Database, folder: Path, write: Write
+) -> None:
     write("1_a.sql", "CREATE TABLE a ()")
     with pytest.raises(MigrationError, match="permission denied for schema groundwork") as caught:
         apply_pending(empty_database.url("app"), read_source(folder))
@@ -195,6 +200,7 @@ def test_a_database_that_cannot_be_reached_is_named_without_the_password(url: st
     assert "hunter2" not in str(caught.value)
 
 
+@promise("no message quotes a connection string or password")
 def test_a_url_that_cannot_be_parsed_is_not_quoted() -> None:
     with pytest.raises(MigrationError, match="cannot be parsed") as caught:
         status("postgres//migrator:hunter2@", ())

@@ -1,4 +1,4 @@
-"""`groundwork migrate repair`: what it takes over, what it refuses, and that a refusal changes nothing."""
+"""`groundwork migrate repair`: which changes it accepts and refuses, and that a refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from ops.errors import Exit
 from tests.conftest import Connection
 from tests.integration.migrator.conftest import Run, Write, applied_versions
+from tests.promises import promise
 
 TEXT = "-- why\nCREATE TABLE a (id int DEFAULT 1);\n"
 HARMLESS = {
@@ -43,8 +44,9 @@ def checksums(connection: Connection) -> dict[int, bytes]:
     return {int(str(version)): bytes(checksum) for version, checksum in rows}  # type: ignore[call-overload]
 
 
+@promise("`repair` accepts a changed checksum only if the change is proven harmless")
 @pytest.mark.parametrize("what", HARMLESS)
-def test_a_harmless_change_is_taken_over_by_the_history_of_the_file(
+def test_a_harmless_change_is_accepted_with_the_file_history(
     run: Run, write: Write, git: Path, owner: Connection, what: str
 ) -> None:
     path = write("1_a.sql", TEXT)
@@ -57,7 +59,7 @@ def test_a_harmless_change_is_taken_over_by_the_history_of_the_file(
     assert outcome.out == f"repaired 1_a: checksum, only {what} differ\n"
     assert checksums(owner) == {1: hashlib.sha384(path.read_bytes()).digest()}
     assert run("status").code == Exit.FINE
-    assert run("repair").out == "nothing was to be repaired\n"
+    assert run("repair").out == "nothing to repair\n"
 
 
 @pytest.mark.parametrize("what", ["line ends", "a byte order mark"])
@@ -110,6 +112,7 @@ def test_a_text_that_was_not_the_applied_one_proves_nothing(run: Run, write: Wri
     assert "--old-file FILE" in outcome.error
 
 
+@promise("`repair` accepts a changed checksum only if the change is proven harmless", control=True)
 @pytest.mark.parametrize(
     "edited",
     [
@@ -118,7 +121,7 @@ def test_a_text_that_was_not_the_applied_one_proves_nothing(run: Run, write: Wri
         f"-- no-transaction\n{TEXT}",
     ],
 )
-def test_a_change_that_matters_is_refused_with_7_and_nothing_is_taken_over(
+def test_a_significant_change_is_refused_with_7_and_no_checksum_is_accepted(
     run: Run, write: Write, git: Path, owner: Connection, edited: str
 ) -> None:
     write("1_a.sql", TEXT)
@@ -130,9 +133,9 @@ def test_a_change_that_matters_is_refused_with_7_and_nothing_is_taken_over(
     harmless.write_text("SELECT 2; -- two")
     outcome = run("repair")
     assert outcome.code == Exit.REFUSED
-    assert "this is not what was applied" in outcome.error
+    assert "this differs from what was applied" in outcome.error
     assert checksums(owner) == before
-    # What can be proven by itself may be named.
+    # A single version that can be proven may be repaired alone.
     assert run("repair", "2").code == Exit.FINE
 
 
@@ -152,7 +155,7 @@ def test_a_dry_run_changes_nothing(run: Run, write: Write, owner: Connection) ->
 
 @pytest.fixture
 def dirty(run: Run, write: Write, owner: Connection) -> None:
-    """Version 2 began and did not end."""
+    """Version 2 has started but not finished."""
     write("1_a.sql", TEXT)
     write("2_b.sql", "CREATE TABLE b ()")
     run("up")
@@ -168,16 +171,14 @@ def test_a_migration_that_was_finished_by_hand_is_marked_applied(run: Run, owner
 
 
 @pytest.mark.usefixtures("dirty")
-def test_a_migration_that_was_undone_by_hand_is_forgotten_and_applied_again(
-    run: Run, owner: Connection
-) -> None:
+def test_after_forgetting_a_migration_undone_by_hand_it_is_applied_again(run: Run, owner: Connection) -> None:
     owner.execute("DROP TABLE b")
     assert run("repair", "--forget", "2", "--yes").code == Exit.FINE
     assert run("status").code == Exit.PENDING
     assert "applied 2_b (" in run("up").out
 
 
-def test_a_migration_whose_file_is_gone_is_forgotten(run: Run, write: Write, owner: Connection) -> None:
+def test_a_migration_without_its_file_can_be_forgotten(run: Run, write: Write, owner: Connection) -> None:
     path = write("1_a.sql", TEXT)
     run("up")
     path.unlink()
@@ -190,14 +191,14 @@ def test_a_migration_whose_file_is_gone_is_forgotten(run: Run, write: Write, own
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--mark-applied", "2"], "say --yes"),
-        (["--forget", "2"], "say --yes"),
+        (["--mark-applied", "2"], "pass --yes"),
+        (["--forget", "2"], "pass --yes"),
         (["--mark-applied", "1", "--yes"], "it is applied already"),
-        (["--forget", "1", "--yes"], "take it back with `migrate down`"),
+        (["--forget", "1", "--yes"], "Revert it with `migrate down`"),
         (["--forget", "9", "--yes"], "no row of version 9"),
     ],
 )
-def test_a_word_that_is_not_given_or_cannot_be_right_is_refused_with_7(
+def test_an_unconfirmed_or_wrong_repair_is_refused_with_7(
     run: Run, owner: Connection, arguments: list[str], why: str
 ) -> None:
     before = owner.execute("SELECT version, success FROM _sqlx_migrations ORDER BY 1").fetchall()
@@ -215,7 +216,7 @@ def test_a_word_that_is_not_given_or_cannot_be_right_is_refused_with_7(
         ["1", "2", "--old-file", __file__],
     ],
 )
-def test_a_command_line_that_says_two_things_is_refused_with_2(run: Run, arguments: list[str]) -> None:
+def test_a_contradictory_command_line_is_refused_with_2(run: Run, arguments: list[str]) -> None:
     assert run("repair", *arguments).code == Exit.USAGE
 
 

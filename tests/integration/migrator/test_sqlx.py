@@ -1,4 +1,4 @@
-"""groundwork's migrator and sqlx-cli on one database: by golden files everywhere, by the real program where it is."""
+"""Compatibility with sqlx-cli: with golden files always, with the real program if it is available."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from tests.conftest import Connection, Database
 from tests.integration.migrator import golden
 from tests.integration.migrator.conftest import Spawn, Write, applied_versions
 from tests.integration.migrator.sqlx_cli import Sqlx, sqlx_program
+from tests.promises import promise
 from tests.scale import scaled
 
 MIXES = scaled(3, 25)
 STEPS = 8
 
 
+@promise("ledger and files are compatible with sqlx: any mix of runs by both tools has the same result")
 def test_what_sqlx_left_after_a_run_is_what_we_leave(empty_database: Database) -> None:
     apply_pending(empty_database.url("migrator"), read_source(golden.FOLDER))
     assert golden.snapshot(empty_database) == golden.recorded()["run"]
@@ -30,13 +32,13 @@ def test_what_sqlx_left_after_reverting_is_what_we_leave(empty_database: Databas
     apply_pending(url, migrations)
     revert(url, migrations)
     assert golden.snapshot(empty_database) == golden.recorded()["revert"]
-    # sqlx passes over a migration without a down file; here that is said, so we stop above it.
+    # sqlx skips a migration without a down file. groundwork raises an error, so stop above it.
     revert(url, migrations, target=1)
     assert golden.snapshot(empty_database) == golden.recorded()["revert to 0"]
 
 
 @pytest.mark.parametrize("step", ["run", "revert", "revert to 0"])
-def test_rows_that_sqlx_left_are_taken_for_what_they_are(
+def test_rows_written_by_sqlx_are_interpreted_correctly(
     empty_database: Database, owner: Connection, step: str
 ) -> None:
     url, migrations = empty_database.url("migrator"), read_source(golden.FOLDER)
@@ -70,7 +72,7 @@ def test_the_golden_record_is_what_sqlx_leaves(
 
 
 def steps_of(seed: int, newest: int) -> list[tuple[str, bool, int]]:
-    """up or down, by sqlx or not, and to which version: a walk that ends at the newest."""
+    """Return random steps that end at the newest version: up or down, by sqlx or not, and to which version."""
     draw = random.Random(seed)
     walk, version = [], 0
     for _ in range(STEPS):
@@ -80,6 +82,7 @@ def steps_of(seed: int, newest: int) -> list[tuple[str, bool, int]]:
     return [*walk, ("up", draw.random() < 0.5, newest)]
 
 
+@promise("ledger and files are compatible with sqlx: any mix of runs by both tools has the same result")
 @pytest.mark.parametrize("seed", range(MIXES))
 def test_any_mix_of_runs_by_either_tool_ends_the_same(
     sqlx: Callable[[Path], Sqlx], empty_database: Database, owner: Connection, seed: int
@@ -119,7 +122,7 @@ def test_an_edited_file_is_refused_by_both(
     assert "has been modified" in sqlx(folder).run().stdout
 
 
-def test_beside_sqlx_at_work_without_a_lock_we_fail_at_nothing_and_all_ends_the_same(
+def test_running_beside_sqlx_without_a_lock_succeeds_with_the_same_result(
     sqlx: Callable[[Path], Sqlx],
     empty_database: Database,
     folder: Path,
@@ -137,7 +140,7 @@ def test_beside_sqlx_at_work_without_a_lock_we_fail_at_nothing_and_all_ends_the_
     theirs = [sqlx(folder).start() for _ in range(2)]
     errors = [process.communicate(timeout=180)[1] for process in ours]
     for process in theirs:
-        # Two of them at once get in each other's way, which is what the lock is for.
+        # Two migrators without a lock may make each other fail.
         process.communicate(timeout=180)
     assert errors == [""] * 3
     apply_pending(url, migrations)

@@ -1,7 +1,7 @@
-"""An application as Prometheus sees one: it reads and writes, well and ill, until it is killed, and shows its metrics.
+"""An application with metrics, which reads and writes with and without Redis until it is killed.
 
-python -m tests.integration.monitoring.application PORT, with DATABASE_URL, and three Redis: WELL_REDIS_URL,
-ILL_REDIS_URL (nobody listens there), and OPS_REDIS_URL (the first one, as ops).
+python -m tests.integration.monitoring.application PORT, with DATABASE_URL and three URLs of Redis: WELL_REDIS_URL,
+ILL_REDIS_URL (no server listens there), and OPS_REDIS_URL (the first server, as user ops).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def open_data(redis_url: str) -> DataAccess:
 
 
 def make_due(ops: Any, user_id: int) -> None:
-    """Put a cached user before its end, so that the next read refreshes it."""
+    """Make a cached user due for a refresh by the next read."""
     key = EntityKeys(NAMESPACE, "user", USER_SCHEMA).value(user_id)
     if raw := ops.get(key):
         epoch, version = raw.split(b":")[:2]
@@ -40,7 +40,7 @@ def make_due(ops: Any, user_id: int) -> None:
 
 
 def work(data: DataAccess, user_id: int, turn: int) -> None:
-    # A busy machine is slow at times, and an application lives with it.
+    # Ignore errors: a busy machine may be slow.
     with suppress(DbError):
         user = data.users.get(user_id)
         data.users.update(replace(user, username=f"ada-{turn}"))
@@ -58,7 +58,7 @@ def refresh(data: DataAccess, ops: Any, user_id: int) -> None:
 
 def main() -> None:
     os.environ["GROUNDWORK_CACHE_NAMESPACE"] = NAMESPACE
-    # Each read asks Redis, or a refresh would never be due.
+    # Without a near cache each read uses Redis, so that refreshes happen.
     os.environ["GROUNDWORK_NEAR_CACHE_ENTRIES"] = "0"
     start_http_server(int(sys.argv[1]), "127.0.0.1")
     with (

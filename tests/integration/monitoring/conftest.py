@@ -1,4 +1,4 @@
-"""One Prometheus a session over a stack's parts: servers, access service, and an application that is at work."""
+"""One Prometheus per session, which scrapes servers, an access service and a running application."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Scene:
-    """What is measured."""
+    """The parts that Prometheus scrapes."""
 
     prometheus: Prometheus
     database: str
@@ -37,7 +37,7 @@ class Scene:
 
 @pytest.fixture(scope="package")
 def own_postgres(docker_engine: None) -> Iterator[Server]:
-    """A migrated Postgres of this package's own, to be stopped."""
+    """A migrated Postgres for this package only, because tests stop it."""
     with containers.postgres_server(keeps_port=True) as server:
         apply_pending(server.database_url("migrator"), read_source())
         yield server
@@ -45,7 +45,7 @@ def own_postgres(docker_engine: None) -> Iterator[Server]:
 
 @pytest.fixture(scope="package")
 def own_redis(docker_engine: None) -> Iterator[Server]:
-    """A Redis of this package's own, to be stopped. Without eviction: rules name that policy."""
+    """A Redis for this package only, because tests stop it. Without eviction, because rules name that policy."""
     with containers.redis_server(eviction_policy="noeviction", keeps_port=True) as server:
         yield server
 

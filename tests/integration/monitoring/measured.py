@@ -1,4 +1,4 @@
-"""Prometheus and the exporters over a test's own servers, in the image and with the configuration of a stack."""
+"""Prometheus and the exporters with a test's servers, in the image and with the configuration of a stack."""
 
 from __future__ import annotations
 
@@ -24,42 +24,42 @@ from infra.spec import roles
 from infra.spec.monitoring import POSTGRES_EXPORTER, PROMETHEUS, REDIS_EXPORTER, SERVICES, UIDS
 from tests.containers import LABEL, Server, build_image, wait_until
 
-# Not a second: on a busy machine the exporters take a part of one.
+# Not 1 s, because on a busy machine the exporters take a large part of it.
 SCRAPE_SECONDS = 3
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A running Prometheus; `containers` by service."""
+    """A running Prometheus. `containers` maps services to containers."""
 
     port: int
     containers: Mapping[str, str]
 
     def get(self, path: str, **parameters: str) -> Any:
-        """The `data` of an answer of its API."""
+        """Return the `data` of an answer of the API."""
         query = urllib.parse.urlencode(parameters)
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{query}"
         with urllib.request.urlopen(url, timeout=30) as answer:
             return json.load(answer)["data"]
 
     def series(self) -> dict[str, list[dict[str, str]]]:
-        """metric -> the labels of each of its series."""
+        """Return the labels of all series, by metric."""
         found = defaultdict(list)
         for labels in self.get("series", **{"match[]": '{__name__!=""}'}):
             found[labels.pop("__name__")].append(labels)
         return dict(found)
 
     def value(self, expression: str) -> float:
-        """Of an expression with one result."""
+        """Return the value of an expression with one result."""
         (result,) = self.get("query", query=expression)["result"]
         return float(result["value"][1])
 
     def targets(self) -> dict[str, str]:
-        """job -> health."""
+        """Return the health of the targets, by job."""
         return {target["labels"]["job"]: target["health"] for target in self.get("targets")["activeTargets"]}
 
     def alerts(self) -> dict[str, str]:
-        """alert -> pending or firing, of those that are not at rest."""
+        """Return the state (pending or firing) of the active alerts, by name."""
         return {alert["labels"]["alertname"]: alert["state"] for alert in self.get("alerts")["alerts"]}
 
     def rules(self) -> list[dict[str, Any]]:
@@ -77,7 +77,10 @@ class Prometheus:
 def measured(
     postgres: Server, database: str, redis: Server, others: Mapping[str, int]
 ) -> Iterator[Prometheus]:
-    """Measures two servers; `others` are job -> port of what shows its own metrics on this machine."""
+    """Run Prometheus and the exporters for two servers.
+
+    `others` maps jobs to the ports of other processes with metrics on this machine.
+    """
     image = build_image("monitoring")
     ports = {service: free_port() for service in SERVICES}
     targets = {
@@ -117,7 +120,7 @@ def measured(
 def postgres_exporter(
     stack: ExitStack, image: str, port: int, server: Server, database: str, authority: KeyPair | None = None
 ) -> str:
-    """The exporter's container. It trusts the server's authority unless another one is given."""
+    """Start the exporter and return its container. It trusts the server's CA unless another is given."""
     login = roles.login_of("monitor", 1)
     return _run(
         stack,
@@ -136,7 +139,7 @@ def postgres_exporter(
 def redis_exporter(
     stack: ExitStack, image: str, port: int, server: Server, authority: KeyPair | None = None
 ) -> str:
-    """The exporter's container. It trusts the server's authority unless another one is given."""
+    """Start the exporter and return its container. It trusts the server's CA unless another is given."""
     user = ROLES["monitor"][1]
     assert user is not None
     return _run(
@@ -154,7 +157,7 @@ def redis_exporter(
 
 
 def scrape(port: int) -> str:
-    """What an exporter shows now, or nothing while it does not listen yet."""
+    """Return the current metrics of an exporter, or an empty string while it does not listen yet."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             return str(answer.read().decode())
@@ -163,7 +166,7 @@ def scrape(port: int) -> str:
 
 
 def log(container: str) -> str:
-    """Both of its streams."""
+    """Return stdout and stderr of a container."""
     done = subprocess.run(
         ["docker", "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True
     )
@@ -198,7 +201,7 @@ def _run(
     docker(
         "run", "--detach", "--name", name, "--label", LABEL, "--network", "host", "--user", f"{uid}:{uid}",
         "--volume", f"{name}:{configuration.CONFIG_DIR}:ro", "--read-only", "--cap-drop", "ALL",
-        "--security-opt", "no-new-privileges", "--memory", "256m", "--memory-swap", "256m",
+        "--security-opt", "no-new-privileges=true", "--memory", "256m", "--memory-swap", "256m",
         *((f"--tmpfs={tmpfs}:uid={uid},gid={uid},mode=0700",) if tmpfs else ()),
         *(f"--env={key}={value}" for key, value in (environment or {}).items()), image, *command,
     )  # fmt: skip

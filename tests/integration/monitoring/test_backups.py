@@ -1,4 +1,4 @@
-"""What role monitor sees of a repository through the exporter, held against what was done to it."""
+"""The exporter's metrics of a backup repository, as role monitor, compared with what was done to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Metric = Callable[[str], float]
 
 @pytest.fixture(scope="module")
 def backed_up(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackedUp]:
-    """A server that archives, with an empty repository. Of WAL that waits, four files are kept."""
+    """A server that archives, with an empty repository. Its queue holds four WAL files."""
     folder = tmp_path_factory.mktemp("backup")
     with backed_up_server(folder, queue_max_bytes=64 * 1024**2) as server:
         yield server
@@ -27,7 +27,7 @@ def backed_up(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def metric(backed_up: BackedUp) -> Iterator[Metric]:
-    """The value of a metric in a scrape made now; nan while there is none."""
+    """metric(name) scrapes now, and returns the value of a metric, or nan without one."""
     port = free_port()
     with ExitStack() as stack:
         postgres_exporter(stack, build_image("monitoring"), port, backed_up.server, roles.DATABASE)
@@ -47,20 +47,20 @@ def test_a_repository_without_a_backup_has_none(metric: Metric) -> None:
     assert metric("pg_backup_newest_full_timestamp_seconds") == 0
 
 
-def test_the_newest_backup_and_the_newest_full_one_are_told_by_their_ends(
+def test_the_end_times_of_the_newest_backup_and_full_backup_are_exported(
     backed_up: BackedUp, metric: Metric
 ) -> None:
     full, incremental = backed_up.backup(), backed_up.backup()
     assert (full.kind, incremental.kind) == ("full", "incr")
     assert metric("pg_backup_count") == 2
-    # pgBackRest knows whole seconds, and writes the manifest after the last file.
+    # pgBackRest's times are whole seconds, and it writes the manifest after the last file.
     assert metric("pg_backup_newest_full_timestamp_seconds") == pytest.approx(full.stop.timestamp(), abs=30)
     assert metric("pg_backup_newest_timestamp_seconds") == pytest.approx(incremental.stop.timestamp(), abs=30)
     assert metric("pg_backup_newest_timestamp_seconds") > metric("pg_backup_newest_full_timestamp_seconds")
 
 
 def test_a_backup_that_was_not_finished_does_not_count(backed_up: BackedUp, metric: Metric) -> None:
-    # As a killed one leaves it: pgBackRest writes the manifest last.
+    # As after a kill: pgBackRest writes the manifest last.
     folder = "20990101-000000F"
     backed_up.in_volume('mkdir "/repo/backup/groundwork/$1"', folder)
     assert metric("pg_backup_count") == 2
@@ -83,7 +83,7 @@ def test_wal_that_waits_is_counted_and_the_failure_dated(backed_up: BackedUp, me
         backed_up.sql("ALTER SYSTEM RESET archive_command; SELECT pg_reload_conf();")
 
 
-def test_wal_that_is_given_up_is_told_although_postgres_believes_it_archived(
+def test_dropped_wal_is_reported_although_postgres_believes_it_archived(
     backed_up: BackedUp, metric: Metric
 ) -> None:
     has_it, archived = "pg_backup_has_last_archived_wal", "pg_archiving_last_archived_timestamp_seconds"
@@ -98,8 +98,8 @@ def test_wal_that_is_given_up_is_told_although_postgres_believes_it_archived(
             backed_up.note(text)
             backed_up.sql("SELECT pg_switch_wal()")
         wait_until(lambda: metric(has_it) == 0, 120)
-        # Postgres dates an archiving that nothing can have done. (It dates failures too, of the files that
-        # are still within the queue's limit, so which of the two dates is the later one says nothing.)
+        # Postgres reports a successful archiving although none was possible. (It also reports failures, of the files
+        # within the queue's limit, so which of the two times is later means nothing.)
         assert metric(archived) > before
     finally:
         backed_up.in_volume("chmod 0750 /repo/archive/groundwork/*/*")
@@ -108,9 +108,9 @@ def test_wal_that_is_given_up_is_told_although_postgres_believes_it_archived(
     wait_until(lambda: metric(has_it) == 1, 90)
 
 
-def test_a_repository_that_is_gone_is_told_as_one_without_a_backup(
+def test_a_deleted_repository_is_reported_as_one_without_a_backup(
     backed_up: BackedUp, metric: Metric
 ) -> None:
-    """The last test of the module: nothing is left."""
+    """This test must be the last of the module, because it deletes the repository."""
     docker("exec", backed_up.site.postgres, "sh", "-c", "rm -rf /var/lib/pgbackrest/*")
     assert metric("pg_backup_count") == 0

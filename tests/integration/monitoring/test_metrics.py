@@ -1,4 +1,4 @@
-"""Every metric and label that rules and dashboards name is there in a live scrape."""
+"""Every metric and label that rules and dashboards use exists in a live scrape."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from infra.spec.monitoring import POSTGRES_EXPORTER, REDIS_EXPORTER
 from tests.containers import build_image, wait_until
 from tests.integration.monitoring.conftest import Scene
 from tests.integration.monitoring.measured import free_port, log, postgres_exporter, redis_exporter, scrape
+from tests.promises import promise
 from tests.promql import Selector, dashboard_expressions, rule_expressions, selectors
 
 EXPRESSIONS = rule_expressions() | dashboard_expressions()
@@ -19,7 +20,7 @@ Series = dict[str, list[dict[str, str]]]
 
 
 def missing(selector: Selector, series: Series) -> Iterator[str]:
-    """What a selector names and no series has."""
+    """Yield what a selector uses and no series has."""
     there = series.get(selector.metric)
     if there is None:
         yield f"no metric {selector.metric}"
@@ -28,7 +29,7 @@ def missing(selector: Selector, series: Series) -> Iterator[str]:
         if not any(label in labels for labels in there):
             yield f"{selector.metric} has no label {label}"
     for label, value in selector.equal.items():
-        # Grafana's variables stand for what is there.
+        # A variable of Grafana stands for existing values.
         if not value.startswith("$") and not any(labels.get(label) == value for labels in there):
             yield f"{selector.metric} has no {label}={value!r}"
 
@@ -43,19 +44,20 @@ def all_missing(expressions: dict[str, str], series: Series) -> dict[str, list[s
 
 @pytest.fixture(scope="module")
 def series(scene: Scene) -> Series:
-    """What a live scrape has, once it has what is asked for, or after two minutes."""
+    """Return the series of a live scrape, after nothing is missing or two minutes have passed."""
     try:
         wait_until(lambda: not all_missing(EXPRESSIONS, scene.prometheus.series()), 120)
     except AssertionError:
-        pass  # The tests say what it is that is missing.
+        pass  # The tests report what is missing.
     return scene.prometheus.series()
 
 
-@pytest.mark.parametrize("where", EXPRESSIONS)
-def test_every_metric_and_label_that_is_named_exists(series: Series, where: str) -> None:
-    assert all_missing({where: EXPRESSIONS[where]}, series) == {}
+@promise("every metric that alert rules and dashboards use exists")
+def test_every_metric_and_label_that_is_named_exists(series: Series) -> None:
+    assert all_missing(EXPRESSIONS, series) == {}
 
 
+@promise("every metric that alert rules and dashboards use exists", control=True)
 @pytest.mark.parametrize(
     ("expression", "gap"),
     [
@@ -70,7 +72,7 @@ def test_every_metric_and_label_that_is_named_exists(series: Series, where: str)
         ("up and on (job) sum(pg_role_connectionz)", "no metric pg_role_connectionz"),
     ],
 )
-def test_a_made_up_name_is_found_out(series: Series, expression: str, gap: str) -> None:
+def test_a_made_up_name_is_detected(series: Series, expression: str, gap: str) -> None:
     assert gap in all_missing({"here": expression}, series)["here"]
 
 
@@ -92,6 +94,7 @@ def test_the_exporter_keeps_within_the_connections_of_its_login(series: Series, 
     assert 1 <= most <= 2
 
 
+@promise("no exporter's password is in a command line, an environment or a log")
 @pytest.mark.parametrize("service", [POSTGRES_EXPORTER, REDIS_EXPORTER])
 def test_no_password_is_in_a_command_an_environment_or_a_log(scene: Scene, service: str) -> None:
     container = scene.prometheus.containers[service]
@@ -103,7 +106,7 @@ def test_no_password_is_in_a_command_an_environment_or_a_log(scene: Scene, servi
 
 @pytest.mark.parametrize("service", [POSTGRES_EXPORTER, REDIS_EXPORTER])
 def test_an_exporter_trusts_no_server_of_another_authority(scene: Scene, service: str) -> None:
-    """All but the authority is as in the scene, where the exporters are up."""
+    """Everything except the CA is as in the scene, where the exporters are up."""
     image, port = build_image("monitoring"), free_port()
     with ExitStack() as stack:
         if service == POSTGRES_EXPORTER:

@@ -1,4 +1,4 @@
-"""Why a rotation of role monitor replaces the exporters: one of them reads its password at its start alone."""
+"""A rotation of role monitor must replace the exporters, because one of them reads its password only at start."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from infra.spec.monitoring import POSTGRES_EXPORTER, REDIS_EXPORTER, UIDS
 from tests import containers
 from tests.containers import Server, build_image, wait_until
 from tests.integration.monitoring.measured import free_port, postgres_exporter, redis_exporter, scrape
+from tests.promises import promise
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ def is_up(port: int, metric: str) -> bool:
     return f"\n{metric} 1\n" in scrape(port)
 
 
-def test_the_postgres_exporter_takes_a_new_password_up_and_the_redis_exporter_when_it_is_started(
+@promise("the exporters switch to a new password without an alert")
+def test_the_postgres_exporter_reloads_a_new_password_and_the_redis_exporter_needs_a_restart(
     own_servers: tuple[Server, Server],
 ) -> None:
     postgres, cache = own_servers
@@ -47,7 +49,7 @@ def test_the_postgres_exporter_takes_a_new_password_up_and_the_redis_exporter_wh
         )
         with redis.Redis.from_url(cache.redis_url("administrator"), driver_info=None) as administrator:
             administrator.execute_command("ACL", "SETUSER", "monitor", "resetpass", ">new")
-        # The control: both have the old one, and are shut out.
+        # The control: both use the old password and cannot log in.
         wait_until(lambda: not is_up(ports[POSTGRES_EXPORTER], "pg_up"), 90)
         wait_until(lambda: not is_up(ports[REDIS_EXPORTER], "redis_up"), 90)
 

@@ -1,5 +1,7 @@
-"""Alerts are raised by what they are about, seen through Prometheus, and not before. The last tests of the scene:
-it is broken here."""
+"""Alerts fire in Prometheus on their conditions, and not before.
+
+These tests run last in the scene, because they break it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,10 @@ from infra.docker.engine import docker
 from tests.conftest import Database
 from tests.containers import wait_until
 from tests.integration.monitoring.conftest import Scene
+from tests.promises import promise
 
 RAISED = {"pending", "firing"}
-# A scrape takes 3 s, and longer where the machine is busy.
+# A scrape takes 3 s, and longer on a busy machine.
 PATIENCE_SECONDS = 240
 _FILL = """
     INSERT INTO groundwork.cache_outbox (entity, entity_id) SELECT 'user', n FROM generate_series(1, 8000) AS n
@@ -24,11 +27,13 @@ def raised(scene: Scene, alert: str) -> bool:
     return scene.prometheus.alerts().get(alert) in RAISED
 
 
+@promise("each alert fires on its condition, and none fires on a healthy stack")
 def test_an_alert_fires(scene: Scene) -> None:
-    """The one that is true from the start: Redis has just been started."""
+    """An alert whose condition is true from the start: Redis has just been started."""
     wait_until(lambda: scene.prometheus.alerts().get("RedisRestarted") == "firing", PATIENCE_SECONDS)
 
 
+@promise("each alert fires on its condition, and none fires on a healthy stack", control=True)
 @pytest.mark.parametrize(
     "alert", ["TargetDown", "RedisDown", "PostgresDown", "OutboxDeep", "OutboxNotEmptied"]
 )
@@ -38,7 +43,7 @@ def test_nothing_is_raised_while_all_is_well(scene: Scene, alert: str) -> None:
     assert not raised(scene, alert)
 
 
-def test_a_stopped_redis_and_the_outbox_that_it_leaves_full_are_told(scene: Scene) -> None:
+def test_alerts_fire_for_a_stopped_redis_and_a_growing_outbox(scene: Scene) -> None:
     docker("stop", scene.redis.container)
     try:
         Database(scene.postgres, scene.database).psql(_FILL)
@@ -50,11 +55,11 @@ def test_a_stopped_redis_and_the_outbox_that_it_leaves_full_are_told(scene: Scen
         wait_until(lambda alert=alert: not raised(scene, alert), PATIENCE_SECONDS)  # type: ignore[misc]
 
 
-def test_a_stopped_postgres_is_told_until_it_runs_again(scene: Scene) -> None:
+def test_an_alert_fires_while_postgres_is_stopped(scene: Scene) -> None:
     docker("stop", scene.postgres.container)
     try:
         wait_until(lambda: raised(scene, "PostgresDown"), PATIENCE_SECONDS)
-        # The exporter itself goes on: it is the server that is down.
+        # The exporter is still up; only the server is down.
         assert scene.prometheus.targets()["postgres"] == "up"
     finally:
         docker("start", scene.postgres.container)
@@ -62,7 +67,7 @@ def test_a_stopped_postgres_is_told_until_it_runs_again(scene: Scene) -> None:
     wait_until(lambda: not raised(scene, "PostgresDown"), PATIENCE_SECONDS)
 
 
-def test_an_application_that_ended_is_told(scene: Scene) -> None:
+def test_an_alert_fires_for_an_application_that_exited(scene: Scene) -> None:
     scene.application.kill()
     wait_until(lambda: bool(_down(scene)), PATIENCE_SECONDS)
     (alert,) = _down(scene)
@@ -71,7 +76,7 @@ def test_an_application_that_ended_is_told(scene: Scene) -> None:
 
 
 def _down(scene: Scene) -> list[dict[str, Any]]:
-    """The alerts that say of the application that it does not answer."""
+    """Return the alerts that the application does not answer."""
     return [
         alert
         for alert in scene.prometheus.get("alerts")["alerts"]

@@ -1,4 +1,4 @@
-"""The alert rules as promtool sees them: valid, and each raised by the series it is about and by no others."""
+"""The alert rules in promtool: they are valid, and each alert fires for its series and for no others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from infra.monitoring.configuration import RULES
 from tests.containers import build_image
+from tests.promises import promise
 
 CASES = Path(__file__).parent / "alerts"
 
@@ -35,12 +36,14 @@ def test_the_rules_are_valid(image: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@promise("each alert fires on its condition, and none fires on a healthy stack")
 @pytest.mark.parametrize("case", [path.name for path in sorted(CASES.glob("*.yml"))])
-def test_the_alerts_are_raised_by_what_they_are_about(image: str, case: str) -> None:
+def test_each_alert_fires_on_its_condition(image: str, case: str) -> None:
     done = promtool(image, "test", "rules", f"/cases/{case}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@promise("each alert fires on its condition, and none fires on a healthy stack", control=True)
 def test_a_case_that_expects_what_does_not_happen_fails(image: str, tmp_path: Path) -> None:
     text = (CASES / "services.yml").read_text()
     assert "exp_alerts: []" in text

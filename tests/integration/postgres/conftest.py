@@ -1,4 +1,4 @@
-"""A Postgres whose access rules are a stack's own, and ways into it that a test can bend."""
+"""A Postgres with a stack's access rules, and connections to it with changed options."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ Open = Callable[..., Connection]
 
 @pytest.fixture(scope="package")
 def stack_postgres(docker_engine: None) -> Iterator[Server]:
-    """Rules and limits as a stack has them, where the session's server is open to clones."""
-    with containers.postgres_server(database=roles.DATABASE, connection_limits=CONNECTION_LIMITS) as server:
+    """A Postgres with the access rules and limits of a stack. The session's server allows more, for clones."""
+    with containers.postgres_server(
+        database=roles.DATABASE, connection_limits=CONNECTION_LIMITS, in_memory=True
+    ) as server:
         yield server
 
 
 def open_connection(server: Server, login: str = "app_a", **changes: Any) -> Connection:
-    """A connection as a login, verify-full; `changes` are libpq's keywords (sslmode=..., host=...)."""
+    """Connect as a login with verify-full. `changes` are libpq keywords (sslmode=..., host=...)."""
     return psycopg.connect(server.database_url(login), autocommit=True, connect_timeout=10, **changes)

@@ -1,4 +1,4 @@
-"""Who gets in: SCRAM for the roles over TLS, peer for the superuser over the local socket, nobody else."""
+"""Authentication: SCRAM over TLS for the logins, peer over the local socket for the superuser, nothing else."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import pytest
 from infra.spec import postgres, roles
 from tests.containers import Server
 from tests.integration.postgres.conftest import CONNECTION_LIMITS, open_connection
+from tests.promises import promise
 
-LOGINS = [login.name for group in roles.LOGINS.values() for login in group]
+LOGINS = roles.ALL_LOGINS
 
 
+@promise("Postgres stores SCRAM verifiers, and Redis digests, never passwords")
 def test_passwords_are_stored_as_scram_verifiers_only(stack_postgres: Server) -> None:
     stored = stack_postgres.psql("SELECT rolname, rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL")
     verifiers = dict(line.split("|", 1) for line in stored.splitlines())
@@ -24,14 +26,14 @@ def test_passwords_are_stored_as_scram_verifiers_only(stack_postgres: Server) ->
 
 
 @pytest.mark.parametrize("role", ["postgres", roles.OWNER, *roles.PRIVILEGE_SETS])
-def test_a_role_that_is_no_login_has_no_password(stack_postgres: Server, role: str) -> None:
+def test_a_role_that_is_not_a_login_has_no_password(stack_postgres: Server, role: str) -> None:
     assert stack_postgres.psql(
         f"SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = '{role}'"
     ).strip() == ("t")
 
 
 @pytest.mark.parametrize("login", LOGINS)
-def test_a_login_gets_in_with_its_password(stack_postgres: Server, login: str) -> None:
+def test_a_login_can_connect_with_its_password(stack_postgres: Server, login: str) -> None:
     with open_connection(stack_postgres, login) as connection:
         assert connection.execute("SELECT session_user").fetchall() == [(login,)]
 
@@ -42,11 +44,13 @@ def test_a_wrong_password_is_refused(stack_postgres: Server, password: str) -> N
         open_connection(stack_postgres, "app_a", password=password)
 
 
+@promise("of a role's two logins, the unused one has no password and no session")
 def test_a_login_cannot_use_the_password_of_its_twin(stack_postgres: Server) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         open_connection(stack_postgres, "app_a", password=stack_postgres.passwords["app_b"])
 
 
+@promise("only the defined logins can connect, over TLS, with SCRAM, to the one database")
 def test_host_based_authentication_is_as_specified(stack_postgres: Server) -> None:
     rows = stack_postgres.psql(
         "SELECT type, database, user_name, address, auth_method, error FROM pg_hba_file_rules ORDER BY line_number"
@@ -59,12 +63,14 @@ def test_host_based_authentication_is_as_specified(stack_postgres: Server) -> No
     ]
 
 
+@promise("the superuser can log in over the local socket only")
 def test_the_superuser_gets_in_over_the_local_socket(stack_postgres: Server) -> None:
     who = stack_postgres.psql("SELECT session_user, inet_client_addr() IS NULL, rolsuper FROM pg_roles"
                               " WHERE rolname = session_user")  # fmt: skip
     assert who.strip() == "postgres|t|t"
 
 
+@promise("the superuser can log in over the local socket only")
 @pytest.mark.parametrize("mode", ["verify-full", "require", "disable"])
 @pytest.mark.parametrize("database", ["groundwork", "postgres"])
 def test_the_superuser_never_gets_in_over_the_network(
@@ -94,27 +100,29 @@ def test_another_user_of_the_container_is_not_the_superuser(stack_postgres: Serv
     assert _psql_inside(stack_postgres, "--username=postgres").returncode == 0
 
 
+@promise("only the defined logins can connect, over TLS, with SCRAM, to the one database")
 @pytest.mark.parametrize("database", ["postgres", "template1"])
 def test_a_login_reaches_no_other_database(stack_postgres: Server, database: str) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"pg_hba\.conf rejects"):
         open_connection(stack_postgres, "migrator", dbname=database)
 
 
-def test_a_role_that_is_no_login_stays_outside(stack_postgres: Server) -> None:
+def test_a_role_that_is_not_a_login_cannot_connect(stack_postgres: Server) -> None:
     with pytest.raises(psycopg.OperationalError):
         open_connection(stack_postgres, user="app", password=stack_postgres.passwords["app_a"])
 
 
+@promise("a connection above a login's limit is refused")
 @pytest.mark.parametrize("login", ["app_a", "monitor_a"])
 def test_a_connection_beyond_a_logins_limit_is_refused(stack_postgres: Server, login: str) -> None:
     limit = CONNECTION_LIMITS[login.removesuffix("_a")]
     with ExitStack() as stack:
-        # As many as the limit says are served: the control of what follows.
+        # The control: connections up to the limit are accepted.
         for _ in range(limit):
             stack.enter_context(open_connection(stack_postgres, login))
         with pytest.raises(psycopg.OperationalError, match=f'too many connections for role "{login}"'):
             open_connection(stack_postgres, login)
-        # Each login has a limit of its own, so that moving to the twin is possible at the limit.
+        # Each login has its own limit, so that switching to the other login is possible at the limit.
         stack.enter_context(open_connection(stack_postgres, login.replace("_a", "_b")))
 
 

@@ -1,4 +1,4 @@
-"""Clients of a throwaway Redis, as any user, and servers of a test's own where a setting is what it is about."""
+"""Clients of the test Redis as any user, and separate servers for tests of settings."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from redis.retry import Retry
 from tests.containers import Server
 
 As = Callable[..., Any]
-# A refusal is to be seen at once, and not after the patience that an outage deserves.
+# Report a refused login at once, without the retries for an outage.
 NO_RETRY: Any = Retry(NoBackoff(), 0)
 
 
 def client_of(server: Server, user: str, **options: Any) -> Any:
-    """A client with TLS, certificate and name checked. Any: redis-py's types mix sync and async answers."""
+    """Return a client with TLS. The type is Any, because redis-py's types mix sync and async answers."""
     return redis.Redis.from_url(server.redis_url(user), driver_info=None, **options)
 
 
 @pytest.fixture
 def as_user(redis_server: Server) -> Iterator[As]:
-    """Clients of the session's Redis: as_user("app")."""
+    """as_user("app") returns a client of the session's Redis."""
     with ExitStack() as stack:
         yield lambda user, **options: stack.enter_context(client_of(redis_server, user, **options))

@@ -1,4 +1,4 @@
-"""The Redis users against the whole list of the server's commands, and against keys that are not theirs."""
+"""The permissions of the Redis users, for all commands of the server and for keys of others."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from infra.spec.redis_acl import RedisUser
 from tests import containers
 from tests.containers import Server
 from tests.integration.redis.conftest import NO_RETRY, As, client_of
+from tests.promises import promise
 
-# Redis lets everybody call these, whatever the rules say: a connection could not log in otherwise.
+# Redis allows these to every user, because a connection could not log in otherwise.
 BEFORE_LOGIN = {"auth", "hello", "quit", "reset"}
 OWN_KEYS = ["gw:{t}:x", "gwl:{t}:x"]
 FOREIGN_KEYS = ["x", "gwx:1", "GW:1", "gw", " gw:1", "session:1"]
@@ -35,20 +36,20 @@ def administrator(administered: Server) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def commands(administrator: Any) -> dict[str, int]:
-    """Every command and subcommand (`client|id`) of the server, with the fewest words it takes."""
+    """All commands and subcommands (`client|id`) of the server, with the minimum number of words."""
     connection = administrator.connection_pool.get_connection()
     connection.send_command("COMMAND")
     found: dict[str, int] = {}
     for name, arity, *rest in connection.read_response():
         subcommands = {sub[0].decode(): abs(sub[1]) for sub in rest[7]}
-        # Without a subcommand only those that take no further word are commands themselves.
+        # A command with subcommands is a command itself only if it takes no further words.
         found |= subcommands if subcommands and abs(arity) > 1 else {name.decode(): abs(arity)} | subcommands
     administrator.connection_pool.release(connection)
     return found
 
 
 def permitted(administrator: Any, commands: dict[str, int], user: str) -> set[str]:
-    """The commands that the server would let `user` call on a key of the application."""
+    """Return the commands that the server allows `user` to call with a key of the application."""
     pipeline = administrator.pipeline(transaction=False)
     for name, arity in commands.items():
         words = name.split("|")
@@ -61,11 +62,12 @@ def permitted(administrator: Any, commands: dict[str, int], user: str) -> set[st
 
 
 def allowlist(user: RedisUser, commands: dict[str, int]) -> set[str]:
-    """What the specification gives; a command that is named whole gives its subcommands."""
+    """Return the commands that the specification allows. A command includes its subcommands."""
     named = set(user.commands)
     return BEFORE_LOGIN | {name for name in commands if name in named or name.split("|")[0] in named}
 
 
+@promise("a user may run only its own commands, and only on the application's keys")
 @pytest.mark.parametrize("user", redis_acl.LOCAL_USERS, ids=lambda user: user.name)
 def test_of_all_commands_of_the_server_a_user_may_exactly_its_own(
     administrator: Any, commands: dict[str, int], user: RedisUser
@@ -84,6 +86,7 @@ def test_the_default_user_may_nothing(administrator: Any, commands: dict[str, in
     assert permitted(administrator, commands, "default") == BEFORE_LOGIN
 
 
+@promise("a user may run only its own commands, and only on the application's keys", control=True)
 def test_the_walk_sees_the_difference_of_one_command(administrator: Any, commands: dict[str, int]) -> None:
     rules = redis_acl.MONITOR.access_string().split()
     administrator.execute_command("ACL", "SETUSER", "widened", *rules, "+keys")
@@ -107,15 +110,13 @@ def test_a_user_reads_and_writes_the_applications_keys(
     assert client.unlink(key) == 1
 
 
+@promise("a user may run only its own commands, and only on the application's keys")
 @pytest.mark.parametrize("user", ["app", "ops"])
 @pytest.mark.parametrize("key", FOREIGN_KEYS)
-@pytest.mark.parametrize("command", [("GET",), ("SET", "1"), ("DEL",), ("UNLINK",), ("EXISTS",), ("PTTL",)])
-def test_a_key_that_is_not_the_applications_is_refused(
-    as_user: As, user: str, key: str, command: tuple[str, ...]
-) -> None:
-    name, *values = command
-    with pytest.raises(NoPermissionError, match="key"):
-        as_user(user).execute_command(name, key, *values)
+def test_a_key_that_is_not_the_applications_is_refused(as_user: As, user: str, key: str) -> None:
+    for name, *values in (("GET",), ("SET", "1"), ("DEL",), ("UNLINK",), ("EXISTS",), ("PTTL",)):
+        with pytest.raises(NoPermissionError, match="key"):
+            as_user(user).execute_command(name, key, *values)
 
 
 def test_one_foreign_key_among_own_ones_refuses_the_whole_call(as_user: As) -> None:
@@ -123,11 +124,12 @@ def test_one_foreign_key_among_own_ones_refuses_the_whole_call(as_user: As) -> N
         as_user("app").mget("gw:1", "x", "gw:2")
 
 
+@promise("a script has no more permissions than its caller")
 @pytest.mark.parametrize(
     "script",
     ["return redis.call('GET', 'x')", "return redis.call('FLUSHALL')", "return redis.call('KEYS', '*')"],
 )
-def test_a_script_may_no_more_than_its_caller(as_user: As, script: str) -> None:
+def test_a_script_has_no_more_permissions_than_its_caller(as_user: As, script: str) -> None:
     app = as_user("app")
     digest = app.script_load(script)
     with pytest.raises(ResponseError, match="user executing the script can't"):
@@ -147,6 +149,7 @@ def test_monitor_reads_no_key_and_sees_the_server(as_user: As) -> None:
     assert monitor.info("server")["redis_version"]
 
 
+@promise("a dangerous command is refused for every user")
 @pytest.mark.parametrize("user", ["app", "ops", "monitor"])
 @pytest.mark.parametrize(
     "command",
@@ -156,12 +159,13 @@ def test_monitor_reads_no_key_and_sees_the_server(as_user: As) -> None:
     ],
     ids=lambda command: "-".join(command[:2]).lower(),
 )  # fmt: skip
-def test_a_dangerous_command_is_refused_in_truth(as_user: As, user: str, command: tuple[str, ...]) -> None:
+def test_a_dangerous_command_is_actually_refused(as_user: As, user: str, command: tuple[str, ...]) -> None:
     with pytest.raises(NoPermissionError):
         as_user(user).execute_command(*command)
 
 
-def test_nobody_is_let_in_without_logging_in(redis_server: Server) -> None:
+@promise("Redis accepts nobody without TLS and a login")
+def test_a_client_without_a_login_is_refused(redis_server: Server) -> None:
     with redis.Redis(
         port=redis_server.port, ssl=True, ssl_ca_certs=str(redis_server.ca_file), driver_info=None,
         protocol=2, retry=NO_RETRY,
@@ -169,6 +173,7 @@ def test_nobody_is_let_in_without_logging_in(redis_server: Server) -> None:
         anonymous.ping()
 
 
+@promise("the user `default` is disabled")
 @pytest.mark.parametrize("password", ["", "default", "x"])
 def test_the_default_user_cannot_log_in(as_user: As, password: str) -> None:
     with pytest.raises(AuthenticationError):
@@ -181,6 +186,7 @@ def test_another_users_password_is_refused(redis_server: Server, as_user: As) ->
     assert as_user("monitor").execute_command("AUTH", "ops", redis_server.passwords["ops"])
 
 
+@promise("a dangerous command is refused for every user")
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -191,7 +197,7 @@ def test_another_users_password_is_refused(redis_server: Server, as_user: As) ->
     ],
     ids=["debug", "module", "protected", "immutable"],
 )
-def test_the_switches_hold_also_for_one_who_may_everything(
+def test_dangerous_commands_are_off_even_for_a_user_with_all_permissions(
     administrator: Any, command: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(ResponseError, match=message):

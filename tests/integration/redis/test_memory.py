@@ -1,4 +1,4 @@
-"""Redis 7 under memory pressure, policy by policy: what is evicted, what is refused; and keys that expire."""
+"""Redis 7 under memory pressure, for each eviction policy, and the expiry of keys."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from infra.spec.redis import EVICTION_POLICIES
 from tests import containers
 from tests.containers import Server, wait_until
 from tests.integration.redis.conftest import As, client_of
+from tests.promises import promise
 
 MAXMEMORY = 8 * 1024**2
 VALUE = b"x" * 100_000
-# Four times what fits.
+# Four times as many as fit.
 KEYS = 4 * MAXMEMORY // len(VALUE)
 ALLKEYS = [policy for policy in EVICTION_POLICIES if policy.startswith("allkeys-")]
 VOLATILE = [policy for policy in EVICTION_POLICIES if policy.startswith("volatile-")]
@@ -35,7 +36,7 @@ def small_redis(docker_engine: None, policy: str) -> Iterator[Server]:
 
 @pytest.fixture
 def ops(small_redis: Server) -> Iterator[Any]:
-    """An operator, before whom and after whom there is no key."""
+    """A client as user ops. All keys are deleted afterwards."""
     with client_of(small_redis, "ops") as client:
         yield client
         for key in list(client.scan_iter("gw:*", count=1000)):
@@ -43,7 +44,7 @@ def ops(small_redis: Server) -> Iterator[Any]:
 
 
 def write_too_much(ops: Any, **options: Any) -> int:
-    """How many of KEYS writes were accepted: four times of what fits is offered."""
+    """Write KEYS keys, four times as many as fit, and return how many writes were accepted."""
     accepted = 0
     for n in range(KEYS):
         try:
@@ -61,6 +62,7 @@ def test_the_server_is_redis_7(as_user: As) -> None:
     assert as_user("ops").info("server")["redis_version"].startswith("7.")
 
 
+@promise("`redisEvictionPolicy` and `redisMaxmemory` are in force")
 def test_maxmemory_and_policy_are_in_force(ops: Any, policy: str) -> None:
     assert ops.config_get("maxmemory*policy") == {"maxmemory-policy": policy}
     assert ops.config_get("maxmemory")["maxmemory"] == str(MAXMEMORY)
@@ -68,7 +70,7 @@ def test_maxmemory_and_policy_are_in_force(ops: Any, policy: str) -> None:
     assert (memory["maxmemory"], memory["maxmemory_policy"]) == (MAXMEMORY, policy)
 
 
-def test_under_pressure_keys_with_a_ttl_give_way_but_to_noeviction(ops: Any, policy: str) -> None:
+def test_under_pressure_keys_with_a_ttl_are_evicted_except_with_noeviction(ops: Any, policy: str) -> None:
     before = evicted(ops)
     accepted = write_too_much(ops, ex=600)
     if policy == "noeviction":
@@ -80,21 +82,21 @@ def test_under_pressure_keys_with_a_ttl_give_way_but_to_noeviction(ops: Any, pol
     assert ops.info("memory")["used_memory"] <= MAXMEMORY * 1.1
 
 
-def test_under_pressure_keys_without_a_ttl_give_way_to_allkeys_only(ops: Any, policy: str) -> None:
+def test_under_pressure_keys_without_a_ttl_are_evicted_only_with_allkeys(ops: Any, policy: str) -> None:
     before = evicted(ops)
     accepted = write_too_much(ops)
     if policy in ALLKEYS:
         assert accepted == KEYS
         assert evicted(ops) > before
     else:
-        # The negative control: without a victim a write is refused, and nothing written is lost.
+        # The negative control: if no key can be evicted, writes are rejected and nothing is lost.
         assert 0 < accepted < KEYS
         assert evicted(ops) == before
         assert ops.get("gw:pressure:0") == VALUE
 
 
 @pytest.mark.parametrize("policy", ["noeviction", *VOLATILE], indirect=True, scope="module")
-def test_where_writes_are_refused_reads_and_deletes_go_on(ops: Any) -> None:
+def test_reads_and_deletes_work_while_writes_are_refused(ops: Any) -> None:
     write_too_much(ops)
     with pytest.raises(OutOfMemoryError):
         ops.set("gw:pressure:more", VALUE)
@@ -125,7 +127,7 @@ def test_a_key_with_a_longer_ttl_or_none_outlives_it(as_user: As, namespace: str
     assert app.pttl(f"gw:{namespace}:for ever") == -1
 
 
-def test_expired_keys_are_removed_although_nobody_asks_for_them(as_user: As, namespace: str) -> None:
+def test_expired_keys_are_removed_without_being_read(as_user: As, namespace: str) -> None:
     app, monitor = as_user("app"), as_user("monitor")
     before = int(monitor.info("stats")["expired_keys"])
     for n in range(20):
@@ -133,7 +135,7 @@ def test_expired_keys_are_removed_although_nobody_asks_for_them(as_user: As, nam
     wait_until(lambda: int(monitor.info("stats")["expired_keys"]) >= before + 20, 10)
 
 
-def test_a_ttl_given_later_holds_too(as_user: As, namespace: str) -> None:
+def test_a_ttl_set_later_is_effective_too(as_user: As, namespace: str) -> None:
     app = as_user("app")
     app.set(f"gw:{namespace}:x", "1")
     assert app.expire(f"gw:{namespace}:x", 1)

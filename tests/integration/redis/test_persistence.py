@@ -1,4 +1,4 @@
-"""What a restart of Redis keeps, mode by mode, after a clean stop and after a kill."""
+"""The data that Redis keeps across a restart, for each persistence mode, after a clean stop and after a kill."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from infra.spec.redis import PERSISTENCE
 from tests import containers
 from tests.containers import Server
 from tests.integration.redis.conftest import client_of
+from tests.promises import promise
 
-# appendfsync everysec: what is older than a second is on the disk.
+# With appendfsync everysec, writes older than a second are on disk.
 SETTLED_SECONDS = 1.5
-# mode -> what it keeps over a clean stop, over a kill without a snapshot before it
+# Mode to whether it keeps data across a clean stop, and across a kill without an earlier snapshot.
 PROMISES = {"none": (False, False), "rdb": (True, False), "aof": (True, True)}
 KEEPING = [mode for mode, (clean, _) in PROMISES.items() if clean]
 
@@ -47,7 +48,7 @@ def survives(server: Server, key: str, persistence: str, *, kill: bool) -> bool:
     time.sleep(SETTLED_SECONDS if kill and persistence == "aof" else 0)
     server.restart(kill=kill)
     value = read(server, key)
-    # There whole, or not at all.
+    # Complete or missing.
     assert value in (None, f"value of {key}")
     return value is not None
 
@@ -56,16 +57,18 @@ def test_every_mode_has_a_promise() -> None:
     assert PROMISES.keys() == PERSISTENCE.keys()
 
 
+@promise("Redis keeps the data across a restart as `redisPersistence` sets it")
 def test_a_clean_stop_keeps_what_was_promised(server: Server, persistence: str) -> None:
     assert survives(server, "gw:clean", persistence, kill=False) is PROMISES[persistence][0]
 
 
+@promise("Redis keeps the data across a restart as `redisPersistence` sets it")
 def test_a_kill_keeps_what_was_promised(server: Server, persistence: str) -> None:
     assert survives(server, "gw:kill", persistence, kill=True) is PROMISES[persistence][1]
 
 
 @pytest.mark.parametrize("persistence", KEEPING, indirect=True, scope="module")
-def test_a_kill_takes_nothing_that_was_saved_before(server: Server, persistence: str) -> None:
+def test_a_kill_loses_nothing_that_was_saved_before(server: Server, persistence: str) -> None:
     write(server, "gw:early")
     server.restart()
     write(server, "gw:late")
@@ -76,7 +79,7 @@ def test_a_kill_takes_nothing_that_was_saved_before(server: Server, persistence:
 
 
 @pytest.mark.parametrize("persistence", KEEPING, indirect=True, scope="module")
-def test_a_ttl_goes_on_over_a_restart(server: Server, persistence: str) -> None:
+def test_a_ttl_continues_across_a_restart(server: Server, persistence: str) -> None:
     with client_of(server, "app") as app:
         app.set("gw:ttl", "1", ex=600)
     server.restart()

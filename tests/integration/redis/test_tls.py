@@ -1,4 +1,4 @@
-"""Redis speaks TLS 1.2 and later only, and a client that checks certificate and name refuses any other server."""
+"""Redis accepts only TLS 1.2 and later, and a client that checks certificate and name refuses any other server."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import redis
 
 from infra.certificates import make_authority
 from tests import containers
-from tests.containers import Server
+from tests.containers import WEAK_CIPHERS, Server
 from tests.integration.redis.conftest import NO_RETRY, client_of
+from tests.promises import promise
 
 
 @pytest.fixture(scope="module")
 def misnamed(docker_engine: None) -> Iterator[Server]:
-    """A Redis whose certificate, of the right authority, is for another host."""
+    """A Redis with a certificate of the right CA for another host."""
     with containers.redis_server(certificate_names=["elsewhere.example.org"]) as server:
         yield server
 
@@ -36,11 +37,11 @@ def ping(server: Server, **options: Any) -> bool:
         return bool(client.ping())
 
 
-def handshake(server: Server, version: ssl.TLSVersion) -> str | None:
-    """The version of a handshake that offers just this one."""
+def handshake(server: Server, version: ssl.TLSVersion, ciphers: str = "DEFAULT") -> str | None:
+    """Return the TLS version negotiated by a handshake that offers only this version."""
     context = ssl.create_default_context(cafile=str(server.ca_file))
-    # What OpenSSL of today would not even offer by itself: the refusal has to be the server's.
-    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    # Also offer what OpenSSL disables by default, so that the server must refuse it.
+    context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = context.maximum_version = version
@@ -55,6 +56,7 @@ def test_a_client_that_checks_everything_is_served(redis_server: Server) -> None
     assert ping(redis_server)
 
 
+@promise("Redis accepts nobody without TLS and a login")
 def test_plaintext_is_refused(redis_server: Server) -> None:
     with (
         redis.Redis(port=redis_server.port, retry=NO_RETRY, driver_info=None, protocol=2) as client,
@@ -66,7 +68,7 @@ def test_plaintext_is_refused(redis_server: Server) -> None:
 def test_plaintext_gets_no_answer_at_all(redis_server: Server) -> None:
     with socket.create_connection(("127.0.0.1", redis_server.port), timeout=5) as plain:
         plain.sendall(b"PING\r\n")
-        # What comes, if anything, is a TLS alert (type 21).
+        # The answer, if any, is a TLS alert (type 21).
         assert plain.recv(1)[:1] in (b"", b"\x15")
 
 
@@ -97,6 +99,7 @@ def test_an_expired_certificate_is_refused(expired: Server) -> None:
         ping(expired)
 
 
+@promise("Redis accepts nobody without TLS and a login")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1], ids=lambda v: v.name)
 def test_an_old_version_of_tls_is_refused_by_the_server(
     redis_server: Server, version: ssl.TLSVersion
@@ -105,8 +108,22 @@ def test_an_old_version_of_tls_is_refused_by_the_server(
         handshake(redis_server, version)
 
 
+@promise("TLS is 1.2 or newer", control=True)
 @pytest.mark.parametrize(
     ("version", "spoken"), [(ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")]
 )
 def test_a_version_of_today_is_spoken(redis_server: Server, version: ssl.TLSVersion, spoken: str) -> None:
     assert handshake(redis_server, version) == spoken
+
+
+@promise("TLS uses only ciphers with forward secrecy and authenticated encryption")
+@pytest.mark.parametrize("cipher", WEAK_CIPHERS)
+def test_a_weak_cipher_is_refused_by_the_server(redis_server: Server, cipher: str) -> None:
+    with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
+        handshake(redis_server, ssl.TLSVersion.TLSv1_2, cipher)
+
+
+@promise("TLS uses only ciphers with forward secrecy and authenticated encryption", control=True)
+def test_a_client_with_the_weak_ciphers_and_a_strong_one_is_served(redis_server: Server) -> None:
+    offered = ":".join([*WEAK_CIPHERS, "ECDHE-ECDSA-AES256-GCM-SHA384"])
+    assert handshake(redis_server, ssl.TLSVersion.TLSv1_2, offered) == "TLSv1.2"

@@ -1,4 +1,4 @@
-"""The report of throwaway servers under some load, looked at in a real browser."""
+"""The report of test servers under load, in a real browser."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ import pytest
 import redis
 
 from ops import cli
-from ops.monitored_stack import MonitoredStack
 from ops.report.page import render
 from ops.report.sampling import Sampling, sample_for
-from ops.server_errors import ServerUnreachable
+from ops.servers.errors import ServerUnreachable
+from ops.servers.monitored_stack import MonitoredStack
 from tests.chromium import Page, browser, new_page
 from tests.conftest import Database, cloned_database
 from tests.containers import Server
 from tests.monitored import monitored
+from tests.promises import promise
 from tests.web_server import QuietHandler, served
 
-# What would run if it were markup, by the title of the page: an image that fails, a script, and a way out of SVG.
+# If this ran as markup, it would change the page's title: by an image that fails, a script, and an end of the SVG.
 ATTACK = "</title></svg><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
-# As the access service prints them.
+# Metrics in the format of the access service.
 METRICS = """\
 # TYPE groundwork_cache_hits_total counter
 groundwork_cache_hits_total{entity="user",kind="value",layer="redis"} 7.0
@@ -60,7 +61,7 @@ def metrics_served(text: str) -> Iterator[str]:
 
 
 def _load(database: Database, server: Server, until: threading.Event) -> None:
-    """Reads, writes, lookups that hit and that miss, and keys that expire."""
+    """Make reads, writes, hits, misses and expiring keys."""
     with (
         psycopg.connect(database.url("app"), autocommit=True) as app,
         redis.Redis.from_url(server.redis_url("app"), driver_info=None) as cache,
@@ -76,7 +77,7 @@ def _load(database: Database, server: Server, until: threading.Event) -> None:
 
 @pytest.fixture(scope="module")
 def sampled(postgres_server: Server, migrated_template: str, redis_server: Server) -> Sampling:
-    """Three seconds under load, with a session that waits for a lock, and a hostile statement among the slowest."""
+    """Samples of 3 s under load, with a session that waits for a lock, and a hostile statement among the slowest."""
     with ExitStack() as stack:
         database = stack.enter_context(cloned_database(postgres_server, migrated_template))
         url = stack.enter_context(metrics_served(METRICS))
@@ -121,6 +122,7 @@ def file(sampled: Sampling, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@promise("the report is a single self-contained page and runs no script from the data")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_loads_from_disk_without_a_request_or_a_complaint(
     page: Page, file: Path, scheme: str
@@ -175,8 +177,8 @@ def test_no_label_of_a_plot_lies_on_another_or_outside(page: Page, file: Path, w
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(page: Page, file: Path, scheme: str) -> None:
-    """WCAG's contrast of 4.5 for text, on the cards that it stands on."""
+def test_text_has_enough_contrast(page: Page, file: Path, scheme: str) -> None:
+    """Text has a contrast of 4.5 to its background, as WCAG requires."""
     page.show_in(scheme)
     page.open(file)
     contrast = page.evaluate(
@@ -197,20 +199,22 @@ def test_text_stands_out_from_its_ground(page: Page, file: Path, scheme: str) ->
     assert [entry for entry in contrast if entry[1] < 4.5] == []
 
 
+@promise("the report is a single self-contained page and runs no script from the data")
 def test_a_hostile_statement_is_shown_and_does_not_run(page: Page, file: Path) -> None:
     page.open(file)
-    assert page.evaluate("document.title") == "groundwork report: stack throwaway"
+    assert page.evaluate("document.title") == "groundwork report: stack temporary"
     shown = page.evaluate("[...document.querySelectorAll('code')].map(code => code.textContent)")
     assert [text for text in shown if ATTACK in text and "pg_sleep" in text], shown
     assert [text for text in shown if ATTACK in text and "IN EXCLUSIVE MODE" in text], shown
     assert 'a<b>&"c, near' in page.evaluate("document.querySelector('#cache').textContent")
 
 
+@promise("the report is a single self-contained page and runs no script from the data", control=True)
 @pytest.mark.parametrize("with_policy", [False, True])
 def test_unescaped_it_would_run_where_no_policy_stops_it(
     page: Page, file: Path, tmp_path: Path, with_policy: bool
 ) -> None:
-    """The negative control, and the second line of defence."""
+    """The negative control, which also shows that the page's content policy is a second defence."""
     text = file.read_text()
     escaped = "&lt;/title&gt;&lt;/svg&gt;&lt;script&gt;document.title='taken'&lt;/script&gt;"
     assert escaped in text
@@ -230,7 +234,7 @@ def test_rates_are_differences_of_counters(sampled: Sampling) -> None:
     committed = charts["transactions"].series[0]
     assert committed.values[0] is None
     assert max(committed.known) > 5
-    assert max(committed.known) < 2000, "a counter as it stands, and not its rise"
+    assert max(committed.known) < 2000, "a counter's value, not its increase"
     shares = charts["redis-hit-rate"].series[0].known
     assert all(0 < share < 100 for share in shares)
     assert max(charts["locks"].series[0].known) == 1
@@ -239,7 +243,7 @@ def test_rates_are_differences_of_counters(sampled: Sampling) -> None:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """groundwork report of a throwaway stack: exit code, stdout, stderr."""
+    """Run groundwork report with the test's servers, and return exit code, stdout and stderr."""
 
     def run(stack: MonitoredStack, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(MonitoredStack, "of", lambda name: stack)
@@ -273,6 +277,7 @@ def test_the_command_writes_a_file_for_its_owner_and_prints_the_numbers(
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 
 
+@promise("a server that does not answer is shown as a gap in the report, with exit code 6")
 @pytest.mark.parametrize("field", ["redis_url", "database_url"])
 def test_a_server_that_is_gone_is_a_gap_and_exit_code_6(
     stack: MonitoredStack, command: Run, tmp_path: Path, field: str
@@ -281,12 +286,12 @@ def test_a_server_that_is_gone_is_a_gap_and_exit_code_6(
     path = tmp_path / "report.html"
     code, _, err = command(replace(stack, **{field: scheme}), "--html", str(path), "--seconds", "0.2")
     assert code == 6
-    assert "is not reached" in err.splitlines()[-1]
-    assert "Not everything answered" in path.read_text()
-    assert "nothing was seen of this" in path.read_text()
+    assert "cannot reach" in err.splitlines()[-1]
+    assert "Some servers did not answer" in path.read_text()
+    assert "no data" in path.read_text()
 
 
-def test_where_no_server_answers_the_older_file_stays(
+def test_if_no_server_answers_the_existing_file_stays(
     stack: MonitoredStack, command: Run, tmp_path: Path
 ) -> None:
     path = tmp_path / "report.html"
@@ -300,15 +305,16 @@ def test_where_no_server_answers_the_older_file_stays(
     assert path.read_text() == "an older one"
 
 
+@promise("a file that cannot be written is reported before the work begins")
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "say where to"),
-        (["--html", "/nowhere/report.html"], "is no folder"),
-        (["--html", "/"], "is a folder"),
+        ([], "no output is selected"),
+        (["--html", "/nowhere/report.html"], "is not a directory"),
+        (["--html", "/"], "is a directory"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_told_before_the_sampling(
+def test_a_file_that_cannot_be_written_is_reported_before_the_sampling(
     stack: MonitoredStack, command: Run, arguments: list[str], reason: str
 ) -> None:
     began = time.monotonic()
@@ -318,7 +324,8 @@ def test_a_file_that_cannot_be_written_is_told_before_the_sampling(
     assert time.monotonic() - began < 60
 
 
-def test_ctrl_c_ends_the_sampling_with_what_there_is(stack: MonitoredStack) -> None:
+@promise("Ctrl-C ends a command with the results so far, or the next run resumes it")
+def test_ctrl_c_ends_the_sampling_and_keeps_its_results(stack: MonitoredStack) -> None:
     def stop(count: int, _: float) -> None:
         if count == 3:
             raise KeyboardInterrupt

@@ -1,6 +1,6 @@
-"""One database for the whole matrix, with a row in each table, and a transaction as any login.
+"""One database for the whole matrix, with a row in each table, and transactions as any login.
 
-Whatever a test does is rolled back, so the cells share the database and the connections.
+Each test's changes are rolled back, so all cells share the database and the connections.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from infra.spec import roles
 from tests.conftest import Connection, Database, cloned_database
 from tests.containers import Server
 
-LOGINS = tuple(login.name for group in roles.LOGINS.values() for login in group)
+LOGINS = roles.ALL_LOGINS
 AsLogin = Callable[[str], Connection]
 
 _ROWS = """
@@ -32,14 +32,14 @@ def database(postgres_server: Server, migrated_template: str) -> Iterator[Databa
     with cloned_database(postgres_server, migrated_template) as clone:
         with psycopg.connect(clone.url("app")) as connection:
             connection.execute(_ROWS)
-        # For pg_stats, which a reader of the table's sample could read tokens from.
+        # Fill pg_stats, from whose sample a role could read tokens.
         clone.psql("ANALYZE groundwork.users")
         yield clone
 
 
 @pytest.fixture(scope="package")
 def sessions(database: Database) -> Iterator[AsLogin]:
-    """One session a login, in autocommit."""
+    """One session per login, in autocommit mode."""
     opened: dict[str, Connection] = {}
     with ExitStack() as stack:
 
@@ -55,7 +55,7 @@ def sessions(database: Database) -> Iterator[AsLogin]:
 def as_login(sessions: AsLogin) -> Iterator[AsLogin]:
     """A login's session inside a transaction that is rolled back.
 
-    READ WRITE, because default_transaction_read_only is a default and no wall: what is denied here is
+    The transaction is READ WRITE, because a login can change default_transaction_read_only. Whatever is denied must be
     denied by privileges.
     """
     with ExitStack() as stack:

@@ -11,7 +11,7 @@ TABLES = ("users", "organizations", "repositories", "activities")
 
 @dataclass(frozen=True)
 class Row:
-    """An operation of the matrix, its SQL, and the roles that may."""
+    """An operation of the matrix, its SQL, and the roles that may run it."""
 
     operation: str
     sql: str
@@ -23,6 +23,10 @@ def may(*names: str) -> frozenset[str]:
 
 
 TABLE_ROWS = [
+    *(
+        Row(f"take an advisory lock ({function})", f"SELECT pg_{function}(1)", may("app"))
+        for function in ("try_advisory_lock_shared", "advisory_xact_lock_shared")
+    ),
     *(
         Row(f"read {t}", f"SELECT id, created_at, row_version FROM groundwork.{t}", may("app", "readonly"))
         for t in TABLES
@@ -131,6 +135,7 @@ DENIED_ROWS = [
         "create in schema extensions": "CREATE TABLE extensions.new ()",
         "create a temporary table": "CREATE TEMP TABLE new ()",
         "create a temporary view": "CREATE TEMP VIEW new AS SELECT 1 AS one",
+        "write WAL from a read-only transaction": "SELECT pg_logical_emit_message(false, 'x', 'x')",
         "create a large object": "SELECT lo_create(0)",
         "create a large object by its old name": "SELECT lo_creat(-1)",
         "fill a large object": "SELECT lo_from_bytea(0, 'x')",

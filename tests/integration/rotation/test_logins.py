@@ -1,4 +1,4 @@
-"""A new password is tried out before the old one goes: what does not let a role in is one line, and a code."""
+"""A new password is tested before the old one is removed: a failing login is one line of error and an exit code."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from ops.errors import Exit, OpsError
 from ops.rotation.logins import try_out
 from tests import containers
 from tests.containers import Server
+from tests.promises import promise
 
 
 @dataclass
 class Urls:
-    """A stack whose outputs have these."""
+    """A stack with these outputs."""
 
     postgres: str | None = None
     redis: str | None = None
@@ -33,11 +34,12 @@ def refusal(stack: Any) -> tuple[str, Exit]:
     return message, raised.value.exit_code
 
 
-def test_who_gets_in_is_let_pass(postgres_server: Server, redis_server: Server) -> None:
+def test_a_working_password_is_accepted(postgres_server: Server, redis_server: Server) -> None:
     postgres = postgres_server.database_url("app_a", "groundwork")
     try_out(Urls(postgres, redis_server.redis_url("app")), ["app", "ops"])  # type: ignore[arg-type]
 
 
+@promise("a new password that does not work does not replace the old one")
 @pytest.mark.parametrize("server", ["Postgres", "Redis"])
 def test_a_wrong_password_leaves_the_old_one(
     postgres_server: Server, redis_server: Server, server: str
@@ -50,8 +52,8 @@ def test_a_wrong_password_leaves_the_old_one(
         stack = Urls(redis=url.replace(redis_server.passwords["app"], "surely-wrong"))
     message, code = refusal(stack)
     assert code == Exit.ERROR
-    assert f"does not get into {server}" in message
-    assert "the old one is still accepted" in message
+    assert f"cannot log in to {server}" in message
+    assert "the old password is still accepted" in message
     assert "surely-wrong" not in message
 
 
@@ -65,14 +67,14 @@ def expired(request: pytest.FixtureRequest, docker_engine: None) -> Iterator[Url
             yield Urls(redis=server.redis_url("app"))
 
 
-def test_an_expired_certificate_is_told_with_its_remedy(expired: Urls) -> None:
+def test_an_expired_certificate_is_reported_with_its_fix(expired: Urls) -> None:
     message, code = refusal(expired)
     assert code == Exit.UNREACHABLE
-    assert "renewed by `groundwork rotate certificates`" in message
+    assert "renew an expired one with `groundwork rotate certificates`" in message
 
 
 @pytest.mark.parametrize("server", ["postgres", "redis"])
-def test_nobody_at_the_address_is_unreachable(server: str) -> None:
+def test_an_address_without_a_server_is_unreachable(server: str) -> None:
     url = {
         "postgres": "postgresql://app_a:x@localhost:1/groundwork?connect_timeout=2",
         "redis": "redis://app:x@localhost:1/0",

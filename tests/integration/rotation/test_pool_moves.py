@@ -1,4 +1,4 @@
-"""Connections follow the file with their connection string: the old login's sessions are gone before they are ended."""
+"""Pools follow the file with their connection string, so that the old login has no sessions before it is disabled."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.conftest import Database
 from tests.containers import Server, wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
 from tests.integration.serve.service import running_service
+from tests.promises import promise
 
 LONG = 3600.0
 
@@ -30,7 +31,7 @@ def url_file(tmp_path: Path, database: Database) -> Path:
 
 @pytest.fixture
 def moving(flavour: str, url_file: Path, redis_server: Server, namespace: str) -> Iterator[Any]:
-    """A data access by file, whose connections would live for an hour."""
+    """A data access that reads its URL from a file, and whose connections would live for an hour."""
     source = UrlSource("DATABASE_URL", InvalidSetting, file=url_file)
     settings = DatabaseSettings(source, pool_size=2, pool_min_size=2, max_lifetime_seconds=LONG)
     with data_access(flavour, settings, cache_settings(redis_server.redis_url("app"), namespace)) as data:
@@ -48,6 +49,7 @@ def _sessions(database: Database) -> set[str]:
     return set(database.server.psql(sql).split())
 
 
+@promise("a rotated password is read from its file without a restart")
 def test_a_pool_moves_to_the_login_of_its_file(moving: Any, url_file: Path, database: Database) -> None:
     user = moving.users.upsert(NewUser(github_id=1, username="before"))
     wait_until(lambda: _sessions(database) == {"app_a"})
@@ -72,7 +74,7 @@ def test_a_file_that_is_gone_or_empty_for_a_while_costs_no_connection(
 
 
 def _let_it_look() -> None:
-    """So long that a pool has looked at its file: it does so once a second."""
+    """Wait until a pool has read its file, which it does once a second."""
     time.sleep(3.0)
 
 
@@ -81,10 +83,10 @@ def _pids(database: Database) -> set[str]:
     return set(database.server.psql(sql).split())
 
 
-def test_a_pool_that_was_given_its_url_stays_where_it_is(
+def test_a_pool_with_a_fixed_url_does_not_switch(
     flavour: str, database: Database, redis_server: Server, namespace: str
 ) -> None:
-    """The control: it is the file that moves a pool."""
+    """The control: only a changed file makes a pool switch."""
     settings = database_settings(database.url("app_a"), max_lifetime_seconds=LONG)
     with data_access(flavour, settings, cache_settings(redis_server.redis_url("app"), namespace)) as data:
         data.users.upsert(NewUser(github_id=1, username="x"))
@@ -93,6 +95,7 @@ def test_a_pool_that_was_given_its_url_stays_where_it_is(
         assert _pids(database) == pids
 
 
+@promise("the access service switches to a rotated password")
 def test_the_access_service_moves_with_its_listener(
     url_file: Path, database: Database, redis_server: Server, namespace: str
 ) -> None:

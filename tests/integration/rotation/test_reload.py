@@ -1,4 +1,4 @@
-"""Redis takes up passwords and certificates from its files, without cutting a connection; files change whole."""
+"""Redis reloads passwords and certificates from its files without closing connections; files change atomically."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from infra.spec import redis_acl
 from tests import containers
 from tests.containers import Server
 from tests.integration.redis.conftest import NO_RETRY, client_of
+from tests.promises import promise
 
 
 @pytest.fixture
 def server(docker_engine: None) -> Iterator[Server]:
-    """A Redis as a stack has it: with rotator's password among its files."""
+    """A Redis as in a stack, with rotator's password among its files."""
     with containers.redis_server() as one:
         _put(one, {"rotator.password": one.passwords["rotator"]})
         yield one
@@ -91,7 +92,7 @@ def test_passwords_change_under_an_open_connection(server: Server) -> None:
 
 
 def test_an_acl_load_cuts_the_connection(server: Server) -> None:
-    """The control: what Redis itself offers for its aclfile."""
+    """The control: Redis's own ACL LOAD."""
     with _connection(server, "app") as connection, client_of(server, "ops") as ops:
         ops.execute_command("ACL", "LOAD")
         with pytest.raises(redis.ConnectionError):
@@ -115,7 +116,7 @@ def test_a_reload_changes_passwords_and_no_rules(server: Server) -> None:
     assert hashlib.sha256(server.passwords["app"].encode()).hexdigest() in str(before)
 
 
-def test_a_reload_that_redis_refuses_is_told_without_a_secret(server: Server) -> None:
+def test_a_reload_refused_by_redis_is_reported_without_a_secret(server: Server) -> None:
     _put(server, {"rotator.password": "wrong-but-secret"})
     with pytest.raises(DockerError) as raised:
         _reload(server)
@@ -125,12 +126,13 @@ def test_a_reload_that_redis_refuses_is_told_without_a_secret(server: Server) ->
 
 def test_a_broken_certificate_is_refused_and_the_old_one_stays(server: Server) -> None:
     _put(server, {"server.crt": "no certificate"})
-    with pytest.raises(DockerError, match="does not take up its files"):
+    with pytest.raises(DockerError, match="cannot reload its files"):
         _reload(server)
     assert _gets_in(server, "app", server.passwords["app"])
 
 
-def test_an_expired_certificate_does_not_stand_in_the_way_of_its_successor(expired: Server) -> None:
+@promise("expired certificates do not prevent their renewal")
+def test_an_expired_certificate_does_not_prevent_its_renewal(expired: Server) -> None:
     with pytest.raises(redis.ConnectionError, match="expired"):
         _gets_in(expired, "app", expired.passwords["app"])
     pair = make_server_certificate(expired.authority, ["localhost"])
@@ -139,7 +141,7 @@ def test_an_expired_certificate_does_not_stand_in_the_way_of_its_successor(expir
     assert _gets_in(expired, "app", expired.passwords["app"])
 
 
-# Reads a file until it is told to stop, and says what it was besides whole.
+# Reads a file until it gets a line of input, and prints how often the content was whole and how often not.
 _READER = """
 import json, sys, threading, pathlib
 path, seen, stopped = pathlib.Path("/mnt/text"), {}, threading.Event()
@@ -193,14 +195,18 @@ def image(docker_engine: None) -> str:
     return containers.build_image("redis")
 
 
-def test_a_reader_of_a_file_that_is_replaced_sees_it_whole(image: str) -> None:
+@promise("a reader of a file that is being replaced gets the whole old or the whole new content")
+def test_a_reader_of_a_file_being_replaced_gets_whole_content(image: str) -> None:
     with _volume_with_text(image) as volume:
         _skip_where_the_volume_is_elsewhere(volume)
         assert set(_outcomes(volume, lambda files: replace_files(volume, image, files))) == {"whole"}
 
 
+@promise(
+    "a reader of a file that is being replaced gets the whole old or the whole new content", control=True
+)
 def test_docker_copying_into_a_volume_is_seen_half_done(image: str) -> None:
-    """The control: how files get into a volume that nobody reads yet."""
+    """The control: how files are copied into a volume that no process reads yet."""
     with _volume_with_text(image) as volume:
         _skip_where_the_volume_is_elsewhere(volume)
         seen: set[str] = set()

@@ -1,17 +1,18 @@
-"""What a write leaves in the cache outbox, and whom it wakes."""
+"""The outbox entries that writes leave, and the notifications that they send."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.conftest import Connect, Connection
+from tests.promises import promise
 
 Names = list[tuple[object, ...]]
 
 
 @pytest.fixture
 def app(connect: Connect) -> Connection:
-    """A session over two users, one organization, two repositories and one activity each; an empty outbox."""
+    """A session with two users, one organization, two repositories, one activity each, and an empty outbox."""
     connection = connect("app")
     connection.execute("INSERT INTO users (github_id, username) VALUES (1, 'a'), (2, 'b')")
     connection.execute("INSERT INTO organizations (github_id, name) VALUES (1, 'o')")
@@ -32,6 +33,7 @@ def outbox(connection: Connection) -> Names:
     ).fetchall()
 
 
+@promise("every committed write records in the outbox what it made stale, whoever writes")
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
@@ -83,6 +85,7 @@ def test_a_copy_names_each_feed_once(app: Connection) -> None:
     assert outbox(app) == [("repository_feed", 1), ("user_feed", 1), ("user_feed", 2)]
 
 
+@promise("a write that is rolled back leaves no outbox entry")
 def test_a_write_that_is_rolled_back_leaves_nothing(app: Connection) -> None:
     with app.transaction(force_rollback=True):
         app.execute("UPDATE users SET email = 'x@example.org'")
@@ -90,8 +93,9 @@ def test_a_write_that_is_rolled_back_leaves_nothing(app: Connection) -> None:
     assert outbox(app) == []
 
 
+@promise("every committed write records in the outbox what it made stale, whoever writes")
 @pytest.mark.parametrize("login", ["migrator", "app_b"])
-def test_whoever_writes_fills_the_outbox(app: Connection, connect: Connect, login: str) -> None:
+def test_a_write_by_any_login_fills_the_outbox(app: Connection, connect: Connect, login: str) -> None:
     connect(login).execute("UPDATE users SET email = 'x@example.org' WHERE id = 1")
     assert outbox(app) == [("user", 1)]
 
@@ -109,13 +113,14 @@ def test_a_listener_is_woken_once_a_transaction_with_an_empty_payload(
     assert [(n.channel, n.payload) for n in notified] == [("cache_outbox", "")]
 
 
-def test_a_write_of_no_row_wakes_nobody(app: Connection, connect: Connect) -> None:
+def test_a_write_that_changes_no_row_sends_no_notification(app: Connection, connect: Connect) -> None:
     listener = connect("app")
     listener.execute("LISTEN cache_outbox")
     app.execute("UPDATE users SET email = NULL WHERE id = 99")
     assert list(listener.notifies(timeout=0.5)) == []
 
 
+@promise("several drainers process each outbox entry once")
 def test_two_drainers_take_each_row_once(app: Connection, connect: Connect) -> None:
     app.execute("INSERT INTO users (github_id, username) SELECT g, 'u' FROM generate_series(10, 59) AS g")
     take = "DELETE FROM cache_outbox WHERE id IN (SELECT id FROM cache_outbox ORDER BY id LIMIT 30) RETURNING entity_id"

@@ -1,4 +1,4 @@
-"""Monthly partitions: where a row goes, who makes them, and that making one stops nobody."""
+"""Monthly partitions: where a row is stored, which role creates them, and that this blocks no other session."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from psycopg import errors
 
 from tests.conftest import Connect, Connection, Database
+from tests.promises import promise
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def app(connect: Connect) -> Connection:
 
 
 def add(connection: Connection, timestamp: str) -> str:
-    """Insert an activity at a time; the partition it went to."""
+    """Insert an activity with this timestamp, and return its partition."""
     row = connection.execute(
         "INSERT INTO activities (user_id, type, timestamp) SELECT id, 'x', %s::timestamptz FROM users"
         " RETURNING tableoid::regclass::text",
@@ -45,7 +46,9 @@ def make(connection: Connection, since: str, until: str) -> list[str]:
         ("2012-02-01 01:00:00+02", "activities_2012_01"),
     ],
 )
-def test_a_row_goes_to_the_month_of_its_time_in_utc(app: Connection, timestamp: str, partition: str) -> None:
+def test_a_row_is_stored_in_the_partition_of_its_utc_month(
+    app: Connection, timestamp: str, partition: str
+) -> None:
     make(app, "2012-01-01", "2012-02-01")
     assert add(app, timestamp) == partition
 
@@ -56,6 +59,7 @@ def test_months_begin_in_utc_whatever_the_session_thinks(app: Connection) -> Non
     assert add(app, "2012-01-31 23:59:59+00") == "activities_2012_01"
 
 
+@promise("a row outside the partitions is rejected")
 @pytest.mark.parametrize("timestamp", ["1999-12-31", "infinity", "-infinity"])
 def test_a_row_outside_the_partitions_is_refused(app: Connection, timestamp: str) -> None:
     with pytest.raises(errors.CheckViolation, match="no partition of relation"):
@@ -122,13 +126,14 @@ def test_a_partition_belongs_to_owner_and_is_not_reached_beside_the_table(app: C
         app.execute("SELECT * FROM activities_2012_01")
 
 
+@promise("creating a partition does not wait for readers or writers of activities")
 @pytest.mark.parametrize("statement", ["SELECT count(*) FROM activities", "INSERT"])
-def test_making_a_partition_waits_for_no_reader_and_no_writer_of_activities(
+def test_creating_a_partition_does_not_wait_for_readers_or_writers_of_activities(
     app: Connection, connect: Connect, statement: str
 ) -> None:
     busy = connect("app_b", autocommit=False)
     if statement == "INSERT":
-        # Without a row of another table locked beside: a feed import that has its users already.
+        # It locks no row of another table, like an import of activities whose users exist already.
         add(busy, "now")
     else:
         busy.execute(statement)
@@ -136,7 +141,8 @@ def test_making_a_partition_waits_for_no_reader_and_no_writer_of_activities(
     assert make(app, "2012-01-01", "2012-01-01") == ["activities_2012_01"]
 
 
-def test_making_a_partition_gives_way_to_a_long_write_of_users(app: Connection, connect: Connect) -> None:
+@promise("creating a partition yields to a long write to users")
+def test_creating_a_partition_yields_to_a_long_write_of_users(app: Connection, connect: Connect) -> None:
     busy = connect("app_b", autocommit=False)
     busy.execute("UPDATE users SET email = 'x@example.org'")
     app.execute("SET lock_timeout = 0")
@@ -153,7 +159,7 @@ def test_two_at_once_make_each_partition_once(app: Connection, database: Databas
                 try:
                     return make(connection, "2010-01-01", "2011-12-31")
                 except errors.LockNotAvailable:
-                    # On a busy machine the others take longer than one waits: it made nothing, and comes again.
+                    # On a busy machine the others may take longer than the lock timeout. Nothing was created; retry.
                     continue
 
     with ThreadPoolExecutor(4) as pool:

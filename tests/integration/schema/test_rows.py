@@ -1,4 +1,4 @@
-"""What the tables refuse, what goes with what, and what the database keeps by itself."""
+"""Constraints, cascades of deletions, and the columns that the database maintains."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from psycopg import errors
 
 from tests.conftest import Connect, Connection
+from tests.promises import promise
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def app(connect: Connect) -> Connection:
 
 @pytest.fixture
 def rows(app: Connection) -> None:
-    """A user, an organization with a repository, and an activity of the user there."""
+    """A user, an organization with a repository, and an activity of the user in the repository."""
     app.execute("INSERT INTO users (github_id, username) VALUES (1, 'ada')")
     app.execute("INSERT INTO organizations (github_id, name) VALUES (1, 'analysts')")
     app.execute(
@@ -28,6 +29,7 @@ def rows(app: Connection) -> None:
     )
 
 
+@promise("a row that violates the schema's constraints is rejected")
 @pytest.mark.parametrize(
     ("error", "sql"),
     [
@@ -71,6 +73,7 @@ def test_a_row_that_would_break_the_schema_is_refused(
         app.execute(sql)
 
 
+@promise("a row that violates the schema's constraints is rejected", control=True)
 @pytest.mark.parametrize(
     "sql",
     [
@@ -86,6 +89,7 @@ def test_a_row_that_people_do_have_is_taken(app: Connection, sql: str) -> None:
     assert app.execute(sql).rowcount == 1
 
 
+@promise("deleting a user deletes its activities; deleting an organization or a repository keeps them")
 @pytest.mark.usefixtures("rows")
 def test_a_users_activities_go_with_the_user(app: Connection) -> None:
     app.execute("DELETE FROM users")
@@ -93,21 +97,24 @@ def test_a_users_activities_go_with_the_user(app: Connection) -> None:
     assert app.execute("SELECT count(*) FROM repositories").fetchone() == (1,)
 
 
+@promise("deleting a user deletes its activities; deleting an organization or a repository keeps them")
 @pytest.mark.usefixtures("rows")
 def test_a_repository_outlives_its_organization(app: Connection) -> None:
     app.execute("DELETE FROM organizations")
     assert app.execute("SELECT org_id, row_version FROM repositories").fetchall() == [(None, 2)]
 
 
+@promise("deleting a user deletes its activities; deleting an organization or a repository keeps them")
 @pytest.mark.usefixtures("rows")
 def test_an_activity_outlives_its_repository(app: Connection) -> None:
     app.execute("DELETE FROM repositories")
     assert app.execute("SELECT repo_id, row_version FROM activities").fetchall() == [(None, 2)]
 
 
+@promise("the database maintains version and timestamps, whatever an UPDATE sets")
 @pytest.mark.parametrize("table", ["users", "organizations", "repositories", "activities"])
 @pytest.mark.usefixtures("rows")
-def test_the_database_keeps_version_and_timestamps_whatever_an_update_says(
+def test_the_database_maintains_version_and_timestamps_whatever_an_update_sets(
     app: Connection, table: str
 ) -> None:
     before = app.execute(f"SELECT row_version, created_at, updated_at FROM {table}").fetchone()
@@ -120,6 +127,7 @@ def test_the_database_keeps_version_and_timestamps_whatever_an_update_says(
     assert after == (2, True, True)
 
 
+@promise("the database maintains version and timestamps, whatever an UPDATE sets")
 @pytest.mark.usefixtures("rows")
 def test_tokens_alone_leave_version_and_timestamp_of_a_user(app: Connection) -> None:
     read = "SELECT row_version, updated_at FROM users"
@@ -173,6 +181,7 @@ def test_of_two_writers_that_read_one_version_only_the_first_writes(
     assert connect("app_b").execute(update, ["second@example.org"]).rowcount == 0
 
 
+@promise("each access path has an index in its order")
 @pytest.mark.parametrize(
     ("query", "index"),
     [
@@ -206,7 +215,7 @@ def test_of_two_writers_that_read_one_version_only_the_first_writes(
 )
 def test_each_access_path_has_an_index_that_gives_its_order(app: Connection, query: str, index: str) -> None:
     with app.transaction():
-        # Too few rows for the planner to care; what is asked is whether an index can serve without a sort.
+        # With so few rows the planner would not use an index. The test is whether one can be used without a sort.
         app.execute("SET LOCAL enable_seqscan = off")
         app.execute("SET LOCAL enable_sort = off")
         app.execute("SET LOCAL enable_bitmapscan = off")

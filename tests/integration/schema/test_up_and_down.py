@@ -1,4 +1,4 @@
-"""Each migration up, down, and up again: the catalog is the same."""
+"""Each migration is applied, reverted and applied again: the catalog stays the same."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from db.migrator import Migration, apply_pending, read_source, revert
 from db.migrator.catalog import read_catalog
 from tests.conftest import Connection, Database
 from tests.integration.migrator.conftest import owner as owner
+from tests.promises import promise
 
 MIGRATIONS = read_source()
 
 
-# What each migration's table may hold; the ones that were there before it must come through with all of it.
+# Rows for the tables of each migration. The rows of earlier tables must survive reverting a later migration.
 ROWS = {
     "users": "INSERT INTO users (github_id, username, access_token) VALUES (1, 'ada', 'x'), (2, 'alan', NULL)",
     "organizations": "INSERT INTO organizations (github_id, name) VALUES (1, 'o')",
@@ -23,7 +24,7 @@ ROWS = {
 
 
 def rows(owner: Connection) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of every table there is, as text; of the ledger those it had before."""
+    """Return every row of every table, as text."""
     tables = owner.execute(
         "SELECT relname::text FROM pg_class WHERE relnamespace = 'groundwork'::regnamespace"
         " AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> '_sqlx_migrations' ORDER BY 1"
@@ -34,8 +35,9 @@ def rows(owner: Connection) -> dict[str, list[tuple[object, ...]]]:
     }
 
 
+@promise("every migration can be reverted and applied again, and leaves the same catalog")
 @pytest.mark.parametrize("migration", MIGRATIONS, ids=lambda migration: migration.name)
-def test_a_migration_taken_back_and_applied_again_leaves_catalog_and_rows_as_they_were(
+def test_reverting_and_reapplying_a_migration_leaves_catalog_and_rows_unchanged(
     empty_database: Database, owner: Connection, migration: Migration
 ) -> None:
     url = empty_database.url("migrator")
@@ -60,7 +62,8 @@ def test_a_migration_taken_back_and_applied_again_leaves_catalog_and_rows_as_the
     assert all(any(written[table]) for table in kept)
 
 
-def test_everything_taken_back_leaves_nothing_and_comes_back_the_same(
+@promise("every migration can be reverted and applied again, and leaves the same catalog")
+def test_reverting_everything_leaves_nothing_and_reapplying_restores_the_same_schema(
     empty_database: Database, owner: Connection
 ) -> None:
     url = empty_database.url("migrator")
@@ -75,9 +78,7 @@ def test_everything_taken_back_leaves_nothing_and_comes_back_the_same(
 
 
 @pytest.mark.parametrize("kind", ["r", "p"])
-def test_every_table_and_column_says_what_it_is(
-    empty_database: Database, owner: Connection, kind: str
-) -> None:
+def test_every_table_and_column_has_a_comment(empty_database: Database, owner: Connection, kind: str) -> None:
     apply_pending(empty_database.url("migrator"), MIGRATIONS)
     silent = owner.execute(
         """

@@ -1,4 +1,4 @@
-"""`groundwork serve` as a process of its own, and what it says."""
+"""Run `groundwork serve` as a process, and read its log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMAND = "from ops.commands.serve import serve; serve(standalone_mode=False)"
 
 
 class Service:
-    """A running service: `lines` are its log so far, decoded."""
+    """A running service. `lines` is its log so far, decoded."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -44,7 +44,7 @@ class Service:
         return [line for line in self.lines if message in line["message"]]
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and body."""
+        """Send a GET request, and return status and body."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
                 return answer.status, answer.read().decode()
@@ -59,7 +59,7 @@ class Service:
         return self.get("/readyz")[0] == 200
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
-        """Exit code, and the seconds it took."""
+        """Send a signal, and return the exit code and the seconds until the exit."""
         started = time.monotonic()
         self.process.send_signal(number)
         code = self.process.wait(20)
@@ -74,7 +74,7 @@ class Service:
 
 @contextmanager
 def running_service(*options: str, **environment: str) -> Iterator[Service]:
-    """`groundwork serve --port 0 OPTIONS` with these variables; killed at the end where it still runs."""
+    """Run `groundwork serve --port 0 OPTIONS` with these environment variables. Kill it at the end of the block."""
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, "--host", "127.0.0.1", "--port", "0", *options],
         cwd=ROOT,

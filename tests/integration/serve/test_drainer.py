@@ -1,4 +1,4 @@
-"""A backlog longer than the drainer's own limits: its figures follow, it is not taken for one that hangs."""
+"""A backlog that takes longer than the drainer's limits: the metrics follow it, and it does not count as hanging."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from ops.serve.drainer import OutboxDrainer
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
+from tests.promises import promise
 
 BACKLOG = 400
 BATCH_SIZE = 10
-# Forty batches of this are twice what may pass in silence.
+# Forty batches take twice the time after which a sweep counts as hanging.
 BATCH_SECONDS = 0.1
 OVERDUE_SECONDS = 2.0
 MEASURE_SECONDS = 0.2
@@ -29,7 +30,7 @@ GIVE_UP_SECONDS = 60.0
 
 
 class Seen(NamedTuple):
-    """What there is to see from outside at one moment; `left` is the truth about `depth`."""
+    """The metrics at one moment. `left` is the actual number of entries, to compare with `depth`."""
 
     left: int
     depth: float
@@ -39,7 +40,7 @@ class Seen(NamedTuple):
 
 
 class SlowCache:
-    """Holds nothing, and takes its time to say so."""
+    """An empty cache whose calls are slow."""
 
     async def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
         await asyncio.sleep(BATCH_SECONDS)
@@ -50,7 +51,7 @@ class SlowCache:
 def watch_backlog(
     database: Database, redis_server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., list[Seen]]:
-    """Runs a drainer over a backlog until that is gone; the arguments replace attributes of its outbox."""
+    """Run a drainer until a backlog is processed. The arguments replace attributes of its outbox."""
     monkeypatch.setattr(drainer, "_OVERDUE_SECONDS", OVERDUE_SECONDS)
     monkeypatch.setattr(drainer, "_MEASURE_SECONDS", MEASURE_SECONDS)
     database.psql(
@@ -69,7 +70,7 @@ def watch_backlog(
         async with access:
             it = OutboxDrainer(access)
             seen = [await _look(database, it)]
-            it.start()
+            await it.start()
             give_up_at = monotonic() + GIVE_UP_SECONDS
             while seen[-1].left and monotonic() < give_up_at:
                 await asyncio.sleep(0.05)
@@ -93,25 +94,26 @@ def _figure(name: str) -> float:
     return value
 
 
-def test_the_figures_follow_a_backlog_while_it_is_drained(watch_backlog: Any) -> None:
+@promise("the outbox metrics are updated while a backlog is drained")
+def test_the_metrics_follow_a_backlog_while_it_is_drained(watch_backlog: Any) -> None:
     seen = watch_backlog()
     under_way = [each for each in seen if 0 < each.left < BACKLOG]
     assert seen[-1].left == 0
-    # Measured before, between and after, not only at both ends.
+    # It was measured during the drain, and not only before and after.
     assert len({each.depth for each in under_way if 0 < each.depth < BACKLOG}) > 3
     assert len({each.drained for each in under_way}) > 3
     assert len({each.last_sweep for each in under_way}) > 3
 
 
-def test_a_drain_that_takes_longer_than_the_limit_is_not_one_that_hangs(watch_backlog: Any) -> None:
+def test_a_drain_longer_than_the_limit_does_not_count_as_hanging(watch_backlog: Any) -> None:
     started = monotonic()
     seen = watch_backlog()
     assert monotonic() - started > OVERDUE_SECONDS
     assert {each.problem for each in seen} == {None}
 
 
-def test_a_batch_that_hangs_is_told(watch_backlog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The negative control: progress is what counts as life."""
+def test_a_hanging_batch_is_reported(watch_backlog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: without progress the sweep counts as hanging."""
 
     async def hang(_self: Any, _written: Any) -> bool:
         await asyncio.sleep(2 * OVERDUE_SECONDS)
@@ -126,7 +128,7 @@ def test_an_outbox_that_cannot_be_measured_in_time_is_emptied(
     watch_backlog: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def measure() -> tuple[int, float]:
-        # Due again as soon as it has failed.
+        # It takes so long that the next measurement is due at once.
         await asyncio.sleep(2 * MEASURE_SECONDS)
         raise DeadlineExceeded("measure_outbox took too long")
 

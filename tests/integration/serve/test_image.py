@@ -1,4 +1,4 @@
-"""The access image as it is deployed: hardened, without a compiler, ready, and stopped cleanly."""
+"""The access image as it is deployed: it is hardened, has no compiler, becomes ready, and stops cleanly."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from infra.docker.engine import docker, inspect
-from infra.images.context import access_context
-from infra.spec.world import World
+from infra.docker.health_check import wait_until_healthy
 from tests.conftest import Database
-from tests.containers import LABEL, Server, wait_until
+from tests.containers import LABEL, Server, build_image
+from tests.promises import promise
 
 
 @dataclass(frozen=True)
@@ -28,24 +28,17 @@ class Access:
     def run(self, *command: str) -> str:
         return docker("exec", self.container, *command)
 
-    def health(self) -> str:
-        (found,) = inspect("container", self.container)
-        return str(found["State"]["Health"]["Status"])
-
 
 @pytest.fixture(scope="module")
 def image(docker_engine: None) -> str:
-    context, digest = access_context(World.here())
-    tag = f"groundwork-test/access:{digest[:16]}"
-    docker("build", "--quiet", "--network=host", "--tag", tag, str(context), timeout_seconds=600)
-    return tag
+    return build_image("access")
 
 
 @pytest.fixture
 def access(
     image: str, database: Database, redis_server: Server, namespace: str, tmp_path: Path
 ) -> Iterator[Access]:
-    # Read by the container's own uid, which owns nothing on this machine.
+    # The container's uid, which owns nothing on this machine, must be able to read the files.
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents[:2]:
         parent.chmod(0o755)
@@ -70,7 +63,7 @@ def access(
     try:
         docker(
             "run", "--detach", "--name", name, "--label", LABEL, "--network", "host", "--read-only",
-            "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
+            "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true",
             "--memory", "128m", "--memory-swap", "128m", "--pids-limit", "128",
             "--volume", f"{tmp_path}:/run/secrets:ro",
             "--env", "DATABASE_URL_FILE=/run/secrets/database_url",
@@ -83,14 +76,15 @@ def access(
         docker("rm", "--force", name)
 
 
+@promise("the access image runs hardened and contains no secrets, compiler or pip")
 def test_the_image_serves_hardened_and_stops_cleanly(access: Access) -> None:
-    wait_until(lambda: access.health() == "healthy", 40)
+    wait_until_healthy(access.container)
     with urllib.request.urlopen(f"http://127.0.0.1:{access.port}/readyz", timeout=5) as answer:
         assert json.load(answer)["ready"] is True
     assert access.run("id", "-u").strip() == "10030"
     assert access.run("sh", "-c", "command -v gcc cc ld make pip pip3 || true") == ""
     assert json.loads(access.run("groundwork-health"))["ready"] is True
-    # Nothing of the checkout that drives Pulumi, Docker or the toolchain.
+    # The image contains no code for Pulumi, Docker or the toolchain.
     assert access.run("sh", "-c", "ls /opt/groundwork/source/infra /opt/groundwork/source/ops").split() == [
         "/opt/groundwork/source/infra:",
         "__init__.py",
@@ -109,6 +103,7 @@ def test_the_image_serves_hardened_and_stops_cleanly(access: Access) -> None:
     assert state["State"]["ExitCode"] == 0
 
 
+@promise("the access image runs hardened and contains no secrets, compiler or pip")
 def test_no_secret_is_in_the_image_or_its_environment(access: Access, image: str, database: Database) -> None:
     password = database.server.passwords["app_a"]
     assert password not in json.dumps(inspect("container", access.container))
@@ -116,6 +111,6 @@ def test_no_secret_is_in_the_image_or_its_environment(access: Access, image: str
 
 
 def test_the_image_s_command_offers_what_the_image_holds(image: str) -> None:
-    said = docker("run", "--rm", "--entrypoint", "groundwork", image, "--help")
+    said = docker("run", "--rm", "--init", "--entrypoint", "groundwork", image, "--help")
     assert "serve" in said
     assert "Traceback" not in said

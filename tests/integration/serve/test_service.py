@@ -1,13 +1,16 @@
-"""The access service from outside: ready when it should be, bounded when servers are ill, and a clean stop."""
+"""The access service from outside: readiness, bounded answers during faults of the servers, and a clean stop."""
 
 from __future__ import annotations
 
 import json
+import resource
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +18,16 @@ import redis
 
 from db.migrator import apply_pending, read_source
 from db.models import NewUser
+from ops.serve.server import REQUEST_SECONDS, WAITING_LIMIT
 from tests import containers
 from tests.conftest import Database
 from tests.containers import Server, frozen, wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
 from tests.integration.serve.service import Service, running_service
+from tests.promises import promise
+from tests.scale import limit
 
-# What is promised; a machine that is busy may take three times as long, and not every time.
+# The promised limits. A busy machine may take three times as long.
 READYZ_SECONDS = 2.0
 STOP_SECONDS = 3 * 3.0
 Start = Callable[..., AbstractContextManager[Service]]
@@ -29,7 +35,7 @@ Start = Callable[..., AbstractContextManager[Service]]
 
 @pytest.fixture
 def start(database: Database, redis_server: Server, namespace: str) -> Start:
-    """Starts the service over the test's database and keys; keyword arguments change its environment."""
+    """Start the service with the test's database and namespace. Keyword arguments change its environment."""
 
     def start_one(*options: str, **environment: str) -> AbstractContextManager[Service]:
         usual = {
@@ -44,12 +50,13 @@ def start(database: Database, redis_server: Server, namespace: str) -> Start:
 
 @pytest.fixture(scope="module")
 def sick_servers(docker_engine: None) -> Iterator[dict[str, Server]]:
-    """Servers of this module's own, to be frozen."""
+    """Servers for this module only, because the tests freeze them."""
     with containers.postgres_server() as postgres, containers.redis_server() as redis:
         apply_pending(postgres.database_url("migrator"), read_source())
         yield {"postgres": postgres, "redis": redis}
 
 
+@promise("the service becomes ready once the servers are available, without a restart")
 def test_it_becomes_ready_and_names_every_check(start: Start) -> None:
     with start() as service:
         wait_until(service.is_ready, 20)
@@ -62,12 +69,48 @@ def test_it_becomes_ready_and_names_every_check(start: Start) -> None:
             assert check["latency_ms"] < 3 * READYZ_SECONDS * 1000
 
 
-def test_it_is_alive_whatever_is_ready(start: Start) -> None:
+@promise("`/healthz` answers 200 whatever the servers do")
+def test_healthz_answers_independently_of_readiness(start: Start) -> None:
     with start(REDIS_URL="redis://app:x@localhost:1/0") as service:
         assert service.get("/healthz") == (200, '{"alive":true}')
         assert service.get("/nothing")[0] == 404
 
 
+@contextmanager
+def slow_clients(port: int, count: int, sent: bytes) -> Iterator[list[socket.socket]]:
+    """Open connections that send the beginning of a request, and nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, count + 1000)), hard))
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(count):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            # The service may have closed it already.
+            with suppress(OSError):
+                client.sendall(sent)
+            clients.append(client)
+        yield clients
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@promise("clients that send half a request cannot keep others from being answered")
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /readyz HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["silent", "slow"]
+)
+def test_two_thousand_slow_clients_do_not_keep_it_from_answering(start: Start, sent: bytes) -> None:
+    with start() as service:
+        wait_until(service.is_ready, 20)
+        with slow_clients(service.port, 2000, sent) as clients:
+            started = time.monotonic()
+            assert service.get("/readyz")[0] == 200
+            assert time.monotonic() - started < limit(1)
+            assert len(list(Path(f"/proc/{service.process.pid}/fd").iterdir())) < WAITING_LIMIT + 100
+            # The others are closed in time, too.
+            clients[-1].settimeout(limit(REQUEST_SECONDS))
+            assert clients[-1].recv(1) == b""
+
+
+@promise("the service becomes ready once the servers are available, without a restart")
 @pytest.mark.parametrize(
     ("variable", "url", "broken"),
     [
@@ -90,7 +133,8 @@ def test_it_starts_without_a_server_and_says_which_is_missing(
         assert "canary" not in body + "".join(service.raw)
 
 
-def test_a_schema_that_is_behind_is_named_and_becomes_ready_by_itself(
+@promise("a schema that is behind or in doubt makes the service not ready")
+def test_an_outdated_schema_is_named_and_becomes_ready_without_a_restart(
     empty_database: Database, redis_server: Server, namespace: str
 ) -> None:
     environment = {
@@ -109,11 +153,15 @@ def test_a_schema_that_is_behind_is_named_and_becomes_ready_by_itself(
         wait_until(service.is_ready, 15)
 
 
+@promise("a schema that is behind or in doubt makes the service not ready")
 @pytest.mark.parametrize(
     ("sql", "reason"),
     [
-        ("UPDATE groundwork._sqlx_migrations SET success = false WHERE version = 1", "did not end"),
-        ("UPDATE groundwork._sqlx_migrations SET checksum = '\\x00' WHERE version = 1", "another content"),
+        ("UPDATE groundwork._sqlx_migrations SET success = false WHERE version = 1", "did not finish"),
+        (
+            "UPDATE groundwork._sqlx_migrations SET checksum = '\\x00' WHERE version = 1",
+            "was applied with content other",
+        ),
     ],
 )
 def test_a_schema_in_doubt_is_not_ready(start: Start, database: Database, sql: str, reason: str) -> None:
@@ -125,19 +173,21 @@ def test_a_schema_in_doubt_is_not_ready(start: Start, database: Database, sql: s
         assert reason in schema["reason"]
 
 
-def test_a_newer_schema_is_ready_still(start: Start, database: Database) -> None:
+def test_a_newer_schema_is_still_ready(start: Start, database: Database) -> None:
     database.psql("INSERT INTO groundwork._sqlx_migrations VALUES (9999, 'later', now(), true, '\\x00', 1)")
     with start() as service:
         wait_until(service.is_ready, 20)
 
 
+@promise("a pool larger than the role's connection limit makes the service not ready")
 def test_a_pool_larger_than_the_role_may_connect_is_not_ready(start: Start) -> None:
     with start("--pool-size", "30", "--instances", "2") as service:
         wait_until(lambda: "role may have 60" in str(service.readiness()["checks"]["postgres"]["reason"]), 15)
 
 
+@promise("`/readyz` answers within 2 s, also when a server is frozen")
 @pytest.mark.parametrize("ill", ["postgres", "redis"])
-def test_a_frozen_server_is_told_in_bounded_time_and_passes(
+def test_a_frozen_server_is_reported_in_bounded_time_until_it_recovers(
     sick_servers: dict[str, Server], namespace: str, ill: str
 ) -> None:
     environment = {
@@ -161,6 +211,7 @@ def test_a_frozen_server_is_told_in_bounded_time_and_passes(
         wait_until(service.is_ready, 15)
 
 
+@promise("SIGTERM lets requests finish and returns every connection")
 def test_a_stop_is_clean_and_leaves_no_connection(start: Start, database: Database) -> None:
     with start() as service:
         wait_until(service.is_ready, 20)
@@ -172,7 +223,8 @@ def test_a_stop_is_clean_and_leaves_no_connection(start: Start, database: Databa
     wait_until(lambda: database.psql(count).strip() == "0", 5)
 
 
-def test_a_request_under_way_is_answered_before_the_stop(
+@promise("SIGTERM lets requests finish and returns every connection")
+def test_a_request_in_progress_is_answered_before_the_stop(
     sick_servers: dict[str, Server], namespace: str
 ) -> None:
     environment = {
@@ -183,7 +235,7 @@ def test_a_request_under_way_is_answered_before_the_stop(
     answers: list[tuple[int, str]] = []
     with running_service(**environment) as service:
         wait_until(service.is_ready, 20)
-        # Frozen, Postgres makes the check take its full second.
+        # A frozen Postgres makes the check take its full second.
         with frozen(sick_servers["postgres"]):
             request = threading.Thread(target=lambda: answers.append(service.get("/readyz")))
             request.start()
@@ -195,6 +247,7 @@ def test_a_request_under_way_is_answered_before_the_stop(
         assert seconds < STOP_SECONDS
 
 
+@promise("every log line of the service is JSON, without query strings")
 def test_every_line_of_the_log_is_json_and_health_checks_leave_none(start: Start) -> None:
     with start() as service:
         wait_until(service.is_ready, 20)
@@ -229,7 +282,7 @@ def _metric(service: Service, name: str) -> float:
     return float(service.get("/metrics")[1].partition(f"\n{name} ")[2].split("\n")[0])
 
 
-def test_the_last_sweep_of_the_outbox_is_told(start: Start) -> None:
+def test_the_last_sweep_of_the_outbox_is_reported(start: Start) -> None:
     with start() as service:
         wait_until(lambda: _metric(service, "groundwork_outbox_last_sweep_timestamp_seconds") > 0, 20)
         first = _metric(service, "groundwork_outbox_last_sweep_timestamp_seconds")
@@ -237,7 +290,7 @@ def test_the_last_sweep_of_the_outbox_is_told(start: Start) -> None:
         wait_until(lambda: _metric(service, "groundwork_outbox_last_sweep_timestamp_seconds") > first, 20)
 
 
-def test_while_redis_is_away_the_outbox_is_measured_and_no_sweep_is_told(
+def test_while_redis_is_down_the_outbox_is_measured_and_no_sweep_is_reported(
     sick_servers: dict[str, Server], namespace: str
 ) -> None:
     environment = {
@@ -257,6 +310,7 @@ def test_while_redis_is_away_the_outbox_is_measured_and_no_sweep_is_told(
         wait_until(lambda: _metric(service, "groundwork_outbox_depth") == 0, 30)
 
 
+@promise("a row changed by plain SQL is read correctly within 2 s")
 def test_a_row_changed_by_plain_sql_is_seen_within_two_seconds(
     start: Start, database: Database, redis_server: Server, namespace: str
 ) -> None:
@@ -274,7 +328,7 @@ def _make_hot(database: Database) -> None:
         "WITH made AS (INSERT INTO groundwork.users (github_id, username) VALUES (7, 'ada') RETURNING id)"
         " INSERT INTO groundwork.activities (user_id, type, timestamp) SELECT id, 'x', now() FROM made"
     )
-    # What the drainer invalidates while it is being warmed stays out of the cache, and that is right.
+    # Otherwise the drainer would invalidate records while they are being warmed.
     database.psql("DELETE FROM groundwork.cache_outbox")
 
 
@@ -289,7 +343,7 @@ def test_the_hottest_records_are_cached_at_the_start(
         assert len(list(ops.scan_iter(f"gw:{namespace}:*user:*"))) == 1
 
 
-def test_nothing_is_warmed_where_the_limit_is_none(
+def test_nothing_is_warmed_with_a_limit_of_zero(
     start: Start, database: Database, redis_server: Server, namespace: str
 ) -> None:
     _make_hot(database)
@@ -301,6 +355,7 @@ def test_nothing_is_warmed_where_the_limit_is_none(
         assert list(ops.scan_iter(f"gw:{namespace}:*user:*")) == []
 
 
+@promise("warming at the start does not delay readiness")
 def test_readiness_does_not_wait_for_a_warming_that_fails(start: Start, database: Database) -> None:
     database.psql("REVOKE SELECT ON groundwork.activities FROM app")
     with start() as service:
@@ -308,6 +363,7 @@ def test_readiness_does_not_wait_for_a_warming_that_fails(start: Start, database
         wait_until(lambda: bool(service.logged("warming the cache failed")), 10)
 
 
+@promise("partitions for the coming months are created")
 def test_the_months_ahead_have_their_partitions(start: Start, database: Database) -> None:
     last = f"activities_{_months_ahead(3)}"
     database.psql(f"DROP TABLE IF EXISTS groundwork.{last}")
@@ -329,7 +385,7 @@ def test_the_months_ahead_have_their_partitions(start: Start, database: Database
         ({"GROUNDWORK_CACHE_NAMESPACE": "a b"}, "namespace"),
     ],
 )
-def test_a_wrong_setting_is_told_at_once(start: Start, environment: dict[str, str], message: str) -> None:
+def test_a_wrong_setting_is_reported_at_once(start: Start, environment: dict[str, str], message: str) -> None:
     with start(**environment) as service:
         service.process.wait(20)
         assert service.process.returncode != 0

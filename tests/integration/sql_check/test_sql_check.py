@@ -1,4 +1,4 @@
-"""`groundwork sql check` on a real server: each way in which Python and Postgres may disagree."""
+"""`groundwork sql check` with a real server: each kind of mismatch between Python and Postgres."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import pytest
 from click.testing import CliRunner
 
 from db.named_query import NamedQuery, parse_queries
-from ops import granted
 from ops.commands.sql import sql
 from ops.errors import Exit, OpsError
-from ops.scratch_server import ScratchServer, scratch_server
-from ops.sql_check import checker, lockfile
+from ops.servers.scratch_server import ScratchServer, scratch_server
+from ops.sql_check import checker, grants, lockfile
 from ops.sql_check.comparison import mismatches
 from ops.sql_check.declared import all_queries
 from ops.sql_check.described import Describer, NotDescribed
 from tests.conftest import Database
 from tests.declared_parameters import hold
+from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,17 +45,18 @@ def test_every_query_fits_the_schema(describer: Describer) -> None:
         assert mismatches(key, query, describer.describe(query)) == []
 
 
+@promise("a mismatch between a query, the schema and its Python types is found")
 @pytest.mark.parametrize(
     ("query", "said"),
     [
         (_query("SELECT id FROM users WHERE id = %(id)s", "id str"), "parameter id is str in Python and int in"),
         (_query("SELECT id FROM users WHERE id = ANY(%(ids)s)", "ids int"), "parameter ids is int in Python and list"),
         (_query("SELECT id FROM users WHERE id = %(id)s"), "parameter id (int) is not in `takes`"),
-        (_query("SELECT id FROM users", "id int"), "it takes id, which the statement does not use"),
+        (_query("SELECT id FROM users", "id int"), "`takes` has id, which the statement does not use"),
         (_query("SELECT username FROM users"), "column username is int in Python and str in Postgres"),
         (_query("SELECT email FROM users", gives="str"), "column email is str in Python and str | None in Postgres"),
         (_query("SELECT count(*) FROM users"), "column count is int in Python and int | None in Postgres"),
-        (_query("SELECT id, github_id FROM users"), "int has the fields int, the statement the columns id, github_id"),
+        (_query("SELECT id, github_id FROM users"), "but the statement the columns id, github_id"),
         (_query("SELECT id FROM users", gives="User"), "User has the fields id, github_id, username"),
         (_query("SELECT github_id AS id, id AS entity FROM users", gives="OutboxMeasure"), "the fields depth, age"),
         (
@@ -71,7 +72,7 @@ def test_every_query_fits_the_schema(describer: Describer) -> None:
             "column id is int in Python and int | None in Postgres",
         ),
         (
-            # Of a partitioned table the plan names the partitions.
+            # The plan of a partitioned table names the partitions.
             _query("SELECT a.type FROM users u LEFT JOIN activities a ON a.user_id = u.id", gives="str"),
             "column type is str in Python and str | None in Postgres",
         ),
@@ -82,14 +83,14 @@ def test_every_query_fits_the_schema(describer: Describer) -> None:
             ),
             "column id is int in Python and int | None in Postgres",
         ),
-        (_query("SELECT id FROM users", never_null="ident"), "`never null` names ident, which is none of its columns"),
+        (_query("SELECT id FROM users", never_null="ident"), "`never null` has ident, which is not one of its columns"),
         (
             _query("INSERT INTO users (username) VALUES ('x') RETURNING id"),
-            "it leaves out users.github_id, which may not be null and has no default",
+            "no value is given for users.github_id, which is NOT NULL without a default",
         ),
         (
             _query("COPY users (username) FROM STDIN", gives="nothing"),
-            "it leaves out users.github_id, which may not be null and has no default",
+            "no value is given for users.github_id, which is NOT NULL without a default",
         ),
     ],
 )  # fmt: skip
@@ -100,6 +101,7 @@ def test_a_disagreement_names_the_column_and_both_types(
     assert any(line.startswith("test.it: ") and said in line for line in lines), lines
 
 
+@promise("a mismatch between a query, the schema and its Python types is found", control=True)
 @pytest.mark.parametrize(
     "query",
     [
@@ -114,7 +116,7 @@ def test_a_disagreement_names_the_column_and_both_types(
         _query("SAVEPOINT here", gives="nothing"),
     ],
 )
-def test_what_agrees_is_let_through(describer: Describer, query: NamedQuery) -> None:
+def test_matching_queries_are_accepted(describer: Describer, query: NamedQuery) -> None:
     assert mismatches("test.it", query, describer.describe(query)) == []
 
 
@@ -126,7 +128,9 @@ def test_what_agrees_is_let_through(describer: Describer, query: NamedQuery) -> 
         ("COPY users (nobody) FROM STDIN", 'column "nobody" does not exist (42703)'),
     ],
 )
-def test_what_the_server_refuses_is_said_in_its_words(describer: Describer, sql: str, reason: str) -> None:
+def test_a_rejected_statement_is_reported_with_the_servers_message(
+    describer: Describer, sql: str, reason: str
+) -> None:
     with pytest.raises(NotDescribed) as caught:
         describer.describe(_query(sql))
     assert str(caught.value) == reason
@@ -139,9 +143,9 @@ def test_what_the_application_may_not_do_is_a_finding(database: Database) -> Non
             describer.describe(_query("SELECT count(*) FROM pg_authid"))
 
 
-def test_a_struct_that_nobody_knows_is_named() -> None:
+def test_an_unknown_struct_is_named() -> None:
     query = _query("SELECT 1", gives="Nobody")
-    with pytest.raises(OpsError, match="it gives 'Nobody', which is no Struct"):
+    with pytest.raises(OpsError, match=r".gives. is 'Nobody', which is neither a Struct"):
         mismatches("test.it", query, Describer.__new__(Describer).describe(_query("BEGIN", gives="nothing")))
 
 
@@ -151,7 +155,7 @@ def scratch(docker_engine: None) -> Iterator[ScratchServer]:
         yield server
 
 
-def test_another_schema_is_told_both_ways(scratch: ScratchServer) -> None:
+def test_a_changed_schema_is_reported_in_both_directions(scratch: ScratchServer) -> None:
     old, new = scratch.make_database("before"), scratch.make_database("after")
     with psycopg.connect(old, autocommit=True) as connection:
         connection.execute("CREATE TABLE things (id bigint NOT NULL, name text NOT NULL)")
@@ -170,8 +174,8 @@ def test_another_schema_is_told_both_ways(scratch: ScratchServer) -> None:
     ]
 
 
-class Checkout:
-    """A git repository with the queries and migrations of this one, as the checker sees them."""
+class GitCheckout:
+    """A git repository with this project's queries and migrations."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -202,8 +206,8 @@ class Checkout:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    checkout = Checkout(tmp_path / "checkout")
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GitCheckout:
+    checkout = GitCheckout(tmp_path / "checkout")
     checkout.commit()
     monkeypatch.setattr(checker, "_ROOT", checkout.folder)
     monkeypatch.setattr(checker, "all_queries", checkout.queries)
@@ -216,11 +220,13 @@ def fresh(docker_engine: None) -> Iterator[ScratchServer]:
         yield server
 
 
-def test_the_same_schema_suits_every_query(fresh: ScratchServer, checkout: Checkout) -> None:
+@promise("a release's queries are checked against another revision's schema", control=True)
+def test_the_same_schema_suits_every_query(fresh: ScratchServer, checkout: GitCheckout) -> None:
     assert checker.check_against(fresh, "HEAD") == []
 
 
-def test_a_renamed_column_breaks_the_release_before(fresh: ScratchServer, checkout: Checkout) -> None:
+@promise("a release's queries are checked against another revision's schema")
+def test_a_renamed_column_breaks_the_release_before(fresh: ScratchServer, checkout: GitCheckout) -> None:
     checkout.migrate("ALTER TABLE repositories RENAME COLUMN stars TO stargazers;")
     path = checkout.folder / "db" / "queries" / "repositories.sql"
     path.write_text(re.sub(r"\bstars\b(?!\)s)", "stargazers", path.read_text()))
@@ -238,19 +244,17 @@ def test_a_renamed_column_breaks_the_release_before(fresh: ScratchServer, checko
 
 
 def test_a_column_that_has_to_be_given_breaks_the_release_before(
-    fresh: ScratchServer, checkout: Checkout
+    fresh: ScratchServer, checkout: GitCheckout
 ) -> None:
     checkout.migrate("ALTER TABLE users ADD COLUMN plan text NOT NULL;")
-    said = (
-        "it leaves out users.plan, which may not be null and has no default [of HEAD, on the present schema]"
-    )
+    said = "no value is given for users.plan, which is NOT NULL without a default [of HEAD, on the present schema]"
     assert f"users.add_user: {said}" in checker.check_against(fresh, "HEAD")
 
 
 def test_queries_from_before_types_were_declared_are_compared(
-    fresh: ScratchServer, checkout: Checkout
+    fresh: ScratchServer, checkout: GitCheckout
 ) -> None:
-    """Also in a file where only some of them are without."""
+    """Also in a file where only some queries have no declared types."""
     path = checkout.folder / "db" / "queries" / "users.sql"
     now = path.read_text()
     path.write_text(now.replace("-- takes: id int\n-- gives: User\n", "", 1))
@@ -259,8 +263,8 @@ def test_queries_from_before_types_were_declared_are_compared(
     assert checker.check_against(fresh, "HEAD") == []
 
 
-def test_a_revision_that_is_none_is_one_line(scratch: ScratchServer) -> None:
-    with pytest.raises(OpsError, match="git ls-tree failed: fatal: Not a valid object name nonsense"):
+def test_an_unknown_revision_is_reported_in_one_line(scratch: ScratchServer) -> None:
+    with pytest.raises(OpsError, match=r"`git ls-tree` in .* failed: Not a valid object name nonsense"):
         checker.check_against(scratch, "nonsense")
 
 
@@ -275,7 +279,7 @@ def test_a_revision_that_is_none_is_one_line(scratch: ScratchServer) -> None:
         ("ids list[int | None]", {"ids": [1, "2"]}, "it: ids is [1, '2'], not list[int | None]"),
     ],
 )
-def test_what_a_caller_sends_is_held_against_what_is_declared(
+def test_sent_parameters_are_checked_against_the_declared_ones(
     takes: str, parameters: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(AssertionError, match=re.escape(said)):
@@ -283,7 +287,7 @@ def test_what_a_caller_sends_is_held_against_what_is_declared(
 
 
 class TestCommand:
-    """What the command says, where it writes, and its exit codes."""
+    """The command's output, the files it writes, and its exit codes."""
 
     @pytest.fixture(autouse=True)
     def _own_lockfile(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,17 +296,17 @@ class TestCommand:
         monkeypatch.setattr(lockfile, "LOCKFILE", self.lockfile)
         monkeypatch.setattr(lockfile.offline_problems, "__defaults__", (self.lockfile,))
         self.grants = tmp_path / "grants.lock.json"
-        shutil.copy(granted.LOCKFILE, self.grants)
-        monkeypatch.setattr(granted, "LOCKFILE", self.grants)
+        shutil.copy(grants.LOCKFILE, self.grants)
+        monkeypatch.setattr(grants, "LOCKFILE", self.grants)
         monkeypatch.setattr(lockfile.stale_grants, "__defaults__", (self.grants,))
 
     def test_agreement_is_a_line_and_zero(self, docker_engine: None) -> None:
         for options in ([], ["--offline"]):
             result = CliRunner().invoke(sql, ["check", *options])
             assert (result.exit_code, result.stderr) == (0, "")
-            assert " queries agree with " in result.stdout
+            assert " queries match " in result.stdout
 
-    def test_a_stale_lockfile_is_one_and_update_mends_it(self, docker_engine: None) -> None:
+    def test_a_stale_lockfile_is_exit_code_1_and_update_fixes_it(self, docker_engine: None) -> None:
         good = self.lockfile.read_text()
         self.lockfile.write_text(good.replace('"name": "email"', '"name": "mail"'))
         for options in ([], ["--offline"]):
@@ -315,11 +319,9 @@ class TestCommand:
         assert CliRunner().invoke(sql, ["check", "--update"]).exit_code == 0
         assert self.lockfile.read_text() == good
 
-    def test_grants_of_other_migrations_are_stale_and_update_writes_them_anew(
-        self, docker_engine: None
-    ) -> None:
+    def test_grants_of_other_migrations_are_stale_and_update_rewrites_them(self, docker_engine: None) -> None:
         good = self.grants.read_text()
-        self.grants.write_text(granted.render("another digest", ["app may DELETE table users"]))
+        self.grants.write_text(grants.render("another digest", ["app may DELETE table users"]))
         result = CliRunner().invoke(sql, ["check", "--offline"])
         assert result.exit_code == 1
         assert "the migrations have changed since grants.lock.json was written" in result.stderr

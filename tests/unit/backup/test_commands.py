@@ -1,4 +1,4 @@
-"""What people may say to `restore` and `drill`, and what is refused before a stack is looked at."""
+"""The arguments of `restore` and `drill`, and what is refused before the stack is inspected."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from ops.errors import Exit, OpsError
         ("2026-03-01T03:50:00+01:00", datetime(2026, 3, 1, 2, 50, tzinfo=UTC)),
     ],
 )
-def test_a_moment_is_latest_or_iso_with_a_zone(text: str, moment: datetime | None) -> None:
+def test_a_point_in_time_is_latest_or_iso_with_a_time_zone(text: str, moment: datetime | None) -> None:
     assert parse_moment(text) == moment
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("yesterday", "is no time"),
-        ("2026-03-01T02:50:00", "has no zone"),
-        ("2999-01-01T00:00:00Z", "still to come"),
+        ("yesterday", "is not a time"),
+        ("2026-03-01T02:50:00", "has no time zone"),
+        ("2999-01-01T00:00:00Z", "in the future"),
     ],
 )
-def test_another_moment_is_refused_as_usage(text: str, problem: str) -> None:
+def test_an_invalid_point_in_time_is_a_usage_error(text: str, problem: str) -> None:
     with pytest.raises(OpsError, match=problem) as refused:
         parse_moment(text)
     assert refused.value.exit_code == Exit.USAGE
 
 
-def test_a_restore_without_a_terminal_needs_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restore_without_a_terminal_needs_the_option_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False)
-    with pytest.raises(OpsError, match="without a terminal it needs --yes") as refused:
+    with pytest.raises(OpsError, match="without a terminal, pass --yes") as refused:
         _confirm("dev", "LATEST")
     assert refused.value.exit_code == Exit.REFUSED
 
@@ -62,14 +62,19 @@ def test_a_restore_without_a_terminal_needs_yes(monkeypatch: pytest.MonkeyPatch)
             "no space is left for the data volume",
             Exit.ERROR,
         ),
-        ("backup", ["P00  ERROR: [050]: unable to acquire lock"], "is being made already", Exit.LOCKED),
+        (
+            "backup",
+            ["P00  ERROR: [050]: unable to acquire lock"],
+            "another backup is in progress",
+            Exit.LOCKED,
+        ),
         ("backup", ["Error: No such container: gw-x"], "does not run", Exit.UNREACHABLE),
         ("backup", ["P00  ERROR: [051]: system-id do not match", "HINT: x"], "another cluster", Exit.ERROR),
         ("info", ["P00  ERROR: [031]: what", "     HINT: who"], "`pgbackrest info` failed: what", Exit.ERROR),
         ("info", [], "no reason given", Exit.ERROR),
     ],
 )
-def test_what_pgbackrest_complains_about_is_one_line(
+def test_an_error_of_pgbackrest_is_reported_in_one_line(
     command: str, said: list[str], line: str, code: Exit
 ) -> None:
     error = _error(command, "gw-x", said)
@@ -78,7 +83,7 @@ def test_what_pgbackrest_complains_about_is_one_line(
     assert error.exit_code == code
 
 
-def test_a_drill_is_ok_only_when_every_check_was_made_and_held() -> None:
+def test_a_drill_is_ok_only_if_every_check_ran_and_passed() -> None:
     evidence = Evidence("dev", datetime.now(UTC))
     for name in CHECKS[:-1]:
         with evidence.check(name, lambda line: None, ""):
@@ -96,7 +101,7 @@ def test_a_drill_is_ok_only_when_every_check_was_made_and_held() -> None:
     assert (wal["ok"], wal["detail"]) == (False, "a file is missing")
 
 
-def test_a_defect_in_a_check_is_no_failed_drill() -> None:
+def test_a_programming_error_in_a_check_is_not_a_failed_check() -> None:
     evidence = Evidence("dev", datetime.now(UTC))
     with pytest.raises(KeyError):
         with evidence.check("wal", lambda line: None, ""):

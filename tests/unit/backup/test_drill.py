@@ -1,14 +1,20 @@
-"""What a drill does to the containers that other commands left, without any."""
+"""What a drill does with leftover containers of other commands, and how long it waits. No real containers are used."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ops.backup import drill, workbench
-from ops.backup.site import Site
+from infra.docker import engine
+from ops.backup import drill, repository, take_backup, workbench
+from ops.backup.evidence import CheckFailed
+from ops.backup.markers import Marker
+from ops.backup.site import BackupSite
+from ops.backup.wal import Segment
 from ops.cli import main
 from ops.errors import Exit
 
@@ -17,7 +23,7 @@ PREFIX = "gw-1a2b3c-dev"
 
 @pytest.fixture
 def there(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
-    """Docker's containers and networks, as (kind, name): what commands make and remove."""
+    """Docker's containers and networks as (kind, name), which commands create and remove."""
     found: set[tuple[str, str]] = set()
 
     def docker(*arguments: str, **options: Any) -> str:
@@ -38,37 +44,67 @@ def there(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
         return ""
 
     def inspect(kind: str, name: str) -> list[dict[str, Any]]:
-        return [{}] if (kind, name) in found else []
+        return [{"Id": name, "Config": {"Labels": {}}}] if (kind, name) in found else []
 
-    for module in (drill, workbench):
+    for module in (drill, workbench, engine):
         monkeypatch.setattr(module, "docker", docker)
         monkeypatch.setattr(module, "inspect", inspect)
     return found
 
 
 @pytest.fixture
-def site() -> Site:
+def site() -> BackupSite:
     names = ("image", "data", "config", "repository", "postgres", "access")
-    return Site("dev", PREFIX, *names, lock_file=Path("/no/such/lock"))
+    return BackupSite("dev", PREFIX, *names, lock_file=Path("/no/such/lock"))
 
 
-def test_a_drill_sweeps_what_a_killed_drill_left(there: set[tuple[str, str]], site: Site) -> None:
+def test_a_drill_removes_leftovers_of_a_killed_drill(there: set[tuple[str, str]], site: BackupSite) -> None:
     there |= {("container", f"{PREFIX}-drill"), ("network", f"{PREFIX}-drill")}
     with drill._throwaway(site) as bench:
         assert there == {("container", bench.name), ("network", f"{PREFIX}-drill")}
     assert there == set()
 
 
-def test_a_drill_leaves_the_workbench_of_a_killed_restore(there: set[tuple[str, str]], site: Site) -> None:
-    """By it `up` knows that a restore is to be finished: a drill comes by night, from cron."""
+def test_a_drill_keeps_the_workbench_of_a_killed_restore(
+    there: set[tuple[str, str]], site: BackupSite
+) -> None:
+    """`up` detects an unfinished restore by its workbench, also if a drill ran in between."""
     there.add(("container", f"{PREFIX}-restore"))
     with drill._throwaway(site):
         pass
     assert there == {("container", f"{PREFIX}-restore")}
 
 
-def test_a_drill_to_the_newest_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+class FakeClock:
+    """A clock that only advances when something sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(("max_rpo", "seconds"), [(60.0, 90), (300.0, 300)])
+def test_a_drill_waits_at_least_90_s_and_as_long_as_max_rpo_allows(
+    monkeypatch: pytest.MonkeyPatch, site: BackupSite, max_rpo: float, seconds: int
+) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(drill, "time", clock)
+    monkeypatch.setattr(repository, "read", lambda _: SimpleNamespace(archived_at={}))
+    monkeypatch.setattr(take_backup, "archiver", lambda _: SimpleNamespace(waiting=2))
+    bench: Any = SimpleNamespace(name="bench")
+    marker = Marker(1, datetime.now(UTC), Segment(1, 1))
+    with pytest.raises(CheckFailed, match=f"after {seconds} s; 2 WAL files are waiting"):
+        drill._wait_archived(site, bench, marker, drill.DrillOptions(max_rpo_seconds=max_rpo))
+    assert seconds < clock.now <= seconds + 1
+
+
+def test_a_drill_to_the_latest_state_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as over:
         main(["drill", "--to", "LATEST"])
     assert over.value.code == Exit.USAGE
-    assert capfd.readouterr().err.startswith("groundwork: a drill restores to a moment")
+    assert capfd.readouterr().err.startswith("groundwork: a drill cannot restore to LATEST")

@@ -1,4 +1,4 @@
-"""The same on RDS, against moto: snapshots, restores into a new instance, drills that leave nothing behind."""
+"""Backups on RDS, tested with moto: snapshots, restores into a new instance, and drills that leave nothing behind."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ from ops.backup.rds import TAG, Instance
 from ops.backup.rds_drill import drill
 from ops.commands.backup import backup
 from ops.errors import Exit, OpsError
-from ops.pulumi_stack import PulumiStack
+from ops.stack.pulumi_stack import PulumiStack
+from tests.promises import promise
+from tests.scale import scaled
 
 REGION = "eu-central-1"
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    """RDS of an account with a network. Each test has an instance of its own in it."""
+    """A client for RDS in an account with a network. Each test has its own instance."""
     with pytest.MonkeyPatch.context() as patch, mock_aws():
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")
@@ -83,7 +85,7 @@ def _reads(restored: dict[str, Any]) -> str:
 
 
 def _names(instance: Instance) -> set[str]:
-    """Those of this test, without the part that is the same."""
+    """Return the names that belong to this test, without their common part."""
     found = (row["DBInstanceIdentifier"] for row in instance.client.describe_db_instances()["DBInstances"])
     return {name.removeprefix(instance.name) for name in found if name.startswith(instance.name)}
 
@@ -97,7 +99,7 @@ def test_a_backup_is_a_snapshot(instance: Instance, said: list[str]) -> None:
     assert made.label in rds_commands.listing_text(rds_commands.listing(instance))
 
 
-def test_a_restore_is_a_new_instance_with_the_sources_groups(instance: Instance, said: list[str]) -> None:
+def test_a_restore_creates_an_instance_with_the_sources_groups(instance: Instance, said: list[str]) -> None:
     document = rds_commands.restore(instance, None, said.append)
     source, restored = instance.describe(), instance.describe(document["instance"])
     assert restored["VpcSecurityGroups"] == source["VpcSecurityGroups"]
@@ -107,9 +109,7 @@ def test_a_restore_is_a_new_instance_with_the_sources_groups(instance: Instance,
     assert f"--new-db-instance-identifier {instance.name}-before" in rds_commands.restore_text(document)
 
 
-def test_the_same_restore_again_goes_on_with_the_instance_it_began(
-    instance: Instance, said: list[str]
-) -> None:
+def test_the_same_restore_again_continues_with_its_instance(instance: Instance, said: list[str]) -> None:
     _, moment = instance.window()
     first = instance.restore(moment - timedelta(milliseconds=1), said.append)
     again = instance.restore(moment - timedelta(milliseconds=1), said.append)
@@ -118,15 +118,15 @@ def test_the_same_restore_again_goes_on_with_the_instance_it_began(
 
 
 @pytest.mark.parametrize("days", [-400, 1], ids=["too old", "to come"])
-def test_a_moment_outside_the_window_makes_no_instance(
+def test_a_point_in_time_outside_the_window_creates_no_instance(
     instance: Instance, said: list[str], days: int
 ) -> None:
-    with pytest.raises(OutsideWindow, match="cannot be restored; what can"):
+    with pytest.raises(OutsideWindow, match="; the window is"):
         instance.restore(datetime.now(UTC) + timedelta(days=days), said.append)
     assert _names(instance) == {""}
 
 
-def test_an_instance_without_retention_is_said_to_have_no_backups(instance: Instance) -> None:
+def test_an_instance_without_retention_is_reported_to_have_no_backups(instance: Instance) -> None:
     instance.client.modify_db_instance(
         DBInstanceIdentifier=instance.name, BackupRetentionPeriod=0, ApplyImmediately=True
     )
@@ -134,7 +134,7 @@ def test_an_instance_without_retention_is_said_to_have_no_backups(instance: Inst
         instance.window()
 
 
-def test_a_drill_holds_and_deletes_its_instance(instance: Instance, said: list[str]) -> None:
+def test_a_drill_passes_and_deletes_its_instance(instance: Instance, said: list[str]) -> None:
     found = drill(instance, None, 600, _reads, said.append)
     assert found.ok, found.document()
     assert found.rto_seconds is not None
@@ -157,27 +157,27 @@ def test_a_drill_whose_window_ends_too_early_fails(instance: Instance, said: lis
     assert [check.name for check in found.failures] == ["archive"]
 
 
-def test_a_drill_deletes_no_instance_that_is_not_a_drills(instance: Instance, said: list[str]) -> None:
+def test_a_drill_deletes_only_instances_of_drills(instance: Instance, said: list[str]) -> None:
     instance.client.create_db_instance(
         DBInstanceIdentifier=f"{instance.name}-drill", DBInstanceClass="db.t4g.small", Engine="postgres",
         MasterUsername="somebody", MasterUserPassword="not-a-secret-here", AllocatedStorage=20,
     )  # fmt: skip
-    with pytest.raises(BackupError, match="is there and no drill's"):
+    with pytest.raises(BackupError, match="does not belong to a drill"):
         drill(instance, None, 600, _reads, said.append)
     assert _names(instance) == {"", "-drill"}
 
 
-def test_a_drill_to_a_moment_outside_the_window_makes_no_instance(
+def test_a_drill_to_a_point_in_time_outside_the_window_creates_no_instance(
     instance: Instance, said: list[str]
 ) -> None:
-    with pytest.raises(OutsideWindow, match="cannot be restored; what can") as refused:
+    with pytest.raises(OutsideWindow, match="; the window is") as refused:
         drill(instance, datetime.now(UTC) - timedelta(days=400), 600, _reads, said.append)
     assert refused.value.exit_code == Exit.USAGE
     assert _names(instance) == {""}
 
 
-def test_an_instance_that_was_restored_itself_can_be_restored(instance: Instance, said: list[str]) -> None:
-    """Tags cannot be given twice, and those of AWS not at all."""
+def test_an_instance_that_was_restored_before_can_be_restored(instance: Instance, said: list[str]) -> None:
+    """A tag cannot be given twice, and AWS's own tags cannot be given at all."""
     arn = instance.describe()["DBInstanceArn"]
     tags = [
         {"Key": TAG, "Value": "2026-01-01T00:00:00Z"},
@@ -200,11 +200,11 @@ def test_an_instance_that_was_restored_itself_can_be_restored(instance: Instance
     assert given == [{"Key": "team", "Value": "a"}, {"Key": TAG, "Value": "LATEST"}]
 
 
-def test_the_switch_tells_pulumi_which_instance_it_is_now(
+def test_the_switch_imports_the_new_instance_into_pulumi(
     instance: Instance, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     describe = Instance.describe
-    # moto gives both the same id.
+    # moto gives both instances the same id.
     monkeypatch.setattr(
         Instance,
         "describe",
@@ -215,17 +215,17 @@ def test_the_switch_tells_pulumi_which_instance_it_is_now(
     assert f"""sed 's/"id": "db-{instance.name}"/"id": "db-{document["instance"]}"/'""" in state
     assert document["switch"][-2:] == [
         "groundwork up --stack prod",
-        # Without it readers get newer rows than there are.
+        # Without this, readers would get rows that are newer than the database.
         "groundwork cache flush --all --yes --confirm prod --stack prod",
     ]
 
 
 class Killed(BaseException):
-    """As SIGKILL: nothing of ours is asked of RDS any more, in a `finally` neither."""
+    """Like SIGKILL: no more requests are sent to RDS, not even in a `finally` block."""
 
 
 def _killed_after(instance: Instance, calls: int, act: Callable[[], object]) -> bool:
-    """Act, and be killed once RDS has done what so many calls asked for. Whether it came to that."""
+    """Run a function that is killed after a number of RDS calls. Return whether it was killed."""
     left = calls
 
     def asked(**_: Any) -> None:
@@ -251,11 +251,12 @@ def _killed_after(instance: Instance, calls: int, act: Callable[[], object]) -> 
     return False
 
 
+@promise("on AWS the next backup, restore or drill completes a killed one or cleans up after it")
 def test_a_restore_killed_after_any_call_is_completed_by_the_same_command(
     instance: Instance, said: list[str]
 ) -> None:
     moment = instance.window()[1] - timedelta(milliseconds=1)
-    for calls in count(1):
+    for calls in count(1, scaled(2, 1)):
         was_killed = _killed_after(instance, calls, lambda: instance.restore(moment, said.append))
         restored = instance.restore(moment, said.append)
         assert restored["DBInstanceStatus"] == "available"
@@ -268,9 +269,12 @@ def test_a_restore_killed_after_any_call_is_completed_by_the_same_command(
     assert calls > 4
 
 
-def test_a_drill_killed_after_any_call_is_swept_by_the_next(instance: Instance, said: list[str]) -> None:
+@promise("on AWS the next backup, restore or drill completes a killed one or cleans up after it")
+def test_the_next_drill_removes_what_a_drill_killed_after_any_call_left(
+    instance: Instance, said: list[str]
+) -> None:
     left = []
-    for calls in count(1):
+    for calls in count(1, scaled(3, 1)):
         was_killed = _killed_after(instance, calls, lambda: drill(instance, None, 600, _reads, said.append))
         left.append(_names(instance) - {""})
         found = drill(instance, None, 600, _reads, said.append)
@@ -278,15 +282,18 @@ def test_a_drill_killed_after_any_call_is_swept_by_the_next(instance: Instance, 
         assert _names(instance) == {""}
         if not was_killed:
             break
-    # The control: some of them did leave one.
+    # Negative control: some of them did leave an instance.
     assert {"-drill"} in left
     assert left[-1] == set()
 
 
-def test_a_backup_killed_after_any_call_is_taken_by_the_next(instance: Instance, said: list[str]) -> None:
+@promise("on AWS the next backup, restore or drill completes a killed one or cleans up after it")
+def test_a_backup_killed_after_any_call_is_completed_by_the_next_one(
+    instance: Instance, said: list[str]
+) -> None:
     for calls in count(1):
         was_killed = _killed_after(instance, calls, lambda: instance.take(said.append))
-        # A snapshot's name has the second.
+        # The name of a snapshot contains the second.
         time.sleep(1)
         assert instance.take(said.append).status == "available"
         if not was_killed:
@@ -296,10 +303,10 @@ def test_a_backup_killed_after_any_call_is_taken_by_the_next(instance: Instance,
 
 
 @pytest.mark.parametrize("status", ["creating", "deleting"])
-def test_a_drill_waits_for_what_rds_is_still_at(
+def test_a_drill_waits_until_rds_has_finished_an_operation(
     instance: Instance, said: list[str], monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
-    """An instance that is being made or deleted takes no deletion."""
+    """RDS refuses to delete an instance that is being created or deleted."""
     name = f"{instance.name}-drill"
     instance.restore_as(name, None, "drill")
     told = [status, status, "available" if status == "creating" else "gone"]
@@ -325,14 +332,14 @@ def test_a_drill_waits_for_what_rds_is_still_at(
     assert said.count(f"deleting {name}") == (2 if status == "creating" else 1)
 
 
-def test_an_instance_that_is_not_there_is_one_line(instance: Instance) -> None:
+def test_a_missing_instance_is_reported_in_one_line(instance: Instance) -> None:
     with pytest.raises(OpsError, match="RDS: ") as refused:
         Instance("prod", "gw-other", instance.client).window()
     assert refused.value.exit_code == Exit.UNREACHABLE
     assert "\n" not in str(refused.value)
 
 
-def test_the_command_takes_a_snapshot_where_the_stacks_target_is_aws(
+def test_the_command_takes_a_snapshot_for_a_stack_on_aws(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = {outputs.TARGET: "aws", outputs.BACKUPS: {"region": REGION, "instance": instance.name}}
@@ -346,6 +353,6 @@ def test_the_command_takes_a_snapshot_where_the_stacks_target_is_aws(
     assert refused.exception.exit_code == Exit.USAGE
 
 
-def test_the_root_of_the_access_image_does_without_boto3() -> None:
+def test_the_access_image_does_not_need_boto3() -> None:
     lock = Path(__file__).parents[3] / "infra" / "images" / "access" / "requirements.lock"
     assert "boto3" not in lock.read_text()

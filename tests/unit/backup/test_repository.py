@@ -1,4 +1,4 @@
-"""Windows: from when to when a restore is possible, and with which backup it begins."""
+"""Restore windows: the times to which a restore is possible, and the backup with which it starts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops.backup import taking
+from ops.backup import take_backup
 from ops.backup.checks import no_gap, same_markers
 from ops.backup.errors import OutsideWindow
 from ops.backup.evidence import CheckFailed
 from ops.backup.repository import Backup, Contents
 from ops.backup.wal import History, Segment
+from tests.promises import promise
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -34,66 +35,68 @@ def contents(*backups: Backup, segments: range, without: frozenset[int] = frozen
 TWO = (backup("A", 2, 2), backup("B", 6, 6, "incr"))
 
 
-def test_without_a_gap_there_is_one_window_that_goes_on() -> None:
+def test_without_a_gap_there_is_one_open_window() -> None:
     (window,) = contents(*TWO, segments=range(1, 10)).windows()
     assert (window.start, window.end) == (hours(2) + timedelta(seconds=1), None)
     assert str(window) == "2026-03-01T14:00:01Z to now"
 
 
-def test_a_gap_divides_the_windows() -> None:
+@promise("a gap in the WAL splits the restore window")
+def test_a_gap_separates_the_windows() -> None:
     first, second = contents(*TWO, segments=range(1, 10), without=frozenset({4})).windows()
     assert (first.end, [b.label for b in first.backups]) == (hours(3), ["A"])
     assert (second.end, [b.label for b in second.backups]) == (None, ["B"])
 
 
 @pytest.mark.parametrize(("at", "label"), [(3, "A"), (6.1, "B"), (8, "B")])
-def test_the_newest_backup_before_the_moment_is_taken(at: float, label: str) -> None:
+def test_the_newest_backup_before_the_point_in_time_is_used(at: float, label: str) -> None:
     assert contents(*TWO, segments=range(1, 10)).backup_for(hours(at), hours(9)).label == label
 
 
 @pytest.mark.parametrize(
     "at", [1.0, 2.0, 3.5, 9.5], ids=["too old", "not consistent yet", "in a gap", "to come"]
 )
-def test_a_moment_outside_is_refused_and_the_windows_are_named(at: float) -> None:
+def test_a_point_in_time_outside_the_windows_is_refused_with_the_windows(at: float) -> None:
     looked = contents(*TWO, segments=range(1, 10), without=frozenset({4}))
     with pytest.raises(
-        OutsideWindow, match=r"what can: 2026-03-01T14:00:01Z to 2026-03-01T15:00:00Z, .* to now"
+        OutsideWindow, match=r"restorable: 2026-03-01T14:00:01Z to 2026-03-01T15:00:00Z, .* to now"
     ):
         looked.backup_for(hours(at), hours(9))
 
 
-def test_the_newest_is_refused_where_wal_is_missing_after_the_last_backup() -> None:
+def test_the_latest_state_is_refused_if_wal_is_missing_after_the_last_backup() -> None:
     looked = contents(*TWO, segments=range(1, 10), without=frozenset({8}))
     with pytest.raises(OutsideWindow, match="WAL is missing after 2026-03-01T19:00:00Z"):
         looked.backup_for(None, hours(9))
 
 
-def test_a_backup_whose_own_wal_is_missing_is_none() -> None:
+def test_a_backup_without_its_own_wal_does_not_count() -> None:
     looked = contents(*TWO, segments=range(1, 10), without=frozenset({2}))
     assert [b.label for b in looked.restorable()] == ["B"]
     with pytest.raises(CheckFailed, match="000000010000000000000002 is missing"):
         no_gap(looked)
 
 
+@promise("old backups expire with their WAL, and the next full backup is due after the set days")
 @pytest.mark.parametrize(("age_days", "due"), [(6.9, "incr"), (7.1, "full")])
-def test_a_full_backup_is_due_after_the_days_set(age_days: float, due: str) -> None:
+def test_a_full_backup_is_due_after_the_configured_days(age_days: float, due: str) -> None:
     looked = contents(backup("A", 2, 2), segments=range(1, 4))
-    assert taking.due(looked, 7, hours(2) + timedelta(days=age_days)) == due
+    assert take_backup.due(looked, 7, hours(2) + timedelta(days=age_days)) == due
 
 
-def test_a_full_backup_is_due_without_one_and_after_a_restore() -> None:
-    assert taking.due(contents(segments=range(1, 4)), 7, NOON) == "full"
+def test_a_full_backup_is_due_if_there_is_none_and_after_a_restore() -> None:
+    assert take_backup.due(contents(segments=range(1, 4)), 7, NOON) == "full"
     archived = {Segment(1, 2): NOON, Segment(2, 3): NOON}
     history = History.parse(2, "1\t0/3000000\tno recovery target specified\n")
-    assert taking.due(Contents((backup("A", 2, 2),), archived, history), 7, hours(3)) == "full"
+    assert take_backup.due(Contents((backup("A", 2, 2),), archived, history), 7, hours(3)) == "full"
 
 
 @pytest.mark.parametrize(
     ("recovered", "problem"),
     [
-        ({1: hours(1)}, "marker 2 of .* did not come back"),
+        ({1: hours(1)}, "marker 2 of .* was not restored"),
         ({1: hours(1), 2: hours(2), 3: hours(3)}, "marker 3 .* was written later"),
-        ({1: hours(1), 2: hours(1)}, "marker 2 of .* did not come back"),
+        ({1: hours(1), 2: hours(1)}, "marker 2 of .* was not restored"),
     ],
     ids=["one lost", "one too many", "another one"],
 )

@@ -1,4 +1,4 @@
-"""Segments, histories and gaps: what a recovery along a timeline would ask for, and whether it is there."""
+"""WAL segments, timeline histories and gaps: which segments a recovery requires, and whether they exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ops.backup import wal
 from ops.backup.wal import History, Segment
 
-# Timeline 2 left 1 in the middle of segment 5, timeline 3 left 2 exactly at the beginning of 8.
+# Timeline 2 branches from 1 in the middle of segment 5, and timeline 3 from 2 exactly at the start of segment 8.
 HISTORY = History.parse(
     3,
     "1\t0/5400000\tbefore 2026-03-01 02:50:00.5+00\n2\t0/8000000\tno recovery target specified\n",
@@ -30,12 +30,12 @@ def present(*names: tuple[int, int]) -> frozenset[Segment]:
         ("000000010000000000000002.00000028.backup", None),
     ],
 )
-def test_only_whole_segments_are_read(name: str, segment: Segment | None) -> None:
+def test_only_complete_segments_are_read(name: str, segment: Segment | None) -> None:
     assert Segment.parse(name) == segment
     assert segment is None or str(segment) == name
 
 
-def test_a_history_says_where_and_when_it_branched() -> None:
+def test_a_history_contains_the_branch_points() -> None:
     assert [(b.timeline, b.segment) for b in HISTORY.branches] == [(1, 5), (2, 8)]
     assert HISTORY.branches[0].since == datetime(2026, 3, 1, 2, 50, 0, 500_000, UTC)
     assert HISTORY.branches[1].since is None
@@ -44,7 +44,7 @@ def test_a_history_says_where_and_when_it_branched() -> None:
 @pytest.mark.parametrize(
     ("number", "timeline"), [(4, 1), (5, 2), (7, 2), (8, 3), (9, 3)], ids=lambda value: str(value)
 )
-def test_a_segment_is_wanted_of_the_newest_timeline_that_has_begun(number: int, timeline: int) -> None:
+def test_a_segment_is_required_from_the_newest_timeline_that_contains_it(number: int, timeline: int) -> None:
     assert HISTORY.segment(number) == Segment(timeline, number)
 
 
@@ -58,20 +58,20 @@ def test_a_segment_is_wanted_of_the_newest_timeline_that_has_begun(number: int, 
         (4, "0/1", False),
     ],
 )
-def test_what_was_written_after_a_branch_is_not_on_the_way(timeline: int, lsn: str, held: bool) -> None:
+def test_a_segment_after_a_branch_point_is_not_required(timeline: int, lsn: str, held: bool) -> None:
     assert HISTORY.holds(timeline, wal.parse_lsn(lsn)) is held
 
 
-def test_a_missing_segment_is_a_gap_and_ends_what_is_contiguous() -> None:
+def test_a_missing_segment_is_a_gap() -> None:
     there = present((1, 3), (1, 4), (2, 5), (2, 7), (3, 8))
     assert wal.missing(3, there, HISTORY) == [Segment(2, 6)]
     assert wal.contiguous_end(3, there, HISTORY) == 5
     assert wal.contiguous_end(7, there, HISTORY) == 8
 
 
-def test_a_segment_of_a_timeline_that_was_left_fills_no_gap() -> None:
+def test_a_segment_of_an_abandoned_timeline_fills_no_gap() -> None:
     assert wal.missing(4, present((1, 4), (1, 5), (2, 6)), HISTORY) == [Segment(2, 5)]
 
 
-def test_what_lies_beyond_a_branch_is_not_the_newest() -> None:
+def test_a_segment_beyond_a_branch_point_is_not_the_newest() -> None:
     assert wal.last_number(present((1, 4), (1, 99)), HISTORY) == 4

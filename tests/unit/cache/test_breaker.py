@@ -1,40 +1,40 @@
-"""The breaker's state, and the invalidations it owes."""
+"""The circuit breaker's state, and its pending invalidations."""
 
 from __future__ import annotations
 
 from cache.breaker import Breaker
 
 
-def test_it_opens_once_and_says_so() -> None:
+def test_it_opens_once_and_reports_it() -> None:
     breaker = Breaker("everything")
     assert breaker.is_open is False
     assert [breaker.trip(), breaker.trip()] == [True, False]
     assert breaker.is_open is True
 
 
-def test_it_closes_when_nothing_is_owed() -> None:
+def test_it_closes_if_no_invalidation_is_pending() -> None:
     breaker = Breaker("everything")
     breaker.trip()
     assert breaker.settle([]) is True
     assert breaker.is_open is False
 
 
-def test_an_invalidation_that_failed_opens_it_until_it_is_delivered() -> None:
+def test_a_failed_invalidation_keeps_it_open_until_it_is_delivered() -> None:
     breaker = Breaker("everything")
     breaker.owe("v1", "l1")
     breaker.owe("v1", "l1")
     assert breaker.is_open is True
     owed = breaker.owed()
     assert owed == [("v1", "l1")]
-    # Another one came while these were delivered.
+    # Another invalidation fails while these are delivered.
     breaker.owe("v2", "l2")
     assert breaker.settle(owed) is False
     assert breaker.is_open is True
     assert breaker.settle(breaker.owed()) is True
 
 
-def test_an_invalidation_owed_anew_during_its_delivery_is_still_owed() -> None:
-    """Another process may have cached the older value after the first was delivered."""
+def test_an_invalidation_that_fails_again_during_its_delivery_stays_pending() -> None:
+    """Another process may have cached the older value after the first delivery."""
     breaker = Breaker("everything")
     breaker.owe("v1", "l1")
     owed = breaker.owed()
@@ -43,7 +43,7 @@ def test_an_invalidation_owed_anew_during_its_delivery_is_still_owed() -> None:
     assert breaker.owed() == [("v1", "l1")]
 
 
-def test_of_too_many_none_is_lost_for_everything_is_forgotten_instead() -> None:
+def test_too_many_pending_invalidations_become_one_of_everything() -> None:
     breaker = Breaker("everything")
     for n in range(Breaker.MAX_OWED):
         breaker.owe(f"v{n}", f"l{n}")

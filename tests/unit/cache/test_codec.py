@@ -1,4 +1,4 @@
-"""Entries in bytes: what goes in comes out, and nothing else does."""
+"""Encoding of entries: values are decoded unchanged, and other bytes are refused."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ THINGS = st.builds(
 
 
 @given(THINGS)
-def test_a_record_comes_back_equal(thing: Thing) -> None:
+def test_a_record_is_decoded_unchanged(thing: Thing) -> None:
     assert CODEC.decode(encoded(thing)) == thing
 
 
 @given(THINGS)
-def test_epoch_and_row_version_stand_in_front(thing: Thing) -> None:
+def test_an_entry_starts_with_epoch_and_row_version(thing: Thing) -> None:
     assert encoded(thing).startswith(b"%b:%d:" % (EPOCH, thing.row_version))
 
 
-def test_an_absence_is_known_as_one() -> None:
+def test_an_absence_is_decoded_as_an_absence() -> None:
     assert encoded(None) == ABSENT
     assert CODEC.decode(ABSENT) is None
 
@@ -70,7 +70,7 @@ def test_any_other_bytes_are_refused(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "spoil", [lambda b: b[:-1], lambda b: b[17:], lambda b: b"x:" + b, lambda b: b + b"\0"]
 )
-def test_a_spoilt_entry_is_refused(spoil: Any) -> None:
+def test_a_corrupt_entry_is_refused(spoil: Any) -> None:
     raw = encoded(Thing("x", datetime(2024, 1, 1, tzinfo=UTC), {}, 1))
     with pytest.raises(UndecodableEntry):
         CODEC.decode(spoil(raw))

@@ -1,11 +1,11 @@
-"""A packed command is what redis-py would send, byte for byte."""
+"""A packed command has the same bytes as the one that redis-py would send."""
 
 from __future__ import annotations
 
 import pytest
 from redis.connection import Encoder, PythonRespSerializer
 
-from cache.command import packed
+from cache._async.client import packed
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from cache.command import packed
         pytest.param(("GET", ""), id="an empty key"),
     ],
 )
-def test_the_bytes_are_those_of_redis_py(parts: tuple[str, ...]) -> None:
+def test_the_bytes_are_the_same_as_redis_pys(parts: tuple[str, ...]) -> None:
     theirs = PythonRespSerializer(6000, Encoder("utf-8", "strict", False).encode).pack(*parts)
     assert packed(*parts) == b"".join(theirs)
 

@@ -1,4 +1,4 @@
-"""What the cache leans on inside redis-py: an upgrade that changes it fails here, and not at night."""
+"""The internals of redis-py on which the cache depends. An upgrade that changes them fails here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from redis._parsers import resp3
 from cache import tls
 
 
-def test_the_parser_hands_invalidations_to_a_handler() -> None:
+def test_the_parser_passes_invalidations_to_a_handler() -> None:
     handed: list[object] = []
     parser = resp3._RESP3Parser(65536)
     parser.set_invalidation_push_handler(handed.append)
@@ -22,13 +22,13 @@ def test_the_parser_hands_invalidations_to_a_handler() -> None:
     assert handed == [[b"invalidate", [b"gw:main:v1:user:{7}"]], [b"invalidate", None]]
 
 
-def test_a_connection_keeps_its_parser_where_tracking_sets_the_handler() -> None:
+def test_a_connection_keeps_its_parser_after_tracking_sets_the_handler() -> None:
     made = connection.Connection(protocol=3)
     assert hasattr(made._parser, "set_invalidation_push_handler")
 
 
 class _RecordingSocket:
-    """Answers every question with OK, and notes which of its methods are used."""
+    """Answers every request with OK, and records which of its methods are called."""
 
     def __init__(self) -> None:
         self.used: list[str] = []
@@ -53,19 +53,19 @@ class _RecordingSocket:
         self.used.append("settimeout")
 
 
-def test_questions_and_answers_go_through_the_methods_of_a_socket_that_are_bounded_here() -> None:
+def test_requests_and_answers_use_the_socket_methods_with_time_limits() -> None:
     made = tls.PlainConnection(socket_timeout=1.0)
     made._sock = sock = _RecordingSocket()
     made._parser.on_connect(made)
     made.send_packed_command([b"*1\r\n$4\r\nPING\r\n"], check_health=False)
     assert made.read_response() == b"OK"
-    # The last is what is used where hiredis is installed.
+    # The last one is used if hiredis is installed.
     assert sock.used in (["sendall", "recv"], ["sendall", "recv_into"])
     assert {"sendall", "recv", "recv_into"} <= vars(tls._BoundedSocket).keys()
 
 
-def test_a_bounded_socket_takes_what_hiredis_parser_gives_a_socket() -> None:
-    """It peeks at a plain one that is readable, for the end of it."""
+def test_a_socket_with_a_time_limit_works_with_the_hiredis_parser() -> None:
+    """The parser peeks at a readable plain socket, to detect the end of the connection."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         bounded = tls._BoundedSocket(ours, 1.0)
@@ -76,7 +76,7 @@ def test_a_bounded_socket_takes_what_hiredis_parser_gives_a_socket() -> None:
         assert buffer[:2] == b"xy"
 
 
-def test_whether_a_connection_has_something_to_be_read_is_told_without_reading() -> None:
+def test_pending_data_is_detected_without_reading() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         made = tls.PlainConnection(socket_timeout=1.0)
@@ -87,7 +87,7 @@ def test_whether_a_connection_has_something_to_be_read_is_told_without_reading()
         theirs.send(b"+OK\r\n+left\r\n")
         assert made.can_read()
         assert made.read_response() == b"OK"
-        # Of an answer that nobody asked for: in the parser's buffer, and no longer in the socket's.
+        # The rest of an unsolicited answer is in the parser's buffer, and no longer in the socket's.
         assert made.can_read()
         assert made.read_response() == b"left"
         assert not made.can_read()
@@ -97,7 +97,7 @@ def test_whether_a_connection_has_something_to_be_read_is_told_without_reading()
 
 
 @pytest.mark.parametrize("kind", [tls.PlainConnection, tls.TlsConnection])
-def test_a_connection_connects_by_the_method_that_is_bounded_here(kind: type) -> None:
+def test_a_connection_connects_with_the_overridden_method(kind: type) -> None:
     assert callable(connection.Connection._connect)
     assert kind._connect is tls._BoundedSteps._connect  # type: ignore[attr-defined]
     options = {"tls": None} if kind is tls.TlsConnection else {}
@@ -106,7 +106,7 @@ def test_a_connection_connects_by_the_method_that_is_bounded_here(kind: type) ->
 
 
 class _RecordingWriter:
-    """A stream's writer, and its transport, that note what is asked of them."""
+    """A stream's writer, and its transport, which record their calls."""
 
     def __init__(self) -> None:
         self.transport = self
@@ -123,7 +123,7 @@ class _RecordingWriter:
 
 
 @pytest.mark.parametrize("kind", [tls.AsyncPlainConnection, tls.AsyncTlsConnection])
-def test_an_async_connection_is_ended_by_its_transport_before_anybody_waits(kind: type) -> None:
+def test_an_async_connection_is_aborted_by_its_transport_before_any_wait(kind: type) -> None:
     made = kind(**({"tls": None} if kind is tls.AsyncTlsConnection else {}))
     assert made._writer is None
     made._reader, made._writer = object(), (writer := _RecordingWriter())

@@ -1,4 +1,4 @@
-"""An entry's header, and whose turn it is to refresh it."""
+"""The header of an entry, and the choice of the reader that refreshes it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ def _due(life_ms: int, cost_ms: int) -> float:
     return sum(is_due(raw) for _ in range(2000)) / 2000
 
 
-def test_what_has_expired_is_always_due() -> None:
+def test_an_expired_entry_is_always_due() -> None:
     assert _due(-1, 1) == 1
 
 
-def test_what_lives_for_long_is_not_due() -> None:
+def test_an_entry_with_a_long_life_left_is_not_due() -> None:
     assert _due(3_600_000, 5) == 0
 
 
-def test_at_as_many_ms_as_it_cost_one_reader_in_e_refreshes() -> None:
-    # exp(-1) = 0.37, less for the time that the readers take here.
+def test_one_reader_in_e_refreshes_when_the_remaining_life_equals_the_cost() -> None:
+    # exp(-1) = 0.37, minus the time that the readers take here.
     assert 0.3 < _due(100_000, 100_000) < 0.44
 
 
-def test_what_was_dear_is_due_sooner() -> None:
+def test_an_expensive_entry_is_due_sooner() -> None:
     assert _due(10_000, 1_000) < _due(10_000, 10_000) < _due(10_000, 100_000)
 
 
@@ -36,7 +36,7 @@ def test_an_absence_is_never_due() -> None:
 
 
 @pytest.mark.parametrize("packed", [b"", b":", b"a:b:c:d:e"])
-def test_a_packed_value_may_hold_colons(packed: bytes) -> None:
+def test_a_packed_value_may_contain_colons(packed: bytes) -> None:
     raw = entry(EPOCH, 7, 1000, 3, packed)
     assert packed_in(raw) == packed
     assert raw == header_of(raw) + packed

@@ -1,11 +1,11 @@
-"""What a process takes for the present epoch, entity by entity, and for how long it does."""
+"""The epoch that a process assumes for each entity, and how long the assumption is valid."""
 
 from __future__ import annotations
 
 import pytest
 
 import cache.epoch
-from cache.epoch import RELIANCE_SECONDS, Epoch, Told
+from cache.epoch import RELIANCE_SECONDS, Epoch, ServerIdentity
 
 
 @pytest.fixture
@@ -32,25 +32,25 @@ def _learn(
     epoch.learn(question or epoch.question(), information, nonce)
 
 
-def test_until_the_server_has_been_asked_nothing_is_held(epoch: Epoch) -> None:
+def test_no_entry_is_accepted_before_the_server_has_answered(epoch: Epoch) -> None:
     user = epoch.of("user")
     assert epoch.is_overdue
-    assert not user.holds(user.tag + b":x")
-    assert not user.stands(user.tag)
+    assert not user.matches(user.tag + b":x")
+    assert not user.is_current(user.tag)
 
 
-def test_what_the_server_told_is_relied_on_for_a_while(epoch: Epoch, clock: list[float]) -> None:
+def test_the_servers_answer_is_valid_for_a_limited_time(epoch: Epoch, clock: list[float]) -> None:
     user = epoch.of("user")
     _learn(epoch, b"n")
-    assert user.holds(user.tag + b":x")
+    assert user.matches(user.tag + b":x")
     clock[0] += RELIANCE_SECONDS - 0.01
-    assert user.holds(user.tag + b":x")
+    assert user.matches(user.tag + b":x")
     clock[0] += 0.02
-    assert not user.holds(user.tag + b":x")
-    assert not user.stands(user.tag)
+    assert not user.matches(user.tag + b":x")
+    assert not user.is_current(user.tag)
 
 
-def test_the_while_begins_when_it_was_asked_and_not_when_it_was_answered(
+def test_the_validity_starts_with_the_request_and_not_with_the_answer(
     epoch: Epoch, clock: list[float]
 ) -> None:
     question = epoch.question()
@@ -59,7 +59,7 @@ def test_the_while_begins_when_it_was_asked_and_not_when_it_was_answered(
     assert epoch.is_overdue
 
 
-def test_a_nonce_of_one_entity_ends_its_epoch_alone(epoch: Epoch, changes: list[bytes]) -> None:
+def test_a_new_nonce_of_an_entity_ends_only_its_epoch(epoch: Epoch, changes: list[bytes]) -> None:
     user, organization = epoch.of("user"), epoch.of("organization")
     _learn(epoch, b"n")
     before = user.tag
@@ -71,22 +71,25 @@ def test_a_nonce_of_one_entity_ends_its_epoch_alone(epoch: Epoch, changes: list[
 
 
 @pytest.mark.parametrize("changed", [b"m user=1", b"m", b"n user=2", b"n user=1 organization=3"])
-def test_each_part_of_the_nonce_counts_for_its_own(changed: bytes) -> None:
-    before, after = Told(b"r", b"p", b"n user=1"), Told(b"r", b"p", changed)
+def test_each_part_of_the_nonce_matters_to_its_own_entities(changed: bytes) -> None:
+    before, after = ServerIdentity(b"r", b"p", b"n user=1"), ServerIdentity(b"r", b"p", changed)
     assert (after.tag_of("user") == before.tag_of("user")) == (b"organization" in changed)
 
 
-def test_an_entity_whose_name_begins_alike_is_another() -> None:
-    told = Told(b"r", b"p", b"n user_feed=1")
-    assert told.tag_of("user") == told.tag_of("organization") != told.tag_of("user_feed")
+def test_an_entity_with_a_common_prefix_is_another_one() -> None:
+    identity = ServerIdentity(b"r", b"p", b"n user_feed=1")
+    assert identity.tag_of("user") == identity.tag_of("organization") != identity.tag_of("user_feed")
 
 
-@pytest.mark.parametrize("which", [Told(b"x", b"p", b"n"), Told(b"r", b"x", b"n"), Told(b"r", b"p", b"x")])
-def test_another_run_another_history_and_another_nonce_are_other_epochs(which: Told) -> None:
-    assert which.tag_of("user") != Told(b"r", b"p", b"n").tag_of("user")
+@pytest.mark.parametrize(
+    "which",
+    [ServerIdentity(b"x", b"p", b"n"), ServerIdentity(b"r", b"x", b"n"), ServerIdentity(b"r", b"p", b"x")],
+)
+def test_another_run_history_or_nonce_is_another_epoch(which: ServerIdentity) -> None:
+    assert which.tag_of("user") != ServerIdentity(b"r", b"p", b"n").tag_of("user")
 
 
-def test_the_earlier_question_of_two_is_not_listened_to(epoch: Epoch) -> None:
+def test_the_answer_to_an_earlier_request_is_ignored(epoch: Epoch) -> None:
     early, late = epoch.question(), epoch.question()
     _learn(epoch, b"new", question=late)
     tag = epoch.tag
@@ -94,19 +97,19 @@ def test_the_earlier_question_of_two_is_not_listened_to(epoch: Epoch) -> None:
     assert epoch.tag == tag
 
 
-def test_in_doubt_an_answer_that_was_under_way_does_not_help(epoch: Epoch) -> None:
+def test_after_a_doubt_the_answer_to_an_earlier_request_is_ignored(epoch: Epoch) -> None:
     _learn(epoch, b"n")
     user = epoch.of("user")
     question = epoch.question()
     epoch.doubt()
-    assert not user.holds(user.tag + b":x")
+    assert not user.matches(user.tag + b":x")
     _learn(epoch, b"n", question=question)
     assert epoch.is_overdue
     _learn(epoch, b"m")
-    assert user.holds(user.tag + b":x")
+    assert user.matches(user.tag + b":x")
 
 
-def test_without_a_change_nobody_is_told(epoch: Epoch, changes: list[bytes]) -> None:
+def test_listeners_are_only_notified_of_changes(epoch: Epoch, changes: list[bytes]) -> None:
     _learn(epoch, b"n")
     _learn(epoch, b"n")
     assert len(changes) == 1

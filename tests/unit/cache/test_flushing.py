@@ -1,4 +1,4 @@
-"""Which keys a pattern of `groundwork cache flush` reaches, and what is no pattern."""
+"""The keys that a pattern of `groundwork cache flush` matches, and invalid patterns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cache.keys import EntityKeys, FeedKeys, StoredKey, epoch_nonce
         ("gwl:main:*", ["gw:main:*"]),
     ],
 )
-def test_a_pattern_is_of_the_namespace_and_takes_a_feeds_pages_along(
+def test_a_pattern_matches_its_namespace_and_includes_the_pages_of_feeds(
     pattern: str, expected: list[str]
 ) -> None:
     assert key_patterns("main", pattern, "gw") == expected
@@ -29,19 +29,19 @@ def test_a_pattern_is_of_the_namespace_and_takes_a_feeds_pages_along(
     "pattern",
     ["", "v1", "v1:user", "v1:user:7", "gw:other:*", "gwl:other:*", "*:user_feed:{7}:abc*", "{7}:a"],
 )
-def test_what_matches_nothing_or_too_much_is_no_pattern(pattern: str) -> None:
+def test_a_pattern_that_matches_nothing_or_too_much_is_refused(pattern: str) -> None:
     with pytest.raises(CacheSettingError):
         key_patterns("main", pattern, "gw")
 
 
 @pytest.mark.parametrize("record_id", [7, -1, 2**62])
-def test_every_key_of_a_record_is_taken_apart(record_id: int) -> None:
+def test_every_key_of_a_record_is_parsed(record_id: int) -> None:
     keys = EntityKeys("main", "user", 3)
     assert StoredKey.parse(keys.value(record_id)) == StoredKey("gw", "main", 3, "user", record_id, None)
     assert StoredKey.parse(keys.lease(record_id)) == StoredKey("gwl", "main", 3, "user", record_id, None)
 
 
-def test_every_key_of_a_feed_is_taken_apart_and_leads_to_its_generation() -> None:
+def test_every_key_of_a_feed_is_parsed_and_leads_to_its_generation() -> None:
     keys = FeedKeys("main", "user_feed", 1)
     for key in (keys.page(7, "50"), keys.lease(7, "50")):
         parsed = StoredKey.parse(key)
@@ -54,5 +54,5 @@ def test_every_key_of_a_feed_is_taken_apart_and_leads_to_its_generation() -> Non
 
 
 @pytest.mark.parametrize("key", [epoch_nonce("main"), "gw:main", "session:1", "gw:main:v1:user:7", ""])
-def test_other_keys_are_not(key: str) -> None:
+def test_other_keys_are_not_parsed(key: str) -> None:
     assert StoredKey.parse(key) is None

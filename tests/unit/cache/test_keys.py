@@ -1,4 +1,4 @@
-"""Names in Redis: hash tags, schema numbers, and the prefixes the ACL lets through."""
+"""Names in Redis: hash tags, schema numbers, and the prefixes that the ACL allows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cache.keys import LEASE_PREFIX, VALUE_PREFIX, EntityKeys
 from db.models import USER_SCHEMA, User
 from infra.spec import redis_acl
 
-# The fields of each cached type, by its schema number: whoever changes a type raises the number, and adds a
-# line. Bytes of the old form are then never decoded as the new one.
+# The fields of each cached type, by its schema number. A change of a type needs a higher number and a new line here,
+# so that bytes in the old form are never decoded as the new one.
 FINGERPRINTS: dict[tuple[type[msgspec.Struct], int], str] = {(User, 1): "8ab2bea2"}
 
 
-def test_a_key_names_namespace_schema_entity_and_id() -> None:
+def test_a_key_contains_namespace_schema_entity_and_id() -> None:
     keys = EntityKeys("dev", "user", 3)
     assert keys.value(7) == "gw:dev:v3:user:{7}"
     assert keys.lease(7) == "gwl:dev:v3:user:{7}"
@@ -28,12 +28,12 @@ def test_a_value_and_its_lease_share_a_slot() -> None:
         assert key[key.index("{") + 1 : key.index("}")] == "7"
 
 
-def test_the_acl_lets_these_prefixes_through() -> None:
+def test_the_acl_allows_these_prefixes() -> None:
     assert (f"{VALUE_PREFIX}:", f"{LEASE_PREFIX}:") == (redis_acl.KEY_PREFIX, redis_acl.LEASE_PREFIX)
 
 
 @pytest.mark.parametrize(("schema", "expected"), [(1, [1, 2]), (2, [1, 2, 3])])
-def test_neighbours_are_the_releases_that_run_at_the_same_time(schema: int, expected: list[int]) -> None:
+def test_neighbours_are_releases_that_run_at_the_same_time(schema: int, expected: list[int]) -> None:
     assert [keys.schema for keys in EntityKeys("dev", "user", schema).neighbours()] == expected
 
 

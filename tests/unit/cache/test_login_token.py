@@ -1,4 +1,4 @@
-"""Login tokens: made once, renewed before they expire, and never waited for while one is still taken."""
+"""Login tokens: shared, renewed before they expire, and used without waiting while the old one is still accepted."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cache.settings import CacheSettings
 from db.errors import InvalidSetting
 from db.settings import DatabaseSettings
 from tests.containers import wait_until
+from tests.promises import promise
 
 DATABASE = {
     "DATABASE_URL": "postgresql://app_a@db.example:15432/groundwork?sslmode=verify-full&sslrootcert=/ca.pem",
@@ -27,7 +28,7 @@ CACHE = {
 
 
 class Source:
-    """Numbers its tokens; fails while `failing` is set, and waits while `held` is."""
+    """Returns numbered tokens. Fails while `failing` is set, and waits while `held` is set."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -57,19 +58,20 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
 
 
-def test_a_token_is_used_again_while_it_is_young(source: Source) -> None:
+@promise("on AWS connection strings contain no password")
+def test_a_young_token_is_reused(source: Source) -> None:
     assert source.tokens.current("app") == "app-1"
     source.now += RENEW_SECONDS - 1
     assert source.tokens.current("app") == "app-1"
     assert source.made == 1
 
 
-def test_each_subject_has_its_own(source: Source) -> None:
+def test_each_subject_has_its_own_token(source: Source) -> None:
     assert source.tokens.current("a", "1") == "a/1-1"
     assert source.tokens.current("b", "1") == "b/1-2"
 
 
-def test_an_old_one_is_given_while_the_next_is_made(source: Source) -> None:
+def test_the_old_token_is_returned_while_the_next_one_is_created(source: Source) -> None:
     source.tokens.current("app")
     source.free.clear()
     source.now += RENEW_SECONDS
@@ -79,13 +81,13 @@ def test_an_old_one_is_given_while_the_next_is_made(source: Source) -> None:
     assert source.made == 2
 
 
-def test_one_that_has_expired_is_not_given(source: Source) -> None:
+def test_an_expired_token_is_not_returned(source: Source) -> None:
     source.tokens.current("app")
     source.now += EXPIRY_SECONDS
     assert source.tokens.current("app") == "app-2"
 
 
-def test_a_renewal_that_fails_leaves_the_old_one_until_it_expires(source: Source) -> None:
+def test_a_failed_renewal_keeps_the_old_token_until_it_expires(source: Source) -> None:
     source.tokens.current("app")
     source.failing = True
     source.now += RENEW_SECONDS
@@ -99,7 +101,7 @@ def test_a_renewal_that_fails_leaves_the_old_one_until_it_expires(source: Source
     assert source.tokens.current("app").startswith("app-")
 
 
-def test_a_crowd_has_one_token_made(source: Source) -> None:
+def test_concurrent_callers_share_one_new_token(source: Source) -> None:
     source.free.clear()
     seen: list[str] = []
     threads = [threading.Thread(target=lambda: seen.append(source.tokens.current("app"))) for _ in range(8)]
@@ -111,7 +113,7 @@ def test_a_crowd_has_one_token_made(source: Source) -> None:
     assert seen == ["app-1"] * 8
 
 
-def test_one_can_be_there_before_it_is_needed(source: Source) -> None:
+def test_a_token_can_be_created_before_it_is_needed(source: Source) -> None:
     source.tokens.prefetch("app")
     wait_until(lambda: source.made == 1, 30)
     assert source.tokens.current("app") == "app-1"
@@ -147,7 +149,7 @@ def test_the_password_of_a_redis_connection_is_a_signed_request_to_connect() -> 
         (
             DATABASE | {"DATABASE_URL": "postgresql://app_a:secret@db:1/groundwork"},
             InvalidSetting,
-            "DATABASE_URL holds a password",
+            "DATABASE_URL contains a password",
         ),
         (
             DATABASE | {"DATABASE_URL": "postgresql://db/groundwork"},
@@ -157,10 +159,10 @@ def test_the_password_of_a_redis_connection_is_a_signed_request_to_connect() -> 
         (CACHE | {"GROUNDWORK_CACHE_LOGIN": "IAM"}, CacheSettingError, "write password or iam"),
         (CACHE | {"GROUNDWORK_REPLICATION_GROUP": ""}, CacheSettingError, "GROUNDWORK_REPLICATION_GROUP"),
         (CACHE | {"REDIS_URL": "rediss://cache:6379/0"}, CacheSettingError, "names no user"),
-        (CACHE | {"REDIS_URL": "rediss://a:secret@cache:6379/0"}, CacheSettingError, "holds a password"),
+        (CACHE | {"REDIS_URL": "rediss://a:secret@cache:6379/0"}, CacheSettingError, "contains a password"),
     ],
 )
-def test_what_is_no_login_by_token_is_refused_and_shows_no_secret(
+def test_an_invalid_token_login_is_refused_without_showing_secrets(
     environment: dict[str, str], error: type[Exception], said: str
 ) -> None:
     def read() -> object:
@@ -173,7 +175,7 @@ def test_what_is_no_login_by_token_is_refused_and_shows_no_secret(
     assert "secret" not in str(refusal.value)
 
 
-def test_without_credentials_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -181,5 +183,5 @@ def test_without_credentials_it_is_said_what_is_missing(monkeypatch: pytest.Monk
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     with pytest.raises(InvalidSetting, match="Unable to locate credentials"):
         DatabaseSettings.from_environment(DATABASE).conninfo()
-    with pytest.raises(CacheSettingError, match="AWS credentials are not found"):
+    with pytest.raises(CacheSettingError, match="needs AWS credentials"):
         CacheSettings.from_environment(CACHE).credentials()

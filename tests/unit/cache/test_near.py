@@ -1,4 +1,4 @@
-"""The near cache by itself: bounds, freshness, and the race of a read with an invalidation."""
+"""The near cache on its own: bounds, freshness, and the race between a read and an invalidation."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cache.codec import Codec
 from cache.near import _ENTRY_BYTES, FRESH_SECONDS, MISS, NearCache, NearView
+from tests.promises import promise
 
 PREFIX = "gw:main:v1:user:"
 
@@ -22,14 +23,14 @@ CODEC: Codec[str] = Codec(str, lambda text: 1)
 
 
 def _raw(text: str | None) -> bytes:
-    """An entry as it lies in Redis."""
+    """Return an entry as it is stored in Redis."""
     return CODEC.encode(text, b"epoch", 1000, 1)
 
 
 def _standing(entries: int = 3, size: int = 1 << 20, ttl: float = 60.0) -> tuple[NearCache, NearView[str]]:
     near = NearCache(entries, size, ttl)
     view: NearView[str] = near.view(PREFIX, "user", CODEC)
-    near.stand()
+    near.enable()
     near.confirm(time.monotonic() + 60)
     return near, view
 
@@ -40,10 +41,10 @@ def near() -> NearCache:
 
 
 def _put(view: NearView[str], record_id: int, text: str | None = "x") -> None:
-    view.put(record_id, _raw(text), view.take_place(record_id))
+    view.put(record_id, _raw(text), view.begin_read(record_id))
 
 
-def test_what_was_put_in_is_found_and_a_known_absence_is_none() -> None:
+def test_a_stored_value_is_found_and_a_known_absence_is_none() -> None:
     _, view = _standing()
     assert view.peek(7) is MISS
     _put(view, 7, "ada")
@@ -59,48 +60,48 @@ def test_only_an_int_is_an_id(impostor: object) -> None:
     assert view.peek(impostor) is MISS  # type: ignore[arg-type]
 
 
-def test_an_invalidated_read_under_way_is_not_put_in() -> None:
+def test_a_read_that_was_invalidated_meanwhile_is_not_stored() -> None:
     near, view = _standing()
-    place = view.take_place(7)
+    ticket = view.begin_read(7)
     near.invalidate_keys([f"{PREFIX}{{7}}".encode()])
-    view.put(7, _raw("old"), place)
+    view.put(7, _raw("old"), ticket)
     assert view.peek(7) is MISS
 
 
-def test_without_the_place_the_old_value_would_stay() -> None:
-    """The control of the test above: taking the place only when the value is there is too late."""
+def test_without_a_place_the_stale_value_would_stay() -> None:
+    """Negative control: beginning the read only when the value has arrived is too late."""
     near, view = _standing()
     near.invalidate_keys([f"{PREFIX}{{7}}".encode()])
-    view.put(7, _raw("old"), view.take_place(7))
+    view.put(7, _raw("old"), view.begin_read(7))
     assert view.peek(7) == "old"
 
 
-def test_a_read_from_before_tracking_stood_is_not_put_in() -> None:
+def test_a_read_from_before_tracking_was_enabled_is_not_stored() -> None:
     near, view = _standing()
-    near.fall()
-    place = view.take_place(7)
-    near.stand()
+    near.disable()
+    ticket = view.begin_read(7)
+    near.enable()
     near.confirm(time.monotonic() + 60)
-    view.put(7, _raw("old"), place)
+    view.put(7, _raw("old"), ticket)
     assert view.peek(7) is MISS
 
 
-def test_after_a_fall_nothing_is_known_and_nothing_taken_in() -> None:
+def test_after_tracking_is_lost_nothing_is_found_or_stored() -> None:
     near, view = _standing()
     _put(view, 7)
-    near.fall()
+    near.disable()
     assert view.peek(7) is MISS
     near.confirm(time.monotonic() + 60)
     _put(view, 7)
     assert view.peek(7) is MISS
 
 
-def test_it_is_silent_once_it_was_not_confirmed_for_long() -> None:
+def test_it_returns_nothing_while_its_last_confirmation_is_too_old() -> None:
     near, view = _standing()
     _put(view, 7)
     near.confirm(time.monotonic() - FRESH_SECONDS - 0.001)
     assert view.peek(7) is MISS
-    # Every invalidation is heard in order: what is still here when it is confirmed again is right.
+    # Invalidations arrive in order, so entries that are still stored at the next confirmation are correct.
     near.confirm(time.monotonic())
     assert view.peek(7) == "x"
 
@@ -112,7 +113,7 @@ def test_an_entry_expires() -> None:
     assert view.peek(7) is MISS
 
 
-def test_the_least_recently_used_goes_first() -> None:
+def test_the_least_recently_used_entry_is_evicted_first() -> None:
     _, view = _standing(entries=3)
     for n in (1, 2, 3):
         _put(view, n)
@@ -124,7 +125,7 @@ def test_the_least_recently_used_goes_first() -> None:
 def _errors_of_readers_beside_evictions(
     near: NearCache, view: NearView[str], puts: int
 ) -> list[BaseException]:
-    """What a writer's evictions and three threads' hits do to one another."""
+    """Return the errors when a writer evicts entries while three threads read."""
     errors: list[BaseException] = []
     is_over = threading.Event()
 
@@ -161,8 +162,8 @@ def test_hits_of_other_threads_do_not_disturb_an_eviction() -> None:
     assert _errors_of_readers_beside_evictions(near, view, 40_000) == []
 
 
-def test_asking_for_the_oldest_and_taking_it_out_are_disturbed() -> None:
-    """The negative control: between the two steps a hit reorders what is iterated over."""
+def test_finding_and_removing_the_oldest_entry_in_two_steps_is_disturbed() -> None:
+    """Negative control: between the two steps, a hit reorders the entries during the iteration."""
     near, view = _standing(entries=8)
 
     class InTwoSteps(OrderedDict[Any, Any]):
@@ -175,14 +176,15 @@ def test_asking_for_the_oldest_and_taking_it_out_are_disturbed() -> None:
     assert _errors_of_readers_beside_evictions(near, view, 400_000) != []
 
 
-def test_keys_of_others_are_passed_over(near: NearCache) -> None:
+def test_keys_of_other_namespaces_are_ignored(near: NearCache) -> None:
     near.invalidate_keys(
         [b"", b"gw:", f"{PREFIX}{{x}}".encode(), b"gw:main:v1:user_feed:{7}:00", b"\xff\xfe{1}"]
     )
 
 
+@promise("the near cache stays within its limits of entries and bytes")
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2000), st.booleans()), max_size=60))
-def test_its_bounds_hold_whatever_comes(steps: list[tuple[int, int, bool]]) -> None:
+def test_its_bounds_are_never_exceeded(steps: list[tuple[int, int, bool]]) -> None:
     limit = 5 * _ENTRY_BYTES
     near, view = _standing(entries=4, size=limit)
     for record_id, size, is_put in steps:

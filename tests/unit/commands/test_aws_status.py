@@ -1,4 +1,4 @@
-"""`groundwork status` of a stack on AWS: what AWS says of its servers and tasks, and what is not well."""
+"""`groundwork status` of a stack on AWS: the state of servers and tasks in AWS's words, and problems."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from infra import outputs
-from ops.aws_status import render, server_rows
 from ops.errors import Exit, OpsError
-from ops.stack_status import require_well
+from ops.stack.aws_status import render, server_rows
+from ops.stack.stack_status import require_well
 
 VALUES = {
     outputs.BACKUPS: {"region": "eu-central-1", "instance": "groundwork-prod"},
@@ -32,7 +32,7 @@ def _instance(status: str, **more: Any) -> dict[str, Any]:
 
 @dataclass
 class Account:
-    """What an account has, by the answers of the three services."""
+    """The state of an account, as answered by the three services."""
 
     instances: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
@@ -80,14 +80,14 @@ def health() -> dict[str, str]:
     return {row["service"]: row["health"] for row in server_rows(VALUES, "prod")}
 
 
-def test_every_server_and_service_is_told(account: Account) -> None:
+def test_every_server_and_service_is_listed(account: Account) -> None:
     assert health() == dict.fromkeys(("postgres", "postgres-replica-1", "redis", "access"), "healthy")
     text = render(server_rows(VALUES, "prod"))
     assert "db.example:15432  db.r7g.large, 15.8, two zones" in text
     assert "cache.r7g.large, 2 nodes, failover enabled" in text
 
 
-def test_what_is_not_well_is_told_in_awss_words(account: Account) -> None:
+def test_problems_are_reported_in_aws_words(account: Account) -> None:
     account.instances["groundwork-prod"]["DBInstanceStatus"] = "storage-full"
     account.redis = "modifying"
     account.services[0]["runningCount"] = 1
@@ -100,7 +100,7 @@ def test_what_is_not_well_is_told_in_awss_words(account: Account) -> None:
 
 
 @pytest.mark.parametrize("status", ["backing-up", "storage-optimization"])
-def test_a_server_that_works_is_healthy_whatever_else_it_is_at(account: Account, status: str) -> None:
+def test_a_server_that_works_is_healthy_during_maintenance(account: Account, status: str) -> None:
     account.instances["groundwork-prod"]["DBInstanceStatus"] = status
     account.redis = "snapshotting"
     rows = server_rows(VALUES, "prod")
@@ -108,7 +108,7 @@ def test_a_server_that_works_is_healthy_whatever_else_it_is_at(account: Account,
     assert status in render(rows)
 
 
-def test_a_server_that_does_not_work_is_one_line_and_6(account: Account) -> None:
+def test_a_server_that_does_not_work_is_one_line_and_exit_code_6(account: Account) -> None:
     account.instances["groundwork-prod"]["DBInstanceStatus"] = "storage-full"
     with pytest.raises(OpsError, match="postgres is storage-full") as refusal:
         require_well(server_rows(VALUES, "prod"), "prod")
@@ -116,12 +116,12 @@ def test_a_server_that_does_not_work_is_one_line_and_6(account: Account) -> None
 
 
 @pytest.mark.parametrize("services", [[], [{"status": "INACTIVE", "runningCount": 0, "desiredCount": 0}]])
-def test_a_service_that_is_gone_is_not_passed_over(account: Account, services: list[dict[str, Any]]) -> None:
+def test_a_missing_service_is_reported(account: Account, services: list[dict[str, Any]]) -> None:
     account.services = services
-    assert health()["access"] == "not there"
+    assert health()["access"] == "missing"
 
 
-def test_an_instance_that_is_being_made_has_no_address_yet(account: Account) -> None:
+def test_an_instance_that_is_being_created_has_no_address_yet(account: Account) -> None:
     account.instances["groundwork-prod"] = _instance("creating") | {"Endpoint": None}
     assert health()["postgres"] == "creating"
 
@@ -131,13 +131,13 @@ def test_an_instance_that_is_being_made_has_no_address_yet(account: Account) -> 
     [
         (
             ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeDBInstances"),
-            "AWS says AccessDenied: no",
+            "AWS rejected the request: AccessDenied: no",
             Exit.ERROR,
         ),
-        (EndpointConnectionError(endpoint_url="https://rds"), "AWS is not to be reached", Exit.UNREACHABLE),
+        (EndpointConnectionError(endpoint_url="https://rds"), "cannot reach AWS", Exit.UNREACHABLE),
     ],
 )
-def test_an_aws_that_does_not_answer_is_told_in_one_line(
+def test_an_aws_that_does_not_answer_is_reported_in_one_line(
     account: Account, error: Exception, said: str, code: Exit
 ) -> None:
     account.error = error

@@ -1,8 +1,8 @@
-"""What a shell is told: the script, and by click's protocol the names it may complete, without slow imports."""
+"""Shell completion: the script, and the completed names over click's protocol, without slow imports."""
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 import subprocess
 import sys
@@ -16,35 +16,47 @@ from db.cached_kinds import KINDS
 from infra.outputs import ROLES as STACK_ROLES
 from ops.cli import COMMANDS, cli
 from ops.commands.names import CACHED_ENTITIES, ROLES
+from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
 
+# Answers one request after another, as if each had a new process, and finally prints what it has imported.
 COMPLETE = """
-import sys
+import contextlib, io, json, os, sys
 sys.argv[0] = "groundwork"
 from ops.cli import main
-try:
-    main([])
-finally:
-    slow = {"psycopg", "pulumi", "redis", "rich", "msgspec"} & {name.partition(".")[0] for name in sys.modules}
-    print("slow:", *sorted(slow), file=sys.stderr)
+answers = []
+for variables in json.load(sys.stdin):
+    os.environ.update(variables)
+    out = io.TextIOWrapper(io.BytesIO(), write_through=True)
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        main([])
+    answers.append(out.buffer.getvalue().decode().splitlines())
+slow = {"psycopg", "pulumi", "redis", "rich", "msgspec"} & {name.partition(".")[0] for name in sys.modules}
+print(json.dumps([answers, sorted(slow)]))
 """
 
 
-def complete(shell: str, *words: str) -> tuple[list[str], str]:
-    """What click's protocol answers for the last of the words, and what was imported for it."""
-    line = " ".join(["groundwork", *words])
-    variables = {"_GROUNDWORK_COMPLETE": f"{shell}_complete", "COMP_WORDS": line}
-    variables["COMP_CWORD"] = words[-1] if shell == "fish" else str(len(words))
+def complete(*questions: tuple[str, list[str]]) -> tuple[list[list[str]], list[str]]:
+    """Return click's completions for the last word of each line, and the slow modules that were imported."""
+    asked = [
+        {
+            "_GROUNDWORK_COMPLETE": f"{shell}_complete",
+            "COMP_WORDS": " ".join(["groundwork", *words]),
+            "COMP_CWORD": words[-1] if shell == "fish" else str(len(words)),
+        }
+        for shell, words in questions
+    ]
     done = subprocess.run(
         [sys.executable, "-c", COMPLETE],
-        env=os.environ | variables,
         cwd=ROOT,
+        input=json.dumps(asked),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines(), done.stderr.strip()
+    answers, slow = json.loads(done.stdout)
+    return answers, slow
 
 
 def names(lines: list[str]) -> list[str]:
@@ -59,7 +71,7 @@ def test_the_script_calls_the_protocol(shell: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_is_one_that_its_shell_takes(shell: str) -> None:
+def test_the_shell_accepts_the_script(shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     script = CliRunner().invoke(cli, ["completion", shell]).stdout
@@ -71,17 +83,17 @@ def test_an_unknown_shell_exits_with_2() -> None:
     assert CliRunner().invoke(cli, ["completion", "tcsh"]).exit_code == 2
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_every_command_is_completed_and_none_imported(shell: str) -> None:
-    lines, imported = complete(shell, "")
-    found = lines[1::3] if shell == "zsh" else [line.partition(",")[2].partition("\t")[0] for line in lines]
-    assert found == [*COMMANDS]
-    assert imported == "slow:"
+@promise("a shell completes commands, stacks and names without importing them")
+def test_every_command_is_completed_without_importing_it() -> None:
+    (bash, zsh, fish), imported = complete(("bash", [""]), ("zsh", [""]), ("fish", [""]))
+    assert names(bash) == [*COMMANDS]
+    assert zsh[1::3] == [*COMMANDS]
+    assert [name.partition("\t")[0] for name in names(fish)] == [*COMMANDS]
+    assert imported == []
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
+def test_names_are_completed_at_the_right_positions() -> None:
+    lines: list[tuple[list[str], list[str]]] = [
         (["ca"], ["cache"]),
         (["cache", ""], ["flush", "get", "keys", "stats", "warm"]),
         (["cache", "flush", "--en"], ["--entity"]),
@@ -91,16 +103,14 @@ def test_every_command_is_completed_and_none_imported(shell: str) -> None:
         (["up", "--stack", "d"], ["dev"]),
         (["cache", "stats", "--stack", "d"], ["dev"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
-    ],
-    ids=" ".join,
-)
-def test_names_are_completed_where_the_line_says(words: list[str], expected: list[str]) -> None:
-    lines, imported = complete("bash", *words)
-    assert names(lines) == expected
-    assert imported == "slow:"
+    ]
+    answers, imported = complete(*(("bash", words) for words, _ in lines))
+    for (words, expected), answer in zip(lines, answers, strict=True):
+        assert names(answer) == expected, words
+    assert imported == []
 
 
-def test_the_names_are_those_there_are() -> None:
+def test_the_names_exist() -> None:
     assert tuple(KINDS) == CACHED_ENTITIES
     assert tuple(STACK_ROLES) == ROLES
 
@@ -116,12 +126,9 @@ def _options(command: click.Command, path: str = "groundwork") -> Iterator[tuple
             yield from _options(sub, f"{path} {name}")
 
 
-@pytest.mark.parametrize(
-    ("path", "option"),
-    [(path, option) for path, option in _options(cli) if option.name == "stack"],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_every_stack_option_completes_stacks(path: str, option: click.Parameter) -> None:
-    """Take ops.commands.names.stack_option for it."""
-    found = option.shell_complete(click.Context(cli), "")
-    assert {item.value for item in found} >= {"dev", "test"}
+def test_every_stack_option_completes_stacks() -> None:
+    """Use ops.commands.names.stack_option for every such option."""
+    for path, option in _options(cli):
+        if option.name == "stack":
+            found = option.shell_complete(click.Context(cli), "")
+            assert {item.value for item in found} >= {"dev", "test"}, path

@@ -1,4 +1,4 @@
-"""When an operator is asked, for what, and what is refused where nobody can be asked."""
+"""Confirmation prompts: when the operator is asked, and what is refused without a terminal."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from click.testing import CliRunner
 
 from ops.consent import production_name, require_consent
 from ops.errors import Exit, OpsError
+from tests.promises import promise
 
 
+@promise("production is not flushed unless its name is given")
 @pytest.mark.parametrize(
     "name",
     ["prod", "production", "live", "prod-eu", "eu-prod", "PROD", "live2", "db.prod.example.org", "prd_1"],
 )
-def test_a_name_that_looks_like_production_is_seen(name: str) -> None:
+def test_a_production_name_is_recognized(name: str) -> None:
     assert production_name(["dev", name]) == name
 
 
 @pytest.mark.parametrize(
     "name", ["dev", "test", "product", "reproduction", "olive", "deliver", "staging", ""]
 )
-def test_another_name_is_not(name: str) -> None:
+def test_another_name_is_not_a_production_name(name: str) -> None:
     assert production_name([name]) is None
 
 
@@ -35,7 +37,7 @@ def drop(yes: bool, confirm: str | None, names: tuple[str, ...]) -> None:
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str, answer: str | None = None) -> tuple[int, str]:
-    """Exit code and stdout; with an answer there is a terminal."""
+    """Return the exit code and stdout. With an answer, stdin is a terminal."""
     monkeypatch.setattr("ops.consent.sys", _Terminal(answer is not None))
     result = CliRunner().invoke(drop, arguments, input=answer)
     if isinstance(result.exception, OpsError):
@@ -44,7 +46,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str, answer: str | None = 
 
 
 class _Terminal:
-    """Stands in for sys: whether somebody sits there."""
+    """Replaces sys, to simulate that stdin is a terminal."""
 
     def __init__(self, is_terminal: bool) -> None:
         self.stdin = self
@@ -85,7 +87,7 @@ def test_without_a_terminal_the_options_decide(
         (["prod", "--yes"], "dev\n", Exit.REFUSED),
     ],
 )
-def test_at_a_terminal_it_is_asked_and_production_by_its_name(
+def test_at_a_terminal_a_production_stack_must_be_confirmed_by_name(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], answer: str, code: int
 ) -> None:
     found, out = _run(monkeypatch, *arguments, answer=answer)

@@ -1,4 +1,4 @@
-"""Which database a command means, where the environment names a file that has none."""
+"""The database that a command uses if the environment names a file without a URL."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.database_url import resolve_database_url
 from ops.errors import Exit, OpsError
+from ops.stack.database_url import resolve_database_url
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def url_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_the_file_has_the_url(url_file: Path) -> None:
+def test_the_url_is_read_from_the_file(url_file: Path) -> None:
     url_file.write_text("postgresql://app@localhost/groundwork\n")
     assert resolve_database_url(None, role="app", stack="dev") == "postgresql://app@localhost/groundwork"
 
@@ -27,13 +27,15 @@ def test_the_file_has_the_url(url_file: Path) -> None:
     ("content", "said"),
     [
         (None, "No such file"),
-        # To libpq an empty string is a database: that of the operating system's user, on the local socket.
+        # For libpq an empty string means the database of the operating system's user, on the local socket.
         (b"", "is empty"),
         (b" \n", "is empty"),
         (b"\xff\xfe", "not UTF-8"),
     ],
 )
-def test_a_file_without_a_url_is_2_and_named(url_file: Path, content: bytes | None, said: str) -> None:
+def test_a_file_without_a_url_is_named_with_exit_code_2(
+    url_file: Path, content: bytes | None, said: str
+) -> None:
     if content is not None:
         url_file.write_bytes(content)
     with pytest.raises(OpsError, match=said) as refused:

@@ -1,4 +1,4 @@
-"""A disk without room, where a command prints or writes: one line, exit code 1, and no traceback."""
+"""A full disk while a command prints or writes: one line, exit code 1, and no traceback."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from ops import cli
 from ops.errors import Exit
+from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,7 +24,8 @@ def groundwork(*arguments: str, out: str) -> subprocess.CompletedProcess[str]:
         )  # fmt: skip
 
 
-# click writes at once, print when the interpreter ends.
+# click writes immediately, print when the interpreter exits.
+@promise("a full disk is reported in one line, and the existing file is kept")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -33,16 +35,16 @@ def groundwork(*arguments: str, out: str) -> subprocess.CompletedProcess[str]:
     ],
     ids=lambda words: " ".join(words[:2]),
 )
-def test_output_that_finds_no_room_is_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    # It would have ended with 4, for there is no down file.
+def test_output_to_a_full_disk_is_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    # Otherwise it would exit with 4, because there is no down file.
     (tmp_path / "1_a.sql").write_text("SELECT 1")
     done = groundwork(*(word.format(tmp_path) for word in arguments), out="/dev/full")
     assert done.returncode == Exit.ERROR
     (line,) = done.stderr.splitlines()
-    assert line.startswith("groundwork: a file or the output cannot be written: No space left on device; ")
+    assert line.startswith("groundwork: cannot write a file or the output: No space left on device; ")
 
 
-def test_a_reader_that_has_gone_is_no_complaint() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "ops.cli", "policy", "list"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -68,7 +70,7 @@ def test_a_file_that_cannot_be_written_is_named(
     assert "(/state/rotation.json)" in capfd.readouterr().err
 
 
-def test_another_error_of_the_system_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_system_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object, **__: object) -> None:
         raise FileNotFoundError(errno.ENOENT, "no", "/x")
 

@@ -1,4 +1,4 @@
-"""A wrong name on `groundwork migrate`'s command line: one line, exit code 2, before any database is asked."""
+"""A wrong name on the command line of `groundwork migrate`: one line, exit code 2, and no connection to a database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ops.cli import main
 from ops.errors import Exit
 
-# Nobody listens there: whoever asked it would end with 6.
+# No server listens there, so a connection attempt would end with exit code 6.
 URL = ("--url", "postgresql://migrator:canary@127.0.0.1:9/groundwork")
 
 
@@ -26,11 +26,11 @@ URL = ("--url", "postgresql://migrator:canary@127.0.0.1:9/groundwork")
             "there is no migration of version 7; the newest is 1",
         ),
         (("lint", "7"), "there is no migration of version 7"),
-        (("new", "no name!"), "is no name for a migration"),
+        (("new", "no name!"), "is not a valid name for a migration"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
 )
-def test_a_version_or_name_that_is_none_is_2(
+def test_an_unknown_version_or_name_is_exit_code_2(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
 ) -> None:
     (tmp_path / "1_a.sql").write_text("SELECT 1")
@@ -40,16 +40,16 @@ def test_a_version_or_name_that_is_none_is_2(
 
 
 @pytest.mark.parametrize("command", ["status", "up", "down", "repair", "lint", "new"])
-def test_a_folder_that_is_not_there_is_2(
+def test_a_missing_folder_is_exit_code_2(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], command: str
 ) -> None:
     rest = {"down": ["--yes", *URL], "lint": [], "new": ["a"]}.get(command, URL)
     line = _refused(capfd, command, "--folder", str(tmp_path / "typo"), *rest)
-    assert f"the migrations folder {tmp_path / 'typo'} cannot be read" in line
+    assert f"cannot read the migrations folder {tmp_path / 'typo'}" in line
 
 
 def _refused(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The only line that is said, of a command that ends with 2."""
+    """Return the only line of output of a command that exits with 2."""
     with pytest.raises(SystemExit) as over:
         main(["migrate", *arguments])
     out, err = capfd.readouterr()

@@ -1,4 +1,4 @@
-"""`groundwork rotate` brings a stack up again; on AWS nothing does that but `groundwork up`, behind its previews."""
+"""`groundwork rotate` runs `up`. On AWS only `groundwork up` may do that, after its previews."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from ops.cli import main
 from ops.errors import Exit
-from ops.pulumi_stack import PulumiStack
+from ops.stack.pulumi_stack import PulumiStack
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from ops.pulumi_stack import PulumiStack
 def test_a_rotation_on_aws_is_refused_before_anything_runs(
     arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Pulumi.prod.yaml is on AWS, whatever its last `up` left."""
+    """Pulumi.prod.yaml sets target aws, whatever the last `up` exported."""
     monkeypatch.setattr(PulumiStack, "up", lambda *_, **__: pytest.fail("an up"))
     with pytest.raises(SystemExit) as over:
         main(["rotate", *arguments, "--stack", "prod"])

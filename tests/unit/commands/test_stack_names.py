@@ -1,4 +1,4 @@
-"""A mistyped name of a stack, and containers that are not there: one line, with the exit code that fits."""
+"""A mistyped stack name, and missing containers: one line, with the right exit code."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from ops import stack_status
 from ops.cli import main
-from ops.commands import handles
+from ops.commands import container_tools
 from ops.errors import Exit, OpsError
-from ops.pulumi_stack import PulumiStack
+from ops.stack import stack_status
+from ops.stack.pulumi_stack import PulumiStack
+from tests.promises import promise
 
 Ended = Callable[..., tuple[int, str]]
 
-_UNKNOWN = "there is no stack 'deb' (Pulumi.deb.yaml is missing)"
+_UNKNOWN = "unknown stack 'deb' (Pulumi.deb.yaml is missing)"
 
 
 class Replaced(Exception):
-    """Raised where the process would become another program."""
+    """Raised instead of replacing the process by another program."""
 
 
 @pytest.fixture
 def ended(capfd: pytest.CaptureFixture[str]) -> Ended:
-    """ended("status", ...): exit code, and what was said on both streams."""
+    """Return ended("status", ...), which runs a command and returns its exit code and both outputs."""
 
     def run(*arguments: str) -> tuple[int, str]:
         with pytest.raises(SystemExit) as over:
@@ -38,14 +39,14 @@ def ended(capfd: pytest.CaptureFixture[str]) -> Ended:
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The containers that Docker is said to have: none until a test adds some."""
+    """The containers that Docker reports: none, until a test adds some."""
     found: list[dict[str, Any]] = []
-    monkeypatch.setattr(stack_status, "container_rows", lambda world, stack: found)
+    monkeypatch.setattr(stack_status, "container_rows", lambda checkout, stack: found)
 
     def become(command: Sequence[str]) -> None:
         raise Replaced(*command)
 
-    monkeypatch.setattr(handles, "_become", become)
+    monkeypatch.setattr(container_tools, "_become", become)
     return found
 
 
@@ -60,17 +61,18 @@ def container(service: str, health: str = "healthy") -> dict[str, Any]:
     }
 
 
+@promise("an unknown stack is exit code 2, with the names of the existing stacks")
 @pytest.mark.parametrize(
     "arguments",
     [
         ("down", "--yes"), ("down", "--volumes", "--yes"), ("status",), ("status", "--json"), ("logs",), ("psql",),
         ("redis-cli",), ("backup",), ("backup", "list"), ("restore", "--to", "LATEST", "--yes"),
         ("restore", "--abandon"), ("drill",), ("rotate", "status"), ("rotate", "passwords", "app", "--yes"),
-        ("up",), ("preview",), ("env",), ("doctor",),
+        ("up",), ("preview",), ("env",), ("doctor",), ("adopt", "--yes"),
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_a_mistyped_stack_is_named_as_one(
+def test_a_mistyped_stack_is_reported_as_an_unknown_stack(
     ended: Ended, rows: list[dict[str, Any]], arguments: tuple[str, ...]
 ) -> None:
     code, said = ended(*arguments, "--stack", "deb")
@@ -80,14 +82,14 @@ def test_a_mistyped_stack_is_named_as_one(
 
 
 @pytest.mark.parametrize("service", ["postgres", "redis"])
-def test_a_handle_needs_no_other_container_than_its_own(rows: list[dict[str, Any]], service: str) -> None:
+def test_a_container_tool_needs_only_its_own_container(rows: list[dict[str, Any]], service: str) -> None:
     rows += [container(service)]
-    assert handles._running("dev", service) == f"gw-{service}"
+    assert container_tools._running("dev", service) == f"gw-{service}"
 
 
-def test_a_shell_of_the_superuser_opens_while_the_access_service_is_gone(rows: list[dict[str, Any]]) -> None:
+def test_a_superuser_shell_opens_without_the_access_service(rows: list[dict[str, Any]]) -> None:
     rows += [container("postgres"), container("redis", "exited")]
-    result = CliRunner().invoke(handles.psql, ["-c", "SELECT 1"])
+    result = CliRunner().invoke(container_tools.psql, ["-c", "SELECT 1"])
     assert isinstance(result.exception, Replaced)
     assert "gw-postgres" in result.exception.args
 
@@ -95,7 +97,10 @@ def test_a_shell_of_the_superuser_opens_while_the_access_service_is_gone(rows: l
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        ([container("postgres", "exited")], "container gw-postgres is exited; `docker start gw-postgres`"),
+        (
+            [container("postgres", "exited")],
+            "gw-postgres is exited; start it with `docker start gw-postgres`",
+        ),
         ([container("redis")], "stack 'dev' has no container for postgres"),
     ],
 )
@@ -104,39 +109,41 @@ def test_a_container_that_does_not_run_is_named(
 ) -> None:
     rows += there
     with pytest.raises(OpsError) as refused:
-        handles._running("dev", "postgres")
+        container_tools._running("dev", "postgres")
     assert refused.value.exit_code == Exit.UNREACHABLE
     assert said in str(refused.value)
 
 
 @pytest.fixture
 def never_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever stack this checkout may have."""
+    """Simulate that the checkout has no stack that is up."""
     monkeypatch.setattr(PulumiStack, "exists", property(lambda self: False))
 
 
+@promise("a stack that is not up is reported in one line, with exit code 6")
 @pytest.mark.usefixtures("never_up")
 @pytest.mark.parametrize(("option", "out"), [([], ""), (["--json"], "[]\n")])
-def test_a_stack_that_is_not_up_is_one_line_and_6(
+def test_a_stack_that_is_not_up_is_one_line_and_exit_code_6(
     rows: list[dict[str, Any]], capfd: pytest.CaptureFixture[str], option: list[str], out: str
 ) -> None:
     with pytest.raises(SystemExit) as over:
         main(["status", *option])
     said = capfd.readouterr()
     assert (over.value.code, said.out) == (Exit.UNREACHABLE, out)
-    assert said.err == "groundwork: stack 'dev' is not up; `groundwork up --stack dev` brings it up\n"
+    assert said.err == "groundwork: stack 'dev' is not up; run `groundwork up --stack dev`\n"
 
 
+@promise("`status` names each part that is unhealthy or missing")
 @pytest.mark.usefixtures("never_up")
 @pytest.mark.parametrize(
     ("there", "said"),
     [
         ([container("postgres"), container("redis", "exited"), container("access")], "redis is exited"),
-        ([container("postgres"), container("redis")], "access is not there"),
+        ([container("postgres"), container("redis")], "access is missing"),
         ([container("postgres"), container("redis"), container("access")], None),
     ],
 )
-def test_status_tells_what_is_ill_or_gone(
+def test_status_reports_unhealthy_and_missing_containers(
     ended: Ended, rows: list[dict[str, Any]], there: list[dict[str, Any]], said: str | None
 ) -> None:
     rows += there
@@ -147,7 +154,8 @@ def test_status_tells_what_is_ill_or_gone(
     assert line.startswith(f"groundwork: stack 'dev': {said};") or said is None
 
 
-def test_a_drill_is_not_begun_where_its_evidence_cannot_be_written(ended: Ended) -> None:
+@promise("a file that cannot be written is reported before the work begins")
+def test_a_drill_does_not_start_if_its_evidence_cannot_be_written(ended: Ended) -> None:
     code, said = ended("drill", "--evidence", "/no/such/folder/drill.json")
     assert code == Exit.USAGE
-    assert "/no/such/folder is no folder; make it first" in said
+    assert "/no/such/folder is not a directory; create it first" in said

@@ -1,4 +1,4 @@
-"""An attempt to connect that ran out of time holds nothing: no session of the server's is nobody's."""
+"""A connection attempt that times out leaves no session on the server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def plain(conninfo: str) -> None:
 
 @pytest.fixture
 def silent_server() -> Iterator[socket.socket]:
-    """It accepts, and says nothing."""
+    """A server that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(SECONDS)
         yield listener
@@ -38,17 +38,17 @@ def silent_server() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def without_collection() -> Iterator[None]:
-    """As between two collections of the oldest garbage, which may be far apart."""
+    """Turn off garbage collection, whose full runs may be far apart."""
     gc.disable()
     yield
     gc.enable()
 
 
 def is_left(connect: Callable[[str], None], server: socket.socket) -> bool:
-    """Whether the server's end is still open when the attempt is over."""
+    """Return whether the server's end of the connection is still open after the attempt."""
     port = server.getsockname()[1]
     with pytest.raises(psycopg.OperationalError, match="timeout expired") as refused:
-        # Two seconds are the least that is taken.
+        # Two seconds is the shortest timeout that is accepted.
         connect(
             f"postgresql://app@127.0.0.1:{port}/groundwork?connect_timeout=2&sslmode=disable&gssencmode=disable"
         )
@@ -61,18 +61,20 @@ def is_left(connect: Callable[[str], None], server: socket.socket) -> bool:
         except TimeoutError:
             return True
         finally:
-            # Kept until here, as a log keeps it.
+            # Referenced until here, as a log would do.
             del refused
     return False
 
 
 @pytest.mark.usefixtures("without_collection")
 @pytest.mark.parametrize("connect", [ours, ours_async])
-def test_it_is_closed_at_once(silent_server: socket.socket, connect: Callable[[str], None]) -> None:
+def test_the_connection_is_closed_immediately(
+    silent_server: socket.socket, connect: Callable[[str], None]
+) -> None:
     assert not is_left(connect, silent_server)
 
 
 @pytest.mark.usefixtures("without_collection")
-def test_the_plain_driver_leaves_it_open(silent_server: socket.socket) -> None:
-    """The negative control."""
+def test_the_plain_driver_leaves_the_connection_open(silent_server: socket.socket) -> None:
+    """Negative control."""
     assert is_left(plain, silent_server)

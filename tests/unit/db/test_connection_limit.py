@@ -1,4 +1,4 @@
-"""Whether an application's pools fit into what a role and the server leave them."""
+"""The pools of an application must fit into the connection limits of the role and the server."""
 
 from __future__ import annotations
 

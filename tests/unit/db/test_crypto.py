@@ -1,4 +1,4 @@
-"""Ciphertext of tokens: what opens, and all that does not."""
+"""Encrypted tokens: which ciphertexts can be decrypted, and which cannot."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from db.crypto import Keyring, Place
 from db.errors import InvalidSetting, TokenUnreadable
 from db.models import Tokens
 from db.token_keys import TokenKeys
+from tests.promises import promise
 
 KEY = secrets.token_bytes(32)
 PLACE = Place("users", 7, "access_token")
@@ -21,16 +22,17 @@ RING = Keyring({"k1": KEY})
 
 
 @given(st.text(max_size=300))
-def test_what_was_encrypted_opens_in_its_place(text: str) -> None:
+def test_a_token_is_decrypted_with_its_own_context(text: str) -> None:
     if not text.isascii():
         text = text.encode(errors="ignore").decode()
     assert RING.decrypt(RING.encrypt(text, PLACE), PLACE) == text
 
 
-def test_the_same_text_is_never_the_same_ciphertext() -> None:
+def test_the_same_text_never_has_the_same_ciphertext() -> None:
     assert RING.encrypt("secret", PLACE) != RING.encrypt("secret", PLACE)
 
 
+@promise("a token that was changed, or moved to another row or column, cannot be decrypted")
 @pytest.mark.parametrize(
     "elsewhere",
     [
@@ -39,12 +41,13 @@ def test_the_same_text_is_never_the_same_ciphertext() -> None:
         Place("others", 7, "access_token"),
     ],
 )
-def test_a_ciphertext_that_was_moved_does_not_open(elsewhere: Place) -> None:
+def test_a_ciphertext_of_another_row_is_refused(elsewhere: Place) -> None:
     with pytest.raises(TokenUnreadable, match="changed, moved"):
         RING.decrypt(RING.encrypt("secret", PLACE), elsewhere)
 
 
-def test_a_change_of_any_byte_is_found() -> None:
+@promise("a token that was changed, or moved to another row or column, cannot be decrypted")
+def test_a_change_of_any_byte_is_detected() -> None:
     sealed = RING.encrypt("secret", PLACE)
     for position in range(len(sealed)):
         changed = bytearray(sealed)
@@ -56,19 +59,19 @@ def test_a_change_of_any_byte_is_found() -> None:
             RING.decrypt(sealed[:length], PLACE)
 
 
-def test_a_new_key_encrypts_and_the_old_one_still_opens() -> None:
+def test_a_new_key_encrypts_and_the_old_one_still_decrypts() -> None:
     old = RING.encrypt("secret", PLACE)
     both = Keyring({"k2": secrets.token_bytes(32), "k1": KEY})
     assert both.decrypt(old, PLACE) == "secret"
     new = both.encrypt("secret", PLACE)
     assert both.decrypt(new, PLACE) == "secret"
     with pytest.raises(
-        TokenUnreadable, match="access_token of users row 7 does not open: key 'k2' is not among"
+        TokenUnreadable, match="cannot decrypt access_token of users row 7: key 'k2' is not in the keyring"
     ):
         RING.decrypt(new, PLACE)
 
 
-def test_another_key_of_the_same_id_opens_nothing() -> None:
+def test_another_key_with_the_same_id_decrypts_nothing() -> None:
     with pytest.raises(TokenUnreadable):
         Keyring({"k1": secrets.token_bytes(32)}).decrypt(RING.encrypt("secret", PLACE), PLACE)
 
@@ -89,16 +92,16 @@ def test_no_key_and_no_token_is_shown() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "key 1 has no usable id"),
-        ("AAAA", "key 1 has no usable id"),
-        ("K1:AAAA", "key 1 has no usable id"),
+        ("", "key 1 has no valid id"),
+        ("AAAA", "key 1 has no valid id"),
+        ("K1:AAAA", "key 1 has no valid id"),
         ("k1:AAAA", "key k1 is not 32 bytes"),
         ("k1:%%%", "key k1 is not 32 bytes"),
-        (f"k1:{'A' * 43},k1:{'B' * 43}", "key k1 is there twice"),
-        (f"k1:{'A' * 43},", "key 2 has no usable id"),
+        (f"k1:{'A' * 43},k1:{'B' * 43}", "key k1 is listed twice"),
+        (f"k1:{'A' * 43},", "key 2 has no valid id"),
     ],
 )
-def test_keys_that_are_none_are_named_and_not_shown(text: str, said: str) -> None:
+def test_invalid_keys_are_named_but_not_shown(text: str, said: str) -> None:
     with pytest.raises(InvalidSetting, match=said) as caught:
         TokenKeys.of(text).keyring()
     assert str(caught.value).startswith("GROUNDWORK_TOKEN_KEYS: ")

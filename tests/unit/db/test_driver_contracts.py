@@ -1,4 +1,4 @@
-"""What the code leans on in its drivers beyond their documentation: an upgrade that changes it fails here."""
+"""Undocumented behaviour of the drivers on which the code depends. An upgrade that changes it fails here."""
 
 from __future__ import annotations
 
@@ -25,14 +25,12 @@ def test_wait_takes_a_timeout_and_raises_its_own_error(driver: type[object]) -> 
     ("ours", "theirs"),
     [(BoundedConnection, psycopg.Connection), (AsyncBoundedConnection, psycopg.AsyncConnection)],
 )
-def test_a_cancelled_call_goes_through_the_overridden_cancel(
-    ours: type[object], theirs: type[object]
-) -> None:
+def test_cancelling_a_call_uses_the_overridden_cancel(ours: type[object], theirs: type[object]) -> None:
     assert "_try_cancel(timeout=" in inspect.getsource(theirs.wait)  # type: ignore[attr-defined]
     assert "_try_cancel" in vars(ours)
 
 
-def test_redis_takes_its_tls_context_where_it_is_overridden() -> None:
+def test_redis_py_uses_the_tls_context_of_the_overridden_method() -> None:
     sync, coroutine = redis.connection.SSLConnection, redis.asyncio.connection.SSLConnection
     assert "create_default_context" in inspect.getsource(sync._wrap_socket_with_ssl)
     assert "self.ssl_context.get()" in inspect.getsource(coroutine._connection_arguments)

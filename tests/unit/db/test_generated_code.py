@@ -1,4 +1,4 @@
-"""The sync flavour is what the generator makes of the async one, and the generator does what it says."""
+"""The sync packages are generated from the async ones, and the generator converts correctly."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "scripts" / "generate_sync.py"
@@ -23,6 +25,7 @@ def to_sync() -> Any:
         sys.path.pop(0)
 
 
+@promise("the sync modules are generated from the async ones and never stale")
 def test_the_sync_code_is_fresh() -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--check"], capture_output=True, text=True, check=False
@@ -44,12 +47,12 @@ def test_the_sync_code_is_fresh() -> None:
         ("# await this: AsyncPool\nx = 'async await'", "# await this: AsyncPool\nx = 'async await'"),
     ],
 )
-def test_tokens_become_sync_and_text_stays(to_sync: Any, source: str, expected: str) -> None:
+def test_tokens_become_sync_and_text_is_unchanged(to_sync: Any, source: str, expected: str) -> None:
     assert to_sync(source + "\n") == expected + "\n"
 
 
 @pytest.mark.parametrize("package", ["cache", "db"])
-def test_nothing_async_is_left(package: str) -> None:
+def test_no_async_token_is_left(package: str) -> None:
     for path in (ROOT / package / "_sync").glob("*.py"):
         code = "\n".join(line for line in path.read_text().splitlines() if not line.lstrip().startswith("#"))
         assert "await " not in code.replace("never await", ""), path

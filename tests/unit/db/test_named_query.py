@@ -1,4 +1,4 @@
-"""The format of db/queries/*.sql, and that every file there keeps to it."""
+"""The format of db/queries/*.sql, and a check that every file follows it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_entries_have_a_name_a_description_and_a_statement() -> None:
         ("-- name: find_thing :maybe\n-- It.\nSELECT 1", "should read"),
         ("-- name: find_thing :read\nSELECT 1", "needs a description"),
         ("-- name: find_thing :read\n-- It.", "needs a description and a statement"),
-        (GOOD + f"-- name: add_thing :write\n-- Again.\n{NOTHING}SELECT 1", "add_thing is there twice"),
+        (GOOD + f"-- name: add_thing :write\n-- Again.\n{NOTHING}SELECT 1", "add_thing is defined twice"),
         ("-- name: find_thing :read\n-- It.\n-- gives: int\nSELECT 1", "find_thing needs `-- takes: ...`"),
         (
             "-- name: find_thing :read\n-- It.\n-- takes: nothing\nSELECT 1",
@@ -64,12 +64,12 @@ def test_entries_have_a_name_a_description_and_a_statement() -> None:
         ),
     ],
 )
-def test_what_is_not_understood_is_refused(text: str, message: str) -> None:
+def test_an_invalid_file_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=rf"things.sql:\d+: .*{message}"):
         parse_queries(text, "things.sql")
 
 
-def test_an_entry_that_is_not_understood_is_named_by_its_line() -> None:
+def test_an_invalid_entry_is_reported_with_its_line() -> None:
     with pytest.raises(ValueError, match=r"^things.sql:11: query add_thing needs `-- gives: ...`"):
         parse_queries(
             GOOD.replace("-- takes: nothing\n-- gives: nothing\n", "-- takes: nothing\n"), "things.sql"
@@ -77,11 +77,11 @@ def test_an_entry_that_is_not_understood_is_named_by_its_line() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(QUERIES_DIR.glob("*.sql")), ids=lambda path: path.name)
-def test_every_file_is_understood_and_says_what_it_does(path: Path) -> None:
+def test_every_file_is_valid_and_has_descriptions(path: Path) -> None:
     found = queries(path.stem)
     assert found
     for query in found.values():
-        # What may be sent twice must change nothing.
+        # A statement that may be sent twice must not change anything.
         first_word = query.sql.split()[0].upper()
         assert query.is_read <= (first_word in (b"SELECT", b"WITH")), query.name
 
@@ -91,6 +91,6 @@ def test_names_are_unique_across_files() -> None:
     assert sorted(names) == sorted(set(names))
 
 
-def test_no_sql_is_hidden_in_the_repositories() -> None:
+def test_the_repositories_contain_no_sql() -> None:
     for path in (QUERIES_DIR.parent / "_async").glob("*.py"):
         assert not re.search(r"\b(SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM)\b", path.read_text()), path

@@ -8,7 +8,7 @@ from db.metrics import PoolStatistics
 
 
 class Pool:
-    """As far as it is measured."""
+    """A pool, reduced to what is measured."""
 
     def __init__(self, name: str, size: int, asked: int) -> None:
         self.name = name
@@ -18,8 +18,8 @@ class Pool:
         return self._statistics
 
 
-def _told(statistics: PoolStatistics, name: str = "one") -> tuple[float | None, float | None]:
-    """Connections now, and those ever asked for."""
+def _reported(statistics: PoolStatistics, name: str = "one") -> tuple[float | None, float | None]:
+    """Return the current connections, and the total of requested ones."""
     registry = CollectorRegistry()
     registry.register(statistics)
     labels = {"pool": name}
@@ -29,27 +29,27 @@ def _told(statistics: PoolStatistics, name: str = "one") -> tuple[float | None, 
     )
 
 
-def test_they_are_summed_and_others_are_told_apart() -> None:
+def test_pools_with_one_name_are_summed_and_others_are_separate() -> None:
     statistics = PoolStatistics()
     for pool in (Pool("one", 2, 10), Pool("one", 3, 20), Pool("other", 4, 40)):
         statistics.add(pool)
-    assert _told(statistics) == (5, 30)
-    assert _told(statistics, "other") == (4, 40)
+    assert _reported(statistics) == (5, 30)
+    assert _reported(statistics, "other") == (4, 40)
 
 
-def test_one_that_is_closed_leaves_the_other_and_what_it_has_counted() -> None:
+def test_a_closed_pool_keeps_its_counters() -> None:
     statistics = PoolStatistics()
     closed, left = Pool("one", 2, 10), Pool("one", 3, 20)
     statistics.add(closed)
     statistics.add(left)
     for _ in range(2):
         statistics.remove(closed)
-    assert _told(statistics) == (3, 30)
+    assert _reported(statistics) == (3, 30)
     statistics.remove(left)
-    assert _told(statistics) == (None, 30)
+    assert _reported(statistics) == (None, 30)
 
 
-def test_one_that_was_never_opened_may_be_closed() -> None:
+def test_a_pool_that_was_never_opened_may_be_closed() -> None:
     statistics = PoolStatistics()
     statistics.remove(Pool("one", 2, 10))
-    assert _told(statistics) == (None, None)
+    assert _reported(statistics) == (None, None)

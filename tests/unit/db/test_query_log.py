@@ -1,4 +1,4 @@
-"""A record a query: name, duration, outcome."""
+"""One log record per query: name, duration, outcome."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import logging
 import pytest
 from prometheus_client import REGISTRY
 
-from db.query_log import QueryRecord
+from db.query_call import QueryRecord
+from tests.promises import promise
 
 
+@promise("the query log contains no parameters")
 @pytest.mark.parametrize(
     ("outcome", "slow_seconds", "level"),
     [
@@ -18,7 +20,7 @@ from db.query_log import QueryRecord
         ("Unavailable", 10.0, logging.WARNING),
     ],
 )
-def test_slow_and_failed_queries_are_told_others_to_debug_only(
+def test_slow_and_failed_queries_are_logged_and_others_only_at_debug_level(
     caplog: pytest.LogCaptureFixture, outcome: str, slow_seconds: float, level: int
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger="groundwork.db.query"):

@@ -1,4 +1,4 @@
-"""When a schema is one that this code may run on."""
+"""The check whether this code can run with a database's schema."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ EXPECTED = expected_migrations()
 APPLIED = [AppliedMigration(m.version, m.description, True, m.checksum) for m in EXPECTED]
 
 
-def test_the_package_carries_migrations() -> None:
+def test_the_package_contains_migrations() -> None:
     assert EXPECTED
 
 
-def test_all_applied_is_no_problem() -> None:
+def test_a_fully_migrated_schema_is_accepted() -> None:
     assert schema_problem(APPLIED, EXPECTED) is None
 
 
-def test_what_only_the_database_knows_is_no_problem() -> None:
+def test_migrations_that_only_the_database_knows_are_accepted() -> None:
     assert schema_problem([*APPLIED, AppliedMigration(9999, "later", True, b"")], EXPECTED) is None
 
 
@@ -31,11 +31,11 @@ def test_pending_migrations_are_named(count: int) -> None:
     assert EXPECTED[-1].up.path.name in problem
 
 
-def test_a_migration_that_did_not_end_is_named() -> None:
+def test_an_unfinished_migration_is_named() -> None:
     dirty = AppliedMigration(9999, "half done", False, b"")
-    assert "9999 (half done) began and did not end" in str(schema_problem([*APPLIED, dirty], EXPECTED))
+    assert "9999 (half done) started but did not finish" in str(schema_problem([*APPLIED, dirty], EXPECTED))
 
 
-def test_a_migration_of_another_content_is_named() -> None:
+def test_a_migration_with_other_content_is_named() -> None:
     edited = AppliedMigration(APPLIED[0].version, "x", True, b"other")
     assert EXPECTED[0].up.path.name in str(schema_problem([edited, *APPLIED[1:]], EXPECTED))

@@ -1,4 +1,4 @@
-"""Settings from the environment, and connection strings that are read anew."""
+"""Settings from the environment, and connection strings that are read again for each connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from db.settings import DatabaseSettings
 URL = "postgresql://app_a:p%40ss@db:5433/groundwork?sslmode=verify-full&sslrootcert=/ca.crt"
 
 
-def test_the_connection_string_is_kept_and_bounded() -> None:
+def test_the_connection_string_keeps_its_options_and_gets_timeouts() -> None:
     settings = DatabaseSettings.from_environment({"DATABASE_URL": URL, "GROUNDWORK_POOL_SIZE": "3"})
     parameters = conninfo_to_dict(settings.conninfo())
     assert settings.pool_size == 3
@@ -30,11 +30,11 @@ def test_instances_share_a_roles_connections() -> None:
     assert DatabaseSettings.from_environment(environment).connections == 12
 
 
-def test_what_the_connection_string_says_wins() -> None:
+def test_options_of_the_connection_string_have_priority() -> None:
     settings = DatabaseSettings.from_environment({"DATABASE_URL": URL + "&connect_timeout=7&options=-cx%3D1"})
     parameters = conninfo_to_dict(settings.conninfo())
     assert parameters["connect_timeout"] == "7"
-    # The server's own bound is no other option's to lose.
+    # Other options must not remove the server's timeout.
     assert parameters["options"] == "-c statement_timeout=8000 -cx=1"
 
 
@@ -78,5 +78,5 @@ def test_a_wrong_setting_is_refused_without_quoting_secrets(environment: dict[st
     assert caught.value.__cause__ is None or "canary" not in str(caught.value.__cause__)
 
 
-def test_a_url_does_not_show_in_a_repr() -> None:
+def test_a_repr_does_not_show_the_url() -> None:
     assert "p%40ss" not in repr(DatabaseSettings.from_environment({"DATABASE_URL": URL}))

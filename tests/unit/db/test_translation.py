@@ -1,4 +1,4 @@
-"""Driver errors become ours in one place, with their SQLSTATE and without their values."""
+"""Translation of driver errors to groundwork's errors, with the SQLSTATE and without values."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ def test_an_error_of_a_statement(error: psycopg.Error, read: type[DbError], writ
     "error",
     [psycopg_pool.PoolTimeout("x"), psycopg_pool.PoolClosed("x"), psycopg_pool.TooManyRequests("x")],
 )
-def test_an_error_of_the_pool_is_unavailable_and_no_reason_to_ask_again(error: psycopg.Error) -> None:
+def test_an_error_of_the_pool_is_unavailable_and_not_retried(error: psycopg.Error) -> None:
     assert type(translate_pool_error(error, "p", 1.0)) is Unavailable
     assert not is_lost_connection(error)

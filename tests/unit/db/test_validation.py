@@ -1,4 +1,4 @@
-"""What is refused before it is sent; the whole of it meets a server in tests/integration/db."""
+"""Values that are refused before they are sent. tests/integration/db compares the checks with a server."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("value", [-(2**63), 0, 2**63 - 1])
-def test_integers_at_the_edges_pass(value: int) -> None:
+def test_integers_at_the_limits_pass(value: int) -> None:
     assert bigint("n", value) == value
 
 
 @pytest.mark.parametrize("value", [-(2**63) - 1, 2**63, True, 1.0, "1", None])
-def test_what_is_no_bigint_is_refused(value: object) -> None:
+def test_a_value_that_is_not_a_bigint_is_refused(value: object) -> None:
     with pytest.raises(InvalidInput) as caught:
         bigint("n", value)
     assert caught.value.field == "n"
 
 
 @pytest.mark.parametrize("value", ["a\0", "\ud800", "x" * (TEXT_BYTES + 1), b"bytes", None])
-def test_what_is_no_text_is_refused(value: object) -> None:
+def test_invalid_text_is_refused(value: object) -> None:
     with pytest.raises(InvalidInput):
         text("t", value)
 
@@ -40,7 +40,7 @@ def test_other_text_passes(value: str) -> None:
     assert text("t", value) == value
 
 
-def test_empty_text_is_refused_where_it_means_nothing() -> None:
+def test_empty_text_is_refused_where_it_is_meaningless() -> None:
     with pytest.raises(InvalidInput, match="is empty"):
         text("t", "", empty=False)
 
@@ -60,7 +60,7 @@ def test_empty_text_is_refused_where_it_means_nothing() -> None:
         nested(100_000),
     ],
 )
-def test_what_has_no_json_form_is_refused(value: object) -> None:
+def test_a_value_without_a_json_form_is_refused(value: object) -> None:
     with pytest.raises(InvalidInput):
         json_object("j", value)
 

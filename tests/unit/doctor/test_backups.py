@@ -1,4 +1,4 @@
-"""What pgBackRest's JSON means; the form is that of its command reference (`info`)."""
+"""Evaluation of pgBackRest's JSON, in the form that its command reference (`info`) describes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from ops.backup.errors import BackupError
 from ops.backup.rds import Instance
 from ops.doctor.backups import backups, judge
+from ops.doctor.check_result import CheckStatus
 from ops.doctor.examination import Examination
-from ops.doctor.finding import Status
 from ops.doctor.thresholds import Thresholds
 
 NOW = 1_700_000_000.0
@@ -38,18 +38,22 @@ def stanza(*hours_ago: float, code: int = 0, message: str = "ok", error: bool = 
 @pytest.mark.parametrize(
     ("stanzas", "status", "text"),
     [
-        ([], Status.SKIPPED, "no backups are set up"),
-        ([stanza(40, 3)], Status.OK, "2023-3F, is 3 hours old; there are 2"),
-        ([stanza(30)], Status.WARN, "30 hours old"),
-        ([stanza(60)], Status.FAIL, "60 hours old"),
-        ([stanza()], Status.WARN, "none yet that is whole"),
-        ([stanza(1, error=True)], Status.WARN, "none yet that is whole"),
-        ([stanza(code=2, message="no valid backups")], Status.WARN, "none yet that is whole"),
-        ([stanza(code=1, message="missing stanza path")], Status.FAIL, "cannot be read: missing stanza path"),
+        ([], CheckStatus.SKIPPED, "backups are not set up"),
+        ([stanza(40, 3)], CheckStatus.OK, "2023-3F, is 3 hours old; there are 2 backups"),
+        ([stanza(30)], CheckStatus.WARN, "30 hours old"),
+        ([stanza(60)], CheckStatus.FAIL, "60 hours old"),
+        ([stanza()], CheckStatus.WARN, "no complete backup yet"),
+        ([stanza(1, error=True)], CheckStatus.WARN, "no complete backup yet"),
+        ([stanza(code=2, message="no valid backups")], CheckStatus.WARN, "no complete backup yet"),
+        (
+            [stanza(code=1, message="missing stanza path")],
+            CheckStatus.FAIL,
+            "cannot read the repository: missing stanza path",
+        ),
     ],
 )
-def test_the_newest_whole_backup_is_judged_by_its_age(
-    stanzas: list[dict[str, Any]], status: Status, text: str
+def test_the_newest_complete_backup_is_checked_by_its_age(
+    stanzas: list[dict[str, Any]], status: CheckStatus, text: str
 ) -> None:
     found = judge(stanzas, NOW, Thresholds())
     assert found.status is status
@@ -62,10 +66,11 @@ def asked_of_rds(rds_instance: tuple[str, str] | None) -> Examination:
 
 
 @pytest.mark.parametrize(
-    ("minutes", "status"), [(5, Status.OK), (14, Status.OK), (16, Status.WARN), (61, Status.FAIL)]
+    ("minutes", "status"),
+    [(5, CheckStatus.OK), (14, CheckStatus.OK), (16, CheckStatus.WARN), (61, CheckStatus.FAIL)],
 )
-def test_on_rds_the_newest_restorable_moment_is_judged(
-    monkeypatch: pytest.MonkeyPatch, minutes: int, status: Status
+def test_on_rds_the_newest_restorable_time_is_checked(
+    monkeypatch: pytest.MonkeyPatch, minutes: int, status: CheckStatus
 ) -> None:
     newest = datetime.fromtimestamp(NOW, UTC) - timedelta(minutes=minutes)
     made: list[tuple[str, str]] = []
@@ -81,18 +86,18 @@ def test_on_rds_the_newest_restorable_moment_is_judged(
     assert f"is {minutes} minutes old, the oldest 14 days before it" in found.text
 
 
-def test_an_rds_that_keeps_none_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_rds_instance_without_backups_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def window() -> Any:
         raise BackupError("RDS keeps no backups of groundwork-prod")
 
     monkeypatch.setattr(Instance, "at", lambda *_: SimpleNamespace(window=window))
     found = backups(asked_of_rds(("eu-central-1", "groundwork-prod")))
-    assert (found.status, found.text) == (Status.FAIL, "RDS keeps no backups of groundwork-prod")
+    assert (found.status, found.text) == (CheckStatus.FAIL, "RDS keeps no backups of groundwork-prod")
     assert "rds:DescribeDBInstances" in found.advice
 
 
-def test_an_rds_that_is_not_reached_from_here_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The servers are seen from inside the VPC, where no way leads to RDS itself."""
+def test_an_unreachable_rds_api_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside the VPC the servers can be reached, but RDS's API cannot."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
@@ -100,9 +105,9 @@ def test_an_rds_that_is_not_reached_from_here_is_skipped(monkeypatch: pytest.Mon
     }.items():
         monkeypatch.setenv(name, value)
     found = backups(asked_of_rds(("eu-central-1", "groundwork-prod")))
-    assert found.status is Status.SKIPPED
-    assert "RDS is not to be reached" in found.text
+    assert found.status is CheckStatus.SKIPPED
+    assert "cannot reach RDS" in found.text
 
 
-def test_with_neither_container_nor_instance_nobody_is_asked() -> None:
-    assert backups(asked_of_rds(None)).status is Status.SKIPPED
+def test_without_container_and_instance_nothing_is_queried() -> None:
+    assert backups(asked_of_rds(None)).status is CheckStatus.SKIPPED

@@ -1,4 +1,4 @@
-"""Spellings of one value are equal, and other values are not."""
+"""Comparison of parameter values: different spellings of one value are equal, other values are not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ops.doctor.parameters import comparable
         ("%m ", "%m", None, "string", False),
     ],
 )
-def test_a_value_is_compared_by_what_it_means(
+def test_values_are_compared_by_meaning(
     written: str, live: str, unit: str | None, vartype: str, is_same: bool
 ) -> None:
     assert (comparable(written, unit, vartype) == comparable(live, unit, vartype)) is is_same

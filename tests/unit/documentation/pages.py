@@ -1,4 +1,4 @@
-"""The pages people read: which there are, and what they name."""
+"""The documentation pages, and what they name: links, commands, files, settings."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ ROOT = Path(__file__).parents[3]
 README = ROOT / "README.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
-_MARKUP = re.compile(r"```.*?```|`[^`\n]+`|^ {4}\S.*$", re.DOTALL | re.MULTILINE)
+_MARKUP = re.compile(r"```.*?```|`[^`\n]+`|^ {4}\S[^\n]*$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[[^\]\n]+\]\(([^)\s]+)\)")
 
 
 def code(text: str) -> list[str]:
-    """What stands as code: in backticks, in fences, in indented lines. Prose is left out."""
+    """Return what is code: text in backticks, in fences and in indented lines."""
     return _MARKUP.findall(text)
 
 
 def links(text: str) -> list[str]:
-    """Where the links lead; examples in code are no links."""
+    """Return the targets of the links. Examples in code are not links."""
     return _LINK.findall(_MARKUP.sub("", text))
 
 
 def make_targets(text: str) -> set[str]:
-    """The targets of the `make` commands that stand as code; a command begins its line."""
+    """Return the targets of the `make` commands in code. A command is at the start of its line."""
     return {
         target
         for span in code(text)
@@ -33,7 +33,7 @@ def make_targets(text: str) -> set[str]:
 
 
 def groundwork_commands(text: str) -> set[str]:
-    """The subcommands of `groundwork` that stand as code."""
+    """Return the subcommands of `groundwork` in code."""
     return {
         command
         for span in code(text)
@@ -42,13 +42,18 @@ def groundwork_commands(text: str) -> set[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors of a page's headings, as code hosts make them."""
+    """Return the anchors of a page's headings, as code hosts generate them."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return {anchor_of(heading) for heading in headings}
+
+
+def anchor_of(heading: str) -> str:
+    """Return a heading's anchor."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def tables(text: str) -> list[list[str]]:
-    """The first cells of each table's rows, its head left out; one that is empty goes on with the row above."""
+    """Return the first cells of each table's rows, without the head and without empty cells."""
     found: list[list[str]] = []
     before = ""
     for line in text.splitlines():
@@ -61,10 +66,10 @@ def tables(text: str) -> list[list[str]]:
 
 
 def paths(text: str) -> set[str]:
-    """Files and folders of the repository that stand in backticks."""
+    """Return the files and folders of the repository in backticks."""
     return set(re.findall(r"`((?:infra|db|cache|ops|tests|scripts|docs|\.ci)/[\w./-]*)`", text))
 
 
 def settings(text: str) -> set[str]:
-    """Settings that stand in a page with the project's name before them."""
+    """Return the settings that a page names with the project's prefix."""
     return set(re.findall(r"\bgroundwork:([a-z][A-Za-z]+)", text))

@@ -1,9 +1,8 @@
-"""The pages name what there is, and nothing that is not there."""
+"""The documentation names every command and setting, and nothing that does not exist."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -11,13 +10,11 @@ from infra.outputs import ROLES
 from infra.settings import StackSettings
 from ops.cli import COMMANDS
 from ops.errors import Exit
+from tests.promises import promise
 from tests.unit.documentation import pages
 
 SETTINGS = [setting.key for setting in StackSettings.declarations()]
 CLI = pages.ROOT / "docs" / "cli.md"
-every_page = pytest.mark.parametrize(
-    "page", pages.PAGES, ids=lambda page: page.relative_to(pages.ROOT).as_posix()
-)
 
 
 def declared_targets() -> set[str]:
@@ -26,68 +23,80 @@ def declared_targets() -> set[str]:
     return set(declared[1].split())
 
 
-@pytest.mark.parametrize("page", [pages.README, CLI], ids=["README.md", "docs/cli.md"])
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_named(page: Path, command: str) -> None:
-    assert command in pages.groundwork_commands(page.read_text())
+@promise("every command and every setting is documented")
+def test_every_command_is_named() -> None:
+    assert set(COMMANDS) - pages.groundwork_commands(CLI.read_text()) == set()
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_the_readme_has_every_setting_in_its_table(setting: str) -> None:
-    assert f"\n| `{setting}` |" in pages.README.read_text()
+@promise("every command and every setting is documented")
+def test_every_command_is_in_the_reference() -> None:
+    page = (pages.ROOT / "docs" / "cli-reference.md").read_text()
+    assert [command for command in COMMANDS if f"\n## groundwork {command}" not in page] == []
+
+
+@promise("every command and every setting is documented")
+def test_every_setting_has_a_row() -> None:
+    page = (pages.ROOT / "docs" / "settings.md").read_text()
+    assert [setting for setting in SETTINGS if f"\n| `{setting}` |" not in page] == []
+
+
+def test_the_readme_has_at_most_150_lines() -> None:
+    assert len(pages.README.read_text().splitlines()) <= 150
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_readme_names_every_role(role: str) -> None:
-    assert f"\n| `{role}` |" in pages.README.read_text()
+def test_every_role_has_a_row(role: str) -> None:
+    assert f"\n| `{role}` |" in (pages.ROOT / "docs" / "connections.md").read_text()
 
 
+@promise("every exit code is documented")
 @pytest.mark.parametrize("exit_code", list(Exit))
 def test_every_exit_code_is_documented(exit_code: Exit) -> None:
     assert f"\n| {exit_code.value} |" in CLI.read_text()
 
 
-@every_page
-def test_a_page_names_only_make_targets_that_exist(page: Path) -> None:
-    assert pages.make_targets(page.read_text()) <= declared_targets()
+def test_a_page_names_only_make_targets_that_exist() -> None:
+    for page in pages.PAGES:
+        assert pages.make_targets(page.read_text()) - declared_targets() == set(), page
 
 
-@every_page
-def test_a_page_names_only_commands_that_exist(page: Path) -> None:
-    assert pages.groundwork_commands(page.read_text()) <= set(COMMANDS)
+def test_a_page_names_only_commands_that_exist() -> None:
+    for page in pages.PAGES:
+        assert pages.groundwork_commands(page.read_text()) - set(COMMANDS) == set(), page
 
 
-@every_page
-def test_a_page_names_only_files_that_exist(page: Path) -> None:
-    assert [path for path in pages.paths(page.read_text()) if not (pages.ROOT / path).exists()] == []
+def test_a_page_names_only_files_that_exist() -> None:
+    for page in pages.PAGES:
+        missing = [path for path in pages.paths(page.read_text()) if not (pages.ROOT / path).exists()]
+        assert missing == [], page
 
 
-@every_page
-def test_a_page_names_only_settings_that_exist(page: Path) -> None:
-    assert pages.settings(page.read_text()) <= set(SETTINGS)
+def test_a_page_names_only_settings_that_exist() -> None:
+    for page in pages.PAGES:
+        assert pages.settings(page.read_text()) - set(SETTINGS) == set(), page
 
 
-@every_page
-def test_a_table_says_each_thing_once(page: Path) -> None:
-    for cells in pages.tables(page.read_text()):
-        assert [cell for cell in cells if cells.count(cell) > 1] == []
+def test_no_table_has_a_row_twice() -> None:
+    for page in pages.PAGES:
+        for cells in pages.tables(page.read_text()):
+            assert [cell for cell in cells if cells.count(cell) > 1] == [], page
 
 
-def test_a_row_that_stands_twice_is_seen_and_one_of_another_table_is_none() -> None:
+def test_duplicate_rows_are_found_only_within_one_table() -> None:
     head = "| what | where |\n|---|---|\n"
     assert pages.tables(f"{head}| a | 1 |\n| | 2 |\n| a | 3 |\n\n{head}| a | 4 |\n") == [["a", "a"], ["a"]]
 
 
-@every_page
-def test_a_pages_links_lead_somewhere(page: Path) -> None:
-    for link in pages.links(page.read_text()):
-        path, _, anchor = link.partition("#")
-        if re.match(r"https?:", path):
-            continue
-        target = (page.parent / path).resolve() if path else page
-        assert target.exists(), link
-        if anchor:
-            assert anchor in pages.anchors(target.read_text()), link
+def test_links_of_a_page_have_a_target() -> None:
+    for page in pages.PAGES:
+        for link in pages.links(page.read_text()):
+            path, _, anchor = link.partition("#")
+            if re.match(r"https?:", path):
+                continue
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), (page, link)
+            if anchor:
+                assert anchor in pages.anchors(target.read_text()), (page, link)
 
 
 def test_the_index_has_every_page_of_the_folder() -> None:
@@ -97,7 +106,7 @@ def test_the_index_has_every_page_of_the_folder() -> None:
 
 
 @pytest.mark.parametrize("path", [".ci/run", ".github/workflows/ci.yml"])
-def test_ci_calls_only_what_people_can_run(path: str) -> None:
+def test_ci_runs_only_make_targets(path: str) -> None:
     text = (pages.ROOT / path).read_text()
     called = re.findall(r"^make ([a-z]+)", text, re.MULTILINE)
     assert called == (["check", "test"] if path == ".ci/run" else [])

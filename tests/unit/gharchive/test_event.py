@@ -1,4 +1,4 @@
-"""What a line of GitHub Archive is taken for. The events are made up, in its format."""
+"""Parsing of GitHub Archive lines. The events are made up, in its format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _line(**changes: Any) -> bytes:
     return json.dumps({key: value for key, value in (MADE_UP | changes).items() if value is not ...}).encode()
 
 
-def test_every_part_finds_its_place_and_what_has_none_is_kept() -> None:
+def test_every_known_field_is_mapped_and_others_are_kept() -> None:
     assert parse_event(_line()) == Event(
         2489651045,
         "PushEvent",
@@ -48,7 +48,7 @@ def test_every_part_finds_its_place_and_what_has_none_is_kept() -> None:
     )
 
 
-def test_an_unknown_type_and_no_repo_are_no_reason() -> None:
+def test_an_unknown_type_or_a_missing_repo_is_accepted() -> None:
     event = parse_event(_line(type="EventOfTomorrow", repo=..., org=...))
     assert (event.type, event.repo, event.org) == ("EventOfTomorrow", None, None)
 
@@ -56,32 +56,32 @@ def test_an_unknown_type_and_no_repo_are_no_reason() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"{", "no JSON: "),
-        (b"\xff\xfe", "no JSON: "),
-        (b"[1]", "no JSON object"),
-        (b'{"id": "1", "payload": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "no JSON: "),
+        (b"{", "invalid JSON: "),
+        (b"\xff\xfe", "invalid JSON: "),
+        (b"[1]", "not a JSON object"),
+        (b'{"id": "1", "payload": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "invalid JSON: "),
         (_line(payload=json.loads('{"a":' * 80 + "1" + "}" * 80)), "data: is nested deeper than"),
-        (_line(id=...), "id: NoneType is no whole number"),
-        (_line(id="x"), "id: str is no whole number"),
+        (_line(id=...), "id: NoneType is not an integer"),
+        (_line(id="x"), "id: str is not an integer"),
         (_line(id="9" * 19), "id: is out of range"),
         (_line(id=0), "id: is out of range"),
         (_line(type=""), "type: is empty"),
-        (_line(type=7), "type: int is no text"),
+        (_line(type=7), "type: int is not text"),
         (_line(actor=...), "actor: is missing"),
-        (_line(actor="x"), "actor: is no object"),
-        (_line(actor={"id": 1}), "actor.login: NoneType is no text"),
-        (_line(repo={"id": True, "name": "x"}), "repo.id: bool is no whole number"),
+        (_line(actor="x"), "actor: is not an object"),
+        (_line(actor={"id": 1}), "actor.login: NoneType is not text"),
+        (_line(repo={"id": True, "name": "x"}), "repo.id: bool is not an integer"),
         (_line(created_at=...), "created_at: is missing"),
-        (_line(created_at="yesterday"), "created_at: 'yesterday' is no timestamp"),
+        (_line(created_at="yesterday"), "created_at: 'yesterday' is not a timestamp"),
         (_line(created_at="2015-01-01T15:00:00"), "created_at: has no time zone"),
         (_line(created_at="9999-01-01T00:00:00Z"), "created_at: 9999-01 is out of range"),
-        (_line(payload={"text": "a\0b"}), "data: holds a NUL character"),
+        (_line(payload={"text": "a\0b"}), "data: contains a NUL character"),
         (_line(payload={"n": 2**70}), "data: is out of range"),
         (_line(payload={"text": "\ud800"}), ""),
-        (_line(actor={"id": 1, "login": "a\0"}), "actor.login: holds a NUL character"),
+        (_line(actor={"id": 1, "login": "a\0"}), "actor.login: contains a NUL character"),
     ],
 )
-def test_what_cannot_be_stored_has_a_reason(line: bytes, reason: str) -> None:
+def test_an_event_that_cannot_be_stored_is_rejected_with_a_reason(line: bytes, reason: str) -> None:
     with pytest.raises(Rejected, match=f"^{reason}".replace("[", r"\[")):
         parse_event(line)
 
@@ -93,6 +93,6 @@ _VALUES = st.recursive(
 
 
 @given(st.binary(max_size=200) | _VALUES.map(lambda value: json.dumps(value).encode()))
-def test_nothing_but_a_rejection_comes_of_any_line(line: bytes) -> None:
+def test_any_line_is_parsed_or_rejected(line: bytes) -> None:
     with suppress(Rejected):
         parse_event(line)

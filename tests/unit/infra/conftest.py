@@ -1,4 +1,4 @@
-"""The Docker program, run once a module of tests with the default settings."""
+"""Runs of the Docker program with the default settings, once per test module."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from infra.images.context import ImageContext
 from tests.unit.infra.program import Program, run_program
 
 Run = Callable[..., Program]
@@ -16,17 +17,22 @@ Run = Callable[..., Program]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs the program with settings given by key."""
+    """Return a function that runs the program with the given settings."""
+    # Containers have labels with the state's path and id, so programs that a test compares must share the state.
+    folder = tmp_path_factory.mktemp("state")
 
     def run_with(**settings: Any) -> Program:
         with pytest.MonkeyPatch.context() as patch:
-            # Its context holds wheels, which are downloaded.
-            patch.setattr("infra.docker.access.access_context", lambda world: (Path("/nowhere"), "0" * 64))
-            # The recording engine's certificates are none.
+            # The build context contains wheels, which would be downloaded.
+            patch.setattr(
+                "infra.docker.access.image_context",
+                lambda checkout, image: ImageContext(image, Path("/nowhere"), "0" * 64),
+            )
+            # The recording engine's certificates are not real ones.
             patch.setattr(
                 "infra.docker.monitoring.expires_at", lambda certificate: datetime(2030, 1, 1, tzinfo=UTC)
             )
-            return run_program(tmp_path_factory.mktemp("state"), **settings)
+            return run_program(folder, **settings)
 
     return run_with
 

@@ -1,13 +1,14 @@
-"""The Docker program run against a recording engine: what it registers, with which options and outputs.
+"""Run the Docker program against a recording engine, which stores the registered resources, options and outputs.
 
-No engine, no provider and no Docker: a resource's outputs are its inputs, generated secrets are canaries, and
-what a program declares secret comes back secret, as from the real engine.
+There is no engine, provider or Docker. The outputs of a resource are its inputs, generated secrets are canaries, and
+values that the program declares secret are returned as secrets, as by the real engine.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,24 @@ import pulumi
 from google.protobuf import json_format
 from pulumi.runtime import mocks, rpc
 
-from infra.docker.leases import Leases
+from infra.docker.network_leases import NetworkLeases
 from infra.docker.stack import DockerStack
 from infra.settings import StackSettings
+from infra.spec.checkout import Checkout
 from infra.spec.rotation import Rotation
-from infra.spec.world import World
 
 CANARY = "canary"
 CONTAINER = "docker:index/container:Container"
+IMAGE = "docker:index/remoteImage:RemoteImage"
 NETWORK = "pulumi-python:dynamic/docker:Network"
 VOLUME = "docker:index/volume:Volume"
-LEASES = Leases(postgres=21001, redis=21002, access=21003, prometheus=21004, subnet="10.201.7.0/24")
+LEASES = NetworkLeases(postgres=21001, redis=21002, access=21003, prometheus=21004, subnet="10.201.7.0/24")
 _SECRET = {rpc._special_sig_key: rpc._special_secret_sig}
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A registration: `inputs` as they went over the wire (secrets in their wrapping), and its options."""
+    """A registered resource: `inputs` as sent to the engine (with wrapped secrets), and its options."""
 
     urn: str
     type: str
@@ -45,14 +47,14 @@ class Resource:
 
 @dataclass
 class Program:
-    """Everything a run registered, and what it exported: name -> (value, whether it is secret)."""
+    """The resources that a run registered, and its exports: name -> (value, whether it is secret)."""
 
-    world: World
+    checkout: Checkout
     resources: list[Resource] = field(default_factory=list)
     exports: dict[str, tuple[Any, bool]] = field(default_factory=dict)
 
     async def collect(self, outputs: dict[str, Any]) -> None:
-        """Take in what the run exports."""
+        """Collect the exports of a run."""
         for name, output in outputs.items():
             resolved: pulumi.Output[Any] = pulumi.Output.from_input(output)
             self.exports[name] = (await resolved.future(), await resolved.is_secret())
@@ -62,14 +64,19 @@ class Program:
 
 
 class Monitor(mocks.MockMonitor):
-    """Writes into a program what is registered; `outputs` answers for the provider."""
+    """Records registrations in a program. `outputs` answers for the provider."""
 
     def __init__(self, program: Program, outputs: mocks.Mocks) -> None:
         super().__init__(outputs)
         self.program = program
 
+    def Invoke(self, request: Any) -> Any:
+        with event_loop():
+            return super().Invoke(request)  # type: ignore[no-untyped-call]
+
     def RegisterResource(self, request: Any) -> Any:
-        response = super().RegisterResource(request)  # type: ignore[no-untyped-call]
+        with event_loop():
+            response = super().RegisterResource(request)  # type: ignore[no-untyped-call]
         if request.type != "pulumi:pulumi:Stack":
             self.program.resources.append(
                 Resource(
@@ -111,30 +118,41 @@ def run_program(
     has_metrics: bool = False,
     **settings: Any,
 ) -> Program:
-    """Declare the Docker stack `unit` with these settings; `folder` is its state."""
+    """Declare the Docker stack `unit` with these settings. `folder` contains its state."""
     root = Path(__file__).parents[3]
-    program = Program(World(root=root, key=key, state_dir=folder, cache_dir=folder))
+    program = Program(Checkout(root=root, key=key, state_dir=folder, cache_dir=folder))
     monitor = Monitor(program, _Outputs())
-    # Pulumi asks for the thread's event loop, and asyncio.run() of an earlier test takes it away.
-    asyncio.set_event_loop(asyncio.new_event_loop())
-    pulumi.runtime.set_mocks(
-        monitor.mocks, project="groundwork", stack="unit", preview=False, monitor=monitor
-    )
-
-    @mocks.test  # type: ignore[untyped-decorator]
-    def declare() -> Any:
-        parsed = StackSettings.parse(settings)
-        stack = DockerStack(
-            program.world, "unit", parsed, LEASES, rotation or Rotation(), has_metrics=has_metrics
+    with event_loop():
+        pulumi.runtime.set_mocks(
+            monitor.mocks, project="groundwork", stack="unit", preview=False, monitor=monitor
         )
-        return program.collect(stack.declare())
 
-    declare()
+        @mocks.test  # type: ignore[untyped-decorator]
+        def declare() -> Any:
+            parsed = StackSettings.parse(settings)
+            stack = DockerStack(
+                program.checkout, "unit", parsed, LEASES, rotation or Rotation(), has_metrics=has_metrics
+            )
+            return program.collect(stack.declare())
+
+        declare()
     return program
 
 
+@contextmanager
+def event_loop() -> Iterator[None]:
+    """Set an event loop for this thread in the block, because Pulumi would create one per thread and close none."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
 def plain_texts(value: Any) -> Iterator[str]:
-    """Every text of a registration's inputs that is not inside a secret."""
+    """Return every text in a resource's inputs that is not inside a secret."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
@@ -142,12 +160,12 @@ def plain_texts(value: Any) -> Iterator[str]:
             yield from plain_texts(item)
     elif isinstance(value, dict) and value.get(rpc._special_sig_key) != rpc._special_secret_sig:
         for key, item in value.items():
-            # The pickled provider is code; it is asked for its secrets elsewhere.
+            # The pickled provider is code. Another test checks that it contains no secrets.
             yield from () if key == "__provider" else plain_texts(item)
 
 
 def all_texts(value: Any) -> Iterator[str]:
-    """Every text of a registration's inputs, the secret ones too."""
+    """Return every text in a resource's inputs, including the secret ones."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | dict):

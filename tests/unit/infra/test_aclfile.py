@@ -1,4 +1,4 @@
-"""The aclfile: every user from nothing, passwords as digests only, and `default` off."""
+"""The ACL file: every user starts without permissions, passwords are stored as digests, and `default` is off."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pytest
 
 from infra.spec import redis_acl
 from infra.spec.redis_acl import RedisUser, render_aclfile
+from tests.promises import promise
 
 PASSWORDS = {user.name: (f"secret of {user.name}",) for user in redis_acl.LOCAL_USERS}
-# What gives more than it says: scripts without a digest, other users' passwords, the server itself.
+# Commands that give more access than their names say: scripts without a digest, other users' passwords, the server.
 NEVER = {
     "eval", "flushall", "flushdb", "keys", "config", "config|set", "acl", "acl|setuser", "module", "debug",
     "shutdown", "replicaof", "migrate", "save", "bgsave", "script", "script|flush", "function", "monitor", "swapdb",
@@ -22,17 +23,19 @@ def _line(user: str) -> str:
     return line
 
 
-def test_the_default_user_is_off_and_may_nothing() -> None:
+@promise("the user `default` is disabled")
+def test_the_default_user_is_off_and_has_no_permissions() -> None:
     assert _line("default").split()[2:] == ["off", "resetpass", "resetkeys", "resetchannels", "-@all"]
 
 
-def test_there_is_a_line_for_each_user_and_no_other() -> None:
+def test_there_is_exactly_one_line_per_user() -> None:
     names = [line.split()[1] for line in render_aclfile(PASSWORDS).splitlines()]
     assert names == ["default", *(user.name for user in redis_acl.LOCAL_USERS)]
 
 
+@promise("Postgres stores SCRAM verifiers, and Redis digests, never passwords")
 @pytest.mark.parametrize("user", redis_acl.LOCAL_USERS, ids=lambda user: user.name)
-def test_a_password_is_in_the_file_as_its_digest_only(user: RedisUser) -> None:
+def test_a_password_is_in_the_file_only_as_its_digest(user: RedisUser) -> None:
     password = PASSWORDS[user.name][0]
     assert f"#{hashlib.sha256(password.encode()).hexdigest()}" in _line(user.name).split()
     assert password not in render_aclfile(PASSWORDS)
@@ -45,7 +48,7 @@ def test_a_user_needs_a_password(user: RedisUser) -> None:
         render_aclfile({name: pw for name, pw in PASSWORDS.items() if name != user.name})
 
 
-def test_the_rules_are_the_same_whatever_the_passwords() -> None:
+def test_the_rules_do_not_depend_on_the_passwords() -> None:
     rules = [
         " ".join(w for w in line.split() if not w.startswith("#"))
         for line in render_aclfile(PASSWORDS).splitlines()
@@ -60,7 +63,7 @@ def test_both_passwords_of_a_rotation_are_accepted() -> None:
 
 
 @pytest.mark.parametrize("user", redis_acl.LOCAL_USERS, ids=lambda user: user.name)
-def test_a_user_starts_from_nothing_before_anything_is_added(user: RedisUser) -> None:
+def test_a_users_rules_start_with_resets(user: RedisUser) -> None:
     rules = user.access_string().split()
     first_added = next(n for n, rule in enumerate(rules) if rule.startswith("+"))
     assert rules.index("-@all") < first_added
@@ -69,12 +72,12 @@ def test_a_user_starts_from_nothing_before_anything_is_added(user: RedisUser) ->
 
 
 @pytest.mark.parametrize("user", redis_acl.LOCAL_USERS, ids=lambda user: user.name)
-def test_a_user_gets_commands_by_name_and_no_category(user: RedisUser) -> None:
+def test_a_users_commands_are_named_without_categories(user: RedisUser) -> None:
     rules = user.access_string().split()
     assert not [
         rule for rule in rules if rule.startswith("+@") or rule in {"allcommands", "allkeys", "~*", "&*"}
     ]
-    # rotator is there for these two, and its password is no client's.
+    # rotator exists for these two commands, and no client has its password.
     assert NEVER & set(user.commands) == (
         {"config|set", "acl|setuser"} if user is redis_acl.ROTATOR else set()
     )
@@ -82,6 +85,6 @@ def test_a_user_gets_commands_by_name_and_no_category(user: RedisUser) -> None:
 
 
 @pytest.mark.parametrize("user", redis_acl.LOCAL_USERS, ids=lambda user: user.name)
-def test_a_user_reaches_keys_of_the_application_only(user: RedisUser) -> None:
+def test_a_user_can_only_access_the_applications_keys(user: RedisUser) -> None:
     expected = () if user in (redis_acl.MONITOR, redis_acl.ROTATOR) else ("gw:*", "gwl:*")
     assert user.keys == expected

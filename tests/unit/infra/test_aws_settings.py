@@ -1,4 +1,4 @@
-"""Settings of target aws: what AWS would refuse, or accept and not do, is refused by name, with a fix."""
+"""Settings on AWS: values that AWS would reject, or accept and ignore, are refused with a fix."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from infra.settings import AWS, StackSettings
 from infra.spec import aws_sizes, rds, vpc
 from infra.spec.errors import SettingError
 from infra.spec.redis import EVICTION_POLICIES
+from tests.promises import promise
 from tests.unit.infra.aws.program import EXISTING_VPC
 
 AWS_STACK = {"target": "aws", "awsRegion": "eu-central-1"}
@@ -20,7 +21,7 @@ EXISTING = EXISTING_VPC | {"awsRouteTables": "rtb-00000001"}
 
 @dataclass(frozen=True)
 class Bad:
-    """Settings that make no stack, and what the error must say of the problem and of the fix."""
+    """Invalid settings, and the expected parts of the error's problem and fix."""
 
     values: dict[str, Any]
     key: str
@@ -30,7 +31,10 @@ class Bad:
 
 BAD = {
     "AOF on ElastiCache": Bad(
-        {"redisPersistence": "aof"}, "redisPersistence", "no append-only file", "use none, or rdb"
+        {"redisPersistence": "aof"},
+        "redisPersistence",
+        "does not support append-only files",
+        "use none, or rdb",
     ),
     "failover with one node": Bad(
         {"awsRedisNodes": 1},
@@ -47,11 +51,11 @@ BAD = {
     "storage that cannot grow": Bad(
         {"awsPostgresStorage": "100GB", "awsPostgresMaxStorage": "109GB"},
         "awsPostgresMaxStorage",
-        "no room to grow",
+        "too close to awsPostgresStorage (100GB)",
         "raise it to 110GB",
     ),
     "IOPS on a small disk": Bad(
-        {"awsPostgresIops": 12000}, "awsPostgresIops", "gp3 of 50GB has its baseline", "400GB or more"
+        {"awsPostgresIops": 12000}, "awsPostgresIops", "gp3 storage of 50GB cannot have more", "400GB or more"
     ),
     "IOPS below what can be set": Bad(
         {"awsPostgresIops": 3000, "awsPostgresStorage": "400GB", "awsPostgresMaxStorage": "800GB"},
@@ -63,7 +67,7 @@ BAD = {
         {"awsVpcCidr": "10.60.0.0/25"}, "awsVpcCidr", "too small for 6 subnets", "/24 or larger"
     ),
     "CIDR larger than a VPC": Bad(
-        {"awsVpcCidr": "10.0.0.0/8"}, "awsVpcCidr", "larger than AWS's VPCs", "/16 to /24"
+        {"awsVpcCidr": "10.0.0.0/8"}, "awsVpcCidr", "larger than AWS allows", "/16 to /24"
     ),
     "public CIDR": Bad({"awsVpcCidr": "8.8.0.0/16"}, "awsVpcCidr", "is public", "like 10.60.0.0/16"),
     "CIDR with host bits": Bad({"awsVpcCidr": "10.60.0.1/16"}, "awsVpcCidr", "has host bits", "10.60.0.0/16"),
@@ -76,7 +80,7 @@ BAD = {
     "more connections than the class's": Bad(
         {"awsPostgresClass": "db.t4g.micro", "postgresMaxConnections": 113},
         "postgresMaxConnections",
-        "113 connections are more than db.t4g.micro has the memory for (112)",
+        "113 connections need more memory than db.t4g.micro has (maximum: 112)",
         "lower it to 112",
     ),
     "pools larger than the limit": Bad(
@@ -89,7 +93,7 @@ BAD = {
         {"awsAccessCount": 30, "accessPoolSize": 1},
         "accessPoolSize",
         "30 tasks with 1 + 1 connections each are 60",
-        "it would have to be 0; raise groundwork:appConnectionLimit or lower groundwork:awsAccessCount",
+        "no pool size fits; raise groundwork:appConnectionLimit or lower groundwork:awsAccessCount",
     ),
     "retention below seven days": Bad(
         {"awsBackupRetentionDays": 6}, "awsBackupRetentionDays", "6 is out of range", "use 7 to 35"
@@ -107,48 +111,59 @@ BAD = {
         {"awsRedisNodeType": "cache.t9.micro"}, "awsRedisNodeType", "'cache.t9.micro'", "did you mean cache.t"
     ),
     "no region": Bad({"awsRegion": ""}, "awsRegion", "it is not set", "like eu-central-1"),
-    "zone for a region": Bad({"awsRegion": "eu-central-1a"}, "awsRegion", "no region", "like eu-central-1"),
+    "zone for a region": Bad(
+        {"awsRegion": "eu-central-1a"}, "awsRegion", "not a valid region", "like eu-central-1"
+    ),
     "one zone": Bad({"awsZones": "a"}, "awsZones", "too few", "two to four"),
-    "a zone twice": Bad({"awsZones": "a,a"}, "awsZones", "no letters of zones", "like a,b,c"),
+    "a zone twice": Bad({"awsZones": "a,a"}, "awsZones", "not a list of zone letters", "like a,b,c"),
     "subnets without a VPC": Bad(
         {"awsPrivateSubnets": "subnet-00000001"}, "awsPrivateSubnets", "is not set", "set groundwork:awsVpcId"
     ),
     "no endpoints in a new VPC": Bad(
-        {"awsVpcEndpoints": "false"}, "awsVpcEndpoints", "no other way to AWS", "set it to true"
+        {"awsVpcEndpoints": "false"}, "awsVpcEndpoints", "no other route to AWS", "set it to true"
     ),
     "existing VPC without subnets": Bad(
-        {"awsVpcId": "vpc-01234567"}, "awsPrivateSubnets", "names 0 of the 2", "in different zones"
+        {"awsVpcId": "vpc-01234567"},
+        "awsPrivateSubnets",
+        "at least 2 here, but there are 0",
+        "in different zones",
     ),
     "existing VPC with one isolated subnet": Bad(
-        EXISTING | {"awsIsolatedSubnets": "subnet-00000003"}, "awsIsolatedSubnets", "names 1 of the 2", "ids"
+        EXISTING | {"awsIsolatedSubnets": "subnet-00000003"},
+        "awsIsolatedSubnets",
+        "at least 2 here, but there are 1",
+        "ids",
     ),
     "existing VPC without route table": Bad(
-        EXISTING | {"awsRouteTables": ""}, "awsRouteTables", "names 0 of the 1", "awsVpcEndpoints to false"
+        EXISTING | {"awsRouteTables": ""},
+        "awsRouteTables",
+        "at least 1 here, but there are 0",
+        "awsVpcEndpoints to false",
     ),
     "CIDR of an existing VPC": Bad(
-        EXISTING | {"awsVpcCidr": "10.70.0.0/16"}, "awsVpcCidr", "for a VPC that is made", "take it out"
+        EXISTING | {"awsVpcCidr": "10.70.0.0/16"}, "awsVpcCidr", "for a new VPC", "remove it"
     ),
     "zones of an existing VPC": Bad(
         EXISTING | {"awsZones": "a,b"},
         "awsZones",
-        "for a VPC that is made",
+        "for a new VPC",
         "those of groundwork:awsPrivateSubnets",
     ),
     "route tables without endpoints": Bad(
-        EXISTING | {"awsVpcEndpoints": "false"}, "awsRouteTables", "awsVpcEndpoints is false", "take it out"
+        EXISTING | {"awsVpcEndpoints": "false"}, "awsRouteTables", "awsVpcEndpoints is false", "remove it"
     ),
     "a subnet for both": Bad(
         EXISTING | {"awsIsolatedSubnets": "subnet-00000002,subnet-00000004"},
         "awsIsolatedSubnets",
         "subnet-00000002 is in",
-        "subnets of their own",
+        "separate subnets for Postgres and Redis",
     ),
-    "VPC by name": Bad({"awsVpcId": "main"}, "awsVpcId", "no VPC's id", "like vpc-"),
+    "VPC by name": Bad({"awsVpcId": "main"}, "awsVpcId", "not a valid VPC id", "like vpc-"),
     "backup window of a minute": Bad(
         {"awsBackupWindow": "02:00-02:01"}, "awsBackupWindow", "shorter than an hour", "an hour or longer"
     ),
     "backup window in words": Bad(
-        {"awsBackupWindow": "night"}, "awsBackupWindow", "no daily window", "02:00"
+        {"awsBackupWindow": "night"}, "awsBackupWindow", "not a valid daily window", "02:00"
     ),
     "windows that overlap": Bad(
         {"awsMaintenanceWindow": "sun:02:30-sun:03:30"}, "awsMaintenanceWindow", "overlaps", "move one"
@@ -175,42 +190,50 @@ BAD = {
         {"awsLogRetentionDays": 10}, "awsLogRetentionDays", "does not offer 10", "use 7, or another of"
     ),
     "too much memory for the CPU": Bad(
-        {"awsAccessMemory": "4GB"}, "awsAccessMemory", "no task with 256 CPU units and 4GB", "512MB, 1024MB"
+        {"awsAccessMemory": "4GB"},
+        "awsAccessMemory",
+        "does not offer 4GB with 256 CPU units",
+        "512MB, 1024MB",
     ),
     "half a CPU unit": Bad({"awsAccessCpu": 300}, "awsAccessCpu", "does not offer 300", "use 256"),
     "architecture of another world": Bad(
         {"awsAccessArchitecture": "x86"}, "awsAccessArchitecture", "'x86'", "amd64, arm64"
     ),
     "image by tag": Bad(
-        {"awsAccessImage": "registry.example/access:1"}, "awsAccessImage", "no image by digest", "@sha256:"
+        {"awsAccessImage": "registry.example/access:1"},
+        "awsAccessImage",
+        "not a valid image in the region's ECR",
+        "@sha256:",
     ),
     "image of another registry": Bad(
         {"awsAccessImage": f"registry.example/access@sha256:{'0' * 64}"},
         "awsAccessImage",
-        "no image by digest in ECR",
-        "reach no other registry",
+        "not a valid image in the region's ECR with its digest",
+        "cannot reach other registries",
     ),
     "alarms by mail and topic": Bad(
         {"awsAlarmEmail": "a@example.com", "awsAlarmTopic": "arn:aws:sns:eu-central-1:123456789012:x"},
         "awsAlarmEmail",
         "is set too",
-        "take one",
+        "remove one",
     ),
     "address without a domain": Bad(
-        {"awsAlarmEmail": "ops"}, "awsAlarmEmail", "no address", "ops@example.com"
+        {"awsAlarmEmail": "ops"}, "awsAlarmEmail", "not a valid address", "ops@example.com"
     ),
-    "topic by name": Bad({"awsAlarmTopic": "alarms"}, "awsAlarmTopic", "no ARN of a topic", "arn:aws:sns:"),
+    "topic by name": Bad(
+        {"awsAlarmTopic": "alarms"}, "awsAlarmTopic", "not a valid ARN of a topic", "arn:aws:sns:"
+    ),
     "topic of another region": Bad(
         {"awsAlarmTopic": "arn:aws:sns:eu-west-1:123456789012:alarms"},
         "awsAlarmTopic",
-        "no ARN of a topic in eu-central-1",
+        "not a valid ARN of a topic in eu-central-1",
         "arn:aws:sns:eu-central-1:",
     ),
     "a parameter with a unit that RDS does not take": Bad(
         {"postgresParameters": {"bgwriter_delay": "200ms"}},
         "postgresParameters",
-        "bgwriter_delay is '200ms', and RDS takes numbers without a unit",
-        "without it",
+        "bgwriter_delay is '200ms', but RDS accepts only numbers without a unit",
+        "write a plain number",
     ),
     "a parameter with half a unit": Bad(
         {"postgresParameters": {"work_mem": "1.5GB"}},
@@ -219,7 +242,7 @@ BAD = {
         "number of kB",
     ),
     "a parameter that RDS keeps": Bad(
-        {"postgresParameters": {"rds.force_ssl": "0"}}, "postgresParameters", "rds.force_ssl", "take it out"
+        {"postgresParameters": {"rds.force_ssl": "0"}}, "postgresParameters", "rds.force_ssl", "remove it"
     ),
 }
 
@@ -228,8 +251,9 @@ def parse(**values: Any) -> StackSettings:
     return StackSettings.parse(AWS_STACK | values)
 
 
+@promise("a bad setting is refused in one line that names it, before anything is changed")
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
-def test_what_aws_cannot_render_is_refused_with_its_key_and_what_to_do(bad: Bad) -> None:
+def test_a_value_that_is_invalid_on_aws_is_refused_with_its_key_and_a_fix(bad: Bad) -> None:
     with pytest.raises(SettingError) as refusal:
         parse(**bad.values)
     assert refusal.value.key == f"groundwork:{bad.key}"
@@ -268,12 +292,12 @@ def test_what_aws_cannot_render_is_refused_with_its_key_and_what_to_do(bad: Bad)
         ),
     ],
 )
-def test_a_value_on_the_edge_is_accepted(values: dict[str, Any]) -> None:
+def test_a_value_at_a_limit_is_accepted(values: dict[str, Any]) -> None:
     parse(**values)
 
 
 @pytest.mark.parametrize("policy", EVICTION_POLICIES)
-def test_every_eviction_policy_is_elasticaches_too(policy: str) -> None:
+def test_elasticache_supports_every_eviction_policy(policy: str) -> None:
     assert parse(redisEvictionPolicy=policy).redis_eviction_policy == policy
 
 
@@ -283,17 +307,17 @@ _CHANGED: dict[str, Any] = {"string": "else", "integer": 77, "object": {"a": "b"
 @pytest.mark.parametrize(
     "setting", [s for s in StackSettings.declarations() if len(s.targets) == 1], ids=lambda s: s.key
 )
-def test_a_setting_of_the_other_target_is_refused_and_its_default_is_not(setting: Any) -> None:
+def test_a_setting_of_the_other_target_is_refused_unless_it_is_the_default(setting: Any) -> None:
     other = {"docker": AWS_STACK, "aws": {"target": "docker"}}
     (target,) = setting.targets
     changed = not setting.default if setting.type == "boolean" else _CHANGED[setting.type]
     StackSettings.parse(other[target] | {setting.key: setting.default})
-    with pytest.raises(SettingError, match=f"only on {target}; take it out") as refusal:
+    with pytest.raises(SettingError, match=f"only on {target}; remove it") as refusal:
         StackSettings.parse(other[target] | {setting.key: changed})
     assert refusal.value.key == f"groundwork:{setting.key}"
 
 
-def test_subnets_do_not_overlap_and_do_not_move_with_a_zone_more() -> None:
+def test_subnets_do_not_overlap_and_do_not_move_when_a_zone_is_added() -> None:
     two, four = vpc.divide("10.60.0.0/16", 2), vpc.divide("10.60.0.0/16", 4)
     assert four.private[:2] == two.private
     assert four.isolated[:2] == two.isolated
@@ -302,7 +326,7 @@ def test_subnets_do_not_overlap_and_do_not_move_with_a_zone_more() -> None:
 
 
 @pytest.mark.parametrize("zones", [2, 3, 4])
-def test_the_smallest_vpc_that_is_accepted_has_subnets_of_32_addresses(zones: int) -> None:
+def test_the_smallest_accepted_vpc_has_subnets_of_32_addresses(zones: int) -> None:
     cidr = f"10.60.0.0/{vpc.longest_prefix(zones)}"
     assert {IPv4Network(subnet).num_addresses for subnet in vpc.divide(cidr, zones).private} == {32}
 
@@ -311,11 +335,11 @@ def test_the_smallest_vpc_that_is_accepted_has_subnets_of_32_addresses(zones: in
     ("instance_class", "connections"),
     [("db.t4g.micro", 112), ("db.t4g.medium", 450), ("db.r7g.large", 1802), ("db.r7g.16xlarge", 5000)],
 )
-def test_the_connections_of_a_class_follow_its_memory(instance_class: str, connections: int) -> None:
+def test_the_connection_limit_of_a_class_follows_its_memory(instance_class: str, connections: int) -> None:
     assert aws_sizes.most_connections(instance_class) == connections
 
 
-def test_rds_gets_the_local_servers_parameters_in_its_own_units() -> None:
+def test_rds_gets_the_containers_parameters_in_its_own_units() -> None:
     values = rds.parameters(4 * 1024**3, 100, {"work_mem": "8MB", "log_min_duration_statement": "1s"})
     assert values["rds.force_ssl"] == "1"
     assert values["shared_buffers"] == str(1024**3 // 8192)
@@ -346,5 +370,5 @@ def test_rds_gets_a_settings_parameter_without_its_unit(name: str, value: str, r
     assert rds.parameters(4 * 1024**3, 100, {name: value})[name] == rendered
 
 
-def test_the_targets_name_is_the_settings_own() -> None:
+def test_the_target_is_parsed() -> None:
     assert parse().target == AWS

@@ -1,4 +1,4 @@
-"""The stack's authority and its server certificates, as a TLS library reads them."""
+"""The stack's certificate authority and server certificates, as a TLS library verifies them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from infra import certificates
 from infra.certificates import KeyPair, make_authority, make_server_certificate
+from tests.promises import promise
 
 NAMES = ["localhost", "127.0.0.1", "postgres"]
 
@@ -34,7 +35,7 @@ def _load(pair: KeyPair) -> x509.Certificate:
 
 
 def _verify(server: KeyPair, authority: KeyPair, name: str) -> None:
-    """As a client that asks for `name` and trusts `authority` does; VerificationError where it would not."""
+    """Verify a certificate like a client that connects to `name` and trusts `authority`. Raises VerificationError."""
     subject: x509.GeneralName
     try:
         subject = x509.IPAddress(ipaddress.ip_address(name))
@@ -44,6 +45,7 @@ def _verify(server: KeyPair, authority: KeyPair, name: str) -> None:
     PolicyBuilder().store(store).build_server_verifier(subject).verify(_load(server), [])
 
 
+@promise("the CA signs server certificates only, and clients refuse any other CA", control=True)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_client_that_trusts_the_authority_accepts_each_name(
     server: KeyPair, authority: KeyPair, name: str
@@ -57,6 +59,7 @@ def test_a_client_refuses_another_name(server: KeyPair, authority: KeyPair, name
         _verify(server, authority, name)
 
 
+@promise("the CA signs server certificates only, and clients refuse any other CA")
 def test_a_client_refuses_the_certificate_of_another_authority_of_the_same_name(server: KeyPair) -> None:
     with pytest.raises(VerificationError):
         _verify(server, make_authority("groundwork tests"), "localhost")
@@ -67,7 +70,7 @@ def test_a_client_refuses_an_expired_certificate(authority: KeyPair) -> None:
         _verify(make_server_certificate(authority, NAMES, days=-1), authority, "localhost")
 
 
-def test_a_server_certificate_signs_no_other(authority: KeyPair, server: KeyPair) -> None:
+def test_a_server_certificate_cannot_sign_another_certificate(authority: KeyPair, server: KeyPair) -> None:
     forged = make_server_certificate(server, ["bank.example.org"])
     store = Store([_load(authority)])
     verifier = PolicyBuilder().store(store).build_server_verifier(x509.DNSName("bank.example.org"))
@@ -75,13 +78,15 @@ def test_a_server_certificate_signs_no_other(authority: KeyPair, server: KeyPair
         verifier.verify(_load(forged), [_load(server)])
 
 
+@promise("the CA signs server certificates only, and clients refuse any other CA")
 def test_a_server_certificate_is_for_servers_only(server: KeyPair) -> None:
     usage = _load(server).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
     assert not _load(server).extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
 
 
-def test_an_authority_may_sign_servers_and_no_authority_below_it(authority: KeyPair) -> None:
+@promise("the CA signs server certificates only, and clients refuse any other CA")
+def test_an_authority_may_sign_server_certificates_but_no_authorities(authority: KeyPair) -> None:
     constraints = _load(authority).extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.critical
     assert constraints.value.ca
@@ -96,7 +101,7 @@ def test_the_private_key_belongs_to_the_certificate(kind: str, request: pytest.F
     assert key.public_key() == _load(pair).public_key()
 
 
-def test_the_signature_is_the_authoritys_own(authority: KeyPair, server: KeyPair) -> None:
+def test_the_authority_made_the_signature(authority: KeyPair, server: KeyPair) -> None:
     _load(server).verify_directly_issued_by(_load(authority))
     with pytest.raises(InvalidSignature):
         _load(server).verify_directly_issued_by(_load(make_authority("groundwork tests")))
@@ -107,6 +112,7 @@ def test_a_certificate_is_valid_for_a_clock_that_is_behind(server: KeyPair) -> N
     assert begin <= dt.datetime.now(dt.UTC) - dt.timedelta(minutes=59)
 
 
+@promise("a certificate is renewed in its last 30 days")
 @pytest.mark.parametrize(("days", "due"), [(-1, True), (1, True), (29, True), (31, False), (397, False)])
 def test_a_certificate_is_renewed_in_its_last_thirty_days(authority: KeyPair, days: int, due: bool) -> None:
     certificate = make_server_certificate(authority, NAMES, days=days).certificate
@@ -117,5 +123,6 @@ def test_a_server_certificate_lasts_no_longer_than_its_authority(authority: KeyP
     assert certificates.expires_at(server.certificate) < certificates.expires_at(authority.certificate)
 
 
+@promise("two checkouts on one machine share no name, port or secret")
 def test_two_stacks_share_no_key(authority: KeyPair) -> None:
     assert make_authority("groundwork tests").private_key != authority.private_key

@@ -1,4 +1,4 @@
-"""`down` of a stack whose containers are not those that its state knows: after a kill, or by somebody's hand."""
+"""`down` of a stack whose containers differ from its state, after a kill or a manual change."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from infra.docker import leftovers
+from infra.docker import ownership
 from infra.settings import StackSettings
-from infra.spec.world import World
-from ops import pulumi_stack
+from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
-from ops.pulumi_stack import PulumiStack
+from ops.stack import pulumi_stack
+from ops.stack.pulumi_stack import PulumiStack
 
 ROOT = Path(__file__).parents[3]
 CONTAINER, VOLUME = "docker:index/container:Container", "docker:index/volume:Volume"
 
 
 class Docker:
-    """The engine's containers, id by name; what was removed."""
+    """The engine's containers (id by name) without owner labels, as an earlier version created them."""
 
     def __init__(self, **containers: str) -> None:
         self.containers = containers
@@ -29,7 +29,7 @@ class Docker:
         if arguments[:2] == ("container", "rm"):
             self.containers = {n: i for n, i in self.containers.items() if i != arguments[-1]}
         if arguments[:2] == ("container", "ls"):
-            return "".join(f"{identity} {name}\n" for name, identity in self.containers.items())
+            return "".join(f"{identity}\t{name}\t\t\t\t\n" for name, identity in self.containers.items())
         return ""
 
     def inspect(self, kind: str, *ids: str) -> list[dict[str, Any]]:
@@ -39,7 +39,7 @@ class Docker:
 @pytest.fixture
 def stack(tmp_path: Path) -> PulumiStack:
     """A stack in Docker, with two containers and a volume in its state."""
-    found = PulumiStack(World(ROOT, "1a2b3c", tmp_path / "state", tmp_path / "cache"), "dev")
+    found = PulumiStack(Checkout(ROOT, "1a2b3c", tmp_path / "state", tmp_path / "cache"), "dev")
     found.state_file.parent.mkdir(parents=True)
     resources = [
         {"urn": f"urn:pulumi:dev::groundwork::{kind}::{name}", "type": kind, "id": identity}
@@ -54,21 +54,21 @@ def stack(tmp_path: Path) -> PulumiStack:
 
 
 def down(stack: PulumiStack, docker: Docker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Take it down; what Pulumi was called for."""
+    """Take the stack down, and return the Pulumi commands that were run."""
     called: list[str] = []
 
     def stream(self: PulumiStack, command: str, *arguments: str, **_: Any) -> int:
         called.append(command)
         return 0
 
-    monkeypatch.setattr(leftovers, "docker", docker.command)
+    monkeypatch.setattr(ownership, "docker", docker.command)
     monkeypatch.setattr(pulumi_stack, "inspect", docker.inspect)
     monkeypatch.setattr(PulumiStack, "_stream", stream)
     stack.down(volumes=False)
     return called
 
 
-def test_where_all_is_as_the_state_says_nothing_is_refreshed(
+def test_nothing_is_refreshed_if_the_containers_match_the_state(
     stack: PulumiStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     docker = Docker(postgres="p1", redis="r1")
@@ -76,14 +76,12 @@ def test_where_all_is_as_the_state_says_nothing_is_refreshed(
     assert docker.containers == {"postgres": "p1", "redis": "r1"}
 
 
-def test_a_container_that_is_gone_is_forgotten_first(
-    stack: PulumiStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The provider stops a container before it removes it, and takes one that is not there for an error."""
+def test_a_missing_container_is_refreshed_first(stack: PulumiStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider stops a container before it removes it, and fails if the container does not exist."""
     assert down(stack, Docker(redis="r1"), monkeypatch) == ["refresh", "destroy"]
 
 
-def test_a_container_that_the_state_never_saw_is_removed(
+def test_a_container_that_is_not_in_the_state_is_removed(
     stack: PulumiStack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     docker = Docker(postgres="p1", redis="r1", access="a2")
@@ -93,10 +91,10 @@ def test_a_container_that_the_state_never_saw_is_removed(
 
 
 @pytest.mark.parametrize(("target", "left"), [("docker", False), ("aws", True)])
-def test_what_a_killed_run_began_is_forgotten_only_where_it_is_found_again(
+def test_pending_operations_of_a_killed_run_are_cleared_only_on_docker(
     stack: PulumiStack, monkeypatch: pytest.MonkeyPatch, target: str, left: bool
 ) -> None:
-    """By labels, that is, which only Docker is asked for."""
+    """Only on Docker can the resources be found again, by their labels."""
     latest = {"pending_operations": [{"type": "creating"}]}
     stack.state_file.write_text(json.dumps({"checkpoint": {"latest": latest}}))
     imported: list[str] = []
@@ -114,10 +112,10 @@ def test_what_a_killed_run_began_is_forgotten_only_where_it_is_found_again(
     assert imported == ([] if left else [json.dumps({"deployment": {}})])
 
 
-def test_a_stack_that_somebody_is_changing_is_left_alone(
+def test_a_stack_that_another_process_is_changing_is_not_touched(
     stack: PulumiStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = stack.world.backend_dir / ".pulumi" / "locks" / "organization" / "groundwork" / "dev"
+    folder = stack.checkout.backend_dir / ".pulumi" / "locks" / "organization" / "groundwork" / "dev"
     folder.mkdir(parents=True)
     (folder / "lock.json").write_text(json.dumps({"pid": 1, "hostname": "another.machine"}))
     with pytest.raises(OpsError, match=r"is being changed by process 1 on another\.machine") as refused:

@@ -1,4 +1,4 @@
-"""docs/iam: policies that IAM takes, that name what the program uses, and that read where they are to read."""
+"""The IAM policies in docs/iam: valid, complete for what the program uses, and read-only where intended."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import Any
 
 import pytest
 
+from tests.promises import promise
+
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "docs" / "iam"
 POLICIES = sorted(path.name for path in FOLDER.glob("*.json"))
 ATTACHED = [name for name in POLICIES if not name.startswith("trust-")]
 DEPLOY = ["preview.json", "deploy-servers.json", "deploy-surroundings.json"]
-# A managed policy, without blanks.
+# A managed policy without whitespace.
 MOST_CHARACTERS = 6144
-# A module of pulumi_aws -> the service whose actions make what is in it.
+# Module of pulumi_aws -> the service whose actions create its resources.
 SERVICES = {"vpc": "ec2"}
 READS = re.compile(r"\w+:(Describe|Get|List)\w*\*?")
-# A state is decrypted by whoever previews.
+# A preview decrypts the state.
 READS_BESIDES = {"kms:Decrypt"}
 
 
@@ -42,8 +44,9 @@ def used_services() -> set[str]:
     return {SERVICES.get(module, module) for module in modules}
 
 
+@promise("the policies are valid, within the length limit, and name every service that the program uses")
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_policy_is_of_the_form_that_iam_takes(name: str) -> None:
+def test_a_policy_has_a_form_that_iam_accepts(name: str) -> None:
     content = json.loads((FOLDER / name).read_text())
     assert content["Version"] == "2012-10-17"
     sids = [statement["Sid"] for statement in content["Statement"]]
@@ -54,37 +57,41 @@ def test_a_policy_is_of_the_form_that_iam_takes(name: str) -> None:
         assert ("Resource" in statement) != ("Principal" in statement)
 
 
+@promise("the policies are valid, within the length limit, and name every service that the program uses")
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_policy_is_no_longer_than_iam_takes(name: str) -> None:
+def test_a_policy_is_not_longer_than_iam_accepts(name: str) -> None:
     assert len(re.sub(r"\s", "", (FOLDER / name).read_text())) <= MOST_CHARACTERS
 
 
 @pytest.mark.parametrize("name", ATTACHED)
-def test_nothing_is_allowed_as_a_whole_service(name: str) -> None:
+def test_no_policy_allows_a_whole_service(name: str) -> None:
     for action in actions(name):
         service, _, rest = action.partition(":")
         assert re.fullmatch(r"[a-z0-9-]+", service), action
         assert rest.rstrip("*"), action
 
 
-def test_who_previews_reads_and_does_nothing_else() -> None:
+@promise("the preview policy allows reads only, and no read of passwords or rows")
+def test_the_preview_role_may_only_read() -> None:
     assert [a for a in actions("preview.json") if not READS.fullmatch(a) and a not in READS_BESIDES] == []
 
 
+@promise("the preview policy allows reads only, and no read of passwords or rows")
 @pytest.mark.parametrize(
     "action", ["secretsmanager:GetSecretValue", "rds-db:connect", "elasticache:Connect", "logs:GetLogEvents"]
 )
-def test_who_previews_reads_no_password_and_no_row(action: str) -> None:
+def test_the_preview_role_cannot_read_passwords_or_rows(action: str) -> None:
     assert action not in set(actions("preview.json"))
 
 
-def test_what_opens_secrets_opens_those_of_the_state_alone() -> None:
+def test_decryption_is_allowed_only_for_the_states_secrets() -> None:
     (opening,) = [s for s in statements("preview.json") if "kms:Decrypt" in s["Action"]]
     assert opening["Resource"] == "arn:aws:kms:REGION:ACCOUNT:key/STATE_KEY"
 
 
+@promise("the policies are valid, within the length limit, and name every service that the program uses")
 @pytest.mark.parametrize("service", sorted(used_services()))
-def test_every_service_that_the_program_uses_is_read_and_written(service: str) -> None:
+def test_every_service_that_the_program_uses_can_be_read_and_written(service: str) -> None:
     read = {action.partition(":")[0] for action in actions("preview.json")}
     written = {action.partition(":")[0] for action in actions(*DEPLOY[1:])}
     assert service in read & written
@@ -109,27 +116,29 @@ def test_every_service_that_the_program_uses_is_read_and_written(service: str) -
         ("sns:Subscribe", "TopicSubscription"),
     ],
 )
-def test_who_deploys_may_make(action: str, made: str) -> None:
+def test_the_deploy_role_may_create(action: str, made: str) -> None:
     assert action in set(actions(*DEPLOY)), made
 
 
 @pytest.mark.parametrize(
     ("action", "kinds"),
     [
-        # The option group is RDS's own, and asked for all the same.
+        # The option group belongs to RDS, but the permission is required.
         ("rds:CreateDBInstance", {"db", "pg", "subgrp", "og"}),
         ("rds:ModifyDBInstance", {"db", "pg", "og"}),
         ("rds:RestoreDBInstanceToPointInTime", {"db", "pg", "subgrp", "og", "auto-backup"}),
     ],
 )
-def test_an_instance_is_made_with_all_that_rds_asks_for(action: str, kinds: set[str]) -> None:
+def test_the_deploy_role_may_do_everything_that_creating_an_instance_requires(
+    action: str, kinds: set[str]
+) -> None:
     (statement,) = [s for s in statements("deploy-servers.json") if action in s["Action"]]
     assert kinds <= {resource.split(":")[5] for resource in statement["Resource"]}
 
 
 @pytest.mark.parametrize("action", ["iam:CreateRole", "iam:AttachRolePolicy", "iam:PutRolePolicy", "kms:CreateKey",
                                     "kms:ScheduleKeyDeletion", "kms:Decrypt", "iam:DeleteRole"])  # fmt: skip
-def test_roles_and_keys_are_bounded_by_our_tag_or_name(action: str) -> None:
+def test_roles_and_keys_are_limited_by_tag_or_name(action: str) -> None:
     for statement in statements("deploy-servers.json"):
         if (
             action in statement["Action"]
@@ -140,7 +149,7 @@ def test_roles_and_keys_are_bounded_by_our_tag_or_name(action: str) -> None:
             assert condition[1] == "groundwork"
 
 
-def test_a_role_is_given_to_tasks_and_to_monitoring_alone() -> None:
+def test_roles_can_be_passed_only_to_tasks_and_monitoring() -> None:
     (passing,) = [s for s in statements("deploy-servers.json") if "iam:PassRole" in s["Action"]]
     assert passing["Condition"] == {
         "StringEquals": {"iam:PassedToService": ["ecs-tasks.amazonaws.com", "monitoring.rds.amazonaws.com"]}
@@ -148,7 +157,7 @@ def test_a_role_is_given_to_tasks_and_to_monitoring_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["trust-preview.json", "trust-deploy.json"])
-def test_a_role_of_ci_is_taken_by_named_jobs_of_one_repository(name: str) -> None:
+def test_named_jobs_of_one_repository_can_assume_a_ci_role(name: str) -> None:
     (statement,) = statements(name)
     condition = statement["Condition"]["StringEquals"]
     assert condition["token.actions.githubusercontent.com:aud"] == "sts.amazonaws.com"
@@ -158,7 +167,7 @@ def test_a_role_of_ci_is_taken_by_named_jobs_of_one_repository(name: str) -> Non
         assert subject.startswith("repo:OWNER/REPOSITORY:")
 
 
-def test_the_role_that_deploys_is_taken_by_an_environments_jobs() -> None:
+def test_only_jobs_of_an_environment_can_assume_the_deploy_role() -> None:
     (statement,) = statements("trust-deploy.json")
     subject = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
     assert subject == "repo:OWNER/REPOSITORY:environment:ENVIRONMENT"

@@ -1,4 +1,4 @@
-"""What the access image holds of the checkout is enough for it: every module that its modules import is in it."""
+"""The source in the access image is complete: it contains every module that its modules import."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def imports() -> grimp.ImportGraph:
 
 
 def missing(imports: grimp.ImportGraph, sources: tuple[str, ...]) -> set[str]:
-    """The imports of the sources' modules that the sources do not hold, as "importer -> imported"."""
+    """Return the imported modules that the sources do not contain, as "importer -> imported"."""
     held = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for pattern in sources
@@ -34,10 +34,10 @@ def missing(imports: grimp.ImportGraph, sources: tuple[str, ...]) -> set[str]:
 
 
 @pytest.mark.parametrize("sources", [ACCESS_SOURCES, (*ACCESS_SOURCES, *AWS_SOURCES)], ids=["docker", "aws"])
-def test_nothing_that_is_imported_is_missing(imports: grimp.ImportGraph, sources: tuple[str, ...]) -> None:
+def test_no_imported_module_is_missing(imports: grimp.ImportGraph, sources: tuple[str, ...]) -> None:
     assert missing(imports, sources) == set()
 
 
-def test_a_module_that_was_forgotten_is_found(imports: grimp.ImportGraph) -> None:
+def test_a_missing_module_is_found(imports: grimp.ImportGraph) -> None:
     sources = tuple(source for source in ACCESS_SOURCES if source != "ops/errors.py")
     assert "ops.cli -> ops.errors" in missing(imports, sources)

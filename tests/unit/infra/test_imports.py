@@ -1,4 +1,4 @@
-"""A stack on this machine does not wait for AWS's package, nor one on AWS for Docker's."""
+"""A stack on Docker does not import AWS's Pulumi package, and a stack on AWS does not import Docker's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
         ("ops.serve.app", ("pulumi", "boto3", "botocore")),
     ],
 )
-def test_a_targets_package_is_imported_for_that_target_alone(imported: str, absent: tuple[str, ...]) -> None:
+def test_a_targets_package_is_imported_only_for_that_target(imported: str, absent: tuple[str, ...]) -> None:
     program = f"import sys, {imported}; print(*sorted(set(sys.modules) & set({absent!r})))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -1,5 +1,6 @@
-"""Alert rules and dashboards as files: complete, documented, drawable. Whether their metrics exist is asked of a live
-scrape elsewhere."""
+"""Alert rules and dashboards as files: complete, documented and valid. Other tests check with a live scrape that their
+metrics exist.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from db import errors
 from infra.monitoring import configuration
 from infra.monitoring.configuration import DASHBOARDS, RULES
+from tests.promises import promise
 from tests.promql import dashboard_expressions, rule_expressions, selectors
 from tests.unit.documentation import pages
 
@@ -27,23 +29,23 @@ ALERTS: list[dict[str, Any]] = [
     for rule in group["rules"]
 ]
 BOARDS = sorted(DASHBOARDS.glob("*.json"))
-every_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
 every_board = pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.name)
 
 
-@every_alert
-def test_an_alert_says_how_bad_it_is_what_it_is_and_what_to_do(alert: dict[str, Any]) -> None:
-    assert set(alert) - {"for"} == {"alert", "expr", "labels", "annotations"}
-    assert alert["labels"].keys() == {"severity"}
-    assert alert["labels"]["severity"] in {"critical", "warning", "info"}
-    assert alert["annotations"].keys() == {"summary", "action", "runbook"}
+def test_an_alert_has_a_severity_a_summary_and_an_action() -> None:
+    for alert in ALERTS:
+        assert set(alert) - {"for"} == {"alert", "expr", "labels", "annotations"}, alert["alert"]
+        assert alert["labels"].keys() == {"severity"}, alert["alert"]
+        assert alert["labels"]["severity"] in {"critical", "warning", "info"}, alert["alert"]
+        assert alert["annotations"].keys() == {"summary", "action", "runbook"}, alert["alert"]
 
 
-@every_alert
-def test_an_alert_links_to_its_own_runbook(alert: dict[str, Any]) -> None:
-    page, _, anchor = alert["annotations"]["runbook"].partition("#")
-    assert anchor == alert["alert"].lower()
-    assert anchor in pages.anchors((pages.ROOT / page).read_text())
+@promise("every alert links to its own runbook")
+def test_an_alert_links_to_its_own_runbook() -> None:
+    for alert in ALERTS:
+        page, _, anchor = alert["annotations"]["runbook"].partition("#")
+        assert anchor == alert["alert"].lower()
+        assert anchor in pages.anchors((pages.ROOT / page).read_text()), alert["alert"]
 
 
 def test_no_two_alerts_share_a_name() -> None:
@@ -51,23 +53,23 @@ def test_no_two_alerts_share_a_name() -> None:
     assert len(set(names)) == len(names) >= 30
 
 
-def test_the_page_has_no_runbook_of_an_alert_that_is_gone() -> None:
+def test_every_runbook_on_the_page_has_an_alert() -> None:
     page = (pages.ROOT / "docs" / "monitoring.md").read_text()
     assert set(re.findall(r"^#### (\w+)$", page, re.MULTILINE)) == {alert["alert"] for alert in ALERTS}
 
 
-@pytest.mark.parametrize("where", rule_expressions() | dashboard_expressions())
-def test_an_expression_is_promql_that_names_a_metric(where: str) -> None:
-    assert selectors((rule_expressions() | dashboard_expressions())[where])
+def test_an_expression_is_promql_that_names_a_metric() -> None:
+    for where, expression in (rule_expressions() | dashboard_expressions()).items():
+        assert selectors(expression), where
 
 
 @pytest.mark.parametrize("expression", ["sum by (", "rate(x)) > 1", "x{a=}"])
-def test_what_is_no_promql_is_found_out(expression: str) -> None:
+def test_invalid_promql_is_detected(expression: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         selectors(expression)
 
 
-def test_the_selectors_of_an_expression_are_all_found() -> None:
+def test_all_selectors_of_an_expression_are_found() -> None:
     expression = 'sum by (a) (rate(x{b="1", c=~"$d"}[$__rate_interval])) / on (a) (y offset 5m) or topk(3, z)'
     found = {selector.metric: selector for selector in selectors(expression)}
     assert set(found) == {"x", "y", "z"}
@@ -84,8 +86,8 @@ def test_the_outcomes_that_a_rule_counts_are_errors_that_exist() -> None:
 
 
 @every_board
-def test_a_dashboard_is_what_grafana_reads(path: Path) -> None:
-    """Grafana's own schema, in its own library: what it does not know would be lost in the way through."""
+def test_grafana_can_read_a_dashboard_without_loss(path: Path) -> None:
+    """Grafana's library has its schema; a field that it does not know would be lost."""
     register_default_plugins()
     board = json.loads(path.read_text())
     read = json.loads(JSONEncoder(sort_keys=True).encode(Dashboard.from_json(board)))
@@ -93,7 +95,7 @@ def test_a_dashboard_is_what_grafana_reads(path: Path) -> None:
     assert board["uid"] == f"groundwork-{path.stem}"
 
 
-def test_what_grafana_does_not_know_is_found_out() -> None:
+def test_an_unknown_field_is_detected() -> None:
     register_default_plugins()
     board = json.loads(BOARDS[0].read_text())
     board["panels"][1]["gridPosition"] = board["panels"][1].pop("gridPos")
@@ -114,7 +116,7 @@ def test_a_dashboard_takes_its_data_source_from_a_variable(path: Path) -> None:
 
 
 @every_board
-def test_no_two_panels_of_a_dashboard_lie_on_one_another(path: Path) -> None:
+def test_panels_of_a_dashboard_do_not_overlap(path: Path) -> None:
     taken: set[tuple[int, int]] = set()
     panels = json.loads(path.read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
@@ -134,11 +136,12 @@ def test_no_two_panels_of_a_dashboard_lie_on_one_another(path: Path) -> None:
     ("password", "line"),
     [("Zm9v-_bar", "*:*:*:monitor_a:Zm9v-_bar\n"), ("a:b\\c", "*:*:*:monitor_a:a\\:b\\\\c\n")],
 )
-def test_a_password_is_escaped_as_libpq_reads_it(password: str, line: str) -> None:
+def test_a_password_is_escaped_for_libpq(password: str, line: str) -> None:
     assert configuration.pgpass({"monitor_a": password}) == line
 
 
-def test_no_command_and_no_environment_of_an_exporter_has_room_for_a_password() -> None:
+@promise("each secret is passed as a file, never in a variable, label or command line")
+def test_no_command_line_or_environment_of_an_exporter_contains_a_password() -> None:
     words = [
         *configuration.postgres_exporter_command(),
         *configuration.redis_exporter_command("redis", 6379, "monitor"),
@@ -148,7 +151,7 @@ def test_no_command_and_no_environment_of_an_exporter_has_room_for_a_password() 
 
 
 def _lost(given: Any, read: Any, path: str = "") -> Any:
-    """Where `read` has not what was given; what was empty may be gone."""
+    """Yield the paths of values that are missing in `read`. Empty values may be missing."""
     if isinstance(given, dict):
         for key, value in given.items():
             if value not in (None, {}, [], "") or key in (read or {}):

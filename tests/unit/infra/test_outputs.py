@@ -1,4 +1,4 @@
-"""The connection strings of the outputs: clients read back what went in, and check the server."""
+"""The connection strings in the outputs: clients parse them correctly, and verify the server."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from psycopg.conninfo import conninfo_to_dict
 
 from infra import outputs
 from infra.spec import redis_acl, roles
+from tests.promises import promise
 
-# Everything that has a meaning in a URL, and a generated password.
+# All characters with a meaning in URLs, and a generated password.
 PASSWORDS = ["Zm9v-_bar", "p@ss:w/rd?#[]%&+ =", "100%25"]
 
 
 CA_FILES = ["/state/ca.crt", "/state+1&2/ca.crt", "/state of mine/ca.crt"]
 
 
+@promise("the printed URLs connect psql, psycopg and redis-py with CA and host name checked")
 @pytest.mark.parametrize("ca_file", CA_FILES)
 @pytest.mark.parametrize("password", PASSWORDS)
-def test_libpq_reads_back_what_a_database_url_was_made_of(password: str, ca_file: str) -> None:
+def test_libpq_parses_a_database_url(password: str, ca_file: str) -> None:
     url = outputs.database_url(
         login="app_a", password=password, host="localhost", port=21001, ca_file=ca_file
     )
@@ -38,9 +40,10 @@ def test_libpq_reads_back_what_a_database_url_was_made_of(password: str, ca_file
     }
 
 
+@promise("the printed URLs connect psql, psycopg and redis-py with CA and host name checked")
 @pytest.mark.parametrize("ca_file", CA_FILES)
 @pytest.mark.parametrize("password", PASSWORDS)
-def test_redis_py_reads_back_what_a_redis_url_was_made_of(password: str, ca_file: str) -> None:
+def test_redis_py_parses_a_redis_url(password: str, ca_file: str) -> None:
     url = outputs.redis_url(user="app", password=password, host="localhost", port=21002, ca_file=ca_file)
     pool = redis.ConnectionPool.from_url(url)
     read = pool.connection_kwargs
@@ -50,7 +53,7 @@ def test_redis_py_reads_back_what_a_redis_url_was_made_of(password: str, ca_file
     assert pool.connection_class is redis.SSLConnection
 
 
-def test_a_redis_url_asks_redis_py_to_check_certificate_and_name(tmp_path: Path) -> None:
+def test_a_redis_url_makes_redis_py_check_certificate_and_name(tmp_path: Path) -> None:
     url = outputs.redis_url(user="app", password="x", host="localhost", port=1, ca_file=str(tmp_path / "ca"))
     connection = redis.ConnectionPool.from_url(url).make_connection()
     assert isinstance(connection, redis.SSLConnection)
@@ -58,7 +61,7 @@ def test_a_redis_url_asks_redis_py_to_check_certificate_and_name(tmp_path: Path)
     assert connection.cert_reqs == ssl.CERT_REQUIRED
 
 
-def test_a_password_in_a_url_is_escaped_whole() -> None:
+def test_a_password_in_a_url_is_fully_escaped() -> None:
     url = outputs.database_url(login="app_a", password="a/b@c", host="h", port=1, ca_file="/ca")
     parts = urlsplit(url)
     assert parts.hostname == "h"
@@ -74,6 +77,6 @@ def test_a_role_of_the_outputs_exists_in_the_specifications(role: str) -> None:
     assert user is None or user in {each.name for each in redis_acl.USERS}
 
 
-def test_every_redis_user_and_every_postgres_role_has_a_url() -> None:
+def test_every_redis_user_and_postgres_role_has_a_url() -> None:
     assert {user for _, user in outputs.ROLES.values() if user} == {user.name for user in redis_acl.USERS}
     assert {login for login, _ in outputs.ROLES.values() if login} == set(roles.LOGINS)

@@ -1,16 +1,17 @@
-"""docs/parity.md has everything that can be set, says why where the targets differ, and is what the data says."""
+"""docs/parity.md: it contains every setting and parameter, gives reasons for differences, and is up to date."""
 
 from __future__ import annotations
 
 import pytest
 
-from infra.settings import AWS, DOCKER, Setting, StackSettings
+from infra.settings import AWS, DOCKER, StackSettings
 from infra.spec import elasticache, postgres, rds, redis
-from infra.spec.parity.entry import NONE, Parity
+from infra.spec.parity.entry import NONE
 from infra.spec.parity.parameters import postgres_parameters, redis_parameters
 from infra.spec.parity.properties import PROPERTIES
 from infra.spec.parity.settings import SETTINGS
 from scripts import render_parity
+from tests.promises import promise
 
 EVERY = {
     **PROPERTIES,
@@ -18,28 +19,25 @@ EVERY = {
     **{f"parameter {name}": row for name, row in postgres_parameters().items()},
     **{f"directive {name}": row for name, row in redis_parameters().items()},
 }
-declarations = pytest.mark.parametrize("setting", StackSettings.declarations(), ids=lambda s: s.key)
 
 
-def test_every_setting_has_a_row_and_every_row_is_a_setting() -> None:
+@promise("every setting and parameter has a row, with a reason only if the targets differ")
+def test_settings_and_rows_match() -> None:
     assert list(SETTINGS) == [setting.key for setting in StackSettings.declarations()]
 
 
-@declarations
-def test_a_setting_of_one_target_is_nothing_on_the_other(setting: Setting) -> None:
-    row = SETTINGS[setting.key]
-    assert row.docker.startswith(NONE) == (DOCKER not in setting.targets)
-    assert row.aws.startswith(NONE) == (AWS not in setting.targets)
+def test_a_setting_has_no_effect_on_the_other_target() -> None:
+    for setting in StackSettings.declarations():
+        row = SETTINGS[setting.key]
+        assert row.docker.startswith(NONE) == (DOCKER not in setting.targets), setting.key
+        assert row.aws.startswith(NONE) == (AWS not in setting.targets), setting.key
 
 
-@declarations
-def test_the_page_has_a_row_for_a_setting(setting: Setting) -> None:
-    assert f"\n| `{setting.key}` |" in render_parity.page()
-
-
-@pytest.mark.parametrize("name", sorted({*postgres.parameters(1024**3, 100), *rds.parameters(1024**3, 100)}))
-def test_the_page_has_a_row_for_a_parameter_of_postgres(name: str) -> None:
-    assert f"\n| `{name}` |" in render_parity.page()
+def test_the_page_has_a_row_for_every_setting_and_parameter_of_postgres() -> None:
+    parameters = {*postgres.parameters(1024**3, 100), *rds.parameters(1024**3, 100)}
+    page = render_parity.page()
+    names = [*(setting.key for setting in StackSettings.declarations()), *parameters]
+    assert [name for name in names if f"\n| `{name}` |" not in page] == []
 
 
 @pytest.mark.parametrize("persistence", redis.PERSISTENCE)
@@ -49,26 +47,23 @@ def test_every_directive_of_redis_has_a_row(persistence: str) -> None:
     assert {*directives, *parameters} <= redis_parameters().keys()
 
 
-@pytest.mark.parametrize("name", sorted(rds.OWN_OF_RDS))
-def test_what_rds_sets_itself_says_why(name: str) -> None:
-    assert postgres_parameters()[name].why
+def test_each_parameter_that_rds_sets_itself_has_a_reason() -> None:
+    rows = postgres_parameters()
+    assert [name for name in rds.OWN_OF_RDS if not rows[name].why] == []
 
 
-@pytest.mark.parametrize(
-    "name", sorted(rds.parameters(1024**3, 100).keys() & postgres.parameters(1024**3, 100).keys())
-)
-def test_a_parameter_that_both_have_is_the_same(name: str) -> None:
-    row = postgres_parameters()[name]
-    assert row.docker == row.aws
+def test_a_parameter_of_both_targets_has_the_same_value() -> None:
+    rows = postgres_parameters()
+    names = rds.parameters(1024**3, 100).keys() & postgres.parameters(1024**3, 100).keys()
+    assert [name for name in names if rows[name].docker != rows[name].aws] == []
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_a_reason_stands_exactly_where_the_targets_differ(name: str) -> None:
-    row: Parity = EVERY[name]
-    assert bool(row.why) == (row.docker != row.aws)
+@promise("every setting and parameter has a row, with a reason only if the targets differ")
+def test_a_row_has_a_reason_if_and_only_if_the_targets_differ() -> None:
+    assert [name for name, row in EVERY.items() if bool(row.why) != (row.docker != row.aws)] == []
 
 
-def test_a_setting_named_as_the_counterpart_is_one_of_that_target() -> None:
+def test_a_setting_named_as_the_counterpart_belongs_to_that_target() -> None:
     import re
 
     targets = {setting.key: setting.targets for setting in StackSettings.declarations()}
@@ -80,15 +75,15 @@ def test_a_setting_named_as_the_counterpart_is_one_of_that_target() -> None:
 
 
 @pytest.mark.parametrize("command", sorted(elasticache.RESTRICTED_COMMANDS))
-def test_a_command_that_elasticache_keeps_is_named(command: str) -> None:
+def test_every_command_that_elasticache_reserves_is_named(command: str) -> None:
     assert any(command in row.aws for row in PROPERTIES.values()) or command == "config|set"
 
 
-def test_no_cell_ends_early() -> None:
+def test_no_cell_contains_an_unescaped_bar() -> None:
     for line in render_parity.page().splitlines():
         if line.startswith("|"):
             assert line.replace(r"\|", "").count("|") == 5, line
 
 
-def test_the_page_is_what_the_data_says() -> None:
+def test_the_page_is_rendered_from_the_data() -> None:
     assert render_parity.PAGE.read_text() == render_parity.page()

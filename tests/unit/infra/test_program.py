@@ -1,4 +1,4 @@
-"""What the Docker program asks for, container by container: hardening, isolation, care for data and secrets."""
+"""The Docker program: hardening and isolation of each container, and the handling of data and secrets."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import pytest
 import yaml
 
 from infra import outputs
+from infra.docker import ownership
 from infra.docker.stack import METRICS_VOLUME
+from infra.images.context import stack_images
 from infra.spec import monitoring
+from tests.promises import promise
 from tests.unit.infra.conftest import Run
 from tests.unit.infra.program import (
     CANARY,
     CONTAINER,
+    IMAGE,
     LEASES,
     NETWORK,
     VOLUME,
@@ -34,17 +38,23 @@ def container(request: pytest.FixtureRequest, monitored: Program) -> Resource:
     return monitored.of_type(CONTAINER)[request.param]
 
 
-def test_the_stack_is_three_containers_on_one_network_and_no_more(program: Program) -> None:
+def test_the_stack_has_three_containers_on_one_network(program: Program) -> None:
     assert set(program.of_type(CONTAINER)) == set(SERVICES)
     assert set(program.of_type(NETWORK)) == {"data-bridge"}
 
 
-def test_with_monitoring_there_are_three_more(monitored: Program) -> None:
+def test_the_program_builds_the_images_of_the_stack(program: Program, monitored: Program) -> None:
+    for stack, monitoring_on in ((program, False), (monitored, True)):
+        built = {image.inputs["name"].partition(":")[0] for image in stack.of_type(IMAGE).values()}
+        assert built == {f"groundwork/{image}" for image in stack_images(monitoring=monitoring_on)}
+
+
+def test_monitoring_adds_three_containers(monitored: Program) -> None:
     assert set(monitored.of_type(CONTAINER)) == set(ALL_SERVICES)
     assert set(monitored.of_type(NETWORK)) == {"data-bridge"}
 
 
-def test_every_child_hangs_below_its_component(monitored: Program) -> None:
+def test_every_resource_belongs_to_its_component(monitored: Program) -> None:
     components = {"postgres": "Postgres", "redis": "Redis", "access": "Access"}
     for service, component in (components | dict.fromkeys(monitoring.SERVICES, "Monitoring")).items():
         urn = monitored.of_type(CONTAINER)[service].urn
@@ -55,37 +65,42 @@ def test_the_root_of_a_container_is_read_only(container: Resource) -> None:
     assert container.inputs["readOnly"] is True, container.urn
 
 
-def test_a_container_has_no_capability_and_is_not_privileged(container: Resource) -> None:
+@promise("containers run without root, capabilities or a writable root")
+def test_a_container_has_no_capabilities_and_is_not_privileged(container: Resource) -> None:
     assert container.inputs["capabilities"] == {"drops": ["ALL"]}, container.urn
     assert not container.inputs.get("privileged"), container.urn
 
 
 def test_a_container_cannot_gain_privileges(container: Resource) -> None:
-    assert "no-new-privileges:true" in container.inputs["securityOpts"], container.urn
+    assert "no-new-privileges=true" in container.inputs["securityOpts"], container.urn
 
 
+@promise("containers run without root, capabilities or a writable root")
 def test_a_container_runs_as_a_user_and_group_that_are_not_root(container: Resource) -> None:
     uid, gid = (int(number) for number in container.inputs["user"].split(":"))
     assert uid >= 10_000, container.urn
     assert gid >= 10_000, container.urn
 
 
+@promise("no two containers run as the same user")
 def test_no_two_containers_share_a_user(monitored: Program) -> None:
     users = [resource.inputs["user"] for resource in monitored.of_type(CONTAINER).values()]
     assert len(set(users)) == len(users)
 
 
+@promise("containers have limits for memory, processes and logs")
 def test_a_container_has_a_memory_limit_and_no_swap(container: Resource) -> None:
     assert container.inputs["memory"] >= 64, container.urn
     assert container.inputs["memorySwap"] == container.inputs["memory"], container.urn
 
 
-def test_a_container_has_a_limit_of_processes(monitored: Program) -> None:
+def test_a_container_has_a_process_limit(monitored: Program) -> None:
     limits = {r.name: r.inputs["limit"] for r in monitored.resources if r.name.endswith("-pids")}
     assert set(limits) == {f"{service}-pids" for service in ALL_SERVICES}
     assert all(0 < limit < 1000 for limit in limits.values()), limits
 
 
+@promise("free ports are picked, published on 127.0.0.1 only, and kept")
 @pytest.mark.parametrize(
     ("service", "port"),
     [
@@ -110,14 +125,15 @@ def test_an_exporter_publishes_no_port(monitored: Program, service: str) -> None
     assert not container.inputs.get("ports"), container.urn
 
 
-def test_a_container_mounts_named_volumes_only_and_writes_data_only(container: Resource) -> None:
+@promise("secrets are mounted read-only from named volumes, and a container writes data volumes only")
+def test_a_container_mounts_only_named_volumes_and_writes_only_data(container: Resource) -> None:
     assert not container.inputs.get("mounts"), container.urn
     for volume in container.inputs["volumes"]:
         assert "hostPath" not in volume, container.urn
         assert volume["readOnly"] is not volume["volumeName"].endswith(("-data", "-backups")), container.urn
 
 
-def test_a_temporary_folder_of_a_container_runs_no_program(container: Resource) -> None:
+def test_a_temporary_folder_of_a_container_is_noexec(container: Resource) -> None:
     for path, options in container.inputs["tmpfs"].items():
         assert {"noexec", "nosuid", "nodev"} <= set(options.split(",")), f"{container.urn} {path}"
         assert "size=" in options, f"{container.urn} {path}"
@@ -140,56 +156,71 @@ def test_a_container_has_a_health_check(container: Resource) -> None:
     assert len(check["tests"]) > 1, container.urn
 
 
-def test_the_start_of_every_container_waits_for_its_health(monitored: Program) -> None:
+@promise("`docker ps` shows a change of health within 30 s")
+def test_a_change_of_health_is_visible_within_30_s(container: Resource) -> None:
+    check = container.inputs["healthcheck"]
+    seconds = [int(check[key].removesuffix("s")) for key in ("interval", "timeout")]
+    assert sum(seconds) * check["retries"] <= 30
+    # A check itself times out after 3 s.
+    assert seconds[1] >= 5
+
+
+@promise("each part starts when the previous one is healthy")
+def test_the_start_of_every_container_waits_until_it_is_healthy(monitored: Program) -> None:
     awaited = {r.name: r.inputs["container"] for r in monitored.resources if r.name.endswith("-healthy")}
     assert awaited == {
-        f"{service}-healthy": monitored.world.name("unit", service) for service in ALL_SERVICES
+        f"{service}-healthy": monitored.checkout.name("unit", service) for service in ALL_SERVICES
     }
 
 
-def test_a_container_asks_no_resolver_outside(container: Resource) -> None:
+@promise("a container sends no DNS query outside")
+def test_a_container_uses_no_external_resolver(container: Resource) -> None:
     assert container.inputs["dns"] == ["127.0.0.1"], container.urn
 
 
 def test_a_container_is_on_the_data_network_only(monitored: Program, container: Resource) -> None:
     names = [network["name"] for network in container.inputs["networksAdvanced"]]
-    assert names == [monitored.world.name("unit", "data")], container.urn
+    assert names == [monitored.checkout.name("unit", "data")], container.urn
     assert not container.inputs.get("networkMode"), container.urn
 
 
-def test_a_container_is_gone_before_its_replacement_takes_name_and_port(container: Resource) -> None:
+def test_a_container_is_deleted_before_it_is_replaced(container: Resource) -> None:
     assert container.delete_before_replace, container.urn
 
 
-def test_a_container_is_given_time_to_stop(container: Resource) -> None:
+def test_a_container_gets_time_to_stop(container: Resource) -> None:
     assert container.inputs["destroyGraceSeconds"] >= 10, container.urn
     assert container.inputs["stopTimeout"] >= 10, container.urn
 
 
-def test_a_container_is_handed_no_secret_but_in_files(container: Resource) -> None:
+@promise("each secret is passed as a file, never in a variable, label or command line")
+def test_a_container_gets_secrets_only_in_files(container: Resource) -> None:
     assert not [text for text in all_texts(container.inputs) if CANARY in text], container.urn
     for variable in container.inputs["envs"]:
         name, _, value = variable.partition("=")
         assert "://" not in value, f"{container.urn} {name}"
 
 
-def test_a_container_carries_the_labels_of_its_owner(monitored: Program, container: Resource) -> None:
-    labels = {label["label"]: label["value"] for label in container.inputs["labels"]}
-    assert monitored.world.labels("unit").items() <= labels.items(), container.urn
+@pytest.mark.parametrize("kind", [CONTAINER, NETWORK, VOLUME])
+def test_every_docker_resource_has_the_labels_of_its_owner(monitored: Program, kind: str) -> None:
+    for resource in monitored.of_type(kind).values():
+        given = resource.inputs["labels"]
+        labels = given if kind == NETWORK else {label["label"]: label["value"] for label in given}
+        assert ownership.labels(monitored.checkout, "unit").items() <= labels.items(), resource.urn
 
 
-def test_the_way_out_of_the_data_network_leads_to_an_address_that_nobody_has(program: Program) -> None:
+def test_the_default_gateway_of_the_data_network_is_an_unused_address(program: Program) -> None:
     network = program.of_type(NETWORK)["data-bridge"]
     subnet = IPv4Network(LEASES.subnet)
     gateway = IPv4Address(network.inputs["default_gateway"])
     assert network.inputs["subnet"] == LEASES.subnet, network.urn
     assert gateway in subnet, network.urn
-    # The bridge has the first address: a default route to it would lead out.
+    # The bridge has the first address, and a default route to it would lead outside.
     assert gateway != IPv4Address(network.inputs["gateway"]), network.urn
     assert gateway != subnet.broadcast_address, network.urn
 
 
-def test_the_data_network_translates_no_address_and_publishes_on_loopback(program: Program) -> None:
+def test_the_data_network_does_not_masquerade_and_publishes_only_on_loopback(program: Program) -> None:
     network = program.of_type(NETWORK)["data-bridge"]
     assert network.inputs["options"] == {
         "com.docker.network.bridge.enable_ip_masquerade": "false",
@@ -198,7 +229,8 @@ def test_the_data_network_translates_no_address_and_publishes_on_loopback(progra
     assert network.delete_before_replace, network.urn
 
 
-def test_no_change_of_its_inputs_replaces_a_volume(monitored: Program) -> None:
+@promise("no change of a setting replaces a data volume")
+def test_no_changed_input_replaces_a_volume(monitored: Program) -> None:
     volumes = monitored.of_type(VOLUME)
     assert set(volumes) >= DATA_VOLUMES | {METRICS_VOLUME}
     for volume in volumes.values():
@@ -206,6 +238,7 @@ def test_no_change_of_its_inputs_replaces_a_volume(monitored: Program) -> None:
         assert given <= volume.ignore_changes, volume.urn
 
 
+@promise("`protectData` protects every resource that holds data")
 @pytest.mark.parametrize(
     ("protect_data", "protected"), [("true", DATA_VOLUMES), ("false", set())], ids=["protected", "not"]
 )
@@ -219,11 +252,11 @@ def test_no_setting_removes_the_backups_or_their_key(run: Run) -> None:
     assert "postgres-backups" in program.of_type(VOLUME)
     assert "backup-cipher" in {r.name for r in program.resources}
     mounted = {v["volumeName"] for v in program.of_type(CONTAINER)["postgres"].inputs["volumes"]}
-    assert program.world.name("unit", "postgres-backups") not in mounted
+    assert program.checkout.name("unit", "postgres-backups") not in mounted
 
 
-def test_postgres_alone_mounts_the_backups(program: Program) -> None:
-    repository = program.world.name("unit", "postgres-backups")
+def test_only_postgres_mounts_the_backups(program: Program) -> None:
+    repository = program.checkout.name("unit", "postgres-backups")
     mounting = {
         name
         for name, container in program.of_type(CONTAINER).items()
@@ -232,19 +265,19 @@ def test_postgres_alone_mounts_the_backups(program: Program) -> None:
     assert mounting == {"postgres"}
 
 
-def test_without_monitoring_no_volume_is_made_for_it(program: Program) -> None:
+def test_without_monitoring_its_volume_is_not_created(program: Program) -> None:
     assert METRICS_VOLUME not in program.of_type(VOLUME)
     assert outputs.PROMETHEUS_URL not in program.exports
 
 
-def test_the_volume_of_metrics_outlives_a_time_without_monitoring(monitored: Program, run: Run) -> None:
+def test_the_volume_of_metrics_is_kept_while_monitoring_is_off(monitored: Program, run: Run) -> None:
     off = run(has_metrics=True)
     assert set(off.of_type(CONTAINER)) == set(SERVICES)
-    # The same resource: another URN would be a deletion and a creation.
+    # The same resource, because another URN would mean a deletion and a creation.
     assert off.of_type(VOLUME)[METRICS_VOLUME].urn == monitored.of_type(VOLUME)[METRICS_VOLUME].urn
 
 
-def test_prometheus_is_told_where_it_is_reached_and_what_to_scrape(monitored: Program) -> None:
+def test_prometheus_gets_its_port_and_its_targets(monitored: Program) -> None:
     url, is_secret = monitored.exports[outputs.PROMETHEUS_URL]
     assert (url, is_secret) == (f"http://localhost:{LEASES.prometheus}", False)
     (files,) = (r for r in monitored.resources if r.name == "prometheus-files")
@@ -267,7 +300,7 @@ def test_the_monitoring_settings_reach_prometheus(run: Run) -> None:
     assert "--storage.tsdb.retention.size=2048MB" in container.inputs["command"]
 
 
-def test_a_new_password_reaches_the_exporters_as_files(monitored: Program) -> None:
+def test_the_exporters_get_a_new_password_in_files(monitored: Program) -> None:
     for name, canary in (
         ("postgres-exporter-files", f"{CANARY}-postgres-monitor_a-value"),
         ("redis-exporter-files", f"{CANARY}-redis-monitor-value"),
@@ -276,22 +309,25 @@ def test_a_new_password_reaches_the_exporters_as_files(monitored: Program) -> No
         assert any(canary in text for text in all_texts(files.inputs)), files.urn
 
 
-def test_no_secret_leaves_the_program_unwrapped(monitored: Program) -> None:
+@promise("no secret leaves the program, Docker's inspection or the state in clear")
+def test_every_secret_in_inputs_is_wrapped(monitored: Program) -> None:
     for resource in monitored.resources:
         plain = [text for text in plain_texts(resource.inputs) if CANARY in text]
         assert not plain, f"{resource.urn} hands over a secret in the open"
 
 
+@promise("no secret leaves the program, Docker's inspection or the state in clear", control=True)
 @pytest.mark.parametrize(
     "files",
     ["postgres-files", "redis-files", "access-files", "postgres-exporter-files", "redis-exporter-files"],
 )
-def test_secrets_do_travel_in_the_files_of_a_container(monitored: Program, files: str) -> None:
-    # The control of the two tests above: without it they would pass on a program without secrets.
+def test_the_files_of_a_container_contain_secrets(monitored: Program, files: str) -> None:
+    # The control of the two tests above, which would pass for a program without secrets.
     (resource,) = (r for r in monitored.resources if r.name == files)
     assert any(CANARY in text for text in all_texts(resource.inputs)), resource.urn
 
 
+@promise("the outputs with passwords are Pulumi secrets")
 @pytest.mark.parametrize("output", sorted(SECRET_OUTPUTS))
 def test_an_output_with_passwords_is_secret(program: Program, output: str) -> None:
     value, is_secret = program.exports[output]
@@ -299,14 +335,15 @@ def test_an_output_with_passwords_is_secret(program: Program, output: str) -> No
     assert is_secret, output
 
 
-def test_the_other_outputs_hold_no_secret_and_are_open(monitored: Program) -> None:
+@promise("the outputs with passwords are Pulumi secrets", control=True)
+def test_the_other_outputs_contain_no_secret_and_are_public(monitored: Program) -> None:
     for name in monitored.exports.keys() - SECRET_OUTPUTS:
         value, is_secret = monitored.exports[name]
         assert not [text for text in all_texts(value) if CANARY in text], name
         assert not is_secret, f"{name} could be read by nobody without the passphrase"
 
 
-def test_every_role_of_the_contract_has_its_urls(program: Program) -> None:
+def test_every_role_of_the_outputs_has_its_urls(program: Program) -> None:
     database_urls, redis_urls = (
         program.exports[outputs.DATABASE_URLS][0],
         program.exports[outputs.REDIS_URLS][0],
@@ -315,13 +352,13 @@ def test_every_role_of_the_contract_has_its_urls(program: Program) -> None:
     assert set(redis_urls) == {role for role, (_, user) in outputs.ROLES.items() if user}
 
 
-def test_a_change_of_configuration_gives_a_container_another_digest(program: Program, run: Run) -> None:
+def test_a_changed_configuration_gives_a_container_another_digest(program: Program, run: Run) -> None:
     changed = run(redisEvictionPolicy="noeviction")
     assert _config_digest(changed, "redis") != _config_digest(program, "redis")
     assert _config_digest(changed, "postgres") == _config_digest(program, "postgres")
 
 
-def test_the_memory_settings_reach_containers_and_expectations(run: Run) -> None:
+def test_the_memory_settings_reach_containers_and_expected_values(run: Run) -> None:
     program = run(postgresMemory="2GB", redisMemory="512MB", redisMaxmemory="300MB")
     containers, expected = program.of_type(CONTAINER), program.exports[outputs.EXPECTED][0]
     assert containers["postgres"].inputs["memory"] == 2048
@@ -330,6 +367,7 @@ def test_the_memory_settings_reach_containers_and_expectations(run: Run) -> None
     assert expected["postgresParameters"]["shared_buffers"] == "512MB"
 
 
+@promise("two checkouts on one machine share no name, port or secret")
 @pytest.mark.parametrize("type_", [CONTAINER, NETWORK, VOLUME])
 def test_another_checkout_gives_every_docker_object_another_name(
     monitored: Program, run: Run, type_: str

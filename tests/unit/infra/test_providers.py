@@ -1,8 +1,9 @@
-"""The dynamic providers' own decisions: what makes a resource change, and what does not."""
+"""The dynamic providers: which changes update a resource, and which do not."""
 
 from __future__ import annotations
 
 import datetime as dt
+import os
 import pickle
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 
 from infra import certificates
 from infra.credentials import AuthorityProvider, PasswordProvider, ServerCertificateProvider
+from infra.docker import files
 from infra.docker.container import PidsLimitProvider
 from infra.docker.files import HostFileProvider, VolumeFilesProvider
 from infra.docker.health import HealthyProvider
 from infra.docker.network import BridgeProvider
 from infra.schema import MigrationsProvider, RolesProvider
+from tests.promises import promise
 
 PROVIDERS = [
     AuthorityProvider,
@@ -43,8 +46,9 @@ def _signed(days: int) -> dict[str, object]:
     }
 
 
+@promise("a certificate is renewed in its last 30 days")
 @pytest.mark.parametrize(("days", "renewed"), [(10, True), (-1, True), (300, False)])
-def test_a_certificate_that_ends_soon_is_signed_anew(days: int, renewed: bool) -> None:
+def test_a_certificate_that_expires_soon_is_renewed(days: int, renewed: bool) -> None:
     state = _signed(days)
     inputs = {key: state[key] for key in ("names", "ca_certificate", "ca_private_key")}
     assert ServerCertificateProvider().diff("localhost", state, inputs).changes is renewed
@@ -54,13 +58,13 @@ def test_a_certificate_that_ends_soon_is_signed_anew(days: int, renewed: bool) -
     assert left > dt.timedelta(days=certificates.RENEW_BEFORE_DAYS)
 
 
-def test_a_certificate_for_another_name_is_signed_anew() -> None:
+def test_a_certificate_for_another_name_is_renewed() -> None:
     state = _signed(300)
     inputs = {"names": ["elsewhere"], **{k: state[k] for k in ("ca_certificate", "ca_private_key")}}
     assert ServerCertificateProvider().diff("localhost", state, inputs).changes
 
 
-def test_a_host_file_that_was_removed_comes_back(tmp_path: Path) -> None:
+def test_a_deleted_host_file_is_written_again(tmp_path: Path) -> None:
     props = {"path": str(tmp_path / "below" / "ca.crt"), "content": "text"}
     provider = HostFileProvider()
     made = provider.create(props)
@@ -71,14 +75,29 @@ def test_a_host_file_that_was_removed_comes_back(tmp_path: Path) -> None:
     assert provider.diff(made.id, props, props).changes is True
 
 
-def test_files_move_to_another_volume_by_replacement_and_ignore_another_image() -> None:
-    old = {"volume": "a", "image": "1", "uid": 1, "files": {"x": "y"}}
+@pytest.mark.parametrize("umask", [0o000, 0o027, 0o077])
+def test_a_host_file_has_a_fixed_mode_regardless_of_the_umask(tmp_path: Path, umask: int) -> None:
+    props = {"path": str(tmp_path / "ca.crt"), "content": "text"}
+    before = os.umask(umask)
+    try:
+        HostFileProvider().create(props)
+    finally:
+        os.umask(before)
+    assert Path(props["path"]).stat().st_mode & 0o777 == 0o644
+
+
+def test_files_for_another_volume_are_replaced_and_another_image_is_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(files, "_time_of", lambda volume: "2026-01-01")
+    old = {"volume": "a", "image": "1", "uid": 1, "files": {"x": "y"}, "volume_time": "2026-01-01"}
     provider = VolumeFilesProvider()
     assert provider.diff("a", old, old | {"image": "2"}).changes is False
     assert provider.diff("a", old, old | {"volume": "b"}).replaces == ["volume"]
 
 
-def test_two_passwords_differ_and_hold_256_bits() -> None:
+@promise("passwords have 256 random bits")
+def test_two_passwords_differ_and_have_256_bits() -> None:
     first, second = (PasswordProvider().create({}).outs for _ in range(2))
     assert first is not None
     assert second is not None
@@ -87,8 +106,8 @@ def test_two_passwords_differ_and_hold_256_bits() -> None:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda p: p.__name__)
-def test_a_provider_is_pickled_by_name_so_that_a_changed_one_can_still_delete(provider: type) -> None:
-    """Pulumi keeps the pickle in the state: were the code in it, an old state would run old code for good."""
+def test_a_provider_is_pickled_by_name(provider: type) -> None:
+    """Pulumi stores the pickle in the state. If the pickle contained code, an old state would always run old code."""
     pickled = dill.dumps(provider(), protocol=pickle.DEFAULT_PROTOCOL, recurse=True)
     assert provider.__module__.encode() in pickled
     assert provider.__name__.encode() in pickled

@@ -1,4 +1,4 @@
-"""Amounts of memory: read as people write them, written as Postgres and Redis read them."""
+"""Amounts of memory: parsing user input, and formatting for Postgres and Redis."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from infra.spec.quantity import format_mb, parse_bytes
         ("0MB", 0),
     ],
 )
-def test_an_amount_is_read_in_units_of_1024(text: str, amount: int) -> None:
+def test_an_amount_is_parsed_in_units_of_1024(text: str, amount: int) -> None:
     assert parse_bytes(text) == amount
 
 
 @pytest.mark.parametrize(
     "text", ["", "lots", "128", "128M", "1.5GB", "-1MB", "MB", "1MB 2MB", "1TB", "\u0661MB"]
 )
-def test_what_is_no_amount_is_refused_with_its_text(text: str) -> None:
+def test_an_invalid_amount_is_refused_with_its_text(text: str) -> None:
     with pytest.raises(ValueError, match="is not an amount of memory") as refusal:
         parse_bytes(text)
     assert repr(text) in str(refusal.value)
@@ -35,10 +35,10 @@ def test_what_is_no_amount_is_refused_with_its_text(text: str) -> None:
 @pytest.mark.parametrize(
     ("amount", "text"), [(134_217_728, "128MB"), (134_217_727, "127MB"), (1024**3, "1024MB"), (0, "0MB")]
 )
-def test_an_amount_is_written_in_whole_mebibytes_rounded_down(amount: int, text: str) -> None:
+def test_an_amount_is_formatted_in_whole_mebibytes_rounded_down(amount: int, text: str) -> None:
     assert format_mb(amount) == text
 
 
 @pytest.mark.parametrize("text", ["1MB", "160MB", "4096MB"])
-def test_what_is_written_is_read_as_the_same_amount(text: str) -> None:
+def test_a_formatted_amount_is_parsed_as_the_same_amount(text: str) -> None:
     assert format_mb(parse_bytes(text)) == text

@@ -1,4 +1,4 @@
-"""How a stack is reached by its outputs: with passwords on Docker, and on AWS with tokens that are signed here."""
+"""Connections to a stack by its outputs: with passwords on Docker, and with locally signed tokens on AWS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOST, GROUP = "groundwork-prod.example.eu-central-1.rds.amazonaws.com", "groundw
 
 @pytest.fixture
 def on_aws(monkeypatch: pytest.MonkeyPatch) -> Reached:
-    """Outputs as a stack on AWS has them; the credentials are nobody's."""
+    """Outputs of a stack on AWS, with made-up credentials."""
     for name, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
@@ -49,11 +49,11 @@ def test_a_login_on_aws_is_a_token_for_its_host_and_user(on_aws: Reached) -> Non
     assert (given["host"], given["user"], given["sslmode"]) == (HOST, "app_a", "verify-full")
     assert str(given["password"]).startswith(f"{HOST}:15432/?")
     assert "DBUser=app_a" in str(given["password"])
-    # A role's own settings are looked at, so nothing stands in their place.
+    # The role's own settings are checked, so the connection must not replace them.
     assert "options" not in given
 
 
-def test_a_user_of_elasticache_comes_with_a_token_of_its_group(on_aws: Reached, tmp_path: Path) -> None:
+def test_an_elasticache_user_gets_a_token_for_its_replication_group(on_aws: Reached, tmp_path: Path) -> None:
     settings: dict[str, Any] = on_aws.redis("app").connection_pool.connection_kwargs
     assert settings["username"] == "groundwork-prod-app"
     assert settings["password"].startswith(f"{GROUP}/?Action=connect")
@@ -62,6 +62,6 @@ def test_a_user_of_elasticache_comes_with_a_token_of_its_group(on_aws: Reached, 
     assert stranger.connection_pool.connection_kwargs["ssl_ca_certs"] == str(tmp_path / "stranger.crt")
 
 
-def test_a_login_on_docker_is_the_url_as_it_is() -> None:
+def test_a_login_on_docker_is_the_unchanged_url() -> None:
     url = outputs.database_url(login="app_a", password="p", host="localhost", port=1, ca_file="/ca")
     assert Reached({outputs.TARGET: "docker", outputs.DATABASE_URLS: {"app": url}}).conninfo("app") == url

@@ -1,4 +1,4 @@
-"""The program at each step of a rotation: who is let in, who uses what, and that no container is touched."""
+"""The program at each step of a rotation: accepted logins, used logins, and unchanged containers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 from infra import outputs
 from infra.spec.roles import LOGINS
 from infra.spec.rotation import AUTHORITY, CERTIFICATES, ROLES, Rotation
+from tests.promises import promise
 from tests.unit.infra.conftest import Run
 from tests.unit.infra.program import CANARY, CONTAINER, Program, all_texts, plain_texts
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
-# How many steps of a first rotation -> the generation in use, and those accepted.
+# Number of steps of a first rotation -> the generation in use, and the accepted ones.
 STEPS = {0: (1, {1}), 1: (1, {1, 2}), 2: (2, {1, 2}), 3: (2, {2})}
 
 
@@ -28,7 +29,7 @@ def rotated(steps: int, *names: str) -> Rotation:
 
 @pytest.fixture(scope="module")
 def programs(run: Run) -> dict[int, Program]:
-    """The program by the number of steps that every role and the authority have taken."""
+    """The program, by the number of steps that every role and the authority have taken."""
     return {steps: run(rotation=rotated(steps)) for steps in STEPS}
 
 
@@ -50,20 +51,20 @@ def _login(role: str, generation: int) -> str:
     return LOGINS[role][(generation - 1) % len(LOGINS[role])].name
 
 
-def test_no_step_changes_anything_of_a_container(programs: dict[int, Program], steps: int) -> None:
+@promise("no container is replaced by a rotation")
+def test_no_step_changes_a_container(programs: dict[int, Program], steps: int) -> None:
     containers = {name: r.inputs for name, r in programs[steps].of_type(CONTAINER).items()}
     assert containers == {name: r.inputs for name, r in programs[0].of_type(CONTAINER).items()}
 
 
+@promise("no container is replaced by a rotation", control=True)
 def test_a_changed_configuration_does_change_a_container(run: Run, programs: dict[int, Program]) -> None:
-    """The control of the test above."""
+    """Negative control of the test above."""
     changed = run(redisMaxclients="77").of_type(CONTAINER)["redis"]
     assert changed.inputs != programs[0].of_type(CONTAINER)["redis"].inputs
 
 
-def test_the_logins_let_in_are_those_of_the_generations_accepted(
-    programs: dict[int, Program], steps: int
-) -> None:
+def test_only_logins_of_accepted_generations_can_log_in(programs: dict[int, Program], steps: int) -> None:
     in_use, accepted = STEPS[steps]
     expected = {
         _login(role, generation)
@@ -74,7 +75,7 @@ def test_the_logins_let_in_are_those_of_the_generations_accepted(
 
 
 @pytest.mark.parametrize("role", outputs.ROLES)
-def test_outputs_have_the_generation_in_use(programs: dict[int, Program], steps: int, role: str) -> None:
+def test_outputs_contain_the_generation_in_use(programs: dict[int, Program], steps: int, role: str) -> None:
     in_use, _ = STEPS[steps]
     login, user = outputs.ROLES[role]
     suffix = "" if in_use == 1 else f"-{in_use}"
@@ -87,14 +88,14 @@ def test_outputs_have_the_generation_in_use(programs: dict[int, Program], steps:
         assert url.startswith(f"rediss://{user}:{CANARY}-redis-{user}{suffix}-value@")
 
 
-def test_the_access_service_uses_what_the_outputs_have(programs: dict[int, Program], steps: int) -> None:
+def test_the_access_service_uses_the_logins_of_the_outputs(programs: dict[int, Program], steps: int) -> None:
     files = _secret(_inputs(programs[steps], "access-files")["files"])
     for output, file in ((outputs.DATABASE_URLS, "database_url"), (outputs.REDIS_URLS, "redis_url")):
         url = programs[steps].exports[output][0]["app"]
         assert files[file].partition("@")[0] == url.partition("@")[0]
 
 
-def test_redis_takes_the_passwords_of_the_generations_accepted(
+def test_redis_accepts_the_passwords_of_the_accepted_generations(
     programs: dict[int, Program], steps: int
 ) -> None:
     _, accepted = STEPS[steps]
@@ -105,7 +106,7 @@ def test_redis_takes_the_passwords_of_the_generations_accepted(
     assert [word for word in line.split() if word.startswith("#")] == digests
 
 
-def test_clients_are_handed_every_authority_accepted_and_servers_the_one_in_use(
+def test_clients_trust_every_accepted_authority_and_the_one_in_use_signs(
     programs: dict[int, Program], steps: int
 ) -> None:
     in_use, accepted = STEPS[steps]
@@ -120,7 +121,7 @@ def test_clients_are_handed_every_authority_accepted_and_servers_the_one_in_use(
         assert _secret(_inputs(program, f"{server}-files")["files"])["ca.crt"] == bundle
 
 
-def test_no_secret_leaves_the_program_unwrapped_at_any_step(programs: dict[int, Program], steps: int) -> None:
+def test_every_secret_is_wrapped_at_every_step(programs: dict[int, Program], steps: int) -> None:
     for resource in programs[steps].resources:
         plain = [text for text in plain_texts(resource.inputs) if CANARY in text]
         assert not plain, f"{resource.urn} hands over a secret in the open"
@@ -128,15 +129,13 @@ def test_no_secret_leaves_the_program_unwrapped_at_any_step(programs: dict[int, 
 
 
 @pytest.mark.parametrize("server", ["postgres", "redis"])
-def test_a_server_takes_its_files_up_again_when_they_change(
-    programs: dict[int, Program], server: str
-) -> None:
+def test_a_server_reloads_its_files_when_they_change(programs: dict[int, Program], server: str) -> None:
     digests = [_inputs(programs[steps], f"{server}-reload")["digest"] for steps in (0, 1, 3)]
     assert len(set(digests)) == 3
     assert all(CANARY not in digest for digest in digests)
 
 
-def test_renewed_certificates_are_signed_anew(run: Run, programs: dict[int, Program]) -> None:
+def test_certificates_are_renewed_with_a_new_generation(run: Run, programs: dict[int, Program]) -> None:
     renewed = run(rotation=Rotation().renew(CERTIFICATES, NOW))
     for server in ("postgres", "redis"):
         name = f"{server}-certificate"
@@ -144,7 +143,7 @@ def test_renewed_certificates_are_signed_anew(run: Run, programs: dict[int, Prog
         assert _inputs(programs[0], name)["generation"] == 1
 
 
-def test_the_program_exports_the_rotation_that_it_made_true(programs: dict[int, Program], steps: int) -> None:
+def test_the_program_exports_the_rotation_that_it_applied(programs: dict[int, Program], steps: int) -> None:
     value, is_secret = programs[steps].exports[outputs.ROTATION]
     assert Rotation.from_json(value, "the outputs") == rotated(steps)
     assert not is_secret

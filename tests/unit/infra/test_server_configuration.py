@@ -1,4 +1,4 @@
-"""postgresql.conf, pg_hba.conf and redis.conf as text: what is derived, what is fixed, and how it is quoted."""
+"""postgresql.conf, pg_hba.conf and redis.conf: derived values, fixed values, and quoting."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ GB = 1024**3
 
 
 @pytest.mark.parametrize("name", sorted(postgres.FIXED_PARAMETERS))
-def test_a_fixed_parameter_wins_over_any_other(name: str) -> None:
+def test_a_fixed_parameter_overrides_any_other(name: str) -> None:
     assert postgres.parameters(GB, 100, {name: "x"})[name] == postgres.FIXED_PARAMETERS[name]
 
 
-def test_a_given_parameter_wins_over_a_derived_one() -> None:
+def test_a_given_parameter_overrides_a_derived_one() -> None:
     assert postgres.parameters(GB, 100, {"work_mem": "9MB"})["work_mem"] == "9MB"
 
 
@@ -22,7 +22,7 @@ def test_a_given_parameter_wins_over_a_derived_one() -> None:
     ("memory", "shared_buffers", "work_mem"),
     [(256 * 1024**2, "64MB", "1024kB"), (GB, "256MB", "2621kB"), (8 * GB, "2048MB", "20971kB")],
 )
-def test_memory_is_shared_out_by_quarters(memory: int, shared_buffers: str, work_mem: str) -> None:
+def test_memory_is_divided_into_quarters(memory: int, shared_buffers: str, work_mem: str) -> None:
     values = postgres.parameters(memory, 100)
     assert values["shared_buffers"] == shared_buffers
     assert values["work_mem"] == work_mem
@@ -33,23 +33,23 @@ def test_a_quote_or_backslash_stays_inside_its_value() -> None:
     assert conf == "log_line_prefix = 'it''s \\\\ 100%'\n"
 
 
-def test_the_last_rule_of_host_based_authentication_refuses_everybody() -> None:
+def test_the_last_rule_of_pg_hba_rejects_everything() -> None:
     rules = postgres.render_hba().splitlines()
     assert rules[-1].split() == ["host", "all", "all", "all", "reject"]
 
 
-def test_no_rule_of_host_based_authentication_trusts_or_takes_a_plain_password() -> None:
+def test_no_rule_of_pg_hba_trusts_or_accepts_a_plain_password() -> None:
     methods = {line.split()[-1] for line in postgres.render_hba().splitlines()}
     assert methods == {"peer", "reject", "scram-sha-256"}
 
 
-def test_roles_reach_the_applications_database_only() -> None:
+def test_roles_can_connect_only_to_the_applications_database() -> None:
     accepted = [line.split() for line in postgres.render_hba().splitlines() if line.endswith("scram-sha-256")]
     assert [(rule[0], rule[1]) for rule in accepted] == [("hostssl", "groundwork")]
 
 
 @pytest.mark.parametrize("persistence", redis.PERSISTENCE)
-def test_redis_has_no_plain_port_and_its_switches_off_in_every_persistence(persistence: str) -> None:
+def test_redis_has_no_plain_port_and_dangerous_commands_are_off(persistence: str) -> None:
     conf = redis.render_conf(maxmemory_bytes=1024, eviction_policy="noeviction", persistence=persistence)
     values = dict(line.split(" ", 1) for line in conf.splitlines())
     assert values["port"] == "0"

@@ -1,4 +1,4 @@
-"""Settings: what is accepted and in which type, and that each bad value is refused by name, with a fix."""
+"""Settings: accepted values with their types, and refusal of each bad value with its key and a fix."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from infra.settings import StackSettings
-from infra.spec.errors import InfraError, SettingError
+from infra.spec.errors import SettingError
 from infra.spec.postgres import REFUSED_PARAMETERS, SUPERUSER_RESERVE
 from infra.spec.redis import EVICTION_POLICIES, PERSISTENCE
+from tests.promises import promise
 
 
 @dataclass(frozen=True)
 class Bad:
-    """A bad setting, and what the error must say of the problem and of the fix."""
+    """A bad setting, and the expected parts of the error's problem and fix."""
 
     values: dict[str, Any]
     key: str
@@ -28,7 +29,7 @@ BAD = {
     "unknown eviction policy": Bad(
         {"redisEvictionPolicy": "allkeys-lfru"},
         "redisEvictionPolicy",
-        "'allkeys-lfru' is not known",
+        "'allkeys-lfru' is not a valid value",
         "did you mean allkeys-l",
     ),
     "eviction policy like nothing": Bad(
@@ -46,12 +47,12 @@ BAD = {
     "maxmemory without unit": Bad(
         {"redisMaxmemory": "160"}, "redisMaxmemory", "'160' is not an amount", "128MB or 1GB"
     ),
-    "maxmemory as a number": Bad({"redisMaxmemory": 160}, "redisMaxmemory", "160 is no text", "in quotes"),
+    "maxmemory as a number": Bad({"redisMaxmemory": 160}, "redisMaxmemory", "160 is not a text", "in quotes"),
     "maxmemory one above 75 %": Bad(
         {"redisMemory": "256MB", "redisMaxmemory": "193MB"},
         "redisMaxmemory",
         "193MB is more than 75 % of redisMemory (256MB)",
-        "set it to 192MB at most, or raise groundwork:redisMemory",
+        "set it to at most 192MB, or raise groundwork:redisMemory",
     ),
     "too little memory for Redis": Bad(
         {"redisMemory": "32MB"}, "redisMemory", "32MB is too little", "use 64MB or more"
@@ -72,7 +73,7 @@ BAD = {
     "limits above max_connections": Bad(
         {"appConnectionLimit": 78},
         "postgresMaxConnections",
-        "add up to 98, and only 97 of 100",
+        "add up to 98, but only 97 of 100",
         "raise it to 101, or lower a limit",
     ),
     "limit of nothing": Bad(
@@ -91,7 +92,7 @@ BAD = {
         {"prometheusDisk": "1MB"}, "prometheusDisk", "1MB is too little", "use 256MB or more"
     ),
     "retention without unit": Bad(
-        {"prometheusRetention": "15"}, "prometheusRetention", "'15' is no length of time", "like 36h or 15d"
+        {"prometheusRetention": "15"}, "prometheusRetention", "'15' is not a duration", "like 36h or 15d"
     ),
     "retention of nothing": Bad(
         {"prometheusRetention": "0d"}, "prometheusRetention", "'0d'", "like 36h or 15d"
@@ -99,7 +100,7 @@ BAD = {
     "targets of a job of ours": Bad(
         {"monitoringTargets": {"postgres": "x:1"}},
         "monitoringTargets",
-        "'postgres' is no free name",
+        "'postgres' is not a valid job name, or is reserved",
         "none of",
     ),
     "targets without port": Bad(
@@ -114,7 +115,7 @@ BAD = {
         "no such setting",
         "did you mean groundwork:redisMaxmemory?",
     ),
-    "unknown key like nothing": Bad({"zzz": "1"}, "zzz", "no such setting", "table in the README"),
+    "unknown key like nothing": Bad({"zzz": "1"}, "zzz", "no such setting", "see docs/settings.md"),
     "bad subnet": Bad(
         {"networkSubnet": "10.201.7.0/40"},
         "networkSubnet",
@@ -131,13 +132,13 @@ BAD = {
     "equal ports": Bad(
         {"postgresPort": 21000, "redisPort": 21000},
         "redisPort",
-        "21000 is groundwork:postgresPort already",
-        "give each its own port",
+        "21000 is already used by groundwork:postgresPort",
+        "set different ports",
     ),
     "port above 65535": Bad(
         {"redisPort": 65536}, "redisPort", "65536 is out of range", "1024 to 65535, or 0"
     ),
-    "port of root": Bad({"accessPort": 80}, "accessPort", "80 is out of range", "or 0 to have a free one"),
+    "port of root": Bad({"accessPort": 80}, "accessPort", "80 is out of range", "or 0 to choose a free one"),
     "port below zero": Bad({"postgresPort": -1}, "postgresPort", "-1 is out of range", "1024 to 65535"),
     "port in words": Bad(
         {"postgresPort": "five"}, "postgresPort", "'five' is not a whole number", "its default is 0"
@@ -153,13 +154,13 @@ BAD = {
     "a parameter with another's syntax": Bad(
         {"postgresParameters": {"work_mem = '1GB'\nfsync": "off"}},
         "postgresParameters",
-        "is no parameter's name",
+        "is not a parameter name",
         "as in postgresql.conf",
     ),
     "a parameter's value of two lines": Bad(
         {"postgresParameters": {"work_mem": "8MB\nfsync = off"}},
         "postgresParameters",
-        "the value of work_mem holds a line break",
+        "the value of work_mem contains a line break",
         "on one line",
     ),
     "no log": Bad({"logMaxFiles": 0}, "logMaxFiles", "0 is out of range", "use 1 to 100"),
@@ -167,34 +168,29 @@ BAD = {
 }
 
 
+@promise("a bad setting is refused in one line that names it, before anything is changed")
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
-def test_a_bad_value_is_refused_with_its_key_and_what_to_do(bad: Bad) -> None:
+def test_a_bad_value_is_refused_with_its_key_and_a_fix(bad: Bad) -> None:
     with pytest.raises(SettingError) as refusal:
         StackSettings.parse(bad.values)
     assert refusal.value.key == f"groundwork:{bad.key}"
     assert bad.problem in refusal.value.problem
     assert bad.fix in refusal.value.fix
-
-
-@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
-def test_a_refusal_is_one_line_that_begins_with_the_key(bad: Bad) -> None:
-    with pytest.raises(InfraError) as refusal:
-        StackSettings.parse(bad.values)
     assert str(refusal.value).startswith(f"groundwork:{bad.key}: ")
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED_PARAMETERS))
-def test_a_parameter_that_carries_a_promise_cannot_be_set(name: str) -> None:
-    with pytest.raises(SettingError, match=f"{name} is groundwork's to set") as refusal:
-        StackSettings.parse({"postgresParameters": {name: "off"}})
-    assert refusal.value.key == "groundwork:postgresParameters"
-    assert "take it out" in refusal.value.fix
+def test_a_fixed_parameter_cannot_be_set() -> None:
+    for name in REFUSED_PARAMETERS:
+        with pytest.raises(SettingError, match=f"{name} is set by groundwork") as refusal:
+            StackSettings.parse({"postgresParameters": {name: "off"}})
+        assert refusal.value.key == "groundwork:postgresParameters"
+        assert "remove it" in refusal.value.fix
 
 
 @pytest.mark.parametrize("name", ["fsync", "FSYNC", "Ssl"])
 def test_a_fixed_parameter_is_refused_in_any_case(name: str) -> None:
-    # Postgres reads names without regard to case.
+    # Postgres ignores the case of names.
     with pytest.raises(SettingError):
         StackSettings.parse({"postgresParameters": {name: "off"}})
 
@@ -223,7 +219,7 @@ def test_every_persistence_is_accepted(persistence: str) -> None:
         ("postgresPort", 21000, "postgres_port", 21000),
     ],
 )
-def test_text_as_the_engine_hands_it_over_becomes_the_settings_type(
+def test_text_from_the_engine_is_converted_to_the_settings_type(
     key: str, text: Any, field: str, value: Any
 ) -> None:
     parsed = getattr(StackSettings.parse({key: text}), field)
@@ -231,7 +227,7 @@ def test_text_as_the_engine_hands_it_over_becomes_the_settings_type(
     assert type(parsed) is type(value)
 
 
-def test_every_default_survives_the_way_through_the_engine_as_text() -> None:
+def test_every_default_survives_the_conversion_through_text() -> None:
     values = {
         f"groundwork:{s.key}": s.default if s.type == "string" else json.dumps(s.default)
         for s in StackSettings.declarations()
@@ -239,7 +235,7 @@ def test_every_default_survives_the_way_through_the_engine_as_text() -> None:
     assert StackSettings.parse(values) == StackSettings()
 
 
-def test_nothing_set_is_a_valid_stack() -> None:
+def test_the_defaults_are_a_valid_stack() -> None:
     assert StackSettings.parse({}) == StackSettings()
 
 
@@ -255,20 +251,20 @@ def test_nothing_set_is_a_valid_stack() -> None:
         pytest.param({"postgresParameters": {"auto_explain.log_analyze": "on"}}, id="extension's parameter"),
     ],
 )
-def test_a_value_on_the_edge_is_accepted(values: dict[str, Any]) -> None:
+def test_a_value_at_a_limit_is_accepted(values: dict[str, Any]) -> None:
     StackSettings.parse(values)
 
 
-def test_the_limits_of_both_logins_fit_into_max_connections() -> None:
+def test_the_connection_limits_of_both_logins_fit_into_max_connections() -> None:
     settings = StackSettings()
     total = sum(settings.connection_limits.values())
     assert total <= settings.postgres_max_connections - SUPERUSER_RESERVE
 
 
-@pytest.mark.parametrize("setting", StackSettings.declarations(), ids=lambda s: s.key)
-def test_every_setting_says_what_it_is(setting: Any) -> None:
-    assert setting.description.endswith(".")
-    assert setting.type in {"string", "integer", "boolean", "object"}
+def test_every_setting_has_a_description() -> None:
+    for setting in StackSettings.declarations():
+        assert setting.description.endswith("."), setting.key
+        assert setting.type in {"string", "integer", "boolean", "object"}, setting.key
 
 
 def test_every_field_is_declared_once() -> None:
@@ -277,10 +273,10 @@ def test_every_field_is_declared_once() -> None:
 
 
 @pytest.mark.parametrize("keys", ["", "K1", "k1,", "k1,k1", "k1;k2"])
-def test_token_keys_that_are_no_ids_are_refused(keys: str) -> None:
+def test_invalid_token_key_ids_are_refused(keys: str) -> None:
     with pytest.raises(SettingError, match="groundwork:tokenKeys"):
         StackSettings.parse({"tokenKeys": keys})
 
 
-def test_token_keys_are_read_in_order() -> None:
+def test_token_key_ids_keep_their_order() -> None:
     assert StackSettings.parse({"tokenKeys": "k2, k1"}).token_key_ids == ["k2", "k1"]

@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of a run in two processes: what takes a while to take down is taken down."""
+"""Ctrl-C during a run in two processes: slow fixtures are still torn down."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.__main__ import SHARED_OUT
+from tests.__main__ import IN_LANES
 
 # Longer than execnet waits before it interrupts a second time.
 SLOW_TEST = """
@@ -33,21 +33,32 @@ def test_something(made):
 
 @pytest.mark.parametrize(
     ("options", "taken_down"),
-    # The negative control: what xdist does by itself.
-    [(SHARED_OUT, True), (["--numprocesses=2"], False)],
+    # Negative control: the default behaviour of xdist.
+    [(IN_LANES, True), ([], False)],
     ids=["ours", "xdist's own"],
 )
-def test_an_interrupted_run_takes_down_what_it_made(
+def test_an_interrupted_run_tears_down_its_fixtures(
     tmp_path: Path, options: list[str], taken_down: bool
 ) -> None:
     (tmp_path / "test_slow.py").write_text(SLOW_TEST)
     root = Path(__file__).parents[3]
     run = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "--rootdir", tmp_path, tmp_path, *options, "-p", "no:cacheprovider"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--rootdir",
+            tmp_path,
+            tmp_path,
+            "--numprocesses=2",
+            *options,
+            "-p",
+            "no:cacheprovider",
+        ],
         env={**os.environ, "PYTHONPATH": str(root), "PYTEST_ADDOPTS": ""},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        # As a terminal does: the signal is for all of the group.
+        # Like a terminal, which sends the signal to the whole group.
         start_new_session=True,
     )
     try:

@@ -1,68 +1,84 @@
-"""How `python -m tests` shares tests out: what it runs together, what by itself, and that nothing is left out."""
+"""How `python -m tests` divides the tests: which stay together, start first, or run alone."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.__main__ import BESIDE_NOTHING, TWO_AT_A_TIME, verdict
-from tests.lanes import LIVE_STACK, lane_of
+from tests.__main__ import MEASURING, RUNS, WORKERS, environment, verdict
+from tests.lanes import LIVE_LANE, LIVE_STACK, LONG_LANES, lane_of, order_of
 
 ROOT = Path(__file__).parents[3]
 
 
-def _uses_the_live_stack(path: Path) -> bool:
-    return "live_stack:" in path.read_text()
+def _files(folder: str) -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / folder).rglob("test_*.py"))]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        path.relative_to(ROOT).as_posix()
-        for path in sorted((ROOT / "tests" / "infra").rglob("test_*.py"))
-        if _uses_the_live_stack(path)
-    ],
-)
-def test_a_file_that_uses_the_live_stack_is_in_its_lane(path: str) -> None:
-    assert lane_of(f"{path}::test_x") == "the live stack"
+def test_every_file_that_uses_the_live_stack_is_in_its_lane() -> None:
+    users = [file for file in _files("tests/infra") if "live_stack:" in (ROOT / file).read_text()]
+    assert users
+    assert {lane_of(f"{file}::test_x") for file in users} == {LIVE_LANE}
 
 
 @pytest.mark.parametrize(
     ("one", "other", "together"),
     [
-        ("tests/unit/db/test_a.py::test_x[a::b]", "tests/unit/db/test_b.py::test_y", True),
-        ("tests/unit/db/test_a.py::test_x", "tests/unit/cache/test_a.py::test_x", False),
+        ("tests/integration/db/test_a.py::test_x[a::b]", "tests/integration/db/test_b.py::test_y", True),
+        ("tests/integration/db/test_a.py::test_x", "tests/integration/cache/test_a.py::test_x", False),
+        ("tests/unit/db/test_a.py::test_x", "tests/unit/db/test_b.py::test_x", False),
         ("tests/infra/test_lifecycle.py::test_x", "tests/infra/test_bad_settings.py::test_x", False),
-        ("tests/faults/test_backups.py::test_x", "tests/faults/test_bad_values.py::test_x", False),
         ("tests/infra/test_egress.py::test_x", "tests/infra/rotation/test_rotation.py::test_x", True),
+        ("tests/unit/infra/aws/test_a.py::test_x", "tests/unit/policy/test_aws_b.py::test_x", True),
     ],
 )
-def test_a_folder_stays_together_and_a_checkout_of_its_own_alone(
-    one: str, other: str, together: bool
-) -> None:
+def test_tests_that_share_servers_stay_together(one: str, other: str, together: bool) -> None:
     assert (lane_of(one) == lane_of(other)) is together
 
 
-def test_every_folder_of_tests_is_run() -> None:
-    run = [path for path in (*TWO_AT_A_TIME, *BESIDE_NOTHING) if not path.startswith("-")]
-    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
-    assert [file for file in sorted(files) if not file.startswith(tuple(run))] == []
+def test_long_lanes_start_first_and_unit_tests_last() -> None:
+    lanes = sorted({lane_of(f"{file}::test_x") for file in _files("tests")}, key=order_of)
+    assert tuple(lanes[: len(LONG_LANES)]) == LONG_LANES
+    assert lanes[-1].startswith("tests/unit/")
 
 
-def test_what_is_named_is_there() -> None:
-    named = (*TWO_AT_A_TIME, *BESIDE_NOTHING[:1], *LIVE_STACK)
-    assert [path for path in named if not (ROOT / path).exists()] == []
+def test_every_named_file_exists() -> None:
+    paths = [each.partition("::")[0] for each in (*MEASURING, *LIVE_STACK)]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-def test_what_one_run_leaves_out_the_other_has() -> None:
-    left_out = {o.partition("=")[2] for o in BESIDE_NOTHING if o.startswith(("--deselect=", "--ignore="))}
-    assert left_out <= set(TWO_AT_A_TIME)
+def test_each_test_is_in_exactly_one_of_the_two_runs() -> None:
+    first, second = RUNS
+    left_out = [option.partition("=")[2] for option in first if option.startswith("--deselect=")]
+    assert first[0] == "tests"
+    assert left_out == second[: len(MEASURING)] == MEASURING
+
+
+def test_every_machine_gets_more_than_one_worker() -> None:
+    assert 3 <= WORKERS <= 8
+
+
+def test_workers_agree_on_the_order_of_a_set_and_write_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    command = [sys.executable, "-c", "import sys; print(hash('a'), sys.dont_write_bytecode)"]
+    shared = environment()
+    said = {subprocess.run(command, env=shared, capture_output=True, check=True).stdout for _ in range(2)}
+    assert len(said) == 1
+    assert said.pop().split()[1] == b"False"
+    # Negative control: each worker's own order.
+    monkeypatch.setenv("PYTHONHASHSEED", "random")
+    own = {subprocess.run(command, env=os.environ, capture_output=True, check=True).stdout for _ in range(2)}
+    assert len(own) == 2
 
 
 @pytest.mark.parametrize(
     ("codes", "code"),
     [([0, 0], 0), ([1, 0], 1), ([0, 1], 1), ([3, 1], 3), ([2], 2), ([5, 0], 0), ([0, 5], 0), ([5, 5], 5)],
 )
-def test_one_failure_is_the_verdict(codes: list[int], code: int) -> None:
+def test_one_failed_run_makes_the_whole_fail(codes: list[int], code: int) -> None:
     assert verdict(codes) == code

@@ -1,4 +1,4 @@
-"""What lint contributes to a plan: our own rules and squawk's, by the migration whose files they are about."""
+"""The lint findings in a plan: groundwork's rules and squawk's, assigned to the migrations that they are about."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from db.migrator import Migration, read_source
-from ops import squawk
-from ops.migration_review.linter import lint
+from ops.migrations import squawk
+from ops.migrations.linter import lint
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def migrations(tmp_path: Path) -> tuple[Migration, ...]:
     return tuple(read_source(tmp_path))
 
 
-def test_our_rules_and_squawks_are_told_of_the_files_they_are_about(
+def test_findings_of_both_linters_are_assigned_to_their_migrations(
     migrations: tuple[Migration, ...],
 ) -> None:
     linted = lint(migrations)
@@ -37,7 +37,7 @@ def test_our_rules_and_squawks_are_told_of_the_files_they_are_about(
     assert linted.findings[2] == ()
 
 
-def test_without_squawk_our_own_rules_are_applied(
+def test_without_squawk_groundworks_own_rules_are_applied(
     migrations: tuple[Migration, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(squawk, "is_installed", lambda: False)
@@ -46,5 +46,5 @@ def test_without_squawk_our_own_rules_are_applied(
     assert [each.rule for each in linted.findings[1]] == ["transaction-control", "missing-grant"]
 
 
-def test_nothing_is_found_of_no_migration() -> None:
+def test_without_migrations_there_are_no_findings() -> None:
     assert lint(()).findings == {}

@@ -1,4 +1,4 @@
-"""What a statement is seen to do."""
+"""Classification of SQL statements."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ from db.migrator.script import split_statements
         ("ALTER TABLE", []),
     ],
 )
-def test_a_statement_is_seen_for_what_it_does(sql: str, expected: list[Effect]) -> None:
+def test_a_statement_is_classified(sql: str, expected: list[Effect]) -> None:
     (statement,) = split_statements(sql)
     assert list(effects(statement)) == expected

@@ -1,4 +1,4 @@
-"""Which changes of a migration's text are proven harmless, and which are not."""
+"""Changes of a migration's text: which are proven harmless, and which are not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from db.migrator.equivalence import describe_difference, first_difference, text_of
+from tests.promises import promise
 
 HARMLESS = [
     ("SELECT 1 ;", "SELECT 1;\n-- said later", "comments"),
@@ -52,6 +53,7 @@ HARMFUL = [
 ]
 
 
+@promise("`repair` accepts a changed checksum only if the change is proven harmless")
 @pytest.mark.parametrize(("old", "new", "what"), HARMLESS)
 def test_a_harmless_change_is_proven_and_named(old: str, new: str, what: str) -> None:
     assert first_difference(old, new) is None
@@ -59,13 +61,14 @@ def test_a_harmless_change_is_proven_and_named(old: str, new: str, what: str) ->
     assert describe_difference(old, new) == what
 
 
+@promise("`repair` accepts a changed checksum only if the change is proven harmless", control=True)
 @pytest.mark.parametrize(("old", "new"), HARMFUL)
 def test_a_change_that_may_matter_is_not_proven(old: str, new: str) -> None:
     assert first_difference(old, new) is not None
     assert first_difference(new, old) is not None
 
 
-def test_the_line_of_the_difference_is_that_of_the_new_text() -> None:
+def test_the_line_of_a_difference_is_that_of_the_new_text() -> None:
     assert first_difference("a;\nb;\nc;", "a;\n\n-- x\nb;\nd;") == 5
 
 
@@ -73,11 +76,11 @@ def test_the_line_of_the_difference_is_that_of_the_new_text() -> None:
     "old", ["a;\nb;\n", "a;\r\nb;\r\n", "a;\rb;\r", "\ufeffa;\nb;\n", "\ufeffa;\r\nb;", "a;\nb;"]
 )
 @pytest.mark.parametrize("new", ["a;\nb;\n", "a;\r\nb;\r\n", "\ufeffa;\r\nb;"])
-def test_a_text_with_other_line_ends_is_found_by_its_checksum(old: str, new: str) -> None:
+def test_a_text_with_other_line_endings_is_found_by_its_checksum(old: str, new: str) -> None:
     checksum = hashlib.sha384(old.encode()).digest()
     assert text_of(checksum, new.encode()) == old
 
 
-def test_a_text_of_another_checksum_is_not_found() -> None:
+def test_a_text_with_another_checksum_is_not_found() -> None:
     assert text_of(hashlib.sha384(b"a; c").digest(), b"a; b") is None
     assert text_of(hashlib.sha384(b"a").digest(), b"\xff") is None

@@ -1,4 +1,4 @@
-"""What our own rules find in a migration's files, and what they leave alone."""
+"""The findings of groundwork's own lint rules in migration files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from db.migrator import lint_migrations, read_source
 from db.migrator.lint import RULES
+from tests.promises import promise
 
 GRANT = "GRANT SELECT ON t TO app;\n"
 
@@ -16,6 +17,7 @@ def found(folder: Path) -> list[tuple[str, int, str]]:
     return [(f.path.name, f.line, f.rule) for f in lint_migrations(read_source(folder))]
 
 
+@promise("each lint rule finds its violations, with their line")
 @pytest.mark.parametrize(
     ("up", "line", "rule"),
     [
@@ -39,13 +41,14 @@ def found(folder: Path) -> list[tuple[str, int, str]]:
         ("\ufeffSELECT 1;", 1, "byte-order-mark"),
     ],
 )
-def test_what_is_wrong_is_found_with_its_line(tmp_path: Path, up: str, line: int, rule: str) -> None:
+def test_a_problem_is_found_with_its_line(tmp_path: Path, up: str, line: int, rule: str) -> None:
     (tmp_path / "1_a.up.sql").write_text(up)
     (tmp_path / "1_a.down.sql").write_text("SELECT 1")
     assert found(tmp_path) == [("1_a.up.sql", line, rule)]
     assert rule in RULES
 
 
+@promise("each lint rule finds its violations, with their line", control=True)
 @pytest.mark.parametrize(
     "up",
     [
@@ -67,13 +70,13 @@ def test_what_is_wrong_is_found_with_its_line(tmp_path: Path, up: str, line: int
         "SELECT 1;\n-- Filled by hand.\n-- lint-ignore: missing-grant, blocking-index\nCREATE TABLE t ();",
     ],
 )
-def test_what_is_right_or_silenced_is_left_alone(tmp_path: Path, up: str) -> None:
+def test_correct_and_silenced_statements_have_no_findings(tmp_path: Path, up: str) -> None:
     (tmp_path / "1_a.up.sql").write_text(up)
     (tmp_path / "1_a.down.sql").write_text("DROP TABLE t")
     assert found(tmp_path) == []
 
 
-def test_a_silenced_rule_is_silent_for_its_statement_alone(tmp_path: Path) -> None:
+def test_a_rule_is_silenced_only_for_its_statement(tmp_path: Path) -> None:
     (tmp_path / "1_a.up.sql").write_text(
         "SELECT 1;\n-- lint-ignore: missing-grant\nCREATE TABLE t ();\nCREATE TABLE u ();\n"
     )
@@ -96,11 +99,11 @@ def test_a_migration_without_a_down_file_is_found(tmp_path: Path, name: str) -> 
         ("DROP TABLE t;", None),
     ],
 )
-def test_a_down_file_is_looked_at_too(tmp_path: Path, down: str, rule: str | None) -> None:
+def test_down_files_are_checked_too(tmp_path: Path, down: str, rule: str | None) -> None:
     (tmp_path / "1_a.up.sql").write_text("SELECT 1")
     (tmp_path / "1_a.down.sql").write_text(down)
     assert [found_rule for _, _, found_rule in found(tmp_path)] == ([] if rule is None else [rule])
 
 
-def test_our_own_migrations_are_clean() -> None:
+def test_the_repositorys_migrations_are_clean() -> None:
     assert lint_migrations(read_source()) == ()

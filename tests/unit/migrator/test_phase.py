@@ -1,4 +1,4 @@
-"""Expand and contract: what a header says, and in which order the two may run."""
+"""Expand and contract phases: parsing of the header, and the allowed order."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from db.migrator import PhaseOrder, SourceError, new_migration, read_source
-from db.migrator.phase import Phase, in_phase
+from db.migrator.phase import Phase
+from db.migrator.runner import in_phase
+from tests.promises import promise
 
 
 def write(folder: Path, phases: str) -> None:
-    """`e` and `c` for expand and contract migrations, from version 1 on; `.` for one that is not there."""
+    """Write migrations from version 1 on: `e` for expand, `c` for contract, `.` for a missing version."""
     for version, phase in enumerate(phases, start=1):
         if phase != ".":
             header = "-- phase: contract\n" if phase == "c" else ""
@@ -31,7 +33,7 @@ def write(folder: Path, phases: str) -> None:
         ("-- the phase: contract\nSELECT 1", "expand"),
     ],
 )
-def test_a_header_among_the_first_comments_says_the_phase(tmp_path: Path, text: str, phase: str) -> None:
+def test_a_header_in_the_first_comments_sets_the_phase(tmp_path: Path, text: str, phase: str) -> None:
     (tmp_path / "1_a.sql").write_text(text)
     assert read_source(tmp_path)[0].up.phase == phase
 
@@ -39,17 +41,18 @@ def test_a_header_among_the_first_comments_says_the_phase(tmp_path: Path, text: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("-- phase: later\nSELECT 1", r"1_a\.sql:1: 'later' is no phase"),
-        ("-- why\n-- phase:\nSELECT 1", r"1_a\.sql:2: '' is no phase"),
+        ("-- phase: later\nSELECT 1", r"1_a\.sql:1: 'later' is not a phase"),
+        ("-- why\n-- phase:\nSELECT 1", r"1_a\.sql:2: '' is not a phase"),
         ("-- phase: expand\n-- phase: contract\nSELECT 1", r"1_a\.sql:2: .*its second"),
     ],
 )
-def test_a_header_that_is_no_phase_is_refused_before_it_runs(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_phase_is_refused_before_it_runs(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "1_a.sql").write_text(text)
     with pytest.raises(SourceError, match=message):
         read_source(tmp_path)[0].up.check()
 
 
+@promise("a phase never skips a pending migration of the other")
 @pytest.mark.parametrize(
     ("pending", "phase", "chosen"),
     [
@@ -67,7 +70,7 @@ def test_a_header_that_is_no_phase_is_refused_before_it_runs(tmp_path: Path, tex
         ("", "expand", []),
     ],
 )
-def test_a_phase_never_jumps_over_the_other(
+def test_a_phase_cannot_skip_a_migration_of_the_other_phase(
     tmp_path: Path, pending: str, phase: Phase | None, chosen: list[int] | type[Exception]
 ) -> None:
     write(tmp_path, pending)
@@ -88,15 +91,15 @@ def test_a_phase_never_jumps_over_the_other(
         ("ec", "contract", "--phase expand --to 1"),
     ],
 )
-def test_the_refusal_names_the_command_to_begin_with(
+def test_the_refusal_names_the_command_to_run_first(
     tmp_path: Path, pending: str, phase: Phase, first: str
 ) -> None:
     write(tmp_path, pending)
-    with pytest.raises(PhaseOrder, match=rf"begin with `{first}`"):
+    with pytest.raises(PhaseOrder, match=rf"start with `{first}`"):
         in_phase(read_source(tmp_path), phase)
 
 
-def test_a_new_migration_says_its_phase_behind_the_no_transaction_header(tmp_path: Path) -> None:
+def test_a_new_migration_has_its_phase_after_the_no_transaction_header(tmp_path: Path) -> None:
     new_migration(tmp_path, "drop_index", no_transaction=True, phase="contract")
     (migration,) = read_source(tmp_path)
     assert (migration.up.no_transaction, migration.up.phase) == (True, "contract")

@@ -1,4 +1,4 @@
-"""A pooler before the database, told by the server processes that answer."""
+"""Detection of a connection pooler by the process ids of the server processes that answer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from db.migrator import PoolerRefused, lock
+from tests.promises import promise
 
 
 class FakeConnection:
-    """A connection whose handshake named one process id and whose queries another one answers."""
+    """A connection whose handshake reports one process id, and whose queries are answered by another one."""
 
     def __init__(self, handshake_pid: int, server_pid: int) -> None:
         self.info = SimpleNamespace(backend_pid=handshake_pid)
@@ -38,13 +39,15 @@ def _connect_twice(monkeypatch: pytest.MonkeyPatch, first: FakeConnection, secon
     lock._refuse_transaction_pooler("", first)  # type: ignore[arg-type]
 
 
-def test_a_pooler_that_hands_the_same_server_process_to_two_sessions_is_refused(
+@promise("a pooler in transaction mode is refused")
+def test_a_pooler_that_shares_a_server_process_between_sessions_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(PoolerRefused, match="transaction mode"):
         _connect_twice(monkeypatch, FakeConnection(901, 7), FakeConnection(902, 7))
 
 
+@promise("a pooler in transaction mode is refused", control=True)
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -52,7 +55,7 @@ def test_a_pooler_that_hands_the_same_server_process_to_two_sessions_is_refused(
         pytest.param(FakeConnection(901, 7), FakeConnection(902, 8), id="a pooler in session mode"),
     ],
 )
-def test_a_server_process_to_each_session_is_fine(
+def test_one_server_process_per_session_is_accepted(
     monkeypatch: pytest.MonkeyPatch, first: FakeConnection, second: FakeConnection
 ) -> None:
     _connect_twice(monkeypatch, first, second)

@@ -1,4 +1,4 @@
-"""Where statements begin and end, by psql's rules."""
+"""The boundaries of statements, by psql's rules."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def texts(sql: str) -> list[str]:
     ],
 )
 def test_a_semicolon_inside_a_statement_does_not_end_it(statement: str) -> None:
-    # What is not closed takes all that follows.
+    # An unclosed quote extends to the end of the text.
     follows = "" if "not closed" in statement else "\n; SELECT 'next'"
     expected = [statement.split(" -- ")[0]] + (["SELECT 'next'"] if follows else [])
     assert texts(statement + follows) == expected
@@ -41,11 +41,11 @@ def test_a_semicolon_inside_a_statement_does_not_end_it(statement: str) -> None:
 @pytest.mark.parametrize(
     "sql", ["", "  \n\t", "-- only this", "/* a /* b */ c */", ";;\n;", "-- no-transaction\n"]
 )
-def test_a_script_without_a_statement_has_none(sql: str) -> None:
+def test_a_script_without_a_statement_is_empty(sql: str) -> None:
     assert texts(sql) == []
 
 
-def test_a_comment_that_is_never_closed_is_left_for_the_server_to_refuse() -> None:
+def test_an_unclosed_comment_is_left_to_the_server() -> None:
     assert texts("SELECT 1; /* open ; SELECT 2") == ["SELECT 1", "/* open ; SELECT 2"]
 
 
@@ -53,7 +53,7 @@ def test_a_dollar_inside_an_identifier_opens_no_quote() -> None:
     assert texts("SELECT a$b; SELECT c$d") == ["SELECT a$b", "SELECT c$d"]
 
 
-def test_begin_outside_a_routine_is_a_statement_of_its_own() -> None:
+def test_begin_outside_a_routine_is_a_separate_statement() -> None:
     assert texts("BEGIN; SELECT 1; END") == ["BEGIN", "SELECT 1", "END"]
 
 
@@ -63,7 +63,7 @@ def test_comments_before_a_statement_do_not_belong_to_it() -> None:
     assert statement.offset == len("-- why\n/* and how */\n  ")
 
 
-def test_a_statement_is_known_by_its_first_words() -> None:
+def test_a_statement_is_identified_by_its_first_words() -> None:
     (statement,) = split_statements('CREATE /* x */ UNIQUE\nINDEX Concurrently "name" ON t (a)')
     assert statement.head == "create unique index concurrently on"
 

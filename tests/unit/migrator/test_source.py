@@ -1,11 +1,12 @@
-"""The folder, read by sqlx's rules."""
+"""Reading the folder of migrations, by sqlx's rules."""
 
 import errno
 from pathlib import Path
 
 import pytest
 
-from db.migrator import MIGRATIONS_FOLDER, SourceError, WrongName, read_source
+from db.migrator import MIGRATIONS_FOLDER, SourceError, UnknownMigration, read_source
+from tests.promises import promise
 
 # `printf '' | sha384sum`
 SHA384_OF_NOTHING = (
@@ -23,7 +24,7 @@ def write(folder: Path, **files: str | bytes) -> None:
         (folder / name).write_bytes(raw)
 
 
-def test_an_empty_file_has_sqlx_checksum_of_nothing(tmp_path: Path) -> None:
+def test_an_empty_file_has_sqlxs_checksum_of_empty_text(tmp_path: Path) -> None:
     write(tmp_path, **{"1_a.sql": ""})
     assert read_source(tmp_path)[0].checksum.hex() == SHA384_OF_NOTHING
 
@@ -47,7 +48,7 @@ def test_the_checksum_is_of_the_raw_bytes(tmp_path: Path) -> None:
         ("1_.sql", 1, ""),
     ],
 )
-def test_a_file_name_says_version_and_description(
+def test_a_file_name_contains_version_and_description(
     tmp_path: Path, name: str, version: int, description: str
 ) -> None:
     write(tmp_path, **{name: "SELECT 1"})
@@ -56,12 +57,12 @@ def test_a_file_name_says_version_and_description(
 
 
 @pytest.mark.parametrize("name", ["README.md", "notes.sql", "1_notes.txt", "1_a.SQL", ".sql"])
-def test_what_is_not_named_like_a_migration_is_ignored(tmp_path: Path, name: str) -> None:
+def test_other_files_are_ignored(tmp_path: Path, name: str) -> None:
     write(tmp_path, **{name: "SELECT 1"})
     assert read_source(tmp_path) == ()
 
 
-def test_folders_in_the_folder_are_not_read(tmp_path: Path) -> None:
+def test_subfolders_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "1_old.sql").mkdir()
     (tmp_path / "more").mkdir()
     write(tmp_path / "more", **{"2_b.sql": "SELECT 1"})
@@ -71,15 +72,15 @@ def test_folders_in_the_folder_are_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["a_b.sql", "_b.sql", "1 _b.sql", "1.0_b.sql", "+_b.sql", "٣_b.sql", "9223372036854775808_b.sql"]
 )
-def test_a_version_that_is_no_number_of_64_bits_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_a_version_that_is_not_a_64_bit_number_is_refused_by_name(tmp_path: Path, name: str) -> None:
     write(tmp_path, **{name: "SELECT 1"})
     with pytest.raises(SourceError, match="does not begin with a version") as caught:
         read_source(tmp_path)
     assert name in str(caught.value)
 
 
-def test_a_python_number_that_sqlx_would_not_take_is_refused(tmp_path: Path) -> None:
-    # int("１") is 1; the name must split at its first underscore, so "1_0" is version 1.
+def test_a_number_that_only_python_accepts_is_refused(tmp_path: Path) -> None:
+    # int("１") is 1. The name must be split at its first underscore, so "1_0" has version 1.
     write(tmp_path, **{"１_b.sql": "SELECT 1"})
     with pytest.raises(SourceError):
         read_source(tmp_path)
@@ -94,7 +95,7 @@ def test_a_python_number_that_sqlx_would_not_take_is_refused(tmp_path: Path) -> 
         ("1_a.down.sql", "1_b.down.sql"),
     ],
 )
-def test_two_files_of_one_version_and_kind_are_refused_naming_both(
+def test_two_files_with_one_version_and_kind_are_refused_naming_both(
     tmp_path: Path, first: str, second: str
 ) -> None:
     write(tmp_path, **{first: "SELECT 1", second: "SELECT 1"})
@@ -132,7 +133,7 @@ def test_versions_are_ordered_as_numbers(tmp_path: Path) -> None:
         ("--no-transaction\nSELECT 1", False),
     ],
 )
-def test_only_the_first_byte_onwards_takes_a_script_out_of_its_transaction(
+def test_the_no_transaction_header_must_start_at_the_first_byte(
     tmp_path: Path, text: str, is_outside: bool
 ) -> None:
     write(tmp_path, **{"1_a.sql": text})
@@ -147,11 +148,12 @@ def test_a_no_transaction_script_of_two_statements_is_refused_with_the_line_of_t
         read_source(tmp_path)[0].up.check()
 
 
+@promise("a migration that ends its own transaction is refused")
 @pytest.mark.parametrize(
     "statement",
     ["COMMIT", "begin", "ROLLBACK", "START TRANSACTION", "END", "ABORT", "PREPARE TRANSACTION 'a'"],
 )
-def test_a_script_that_would_end_its_transaction_is_refused(tmp_path: Path, statement: str) -> None:
+def test_a_script_that_ends_its_transaction_is_refused(tmp_path: Path, statement: str) -> None:
     write(tmp_path, **{"1_a.sql": f"SELECT 1;\n{statement};\n"})
     with pytest.raises(SourceError, match=r"1_a\.sql:2"):
         read_source(tmp_path)[0].up.check()
@@ -167,11 +169,11 @@ def test_a_script_may_use_savepoints_and_blocks(tmp_path: Path, statement: str) 
 
 def test_a_concurrent_index_without_a_name_is_refused(tmp_path: Path) -> None:
     write(tmp_path, **{"1_a.sql": "-- no-transaction\nCREATE INDEX CONCURRENTLY ON t (a)"})
-    with pytest.raises(SourceError, match=r"1_a\.sql:2: .* needs a name"):
+    with pytest.raises(SourceError, match=r"1_a\.sql:2: .* needs an index name"):
         read_source(tmp_path)[0].up.check()
 
 
-def test_a_concurrent_index_with_a_quoted_name_has_one(tmp_path: Path) -> None:
+def test_a_concurrent_index_with_a_quoted_name_is_accepted(tmp_path: Path) -> None:
     write(tmp_path, **{"1_a.sql": '-- no-transaction\nCREATE INDEX CONCURRENTLY "i" ON t (a)'})
     read_source(tmp_path)[0].up.check()
 
@@ -182,8 +184,8 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         read_source(tmp_path)
 
 
-def test_an_absent_folder_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(WrongName, match="no-such-folder"):
+def test_a_missing_folder_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UnknownMigration, match="no-such-folder"):
         read_source(tmp_path / "no-such-folder")
 
 
@@ -192,7 +194,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(
 ) -> None:
     (tmp_path / "1_a.sql").touch()
     monkeypatch.setattr(Path, "read_bytes", _refused)
-    with pytest.raises(SourceError, match=r"1_a\.sql cannot be read \(Permission denied\)"):
+    with pytest.raises(SourceError, match=r"cannot read .*1_a\.sql: Permission denied"):
         read_source(tmp_path)
 
 
@@ -200,7 +202,7 @@ def _refused(path: Path) -> bytes:
     raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
 
-def test_our_own_migrations_are_numbered_without_a_gap_and_reversible() -> None:
+def test_the_repositorys_migrations_have_no_gap_and_are_reversible() -> None:
     migrations = read_source(MIGRATIONS_FOLDER)
     assert [m.version for m in migrations] == list(range(1, len(migrations) + 1))
     assert [m.name for m in migrations if m.down is None] == []

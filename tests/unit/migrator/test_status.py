@@ -1,4 +1,4 @@
-"""Folder and ledger compared, without a database."""
+"""Comparison of the folder and the ledger, without a database."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,7 +64,9 @@ def test_a_dirty_migration_is_a_problem(migrations: tuple[Migration, ...]) -> No
         assert f"`groundwork migrate repair {option}`" in str(problem)
 
 
-def test_an_interrupted_concurrent_index_is_pending_and_no_problem(migrations: tuple[Migration, ...]) -> None:
+def test_an_interrupted_concurrent_index_is_pending_and_not_a_problem(
+    migrations: tuple[Migration, ...],
+) -> None:
     state = compare([row(m) for m in migrations[:3]] + [row(migrations[3], success=False)], migrations)
     assert state.problems == ()
     assert [m.version for m in state.pending] == [4]

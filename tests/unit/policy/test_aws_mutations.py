@@ -1,6 +1,6 @@
-"""The program's own resources, as production has them, with one property changed: exactly that property's rule fires.
+"""One changed property in the program's own resources, with production's settings: exactly that property's rule fires.
 
-What test_mutations.py changes in a stack made for the rules is changed here in what the program really makes.
+test_mutations.py does the same with a stack that was written for the rules.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.unit.policy.test_mutations import FLIPS
 
 TYPES = {each.name: each.type for each in good_stack()}
 NOT_MADE = {"aws:ec2/securityGroupRule:SecurityGroupRule", "aws:secretsmanager/secretRotation:SecretRotation"}
-# A change that names another resource names one of the stack that was made for the rules.
+# A change that refers to another resource uses one of the stack that was written for the rules.
 HERE = [flip for flip in FLIPS if TYPES[flip[0]] not in NOT_MADE and "Ref(" not in repr(flip[1])]
 
 
@@ -34,7 +34,7 @@ def violated(stack: Resources) -> set[str]:
 
 
 def mutants(stack: Resources, type_: str, properties: Mapping[str, Any]) -> Iterator[Resources]:
-    """The stack with the change, in each resource of the type by turns."""
+    """Yield the stack with the change, applied to each resource of the type in turn."""
     for chosen in stack.of(type_):
         yield Resources(flipped(each, properties) if each is chosen else each for each in stack)
 
@@ -49,21 +49,18 @@ def flipped(resource: Resource, properties: Mapping[str, Any]) -> Resource:
     return replace(resource, properties=kept, is_protected=protect)
 
 
-@pytest.mark.parametrize(
-    ("name", "properties", "rule"), HERE, ids=[f"{n}.{'+'.join(p)}-{r}" for n, p, r in HERE]
-)
-def test_exactly_the_propertys_rule_fires(
-    production: Resources, name: str, properties: Mapping[str, Any], rule: str
-) -> None:
-    """In one of its type at least: a group that nothing of ours wears is no server's."""
-    assert {rule} in [violated(each) for each in mutants(production, TYPES[name], properties)]
+def test_exactly_the_propertys_rule_fires(production: Resources) -> None:
+    """In at least one resource of the type: a security group without a server, for example, violates no server rule."""
+    for name, properties, rule in HERE:
+        found = [violated(each) for each in mutants(production, TYPES[name], properties)]
+        assert {rule} in found, (name, properties)
 
 
-def test_the_program_makes_nothing_that_is_left_out_here(production: Resources) -> None:
+def test_no_resource_type_of_the_program_is_left_out(production: Resources) -> None:
     assert production.of(*NOT_MADE) == []
 
 
-def test_every_rule_is_tried_on_the_program() -> None:
+def test_every_rule_is_tested_with_the_program() -> None:
     untried = {rule.id for rule in RULES} - {rule for *_, rule in HERE}
-    # It rotates no secret of its own, and makes no other kind of server.
+    # The program rotates no secrets itself, and creates no other kinds of data stores.
     assert untried == {"SecretsManager.1", "SecretsManager.4", "Groundwork.coverage"}

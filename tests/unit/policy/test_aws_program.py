@@ -1,4 +1,4 @@
-"""The AWS program itself keeps every rule, with the settings of production and staging."""
+"""The AWS program follows every rule, with the settings of production and staging."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def declared(folder: Path, settings: dict[str, Any]) -> Resources:
 
 
 @pytest.mark.parametrize("stack", ["prod", "staging"])
-def test_a_stack_of_the_repository_keeps_every_rule(stack: str, tmp_path: Path) -> None:
+def test_the_repositorys_stacks_follow_every_rule(stack: str, tmp_path: Path) -> None:
     resources = declared(tmp_path, settings_of(stack))
     assert [(f.rule, f.resource, f.property, f.message) for f in judge(resources)] == []
     unasked = {rule.id for rule in RULES if not resources.of(*rule.types)}
-    # It keeps no secret of its own in Secrets Manager but what rotates itself.
+    # The program's only secret in Secrets Manager is rotated automatically.
     assert unasked <= {"SecretsManager.1", "SecretsManager.4"}
 
 
@@ -53,7 +53,7 @@ def test_a_stack_of_the_repository_keeps_every_rule(stack: str, tmp_path: Path) 
     ],
     ids=lambda value: "+".join(sorted(value)),
 )
-def test_a_setting_that_gives_up_a_control_is_found(
+def test_a_setting_that_disables_a_control_is_reported(
     settings: dict[str, Any], rules: set[str], tmp_path: Path
 ) -> None:
     resources = declared(tmp_path, settings_of("staging") | settings)
@@ -61,7 +61,7 @@ def test_a_setting_that_gives_up_a_control_is_found(
 
 
 def test_what_an_existing_vpc_lets_out_cannot_be_said(tmp_path: Path) -> None:
-    """Its routes are not the stack's: undetermined, and neither good nor bad."""
+    """Its routes are not in the stack, so the result is undetermined."""
     existing = {
         "awsVpcId": "vpc-0a1b2c3d",
         "awsPrivateSubnets": "subnet-0a1b2c3d,subnet-1a1b2c3d",

@@ -1,4 +1,4 @@
-"""`groundwork policy` as people and CI run it: exit codes, JSON, SARIF, and no secret anywhere."""
+"""`groundwork policy` as users and CI run it: exit codes, JSON, SARIF, and no secrets in any output."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from infra.policy.value import UNKNOWN
 from infra.policy.waiver import today
 from ops.cli import main
 from tests.policy_stack import CANARY, STACK, Secret, Stack, changed, good_stack, preview, without
+from tests.promises import promise
 
 GOOD = preview(good_stack(), good_stack())
 VIOLATED = preview(good_stack(), changed(good_stack(), "postgres", multiAz=False, copyTagsToSnapshot=UNKNOWN))
@@ -29,7 +30,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command on a preview: its exit code, and what it wrote to both outputs."""
+    """Run a command on a preview. Return its exit code, and both outputs."""
 
     def run_(command: str, content: object, *arguments: str) -> tuple[int, str, str]:
         plan = tmp_path / "plan.json"
@@ -44,7 +45,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def short(content: dict[str, Any]) -> dict[str, Any]:
-    """As Pulumi writes it without --show-sames."""
+    """Return the preview as Pulumi writes it without --show-sames."""
     return content | {"steps": [step for step in content["steps"] if step["op"] != "same"]}
 
 
@@ -71,19 +72,19 @@ def failed(content: dict[str, Any], urn: str = "") -> dict[str, Any]:
         ("firewall", "{}", 2),
     ],
 )
-def test_the_exit_code_says_what_was_found(run: Run, command: str, content: object, code: int) -> None:
+def test_the_exit_code_reflects_the_findings(run: Run, command: str, content: object, code: int) -> None:
     assert run(command, content)[0] == code
 
 
 @pytest.mark.parametrize("command", ["check", "firewall"])
-def test_a_plan_that_is_not_there_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_plan_is_reported_with_its_name(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exited:
         main(["policy", command, "--plan", "/nowhere/plan.json"])
     assert exited.value.code == 2
-    assert "/nowhere/plan.json cannot be read" in capsys.readouterr().err
+    assert "cannot read /nowhere/plan.json" in capsys.readouterr().err
 
 
-def test_a_plan_comes_by_standard_input_too(
+def test_a_plan_can_be_read_from_standard_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import io
@@ -92,13 +93,13 @@ def test_a_plan_comes_by_standard_input_too(
     with pytest.raises(SystemExit) as exited:
         main(["policy", "check", "--plan", "-"])
     assert exited.value.code == 4
-    assert "RDS.5: postgres: multiAz: has to be true" in capsys.readouterr().out
+    assert "RDS.5: postgres: multiAz: must be true" in capsys.readouterr().out
 
 
-def test_a_finding_says_which_resource_and_what_to_do(run: Run) -> None:
+def test_a_finding_names_the_resource_and_the_fix(run: Run) -> None:
     _, out, _ = run("check", VIOLATED)
     first, second, third, *_, last = out.splitlines()
-    assert first == "RDS.5: postgres: multiAz: has to be true (medium, violated)"
+    assert first == "RDS.5: postgres: multiAz: must be true (medium, violated)"
     assert (second.strip(), third.strip()) == (POSTGRES, "fix: set multiAz to true")
     resources = len(good_stack()) + 1
     assert last == (
@@ -106,7 +107,7 @@ def test_a_finding_says_which_resource_and_what_to_do(run: Run) -> None:
     )
 
 
-def test_a_refusal_shows_the_waivers_that_would_let_it_pass(run: Run, tmp_path: Path) -> None:
+def test_a_refusal_shows_waivers_to_fill_in(run: Run, tmp_path: Path) -> None:
     _, _, err = run("firewall", LOST)
     shown = yaml.safe_load(err[err.index("\nwaivers:") :])
     assert [entry["rules"] for entry in shown["waivers"]] == [["DataLoss.delete"], ["DataLoss.protection"]]
@@ -115,7 +116,7 @@ def test_a_refusal_shows_the_waivers_that_would_let_it_pass(run: Run, tmp_path: 
     assert (code, "waived until" in out) == (0, True)
 
 
-def test_json_is_one_object_with_all_there_is(run: Run) -> None:
+def test_json_is_one_object_with_all_findings(run: Run) -> None:
     code, out, _ = run("check", VIOLATED, "--json")
     said = json.loads(out)
     assert (said["stack"], said["exit_code"], code) == (STACK, 4, 4)
@@ -127,14 +128,14 @@ def test_json_is_one_object_with_all_there_is(run: Run) -> None:
         "status": "violated",
         "urn": POSTGRES,
         "property": "multiAz",
-        "message": "has to be true",
+        "message": "must be true",
         "fix": "set multiAz to true",
         "position": "infra/aws/stack.py:12",
         "waiver": None,
     }
 
 
-def test_list_has_every_rule_and_loss(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_contains_every_rule_and_loss(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["policy", "list", "--json"])
     listed = json.loads(capsys.readouterr().out)["rules"]
@@ -147,9 +148,7 @@ def test_list_has_every_rule_and_loss(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("file", "code"), [("missing.yaml", 2), ("broken.yaml", 2)], ids=["missing", "broken"]
 )
-def test_a_file_of_waivers_that_is_not_right_is_an_error(
-    run: Run, tmp_path: Path, file: str, code: int
-) -> None:
+def test_an_invalid_file_of_waivers_is_an_error(run: Run, tmp_path: Path, file: str, code: int) -> None:
     (tmp_path / "broken.yaml").write_text("waivers: 7")
     assert run("check", GOOD, "--waivers", str(tmp_path / file))[0] == code
 
@@ -161,6 +160,7 @@ def waivers_file(folder: Path, **waiver: object) -> str:
     return str(path)
 
 
+@promise("the SARIF file is valid, and its fingerprints are stable")
 @pytest.mark.parametrize("command", ["check", "firewall"])
 @pytest.mark.parametrize("content", [GOOD, OPEN, VIOLATED, LOST], ids=["good", "open", "violated", "lost"])
 def test_sarif_is_valid(run: Run, tmp_path: Path, command: str, content: object) -> None:
@@ -180,7 +180,7 @@ def sarif(run: Run, folder: Path, command: str, content: object, *arguments: str
     return results
 
 
-def test_sarif_calls_what_is_undetermined_open(run: Run, tmp_path: Path) -> None:
+def test_sarif_marks_undetermined_findings_as_open(run: Run, tmp_path: Path) -> None:
     results = sarif(run, tmp_path, "check", VIOLATED)
     assert [(r["ruleId"], r["kind"], r["level"]) for r in results] == [
         ("RDS.5", "fail", "warning"),
@@ -188,14 +188,14 @@ def test_sarif_calls_what_is_undetermined_open(run: Run, tmp_path: Path) -> None
     ]
 
 
-def test_sarif_points_at_the_line_that_declares_the_resource(run: Run, tmp_path: Path) -> None:
+def test_sarif_points_to_the_line_that_declares_the_resource(run: Run, tmp_path: Path) -> None:
     place = sarif(run, tmp_path, "check", VIOLATED)[0]["locations"][0]
     assert place["physicalLocation"]["artifactLocation"]["uri"] == "infra/aws/stack.py"
     assert place["physicalLocation"]["region"] == {"startLine": 12}
     assert place["logicalLocations"][0]["fullyQualifiedName"] == POSTGRES
 
 
-def test_sarif_suppresses_what_is_waived(run: Run, tmp_path: Path) -> None:
+def test_sarif_suppresses_waived_findings(run: Run, tmp_path: Path) -> None:
     waivers = waivers_file(tmp_path, urn=POSTGRES, rules=["RDS.5"])
     results = sarif(run, tmp_path, "check", VIOLATED, "--waivers", waivers)
     waived = next(result for result in results if result["ruleId"] == "RDS.5")
@@ -203,7 +203,8 @@ def test_sarif_suppresses_what_is_waived(run: Run, tmp_path: Path) -> None:
     assert all("suppressions" not in result for result in results if result is not waived)
 
 
-def test_a_finding_keeps_its_fingerprint_wherever_its_line_goes(run: Run, tmp_path: Path) -> None:
+@promise("the SARIF file is valid, and its fingerprints are stable")
+def test_a_findings_fingerprint_does_not_depend_on_its_line(run: Run, tmp_path: Path) -> None:
     def prints(content: object) -> list[object]:
         return [r["partialFingerprints"] for r in sarif(run, tmp_path, "check", content)]
 
@@ -213,7 +214,7 @@ def test_a_finding_keeps_its_fingerprint_wherever_its_line_goes(run: Run, tmp_pa
 
 
 def with_canaries(stack: Stack) -> Stack:
-    """Every text of every resource of data that is no name: a canary, plain."""
+    """Replace every text in a resource with data, except names, by a plain canary."""
     for each in stack:
         texts = {
             k: CANARY
@@ -224,12 +225,13 @@ def with_canaries(stack: Stack) -> Stack:
     return stack
 
 
+@promise("policy never prints the value of a property")
 @pytest.mark.parametrize("arguments", [(), ("--json",)], ids=["text", "json"])
 @pytest.mark.parametrize("command", ["check", "firewall"])
 def test_nothing_that_is_written_shows_a_value_of_the_plan(
     run: Run, tmp_path: Path, command: str, arguments: tuple[str, ...]
 ) -> None:
-    """Not even one that the engine did not know to be secret."""
+    """Including values that the engine did not know to be secret."""
     content = failed(preview(good_stack(), with_canaries(good_stack())))
     content["diagnostics"][0]["severity"] = "warning"
     path = tmp_path / "findings.sarif"

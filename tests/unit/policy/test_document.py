@@ -1,4 +1,4 @@
-"""An assessment's JSON: what is written is what is read, and nothing else is read."""
+"""An assessment's JSON: it is read back unchanged, and other JSON is refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WAIVERS = [
 
 
 @pytest.mark.parametrize("judge", [check_policy, check_losses])
-def test_what_is_written_is_read_back(judge: Any) -> None:
+def test_an_assessment_is_read_back_unchanged(judge: Any) -> None:
     assessment: Assessment = judge(PLAN, WAIVERS, TODAY)
     assert {finding.status for finding in assessment.findings} == {Status.VIOLATED, Status.WAIVED}
     assert assessment.notes
@@ -39,9 +39,9 @@ def test_what_is_written_is_read_back(judge: Any) -> None:
     ("field", "value"),
     [("status", "fine"), ("severity", "dire"), ("status", None), ("waiver", {}), ("waiver", "yes")],
 )
-def test_a_finding_of_another_form_is_no_finding(field: str, value: Any) -> None:
-    """One of an unknown status would be counted as nothing, and nothing be refused."""
+def test_a_finding_in_an_unknown_format_is_refused(field: str, value: Any) -> None:
+    """A finding with an unknown status would not be counted, and so would not stop an `up`."""
     content = as_json(check_losses(PLAN, [], TODAY))
     content["findings"][0][field] = value
-    with pytest.raises(OpsError, match=r"^findings\.json holds no findings; "):
+    with pytest.raises(OpsError, match=r"^findings\.json has no findings; "):
         parse_assessment(json.dumps(content), "findings.json")

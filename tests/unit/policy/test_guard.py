@@ -1,4 +1,4 @@
-"""What stands before an `up` on AWS."""
+"""The checks before an `up` on AWS."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import pytest
 
 from infra.policy.value import UNKNOWN
 from infra.settings import StackSettings
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.cli import main
 from ops.errors import Exit, OpsError
 from ops.policy.guard import refuse_unsafe_up
-from ops.pulumi_stack import JSON_PREVIEW, PulumiStack
+from ops.stack.pulumi_stack import JSON_PREVIEW, PulumiStack
 from tests.policy_stack import STACK, changed, good_stack, preview, without
+from tests.promises import promise
 
 
 class Previewed:
-    """A stack whose preview is given."""
+    """A stack with a given preview."""
 
     name = STACK
 
@@ -38,21 +39,22 @@ def guard(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "new", [good_stack(), changed(good_stack(), "postgres", multiAz=UNKNOWN)], ids=["good", "undetermined"]
 )
-def test_an_up_that_loses_nothing_may_follow(new: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_up_without_losses_may_continue(new: Any, capsys: pytest.CaptureFixture[str]) -> None:
     guard(preview(good_stack(), new))
     assert capsys.readouterr().out == ""
 
 
+@promise("a change that loses data is refused before it starts")
 @pytest.mark.parametrize(
     ("new", "code", "says"),
     [
         (without(good_stack(), "redis"), Exit.REFUSED, "would lose data"),
         (changed(good_stack(), "postgres", skipFinalSnapshot=True), Exit.REFUSED, "would lose data"),
-        (changed(good_stack(), "postgres", multiAz=False), Exit.MISMATCH, "not be as it has to be"),
+        (changed(good_stack(), "postgres", multiAz=False), Exit.MISMATCH, "policy rules, listed above"),
     ],
     ids=["deleted", "guard and rule", "rule"],
 )
-def test_an_up_that_must_not_be_is_refused_before_it_starts(
+def test_an_up_with_violations_is_refused_before_it_starts(
     new: Any, code: Exit, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(OpsError, match=says) as refused:
@@ -62,7 +64,7 @@ def test_an_up_that_must_not_be_is_refused_before_it_starts(
 
 
 class Streamed(PulumiStack):
-    """A stack that runs nothing: what Pulumi would be told."""
+    """A stack that runs nothing, and records the options for Pulumi."""
 
     def prepare(self) -> StackSettings:
         settings = TARGETS[self.name]
@@ -81,11 +83,11 @@ STREAMED: list[tuple[str, ...]] = []
 
 @pytest.mark.parametrize(("stack", "count"), [("on-aws", 1), ("on-docker", 0)])
 @pytest.mark.parametrize("run", [PulumiStack.up, PulumiStack.preview], ids=["up", "preview"])
-def test_on_aws_alone_the_engine_is_given_the_policy_pack(
+def test_only_on_aws_the_engine_gets_the_policy_pack(
     stack: str, count: int, run: Callable[[PulumiStack], None]
 ) -> None:
     STREAMED.clear()
-    run(Streamed(World.here(), stack))
+    run(Streamed(Checkout.here(), stack))
     (arguments,) = STREAMED
     assert arguments.count("--policy-pack") == count
     if count:
@@ -93,22 +95,23 @@ def test_on_aws_alone_the_engine_is_given_the_policy_pack(
         assert (folder / "PulumiPolicy.yaml").is_file()
 
 
-def test_a_preview_in_json_shows_all_and_leaves_the_rules_to_the_command() -> None:
+def test_a_json_preview_shows_everything_without_the_policy_pack() -> None:
     STREAMED.clear()
-    Streamed(World.here(), "on-aws").preview(*JSON_PREVIEW)
+    Streamed(Checkout.here(), "on-aws").preview(*JSON_PREVIEW)
     assert STREAMED == [("preview", "--json", "--show-sames")]
 
 
 @pytest.mark.parametrize(("stack", "asked"), [("on-aws", True), ("on-docker", False)])
-def test_an_up_on_aws_alone_is_previewed_first(
+def test_only_on_aws_an_up_is_previewed_first(
     stack: str, asked: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done: list[str] = []
     monkeypatch.setattr(PulumiStack, "check_settings", lambda self: StackSettings.parse(TARGETS[self.name]))
     monkeypatch.setattr(PulumiStack, "up", lambda self: done.append("up"))
     monkeypatch.setattr(PulumiStack, "public_outputs", lambda self: {})
-    monkeypatch.setattr("ops.stack_status.next_steps", lambda *_: "")
-    monkeypatch.setattr("ops.toolchain.provision.ensure", lambda world, docker: None)
+    monkeypatch.setattr(PulumiStack, "refuse_another_state", lambda self: None)
+    monkeypatch.setattr("ops.stack.stack_status.next_steps", lambda *_: "")
+    monkeypatch.setattr("ops.toolchain.provision.ensure", lambda checkout, docker: None)
     monkeypatch.setattr("ops.backup.workbench.refuse_during_restore", lambda *_: None)
     monkeypatch.setattr("ops.policy.guard.refuse_unsafe_up", lambda target: done.append("preview"))
     with pytest.raises(SystemExit) as exited:
@@ -117,7 +120,7 @@ def test_an_up_on_aws_alone_is_previewed_first(
     assert done == (["preview", "up"] if asked else ["up"])
 
 
-def test_a_preview_that_failed_lets_no_up_follow() -> None:
+def test_a_failed_preview_prevents_the_up() -> None:
     content = preview(good_stack(), good_stack()) | {"diagnostics": [{"severity": "error", "message": "no"}]}
     with pytest.raises(OpsError, match="failed"):
         guard(content)

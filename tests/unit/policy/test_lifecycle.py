@@ -1,4 +1,4 @@
-"""S3's lifecycle rules: which change of them keeps objects for a shorter time."""
+"""S3's lifecycle rules: which changes keep objects for a shorter time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra.policy.firewall import losses
+from infra.policy.data_loss_guard import losses
 from infra.policy.lifecycle import expires_sooner
 from infra.policy.plan import Plan
 from infra.policy.value import UNKNOWN
@@ -51,7 +51,7 @@ LOGS = {"filter": {"prefix": "logs/"}}
         ),
     ],
 )
-def test_what_is_deleted_sooner_is_a_loss(before: Any, after: Any) -> None:
+def test_an_earlier_expiry_is_a_loss(before: Any, after: Any) -> None:
     assert expires_sooner(before, after) is True
 
 
@@ -69,11 +69,11 @@ def test_what_is_deleted_sooner_is_a_loss(before: Any, after: Any) -> None:
         ([], [{"status": "Enabled", "transitions": [{"days": 30, "storageClass": "GLACIER"}]}]),
     ],
 )
-def test_what_is_kept_as_long_is_none(before: Any, after: Any) -> None:
+def test_an_equal_or_later_expiry_is_not_a_loss(before: Any, after: Any) -> None:
     assert expires_sooner(before, after) is False
 
 
-def test_rules_that_are_not_to_be_read_may_be_a_loss() -> None:
+def test_rules_in_an_unknown_format_may_be_a_loss() -> None:
     assert expires_sooner([], [rule("soon")]) is UNKNOWN  # type: ignore[arg-type]
     assert expires_sooner([], ["a rule"]) is UNKNOWN
 
@@ -90,20 +90,20 @@ def configuration(*rules: Rule, bucket: Any = Ref("backups")) -> Declared:  # no
 REFUSED = {("expiry", "DataLoss.retention", "violated")}
 
 
-def test_shorter_rules_of_a_bucket_are_refused() -> None:
+def test_a_shorter_retention_of_a_bucket_is_refused() -> None:
     assert found([BUCKET, configuration(rule(60))], [BUCKET, configuration(rule(30))]) == REFUSED
 
 
-def test_rules_that_are_taken_away_keep_everything() -> None:
+def test_removed_rules_are_not_a_loss() -> None:
     assert found([BUCKET, configuration(rule())], [BUCKET]) == set()
 
 
-def test_new_rules_are_refused_on_a_bucket_that_was_there() -> None:
+def test_new_rules_for_an_existing_bucket_are_refused() -> None:
     assert found([BUCKET], [BUCKET, configuration(rule())]) == REFUSED
     assert found([BUCKET], [BUCKET, configuration(rule(), bucket="another")]) == REFUSED
 
 
-def test_new_rules_of_a_new_bucket_lose_nothing() -> None:
+def test_new_rules_for_a_new_bucket_are_not_a_loss() -> None:
     assert found([VERY_FIRST], [VERY_FIRST, BUCKET, configuration(rule())]) == set()
 
 

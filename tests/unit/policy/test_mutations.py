@@ -1,4 +1,4 @@
-"""A stack that is good, and every property that a rule reads changed in it: exactly that property's rule fires."""
+"""A compliant stack, with each property that a rule reads changed in turn: exactly that property's rule fires."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from infra.policy.resource import Resource, Resources
 from infra.policy.rules import RULES, judge
 from infra.policy.value import UNKNOWN
 from tests.policy_stack import Declared, Ref, Secret, Stack, changed, good_stack, preview, without
+from tests.promises import promise
 
-# resource, its properties as they are changed (None: taken away), the rule
+# Resource, its changed properties (None: removed), the rule that must fire.
 FLIPS: list[tuple[str, dict[str, Any], str]] = [
     ("postgres", {"publiclyAccessible": True}, "RDS.2"),
     ("replica", {"publiclyAccessible": True}, "RDS.2"),
@@ -100,7 +101,7 @@ FLIPS: list[tuple[str, dict[str, Any], str]] = [
     ("token-keys-rotation", {"rotationRules": {"automaticallyAfterDays": 91}}, "SecretsManager.4"),
     ("token-keys-rotation", {"rotationRules": {"scheduleExpression": "rate(91 days)"}}, "SecretsManager.4"),
 ]
-# resource that is taken out, the rule
+# Resource to remove, the rule that must fire.
 REMOVALS = [
     ("nobody", "EC2.2"),
     ("db-instance-events", "RDS.20"),
@@ -108,7 +109,7 @@ REMOVALS = [
     ("db-security-group-events", "RDS.22"),
     ("token-keys-rotation", "SecretsManager.1"),
 ]
-# What is read and needs no flip: it says which resource is meant, and is changed by removals and in test_references.
+# Properties that identify resources and need no change here: test_references.py and removals cover them.
 NAMES = {
     *(
         "vpcId",
@@ -121,9 +122,9 @@ NAMES = {
         "type",
     ),
     *("arn", "name", "identifier", "userId", "userGroupId"),
-    # Copied with the others when a replica takes after its source, and not looked at.
+    # Inherited by replicas together with the others, but not read by any rule.
     "instanceClass",
-    # Symmetric where it is not set.
+    # Keys are symmetric by default.
     "customerMasterKeySpec",
 }
 
@@ -140,38 +141,36 @@ def flipped(name: str, properties: Mapping[str, Any]) -> Stack:
     return changed(good_stack(), name, protect=values.pop("protect", None), **values)
 
 
+@promise("each rule accepts its good example and reports each bad one", control=True)
 @pytest.mark.parametrize("is_made", [True, False], ids=["made", "planned"])
-def test_the_good_stack_is_found_good(is_made: bool) -> None:
+def test_the_compliant_stack_has_no_findings(is_made: bool) -> None:
     assert violated(good_stack(), is_made=is_made) == set()
 
 
+@promise("each rule accepts its good example and reports each bad one")
 @pytest.mark.parametrize("is_made", [True, False], ids=["made", "planned"])
-@pytest.mark.parametrize(
-    ("name", "properties", "rule"), FLIPS, ids=[f"{name}.{'+'.join(p)}-{rule}" for name, p, rule in FLIPS]
-)
-def test_exactly_the_propertys_rule_fires(
-    name: str, properties: Mapping[str, Any], rule: str, is_made: bool
-) -> None:
-    assert violated(flipped(name, properties), is_made=is_made) == {rule}
+def test_exactly_the_propertys_rule_fires(is_made: bool) -> None:
+    for name, properties, rule in FLIPS:
+        assert violated(flipped(name, properties), is_made=is_made) == {rule}, (name, properties)
 
 
-@pytest.mark.parametrize(("name", "rule"), REMOVALS)
-def test_exactly_the_rule_of_what_is_taken_out_fires(name: str, rule: str) -> None:
-    assert violated(without(good_stack(), name)) == {rule}
+def test_exactly_the_rule_for_a_removed_resource_fires() -> None:
+    for name, rule in REMOVALS:
+        assert violated(without(good_stack(), name)) == {rule}, name
 
 
-def test_a_server_that_no_rule_looks_at_is_told() -> None:
+def test_a_data_store_without_rules_is_reported() -> None:
     cluster = Declared("aws:rds/cluster:Cluster", "aurora", {"engine": "aurora-postgresql"})
     assert violated([*good_stack(), cluster]) == {"Groundwork.coverage"}
 
 
-def test_every_rule_is_flipped() -> None:
+def test_every_rule_is_tested_with_a_change() -> None:
     rules = {rule for *_, rule in (*FLIPS, *REMOVALS)} | {"Groundwork.coverage"}
     assert rules == {rule.id for rule in RULES}
 
 
 class Recorded(Mapping[str, Any]):
-    """Properties that tell which of them were read."""
+    """Properties that record which of them were read."""
 
     def __init__(self, properties: Mapping[str, Any], read: set[str]) -> None:
         self._properties = properties
@@ -188,7 +187,7 @@ class Recorded(Mapping[str, Any]):
         return len(self._properties)
 
 
-def test_every_property_that_a_rule_reads_is_flipped() -> None:
+def test_every_property_that_a_rule_reads_is_changed() -> None:
     read: set[str] = set()
     plan = Plan.parse(json.dumps(preview(good_stack(), good_stack())))
     resources: list[Resource] = [
@@ -199,14 +198,9 @@ def test_every_property_that_a_rule_reads_is_flipped() -> None:
     assert read - flips - NAMES == set()
 
 
-@pytest.mark.parametrize(
-    ("name", "properties", "rule"),
-    # `protect` is an option of the program, and always known.
-    [flip for flip in FLIPS if "protect" not in flip[1]],
-)
-def test_a_value_not_known_in_the_place_of_a_flipped_one_is_never_found_good(
-    name: str, properties: Mapping[str, Any], rule: str
-) -> None:
-    stack = flipped(name, dict.fromkeys(properties, UNKNOWN))
-    found = judge(Plan.parse(json.dumps(preview(stack, stack))).resources)
-    assert rule in {finding.rule for finding in found}
+def test_an_unknown_value_never_passes_a_rule() -> None:
+    # `protect` is an option in the program, and always known.
+    for name, properties, rule in (flip for flip in FLIPS if "protect" not in flip[1]):
+        stack = flipped(name, dict.fromkeys(properties, UNKNOWN))
+        found = judge(Plan.parse(json.dumps(preview(stack, stack))).resources)
+        assert rule in {finding.rule for finding in found}, (name, properties)

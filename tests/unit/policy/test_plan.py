@@ -1,4 +1,4 @@
-"""What is read of `pulumi preview --json`, and what is refused."""
+"""Parsing of `pulumi preview --json`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SIGNATURE = "4dabf18193072939515e22adb298388d"
         {SIGNATURE: "d0e6a833031e9bbcd3f4e8bde6ca49a4"},
     ],
 )
-def test_what_is_not_to_be_seen_is_unknown_wherever_it_is(value: Any) -> None:
+def test_secret_and_unknown_values_are_unknown_at_any_depth(value: Any) -> None:
     assert read_value(value) is UNKNOWN
     assert read_value({"a": [value, 1]}) == {"a": [UNKNOWN, 1]}
     assert holds_unknown(read_value([{"a": value}]))
 
 
 @pytest.mark.parametrize("value", ["", "text", 0, 1.5, True, None, [], {}, {"a": ["b"]}, "a [secret] b"])
-def test_any_other_value_is_itself(value: Any) -> None:
+def test_any_other_value_is_unchanged(value: Any) -> None:
     assert read_value(value) == value
     assert not holds_unknown(value)
 
@@ -50,12 +50,12 @@ def test_any_other_value_is_itself(value: Any) -> None:
         ("{}", "is not a preview"),
         ('{"changeSummary": {}, "steps": []}', "no resource of a stack"),
         ('{"diagnostics": [{"severity": "error", "message": "no"}]}', "no resource of a stack"),
-        ('{"changeSummary": {}, "steps": [{"op": "same"}]}', "a step that is none"),
-        ('{"changeSummary": {}, "steps": [{"op": "same", "urn": 7}]}', "a step that is none"),
-        ('{"changeSummary": {}, "steps": [7]}', "a step that is none"),
+        ('{"changeSummary": {}, "steps": [{"op": "same"}]}', "contains an invalid step"),
+        ('{"changeSummary": {}, "steps": [{"op": "same", "urn": 7}]}', "contains an invalid step"),
+        ('{"changeSummary": {}, "steps": [7]}', "contains an invalid step"),
     ],
 )
-def test_what_is_no_preview_is_refused(text: str, says: str) -> None:
+def test_other_input_is_refused(text: str, says: str) -> None:
     with pytest.raises(PreviewError, match=says):
         Plan.parse(text)
 
@@ -64,18 +64,18 @@ def parsed(**changes: Any) -> Plan:
     return Plan.parse(json.dumps(preview(good_stack(), good_stack()) | changes))
 
 
-def test_the_stack_is_that_of_the_urns() -> None:
+def test_the_stacks_name_comes_from_the_urns() -> None:
     assert parsed().stack == "prod"
 
 
-def test_resources_that_are_left_out_are_counted() -> None:
+def test_resources_that_are_not_shown_are_counted() -> None:
     content = preview(good_stack(), good_stack())
     shown = [step for step in content["steps"] if step["urn"].endswith("::postgres")]
     assert Plan.parse(json.dumps(content | {"steps": shown})).left_out == len(good_stack())
     assert parsed().left_out == 0
 
 
-def test_errors_name_what_failed_and_warnings_do_not() -> None:
+def test_only_errors_are_reported_as_failed() -> None:
     diagnostics = [
         {"severity": "warning", "message": "using a plugin of PATH"},
         {"severity": "error", "urn": "urn:pulumi:prod::groundwork::t::a", "message": "no"},
@@ -85,7 +85,7 @@ def test_errors_name_what_failed_and_warnings_do_not() -> None:
     assert parsed().failed_on == ()
 
 
-def test_what_is_deleted_is_no_resource_of_the_plan() -> None:
+def test_deleted_resources_are_not_in_the_plan() -> None:
     content = preview(good_stack(), good_stack()[:-1])
     names = {resource.name for resource in Plan.parse(json.dumps(content)).resources}
     assert "redis" not in names
@@ -107,7 +107,7 @@ def test_a_position_is_a_file_of_the_project(said: str | None, position: str) ->
     assert next(r for r in Plan.parse(json.dumps(content)).resources if r.name == "vpc").position == position
 
 
-def test_what_is_only_read_is_known_by_its_outputs_and_judged_by_nobody() -> None:
+def test_external_resources_have_outputs_and_are_not_checked() -> None:
     from infra.policy.rules import judge
 
     content = preview([], good_stack()[:1])

@@ -1,6 +1,6 @@
-"""Every resource and property that the rules, the firewall and the good stack name is one that pulumi-aws has.
+"""Every resource type and property that the rules, the data-loss guard and the tests' stack use exists in pulumi-aws.
 
-Read from the package's source: to import it takes ten seconds.
+The test reads the package's source, because importing the package takes ten seconds.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ pytestmark = pytest.mark.skipif(_FOUND is None, reason="the aws extra is not ins
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_a_rules_examples_name_what_there_is(rule: Rule) -> None:
-    """A rule on a misspelt property would hold for everything."""
+def test_a_rules_examples_use_existing_names(rule: Rule) -> None:
+    """A rule with a misspelt property would always pass."""
     for example in (rule.good, *rule.bad):
         for resource in example:
             assert set(resource.properties) <= inputs_of(resource.type), resource.urn
 
 
-def test_the_good_stack_names_what_there_is() -> None:
+def test_the_compliant_stack_uses_existing_names() -> None:
     for declared in good_stack():
         assert set(declared.properties) <= inputs_of(declared.type), declared.urn
 
 
 @pytest.mark.parametrize("type_", [t for t in STATEFUL if t.startswith("aws:")])
-def test_what_the_firewall_guards_is_there(type_: str) -> None:
+def test_the_data_loss_guard_uses_existing_names(type_: str) -> None:
     assert {guard.property.partition(".")[0] for guard in STATEFUL[type_].guards} <= inputs_of(type_)
 
 
 @pytest.mark.parametrize("property_", ["publicAccessible", "endpoint"])
-def test_a_misspelt_input_and_an_output_are_found_missing(property_: str) -> None:
+def test_a_misspelt_input_and_an_output_are_reported_as_missing(property_: str) -> None:
     inputs = inputs_of("aws:rds/instance:Instance")
     assert "publiclyAccessible" in inputs
     assert property_ not in inputs
@@ -49,7 +49,7 @@ def test_a_misspelt_input_and_an_output_are_found_missing(property_: str) -> Non
 
 @cache
 def inputs_of(type_: str) -> frozenset[str]:
-    """The inputs of a resource by Pulumi's names: the getters of the SDK's class of its arguments."""
+    """Return the inputs of a resource by Pulumi's names: the getters of the SDK's class of arguments."""
     assert _FOUND is not None
     assert _FOUND.submodule_search_locations
     folder = Path(_FOUND.submodule_search_locations[0], type_.split(":")[1].partition("/")[0])

@@ -1,4 +1,4 @@
-"""Which resources a property names, where its value is known and where it is not."""
+"""The resources that a property names, for known and unknown values."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def naming(value: Any, *made_from: Resource) -> Resource:
         (["one-id", UNKNOWN], (A, B), ["one", "two"], True),
         ([UNKNOWN, UNKNOWN], (A,), [], False),
         (["one-id", "elsewhere"], (), ["one"], False),
-        # Who has an id would be named by it.
+        # A resource with an id would be named by the id.
         ("elsewhere", (A,), [], False),
-        # A resource that is not made yet, or whose id nobody tells.
+        # A resource that does not exist yet, or whose id is not known.
         ("elsewhere", (replace(A, id=""),), ["one"], True),
     ],
 )
@@ -49,7 +49,7 @@ def test_a_property_names(
     assert ([each.name for each in found.found], found.is_complete) == (names, is_complete)
 
 
-def test_a_list_that_is_not_known_at_all_may_name_anybody() -> None:
+def test_an_unknown_list_may_name_any_resource() -> None:
     it = naming(UNKNOWN, A)
     assert not Resources([A, it]).all_named_by(it, "of", "t:a").is_complete
 
@@ -61,7 +61,7 @@ def test_a_list_that_is_not_known_at_all_may_name_anybody() -> None:
         ("two-id", (), [], True),
         (UNKNOWN, (A,), ["it"], True),
         (UNKNOWN, (B,), [], True),
-        # Made from both, or from nobody that is known: it may be this one.
+        # Computed from both, or from an unknown resource, so it may be this one.
         (UNKNOWN, (A, B), [], False),
         (UNKNOWN, (), [], False),
     ],
@@ -74,6 +74,6 @@ def test_a_resource_is_named_by(
     assert ([each.name for each in found.found], found.is_complete) == (names, is_complete)
 
 
-def test_a_replica_of_a_source_outside_the_stack_inherits_what_nobody_knows() -> None:
+def test_a_replica_of_an_external_source_inherits_unknown_values() -> None:
     assert A.inheriting(None, ["port", "arn"]).properties == {"arn": "arn-one", "port": UNKNOWN}
     assert B.inheriting(A, ["port", "arn"]).properties == {"arn": "arn-one"}

@@ -1,4 +1,4 @@
-"""Comments made as people make them: by the command, from files."""
+"""Comments created by the command from files, as in production."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Comment = Callable[..., Outcome]
 
 @pytest.fixture
 def comment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Comment:
-    """`comment({"prod": preview(...)}, [assessment(...)], plan(...))`: what the command says, and its exit code."""
+    """Return `comment({"prod": preview(...)}, [assessment(...)], plan(...))`, which returns text and exit code."""
 
     def make(
         previews: dict[str, str] | None = None, findings: list[str] | None = None, plan: str | None = None

@@ -1,4 +1,4 @@
-"""Inputs of a comment, made by hand in the form that Pulumi and the policy commands write."""
+"""Hand-made inputs of a comment, in the format of Pulumi and the policy commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Pulumi's mark of a secret in an exported state.
+# Pulumi's marker of a secret in an exported state.
 MARKED = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
 Json = dict[str, Any]
 
@@ -26,7 +26,7 @@ def step(
     type_: str = "aws:rds/instance:Instance",
     **more: Any,
 ) -> Json:
-    """One step; `diff` maps paths to kinds like `update` and `update-replace`."""
+    """Return one step. `diff` maps paths to kinds such as `update` and `update-replace`."""
     made: Json = {"op": op, "urn": urn(name, type_, stack), **more}
     for side, inputs in (("oldState", old), ("newState", new)):
         if inputs is not None:

@@ -1,4 +1,4 @@
-"""The comment: what stands in it, in which order, how long it gets, and that nobody's text is markup."""
+"""The comment: its content, order and length, and that no input can inject markup."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ops import cli
 from ops.errors import Exit
 from ops.markdown import code
 from ops.pull_request.comment import LIMIT, MARKER
+from tests.promises import promise
 from tests.unit.pull_request import inputs
 from tests.unit.pull_request.conftest import Comment
 
@@ -23,7 +24,7 @@ CHANGED = inputs.step(
 )
 
 
-def test_it_begins_with_the_marker_by_which_it_is_found_again(comment: Comment) -> None:
+def test_it_begins_with_its_marker(comment: Comment) -> None:
     assert comment({"prod": inputs.preview(CHANGED)}).text.startswith(f"{MARKER}\n")
 
 
@@ -34,7 +35,7 @@ def test_a_changed_property_is_shown_with_both_values(comment: Comment) -> None:
     assert "  - `instanceClass`: `db.t4g.medium` → `db.r7g.large`\n" in text
 
 
-def test_the_steps_of_a_replacement_are_one_change_that_says_what_forces_it(comment: Comment) -> None:
+def test_the_steps_of_a_replacement_are_one_change_with_its_cause(comment: Comment) -> None:
     old, new = {"engine": "postgres", "az": "a"}, {"engine": "mysql", "az": "b"}
     diff = {"engine": "update-replace", "az": "update"}
     steps = [
@@ -53,7 +54,7 @@ def test_a_property_without_detail_is_named(comment: Comment) -> None:
     assert "  - `size`\n" in text
 
 
-def test_where_the_provider_says_nothing_the_inputs_are_compared(comment: Comment) -> None:
+def test_inputs_are_compared_if_the_provider_gives_no_details(comment: Comment) -> None:
     old, new = {"size": 1, "same": 1, "__provider": "x", "a.b": "c"}, {"size": 2, "same": 1, "a.b": "d"}
     text = comment({"prod": inputs.preview(inputs.step("update", old=old, new=new))}).text
     assert "  - `a.b`: `c` → `d`\n  - `size`: `1` → `2`\n" in text
@@ -61,13 +62,13 @@ def test_where_the_provider_says_nothing_the_inputs_are_compared(comment: Commen
     assert "__provider" not in text
 
 
-def test_a_change_of_secrets_alone_is_said(comment: Comment) -> None:
+def test_a_change_of_secrets_only_is_reported(comment: Comment) -> None:
     same = {"files": "[secret]"}
     text = comment({"prod": inputs.preview(inputs.step("update", old=same, new=same))}).text
-    assert "  - what differs is secret, or the provider does not tell\n" in text
+    assert "  - the difference is secret, or the provider does not report it\n" in text
 
 
-def test_what_is_added_to_a_list_or_taken_out_has_one_side(comment: Comment) -> None:
+def test_an_added_or_removed_list_item_has_one_side(comment: Comment) -> None:
     old, new = {"zones": ["a", "b"]}, {"zones": ["b", "c"]}
     diff = {"zones[0]": "delete", "zones[1]": "add-replace"}
     text = comment({"prod": inputs.preview(inputs.step("update", old=old, new=new, diff=diff))}).text
@@ -75,7 +76,7 @@ def test_what_is_added_to_a_list_or_taken_out_has_one_side(comment: Comment) -> 
     assert "`zones[1]`: `(none)` → `c` (not in place)" in text
 
 
-def test_an_item_of_a_list_goes_by_its_name(comment: Comment) -> None:
+def test_a_list_item_is_identified_by_its_name(comment: Comment) -> None:
     items = [{"name": "a", "value": "1"}], [{"name": "a", "value": "2"}]
     old, new = ({"parameters": each} for each in items)
     text = comment(
@@ -88,7 +89,7 @@ def test_an_item_of_a_list_goes_by_its_name(comment: Comment) -> None:
     assert "`parameters[a].value`: `1` → `2`" in text
 
 
-def test_the_worst_stands_first(comment: Comment) -> None:
+def test_the_worst_findings_come_first(comment: Comment) -> None:
     done = comment(
         {"prod": inputs.preview(CHANGED, inputs.step("create", "new"), inputs.step("delete", "old"))},
         [
@@ -110,7 +111,7 @@ def test_the_worst_stands_first(comment: Comment) -> None:
 
 
 @pytest.mark.parametrize("has_squawk", [True, False])
-def test_what_lint_says_of_a_migration_stands_below_its_locks(comment: Comment, has_squawk: bool) -> None:
+def test_lint_findings_of_a_migration_are_below_its_locks(comment: Comment, has_squawk: bool) -> None:
     found = {"file": "0010_what.down.sql", "line": 3, "rule": "transaction-control", "message": "take it out"}
     migration = inputs.migration(10, inputs.statement("ALTER TABLE users ADD a int"), findings=[found])
     text = comment(plan=inputs.plan(migration, squawk=has_squawk)).text
@@ -119,7 +120,7 @@ def test_what_lint_says_of_a_migration_stands_below_its_locks(comment: Comment, 
     assert ("squawk is not installed" in text) is not has_squawk
 
 
-def test_it_is_the_same_whatever_the_order_of_the_files(comment: Comment) -> None:
+def test_the_order_of_the_files_does_not_matter(comment: Comment) -> None:
     files = {
         "prod": inputs.preview(CHANGED),
         "staging": inputs.preview(inputs.step("create", stack="staging")),
@@ -134,7 +135,7 @@ def test_it_is_the_same_whatever_the_order_of_the_files(comment: Comment) -> Non
     assert there.text.index("`prod`") < there.text.index("`staging`")
 
 
-def test_steps_in_another_order_make_the_same_comment(comment: Comment) -> None:
+def test_the_order_of_the_steps_does_not_matter(comment: Comment) -> None:
     steps = [inputs.step("create", name) for name in ("b", "a", "c")]
     assert comment({"prod": inputs.preview(*steps)}) == comment({"prod": inputs.preview(*reversed(steps))})
 
@@ -156,13 +157,13 @@ def test_steps_in_another_order_make_the_same_comment(comment: Comment) -> None:
         ({"prod": inputs.preview(diagnostics=[{"severity": "warning", "message": "x"}])}, [], Exit.FINE),
     ],
 )
-def test_the_exit_code_says_what_is_against_it(
+def test_the_exit_code_reflects_the_findings(
     comment: Comment, previews: dict[str, str], findings: list[str], code: Exit
 ) -> None:
     assert comment(previews, findings).code == code
 
 
-def test_a_failed_preview_is_said_with_the_resource_and_not_called_no_change(comment: Comment) -> None:
+def test_a_failed_preview_is_reported_with_the_resource(comment: Comment) -> None:
     error = {"severity": "error", "message": "x", "urn": inputs.urn("postgres")}
     text = comment({"prod": inputs.preview(diagnostics=[error])}).text
     assert "**preview failed**" in text
@@ -178,19 +179,19 @@ def test_a_waiver_is_shown_with_its_reason_and_day(comment: Comment) -> None:
     )
 
 
-def test_a_waiver_that_does_nothing_is_told(comment: Comment) -> None:
-    idle = inputs.waiver("moved", problem="waives nothing of RDS.3: take it out")
+def test_waiver_without_effect_is_reported(comment: Comment) -> None:
+    idle = inputs.waiver("moved", problem="has no effect on RDS.3; remove it")
     text = comment(findings=[inputs.assessment("policy", waivers=[idle])]).text
-    assert f"- waiver: `RDS.3 for {inputs.urn('postgres')}: waives nothing of RDS.3: take it out`" in text
+    assert f"- waiver: `RDS.3 for {inputs.urn('postgres')}: has no effect on RDS.3; remove it`" in text
 
 
-def test_what_nobody_looked_at_is_said(comment: Comment) -> None:
+def test_missing_checks_are_reported(comment: Comment) -> None:
     text = comment({"prod": inputs.preview()}).text
     assert "not checked | not checked" in text
-    assert "Migrations: not looked at" in text
+    assert "Migrations: not planned" in text
 
 
-# --- nobody's text is markup
+# --- no input is interpreted as markup
 
 ATTACKS = [
     "a|b",
@@ -220,7 +221,7 @@ ATTACKS = [
 
 
 def _without_code(text: str) -> str:
-    """What is left of Markdown when spans of code are taken out, by the rule of CommonMark."""
+    """Return the Markdown that remains after code spans are removed, by CommonMark's rule."""
     out, at = [], 0
     while (start := re.compile("`+").search(text, at)) is not None:
         fence = start[0]
@@ -233,7 +234,7 @@ def _without_code(text: str) -> str:
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=ascii)
-def test_a_code_span_ends_where_we_end_it(attack: str) -> None:
+def test_a_code_span_ends_at_its_own_delimiter(attack: str) -> None:
     shown = code(attack)
     assert "\n" not in shown
     assert "|" not in shown
@@ -244,8 +245,9 @@ def test_a_code_span_ends_where_we_end_it(attack: str) -> None:
         assert "`" not in left.removeprefix("x <code>").removesuffix("</code> y")
 
 
+@promise("no outside name or message breaks out of its code span")
 @pytest.mark.parametrize("attack", [a for a in ATTACKS if a], ids=ascii)
-def test_no_name_of_anybody_gets_out_of_the_comment(comment: Comment, attack: str) -> None:
+def test_no_name_can_inject_markup(comment: Comment, attack: str) -> None:
     done = comment(
         {
             "prod": inputs.preview(
@@ -272,7 +274,7 @@ def test_no_name_of_anybody_gets_out_of_the_comment(comment: Comment, attack: st
     bare = re.sub(r"<code>[\w &#;]*</code>", "", _without_code(done.text))
     for mark in ("evil", "@everybody", "<img", "<h1", "[a]", "\x1b", "\u202e", "\u2028"):
         assert mark not in bare
-    # Each line is one of ours.
+    # Each line was written by the comment's code, not by an input.
     for line in done.text.splitlines():
         assert line == "" or line.startswith(
             ("<!--", "#", "**", "|", "- ", "  - ", "<details>", "</details>")
@@ -285,10 +287,11 @@ def _spans(text: str) -> str:
     return " ".join(re.findall(r"`[^`]*`", text))
 
 
-# --- how long it gets
+# --- length
 
 
-def test_a_change_of_everything_stays_below_the_limit_and_says_what_is_left_out(comment: Comment) -> None:
+@promise("the comment is shorter than 64,000 characters and names what it omits")
+def test_a_huge_change_stays_below_the_limit_and_reports_omissions(comment: Comment) -> None:
     many = [
         inputs.step(
             "update",
@@ -310,53 +313,57 @@ def test_a_change_of_everything_stays_below_the_limit_and_says_what_is_left_out(
     assert len(done.text) <= LIMIT < 64_000
     assert len(done.text) > LIMIT * 0.8
     assert (
-        "more left out here for want of room; `groundwork preview --diff --stack prod` shows all" in done.text
+        "more were left out for lack of space; see all with `groundwork preview --diff --stack prod`"
+        in done.text
     )
-    assert "more left out here for want of room; `policy check --stack prod` shows all" in done.text
+    assert (
+        "more were left out for lack of space; see all with `groundwork policy check --stack prod`"
+        in done.text
+    )
     assert "1500 changed" in done.text
     assert done.text.count("<details>") == done.text.count("</details>") == 1
 
 
-def test_what_is_left_out_and_what_is_shown_add_up(comment: Comment) -> None:
+def test_shown_and_omitted_changes_add_up(comment: Comment) -> None:
     many = [inputs.step("create", f"{n:05}{'x' * 60}") for n in range(2000)]
     text = comment({"prod": inputs.preview(*many)}).text
-    left = re.search(r"- … (\d+) more left out", text)
+    left = re.search(r"- … (\d+) more were left out", text)
     assert left is not None
     assert int(left[1]) + text.count("- `+` create ") == 2000
 
 
-def test_so_many_stacks_that_not_every_one_has_room_are_said_too(comment: Comment) -> None:
+def test_stacks_that_do_not_fit_are_mentioned(comment: Comment) -> None:
     names = [f"s{n:04}{'x' * 40}" for n in range(600)]
     done = comment({name: inputs.preview(inputs.step("create", stack=name)) for name in names})
     assert len(done.text) <= LIMIT
-    assert "whole sections left out here for want of room" in done.text
+    assert "whole sections were left out for lack of space" in done.text
 
 
-# --- what it refuses
+# --- refused input
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--markdown", "-"], "say what of"),
-        (["--markdown", "-", "--preview", "prod"], "write it like prod=prod.json"),
-        (["--markdown", "-", "--preview", "prod=nowhere.json"], "nowhere.json cannot be read"),
+        (["--markdown", "-"], "--markdown needs input"),
+        (["--markdown", "-", "--preview", "prod"], "use STACK=FILE"),
+        (["--markdown", "-", "--preview", "prod=nowhere.json"], "cannot read nowhere.json"),
         (["--markdown", "-", "--preview", "prod={list}"], "is not a preview"),
         (["--markdown", "-", "--preview", "prod={text}"], "is not JSON"),
-        (["--markdown", "-", "--preview", "dev={preview}"], "is of stack 'prod', not of 'dev'"),
+        (["--markdown", "-", "--preview", "dev={preview}"], "of stack 'prod', not of 'dev'"),
         (["--markdown", "-", "--preview", "prod={preview}", "--preview", "prod={preview}"], "is given twice"),
-        (["--markdown", "-", "--findings", "{preview}"], "holds no findings"),
-        (["--markdown", "-", "--plan", "{preview}"], "is no plan"),
+        (["--markdown", "-", "--findings", "{preview}"], "has no findings"),
+        (["--markdown", "-", "--plan", "{preview}"], "is not a plan"),
         (
             ["--markdown", "-", "--preview", "prod={preview}", "--json"],
             "--json has no effect with --markdown",
         ),
         (["--markdown", "-", "--preview", "prod={preview}", "--stack", "dev"], "--stack has no effect"),
         (["--preview", "prod={preview}", "--json"], "--preview has no effect without --markdown"),
-        (["--markdown", "nowhere/x.md", "--preview", "prod={preview}"], "nowhere is no folder"),
+        (["--markdown", "nowhere/x.md", "--preview", "prod={preview}"], "nowhere is not a directory"),
     ],
 )
-def test_a_mistake_is_one_line_and_no_comment(
+def test_invalid_input_is_one_line_and_no_comment(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     files = {"list": "[]", "text": "error: no", "preview": inputs.preview(CHANGED)}
@@ -371,7 +378,7 @@ def test_a_mistake_is_one_line_and_no_comment(
     assert error.count("\n") == 1
 
 
-def test_a_file_is_written_as_a_whole(tmp_path: Path) -> None:
+def test_the_file_is_written_atomically(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(inputs.preview(CHANGED))
     target = tmp_path / "comment.md"
     target.write_text("the one before")
@@ -381,9 +388,9 @@ def test_a_file_is_written_as_a_whole(tmp_path: Path) -> None:
     assert target.read_text().startswith(MARKER)
 
 
-def test_a_plan_survives_its_json() -> None:
-    from ops.migration_review.plan import Plan
+def test_a_plan_is_read_back_from_its_json() -> None:
+    from ops.migrations.plan import PendingPlan
 
     content = json.loads(inputs.plan(inputs.migration(10, inputs.statement("SELECT 1"))))
     content["pending"][0]["strongest_lock"] = "ACCESS EXCLUSIVE"
-    assert json.loads(json.dumps(Plan.from_json(content).as_json())) == content
+    assert json.loads(json.dumps(PendingPlan.from_json(content).as_json())) == content

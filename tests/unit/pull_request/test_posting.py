@@ -1,4 +1,4 @@
-"""The comment on the pull request, made or edited over a stand-in for GitHub's API."""
+"""Posting and updating the comment on a pull request, with a stand-in for GitHub's API."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ops.pull_request.comment import MARKER
+from tests.promises import promise
 from tests.web_server import QuietHandler, served
 
 ROOT = Path(__file__).parents[3]
@@ -20,7 +21,7 @@ BODY = f"{MARKER}\n## new\n"
 
 
 class GitHub:
-    """Comments of issue 7 of o/r, in pages, as the REST API has them."""
+    """The comments of issue 7 of o/r, in pages, as returned by the REST API."""
 
     def __init__(self) -> None:
         self.comments: list[dict[str, Any]] = []
@@ -79,7 +80,7 @@ def post(github: GitHub, folder: Path, **variables: str) -> subprocess.Completed
         "PULL_REQUEST": "7",
         "GITHUB_TOKEN": "t0ken",
     }
-    # Without what is installed: it runs where there is no .venv.
+    # Without installed packages, because the script runs without a .venv.
     command = [sys.executable, "-I", "-S", str(ROOT / "scripts" / "pull_request_comment.py")]
     return subprocess.run(
         [*command, str(folder / "comment.md")],
@@ -91,20 +92,21 @@ def post(github: GitHub, folder: Path, **variables: str) -> subprocess.Completed
     )
 
 
-def test_a_request_without_a_comment_gets_one(github: GitHub, tmp_path: Path) -> None:
+def test_a_pull_request_without_a_comment_gets_one(github: GitHub, tmp_path: Path) -> None:
     done = post(github, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "html-1\n", "")
     assert [comment["body"] for comment in github.comments] == [BODY]
 
 
-def test_a_second_run_edits_the_first_ones(github: GitHub, tmp_path: Path) -> None:
+@promise("a second run edits the first one's comment")
+def test_a_second_run_updates_the_comment_of_the_first(github: GitHub, tmp_path: Path) -> None:
     github.add("somebody's", "User")
     github.add(f"{MARKER}\n## old")
     assert post(github, tmp_path).stdout == "html-2\n"
     assert [comment["body"] for comment in github.comments] == ["somebody's", BODY]
 
 
-def test_a_comment_of_a_second_page_is_found(github: GitHub, tmp_path: Path) -> None:
+def test_a_comment_on_the_second_page_is_found(github: GitHub, tmp_path: Path) -> None:
     for _ in range(150):
         github.add("chatter", "User")
     github.add(f"{MARKER}\n## old")
@@ -115,7 +117,7 @@ def test_a_comment_of_a_second_page_is_found(github: GitHub, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("body", "kind"), [(f"{MARKER}\n## forged", "User"), (f"> {MARKER}", "Bot"), (f"see\n{MARKER}", "Bot")]
 )
-def test_a_comment_that_only_looks_like_ours_is_left_alone(
+def test_a_comment_of_another_author_is_not_changed(
     github: GitHub, tmp_path: Path, body: str, kind: str
 ) -> None:
     github.add(body, kind)
@@ -133,7 +135,7 @@ def test_a_refusal_is_one_line_without_the_token(github: GitHub, tmp_path: Path)
 
 
 @pytest.mark.parametrize("variable", ["PULL_REQUEST", "GITHUB_API_URL"])
-def test_a_wrong_variable_is_told(github: GitHub, tmp_path: Path, variable: str) -> None:
+def test_an_invalid_variable_is_reported(github: GitHub, tmp_path: Path, variable: str) -> None:
     done = post(github, tmp_path, **{variable: "http://127.0.0.1:9" if "URL" in variable else "seven"})
     assert done.returncode == (6 if "URL" in variable else 2)
     assert done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`make pr-report`: what it runs, and that what fails is said in the comment instead of keeping it from being made."""
+"""`make pr-report`: the commands that it runs. Failures appear in the comment, and do not prevent it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ops.pull_request.comment import MARKER
 from scripts import pull_request_report
 from tests.unit.pull_request import inputs
 
-# Plays `groundwork`: prints the file that is named as its first words are, or fails; the report is the real one.
+# Replaces `groundwork`: prints the file named after its first arguments, or fails. The report itself is the real one.
 STAND_IN = """
 import pathlib, subprocess, sys
 folder, words = pathlib.Path(sys.argv[1]), sys.argv[2:]
@@ -32,7 +32,7 @@ Make = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def given(tmp_path: Path) -> Path:
-    """What the stand-in says, by file."""
+    """The output of the stand-in, by file."""
     folder = tmp_path / "given"
     folder.mkdir()
     (folder / "preview-prod").write_text(inputs.preview(inputs.step("create", "new")))
@@ -58,21 +58,21 @@ def make(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     return run
 
 
-def test_a_comment_is_made_of_all_that_was_found(make: Make) -> None:
+def test_the_comment_contains_all_findings(make: Make) -> None:
     code, text = make()
     assert code == 0
     assert text.startswith(MARKER)
-    assert "| `prod` | 1 new | all hold | nothing is lost |" in text
+    assert "| `prod` | 1 new | all satisfied | no loss |" in text
     assert "0010_what" in text
 
 
-def test_migrations_are_planned_above_the_bases_newest(make: Make, given: Path) -> None:
+def test_migrations_above_the_bases_newest_are_planned(make: Make, given: Path) -> None:
     make()
     newest = max(int(path.name[:4]) for path in (Path("db") / "migrations").glob("*.up.sql"))
     assert f"migrate plan --above {newest} --json" in (given / "calls").read_text().splitlines()
 
 
-def test_a_preview_that_fails_is_in_the_comment(make: Make, given: Path) -> None:
+def test_a_failed_preview_is_in_the_comment(make: Make, given: Path) -> None:
     (given / "preview-prod").unlink()
     (given / "policy-check").unlink()
     (given / "policy-firewall").unlink()
@@ -81,7 +81,7 @@ def test_a_preview_that_fails_is_in_the_comment(make: Make, given: Path) -> None
     assert "| `prod` | **preview failed** | not checked | not checked |" in text
 
 
-def test_one_stack_that_fails_takes_no_other_with_it(make: Make, given: Path) -> None:
+def test_a_failed_stack_does_not_affect_the_others(make: Make, given: Path) -> None:
     (given / "policy-check").unlink()
     (given / "policy-firewall").unlink()
     code, text = make("staging", "prod")
@@ -90,17 +90,17 @@ def test_one_stack_that_fails_takes_no_other_with_it(make: Make, given: Path) ->
     assert "| `staging` | **preview failed** |" in text
 
 
-def test_data_that_would_be_lost_is_the_exit_code(make: Make, given: Path) -> None:
+def test_a_data_loss_determines_the_exit_code(make: Make, given: Path) -> None:
     (given / "policy-firewall").write_text(inputs.assessment("firewall", inputs.finding()))
     assert make()[0] == 7
 
 
-def test_a_plan_that_fails_is_said(make: Make, given: Path) -> None:
+def test_a_failed_plan_is_reported(make: Make, given: Path) -> None:
     (given / "migrate-plan").unlink()
-    assert "Migrations: not looked at" in make()[1]
+    assert "Migrations: not planned" in make()[1]
 
 
-def test_nothing_of_an_earlier_run_is_left(make: Make) -> None:
+def test_files_of_an_earlier_run_are_deleted(make: Make) -> None:
     pull_request_report.FOLDER.mkdir(parents=True)
     stale = pull_request_report.FOLDER / "gone.check.sarif"
     stale.write_text("{}")
@@ -108,16 +108,18 @@ def test_nothing_of_an_earlier_run_is_left(make: Make) -> None:
     assert not stale.exists()
 
 
-def test_the_jobs_summary_has_it_too(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_jobs_summary_contains_the_comment(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     _, text = make()
     assert (tmp_path / "summary.md").read_text() == text
 
 
-def test_a_base_that_is_not_there_leaves_the_plan_out(make: Make, given: Path) -> None:
+def test_without_the_base_commit_there_is_no_plan(make: Make, given: Path) -> None:
     assert pull_request_report._of_migrations("nowhere") == []
 
 
-def test_make_runs_it_for_dev_unless_told_otherwise() -> None:
+def test_make_runs_it_for_dev_by_default() -> None:
     shown = subprocess.run(["make", "--dry-run", "pr-report"], capture_output=True, text=True, check=True)
     assert shown.stdout.splitlines()[-1].split()[-3:] == ["-m", "scripts.pull_request_report", "dev"]

@@ -1,4 +1,4 @@
-"""No secret of an input is in a comment, wherever it stands; the control shows that the comment is about it."""
+"""No secret of an input is in a comment, wherever it occurs. A negative control shows that the value could appear."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from ops.pull_request.redaction import looks_secret, shown
+from tests.promises import promise
 from tests.unit.pull_request import inputs
 from tests.unit.pull_request.conftest import Comment
 
-# Looks like nothing, so that only its place keeps it out.
+# Does not look like a secret, so only its position can hide it.
 CANARY = "correct horse"
 SECRET: Any = {**inputs.MARKED, "plaintext": json.dumps(CANARY)}
 
@@ -64,6 +65,7 @@ PLACES = {
 }
 
 
+@promise("the comment contains no secret of a preview and no literal of a migration")
 @pytest.mark.parametrize("place", PLACES)
 def test_no_secret_of_a_preview_is_in_the_comment(comment: Comment, place: str) -> None:
     done = comment({"prod": PLACES[place]})
@@ -72,8 +74,9 @@ def test_no_secret_of_a_preview_is_in_the_comment(comment: Comment, place: str) 
     assert "horse" not in done.text + done.error
 
 
-def test_the_same_value_is_shown_where_nothing_says_that_it_is_one(comment: Comment) -> None:
-    """The control: what is hidden above is hidden for its place."""
+@promise("the comment contains no secret of a preview and no literal of a migration", control=True)
+def test_the_same_value_is_shown_at_a_position_that_is_not_secret(comment: Comment) -> None:
+    """Negative control: above, only the position hides the value."""
     done = comment({"prod": changed("description", {"description": "a"}, {"description": CANARY})})
     assert f"`description`: `a` → `{CANARY}`" in done.text
 
@@ -88,12 +91,13 @@ def test_the_same_value_is_shown_where_nothing_says_that_it_is_one(comment: Comm
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.x",
     ],
 )
-def test_what_looks_like_a_secret_is_not_shown_under_any_name(comment: Comment, value: str) -> None:
+def test_a_value_that_looks_like_a_secret_is_hidden_under_any_name(comment: Comment, value: str) -> None:
     done = comment({"prod": changed("note", {"note": "a"}, {"note": value})})
     assert "`[not shown]`" in done.text
     assert value not in done.text
 
 
+@promise("the comment contains no secret of a preview and no literal of a migration")
 @pytest.mark.parametrize(
     "sql",
     [
@@ -127,7 +131,7 @@ def test_no_literal_of_a_migration_is_in_the_comment(comment: Comment, sql: str)
         "certPem",
     ],
 )
-def test_a_name_of_a_secret_is_known(name: str) -> None:
+def test_a_name_of_a_secret_is_recognized(name: str) -> None:
     assert looks_secret(name)
 
 
@@ -146,7 +150,7 @@ def test_a_name_of_a_secret_is_known(name: str) -> None:
         "tags",
     ],
 )
-def test_a_name_of_none_is_none(name: str) -> None:
+def test_another_name_is_not_recognized(name: str) -> None:
     assert not looks_secret(name)
 
 
@@ -169,8 +173,8 @@ def test_a_plain_value_is_shown(value: Any, text: str) -> None:
     assert shown(value) == text
 
 
-def test_no_value_of_the_stacks_own_files_is_mistaken_for_a_secret() -> None:
-    """What people set, they want to see changing."""
+def test_no_value_of_the_repositorys_stacks_is_mistaken_for_a_secret() -> None:
+    """Users want to see changes of their settings."""
     import yaml
 
     root = Path(__file__).parents[3]

@@ -1,4 +1,4 @@
-"""Text of others stays text, and numbers and ticks are readable."""
+"""Escaping of text, and readable numbers and axis ticks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_text_and_attributes_are_escaped(text: str) -> None:
         ("żółw 😀", "żółw 😀"),
     ],
 )
-def test_what_cannot_be_seen_is_shown_as_an_escape(text: str, shown: str) -> None:
+def test_invisible_characters_are_shown_as_escapes(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
@@ -45,12 +45,12 @@ def test_what_cannot_be_seen_is_shown_as_an_escape(text: str, shown: str) -> Non
         (2.5, "2.50"),
     ],
 )
-def test_a_number_has_the_digits_that_count(value: float | None, text: str) -> None:
+def test_a_number_has_its_significant_digits(value: float | None, text: str) -> None:
     assert number(value) == text
 
 
 @pytest.mark.parametrize("highest", [0, 0.003, 1, 7, 12, 99.9, 100, 12345, 5e9])
-def test_ticks_are_round_few_and_reach_the_highest(highest: float) -> None:
+def test_ticks_are_few_round_numbers_that_cover_the_highest_value(highest: float) -> None:
     ticks = _ticks(highest)
     assert ticks[0] == 0
     assert ticks[-1] >= highest * 0.999
@@ -66,11 +66,11 @@ def test_ticks_are_round_few_and_reach_the_highest(highest: float) -> None:
         ([10, None, 14], [None, None, None]),
     ],
 )
-def test_a_rate_is_a_rise_over_its_time_and_unknown_after_a_reset(
+def test_a_rate_is_an_increase_per_second_and_unknown_after_a_reset(
     counts: Sequence[float | None], expected: list[float | None]
 ) -> None:
     assert rates("x", [0, 2, 4], counts) == Series("x", tuple(expected))
 
 
-def test_a_share_is_of_what_both_counters_rose_by() -> None:
+def test_a_share_is_computed_from_the_increases_of_both_counters() -> None:
     assert shares("x", [5, 8, 8], [0, 1, 1]) == Series("x", (None, 75.0, None))

@@ -1,4 +1,4 @@
-"""A stack for rotations without servers: it may be killed at any point, and says whether everybody gets in."""
+"""A stack for rotation tests, without servers. It can be killed at any point, and shows whether clients can log in."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from infra.spec.rotation import Rotation
 
 
 class Killed(BaseException):
-    """As SIGKILL: nothing that the code does about errors applies."""
+    """Like SIGKILL: the code's error handling does not run."""
 
 
 @dataclass
 class FakeStack:
-    """What is written down, what the last finished `up` exported, and what the servers accept.
+    """The rotation file, the outputs of the last finished `up`, and the state of the servers.
 
-    `points` of the way are counted; at the `kill_at`th it is killed. An `up` reaches servers and clients in an
-    order of its own, so half an `up` is one of both.
+    `points` counts the steps, and the process is killed at step `kill_at`. An `up` updates servers and clients in no
+    particular order, so a half-finished `up` has updated only one of them.
     """
 
     written: Rotation = field(default_factory=Rotation)

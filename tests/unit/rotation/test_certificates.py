@@ -1,4 +1,4 @@
-"""Certificates by their ends, and what a server presents: when something is renewed, and what is said of it."""
+"""Certificates by expiry date, and what a server presents: when something is renewed, and what is reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from infra.spec.rotation import AUTHORITY, CERTIFICATES, Phase
 from ops.errors import Exit, OpsError
 from ops.rotation import certificates, report
 from ops.rotation.certificates import rotate_authority, rotate_certificates
-from ops.rotation.served import served_certificate
+from ops.rotation.presented_certificate import presented_certificate
 from tests.unit.rotation.stack import FakeStack, Killed
 
 OLD = dt.timedelta(days=200, hours=1)
@@ -25,12 +25,16 @@ OLD = dt.timedelta(days=200, hours=1)
 
 @dataclass
 class FakeServers(FakeStack):
-    """A stack whose servers' certificates end in `days`; each `up` that asks for others makes them."""
+    """A stack whose server certificates expire in `days`. Each `up` that requests new ones creates them."""
 
     name: str = "unit"
     days: int = 397
     authority: Any = field(default_factory=lambda: make_authority("unit"))
     signed: dict[Any, str] = field(default_factory=dict)
+    differences: list[str] = field(default_factory=list)
+
+    def login_differences(self) -> list[str]:
+        return self.differences
 
     def resources(self) -> dict[str, dict[str, Any]]:
         made_at = (dt.datetime.now(dt.UTC) - OLD).isoformat()
@@ -55,10 +59,10 @@ class FakeServers(FakeStack):
 
 @pytest.fixture
 def stack(monkeypatch: pytest.MonkeyPatch) -> FakeServers:
-    """Its servers present what the state has."""
+    """A stack whose servers present the certificates of the state."""
     stack = FakeServers()
     for module in (certificates, report):
-        monkeypatch.setattr(module, "served_certificate", lambda server, _: stack.certificate(server))
+        monkeypatch.setattr(module, "presented_certificate", lambda server, _: stack.certificate(server))
     return stack
 
 
@@ -82,7 +86,7 @@ def renew_authority(stack: Any, within_days: int | None = None, keep_old: bool =
         (-1, None, ("servers",)),
     ],
 )
-def test_certificates_are_renewed_by_their_end(
+def test_certificates_are_renewed_before_they_expire(
     stack: FakeServers, days: int, within_days: int | None, renewed: tuple[str, ...]
 ) -> None:
     stack.days = days
@@ -92,7 +96,7 @@ def test_certificates_are_renewed_by_their_end(
 
 
 @pytest.mark.parametrize("point", [2, 3, 4])
-def test_a_killed_renewal_is_finished_and_no_second_one_begins(stack: FakeServers, point: int) -> None:
+def test_a_killed_renewal_is_finished_without_a_second_one(stack: FakeServers, point: int) -> None:
     stack.kill_at = point
     with pytest.raises(Killed):
         renew(stack)
@@ -101,14 +105,14 @@ def test_a_killed_renewal_is_finished_and_no_second_one_begins(stack: FakeServer
     assert stack.exported.of(CERTIFICATES).in_use == 2
 
 
-def test_an_authority_goes_in_three_steps_and_one_that_lasts_is_left(stack: FakeServers) -> None:
+def test_an_authority_is_rotated_in_three_steps_only_if_due(stack: FakeServers) -> None:
     assert renew_authority(stack, within_days=365) == ()
     assert stack.ups == 0
     assert renew_authority(stack) == ("servers", "authority")
     assert (stack.ups, stack.exported.of(AUTHORITY).accepted) == (3, (2,))
 
 
-def test_an_authority_kept_is_taken_away_by_the_next_run(stack: FakeServers) -> None:
+def test_an_old_authority_that_was_kept_is_removed_by_the_next_run(stack: FakeServers) -> None:
     renew_authority(stack, keep_old=True)
     assert stack.exported.of(AUTHORITY).phase is Phase.MOVED
     renew_authority(stack)
@@ -116,11 +120,11 @@ def test_an_authority_kept_is_taken_away_by_the_next_run(stack: FakeServers) -> 
 
 
 @pytest.mark.parametrize(("presented", "code"), [("another", Exit.MISMATCH), (None, Exit.UNREACHABLE)])
-def test_an_old_authority_stays_trusted_while_a_server_does_not_present_the_new_certificate(
+def test_an_old_authority_stays_trusted_until_every_server_presents_the_new_certificate(
     stack: FakeServers, monkeypatch: pytest.MonkeyPatch, presented: str | None, code: Exit
 ) -> None:
     other = make_server_certificate(stack.authority, ["localhost"]).certificate if presented else None
-    monkeypatch.setattr(certificates, "served_certificate", lambda *_: other)
+    monkeypatch.setattr(certificates, "presented_certificate", lambda *_: other)
     monkeypatch.setattr(certificates, "_RELOAD_SECONDS", 0.0)
     with pytest.raises(OpsError, match=r"^postgres ") as raised:
         renew_authority(stack)
@@ -128,43 +132,54 @@ def test_an_old_authority_stays_trusted_while_a_server_does_not_present_the_new_
     assert stack.exported.of(AUTHORITY).accepted == (1, 2)
 
 
-def _report(stack: Any, max_age_days: int | None = None, within_days: int = 30) -> report.Report:
+def _report(stack: Any, max_age_days: int | None = None, within_days: int = 30) -> report.RotationReport:
     return report.report_on(stack, max_age_days=max_age_days, within_days=within_days)
 
 
-def test_a_stack_with_nothing_due_says_so(stack: FakeServers) -> None:
+def test_a_stack_with_nothing_due_is_reported(stack: FakeServers) -> None:
     found = _report(stack)
     assert (found.due, found.mismatches) == ((), ())
     assert found.as_text().endswith("nothing is due")
     assert found.as_json()["passwords"]["app"]["ageDays"] == OLD.days
 
 
-def test_what_is_due_is_told_with_its_command(stack: FakeServers) -> None:
+def test_a_due_rotation_is_reported_with_its_command(stack: FakeServers) -> None:
     stack.days = 10
     due = _report(stack, max_age_days=100).due
     assert [line.partition(":")[0] for line in due] == ["app", "ops", "postgres", "redis"]
-    assert "200 days old; `groundwork rotate passwords app`" in due[0]
-    assert "ends in 9 days; `groundwork rotate certificates`" in due[2]
+    assert "200 days old; run `groundwork rotate passwords app --stack unit`" in due[0]
+    assert "expires in 9 days; run `groundwork rotate certificates --stack unit`" in due[2]
 
 
-def test_an_expired_certificate_has_ended(stack: FakeServers) -> None:
+def test_an_expired_certificate_is_reported(stack: FakeServers) -> None:
     stack.days = -1
-    assert "its certificate has ended" in _report(stack).due[0]
+    assert "the certificate has expired" in _report(stack).due[0]
 
 
-def test_a_rotation_under_way_and_an_unfinished_step_are_due(stack: FakeServers) -> None:
+def test_a_rotation_in_progress_and_an_unfinished_step_are_due(stack: FakeServers) -> None:
     stack.written = stack.written.step(["app", AUTHORITY], dt.datetime.now(dt.UTC))
     due = _report(stack).due
-    assert "was not finished" in due[0]
-    assert "`groundwork rotate passwords app` goes on" in due[1]
-    assert "`groundwork rotate certificates --authority` goes on" in due[2]
+    assert "is unfinished" in due[0]
+    assert due[0].endswith("or `groundwork up --stack unit`")
+    assert "resume with `groundwork rotate passwords app --stack unit`" in due[1]
+    assert "resume with `groundwork rotate certificates --authority --stack unit`" in due[2]
 
 
-def test_a_server_with_another_certificate_is_a_mismatch_and_one_that_is_silent_is_not(
+def test_a_login_that_changed_itself_is_a_mismatch_with_its_repair(stack: Any) -> None:
+    stack.differences = ["app_a has a password and is retired"]
+    found = report.report_on(stack, max_age_days=None, within_days=30)
+    assert found.mismatches == (
+        "app_a has a password and is retired; `groundwork up --stack unit` repairs it",
+    )
+
+
+def test_another_certificate_is_a_mismatch_but_a_silent_server_is_not(
     stack: FakeServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make_server_certificate(stack.authority, ["localhost"]).certificate
-    monkeypatch.setattr(report, "served_certificate", lambda server, _: other if server == "redis" else None)
+    monkeypatch.setattr(
+        report, "presented_certificate", lambda server, _: other if server == "redis" else None
+    )
     found = _report(stack)
     assert [line.split()[0] for line in found.mismatches] == ["redis"]
     assert found.served == {"postgres": None, "redis": False}
@@ -172,7 +187,7 @@ def test_a_server_with_another_certificate_is_a_mismatch_and_one_that_is_silent_
 
 @contextmanager
 def _listener(answer: bytes) -> Iterator[dict[str, Any]]:
-    """Something on a port that answers once, and is no TLS server."""
+    """A program on a port that answers once, without TLS."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -189,12 +204,12 @@ def _listener(answer: bytes) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("server", ["postgres", "redis"])
 @pytest.mark.parametrize("answer", [b"N", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_what_speaks_no_tls_presents_no_certificate(server: str, answer: bytes) -> None:
+def test_a_server_without_tls_presents_no_certificate(server: str, answer: bytes) -> None:
     with _listener(answer) as address:
-        assert served_certificate(server, address) is None
+        assert presented_certificate(server, address) is None
 
 
-def test_nobody_at_a_port_presents_no_certificate() -> None:
+def test_a_closed_port_presents_no_certificate() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    assert served_certificate("redis", {"host": "127.0.0.1", "port": port}) is None
+    assert presented_certificate("redis", {"host": "127.0.0.1", "port": port}) is None

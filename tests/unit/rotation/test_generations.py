@@ -1,4 +1,4 @@
-"""The numbers of a rotation: one way through its phases, and nothing else is read from a file."""
+"""The generations of a rotation: the order of the phases, and refusal of invalid files."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ import pytest
 
 from infra import outputs
 from infra.rotation_file import forget_rotation, path_of, read_rotation, write_rotation
+from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
 from infra.spec.roles import LOGINS, login_of
 from infra.spec.rotation import Generation, Phase, Rotation
-from infra.spec.world import World
+from tests.promises import promise
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 STACK = "unit"
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(root=tmp_path, key="0a1b2c", state_dir=tmp_path / "state", cache_dir=tmp_path)
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(root=tmp_path, key="0a1b2c", state_dir=tmp_path / "state", cache_dir=tmp_path)
 
 
-def test_a_generation_goes_one_way_and_accepts_what_is_in_use() -> None:
+def test_a_generation_passes_the_phases_in_order_and_the_one_in_use_is_accepted() -> None:
     generation, seen = Generation(), []
     for _ in range(7):
         seen.append((generation.phase, generation.in_use, generation.accepted))
@@ -44,39 +45,40 @@ def test_a_generation_goes_one_way_and_accepts_what_is_in_use() -> None:
 @pytest.mark.parametrize(
     ("in_use", "accepted"), [(1, ()), (3, (1, 2)), (1, (1, 3)), (1, (2, 1)), (0, (0,)), (1, (1, 2, 3))]
 )
-def test_what_is_no_step_of_a_rotation_is_refused(in_use: int, accepted: tuple[int, ...]) -> None:
+def test_an_invalid_combination_of_generations_is_refused(in_use: int, accepted: tuple[int, ...]) -> None:
     with pytest.raises(InfraError):
         Generation(in_use, accepted)
 
 
 @pytest.mark.parametrize("role", LOGINS)
-def test_the_logins_of_a_role_take_turns(role: str) -> None:
+def test_the_logins_of_a_role_alternate(role: str) -> None:
     turns = [login_of(role, generation) for generation in range(1, 5)]
     names = [login.name for login in LOGINS[role]]
     assert turns == (names * 4)[:4]
 
 
-def test_a_rotation_reads_back_what_was_written(world: World) -> None:
+def test_a_rotation_is_read_back_unchanged(checkout: Checkout) -> None:
     rotation = Rotation().step(["app", "authority"], NOW).renew("certificates", NOW)
-    write_rotation(world, STACK, rotation)
-    assert read_rotation(world, STACK) == rotation
+    write_rotation(checkout, STACK, rotation)
+    assert read_rotation(checkout, STACK) == rotation
 
 
-def test_a_stack_that_was_never_rotated_has_first_generations(world: World) -> None:
-    assert read_rotation(world, STACK) == Rotation()
+def test_a_stack_that_was_never_rotated_has_first_generations(checkout: Checkout) -> None:
+    assert read_rotation(checkout, STACK) == Rotation()
 
 
-def test_a_lost_file_is_replaced_by_what_the_state_has(world: World) -> None:
+@promise("if rotation.json is lost, it is restored from the state's output")
+def test_a_lost_file_is_replaced_by_the_stacks_state(checkout: Checkout) -> None:
     rotation = Rotation().step(["app"], NOW)
-    state = world.backend_dir / ".pulumi" / "stacks" / "groundwork" / f"{STACK}.json"
+    state = checkout.backend_dir / ".pulumi" / "stacks" / "groundwork" / f"{STACK}.json"
     state.parent.mkdir(parents=True)
     resource = {"type": "pulumi:pulumi:Stack", "outputs": {outputs.ROTATION: rotation.as_json()}}
     state.write_text(json.dumps({"checkpoint": {"latest": {"resources": [resource]}}}))
-    assert read_rotation(world, STACK) == rotation
-    write_rotation(world, STACK, rotation.step(["app"], NOW))
-    assert read_rotation(world, STACK).of("app").phase is Phase.MOVED
-    forget_rotation(world, STACK)
-    assert read_rotation(world, STACK) == rotation
+    assert read_rotation(checkout, STACK) == rotation
+    write_rotation(checkout, STACK, rotation.step(["app"], NOW))
+    assert read_rotation(checkout, STACK).of("app").phase is Phase.MOVED
+    forget_rotation(checkout, STACK)
+    assert read_rotation(checkout, STACK) == rotation
 
 
 @pytest.mark.parametrize(
@@ -93,12 +95,12 @@ def test_a_lost_file_is_replaced_by_what_the_state_has(world: World) -> None:
         '{"nobody": {"inUse": 1, "accepted": [1]}}',
     ],
 )
-def test_a_damaged_file_is_one_line_that_names_it(world: World, text: str) -> None:
-    path = path_of(world, STACK)
+def test_a_damaged_file_is_reported_in_one_line(checkout: Checkout, text: str) -> None:
+    path = path_of(checkout, STACK)
     path.parent.mkdir(parents=True)
     path.write_text(text)
     with pytest.raises(InfraError) as raised:
-        read_rotation(world, STACK)
+        read_rotation(checkout, STACK)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
 

@@ -1,4 +1,4 @@
-"""Rotations killed at each of their points, and run again: they come to their end, and nobody is locked out."""
+"""Rotations that are killed at each step and run again: they finish, and no client is locked out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytest
 
 from infra.spec.rotation import Generation, Phase, Rotation
 from ops.errors import Exit, OpsError
-from ops.rotation.passwords import Done, known_roles, rotate_passwords
+from ops.rotation.passwords import PasswordRotation, known_roles, rotate_passwords
+from tests.promises import promise
 from tests.unit.rotation.stack import FakeStack, Killed
 
 POINTS = 17
 
 
-def rotate(stack: FakeStack, *names: str, **options: Any) -> Done:
+def rotate(stack: FakeStack, *names: str, **options: Any) -> PasswordRotation:
     given: dict[str, Any] = {"grace_seconds": 0.0, "keep_old": False, "try_out": lambda _: None}
     given |= {"say": lambda _: None, "sleep": lambda _: None} | options
     return rotate_passwords(stack, names, **given)
@@ -29,13 +30,13 @@ def kill(stack: FakeStack, at: int, *names: str) -> None:
     stack.kill_at = None
 
 
-def test_the_points_of_a_rotation_are_those_that_it_is_killed_at() -> None:
+def test_the_steps_of_a_rotation_are_the_ones_at_which_it_is_killed() -> None:
     stack = FakeStack()
     rotate(stack, "app")
     assert stack.points == POINTS - 1
 
 
-def test_a_rotation_is_three_steps_to_the_next_generation() -> None:
+def test_a_rotation_takes_three_steps_to_the_next_generation() -> None:
     stack = FakeStack()
     done = rotate(stack, "app", "ops")
     assert stack.ups == 3
@@ -45,38 +46,41 @@ def test_a_rotation_is_three_steps_to_the_next_generation() -> None:
     assert (done.resumed, done.old_is_void) == ((), True)
 
 
+@promise("a killed rotation resumes at its step, and locks nobody out")
 @pytest.mark.parametrize("clients_first", [True, False], ids=["clients first", "servers first"])
-@pytest.mark.parametrize("point", range(1, POINTS))
-def test_a_killed_rotation_is_finished_by_the_same_command(point: int, clients_first: bool) -> None:
-    stack = FakeStack(clients_first=clients_first)
-    kill(stack, point, "app")
-    done = rotate(stack, "app")
-    # At the last point all was done: the next run is another rotation.
-    generation = 3 if point == POINTS - 1 else 2
-    assert stack.exported == stack.written
-    assert stack.exported.of("app").accepted == (generation,)
-    assert done.old_is_void
-    assert stack.locked_out == []
+def test_a_killed_rotation_is_finished_by_the_same_command(clients_first: bool) -> None:
+    for point in range(1, POINTS):
+        stack = FakeStack(clients_first=clients_first)
+        kill(stack, point, "app")
+        done = rotate(stack, "app")
+        # At the last step everything is done, so the next run starts another rotation.
+        generation = 3 if point == POINTS - 1 else 2
+        assert stack.exported == stack.written, point
+        assert stack.exported.of("app").accepted == (generation,), point
+        assert done.old_is_void, point
+        assert stack.locked_out == [], point
 
 
-@pytest.mark.parametrize("first", range(1, POINTS))
 @pytest.mark.parametrize("second", [1, 3, 5, 8])
-def test_a_rotation_killed_twice_is_finished_by_the_same_command(first: int, second: int) -> None:
-    stack = FakeStack()
-    kill(stack, first, "app")
-    stack.points = 0
-    try:
-        kill(stack, second, "app")
-    except pytest.fail.Exception:
-        return
-    rotate(stack, "app")
-    assert len(stack.exported.of("app").accepted) == 1
-    assert stack.exported == stack.written
-    assert stack.locked_out == []
+def test_a_rotation_killed_twice_is_finished_by_the_same_command(second: int) -> None:
+    for first in range(1, POINTS):
+        stack = FakeStack()
+        kill(stack, first, "app")
+        stack.points = 0
+        try:
+            kill(stack, second, "app")
+        except pytest.fail.Exception:
+            # After the first kill only a little was left to do.
+            continue
+        rotate(stack, "app")
+        assert len(stack.exported.of("app").accepted) == 1, first
+        assert stack.exported == stack.written, first
+        assert stack.locked_out == [], first
 
 
-def test_the_naive_way_locks_callers_out() -> None:
-    """The control: one step from the old password to the new one, for servers and clients alike."""
+@promise("a killed rotation resumes at its step, and locks nobody out", control=True)
+def test_the_naive_way_locks_clients_out() -> None:
+    """Negative control: one step from the old password to the new one, for servers and clients together."""
     stack = FakeStack()
     stack.apply(Rotation({"app": Generation(2, (2,))}))
     assert stack.locked_out
@@ -92,7 +96,7 @@ def test_keep_old_stops_before_the_last_step_and_the_next_run_takes_it() -> None
     assert (done.resumed, done.old_is_void, stack.exported.of("app").in_use) == (("app",), True, 2)
 
 
-def test_what_was_begun_is_finished_beside_what_begins() -> None:
+def test_an_unfinished_rotation_is_finished_together_with_a_new_one() -> None:
     stack = FakeStack()
     rotate(stack, "app", keep_old=True)
     done = rotate(stack, "app", "ops")
@@ -101,7 +105,8 @@ def test_what_was_begun_is_finished_beside_what_begins() -> None:
     assert stack.exported.phases() == {}
 
 
-def test_a_new_password_that_lets_nobody_in_leaves_the_old_one() -> None:
+@promise("a new password that does not work does not replace the old one")
+def test_a_new_password_that_does_not_work_keeps_the_old_one() -> None:
     def refuse(_: Sequence[str]) -> None:
         raise OpsError("no way in")
 
@@ -113,7 +118,7 @@ def test_a_new_password_that_lets_nobody_in_leaves_the_old_one() -> None:
     assert stack.exported.of("app").accepted == (2,)
 
 
-def test_the_grace_is_waited_out_and_sessions_left_are_told() -> None:
+def test_remaining_sessions_are_reported_after_the_grace_period() -> None:
     stack = FakeStack(open_sessions={"app_a": 3, "app_b": 8})
     slept: list[float] = []
 
@@ -126,11 +131,9 @@ def test_the_grace_is_waited_out_and_sessions_left_are_told() -> None:
     assert done.ended == {"app_a": 3}
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("ap", "did you mean app?"), ("nobody", "there are: app, readonly")]
-)
-def test_an_unknown_role_is_told_with_those_there_are(name: str, words: str) -> None:
-    with pytest.raises(OpsError, match="no role") as raised:
+@pytest.mark.parametrize(("name", "words"), [("ap", "did you mean app?"), ("nobody", "roles: app, readonly")])
+def test_unknown_role_is_reported_with_the_existing_roles(name: str, words: str) -> None:
+    with pytest.raises(OpsError, match="unknown role") as raised:
         known_roles(["app", name])
     assert raised.value.exit_code == Exit.USAGE
     assert words in str(raised.value)

@@ -1,4 +1,4 @@
-"""Build contexts: their digest changes with what an image holds, and with nothing else."""
+"""Build contexts: their digest depends only on the content of the image."""
 
 from __future__ import annotations
 
@@ -9,75 +9,96 @@ from pathlib import Path
 import pytest
 
 from infra.images import context
+from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
-from infra.spec.world import World
+from tests.promises import promise
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return replace(World.here(), cache_dir=tmp_path / "cache")
+def checkout(tmp_path: Path) -> Checkout:
+    return replace(Checkout.here(), cache_dir=tmp_path / "cache")
 
 
 @pytest.fixture
 def entries(tmp_path: Path) -> dict[Path, Path]:
     folder = tmp_path / "files"
     folder.mkdir()
-    for name in ("a.txt", "b.sh"):
-        (folder / name).write_text(name)
-    (folder / "b.sh").chmod(0o700)
+    (folder / "a.txt").write_text("a.txt")
+    (folder / "b.sh").write_text("#!/bin/sh\n")
     return {Path("a.txt"): folder / "a.txt", Path("bin/b.sh"): folder / "b.sh"}
 
 
-def test_a_context_holds_names_modes_and_bytes(world: World, entries: dict[Path, Path]) -> None:
-    path, digest = context.assemble(world, entries)
+def test_a_context_contains_names_modes_and_bytes(checkout: Checkout, entries: dict[Path, Path]) -> None:
+    path, digest = context.assemble(checkout, entries)
     assert path.name == digest
     assert (path / "a.txt").read_text() == "a.txt"
     assert (path / "a.txt").stat().st_mode & 0o777 == 0o644
     assert (path / "bin/b.sh").stat().st_mode & 0o777 == 0o755
 
 
-def test_the_same_content_is_the_same_context(world: World, entries: dict[Path, Path]) -> None:
-    first = context.assemble(world, entries)
+def test_the_same_content_has_the_same_digest(checkout: Checkout, entries: dict[Path, Path]) -> None:
+    first = context.assemble(checkout, entries)
     os.utime(entries[Path("a.txt")], (0, 0))
     entries[Path("a.txt")].chmod(0o600)
-    assert context.assemble(world, dict(reversed(entries.items()))) == first
+    assert context.assemble(checkout, dict(reversed(entries.items()))) == first
 
 
-@pytest.mark.parametrize("change", ["bytes", "mode", "name"])
-def test_a_change_is_another_context(world: World, entries: dict[Path, Path], change: str) -> None:
-    _, before = context.assemble(world, entries)
+@promise("neither a umask nor the modes of a checkout change an image")
+@pytest.mark.parametrize("umask", [0o000, 0o027, 0o077])
+@pytest.mark.parametrize("modes", [(0o700, 0o600, 0o700), (0o775, 0o664, 0o664), (0o777, 0o777, 0o777)])
+def test_file_modes_of_the_checkout_and_the_umask_do_not_matter(
+    checkout: Checkout, entries: dict[Path, Path], umask: int, modes: tuple[int, int, int]
+) -> None:
+    first, digest = context.assemble(checkout, entries)
+    expected = {path.relative_to(first): path.stat().st_mode for path in (first, *first.rglob("*"))}
+    folder, text, script = modes
+    entries[Path("a.txt")].parent.chmod(folder)
+    entries[Path("a.txt")].chmod(text)
+    entries[Path("bin/b.sh")].chmod(script)
+    before = os.umask(umask)
+    try:
+        second, again = context.assemble(replace(checkout, cache_dir=checkout.cache_dir / "other"), entries)
+    finally:
+        os.umask(before)
+    assert again == digest
+    assert {
+        path.relative_to(second): path.stat().st_mode for path in (second, *second.rglob("*"))
+    } == expected
+
+
+@pytest.mark.parametrize("change", ["bytes", "name"])
+def test_a_change_has_another_digest(checkout: Checkout, entries: dict[Path, Path], change: str) -> None:
+    _, before = context.assemble(checkout, entries)
     if change == "bytes":
         entries[Path("a.txt")].write_text("other")
-    elif change == "mode":
-        entries[Path("a.txt")].chmod(0o755)
     else:
         entries[Path("c.txt")] = entries.pop(Path("a.txt"))
-    assert context.assemble(world, entries)[1] != before
+    assert context.assemble(checkout, entries)[1] != before
 
 
-def test_a_cache_that_cannot_be_written_is_told(world: World, entries: dict[Path, Path]) -> None:
-    world.cache_dir.write_text("a file where the folder should be")
+def test_an_unwritable_cache_is_reported(checkout: Checkout, entries: dict[Path, Path]) -> None:
+    checkout.cache_dir.write_text("a file where the folder should be")
     with pytest.raises(InfraError, match="cannot assemble the build context"):
-        context.assemble(world, entries)
+        context.assemble(checkout, entries)
 
 
-def test_nothing_half_made_is_left_where_assembling_fails(
-    world: World, entries: dict[Path, Path], monkeypatch: pytest.MonkeyPatch
+def test_a_failed_assembly_leaves_no_partial_folder(
+    checkout: Checkout, entries: dict[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("shutil.copyfile", refuse)
     with pytest.raises(InfraError, match="No space left on device"):
-        context.assemble(world, entries)
-    assert list((world.cache_dir / "contexts").iterdir()) == []
+        context.assemble(checkout, entries)
+    assert list((checkout.cache_dir / "contexts").iterdir()) == []
 
 
-def test_the_access_image_holds_what_it_runs_and_no_more(tmp_path: Path, world: World) -> None:
+def test_the_access_image_contains_exactly_what_it_runs(tmp_path: Path, checkout: Checkout) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     (wheels / "x.whl").write_text("")
-    names = {name.as_posix() for name, _ in context._access_entries(world.root, wheels)}
+    names = {name.as_posix() for name, _ in context._access_entries(checkout.root, wheels)}
     assert {"Dockerfile", "requirements.lock", "wheels/x.whl", "groundwork", "groundwork-health"} <= names
     assert {"source/db/_async/users.py", "source/db/queries/users.sql", "source/ops/serve/app.py"} <= names
     assert any(name.startswith("source/db/migrations/") for name in names)
@@ -85,13 +106,15 @@ def test_the_access_image_holds_what_it_runs_and_no_more(tmp_path: Path, world: 
     assert not any(name.startswith("source/infra/docker") for name in names)
 
 
-@pytest.mark.parametrize("name", ["postgres", "redis"])
-def test_an_image_of_one_folder_is_its_own_context(name: str) -> None:
-    folder, digest = context.image_context(name)
-    assert (folder / "Dockerfile").is_file()
-    assert len(digest) == 64
+@pytest.mark.parametrize("image", ["postgres", "redis", "monitoring"])
+def test_an_image_of_one_folder_needs_only_that_folder(checkout: Checkout, image: str) -> None:
+    found = context.image_context(checkout, image)
+    assert (found.folder / "Dockerfile").is_file()
+    assert found.tag == f"groundwork/{image}:{found.digest[:16]}"
+    scripts = [path for path in found.folder.iterdir() if path.read_text().startswith("#!")]
+    assert all(path.stat().st_mode & 0o777 == 0o755 for path in scripts)
 
 
-def test_an_unknown_image_is_refused() -> None:
+def test_an_unknown_image_is_refused(checkout: Checkout) -> None:
     with pytest.raises(InfraError, match="no image 'mysql'"):
-        context.image_context("mysql")
+        context.image_context(checkout, "mysql")

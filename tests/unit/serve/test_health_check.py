@@ -1,9 +1,8 @@
-"""The image's health check: a script that must start fast and judge right."""
+"""The image's health check, a script that must start fast and report correctly."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +31,7 @@ def port() -> Iterator[int]:
 
 def check(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-I", "-S", str(SCRIPT), *arguments],
+        [str(SCRIPT), *arguments],
         env={"GROUNDWORK_PORT": str(port)},
         capture_output=True,
         text=True,
@@ -47,16 +46,16 @@ def test_a_good_answer_is_healthy(port: int, arguments: tuple[str, ...], path: s
     assert (done.returncode, done.stdout.strip()) == (0, f"answer to {path}")
 
 
-def test_a_bad_answer_is_not_and_is_shown(port: int) -> None:
+def test_a_bad_answer_is_unhealthy_and_shown(port: int) -> None:
     done = check(port, "/other")
     assert (done.returncode, done.stdout.strip()) == (1, "answer to /other")
 
 
-def test_no_answer_is_not(port: int) -> None:
+def test_no_answer_is_unhealthy(port: int) -> None:
     done = check(1)
     assert done.returncode == 1
     assert "no answer on port 1" in done.stderr
 
 
-def test_a_late_answer_is_not(port: int) -> None:
+def test_a_late_answer_is_unhealthy(port: int) -> None:
     assert check(port, "/slow").returncode == 1

@@ -1,4 +1,4 @@
-"""Logs as JSON, one object a line."""
+"""Logs as JSON, one object per line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from ops.serve.logs import configure_logging
+from tests.promises import promise
 
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """A configured process; pytest's own handlers are put back at the end."""
+    """Configure the process's logs, and restore pytest's handlers at the end."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     text = io.StringIO()
@@ -49,12 +50,12 @@ def test_a_traceback_is_in_its_line(stream: io.StringIO) -> None:
     assert "LookupError: lost" in line["exception"]
 
 
-def test_what_json_does_not_know_is_text(stream: io.StringIO) -> None:
+def test_values_without_a_json_form_are_text(stream: io.StringIO) -> None:
     logging.getLogger("x").info("hello", extra={"thing": {1, 2}.__class__})
     assert lines(stream)[0]["thing"] == "<class 'set'>"
 
 
-def test_the_level_holds(stream: io.StringIO) -> None:
+def test_the_log_level_is_respected(stream: io.StringIO) -> None:
     logging.getLogger("x").debug("quiet")
     assert lines(stream) == []
 
@@ -65,7 +66,8 @@ def log_request(path: str, status: int) -> None:
     )
 
 
-def test_a_request_is_fields_without_its_query(stream: io.StringIO) -> None:
+@promise("every log line of the service is JSON, without query strings")
+def test_a_request_is_logged_as_fields_without_its_query(stream: io.StringIO) -> None:
     log_request("/things?token=canary", 404)
     (line,) = lines(stream)
     assert (line["method"], line["path"], line["status"]) == ("GET", "/things", 404)
@@ -73,6 +75,6 @@ def test_a_request_is_fields_without_its_query(stream: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/readyz?verbose=1"])
-def test_health_checks_leave_no_line(stream: io.StringIO, path: str) -> None:
+def test_health_checks_are_not_logged(stream: io.StringIO, path: str) -> None:
     log_request(path, 200)
     assert lines(stream) == []

@@ -1,4 +1,4 @@
-"""The lockfile: what `make check` finds out without a server."""
+"""The lockfile: the problems that `make check` finds without a server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from db.named_query import NamedQuery
 from ops.sql_check.declared import all_queries
 from ops.sql_check.lockfile import LOCKFILE, offline_problems
+from tests.promises import promise
 
 QUERIES = all_queries()
 ONE = {"users.find_user": QUERIES["users.find_user"]}
@@ -30,6 +31,7 @@ def test_the_queries_of_this_checkout_agree_with_their_lockfile() -> None:
     assert offline_problems(QUERIES) == []
 
 
+@promise("a stale lockfile is detected without a server")
 def test_a_lockfile_of_other_migrations_is_stale(tmp_path: Path) -> None:
     file = _locked(tmp_path, lambda content: content.update(migrations="other"))
     (line,) = offline_problems(ONE, file)
@@ -37,6 +39,7 @@ def test_a_lockfile_of_other_migrations_is_stale(tmp_path: Path) -> None:
     assert "groundwork sql check --update" in line
 
 
+@promise("a stale lockfile is detected without a server")
 def test_a_query_that_was_changed_added_or_removed_is_named(tmp_path: Path) -> None:
     file = _locked(tmp_path, lambda content: None)
     assert offline_problems(ONE, file) == []
@@ -44,7 +47,7 @@ def test_a_query_that_was_changed_added_or_removed_is_named(tmp_path: Path) -> N
     assert "users.find_user: changed" in offline_problems(changed, file)[0]
     added = ONE | {"users.other": ONE["users.find_user"]}
     assert "users.other: new" in offline_problems(added, file)[0]
-    assert "users.find_user: it is gone" in offline_problems({}, file)[0]
+    assert "users.find_user: removed since the last check" in offline_problems({}, file)[0]
 
 
 @pytest.mark.parametrize(
@@ -52,32 +55,32 @@ def test_a_query_that_was_changed_added_or_removed_is_named(tmp_path: Path) -> N
     [
         ({"takes": {"id": "str"}}, "parameter id is str in Python and int in Postgres"),
         ({"takes": {}}, "parameter id (int) is not in `takes`"),
-        ({"takes": {"id": "int", "more": "int"}}, "it takes more, which the statement does not use"),
+        ({"takes": {"id": "int", "more": "int"}}, "`takes` has more, which the statement does not use"),
         ({"gives": "Organization"}, "Organization has the fields id, github_id, name"),
-        ({"gives": "int"}, "int has the fields int, the statement the columns id, github_id"),
+        ({"gives": "int"}, "int has the fields int, but the statement the columns id, github_id"),
     ],
 )
-def test_python_types_are_compared_with_what_is_locked(tmp_path: Path, change: Any, said: str) -> None:
+def test_python_types_are_compared_with_the_lockfile(tmp_path: Path, change: Any, said: str) -> None:
     file = _locked(tmp_path, lambda content: None)
     query: NamedQuery = replace(ONE["users.find_user"], **change)
     lines = offline_problems({"users.find_user": query}, file)
     assert any(f"users.find_user: {said}" in line for line in lines), lines
 
 
-def test_a_lockfile_that_is_none_is_said(tmp_path: Path) -> None:
+def test_an_invalid_lockfile_is_reported(tmp_path: Path) -> None:
     (line,) = offline_problems(ONE, tmp_path / "none.json")
-    assert "cannot be read" in line
+    assert "cannot read" in line
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"migrations": 1}', "null"])
-def test_a_lockfile_of_another_shape_is_said(tmp_path: Path, content: str) -> None:
+def test_a_lockfile_in_another_format_is_reported(tmp_path: Path, content: str) -> None:
     file = tmp_path / "queries.lock.json"
     file.write_text(content)
     (line,) = offline_problems(ONE, file)
     assert "groundwork sql check --update" in line
 
 
-def test_a_mark_of_what_is_never_null_is_part_of_what_is_locked(tmp_path: Path) -> None:
+def test_never_null_marks_are_part_of_the_lockfile(tmp_path: Path) -> None:
     file = _locked(tmp_path, lambda content: None)
     marked = {"users.find_user": replace(ONE["users.find_user"], never_null=frozenset({"email"}))}
     assert "users.find_user: changed" in offline_problems(marked, file)[0]

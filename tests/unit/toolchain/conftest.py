@@ -1,4 +1,4 @@
-"""A world of its own for every test, and programs that only pretend."""
+"""A separate state and cache folder for every test, and stand-ins for programs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.toolchain.progress import Progress
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def checkout(tmp_path: Path) -> Checkout:
     root = tmp_path / "checkout"
     root.mkdir()
-    return World(root=root, key="abc123", state_dir=tmp_path / "state", cache_dir=tmp_path / "cache")
+    return Checkout(root=root, key="abc123", state_dir=tmp_path / "state", cache_dir=tmp_path / "cache")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def progress(said: StringIO) -> Progress:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder on PATH besides the system's own; empty at first."""
+    """The only folder on PATH besides the system's own. Initially empty."""
     folder = tmp_path / "on-path"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
@@ -41,7 +41,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def program() -> Callable[[Path, str], Path]:
-    """Make an executable shell script."""
+    """Create an executable shell script."""
 
     def make(path: Path, body: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

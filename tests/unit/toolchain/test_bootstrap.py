@@ -1,4 +1,4 @@
-"""The virtual environment's bootstrap: what it refuses, when it does nothing, how it resumes."""
+"""The bootstrap of the virtual environment: what it refuses, when it does nothing, and how it resumes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,33 @@ from pathlib import Path
 import pytest
 
 from ops.toolchain import bootstrap
+from tests.promises import promise
 
 SCRIPT = Path(bootstrap.__file__)
+UV = "uv==0.13.9 ; python_version >= '3.11' \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n"
+LOCK = f"attrs==26.1.0 \\\n    --hash=sha256:22\n{UV}uvicorn==0.54.0 \\\n    --hash=sha256:33\n"
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    for name in ("requirements.lock", "pyproject.toml"):
-        (tmp_path / name).write_text(f"{name}, as it was\n")
+    (tmp_path / "requirements.lock").write_text(LOCK)
+    (tmp_path / "pyproject.toml").write_text("as it was\n")
     return tmp_path
 
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> list[str]:
-    """What would be run, in words; a virtual environment is made as a folder."""
+    """The commands that would run, in words. A virtual environment is created as a folder."""
     ran: list[str] = []
 
-    def run(command: list[str], _lock: int) -> None:
+    def run(command: list[str], *_: object) -> None:
         if "venv" in command:
             ran.append("venv")
             (checkout / ".venv").mkdir(exist_ok=True)
+        elif command[-1].endswith("groundwork-uv.lock"):
+            ran.append("uv")
         elif "--require-hashes" in command:
-            ran.append("lock")
+            ran.append("lock" if "/bin/uv" in command[0] else "lock by pip")
         elif "--editable" in command:
             ran.append("project")
         else:
@@ -42,12 +47,12 @@ def commands(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> list[str]:
     return ran
 
 
-def test_a_first_run_makes_everything_in_order(checkout: Path, commands: list[str]) -> None:
+def test_a_first_run_executes_every_step_in_order(checkout: Path, commands: list[str]) -> None:
     assert bootstrap.main(str(checkout)) == 0
-    assert commands == ["venv", "lock", "project"]
+    assert commands == ["venv", "uv", "lock", "project"]
 
 
-def test_a_second_run_does_and_says_nothing(
+def test_a_second_run_does_nothing_and_prints_nothing(
     checkout: Path, commands: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     bootstrap.main(str(checkout))
@@ -59,39 +64,41 @@ def test_a_second_run_does_and_says_nothing(
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
-def test_a_change_is_installed_into_a_sound_environment(
+def test_a_change_is_installed_into_an_intact_environment(
     checkout: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     bootstrap.main(str(checkout))
     commands.clear()
     monkeypatch.setattr(bootstrap, "is_sound", lambda *_: True)
-    (checkout / name).write_text("another\n")
+    with (checkout / name).open("a") as changed:
+        changed.write("# another line\n")
     assert bootstrap.main(str(checkout)) == 0
-    assert commands == ["lock", "project"]
+    assert commands == ["uv", "lock", "project"]
 
 
-@pytest.mark.parametrize("cut_off", ["venv", "lock", "project"])
-def test_an_interrupted_run_is_started_over(
+@promise("an interrupted `make up` resumes where it stopped")
+@pytest.mark.parametrize("cut_off", ["venv", "uv", "lock", "project"])
+def test_an_interrupted_run_starts_from_the_beginning(
     checkout: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch, cut_off: str
 ) -> None:
     whole = bootstrap.run
 
-    def run(command: list[str], lock: int) -> None:
-        whole(command, lock)
+    def run(command: list[str], *rest: object) -> None:
+        whole(command, *rest)
         if commands[-1] == cut_off:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(bootstrap, "run", run)
     assert bootstrap.main(str(checkout)) == 130
     monkeypatch.setattr(bootstrap, "run", whole)
-    # Whatever it looks like: pip stumbles over what a killed pip left.
+    # Even if it looks intact, because pip fails on the remains of a killed pip.
     monkeypatch.setattr(bootstrap, "is_sound", lambda *_: True)
     commands.clear()
     assert bootstrap.main(str(checkout)) == 0
-    assert commands == ["venv", "lock", "project"]
+    assert commands == ["venv", "uv", "lock", "project"]
 
 
-def test_a_moved_checkout_is_made_anew(tmp_path: Path, checkout: Path, commands: list[str]) -> None:
+def test_a_moved_checkout_gets_a_new_environment(tmp_path: Path, checkout: Path, commands: list[str]) -> None:
     bootstrap.main(str(checkout))
     moved = tmp_path.with_name(tmp_path.name + "-moved")
     checkout.rename(moved)
@@ -100,7 +107,7 @@ def test_a_moved_checkout_is_made_anew(tmp_path: Path, checkout: Path, commands:
     assert commands[0] == "venv"
 
 
-def test_an_environment_of_another_place_is_not_sound(tmp_path: Path) -> None:
+def test_an_environment_of_another_path_is_not_intact(tmp_path: Path) -> None:
     here = Path(sys.prefix)
     assert bootstrap.is_sound(str(here), str(here / "bin" / "python"))
     (tmp_path / ".venv").symlink_to(here)
@@ -108,14 +115,16 @@ def test_an_environment_of_another_place_is_not_sound(tmp_path: Path) -> None:
     assert not bootstrap.is_sound(elsewhere, f"{elsewhere}/bin/python")
 
 
+@promise("a Python that is too old is refused in one line")
 def test_an_old_python_is_refused_in_one_line(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bootstrap.main(str(checkout), (3, 10, 14)) == 1
     assert capsys.readouterr().err == (
-        "groundwork: Python 3.11 or newer is needed, this is 3.10; "
-        "install it, or name one: make PYTHON=/path/to/python3.11\n"
+        "groundwork: Python 3.11 or newer is needed, but this is 3.10; "
+        "install it, or select it with make PYTHON=/path/to/python3.11\n"
     )
 
 
+@promise("a checkout in a path with a space is refused in one line")
 def test_a_path_with_a_space_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,22 +152,98 @@ def test_as_root_on_debian_ensurepip_is_installed(
     monkeypatch.setattr("shutil.which", lambda _name: "/usr/bin/apt-get")
     assert bootstrap.main(str(checkout)) == 0
     assert [command.split()[-1] for command in commands[:2]] == ["update", _venv_package()]
-    assert commands[2:] == ["venv", "lock", "project"]
+    assert commands[2:] == ["venv", "uv", "lock", "project"]
 
 
 def _venv_package() -> str:
     return f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
 
 
-def test_a_failed_installation_shows_all_that_pip_said(
-    checkout: Path, capfd: pytest.CaptureFixture[str]
+def test_a_failed_installation_shows_the_full_output_of_pip(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(bootstrap.Refusal, match="printed above"):
+    def pip(*_: object) -> None:
         bootstrap.run(["sh", "-c", "echo one; echo two >&2; exit 1"], os.open(checkout, os.O_RDONLY))
-    assert capfd.readouterr().err == "one\ntwo\n"
+
+    monkeypatch.setattr(bootstrap, "make", pip)
+    assert bootstrap.main(str(checkout)) == 1
+    assert capfd.readouterr().err == (
+        "one\ntwo\ngroundwork: `sh -c echo one; echo two >&2; exit 1` failed; its output is above\n"
+    )
 
 
-def test_a_second_run_waits_for_what_a_killed_one_left_running(
+@pytest.mark.parametrize(("refused", "then"), [("uv", []), ("lock", ["venv"]), ("project", ["venv"])])
+def test_if_uv_fails_pip_installs_everything(
+    checkout: Path,
+    commands: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    refused: str,
+    then: list[str],
+) -> None:
+    """uv's partial installation is removed first, because pip could fail on it."""
+    whole = bootstrap.run
+
+    def run(command: list[str], *rest: object) -> None:
+        whole(command, *rest)
+        if commands[-1] == refused and "lock by pip" not in commands:
+            raise bootstrap.Failed(command, "resolving\nerror: no wheel\n")
+
+    monkeypatch.setattr(bootstrap, "run", run)
+    assert bootstrap.main(str(checkout)) == 0
+    assert commands[commands.index(refused) + 1 :] == [*then, "lock by pip", "project"]
+    assert "(error: no wheel); using pip" in capsys.readouterr().err
+
+
+def test_uv_itself_is_installed_with_its_hashes(checkout: Path, commands: list[str]) -> None:
+    bootstrap.main(str(checkout))
+    assert (checkout / ".venv" / "groundwork-uv.lock").read_text() == UV
+
+
+def test_uv_uses_pips_configuration(tmp_path: Path) -> None:
+    listed = f"""\
+:env:.find-links='{tmp_path} /nowhere https://mirror.example/wheels'
+:env:.index-url='https://env.example/simple'
+global.cert='/etc/company.pem'
+global.index-url='https://file.example/simple'
+global.disable-pip-version-check='1'
+install.trusted-host='\\na.example\\nb.example'
+"""
+    settings = bootstrap.uv_settings(listed, {"UV_EXTRA_INDEX_URL": "https://own.example", "PATH": "/bin"})
+    assert settings is not None
+    settings.pop("UV_SYSTEM_CERTS", None)
+    assert settings == {
+        "SSL_CERT_FILE": "/etc/company.pem",
+        "UV_DEFAULT_INDEX": "https://env.example/simple",
+        "UV_FIND_LINKS": f"{tmp_path},https://mirror.example/wheels",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_INSECURE_HOST": "a.example b.example",
+    }
+
+
+@pytest.mark.parametrize("name", ["keyring-provider", "constraint", "a-setting-of-tomorrow"])
+def test_pip_installs_everything_if_its_configuration_does_not_apply_to_uv(
+    checkout: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(bootstrap, "output", lambda _command: f"global.{name}='x'\n")
+    assert bootstrap.main(str(checkout)) == 0
+    assert commands == ["venv", "lock by pip", "project"]
+
+
+def test_a_long_installation_shows_what_it_is_doing(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bootstrap, "PLAIN_INTERVAL_SECONDS", 0.01)
+    told = ""
+    with bootstrap.InstallProgress() as progress:
+        progress.on_line("Collecting attrs==26.1.0 (from -r requirements.lock (line 3))\n")
+        while "Collecting" not in told:
+            time.sleep(0.01)
+            told += capsys.readouterr().err
+    assert "groundwork: creating .venv, 0 s: Collecting attrs==26.1.0\n" in told
+
+
+def test_a_second_run_waits_for_processes_that_a_killed_one_left_running(
     checkout: Path, commands: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with bootstrap.OnlyOne(str(checkout)) as lock:
@@ -170,7 +255,7 @@ def test_a_second_run_waits_for_what_a_killed_one_left_running(
     orphan.wait()
 
 
-def test_it_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
+def test_it_needs_only_the_standard_library(tmp_path: Path) -> None:
     copied = tmp_path / "a b" / "ops" / "toolchain" / "bootstrap.py"
     copied.parent.mkdir(parents=True)
     copied.write_text(SCRIPT.read_text())

@@ -1,4 +1,4 @@
-"""`groundwork toolchain` and `groundwork shellenv` as they are typed; nothing is put in place."""
+"""`groundwork toolchain` and `groundwork shellenv` on the command line. Nothing is installed."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.commands.shellenv import shellenv
 from ops.commands.toolchain import toolchain
 from ops.errors import OpsError
 from ops.toolchain import provision, stack_init
-from ops.toolchain.inventory import Source, Tool
+from ops.toolchain.inventory import Tool, ToolSource
 
-FOUND = Tool("Docker engine", "27.1.1", Source.FOUND, "/var/run/docker.sock")
-BUILT = Tool("Pulumi CLI", "3.259.0", Source.BUILT, "/cache/pulumi", 171.4)
-MISSING = Tool("Base image", "", Source.MISSING, "debian:bookworm-slim")
+FOUND = Tool("Docker engine", "27.1.1", ToolSource.FOUND, "/var/run/docker.sock")
+BUILT = Tool("Pulumi CLI", "3.259.0", ToolSource.BUILT, "/cache/pulumi", 171.4)
+MISSING = Tool("Base image", "", ToolSource.MISSING, "debian:bookworm-slim")
 
 
 @pytest.fixture(autouse=True)
-def here(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(World, "here", classmethod(lambda _cls: world))
+def here(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Checkout, "here", classmethod(lambda _cls: checkout))
 
 
 def in_place(monkeypatch: pytest.MonkeyPatch, *tools: Tool) -> None:
-    monkeypatch.setattr(provision, "inspect", lambda _world: tools)
+    monkeypatch.setattr(provision, "inspect", lambda _checkout: tools)
 
 
-def test_check_exits_with_3_where_something_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_exits_with_3_if_something_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     in_place(monkeypatch, FOUND, MISSING)
     result = CliRunner().invoke(toolchain, ["--check"])
     assert result.exit_code == 3
     assert "Base image             missing  debian:bookworm-slim" in result.output
 
 
-def test_check_exits_with_0_where_all_is_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_exits_with_0_if_everything_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     in_place(monkeypatch, FOUND)
     assert CliRunner().invoke(toolchain, ["--check"]).exit_code == 0
 
 
-def test_what_took_time_says_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_steps_show_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     in_place(monkeypatch, FOUND, BUILT)
     lines = CliRunner().invoke(toolchain, ["--check"]).output.splitlines()
     assert lines == [
@@ -68,11 +68,11 @@ def test_json_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_shellenv_can_be_evaluated_whatever_the_values_hold(
-    world: World, monkeypatch: pytest.MonkeyPatch
+def test_shellenv_can_be_evaluated_with_any_values(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = "a 'quoted' $HOME `id`"
-    monkeypatch.setattr("ops.toolchain.pulumi_environment.variables", lambda _world: {"ODD": odd})
+    monkeypatch.setattr("ops.toolchain.pulumi_environment.variables", lambda _checkout: {"ODD": odd})
     monkeypatch.setattr("ops.toolchain.stack_init.ensure", lambda *_: None)
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "of the user's")
     lines = CliRunner().invoke(shellenv, ["--stack", "staging"]).stdout
@@ -82,10 +82,10 @@ def test_shellenv_can_be_evaluated_whatever_the_values_hold(
     assert subprocess.check_output(["sh", "-c", script], text=True) == f"{odd}|staging|"
 
 
-def test_an_unknown_stack_is_refused_with_those_there_are(world: World) -> None:
+def test_an_unknown_stack_is_refused_with_the_existing_ones(checkout: Checkout) -> None:
     for name in ("dev", "prod"):
-        Path(world.root, f"Pulumi.{name}.yaml").touch()
+        Path(checkout.root, f"Pulumi.{name}.yaml").touch()
     with pytest.raises(
-        OpsError, match=r"no stack 'tset' \(Pulumi.tset.yaml is missing\); there are: dev, prod"
+        OpsError, match=r"unknown stack 'tset' \(Pulumi.tset.yaml is missing\); stacks: dev, prod"
     ):
-        stack_init.ensure(world, "tset")
+        stack_init.ensure(checkout, "tset")

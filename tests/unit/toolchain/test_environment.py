@@ -1,4 +1,4 @@
-"""What Pulumi is run with."""
+"""The environment in which Pulumi runs."""
 
 from __future__ import annotations
 
@@ -9,81 +9,101 @@ from pathlib import Path
 
 import pytest
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
 from ops.toolchain import inventory, pulumi_environment
 from ops.toolchain.inventory import Choice
+from tests.promises import promise
 
 Program = Callable[[Path, str], Path]
 
 
 @pytest.fixture
-def pulumi(world: World, program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A remembered CLI, and a home without a Docker context."""
+def pulumi(checkout: Checkout, program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A remembered CLI, and a home folder without a Docker context."""
     for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    command = program(world.cache_dir / "bin" / "pulumi", "")
-    inventory.remember(world, Choice.of(command, "3.259.0"))
+    command = program(checkout.cache_dir / "bin" / "pulumi", "")
+    inventory.remember(checkout, Choice.of(command, "3.259.0"))
     return command
 
 
-def test_before_the_toolchain_is_there_the_line_says_how_to_get_it(world: World) -> None:
+def test_without_the_toolchain_the_error_says_how_to_install_it(checkout: Checkout) -> None:
     with pytest.raises(OpsError, match="run `groundwork toolchain` first") as refusal:
-        pulumi_environment.variables(world)
+        pulumi_environment.variables(checkout)
     assert refusal.value.exit_code is Exit.PENDING
 
 
-def test_the_checkouts_python_comes_first_then_the_cli(
-    world: World, pulumi: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_checkouts_python_comes_first_on_path_then_the_cli(
+    checkout: Checkout, pulumi: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"/usr/bin:{pulumi.parent}:/bin")
-    folders = pulumi_environment.variables(world)["PATH"].split(os.pathsep)
-    assert folders == [str(world.root / ".venv" / "bin"), str(pulumi.parent), "/usr/bin", "/bin"]
+    folders = pulumi_environment.variables(checkout)["PATH"].split(os.pathsep)
+    assert folders == [str(checkout.root / ".venv" / "bin"), str(pulumi.parent), "/usr/bin", "/bin"]
 
 
 @pytest.mark.usefixtures("pulumi")
-def test_applied_twice_it_stays_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = pulumi_environment.variables(world)
+def test_applying_it_twice_changes_nothing(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = pulumi_environment.variables(checkout)
     for name, value in first.items():
         monkeypatch.setenv(name, value)
-    assert pulumi_environment.variables(world) == first
+    assert pulumi_environment.variables(checkout) == first
 
 
+@promise("a variable that would override the checkout's own backend or passphrase is dropped")
 @pytest.mark.usefixtures("pulumi")
 @pytest.mark.parametrize("name", ["PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK"])
-def test_what_would_override_the_checkouts_own_is_dropped(
-    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+def test_variables_that_would_override_the_checkouts_settings_are_dropped(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "of the user's")
     monkeypatch.setenv("HTTPS_PROXY", "kept")
-    env = pulumi_environment.environment(world)
+    env = pulumi_environment.environment(checkout)
     assert name not in env
     assert env["HTTPS_PROXY"] == "kept"
 
 
 @pytest.mark.usefixtures("pulumi")
-def test_backend_and_passphrase_are_the_checkouts_own(world: World) -> None:
-    env = pulumi_environment.variables(world)
-    assert env["PULUMI_BACKEND_URL"] == f"file://{world.backend_dir}?metadata=skip"
-    assert env["PULUMI_CONFIG_PASSPHRASE_FILE"] == str(world.passphrase_file)
+def test_backend_and_passphrase_belong_to_the_checkout(checkout: Checkout) -> None:
+    env = pulumi_environment.variables(checkout)
+    assert env["PULUMI_BACKEND_URL"] == f"file://{checkout.backend_dir}?metadata=skip"
+    assert env["PULUMI_CONFIG_PASSPHRASE_FILE"] == str(checkout.passphrase_file)
 
 
 @pytest.mark.usefixtures("pulumi")
-def test_the_docker_commands_context_holds_for_pulumi_too(world: World, tmp_path: Path) -> None:
+def test_pulumi_uses_the_docker_commands_context(checkout: Checkout, tmp_path: Path) -> None:
     folder = tmp_path / "home" / ".docker"
     meta = folder / "contexts" / "meta" / "0123"
     meta.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"currentContext": "colima"}))
     socket = "unix:///home/me/.colima/docker.sock"
     (meta / "meta.json").write_text(json.dumps({"Name": "colima", "Endpoints": {"docker": {"Host": socket}}}))
-    assert pulumi_environment.variables(world)["DOCKER_HOST"] == socket
+    assert pulumi_environment.variables(checkout)["DOCKER_HOST"] == socket
 
 
 @pytest.mark.usefixtures("pulumi")
 @pytest.mark.parametrize("content", ["{}", '{"currentContext": "default"}', "not json"])
-def test_without_a_context_docker_host_is_left_alone(world: World, tmp_path: Path, content: str) -> None:
+def test_without_a_context_docker_host_is_unchanged(checkout: Checkout, tmp_path: Path, content: str) -> None:
     folder = tmp_path / "home" / ".docker"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(content)
-    assert "DOCKER_HOST" not in pulumi_environment.variables(world)
+    assert "DOCKER_HOST" not in pulumi_environment.variables(checkout)
+
+
+@pytest.mark.usefixtures("pulumi")
+@pytest.mark.parametrize(
+    ("given", "engine"),
+    [
+        ({"DOCKER_HOST": "tcp://10.0.0.1:2375", "DOCKER_CONTEXT": "colima"}, "tcp://10.0.0.1:2375"),
+        ({"DOCKER_CONTEXT": "default"}, "unix:///var/run/docker.sock"),
+    ],
+)
+def test_pulumis_provider_uses_the_engine_of_the_docker_command(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], engine: str
+) -> None:
+    """The provider's own logic: a context takes precedence over DOCKER_HOST, and `default` is unknown."""
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    env = pulumi_environment.environment(checkout)
+    assert (env["DOCKER_HOST"], env.get("DOCKER_CONTEXT")) == (engine, None)

@@ -1,20 +1,23 @@
-"""Where Go is taken from, and how a build with it shows and fails."""
+"""The source of Go, and the progress and failures of a build."""
 
 from __future__ import annotations
 
 import os
+import re
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.errors import OpsError
-from ops.toolchain import golang
+from ops.toolchain import docker_provider, golang, pulumi_cli
 from ops.toolchain.disk import DiskFullError
-from ops.toolchain.golang import Go, Whole
-from ops.toolchain.inventory import Source, Tool
-from ops.toolchain.progress import Progress, Step
+from ops.toolchain.golang import Build, Go, Whole
+from ops.toolchain.inventory import Tool, ToolSource
+from ops.toolchain.progress import Progress, ProgressStep
 
 Program = Callable[[Path, str], Path]
 
@@ -33,33 +36,33 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.mark.parametrize("version", ["go1.25.11", "go1.26", "go1.30.1"])
-def test_a_go_that_is_new_enough_is_taken(
-    world: World, progress: Progress, path: Path, program: Program, downloads: list[Path], version: str
+def test_a_new_enough_go_is_used(
+    checkout: Checkout, progress: Progress, path: Path, program: Program, downloads: list[Path], version: str
 ) -> None:
     command = program(path / "go", f"echo go version {version} linux/amd64")
-    go = golang.find(world, progress)
-    assert (go.command, go.tool.source) == (command, Source.FOUND)
+    go = golang.find(checkout, progress)
+    assert (go.command, go.tool.source) == (command, ToolSource.FOUND)
     assert downloads == []
 
 
 @pytest.mark.parametrize("version", ["go1.25.10", "go1.19.8", "devel +a1b2c3"])
-def test_a_go_that_is_too_old_is_passed_over(
-    world: World, progress: Progress, path: Path, program: Program, downloads: list[Path], version: str
+def test_an_old_go_is_skipped(
+    checkout: Checkout, progress: Progress, path: Path, program: Program, downloads: list[Path], version: str
 ) -> None:
     program(path / "go", f"echo go version {version} linux/amd64")
-    assert golang.find(world, progress).tool.source is Source.DOWNLOADED
+    assert golang.find(checkout, progress).tool.source is ToolSource.DOWNLOADED
 
 
-def test_a_go_that_was_downloaded_is_downloaded_once(
-    world: World, progress: Progress, path: Path, monkeypatch: pytest.MonkeyPatch, downloads: list[Path]
+def test_go_is_downloaded_only_once(
+    checkout: Checkout, progress: Progress, path: Path, monkeypatch: pytest.MonkeyPatch, downloads: list[Path]
 ) -> None:
     monkeypatch.setenv("PATH", str(path))
-    golang.find(world, progress)
-    assert golang.find(world, progress).tool.source is Source.CACHED
+    golang.find(checkout, progress)
+    assert golang.find(checkout, progress).tool.source is ToolSource.CACHED
     assert len(downloads) == 1
 
 
-def test_the_users_go_settings_are_kept_but_for_what_makes_another_build(
+def test_the_users_go_settings_are_kept_unless_they_change_the_build(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, value in {"GOPROXY": "file:///mirror", "GOFLAGS": "-buildvcs=false", "GOOS": "plan9"}.items():
@@ -79,19 +82,20 @@ esac
 """
 
 
-def build(tmp_path: Path, program: Program, body: str) -> Step:
+def build(
+    tmp_path: Path, program: Program, body: str, linking: threading.Event | None = None
+) -> ProgressStep:
     command = program(tmp_path / "go", FAKE_GO.format(caches=tmp_path, build=body))
     out = tmp_path / "out"
     out.mkdir()
-    step = Step("the thing", "preparing")
-    go = Go(command, Tool("Go", "1.26.6", Source.FOUND, str(command)))
-    golang.build(
-        go, tmp_path, ".", out / "thing", tags=("x",), ldflags="-s", step=step, whole=Whole(3, 60)
-    )  # fmt: skip
+    step = ProgressStep("the thing", "preparing")
+    go = Go(command, Tool("Go", "1.26.6", ToolSource.FOUND, str(command)))
+    build = Build(tmp_path, ".", "-s", Whole(3, 60), tags=("x",))
+    golang.compile(go, build, out / "thing", step, linking.set if linking else lambda: None)
     return step
 
 
-def test_a_build_counts_what_is_compiled_of_what_has_to_be(
+def test_a_build_shows_the_number_of_compiled_packages(
     tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
@@ -100,19 +104,41 @@ def test_a_build_counts_what_is_compiled_of_what_has_to_be(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_failed_build_is_one_line_and_leaves_no_scratch_folder(tmp_path: Path, program: Program) -> None:
+@pytest.mark.parametrize(("compiled", "is_linking"), [("a b/c", False), ("a b/c d", True)])
+def test_a_build_shows_when_only_linking_is_left(
+    tmp_path: Path, program: Program, compiled: str, is_linking: bool
+) -> None:
+    linking = threading.Event()
+    build(tmp_path, program, f"for name in {compiled}; do echo $name >&2; done", linking)
+    assert linking.is_set() == is_linking
+
+
+def test_packages_that_both_builds_use_are_compiled_once() -> None:
+    """Go's cache is used if flags and versions agree, of a package and of everything that it imports."""
+
+    def required(build: Build) -> dict[str, list[int]]:
+        found = re.findall(r"^\t(\S+) v(\S+)", (build.module / "go.mod").read_text(), re.MULTILINE)
+        return {name: [int(part) for part in re.findall(r"\d+", version)] for name, version in found}
+
+    cli, provider = required(pulumi_cli.BUILD), required(docker_provider.BUILD)
+    assert [name for name in cli if name in provider and provider[name] < cli[name]] == []
+    flags = [build.flags() for build in (pulumi_cli.BUILD, replace(docker_provider.BUILD, tags=()))]
+    assert flags[0][:-1] == flags[1][:-1]
+
+
+def test_a_failed_build_is_one_line_and_leaves_no_temporary_folder(tmp_path: Path, program: Program) -> None:
     with pytest.raises(OpsError, match=r"cannot build the thing .*: dial tcp: no such host; check"):
         build(tmp_path, program, "echo 'dial tcp: no such host' >&2; exit 1")
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_disk_that_fills_up_names_gos_cache(tmp_path: Path, program: Program) -> None:
+def test_a_full_disk_names_gos_cache(tmp_path: Path, program: Program) -> None:
     with pytest.raises(DiskFullError, match=r"\(GOCACHE\) needs .* GB in .*/packages"):
         build(tmp_path, program, "echo 'link: mapping failed: No space left on device' >&2; exit 1")
 
 
 @pytest.mark.parametrize(("packages", "cores", "seconds"), [(1500, 2, 100), (1500, 8, 40), (0, 2, 20)])
-def test_a_build_is_expected_to_take_what_is_left_of_it(
+def test_the_expected_time_of_a_build_depends_on_the_remaining_packages(
     monkeypatch: pytest.MonkeyPatch, packages: int, cores: int, seconds: float
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: cores)

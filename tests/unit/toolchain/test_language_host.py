@@ -1,4 +1,4 @@
-"""The language host as the engine sees it: started as a process, spoken to by gRPC."""
+"""The language host as the engine uses it: a process with a gRPC interface."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ grpc = pytest.importorskip("grpc", reason="the infra extra is not installed")
 from google.protobuf import empty_pb2, struct_pb2  # noqa: E402
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc  # noqa: E402
 
-# Stands in for the SDK's script: the program is its last argument, and is run as it is.
+from tests.promises import promise  # noqa: E402
+
+# Replaces the SDK's script: it runs its last argument, the program.
 EXECUTOR = """
 import runpy, sys
 runpy.run_path(sys.argv[-1], run_name="__main__")
@@ -25,7 +27,7 @@ runpy.run_path(sys.argv[-1], run_name="__main__")
 
 
 class Host:
-    """A running host; `folder` holds its program."""
+    """A running host. `folder` contains its program."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,9 +44,8 @@ class Host:
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
         self.call: Any = None
-        self.stub: Any = language_pb2_grpc.LanguageRuntimeStub(
-            grpc.insecure_channel(f"127.0.0.1:{self.port}")
-        )
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
+        self.stub: Any = language_pb2_grpc.LanguageRuntimeStub(self.channel)
 
     def info(self) -> Any:
         return language_pb2.ProgramInfo(
@@ -67,12 +68,12 @@ class Host:
 def host(tmp_path: Path) -> Iterator[Host]:
     started = Host(tmp_path)
     yield started
-    if started.process.poll() is None:
-        started.process.kill()
-        started.process.communicate()
+    started.channel.close()
+    with started.process as process:
+        process.kill()
 
 
-def test_a_program_that_ends_well_is_reported_so_and_its_output_passed_on(host: Host) -> None:
+def test_a_successful_program_is_reported_and_its_output_passed_on(host: Host) -> None:
     answer = host.run("print('from the program')")
     assert (answer.error, answer.bail) == ("", False)
     assert host.end() == ("from the program\n", "")
@@ -87,10 +88,10 @@ def test_a_program_that_has_shown_its_error_bails(host: Host) -> None:
     ("program", "error"),
     [
         ("raise SystemExit(7)", "the program exited with code 7"),
-        ("import os; os.kill(os.getpid(), 9)", "the program was ended by SIGKILL"),
+        ("import os; os.kill(os.getpid(), 9)", "the program was terminated by SIGKILL"),
     ],
 )
-def test_a_program_that_fails_is_named(host: Host, program: str, error: str) -> None:
+def test_a_failed_program_is_named(host: Host, program: str, error: str) -> None:
     assert host.run(program).error == error
 
 
@@ -101,7 +102,7 @@ def test_a_program_gets_its_configuration_in_the_environment(host: Host) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_told_to_stop_it_goes_quietly_and_takes_its_program_along(host: Host, number: int) -> None:
+def test_on_sigterm_the_host_exits_quietly_and_stops_its_program(host: Host, number: int) -> None:
     running = start_sleeping(host)
     host.process.send_signal(number)
     assert host.process.communicate(timeout=10) == ("", "")
@@ -109,14 +110,15 @@ def test_told_to_stop_it_goes_quietly_and_takes_its_program_along(host: Host, nu
     assert not is_alive(running)
 
 
-def test_cancel_ends_the_program_and_not_the_host(host: Host) -> None:
+def test_cancel_stops_the_program_but_not_the_host(host: Host) -> None:
     running = start_sleeping(host)
     host.stub.Cancel(empty_pb2.Empty(), timeout=10)
     assert not is_alive(running)
     assert host.run("").error == ""
 
 
-def test_it_goes_with_an_engine_that_was_killed(tmp_path: Path) -> None:
+@promise("the language host ends with its engine, even if the engine is killed")
+def test_the_host_exits_if_the_engine_is_killed(tmp_path: Path) -> None:
     executor = tmp_path / "executor.py"
     executor.touch()
     command = f"{sys.executable} -P -m ops.toolchain.language_host --exec {executor}"
@@ -126,8 +128,8 @@ def test_it_goes_with_an_engine_that_was_killed(tmp_path: Path) -> None:
     assert engine.stdout is not None
     host = int(engine.stdout.readline())
     assert int(engine.stdout.readline()) > 0
-    engine.kill()
-    engine.wait()
+    with engine:
+        engine.kill()
     deadline = time.monotonic() + 10
     while is_alive(host) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -149,7 +151,7 @@ def test_a_policy_packs_output_and_exit_code_are_streamed(host: Host) -> None:
     assert outputs == {"stdout": b"out argument 1\n", "stderr": b"err\n", "exitcode": b"3"}
 
 
-def test_a_plugin_ends_when_the_engine_ends_the_call(host: Host) -> None:
+def test_a_plugin_stops_when_the_engine_ends_the_call(host: Host) -> None:
     (host.folder / "__main__.py").write_text(
         "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(30)\n"
     )
@@ -164,7 +166,8 @@ def test_a_plugin_ends_when_the_engine_ends_the_call(host: Host) -> None:
     assert not is_alive(running)
 
 
-def test_only_plugins_that_are_installed_are_asked_for(host: Host) -> None:
+@promise("only installed plugins are reported, so that no stack waits for another target's plugins")
+def test_only_installed_plugins_are_requested(host: Host) -> None:
     """Otherwise the engine would download the AWS plugin for a stack on Docker."""
     request = language_pb2.GetRequiredPackagesRequest(info=host.info())
     assert list(host.stub.GetRequiredPackages(request, timeout=10).packages) == []
@@ -174,12 +177,12 @@ def test_only_plugins_that_are_installed_are_asked_for(host: Host) -> None:
 
 
 def start_sleeping(host: Host) -> int:
-    """Start a program that does not end, and return its process id."""
+    """Start a program that does not exit, and return its process id."""
     pid_file = host.folder / "pid"
     (host.folder / "__main__.py").write_text(
         f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(30)\n"
     )
-    # Kept: a call nobody holds is cancelled.
+    # The reference is kept, because a call without one is cancelled.
     host.call = host.stub.Run.future(language_pb2.RunRequest(info=host.info()), timeout=30)
     deadline = time.monotonic() + 10
     while not (pid_file.exists() and pid_file.read_text()):
@@ -192,6 +195,6 @@ def is_alive(pid: int) -> bool:
     try:
         with Path(f"/proc/{pid}/stat").open() as status:
             return status.read().rsplit(")", 1)[1].split()[0] != "Z"
-    # Opened, and gone before it was read: the second.
+    # Opened, and deleted before it was read: the second case.
     except (FileNotFoundError, ProcessLookupError):
         return False

@@ -1,4 +1,4 @@
-"""The Makefile: its help, and the lines it refuses with."""
+"""The Makefile: its help, and its error messages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.promises import promise
+
 ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -18,7 +20,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_make_alone_names_every_target() -> None:
+def test_make_without_a_target_lists_every_target() -> None:
     declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert declared is not None
     listed = re.findall(r"^  (\S+) ", make(ROOT).stdout, re.MULTILINE)
@@ -34,7 +36,10 @@ def test_make_alone_names_every_target() -> None:
         (["down", "VOLUMES=1"], ".venv/bin/groundwork down --volumes"),
         (["test"], ".venv/bin/python -m tests"),
         (["test", "SCALE=full"], "SCALE=full .venv/bin/python -m tests"),
-        (["test", "K=users and not slow"], '.venv/bin/python -m pytest tests -k "users and not slow"'),
+        (
+            ["test", "K=users and not slow"],
+            '.venv/bin/python -m pytest tests -p tests.durations -k "users and not slow"',
+        ),
     ],
 )
 def test_a_target_calls_one_command(arguments: list[str], command: str) -> None:
@@ -50,6 +55,7 @@ def spaced(tmp_path: Path) -> Path:
     return folder
 
 
+@promise("a checkout in a path with a space is refused in one line")
 def test_a_path_with_a_space_is_refused_in_one_line(spaced: Path) -> None:
     ended = make(spaced, "up")
     assert ended.returncode != 0
@@ -63,7 +69,7 @@ def test_help_works_in_a_path_with_a_space(spaced: Path) -> None:
     assert make(spaced).returncode == 0
 
 
-def test_a_machine_without_python_is_told_so(spaced: Path) -> None:
+def test_a_machine_without_python_gets_an_explanation(spaced: Path) -> None:
     folder = spaced.parents[1]
     shutil.copy(ROOT / "Makefile", folder)
     ended = make(folder, "up", "PYTHON=")

@@ -1,4 +1,4 @@
-"""The order in which the Pulumi CLI is looked for, and what of it is remembered."""
+"""The order in which the Pulumi CLI is searched, and what is remembered."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from pathlib import Path
 
 import pytest
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.toolchain import golang, inventory, process, pulumi_cli, versions
-from ops.toolchain.inventory import Source, Tool
+from ops.toolchain.inventory import Tool, ToolSource
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.progress import Progress
+from tests.promises import promise
 
 Program = Callable[[Path, str], Path]
 
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: Program) -> list[str]:
-    """What was tried, in order; a build succeeds, a download does where `releases` lets it."""
+    """The attempts, in order. A build succeeds, and a download succeeds if `releases` allows it."""
     tried: list[str] = []
     scripts = tmp_path / "sdk" / "python"
     program(scripts / "cmd" / "pulumi-language-python-exec", "")
     program(scripts / "dist" / "pulumi-resource-pulumi-python", "")
 
-    def build(_go: object, _module: Path, _package: str, output: Path, **_how: object) -> None:
+    def build(_go: object, _build: object, output: Path, *_: object) -> None:
         tried.append("build")
         output.write_text("built")
 
-    go = golang.Go(Path("go"), Tool("Go", "1.26.6", Source.FOUND, "go"))
+    go = golang.Go(Path("go"), Tool("Go", "1.26.6", ToolSource.FOUND, "go"))
     monkeypatch.setattr(golang, "find", lambda *_: go)
-    monkeypatch.setattr(golang, "build", build)
+    monkeypatch.setattr(golang, "compile", build)
     monkeypatch.setattr(golang, "module_folder", lambda *_: tmp_path / "sdk")
     monkeypatch.setattr(pulumi_cli, "releases_are_reached", lambda: False)
     return tried
@@ -41,7 +42,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: Program) 
 def releases(
     monkeypatch: pytest.MonkeyPatch, attempts: list[str], program: Program
 ) -> Callable[[bool], None]:
-    """Let official releases be reached; whether downloading one succeeds is the argument."""
+    """Make official releases reachable. The argument says whether a download succeeds."""
     real = process.run
 
     def reach(succeeds: bool) -> None:
@@ -66,60 +67,61 @@ def on_path(path: Path, program: Program, version: str = "3.300.0") -> Path:
     return program(path / "pulumi", f"echo v{version}")
 
 
-def test_a_supported_cli_on_path_is_taken(
-    world: World, progress: Progress, path: Path, program: Program, attempts: list[str]
+def test_a_supported_cli_on_path_is_used(
+    checkout: Checkout, progress: Progress, path: Path, program: Program, attempts: list[str]
 ) -> None:
     command = on_path(path, program)
-    cli = pulumi_cli.ensure(world, progress)
-    assert (cli.command, cli.tool.source, cli.tool.version) == (command, Source.FOUND, "3.300.0")
+    cli = pulumi_cli.ensure(checkout, progress)
+    assert (cli.command, cli.tool.source, cli.tool.version) == (command, ToolSource.FOUND, "3.300.0")
     assert attempts == []
 
 
 @pytest.mark.parametrize("version", ["3.258.9", "2.999.0", "4.0.0", "dirty"])
-def test_an_unsupported_cli_on_path_is_passed_over(
-    world: World, progress: Progress, path: Path, program: Program, attempts: list[str], version: str
+def test_an_unsupported_cli_on_path_is_skipped(
+    checkout: Checkout, progress: Progress, path: Path, program: Program, attempts: list[str], version: str
 ) -> None:
     on_path(path, program, version)
-    assert pulumi_cli.ensure(world, progress).tool.source is Source.BUILT
+    assert pulumi_cli.ensure(checkout, progress).tool.source is ToolSource.BUILT
 
 
-def test_a_cli_without_a_language_host_is_passed_over(
-    world: World, progress: Progress, path: Path, program: Program, attempts: list[str]
+def test_a_cli_without_a_language_host_is_skipped(
+    checkout: Checkout, progress: Progress, path: Path, program: Program, attempts: list[str]
 ) -> None:
     on_path(path, program)
     (path / "pulumi-language-python").unlink()
-    assert pulumi_cli.ensure(world, progress).tool.source is Source.BUILT
+    assert pulumi_cli.ensure(checkout, progress).tool.source is ToolSource.BUILT
 
 
-def test_our_own_cache_on_path_is_not_found_as_the_users(
-    world: World, path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+def test_groundworks_own_cache_on_path_is_not_taken_for_the_users_cli(
+    checkout: Checkout, path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = world.cache_dir / "pulumi" / "old" / "bin"
+    ours = checkout.cache_dir / "pulumi" / "old" / "bin"
     on_path(ours, program)
     monkeypatch.setenv("PATH", f"{ours}:/usr/bin:/bin")
-    assert pulumi_cli.installed(world) is None
+    assert pulumi_cli.installed(checkout) is None
 
 
 def test_a_release_is_preferred_to_a_build(
-    world: World, progress: Progress, path: Path, attempts: list[str], releases: Callable[[bool], None]
+    checkout: Checkout, progress: Progress, path: Path, attempts: list[str], releases: Callable[[bool], None]
 ) -> None:
     releases(True)
-    cli = pulumi_cli.ensure(world, progress)
+    cli = pulumi_cli.ensure(checkout, progress)
     assert attempts == ["download"]
-    assert cli.tool.source is Source.DOWNLOADED
-    assert cli.command == versions.pulumi_release(world) / "bin" / "pulumi"
+    assert cli.tool.source is ToolSource.DOWNLOADED
+    assert cli.command == versions.pulumi_release(checkout) / "bin" / "pulumi"
 
 
 def test_a_release_keeps_its_own_language_host(
-    world: World, progress: Progress, path: Path, attempts: list[str], releases: Callable[[bool], None]
+    checkout: Checkout, progress: Progress, path: Path, attempts: list[str], releases: Callable[[bool], None]
 ) -> None:
     releases(True)
-    cli = pulumi_cli.ensure(world, progress)
+    cli = pulumi_cli.ensure(checkout, progress)
     assert (cli.command.parent / "pulumi-language-python").read_bytes() == b"\x7fELF"
 
 
-def test_a_failed_download_is_said_and_followed_by_a_build(
-    world: World,
+@promise("what cannot be downloaded is built")
+def test_a_failed_download_is_reported_and_followed_by_a_build(
+    checkout: Checkout,
     progress: Progress,
     said: StringIO,
     path: Path,
@@ -127,16 +129,16 @@ def test_a_failed_download_is_said_and_followed_by_a_build(
     releases: Callable[[bool], None],
 ) -> None:
     releases(False)
-    assert pulumi_cli.ensure(world, progress).tool.source is Source.BUILT
+    assert pulumi_cli.ensure(checkout, progress).tool.source is ToolSource.BUILT
     assert attempts == ["download", "build"]
-    assert "no official release" in said.getvalue()
-    assert not versions.pulumi_release(world).exists()
+    assert "cannot download the official release" in said.getvalue()
+    assert not versions.pulumi_release(checkout).exists()
 
 
-def test_where_no_release_is_reached_none_is_tried(
-    world: World, progress: Progress, path: Path, attempts: list[str]
+def test_no_download_is_tried_if_releases_are_unreachable(
+    checkout: Checkout, progress: Progress, path: Path, attempts: list[str]
 ) -> None:
-    cli = pulumi_cli.ensure(world, progress)
+    cli = pulumi_cli.ensure(checkout, progress)
     assert attempts == ["build"]
     assert {file.name for file in cli.command.parent.iterdir()} == {
         "pulumi",
@@ -146,52 +148,55 @@ def test_where_no_release_is_reached_none_is_tried(
     }
 
 
-def test_what_was_built_is_built_once(
-    world: World, progress: Progress, path: Path, attempts: list[str]
+def test_the_cli_is_built_only_once(
+    checkout: Checkout, progress: Progress, path: Path, attempts: list[str]
 ) -> None:
-    pulumi_cli.ensure(world, progress)
-    again = pulumi_cli.ensure(world, progress)
+    pulumi_cli.ensure(checkout, progress)
+    again = pulumi_cli.ensure(checkout, progress)
     assert attempts == ["build"]
-    assert again.tool.source is Source.CACHED
+    assert again.tool.source is ToolSource.CACHED
 
 
-def test_another_checkout_takes_what_the_cache_has(
-    world: World, progress: Progress, path: Path, attempts: list[str], tmp_path: Path
+def test_another_checkout_uses_the_cache(
+    checkout: Checkout, progress: Progress, path: Path, attempts: list[str], tmp_path: Path
 ) -> None:
-    pulumi_cli.ensure(world, progress)
-    clone = World(root=world.root, key="fff", state_dir=tmp_path / "other", cache_dir=world.cache_dir)
-    assert pulumi_cli.ensure(clone, progress).tool.source is Source.CACHED
+    pulumi_cli.ensure(checkout, progress)
+    clone = Checkout(
+        root=checkout.root, key="fff", state_dir=tmp_path / "other", cache_dir=checkout.cache_dir
+    )
+    assert pulumi_cli.ensure(clone, progress).tool.source is ToolSource.CACHED
     assert attempts == ["build"]
 
 
-def test_a_remembered_cli_costs_no_program(
-    world: World, progress: Progress, path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+def test_a_remembered_cli_runs_no_program(
+    checkout: Checkout, progress: Progress, path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_path(path, program)
-    pulumi_cli.ensure(world, progress)
+    pulumi_cli.ensure(checkout, progress)
     monkeypatch.setattr(process, "run", lambda *_, **__: pytest.fail("a program was run"))
-    assert pulumi_cli.installed(world) is not None
+    assert pulumi_cli.installed(checkout) is not None
 
 
-def test_a_cli_that_was_upgraded_is_asked_anew(
-    world: World, progress: Progress, path: Path, program: Program
+def test_an_upgraded_cli_is_checked_again(
+    checkout: Checkout, progress: Progress, path: Path, program: Program
 ) -> None:
     command = on_path(path, program)
-    pulumi_cli.ensure(world, progress)
+    pulumi_cli.ensure(checkout, progress)
     program(command, "echo v3.310.11")
-    assert inventory.recall(world) is None
-    assert pulumi_cli.ensure(world, progress).tool.version == "3.310.11"
+    assert inventory.recall(checkout) is None
+    assert pulumi_cli.ensure(checkout, progress).tool.version == "3.310.11"
 
 
-def test_the_launcher_says_what_to_do_outside_of_its_environment(
-    world: World, progress: Progress, path: Path, attempts: list[str]
+def test_the_launcher_explains_what_to_do_outside_its_environment(
+    checkout: Checkout, progress: Progress, path: Path, attempts: list[str]
 ) -> None:
-    launcher = pulumi_cli.ensure(world, progress).command.parent / "pulumi-language-python"
+    launcher = pulumi_cli.ensure(checkout, progress).command.parent / "pulumi-language-python"
     with pytest.raises(CommandFailed, match="groundwork shellenv"):
         process.run([str(launcher), "127.0.0.1:1"], env={"PATH": "/usr/bin:/bin"})
 
 
-def test_a_network_that_swallows_packets_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+@promise("an unreachable network delays a run by seconds only")
+def test_an_unresponsive_network_costs_only_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
     import threading
     import time

@@ -1,4 +1,4 @@
-"""Where states are kept, by the environment; and what is refused because nobody else could read it."""
+"""The location of the states, from the environment, and refusal of a state that nobody else could decrypt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
 from ops.toolchain.state_backend import SECRETS_PROVIDER, URL, StateBackend
 
@@ -14,46 +14,46 @@ BUCKET, KEY = "s3://states?region=eu-central-1", "awskms:///alias/states?region=
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     for name in (URL, SECRETS_PROVIDER):
         monkeypatch.delenv(name, raising=False)
-    return World(tmp_path, "abcdef", tmp_path / "state", tmp_path / "cache")
+    return Checkout(tmp_path, "abcdef", tmp_path / "state", tmp_path / "cache")
 
 
-def test_it_is_a_folder_of_this_machine_unless_said_otherwise(world: World) -> None:
-    backend = StateBackend.of(world)
+def test_the_default_is_a_folder_on_this_machine(checkout: Checkout) -> None:
+    backend = StateBackend.of(checkout)
     assert backend.is_local
-    assert backend.url == f"file://{world.backend_dir}?metadata=skip"
+    assert backend.url == f"file://{checkout.backend_dir}?metadata=skip"
     assert backend.secrets_provider == ""
 
 
-def test_an_empty_variable_is_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a workflow passes a repository's variable that nobody has set."""
+def test_an_empty_variable_counts_as_unset(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workflow passes an unset repository variable as an empty one."""
     monkeypatch.setenv(URL, "")
     monkeypatch.setenv(SECRETS_PROVIDER, "")
-    assert StateBackend.of(world).is_local
+    assert StateBackend.of(checkout).is_local
 
 
-def test_a_bucket_with_a_key_is_taken_as_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_with_a_key_is_used_unchanged(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(URL, BUCKET)
     monkeypatch.setenv(SECRETS_PROVIDER, KEY)
-    assert StateBackend.of(world) == StateBackend(BUCKET, KEY, False)
+    assert StateBackend.of(checkout) == StateBackend(BUCKET, KEY, False)
 
 
 @pytest.mark.parametrize(
     ("url", "provider", "said"),
     [
-        (BUCKET, "", "a passphrase that this machine alone has"),
-        (BUCKET, "passphrase", f"{SECRETS_PROVIDER} has to begin with awskms://"),
-        ("https://app.example", KEY, f"{URL} has to begin with s3://"),
-        ("file:///tmp", KEY, f"{URL} has to begin with s3://"),
+        (BUCKET, "", "only this machine would have the passphrase"),
+        (BUCKET, "passphrase", f"{SECRETS_PROVIDER} must begin with awskms://"),
+        ("https://app.example", KEY, f"{URL} must begin with s3://"),
+        ("file:///tmp", KEY, f"{URL} must begin with s3://"),
     ],
 )
-def test_what_nobody_else_could_use_is_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch, url: str, provider: str, said: str
+def test_a_state_that_others_could_not_use_is_refused(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, url: str, provider: str, said: str
 ) -> None:
     monkeypatch.setenv(URL, url)
     monkeypatch.setenv(SECRETS_PROVIDER, provider)
     with pytest.raises(OpsError, match=said.replace("(", r"\(")) as refused:
-        StateBackend.of(world)
+        StateBackend.of(checkout)
     assert refused.value.exit_code == Exit.USAGE

@@ -1,4 +1,4 @@
-"""Folders of the shared cache: published whole, by one process at a time."""
+"""Folders of the shared cache: published atomically, by one process at a time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ops.toolchain import store
+from tests.promises import promise
 
 HOLD = """
 import sys, time
@@ -23,7 +24,8 @@ with store.exclusive(Path(sys.argv[1]), "thing", print):
 """
 
 
-def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+@promise("a folder of the cache appears whole or not at all")
+def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "cli"
     with store.publishing(target) as draft:
         (draft / "pulumi").write_text("whole")
@@ -32,6 +34,7 @@ def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["cli"]
 
 
+@promise("a folder of the cache appears whole or not at all")
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), store.publishing(tmp_path / "cli") as draft:  # noqa: PT012
         (draft / "pulumi").write_text("half")
@@ -39,7 +42,7 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_build_left_is_swept_by_the_next(tmp_path: Path) -> None:
+def test_remains_of_a_killed_build_are_deleted_by_the_next(tmp_path: Path) -> None:
     stale = tmp_path / ".cli.4711.draft"
     stale.mkdir()
     other = tmp_path / ".provider.4711.draft"
@@ -49,7 +52,7 @@ def test_what_a_killed_build_left_is_swept_by_the_next(tmp_path: Path) -> None:
     assert other.exists()
 
 
-def test_a_folder_that_is_there_is_replaced(tmp_path: Path) -> None:
+def test_an_existing_folder_is_replaced(tmp_path: Path) -> None:
     target = tmp_path / "cli"
     target.mkdir()
     (target / "old").touch()
@@ -58,7 +61,8 @@ def test_a_folder_that_is_there_is_replaced(tmp_path: Path) -> None:
     assert [path.name for path in target.iterdir()] == ["new"]
 
 
-def test_a_second_process_waits_and_says_for_whom(tmp_path: Path) -> None:
+@promise("two checkouts never build the same thing at once")
+def test_a_second_process_waits_and_reports_the_holder(tmp_path: Path) -> None:
     holder = _hold(tmp_path)
     waits: list[str] = []
     entered = threading.Event()
@@ -73,25 +77,25 @@ def test_a_second_process_waits_and_says_for_whom(tmp_path: Path) -> None:
         assert not entered.wait(0.5)
         assert waits == [f"process {holder.pid} in {Path.cwd()}"]
     finally:
-        holder.terminate()
-        holder.wait()
+        with holder:
+            holder.terminate()
         waiting.join(5)
     assert entered.is_set()
 
 
-def test_another_thing_is_not_waited_for(tmp_path: Path) -> None:
+def test_another_item_is_not_waited_for(tmp_path: Path) -> None:
     holder = _hold(tmp_path)
     waits: list[str] = []
     with store.exclusive(tmp_path, "another", waits.append):
-        holder.kill()
-        holder.wait()
+        with holder:
+            holder.kill()
     assert waits == []
 
 
-def test_a_killed_holder_blocks_nobody(tmp_path: Path) -> None:
+def test_a_killed_lock_holder_blocks_nothing(tmp_path: Path) -> None:
     holder = _hold(tmp_path)
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    with holder:
+        holder.send_signal(signal.SIGKILL)
     started = time.monotonic()
     with store.exclusive(tmp_path, "thing", lambda who: pytest.fail(f"waited for {who}")):
         assert time.monotonic() - started < 1

@@ -1,4 +1,4 @@
-"""The access image's wheels: which are asked for, and that their folder is whole or absent."""
+"""The wheels of the access image: which ones are requested, and that their folder is complete or missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from infra.images import wheelhouse
 from infra.images.wheelhouse import WheelhouseError
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 
 LOCK = """\
 anyio==4.16.0 \\
@@ -28,7 +28,7 @@ def lock(tmp_path: Path) -> Path:
 
 
 class Pip:
-    """Stands in for pip: remembers its arguments, writes a wheel, ends as told."""
+    """Replaces pip: records its arguments, writes a wheel, and exits as configured."""
 
     def __init__(self, code: int = 0, stderr: str = "") -> None:
         self.code, self.stderr = code, stderr
@@ -49,56 +49,58 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> Pip:
     return pretended
 
 
-def test_wheels_are_downloaded_once(world: World, lock: Path, pip: Pip) -> None:
-    folder = wheelhouse.ensure(world, "amd64", lock)
-    assert wheelhouse.ensure(world, "amd64", lock) == folder
+def test_wheels_are_downloaded_once(checkout: Checkout, lock: Path, pip: Pip) -> None:
+    folder = wheelhouse.ensure(checkout, "amd64", lock)
+    assert wheelhouse.ensure(checkout, "amd64", lock) == folder
     assert len(pip.calls) == 1
     assert [path.name for path in folder.iterdir()] == ["anyio.whl"]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 @pytest.mark.parametrize(("arch", "machine"), [("amd64", "x86_64"), ("arm64", "aarch64")])
-def test_wheels_are_those_of_the_engines_architecture(
-    world: World, lock: Path, pip: Pip, arch: str, machine: str
+def test_wheels_match_the_engines_architecture(
+    checkout: Checkout, lock: Path, pip: Pip, arch: str, machine: str
 ) -> None:
-    wheelhouse.ensure(world, arch, lock)
+    wheelhouse.ensure(checkout, arch, lock)
     platforms = [word for word in pip.calls[0] if word.startswith("manylinux")]
     assert platforms
     assert all(platform.endswith(machine) for platform in platforms)
 
 
-def test_a_package_is_wanted_whatever_python_downloads_it(world: World, lock: Path, pip: Pip) -> None:
-    wheelhouse.ensure(world, "amd64", lock)
+def test_packages_do_not_depend_on_the_python_that_downloads_them(
+    checkout: Checkout, lock: Path, pip: Pip
+) -> None:
+    wheelhouse.ensure(checkout, "amd64", lock)
     assert pip.wanted == LOCK.replace(" ; python_full_version < '3.11.3'", "")
 
 
-def test_another_lock_or_architecture_is_another_folder(world: World, lock: Path) -> None:
-    first = wheelhouse.folder(world, "amd64", lock)
-    assert wheelhouse.folder(world, "arm64", lock) != first
+def test_another_lock_or_architecture_is_another_folder(checkout: Checkout, lock: Path) -> None:
+    first = wheelhouse.folder(checkout, "amd64", lock)
+    assert wheelhouse.folder(checkout, "arm64", lock) != first
     lock.write_text(LOCK + "h11==0.16.0\n")
-    assert wheelhouse.folder(world, "amd64", lock) != first
+    assert wheelhouse.folder(checkout, "amd64", lock) != first
 
 
 def test_a_failed_download_is_one_line_and_leaves_no_folder(
-    world: World, lock: Path, monkeypatch: pytest.MonkeyPatch
+    checkout: Checkout, lock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "run", Pip(1, "noise\nERROR: No matching distribution found for anyio"))
     with pytest.raises(WheelhouseError, match="No matching distribution found for anyio; check"):
-        wheelhouse.ensure(world, "amd64", lock)
-    assert list((world.cache_dir / "wheelhouse").iterdir()) == []
+        wheelhouse.ensure(checkout, "amd64", lock)
+    assert list((checkout.cache_dir / "wheelhouse").iterdir()) == []
 
 
-def test_a_full_disk_is_named(world: World, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_named(checkout: Checkout, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
     monkeypatch.setattr(subprocess, "run", Pip(1, full))
     with pytest.raises(WheelhouseError, match="wheelhouse, which is full"):
-        wheelhouse.ensure(world, "amd64", lock)
+        wheelhouse.ensure(checkout, "amd64", lock)
 
 
-def test_whoever_is_second_takes_what_the_first_published(
-    world: World, lock: Path, pip: Pip, monkeypatch: pytest.MonkeyPatch
+def test_the_second_process_uses_what_the_first_published(
+    checkout: Checkout, lock: Path, pip: Pip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = wheelhouse.folder(world, "amd64", lock)
+    target = wheelhouse.folder(checkout, "amd64", lock)
 
     def run(command: list[str], **_how: object) -> subprocess.CompletedProcess[str]:
         target.mkdir(parents=True)
@@ -106,9 +108,11 @@ def test_whoever_is_second_takes_what_the_first_published(
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert [path.name for path in wheelhouse.ensure(world, "amd64", lock).iterdir()] == ["first.whl"]
+    assert [path.name for path in wheelhouse.ensure(checkout, "amd64", lock).iterdir()] == ["first.whl"]
 
 
-def test_an_architecture_without_wheels_is_refused(world: World, lock: Path) -> None:
-    with pytest.raises(WheelhouseError, match="no wheels for an engine on s390x; use one on amd64 or arm64"):
-        wheelhouse.ensure(world, "s390x", lock)
+def test_an_architecture_without_wheels_is_refused(checkout: Checkout, lock: Path) -> None:
+    with pytest.raises(
+        WheelhouseError, match="no wheels for an engine on s390x; use an engine on amd64 or arm64"
+    ):
+        wheelhouse.ensure(checkout, "s390x", lock)

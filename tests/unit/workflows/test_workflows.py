@@ -1,4 +1,4 @@
-"""The workflows: what they may do, what they run, and that somebody's change of them is seen."""
+"""The workflows: their permissions and commands. Any change of these must change this test."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
 from tests.unit.documentation.test_pages import declared_targets
 
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-# Whose commands are make targets. ci.yml calls .ci/run, and is held by another test.
+# The workflows whose commands are make targets. ci.yml calls .ci/run, which another test checks.
 OURS = [file for file in FILES if file.name != "ci.yml"]
 EVENTS = {
     "ci.yml": {"push", "pull_request"},
     "preview.yml": {"pull_request"},
     "deploy.yml": {"push", "schedule", "workflow_dispatch"},
 }
-# Job -> all that it may do.
+# Job -> its permissions.
 PERMISSIONS = {
     ("preview.yml", "report"): {"contents": "read", "id-token": "write"},
     ("preview.yml", "comment"): {"contents": "read", "pull-requests": "write"},
@@ -33,13 +34,13 @@ PERMISSIONS = {
     ("deploy.yml", "prod"): {"contents": "read", "id-token": "write"},
     ("deploy.yml", "drift"): {"contents": "read", "id-token": "write"},
 }
-# A repository without environments has no job that fails for it.
+# In a repository without environments, no job fails for that reason.
 CONFIGURED = "vars.GROUNDWORK_BACKEND != ''"
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
 
 
 def read(file: Path) -> dict[str, Any]:
-    # YAML 1.1 has `on` for true.
+    # YAML 1.1 reads `on` as true.
     content: dict[Any, Any] = yaml.safe_load(file.read_text())
     return {"on" if key is True else key: value for key, value in content.items()}
 
@@ -55,13 +56,14 @@ def steps(files: Sequence[Path] = OURS) -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_a_workflow_runs_on_what_it_is_known_to_run_on(file: Path) -> None:
-    """`pull_request_target` and `workflow_run` would give a request's code the rights of this repository."""
+def test_a_workflow_has_the_expected_triggers(file: Path) -> None:
+    """`pull_request_target` and `workflow_run` would give a pull request's code the repository's permissions."""
     assert set(read(file)["on"]) == EVENTS[file.name]
 
 
+@promise("a job that runs a pull request's code has no write permission")
 @pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
-def test_a_job_may_do_what_stands_here_and_a_workflow_nothing(file: Path) -> None:
+def test_a_job_has_exactly_these_permissions_and_a_workflow_none(file: Path) -> None:
     content = read(file)
     assert content["permissions"] == {}
     for name, job in content["jobs"].items():
@@ -78,7 +80,7 @@ def test_an_action_is_pinned_by_its_commit(where: str, step: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_a_pinned_action_says_its_version(file: Path) -> None:
+def test_a_pinned_action_has_its_version_in_a_comment(file: Path) -> None:
     for line in file.read_text().splitlines():
         if "uses:" in line:
             assert re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
@@ -94,8 +96,8 @@ def test_an_action_has_one_commit_everywhere() -> None:
 
 
 @pytest.mark.parametrize(("where", "step"), [(w, s) for w, s in steps() if "run" in s])
-def test_a_command_is_a_make_target_that_there_is(where: str, step: dict[str, Any]) -> None:
-    """So that people run what the workflow runs; and no expression is pasted into a shell."""
+def test_every_command_is_an_existing_make_target(where: str, step: dict[str, Any]) -> None:
+    """So people can run the same commands, and no expression is inserted into a shell script."""
     command = re.fullmatch(r"make ([a-z-]+)", step["run"])
     assert command is not None, where
     assert command[1] in declared_targets()
@@ -104,16 +106,16 @@ def test_a_command_is_a_make_target_that_there_is(where: str, step: dict[str, An
 @pytest.mark.parametrize(
     ("where", "step"), [(w, s) for w, s in steps(FILES) if "checkout" in s.get("uses", "")]
 )
-def test_a_checkout_keeps_no_token(where: str, step: dict[str, Any]) -> None:
+def test_a_checkout_stores_no_token(where: str, step: dict[str, Any]) -> None:
     assert step["with"]["persist-credentials"] is False, where
 
 
 @pytest.mark.parametrize(("file", "name", "job"), list(jobs()))
-def test_a_job_ends(file: str, name: str, job: dict[str, Any]) -> None:
+def test_every_job_has_a_time_limit(file: str, name: str, job: dict[str, Any]) -> None:
     assert job["timeout-minutes"] <= 120
 
 
-def test_the_report_is_not_made_for_forks_and_nothing_else_without_it() -> None:
+def test_there_is_no_report_for_forks_and_no_other_job_without_it() -> None:
     preview = read(ROOT / ".github" / "workflows" / "preview.yml")["jobs"]
     same, configured = preview["report"]["if"].split(" && ")
     assert same == "github.event.pull_request.head.repo.full_name == github.repository"
@@ -123,21 +125,24 @@ def test_the_report_is_not_made_for_forks_and_nothing_else_without_it() -> None:
         assert "needs.report.result != 'skipped'" in preview[name]["if"]
 
 
+@promise("a job that runs a pull request's code has no write permission")
 def test_the_job_that_can_write_runs_the_bases_code() -> None:
     preview = read(ROOT / ".github" / "workflows" / "preview.yml")["jobs"]
     (checkout,) = [step for step in preview["comment"]["steps"] if "checkout" in step.get("uses", "")]
     assert checkout["with"]["ref"] == "${{ github.event.pull_request.base.sha }}"
 
 
-def test_prod_waits_for_staging_and_for_its_environments_approval() -> None:
+@promise("a deployment's `up` is never cancelled, and prod waits for staging and an approval")
+def test_prod_waits_for_staging_and_for_the_approval_of_its_environment() -> None:
     deploy = read(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"]
     assert deploy["prod"]["needs"] == "staging"
     assert [deploy[name]["environment"] for name in ("staging", "prod")] == ["staging", "prod"]
     assert "environment" not in deploy["drift"]
 
 
+@promise("a deployment's `up` is never cancelled, and prod waits for staging and an approval")
 @pytest.mark.parametrize("name", ["staging", "prod"])
-def test_an_up_is_never_cut_off(name: str) -> None:
+def test_an_up_is_never_cancelled(name: str) -> None:
     job = read(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"][name]
     assert job["concurrency"] == {"group": f"deploy-{name}", "cancel-in-progress": False}
     assert [step["run"] for step in job["steps"] if "run" in step] == ["make up"]
@@ -145,14 +150,14 @@ def test_an_up_is_never_cut_off(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["staging", "prod", "drift"])
-def test_nothing_is_deployed_from_a_repository_without_environments(name: str) -> None:
+def test_nothing_is_deployed_without_a_configured_environment(name: str) -> None:
     job = read(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"][name]
     assert job["if"].endswith(f" && {CONFIGURED}")
     nightly = job["if"].startswith("github.event_name == 'schedule'")
     assert nightly == (name == "drift")
 
 
-def test_a_pull_request_gets_a_role_of_its_own() -> None:
+def test_a_pull_request_has_its_own_role() -> None:
     roles = {
         (file, name): step["with"]["role-to-assume"]
         for file, name, job in jobs()
@@ -168,12 +173,12 @@ def test_a_pull_request_gets_a_role_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
-def test_no_secret_of_the_repository_is_used(file: Path) -> None:
+def test_no_repository_secret_is_used(file: Path) -> None:
     assert "secrets." not in file.read_text()
 
 
 def test_actionlint_finds_nothing() -> None:
-    """Skipped, with the reason that the command gives, where it cannot be had; in CI that is a failure."""
+    """Skipped, with the command's reason, if actionlint cannot be built. With CI set this is a failure."""
     done = subprocess.run(
         [sys.executable, "-m", "scripts.lint_workflows"],
         cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False, timeout=540,

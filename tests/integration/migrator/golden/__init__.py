@@ -1,11 +1,11 @@
-"""What a real sqlx-cli left behind after it ran a folder of migrations: files to hold groundwork's migrator against.
+"""What a real sqlx-cli did with a folder of migrations, to compare groundwork's migrator with.
 
-`migrations` holds every kind of file that sqlx takes. `sqlx-0.8.6.json` says what the ledger and the schema were after
+`migrations` has every kind of file that sqlx accepts. `sqlx-0.8.6.json` records the ledger and the schema after
 `sqlx migrate run`, after a `sqlx migrate revert`, and after `sqlx migrate revert --target-version 0`; it was written by
 
     python -m tests.integration.migrator.golden.record
 
-which starts a throwaway Postgres 15 and runs the sqlx-cli of the shared cache. It is not edited by hand.
+which starts a temporary Postgres 15 and runs the sqlx-cli in the shared cache. Do not edit it by hand.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RECORD = Path(__file__).parent / "sqlx-0.8.6.json"
 
 
 def snapshot(database: Database) -> dict[str, Any]:
-    """The ledger's rows as far as two tools must agree on them, and pg_dump's lines of everything there is."""
+    """Return those columns of the ledger that must be equal for two tools, and the lines of pg_dump."""
     rows = database.psql(
         "SELECT version, description, success, encode(checksum, 'hex') FROM groundwork._sqlx_migrations"
         " ORDER BY version"
@@ -33,12 +33,12 @@ def snapshot(database: Database) -> dict[str, Any]:
     )
     return {
         "rows": [line.split("|") for line in rows.splitlines()],
-        # The comments name pg_dump's version.
+        # Without comments, which contain pg_dump's version.
         "schema": [line for line in dump.split("\n") if line and not line.startswith("--")],
     }
 
 
 def recorded() -> dict[str, Any]:
-    """step -> snapshot: run, revert, revert to 0."""
+    """Return the snapshots by step: run, revert, and revert to 0."""
     record: dict[str, Any] = json.loads(RECORD.read_text())
     return record

@@ -1,4 +1,4 @@
-"""Writes the golden record anew, by the real sqlx-cli."""
+"""Write the golden record again, with the real sqlx-cli."""
 
 from __future__ import annotations
 

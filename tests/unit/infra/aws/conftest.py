@@ -1,4 +1,4 @@
-"""The AWS program, run once a module of tests: with the default settings, and in an existing VPC."""
+"""Runs of the AWS program, once per test module: with the default settings, and in an existing VPC."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def existing_vpc(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 @pytest.fixture(scope="session")
 def own_way_out(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """In an existing VPC that has its own way to AWS."""
+    """The program in an existing VPC that has its own route to AWS's services."""
     return run_aws_program(tmp_path_factory.mktemp("state"), **EXISTING_VPC, awsVpcEndpoints="false")
 
 
 @pytest.fixture(scope="session")
 def unprotected(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """What is to be torn down."""
+    """The program without protection of data."""
     return run_aws_program(Path(tmp_path_factory.mktemp("state")), protectData="false")

@@ -1,12 +1,11 @@
-"""The AWS program run against a recording engine: what it registers, with which options and outputs.
+"""Run the AWS program against a recording engine, which stores the registered resources, options and outputs.
 
-No engine, no provider and no account: a resource's outputs are its inputs and what AWS would add (ids, ARNs,
-addresses), made up of its name.
+There is no engine, provider or account. The outputs of a resource are its inputs, plus the values that AWS would add
+(ids, ARNs, addresses), derived from its name.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -17,19 +16,19 @@ from pulumi.runtime import mocks
 
 from infra.aws.stack import AwsStack
 from infra.settings import StackSettings
-from infra.spec.world import World
+from infra.spec.checkout import Checkout
 from tests.aws_outputs import ACCOUNT, IDENTITY, REGION, computed
-from tests.unit.infra.program import Monitor, Program
+from tests.unit.infra.program import Monitor, Program, event_loop
 
 PUSHED = "pulumi-python:dynamic/aws:PushedImage"
-# Settings that name a VPC which is there.
+# Settings that name an existing VPC.
 EXISTING_VPC = {
     "awsVpcId": "vpc-0123456789abcdef0",
     "awsPrivateSubnets": "subnet-00000001,subnet-00000002",
     "awsIsolatedSubnets": "subnet-00000003,subnet-00000004",
 }
 SETTINGS: dict[str, Any] = {"target": "aws", "awsRegion": REGION, "protectData": "true"}
-# The types, shortened as a test reads them.
+# The types, in the short form that tests use.
 TYPES = {
     "instance": "aws:rds/instance:Instance",
     "replication group": "aws:elasticache/replicationGroup:ReplicationGroup",
@@ -61,12 +60,12 @@ TYPES = {
 
 
 class Outputs(mocks.Mocks):
-    """What AWS adds to what was asked for."""
+    """Adds the outputs that AWS would add to a resource's inputs."""
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         pushed = {"reference": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/access@sha256:{'0' * 64}"}
         found = pushed if args.typ == PUSHED else computed(args.typ, args.name)
-        # In this order: a name that the program chose stands.
+        # In this order, so that a name that the program chose is kept.
         return f"{args.name}-id", found | dict(args.inputs)
 
     def call(self, args: mocks.MockCallArgs) -> Any:
@@ -75,24 +74,26 @@ class Outputs(mocks.Mocks):
 
 
 def run_aws_program(folder: Path, stack: str = "unit", **settings: Any) -> Program:
-    """Declare a stack on AWS with these settings; `folder` is its state."""
-    world = replace(World.here(), state_dir=folder, cache_dir=folder)
-    program = Program(world)
+    """Declare a stack on AWS with these settings. `folder` contains its state."""
+    checkout = replace(Checkout.here(), state_dir=folder, cache_dir=folder)
+    program = Program(checkout)
     monitor = Monitor(program, Outputs())
-    asyncio.set_event_loop(asyncio.new_event_loop())
-    pulumi.runtime.set_mocks(monitor.mocks, project="groundwork", stack=stack, preview=False, monitor=monitor)
+    with event_loop():
+        pulumi.runtime.set_mocks(
+            monitor.mocks, project="groundwork", stack=stack, preview=False, monitor=monitor
+        )
 
-    @mocks.test  # type: ignore[untyped-decorator]
-    def declare() -> Any:
-        parsed = StackSettings.parse(SETTINGS | settings)
-        return program.collect(AwsStack(world, stack, parsed).declare())
+        @mocks.test  # type: ignore[untyped-decorator]
+        def declare() -> Any:
+            parsed = StackSettings.parse(SETTINGS | settings)
+            return program.collect(AwsStack(checkout, stack, parsed).declare())
 
-    declare()
+        declare()
     return program
 
 
 def one(program: Program, kind: str, name: str | None = None) -> dict[str, Any]:
-    """The inputs of the one resource of a kind (of this name), as plain data."""
+    """Return the inputs of the only resource of a kind, or of the one with a name, as plain data."""
     found = program.of_type(TYPES[kind])
     if name is None:
         assert len(found) == 1, f"{kind}: {sorted(found)}"
@@ -101,6 +102,6 @@ def one(program: Program, kind: str, name: str | None = None) -> dict[str, Any]:
 
 
 def document(text: str) -> list[dict[str, Any]]:
-    """The statements of a policy document."""
+    """Return the statements of a policy document."""
     statements: list[dict[str, Any]] = json.loads(text)["Statement"]
     return statements

@@ -1,4 +1,4 @@
-"""Alarms, events, logs, dashboard, and the outputs by which others find the stack."""
+"""Alarms, events, logs and dashboard on AWS, and the stack outputs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from infra import outputs
 from infra.spec.errors import InfraError
 from tests.aws_outputs import ACCOUNT
+from tests.promises import promise
 from tests.unit.infra.aws.program import TYPES, document, one, run_aws_program
 from tests.unit.infra.program import CANARY, Program
 
@@ -37,7 +38,8 @@ METRICS = {
 }
 
 
-def test_every_metric_that_is_to_be_watched_has_an_alarm(program: Program) -> None:
+@promise("each watched metric has an alarm")
+def test_every_watched_metric_has_an_alarm(program: Program) -> None:
     found: dict[str, set[str]] = {}
     for alarm in program.of_type(TYPES["alarm"]).values():
         found.setdefault(alarm.inputs["namespace"], set()).add(alarm.inputs["metricName"])
@@ -59,7 +61,7 @@ def test_every_server_is_watched(program: Program) -> None:
     }
 
 
-def test_an_alarm_is_told_with_what_to_do_and_so_is_its_end(program: Program) -> None:
+def test_an_alarm_and_its_recovery_are_sent_with_instructions(program: Program) -> None:
     topic = "arn:aws:sns:eu-central-1:123456789012:alarms"
     for alarm in program.of_type(TYPES["alarm"]).values():
         assert alarm.inputs["alarmActions"] == [topic], alarm.urn
@@ -84,8 +86,8 @@ def test_the_topic_is_encrypted_and_has_its_subscriber(program: Program, existin
     assert alarm["alarmActions"] == ["arn:aws:sns:eu-central-1:123456789012:existing"]
 
 
-def test_elasticache_has_a_topic_that_it_can_tell_something(program: Program) -> None:
-    """It publishes to no encrypted topic, and to none whose policy asks for aws:SourceAccount."""
+def test_elasticache_events_have_a_topic_that_elasticache_can_publish_to(program: Program) -> None:
+    """ElastiCache cannot publish to an encrypted topic, or to one whose policy requires aws:SourceAccount."""
     assert "kmsMasterKeyId" not in one(program, "topic", "cache-events")
     policies = program.of_type("aws:sns/topicPolicy:TopicPolicy")
     conditions = {name: document(each.inputs["policy"])[0]["Condition"] for name, each in policies.items()}
@@ -95,7 +97,7 @@ def test_elasticache_has_a_topic_that_it_can_tell_something(program: Program) ->
     }
 
 
-def test_rds_tells_of_events_of_instances_parameters_and_groups(program: Program) -> None:
+def test_rds_events_cover_instances_parameter_groups_and_security_groups(program: Program) -> None:
     events = {r.inputs["sourceType"]: r.inputs for r in program.of_type(TYPES["events"]).values()}
     assert set(events) == {"db-instance", "db-parameter-group", "db-security-group"}
     assert events["db-instance"]["sourceIds"] == ["groundwork-unit", "groundwork-unit-replica-1"]
@@ -103,7 +105,8 @@ def test_rds_tells_of_events_of_instances_parameters_and_groups(program: Program
     assert events["db-parameter-group"]["eventCategories"] == ["configuration change"]
 
 
-def test_every_log_group_is_encrypted_and_ends(program: Program) -> None:
+@promise("on AWS every log group is encrypted and has a retention period")
+def test_every_log_group_is_encrypted_and_has_a_retention(program: Program) -> None:
     groups = program.of_type(TYPES["log group"])
     assert {
         "/aws/rds/instance/groundwork-unit/postgresql",
@@ -116,7 +119,7 @@ def test_every_log_group_is_encrypted_and_ends(program: Program) -> None:
         assert group.inputs["retentionInDays"] == 30, group.urn
 
 
-def test_who_deploys_may_make_every_log_group(program: Program) -> None:
+def test_the_deploy_role_may_create_every_log_group(program: Program) -> None:
     policy = json.loads((ROOT / "docs" / "iam" / "deploy-surroundings.json").read_text())
     allowed = [
         arn.rpartition("log-group:")[2]
@@ -129,7 +132,7 @@ def test_who_deploys_may_make_every_log_group(program: Program) -> None:
         assert [pattern for pattern in allowed if fnmatch(name, pattern)], name
 
 
-def test_the_dashboard_draws_every_metric_with_its_line(program: Program) -> None:
+def test_the_dashboard_shows_every_metric_with_its_threshold(program: Program) -> None:
     widgets = json.loads(one(program, "dashboard")["dashboardBody"])["widgets"]
     drawn = {(w["properties"]["metrics"][0][0], w["properties"]["title"]) for w in widgets}
     assert drawn == {(namespace, metric) for namespace, metrics in METRICS.items() for metric in metrics}
@@ -138,7 +141,7 @@ def test_the_dashboard_draws_every_metric_with_its_line(program: Program) -> Non
     assert len(places) == len(widgets)
 
 
-def test_outputs_name_the_servers_and_hold_no_password(program: Program) -> None:
+def test_outputs_name_the_servers_and_contain_no_password(program: Program) -> None:
     values = {name: value for name, (value, _) in program.exports.items()}
     assert values[outputs.TARGET] == "aws"
     assert values[outputs.POSTGRES] == {
@@ -156,8 +159,8 @@ def test_outputs_name_the_servers_and_hold_no_password(program: Program) -> None
 
 
 @pytest.mark.parametrize("stack", ["Prod", "prod_1", "a--b", "-a", "p" * 40])
-def test_a_stack_whose_name_aws_does_not_take_is_refused(
+def test_an_invalid_stack_name_for_aws_is_refused(
     tmp_path_factory: pytest.TempPathFactory, stack: str
 ) -> None:
-    with pytest.raises(InfraError, match="names are made of it"):
+    with pytest.raises(InfraError, match="its name is part of resource names"):
         run_aws_program(tmp_path_factory.mktemp("state"), stack)

@@ -1,4 +1,4 @@
-"""The network: no way in but for the application's group, no way out but to AWS's endpoints, nothing public."""
+"""The network on AWS: access only from the application's group, egress only to endpoints, nothing public."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from infra.aws.endpoints import SERVICES
 from infra.spec import rds
 from tests.aws_outputs import ACCOUNT
+from tests.promises import promise
 from tests.unit.infra.aws.program import TYPES, document, one
 from tests.unit.infra.program import Program, all_texts
 
@@ -17,26 +18,29 @@ PUBLIC = ("0.0.0.0/0", "::/0")
 NETWORKING = ("aws:ec2/internetGateway", "aws:ec2/natGateway", "aws:ec2/route:", "aws:ec2/eip")
 
 
-def test_there_are_a_private_and_an_isolated_subnet_in_each_of_three_zones(program: Program) -> None:
+def test_each_of_three_zones_has_a_private_and_an_isolated_subnet(program: Program) -> None:
     zones = {name: r.inputs["availabilityZone"] for name, r in program.of_type(TYPES["subnet"]).items()}
     assert zones == {
         f"{kind}-{letter}": f"eu-central-1{letter}" for kind in ("private", "isolated") for letter in "abc"
     }
 
 
-def test_subnets_lie_inside_the_vpc_and_apart(program: Program) -> None:
+def test_subnets_are_inside_the_vpc_and_do_not_overlap(program: Program) -> None:
     vpc = IPv4Network(one(program, "vpc")["cidrBlock"])
     networks = [IPv4Network(r.inputs["cidrBlock"]) for r in program.of_type(TYPES["subnet"]).values()]
     assert all(network.subnet_of(vpc) for network in networks)
     assert not any(a.overlaps(b) for a in networks for b in networks if a is not b)
 
 
-def test_no_subnet_gives_public_addresses_and_nothing_leads_to_the_internet(program: Program) -> None:
+@promise(
+    "on AWS there is no route to the internet, and only the application's security group reaches the servers"
+)
+def test_no_subnet_assigns_public_addresses_or_has_a_route_to_the_internet(program: Program) -> None:
     assert not any(r.inputs["mapPublicIpOnLaunch"] for r in program.of_type(TYPES["subnet"]).values())
     assert not [r.urn for r in program.resources if r.type.startswith(NETWORKING)]
 
 
-def test_no_rule_names_an_address(program: Program) -> None:
+def test_no_rule_contains_an_address(program: Program) -> None:
     rules = program.of_type(TYPES["ingress"]) | program.of_type(TYPES["egress"])
     for rule in rules.values():
         assert not {"cidrIpv4", "cidrIpv6"} & rule.inputs.keys(), rule.urn
@@ -44,15 +48,18 @@ def test_no_rule_names_an_address(program: Program) -> None:
         assert not [text for text in all_texts(resource.inputs) if text in PUBLIC], resource.urn
 
 
-def test_no_group_has_rules_of_its_own_inline(program: Program) -> None:
+def test_no_group_has_inline_rules(program: Program) -> None:
     for group in program.of_type(TYPES["security group"]).values():
         assert not {"ingress", "egress"} & group.inputs.keys(), group.urn
 
 
+@promise(
+    "on AWS there is no route to the internet, and only the application's security group reaches the servers"
+)
 @pytest.mark.parametrize(
     ("group", "port"), [("postgres", rds.PORT), ("redis", 6379), ("access", 8080), ("endpoints", 443)]
 )
-def test_a_group_lets_in_the_applications_group_at_one_port_and_nobody_else(
+def test_a_group_allows_only_the_applications_group_on_one_port(
     program: Program, group: str, port: int
 ) -> None:
     rules = [
@@ -65,12 +72,12 @@ def test_a_group_lets_in_the_applications_group_at_one_port_and_nobody_else(
     ]
 
 
-def test_the_applications_group_lets_nobody_in(program: Program) -> None:
+def test_the_applications_group_allows_no_ingress(program: Program) -> None:
     groups = {r.inputs["securityGroupId"] for r in program.of_type(TYPES["ingress"]).values()}
     assert "application-id" not in groups
 
 
-def test_only_the_applications_group_gets_out_and_only_to_what_it_uses(program: Program) -> None:
+def test_only_the_applications_group_has_egress_and_only_to_what_it_uses(program: Program) -> None:
     rules = [r.inputs for r in program.of_type(TYPES["egress"]).values()]
     assert {r["securityGroupId"] for r in rules} == {"application-id"}
     reached = {(r.get("referencedSecurityGroupId") or r["prefixListId"], r["fromPort"]) for r in rules}
@@ -83,12 +90,12 @@ def test_only_the_applications_group_gets_out_and_only_to_what_it_uses(program: 
     }
 
 
-def test_the_vpcs_default_group_is_emptied(program: Program) -> None:
+def test_the_vpcs_default_group_is_empty(program: Program) -> None:
     (group,) = program.of_type("aws:ec2/defaultSecurityGroup:DefaultSecurityGroup").values()
     assert not {"ingress", "egress"} & group.inputs.keys()
 
 
-def test_tasks_reach_what_they_need_of_aws_by_endpoints(program: Program) -> None:
+def test_tasks_reach_aws_services_through_endpoints(program: Program) -> None:
     endpoints = program.of_type(TYPES["endpoint"])
     assert set(endpoints) == {*SERVICES, "s3"}
     for service in SERVICES:
@@ -106,7 +113,7 @@ def test_tasks_reach_what_they_need_of_aws_by_endpoints(program: Program) -> Non
     assert statement["Resource"].endswith(":s3:::prod-eu-central-1-starport-layer-bucket/*")
 
 
-def test_an_existing_vpc_is_taken_as_it_is(existing_vpc: Program) -> None:
+def test_an_existing_vpc_is_not_changed(existing_vpc: Program) -> None:
     assert not existing_vpc.of_type(TYPES["vpc"])
     assert not existing_vpc.of_type(TYPES["subnet"])
     assert not existing_vpc.of_type("aws:ec2/defaultSecurityGroup:DefaultSecurityGroup")
@@ -119,7 +126,7 @@ def test_an_existing_vpc_is_taken_as_it_is(existing_vpc: Program) -> None:
     assert one(existing_vpc, "endpoint", "s3")["routeTableIds"] == ["rtb-00000001"]
 
 
-def test_a_vpc_with_its_own_way_to_aws_lets_the_tasks_take_it(own_way_out: Program) -> None:
+def test_tasks_can_use_an_existing_vpcs_own_route_to_aws(own_way_out: Program) -> None:
     assert not own_way_out.of_type(TYPES["endpoint"])
     rules = [r.inputs for r in own_way_out.of_type(TYPES["egress"]).values() if "cidrIpv4" in r.inputs]
     assert [(r["securityGroupId"], r["cidrIpv4"], r["fromPort"], r["toPort"]) for r in rules] == [
@@ -138,7 +145,7 @@ def test_servers_are_in_the_isolated_subnets_and_tasks_in_the_private_ones(progr
     assert one(program, "task run")["subnets"] == private
 
 
-def test_every_resource_of_aws_hangs_below_a_component_and_is_named(program: Program) -> None:
+def test_every_aws_resource_belongs_to_a_component_and_has_a_name(program: Program) -> None:
     for resource in program.resources:
         if resource.type.startswith("aws:"):
             assert "groundwork:aws:" in resource.urn, resource.urn

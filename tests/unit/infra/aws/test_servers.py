@@ -1,4 +1,4 @@
-"""RDS and ElastiCache: each control of docs/security.md that a server carries, and the specification they render."""
+"""RDS and ElastiCache: every control of docs/security.md on a server, and the rendered specification."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from infra.spec import rds, redis_acl
+from tests.promises import promise
 from tests.unit.infra.aws.program import TYPES, document, one, run_aws_program
 from tests.unit.infra.program import CANARY, Program, plain_texts
 
 SECRET = "aws:secretsmanager/secret:Secret"
 INSTANCES = ("postgres", "postgres-replica-1")
-# What holds data, or without which data cannot be read.
+# Resources that hold data, or that are needed to read data.
 STATEFUL = {("instance", name) for name in INSTANCES} | {
     ("replication group", "redis"),
     ("key", "postgres"),
@@ -49,7 +50,7 @@ def instance(request: pytest.FixtureRequest, program: Program) -> dict[str, Any]
         ("storageType", "gp3"),
     ],
 )
-def test_an_instance_and_its_replica_carry_a_control(
+def test_an_instance_and_its_replica_have_a_control(
     instance: dict[str, Any], control: str, value: object
 ) -> None:
     assert instance[control] == value
@@ -74,11 +75,11 @@ def test_an_instance_and_its_replica_carry_a_control(
         ("allowMajorVersionUpgrade", False),
     ],
 )
-def test_the_primary_carries_a_control(program: Program, control: str, value: object) -> None:
+def test_the_primary_has_a_control(program: Program, control: str, value: object) -> None:
     assert one(program, "instance", "postgres")[control] == value
 
 
-def test_rds_keeps_the_administrators_password(existing_vpc: Program) -> None:
+def test_rds_stores_the_administrators_password(existing_vpc: Program) -> None:
     primary = one(existing_vpc, "instance", "postgres")
     assert primary["manageMasterUserPassword"] is True
     assert primary["masterUserSecretKmsKeyId"] == "arn:aws:kms:eu-central-1:123456789012:postgres"
@@ -86,8 +87,9 @@ def test_rds_keeps_the_administrators_password(existing_vpc: Program) -> None:
     assert not existing_vpc.of_type(SECRET)
 
 
-def test_with_replicas_the_stack_keeps_it_where_nobody_reads_it_back(program: Program) -> None:
-    """RDS makes no replica of an instance whose administrator's password it keeps."""
+@promise("with read replicas the administrator's password is never read back")
+def test_with_replicas_the_stack_stores_the_password_write_only(program: Program) -> None:
+    """RDS cannot create a replica of an instance if it stores the administrator's password."""
     primary = one(program, "instance", "postgres")
     assert not {"password", "manageMasterUserPassword"} & primary.keys()
     assert primary["passwordWo"]["value"] == f"{CANARY}-postgres-admin-value"
@@ -99,7 +101,7 @@ def test_with_replicas_the_stack_keeps_it_where_nobody_reads_it_back(program: Pr
     assert kept == {"username": rds.ADMIN, "password": primary["passwordWo"]["value"]}
 
 
-def test_neither_port_nor_administrator_is_the_default() -> None:
+def test_port_and_administrator_are_not_the_defaults() -> None:
     assert rds.PORT != 5432
     assert rds.ADMIN != "postgres"
 
@@ -107,7 +109,7 @@ def test_neither_port_nor_administrator_is_the_default() -> None:
 def test_a_replica_follows_the_primary(program: Program) -> None:
     replica = one(program, "instance", "postgres-replica-1")
     assert replica["replicateSourceDb"] == "groundwork-unit"
-    # Taken over from the primary, and refused where they are given.
+    # Inherited from the primary. RDS rejects them on a replica.
     assert not {"username", "manageMasterUserPassword", "passwordWo"} & replica.keys()
     assert not {"engine", "allocatedStorage", "kmsKeyId"} & replica.keys()
 
@@ -120,7 +122,7 @@ def test_a_replica_writes_as_fast_as_the_primary(tmp_path: Path) -> None:
     )
 
 
-def test_parameters_are_the_specifications_and_static_ones_wait_for_a_restart(program: Program) -> None:
+def test_parameters_match_the_specification_and_static_ones_wait_for_a_restart(program: Program) -> None:
     parameters = {p["name"]: p for p in one(program, "postgres parameters")["parameters"]}
     assert parameters["rds.force_ssl"]["value"] == "1"
     assert {name: p["value"] for name, p in parameters.items()} == rds.parameters(4 * 1024**3, 100, {})
@@ -156,15 +158,15 @@ def test_parameters_are_the_specifications_and_static_ones_wait_for_a_restart(pr
         ("notificationTopicArn", "arn:aws:sns:eu-central-1:123456789012:cache-events"),
     ],
 )
-def test_the_replication_group_carries_a_control(program: Program, control: str, value: object) -> None:
+def test_the_replication_group_has_a_control(program: Program, control: str, value: object) -> None:
     assert one(program, "replication group")[control] == value
 
 
-def test_redis_has_no_token_of_the_old_kind(program: Program) -> None:
+def test_redis_has_no_auth_token(program: Program) -> None:
     assert not {"authToken", "authTokenWo"} & one(program, "replication group").keys()
 
 
-def test_redis_delivers_both_logs_to_groups_of_the_stack(program: Program) -> None:
+def test_redis_delivers_both_logs_to_the_stacks_log_groups(program: Program) -> None:
     configured = one(program, "replication group")["logDeliveryConfigurations"]
     assert {(c["logType"], c["destination"]) for c in configured} == {
         ("slow-log", "/groundwork/unit/redis/slow-log"),
@@ -172,7 +174,7 @@ def test_redis_delivers_both_logs_to_groups_of_the_stack(program: Program) -> No
     }
 
 
-def test_redis_parameters_hold_the_eviction_policy_and_a_reserve(program: Program) -> None:
+def test_redis_parameters_contain_the_eviction_policy_and_the_reserved_memory(program: Program) -> None:
     parameters = {p["name"]: p["value"] for p in one(program, "redis parameters")["parameters"]}
     assert parameters["maxmemory-policy"] == "allkeys-lfu"
     assert int(parameters["reserved-memory-percent"]) >= 25
@@ -187,12 +189,12 @@ def test_the_default_user_is_off(program: Program) -> None:
 
 
 @pytest.mark.parametrize("user", redis_acl.USERS, ids=lambda user: user.name)
-def test_a_user_may_what_the_aclfile_says_and_logs_in_by_iam(
+def test_a_user_has_the_rules_of_the_acl_file_and_logs_in_with_iam(
     program: Program, user: redis_acl.RedisUser
 ) -> None:
     inputs = one(program, "user", f"redis-{user.name}")
     assert inputs["authenticationMode"] == {"type": "iam"}
-    # IAM wants them to be one.
+    # IAM requires that both are equal.
     assert inputs["userId"] == inputs["userName"] == f"groundwork-unit-{user.name}"
     local, here = user.access_string().split(), inputs["accessString"].split()
     assert here[0] == "on"
@@ -204,23 +206,25 @@ def test_a_user_may_what_the_aclfile_says_and_logs_in_by_iam(
         assert not kept_by_aws
 
 
-def test_the_user_group_holds_every_user(program: Program) -> None:
+def test_the_user_group_contains_every_user(program: Program) -> None:
     users = {r.inputs["userId"] for r in program.of_type(TYPES["user"]).values()}
     assert set(one(program, "user group")["userIds"]) == users
 
 
+@promise("on AWS the settings protect every resource that holds data")
 @pytest.mark.parametrize(("kind", "name"), sorted(STATEFUL))
-def test_what_holds_data_is_protected(program: Program, kind: str, name: str) -> None:
+def test_resources_with_data_are_protected(program: Program, kind: str, name: str) -> None:
     assert program.of_type(TYPES[kind])[name].protect is True
 
 
 @pytest.mark.parametrize(("kind", "name"), sorted(STATEFUL - {("instance", "postgres-replica-1")}))
-def test_it_can_be_torn_down_once_the_setting_says_so(unprotected: Program, kind: str, name: str) -> None:
+def test_the_protection_can_be_turned_off(unprotected: Program, kind: str, name: str) -> None:
     assert unprotected.of_type(TYPES[kind])[name].protect is False
     if kind == "instance":
         assert unprotected.of_type(TYPES[kind])[name].inputs["deletionProtection"] is False
 
 
+@promise("on AWS the settings protect every resource that holds data", control=True)
 def test_nothing_else_is_protected(program: Program) -> None:
     kinds = {TYPES[kind]: kind for kind in TYPES}
     found = {(kinds.get(r.type, r.type), r.name) for r in program.resources if r.protect}
@@ -228,7 +232,7 @@ def test_nothing_else_is_protected(program: Program) -> None:
 
 
 @pytest.mark.parametrize("name", ["postgres", "redis", "operations"])
-def test_a_key_is_rotated_and_lets_in_services_for_this_account_alone(program: Program, name: str) -> None:
+def test_a_key_is_rotated_and_allows_services_for_this_account_only(program: Program, name: str) -> None:
     key = one(program, "key", name)
     assert key["enableKeyRotation"] is True
     assert key["deletionWindowInDays"] == 30
@@ -240,6 +244,6 @@ def test_a_key_is_rotated_and_lets_in_services_for_this_account_alone(program: P
             assert statement["Principal"] == {"AWS": "arn:aws:iam::123456789012:root"}
 
 
-def test_no_secret_is_in_plain_in_any_input(program: Program) -> None:
+def test_no_input_contains_a_secret_in_plain_text(program: Program) -> None:
     for resource in program.resources:
         assert not [text for text in plain_texts(resource.inputs) if "canary" in text], resource.urn

@@ -1,4 +1,4 @@
-"""A task's run: awaited to its end, told how it ended, and not started beside one that is under way."""
+"""A task run: it waits until the task exits, reports failures, and does not start while an earlier task is running."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def test_a_task_that_exits_with_0_is_waited_for(aws: FakeAws) -> None:
         (None, "task groundwork-prod-bootstrap did not run (CannotPullContainerError)"),
     ],
 )
-def test_one_that_fails_is_told_with_its_last_lines(aws: FakeAws, exit_code: int | None, said: str) -> None:
+def test_a_failed_task_is_reported_with_its_last_log_lines(
+    aws: FakeAws, exit_code: int | None, said: str
+) -> None:
     aws.exit_code = exit_code
     if exit_code is None:
         aws.reason = "CannotPullContainerError"
@@ -65,19 +67,19 @@ def test_one_that_fails_is_told_with_its_last_lines(aws: FakeAws, exit_code: int
     assert str(failure.value).endswith("\n    first\n    groundwork: the database refused (42501)")
 
 
-def test_without_a_log_it_is_said_that_there_is_none(aws: FakeAws) -> None:
+def test_a_missing_log_is_reported(aws: FakeAws) -> None:
     aws.exit_code, aws.log = 2, ()
     with pytest.raises(AwsError, match=r"exited with 2 .*\n    \(there is no log\)"):
         run()
 
 
-def test_one_that_is_not_started_is_told_with_the_reason(aws: FakeAws) -> None:
+def test_a_task_that_does_not_start_is_reported_with_the_reason(aws: FakeAws) -> None:
     aws.refusal = "Capacity is unavailable at this time"
     with pytest.raises(AwsError, match="was not started: Capacity is unavailable"):
         run()
 
 
-def test_one_that_is_under_way_is_waited_for_and_then_its_successor_runs(aws: FakeAws) -> None:
+def test_an_earlier_task_is_waited_for_before_the_next_one_starts(aws: FakeAws) -> None:
     left = aws.leftover = "arn:aws:ecs:eu-central-1:123456789012:task/groundwork-prod/left"
     run()
     assert list(aws.asked) == [left, next(reversed(aws.asked))]
@@ -85,9 +87,9 @@ def test_one_that_is_under_way_is_waited_for_and_then_its_successor_runs(aws: Fa
     assert len(aws.started) == 1
 
 
-def test_an_aws_that_is_away_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, aws: FakeAws) -> None:
+def test_an_unreachable_aws_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch, aws: FakeAws) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(AwsError, match="AWS is not to be reached") as failure:
+    with pytest.raises(AwsError, match="cannot reach AWS") as failure:
         run()
     assert "\n" not in str(failure.value)

@@ -1,4 +1,4 @@
-"""Tasks on Fargate: hardened, with the least rights, without a secret in their definition."""
+"""Tasks on Fargate: hardened, with least privileges, and without secrets in their definition."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from infra import outputs
 from infra.spec.roles import LOGINS
+from tests.promises import promise
 from tests.unit.infra.aws.program import TYPES, document, one
 from tests.unit.infra.program import Program, all_texts
 
@@ -25,6 +26,7 @@ def environment(program: Program, task: str) -> dict[str, str]:
     return {entry["name"]: entry["value"] for entry in container(program, task)["environment"]}
 
 
+@promise("on AWS a container is hardened, and an image is named by digest")
 @pytest.mark.parametrize("task", TASKS)
 def test_a_container_is_hardened(program: Program, task: str) -> None:
     found = container(program, task)
@@ -35,6 +37,7 @@ def test_a_container_is_hardened(program: Program, task: str) -> None:
     assert "secrets" not in found
 
 
+@promise("on AWS a container is hardened, and an image is named by digest")
 @pytest.mark.parametrize("task", TASKS)
 def test_an_image_is_named_by_digest(program: Program, existing_vpc: Program, task: str) -> None:
     assert "@sha256:" in container(program, task)["image"]
@@ -42,8 +45,9 @@ def test_an_image_is_named_by_digest(program: Program, existing_vpc: Program, ta
     assert not existing_vpc.of_type(TYPES["repository"])
 
 
+@promise("on AWS connection strings contain no password")
 @pytest.mark.parametrize("task", TASKS)
-def test_connection_strings_hold_no_password_and_logins_are_by_token(program: Program, task: str) -> None:
+def test_connection_strings_contain_no_password_and_logins_use_tokens(program: Program, task: str) -> None:
     found = environment(program, task)
     assert found["GROUNDWORK_DATABASE_LOGIN"] == "iam"
     for name in ("DATABASE_URL", "REDIS_URL"):
@@ -53,7 +57,7 @@ def test_connection_strings_hold_no_password_and_logins_are_by_token(program: Pr
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_logs_into_a_group_of_the_stack(program: Program, task: str) -> None:
+def test_a_task_writes_its_log_to_the_stacks_log_group(program: Program, task: str) -> None:
     options = container(program, task)["logConfiguration"]["options"]
     assert options["awslogs-group"] == f"/groundwork/unit/{task}"
     assert options["awslogs-group"] in {
@@ -61,13 +65,13 @@ def test_a_task_logs_into_a_group_of_the_stack(program: Program, task: str) -> N
     }
 
 
-def test_the_access_tasks_health_is_that_of_readyz(program: Program) -> None:
-    # The script in the image asks /readyz where it is given no path.
+def test_the_access_tasks_health_check_requests_readyz(program: Program) -> None:
+    # Without an argument, the script in the image requests /readyz.
     assert container(program, "access")["healthCheck"]["command"] == ["CMD", "groundwork-health"]
     assert environment(program, "access")["GROUNDWORK_INSTANCES"] == "2"
 
 
-def test_the_service_never_runs_more_tasks_than_connections_allow(program: Program) -> None:
+def test_the_service_never_runs_more_tasks_than_the_connection_limit_allows(program: Program) -> None:
     service = one(program, "service")
     assert service["desiredCount"] == 2
     assert service["deploymentMaximumPercent"] == 100
@@ -79,7 +83,7 @@ def test_the_service_never_runs_more_tasks_than_connections_allow(program: Progr
     assert service["networkConfiguration"]["securityGroups"] == ["application-id", "access-id"]
 
 
-def test_the_bootstrap_task_runs_before_the_service_with_the_migrations_by_name(program: Program) -> None:
+def test_the_bootstrap_task_runs_before_the_service_and_names_the_migrations(program: Program) -> None:
     run = one(program, "task run")
     assert "0001_row_versions" in run["migrations"]
     assert run["security_groups"] == ["application-id"]
@@ -95,7 +99,7 @@ def policies_of(program: Program, task: str) -> set[str]:
     }
 
 
-def test_each_task_has_a_role_of_its_own_and_the_rights_of_its_work(program: Program) -> None:
+def test_each_task_has_its_own_role_with_the_needed_permissions(program: Program) -> None:
     assert policies_of(program, "access") == {"login-app"}
     assert policies_of(program, "bootstrap") == {"admin-secret", "login-migrator"}
     roles = {one(program, "task", task)["taskRoleArn"] for task in TASKS}
@@ -103,8 +107,9 @@ def test_each_task_has_a_role_of_its_own_and_the_rights_of_its_work(program: Pro
     assert one(program, "task", "access")["executionRoleArn"] not in roles
 
 
+@promise("on AWS no policy allows everything, and each login policy is for one role")
 @pytest.mark.parametrize("role", outputs.ROLES)
-def test_a_login_policy_is_for_one_role_on_this_stacks_servers(program: Program, role: str) -> None:
+def test_a_login_policy_allows_one_role_on_this_stacks_servers(program: Program, role: str) -> None:
     login, user = outputs.ROLES[role]
     found = {s["Action"]: s["Resource"] for s in document(one(program, "policy", f"login-{role}")["policy"])}
     names = [each.name for each in LOGINS[login]] if login else []
@@ -123,10 +128,10 @@ def test_a_login_policy_is_for_one_role_on_this_stacks_servers(program: Program,
     )
 
 
-def test_the_administrators_secret_is_one_tasks_and_read_by_name(
+def test_only_the_bootstrap_task_may_read_the_administrators_secret(
     program: Program, existing_vpc: Program
 ) -> None:
-    # With replicas it is the stack's own.
+    # With replicas the secret belongs to the stack.
     for stack, secret in ((existing_vpc, ":secret:rds!db-postgres"), (program, ":postgres-admin")):
         statements = document(one(stack, "policy", "admin-secret")["policy"])
         assert [s["Action"] for s in statements] == ["secretsmanager:GetSecretValue", "kms:Decrypt"]
@@ -135,7 +140,8 @@ def test_the_administrators_secret_is_one_tasks_and_read_by_name(
         assert "GROUNDWORK_ADMIN_SECRET" not in environment(stack, "access")
 
 
-def test_no_policy_gives_everything(program: Program) -> None:
+@promise("on AWS no policy allows everything, and each login policy is for one role")
+def test_no_policy_allows_everything(program: Program) -> None:
     texts = [
         text
         for kind in ("policy", "role policy")
@@ -147,11 +153,11 @@ def test_no_policy_gives_everything(program: Program) -> None:
     for statement in (statement for text in texts for statement in document(text)):
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         assert not [action for action in actions if action.endswith("*")], statement
-        # A token for the registry names no repository.
+        # This action cannot be restricted to a repository.
         assert statement["Resource"] != "*" or actions == ["ecr:GetAuthorizationToken"], statement
 
 
-def test_the_repository_keeps_what_a_tag_meant(program: Program) -> None:
+def test_tags_in_the_repository_are_immutable(program: Program) -> None:
     repository = one(program, "repository")
     assert repository["imageTagMutability"] == "IMMUTABLE"
     assert repository["imageScanningConfiguration"] == {"scanOnPush": True}

@@ -1,4 +1,4 @@
-"""Whom clients trust on AWS: what is downloaded or given is looked at before anybody does."""
+"""The certificate authorities for clients on AWS: a downloaded or given file is checked before it is used."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pytest
 
 from infra.aws import trust
 from infra.certificates import make_authority
+from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
-from infra.spec.world import World
 from tests.web_server import QuietHandler, served
 
 PEM = make_authority("rds of a test").certificate
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return replace(World.here(), root=tmp_path, cache_dir=tmp_path / "cache")
+def checkout(tmp_path: Path) -> Checkout:
+    return replace(Checkout.here(), root=tmp_path, cache_dir=tmp_path / "cache")
 
 
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
-    """What AWS publishes, by path; each request takes it out."""
+    """The files that AWS publishes, by path. Each request removes its file."""
     files: dict[str, bytes] = {}
 
     class Handler(QuietHandler):
@@ -41,34 +41,38 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
         yield files
 
 
-def test_it_is_downloaded_once_and_kept(world: World, published: dict[str, bytes]) -> None:
+def test_the_file_is_downloaded_once(checkout: Checkout, published: dict[str, bytes]) -> None:
     published["/eu-central-1-bundle.pem"] = PEM.encode()
-    first = trust.rds_authorities(world, "eu-central-1")
+    first = trust.rds_authorities(checkout, "eu-central-1")
     assert first.read_text() == PEM
-    assert trust.rds_authorities(world, "eu-central-1") == first
+    assert trust.rds_authorities(checkout, "eu-central-1") == first
 
 
 @pytest.mark.parametrize("content", [None, b"<html>a proxy's page</html>", b""])
-def test_what_is_no_certificate_is_not_kept(
-    world: World, published: dict[str, bytes], content: bytes | None
+def test_a_download_without_certificates_is_not_kept(
+    checkout: Checkout, published: dict[str, bytes], content: bytes | None
 ) -> None:
     if content is not None:
         published["/eu-central-1-bundle.pem"] = content
     with pytest.raises(InfraError, match="groundwork:awsRdsCaFile"):
-        trust.rds_authorities(world, "eu-central-1")
-    assert not [path for path in world.cache_dir.rglob("*") if path.name != "rds-ca"]
+        trust.rds_authorities(checkout, "eu-central-1")
+    assert not [path for path in checkout.cache_dir.rglob("*") if path.name != "rds-ca"]
 
 
-def test_a_file_that_is_given_is_taken_without_the_network(world: World, tmp_path: Path) -> None:
+def test_a_given_file_is_used_without_the_network(checkout: Checkout, tmp_path: Path) -> None:
     (tmp_path / "mine.pem").write_text(PEM)
-    found = trust.authorities(world, "eu-central-1", "mine.pem")
+    found = trust.authorities(checkout, "eu-central-1", "mine.pem")
     assert found[trust.RDS_FILE].read_text() == PEM
     assert b"Amazon" in found[trust.ELASTICACHE_FILE].read_bytes()
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-def test_a_file_that_is_none_is_refused(world: World, tmp_path: Path, content: str | None) -> None:
+def test_a_given_file_without_certificates_is_refused(
+    checkout: Checkout, tmp_path: Path, content: str | None
+) -> None:
     if content is not None:
         (tmp_path / "mine.pem").write_text(content)
-    with pytest.raises(InfraError, match=r"mine\.pem"):
-        trust.rds_authorities(world, "eu-central-1", "mine.pem")
+    with pytest.raises(InfraError, match=r"mine\.pem") as refused:
+        trust.rds_authorities(checkout, "eu-central-1", "mine.pem")
+    if content is not None:
+        assert "/eu-central-1-bundle.pem, and set" in str(refused.value)

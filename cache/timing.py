@@ -1,0 +1,53 @@
+"""Times that bound the cache: lifetimes of entries and leases, and what one read may spend in Redis."""
+
+from __future__ import annotations
+
+import random
+from enum import IntEnum
+from time import perf_counter
+
+JITTER = 0.1
+
+
+class Tier(IntEnum):
+    """The lifetime of an entry in seconds, by kind of data."""
+
+    ABSENT = 30
+    SHORT = 300
+    MEDIUM = 3600
+    LONG = 86400
+
+
+def jittered_ms(tier: Tier, chance: random.Random = random.Random()) -> int:  # noqa: B008
+    """Return the tier's lifetime in ms, varied by up to 10 %, so that entries written together expire separately."""
+    return int(tier * 1000 * chance.uniform(1 - JITTER, 1 + JITTER))
+
+
+# The lifetime of a lease. A read of the database that takes longer is not cached.
+LEASE_MS = 3000
+# After this time without a fill, one of the waiting callers may fill too.
+PASS_MS = 50
+WAIT_SECONDS = 1.0
+POLL_SECONDS = (0.004, 0.012)
+
+# More keys would not fit into the client's time limit.
+KEYS_PER_TRIP = 200
+
+# Additional time for each round trip after the first, as a share of a call's time limit.
+_FURTHER_BATCH = 0.25
+
+
+class Budget:
+    """The time that a read may still spend in Redis, in seconds.
+
+    Without it, a slow server would take the whole time limit in each step of the read.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, timeout_seconds: float, batches: int = 1) -> None:
+        self.left = timeout_seconds * (1 + _FURTHER_BATCH * (batches - 1))
+
+    def spend(self, started: float) -> None:
+        """Subtract the time since `started` (a perf_counter value)."""
+        self.left -= perf_counter() - started

@@ -1,0 +1,47 @@
+"""Pulumi's checkpoint: the file of the local backend with a stack's last deployment. No other module parses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from infra.spec.errors import InfraError
+
+
+def read_deployment(state_file: Path) -> dict[str, Any]:
+    """Return the deployment in a state file, empty before the first one.
+
+    Raises OSError if the file cannot be read, and InfraError if its content is not a checkpoint.
+    """
+    try:
+        content = json.loads(state_file.read_text())
+    except ValueError as error:
+        raise _damaged(state_file) from error
+    checkpoint = content.get("checkpoint") if isinstance(content, dict) else None
+    # A damaged file must not look like a stack without resources: its containers would count as leftovers.
+    if not isinstance(checkpoint, dict):
+        raise _damaged(state_file)
+    latest = checkpoint.get("latest") or {}
+    assert isinstance(latest, dict)
+    return latest
+
+
+def _damaged(state_file: Path) -> InfraError:
+    return InfraError(
+        f"{state_file} is damaged; copy {state_file.name}.bak over it, which Pulumi wrote before it"
+    )
+
+
+def resources_of(deployment: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the resources of a deployment. Secret values in it stay encrypted."""
+    return list(deployment.get("resources") or [])
+
+
+def stack_outputs_of(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outputs of the last finished `up`, empty before the first one."""
+    for resource in resources_of(deployment):
+        if resource["type"] == "pulumi:pulumi:Stack":
+            return dict(resource.get("outputs") or {})
+    return {}

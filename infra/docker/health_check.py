@@ -1,0 +1,121 @@
+"""Runs the health checks of containers, between the infrequent ones of the engine.
+
+Docker checks containers infrequently, because each check starts processes and an idle stack must cost little
+(docs/adr/0023). A command that waits for a container runs the same check until it succeeds.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from infra.docker.engine import DockerError, inspect
+
+# A server that runs may take minutes on a busy machine. One that exits again and again does not become healthy.
+WAIT_SECONDS = 300.0
+_MOST_RESTARTS = 5
+_POLL_SECONDS = 0.1
+# Longer than the limit that Docker itself enforces (infra/docker/container.py).
+_CHECK_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one check: whether it succeeded, and what it printed."""
+
+    is_healthy: bool
+    output: str
+
+
+def wait_until_healthy(container: str, seconds: float = WAIT_SECONDS) -> None:
+    """Return once the container's health check succeeds.
+
+    Raises DockerError with the output of the last check if this takes longer than `seconds`, or with the container's
+    last line of log if the container exits and is restarted five times.
+    """
+    deadline = time.monotonic() + seconds
+    restarts = _inspected(container)["RestartCount"]
+    while not (last := _check(found := _inspected(container), deadline - time.monotonic())).is_healthy:
+        name = found["Name"].lstrip("/")
+        if found["RestartCount"] - restarts >= _MOST_RESTARTS:
+            raise DockerError(
+                f"container {name} exits each time that it is started ({_last_line_of_log(name)});"
+                f" see `docker logs {name}`, and run the same command again when the cause is removed"
+            )
+        if time.monotonic() > deadline:
+            raise DockerError(
+                f"container {name} is {found['State']['Status']} and not healthy after {seconds:.0f} s"
+                f"{f' ({last.output[:200]})' if last.output else ''};"
+                f" see `docker logs {name}` for the reason, and run the same command again: it resumes"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def health(container: Mapping[str, Any]) -> str:
+    """Return the health of an inspected container.
+
+    Docker's verdict may be 30 s old. If it is not "healthy", run the check to get the current health.
+    """
+    state = container["State"]
+    if not state["Running"]:
+        return str(state["Status"])
+    verdict = str(state.get("Health", {}).get("Status", state["Status"]))
+    return "healthy" if verdict != "healthy" and run_check(container).is_healthy else verdict
+
+
+def run_check(container: Mapping[str, Any]) -> Outcome:
+    """Run the health check of an inspected container inside it. A container without one is healthy while it runs."""
+    return _check(container, 0)
+
+
+def _check(container: Mapping[str, Any], repeat_seconds: float) -> Outcome:
+    """Run the check once, or again and again for `repeat_seconds` until it succeeds."""
+    if not container["State"]["Running"]:
+        return Outcome(False, "")
+    kind, *words = (container["Config"].get("Healthcheck") or {}).get("Test") or ["NONE"]
+    if kind == "NONE":
+        return Outcome(True, "")
+    command = words if kind == "CMD" else ["/bin/sh", "-c", *words]
+    if repeat_seconds > 0:
+        # Repeated inside the container: `docker exec` costs ten times as much as the check.
+        loop = f'until "$@"; do sleep {_POLL_SECONDS}; done'
+        command = ["timeout", f"{repeat_seconds:.3f}", "sh", "-c", loop, "sh", *command]
+    limit = max(repeat_seconds, 0) + _CHECK_SECONDS
+    try:
+        done = subprocess.run(
+            ["docker", "exec", container["Id"], *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Outcome(False, f"no answer within {limit:.0f} s")
+    # The last line is what the last check printed.
+    lines = done.stdout.decode(errors="replace").split("\n")
+    return Outcome(done.returncode == 0, next((line.strip() for line in reversed(lines) if line.strip()), ""))
+
+
+def _last_line_of_log(container: str) -> str:
+    done = subprocess.run(
+        ["docker", "logs", "--tail=1", container],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=_CHECK_SECONDS,
+        check=False,
+    )
+    return done.stdout.decode(errors="replace").strip()[-300:] or "its log is empty"
+
+
+def _inspected(container: str) -> dict[str, Any]:
+    found = inspect("container", container)
+    if not found:
+        raise DockerError(
+            f"container {container[:12]} was removed while waiting for its health; run the same command again"
+        )
+    return found[0]

@@ -1,0 +1,87 @@
+"""Makes a running server's Postgres roles match the specification, also against a role that resists.
+
+Postgres lets every role change its own password and settings, at any time. `apply_roles` holds the locks that such a
+change needs, and a retired login loses LOGIN first, which it cannot give itself again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from infra.docker.engine import DockerError, psql
+from infra.spec import roles
+
+_DEADLINE_SECONDS = 60.0
+_TERMINATE_MS = 5000
+# What a change of a role writes to. No application has a reason to hold these locks.
+_CATALOGS = ("pg_authid", "pg_auth_members", "pg_db_role_setting")
+# SHARE ROW EXCLUSIVE lets roles log in, and makes every change of a role wait for this transaction.
+_EXCLUSIVELY = (
+    f"SET LOCAL lock_timeout = '2s';\nLOCK TABLE {', '.join(_CATALOGS)} IN SHARE ROW EXCLUSIVE MODE;\n"
+)
+
+
+def apply_roles(container: str, verifiers: Mapping[str, str], connection_limits: Mapping[str, int]) -> None:
+    """Make the server's roles, database and grants match the specification, over the local socket.
+
+    `verifiers` and `connection_limits` are those of `infra.spec.roles.roles_sql`. When this returns, a login without a
+    verifier has no LOGIN, no session, no password, and only the settings of the specification.
+    Raises DockerError if the server refuses a statement, or sessions remain after a minute.
+    """
+    _apply_logins(container, verifiers, connection_limits)
+    exists = f"SELECT 1 FROM pg_database WHERE datname = '{roles.DATABASE}'"
+    if not psql(container, exists).strip():
+        psql(container, roles.database_sql())
+    psql(container, roles.grants_sql(), database=roles.DATABASE, options=["--single-transaction"])
+
+
+def fingerprint(container: str) -> str:
+    """Return a digest of everything that can be set for our roles: attributes, password, settings, memberships."""
+    return psql(container, roles.FINGERPRINT_SQL).strip()
+
+
+def _apply_logins(container: str, verifiers: Mapping[str, str], connection_limits: Mapping[str, int]) -> None:
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    retired = [login for login in roles.ALL_LOGINS if login not in verifiers]
+    if retired:
+        _change(container, roles.no_login_sql(retired), deadline)
+        _end_sessions(container, retired, deadline)
+    while True:
+        _change(container, roles.roles_sql(verifiers, connection_limits), deadline)
+        # A session that was logging in meanwhile may have changed its password before this.
+        if not (retired and _end_sessions(container, retired, deadline)):
+            return
+
+
+def _change(container: str, sql: str, deadline: float) -> None:
+    """Run `sql` in one transaction, alone. End the sessions of our logins that hold a change of a role open."""
+    while True:
+        try:
+            psql(container, _EXCLUSIVELY + sql, options=["--single-transaction"])
+        except DockerError as error:
+            if "lock timeout" not in str(error) or time.monotonic() > deadline:
+                raise
+            psql(container, _END_HOLDERS)
+        else:
+            return
+
+
+def _end_sessions(container: str, logins: list[str], deadline: float) -> int:
+    """End the sessions of some logins until none remains, and return how many were ended."""
+    ended = 0
+    while found := len(psql(container, roles.end_sessions_sql(logins, _TERMINATE_MS)).split()):
+        ended += found
+        if time.monotonic() > deadline:
+            raise DockerError(
+                f"sessions of {', '.join(logins)} remain after {_DEADLINE_SECONDS:.0f} s; "
+                f"restart the container {container}, then run the same command again"
+            )
+    return ended
+
+
+_END_HOLDERS = f"""
+SELECT pg_terminate_backend(pid, {_TERMINATE_MS}) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE granted AND mode = 'RowExclusiveLock' AND usename IN ({roles.quoted(roles.ALL_LOGINS)})
+  AND relation IN ({", ".join(f"'{catalog}'::regclass" for catalog in _CATALOGS)});
+"""

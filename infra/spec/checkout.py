@@ -1,0 +1,87 @@
+"""The identity of a checkout: its key, and the folders and names that are derived from it.
+
+Two checkouts on one machine share only the cache folder. The names of their Docker objects and state folders contain
+the key. This module reads paths and the environment, and never uses the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.spec.errors import SettingError
+
+PROJECT = "groundwork"
+STATE_VARIABLE = "GROUNDWORK_STATE"
+# The Docker label with the id of the state that owns a container, network or volume.
+STATE_LABEL = f"{PROJECT}.state"
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """The folders of a checkout.
+
+    - `root`: the checkout.
+    - `key`: six hex digits of a hash of its real path.
+    - `state_dir`: its state folder, with mode 0700 (Pulumi's state, passphrase, certificates).
+    - `cache_dir`: the folder that all checkouts share.
+    """
+
+    root: Path
+    key: str
+    state_dir: Path
+    cache_dir: Path
+
+    @classmethod
+    def here(cls, root: Path | None = None) -> Checkout:
+        """Return the folders of the checkout that contains this file, or of `root`."""
+        root = (root or Path(__file__).parents[2]).resolve()
+        key = hashlib.sha256(str(root).encode()).hexdigest()[:6]
+        state_home = _folder(STATE_VARIABLE, "XDG_STATE_HOME", ".local/state")
+        cache_home = _folder("GROUNDWORK_CACHE", "XDG_CACHE_HOME", ".cache")
+        return cls(
+            root=root,
+            key=key,
+            state_dir=state_home / f"{root.name}-{key}",
+            cache_dir=cache_home,
+        )
+
+    @property
+    def passphrase_file(self) -> Path:
+        return self.state_dir / "passphrase"
+
+    @property
+    def backend_dir(self) -> Path:
+        return self.state_dir / "pulumi"
+
+    def state_file(self, stack: str) -> Path:
+        """Return the file of a stack's state in Pulumi's local backend."""
+        return self.backend_dir / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
+
+    def stack_dir(self, stack: str) -> Path:
+        """Return the folder for a stack's other files on this machine: CA certificate, leased ports, rotation."""
+        return self.state_dir / "stacks" / stack
+
+    def ca_file(self, stack: str) -> Path:
+        return self.stack_dir(stack) / "ca.crt"
+
+    def name(self, stack: str, what: str) -> str:
+        """Return the Docker name of an object of a stack, such as `gw-1a2b3c-dev-postgres`."""
+        return f"gw-{self.key}-{stack}-{what}"
+
+    def labels(self, stack: str) -> dict[str, str]:
+        """Return the labels that identify a stack's resources; infra.docker.ownership adds their owner."""
+        return {f"{PROJECT}.checkout": self.key, f"{PROJECT}.stack": stack}
+
+
+def _folder(own: str, xdg: str, fallback: str) -> Path:
+    value = os.environ.get(own)
+    if value == "":
+        raise SettingError(own, "it is set and empty", "set it to a folder, or unset it")
+    if value is not None:
+        return Path(value).expanduser().resolve()
+    if value := os.environ.get(xdg):
+        return Path(value).expanduser().resolve() / PROJECT
+    return Path.home() / fallback / PROJECT

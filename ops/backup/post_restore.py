@@ -1,0 +1,71 @@
+"""Steps that fit a restored server to its stack: apply the stack's roles and passwords, and flush the cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from infra.docker.engine import inspect
+from infra.docker.server_roles import apply_roles
+from infra.spec.checkout import Checkout
+from ops.backup.errors import BackupError
+from ops.errors import OpsError
+
+_TRIES = 20
+
+
+@dataclass(frozen=True)
+class PostRestore:
+    """`apply_roles(container)` runs before clients can connect, `flush_cache()` before the server is started."""
+
+    apply_roles: Callable[[str], None]
+    flush_cache: Callable[[], None]
+
+
+def post_restore_of(checkout: Checkout, stack: str) -> PostRestore:
+    """Return a stack's steps. Secrets are decrypted now, so that a wrong passphrase is reported before any change."""
+    from ops.stack.connections import environment_of
+    from ops.stack.pulumi_stack import PulumiStack
+
+    given = PulumiStack(checkout, stack).resource_outputs("roles")
+    limits = {role: int(limit) for role, limit in given["connection_limits"].items()}
+    redis_url = environment_of("ops", stack)["REDIS_URL"]
+    return PostRestore(
+        apply_roles=lambda container: apply_roles(container, given["verifiers"], limits),
+        flush_cache=lambda: flush_cache(redis_url, checkout.name(stack, "redis")),
+    )
+
+
+def flush_cache(redis_url: str, container: str) -> None:
+    """Invalidate the entries of every namespace, because some are of rows that the restore has removed.
+
+    `redis_url` is that of user ops. A Redis that does not run needs no flush: when it starts, a new epoch begins and
+    invalidates all entries.
+    """
+    found = inspect("container", container)
+    if not found or not found[0]["State"]["Running"]:
+        return
+    from cache.flushing import invalidate_namespace
+    from cache.keys import epoch_nonce
+    from cache.settings import CacheSettings
+    from cache.url_source import UrlSource
+    from ops.cache.server import connected
+
+    settings = CacheSettings(UrlSource("REDIS_URL", BackupError, redis_url), near_entries=0)
+    before, after = epoch_nonce("*").split("*")
+    for attempt in range(_TRIES):
+        try:
+            with connected(settings, None) as server:
+                keys = (key.decode() for key in server.redis.scan_iter(epoch_nonce("*"), count=1000))
+                namespaces = {key.removeprefix(before).removesuffix(after) for key in keys}
+                for namespace in sorted(namespaces | {settings.namespace}):
+                    invalidate_namespace(server.redis, namespace)
+            return
+        except OpsError as error:
+            if attempt == _TRIES - 1:
+                raise BackupError(
+                    f"cannot invalidate the cache ({error}); fix or restart {container} and run the same command"
+                    " again to resume"
+                ) from error
+            time.sleep(0.5)

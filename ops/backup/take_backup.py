@@ -1,0 +1,129 @@
+"""Take a full or incremental backup of a running stack, and report whether WAL is being archived."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from infra.docker.engine import DockerError, docker, psql
+from infra.spec import backup_repository
+from ops.backup import markers, pgbackrest, repository
+from ops.backup.errors import BackupError
+from ops.backup.pgbackrest import Progress
+from ops.backup.repository import Backup, Contents
+from ops.backup.site import BackupSite
+
+_ROOM_BYTES = 1024**2
+_REMOVE_UNFINISHED = (
+    f"for folder in {backup_repository.FOLDER}/backup/{backup_repository.STANZA}/[0-9]*; do"
+    ' [ -e "$folder/backup.manifest" ] || rm -rf "$folder"; done'
+)
+
+
+@dataclass(frozen=True)
+class Archiver:
+    """The state of pg_stat_archiver: whether the last attempt failed, for which file, and how many files wait."""
+
+    is_failing: bool
+    last_failed: str
+    waiting: int
+
+
+def take_backup(site: BackupSite, *, kind: str | None, progress: Progress) -> Backup:
+    """Take a backup of kind `full` or `incr`, or of the due kind, and return it.
+
+    After an interruption, simply call it again. Unfinished backups are ignored, and removed by the next one.
+    """
+    site.require_running()
+    with site.exclusive():
+        progress("reading the repository")
+        require_room(site.postgres)
+        before = _look(site)
+        chosen = kind or due(before, site.full_days, datetime.now(UTC))
+        if chosen == "incr" and not before.restorable():
+            progress("there is no full backup yet; taking a full one")
+            chosen = "full"
+        report_archiver(site, progress)
+        progress(f"writing a marker and taking {'a full' if chosen == 'full' else 'an incremental'} backup")
+        markers.write(site.postgres, "backup")
+        _back_up(site.postgres, chosen, progress)
+        progress("checking the new backup")
+        after = repository.read(site.postgres)
+        report_gaps(after, progress)
+    return max(after.backups, key=lambda b: b.stop)
+
+
+def require_room(container: str) -> None:
+    """Raise BackupError if the repository is full."""
+    free = docker("exec", container, "df", "--output=avail", "--block-size=1", backup_repository.FOLDER)
+    if int(free.split()[-1]) < _ROOM_BYTES:
+        raise BackupError(pgbackrest.NO_ROOM)
+
+
+def _back_up(container: str, kind: str, progress: Progress) -> None:
+    try:
+        pgbackrest.run(container, "backup", f"--type={kind}", progress=progress)
+    except BackupError:
+        # pgBackRest retries, and then reports files left by its first attempt instead of the full disk.
+        _tell_no_room(container)
+        raise
+
+
+def _tell_no_room(container: str) -> None:
+    """Raise BackupError if the repository is full. Removes the unfinished backup first, because WAL needs the space."""
+    try:
+        require_room(container)
+    except BackupError:
+        # A finished backup has a manifest. The lock guarantees that no other backup is being written.
+        docker("exec", container, "sh", "-ceu", _REMOVE_UNFINISHED)
+        raise
+
+
+def due(contents: Contents, full_days: int, now: datetime) -> str:
+    """Return the due kind of backup: `full` if the newest full one is too old or on a previous timeline."""
+    full = [b for b in contents.restorable() if b.kind == "full"]
+    current = [b for b in full if b.wal_start.timeline == contents.history.timeline]
+    young = any(now - b.stop < timedelta(days=full_days) for b in current)
+    return "incr" if young else "full"
+
+
+def archiver(container: str) -> Archiver:
+    """Read the state of archiving from the server."""
+    sql = (
+        "SELECT coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false),"
+        " coalesce(last_failed_wal, ''),"
+        " (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready') FROM pg_stat_archiver"
+    )
+    failing, last_failed, waiting = psql(container, sql).strip().split("|")
+    return Archiver(failing == "t", last_failed, int(waiting))
+
+
+def report_archiver(site: BackupSite, progress: Progress) -> None:
+    """Warn if archiving fails. The backup is tried anyway, and reports the reason."""
+    state = archiver(site.postgres)
+    if state.is_failing:
+        progress(
+            f"warning: WAL is not being archived: {state.last_failed} failed, {state.waiting} files are waiting;"
+            f" see `groundwork logs --stack {site.stack} --service postgres`"
+        )
+
+
+def report_gaps(contents: Contents, progress: Progress) -> None:
+    """Warn about missing WAL, which restores cannot go past."""
+    gaps = contents.missing()
+    if gaps:
+        progress(
+            f"warning: {len(gaps)} WAL files are missing, the first is {gaps[0]}; restorable: "
+            + ", ".join(map(str, contents.windows()))
+        )
+
+
+def _look(site: BackupSite) -> Contents:
+    try:
+        return repository.read(site.postgres)
+    except BackupError:
+        # The stanza does not exist if the server could not create it when it started.
+        pgbackrest.run(site.postgres, "stanza-create")
+        return repository.read(site.postgres)
+    except DockerError as error:
+        raise BackupError(f"cannot list the backup repository: {error}") from error

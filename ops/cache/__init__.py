@@ -1,0 +1,1 @@
+"""Commands on the cache: statistics, entries, flush, warming."""

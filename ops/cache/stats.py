@@ -1,0 +1,128 @@
+"""Cache statistics: Redis's counters, a sample of the keys by entity, and the access service's counters."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from typing import Any
+
+from cache.inspection import Inspection, inspect_namespace, server_identity
+from ops.cache.server import CacheServer
+
+_ANSWER_SECONDS = 3.0
+
+
+def stats(server: CacheServer, sample: int, metrics_url: str | None) -> dict[str, Any]:
+    """Return the statistics, sizes in bytes and times in seconds. `reads` is None if no access service answers."""
+    info = server.redis.info()
+    hits, misses = info["keyspace_hits"], info["keyspace_misses"]
+    identity = server_identity(server.redis, server.namespace)
+    seen = inspect_namespace(server.redis, server.namespace, sample)
+    return {
+        "redis": server.address,
+        "namespace": server.namespace,
+        "epoch": None if identity is None else identity.tag_of("").decode(),
+        "server": {
+            "version": info["redis_version"],
+            "uptimeSeconds": info["uptime_in_seconds"],
+            "clients": info["connected_clients"],
+            "hits": hits,
+            "misses": misses,
+            "hitRate": _rate(hits, misses),
+            "keys": server.redis.dbsize(),
+            "expired": info["expired_keys"],
+            "evicted": info["evicted_keys"],
+            "usedMemory": info["used_memory"],
+            "maxMemory": info["maxmemory"],
+            "evictionPolicy": info["maxmemory_policy"],
+            "fragmentation": info["mem_fragmentation_ratio"],
+        },
+        "sample": {"keys": seen.seen, "share": round(seen.share, 4), "leases": seen.leases},
+        "entities": _entities(seen),
+        "reads": None if metrics_url is None else _reads(metrics_url),
+    }
+
+
+def _entities(seen: Inspection) -> dict[str, dict[str, Any]]:
+    """Extrapolate the sample's numbers to all keys."""
+    return {
+        entity: {
+            "keys": round(tally.keys / seen.share),
+            "bytes": round(tally.bytes / seen.share),
+            "meanBytes": round(tally.bytes / tally.keys),
+            "medianTtlSeconds": tally.median_ttl(),
+            "schemas": sorted(tally.schemas),
+            "ofPastEpochs": round(tally.of_past_epochs / seen.share),
+        }
+        for entity, tally in sorted(seen.entities.items())
+    }
+
+
+def _reads(url: str) -> dict[str, dict[str, Any]] | None:
+    """Return the access service's hits and misses by entity and layer, or None if it does not answer."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    try:
+        with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:
+            text = answer.read().decode()
+    except (urllib.error.URLError, OSError, ValueError):
+        return None
+    counts: dict[str, dict[str, Any]] = {}
+    for family in text_string_to_metric_families(text):
+        if family.name not in ("groundwork_cache_hits", "groundwork_cache_misses"):
+            continue
+        for sample in family.samples:
+            if sample.name.endswith("_total"):
+                name = f"{sample.labels['entity']}/{sample.labels['layer']}"
+                row = counts.setdefault(name, {"hits": 0, "misses": 0})
+                row["hits" if family.name.endswith("hits") else "misses"] += int(sample.value)
+    return {
+        name: row | {"hitRate": _rate(row["hits"], row["misses"])} for name, row in sorted(counts.items())
+    }
+
+
+def _rate(hits: int, misses: int) -> float | None:
+    return round(hits / (hits + misses), 4) if hits + misses else None
+
+
+def as_lines(found: dict[str, Any]) -> list[str]:
+    """Render the statistics as text."""
+    server, sample = found["server"], found["sample"]
+    share = "" if server["maxMemory"] == 0 else f" of {server['maxMemory'] / 1024**2:.1f}"
+    lines = [
+        f"Redis {server['version']} at {found['redis']}, up {server['uptimeSeconds']} s,"
+        f" {server['clients']} clients",
+        f"hit rate     {_percent(server['hitRate'])}  ({server['hits']} hits, {server['misses']} misses"
+        " since server start)",
+        f"memory       {server['usedMemory'] / 1024**2:.1f}{share} MB, {server['evictionPolicy']},"
+        f" fragmentation {server['fragmentation']}",
+        f"keys         {server['keys']}, {server['evicted']} evicted, {server['expired']} expired",
+        f"namespace    {found['namespace']}, epoch {found['epoch'] or 'not set'}",
+        f"sample       {sample['keys']} keys ({sample['share']:.0%}), {sample['leases']} leases",
+    ]
+    if found["entities"]:
+        lines.append(f"{'entity':<18}{'keys':>9}{'bytes':>12}{'mean':>7}{'ttl':>8}  schemas")
+    for entity, row in found["entities"].items():
+        about = "" if sample["share"] == 1 else "~"
+        ttl = "-" if row["medianTtlSeconds"] is None else f"{row['medianTtlSeconds']:.0f}s"
+        past = f", {row['ofPastEpochs']} from earlier epochs" if row["ofPastEpochs"] else ""
+        schemas = ", ".join(f"v{schema}" for schema in row["schemas"])
+        lines.append(
+            f"{entity:<18}{about + str(row['keys']):>9}{about + str(row['bytes']):>12}{row['meanBytes']:>7}{ttl:>8}"
+            f"  {schemas}{past}"
+        )
+    return lines + _read_lines(found["reads"])
+
+
+def _read_lines(reads: dict[str, dict[str, Any]] | None) -> list[str]:
+    if reads is None:
+        return ["access service: not queried, or it did not answer"]
+    asked = {name: row for name, row in reads.items() if row["hits"] + row["misses"]}
+    return [
+        f"access service, {name:<22}{_percent(row['hitRate'])}  ({row['hits']} hits, {row['misses']} misses)"
+        for name, row in asked.items()
+    ] or ["access service: no reads yet"]
+
+
+def _percent(rate: float | None) -> str:
+    return "    -" if rate is None else f"{rate:5.1%}"

@@ -1,0 +1,48 @@
+"""`groundwork prune`: delete old images, build contexts and versions of the toolchain."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Delete what is unused")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
+def prune(yes: bool, as_json: bool) -> None:
+    """Show unused images and tools; --yes deletes them
+
+    The newest two of each kind are kept, and so is everything that a container, a process or a stack of any checkout
+    uses. Data, backups and secrets are never deleted.
+    """
+    from infra.spec.checkout import Checkout
+    from ops.errors import OpsError
+    from ops.toolchain.prune import delete, find_items
+
+    checkout = Checkout.here()
+    items = find_items(checkout, lambda line: print(line, file=sys.stderr))
+    failed: list[str] = []
+    freed = 0
+    for item in items:
+        if item.kept_because:
+            continue
+        reason = delete(checkout, item) if yes else None
+        if reason:
+            failed.append(f"{item.kind} {item.name}: {reason}")
+        else:
+            freed += item.bytes
+    if as_json:
+        found = {"items": [item.as_json() for item in items], "bytes": freed, "deleted": yes}
+        print(json.dumps(found, indent=2))
+    else:
+        for item in items:
+            outcome = f"kept: {item.kept_because}" if item.kept_because else "deleted" if yes else "can go"
+            print(f"{item.kind:<16}{item.name:<52}{item.bytes / 1e6:>8.1f} MB  {outcome}")
+        last = "freed" if yes else "can be freed; `groundwork prune --yes` deletes it"
+        print(f"{freed / 1e6:.1f} MB {last}" if freed or yes else "nothing to delete")
+    if failed:
+        for line in failed:
+            print(line, file=sys.stderr)
+        raise OpsError(f"cannot delete {len(failed)} items, for the reasons above")

@@ -1,0 +1,146 @@
+"""Copy a database to the temporary server: pg_dump piped to pg_restore, without an intermediate file.
+
+The superuser dumps a stack's database in its container. Any other database is dumped by role migrator, in a container
+of the same image. No password is on a command line or in a container's environment.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from db.migrator.connection import open_connection
+from infra.docker.engine import DockerError, docker, label_options
+from infra.docker.ownership import state_labels
+from infra.spec import roles
+from infra.spec.checkout import Checkout
+from ops.errors import Exit, OpsError
+from ops.servers.scratch_server import ScratchServer
+
+_SERVICE = "source"
+# Standard input is the service file, a zero byte, the CA's certificate, and another zero byte.
+_DUMP = """
+set -eu; umask 077
+IFS= read -r -d '' service; IFS= read -r -d '' ca
+printf '%s' "$service" > /tmp/service; printf '%s' "$ca" > /tmp/ca.crt
+export PGSERVICEFILE=/tmp/service
+exec pg_dump --dbname=service=source "$@" < /dev/null
+"""
+
+
+@dataclass(frozen=True)
+class SourceDatabase:
+    """The database to copy: in a stack's `container`, or at `conninfo` if there is none."""
+
+    conninfo: str
+    container: str | None
+    database: str = roles.DATABASE
+
+    def size_bytes(self) -> int:
+        """Return the database's size on disk."""
+        with open_connection(self.conninfo) as connection:
+            # The session starts as the owner, who lacks the CONNECT privilege that the function checks.
+            connection.execute("SET ROLE NONE")
+            row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        return int(str(row and row[0]))
+
+
+def copy_database(source: SourceDatabase, server: ScratchServer, name: str, *, with_rows: bool) -> str:
+    """Create database `name` as a copy, and return its URL for role migrator. The ledger's rows are always copied.
+
+    Raise OpsError with the message of pg_dump or pg_restore.
+    """
+    server.psql(f"CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0")
+    if with_rows:
+        _transfer(source, server, name)
+    else:
+        _transfer(source, server, name, "--schema-only")
+        _transfer(source, server, name, "--data-only", "--table=*._sqlx_migrations")
+    # A dump of one database does not include the privilege to connect.
+    server.psql(roles.grants_sql(name), name)
+    server.psql("ANALYZE", name)
+    return server.url(name, "migrator")
+
+
+def _transfer(source: SourceDatabase, server: ScratchServer, name: str, *options: str) -> None:
+    dumper = f"{server.container}-dump-{uuid.uuid4().hex[:6]}"
+    options = ("--format=custom", "--compress=0", *options)
+    if source.container is not None:
+        command = ["docker", "exec", source.container, "pg_dump", f"--dbname={source.database}", *options]
+        stdin = b""
+    else:
+        command = [
+            *("docker", "run", "--rm", "--init", "--interactive", "--name", dumper, "--network", "host"),
+            *("--read-only", *label_options(state_labels(Checkout.here()))),
+            *("--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
+            *("--entrypoint", "bash", server.image, "-c", _DUMP, "dump", *options),
+        ]
+        stdin = _service(source.conninfo)
+    restore = ["docker", "exec", "--interactive", server.container, "pg_restore", "--exit-on-error"]
+    try:
+        _pipe(command, stdin, [*restore, f"--dbname={name}"])
+    finally:
+        if source.container is None:
+            with suppress(DockerError):
+                docker("rm", "--force", "--volumes", dumper)
+
+
+def _pipe(dump: list[str], stdin: bytes, restore: list[str]) -> None:
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as answered:
+        with (
+            subprocess.Popen(dump, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said) as source,
+            subprocess.Popen(restore, stdin=source.stdout, stdout=answered, stderr=answered) as target,
+        ):
+            assert source.stdin is not None
+            assert source.stdout is not None
+            try:
+                # Close our end, so that each process notices when the other one exits.
+                source.stdout.close()
+                with suppress(BrokenPipeError):
+                    source.stdin.write(stdin)
+                    source.stdin.close()
+                target.wait()
+                source.wait()
+            except BaseException:
+                source.kill()
+                target.kill()
+                raise
+        failures = {
+            what: _first_line(file) or f"exit status {process.returncode}"
+            for what, process, file in (("pg_restore", target, answered), ("pg_dump", source, said))
+            if process.returncode != 0
+        }
+    # If one exits early, the other fails too: pg_restore at the end of its input, pg_dump at a closed pipe.
+    if "pg_dump" in failures and "input file" in failures.get("pg_restore", "input file"):
+        failures.pop("pg_restore", None)
+    for what, reason in failures.items():
+        raise OpsError(f"cannot copy the database: {what} failed: {reason}")
+
+
+def _first_line(file: IO[bytes]) -> str:
+    file.seek(0)
+    lines = file.read().decode(errors="replace").strip().splitlines()
+    return lines[0] if lines else ""
+
+
+def _service(conninfo: str) -> bytes:
+    from psycopg.conninfo import conninfo_to_dict
+
+    given = {key: str(value) for key, value in conninfo_to_dict(conninfo).items() if value is not None}
+    if "password" not in given and (password := os.environ.get("PGPASSWORD")):
+        given["password"] = password
+    authority = b""
+    if path := given.get("sslrootcert"):
+        try:
+            authority = Path(path).read_bytes()
+        except OSError as error:
+            raise OpsError(f"cannot read sslrootcert {path}: {error.strerror}", Exit.USAGE) from error
+        given["sslrootcert"] = "/tmp/ca.crt"
+    lines = [f"[{_SERVICE}]", *(f"{key}={value}" for key, value in given.items())]
+    return "\n".join(lines).encode() + b"\n\0" + authority + b"\0"

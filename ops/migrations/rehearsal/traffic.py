@@ -1,0 +1,194 @@
+"""Send the application's named queries from several threads, and measure how long each call is blocked.
+
+Reads are sent as the pool does: prepared, in autocommit mode. Writes are rolled back, so that their rows are there for
+the next call; the checks of a COMMIT run before the rollback. A separate session watches pg_locks for lock waits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import psycopg
+
+from db.named_query import NamedQuery
+from ops.migrations.rehearsal.parameters import Parameters
+
+_CONTROL = re.compile(r"(?:BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b")
+_COPY = re.compile(r"COPY (\w+) \(([^)]*)\) FROM STDIN")
+_PAUSE_SECONDS = (0.001, 0.008)
+_WATCH_SECONDS = 0.005
+# Allowed difference between this clock and the server's.
+_SLACK_SECONDS = 0.05
+# Runs the checks of a COMMIT: deferred constraints and constraint triggers.
+_AS_COMMIT_WOULD = b"SET CONSTRAINTS ALL IMMEDIATE"
+_WAITS = """
+SELECT pid, extract(epoch FROM clock_timestamp() - waitstart)::float8
+FROM pg_locks WHERE NOT granted AND waitstart IS NOT NULL
+"""
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@dataclass
+class Call:
+    """One call of a query, in seconds of time.monotonic(). `blocked` is its longest lock wait.
+
+    `error` is the SQLSTATE, the exception's name if the connection was lost, or None if the call succeeded.
+    """
+
+    query: str
+    started: float
+    ended: float = 0.0
+    blocked: float = 0.0
+    error: str | None = None
+
+
+def unreplayable(queries: Mapping[str, NamedQuery], parameters: Parameters) -> dict[str, str]:
+    """Return the queries that cannot be sent on their own, with reasons."""
+    reasons = {}
+    for key, query in queries.items():
+        text = query.sql.decode()
+        copied = _COPY.match(text)
+        if _CONTROL.match(text):
+            reasons[key] = "transaction control, which each write has already"
+        elif copied and parameters.row_for_copy(copied[1], _columns(copied[2]), random.Random()) is None:
+            reasons[key] = f"{copied[1]} has no row to copy values from"
+    return reasons
+
+
+def send(connection: Connection, query: NamedQuery, parameters: Parameters, rng: random.Random) -> None:
+    """Send one query with matching parameters. A write is rolled back. Raises psycopg.Error."""
+    text = query.sql.decode()
+    if copied := _COPY.match(text):
+        row = parameters.row_for_copy(copied[1], _columns(copied[2]), rng)
+        with connection.transaction(force_rollback=True), connection.cursor() as cursor:
+            with cursor.copy(query.sql) as copy:
+                copy.write_row(row or [])
+            cursor.execute(_AS_COMMIT_WOULD)
+        return
+    values = parameters.for_query(query, rng)
+    if query.is_read:
+        _execute(connection, query, values)
+        return
+    with connection.transaction(force_rollback=True):
+        connection.execute(query.sql, values, prepare=True)
+        connection.execute(_AS_COMMIT_WOULD)
+
+
+def _execute(connection: Connection, query: NamedQuery, values: Mapping[str, Any]) -> None:
+    try:
+        connection.execute(query.sql, values, prepare=True).fetchall()
+    except psycopg.errors.FeatureNotSupported:
+        # As the pool does when a migration has changed the result type of a prepared statement.
+        connection.execute("DEALLOCATE ALL", prepare=False)
+        connection.execute(query.sql, values, prepare=True).fetchall()
+
+
+class Caller(threading.Thread):
+    """Sends the queries repeatedly, in a random order, until `over` is set."""
+
+    def __init__(
+        self,
+        url: str,
+        queries: Mapping[str, NamedQuery],
+        parameters: Parameters,
+        over: threading.Event,
+        seed: int,
+    ) -> None:
+        super().__init__(daemon=True)
+        self.calls: list[Call] = []
+        self.current: Call | None = None
+        self.pid = 0
+        self._url, self._queries, self._parameters, self._over = url, queries, parameters, over
+        self._rng = random.Random(seed)
+
+    def run(self) -> None:
+        order = list(self._queries)
+        self._rng.shuffle(order)
+        connection: Connection | None = None
+        for key in itertools.cycle(order):
+            if self._over.is_set():
+                break
+            call = self.current = Call(key, time.monotonic())
+            try:
+                if connection is None or connection.closed:
+                    connection = psycopg.connect(self._url, autocommit=True)
+                    self.pid = connection.info.backend_pid
+                    call.started = time.monotonic()
+                send(connection, self._queries[key], self._parameters, self._rng)
+            except psycopg.Error as error:
+                call.error = error.sqlstate or type(error).__name__
+            call.ended = time.monotonic()
+            self.current = None
+            self.calls.append(call)
+            self._over.wait(self._rng.uniform(*_PAUSE_SECONDS))
+        if connection is not None:
+            connection.close()
+
+
+@dataclass
+class Traffic:
+    """Runs callers for the duration of a block. `on_other_wait` gets the lock waits of other sessions."""
+
+    url: str
+    watcher_url: str
+    queries: Mapping[str, NamedQuery]
+    parameters: Parameters
+    callers: int
+    on_other_wait: Callable[[float], None] = lambda seconds: None
+    _over: threading.Event = field(default_factory=threading.Event)
+    _threads: list[Caller] = field(default_factory=list)
+
+    def __enter__(self) -> Traffic:
+        self._threads = [
+            Caller(self.url, self.queries, self.parameters, self._over, seed) for seed in range(self.callers)
+        ]
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        for thread in (*self._threads, self._watcher):
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if error is None:
+            for thread in (*self._threads, self._watcher):
+                thread.join()
+
+    @property
+    def calls(self) -> list[Call]:
+        """All finished calls."""
+        return [call for thread in self._threads for call in list(thread.calls)]
+
+    def _watch(self) -> None:
+        try:
+            with psycopg.connect(self.watcher_url, autocommit=True) as connection:
+                while not self._over.wait(_WATCH_SECONDS):
+                    self._note(connection)
+        except psycopg.Error:
+            # The server is removed when the block is left.
+            if not self._over.is_set():
+                raise
+
+    def _note(self, connection: Connection) -> None:
+        by_pid = {thread.pid: thread for thread in self._threads}
+        for pid, seconds in connection.execute(_WAITS).fetchall():
+            if pid not in by_pid:
+                self.on_other_wait(seconds)
+                continue
+            call = by_pid[pid].current
+            if call is not None and seconds <= time.monotonic() - call.started + _SLACK_SECONDS:
+                call.blocked = max(call.blocked, seconds)
+
+
+def _columns(text: str) -> list[str]:
+    return [column.strip() for column in text.split(",")]

@@ -1,0 +1,76 @@
+"""Run the pinned squawk-cli of the virtual environment on migration files.
+
+Findings that groundwork's own rules cover, or that are the purpose of a contract migration, are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from db.migrator import LintFinding, Migration
+from ops.errors import OpsError
+
+_CONFIG = ".squawk.toml"
+_OURS = Path(__file__).parents[2] / _CONFIG
+# groundwork's own rules cover these, and consider phases and tables that the file itself creates.
+_SAID_BY_LINT = {
+    "ban-drop-column",
+    "ban-drop-table",
+    "renaming-column",
+    "renaming-table",
+    "require-concurrent-index-creation",
+}
+
+
+def is_installed() -> bool:
+    return _program().exists()
+
+
+def squawk(migrations: Sequence[Migration]) -> tuple[LintFinding, ...]:
+    """Return squawk's findings for the up files. Raise OpsError if squawk is not installed or fails."""
+    paths = {str(m.up.path): m.up.path for m in migrations}
+    if not paths:
+        return ()
+    if not is_installed():
+        raise OpsError(
+            f"squawk is not installed next to {sys.executable}; run `make .venv` and use the checkout's .venv,"
+            " or pass --no-squawk"
+        )
+    command = [
+        str(_program()),
+        "--reporter",
+        "json",
+        "--config",
+        str(_config(next(iter(paths.values())).parent)),
+    ]
+    done = subprocess.run([*command, *paths], capture_output=True, text=True, check=False)
+    try:
+        found = json.loads(done.stdout)
+    except json.JSONDecodeError as exc:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise OpsError(f"squawk failed: {said}") from exc
+    return tuple(
+        LintFinding(
+            paths[one["file"]],
+            # squawk counts from 0.
+            int(one["line"]) + 1,
+            str(one["rule_name"]),
+            " ".join(filter(None, [one["message"], one["help"]])),
+        )
+        for one in found
+        if one["rule_name"] not in _SAID_BY_LINT
+    )
+
+
+def _program() -> Path:
+    return Path(sys.executable).with_name("squawk")
+
+
+def _config(folder: Path) -> Path:
+    """Return the configuration file nearest to the folder, or this checkout's."""
+    near = (parent / _CONFIG for parent in [folder.resolve(), *folder.resolve().parents])
+    return next((path for path in near if path.exists()), _OURS)

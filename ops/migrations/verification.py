@@ -1,0 +1,63 @@
+"""Detect drift: compare a database with one that its migrations have just created."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from db.migrator import Migration, MigrationStatus, status
+from db.migrator.catalog import Drift, find_drift, read_catalog
+from ops.migrations.replayed import replay
+from ops.servers.scratch_server import scratch_server
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The target's state, and its differences from the schema that the applied migrations create."""
+
+    state: MigrationStatus
+    drift: tuple[Drift, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "version": self.state.version,
+            "pending": [migration.name for migration in self.state.pending],
+            "drift": [asdict(each) for each in self.drift],
+        }
+
+    def as_lines(self) -> Iterator[str]:
+        for each in self.drift:
+            yield f"{each.kind:<11} {each.what}"
+            yield from (f"            {line}" for line in _details(each))
+        applied = f"the {len(self.state.applied)} applied migrations"
+        if self.drift:
+            differences = "1 difference" if len(self.drift) == 1 else f"{len(self.drift)} differences"
+            yield f"{differences} from the schema of {applied}"
+        else:
+            yield f"the database matches {applied}"
+
+
+def verify(conninfo: str, migrations: Sequence[Migration]) -> Verification:
+    """Compare a database with its applied migrations. Raise LedgerMismatch if the files are not the applied ones."""
+    state = status(conninfo, migrations)
+    for problem in state.problems:
+        raise problem
+    found = read_catalog(conninfo)
+    with scratch_server() as server:
+        expected = read_catalog(replay(server, "expected", state.applied, migrations))
+    return Verification(state, find_drift(expected, found))
+
+
+def _details(drift: Drift) -> Iterator[str]:
+    expected, found = (drift.expected or "").splitlines(), (drift.found or "").splitlines()
+    if len(expected) <= 1 and len(found) <= 1:
+        if any(expected):
+            yield f"expected: {expected[0]}"
+        if any(found):
+            yield f"found:    {found[0]}"
+        return
+    if drift.kind == "different":
+        lines = list(difflib.unified_diff(expected, found, "expected", "found", n=1, lineterm=""))
+        yield from lines

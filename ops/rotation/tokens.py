@@ -1,0 +1,88 @@
+"""Re-encrypt users' tokens with the current key, batch by batch, while applications keep using them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cache.url_source import UrlSource
+from db.errors import InvalidSetting
+from db.settings import DatabaseSettings
+from db.token_keys import VARIABLE, TokenKeys
+from ops.stack.database_url import require_database, resolve_database_url
+
+if TYPE_CHECKING:
+    from db._sync.tokens import TokenVault
+
+
+# A pass that changes nothing proves that the rotation is complete. If the third pass still finds tokens, a program
+# still encrypts with an older key.
+_PASSES = 3
+
+
+@dataclass
+class TokenRotation:
+    """The result of a rotation: the current key, the number of users with tokens, and the number of changes.
+
+    `is_complete`: the last pass over all users found nothing to change. `unreadable` describes the tokens that cannot
+    be decrypted; they are left unchanged.
+    """
+
+    key: str
+    users: int = 0
+    rotated: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    is_complete: bool = False
+
+
+def token_keys(stack: str) -> TokenKeys:
+    """Return the environment's keys, or the stack's."""
+    import os
+
+    if os.environ.get(VARIABLE) or os.environ.get(f"{VARIABLE}_FILE"):
+        return TokenKeys.from_environment()
+    from ops.stack.connections import token_keys_of
+
+    return TokenKeys.of(token_keys_of(stack))
+
+
+def rotate_tokens(
+    url: str | None, stack: str, keys: TokenKeys, batch_size: int, progress: Callable[[str], None]
+) -> TokenRotation:
+    """Rotate all tokens, calling `progress` after each batch. Keeps no state: after a kill, simply run it again."""
+    from db._sync.pool import Pool
+    from db._sync.tokens import TokenVault
+
+    database = resolve_database_url(url, role="app", stack=stack)
+    require_database(database)
+    source = UrlSource("DATABASE_URL", InvalidSetting, database)
+    done = TokenRotation(keys.keyring().current)
+    pool = Pool(DatabaseSettings(source, pool_size=1), name="token-rotation")
+    pool.open()
+    try:
+        vault = TokenVault(pool, keys)
+        for _ in range(_PASSES):
+            before = done.rotated
+            _go_through(vault, done, batch_size, progress)
+            if done.rotated == before:
+                done.is_complete = True
+                break
+        return done
+    finally:
+        pool.close()
+
+
+def _go_through(
+    vault: TokenVault, done: TokenRotation, batch_size: int, progress: Callable[[str], None]
+) -> None:
+    done.users, done.unreadable, after_id = 0, [], 0
+    while True:
+        batch = vault.rotate(after_id, batch_size)
+        if batch.last_id is None:
+            return
+        after_id = batch.last_id
+        done.users += batch.users
+        done.rotated += batch.rotated
+        done.unreadable += batch.unreadable
+        progress(f"users up to id {after_id}: {done.users} checked, {done.rotated} changed")

@@ -1,0 +1,24 @@
+"""Errors of querying a server: it cannot be reached, or it does not answer this query."""
+
+from __future__ import annotations
+
+from ops.errors import Exit, OpsError
+
+
+class ServerUnreachable(OpsError):
+    """A server does not answer, is not trusted, or rejects the login."""
+
+    exit_code = Exit.UNREACHABLE
+
+
+class NotVisible(OpsError):
+    """The stack's target does not allow this query for any available role."""
+
+
+class TooSlow(OpsError):
+    """A server that is otherwise healthy cancelled this query because it took too long."""
+
+
+def one_line(said: object) -> str:
+    """Return a driver's or a program's message without line breaks."""
+    return " ".join(str(said).split())

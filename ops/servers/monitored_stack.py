@@ -1,0 +1,70 @@
+"""Addresses and credentials for monitoring a stack, taken from the stack outputs. Nothing connects here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infra import outputs
+from infra.spec.roles import DATABASE
+
+_MIGRATIONS = Path(__file__).parents[2] / "db" / "migrations"
+
+
+@dataclass(frozen=True)
+class MonitoredStack:
+    """A stack as seen by role monitor (both servers) and user ops (Redis).
+
+    `expected` is the stack output of that name. `postgres_container` is None if the stack is not on Docker; then there
+    is no local socket, and what only a superuser can read is not available. `access_url` is None without an access
+    service.
+    """
+
+    name: str
+    postgres_address: tuple[str, int]
+    redis_address: tuple[str, int]
+    ca_file: Path
+    expected: Mapping[str, Any]
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    ops_redis_url: str = field(repr=False)
+    # For role migrator, which reads the ledger. None if the stack outputs have no such URL.
+    migrator_url: str | None = field(default=None, repr=False)
+    access_url: str | None = None
+    postgres_container: str | None = None
+    # On AWS: region and name of the RDS instance.
+    rds_instance: tuple[str, str] | None = None
+    database: str = DATABASE
+    migrations: Path = _MIGRATIONS
+
+    @classmethod
+    def of(cls, stack: str) -> MonitoredStack:
+        """Return the stack with that name of this checkout. Raise OpsError (6) if it is not up."""
+        from infra.spec.checkout import Checkout
+        from ops.stack.pulumi_stack import PulumiStack
+
+        return cls.from_outputs(stack, PulumiStack(Checkout.here(), stack).outputs())
+
+    @classmethod
+    def from_outputs(cls, name: str, values: Mapping[str, Any]) -> MonitoredStack:
+        containers = values.get(outputs.CONTAINERS) or {}
+        return cls(
+            name=name,
+            postgres_address=_address(values[outputs.POSTGRES]),
+            redis_address=_address(values[outputs.REDIS]),
+            ca_file=Path(values[outputs.CA_FILE]),
+            expected=values[outputs.EXPECTED],
+            database_url=values[outputs.DATABASE_URLS]["monitor"],
+            redis_url=values[outputs.REDIS_URLS]["monitor"],
+            ops_redis_url=values[outputs.REDIS_URLS]["ops"],
+            migrator_url=values[outputs.DATABASE_URLS].get("migrator"),
+            access_url=values.get(outputs.ACCESS_URL),
+            postgres_container=containers.get("postgres"),
+            rds_instance=outputs.rds_instance(values),
+        )
+
+
+def _address(endpoint: Mapping[str, Any]) -> tuple[str, int]:
+    return str(endpoint["host"]), int(endpoint["port"])

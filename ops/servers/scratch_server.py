@@ -1,0 +1,152 @@
+"""A temporary Postgres server with the specification's roles, for the duration of a `with` block.
+
+It is a separate cluster, so that nothing tried there affects the real database. It contains no data worth keeping,
+and is removed after the block in every case, including Ctrl-C, SIGTERM and SIGKILL.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from infra.docker.engine import DockerError, docker, label_options, psql
+from infra.docker.ownership import state_labels
+from infra.spec import roles
+from infra.spec.checkout import Checkout
+from ops.errors import OpsError
+
+_IMAGE = Path(__file__).parents[2] / "infra" / "images" / "postgres"
+_START_SECONDS = 120.0
+_LOGIN_CONNECTIONS = 40
+_IN_MEMORY, _ON_DISK = "/tmp/data", "/var/lib/postgresql/data"
+# Durability is off, because the data is temporary and speed matters.
+_START = """
+initdb --pgdata={data} --auth-local=trust --auth-host=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 >/dev/null
+echo 'host all all all scram-sha-256' >> {data}/pg_hba.conf
+exec postgres -D {data} -c listen_addresses='*' -c fsync=off -c unix_socket_directories=/run/postgresql
+"""
+# The leash's standard input closes when this process ends, even by SIGKILL. The container's init forwards both signals:
+# SIGTERM ends the shell if the server has not started yet, SIGQUIT shuts the server down immediately.
+_LEASH = "cat > /dev/null; kill -TERM 1; kill -QUIT 1"
+
+
+class ScratchServer:
+    """A running temporary server. Callers migrate the databases they create."""
+
+    def __init__(self, container: str, image: str, port: int, password: str) -> None:
+        self.container = container
+        self.image = image
+        self._port = port
+        self._password = password
+
+    def make_database(self, name: str) -> str:
+        """Create a database with schema and grants but no migrations. Return its URL for role migrator."""
+        self.psql(f"CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0")
+        self.psql(roles.grants_sql(name), name)
+        return self.url(name, "migrator")
+
+    def url(self, database: str, login: str) -> str:
+        """Return the URL of a database for one of the specification's logins."""
+        return f"postgresql://{login}:{self._password}@127.0.0.1:{self._port}/{database}?sslmode=disable"
+
+    def psql(self, sql: str, database: str = "postgres") -> str:
+        """Run SQL as the superuser. Raise DockerError with the server's message."""
+        return psql(self.container, sql, database=database)
+
+
+@contextmanager
+def scratch_server(*, on_disk: bool = False, memory: str = "512m") -> Iterator[ScratchServer]:
+    """Start a temporary server, and remove it after the block. Use `on_disk` for data that does not fit in memory.
+
+    Raise OpsError (6) without a Docker engine, OpsError (1) if the server does not start.
+    """
+    ensure_docker()
+    name, password = f"gw-scratch-{uuid.uuid4().hex[:8]}", secrets.token_urlsafe(24)
+    leash = None
+    with _terminated_as_interrupted():
+        try:
+            image = docker("build", "--quiet", "--network=host", str(_IMAGE), timeout_seconds=600).strip()
+            docker(
+                *("run", "--detach", "--rm", "--init", "--name", name),
+                *label_options({"groundwork.scratch": str(os.getpid()), **state_labels(Checkout.here())}),
+                *("--publish", "127.0.0.1::5432", "--read-only", "--memory", memory),
+                *("--tmpfs", "/tmp:rw,exec,mode=1777", "--tmpfs", "/run/postgresql:uid=10010,gid=10010"),
+                *("--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
+                *("--entrypoint", "bash", image),
+                *("-c", _START.format(data=_ON_DISK if on_disk else _IN_MEMORY)),
+            )
+            leash = _leash(name)
+            port = int(docker("port", name).rsplit(":", 1)[1])
+            _await(name)
+            verifiers = {login: roles.scram_verifier(password, os.urandom(16)) for login in roles.ALL_LOGINS}
+            psql(name, roles.roles_sql(verifiers, dict.fromkeys(roles.LOGINS, _LOGIN_CONNECTIONS)))
+            yield ScratchServer(name, image, port, password)
+        except DockerError as error:
+            raise OpsError(f"cannot use a temporary Postgres server: {error}") from error
+        finally:
+            # The container may have stopped already, and a failed removal must not hide the first error.
+            with suppress(DockerError):
+                docker("rm", "--force", "--volumes", name)
+            if leash is not None:
+                leash.communicate()
+
+
+def ensure_docker() -> None:
+    """Provide a Docker engine and the base image for a temporary container. Raise OpsError (6) without an engine."""
+    from ops.toolchain import base_image, docker_engine
+    from ops.toolchain.progress import Progress
+
+    progress = Progress(None)
+    engine, _ = docker_engine.ensure(Checkout.here(), progress)
+    base_image.ensure(Checkout.here(), engine, progress)
+
+
+def _leash(container: str) -> subprocess.Popen[bytes]:
+    # In a separate session, so that Ctrl-C in the terminal does not end it.
+    return subprocess.Popen(
+        ["docker", "exec", "--interactive", container, "sh", "-c", _LEASH],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C, so that the stack unwinds and the container is removed."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _await(container: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            psql(container, "SELECT 1")
+            return
+        except DockerError as error:
+            if time.monotonic() > deadline:
+                raise OpsError(
+                    f"the temporary Postgres server did not start within {_START_SECONDS:.0f} s: {error}"
+                ) from error
+            time.sleep(0.1)

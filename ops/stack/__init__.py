@@ -1,0 +1,1 @@
+"""One stack: Pulumi runs, state, status, connection strings, adoption."""

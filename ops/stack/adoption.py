@@ -1,0 +1,149 @@
+"""Take over a stack whose state is lost: remove that state's Docker resources, or relabel them as this state's.
+
+Containers, networks and configuration are removed; the next `up` recreates them with new secrets. Data volumes stay.
+Backups are encrypted with a key that only the lost state contains, so they are set aside and never removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from infra import state_folder
+from infra.docker.engine import docker, inspect, label_options
+from infra.docker.ownership import (
+    CONTAINER,
+    NETWORK,
+    VOLUME,
+    WORKBENCH_LABEL,
+    DockerResource,
+    adopt_volumes,
+    foreign,
+    labels,
+)
+from infra.spec import postgres
+from infra.spec.checkout import Checkout
+from ops.errors import Exit, OpsError
+
+# How long a server may take to stop.
+_STOP_SECONDS = 30
+_SET_ASIDE = """
+cd /repository
+for each in archive backup; do
+    [ ! -e "$each" ] || { mkdir -p "$1"; mv "$each" "$1/"; echo "$1"; }
+done
+"""
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """The resources of a stack that another state owns, grouped by what `adopt` does with them."""
+
+    checkout: Checkout
+    stack: str
+    containers: tuple[DockerResource, ...]
+    networks: tuple[DockerResource, ...]
+    configuration: tuple[DockerResource, ...]
+    data: tuple[DockerResource, ...]
+    # One of `data`.
+    repository: DockerResource | None
+
+    @classmethod
+    def of(cls, checkout: Checkout, stack: str) -> Adoption | None:
+        """Return the adoption, or None if there is nothing to adopt. Changes nothing.
+
+        Raises OpsError (7) if the owner's state is not lost, or a restore was interrupted.
+        """
+        found = foreign(checkout, stack)
+        if not found:
+            return None
+        _refuse_a_living_owner(found, stack)
+        _refuse_interrupted_restore(checkout.name(stack, "restore"), stack)
+        volumes = [each for each in found if each.kind == VOLUME]
+        data = [each for each in volumes if not each.name.endswith("-config")]
+        repository = checkout.name(stack, "postgres-backups")
+        return cls(
+            checkout=checkout,
+            stack=stack,
+            containers=tuple(each for each in found if each.kind == CONTAINER),
+            networks=tuple(each for each in found if each.kind == NETWORK),
+            configuration=tuple(each for each in volumes if each not in data),
+            data=tuple(data),
+            repository=next((each for each in data if each.name == repository), None),
+        )
+
+    def __str__(self) -> str:
+        """Describe what `adopt` does, with a line for each kind of resource."""
+        gone = [*self.containers, *self.networks, *self.configuration]
+        lines = [f"removed: {', '.join(each.name for each in gone) or 'nothing'}"]
+        lines += [f"kept:    {', '.join(each.name for each in self.data) or 'nothing'}"]
+        lines += [
+            "lost:    the passwords, the certificate authority, and the keys of users' encrypted tokens"
+        ]
+        if self.repository is not None:
+            lines += [f"lost:    the key of the backups in {self.repository.name}; they are set aside there"]
+        return "\n".join(lines)
+
+    def adopt(self, progress: Callable[[str], None]) -> str | None:
+        """Take over the stack. Return the folder with the set-aside backups, or None if there are none.
+
+        An interrupted call is resumed by another one. Needs the base image in the Docker engine.
+        """
+        if self.containers:
+            progress("stopping and removing containers")
+            ids = [each.id for each in self.containers]
+            docker("stop", f"--time={_STOP_SECONDS}", *ids, timeout_seconds=120 + _STOP_SECONDS * len(ids))
+            docker("rm", "--force", "--volumes", *ids)
+        for each in self.networks:
+            docker("network", "rm", each.id)
+        aside = self._set_backups_aside(progress)
+        for each in self.configuration:
+            docker("volume", "rm", each.name)
+        adopt_volumes(self.checkout, self.stack, self.data)
+        return aside
+
+    def _set_backups_aside(self, progress: Callable[[str], None]) -> str | None:
+        if self.repository is None:
+            return None
+        from ops.toolchain.base_image import IMAGE
+
+        progress("setting the backups aside")
+        prefix = self.checkout.name(self.stack, "")[:-1]
+        folder = f"set-aside-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        moved = docker(
+            *("run", "--rm", "--init", "--network", "none", "--user", f"{postgres.UID}:{postgres.UID}"),
+            *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
+            *label_options({**labels(self.checkout, self.stack), WORKBENCH_LABEL: prefix}),
+            *("--volume", f"{self.repository.name}:/repository", "--entrypoint", "sh", IMAGE),
+            *("-ceu", _SET_ASIDE, "sh", folder),
+        )
+        return folder if moved else None
+
+
+def _refuse_a_living_owner(found: list[DockerResource], stack: str) -> None:
+    """Raise OpsError (7) if the owner's state folder is readable, because two states must not own one stack."""
+    for each in found:
+        try:
+            is_alive = (
+                bool(each.state)
+                and (Path(each.folder) / state_folder.ID_FILE).read_text().strip() == each.state
+            )
+        except OSError:
+            continue
+        if is_alive:
+            raise OpsError(
+                f"the state of stack {stack!r} is not lost: it is in {each.folder}; use that state"
+                f" (GROUNDWORK_STATE={Path(each.folder).parent}), or take the stack down with it",
+                Exit.REFUSED,
+            )
+
+
+def _refuse_interrupted_restore(workbench: str, stack: str) -> None:
+    if inspect("container", workbench):
+        raise OpsError(
+            f"a restore of stack {stack!r} was interrupted and the data is incomplete; only the state that started the"
+            f" restore can finish it; see docs/backup.md, and remove container {workbench} once the data is complete",
+            Exit.REFUSED,
+        )

@@ -1,0 +1,45 @@
+"""Connection strings of a stack's roles, from the stack outputs."""
+
+from __future__ import annotations
+
+from infra import outputs
+from infra.spec.checkout import Checkout
+from ops.errors import Exit, OpsError
+from ops.stack.pulumi_stack import PulumiStack
+
+ROLE_NAMES = tuple(outputs.ROLES)
+
+
+def environment_of(role: str, stack: str) -> dict[str, str]:
+    """Return DATABASE_URL and REDIS_URL of a role, without the one that the role does not have."""
+    if role not in outputs.ROLES:
+        raise OpsError(f"unknown role {role!r}; choose one of {', '.join(ROLE_NAMES)}", Exit.USAGE)
+    values = PulumiStack(Checkout.here(), stack).outputs()
+    found = {
+        "DATABASE_URL": values[outputs.DATABASE_URLS].get(role),
+        "REDIS_URL": values[outputs.REDIS_URLS].get(role),
+    }
+    return {name: url for name, url in found.items() if url is not None}
+
+
+def token_keys_of(stack: str) -> str:
+    """Return GROUNDWORK_TOKEN_KEYS of a stack. Raise OpsError if the stack is older than token encryption."""
+    keys = PulumiStack(Checkout.here(), stack).outputs().get(outputs.TOKEN_KEYS)
+    if not keys:
+        raise OpsError(
+            f"stack {stack!r} has no token keys yet; run `groundwork up --stack {stack}`", Exit.UNREACHABLE
+        )
+    return str(keys)
+
+
+def database_url(*, role: str, stack: str) -> str:
+    """Return a role's libpq URL. Raise OpsError if the stack is not up or the role has no database login."""
+    try:
+        return environment_of(role, stack)["DATABASE_URL"]
+    except KeyError:
+        raise OpsError(f"role {role!r} has no login in Postgres; choose another role", Exit.USAGE) from None
+
+
+def access_url(stack: str) -> str:
+    """Return the URL of the stack's access service, as seen from this machine."""
+    return str(PulumiStack(Checkout.here(), stack).public_outputs()[outputs.ACCESS_URL])

@@ -1,0 +1,416 @@
+"""Run Pulumi for one stack: up, preview, down, outputs. The stack's resources are defined in infra."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from infra import outputs
+from infra.checkpoint import resources_of, stack_outputs_of
+from infra.docker import ownership
+from infra.docker.engine import DockerError, inspect
+from infra.docker.network_leases import take_leases
+from infra.rotation_file import forget_rotation
+from infra.settings import AWS, DOCKER, StackSettings
+from infra.spec.checkout import PROJECT, Checkout
+from infra.spec.errors import SettingError
+from ops.errors import Exit, OpsError
+from ops.stack.pulumi_state import LocalState
+from ops.toolchain.progress import clock
+from ops.toolchain.pulumi_environment import environment
+from ops.toolchain.stack_init import ensure as ensure_stack
+from ops.toolchain.state_backend import URL, StateBackend
+
+# By default Pulumi omits unchanged resources from its JSON, but readers of a preview need the whole stack.
+JSON_PREVIEW = ("--json", "--show-sames")
+# Pulumi's exit code for changes where none were expected.
+_CHANGES = 7
+# The beginning of Pulumi's advice to remove a stack, which it prints after destroying everything.
+_ADVICE = "The resources in the stack have been deleted"
+# Operations that take time, as named in Pulumi's event log.
+_WORK = {"create", "update", "delete", "create-replacement", "delete-replaced", "refresh"}
+_TELL_SECONDS = 15
+_LONG_SECONDS = 10
+_UNASKED = ("--yes", "--skip-preview", "--suppress-outputs")
+_CONTAINER = "docker:index/container:Container"
+_IMAGE = "docker:index/remoteImage:RemoteImage"
+
+
+@dataclass(frozen=True)
+class PulumiStack:
+    """One stack of this checkout."""
+
+    checkout: Checkout
+    name: str
+
+    def up(self, *, to_stderr: bool = False) -> None:
+        """Create or update the stack. Pulumi prints to the terminal; on failure OpsError points to its diagnostics."""
+        pack = self._policy_pack(self.prepare())
+        # Pulumi trusts its state and would not recreate what was removed outside of it.
+        refresh = ["--refresh"] if self._misses_a_container() or self._misses_an_image() else []
+        self._stream("up", *_UNASKED, *refresh, *pack, to_stderr=to_stderr)
+
+    def preview(self, *arguments: str, expect_no_changes: bool = False) -> None:
+        """Show what `up` would change. Raise OpsError (4) for any change if none is expected."""
+        pack = self._policy_pack(self.prepare())
+        # For JSON, `groundwork policy check` reports the violations instead.
+        arguments += () if "--json" in arguments else tuple(pack)
+        expected = ["--expect-no-changes"] if expect_no_changes else []
+        if self._stream("preview", *arguments, *expected, accepted=(0, _CHANGES)) == _CHANGES:
+            raise OpsError(
+                f"stack {self.name!r} differs from the program (see above);"
+                f" `groundwork up --stack {self.name}` would apply the program",
+                Exit.MISMATCH,
+            )
+
+    def preview_json(self) -> str:
+        """Return Pulumi's JSON of what `up` would change, with unchanged resources, even if the preview failed."""
+        self.prepare()
+        done = self._completed("preview", *JSON_PREVIEW)
+        if not done.stdout.startswith("{"):
+            raise OpsError(f"`pulumi preview` failed for stack {self.name!r}: {done.stderr.strip()}")
+        return done.stdout
+
+    def down(self, *, volumes: bool) -> None:
+        """Destroy the stack. Without `volumes`, the data volumes and the generated secrets are kept."""
+        if not self.exists:
+            return
+        settings = self.check_settings()
+        if self._is_local:
+            self._go_on_from_a_killed_run(settings)
+        if settings.target == DOCKER:
+            self._agree_on_containers()
+        if volumes:
+            self._run("state", "unprotect", "--all", "--yes")
+            self._stream("destroy", *_UNASKED, until=_ADVICE)
+            # Before the state is removed, because afterwards a second `down` would not get here.
+            forget_rotation(self.checkout, self.name)
+            ownership.forget_adopted(self.checkout, self.name)
+            self._run("stack", "rm", self.name, "--yes", "--preserve-config", stack=False)
+            return
+        if targets := self._urns_without_data():
+            chosen = [argument for urn in targets for argument in ("--target", urn)]
+            self._stream("destroy", *_UNASKED, "--target-dependents", *chosen)
+
+    def _agree_on_containers(self) -> None:
+        """Remove containers that only Docker knows, which would block the network, and refresh if the state knows a
+        missing one, because the provider fails to stop it.
+        """
+        for name in ownership.remove_leftovers(self.checkout, self.name):
+            print(f"removed {name}, which an interrupted run had left behind", file=sys.stderr)
+        if self._misses_a_container():
+            self._stream("refresh", *_UNASKED)
+
+    def outputs(self) -> dict[str, Any]:
+        """Return all stack outputs with secrets decrypted. Raise OpsError: 6 if never up, 2 for an unknown stack."""
+        values = json.loads(self._run("stack", "output", "--json", "--show-secrets")) if self.exists else {}
+        self._require_up(values)
+        return dict(values)
+
+    def known_outputs(self) -> dict[str, Any]:
+        """Return the outputs that are not secret, without decrypting anything. Raises OpsError as `outputs` does."""
+        values = self.public_outputs() if self.exists else {}
+        self._require_up(values)
+        return values
+
+    def require_known(self) -> None:
+        """Raise OpsError (2) for a name with neither a state nor settings, i.e. a typing mistake."""
+        if not self.exists:
+            self.check_settings()
+
+    def refuse_another_state(self) -> None:
+        """Raise OwnedByAnother (7) if another state owns resources of the stack in Docker. Pass without an engine."""
+        if self.check_settings().target == DOCKER:
+            with contextlib.suppress(DockerError):
+                ownership.require_own(self.checkout, self.name)
+
+    def _require_up(self, values: dict[str, Any]) -> None:
+        if outputs.POSTGRES not in values:
+            self.refuse_another_state()
+            raise OpsError(
+                f"stack {self.name!r} is not up; run `groundwork up --stack {self.name}`", Exit.UNREACHABLE
+            )
+
+    def public_outputs(self) -> dict[str, Any]:
+        """Return the outputs that `up` shows at its end. They are read from the state file, so no key is derived."""
+        return stack_outputs_of(self._latest())
+
+    def resources(self) -> list[dict[str, Any]]:
+        """Return the resources in the state. Secret values stay encrypted."""
+        return resources_of(self._latest())
+
+    def resource_outputs(self, name: str) -> dict[str, Any]:
+        """Return the outputs of one resource with secrets decrypted. Raise OpsError if it does not exist."""
+        deployment = json.loads(self._run("stack", "export", "--show-secrets"))
+        for resource in resources_of(deployment["deployment"]):
+            if resource["urn"].rpartition("::")[2] == name:
+                return {key: _opened(value) for key, value in resource.get("outputs", {}).items()}
+        raise OpsError(f"stack {self.name!r} has no {name}; run `groundwork up --stack {self.name}`")
+
+    @property
+    def state_file(self) -> Path:
+        return self._local.file
+
+    @property
+    def _local(self) -> LocalState:
+        return LocalState(self.checkout, self.name)
+
+    @property
+    def exists(self) -> bool:
+        return self.state_file.exists() if self._is_local else bool(self._latest())
+
+    @property
+    def _is_local(self) -> bool:
+        return StateBackend.of(self.checkout).is_local
+
+    def prepare(self) -> StackSettings:
+        """Check the settings, initialize the stack, and clear locks of dead processes, before Pulumi starts."""
+        settings = self.check_settings()
+        if settings.target == DOCKER:
+            if not self._is_local:
+                # Its containers, volumes and rotations are on this machine, so its state has to be here too.
+                raise OpsError(
+                    f"stack {self.name!r} runs in Docker on this machine and needs its state here too; unset {URL}",
+                    Exit.USAGE,
+                )
+            ownership.require_own(self.checkout, self.name)
+            # Reported here as one line, and not from inside Pulumi.
+            take_leases(self.checkout, self.name, settings)
+        ensure_stack(self.checkout, self.name)
+        if self._is_local:
+            self._go_on_from_a_killed_run(settings)
+        return settings
+
+    def _go_on_from_a_killed_run(self, settings: StackSettings) -> None:
+        """Clear what a killed run left behind. Raise OpsError (5) if a run is still active."""
+        self._local.clear_stale_lock()
+        self._local.remove_unfinished()
+        if settings.target == DOCKER:
+            # On AWS the leftovers carry no label by which the program finds them, so Pulumi keeps reporting them.
+            self._forget_interrupted()
+
+    def _misses_a_container(self) -> bool:
+        """Return whether a container in the state is missing: removed by hand, or by a killed `down`."""
+        if not (self._is_local and self.state_file.exists()):
+            return False
+        known = [r["id"] for r in self.resources() if r["type"] == _CONTAINER and "id" in r]
+        return bool(known) and len(inspect("container", *known)) < len(known)
+
+    def _misses_an_image(self) -> bool:
+        """Return whether an image in the state is missing. Its containers could not be recreated without it."""
+        if not (self._is_local and self.state_file.exists()):
+            return False
+        images = (r.get("outputs") or {} for r in self.resources() if r["type"] == _IMAGE)
+        known = {outputs["imageId"] for outputs in images if "imageId" in outputs}
+        return bool(known) and len(inspect("image", *known)) < len(known)
+
+    def _policy_pack(self, settings: StackSettings) -> list[str]:
+        """Return the options for the policy pack. On AWS it checks each resource before it is created."""
+        folder = self.checkout.root / "infra" / "policy" / "pack"
+        return ["--policy-pack", str(folder)] if settings.target == AWS else []
+
+    def check_settings(self) -> StackSettings:
+        """Parse the stack's settings. A mistake in the file is reported in one line before anything starts."""
+        import yaml
+
+        path = self.checkout.root / f"Pulumi.{self.name}.yaml"
+        if not path.is_file():
+            ensure_stack(self.checkout, self.name)  # Raises, and lists the stacks that exist.
+        try:
+            values = (yaml.safe_load(path.read_text()) or {}).get("config") or {}
+        except yaml.YAMLError as error:
+            raise OpsError(f"{path.name} is not valid YAML: {error}", Exit.USAGE) from error
+        own = {key: value for key, value in values.items() if key.startswith(f"{PROJECT}:")}
+        try:
+            return StackSettings.parse(own)
+        except SettingError as error:
+            raise OpsError(f"{path.name}: {error}", Exit.USAGE) from error
+
+    def _check_passphrase(self) -> None:
+        """Raise OpsError if the passphrase does not open the stack, which would look like a damaged stack."""
+        if not self._latest():
+            return
+        try:
+            self._run("stack", "output", "--json", "--show-secrets")
+        except OpsError as error:
+            if "passphrase" in str(error):
+                raise OpsError(
+                    f"the passphrase in {self.checkout.passphrase_file} does not open stack {self.name!r};"
+                    " restore the passphrase that the stack was created with"
+                ) from error
+
+    def _forget_interrupted(self) -> None:
+        """Delete a killed run's pending operations. The program itself removes what they left behind."""
+        if not self._latest().get("pending_operations"):
+            return
+        deployment = json.loads(self._run("stack", "export"))
+        deployment["deployment"].pop("pending_operations", None)
+        self._run("stack", "import", stdin=json.dumps(deployment))
+
+    def _urns_without_data(self) -> list[str]:
+        """Return the URNs of containers and networks. Data volumes, secrets and images are not included."""
+        gone = (_CONTAINER, "pulumi-python:dynamic/docker:Network")
+        return [r["urn"] for r in self.resources() if r["type"] in gone]
+
+    def _latest(self) -> dict[str, Any]:
+        """Return the deployment in the state, empty before the first one."""
+        return self._local.latest() if self._is_local else self._exported()
+
+    def _exported(self) -> dict[str, Any]:
+        """Return the deployment of a remote state, empty if the stack does not exist there."""
+        try:
+            deployment = json.loads(self._run("stack", "export")).get("deployment") or {}
+        except OpsError as error:
+            if "no stack named" in str(error):
+                return {}
+            raise
+        assert isinstance(deployment, dict)
+        return deployment
+
+    def _command(self, *arguments: str, stack: bool = True) -> list[str]:
+        return ["pulumi", *arguments, *(["--stack", self.name] if stack else []), "--non-interactive"]
+
+    def _run(self, *arguments: str, stdin: str | None = None, stack: bool = True) -> str:
+        done = self._completed(*arguments, stdin=stdin, stack=stack)
+        if done.returncode != 0:
+            raise OpsError(f"`pulumi {arguments[0]}` failed: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def _completed(
+        self, *arguments: str, stdin: str | None = None, stack: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self._command(*arguments, stack=stack),
+            cwd=self.checkout.root,
+            env=environment(self.checkout),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def _stream(
+        self,
+        *arguments: str,
+        to_stderr: bool = False,
+        until: str | None = None,
+        accepted: tuple[int, ...] = (0,),
+    ) -> int:
+        """Run Pulumi on our own terminal and return its exit code. Raises OpsError if it fails or reports an error.
+
+        Ctrl-C reaches Pulumi too, which then finishes the running operations and says so. Output is shown up to the
+        text `until`, exclusively.
+        """
+        # Pulumi writes to a pipe here and cannot detect the terminal.
+        color = ["--color", "always"] if until and sys.stdout.isatty() else []
+        with tempfile.TemporaryDirectory(prefix="groundwork-pulumi-") as folder:
+            events = Path(folder, "events.json")
+            process = subprocess.Popen(
+                [*self._command(*arguments), *color, "--event-log", str(events)],
+                cwd=self.checkout.root,
+                # The option --event-log is only available with debug commands.
+                env=environment(self.checkout) | {"PULUMI_DEBUG_COMMANDS": "true"},
+                stdout=sys.stderr if to_stderr else subprocess.PIPE if until else None,
+            )
+            previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                if process.stdout is not None:
+                    with process.stdout:
+                        _show_until(process.stdout, str(until).encode())
+                code = _await_end(process, events)
+            finally:
+                signal.signal(signal.SIGINT, previous)
+            errors = _reported_errors(events) if code in accepted else []
+        if code not in accepted:
+            # Only after a failure, because deriving the key takes as long as starting Pulumi.
+            self._check_passphrase()
+            raise OpsError(
+                f"`pulumi {arguments[0]}` failed for stack {self.name!r}; see the reason above. Existing data is kept;"
+                " fix the cause and run the same command again to resume"
+            )
+        if errors:
+            raise OpsError(
+                f"`pulumi {arguments[0]}` reported an error for stack {self.name!r}, although it exited with {code}:"
+                f" {errors[0]}; run the same command again to resume"
+            )
+        return code
+
+
+def _show_until(output: IO[bytes], text: bytes) -> None:
+    """Print output as it arrives, up to the text."""
+    held = b""
+    sys.stdout.flush()
+    while chunk := os.read(output.fileno(), 65536):
+        held += chunk
+        if text in held:
+            continue
+        # This may be the beginning of the text, so it is not shown yet.
+        begun = next((n for n in range(len(text) - 1, 0, -1) if held.endswith(text[:n])), 0)
+        sys.stdout.buffer.write(held[: len(held) - begun])
+        sys.stdout.buffer.flush()
+        held = held[len(held) - begun :]
+    sys.stdout.buffer.write(held.partition(text)[0])
+    sys.stdout.buffer.flush()
+
+
+def _await_end(process: subprocess.Popen[bytes], events: Path) -> int:
+    """Wait for Pulumi, and regularly print what it is working on, because it only prints dots during an image build."""
+    while True:
+        try:
+            return process.wait(_TELL_SECONDS)
+        except subprocess.TimeoutExpired:
+            if working := unfinished(events, time.time()):
+                print(f"\ngroundwork: working on {', '.join(working)}", file=sys.stderr, flush=True)
+
+
+def unfinished(events: Path, now: float) -> list[str]:
+    """Return the resources that Pulumi's event log shows as in progress for a while, each with its duration."""
+    begun: dict[str, float] = {}
+    for line in events.read_text().splitlines() if events.exists() else ():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            # The last line may be incomplete.
+            break
+        metadata = (event.get("resourcePreEvent") or {}).get("metadata") or {}
+        # A component stays open as long as its children do.
+        if metadata.get("op") in _WORK and not metadata["type"].startswith(("groundwork:", "pulumi:")):
+            begun[metadata["urn"]] = event["timestamp"]
+        for kind in ("resOutputsEvent", "resOpFailedEvent"):
+            if metadata := (event.get(kind) or {}).get("metadata"):
+                begun.pop(metadata["urn"], None)
+    return [
+        f"{urn.rpartition('::')[2]} ({clock(now - since)})"
+        for urn, since in begun.items()
+        if now - since >= _LONG_SECONDS
+    ]
+
+
+def _reported_errors(events: Path) -> list[str]:
+    """Return the first line of each error in Pulumi's event log.
+
+    A failed resource fails the run, but a plugin that crashes at the end does not: Pulumi prints the plugin's
+    output and exits with 0.
+    """
+    errors = []
+    for line in events.read_text().splitlines() if events.exists() else ():
+        diagnostic = json.loads(line).get("diagnosticEvent") or {}
+        if diagnostic.get("severity") == "error" and not diagnostic.get("ephemeral"):
+            errors.append(str(diagnostic.get("message")).strip().partition("\n")[0].strip())
+    return errors
+
+
+def _opened(value: Any) -> Any:
+    """Return a value of an exported state without its secret wrapper."""
+    if isinstance(value, dict) and "plaintext" in value:
+        return json.loads(value["plaintext"])
+    return value

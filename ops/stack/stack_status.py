@@ -1,0 +1,138 @@
+"""The status of a stack's containers and the next steps after `up`, from Docker and the stack outputs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+from infra import outputs
+from infra.docker import ownership
+from infra.docker.health_check import health
+from infra.spec import monitoring
+from infra.spec.checkout import Checkout
+from ops.errors import Exit, OpsError
+
+# Every stack has these. The monitoring services exist only if groundwork:monitoring is set.
+SERVICES = ("postgres", "redis", "access")
+ALL_SERVICES = (*SERVICES, *monitoring.SERVICES)
+
+
+def container_rows(checkout: Checkout, stack: str) -> list[dict[str, Any]]:
+    """Return a row per existing container: service, name, health, address, memory limit, start time.
+
+    Raise OpsError (7) for a stack on AWS, which has no containers here, and OwnedByAnother (7) for another state's.
+    """
+    refuse_on_aws(checkout, stack)
+    names = {checkout.name(stack, service): service for service in ALL_SERVICES}
+    try:
+        done = subprocess.run(
+            ["docker", "container", "inspect", *names], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise OpsError("docker is not on PATH; run `make up`", Exit.UNREACHABLE) from error
+    if "Cannot connect" in done.stderr:
+        raise OpsError("the Docker engine does not answer; `make up` starts it", Exit.UNREACHABLE)
+    ownership.require_own(checkout, stack)
+    rows = []
+    for container in json.loads(done.stdout or "[]"):
+        state = container["State"]
+        bindings = container["HostConfig"]["PortBindings"] or {}
+        addresses = [f"{b['HostIp']}:{b['HostPort']}" for entry in bindings.values() for b in entry or ()]
+        rows.append(
+            {
+                "service": names[container["Name"].lstrip("/")],
+                "container": container["Name"].lstrip("/"),
+                "health": health(container),
+                "address": ", ".join(addresses),
+                "memoryLimitBytes": container["HostConfig"]["Memory"],
+                "isRunning": state["Running"] and not state["Paused"],
+                "startedAt": state["StartedAt"],
+                "restarts": container["RestartCount"],
+            }
+        )
+    return sorted(rows, key=lambda row: ALL_SERVICES.index(row["service"]))
+
+
+def refuse_on_aws(checkout: Checkout, stack: str) -> None:
+    """Raise OpsError (7) for a stack on AWS, in a command that works on containers."""
+    from ops.stack.pulumi_stack import PulumiStack
+
+    target = PulumiStack(checkout, stack)
+    if target.exists and target.public_outputs().get(outputs.TARGET) == "aws":
+        raise OpsError(
+            f"stack {stack!r} is on AWS and has no containers here; find its logs in CloudWatch under"
+            f" /groundwork/{stack}, and connect to its servers from inside the VPC (docs/aws.md)",
+            Exit.REFUSED,
+        )
+
+
+def require_well(rows: list[dict[str, Any]], stack: str) -> None:
+    """Raise OpsError (6) if a part of the stack is unhealthy or missing."""
+    up = f"`groundwork up --stack {stack}`"
+    if not rows:
+        raise OpsError(f"stack {stack!r} is not up; run {up}", Exit.UNREACHABLE)
+    there = [row["service"] for row in rows]
+    ill = [f"{row['service']} is {row['health']}" for row in rows if row["health"] != "healthy"]
+    ill += [f"{service} is missing" for service in SERVICES if service not in there]
+    if ill:
+        raise OpsError(
+            f"stack {stack!r}: {', '.join(ill)}; see why with `groundwork logs --stack {stack}`, and recreate missing"
+            f" containers with {up}",
+            Exit.UNREACHABLE,
+        )
+
+
+def render(rows: list[dict[str, Any]]) -> str:
+    """Render the rows as a text table."""
+    width = max(len(row["service"]) for row in rows) + 2
+    lines = [f"{'service':<{width}}{'health':<11}{'address':<18}{'memory':>7}  container"]
+    for row in rows:
+        memory = f"{row['memoryLimitBytes'] // 1024**2}MB"
+        lines.append(
+            f"{row['service']:<{width}}{row['health']:<11}{row['address']:<18}{memory:>7}  {row['container']}"
+        )
+    lines += [
+        f"Prometheus: http://{row['address']} (alerts: /alerts)"
+        for row in rows
+        if row["service"] == monitoring.PROMETHEUS
+    ]
+    return "\n".join(lines)
+
+
+def next_steps(values: dict[str, Any], stack: str, seconds: float) -> str:
+    """Return the text that `up` ends with: addresses, and commands to try. It contains no secrets."""
+    database, cache = values[outputs.POSTGRES], values[outputs.REDIS]
+    option = "" if stack == "dev" else f" --stack {stack}"
+    variable = "" if stack == "dev" else f" STACK={stack}"
+    on_aws = {
+        f".venv/bin/groundwork status{option}": "show servers and tasks",
+        f".venv/bin/groundwork backup{option}": "take a snapshot; list them with `backup list`",
+        f".venv/bin/groundwork env --role app{option}": "DATABASE_URL and REDIS_URL, without passwords",
+    }
+    commands = (
+        on_aws
+        if values[outputs.TARGET] == "aws"
+        else {
+            f".venv/bin/groundwork seed{option}": "load sample data",
+            f"make psql{variable}": "query it",
+            f".venv/bin/groundwork backup{option}": "take a backup; list them with `backup list`",
+            f".venv/bin/groundwork env --role app{option}": "DATABASE_URL and REDIS_URL for an application",
+        }
+    )
+    width = max(len(command) for command in commands)
+    prometheus = values.get(outputs.PROMETHEUS_URL)
+    return "\n".join(
+        [
+            "",
+            f"Stack {stack!r} is up ({seconds:.1f} s).",
+            f"  Postgres  {database['host']}:{database['port']}, database groundwork (TLS, verify-full)",
+            f"  Redis     {cache['host']}:{cache['port']} (TLS)",
+            f"  Access    {values[outputs.ACCESS_URL]}/readyz",
+            *([f"  Metrics   {prometheus} (Prometheus)"] if prometheus else []),
+            f"  CA        {values[outputs.CA_FILE]}",
+            "",
+            "Try next:",
+            *(f"  {command:<{width}}  # {what}" for command, what in commands.items()),
+        ]
+    )

@@ -1,0 +1,251 @@
+"""Find and delete what groundwork left on this machine: images, build contexts, versions of the toolchain.
+
+The newest two of each kind are kept, and so is everything that a container, a process or a stack of any checkout uses.
+Only what the next `up` can recreate is deleted. Data, settings and secrets are in none of these places.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from infra.checkpoint import read_deployment, resources_of
+from infra.docker.engine import DockerError, docker
+from infra.images import wheelhouse
+from infra.spec.checkout import PROJECT, Checkout
+from infra.spec.errors import InfraError
+from ops.toolchain import store, versions
+
+NEWEST = 2
+# Anything younger may be needed soon, e.g. by a build that has just finished or between two commands of a test.
+GRACE_SECONDS = 3600
+# An older draft was left behind by a killed run.
+DRAFT_SECONDS = 24 * 3600
+IMAGE, CONTEXT = "image", "build context"
+_OURS = (f"{PROJECT}/", f"{PROJECT}-test/")
+_REMOTE_IMAGE = "docker:index/remoteImage:RemoteImage"
+# Folder of the cache -> its content, and the lock that the builder takes.
+_VERSIONS = {
+    "pulumi": ("Pulumi CLI", "pulumi"),
+    "pulumi-home": ("Pulumi plugins", "docker-provider"),
+    "go": ("Go", "go"),
+    "actionlint": ("actionlint", "actionlint"),
+    "wheelhouse": ("wheels", None),
+}
+_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that takes disk space; `kept_because` is None if it can be deleted. An image has no folder."""
+
+    kind: str
+    name: str
+    bytes: int
+    kept_because: str | None
+    folder: Path | None = None
+    lock: str | None = None
+
+    def as_json(self) -> dict[str, object]:
+        return {"kind": self.kind, "name": self.name, "bytes": self.bytes, "keptBecause": self.kept_because}
+
+
+def find_items(checkout: Checkout, say: Callable[[str], None]) -> list[Item]:
+    """Return all items, each with the reason if it is kept.
+
+    If the Docker engine does not answer, `say` gets the reason, and images and build contexts are left out.
+    """
+    try:
+        images = list(_images(checkout))
+    except DockerError as error:
+        say(f"images and build contexts are left out: {error}")
+        return list(_versions(checkout))
+    return [*images, *_contexts(checkout, images), *_versions(checkout)]
+
+
+def delete(checkout: Checkout, item: Item) -> str | None:
+    """Delete an item. Return None, or the reason if it was not deleted. The engine itself keeps an image in use."""
+    if item.folder is None:
+        try:
+            docker("image", "rm", item.name)
+        except DockerError as error:
+            return str(error)
+        return None
+    with _lock(checkout, item.lock) as is_free:
+        if not is_free:
+            return "it is being built"
+        doomed = item.folder.with_name(f".{item.folder.name.strip('.')}.{os.getpid()}.draft")
+        try:
+            # Rename first, so that no other process sees a half-deleted folder.
+            item.folder.rename(doomed)
+        except OSError as error:
+            return f"cannot remove {item.folder}: {error.strerror}"
+        store.discard(doomed)
+    return None
+
+
+def _images(checkout: Checkout) -> Iterator[Item]:
+    rows = json.loads(docker("system", "df", "--verbose", "--format", "{{json .Images}}"))
+    with_label = ("--filter", "dangling=true", "--filter", f"label={PROJECT}.context")
+    nameless = {_short(found) for found in docker("image", "ls", "--quiet", *with_label).split()}
+    users = _users_of_images(checkout)
+    by_repository = defaultdict(list)
+    for row in sorted(rows, key=_created, reverse=True):
+        if row["Repository"].startswith(_OURS) or _short(row["ID"]) in nameless:
+            by_repository[row["Repository"]].append(row)
+    for repository, found in sorted(by_repository.items()):
+        for position, row in enumerate(found):
+            identity = _short(row["ID"])
+            is_nameless = identity in nameless
+            yield Item(
+                IMAGE,
+                identity if is_nameless else f"{repository}:{row['Tag']}",
+                _parse_size(row["UniqueSize"]),
+                _first_reason(
+                    (row["Containers"] != "0", "a container uses it"),
+                    (identity in users, f"{users.get(identity)} uses it"),
+                    (position < NEWEST and not is_nameless, f"one of the newest {NEWEST}"),
+                    (time.time() - _created(row) < GRACE_SECONDS, "less than an hour old"),
+                ),
+            )
+
+
+def _users_of_images(checkout: Checkout) -> dict[str, str]:
+    """Return image id -> stack for every stack with its state on this machine: stopped stacks need their images too."""
+    users = {}
+    for path in checkout.state_dir.parent.glob(f"*/pulumi/.pulumi/stacks/{PROJECT}/*.json"):
+        try:
+            deployment = read_deployment(path)
+        except (OSError, InfraError):
+            continue
+        for resource in resources_of(deployment):
+            if resource.get("type") == _REMOTE_IMAGE:
+                owner = path.parents[4].name
+                image = str((resource.get("outputs") or {}).get("imageId", ""))
+                users[_short(image)] = f"stack {path.stem} of {owner}"
+    return users
+
+
+def _contexts(checkout: Checkout, images: Iterable[Item]) -> Iterator[Item]:
+    tags = {image.name.rpartition(":")[2] for image in images if image.kept_because}
+    loose = 0
+    for folder in _newest_first(checkout.cache_dir / "contexts"):
+        has_image = folder.name[:16] in tags
+        loose += not has_image
+        reason = _first_reason(
+            (has_image, "the image built from it stays"),
+            (loose <= NEWEST, f"one of the newest {NEWEST}"),
+            (_age(folder) < GRACE_SECONDS, "less than an hour old"),
+        )
+        yield Item(CONTEXT, folder.name[:16], _size(folder), reason, folder)
+    yield from _drafts(checkout.cache_dir / "contexts", CONTEXT, None)
+
+
+def _versions(checkout: Checkout) -> Iterator[Item]:
+    used = {*_remembered(checkout), *_running()}
+    current = {
+        versions.pulumi_release(checkout),
+        versions.pulumi_build(checkout),
+        versions.pulumi_home(checkout),
+        *(
+            wheelhouse.folder(checkout, architecture, lock)
+            for architecture in wheelhouse.MACHINES
+            for lock in wheelhouse.LOCKS
+        ),
+    }
+    for name, (kind, lock) in _VERSIONS.items():
+        with _lock(checkout, lock) as is_free:
+            pass
+        for position, folder in enumerate(_newest_first(checkout.cache_dir / name)):
+            reason = _first_reason(
+                (folder in current, "this checkout's version"),
+                (any(path.is_relative_to(folder) for path in used), "a checkout or a process uses it"),
+                (position < NEWEST, f"one of the newest {NEWEST}"),
+                (_age(folder) < GRACE_SECONDS, "less than an hour old"),
+                (not is_free, "one of its kind is being built"),
+            )
+            yield Item(kind, folder.name, _size(folder), reason, folder=folder, lock=lock)
+        yield from _drafts(checkout.cache_dir / name, kind, lock)
+
+
+def _drafts(folder: Path, kind: str, lock: str | None) -> Iterator[Item]:
+    """Yield the drafts that killed runs left."""
+    for draft in sorted(folder.glob(".*.draft")):
+        if _age(draft) > DRAFT_SECONDS:
+            yield Item(f"unfinished {kind}", draft.name, _size(draft), None, folder=draft, lock=lock)
+
+
+def _remembered(checkout: Checkout) -> Iterator[Path]:
+    """Yield the Pulumi CLI of every checkout of this user."""
+    for record in checkout.state_dir.parent.glob("*/toolchain.json"):
+        yield Path(str(_read(record).get("pulumi", "")))
+
+
+def _running() -> Iterator[Path]:
+    """Yield the executables of the processes that this user can inspect."""
+    for link in Path("/proc").glob("[0-9]*/exe"):
+        with suppress(OSError):
+            yield link.readlink()
+
+
+@contextmanager
+def _lock(checkout: Checkout, name: str | None) -> Iterator[bool]:
+    if name is None:
+        yield True
+        return
+    with store.exclusive_if_free(checkout.cache_dir, name) as is_free:
+        yield is_free
+
+
+def _first_reason(*reasons: tuple[bool, str]) -> str | None:
+    return next((reason for holds, reason in reasons if holds), None)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return sorted(found, key=_age)
+
+
+def _age(folder: Path) -> float:
+    """Return the seconds since a folder last changed. Pulumi writes to its home whenever it is used."""
+    newest = max((path.lstat().st_mtime for path in folder.iterdir()), default=0.0)
+    return time.time() - max(folder.stat().st_mtime, newest)
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        total += sum(Path(parent, name).lstat().st_blocks * 512 for name in names)
+    return total
+
+
+def _created(row: dict[str, str]) -> float:
+    return datetime.strptime(row["CreatedAt"][:25], "%Y-%m-%d %H:%M:%S %z").timestamp()
+
+
+def _parse_size(text: str) -> int:
+    number = text.rstrip("BkMGT")
+    return round(float(number) * _UNITS[text.removeprefix(number)])
+
+
+def _short(image: str) -> str:
+    # Docker 20.10 shortens image ids in places where newer versions do not.
+    return image.removeprefix("sha256:")[:12]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,1 @@
+"""The documentation as a site: what `make docs` needs besides docs/ and mkdocs.yml."""

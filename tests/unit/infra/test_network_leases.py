@@ -1,0 +1,192 @@
+"""Leases of ports and subnets: kept, replaced if others use them, and refused if a setting names a used one."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.docker import network_leases
+from infra.docker.network_leases import NetworkLeases, take_leases
+from infra.settings import StackSettings
+from infra.spec.checkout import Checkout
+from infra.spec.errors import SettingError
+from tests.promises import promise
+
+AUTO = StackSettings()
+
+
+class Engine:
+    """The part of Docker that leases query: its networks, and the ports that containers publish."""
+
+    def __init__(self) -> None:
+        self.subnets: dict[str, str] = {"bridge": "172.17.0.0/16"}
+        self.published: dict[str, int] = {}
+
+    def docker(self, *arguments: str) -> str:
+        assert arguments[:2] == ("network", "ls"), arguments
+        return "\n".join(self.subnets)
+
+    def inspect(self, kind: str, *names: str) -> list[dict[str, Any]]:
+        if kind == "network":
+            return [{"Name": n, "IPAM": {"Config": [{"Subnet": self.subnets[n]}]}} for n in names]
+        return [
+            {
+                "Name": f"/{name}",
+                "State": {"Running": True},
+                "HostConfig": {"PortBindings": {"5432/tcp": [{"HostPort": str(self.published[name])}]}},
+            }
+            for name in names
+            if name in self.published
+        ]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    engine = Engine()
+    monkeypatch.setattr(network_leases, "docker", engine.docker)
+    monkeypatch.setattr(network_leases, "inspect", engine.inspect)
+    return engine
+
+
+def _checkout(folder: Path, key: str = "0a1b2c") -> Checkout:
+    return Checkout(root=folder, key=key, state_dir=folder / key, cache_dir=folder)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, engine: Engine) -> Checkout:
+    return _checkout(tmp_path)
+
+
+@contextmanager
+def taken(port: int = 0) -> Iterator[int]:
+    """A port of 127.0.0.1 on which another program listens."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        yield listener.getsockname()[1]
+
+
+def _ports(taken_leases: NetworkLeases) -> list[int]:
+    return [taken_leases.postgres, taken_leases.redis, taken_leases.access, taken_leases.prometheus]
+
+
+@pytest.mark.parametrize("key", ["postgresPort", "redisPort", "accessPort"])
+def test_a_port_of_a_setting_that_is_in_use_is_refused(checkout: Checkout, key: str) -> None:
+    with taken() as port, pytest.raises(SettingError, match=f"port {port} of 127.0.0.1 is in use") as refusal:
+        take_leases(checkout, "dev", StackSettings.parse({key: port}))
+    assert refusal.value.key == f"groundwork:{key}"
+    assert "or set 0 to choose a free one" in refusal.value.fix
+
+
+def test_a_used_port_of_prometheus_is_refused_only_with_monitoring(checkout: Checkout) -> None:
+    with taken() as port:
+        with pytest.raises(SettingError, match="groundwork:prometheusPort"):
+            take_leases(checkout, "dev", StackSettings(monitoring=True, prometheus_port=port))
+        assert take_leases(checkout, "dev", StackSettings(prometheus_port=port)).prometheus != port
+
+
+def test_leases_that_were_stored_before_monitoring_existed_are_kept(checkout: Checkout) -> None:
+    first = take_leases(checkout, "dev", AUTO)
+    path = checkout.stack_dir("dev") / "leases.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in kept.items() if key != "prometheus"}))
+    assert take_leases(checkout, "dev", AUTO) == first
+
+
+def test_a_refusal_stores_nothing(checkout: Checkout) -> None:
+    with taken() as port, pytest.raises(SettingError):
+        take_leases(checkout, "dev", StackSettings(redis_port=port))
+    assert not checkout.stack_dir("dev").exists()
+
+
+def test_a_free_port_of_a_setting_is_used(checkout: Checkout) -> None:
+    with taken() as port:
+        pass
+    assert take_leases(checkout, "dev", StackSettings(redis_port=port)).redis == port
+
+
+def test_a_port_that_the_stacks_own_container_publishes_is_accepted(
+    checkout: Checkout, engine: Engine
+) -> None:
+    with taken() as port:
+        engine.published[checkout.name("dev", "redis")] = port
+        assert take_leases(checkout, "dev", StackSettings(redis_port=port)).redis == port
+
+
+def test_a_port_of_another_stacks_container_is_refused(checkout: Checkout, engine: Engine) -> None:
+    with taken() as port:
+        engine.published[checkout.name("test", "redis")] = port
+        with pytest.raises(SettingError, match=str(port)):
+            take_leases(checkout, "dev", StackSettings(redis_port=port))
+
+
+@promise("free ports are picked, published on 127.0.0.1 only, and kept")
+def test_chosen_leases_are_kept_between_calls(checkout: Checkout) -> None:
+    first = take_leases(checkout, "dev", AUTO)
+    assert take_leases(checkout, "dev", AUTO) == first
+
+
+def test_chosen_leases_are_kept_while_the_containers_run(checkout: Checkout, engine: Engine) -> None:
+    first = take_leases(checkout, "dev", AUTO)
+    engine.published = {
+        checkout.name("dev", what): getattr(first, what) for what in ("postgres", "redis", "access")
+    }
+    engine.subnets[checkout.name("dev", "data")] = first.subnet
+    with taken(first.postgres), taken(first.redis), taken(first.access):
+        assert take_leases(checkout, "dev", AUTO) == first
+
+
+def test_only_a_chosen_port_that_is_in_use_is_replaced(checkout: Checkout) -> None:
+    first = take_leases(checkout, "dev", AUTO)
+    with taken(first.redis):
+        second = take_leases(checkout, "dev", AUTO)
+    assert second.redis != first.redis
+    assert asdict(second) | {"redis": first.redis} == asdict(first)
+    assert take_leases(checkout, "dev", AUTO) == second
+
+
+def test_chosen_ports_differ_and_are_below_the_ephemeral_range(checkout: Checkout) -> None:
+    ports = _ports(take_leases(checkout, "dev", AUTO))
+    assert len(set(ports)) == 4
+    assert all(20_000 <= port < 32_000 for port in ports)
+
+
+def test_a_chosen_port_is_not_one_that_a_setting_names(checkout: Checkout) -> None:
+    picked = take_leases(checkout, "dev", AUTO).postgres
+    again = take_leases(checkout, "dev", StackSettings(access_port=picked))
+    assert again.access == picked
+    assert len(set(_ports(again))) == 4
+
+
+@promise("two checkouts on one machine share no name, port or secret")
+def test_two_checkouts_on_one_machine_get_different_numbers(tmp_path: Path, engine: Engine) -> None:
+    one, other = (take_leases(_checkout(tmp_path, key), "dev", AUTO) for key in ("aaaaaa", "bbbbbb"))
+    assert set(_ports(one)).isdisjoint(_ports(other))
+    assert one.subnet != other.subnet
+
+
+def test_two_stacks_of_one_checkout_get_different_numbers(checkout: Checkout) -> None:
+    one, other = (take_leases(checkout, stack, AUTO) for stack in ("dev", "test"))
+    assert set(_ports(one)).isdisjoint(_ports(other))
+    assert one.subnet != other.subnet
+
+
+def test_a_chosen_subnet_does_not_overlap_an_existing_network(checkout: Checkout, engine: Engine) -> None:
+    wanted = take_leases(checkout, "dev", AUTO).subnet
+    wider = ipaddress.IPv4Network(wanted).supernet(new_prefix=16)
+    engine.subnets["somebody's"] = str(wider)
+    moved = take_leases(checkout, "dev", AUTO).subnet
+    assert not ipaddress.IPv4Network(moved).overlaps(wider)
+    assert ipaddress.IPv4Network(moved).prefixlen == 24
+
+
+def test_the_subnet_of_a_setting_is_used(checkout: Checkout) -> None:
+    assert (
+        take_leases(checkout, "dev", StackSettings(network_subnet="10.201.7.0/24")).subnet == "10.201.7.0/24"
+    )

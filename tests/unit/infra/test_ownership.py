@@ -1,0 +1,259 @@
+"""The owner of a container, network or volume: this state, an interrupted run of it, another state or none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.docker import engine, ownership
+from infra.docker.engine import DockerError
+from infra.docker.ownership import (
+    CONTAINER,
+    NETWORK,
+    VOLUME,
+    DockerResource,
+    OwnedByAnother,
+    adopt_volumes,
+    forget_adopted,
+    labels,
+    remove_leftovers,
+    require_own,
+    state_labels,
+)
+from infra.spec.checkout import STATE_LABEL, Checkout
+from infra.state_folder import ensure_id, id_file
+from ops.errors import Exit, OpsError
+from ops.stack import adoption
+from ops.stack.adoption import Adoption
+
+OTHER = "0" * 32
+DATA = "gw-1a2b3c-dev-postgres-data"
+
+
+class Engine:
+    """Docker's resources of one stack, and the ones that were removed."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, ...]] = []
+        self.removed: list[str] = []
+
+    def has(
+        self,
+        kind: str,
+        name: str,
+        state: str,
+        *,
+        id_: str = "",
+        folder: str = "/home/ann/gw/shop",
+        bench: str = "",
+    ) -> None:
+        self.rows.append(
+            (kind, id_ or name, name, state, bench, "ann" if state else "", folder if state else "")
+        )
+
+    def docker(self, *arguments: str, **_: Any) -> str:
+        if arguments[1] == "rm":
+            self.removed.append(arguments[-1])
+            return ""
+        assert arguments[1] == "ls", arguments
+        return "".join("\t".join(row[1:]) + "\n" for row in self.rows if row[0] == arguments[0])
+
+
+@pytest.fixture
+def docker(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    found = Engine()
+    monkeypatch.setattr(ownership, "docker", found.docker)
+    return found
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path, "1a2b3c", tmp_path / "state", tmp_path / "cache")
+
+
+def knows(checkout: Checkout, *ids: str, **volumes: str) -> None:
+    """Write Pulumi's state: containers by id, and volumes by name with their owner's label."""
+    found: list[dict[str, Any]] = [{"type": "docker:index/container:Container", "id": id_} for id_ in ids]
+    for name, state in volumes.items():
+        given = [{"label": STATE_LABEL, "value": state}] if state else []
+        found.append({"type": "docker:index/volume:Volume", "id": name, "outputs": {"labels": given}})
+    file = checkout.state_file("dev")
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"checkpoint": {"latest": {"resources": found}}}))
+
+
+def is_refused(checkout: Checkout) -> bool:
+    try:
+        require_own(checkout, "dev")
+    except OwnedByAnother:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("kind", [CONTAINER, NETWORK, VOLUME])
+def test_resources_of_another_state_are_refused_and_own_ones_are_not(
+    docker: Engine, checkout: Checkout, kind: str
+) -> None:
+    docker.has(kind, "mine", ensure_id(checkout))
+    assert not is_refused(checkout)
+    docker.has(kind, "theirs", OTHER)
+    assert is_refused(checkout)
+
+
+@pytest.mark.parametrize("kind", [CONTAINER, NETWORK, VOLUME])
+def test_a_state_without_an_id_owns_nothing_and_does_not_get_an_id(
+    docker: Engine, checkout: Checkout, kind: str
+) -> None:
+    docker.has(kind, "theirs", OTHER)
+    assert is_refused(checkout)
+    assert not id_file(checkout).exists()
+
+
+@pytest.mark.parametrize("kind", [CONTAINER, NETWORK, VOLUME])
+def test_resources_of_an_earlier_version_are_refused_unless_the_state_knows_the_stack(
+    docker: Engine, checkout: Checkout, kind: str
+) -> None:
+    docker.has(kind, DATA, "")
+    assert is_refused(checkout)
+    knows(checkout, "some container", **{DATA: ""})
+    assert not is_refused(checkout)
+
+
+def test_a_known_volume_that_another_state_created_again_is_refused(
+    docker: Engine, checkout: Checkout
+) -> None:
+    knows(checkout, **{DATA: ensure_id(checkout)})
+    docker.has(VOLUME, DATA, OTHER)
+    assert is_refused(checkout)
+
+
+def test_a_state_whose_id_was_lost_still_owns_what_it_knows(docker: Engine, checkout: Checkout) -> None:
+    before = ensure_id(checkout)
+    knows(checkout, "c1", **{DATA: before})
+    docker.has(CONTAINER, "postgres", before, id_="c1")
+    docker.has(VOLUME, DATA, before)
+    id_file(checkout).unlink()
+    assert ensure_id(checkout) != before
+    assert not is_refused(checkout)
+
+
+def test_an_adopted_volume_is_own_but_its_owners_containers_are_not(
+    docker: Engine, checkout: Checkout
+) -> None:
+    docker.has(VOLUME, DATA, OTHER)
+    adopt_volumes(checkout, "dev", [DockerResource(VOLUME, DATA, DATA, OTHER, False, "ann", "")])
+    assert not is_refused(checkout)
+    docker.has(CONTAINER, "theirs", OTHER)
+    assert is_refused(checkout)
+    docker.rows.pop()
+    forget_adopted(checkout, "dev")
+    assert is_refused(checkout)
+
+
+def test_a_leftover_is_removed_but_known_resources_workbenches_and_volumes_are_kept(
+    docker: Engine, checkout: Checkout
+) -> None:
+    own = ensure_id(checkout)
+    knows(checkout, "c1")
+    docker.has(CONTAINER, "postgres", own, id_="c1")
+    docker.has(CONTAINER, "redis", own, id_="c2")
+    docker.has(CONTAINER, "drill", own, id_="c3", bench="gw-1a2b3c-dev")
+    docker.has(CONTAINER, "of-an-earlier-version", "", id_="c4")
+    docker.has(NETWORK, "data", own, id_="n1")
+    docker.has(VOLUME, DATA, own)
+    assert remove_leftovers(checkout, "dev") == ["redis", "of-an-earlier-version", "data"]
+    assert docker.removed == ["c2", "c4", "n1"]
+
+
+def test_nothing_is_removed_if_another_state_owns_resources(docker: Engine, checkout: Checkout) -> None:
+    docker.has(CONTAINER, "leftover", ensure_id(checkout))
+    docker.has(VOLUME, DATA, OTHER)
+    with pytest.raises(OwnedByAnother):
+        remove_leftovers(checkout, "dev")
+    assert docker.removed == []
+
+
+@pytest.mark.parametrize(
+    ("state", "folder", "words"),
+    [
+        (
+            OTHER,
+            "/home/ann/gw/shop",
+            [
+                "user ann with the state folder /home/ann/gw/shop",
+                "run this as ann",
+                "GROUNDWORK_STATE=/home/ann/gw;",
+            ],
+        ),
+        (OTHER, "OWN", ["by the state that was in OWN before", "put that state back from a copy"]),
+        ("", "", ["by an earlier version", "another state folder than OWN", "set GROUNDWORK_STATE"]),
+    ],
+    ids=["another folder", "the same folder", "earlier version"],
+)
+def test_a_refusal_names_the_owner_and_what_to_do(
+    docker: Engine, checkout: Checkout, state: str, folder: str, words: list[str]
+) -> None:
+    own = str(checkout.state_dir)
+    docker.has(VOLUME, DATA, state, folder=folder.replace("OWN", own))
+    docker.has(CONTAINER, "gw-1a2b3c-dev-postgres", state, folder=folder.replace("OWN", own))
+    with pytest.raises(OwnedByAnother) as refused:
+        require_own(checkout, "dev")
+    assert refused.value.exit_code == Exit.REFUSED
+    said = str(refused.value)
+    for each in (
+        "stack 'dev'",
+        "nothing was changed",
+        "container gw-1a2b3c-dev-postgres and 1 more were made",
+    ):
+        assert each in said
+    for each in words:
+        assert each.replace("OWN", own) in said
+    assert said.endswith("if that state is lost, run `groundwork adopt --stack dev` (docs/toolchain.md)")
+
+
+def test_labels_name_the_state_its_folder_and_its_user(checkout: Checkout) -> None:
+    given = state_labels(checkout)
+    assert given[STATE_LABEL] == ensure_id(checkout)
+    assert given[f"{STATE_LABEL}-folder"] == str(checkout.state_dir)
+    assert given[f"{STATE_LABEL}-user"] == checkout.state_dir.owner()
+    assert labels(checkout, "dev") == checkout.labels("dev") | given
+
+
+@pytest.mark.parametrize(("label", "is_removed"), [(OTHER, False), ("mine", True), (None, True)])
+def test_a_container_is_removed_by_name_unless_another_state_owns_it(
+    monkeypatch: pytest.MonkeyPatch, label: str | None, is_removed: bool
+) -> None:
+    found = {"Id": "c1", "Config": {"Labels": {STATE_LABEL: label} if label else None}}
+    removed: list[str] = []
+    monkeypatch.setattr(engine, "inspect", lambda kind, name: [found])
+    monkeypatch.setattr(engine, "docker", lambda *arguments: removed.append(arguments[-1]))
+    if is_removed:
+        engine.remove_container("name", "mine")
+    else:
+        with pytest.raises(DockerError, match="belongs to another state"):
+            engine.remove_container("name", "mine")
+    assert removed == (["c1"] if is_removed else [])
+
+
+def test_a_stack_is_not_adopted_while_its_owner_exists_or_a_restore_is_unfinished(
+    docker: Engine, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Checkout(checkout.root, checkout.key, checkout.root / "other" / "shop", checkout.cache_dir)
+    docker.has(VOLUME, DATA, ensure_id(there), folder=str(there.state_dir))
+    containers: list[object] = []
+    monkeypatch.setattr(adoption, "inspect", lambda kind, name: containers)
+    with pytest.raises(OpsError, match="is not lost: it is in") as refused:
+        Adoption.of(checkout, "dev")
+    assert refused.value.exit_code == Exit.REFUSED
+    id_file(there).unlink()
+    containers.append({})
+    with pytest.raises(OpsError, match="a restore of stack 'dev' was interrupted") as refused:
+        Adoption.of(checkout, "dev")
+    assert refused.value.exit_code == Exit.REFUSED
+    containers.clear()
+    found = Adoption.of(checkout, "dev")
+    assert found is not None
+    assert [each.name for each in found.data] == [DATA]

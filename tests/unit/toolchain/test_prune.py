@@ -1,0 +1,221 @@
+"""`groundwork prune` deletes old versions, and keeps everything in use."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.docker.engine import DockerError
+from infra.spec.checkout import Checkout
+from ops.toolchain import prune, store
+from tests.promises import promise
+
+DAY = 24 * 3600
+Folder = Callable[..., Path]
+Engine = Callable[..., None]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path / "main", "1a2b3c", tmp_path / "state" / "main-1a2b3c", tmp_path / "cache")
+
+
+@pytest.fixture
+def folder(checkout: Checkout) -> Folder:
+    """Return folder("go", "1.24", days=3), which adds a tool's version to the cache that was last used days ago."""
+
+    def make(kind: str, name: str, *, days: float) -> Path:
+        path = checkout.cache_dir / kind / name
+        path.mkdir(parents=True)
+        (path / "file").write_text("x")
+        then = time.time() - days * DAY
+        os.utime(path / "file", (then, then))
+        os.utime(path, (then, then))
+        return path
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Return engine(images, nameless), which sets Docker's images: (repository, tag, id, days, containers) of each."""
+
+    def answer(images: list[tuple[str, str, str, float, int]], nameless: str = "") -> None:
+        rows = [
+            {
+                "Repository": repository,
+                "Tag": tag,
+                "ID": f"sha256:{identity}",
+                "CreatedAt": time.strftime(
+                    "%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(time.time() - days * DAY)
+                ),
+                "Containers": str(containers),
+                "UniqueSize": "2.5MB",
+            }
+            for repository, tag, identity, days, containers in images
+        ]
+
+        def docker(*arguments: str) -> str:
+            return json.dumps(rows) if arguments[0] == "system" else nameless
+
+        monkeypatch.setattr(prune, "docker", docker)
+
+    answer([])
+    return answer
+
+
+def kept(checkout: Checkout) -> dict[str, str | None]:
+    """Return the reason why each thing is kept, by name."""
+    return {item.name: item.kept_because for item in prune.find_items(checkout, lambda line: None)}
+
+
+@promise("`prune` keeps the newest two of each kind")
+def test_the_newest_two_images_of_each_kind_are_kept(checkout: Checkout, engine: Engine) -> None:
+    engine(
+        [("groundwork/postgres", f"t{days}", f"p{days}", days, 0) for days in (9, 1, 5, 7)]
+        + [("groundwork/redis", "t8", "r8", 8, 0), ("someone/else", "t9", "e9", 9, 0)]
+    )
+    found = kept(checkout)
+    assert {name for name, why in found.items() if why is None} == {
+        "groundwork/postgres:t7",
+        "groundwork/postgres:t9",
+    }
+    assert "someone/else:t9" not in found
+
+
+@promise("`prune` deletes nothing that a container, a process or a stack uses")
+def test_an_image_in_use_is_kept(checkout: Checkout, engine: Engine) -> None:
+    engine(
+        [("groundwork/access", f"t{days}", f"{days}" * 12, days, int(days == 7)) for days in (1, 2, 6, 7, 8)]
+    )
+    other = (
+        checkout.state_dir.with_name("other-ffffff")
+        / "pulumi"
+        / ".pulumi"
+        / "stacks"
+        / "groundwork"
+        / "dev.json"
+    )
+    other.parent.mkdir(parents=True)
+    image = {"type": "docker:index/remoteImage:RemoteImage", "outputs": {"imageId": "sha256:" + "8" * 12}}
+    other.write_text(json.dumps({"checkpoint": {"latest": {"resources": [image]}}}))
+    found = kept(checkout)
+    assert found["groundwork/access:t7"] == "a container uses it"
+    assert found["groundwork/access:t8"] == "stack dev of other-ffffff uses it"
+    assert found["groundwork/access:t6"] is None
+
+
+def test_groundworks_untagged_images_are_deleted_after_an_hour(checkout: Checkout, engine: Engine) -> None:
+    engine(
+        [("<none>", "<none>", name, days, 0) for name, days in (("old", 1), ("new", 0.01), ("foreign", 9))],
+        nameless="old\nnew\n",
+    )
+    assert kept(checkout) == {"old": None, "new": "less than an hour old"}
+
+
+def test_a_context_is_kept_as_long_as_its_image(checkout: Checkout, engine: Engine, folder: Folder) -> None:
+    engine([("groundwork/redis", "a" * 16, "r1", 9, 0)])
+    folder("contexts", "a" * 64, days=9)
+    for days in (3, 4, 5):
+        folder("contexts", f"{days}" * 64, days=days)
+    found = kept(checkout)
+    assert {name[0] for name, why in found.items() if why is None and len(name) == 16} == {"5"}
+
+
+@promise("`prune` keeps the newest two of each kind")
+@pytest.mark.parametrize("kind", ["pulumi", "pulumi-home", "go", "wheelhouse"])
+def test_the_newest_two_versions_are_kept(checkout: Checkout, folder: Folder, kind: str) -> None:
+    for days in (1, 2, 3, 4):
+        folder(kind, f"v{days}", days=days)
+    # Pulumi writes into its home folder, not beside it.
+    used = time.time() - DAY / 2
+    os.utime(checkout.cache_dir / kind / "v4" / "file", (used, used))
+    assert {name for name, why in kept(checkout).items() if why is None} == {"v2", "v3"}
+
+
+@promise("`prune` deletes nothing that a container, a process or a stack uses")
+def test_versions_that_another_checkout_remembers_are_kept(checkout: Checkout, folder: Folder) -> None:
+    for days in (1, 2, 3, 4):
+        folder("pulumi", f"v{days}", days=days)
+    record = checkout.state_dir.with_name("other-ffffff") / "toolchain.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"pulumi": str(checkout.cache_dir / "pulumi" / "v4" / "pulumi")}))
+    assert {name for name, why in kept(checkout).items() if why is None} == {"v3"}
+
+
+@pytest.fixture
+def process(folder: Folder) -> Iterator[Path]:
+    """A running program from the oldest Go in the cache."""
+    sleep = shutil.which("sleep")
+    assert sleep is not None
+    home = folder("go", "v9", days=9)
+    program = Path(shutil.copy(sleep, home / "program"))
+    with subprocess.Popen([program, "60"]) as running:
+        os.utime(program, (0, 0))
+        yield home
+        running.kill()
+
+
+@promise("`prune` deletes nothing that a container, a process or a stack uses")
+def test_versions_of_running_processes_are_kept(checkout: Checkout, folder: Folder, process: Path) -> None:
+    for days in (1, 2, 3):
+        folder("go", f"v{days}", days=days)
+    found = kept(checkout)
+    assert found[process.name] == "a checkout or a process uses it"
+    assert found["v3"] is None
+
+
+def test_nothing_is_deleted_while_a_version_of_its_kind_is_being_built(
+    checkout: Checkout, folder: Folder
+) -> None:
+    for days in (1, 2, 3):
+        folder("go", f"v{days}", days=days)
+    (doomed,) = (i for i in prune.find_items(checkout, lambda line: None) if i.kept_because is None)
+    with store.exclusive(checkout.cache_dir, "go", lambda who: None):
+        assert kept(checkout)["v3"] == "one of its kind is being built"
+        assert prune.delete(checkout, doomed) == "it is being built"
+    assert doomed.folder is not None
+    assert doomed.folder.is_dir()
+
+
+def test_a_draft_of_a_killed_run_is_deleted_after_a_day(checkout: Checkout, folder: Folder) -> None:
+    folder("go", ".v1.123.draft", days=2)
+    folder("go", ".v2.456.draft", days=0.5)
+    (draft,) = prune.find_items(checkout, lambda line: None)
+    assert (draft.kind, draft.name) == ("unfinished Go", ".v1.123.draft")
+    assert prune.delete(checkout, draft) is None
+    assert [path.name for path in (checkout.cache_dir / "go").iterdir()] == [".v2.456.draft"]
+
+
+def test_only_listed_items_are_deleted(checkout: Checkout, folder: Folder) -> None:
+    for days in (1, 2, 3, 4):
+        folder("pulumi-home", f"v{days}", days=days)
+    for item in prune.find_items(checkout, lambda line: None):
+        if item.kept_because is None:
+            assert item.bytes > 0
+            assert prune.delete(checkout, item) is None
+    assert sorted(path.name for path in (checkout.cache_dir / "pulumi-home").iterdir()) == ["v1", "v2"]
+
+
+def test_without_an_engine_contexts_are_kept_and_versions_are_checked(
+    checkout: Checkout, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: str) -> str:
+        raise DockerError("docker is not on PATH")
+
+    monkeypatch.setattr(prune, "docker", refuse)
+    for days in (1, 2, 3):
+        folder("contexts", f"{days}" * 64, days=days)
+        folder("go", f"v{days}", days=days)
+    said: list[str] = []
+    found = {item.name: item.kept_because for item in prune.find_items(checkout, said.append)}
+    assert said == ["images and build contexts are left out: docker is not on PATH"]
+    assert found["v3"] is None
+    assert set(found) == {"v1", "v2", "v3"}
