@@ -28,14 +28,20 @@ _AWAIT_ORPHAN = """
 until orphan=$(grep -shoE '^[0-9]+ .pg_isready. . 1 ' /proc/[0-9]*/stat); do sleep 0.05; done
 while grep -sqv ' Z ' "/proc/${orphan%% *}/stat"; do sleep 0.05; done
 """
-# Each check is an orphan from the start. Checks that end before they are killed do not count.
+# Each check is an orphan from the start. SIGSTOP shows whether it still runs: a zombie accepts SIGKILL too, and does
+# not count.
 _KILL_CHECKS = """
 RANDOM=$1 killed=0
 for ((round = 0; killed < $2; round++)); do
     ((round % 2)) || rm -f /tmp/archiver-woken
     (groundwork-health > /dev/null 2>&1 & echo $! > /tmp/pid)
     sleep "0.0$((RANDOM % 2))$((RANDOM % 10))"
-    kill -KILL "$(< /tmp/pid)" 2> /dev/null && ((++killed))
+    pid=$(< /tmp/pid) state=
+    kill -STOP "$pid" 2> /dev/null
+    until [[ $state == [TZ] ]]; do
+        read -r _ _ state _ 2> /dev/null < "/proc/$pid/stat" || break
+    done
+    [[ $state == T ]] && kill -KILL "$pid" && ((++killed))
 done
 """
 
