@@ -223,8 +223,11 @@ def test_the_drivers_connection_waits_for_its_tls_close(illness: Illness, it: Pa
     """The negative control of closing."""
 
     async def close() -> None:
-        client = redis.asyncio.Redis.from_url(it.url, driver_info=None, socket_connect_timeout=0.5)
+        client = redis.asyncio.Redis.from_url(it.url, driver_info=None, socket_connect_timeout=30)
         await client.ping()
+        # Closing has the time limit of connecting. Only closing should reach it.
+        (connection,) = client.connection_pool._available_connections
+        connection.socket_connect_timeout = 0.5
         with illness.befall(it):
             await client.aclose()
 
