@@ -26,6 +26,7 @@ from redis import Redis, RedisError
 
 from infra.certificates import SERVER_DAYS, KeyPair, make_authority, make_server_certificate
 from infra.docker.engine import File, copy_files, docker
+from infra.images.build import ensure
 from infra.images.context import image_context
 from infra.spec import postgres, redis, redis_acl, roles
 from infra.spec.checkout import Checkout
@@ -91,10 +92,11 @@ def build_image(name: str) -> str:
     context = image_context(Checkout.here(), name)
     folder = os.open(Checkout.here().root / "infra" / "images" / name, os.O_RDONLY)
     try:
-        # The classic builder does not share builds: every worker would install the same packages at once.
+        # Every worker would install the same packages at once.
         fcntl.flock(folder, fcntl.LOCK_EX)
-        options = ["--network=host", "--tag", tag, "--label", f"groundwork.context={context.digest}"]
-        return docker("build", "--quiet", *options, str(context.folder), timeout_seconds=600).strip()
+        image = ensure(context)
+        docker("tag", image, tag)
+        return image
     finally:
         os.close(folder)
 

@@ -69,7 +69,10 @@ class Image(pulumi.ComponentResource):
             region=site.region,
             repository_url=repository.repository_url,
             architecture=settings.aws_access_architecture,
-            digest=aws_access_digest(args.checkout.root, settings.aws_access_architecture),
+            digest=aws_access_digest(
+                args.checkout.root, settings.aws_access_architecture, settings.image_refresh
+            ),
+            refresh=settings.image_refresh,
             ca_file=settings.aws_rds_ca_file,
             opts=child,
         )
@@ -116,6 +119,7 @@ class PushedImageProvider(Provider):
             repository_url=props["repository_url"],
             architecture=props["architecture"],
             digest=props["digest"],
+            refresh=props["refresh"],
             ca_file=props["ca_file"],
         )
         return {**props, "reference": reference}
@@ -134,6 +138,7 @@ class PushedImage(dynamic.Resource, module="aws", name="PushedImage"):
         repository_url: pulumi.Input[str],
         architecture: str,
         digest: str,
+        refresh: str,
         ca_file: str,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -142,6 +147,7 @@ class PushedImage(dynamic.Resource, module="aws", name="PushedImage"):
             "repository_url": repository_url,
             "architecture": architecture,
             "digest": digest,
+            "refresh": refresh,
             "ca_file": ca_file,
             "reference": None,
         }

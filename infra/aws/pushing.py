@@ -14,14 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from infra.aws.session import AwsError, client, translated_errors
+from infra.images.build import build
 from infra.images.context import aws_access_context
 from infra.spec.checkout import Checkout
+from infra.spec.errors import InfraError
 
 _BUILD_SECONDS = 1200.0
 
 
 def push(
-    checkout: Checkout, *, region: str, repository_url: str, architecture: str, digest: str, ca_file: str
+    checkout: Checkout,
+    *,
+    region: str,
+    repository_url: str,
+    architecture: str,
+    digest: str,
+    refresh: str,
+    ca_file: str,
 ) -> str:
     """Return the image's reference with the registry's digest. Build and push it if the repository lacks the tag."""
     ecr = client("ecr", region)
@@ -36,7 +45,10 @@ def push(
         answer = ecr.get_authorization_token()["authorizationData"][0]
     with tempfile.TemporaryDirectory(prefix="groundwork-registry-") as folder:
         _log_in(Path(folder), registry, answer["authorizationToken"])
-        _docker(["build", "--quiet", "--network", "host", "--tag", image, str(context)])
+        try:
+            build(context, image, refresh=refresh)
+        except InfraError as error:
+            raise AwsError(str(error)) from error
         _docker(["push", "--quiet", image], config=folder)
     found = _digest_in(ecr, registry, name, tag)
     if found is None:

@@ -9,7 +9,7 @@ import pulumi
 
 from infra.docker.container import Service, ServiceArgs, make_container
 from infra.docker.files import VolumeFiles
-from infra.docker.image import make_image
+from infra.docker.image import Image
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
 from infra.outputs import database_url, redis_url
@@ -37,7 +37,7 @@ class Access(pulumi.ComponentResource):
         super().__init__("groundwork:docker:Access", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         checkout, stack, settings = args.checkout, args.stack, args.settings
-        image = make_image(image_context(checkout, "access"), child)
+        image = Image(image_context(checkout, "access", settings.image_refresh), child)
         config = make_volume(checkout, stack, "access-config", child)
         login, password = args.passwords.postgres("app")
         # The service reloads each of these files when it changes, without a restart.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import tarfile
 import time
@@ -47,8 +48,16 @@ class File:
     mode: int = 0o400
 
 
-def docker(*arguments: str, stdin: bytes | None = None, timeout_seconds: float = 120) -> str:
-    """Run `docker ARGUMENTS` and return its output. Raises DockerError with the engine's message."""
+def docker(
+    *arguments: str,
+    stdin: bytes | None = None,
+    timeout_seconds: float = 120,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Run `docker ARGUMENTS` and return its output. Raises DockerError with the engine's message.
+
+    `environment` is added to this process's.
+    """
     try:
         done = subprocess.run(
             ["docker", *arguments],
@@ -56,6 +65,7 @@ def docker(*arguments: str, stdin: bytes | None = None, timeout_seconds: float =
             capture_output=True,
             timeout=timeout_seconds,
             check=False,
+            env=os.environ | dict(environment) if environment else None,
         )
     except FileNotFoundError as error:
         raise DockerError("docker is not on PATH; run `make up`, which installs it where it can") from error

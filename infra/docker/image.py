@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-import pulumi
-import pulumi_docker as docker
+from pathlib import Path
+from typing import Any
 
+import pulumi
+from pulumi import dynamic
+
+from infra.docker.engine import inspect
+from infra.dynamic import Provider
+from infra.images.build import ensure
 from infra.images.context import ImageContext
 
 
-def make_image(context: ImageContext, opts: pulumi.ResourceOptions) -> docker.RemoteImage:
-    """Build an image and tag it. Deleting the resource keeps the image, because other checkouts may use it."""
-    return docker.RemoteImage(
-        f"{context.image}-image",
-        name=context.tag,
-        build=docker.RemoteImageBuildArgs(
-            context=str(context.folder),
-            dockerfile="Dockerfile",
-            # The build reaches package mirrors in the same way as the host does.
-            network_mode="host",
-            label={"groundwork.context": context.digest},
-        ),
-        triggers={"context": context.digest},
-        keep_locally=True,
-        opts=opts,
-    )
+class ImageProvider(Provider):
+    """Builds an image, unless the engine has its tag already.
+
+    Deleting the resource keeps the image, because other checkouts may use it.
+    """
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
+        """Replace the resource if the tag differs. The containers are stopped only when the new image is complete."""
+        changes = _olds.get("tag") != _news["tag"]
+        return dynamic.DiffResult(
+            changes=changes, replaces=["tag"] if changes else [], delete_before_replace=False
+        )
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        context = ImageContext(props["image"], Path(props["folder"]), props["digest"], props["refresh"])
+        return dynamic.CreateResult(id_=props["tag"], outs={**props, "image_id": ensure(context)})
+
+    def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
+        """Return an empty id if the image was removed, so that after `pulumi refresh` the next `up` builds it."""
+        return dynamic.ReadResult(id_ if inspect("image", props["image_id"]) else "", dict(props))
+
+
+class Image(dynamic.Resource, module="docker", name="Image"):
+    """An image in the engine. `image_id` is its id there."""
+
+    image_id: pulumi.Output[str]
+
+    def __init__(self, context: ImageContext, opts: pulumi.ResourceOptions | None = None) -> None:
+        props = {
+            "image": context.image,
+            "tag": context.tag,
+            "digest": context.digest,
+            "folder": str(context.folder),
+            "refresh": context.refresh,
+            "image_id": None,
+        }
+        super().__init__(ImageProvider(), f"{context.image}-image", props, opts)

@@ -10,7 +10,7 @@ import pulumi
 from infra.certificates import expires_at
 from infra.docker.container import Service, ServiceArgs, make_container
 from infra.docker.files import VolumeFiles
-from infra.docker.image import make_image
+from infra.docker.image import Image
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
 from infra.monitoring import configuration
@@ -59,9 +59,8 @@ class Monitoring(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:docker:Monitoring", name, None, opts)
-        image = make_image(
-            image_context(args.checkout, "monitoring"), pulumi.ResourceOptions(parent=self)
-        ).image_id
+        context = image_context(args.checkout, "monitoring", args.settings.image_refresh)
+        image = Image(context, pulumi.ResourceOptions(parent=self)).image_id
         self.container_names = {
             part.name: self._run(part, image, args)
             for part in (_postgres_exporter(args), _redis_exporter(args), _prometheus(args))

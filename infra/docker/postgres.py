@@ -15,7 +15,7 @@ from infra.docker.container import (
     server_certificate,
 )
 from infra.docker.files import VolumeFiles
-from infra.docker.image import make_image
+from infra.docker.image import Image
 from infra.docker.reload import Reload
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
@@ -66,7 +66,7 @@ class Postgres(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         checkout, stack, settings = args.checkout, args.stack, args.settings
         memory = parse_bytes(settings.postgres_memory)
-        image = make_image(image_context(checkout, "postgres"), child)
+        image = Image(image_context(checkout, "postgres", settings.image_refresh), child)
         data = make_volume(checkout, stack, DATA_VOLUME, child, protect=settings.protect_data)
         # Created even if backups are off, because changing the setting must not delete existing backups.
         repository = make_volume(checkout, stack, "postgres-backups", child, protect=settings.protect_data)

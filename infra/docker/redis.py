@@ -14,7 +14,7 @@ from infra.docker.container import (
     server_certificate,
 )
 from infra.docker.files import VolumeFiles
-from infra.docker.image import make_image
+from infra.docker.image import Image
 from infra.docker.reload import Reload
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
@@ -41,7 +41,7 @@ class Redis(pulumi.ComponentResource):
         super().__init__("groundwork:docker:Redis", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         checkout, stack, settings = args.checkout, args.stack, args.settings
-        image = make_image(image_context(checkout, "redis"), child)
+        image = Image(image_context(checkout, "redis", settings.image_refresh), child)
         data = make_volume(checkout, stack, "redis-data", child, protect=settings.protect_data)
         config = make_volume(checkout, stack, "redis-config", child)
         certificate = server_certificate("redis", args, child)

@@ -1,8 +1,9 @@
 """The build contexts of the images, and the digests that name the images.
 
-A context is a folder in the cache, assembled from the checkout. Its digest covers names, modes and bytes, so that two
-checkouts of one commit share images. File modes are derived from the content, so that neither the umask nor
-`core.fileMode` changes an image. Uses the standard library only, because the Pulumi program calls it on every preview.
+A context is a folder in the cache, assembled from the checkout. Its digest covers names, modes, bytes, the base image
+and the last refresh, so that two checkouts of one commit share images. File modes are derived from the content, so that
+neither the umask nor `core.fileMode` changes an image. Uses the standard library only, because the Pulumi program calls
+it on every preview.
 """
 
 from __future__ import annotations
@@ -20,6 +21,14 @@ from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
 
 IMAGES = Path(__file__).parent
+# The published image that all images are built from. Its digest pins the content for every architecture.
+BASE_REFERENCE = (
+    "debian:bookworm-20260824-slim@sha256:88200866dfff7ea7f5cbcb6ec7c8a701889efe6fe859fe64d6990e4b07ea4171"
+)
+# Its name in the engine. Where no registry can be reached, this is an image built from Debian's packages.
+BASE_IMAGE = "groundwork/base:bookworm-20260824"
+# The digest of the context that an image was built from.
+CONTEXT_LABEL = "groundwork.context"
 # The files of the checkout in the access image, without the code that uses Pulumi, Docker or the toolchain.
 ACCESS_SOURCES = (
     "cache/**/*.py",
@@ -53,11 +62,15 @@ _FOLDER_MODE = 0o755
 
 @dataclass(frozen=True)
 class ImageContext:
-    """The build context of an image: its folder, and the digest that names the image."""
+    """The build context of an image: its folder, and the digest that names the image.
+
+    `refresh` is a text; with another one, the packages are installed again.
+    """
 
     image: str
     folder: Path
     digest: str
+    refresh: str = ""
 
     @property
     def tag(self) -> str:
@@ -70,7 +83,7 @@ def stack_images(*, monitoring: bool) -> tuple[str, ...]:
     return ("postgres", "redis", *(("monitoring",) if monitoring else ()), "access")
 
 
-def image_context(checkout: Checkout, image: str) -> ImageContext:
+def image_context(checkout: Checkout, image: str, refresh: str = "") -> ImageContext:
     """Return the context of one image, assembled in the cache if it is not there yet.
 
     `access` downloads missing wheels, and raises WheelhouseError if it cannot. The others need neither engine
@@ -85,15 +98,15 @@ def image_context(checkout: Checkout, image: str) -> ImageContext:
                 f"there is no image {image!r}; infra/images contains a folder with a Dockerfile for each image"
             )
         entries = {path.relative_to(folder): path for path in _files(folder)}
-    return ImageContext(image, *assemble(checkout, entries))
+    return ImageContext(image, *assemble(checkout, entries, refresh), refresh)
 
 
-def aws_access_digest(root: Path, architecture: str) -> str:
+def aws_access_digest(root: Path, architecture: str, refresh: str) -> str:
     """Return the digest of the image for tasks on AWS.
 
     It covers the lock file, which contains the hashes of the wheels, so that a preview needs neither wheels nor engine.
     """
-    source = _digest(_aws_entries(root))
+    source = _digest(_aws_entries(root), refresh)
     return hashlib.sha256(f"{source}\0{architecture}\n".encode()).hexdigest()
 
 
@@ -109,13 +122,13 @@ def aws_access_context(checkout: Checkout, architecture: str, region: str, ca_fi
     return assemble(checkout, entries)[0]
 
 
-def assemble(checkout: Checkout, entries: dict[Path, Path]) -> tuple[Path, str]:
+def assemble(checkout: Checkout, entries: dict[Path, Path], refresh: str = "") -> tuple[Path, str]:
     """Return a folder with copies of `entries` (name in the context -> file), and their digest.
 
     The folder is in the cache under its digest, and is created atomically. If two processes race, one uses the other's
     folder.
     """
-    digest = _digest(entries.items())
+    digest = _digest(entries.items(), refresh)
     target = checkout.cache_dir / "contexts" / digest
     if target.is_dir():
         return target, digest
@@ -182,8 +195,8 @@ def _mode(content: bytes) -> int:
     return 0o755 if content.startswith(b"#!") else 0o644
 
 
-def _digest(entries: Iterable[tuple[Path, Path]]) -> str:
-    total = hashlib.sha256(f"folders {_FOLDER_MODE:o}\n".encode())
+def _digest(entries: Iterable[tuple[Path, Path]], refresh: str) -> str:
+    total = hashlib.sha256(f"folders {_FOLDER_MODE:o}\nbase {BASE_REFERENCE}\nrefresh {refresh}\n".encode())
     for name, path in sorted(entries):
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()

@@ -45,6 +45,10 @@ class SharedSettings:
         "k1",
         "Ids of the keys for users' tokens, like k2,k1; the first one encrypts, and a new id creates a key.",
     )
+    image_refresh: str = setting(
+        "",
+        "Time of the last refresh of the images; another value rebuilds them with current Debian packages.",
+    )
 
     @property
     def connection_limits(self) -> dict[str, int]:
@@ -70,6 +74,12 @@ def check(settings: SharedSettings) -> None:
     _check_connections(settings)
     _check_parameters(settings)
     _check_token_keys(settings)
+    if not re.fullmatch(r"(\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?)?", settings.image_refresh):
+        raise SettingError(
+            full("imageRefresh"),
+            f"{settings.image_refresh!r} is not a date or a time in UTC",
+            "write it like 2026-11-30 or 2026-11-30T09:00:00Z",
+        )
 
 
 def _check_connections(settings: SharedSettings) -> None:

@@ -20,16 +20,18 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 
 @click.command()
 @_stack
-def up(stack: str) -> None:
+@click.option("--refresh-images", is_flag=True, help="Rebuild the images with current Debian packages")
+def up(stack: str, refresh_images: bool) -> None:
     """Create or update a stack
 
     Installs the toolchain, and creates or updates servers, roles, schema and access service. On AWS a preview runs
-    first; the update is refused if it violates a policy rule (4) or would lose data (7).
+    first; the update is refused if it violates a policy rule (4) or would lose data (7). --refresh-images writes the
+    time to groundwork:imageRefresh in the stack's file.
     """
     from infra.spec.checkout import Checkout
     from ops.backup.workbench import refuse_during_restore
     from ops.stack.pulumi_stack import PulumiStack
-    from ops.stack.stack_status import next_steps
+    from ops.stack.stack_status import next_steps, old_packages
     from ops.toolchain.provision import ensure
 
     started = time.monotonic()
@@ -45,8 +47,15 @@ def up(stack: str) -> None:
         from ops.policy.guard import refuse_unsafe_up
 
         refuse_unsafe_up(target)
+    if refresh_images:
+        print(f"groundwork: {target.refresh_images()}", file=sys.stderr)
     target.up()
     print(next_steps(target.public_outputs(), stack, time.monotonic() - started))
+    if is_here and (old := old_packages(checkout.name(stack, ""), time.time())):
+        print(
+            f"\nThe Debian packages of {', '.join(old)} are up to {max(old.values())} days old, and security updates"
+            f" may be waiting.\nInstall them with `groundwork up --stack {stack} --refresh-images`."
+        )
 
 
 @click.command()

@@ -10,6 +10,7 @@ from ops.doctor import (
     grants,
     indexes,
     migrations,
+    packages,
     postgres_drift,
     redis_drift,
     redis_health,
@@ -46,5 +47,6 @@ CHECKS = (
     Check("redis-users", CheckedServer.REDIS, redis_drift.users),
     Check("redis-clock", CheckedServer.REDIS, clock.redis_clock),
     Check("access", CheckedServer.OTHERS, access.readiness, reaches=True),
+    Check("packages", CheckedServer.OTHERS, packages.packages),
     Check("certificates", CheckedServer.OTHERS, certificates.certificates),
 )

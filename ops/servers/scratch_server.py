@@ -15,16 +15,16 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 
 from infra.docker.engine import DockerError, docker, label_options, psql
 from infra.docker.ownership import state_labels
+from infra.images.build import ensure
+from infra.images.context import image_context
 from infra.spec import roles
 from infra.spec.checkout import Checkout
 from ops.errors import OpsError
 
-_IMAGE = Path(__file__).parents[2] / "infra" / "images" / "postgres"
 _START_SECONDS = 120.0
 _LOGIN_CONNECTIONS = 40
 _IN_MEMORY, _ON_DISK = "/tmp/data", "/var/lib/postgresql/data"
@@ -74,7 +74,7 @@ def scratch_server(*, on_disk: bool = False, memory: str = "512m") -> Iterator[S
     leash = None
     with _terminated_as_interrupted():
         try:
-            image = docker("build", "--quiet", "--network=host", str(_IMAGE), timeout_seconds=600).strip()
+            image = ensure(image_context(Checkout.here(), "postgres"))
             docker(
                 *("run", "--detach", "--rm", "--init", "--name", name),
                 *label_options({"groundwork.scratch": str(os.getpid()), **state_labels(Checkout.here())}),

@@ -107,7 +107,7 @@ class Adoption:
     def _set_backups_aside(self, progress: Callable[[str], None]) -> str | None:
         if self.repository is None:
             return None
-        from ops.toolchain.base_image import IMAGE
+        from infra.images.context import BASE_IMAGE
 
         progress("setting the backups aside")
         prefix = self.checkout.name(self.stack, "")[:-1]
@@ -116,7 +116,7 @@ class Adoption:
             *("run", "--rm", "--init", "--network", "none", "--user", f"{postgres.UID}:{postgres.UID}"),
             *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
             *label_options({**labels(self.checkout, self.stack), WORKBENCH_LABEL: prefix}),
-            *("--volume", f"{self.repository.name}:/repository", "--entrypoint", "sh", IMAGE),
+            *("--volume", f"{self.repository.name}:/repository", "--entrypoint", "sh", BASE_IMAGE),
             *("-ceu", _SET_ASIDE, "sh", folder),
         )
         return folder if moved else None

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,7 +43,7 @@ _TELL_SECONDS = 15
 _LONG_SECONDS = 10
 _UNASKED = ("--yes", "--skip-preview", "--suppress-outputs")
 _CONTAINER = "docker:index/container:Container"
-_IMAGE = "docker:index/remoteImage:RemoteImage"
+_IMAGE = "pulumi-python:dynamic/docker:Image"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,21 @@ class PulumiStack:
         # Pulumi trusts its state and would not recreate what was removed outside of it.
         refresh = ["--refresh"] if self._misses_a_container() or self._misses_an_image() else []
         self._stream("up", *_UNASKED, *refresh, *pack, to_stderr=to_stderr)
+
+    def refresh_images(self) -> str:
+        """Set imageRefresh in the stack's file, so that the next `up` rebuilds the images. Return what was done.
+
+        Raises OpsError (2) if the stack uses an image that was built elsewhere.
+        """
+        if self.prepare().aws_access_image:
+            raise OpsError(
+                f"stack {self.name!r} does not build its image: groundwork:awsAccessImage names it; build a new one"
+                " elsewhere, and change that setting",
+                Exit.USAGE,
+            )
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        self._run("config", "set", f"{PROJECT}:imageRefresh", now)
+        return f"set groundwork:imageRefresh to {now} in Pulumi.{self.name}.yaml; commit it to keep the new images"
 
     def preview(self, *arguments: str, expect_no_changes: bool = False) -> None:
         """Show what `up` would change. Raise OpsError (4) for any change if none is expected."""
@@ -210,7 +226,7 @@ class PulumiStack:
         if not (self._is_local and self.state_file.exists()):
             return False
         images = (r.get("outputs") or {} for r in self.resources() if r["type"] == _IMAGE)
-        known = {outputs["imageId"] for outputs in images if "imageId" in outputs}
+        known = {outputs["image_id"] for outputs in images if "image_id" in outputs}
         return bool(known) and len(inspect("image", *known)) < len(known)
 
     def _policy_pack(self, settings: StackSettings) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import datetime
 from typing import Any
 
 from infra import outputs
 from infra.docker import ownership
+from infra.docker.engine import inspect
 from infra.docker.health_check import health
+from infra.images.build import PACKAGES_DATE_LABEL
 from infra.spec import monitoring
 from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
@@ -16,6 +19,8 @@ from ops.errors import Exit, OpsError
 # Every stack has these. The monitoring services exist only if groundwork:monitoring is set.
 SERVICES = ("postgres", "redis", "access")
 ALL_SERVICES = (*SERVICES, *monitoring.SERVICES)
+# Older packages are reported. Debian publishes security updates every few days.
+PACKAGES_DAYS = 30
 
 
 def container_rows(checkout: Checkout, stack: str) -> list[dict[str, Any]]:
@@ -52,6 +57,26 @@ def container_rows(checkout: Checkout, stack: str) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: ALL_SERVICES.index(row["service"]))
+
+
+def old_packages(prefix: str, now: float) -> dict[str, int]:
+    """Return service -> age in days, for the services whose Debian packages are older than PACKAGES_DAYS.
+
+    `prefix` is that of the containers' names, `now` the time in seconds since 1970. Containers that do not exist, and
+    those of an earlier version, which have no date, are left out.
+    """
+    found = inspect("container", *(f"{prefix}{service}" for service in ALL_SERVICES))
+    # A container has the labels of its image.
+    dates = {
+        container["Name"].lstrip("/").removeprefix(prefix): container["Config"]["Labels"][PACKAGES_DATE_LABEL]
+        for container in found
+        if PACKAGES_DATE_LABEL in (container["Config"]["Labels"] or {})
+    }
+    ages = {
+        service: int((now - datetime.fromisoformat(date).timestamp()) // 86400)
+        for service, date in dates.items()
+    }
+    return {service: days for service, days in ages.items() if days > PACKAGES_DAYS}
 
 
 def refuse_on_aws(checkout: Checkout, stack: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 
+from infra.images.context import BASE_IMAGE, BASE_REFERENCE
 from infra.spec.checkout import Checkout
 from ops.errors import OpsError
 from ops.toolchain import debian, disk, process, store
@@ -15,7 +16,6 @@ from ops.toolchain.inventory import Tool, ToolSource
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.progress import Progress, ProgressStep
 
-IMAGE = "debian:bookworm-slim"
 NAME = "Base image"
 # An unreachable registry stays silent. A reachable one answers at once, although the download may take long.
 PULL_SILENCE_SECONDS = 15
@@ -27,9 +27,9 @@ MAKING_GIB = 1.0
 def installed() -> Tool | None:
     """Return the image, or None if the engine does not have it."""
     try:
-        image = process.run(["docker", "image", "inspect", "--format", "{{.Id}}", IMAGE], timeout_seconds=20)[
-            0
-        ]
+        image = process.run(
+            ["docker", "image", "inspect", "--format", "{{.Id}}", BASE_IMAGE], timeout_seconds=20
+        )[0]
     except (CommandFailed, IndexError):
         return None
     return _tool(image, ToolSource.CACHED)
@@ -46,7 +46,7 @@ def ensure(checkout: Checkout, engine: Engine, progress: Progress) -> Tool:
     ):
         if (tool := installed()) is not None:
             return tool
-        with progress.step(f"{NAME} {IMAGE}", "pulling") as step:
+        with progress.step(f"{NAME} {BASE_IMAGE}", "pulling") as step:
             refusal = _pull()
             if refusal is None:
                 step.doing, source = "pulled", ToolSource.DOWNLOADED
@@ -59,21 +59,24 @@ def ensure(checkout: Checkout, engine: Engine, progress: Progress) -> Tool:
         made = installed()
         if made is None:
             raise OpsError(
-                f"{IMAGE} was created, but the Docker engine does not have it; run the same command again"
+                f"{BASE_IMAGE} was created, but the Docker engine does not have it; run the same command again"
             )
         return _tool(made.version, source)
 
 
 def _tool(image: str, source: ToolSource) -> Tool:
-    return Tool(NAME, image.removeprefix("sha256:")[:12], source, IMAGE)
+    return Tool(NAME, image.removeprefix("sha256:")[:12], source, BASE_IMAGE)
 
 
 def _pull() -> str | None:
     """Pull the image. Return None, or the reason if that fails."""
     try:
         process.run(
-            ["docker", "pull", IMAGE], first_line_seconds=PULL_SILENCE_SECONDS, timeout_seconds=PULL_SECONDS
+            ["docker", "pull", BASE_REFERENCE],
+            first_line_seconds=PULL_SILENCE_SECONDS,
+            timeout_seconds=PULL_SECONDS,
         )
+        process.run(["docker", "tag", BASE_REFERENCE, BASE_IMAGE], timeout_seconds=20)
     except CommandFailed as error:
         return error.tail[-1] if error.tail else str(error)
     return None
@@ -83,14 +86,14 @@ def _make(checkout: Checkout, engine: Engine, refusal: str, step: ProgressStep) 
     """Build an image of Debian 12 from the same packages as the published image."""
     if engine.arch != host_arch():
         raise OpsError(
-            f"cannot pull {IMAGE} ({refusal}), nor build it for {engine.arch} on this machine; make a registry "
-            "reachable, or `docker load` the image"
+            f"cannot pull {BASE_REFERENCE} ({refusal}), nor build it for {engine.arch} on this machine; make a"
+            f" registry reachable, or `docker load` an image named {BASE_IMAGE}"
         )
     if shutil.which("mmdebstrap") is None:
         if not debian.can_install():
             raise OpsError(
-                f"cannot pull {IMAGE} ({refusal}); make a registry reachable, `docker load` the image, "
-                "or install mmdebstrap to build the image from Debian's packages"
+                f"cannot pull {BASE_REFERENCE} ({refusal}); make a registry reachable, `docker load` an image named"
+                f" {BASE_IMAGE}, or install mmdebstrap to build the image from Debian's packages"
             )
         debian.install(["mmdebstrap"], step)
     disk.require(checkout.cache_dir, "building the base image", MAKING_GIB)
@@ -104,11 +107,12 @@ def _make(checkout: Checkout, engine: Engine, refusal: str, step: ProgressStep) 
         try:
             process.run(["mmdebstrap", "--variant=apt", "bookworm", str(archive)], timeout_seconds=600)
             process.run(
-                ["docker", "import", "--change", 'CMD ["bash"]', str(archive), IMAGE], timeout_seconds=300
+                ["docker", "import", "--change", 'CMD ["bash"]', str(archive), BASE_IMAGE],
+                timeout_seconds=300,
             )
         except CommandFailed as error:
             raise OpsError(
-                f"cannot pull {IMAGE} ({refusal}), nor build it from Debian's packages "
+                f"cannot pull {BASE_REFERENCE} ({refusal}), nor build it from Debian's packages "
                 f"({error.tail[-1] if error.tail else error}); check the network and run the same command again"
             ) from error
         finally:

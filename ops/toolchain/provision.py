@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infra.images.context import BASE_IMAGE
 from infra.spec.checkout import Checkout
 from infra.state_folder import make_private
 from ops.toolchain import (
@@ -142,7 +143,7 @@ def inspect(checkout: Checkout) -> tuple[Tool, ...]:
     else:
         found = [
             engine.tool(ToolSource.FOUND),
-            base_image.installed() or _missing(base_image.NAME, base_image.IMAGE),
+            base_image.installed() or _missing(base_image.NAME, BASE_IMAGE),
             access_wheels.installed(checkout, engine) or _missing(access_wheels.NAME, engine.arch),
         ]
     if cli is None:

@@ -31,7 +31,7 @@ GRACE_SECONDS = 3600
 DRAFT_SECONDS = 24 * 3600
 IMAGE, CONTEXT = "image", "build context"
 _OURS = (f"{PROJECT}/", f"{PROJECT}-test/")
-_REMOTE_IMAGE = "docker:index/remoteImage:RemoteImage"
+_IMAGE_TYPE = "pulumi-python:dynamic/docker:Image"
 # Folder of the cache -> its content, and the lock that the builder takes.
 _VERSIONS = {
     "pulumi": ("Pulumi CLI", "pulumi"),
@@ -127,9 +127,9 @@ def _users_of_images(checkout: Checkout) -> dict[str, str]:
         except (OSError, InfraError):
             continue
         for resource in resources_of(deployment):
-            if resource.get("type") == _REMOTE_IMAGE:
+            if resource.get("type") == _IMAGE_TYPE:
                 owner = path.parents[4].name
-                image = str((resource.get("outputs") or {}).get("imageId", ""))
+                image = str((resource.get("outputs") or {}).get("image_id", ""))
                 users[_short(image)] = f"stack {path.stem} of {owner}"
     return users
 

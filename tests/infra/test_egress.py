@@ -16,6 +16,7 @@ import pytest
 
 from infra import outputs
 from infra.docker.engine import docker, inspect
+from infra.images.context import BASE_IMAGE
 from infra.spec import monitoring
 from tests.infra.conftest import LiveStack
 from tests.promises import promise
@@ -78,7 +79,7 @@ def test_bridge_with_a_gateway_lets_packets_out_with_and_without_masquerading(
     docker("network", "create", "--opt", option, name)
     before = outside.packets()
     try:
-        docker("run", "--rm", "--init", "--network", name, "debian:bookworm-slim", "bash", "-c", _SEND)
+        docker("run", "--rm", "--init", "--network", name, BASE_IMAGE, "bash", "-c", _SEND)
     finally:
         docker("network", "rm", name)
     assert outside.packets() > before

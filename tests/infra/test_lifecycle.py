@@ -19,6 +19,7 @@ import pytest
 from infra.docker import ownership
 from infra.docker.engine import docker, inspect, label_options, psql
 from infra.docker.stack import METRICS_VOLUME
+from infra.images.context import BASE_IMAGE
 from infra.spec import backup_repository, monitoring
 from ops.errors import Exit
 from ops.stack.pulumi_stack import PulumiStack
@@ -329,7 +330,7 @@ def test_plain_pulumi_works_after_shellenv_and_resumes_an_interrupted_creation(
     assert _is_gone(up)
     labels = label_options(ownership.labels(up.identity, "dev"))
     docker("network", "create", *labels, up.identity.name("dev", "data"))
-    docker("create", "--name", _container(up, "redis"), *labels, "debian:bookworm-slim", "true")
+    docker("create", "--name", _container(up, "redis"), *labels, BASE_IMAGE, "true")
     done = up.plain_pulumi("pulumi up --yes")
     said = done.stdout + done.stderr
     assert done.returncode == 0, said

@@ -49,6 +49,7 @@ SETTINGS: dict[str, Parity] = {
     ),
     "accessPoolSize": same("the pool of each access service"),
     "tokenKeys": same("the program creates the keys, as secrets of the stack"),
+    "imageRefresh": same("a new value rebuilds every image that the program builds"),
     "networkSubnet": Parity("subnet of the data network", f"{NONE} `awsVpcCidr`", PLACE),
     "postgresPort": Parity("on 127.0.0.1, a free one by default", f"{NONE} 15432", PORT),
     "postgresMemory": Parity("limit of the container", f"{NONE} `awsPostgresClass`", ONE_MACHINE),

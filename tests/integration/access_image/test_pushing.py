@@ -16,6 +16,7 @@ from infra.aws import pushing
 from infra.aws.session import AwsError
 from infra.certificates import make_authority
 from infra.docker.engine import docker
+from infra.images.build import build
 from infra.images.context import aws_access_context, aws_access_digest
 from infra.spec.checkout import Checkout
 from tests.infra.aws.fake_aws import FakeAws, fake_aws
@@ -61,7 +62,8 @@ def push(kept: Registry, architecture: str, ca_file: str) -> str:
         region=REGION,
         repository_url=f"{kept.address}/groundwork-test-access",
         architecture=architecture,
-        digest=aws_access_digest(ROOT, architecture),
+        digest=aws_access_digest(ROOT, architecture, ""),
+        refresh="",
         ca_file=ca_file,
     )
 
@@ -71,7 +73,7 @@ def image(aws: FakeAws, architecture: str, ca_file: str) -> str:
     """The real image. Its tag stays, so that the engine keeps the layers for the next run."""
     context = aws_access_context(Checkout.here(), architecture, REGION, ca_file)
     tag = "groundwork-test/access-aws"
-    docker("build", "--quiet", "--network=host", "--tag", tag, str(context), timeout_seconds=1200)
+    build(context, tag)
     return tag
 
 
@@ -93,6 +95,10 @@ def pushed(
 ) -> Iterator[str]:
     """Push an image, and yield its reference."""
     monkeypatch.setattr(pushing, "aws_access_context", lambda *_: small_context)
+    # The small image has no packages to list.
+    monkeypatch.setattr(
+        pushing, "build", lambda folder, tag, **_: docker("build", "--quiet", "--tag", tag, str(folder))
+    )
     reference = push(kept, architecture, ca_file)
     yield reference
     (tag,) = kept.digests

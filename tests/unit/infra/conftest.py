@@ -26,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             # The build context contains wheels, which would be downloaded.
             patch.setattr(
                 "infra.docker.access.image_context",
-                lambda checkout, image: ImageContext(image, Path("/nowhere"), "0" * 64),
+                lambda _, image, refresh: ImageContext(image, Path("/nowhere"), "0" * 64, refresh),
             )
             # The recording engine's certificates are not real ones.
             patch.setattr(

@@ -25,7 +25,7 @@ from infra.spec.rotation import Rotation
 
 CANARY = "canary"
 CONTAINER = "docker:index/container:Container"
-IMAGE = "docker:index/remoteImage:RemoteImage"
+IMAGE = "pulumi-python:dynamic/docker:Image"
 NETWORK = "pulumi-python:dynamic/docker:Network"
 VOLUME = "docker:index/volume:Volume"
 LEASES = NetworkLeases(postgres=21001, redis=21002, access=21003, prometheus=21004, subnet="10.201.7.0/24")
@@ -103,8 +103,8 @@ class Monitor(mocks.MockMonitor):
 class _Outputs(mocks.Mocks):
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         outputs = dict(args.inputs)
-        if args.typ.endswith(":RemoteImage"):
-            outputs["imageId"] = f"sha256:{args.name}"
+        if args.typ == IMAGE:
+            outputs["image_id"] = f"sha256:{args.name}"
         return f"{args.name}-id", outputs
 
     def call(self, args: mocks.MockCallArgs) -> Any:

@@ -45,8 +45,16 @@ def test_the_stack_has_three_containers_on_one_network(program: Program) -> None
 
 def test_the_program_builds_the_images_of_the_stack(program: Program, monitored: Program) -> None:
     for stack, monitoring_on in ((program, False), (monitored, True)):
-        built = {image.inputs["name"].partition(":")[0] for image in stack.of_type(IMAGE).values()}
+        built = {image.inputs["tag"].partition(":")[0] for image in stack.of_type(IMAGE).values()}
         assert built == {f"groundwork/{image}" for image in stack_images(monitoring=monitoring_on)}
+
+
+@promise("a refresh installs the packages again, and an unchanged image is not rebuilt")
+def test_a_refresh_rebuilds_every_image_of_the_stack(run: Run) -> None:
+    refreshed = run(monitoring="true", imageRefresh="2026-11-30")
+    images = refreshed.of_type(IMAGE).values()
+    assert {image.inputs["refresh"] for image in images} == {"2026-11-30"}
+    assert len(images) == len(stack_images(monitoring=True))
 
 
 def test_monitoring_adds_three_containers(monitored: Program) -> None:

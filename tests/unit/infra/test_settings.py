@@ -35,6 +35,9 @@ BAD = {
     "eviction policy like nothing": Bad(
         {"redisEvictionPolicy": "best"}, "redisEvictionPolicy", "'best'", "use one of noeviction, allkeys-lru"
     ),
+    "refresh without a time": Bad(
+        {"imageRefresh": "today"}, "imageRefresh", "'today'", "write it like 2026-11-30"
+    ),
     "unknown persistence": Bad(
         {"redisPersistence": "both"}, "redisPersistence", "'both'", "use one of none, rdb, aof"
     ),

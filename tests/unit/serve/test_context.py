@@ -118,3 +118,22 @@ def test_an_image_of_one_folder_needs_only_that_folder(checkout: Checkout, image
 def test_an_unknown_image_is_refused(checkout: Checkout) -> None:
     with pytest.raises(InfraError, match="no image 'mysql'"):
         context.image_context(checkout, "mysql")
+
+
+def test_a_refresh_changes_the_tag_of_an_image(checkout: Checkout) -> None:
+    first = context.image_context(checkout, "redis")
+    again = context.image_context(checkout, "redis", "2026-11-30")
+    assert first.tag != again.tag
+    assert again == context.image_context(checkout, "redis", "2026-11-30")
+
+
+@promise("the base image is pulled by its digest")
+@pytest.mark.parametrize("image", ["access", "monitoring", "postgres", "redis"])
+def test_every_image_is_built_from_the_pinned_base_with_current_packages(image: str) -> None:
+    text = (context.IMAGES / image / "Dockerfile").read_text()
+    froms = [line for line in text.splitlines() if line.startswith("FROM")]
+    assert all(line.split()[1] == "${BASE}" for line in froms)
+    final = text[text.rindex("FROM ${BASE}") :]
+    # An ARG after the command would not make the engine run it again.
+    assert final.index("ARG REFRESH") < final.index("RUN ") < final.index("apt-get upgrade")
+    assert context.BASE_REFERENCE.partition("@sha256:")[2].isalnum()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.images.context import BASE_REFERENCE
 from infra.spec.checkout import Checkout
 from ops.errors import OpsError
 from ops.toolchain import base_image, debian
@@ -19,11 +20,12 @@ from tests.promises import promise
 Program = Callable[[Path, str], Path]
 HERE = Engine("20.10.24", host_arch())
 
-# `docker image inspect` finds the image once the file `image` exists, which pull and import create.
+# `docker image inspect` finds the image once the file `image` exists, which tag and import create.
 DOCKER = """
 case "$1" in
 image) [ -e {path}/image ] && echo sha256:0123456789abcdef || exit 1 ;;
 pull) {pull} ;;
+tag) : > {path}/image ;;
 import) [ -s "$4" ] && : > {path}/image ;;
 esac
 """
@@ -52,10 +54,11 @@ def test_an_existing_image_is_not_pulled(
     assert (tool.source, tool.version) == (ToolSource.CACHED, "0123456789ab")
 
 
-def test_an_image_that_can_be_pulled_is_pulled(
+@promise("the base image is pulled by its digest")
+def test_an_image_that_can_be_pulled_is_pulled_by_its_digest(
     checkout: Checkout, progress: Progress, path: Path, docker: Callable[[str], None]
 ) -> None:
-    docker(f": > {path}/image")
+    docker(f'[ "$2" = {BASE_REFERENCE} ]')
     assert base_image.ensure(checkout, HERE, progress).source is ToolSource.DOWNLOADED
 
 

@@ -19,7 +19,7 @@ from ops.toolchain.inventory import Tool, ToolSource
 
 FOUND = Tool("Docker engine", "27.1.1", ToolSource.FOUND, "/var/run/docker.sock")
 BUILT = Tool("Pulumi CLI", "3.259.0", ToolSource.BUILT, "/cache/pulumi", 171.4)
-MISSING = Tool("Base image", "", ToolSource.MISSING, "debian:bookworm-slim")
+MISSING = Tool("Base image", "", ToolSource.MISSING, "groundwork/base")
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def test_check_exits_with_3_if_something_is_missing(monkeypatch: pytest.MonkeyPa
     in_place(monkeypatch, FOUND, MISSING)
     result = CliRunner().invoke(toolchain, ["--check"])
     assert result.exit_code == 3
-    assert "Base image             missing  debian:bookworm-slim" in result.output
+    assert "Base image             missing  groundwork/base" in result.output
 
 
 def test_check_exits_with_0_if_everything_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ def test_an_image_in_use_is_kept(checkout: Checkout, engine: Engine) -> None:
         / "dev.json"
     )
     other.parent.mkdir(parents=True)
-    image = {"type": "docker:index/remoteImage:RemoteImage", "outputs": {"imageId": "sha256:" + "8" * 12}}
+    image = {"type": "pulumi-python:dynamic/docker:Image", "outputs": {"image_id": "sha256:" + "8" * 12}}
     other.write_text(json.dumps({"checkpoint": {"latest": {"resources": [image]}}}))
     found = kept(checkout)
     assert found["groundwork/access:t7"] == "a container uses it"

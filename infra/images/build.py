@@ -1,0 +1,65 @@
+"""Build an image with the docker command, and label it with the Debian packages that it contains."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from infra.docker.engine import DockerError, docker, inspect, label_options
+from infra.images.context import BASE_IMAGE, CONTEXT_LABEL, ImageContext
+
+# Every installed package as `name=version`, separated by spaces.
+PACKAGES_LABEL = "groundwork.packages"
+# When the packages were installed, in UTC: 2026-11-30T09:00:00Z.
+PACKAGES_DATE_LABEL = "groundwork.packages-date"
+BUILD_SECONDS = 1200.0
+
+_LIST = "cat /usr/share/groundwork-packages-date && dpkg-query --show --showformat='${Package}=${Version}\\n'"
+# Without --load, a builder other than the engine's own would not give the image to the engine.
+_ENGINES_OWN_BUILDER = {"BUILDX_BUILDER": "default"}
+
+
+def ensure(context: ImageContext) -> str:
+    """Return the id of a context's image, and build the image if the engine does not have it. Raises DockerError."""
+    for found in inspect("image", context.tag):
+        return str(found["Id"])
+    return build(context.folder, context.tag, refresh=context.refresh, labels={CONTEXT_LABEL: context.digest})
+
+
+def build(folder: Path, tag: str, *, refresh: str = "", labels: Mapping[str, str] | None = None) -> str:
+    """Build the context `folder`, and return the image's id. Raises DockerError with the last lines of a failed build.
+
+    The Dockerfile's argument BASE is the base image. With another value of `refresh`, its argument REFRESH, the
+    packages are installed again. The tag appears when the image is complete and has PACKAGES_LABEL and
+    PACKAGES_DATE_LABEL.
+    """
+    draft = f"{tag}.{uuid.uuid4().hex[:8]}.draft"
+    arguments = (f"--build-arg=BASE={BASE_IMAGE}", f"--build-arg=REFRESH={refresh}")
+    _build(*arguments, "--network=host", "--tag", draft, str(folder))
+    try:
+        listed = docker("run", "--rm", "--init", "--network=none", "--entrypoint=sh", draft, "-c", _LIST)
+        date, *packages = listed.split()
+        all_labels = {
+            PACKAGES_LABEL: " ".join(packages),
+            PACKAGES_DATE_LABEL: date,
+            **(labels or {}),
+        }
+        return _build(*label_options(all_labels), "--tag", tag, "-", stdin=f"FROM {draft}\n".encode())
+    finally:
+        docker("image", "rm", "--no-prune", draft)
+
+
+def _build(*arguments: str, stdin: bytes | None = None) -> str:
+    try:
+        return docker(
+            *("build", "--quiet", *arguments),
+            stdin=stdin,
+            timeout_seconds=BUILD_SECONDS,
+            environment=_ENGINES_OWN_BUILDER,
+        ).strip()
+    except DockerError as error:
+        # A failed build prints everything that its programs have printed.
+        raise DockerError(
+            "\n".join(str(error).splitlines()[:1] + str(error).splitlines()[1:][-10:])
+        ) from error

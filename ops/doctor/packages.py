@@ -1,0 +1,22 @@
+"""The age of the Debian packages in the containers' images."""
+
+from __future__ import annotations
+
+from ops.doctor.check_result import STACK_OPTION, CheckResult, ok, skipped, warn
+from ops.doctor.examination import Examination
+from ops.stack.stack_status import PACKAGES_DAYS, old_packages
+
+
+def packages(examination: Examination) -> CheckResult:
+    """packages: check the age of the Debian packages, because older ones miss security updates."""
+    container = examination.stack.postgres_container
+    if container is None:
+        return skipped("the stack has no containers here; AWS maintains its servers")
+    old = old_packages(container.removesuffix("postgres"), examination.now())
+    if old:
+        return warn(
+            f"the packages of {', '.join(old)} are up to {max(old.values())} days old",
+            f"run `groundwork up{STACK_OPTION} --refresh-images`, which installs today's",
+            [f"{service}: {days} days" for service, days in old.items()],
+        )
+    return ok(f"no package is older than {PACKAGES_DAYS} days")

@@ -1,0 +1,96 @@
+"""Images: their labels, refreshes, and failed builds, in the real engine."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.docker.engine import DockerError, docker, inspect
+from infra.images.build import PACKAGES_DATE_LABEL, PACKAGES_LABEL, build
+from ops.stack.stack_status import PACKAGES_DAYS, old_packages
+from tests.containers import build_image
+from tests.promises import promise
+
+pytestmark = pytest.mark.usefixtures("docker_engine")
+
+# Installs nothing, and is as fast as a test needs it.
+SMALL = """
+ARG BASE
+FROM ${BASE}
+ARG REFRESH
+RUN date -u +%Y-%m-%dT%H:%M:%S.%NZ > /usr/share/groundwork-packages-date
+"""
+
+
+@pytest.fixture
+def tag() -> Iterator[str]:
+    tag = f"groundwork-test/images:{uuid.uuid4().hex[:8]}"
+    yield tag
+    if inspect("image", tag):
+        docker("image", "rm", tag)
+
+
+def labels(image: str) -> dict[str, str]:
+    (found,) = inspect("image", image)
+    return dict(found["Config"]["Labels"])
+
+
+@promise("an image's labels list its Debian packages and when they were installed")
+def test_labels_list_the_packages_of_the_image_and_their_date() -> None:
+    image = build_image("redis")
+    listed = docker("run", "--rm", "--init", "--entrypoint=dpkg-query", image, "--show")
+    found = labels(image)
+    assert found[PACKAGES_LABEL].split() == [
+        line.replace(":amd64\t", "=").replace(":arm64\t", "=").replace("\t", "=")
+        for line in listed.splitlines()
+    ]
+    assert any(package.startswith("redis-server=5:7.") for package in found[PACKAGES_LABEL].split())
+    assert datetime.fromisoformat(found[PACKAGES_DATE_LABEL]) <= datetime.now(UTC)
+
+
+@promise("a refresh installs the packages again, and an unchanged image is not rebuilt")
+def test_only_another_refresh_installs_the_packages_again(tmp_path: Path, tag: str) -> None:
+    (tmp_path / "Dockerfile").write_text(SMALL)
+    # The engine caches the layers of earlier runs of this test.
+    first, second = f"{tag} first", f"{tag} second"
+    dates = []
+    for refresh in (first, first, second):
+        build(tmp_path, tag, refresh=refresh)
+        dates.append(labels(tag)[PACKAGES_DATE_LABEL])
+    assert dates[0] == dates[1] < dates[2]
+
+
+def test_a_failed_build_reports_its_last_lines_and_leaves_no_tag(tmp_path: Path, tag: str) -> None:
+    (tmp_path / "Dockerfile").write_text(f"{SMALL}RUN seq 100; echo no such package >&2; exit 3\n")
+    with pytest.raises(DockerError) as caught:
+        build(tmp_path, tag)
+    assert "no such package" in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 11
+    assert not docker("image", "ls", "--quiet", "--filter", f"reference={tag}*").split()
+
+
+@promise("`up` and `doctor` report packages that are older than 30 days")
+def test_old_packages_are_reported_for_each_container(tag: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCMD none\n")
+    docker("build", "--quiet", "--tag", tag, str(tmp_path))
+    prefix = f"gw-test-{uuid.uuid4().hex[:8]}-"
+    now = datetime.now(UTC)
+    dates = {"postgres": now - timedelta(days=45), "redis": now - timedelta(days=PACKAGES_DAYS)}
+    options = {
+        service: [f"--label={PACKAGES_DATE_LABEL}={date:%Y-%m-%dT%H:%M:%SZ}"]
+        for service, date in dates.items()
+    }
+    containers = [
+        docker("create", "--name", f"{prefix}{service}", *options.get(service, []), tag).strip()
+        # A container of an earlier version has no label, and monitoring is off.
+        for service in ("postgres", "redis", "access")
+    ]
+    try:
+        assert old_packages(prefix, time.time()) == {"postgres": 45}
+    finally:
+        docker("rm", *containers)
