@@ -23,7 +23,7 @@ $(error groundwork: no python3.11 or python3 on PATH; install Python 3.11 or new
 endif
 endif
 
-.PHONY: help .venv up down preview status logs psql redis-cli drift verify pr-report pr-comment test check fix docs bench toolchain lock
+.PHONY: help .venv up down preview status logs psql redis-cli drift verify pr-report pr-comment test check fix docs bench sbom audit toolchain lock
 
 ## The stack
 up: .venv ## Create or update a stack: servers, roles, schema, access service (STACK=dev)
@@ -79,6 +79,12 @@ docs: .venv ## Build the documentation as a site into build/docs; fails for a br
 bench: toolchain ## Measure, as ratios in one run
 	@$(VENV)/uv pip install --quiet --python $(PY) --require-hashes --requirement tests/bench/requirements.lock
 	@$(PY) -m tests.bench
+
+sbom: toolchain ## Write bills of materials (CycloneDX) of the images and of .venv into build/sbom (STACK=dev)
+	@$(PY) -m scripts.supply_chain.sbom $(or $(STACK),dev)
+
+audit: .venv ## Look for known vulnerabilities of the locked Python packages
+	@$(PY) -m scripts.supply_chain.audit
 
 lock: .venv ## Resolve the dependencies into requirements.lock and the access image's lock files
 	@$(PY) -m scripts.lock

@@ -7,9 +7,12 @@ The locks contain versions and hashes, but no package index, which is configured
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from ops.toolchain import releases, versions
 
 ROOT = Path(__file__).parents[1]
 # Lock -> its sources. The libraries that `make bench` compares with groundwork must have compatible versions.
@@ -19,6 +22,8 @@ LOCKS = {
     "infra/images/access/requirements-aws.lock": ["pyproject.toml", "--extra", "aws-access"],
     "tests/bench/requirements.lock": ["tests/bench/requirements.in", "--constraint", "requirements.lock"],
     "scripts/site/requirements.lock": ["scripts/site/requirements.in", "--constraint", "requirements.lock"],
+    # In an environment of its own.
+    "scripts/supply_chain/requirements.lock": ["scripts/supply_chain/requirements.in"],
 }
 # The Python versions of docs/toolchain.md. The access image has Debian 12's Python.
 PYTHONS = {
@@ -27,6 +32,9 @@ PYTHONS = {
     "infra/images/access/requirements-aws.lock": ("3.11",),
 }
 MACHINES = ("x86_64", "aarch64")
+# The platforms of the official releases whose sums are recorded.
+RELEASE_PLATFORMS = ("linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64")
+_SUMS_HEADER = "# SHA-256 sums of Pulumi's official releases, written by `make lock`.\n"
 # Universal: one lock for Linux and macOS, with markers for differences.
 COMPILE = [
     *("pip", "compile", "--quiet"),
@@ -43,7 +51,29 @@ def main(arguments: list[str]) -> int:
         if code:
             print(f"{lock}: cannot be resolved; the file is unchanged", file=sys.stderr)
             return code
+    record_sums()
     return max([_find_wheels(*platform) for platform in platforms()])
+
+
+def record_sums() -> None:
+    """Write the sums that Pulumi publishes for the pinned releases. Without all of them, the file is unchanged."""
+    (aws,) = re.findall(r"^pulumi-aws==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    wanted = [
+        release
+        for platform in RELEASE_PLATFORMS
+        for release in (
+            releases.cli(versions.PULUMI, platform),
+            releases.plugin("docker", versions.DOCKER_PROVIDER, platform),
+            releases.plugin("aws", aws, platform),
+        )
+    ]
+    lists = {url: releases.published_sums(url) for url in {release.list_url for release in wanted}}
+    missing = [release.archive for release in wanted if release.archive not in lists[release.list_url]]
+    if missing:
+        print(f"{releases.SUMS.name}: unchanged; no published sum of {', '.join(missing)}", file=sys.stderr)
+        return
+    lines = [f"{lists[release.list_url][release.archive]}  {release.archive}\n" for release in wanted]
+    releases.SUMS.write_text("".join([_SUMS_HEADER, *sorted(lines, key=lambda line: line.split()[1])]))
 
 
 def platforms() -> list[tuple[str, str, str]]:

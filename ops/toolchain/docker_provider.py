@@ -5,13 +5,11 @@ Does not use the Docker engine.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 from infra.spec.checkout import Checkout
 from ops.errors import OpsError
-from ops.toolchain import disk, golang, process, store, versions
+from ops.toolchain import disk, golang, plugins, releases, store, versions
 from ops.toolchain.inventory import Tool, ToolSource
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.progress import Progress
@@ -25,18 +23,13 @@ BUILD = golang.Build(
     whole=golang.Whole(packages=940, seconds=90),
     tags=("no_compose",),
 )
-PLUGIN_GIB = 0.5
-RELEASE_DEADLINE_SECONDS = 180
 
 
 def installed(checkout: Checkout) -> Tool | None:
     """Return the plugin in PULUMI_HOME, or None if it is absent or its installation was interrupted."""
-    plugin = _plugin(checkout)
-    # Pulumi keeps this file next to a plugin until it is completely installed.
-    partial = plugin.parent.with_name(plugin.parent.name + ".partial")
-    if not plugin.is_file() or partial.exists():
+    if not plugins.is_installed(checkout, "docker", versions.DOCKER_PROVIDER):
         return None
-    return Tool(NAME, versions.DOCKER_PROVIDER, ToolSource.CACHED, str(plugin))
+    return Tool(NAME, versions.DOCKER_PROVIDER, ToolSource.CACHED, _path(checkout))
 
 
 def ensure(
@@ -64,36 +57,26 @@ def ensure(
             if _download(checkout, cli, progress)
             else _build(checkout, cli, progress, await_turn)
         )
-        return Tool(NAME, versions.DOCKER_PROVIDER, source, str(_plugin(checkout)))
+        return Tool(NAME, versions.DOCKER_PROVIDER, source, _path(checkout))
 
 
-def _plugin(checkout: Checkout) -> Path:
-    name = f"resource-docker-v{versions.DOCKER_PROVIDER}"
-    return versions.pulumi_home(checkout) / "plugins" / name / "pulumi-resource-docker"
-
-
-def _install(checkout: Checkout, cli: Cli, *arguments: str, timeout_seconds: float) -> None:
-    """Install the plugin with the CLI, replacing what an interrupted run has left."""
-    home = versions.pulumi_home(checkout)
-    home.mkdir(parents=True, exist_ok=True)
-    env = os.environ | {"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
-    with disk.naming_a_full_disk(home, "the Docker provider", PLUGIN_GIB):
-        process.run(
-            [str(cli.command), "plugin", "install", "resource", "docker", f"v{versions.DOCKER_PROVIDER}"]
-            + ["--reinstall", *arguments],
-            env=env,
-            timeout_seconds=timeout_seconds,
-        )
+def _path(checkout: Checkout) -> str:
+    return str(plugins.executable(checkout, "docker", versions.DOCKER_PROVIDER))
 
 
 def _download(checkout: Checkout, cli: Callable[[], Cli], progress: Progress) -> bool:
     if not releases_are_reached():
         return False
-    disk.require(versions.pulumi_home(checkout), "the Docker provider", PLUGIN_GIB)
+    release = releases.plugin("docker", versions.DOCKER_PROVIDER, versions.platform_name())
+    known = releases.checksum(release)
+    if known is None:
+        progress.say(f"{NAME}: the checksum of {release.archive} is not known; building it instead")
+        return False
+    disk.require(versions.pulumi_home(checkout), "the Docker provider", plugins.PLUGIN_GIB)
     command = cli()
     try:
         with progress.step(f"{NAME} {versions.DOCKER_PROVIDER}", "downloading the official release") as step:
-            _install(checkout, command, timeout_seconds=RELEASE_DEADLINE_SECONDS)
+            plugins.install(checkout, command, "docker", versions.DOCKER_PROVIDER, "--checksum", known)
             step.doing = "downloaded the official release"
     except CommandFailed as error:
         progress.say(f"{NAME}: no official release ({error}); building it instead")
@@ -107,7 +90,7 @@ def _build(
     go = golang.find(checkout, progress)
     # A temporary folder: the CLI copies the plugin to PULUMI_HOME.
     drafts = checkout.cache_dir / "docker-provider"
-    disk.require(drafts, "the Docker provider", 2 * PLUGIN_GIB)
+    disk.require(drafts, "the Docker provider", 2 * plugins.PLUGIN_GIB)
     with progress.step(f"{NAME} {versions.DOCKER_PROVIDER}", "preparing the build") as step:
         try:
             store.discard(drafts)
@@ -118,7 +101,9 @@ def _build(
             await_turn()
             golang.compile(go, BUILD, built, step)
             step.now("waiting for the CLI, which installs it")
-            _install(checkout, cli(), "-f", str(built), timeout_seconds=60)
+            plugins.install(
+                checkout, cli(), "docker", versions.DOCKER_PROVIDER, "-f", str(built), timeout_seconds=60
+            )
             step.doing = "built from Go modules"
         except CommandFailed as error:
             raise OpsError(

@@ -23,6 +23,7 @@ from ops.toolchain import (
     docker_provider,
     encryption_salt,
     passphrase,
+    plugins,
     process,
     pulumi_cli,
     store,
@@ -110,6 +111,8 @@ def ensure(checkout: Checkout, console: Console | None = None, *, docker: bool =
     tools += [made.tool, made.language_host]
     if docker:
         tools.append(provider.result())
+    else:
+        plugins.ensure_aws(checkout, made, progress)
     return Toolchain(made.command, versions.pulumi_home(checkout), tuple(tools))
 
 

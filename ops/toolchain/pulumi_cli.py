@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
+import tarfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from infra.spec.checkout import Checkout
-from ops.toolchain import disk, golang, inventory, process, store, versions
+from ops.toolchain import disk, golang, inventory, process, releases, store, versions
 from ops.toolchain.inventory import Choice, Tool, ToolSource
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.progress import Progress
@@ -178,29 +178,36 @@ def _download(checkout: Checkout, progress: Progress) -> Cli | None:
     if not releases_are_reached():
         progress.say(f"{NAME}: official releases cannot be reached from here")
         return None
+    release = releases.cli(versions.PULUMI, versions.platform_name())
+    known = releases.checksum(release)
+    if known is None:
+        progress.say(f"{NAME}: the checksum of {release.archive} is not known; building it instead")
+        return None
     target = versions.pulumi_release(checkout)
     what = "the Pulumi release"
     disk.require(target, what, RELEASE_GIB)
-    install = (
-        "import sys; from pulumi.automation import PulumiCommand; from semver import VersionInfo as Version; "
-        "PulumiCommand.install(root=sys.argv[1], version=Version.parse(sys.argv[2]))"
-    )
     try:
         with (
             progress.step(f"{NAME} {versions.PULUMI}", "downloading the official release") as step,
             disk.naming_a_full_disk(target, what, RELEASE_GIB),
             store.publishing(target) as draft,
         ):
-            process.run(
-                [sys.executable, "-c", install, str(draft), versions.PULUMI],
-                env=os.environ | {"PULUMI_HOME": str(versions.pulumi_home(checkout)), "TMPDIR": str(draft)},
-                timeout_seconds=RELEASE_DEADLINE_SECONDS,
-            )
+            archive = draft / release.archive
+            releases.download(release, known, archive, RELEASE_DEADLINE_SECONDS)
+            _unpack(archive, draft / "bin")
+            archive.unlink()
             step.doing = "downloaded the official release"
-    except CommandFailed as error:
+    except (CommandFailed, tarfile.TarError) as error:
         progress.say(f"{NAME}: cannot download the official release ({error}); building it instead")
         return None
     return _cli(target / "bin" / "pulumi", versions.PULUMI, ToolSource.DOWNLOADED)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack the programs of a release, which its archive has in the folder `pulumi`."""
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder.parent, filter="data")
+    (folder.parent / "pulumi").rename(folder)
 
 
 def _build(checkout: Checkout, progress: Progress, on_linking: Callable[[], None]) -> Cli:

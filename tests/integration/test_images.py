@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,9 +13,13 @@ import pytest
 
 from infra.docker.engine import DockerError, docker, inspect
 from infra.images.build import PACKAGES_DATE_LABEL, PACKAGES_LABEL, build
+from infra.images.context import image_context
+from infra.spec.checkout import Checkout
 from ops.stack.stack_status import PACKAGES_DAYS, old_packages
+from scripts.supply_chain import sbom, tools
 from tests.containers import build_image
 from tests.promises import promise
+from tests.scale import IS_FULL
 
 pytestmark = pytest.mark.usefixtures("docker_engine")
 
@@ -94,3 +99,15 @@ def test_old_packages_are_reported_for_each_container(tag: str, tmp_path: Path) 
         assert old_packages(prefix, time.time()) == {"postgres": 45}
     finally:
         docker("rm", *containers)
+
+
+@promise("a bill of materials lists every Debian package of an image")
+@pytest.mark.skipif(
+    not IS_FULL, reason="SCALE=full: installs the tools, and lists an image in 10 s of CPU time"
+)
+def test_a_bill_of_materials_lists_the_packages_of_an_image() -> None:
+    context = image_context(Checkout.here(), "redis")
+    bill = json.loads(sbom.of_image(tools.install(), context).read_text())
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", sbom.VERSION)
+    listed = {f"{component['name']}={component['version']}" for component in bill["components"]}
+    assert set(labels(context.tag)[PACKAGES_LABEL].split()) <= listed

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import hashlib
+import io
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from infra.spec.checkout import Checkout
-from ops.toolchain import golang, inventory, process, pulumi_cli, versions
+from ops.toolchain import golang, inventory, process, pulumi_cli, releases, versions
 from ops.toolchain.inventory import Tool, ToolSource
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.progress import Progress
 from tests.promises import promise
 
 Program = Callable[[Path, str], Path]
+HOST_NAME = "pulumi-language-python"
 
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: Program) -> list[str]:
-    """The attempts, in order. A build succeeds, and a download succeeds if `releases` allows it."""
+    """The builds that were tried. A build succeeds, and there are no releases."""
     tried: list[str] = []
     scripts = tmp_path / "sdk" / "python"
     program(scripts / "cmd" / "pulumi-language-python-exec", "")
@@ -38,28 +46,51 @@ def attempts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: Program) 
     return tried
 
 
+@dataclass
+class Publisher:
+    """A server with Pulumi's releases: archives, and lists of their sums. Nothing is there at first."""
+
+    folder: Path
+
+    def publish(self, *, listed: bool = True, sum_of: bytes | None = None) -> Path:
+        """Publish a release of the CLI. The list has the sum of `sum_of` instead of the archive's own."""
+        release = releases.cli(versions.PULUMI, versions.platform_name())
+        archive = self.folder / "sdk" / release.archive
+        archive.parent.mkdir(exist_ok=True)
+        with tarfile.open(archive, "w:gz") as opened:
+            for name, content in (("pulumi", b"#!/bin/sh\necho v3.259.0\n"), (HOST_NAME, b"\x7fELF")):
+                member = tarfile.TarInfo(f"pulumi/{name}")
+                member.size, member.mode = len(content), 0o755
+                opened.addfile(member, io.BytesIO(content))
+        if listed:
+            path = self.folder / release.list_url.removeprefix(f"{releases.GITHUB}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found = hashlib.sha256(sum_of or archive.read_bytes()).hexdigest()
+            path.write_text(f"{'0' * 64}  another.tar.gz\n{found}  {release.archive}\n")
+        return archive
+
+
 @pytest.fixture
-def releases(
-    monkeypatch: pytest.MonkeyPatch, attempts: list[str], program: Program
-) -> Callable[[bool], None]:
-    """Make official releases reachable. The argument says whether a download succeeds."""
-    real = process.run
-
-    def reach(succeeds: bool) -> None:
-        def run(command: list[str], **how: object) -> list[str]:
-            if "PulumiCommand" not in " ".join(command):
-                return real(command, **how)  # type: ignore[arg-type]
-            attempts.append("download")
-            if not succeeds:
-                raise CommandFailed(command, "failed with exit code 1", ["curl: (6) no such host"])
-            program(Path(command[3]) / "bin" / "pulumi", "echo v3.259.0")
-            Path(command[3], "bin", "pulumi-language-python").write_bytes(b"\x7fELF")
-            return []
-
+def publisher(monkeypatch: pytest.MonkeyPatch, attempts: list[str], tmp_path: Path) -> Iterator[Publisher]:
+    """Make official releases reachable, on a local server."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(releases, "HOST", address)
+        monkeypatch.setattr(releases, "GITHUB", address)
         monkeypatch.setattr(pulumi_cli, "releases_are_reached", lambda: True)
-        monkeypatch.setattr(process, "run", run)
+        yield Publisher(folder)
+        server.shutdown()
+        thread.join()
 
-    return reach
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 def on_path(path: Path, program: Program, version: str = "3.300.0") -> Path:
@@ -102,21 +133,55 @@ def test_groundworks_own_cache_on_path_is_not_taken_for_the_users_cli(
 
 
 def test_a_release_is_preferred_to_a_build(
-    checkout: Checkout, progress: Progress, path: Path, attempts: list[str], releases: Callable[[bool], None]
+    checkout: Checkout, progress: Progress, path: Path, attempts: list[str], publisher: Publisher
 ) -> None:
-    releases(True)
+    publisher.publish()
     cli = pulumi_cli.ensure(checkout, progress)
-    assert attempts == ["download"]
+    assert attempts == []
     assert cli.tool.source is ToolSource.DOWNLOADED
     assert cli.command == versions.pulumi_release(checkout) / "bin" / "pulumi"
+    assert process.run([str(cli.command)]) == ["v3.259.0"]
+    # A release has its own language host.
+    assert (cli.command.parent / HOST_NAME).read_bytes() == b"\x7fELF"
 
 
-def test_a_release_keeps_its_own_language_host(
-    checkout: Checkout, progress: Progress, path: Path, attempts: list[str], releases: Callable[[bool], None]
+@promise("a downloaded release is used only if its SHA-256 sum is the expected one")
+@pytest.mark.parametrize("is_recorded", [True, False], ids=["recorded", "published"])
+def test_a_release_with_another_checksum_is_deleted_and_built_instead(
+    checkout: Checkout,
+    progress: Progress,
+    said: StringIO,
+    path: Path,
+    attempts: list[str],
+    publisher: Publisher,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    is_recorded: bool,
 ) -> None:
-    releases(True)
-    cli = pulumi_cli.ensure(checkout, progress)
-    assert (cli.command.parent / "pulumi-language-python").read_bytes() == b"\x7fELF"
+    archive = publisher.publish(sum_of=None if is_recorded else b"the genuine release")
+    if is_recorded:
+        # The sum in the repository counts, even if the publisher's list agrees with a replaced archive.
+        sums = tmp_path / "sums"
+        sums.write_text(f"{hashlib.sha256(b'the genuine release').hexdigest()}  {archive.name}\n")
+        monkeypatch.setattr(releases, "SUMS", sums)
+    assert pulumi_cli.ensure(checkout, progress).tool.source is ToolSource.BUILT
+    assert attempts == ["build"]
+    assert "has the SHA-256 sum" in said.getvalue()
+    assert not versions.pulumi_release(checkout).exists()
+
+
+@promise("a downloaded release is used only if its SHA-256 sum is the expected one")
+def test_a_release_without_a_known_checksum_is_not_downloaded(
+    checkout: Checkout,
+    progress: Progress,
+    said: StringIO,
+    path: Path,
+    attempts: list[str],
+    publisher: Publisher,
+) -> None:
+    publisher.publish(listed=False)
+    assert pulumi_cli.ensure(checkout, progress).tool.source is ToolSource.BUILT
+    assert "is not known; building it instead" in said.getvalue()
 
 
 @promise("what cannot be downloaded is built")
@@ -126,11 +191,11 @@ def test_a_failed_download_is_reported_and_followed_by_a_build(
     said: StringIO,
     path: Path,
     attempts: list[str],
-    releases: Callable[[bool], None],
+    publisher: Publisher,
 ) -> None:
-    releases(False)
+    publisher.publish().unlink()
     assert pulumi_cli.ensure(checkout, progress).tool.source is ToolSource.BUILT
-    assert attempts == ["download", "build"]
+    assert attempts == ["build"]
     assert "cannot download the official release" in said.getvalue()
     assert not versions.pulumi_release(checkout).exists()
 

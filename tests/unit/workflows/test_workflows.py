@@ -21,12 +21,14 @@ FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 # The workflows whose commands are make targets. ci.yml calls .ci/run, which another test checks.
 OURS = [file for file in FILES if file.name != "ci.yml"]
 EVENTS = {
+    "audit.yml": {"push", "schedule", "workflow_dispatch"},
     "ci.yml": {"push", "pull_request"},
     "preview.yml": {"pull_request"},
     "deploy.yml": {"push", "schedule", "workflow_dispatch"},
 }
 # Job -> its permissions.
 PERMISSIONS = {
+    ("audit.yml", "audit"): {"contents": "read"},
     ("preview.yml", "report"): {"contents": "read", "id-token": "write"},
     ("preview.yml", "comment"): {"contents": "read", "pull-requests": "write"},
     ("preview.yml", "sarif"): {"contents": "read", "security-events": "write"},

@@ -1,0 +1,109 @@
+"""Official releases of Pulumi: downloaded only if their SHA-256 sum is known, and checked against it.
+
+`releases.sha256` has the sums that `make lock` recorded. For a version without an entry, the list that Pulumi publishes
+on GitHub is used; the archives themselves are on another host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.toolchain import process
+
+SUMS = Path(__file__).with_name("releases.sha256")
+HOST = "https://get.pulumi.com/releases"
+GITHUB = "https://github.com/pulumi"
+_LIST_SECONDS = 20.0
+_LINE = re.compile(r"([0-9a-f]{64})\s+\*?(\S+)")
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Release:
+    """An archive on Pulumi's server, and the published list with its sum."""
+
+    archive: str
+    url: str
+    list_url: str
+
+
+def cli(version: str, platform: str) -> Release:
+    """Return the CLI's release for a platform, e.g. `linux-amd64`."""
+    archive = f"pulumi-v{version}-{platform.replace('amd64', 'x64')}.tar.gz"
+    published = f"{GITHUB}/pulumi/releases/download/v{version}/pulumi-{version}-checksums.txt"
+    return Release(archive, f"{HOST}/sdk/{archive}", published)
+
+
+def plugin(name: str, version: str, platform: str) -> Release:
+    """Return the release of a resource plugin, e.g. `docker`, for a platform."""
+    archive = f"pulumi-resource-{name}-v{version}-{platform}.tar.gz"
+    published = f"{GITHUB}/pulumi-{name}/releases/download/v{version}/pulumi-{name}_{version}_checksums.txt"
+    return Release(archive, f"{HOST}/plugins/{archive}", published)
+
+
+def checksum(release: Release) -> str | None:
+    """Return the SHA-256 sum of the archive in hex, or None if it is not known."""
+    recorded = read_sums(SUMS.read_text())
+    if release.archive in recorded:
+        return recorded[release.archive]
+    return published_sums(release.list_url).get(release.archive)
+
+
+def published_sums(list_url: str) -> dict[str, str]:
+    """Return archive -> sum of a list that Pulumi publishes, empty if it cannot be read."""
+    try:
+        with urllib.request.urlopen(list_url, timeout=_LIST_SECONDS) as response:
+            return read_sums(response.read(_CHUNK_BYTES).decode())
+    except (OSError, ValueError):
+        return {}
+
+
+def read_sums(text: str) -> dict[str, str]:
+    """Return file name -> sum of a text in sha256sum's format. Other lines are ignored."""
+    return {
+        match[2]: match[1]
+        for line in text.splitlines()
+        if (match := _LINE.fullmatch(line.strip())) is not None
+    }
+
+
+def download(release: Release, expected: str, target: Path, timeout_seconds: float) -> None:
+    """Download an archive to `target`. Raises CommandFailed if that fails, or if its sum is not `expected`.
+
+    Runs in a process of its own, so that another part's failure or Ctrl-C stops it at once.
+    """
+    command = [sys.executable, "-P", "-m", "ops.toolchain.releases", release.url, str(target), expected]
+    process.run(command, cwd=Path(__file__).parents[2], timeout_seconds=timeout_seconds)
+
+
+def _main(arguments: list[str]) -> int:
+    url, target, expected = arguments
+    digest = hashlib.sha256()
+    try:
+        with (
+            urllib.request.urlopen(url, timeout=_LIST_SECONDS) as response,
+            Path(target).open("wb") as opened,
+        ):
+            while chunk := response.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                opened.write(chunk)
+    except OSError as error:
+        print(f"{url}: {error}", file=sys.stderr)
+        return 1
+    if digest.hexdigest() != expected:
+        Path(target).unlink()
+        print(
+            f"{url} has the SHA-256 sum {digest.hexdigest()}, but {expected} is expected; it was deleted",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

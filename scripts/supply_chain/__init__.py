@@ -1,0 +1,1 @@
+"""What groundwork consists of (`make sbom`), and whether vulnerabilities of it are known (`make audit`)."""
