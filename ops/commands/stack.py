@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ops.commands.names import stack_option
+from ops.output import print_json, print_line, print_lines
 
 if TYPE_CHECKING:
     from ops.stack.pulumi_stack import PulumiStack
@@ -46,7 +46,7 @@ def up(stack: str) -> None:
 
         refuse_unsafe_up(target)
     target.up()
-    print(next_steps(target.public_outputs(), stack, time.monotonic() - started))
+    print_lines(next_steps(target.public_outputs(), stack, time.monotonic() - started))
 
 
 @click.command()
@@ -92,7 +92,7 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
     target.require_known()
     target.refuse_another_state()
     if not target.exists:
-        print(f"stack {stack!r} is not up; nothing to do")
+        print_line(f"stack {stack!r} is not up; nothing to do")
         return
     is_here = _is_here(target)
     if not is_here:
@@ -113,7 +113,7 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
         remove_all(checkout.name(stack, "")[:-1])
     target.down(volumes=volumes)
     kept = f"its data is kept; `groundwork up --stack {stack}` starts it again"
-    print(f"stack {stack!r} is down; {'its data and backups are deleted' if volumes else kept}")
+    print_line(f"stack {stack!r} is down; {'its data and backups are deleted' if volumes else kept}")
 
 
 @click.command()
@@ -138,9 +138,9 @@ def status(stack: str, as_json: bool) -> None:
     if not rows:
         target.require_known()
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
     elif rows:
-        print(render(rows))
+        print_lines(render(rows))
     stack_status.require_well(rows, stack)
 
 
