@@ -62,7 +62,7 @@ def protect_streams() -> None:
         if stream is None or isinstance(stream, _SafeStream):
             continue
         if hasattr(stream, "reconfigure"):
-            # A character that the terminal's encoding lacks is no reason to fail.
+            # A character that the encoding of the terminal lacks must not fail a command.
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, _SafeStream(stream))
 

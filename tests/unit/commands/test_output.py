@@ -95,7 +95,7 @@ def test_a_traceback_is_escaped() -> None:
     assert b"ValueError: a\\u001b[2J\\u202e" in done.stderr
 
 
-def test_a_character_that_the_encoding_lacks_is_no_error() -> None:
+def test_a_character_that_the_encoding_lacks_is_escaped() -> None:
     code = 'from ops.output import print_line, protect_streams\nprotect_streams()\nprint_line("ż")'
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -125,7 +125,7 @@ def test_another_programs_colours_pass_and_nothing_else(chunks: list[bytes], sho
         reader.start()
         for chunk in chunks:
             os.write(writing, chunk)
-            # The reader takes each piece by itself.
+            # Wait, so that the reader gets this piece alone.
             threading.Event().wait(0.02)
         os.close(writing)
         reader.join(10)
