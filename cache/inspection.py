@@ -25,11 +25,6 @@ class MeasuredKey:
     bytes: int
     ttl_seconds: float | None
 
-    @property
-    def shown(self) -> str:
-        """The key, without characters that a terminal would interpret."""
-        return self.key if self.key.isprintable() else ascii(self.key)
-
 
 @dataclass
 class EntityTally:

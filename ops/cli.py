@@ -16,6 +16,7 @@ import click
 
 from ops.commands.lazy_group import LazyGroup
 from ops.errors import Exit, exit_code_of
+from ops.output import print_line, print_message, protect_streams
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("ops.commands.stack", "up", "Create or update a stack"),
@@ -83,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run a groundwork command and exit. Known errors are one line on stderr and a documented exit code."""
     # The cache contains programs that are run, so it must never be world-writable.
     os.umask(os.umask(0o022) | 0o002)
+    protect_streams()
     # Keeps log lines of pools and clients off stderr. `serve` configures its own logs.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
@@ -96,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.Abort:
-        print("groundwork: interrupted; run the same command again to resume", file=sys.stderr)
+        print_line("groundwork: interrupted; run the same command again to resume", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
@@ -107,17 +109,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         _give_up_output()
         if error.errno != errno.EPIPE:
             where = f" ({error.filename})" if error.filename else ""
-            print(
+            print_line(
                 f"groundwork: cannot write a file or the output: {error.strerror}{where}; fix the cause and run the"
                 " same command again",
-                file=sys.stderr,
+                err=True,
             )
         sys.exit(Exit.ERROR)
     except Exception as error:
         code = exit_code_of(error)
         if code is None:
             raise
-        print(f"groundwork: {error}", file=sys.stderr)
+        print_message(str(error))
         sys.exit(code)
 
 

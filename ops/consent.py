@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import click
 
 from ops.errors import Exit, OpsError
+from ops.output import print_line
 
 _PRODUCTION = re.compile(r"(?<![a-z])(prod|prd|production|live)(?![a-z])", re.IGNORECASE)
 
@@ -40,7 +41,7 @@ def require_consent(what: str, *, yes: bool, confirmed: str | None, names: Itera
 
 def _require_name(what: str, name: str, yes: bool, confirmed: str | None) -> None:
     if confirmed is None and sys.stdin.isatty():
-        click.echo(f"This will {what}, and {name!r} looks like production.", err=True)
+        print_line(f"This will {what}, and {name!r} looks like production.", err=True)
         confirmed, yes = click.prompt(f"Type {name} to continue", err=True), True
     if not yes or confirmed != name:
         given = "" if confirmed is None else f", not {confirmed!r}"

@@ -40,6 +40,8 @@ ACCESS_SOURCES = (
     "ops/__init__.py",
     "ops/cli.py",
     "ops/errors.py",
+    "ops/output.py",
+    "ops/printable.py",
     "ops/commands/__init__.py",
     "ops/commands/lazy_group.py",
     "ops/commands/serve.py",

@@ -90,7 +90,9 @@ def parameters(
         "log_min_duration_statement": "500ms",
         "log_lock_waits": "on",
         "log_checkpoints": "on",
-        "log_line_prefix": "%m [%p] %u@%d ",
+        # Without %u and %d: they are printed as the client sent them, so that a newline in a login name forges a line.
+        # Everywhere else Postgres indents the lines after the first. `log_connections` maps the process to its login.
+        "log_line_prefix": "%m [%p] ",
         "track_io_timing": "on",
         "tcp_keepalives_idle": "60",
         "idle_in_transaction_session_timeout": "5min",

@@ -34,15 +34,15 @@ def listing(instance: Instance) -> dict[str, Any]:
     }
 
 
-def listing_text(document: dict[str, Any]) -> str:
-    """Render a listing as text."""
+def listing_lines(document: dict[str, Any]) -> list[str]:
+    """Render a listing as lines of text."""
     rows = [
         f"{row['label']:<48}{row['type']:<11}{row['status']:<11}{row['sizeBytes'] // 1024**3:>6}GB"
         f"  {row['createdAt'] or ''}"
         for row in document["backups"]
     ]
     windows = [f"can be restored: {window['from']} to {window['to']}" for window in document["windows"]]
-    return "\n".join([f"{'snapshot':<48}{'type':<11}{'status':<11}{'size':>8}  created", *rows, *windows])
+    return [f"{'snapshot':<48}{'type':<11}{'status':<11}{'size':>8}  created", *rows, *windows]
 
 
 def restore(instance: Instance, moment: datetime | None, progress: Progress) -> dict[str, Any]:
@@ -71,18 +71,16 @@ def restore(instance: Instance, moment: datetime | None, progress: Progress) -> 
     }
 
 
-def restore_text(document: dict[str, Any]) -> str:
+def restore_lines(document: dict[str, Any]) -> list[str]:
     """Describe the restored instance, and how to switch to it."""
-    return "\n".join(
-        [
-            f"restored {document['instance']} to {document['target']}; inspect it at {document['endpoint']}.",
-            "The stack still uses its own instance, which is unchanged. To switch, stop the application and run",
-            *(f"  {command}" for command in document["switch"]),
-            "The endpoint follows the instance's name, so that applications use the same address for the restored"
-            " instance. They can log in once `up` has granted them access to it. Run the flush in a shell that can"
-            " reach Redis (docs/aws.md).",
-        ]
-    )
+    return [
+        f"restored {document['instance']} to {document['target']}; inspect it at {document['endpoint']}.",
+        "The stack still uses its own instance, which is unchanged. To switch, stop the application and run",
+        *(f"  {command}" for command in document["switch"]),
+        "The endpoint follows the instance's name, so that applications use the same address for the restored"
+        " instance. They can log in once `up` has granted them access to it. Run the flush in a shell that can"
+        " reach Redis (docs/aws.md).",
+    ]
 
 
 def drill(

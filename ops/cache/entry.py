@@ -138,7 +138,7 @@ def as_lines(found: dict[str, Any]) -> list[str]:
         ]
         if "value" in entry:
             text = msgspec.json.format(msgspec.json.encode(entry["value"]), indent=2).decode()
-            lines += [f"    {line}" for line in text.splitlines()]
+            lines += [f"    {line}" for line in text.split("\n")]
     return lines
 
 

@@ -113,4 +113,4 @@ def count_as_lines(count: Count, scope: Scope, server: CacheServer) -> Sequence[
     about = "about " if count.is_estimate else ""
     lines = [f"would invalidate {scope} in {server}: {count.keys} keys, {about}{count.bytes} bytes"]
     lines += [f"  {entity:<16}{number:>10}" for entity, number in sorted(count.entities.items())]
-    return lines + [f"  {each.shown}" for each in count.sample]
+    return lines + [f"  {each.key}" for each in count.sample]

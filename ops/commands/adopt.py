@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ops.commands.names import stack_option
+from ops.output import print_line, print_lines
 
 
 @click.command()
@@ -30,21 +31,21 @@ def adopt(stack: str, yes: bool, confirmed: str | None) -> None:
     ensure_docker()
     adoption = Adoption.of(checkout, stack)
     if adoption is None:
-        click.echo(f"stack {stack!r} has no resources of another state; nothing to do")
+        print_line(f"stack {stack!r} has no resources of another state; nothing to do")
         return
-    click.echo(str(adoption), err=True)
+    print_lines(adoption.as_lines(), err=True)
     require_consent(
         f"adopt the resources of stack {stack!r} that another state owns",
         yes=yes,
         confirmed=confirmed,
         names=(stack,),
     )
-    aside = adoption.adopt(lambda line: click.echo(line, err=True))
-    click.echo(f"stack {stack!r} now belongs to the state in {checkout.state_dir}")
+    aside = adoption.adopt(lambda line: print_line(line, err=True))
+    print_line(f"stack {stack!r} now belongs to the state in {checkout.state_dir}")
     if aside is not None and adoption.repository is not None:
-        click.echo(f"the old backups are in folder {aside} of volume {adoption.repository.name}")
-    click.echo("Next:")
-    click.echo(
+        print_line(f"the old backups are in folder {aside} of volume {adoption.repository.name}")
+    print_line("Next:")
+    print_line(
         f"  groundwork up --stack {stack}              # new passwords and certificates: `groundwork env`"
     )
-    click.echo(f"  groundwork backup --full --stack {stack}   # the first backup that this state can read")
+    print_line(f"  groundwork backup --full --stack {stack}   # the first backup that this state can read")

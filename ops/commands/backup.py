@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ops.commands.names import stack_option
+from ops.output import print_json, print_line, print_lines
 
 if TYPE_CHECKING:
     from ops.backup.rds import Instance
@@ -44,13 +45,15 @@ def backup(context: click.Context, stack: str, kind: str | None, as_json: bool) 
         from ops.backup.rds_commands import snapshot_row
 
         row = snapshot_row(instance.take(_say))
-        print(json.dumps(row, indent=2) if as_json else f"created snapshot {row['label']}")
+        print_json(row) if as_json else print_line(f"created snapshot {row['label']}")
         return
     made = take_backup(BackupSite.of(Checkout.here(), stack), kind=kind, progress=_say)
     if as_json:
-        print(json.dumps(_backup_row(made), indent=2))
+        print_json(_backup_row(made))
     else:
-        print(f"created backup {made.label}: {_size(made.stored_bytes)} for {_size(made.size_bytes)} of data")
+        print_line(
+            f"created backup {made.label}: {_size(made.stored_bytes)} for {_size(made.size_bytes)} of data"
+        )
 
 
 @backup.command("list")
@@ -68,16 +71,16 @@ def list_(stack: str, timeline: int | None, as_json: bool) -> None:
     from ops.backup.site import BackupSite
 
     if instance := Instance.of(Checkout.here(), stack):
-        from ops.backup.rds_commands import listing, listing_text
+        from ops.backup.rds_commands import listing, listing_lines
 
         document = listing(instance)
-        print(json.dumps(document, indent=2) if as_json else listing_text(document))
+        print_json(document) if as_json else print_lines(listing_lines(document))
         return
     contents = restoring.look(BackupSite.of(Checkout.here(), stack), timeline)
     if as_json:
-        print(json.dumps(_contents_document(contents), indent=2))
+        print_json(_contents_document(contents))
     else:
-        print(_contents_text(contents, stack))
+        print_lines(_contents_lines(contents, stack))
 
 
 @click.command()
@@ -117,7 +120,7 @@ def restore(
     site = BackupSite.of(checkout, stack)
     if target is None:
         restoring.abandon(site, _say)
-        print("the restore was abandoned") if not as_json else print(json.dumps({"restore": "abandoned"}))
+        print_json({"restore": "abandoned"}) if as_json else print_line("the restore was abandoned")
         return
     chosen = restoring.plan(site, target)
     if chosen is not None and not yes:
@@ -133,17 +136,19 @@ def restore(
             "isServing": done.is_serving,
             "fullBackupDue": True,
         }
-        print(json.dumps(document, indent=2))
+        print_json(document)
         return
     newest = (
         "" if done.newest_commit is None else f"; the newest commit is from {show_time(done.newest_commit)}"
     )
-    print(f"stack {stack!r} was restored to {done.target}{newest}")
+    print_line(f"stack {stack!r} was restored to {done.target}{newest}")
     if not done.is_serving:
-        print(f"stack {stack!r} is down; `groundwork up --stack {stack}` starts it")
-    print("Next:")
-    print(f"  groundwork backup --full --stack {stack}       # needed: the restore started a new timeline")
-    print(
+        print_line(f"stack {stack!r} is down; `groundwork up --stack {stack}` starts it")
+    print_line("Next:")
+    print_line(
+        f"  groundwork backup --full --stack {stack}       # needed: the restore started a new timeline"
+    )
+    print_line(
         f"  groundwork migrate status --stack {stack}      # migrations applied after that point are pending"
     )
 
@@ -188,18 +193,17 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
     else:
         drill_options = DrillOptions(moment, max_rpo or MAX_RPO_SECONDS, checkout.ca_file(stack))
         found = make_drill(BackupSite.of(checkout, stack), drill_options, _say)
-    document = json.dumps(found.document(), indent=2)
     if as_json:
-        print(document)
+        print_json(found.document())
     else:
         for check in found.checks.values():
-            print(
+            print_line(
                 f"{'ok' if check.ok else 'FAILED' if check.ok is False else '-':<7}{check.name:<12}{check.detail}"
             )
-        print(f"RTO {_seconds(found.rto_seconds)}, RPO {_seconds(found.rpo_seconds)}")
+        print_line(f"RTO {_seconds(found.rto_seconds)}, RPO {_seconds(found.rpo_seconds)}")
     # The result is printed first, so that it is not lost if the file cannot be written.
     if evidence is not None:
-        atomic_write.write(Path(evidence), document + "\n")
+        atomic_write.write(Path(evidence), json.dumps(found.document(), indent=2) + "\n")
     if not found.ok:
         reasons = "; ".join(f"{check.name}: {check.detail}" for check in found.failures)
         raise OpsError(f"the drill failed: {reasons}", Exit.MISMATCH)
@@ -207,7 +211,7 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
 
 def _restore_on_rds(instance: Instance, target: Target | None, yes: bool, as_json: bool) -> None:
     from ops.backup.rds_commands import restore as restore_instance
-    from ops.backup.rds_commands import restore_text
+    from ops.backup.rds_commands import restore_lines
     from ops.errors import Exit, OpsError
 
     if target is None or target.timeline is not None:
@@ -219,11 +223,11 @@ def _restore_on_rds(instance: Instance, target: Target | None, yes: bool, as_jso
         # Nothing is overwritten, but the new instance costs money.
         _confirm(instance.stack, str(target))
     document = restore_instance(instance, target.moment, _say)
-    print(json.dumps(document, indent=2) if as_json else restore_text(document))
+    print_json(document) if as_json else print_lines(restore_lines(document))
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print_line(line, err=True)
 
 
 def _confirm(stack: str, target: str) -> None:
@@ -264,11 +268,11 @@ def _contents_document(contents: Contents) -> dict[str, Any]:
     }
 
 
-def _contents_text(contents: Contents, stack: str) -> str:
+def _contents_lines(contents: Contents, stack: str) -> list[str]:
     from datetime import UTC, datetime
 
     if not contents.backups:
-        return f"stack {stack!r} has no backup; run `groundwork backup --stack {stack}`"
+        return [f"stack {stack!r} has no backup; run `groundwork backup --stack {stack}`"]
     lines = [f"{'backup':<36}{'type':<6}{'age':>8}{'data':>9}{'stored':>9}  WAL"]
     for b in contents.backups:
         age = datetime.now(UTC) - b.stop
@@ -283,7 +287,7 @@ def _contents_text(contents: Contents, stack: str) -> str:
         lines.append(
             f"WAL is missing: {len(contents.missing())} segments, the first is {contents.missing()[0]}"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def _size(number: int) -> str:

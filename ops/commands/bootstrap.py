@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ops.commands.migrate_options import exit_codes, folder_option, wait_option
+from ops.output import print_line
 
 
 @click.command("bootstrap")
@@ -38,7 +39,7 @@ def bootstrap(admin_secret: str, connection_limits: str, folder: Path, wait_seco
             settings.unbounded_conninfo,
             limits,
             folder,
-            notify=click.echo,
+            notify=print_line,
             wait_seconds=wait_seconds,
         )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
 from ops.commands.names import CACHED_ENTITIES, stack_option
+from ops.output import print_json, print_line, print_lines
 
 _stack = stack_option("Stack whose cache to use if REDIS_URL is not set")
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
@@ -151,7 +151,7 @@ def keys(entity: str | None, pattern: str | None, limit: int, stack: str, as_jso
         found, has_more = list_matching(server.redis, server.namespace, wanted, limit)
     rows = [{"key": each.key, "ttlSeconds": each.ttl_seconds, "bytes": each.bytes} for each in found]
     lines = [
-        f"{'-' if each.ttl_seconds is None else format(each.ttl_seconds, '.0f') + 's':>8}{each.bytes:>8}  {each.shown}"
+        f"{'-' if each.ttl_seconds is None else format(each.ttl_seconds, '.0f') + 's':>8}{each.bytes:>8}  {each.key}"
         for each in found
     ]
     if has_more:
@@ -183,13 +183,12 @@ def _warmed(done: dict[str, int]) -> str:
     return "cached: " + ", ".join(f"{n} {kind}" for kind, n in done.items())
 
 
-def _show(found: dict[str, Any], lines: Iterable[str] | Sequence[str], as_json: bool) -> None:
-    for line in [json.dumps(found, indent=2, default=str)] if as_json else lines:
-        click.echo(line)
+def _show(found: dict[str, Any], lines: Iterable[str], as_json: bool) -> None:
+    print_json(found) if as_json else print_lines(lines)
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    print_line(line, err=True)
 
 
 def _is_given(context: click.Context, parameter: str) -> bool:

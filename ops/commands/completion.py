@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ops.output import print_lines
+
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -19,4 +21,4 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None, "click supports all three shells"
     script = kind(cli, {}, "groundwork", "_GROUNDWORK_COMPLETE")
-    click.echo(script.source_template % script.source_vars())
+    print_lines((script.source_template % script.source_vars()).split("\n"))

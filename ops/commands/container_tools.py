@@ -11,6 +11,7 @@ import click
 
 from infra.spec.roles import DATABASE, SCHEMA
 from ops.commands.names import complete_roles, stack_option
+from ops.output import print_line, relay_lines
 
 _stack = stack_option()
 _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -27,8 +28,6 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 @click.option("--tail", default=50, show_default=True, help="Number of last lines to show per container")
 def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
     """Show the containers' logs"""
-    import subprocess
-
     from ops.errors import Exit, OpsError
     from ops.stack.stack_status import ALL_SERVICES, SERVICES
 
@@ -46,9 +45,10 @@ def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
     for what in [service] if service else containers:
         command = ["docker", "logs", "--tail", str(tail), containers[what]]
         if follow:
-            _become([*command[:2], "--follow", *command[2:]])
-        print(f"== {what}", flush=True)
-        subprocess.run(command, stderr=subprocess.STDOUT, check=False)
+            _show_lines([*command, "--follow"])
+            return
+        print_line(f"== {what}")
+        _show_lines(command)
 
 
 @click.command(context_settings=_PASS_ON)
@@ -158,6 +158,24 @@ def _running(stack: str, service: str) -> str:
             Exit.UNREACHABLE,
         )
     return str(row["container"])
+
+
+def _show_lines(command: list[str]) -> None:
+    """Run a command and print its output line by line. Logs quote what strangers sent before they logged in."""
+    import signal
+    import subprocess
+
+    # The command must not outlive this process.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        try:
+            relay_lines(process.stdout)
+        except KeyboardInterrupt:
+            # The way to end --follow. There is nothing to resume.
+            sys.exit(130)
+        finally:
+            process.terminate()
 
 
 def _become(command: list[str]) -> NoReturn:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
 from ops.commands.names import stack_option
+from ops.output import print_json, print_line
 
 
 @click.command()
@@ -40,9 +40,10 @@ def doctor(stack: str, only: tuple[str, ...], skip: tuple[str, ...], as_json: bo
     finally:
         examination.close()
     if as_json:
-        click.echo(json.dumps(rendering.as_json(stack, results), indent=2))
+        print_json(rendering.as_json(stack, results))
     else:
-        click.echo(rendering.as_text(stack, results, shutil.get_terminal_size((120, 24)).columns))
+        for line in rendering.as_lines(stack, results, shutil.get_terminal_size((120, 24)).columns):
+            print_line(line.text, label=line.label, colour=line.colour)
     sys.exit(exit_code(results))
 
 

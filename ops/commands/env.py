@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 
 import click
 
 from ops.commands.names import complete_roles, stack_option
+from ops.output import print_exact, print_json
 
 
 @click.command()
@@ -43,8 +43,8 @@ def env(role: str, stack: str, style: str, tokens: bool) -> None:
     if tokens:
         values[VARIABLE] = token_keys_of(stack)
     if style == "json":
-        print(json.dumps(values, indent=2))
+        print_json(values)
         return
     prefix = "export " if style == "shell" else ""
     for name, value in values.items():
-        print(f"{prefix}{name}={shlex.quote(value) if style == 'shell' else value}")
+        print_exact(f"{prefix}{name}={shlex.quote(value) if style == 'shell' else value}")

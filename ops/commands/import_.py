@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from pathlib import Path
 
 import click
 
 from ops.commands.names import stack_option
+from ops.output import print_json, print_line
 
 _ANSWER_SECONDS = 8.0
 
@@ -87,7 +86,7 @@ def gharchive(
                     progress.clear()
             seconds = time.monotonic() - started
             if tally.rejected:
-                print(f"{name}: rejected lines and their reasons are in {reject_file.path}", file=sys.stderr)
+                print_line(f"{name}: rejected lines and their reasons are in {reject_file.path}", err=True)
             done.append(
                 {
                     "file": name, "lines": tally.lines, "loaded": tally.loaded, "known": tally.known,
@@ -98,9 +97,9 @@ def gharchive(
             if as_json:
                 continue
             verb = "would be loaded or exist already" if dry_run else f"loaded, {tally.known} existed already"
-            print(
+            print_line(
                 f"{name}: {tally.lines} lines, {tally.loaded} {verb}, {tally.rejected} rejected,"
                 f" {seconds:.1f} s ({tally.lines / max(seconds, 0.001):.0f} lines/s)"
             )
     if as_json:
-        print(json.dumps({"dryRun": dry_run, "files": done}, indent=2))
+        print_json({"dryRun": dry_run, "files": done})

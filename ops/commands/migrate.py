@@ -6,7 +6,6 @@ of their own, which the group's table lists.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from ops.commands.migrate_options import (
     lock_limit_options,
 )
 from ops.errors import Exit
+from ops.output import print_json, print_line
 from ops.stack.database_url import resolve_database_url
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def show_status(url: str | None, stack: str, folder: Path, as_json: bool) -> Non
         migrations = read_source(folder)
         state = status(resolve_database_url(url, role="migrator", stack=stack), migrations)
     if as_json:
-        click.echo(json.dumps(_as_json(state, migrations), indent=2))
+        print_json(_as_json(state, migrations))
     else:
         for line in _as_lines(state):
-            click.echo(line)
+            print_line(line)
     if state.problems:
         sys.exit(Exit.MISMATCH)
     if state.pending:
@@ -186,10 +186,10 @@ def new(folder: Path, name: str, no_transaction: bool, phase: Phase, as_json: bo
     with exit_codes():
         paths = new_migration(folder, name, no_transaction=no_transaction, phase=phase)
     if as_json:
-        click.echo(json.dumps({"files": [str(path) for path in paths], "phase": phase}, indent=2))
+        print_json({"files": [str(path) for path in paths], "phase": phase})
     else:
         for path in paths:
-            click.echo(path)
+            print_line(path)
 
 
 class _Report:
@@ -211,13 +211,13 @@ class _Report:
                 for m, seconds in self.done
             ]
             said = {self._verb.replace(" ", "_"): done, "error": str(error) if error else None}
-            click.echo(json.dumps(said, indent=2))
+            print_json(said)
             return
         for migration, seconds in self.done:
             took = "" if seconds is None else f" ({seconds:.2f} s)"
-            click.echo(f"{self._verb} {migration.name}{took}")
+            print_line(f"{self._verb} {migration.name}{took}")
         if error is None and not self.done:
-            click.echo("nothing was applied" if self._verb == "reverted" else "nothing was pending")
+            print_line("nothing was applied" if self._verb == "reverted" else "nothing was pending")
 
     def did(self, steps: Iterable[Applied]) -> None:
         self.done = [(step.migration, step.seconds) for step in steps]
@@ -226,7 +226,7 @@ class _Report:
         # Finished steps are printed at the end, on stdout.
         if kind != "done" and (kind != "statement" or self._verbose):
             name = "" if migration is None else f"{migration.name}: "
-            click.echo(f"{name}{detail}", err=True)
+            print_line(f"{name}{detail}", err=True)
 
 
 def _as_lines(state: MigrationStatus) -> Iterator[str]:

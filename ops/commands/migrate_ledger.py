@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from ops.commands.migrate_options import confirm, database_options, exit_codes, json_option, wait_option
 from ops.errors import Exit, OpsError
+from ops.output import print_json, print_line
 from ops.stack.database_url import resolve_database_url
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
@@ -90,12 +90,12 @@ def repair(
             )
     if as_json:
         rows = [{"version": r.version, "name": r.name, "action": r.action, "detail": r.detail} for r in done]
-        click.echo(json.dumps({"would_repair" if dry_run else "repaired": rows}, indent=2))
+        print_json({"would_repair" if dry_run else "repaired": rows})
         return
     for one in done:
-        click.echo(f"{'would repair' if dry_run else 'repaired'} {one.name}: {one.action}, {one.detail}")
+        print_line(f"{'would repair' if dry_run else 'repaired'} {one.name}: {one.action}, {one.detail}")
     if not done:
-        click.echo("nothing to repair")
+        print_line("nothing to repair")
 
 
 @click.command("baseline")
@@ -134,7 +134,7 @@ def baseline(
         )
     if as_json:
         rows = [{"version": m.version, "name": m.name} for m in done]
-        click.echo(json.dumps({"would_record" if dry_run else "recorded": rows}, indent=2))
+        print_json({"would_record" if dry_run else "recorded": rows})
         return
     for migration in done:
-        click.echo(f"{'would record' if dry_run else 'recorded'} {migration.name}")
+        print_line(f"{'would record' if dry_run else 'recorded'} {migration.name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from ops.commands.migrate_options import exit_codes, folder_option, json_option
 from ops.errors import Exit, OpsError
+from ops.output import print_json, print_line
 
 
 @click.command("lint")
@@ -36,10 +36,10 @@ def lint(folder: Path, versions: tuple[int, ...], no_squawk: bool, as_json: bool
     findings.sort(key=lambda finding: (finding.path.name, finding.line, finding.rule))
     if as_json:
         rows = [{"file": f.path.name, "line": f.line, "rule": f.rule, "message": f.message} for f in findings]
-        click.echo(json.dumps({"migrations": len(chosen), "findings": rows}, indent=2))
+        print_json({"migrations": len(chosen), "findings": rows})
     else:
         for found in findings:
-            click.echo(f"{found.path.name}:{found.line}: {found.rule}: {found.message}")
-        click.echo(f"{len(chosen)} migrations, {len(findings)} findings", err=bool(findings))
+            print_line(f"{found.path.name}:{found.line}: {found.rule}: {found.message}")
+        print_line(f"{len(chosen)} migrations, {len(findings)} findings", err=bool(findings))
     if findings:
         sys.exit(Exit.MISMATCH)

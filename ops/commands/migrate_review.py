@@ -5,7 +5,6 @@ These commands only read the database. The commands of ops.commands.migrate chan
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from click.core import ParameterSource
 
 from ops.commands.migrate_options import database_options, exit_codes
 from ops.errors import Exit, OpsError
+from ops.output import print_json, print_line
 from ops.stack.database_url import is_database_named, resolve_database_url
 
 
@@ -32,12 +32,12 @@ def verify_schema(url: str | None, stack: str, folder: Path, as_json: bool) -> N
     with exit_codes():
         done = verify(resolve_database_url(url, role="migrator", stack=stack), read_source(folder))
     if done.state.pending:
-        click.echo(f"{len(done.state.pending)} pending migrations are not checked", err=True)
+        print_line(f"{len(done.state.pending)} pending migrations are not checked", err=True)
     if as_json:
-        click.echo(json.dumps(done.as_json(), indent=2))
+        print_json(done.as_json())
     else:
         for line in done.as_lines():
-            click.echo(line)
+            print_line(line)
     if done.drift:
         sys.exit(Exit.MISMATCH)
 
@@ -80,10 +80,10 @@ def show_plan(
             target = _target(url, stack, must_be_up=is_named)
         plan = plan_from(above or 0, migrations) if target is None else plan_pending(target, migrations)
     if as_json:
-        click.echo(json.dumps(plan.as_json(), indent=2))
+        print_json(plan.as_json())
         return
     for line in as_markdown(plan) if markdown else as_text(plan):
-        click.echo(line)
+        print_line(line)
 
 
 @click.command("rehearse")
@@ -138,10 +138,10 @@ def rehearse_pending(
         container = None if is_database_named(url) else Checkout.here().name(stack, "postgres")
         done = rehearse(SourceDatabase(conninfo, container), read_source(folder), options)
     if as_json:
-        click.echo(json.dumps({"pending": []} if done is None else done.as_json(), indent=2))
+        print_json({"pending": []} if done is None else done.as_json())
     else:
         for line in ["nothing is pending"] if done is None else as_text(done):
-            click.echo(line)
+            print_line(line)
     if done is not None and done.missed:
         sys.exit(Exit.MISMATCH)
 
@@ -152,5 +152,5 @@ def _target(url: str | None, stack: str, *, must_be_up: bool) -> str | None:
     except OpsError as error:
         if must_be_up or error.exit_code != Exit.UNREACHABLE:
             raise
-        click.echo("no database is given and no stack is up; planning all files", err=True)
+        print_line("no database is given and no stack is up; planning all files", err=True)
         return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ops.commands.names import stack_option
+from ops.output import print_json, print_line, print_lines
 
 if TYPE_CHECKING:
     from ops.policy.assessment import Assessment
@@ -78,10 +79,10 @@ def list_(as_json: bool) -> None:
 
     if as_json:
         rows = [{"id": e.id, "severity": e.severity.value, "title": e.title, "fix": e.fix} for e in CATALOGUE]
-        click.echo(json.dumps({"rules": rows}, indent=2))
+        print_json({"rules": rows})
         return
     for line in catalogue_of(CATALOGUE):
-        click.echo(line)
+        print_line(line)
 
 
 def _report(
@@ -110,15 +111,15 @@ def _report(
 
         atomic_write.write(sarif_file, json.dumps(as_sarif(done), indent=2) + "\n")
     if as_json:
-        click.echo(json.dumps(document_of(done), indent=2))
+        print_json(document_of(done))
     else:
         for line in lines_of(done):
-            click.echo(line)
+            print_line(line)
     for line in notes_of(done):
-        click.echo(f"groundwork: {line}", err=True)
+        print_line(f"groundwork: {line}", err=True)
     if done.exit_code and done.kind == DATA_LOSS and not as_json:
-        click.echo(
+        print_line(
             f"groundwork: refused; to allow it, add to infra/policy/waivers/{done.stack}.yaml:", err=True
         )
-        click.echo(waiver_entries(done, day), err=True)
+        print_lines(waiver_entries(done, day), err=True)
     sys.exit(done.exit_code)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 import click
+
+from ops.output import print_json, print_line
 
 
 @click.command()
@@ -22,7 +21,7 @@ def prune(yes: bool, as_json: bool) -> None:
     from ops.toolchain.prune import delete, find_items
 
     checkout = Checkout.here()
-    items = find_items(checkout, lambda line: print(line, file=sys.stderr))
+    items = find_items(checkout, lambda line: print_line(line, err=True))
     failed: list[str] = []
     freed = 0
     for item in items:
@@ -35,14 +34,14 @@ def prune(yes: bool, as_json: bool) -> None:
             freed += item.bytes
     if as_json:
         found = {"items": [item.as_json() for item in items], "bytes": freed, "deleted": yes}
-        print(json.dumps(found, indent=2))
+        print_json(found)
     else:
         for item in items:
             outcome = f"kept: {item.kept_because}" if item.kept_because else "deleted" if yes else "can go"
-            print(f"{item.kind:<16}{item.name:<52}{item.bytes / 1e6:>8.1f} MB  {outcome}")
+            print_line(f"{item.kind:<16}{item.name:<52}{item.bytes / 1e6:>8.1f} MB  {outcome}")
         last = "freed" if yes else "can be freed; `groundwork prune --yes` deletes it"
-        print(f"{freed / 1e6:.1f} MB {last}" if freed or yes else "nothing to delete")
+        print_line(f"{freed / 1e6:.1f} MB {last}" if freed or yes else "nothing to delete")
     if failed:
         for line in failed:
-            print(line, file=sys.stderr)
+            print_line(line, err=True)
         raise OpsError(f"cannot delete {len(failed)} items, for the reasons above")

@@ -5,7 +5,6 @@ It changes nothing except the file it writes.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from ops.commands.names import stack_option
+from ops.output import print_json, print_line, print_lines, redraw
 
 
 @click.command()
@@ -102,7 +102,7 @@ def _comment(markdown: str, previews: tuple[str, ...], findings: tuple[Path, ...
         atomic_write.check_target(target)
     done = read_report(previews, findings, plan)
     if target is None:
-        click.echo(as_comment(done), nl=False)
+        print_lines(as_comment(done).removesuffix("\n").split("\n"))
     else:
         atomic_write.write(target, as_comment(done))
     return done.exit_code
@@ -134,11 +134,11 @@ def _sample(path: Path | None, as_json: bool, seconds: float, interval: float, s
         # The page contains statements, so that only its owner may read it.
         atomic_write.write(path, page.render(done), is_private=True)
     if as_json:
-        click.echo(json.dumps(document(done, path), indent=2, default=str))
+        print_json(document(done, path))
     elif path is not None:
-        click.echo(f"{len(done.samples)} samples: {path}")
+        print_line(f"{len(done.samples)} samples: {path}")
     for reason in done.unreached.values():
-        click.echo(f"groundwork: {reason}", err=True)
+        print_line(f"groundwork: {reason}", err=True)
     if done.unreached:
         return Exit.UNREACHABLE
     return 130 if done.was_stopped else Exit.FINE
@@ -146,8 +146,8 @@ def _sample(path: Path | None, as_json: bool, seconds: float, interval: float, s
 
 def _progress(count: int, left: float) -> None:
     if sys.stderr.isatty():
-        click.echo(
-            f"\r{count} samples, {left:.0f} s left  " + ("\n" if left <= 0 else ""), err=True, nl=False
-        )
+        redraw(f"{count} samples, {left:.0f} s left")
+        if left <= 0:
+            print_line(err=True)
     elif count == 1:
-        click.echo(f"sampling for {left:.0f} s", err=True)
+        print_line(f"sampling for {left:.0f} s", err=True)

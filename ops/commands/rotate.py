@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ops.commands.names import stack_option
+from ops.output import print_json, print_line, print_lines
 
 if TYPE_CHECKING:
     from ops.rotation.subject import RotatedStack
@@ -88,13 +88,13 @@ def passwords(
         )
         result = {"stack": stack, **done.as_json(target.wanted()), "seconds": _since(started)}
     if as_json:
-        print(json.dumps(result, indent=2))
+        print_json(result)
         return
     old = "the old ones are revoked" if done.old_is_void else "the old ones are still accepted"
-    print(f"{', '.join(names)}: new passwords are in use, {old} ({result['seconds']} s)")
+    print_line(f"{', '.join(names)}: new passwords are in use, {old} ({result['seconds']} s)")
     for login, count in done.ended.items():
-        print(f"{login}: {count} sessions still used the old password and were terminated")
-    print(f"`groundwork env --stack {stack} --role ROLE` prints the new connection strings")
+        print_line(f"{login}: {count} sessions still used the old password and were terminated")
+    print_line(f"`groundwork env --stack {stack} --role ROLE` prints the new connection strings")
 
 
 @rotate.command()
@@ -138,13 +138,13 @@ def certificates(
             done = rotate_certificates(target, within_days=days, say=_say)
     result = {"stack": stack, **done.as_json(), "seconds": _since(started)}
     if as_json:
-        print(json.dumps(result, indent=2))
+        print_json(result)
         return
-    print(f"renewed: {', '.join(done.renewed) or 'nothing'} ({result['seconds']} s)")
+    print_line(f"renewed: {', '.join(done.renewed) or 'nothing'} ({result['seconds']} s)")
     if done.old_is_trusted:
-        print("the old authority is still trusted")
+        print_line("the old authority is still trusted")
     for certificate in done.certificates:
-        print(f"{certificate.name:<12} expires {certificate.ends_at:%Y-%m-%d}")
+        print_line(f"{certificate.name:<12} expires {certificate.ends_at:%Y-%m-%d}")
 
 
 @rotate.command()
@@ -177,7 +177,7 @@ def status(max_age: int | None, days: int, stack: str, as_json: bool) -> None:
     target = RotatedStack(Checkout.here(), stack)
     _refuse_on_aws(target)
     report = report_on(target, max_age_days=max_age, within_days=days)
-    print(json.dumps(report.as_json(), indent=2) if as_json else report.as_text())
+    print_json(report.as_json()) if as_json else print_lines(report.as_lines())
     if report.mismatches:
         sys.exit(Exit.MISMATCH)
     if report.due:
@@ -223,7 +223,7 @@ def _confirm(question: str, what: str, yes: bool) -> None:
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    print_line(line, err=True)
 
 
 def _since(started: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ops.commands.names import stack_option
+from ops.output import print_line
 from ops.stack.database_url import require_database, resolve_database_url
 
 
@@ -21,7 +22,7 @@ def seed(url: str | None, stack: str) -> None:
     database = resolve_database_url(url, role="app", stack=stack)
     require_database(database)
     done = load_sample_data(database)
-    click.echo(
+    print_line(
         f"sample data (generated): {done.users} users, {done.organizations} organizations,"
         f" {done.repositories} repositories and {done.activities} activities inserted or changed"
     )

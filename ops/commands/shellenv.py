@@ -8,6 +8,7 @@ import shlex
 import click
 
 from ops.commands.names import stack_option
+from ops.output import print_exact
 
 
 @click.command()
@@ -27,4 +28,5 @@ def shellenv(stack: str) -> None:
     # Not `pulumi stack select`: other users of Pulumi in this checkout change that selection.
     lines.append(f"export PULUMI_STACK={shlex.quote(stack)}")
     lines += [f"unset {name}" for name in DROPPED if name in os.environ and name != "PULUMI_STACK"]
-    print("\n".join(lines))
+    for line in lines:
+        print_exact(line)

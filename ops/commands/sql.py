@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from ops.output import print_line
+
 
 @click.group()
 def sql() -> None:
@@ -57,7 +59,7 @@ def check(offline: bool, update: bool, against: str | None) -> None:
 
 def _finish(lines: list[str], summary: str) -> None:
     for line in lines:
-        print(f"groundwork: {line}", file=sys.stderr)
+        print_line(f"groundwork: {line}", err=True)
     if lines:
         sys.exit(1)
-    print(summary)
+    print_line(summary)

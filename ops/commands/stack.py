@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ops.commands.names import stack_option
+from ops.output import print_json, print_line, print_lines, print_message
 
 if TYPE_CHECKING:
     from ops.stack.pulumi_stack import PulumiStack
@@ -48,13 +48,17 @@ def up(stack: str, refresh_images: bool) -> None:
 
         refuse_unsafe_up(target)
     if refresh_images:
-        print(f"groundwork: {target.refresh_images()}", file=sys.stderr)
+        print_message(target.refresh_images())
     target.up()
-    print(next_steps(target.public_outputs(), stack, time.monotonic() - started))
+    print_lines(next_steps(target.public_outputs(), stack, time.monotonic() - started))
     if is_here and (old := old_packages(checkout.name(stack, ""), time.time())):
-        print(
-            f"\nThe Debian packages of {', '.join(old)} are up to {max(old.values())} days old, and security updates"
-            f" may be waiting.\nInstall them with `groundwork up --stack {stack} --refresh-images`."
+        days = max(old.values())
+        print_lines(
+            [
+                "",
+                f"The Debian packages of {', '.join(old)} are up to {days} days old; security updates may be waiting.",
+                f"Install them with `groundwork up --stack {stack} --refresh-images`.",
+            ]
         )
 
 
@@ -101,7 +105,7 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
     target.require_known()
     target.refuse_another_state()
     if not target.exists:
-        print(f"stack {stack!r} is not up; nothing to do")
+        print_line(f"stack {stack!r} is not up; nothing to do")
         return
     is_here = _is_here(target)
     if not is_here:
@@ -122,7 +126,7 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
         remove_all(checkout.name(stack, "")[:-1])
     target.down(volumes=volumes)
     kept = f"its data is kept; `groundwork up --stack {stack}` starts it again"
-    print(f"stack {stack!r} is down; {'its data and backups are deleted' if volumes else kept}")
+    print_line(f"stack {stack!r} is down; {'its data and backups are deleted' if volumes else kept}")
 
 
 @click.command()
@@ -147,9 +151,9 @@ def status(stack: str, as_json: bool) -> None:
     if not rows:
         target.require_known()
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
     elif rows:
-        print(render(rows))
+        print_lines(render(rows))
     stack_status.require_well(rows, stack)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 import click
 
 from ops.commands.names import stack_option
+from ops.output import print_json, print_line
 
 
 @click.group()
@@ -35,20 +33,16 @@ def rotate(url: str | None, stack: str, batch_size: int, as_json: bool) -> None:
         stack,
         token_keys(stack),
         batch_size,
-        progress=lambda line: print(line, file=sys.stderr, flush=True),
+        progress=lambda line: print_line(line, err=True),
     )
     if as_json:
-        print(
-            json.dumps(
+        print_json(
                 {
                     "key": done.key, "users": done.users, "changed": done.rotated,
                     "unreadable": len(done.unreadable), "complete": done.is_complete and not done.unreadable,
-                },
-                indent=2,
-            )
-        )  # fmt: skip
+                })  # fmt: skip
     for problem in done.unreadable:
-        print(f"groundwork: {problem}", file=sys.stderr)
+        print_line(f"groundwork: {problem}", err=True)
     if done.unreadable:
         raise OpsError(
             f"{len(done.unreadable)} tokens cannot be decrypted and were left unchanged; keep the old keys, add the"
@@ -60,7 +54,7 @@ def rotate(url: str | None, stack: str, batch_size: int, as_json: bool) -> None:
             " give every program the new keys, and run this command again"
         )
     if not as_json:
-        print(
+        print_line(
             f"{done.users} users have tokens, all encrypted with key {done.key!r} ({done.rotated} changed);"
             " older keys can be removed"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ops.errors import Exit
+from ops.output import print_json, print_lines
 
 if TYPE_CHECKING:
     from ops.toolchain.inventory import Tool
@@ -28,16 +28,12 @@ def toolchain(check: bool, as_json: bool) -> None:
 
     checkout = Checkout.here()
     tools = inspect(checkout) if check else ensure(checkout).tools
-    print(as_json_text(tools) if as_json else as_table(tools))
+    print_json({"tools": [tool.as_json() for tool in tools]}) if as_json else print_lines(as_table(tools))
     if any(tool.source == "missing" for tool in tools):
         sys.exit(Exit.PENDING)
 
 
-def as_json_text(tools: Sequence[Tool]) -> str:
-    return json.dumps({"tools": [tool.as_json() for tool in tools]}, indent=2)
-
-
-def as_table(tools: Sequence[Tool]) -> str:
+def as_table(tools: Sequence[Tool]) -> list[str]:
     """Return one line per tool: name, version, source with the time it took, and path."""
     rows = [
         (
@@ -49,7 +45,7 @@ def as_table(tools: Sequence[Tool]) -> str:
         for tool in tools
     ]
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:3]]
-    return "\n".join(
+    return [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]])
         for row in rows
-    )
+    ]

@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
-
-import click
+from typing import Any, NamedTuple
 
 from ops.doctor.check_result import CheckResult, CheckStatus, worst
 from ops.doctor.runner import Result, exit_code
@@ -43,25 +41,36 @@ def as_json(stack: str, results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def as_text(stack: str, results: Sequence[Result], width: int) -> str:
-    """Render one line per check, with details and advice below if it is not ok. `width` is in columns."""
+class Line(NamedTuple):
+    """A line of text, and the status with its colour before it."""
+
+    text: str
+    label: str = ""
+    colour: str | None = None
+
+
+def as_lines(stack: str, results: Sequence[Result], width: int) -> Iterator[Line]:
+    """Yield one line per check, with details and advice below if it is not ok. `width` is in columns."""
     column = max(len(check.name) for check, _ in results) + 2
-    lines: list[str] = []
     for check, finding in _without_the_lost(results):
-        label = click.style(f"{finding.status.value:<8}", fg=_COLOURS[finding.status])
         indent = " " * (8 + column)
-        text = _wrapped(finding.text, width, indent)
-        lines.append(f"{label}{check.name:<{column}}{text.strip()}")
+        first, *others = _wrapped(finding.text, width, indent) or [""]
+        label = f"{finding.status.value:<8}"
+        yield Line(f"{check.name:<{column}}{first.strip()}", label, _COLOURS[finding.status])
+        lines = others
         if finding.status in (CheckStatus.WARN, CheckStatus.FAIL):
             shown = finding.details[:_DETAILS_SHOWN]
-            lines += [_wrapped(detail, width, indent + "  ", "- ") for detail in shown]
+            for detail in shown:
+                lines += _wrapped(detail, width, indent + "  ", "- ")
             if more := len(finding.details) - len(shown):
                 lines.append(f"{indent}  - and {more} more (use --json to see all)")
         if finding.advice:
-            lines.append(_wrapped(finding.advice, width, indent, "-> "))
+            lines += _wrapped(finding.advice, width, indent, "-> ")
+        yield from map(Line, lines)
     counts = Counter(finding.status for _, finding in results)
     summary = ", ".join(f"{counts[status]} {status.value}" for status in CheckStatus if counts[status])
-    return "\n".join([*lines, "", f"stack {stack!r}: {summary}"])
+    yield Line("")
+    yield Line(f"stack {stack!r}: {summary}")
 
 
 def _without_the_lost(results: Sequence[Result]) -> Iterator[Result]:
@@ -78,8 +87,8 @@ def _without_the_lost(results: Sequence[Result]) -> Iterator[Result]:
         )
 
 
-def _wrapped(text: str, width: int, indent: str, mark: str = "") -> str:
-    return textwrap.fill(
+def _wrapped(text: str, width: int, indent: str, mark: str = "") -> list[str]:
+    return textwrap.wrap(
         printable(text),
         width=max(width, len(indent) + 40),
         initial_indent=indent + mark,

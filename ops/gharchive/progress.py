@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from ops.gharchive.archive import Tally
+from ops.output import print_line, redraw
 
 _PLAIN_SECONDS = 10.0
 _BAR_WIDTH = 30
@@ -31,12 +32,12 @@ class ImportProgress:
         counts = f"{tally.lines} lines, {tally.rejected} rejected, {rate:.0f}/s"
         if not self._is_terminal:
             share = "" if done is None else f" {done:.0%}"
-            print(f"{self._name}:{share} {counts}", file=sys.stderr, flush=True)
+            print_line(f"{self._name}:{share} {counts}", err=True)
             return
         bar = "" if done is None else f"[{'#' * int(done * _BAR_WIDTH):<{_BAR_WIDTH}}] {done:4.0%} "
-        print(f"\r{self._name}: {bar}{counts}\x1b[K", end="", file=sys.stderr, flush=True)
+        redraw(f"{self._name}: {bar}{counts}")
 
     def clear(self) -> None:
         """Erase the updated line."""
         if self._is_terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            redraw("")

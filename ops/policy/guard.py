@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from infra.policy.finding import Status
 from infra.policy.waiver import today
 from ops.errors import OpsError
+from ops.output import print_line
 from ops.policy import source
 from ops.policy.assessment import Assessment, check_losses, check_policy
 from ops.policy.text import findings_of, notes_of
@@ -22,14 +22,14 @@ def refuse_unsafe_up(target: PulumiStack) -> None:
     Raise OpsError: 7 if data would be lost, 4 if a rule is violated. What only the `up` can show is reported, and
     checked by the policy pack during the `up`.
     """
-    print("previewing: checking rules and data loss ...", file=sys.stderr)
+    print_line("previewing: checking rules and data loss ...", err=True)
     plan = source.plan_of(target.preview_json(), target.name)
     day = today()
     waivers = source.read_stack_waivers(target.name, None, day)
     losses, rules = check_losses(plan, waivers, day), check_policy(plan, waivers, day)
     for assessment in (losses, rules):
         for line in (*findings_of(assessment), *notes_of(assessment)):
-            print(line, file=sys.stderr)
+            print_line(line, err=True)
     if losses.exit_code:
         raise OpsError(
             f"refusing to update stack {target.name!r}: it would lose data or its protection"

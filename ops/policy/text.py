@@ -38,20 +38,21 @@ def waiver_note(note: WaiverNote) -> str:
     return f"{', '.join(note.waiver.rules)} for {note.waiver.urn}: {note.problem}"
 
 
-def waiver_entries(assessment: Assessment, today: datetime.date) -> str:
-    """Return waiver entries for the findings, to be completed by the user; empty if nothing is refused."""
+def waiver_entries(assessment: Assessment, today: datetime.date) -> list[str]:
+    """Return the lines of waiver entries for the findings, to be completed by the user; empty if nothing is refused."""
     rules: dict[str, list[str]] = {}
     for found in assessment.findings:
         if found.status is not Status.WAIVED and found.rule not in rules.setdefault(found.urn, []):
             rules[found.urn].append(found.rule)
-    entries = (
-        f"  - urn: {urn}\n"
-        f"    rules: [{', '.join(found)}]\n"
-        "    reason: ...\n"
-        f"    expires: {today + datetime.timedelta(days=_WAIVER_DAYS)}"
-        for urn, found in rules.items()
-    )
-    return "\n".join(("waivers:", *entries)) if rules else ""
+    lines = ["waivers:"] if rules else []
+    for urn, names in rules.items():
+        lines += [
+            f"  - urn: {urn}",
+            f"    rules: [{', '.join(names)}]",
+            "    reason: ...",
+            f"    expires: {today + datetime.timedelta(days=_WAIVER_DAYS)}",
+        ]
+    return lines
 
 
 def catalogue_of(catalogue: Sequence[Rule | Loss]) -> Iterator[str]:

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from ops.printable import printable
+from ops.printable import escaped, printable
 
 Child = Element | str | None
 
 
 def element(tag: str, *children: Child | Iterable[Child], **attributes: object) -> Element:
     """Create an element. In attribute names, a trailing `_` is dropped, and other `_` become `-`."""
-    found = Element(tag, {_name(key): str(value) for key, value in attributes.items()})
+    found = Element(tag, {_name(key): escaped(str(value), "\n\t") for key, value in attributes.items()})
     for child in children:
         for each in [child] if child is None or isinstance(child, str | Element) else child:
             _append(found, each)

@@ -49,7 +49,7 @@ class RotationReport:
             "mismatches": list(self.mismatches),
         }
 
-    def as_text(self) -> str:
+    def as_lines(self) -> list[str]:
         lines = [f"{'role':<12}{'login':<14}{'generation':<12}{'age':<12}phase"]
         for p in self.passwords:
             days = p.days(self.now)
@@ -62,7 +62,7 @@ class RotationReport:
             lines.append(
                 f"{c.name:<14}{c.ends_at:%Y-%m-%d}    {f'{c.days_left(self.now)} days':<12}{served}".rstrip()
             )
-        return "\n".join([*lines, "", *(self.mismatches + self.due or ("nothing is due",))])
+        return [*lines, "", *(self.mismatches + self.due or ("nothing is due",))]
 
 
 def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int) -> RotationReport:

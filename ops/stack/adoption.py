@@ -74,7 +74,7 @@ class Adoption:
             repository=next((each for each in data if each.name == repository), None),
         )
 
-    def __str__(self) -> str:
+    def as_lines(self) -> list[str]:
         """Describe what `adopt` does, with a line for each kind of resource."""
         gone = [*self.containers, *self.networks, *self.configuration]
         lines = [f"removed: {', '.join(each.name for each in gone) or 'nothing'}"]
@@ -84,7 +84,7 @@ class Adoption:
         ]
         if self.repository is not None:
             lines += [f"lost:    the key of the backups in {self.repository.name}; they are set aside there"]
-        return "\n".join(lines)
+        return lines
 
     def adopt(self, progress: Callable[[str], None]) -> str | None:
         """Take over the stack. Return the folder with the set-aside backups, or None if there are none.

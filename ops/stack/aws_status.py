@@ -43,12 +43,12 @@ def server_rows(values: dict[str, Any], stack: str) -> list[dict[str, Any]]:
         raise OpsError(f"cannot reach AWS: {error}", Exit.UNREACHABLE) from error
 
 
-def render(rows: list[dict[str, Any]]) -> str:
-    """Render the rows as a text table."""
+def render(rows: list[dict[str, Any]]) -> list[str]:
+    """Render the rows as the lines of a text table."""
     width = max(len(row["service"]) for row in rows) + 2
     lines = [f"{'service':<{width}}{'health':<22}address"]
     lines += [f"{row['service']:<{width}}{row['health']:<22}{row['address']}  {row['what']}" for row in rows]
-    return "\n".join(lines)
+    return lines
 
 
 def _instances(rds: Any, name: str) -> Iterator[dict[str, Any]]:

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from infra import outputs
 from infra.checkpoint import resources_of, stack_outputs_of
@@ -25,6 +26,7 @@ from infra.settings import AWS, DOCKER, StackSettings
 from infra.spec.checkout import PROJECT, Checkout
 from infra.spec.errors import SettingError
 from ops.errors import Exit, OpsError
+from ops.output import print_line, relay
 from ops.stack.pulumi_state import LocalState
 from ops.toolchain.progress import clock
 from ops.toolchain.pulumi_environment import environment
@@ -41,6 +43,7 @@ _ADVICE = "The resources in the stack have been deleted"
 _WORK = {"create", "update", "delete", "create-replacement", "delete-replaced", "refresh"}
 _TELL_SECONDS = 15
 _LONG_SECONDS = 10
+_LAST_OUTPUT_SECONDS = 5
 _UNASKED = ("--yes", "--skip-preview", "--suppress-outputs")
 _CONTAINER = "docker:index/container:Container"
 _IMAGE = "pulumi-python:dynamic/docker:Image"
@@ -122,7 +125,7 @@ class PulumiStack:
         missing one, because the provider fails to stop it.
         """
         for name in ownership.remove_leftovers(self.checkout, self.name):
-            print(f"removed {name}, which an interrupted run had left behind", file=sys.stderr)
+            print_line(f"removed {name}, which an interrupted run had left behind", err=True)
         if self._misses_a_container():
             self._stream("refresh", *_UNASKED)
 
@@ -326,8 +329,10 @@ class PulumiStack:
         Ctrl-C reaches Pulumi too, which then finishes the running operations and says so. Output is shown up to the
         text `until`, exclusively.
         """
-        # Pulumi writes to a pipe here and cannot detect the terminal.
-        color = ["--color", "always"] if until and sys.stdout.isatty() else []
+        target = sys.stderr if to_stderr else sys.stdout
+        target.flush()
+        # Pulumi writes to a pipe and cannot detect the terminal.
+        color = ["--color", "always"] if target.isatty() and not os.environ.get("NO_COLOR") else []
         with tempfile.TemporaryDirectory(prefix="groundwork-pulumi-") as folder:
             events = Path(folder, "events.json")
             process = subprocess.Popen(
@@ -335,14 +340,23 @@ class PulumiStack:
                 cwd=self.checkout.root,
                 # The option --event-log is only available with debug commands.
                 env=environment(self.checkout) | {"PULUMI_DEBUG_COMMANDS": "true"},
-                stdout=sys.stderr if to_stderr else subprocess.PIPE if until else None,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
+            assert process.stdout is not None
+            assert process.stderr is not None
+            readers = [
+                threading.Thread(target=_relay, args=(process.stdout, target, until), daemon=True),
+                threading.Thread(target=_relay, args=(process.stderr, sys.stderr, None), daemon=True),
+            ]
             previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
             try:
-                if process.stdout is not None:
-                    with process.stdout:
-                        _show_until(process.stdout, str(until).encode())
+                for reader in readers:
+                    reader.start()
                 code = _await_end(process, events)
+                for reader in readers:
+                    # A plugin that outlives Pulumi may keep the pipe open.
+                    reader.join(_LAST_OUTPUT_SECONDS)
             finally:
                 signal.signal(signal.SIGINT, previous)
             errors = _reported_errors(events) if code in accepted else []
@@ -361,21 +375,14 @@ class PulumiStack:
         return code
 
 
-def _show_until(output: IO[bytes], text: bytes) -> None:
-    """Print output as it arrives, up to the text."""
-    held = b""
-    sys.stdout.flush()
-    while chunk := os.read(output.fileno(), 65536):
-        held += chunk
-        if text in held:
-            continue
-        # This may be the beginning of the text, so it is not shown yet.
-        begun = next((n for n in range(len(text) - 1, 0, -1) if held.endswith(text[:n])), 0)
-        sys.stdout.buffer.write(held[: len(held) - begun])
-        sys.stdout.buffer.flush()
-        held = held[len(held) - begun :]
-    sys.stdout.buffer.write(held.partition(text)[0])
-    sys.stdout.buffer.flush()
+def _relay(output: IO[bytes], target: TextIO, until: str | None) -> None:
+    with output:
+        try:
+            relay(output, target, until=until)
+        except OSError:
+            # ops.cli reports it when it flushes the stream. Pulumi must not be killed by a write in the meantime.
+            while output.read(65536):
+                pass
 
 
 def _await_end(process: subprocess.Popen[bytes], events: Path) -> int:
@@ -385,7 +392,8 @@ def _await_end(process: subprocess.Popen[bytes], events: Path) -> int:
             return process.wait(_TELL_SECONDS)
         except subprocess.TimeoutExpired:
             if working := unfinished(events, time.time()):
-                print(f"\ngroundwork: working on {', '.join(working)}", file=sys.stderr, flush=True)
+                print_line(err=True)
+                print_line(f"groundwork: working on {', '.join(working)}", err=True)
 
 
 def unfinished(events: Path, now: float) -> list[str]:

@@ -108,8 +108,8 @@ def require_well(rows: list[dict[str, Any]], stack: str) -> None:
         )
 
 
-def render(rows: list[dict[str, Any]]) -> str:
-    """Render the rows as a text table."""
+def render(rows: list[dict[str, Any]]) -> list[str]:
+    """Render the rows as the lines of a text table."""
     width = max(len(row["service"]) for row in rows) + 2
     lines = [f"{'service':<{width}}{'health':<11}{'address':<18}{'memory':>7}  container"]
     for row in rows:
@@ -122,11 +122,11 @@ def render(rows: list[dict[str, Any]]) -> str:
         for row in rows
         if row["service"] == monitoring.PROMETHEUS
     ]
-    return "\n".join(lines)
+    return lines
 
 
-def next_steps(values: dict[str, Any], stack: str, seconds: float) -> str:
-    """Return the text that `up` ends with: addresses, and commands to try. It contains no secrets."""
+def next_steps(values: dict[str, Any], stack: str, seconds: float) -> list[str]:
+    """Return the lines that `up` ends with: addresses, and commands to try. It contains no secrets."""
     database, cache = values[outputs.POSTGRES], values[outputs.REDIS]
     option = "" if stack == "dev" else f" --stack {stack}"
     variable = "" if stack == "dev" else f" STACK={stack}"
@@ -147,17 +147,15 @@ def next_steps(values: dict[str, Any], stack: str, seconds: float) -> str:
     )
     width = max(len(command) for command in commands)
     prometheus = values.get(outputs.PROMETHEUS_URL)
-    return "\n".join(
-        [
-            "",
-            f"Stack {stack!r} is up ({seconds:.1f} s).",
-            f"  Postgres  {database['host']}:{database['port']}, database groundwork (TLS, verify-full)",
-            f"  Redis     {cache['host']}:{cache['port']} (TLS)",
-            f"  Access    {values[outputs.ACCESS_URL]}/readyz",
-            *([f"  Metrics   {prometheus} (Prometheus)"] if prometheus else []),
-            f"  CA        {values[outputs.CA_FILE]}",
-            "",
-            "Try next:",
-            *(f"  {command:<{width}}  # {what}" for command, what in commands.items()),
-        ]
-    )
+    return [
+        "",
+        f"Stack {stack!r} is up ({seconds:.1f} s).",
+        f"  Postgres  {database['host']}:{database['port']}, database groundwork (TLS, verify-full)",
+        f"  Redis     {cache['host']}:{cache['port']} (TLS)",
+        f"  Access    {values[outputs.ACCESS_URL]}/readyz",
+        *([f"  Metrics   {prometheus} (Prometheus)"] if prometheus else []),
+        f"  CA        {values[outputs.CA_FILE]}",
+        "",
+        "Try next:",
+        *(f"  {command:<{width}}  # {what}" for command, what in commands.items()),
+    ]

@@ -388,6 +388,11 @@ def run(
         "UV_OVERRIDE",
     ]
     env = {name: value for name, value in os.environ.items() if name not in dropped}
+    # Not at the top, so that an old version of Python is rejected first.
+    if ROOT not in sys.path:
+        sys.path.append(ROOT)
+    from ops.printable import escaped
+
     said = []
     with subprocess.Popen(
         command,
@@ -401,6 +406,8 @@ def run(
     ) as started:
         try:
             for line in started.stdout or ():
+                # A package index can send escape sequences.
+                line = escaped(line, "\n\t")
                 said.append(line)
                 on_line(line)
         except BaseException:

@@ -5,11 +5,15 @@ Prints nothing for parts that are installed already.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
+
+from ops.output import unescaped
+from ops.printable import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -77,11 +81,12 @@ class Progress:
             # rich costs an import.
             from rich.console import Console
 
-            self._console = Console(stderr=True)
+            # rich moves the cursor, so that its stream does not escape. Foreign text is escaped below.
+            self._console = Console(file=unescaped(sys.stderr))
         return self._console
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(escaped(line), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def step(self, title: str, doing: str, expected_seconds: float | None = None) -> Iterator[ProgressStep]:
@@ -122,7 +127,10 @@ class Progress:
         def lines() -> RenderableType:
             frame = spinner.render(self.console.get_time())
             return Group(
-                *(Text(f"{frame} {step}", no_wrap=True, overflow="ellipsis") for step in tuple(self._steps))
+                *(
+                    Text(f"{frame} {escaped(str(step))}", no_wrap=True, overflow="ellipsis")
+                    for step in tuple(self._steps)
+                )
             )
 
         return Live(get_renderable=lines, console=self.console, refresh_per_second=8, transient=True)

@@ -13,6 +13,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from ops.output import print_line
 from ops.toolchain import process
 
 SUMS = Path(__file__).with_name("releases.sha256")
@@ -93,13 +94,13 @@ def _main(arguments: list[str]) -> int:
                 digest.update(chunk)
                 opened.write(chunk)
     except OSError as error:
-        print(f"{url}: {error}", file=sys.stderr)
+        print_line(f"{url}: {error}", err=True)
         return 1
     if digest.hexdigest() != expected:
         Path(target).unlink()
-        print(
+        print_line(
             f"{url} has the SHA-256 sum {digest.hexdigest()}, but {expected} is expected; it was deleted",
-            file=sys.stderr,
+            err=True,
         )
         return 1
     return 0

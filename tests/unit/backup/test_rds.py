@@ -96,7 +96,7 @@ def test_a_backup_is_a_snapshot(instance: Instance, said: list[str]) -> None:
     assert made.status == "available"
     assert made.label in [s.label for s in instance.snapshots()]
     assert made.label in json.dumps(rds_commands.listing(instance))
-    assert made.label in rds_commands.listing_text(rds_commands.listing(instance))
+    assert made.label in "\n".join(rds_commands.listing_lines(rds_commands.listing(instance)))
 
 
 def test_a_restore_creates_an_instance_with_the_sources_groups(instance: Instance, said: list[str]) -> None:
@@ -106,7 +106,9 @@ def test_a_restore_creates_an_instance_with_the_sources_groups(instance: Instanc
     assert restored["DBSubnetGroup"]["DBSubnetGroupName"] == "private"
     assert restored["DBParameterGroups"][0]["DBParameterGroupName"] == "ours"
     assert restored["DeletionProtection"] is True
-    assert f"--new-db-instance-identifier {instance.name}-before" in rds_commands.restore_text(document)
+    assert f"--new-db-instance-identifier {instance.name}-before" in "\n".join(
+        rds_commands.restore_lines(document)
+    )
 
 
 def test_the_same_restore_again_continues_with_its_instance(instance: Instance, said: list[str]) -> None:

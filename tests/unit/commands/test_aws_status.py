@@ -82,7 +82,7 @@ def health() -> dict[str, str]:
 
 def test_every_server_and_service_is_listed(account: Account) -> None:
     assert health() == dict.fromkeys(("postgres", "postgres-replica-1", "redis", "access"), "healthy")
-    text = render(server_rows(VALUES, "prod"))
+    text = "\n".join(render(server_rows(VALUES, "prod")))
     assert "db.example:15432  db.r7g.large, 15.8, two zones" in text
     assert "cache.r7g.large, 2 nodes, failover enabled" in text
 
@@ -105,7 +105,7 @@ def test_a_server_that_works_is_healthy_during_maintenance(account: Account, sta
     account.redis = "snapshotting"
     rows = server_rows(VALUES, "prod")
     require_well(rows, "prod")
-    assert status in render(rows)
+    assert status in "\n".join(render(rows))
 
 
 def test_a_server_that_does_not_work_is_one_line_and_exit_code_6(account: Account) -> None:

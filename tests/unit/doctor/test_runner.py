@@ -10,7 +10,7 @@ import pytest
 from ops.doctor.check_result import CheckResult, CheckStatus, fail, ok, psql_command, warn
 from ops.doctor.checks import CHECKS
 from ops.doctor.examination import Check, CheckedServer, Examination
-from ops.doctor.rendering import as_json, as_text
+from ops.doctor.rendering import as_json, as_lines
 from ops.doctor.runner import choose, examine, exit_code
 from ops.errors import Exit, OpsError
 from ops.servers.errors import NotVisible, ServerUnreachable, TooSlow
@@ -124,7 +124,7 @@ def test_checks_that_are_skipped_for_the_same_reason_share_a_line() -> None:
     door = check("door", ServerUnreachable("it is gone"), reaches=True)
     checks = (door, *(check(name, ok("")) for name in names), check("other", ok("fine"), CheckedServer.REDIS))
     results = examine(NOTHING, checks, checks)
-    text = as_text("dev", results, 120)
+    text = "\n".join(f"{line.label}{line.text}" for line in as_lines("dev", results, 120))
     assert "3 checks" in text
     assert "Postgres is unreachable: one, two, three" in text
     assert text.endswith("stack 'dev': 1 ok, 1 fail, 3 skipped")

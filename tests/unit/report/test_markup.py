@@ -19,10 +19,14 @@ def test_text_and_attributes_are_escaped(text: str) -> None:
     assert '""' not in page
 
 
+def test_invisible_characters_in_attributes_are_shown_as_escapes() -> None:
+    assert 'title="a\\u202e"' in document(element("p", title="a\u202e"))
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("a\x1b[31mb", "a\\u001b[31mb"),
         ("a\u202eb", "a\\u202eb"),
         ("a\nb\t c", "a b c"),
         ("\ud800", "\\ud800"),

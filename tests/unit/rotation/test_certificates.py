@@ -139,7 +139,7 @@ def _report(stack: Any, max_age_days: int | None = None, within_days: int = 30) 
 def test_a_stack_with_nothing_due_is_reported(stack: FakeServers) -> None:
     found = _report(stack)
     assert (found.due, found.mismatches) == ((), ())
-    assert found.as_text().endswith("nothing is due")
+    assert found.as_lines()[-1] == "nothing is due"
     assert found.as_json()["passwords"]["app"]["ageDays"] == OLD.days
 
 

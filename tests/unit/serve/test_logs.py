@@ -40,6 +40,13 @@ def test_a_record_is_one_object_with_its_fields(stream: io.StringIO) -> None:
     assert line["time"].endswith("+00:00")
 
 
+def test_control_characters_and_text_directions_are_escaped(stream: io.StringIO) -> None:
+    logging.getLogger("x").warning("hello \x1b[2J\x9b\u202e", extra={"name_": "\u2066"})
+    assert stream.getvalue().rstrip("\n").isascii()
+    assert "\x1b" not in stream.getvalue()
+    assert lines(stream)[0]["message"] == "hello \x1b[2J\x9b\u202e"
+
+
 def test_a_traceback_is_in_its_line(stream: io.StringIO) -> None:
     try:
         raise LookupError("lost")

@@ -264,3 +264,17 @@ def test_it_needs_only_the_standard_library(tmp_path: Path) -> None:
     )
     assert ended.returncode == 1
     assert "has a space in it" in ended.stderr
+
+
+def test_the_output_of_an_installer_is_escaped() -> None:
+    """A package index chooses some of it."""
+    seen: list[str] = []
+    code = r"print('a\x1b[2J\u202e'); raise SystemExit(1)"
+    lock = os.open(os.devnull, os.O_RDONLY)
+    try:
+        with pytest.raises(bootstrap.Failed) as failed:
+            bootstrap.run([sys.executable, "-X", "utf8", "-c", code], lock, seen.append)
+    finally:
+        os.close(lock)
+    assert failed.value.output == "a\\u001b[2J\\u202e\n"
+    assert seen == [failed.value.output]
