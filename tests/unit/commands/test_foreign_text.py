@@ -177,7 +177,16 @@ PREVIEW = json.dumps(preview(good_stack(), _CHANGED)).replace(
 COMMENTED = inputs.preview(inputs.step("create", HOSTILE))
 
 CASES = [
-    Case("up", STACK | {"docker": HOSTILE, "pulumi": HOSTILE}, keeps_lines=True),
+    Case(
+        "up",
+        STACK
+        | {
+            "docker": HOSTILE,
+            "pulumi": HOSTILE,
+            "ops.stack.stack_status.old_packages": answers({HOSTILE: 45}),
+        },
+        keeps_lines=True,
+    ),
     Case("preview", STACK | {"pulumi": HOSTILE}, keeps_lines=True),
     Case(
         "preview --json",
