@@ -46,6 +46,7 @@ class Bootstrap(pulumi.ComponentResource):
         site, settings = args.site, args.site.settings
         secret = aws.iam.Policy(
             "admin-secret",
+            name=site.name("admin-secret"),
             description=f"Read the password of the administrator of {site.name()}",
             policy=pulumi.Output.all(args.postgres.admin_secret, args.postgres.key.arn).apply(
                 lambda arns: _secret_policy(arns[0], arns[1], site.region)

@@ -112,6 +112,8 @@ class Cluster(pulumi.ComponentResource):
                 group=self.log_groups[task.name].name,
                 environment=pulumi.Output.all(**task.environment),
             ).apply(lambda known: json.dumps([_container(task, site.region, known)])),
+            # IAM cannot limit ecs:DeregisterTaskDefinition to a stack, so the deploying identity may not do it.
+            skip_destroy=True,
             tags=site.tags(task.name),
             # A task that starts before its roles have their policies cannot pull its image.
             opts=pulumi.ResourceOptions(parent=parent, depends_on=[*attached, self._execution_policy]),
@@ -121,8 +123,10 @@ class Cluster(pulumi.ComponentResource):
         site = self._args.site
         return aws.iam.Role(
             name,
+            name=site.name(name),
             description=description,
             assume_role_policy=assumed_by("ecs-tasks.amazonaws.com", site),
+            permissions_boundary=site.permissions_boundary,
             tags=site.tags(name),
             opts=self._child,
         )

@@ -65,6 +65,7 @@ class Logins(pulumi.ComponentResource):
             )
         policy = aws.iam.Policy(
             f"login-{role}",
+            name=site.name(f"login-{role}"),
             description=f"Log in to Postgres and Redis of {site.name()} as {role}",
             policy=pulumi.Output.all(*statements).apply(
                 lambda every: json.dumps({"Version": "2012-10-17", "Statement": every})

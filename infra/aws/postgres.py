@@ -111,8 +111,10 @@ class Postgres(pulumi.ComponentResource):
         site = self._args.site
         role = aws.iam.Role(
             "postgres-monitoring",
+            name=site.name("postgres-monitoring"),
             description="Lets RDS write what enhanced monitoring measures",
             assume_role_policy=assumed_by("monitoring.rds.amazonaws.com", site),
+            permissions_boundary=site.permissions_boundary,
             tags=site.tags("postgres-monitoring"),
             opts=self._child,
         )

@@ -53,6 +53,13 @@ class AwsSite:
         """Return `groundwork-STACK`, or `groundwork-STACK-WHAT`."""
         return "-".join(part for part in (PROJECT, self.stack, what) if part)
 
+    @property
+    def permissions_boundary(self) -> pulumi.Output[str] | None:
+        """Return the ARN of the policy that limits every role of the stack, or None without awsPermissionsBoundary."""
+        if not (policy := self.settings.aws_permissions_boundary):
+            return None
+        return pulumi.Output.format("arn:{0}:iam::{1}:policy/{2}", self.partition, self.account, policy)
+
     def arn(self, service: str, resource: pulumi.Input[str]) -> pulumi.Output[str]:
         """Return the ARN of a resource of this account in this region."""
         return pulumi.Output.format(

@@ -78,6 +78,10 @@ class AwsSettings:
         "",
         "Access image in ECR, like REPOSITORY@sha256:...; empty: the local engine builds and pushes it.",
     )
+    aws_permissions_boundary: str = _aws(
+        "",
+        "Name of the IAM policy that is the permissions boundary of every role; empty: none (docs/aws-operations.md).",
+    )
     aws_rds_ca_file: str = _aws(
         "", "PEM file with RDS's certificate authorities; empty: downloaded from AWS once."
     )

@@ -27,6 +27,14 @@ def check(settings: AwsTargetSettings) -> None:
     _check_windows(settings)
     _check_access(settings)
     _check_alarms(settings)
+    if settings.aws_permissions_boundary:
+        require_match(
+            "awsPermissionsBoundary",
+            settings.aws_permissions_boundary,
+            r"[A-Za-z0-9+=,.@_-][A-Za-z0-9+=,.@_/-]{0,511}",
+            "name of an IAM policy",
+            "ci-groundwork-boundary-staging, without the part before policy/",
+        )
 
 
 def _check_postgres(settings: AwsTargetSettings) -> None:

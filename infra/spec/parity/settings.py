@@ -138,6 +138,7 @@ SETTINGS: dict[str, Parity] = {
     "awsAccessImage": Parity(
         f"{NONE} always built here", "an existing image", "a CI runner may have no Docker engine"
     ),
+    "awsPermissionsBoundary": Parity(NONE, "the limit of every role", "only AWS has IAM roles"),
     "awsRdsCaFile": Parity(
         f"{NONE} the stack's own CA", "RDS's authorities", "AWS issues RDS's certificates"
     ),

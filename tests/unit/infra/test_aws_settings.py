@@ -30,6 +30,12 @@ class Bad:
 
 
 BAD = {
+    "a boundary that is an ARN": Bad(
+        {"awsPermissionsBoundary": "arn:aws:iam::123456789012:policy/limits"},
+        "awsPermissionsBoundary",
+        "is not a valid name of an IAM policy",
+        "without the part before policy/",
+    ),
     "AOF on ElastiCache": Bad(
         {"redisPersistence": "aof"},
         "redisPersistence",

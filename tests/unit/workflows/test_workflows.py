@@ -151,6 +151,15 @@ def test_an_up_is_never_cancelled(name: str) -> None:
     assert "github.ref == 'refs/heads/main'" in job["if"]
 
 
+def test_a_job_with_an_environment_is_skipped_for_every_ref_but_main() -> None:
+    """The condition is evaluated before a runner starts, and so before the job can ask for credentials."""
+    conditions = [
+        job["if"].split(" && ") for _, _, job in jobs(FILES) if "environment" in job or "DEPLOY" in str(job)
+    ]
+    assert len(conditions) == 2
+    assert all("github.ref == 'refs/heads/main'" in condition for condition in conditions)
+
+
 @pytest.mark.parametrize("name", ["staging", "prod", "drift"])
 def test_nothing_is_deployed_without_a_configured_environment(name: str) -> None:
     job = read(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"][name]

@@ -38,3 +38,11 @@ def own_way_out(tmp_path_factory: pytest.TempPathFactory) -> Program:
 def unprotected(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """The program without protection of data."""
     return run_aws_program(Path(tmp_path_factory.mktemp("state")), protectData="false")
+
+
+@pytest.fixture(scope="session")
+def bounded(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """The program with a permissions boundary."""
+    return run_aws_program(
+        tmp_path_factory.mktemp("state"), awsPermissionsBoundary="ci-groundwork-boundary-unit"
+    )

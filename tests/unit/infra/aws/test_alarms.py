@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -117,19 +116,6 @@ def test_every_log_group_is_encrypted_and_has_a_retention(program: Program) -> N
     for group in groups.values():
         assert group.inputs["kmsKeyId"].endswith(":operations"), group.urn
         assert group.inputs["retentionInDays"] == 30, group.urn
-
-
-def test_the_deploy_role_may_create_every_log_group(program: Program) -> None:
-    policy = json.loads((ROOT / "docs" / "iam" / "deploy-surroundings.json").read_text())
-    allowed = [
-        arn.rpartition("log-group:")[2]
-        for statement in policy["Statement"]
-        if "logs:CreateLogGroup" in statement["Action"]
-        for arn in statement["Resource"]
-    ]
-    for group in program.of_type(TYPES["log group"]).values():
-        name = group.inputs["name"]
-        assert [pattern for pattern in allowed if fnmatch(name, pattern)], name
 
 
 def test_the_dashboard_shows_every_metric_with_its_threshold(program: Program) -> None:

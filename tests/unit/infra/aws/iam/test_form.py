@@ -1,0 +1,127 @@
+"""The IAM policies in docs/iam: valid, short enough, and without permissions for whole services."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.promises import promise
+from tests.unit.documentation.pages import ROOT
+from tests.unit.infra.aws.iam.evaluator import FOLDER, STACK, VALUES, text
+from tests.unit.infra.aws.iam.identities import SET_UP
+
+POLICIES = sorted(path.name for path in FOLDER.glob("*.json"))
+ATTACHED = [name for name in POLICIES if not name.startswith("trust-")]
+# A managed policy without whitespace, and a role's trust policy.
+MOST_CHARACTERS, MOST_IN_TRUST = 6144, 2048
+# The longest value of a placeholder, in characters.
+LONGEST = {
+    "ACCOUNT": 12,
+    "REGION": 14,
+    "ENVIRONMENT": 16,
+    "STATE_BUCKET": 63,
+    "STATE_KEY": 36,
+    "OWNER": 39,
+    "REPOSITORY": 60,
+    "OWNER_ID": 12,
+    "REPOSITORY_ID": 12,
+    "VPC_ID": 21,
+    "SUBNET_ID": 24,
+    "ROUTE_TABLE_ID": 21,
+}
+READS = re.compile(r"\w+:(Describe|Get|List)\w*\*?")
+# A preview decrypts the state.
+READS_BESIDES = {"kms:Decrypt"}
+
+
+def statements(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((FOLDER / name).read_text())["Statement"]
+    return found
+
+
+def actions(*names: str) -> Iterator[str]:
+    for name in names:
+        for statement in statements(name):
+            found = statement["NotAction"] if "NotAction" in statement else statement["Action"]
+            yield from [found] if isinstance(found, str) else found
+
+
+@promise("the policies are valid, and shorter than IAM's limit with the longest values")
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_has_a_form_that_iam_accepts(name: str) -> None:
+    content = json.loads((FOLDER / name).read_text())
+    assert content["Version"] == "2012-10-17"
+    sids = [statement["Sid"] for statement in content["Statement"]]
+    assert len(set(sids)) == len(sids)
+    for statement in content["Statement"]:
+        # NotAction with Allow would allow what AWS adds in future.
+        assert (statement["Effect"], "NotAction" in statement) != ("Allow", True)
+        assert statement["Effect"] in ("Allow", "Deny")
+        assert re.fullmatch(r"[A-Za-z0-9]+", statement["Sid"])
+        assert ("Resource" in statement) != ("Principal" in statement)
+
+
+@promise("the policies are valid, and shorter than IAM's limit with the longest values")
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_is_not_longer_than_iam_accepts(name: str) -> None:
+    content = (FOLDER / name).read_text()
+    placeholders = re.compile(r"\b(" + "|".join(sorted(LONGEST, key=len, reverse=True)) + r")\b")
+    filled = placeholders.sub(lambda match: "x" * LONGEST[match[1]], re.sub(r"\s", "", content))
+    assert len(filled) > len(re.sub(r"\s", "", content)) / 2
+    assert len(filled) <= (MOST_IN_TRUST if name.startswith("trust-") else MOST_CHARACTERS)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_placeholder_is_known_and_documented(name: str) -> None:
+    page = (ROOT / "docs" / "aws-operations.md").read_text()
+    # RDS is the beginning of a log group's name.
+    found = set(re.findall(r"\b[A-Z][A-Z_]{2,}\b", (FOLDER / name).read_text())) - {"RDS"}
+    assert found <= set(LONGEST)
+    assert set(LONGEST) == set(VALUES)
+    assert {placeholder for placeholder in found if f"`{placeholder}`" not in page} == set()
+    assert not re.search(r"\b(?:" + "|".join(LONGEST) + r")\b", text(name))
+    assert f"`docs/iam/{name}`" in page
+
+
+@pytest.mark.parametrize("name", ATTACHED)
+def test_no_policy_allows_a_whole_service(name: str) -> None:
+    for action in actions(name):
+        service, _, rest = action.partition(":")
+        assert re.fullmatch(r"[a-z0-9-]+", service), action
+        assert rest.rstrip("*"), action
+
+
+def test_every_name_and_tag_is_limited_to_the_environment() -> None:
+    """Otherwise staging's role could change prod."""
+    for name in SET_UP[1:]:
+        for statement in statements(name):
+            if statement["Effect"] == "Allow":
+                for found in re.findall(r"(?<!/)\bgroundwork-[\w*]+", json.dumps(statement)):
+                    assert found == "groundwork-ENVIRONMENT*" or "ci-groundwork-boundary" in json.dumps(
+                        statement
+                    )
+                for key in re.findall(r'"aws:(\w+)/project": "groundwork"', json.dumps(statement)):
+                    assert f'"aws:{key}/stack": "ENVIRONMENT"' in json.dumps(statement), statement["Sid"]
+    assert STACK in text("deploy-servers.json")
+
+
+@promise("the preview policy allows reads only, and no read of passwords or rows")
+def test_the_preview_role_may_only_read() -> None:
+    assert [a for a in actions("preview.json") if not READS.fullmatch(a) and a not in READS_BESIDES] == []
+
+
+@promise("the preview policy allows reads only, and no read of passwords or rows")
+@pytest.mark.parametrize(
+    "action", ["secretsmanager:GetSecretValue", "rds-db:connect", "elasticache:Connect", "logs:GetLogEvents"]
+)
+def test_the_preview_role_cannot_read_passwords_or_rows(action: str) -> None:
+    assert action not in set(actions("preview.json"))
+
+
+def test_decryption_is_allowed_only_for_the_states_secrets() -> None:
+    (opening,) = [s for s in statements("preview.json") if "kms:Decrypt" in s["Action"]]
+    assert opening["Resource"] == "arn:aws:kms:REGION:ACCOUNT:key/STATE_KEY"
