@@ -1,4 +1,4 @@
-"""The definition of a rule: its id, title, severity, fix and check, with examples that pass and that fail."""
+"""The definition of a rule: its id, title, severity, checks and fix, with examples that pass and that fail."""
 
 from __future__ import annotations
 
@@ -37,51 +37,21 @@ Example = Sequence[Resource]
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule for every resource of some types. A resource complies if `check` yields no problem.
+    """A rule for every resource of some types. A resource complies if no check yields a problem.
 
-    An `alone` rule needs only the resource itself, so it can stop an `up` before the resource is created. `good` is an
-    example that complies, and each of `bad` is one that does not.
+    `good` is an example that complies, and each of `bad` is one that does not. An `alone` rule needs only the resource
+    itself, so it can stop an `up` before the resource is created.
     """
 
     id: str
     title: str
     severity: Severity
-    fix: str
     types: tuple[str, ...]
-    check: Check
+    checks: Sequence[Check]
+    fix: str
     good: Example
-    bad: tuple[Example, ...]
-    alone: bool
+    bad: Sequence[Example]
+    alone: bool = False
 
     def problems(self, resource: Resource, resources: Resources) -> list[Problem]:
-        return list(self.check(resource, resources))
-
-
-def rule(
-    id_: str,
-    title: str,
-    severity: Severity,
-    *,
-    on: str | tuple[str, ...],
-    fix: str,
-    good: Example,
-    bad: Sequence[Example],
-    alone: bool = False,
-) -> Callable[[Check], Rule]:
-    """Turn a check function into a rule."""
-    types = (on,) if isinstance(on, str) else on
-
-    def of(check: Check) -> Rule:
-        return Rule(
-            id=id_,
-            title=title,
-            severity=severity,
-            fix=fix,
-            types=types,
-            check=check,
-            good=good,
-            bad=tuple(bad),
-            alone=alone,
-        )
-
-    return of
+        return [problem for check in self.checks for problem in check(resource, resources)]

@@ -5,56 +5,66 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from infra.policy.expectation import must_name, outside, unknown
+from infra.policy import resource_types as types
+from infra.policy.requirement import must_name, outside, the_one, unknown
 from infra.policy.resource import Resource, Resources
-from infra.policy.rule import Problem
+from infra.policy.rule import Check, Problem
 from infra.policy.value import UNKNOWN, as_bool
 
-SUBNET = "aws:ec2/subnet:Subnet"
-ROUTE = "aws:ec2/route:Route"
-ROUTE_TABLE = "aws:ec2/routeTable:RouteTable"
-DEFAULT_ROUTE_TABLE = "aws:ec2/defaultRouteTable:DefaultRouteTable"
-MAIN_ASSOCIATION = "aws:ec2/mainRouteTableAssociation:MainRouteTableAssociation"
-ASSOCIATION = "aws:ec2/routeTableAssociation:RouteTableAssociation"
-INTERNET_GATEWAY = "aws:ec2/internetGateway:InternetGateway"
-VPC = "aws:ec2/vpc:Vpc"
+
+def must_choose_group(property_: str, group_type: str) -> Check:
+    """Require that a server's property names a subnet group other than the default one."""
+
+    def check(server: Resource, resources: Resources) -> Iterator[Problem]:
+        yield from must_name(property_, group_type, "must be set")(server, resources)
+        if server.get(property_) == "default":
+            yield Problem(property_, "is the default group of the default VPC")
+
+    return check
 
 
-def chosen_subnets(server: Resource, property_: str, resources: Resources, type_: str) -> Iterator[Problem]:
-    """Check that a server's `property_` names a subnet group (a resource of `type_`) other than the default one."""
-    yield from must_name(server, property_, resources, type_, "must be set")
-    if server.get(property_) == "default":
-        yield Problem(property_, "is the default group of the default VPC")
+def must_be_private(property_: str, group_type: str) -> Check:
+    """Require that no subnet of the subnet group that a server's property names has a route to the internet."""
+
+    def check(server: Resource, resources: Resources) -> Iterator[Problem]:
+        if server.get(property_) is None:
+            return
+        group = the_one(resources.named_by(server, property_, group_type))
+        if group is None:
+            yield outside(property_, "the subnet group")
+            return
+        subnets = resources.all_named_by(group, "subnetIds", types.SUBNET)
+        if not subnets.is_complete or not subnets.found:
+            yield outside(property_, f"which subnets {group.name} has")
+        for subnet in subnets.found:
+            yield from _of_subnet(subnet, property_, resources)
+
+    return check
 
 
-def private_subnets(group: Resource, property_: str, resources: Resources) -> Iterator[Problem]:
-    """Check that the subnets of a subnet group are private. Problems are reported for the server's `property_`."""
-    subnets = resources.all_named_by(group, "subnetIds", SUBNET)
-    if not subnets.is_complete or not subnets.found:
-        yield outside(property_, f"which subnets {group.name} has")
-    for subnet in subnets.found:
-        public = as_bool(subnet.get("mapPublicIpOnLaunch"))
-        if public is UNKNOWN:
-            yield unknown(property_)
-        elif public:
-            yield Problem(property_, f"subnet {subnet.name} assigns public addresses")
-        for reason in _ways_out(subnet, resources):
-            if reason is UNKNOWN:
-                yield outside(property_, f"where the routes of subnet {subnet.name} lead")
-            else:
-                yield Problem(property_, f"subnet {subnet.name} has a route to an internet gateway")
+def _of_subnet(subnet: Resource, property_: str, resources: Resources) -> Iterator[Problem]:
+    public = as_bool(subnet.get("mapPublicIpOnLaunch"))
+    if public is UNKNOWN:
+        yield unknown(property_)
+    elif public:
+        yield Problem(property_, f"subnet {subnet.name} assigns public addresses")
+    for reason in _ways_out(subnet, resources):
+        if reason is UNKNOWN:
+            yield outside(property_, f"where the routes of subnet {subnet.name} lead")
+        else:
+            yield Problem(property_, f"subnet {subnet.name} has a route to an internet gateway")
 
 
 def _ways_out(subnet: Resource, resources: Resources) -> Iterator[object]:
     """Yield True for each of a subnet's routes to the internet, and UNKNOWN for each that may lead there."""
-    associations = resources.naming(subnet, "subnetId", ASSOCIATION)
+    associations = resources.naming(subnet, "subnetId", types.ASSOCIATION)
     if not associations.is_complete:
         yield UNKNOWN
         return
     if not associations.found:
         yield from _of_main_table(subnet, resources)
     for association in associations.found:
-        table = resources.named_by(association, "routeTableId", ROUTE_TABLE, DEFAULT_ROUTE_TABLE)
+        table = resources.named_by(association, "routeTableId", types.ROUTE_TABLE, types.DEFAULT_ROUTE_TABLE)
         if not (table.is_complete and table.found):
             yield UNKNOWN
         for each in table.found:
@@ -63,10 +73,10 @@ def _ways_out(subnet: Resource, resources: Resources) -> Iterator[object]:
 
 def _of_main_table(subnet: Resource, resources: Resources) -> Iterator[object]:
     """Check the VPC's main route table, which applies to a subnet without its own. In a new VPC it is only local."""
-    vpc = resources.named_by(subnet, "vpcId", VPC)
-    if not (vpc.is_complete and vpc.found) or resources.of(MAIN_ASSOCIATION):
+    vpc = resources.named_by(subnet, "vpcId", types.VPC)
+    if not (vpc.is_complete and vpc.found) or resources.of(types.MAIN_ASSOCIATION):
         yield UNKNOWN
-    for table in resources.of(DEFAULT_ROUTE_TABLE):
+    for table in resources.of(types.DEFAULT_ROUTE_TABLE):
         yield from _of_table(table, resources)
 
 
@@ -79,7 +89,7 @@ def _of_table(table: Resource, resources: Resources) -> Iterator[object]:
             yield UNKNOWN
         elif leads := _leads_out(entry, table, "routes", resources):
             yield leads
-    routes = resources.naming(table, "routeTableId", ROUTE)
+    routes = resources.naming(table, "routeTableId", types.ROUTE)
     if not routes.is_complete:
         yield UNKNOWN
     for route in routes.found:
@@ -93,12 +103,12 @@ def _leads_out(entry: Mapping[str, Any], owner: Resource, property_: str, resour
     if gateway in (None, "", "local"):
         return None
     if isinstance(gateway, str):
-        gateways = {r.id for r in resources.of(INTERNET_GATEWAY)}
+        gateways = {r.id for r in resources.of(types.INTERNET_GATEWAY)}
         if gateway.startswith("igw-") or gateway in gateways:
             return True
         if gateway.startswith(("vgw-", "vpce-", "lgw-")):
             return None
     made_from = set(owner.dependencies.get(property_, ()))
-    if made_from & {r.urn for r in resources.of(INTERNET_GATEWAY)}:
+    if made_from & {r.urn for r in resources.of(types.INTERNET_GATEWAY)}:
         return True
     return UNKNOWN

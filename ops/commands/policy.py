@@ -74,7 +74,7 @@ def data_loss_guard(
 @_json
 def list_(as_json: bool) -> None:
     """List the rules and the data-loss guards"""
-    from infra.policy.catalogue import CATALOGUE
+    from infra.policy.rules import CATALOGUE
     from ops.policy.text import catalogue_of
 
     if as_json:

@@ -6,9 +6,9 @@ import datetime
 import sys
 from pathlib import Path
 
-from infra.policy.catalogue import IDS
 from infra.policy.plan import Plan
 from infra.policy.preview import PreviewError
+from infra.policy.rules import IDS
 from infra.policy.waiver import Waiver, WaiverError, read_waivers, waivers_of
 from ops.errors import Exit, OpsError
 

@@ -22,11 +22,10 @@ from pulumi_policy import (
 )
 from pulumi_policy.proxy import UnknownValueError
 
-from infra.policy.catalogue import IDS
 from infra.policy.finding import Finding, Status
 from infra.policy.resource import Resource, Resources
 from infra.policy.rule import Rule
-from infra.policy.rules import RULES, judge
+from infra.policy.rules import IDS, RULES, judge
 from infra.policy.value import UNKNOWN
 from infra.policy.waiver import Waiver, read_waivers, today, waivers_of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -11,23 +10,11 @@ import pytest
 from infra.settings import AWS, StackSettings
 from infra.spec import aws_sizes, rds, vpc
 from infra.spec.errors import SettingError
-from infra.spec.redis import EVICTION_POLICIES
 from tests.promises import promise
 from tests.unit.infra.aws.program import EXISTING_VPC
+from tests.unit.infra.test_settings import AWS_STACK, Bad
 
-AWS_STACK = {"target": "aws", "awsRegion": "eu-central-1"}
 EXISTING = EXISTING_VPC | {"awsRouteTables": "rtb-00000001"}
-
-
-@dataclass(frozen=True)
-class Bad:
-    """Invalid settings, and the expected parts of the error's problem and fix."""
-
-    values: dict[str, Any]
-    key: str
-    problem: str
-    fix: str
-
 
 BAD = {
     "a boundary that is an ARN": Bad(
@@ -260,12 +247,7 @@ def parse(**values: Any) -> StackSettings:
 @promise("a bad setting is refused in one line that names it, before anything is changed")
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
 def test_a_value_that_is_invalid_on_aws_is_refused_with_its_key_and_a_fix(bad: Bad) -> None:
-    with pytest.raises(SettingError) as refusal:
-        parse(**bad.values)
-    assert refusal.value.key == f"groundwork:{bad.key}"
-    assert bad.problem in refusal.value.problem
-    assert bad.fix in refusal.value.fix
-    assert "\n" not in str(refusal.value)
+    bad.assert_refused(**AWS_STACK)
 
 
 @pytest.mark.parametrize(
@@ -300,11 +282,6 @@ def test_a_value_that_is_invalid_on_aws_is_refused_with_its_key_and_a_fix(bad: B
 )
 def test_a_value_at_a_limit_is_accepted(values: dict[str, Any]) -> None:
     parse(**values)
-
-
-@pytest.mark.parametrize("policy", EVICTION_POLICIES)
-def test_elasticache_supports_every_eviction_policy(policy: str) -> None:
-    assert parse(redisEvictionPolicy=policy).redis_eviction_policy == policy
 
 
 _CHANGED: dict[str, Any] = {"string": "else", "integer": 77, "object": {"a": "b"}}

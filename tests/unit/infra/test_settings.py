@@ -14,15 +14,27 @@ from infra.spec.postgres import REFUSED_PARAMETERS, SUPERUSER_RESERVE
 from infra.spec.redis import EVICTION_POLICIES, PERSISTENCE
 from tests.promises import promise
 
+AWS_STACK = {"target": "aws", "awsRegion": "eu-central-1"}
+
 
 @dataclass(frozen=True)
 class Bad:
-    """A bad setting, and the expected parts of the error's problem and fix."""
+    """Bad settings, and the expected parts of the error's problem and fix."""
 
     values: dict[str, Any]
     key: str
     problem: str
     fix: str
+
+    def assert_refused(self, **others: Any) -> None:
+        """Assert that the values, together with `others`, are refused in one line that names the key."""
+        with pytest.raises(SettingError) as refusal:
+            StackSettings.parse(others | self.values)
+        assert refusal.value.key == f"groundwork:{self.key}"
+        assert self.problem in refusal.value.problem
+        assert self.fix in refusal.value.fix
+        assert str(refusal.value).startswith(f"groundwork:{self.key}: ")
+        assert "\n" not in str(refusal.value)
 
 
 BAD = {
@@ -174,13 +186,7 @@ BAD = {
 @promise("a bad setting is refused in one line that names it, before anything is changed")
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
 def test_a_bad_value_is_refused_with_its_key_and_a_fix(bad: Bad) -> None:
-    with pytest.raises(SettingError) as refusal:
-        StackSettings.parse(bad.values)
-    assert refusal.value.key == f"groundwork:{bad.key}"
-    assert bad.problem in refusal.value.problem
-    assert bad.fix in refusal.value.fix
-    assert str(refusal.value).startswith(f"groundwork:{bad.key}: ")
-    assert "\n" not in str(refusal.value)
+    bad.assert_refused()
 
 
 def test_a_fixed_parameter_cannot_be_set() -> None:
@@ -198,14 +204,20 @@ def test_a_fixed_parameter_is_refused_in_any_case(name: str) -> None:
         StackSettings.parse({"postgresParameters": {name: "off"}})
 
 
-@pytest.mark.parametrize("policy", EVICTION_POLICIES)
-def test_every_eviction_policy_of_redis_is_accepted(policy: str) -> None:
-    assert StackSettings.parse({"redisEvictionPolicy": policy}).redis_eviction_policy == policy
-
-
-@pytest.mark.parametrize("persistence", PERSISTENCE)
-def test_every_persistence_is_accepted(persistence: str) -> None:
-    assert StackSettings.parse({"redisPersistence": persistence}).redis_persistence == persistence
+@pytest.mark.parametrize(
+    ("others", "key", "field", "choices"),
+    [
+        ({}, "redisEvictionPolicy", "redis_eviction_policy", EVICTION_POLICIES),
+        (AWS_STACK, "redisEvictionPolicy", "redis_eviction_policy", EVICTION_POLICIES),
+        ({}, "redisPersistence", "redis_persistence", PERSISTENCE),
+    ],
+    ids=["eviction policies", "eviction policies on AWS", "persistence"],
+)
+def test_every_choice_is_accepted(
+    others: dict[str, str], key: str, field: str, choices: tuple[str, ...]
+) -> None:
+    for choice in choices:
+        assert getattr(StackSettings.parse(others | {key: choice}), field) == choice
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.policy.catalogue import CATALOGUE
 from infra.policy.finding import Status
+from infra.policy.rules import CATALOGUE
 from infra.policy.value import UNKNOWN
 from infra.policy.waiver import today
 from ops.cli import main

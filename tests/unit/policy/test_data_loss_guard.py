@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from infra.policy.coverage import UNRULED
 from infra.policy.data_loss_guard import losses
 from infra.policy.loss import LOSSES
 from infra.policy.plan import Plan
+from infra.policy.resource_types import UNRULED
 from infra.policy.stateful import STATEFUL
 from infra.policy.value import UNKNOWN
 from tests.policy_stack import CANARY, Declared, Secret, Stack, changed, good_stack, preview

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.policy.catalogue import IDS
 from infra.policy.finding import Status
 from infra.policy.plan import Plan
+from infra.policy.rules import IDS
 from infra.policy.waiver import FOLDER, Waiver, WaiverError, read_waivers, today
 from ops.errors import Exit
 from ops.policy.assessment import check_losses, check_policy

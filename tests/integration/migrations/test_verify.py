@@ -13,7 +13,7 @@ import pytest
 from db.migrator import apply_pending, read_source
 from ops.errors import Exit
 from tests.conftest import Database
-from tests.integration.migration_review.conftest import Run
+from tests.integration.migrations.conftest import Run
 from tests.integration.migrator.conftest import Write
 from tests.promises import promise
 
@@ -103,7 +103,7 @@ class TestWhatIsMissing:
         folder: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        from tests.integration.migration_review.conftest import invoke
+        from tests.integration.migrations.conftest import invoke
 
         write("1_a.sql", "SELECT 1")
         url = empty_database.url("migrator")

@@ -30,7 +30,7 @@ from ops.servers.scratch_server import ScratchServer
 from ops.sql_check.declared import all_queries
 from tests.conftest import Database, cloned_database
 from tests.containers import Server, wait_until
-from tests.integration.migration_review.conftest import Run, SharedScratch
+from tests.integration.migrations.conftest import Run, SharedScratch
 from tests.integration.migrator.conftest import Outcome, Write
 from tests.promises import promise
 

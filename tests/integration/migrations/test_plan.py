@@ -12,7 +12,7 @@ from db.migrator import apply_pending, read_source
 from ops.errors import Exit
 from ops.migrations import squawk
 from tests.conftest import Connection, Database
-from tests.integration.migration_review.conftest import Run
+from tests.integration.migrations.conftest import Run
 from tests.integration.migrator.conftest import Write
 from tests.promises import promise
 
