@@ -23,7 +23,7 @@ $(error groundwork: no python3.11 or python3 on PATH; install Python 3.11 or new
 endif
 endif
 
-.PHONY: help .venv up down preview status logs psql redis-cli drift verify pr-report pr-comment test check fix docs bench sbom audit toolchain lock
+.PHONY: help .venv up down preview status logs psql redis-cli drift verify pr-report pr-comment environments test check fix docs bench sbom audit toolchain lock
 
 ## The stack
 up: .venv ## Create or update a stack: servers, roles, schema, access service (STACK=dev)
@@ -59,6 +59,9 @@ pr-report: .venv ## Write a pull request's report to build/pull-request (STACKS=
 
 pr-comment: ## Create or update the pull request's comment from the report, with GITHUB_TOKEN
 	@$(PYTHON) scripts/pull_request_comment.py build/pull-request/comment.md
+
+environments: ## Check on GitHub that only main may deploy to staging and prod, with GITHUB_TOKEN
+	@$(PYTHON) scripts/check_environments.py staging prod
 
 ## Working on groundwork
 test: toolchain ## Run all tests, on a separate stack (K=expression selects, SCALE=full repeats more)

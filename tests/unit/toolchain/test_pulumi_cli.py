@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +20,7 @@ from ops.toolchain.inventory import Tool, ToolSource
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.progress import Progress
 from tests.promises import promise
+from tests.web_server import served
 
 Program = Callable[[Path, str], Path]
 HOST_NAME = "pulumi-language-python"
@@ -75,22 +75,20 @@ def publisher(monkeypatch: pytest.MonkeyPatch, attempts: list[str], tmp_path: Pa
     """Make official releases reachable, on a local server."""
     folder = tmp_path / "published"
     folder.mkdir()
-    handler = functools.partial(QuietHandler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}"
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(folder))
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with served(Handler) as port:
+        address = f"http://127.0.0.1:{port}"
         monkeypatch.setattr(releases, "HOST", address)
         monkeypatch.setattr(releases, "GITHUB", address)
         monkeypatch.setattr(pulumi_cli, "releases_are_reached", lambda: True)
         yield Publisher(folder)
-        server.shutdown()
-        thread.join()
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 def on_path(path: Path, program: Program, version: str = "3.300.0") -> Path:

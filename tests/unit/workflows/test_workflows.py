@@ -32,6 +32,7 @@ PERMISSIONS = {
     ("preview.yml", "report"): {"contents": "read", "id-token": "write"},
     ("preview.yml", "comment"): {"contents": "read", "pull-requests": "write"},
     ("preview.yml", "sarif"): {"contents": "read", "security-events": "write"},
+    ("deploy.yml", "environments"): {"contents": "read", "actions": "read"},
     ("deploy.yml", "staging"): {"contents": "read", "id-token": "write"},
     ("deploy.yml", "prod"): {"contents": "read", "id-token": "write"},
     ("deploy.yml", "drift"): {"contents": "read", "id-token": "write"},
