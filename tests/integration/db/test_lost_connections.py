@@ -25,7 +25,7 @@ from db.models import NewActivity, NewRepository, NewUser
 from tests.conftest import Database
 from tests.containers import Server, wait_until
 from tests.faults.slow_proxy import slow_proxy
-from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.integration.data_access import answers, cache_settings, data_access, database_settings
 from tests.promises import promise
 
 DEADLINE_SECONDS = 1.0
@@ -155,7 +155,7 @@ def test_all_statements_of_a_write_under_a_key_have_one_deadline(open_data: Any,
 
 def test_a_statement_that_takes_too_long_is_cancelled(open_data: Any, database: Database) -> None:
     data = open_data(deadline_seconds=DEADLINE_SECONDS)
-    data.users.find(1)
+    wait_until(lambda: answers(data))
     with _locked_table(database):
         started = time.monotonic()
         with pytest.raises((DeadlineExceeded, Unavailable)):
@@ -168,7 +168,7 @@ def test_callers_that_find_no_connection_give_up_by_their_deadline(
     open_data: Any, database: Database
 ) -> None:
     data = open_data(deadline_seconds=DEADLINE_SECONDS, pool_size=1)
-    data.users.find(1)
+    wait_until(lambda: answers(data))
     with _locked_table(database), ThreadPoolExecutor(4) as threads:
         started = time.monotonic()
         calls = [threads.submit(data.users.find, 100 + n) for n in range(4)]

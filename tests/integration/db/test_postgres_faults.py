@@ -19,13 +19,13 @@ from msgspec.structs import replace
 
 from cache.url_source import UrlSource
 from db import AsyncDataAccess
-from db.errors import DbError, DeadlineExceeded, InvalidSetting, OutcomeUnknown, Unavailable
+from db.errors import DeadlineExceeded, InvalidSetting, OutcomeUnknown, Unavailable
 from db.migrator import apply_pending, read_source
 from db.models import NewActivity, NewUser
 from infra.spec import roles
 from tests import containers
 from tests.containers import Server, frozen, wait_until
-from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.integration.data_access import answers, cache_settings, data_access, database_settings
 from tests.promises import promise
 
 DEADLINE_SECONDS = 1.0
@@ -52,7 +52,7 @@ def over_sick(flavour: str, sick_postgres: Server) -> Iterator[Any]:
 
 @promise("every call ends by its deadline with a typed error, whatever Postgres does")
 def test_a_read_from_a_frozen_server_ends_with_the_deadline(over_sick: Any, sick_postgres: Server) -> None:
-    over_sick.users.find(1)
+    wait_until(lambda: answers(over_sick))
     with frozen(sick_postgres):
         for _ in range(4):
             started = time.monotonic()
@@ -60,14 +60,14 @@ def test_a_read_from_a_frozen_server_ends_with_the_deadline(over_sick: Any, sick
             with pytest.raises((DeadlineExceeded, Unavailable)):
                 over_sick.users.find(1)
             assert time.monotonic() - started < BOUND_SECONDS
-    wait_until(lambda: _answers(over_sick), 15)
+    wait_until(lambda: answers(over_sick))
 
 
 def test_a_write_to_a_frozen_server_raises_outcome_unknown(over_sick: Any, sick_postgres: Server) -> None:
-    over_sick.users.find(1)
+    wait_until(lambda: answers(over_sick))
     with frozen(sick_postgres), pytest.raises(OutcomeUnknown, match="may have been committed"):
         over_sick.users.add(NewUser(github_id=random.getrandbits(40), username="x"))
-    wait_until(lambda: _answers(over_sick), 15)
+    wait_until(lambda: answers(over_sick))
 
 
 @promise("every call ends by its deadline with a typed error, whatever Postgres does", control=True)
@@ -127,7 +127,7 @@ def test_the_pool_recovers_without_a_restart_after_an_outage(
         data.users.find(1)
         sick_postgres.restart()
         file.write_text(sick_postgres.database_url("app_a"))
-        wait_until(lambda: _answers(data), 15)
+        wait_until(lambda: answers(data), 15)
         # The probe reconnects without a caller.
         wait_until(lambda: data.pool.statistics()["pool_available"] >= 1, 5)
 
@@ -160,7 +160,7 @@ def test_after_a_write_of_unknown_outcome_a_read_returns_the_current_row(
             write(user)
         sql = f"SELECT count(*) FROM groundwork.users WHERE id = {user.id} AND username = 'before'"
         wait_until(lambda: sick_postgres.psql(sql, roles.DATABASE).strip() == "0", 15)
-        wait_until(lambda: _answers(data), 15)
+        wait_until(lambda: answers(data), 15)
         found = data.users.find(user.id)
         assert (found and found.username) == ("after" if verb == "update" else None)
 
@@ -181,7 +181,7 @@ def test_after_an_activity_of_unknown_outcome_its_feed_is_current(
             data.activities.add(made)
         sql = f"SELECT count(*) FROM groundwork.activities WHERE user_id = {user_id}"
         wait_until(lambda: sick_postgres.psql(sql, roles.DATABASE).strip() == "2", 15)
-        wait_until(lambda: _answers(data), 15)
+        wait_until(lambda: answers(data), 15)
         assert len(data.activities.feed(user_id).items) == 2
 
 
@@ -206,11 +206,3 @@ def test_a_rotated_password_is_used_without_a_restart(
         data.pool.drain()
         sick_postgres.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app_b'")
         assert data.users.find(2**40) is None
-
-
-def _answers(data: Any) -> bool:
-    try:
-        data.users.find(1)
-    except DbError:
-        return False
-    return True
