@@ -97,7 +97,7 @@ def test_a_new_command_of_the_server_fails_until_somebody_decides_on_it(
 ) -> None:
     assert set(calls) == set(commands)
     listed = {name.decode() for name in administrator.command_list()}
-    # `client` alone is no call, and neither COMMAND nor COMMAND LIST has a command that the other lacks.
+    # `client` alone is not a call. Otherwise COMMAND and COMMAND LIST name the same commands.
     assert listed - set(commands) == {name.partition("|")[0] for name in listed if "|" in name} - {"command"}
     assert set(commands) <= listed
     assert {name for name in listed if "|" not in name} == documented(administrator)
