@@ -81,7 +81,10 @@ def prometheus_files(prometheus_yml: str) -> dict[str, str]:
 
 
 def prometheus_command(*, retention: str, disk_mb: int, listen: str = f":{PORTS[PROMETHEUS]}") -> list[str]:
-    """Return the command line. Administration and reload over HTTP are off, because the page has no login."""
+    """Return the command line. Administration, reload and stop over HTTP are off, because the page has no login.
+
+    No page of another origin may read the answers: the pattern matches nothing.
+    """
     return [
         "prometheus",
         f"--config.file={CONFIG_DIR}/prometheus.yml",
@@ -89,6 +92,7 @@ def prometheus_command(*, retention: str, disk_mb: int, listen: str = f":{PORTS[
         f"--storage.tsdb.retention.time={retention}",
         f"--storage.tsdb.retention.size={disk_mb}MB",
         f"--web.listen-address={listen}",
+        "--web.cors.origin=a^",
     ]
 
 
@@ -118,12 +122,20 @@ def pgpass(passwords: Mapping[str, str]) -> str:
 
 
 def redis_exporter_command(
-    host: str, port: int, user: str, listen: str = f":{PORTS[REDIS_EXPORTER]}"
+    host: str,
+    port: int,
+    user: str,
+    listen: str = f":{PORTS[REDIS_EXPORTER]}",
+    behind: str = "127.0.0.1:9122",
 ) -> list[str]:
-    """Return the command line. CONFIG and CLIENT SETNAME are off, because user monitor may not call them."""
+    """Return the command line. `behind` is the exporter's own address, which only the filter at `listen` may reach.
+
+    CONFIG and CLIENT SETNAME are off, because user monitor may not call them.
+    """
     return [
-        "prometheus-redis-exporter",
-        f"-web.listen-address={listen}",
+        "groundwork-redis-exporter",
+        listen,
+        behind,
         f"-redis.addr={redis_address(host, port)}",
         f"-redis.user={user}",
         f"-redis.password-file={CONFIG_DIR}/redis_passwords.json",

@@ -34,20 +34,25 @@ class LoginRole:
     settings: Mapping[str, str]
 
 
+# Only a superuser may set these for a role, so the logins of RDS do not have them.
+_SUPERUSER_SETTINGS = frozenset({"temp_file_limit"})
 _EVERYONE = {"search_path": SCHEMA, "timezone": "UTC"}
 _APP = _EVERYONE | {
     "statement_timeout": "30s",
+    "temp_file_limit": "256MB",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "15s",
 }
 _READONLY = _EVERYONE | {
     "statement_timeout": "60s",
+    "temp_file_limit": "512MB",
     "default_transaction_read_only": "on",
     "idle_in_transaction_session_timeout": "60s",
 }
 _MONITOR = _EVERYONE | {
     "search_path": EXTENSIONS_SCHEMA,
     "statement_timeout": "10s",
+    "temp_file_limit": "64MB",
     "default_transaction_read_only": "on",
     "idle_in_transaction_session_timeout": "15s",
 }
@@ -87,6 +92,8 @@ _REVOKED_FUNCTIONS = (
     "pg_logical_emit_message(bool, text, text)",
     "pg_logical_emit_message(bool, text, bytea)",
 )
+# Each call creates a file, which temp_file_limit does not count. The owner's parallel pg_dump needs it.
+_OWNERS_FUNCTIONS = ("pg_export_snapshot()",)
 # Only roles that write may take advisory locks: migrations wait for one whose key anybody can compute.
 _ADVISORY_LOCK_FUNCTIONS = tuple(
     f"pg_{attempt}advisory_{scope}lock{mode}({key})"
@@ -164,7 +171,7 @@ def roles_sql(verifiers: Mapping[str, str], connection_limits: Mapping[str, int]
                 f"ALTER ROLE {login.name} {access} INHERIT {plain}"
                 f" CONNECTION LIMIT {connection_limits[role]} PASSWORD {password};",
                 f"GRANT {login.privileges} TO {login.name};",
-                *_login_settings(login),
+                *_login_settings(login.name, login.settings),
             ]
     lines += _reset_lines()
     lines.append("GRANT pg_monitor TO monitor;")
@@ -191,7 +198,7 @@ def managed_roles_sql(connection_limits: Mapping[str, int], token_role: str) -> 
                 f" CONNECTION LIMIT {connection_limits[role]} PASSWORD NULL;",
                 f"GRANT {login.privileges} TO {login.name};",
                 f"GRANT {token_role} TO {login.name};",
-                *_login_settings(login),
+                *_login_settings(login.name, managed_settings(login)),
             ]
     lines += [
         "GRANT pg_monitor TO monitor;",
@@ -243,8 +250,9 @@ def grants_sql(database: str = DATABASE) -> str:
         *_grants(database),
         *(
             f"REVOKE EXECUTE ON FUNCTION pg_catalog.{function} FROM PUBLIC;"
-            for function in (*_REVOKED_FUNCTIONS, *_ADVISORY_LOCK_FUNCTIONS)
+            for function in (*_REVOKED_FUNCTIONS, *_OWNERS_FUNCTIONS, *_ADVISORY_LOCK_FUNCTIONS)
         ),
+        *(f"GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {OWNER};" for function in _OWNERS_FUNCTIONS),
         *(
             f"GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {OWNER}, app;"
             for function in _ADVISORY_LOCK_FUNCTIONS
@@ -264,10 +272,15 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(_literal(name) for name in names) or "NULL"
 
 
-def _login_settings(login: LoginRole) -> list[str]:
+def managed_settings(login: LoginRole) -> dict[str, str]:
+    """Return the settings that a login has on RDS, whose administrator is not a superuser."""
+    return {key: value for key, value in login.settings.items() if key not in _SUPERUSER_SETTINGS}
+
+
+def _login_settings(login: str, settings: Mapping[str, str]) -> list[str]:
     return [
-        f"ALTER ROLE {login.name} RESET ALL;",
-        *(f"ALTER ROLE {login.name} SET {key} = {_literal(value)};" for key, value in login.settings.items()),
+        f"ALTER ROLE {login} RESET ALL;",
+        *(f"ALTER ROLE {login} SET {key} = {_literal(value)};" for key, value in settings.items()),
     ]
 
 

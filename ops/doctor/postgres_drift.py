@@ -155,7 +155,12 @@ def _expected_roles(limits: Mapping[str, int], digests: Mapping[str, str] | None
                 inherits=True,
                 member_of=frozenset({login.privileges}),
                 connections=limits[role],
-                config={key.lower(): value for key, value in login.settings.items()},
+                config={
+                    key.lower(): value
+                    for key, value in (
+                        spec.managed_settings(login) if digests is None else login.settings
+                    ).items()
+                },
             )
     return found
 

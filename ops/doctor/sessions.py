@@ -1,4 +1,4 @@
-"""Postgres sessions: connections, long transactions, and lock waits."""
+"""Postgres sessions: connections, long transactions, lock waits, and the NOTIFY queue."""
 
 from __future__ import annotations
 
@@ -79,11 +79,7 @@ def long_transactions(examination: Examination) -> CheckResult:
         f"{len(rows)} older than {_duration(limits.transaction_warn)}, the oldest {_duration(rows[0]['seconds'])}",
         f"wait until it ends, or terminate the oldest with {_terminate(rows[0]['pid'])}; fix a client that does not"
         " commit",
-        [
-            f"process {r['pid']}, {r['usename']} ({r['application_name'] or 'no name'}), {r['state']},"
-            f" {_duration(r['seconds'])}: {_start(r['query'])}"
-            for r in rows
-        ],
+        _transactions(rows),
     )
 
 
@@ -108,8 +104,35 @@ def locks(examination: Examination) -> CheckResult:
     )
 
 
+def notify_queue(examination: Examination) -> CheckResult:
+    """notify-queue: check the share of the NOTIFY queue in use. It drains when no listener is in an old transaction."""
+    limits = examination.thresholds
+    usage = float(examination.postgres.rows("SELECT pg_notification_queue_usage() AS usage")[0]["usage"])
+    text = f"{usage:.1%} of the NOTIFY queue in use"
+    status = level(usage, limits.notify_queue_warn, limits.notify_queue_fail)
+    if status is CheckStatus.OK:
+        return ok(text)
+    open_since = examination.postgres.rows(_LONG)
+    return judged(
+        status,
+        f"{text}; at 100% every write fails that invalidates cached records",
+        f"terminate the oldest transaction with {_terminate(open_since[0]['pid'])}"
+        if open_since
+        else "the queue drains when its listeners are connected and idle; run this check again",
+        _transactions(open_since),
+    )
+
+
 def _terminate(*pids: int) -> str:
     return psql_command(*(f"SELECT pg_terminate_backend({pid})" for pid in pids))
+
+
+def _transactions(rows: Sequence[Row]) -> list[str]:
+    return [
+        f"process {r['pid']}, {r['usename']} ({r['application_name'] or 'no name'}), {r['state']},"
+        f" {_duration(r['seconds'])}: {_start(r['query'])}"
+        for r in rows
+    ]
 
 
 def _waits(rows: Sequence[Row]) -> list[str]:

@@ -31,6 +31,8 @@ class Thresholds:
     transaction_fail: float = 60 * 60
     lock_wait_warn: float = 5
     lock_wait_fail: float = 60
+    notify_queue_warn: float = 0.1
+    notify_queue_fail: float = 0.5
 
     transaction_age_warn: int = 500_000_000
     transaction_age_fail: int = 1_000_000_000

@@ -35,7 +35,8 @@ WITH objects AS (
        -- PUBLIC lost these functions.
        OR nspname = 'pg_catalog'
           AND proname ~ '^(lo_(creat|create|from_bytea|open|put|unlink|truncate|truncate64|import|export)|lowrite|'
-                        'pg_logical_emit_message|pg_(try_)?advisory_(xact_)?lock(_shared)?)$'
+                        'pg_logical_emit_message|pg_export_snapshot|'
+                        'pg_(try_)?advisory_(xact_)?lock(_shared)?)$'
     UNION ALL
     SELECT 'schema ' || nspname, nspowner, coalesce(nspacl, acldefault('n', nspowner))
     FROM pg_namespace WHERE nspname IN ('{SCHEMA}', '{EXTENSIONS_SCHEMA}', '{MONITORING_SCHEMA}', 'public')

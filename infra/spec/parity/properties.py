@@ -44,6 +44,16 @@ PROPERTIES: dict[str, Parity] = {
         "security group and `rds.force_ssl`",
         "pg_hba.conf cannot be changed on RDS",
     ),
+    "limit of temporary files": Parity(
+        "of each role, in `infra/spec/roles.py`",
+        "none, unless `postgresParameters` sets `temp_file_limit` for all roles",
+        "only a superuser may set it for a role, and migrations need more than readers",
+    ),
+    "functions that PUBLIC has lost": Parity(
+        "large objects, WAL messages, advisory locks, pg_export_snapshot",
+        "none",
+        "only a superuser may revoke functions of the server",
+    ),
     "COPY from programs and files": Parity(
         "denied: no role may do it", "not available", "RDS does not give access to the file system"
     ),

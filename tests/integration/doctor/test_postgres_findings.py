@@ -254,3 +254,30 @@ def _copied_migrations(folder: Path) -> Path:
     target = folder / "migrations"
     shutil.copytree(MIGRATIONS_FOLDER, target)
     return target
+
+
+@promise("doctor names a NOTIFY queue that fills, and who keeps it from draining")
+def test_a_listener_in_an_open_transaction_fills_the_queue_of_readonly(
+    ill_postgres: Server, asked_ill: Ask
+) -> None:
+    """readonly sends messages that its other session never reads. The share is 1.0 at 8 GB."""
+    terms = {"notify_queue_warn": 0.001, "notify_queue_fail": 0.9}
+    with (
+        psycopg.connect(ill_postgres.database_url("readonly_a"), autocommit=True) as listener,
+        psycopg.connect(ill_postgres.database_url("readonly_a"), autocommit=True) as sender,
+    ):
+        listener.execute("LISTEN flood")
+        assert asked_ill("notify-queue", **terms).status is CheckStatus.OK
+        listener.execute("BEGIN")
+        with sender.pipeline():
+            for number in range(2000):
+                sender.execute(f"NOTIFY flood, '{number:07900}'".encode())
+        found = asked_ill("notify-queue", **terms)
+        assert found.status is CheckStatus.WARN
+        assert f"pg_terminate_backend({listener.info.backend_pid})" in found.advice
+        assert "readonly_a" in text_of(found)
+        # With its own timeout of an idle transaction (60 s), the listener ends itself in the same way.
+        listener.execute("SET idle_in_transaction_session_timeout = '100ms'")
+        wait_until(lambda: asked_ill("notify-queue", **terms).status is CheckStatus.OK)
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+            listener.execute("SELECT 1")

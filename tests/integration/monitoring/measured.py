@@ -94,7 +94,7 @@ def measured(
         containers = {
             POSTGRES_EXPORTER: postgres_exporter(stack, image, ports[POSTGRES_EXPORTER], postgres, database),
             REDIS_EXPORTER: redis_exporter(stack, image, ports[REDIS_EXPORTER], redis),
-            PROMETHEUS: _run(
+            PROMETHEUS: run(
                 stack,
                 image,
                 PROMETHEUS,
@@ -122,7 +122,7 @@ def postgres_exporter(
 ) -> str:
     """Start the exporter and return its container. It trusts the server's CA unless another is given."""
     login = roles.login_of("monitor", 1)
-    return _run(
+    return run(
         stack,
         image,
         POSTGRES_EXPORTER,
@@ -142,11 +142,13 @@ def redis_exporter(
     """Start the exporter and return its container. It trusts the server's CA unless another is given."""
     user = ROLES["monitor"][1]
     assert user is not None
-    return _run(
+    return run(
         stack,
         image,
         REDIS_EXPORTER,
-        configuration.redis_exporter_command("localhost", server.port, user, _listen(port)),
+        configuration.redis_exporter_command(
+            "localhost", server.port, user, _listen(port), _listen(free_port())
+        ),
         {
             "redis_passwords.json": configuration.redis_passwords(
                 "localhost", server.port, server.passwords[user]
@@ -183,7 +185,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _run(
+def run(
     stack: ExitStack,
     image: str,
     service: str,
@@ -191,7 +193,9 @@ def _run(
     files: Mapping[str, str],
     environment: Mapping[str, str] | None = None,
     tmpfs: str | None = None,
+    network: str = "host",
 ) -> str:
+    """Start a service of the monitoring, hardened as in a stack, and return its container."""
     name = f"gw-test-{uuid.uuid4().hex[:8]}"
     uid = UIDS[service]
     docker("volume", "create", "--label", LABEL, name)
@@ -199,7 +203,7 @@ def _run(
     write_files(name, image, {path: File(text, uid, uid) for path, text in files.items()})
     stack.callback(docker, "rm", "--force", "--volumes", name)
     docker(
-        "run", "--detach", "--name", name, "--label", LABEL, "--network", "host", "--user", f"{uid}:{uid}",
+        "run", "--detach", "--name", name, "--label", LABEL, "--network", network, "--user", f"{uid}:{uid}",
         "--volume", f"{name}:{configuration.CONFIG_DIR}:ro", "--read-only", "--cap-drop", "ALL",
         "--security-opt", "no-new-privileges=true", "--memory", "256m", "--memory-swap", "256m",
         *((f"--tmpfs={tmpfs}:uid={uid},gid={uid},mode=0700",) if tmpfs else ()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,41 +10,12 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 
 from infra.spec import redis_acl
 from infra.spec.redis_acl import RedisUser
-from tests import containers
 from tests.containers import Server
-from tests.integration.redis.conftest import NO_RETRY, As, client_of
+from tests.integration.redis.conftest import BEFORE_LOGIN, NO_RETRY, As, allowlist
 from tests.promises import promise
 
-# Redis allows these to every user, because a connection could not log in otherwise.
-BEFORE_LOGIN = {"auth", "hello", "quit", "reset"}
 OWN_KEYS = ["gw:{t}:x", "gwl:{t}:x"]
 FOREIGN_KEYS = ["x", "gwx:1", "GW:1", "gw", " gw:1", "session:1"]
-
-
-@pytest.fixture(scope="module")
-def administered(docker_engine: None) -> Iterator[Server]:
-    with containers.redis_server(administrator=True) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def administrator(administered: Server) -> Iterator[Any]:
-    with client_of(administered, "administrator") as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def commands(administrator: Any) -> dict[str, int]:
-    """All commands and subcommands (`client|id`) of the server, with the minimum number of words."""
-    connection = administrator.connection_pool.get_connection()
-    connection.send_command("COMMAND")
-    found: dict[str, int] = {}
-    for name, arity, *rest in connection.read_response():
-        subcommands = {sub[0].decode(): abs(sub[1]) for sub in rest[7]}
-        # A command with subcommands is a command itself only if it takes no further words.
-        found |= subcommands if subcommands and abs(arity) > 1 else {name.decode(): abs(arity)} | subcommands
-    administrator.connection_pool.release(connection)
-    return found
 
 
 def permitted(administrator: Any, commands: dict[str, int], user: str) -> set[str]:
@@ -59,12 +29,6 @@ def permitted(administrator: Any, commands: dict[str, int], user: str) -> set[st
     errors = [answer for answer in answers if not isinstance(answer, bytes)]
     assert not errors
     return {name for name, answer in zip(commands, answers, strict=True) if refused not in answer}
-
-
-def allowlist(user: RedisUser, commands: dict[str, int]) -> set[str]:
-    """Return the commands that the specification allows. A command includes its subcommands."""
-    named = set(user.commands)
-    return BEFORE_LOGIN | {name for name in commands if name in named or name.split("|")[0] in named}
 
 
 @promise("a user may run only its own commands, and only on the application's keys")

@@ -97,6 +97,8 @@ TABLE_ROWS = [
         "SELECT groundwork.make_activity_partitions('2015-01-01', '2015-01-01')",
         may("app"),
     ),
+    Row("send a message", "NOTIFY x, 'y'", may("app", "readonly", "monitor")),
+    Row("export a snapshot", "SELECT pg_export_snapshot()", MIGRATOR),
     Row("see when backups were made", "SELECT * FROM monitoring.backups()", frozenset({"monitor"})),
 ]
 
@@ -136,6 +138,7 @@ DENIED_ROWS = [
         "create a temporary table": "CREATE TEMP TABLE new ()",
         "create a temporary view": "CREATE TEMP VIEW new AS SELECT 1 AS one",
         "write WAL from a read-only transaction": "SELECT pg_logical_emit_message(false, 'x', 'x')",
+        "raise the limit of temporary files": "SET temp_file_limit = -1",
         "create a large object": "SELECT lo_create(0)",
         "create a large object by its old name": "SELECT lo_creat(-1)",
         "fill a large object": "SELECT lo_from_bytea(0, 'x')",

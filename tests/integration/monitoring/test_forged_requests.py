@@ -1,0 +1,175 @@
+"""What a user of this machine reaches through the monitoring's HTTP servers, which have no login.
+
+Docker publishes only Prometheus's port, but a user of the machine reaches every container at its own address. The
+exporters run as in a stack, and the listener that the requests name is a container too.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from infra.certificates import make_authority
+from infra.docker.engine import docker
+from infra.monitoring import configuration
+from infra.spec import redis
+from infra.spec.monitoring import PORTS, POSTGRES_EXPORTER, PROMETHEUS, REDIS_EXPORTER
+from tests.containers import build_image, wait_until
+from tests.integration.monitoring.conftest import Scene
+from tests.integration.monitoring.measured import log, run
+from tests.promises import promise
+
+_LISTEN = f"""
+use IO::Socket::INET;
+$| = 1;
+$listener = IO::Socket::INET->new(LocalPort => {redis.PORT}, Listen => 16) or die;
+while ($connection = $listener->accept) {{ print $connection->peerhost, "\\n"; close $connection }}
+"""
+COMMAND = configuration.redis_exporter_command("nowhere", redis.PORT, "monitor")
+
+
+@pytest.fixture(scope="module")
+def listener(docker_engine: None) -> Iterator[str]:
+    """A container that prints the address of each connection's other end."""
+    with ExitStack() as stack:
+        yield run(
+            stack,
+            build_image("monitoring"),
+            PROMETHEUS,
+            ["perl", "-e", _LISTEN],
+            {"none": ""},
+            network="bridge",
+        )
+
+
+@contextmanager
+def exporter(service: str, command: Sequence[str]) -> Iterator[str]:
+    """Run an exporter, and yield the address (host:port) at which the host reaches it."""
+    files = {"redis_passwords.json": "{}", "ca.crt": make_authority("nobody").certificate}
+    with ExitStack() as stack:
+        container = run(stack, build_image("monitoring"), service, command, files, network="bridge")
+        yield f"{address(container)}:{PORTS[service]}"
+
+
+def address(container: str) -> str:
+    return json.loads(docker("inspect", container))[0]["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]  # type: ignore[no-any-return]
+
+
+def ask(url: str, method: str = "GET", **headers: str) -> tuple[int, str]:
+    """Return status and text of an answer, or (0, reason) if there is no HTTP server."""
+    request = urllib.request.Request(f"http://{url}", method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode(errors="replace")
+    except OSError as error:
+        return 0, str(error)
+
+
+def connects(listener: str, *urls: str) -> bool:
+    """Return whether another container connects to the listener while the URLs are requested."""
+    before = peers(listener)
+    for url in urls:
+        ask(url)
+    # The listener prints in order, so all earlier connections are in its log after one of this machine.
+    with socket.create_connection((address(listener), redis.PORT), 10) as own:
+        machine = own.getsockname()[0]
+    wait_until(lambda: peers(listener).count(machine) > before.count(machine))
+    after = peers(listener)
+    return len(after) - after.count(machine) > len(before) - before.count(machine)
+
+
+def peers(listener: str) -> list[str]:
+    return log(listener).split()
+
+
+def attacks(where: str, listener: str) -> list[str]:
+    target = f"{address(listener)}:{redis.PORT}"
+    return [
+        f"{where}/{path}?target={scheme}{target}"
+        for path in ("scrape", "metrics/../scrape", "/scrape", "%73crape", "scrape/", "probe")
+        for scheme in ("", "redis://", "rediss://")
+    ]
+
+
+@promise("no request makes an exporter connect to another address")
+def test_the_redis_exporter_connects_to_no_address_that_a_request_names(listener: str) -> None:
+    with exporter(REDIS_EXPORTER, COMMAND) as where:
+        wait_until(lambda: ask(f"{where}/health")[0] == 200)
+        assert ask(f"{where}/metrics?target=x")[1].count("redis_up 0") == 1
+        assert not connects(listener, *attacks(where, listener))
+        for path in ("scrape", "", "-/reload", "metrics/", "health/x", "METRICS"):
+            assert ask(f"{where}/{path}")[0] == 403, path
+        assert ask(f"{where}/metrics", "POST")[0] == 403
+        # Its own port is on the loopback interface of the container.
+        host = where.partition(":")[0]
+        assert ask(f"{host}:9122/metrics")[0] == 0
+
+
+@promise("no request makes an exporter connect to another address", control=True)
+def test_without_the_filter_the_exporter_connects_where_a_request_says(listener: str) -> None:
+    bare = ["prometheus-redis-exporter", f"-web.listen-address=:{PORTS[REDIS_EXPORTER]}", *COMMAND[3:]]
+    with exporter(REDIS_EXPORTER, bare) as where:
+        wait_until(lambda: ask(f"{where}/health")[0] == 200)
+        assert connects(listener, *attacks(where, listener))
+
+
+@promise("no request makes an exporter connect to another address")
+def test_the_postgres_exporter_connects_to_no_address_that_a_request_names(listener: str) -> None:
+    command = ["env", "DATA_SOURCE_URI=127.0.0.1:1/x", "prometheus-postgres-exporter"]
+    with exporter(POSTGRES_EXPORTER, command) as where:
+        wait_until(lambda: ask(f"{where}/")[0] == 200)
+        assert not connects(listener, *attacks(where, listener))
+
+
+@pytest.mark.parametrize("process", ["haproxy", "prometheus-redi"])
+def test_the_container_ends_when_the_exporter_or_its_filter_ends(docker_engine: None, process: str) -> None:
+    """Docker then starts both again. A name in /proc has 15 characters."""
+    kill = 'for p in /proc/[0-9]*; do [ "$(cat "$p/comm")" = "$0" ] && kill -9 "${p#/proc/}"; done; true'
+    with ExitStack() as stack:
+        files = {"redis_passwords.json": "{}", "ca.crt": make_authority("nobody").certificate}
+        container = run(stack, build_image("monitoring"), REDIS_EXPORTER, COMMAND, files, network="bridge")
+        wait_until(lambda: ask(f"{address(container)}:{PORTS[REDIS_EXPORTER]}/health")[0] == 200)
+        # Detached, because the container may end before the command does.
+        docker("exec", "--detach", container, "bash", "-c", kill, process)
+        wait_until(lambda: docker("inspect", "--format", "{{.State.Running}}", container).strip() == "false")
+
+
+@promise("no request stops, reloads or changes Prometheus")
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("-/quit", "Lifecycle API is not enabled"),
+        ("-/reload", "Lifecycle API is not enabled"),
+        ("api/v1/admin/tsdb/snapshot", "admin APIs disabled"),
+        ("api/v1/admin/tsdb/clean_tombstones", "admin APIs disabled"),
+        ("api/v1/admin/tsdb/delete_series?match[]=up", "admin APIs disabled"),
+        ("api/v1/write", "remote write receiver needs to be enabled"),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_no_request_stops_reloads_or_changes_prometheus(
+    scene: Scene, path: str, reason: str, method: str
+) -> None:
+    status, text = ask(f"127.0.0.1:{scene.prometheus.port}/{path}", method)
+    assert reason in text or status == 405
+    assert status >= 400
+    assert scene.prometheus.is_ready()
+
+
+@promise("no request stops, reloads or changes Prometheus")
+def test_a_page_of_another_origin_cannot_read_the_measurements(scene: Scene) -> None:
+    url = f"http://127.0.0.1:{scene.prometheus.port}/api/v1/query?query=up"
+    for origin in ("http://example.org", "null", "a"):
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers={"Origin": origin}), timeout=30
+        ) as answer:
+            assert answer.headers["Access-Control-Allow-Origin"] is None
