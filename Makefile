@@ -23,7 +23,7 @@ $(error groundwork: no python3.11 or python3 on PATH; install Python 3.11 or new
 endif
 endif
 
-.PHONY: help .venv up down preview status logs psql redis-cli drift verify pr-report pr-comment environments test check fix docs bench sbom audit toolchain lock
+.PHONY: help .venv up down preview status logs psql redis-cli drift verify pr-report pr-comment environments test check fix docs screenshots bench sbom audit toolchain lock
 
 ## The stack
 up: .venv ## Create or update a stack: servers, roles, schema, access service (STACK=dev)
@@ -78,6 +78,9 @@ fix: .venv ## Format, fix lint, and render generated files
 docs: .venv ## Build the documentation as a site into build/docs; fails for a broken link
 	@$(VENV)/uv pip install --quiet --python $(PY) --require-hashes --requirement scripts/site/requirements.lock
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
+
+screenshots: .venv ## Make the pictures of the README, on a stack of its own; needs Chromium
+	@$(PY) -m scripts.screenshots
 
 bench: toolchain ## Measure, as ratios in one run
 	@$(VENV)/uv pip install --quiet --python $(PY) --require-hashes --requirement tests/bench/requirements.lock

@@ -23,7 +23,7 @@ from infra.outputs import database_url
 from infra.spec import roles
 
 if TYPE_CHECKING:
-    from db.migrator import EventKind, Migration, MigrationStatus
+    from db.migrator import Event, MigrationStatus
 
 
 class RolesProvider(Provider):
@@ -130,9 +130,9 @@ def _live_status(*props: dict[str, Any]) -> MigrationStatus | None:
     return None
 
 
-def _say_event(kind: EventKind, migration: Migration | None, detail: str) -> None:
-    if kind in ("waiting", "begin", "retry"):
-        _say(f"{f'{migration.name}: ' if migration else ''}{detail}")
+def _say_event(event: Event) -> None:
+    if event.kind in ("waiting", "begin", "retry"):
+        _say(str(event))
 
 
 def _say(line: str) -> None:

@@ -18,7 +18,7 @@ from psycopg import errors as sql_errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import scalar_row
 
-from db.migrator import LockLimits, apply_pending, read_source
+from db.migrator import Event, LockLimits, apply_pending, read_source
 from db.named_query import queries
 from infra.spec import rds, roles
 from ops.errors import Exit, OpsError
@@ -103,7 +103,7 @@ def bootstrap(
         migrator_conninfo(),
         read_source(folder),
         limits=limits,
-        on_event=lambda *event: _notify_of_event(notify, *event),
+        on_event=lambda event: _notify_of_event(notify, event),
     )
     for step in done:
         notify(f"applied {step.migration.name} ({step.seconds:.2f} s)")
@@ -167,7 +167,7 @@ def _line(error: psycopg.Error) -> str:
     return error.diag.message_primary or one_line(error)
 
 
-def _notify_of_event(notify: Notify, kind: str, migration: Any, detail: str) -> None:
+def _notify_of_event(notify: Notify, event: Event) -> None:
     # Finished migrations are reported at the end. A line per statement would be too much.
-    if kind not in ("done", "statement"):
-        notify(f"{migration.name}: {detail}" if migration is not None else detail)
+    if event.kind not in ("done", "statement"):
+        notify(str(event))

@@ -37,7 +37,7 @@ from db.migrator.runner import (
     status,
 )
 from db.migrator.source import MIGRATIONS_FOLDER, Migration, Script, read_source
-from db.migrator.step import Applied, EventKind, OnEvent
+from db.migrator.step import Applied, Event, EventKind, OnEvent
 
 if TYPE_CHECKING:
     from db.migrator.baseline import record_baseline
@@ -62,6 +62,7 @@ __all__ = [
     "SCHEMA_CHANGED_CHANNEL",
     "Applied",
     "DirtyMigration",
+    "Event",
     "EventKind",
     "InvalidUrl",
     "LedgerMismatch",

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from db.errors import DbError
 
-if TYPE_CHECKING:
-    from db.migrator.step import Applied
-
 
 class MigrationError(DbError):
-    """The base class of the migrator's errors.
-
-    `done` lists the migrations that the call had applied or reverted before the error. They stay so.
-    """
-
-    done: tuple[Applied, ...] = ()
+    """The base class of the migrator's errors."""
 
 
 class SourceError(MigrationError):

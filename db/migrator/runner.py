@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from db.migrator.connection import Connection, open_connection
-from db.migrator.errors import DirtyMigration, LedgerMismatch, MigrationError, NotRevertible, PhaseOrder
+from db.migrator.errors import DirtyMigration, LedgerMismatch, NotRevertible, PhaseOrder
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits
 from db.migrator.phase import Phase
 from db.migrator.resumption import is_resumable
 from db.migrator.source import Migration, require_version
-from db.migrator.step import Applied, MigrationStep, OnEvent, no_event
+from db.migrator.step import Applied, Event, MigrationStep, OnEvent, no_event
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def apply_pending(
     """Apply the pending migrations, oldest first, and return those that this call applied.
 
     `target` is the last version to apply; `phase` limits this to expand or contract migrations. Raises subclasses of
-    MigrationError; migrations applied before the error stay applied (`error.done`).
+    MigrationError; migrations applied before the error stay applied, and `on_event` has reported them as `done`.
     """
     if target is not None:
         require_version(target, migrations)
@@ -158,7 +158,7 @@ def _run(
     on_event: OnEvent,
 ) -> tuple[Applied, ...]:
     def waiting(holder: str) -> None:
-        on_event("waiting", None, f"another migrator is running: {holder}")
+        on_event(Event("waiting", None, f"another migrator is running: {holder}"))
 
     with migration_lock(conninfo, limits.migrator_lock_seconds, waiting):
         with open_connection(conninfo) as connection:
@@ -167,15 +167,7 @@ def _run(
         for problem in state.problems:
             raise problem
         step = MigrationStep(conninfo, ledger, direction, limits, on_event)
-        done: list[Applied] = []
-        try:
-            for migration in choose(state):
-                if (applied := step.run(migration)) is not None:
-                    done.append(applied)
-        except MigrationError as error:
-            error.done = tuple(done)
-            raise
-        return tuple(done)
+        return tuple(applied for each in choose(state) if (applied := step.run(each)) is not None)
 
 
 def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> Iterable[LedgerMismatch]:

@@ -32,9 +32,6 @@ from db.migrator.source import Migration, Script, first_line
 EventKind = Literal["waiting", "begin", "statement", "retry", "done", "skipped"]
 # SQLSTATEs of a statement that cannot run in a transaction, or that would end it.
 _WANTS_NO_TRANSACTION = {"25001", "2D000"}
-# Called in order, in the calling thread, with the kind of event, the migration if any, and a text. `skipped` means that
-# another migrator has applied or reverted the migration.
-OnEvent = Callable[[EventKind, Migration | None, str], None]
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,28 @@ class Applied:
     seconds: float
 
 
-def no_event(kind: EventKind, migration: Migration | None, detail: str) -> None:
+@dataclass(frozen=True)
+class Event:
+    """A step of a run, with its migration, if any, and a text. As a string it is one line of progress.
+
+    `done` has the migration as `applied`; it stays applied or reverted if a later one fails. `skipped` means that
+    another migrator has applied or reverted the migration.
+    """
+
+    kind: EventKind
+    migration: Migration | None
+    detail: str
+    applied: Applied | None = None
+
+    def __str__(self) -> str:
+        return self.detail if self.migration is None else f"{self.migration.name}: {self.detail}"
+
+
+# Called in order, in the calling thread.
+OnEvent = Callable[[Event], None]
+
+
+def no_event(event: Event) -> None:
     """Ignore the event."""
 
 
@@ -64,7 +82,7 @@ class MigrationStep:
         script = migration.up if self.direction == "up" else migration.down
         assert script is not None, "the runner refuses what cannot be reverted"
         attempt = self._outside_transaction if script.no_transaction else self._in_transaction
-        self.on_event("begin", migration, f"{'applying' if self.direction == 'up' else 'reverting'}")
+        self.on_event(Event("begin", migration, f"{'applying' if self.direction == 'up' else 'reverting'}"))
         for pause in self.limits.pauses():
             try:
                 seconds = attempt(migration, script)
@@ -73,15 +91,16 @@ class MigrationStep:
                     raise
                 if pause is None:
                     raise self._gave_up(error, script) from error
-                self.on_event("retry", migration, f"a table is locked; retrying in {pause:.1f} s")
+                self.on_event(Event("retry", migration, f"a table is locked; retrying in {pause:.1f} s"))
                 time.sleep(pause)
             else:
                 break
         if seconds is None:
-            self.on_event("skipped", migration, "another migrator has done it")
+            self.on_event(Event("skipped", migration, "another migrator has done it"))
             return None
-        self.on_event("done", migration, f"{seconds:.2f} s")
-        return Applied(migration, seconds)
+        applied = Applied(migration, seconds)
+        self.on_event(Event("done", migration, f"{seconds:.2f} s", applied))
+        return applied
 
     def _in_transaction(self, migration: Migration, script: Script) -> float | None:
         started = time.monotonic_ns()
@@ -96,7 +115,7 @@ class MigrationStep:
                 budget = LockBudget(connection, self.limits.table_lock_seconds, self.ledger.name)
                 for statement in script.statements:
                     budget.before_statement()
-                    self.on_event("statement", migration, first_line(statement.text))
+                    self.on_event(Event("statement", migration, first_line(statement.text)))
                     execute_statement(connection, script, statement)
                 check_deferred_constraints(connection, script)
                 self._record(connection, migration)
@@ -149,8 +168,10 @@ class MigrationStep:
             # It waits for older transactions and blocks no other query.
             bound_lock_waits(connection, 0)
         for dropped in drop_leftovers(connection, statement):
-            self.on_event("statement", migration, f"dropped {dropped}, left INVALID by an earlier attempt")
-        self.on_event("statement", migration, first_line(statement.text))
+            self.on_event(
+                Event("statement", migration, f"dropped {dropped}, left INVALID by an earlier attempt")
+            )
+        self.on_event(Event("statement", migration, first_line(statement.text)))
         try:
             execute_statement(connection, script, statement)
         except ScriptFailed as failure:

@@ -7,7 +7,7 @@ of their own, which the group's table lists.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from ops.output import print_json, print_line
 from ops.stack.database_url import resolve_database_url
 
 if TYPE_CHECKING:
-    from db.migrator import Applied, Migration, MigrationStatus, Phase
+    from db.migrator import Event, Migration, MigrationStatus, Phase
 
 _ELSEWHERE: dict[str, tuple[str, str, str]] = {
     "repair": ("ops.commands.migrate_ledger", "repair", "Repair the ledger if that is provably harmless"),
@@ -124,10 +124,9 @@ def up(
             report.done = [(migration, None) for migration in pending]
             return
         limits = LockLimits(wait_seconds, lock_seconds, attempts)
-        done = apply_pending(
+        apply_pending(
             conninfo, migrations, target=target, phase=phase, limits=limits, on_event=report.on_event
         )
-        report.did(done)
 
 
 @migrate.command("down")
@@ -162,7 +161,7 @@ def down(
     )
     report = _Report("reverted", as_json, verbose)
     with report, exit_codes():
-        done = revert(
+        revert(
             resolve_database_url(url, role="migrator", stack=stack),
             read_source(folder),
             count=count,
@@ -170,7 +169,6 @@ def down(
             limits=LockLimits(wait_seconds, lock_seconds, attempts),
             on_event=report.on_event,
         )
-        report.did(done)
 
 
 @migrate.command("new")
@@ -203,8 +201,6 @@ class _Report:
         """There is nothing to prepare."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
-            self.did(getattr(error.__cause__, "done", ()))
         if self._as_json:
             done = [
                 {"version": m.version, "name": m.name, "phase": m.up.phase, "seconds": seconds}
@@ -219,14 +215,12 @@ class _Report:
         if error is None and not self.done:
             print_line("nothing was applied" if self._verb == "reverted" else "nothing was pending")
 
-    def did(self, steps: Iterable[Applied]) -> None:
-        self.done = [(step.migration, step.seconds) for step in steps]
-
-    def on_event(self, kind: str, migration: Migration | None, detail: str) -> None:
-        # Finished steps are printed at the end, on stdout.
-        if kind != "done" and (kind != "statement" or self._verbose):
-            name = "" if migration is None else f"{migration.name}: "
-            print_line(f"{name}{detail}", err=True)
+    def on_event(self, event: Event) -> None:
+        if event.applied is not None:
+            # Printed at the end, on stdout.
+            self.done.append((event.applied.migration, event.applied.seconds))
+        elif event.kind != "statement" or self._verbose:
+            print_line(event, err=True)
 
 
 def _as_lines(state: MigrationStatus) -> Iterator[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ops.report.sampling import MetricKey, Sample, Sampling
+from ops.report.cache_reads import EntityReads, MetricKey
+from ops.report.sampling import Sample, Sampling
 from ops.report.series import (
     Bar,
     BarChart,
@@ -84,8 +85,14 @@ def time_charts(sampling: Sampling) -> list[Chart]:
 
 
 def bar_charts(sampling: Sampling) -> list[BarChart]:
-    """Return all bar plots. They show the state at the end of the sampling."""
-    charts = [
+    """Return all bar plots: the cache's reads, and the state of Postgres at the end of the sampling."""
+    reads = sampling.cache_reads
+    return [
+        BarChart(
+            "cache", "Applications: reads by the layer that answered", "reads", reads.source,
+            ("near cache", "Redis", "database"),
+            tuple(Bar(_label(each), (each.near, each.redis, each.database)) for each in reads.by_entity),
+        ),
         BarChart(
             "connections", "Postgres: connections by login", "connections",
             "Connections in use at the end of the sampling, and free ones up to the login's limit.",
@@ -102,16 +109,19 @@ def bar_charts(sampling: Sampling) -> list[BarChart]:
             ),
         ),
     ]  # fmt: skip
-    access = next((s.access for s in reversed(sampling.samples) if s.access is not None), None)
-    if access is not None:
-        charts.append(
-            BarChart(
-                "cache", "Cache: reads of the access service by entity and layer", "reads",
-                "Since the service started. An application exports the hit rates of its own reads as metrics.",
-                ("hits", "misses"), tuple(_cache_bars(access)),
-            )
-        )  # fmt: skip
-    return charts
+
+
+def cache_hit_rates(sampling: Sampling) -> dict[str, tuple[float | None, float | None, float | None]]:
+    """Return the shares of reads that the near cache, Redis, and both answered, in percent, by bar, and of all."""
+    reads = sampling.cache_reads
+    rows = [(_label(each), each) for each in reads.by_entity]
+    if len(rows) > 1:
+        rows.append(("all", reads.all))
+    return {label: (each.share(each.near), each.share(each.redis), each.hit_rate) for label, each in rows}
+
+
+def _label(reads: EntityReads) -> str:
+    return f"{reads.job}: {reads.entity}"
 
 
 def hit_rate_sampled(sampling: Sampling, key: str) -> float | None:
@@ -175,16 +185,3 @@ def _access_charts(samples: list[Sample], times: tuple[float, ...]) -> list[Char
 def _sum(access: Mapping[MetricKey, float], metric: str) -> float | None:
     found = [value for (name, _), value in access.items() if name == metric]
     return sum(found) if found else None
-
-
-def _cache_bars(access: Mapping[MetricKey, float]) -> list[Bar]:
-    counts: dict[tuple[str, str], list[float]] = {}
-    for (name, labels), value in access.items():
-        part = {"groundwork_cache_hits_total": 0, "groundwork_cache_misses_total": 1}.get(name)
-        if part is not None:
-            by_name = dict(labels)
-            counts.setdefault((by_name["entity"], by_name["layer"]), [0.0, 0.0])[part] += value
-    return [
-        Bar(f"{entity}, {layer}", (hits, misses))
-        for (entity, layer), (hits, misses) in sorted(counts.items())
-    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ops.report.charts import bar_charts, slowest, time_charts
+from ops.report.charts import bar_charts, cache_hit_rates, slowest, time_charts
 from ops.report.sampling import Sampling
 
 
@@ -33,6 +33,13 @@ def document(sampling: Sampling, path: Path | None) -> dict[str, Any]:
                 "values": {bar.label: dict(zip(chart.parts, bar.parts, strict=True)) for bar in chart.bars},
             }
             for chart in bar_charts(sampling)
+        },
+        "cache": {
+            "source": sampling.cache_reads.source,
+            "hit_rates": {
+                label: dict(zip(("near cache", "Redis", "both"), rates, strict=True))
+                for label, rates in cache_hit_rates(sampling).items()
+            },
         },
         "statements": slowest(sampling),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from ops.report.charts import bar_charts, hit_rate_sampled, slowest, time_charts
+from ops.report.charts import bar_charts, cache_hit_rates, hit_rate_sampled, slowest, time_charts
 from ops.report.markup import document, element
 from ops.report.plots import UNKNOWN, bar_plot, legend, line_plot, number
 from ops.report.sampling import Sampling
@@ -81,6 +81,8 @@ def _tiles(sampling: Sampling, charts: Sequence[Chart], bars: Sequence[BarChart]
                 name if during is not None else f"{name}, {since.name}",
             )
         )
+    if (share := sampling.cache_reads.all.hit_rate) is not None:
+        tiles.append((f"{share:.1f} %", "cache hit rate of the applications"))
     (waiting,) = by_key["locks"].series
     evicted = by_key["evictions"].series[0].known
     tiles.append((number(max(waiting.known, default=None)), "sessions waiting for a lock (max)"))
@@ -110,9 +112,12 @@ def _sections(
     """Return all sections: those with something unusual first, those without data last and folded."""
     waits = _longest_waits(sampling)
     statements = [chart for chart in bars if chart.key == "statements"]
+    hit_rates = [(chart.key, chart.has_data, _over_time(chart)) for chart in charts[:2]]
+    # Reads that are not known are not folded, because the section says why.
+    cache = [("cache", bars[0].has_data or not sampling.cache_reads.is_known, _cache(sampling, bars[0]))]
     ordered: list[tuple[str, bool, Element]] = [
-        *((chart.key, chart.has_data, _over_time(chart)) for chart in charts[:2]),
-        *((chart.key, chart.has_data, _of_parts(chart)) for chart in bars if chart not in statements),
+        *(cache + hit_rates if bars[0].has_data else hit_rates + cache),
+        *((chart.key, chart.has_data, _of_parts(chart)) for chart in bars[1:] if chart not in statements),
         *((chart.key, chart.has_data, _over_time(chart)) for chart in charts[2:]),
         ("locks" if waits else "lock-waits", bool(waits), _lock_waits(waits)),
         *((chart.key, chart.has_data, _of_parts(chart)) for chart in statements),
@@ -155,6 +160,12 @@ def _over_time(chart: Chart) -> Element:
 def _of_parts(chart: BarChart) -> Element:
     rows = [[bar.label, *map(number, bar.parts)] for bar in chart.bars]
     table = _table([chart.unit, *chart.parts], rows)
+    return _section(chart, chart.parts, bar_plot(chart), [table])
+
+
+def _cache(sampling: Sampling, chart: BarChart) -> Element:
+    rows = [[label, *map(number, rates)] for label, rates in cache_hit_rates(sampling).items()]
+    table = _table(["hit rate, %", "near cache", "Redis", "both"], rows)
     return _section(chart, chart.parts, bar_plot(chart), [table])
 
 

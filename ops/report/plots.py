@@ -70,7 +70,8 @@ def bar_plot(chart: BarChart) -> Element:
     """Plot each bar as a row of its parts, with the parts' values at its end."""
     height = max(len(chart.bars), 1) * (_BAR + _GAP) + 30
     ticks = _ticks(max((sum(bar.parts) for bar in chart.bars), default=0))
-    room = WIDTH - _LABEL - 70
+    # After each bar there is a place for its values: at least 70 wide, 7 for each character.
+    room = WIDTH - _LABEL - max([70, *(7 * len(_values(bar)) + 12 for bar in chart.bars)])
 
     def x(value: float) -> float:
         return _LABEL + value / ticks[-1] * room
@@ -106,9 +107,13 @@ def _bar(bar: Bar, chart: BarChart, top: float, x: object) -> Iterable[Element]:
         )  # fmt: skip
         start += value
     yield element(
-        "text", " / ".join(number(part) for part in bar.parts), class_="value", x=_n(x(start) + 6),
+        "text", _values(bar), class_="value", x=_n(x(start) + 6),
         y=top + _BAR / 2 + 4,
     )  # fmt: skip
+
+
+def _values(bar: Bar) -> str:
+    return " / ".join(number(part) for part in bar.parts)
 
 
 def _line(series: Series, chart: Chart, x: object, y: object) -> Iterable[Element]:

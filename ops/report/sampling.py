@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from ops.errors import OpsError
+from ops.report.cache_reads import NOT_SAMPLED, CacheReads, MetricKey, cache_reads
 from ops.servers.errors import ServerUnreachable, one_line
 from ops.servers.lock_waits import lock_waits
 from ops.servers.monitored_postgres import MonitoredPostgres, Row
@@ -38,8 +39,6 @@ REDIS_FIELDS = (
     *("keyspace_hits", "keyspace_misses", "evicted_keys", "expired_keys", "total_commands_processed"),
     *("used_memory", "used_memory_rss", "maxmemory", "connected_clients"),
 )
-# The name of a metric, and its labels sorted by name.
-MetricKey = tuple[str, tuple[tuple[str, str], ...]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ class Sampling:
     statements_before: Sequence[Row] = ()
     statements: Sequence[Row] = ()
     connections: Sequence[Row] = ()
+    cache_reads: CacheReads = NOT_SAMPLED
     unreached: dict[str, str] = field(default_factory=dict)
     was_stopped: bool = False
 
@@ -116,6 +116,13 @@ class _Sampler:
             done.was_stopped = True
         done.statements = self._ask("Postgres", lambda: self._postgres.rows(_STATEMENTS)) or ()
         done.connections = self._ask("Postgres", lambda: self._postgres.rows(_CONNECTIONS)) or ()
+        if done.samples:
+            done.cache_reads = cache_reads(
+                self._stack.prometheus_url,
+                [sample.access for sample in done.samples],
+                time.time() - done.samples[0].at,
+                self._ask,
+            )
 
     def _sample(self) -> Sample:
         at = time.time()
@@ -144,10 +151,15 @@ class _Sampler:
                 text = answer.read().decode()
         except OSError as error:
             raise ServerUnreachable(f"cannot reach {url}: {one_line(error)}") from error
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text)
-            if family.name.startswith("groundwork_")
-            for sample in family.samples
-            if not sample.name.endswith("_bucket")
-        }
+        return parse_metrics(text)
+
+
+def parse_metrics(text: str) -> dict[MetricKey, float]:
+    """Return groundwork's metrics of a page in Prometheus's format, without the buckets of histograms."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        if family.name.startswith("groundwork_")
+        for sample in family.samples
+        if not sample.name.endswith("_bucket")
+    }

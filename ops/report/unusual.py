@@ -36,6 +36,9 @@ def _hit_rates(sampling: Sampling) -> Iterator[tuple[str, str]]:
         lookups = sum((values[-1] or 0) - (values[0] or 0) for values in counts)
         if lookups >= _LOOKUPS and rate < 100 * least:
             yield key, f"{rate:.1f} % of {number(lookups)}"
+    reads = sampling.cache_reads.all
+    if reads.count >= _LOOKUPS and (rate := reads.hit_rate or 0) < 100 * _LIMITS.redis_hit_rate_warn:
+        yield "cache", f"{rate:.1f} % of {number(reads.count)}"
 
 
 def _over_time(charts: Sequence[Chart]) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ class MonitoredStack:
 
     `expected` is the stack output of that name. `postgres_container` is None if the stack is not on Docker; then there
     is no local socket, and what only a superuser can read is not available. `access_url` is None without an access
-    service.
+    service, and `prometheus_url` without monitoring.
     """
 
     name: str
@@ -33,6 +33,7 @@ class MonitoredStack:
     # For role migrator, which reads the ledger. None if the stack outputs have no such URL.
     migrator_url: str | None = field(default=None, repr=False)
     access_url: str | None = None
+    prometheus_url: str | None = None
     postgres_container: str | None = None
     # On AWS: region and name of the RDS instance.
     rds_instance: tuple[str, str] | None = None
@@ -61,6 +62,7 @@ class MonitoredStack:
             ops_redis_url=values[outputs.REDIS_URLS]["ops"],
             migrator_url=values[outputs.DATABASE_URLS].get("migrator"),
             access_url=values.get(outputs.ACCESS_URL),
+            prometheus_url=values.get(outputs.PROMETHEUS_URL),
             postgres_container=containers.get("postgres"),
             rds_instance=outputs.rds_instance(values),
         )

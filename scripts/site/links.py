@@ -1,7 +1,7 @@
 """Links of a Markdown page, rewritten for the site.
 
-README.md and CONTRIBUTING.md become the pages start.md and contributing.md. A link to another file of the
-repository becomes code, because the site does not contain the file.
+README.md and CONTRIBUTING.md become the pages start.md and contributing.md. The site also contains the pages and images
+of docs/. A link to another file of the repository becomes code.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def rewrite(markdown: str, folder: Path, *, prefix: str = "") -> str:
         file = target.relative_to(ROOT).as_posix()
         if page := PAGES.get(file):
             return f"[{label}]({prefix}{page}{anchor})"
-        if file.startswith("docs/") and target.suffix == ".md":
+        if file.startswith("docs/") and target.suffix in (".md", ".png"):
             return f"[{label}]({prefix}{file.removeprefix('docs/')}{anchor})"
         return label if label.startswith("`") else f"`{label}`"
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from db.migrator import Migration, apply_pending, status
+from db.migrator import Event, Migration, apply_pending, status
 from db.migrator.connection import open_connection
 from db.seed import load_sample_data
 from ops.errors import Exit, OpsError
@@ -201,11 +201,11 @@ class _Record:
         self.retries: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def hear(self, kind: str, migration: Migration | None, detail: str) -> None:
+    def hear(self, event: Event) -> None:
         with self._lock:
-            if migration is not None:
-                self.now = migration.name
-            if kind == "retry" and self.now is not None:
+            if event.migration is not None:
+                self.now = event.migration.name
+            if event.kind == "retry" and self.now is not None:
                 self.retries[self.now] = self.retries.get(self.now, 0) + 1
 
     def waited(self, seconds: float) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from db.migrator import (
     SCHEMA_CHANGED_CHANNEL,
+    Event,
     NotRevertible,
+    ScriptFailed,
     UnknownMigration,
     apply_pending,
     read_source,
@@ -208,6 +210,23 @@ def test_progress_is_reported_as_it_happens(empty_database: Database, folder: Pa
         empty_database.url("migrator"),
         read_source(folder),
         target=1,
-        on_event=lambda kind, migration, detail: told.append((kind, migration.name if migration else "")),
+        on_event=lambda event: told.append((event.kind, event.migration.name if event.migration else "")),
     )
     assert told == [("begin", "1_make_a"), ("statement", "1_make_a"), ("done", "1_make_a")]
+
+
+@pytest.mark.usefixtures("three")
+def test_the_events_of_a_failed_call_have_what_it_applied_before(
+    empty_database: Database, folder: Path, write: Write
+) -> None:
+    write("4_wrong.sql", "CREATE TABEL d ()")
+    events: list[Event] = []
+    with pytest.raises(ScriptFailed):
+        apply_pending(empty_database.url("migrator"), read_source(folder), on_event=events.append)
+    applied = [event.applied for event in events if event.applied is not None]
+    assert [(each.migration.version, each.seconds > 0) for each in applied] == [
+        (1, True),
+        (2, True),
+        (3, True),
+    ]
+    assert str(events[-2]) == "4_wrong: applying"

@@ -75,6 +75,17 @@ def test_a_failed_migration_exits_with_1_and_one_line(run: Run, write: Write) ->
     assert "\n" not in outcome.error
 
 
+def test_what_was_applied_before_a_failure_is_printed(run: Run, write: Write) -> None:
+    write("1_a.sql", "CREATE TABLE a ()")
+    write("2_b.sql", "CREATE TABEL b ()")
+    assert run("up").out.startswith("applied 1_a (")
+    write("2_b.sql", "CREATE TABLE b ()")
+    write("3_c.sql", "CREATE TABEL c ()")
+    printed = json.loads(run("up", "--json").out)
+    assert [each["version"] for each in printed["applied"]] == [2]
+    assert printed["error"].startswith("3_c.sql:1: syntax error")
+
+
 @promise("the migrator's exit codes are as documented")
 def test_an_edited_migration_exits_with_4(run: Run, write: Write) -> None:
     write("1_a.sql", "SELECT 1")

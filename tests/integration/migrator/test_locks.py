@@ -36,7 +36,7 @@ def test_the_holder_of_the_lock_is_named(
                 url,
                 read_source(folder),
                 limits=IMPATIENT,
-                on_event=lambda kind, _, detail: told.append(detail),
+                on_event=lambda event: told.append(event.detail),
             )
         assert f"server process {other.info.backend_pid}" in str(caught.value)
         assert "role migrator, application 'a colleague'" in str(caught.value)
@@ -98,7 +98,7 @@ def test_a_migration_of_a_locked_table_is_retried(
             url,
             read_source(folder),
             limits=limits,
-            on_event=lambda kind, _migration, _detail: retried.set() if kind == "retry" else None,
+            on_event=lambda event: retried.set() if event.kind == "retry" else None,
         )
         assert retried.wait(10)
         reader.rollback()

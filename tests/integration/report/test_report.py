@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -29,18 +30,19 @@ from tests.web_server import QuietHandler, served
 
 # If this ran as markup, it would change the page's title: by an image that fails, a script, and an end of the SVG.
 ATTACK = "</title></svg><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
-# Metrics in the format of the access service.
+# Metrics in the format of the access service. {count} increases by STEP with each scrape.
+STEP = 12_345
 METRICS = """\
 # TYPE groundwork_cache_hits_total counter
-groundwork_cache_hits_total{entity="user",kind="value",layer="redis"} 7.0
-groundwork_cache_hits_total{entity="user",kind="negative",layer="redis"} 2.0
-groundwork_cache_misses_total{entity="user",layer="redis"} 3.0
-groundwork_cache_hits_total{entity="a<b>&\\"c",kind="value",layer="near"} 5.0
+groundwork_cache_hits_total{{entity="user",kind="value",layer="redis"}} {count}
+groundwork_cache_hits_total{{entity="user",kind="negative",layer="redis"}} {count}
+groundwork_cache_misses_total{{entity="user",layer="redis"}} {count}
+groundwork_cache_hits_total{{entity="a<b>&\\"c",kind="value",layer="near"}} {count}
 # TYPE groundwork_db_pool_size gauge
-groundwork_db_pool_size{pool="app"} 4.0
-groundwork_db_pool_available{pool="app"} 3.0
-groundwork_db_pool_max{pool="app"} 8.0
-groundwork_db_requests_waiting{pool="app"} 1.0
+groundwork_db_pool_size{{pool="app"}} 4.0
+groundwork_db_pool_available{{pool="app"}} 3.0
+groundwork_db_pool_max{{pool="app"}} 8.0
+groundwork_db_requests_waiting{{pool="app"}} 1.0
 # TYPE groundwork_outbox_depth gauge
 groundwork_outbox_depth 6.0
 groundwork_outbox_age_seconds 0.5
@@ -50,11 +52,13 @@ Run = Callable[..., tuple[int, str, str]]
 
 @contextmanager
 def metrics_served(text: str) -> Iterator[str]:
+    counts = itertools.count(0, STEP)
+
     class Handler(QuietHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(text.encode())
+            self.wfile.write(text.format(count=next(counts)).encode())
 
     with served(Handler) as port:
         yield f"http://127.0.0.1:{port}"
@@ -206,7 +210,7 @@ def test_a_hostile_statement_is_shown_and_does_not_run(page: Page, file: Path) -
     shown = page.evaluate("[...document.querySelectorAll('code')].map(code => code.textContent)")
     assert [text for text in shown if ATTACK in text and "pg_sleep" in text], shown
     assert [text for text in shown if ATTACK in text and "IN EXCLUSIVE MODE" in text], shown
-    assert 'a<b>&"c, near' in page.evaluate("document.querySelector('#cache').textContent")
+    assert 'access: a<b>&"c' in page.evaluate("document.querySelector('#cache').textContent")
 
 
 @promise("the report is a single self-contained page and runs no script from the data", control=True)
@@ -225,6 +229,16 @@ def test_unescaped_it_would_run_where_no_policy_stops_it(
     path.write_text(naive)
     page.open(path)
     assert (page.evaluate("document.title") == "taken") is not with_policy
+
+
+@promise(
+    "the report shows which share of the applications' reads the near cache, Redis and the database answered"
+)
+def test_the_hit_rates_are_differences_of_the_access_services_counters(sampled: Sampling) -> None:
+    reads = {each.entity: each for each in sampled.cache_reads.by_entity}
+    scrapes = len(sampled.samples) - 1
+    assert (reads["user"].redis, reads["user"].database) == (2 * STEP * scrapes, STEP * scrapes)
+    assert reads['a<b>&"c'].hit_rate == 100
 
 
 def test_rates_are_differences_of_counters(sampled: Sampling) -> None:

@@ -17,6 +17,7 @@ DOCS = ROOT / "docs"
     [
         (ROOT, "", "[a](docs/cli.md#commands)", "[a](cli.md#commands)"),
         (ROOT, "", "[a](LICENSE)", "`a`"),
+        (ROOT, "", "![a](docs/images/report.png)", "![a](images/report.png)"),
         (DOCS, "", "[a](cli.md)", "[a](cli.md)"),
         (DOCS, "", "[a](../README.md#start)", "[a](start.md#start)"),
         (DOCS, "", "[a](../tests/promises.toml)", "`a`"),

@@ -1,0 +1,1 @@
+"""`make screenshots`: make the pictures of the README."""
