@@ -96,6 +96,8 @@ def test_the_image_serves_hardened_and_stops_cleanly(access: Access) -> None:
         "cli.py",
         "commands",
         "errors.py",
+        "output.py",
+        "printable.py",
         "serve",
     ]
     docker("stop", access.container)
