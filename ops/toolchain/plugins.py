@@ -75,7 +75,7 @@ def ensure_aws(checkout: Checkout, cli: Cli, progress: Progress) -> None:
     with store.exclusive(
         checkout.cache_dir,
         "aws-plugin",
-        lambda who: progress.say(f"AWS plugin: waiting for {who}, which is installing it"),
+        lambda who: progress.say(f"AWS plugin: waiting for {who}, which installs it"),
     ):
         if is_installed(checkout, "aws", version):
             return
