@@ -1,19 +1,19 @@
 """Print to the terminal. All commands print with these functions, so that strangers cannot control the terminal.
 
 Text is escaped where it is printed (at the sink), not where it is read. groundwork's own text contains no control
-characters except newlines and tabs, so everything else is foreign, and a new command is safe without further work.
+characters except newlines and tabs, so any other one is foreign. A new command is therefore safe without further work.
 There are two layers:
 
-- `protect_streams` replaces stdout and stderr. Whatever reaches them is escaped, also tracebacks, warnings, log
-  records and click's messages. Newlines and tabs pass.
-- `print_line` prints exactly one line. A newline in it is escaped, because a foreign value could forge a line with it.
+- `protect_streams` replaces stdout and stderr. Everything written to them is escaped, except newlines and tabs. This
+  includes tracebacks, warnings, log records and click's messages.
+- `print_line` prints exactly one line. It escapes newlines, because a foreign value could forge a line with one.
 
-Own control sequences go around the streams: a label's colour, the line that `redraw` updates, and the display of
-ops.toolchain.progress. Foreign text is escaped before it gets there. Colours in other programs' output pass only in
-`relay`, and only those that cannot hide text.
+groundwork's own control sequences bypass these streams: a label's colour, the line that `redraw` updates, and the
+display of ops.toolchain.progress. These functions escape foreign text themselves. `relay` is the only function that
+keeps the colours of another program's output, and only those that cannot hide text.
 
-JSON needs no other rule: json.dumps escapes all that is not ASCII, and escapes of the sink have JSON's form.
-`psql` and `redis-cli` replace the process, and what they print is theirs.
+JSON output needs no other rule: json.dumps escapes everything that is not ASCII, and the escapes used here have JSON's
+form. The output of `psql` and `redis-cli` is not escaped, because they replace the process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _UNFINISHED = re.compile(r"\x1b(?:\[[0-9;]{0,20})?\Z")
 
 
 class _SafeStream:
-    """A text stream that escapes what is written. Has no `buffer`, which would be a way around that."""
+    """A text stream that escapes what is written. It has no `buffer`, which would bypass the escaping."""
 
     def __init__(self, unescaped: TextIO) -> None:
         self.unescaped = unescaped
@@ -73,7 +73,7 @@ def unescaped(stream: TextIO) -> TextIO:
 
 
 def print_line(text: object = "", *, label: str = "", colour: str | None = None, err: bool = False) -> None:
-    """Print one line to stdout or stderr, after an own `label`, which is coloured on a terminal."""
+    """Print one line to stdout or stderr. `label` is groundwork's own text before it, coloured on a terminal."""
     stream = unescaped(sys.stderr if err else sys.stdout)
     if colour is not None and stream.isatty():
         import click
@@ -90,7 +90,7 @@ def print_lines(lines: Iterable[object], *, err: bool = False) -> None:
 
 
 def print_message(text: str) -> None:
-    """Print `groundwork: ` and a message to stderr. Its further lines are indented, so that none can be forged."""
+    """Print `groundwork: ` and a message to stderr. Further lines are indented, so that no message can forge one."""
     first, *others = text.split("\n")
     print_lines([f"groundwork: {first}", *(f"    {line}" for line in others)], err=True)
 
@@ -105,7 +105,7 @@ def print_json(document: object) -> None:
 
 
 def print_exact(line: str) -> None:
-    """Print a line that another program evaluates. Raise OpsError if escapes would change its meaning."""
+    """Print a line that a shell or another program evaluates. Raise OpsError if it would have to be escaped."""
     from ops.errors import OpsError
 
     if escaped(line) != line:
@@ -122,7 +122,7 @@ def redraw(line: str) -> None:
 
 
 def relay(source: IO[bytes], target: TextIO, *, until: str | None = None) -> None:
-    """Print another program's output as it arrives, up to the text `until`, exclusively. Its colours pass."""
+    """Print another program's output as it arrives, up to but without the text `until`. Keep its colours."""
     stream = unescaped(target)
     # Invalid bytes become surrogates, which are escaped.
     decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
@@ -145,7 +145,7 @@ def relay(source: IO[bytes], target: TextIO, *, until: str | None = None) -> Non
 
 
 def _begun(text: str, until: str | None) -> int:
-    """Return the length of the text's end that may be the beginning of `until` or of an escape sequence."""
+    """Return how many characters at the text's end may be the beginning of `until` or of an escape sequence."""
     if found := _UNFINISHED.search(text):
         return len(text) - found.start()
     if until is None:

@@ -1,8 +1,8 @@
 """Check on GitHub that only `main` may deploy to each environment. Needs only Python, without `.venv`.
 
 `check_environments.py staging prod` reads GITHUB_TOKEN (permission `actions: read`), GITHUB_REPOSITORY and
-GITHUB_API_URL. Exits with 4 if an environment does not exist or accepts other branches: whoever can push a branch could
-then deploy to it.
+GITHUB_API_URL. Exits with 4 if an environment does not exist or accepts other branches, because everybody who can
+push a branch could then deploy to it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(environments: list[str]) -> int:
         print(f"{name}: {finding or f'only {_BRANCH} may deploy'}")
     if any(found.values()):
         print(
-            "docs/aws-operations.md, Roles for CI, has the commands that limit an environment",
+            "run the commands in docs/aws-operations.md, Roles for CI, to limit these environments to main",
             file=sys.stderr,
         )
         return 4

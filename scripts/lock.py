@@ -1,7 +1,8 @@
 """Resolve the dependencies into the lock files, from which everything is installed.
 
 `python -m scripts.lock` resolves to the newest allowed versions. With `--keep` it changes only what must change.
-It fails if a version has no wheel for one of the supported platforms, because nothing is compiled at installation.
+It also records the checksums of Pulumi's releases. It fails if a version has no wheel for one of the supported
+platforms, because nothing is compiled at installation.
 The locks contain versions and hashes, but no package index, which is configured on each machine (docs/adr/0004).
 """
 
@@ -22,7 +23,7 @@ LOCKS = {
     "infra/images/access/requirements-aws.lock": ["pyproject.toml", "--extra", "aws-access"],
     "tests/bench/requirements.lock": ["tests/bench/requirements.in", "--constraint", "requirements.lock"],
     "scripts/site/requirements.lock": ["scripts/site/requirements.in", "--constraint", "requirements.lock"],
-    # In an environment of its own.
+    # Installed into a separate environment.
     "scripts/supply_chain/requirements.lock": ["scripts/supply_chain/requirements.in"],
 }
 # The Python versions of docs/toolchain.md. The access image has Debian 12's Python.
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
 
 def record_sums() -> None:
-    """Write the sums that Pulumi publishes for the pinned releases. Without all of them, the file is unchanged."""
+    """Write the sums that Pulumi publishes for the pinned releases. If one is missing, leave the file unchanged."""
     (aws,) = re.findall(r"^pulumi-aws==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     wanted = [
         release
@@ -70,7 +71,10 @@ def record_sums() -> None:
     lists = {url: releases.published_sums(url) for url in {release.list_url for release in wanted}}
     missing = [release.archive for release in wanted if release.archive not in lists[release.list_url]]
     if missing:
-        print(f"{releases.SUMS.name}: unchanged; no published sum of {', '.join(missing)}", file=sys.stderr)
+        print(
+            f"{releases.SUMS.name}: unchanged; cannot read the published sums of {', '.join(missing)}",
+            file=sys.stderr,
+        )
         return
     lines = [f"{lists[release.list_url][release.archive]}  {release.archive}\n" for release in wanted]
     releases.SUMS.write_text("".join([_SUMS_HEADER, *sorted(lines, key=lambda line: line.split()[1])]))
@@ -104,7 +108,10 @@ def _find_wheels(lock: str, python: str, machine: str) -> int:
     command += ["--python-version", python, "--python-platform", f"{machine}-manylinux_2_28"]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code:
-        print(f"{lock}: a version has no wheel for Python {python} on {machine}; exclude it", file=sys.stderr)
+        print(
+            f"{lock}: a version has no wheel for Python {python} on {machine}; exclude it in pyproject.toml",
+            file=sys.stderr,
+        )
     return code
 
 

@@ -15,7 +15,7 @@ from infra.images.context import ImageContext
 
 
 class ImageProvider(Provider):
-    """Builds an image, unless the engine has its tag already.
+    """Builds an image unless the engine already has its tag.
 
     Deleting the resource keeps the image, because other checkouts may use it.
     """

@@ -16,12 +16,12 @@ PACKAGES_DATE_LABEL = "groundwork.packages-date"
 BUILD_SECONDS = 1200.0
 
 _LIST = "cat /usr/share/groundwork-packages-date && dpkg-query --show --showformat='${Package}=${Version}\\n'"
-# Without --load, a builder other than the engine's own would not give the image to the engine.
+# Another builder would keep the image in its own cache, because --load is not given.
 _ENGINES_OWN_BUILDER = {"BUILDX_BUILDER": "default"}
 
 
 def ensure(context: ImageContext) -> str:
-    """Return the id of a context's image, and build the image if the engine does not have it. Raises DockerError."""
+    """Build a context's image unless the engine has it, and return the image's id. Raises DockerError."""
     for found in inspect("image", context.tag):
         return str(found["Id"])
     return build(context.folder, context.tag, refresh=context.refresh, labels={CONTEXT_LABEL: context.digest})
@@ -30,9 +30,8 @@ def ensure(context: ImageContext) -> str:
 def build(folder: Path, tag: str, *, refresh: str = "", labels: Mapping[str, str] | None = None) -> str:
     """Build the context `folder`, and return the image's id. Raises DockerError with the last lines of a failed build.
 
-    The Dockerfile's argument BASE is the base image. With another value of `refresh`, its argument REFRESH, the
-    packages are installed again. The tag appears when the image is complete and has PACKAGES_LABEL and
-    PACKAGES_DATE_LABEL.
+    The Dockerfile gets the base image as argument BASE, and `refresh` as argument REFRESH. A changed `refresh` installs
+    the packages again. The tag is set last, when the image is complete and has PACKAGES_LABEL and PACKAGES_DATE_LABEL.
     """
     draft = f"{tag}.{uuid.uuid4().hex[:8]}.draft"
     arguments = (f"--build-arg=BASE={BASE_IMAGE}", f"--build-arg=REFRESH={refresh}")
@@ -59,7 +58,7 @@ def _build(*arguments: str, stdin: bytes | None = None) -> str:
             environment=_ENGINES_OWN_BUILDER,
         ).strip()
     except DockerError as error:
-        # A failed build prints everything that its programs have printed.
+        # A failed build prints the complete output of its programs. The first line and the last ten are kept.
         raise DockerError(
             "\n".join(str(error).splitlines()[:1] + str(error).splitlines()[1:][-10:])
         ) from error

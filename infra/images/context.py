@@ -66,7 +66,7 @@ _FOLDER_MODE = 0o755
 class ImageContext:
     """The build context of an image: its folder, and the digest that names the image.
 
-    `refresh` is a text; with another one, the packages are installed again.
+    `refresh` is any text. A changed text makes the next build install the packages again.
     """
 
     image: str
@@ -86,7 +86,7 @@ def stack_images(*, monitoring: bool) -> tuple[str, ...]:
 
 
 def image_context(checkout: Checkout, image: str, refresh: str = "") -> ImageContext:
-    """Return the context of one image, assembled in the cache if it is not there yet.
+    """Return the context of one image, and assemble it in the cache if necessary.
 
     `access` downloads missing wheels, and raises WheelhouseError if it cannot. The others need neither engine
     nor network. Raises InfraError for an unknown image.
@@ -125,7 +125,7 @@ def aws_access_context(checkout: Checkout, architecture: str, region: str, ca_fi
 
 
 def assemble(checkout: Checkout, entries: dict[Path, Path], refresh: str = "") -> tuple[Path, str]:
-    """Return a folder with copies of `entries` (name in the context -> file), and their digest.
+    """Copy `entries` (name in the context -> file) into a folder, and return the folder and their digest.
 
     The folder is in the cache under its digest, and is created atomically. If two processes race, one uses the other's
     folder.

@@ -1,4 +1,4 @@
-"""The data-loss guard: it finds deleted and replaced data, and weakened protection, in the steps of a preview."""
+"""The data-loss guard: find deleted and replaced data, and weakened protection, in the steps of a preview."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from infra.policy.resource import Resource, Resources
 from infra.policy.stateful import STATEFUL, Stateful, stateful
 from infra.policy.value import UNKNOWN
 
-# The old resource's own step is always one of these. `create-replacement` describes only the new resource.
+# The operations that replace a resource. `create-replacement` describes only the new resource.
 _REPLACING = frozenset({"replace", "create-replacement"})
 _DELETING = frozenset({"delete", "delete-replaced", "discard-replaced", "remove-pending-replace"})
 
@@ -38,7 +38,7 @@ def losses(steps: Iterable[PlanStep]) -> list[Finding]:
 
 
 def _of_made(made: Resource, new: Resources) -> Iterator[Finding]:
-    """Yield the losses that a new resource causes in an existing one that it configures, such as a lifecycle rule."""
+    """Yield the losses that a new resource, such as a lifecycle rule, causes in an existing one that it configures."""
     kind = stateful(made)
     if kind is None or kind.rules_over is None or made.is_external:
         return

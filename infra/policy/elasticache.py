@@ -12,6 +12,7 @@ from infra.policy.value import UNKNOWN
 
 
 def own_users(group: Resource, resources: Resources) -> Iterator[Problem]:
+    """Require user groups whose user `default` is the stack's own and off."""
     if not group.get("userGroupIds"):
         yield Problem("userGroupIds", "must be set: without users, any client that reaches it can log in")
         return
@@ -36,8 +37,11 @@ def _default_is_off(group: Resource, resources: Resources) -> Iterator[Problem]:
         if (not users.is_complete and not _is_aws_own(group)) or UNKNOWN in named:
             yield outside("userGroupIds", f"which users group {group.name} has")
         else:
-            # ElastiCache's built-in user of that name is on, and may run every command.
-            yield Problem("userGroupIds", f"group {group.name} has no user default of the stack's own")
+            # AWS's built-in user `default` is on, and may run every command.
+            yield Problem(
+                "userGroupIds",
+                f"group {group.name} needs a user of the stack named default, instead of AWS's",
+            )
 
 
 def _is_aws_own(group: Resource) -> bool:

@@ -1,4 +1,4 @@
-"""Resources for the rules' examples, as they are after an `up`, each with an id."""
+"""Build resources for the rules' examples. Each has an id, as after an `up`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finding in a plan: the rule, the resource, the property, and what to do."""
+"""A finding: the rule, the resource, the property, what is wrong, and how to fix it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Status(StrEnum):
 class Finding:
     """A finding of a rule or of the data-loss guard. It never contains a value that may be secret.
 
-    `rule` is an id of `groundwork policy list`, `position` is `file:line` in the program or empty, and `waiver` is the
-    waiver of a waived finding.
+    `rule` is an id that `groundwork policy list` shows. `position` is `file:line` in the program, or empty. `waiver` is
+    set if the finding is waived.
     """
 
     rule: str

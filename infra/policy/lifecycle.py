@@ -18,8 +18,8 @@ _EVERYTHING = "{}"
 class _Kept:
     """Limits on how long objects are kept.
 
-    `days` and `noncurrent_days` are the days that objects and their old versions are kept, `versions` is the number of
-    old versions that are kept, and `dates` are the days on which all objects are deleted.
+    `days` and `noncurrent_days` are how many days objects and their old versions are kept. `versions` is the number of
+    old versions that are kept. `dates` are the days on which all objects are deleted.
     """
 
     days: float = math.inf

@@ -26,6 +26,7 @@ _EVERYBODY = "0.0.0.0/0 or ::/0"
 
 
 def closed_default_group(vpc: Resource, resources: Resources) -> Iterator[Problem]:
+    """Require that the stack manages the VPC's default security group, and that the group has no rules."""
     groups = resources.naming(vpc, "vpcId", types.DEFAULT_SECURITY_GROUP)
     if not groups.is_complete:
         yield outside("defaultSecurityGroup", "whether the group belongs to this VPC")
@@ -36,10 +37,11 @@ def closed_default_group(vpc: Resource, resources: Resources) -> Iterator[Proble
             if group.get(direction) is UNKNOWN:
                 yield unknown("defaultSecurityGroup")
             elif group.get(direction):
-                yield Problem("defaultSecurityGroup", f"has {direction}")
+                yield Problem("defaultSecurityGroup", f"has {direction} rules")
 
 
 def nobody_from_everywhere(group: Resource, resources: Resources) -> Iterator[Problem]:
+    """Require that a security group or a rule does not allow every address."""
     for property_, entry in _entries(group):
         if entry is UNKNOWN:
             yield unknown(property_)
@@ -52,6 +54,7 @@ def nobody_from_everywhere(group: Resource, resources: Resources) -> Iterator[Pr
 
 
 def application_alone(server: Resource, resources: Resources) -> Iterator[Problem]:
+    """Require that a server's security groups accept only other security groups, and no addresses."""
     property_ = SERVERS[server.type]
     groups = resources.all_named_by(server, property_, types.SECURITY_GROUP)
     if not server.get(property_):
@@ -72,7 +75,7 @@ def application_alone(server: Resource, resources: Resources) -> Iterator[Proble
 
 def _of_group_alone(entry: Mapping[str, Any], property_: str, group: Resource) -> Iterator[Problem]:
     if any(entry.get(name) for name in (*_ADDRESSES, *_LISTS)):
-        # A violation for any addresses, known or not.
+        # Any addresses are a violation, so their values need not be known.
         yield Problem(property_, f"security group {group.name} allows addresses instead of a security group")
     if as_bool(entry.get("self")) is UNKNOWN:
         yield unknown(property_)

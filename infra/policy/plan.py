@@ -1,4 +1,4 @@
-"""The plan in a preview: a stack's resources as they would be after `up`, and the steps to get there."""
+"""The plan in a preview: the steps of an `up`, and the stack's resources after it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PlanStep:
 class Plan:
     """The plan of one stack.
 
-    `left_out` is the number of unchanged resources that the preview does not show. `failed_on` is `Preview.failed_on`.
+    `left_out` is the number of unchanged resources that the preview omits. `failed_on` is that of the Preview.
     """
 
     stack: str
@@ -49,7 +49,7 @@ class Plan:
 
     @classmethod
     def parse(cls, text: str) -> Plan:
-        """Parse the preview of one stack. Raises PreviewError for other text, or if it shows no resource of a stack."""
+        """Parse the preview of one stack. Raises PreviewError for other text, or for a preview without resources."""
         preview = Preview.parse(text)
         if not preview.stack:
             raise PreviewError("shows no resource of a stack; create it with `groundwork preview --json`")

@@ -1,4 +1,4 @@
-"""The output of `pulumi preview --json`: the engine's steps, and what they leave out."""
+"""The output of `pulumi preview --json`: the engine's steps, and the number of resources that they omit."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class Preview:
     """A preview of one stack. `stack` is empty if there are no steps.
 
     - `steps`: each has at least a `urn` and the engine's operation `op`.
-    - `unchanged`: the number of unchanged resources, including those that are not shown.
-    - `failed_on`: the URNs of the errors, "" for an error without one. After an error a preview is incomplete.
+    - `unchanged`: the number of unchanged resources, including those without a step.
+    - `failed_on`: the URNs of the resources with an error, "" for an error without a resource. After an error, a
+      preview is incomplete.
     """
 
     stack: str

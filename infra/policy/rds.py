@@ -24,7 +24,7 @@ _INHERITED = (
 
 
 def inherited(check: Check) -> Check:
-    """Check a read replica with the properties that it inherits from its source."""
+    """Apply `check`. A read replica is checked with the properties that it inherits from its source."""
 
     def with_source(db: Resource, resources: Resources) -> Iterator[Problem]:
         if _is_replica(db):
@@ -36,7 +36,7 @@ def inherited(check: Check) -> Check:
 
 
 def except_replicas(check: Check) -> Check:
-    """Check all instances but read replicas."""
+    """Apply `check` to all instances except read replicas."""
     return lambda db, resources: () if _is_replica(db) else check(db, resources)
 
 
@@ -45,11 +45,13 @@ def _is_replica(db: Resource) -> bool:
 
 
 def is_protected(db: Resource, resources: Resources) -> Iterator[Problem]:
+    """Require Pulumi's option `protect`."""
     if not db.is_protected:
         yield Problem("protect", "the program does not protect the resource")
 
 
 def takes_final_snapshot(db: Resource, resources: Resources) -> Iterator[Problem]:
+    """Require that a deletion takes a final snapshot."""
     yield from must("skipFinalSnapshot", be(False), default=False)(db, resources)
     if db.get("skipFinalSnapshot") in (None, False):
         named = must("finalSnapshotIdentifier", be_set("must be set, because a deletion fails without it"))

@@ -1,6 +1,6 @@
-"""The vocabulary of the rules' table: functions that return a check. An unknown value never passes a check.
+"""Functions that return the checks of the rules' table. An unknown value never passes a check.
 
-`must("multiAz", be(True))` checks a property with a test. A test returns what is wrong with a known value, or "".
+`must("multiAz", be(True))` checks a property with a test. A test gets a known value, and returns what is wrong or "".
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def be_set(why: str = "must be set") -> Test:
 
 
 def be_text() -> Test:
-    """Require a text. The result for other values, and for a property that is not set, is not known."""
+    """Require a text. Any other value, or none, is undetermined."""
     return lambda value: "" if isinstance(value, str) else _NOT_KNOWN
 
 
@@ -101,7 +101,7 @@ def be_one_of(values: Sequence[str], why: str) -> Test:
 
 
 def be_none_of(values: Sequence[str | int], why: str) -> Test:
-    """Refuse numbers, also written as text, and texts in lower or upper case."""
+    """Refuse the given values. A number may be written as text, and case does not matter."""
     return lambda value: (
         why if as_number(value.lower() if isinstance(value, str) else value) in values else ""
     )
@@ -124,7 +124,7 @@ def unknown(property_: str) -> Problem:
 
 
 def outside(property_: str, what: str) -> Problem:
-    """Return the problem that a property names something that is not known yet, or not part of this stack."""
+    """Return the problem that a property refers to something that is unknown before `up`, or outside the stack."""
     return Problem(property_, f"{what} is not known before `up`, or not in this stack", is_violation=False)
 
 
@@ -143,7 +143,7 @@ def _tested(property_: str, value: Any, tests: Sequence[Test], subject: str = ""
 
 
 def _parameter(group: Resource, name: str) -> Any:
-    """Return the value of a parameter in a parameter group, None if it is not set, UNKNOWN if that is not known."""
+    """Return a parameter's value in a parameter group, None if it is not set, or UNKNOWN."""
     entries = group.get("parameters")
     if entries is None:
         return None

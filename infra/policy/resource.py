@@ -41,10 +41,7 @@ class Resource:
         return self.properties.get(property_)
 
     def inheriting(self, source: Resource | None, properties: Iterable[str]) -> Resource:
-        """Return this resource with those of `properties` that it does not set taken from `source`.
-
-        Without a source they are UNKNOWN.
-        """
+        """Return a copy in which unset ones of `properties` come from `source`. Without a source they are UNKNOWN."""
         taken = [name for name in properties if self.get(name) is None]
         if source is None:
             return replace(self, properties={**self.properties, **dict.fromkeys(taken, UNKNOWN)})
@@ -59,7 +56,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class References:
-    """The resources that a property refers to. Incomplete if it also names other resources, or ones not known yet."""
+    """The resources that a property refers to. Incomplete if it may also refer to other ones."""
 
     found: tuple[Resource, ...]
     is_complete: bool
@@ -83,8 +80,8 @@ class Resources:
     def named_by(self, resource: Resource, property_: str, *types: str) -> References:
         """Return the resources of the given types that a property names.
 
-        A known value is looked up. An unknown value is resolved with the engine's list of the resources from which it
-        is computed, but only if that is unambiguous: as many resources of these types as there are unresolved values.
+        A known value is looked up. For unknown values, the engine lists the resources from which they are computed.
+        They are resolved only if the list has exactly as many resources of these types as there are unresolved values.
         """
         value = resource.get(property_)
         if value is None:
@@ -116,7 +113,7 @@ class Resources:
         return self.named_by(resource, property_, *types)
 
     def naming(self, target: Resource, property_: str, *types: str) -> References:
-        """Return the resources of the given types whose property names `target`. Incomplete if another one may."""
+        """Return the resources of the given types whose property names `target`. Incomplete if others may, too."""
         found: list[Resource] = []
         is_complete = True
         for resource in self.of(*types):

@@ -19,6 +19,7 @@ _RATE = re.compile(r"rate\((?P<count>\d+) (?P<unit>hour|day)s?\)")
 
 
 def key_rotates(key: Resource, resources: Resources) -> Iterator[Problem]:
+    """Require that KMS rotates a symmetric key every year."""
     spec = key.get("customerMasterKeySpec")
     if spec is UNKNOWN:
         yield unknown("customerMasterKeySpec")
@@ -28,6 +29,7 @@ def key_rotates(key: Resource, resources: Resources) -> Iterator[Problem]:
 
 
 def secret_rotates(secret: Resource, resources: Resources) -> Iterator[Problem]:
+    """Require that a rotation is set up for a secret."""
     rotations = resources.naming(secret, "secretId", types.SECRET_ROTATION)
     if not rotations.is_complete:
         yield outside("secretRotation", "whether a rotation is this secret's")
@@ -53,7 +55,7 @@ def secret_rotates_every(most_days: int) -> Check:
 
 
 def _days(rules: Any) -> Any:
-    """Return the days between two rotations, None if they are not set, UNKNOWN if they cannot be determined."""
+    """Return the days between two rotations, None if no schedule is set, or UNKNOWN."""
     if not isinstance(rules, Mapping):
         return UNKNOWN if rules is UNKNOWN else None
     if rules.get("automaticallyAfterDays") is not None:

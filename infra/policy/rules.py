@@ -1,7 +1,7 @@
 """All rules, one entry each, and the function that applies them to a stack's resources.
 
-An entry states what resources of some types must comply with, in the vocabulary of requirement.py. Only checks that
-compare resources, or that need other logic, are functions in the module of their subject.
+An entry combines checks of requirement.py for resources of some types. Checks that compare resources, or that need
+other logic, are functions in the module of their subject.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ RULES: tuple[Rule, ...] = (
             must("automaticFailoverEnabled", be(True), default=False),
             must("multiAzEnabled", be(True), default=False),
         ], alone=True,
-        fix="set automaticFailoverEnabled and multiAzEnabled to true, with two nodes or more",
+        fix="set automaticFailoverEnabled and multiAzEnabled to true, and create at least two nodes",
         good=redis(automaticFailoverEnabled=True, multiAzEnabled=True),
         bad=[redis(automaticFailoverEnabled=False, multiAzEnabled=True), redis(automaticFailoverEnabled=True)],
     ),
@@ -291,7 +291,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "ElastiCache.7", "A replication group does not use the default subnet group", HIGH, (types.REDIS_GROUP,),
         [subnets.must_choose_group("subnetGroupName", types.REDIS_SUBNET_GROUP)],
-        fix="set subnetGroupName to a subnet group of the stack's own",
+        fix="set subnetGroupName to a subnet group of the stack",
         good=redis(subnetGroupName="isolated"),
         bad=[redis(subnetGroupName="default"), redis()],
     ),
@@ -311,7 +311,7 @@ RULES: tuple[Rule, ...] = (
                 be_set(), be_one_of(EVICTION_POLICIES, "is not a policy of Redis"),
             ),
         ],
-        fix="set maxmemory-policy to one of Redis's in the parameter group",
+        fix="set maxmemory-policy to an eviction policy of Redis in the parameter group",
         good=given.redis_parameter("maxmemory-policy", "allkeys-lfu"),
         bad=[given.redis_parameter("maxmemory-policy", "allkeys-lfo"), given.redis_parameter(), redis()],
     ),

@@ -64,7 +64,7 @@ class Stateful:
 
     - `holds`: the data, as a noun for messages.
     - `deleted`, `replaced`: the loss when the resource is deleted or replaced. None if this is not a loss.
-    - `names`: only resources with these names hold data. None: all of them.
+    - `names`: only resources whose names match hold data. None: all of them.
     - `rules_over`: for a resource that configures another one and holds no data itself, the property that names the
       other one. Creating such a resource may be a loss too.
     """
@@ -243,7 +243,7 @@ STATEFUL: Mapping[str, Stateful] = {
 
 
 def stateful(resource: Resource) -> Stateful | None:
-    """Return what a resource holds, or None if it holds no data."""
+    """Return the entry of STATEFUL for a resource, or None if the resource holds no data."""
     kind = STATEFUL.get(resource.type)
     if kind is None or (kind.names is not None and not kind.names.fullmatch(resource.name)):
         return None

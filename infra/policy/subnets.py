@@ -1,4 +1,4 @@
-"""Check whether the subnets of a group have a route to the internet, as far as the stack's own routes show."""
+"""Checks of subnet groups: whether a subnet has a route to the internet. Only routes of the stack are known."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Waivers: a reviewed file that accepts findings of a resource, with a reason and an expiry date.
 
-A stack's waivers are in infra/policy/waivers/STACK.yaml. An error in the file is reported, and then nothing is waived.
+A stack's waivers are in infra/policy/waivers/STACK.yaml. If the file has an error, the error is reported and nothing
+is waived.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def today() -> datetime.date:
 
 
 def waivers_of(stack: str) -> Path:
-    """Return the file of a stack's waivers. Most stacks have none."""
+    """Return the path of a stack's waivers. Most stacks do not have this file."""
     return FOLDER / f"{stack}.yaml"
 
 

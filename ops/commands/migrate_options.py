@@ -44,7 +44,7 @@ _attempts_option = click.option(
     type=click.IntRange(min=1),
     default=40,
     show_default=True,
-    help="How often to try to lock a table",
+    help="How many times to try to lock a table",
 )
 
 

@@ -63,8 +63,8 @@ def show_plan(
 ) -> None:
     """Show what pending migrations lock, rewrite and scan
 
-    They run on a temporary server (Docker) with the schema of the database, which itself is only read. Without --url,
-    DATABASE_URL and --stack, and if no stack is up, all files are planned as with --from-scratch.
+    The migrations run on a temporary server (Docker) with a copy of the database's schema. The database itself is only
+    read. Without --url, DATABASE_URL, --stack and a running stack, all files are planned, as with --from-scratch.
     """
     from db.migrator import read_source
     from ops.migrations.plan import plan_from, plan_pending
@@ -88,7 +88,7 @@ def show_plan(
 
 @click.command("rehearse")
 @database_options
-@click.option("--budget-ms", type=float, help="Exit with 4 if a query is blocked for longer, or newly fails")
+@click.option("--budget-ms", type=float, help="Exit with 4 if a query is blocked longer or starts to fail")
 @click.option(
     "--callers", type=click.IntRange(1, 32), default=8, show_default=True, help="Number of query threads"
 )

@@ -37,7 +37,9 @@ def prune(yes: bool, as_json: bool) -> None:
         print_json(found)
     else:
         for item in items:
-            outcome = f"kept: {item.kept_because}" if item.kept_because else "deleted" if yes else "can go"
+            outcome = (
+                f"kept: {item.kept_because}" if item.kept_because else "deleted" if yes else "can be deleted"
+            )
             print_line(f"{item.kind:<16}{item.name:<52}{item.bytes / 1e6:>8.1f} MB  {outcome}")
         last = "freed" if yes else "can be freed; `groundwork prune --yes` deletes it"
         print_line(f"{freed / 1e6:.1f} MB {last}" if freed or yes else "nothing to delete")

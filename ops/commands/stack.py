@@ -25,8 +25,8 @@ def up(stack: str, refresh_images: bool) -> None:
     """Create or update a stack
 
     Installs the toolchain, and creates or updates servers, roles, schema and access service. On AWS a preview runs
-    first; the update is refused if it violates a policy rule (4) or would lose data (7). --refresh-images writes the
-    time to groundwork:imageRefresh in the stack's file.
+    first. An update that violates a policy rule (exit code 4) or would lose data (exit code 7) is refused.
+    --refresh-images writes the time to groundwork:imageRefresh in the stack's file; commit that file.
     """
     from infra.spec.checkout import Checkout
     from ops.backup.workbench import refuse_during_restore

@@ -8,7 +8,7 @@ from ops.stack.stack_status import PACKAGES_DAYS, old_packages
 
 
 def packages(examination: Examination) -> CheckResult:
-    """packages: check the age of the Debian packages, because older ones miss security updates."""
+    """packages: check the age of the Debian packages, because old ones lack security updates."""
     container = examination.stack.postgres_container
     if container is None:
         return skipped("the stack has no containers here; AWS maintains its servers")
@@ -16,7 +16,7 @@ def packages(examination: Examination) -> CheckResult:
     if old:
         return warn(
             f"the packages of {', '.join(old)} are up to {max(old.values())} days old",
-            f"run `groundwork up{STACK_OPTION} --refresh-images`, which installs today's",
+            f"run `groundwork up{STACK_OPTION} --refresh-images` to install current ones",
             [f"{service}: {days} days" for service, days in old.items()],
         )
     return ok(f"no package is older than {PACKAGES_DAYS} days")

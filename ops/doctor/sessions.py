@@ -105,7 +105,7 @@ def locks(examination: Examination) -> CheckResult:
 
 
 def notify_queue(examination: Examination) -> CheckResult:
-    """notify-queue: check the share of the NOTIFY queue in use. It drains when no listener is in an old transaction."""
+    """notify-queue: check the share of the NOTIFY queue in use. Old transactions of listeners keep it from draining."""
     limits = examination.thresholds
     usage = float(examination.postgres.rows("SELECT pg_notification_queue_usage() AS usage")[0]["usage"])
     text = f"{usage:.1%} of the NOTIFY queue in use"
@@ -115,7 +115,7 @@ def notify_queue(examination: Examination) -> CheckResult:
     open_since = examination.postgres.rows(_LONG)
     return judged(
         status,
-        f"{text}; at 100% every write fails that invalidates cached records",
+        f"{text}; at 100% every write that invalidates cached records fails",
         f"terminate the oldest transaction with {_terminate(open_since[0]['pid'])}"
         if open_since
         else "the queue drains when its listeners are connected and idle; run this check again",

@@ -19,14 +19,15 @@ from ops.errors import Exit, OpsError
 # Every stack has these. The monitoring services exist only if groundwork:monitoring is set.
 SERVICES = ("postgres", "redis", "access")
 ALL_SERVICES = (*SERVICES, *monitoring.SERVICES)
-# Older packages are reported. Debian publishes security updates every few days.
+# `up` and `doctor` report packages that are older. Debian publishes security updates every few days.
 PACKAGES_DAYS = 30
 
 
 def container_rows(checkout: Checkout, stack: str) -> list[dict[str, Any]]:
     """Return a row per existing container: service, name, health, address, memory limit, start time.
 
-    Raise OpsError (7) for a stack on AWS, which has no containers here, and OwnedByAnother (7) for another state's.
+    Raise OpsError (7) for a stack on AWS, which has no containers here. Raise OwnedByAnother (7) for containers that
+    another state owns.
     """
     refuse_on_aws(checkout, stack)
     names = {checkout.name(stack, service): service for service in ALL_SERVICES}
@@ -62,8 +63,8 @@ def container_rows(checkout: Checkout, stack: str) -> list[dict[str, Any]]:
 def old_packages(prefix: str, now: float) -> dict[str, int]:
     """Return service -> age in days, for the services whose Debian packages are older than PACKAGES_DAYS.
 
-    `prefix` is that of the containers' names, `now` the time in seconds since 1970. Containers that do not exist, and
-    those of an earlier version, which have no date, are left out.
+    `prefix` is the prefix of the containers' names, and `now` is the time in seconds since 1970. The result omits
+    containers that do not exist, and those of an earlier version, which have no date.
     """
     found = inspect("container", *(f"{prefix}{service}" for service in ALL_SERVICES))
     # A container has the labels of its image.
@@ -126,7 +127,7 @@ def render(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def next_steps(values: dict[str, Any], stack: str, seconds: float) -> list[str]:
-    """Return the lines that `up` ends with: addresses, and commands to try. It contains no secrets."""
+    """Return the last lines that `up` prints: addresses, and commands to try. They contain no secrets."""
     database, cache = values[outputs.POSTGRES], values[outputs.REDIS]
     option = "" if stack == "dev" else f" --stack {stack}"
     variable = "" if stack == "dev" else f" STACK={stack}"

@@ -27,7 +27,7 @@ def executable(checkout: Checkout, name: str, version: str) -> Path:
 
 
 def is_installed(checkout: Checkout, name: str, version: str) -> bool:
-    """Return whether the plugin is installed, and its installation was not interrupted."""
+    """Return whether the plugin is completely installed."""
     plugin = executable(checkout, name, version)
     # Pulumi keeps this file next to a plugin until it is completely installed.
     partial = plugin.parent.with_name(plugin.parent.name + ".partial")
@@ -43,7 +43,7 @@ def install(
     timeout_seconds: float = RELEASE_DEADLINE_SECONDS,
     needs_gib: float = PLUGIN_GIB,
 ) -> None:
-    """Install a plugin with the CLI, replacing what an interrupted run has left. Raises CommandFailed."""
+    """Install a plugin with the CLI, and replace what an interrupted run left. Raises CommandFailed."""
     home = versions.pulumi_home(checkout)
     home.mkdir(parents=True, exist_ok=True)
     env = os.environ | {"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}

@@ -1,7 +1,7 @@
-"""Official releases of Pulumi: downloaded only if their SHA-256 sum is known, and checked against it.
+"""Download official releases of Pulumi, and check their SHA-256 sums. A release without a known sum is not used.
 
-`releases.sha256` has the sums that `make lock` recorded. For a version without an entry, the list that Pulumi publishes
-on GitHub is used; the archives themselves are on another host.
+`releases.sha256` has the sums that `make lock` recorded. For a version without an entry, the sums are read from
+the list that Pulumi publishes on GitHub. The archives are on another host, so neither host alone can replace a release.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Release:
-    """An archive on Pulumi's server, and the published list with its sum."""
+    """An archive on Pulumi's server, and the URL of the published list that contains its sum."""
 
     archive: str
     url: str
@@ -56,7 +56,7 @@ def checksum(release: Release) -> str | None:
 
 
 def published_sums(list_url: str) -> dict[str, str]:
-    """Return archive -> sum of a list that Pulumi publishes, empty if it cannot be read."""
+    """Return archive -> sum from a list that Pulumi publishes, or an empty dict if the list cannot be read."""
     try:
         with urllib.request.urlopen(list_url, timeout=_LIST_SECONDS) as response:
             return read_sums(response.read(_CHUNK_BYTES).decode())
@@ -65,7 +65,7 @@ def published_sums(list_url: str) -> dict[str, str]:
 
 
 def read_sums(text: str) -> dict[str, str]:
-    """Return file name -> sum of a text in sha256sum's format. Other lines are ignored."""
+    """Parse a text in sha256sum's format, and return file name -> sum. Other lines are ignored."""
     return {
         match[2]: match[1]
         for line in text.splitlines()
@@ -76,7 +76,7 @@ def read_sums(text: str) -> dict[str, str]:
 def download(release: Release, expected: str, target: Path, timeout_seconds: float) -> None:
     """Download an archive to `target`. Raises CommandFailed if that fails, or if its sum is not `expected`.
 
-    Runs in a process of its own, so that another part's failure or Ctrl-C stops it at once.
+    Runs in a separate process, so that it can be stopped at once if another part fails, or by Ctrl-C.
     """
     command = [sys.executable, "-P", "-m", "ops.toolchain.releases", release.url, str(target), expected]
     process.run(command, cwd=Path(__file__).parents[2], timeout_seconds=timeout_seconds)
@@ -99,7 +99,7 @@ def _main(arguments: list[str]) -> int:
     if digest.hexdigest() != expected:
         Path(target).unlink()
         print_line(
-            f"{url} has the SHA-256 sum {digest.hexdigest()}, but {expected} is expected; it was deleted",
+            f"{url} has the SHA-256 sum {digest.hexdigest()}, but {expected} is expected; the download was deleted",
             err=True,
         )
         return 1

@@ -1,1 +1,1 @@
-"""What groundwork consists of (`make sbom`), and whether vulnerabilities of it are known (`make audit`)."""
+"""Bills of materials (`make sbom`), and the search for known vulnerabilities (`make audit`)."""

@@ -1,7 +1,6 @@
-"""Look for known vulnerabilities of every locked Python package, with pip-audit.
+"""Look for known vulnerabilities in every locked Python package, with pip-audit.
 
-Needs the JSON interface of the Python package index, which not every mirror has. A package that cannot be looked up is
-an error.
+Needs the JSON API of the Python package index, which not every mirror has. Fails if a package cannot be looked up.
 """
 
 from __future__ import annotations

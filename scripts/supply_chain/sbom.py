@@ -30,7 +30,8 @@ def main(arguments: list[str]) -> int:
         settings = PulumiStack(checkout, stack).check_settings()
         if settings.target != DOCKER:
             print(
-                f"stack {stack!r} is on AWS; name a stack on Docker, whose images are here", file=sys.stderr
+                f"stack {stack!r} is on AWS, but only images of stacks on Docker can be listed; name one",
+                file=sys.stderr,
             )
             return 7
         programs = tools.install()

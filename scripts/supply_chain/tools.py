@@ -1,4 +1,4 @@
-"""The tools, in an environment of their own: an SBOM of .venv must not list them."""
+"""Install the tools in a separate environment, so that the SBOM of .venv does not list them."""
 
 from __future__ import annotations
 

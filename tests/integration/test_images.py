@@ -23,7 +23,7 @@ from tests.scale import IS_FULL
 
 pytestmark = pytest.mark.usefixtures("docker_engine")
 
-# Installs nothing, and is as fast as a test needs it.
+# Installs nothing, so that a test builds it quickly.
 SMALL = """
 ARG BASE
 FROM ${BASE}

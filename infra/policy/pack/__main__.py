@@ -31,7 +31,7 @@ from infra.policy.waiver import Waiver, read_waivers, today, waivers_of
 
 
 def known(value: Any) -> Any:
-    """Convert a value of the policy SDK, whose mappings and lists raise an error for an unknown item, to plain data."""
+    """Convert a value of the policy SDK to plain data. Its mappings and lists raise an error for unknown items."""
     if isinstance(value, Mapping):
         return {key: item(value, key) for key in value}
     if isinstance(value, Sequence) and not isinstance(value, str):
