@@ -199,5 +199,5 @@ def test_what_others_wrote_moves_no_cursor(stack: MonitoredStack, database: Data
     database.psql('CREATE TABLE groundwork."red\x1b[31m" (id int)')
     code, out, _ = command(stack, "--only", "grants")
     assert code == 4
-    assert "\\x1b[31m" in out
+    assert "\\u001b[31m" in out
     assert "\x1b[31m" not in out

@@ -39,13 +39,15 @@ def own_stack(database: Database, own_redis: Server) -> MonitoredStack:
     return monitored(database, own_redis)
 
 
-def fill(server: Server, megabytes: int) -> None:
-    """Write values of many sizes as user app."""
+def fill(server: Server, megabytes: int, largest: int = 20_000) -> int:
+    """Write values of many sizes, up to `largest` bytes, as user app. Return their number."""
+    count = megabytes * 2_000_000 // largest
     sizes = random.Random(1)
     with client(server, "app") as app, app.pipeline(transaction=False) as pipeline:
-        for number in range(megabytes * 100):
-            pipeline.set(f"gw:probe:{number}", "x" * sizes.randint(100, 20_000))
+        for number in range(count):
+            pipeline.set(f"gw:probe:{number}", "x" * sizes.randint(100, largest))
         pipeline.execute(raise_on_error=False)
+    return count
 
 
 def test_clients_near_the_limit_are_counted_by_user(asked: Ask, redis_server: Server) -> None:
@@ -96,11 +98,13 @@ def test_a_cache_that_is_too_small_evicts(own_redis: Server, own_stack: Monitore
 def test_memory_that_is_held_and_not_used_is_fragmentation(
     own_redis: Server, own_stack: MonitoredStack
 ) -> None:
-    fill(own_redis, 48)
+    # Several values share a page, so that the allocator cannot return a page while one of them is left.
+    count = fill(own_redis, 30, largest=1_000)
     assert ask(own_stack, "fragmentation").status is CheckStatus.OK
     with client(own_redis, "app") as app:
-        for start in range(0, 4800, 480):
-            app.delete(*(f"gw:probe:{n}" for n in range(start, start + 480) if n % 8))
+        for start in range(0, count, 1_000):
+            app.delete(*(f"gw:probe:{n}" for n in range(start, start + 1_000) if n % 6))
+
     found = ask(own_stack, "fragmentation")
     assert found.status is CheckStatus.WARN, found
 
