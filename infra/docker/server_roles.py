@@ -14,6 +14,9 @@ from infra.spec import roles
 
 _DEADLINE_SECONDS = 60.0
 _TERMINATE_MS = 5000
+# A session starts within milliseconds, on a busy machine within a second.
+_STARTING_SECONDS = 3.0
+_POLL_SECONDS = 0.2
 # What a change of a role writes to. No application has a reason to hold these locks.
 _CATALOGS = ("pg_authid", "pg_auth_members", "pg_db_role_setting")
 # SHARE ROW EXCLUSIVE lets roles log in, and makes every change of a role wait for this transaction.
@@ -68,16 +71,36 @@ def _change(container: str, sql: str, deadline: float) -> None:
 
 
 def _end_sessions(container: str, logins: list[str], deadline: float) -> int:
-    """End the sessions of some logins until none remains, and return how many were ended."""
-    ended = 0
-    while found := len(psql(container, roles.end_sessions_sql(logins, _TERMINATE_MS)).split()):
+    """End the sessions of some logins until none remains, and return how many were ended.
+
+    A session that is starting has passed the check of LOGIN and may belong to one of these logins. It is awaited for
+    some seconds, and then ended whoever's it is.
+    """
+    began, awaited, ended = time.monotonic(), None, 0
+    ending = roles.end_sessions_sql(logins, _TERMINATE_MS)
+    while True:
+        # First the starting ones: one that has started in between is then found by the second statement.
+        lines = psql(container, roles.STARTING_SESSIONS_SQL + ending).splitlines()
+        starting = {line for line in lines if " " in line}
+        awaited = starting if awaited is None else awaited & starting
+        found = len(lines) - len(starting)
         ended += found
-        if time.monotonic() > deadline:
+        if not found and not awaited:
+            return ended
+        now = time.monotonic()
+        if now > deadline:
             raise DockerError(
                 f"sessions of {', '.join(logins)} remain after {_DEADLINE_SECONDS:.0f} s; "
                 f"restart the container {container}, then run the same command again"
             )
-    return ended
+        if awaited and now - began > _STARTING_SECONDS:
+            pids = ", ".join(line.split()[1] for line in awaited)
+            psql(
+                container,
+                f"SELECT pg_terminate_backend(pid, {_TERMINATE_MS}) FROM unnest(ARRAY[{pids}]) AS pid",
+            )
+        elif not found:
+            time.sleep(_POLL_SECONDS)
 
 
 _END_HOLDERS = f"""

@@ -95,6 +95,8 @@ def parameters(
         "log_line_prefix": "%m [%p] ",
         "track_io_timing": "on",
         "tcp_keepalives_idle": "60",
+        # Clients that do not complete their login occupy a connection until then.
+        "authentication_timeout": "15s",
         "idle_in_transaction_session_timeout": "5min",
         "pg_stat_statements.max": "5000",
     }

@@ -68,7 +68,9 @@ _UNITS = {
         ),
         "ms",
     ),
-    **dict.fromkeys(("checkpoint_timeout", "autovacuum_naptime", "tcp_keepalives_idle"), "s"),
+    **dict.fromkeys(
+        ("authentication_timeout", "checkpoint_timeout", "autovacuum_naptime", "tcp_keepalives_idle"), "s"
+    ),
 }
 _BYTES = {"kB": 1024, "8kB": 8192, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
 _MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}

@@ -35,7 +35,7 @@ class LoginRole:
 
 
 # Only a superuser may set these for a role, so the logins of RDS do not have them.
-_SUPERUSER_SETTINGS = frozenset({"temp_file_limit"})
+_SUPERUSER_SETTINGS = frozenset({"temp_file_limit", "pg_stat_statements.track"})
 _EVERYONE = {"search_path": SCHEMA, "timezone": "UTC"}
 _APP = _EVERYONE | {
     "statement_timeout": "30s",
@@ -43,9 +43,11 @@ _APP = _EVERYONE | {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "15s",
 }
+# pg_stat_statements keeps whole query texts on the disk, without a limit of their length. So readers are not tracked.
 _READONLY = _EVERYONE | {
     "statement_timeout": "60s",
     "temp_file_limit": "512MB",
+    "pg_stat_statements.track": "none",
     "default_transaction_read_only": "on",
     "idle_in_transaction_session_timeout": "60s",
 }
@@ -53,6 +55,7 @@ _MONITOR = _EVERYONE | {
     "search_path": EXTENSIONS_SCHEMA,
     "statement_timeout": "10s",
     "temp_file_limit": "64MB",
+    "pg_stat_statements.track": "none",
     "default_transaction_read_only": "on",
     "idle_in_transaction_session_timeout": "15s",
 }
@@ -221,6 +224,15 @@ def no_login_sql(logins: Iterable[str]) -> str:
         "    EXECUTE format('ALTER ROLE %I NOLOGIN', login);\n"
         "  END LOOP;\nEND $$;\n"
     )
+
+
+# One row, like `12/345 6789`, for each session that is still starting. A client can delay its start for minutes, after
+# the check of password and LOGIN (post_auth_delay). Until its end, pg_stat_activity does not show the session, and its
+# role is not known.
+STARTING_SESSIONS_SQL = """
+SELECT virtualtransaction || ' ' || pid FROM pg_locks
+WHERE locktype = 'virtualxid' AND pid NOT IN (SELECT pid FROM pg_stat_activity);
+"""
 
 
 def end_sessions_sql(logins: Iterable[str], timeout_ms: int) -> str:

@@ -145,6 +145,27 @@ def test_without_the_limit_the_query_uses_more(server: Server) -> None:
     assert max(sizes) > 512 * _MB
 
 
+def recorded_bytes(server: Server, login: str) -> int:
+    """Send one long query text as a login, and return the size of the file of query texts."""
+    url = server.database_url(login)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"SELECT 1 /* {'x' * 4 * _MB} */".encode())
+    return int(server.psql("SELECT size FROM pg_stat_file('pg_stat_tmp/pgss_query_texts.stat')"))
+
+
+@promise("a query of readonly cannot fill the disk")
+def test_the_texts_of_readers_queries_are_not_kept(server: Server) -> None:
+    """pg_stat_statements keeps texts of any length; its limit is a number of texts."""
+    assert recorded_bytes(server, "readonly_a") < 4 * _MB
+    assert recorded_bytes(server, "monitor_a") < 4 * _MB
+
+
+@promise("a query of readonly cannot fill the disk", control=True)
+def test_the_texts_of_queries_that_are_tracked_are_kept(server: Server) -> None:
+    server.psql("ALTER ROLE readonly_b SET pg_stat_statements.track = 'top'")
+    assert recorded_bytes(server, "readonly_b") > 4 * _MB
+
+
 @promise("readonly cannot use up the lock table")
 def test_sessions_of_readonly_with_a_lock_on_everything_leave_locks_for_others(server: Server) -> None:
     relations = (

@@ -110,6 +110,48 @@ def test_a_login_without_a_password_that_keeps_login_lets_itself_in_again(server
         assert "app_a has a password and is retired" in differences(server, "app_a")
 
 
+@contextmanager
+def delayed_login(server: Server, login: str, seconds: int) -> Iterator[list[str]]:
+    """Log in with a delay after the check of password and LOGIN. Yields the outcome: empty as long as it is delayed."""
+    outcome: list[str] = []
+
+    def log_in() -> None:
+        try:
+            with psycopg.connect(
+                server.database_url(login), options=f"-c post_auth_delay={seconds}"
+            ) as session:
+                outcome.append(str(session.execute("SELECT session_user").fetchone()))
+        except psycopg.OperationalError as error:
+            outcome.append(f"refused: {error}")
+
+    thread = threading.Thread(target=log_in)
+    thread.start()
+    try:
+        containers.wait_until(lambda: bool(server.psql(roles.STARTING_SESSIONS_SQL).strip()))
+        yield outcome
+    finally:
+        thread.join()
+
+
+@promise("of a role's two logins, the unused one has no password and no session")
+def test_a_login_that_delays_its_start_gets_no_session(server: Server) -> None:
+    """The session is not in pg_stat_activity before its start, and LOGIN was checked before the delay."""
+    with delayed_login(server, "app_a", seconds=60) as outcome:
+        assert outcome == []
+        retire(server, "app_a")
+        assert not server.psql(roles.STARTING_SESSIONS_SQL).strip()
+        assert differences(server, "app_a") == []
+    assert outcome[0].startswith("refused: ")
+
+
+@promise("of a role's two logins, the unused one has no password and no session", control=True)
+def test_ending_the_visible_sessions_misses_a_delayed_one(server: Server) -> None:
+    with delayed_login(server, "app_a", seconds=5) as outcome:
+        psql(server.container, roles.no_login_sql(["app_a"]))
+        assert psql(server.container, roles.end_sessions_sql(["app_a"], 5000)).strip() == ""
+    assert outcome == ["('app_a',)"]
+
+
 @pytest.mark.parametrize("retired", ["app_a", "app_b"], ids=["by the retired login", "by the login in use"])
 def test_a_change_of_a_role_in_an_open_transaction_does_not_stop_a_rotation(
     server: Server, retired: str
