@@ -53,4 +53,9 @@ class UrlSource:
             raise self.error(
                 f"{self.variable}_FILE: {self.file} is empty; write the connection string into it"
             )
+        if "\0" in text:
+            # A driver would read a shorter string, perhaps without its sslmode.
+            raise self.error(
+                f"{self.variable}_FILE: {self.file} contains a NUL byte; write only the connection string"
+            )
         return text

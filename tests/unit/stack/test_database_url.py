@@ -31,6 +31,8 @@ def test_the_url_is_read_from_the_file(url_file: Path) -> None:
         (b"", "is empty"),
         (b" \n", "is empty"),
         (b"\xff\xfe", "not UTF-8"),
+        # libpq would read only up to the NUL byte, without the check of the certificate.
+        (b"postgresql://localhost/groundwork\0?sslmode=verify-full", "contains a NUL byte"),
     ],
 )
 def test_a_file_without_a_url_is_named_with_exit_code_2(
