@@ -51,7 +51,7 @@ def gharchive(
     from ops.gharchive.loader import Loader
     from ops.gharchive.progress import ImportProgress
     from ops.gharchive.rejects import RejectFile
-    from ops.stack.database_url import require_database, resolve_database_url
+    from ops.stack.database_url import database_to_change, require_database
 
     if rejects and len(files) > 1:
         raise OpsError("--rejects takes a single input file; omit it to get one file per input", Exit.USAGE)
@@ -63,7 +63,7 @@ def gharchive(
     with ExitStack() as stack_:
         loader = None
         if not dry_run:
-            database = resolve_database_url(url, role="app", stack=stack)
+            database = database_to_change(url, role="app", stack=stack)
             require_database(database)
             source = UrlSource("DATABASE_URL", InvalidSetting, database)
             # A batch waits for the index updates of thousands of rows, and for the locks of another import.

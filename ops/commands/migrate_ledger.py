@@ -9,7 +9,7 @@ import click
 from ops.commands.migrate_options import confirm, database_options, exit_codes, json_option, wait_option
 from ops.errors import Exit, OpsError
 from ops.output import print_json, print_line
-from ops.stack.database_url import resolve_database_url
+from ops.stack.database_url import database_to_change
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing")
@@ -63,6 +63,9 @@ def repair(
         raise OpsError("--mark-applied and --forget cannot be combined with other arguments", Exit.USAGE)
     if old_file and len(versions) != 1:
         raise OpsError("--old-file needs exactly one VERSION", Exit.USAGE)
+    with exit_codes():
+        migrations = migrator.read_source(folder)
+    conninfo = database_to_change(url, role="migrator", stack=stack)
     if named:
         what = f"mark version {mark_applied} as applied" if forget is None else f"forget version {forget}"
         confirm(
@@ -71,8 +74,6 @@ def repair(
             unasked=f"cannot {what} without confirmation, because the schema is not checked",
         )
     with exit_codes():
-        migrations = migrator.read_source(folder)
-        conninfo = resolve_database_url(url, role="migrator", stack=stack)
         if mark_applied is not None:
             done = [migrator.mark_applied(conninfo, migrations, mark_applied, wait_seconds=wait_seconds)]
         elif forget is not None:
@@ -125,7 +126,7 @@ def baseline(
 
     with exit_codes():
         done = migrator.record_baseline(
-            resolve_database_url(url, role="migrator", stack=stack),
+            database_to_change(url, role="migrator", stack=stack),
             migrator.read_source(folder),
             version,
             unchecked=unchecked,
