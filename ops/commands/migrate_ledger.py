@@ -102,7 +102,7 @@ def repair(
 @click.command("baseline")
 @database_options
 @click.argument("version", type=int)
-@click.option("--unchecked", is_flag=True, help="Do not check that the migrations' objects exist")
+@click.option("--unchecked", is_flag=True, help="Do not compare the schema with the migrations")
 @_dry_run
 @wait_option
 @json_option
@@ -119,17 +119,28 @@ def baseline(
     """Adopt an existing database: record migrations as applied
 
     Records every migration up to VERSION without running it, for a database whose schema was created by other means.
-    Refused if the ledger has entries, or if tables, columns, indexes, functions or triggers of the migrations are
-    missing.
+    The migrations run on a temporary server (Docker), and the two catalogs are compared. Refused if the ledger has
+    entries, or if something that the migrations create is missing or different, such as a column's type or a
+    constraint.
     """
     from db import migrator
+    from db.migrator.connection import require_login
+    from db.migrator.source import require_version
+    from ops.migrations.verification import expected_catalog
 
     with exit_codes():
+        migrations = migrator.read_source(folder)
+        require_version(version, migrations)
+    conninfo = database_to_change(url, role="migrator", stack=stack)
+    with exit_codes():
+        # The reason why a database cannot be reached comes before the temporary server, which takes seconds.
+        require_login(conninfo)
+        chosen = [migration for migration in migrations if migration.version <= version]
         done = migrator.record_baseline(
-            database_to_change(url, role="migrator", stack=stack),
-            migrator.read_source(folder),
+            conninfo,
+            migrations,
             version,
-            unchecked=unchecked,
+            expected=None if unchecked else expected_catalog(chosen),
             dry_run=dry_run,
             wait_seconds=wait_seconds,
         )

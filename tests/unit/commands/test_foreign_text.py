@@ -248,7 +248,16 @@ CASES = [
             )
         },
     ),
-    Case("migrate baseline 1", URL | FILES | {"db.migrator.record_baseline": answers([MIGRATION])}),
+    Case(
+        "migrate baseline 1 --unchecked",
+        URL
+        | FILES
+        | {
+            "db.migrator.record_baseline": answers([MIGRATION]),
+            "db.migrator.connection.require_login": answers(None),
+            "db.migrator.source.require_version": answers(MIGRATION),
+        },
+    ),
     Case(
         "migrate lint --no-squawk",
         FILES
