@@ -1,7 +1,7 @@
 # The everyday commands. Each target creates .venv if needed, and then calls one command of it. There is no other logic.
 
 # The default Python. PYTHON=/path/to/python3.11 selects another one.
-ifndef PYTHON
+ifeq ($(origin PYTHON),undefined)
 PYTHON := $(firstword $(shell command -v python3.11 2>/dev/null || command -v python3 2>/dev/null))
 endif
 
@@ -18,6 +18,10 @@ ifneq ($(filter-out help,$(MAKECMDGOALS)),)
 ifneq ($(words $(CURDIR)),1)
 $(error groundwork: the path of this checkout has a space in it ("$(CURDIR)"), which make and virtual environments do not support; move the checkout)
 endif
+# A variable of the shell that is not set must not select the default, as in `make up STACK="$STACK"`.
+GIVEN := STACK STACKS VOLUMES OUTPUTS BASE K SCALE PYTHON
+$(foreach name,$(GIVEN),$(if $(filter undefined file,$(origin $(name))),,$(if $(strip $($(name))),,\
+  $(error groundwork: $(name) is given but empty; omit it, or give it a value))))
 ifeq ($(PYTHON),)
 $(error groundwork: no python3.11 or python3 on PATH; install Python 3.11 or newer, or run make PYTHON=/path/to/python3.11)
 endif

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from cache.login_token import LoginTokens
+from infra.spec.variables import variable as given
 
 # How a login authenticates.
 PASSWORD, IAM = "password", "iam"
@@ -19,8 +20,7 @@ _SECONDS = 900
 
 def is_iam(variable: str, error: type[Exception], environment: Mapping[str, str] | None = None) -> bool:
     """Return whether the environment variable selects login tokens. Raises `error` for an invalid value."""
-    environment = os.environ if environment is None else environment
-    value = environment.get(variable) or PASSWORD
+    value = given(variable, environment, error) or PASSWORD
     if value not in (PASSWORD, IAM):
         raise error(f"{variable} is {value!r}; write {PASSWORD} or {IAM}")
     return value == IAM

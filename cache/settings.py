@@ -12,6 +12,7 @@ from cache.aws_login import is_iam, redis_tokens
 from cache.errors import CacheSettingError
 from cache.login_token import LoginTokens
 from cache.url_source import UrlSource
+from infra.spec.variables import variable
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ class CacheSettings:
         """
         environment = os.environ if environment is None else environment
         url = UrlSource.from_environment("REDIS_URL", CacheSettingError, environment)
-        namespace = environment.get("GROUNDWORK_CACHE_NAMESPACE") or "main"
+        namespace = variable("GROUNDWORK_CACHE_NAMESPACE", environment, CacheSettingError) or "main"
         entries = environment.get("GROUNDWORK_NEAR_CACHE_ENTRIES", "10000")
         if not entries.isdecimal():
             raise CacheSettingError(f"GROUNDWORK_NEAR_CACHE_ENTRIES is {entries!r}; write a whole number")
-        group = environment.get("GROUNDWORK_REPLICATION_GROUP", "")
+        group = variable("GROUNDWORK_REPLICATION_GROUP", environment, CacheSettingError) or ""
         tokens = None
         if is_iam("GROUNDWORK_CACHE_LOGIN", CacheSettingError, environment):
             tokens = redis_tokens(CacheSettingError)

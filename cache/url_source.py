@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infra.spec.variables import variable as given
+
 
 @dataclass(frozen=True)
 class UrlSource:
@@ -29,7 +31,10 @@ class UrlSource:
     ) -> UrlSource:
         """Return the source that `variable` or `variable`_FILE names. Raises `error` if none or both are set."""
         environment = os.environ if environment is None else environment
-        value, file = environment.get(variable), environment.get(f"{variable}_FILE")
+        value, file = (
+            given(variable, environment, error),
+            given(f"{variable}_FILE", environment, error),
+        )
         if value and file:
             raise error(f"{variable} and {variable}_FILE are both set; keep one of them")
         if not value and not file:
@@ -37,7 +42,7 @@ class UrlSource:
                 f"neither {variable} nor {variable}_FILE is set;"
                 " `groundwork env` prints the connection strings of a stack"
             )
-        return cls(variable, error, value or None, Path(file) if file and not value else None)
+        return cls(variable, error, value, Path(file) if file else None)
 
     def read(self) -> str:
         """Return the current connection string. Raises `error` if the file cannot be read or is empty."""
@@ -52,5 +57,10 @@ class UrlSource:
         if not text:
             raise self.error(
                 f"{self.variable}_FILE: {self.file} is empty; write the connection string into it"
+            )
+        if "\0" in text:
+            # A driver would read a shorter string, perhaps without its sslmode.
+            raise self.error(
+                f"{self.variable}_FILE: {self.file} contains a NUL byte; write only the connection string"
             )
         return text

@@ -54,6 +54,9 @@ def queries(file_name: str) -> dict[str, NamedQuery]:
 
 def parse_queries(text: str, file_name: str) -> dict[str, NamedQuery]:
     """Parse the entries of one file. Comments before the first entry describe the file."""
+    if (place := text.find("\0")) >= 0:
+        line = text.count("\n", 0, place) + 1
+        raise ValueError(f"{file_name}:{line}: a NUL byte would cut the statement off; remove it")
     found: dict[str, NamedQuery] = {}
     preamble, *blocks = re.split(r"^(?=-- name:)", text, flags=re.MULTILINE)
     line_number = preamble.count("\n") + 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 
@@ -70,3 +72,12 @@ class GithubId(msgspec.Struct, frozen=True):
 
     github_id: int
     id: int
+
+
+class RepositoryState(msgspec.Struct, frozen=True):
+    """A repository's name and organization. `seen_at` is the time of its latest activity, if it was asked for."""
+
+    github_id: int
+    name: str
+    org_github_id: int | None
+    seen_at: datetime | None

@@ -27,7 +27,7 @@ class TokenKeys:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> TokenKeys:
         """Return the source named by GROUNDWORK_TOKEN_KEYS or GROUNDWORK_TOKEN_KEYS_FILE, or one without keys."""
         environment = os.environ if environment is None else environment
-        if not environment.get(VARIABLE) and not environment.get(f"{VARIABLE}_FILE"):
+        if VARIABLE not in environment and f"{VARIABLE}_FILE" not in environment:
             return cls(None)
         return cls(UrlSource.from_environment(VARIABLE, InvalidSetting, environment))
 

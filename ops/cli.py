@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -80,6 +81,11 @@ def cli() -> None:
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
+# Of these, a missing module is a bug.
+_PACKAGES = {"ops", "infra", "db", "cache"}
+_ROOT = Path(__file__).parents[1]
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a groundwork command and exit. Known errors are one line on stderr and a documented exit code."""
     # The cache contains programs that are run, so it must never be world-writable.
@@ -103,7 +109,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in _PACKAGES or not package:
+            raise
+        print_message(
+            f"this command needs the Python package {package!r}, which is not installed; pass --url or set DATABASE_URL"
+            " and REDIS_URL if it only needs the servers, or run it in a checkout after `make .venv`"
+        )
+        sys.exit(Exit.ERROR)
     except OSError as error:
+        if _is_of_checkout(error):
+            print_message(
+                f"this command needs a checkout of groundwork: there is no {error.filename}; run it in a checkout after"
+                " `make .venv`"
+            )
+            sys.exit(Exit.ERROR)
         if error.errno not in {*_DISK, errno.EPIPE}:
             raise
         _give_up_output()
@@ -121,6 +142,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print_message(str(error))
         sys.exit(code)
+
+
+def _is_of_checkout(error: OSError) -> bool:
+    """Return whether a file is missing that only a checkout has, and this is an installed package."""
+    is_checkout = (_ROOT / "pyproject.toml").exists()
+    name = error.filename if isinstance(error.filename, str) else str(error.filename or "")
+    return error.errno == errno.ENOENT and not is_checkout and Path(name).is_relative_to(_ROOT)
 
 
 def _give_up_output() -> None:

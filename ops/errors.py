@@ -6,6 +6,7 @@ import sys
 from enum import IntEnum
 
 from infra.spec.errors import InfraError, SettingError
+from infra.spec.variables import EmptyVariable
 
 
 class Exit(IntEnum):
@@ -45,7 +46,11 @@ def _exit_codes() -> dict[type[Exception], Exit]:
 
     A package that is not loaded has raised no error, and loading db here would delay the message by 0.2 s.
     """
-    codes: dict[type[Exception], Exit] = {SettingError: Exit.USAGE, InfraError: Exit.ERROR}
+    codes: dict[type[Exception], Exit] = {
+        SettingError: Exit.USAGE,
+        EmptyVariable: Exit.USAGE,
+        InfraError: Exit.ERROR,
+    }
     if "db.migrator.errors" in sys.modules:
         from db.migrator import errors as migrator
 

@@ -1,13 +1,13 @@
 """Recognise what a statement creates, drops, renames or grants, from its first words.
 
 This is not a parser. A statement that it does not recognise, such as a DO block, has no effects here, so callers must
-not rely on completeness. Names are folded as the server folds them, without their schema.
+not rely on completeness. Names are folded as the server folds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from db.migrator.script import Statement, tokens
@@ -37,13 +37,19 @@ _KINDS = {
     "trigger",
     "schema",
 }
+ROUTINES = {"function", "procedure"}
 # Words after ALTER TABLE ... ADD or DROP that do not start a column.
 _NO_COLUMN = {"constraint", "check", "foreign", "primary", "unique", "exclude"}
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One effect of a statement. `on` is the table of an index, trigger or column; `to` is the new name."""
+    """One effect of a statement. `on` is the table of an index, trigger or column; `to` is the new name.
+
+    `schema` is the schema as written, of the object or of the table that it is on; None if the name is not qualified.
+    `arguments` is the text of a routine's argument list, None without one. An effect `is_conditional` if the object may
+    have existed before: IF NOT EXISTS, OR REPLACE.
+    """
 
     verb: Verb
     kind: str
@@ -52,6 +58,9 @@ class Effect:
     to: str | None = None
     is_concurrent: bool = False
     is_partition: bool = False
+    schema: str | None = None
+    arguments: str | None = None
+    is_conditional: bool = False
 
 
 def effects(statement: Statement) -> tuple[Effect, ...]:
@@ -80,6 +89,7 @@ class _Words:
             if kind != "blank"
         ]
         self._place = 0
+        self.schema: str | None = None
 
     def peek(self) -> str | None:
         """Return the next token if it may be a keyword or a symbol."""
@@ -102,14 +112,22 @@ class _Words:
         return True
 
     def name(self) -> str | None:
-        """Parse an identifier and strip its schema qualifier."""
-        name = None
+        """Parse an identifier and strip its qualifier, which `schema` is set to."""
+        name = self.schema = None
         while self._place < len(self._words):
-            name = self._words[self._place][0]
+            name, self.schema = self._words[self._place][0], name
             self._place += 1
             if not self.skip("."):
                 break
         return name
+
+    def arguments(self) -> str | None:
+        """Return the text of a list of arguments, without its parentheses and with single blanks, if it comes next."""
+        if self.peek() != "(":
+            return None
+        start = self._place + 1
+        self.until(")")
+        return " ".join(word for word, _ in self._words[start : self._place - 1])
 
     def until(self, *stops: str) -> bool:
         """Skip to after the next of these words outside parentheses. Return False at the end of the statement."""
@@ -122,12 +140,10 @@ class _Words:
                 return True
         return False
 
-    def names(self) -> Iterator[str]:
-        """Yield comma-separated names, skipping the arguments of functions."""
+    def names(self) -> Iterator[tuple[str, str | None, str | None]]:
+        """Yield comma-separated names with their schema, and the arguments of functions."""
         while (name := self.name()) is not None:
-            yield name
-            if self.peek() == "(":
-                self.until(")")
+            yield name, self.schema, self.arguments()
             if not self.skip(","):
                 return
 
@@ -140,25 +156,47 @@ def _kind(words: _Words) -> str | None:
 
 
 def _created(words: _Words) -> Iterator[Effect]:
-    is_temporary = False
+    is_temporary = is_conditional = False
     while words.peek() in _MODIFIERS:
-        is_temporary |= words.take() in {"temp", "temporary"}
+        modifier = words.take()
+        is_temporary |= modifier in {"temp", "temporary"}
+        is_conditional |= modifier == "replace"
     kind = _kind(words)
     if kind is None or is_temporary:
         return
     is_concurrent = words.skip("concurrently")
-    words.skip("if", "not", "exists")
+    is_conditional |= words.skip("if", "not", "exists")
     if kind == "index":
         name = "" if words.peek() == "on" else words.name() or ""
         words.skip("on")
         words.skip("only")
-        yield Effect("create", kind, name, on=words.name(), is_concurrent=is_concurrent)
+        on = words.name()
+        yield Effect(
+            "create",
+            kind,
+            name,
+            on=on,
+            is_concurrent=is_concurrent,
+            schema=words.schema,
+            is_conditional=is_conditional,
+        )
     elif kind == "trigger":
         name = words.name() or ""
         words.until("on")
-        yield Effect("create", kind, name, on=words.name())
+        on = words.name()
+        yield Effect("create", kind, name, on=on, schema=words.schema, is_conditional=is_conditional)
     elif (name := words.name() or "") and not (kind == "schema" and name == "authorization"):
-        yield Effect("create", kind, name, is_partition=words.skip("partition", "of"))
+        schema = words.schema
+        arguments = words.arguments() if kind in ROUTINES else None
+        yield Effect(
+            "create",
+            kind,
+            name,
+            is_partition=words.skip("partition", "of"),
+            schema=schema,
+            arguments=arguments,
+            is_conditional=is_conditional,
+        )
 
 
 def _dropped(words: _Words) -> Iterator[Effect]:
@@ -170,10 +208,11 @@ def _dropped(words: _Words) -> Iterator[Effect]:
     if kind == "trigger":
         name = words.name() or ""
         words.skip("on")
-        yield Effect("drop", kind, name, on=words.name())
+        on = words.name()
+        yield Effect("drop", kind, name, on=on, schema=words.schema)
         return
-    for name in words.names():
-        yield Effect("drop", kind, name, is_concurrent=is_concurrent)
+    for name, schema, arguments in words.names():
+        yield Effect("drop", kind, name, is_concurrent=is_concurrent, schema=schema, arguments=arguments)
 
 
 def _altered(words: _Words) -> Iterator[Effect]:
@@ -183,40 +222,43 @@ def _altered(words: _Words) -> Iterator[Effect]:
     words.skip("if", "exists")
     words.skip("only")
     name = words.name() or ""
+    schema = words.schema
     words.skip("*")
-    if words.peek() == "(":
-        words.until(")")
+    arguments = words.arguments()
     while True:
         action = words.take()
         if action == "rename":
-            yield from _renamed(words, kind, name)
+            yield from _renamed(words, Effect("rename", kind, name, schema=schema, arguments=arguments))
         elif kind == "table" and action in {"add", "drop"} and words.peek() not in _NO_COLUMN:
             words.skip("column")
-            words.skip("if", "not", "exists")
+            is_conditional = words.skip("if", "not", "exists")
             words.skip("if", "exists")
-            yield Effect("create" if action == "add" else "drop", "column", words.name() or "", on=name)
+            verb: Verb = "create" if action == "add" else "drop"
+            column = words.name() or ""
+            yield Effect(verb, "column", column, on=name, schema=schema, is_conditional=is_conditional)
         if not words.until(","):
             return
 
 
-def _renamed(words: _Words, kind: str, name: str) -> Iterator[Effect]:
+def _renamed(words: _Words, renamed: Effect) -> Iterator[Effect]:
     if words.skip("to"):
-        yield Effect("rename", kind, name, to=words.name())
+        yield replace(renamed, to=words.name())
     elif not words.skip("constraint"):
         words.skip("column")
         column = words.name() or ""
         words.skip("to")
-        yield Effect("rename", "column", column, on=name, to=words.name())
+        yield Effect("rename", "column", column, on=renamed.name, to=words.name(), schema=renamed.schema)
 
 
 def _granted(words: _Words) -> Iterator[Effect]:
     if not words.until("on"):
         return
     if words.skip("all", "tables", "in", "schema"):
-        yield Effect("grant", "table", "*")
+        for in_schema, _, _ in words.names():
+            yield Effect("grant", "table", "*", schema=in_schema)
     elif words.peek() in {"sequence", "function", "schema", "type", "database", "all"}:
         return
     else:
         words.skip("table")
-        for name in words.names():
-            yield Effect("grant", "table", name)
+        for name, schema, _ in words.names():
+            yield Effect("grant", "table", name, schema=schema)

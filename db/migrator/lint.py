@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from db.migrator.ddl import Effect, effects
@@ -60,28 +60,36 @@ def _of_migration(migration: Migration) -> Iterator[LintFinding]:
     if migration.down is None:
         yield _finding(up, 1, "missing-down", f"add {migration.name}.down.sql, which reverts this")
     done = [(statement, effect) for statement in up.statements for effect in effects(statement)]
-    made = {effect.name for _, effect in done if effect.verb == "create" and effect.kind != "index"}
-    made |= {effect.to for _, effect in done if effect.verb == "rename" and effect.to}
     # A table that the file also drops needs no grants.
-    settled = {effect.name for _, effect in done if effect.verb in {"grant", "drop"}}
+    settled = {
+        (effect.schema, effect.name)
+        for _, effect in done
+        if effect.verb in {"grant", "drop"} and effect.kind == "table"
+    }
+    everywhere = {schema for schema, name in settled if name == "*"}
+    made = _Made()
     for statement, effect in done:
         line = up.line_of(statement)
-        if _is_new_table(effect) and not settled & {effect.name, "*"}:
+        # Without a schema, the table is in the first one of the search path, which is not known.
+        is_granted = (effect.schema, effect.name) in settled or (
+            bool(everywhere) and (effect.schema is None or effect.schema in everywhere)
+        )
+        if _is_new_table(effect) and not is_granted:
             yield _finding(
                 up,
                 line,
                 "missing-grant",
                 f"only the owner may use {effect.name}; GRANT app and readonly what they need here",
             )
-        if _is_contraction(effect, made) and up.phase == "expand":
+        if _is_contraction(effect) and not made.has_certainly(effect) and up.phase == "expand":
             yield _finding(
                 up,
                 line,
                 "contract-in-expand",
-                f"running code may still use {effect.kind} {effect.name}; move this to a migration with"
+                f"running code may still use {effect.kind} {_name(effect)}; move this to a migration with"
                 " `-- phase: contract`",
             )
-        if _is_blocking_index(effect) and effect.on not in made:
+        if _is_blocking_index(effect) and not made.has_table(effect.schema, effect.on):
             yield _finding(
                 up,
                 line,
@@ -89,6 +97,66 @@ def _of_migration(migration: Migration) -> Iterator[LintFinding]:
                 f"this blocks writes to {effect.on} until the index is built; use CREATE INDEX CONCURRENTLY in a"
                 f" separate migration that begins with `{NO_TRANSACTION}`",
             )
+        made.add(effect)
+
+
+# The names of one of these namespaces are different. Tables, views, sequences and indexes share one.
+_NAMESPACES = {
+    "domain": "type",
+    "procedure": "function",
+    "view": "table",
+    "sequence": "table",
+    "index": "table",
+}
+_Key = tuple[str, str | None, str | None, str | None]
+
+
+class _Made:
+    """What the statements of a file have created so far, by kind, schema, table and name.
+
+    A name is qualified as it is written: `t` and `s.t` count as two, because the search path is not known.
+    """
+
+    def __init__(self) -> None:
+        # The value: whether the object cannot have existed before.
+        self._made: dict[_Key, bool] = {}
+        self._arguments: dict[_Key, set[str | None]] = {}
+
+    def add(self, effect: Effect) -> None:
+        key = self._key(effect)
+        if effect.verb == "create":
+            self._made[key] = self._made.get(key, False) or not effect.is_conditional
+            self._arguments.setdefault(key, set()).add(effect.arguments)
+        elif effect.verb == "drop":
+            self._made.pop(key, None)
+        elif effect.verb == "rename" and key in self._made:
+            renamed = self._key(replace(effect, name=str(effect.to)))
+            self._made[renamed] = self._made.pop(key)
+            self._arguments[renamed] = self._arguments.pop(key, set())
+
+    def has_table(self, schema: str | None, name: str | None) -> bool:
+        return ("table", schema, None, name) in self._made
+
+    def has_certainly(self, effect: Effect) -> bool:
+        """Return whether the file itself has created what the effect drops or renames."""
+        if effect.on is not None and self._made.get(("table", effect.schema, None, effect.on), False):
+            return True
+        key = self._key(effect)
+        if effect.arguments is not None and effect.arguments not in self._arguments.get(key, set()):
+            # Another function of this name.
+            return False
+        return self._made.get(key, False)
+
+    def _key(self, effect: Effect) -> _Key:
+        return (_NAMESPACES.get(effect.kind, effect.kind), effect.schema, _table_of(effect), effect.name)
+
+
+def _name(effect: Effect) -> str:
+    return ".".join(filter(None, (effect.schema, effect.on, effect.name)))
+
+
+def _table_of(effect: Effect) -> str | None:
+    return None if effect.kind == "index" else effect.on
 
 
 def _is_new_table(effect: Effect) -> bool:
@@ -99,9 +167,8 @@ def _is_blocking_index(effect: Effect) -> bool:
     return (effect.verb, effect.kind, effect.is_concurrent) == ("create", "index", False)
 
 
-def _is_contraction(effect: Effect, made: set[str]) -> bool:
-    is_ours = effect.name in made or effect.on in made
-    return effect.verb in {"drop", "rename"} and effect.kind in _USED_BY_CODE and not is_ours
+def _is_contraction(effect: Effect) -> bool:
+    return effect.verb in {"drop", "rename"} and effect.kind in _USED_BY_CODE
 
 
 def _of_script(script: Script, *, is_down: bool = False) -> Iterator[LintFinding]:

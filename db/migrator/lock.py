@@ -95,18 +95,30 @@ def _try(connection: Connection, query: str, *keys: int) -> bool:
 def _holder(connection: Connection, key: int) -> str:
     row = connection.execute(
         """
-        SELECT pid, usename, application_name, host(client_addr), date_trunc('second', backend_start)
-        FROM pg_locks JOIN pg_stat_activity USING (pid)
+        SELECT pid FROM pg_locks
         WHERE locktype = 'advisory' AND granted AND objsubid = 1
-          AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND classid::bigint = %s AND objid::bigint = %s
         """,
         [key >> 32, key & 0xFFFFFFFF],
     ).fetchone()
+    return describe_session(connection, None if row is None else row[0])
+
+
+def describe_session(connection: Connection, pid: object) -> str:
+    """Return pid, role, application and origin of a session, as far as the current role may see them."""
+    row = connection.execute(
+        """
+        SELECT usename, application_name, host(client_addr), date_trunc('second', backend_start)
+        FROM pg_stat_activity WHERE pid = %s::int
+        """,
+        [pid],
+    ).fetchone()
     if row is None:
         return "a session that has just ended"
-    pid, user, application, address, since = row
-    parts = [f"server process {pid}", f"role {user}"]
+    user, application, address, since = row
+    parts = [f"server process {pid}"]
+    parts += [f"role {user}"] if user else []
     parts += [f"application {application!r}"] if application else []
     parts += [f"from {address}"] if address else []
     parts += [f"connected since {since}"] if since else []

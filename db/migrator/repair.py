@@ -123,6 +123,12 @@ def _proof(migration: Migration, row: LedgerRow, old_texts: Iterable[bytes]) -> 
             f" nothing can be proven; nothing was changed. Pass a file with the old text: `migrate repair"
             f" {migration.version} --old-file FILE`"
         )
+    if "\0" in old:
+        raise Unproven(
+            f"{file}: the applied text contains a NUL byte, so the server may have run only a part of it; nothing was"
+            f" changed. Look at what it did, remove the file, run `migrate repair --forget {row.version}`, and put what"
+            " is missing into a new migration"
+        )
     line = first_difference(old, migration.up.sql)
     if line is not None:
         raise Unproven(

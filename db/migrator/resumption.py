@@ -75,14 +75,44 @@ def is_finished(connection: Connection, statement: Statement) -> bool:
 def drop_leftovers(connection: Connection, statement: Statement) -> tuple[str, ...]:
     """Drop the INVALID indexes that a failed CREATE INDEX or REINDEX CONCURRENTLY left, and return their names.
 
-    Otherwise IF NOT EXISTS would accept an INVALID index, which no query uses.
+    Otherwise IF NOT EXISTS would accept an INVALID index, which no query uses. An index that another session is
+    building is INVALID too, so the caller asks `builder_of` first.
     """
-    found = [index[:2] for index in [_created_index(connection, statement)] if index and not index[2]]
-    if match := _match(_REINDEX, statement):
-        found += _half_rebuilt(connection, match["kind"].lower(), match["name"])
+    found = _invalid_indexes(connection, statement)
     for schema, name in found:
         connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)))
     return tuple(name for _, name in found)
+
+
+def builder_of(connection: Connection, statement: Statement) -> tuple[str, int] | None:
+    """Return an index that `drop_leftovers` would drop but another session works on, and that session's process id."""
+    for schema, name in _invalid_indexes(connection, statement):
+        # A build keeps its lock on the table from the beginning to the end. Of another role's session,
+        # pg_stat_progress_create_index shows only the process id. REINDEX and DROP lock the index itself.
+        row = connection.execute(
+            """
+            SELECT pid
+            FROM pg_index
+            JOIN pg_locks ON relation IN (indexrelid, indrelid)
+            WHERE indexrelid = to_regclass(%s) AND granted AND pid <> pg_backend_pid()
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+              AND CASE WHEN relation = indexrelid
+                       THEN mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
+                       ELSE pid IN (SELECT building.pid FROM pg_stat_progress_create_index AS building) END
+            """,
+            [sql.Identifier(schema, name).as_string(connection)],
+        ).fetchone()
+        if row is not None:
+            return name, int(str(row[0]))
+    return None
+
+
+def _invalid_indexes(connection: Connection, statement: Statement) -> list[tuple[str, str]]:
+    """Return schema and name of the INVALID indexes that the statement is about."""
+    found = [index[:2] for index in [_created_index(connection, statement)] if index and not index[2]]
+    if match := _match(_REINDEX, statement):
+        found += _half_rebuilt(connection, match["kind"].lower(), match["name"])
+    return found
 
 
 def _created_index(connection: Connection, statement: Statement) -> tuple[str, str, bool] | None:

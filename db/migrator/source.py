@@ -206,6 +206,12 @@ def _script(path: Path) -> Script:
         raise SourceError(f"cannot read {path}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise SourceError(f"{path.name} is not UTF-8 (byte {exc.start}); save it as UTF-8") from exc
+    if (place := sql.find("\0")) >= 0:
+        # The driver passes a statement as a C string, so the server would run only its beginning.
+        raise SourceError(
+            f"{path.name}:{line_at(sql, place)}: contains a NUL byte, at which the statement would be cut off;"
+            " remove it, or save the file as UTF-8"
+        )
     return Script(path, sql, hashlib.sha384(raw).digest())
 
 

@@ -23,15 +23,16 @@ from db.migrator.connection import (
 )
 from db.migrator.errors import DirtyMigration, LedgerMismatch, LockHeld, MigrationError, ScriptFailed
 from db.migrator.ledger import Ledger
-from db.migrator.lock import await_former_worker
+from db.migrator.lock import await_former_worker, describe_session
 from db.migrator.lock_wait import LockBudget, LockLimits, bound_lock_waits
-from db.migrator.resumption import drop_leftovers, is_concurrent, is_finished, is_resumable
+from db.migrator.resumption import builder_of, drop_leftovers, is_concurrent, is_finished, is_resumable
 from db.migrator.script import Statement
 from db.migrator.source import Migration, Script, first_line
 
 EventKind = Literal["waiting", "begin", "statement", "retry", "done", "skipped"]
 # SQLSTATEs of a statement that cannot run in a transaction, or that would end it.
 _WANTS_NO_TRANSACTION = {"25001", "2D000"}
+_BUILDER_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ class MigrationStep:
                     except ScriptFailed as error:
                         if error.sqlstate not in _WANTS_NO_TRANSACTION:
                             raise
+            for statement in script.statements:
+                self._await_builder(connection, migration, statement)
             # From here on a kill leaves a dirty row, which tells the next run which migration is incomplete.
             if row is None:
                 self.ledger.insert(connection, migration, success=False)
@@ -177,7 +180,9 @@ class MigrationStep:
         except ScriptFailed as failure:
             bound_lock_waits(connection, self.limits.table_lock_seconds)
             try:
-                drop_leftovers(connection, statement)
+                # An index of this name that another session began to build in the meantime is not a leftover.
+                if builder_of(connection, statement) is None:
+                    drop_leftovers(connection, statement)
             except psycopg.errors.LockNotAvailable:
                 # The row stays dirty, so the next run drops them. Report the original failure.
                 raise failure from None
@@ -186,6 +191,28 @@ class MigrationStep:
             else:
                 self.ledger.mark(connection, migration.version, success=True)
             raise
+
+    def _await_builder(self, connection: Connection, migration: Migration, statement: Statement) -> None:
+        """Wait until no other session is building the index of a statement. Raises LockHeld after the limit."""
+        deadline = time.monotonic() + self.limits.migrator_lock_seconds
+        is_told = False
+        while (found := builder_of(connection, statement)) is not None:
+            index, pid = found
+            # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
+            connection.execute("SET ROLE NONE")
+            builder = describe_session(connection, pid)
+            connection.execute("RESET ROLE")
+            if time.monotonic() >= deadline:
+                raise LockHeld(
+                    f"index {index} is being built by another session: {builder}; waited"
+                    f" {self.limits.migrator_lock_seconds:g} s. Wait until it is finished"
+                    " (pg_stat_progress_create_index shows how far it is), or end it with"
+                    f" `SELECT pg_terminate_backend({pid})`, and run again"
+                )
+            if not is_told:
+                self.on_event(Event("waiting", migration, f"index {index} is being built by {builder}"))
+                is_told = True
+            time.sleep(_BUILDER_POLL_SECONDS)
 
     def _is_to_do(self, connection: Connection, migration: Migration) -> bool:
         row = self.ledger.row(connection, migration.version)

@@ -2,14 +2,15 @@
 -- locks in the same order.
 
 -- name: find_known_events :read
--- Find those of these events that are stored. first and last are the earliest and the latest of the timestamps.
+-- Find those of these events that are stored, by their position from 1. first and last are the earliest and the latest
+-- of the timestamps.
 -- takes: ids list[int], timestamps list[datetime], first datetime, last datetime
 -- gives: int
--- never null: github_event_id
-SELECT github_event_id
-FROM activities
-WHERE (github_event_id, timestamp) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(timestamps)s::timestamptz[]))
-  AND timestamp BETWEEN %(first)s AND %(last)s;
+-- never null: position
+SELECT new.position
+FROM unnest(%(ids)s::bigint[], %(timestamps)s::timestamptz[]) WITH ORDINALITY AS new (id, at, position)
+JOIN activities AS a ON a.github_event_id = new.id AND a.timestamp = new.at
+WHERE a.timestamp BETWEEN %(first)s AND %(last)s;
 
 -- name: import_organizations :write
 -- Insert new organizations, and rename those with a new name.
@@ -54,18 +55,38 @@ ORDER BY new.github_id
 ON CONFLICT (github_id) DO NOTHING
 RETURNING id;
 
--- name: rename_repositories :write
--- Update repositories with a new name or organization, unless a later activity in the repository is stored.
--- takes: github_ids list[int], names list[str], org_github_ids list[int | None], seen_at list[datetime]
+-- name: find_repository_states :read
+-- Find the names and organizations of repositories.
+-- takes: github_ids list[int]
+-- gives: RepositoryState
+SELECT r.github_id, r.name, o.github_id AS org_github_id, NULL::timestamptz AS seen_at
+FROM repositories AS r
+LEFT JOIN organizations AS o ON o.id = r.org_id
+WHERE r.github_id = ANY(%(github_ids)s);
+
+-- name: lock_repository_states :write
+-- Lock repositories, and return their names, organizations, and the times of their latest activities.
+-- takes: github_ids list[int]
+-- gives: RepositoryState
+SELECT r.github_id, r.name, o.github_id AS org_github_id,
+       (SELECT max(a.timestamp) FROM activities AS a WHERE a.repo_id = r.id) AS seen_at
+FROM repositories AS r
+LEFT JOIN organizations AS o ON o.id = r.org_id
+WHERE r.github_id = ANY(%(github_ids)s)
+ORDER BY r.github_id
+FOR NO KEY UPDATE OF r;
+
+-- name: update_repositories :write
+-- Update repositories with another name or organization.
+-- takes: github_ids list[int], names list[str], org_github_ids list[int | None]
 -- gives: int
 UPDATE repositories AS r
-SET name = new.name, org_id = coalesce(o.id, r.org_id)
-FROM unnest(%(github_ids)s::bigint[], %(names)s::text[], %(org_github_ids)s::bigint[], %(seen_at)s::timestamptz[])
-    AS new (github_id, name, org_github_id, seen_at)
+SET name = new.name, org_id = o.id
+FROM unnest(%(github_ids)s::bigint[], %(names)s::text[], %(org_github_ids)s::bigint[])
+    AS new (github_id, name, org_github_id)
 LEFT JOIN organizations AS o ON o.github_id = new.org_github_id
 WHERE r.github_id = new.github_id
-  AND (r.name, r.org_id) IS DISTINCT FROM (new.name, coalesce(o.id, r.org_id))
-  AND NOT EXISTS (SELECT FROM activities AS a WHERE a.repo_id = r.id AND a.timestamp > new.seen_at)
+  AND (r.name, r.org_id) IS DISTINCT FROM (new.name, o.id)
 RETURNING r.id;
 
 -- name: find_user_ids :read

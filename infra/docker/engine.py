@@ -205,6 +205,10 @@ def psql(
     timeout_seconds: float = 120,
 ) -> str:
     """Run SQL as the superuser over the container's local socket, and stop at the first error."""
+    if "\0" in sql:
+        raise DockerError(
+            f"SQL for {container} contains a NUL byte, at which psql would cut it off; remove it"
+        )
     return docker(
         "exec",
         "--interactive",

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.spec.errors import SettingError
+from infra.spec.variables import variable
 
 PROJECT = "groundwork"
 STATE_VARIABLE = "GROUNDWORK_STATE"
@@ -77,9 +77,7 @@ class Checkout:
 
 
 def _folder(own: str, xdg: str, fallback: str) -> Path:
-    value = os.environ.get(own)
-    if value == "":
-        raise SettingError(own, "it is set and empty", "set it to a folder, or unset it")
+    value = variable(own)
     if value is not None:
         return Path(value).expanduser().resolve()
     if value := os.environ.get(xdg):

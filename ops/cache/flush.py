@@ -33,16 +33,16 @@ class Scope:
 
     @property
     def name(self) -> str:
-        return "pattern" if self.pattern else "entity" if self.entities else "all"
+        return "pattern" if self.pattern is not None else "entity" if self.entities else "all"
 
     @property
     def patterns(self) -> list[str]:
-        if self.pattern:
+        if self.pattern is not None:
             return [self.pattern]
         return [f"v*:{entity}:{{*" for entity in self.entities] or ["*"]
 
     def __str__(self) -> str:
-        if self.pattern:
+        if self.pattern is not None:
             return f"entries that match {self.pattern!r}"
         return f"every {' and '.join(self.entities)}" if self.entities else "everything"
 
@@ -74,7 +74,7 @@ def flush(
     say: Say,
 ) -> Flushed:
     """Invalidate the scope, and return when no reader serves it any more. Raise OpsError (7) without consent."""
-    if scope.pattern:
+    if scope.pattern is not None:
         # Reject a pattern that cannot match anything before asking for consent.
         key_patterns(server.namespace, scope.pattern, VALUE_PREFIX)
     require_consent(
@@ -83,7 +83,7 @@ def flush(
     started = time.monotonic()
     redis, namespace = server.redis, server.namespace
     done, keys = scope.name, None
-    if scope.pattern:
+    if scope.pattern is not None:
         keys = invalidate_matching(redis, namespace, scope.pattern, rate, say)
     else:
         if not scope.entities:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
@@ -25,7 +25,9 @@ from cache.credentials import UrlCredentials
 from cache.errors import CacheSettingError
 from cache.settings import CacheSettings
 from cache.tls import PlainConnection, TlsConnection, connection_options
+from cache.url_source import UrlSource
 from infra.spec import redis_acl
+from infra.spec.variables import variable
 from ops.errors import Exit, OpsError
 
 # Longer than the timeouts of the data access, because an operator can wait.
@@ -35,12 +37,17 @@ _USERS = [user.name for user in redis_acl.LOCAL_USERS]
 
 @dataclass(frozen=True)
 class CacheServer:
-    """A lazy connection to Redis, and the cache's name. `stack` is None if REDIS_URL is set."""
+    """A lazy connection to Redis, and the cache's name.
+
+    `stack` is None if REDIS_URL names another Redis than the stack's. `description` says which Redis this is, the user,
+    and where the URL comes from.
+    """
 
     redis: Any
     namespace: str
     address: str
     stack: str | None
+    description: str
 
     @property
     def names(self) -> list[str]:
@@ -55,7 +62,7 @@ class CacheServer:
 
 def names_its_redis() -> bool:
     """Return whether the environment selects a Redis server."""
-    return bool(os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE"))
+    return bool(variable("REDIS_URL") or variable("REDIS_URL_FILE"))
 
 
 def cache_settings(stack: str, role: str) -> CacheSettings:
@@ -75,18 +82,65 @@ def cache_settings(stack: str, role: str) -> CacheSettings:
     return settings
 
 
+def describe(settings: CacheSettings, stack: str) -> str:
+    """Describe the Redis of `cache_settings`: address, user, namespace, and where the URL comes from."""
+    variables = [name for name in ("REDIS_URL", "REDIS_URL_FILE") if variable(name)]
+    origin = variables[0] if variables else f"stack {stack!r}"
+    return _description(settings, origin)
+
+
 @contextmanager
 def open_cache_server(stack: str) -> Iterator[CacheServer]:
-    """Connect to REDIS_URL's Redis, or to the stack's with user ops. Raises the errors of `connected`."""
-    with connected(cache_settings(stack, "ops"), None if names_its_redis() else stack) as server:
-        yield server
+    """Connect to REDIS_URL's Redis, or to the stack's, as user ops. Raises the errors of `connected`.
+
+    If REDIS_URL is the URL of another user of the stack's Redis, the stack's own URL for ops is used: an application's
+    variables may be set in the shell.
+    """
+    settings = cache_settings(stack, "ops")
+    if not names_its_redis():
+        with connected(settings, stack, describe(settings, stack)) as server:
+            yield server
+    elif own := _as_ops(settings, stack):
+        origin = f"stack {stack!r}, because user {_user(settings)!r} of REDIS_URL may not do this"
+        with connected(own, stack, _description(own, origin)) as server:
+            yield server
+    else:
+        with connected(settings, None, describe(settings, stack)) as server:
+            yield server
+
+
+def _as_ops(settings: CacheSettings, stack: str) -> CacheSettings | None:
+    """Return the stack's settings for user ops if `settings` are another user's of the same Redis, or None."""
+    if settings.tokens is not None or _user(settings) == "ops":
+        return None
+    from ops.stack.connections import environment_of
+
+    try:
+        url = environment_of("ops", stack)["REDIS_URL"]
+    except OpsError:
+        # There is no such stack, or it is not up.
+        return None
+    own = replace(settings, url=UrlSource("REDIS_URL", CacheSettingError, url))
+    return own if _address(own) == _address(settings) else None
+
+
+def _description(settings: CacheSettings, origin: str) -> str:
+    return f"{_address(settings)} as {_user(settings)}, namespace {settings.namespace!r}, from {origin}"
+
+
+def _address(settings: CacheSettings) -> str:
+    parts = urlsplit(settings.server_url())
+    return f"{parts.hostname}:{parts.port or 6379}"
+
+
+def _user(settings: CacheSettings) -> str:
+    return unquote(urlsplit(settings.url.read()).username or "default")
 
 
 @contextmanager
-def connected(settings: CacheSettings, stack: str | None) -> Iterator[CacheServer]:
+def connected(settings: CacheSettings, stack: str | None, description: str = "") -> Iterator[CacheServer]:
     """Connect, and raise every Redis error as OpsError: 6 if Redis is unreachable, untrusted, or rejects the login."""
-    parts = urlsplit(settings.server_url())
-    address = f"{parts.hostname}:{parts.port or 6379}"
+    address = _address(settings)
     try:
         pool = ConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
             **connection_options(settings.server_url(), TlsConnection, PlainConnection),
@@ -100,14 +154,14 @@ def connected(settings: CacheSettings, stack: str | None) -> Iterator[CacheServe
         )
         server: Any = Redis(connection_pool=pool)
         try:
-            yield CacheServer(server, settings.namespace, address, stack)
+            yield CacheServer(server, settings.namespace, address, stack, description)
         finally:
             server.close()
             pool.disconnect()
     except CacheSettingError as error:
         raise OpsError(str(error), Exit.USAGE) from error
     except AuthenticationError as error:
-        user = (settings.credentials() or ("",))[0] if len(settings.credentials()) == 2 else "default"
+        user = _user(settings)
         role = user if user in _USERS else "ops"
         raise OpsError(
             f"Redis at {address} rejects the login of user {user!r}; get the stack's current connection string with"

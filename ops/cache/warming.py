@@ -11,8 +11,9 @@ from db import AsyncDataAccess
 from db.errors import InvalidSetting, Unavailable
 from db.settings import DatabaseSettings
 from db.warming import Progress, Warming
-from ops.cache.server import cache_settings, require_cache
+from ops.cache.server import cache_settings, describe, require_cache
 from ops.errors import Exit, OpsError
+from ops.output import print_line
 from ops.stack.database_url import require_database, resolve_database_url
 
 _TIMEOUT_SECONDS = 2.0
@@ -24,6 +25,7 @@ def warm_from_here(stack: str, limit: int, rate: int, progress: Progress) -> dic
     """
     # A batch takes longer than a request may, and no request waits for it.
     cache = replace(cache_settings(stack, "app"), timeout_seconds=_TIMEOUT_SECONDS)
+    print_line(f"Redis: {describe(cache, stack)}", err=True)
     url = resolve_database_url(None, role="app", stack=stack)
     try:
         require_database(url)

@@ -70,6 +70,7 @@ def flush(
     scope = flushing.Scope(tuple(dict.fromkeys(entities)), pattern)
     count = None
     with open_cache_server(stack) as server:
+        _say(f"Redis: {server.description}")
         if dry_run:
             count = flushing.preview(server, scope, _say)
         else:
@@ -144,7 +145,7 @@ def keys(entity: str | None, pattern: str | None, limit: int, stack: str, as_jso
     from ops.cache.flush import Scope
     from ops.cache.server import open_cache_server
 
-    if entity and pattern:
+    if entity is not None and pattern is not None:
         raise click.UsageError("pass either --entity or --pattern, not both")
     (wanted,) = Scope((entity,) if entity else (), pattern).patterns
     with open_cache_server(stack) as server:

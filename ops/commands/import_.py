@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ops.commands.names import stack_option
 from ops.output import print_json, print_line
+
+if TYPE_CHECKING:
+    from ops.gharchive.loader import Loader
 
 _ANSWER_SECONDS = 8.0
 
@@ -46,12 +50,9 @@ def gharchive(
     from db.rows import ConnectionLimit
     from db.settings import DatabaseSettings
     from ops.errors import Exit, OpsError
-    from ops.gharchive.archive import ArchiveImport
-    from ops.gharchive.lines import open_lines
+    from ops.gharchive.lines import check_file
     from ops.gharchive.loader import Loader
-    from ops.gharchive.progress import ImportProgress
-    from ops.gharchive.rejects import RejectFile
-    from ops.stack.database_url import require_database, resolve_database_url
+    from ops.stack.database_url import database_to_change, require_database
 
     if rejects and len(files) > 1:
         raise OpsError("--rejects takes a single input file; omit it to get one file per input", Exit.USAGE)
@@ -59,11 +60,15 @@ def gharchive(
         raise OpsError(
             f"--rejects {rejects} is the input file and would be overwritten; choose another", Exit.USAGE
         )
+    # Before the first is loaded, so that a mistyped name changes nothing.
+    for name in files:
+        check_file(name)
     done: list[dict[str, object]] = []
+    error: str | None = None
     with ExitStack() as stack_:
         loader = None
         if not dry_run:
-            database = resolve_database_url(url, role="app", stack=stack)
+            database = database_to_change(url, role="app", stack=stack)
             require_database(database)
             source = UrlSource("DATABASE_URL", InvalidSetting, database)
             # A batch waits for the index updates of thousands of rows, and for the locks of another import.
@@ -73,33 +78,52 @@ def gharchive(
             # A server that does not answer is detected sooner than the pool's deadline.
             pool.fetch_one(READ_CONNECTION_LIMIT, {}, class_row(ConnectionLimit), Deadline(_ANSWER_SECONDS))
             loader = Loader(pool)
-        for name in files:
-            started = time.monotonic()
-            default = Path("stdin.rejects.jsonl") if name == "-" else Path(f"{name}.rejects.jsonl")
-            with open_lines(name) as lines:
-                reject_file = RejectFile(rejects or default)
-                progress = ImportProgress(name, lines.progress)
-                try:
-                    tally = ArchiveImport(lines, reject_file, loader, progress.show).run()
-                finally:
-                    reject_file.close()
-                    progress.clear()
-            seconds = time.monotonic() - started
-            if tally.rejected:
-                print_line(f"{name}: rejected lines and their reasons are in {reject_file.path}", err=True)
-            done.append(
-                {
-                    "file": name, "lines": tally.lines, "loaded": tally.loaded, "known": tally.known,
-                    "rejected": tally.rejected, "rejects": str(reject_file.path) if tally.rejected else None,
-                    "seconds": round(seconds, 3),
-                }
-            )  # fmt: skip
+        try:
+            for name in files:
+                default = Path("stdin.rejects.jsonl") if name == "-" else Path(f"{name}.rejects.jsonl")
+                done.append({"file": name})
+                _load(name, rejects or default, loader, done[-1], as_json=as_json)
+        except BaseException as failure:
+            error = str(failure) or type(failure).__name__
+            raise
+        finally:
+            # Also after a failure: what precedes it stays loaded.
             if as_json:
-                continue
-            verb = "would be loaded or exist already" if dry_run else f"loaded, {tally.known} existed already"
-            print_line(
-                f"{name}: {tally.lines} lines, {tally.loaded} {verb}, {tally.rejected} rejected,"
-                f" {seconds:.1f} s ({tally.lines / max(seconds, 0.001):.0f} lines/s)"
-            )
-    if as_json:
-        print_json({"dryRun": dry_run, "files": done})
+                print_json({"dryRun": dry_run, "files": done, "error": error})
+
+
+def _load(
+    name: str, rejects: Path, loader: Loader | None, record: dict[str, object], *, as_json: bool
+) -> None:
+    """Load a file, and add its counts to `record`, also if it fails."""
+    from ops.gharchive.archive import ArchiveImport
+    from ops.gharchive.lines import open_lines
+    from ops.gharchive.progress import ImportProgress
+    from ops.gharchive.rejects import RejectFile
+
+    started = time.monotonic()
+    with open_lines(name) as lines:
+        reject_file = RejectFile(rejects)
+        progress = ImportProgress(name, lines.progress)
+        archive = ArchiveImport(lines, reject_file, loader, progress.show)
+        tally = archive.tally
+        try:
+            archive.run()
+        finally:
+            seconds = time.monotonic() - started
+            record |= {
+                "lines": tally.lines, "loaded": tally.loaded, "known": tally.known, "rejected": tally.rejected,
+                "rejects": str(reject_file.path) if tally.rejected else None, "seconds": round(seconds, 3),
+            }  # fmt: skip
+            reject_file.close()
+            progress.clear()
+            if tally.rejected and tally.loaded + tally.known:
+                print_line(f"{name}: rejected lines and their reasons are in {reject_file.path}", err=True)
+    if not as_json:
+        verb = (
+            "would be loaded or exist already" if loader is None else f"loaded, {tally.known} existed already"
+        )
+        print_line(
+            f"{name}: {tally.lines} lines, {tally.loaded} {verb}, {tally.rejected} rejected,"
+            f" {seconds:.1f} s ({tally.lines / max(seconds, 0.001):.0f} lines/s)"
+        )

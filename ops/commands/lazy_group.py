@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from infra.spec.variables import refuse_empty_variables
+from ops.errors import Exit, OpsError
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -33,6 +36,16 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        # Every command is reached through here, so a new option or variable needs no check of its own.
+        if command is not None and not ctx.resilient_parsing:
+            refuse_empty_variables()
+            _refuse_empty(command, name, ctx, rest)
+        return name, command, rest
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         lines = {name: line for name, (_, _, line) in self._elsewhere.items()}
         rest = {name: command.get_short_help_str(100) for name, command in self.commands.items()}
@@ -52,3 +65,25 @@ class LazyGroup(click.Group):
                 found.append(CompletionItem(name, help=command.get_short_help_str()))
         # Bypasses click.Group.shell_complete, which imports every command to get its help.
         return found + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def _refuse_empty(
+    command: click.Command, name: str | None, parent: click.Context, arguments: list[str]
+) -> None:
+    """Raise OpsError (2) for an option or argument that is given but empty. Arguments for other programs may be."""
+    context = click.Context(command, parent, name, **command.context_settings)
+    given, rest, _ = command.make_parser(context).parse_args(list(arguments))
+    for parameter in command.get_params(context):
+        value = given.get(parameter.name or "")
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        is_ours = parameter.type is not click.UNPROCESSED
+        if is_ours and any(isinstance(each, str) and not each.strip() for each in values):
+            shown = (
+                parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+            )
+            raise OpsError(f"{shown} is given but empty; omit it, or pass a value", Exit.USAGE)
+    # A LazyGroup checks its own commands.
+    if isinstance(command, click.Group) and not isinstance(command, LazyGroup) and rest:
+        inner = command.get_command(context, rest[0])
+        if inner is not None:
+            _refuse_empty(inner, rest[0], context, rest[1:])

@@ -24,7 +24,7 @@ from ops.commands.migrate_options import (
 )
 from ops.errors import Exit
 from ops.output import print_json, print_line
-from ops.stack.database_url import resolve_database_url
+from ops.stack.database_url import database_to_change, resolve_database_url
 
 if TYPE_CHECKING:
     from db.migrator import Event, Migration, MigrationStatus, Phase
@@ -118,7 +118,7 @@ def up(
     report = _Report("would apply" if dry_run else "applied", as_json, verbose)
     with report, exit_codes():
         migrations = read_source(folder)
-        conninfo = resolve_database_url(url, role="migrator", stack=stack)
+        conninfo = database_to_change(url, role="migrator", stack=stack)
         if dry_run:
             pending = preview_pending(conninfo, migrations, target=target, phase=phase)
             report.done = [(migration, None) for migration in pending]
@@ -153,6 +153,9 @@ def down(
     """Revert the newest COUNT migrations [default: 1]"""
     from db.migrator import LockLimits, read_source, revert
 
+    with exit_codes():
+        migrations = read_source(folder)
+    conninfo = database_to_change(url, role="migrator", stack=stack)
     what = f"everything above version {target}" if target is not None else f"the newest {count}"
     confirm(
         f"Revert {what}? The objects they created are dropped with their rows.",
@@ -162,8 +165,8 @@ def down(
     report = _Report("reverted", as_json, verbose)
     with report, exit_codes():
         revert(
-            resolve_database_url(url, role="migrator", stack=stack),
-            read_source(folder),
+            conninfo,
+            migrations,
             count=count,
             target=target,
             limits=LockLimits(wait_seconds, lock_seconds, attempts),

@@ -9,7 +9,7 @@ import click
 from ops.commands.migrate_options import confirm, database_options, exit_codes, json_option, wait_option
 from ops.errors import Exit, OpsError
 from ops.output import print_json, print_line
-from ops.stack.database_url import resolve_database_url
+from ops.stack.database_url import database_to_change
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing")
@@ -63,6 +63,9 @@ def repair(
         raise OpsError("--mark-applied and --forget cannot be combined with other arguments", Exit.USAGE)
     if old_file and len(versions) != 1:
         raise OpsError("--old-file needs exactly one VERSION", Exit.USAGE)
+    with exit_codes():
+        migrations = migrator.read_source(folder)
+    conninfo = database_to_change(url, role="migrator", stack=stack)
     if named:
         what = f"mark version {mark_applied} as applied" if forget is None else f"forget version {forget}"
         confirm(
@@ -71,8 +74,6 @@ def repair(
             unasked=f"cannot {what} without confirmation, because the schema is not checked",
         )
     with exit_codes():
-        migrations = migrator.read_source(folder)
-        conninfo = resolve_database_url(url, role="migrator", stack=stack)
         if mark_applied is not None:
             done = [migrator.mark_applied(conninfo, migrations, mark_applied, wait_seconds=wait_seconds)]
         elif forget is not None:
@@ -101,7 +102,7 @@ def repair(
 @click.command("baseline")
 @database_options
 @click.argument("version", type=int)
-@click.option("--unchecked", is_flag=True, help="Do not check that the migrations' objects exist")
+@click.option("--unchecked", is_flag=True, help="Do not compare the schema with the migrations")
 @_dry_run
 @wait_option
 @json_option
@@ -118,17 +119,28 @@ def baseline(
     """Adopt an existing database: record migrations as applied
 
     Records every migration up to VERSION without running it, for a database whose schema was created by other means.
-    Refused if the ledger has entries, or if tables, columns, indexes, functions or triggers of the migrations are
-    missing.
+    The migrations run on a temporary server (Docker), and the two catalogs are compared. Refused if the ledger has
+    entries, or if something that the migrations create is missing or different, such as a column's type or a
+    constraint.
     """
     from db import migrator
+    from db.migrator.connection import require_login
+    from db.migrator.source import require_version
+    from ops.migrations.verification import expected_catalog
 
     with exit_codes():
+        migrations = migrator.read_source(folder)
+        require_version(version, migrations)
+    conninfo = database_to_change(url, role="migrator", stack=stack)
+    with exit_codes():
+        # The reason why a database cannot be reached comes before the temporary server, which takes seconds.
+        require_login(conninfo)
+        chosen = [migration for migration in migrations if migration.version <= version]
         done = migrator.record_baseline(
-            resolve_database_url(url, role="migrator", stack=stack),
-            migrator.read_source(folder),
+            conninfo,
+            migrations,
             version,
-            unchecked=unchecked,
+            expected=None if unchecked else expected_catalog(chosen),
             dry_run=dry_run,
             wait_seconds=wait_seconds,
         )

@@ -6,7 +6,7 @@ import click
 
 from ops.commands.names import stack_option
 from ops.output import print_line
-from ops.stack.database_url import require_database, resolve_database_url
+from ops.stack.database_url import database_to_change, require_database
 
 
 @click.command("seed")
@@ -19,7 +19,7 @@ def seed(url: str | None, stack: str) -> None:
     """
     from db.seed import load_sample_data
 
-    database = resolve_database_url(url, role="app", stack=stack)
+    database = database_to_change(url, role="app", stack=stack)
     require_database(database)
     done = load_sample_data(database)
     print_line(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from db.errors import DbError, InvalidInput, QueryFailed
+from ops.errors import OpsError
 from ops.gharchive.event import Event, Rejected, parse_event
+from ops.gharchive.formats import without_events
 from ops.gharchive.lines import MAX_LINE_BYTES, Damaged, Line, LineSource
 from ops.gharchive.loader import Loader
 from ops.gharchive.rejects import RejectFile
@@ -14,6 +16,10 @@ from ops.gharchive.rejects import RejectFile
 BATCH_LINES = 2000
 # While it is loaded, an event takes about ten times the bytes of its line.
 _BATCH_BYTES = 2 << 20
+
+
+class NoEvents(OpsError):
+    """No line of the file is an event. The message has the reason."""
 
 
 @dataclass
@@ -35,10 +41,15 @@ class ArchiveImport:
     loader: Loader | None
     on_batch: Callable[[Tally], None]
     batch_lines: int = BATCH_LINES
+    tally: Tally = field(default_factory=Tally)
+    _first_rejected: tuple[Line, str] | None = field(default=None, init=False)
 
-    def run(self) -> Tally:
-        """Load the file. If it is damaged, load what precedes the damage and raise Damaged."""
-        tally = Tally()
+    def run(self) -> None:
+        """Load the file. If it is damaged, load what precedes the damage and raise Damaged.
+
+        Raise NoEvents if no line is an event. `tally` counts also what was done before an error.
+        """
+        tally = self.tally
         batch: list[tuple[Line, Event]] = []
         size = 0
         try:
@@ -61,7 +72,14 @@ class ArchiveImport:
             self._load(batch, tally)
             raise
         self._load(batch, tally)
-        return tally
+        if tally.loaded + tally.known == 0:
+            raise NoEvents(f"{self.source.name}: no event in {tally.lines} lines: {self._reason()}")
+
+    def _reason(self) -> str:
+        if self._first_rejected is None:
+            return "all of them are blank; download the file again"
+        line, reason = self._first_rejected
+        return without_events(line.raw) or f"line {line.number} was rejected: {reason}"
 
     def _load(self, batch: list[tuple[Line, Event]], tally: Tally) -> None:
         if batch:
@@ -89,6 +107,8 @@ class ArchiveImport:
             tally.known += len(batch) - new
 
     def _reject(self, line: Line, reason: str, tally: Tally) -> None:
+        if self._first_rejected is None:
+            self._first_rejected = (line, reason)
         self.rejects.add(line.number, line.raw, reason)
         tally.rejected += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import sys
 import zlib
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import IO
 
 from ops.errors import Exit, OpsError
+from ops.gharchive.formats import unreadable
 
 # Longer than any event of GitHub, and short enough that many lines fit into memory.
 MAX_LINE_BYTES = 2 << 20
 _GZIP = b"\x1f\x8b"
+_HEAD_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class LineSource:
         try:
             while raw := self._stream.readline(MAX_LINE_BYTES + 1):
                 number += 1
+                if number == 1:
+                    raw = raw.removeprefix(codecs.BOM_UTF8)
                 if len(raw) <= MAX_LINE_BYTES or raw.endswith(b"\n"):
                     yield Line(number, raw)
                     continue
@@ -65,7 +70,10 @@ class LineSource:
 
 @contextmanager
 def open_lines(name: str) -> Iterator[LineSource]:
-    """Open a file, or standard input for `-`. Raise OpsError if it cannot be opened."""
+    """Open a file, or standard input for `-`.
+
+    Raise OpsError if the file cannot be opened (2), or if its first bytes show that it contains no lines of JSON (1).
+    """
     if name == "-":
         raw: IO[bytes] = sys.stdin.buffer
         head = raw.peek(2)[:2]  # type: ignore[attr-defined]
@@ -81,7 +89,26 @@ def open_lines(name: str) -> Iterator[LineSource]:
             raise OpsError(f"cannot read {name}: {error.strerror}", Exit.USAGE) from error
     try:
         stream: IO[bytes] = gzip.open(raw) if head == _GZIP else raw  # type: ignore[assignment]  # noqa: SIM115
+        if reason := unreadable(_peek(stream)):
+            raise OpsError(f"{name} {reason}")
         yield LineSource(name, stream, raw, size)
     finally:
         if name != "-":
             raw.close()
+
+
+def check_file(name: str) -> None:
+    """Raise the errors of `open_lines`, except for standard input, which can be read only once."""
+    if name != "-":
+        with open_lines(name):
+            pass
+
+
+def _peek(stream: IO[bytes]) -> bytes:
+    """Return the first bytes without consuming them."""
+    try:
+        head: bytes = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]  # type: ignore[attr-defined]
+    except (EOFError, OSError, zlib.error):
+        # Damage is reported when the lines are read.
+        return b"?"
+    return head

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from psycopg.rows import class_row, scalar_row
@@ -13,7 +13,7 @@ from db.copy_text import blocks
 from db.errors import QueryFailed
 from db.models import NewActivity
 from db.named_query import queries
-from db.rows import GithubId
+from db.rows import GithubId, RepositoryState
 from ops.gharchive.event import Event, Party
 
 _QUERIES = queries("gharchive")
@@ -37,7 +37,7 @@ class Loader:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with self._pool.transaction():
-                    return self._load({(e.github_event_id, e.timestamp): e for e in events})
+                    return self._load(_first_of_each(events))
             except QueryFailed as error:
                 if error.sqlstate not in _TRY_AGAIN or attempt == _ATTEMPTS:
                     raise
@@ -52,7 +52,7 @@ class Loader:
             "last": max(times),
         }
         known = set(self._pool.fetch_all(_QUERIES["find_known_events"], parameters, scalar_row))
-        new = [event for event in events.values() if event.github_event_id not in known]
+        new = [event for position, event in enumerate(events.values(), 1) if position not in known]
         if not new:
             return 0
         self._make_parties(new)
@@ -74,25 +74,40 @@ class Loader:
         return len(new)
 
     def _make_parties(self, events: Sequence[Event]) -> None:
-        # If a party has several names, the latest one wins.
-        in_time = sorted(events, key=lambda event: event.timestamp)
-        users = {event.actor.github_id: (event.actor, event.timestamp) for event in in_time}
-        organizations = {event.org.github_id: event.org for event in in_time if event.org}
-        repositories = {event.repo.github_id: (event.repo, event) for event in in_time if event.repo}
+        """Store the parties as if the events were loaded one by one, so that the bounds of batches do not matter."""
+        organizations = {event.org.github_id: event.org for event in events if event.org}
         if organizations:
             self._write("import_organizations", _columns(organizations.values()))
+        # If a user has several names, the latest one wins.
+        in_time = sorted(events, key=lambda event: event.timestamp)
+        users = {event.actor.github_id: (event.actor, event.timestamp) for event in in_time}
         named = _columns(party for party, _ in users.values())
-        seen: list[object] = [at for _, at in users.values()]
         self._write("import_users", named)
-        self._write("rename_users", named | {"seen_at": seen})
-        if repositories:
-            named = _columns(party for party, _ in repositories.values())
-            named["org_github_ids"] = [
-                event.org.github_id if event.org else None for _, event in repositories.values()
-            ]
-            self._write("import_repositories", named)
-            seen = [event.timestamp for _, event in repositories.values()]
-            self._write("rename_repositories", named | {"seen_at": seen})
+        self._write("rename_users", named | {"seen_at": [at for _, at in users.values()]})
+        by_repository: dict[int, list[Event]] = {}
+        for event in events:
+            if event.repo:
+                by_repository.setdefault(event.repo.github_id, []).append(event)
+        if by_repository:
+            self._make_repositories(by_repository)
+
+    def _make_repositories(self, events: dict[int, list[Event]]) -> None:
+        new = [repository_after(None, each) for each in events.values()]
+        self._write("import_repositories", _repository_columns(new))
+        changed = {
+            state.github_id
+            for state in self._states("find_repository_states", events)
+            if any(_differs(event, state) for event in events[state.github_id])
+        }
+        if changed:
+            before = self._states("lock_repository_states", changed)
+            after = [repository_after(state, events[state.github_id]) for state in before]
+            self._write("update_repositories", _repository_columns(after))
+
+    def _states(self, query: str, github_ids: Iterable[int]) -> list[RepositoryState]:
+        return self._pool.fetch_all(
+            _QUERIES[query], {"github_ids": [*github_ids]}, class_row(RepositoryState)
+        )
 
     def _write(self, query: str, parameters: dict[str, list[object]]) -> None:
         self._pool.fetch_all(_QUERIES[query], parameters, scalar_row)
@@ -109,3 +124,54 @@ def _columns(parties: object) -> dict[str, list[object]]:
         by_id["github_ids"].append(party.github_id)
         by_id["names"].append(party.name)
     return by_id
+
+
+def repository_after(state: RepositoryState | None, events: Sequence[Event]) -> RepositoryState:
+    """Return the state of a repository after its events, one by one. `state` is None if it is not stored.
+
+    An event without an organization does not say that there is none: the organization stays as long as the owner in the
+    name does. An older event changes nothing, but its organization is taken if none is known for this owner.
+    """
+    for event in events:
+        assert event.repo is not None
+        github_id, name = event.repo.github_id, event.repo.name
+        org = event.org.github_id if event.org else None
+        if state is None:
+            state = RepositoryState(github_id, name, org, event.timestamp)
+        elif state.seen_at is not None and event.timestamp < state.seen_at:
+            if state.org_github_id is None and _owner(name) == _owner(state.name):
+                state = RepositoryState(github_id, state.name, org, state.seen_at)
+        else:
+            if org is None and _owner(name) == _owner(state.name):
+                org = state.org_github_id
+            state = RepositoryState(github_id, name, org, event.timestamp)
+    assert state is not None
+    return state
+
+
+def _differs(event: Event, state: RepositoryState) -> bool:
+    assert event.repo is not None
+    return event.repo.name != state.name or (
+        event.org is not None and event.org.github_id != state.org_github_id
+    )
+
+
+def _owner(name: str) -> str:
+    """Return the owner in a repository's name, `owner/name`."""
+    return name.partition("/")[0].lower()
+
+
+def _first_of_each(events: Sequence[Event]) -> dict[tuple[int, datetime], Event]:
+    """Return the events by id and time. The first one counts, as if the second one came in a later batch."""
+    unique: dict[tuple[int, datetime], Event] = {}
+    for event in events:
+        unique.setdefault((event.github_event_id, event.timestamp), event)
+    return unique
+
+
+def _repository_columns(states: Sequence[RepositoryState]) -> dict[str, list[object]]:
+    return {
+        "github_ids": [state.github_id for state in states],
+        "names": [state.name for state in states],
+        "org_github_ids": [state.org_github_id for state in states],
+    }

@@ -6,6 +6,7 @@ Findings that groundwork's own rules cover, or that are the purpose of a contrac
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ def is_installed() -> bool:
 
 def squawk(migrations: Sequence[Migration]) -> tuple[LintFinding, ...]:
     """Return squawk's findings for the up files. Raise OpsError if squawk is not installed or fails."""
-    paths = {str(m.up.path): m.up.path for m in migrations}
+    # As bytes, because squawk writes names as UTF-8 also if the locale is not.
+    paths = {os.fsencode(m.up.path): m.up.path for m in migrations}
     if not paths:
         return ()
     if not is_installed():
@@ -47,15 +49,15 @@ def squawk(migrations: Sequence[Migration]) -> tuple[LintFinding, ...]:
         "--config",
         str(_config(next(iter(paths.values())).parent)),
     ]
-    done = subprocess.run([*command, *paths], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *paths], capture_output=True, check=False)
     try:
         found = json.loads(done.stdout)
     except json.JSONDecodeError as exc:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        said = " ".join(done.stderr.decode(errors="replace").split()) or f"exit code {done.returncode}"
         raise OpsError(f"squawk failed: {said}") from exc
     return tuple(
         LintFinding(
-            paths[one["file"]],
+            paths[one["file"].encode()],
             # squawk counts from 0.
             int(one["line"]) + 1,
             str(one["rule_name"]),

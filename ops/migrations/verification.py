@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from db.migrator import Migration, MigrationStatus, status
-from db.migrator.catalog import Drift, find_drift, read_catalog
+from db.migrator.catalog import Catalog, Drift, find_drift, read_catalog
 from ops.migrations.replayed import replay
 from ops.servers.scratch_server import scratch_server
 
@@ -48,6 +48,12 @@ def verify(conninfo: str, migrations: Sequence[Migration]) -> Verification:
     with scratch_server() as server:
         expected = read_catalog(replay(server, "expected", state.applied, migrations))
     return Verification(state, find_drift(expected, found))
+
+
+def expected_catalog(migrations: Sequence[Migration]) -> Catalog:
+    """Return the catalog of a temporary database in which these migrations have run."""
+    with scratch_server() as server:
+        return read_catalog(replay(server, "expected", migrations, migrations))
 
 
 def _details(drift: Drift) -> Iterator[str]:

@@ -10,7 +10,8 @@ from cache.url_source import UrlSource
 from db.errors import InvalidSetting
 from db.settings import DatabaseSettings
 from db.token_keys import VARIABLE, TokenKeys
-from ops.stack.database_url import require_database, resolve_database_url
+from infra.spec.variables import variable
+from ops.stack.database_url import database_to_change, require_database
 
 if TYPE_CHECKING:
     from db._sync.tokens import TokenVault
@@ -38,9 +39,7 @@ class TokenRotation:
 
 def token_keys(stack: str) -> TokenKeys:
     """Return the environment's keys, or the stack's."""
-    import os
-
-    if os.environ.get(VARIABLE) or os.environ.get(f"{VARIABLE}_FILE"):
+    if variable(VARIABLE) or variable(f"{VARIABLE}_FILE"):
         return TokenKeys.from_environment()
     from ops.stack.connections import token_keys_of
 
@@ -54,7 +53,7 @@ def rotate_tokens(
     from db._sync.pool import Pool
     from db._sync.tokens import TokenVault
 
-    database = resolve_database_url(url, role="app", stack=stack)
+    database = database_to_change(url, role="app", stack=stack)
     require_database(database)
     source = UrlSource("DATABASE_URL", InvalidSetting, database)
     done = TokenRotation(keys.keyring().current)

@@ -313,7 +313,8 @@ class PulumiStack:
             env=environment(self.checkout),
             input=stdin,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
 

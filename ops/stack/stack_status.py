@@ -33,7 +33,11 @@ def container_rows(checkout: Checkout, stack: str) -> list[dict[str, Any]]:
     names = {checkout.name(stack, service): service for service in ALL_SERVICES}
     try:
         done = subprocess.run(
-            ["docker", "container", "inspect", *names], capture_output=True, text=True, check=False
+            ["docker", "container", "inspect", *names],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
     except FileNotFoundError as error:
         raise OpsError("docker is not on PATH; run `make up`", Exit.UNREACHABLE) from error

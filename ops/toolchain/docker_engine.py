@@ -19,6 +19,7 @@ from pathlib import Path
 
 from infra.docker.engine import SERVER_COMMAND, NotDockerError, parse_server
 from infra.spec.checkout import Checkout
+from infra.spec.variables import variable
 from ops.errors import Exit, OpsError
 from ops.toolchain import debian, process, store
 from ops.toolchain.inventory import Tool, ToolSource
@@ -73,15 +74,12 @@ class Selection:
 def selected() -> Selection | None:
     """Return the engine that the environment or the docker command's configuration selects, or None for the default.
 
-    Raises OpsError (2) for a variable that is set but empty: a shell's mistake must not select this machine's
-    engine.
+    Raises EmptyVariable for a variable that is set but empty.
     """
-    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
-        if os.environ.get(name) == "":
-            raise OpsError(f"{name} is set but empty; unset it, or set it to a Docker engine", Exit.USAGE)
-    if host := os.environ.get("DOCKER_HOST"):
+    host, context = variable("DOCKER_HOST"), variable("DOCKER_CONTEXT")
+    if host:
         return Selection(f"DOCKER_HOST={host}", "unset DOCKER_HOST")
-    if context := os.environ.get("DOCKER_CONTEXT"):
+    if context:
         selection = Selection(f"DOCKER_CONTEXT={context}", "unset DOCKER_CONTEXT", context)
     else:
         path = docker_config() / "config.json"

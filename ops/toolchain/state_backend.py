@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from infra.spec.checkout import Checkout
+from infra.spec.variables import variable
 from ops.errors import Exit, OpsError
 
 URL = "GROUNDWORK_BACKEND"
@@ -26,7 +26,7 @@ class StateBackend:
     @classmethod
     def of(cls, checkout: Checkout) -> StateBackend:
         """Read the environment. Raise OpsError (2) for an untested backend, or one that needs a secrets provider."""
-        url, provider = os.environ.get(URL, ""), os.environ.get(SECRETS_PROVIDER, "")
+        url, provider = variable(URL) or "", variable(SECRETS_PROVIDER) or ""
         if provider and not provider.startswith(_PROVIDERS):
             raise OpsError(
                 f"{SECRETS_PROVIDER} must begin with {_PROVIDERS[0]}; set it to a KMS key", Exit.USAGE

@@ -10,6 +10,7 @@ import redis
 
 from cache.keys import epoch_nonce
 from ops.errors import Exit
+from ops.stack import connections
 from tests import containers
 from tests.containers import Server
 from tests.integration.cache_operations.conftest import Operate
@@ -151,6 +152,39 @@ def test_a_user_without_permission_learns_which_user_has_it(
     outcome = operate("keys")
     assert outcome.code == Exit.ERROR
     assert "user ops" in outcome.error
+
+
+def _stack_with(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    def environment_of(role: str, stack: str) -> dict[str, str]:
+        assert (role, stack) == ("ops", "dev")
+        return {"REDIS_URL": redis_url}
+
+    monkeypatch.setattr(connections, "environment_of", environment_of)
+
+
+@pytest.mark.parametrize("user", ["app", "monitor"])
+@pytest.mark.parametrize(
+    "command", [("keys",), ("stats", "--metrics-url", "http://127.0.0.1:9"), ("get", "user", "1")]
+)
+def test_the_stacks_user_ops_is_used_if_the_environment_has_another_one_of_the_same_redis(
+    operate: Operate,
+    redis_server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    user: str,
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_server.redis_url(user))
+    _stack_with(monkeypatch, redis_server.redis_url("ops"))
+    outcome = operate(*command)
+    assert outcome.code == Exit.FINE, outcome.error
+
+
+def test_the_stacks_user_is_not_used_for_another_redis(
+    operate: Operate, redis_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_server.redis_url("app"))
+    _stack_with(monkeypatch, "rediss://ops:secret@localhost:9/0")
+    assert operate("keys").code == Exit.ERROR
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "rediss://localhost:99999", "rediss://", "x"])

@@ -17,7 +17,7 @@ from tests.promises import promise
 COMMANDS = [
     ("seed",),
     ("tokens", "rotate"),
-    ("import", "gharchive", "{empty}"),
+    ("import", "gharchive", "{events}"),
     ("cache", "warm"),
     ("migrate", "status"),
 ]
@@ -33,27 +33,28 @@ def expired(docker_engine: None) -> Iterator[Server]:
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Path:
-    path = tmp_path / "empty.json"
-    path.touch()
+def events(tmp_path: Path) -> Path:
+    path = tmp_path / "events.json"
+    path.write_text("{}\n")
     return path
 
 
 @pytest.fixture
-def refused(empty: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
-    """refused(url, command) returns the exit code and the only line on stderr."""
+def refused(events: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
+    """refused(url, command) returns the exit code and the line of the error on stderr."""
     monkeypatch.setenv("GROUNDWORK_TOKEN_KEYS", _KEY)
     monkeypatch.setenv("REDIS_URL", "redis://app:canary@127.0.0.1:9/0")
 
     def run(url: str, command: tuple[str, ...]) -> tuple[int, str]:
         monkeypatch.setenv("DATABASE_URL", url)
         with pytest.raises(SystemExit) as over:
-            main([part.format(empty=empty) for part in command])
+            main([part.format(events=events) for part in command])
         out, err = capfd.readouterr()
         assert out == ""
-        (line,) = err.splitlines()
+        # The lines before name the database and the Redis that the command changes.
+        (line,) = [line for line in err.splitlines() if not line.startswith(("database: ", "Redis: "))]
         assert line.startswith("groundwork: ")
-        assert "canary" not in line
+        assert "canary" not in err
         return int(over.value.code or 0), line
 
     return run

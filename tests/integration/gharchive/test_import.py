@@ -52,6 +52,12 @@ def _run(database: Database, *arguments: str, stdin: bytes = b"") -> subprocess.
     )
 
 
+def _error(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return the only line on stderr besides the name of the database."""
+    (line,) = [line for line in done.stderr.decode().splitlines() if not line.startswith("database: ")]
+    return line
+
+
 def _counts(database: Database) -> list[int]:
     return [int(database.psql(f"SELECT count(*) FROM groundwork.{table}")) for table in TABLES]
 
@@ -147,14 +153,14 @@ def test_rejects_that_cannot_be_written_are_one_line(
     target = tmp_path / folder / "x" if folder else tmp_path
     done = _run(database, str(hour), "--rejects", str(target))
     assert done.returncode in (1, 2)
-    (line,) = done.stderr.decode().splitlines()
+    line = _error(done)
     assert line.startswith("groundwork: cannot write rejected lines to")
 
 
 def test_a_database_that_is_away_is_one_line_and_unreachable(database: Database, hour: Path) -> None:
     done = _run(database, str(hour), "--url", "postgresql://app_a:secret@localhost:1/groundwork")
     assert done.returncode == 6
-    (line,) = done.stderr.decode().splitlines()
+    line = _error(done)
     assert "the database cannot be reached" in line
     assert "secret" not in line
 
@@ -253,7 +259,7 @@ def test_a_truncated_gzip_is_reported_and_its_beginning_is_loaded(
     packed.write_bytes(gzip.compress(hour.read_bytes())[:-2000])
     done = _run(database, str(packed))
     assert done.returncode == 1
-    (line,) = done.stderr.decode().splitlines()
+    line = _error(done)
     assert "cut.json.gz: damaged after line" in line
     number = int(line.split("after line ")[1].split()[0])
     assert _counts(database)[3] == number > 1000
@@ -271,7 +277,7 @@ def test_a_dry_run_stores_nothing(database: Database, hour: Path) -> None:
 def test_a_file_that_cannot_be_read_is_one_line(database: Database, tmp_path: Path, name: str) -> None:
     done = _run(database, str(tmp_path / name))
     assert done.returncode == 2
-    (line,) = done.stderr.decode().splitlines()
+    line = _error(done)
     assert "cannot read " in line
 
 

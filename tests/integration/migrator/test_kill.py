@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from db.migrator import DirtyMigration, ScriptFailed, apply_pending, read_source, revert, status
+from db.migrator import (
+    DirtyMigration,
+    LockHeld,
+    LockLimits,
+    ScriptFailed,
+    apply_pending,
+    read_source,
+    revert,
+    status,
+)
+from db.migrator.resumption import builder_of
+from db.migrator.script import split_statements
+from infra.docker.engine import psql
 from tests.conftest import Connection, Database
 from tests.containers import wait_until
 from tests.integration.migrator.conftest import Spawn, Write, applied_versions, tables
 from tests.promises import promise
 
-CREATE_INDEX = "-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY t_a_idx ON t (a);\n"
+CREATE = "CREATE UNIQUE INDEX CONCURRENTLY t_a_idx ON t (a)"
+CREATE_INDEX = f"-- no-transaction\n{CREATE};\n"
 
 
 def index_validity(connection: Connection) -> list[tuple[object, ...]]:
@@ -124,6 +140,106 @@ def test_an_invalid_index_of_an_earlier_tool_is_dropped_first(
     assert index_validity(owner) == [(False,)]
     apply_pending(empty_database.url("migrator"), read_source(folder))
     assert index_validity(owner) == [(True,)]
+
+
+@contextmanager
+def building(database: Database, statement: str, *, as_superuser: bool = False) -> Iterator[int]:
+    """Run a statement in another session, which waits for an older transaction in the block. Yield its process id."""
+
+    def run() -> None:
+        if as_superuser:
+            path = "SET search_path = groundwork;\n"
+            psql(database.server.container, path + statement, database=database.name)
+        else:
+            with psycopg.connect(database.url("migrator"), autocommit=True) as session:
+                session.execute(statement.encode())
+
+    def waiting() -> list[str]:
+        return database.psql(
+            f"SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '{statement}%'"
+        ).split()
+
+    with psycopg.connect(database.url("migrator")) as older, ThreadPoolExecutor(1) as pool:
+        older.execute("INSERT INTO t VALUES (7)")
+        running = pool.submit(run)
+        try:
+            wait_until(lambda: running.done() or bool(waiting()))
+            (pid,) = waiting()
+            yield int(pid)
+        finally:
+            older.rollback()
+            running.result(timeout=60)
+
+
+PATIENT = LockLimits(migrator_lock_seconds=60)
+IMPATIENT = LockLimits(migrator_lock_seconds=0.3)
+REINDEX = "-- no-transaction\nREINDEX TABLE CONCURRENTLY t;\n"
+WITH_NAME = CREATE_INDEX.replace("CONCURRENTLY", "CONCURRENTLY IF NOT EXISTS")
+
+
+@promise("an index that another session is building is not dropped")
+@pytest.mark.parametrize(
+    ("script", "theirs"),
+    [
+        pytest.param(WITH_NAME, CREATE, id="create"),
+        pytest.param(REINDEX, "REINDEX INDEX CONCURRENTLY t_b_idx", id="reindex"),
+        pytest.param(CREATE_INDEX, "DROP INDEX CONCURRENTLY t_a_idx", id="drop"),
+    ],
+)
+def test_an_index_that_another_session_works_on_is_refused_with_its_pid(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, script: str, theirs: str
+) -> None:
+    owner.execute("CREATE TABLE t (a int)")
+    owner.execute("CREATE INDEX t_b_idx ON t (a)")
+    if theirs.startswith("DROP"):
+        owner.execute("CREATE INDEX t_a_idx ON t (a)")
+    write("1_index.sql", script)
+    with building(empty_database, theirs) as pid:
+        before = owner.execute("SELECT indexrelid FROM pg_index WHERE NOT indisvalid").fetchall()
+        assert before
+        with pytest.raises(LockHeld) as caught:
+            apply_pending(empty_database.url("migrator"), read_source(folder), limits=IMPATIENT)
+        assert f"being built by another session: server process {pid}" in str(caught.value)
+        assert f"pg_terminate_backend({pid})" in str(caught.value)
+        assert owner.execute("SELECT indexrelid FROM pg_index WHERE NOT indisvalid").fetchall() == before
+        # The refusal leaves no dirty row.
+        assert owner.execute("SELECT count(*) FROM _sqlx_migrations").fetchone() == (0,)
+    assert applied_versions(owner) == []
+
+
+@promise("an index that another session is building is not dropped")
+def test_an_index_that_another_role_builds_is_waited_for_and_kept(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute("CREATE TABLE t (a int)")
+    write("1_index.sql", WITH_NAME)
+    told: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        with building(empty_database, CREATE, as_superuser=True) as pid:
+            theirs = owner.execute("SELECT 't_a_idx'::regclass::oid").fetchone()
+            run = pool.submit(
+                apply_pending,
+                empty_database.url("migrator"),
+                read_source(folder),
+                limits=PATIENT,
+                on_event=lambda kind, _, detail: told.append(detail) if kind == "waiting" else None,
+            )
+            wait_until(lambda: bool(told) or run.done())
+        assert len(run.result(timeout=60)) == 1
+    assert [detail.partition(",")[0] for detail in told] == [
+        f"index t_a_idx is being built by server process {pid}"
+    ]
+    assert owner.execute("SELECT 't_a_idx'::regclass::oid").fetchone() == theirs
+    assert index_validity(owner) == [(True,)]
+
+
+@promise("an index that another session is building is not dropped", control=True)
+def test_an_index_in_the_making_looks_like_a_leftover(empty_database: Database, owner: Connection) -> None:
+    owner.execute("CREATE TABLE t (a int)")
+    (statement,) = split_statements(CREATE_INDEX)
+    with building(empty_database, CREATE):
+        assert index_validity(owner) == [(False,)]
+        assert builder_of(owner, statement) is not None
 
 
 @pytest.mark.parametrize("is_gone", [True, False])

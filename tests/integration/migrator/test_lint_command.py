@@ -31,7 +31,7 @@ def test_findings_of_groundwork_and_squawk_are_listed_by_line_and_exit_with_4(li
     result = run("--folder", str(lint))
     assert result.exit_code == Exit.MISMATCH
     first, second = result.stdout.splitlines()
-    assert first.startswith("1_a.up.sql:1: contract-in-expand: running code may still use column a;")
+    assert first.startswith("1_a.up.sql:1: contract-in-expand: running code may still use column t.a;")
     assert second.startswith("1_a.up.sql:2: ban-char-field: ")
 
 

@@ -18,8 +18,9 @@ from db.migrator import (
     revert,
     status,
 )
+from ops.errors import Exit
 from tests.conftest import Connection, Database
-from tests.integration.migrator.conftest import Write, applied_versions, tables
+from tests.integration.migrator.conftest import Run, Write, applied_versions, tables
 from tests.promises import promise
 
 
@@ -167,6 +168,47 @@ def test_a_pending_script_that_ends_its_transaction_is_refused_before_anything_r
     with pytest.raises(SourceError, match=r"2_b\.sql:2"):
         apply_pending(empty_database.url("migrator"), read_source(folder))
     assert tables(owner) == set()
+
+
+COMMANDS = (
+    ("up",), ("up", "--dry-run"), ("down", "--yes"), ("status",), ("plan",), ("verify",), ("rehearse",),
+    ("lint",), ("baseline", "2"), ("repair",), ("repair", "--forget", "1", "--yes"), ("new", "more"),
+)  # fmt: skip
+
+
+@promise("a file with a NUL byte is refused before anything runs")
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(b"-- Delete one row.\nDELETE FROM t \0WHERE id = 1;", id="before a condition"),
+        pytest.param(b"SELECT 1;\nDELETE FROM t -- one row \0\n WHERE id = 1;", id="in a comment"),
+        pytest.param(
+            "DELETE\nFROM t WHERE id = 1;".encode("utf-16-le"), id="UTF-16 without a byte order mark"
+        ),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["up", "down"])
+def test_a_file_with_a_nul_byte_is_refused_by_every_command(
+    run: Run, write: Write, folder: Path, owner: Connection, script: bytes, suffix: str
+) -> None:
+    write("1_a.sql", "CREATE TABLE t AS SELECT generate_series(1, 3) AS id;")
+    run("up")
+    write("2_b.up.sql", "SELECT 1;")
+    (folder / f"2_b.{suffix}.sql").write_bytes(script)
+    line = script.decode().partition("\0")[0].count("\n") + 1
+    for command in COMMANDS:
+        outcome = run(*command)
+        assert outcome.code == Exit.ERROR, command
+        assert outcome.error.startswith(f"2_b.{suffix}.sql:{line}: contains a NUL byte"), command
+    assert owner.execute("SELECT count(*) FROM t").fetchone() == (3,)
+    assert applied_versions(owner) == [1]
+
+
+@promise("a file with a NUL byte is refused before anything runs", control=True)
+def test_the_driver_cuts_a_statement_off_at_a_nul_byte(owner: Connection) -> None:
+    owner.execute("CREATE TABLE t AS SELECT generate_series(1, 3) AS id")
+    owner.execute(b"DELETE FROM t \0WHERE id = 1")
+    assert owner.execute("SELECT count(*) FROM t").fetchone() == (0,)
 
 
 def test_copy_from_stdin_in_a_script_is_an_error_and_does_not_hang(

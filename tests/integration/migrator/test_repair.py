@@ -112,6 +112,20 @@ def test_a_text_that_was_not_the_applied_one_proves_nothing(run: Run, write: Wri
     assert "--old-file FILE" in outcome.error
 
 
+def test_an_applied_text_with_a_nul_byte_proves_nothing(
+    run: Run, write: Write, owner: Connection, tmp_path: Path
+) -> None:
+    # The two texts differ only in a comment, but the server was sent the first one without its condition.
+    old = b"CREATE TABLE a ();\nDELETE FROM a --\0\nWHERE false;"
+    write("1_a.sql", old.decode().replace("\0", ""))
+    run("up")
+    owner.execute("UPDATE _sqlx_migrations SET checksum = %s", [hashlib.sha384(old).digest()])
+    (tmp_path / "old.sql").write_bytes(old)
+    outcome = run("repair", "1", "--old-file", str(tmp_path / "old.sql"))
+    assert outcome.code == Exit.REFUSED
+    assert "the applied text contains a NUL byte" in outcome.error
+
+
 @promise("`repair` accepts a changed checksum only if the change is proven harmless", control=True)
 @pytest.mark.parametrize(
     "edited",

@@ -30,6 +30,7 @@ from ops.migrations.plan import MigrationPlan, PendingPlan
 from ops.migrations.verification import Verification
 from ops.servers.errors import ServerUnreachable
 from ops.stack.adoption import Adoption
+from ops.stack.database_url import SelectedDatabase
 from ops.toolchain.prune import Item
 from tests.policy_stack import changed, good_stack, preview
 from tests.promises import promise
@@ -139,13 +140,10 @@ DRILL = SimpleNamespace(
 )  # fmt: skip
 CACHE = {
     "ops.cache.server.open_cache_server": answers(
-        nullcontext(Server(stack=None, redis=None, namespace=HOSTILE))
+        nullcontext(Server(stack=None, redis=None, namespace=HOSTILE, description=HOSTILE))
     )
 }
-URL = {
-    f"ops.commands.{module}.resolve_database_url": answers("postgresql://x")
-    for module in ("migrate", "migrate_review", "migrate_ledger", "seed")
-}
+URL = {"ops.stack.database_url.select_database": answers(SelectedDatabase("postgresql://x", HOSTILE))}
 FILES = {"db.migrator.read_source": answers((MIGRATION,))}
 STACK = {
     "ops.stack.pulumi_stack.PulumiStack.refuse_another_state": answers(None),
@@ -250,7 +248,16 @@ CASES = [
             )
         },
     ),
-    Case("migrate baseline 1", URL | FILES | {"db.migrator.record_baseline": answers([MIGRATION])}),
+    Case(
+        "migrate baseline 1 --unchecked",
+        URL
+        | FILES
+        | {
+            "db.migrator.record_baseline": answers([MIGRATION]),
+            "db.migrator.connection.require_login": answers(None),
+            "db.migrator.source.require_version": answers(MIGRATION),
+        },
+    ),
     Case(
         "migrate lint --no-squawk",
         FILES

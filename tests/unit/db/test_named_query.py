@@ -76,6 +76,13 @@ def test_an_invalid_entry_is_reported_with_its_line() -> None:
         )
 
 
+def test_a_nul_byte_is_refused_with_its_line() -> None:
+    text = GOOD.replace("SELECT 1", "SELECT 1\nFROM things \0WHERE id = 1", 1)
+    line = text.partition("\0")[0].count("\n") + 1
+    with pytest.raises(ValueError, match=rf"^things.sql:{line}: a NUL byte would cut the statement off"):
+        parse_queries(text, "things.sql")
+
+
 @pytest.mark.parametrize("path", sorted(QUERIES_DIR.glob("*.sql")), ids=lambda path: path.name)
 def test_every_file_is_valid_and_has_descriptions(path: Path) -> None:
     found = queries(path.stem)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from infra.spec.checkout import STATE_VARIABLE, Checkout
-from infra.spec.errors import InfraError, SettingError
+from infra.spec.errors import InfraError
+from infra.spec.variables import EmptyVariable
 from infra.state_folder import ensure_id, id_file, make_private, read_id
 from tests.promises import promise
 
@@ -77,7 +78,7 @@ def test_an_existing_folder_that_the_variable_names_keeps_its_mode(
 
 def test_an_empty_variable_is_refused_by_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(STATE_VARIABLE, "")
-    with pytest.raises(SettingError, match=f"{STATE_VARIABLE}: it is set and empty"):
+    with pytest.raises(EmptyVariable, match=f"{STATE_VARIABLE} is set but empty"):
         Checkout.here(home)
 
 

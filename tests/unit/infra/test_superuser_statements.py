@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.docker.engine import DockerError, psql
 from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
@@ -64,3 +65,9 @@ def test_no_superuser_statement_names_an_object_of_the_application() -> None:
 )
 def test_a_superuser_statement_that_names_one_is_found(source: str) -> None:
     assert [sql for _, sql in superuser_statements(source) if OWNED_BY_OTHERS.search(sql)]
+
+
+def test_sql_with_a_nul_byte_is_not_passed_to_psql() -> None:
+    # psql ignores the rest of a line after a NUL byte.
+    with pytest.raises(DockerError, match="contains a NUL byte"):
+        psql("no-such-container", "ALTER ROLE app NOLOGIN \0 CONNECTION LIMIT 0;")

@@ -11,42 +11,63 @@ from db.migrator.script import split_statements
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
-        ("CREATE TABLE groundwork.Users (a int, b int)", [Effect("create", "table", "users")]),
-        ('CREATE UNLOGGED TABLE IF NOT EXISTS "A ""b"" c" ()', [Effect("create", "table", 'A "b" c')]),
+        (
+            "CREATE TABLE groundwork.Users (a int, b int)",
+            [Effect("create", "table", "users", schema="groundwork")],
+        ),
+        (
+            'CREATE UNLOGGED TABLE IF NOT EXISTS "A ""b"" c" ()',
+            [Effect("create", "table", 'A "b" c', is_conditional=True)],
+        ),
         ("CREATE TEMP TABLE t ()", []),
         (
             "CREATE TABLE p PARTITION OF t FOR VALUES IN (1)",
             [Effect("create", "table", "p", is_partition=True)],
         ),
-        ("CREATE UNIQUE INDEX i ON ONLY n.t (a)", [Effect("create", "index", "i", on="t")]),
+        ("CREATE UNIQUE INDEX i ON ONLY n.t (a)", [Effect("create", "index", "i", on="t", schema="n")]),
         ("CREATE INDEX ON t (a)", [Effect("create", "index", "", on="t")]),
         (
             "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON t (a)",
-            [Effect("create", "index", "i", on="t", is_concurrent=True)],
+            [Effect("create", "index", "i", on="t", is_concurrent=True, is_conditional=True)],
         ),
         ("CREATE MATERIALIZED VIEW v AS SELECT 1", [Effect("create", "view", "v")]),
-        ("CREATE OR REPLACE VIEW n.v AS SELECT 1", [Effect("create", "view", "v")]),
-        ("CREATE OR REPLACE FUNCTION f(a int) RETURNS int AS $$ $$", [Effect("create", "function", "f")]),
-        ("CREATE TYPE n.mood AS ENUM ('ok')", [Effect("create", "type", "mood")]),
+        (
+            "CREATE OR REPLACE VIEW n.v AS SELECT 1",
+            [Effect("create", "view", "v", schema="n", is_conditional=True)],
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION f(a int) RETURNS int AS $$ $$",
+            [Effect("create", "function", "f", arguments="a int", is_conditional=True)],
+        ),
+        ("CREATE TYPE n.mood AS ENUM ('ok')", [Effect("create", "type", "mood", schema="n")]),
         (
             "CREATE OR REPLACE TRIGGER t BEFORE UPDATE OF a ON n.users EXECUTE FUNCTION f()",
-            [Effect("create", "trigger", "t", on="users")],
+            [Effect("create", "trigger", "t", on="users", schema="n", is_conditional=True)],
         ),
         (
             "CREATE CONSTRAINT TRIGGER t AFTER INSERT ON users EXECUTE FUNCTION f()",
             [Effect("create", "trigger", "t", on="users")],
         ),
-        ("CREATE SCHEMA IF NOT EXISTS s", [Effect("create", "schema", "s")]),
-        ("DROP TABLE IF EXISTS a, n.b CASCADE", [Effect("drop", "table", "a"), Effect("drop", "table", "b")]),
+        ("CREATE SCHEMA IF NOT EXISTS s", [Effect("create", "schema", "s", is_conditional=True)]),
+        (
+            "DROP TABLE IF EXISTS a, n.b CASCADE",
+            [Effect("drop", "table", "a"), Effect("drop", "table", "b", schema="n")],
+        ),
         (
             "DROP FUNCTION f(int, text), g()",
-            [Effect("drop", "function", "f"), Effect("drop", "function", "g")],
+            [
+                Effect("drop", "function", "f", arguments="int , text"),
+                Effect("drop", "function", "g", arguments=""),
+            ],
         ),
-        ("DROP INDEX CONCURRENTLY n.i", [Effect("drop", "index", "i", is_concurrent=True)]),
-        ("DROP TRIGGER t ON n.users", [Effect("drop", "trigger", "t", on="users")]),
+        ("DROP INDEX CONCURRENTLY n.i", [Effect("drop", "index", "i", is_concurrent=True, schema="n")]),
+        ("DROP TRIGGER t ON n.users", [Effect("drop", "trigger", "t", on="users", schema="n")]),
         (
             "ALTER TABLE ONLY n.t ADD COLUMN IF NOT EXISTS a int DEFAULT f(1, 2), DROP b, ADD CHECK (a > 0)",
-            [Effect("create", "column", "a", on="t"), Effect("drop", "column", "b", on="t")],
+            [
+                Effect("create", "column", "a", on="t", schema="n", is_conditional=True),
+                Effect("drop", "column", "b", on="t", schema="n"),
+            ],
         ),
         ("ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES u, DROP CONSTRAINT IF EXISTS c", []),
         ("ALTER TABLE t ALTER COLUMN a DROP NOT NULL, ALTER b SET DEFAULT 1", []),
@@ -55,12 +76,15 @@ from db.migrator.script import split_statements
         ("ALTER TABLE t RENAME a TO b", [Effect("rename", "column", "a", on="t", to="b")]),
         ("ALTER TABLE t RENAME CONSTRAINT a TO b", []),
         ("ALTER INDEX i RENAME TO j", [Effect("rename", "index", "i", to="j")]),
-        ("ALTER FUNCTION f(int, text) RENAME TO g", [Effect("rename", "function", "f", to="g")]),
+        (
+            "ALTER FUNCTION f(int, text) RENAME TO g",
+            [Effect("rename", "function", "f", to="g", arguments="int , text")],
+        ),
         (
             "GRANT SELECT (a, b), UPDATE ON TABLE n.t, u TO app",
-            [Effect("grant", "table", "t"), Effect("grant", "table", "u")],
+            [Effect("grant", "table", "t", schema="n"), Effect("grant", "table", "u")],
         ),
-        ("GRANT SELECT ON ALL TABLES IN SCHEMA n TO app", [Effect("grant", "table", "*")]),
+        ("GRANT SELECT ON ALL TABLES IN SCHEMA n TO app", [Effect("grant", "table", "*", schema="n")]),
         ("GRANT EXECUTE ON FUNCTION f() TO app", []),
         ("SELECT 'DROP TABLE a'", []),
         ('CREATE "table" t', []),

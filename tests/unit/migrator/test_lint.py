@@ -76,6 +76,48 @@ def test_correct_and_silenced_statements_have_no_findings(tmp_path: Path, up: st
     assert found(tmp_path) == []
 
 
+@promise("each lint rule finds its violations, with their line")
+@pytest.mark.parametrize(
+    ("up", "line", "rule"),
+    [
+        ("ALTER TABLE a ADD COLUMN x int;\nALTER TABLE b DROP COLUMN x;", 2, "contract-in-expand"),
+        ("ALTER TABLE a ADD COLUMN x int;\nALTER TABLE b RENAME COLUMN x TO y;", 2, "contract-in-expand"),
+        ("ALTER TABLE a ADD COLUMN b int;\nDROP TABLE b;", 2, "contract-in-expand"),
+        (f"CREATE TABLE n.t (); {GRANT.replace(' t ', ' n.t ')}DROP TABLE o.t;", 2, "contract-in-expand"),
+        ("CREATE FUNCTION t() RETURNS int RETURN 1;\nDROP TABLE t;", 2, "contract-in-expand"),
+        ("CREATE FUNCTION f(text) RETURNS int RETURN 1;\nDROP FUNCTION f(int);", 2, "contract-in-expand"),
+        (f"DROP TABLE t;\nCREATE TABLE t (); {GRANT}", 1, "contract-in-expand"),
+        (f"CREATE TABLE IF NOT EXISTS t (); {GRANT}DROP TABLE t;", 2, "contract-in-expand"),
+        ("CREATE OR REPLACE VIEW v AS SELECT 1;\nDROP VIEW v;", 2, "contract-in-expand"),
+        ("CREATE VIEW t AS SELECT 1;\nCREATE INDEX i ON n.t (a);", 2, "blocking-index"),
+        ("CREATE TABLE n.t ();\nGRANT SELECT ON o.t TO app;", 1, "missing-grant"),
+        ("CREATE TABLE n.t ();\nGRANT SELECT ON ALL TABLES IN SCHEMA o TO app;", 1, "missing-grant"),
+        ("CREATE TABLE t ();\nDROP TRIGGER t ON u;", 1, "missing-grant"),
+    ],
+)
+def test_another_object_of_the_same_name_hides_nothing(tmp_path: Path, up: str, line: int, rule: str) -> None:
+    (tmp_path / "1_a.up.sql").write_text(up)
+    (tmp_path / "1_a.down.sql").write_text("SELECT 1")
+    assert found(tmp_path) == [("1_a.up.sql", line, rule)]
+
+
+@pytest.mark.parametrize(
+    "up",
+    [
+        f"CREATE TABLE t (); {GRANT}ALTER TABLE t ADD a int; ALTER TABLE t DROP a; ALTER TABLE t RENAME b TO c;",
+        "ALTER TABLE t ADD a int; ALTER TABLE t RENAME a TO b; ALTER TABLE t DROP b;",
+        f"CREATE TABLE n.u (); ALTER TABLE n.u RENAME TO t; {GRANT.replace(' t ', ' n.t ')}DROP TABLE n.t;",
+        "CREATE FUNCTION f(a  int) RETURNS int RETURN 1; SELECT f(1); DROP FUNCTION f(A int);",
+        "CREATE FUNCTION f() RETURNS int RETURN 1; DROP FUNCTION f;",
+        "CREATE VIEW v AS SELECT 1; DROP VIEW v;",
+    ],
+)
+def test_what_the_file_itself_made_may_be_dropped(tmp_path: Path, up: str) -> None:
+    (tmp_path / "1_a.up.sql").write_text(up)
+    (tmp_path / "1_a.down.sql").write_text("SELECT 1")
+    assert [rule for _, _, rule in found(tmp_path) if rule == "contract-in-expand"] == []
+
+
 def test_a_rule_is_silenced_only_for_its_statement(tmp_path: Path) -> None:
     (tmp_path / "1_a.up.sql").write_text(
         "SELECT 1;\n-- lint-ignore: missing-grant\nCREATE TABLE t ();\nCREATE TABLE u ();\n"

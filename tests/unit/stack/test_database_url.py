@@ -1,4 +1,4 @@
-"""The database that a command uses if the environment names a file without a URL."""
+"""The database that a command uses, and how it is described."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ops.errors import Exit, OpsError
-from ops.stack.database_url import resolve_database_url
+from ops.stack.database_url import SelectedDatabase, resolve_database_url, select_database
+from tests.promises import promise
 
 
 @pytest.fixture
@@ -31,6 +32,8 @@ def test_the_url_is_read_from_the_file(url_file: Path) -> None:
         (b"", "is empty"),
         (b" \n", "is empty"),
         (b"\xff\xfe", "not UTF-8"),
+        # libpq would read only up to the NUL byte, without the check of the certificate.
+        (b"postgresql://localhost/groundwork\0?sslmode=verify-full", "contains a NUL byte"),
     ],
 )
 def test_a_file_without_a_url_is_named_with_exit_code_2(
@@ -42,3 +45,45 @@ def test_a_file_without_a_url_is_named_with_exit_code_2(
         resolve_database_url(None, role="app", stack="dev")
     assert refused.value.exit_code == Exit.USAGE
     assert str(url_file) in str(refused.value)
+
+
+@promise("a command that changes a database prints which one it is, and where the URL comes from")
+@pytest.mark.parametrize(
+    ("url", "described"),
+    [
+        (
+            "postgresql://migrator:hunter2@db.example:6432/shop?sslmode=require",
+            "db.example:6432/shop as migrator",
+        ),
+        ("host=db.example user=migrator password=hunter2", "db.example:5432/migrator as migrator"),
+        ("postgresql://me:hunter2@/shop", "the local socket:5432/shop as me"),
+        ("postgresql://me:hunter2@db.example?hostaddr=192.0.2.7", "192.0.2.7:5432/me as me"),
+        ("service=prod password=hunter2", "service 'prod'"),
+        ("postgres//me:hunter2@", "an invalid URL"),
+    ],
+)
+def test_a_database_is_described_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str, described: str
+) -> None:
+    for name in ("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE"):
+        monkeypatch.delenv(name, raising=False)
+    assert str(SelectedDatabase(url, "--url")) == f"{described}, from --url"
+    assert "hunter2" not in repr(SelectedDatabase(url, "--url"))
+
+
+def test_libpqs_variables_are_part_of_the_description(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "prod.example")
+    monkeypatch.setenv("PGPORT", "6432")
+    assert (
+        str(SelectedDatabase("postgresql://me@/shop", "--url")) == "prod.example:6432/shop as me, from --url"
+    )
+
+
+def test_the_origin_is_the_option_the_variable_or_the_file(
+    url_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url_file.write_text("postgresql://localhost/x")
+    assert select_database(None, role="app", stack="dev").origin == "DATABASE_URL_FILE"
+    monkeypatch.setenv("DATABASE_URL", "postgresql://localhost/x")
+    assert select_database(None, role="app", stack="dev").origin == "DATABASE_URL"
+    assert select_database("postgresql://localhost/x", role="app", stack="dev").origin == "--url"

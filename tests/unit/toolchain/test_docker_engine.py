@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from infra.spec.checkout import Checkout
-from ops.errors import Exit, OpsError
+from infra.spec.variables import EmptyVariable
 from ops.toolchain import debian, docker_engine
 from ops.toolchain.docker_engine import Engine, NoEngineError
 from ops.toolchain.inventory import ToolSource
@@ -274,9 +274,8 @@ def test_a_variable_that_selects_no_engine_is_refused(
 ) -> None:
     answers(path, program)
     monkeypatch.setenv(name, "")
-    with pytest.raises(OpsError, match=f"{name} is set but empty") as refusal:
+    with pytest.raises(EmptyVariable, match=f"{name} is set but empty"):
         docker_engine.ensure(checkout, progress)
-    assert refusal.value.exit_code is Exit.USAGE
 
 
 @promise("an engine that is not Docker's is refused in one line")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.spec.checkout import Checkout
+from infra.spec.variables import EmptyVariable
 from ops.errors import Exit, OpsError
 from ops.toolchain.state_backend import SECRETS_PROVIDER, URL, StateBackend
 
@@ -27,11 +28,12 @@ def test_the_default_is_a_folder_on_this_machine(checkout: Checkout) -> None:
     assert backend.secrets_provider == ""
 
 
-def test_an_empty_variable_counts_as_unset(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A workflow passes an unset repository variable as an empty one."""
-    monkeypatch.setenv(URL, "")
-    monkeypatch.setenv(SECRETS_PROVIDER, "")
-    assert StateBackend.of(checkout).is_local
+@pytest.mark.parametrize("name", [URL, SECRETS_PROVIDER])
+def test_an_empty_variable_is_refused(checkout: Checkout, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A workflow passes an unset repository variable as an empty one. The state must not become a local one."""
+    monkeypatch.setenv(name, "")
+    with pytest.raises(EmptyVariable, match=name):
+        StateBackend.of(checkout)
 
 
 def test_a_bucket_with_a_key_is_used_unchanged(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,17 +45,18 @@ def test_a_bucket_with_a_key_is_used_unchanged(checkout: Checkout, monkeypatch: 
 @pytest.mark.parametrize(
     ("url", "provider", "said"),
     [
-        (BUCKET, "", "only this machine would have the passphrase"),
+        (BUCKET, None, "only this machine would have the passphrase"),
         (BUCKET, "passphrase", f"{SECRETS_PROVIDER} must begin with awskms://"),
         ("https://app.example", KEY, f"{URL} must begin with s3://"),
         ("file:///tmp", KEY, f"{URL} must begin with s3://"),
     ],
 )
 def test_a_state_that_others_could_not_use_is_refused(
-    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, url: str, provider: str, said: str
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, url: str, provider: str | None, said: str
 ) -> None:
     monkeypatch.setenv(URL, url)
-    monkeypatch.setenv(SECRETS_PROVIDER, provider)
+    if provider is not None:
+        monkeypatch.setenv(SECRETS_PROVIDER, provider)
     with pytest.raises(OpsError, match=said.replace("(", r"\(")) as refused:
         StateBackend.of(checkout)
     assert refused.value.exit_code == Exit.USAGE

@@ -1,0 +1,37 @@
+"""The environment variables that groundwork reads. One that is set but empty is refused.
+
+`--stack "$STACK"` and `DATABASE_URL=$URL` are empty if the shell's variable is not set. That mistake must not select
+the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from infra.spec.errors import InfraError
+
+PREFIX = "GROUNDWORK_"
+# The variables without the prefix.
+OTHERS = ("DATABASE_URL", "DATABASE_URL_FILE", "REDIS_URL", "REDIS_URL_FILE", "DOCKER_HOST", "DOCKER_CONTEXT")
+
+
+class EmptyVariable(InfraError):
+    """An environment variable is set but empty."""
+
+
+def variable(
+    name: str, environment: Mapping[str, str] | None = None, error: type[Exception] = EmptyVariable
+) -> str | None:
+    """Return a variable's value, or None if it is not set. Raises `error` if it is set but empty."""
+    value = (os.environ if environment is None else environment).get(name)
+    if value is not None and not value.strip():
+        raise error(f"{name} is set but empty; unset it, or give it a value")
+    return value
+
+
+def refuse_empty_variables() -> None:
+    """Raise EmptyVariable if any variable of groundwork is set but empty."""
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) or name in OTHERS:
+            variable(name)

@@ -1,0 +1,115 @@
+"""Commands without the extras, without a checkout, and with an ASCII locale: one line, and no traceback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ops import cli
+from ops.errors import Exit
+from tests.promises import promise
+
+ROOT = Path(__file__).parents[3]
+# The packages of the extras infra and aws. A module that is None in sys.modules cannot be imported.
+_WITHOUT = """
+import sys
+for name in ("yaml", "rich", "pulumi", "pulumi_docker", "pulumi_aws", "boto3"):
+    sys.modules[name] = None
+from ops.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python files and migrations of the packages, as in site-packages."""
+    folder = tmp_path_factory.mktemp("site-packages")
+    for name in ("ops", "infra", "db", "cache"):
+        for path in (ROOT / name).rglob("*"):
+            if path.suffix in {".py", ".sql", ".json"}:
+                target = folder / path.relative_to(ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+    return folder
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    dropped = ("PYTHONPATH", "DATABASE_URL", "REDIS_URL")
+    env = {name: value for name, value in os.environ.items() if name not in dropped}
+    return subprocess.run(
+        [sys.executable, "-P", "-c", _WITHOUT, *arguments],
+        cwd=folder, env=env | {"PYTHONPATH": str(folder), "GROUNDWORK_CACHE": str(folder / "tools")} | variables,
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
+
+
+@promise("a command that needs more than is installed says so in one line")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("migrate", "status"), "needs the Python package"),
+        (("seed",), "needs the Python package"),
+        (("cache", "stats"), "needs the Python package"),
+        (("up",), "needs the Python package"),
+        (("psql",), "needs the Python package"),
+        (("toolchain",), "needs the Python package 'rich'"),
+        (("prune",), "needs a checkout of groundwork"),
+        (("toolchain", "--check"), "needs a checkout of groundwork"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_missing_package_or_checkout_is_one_line(
+    installed: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = run(installed, *arguments)
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("database: ")]
+    assert (done.returncode, done.stdout) == (Exit.ERROR, "")
+    assert line.startswith("groundwork: this command ")
+    assert said in line
+
+
+def test_a_missing_module_of_groundwork_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**options: object) -> None:
+        raise ModuleNotFoundError("No module named 'ops.lost'", name="ops.lost")
+
+    monkeypatch.setattr(cli.cli, "main", fail)
+    with pytest.raises(ModuleNotFoundError):
+        cli.main([])
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        pytest.param({"PYTHONIOENCODING": "ascii"}, id="output"),
+        pytest.param({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, id="locale"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("migrate", "lint", "--folder", "ü"), Exit.MISMATCH),
+        (("migrate", "lint", "--folder", "ü", "--json"), Exit.MISMATCH),
+        (("import", "gharchive", "--dry-run", "ü/é.json"), Exit.ERROR),
+        (("migrate", "lint", "--folder", "ö"), Exit.USAGE),
+    ],
+    ids=lambda value: "-".join(value).replace("ü", "u").replace("ö", "o") if isinstance(value, tuple) else "",
+)
+def test_a_name_that_is_not_ascii_is_escaped_where_the_terminal_is(
+    tmp_path: Path, variables: dict[str, str], arguments: tuple[str, ...], code: Exit
+) -> None:
+    (tmp_path / "ü").mkdir()
+    (tmp_path / "ü" / "1_ß.up.sql").write_text("CREATE TABLE ä (id int);")
+    (tmp_path / "ü" / "é.json").write_text("{}")
+    done = subprocess.run(
+        [sys.executable, "-m", "ops.cli", *arguments],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert (done.stdout + done.stderr).isascii()
