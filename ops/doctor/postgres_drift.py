@@ -10,7 +10,7 @@ from infra.spec import roles as spec
 from ops.doctor.check_result import STACK_OPTION, CheckResult, counted, fail, ok, psql_command, skipped, warn
 from ops.doctor.examination import Examination
 from ops.doctor.parameters import comparable
-from ops.rotation.login_drift import QUERY, login_differences
+from ops.rotation.login_drift import QUERY, login_differences, setting_differences
 from ops.servers.errors import NotVisible
 from ops.servers.monitored_postgres import Row
 
@@ -119,13 +119,16 @@ def roles(examination: Examination) -> CheckResult:
     wrong += [f"{name} is not in the specification" for name in sorted(live.keys() - expected.keys())]
     for name in sorted(expected.keys() & live.keys()):
         wrong += [f"{name} {difference}" for difference in _role_differences(expected[name], live[name])]
+        wrong += setting_differences(name, live[name]["config"], expected[name].config or {})
     wrong += [
         f"{row['setting']} is set for {row['role']} in {row['database']}"
         for row in examination.postgres.rows(_PER_DATABASE)
     ]
     if digests is not None:
         with suppress(NotVisible):
+            # It names differing settings too, because `rotate status` has no other source of them.
             wrong += login_differences(examination.postgres.superuser_rows(QUERY), digests)
+    wrong = list(dict.fromkeys(wrong))
     if wrong:
         return fail(
             f"{counted(len(wrong), 'difference')} from the specification",
@@ -180,9 +183,3 @@ def _role_differences(expected: _Role, live: Row) -> Iterable[str]:
         yield f"is a member of {name}"
     for name in sorted(expected.member_of - member_of):
         yield f"is not a member of {name}"
-    config = dict(entry.split("=", 1) for entry in live["config"])
-    config = {key.lower(): value for key, value in config.items()}
-    wanted = expected.config or {}
-    for key in sorted(config.keys() | wanted.keys()):
-        if config.get(key) != wanted.get(key):
-            yield f"has {key} = {config.get(key, 'nothing')} and should have {wanted.get(key, 'nothing')}"

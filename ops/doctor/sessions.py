@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import perf_counter
 
-from ops.doctor.check_result import CheckResult, CheckStatus, counted, judged, level, ok, psql_command, worst
+from ops.doctor.check_result import (
+    STACK_OPTION,
+    CheckResult,
+    CheckStatus,
+    counted,
+    judged,
+    level,
+    ok,
+    psql_command,
+    worst,
+)
 from ops.doctor.examination import Examination
+from ops.rotation.login_drift import QUERY, login_differences
+from ops.servers.errors import NotVisible, ServerUnreachable, TooSlow
 from ops.servers.lock_waits import lock_waits
 from ops.servers.monitored_postgres import Row
 
@@ -31,13 +43,32 @@ ORDER BY xact_start LIMIT 20
 
 
 def reached(examination: Examination) -> CheckResult:
-    """postgres: check that it answers role monitor."""
+    """postgres: check that it answers role monitor. If it does not, name what a role changed of its own login."""
     postgres = examination.postgres
-    (row,) = postgres.rows("SELECT current_setting('server_version') AS version")
+    try:
+        (row,) = postgres.rows("SELECT current_setting('server_version') AS version")
+    except ServerUnreachable as error:
+        if changed := _changed_logins(examination):
+            raise ServerUnreachable(
+                f"{error}; logins differ from the stack's: {'; '.join(changed)};"
+                f" `groundwork up{STACK_OPTION}` repairs them"
+            ) from error
+        raise
     began = perf_counter()
     postgres.rows("SELECT 1")
     took = (perf_counter() - began) * 1000
     return ok(f"{postgres.name} is version {row['version'].split()[0]} and answers in {took:.1f} ms")
+
+
+def _changed_logins(examination: Examination) -> list[str]:
+    """Return what the superuser sees of the logins. Empty if it sees nothing, because the server is down or on AWS."""
+    digests = examination.stack.expected.get("verifierDigests")
+    if not digests:
+        return []
+    try:
+        return list(login_differences(examination.postgres.superuser_rows(QUERY), digests))
+    except (NotVisible, TooSlow, ServerUnreachable):
+        return []
 
 
 def connections(examination: Examination) -> CheckResult:

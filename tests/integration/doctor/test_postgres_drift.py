@@ -132,6 +132,45 @@ def test_a_password_or_session_that_a_login_should_not_have_is_drift(
     assert asked_ill("roles").status is CheckStatus.OK
 
 
+@promise("a changed parameter, role, grant or ACL rule is reported as drift")
+@pytest.mark.parametrize(
+    ("login", "attack", "difference"),
+    [
+        # Such a setting locks the login out, and with it every check.
+        (
+            "monitor_a",
+            "ALTER ROLE monitor_a SET local_preload_libraries = 'nonexistent'",
+            "monitor_a has local_preload_libraries = nonexistent and should have nothing",
+        ),
+        (
+            "monitor_a",
+            "ALTER ROLE monitor_a IN DATABASE {database} SET local_preload_libraries = 'nonexistent'",
+            "monitor_a has local_preload_libraries = nonexistent and should have nothing",
+        ),
+        (
+            "readonly_a",
+            "SET ROLE readonly; ALTER ROLE readonly PASSWORD 'of its own'",
+            "readonly has a password and is not a login",
+        ),
+    ],
+)
+def test_what_a_role_changes_of_itself_is_reported_even_if_it_locks_doctor_out(
+    asked_ill: Ask, ill_postgres: Server, ill_stack: MonitoredStack, login: str, attack: str, difference: str
+) -> None:
+    attack = attack.format(database=ill_stack.database)
+    url = ill_postgres.database_url(login)
+    with psycopg.connect(url, options="-c default_transaction_read_only=off", autocommit=True) as session:
+        session.execute(attack.encode())
+    try:
+        found = asked_ill("postgres" if login.startswith("monitor") else "roles")
+    finally:
+        ill_postgres.psql("ALTER ROLE monitor_a RESET local_preload_libraries")
+        ill_postgres.psql(f"ALTER ROLE monitor_a IN DATABASE {ill_stack.database} RESET ALL")
+        ill_postgres.psql("ALTER ROLE readonly PASSWORD NULL")
+    assert found.status is CheckStatus.FAIL
+    assert difference in "\n".join((found.text, *found.details))
+
+
 def test_a_stack_from_before_its_limits_were_kept_is_skipped(
     stack: MonitoredStack, database: Database, redis_server: Server
 ) -> None:
