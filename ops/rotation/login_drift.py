@@ -25,7 +25,7 @@ def login_differences(rows: Iterable[Mapping[str, Any]], digests: Mapping[str, s
     """Yield a sentence for each difference between QUERY's rows and the stack.
 
     `digests` maps each login that may log in to `infra.spec.roles.verifier_digest` of its verifier. Every other login
-    is retired: it must have no LOGIN, no password and no session. The same applies to the roles that are no logins.
+    is retired: it must have no LOGIN, no password and no session. The same applies to the other roles.
     """
     settings = {login.name: login.settings for group in roles.LOGINS.values() for login in group}
     for row in rows:
