@@ -194,7 +194,9 @@ def test_a_killed_rotation_is_completed_by_the_next_one(opened: Any, database: D
     command = [sys.executable, "-m", "ops.cli", "tokens", "rotate", "--batch-size", "5"]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    process.stderr.readline()
+    # After the first batch.
+    while "checked" not in process.stderr.readline():
+        assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stderr.close()

@@ -222,7 +222,7 @@ def test_an_index_that_another_role_builds_is_waited_for_and_kept(
                 empty_database.url("migrator"),
                 read_source(folder),
                 limits=PATIENT,
-                on_event=lambda kind, _, detail: told.append(detail) if kind == "waiting" else None,
+                on_event=lambda event: told.append(event.detail) if event.kind == "waiting" else None,
             )
             wait_until(lambda: bool(told) or run.done())
         assert len(run.result(timeout=60)) == 1

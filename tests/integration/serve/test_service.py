@@ -35,15 +35,19 @@ Start = Callable[..., AbstractContextManager[Service]]
 
 @pytest.fixture
 def start(database: Database, redis_server: Server, namespace: str) -> Start:
-    """Start the service with the test's database and namespace. Keyword arguments change its environment."""
+    """Start the service with the test's database and namespace. Keyword arguments change its environment.
 
-    def start_one(*options: str, **environment: str) -> AbstractContextManager[Service]:
+    None unsets a variable.
+    """
+
+    def start_one(*options: str, **environment: str | None) -> AbstractContextManager[Service]:
         usual = {
             "DATABASE_URL": database.url("app"),
             "REDIS_URL": redis_server.redis_url("app"),
             "GROUNDWORK_CACHE_NAMESPACE": namespace,
         }
-        return running_service(*options, **(usual | environment))
+        given = {name: value for name, value in (usual | environment).items() if value is not None}
+        return running_service(*options, **given)
 
     return start_one
 
@@ -376,16 +380,19 @@ def test_the_months_ahead_have_their_partitions(start: Start, database: Database
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"DATABASE_URL": ""}, "neither DATABASE_URL nor DATABASE_URL_FILE"),
+        ({"DATABASE_URL": ""}, "DATABASE_URL is set but empty"),
+        ({"DATABASE_URL": None}, "neither DATABASE_URL nor DATABASE_URL_FILE"),
         ({"DATABASE_URL_FILE": "/nowhere"}, "DATABASE_URL and DATABASE_URL_FILE are both set"),
-        ({"DATABASE_URL": "", "DATABASE_URL_FILE": "/nowhere"}, "cannot read /nowhere"),
+        ({"DATABASE_URL": None, "DATABASE_URL_FILE": "/nowhere"}, "cannot read /nowhere"),
         ({"DATABASE_URL": "postgresql://u:canary@h/d?nonsense=1"}, "not a connection string"),
         ({"REDIS_URL": "http://u:canary@h"}, "REDIS_URL is not a connection string"),
         ({"REDIS_URL": "rediss://u:canary@h:1/0?nonsense=1"}, "REDIS_URL"),
         ({"GROUNDWORK_CACHE_NAMESPACE": "a b"}, "namespace"),
     ],
 )
-def test_a_wrong_setting_is_reported_at_once(start: Start, environment: dict[str, str], message: str) -> None:
+def test_a_wrong_setting_is_reported_at_once(
+    start: Start, environment: dict[str, str | None], message: str
+) -> None:
     with start(**environment) as service:
         service.process.wait(20)
         assert service.process.returncode != 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -37,12 +37,18 @@ DOWN = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is t
 
 
 @pytest.fixture(autouse=True)
-def machine(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Debian without Docker and systemd, as root. Calling apt fails the test."""
+def machine(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Debian without Docker and systemd, as root. Calling apt fails the test. Ends the dockerd that a test starts."""
+    outliving: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(docker_engine, "_outliving", outliving)
     machine_of(path, monkeypatch)
     monkeypatch.setattr(debian, "can_install", lambda: True)
     monkeypatch.setattr(debian, "offers", lambda _package: False)
     monkeypatch.setattr(debian, "install", lambda *_: pytest.fail("something was installed"))
+    yield
+    for process in outliving:
+        process.kill()
+        process.wait()
 
 
 def machine_of(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
