@@ -52,7 +52,8 @@ def build(folder: Path, tag: str, *, refresh: str = "", labels: Mapping[str, str
 def _build(*arguments: str, stdin: bytes | None = None) -> str:
     try:
         return docker(
-            *("build", "--quiet", *arguments),
+            # Without --force-rm, the classic builder leaves the container of the command that failed.
+            *("build", "--quiet", "--force-rm", *arguments),
             stdin=stdin,
             timeout_seconds=BUILD_SECONDS,
             environment=_ENGINES_OWN_BUILDER,

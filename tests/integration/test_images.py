@@ -71,12 +71,15 @@ def test_only_another_refresh_installs_the_packages_again(tmp_path: Path, tag: s
 
 
 def test_a_failed_build_reports_its_last_lines_and_leaves_no_tag(tmp_path: Path, tag: str) -> None:
-    (tmp_path / "Dockerfile").write_text(f"{SMALL}RUN seq 100; echo no such package >&2; exit 3\n")
+    reason = f"no package {uuid.uuid4().hex}"
+    (tmp_path / "Dockerfile").write_text(f"{SMALL}RUN seq 100; echo {reason} >&2; exit 3\n")
     with pytest.raises(DockerError) as caught:
         build(tmp_path, tag)
-    assert "no such package" in str(caught.value)
+    assert reason in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 11
     assert not docker("image", "ls", "--quiet", "--filter", f"reference={tag}*").split()
+    left = docker("container", "ls", "--all", "--no-trunc", "--format", "{{.Command}}")
+    assert reason not in left
 
 
 @promise("`up` and `doctor` report packages that are older than 30 days")
