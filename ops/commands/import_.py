@@ -56,13 +56,16 @@ def gharchive(
 
     if rejects and len(files) > 1:
         raise OpsError("--rejects takes a single input file; omit it to get one file per input", Exit.USAGE)
-    if rejects and rejects.exists() and files[0] != "-" and rejects.samefile(files[0]):
-        raise OpsError(
-            f"--rejects {rejects} is the input file and would be overwritten; choose another", Exit.USAGE
-        )
     # Before the first is loaded, so that a mistyped name changes nothing.
     for name in files:
         check_file(name)
+    targets = [rejects or _rejects_of(name) for name in files]
+    for target in targets:
+        if any(name != "-" and target.exists() and target.samefile(name) for name in files):
+            raise OpsError(
+                f"rejected lines would overwrite the input file {target}; rename it, or choose another with --rejects",
+                Exit.USAGE,
+            )
     done: list[dict[str, object]] = []
     error: str | None = None
     with ExitStack() as stack_:
@@ -79,10 +82,9 @@ def gharchive(
             pool.fetch_one(READ_CONNECTION_LIMIT, {}, class_row(ConnectionLimit), Deadline(_ANSWER_SECONDS))
             loader = Loader(pool)
         try:
-            for name in files:
-                default = Path("stdin.rejects.jsonl") if name == "-" else Path(f"{name}.rejects.jsonl")
+            for name, target in zip(files, targets, strict=True):
                 done.append({"file": name})
-                _load(name, rejects or default, loader, done[-1], as_json=as_json)
+                _load(name, target, loader, done[-1], as_json=as_json)
         except BaseException as failure:
             error = str(failure) or type(failure).__name__
             raise
@@ -90,6 +92,10 @@ def gharchive(
             # Also after a failure: what precedes it stays loaded.
             if as_json:
                 print_json({"dryRun": dry_run, "files": done, "error": error})
+
+
+def _rejects_of(name: str) -> Path:
+    return Path("stdin.rejects.jsonl") if name == "-" else Path(f"{name}.rejects.jsonl")
 
 
 def _load(

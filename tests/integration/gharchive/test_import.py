@@ -136,12 +136,20 @@ def test_json_is_one_object(database: Database, hour: Path) -> None:
     }  # fmt: skip
 
 
-def test_rejects_never_overwrite_the_loaded_file(database: Database, hour: Path) -> None:
+def test_rejects_never_overwrite_an_input_file(database: Database, hour: Path) -> None:
+    rejects = hour.with_name(f"{hour.name}.rejects.jsonl")
+    rejects.write_bytes(hour.read_bytes())
     before = hour.read_bytes()
-    done = _run(database, str(hour), "--rejects", str(hour))
-    assert done.returncode == 2
-    assert b"is the input file" in done.stderr
-    assert hour.read_bytes() == before
+    for arguments in (
+        ["--rejects", str(hour), str(hour)],
+        # The second file has the name of the first one's rejects.
+        [str(hour), str(rejects)],
+        [str(rejects), str(hour)],
+    ):
+        done = _run(database, *arguments)
+        assert done.returncode == 2, arguments
+        assert b"would overwrite the input file" in done.stderr
+    assert hour.read_bytes() == rejects.read_bytes() == before
 
 
 @pytest.mark.parametrize("folder", ["", "none"])
