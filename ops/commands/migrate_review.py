@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from ops.commands.migrate_options import database_options, exit_codes
 from ops.errors import Exit, OpsError
 from ops.output import print_json, print_line
-from ops.stack.database_url import is_database_named, resolve_database_url
+from ops.stack.database_url import resolve_database_url
 
 
 @click.command("verify")
@@ -122,7 +122,6 @@ def rehearse_pending(
     longest lock wait.
     """
     from db.migrator import read_source
-    from infra.spec.checkout import Checkout
     from infra.spec.quantity import parse_bytes
     from ops.migrations.rehearsal.database_copy import SourceDatabase
     from ops.migrations.rehearsal.rehearsal import RehearsalOptions, rehearse
@@ -135,8 +134,7 @@ def rehearse_pending(
     options = RehearsalOptions(callers, before_seconds, not schema_only, max_bytes, budget_ms)
     with exit_codes():
         conninfo = resolve_database_url(url, role="migrator", stack=stack)
-        container = None if is_database_named(url) else Checkout.here().name(stack, "postgres")
-        done = rehearse(SourceDatabase(conninfo, container), read_source(folder), options)
+        done = rehearse(SourceDatabase(conninfo), read_source(folder), options)
     if as_json:
         print_json({"pending": []} if done is None else done.as_json())
     else:

@@ -1,7 +1,7 @@
 """Copy a database to the temporary server: pg_dump piped to pg_restore, without an intermediate file.
 
-The superuser dumps a stack's database in its container. Any other database is dumped by role migrator, in a container
-of the same image. No password is on a command line or in a container's environment.
+Role migrator dumps the database, in a container of the temporary server's image: a superuser's dump would read what the
+owner defined. No password is on a command line or in a container's environment.
 """
 
 from __future__ import annotations
@@ -36,11 +36,9 @@ exec pg_dump --dbname=service=source "$@" < /dev/null
 
 @dataclass(frozen=True)
 class SourceDatabase:
-    """The database to copy: in a stack's `container`, or at `conninfo` if there is none."""
+    """The database to copy, with the login of role migrator."""
 
     conninfo: str
-    container: str | None
-    database: str = roles.DATABASE
 
     def size_bytes(self) -> int:
         """Return the database's size on disk."""
@@ -71,24 +69,18 @@ def copy_database(source: SourceDatabase, server: ScratchServer, name: str, *, w
 def _transfer(source: SourceDatabase, server: ScratchServer, name: str, *options: str) -> None:
     dumper = f"{server.container}-dump-{uuid.uuid4().hex[:6]}"
     options = ("--format=custom", "--compress=0", *options)
-    if source.container is not None:
-        command = ["docker", "exec", source.container, "pg_dump", f"--dbname={source.database}", *options]
-        stdin = b""
-    else:
-        command = [
-            *("docker", "run", "--rm", "--init", "--interactive", "--name", dumper, "--network", "host"),
-            *("--read-only", *label_options(state_labels(Checkout.here()))),
-            *("--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
-            *("--entrypoint", "bash", server.image, "-c", _DUMP, "dump", *options),
-        ]
-        stdin = _service(source.conninfo)
+    command = [
+        *("docker", "run", "--rm", "--init", "--interactive", "--name", dumper, "--network", "host"),
+        *("--read-only", *label_options(state_labels(Checkout.here()))),
+        *("--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
+        *("--entrypoint", "bash", server.image, "-c", _DUMP, "dump", *options),
+    ]
     restore = ["docker", "exec", "--interactive", server.container, "pg_restore", "--exit-on-error"]
     try:
-        _pipe(command, stdin, [*restore, f"--dbname={name}"])
+        _pipe(command, _service(source.conninfo), [*restore, f"--dbname={name}"])
     finally:
-        if source.container is None:
-            with suppress(DockerError):
-                docker("rm", "--force", "--volumes", dumper)
+        with suppress(DockerError):
+            docker("rm", "--force", "--volumes", dumper)
 
 
 def _pipe(dump: list[str], stdin: bytes, restore: list[str]) -> None:

@@ -238,21 +238,16 @@ def look_at_copy(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-@pytest.mark.parametrize("way", ["url", "container"])
 def test_the_copy_has_every_row_and_the_same_catalog(
     rehearse: Callable[..., Outcome],
     seeded: Database,
     write: Write,
     folder: Path,
     look_at_copy: list[Any],
-    way: str,
 ) -> None:
     write("9001_a.sql", "SELECT 1")
     url = seeded.url("migrator")
-    container = seeded.server.container if way == "container" else None
-    rehearsal.rehearse(
-        SourceDatabase(url, container, seeded.name), read_source(folder), rehearsal.RehearsalOptions()
-    )
+    rehearsal.rehearse(SourceDatabase(url), read_source(folder), rehearsal.RehearsalOptions())
     *rows, catalog = look_at_copy
     with open_connection(url) as owner:
         assert rows == owner.execute("SELECT username, github_id FROM users ORDER BY github_id").fetchall()
@@ -266,9 +261,7 @@ def test_with_schema_only_no_row_is_copied(
     with psycopg.connect(database.url("app")) as connection:
         connection.execute("INSERT INTO users (github_id, username) VALUES (1, 'somebody')")
     url = database.url("migrator")
-    rehearsal.rehearse(
-        SourceDatabase(url, None), read_source(folder), rehearsal.RehearsalOptions(with_rows=False)
-    )
+    rehearsal.rehearse(SourceDatabase(url), read_source(folder), rehearsal.RehearsalOptions(with_rows=False))
     *rows, catalog = look_at_copy
     assert len(rows) == USERS
     assert all(name.startswith("sample-") for name, _ in rows)
