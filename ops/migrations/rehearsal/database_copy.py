@@ -55,27 +55,34 @@ def copy_database(source: SourceDatabase, server: ScratchServer, name: str, *, w
     Raise OpsError with the message of pg_dump or pg_restore.
     """
     server.psql(f"CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0")
+    # The dump creates the schema.
+    server.psql(f"GRANT CREATE ON DATABASE {name} TO {roles.OWNER}")
     if with_rows:
         _transfer(source, server, name)
     else:
         _transfer(source, server, name, "--schema-only")
         _transfer(source, server, name, "--data-only", "--table=*._sqlx_migrations")
-    # A dump of one database does not include the privilege to connect.
+    server.psql(f"REVOKE CREATE ON DATABASE {name} FROM {roles.OWNER}")
+    # A dump of one schema includes neither the extensions nor the privilege to connect.
     server.psql(roles.grants_sql(name), name)
-    server.psql("ANALYZE", name)
-    return server.url(name, "migrator")
+    url = server.url(name, "migrator")
+    with open_connection(url) as connection:
+        connection.execute("ANALYZE")
+    return url
 
 
 def _transfer(source: SourceDatabase, server: ScratchServer, name: str, *options: str) -> None:
     dumper = f"{server.container}-dump-{uuid.uuid4().hex[:6]}"
-    options = ("--format=custom", "--compress=0", *options)
+    options = ("--format=custom", "--compress=0", f"--schema={roles.SCHEMA}", *options)
     command = [
         *("docker", "run", "--rm", "--init", "--interactive", "--name", dumper, "--network", "host"),
         *("--read-only", *label_options(state_labels(Checkout.here()))),
         *("--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
         *("--entrypoint", "bash", server.image, "-c", _DUMP, "dump", *options),
     ]
+    # Role migrator restores too: what the owner defined must not run as superuser.
     restore = ["docker", "exec", "--interactive", server.container, "pg_restore", "--exit-on-error"]
+    restore += ["--username=migrator", "--no-password"]
     try:
         _pipe(command, _service(source.conninfo), [*restore, f"--dbname={name}"])
     finally:

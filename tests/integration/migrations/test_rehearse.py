@@ -20,7 +20,7 @@ from db.migrator import MIGRATIONS_FOLDER, read_source
 from db.migrator.catalog import find_drift, read_catalog
 from db.migrator.connection import open_connection
 from db.seed import USERS, load_sample_data
-from infra.docker.engine import docker
+from infra.docker.engine import DockerError, docker
 from ops.errors import Exit
 from ops.migrations.rehearsal import rehearsal
 from ops.migrations.rehearsal.database_copy import SourceDatabase
@@ -252,6 +252,33 @@ def test_the_copy_has_every_row_and_the_same_catalog(
     with open_connection(url) as owner:
         assert rows == owner.execute("SELECT username, github_id FROM users ORDER BY github_id").fetchall()
     assert find_drift(read_catalog(url), catalog) == ()
+
+
+# Building the index, or analyzing the table, calls the function for each row.
+_PLANT = """
+CREATE FUNCTION groundwork.planted(bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user) THEN
+        RAISE EXCEPTION 'the planted function runs in a session of a superuser';
+    END IF;
+    RETURN $1;
+END $$;
+CREATE INDEX planted ON groundwork.users (groundwork.planted(id));
+"""
+
+
+@promise("no superuser session reads or executes what another role owns")
+def test_what_the_owner_defined_does_not_run_as_superuser_in_the_copy(
+    rehearse: Callable[..., Outcome], seeded: Database, write: Write, folder: Path, look_at_copy: list[Any]
+) -> None:
+    write("9001_a.sql", "SELECT 1")
+    url = seeded.url("migrator")
+    with open_connection(url) as owner:
+        owner.execute(_PLANT)
+    rehearsal.rehearse(SourceDatabase(url), read_source(folder), rehearsal.RehearsalOptions())
+    assert look_at_copy
+    # The control: a superuser's session is what the function finds.
+    with pytest.raises(DockerError, match="runs in a session of a superuser"):
+        seeded.psql("REINDEX INDEX groundwork.planted")
 
 
 def test_with_schema_only_no_row_is_copied(
