@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from infra.docker.engine import DockerError, docker, inspect, label_options
@@ -46,7 +47,9 @@ def build(folder: Path, tag: str, *, refresh: str = "", labels: Mapping[str, str
         }
         return _build(*label_options(all_labels), "--tag", tag, "-", stdin=f"FROM {draft}\n".encode())
     finally:
-        docker("image", "rm", "--no-prune", draft)
+        # A failed removal must not hide the first error.
+        with suppress(DockerError):
+            docker("image", "rm", "--no-prune", draft)
 
 
 def _build(*arguments: str, stdin: bytes | None = None) -> str:

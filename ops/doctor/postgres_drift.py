@@ -158,12 +158,7 @@ def _expected_roles(limits: Mapping[str, int], digests: Mapping[str, str] | None
                 inherits=True,
                 member_of=frozenset({login.privileges}),
                 connections=limits[role],
-                config={
-                    key.lower(): value
-                    for key, value in (
-                        spec.managed_settings(login) if digests is None else login.settings
-                    ).items()
-                },
+                config=spec.managed_settings(login) if digests is None else login.settings,
             )
     return found
 
