@@ -20,7 +20,7 @@ from redis.connection import parse_url
 
 from cache.errors import CacheSettingError
 from cache.resolving import addresses
-from cache.synchronization import seconds_left
+from cache.synchronization import async_time_limit, seconds_left
 
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_check_hostname", "ssl_cert_reqs"}
 
@@ -51,7 +51,9 @@ class TlsContext:
 class _NoFarewell:
     """Aborts a connection on disconnect: a TLS transport would wait 30 s for the close_notify of a silent peer."""
 
+    _reader: Any
     _writer: Any
+    socket_connect_timeout: Any
 
     async def disconnect(self, *arguments: Any, **options: Any) -> None:
         if self._writer is not None:
@@ -71,8 +73,23 @@ class AsyncTlsConnection(_NoFarewell, _AsyncSslConnection):
         self._tls = tls
 
     def _connection_arguments(self) -> Any:
-        arguments = super(_AsyncSslConnection, self)._connection_arguments()
-        return {**arguments, "ssl": self._tls.get()}
+        # Without TLS: `_connect` adds it.
+        return super(_AsyncSslConnection, self)._connection_arguments()
+
+    async def _connect(self) -> None:
+        """Connect without TLS, then start it, so that a cancelled connection closes at once.
+
+        With both in one step, asyncio waits up to 30 s for the server's close_notify if the task is cancelled just as
+        the handshake ends. If the event loop ends before that, the socket stays open.
+        """
+        await super()._connect()  # type: ignore[no-untyped-call]
+        try:
+            async with async_time_limit(self.socket_connect_timeout):
+                await self._writer.start_tls(self._tls.get(), server_hostname=self.host)
+        except BaseException:
+            self._writer.transport.abort()
+            self._reader = self._writer = None
+            raise
 
 
 class _BoundedSocket:

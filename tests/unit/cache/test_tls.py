@@ -1,0 +1,78 @@
+"""A TLS connection to Redis whose opening is cancelled leaves no socket open."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import ssl
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from cache.tls import AsyncPlainConnection, AsyncTlsConnection, connection_options
+from infra.certificates import make_authority, make_server_certificate
+
+
+def _serve_silently(listener: socket.socket, context: ssl.SSLContext, is_over: Event) -> None:
+    """Accept one TLS connection and read nothing from it, so that nobody answers its close_notify."""
+    client, _ = listener.accept()
+    with context.wrap_socket(client, server_side=True):
+        is_over.wait(60)
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[AsyncTlsConnection]:
+    """An unopened connection to a server that completes the handshake and is silent afterwards."""
+    authority = make_authority("groundwork tests")
+    pair = make_server_certificate(authority, ["127.0.0.1"])
+    (tmp_path / "ca.crt").write_text(authority.certificate)
+    (tmp_path / "server.pem").write_text(pair.certificate + pair.private_key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    is_over = Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as executor:
+        executor.submit(_serve_silently, listener, context, is_over)
+        url = f"rediss://127.0.0.1:{listener.getsockname()[1]}?ssl_ca_certs={tmp_path / 'ca.crt'}"
+        options = connection_options(url, AsyncTlsConnection, AsyncPlainConnection)
+        made = options.pop("connection_class")(**options, socket_connect_timeout=30.0)
+        yield made
+        is_over.set()
+
+
+async def _cancel_as_the_handshake_ends(connection: AsyncTlsConnection) -> bool:
+    class Cancelling(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            task.cancel()
+
+    context = connection._tls.get()
+    context.sslobject_class = Cancelling
+    task = asyncio.ensure_future(connection._connect())
+    await asyncio.wait([task])
+    # The class refers to the task, whose error refers to the transport.
+    context.sslobject_class = ssl.SSLObject
+    return task.cancelled()
+
+
+async def _disconnect_after_connecting(connection: AsyncTlsConnection) -> bool:
+    await connection._connect()
+    was_connected: bool = connection.is_connected
+    await connection.disconnect()
+    return was_connected
+
+
+@pytest.mark.parametrize("use", [_cancel_as_the_handshake_ends, _disconnect_after_connecting])
+def test_a_connection_to_a_silent_server_is_closed_when_its_event_loop_ends(
+    connection: AsyncTlsConnection, use: object
+) -> None:
+    with warnings.catch_warnings(record=True) as leaks:
+        warnings.simplefilter("always", ResourceWarning)
+        assert asyncio.run(use(connection))  # type: ignore[operator]
+        gc.collect()
+
+    assert [str(leak.message) for leak in leaks] == []
