@@ -27,7 +27,7 @@ $(error groundwork: no python3.11 or python3 on PATH; install Python 3.11 or new
 endif
 endif
 
-.PHONY: help .venv up down preview status logs psql redis-cli drift verify pr-report pr-comment environments test check fix docs screenshots bench sbom audit toolchain lock
+.PHONY: help .venv up down preview status logs psql redis-cli drift verify pr-report pr-comment environments test check fix client docs screenshots bench sbom audit toolchain lock
 
 ## The stack
 up: .venv ## Create or update a stack: servers, roles, schema, access service (STACK=dev)
@@ -78,6 +78,9 @@ fix: .venv ## Format, fix lint, and render generated files
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
 	$(PY) -m scripts.fresh
+
+client: .venv ## Build the wheel groundwork-client, the data access for applications, into dist
+	@$(PY) -m scripts.build_client
 
 docs: .venv ## Build the documentation as a site into build/docs; fails for a broken link
 	@$(VENV)/uv pip install --quiet --python $(PY) --require-hashes --requirement scripts/site/requirements.lock

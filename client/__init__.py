@@ -1,0 +1,25 @@
+"""Data access for an application: users, organizations, repositories and activities over Postgres and Redis.
+
+    from groundwork_client import DataAccess
+
+    with DataAccess.open() as data:
+        user = data.users.get(1)
+
+`AsyncDataAccess` has the same methods with `await`. `groundwork_client.errors` has the exceptions that they raise, and
+`groundwork_client.models` the records.
+`DatabaseSettings` and `CacheSettings` configure a data access without environment variables.
+"""
+
+from cache.errors import CacheSettingError
+from cache.settings import CacheSettings
+from db._async.access import AsyncDataAccess
+from db._sync.access import DataAccess
+from db.settings import DatabaseSettings
+
+__all__ = [
+    "AsyncDataAccess",
+    "CacheSettingError",
+    "CacheSettings",
+    "DataAccess",
+    "DatabaseSettings",
+]

@@ -1,0 +1,59 @@
+"""An application in a folder of its own, with an environment in which only the client's wheel is installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import build_client
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_client.build(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment with the wheel, and with the locked versions of what it requires."""
+    environment = tmp_path_factory.mktemp("environment") / "venv"
+    uv = [BIN / "uv", "--quiet"]
+    subprocess.run([*uv, "venv", "--python", sys.executable, environment], check=True)
+    python = environment / "bin" / "python"
+    subprocess.run(
+        [*uv, "pip", "install", "--python", python, "--constraint", ROOT / "requirements.lock", wheel],
+        check=True,
+    )
+    return python
+
+
+class Application:
+    """A folder with an application's files. `run` starts one of them."""
+
+    def __init__(self, folder: Path, python: Path, urls: dict[str, str]) -> None:
+        self.folder = folder
+        self._python = python
+        # Nothing of this checkout may be found.
+        self._environment = {n: v for n, v in os.environ.items() if not n.startswith("PYTHON")} | urls
+
+    def write(self, **files: str) -> None:
+        for name, text in files.items():
+            (self.folder / f"{name}.py").write_text(text)
+
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self._python, *arguments],
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )

@@ -1,0 +1,144 @@
+"""The wheel groundwork-client, in an application that knows nothing of this checkout."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from scripts import build_client
+from tests.conftest import Database
+from tests.containers import Server
+from tests.integration.client.conftest import BIN, Application
+from tests.promises import promise
+from tests.scale import IS_FULL
+
+MAIN = """\
+import asyncio
+
+import cache
+import db
+import infra
+import ops
+from groundwork_client import AsyncDataAccess, DataAccess, errors
+from groundwork_client.models import NewUser, User
+
+assert (cache.OWNER, db.OWNER, infra.OWNER, ops.OWNER) == ("application",) * 4
+
+
+async def read(user_id: int) -> User:
+    async with AsyncDataAccess.open() as data:
+        return await data.users.get(user_id)
+
+
+with DataAccess.open() as data:
+    ada = data.users.add(NewUser(github_id=7, username="ada"))
+    assert data.users.get(ada.id) == ada
+    try:
+        data.users.get(4711)
+    except errors.NotFound as error:
+        print(error)
+print(asyncio.run(read(ada.id)).username)
+"""
+OWN = 'OWNER = "application"\n'
+
+
+@pytest.fixture
+def application(
+    tmp_path: Path, python: Path, database: Database, redis_server: Server, namespace: str
+) -> Application:
+    """An application that has modules with the names of this repository's packages."""
+    urls = {
+        "DATABASE_URL": database.url("app"),
+        "REDIS_URL": redis_server.redis_url("app"),
+        "GROUNDWORK_CACHE_NAMESPACE": namespace,
+    }
+    application = Application(tmp_path, python, urls)
+    application.write(main=MAIN, db=OWN, cache=OWN, infra=OWN, ops=OWN)
+    return application
+
+
+@promise("the client package works beside an application's own `db`, `cache`, `infra` and `ops`")
+def test_an_application_with_modules_of_the_same_names_reads_and_writes(application: Application) -> None:
+    done = application.run("-W", "error", "main.py")
+
+    assert (done.stderr, done.stdout.splitlines()) == ("", ["no user with id 4711", "ada"])
+
+
+@promise("applications that use the client package pass mypy and pyright in strict mode")
+def test_mypy_strict_accepts_the_application_and_finds_a_wrong_type(
+    application: Application, python: Path
+) -> None:
+    def check() -> tuple[int, str]:
+        command = [BIN / "mypy", "--strict", "--python-executable", python, "main.py"]
+        done = subprocess.run(command, cwd=application.folder, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    assert check() == (0, "Success: no issues found in 1 source file\n")
+    application.write(main=MAIN.replace("data.users.get(4711)", "data.users.get(4711).password"))
+    assert '"User" has no attribute "password"' in check()[1]
+
+
+@promise("applications that use the client package pass mypy and pyright in strict mode")
+@pytest.mark.skipif(not IS_FULL, reason="downloads pyright, 70 MB")
+def test_pyright_accepts_the_application(application: Application, python: Path) -> None:
+    (application.folder / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+    command = [BIN / "uv", "--quiet", "tool", "run", "basedpyright", "--pythonpath", python, "main.py"]
+    done = subprocess.run(command, cwd=application.folder, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_wheel_contains_one_package_without_infra_and_ops(wheel: Path) -> None:
+    names = [Path(name).parts for name in ZipFile(wheel).namelist()]
+
+    assert {parts[0] for parts in names if "dist-info" not in parts[0]} == {"groundwork_client"}
+    assert not {"infra", "ops", "client"} & {part for parts in names for part in parts}
+
+
+def test_the_wheel_imports_only_itself_and_what_it_requires() -> None:
+    """Modules that are imported on first use count too, since a missing one would only show there."""
+    imported = set()
+    for path in build_client.modules().values():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").partition(".")[0])
+
+    required = {name.replace("-", "_") for name in build_client.REQUIREMENTS}
+    optional = {"boto3", "botocore"}
+    assert imported - set(sys.stdlib_module_names) - set(build_client.PACKAGES) - optional == required
+
+
+def test_the_same_sources_give_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    assert build_client.build(tmp_path).read_bytes() == wheel.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("from db.models import User\n", "from groundwork_client.models import User\n"),
+        ("from infra.spec.errors import X\n", "from groundwork_client.spec.errors import X\n"),
+        ("from client import Y\n", "from groundwork_client import Y\n"),
+        (
+            "def f():\n    from cache import keys\n",
+            "def f():\n    from groundwork_client.cache import keys\n",
+        ),
+        ('HOME = "db._async.access"\n', 'HOME = "groundwork_client.db._async.access"\n'),
+        ('LOGGER = "groundwork.db"\nx = "db.nothing"\n', 'LOGGER = "groundwork.db"\nx = "db.nothing"\n'),
+        ("from database import db\n", "from database import db\n"),
+    ],
+)
+def test_imports_are_rewritten(source: str, expected: str) -> None:
+    assert build_client.rewritten(source) == expected
+
+
+@pytest.mark.parametrize("source", ['HOME = r"db._async.access"\n', "import db.models\n"])
+def test_a_name_that_cannot_be_rewritten_stops_the_build(source: str) -> None:
+    with pytest.raises(SystemExit, match="cannot rewrite"):
+        build_client.rewritten(source)
