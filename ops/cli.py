@@ -50,6 +50,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Check a preview against AWS rules and data-loss guards",
     ),
     "sql": ("ops.commands.sql", "sql", "Check the named queries against the schema"),
+    "test-servers": (
+        "ops.commands.test_servers",
+        "test_servers",
+        "Run a program with temporary servers for its tests",
+    ),
     "doctor": ("ops.commands.doctor", "doctor", "Check a stack's servers and advise on each finding"),
     "report": (
         "ops.commands.report",

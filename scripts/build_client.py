@@ -132,6 +132,9 @@ dependencies = {required!r}
 [project.optional-dependencies]
 aws = {project["optional-dependencies"]["aws-access"]!r}
 
+[project.entry-points.pytest11]
+groundwork = "{IMPORT_NAME}.testing"
+
 [tool.setuptools.packages.find]
 include = ["{IMPORT_NAME}*"]
 

@@ -22,6 +22,7 @@ LOCKS = {
     "infra/images/access/requirements.lock": ["pyproject.toml"],
     "infra/images/access/requirements-aws.lock": ["pyproject.toml", "--extra", "aws-access"],
     "tests/bench/requirements.lock": ["tests/bench/requirements.in", "--constraint", "requirements.lock"],
+    "examples/requirements.lock": ["examples/requirements.in", "--constraint", "requirements.lock"],
     "scripts/site/requirements.lock": ["scripts/site/requirements.in", "--constraint", "requirements.lock"],
     # Installed into a separate environment.
     "scripts/supply_chain/requirements.lock": ["scripts/supply_chain/requirements.in"],

@@ -1,7 +1,7 @@
-"""A temporary Postgres server with the specification's roles, for the duration of a `with` block.
+"""Temporary servers for the duration of a `with` block: Postgres with the specification's roles, and Redis.
 
-It is a separate cluster, so that nothing tried there affects the real database. It contains no data worth keeping,
-and is removed after the block in every case, including Ctrl-C, SIGTERM and SIGKILL.
+They are separate, so that nothing tried there affects a stack. They contain no data worth keeping, and are removed
+after the block in every case, including Ctrl-C, SIGTERM and SIGKILL.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -62,36 +62,68 @@ class ScratchServer:
         """Run SQL as the superuser. Raise DockerError with the server's message."""
         return psql(self.container, sql, database=database)
 
+    def superuser_url(self) -> str:
+        """Create a superuser that can connect from outside the container. Return its URL, of database postgres."""
+        verifier = roles.scram_verifier(self._password, os.urandom(16))
+        self.psql(f"CREATE ROLE tests LOGIN SUPERUSER PASSWORD '{verifier}'")
+        return self.url("postgres", "tests")
+
 
 @contextmanager
 def scratch_server(*, on_disk: bool = False, memory: str = "512m") -> Iterator[ScratchServer]:
-    """Start a temporary server, and remove it after the block. Use `on_disk` for data that does not fit in memory.
+    """Start a temporary Postgres, and remove it after the block. Use `on_disk` for data that does not fit in memory.
 
     Raise OpsError (6) without a Docker engine, OpsError (1) if the server does not start.
     """
+    password = secrets.token_urlsafe(24)
+    start = _START.format(data=_ON_DISK if on_disk else _IN_MEMORY)
+    sockets = ("--tmpfs", "/run/postgresql:uid=10010,gid=10010")
+    with _scratch_container("postgres", 5432, memory, sockets, ("bash", "-c", start)) as (name, image, port):
+        _await(name, lambda: psql(name, "SELECT 1"))
+        verifiers = {login: roles.scram_verifier(password, os.urandom(16)) for login in roles.ALL_LOGINS}
+        psql(name, roles.roles_sql(verifiers, dict.fromkeys(roles.LOGINS, _LOGIN_CONNECTIONS)))
+        yield ScratchServer(name, image, port, password)
+
+
+@contextmanager
+def scratch_redis() -> Iterator[str]:
+    """Start a temporary Redis in memory, and remove it after the block. Yield its URL.
+
+    Raise OpsError (6) without a Docker engine, OpsError (1) if the server does not start.
+    """
+    password = secrets.token_urlsafe(24)
+    command = ("redis-server", "--save", "", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lfu")
+    with _scratch_container("redis", 6379, "256m", (), command) as (name, _, port):
+        cli = ("exec", "--interactive", name, "redis-cli", "-e")
+        _await(name, lambda: docker(*cli, "PING"))
+        # On its standard input, so that no list of processes shows it. Until now Redis accepts only local clients.
+        docker(*cli, stdin=f"CONFIG SET requirepass {password}\n".encode())
+        yield f"redis://:{password}@127.0.0.1:{port}/0"
+
+
+@contextmanager
+def _scratch_container(
+    service: str, port: int, memory: str, options: Sequence[str], command: Sequence[str]
+) -> Iterator[tuple[str, str, int]]:
+    """Run a command in a service's image, and remove the container after the block. Yield its name, image and port."""
     ensure_docker()
-    name, password = f"gw-scratch-{uuid.uuid4().hex[:8]}", secrets.token_urlsafe(24)
+    name = f"gw-scratch-{uuid.uuid4().hex[:8]}"
     leash = None
     with _terminated_as_interrupted():
         try:
-            image = ensure(image_context(Checkout.here(), "postgres"))
+            image = ensure(image_context(Checkout.here(), service))
             docker(
                 *("run", "--detach", "--rm", "--init", "--name", name),
                 *label_options({"groundwork.scratch": str(os.getpid()), **state_labels(Checkout.here())}),
-                *("--publish", "127.0.0.1::5432", "--read-only", "--memory", memory),
-                *("--tmpfs", "/tmp:rw,exec,mode=1777", "--tmpfs", "/run/postgresql:uid=10010,gid=10010"),
+                *("--publish", f"127.0.0.1::{port}", "--read-only", "--memory", memory),
+                *("--tmpfs", "/tmp:rw,exec,mode=1777", *options),
                 *("--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
-                *("--entrypoint", "bash", image),
-                *("-c", _START.format(data=_ON_DISK if on_disk else _IN_MEMORY)),
+                *("--entrypoint", command[0], image, *command[1:]),
             )
             leash = _leash(name)
-            port = int(docker("port", name).rsplit(":", 1)[1])
-            _await(name)
-            verifiers = {login: roles.scram_verifier(password, os.urandom(16)) for login in roles.ALL_LOGINS}
-            psql(name, roles.roles_sql(verifiers, dict.fromkeys(roles.LOGINS, _LOGIN_CONNECTIONS)))
-            yield ScratchServer(name, image, port, password)
+            yield name, image, int(docker("port", name).rsplit(":", 1)[1])
         except DockerError as error:
-            raise OpsError(f"cannot use a temporary Postgres server: {error}") from error
+            raise OpsError(f"cannot use a temporary {service} server: {error}") from error
         finally:
             # The container may have stopped already, and a failed removal must not hide the first error.
             with suppress(DockerError):
@@ -138,15 +170,16 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _await(container: str) -> None:
+def _await(container: str, ask: Callable[[], object]) -> None:
+    """Return when `ask` raises no DockerError any more."""
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
-            psql(container, "SELECT 1")
+            ask()
             return
         except DockerError as error:
             if time.monotonic() > deadline:
                 raise OpsError(
-                    f"the temporary Postgres server did not start within {_START_SECONDS:.0f} s: {error}"
+                    f"the temporary server {container} did not start within {_START_SECONDS:.0f} s: {error}"
                 ) from error
             time.sleep(0.1)

@@ -22,15 +22,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment with the wheel, and with the locked versions of what it requires."""
+    """The Python of a new environment with the wheel and what the examples need, in their locked versions."""
     environment = tmp_path_factory.mktemp("environment") / "venv"
     uv = [BIN / "uv", "--quiet"]
     subprocess.run([*uv, "venv", "--python", sys.executable, environment], check=True)
     python = environment / "bin" / "python"
+    install = [*uv, "pip", "install", "--python", python]
     subprocess.run(
-        [*uv, "pip", "install", "--python", python, "--constraint", ROOT / "requirements.lock", wheel],
-        check=True,
+        [*install, "--require-hashes", "--requirement", ROOT / "examples/requirements.lock"], check=True
     )
+    subprocess.run([*install, "--constraint", ROOT / "requirements.lock", wheel], check=True)
     return python
 
 
@@ -48,8 +49,16 @@ class Application:
             (self.folder / f"{name}.py").write_text(text)
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run the environment's Python."""
+        return self.execute(self._python, *arguments)
+
+    def run_with_servers(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run the environment's Python with temporary servers."""
+        return self.execute(BIN / "groundwork", "test-servers", "--", self._python, *arguments)
+
+    def execute(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [self._python, *arguments],
+            command,
             cwd=self.folder,
             env=self._environment,
             capture_output=True,

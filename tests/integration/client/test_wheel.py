@@ -66,7 +66,7 @@ def application(
 def test_an_application_with_modules_of_the_same_names_reads_and_writes(application: Application) -> None:
     done = application.run("-W", "error", "main.py")
 
-    assert (done.stderr, done.stdout.splitlines()) == ("", ["no user with id 4711", "ada"])
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["no user with id 4711", "ada"]), done.stderr
 
 
 @promise("applications that use the client package pass mypy and pyright in strict mode")
@@ -111,7 +111,7 @@ def test_the_wheel_imports_only_itself_and_what_it_requires() -> None:
                 imported.add((node.module or "").partition(".")[0])
 
     required = {name.replace("-", "_") for name in build_client.REQUIREMENTS}
-    optional = {"boto3", "botocore"}
+    optional = {"boto3", "botocore", "pytest"}
     assert imported - set(sys.stdlib_module_names) - set(build_client.PACKAGES) - optional == required
 
 

@@ -17,7 +17,7 @@ from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
 # Options and arguments that other programs receive.
-PASSED_ON = {("psql", "arguments"), ("redis-cli", "arguments")}
+PASSED_ON = {("psql", "arguments"), ("redis-cli", "arguments"), ("test-servers", "arguments")}
 
 
 def parameters(

@@ -1,0 +1,179 @@
+"""A pytest plugin that gives each test a migrated database and a cache namespace of its own.
+
+`pip install groundwork-client` registers it. It needs two servers: `groundwork test-servers -- pytest` starts them.
+Otherwise set these variables:
+
+- GROUNDWORK_TEST_DATABASE_URL: a superuser of a Postgres server that is only used for tests.
+- GROUNDWORK_TEST_REDIS_URL: a Redis that is only used for tests.
+
+The first test migrates a template database, and each test gets a clone of it. The template is kept on the server for
+the next run with the same migrations. Works with pytest-xdist: workers share the template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from db._sync.access import DataAccess
+
+DATABASE_VARIABLE, REDIS_VARIABLE = "GROUNDWORK_TEST_DATABASE_URL", "GROUNDWORK_TEST_REDIS_URL"
+_PREFIX = "groundwork_test"
+# Any number that other programs are unlikely to use for an advisory lock.
+_LOCK = 7_218_402_915
+
+
+class TestServer:
+    """The servers of a test session. Clones are dropped at the end of their test."""
+
+    # pytest would otherwise collect the class.
+    __test__ = False
+
+    def __init__(self, database_url: str, redis_url: str) -> None:
+        import psycopg
+
+        self._admin_url = database_url
+        self._redis_url = redis_url
+        self._admin = psycopg.connect(database_url, autocommit=True)
+        row = self._admin.execute(
+            "SELECT pid, extract(epoch FROM backend_start)::bigint FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+        ).fetchone()
+        assert row is not None
+        # Identifies this session, so that another one can recognize and drop what this one leaves behind.
+        self._session = f"{row[0]}_{row[1]}"
+        self._template = self._provide_template()
+
+    def close(self) -> None:
+        self._admin.close()
+
+    def create_database(self) -> str:
+        """Create a database with all migrations and no rows, and return its name."""
+        name = f"{_PREFIX}_{self._session}_{secrets.token_hex(4)}"
+        self._clone(name, self._template)
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, and end the sessions that a test left open in it."""
+        self._run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def url(self, database: str, role: str = "app") -> str:
+        """Return the URL of a database as a role: app, readonly, monitor or migrator.
+
+        The session has the role's privileges and settings.
+        """
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+        from infra.spec import roles
+
+        login = roles.LOGINS[role][0]
+        settings = {"role": login.privileges, **roles.managed_settings(login)}
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        return make_conninfo(
+            "", **{**conninfo_to_dict(self._admin_url), "dbname": database, "options": options}
+        )
+
+    def environment(self, database: str) -> dict[str, str]:
+        """Return the variables with which `DataAccess.open()` uses a database as role app, and a new namespace."""
+        return {
+            "DATABASE_URL": self.url(database),
+            "REDIS_URL": self._redis_url,
+            "GROUNDWORK_CACHE_NAMESPACE": f"test{secrets.token_hex(6)}",
+        }
+
+    def _provide_template(self) -> str:
+        """Create the template if the server does not have it, and return its name."""
+        from db.migrator import apply_pending, read_source
+        from infra.spec import roles
+
+        migrations = read_source()
+        digest = hashlib.sha256(roles.grants_sql().encode())
+        for migration in migrations:
+            digest.update(migration.checksum)
+        name = f"{_PREFIX}_template_{digest.hexdigest()[:12]}"
+        # Held while the template is created, so that one worker creates it and the others wait.
+        self._run(f"SELECT pg_advisory_lock({_LOCK})")
+        try:
+            self._drop_left_databases()
+            if self._exists("SELECT FROM pg_database WHERE datname = %s AND datistemplate", name):
+                return name
+            self.drop_database(name)
+            if not self._exists("SELECT FROM pg_roles WHERE rolname = %s", roles.OWNER):
+                self._run(roles.roles_sql({}, dict.fromkeys(roles.LOGINS, -1)))
+            self._clone(name, "template0")
+            import psycopg
+
+            with psycopg.connect(self._admin_url, dbname=name, autocommit=True) as connection:
+                connection.execute(roles.grants_sql(name).encode())
+            apply_pending(self.url(name, "migrator"), migrations)
+            # Only a template that is complete is marked. Nobody can connect to it, which would make cloning fail.
+            self._run(f"ALTER DATABASE {name} IS_TEMPLATE true ALLOW_CONNECTIONS false")
+        finally:
+            self._run(f"SELECT pg_advisory_unlock({_LOCK})")
+        return name
+
+    def _clone(self, name: str, template: str) -> None:
+        self._run(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8' LOCALE 'C.UTF-8'")
+
+    def _drop_left_databases(self) -> None:
+        """Drop the databases of sessions that have ended without dropping them."""
+        left = self._admin.execute(
+            f"SELECT datname FROM pg_database AS d WHERE datname ~ '^{_PREFIX}_[0-9]+_[0-9]+_' AND NOT EXISTS ("
+            " SELECT FROM pg_stat_activity WHERE starts_with("
+            f" d.datname, concat_ws('_', '{_PREFIX}', pid, extract(epoch FROM backend_start)::bigint, '')))"
+        ).fetchall()
+        for (name,) in left:
+            self.drop_database(name)
+
+    def _exists(self, query: str, name: str) -> bool:
+        return self._admin.execute(query.encode(), (name,)).fetchone() is not None
+
+    def _run(self, sql: str) -> None:
+        self._admin.execute(sql.encode())
+
+
+@pytest.fixture(scope="session")
+def groundwork_server() -> Iterator[TestServer]:
+    """The servers for tests, with a migrated template database."""
+    urls = [os.environ.get(name, "").strip() for name in (DATABASE_VARIABLE, REDIS_VARIABLE)]
+    if not all(urls):
+        raise pytest.UsageError(
+            f"{DATABASE_VARIABLE} and {REDIS_VARIABLE} must be set; run the tests with"
+            " `groundwork test-servers -- pytest`, or set them to servers that are only used for tests"
+        )
+    server = TestServer(*urls)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def groundwork_database(
+    groundwork_server: TestServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Mapping[str, str]]:
+    """A migrated database without rows, and a cache namespace, for one test.
+
+    Sets DATABASE_URL, REDIS_URL and GROUNDWORK_CACHE_NAMESPACE, so that `DataAccess.open()` in the test or in the
+    application uses them. Yields these variables.
+    """
+    name = groundwork_server.create_database()
+    environment = groundwork_server.environment(name)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    for variable in ("DATABASE_URL_FILE", "REDIS_URL_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    yield environment
+    groundwork_server.drop_database(name)
+
+
+@pytest.fixture
+def groundwork_data(groundwork_database: Mapping[str, str]) -> Iterator[DataAccess]:
+    """An open data access over the test's database."""
+    from db._sync.access import DataAccess
+
+    with DataAccess.open() as data:
+        yield data

@@ -1,0 +1,134 @@
+"""The client's pytest plugin with `groundwork test-servers`, in an application of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.client.conftest import BIN, Application
+from tests.promises import promise
+
+# Each test adds a user with the same github_id, which would fail in a shared database.
+TESTS = """\
+import asyncio
+import os
+
+import psycopg
+import pytest
+
+from groundwork_client import AsyncDataAccess, DataAccess
+from groundwork_client.models import NewUser
+
+ADA = NewUser(github_id=7, username="ada")
+
+
+@pytest.mark.parametrize("run", range(4))
+def test_each_test_has_a_database_and_a_cache_of_its_own(groundwork_data, run):
+    assert groundwork_data.users.find(1) is None
+    ada = groundwork_data.users.add(ADA)
+    assert groundwork_data.users.get(ada.id) == ada
+    assert len(groundwork_data.users.list().items) == 1
+
+
+def test_the_application_opens_its_own_data_access(groundwork_database):
+    async def main():
+        async with AsyncDataAccess.open() as data:
+            return await data.users.add(ADA)
+
+    added = asyncio.run(main())
+    with DataAccess.open() as data:
+        assert data.users.get(added.id) == added
+    assert os.environ["DATABASE_URL"] == groundwork_database["DATABASE_URL"]
+
+
+def test_roles_have_their_privileges_and_settings(groundwork_server, groundwork_database):
+    with psycopg.connect(groundwork_database["DATABASE_URL"]) as connection:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("CREATE TABLE groundwork.t ()")
+        connection.rollback()
+        assert connection.execute("SHOW search_path").fetchone() == ("groundwork",)
+        name = connection.info.dbname
+    with psycopg.connect(groundwork_server.url(name, "readonly")) as connection:
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            connection.execute("DELETE FROM users")
+"""
+# Ends the process in a test, so that its database stays.
+KILLED = """\
+import os
+
+def test_that_never_ends(groundwork_database):
+    os._exit(3)
+"""
+LIST_DATABASES = """\
+import json, os, subprocess, sys
+import psycopg
+
+def names():
+    with psycopg.connect(os.environ["GROUNDWORK_TEST_DATABASE_URL"]) as connection:
+        query = "SELECT datname FROM pg_database WHERE datname LIKE 'groundwork_test%' ORDER BY 1"
+        return [name for name, in connection.execute(query)]
+
+seen = []
+for file in sys.argv[1:]:
+    code = subprocess.run([sys.executable, "-m", "pytest", "-q", file], stdout=sys.stderr).returncode
+    seen.append((code, names()))
+print(json.dumps(seen))
+"""
+
+
+@pytest.fixture
+def application(tmp_path: Path, python: Path) -> Application:
+    application = Application(tmp_path, python, {})
+    application.write(test_app=TESTS, test_killed=KILLED, list_databases=LIST_DATABASES)
+    return application
+
+
+@promise("the pytest plugin gives each test a migrated database and a cache of its own, also with xdist")
+def test_an_application_tests_with_several_workers(application: Application) -> None:
+    done = application.run_with_servers("-m", "pytest", "-q", "-n", "2", "test_app.py")
+
+    assert "6 passed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0
+
+
+@promise("databases of a test run that was killed are dropped by the next one")
+def test_the_database_of_a_killed_run_is_dropped_by_the_next(application: Application) -> None:
+    done = application.run_with_servers(
+        "list_databases.py", "test_killed.py", "test_app.py", "test_killed.py"
+    )
+
+    (killed, left), (passed, kept), (_, left_again) = json.loads(done.stdout)
+    assert (killed, passed) == (3, 0), done.stderr
+    (template,) = kept
+    assert [name for name in left if name.startswith("groundwork_test_template_")] == [template]
+    assert len(left) == len(left_again) == 2
+
+
+def test_without_servers_the_error_names_the_variables(application: Application) -> None:
+    done = application.run("-m", "pytest", "-q", "test_killed.py")
+
+    assert (
+        "GROUNDWORK_TEST_DATABASE_URL and GROUNDWORK_TEST_REDIS_URL must be set; run the tests with"
+        " `groundwork test-servers -- pytest`, or set them to servers that are only used for tests"
+    ) in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(("-c", "raise SystemExit(5)"), 5), (("-c", "import os; os.kill(os.getpid(), 15)"), 143)],
+)
+def test_servers_exit_with_the_code_of_the_command(
+    application: Application, command: tuple[str, str], code: int
+) -> None:
+    assert application.run_with_servers(*command).returncode == code
+
+
+def test_a_command_that_does_not_exist_is_reported_in_one_line(application: Application) -> None:
+    done = application.execute(BIN / "groundwork", "test-servers", "--", "no-such-command")
+
+    assert (done.returncode, done.stderr) == (
+        2,
+        "groundwork: cannot run 'no-such-command': No such file or directory\n",
+    )
