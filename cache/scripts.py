@@ -106,8 +106,10 @@ return 1
 )
 
 # Invalidate a value.
-# Returns 1: deleted | 0: nothing was cached | 2: the cached value is at least as new and stays.
-# ARGV: the row version that was written (-1: delete any value), the epoch.
+# Returns 1: deleted | 0: nothing was cached | 2: the cached value is the current one and stays.
+# ARGV: the row's current version (-1: delete any value), the epoch.
+# A version is never used twice for an id, so the same version is the same record. A higher one is deleted too: it may
+# be of a deleted row.
 DROP = LuaScript(
     "drop",
     _ENTRY
@@ -115,9 +117,7 @@ DROP = LuaScript(
 redis.call('UNLINK', KEYS[2])
 local value = redis.call('GET', KEYS[1])
 if not value then return 0 end
-local there = current(value, ARGV[2]) and version(value)
-local written = tonumber(ARGV[1])
-if there and written >= 0 and there >= written then return 2 end
+if current(value, ARGV[2]) and version(value) == tonumber(ARGV[1]) then return 2 end
 redis.call('UNLINK', KEYS[1])
 return 1
 """,

@@ -22,7 +22,7 @@ from cache.timing import KEYS_PER_TRIP, Tier, jittered_ms
 T = TypeVar("T")
 
 _REPLACE_OUTCOMES = {0: "absent", 1: "updated", 2: "newer"}
-_DROP_OUTCOMES = {0: "absent", 1: "dropped", 2: "newer"}
+_DROP_OUTCOMES = {0: "absent", 1: "dropped", 2: "current"}
 
 
 class Invalidator(Generic[T]):
@@ -69,7 +69,7 @@ class Invalidator(Generic[T]):
     def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
         """Invalidate records, given as (id, current row version) pairs, in every schema in use.
 
-        A cached record of at least that version stays; None invalidates any version. Return False if Redis could not be
+        A cached record of exactly that version stays; None invalidates any version. Return False if Redis could not be
         reached. Then the keys are invalidated when it recovers, and also by the outbox.
         """
         written = list(written)

@@ -136,7 +136,7 @@ class ReadThrough(Generic[T]):
     def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
         """Invalidate records, given as (id, current row version) pairs, in every schema in use.
 
-        A cached record of at least that version stays; None invalidates any version. Return False if Redis could not be
+        A cached record of exactly that version stays; None invalidates any version. Return False if Redis could not be
         reached. Then the keys are invalidated when it recovers, and also by the outbox.
         """
         return self._invalidator.drop(written)

@@ -21,7 +21,7 @@ class Droppable(Protocol):
     """A cache of records or of feeds."""
 
     def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
-        """Invalidate entries older than the current row version, given as (id, version) pairs.
+        """Invalidate entries that are not of the current row version, given as (id, version) pairs.
 
         Return False if Redis could not be reached.
         """

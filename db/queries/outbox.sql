@@ -2,7 +2,7 @@
 
 -- name: read_outbox :read
 -- Read the oldest entries with the record's current row version, or null if the record is deleted or has none.
--- A cached entry of at least that version may stay, because the writer has updated it already.
+-- A cached entry of exactly that version stays, because the writer has updated it already.
 -- takes: batch_size int
 -- gives: OutboxEntry
 SELECT o.id, o.entity, o.entity_id, coalesce(u.row_version, g.row_version, r.row_version) AS row_version

@@ -123,14 +123,16 @@ def test_a_write_invalidates_entries_and_leases_of_other_releases(
     [
         (_of("4:x"), 5, 1),
         (_of("5:x"), 5, 2),
-        (_of("6:x"), 5, 2),
+        (_of("6:x"), 5, 1),
         (_of("6:x"), -1, 1),
+        (_of("1798761600000005:x"), 1798761600000005, 2),
+        (_of("1798761600000005:x"), 1798761600000004, 1),
         (_of("-"), 5, 1),
         (_of("junk"), 5, 1),
         (b"of another epoch:6:x", 5, 1),
     ],
 )
-def test_an_invalidation_keeps_an_entry_as_new_as_the_row(
+def test_an_invalidation_keeps_only_the_entry_of_the_current_row(
     run: Run, cached: bytes, written: int, outcome: int
 ) -> None:
     run(TAKE_LEASE, "a", *LEASE)

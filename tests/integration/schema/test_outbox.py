@@ -94,6 +94,37 @@ def test_a_write_that_is_rolled_back_leaves_nothing(app: Connection) -> None:
 
 
 @promise("every committed write records in the outbox what it made stale, whoever writes")
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        (
+            "users CASCADE",
+            [("repository_feed", 1), ("user", 1), ("user", 2), ("user_feed", 1), ("user_feed", 2)],
+        ),
+        (
+            "organizations, repositories CASCADE",
+            [
+                ("organization", 1),
+                *(("repository", 1), ("repository", 2), ("repository_feed", 1)),
+                *(("user_feed", 1), ("user_feed", 2)),
+            ],
+        ),
+        ("activities", [("repository_feed", 1), ("user_feed", 1), ("user_feed", 2)]),
+    ],
+)
+def test_a_truncate_names_every_row_and_wakes_the_listener(
+    app: Connection, connect: Connect, tables: str, expected: Names
+) -> None:
+    app.execute("LISTEN cache_outbox")
+    connect("migrator").execute(f"TRUNCATE {tables}")
+    assert outbox(app) == expected
+    assert [n.payload for n in app.notifies(timeout=30, stop_after=1)] == [""]
+    app.execute("DELETE FROM cache_outbox")
+    connect("migrator").execute(f"TRUNCATE {tables}")
+    assert outbox(app) == []
+
+
+@promise("every committed write records in the outbox what it made stale, whoever writes")
 @pytest.mark.parametrize("login", ["migrator", "app_b"])
 def test_a_write_by_any_login_fills_the_outbox(app: Connection, connect: Connect, login: str) -> None:
     connect(login).execute("UPDATE users SET email = 'x@example.org' WHERE id = 1")

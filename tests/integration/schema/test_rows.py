@@ -29,6 +29,12 @@ def rows(app: Connection) -> None:
     )
 
 
+def _version(app: Connection, table: str) -> int:
+    row = app.execute(f"SELECT row_version FROM {table} WHERE id = 1").fetchone()
+    assert row is not None
+    return int(str(row[0]))
+
+
 @promise("a row that violates the schema's constraints is rejected")
 @pytest.mark.parametrize(
     ("error", "sql"),
@@ -100,8 +106,9 @@ def test_a_users_activities_go_with_the_user(app: Connection) -> None:
 @promise("deleting a user deletes its activities; deleting an organization or a repository keeps them")
 @pytest.mark.usefixtures("rows")
 def test_a_repository_outlives_its_organization(app: Connection) -> None:
+    version = _version(app, "repositories")
     app.execute("DELETE FROM organizations")
-    assert app.execute("SELECT org_id, row_version FROM repositories").fetchall() == [(None, 2)]
+    assert app.execute("SELECT org_id, row_version FROM repositories").fetchall() == [(None, version + 1)]
 
 
 @promise("deleting a user deletes its activities; deleting an organization or a repository keeps them")
@@ -123,8 +130,38 @@ def test_the_database_maintains_version_and_timestamps_whatever_an_update_sets(
         f"SELECT row_version, created_at = %s, updated_at > %s FROM {table}", before and before[1:]
     ).fetchone()
     assert before is not None
-    assert before[0] == 1
-    assert after == (2, True, True)
+    assert after == (int(str(before[0])) + 1, True, True)
+
+
+@promise("a new row never starts at a row_version that an earlier row of its id had")
+@pytest.mark.parametrize("table", ["users", "organizations", "repositories"])
+@pytest.mark.usefixtures("rows")
+def test_a_row_inserted_again_starts_above_the_deleted_one_whatever_the_insert_sets(
+    app: Connection, table: str
+) -> None:
+    name = "username" if table == "users" else "name"
+    seen = []
+    for version in ("1", "0", "99"):
+        app.execute(f"UPDATE {table} SET {name} = 'changed'")
+        seen.append(_version(app, table))
+        with app.transaction():
+            app.execute(f"DELETE FROM {table} WHERE id = 1")
+            app.execute(
+                f"INSERT INTO {table} (id, github_id, {name}, row_version) OVERRIDING SYSTEM VALUE"
+                f" VALUES (1, 1, 'again', {version})"
+            )
+        seen.append(_version(app, table))
+    assert seen == sorted(set(seen))
+
+
+@promise("a new row never starts at a row_version that an earlier row of its id had", control=True)
+@pytest.mark.usefixtures("rows")
+def test_without_the_trigger_a_row_starts_at_the_version_that_the_insert_sets(
+    app: Connection, connect: Connect
+) -> None:
+    connect("migrator").execute("ALTER TABLE users DISABLE TRIGGER users_start_version")
+    app.execute("INSERT INTO users (github_id, username) VALUES (2, 'b'), (3, 'c')")
+    assert app.execute("SELECT row_version FROM users WHERE id > 1").fetchall() == [(1,), (1,)]
 
 
 @promise("the database maintains version and timestamps, whatever an UPDATE sets")
@@ -136,8 +173,9 @@ def test_tokens_alone_leave_version_and_timestamp_of_a_user(app: Connection) -> 
     assert app.execute(read).fetchone() == before
     app.execute("UPDATE users SET access_token = 'y', email = 'a@example.org'")
     after = app.execute(read).fetchone()
+    assert before is not None
     assert after is not None
-    assert after[0] == 2
+    assert after[0] == int(str(before[0])) + 1
 
 
 @pytest.mark.usefixtures("rows")
@@ -155,7 +193,7 @@ def test_every_other_column_of_users_bumps_the_version_also_one_added_later(
         """
     ).fetchall()
     values = {"bigint": "4711", "text": "'other'", "jsonb": "'{\"other\": 1}'"}
-    for expected, (column, kind) in enumerate(columns, start=2):
+    for expected, (column, kind) in enumerate(columns, start=_version(app, "users") + 1):
         app.execute(f"UPDATE users SET access_token = 'z', {column} = {values[kind]} WHERE id = 1")
         row = app.execute("SELECT row_version FROM users WHERE id = 1").fetchone()
         assert row == (expected,), column
@@ -163,12 +201,13 @@ def test_every_other_column_of_users_bumps_the_version_also_one_added_later(
 
 @pytest.mark.usefixtures("rows")
 def test_versions_grow_where_timestamps_tie(app: Connection) -> None:
+    first = _version(app, "users")
     with app.transaction():
         seen = [
             app.execute("UPDATE users SET email = %s RETURNING row_version, updated_at", [email]).fetchone()
             for email in ("a@example.org", "b@example.org")
         ]
-    assert [row and row[0] for row in seen] == [2, 3]
+    assert [row and row[0] for row in seen] == [first + 1, first + 2]
     assert len({row and row[1] for row in seen}) == 1
 
 
@@ -176,7 +215,7 @@ def test_versions_grow_where_timestamps_tie(app: Connection) -> None:
 def test_of_two_writers_that_read_one_version_only_the_first_writes(
     app: Connection, connect: Connect
 ) -> None:
-    update = "UPDATE users SET email = %s WHERE row_version = 1"
+    update = f"UPDATE users SET email = %s WHERE row_version = {_version(app, 'users')}"
     assert app.execute(update, ["first@example.org"]).rowcount == 1
     assert connect("app_b").execute(update, ["second@example.org"]).rowcount == 0
 
