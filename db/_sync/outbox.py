@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
 from typing import Protocol
 
 from psycopg.rows import class_row, scalar_row
@@ -50,15 +51,32 @@ class Outbox:
             if batch < self.BATCH_SIZE:
                 return drained
 
-    def drain_batch(self) -> int:
-        """Process the oldest BATCH_SIZE entries and return their number; fewer means that the outbox is empty."""
+    def drain_batch(self, on_drained: Callable[[float], None] | None = None) -> int:
+        """Process the oldest BATCH_SIZE entries and return their number; fewer means that the outbox is empty.
+
+        `on_drained` gets the age of each entry in seconds, when its key has been invalidated. Raises Unavailable if
+        Redis cannot be reached. Entries of the batch that were invalidated before that are deleted all the same.
+        """
         entries = self._pool.fetch_all(
             _QUERIES["read_outbox"], {"batch_size": self.BATCH_SIZE}, class_row(OutboxEntry)
         )
-        if entries:
-            self._invalidate(entries)
-            ids = [entry.id for entry in entries]
-            self._pool.fetch_all(_QUERIES["delete_outbox"], {"ids": ids}, scalar_row)
+        read_at = monotonic()
+        by_entity: defaultdict[str, list[OutboxEntry]] = defaultdict(list)
+        for entry in entries:
+            by_entity[entry.entity].append(entry)
+        drained: list[OutboxEntry] = []
+        try:
+            for entity, stale in by_entity.items():
+                self._invalidate(entity, stale)
+                drained += stale
+                if on_drained is not None:
+                    since = monotonic() - read_at
+                    for entry in stale:
+                        on_drained(entry.age + since)
+        finally:
+            if drained:
+                ids = [entry.id for entry in drained]
+                self._pool.fetch_all(_QUERIES["delete_outbox"], {"ids": ids}, scalar_row)
         return len(entries)
 
     def measure(self) -> tuple[int, float]:
@@ -66,12 +84,10 @@ class Outbox:
         measure = self._pool.fetch_one(_QUERIES["measure_outbox"], {}, class_row(OutboxMeasure))
         return (0, 0.0) if measure is None else (measure.depth, measure.age)
 
-    def _invalidate(self, entries: list[OutboxEntry]) -> None:
-        by_entity: defaultdict[str, dict[int, int | None]] = defaultdict(dict)
-        for entry in entries:
-            by_entity[entry.entity][entry.entity_id] = entry.row_version
-        for entity, written in by_entity.items():
-            cached = self._caches.get(entity)
-            # This release may not cache every entity in the outbox.
-            if cached is not None and not cached.drop(written.items()):
+    def _invalidate(self, entity: str, entries: list[OutboxEntry]) -> None:
+        cached = self._caches.get(entity)
+        # This release may not cache every entity in the outbox.
+        if cached is not None:
+            written = {entry.entity_id: entry.row_version for entry in entries}
+            if not cached.drop(written.items()):
                 raise Unavailable("cannot invalidate entries in Redis; they stay in the outbox")

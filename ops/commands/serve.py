@@ -43,6 +43,7 @@ def serve(host: str, port: int, pool_size: int, instances: int, warm_limit: int,
     from db import AsyncDataAccess
     from db.settings import DatabaseSettings
     from ops.serve.app import make_app
+    from ops.serve.drainer import REDIS_SECONDS
     from ops.serve.logs import configure_logging
     from ops.serve.server import bind, run
 
@@ -52,7 +53,7 @@ def serve(host: str, port: int, pool_size: int, instances: int, warm_limit: int,
         DatabaseSettings.from_environment(), pool_size=pool_size, instances=instances, beside_pool=1
     )
     # The service reads no records, and a near cache would ping Redis ten times a second.
-    cache = replace(CacheSettings.from_environment(), near_entries=0)
+    cache = replace(CacheSettings.from_environment(), near_entries=0, timeout_seconds=REDIS_SECONDS)
     # Parse both URLs now, so that a mistake is reported at once instead of by a service that is never ready.
     database.conninfo()
     cache.server_url()

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 
 import psycopg
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from cache.errors import CacheError
 from cache.synchronization import AsyncRepeating
@@ -19,9 +19,12 @@ from db.migrator.ledger import SCHEMA_CHANGED_CHANNEL
 
 _logger = logging.getLogger("groundwork.serve.outbox")
 CHANNEL = "cache_outbox"
-# Seconds between two sweeps without a NOTIFY: while listening after a successful sweep, and otherwise.
-QUIET_SECONDS, SWEEP_SECONDS = 5.0, 1.0
-# Detect a silently dropped connection within 3 s, because NOTIFY arrives on it.
+# The time limit of a call to Redis. No caller waits for the access service, and a call that is given up leaves its
+# entries in the outbox for another second or more.
+REDIS_SECONDS = 2.0
+# Seconds between two sweeps without a NOTIFY. NOTIFY may be lost with the connection that it arrives on.
+SWEEP_SECONDS = 1.0
+# Detect a silently dropped connection within 3 s.
 _KEEPALIVES = {"keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 2}
 _MEASURE_SECONDS = 5.0
 # How often to check whether the connection string has changed.
@@ -31,6 +34,11 @@ _OVERDUE_SECONDS = 10.0
 
 DEPTH = Gauge("groundwork_outbox_depth", "Entries waiting in the outbox.")
 AGE = Gauge("groundwork_outbox_age_seconds", "Age of the oldest entry waiting in the outbox, in seconds.")
+LAG = Histogram(
+    "groundwork_outbox_lag_seconds",
+    "Time from a write to the invalidation of its keys through the outbox, in seconds.",
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 300.0),
+)
 DRAINED = Counter("groundwork_outbox_drained", "Outbox entries whose keys were invalidated.")
 # Depth and age keep their last value while the database cannot be reached. This metric reveals that.
 LAST_SWEEP = Gauge(
@@ -45,8 +53,10 @@ class OutboxDrainer:
     def __init__(self, data: AsyncDataAccess) -> None:
         self._data = data
         self._wake = asyncio.Event()
-        self._is_listening = False
         self._swept_at = monotonic()
+        # When the last read began that found the whole outbox. What is in it now was committed later, whenever its
+        # transaction began.
+        self._complete_at = float("-inf")
         self._sweeping = _Endeavour("the outbox is not emptied", "the outbox is emptied again")
         self._measuring = _Endeavour("the outbox is not measured", "the outbox is measured again")
         self._tasks = (
@@ -72,9 +82,8 @@ class OutboxDrainer:
         return f"not emptied for {silence:.0f} s: {self._sweeping.failure or 'the sweep hangs'}"
 
     async def _sweep_when_due(self) -> None:
-        is_quiet = self._is_listening and self._sweeping.failure is None
         with suppress(TimeoutError):
-            async with asyncio.timeout(QUIET_SECONDS if is_quiet else SWEEP_SECONDS):
+            async with asyncio.timeout(SWEEP_SECONDS):
                 await self._wake.wait()
         self._wake.clear()
         with self._sweeping.attempted():
@@ -83,18 +92,27 @@ class OutboxDrainer:
     async def _sweep(self) -> None:
         """Drain the outbox. Each batch counts as progress, because a bulk load can take minutes to drain."""
         while True:
-            drained = await self._data.outbox.drain_batch()
-            DRAINED.inc(drained)
+            began = monotonic()
+            drained = await self._data.outbox.drain_batch(self._on_drained)
             LAST_SWEEP.set_to_current_time()
             self._swept_at = monotonic()
             if drained < self._data.outbox.BATCH_SIZE:
+                self._complete_at = began
                 return
+
+    def _on_drained(self, age: float) -> None:
+        DRAINED.inc()
+        LAG.observe(self._waited(age))
+
+    def _waited(self, age: float) -> float:
+        """Return how long an entry of this age can have been visible: less, if its transaction was a long one."""
+        return min(age, monotonic() - self._complete_at)
 
     async def _measure(self) -> None:
         with self._measuring.attempted():
             depth, age = await self._data.outbox.measure()
             DEPTH.set(depth)
-            AGE.set(age)
+            AGE.set(self._waited(age))
 
     async def _listen(self) -> None:
         try:
@@ -103,7 +121,6 @@ class OutboxDrainer:
             # Until listening works again, a sweep every second finds the entries.
             _logger.info("not listening: %s", type(error).__name__)
         finally:
-            self._is_listening = False
             self._wake.set()
 
     async def _listen_until_lost(self) -> None:
@@ -115,7 +132,6 @@ class OutboxDrainer:
         async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             await connection.execute(f"LISTEN {SCHEMA_CHANGED_CHANNEL}")
-            self._is_listening = True
             self._wake.set()
             while settings.url.read() == source:
                 await _readable(connection.fileno(), _ROTATION_SECONDS)

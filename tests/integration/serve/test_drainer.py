@@ -12,7 +12,8 @@ from prometheus_client import REGISTRY
 
 from db import AsyncDataAccess
 from db._async.outbox import AsyncOutbox
-from db.errors import DeadlineExceeded
+from db._async.pool import AsyncPool
+from db.errors import DeadlineExceeded, Unavailable
 from ops.serve import drainer
 from ops.serve.drainer import OutboxDrainer
 from tests.conftest import Database
@@ -137,3 +138,72 @@ def test_an_outbox_that_cannot_be_measured_in_time_is_emptied(
     assert [record.message for record in caplog.records if "not measured" in record.message] == [
         "the outbox is not measured: measure_outbox took too long"
     ]
+
+
+class FailingCache:
+    """A cache whose Redis cannot be reached."""
+
+    async def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
+        return False
+
+
+def test_the_part_of_a_batch_that_was_invalidated_is_deleted(database: Database) -> None:
+    database.psql(
+        "INSERT INTO groundwork.cache_outbox (entity, entity_id)"
+        " VALUES ('user', 1), ('organization', 1), ('user', 2), ('repository', 1)"
+    )
+
+    async def drain() -> list[float]:
+        ages: list[float] = []
+        pool = AsyncPool(database_settings(database.url("app")))
+        await pool.open()
+        outbox = AsyncOutbox(pool, {"user": SlowCache(), "organization": FailingCache()})
+        with pytest.raises(Unavailable, match="stay in the outbox"):
+            await outbox.drain_batch(ages.append)
+        await pool.close()
+        return ages
+
+    assert len(asyncio.run(drain())) == 2
+    left = database.psql("SELECT entity FROM groundwork.cache_outbox ORDER BY entity")
+    assert left.split() == ["organization", "repository"]
+
+
+@promise("the lag of the outbox is measured from the time at which an entry became visible")
+@pytest.mark.parametrize("was_running", [True, False])
+def test_the_lag_of_a_long_transaction_is_counted_from_its_commit(
+    database: Database, redis_server: Server, namespace: str, was_running: bool
+) -> None:
+    """The negative control is a drainer that has just started, which cannot know when an old entry became visible."""
+    hour_old = (
+        "INSERT INTO groundwork.cache_outbox (entity, entity_id, created_at)"
+        " VALUES ('user', 1, now() - interval '1 hour'); NOTIFY cache_outbox"
+    )
+
+    async def run() -> float:
+        access = AsyncDataAccess(
+            database_settings(database.url("app")),
+            cache_settings(redis_server.redis_url("app"), namespace, near_entries=0),
+        )
+        before, swept = _figure("lag_seconds_sum"), _figure("last_sweep_timestamp_seconds")
+        async with access:
+            it = OutboxDrainer(access)
+            if was_running:
+                await it.start()
+                await _until(lambda: _figure("last_sweep_timestamp_seconds") > swept)
+            drained = _figure("drained_total")
+            await asyncio.to_thread(database.psql, hour_old)
+            if not was_running:
+                await it.start()
+            await _until(lambda: _figure("drained_total") > drained)
+            await it.stop()
+        return _figure("lag_seconds_sum") - before
+
+    lag = asyncio.run(run())
+    assert (lag < 600) is was_running
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    give_up_at = monotonic() + GIVE_UP_SECONDS
+    while not holds():
+        assert monotonic() < give_up_at
+        await asyncio.sleep(0.02)

@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 import redis
 
+from db.errors import Unavailable
 from db.migrator import apply_pending, read_source
 from db.models import NewUser
 from ops.serve.server import REQUEST_SECONDS, WAITING_LIMIT
 from tests import containers
 from tests.conftest import Database
 from tests.containers import Server, frozen, wait_until
-from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.faults.slow_proxy import SlowProxy, slow_proxy
+from tests.integration.data_access import SHIPPED_TIMEOUT, cache_settings, data_access, database_settings
 from tests.integration.serve.service import Service, running_service
 from tests.promises import promise
 from tests.scale import limit
@@ -325,6 +327,47 @@ def test_a_row_changed_by_plain_sql_is_seen_within_two_seconds(
         database.psql("UPDATE groundwork.users SET username = 'after'")
         wait_until(lambda: data.users.get(user.id).username == "after", 3 * 2.0)
         wait_until(lambda: database.psql("SELECT count(*) FROM groundwork.cache_outbox").strip() == "0", 5)
+
+
+@promise("a Redis that is slower than a reader's time limit still gets the invalidations of the outbox")
+def test_a_redis_slower_than_a_readers_limit_gets_the_invalidations(
+    start: Start, database: Database, redis_server: Server, namespace: str
+) -> None:
+    cache = cache_settings(redis_server.redis_url("app"), namespace, near_entries=0)
+    with (
+        slow_proxy(redis_server.port) as proxy,
+        start(REDIS_URL=_through(proxy, redis_server)) as service,
+        data_access("sync", database_settings(database.url("app")), cache) as data,
+    ):
+        wait_until(service.is_ready, 60)
+        user = data.users.get(data.users.add(NewUser(github_id=7, username="before")).id)
+        proxy.delay_seconds = 3 * SHIPPED_TIMEOUT
+        database.psql("UPDATE groundwork.users SET username = 'after'")
+        wait_until(lambda: data.users.get(user.id).username == "after", 60)
+        wait_until(lambda: _metric(service, "groundwork_outbox_lag_seconds_count") == 2, 60)
+
+
+@promise(
+    "a Redis that is slower than a reader's time limit still gets the invalidations of the outbox",
+    control=True,
+)
+def test_with_a_readers_limit_the_entries_stay_in_the_outbox(
+    database: Database, redis_server: Server, namespace: str
+) -> None:
+    with slow_proxy(redis_server.port) as proxy:
+        cache = cache_settings(
+            _through(proxy, redis_server), namespace, near_entries=0, timeout_seconds=SHIPPED_TIMEOUT
+        )
+        with data_access("sync", database_settings(database.url("app")), cache) as data:
+            proxy.delay_seconds = 3 * SHIPPED_TIMEOUT
+            data.users.add(NewUser(github_id=7, username="before"))
+            with pytest.raises(Unavailable, match="stay in the outbox"):
+                data.outbox.drain()
+    assert database.psql("SELECT count(*) FROM groundwork.cache_outbox").strip() == "1"
+
+
+def _through(proxy: SlowProxy, server: Server) -> str:
+    return server.redis_url("app").replace(f":{server.port}/", f":{proxy.port}/")
 
 
 def _make_hot(database: Database) -> None:
