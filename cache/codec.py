@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from typing import Generic, TypeVar
 
 import msgspec
@@ -11,6 +13,26 @@ from cache.entry import absence, entry, packed_in
 from cache.errors import UndecodableEntry
 
 T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """A value for several callers. The first one gets the value itself, each other one a copy.
+
+    `copy` must not depend on the value, which its caller may have changed.
+    """
+
+    __slots__ = ("_copy", "_first")
+
+    def __init__(self, value: T, copy: Callable[[], T]) -> None:
+        self._first = [value]
+        self._copy = copy
+
+    def take(self) -> T:
+        try:
+            # One atomic operation, because callers may be threads.
+            return self._first.pop()
+        except IndexError:
+            return self._copy()
 
 
 class Packing(Generic[T]):
@@ -25,6 +47,13 @@ class Packing(Generic[T]):
             return self._encoder.encode(value)
         except (OverflowError, TypeError, UnicodeEncodeError, RecursionError) as error:
             raise UndecodableEntry(f"cannot encode as msgpack: {error}") from error
+
+    def share(self, value: T, packed: bytes | None = None) -> Shared[T]:
+        """Return the value for several callers. `packed` are its bytes, if they are known."""
+        try:
+            return Shared(value, partial(self.decoder.decode, packed or self.pack(value)))
+        except UndecodableEntry:
+            return Shared(value, partial(deepcopy, deepcopy(value)))
 
     def unpack(self, packed: bytes) -> T:
         try:
@@ -42,6 +71,10 @@ class Codec(Generic[T]):
         self._packing = Packing(kind)
         # For bytes that have been decoded before, so that it cannot fail.
         self.unpack: Callable[[bytes], T] = self._packing.decoder.decode
+
+    def share(self, record: T, raw: bytes | None = None) -> Shared[T]:
+        """Return the record for several callers. `raw` is its entry, if it has one."""
+        return self._packing.share(record, None if raw is None else packed_in(raw))
 
     def version_of(self, record: T) -> int:
         return self._version_of(record)

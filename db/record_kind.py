@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -38,3 +39,13 @@ class RecordKind(Generic[R, N]):
     tier: Tier
     parameters: Callable[[R | N], dict[str, Any]]
     known: Callable[[N], Mapping[str, bool]]
+
+
+def distinct(records: Iterable[R | None]) -> list[R | None]:
+    """Return the records with a copy in place of each object that came before, so that no two share a dictionary."""
+    seen: set[int] = set()
+    result: list[R | None] = []
+    for record in records:
+        result.append(deepcopy(record) if id(record) in seen else record)
+        seen.add(id(record))
+    return result

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from cache._async.client import AsyncClient
 from cache._async.single_flight import AsyncSingleFlight
-from cache.codec import Packing
+from cache.codec import Packing, Shared
 from cache.entry import entry, header_of, is_due, packed_in
 from cache.errors import CacheUnavailable, UndecodableEntry
 from cache.keys import FeedKeys
@@ -61,7 +61,7 @@ class AsyncFeedCache(Generic[T]):
         self._redis_errors = READ_ERRORS.labels(feed)
         self._lease_waits = LEASE_WAITS.labels(feed)
         self._stale_serves = STALE_SERVES.labels(feed)
-        self._single_flight: AsyncSingleFlight[T] = AsyncSingleFlight(COALESCED.labels(feed).inc)
+        self._single_flight: AsyncSingleFlight[Shared[T]] = AsyncSingleFlight(COALESCED.labels(feed).inc)
 
     async def find(self, owner_id: int, page: str, load: Callable[[], Awaitable[T]]) -> T:
         """Return a page of an owner's feed, from Redis or from `load`, which reads it from the database."""
@@ -86,7 +86,7 @@ class AsyncFeedCache(Generic[T]):
         read = partial(self._read, owner_id, page, load, budget)
         shared = await self._single_flight.share((owner_id, page), read)
         assert shared is not None, "a page is never absent"
-        return shared
+        return shared.take()
 
     async def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
         """Invalidate all pages of these owners, given as (owner id, ignored) pairs, in every schema in use.
@@ -136,12 +136,14 @@ class AsyncFeedCache(Generic[T]):
         self._hits.inc()
         return found
 
-    async def _read(self, owner_id: int, page: str, load: Callable[[], Awaitable[T]], budget: Budget) -> T:
+    async def _read(
+        self, owner_id: int, page: str, load: Callable[[], Awaitable[T]], budget: Budget
+    ) -> Shared[T]:
         generation: bytes | None = None
         try:
             generation, raw = await self._page_or_lease(owner_id, page, budget)
             if raw is not None:
-                return self._hit(raw)
+                return self._packing.share(self._hit(raw), packed_in(raw))
         except CacheUnavailable:
             pass
         except UndecodableEntry:
@@ -153,7 +155,7 @@ class AsyncFeedCache(Generic[T]):
         self._database.found(1, 1)
         if generation is not None:
             await self._fill(owner_id, page, generation, found, started, budget)
-        return found
+        return self._packing.share(found)
 
     async def _refresh(
         self, owner_id: int, page: str, generation: bytes, header: bytes, load: Callable[[], Awaitable[T]]

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from cache._async.client import AsyncClient
 from cache._async.invalidator import AsyncInvalidator
 from cache._async.single_flight import AsyncSingleFlight
-from cache.codec import Codec
+from cache.codec import Codec, Shared
 from cache.entry import header_of, is_due
 from cache.errors import CacheUnavailable, UndecodableEntry
 from cache.keys import EntityKeys
@@ -78,7 +78,7 @@ class AsyncReadThrough(Generic[T]):
             self._near = client.near.view(keys.value_prefix, entity, codec)
             self.peek = self._near.peek
         self._invalidator = AsyncInvalidator(client, keys, codec, tier, self._near)
-        self._single_flight: AsyncSingleFlight[T] = AsyncSingleFlight(COALESCED.labels(entity).inc)
+        self._single_flight: AsyncSingleFlight[Shared[T]] = AsyncSingleFlight(COALESCED.labels(entity).inc)
 
     async def find(self, record_id: int, load: Callable[[int], Awaitable[T | None]]) -> T | None:
         """Return the record or None, from Redis or from `load`, which reads it from the database."""
@@ -98,7 +98,9 @@ class AsyncReadThrough(Generic[T]):
         self._misses.inc()
         budget = self._client.budget()
         budget.spend(began)
-        return await self._single_flight.share(record_id, partial(self._read, record_id, load, budget))
+        read = partial(self._read, record_id, load, budget)
+        shared = await self._single_flight.share(record_id, read)
+        return None if shared is None else shared.take()
 
     async def find_many(
         self,
@@ -171,13 +173,14 @@ class AsyncReadThrough(Generic[T]):
 
     async def _read(
         self, record_id: int, load: Callable[[int], Awaitable[T | None]], budget: Budget
-    ) -> T | None:
+    ) -> Shared[T] | None:
         nonce = secrets.token_hex(8)
         epoch: bytes | None = None
         try:
             raw, epoch = await self._value_or_lease(record_id, nonce, budget)
             if raw is not None:
-                return self._hit(raw)
+                record = self._hit(raw)
+                return None if record is None else self._codec.share(record, raw)
         except CacheUnavailable:
             pass
         except UndecodableEntry:
@@ -189,7 +192,7 @@ class AsyncReadThrough(Generic[T]):
         self._database.found(0 if record is None else 1, 1)
         if epoch is not None:
             await self._fill({record_id: record}, nonce, epoch, budget)
-        return record
+        return None if record is None else self._codec.share(record)
 
     async def _refresh(
         self, record_id: int, header: bytes, load: Callable[[int], Awaitable[T | None]]

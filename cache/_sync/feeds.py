@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from cache._sync.client import Client
 from cache._sync.single_flight import SingleFlight
-from cache.codec import Packing
+from cache.codec import Packing, Shared
 from cache.entry import entry, header_of, is_due, packed_in
 from cache.errors import CacheUnavailable, UndecodableEntry
 from cache.keys import FeedKeys
@@ -61,7 +61,7 @@ class FeedCache(Generic[T]):
         self._redis_errors = READ_ERRORS.labels(feed)
         self._lease_waits = LEASE_WAITS.labels(feed)
         self._stale_serves = STALE_SERVES.labels(feed)
-        self._single_flight: SingleFlight[T] = SingleFlight(COALESCED.labels(feed).inc)
+        self._single_flight: SingleFlight[Shared[T]] = SingleFlight(COALESCED.labels(feed).inc)
 
     def find(self, owner_id: int, page: str, load: Callable[[], T]) -> T:
         """Return a page of an owner's feed, from Redis or from `load`, which reads it from the database."""
@@ -86,7 +86,7 @@ class FeedCache(Generic[T]):
         read = partial(self._read, owner_id, page, load, budget)
         shared = self._single_flight.share((owner_id, page), read)
         assert shared is not None, "a page is never absent"
-        return shared
+        return shared.take()
 
     def drop(self, written: Iterable[tuple[int, int | None]]) -> bool:
         """Invalidate all pages of these owners, given as (owner id, ignored) pairs, in every schema in use.
@@ -136,12 +136,12 @@ class FeedCache(Generic[T]):
         self._hits.inc()
         return found
 
-    def _read(self, owner_id: int, page: str, load: Callable[[], T], budget: Budget) -> T:
+    def _read(self, owner_id: int, page: str, load: Callable[[], T], budget: Budget) -> Shared[T]:
         generation: bytes | None = None
         try:
             generation, raw = self._page_or_lease(owner_id, page, budget)
             if raw is not None:
-                return self._hit(raw)
+                return self._packing.share(self._hit(raw), packed_in(raw))
         except CacheUnavailable:
             pass
         except UndecodableEntry:
@@ -153,7 +153,7 @@ class FeedCache(Generic[T]):
         self._database.found(1, 1)
         if generation is not None:
             self._fill(owner_id, page, generation, found, started, budget)
-        return found
+        return self._packing.share(found)
 
     def _refresh(
         self, owner_id: int, page: str, generation: bytes, header: bytes, load: Callable[[], T]

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from cache._sync.client import Client
 from cache._sync.invalidator import Invalidator
 from cache._sync.single_flight import SingleFlight
-from cache.codec import Codec
+from cache.codec import Codec, Shared
 from cache.entry import header_of, is_due
 from cache.errors import CacheUnavailable, UndecodableEntry
 from cache.keys import EntityKeys
@@ -78,7 +78,7 @@ class ReadThrough(Generic[T]):
             self._near = client.near.view(keys.value_prefix, entity, codec)
             self.peek = self._near.peek
         self._invalidator = Invalidator(client, keys, codec, tier, self._near)
-        self._single_flight: SingleFlight[T] = SingleFlight(COALESCED.labels(entity).inc)
+        self._single_flight: SingleFlight[Shared[T]] = SingleFlight(COALESCED.labels(entity).inc)
 
     def find(self, record_id: int, load: Callable[[int], T | None]) -> T | None:
         """Return the record or None, from Redis or from `load`, which reads it from the database."""
@@ -98,7 +98,9 @@ class ReadThrough(Generic[T]):
         self._misses.inc()
         budget = self._client.budget()
         budget.spend(began)
-        return self._single_flight.share(record_id, partial(self._read, record_id, load, budget))
+        read = partial(self._read, record_id, load, budget)
+        shared = self._single_flight.share(record_id, read)
+        return None if shared is None else shared.take()
 
     def find_many(
         self,
@@ -169,13 +171,14 @@ class ReadThrough(Generic[T]):
         (self._negative_hits if record is None else self._hits).inc()
         return record
 
-    def _read(self, record_id: int, load: Callable[[int], T | None], budget: Budget) -> T | None:
+    def _read(self, record_id: int, load: Callable[[int], T | None], budget: Budget) -> Shared[T] | None:
         nonce = secrets.token_hex(8)
         epoch: bytes | None = None
         try:
             raw, epoch = self._value_or_lease(record_id, nonce, budget)
             if raw is not None:
-                return self._hit(raw)
+                record = self._hit(raw)
+                return None if record is None else self._codec.share(record, raw)
         except CacheUnavailable:
             pass
         except UndecodableEntry:
@@ -187,7 +190,7 @@ class ReadThrough(Generic[T]):
         self._database.found(0 if record is None else 1, 1)
         if epoch is not None:
             self._fill({record_id: record}, nonce, epoch, budget)
-        return record
+        return None if record is None else self._codec.share(record)
 
     def _refresh(self, record_id: int, header: bytes, load: Callable[[int], T | None]) -> None:
         """Refresh a record before it expires, unless another caller does or a write invalidates it."""

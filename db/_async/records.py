@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
@@ -22,7 +23,7 @@ from db.errors import NotFound, OutcomeUnknown, VersionConflict
 from db.models import Page
 from db.named_query import queries
 from db.paging import Listing
-from db.record_kind import Record, RecordKind
+from db.record_kind import Record, RecordKind, distinct
 from db.validation import bigint
 
 R = TypeVar("R", bound=Record)
@@ -94,7 +95,8 @@ class AsyncRecordRepository(Generic[R, N]):
         ids = [bigint(f"{self._id_name}s", record_id) for record_id in record_ids]
         load = partial(self._load_many, deadline=self._pool.deadline())
         found = await (load(ids) if self._pool.in_transaction() else self.cached.find_many(ids, load))
-        return [found.get(record_id) for record_id in ids]
+        records = [found.get(record_id) for record_id in ids]
+        return records if len(set(ids)) == len(ids) else distinct(records)
 
     async def list(self, *, limit: int = 50, after: str | None = None) -> Page[R]:
         """Return a page of records ordered by id, from Postgres. `after` is the previous page's `next`."""
@@ -189,8 +191,10 @@ class AsyncRecordRepository(Generic[R, N]):
         return record
 
     async def _update_cache(self, record: R) -> None:
+        # The caller gets the record before COMMIT, and may change its dictionaries until then.
+        written = deepcopy(record) if self._pool.in_transaction() else record
         await self._pool.after_commit(
-            partial(self.cached.replace, record.id, record),
+            partial(self.cached.replace, record.id, written),
             partial(self.cached.drop, [(record.id, None)]),
         )
 

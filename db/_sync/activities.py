@@ -26,6 +26,7 @@ from db.errors import InvalidInput, NotFound, VersionConflict
 from db.models import Activity, NewActivity, Page
 from db.named_query import queries
 from db.paging import Listing
+from db.record_kind import distinct
 from db.validation import INT64_MAX, bigint, text, timestamp
 
 _QUERIES = queries("activities")
@@ -77,7 +78,8 @@ class ActivityRepository:
         }
         found = self._pool.fetch_all(_QUERIES["find_activities"], parameters, _ROW)
         by_key = {(activity.id, activity.timestamp): activity for activity in found}
-        return [by_key.get(key) for key in wanted]
+        activities = [by_key.get(key) for key in wanted]
+        return activities if len(set(wanted)) == len(wanted) else distinct(activities)
 
     def list(self, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
         """Return a page of all activities, the last stored first. `after` is the previous page's `next`."""

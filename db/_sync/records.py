@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
@@ -23,7 +24,7 @@ from db.errors import NotFound, OutcomeUnknown, VersionConflict
 from db.models import Page
 from db.named_query import queries
 from db.paging import Listing
-from db.record_kind import Record, RecordKind
+from db.record_kind import Record, RecordKind, distinct
 from db.validation import bigint
 
 R = TypeVar("R", bound=Record)
@@ -95,7 +96,8 @@ class RecordRepository(Generic[R, N]):
         ids = [bigint(f"{self._id_name}s", record_id) for record_id in record_ids]
         load = partial(self._load_many, deadline=self._pool.deadline())
         found = load(ids) if self._pool.in_transaction() else self.cached.find_many(ids, load)
-        return [found.get(record_id) for record_id in ids]
+        records = [found.get(record_id) for record_id in ids]
+        return records if len(set(ids)) == len(ids) else distinct(records)
 
     def list(self, *, limit: int = 50, after: str | None = None) -> Page[R]:
         """Return a page of records ordered by id, from Postgres. `after` is the previous page's `next`."""
@@ -186,8 +188,10 @@ class RecordRepository(Generic[R, N]):
         return record
 
     def _update_cache(self, record: R) -> None:
+        # The caller gets the record before COMMIT, and may change its dictionaries until then.
+        written = deepcopy(record) if self._pool.in_transaction() else record
         self._pool.after_commit(
-            partial(self.cached.replace, record.id, record),
+            partial(self.cached.replace, record.id, written),
             partial(self.cached.drop, [(record.id, None)]),
         )
 
