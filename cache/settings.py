@@ -6,13 +6,16 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from cache.aws_login import is_iam, redis_tokens
 from cache.errors import CacheSettingError
 from cache.login_token import LoginTokens
 from cache.url_source import UrlSource
 from infra.spec.variables import variable
+
+# All other options of redis-py would be overridden by the cache's own connection settings, or break them.
+URL_OPTIONS = ("ssl_ca_certs", "ssl_check_hostname", "ssl_cert_reqs", "db")
 
 
 @dataclass(frozen=True)
@@ -112,15 +115,27 @@ class CacheSettings:
             self.tokens.prefetch(self.replication_group, user)
 
     def _split(self) -> SplitResult:
+        variable = self.url.variable if self.url.file is None else f"{self.url.variable}_FILE"
         try:
             parts = urlsplit(self.url.read())
+            options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
             usable = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
+            # Any of these is probably the rest of a password that is not percent-encoded.
+            usable = usable and not parts.fragment and re.fullmatch("/?|/[0-9]+", parts.path)
+            usable = usable and all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) for name, _ in options)
         except ValueError:
             usable = False
         if not usable:
             # The string itself is not shown, because it contains the password.
             raise CacheSettingError(
-                f"{self.url.variable} is not a connection string; write it as"
+                f"{variable} is not a connection string; write it as"
                 " rediss://user:password@host:port/0?ssl_ca_certs=...&ssl_check_hostname=true"
             )
+        names = [name for name, _ in options]
+        if unknown := sorted({*names} - {*URL_OPTIONS}):
+            raise CacheSettingError(
+                f"{variable}: {', '.join(unknown)} cannot be set in the URL; remove it ({', '.join(URL_OPTIONS)} can)"
+            )
+        if wrong := sorted(name for name, value in options if not value or names.count(name) > 1):
+            raise CacheSettingError(f"{variable}: {wrong[0]} is empty or given twice; give it one value")
         return parts

@@ -22,8 +22,6 @@ from cache.errors import CacheSettingError
 from cache.resolving import addresses
 from cache.synchronization import async_time_limit, seconds_left
 
-_TLS_OPTIONS = {"ssl_ca_certs", "ssl_check_hostname", "ssl_cert_reqs"}
-
 
 class TlsContext:
     """The TLS context for a CA file. It is created again when the file changes, so that a CA can be rotated."""
@@ -206,7 +204,7 @@ class TlsConnection(_BoundedSteps, _SslConnection):
 
 
 def connection_options(url: str, tls_class: type[Any], plain_class: type[Any]) -> dict[str, Any]:
-    """Return a pool's options for a rediss:// or redis:// URL without credentials. Raises CacheSettingError."""
+    """Return a pool's options for a URL as `CacheSettings.server_url` returns it. Raises CacheSettingError."""
     try:
         options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
     except ValueError as error:
@@ -216,8 +214,6 @@ def connection_options(url: str, tls_class: type[Any], plain_class: type[Any]) -
         if tls_options:
             raise CacheSettingError("REDIS_URL: ssl_* needs rediss://; change the scheme or remove them")
         return options | {"connection_class": plain_class}
-    if unknown := tls_options.keys() - _TLS_OPTIONS:
-        raise CacheSettingError(f"REDIS_URL: {', '.join(sorted(unknown))} is not supported here")
     if tls_options.get("ssl_cert_reqs", "required") != "required":
         raise CacheSettingError("REDIS_URL: ssl_cert_reqs must be `required`, the default; remove it")
     tls = TlsContext(tls_options.get("ssl_ca_certs"), _flag(tls_options.get("ssl_check_hostname", True)))
