@@ -119,12 +119,17 @@ class CacheSettings:
         try:
             parts = urlsplit(self.url.read())
             options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-            usable = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
-            # Any of these is probably the rest of a password that is not percent-encoded.
-            usable = usable and not parts.fragment and re.fullmatch("/?|/[0-9]+", parts.path)
-            usable = usable and all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) for name, _ in options)
+            usable = (
+                parts.scheme in ("redis", "rediss")
+                and parts.hostname
+                and parts.port != 0
+                # Anything else is probably the rest of a password that is not percent-encoded.
+                and not parts.fragment
+                and re.fullmatch("/?|/[0-9]+", parts.path)
+                and all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) for name, _ in options)
+            )
         except ValueError:
-            usable = False
+            usable = None
         if not usable:
             # The string itself is not shown, because it contains the password.
             raise CacheSettingError(

@@ -72,11 +72,12 @@ class UserRepository(RecordRepository[User, NewUser]):
         self._vault.set(user_id, access_token=access_token, refresh_token=refresh_token)
 
     def list_by_username(self, username: str, *, limit: int = 50, after: str | None = None) -> Page[User]:
-        """Return a page of the users with this name, ordered by id.
+        """Return a page of the users with this name, ordered by id. ASCII letters match in either case, as on GitHub.
 
         Several users may have the same name, because GitHub users can rename themselves.
         """
-        name = text("username", username)
+        # Of str, lower() would change other letters too. Bytes keep them.
+        name = text("username", username).encode().lower().decode()
         listing = Listing(f"users by username {name}", length=1)
         (after_id,) = listing.start(after, (0,))
         parameters = {"username": name, "after_id": after_id}

@@ -35,12 +35,13 @@ ORDER BY id
 LIMIT %(limit)s;
 
 -- name: list_users_by_username :read
--- List users with a name after an id, ordered by id. GitHub users can rename themselves, so there may be several.
+-- List users with a name, in any case, after an id, ordered by id. GitHub users can rename themselves, so there may be
+-- several. `username` is given in lower case.
 -- takes: username str, after_id int, limit int
 -- gives: User
 SELECT id, github_id, username, email, preferences, created_at, updated_at, row_version
 FROM users
-WHERE username = %(username)s AND id > %(after_id)s
+WHERE lower(username COLLATE "C") = %(username)s AND id > %(after_id)s
 ORDER BY id
 LIMIT %(limit)s;
 

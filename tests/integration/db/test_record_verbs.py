@@ -221,6 +221,37 @@ def test_users_are_listed_by_name(data: Any) -> None:
     assert _all_pages(lambda **page: data.users.list_by_username("same", **page)) == [1, 2, 3]
 
 
+@promise("users are listed by name without regard to the case of ASCII letters")
+@pytest.mark.parametrize("asked", ["octo-cat", "Octo-Cat", "OCTO-CAT"])
+def test_users_are_listed_by_name_in_any_case(data: Any, asked: str) -> None:
+    for n, name in enumerate(("octo-cat", "Octo-Cat", "octocat", "OCTO-CAT", "octo-cat "), start=1):
+        data.users.add(NewUser(github_id=n, username=name))
+    assert _all_pages(lambda **page: data.users.list_by_username(asked, **page)) == [1, 2, 4]
+    first = data.users.list_by_username(asked, limit=1)
+    rest = data.users.list_by_username("oCTO-cat", after=first.next)
+    assert [user.id for user in rest.items] == [2, 4]
+
+
+@promise("users are listed by name without regard to the case of ASCII letters")
+def test_other_letters_are_compared_as_they_are(data: Any) -> None:
+    # str.lower() and some locales change these to ASCII letters, or to several characters.
+    names = (
+        "Kelvin",
+        "\u212aelvin",
+        "Ilker",
+        "\u0130lker",
+        "\u0131lker",
+        "\u00c4da",
+        "\u00e4da",
+        "Stra\u00dfe",
+        "STRASSE",
+    )
+    for n, name in enumerate(names, start=1):
+        data.users.add(NewUser(github_id=n, username=name))
+    for n, name in enumerate(names, start=1):
+        assert [user.id for user in data.users.list_by_username(name).items] == [n], name
+
+
 def test_a_deleted_organization_leaves_its_repositories(data: Any) -> None:
     organization = data.organizations.add(NewOrganization(github_id=1, name="o"))
     added = data.repositories.add(NewRepository(github_id=1, name="o/r", org_id=organization.id))

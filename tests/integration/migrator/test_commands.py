@@ -167,7 +167,7 @@ def test_seed_loads_and_a_second_run_changes_nothing(seed_once: Callable[[], str
     app = connect("app")
     before = app.execute(counts).fetchone()
     assert before is not None
-    assert before[:5] == (USERS, ORGANIZATIONS, REPOSITORIES, ACTIVITIES, 1)
+    assert before[:4] == (USERS, ORGANIZATIONS, REPOSITORIES, ACTIVITIES)
     assert "0 users, 0 organizations, 0 repositories and 0 activities" in seed_once()
     assert app.execute(counts).fetchone() == before
 

@@ -226,6 +226,10 @@ def test_of_two_writers_that_read_one_version_only_the_first_writes(
     [
         ("SELECT * FROM users WHERE github_id = 1", "users_github_id_key"),
         ("SELECT * FROM users WHERE username = 'ada'", "users_username_idx"),
+        (
+            "SELECT * FROM users WHERE lower(username COLLATE \"C\") = 'ada' AND id > 7 ORDER BY id LIMIT 5",
+            "users_login_idx",
+        ),
         ("SELECT * FROM repositories WHERE org_id = 1 ORDER BY id LIMIT 5", "repositories_org_idx"),
         ("SELECT * FROM repositories ORDER BY stars DESC, id DESC LIMIT 5", "repositories_stars_idx"),
         (
