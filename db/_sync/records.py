@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from psycopg.rows import args_row, scalar_row
+from psycopg.types.json import Jsonb
 
 from cache._sync.client import Client
 from cache._sync.read_through import ReadThrough
@@ -20,7 +21,7 @@ from db._sync.idempotency import write_once
 from db._sync.pool import Pool
 from db._sync.transaction import innermost_block
 from db.deadline import Deadline
-from db.errors import NotFound, OutcomeUnknown, VersionConflict
+from db.errors import InvalidInput, NotFound, OutcomeUnknown, VersionConflict
 from db.models import Page
 from db.named_query import queries
 from db.paging import Listing
@@ -29,6 +30,7 @@ from db.validation import bigint
 
 R = TypeVar("R", bound=Record)
 N = TypeVar("N")
+_github_id = attrgetter("github_id")
 
 
 class RecordRepository(Generic[R, N]):
@@ -106,6 +108,29 @@ class RecordRepository(Generic[R, N]):
             self._by_id, f"list_{self._kind.plural}", {"after_id": after_id}, limit, attrgetter("id")
         )
 
+    def iterate(self, *, page_size: int = 500) -> Iterator[R]:
+        """Yield all records ordered by id, from Postgres. Keeps one page in memory.
+
+        Each page is a query of its own. A record that is inserted or deleted meanwhile may or may not be among them.
+        """
+        after: str | None = None
+        while True:
+            page = self.list(limit=page_size, after=after)
+            for record in page.items:
+                yield record
+            if page.next is None:
+                return
+            after = page.next
+
+    def count(self) -> int:
+        """Return the number of records, from Postgres. The time it takes grows with their number."""
+        query = self._queries[f"count_{self._kind.plural}"]
+        return self._pool.fetch_one(query, {}, scalar_row) or 0
+
+    def exists(self, record_id: int) -> bool:
+        """Return whether there is a record with this id. Uses the cache as `find` does."""
+        return self.find(record_id) is not None
+
     def add(self, record: N, *, idempotency_key: str | None = None) -> R:
         """Insert a record and return it. Raises ConstraintViolated if its github_id exists already.
 
@@ -125,6 +150,37 @@ class RecordRepository(Generic[R, N]):
         parameters = self._kind.parameters(record) | dict(self._kind.known(record))
         write = partial(self._write, f"upsert_{self._kind.entity}", parameters)
         return self._once("upsert", f"github_id {parameters['github_id']}", idempotency_key, write)
+
+    def upsert_many(self, records: Iterable[N]) -> Sequence[R]:
+        """Upsert records in one transaction, and return them in the given order. Fields left out are kept.
+
+        Takes one statement for all records that leave out the same fields. Each statement has a deadline, so pass some
+        thousands at once at most. Raises InvalidInput if two records have the same github_id.
+        """
+        order: dict[int, None] = {}
+        alike: dict[tuple[tuple[str, bool], ...], list[dict[str, Any]]] = {}
+        for record in records:
+            parameters = self._kind.parameters(record)
+            github_id = parameters["github_id"]
+            if github_id in order:
+                raise InvalidInput("records", f"contain github_id {github_id} twice; pass each record once")
+            order[github_id] = None
+            plain = {
+                name: value.obj if isinstance(value, Jsonb) else value for name, value in parameters.items()
+            }
+            alike.setdefault(tuple(self._kind.known(record).items()), []).append(plain)
+        if not order:
+            return []
+        query = self._queries[f"upsert_{self._kind.plural}"]
+        written: dict[int, R] = {}
+        with self._pool.transaction():
+            for known, rows in alike.items():
+                parameters = {"records": Jsonb(rows)} | dict(known)
+                for stored in self._pool.fetch_all(query, parameters, self._row):
+                    written[_github_id(stored)] = stored
+            invalidate = partial(self.cached.drop, [(each.id, each.row_version) for each in written.values()])
+            self._pool.after_commit(invalidate, invalidate)
+        return [written[github_id] for github_id in order]
 
     def update(self, record: R, *, idempotency_key: str | None = None) -> R:
         """Write a changed record and return it with its new row_version.
@@ -177,6 +233,21 @@ class RecordRepository(Generic[R, N]):
         self._pool.after_commit(invalidate, invalidate)
         if deleted is None:
             raise NotFound(self._kind.entity, f"id {record_id}")
+
+    def delete_many(self, record_ids: Sequence[int]) -> int:
+        """Delete the records with these ids in one statement, and return how many there were."""
+        ids = sorted({bigint(f"{self._id_name}s", record_id) for record_id in record_ids})
+        if not ids:
+            return 0
+        query = self._queries[f"delete_{self._kind.plural}"]
+        invalidate = partial(self.cached.drop, [(record_id, None) for record_id in ids])
+        try:
+            deleted = self._pool.fetch_all(query, {"ids": ids}, scalar_row)
+        except OutcomeUnknown:
+            invalidate()
+            raise
+        self._pool.after_commit(invalidate, invalidate)
+        return len(deleted)
 
     def _fetch(self, query: str, parameters: dict[str, Any], deadline: Deadline | None = None) -> R | None:
         return self._pool.fetch_one(self._queries[query], parameters, self._row, deadline)

@@ -34,6 +34,13 @@ WHERE id > %(after_id)s
 ORDER BY id
 LIMIT %(limit)s;
 
+-- name: count_organizations :read
+-- Count all organizations.
+-- takes: nothing
+-- gives: int
+-- never null: count
+SELECT count(*) FROM organizations;
+
 -- name: add_organization :write
 -- Insert an organization.
 -- takes: github_id int, name str, description str | None, member_count int
@@ -48,6 +55,21 @@ RETURNING id, github_id, name, description, member_count, created_at, updated_at
 -- gives: Organization
 INSERT INTO organizations (github_id, name, description, member_count)
 VALUES (%(github_id)s, %(name)s, %(description)s, %(member_count)s)
+ON CONFLICT (github_id) DO UPDATE SET
+    name = excluded.name,
+    description = CASE WHEN %(sets_description)s THEN excluded.description ELSE organizations.description END,
+    member_count = CASE WHEN %(sets_member_count)s THEN excluded.member_count ELSE organizations.member_count END
+RETURNING id, github_id, name, description, member_count, created_at, updated_at, row_version;
+
+-- name: upsert_organizations :write
+-- Insert organizations, or update those with their GitHub ids. Columns whose sets_... flag is false are kept. The order is that
+-- of the GitHub ids, so that two callers take their locks in the same order.
+-- takes: records dict, sets_description bool, sets_member_count bool
+-- gives: Organization
+INSERT INTO organizations (github_id, name, description, member_count)
+SELECT new.github_id, new.name, new.description, new.member_count
+FROM jsonb_to_recordset(%(records)s) AS new (github_id bigint, name text, description text, member_count integer)
+ORDER BY new.github_id
 ON CONFLICT (github_id) DO UPDATE SET
     name = excluded.name,
     description = CASE WHEN %(sets_description)s THEN excluded.description ELSE organizations.description END,
@@ -72,3 +94,9 @@ RETURNING id, github_id, name, description, member_count, created_at, updated_at
 -- takes: id int
 -- gives: int
 DELETE FROM organizations WHERE id = %(id)s RETURNING id;
+
+-- name: delete_organizations :write
+-- Delete organizations by their ids. Their repositories stay, without an organization.
+-- takes: ids list[int]
+-- gives: int
+DELETE FROM organizations WHERE id = ANY(%(ids)s) RETURNING id;

@@ -64,6 +64,13 @@ WHERE language = %(language)s AND (stars, id) < (%(after_stars)s, %(after_id)s)
 ORDER BY stars DESC, id DESC
 LIMIT %(limit)s;
 
+-- name: count_repositories :read
+-- Count all repositories.
+-- takes: nothing
+-- gives: int
+-- never null: count
+SELECT count(*) FROM repositories;
+
 -- name: add_repository :write
 -- Insert a repository.
 -- takes: github_id int, org_id int | None, name str, description str | None, language str | None, stars int, forks int, issues int
@@ -78,6 +85,27 @@ RETURNING id, github_id, org_id, name, description, language, stars, forks, issu
 -- gives: Repository
 INSERT INTO repositories (github_id, org_id, name, description, language, stars, forks, issues)
 VALUES (%(github_id)s, %(org_id)s, %(name)s, %(description)s, %(language)s, %(stars)s, %(forks)s, %(issues)s)
+ON CONFLICT (github_id) DO UPDATE SET
+    name = excluded.name,
+    org_id = CASE WHEN %(sets_org_id)s THEN excluded.org_id ELSE repositories.org_id END,
+    description = CASE WHEN %(sets_description)s THEN excluded.description ELSE repositories.description END,
+    language = CASE WHEN %(sets_language)s THEN excluded.language ELSE repositories.language END,
+    stars = CASE WHEN %(sets_stars)s THEN excluded.stars ELSE repositories.stars END,
+    forks = CASE WHEN %(sets_forks)s THEN excluded.forks ELSE repositories.forks END,
+    issues = CASE WHEN %(sets_issues)s THEN excluded.issues ELSE repositories.issues END
+RETURNING id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version;
+
+-- name: upsert_repositories :write
+-- Insert repositories, or update those with their GitHub ids. Columns whose sets_... flag is false are kept. The order is that
+-- of the GitHub ids, so that two callers take their locks in the same order.
+-- takes: records dict, sets_org_id bool, sets_description bool, sets_language bool, sets_stars bool, sets_forks bool, sets_issues bool
+-- gives: Repository
+INSERT INTO repositories (github_id, org_id, name, description, language, stars, forks, issues)
+SELECT new.github_id, new.org_id, new.name, new.description, new.language, new.stars, new.forks, new.issues
+FROM jsonb_to_recordset(%(records)s) AS new (
+    github_id bigint, org_id bigint, name text, description text, language text, stars integer, forks integer, issues integer
+)
+ORDER BY new.github_id
 ON CONFLICT (github_id) DO UPDATE SET
     name = excluded.name,
     org_id = CASE WHEN %(sets_org_id)s THEN excluded.org_id ELSE repositories.org_id END,
@@ -110,3 +138,9 @@ RETURNING id, github_id, org_id, name, description, language, stars, forks, issu
 -- takes: id int
 -- gives: int
 DELETE FROM repositories WHERE id = %(id)s RETURNING id;
+
+-- name: delete_repositories :write
+-- Delete repositories by their ids. Their activities stay, without a repository.
+-- takes: ids list[int]
+-- gives: int
+DELETE FROM repositories WHERE id = ANY(%(ids)s) RETURNING id;

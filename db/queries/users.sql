@@ -45,6 +45,13 @@ WHERE lower(username COLLATE "C") = %(username)s AND id > %(after_id)s
 ORDER BY id
 LIMIT %(limit)s;
 
+-- name: count_users :read
+-- Count all users.
+-- takes: nothing
+-- gives: int
+-- never null: count
+SELECT count(*) FROM users;
+
 -- name: add_user :write
 -- Insert a user.
 -- takes: github_id int, username str, email str | None, preferences dict
@@ -65,6 +72,21 @@ ON CONFLICT (github_id) DO UPDATE SET
     preferences = CASE WHEN %(sets_preferences)s THEN excluded.preferences ELSE users.preferences END
 RETURNING id, github_id, username, email, preferences, created_at, updated_at, row_version;
 
+-- name: upsert_users :write
+-- Insert users, or update those with their GitHub ids. Columns whose sets_... flag is false are kept. The order is that
+-- of the GitHub ids, so that two callers take their locks in the same order.
+-- takes: records dict, sets_email bool, sets_preferences bool
+-- gives: User
+INSERT INTO users (github_id, username, email, preferences)
+SELECT new.github_id, new.username, new.email, new.preferences
+FROM jsonb_to_recordset(%(records)s) AS new (github_id bigint, username text, email text, preferences jsonb)
+ORDER BY new.github_id
+ON CONFLICT (github_id) DO UPDATE SET
+    username = excluded.username,
+    email = CASE WHEN %(sets_email)s THEN excluded.email ELSE users.email END,
+    preferences = CASE WHEN %(sets_preferences)s THEN excluded.preferences ELSE users.preferences END
+RETURNING id, github_id, username, email, preferences, created_at, updated_at, row_version;
+
 -- name: update_user :write
 -- Update a user unless it was changed since it was read.
 -- takes: id int, row_version int, github_id int, username str, email str | None, preferences dict
@@ -79,3 +101,9 @@ RETURNING id, github_id, username, email, preferences, created_at, updated_at, r
 -- takes: id int
 -- gives: int
 DELETE FROM users WHERE id = %(id)s RETURNING id;
+
+-- name: delete_users :write
+-- Delete users by their ids, with their activities.
+-- takes: ids list[int]
+-- gives: int
+DELETE FROM users WHERE id = ANY(%(ids)s) RETURNING id;

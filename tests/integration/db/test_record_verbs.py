@@ -19,6 +19,7 @@ from db.errors import (
 )
 from db.models import NewOrganization, NewRepository, NewUser
 from tests.conftest import Database
+from tests.integration.data_access import Blocking
 from tests.promises import promise
 
 
@@ -74,6 +75,124 @@ def test_what_is_not_there_is_not_found(kind: Kind, records: Any) -> None:
     for call in (records.get, records.get_by_github_id, records.delete):
         with pytest.raises(NotFound, match="4711"):
             call(4711)
+
+
+def _iterated(records: Any, **options: Any) -> list[Any]:
+    """Return what `iterate` yields."""
+    if not isinstance(records, Blocking):
+        return [*records.iterate(**options)]
+
+    async def collect() -> list[Any]:
+        return [record async for record in records._target.iterate(**options)]
+
+    return list(records._wait(collect()))
+
+
+@promise("`iterate` yields every record exactly once, and reads page by page")
+def test_iterate_yields_every_record_once(kind: Kind, records: Any) -> None:
+    assert _iterated(records) == []
+    added = [records.add(kind.make(n)) for n in range(1, 6)]
+    for page_size in (1, 2, 5, 500):
+        assert _iterated(records, page_size=page_size) == added
+    with pytest.raises(InvalidInput, match="limit"):
+        _iterated(records, page_size=0)
+
+
+@promise("`iterate` yields every record exactly once, and reads page by page")
+def test_iterate_reads_no_page_before_it_is_needed(data: Any, database: Database) -> None:
+    database.psql(
+        "INSERT INTO groundwork.users (github_id, username) SELECT n, 'x' FROM generate_series(1, 100) AS n"
+    )
+    is_async = isinstance(data.users, Blocking)
+    target = data.users._target if is_async else data.users
+    users = target.iterate(page_size=10)
+    first = data.users._wait(anext(users)) if is_async else next(users)
+    assert first.id == 1
+    database.psql("DELETE FROM groundwork.users WHERE id > 10")
+
+    async def rest() -> list[Any]:
+        return [user async for user in users]
+
+    left = data.users._wait(rest()) if is_async else [*users]
+    assert [user.id for user in left] == [*range(2, 11)]
+
+
+def test_count_and_exists_follow_the_table(kind: Kind, records: Any, database: Database) -> None:
+    assert records.count() == 0
+    first = records.add(kind.make(1))
+    assert (records.count(), records.exists(first.id), records.exists(first.id + 1)) == (1, True, False)
+    second = records.add(kind.make(2))
+    assert (records.count(), records.exists(second.id)) == (2, True)
+    records.delete(first.id)
+    assert (records.count(), records.exists(first.id)) == (1, False)
+    with pytest.raises(InvalidInput):
+        records.exists("1")
+
+
+@promise("a write is visible to its own process at once")
+def test_delete_many_deletes_and_invalidates_only_these(kind: Kind, records: Any) -> None:
+    one, two, three = (records.get(records.add(kind.make(n)).id) for n in (1, 2, 3))
+    assert records.delete_many([]) == 0
+    assert records.delete_many([three.id, one.id, 4711, one.id]) == 2
+    assert records.get_many([one.id, two.id, three.id]) == [None, two, None]
+    assert records.delete_many([one.id]) == 0
+    with pytest.raises(InvalidInput):
+        records.delete_many([two.id, None])
+    assert records.get(two.id) == two
+
+
+@promise("a write is visible to its own process at once")
+def test_upsert_many_inserts_updates_and_invalidates(kind: Kind, records: Any) -> None:
+    assert records.upsert_many([]) == []
+    old = records.get(records.add(kind.make(2, **{kind.field: kind.before})).id)
+    assert records.find(old.id + 1) is None
+    written = records.upsert_many(
+        [
+            kind.make(3, **{kind.field: kind.after}),
+            kind.make(2, **{kind.field: kind.after}),
+            kind.make(1),
+        ]
+    )
+    assert [record.github_id for record in written] == [3, 2, 1]
+    assert (written[1].id, getattr(written[1], kind.field)) == (old.id, kind.after)
+    assert written[1].row_version == old.row_version + 1
+    assert records.get_many([record.id for record in written]) == written
+
+
+@promise("`upsert` keeps the fields that are left out")
+def test_upsert_many_keeps_the_fields_that_each_record_leaves_out(kind: Kind, records: Any) -> None:
+    for n in (1, 2):
+        records.add(kind.make(n, **{kind.field: kind.before}))
+    kept, changed = records.upsert_many([kind.make(1), kind.make(2, **{kind.field: kind.after})])
+    assert (getattr(kept, kind.field), getattr(changed, kind.field)) == (kind.before, kind.after)
+
+
+def test_upsert_many_stores_all_or_nothing(kind: Kind, records: Any) -> None:
+    with pytest.raises(InvalidInput, match="github_id 1 twice"):
+        records.upsert_many([kind.make(1), kind.make(2), kind.make(1)])
+    with pytest.raises(InvalidInput):
+        records.upsert_many([kind.make(1), kind.make(0)])
+    assert records.count() == 0
+
+
+def test_upsert_many_stores_nothing_if_a_later_statement_fails(data: Any) -> None:
+    orphan = NewRepository(github_id=2, name="o/orphan", org_id=4711)
+    with pytest.raises(ConstraintViolated):
+        data.repositories.upsert_many([NewRepository(github_id=1, name="o/r"), orphan])
+    assert data.repositories.count() == 0
+
+
+def test_upsert_many_stores_the_values_that_add_stores(data: Any) -> None:
+    preferences = {
+        "quote'": 'a"b\\',
+        "n": [1, None, 2.5, {"deep": True}],
+        "\u00fc": "\U0001f600",
+        "big": 2**62,
+    }
+    one = NewUser(github_id=1, username="\u00fc'\n\t", email=None, preferences=preferences)
+    (stored,) = data.users.upsert_many([one])
+    assert (stored.username, stored.email, stored.preferences) == (one.username, None, preferences)
+    assert data.users.get(stored.id) == stored
 
 
 @promise("`get_many` returns records in the requested order")
