@@ -81,7 +81,7 @@ def _loaded(database: Database, loader: Loader, *batches: list[Event]) -> list[s
 
 @promise("the bounds of batches do not change what an import stores")
 @settings(
-    max_examples=scaled(60, 500),
+    max_examples=scaled(15, 500),
     deadline=None,
     derandomize=True,
     database=None,
