@@ -1,6 +1,6 @@
 -- A row that is deleted and inserted again under the same id used to start at row_version 1 again. A cached entry of
 -- the deleted row then looked as new as the row, or newer, and an update of the deleted row's record passed its check.
--- TRUNCATE left no outbox rows at all.
+-- TRUNCATE left no outbox rows at all, and `UPDATE ... SET id = DEFAULT` none for the id that the row had before.
 
 -- A new row starts above every version that a deleted row of its id can have had: a row is not updated once per
 -- microsecond. Numbers stay below 2^53, up to which the scripts in Redis compare exactly, until the year 2255.
@@ -32,6 +32,42 @@ COMMENT ON COLUMN organizations.row_version IS
     'Starts at the microseconds since 1970, grows by one with each update; kept by triggers.';
 COMMENT ON COLUMN repositories.row_version IS
     'Starts at the microseconds since 1970, grows by one with each update; kept by triggers.';
+
+CREATE OR REPLACE FUNCTION keep_row_version() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = groundwork, pg_temp
+AS $$
+BEGIN
+    NEW.id := OLD.id;
+    NEW.row_version := OLD.row_version + 1;
+    NEW.created_at := OLD.created_at;
+    NEW.updated_at := now();
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION keep_row_version() IS
+    'BEFORE UPDATE, each row: bumps row_version, sets updated_at, keeps id and created_at.';
+
+CREATE OR REPLACE FUNCTION keep_user_row_version() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = groundwork, pg_temp
+AS $$
+DECLARE
+    tokens constant text[] := '{access_token,refresh_token}';
+BEGIN
+    NEW.id := OLD.id;
+    NEW.created_at := OLD.created_at;
+    NEW.row_version := OLD.row_version;
+    NEW.updated_at := OLD.updated_at;
+    IF (OLD.access_token, OLD.refresh_token) IS NOT DISTINCT FROM (NEW.access_token, NEW.refresh_token)
+       OR to_jsonb(OLD) - tokens <> to_jsonb(NEW) - tokens THEN
+        NEW.row_version := OLD.row_version + 1;
+        NEW.updated_at := now();
+    END IF;
+    RETURN NEW;
+END
+$$;
 
 -- SECURITY DEFINER: only triggers write the outbox.
 CREATE FUNCTION write_truncated_outbox() RETURNS trigger

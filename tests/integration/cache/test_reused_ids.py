@@ -69,6 +69,14 @@ def test_truncated_rows_are_absent_after_the_outbox_is_drained(data: Any, databa
     assert data.repositories.find(tool.id) is None
 
 
+@promise("a row deleted and inserted again under the same id is read correctly once the outbox is processed")
+def test_an_update_cannot_move_a_row_away_from_its_id(data: Any, database: Database) -> None:
+    old = cached_user(data, 0)
+    database.psql("UPDATE groundwork.users SET id = DEFAULT, username = 'moved'")
+    data.outbox.drain()
+    assert data.users.get(old.id).username == "moved"
+
+
 @promise("a write is visible to its own process at once")
 def test_a_write_to_a_row_inserted_again_is_visible_before_the_outbox_is_drained(
     data: Any, database: Database
