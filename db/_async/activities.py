@@ -5,7 +5,7 @@ The table is partitioned by month, so the key of an activity includes its timest
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import attrgetter
@@ -16,6 +16,7 @@ from cache._async.client import AsyncClient
 from cache._async.feeds import AsyncFeedCache
 from db._async.activity_feeds import AsyncActivityFeeds
 from db._async.idempotency import write_once
+from db._async.pages import items
 from db._async.partitions import AsyncPartitions
 from db._async.pool import AsyncPool
 from db.activity_parameters import EPOCH, Parameters, key_of, microseconds, named, new_values, values
@@ -87,6 +88,13 @@ class AsyncActivityRepository:
         parameters = {"before_id": before_id, "limit": listing.checked_limit(limit) + 1}
         found = await self._pool.fetch_all(_QUERIES["list_activities"], parameters, _ROW)
         return listing.page(found, limit, attrgetter("id"))
+
+    def iterate(self, *, page_size: int = 500) -> AsyncIterator[Activity]:
+        """Yield all activities, the last stored first, from Postgres. Keeps one page in memory.
+
+        Each page is a query of its own, so activities that are stored meanwhile are not among them.
+        """
+        return items(self.list, page_size)
 
     async def feed(self, user_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
         """Return a page of a user's activities, newest first. `after` is the previous page's `next`.

@@ -17,6 +17,7 @@ from cache.codec import Codec
 from cache.keys import EntityKeys
 from cache.near import MISS
 from db._async.idempotency import write_once
+from db._async.pages import items
 from db._async.pool import AsyncPool
 from db._async.transaction import innermost_block
 from db.deadline import Deadline
@@ -107,19 +108,12 @@ class AsyncRecordRepository(Generic[R, N]):
             self._by_id, f"list_{self._kind.plural}", {"after_id": after_id}, limit, attrgetter("id")
         )
 
-    async def iterate(self, *, page_size: int = 500) -> AsyncIterator[R]:
+    def iterate(self, *, page_size: int = 500) -> AsyncIterator[R]:
         """Yield all records ordered by id, from Postgres. Keeps one page in memory.
 
         Each page is a query of its own. A record that is inserted or deleted meanwhile may or may not be among them.
         """
-        after: str | None = None
-        while True:
-            page = await self.list(limit=page_size, after=after)
-            for record in page.items:
-                yield record
-            if page.next is None:
-                return
-            after = page.next
+        return items(self.list, page_size)
 
     async def count(self) -> int:
         """Return the number of records, from Postgres. The time it takes grows with their number."""

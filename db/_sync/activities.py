@@ -6,7 +6,7 @@ The table is partitioned by month, so the key of an activity includes its timest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import attrgetter
@@ -17,6 +17,7 @@ from cache._sync.client import Client
 from cache._sync.feeds import FeedCache
 from db._sync.activity_feeds import ActivityFeeds
 from db._sync.idempotency import write_once
+from db._sync.pages import items
 from db._sync.partitions import Partitions
 from db._sync.pool import Pool
 from db.activity_parameters import EPOCH, Parameters, key_of, microseconds, named, new_values, values
@@ -88,6 +89,13 @@ class ActivityRepository:
         parameters = {"before_id": before_id, "limit": listing.checked_limit(limit) + 1}
         found = self._pool.fetch_all(_QUERIES["list_activities"], parameters, _ROW)
         return listing.page(found, limit, attrgetter("id"))
+
+    def iterate(self, *, page_size: int = 500) -> Iterator[Activity]:
+        """Yield all activities, the last stored first, from Postgres. Keeps one page in memory.
+
+        Each page is a query of its own, so activities that are stored meanwhile are not among them.
+        """
+        return items(self.list, page_size)
 
     def feed(self, user_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
         """Return a page of a user's activities, newest first. `after` is the previous page's `next`.

@@ -18,6 +18,7 @@ from cache.codec import Codec
 from cache.keys import EntityKeys
 from cache.near import MISS
 from db._sync.idempotency import write_once
+from db._sync.pages import items
 from db._sync.pool import Pool
 from db._sync.transaction import innermost_block
 from db.deadline import Deadline
@@ -113,14 +114,7 @@ class RecordRepository(Generic[R, N]):
 
         Each page is a query of its own. A record that is inserted or deleted meanwhile may or may not be among them.
         """
-        after: str | None = None
-        while True:
-            page = self.list(limit=page_size, after=after)
-            for record in page.items:
-                yield record
-            if page.next is None:
-                return
-            after = page.next
+        return items(self.list, page_size)
 
     def count(self) -> int:
         """Return the number of records, from Postgres. The time it takes grows with their number."""

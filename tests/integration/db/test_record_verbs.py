@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from db.errors import (
     NotFound,
     VersionConflict,
 )
-from db.models import NewOrganization, NewRepository, NewUser
+from db.models import NewActivity, NewOrganization, NewRepository, NewUser
 from tests.conftest import Database
 from tests.integration.data_access import Blocking
 from tests.promises import promise
@@ -96,6 +97,15 @@ def test_iterate_yields_every_record_once(kind: Kind, records: Any) -> None:
         assert _iterated(records, page_size=page_size) == added
     with pytest.raises(InvalidInput, match="limit"):
         _iterated(records, page_size=0)
+
+
+@promise("`iterate` yields every record exactly once, and reads page by page")
+def test_iterate_yields_every_activity_once(data: Any) -> None:
+    user = data.users.add(NewUser(github_id=1, username="x"))
+    new = NewActivity(user_id=user.id, type="x", timestamp=datetime.now(UTC))
+    added = [data.activities.add(new) for _ in range(5)]
+    for page_size in (2, 5, 500):
+        assert _iterated(data.activities, page_size=page_size) == added[::-1]
 
 
 @promise("`iterate` yields every record exactly once, and reads page by page")
