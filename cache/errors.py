@@ -5,8 +5,10 @@ CacheSettingError is raised when the data access is created. No message contains
 
 from __future__ import annotations
 
+from infra.spec.errors import PortableError
 
-class CacheError(Exception):
+
+class CacheError(PortableError):
     """The base class of the cache's errors."""
 
 

@@ -1,13 +1,16 @@
 """The errors that the data access raises. All are subclasses of DbError.
 
 psycopg's exceptions never leave this package: each is translated to one of these classes, which keeps the SQLSTATE and
-has the original exception as `__cause__`. No message contains a secret or a whole connection string.
+has the original exception as `__cause__`, which pickling drops. No message contains a secret or a whole connection
+string.
 """
 
 from __future__ import annotations
 
+from infra.spec.errors import PortableError
 
-class DbError(Exception):
+
+class DbError(PortableError):
     """The base class of the data access's errors.
 
     `sqlstate` is the server's five-character error code, or None if the error did not come from the server.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import IntEnum
 
-from infra.spec.errors import InfraError, SettingError
+from infra.spec.errors import InfraError, PortableError, SettingError
 from infra.spec.variables import EmptyVariable
 
 
@@ -22,7 +22,7 @@ class Exit(IntEnum):
     REFUSED = 7
 
 
-class OpsError(Exception):
+class OpsError(PortableError):
     """An operation cannot be done as requested. The message says what happened, to which object, and what to do."""
 
     exit_code: Exit = Exit.ERROR

@@ -1,7 +1,29 @@
-"""The root of infra's errors, and the error for a bad setting."""
+"""The root of every package's errors, the root of infra's errors, and the error for a bad setting."""
+
+from __future__ import annotations
+
+from typing import Any
 
 
-class InfraError(Exception):
+class PortableError(Exception):
+    """An error that survives pickle and copy.deepcopy with equal attributes, whatever its constructor takes.
+
+    Plain exceptions are restored by calling the constructor with `args`, which hold only the message.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[PortableError], args: tuple[object, ...], attributes: dict[str, Any]
+) -> PortableError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
+
+class InfraError(PortableError):
     """The infrastructure cannot be provisioned as requested."""
 
 
