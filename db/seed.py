@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from db.errors import DbError
+from db.session import connect
+from infra.spec.roles import SCHEMA
 
 USERS = 300
 ORGANIZATIONS = 40
@@ -130,7 +132,7 @@ def load_sample_data(conninfo: str, *, until: datetime | None = None) -> Seeded:
     """
     until = until or datetime.now(UTC)
     try:
-        with psycopg.connect(conninfo) as connection:
+        with connect(conninfo, search_path=SCHEMA) as connection, connection.transaction():
             # A concurrent second run waits, and then finds the data of the first.
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK_KEY])
             return _load(connection, until)

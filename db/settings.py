@@ -11,6 +11,7 @@ from cache.aws_login import is_iam, postgres_tokens
 from cache.login_token import LoginTokens
 from cache.url_source import UrlSource
 from db.errors import InvalidSetting
+from infra.spec.roles import SCHEMA
 
 # Defaults for every connection; the connection string overrides them. With the deadline they bound the time that a
 # dead peer can take: TCP notices it within 2 s while sending and within 9 s while idle.
@@ -90,12 +91,13 @@ class DatabaseSettings:
         return self.instances * (self.pool_size + self.beside_pool)
 
     def conninfo(self) -> str:
-        """Return the current connection string with defaults and timeouts added, in libpq's key-value form.
+        """Return the current connection string with defaults, timeouts and the session's settings, as key-value pairs.
 
-        Reads the file again if there is one. Raises InvalidSetting.
+        The settings have priority over the connection string and the environment (db.session). Reads the file again if
+        there is one. Raises InvalidSetting.
         """
         options = f"-c statement_timeout={max(1, int(self.deadline_seconds * 1000))}"
-        return self._conninfo({**_CONNECTION_DEFAULTS, "options": options})
+        return self._conninfo(_CONNECTION_DEFAULTS, search_path=SCHEMA, options=options)
 
     def unbounded_conninfo(self) -> str:
         """Return the current connection string without defaults and timeouts, for work that may take long.
@@ -104,16 +106,23 @@ class DatabaseSettings:
         """
         return self._conninfo({})
 
-    def _conninfo(self, defaults: Mapping[str, str]) -> str:
+    def _conninfo(
+        self, defaults: Mapping[str, str], *, search_path: str | None = None, options: str = ""
+    ) -> str:
         import psycopg
-        from psycopg.conninfo import conninfo_to_dict, make_conninfo
+        from psycopg.conninfo import conninfo_to_dict
+
+        from db.session import is_mangled, pinned_conninfo
 
         try:
             given: dict[str, Any] = conninfo_to_dict(self.url.read())
-            if "options" in defaults:
-                # The connection string's options come last, because the last value of an option counts.
-                given["options"] = f"{defaults['options']} {given.get('options') or ''}".rstrip()
-            return make_conninfo("", **{**defaults, **given, **self._token(given)})
+            if is_mangled(given):
+                raise InvalidSetting(
+                    f"{self.url.variable} is read wrongly, because its user or password contains a special character;"
+                    " percent-encode it (@ is %40, / is %2F, : is %3A)"
+                )
+            complete = {**defaults, **given, **self._token(given)}
+            return pinned_conninfo(complete, search_path=search_path, options=options)
         except psycopg.ProgrammingError:
             # Not chained: the driver quotes the string, which contains the password.
             raise InvalidSetting(

@@ -15,11 +15,12 @@ from typing import Any
 
 import psycopg
 from psycopg import errors as sql_errors
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import scalar_row
 
 from db.migrator import Event, LockLimits, apply_pending, read_source
 from db.named_query import queries
+from db.session import connect
 from infra.spec import rds, roles
 from ops.errors import Exit, OpsError
 from ops.servers.errors import one_line
@@ -109,7 +110,7 @@ def bootstrap(
         notify(f"applied {step.migration.name} ({step.seconds:.2f} s)")
     if not done:
         notify("migrations: nothing pending")
-    with _translated_errors(), psycopg.connect(migrator_conninfo(), autocommit=True) as connection:
+    with _translated_errors(), connect(migrator_conninfo(), search_path=roles.SCHEMA) as connection:
         made = connection.cursor(row_factory=scalar_row).execute(_MAKE_PARTITIONS.sql).fetchall()
     notify(f"partitions: {', '.join(map(str, made)) or 'nothing to create'}")
 
@@ -146,7 +147,7 @@ def _session(
     # All statements are short. The timeout turns one that hangs into an error.
     given["options"] = "-c statement_timeout=120s"
     given["application_name"] = "groundwork bootstrap"
-    with _translated_errors(), psycopg.connect(make_conninfo("", **given), autocommit=True) as connection:
+    with _translated_errors(), connect(given) as connection:
         yield connection
 
 

@@ -15,6 +15,7 @@ from psycopg.abc import PQGen
 from psycopg.rows import TupleRow
 
 from db.deadline import Deadline
+from db.session import REPAIR, is_pinned
 from db.translation import DeadlinePassed
 
 _T = TypeVar("_T")
@@ -40,10 +41,19 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
         session that no client uses.
         """
         try:
-            return await super().connect(conninfo, **options)
+            connection = await super().connect(conninfo, **options)
         except BaseException as error:
             clear_frames(error.__traceback__)
             raise
+        if not is_pinned(connection.pgconn):
+            try:
+                await connection.execute(REPAIR)
+                if not connection.autocommit:
+                    await connection.commit()
+            except BaseException:
+                connection.pgconn.finish()
+                raise
+        return connection
 
     async def wait(
         self, gen: PQGen[_T], interval: float = _WAIT_INTERVAL, timeout: float | None = None

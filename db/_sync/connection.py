@@ -16,6 +16,7 @@ from psycopg.abc import PQGen
 from psycopg.rows import TupleRow
 
 from db.deadline import Deadline
+from db.session import REPAIR, is_pinned
 from db.translation import DeadlinePassed
 
 _T = TypeVar("_T")
@@ -41,10 +42,19 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         session that no client uses.
         """
         try:
-            return super().connect(conninfo, **options)
+            connection = super().connect(conninfo, **options)
         except BaseException as error:
             clear_frames(error.__traceback__)
             raise
+        if not is_pinned(connection.pgconn):
+            try:
+                connection.execute(REPAIR)
+                if not connection.autocommit:
+                    connection.commit()
+            except BaseException:
+                connection.pgconn.finish()
+                raise
+        return connection
 
     def wait(self, gen: PQGen[_T], interval: float = _WAIT_INTERVAL, timeout: float | None = None) -> _T:
         left = _UNATTENDED_SECONDS if self.deadline is None else max(self.deadline.left(), 0.0)

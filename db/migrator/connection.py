@@ -1,8 +1,8 @@
 """The migrator's connections, and the translation of the driver's exceptions.
 
-Connections are in autocommit mode, with explicit transactions. They set the encoding to UTF-8 and leave time zone and
-search_path as they are. The server ends a connection soon after its client is gone, so that a statement of a killed
-migrator does not keep its locks.
+Connections are in autocommit mode, with explicit transactions. They have the settings of db.session, and leave
+search_path as the role has it. The server ends a connection soon after its client is gone, so that a statement of a
+killed migrator does not keep its locks.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import psycopg
 from db.migrator.errors import InvalidUrl, LockHeld, MigrationError, ScriptFailed, Unreachable
 from db.migrator.script import Statement
 from db.migrator.source import Script, first_line
+from db.session import ENCODING, REPAIR, is_mangled, without_environment
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
@@ -45,7 +46,7 @@ def open_connection(conninfo: str) -> Iterator[Connection]:
         with connection:
             # lock_timeout bounds how long a DDL statement waits. How long it works is not limited.
             connection.execute(
-                "SELECT set_config('statement_timeout', '0', false),"
+                f"{REPAIR}, set_config('statement_timeout', '0', false),"
                 " set_config('client_connection_check_interval', %s, false)",
                 [_CLIENT_CHECK],
             )
@@ -109,25 +110,29 @@ def _refused(exc: psycopg.Error, script: Script, statement: Statement | None) ->
 def _connect(conninfo: str) -> Connection:
     try:
         given = psycopg.conninfo.conninfo_to_dict(conninfo)
+        if is_mangled(given):
+            raise psycopg.ProgrammingError
     except psycopg.ProgrammingError:
         # Not chained: libpq quotes the string, which contains the password.
         raise InvalidUrl(
-            "the database URL cannot be parsed; write it as postgresql://user:password@host:port/database"
+            "the database URL cannot be parsed; write it as postgresql://user:password@host:port/database,"
+            " with special characters of the password percent-encoded"
         ) from None
     deadline = time.monotonic() + _SLOT_SECONDS
     while True:
         try:
-            return psycopg.connect(
-                conninfo,
-                autocommit=True,
-                client_encoding="utf8",
-                connect_timeout=int(given.get("connect_timeout") or _CONNECT_TIMEOUT_SECONDS),
-                application_name=f"groundwork migrator, pid {os.getpid()} on {socket.gethostname()}"[:63],
+            # A pooler may refuse the options of db.session, so the settings are made by a statement.
+            parameters = {
+                **without_environment(given),
+                "client_encoding": ENCODING,
+                "connect_timeout": int(given.get("connect_timeout") or _CONNECT_TIMEOUT_SECONDS),
+                "application_name": f"groundwork migrator, pid {os.getpid()} on {socket.gethostname()}"[:63],
                 # The client notices a dead server, as the server notices a dead client.
-                keepalives_idle=5,
-                keepalives_interval=2,
-                keepalives_count=3,
-            )
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
+            }
+            return psycopg.connect(psycopg.conninfo.make_conninfo("", **parameters), autocommit=True)
         except psycopg.OperationalError as exc:
             if not any(said in str(exc) for said in _NO_SLOT) or time.monotonic() >= deadline:
                 raise

@@ -124,10 +124,12 @@ def _row_counts(url: str) -> dict[str, int]:
     """Count the rows of the application's tables, as role app: their owner could replace one by a view."""
     import psycopg
 
+    from db.session import connect
+
     tables = ("users", "organizations", "repositories", "activities")
     counts = ", ".join(f"(SELECT count(*) FROM {roles.SCHEMA}.{table})" for table in tables)
     try:
-        with psycopg.connect(url, options="-c statement_timeout=0") as connection:
+        with connect(url, options="-c statement_timeout=0") as connection:
             row = connection.execute(f"SELECT {counts}").fetchone()
     except psycopg.Error as error:
         raise CheckFailed(f"role app cannot count the rows: {_first_line(error)}") from error

@@ -27,8 +27,10 @@ def try_out(stack: RotatedStack, names: Sequence[str]) -> None:
 def _log_in_to_postgres(role: str, url: str) -> None:
     import psycopg
 
+    from db.session import connect
+
     try:
-        with psycopg.connect(url, connect_timeout=_CONNECT_SECONDS) as connection:
+        with connect(url, connect_timeout=_CONNECT_SECONDS) as connection:
             connection.execute("SELECT 1")
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[-1]

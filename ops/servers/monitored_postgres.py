@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 
 from db._sync.connection import BoundedConnection
 from db.deadline import Deadline
+from db.session import pinned_conninfo
 from infra.docker.engine import DockerError, psql
 from ops.errors import OpsError
 from ops.servers.errors import NotVisible, ServerUnreachable, TooSlow, one_line
@@ -92,13 +93,13 @@ class MonitoredPostgres:
 
     def _connected(self) -> BoundedConnection:
         if self._connection is None or self._connection.closed:
-            self._connection = BoundedConnection.connect(
+            conninfo = pinned_conninfo(
                 self._stack.database_url,
-                autocommit=True,
                 connect_timeout=CONNECT_SECONDS,
                 application_name="groundwork doctor and report",
                 options=f"-c statement_timeout={STATEMENT_SECONDS}s -c default_transaction_read_only=on",
             )
+            self._connection = BoundedConnection.connect(conninfo, autocommit=True)
         return self._connection
 
     def _translated(self, error: psycopg.Error) -> OpsError:

@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import psycopg
-
 from db.migrator import apply_pending, read_source
 from db.named_query import NamedQuery, parse_queries
+from db.session import connect
+from infra.spec.roles import SCHEMA
 from ops.errors import Exit, OpsError
 from ops.git import GitError, git
 from ops.servers.scratch_server import ScratchServer
@@ -33,7 +33,7 @@ def check(server: ScratchServer) -> tuple[list[str], dict[str, Description], lis
     described, lines = _describe(url, queries)
     for key, description in described.items():
         lines += mismatches(key, queries[key], description)
-    with psycopg.connect(url, autocommit=True) as connection:
+    with connect(url, search_path=SCHEMA) as connection:
         privileges = [str(line) for (line,) in connection.execute(grants.QUERY.encode())]
     return sorted(lines), described, privileges
 
@@ -83,7 +83,7 @@ def _differences(what: str, queries: Mapping[str, NamedQuery], own: str, other: 
 def _describe(url: str, queries: Mapping[str, NamedQuery]) -> tuple[dict[str, Description], list[str]]:
     described: dict[str, Description] = {}
     failures = []
-    with psycopg.connect(url, autocommit=True) as connection:
+    with connect(url, search_path=SCHEMA) as connection:
         describer = Describer(connection)
         for key, query in queries.items():
             try:

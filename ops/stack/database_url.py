@@ -24,20 +24,22 @@ class SelectedDatabase:
     origin: str
 
     def __str__(self) -> str:
-        """Describe the database as libpq understands the URL, without the password."""
+        """Describe the database that the URL leads to, without the password."""
         import psycopg
         from psycopg import pq
+
+        from db.session import without_environment
 
         try:
             given = psycopg.conninfo.conninfo_to_dict(self.url)
         except psycopg.ProgrammingError:
             # The connection fails with a message of its own.
             return f"an invalid URL, from {self.origin}"
-        defaults = {each.keyword.decode(): (each.val or b"").decode() for each in pq.Conninfo.get_defaults()}
-        used = defaults | {name: str(value) for name, value in given.items()}
-        user = used["user"]
         if "service" in given:
             return f"service {given['service']!r}, from {self.origin}"
+        defaults = {each.keyword.decode(): (each.val or b"").decode() for each in pq.Conninfo.get_defaults()}
+        used = defaults | {name: str(value) for name, value in without_environment(given).items()}
+        user = used["user"]
         host = used["hostaddr"] or used["host"] or "the local socket"
         return f"{host}:{used['port']}/{used['dbname'] or user} as {user}, from {self.origin}"
 

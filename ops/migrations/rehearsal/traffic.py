@@ -19,6 +19,8 @@ from typing import Any
 import psycopg
 
 from db.named_query import NamedQuery
+from db.session import connect
+from infra.spec.roles import SCHEMA
 from ops.migrations.rehearsal.parameters import Parameters
 
 _CONTROL = re.compile(r"(?:BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b")
@@ -120,7 +122,7 @@ class Caller(threading.Thread):
             call = self.current = Call(key, time.monotonic())
             try:
                 if connection is None or connection.closed:
-                    connection = psycopg.connect(self._url, autocommit=True)
+                    connection = connect(self._url, search_path=SCHEMA)
                     self.pid = connection.info.backend_pid
                     call.started = time.monotonic()
                 send(connection, self._queries[key], self._parameters, self._rng)
@@ -171,7 +173,7 @@ class Traffic:
 
     def _watch(self) -> None:
         try:
-            with psycopg.connect(self.watcher_url, autocommit=True) as connection:
+            with connect(self.watcher_url) as connection:
                 while not self._over.wait(_WATCH_SECONDS):
                     self._note(connection)
         except psycopg.Error:

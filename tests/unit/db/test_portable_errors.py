@@ -159,7 +159,7 @@ def test_an_error_reaches_the_caller_of_a_process_pool() -> None:
 
 @promise("errors and records survive pickle and `copy.deepcopy` with equal attributes", control=True)
 def test_plain_exceptions_of_the_same_form_cannot_be_unpickled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The negative control: what Exception does by itself."""
+    """The negative control: the default of Exception."""
     monkeypatch.setattr(PortableError, "__reduce__", Exception.__reduce__)
     raw = pickle.dumps(NotFound("user", 7))
     with pytest.raises(TypeError, match="missing 1 required positional argument"):

@@ -22,7 +22,8 @@ def test_the_connection_string_keeps_its_options_and_gets_timeouts() -> None:
     assert parameters["sslmode"] == "verify-full"
     assert parameters["tcp_user_timeout"] == "2000"
     assert parameters["connect_timeout"] == "2"
-    assert parameters["options"] == "-c statement_timeout=8000"
+    assert str(parameters["options"]).startswith("-c statement_timeout=8000 -c datestyle=ISO,MDY ")
+    assert parameters["client_encoding"] == "UTF8"
 
 
 def test_instances_share_a_roles_connections() -> None:
@@ -30,12 +31,14 @@ def test_instances_share_a_roles_connections() -> None:
     assert DatabaseSettings.from_environment(environment).connections == 12
 
 
-def test_options_of_the_connection_string_have_priority() -> None:
-    settings = DatabaseSettings.from_environment({"DATABASE_URL": URL + "&connect_timeout=7&options=-cx%3D1"})
+def test_options_of_the_connection_string_have_priority_except_over_the_sessions_settings() -> None:
+    options = "connect_timeout=7&options=-cx%3D1&client_encoding=LATIN1"
+    settings = DatabaseSettings.from_environment({"DATABASE_URL": f"{URL}&{options}"})
     parameters = conninfo_to_dict(settings.conninfo())
     assert parameters["connect_timeout"] == "7"
     # Other options must not remove the server's timeout.
-    assert parameters["options"] == "-c statement_timeout=8000 -cx=1"
+    assert str(parameters["options"]).startswith("-c statement_timeout=8000 -cx=1 -c datestyle=ISO,MDY ")
+    assert parameters["client_encoding"] == "UTF8"
 
 
 def test_a_file_is_read_again_each_time(tmp_path: Path) -> None:
@@ -65,6 +68,10 @@ def test_redis_credentials_are_read_again_each_time(tmp_path: Path) -> None:
         {"DATABASE_URL_FILE": "/nowhere"},
         {"DATABASE_URL": "not a url with canary"},
         {"DATABASE_URL": "postgresql://u:canary@h/d?nonsense=1"},
+        # A password that is not percent-encoded. libpq reads a part of it as the host, the port or the database.
+        {"DATABASE_URL": "postgresql://u:first@canary@h/d"},
+        {"DATABASE_URL": "postgresql://u:canary/rest@h/d"},
+        {"DATABASE_URL": "postgresql://u:12/canary@h/d"},
         {"DATABASE_URL": URL, "GROUNDWORK_POOL_SIZE": "lots"},
         {"DATABASE_URL": URL, "GROUNDWORK_POOL_SIZE": "0"},
         {"DATABASE_URL": URL, "GROUNDWORK_INSTANCES": "some"},
