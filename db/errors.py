@@ -41,9 +41,10 @@ class InvalidCursor(InvalidInput):
 
 
 class Unavailable(DbError):
-    """No connection to Postgres was available: the server is down, or the pool or its queue is full.
+    """No connection to Postgres was available. The message says why the last attempt to connect failed.
 
-    Nothing was changed, so the call may be retried.
+    `sqlstate` is the server's reason for refusing the login, such as 28P01, or None. Nothing was changed, so the call
+    may be retried.
     """
 
 
@@ -52,7 +53,7 @@ class DeadlineExceeded(DbError):
 
 
 class ConnectionLost(DbError):
-    """The connection was lost during a read and its retry, or inside a transaction. Nothing was changed."""
+    """The connection was lost during a read and its retry, or in a transaction before COMMIT. Nothing was changed."""
 
 
 class OutcomeUnknown(DbError):
@@ -104,7 +105,10 @@ class VersionConflict(DbError):
 
 
 class TransactionAborted(DbError):
-    """A transaction was rolled back at its end because a statement in it had failed. Nothing was changed."""
+    """A transaction was rolled back at its end because a statement in it had failed. Nothing was changed.
+
+    If the block was nested in another transaction(), only the nested block was rolled back.
+    """
 
     def __init__(self) -> None:
         super().__init__(

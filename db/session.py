@@ -135,23 +135,17 @@ def is_mangled(given: Mapping[str, Any]) -> bool:
     return "@" in host or not has_port or ("@" in database and not given.get("user"))
 
 
-def variable_at_fault(reason: str, sqlstate: str | None) -> str | None:
-    """Return the PG* variable that makes libpq or the server refuse a connection, or None.
+def variable_at_fault(message: str) -> str | None:
+    """Return the PG* variable because of which libpq or the server refused a connection with this message, or None.
 
     These are the variables that no parameter overrides, with a value that does not exist.
     """
-    if "PGSERVICE" in os.environ and reason.startswith("connection is bad: definition of service"):
+    if "definition of service" in message and "PGSERVICE" in os.environ:
         return "PGSERVICE"
-    if 'invalid value for parameter "' not in reason:
-        return None
-    return next(
-        (
-            variable
-            for variable, setting in SENT_BY_LIBPQ.items()
-            if variable in os.environ and f'for parameter "{setting}"' in reason.lower()
-        ),
-        None,
-    )
+    for variable, setting in SENT_BY_LIBPQ.items():
+        if variable in os.environ and f'parameter "{setting}"' in message.lower():
+            return variable
+    return None
 
 
 def is_pinned(connection: pq.abc.PGconn) -> bool:

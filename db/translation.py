@@ -16,6 +16,7 @@ from db.errors import (
     QueryFailed,
     Unavailable,
 )
+from db.login import Refusal, unavailable
 from db.named_query import NamedQuery
 
 
@@ -30,6 +31,13 @@ _UNAVAILABLE_STATES = {
 }
 # The server ended the session. Its statement was rolled back, unless it had just been committed.
 _LOST_STATES = {"57P01", "57P02", "08000", "08003", "08006"}
+# The server ended the session by one of its timeouts, and did not execute the statement that was sent. A timeout does
+# not interrupt COMMIT.
+_TIMED_OUT_STATES = {
+    "25P03",  # idle_in_transaction_session_timeout
+    "25P04",  # transaction_timeout
+    "57P05",  # idle_session_timeout
+}
 
 
 def is_lost_connection(error: psycopg.Error) -> bool:
@@ -39,21 +47,25 @@ def is_lost_connection(error: psycopg.Error) -> bool:
     if isinstance(error, psycopg_pool.TooManyRequests):
         return False
     if error.sqlstate is not None:
-        return error.sqlstate in _LOST_STATES
+        return error.sqlstate in _LOST_STATES or error.sqlstate in _TIMED_OUT_STATES
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 
-def translate_pool_error(error: psycopg.Error, pool: str, seconds: float) -> DbError:
-    """Translate an error of getting a connection. Nothing has been sent yet."""
+def translate_pool_error(
+    error: psycopg.Error, pool: str, seconds: float, refusal: Refusal | None = None
+) -> DbError:
+    """Translate an error of getting a connection: nothing was sent. `refusal` is that of the last attempt, if any."""
     if isinstance(error, psycopg_pool.PoolClosed):
         return Unavailable(f"pool {pool} is closed; open the data access before using it")
     if isinstance(error, psycopg_pool.TooManyRequests):
         return Unavailable(
             f"pool {pool} and its wait queue are full; raise GROUNDWORK_POOL_SIZE or send fewer calls"
         )
+    if refusal is not None:
+        return unavailable(pool, refusal, f" within {seconds:.1f} s")
     return Unavailable(
-        f"no connection to Postgres from pool {pool} within {seconds:.1f} s;"
-        " check that the server is up and the pool is large enough",
+        f"no connection to Postgres from pool {pool} within {seconds:.1f} s: all are in use, or none has answered yet;"
+        " raise GROUNDWORK_POOL_SIZE or send fewer calls",
         sqlstate=error.sqlstate,
     )
 
@@ -79,6 +91,11 @@ def translate(
     if state in _UNAVAILABLE_STATES:
         return Unavailable(f"query {query.name}: {_reason(error)}", sqlstate=state)
     if is_lost_connection(error):
+        if state in _TIMED_OUT_STATES:
+            return ConnectionLost(
+                f"query {query.name}: the server ended the session before it ({_reason(error)}); nothing was changed",
+                sqlstate=state,
+            )
         if is_harmless:
             how = "with its transaction" if in_transaction else "twice"
             return ConnectionLost(f"query {query.name}: the connection was lost {how}", sqlstate=state)

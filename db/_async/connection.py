@@ -15,6 +15,7 @@ from psycopg.abc import PQGen
 from psycopg.rows import TupleRow
 
 from db.deadline import Deadline
+from db.login import LoginAttempts
 from db.session import REPAIR, is_pinned
 from db.translation import DeadlinePassed
 
@@ -38,22 +39,31 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
         """Connect as psycopg does, and release the socket of a failed attempt at once.
 
         The error's traceback refers to the socket. Until the error is garbage-collected, the server would keep a
-        session that no client uses.
+        session that no client uses. The option `attempts` is the LoginAttempts to report the result to.
         """
+        attempts: LoginAttempts | None = options.pop("attempts", None)
         try:
             connection = await super().connect(conninfo, **options)
+            if not is_pinned(connection.pgconn):
+                await connection._repair()
         except BaseException as error:
             clear_frames(error.__traceback__)
+            if attempts is not None and isinstance(error, psycopg.Error):
+                attempts.failed(error)
             raise
-        if not is_pinned(connection.pgconn):
-            try:
-                await connection.execute(REPAIR)
-                if not connection.autocommit:
-                    await connection.commit()
-            except BaseException:
-                connection.pgconn.finish()
-                raise
+        if attempts is not None:
+            attempts.succeeded()
         return connection
+
+    async def _repair(self) -> None:
+        """Set the session's settings, which a PG* variable or a pooler has changed."""
+        try:
+            await self.execute(REPAIR)
+            if not self.autocommit:
+                await self.commit()
+        except BaseException:
+            self.pgconn.finish()
+            raise
 
     async def wait(
         self, gen: PQGen[_T], interval: float = _WAIT_INTERVAL, timeout: float | None = None

@@ -6,19 +6,22 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import psycopg
+import psycopg_pool
 from psycopg import errors as sql_errors
 from psycopg.pq import TransactionStatus
 from psycopg.rows import BaseRowFactory, class_row
 from psycopg_pool import AsyncConnectionPool
 
-from cache.synchronization import AsyncCancellation, AsyncRepeating, async_uninterrupted
+from cache.synchronization import AsyncCancellation, AsyncCompletion, AsyncRepeating, async_uninterrupted
 from db._async.connection import AsyncBoundedConnection
 from db._async.transaction import AsyncTransaction, Effect, current_block, current_transaction
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
-from db.errors import InvalidSetting
+from db.errors import DbError, InvalidSetting, Unavailable
+from db.login import LoginAttempts, unavailable
 from db.metrics import POOLS
 from db.named_query import NamedQuery
 from db.query_call import QueryCall
@@ -44,12 +47,19 @@ class AsyncPool:
     def __init__(self, settings: DatabaseSettings, *, name: str = "groundwork") -> None:
         self.settings = settings
         self.name = name
+        self._first_attempt = AsyncCompletion()
+        self._attempts = LoginAttempts(
+            settings.url.read,
+            may_change=settings.url.file is not None or settings.tokens is not None,
+            on_end=self._first_attempt.set,
+        )
+        self._connections: WeakValueDictionary[int, AsyncBoundedConnection] = WeakValueDictionary()
         self._pool = AsyncConnectionPool(
-            settings.conninfo,
+            self._conninfo,
             connection_class=AsyncBoundedConnection,
             # One statement is one round trip: no BEGIN and COMMIT around it.
-            kwargs={"autocommit": True},
-            configure=self._check_size,
+            kwargs={"autocommit": True, "attempts": self._attempts},
+            configure=self._configure,
             min_size=settings.pool_min_size,
             max_size=settings.pool_size,
             open=False,
@@ -69,17 +79,24 @@ class AsyncPool:
     async def open(self) -> None:
         """Start connecting in the background and return at once, even if the server is down.
 
-        Raises InvalidSetting if the connection string is invalid.
+        Raises InvalidSetting if the connection string is invalid, and Unavailable if the pool was closed before.
         """
         self.settings.conninfo()
         self._source_text = self.settings.url.read()
-        await self._pool.open()
+        try:
+            await self._pool.open()
+        except psycopg_pool.PoolClosed as error:
+            raise Unavailable(
+                f"pool {self.name} was closed and cannot be opened again; create a new DataAccess"
+            ) from error
         await self._probing.start()
         POOLS.add(self)
 
     async def close(self) -> None:
         """Close the pool. Later calls, and those that wait for a connection, raise Unavailable."""
         POOLS.remove(self)
+        # For callers that wait for it.
+        self._first_attempt.set()
         await self._probing.stop()
         await self._pool.close(timeout=2.0)
 
@@ -245,11 +262,14 @@ class AsyncPool:
 
     async def _take(self, deadline: Deadline, is_retry: bool = False) -> AsyncBoundedConnection:
         while True:
+            if self._attempts.is_in_doubt:
+                await self._require_login(deadline)
             cancellation = AsyncCancellation()
             try:
                 connection = await self._pool.getconn(timeout=max(deadline.left(), 0.0))
             except psycopg.Error as error:
-                raise translate_pool_error(error, self.name, deadline.seconds) from error
+                refusal = self._attempts.refusal
+                raise translate_pool_error(error, self.name, deadline.seconds, refusal) from error
             try:
                 cancellation.heed()
                 if self._too_large is not None:
@@ -263,6 +283,36 @@ class AsyncPool:
                 raise
             # The pool notices that it is closed and opens another.
             await self._give_back(connection)
+
+    async def _require_login(self, deadline: Deadline) -> None:
+        """Wait for the end of the first attempt to connect, and raise Unavailable if waiting longer does not help."""
+        if self._pool.closed:
+            return
+        await self._first_attempt.wait(max(deadline.left(), 0.0))
+        refusal = self._attempts.hopeless()
+        if refusal is not None and not self._is_connected():
+            raise unavailable(self.name, refusal)
+
+    def _is_connected(self) -> bool:
+        """Return whether the pool has an open connection, in use or not."""
+        connections = [reference() for reference in self._connections.valuerefs()]
+        return any(connection is not None and not connection.closed for connection in connections)
+
+    def _conninfo(self) -> str:
+        try:
+            self._attempts.start()
+            return self.settings.conninfo()
+        except DbError as error:
+            self._attempts.failed(error)
+            raise
+
+    async def _configure(self, connection: AsyncBoundedConnection) -> None:
+        self._connections[id(connection)] = connection
+        try:
+            await self._check_size(connection)
+        except psycopg.Error as error:
+            self._attempts.failed(error)
+            raise
 
     async def _give_back(self, connection: AsyncBoundedConnection) -> None:
         connection.deadline = None

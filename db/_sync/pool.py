@@ -7,19 +7,22 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import psycopg
+import psycopg_pool
 from psycopg import errors as sql_errors
 from psycopg.pq import TransactionStatus
 from psycopg.rows import BaseRowFactory, class_row
 from psycopg_pool import ConnectionPool
 
-from cache.synchronization import Cancellation, Repeating, uninterrupted
+from cache.synchronization import Cancellation, Completion, Repeating, uninterrupted
 from db._sync.connection import BoundedConnection
 from db._sync.transaction import Effect, Transaction, current_block, current_transaction
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
-from db.errors import InvalidSetting
+from db.errors import DbError, InvalidSetting, Unavailable
+from db.login import LoginAttempts, unavailable
 from db.metrics import POOLS
 from db.named_query import NamedQuery
 from db.query_call import QueryCall
@@ -45,12 +48,19 @@ class Pool:
     def __init__(self, settings: DatabaseSettings, *, name: str = "groundwork") -> None:
         self.settings = settings
         self.name = name
+        self._first_attempt = Completion()
+        self._attempts = LoginAttempts(
+            settings.url.read,
+            may_change=settings.url.file is not None or settings.tokens is not None,
+            on_end=self._first_attempt.set,
+        )
+        self._connections: WeakValueDictionary[int, BoundedConnection] = WeakValueDictionary()
         self._pool = ConnectionPool(
-            settings.conninfo,
+            self._conninfo,
             connection_class=BoundedConnection,
             # One statement is one round trip: no BEGIN and COMMIT around it.
-            kwargs={"autocommit": True},
-            configure=self._check_size,
+            kwargs={"autocommit": True, "attempts": self._attempts},
+            configure=self._configure,
             min_size=settings.pool_min_size,
             max_size=settings.pool_size,
             open=False,
@@ -70,17 +80,24 @@ class Pool:
     def open(self) -> None:
         """Start connecting in the background and return at once, even if the server is down.
 
-        Raises InvalidSetting if the connection string is invalid.
+        Raises InvalidSetting if the connection string is invalid, and Unavailable if the pool was closed before.
         """
         self.settings.conninfo()
         self._source_text = self.settings.url.read()
-        self._pool.open()
+        try:
+            self._pool.open()
+        except psycopg_pool.PoolClosed as error:
+            raise Unavailable(
+                f"pool {self.name} was closed and cannot be opened again; create a new DataAccess"
+            ) from error
         self._probing.start()
         POOLS.add(self)
 
     def close(self) -> None:
         """Close the pool. Later calls, and those that wait for a connection, raise Unavailable."""
         POOLS.remove(self)
+        # For callers that wait for it.
+        self._first_attempt.set()
         self._probing.stop()
         self._pool.close(timeout=2.0)
 
@@ -244,11 +261,14 @@ class Pool:
 
     def _take(self, deadline: Deadline, is_retry: bool = False) -> BoundedConnection:
         while True:
+            if self._attempts.is_in_doubt:
+                self._require_login(deadline)
             cancellation = Cancellation()
             try:
                 connection = self._pool.getconn(timeout=max(deadline.left(), 0.0))
             except psycopg.Error as error:
-                raise translate_pool_error(error, self.name, deadline.seconds) from error
+                refusal = self._attempts.refusal
+                raise translate_pool_error(error, self.name, deadline.seconds, refusal) from error
             try:
                 cancellation.heed()
                 if self._too_large is not None:
@@ -262,6 +282,36 @@ class Pool:
                 raise
             # The pool notices that it is closed and opens another.
             self._give_back(connection)
+
+    def _require_login(self, deadline: Deadline) -> None:
+        """Wait for the end of the first attempt to connect, and raise Unavailable if waiting longer does not help."""
+        if self._pool.closed:
+            return
+        self._first_attempt.wait(max(deadline.left(), 0.0))
+        refusal = self._attempts.hopeless()
+        if refusal is not None and not self._is_connected():
+            raise unavailable(self.name, refusal)
+
+    def _is_connected(self) -> bool:
+        """Return whether the pool has an open connection, in use or not."""
+        connections = [reference() for reference in self._connections.valuerefs()]
+        return any(connection is not None and not connection.closed for connection in connections)
+
+    def _conninfo(self) -> str:
+        try:
+            self._attempts.start()
+            return self.settings.conninfo()
+        except DbError as error:
+            self._attempts.failed(error)
+            raise
+
+    def _configure(self, connection: BoundedConnection) -> None:
+        self._connections[id(connection)] = connection
+        try:
+            self._check_size(connection)
+        except psycopg.Error as error:
+            self._attempts.failed(error)
+            raise
 
     def _give_back(self, connection: BoundedConnection) -> None:
         connection.deadline = None

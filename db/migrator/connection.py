@@ -16,17 +16,18 @@ from contextlib import contextmanager
 
 import psycopg
 
+from db.login import refusal_of
 from db.migrator.errors import InvalidUrl, LockHeld, MigrationError, ScriptFailed, Unreachable
 from db.migrator.script import Statement
 from db.migrator.source import Script, first_line
-from db.session import ENCODING, REPAIR, is_mangled, without_environment
+from db.session import ENCODING, REPAIR, is_mangled, variable_at_fault, without_environment
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 _CONNECT_TIMEOUT_SECONDS = 5
 _CLIENT_CHECK = "2s"
-# The role has few connections, and another migrator's are soon free again. libpq has no SQLSTATE for these errors.
-_NO_SLOT = ("too many connections for", "too many clients already", "remaining connection slots are reserved")
+# The role has few connections, and another migrator's are soon free again.
+_NO_SLOT = "53300"
 _SLOT_SECONDS = 30.0
 _SLOT_PAUSE_SECONDS = (0.05, 0.5)
 # SQLSTATEs of connection exceptions, and of a server that is shutting down or starting up.
@@ -134,17 +135,17 @@ def _connect(conninfo: str) -> Connection:
             }
             return psycopg.connect(psycopg.conninfo.make_conninfo("", **parameters), autocommit=True)
         except psycopg.OperationalError as exc:
-            if not any(said in str(exc) for said in _NO_SLOT) or time.monotonic() >= deadline:
+            if refusal_of(exc).sqlstate != _NO_SLOT or time.monotonic() >= deadline:
                 raise
         time.sleep(random.uniform(*_SLOT_PAUSE_SECONDS))
 
 
 def _translate(exc: psycopg.Error) -> MigrationError:
     if _is_lost(exc):
+        variable = variable_at_fault(str(exc))
+        fix = f"unset {variable}" if variable else "check that it is up, and host, port, user and password"
         return Unreachable(
-            f"the database cannot be reached: {_one_line(exc)}; check that it is up, and host, port, user and"
-            " password",
-            sqlstate=exc.sqlstate,
+            f"the database cannot be reached: {_one_line(exc)}; {fix}", sqlstate=refusal_of(exc).sqlstate
         )
     if exc.sqlstate == LOCK_NOT_AVAILABLE:
         return LockHeld(

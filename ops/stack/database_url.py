@@ -78,7 +78,7 @@ def database_to_change(given: str | None, *, role: str, stack: str) -> str:
 
 
 def require_database(url: str) -> None:
-    """Log in once before a pool does: a pool retries until its deadline and does not report the reason.
+    """Log in once before a pool does: a pool waits until its deadline for a server that does not answer.
 
     Raise OpsError with the server's message (6), or if the URL is invalid (2).
     """

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from psycopg import pq
 
-from db.migrator import apply_pending, read_source, status
+from db.errors import Unavailable
+from db.migrator import Unreachable, apply_pending, read_source, status
 from db.migrator.connection import open_connection
 from db.models import NewActivity, NewUser
 from db.seed import load_sample_data
@@ -151,3 +152,17 @@ def test_variables_change_a_plain_connection(database: Database, monkeypatch: py
             "SELECT current_setting('client_encoding'), current_setting('timezone'), to_regclass('_sqlx_migrations')"
         ).fetchone()
     assert settings == ("LATIN1", "Asia/Kathmandu", None)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("PGTZ", "Mars"), ("PGDATESTYLE", "Mars"), ("PGSERVICE", "mars")]
+)
+def test_a_variable_that_cannot_be_overridden_is_named(
+    open_data: OpenData, database: Database, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    data = open_data(deadline_seconds=60.0)
+    with pytest.raises(Unavailable, match=f"unset {variable}$"):
+        data.users.list()
+    with pytest.raises(Unreachable, match=f"unset {variable}$"):
+        status(database.url("migrator"), read_source(MIGRATIONS))
