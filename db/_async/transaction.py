@@ -11,10 +11,18 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from db._async.connection import AsyncBoundedConnection
 from db.deadline import Deadline
-from db.errors import DbError, OutcomeUnknown, TransactionAborted, TransactionBusy, TransactionOver
+from db.errors import (
+    DbError,
+    DeadlineExceeded,
+    OutcomeUnknown,
+    TransactionAborted,
+    TransactionBusy,
+    TransactionOver,
+)
 from db.named_query import queries
 from db.translation import translate
 
@@ -94,6 +102,11 @@ class AsyncTransaction:
                     await self._control("roll_back_savepoint")
                     await self._control("release_savepoint")
                 raise
+            if self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
+                # The block caught the error of a statement and continued. Undo only this block.
+                await self._control("roll_back_savepoint")
+                await self._control("release_savepoint")
+                raise TransactionAborted()
             await self._control("release_savepoint")
             around.effects += block.effects
         finally:
@@ -101,19 +114,35 @@ class AsyncTransaction:
             self.innermost = around
             _current.set(outer)
 
-    async def _control(self, name: str) -> str:
-        """Send a transaction control statement and return the server's command tag."""
+    async def _control(self, name: str, instead: bytes | None = None) -> str:
+        """Send a transaction control statement, or another one `instead`, and return the server's command tag."""
         query = _QUERIES[name]
         deadline = self.deadline or Deadline(self._deadline_seconds)
         self.connection.deadline = deadline
         try:
-            cursor = await self.connection.execute(query.sql, prepare=False)
+            cursor = await self.connection.execute(query.sql if instead is None else instead, prepare=False)
         except psycopg.Error as error:
-            is_commit = name == "commit_transaction"
+            is_commit = name == "commit_transaction" and instead is None
             raise translate(error, query, deadline.seconds, in_transaction=not is_commit) from error
         return cursor.statusmessage or ""
 
     async def _commit(self) -> None:
+        """Send COMMIT, unless it is known before that nothing can be committed. Then the outcome is not unknown."""
+        connection = self.connection
+        if connection.closed:
+            # A statement lost the connection or passed its deadline, and the block caught the error.
+            raise TransactionAborted()
+        try:
+            if self.deadline is not None and self.deadline.left() <= 0:
+                raise DeadlineExceeded(
+                    f"the deadline of {self.deadline.seconds:.1f} s passed before COMMIT; nothing was changed"
+                )
+            if not connection.is_quiet():
+                # The server has ended the session, or has sent a notice.
+                await self._control("commit_transaction", b"")
+        except DbError:
+            await self._roll_back()
+            raise
         try:
             tag = await self._control("commit_transaction")
         except OutcomeUnknown:
