@@ -44,7 +44,7 @@ class _Kind:
     fix: str
 
 
-# The first that matches counts. Those that end by themselves come first, because a name may lead to several servers.
+# The first that matches counts. Those that end automatically come first, because a name may lead to several servers.
 _KINDS = (
     _Kind(
         r"too many connections for|too many clients already|connection slots are reserved",
