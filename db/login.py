@@ -20,6 +20,8 @@ from db.session import variable_at_fault
 ROTATION_SECONDS = 30.0
 # Servers may lock a login after too many wrong passwords.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+# While callers wait, a pool tries again at least this often.
+_LONGEST_SILENCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class _Kind:
     fix: str
 
 
-# The first that matches counts. Those that end automatically come first, because a name may lead to several servers.
+# The first that matches counts. Temporary reasons come first, because a host name may lead to several servers.
 _KINDS = (
     _Kind(
         r"too many connections for|too many clients already|connection slots are reserved",
@@ -113,12 +115,12 @@ class LoginAttempts:
         self._read = read
         self._may_change = may_change
         self._on_end = on_end
-        # Read by every call: whether the last attempt failed, or none has ended yet.
+        # Read by every call: whether the last attempt was refused for good, or none has ended yet.
         self.is_in_doubt = True
         self.refusal: Refusal | None = None
         self._has_connected = False
         self._text: str | None = None
-        self._refused_since = self._due_at = self._pause = 0.0
+        self._failed_at = self._refused_since = self._due_at = self._pause = 0.0
 
     def start(self) -> None:
         """Raise the last attempt's error if the same login was refused and the next attempt is not due yet."""
@@ -138,7 +140,7 @@ class LoginAttempts:
             self._refused_since = self._refused_since if was_final else now
             self._pause = min(self._pause * 2, _LONGEST_PAUSE) if was_final else _FIRST_PAUSE
             self._due_at = now + self._pause
-        self.refusal, self.is_in_doubt = refusal, True
+        self.refusal, self.is_in_doubt, self._failed_at = refusal, refusal.is_final, now
         self._on_end()
 
     def hopeless(self) -> Refusal | None:
@@ -151,6 +153,12 @@ class LoginAttempts:
             return None
         is_rotating = self._may_change and self._has_connected
         return None if is_rotating and monotonic() - self._refused_since < ROTATION_SECONDS else refusal
+
+    def reason(self, seconds: float) -> Refusal | None:
+        """Return the last refusal if it can be why a call has waited for `seconds`, and not one of long before."""
+        refusal = self.refusal
+        is_recent = monotonic() - self._failed_at <= seconds + _LONGEST_SILENCE
+        return refusal if refusal is not None and (refusal.is_final or is_recent) else None
 
     def _current(self) -> str | None:
         try:

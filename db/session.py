@@ -42,7 +42,7 @@ REPAIR = "SELECT " + ", ".join(
 # libpq sends these with every connection, and no parameter overrides them.
 SENT_BY_LIBPQ = {"PGTZ": "timezone", "PGDATESTYLE": "datestyle", "PGGEQO": "geqo"}
 # Parameters whose variable counts, unless the connection string has one of the parameters beside them.
-_HONOURED = {
+HONOURED = {
     "host": {"host", "hostaddr"},
     "port": {"port", "host", "hostaddr"},
     "user": {"user"},
@@ -118,7 +118,7 @@ def without_environment(given: Mapping[str, Any]) -> dict[str, Any]:
         if name in complete or name in ("service", *_LEFT_TO_SERVICES):
             continue
         value = os.environ.get(variable)
-        if name in _HONOURED and _HONOURED[name].isdisjoint(given) and value is not None:
+        if name in HONOURED and HONOURED[name].isdisjoint(given) and value is not None:
             complete[name] = value
         elif value is not None or by_service or (name == "sslmode" and "PGREQUIRESSL" in os.environ):
             complete[name] = _built_in(name, option.compiled)

@@ -267,7 +267,7 @@ class Pool:
             try:
                 connection = self._pool.getconn(timeout=max(deadline.left(), 0.0))
             except psycopg.Error as error:
-                refusal = self._attempts.refusal
+                refusal = self._attempts.reason(deadline.seconds)
                 raise translate_pool_error(error, self.name, deadline.seconds, refusal) from error
             try:
                 cancellation.heed()

@@ -6,7 +6,6 @@ owner defined. No password is on a command line or in a container's environment.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 import uuid
@@ -131,9 +130,14 @@ def _first_line(file: IO[bytes]) -> str:
 def _service(conninfo: str) -> bytes:
     from psycopg.conninfo import conninfo_to_dict
 
-    given = {key: str(value) for key, value in conninfo_to_dict(conninfo).items() if value is not None}
-    if "password" not in given and (password := os.environ.get("PGPASSWORD")):
-        given["password"] = password
+    from db.session import HONOURED, without_environment
+
+    # The container has neither this process's variables nor its password file, and its libpq knows fewer parameters.
+    parameters = conninfo_to_dict(conninfo)
+    known = {*parameters, *HONOURED} - {"passfile"}
+    given = {
+        key: str(value) for key, value in without_environment(parameters).items() if value and key in known
+    }
     authority = b""
     if path := given.get("sslrootcert"):
         try:

@@ -160,3 +160,17 @@ def test_a_login_that_cannot_change_is_not_waited_for(clock: _Clock) -> None:
     attempts.succeeded()
     attempts.failed(WRONG)
     assert attempts.hopeless() is not None
+
+
+def test_an_old_refusal_is_not_the_reason_of_a_full_pool(clock: _Clock) -> None:
+    attempts = _attempts(_Source())
+    attempts.start()
+    attempts.failed(REFUSED)
+    assert attempts.reason(8.0) is attempts.refusal
+    clock.now += 60
+    assert attempts.reason(8.0) is None
+    attempts.failed(WRONG)
+    clock.now += 60
+    assert attempts.reason(8.0) is attempts.refusal
+    attempts.succeeded()
+    assert attempts.reason(8.0) is None

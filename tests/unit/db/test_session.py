@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from db._sync.connection import BoundedConnection
 from db.session import SENT_BY_LIBPQ, connect, pinned_conninfo
+from ops.migrations.rehearsal.database_copy import _service
 from tests.promises import promise
 
 DOCUMENTED = Path(__file__).parents[3] / "docs/connections.md"
@@ -136,3 +137,11 @@ def test_a_service_of_the_environment_does_not_change_the_connection(
     monkeypatch.setenv("PGSERVICEFILE", str(file))
     monkeypatch.setenv("PGSERVICE", "other")
     assert _failure(conninfo) == expected
+
+
+def test_a_dump_gets_the_variables_that_count_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"PGHOST": "db.example", "PGPASSWORD": "pw", "PGREQUIREAUTH": "none", "PGOPTIONS": "-c x=1"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    lines = _service("user=migrator dbname=shop").partition(b"\0")[0].decode().splitlines()
+    assert sorted(lines) == ["[source]", "dbname=shop", "host=db.example", "password=pw", "user=migrator"]
