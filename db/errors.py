@@ -19,9 +19,13 @@ class DbError(PortableError):
     sqlstate: str | None = None
 
     def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
-        super().__init__(message)
+        # `args` stay those of the constructor, because Celery restores an error from JSON as `kind(*args)`.
+        self._message = message
         if sqlstate is not None:
             self.sqlstate = sqlstate
+
+    def __str__(self) -> str:
+        return self._message
 
 
 class InvalidSetting(DbError):

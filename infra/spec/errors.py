@@ -8,7 +8,7 @@ from typing import Any
 class PortableError(Exception):
     """An error that survives pickle and copy.deepcopy with equal attributes, whatever its constructor takes.
 
-    Plain exceptions are restored by calling the constructor with `args`, which hold only the message.
+    Plain exceptions are restored by calling the constructor with `args`, without its keyword arguments.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
