@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -143,6 +144,28 @@ def test_a_full_pool_is_not_blamed_on_the_server(database: Database) -> None:
         ):
             data.users.list()
     assert caught.value.sqlstate is None
+
+
+def test_closing_ends_the_wait_for_the_first_attempt(flavour: str) -> None:
+    """The server accepts the connection and says nothing."""
+    errors: list[Unavailable] = []
+
+    def read(data: Any) -> None:
+        try:
+            data.users.list()
+        except Unavailable as error:
+            errors.append(error)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, ExitStack() as sessions:
+        url = f"postgresql://app:canary@127.0.0.1:{silent.getsockname()[1]}/x?connect_timeout=120"
+        with data_access(flavour, database_settings(url, deadline_seconds=LONG * 10), NO_CACHE) as data:
+            reader = threading.Thread(target=read, args=[data], daemon=True)
+            reader.start()
+            session, _ = silent.accept()
+            sessions.enter_context(session)
+            time.sleep(0.2)
+        reader.join(timeout=LONG)
+    assert [("is closed" in str(error)) for error in errors] == [True]
 
 
 def test_a_password_that_becomes_right_is_used(flavour: str, database: Database, tmp_path: Path) -> None:
