@@ -23,10 +23,13 @@ from db.errors import (
     ConstraintViolated,
     DbError,
     DeadlineExceeded,
+    InvalidInput,
+    NotFound,
     OutcomeUnknown,
     QueryFailed,
     TransactionAborted,
     Unavailable,
+    VersionConflict,
 )
 from db.models import NewOrganization, NewUser, User
 from tests.conftest import Database
@@ -153,6 +156,21 @@ def test_after_a_rejected_statement_all_others_fail_until_the_block_ends(
     assert _users(database) == []
     # The connection is whole.
     assert data.users.add(ADA).username == "ada"
+
+
+@promise("the table of transaction states and errors is complete and true")
+def test_an_error_without_a_failed_statement_does_not_abort(
+    data: DataAccess, database: Database, ada: User
+) -> None:
+    with data.transaction():
+        with pytest.raises(NotFound):
+            data.users.get(4711)
+        with pytest.raises(VersionConflict):
+            data.users.update(replace(ada, row_version=99))
+        with pytest.raises(InvalidInput):
+            data.users.add(NewUser(github_id=9, username="\0"))
+        data.users.add(GRACE)
+    assert _users(database) == ["ada", "grace"]
 
 
 @promise("the table of transaction states and errors is complete and true")
