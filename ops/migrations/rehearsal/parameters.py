@@ -86,6 +86,8 @@ class Parameters:
     def _value(self, name: str, kind: str, inserted: str | None, row: Row, sample: list[Row]) -> Any:
         if name in _COUNTS:
             return _COUNTS[name]
+        if name == "records":
+            return _as_json(sample)
         if name in ("first", "last") and sample and "timestamp" in row:
             moments = [each["timestamp"] for each in sample]
             return min(moments) if name == "first" else max(moments)
@@ -129,6 +131,14 @@ def _made_up(name: str, kind: str) -> Any:
         "dict": Jsonb({}),
     }
     return values[kind]
+
+
+def _as_json(rows: list[Row]) -> Any:
+    """Return the columns of the rows that JSON can express, as an array of objects."""
+    from psycopg.types.json import Jsonb
+
+    plain = (int, str, dict, type(None))
+    return Jsonb([{name: each for name, each in row.items() if isinstance(each, plain)} for row in rows])
 
 
 def _sendable(value: Any) -> Any:
