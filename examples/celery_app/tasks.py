@@ -5,6 +5,8 @@ Run it with `celery --app tasks worker --concurrency 2`. CELERY_BROKER_URL names
 
 from __future__ import annotations
 
+import atexit
+
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from groundwork_client import DataAccess, errors
@@ -13,6 +15,7 @@ from msgspec.structs import replace
 app = Celery("tasks")
 data = DataAccess.open()
 data.__enter__()
+atexit.register(data.close)
 
 
 @app.task(

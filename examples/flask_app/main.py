@@ -6,6 +6,8 @@ Run it with `gunicorn --preload --workers 2 main:app`.
 
 from __future__ import annotations
 
+import atexit
+
 from flask import Flask, jsonify, request
 from flask.typing import ResponseReturnValue
 from groundwork_client import DataAccess, errors
@@ -14,6 +16,7 @@ from groundwork_client.models import NewUser, User
 app = Flask(__name__)
 data = DataAccess.open()
 data.__enter__()
+atexit.register(data.close)
 
 
 @app.errorhandler(errors.NotFound)
