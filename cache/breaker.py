@@ -5,7 +5,7 @@ This is only the state. The client probes once a second in the background, so th
 
 from __future__ import annotations
 
-from threading import Lock
+from cache.forking import Exclusion
 
 
 class Breaker:
@@ -20,7 +20,7 @@ class Breaker:
     def __init__(self, everything: str) -> None:
         """`everything` is the key whose deletion invalidates the whole namespace."""
         self._everything = everything
-        self._lock = Lock()
+        self._exclusively = Exclusion()
         self._is_open = False
         self._owed: dict[tuple[str, str], None] = {}
         # Those being delivered now. One that is owed again in the meantime stays owed.
@@ -32,33 +32,42 @@ class Breaker:
 
     def trip(self) -> bool:
         """Open the breaker, and return whether it was closed before."""
-        with self._lock:
-            was_closed = not self._is_open
-            self._is_open = True
+        return self._exclusively(self._trip)
+
+    def _trip(self) -> bool:
+        was_closed = not self._is_open
+        self._is_open = True
         return was_closed
 
     def owe(self, value_key: str, lease_key: str) -> None:
         """Keep an invalidation that could not be delivered, and open the breaker."""
-        with self._lock:
-            if len(self._owed) >= self.MAX_OWED:
-                self._owed.clear()
-                self._under_way.clear()
-                value_key = lease_key = self._everything
-            self._under_way.discard((value_key, lease_key))
-            self._owed[value_key, lease_key] = None
-            self._is_open = True
+        self._exclusively(self._owe, value_key, lease_key)
+
+    def _owe(self, value_key: str, lease_key: str) -> None:
+        # First, so that nothing is read from Redis even if a signal handler raises below.
+        self._is_open = True
+        if len(self._owed) >= self.MAX_OWED:
+            self._owed = {(self._everything, self._everything): None}
+            self._under_way = set()
+            return
+        self._under_way.discard((value_key, lease_key))
+        self._owed[value_key, lease_key] = None
 
     def owed(self) -> list[tuple[str, str]]:
         """Return the (value key, lease key) pairs of undelivered invalidations, to be delivered now by the prober."""
-        with self._lock:
-            self._under_way = set(self._owed)
-            return list(self._owed)
+        return self._exclusively(self._list_owed)
+
+    def _list_owed(self) -> list[tuple[str, str]]:
+        self._under_way = set(self._owed)
+        return list(self._owed)
 
     def settle(self, delivered: list[tuple[str, str]]) -> bool:
         """Remove delivered invalidations, and close the breaker unless more are owed. Return whether it is closed."""
-        with self._lock:
-            for keys in self._under_way.intersection(delivered):
-                del self._owed[keys]
-            self._under_way.clear()
-            self._is_open = bool(self._owed)
+        return self._exclusively(self._settle, delivered)
+
+    def _settle(self, delivered: list[tuple[str, str]]) -> bool:
+        for keys in self._under_way.intersection(delivered):
+            del self._owed[keys]
+        self._under_way.clear()
+        self._is_open = bool(self._owed)
         return not self._is_open

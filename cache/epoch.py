@@ -13,9 +13,10 @@ import hashlib
 import itertools
 import secrets
 from collections.abc import Callable
-from threading import Lock
 from time import monotonic
 from typing import NamedTuple
+
+from cache.forking import Exclusion, register
 
 # Increment it when the byte format of entries changes, so that old entries are not decoded.
 _FORMAT = 2
@@ -69,14 +70,22 @@ class Epoch:
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
-        self._lock = Lock()
+        self._exclusively = Exclusion()
         self._questions = itertools.count(1)
         self._answered = 0
         self._good_until = 0.0
         # Used if Redis has no memory left for a nonce: then this process reads only its own entries.
         self._own_nonce = secrets.token_hex(8).encode()
         self._identity = ServerIdentity(b"", b"", self._own_nonce)
+        # The identity that every view was last updated to.
+        self._applied: ServerIdentity | None = self._identity
         self._views: dict[str, EntityEpoch] = {}
+        register(self)
+
+    def after_fork(self) -> None:
+        # The child's first call asks the server. A nonce of the parent's own would make its entries the child's.
+        self._good_until = 0.0
+        self._own_nonce = secrets.token_hex(8).encode()
 
     @property
     def tag(self) -> bytes:
@@ -89,19 +98,18 @@ class Epoch:
         return monotonic() > self._good_until
 
     def of(self, entity: str) -> EntityEpoch:
-        with self._lock:
-            if entity not in self._views:
-                self._views[entity] = EntityEpoch(self, entity)
-            return self._views[entity]
+        return self._views.setdefault(entity, EntityEpoch(self, entity))
 
     def tag_of(self, entity: str) -> bytes:
         return self._identity.tag_of(entity)
 
     def doubt(self) -> None:
         """Discard what is known, because the nonce may have been replaced. Pending answers are ignored."""
-        with self._lock:
-            self._answered = next(self._questions)
-            self._good_until = 0.0
+        self._exclusively(self._doubt)
+
+    def _doubt(self) -> None:
+        self._good_until = 0.0
+        self._answered = next(self._questions)
 
     def question(self) -> tuple[int, float]:
         """Return the number and the time of a question to the server. The answer to the latest question counts."""
@@ -111,17 +119,22 @@ class Epoch:
         """Process the server's answer to a question: its INFO and the nonce."""
         fields = dict(line.partition(b":")[::2] for line in information.splitlines())
         identity = ServerIdentity(fields[b"run_id"], fields[b"master_replid"], nonce or self._own_nonce)
+        self._exclusively(self._learn, question, identity)
+
+    def _learn(self, question: tuple[int, float], identity: ServerIdentity) -> None:
         number, asked_at = question
-        with self._lock:
-            if number < self._answered:
-                return
-            self._answered = number
-            if identity != self._identity:
-                self._identity = identity
-                for view in self._views.values():
-                    view.turn()
-                self._on_change()
-            self._good_until = asked_at + RELIANCE_SECONDS
+        if number < self._answered:
+            return
+        self._answered = number
+        self._identity = identity
+        if identity != self._applied:
+            # Until all of it is done, the server must be asked again: a signal handler may raise in between.
+            self._applied, self._good_until = None, 0.0
+            for view in self._views.values():
+                view.turn()
+            self._on_change()
+            self._applied = identity
+        self._good_until = asked_at + RELIANCE_SECONDS
 
 
 def tag_of(run_id: bytes, replication_id: bytes, nonce: bytes) -> bytes:

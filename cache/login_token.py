@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
+from cache.forking import Exclusion
+
 _logger = logging.getLogger("groundwork.login")
 # AWS accepts a token for 15 minutes. Renewing after two thirds of that leaves time for many retries.
 RENEW_SECONDS = 600.0
@@ -33,27 +35,28 @@ class LoginTokens:
     def __init__(self, make: Callable[..., str], clock: Callable[[], float] = monotonic) -> None:
         self._make = make
         self._clock = clock
-        self._lock = threading.Lock()
+        self._exclusively = Exclusion()
         self._tokens: dict[tuple[str, ...], _Token] = {}
 
     def current(self, *subject: str) -> str:
         """Return a valid token. Without one it calls `make`, and raises what `make` raises."""
-        with self._lock:
-            token = self._tokens.get(subject)
-            age = EXPIRY_SECONDS if token is None else self._clock() - token.made_at
-            if token is None or age >= EXPIRY_SECONDS:
-                # Other callers wait for this token instead of signing one.
-                token = self._tokens[subject] = _Token(self._make(*subject), self._clock())
-            elif age >= RENEW_SECONDS and self._clock() - token.tried_at >= _RETRY_SECONDS:
-                token.tried_at = self._clock()
-                self._in_background(subject, self._renew)
-            return token.value
+        return self._exclusively(self._current, subject)
+
+    def _current(self, subject: tuple[str, ...]) -> str:
+        token = self._tokens.get(subject)
+        age = EXPIRY_SECONDS if token is None else self._clock() - token.made_at
+        if token is None or age >= EXPIRY_SECONDS:
+            # Other callers wait for this token instead of signing one.
+            token = self._tokens[subject] = _Token(self._make(*subject), self._clock())
+        elif age >= RENEW_SECONDS and self._clock() - token.tried_at >= _RETRY_SECONDS:
+            token.tried_at = self._clock()
+            self._in_background(subject, self._renew)
+        return token.value
 
     def prefetch(self, *subject: str) -> None:
         """Start making the first token in the background, for the first connection."""
-        with self._lock:
-            if subject not in self._tokens:
-                self._in_background(subject, self.current)
+        if subject not in self._tokens:
+            self._in_background(subject, self.current)
 
     def _in_background(self, subject: tuple[str, ...], action: Callable[..., object]) -> None:
         def run() -> None:
@@ -66,6 +69,4 @@ class LoginTokens:
         threading.Thread(target=run, name="groundwork-login-token", daemon=True).start()
 
     def _renew(self, *subject: str) -> None:
-        made = _Token(self._make(*subject), self._clock())
-        with self._lock:
-            self._tokens[subject] = made
+        self._tokens[subject] = _Token(self._make(*subject), self._clock())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
 from typing import NamedTuple, Protocol
+from weakref import WeakSet
 
 from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -104,21 +104,19 @@ class ClientStates(Collector):
     """Collects the state of this process's open clients at scrape time."""
 
     def __init__(self) -> None:
-        self._open: set[MeasuredClient] = set()
-        self._lock = Lock()
+        # Weak, so that a client that is dropped without closing is deleted.
+        self._open: WeakSet[MeasuredClient] = WeakSet()
 
     def add(self, client: MeasuredClient) -> None:
-        with self._lock:
-            self._open.add(client)
+        self._open.add(client)
 
     def remove(self, client: MeasuredClient) -> None:
         """Remove a client. Idempotent, because a client may be closed twice."""
-        with self._lock:
-            self._open.discard(client)
+        self._open.discard(client)
 
     def collect(self) -> Iterator[Metric]:
-        with self._lock:
-            states = [client.state() for client in self._open]
+        # Copying a set is one atomic operation.
+        states = [client.state() for client in self._open.copy()]
         yield GaugeMetricFamily(
             "groundwork_cache_breaker_open",
             "1 while the breaker of a client in this process is open after a failure of Redis.",

@@ -10,12 +10,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from threading import Lock
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
 from cache.codec import Codec
 from cache.entry import packed_in
+from cache.forking import Exclusion, register
 from cache.metrics import HITS, MISSES
 from cache.near_codec import NearCodec, NearValue
 
@@ -54,7 +54,7 @@ class NearCache:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._ttl_seconds = ttl_seconds
-        self._lock = Lock()
+        self._exclusively = Exclusion()
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         # A ticket for each key being read from Redis. An invalidation removes it, so that the read is not stored.
         self._reads: dict[_Key, object] = {}
@@ -63,6 +63,7 @@ class NearCache:
         # Until this time (monotonic) entries may be served.
         self.fresh_until = 0.0
         self._views: dict[str, NearView[Any]] = {}
+        register(self)
 
     def view(self, key_prefix: str, entity: str, codec: Codec[T]) -> NearView[T]:
         """Return the view of one kind of record, whose keys are `key_prefix` + "{id}"."""
@@ -70,12 +71,20 @@ class NearCache:
         self._views[key_prefix] = view
         return view
 
+    def after_fork(self) -> None:
+        """Empty the cache: the parent's invalidations do not reach a child."""
+        self.fresh_until = 0.0
+        self._is_enabled = False
+        self._clear()
+
     def enable(self) -> None:
         """Enable the cache: from now on every invalidation is received, so that new reads may be stored."""
-        with self._lock:
-            # Redis may have answered current reads before invalidations were received.
-            self._reads.clear()
-            self._is_enabled = True
+        self._exclusively(self._enable)
+
+    def _enable(self) -> None:
+        # Redis may have answered current reads before invalidations were received.
+        self._reads.clear()
+        self._is_enabled = True
 
     def confirm(self, heard_until: float) -> None:
         """Confirm that all invalidations up to this time (monotonic) have been received."""
@@ -84,14 +93,11 @@ class NearCache:
     def disable(self) -> None:
         """Disable and clear the cache, because invalidations may be missed from now on."""
         self.fresh_until = 0.0
-        with self._lock:
-            self._is_enabled = False
-            self._clear()
+        self._exclusively(self.after_fork)
 
     def invalidate_all(self) -> None:
         """Remove all entries, as after FLUSHDB, and do not store current reads."""
-        with self._lock:
-            self._clear()
+        self._exclusively(self._clear)
 
     def invalidate_keys(self, keys: Iterable[bytes]) -> None:
         """Invalidate the entries of these Redis keys. Keys that belong to no view are ignored."""
@@ -101,11 +107,13 @@ class NearCache:
                 self.invalidate(prefix, [int(rest[:-1])])
 
     def invalidate(self, prefix: str, record_ids: Iterable[int]) -> None:
-        with self._lock:
-            for record_id in record_ids:
-                key = (prefix, record_id)
-                self._reads.pop(key, None)
-                self._remove(key)
+        self._exclusively(self._invalidate, prefix, record_ids)
+
+    def _invalidate(self, prefix: str, record_ids: Iterable[int]) -> None:
+        for record_id in record_ids:
+            key = (prefix, record_id)
+            self._reads.pop(key, None)
+            self._remove(key)
 
     def size(self) -> tuple[int, int]:
         """Return the number of entries and their size in bytes."""
@@ -116,33 +124,41 @@ class NearCache:
         for view in self._views.values():
             view.report()
 
-    def begin_read(self, key: _Key) -> object:
-        """Start a read of Redis and return its ticket. `put` stores the value only if the ticket still exists."""
-        with self._lock:
-            return self._reads.setdefault(key, object())
+    def begin_read(self, key: _Key, ticket: object) -> object:
+        """Start a read of Redis and return its ticket: this one, or that of another read in progress.
+
+        `put` stores the value only if the ticket still exists.
+        """
+        return self._reads.setdefault(key, ticket)
 
     def put(self, key: _Key, stored: NearValue[Any], ticket: object) -> None:
         """Store a value, unless it was invalidated since `begin_read` or the cache is disabled."""
+        self._exclusively(self._put, key, stored, ticket)
+
+    def _put(self, key: _Key, stored: NearValue[Any], ticket: object) -> None:
+        if self._reads.get(key) is not ticket:
+            return
+        self._reads.pop(key, None)
         size = _ENTRY_BYTES + stored.size
-        with self._lock:
-            if self._reads.get(key) is not ticket:
+        if not self._is_enabled or size > self._max_bytes:
+            return
+        self._remove(key)
+        # In this order, so that an interrupt makes the cache smaller and never larger than its limit.
+        self._bytes += size
+        self._entries[key] = _Entry(stored.value, stored.give, size, monotonic() + self._ttl_seconds)
+        while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
+            if not self._entries:
+                self._bytes = 0
                 return
-            del self._reads[key]
-            if not self._is_enabled or size > self._max_bytes:
-                return
-            self._remove(key)
-            self._entries[key] = _Entry(stored.value, stored.give, size, monotonic() + self._ttl_seconds)
-            self._bytes += size
-            while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
-                # A single operation, because hits reorder the entries without the lock.
-                _, evicted = self._entries.popitem(last=False)
-                self._bytes -= evicted.size
+            # A single operation, because hits reorder the entries without the lock.
+            _, evicted = self._entries.popitem(last=False)
+            self._bytes -= evicted.size
 
     def end_read(self, key: _Key, ticket: object) -> None:
-        """End a read that stored nothing."""
-        with self._lock:
-            if self._reads.get(key) is ticket:
-                del self._reads[key]
+        """End a read that stored nothing. Idempotent."""
+        # Without the lock: if another read registers in between, its value is not stored.
+        if self._reads.get(key) is ticket:
+            self._reads.pop(key, None)
 
     def _remove(self, key: _Key) -> None:
         entry = self._entries.pop(key, None)
@@ -191,15 +207,16 @@ class NearView(Generic[T]):
         self._misses += 1
         return MISS
 
-    def begin_read(self, record_id: int) -> object:
-        return self._near.begin_read((self._prefix, record_id))
+    def begin_read(self, record_id: int, ticket: object) -> object:
+        return self._near.begin_read((self._prefix, record_id), ticket)
 
     def put(self, record_id: int, raw: bytes, ticket: object) -> None:
         """Store an entry. It must have been decoded once, because hits rely on that."""
         self._near.put((self._prefix, record_id), self._encode(packed_in(raw)), ticket)
 
-    def end_read(self, record_id: int, ticket: object) -> None:
-        self._near.end_read((self._prefix, record_id), ticket)
+    def end_reads(self, record_ids: Iterable[int], ticket: object) -> None:
+        for record_id in record_ids:
+            self._near.end_read((self._prefix, record_id), ticket)
 
     def invalidate(self, record_ids: Iterable[int]) -> None:
         self._near.invalidate(self._prefix, record_ids)

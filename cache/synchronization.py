@@ -2,11 +2,12 @@
 
 The source in cache/_async and db/_async uses the first of each pair, the code generated from it the second:
 
-- AsyncSemaphore, Semaphore: limit concurrent calls
 - AsyncCompletion, Completion: a one-time event
 - AsyncBackgroundTasks, BackgroundTasks: one-time background work that no caller waits for
 - AsyncRepeating, Repeating: repeated background work
 - async_uninterrupted, uninterrupted: finish an action although the task is cancelled
+- async_end_if_cancelled, end_if_cancelled: end a task that was cancelled
+- async_caller, caller: identify the calling task or thread
 - AsyncCancellation, Cancellation: detect that a task was cancelled while it waited
 - async_time_limit, time_limit: a time limit for a block of code. A task is cancelled; in a thread, each socket
   operation gets the time left
@@ -18,58 +19,20 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Hashable
-from contextlib import AbstractContextManager
-from queue import Empty, SimpleQueue
+from contextlib import AbstractContextManager, suppress
+from inspect import ismethod
 from time import monotonic
 from types import TracebackType
 from typing import TypeVar
+from weakref import WeakMethod
+
+from cache.forking import Exclusion, register
 
 _A = TypeVar("_A")
 _logger = logging.getLogger("groundwork.background")
 # Background tasks at a time. More would take database connections from waiting callers.
 _LIMIT = 4
 _STOP_SECONDS = 2.0
-
-
-class AsyncSemaphore:
-    """A semaphore for the tasks of one event loop. Callers wait here, and not inside a call with a time limit."""
-
-    def __init__(self, count: int) -> None:
-        self._semaphore = asyncio.Semaphore(count)
-
-    async def acquire(self, seconds: float) -> bool:
-        """Acquire, waiting up to `seconds`, and return whether it succeeded."""
-        if not self._semaphore.locked():
-            return await self._semaphore.acquire()
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._semaphore.acquire()
-        except TimeoutError:
-            return False
-
-    def release(self) -> None:
-        self._semaphore.release()
-
-
-class Semaphore:
-    """A semaphore for threads."""
-
-    def __init__(self, count: int) -> None:
-        # Implemented in C, it takes a tenth of the time of threading.Semaphore.
-        self._free: SimpleQueue[None] = SimpleQueue()
-        for _ in range(count):
-            self._free.put(None)
-
-    def acquire(self, seconds: float) -> bool:
-        """Acquire, waiting up to `seconds`, and return whether it succeeded."""
-        try:
-            self._free.get(timeout=seconds)
-        except Empty:
-            return False
-        return True
-
-    def release(self) -> None:
-        self._free.put(None)
 
 
 class AsyncCompletion:
@@ -112,12 +75,19 @@ class AsyncBackgroundTasks:
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[Hashable, asyncio.Task[None]] = {}
         self._is_stopped = False
+        self.after_fork()
+        register(self)
+
+    def after_fork(self) -> None:
+        self._under_way: dict[Hashable, asyncio.Task[None]] = {}
 
     def start(self, key: Hashable, action: Callable[[], Awaitable[None]]) -> None:
         if not self._is_stopped and key not in self._under_way and len(self._under_way) < _LIMIT:
-            self._under_way[key] = asyncio.create_task(self._run(key, action), name="cache-background-task")
+            task = asyncio.create_task(_logged(action), name="cache-background-task")
+            self._under_way[key] = task
+            # Also for a task that is cancelled before it starts.
+            task.add_done_callback(lambda _: self._under_way.pop(key, None))
 
     async def stop(self) -> None:
         self._is_stopped = True
@@ -127,40 +97,48 @@ class AsyncBackgroundTasks:
         if tasks:
             await asyncio.wait(tasks, timeout=_STOP_SECONDS)
 
-    async def _run(self, key: Hashable, action: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await action()
-        except Exception as error:
-            _logger.info("background work failed: %s", error, extra={"error": type(error).__name__})
-        finally:
-            del self._under_way[key]
+
+async def _logged(action: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await action()
+    except Exception as error:
+        _logger.info("background work failed: %s", error, extra={"error": type(error).__name__})
 
 
 class BackgroundTasks:
     """The sync counterpart of AsyncBackgroundTasks, with daemon threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._under_way: dict[Hashable, threading.Thread] = {}
+        self._exclusively = Exclusion()
         self._is_stopped = False
+        self.after_fork()
+        register(self)
+
+    def after_fork(self) -> None:
+        self._under_way: dict[Hashable, threading.Thread] = {}
 
     def start(self, key: Hashable, action: Callable[[], None]) -> None:
-        with self._lock:
-            if self._is_stopped or key in self._under_way or len(self._under_way) >= _LIMIT:
-                return
-            thread = threading.Thread(
-                target=self._run, args=(key, action), name="cache-background-task", daemon=True
-            )
-            self._under_way[key] = thread
-            thread.start()
+        self._exclusively(self._start, key, action)
+
+    def _start(self, key: Hashable, action: Callable[[], None]) -> None:
+        # A thread removes itself, except one whose starter was interrupted before it started.
+        for other, thread in [*self._under_way.items()]:
+            if not thread.is_alive():
+                self._under_way.pop(other, None)
+        if self._is_stopped or key in self._under_way or len(self._under_way) >= _LIMIT:
+            return
+        thread = threading.Thread(
+            target=self._run, args=(key, action), name="cache-background-task", daemon=True
+        )
+        self._under_way[key] = thread
+        thread.start()
 
     def stop(self) -> None:
-        with self._lock:
-            self._is_stopped = True
-            threads = [*self._under_way.values()]
+        self._is_stopped = True
         give_up_at = monotonic() + _STOP_SECONDS
-        for thread in threads:
-            thread.join(max(0.0, give_up_at - monotonic()))
+        for thread in [*self._under_way.values()]:
+            if thread.is_alive():
+                thread.join(max(0.0, give_up_at - monotonic()))
 
     def _run(self, key: Hashable, action: Callable[[], None]) -> None:
         try:
@@ -168,20 +146,28 @@ class BackgroundTasks:
         except Exception as error:
             _logger.info("background work failed: %s", error, extra={"error": type(error).__name__})
         finally:
-            with self._lock:
-                del self._under_way[key]
+            self._under_way.pop(key, None)
+
+
+def _weak(action: Callable[[], _A]) -> Callable[[], Callable[[], _A] | None]:
+    """Return a weak reference to a bound method, so that repeating it does not keep its object alive."""
+    return WeakMethod(action) if ismethod(action) else lambda: action
 
 
 class AsyncRepeating:
     """Calls `action` at once and again `seconds` after the end of each call, until `stop`. Errors are logged.
 
-    An action may return another number of seconds for the next pause.
+    An action may return another number of seconds for the next pause. If it is a method, it ends with its object.
     """
 
     def __init__(self, name: str, seconds: float, action: Callable[[], Awaitable[float | None]]) -> None:
         self._name = name
         self._seconds = seconds
-        self._action = action
+        self._action = _weak(action)
+        self.after_fork()
+        register(self)
+
+    def after_fork(self) -> None:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -192,13 +178,21 @@ class AsyncRepeating:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=2.0)
 
+    def abandon(self) -> None:
+        """Stop without waiting. May be called from any thread."""
+        if self._task is not None:
+            # If the loop is closed, the task has ended.
+            with suppress(RuntimeError):
+                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
     async def _run(self) -> None:
-        while True:
+        while (action := self._action()) is not None:
             pause = None
             try:
-                pause = await self._action()
+                pause = await action()
             except Exception:
                 _logger.exception("%s failed; it will be retried", self._name)
+            del action
             await asyncio.sleep(self._seconds if pause is None else pause)
 
 
@@ -208,12 +202,17 @@ class Repeating:
     def __init__(self, name: str, seconds: float, action: Callable[[], float | None]) -> None:
         self._name = name
         self._seconds = seconds
-        self._action = action
+        self._action = _weak(action)
+        self.after_fork()
+        register(self)
+
+    def after_fork(self) -> None:
+        # A thread of the parent may have held the event's lock.
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(self._stopped,), name=self._name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -221,14 +220,19 @@ class Repeating:
         if self._thread is not None:
             self._thread.join(timeout=2.0)
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
+    def abandon(self) -> None:
+        """Stop without waiting. May be called from any thread."""
+        self._stopped.set()
+
+    def _run(self, stopped: threading.Event) -> None:
+        while not stopped.is_set() and (action := self._action()) is not None:
             pause = None
             try:
-                pause = self._action()
+                pause = action()
             except Exception:
                 _logger.exception("%s failed; it will be retried", self._name)
-            self._stopped.wait(self._seconds if pause is None else pause)
+            del action
+            stopped.wait(self._seconds if pause is None else pause)
 
 
 async def async_uninterrupted(action: Callable[[_A], Awaitable[None]], argument: _A) -> None:
@@ -239,6 +243,27 @@ async def async_uninterrupted(action: Callable[[_A], Awaitable[None]], argument:
 def uninterrupted(action: Callable[[_A], None], argument: _A) -> None:
     """The sync counterpart. A thread cannot be cancelled."""
     action(argument)
+
+
+def async_caller() -> object:
+    """Return an object that identifies the calling task."""
+    return asyncio.current_task()
+
+
+def caller() -> object:
+    """Return an object that identifies the calling thread."""
+    return threading.get_ident()
+
+
+def async_end_if_cancelled() -> None:
+    """Raise CancelledError in a task that was cancelled, even if a library it called caught that error."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def end_if_cancelled() -> None:
+    """The sync counterpart. It does nothing, because a thread cannot be cancelled."""
 
 
 class AsyncCancellation:

@@ -8,6 +8,7 @@ tests/integration/cache check them.
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from select import POLLIN, poll
 from typing import Any
@@ -222,3 +223,34 @@ def connection_options(url: str, tls_class: type[Any], plain_class: type[Any]) -
 
 def _flag(value: object) -> bool:
     return value if isinstance(value, bool) else str(value).lower() in ("1", "true", "yes", "on")
+
+
+def async_redis_descriptor(connection: Any) -> int | None:
+    """Return the descriptor of an async connection's socket, or None."""
+    writer = connection._writer
+    sock = None if writer is None else writer.transport.get_extra_info("socket")
+    return None if sock is None else sock.fileno()
+
+
+def redis_descriptor(connection: Any) -> int | None:
+    """Return the descriptor of a connection's socket, or None."""
+    return None if connection._sock is None else connection._sock.fileno()
+
+
+def async_abort_redis(connection: Any) -> None:
+    """Close an async connection without waiting, from any thread, also after the end of its event loop."""
+    writer, connection._writer, connection._reader = connection._writer, None, None
+    if writer is not None:
+        # The loop may be closed.
+        with suppress(RuntimeError):
+            # The writer is an argument, because it warns if it is deleted before it is closed.
+            writer.transport._loop.call_soon_threadsafe(_abort, writer)
+
+
+def _abort(writer: Any) -> None:
+    writer.transport.abort()
+
+
+def abort_redis(connection: Any) -> None:
+    """Close a connection."""
+    connection.disconnect()

@@ -19,10 +19,11 @@ from redis.retry import Retry
 
 from cache.credentials import UrlCredentials
 from cache.errors import CacheSettingError
+from cache.forking import abandon, register
 from cache.keys import VALUE_PREFIX
 from cache.near import NearCache
 from cache.settings import CacheSettings
-from cache.tls import PlainConnection, TlsConnection, connection_options
+from cache.tls import PlainConnection, TlsConnection, connection_options, redis_descriptor
 
 _logger = logging.getLogger("groundwork.cache.near")
 # Invalidations are processed when a reply is read. With the reply to a PING come all that preceded it.
@@ -46,9 +47,14 @@ class Tracking:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._has_failed = False
+        # For a forked child, which must give up its socket.
+        self._connection: Any = None
+        register(self)
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="cache-tracking", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(self._stopped,), name="cache-tracking", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -56,12 +62,23 @@ class Tracking:
         if self._thread is not None:
             self._thread.join(timeout=2 * _LATE_SECONDS)
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            connection: Any = None
+    def abandon(self) -> None:
+        """Stop without waiting."""
+        self._stopped.set()
+
+    def after_fork(self) -> None:
+        if self._connection is not None:
+            abandon(self._connection, redis_descriptor(self._connection))
+        self._connection = self._thread = None
+        self._has_failed = False
+        # A thread of the parent may have held the event's lock.
+        self._stopped = threading.Event()
+
+    def _run(self, stopped: threading.Event) -> None:
+        while not stopped.is_set():
             try:
-                connection = self._connect()
-                self._follow(connection)
+                self._connection = self._connect()
+                self._follow(self._connection, stopped)
             except (RedisError, CacheSettingError, OSError) as error:
                 if not self._has_failed:
                     _logger.warning("the near cache is off: %s", type(error).__name__)
@@ -71,9 +88,10 @@ class Tracking:
             finally:
                 self._near.disable()
                 self._near.report()
+                connection, self._connection = self._connection, None
                 if connection is not None:
                     connection.disconnect()
-            self._stopped.wait(_RETRY_SECONDS)
+            stopped.wait(_RETRY_SECONDS)
 
     def _connect(self) -> Any:
         options = connection_options(self._settings.server_url(), TlsConnection, PlainConnection)
@@ -94,7 +112,7 @@ class Tracking:
         connection._parser.set_invalidation_push_handler(self._hear)
         return connection
 
-    def _follow(self, connection: Any) -> None:
+    def _follow(self, connection: Any, stopped: threading.Event) -> None:
         prefix = f"{VALUE_PREFIX}:{self._settings.namespace}:"
         followed = ("PREFIX", prefix, "PREFIX", self._nonce_key)
         _ask(connection, "CLIENT", "TRACKING", "ON", "BCAST", *followed, "NOLOOP")
@@ -104,12 +122,12 @@ class Tracking:
         if self._has_failed:
             _logger.info("the near cache is on again")
         self._has_failed = False
-        while not self._stopped.is_set():
+        while not stopped.is_set():
             asked_at = monotonic()
             _ask(connection, "PING")
             self._near.confirm(asked_at)
             self._near.report()
-            self._stopped.wait(_PING_SECONDS)
+            stopped.wait(_PING_SECONDS)
 
     def _hear(self, push: list[Any]) -> None:
         """Process a push: ["invalidate", keys]. None for the keys means that all were deleted."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from threading import Lock
+from collections.abc import Callable, Iterator
 from typing import Protocol
+from weakref import WeakMethod
 
 from prometheus_client import REGISTRY, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from cache.forking import Exclusion
 
 # From a local index lookup (0.2 ms) to more than the default deadline (8 s).
 _BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -45,6 +47,18 @@ class MeasuredPool(Protocol):
     def statistics(self) -> dict[str, int]: ...
 
 
+class WeaklyMeasured:
+    """What the metrics read from a pool, without keeping the pool alive. `statistics` is a method of the pool."""
+
+    def __init__(self, name: str, statistics: Callable[[], dict[str, int]]) -> None:
+        self.name = name
+        self._statistics = WeakMethod(statistics)
+
+    def statistics(self) -> dict[str, int]:
+        statistics = self._statistics()
+        return {} if statistics is None else statistics()
+
+
 class PoolStatistics(Collector):
     """Collects the statistics of every open pool at scrape time. Pools of the same name are added up."""
 
@@ -53,31 +67,36 @@ class PoolStatistics(Collector):
         self._open: set[MeasuredPool] = set()
         # The counts of closed pools. Without them a sum would decrease, which Prometheus takes for a restart.
         self._closed: dict[str, Counter[str]] = {}
-        self._lock = Lock()
+        self._exclusively = Exclusion()
 
     def add(self, pool: MeasuredPool) -> None:
-        with self._lock:
-            self._open.add(pool)
+        self._exclusively(self._open.add, pool)
 
     def remove(self, pool: MeasuredPool) -> None:
         """Remove a pool. Idempotent, because a pool may be closed twice."""
-        with self._lock:
-            if pool in self._open:
-                self._open.remove(pool)
-                self._closed.setdefault(pool.name, Counter()).update(pool.statistics())
+        self._exclusively(self._remove, pool)
+
+    def _remove(self, pool: MeasuredPool) -> None:
+        if pool in self._open:
+            self._open.remove(pool)
+            self._closed.setdefault(pool.name, Counter()).update(pool.statistics())
 
     def describe(self) -> Iterator[Metric]:
         # With an empty description the registry does not call collect() on registration.
         return iter(())
 
-    def collect(self) -> Iterator[Metric]:
-        with self._lock:
-            current: dict[str, Counter[str]] = {}
-            for pool in self._open:
-                current.setdefault(pool.name, Counter()).update(pool.statistics())
-            ever = {name: counted.copy() for name, counted in self._closed.items()}
+    def _count(self) -> tuple[dict[str, Counter[str]], dict[str, Counter[str]]]:
+        """Return the statistics by pool name: of open pools, and of all that ever were open."""
+        current: dict[str, Counter[str]] = {}
+        for pool in self._open:
+            current.setdefault(pool.name, Counter()).update(pool.statistics())
+        ever = {name: counted.copy() for name, counted in self._closed.items()}
         for name, values in current.items():
             ever.setdefault(name, Counter()).update(values)
+        return current, ever
+
+    def collect(self) -> Iterator[Metric]:
+        current, ever = self._exclusively(self._count)
         for key, help_text in _GAUGES.items():
             gauge = GaugeMetricFamily(f"groundwork_db_{key}", help_text, labels=["pool"])
             for name, values in current.items():

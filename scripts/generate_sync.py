@@ -30,7 +30,11 @@ NAMES = {
     "StopAsyncIteration": "StopIteration",
 }
 # Dotted paths that differ in more than a name.
-PATHS = {"redis.asyncio": "redis", "from asyncio import sleep": "from time import sleep"}
+PATHS = {
+    "redis.asyncio": "redis",
+    "psycopg_pool.pool_async": "psycopg_pool.pool",
+    "from asyncio import sleep": "from time import sleep",
+}
 # A sync callable returns the value itself. The pattern supports one level of nested brackets.
 _AWAITABLE = re.compile(r"\bAwaitable\[((?:[^\[\]]|\[[^\[\]]*\])*)\]")
 LINE_LENGTH = "--line-length=110"

@@ -46,7 +46,15 @@ T = TypeVar("T")
 class AsyncFeedCache(Generic[T]):
     """The cache of one kind of feed, by owner id and page. Its methods never raise because Redis fails."""
 
-    def __init__(self, client: AsyncClient, keys: FeedKeys, packing: Packing[T], tier: Tier) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        keys: FeedKeys,
+        packing: Packing[T],
+        tier: Tier,
+        failures: type[Exception] = Exception,
+    ) -> None:
+        """`failures` are the errors of reading the database."""
         self._client = client
         self._epoch = client.epoch.of(keys.feed)
         self._keys = keys
@@ -61,7 +69,9 @@ class AsyncFeedCache(Generic[T]):
         self._redis_errors = READ_ERRORS.labels(feed)
         self._lease_waits = LEASE_WAITS.labels(feed)
         self._stale_serves = STALE_SERVES.labels(feed)
-        self._single_flight: AsyncSingleFlight[Shared[T]] = AsyncSingleFlight(COALESCED.labels(feed).inc)
+        self._single_flight: AsyncSingleFlight[Shared[T]] = AsyncSingleFlight(
+            COALESCED.labels(feed).inc, failures
+        )
 
     async def find(self, owner_id: int, page: str, load: Callable[[], Awaitable[T]]) -> T:
         """Return a page of an owner's feed, from Redis or from `load`, which reads it from the database."""

@@ -7,85 +7,123 @@ invalidation that finished before the caller arrived. So a burst of callers take
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
-from threading import Lock
 from typing import Generic, TypeVar
+from weakref import ref
 
-from cache.synchronization import AsyncCompletion
+from cache.forking import register
+from cache.synchronization import AsyncCompletion, async_caller
 
 T = TypeVar("T")
+
+
+class AsyncLeader:
+    """Exists while its caller leads a flight, even if the caller is interrupted before it can say that it gave up."""
+
+    __slots__ = ("__weakref__", "caller")
+
+    def __init__(self) -> None:
+        self.caller = async_caller()
 
 
 class AsyncFlight(Generic[T]):
     """One shared read and its result. `has_landed` stays false if the leader was cancelled."""
 
-    __slots__ = ("done", "error", "has_landed", "result")
+    __slots__ = ("_leader", "caller", "done", "error", "has_landed", "result")
 
-    def __init__(self) -> None:
+    def __init__(self, leader: AsyncLeader) -> None:
+        self._leader = ref(leader)
+        self.caller = leader.caller
         self.done = AsyncCompletion()
         self.has_landed = False
         self.result: T | None = None
         self.error: Exception | None = None
 
+    def is_led(self) -> bool:
+        """Return whether the leader still exists."""
+        return self._leader() is not None
+
 
 class AsyncSingleFlight(Generic[T]):
-    """For each key, at most one read in progress and one that callers may join, which starts after it."""
+    """For each key, at most one read in progress and one that callers may join, which starts after it.
+
+    There is no lock, because each step is one atomic operation of a dictionary. A flight that another caller removes by
+    mistake is only not joined.
+    """
 
     # How long a read waits for the one in progress. After that both run, well within the deadline.
     PATIENCE_SECONDS = 1.0
     # How long callers wait for the leader. Normally the leader's own deadline is earlier.
-    JOINED_SECONDS = 60.0
+    JOINED_SECONDS = 60
+    # How often they check that there still is a leader.
+    _CHECK_SECONDS = 1.0
 
-    def __init__(self, on_join: Callable[[], None]) -> None:
+    def __init__(self, on_join: Callable[[], None], failures: type[Exception] = Exception) -> None:
+        """Callers share the errors in `failures`. Any other error concerns only the leader, such as a time limit."""
         self._on_join = on_join
-        self._lock = Lock()
+        self._failures = failures
+        self.after_fork()
+        register(self)
+
+    def after_fork(self) -> None:
         self._gathering: dict[Hashable, AsyncFlight[T]] = {}
         self._begun: dict[Hashable, AsyncFlight[T]] = {}
 
     async def share(self, key: Hashable, read: Callable[[], Awaitable[T | None]]) -> T | None:
         """Return or raise the result of `read()`, shared by all callers that joined before it was called."""
-        while True:
-            with self._lock:
-                flight = self._gathering.get(key)
-                ahead = self._begun.get(key)
-                leads = flight is None
-                if flight is None:
-                    flight = self._gathering[key] = AsyncFlight()
-            if leads:
-                return await self._lead(key, flight, ahead, read)
-            self._on_join()
-            if not await flight.done.wait(self.JOINED_SECONDS):
-                return await read()
-            if flight.error is not None:
-                raise flight.error
-            if flight.has_landed:
-                return flight.result
+        leader = AsyncLeader()
+        own: AsyncFlight[T] = AsyncFlight(leader)
+        # Twice, because a signal handler may raise inside the first `finally`.
+        try:
+            try:
+                while (flight := self._gathering.setdefault(key, own)) is not own:
+                    if not flight.is_led():
+                        self._end(key, flight)
+                        continue
+                    # A signal handler that reads what its own thread is reading must not wait for it.
+                    if flight.caller == own.caller or not await self._joined(flight):
+                        return await read()
+                    if flight.error is not None:
+                        raise flight.error
+                    if flight.has_landed:
+                        return flight.result
+                return await self._lead(key, own, read)
+            finally:
+                self._end(key, own)
+        finally:
+            self._end(key, own)
+
+    async def _joined(self, flight: AsyncFlight[T]) -> bool:
+        """Wait for the flight's end, and return False if it does not come."""
+        self._on_join()
+        for _ in range(self.JOINED_SECONDS):
+            if await flight.done.wait(self._CHECK_SECONDS):
+                return True
+            if not flight.is_led():
+                # It may have landed since.
+                return await flight.done.wait(0)
+        return False
 
     async def _lead(
-        self,
-        key: Hashable,
-        flight: AsyncFlight[T],
-        ahead: AsyncFlight[T] | None,
-        read: Callable[[], Awaitable[T | None]],
+        self, key: Hashable, flight: AsyncFlight[T], read: Callable[[], Awaitable[T | None]]
     ) -> T | None:
+        ahead = self._begun.get(key)
         try:
-            if ahead is not None:
+            if ahead is not None and ahead.is_led() and ahead.caller != flight.caller:
                 await ahead.done.wait(self.PATIENCE_SECONDS)
-            self._begin(key, flight)
+            # In this order, so that a caller who cannot join any more finds the read in progress.
+            self._begun[key] = flight
+            self._gathering.pop(key, None)
             flight.result = await read()
             flight.has_landed = True
             return flight.result
-        except Exception as error:
+        except self._failures as error:
             flight.error = error
             raise
-        finally:
-            with self._lock:
-                for reads in (self._gathering, self._begun):
-                    if reads.get(key) is flight:
-                        del reads[key]
-            flight.done.set()
 
-    def _begin(self, key: Hashable, flight: AsyncFlight[T]) -> None:
-        with self._lock:
-            if self._gathering.get(key) is flight:
-                del self._gathering[key]
-            self._begun[key] = flight
+    def _end(self, key: Hashable, flight: AsyncFlight[T]) -> None:
+        """Remove a flight, and let those who joined it continue. Idempotent."""
+        if self._gathering.get(key) is flight:
+            self._gathering.pop(key, None)
+        if self._begun.get(key) is flight:
+            self._begun.pop(key, None)
+        flight.done.set()

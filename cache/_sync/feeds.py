@@ -46,7 +46,15 @@ T = TypeVar("T")
 class FeedCache(Generic[T]):
     """The cache of one kind of feed, by owner id and page. Its methods never raise because Redis fails."""
 
-    def __init__(self, client: Client, keys: FeedKeys, packing: Packing[T], tier: Tier) -> None:
+    def __init__(
+        self,
+        client: Client,
+        keys: FeedKeys,
+        packing: Packing[T],
+        tier: Tier,
+        failures: type[Exception] = Exception,
+    ) -> None:
+        """`failures` are the errors of reading the database."""
         self._client = client
         self._epoch = client.epoch.of(keys.feed)
         self._keys = keys
@@ -61,7 +69,7 @@ class FeedCache(Generic[T]):
         self._redis_errors = READ_ERRORS.labels(feed)
         self._lease_waits = LEASE_WAITS.labels(feed)
         self._stale_serves = STALE_SERVES.labels(feed)
-        self._single_flight: SingleFlight[Shared[T]] = SingleFlight(COALESCED.labels(feed).inc)
+        self._single_flight: SingleFlight[Shared[T]] = SingleFlight(COALESCED.labels(feed).inc, failures)
 
     def find(self, owner_id: int, page: str, load: Callable[[], T]) -> T:
         """Return a page of an owner's feed, from Redis or from `load`, which reads it from the database."""

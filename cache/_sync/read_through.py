@@ -55,7 +55,15 @@ def _no_near_cache(record_id: int) -> Miss:
 class ReadThrough(Generic[T]):
     """The cache of one kind of record, by id."""
 
-    def __init__(self, client: Client, keys: EntityKeys, codec: Codec[T], tier: Tier) -> None:
+    def __init__(
+        self,
+        client: Client,
+        keys: EntityKeys,
+        codec: Codec[T],
+        tier: Tier,
+        failures: type[Exception] = Exception,
+    ) -> None:
+        """`failures` are the errors of reading the database."""
         self._client = client
         self._epoch = client.epoch.of(keys.entity)
         self._keys = keys
@@ -78,7 +86,7 @@ class ReadThrough(Generic[T]):
             self._near = client.near.view(keys.value_prefix, entity, codec)
             self.peek = self._near.peek
         self._invalidator = Invalidator(client, keys, codec, tier, self._near)
-        self._single_flight: SingleFlight[Shared[T]] = SingleFlight(COALESCED.labels(entity).inc)
+        self._single_flight: SingleFlight[Shared[T]] = SingleFlight(COALESCED.labels(entity).inc, failures)
 
     def find(self, record_id: int, load: Callable[[int], T | None]) -> T | None:
         """Return the record or None, from Redis or from `load`, which reads it from the database."""
@@ -145,19 +153,26 @@ class ReadThrough(Generic[T]):
 
     def _get(self, record_id: int) -> tuple[bytes | None, T | None]:
         """Return a value of the current epoch and its record, and store it in the near cache."""
-        near = self._near
-        ticket = None if near is None else near.begin_read(record_id)
+        # Created before it is registered, so that the read ends even if a signal handler raises right after. It ends
+        # twice, because a signal handler may raise inside the first `finally`.
+        own = object()
         try:
-            raw = self._current(self._client.get(self._keys.value(record_id)))
-            if raw is None:
-                return None, None
-            record = self._hit(raw)
-            if near is not None:
-                near.put(record_id, raw, ticket)
-            return raw, record
+            try:
+                ticket = None if self._near is None else self._near.begin_read(record_id, own)
+                raw = self._current(self._client.get(self._keys.value(record_id)))
+                record = None if raw is None else self._hit(raw)
+                if raw is not None and self._near is not None:
+                    self._near.put(record_id, raw, ticket)
+                # Not `return None`: Python leaves the `try` before it evaluates a constant.
+                return raw, record
+            finally:
+                self._end_reads([record_id], own)
         finally:
-            if near is not None:
-                near.end_read(record_id, ticket)
+            self._end_reads([record_id], own)
+
+    def _end_reads(self, record_ids: list[int], ticket: object) -> None:
+        if self._near is not None:
+            self._near.end_reads(record_ids, ticket)
 
     def _current(self, raw: bytes | None) -> bytes | None:
         return raw if raw is not None and self._epoch.matches(raw) else None
@@ -248,15 +263,17 @@ class ReadThrough(Generic[T]):
         try:
             for start in range(0, len(record_ids), KEYS_PER_TRIP):
                 batch = record_ids[start : start + KEYS_PER_TRIP]
-                tickets = {} if near is None else {each: near.begin_read(each) for each in batch}
+                own = object()
                 try:
-                    keys = [self._keys.value(record_id) for record_id in batch]
-                    values = self._client.get_many(keys, budget)
-                    undecodable += self._take_in(batch, values, tickets, known)
+                    try:
+                        tickets = {} if near is None else {each: near.begin_read(each, own) for each in batch}
+                        keys = [self._keys.value(record_id) for record_id in batch]
+                        values = self._client.get_many(keys, budget)
+                        undecodable += self._take_in(batch, values, tickets, known)
+                    finally:
+                        self._end_reads(batch, own)
                 finally:
-                    if near is not None:
-                        for record_id, ticket in tickets.items():
-                            near.end_read(record_id, ticket)
+                    self._end_reads(batch, own)
         except CacheUnavailable:
             self._redis_errors.inc()
         absent = sum(record is None for record in known.values())

@@ -13,7 +13,7 @@ from cache.keys import FeedKeys
 from cache.timing import Tier
 from db._async.pool import AsyncPool
 from db.copy_text import Owners
-from db.errors import OutcomeUnknown
+from db.errors import DbError, OutcomeUnknown
 from db.models import ACTIVITY_SCHEMA, Activity, Page
 
 
@@ -25,7 +25,11 @@ class AsyncActivityFeeds:
         self._pool = pool
         self.of_users, self.of_repositories = (
             AsyncFeedCache(
-                client, FeedKeys(namespace, name, ACTIVITY_SCHEMA), Packing(Page[Activity]), Tier.SHORT
+                client,
+                FeedKeys(namespace, name, ACTIVITY_SCHEMA),
+                Packing(Page[Activity]),
+                Tier.SHORT,
+                DbError,
             )
             for name in names
         )

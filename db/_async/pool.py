@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
+from warnings import warn
+from weakref import ref
 
 import psycopg
 import psycopg_pool
 from psycopg import errors as sql_errors
 from psycopg.pq import TransactionStatus
 from psycopg.rows import BaseRowFactory, class_row
-from psycopg_pool import AsyncConnectionPool
 
+from cache.forking import register
 from cache.synchronization import AsyncCancellation, AsyncCompletion, AsyncRepeating, async_uninterrupted
 from db._async.connection import AsyncBoundedConnection
+from db._async.driver_pool import AsyncDriverPool
 from db._async.transaction import AsyncTransaction, Effect, current_block, current_transaction
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
 from db.errors import DbError, InvalidSetting, Unavailable
 from db.login import LoginAttempts, unavailable
-from db.metrics import POOLS
+from db.metrics import POOLS, WeaklyMeasured
 from db.named_query import NamedQuery
+from db.pool_release import async_release_pool
 from db.query_call import QueryCall
 from db.rows import ConnectionLimit
 from db.settings import DatabaseSettings
 from db.translation import is_lost_connection, translate_pool_error
 
 _T = TypeVar("_T")
+# The connection that a call uses, if it has one. The list exists before, so that there is always a place to give the
+# connection back from.
+_Lease = list[AsyncBoundedConnection]
 _logger = logging.getLogger("groundwork.db.pool")
 # psycopg_pool's backoff doubles for up to five minutes. With a short limit the probe sets the pace.
 _RECONNECT_SECONDS = 2.0
@@ -47,34 +53,41 @@ class AsyncPool:
     def __init__(self, settings: DatabaseSettings, *, name: str = "groundwork") -> None:
         self.settings = settings
         self.name = name
+        self._pool = self._make_pool()
+        self._probing = AsyncRepeating(f"{name}-probe", _PROBE_SECONDS, self._probe)
+        self._source_text: str | None = None
+        # Both are set when the first connection is made.
+        self._is_size_known = False
+        self._too_large: str | None = None
+        self._is_open = False
+        # Has an entry in a forked child until its first call.
+        self._to_start: list[None] = []
+        self._measured = WeaklyMeasured(name, self.statistics)
+        register(self)
+
+    def _make_pool(self) -> AsyncDriverPool:
+        settings = self.settings
         self._first_attempt = AsyncCompletion()
         self._attempts = LoginAttempts(
             settings.url.read,
             may_change=settings.url.file is not None or settings.tokens is not None,
             on_end=self._first_attempt.set,
         )
-        self._connections: WeakValueDictionary[int, AsyncBoundedConnection] = WeakValueDictionary()
-        self._pool = AsyncConnectionPool(
-            self._conninfo,
-            connection_class=AsyncBoundedConnection,
+        return AsyncDriverPool(
+            _connecting(settings, self._attempts),
             # One statement is one round trip: no BEGIN and COMMIT around it.
             kwargs={"autocommit": True, "attempts": self._attempts},
-            configure=self._configure,
+            configure=_configuring(ref(self)),
             min_size=settings.pool_min_size,
             max_size=settings.pool_size,
             open=False,
-            name=name,
+            name=self.name,
             timeout=settings.deadline_seconds,
             max_waiting=settings.max_waiting,
             max_lifetime=settings.max_lifetime_seconds,
             max_idle=settings.max_idle_seconds,
             reconnect_timeout=_RECONNECT_SECONDS,
         )
-        self._probing = AsyncRepeating(f"{name}-probe", _PROBE_SECONDS, self._probe)
-        self._source_text: str | None = None
-        # Both are set when the first connection is made.
-        self._is_size_known = False
-        self._too_large: str | None = None
 
     async def open(self) -> None:
         """Start connecting in the background and return at once, even if the server is down.
@@ -89,16 +102,42 @@ class AsyncPool:
             raise Unavailable(
                 f"pool {self.name} was closed and cannot be opened again; create a new DataAccess"
             ) from error
+        self._is_open = True
         await self._probing.start()
-        POOLS.add(self)
+        POOLS.add(self._measured)
 
     async def close(self) -> None:
         """Close the pool. Later calls, and those that wait for a connection, raise Unavailable."""
-        POOLS.remove(self)
+        self._is_open = False
+        self._to_start.clear()
+        POOLS.remove(self._measured)
         # For callers that wait for it.
         self._first_attempt.set()
         await self._probing.stop()
         await self._pool.close(timeout=2.0)
+
+    def after_fork(self) -> None:
+        """Give up the parent's connections. The child's first call makes its own."""
+        self._pool.abandon()
+        self._pool = self._make_pool()
+        self._to_start = [None] if self._is_open else []
+
+    async def _start_in_child(self) -> None:
+        await self._pool.open()
+        # One of the threads that arrive here takes the entry.
+        with suppress(IndexError):
+            self._to_start.pop()
+            await self._probing.start()
+
+    def __del__(self) -> None:
+        # Without the attribute, creating it failed.
+        if getattr(self, "_is_open", False) and not self._to_start:
+            POOLS.remove(self._measured)
+            self._probing.abandon()
+            async_release_pool(self._pool)
+            # Last, because it raises if warnings are errors.
+            message = f"pool {self.name} was not closed; use the data access as a context manager"
+            warn(message, ResourceWarning, stacklevel=2)
 
     async def drain(self) -> None:
         """Replace every connection, those in use when they are returned. Used after a rotation or a migration."""
@@ -206,11 +245,15 @@ class AsyncPool:
 
         Every operation on it ends by `deadline`.
         """
-        connection = await self._take(deadline, is_retry)
+        lease: _Lease = []
+        # Given back twice, because a signal handler may raise inside the first `finally`.
         try:
-            yield connection
+            try:
+                yield await self._take(lease, deadline, is_retry)
+            finally:
+                await self._give_back(lease)
         finally:
-            await self._give_back(connection)
+            await self._give_back(lease)
 
     def call(self, query: NamedQuery, deadline: Deadline, *, in_transaction: bool) -> QueryCall:
         """Return the context manager to run `query` in."""
@@ -225,14 +268,17 @@ class AsyncPool:
         call: QueryCall,
     ) -> list[_T]:
         # Not `connection()`: its generator takes a large part of a short query's time.
-        connection = await self._take(deadline)
+        lease: _Lease = []
         try:
-            return await self._execute(connection, query, parameters, row_factory)
-        except psycopg.Error as error:
-            if not (query.is_read and is_lost_connection(error)):
-                raise
+            try:
+                return await self._execute(await self._take(lease, deadline), query, parameters, row_factory)
+            except psycopg.Error as error:
+                if not (query.is_read and is_lost_connection(error)):
+                    raise
+            finally:
+                await self._give_back(lease)
         finally:
-            await self._give_back(connection)
+            await self._give_back(lease)
         call.repeated()
         async with self.connection(deadline, is_retry=True) as connection:
             return await self._execute(connection, query, parameters, row_factory)
@@ -260,29 +306,33 @@ class AsyncPool:
             await cursor.execute(query.sql, parameters, prepare=True)
         return await cursor.fetchall()
 
-    async def _take(self, deadline: Deadline, is_retry: bool = False) -> AsyncBoundedConnection:
+    async def _take(
+        self, lease: _Lease, deadline: Deadline, is_retry: bool = False
+    ) -> AsyncBoundedConnection:
+        """Take a connection into `lease` and return it. The caller gives it back even if this raises."""
+        if self._to_start:
+            await self._start_in_child()
+        if self._pool.lost:
+            self._pool.replace_lost()
         while True:
             if self._attempts.is_in_doubt:
                 await self._require_login(deadline)
             cancellation = AsyncCancellation()
             try:
-                connection = await self._pool.getconn(timeout=max(deadline.left(), 0.0))
+                lease.append(await self._pool.getconn(timeout=max(deadline.left(), 0.0)))
             except psycopg.Error as error:
                 refusal = self._attempts.reason(deadline.seconds)
                 raise translate_pool_error(error, self.name, deadline.seconds, refusal) from error
-            try:
-                cancellation.heed()
-                if self._too_large is not None:
-                    raise InvalidSetting(self._too_large)
-                # After one lost connection, others may be dead too: check them with a round trip.
-                if (not is_retry and connection.is_quiet()) or await connection.answers(deadline):
-                    connection.deadline = deadline
-                    return connection
-            except BaseException:
-                await self._give_back(connection)
-                raise
+            connection = lease[0]
+            cancellation.heed()
+            if self._too_large is not None:
+                raise InvalidSetting(self._too_large)
+            # After one lost connection, others may be dead too: check them with a round trip.
+            if (not is_retry and connection.is_quiet()) or await connection.answers(deadline):
+                connection.deadline = deadline
+                return connection
             # The pool notices that it is closed and opens another.
-            await self._give_back(connection)
+            await self._give_back(lease)
 
     async def _require_login(self, deadline: Deadline) -> None:
         """Wait for the end of the first attempt to connect, and raise Unavailable if waiting longer does not help."""
@@ -290,44 +340,38 @@ class AsyncPool:
             return
         await self._first_attempt.wait(max(deadline.left(), 0.0))
         refusal = self._attempts.hopeless()
-        if refusal is not None and not self._is_connected():
+        if refusal is not None and not self._pool.is_connected():
             raise unavailable(self.name, refusal)
 
-    def _is_connected(self) -> bool:
-        """Return whether the pool has an open connection, in use or not."""
-        connections = [reference() for reference in self._connections.valuerefs()]
-        return any(connection is not None and not connection.closed for connection in connections)
+    async def _give_back(self, lease: _Lease) -> None:
+        """Return the connection in `lease` to the pool. Idempotent."""
+        if lease:
+            await async_uninterrupted(self._put, lease)
 
-    def _conninfo(self) -> str:
-        try:
-            self._attempts.start()
-            return self.settings.conninfo()
-        except DbError as error:
-            self._attempts.failed(error)
-            raise
+    async def _put(self, lease: _Lease) -> None:
+        for connection in lease:
+            connection.deadline = None
+        if lease and lease[0].is_inherited:
+            lease.clear()
+        if lease:
+            # In one step: a connection that is neither in the lease nor in the pool is lost.
+            await self._pool.putconn(lease.pop())
 
     async def _configure(self, connection: AsyncBoundedConnection) -> None:
-        self._connections[id(connection)] = connection
-        try:
-            await self._check_size(connection)
-        except psycopg.Error as error:
-            self._attempts.failed(error)
-            raise
-
-    async def _give_back(self, connection: AsyncBoundedConnection) -> None:
-        connection.deadline = None
-        await async_uninterrupted(self._pool.putconn, connection)
-
-    async def _check_size(self, connection: AsyncBoundedConnection) -> None:
-        """Check the pool's size against the role's connection limit, once, before the first call gets a connection.
+        """Register a new connection. On the first one, check the pool's size against the role's connection limit.
 
         A limit that is lowered later does not fail a working pool; the server refuses the excess connections.
         """
+        self._pool.know(connection)
         if self._is_size_known:
             return
-        cursor = connection.cursor(row_factory=class_row(ConnectionLimit))
-        await cursor.execute(READ_CONNECTION_LIMIT.sql)
-        limit = await cursor.fetchone()
+        try:
+            cursor = connection.cursor(row_factory=class_row(ConnectionLimit))
+            await cursor.execute(READ_CONNECTION_LIMIT.sql)
+            limit = await cursor.fetchone()
+        except psycopg.Error as error:
+            self._attempts.failed(error)
+            raise
         self._too_large = None if limit is None else connection_problem(limit, self.settings.connections)
         self._is_size_known = True
 
@@ -335,6 +379,7 @@ class AsyncPool:
         if self._is_rotated():
             _logger.info("the connection string has changed; replacing all connections")
             await self._pool.drain()
+        self._pool.replace_lost()
         # While the server is down, the pool drops its connections and reconnects only when a caller needs one.
         if self._pool.get_stats()["pool_size"] < max(self.settings.pool_min_size, 1):
             await self._pool.check()
@@ -350,6 +395,31 @@ class AsyncPool:
             return False
         self._source_text = text
         return True
+
+
+def _connecting(settings: DatabaseSettings, attempts: LoginAttempts) -> Callable[[], str]:
+    """Return what psycopg_pool calls for the connection string. It does not keep the pool alive."""
+
+    def conninfo() -> str:
+        try:
+            attempts.start()
+            return settings.conninfo()
+        except DbError as error:
+            attempts.failed(error)
+            raise
+
+    return conninfo
+
+
+def _configuring(owner: ref[AsyncPool]) -> Callable[[AsyncBoundedConnection], Awaitable[None]]:
+    """Return what psycopg_pool calls for a new connection. It does not keep the pool alive."""
+
+    async def configure(connection: AsyncBoundedConnection) -> None:
+        pool = owner()
+        if pool is not None:
+            await pool._configure(connection)
+
+    return configure
 
 
 async def _copy(connection: AsyncBoundedConnection, query: NamedQuery, rows: bytes) -> None:

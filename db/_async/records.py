@@ -21,7 +21,7 @@ from db._async.pages import items
 from db._async.pool import AsyncPool
 from db._async.transaction import innermost_block
 from db.deadline import Deadline
-from db.errors import InvalidInput, NotFound, OutcomeUnknown, VersionConflict
+from db.errors import DbError, InvalidInput, NotFound, OutcomeUnknown, VersionConflict
 from db.models import Page
 from db.named_query import queries
 from db.paging import Listing
@@ -55,6 +55,7 @@ class AsyncRecordRepository(Generic[R, N]):
             EntityKeys(namespace, kind.entity, kind.schema),
             Codec(kind.model, attrgetter("row_version")),
             kind.tier,
+            DbError,
         )
         self._peek = self.cached.peek
 

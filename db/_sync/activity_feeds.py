@@ -14,7 +14,7 @@ from cache.keys import FeedKeys
 from cache.timing import Tier
 from db._sync.pool import Pool
 from db.copy_text import Owners
-from db.errors import OutcomeUnknown
+from db.errors import DbError, OutcomeUnknown
 from db.models import ACTIVITY_SCHEMA, Activity, Page
 
 
@@ -25,7 +25,13 @@ class ActivityFeeds:
         """`names` are the names of the user feed and of the repository feed, in Redis keys and in the outbox."""
         self._pool = pool
         self.of_users, self.of_repositories = (
-            FeedCache(client, FeedKeys(namespace, name, ACTIVITY_SCHEMA), Packing(Page[Activity]), Tier.SHORT)
+            FeedCache(
+                client,
+                FeedKeys(namespace, name, ACTIVITY_SCHEMA),
+                Packing(Page[Activity]),
+                Tier.SHORT,
+                DbError,
+            )
             for name in names
         )
 

@@ -6,6 +6,7 @@ It relies on `wait(timeout=...)` and `_WaitTimeout` of psycopg 3.3; tests in tes
 
 from __future__ import annotations
 
+from collections import deque
 from select import POLLIN, poll
 from traceback import clear_frames
 from typing import Any, Self, TypeVar
@@ -34,6 +35,15 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     deadline: Deadline | None = None
     _poller: poll | None = None
     _deallocations = 0
+    # Gets an entry if this connection is deleted while it is open, so that its pool replaces it.
+    lost: deque[None] | None = None
+    # The connection belongs to the parent of this process, and nothing may be sent on it.
+    is_inherited = False
+
+    def __del__(self, *arguments: Any) -> None:
+        if self.lost is not None and not self.closed:
+            self.lost.append(None)
+        super().__del__(*arguments)
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Self:

@@ -22,7 +22,7 @@ from db._sync.pages import items
 from db._sync.pool import Pool
 from db._sync.transaction import innermost_block
 from db.deadline import Deadline
-from db.errors import InvalidInput, NotFound, OutcomeUnknown, VersionConflict
+from db.errors import DbError, InvalidInput, NotFound, OutcomeUnknown, VersionConflict
 from db.models import Page
 from db.named_query import queries
 from db.paging import Listing
@@ -56,6 +56,7 @@ class RecordRepository(Generic[R, N]):
             EntityKeys(namespace, kind.entity, kind.schema),
             Codec(kind.model, attrgetter("row_version")),
             kind.tier,
+            DbError,
         )
         self._peek = self.cached.peek
 

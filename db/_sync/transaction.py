@@ -71,52 +71,68 @@ class Transaction:
     @contextmanager
     def run(self) -> Iterator[None]:
         """Begin the transaction, run the block in it, and commit; roll back if an exception leaves the block."""
-        self._control("begin_transaction")
-        _current.set(self.block)
+        # Ended twice, because a signal handler may raise inside the first `finally`.
         try:
-            yield
-        except BaseException:
-            self._roll_back()
-            raise
-        else:
-            self._commit()
+            try:
+                self._control("begin_transaction")
+                _current.set(self.block)
+                yield
+            except BaseException:
+                self._roll_back()
+                raise
+            else:
+                self._commit()
+            finally:
+                self._end(self.block)
         finally:
-            # For tasks that were started in the block and are still running.
-            self.block.is_over = True
-            _current.set(self.block.outer)
+            self._end(self.block)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Run the block in a savepoint: an exception that leaves it undoes only this block."""
-        around, outer = self.innermost, innermost_block()
-        block = Block(self, outer)
-        # Set before SAVEPOINT is sent, because another task's statement could already run inside it.
-        self.innermost = block
+        around = self.innermost
+        block = Block(self, innermost_block())
         try:
-            self._control("make_savepoint")
-            _current.set(block)
             try:
-                yield
-            except BaseException:
-                # If the connection is lost, the end of the outer block reports it.
-                with suppress(DbError):
+                # Set before SAVEPOINT is sent, because another task's statement could already run inside it.
+                self.innermost = block
+                self._control("make_savepoint")
+                try:
+                    _current.set(block)
+                    yield
+                except BaseException:
+                    # If the connection is lost, the end of the outer block reports it.
+                    with suppress(DbError):
+                        self._control("roll_back_savepoint")
+                        self._control("release_savepoint")
+                    raise
+                if self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
+                    # The block caught the error of a statement and continued. Undo only this block.
                     self._control("roll_back_savepoint")
                     self._control("release_savepoint")
-                raise
-            if self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
-                # The block caught the error of a statement and continued. Undo only this block.
-                self._control("roll_back_savepoint")
+                    raise TransactionAborted()
                 self._control("release_savepoint")
-                raise TransactionAborted()
-            self._control("release_savepoint")
-            around.effects += block.effects
+                around.effects += block.effects
+            finally:
+                self._end(block, around)
         finally:
-            block.is_over = True
+            self._end(block, around)
+
+    def _end(self, block: Block, around: Block | None = None) -> None:
+        """End a block, for tasks that were started in it too, and leave it if this task is in it. Idempotent."""
+        block.is_over = True
+        if around is not None and self.innermost is block:
             self.innermost = around
-            _current.set(outer)
+        current = innermost_block()
+        while current is not None and current is not block:
+            current = current.outer
+        if current is not None:
+            _current.set(block.outer)
 
     def _control(self, name: str, instead: bytes | None = None) -> str:
         """Send a transaction control statement, or another one `instead`, and return the server's command tag."""
+        if self.connection.is_inherited:
+            raise TransactionOver()
         query = _QUERIES[name]
         deadline = self.deadline or Deadline(self._deadline_seconds)
         self.connection.deadline = deadline
@@ -155,7 +171,7 @@ class Transaction:
             raise TransactionAborted()
 
     def _roll_back(self) -> None:
-        if self.connection.closed:
+        if self.connection.closed or self.connection.is_inherited:
             return
         self.connection.deadline = Deadline(_ROLLBACK_SECONDS)
         try:
@@ -175,7 +191,7 @@ def current_block(pool: object) -> Block | None:
     block = innermost_block()
     while block is not None and block.transaction.pool is not pool:
         block = block.outer
-    if block is not None and block.is_over:
+    if block is not None and (block.is_over or block.transaction.connection.is_inherited):
         raise TransactionOver()
     return block
 

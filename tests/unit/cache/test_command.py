@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.connection import Encoder, PythonRespSerializer
 
-from cache._async.client import packed
+from cache._async.connections import packed
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def near() -> NearCache:
 
 
 def _put(view: NearView[str], record_id: int, text: str | None = "x") -> None:
-    view.put(record_id, _raw(text), view.begin_read(record_id))
+    view.put(record_id, _raw(text), view.begin_read(record_id, object()))
 
 
 def test_a_stored_value_is_found_and_a_known_absence_is_none() -> None:
@@ -62,7 +62,7 @@ def test_only_an_int_is_an_id(impostor: object) -> None:
 
 def test_a_read_that_was_invalidated_meanwhile_is_not_stored() -> None:
     near, view = _standing()
-    ticket = view.begin_read(7)
+    ticket = view.begin_read(7, object())
     near.invalidate_keys([f"{PREFIX}{{7}}".encode()])
     view.put(7, _raw("old"), ticket)
     assert view.peek(7) is MISS
@@ -72,14 +72,14 @@ def test_without_a_place_the_stale_value_would_stay() -> None:
     """Negative control: beginning the read only when the value has arrived is too late."""
     near, view = _standing()
     near.invalidate_keys([f"{PREFIX}{{7}}".encode()])
-    view.put(7, _raw("old"), view.begin_read(7))
+    view.put(7, _raw("old"), view.begin_read(7, object()))
     assert view.peek(7) == "old"
 
 
 def test_a_read_from_before_tracking_was_enabled_is_not_stored() -> None:
     near, view = _standing()
     near.disable()
-    ticket = view.begin_read(7)
+    ticket = view.begin_read(7, object())
     near.enable()
     near.confirm(time.monotonic() + 60)
     view.put(7, _raw("old"), ticket)

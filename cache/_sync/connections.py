@@ -1,0 +1,194 @@
+# Generated from cache/_async/connections.py by scripts/generate_sync.py; edit that, not this.
+"""Connections to Redis that are free for the next call, and the exchange of commands and answers on them.
+
+redis-py's pool counts the connections that it lends, and a caller that a signal handler interrupts would be counted for
+ever. Here a connection in use is in no list: without its caller it is deleted and closed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+from weakref import ref
+
+from redis.backoff import NoBackoff
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from cache.credentials import UrlCredentials
+from cache.epoch import Epoch
+from cache.errors import CacheSettingError
+from cache.forking import abandon, register
+from cache.settings import CacheSettings
+from cache.synchronization import socket_seconds
+from cache.tls import (
+    PlainConnection,
+    TlsConnection,
+    abort_redis,
+    connection_options,
+    redis_descriptor,
+)
+
+_T = TypeVar("_T")
+
+
+def packed(*parts: str) -> bytes:
+    """Return an ASCII command in the RESP protocol. redis-py's encoder copies its buffer for every key."""
+    body = "".join([f"${len(part)}\r\n{part}\r\n" for part in parts])
+    # len() counts characters, RESP bytes: for ASCII these are the same.
+    return f"*{len(parts)}\r\n{body}".encode("ascii")
+
+
+class Connections:
+    """The connections of one client. Their number is limited by the client's semaphore.
+
+    Creating it raises CacheSettingError for invalid settings. All methods raise redis-py's errors.
+    """
+
+    def __init__(self, settings: CacheSettings, epoch: Epoch, nonce_key: str) -> None:
+        self._epoch = epoch
+        self._nonce_key = nonce_key
+        options = connection_options(settings.server_url(), TlsConnection, PlainConnection)
+        try:
+            self._make: Callable[[], Any] = partial(
+                options.pop("connection_class"),
+                **options,
+                credential_provider=UrlCredentials(settings),
+                socket_connect_timeout=settings.timeout_seconds,
+                socket_timeout=socket_seconds(settings.timeout_seconds),
+                socket_keepalive=True,
+                # The default retries three times with backoff, and would repeat commands that are not idempotent.
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=0,
+                # Redis 7.0 has no CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS, and the ACL does not allow them.
+                driver_info=None,
+                maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            )
+            # A connection checks its options when it is created. Create one here to report a wrong option now.
+            self._make()
+        except (TypeError, ValueError) as error:
+            raise CacheSettingError(f"REDIS_URL: {error}") from error
+        # Connections whose answers have all been read.
+        self._idle: list[Any] = []
+        # All that exist, because a forked child must give up their sockets.
+        self._existing: set[ref[Any]] = set()
+        register(self)
+
+    def after_fork(self) -> None:
+        for reference in [*self._existing]:
+            connection = reference()
+            if connection is not None:
+                abandon(connection, redis_descriptor(connection))
+        self._idle, self._existing = [], set()
+
+    def abandon(self) -> None:
+        """Close the free connections without waiting."""
+        for connection in self._idle:
+            abort_redis(connection)
+
+    def close(self) -> None:
+        """Close the free connections."""
+        while self._idle:
+            self._idle.pop().disconnect()
+
+    def ask(self, *command: str) -> Any:
+        """Send one ASCII command and return the answer, without redis-py's client, which takes as long as Redis."""
+
+        def exchange(connection: Any) -> Any:
+            connection.send_packed_command([packed(*command)], check_health=False)
+            return connection.read_response()
+
+        return self._with_connection(exchange)
+
+    def ask_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send commands in one round trip and return the answers. Raises the first error among them."""
+
+        def exchange(connection: Any) -> list[Any]:
+            answers = _exchange(connection, commands)
+            failures = [answer for answer in answers if isinstance(answer, ResponseError)]
+            try:
+                if failures:
+                    raise failures[0]
+            finally:
+                # The error refers to this frame. The frame must not refer to it, or both live until garbage collection.
+                if failures:
+                    failures, answers = [], []
+            return answers
+
+        return self._with_connection(exchange)
+
+    def ask_epoch(self) -> None:
+        """Read the epoch again, to notice a flush by another process or a change of the server's role."""
+        self._with_connection(self._learn_epoch)
+
+    def take(self) -> Any:
+        """Return a connection that no other caller uses. On a new one the epoch is read before anything else."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._make()
+            self._existing.add(ref(connection, self._existing.discard))
+        else:
+            try:
+                # Data that nobody asked for, or the end of the connection.
+                if not connection.can_read():
+                    return connection
+            except (RedisError, OSError):
+                pass
+            connection.disconnect()
+        try:
+            connection.connect()
+            self._learn_epoch(connection)
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def put_back(self, connections: Iterable[Any]) -> None:
+        """Make connections free whose answers have all been read."""
+        self._idle += connections
+
+    def _with_connection(self, talk: Callable[[Any], _T]) -> _T:
+        connection = self.take()
+        try:
+            answer = talk(connection)
+        except ResponseError:
+            # All answers have been read.
+            self._idle.append(connection)
+            raise
+        except BaseException:
+            # Pending answers must not be read as answers to later commands.
+            connection.disconnect()
+            raise
+        self._idle.append(connection)
+        return answer
+
+    def _learn_epoch(self, connection: Any) -> None:
+        question = self._epoch.question()
+        commands = [
+            ("INFO", "server", "replication"),
+            ("SET", self._nonce_key, secrets.token_hex(8), "NX"),
+            ("GET", self._nonce_key),
+        ]
+        information, stored, nonce = _exchange(connection, commands)
+        for answer in (information, stored, nonce):
+            # If Redis has no memory left for a new nonce, an existing one is still valid.
+            if isinstance(answer, ResponseError) and not isinstance(answer, OutOfMemoryError):
+                raise type(answer)(str(answer))
+        self._epoch.learn(question, information, nonce)
+
+
+def _exchange(connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """Send commands in one round trip and return all answers, with the server's errors among them."""
+    connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    answers: list[Any] = []
+    for _ in commands:
+        try:
+            answers.append(connection.read_response())
+        except ResponseError as error:
+            # Its traceback refers to this frame, and this frame to the error.
+            answers.append(error.with_traceback(None))
+    return answers

@@ -1,0 +1,101 @@
+"""What a forked child needs: its own state in every object that a fork copies, and none of the parent's sockets.
+
+A fork copies one thread and all memory. In the child, the threads of the parent are gone, a lock may be held for ever,
+and each socket is shared with the parent: whatever the child sends there ends up in the parent's conversation.
+
+Objects register themselves. In the child, `after_fork` of each one runs before anything else. It only resets state;
+connections and threads are created at the child's first call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, Protocol, TypeVar
+from weakref import ref
+
+from prometheus_client import REGISTRY
+from prometheus_client.metrics import MetricWrapperBase
+
+_R = TypeVar("_R")
+
+
+class Forkable(Protocol):
+    """An object with state that a forked child must not use."""
+
+    def after_fork(self) -> None:
+        """Reset the state, in the child. No other thread is running."""
+
+
+# The callback is a method of a C type, so that no signal handler can interrupt it.
+_registered: set[ref[Forkable]] = set()
+# Objects of the parent whose finalizers must not run in the child.
+_parents: list[object] = []
+
+
+def register(forkable: Forkable) -> None:
+    """Call `after_fork` of this object in every forked child, while the object exists."""
+    _registered.add(ref(forkable, _registered.discard))
+
+
+def _after_fork() -> None:
+    _free_metrics()
+    for reference in [*_registered]:
+        forkable = reference()
+        if forkable is not None:
+            forkable.after_fork()
+
+
+def _free_metrics() -> None:
+    """Unlock all Prometheus metrics. Another thread of the parent may have been counting."""
+    pending: list[Any] = [
+        each for each in REGISTRY._collector_to_names if isinstance(each, MetricWrapperBase)
+    ]
+    locked: list[Any] = [REGISTRY]
+    while pending:
+        metric = pending.pop()
+        values = [getattr(metric, name, None) for name in ("_value", "_sum", "_count")]
+        locked += [metric, *values, *getattr(metric, "_buckets", ())]
+        pending += getattr(metric, "_metrics", {}).values()
+    for each in locked:
+        lock = getattr(each, "_lock", None)
+        if lock is not None:
+            lock._at_fork_reinit()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def abandon(owner: object, descriptor: int | None = None) -> None:
+    """Keep an object of the parent unused until the child ends, and point its socket's descriptor to /dev/null.
+
+    Closing a TLS connection would send its farewell on the socket that the parent uses.
+    """
+    _parents.append(owner)
+    if descriptor is None or descriptor < 0:
+        return
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        os.dup2(null, descriptor, inheritable=False)
+    finally:
+        os.close(null)
+
+
+class Exclusion:
+    """Runs one action at a time. Unlike a `with` block of several lines, it never leaves its lock locked.
+
+    A signal handler or a trace function may raise at the end of such a block, before the lock is released.
+    """
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        register(self)
+
+    def __call__(self, action: Callable[..., _R], *arguments: Any) -> _R:
+        with self._lock: return action(*arguments)  # fmt: skip # noqa: E701
+
+    def after_fork(self) -> None:
+        self._lock = Lock()

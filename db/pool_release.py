@@ -1,0 +1,51 @@
+"""End the background work of a psycopg pool that is not closed: one that was dropped, or whose event loop ends.
+
+Each function comes as a pair, for tasks and for threads.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from psycopg_pool._acompat import AEvent
+
+from cache.synchronization import async_end_if_cancelled
+
+# Its threads usually stop at once. One that connects stops when it has connected.
+_JOIN_SECONDS = 0.1
+
+
+def async_release_pool(pool: Any) -> None:
+    """Cancel the pool's tasks. Its connections are closed when they are deleted."""
+    pool._closed = True
+    for task in (*pool._workers, pool._sched_runner):
+        # If the event loop is closed, the task has ended.
+        with suppress(RuntimeError):
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+def release_pool(pool: Any) -> None:
+    """Close the pool."""
+    # The last reference may have been in one of its own threads, which cannot wait for itself.
+    with suppress(RuntimeError):
+        pool.close(timeout=_JOIN_SECONDS)
+
+
+class _Event(AEvent):
+    async def wait_timeout(self, timeout: float) -> bool:
+        is_set = await super().wait_timeout(timeout)
+        async_end_if_cancelled()
+        return is_set
+
+
+def async_heed_cancellation(scheduler: Any) -> None:
+    """Let a new scheduler's task end when it is cancelled.
+
+    asyncio.wait_for of Python 3.11 ignores a cancellation in the step in which the event is set, as in a new pool.
+    """
+    scheduler._event = _Event()
+
+
+def heed_cancellation(scheduler: Any) -> None:
+    """The sync counterpart. A thread cannot be cancelled."""

@@ -1,0 +1,184 @@
+"""A data access that is dropped without closing: it warns, and leaves no connection, thread or task."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from db import AsyncDataAccess, DataAccess
+from db.models import NewUser
+from tests.conftest import Database
+from tests.containers import Server
+from tests.integration.data_access import cache_settings, database_settings
+from tests.promises import promise
+
+_WAIT_SECONDS = 60.0
+INSTANCES = 8
+
+
+@pytest.fixture
+def settings(database: Database, redis_server: Server, namespace: str) -> tuple[Any, Any]:
+    return (
+        database_settings(database.url("app"), pool_size=2, pool_min_size=2),
+        cache_settings(redis_server.redis_url("app"), namespace, max_connections=2),
+    )
+
+
+def _wait_until(is_true: Callable[[], bool]) -> bool:
+    give_up_at = time.monotonic() + _WAIT_SECONDS
+    while not is_true() and time.monotonic() < give_up_at:
+        time.sleep(0.01)
+    return is_true()
+
+
+def _sessions(database: Database) -> int:
+    sql = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database.name}' AND usename LIKE 'app%'"
+    return int(database.psql(sql))
+
+
+def _unclosed(warned: Iterable[warnings.WarningMessage]) -> int:
+    return len([each for each in warned if "was not closed" in str(each.message)])
+
+
+def _use(settings: tuple[Any, Any]) -> DataAccess:
+    data = DataAccess(*settings).__enter__()
+    user = data.users.upsert(NewUser(github_id=7, username="ada"))
+    assert data.users.get(user.id) == user
+    return data
+
+
+@promise("a data access that is dropped without closing is released")
+def test_a_dropped_instance_warns_and_leaves_nothing(settings: tuple[Any, Any], database: Database) -> None:
+    before = set(threading.enumerate())
+    # Without a garbage collection: nothing refers to an instance that its user dropped.
+    gc.disable()
+    try:
+        instances = [_use(settings) for _ in range(INSTANCES)]
+        assert _sessions(database) >= INSTANCES
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            instances.clear()
+            # A background thread may be the last that refers to an instance.
+            assert _wait_until(lambda: _unclosed(warned) == 2 * INSTANCES)
+        assert _wait_until(
+            lambda: not [each for each in set(threading.enumerate()) - before if each.is_alive()]
+        )
+        assert _wait_until(lambda: _sessions(database) == 0)
+    finally:
+        gc.enable()
+
+
+def test_a_repository_keeps_the_data_access_alive(settings: tuple[Any, Any]) -> None:
+    users = DataAccess(*settings).__enter__().users
+    gc.collect()
+    assert users.upsert(NewUser(github_id=7, username="ada")).username == "ada"
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        del users
+
+
+def test_a_closed_instance_does_not_warn(settings: tuple[Any, Any], recwarn: pytest.WarningsRecorder) -> None:
+    data = _use(settings)
+    data.close()
+    del data
+    # One that was never opened has nothing to close.
+    DataAccess(*settings)
+    gc.collect()
+    assert _unclosed(recwarn) == 0
+
+
+@promise("a data access that is dropped without closing is released")
+def test_a_dropped_async_instance_warns_and_leaves_nothing(
+    settings: tuple[Any, Any], database: Database
+) -> None:
+    before = set(threading.enumerate())
+
+    async def scenario() -> set[str]:
+        data = await AsyncDataAccess(*settings).__aenter__()
+        user = await data.users.upsert(NewUser(github_id=7, username="ada"))
+        assert await data.users.get(user.id) == user
+        with pytest.warns(ResourceWarning, match="was not closed"):
+            del data
+        for _ in range(1000):
+            await asyncio.sleep(0.01)
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            if not tasks:
+                break
+        return {task.get_name() for task in tasks}
+
+    assert asyncio.run(scenario()) == set()
+    assert _wait_until(lambda: not [each for each in set(threading.enumerate()) - before if each.is_alive()])
+    assert _wait_until(lambda: _sessions(database) == 0)
+
+
+_UNCLOSED = """
+import asyncio, sys
+from db import AsyncDataAccess
+from db.models import NewUser
+
+async def main():
+    data = await AsyncDataAccess.open().__aenter__()
+    {body}
+    print("the block ended", flush=True)
+
+asyncio.run(main())
+print("the loop ended", flush=True)
+"""
+
+
+@promise("a data access that is dropped without closing is released")
+@pytest.mark.parametrize(
+    "body",
+    [
+        "pass",
+        "await asyncio.sleep(0)",
+        "await asyncio.sleep(0.002)",
+        "await asyncio.sleep(0.01)",
+        "await data.users.upsert(NewUser(github_id=7, username='ada'))",
+        "sys.modules['__main__'].kept = data",
+    ],
+)
+def test_a_loop_that_ends_without_aclose_ends(
+    database: Database, redis_server: Server, namespace: str, body: str
+) -> None:
+    """Also while the first connection is being made. psycopg_pool's own task goes on when it is cancelled there."""
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database.url("app"),
+        "REDIS_URL": redis_server.redis_url("app"),
+        "GROUNDWORK_CACHE_NAMESPACE": namespace,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", _UNCLOSED.format(body=body)],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the block ended\nthe loop ended\n", done.stderr
+
+
+def test_a_loop_that_ends_while_the_server_does_not_answer_ends(redis_server: Server, namespace: str) -> None:
+    """The connection is being made for as long as the loop runs."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://app:x@127.0.0.1:{silent.getsockname()[1]}/groundwork?sslmode=require"
+        environment = {
+            **os.environ,
+            "DATABASE_URL": url,
+            "REDIS_URL": redis_server.redis_url("app"),
+            "GROUNDWORK_CACHE_NAMESPACE": namespace,
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", _UNCLOSED.format(body="await asyncio.sleep(0.5)")],
+            env=environment, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the block ended\nthe loop ended\n", done.stderr
