@@ -57,6 +57,11 @@ async def not_found(request: Request, error: errors.NotFound) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, status_code=404)
 
 
+@app.exception_handler(errors.InvalidInput)
+async def invalid_input(request: Request, error: errors.InvalidInput) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, status_code=422)
+
+
 @app.exception_handler(errors.Unavailable)
 async def unavailable(request: Request, error: errors.Unavailable) -> JSONResponse:
     return JSONResponse({"detail": "try again later"}, status_code=503)

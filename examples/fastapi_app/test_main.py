@@ -27,6 +27,10 @@ def test_a_missing_user_is_404(client: TestClient) -> None:
     assert client.get("/users/4711").json() == {"detail": "no user with id 4711"}
 
 
+def test_a_value_that_cannot_be_stored_is_422(client: TestClient) -> None:
+    assert client.post("/users", json={"github_id": 0, "username": "ada"}).status_code == 422
+
+
 def test_an_http_exception_rolls_back(client: TestClient, groundwork_data: DataAccess) -> None:
     refused = client.post("/users", json={"github_id": 7, "username": "-ada"})
 

@@ -24,6 +24,11 @@ def not_found(error: errors.NotFound) -> ResponseReturnValue:
     return jsonify(detail=str(error)), 404
 
 
+@app.errorhandler(errors.InvalidInput)
+def invalid_input(error: errors.InvalidInput) -> ResponseReturnValue:
+    return jsonify(detail=str(error)), 422
+
+
 @app.get("/users/<int:user_id>")
 def read_user(user_id: int) -> ResponseReturnValue:
     return jsonify(_visible(data.users.get(user_id)))

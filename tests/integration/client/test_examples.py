@@ -46,6 +46,7 @@ def test_the_tests_of_the_fastapi_example_pass(example: Application) -> None:
     assert (done.returncode, "passed" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
+@promise("a forked child uses connections of its own")
 @pytest.mark.parametrize("example", ["flask_app"], indirect=True)
 def test_flask_works_in_workers_that_gunicorn_forks_after_loading(example: Application, python: Path) -> None:
     """More requests than workers, so that each of them answers some."""
@@ -55,7 +56,7 @@ def test_flask_works_in_workers_that_gunicorn_forks_after_loading(example: Appli
         assert process.stderr is not None
         log = iter(process.stderr.readline, "")
         address = next(match[1] for line in log if (match := re.search(r"Listening at: (http://\S+)", line)))
-        added = [_answer(f"{address}/users", {"github_id": n, "username": f"u{n}"}) for n in range(12)]
+        added = [_answer(f"{address}/users", {"github_id": n, "username": f"u{n}"}) for n in range(1, 13)]
         assert [_answer(f"{address}/users/{user['id']}") for user in added] == added
         process.terminate()
         assert not [line for line in log if "Error" in line or "Traceback" in line]

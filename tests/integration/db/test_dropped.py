@@ -151,7 +151,7 @@ print("the loop ended", flush=True)
 def test_a_loop_that_ends_without_aclose_ends(
     database: Database, redis_server: Server, namespace: str, body: str
 ) -> None:
-    """Also while the first connection is being made. psycopg_pool's own task goes on when it is cancelled there."""
+    """Also while the first connection is being made. psycopg_pool's own task continues when it is cancelled there."""
     environment = {
         **os.environ,
         "DATABASE_URL": database.url("app"),
