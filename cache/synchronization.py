@@ -171,7 +171,9 @@ class AsyncRepeating:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name=self._name)
+        """Start, unless it has started."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name=self._name)
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -212,8 +214,12 @@ class Repeating:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, args=(self._stopped,), name=self._name, daemon=True)
-        self._thread.start()
+        """Start, unless it has started."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(
+                target=self._run, args=(self._stopped,), name=self._name, daemon=True
+            )
+            self._thread.start()
 
     def stop(self) -> None:
         self._stopped.set()

@@ -52,10 +52,12 @@ class Tracking:
         register(self)
 
     def start(self) -> None:
-        self._thread = threading.Thread(
-            target=self._run, args=(self._stopped,), name="cache-tracking", daemon=True
-        )
-        self._thread.start()
+        """Start, unless it has started."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(
+                target=self._run, args=(self._stopped,), name="cache-tracking", daemon=True
+            )
+            self._thread.start()
 
     def stop(self) -> None:
         self._stopped.set()

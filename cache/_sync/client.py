@@ -70,8 +70,8 @@ class Client:
         )
         self._probing = Repeating("cache-probe", _PROBE_SECONDS, self._probe)
         self._is_open = False
-        # Has an entry in a forked child until its first call.
-        self._to_start: list[None] = []
+        # True in a forked child until its first call.
+        self._is_forked = False
         register(self)
 
     def open(self) -> None:
@@ -85,10 +85,11 @@ class Client:
         self._probing.start()
         if self._tracking is not None:
             self._tracking.start()
+        # Last, because a signal handler may raise above. Starting twice is harmless.
+        self._is_forked = False
 
     def close(self) -> None:
-        self._is_open = False
-        self._to_start.clear()
+        self._is_open = self._is_forked = False
         CLIENTS.remove(self)
         if self._tracking is not None:
             self._tracking.stop()
@@ -99,11 +100,11 @@ class Client:
     def after_fork(self) -> None:
         """Start again at the child's first call."""
         self._is_warm = False
-        self._to_start = [None] if self._is_open else []
+        self._is_forked = self._is_open
 
     def __del__(self) -> None:
         # Without the attribute, creating it failed.
-        if getattr(self, "_is_open", False) and not self._to_start:
+        if getattr(self, "_is_open", False) and not self._is_forked:
             self._probing.abandon()
             if self._tracking is not None:
                 self._tracking.abandon()
@@ -202,11 +203,8 @@ class Client:
         *,
         past_breaker: bool = False,
     ) -> _T:
-        if self._to_start:
-            # One of the threads that arrive here takes the entry.
-            with suppress(IndexError):
-                self._to_start.pop()
-                self._start()
+        if self._is_forked:
+            self._start()
         self._check_breaker(past_breaker)
         seconds = self._timeout_seconds
         if budget is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from warnings import warn
 from weakref import ref
@@ -60,8 +60,8 @@ class AsyncPool:
         self._is_size_known = False
         self._too_large: str | None = None
         self._is_open = False
-        # Has an entry in a forked child until its first call.
-        self._to_start: list[None] = []
+        # True in a forked child until its first call.
+        self._is_forked = False
         self._measured = WeaklyMeasured(name, self.statistics)
         register(self)
 
@@ -96,20 +96,19 @@ class AsyncPool:
         """
         self.settings.conninfo()
         self._source_text = self.settings.url.read()
+        self._is_open = True
         try:
-            await self._pool.open()
+            await self._start()
         except psycopg_pool.PoolClosed as error:
+            self._is_open = False
             raise Unavailable(
                 f"pool {self.name} was closed and cannot be opened again; create a new DataAccess"
             ) from error
-        self._is_open = True
-        await self._probing.start()
         POOLS.add(self._measured)
 
     async def close(self) -> None:
         """Close the pool. Later calls, and those that wait for a connection, raise Unavailable."""
-        self._is_open = False
-        self._to_start.clear()
+        self._is_open = self._is_forked = False
         POOLS.remove(self._measured)
         # For callers that wait for it.
         self._first_attempt.set()
@@ -120,18 +119,17 @@ class AsyncPool:
         """Give up the parent's connections. The child's first call makes its own."""
         self._pool.abandon()
         self._pool = self._make_pool()
-        self._to_start = [None] if self._is_open else []
+        self._is_forked = self._is_open
 
-    async def _start_in_child(self) -> None:
+    async def _start(self) -> None:
         await self._pool.open()
-        # One of the threads that arrive here takes the entry.
-        with suppress(IndexError):
-            self._to_start.pop()
-            await self._probing.start()
+        await self._probing.start()
+        # Last, because a signal handler may raise above. Starting twice is harmless.
+        self._is_forked = False
 
     def __del__(self) -> None:
         # Without the attribute, creating it failed.
-        if getattr(self, "_is_open", False) and not self._to_start:
+        if getattr(self, "_is_open", False) and not self._is_forked:
             POOLS.remove(self._measured)
             self._probing.abandon()
             async_release_pool(self._pool)
@@ -310,8 +308,8 @@ class AsyncPool:
         self, lease: _Lease, deadline: Deadline, is_retry: bool = False
     ) -> AsyncBoundedConnection:
         """Take a connection into `lease` and return it. The caller gives it back even if this raises."""
-        if self._to_start:
-            await self._start_in_child()
+        if self._is_forked:
+            await self._start()
         if self._pool.lost:
             self._pool.replace_lost()
         while True:

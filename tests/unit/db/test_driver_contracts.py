@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import psycopg
+import psycopg_pool.pool
+import psycopg_pool.pool_async
+import psycopg_pool.sched_async
 import pytest
 import redis.asyncio.connection
 import redis.connection
@@ -34,3 +38,26 @@ def test_redis_py_uses_the_tls_context_of_the_overridden_method() -> None:
     sync, coroutine = redis.connection.SSLConnection, redis.asyncio.connection.SSLConnection
     assert "create_default_context" in inspect.getsource(sync._wrap_socket_with_ssl)
     assert "self.ssl_context.get()" in inspect.getsource(coroutine._connection_arguments)
+
+
+@pytest.mark.parametrize("module", [psycopg_pool.pool, psycopg_pool.pool_async])
+def test_psycopg_pool_has_the_names_that_our_pool_uses(module: Any) -> None:
+    """For replacing lost connections, for the end of an event loop, and for forked children."""
+    pool = module.ConnectionPool if module is psycopg_pool.pool else module.AsyncConnectionPool
+    assert next(iter(inspect.signature(module.AddConnection).parameters)) == "pool"
+    assert issubclass(module.StopWorker, module.MaintenanceTask)
+    assert list(inspect.signature(pool.worker).parameters) == ["q"]
+    assert list(inspect.signature(pool.schedule_task).parameters) == ["self", "task", "delay"]
+    assert "self._sched.run" in inspect.getsource(pool._start_workers)
+    assert "self._start_workers()" in inspect.getsource(pool._open)
+    assert "self._nconns -= 1" in inspect.getsource(pool._add_connection)
+
+
+def test_the_scheduler_of_psycopg_pool_waits_for_the_event_that_we_replace() -> None:
+    source = inspect.getsource(psycopg_pool.sched_async.AsyncScheduler.run)
+    assert "await self._event.wait_timeout(delay)" in source
+
+
+def test_a_deleted_pool_that_is_marked_closed_waits_for_nothing() -> None:
+    source = inspect.getsource(psycopg_pool.pool.ConnectionPool.__del__)
+    assert source.index('getattr(self, "_closed", True)') < source.index("_signal_stop_worker")
