@@ -89,6 +89,9 @@ def test_it_brings_the_database_up_and_shows_no_password(
 ) -> None:
     done = groundwork(aws, rds_server, GROUNDWORK_ADMIN_SECRET=secret)
     assert done.returncode == Exit.FINE, done.stderr
+    assert done.stderr.splitlines()[0] == (
+        f"database: localhost:{rds_server.port}/{roles.DATABASE} as migrator, from DATABASE_URL"
+    )
     assert "database groundwork: created" in done.stdout
     assert "applied 0001_row_versions" in done.stdout
     assert rds_server.passwords[rds.ADMIN] not in done.stdout + done.stderr
