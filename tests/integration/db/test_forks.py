@@ -243,7 +243,9 @@ def test_a_child_that_exits_normally_leaves_the_parent_alone(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == "the parent wrote\n", done.stderr
-    assert done.stderr == ""
+    # A busy machine may exceed the time limit of Redis, which is logged.
+    assert "Exception ignored" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @promise("a forked child uses connections of its own", control=True)
