@@ -80,6 +80,13 @@ class AsyncDataAccess:
         async with self.pool.transaction():
             yield
 
+    async def connect(self) -> Self:
+        """Do what entering the block does, and return this data access. Close it with `aclose()`.
+
+        For a module that opens it for the whole process.
+        """
+        return await self.__aenter__()
+
     async def __aenter__(self) -> Self:
         await self.pool.open()
         await self.cache.open()

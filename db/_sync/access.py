@@ -81,6 +81,13 @@ class DataAccess:
         with self.pool.transaction():
             yield
 
+    def connect(self) -> Self:
+        """Do what entering the block does, and return this data access. Close it with `aclose()`.
+
+        For a module that opens it for the whole process.
+        """
+        return self.__enter__()
+
     def __enter__(self) -> Self:
         self.pool.open()
         self.cache.open()

@@ -13,8 +13,7 @@ from groundwork_client import DataAccess, errors
 from msgspec.structs import replace
 
 app = Celery("tasks")
-data = DataAccess.open()
-data.__enter__()
+data = DataAccess.open().connect()
 atexit.register(data.close)
 
 

@@ -14,8 +14,7 @@ from groundwork_client import DataAccess, errors
 from groundwork_client.models import NewUser, User
 
 app = Flask(__name__)
-data = DataAccess.open()
-data.__enter__()
+data = DataAccess.open().connect()
 atexit.register(data.close)
 
 
