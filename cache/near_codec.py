@@ -10,11 +10,13 @@ Decoding is most of the cost of a hit, so it is avoided where possible:
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from operator import attrgetter
 from sys import getsizeof
-from types import NoneType
-from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -22,7 +24,7 @@ from msgspec.structs import force_setattr
 from cache.codec import Codec
 
 T = TypeVar("T")
-_PLAIN = frozenset((NoneType, bool, int, float, str, bytes, datetime))
+_PLAIN = frozenset((NoneType, bool, int, float, str, bytes, datetime, date, Decimal, UUID))
 
 
 class NearValue(NamedTuple, Generic[T]):
@@ -93,4 +95,6 @@ def _flat_size(value: Any) -> int:
 
 
 def _is_plain(hint: Any) -> bool:
-    return all(each in _PLAIN for each in (get_args(hint) or (hint,)))
+    if get_origin(hint) is Literal:
+        return True
+    return all(map(_is_plain, get_args(hint))) if get_origin(hint) in (Union, UnionType) else hint in _PLAIN

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from cache.codec import Packing
-from db._sync.activities import ActivityRepository
-from db._sync.organizations import KIND as ORGANIZATION
-from db._sync.repositories import KIND as REPOSITORY
-from db._sync.users import KIND as USER
+from db.entities import ENTITIES, FEEDS, Entity
 from db.models import ACTIVITY_SCHEMA, Activity, Page
 from db.record_kind import RecordKind
 
@@ -28,7 +26,8 @@ class CachedKind:
     unpack: Callable[[bytes], Any]
 
 
-def _record(kind: RecordKind[Any, Any]) -> CachedKind:
+def _record(entity: Entity) -> CachedKind:
+    kind: RecordKind[Any, Any] = import_module(f"db._sync.{entity.plural}").KIND
     return CachedKind(kind.entity, kind.schema, False, Packing(kind.model).unpack)
 
 
@@ -39,7 +38,7 @@ def _feed(name: str) -> CachedKind:
 KINDS = {
     kind.entity: kind
     for kind in (
-        *(_record(kind) for kind in (USER, ORGANIZATION, REPOSITORY)),
-        *(_feed(name) for name in (ActivityRepository.USER_FEED, ActivityRepository.REPOSITORY_FEED)),
+        *map(_record, ENTITIES),
+        *map(_feed, FEEDS),
     )
 }

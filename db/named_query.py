@@ -23,10 +23,10 @@ from pathlib import Path
 QUERIES_DIR = Path(__file__).parent / "queries"
 _HEADER = re.compile(r"^-- name: ([a-z][a-z0-9_]*) :(read|write)$")
 _CLAUSES = ("takes", "gives", "never null")
-_TYPE = re.compile(
-    r"(?:int|str|bool|float|bytes|dict|datetime|list\[(?:int|str|bool|float|bytes|datetime)(?: \| None)?\])"
-    r"(?: \| None)?"
-)
+# The Python types of parameters and single columns.
+SCALARS = ("int", "str", "bool", "float", "bytes", "dict", "datetime", "date", "Decimal", "UUID")
+_SCALAR = f"(?:{'|'.join(SCALARS)})"
+_TYPE = re.compile(rf"(?:{_SCALAR}|list\[{_SCALAR}(?: \| None)?\])(?: \| None)?")
 
 
 @dataclass(frozen=True)

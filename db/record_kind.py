@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
 
 from cache.timing import Tier
 
@@ -23,13 +28,18 @@ R = TypeVar("R", bound=Record)
 N = TypeVar("N")
 
 
+def _nothing(record: object) -> Mapping[str, bool]:
+    return {}
+
+
 @dataclass(frozen=True)
 class RecordKind(Generic[R, N]):
     """One kind of record.
 
     `entity` and `plural` are part of its queries' names, as in find_user and find_users in db/queries/users.sql.
     `schema` is the number in its cache keys. `parameters` returns the checked query parameters of a record or a new
-    record, without id and row_version. `known` returns the `sets_...` flags of an upsert.
+    record, without id and row_version. `key` is the field that is its natural key, or empty if it has none. `known`
+    returns the `sets_...` flags of an upsert, which needs a natural key.
     """
 
     entity: str
@@ -38,7 +48,21 @@ class RecordKind(Generic[R, N]):
     schema: int
     tier: Tier
     parameters: Callable[[R | N], dict[str, Any]]
-    known: Callable[[N], Mapping[str, bool]]
+    key: str = ""
+    known: Callable[[N], Mapping[str, bool]] = _nothing
+
+    def named(self, parameters: Mapping[str, Any]) -> str:
+        """Return which record an insert writes, for the purpose of an idempotency key."""
+        return f" with {self.key} {parameters[self.key]}" if self.key else ""
+
+
+def as_json(value: Any) -> Any:
+    """Return a query parameter as a value of JSON that `jsonb_to_recordset` reads as the same value."""
+    if isinstance(value, Jsonb):
+        return value.obj
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal | UUID) else value
 
 
 def distinct(records: Iterable[R | None]) -> list[R | None]:

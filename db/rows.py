@@ -8,16 +8,19 @@ import msgspec
 
 
 class OutboxEntry(msgspec.Struct, frozen=True):
-    """An outbox entry: the stale entity, and its current row version (None if it is deleted or has none).
-
-    `age` is the time in seconds since the writing transaction began.
-    """
+    """An outbox entry: the stale entity. `age` is the time in seconds since the writing transaction began."""
 
     id: int
     entity: str
     entity_id: int
-    row_version: int | None
     age: float
+
+
+class RowVersion(msgspec.Struct, frozen=True):
+    """The current row version of a record."""
+
+    id: int
+    row_version: int
 
 
 class OutboxMeasure(msgspec.Struct, frozen=True):

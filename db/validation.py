@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+from uuid import UUID
 
 from msgspec import UNSET
+from psycopg.types.json import Jsonb
 
 from db.errors import InvalidInput
 
@@ -20,6 +24,9 @@ Month = tuple[int, int]
 _FLOAT_LIMIT = 1e16
 # The largest text field. A cached record must be transferred within the cache's time limit.
 TEXT_BYTES = 4 * 1024 * 1024
+# Far below Postgres's limits, which are 131,072 digits before the point and 16,383 after it.
+DECIMAL_DIGITS = 1000
+T = TypeVar("T")
 
 
 def bigint(field: str, value: object, *, least: int = INT64_MIN) -> int:
@@ -42,6 +49,85 @@ def count(field: str, value: object) -> int:
 def optional_count(field: str, value: object) -> int:
     """Return a count, or 0 for UNSET."""
     return 0 if value is UNSET else count(field, value)
+
+
+def integer(field: str, value: object) -> int:
+    """Return `value` if it is an integer that fits an integer column."""
+    number = bigint(field, value)
+    if not -INT32_MAX - 1 <= number <= INT32_MAX:
+        raise InvalidInput(field, f"is out of range; use {-INT32_MAX - 1} to {INT32_MAX}")
+    return number
+
+
+def boolean(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInput(field, f"{type(value).__name__} is not a bool")
+    return value
+
+
+def real(field: str, value: object) -> float:
+    """Return a finite float. NaN is rejected, because it is not equal to itself."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise InvalidInput(field, f"{type(value).__name__} is not a float")
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise InvalidInput(field, "is out of range of a float") from error
+    if not math.isfinite(number):
+        raise InvalidInput(field, f"{number} is not a finite number")
+    return number
+
+
+def decimal(field: str, value: object) -> Decimal:
+    """Return a finite Decimal of at most DECIMAL_DIGITS digits before and after the point."""
+    if not isinstance(value, Decimal):
+        raise InvalidInput(field, f"{type(value).__name__} is not a Decimal")
+    if not value.is_finite():
+        raise InvalidInput(field, f"{value} is not a finite number")
+    exponent = value.as_tuple().exponent
+    if value.adjusted() >= DECIMAL_DIGITS or not isinstance(exponent, int) or exponent < -DECIMAL_DIGITS:
+        raise InvalidInput(field, f"has more than {DECIMAL_DIGITS} digits before or after the point")
+    return value
+
+
+def day(field: str, value: object) -> date:
+    """Return `value` if it is a date. A datetime is rejected, because Postgres would drop its time."""
+    if not isinstance(value, date) or isinstance(value, datetime):
+        raise InvalidInput(field, f"{type(value).__name__} is not a date")
+    return value
+
+
+def uuid(field: str, value: object) -> UUID:
+    if not isinstance(value, UUID):
+        raise InvalidInput(field, f"{type(value).__name__} is not a UUID")
+    return value
+
+
+def one_of(allowed: tuple[str, ...]) -> Callable[[str, object], str]:
+    """Return a function that returns its value if it is one of the texts of an enumeration."""
+
+    def check(field: str, value: object) -> str:
+        if not isinstance(value, str) or value not in allowed:
+            raise InvalidInput(field, f"{value!r:.40} is not one of {', '.join(allowed)}")
+        return value
+
+    return check
+
+
+def list_of(check: Callable[[str, object], T]) -> Callable[[str, object], list[T]]:
+    """Return a function that returns its value as a list if `check` accepts each element."""
+
+    def check_all(field: str, value: object) -> list[T]:
+        if not isinstance(value, list | tuple):
+            raise InvalidInput(field, f"{type(value).__name__} is not a list")
+        return [check(field, each) for each in value]
+
+    return check_all
+
+
+def optional(check: Callable[[str, object], T], field: str, value: object) -> T | None:
+    """Return what `check` returns, or None for None and UNSET."""
+    return None if value is None or value is UNSET else check(field, value)
 
 
 def timestamp(field: str, value: object) -> datetime:
@@ -95,9 +181,9 @@ def idempotency_key(value: object) -> str:
     return key
 
 
-def optional_text(field: str, value: object) -> str | None:
-    """Return text, or None for None and UNSET."""
-    return None if value is None or value is UNSET else text(field, value)
+def jsonb(field: str, value: object) -> Jsonb:
+    """Return a JSON object as a parameter for a jsonb column."""
+    return Jsonb(json_object(field, value))
 
 
 def json_object(field: str, value: object) -> dict[str, Any]:

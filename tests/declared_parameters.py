@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from psycopg.types.json import Json, Jsonb
 
@@ -14,7 +16,7 @@ from db.named_query import NamedQuery
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "int": int, "str": str, "bool": bool, "float": (float, int), "bytes": bytes,
-    "datetime": datetime, "dict": (dict, Json, Jsonb),
+    "datetime": datetime, "dict": (dict, Json, Jsonb), "date": date, "Decimal": Decimal, "UUID": UUID,
 }  # fmt: skip
 
 

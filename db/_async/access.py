@@ -15,6 +15,7 @@ from db._async.outbox import AsyncDroppable, AsyncOutbox
 from db._async.pool import AsyncPool
 from db._async.repositories import AsyncRepositoryRepository
 from db._async.users import AsyncUserRepository
+from db.entities import ENTITIES
 from db.settings import DatabaseSettings
 from db.token_keys import TokenKeys
 
@@ -41,9 +42,7 @@ class AsyncDataAccess:
         self.repositories = AsyncRepositoryRepository(self.pool, self.cache, cache.namespace)
         self.activities = AsyncActivityRepository(self.pool, self.cache, cache.namespace)
         caches: dict[str, AsyncDroppable] = {
-            self.users.ENTITY: self.users.cached,
-            self.organizations.ENTITY: self.organizations.cached,
-            self.repositories.ENTITY: self.repositories.cached,
+            **{entity.name: getattr(self, entity.plural).cached for entity in ENTITIES},
             self.activities.USER_FEED: self.activities.user_feeds,
             self.activities.REPOSITORY_FEED: self.activities.repository_feeds,
         }

@@ -22,6 +22,7 @@ from db._async.pool import AsyncPool
 from db.activity_parameters import EPOCH, Parameters, key_of, microseconds, named, new_values, values
 from db.copy_text import Block, Owners, Reject, blocks
 from db.deadline import Deadline
+from db.entities import FEEDS
 from db.errors import InvalidInput, NotFound, VersionConflict
 from db.models import Activity, NewActivity, Page
 from db.named_query import queries
@@ -43,7 +44,7 @@ class AsyncActivityRepository:
 
     ENTITY = "activity"
 
-    USER_FEED, REPOSITORY_FEED = "user_feed", "repository_feed"
+    USER_FEED, REPOSITORY_FEED = FEEDS
 
     def __init__(self, pool: AsyncPool, client: AsyncClient, namespace: str) -> None:
         self._pool = pool

@@ -10,11 +10,13 @@ from typing import Protocol
 from psycopg.rows import class_row, scalar_row
 
 from db._async.pool import AsyncPool
+from db.entities import ENTITIES
 from db.errors import Unavailable
 from db.named_query import queries
-from db.rows import OutboxEntry, OutboxMeasure
+from db.rows import OutboxEntry, OutboxMeasure, RowVersion
 
 _QUERIES = queries("outbox")
+_VERSIONS = {entity.name: queries(entity.plural)[f"find_{entity.name}_versions"] for entity in ENTITIES}
 
 
 class AsyncDroppable(Protocol):
@@ -87,6 +89,18 @@ class AsyncOutbox:
         cached = self._caches.get(entity)
         # This release may not cache every entity in the outbox.
         if cached is not None:
-            written = {entry.entity_id: entry.row_version for entry in entries}
-            if not await cached.drop(written.items()):
+            current = await self._versions(entity, {entry.entity_id for entry in entries})
+            if not await cached.drop(current.items()):
                 raise Unavailable("cannot invalidate entries in Redis; they stay in the outbox")
+
+    async def _versions(self, entity: str, ids: set[int]) -> dict[int, int | None]:
+        """Return the current row version of each record, or None if it is deleted or the entity is a feed.
+
+        A cached entry of exactly that version stays, because the writer has updated it already.
+        """
+        versions: dict[int, int | None] = dict.fromkeys(ids)
+        if entity in _VERSIONS:
+            row = class_row(RowVersion)
+            for found in await self._pool.fetch_all(_VERSIONS[entity], {"ids": [*ids]}, row):
+                versions[found.id] = found.row_version
+        return versions

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from copy import deepcopy
 from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from psycopg.rows import args_row, scalar_row
-from psycopg.types.json import Jsonb
 
 from cache._async.client import AsyncClient
 from cache._async.read_through import AsyncReadThrough
@@ -21,7 +20,7 @@ from db._async.pages import items
 from db._async.pool import AsyncPool
 from db._async.transaction import innermost_block
 from db.deadline import Deadline
-from db.errors import DbError, InvalidInput, NotFound, OutcomeUnknown, VersionConflict
+from db.errors import DbError, NotFound, OutcomeUnknown, VersionConflict
 from db.models import Page
 from db.named_query import queries
 from db.paging import Listing
@@ -30,11 +29,10 @@ from db.validation import bigint
 
 R = TypeVar("R", bound=Record)
 N = TypeVar("N")
-_github_id = attrgetter("github_id")
 
 
 class AsyncRecordRepository(Generic[R, N]):
-    """The methods shared by users, organizations and repositories.
+    """The methods that all kinds of records have.
 
     `get`, `find` and `get_many` use the near cache and Redis; all other reads go to Postgres. Inside
     `data.transaction()` every read goes to Postgres, and cached entries are invalidated after COMMIT.
@@ -79,18 +77,6 @@ class AsyncRecordRepository(Generic[R, N]):
             return await self._load(record_id)
         return await self.cached.find(record_id, partial(self._load, deadline=self._pool.deadline()))
 
-    async def get_by_github_id(self, github_id: int) -> R:
-        """Return the record with this GitHub id, from Postgres. Raises NotFound."""
-        record = await self.find_by_github_id(github_id)
-        if record is None:
-            raise NotFound(self._kind.entity, f"github_id {github_id}")
-        return record
-
-    async def find_by_github_id(self, github_id: int) -> R | None:
-        """Return the record with this GitHub id, or None, from Postgres."""
-        parameters = {"github_id": bigint("github_id", github_id)}
-        return await self._fetch(f"find_{self._kind.entity}_by_github_id", parameters)
-
     async def get_many(self, record_ids: Sequence[int]) -> list[R | None]:
         """Return the records with these ids in the given order, with None for each missing one.
 
@@ -126,7 +112,7 @@ class AsyncRecordRepository(Generic[R, N]):
         return await self.find(record_id) is not None
 
     async def add(self, record: N, *, idempotency_key: str | None = None) -> R:
-        """Insert a record and return it. Raises ConstraintViolated if its github_id exists already.
+        """Insert a record and return it. Raises ConstraintViolated if another one has its natural key.
 
         With `idempotency_key` (1 to 200 characters, the same for every attempt), a write whose answer was lost is
         sent once more, and a write that is already done is not repeated: its current record is returned. Raises
@@ -134,47 +120,7 @@ class AsyncRecordRepository(Generic[R, N]):
         """
         parameters = self._kind.parameters(record)
         write = partial(self._write, f"add_{self._kind.entity}", parameters)
-        return await self._once("add", f"github_id {parameters['github_id']}", idempotency_key, write)
-
-    async def upsert(self, record: N, *, idempotency_key: str | None = None) -> R:
-        """Insert the record, or update the one with its github_id, and return it. Fields left out are kept.
-
-        `idempotency_key` works as in `add`.
-        """
-        parameters = self._kind.parameters(record) | dict(self._kind.known(record))
-        write = partial(self._write, f"upsert_{self._kind.entity}", parameters)
-        return await self._once("upsert", f"github_id {parameters['github_id']}", idempotency_key, write)
-
-    async def upsert_many(self, records: Iterable[N]) -> Sequence[R]:
-        """Upsert records in one transaction, and return them in the given order. Fields left out are kept.
-
-        Takes one statement for all records that leave out the same fields. Each statement has a deadline, so pass some
-        thousands at once at most. Raises InvalidInput if two records have the same github_id.
-        """
-        order: dict[int, None] = {}
-        alike: dict[tuple[tuple[str, bool], ...], list[dict[str, Any]]] = {}
-        for record in records:
-            parameters = self._kind.parameters(record)
-            github_id = parameters["github_id"]
-            if github_id in order:
-                raise InvalidInput("records", f"contain github_id {github_id} twice; pass each record once")
-            order[github_id] = None
-            plain = {
-                name: value.obj if isinstance(value, Jsonb) else value for name, value in parameters.items()
-            }
-            alike.setdefault(tuple(self._kind.known(record).items()), []).append(plain)
-        if not order:
-            return []
-        query = self._queries[f"upsert_{self._kind.plural}"]
-        written: dict[int, R] = {}
-        async with self._pool.transaction():
-            for known, rows in alike.items():
-                parameters = {"records": Jsonb(rows)} | dict(known)
-                for stored in await self._pool.fetch_all(query, parameters, self._row):
-                    written[_github_id(stored)] = stored
-            invalidate = partial(self.cached.drop, [(each.id, each.row_version) for each in written.values()])
-            await self._pool.after_commit(invalidate, invalidate)
-        return [written[github_id] for github_id in order]
+        return await self._once("add", self._kind.named(parameters), idempotency_key, write)
 
     async def update(self, record: R, *, idempotency_key: str | None = None) -> R:
         """Write a changed record and return it with its new row_version.
@@ -187,13 +133,13 @@ class AsyncRecordRepository(Generic[R, N]):
             "row_version": bigint("row_version", record.row_version),
         }
         write = partial(self._update, record, parameters)
-        return await self._once("update", f"id {record.id}", idempotency_key, write)
+        return await self._once("update", f" with id {record.id}", idempotency_key, write)
 
     async def _once(
         self, verb: str, which: str, idempotency_key: str | None, write: Callable[[], Awaitable[R]]
     ) -> R:
         # Without the values: a caller that starts over may compute different ones.
-        purpose = f"{verb} {self._kind.entity} with {which}"
+        purpose = f"{verb} {self._kind.entity}{which}"
         return await write_once(self._pool, idempotency_key, purpose, write, self.get)
 
     async def _update(self, record: R, parameters: dict[str, Any]) -> R:

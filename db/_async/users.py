@@ -9,8 +9,8 @@ from psycopg.types.json import Jsonb
 
 from cache._async.client import AsyncClient
 from cache.timing import Tier
+from db._async.keyed_records import AsyncGitHubRepository
 from db._async.pool import AsyncPool
-from db._async.records import AsyncRecordRepository
 from db._async.tokens import AsyncTokenVault
 from db.models import USER_SCHEMA, NewUser, Page, Tokens, User
 from db.paging import Listing
@@ -34,16 +34,14 @@ def _known(user: NewUser) -> dict[str, bool]:
     return {"sets_email": user.email is not UNSET, "sets_preferences": user.preferences is not UNSET}
 
 
-KIND = RecordKind("user", "users", User, USER_SCHEMA, Tier.LONG, _parameters, _known)
+KIND = RecordKind("user", "users", User, USER_SCHEMA, Tier.LONG, _parameters, "github_id", _known)
 
 
-class AsyncUserRepository(AsyncRecordRepository[User, NewUser]):
+class AsyncUserRepository(AsyncGitHubRepository[User, NewUser]):
     """Users and their tokens. Reads by id use the cache; tokens are never cached.
 
     Deleting a user deletes its activities.
     """
-
-    ENTITY = KIND.entity
 
     def __init__(self, pool: AsyncPool, client: AsyncClient, namespace: str, keys: TokenKeys) -> None:
         super().__init__(KIND, pool, client, namespace)

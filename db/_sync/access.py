@@ -16,6 +16,7 @@ from db._sync.outbox import Droppable, Outbox
 from db._sync.pool import Pool
 from db._sync.repositories import RepositoryRepository
 from db._sync.users import UserRepository
+from db.entities import ENTITIES
 from db.settings import DatabaseSettings
 from db.token_keys import TokenKeys
 
@@ -42,9 +43,7 @@ class DataAccess:
         self.repositories = RepositoryRepository(self.pool, self.cache, cache.namespace)
         self.activities = ActivityRepository(self.pool, self.cache, cache.namespace)
         caches: dict[str, Droppable] = {
-            self.users.ENTITY: self.users.cached,
-            self.organizations.ENTITY: self.organizations.cached,
-            self.repositories.ENTITY: self.repositories.cached,
+            **{entity.name: getattr(self, entity.plural).cached for entity in ENTITIES},
             self.activities.USER_FEED: self.activities.user_feeds,
             self.activities.REPOSITORY_FEED: self.activities.repository_feeds,
         }

@@ -23,6 +23,7 @@ from db._sync.pool import Pool
 from db.activity_parameters import EPOCH, Parameters, key_of, microseconds, named, new_values, values
 from db.copy_text import Block, Owners, Reject, blocks
 from db.deadline import Deadline
+from db.entities import FEEDS
 from db.errors import InvalidInput, NotFound, VersionConflict
 from db.models import Activity, NewActivity, Page
 from db.named_query import queries
@@ -44,7 +45,7 @@ class ActivityRepository:
 
     ENTITY = "activity"
 
-    USER_FEED, REPOSITORY_FEED = "user_feed", "repository_feed"
+    USER_FEED, REPOSITORY_FEED = FEEDS
 
     def __init__(self, pool: Pool, client: Client, namespace: str) -> None:
         self._pool = pool

@@ -7,18 +7,18 @@ from msgspec import UNSET
 
 from cache._sync.client import Client
 from cache.timing import Tier
+from db._sync.keyed_records import GitHubRepository
 from db._sync.pool import Pool
-from db._sync.records import RecordRepository
 from db.models import ORGANIZATION_SCHEMA, NewOrganization, Organization
 from db.record_kind import RecordKind
-from db.validation import bigint, optional_count, optional_text, text
+from db.validation import bigint, optional, optional_count, text
 
 
 def _parameters(organization: NewOrganization | Organization) -> dict[str, object]:
     return {
         "github_id": bigint("github_id", organization.github_id, least=1),
         "name": text("name", organization.name, empty=False),
-        "description": optional_text("description", organization.description),
+        "description": optional(text, "description", organization.description),
         "member_count": optional_count("member_count", organization.member_count),
     }
 
@@ -31,17 +31,22 @@ def _known(organization: NewOrganization) -> dict[str, bool]:
 
 
 KIND = RecordKind(
-    "organization", "organizations", Organization, ORGANIZATION_SCHEMA, Tier.MEDIUM, _parameters, _known
+    "organization",
+    "organizations",
+    Organization,
+    ORGANIZATION_SCHEMA,
+    Tier.MEDIUM,
+    _parameters,
+    "github_id",
+    _known,
 )
 
 
-class OrganizationRepository(RecordRepository[Organization, NewOrganization]):
+class OrganizationRepository(GitHubRepository[Organization, NewOrganization]):
     """Organizations. Reads by id use the cache.
 
     Deleting an organization keeps its repositories and sets their `org_id` to None.
     """
-
-    ENTITY = KIND.entity
 
     def __init__(self, pool: Pool, client: Client, namespace: str) -> None:
         super().__init__(KIND, pool, client, namespace)

@@ -9,12 +9,12 @@ from msgspec import UNSET
 
 from cache._sync.client import Client
 from cache.timing import Tier
+from db._sync.keyed_records import GitHubRepository
 from db._sync.pool import Pool
-from db._sync.records import RecordRepository
 from db.models import REPOSITORY_SCHEMA, NewRepository, Page, Repository
 from db.paging import Listing
 from db.record_kind import RecordKind
-from db.validation import INT32_MAX, INT64_MAX, bigint, optional_count, optional_text, text
+from db.validation import INT32_MAX, INT64_MAX, bigint, optional, optional_count, text
 
 _OPTIONAL = ("org_id", "description", "language", "stars", "forks", "issues")
 # The start of a listing by stars, which begins with the most.
@@ -28,8 +28,8 @@ def _parameters(repository: NewRepository | Repository) -> dict[str, object]:
         "github_id": bigint("github_id", repository.github_id, least=1),
         "org_id": None if org_id is UNSET or org_id is None else bigint("org_id", org_id),
         "name": text("name", repository.name, empty=False),
-        "description": optional_text("description", repository.description),
-        "language": optional_text("language", repository.language),
+        "description": optional(text, "description", repository.description),
+        "language": optional(text, "language", repository.language),
         "stars": optional_count("stars", repository.stars),
         "forks": optional_count("forks", repository.forks),
         "issues": optional_count("issues", repository.issues),
@@ -41,17 +41,15 @@ def _known(repository: NewRepository) -> dict[str, bool]:
 
 
 KIND = RecordKind(
-    "repository", "repositories", Repository, REPOSITORY_SCHEMA, Tier.MEDIUM, _parameters, _known
+    "repository", "repositories", Repository, REPOSITORY_SCHEMA, Tier.MEDIUM, _parameters, "github_id", _known
 )
 
 
-class RepositoryRepository(RecordRepository[Repository, NewRepository]):
+class RepositoryRepository(GitHubRepository[Repository, NewRepository]):
     """Repositories. Reads by id use the cache; listings go to Postgres.
 
     Deleting a repository keeps its activities and sets their `repo_id` to None.
     """
-
-    ENTITY = KIND.entity
 
     def __init__(self, pool: Pool, client: Client, namespace: str) -> None:
         super().__init__(KIND, pool, client, namespace)

@@ -10,8 +10,8 @@ from psycopg.types.json import Jsonb
 
 from cache._sync.client import Client
 from cache.timing import Tier
+from db._sync.keyed_records import GitHubRepository
 from db._sync.pool import Pool
-from db._sync.records import RecordRepository
 from db._sync.tokens import TokenVault
 from db.models import USER_SCHEMA, NewUser, Page, Tokens, User
 from db.paging import Listing
@@ -35,16 +35,14 @@ def _known(user: NewUser) -> dict[str, bool]:
     return {"sets_email": user.email is not UNSET, "sets_preferences": user.preferences is not UNSET}
 
 
-KIND = RecordKind("user", "users", User, USER_SCHEMA, Tier.LONG, _parameters, _known)
+KIND = RecordKind("user", "users", User, USER_SCHEMA, Tier.LONG, _parameters, "github_id", _known)
 
 
-class UserRepository(RecordRepository[User, NewUser]):
+class UserRepository(GitHubRepository[User, NewUser]):
     """Users and their tokens. Reads by id use the cache; tokens are never cached.
 
     Deleting a user deletes its activities.
     """
-
-    ENTITY = KIND.entity
 
     def __init__(self, pool: Pool, client: Client, namespace: str, keys: TokenKeys) -> None:
         super().__init__(KIND, pool, client, namespace)

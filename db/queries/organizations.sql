@@ -41,6 +41,12 @@ LIMIT %(limit)s;
 -- never null: count
 SELECT count(*) FROM organizations;
 
+-- name: find_organization_versions :read
+-- Find the row versions of organizations by their ids, in no order.
+-- takes: ids list[int]
+-- gives: RowVersion
+SELECT id, row_version FROM organizations WHERE id = ANY(%(ids)s);
+
 -- name: add_organization :write
 -- Insert an organization.
 -- takes: github_id int, name str, description str | None, member_count int

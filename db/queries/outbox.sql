@@ -1,23 +1,13 @@
 -- The outbox of cache invalidations. Triggers write it; the access service processes it.
 
 -- name: read_outbox :read
--- Read the oldest entries with their age in seconds and the record's current row version, or null if the record is
--- deleted or has none.
--- A cached entry of exactly that version stays, because the writer has updated it already.
+-- Read the oldest entries with their age in seconds.
 -- takes: batch_size int
 -- gives: OutboxEntry
 -- never null: age
-SELECT
-    o.id,
-    o.entity,
-    o.entity_id,
-    coalesce(u.row_version, g.row_version, r.row_version) AS row_version,
-    extract(epoch FROM clock_timestamp() - o.created_at)::float8 AS age
-FROM cache_outbox AS o
-LEFT JOIN users AS u ON o.entity = 'user' AND u.id = o.entity_id
-LEFT JOIN organizations AS g ON o.entity = 'organization' AND g.id = o.entity_id
-LEFT JOIN repositories AS r ON o.entity = 'repository' AND r.id = o.entity_id
-ORDER BY o.id
+SELECT id, entity, entity_id, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age
+FROM cache_outbox
+ORDER BY id
 LIMIT %(batch_size)s;
 
 -- name: delete_outbox :write

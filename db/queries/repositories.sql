@@ -71,6 +71,12 @@ LIMIT %(limit)s;
 -- never null: count
 SELECT count(*) FROM repositories;
 
+-- name: find_repository_versions :read
+-- Find the row versions of repositories by their ids, in no order.
+-- takes: ids list[int]
+-- gives: RowVersion
+SELECT id, row_version FROM repositories WHERE id = ANY(%(ids)s);
+
 -- name: add_repository :write
 -- Insert a repository.
 -- takes: github_id int, org_id int | None, name str, description str | None, language str | None, stars int, forks int, issues int

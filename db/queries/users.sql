@@ -52,6 +52,12 @@ LIMIT %(limit)s;
 -- never null: count
 SELECT count(*) FROM users;
 
+-- name: find_user_versions :read
+-- Find the row versions of users by their ids, in no order.
+-- takes: ids list[int]
+-- gives: RowVersion
+SELECT id, row_version FROM users WHERE id = ANY(%(ids)s);
+
 -- name: add_user :write
 -- Insert a user.
 -- takes: github_id int, username str, email str | None, preferences dict

@@ -124,9 +124,10 @@ def _row_counts(url: str) -> dict[str, int]:
     """Count the rows of the application's tables, as role app: their owner could replace one by a view."""
     import psycopg
 
+    from db.entities import ENTITIES
     from db.session import connect
 
-    tables = ("users", "organizations", "repositories", "activities")
+    tables = (*(entity.plural for entity in ENTITIES), "activities")
     counts = ", ".join(f"(SELECT count(*) FROM {roles.SCHEMA}.{table})" for table in tables)
     try:
         with connect(url, options="-c statement_timeout=0") as connection:

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from ops.commands.names import CACHED_ENTITIES, stack_option
+from db.entities import CACHED
+from ops.commands.names import stack_option
 from ops.output import print_json, print_line, print_lines
 
 _stack = stack_option("Stack whose cache to use if REDIS_URL is not set")
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
-_entity = click.Choice(CACHED_ENTITIES)
+_entity = click.Choice(CACHED)
 _many = click.IntRange(1, 1_000_000)
 
 

@@ -1,6 +1,6 @@
-"""Names that shells complete: stacks, roles, and cached entities. The commands themselves check that a name exists.
+"""Names that shells complete: stacks and roles. The commands themselves check that a name exists.
 
-The lists are repeated here so that completion imports neither drivers nor Pulumi. Tests compare them with the
+The roles are repeated here so that completion imports neither drivers nor Pulumi. A test compares them with the
 originals.
 """
 
@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import click
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-CACHED_ENTITIES = ("user", "organization", "repository", "user_feed", "repository_feed")
 ROLES = ("app", "readonly", "monitor", "migrator", "ops")
 _ROOT = Path(__file__).parents[2]
 

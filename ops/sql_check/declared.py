@@ -11,10 +11,8 @@ import msgspec
 
 import db.models
 import db.rows
-from db.named_query import QUERIES_DIR, NamedQuery, queries
+from db.named_query import QUERIES_DIR, SCALARS, NamedQuery, queries
 from ops.errors import OpsError
-
-_SCALARS = ("int", "str", "bool", "float", "bytes", "dict", "datetime")
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,13 @@ def declared_columns(query: NamedQuery) -> list[Column]:
     if query.gives is None:
         return []
     kind, is_nullable = _without_none(query.gives)
-    if kind in _SCALARS:
+    if kind in SCALARS:
         return [Column("", kind, is_nullable)]
     struct = getattr(db.models, kind, None) or getattr(db.rows, kind, None)
     if not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
         raise OpsError(
             f"query {query.name}: `gives` is {kind!r}, which is neither a Struct of db.models or db.rows nor a type"
-            f" ({', '.join(_SCALARS)})"
+            f" ({', '.join(SCALARS)})"
         )
     hints = typing.get_type_hints(struct)
     return [_column(field, hints[field]) for field in struct.__struct_fields__]
@@ -79,4 +77,7 @@ def _name(hint: object) -> str:
     origin = typing.get_origin(hint)
     if origin is list:
         return f"list[{_name(typing.get_args(hint)[0])}]"
+    if origin is typing.Literal:
+        # An enumeration, which is text with a CHECK.
+        return type(typing.get_args(hint)[0]).__name__
     return str(getattr(origin or hint, "__name__", hint))

@@ -37,6 +37,7 @@ _PYTHON = {
     "text": "str", "varchar": "str", "name": "str", "bpchar": "str",
     "bool": "bool", "float4": "float", "float8": "float",
     "json": "dict", "jsonb": "dict", "bytea": "bytes", "timestamptz": "datetime",
+    "date": "date", "numeric": "Decimal", "uuid": "UUID",
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import pytest
 from db.migrator import Migration, apply_pending, read_source, revert
 from db.migrator.catalog import read_catalog
 from tests.conftest import Connection, Database
+from tests.entities import ROWS as ENTITY_ROWS
 from tests.integration.migrator.conftest import owner as owner
 from tests.promises import promise
 
@@ -15,8 +16,8 @@ MIGRATIONS = read_source()
 
 # Rows for the tables of each migration. The rows of earlier tables must survive reverting a later migration.
 ROWS = {
+    **ENTITY_ROWS,
     "users": "INSERT INTO users (github_id, username, access_token) VALUES (1, 'ada', 'x'), (2, 'alan', NULL)",
-    "organizations": "INSERT INTO organizations (github_id, name) VALUES (1, 'o')",
     "repositories": "INSERT INTO repositories (github_id, org_id, name) SELECT 1, id, 'o/r' FROM organizations",
     "activities": "INSERT INTO activities (user_id, type, timestamp) SELECT id, 'x', now() FROM users",
     "idempotency_keys": "INSERT INTO idempotency_keys (key, purpose) VALUES ('k', 'add user')",

@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from db.cached_kinds import KINDS
+from db.entities import CACHED
 from infra.outputs import ROLES as STACK_ROLES
 from ops.cli import COMMANDS, cli
-from ops.commands.names import CACHED_ENTITIES, ROLES
+from ops.commands.names import ROLES
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
 
@@ -98,7 +99,7 @@ def test_names_are_completed_at_the_right_positions() -> None:
         (["cache", ""], ["flush", "get", "keys", "stats", "warm"]),
         (["cache", "flush", "--en"], ["--entity"]),
         (["cache", "flush", "--entity", "user"], ["user", "user_feed"]),
-        (["cache", "get", ""], [*CACHED_ENTITIES]),
+        (["cache", "get", ""], [*CACHED]),
         (["env", "--role", "m"], ["monitor", "migrator"]),
         (["up", "--stack", "d"], ["dev"]),
         (["cache", "stats", "--stack", "d"], ["dev"]),
@@ -111,7 +112,7 @@ def test_names_are_completed_at_the_right_positions() -> None:
 
 
 def test_the_names_exist() -> None:
-    assert tuple(KINDS) == CACHED_ENTITIES
+    assert tuple(KINDS) == CACHED
     assert tuple(STACK_ROLES) == ROLES
 
 

@@ -1,0 +1,29 @@
+"""The entities whose records are cached, and the feeds. This is the only list of them.
+
+The data access, the drainer of the outbox, the commands' names and the tests derive theirs from it. It is plain data,
+so that the completion of a shell can import it quickly. `groundwork new entity` adds a line.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entity(NamedTuple):
+    """One kind of record. `name` is the entity in cache keys and in the outbox.
+
+    `plural` is the name of its table, of its file in db/queries, of its module in db/_async, and of its repository in
+    the data access.
+    """
+
+    name: str
+    plural: str
+
+
+ENTITIES = (
+    Entity("user", "users"),
+    Entity("organization", "organizations"),
+    Entity("repository", "repositories"),
+)
+FEEDS = USER_FEED, REPOSITORY_FEED = ("user_feed", "repository_feed")
+CACHED = (*(entity.name for entity in ENTITIES), *FEEDS)
