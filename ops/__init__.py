@@ -10,6 +10,7 @@ after the command or after what it works on:
 - `backup`: backup, restore, drill
 - `rotation`: rotate, tokens
 - `sql_check`: sql
+- `entity`: new
 - `toolchain`: toolchain, shellenv, prune
 - `gharchive`: import
 - `bootstrap`, `doctor`, `policy`, `report`, `serve`: the commands of these names

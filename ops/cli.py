@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "psql": ("ops.commands.container_tools", "psql", "Open psql on the stack's database"),
     "redis-cli": ("ops.commands.container_tools", "redis_cli", "Open redis-cli on the stack's Redis"),
     "migrate": ("ops.commands.migrate", "migrate", "Show, apply, revert, create and check migrations"),
+    "new": ("ops.commands.new", "new", "Generate the code of a new entity"),
     "bootstrap": (
         "ops.commands.bootstrap",
         "bootstrap",

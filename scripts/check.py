@@ -23,6 +23,7 @@ STEPS: dict[str, list[str]] = {
     "migrations": [str(BIN / "groundwork"), "migrate", "lint"],
     "queries": [str(BIN / "groundwork"), "sql", "check", "--offline"],
     "lint": [str(BIN / "ruff"), "check", "."],
+    "entities": [sys.executable, "-m", "scripts.check_entities"],
     "words": [sys.executable, "-m", "scripts.words"],
     "format": [str(BIN / "ruff"), "format", "--check", "."],
 }

@@ -24,8 +24,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment with the wheel and what the examples need, in their locked versions."""
-    environment = tmp_path_factory.mktemp("environment") / "venv"
+    return make_environment(tmp_path_factory.mktemp("environment") / "venv", wheel)
+
+
+def make_environment(environment: Path, wheel: Path) -> Path:
+    """Return the Python of a new environment with a wheel and what the examples need, in their locked versions."""
     uv = [BIN / "uv", "--quiet"]
     subprocess.run([*uv, "venv", "--python", sys.executable, environment], check=True)
     python = environment / "bin" / "python"

@@ -238,6 +238,7 @@ CASES = [
     Case("migrate down --yes", URL | FILES | {"db.migrator.revert": fails(FAILURE)}),
     Case("migrate new x", {"db.migrator.new_migration": answers([HOSTILE])}),
     Case("migrate new x --json", {"db.migrator.new_migration": answers([HOSTILE])}, is_json=True),
+    Case("new entity x", {"ops.entity.specification.specify": fails(OpsError(HOSTILE))}),
     Case(
         "migrate repair",
         URL

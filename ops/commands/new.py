@@ -1,0 +1,51 @@
+"""`groundwork new`: generate code. The generator is in ops.entity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ops.output import print_line
+
+_ROOT = Path(__file__).parents[2]
+_NEXT = (
+    "",
+    "next:",
+    "  make fix                                   # renders db/_sync",
+    "  .venv/bin/groundwork sql check --update    # asks a temporary server, so it needs Docker",
+    "  make check",
+    "  make up                                    # applies the migration",
+    "  make client                                # builds the package for applications",
+)
+
+
+@click.group("new")
+def new() -> None:
+    """Generate the code of a new entity"""
+
+
+@new.command("entity")
+@click.argument("name")
+@click.option(
+    "--field", "fields", multiple=True, metavar="NAME:TYPE", help="A field; give one for each, in order"
+)
+@click.option("--key", metavar="NAME", help="The field that is the natural key, for upsert and get_by_NAME")
+@click.option("--plural", metavar="NAME", help="The name of the table and the repository")
+def entity(name: str, fields: tuple[str, ...], key: str | None, plural: str | None) -> None:
+    """Generate a table whose records are cached
+
+    Writes the migration, the queries, the records, the repository, their registration, and the values for the tests
+    of all entities. A TYPE is text, int, bigint, bool, float, decimal, date, datetime, uuid, text[], int[], json,
+    enum(a,b,c), or ref:TABLE for a record of another entity. With ? at its end the field may be null.
+    """
+    from ops.entity.generate import generated, write_all
+    from ops.entity.specification import specify
+
+    specification = specify(_ROOT, name, plural, fields, key)
+    files = generated(_ROOT, specification)
+    write_all(files)
+    for path in files:
+        print_line(path.relative_to(_ROOT))
+    for line in _NEXT:
+        print_line(line)

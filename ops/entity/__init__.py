@@ -1,0 +1,1 @@
+"""Generate the files of a new entity: its table, queries, records, repository and test."""

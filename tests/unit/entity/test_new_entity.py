@@ -1,0 +1,168 @@
+"""`groundwork new entity` in a copy of a checkout: what it refuses, and what it writes."""
+
+from __future__ import annotations
+
+import ast
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db.migrator import lint_migrations, read_source
+from db.named_query import parse_queries
+from ops.cli import main
+from ops.entity import generate
+from ops.entity.specification import specify
+from ops.errors import Exit, OpsError
+from tests.promises import promise
+from tests.unit.entity.conftest import EVERY_TYPE, contents
+
+NAME = ("--field", "name:text")
+
+
+@pytest.fixture(autouse=True)
+def _in_the_copy(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+    monkeypatch.setattr("ops.commands.new._ROOT", checkout)
+
+
+@promise("`groundwork new entity` writes all files or none, and refuses an invalid definition in one line")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("team",), "entity 'team' has no fields; add at least one, like --field name:text"),
+        (("Team", *NAME), "entity 'Team' is not a valid name"),
+        (("team-1", *NAME), "entity 'team-1' is not a valid name"),
+        (("t" * 29, *NAME), "has 29 characters; use at most 28"),
+        (("class", *NAME), "entity 'class' is a reserved word of Python"),
+        (("table", *NAME), "entity 'table' is a reserved word of SQL"),
+        (("user", *NAME), "entity 'user' is a reserved word of SQL"),
+        (("organization", *NAME), "'organization' exists already"),
+        (("user_feed", *NAME), "'user_feed' exists already"),
+        (("team", "--plural", "users", *NAME), "'users' exists already"),
+        (("team", "--plural", "pool", *NAME), "'pool' exists already"),
+        (("team", "--plural", "outbox", *NAME), "'outbox' exists already"),
+        (("team", "--plural", "cache_outbox", *NAME), "'cache_outbox' exists already"),
+        (("team", "--plural", "team", *NAME), "is the entity's own name; pass another one with --plural"),
+        (("async_job", *NAME), "'async_job' cannot be used"),
+        (("page", "--plural", "page_list", *NAME), "'Page' exists already in db/models.py"),
+        (("team", "--field", "name"), "field 'name' has no type; write it as name:text"),
+        (("team", "--field", "name:"), "field 'name:' has no type; write it as name:text"),
+        (("team", "--field", "name:varchar"), "field 'name' has unknown type 'varchar'; use one of text, int,"),
+        (("team", "--field", "name:text??"), "field 'name' has unknown type 'text?'"),
+        (("team", "--field", "select:text"), "field 'select' is a reserved word of SQL"),
+        (("team", "--field", "lambda:text"), "field 'lambda' is a reserved word of Python"),
+        (("team", "--field", "id:bigint"), "field 'id' cannot be used: every entity has this field"),
+        (("team", "--field", "date:date"), "field 'date' cannot be used: it is a type in Python"),
+        (("team", "--field", "sets_a:bool"), "field 'sets_a' cannot be used"),
+        (("team", *NAME, *NAME), "field 'name' is given twice"),
+        (
+            ("team", "--field", "org_id:ref:orgs"),
+            "field 'org_id' refers to unknown table 'orgs'; use one of organizations, repositories, teams, users",
+        ),
+        (("team", "--field", "a:ref:activities"), "field 'a' refers to unknown table 'activities'"),
+        (("team", "--field", "up:ref:teams"), "field 'up' refers to its own table, so the first row needs null"),
+        (("team", "--field", "a:ref:users", "--field", "a_id:ref:users"), "would both have the method list_by_a"),
+        (("team", "--field", "status:enum()"), "field 'status' has the value ''"),
+        (("team", "--field", "status:enum(a,it's)"), "field 'status' has the value \"it's\""),
+        (("team", "--field", "status:enum(a,a)"), "field 'status' has a value twice"),
+        (("team", *NAME, "--key", "slug"), "--key slug is not one of the fields; add --field slug:text"),
+        (("team", "--field", "slug:text?", "--key", "slug"), "--key slug is text; a key is text, int, bigint"),
+        (("team", "--field", "at:datetime", "--key", "at"), "--key at is datetime; a key is text, int, bigint"),
+    ],
+)  # fmt: skip
+def test_an_invalid_definition_is_refused_and_writes_nothing(
+    checkout: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    before = contents(checkout)
+    with pytest.raises(SystemExit) as over:
+        main(["new", "entity", *arguments])
+    out, err = capfd.readouterr()
+    assert (over.value.code, out, err.count("\n")) == (Exit.USAGE, "", 1)
+    assert message in err
+    assert contents(checkout) == before
+
+
+@promise("`groundwork new entity` writes all files or none, and refuses an invalid definition in one line")
+@pytest.mark.parametrize("written", range(8))
+@pytest.mark.parametrize(
+    "reason", [OSError(errno.ENOSPC, "No space left on device", "x"), KeyboardInterrupt()]
+)
+def test_a_write_that_fails_restores_the_files_before_it(
+    monkeypatch: pytest.MonkeyPatch, checkout: Path, written: int, reason: BaseException
+) -> None:
+    before = contents(checkout)
+    files = generate.generated(checkout, specify(checkout, "team", None, EVERY_TYPE, "slug"))
+    assert len(files) == 8
+    put, calls = generate.put, []
+
+    def failing(path: Path, text: str) -> None:
+        calls.append(path)
+        if len(calls) == written + 1:
+            raise reason
+        put(path, text)
+
+    monkeypatch.setattr(generate, "put", failing)
+    with pytest.raises((OpsError, KeyboardInterrupt)):
+        generate.write_all(files)
+    assert contents(checkout) == before
+
+
+def test_a_place_that_is_not_found_is_named_and_nothing_is_written(
+    checkout: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    access = checkout / "db/_async/access.py"
+    access.write_text(access.read_text().replace("caches: dict[str, AsyncDroppable]", "caches"))
+    before = contents(checkout)
+    with pytest.raises(SystemExit):
+        main(["new", "entity", "team", *NAME])
+    assert "db/_async/access.py has no line 'caches: dict[str, AsyncDroppable] = {'" in capfd.readouterr().err
+    assert contents(checkout) == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [(EVERY_TYPE, "slug"), (EVERY_TYPE, None), (("code:uuid",), "code"), (("n:int?",), None)],
+)
+def test_the_files_are_valid(checkout: Path, fields: tuple[str, ...], key: str | None) -> None:
+    files = generate.generated(checkout, specify(checkout, "team", None, fields, key))
+    generate.write_all(files)
+    for path in files:
+        if path.suffix == ".py":
+            ast.parse(path.read_text())
+    migrations = read_source(checkout / "db" / "migrations")
+    assert migrations[-1].name.endswith("_teams")
+    assert lint_migrations(migrations[-1:]) == ()
+    queries = parse_queries((checkout / "db/queries/teams.sql").read_text(), "teams.sql")
+    for query in queries.values():
+        names = {name for name in query.takes if f"%({name})s" in query.sql.decode()}
+        assert names == set(query.takes), query.name
+    assert ("upsert_team" in queries) == (key is not None)
+
+
+def test_lines_of_the_longest_names_are_not_too_long(checkout: Path) -> None:
+    name, plural, text, reference, mood = (letter * 28 for letter in "abtrm")
+    fields = (f"{text}:text", f"{reference}:ref:{plural}?", f"{mood}:enum(good,bad)?")
+    files = generate.generated(checkout, specify(checkout, name, plural, fields, text))
+    lines = [line for path, text in files.items() if path.suffix == ".py" for line in text.splitlines()]
+    assert [line for line in lines if len(line) > 120] == []
+
+
+def test_the_models_have_the_types_of_the_fields(checkout: Path) -> None:
+    generate.write_all(generate.generated(checkout, specify(checkout, "team", None, EVERY_TYPE, "slug")))
+    module: dict[str, Any] = {"__name__": "copied_models"}
+    exec(compile((checkout / "db/models.py").read_text(), "models.py", "exec"), module)
+    hints = {name: str(hint) for name, hint in module["Team"].__annotations__.items()}
+    assert hints["lead_id"] == "int | None"
+    assert hints["budget"] == "Decimal | None"
+    assert hints["status"] == "TeamStatus"
+    assert module["TeamStatus"].__args__ == ("open", "on hold")
+    assert set(hints) >= {field.partition(":")[0] for field in EVERY_TYPE}
+
+
+@pytest.mark.parametrize(
+    ("name", "plural"),
+    [("team", "teams"), ("company", "companies"), ("box", "boxes"), ("branch", "branches"), ("day", "days")],
+)
+def test_the_plural_is_regular(checkout: Path, name: str, plural: str) -> None:
+    assert specify(checkout, name, None, ("n:int",), None).plural == plural
