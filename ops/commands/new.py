@@ -42,6 +42,8 @@ def entity(name: str, fields: tuple[str, ...], key: str | None, plural: str | No
     from ops.entity.generate import generated, write_all
     from ops.entity.specification import specify
 
+    # Raises FileNotFoundError outside of a checkout, where the code is that of an installed package.
+    (_ROOT / "pyproject.toml").stat()
     specification = specify(_ROOT, name, plural, fields, key)
     files = generated(_ROOT, specification)
     write_all(files)

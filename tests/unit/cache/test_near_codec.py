@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tracemalloc
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -85,6 +87,41 @@ def test_without_a_copy_one_caller_would_corrupt_anothers_record() -> None:
 def test_a_frozen_record_of_plain_values_is_not_copied() -> None:
     entry = encoded(Organization(1, 2, "o", None, 3, NOW, NOW, 4))
     assert given(entry) is given(entry) == Organization(1, 2, "o", None, 3, NOW, NOW, 4)
+
+
+@promise("no caller can change what another caller gets from the near cache")
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (list[str], ["a"]),
+        (list[int] | None, [1]),
+        (dict[str, str], {"a": "b"}),
+        (list[UUID] | None, [UUID(int=1)]),
+    ],
+    ids=str,
+)
+def test_each_caller_gets_its_own_list(hint: Any, value: Any) -> None:
+    kind = msgspec.defstruct("Tagged", [("id", int), ("tags", hint)], frozen=True)
+    entry = encoded(kind(1, value))
+    given(entry).tags.clear()
+    assert given(entry) == kind(1, value)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (date, date(2026, 2, 28)),
+        (Decimal, Decimal("12.50")),
+        (UUID | None, UUID(int=1)),
+        (Literal["open", "closed"], "open"),
+        (Literal["open", "closed"] | None, None),
+    ],
+    ids=str,
+)
+def test_a_record_of_one_more_plain_type_is_not_copied(hint: Any, value: Any) -> None:
+    kind = msgspec.defstruct("Plain", [("id", int), ("value", hint)], frozen=True)
+    entry = encoded(kind(1, value))
+    assert given(entry) is given(entry) == kind(1, value)
 
 
 def test_a_changeable_record_is_copied() -> None:

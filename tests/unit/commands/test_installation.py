@@ -59,6 +59,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
         (("psql",), "needs the Python package"),
         (("toolchain",), "needs the Python package 'rich'"),
         (("prune",), "needs a checkout of groundwork"),
+        (("new", "entity", "team", "--field", "name:text"), "needs a checkout of groundwork"),
         (("toolchain", "--check"), "needs a checkout of groundwork"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

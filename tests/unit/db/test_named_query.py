@@ -14,7 +14,7 @@ GOOD = """-- About the file.
 -- name: find_thing :read
 -- A thing
 -- by its id.
--- takes: id int, name str | None, ids list[int]
+-- takes: id int, name str | None, ids list[int], day date | None, price Decimal, tags list[UUID | None]
 -- gives: Thing
 -- never null: one, two
 SELECT 1;
@@ -33,7 +33,14 @@ def test_entries_have_a_name_a_description_and_a_statement() -> None:
     assert list(found) == ["find_thing", "add_thing"]
     assert found["find_thing"].description == "A thing by its id."
     assert found["find_thing"].sql == b"SELECT 1"
-    assert found["find_thing"].takes == {"id": "int", "name": "str | None", "ids": "list[int]"}
+    assert found["find_thing"].takes == {
+        "id": "int",
+        "name": "str | None",
+        "ids": "list[int]",
+        "day": "date | None",
+        "price": "Decimal",
+        "tags": "list[UUID | None]",
+    }
     assert (found["find_thing"].gives, found["add_thing"].gives) == ("Thing", None)
     assert found["find_thing"].never_null == {"one", "two"}
     assert found["add_thing"].takes == {}

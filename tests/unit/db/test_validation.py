@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
+from msgspec import UNSET
 
 from db.errors import InvalidInput
-from db.validation import JSON_DEPTH, TEXT_BYTES, bigint, json_object, text
+from db.validation import (
+    JSON_DEPTH,
+    TEXT_BYTES,
+    bigint,
+    boolean,
+    day,
+    decimal,
+    integer,
+    json_object,
+    list_of,
+    one_of,
+    optional,
+    real,
+    text,
+    uuid,
+)  # fmt: skip
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -27,6 +46,60 @@ def test_a_value_that_is_not_a_bigint_is_refused(value: object) -> None:
     with pytest.raises(InvalidInput) as caught:
         bigint("n", value)
     assert caught.value.field == "n"
+
+
+@pytest.mark.parametrize(
+    ("check", "value"),
+    [
+        (integer, -(2**31)),
+        (boolean, False),
+        (real, 1e300),
+        (decimal, Decimal("1E+999")),
+        (decimal, Decimal("1E-1000")),
+        (day, date(9999, 12, 31)),
+        (uuid, UUID(int=1)),
+        (one_of(("a", "b")), "b"),
+        (list_of(text), []),
+        (list_of(integer), [1]),
+    ],
+)
+def test_a_value_of_each_type_passes(check: Any, value: object) -> None:
+    assert check("f", value) == value
+    assert optional(check, "f", value) == value
+    assert optional(check, "f", None) is optional(check, "f", UNSET) is None
+
+
+# Values that Postgres would refuse or change, or that are not equal to themselves.
+@pytest.mark.parametrize(
+    ("check", "value"),
+    [
+        (integer, 2**31),
+        (integer, True),
+        (boolean, 1),
+        (real, float("nan")),
+        (real, float("inf")),
+        (real, 10**400),
+        (real, True),
+        (decimal, Decimal("NaN")),
+        (decimal, Decimal("-Infinity")),
+        (decimal, Decimal("1E+1000")),
+        (decimal, Decimal("1E-1001")),
+        (decimal, 1.5),
+        (day, datetime(2026, 1, 1, tzinfo=UTC)),
+        (day, "2026-01-01"),
+        (uuid, "00000000-0000-0000-0000-000000000001"),
+        (one_of(("a", "b")), "c"),
+        (one_of(("a", "b")), ["a"]),
+        (list_of(text), "ab"),
+        (list_of(text), ["a", None]),
+        (list_of(integer), [2**31]),
+        (list_of(integer), [[1]]),
+    ],
+)
+def test_a_value_that_would_not_come_back_is_refused(check: Any, value: object) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        optional(check, "f", value)
+    assert caught.value.field == "f"
 
 
 @pytest.mark.parametrize("value", ["a\0", "\ud800", "x" * (TEXT_BYTES + 1), b"bytes", None])
