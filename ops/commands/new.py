@@ -11,7 +11,7 @@ from ops.output import print_line
 _ROOT = Path(__file__).parents[2]
 _NEXT = (
     "",
-    "next:",
+    "Next:",
     "  make fix                                   # renders db/_sync",
     "  .venv/bin/groundwork sql check --update    # asks a temporary server, so it needs Docker",
     "  make check",
