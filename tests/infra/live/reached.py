@@ -36,7 +36,12 @@ class Reached:
         from db.settings import DatabaseSettings
 
         environment = {**self.outputs[outputs.LOGIN_ENVIRONMENT], "DATABASE_URL": url}
-        return DatabaseSettings.from_environment(environment).unbounded_conninfo()
+        given = psycopg.conninfo.conninfo_to_dict(
+            DatabaseSettings.from_environment(environment).unbounded_conninfo()
+        )
+        # The role's own settings are checked, so the connection must not replace them.
+        del given["options"]
+        return psycopg.conninfo.make_conninfo("", **given)
 
     def postgres(self, role: str, **changed: str) -> psycopg.Connection[tuple[Any, ...]]:
         return psycopg.connect(self.conninfo(role), connect_timeout=30, **changed)

@@ -49,7 +49,6 @@ def test_a_login_on_aws_is_a_token_for_its_host_and_user(on_aws: Reached) -> Non
     assert (given["host"], given["user"], given["sslmode"]) == (HOST, "app_a", "verify-full")
     assert str(given["password"]).startswith(f"{HOST}:15432/?")
     assert "DBUser=app_a" in str(given["password"])
-    # The role's own settings are checked, so the connection must not replace them.
     assert "options" not in given
 
 
