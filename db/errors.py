@@ -75,6 +75,16 @@ class QueryFailed(DbError):
         self.query = query
 
 
+class TransactionConflict(QueryFailed):
+    """A serialization failure (`sqlstate` 40001) or a deadlock (40P01) with another transaction. Nothing was changed.
+
+    Run the whole transaction again, from its first read.
+    """
+
+    def __init__(self, query: str, reason: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(query, f"{reason}; retry the transaction", sqlstate=sqlstate)
+
+
 class ConstraintViolated(QueryFailed):
     """A write would violate a constraint. `constraint` is its name, or None for a constraint without one (NOT NULL)."""
 

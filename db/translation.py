@@ -14,6 +14,7 @@ from db.errors import (
     InvalidInput,
     OutcomeUnknown,
     QueryFailed,
+    TransactionConflict,
     Unavailable,
 )
 from db.login import Refusal, unavailable
@@ -37,6 +38,10 @@ _TIMED_OUT_STATES = {
     "25P03",  # idle_in_transaction_session_timeout
     "25P04",  # transaction_timeout
     "57P05",  # idle_session_timeout
+}
+_CONFLICT_STATES = {
+    "40001",  # serialization_failure
+    "40P01",  # deadlock_detected
 }
 
 
@@ -106,7 +111,8 @@ def translate(
         return ConstraintViolated(query.name, error.diag.constraint_name, _reason(error), sqlstate=state)
     if isinstance(error, psycopg.DataError) and state is None:
         return InvalidInput(query.name, "a value cannot be converted for Postgres")
-    return QueryFailed(query.name, _reason(error), sqlstate=state)
+    kind = TransactionConflict if state in _CONFLICT_STATES else QueryFailed
+    return kind(query.name, _reason(error), sqlstate=state)
 
 
 def _reason(error: psycopg.Error) -> str:

@@ -23,6 +23,7 @@ from db._async.transaction import AsyncTransaction, Effect, current_block, curre
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
 from db.errors import DbError, InvalidSetting, Unavailable
+from db.isolation import DEFAULT, Isolation
 from db.login import LoginAttempts, unavailable
 from db.metrics import POOLS, WeaklyMeasured
 from db.named_query import NamedQuery
@@ -198,7 +199,11 @@ class AsyncPool:
                     await _copy(connection, query, rows)
 
     @asynccontextmanager
-    async def transaction(self, deadline: Deadline | None = None) -> AsyncIterator[None]:
+    async def transaction(
+        self,
+        deadline: Deadline | None = None,
+        isolation: Isolation = DEFAULT,
+    ) -> AsyncIterator[None]:
         """Run every call of this task inside the block in one transaction, committed at the end of the block.
 
         An exception that leaves the block rolls the transaction back. A nested `transaction()` is a savepoint; until it
@@ -210,11 +215,14 @@ class AsyncPool:
         """
         outer = current_transaction(self)
         if outer is not None:
+            outer.isolation.require(isolation)
             async with outer.savepoint():
                 yield
             return
         async with self.connection(deadline or self.deadline()) as connection:
-            transaction = AsyncTransaction(self, connection, self.settings.deadline_seconds, deadline)
+            transaction = AsyncTransaction(
+                self, connection, self.settings.deadline_seconds, deadline, isolation
+            )
             async with transaction.run():
                 yield
         for effect, _ in transaction.block.effects:

@@ -23,6 +23,7 @@ from db.errors import (
     TransactionBusy,
     TransactionOver,
 )
+from db.isolation import DEFAULT, Isolation
 from db.named_query import queries
 from db.translation import translate
 
@@ -55,9 +56,11 @@ class AsyncTransaction:
         connection: AsyncBoundedConnection,
         deadline_seconds: float,
         deadline: Deadline | None = None,
+        isolation: Isolation = DEFAULT,
     ) -> None:
         """`deadline` covers all statements together; without it, each has `deadline_seconds`."""
         self.connection = connection
+        self.isolation = isolation
         self.deadline = deadline
         self.pool = pool
         # The outer block may be of another pool.
@@ -73,7 +76,8 @@ class AsyncTransaction:
         # Ended twice, because a signal handler may raise inside the first `finally`.
         try:
             try:
-                await self._control("begin_transaction")
+                begin = _QUERIES["begin_transaction"].sql
+                await self._control("begin_transaction", begin + self.isolation.clause)
                 _current.set(self.block)
                 yield
             except BaseException:

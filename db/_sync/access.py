@@ -17,6 +17,7 @@ from db._sync.pool import Pool
 from db._sync.repositories import RepositoryRepository
 from db._sync.users import UserRepository
 from db.entities import ENTITIES
+from db.isolation import Isolation, IsolationLevel
 from db.settings import DatabaseSettings
 from db.token_keys import TokenKeys
 
@@ -65,19 +66,25 @@ class DataAccess:
         )
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(
+        self, *, isolation: IsolationLevel | None = None, read_only: bool = False
+    ) -> Iterator[None]:
         """Run every repository call of this task inside the block in one transaction.
 
         The transaction commits at the end of the block. It rolls back if an exception leaves the block. A nested
         `transaction()` is a savepoint.
 
+        Without `isolation`, the session's default applies, which is read committed. In a `read_only` transaction the
+        server rejects writes. A nested block that asks for something else raises InvalidInput.
+
         Reads inside the block bypass the cache and see the transaction's own writes. Cached entries are invalidated
         after COMMIT. No statement is retried.
 
-        Raises OutcomeUnknown if COMMIT was sent and no answer came, and TransactionAborted if a statement failed and
+        Raises TransactionConflict after a serialization failure or a deadlock: run the whole transaction again. Raises
+        OutcomeUnknown if COMMIT was sent and no answer came, and TransactionAborted if a statement failed and
         the block caught the error and continued.
         """
-        with self.pool.transaction():
+        with self.pool.transaction(isolation=Isolation(isolation, read_only)):
             yield
 
     def connect(self) -> Self:

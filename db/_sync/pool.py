@@ -24,6 +24,7 @@ from db._sync.transaction import Effect, Transaction, current_block, current_tra
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
 from db.errors import DbError, InvalidSetting, Unavailable
+from db.isolation import DEFAULT, Isolation
 from db.login import LoginAttempts, unavailable
 from db.metrics import POOLS, WeaklyMeasured
 from db.named_query import NamedQuery
@@ -199,7 +200,11 @@ class Pool:
                     _copy(connection, query, rows)
 
     @contextmanager
-    def transaction(self, deadline: Deadline | None = None) -> Iterator[None]:
+    def transaction(
+        self,
+        deadline: Deadline | None = None,
+        isolation: Isolation = DEFAULT,
+    ) -> Iterator[None]:
         """Run every call of this task inside the block in one transaction, committed at the end of the block.
 
         An exception that leaves the block rolls the transaction back. A nested `transaction()` is a savepoint; until it
@@ -211,11 +216,12 @@ class Pool:
         """
         outer = current_transaction(self)
         if outer is not None:
+            outer.isolation.require(isolation)
             with outer.savepoint():
                 yield
             return
         with self.connection(deadline or self.deadline()) as connection:
-            transaction = Transaction(self, connection, self.settings.deadline_seconds, deadline)
+            transaction = Transaction(self, connection, self.settings.deadline_seconds, deadline, isolation)
             with transaction.run():
                 yield
         for effect, _ in transaction.block.effects:

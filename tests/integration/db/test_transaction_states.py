@@ -28,6 +28,7 @@ from db.errors import (
     OutcomeUnknown,
     QueryFailed,
     TransactionAborted,
+    TransactionConflict,
     Unavailable,
     VersionConflict,
 )
@@ -105,18 +106,20 @@ def test_a_lock_timeout_is_query_failed(open_sync: OpenSync, database: Database,
     assert (caught.value.sqlstate, _users(database)) == ("55P03", ["held"])
 
 
+@promise("a serialization failure or a deadlock raises TransactionConflict")
 @promise("the table of transaction states and errors is complete and true")
-def test_a_serialization_failure_is_query_failed(open_sync: OpenSync, database: Database, ada: User) -> None:
+def test_a_serialization_failure_is_a_conflict(open_sync: OpenSync, database: Database, ada: User) -> None:
     other, serializable = open_sync(), open_sync("-c default_transaction_isolation=serializable")
-    with pytest.raises(QueryFailed) as caught, serializable.transaction():
+    with pytest.raises(TransactionConflict) as caught, serializable.transaction():
         serializable.users.find(ada.id)
         other.users.update(replace(ada, username="countess"))
         serializable.users.update(replace(ada, username="lost"))
     assert (caught.value.sqlstate, _users(database)) == ("40001", ["countess"])
 
 
+@promise("a serialization failure or a deadlock raises TransactionConflict")
 @promise("the table of transaction states and errors is complete and true")
-def test_a_deadlock_is_query_failed_for_one_of_two(data: DataAccess, database: Database, ada: User) -> None:
+def test_a_deadlock_is_a_conflict_for_one_of_two(data: DataAccess, database: Database, ada: User) -> None:
     grace = data.users.add(GRACE)
     both = threading.Barrier(2, timeout=60)
     states: list[str | None] = []
@@ -127,7 +130,7 @@ def test_a_deadlock_is_query_failed_for_one_of_two(data: DataAccess, database: D
                 data.users.update(replace(first, username="first"))
                 both.wait()
                 data.users.update(replace(second, username="second"))
-        except QueryFailed as error:
+        except TransactionConflict as error:
             states.append(error.sqlstate)
 
     threads = [threading.Thread(target=swap, args=pair) for pair in ((ada, grace), (grace, ada))]

@@ -14,6 +14,7 @@ from db.errors import (
     InvalidInput,
     OutcomeUnknown,
     QueryFailed,
+    TransactionConflict,
     Unavailable,
 )
 from db.named_query import NamedQuery
@@ -35,7 +36,8 @@ WRITE = NamedQuery("add_thing", "A thing more.", b"INSERT", False, {}, None)
         (sql_errors.TooManyConnections("x"), Unavailable, Unavailable),
         (psycopg.DataError("x"), InvalidInput, InvalidInput),
         (sql_errors.InsufficientPrivilege("x"), QueryFailed, QueryFailed),
-        (sql_errors.DeadlockDetected("x"), QueryFailed, QueryFailed),
+        (sql_errors.DeadlockDetected("x"), TransactionConflict, TransactionConflict),
+        (sql_errors.SerializationFailure("x"), TransactionConflict, TransactionConflict),
     ],
 )
 def test_an_error_of_a_statement(error: psycopg.Error, read: type[DbError], write: type[DbError]) -> None:
