@@ -140,6 +140,14 @@ class TransactionOver(DbError):
         )
 
 
+class TransactionRequired(DbError):
+    """`lock` was called outside of a transaction, where the lock would end at once. Nothing was sent."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(f"{call} holds its lock until a transaction ends; call it inside data.transaction()")
+        self.call = call
+
+
 class TransactionBusy(DbError):
     """A task used a transaction while another task was in a nested block of it. Nothing was sent.
 

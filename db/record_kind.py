@@ -12,6 +12,9 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
+
 from cache.timing import Tier
 
 
@@ -26,6 +29,7 @@ class Record(Protocol):
 
 R = TypeVar("R", bound=Record)
 N = TypeVar("N")
+S = TypeVar("S", bound=Struct)
 
 
 def _nothing(record: object) -> Mapping[str, bool]:
@@ -63,6 +67,15 @@ def as_json(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     return str(value) if isinstance(value, Decimal | UUID) else value
+
+
+def checked_changes(
+    any_record: S, parameters: Callable[[S], dict[str, Any]], **fields: object
+) -> dict[str, Any]:
+    """Return the checked parameters of the fields that are not UNSET. `any_record` has valid values for the others."""
+    given = {name: value for name, value in fields.items() if value is not UNSET}
+    checked = parameters(replace(any_record, **given))
+    return {name: checked[name] for name in given}
 
 
 def distinct(records: Iterable[R | None]) -> list[R | None]:

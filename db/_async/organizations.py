@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from cache._async.client import AsyncClient
 from cache.timing import Tier
 from db._async.keyed_records import AsyncGitHubRepository
 from db._async.pool import AsyncPool
 from db.models import ORGANIZATION_SCHEMA, NewOrganization, Organization
-from db.record_kind import RecordKind
+from db.record_kind import RecordKind, checked_changes
 from db.validation import bigint, optional, optional_count, text
 
 
@@ -49,3 +49,29 @@ class AsyncOrganizationRepository(AsyncGitHubRepository[Organization, NewOrganiz
 
     def __init__(self, pool: AsyncPool, client: AsyncClient, namespace: str) -> None:
         super().__init__(KIND, pool, client, namespace)
+
+    async def patch(
+        self,
+        organization_id: int,
+        *,
+        github_id: int | UnsetType = UNSET,
+        name: str | UnsetType = UNSET,
+        description: str | UnsetType | None = UNSET,
+        member_count: int | UnsetType = UNSET,
+        row_version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Organization:
+        """Change the given fields without reading the organization first, and return it. The others keep their value.
+
+        With `row_version`, raises VersionConflict if the row has another one. Raises NotFound, and InvalidInput if no
+        field is given. `idempotency_key` works as in `add`.
+        """
+        changes = checked_changes(
+            NewOrganization(github_id=1, name="any"),
+            _parameters,
+            github_id=github_id,
+            name=name,
+            description=description,
+            member_count=member_count,
+        )
+        return await self._patch(organization_id, changes, row_version, idempotency_key)

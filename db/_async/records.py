@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from psycopg.rows import args_row, scalar_row
+from psycopg.types.json import Jsonb
 
 from cache._async.client import AsyncClient
 from cache._async.read_through import AsyncReadThrough
@@ -20,7 +21,14 @@ from db._async.pages import items
 from db._async.pool import AsyncPool
 from db._async.transaction import innermost_block
 from db.deadline import Deadline
-from db.errors import DbError, NotFound, OutcomeUnknown, VersionConflict
+from db.errors import (
+    DbError,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    TransactionRequired,
+    VersionConflict,
+)
 from db.models import Page
 from db.named_query import queries
 from db.paging import Listing
@@ -77,6 +85,20 @@ class AsyncRecordRepository(Generic[R, N]):
             return await self._load(record_id)
         return await self.cached.find(record_id, partial(self._load, deadline=self._pool.deadline()))
 
+    async def lock(self, record_id: int) -> R:
+        """Return the record with this id, locked until the transaction ends. Raises NotFound.
+
+        Other transactions that change, delete or lock the record wait until then. Reads do not wait, and neither do
+        rows that refer to the record. Raises TransactionRequired outside of a transaction.
+        """
+        bigint(self._id_name, record_id)
+        if not self._pool.in_transaction():
+            raise TransactionRequired(f"{self._kind.plural}.lock")
+        record = await self._fetch(f"lock_{self._kind.entity}", {"id": record_id})
+        if record is None:
+            raise NotFound(self._kind.entity, f"id {record_id}")
+        return record
+
     async def get_many(self, record_ids: Sequence[int]) -> list[R | None]:
         """Return the records with these ids in the given order, with None for each missing one.
 
@@ -132,7 +154,7 @@ class AsyncRecordRepository(Generic[R, N]):
             "id": bigint("id", record.id),
             "row_version": bigint("row_version", record.row_version),
         }
-        write = partial(self._update, record, parameters)
+        write = partial(self._update, "update", parameters)
         return await self._once("update", f" with id {record.id}", idempotency_key, write)
 
     async def _once(
@@ -142,23 +164,38 @@ class AsyncRecordRepository(Generic[R, N]):
         purpose = f"{verb} {self._kind.entity}{which}"
         return await write_once(self._pool, idempotency_key, purpose, write, self.get)
 
-    async def _update(self, record: R, parameters: dict[str, Any]) -> R:
+    async def _patch(
+        self, record_id: int, changes: dict[str, Any], row_version: int | None, idempotency_key: str | None
+    ) -> R:
+        """Change the fields in `changes`, which are parameters of a record."""
+        if not changes:
+            raise InvalidInput("changes", "are empty; pass at least one field to change")
+        parameters = {
+            "id": bigint(self._id_name, record_id),
+            "row_version": None if row_version is None else bigint("row_version", row_version),
+            "changes": Jsonb(_plain(changes)),
+        }
+        write = partial(self._update, "patch", parameters)
+        return await self._once("patch", f" with id {record_id}", idempotency_key, write)
+
+    async def _update(self, verb: str, parameters: dict[str, Any]) -> R:
         deadline = self._pool.deadline()
+        record_id, expected = parameters["id"], parameters["row_version"]
         try:
-            updated = await self._fetch(f"update_{self._kind.entity}", parameters, deadline)
+            updated = await self._fetch(f"{verb}_{self._kind.entity}", parameters, deadline)
         except OutcomeUnknown:
             # The next read must show whether the update was committed.
-            await self.cached.drop([(record.id, None)])
+            await self.cached.drop([(record_id, None)])
             raise
         if updated is None:
-            current = await self._load(record.id, deadline)
+            current = await self._load(record_id, deadline)
             # The caller's record may come from a stale entry; the next read must return the current one.
             version = None if current is None else current.row_version
             if not self._pool.in_transaction():
-                await self.cached.drop([(record.id, version)])
-            if current is None:
-                raise NotFound(self._kind.entity, f"id {record.id}")
-            raise VersionConflict(self._kind.entity, record.id, record.row_version)
+                await self.cached.drop([(record_id, version)])
+            if current is None or expected is None:
+                raise NotFound(self._kind.entity, f"id {record_id}")
+            raise VersionConflict(self._kind.entity, record_id, expected)
         await self._update_cache(updated)
         return updated
 
@@ -225,3 +262,8 @@ class AsyncRecordRepository(Generic[R, N]):
         query = self._queries[f"find_{self._kind.plural}"]
         records = await self._pool.fetch_all(query, {"ids": [*record_ids]}, self._row, deadline)
         return {record.id: record for record in records}
+
+
+def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters as values of one JSON object."""
+    return {name: value.obj if isinstance(value, Jsonb) else value for name, value in parameters.items()}

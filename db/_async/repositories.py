@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from cache._async.client import AsyncClient
 from cache.timing import Tier
@@ -12,7 +12,7 @@ from db._async.keyed_records import AsyncGitHubRepository
 from db._async.pool import AsyncPool
 from db.models import REPOSITORY_SCHEMA, NewRepository, Page, Repository
 from db.paging import Listing
-from db.record_kind import RecordKind
+from db.record_kind import RecordKind, checked_changes
 from db.validation import INT32_MAX, INT64_MAX, bigint, optional, optional_count, text
 
 _OPTIONAL = ("org_id", "description", "language", "stars", "forks", "issues")
@@ -52,6 +52,40 @@ class AsyncRepositoryRepository(AsyncGitHubRepository[Repository, NewRepository]
 
     def __init__(self, pool: AsyncPool, client: AsyncClient, namespace: str) -> None:
         super().__init__(KIND, pool, client, namespace)
+
+    async def patch(
+        self,
+        repository_id: int,
+        *,
+        github_id: int | UnsetType = UNSET,
+        name: str | UnsetType = UNSET,
+        org_id: int | UnsetType | None = UNSET,
+        description: str | UnsetType | None = UNSET,
+        language: str | UnsetType | None = UNSET,
+        stars: int | UnsetType = UNSET,
+        forks: int | UnsetType = UNSET,
+        issues: int | UnsetType = UNSET,
+        row_version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Repository:
+        """Change the given fields without reading the repository first, and return it. The others keep their value.
+
+        With `row_version`, raises VersionConflict if the row has another one. Raises NotFound, and InvalidInput if no
+        field is given. `idempotency_key` works as in `add`.
+        """
+        changes = checked_changes(
+            NewRepository(github_id=1, name="any"),
+            _parameters,
+            github_id=github_id,
+            name=name,
+            org_id=org_id,
+            description=description,
+            language=language,
+            stars=stars,
+            forks=forks,
+            issues=issues,
+        )
+        return await self._patch(repository_id, changes, row_version, idempotency_key)
 
     async def list_by_organization(
         self, org_id: int, *, limit: int = 50, after: str | None = None

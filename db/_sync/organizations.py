@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from cache._sync.client import Client
 from cache.timing import Tier
 from db._sync.keyed_records import GitHubRepository
 from db._sync.pool import Pool
 from db.models import ORGANIZATION_SCHEMA, NewOrganization, Organization
-from db.record_kind import RecordKind
+from db.record_kind import RecordKind, checked_changes
 from db.validation import bigint, optional, optional_count, text
 
 
@@ -50,3 +50,29 @@ class OrganizationRepository(GitHubRepository[Organization, NewOrganization]):
 
     def __init__(self, pool: Pool, client: Client, namespace: str) -> None:
         super().__init__(KIND, pool, client, namespace)
+
+    def patch(
+        self,
+        organization_id: int,
+        *,
+        github_id: int | UnsetType = UNSET,
+        name: str | UnsetType = UNSET,
+        description: str | UnsetType | None = UNSET,
+        member_count: int | UnsetType = UNSET,
+        row_version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Organization:
+        """Change the given fields without reading the organization first, and return it. The others keep their value.
+
+        With `row_version`, raises VersionConflict if the row has another one. Raises NotFound, and InvalidInput if no
+        field is given. `idempotency_key` works as in `add`.
+        """
+        changes = checked_changes(
+            NewOrganization(github_id=1, name="any"),
+            _parameters,
+            github_id=github_id,
+            name=name,
+            description=description,
+            member_count=member_count,
+        )
+        return self._patch(organization_id, changes, row_version, idempotency_key)

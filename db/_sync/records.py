@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from psycopg.rows import args_row, scalar_row
+from psycopg.types.json import Jsonb
 
 from cache._sync.client import Client
 from cache._sync.read_through import ReadThrough
@@ -21,7 +22,14 @@ from db._sync.pages import items
 from db._sync.pool import Pool
 from db._sync.transaction import innermost_block
 from db.deadline import Deadline
-from db.errors import DbError, NotFound, OutcomeUnknown, VersionConflict
+from db.errors import (
+    DbError,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    TransactionRequired,
+    VersionConflict,
+)
 from db.models import Page
 from db.named_query import queries
 from db.paging import Listing
@@ -78,6 +86,20 @@ class RecordRepository(Generic[R, N]):
             return self._load(record_id)
         return self.cached.find(record_id, partial(self._load, deadline=self._pool.deadline()))
 
+    def lock(self, record_id: int) -> R:
+        """Return the record with this id, locked until the transaction ends. Raises NotFound.
+
+        Other transactions that change, delete or lock the record wait until then. Reads do not wait, and neither do
+        rows that refer to the record. Raises TransactionRequired outside of a transaction.
+        """
+        bigint(self._id_name, record_id)
+        if not self._pool.in_transaction():
+            raise TransactionRequired(f"{self._kind.plural}.lock")
+        record = self._fetch(f"lock_{self._kind.entity}", {"id": record_id})
+        if record is None:
+            raise NotFound(self._kind.entity, f"id {record_id}")
+        return record
+
     def get_many(self, record_ids: Sequence[int]) -> list[R | None]:
         """Return the records with these ids in the given order, with None for each missing one.
 
@@ -133,7 +155,7 @@ class RecordRepository(Generic[R, N]):
             "id": bigint("id", record.id),
             "row_version": bigint("row_version", record.row_version),
         }
-        write = partial(self._update, record, parameters)
+        write = partial(self._update, "update", parameters)
         return self._once("update", f" with id {record.id}", idempotency_key, write)
 
     def _once(self, verb: str, which: str, idempotency_key: str | None, write: Callable[[], R]) -> R:
@@ -141,23 +163,38 @@ class RecordRepository(Generic[R, N]):
         purpose = f"{verb} {self._kind.entity}{which}"
         return write_once(self._pool, idempotency_key, purpose, write, self.get)
 
-    def _update(self, record: R, parameters: dict[str, Any]) -> R:
+    def _patch(
+        self, record_id: int, changes: dict[str, Any], row_version: int | None, idempotency_key: str | None
+    ) -> R:
+        """Change the fields in `changes`, which are parameters of a record."""
+        if not changes:
+            raise InvalidInput("changes", "are empty; pass at least one field to change")
+        parameters = {
+            "id": bigint(self._id_name, record_id),
+            "row_version": None if row_version is None else bigint("row_version", row_version),
+            "changes": Jsonb(_plain(changes)),
+        }
+        write = partial(self._update, "patch", parameters)
+        return self._once("patch", f" with id {record_id}", idempotency_key, write)
+
+    def _update(self, verb: str, parameters: dict[str, Any]) -> R:
         deadline = self._pool.deadline()
+        record_id, expected = parameters["id"], parameters["row_version"]
         try:
-            updated = self._fetch(f"update_{self._kind.entity}", parameters, deadline)
+            updated = self._fetch(f"{verb}_{self._kind.entity}", parameters, deadline)
         except OutcomeUnknown:
             # The next read must show whether the update was committed.
-            self.cached.drop([(record.id, None)])
+            self.cached.drop([(record_id, None)])
             raise
         if updated is None:
-            current = self._load(record.id, deadline)
+            current = self._load(record_id, deadline)
             # The caller's record may come from a stale entry; the next read must return the current one.
             version = None if current is None else current.row_version
             if not self._pool.in_transaction():
-                self.cached.drop([(record.id, version)])
-            if current is None:
-                raise NotFound(self._kind.entity, f"id {record.id}")
-            raise VersionConflict(self._kind.entity, record.id, record.row_version)
+                self.cached.drop([(record_id, version)])
+            if current is None or expected is None:
+                raise NotFound(self._kind.entity, f"id {record_id}")
+            raise VersionConflict(self._kind.entity, record_id, expected)
         self._update_cache(updated)
         return updated
 
@@ -222,3 +259,8 @@ class RecordRepository(Generic[R, N]):
         query = self._queries[f"find_{self._kind.plural}"]
         records = self._pool.fetch_all(query, {"ids": [*record_ids]}, self._row, deadline)
         return {record.id: record for record in records}
+
+
+def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters as values of one JSON object."""
+    return {name: value.obj if isinstance(value, Jsonb) else value for name, value in parameters.items()}

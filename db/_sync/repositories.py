@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from cache._sync.client import Client
 from cache.timing import Tier
@@ -13,7 +13,7 @@ from db._sync.keyed_records import GitHubRepository
 from db._sync.pool import Pool
 from db.models import REPOSITORY_SCHEMA, NewRepository, Page, Repository
 from db.paging import Listing
-from db.record_kind import RecordKind
+from db.record_kind import RecordKind, checked_changes
 from db.validation import INT32_MAX, INT64_MAX, bigint, optional, optional_count, text
 
 _OPTIONAL = ("org_id", "description", "language", "stars", "forks", "issues")
@@ -53,6 +53,40 @@ class RepositoryRepository(GitHubRepository[Repository, NewRepository]):
 
     def __init__(self, pool: Pool, client: Client, namespace: str) -> None:
         super().__init__(KIND, pool, client, namespace)
+
+    def patch(
+        self,
+        repository_id: int,
+        *,
+        github_id: int | UnsetType = UNSET,
+        name: str | UnsetType = UNSET,
+        org_id: int | UnsetType | None = UNSET,
+        description: str | UnsetType | None = UNSET,
+        language: str | UnsetType | None = UNSET,
+        stars: int | UnsetType = UNSET,
+        forks: int | UnsetType = UNSET,
+        issues: int | UnsetType = UNSET,
+        row_version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Repository:
+        """Change the given fields without reading the repository first, and return it. The others keep their value.
+
+        With `row_version`, raises VersionConflict if the row has another one. Raises NotFound, and InvalidInput if no
+        field is given. `idempotency_key` works as in `add`.
+        """
+        changes = checked_changes(
+            NewRepository(github_id=1, name="any"),
+            _parameters,
+            github_id=github_id,
+            name=name,
+            org_id=org_id,
+            description=description,
+            language=language,
+            stars=stars,
+            forks=forks,
+            issues=issues,
+        )
+        return self._patch(repository_id, changes, row_version, idempotency_key)
 
     def list_by_organization(
         self, org_id: int, *, limit: int = 50, after: str | None = None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
+from typing import Any
 
 from msgspec import UNSET, UnsetType
 from psycopg.types.json import Jsonb
@@ -15,7 +16,7 @@ from db._sync.pool import Pool
 from db._sync.tokens import TokenVault
 from db.models import USER_SCHEMA, NewUser, Page, Tokens, User
 from db.paging import Listing
-from db.record_kind import RecordKind
+from db.record_kind import RecordKind, checked_changes
 from db.token_keys import TokenKeys
 from db.validation import bigint, json_object, text
 
@@ -47,6 +48,32 @@ class UserRepository(GitHubRepository[User, NewUser]):
     def __init__(self, pool: Pool, client: Client, namespace: str, keys: TokenKeys) -> None:
         super().__init__(KIND, pool, client, namespace)
         self._vault = TokenVault(pool, keys)
+
+    def patch(
+        self,
+        user_id: int,
+        *,
+        github_id: int | UnsetType = UNSET,
+        username: str | UnsetType = UNSET,
+        email: str | UnsetType | None = UNSET,
+        preferences: dict[str, Any] | UnsetType = UNSET,
+        row_version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> User:
+        """Change the given fields without reading the user first, and return it. The others keep their value.
+
+        With `row_version`, raises VersionConflict if the row has another one. Raises NotFound, and InvalidInput if no
+        field is given. `idempotency_key` works as in `add`.
+        """
+        changes = checked_changes(
+            NewUser(github_id=1, username="any"),
+            _parameters,
+            github_id=github_id,
+            username=username,
+            email=email,
+            preferences=preferences,
+        )
+        return self._patch(user_id, changes, row_version, idempotency_key)
 
     def tokens(self, user_id: int) -> Tokens:
         """Return a user's decrypted tokens.

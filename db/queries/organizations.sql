@@ -24,6 +24,15 @@ SELECT id, github_id, name, description, member_count, created_at, updated_at, r
 FROM organizations
 WHERE id = ANY(%(ids)s);
 
+-- name: lock_organization :write
+-- Find an organization by its id, and keep others from changing, deleting or locking it until the transaction ends.
+-- takes: id int
+-- gives: Organization
+SELECT id, github_id, name, description, member_count, created_at, updated_at, row_version
+FROM organizations
+WHERE id = %(id)s
+FOR NO KEY UPDATE;
+
 -- name: list_organizations :read
 -- List organizations after an id, ordered by id.
 -- takes: after_id int, limit int
@@ -94,6 +103,20 @@ SET
     member_count = %(member_count)s
 WHERE id = %(id)s AND row_version = %(row_version)s
 RETURNING id, github_id, name, description, member_count, created_at, updated_at, row_version;
+
+-- name: patch_organization :write
+-- Change the columns of an organization that `changes` names. If a row version is given, only at that version.
+-- takes: id int, row_version int | None, changes dict
+-- gives: Organization
+UPDATE organizations AS stored
+SET (github_id, name, description, member_count) = (
+    SELECT new.github_id, new.name, new.description, new.member_count
+    FROM jsonb_populate_record(stored, %(changes)s) AS new
+)
+WHERE stored.id = %(id)s AND stored.row_version = coalesce(%(row_version)s, stored.row_version)
+RETURNING
+    stored.id, stored.github_id, stored.name, stored.description, stored.member_count,
+    stored.created_at, stored.updated_at, stored.row_version;
 
 -- name: delete_organization :write
 -- Delete an organization. Its repositories stay, without an organization.

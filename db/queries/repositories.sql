@@ -24,6 +24,15 @@ SELECT id, github_id, org_id, name, description, language, stars, forks, issues,
 FROM repositories
 WHERE id = ANY(%(ids)s);
 
+-- name: lock_repository :write
+-- Find a repository by its id, and keep others from changing, deleting or locking it until the transaction ends.
+-- takes: id int
+-- gives: Repository
+SELECT id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version
+FROM repositories
+WHERE id = %(id)s
+FOR NO KEY UPDATE;
+
 -- name: list_repositories :read
 -- List repositories after an id, ordered by id.
 -- takes: after_id int, limit int
@@ -138,6 +147,20 @@ SET
     issues = %(issues)s
 WHERE id = %(id)s AND row_version = %(row_version)s
 RETURNING id, github_id, org_id, name, description, language, stars, forks, issues, created_at, updated_at, row_version;
+
+-- name: patch_repository :write
+-- Change the columns of a repository that `changes` names. If a row version is given, only at that version.
+-- takes: id int, row_version int | None, changes dict
+-- gives: Repository
+UPDATE repositories AS stored
+SET (github_id, org_id, name, description, language, stars, forks, issues) = (
+    SELECT new.github_id, new.org_id, new.name, new.description, new.language, new.stars, new.forks, new.issues
+    FROM jsonb_populate_record(stored, %(changes)s) AS new
+)
+WHERE stored.id = %(id)s AND stored.row_version = coalesce(%(row_version)s, stored.row_version)
+RETURNING
+    stored.id, stored.github_id, stored.org_id, stored.name, stored.description, stored.language,
+    stored.stars, stored.forks, stored.issues, stored.created_at, stored.updated_at, stored.row_version;
 
 -- name: delete_repository :write
 -- Delete a repository. Its activities stay, without a repository.

@@ -24,6 +24,15 @@ SELECT id, github_id, username, email, preferences, created_at, updated_at, row_
 FROM users
 WHERE id = ANY(%(ids)s);
 
+-- name: lock_user :write
+-- Find a user by its id, and keep others from changing, deleting or locking it until the transaction ends.
+-- takes: id int
+-- gives: User
+SELECT id, github_id, username, email, preferences, created_at, updated_at, row_version
+FROM users
+WHERE id = %(id)s
+FOR NO KEY UPDATE;
+
 -- name: list_users :read
 -- List users after an id, ordered by id.
 -- takes: after_id int, limit int
@@ -101,6 +110,20 @@ UPDATE users
 SET github_id = %(github_id)s, username = %(username)s, email = %(email)s, preferences = %(preferences)s
 WHERE id = %(id)s AND row_version = %(row_version)s
 RETURNING id, github_id, username, email, preferences, created_at, updated_at, row_version;
+
+-- name: patch_user :write
+-- Change the columns of a user that `changes` names. If a row version is given, only at that version.
+-- takes: id int, row_version int | None, changes dict
+-- gives: User
+UPDATE users AS stored
+SET (github_id, username, email, preferences) = (
+    SELECT new.github_id, new.username, new.email, new.preferences
+    FROM jsonb_populate_record(stored, %(changes)s) AS new
+)
+WHERE stored.id = %(id)s AND stored.row_version = coalesce(%(row_version)s, stored.row_version)
+RETURNING
+    stored.id, stored.github_id, stored.username, stored.email, stored.preferences,
+    stored.created_at, stored.updated_at, stored.row_version;
 
 -- name: delete_user :write
 -- Delete a user and its activities.

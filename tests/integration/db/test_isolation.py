@@ -157,7 +157,7 @@ def test_a_nested_block_cannot_ask_for_something_else(data: DataAccess, database
             assert data.users.count() == 2
 
 
-def test_what_is_no_level_is_refused(data: DataAccess) -> None:
+def test_unknown_levels_are_refused(data: DataAccess) -> None:
     bad: list[tuple[dict[str, Any], str]] = [
         ({"isolation": "snapshot"}, "isolation: 'snapshot' is not an isolation level"),
         ({"isolation": "serializable; DROP TABLE users"}, "is not an isolation level"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 
@@ -20,6 +22,7 @@ from db.errors import (
 )
 from db.models import NewActivity, NewOrganization, NewRepository, NewUser
 from tests.conftest import Database
+from tests.containers import wait_until
 from tests.integration.data_access import Blocking
 from tests.promises import promise
 
@@ -244,6 +247,118 @@ def test_an_update_of_what_has_changed_is_refused(kind: Kind, records: Any) -> N
     with pytest.raises(VersionConflict, match=f"{read.id} is no longer at row version 1"):
         records.update(replace(read, **{kind.field: kind.before}))
     assert records.get(read.id) == updated
+
+
+@promise("`patch` changes the given fields only, without reading the record first")
+@promise("a write is visible to its own process at once")
+def test_a_patch_changes_only_the_given_fields(kind: Kind, records: Any, caplog: Any) -> None:
+    read = records.get(records.add(kind.make(7, **{kind.field: kind.before})).id)
+    with caplog.at_level("DEBUG", "groundwork.db.query"):
+        patched = records.patch(read.id, **{kind.field: kind.after})
+    assert [record.query for record in caplog.records] == ["patch_" + type(read).__name__.lower()]
+    expected = {kind.field: kind.after, "row_version": read.row_version + 1, "updated_at": patched.updated_at}
+    assert patched == replace(read, **expected)
+    assert records.get(read.id) == patched == records.get_by_github_id(7)
+    both = records.patch(read.id, **{kind.field: kind.before, kind.text_field: "other"})
+    assert (getattr(both, kind.field), getattr(both, kind.text_field)) == (kind.before, "other")
+    assert records.patch(read.id, github_id=9).github_id == 9
+    assert records.get(read.id) == records.get_by_github_id(9)
+
+
+@promise("`patch` changes the given fields only, without reading the record first")
+def test_patches_of_two_fields_at_once_are_both_kept(kind: Kind, records: Any, database: Database) -> None:
+    added = records.add(kind.make(7, **{kind.field: kind.before}))
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with psycopg.connect(database.url("app")) as other, ThreadPoolExecutor(1) as thread:
+        change = f"UPDATE {kind.plural} SET {kind.text_field} = 'first' WHERE id = {added.id}"
+        other.execute(change.encode())
+        patching = thread.submit(records.patch, added.id, **{kind.field: kind.after})
+        wait_until(lambda: database.psql(waiting).strip() == "1")
+        other.commit()
+        patched = patching.result(30)
+    assert (getattr(patched, kind.text_field), getattr(patched, kind.field)) == ("first", kind.after)
+    assert records.get(added.id) == patched
+
+
+@promise("`patch` with a row_version raises VersionConflict if the row has another one")
+def test_a_patch_of_what_has_changed_is_refused(kind: Kind, records: Any) -> None:
+    read = records.get(records.add(kind.make(7)).id)
+    patched = records.patch(read.id, row_version=read.row_version, **{kind.field: kind.after})
+    assert patched.row_version == read.row_version + 1
+    with pytest.raises(VersionConflict, match=f"{read.id} is no longer at row version 1"):
+        records.patch(read.id, row_version=read.row_version, **{kind.field: kind.before})
+    assert records.get(read.id) == patched
+    for expected in ({}, {"row_version": read.row_version}):
+        with pytest.raises(NotFound, match="4711"):
+            records.patch(4711, **expected, **{kind.field: kind.after})
+
+
+def test_a_refused_patch_removes_a_stale_entry(kind: Kind, records: Any, database: Database) -> None:
+    for n, expected in enumerate(({}, {"row_version": 1}), start=1):
+        read = records.get(records.add(kind.make(n)).id)
+        database.psql(f"DELETE FROM groundwork.{kind.plural} WHERE id = {read.id}")
+        assert records.find(read.id) == read
+        with pytest.raises(NotFound):
+            records.patch(read.id, **expected, **{kind.field: kind.after})
+        assert records.find(read.id) is None
+
+
+def test_a_patch_without_a_field_or_with_a_bad_value_changes_nothing(
+    kind: Kind, records: Any, database: Database
+) -> None:
+    added = records.add(kind.make(7))
+    text = kind.text_field
+    bad: list[dict[str, Any]] = [
+        {},
+        {"row_version": added.row_version},
+        *({"github_id": number} for number in (0, 2**63, True, None)),
+        *({text: value} for value in ("a\0b", "\ud800", "", None, 7)),
+        {kind.field: kind.after, text: ""},
+        {kind.field: kind.after, "row_version": "1"},
+        {kind.field: object()},
+    ]
+    for changes in bad:
+        with pytest.raises(InvalidInput):
+            records.patch(added.id, **changes)
+    with pytest.raises(InvalidInput):
+        records.patch("7", **{kind.field: kind.after})
+    with pytest.raises(TypeError):
+        records.patch(added.id, id=8)
+    assert records.get(added.id) == added
+
+
+def test_a_patch_that_would_violate_a_constraint_is_refused(kind: Kind, records: Any) -> None:
+    records.add(kind.make(7))
+    other = records.add(kind.make(8))
+    with pytest.raises(ConstraintViolated, match=f"{kind.plural}_github_id_key"):
+        records.patch(other.id, github_id=7)
+    assert records.get(other.id) == other
+
+
+@promise("a write with an idempotency key is applied once, however often it is sent")
+def test_a_patch_under_a_key_is_done_once(kind: Kind, records: Any) -> None:
+    added = records.add(kind.make(7))
+    first = records.patch(added.id, idempotency_key="k", **{kind.field: kind.before})
+    later = records.patch(added.id, **{kind.field: kind.after})
+    assert records.patch(added.id, idempotency_key="k", **{kind.field: kind.before}) == later
+    assert (first.row_version, later.row_version) == (added.row_version + 1, added.row_version + 2)
+    with pytest.raises(IdempotencyKeyReused, match=f"with id {added.id}'"):
+        records.patch(records.add(kind.make(8)).id, idempotency_key="k", **{kind.field: kind.before})
+
+
+def test_a_patch_sets_fields_to_none(data: Any) -> None:
+    user = data.users.add(NewUser(github_id=1, username="x", email="e", preferences={"n": [1, None]}))
+    assert data.users.patch(user.id, email=None).email is None
+    assert data.users.get(user.id).preferences == {"n": [1, None]}
+    preferences = {"quote'": 'a"b\\', "n": [None, 2.5, {"deep": True}], "\u00fc": "\U0001f600", "big": 2**62}
+    assert data.users.patch(user.id, preferences=preferences).preferences == preferences
+    assert data.users.get(user.id).preferences == preferences
+    organization = data.organizations.add(NewOrganization(github_id=1, name="o", description="d"))
+    assert data.organizations.patch(organization.id, description=None).description is None
+    new = NewRepository(github_id=1, name="o/r", org_id=organization.id, language="Go", description="d")
+    repository = data.repositories.add(new)
+    patched = data.repositories.patch(repository.id, org_id=None, language=None)
+    assert (patched.org_id, patched.language, patched.description) == (None, None, "d")
 
 
 def test_a_deleted_record_is_gone_from_the_cache_too(kind: Kind, records: Any) -> None:
