@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from enum import IntEnum
-from time import perf_counter
+from time import monotonic, perf_counter
 
 JITTER = 0.1
 
@@ -40,14 +40,26 @@ _FURTHER_BATCH = 0.25
 class Budget:
     """The time that a read may still spend in Redis, in seconds.
 
-    Without it, a slow server would take the whole time limit in each step of the read.
+    Without it, a slow server would take the whole time limit in each step of the read. If the caller's own deadline
+    `ends_at` (a monotonic value) is near, the read may spend half of the time until then, so that the database can
+    still answer.
     """
 
-    __slots__ = ("left",)
+    __slots__ = ("_ends_at", "left")
 
-    def __init__(self, timeout_seconds: float, batches: int = 1) -> None:
-        self.left = timeout_seconds * (1 + _FURTHER_BATCH * (batches - 1))
+    def __init__(self, timeout_seconds: float, batches: int = 1, ends_at: float | None = None) -> None:
+        self._ends_at = ends_at
+        self.left = self.at_most(timeout_seconds * (1 + _FURTHER_BATCH * (batches - 1)))
 
     def spend(self, started: float) -> None:
         """Subtract the time since `started` (a perf_counter value)."""
         self.left -= perf_counter() - started
+
+    def at_most(self, seconds: float) -> float:
+        """Return `seconds`, or half of the time until the caller's deadline if that is less."""
+        return seconds if self._ends_at is None else half_until(self._ends_at, seconds)
+
+
+def half_until(ends_at: float, seconds: float) -> float:
+    """Return `seconds`, or half of the time until `ends_at` (a monotonic value) if that is less; at least 0."""
+    return max(0.0, min(seconds, (ends_at - monotonic()) / 2))

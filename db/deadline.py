@@ -1,23 +1,74 @@
-"""The deadline of a call, shared by all its steps."""
+"""The deadline of a call, shared by all its steps, and the one that a caller sets for all calls of a block."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from time import monotonic
+
+from db.errors import DeadlineExceeded, InvalidInput
+
+# The longest deadline that a caller can set, in seconds: a day.
+_LONGEST = 86_400
 
 
 class Deadline:
     """The point in time at which a call times out, on the monotonic clock. `seconds` is the whole duration."""
 
-    __slots__ = ("_at", "seconds")
+    __slots__ = ("ends_at", "seconds")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._at = monotonic() + seconds
+        self.ends_at = monotonic() + seconds
 
     def left(self) -> float:
         """Return the seconds left; negative after the deadline."""
-        return self._at - monotonic()
+        return self.ends_at - monotonic()
 
     def within(self, seconds: float) -> Deadline:
         """Return this deadline, or one `seconds` from now if that is earlier."""
         return Deadline(min(seconds, self.left()))
+
+    def require(self, name: str) -> None:
+        """Raise DeadlineExceeded before query `name` is sent, if the deadline has passed."""
+        if self.left() <= 0:
+            raise DeadlineExceeded(
+                f"query {name}: the deadline of {self.seconds:.3g} s passed before it was sent; nothing was changed"
+            )
+
+
+_chosen: ContextVar[Deadline | None] = ContextVar("groundwork_deadline", default=None)
+
+# Return the deadline of the innermost `deadline_of_block` of this task or thread, or None.
+chosen_deadline = _chosen.get
+
+
+def end_of_block() -> float | None:
+    """Return the monotonic time at which the block's deadline passes, or None if the caller has set none."""
+    chosen = chosen_deadline()
+    return None if chosen is None else chosen.ends_at
+
+
+def next_deadline(seconds: float) -> Deadline:
+    """Return the deadline of a call that starts now: `seconds` from now, or the block's deadline if it is earlier."""
+    own, chosen = Deadline(seconds), chosen_deadline()
+    return own if chosen is None else nearer(own, chosen)
+
+
+def nearer(one: Deadline, other: Deadline | None) -> Deadline:
+    """Return the deadline that passes first."""
+    return one if other is None or one.ends_at <= other.ends_at else other
+
+
+@contextmanager
+def deadline_of_block(seconds: float) -> Iterator[None]:
+    """Give all calls in the block one deadline, `seconds` from now, unless an outer block's deadline is earlier."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST:
+        raise InvalidInput("seconds", f"{seconds!r:.40} is not a number of seconds from 0 to {_LONGEST}")
+    outer = chosen_deadline()
+    try:
+        _chosen.set(nearer(Deadline(seconds), outer))
+        yield
+    finally:
+        _chosen.set(outer)

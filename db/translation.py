@@ -67,9 +67,9 @@ def translate_pool_error(
             f"pool {pool} and its wait queue are full; raise GROUNDWORK_POOL_SIZE or send fewer calls"
         )
     if refusal is not None:
-        return unavailable(pool, refusal, f" within {seconds:.1f} s")
+        return unavailable(pool, refusal, f" within {seconds:.3g} s")
     return Unavailable(
-        f"no connection to Postgres from pool {pool} within {seconds:.1f} s: all are in use, or none has answered yet;"
+        f"no connection to Postgres from pool {pool} within {seconds:.3g} s: all are in use, or none has answered yet;"
         " raise GROUNDWORK_POOL_SIZE or send fewer calls",
         sqlstate=error.sqlstate,
     )
@@ -86,9 +86,9 @@ def translate(
     is_harmless = query.is_read or in_transaction
     if isinstance(error, DeadlinePassed):
         if is_harmless:
-            return DeadlineExceeded(f"query {query.name}: no answer within {seconds:.1f} s")
+            return DeadlineExceeded(f"query {query.name}: no answer within {seconds:.3g} s")
         return OutcomeUnknown(
-            f"query {query.name}: no answer within {seconds:.1f} s; it may have been committed"
+            f"query {query.name}: no answer within {seconds:.3g} s; it may have been committed"
         )
     if isinstance(error, sql_errors.QueryCanceled):
         # By statement_timeout or pg_cancel_backend: the server has answered and rolled back.

@@ -118,14 +118,17 @@ class AsyncClient:
         entries, size = (0, 0) if self.near is None else self.near.size()
         return ClientState(self.breaker.is_open, entries, size)
 
-    def budget(self, batches: int = 1) -> Budget:
-        """Return the time budget of a read with this number of batches of keys, to be passed to each of its calls."""
-        return Budget(self._timeout_seconds, batches)
+    def budget(self, batches: int = 1, ends_at: float | None = None) -> Budget:
+        """Return the time budget of a read with this number of batches of keys, to be passed to each of its calls.
 
-    async def get(self, key: str) -> bytes | None:
+        `ends_at` is the caller's own deadline (a monotonic value), if it has one.
+        """
+        return Budget(self._timeout_seconds, batches, ends_at)
+
+    async def get(self, key: str, budget: Budget | None = None) -> bytes | None:
         if self.epoch.is_overdue:
-            await self._know_epoch()
-        value: bytes | None = await self._call("get", partial(self._connections.ask, "GET", key))
+            await self._know_epoch(budget)
+        value: bytes | None = await self._call("get", partial(self._connections.ask, "GET", key), budget)
         return value
 
     async def get_many(self, keys: Sequence[str], budget: Budget | None = None) -> list[bytes | None]:

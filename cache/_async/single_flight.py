@@ -7,11 +7,13 @@ invalidation that finished before the caller arrived. So a burst of callers take
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
+from time import monotonic
 from typing import Generic, TypeVar
 from weakref import ref
 
 from cache.forking import register
 from cache.synchronization import AsyncCompletion, async_caller
+from cache.timing import half_until
 
 T = TypeVar("T")
 
@@ -28,10 +30,11 @@ class AsyncLeader:
 class AsyncFlight(Generic[T]):
     """One shared read and its result. `has_landed` stays false if the leader was cancelled."""
 
-    __slots__ = ("_leader", "caller", "done", "error", "has_landed", "result")
+    __slots__ = ("_ends_at", "_leader", "caller", "done", "error", "has_landed", "result")
 
-    def __init__(self, leader: AsyncLeader) -> None:
+    def __init__(self, leader: AsyncLeader, ends_at: float | None) -> None:
         self._leader = ref(leader)
+        self._ends_at = ends_at
         self.caller = leader.caller
         self.done = AsyncCompletion()
         self.has_landed = False
@@ -41,6 +44,10 @@ class AsyncFlight(Generic[T]):
     def is_led(self) -> bool:
         """Return whether the leader still exists."""
         return self._leader() is not None
+
+    def had_time_of(self, ends_at: float | None) -> bool:
+        """Return whether the leader had as much time as a caller with this deadline, who would fail too."""
+        return self._ends_at is None or (ends_at is not None and ends_at <= self._ends_at)
 
 
 class AsyncSingleFlight(Generic[T]):
@@ -68,10 +75,16 @@ class AsyncSingleFlight(Generic[T]):
         self._gathering: dict[Hashable, AsyncFlight[T]] = {}
         self._begun: dict[Hashable, AsyncFlight[T]] = {}
 
-    async def share(self, key: Hashable, read: Callable[[], Awaitable[T | None]]) -> T | None:
-        """Return or raise the result of `read()`, shared by all callers that joined before it was called."""
+    async def share(
+        self, key: Hashable, read: Callable[[], Awaitable[T | None]], ends_at: float | None = None
+    ) -> T | None:
+        """Return or raise the result of `read()`, shared by all callers that joined before it was called.
+
+        `ends_at` is the caller's own deadline (a monotonic value), if it has one. It waits for others until then, and
+        callers with more time do not share its errors.
+        """
         leader = AsyncLeader()
-        own: AsyncFlight[T] = AsyncFlight(leader)
+        own: AsyncFlight[T] = AsyncFlight(leader, ends_at)
         # Twice, because a signal handler may raise inside the first `finally`.
         try:
             try:
@@ -80,23 +93,26 @@ class AsyncSingleFlight(Generic[T]):
                         self._end(key, flight)
                         continue
                     # A signal handler that reads what its own thread is reading must not wait for it.
-                    if flight.caller == own.caller or not await self._joined(flight):
+                    if flight.caller == own.caller or not await self._joined(flight, ends_at):
                         return await read()
-                    if flight.error is not None:
+                    if flight.error is not None and flight.had_time_of(ends_at):
                         raise flight.error
                     if flight.has_landed:
                         return flight.result
-                return await self._lead(key, own, read)
+                return await self._lead(key, own, read, ends_at)
             finally:
                 self._end(key, own)
         finally:
             self._end(key, own)
 
-    async def _joined(self, flight: AsyncFlight[T]) -> bool:
+    async def _joined(self, flight: AsyncFlight[T], ends_at: float | None) -> bool:
         """Wait for the flight's end, and return False if it does not come."""
         self._on_join()
-        for _ in range(self.JOINED_SECONDS):
-            if await flight.done.wait(self._CHECK_SECONDS):
+        give_up_at = monotonic() + self.JOINED_SECONDS
+        if ends_at is not None:
+            give_up_at = min(give_up_at, ends_at)
+        while (left := give_up_at - monotonic()) > 0:
+            if await flight.done.wait(min(left, self._CHECK_SECONDS)):
                 return True
             if not flight.is_led():
                 # It may have landed since.
@@ -104,12 +120,17 @@ class AsyncSingleFlight(Generic[T]):
         return False
 
     async def _lead(
-        self, key: Hashable, flight: AsyncFlight[T], read: Callable[[], Awaitable[T | None]]
+        self,
+        key: Hashable,
+        flight: AsyncFlight[T],
+        read: Callable[[], Awaitable[T | None]],
+        ends_at: float | None,
     ) -> T | None:
         ahead = self._begun.get(key)
         try:
             if ahead is not None and ahead.is_led() and ahead.caller != flight.caller:
-                await ahead.done.wait(self.PATIENCE_SECONDS)
+                patience = self.PATIENCE_SECONDS
+                await ahead.done.wait(patience if ends_at is None else half_until(ends_at, patience))
             # In this order, so that a caller who cannot join any more finds the read in progress.
             self._begun[key] = flight
             self._gathering.pop(key, None)

@@ -71,12 +71,16 @@ class FeedCache(Generic[T]):
         self._stale_serves = STALE_SERVES.labels(feed)
         self._single_flight: SingleFlight[Shared[T]] = SingleFlight(COALESCED.labels(feed).inc, failures)
 
-    def find(self, owner_id: int, page: str, load: Callable[[], T]) -> T:
-        """Return a page of an owner's feed, from Redis or from `load`, which reads it from the database."""
+    def find(self, owner_id: int, page: str, load: Callable[[], T], ends_at: float | None = None) -> T:
+        """Return a page of an owner's feed, from Redis or from `load`, which reads it from the database.
+
+        `ends_at` is the caller's own deadline (a monotonic value), if it has one. `load` raises an error then.
+        """
         began = perf_counter()
+        budget = None if ends_at is None else self._client.budget(ends_at=ends_at)
         try:
             keys = [self._keys.generation(owner_id), self._keys.page(owner_id, page)]
-            generation, raw = self._client.get_many(keys)
+            generation, raw = self._client.get_many(keys, budget)
             if generation is not None and raw is not None and self._is_good(generation, raw):
                 found = self._hit(raw)
                 if is_due(raw):
@@ -89,10 +93,11 @@ class FeedCache(Generic[T]):
         except UndecodableEntry:
             pass
         self._misses.inc()
-        budget = self._client.budget()
-        budget.spend(began)
+        if budget is None:
+            budget = self._client.budget()
+            budget.spend(began)
         read = partial(self._read, owner_id, page, load, budget)
-        shared = self._single_flight.share((owner_id, page), read)
+        shared = self._single_flight.share((owner_id, page), read, ends_at)
         assert shared is not None, "a page is never absent"
         return shared.take()
 
@@ -190,9 +195,9 @@ class FeedCache(Generic[T]):
             self._keys.page(owner_id, page),
             self._keys.lease(owner_id, page),
         )
-        give_up_at = monotonic() + WAIT_SECONDS
+        give_up_at = monotonic() + budget.at_most(WAIT_SECONDS)
         has_waited = False
-        left = budget.left
+        left = budget.at_most(budget.left)
         while True:
             epoch = self._epoch.tag
             # A new nonce for each call: while this caller waits, another may fill under its generation, and that may

@@ -88,11 +88,20 @@ class ReadThrough(Generic[T]):
         self._invalidator = Invalidator(client, keys, codec, tier, self._near)
         self._single_flight: SingleFlight[Shared[T]] = SingleFlight(COALESCED.labels(entity).inc, failures)
 
-    def find(self, record_id: int, load: Callable[[int], T | None]) -> T | None:
-        """Return the record or None, from Redis or from `load`, which reads it from the database."""
+    def find(
+        self,
+        record_id: int,
+        load: Callable[[int], T | None],
+        ends_at: float | None = None,
+    ) -> T | None:
+        """Return the record or None, from Redis or from `load`, which reads it from the database.
+
+        `ends_at` is the caller's own deadline (a monotonic value), if it has one. `load` raises an error then.
+        """
         began = perf_counter()
+        budget = None if ends_at is None else self._client.budget(ends_at=ends_at)
         try:
-            raw, record = self._get(record_id)
+            raw, record = self._get(record_id, budget)
             if raw is not None:
                 if is_due(raw):
                     self._stale_serves.inc()
@@ -104,25 +113,30 @@ class ReadThrough(Generic[T]):
         except UndecodableEntry:
             self.drop([(record_id, None)])
         self._misses.inc()
-        budget = self._client.budget()
-        budget.spend(began)
+        if budget is None:
+            budget = self._client.budget()
+            budget.spend(began)
         read = partial(self._read, record_id, load, budget)
-        shared = self._single_flight.share(record_id, read)
+        shared = self._single_flight.share(record_id, read, ends_at)
         return None if shared is None else shared.take()
 
     def find_many(
         self,
         record_ids: Sequence[int],
         load: Callable[[Sequence[int]], Mapping[int, T]],
+        ends_at: float | None = None,
     ) -> dict[int, T]:
-        """Return the existing records by id. `load` is called at most once, with all ids that are not cached."""
+        """Return the existing records by id. `load` is called at most once, with all ids that are not cached.
+
+        `ends_at` is as in `find`.
+        """
         unique = list(dict.fromkeys(record_ids))
         known: dict[int, T | None] = {}
         for record_id in unique:
             if (record := self.peek(record_id)) is not MISS:
                 known[record_id] = record
         asked = [record_id for record_id in unique if record_id not in known]
-        budget = self._client.budget(batches=-(-len(asked) // KEYS_PER_TRIP))
+        budget = self._client.budget(-(-len(asked) // KEYS_PER_TRIP), ends_at)
         known |= self._known(asked, budget)
         missing = [record_id for record_id in unique if record_id not in known]
         if missing:
@@ -151,7 +165,7 @@ class ReadThrough(Generic[T]):
         """
         return self._invalidator.drop(written)
 
-    def _get(self, record_id: int) -> tuple[bytes | None, T | None]:
+    def _get(self, record_id: int, budget: Budget | None) -> tuple[bytes | None, T | None]:
         """Return a value of the current epoch and its record, and store it in the near cache."""
         # Created before it is registered, so that the read ends even if a signal handler raises right after. It ends
         # twice, because a signal handler may raise inside the first `finally`.
@@ -159,7 +173,7 @@ class ReadThrough(Generic[T]):
         try:
             try:
                 ticket = None if self._near is None else self._near.begin_read(record_id, own)
-                raw = self._current(self._client.get(self._keys.value(record_id)))
+                raw = self._current(self._client.get(self._keys.value(record_id), budget))
                 record = None if raw is None else self._hit(raw)
                 if raw is not None and self._near is not None:
                     self._near.put(record_id, raw, ticket)
@@ -233,9 +247,9 @@ class ReadThrough(Generic[T]):
 
         Return (value, None), or (None, epoch) with the lease, or (None, None) if neither came in time.
         """
-        give_up_at = monotonic() + WAIT_SECONDS
+        give_up_at = monotonic() + budget.at_most(WAIT_SECONDS)
         has_waited = False
-        left = budget.left
+        left = budget.at_most(budget.left)
         while True:
             epoch = self._epoch.tag
             arguments = (nonce, LEASE_MS, PASS_MS, epoch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +15,7 @@ from db._async.outbox import AsyncDroppable, AsyncOutbox
 from db._async.pool import AsyncPool
 from db._async.repositories import AsyncRepositoryRepository
 from db._async.users import AsyncUserRepository
+from db.deadline import deadline_of_block
 from db.entities import ENTITIES
 from db.isolation import Isolation, IsolationLevel
 from db.settings import DatabaseSettings
@@ -92,6 +93,15 @@ class AsyncDataAccess:
         For a module that opens it for the whole process.
         """
         return await self.__aenter__()
+
+    def deadline(self, seconds: float) -> AbstractContextManager[None]:
+        """Return a context manager (`with`, also in async code) whose calls together end `seconds` from its start.
+
+        Without it, each call has the deadline of the settings. The earliest deadline counts, also of nested blocks. It
+        includes the COMMIT of a transaction that begins and ends in the block. Tasks that are started in the block
+        share its deadline.
+        """
+        return deadline_of_block(seconds)
 
     async def __aenter__(self) -> Self:
         await self.pool.open()

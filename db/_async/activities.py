@@ -21,7 +21,7 @@ from db._async.partitions import AsyncPartitions
 from db._async.pool import AsyncPool
 from db.activity_parameters import EPOCH, Parameters, key_of, microseconds, named, new_values, values
 from db.copy_text import Block, Owners, Reject, blocks
-from db.deadline import Deadline
+from db.deadline import Deadline, end_of_block
 from db.entities import FEEDS
 from db.errors import InvalidInput, NotFound, VersionConflict
 from db.models import Activity, NewActivity, Page
@@ -310,7 +310,7 @@ class AsyncActivityRepository:
         Listing.checked_limit(limit)
         if self._pool.in_transaction():
             return await load()
-        return await feeds.find(owner_id, f"{limit} after {after or 'the top'}", load)
+        return await feeds.find(owner_id, f"{limit} after {after or 'the top'}", load, end_of_block())
 
     def _not_found(self, activity_id: int, at: datetime) -> NotFound:
         return NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")

@@ -21,7 +21,7 @@ from db._async.connection import AsyncBoundedConnection
 from db._async.driver_pool import AsyncDriverPool
 from db._async.transaction import AsyncTransaction, Effect, current_block, current_transaction
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
-from db.deadline import Deadline
+from db.deadline import Deadline, chosen_deadline, nearer, next_deadline
 from db.errors import DbError, InvalidSetting, Unavailable
 from db.isolation import DEFAULT, Isolation
 from db.login import LoginAttempts, unavailable
@@ -143,14 +143,14 @@ class AsyncPool:
         await self._pool.drain()
 
     def deadline(self) -> Deadline:
-        """Return the deadline of a call that starts now, or the transaction's deadline if it has one.
+        """Return the deadline of a call that starts now: that of the settings, the transaction or the block.
 
-        Take it at the start of a call, so that work before the query counts against it.
+        The earliest counts. Take it at the start of a call, so that work before the query counts against it.
         """
         transaction = current_transaction(self)
         if transaction is not None and transaction.deadline is not None:
-            return transaction.deadline
-        return Deadline(self.settings.deadline_seconds)
+            return nearer(transaction.deadline, chosen_deadline())
+        return next_deadline(self.settings.deadline_seconds)
 
     def statistics(self) -> dict[str, int]:
         """Return psycopg_pool's statistics: pool_size, pool_available, requests_num, ..."""
@@ -181,6 +181,7 @@ class AsyncPool:
         deadline = deadline or self.deadline()
         transaction = current_transaction(self)
         with self.call(query, deadline, in_transaction=transaction is not None) as call:
+            deadline.require(query.name)
             if transaction is None:
                 return await self._retrying(query, parameters, row_factory, deadline, call)
             transaction.connection.deadline = deadline
@@ -191,6 +192,7 @@ class AsyncPool:
         deadline = self.deadline()
         transaction = current_transaction(self)
         with self.call(query, deadline, in_transaction=transaction is not None):
+            deadline.require(query.name)
             if transaction is not None:
                 transaction.connection.deadline = deadline
                 await _copy(transaction.connection, query, rows)
@@ -219,7 +221,9 @@ class AsyncPool:
             async with outer.savepoint():
                 yield
             return
-        async with self.connection(deadline or self.deadline()) as connection:
+        own = deadline or self.deadline()
+        own.require("begin_transaction")
+        async with self.connection(own) as connection:
             transaction = AsyncTransaction(
                 self, connection, self.settings.deadline_seconds, deadline, isolation
             )

@@ -20,7 +20,7 @@ from db._async.idempotency import write_once
 from db._async.pages import items
 from db._async.pool import AsyncPool
 from db._async.transaction import innermost_block
-from db.deadline import Deadline
+from db.deadline import Deadline, end_of_block
 from db.errors import (
     DbError,
     InvalidInput,
@@ -83,7 +83,8 @@ class AsyncRecordRepository(Generic[R, N]):
         bigint(self._id_name, record_id)
         if self._pool.in_transaction():
             return await self._load(record_id)
-        return await self.cached.find(record_id, partial(self._load, deadline=self._pool.deadline()))
+        load = partial(self._load, deadline=self._pool.deadline())
+        return await self.cached.find(record_id, load, end_of_block())
 
     async def lock(self, record_id: int) -> R:
         """Return the record with this id, locked until the transaction ends. Raises NotFound.
@@ -106,7 +107,9 @@ class AsyncRecordRepository(Generic[R, N]):
         """
         ids = [bigint(f"{self._id_name}s", record_id) for record_id in record_ids]
         load = partial(self._load_many, deadline=self._pool.deadline())
-        found = await (load(ids) if self._pool.in_transaction() else self.cached.find_many(ids, load))
+        found = await (
+            load(ids) if self._pool.in_transaction() else self.cached.find_many(ids, load, end_of_block())
+        )
         records = [found.get(record_id) for record_id in ids]
         return records if len(set(ids)) == len(ids) else distinct(records)
 

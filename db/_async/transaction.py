@@ -14,10 +14,9 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from db._async.connection import AsyncBoundedConnection
-from db.deadline import Deadline
+from db.deadline import Deadline, chosen_deadline, nearer
 from db.errors import (
     DbError,
-    DeadlineExceeded,
     OutcomeUnknown,
     TransactionAborted,
     TransactionBusy,
@@ -99,6 +98,7 @@ class AsyncTransaction:
             try:
                 # Set before SAVEPOINT is sent, because another task's statement could already run inside it.
                 self.innermost = block
+                self._next_deadline().require("make_savepoint")
                 await self._control("make_savepoint")
                 try:
                     _current.set(block)
@@ -106,13 +106,11 @@ class AsyncTransaction:
                 except BaseException:
                     # If the connection is lost, the end of the outer block reports it.
                     with suppress(DbError):
-                        await self._control("roll_back_savepoint")
-                        await self._control("release_savepoint")
+                        await self._undo()
                     raise
                 if self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
                     # The block caught the error of a statement and continued. Undo only this block.
-                    await self._control("roll_back_savepoint")
-                    await self._control("release_savepoint")
+                    await self._undo()
                     raise TransactionAborted()
                 await self._control("release_savepoint")
                 around.effects += block.effects
@@ -120,6 +118,11 @@ class AsyncTransaction:
                 self._end(block, around)
         finally:
             self._end(block, around)
+
+    async def _undo(self) -> None:
+        """Roll back to the last savepoint, also if the deadline has passed: the transaction continues."""
+        await self._control("roll_back_savepoint", least=_ROLLBACK_SECONDS)
+        await self._control("release_savepoint", least=_ROLLBACK_SECONDS)
 
     def _end(self, block: AsyncBlock, around: AsyncBlock | None = None) -> None:
         """End a block, for tasks that were started in it too, and leave it if this task is in it. Idempotent."""
@@ -132,12 +135,20 @@ class AsyncTransaction:
         if current is not None:
             _current.set(block.outer)
 
-    async def _control(self, name: str, instead: bytes | None = None) -> str:
-        """Send a transaction control statement, or another one `instead`, and return the server's command tag."""
+    def _next_deadline(self) -> Deadline:
+        return nearer(self.deadline or Deadline(self._deadline_seconds), chosen_deadline())
+
+    async def _control(self, name: str, instead: bytes | None = None, least: float = 0.0) -> str:
+        """Send a transaction control statement, or another one `instead`, and return the server's command tag.
+
+        It gets `least` seconds even if the deadline is earlier.
+        """
         if self.connection.is_inherited:
             raise TransactionOver()
         query = _QUERIES[name]
-        deadline = self.deadline or Deadline(self._deadline_seconds)
+        deadline = self._next_deadline()
+        if deadline.left() < least:
+            deadline = Deadline(least)
         self.connection.deadline = deadline
         try:
             cursor = await self.connection.execute(query.sql if instead is None else instead, prepare=False)
@@ -153,10 +164,7 @@ class AsyncTransaction:
             # A statement lost the connection or passed its deadline, and the block caught the error.
             raise TransactionAborted()
         try:
-            if self.deadline is not None and self.deadline.left() <= 0:
-                raise DeadlineExceeded(
-                    f"the deadline of {self.deadline.seconds:.1f} s passed before COMMIT; nothing was changed"
-                )
+            self._next_deadline().require("commit_transaction")
             if not connection.is_quiet():
                 # The server has ended the session, or has sent a notice.
                 await self._control("commit_transaction", b"")

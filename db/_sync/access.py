@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +16,7 @@ from db._sync.outbox import Droppable, Outbox
 from db._sync.pool import Pool
 from db._sync.repositories import RepositoryRepository
 from db._sync.users import UserRepository
+from db.deadline import deadline_of_block
 from db.entities import ENTITIES
 from db.isolation import Isolation, IsolationLevel
 from db.settings import DatabaseSettings
@@ -93,6 +94,15 @@ class DataAccess:
         For a module that opens it for the whole process.
         """
         return self.__enter__()
+
+    def deadline(self, seconds: float) -> AbstractContextManager[None]:
+        """Return a context manager (`with`, also in async code) whose calls together end `seconds` from its start.
+
+        Without it, each call has the deadline of the settings. The earliest deadline counts, also of nested blocks. It
+        includes the COMMIT of a transaction that begins and ends in the block. Tasks that are started in the block
+        share its deadline.
+        """
+        return deadline_of_block(seconds)
 
     def __enter__(self) -> Self:
         self.pool.open()

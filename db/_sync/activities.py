@@ -22,7 +22,7 @@ from db._sync.partitions import Partitions
 from db._sync.pool import Pool
 from db.activity_parameters import EPOCH, Parameters, key_of, microseconds, named, new_values, values
 from db.copy_text import Block, Owners, Reject, blocks
-from db.deadline import Deadline
+from db.deadline import Deadline, end_of_block
 from db.entities import FEEDS
 from db.errors import InvalidInput, NotFound, VersionConflict
 from db.models import Activity, NewActivity, Page
@@ -305,7 +305,7 @@ class ActivityRepository:
         Listing.checked_limit(limit)
         if self._pool.in_transaction():
             return load()
-        return feeds.find(owner_id, f"{limit} after {after or 'the top'}", load)
+        return feeds.find(owner_id, f"{limit} after {after or 'the top'}", load, end_of_block())
 
     def _not_found(self, activity_id: int, at: datetime) -> NotFound:
         return NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")

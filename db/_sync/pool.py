@@ -22,7 +22,7 @@ from db._sync.connection import BoundedConnection
 from db._sync.driver_pool import DriverPool
 from db._sync.transaction import Effect, Transaction, current_block, current_transaction
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
-from db.deadline import Deadline
+from db.deadline import Deadline, chosen_deadline, nearer, next_deadline
 from db.errors import DbError, InvalidSetting, Unavailable
 from db.isolation import DEFAULT, Isolation
 from db.login import LoginAttempts, unavailable
@@ -144,14 +144,14 @@ class Pool:
         self._pool.drain()
 
     def deadline(self) -> Deadline:
-        """Return the deadline of a call that starts now, or the transaction's deadline if it has one.
+        """Return the deadline of a call that starts now: that of the settings, the transaction or the block.
 
-        Take it at the start of a call, so that work before the query counts against it.
+        The earliest counts. Take it at the start of a call, so that work before the query counts against it.
         """
         transaction = current_transaction(self)
         if transaction is not None and transaction.deadline is not None:
-            return transaction.deadline
-        return Deadline(self.settings.deadline_seconds)
+            return nearer(transaction.deadline, chosen_deadline())
+        return next_deadline(self.settings.deadline_seconds)
 
     def statistics(self) -> dict[str, int]:
         """Return psycopg_pool's statistics: pool_size, pool_available, requests_num, ..."""
@@ -182,6 +182,7 @@ class Pool:
         deadline = deadline or self.deadline()
         transaction = current_transaction(self)
         with self.call(query, deadline, in_transaction=transaction is not None) as call:
+            deadline.require(query.name)
             if transaction is None:
                 return self._retrying(query, parameters, row_factory, deadline, call)
             transaction.connection.deadline = deadline
@@ -192,6 +193,7 @@ class Pool:
         deadline = self.deadline()
         transaction = current_transaction(self)
         with self.call(query, deadline, in_transaction=transaction is not None):
+            deadline.require(query.name)
             if transaction is not None:
                 transaction.connection.deadline = deadline
                 _copy(transaction.connection, query, rows)
@@ -220,7 +222,9 @@ class Pool:
             with outer.savepoint():
                 yield
             return
-        with self.connection(deadline or self.deadline()) as connection:
+        own = deadline or self.deadline()
+        own.require("begin_transaction")
+        with self.connection(own) as connection:
             transaction = Transaction(self, connection, self.settings.deadline_seconds, deadline, isolation)
             with transaction.run():
                 yield

@@ -21,7 +21,7 @@ from db._sync.idempotency import write_once
 from db._sync.pages import items
 from db._sync.pool import Pool
 from db._sync.transaction import innermost_block
-from db.deadline import Deadline
+from db.deadline import Deadline, end_of_block
 from db.errors import (
     DbError,
     InvalidInput,
@@ -84,7 +84,8 @@ class RecordRepository(Generic[R, N]):
         bigint(self._id_name, record_id)
         if self._pool.in_transaction():
             return self._load(record_id)
-        return self.cached.find(record_id, partial(self._load, deadline=self._pool.deadline()))
+        load = partial(self._load, deadline=self._pool.deadline())
+        return self.cached.find(record_id, load, end_of_block())
 
     def lock(self, record_id: int) -> R:
         """Return the record with this id, locked until the transaction ends. Raises NotFound.
@@ -107,7 +108,7 @@ class RecordRepository(Generic[R, N]):
         """
         ids = [bigint(f"{self._id_name}s", record_id) for record_id in record_ids]
         load = partial(self._load_many, deadline=self._pool.deadline())
-        found = load(ids) if self._pool.in_transaction() else self.cached.find_many(ids, load)
+        found = load(ids) if self._pool.in_transaction() else self.cached.find_many(ids, load, end_of_block())
         records = [found.get(record_id) for record_id in ids]
         return records if len(set(ids)) == len(ids) else distinct(records)
 

@@ -15,10 +15,9 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from db._sync.connection import BoundedConnection
-from db.deadline import Deadline
+from db.deadline import Deadline, chosen_deadline, nearer
 from db.errors import (
     DbError,
-    DeadlineExceeded,
     OutcomeUnknown,
     TransactionAborted,
     TransactionBusy,
@@ -100,6 +99,7 @@ class Transaction:
             try:
                 # Set before SAVEPOINT is sent, because another task's statement could already run inside it.
                 self.innermost = block
+                self._next_deadline().require("make_savepoint")
                 self._control("make_savepoint")
                 try:
                     _current.set(block)
@@ -107,13 +107,11 @@ class Transaction:
                 except BaseException:
                     # If the connection is lost, the end of the outer block reports it.
                     with suppress(DbError):
-                        self._control("roll_back_savepoint")
-                        self._control("release_savepoint")
+                        self._undo()
                     raise
                 if self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
                     # The block caught the error of a statement and continued. Undo only this block.
-                    self._control("roll_back_savepoint")
-                    self._control("release_savepoint")
+                    self._undo()
                     raise TransactionAborted()
                 self._control("release_savepoint")
                 around.effects += block.effects
@@ -121,6 +119,11 @@ class Transaction:
                 self._end(block, around)
         finally:
             self._end(block, around)
+
+    def _undo(self) -> None:
+        """Roll back to the last savepoint, also if the deadline has passed: the transaction continues."""
+        self._control("roll_back_savepoint", least=_ROLLBACK_SECONDS)
+        self._control("release_savepoint", least=_ROLLBACK_SECONDS)
 
     def _end(self, block: Block, around: Block | None = None) -> None:
         """End a block, for tasks that were started in it too, and leave it if this task is in it. Idempotent."""
@@ -133,12 +136,20 @@ class Transaction:
         if current is not None:
             _current.set(block.outer)
 
-    def _control(self, name: str, instead: bytes | None = None) -> str:
-        """Send a transaction control statement, or another one `instead`, and return the server's command tag."""
+    def _next_deadline(self) -> Deadline:
+        return nearer(self.deadline or Deadline(self._deadline_seconds), chosen_deadline())
+
+    def _control(self, name: str, instead: bytes | None = None, least: float = 0.0) -> str:
+        """Send a transaction control statement, or another one `instead`, and return the server's command tag.
+
+        It gets `least` seconds even if the deadline is earlier.
+        """
         if self.connection.is_inherited:
             raise TransactionOver()
         query = _QUERIES[name]
-        deadline = self.deadline or Deadline(self._deadline_seconds)
+        deadline = self._next_deadline()
+        if deadline.left() < least:
+            deadline = Deadline(least)
         self.connection.deadline = deadline
         try:
             cursor = self.connection.execute(query.sql if instead is None else instead, prepare=False)
@@ -154,10 +165,7 @@ class Transaction:
             # A statement lost the connection or passed its deadline, and the block caught the error.
             raise TransactionAborted()
         try:
-            if self.deadline is not None and self.deadline.left() <= 0:
-                raise DeadlineExceeded(
-                    f"the deadline of {self.deadline.seconds:.1f} s passed before COMMIT; nothing was changed"
-                )
+            self._next_deadline().require("commit_transaction")
             if not connection.is_quiet():
                 # The server has ended the session, or has sent a notice.
                 self._control("commit_transaction", b"")

@@ -304,7 +304,7 @@ def test_a_deadline_of_the_whole_transaction_that_passes_before_commit(
     deadline = Deadline(60.0)
     with pytest.raises(DeadlineExceeded), data.pool.transaction(deadline):
         data.users.add(ADA)
-        deadline._at = 0.0
+        deadline.ends_at = 0.0
     assert _users(database) == []
 
 
