@@ -14,6 +14,7 @@ from cache.errors import CacheSettingError
 from cache.settings import CacheSettings
 from db._async.access import AsyncDataAccess
 from db._sync.access import DataAccess
+from db.own_queries import load_queries
 from db.settings import DatabaseSettings
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "CacheSettings",
     "DataAccess",
     "DatabaseSettings",
+    "load_queries",
 ]

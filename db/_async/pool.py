@@ -304,7 +304,7 @@ class AsyncPool:
         if connection.pgconn.transaction_status != TransactionStatus.IDLE:
             # The repair below is not possible inside a transaction, and unprepared statements do not need it.
             await cursor.execute(query.sql, parameters, prepare=False)
-            return await cursor.fetchall()
+            return [] if query.gives is None else await cursor.fetchall()
         try:
             await cursor.execute(query.sql, parameters, prepare=True)
         except (sql_errors.FeatureNotSupported, sql_errors.InvalidSqlStatementName):
@@ -314,7 +314,7 @@ class AsyncPool:
             _logger.info("prepared statements are out of date; preparing them again")
             await connection.deallocate_all()
             await cursor.execute(query.sql, parameters, prepare=True)
-        return await cursor.fetchall()
+        return [] if query.gives is None else await cursor.fetchall()
 
     async def _take(
         self, lease: _Lease, deadline: Deadline, is_retry: bool = False

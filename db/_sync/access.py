@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from cache._sync.client import Client
 from cache.settings import CacheSettings
@@ -19,8 +19,12 @@ from db._sync.users import UserRepository
 from db.deadline import deadline_of_block
 from db.entities import ENTITIES
 from db.isolation import Isolation, IsolationLevel
+from db.named_query import NamedQuery
+from db.own_queries import checked_parameters, rows_of
 from db.settings import DatabaseSettings
 from db.token_keys import TokenKeys
+
+T = TypeVar("T")
 
 
 class DataAccess:
@@ -87,6 +91,23 @@ class DataAccess:
         """
         with self.pool.transaction(isolation=Isolation(isolation, read_only)):
             yield
+
+    def fetch_all(self, query: NamedQuery, row: type[T], /, **parameters: object) -> list[T]:
+        """Execute a query of `load_queries` and return its rows: an empty list if it returns none.
+
+        `row` is a msgspec Struct or a dataclass, whose fields are columns by name, a tuple or a NamedTuple, whose items
+        are columns by position, or the type of a single column. The query takes part in `transaction()` and has the
+        deadline, the retry and the metrics of all calls. It is not cached.
+
+        Raises InvalidInput for a parameter that the query does not take, or of another type, and TypeError if the
+        columns do not fit `row`.
+        """
+        return self.pool.fetch_all(query, checked_parameters(query, parameters), rows_of(query, row))
+
+    def fetch_one(self, query: NamedQuery, row: type[T], /, **parameters: object) -> T | None:
+        """Execute a query as `fetch_all` does and return its first row, or None."""
+        rows = self.fetch_all(query, row, **parameters)
+        return rows[0] if rows else None
 
     def connect(self) -> Self:
         """Do what entering the block does, and return this data access. Close it with `aclose()`.

@@ -301,7 +301,7 @@ class Pool:
         if connection.pgconn.transaction_status != TransactionStatus.IDLE:
             # The repair below is not possible inside a transaction, and unprepared statements do not need it.
             cursor.execute(query.sql, parameters, prepare=False)
-            return cursor.fetchall()
+            return [] if query.gives is None else cursor.fetchall()
         try:
             cursor.execute(query.sql, parameters, prepare=True)
         except (sql_errors.FeatureNotSupported, sql_errors.InvalidSqlStatementName):
@@ -311,7 +311,7 @@ class Pool:
             _logger.info("prepared statements are out of date; preparing them again")
             connection.deallocate_all()
             cursor.execute(query.sql, parameters, prepare=True)
-        return cursor.fetchall()
+        return [] if query.gives is None else cursor.fetchall()
 
     def _take(self, lease: _Lease, deadline: Deadline, is_retry: bool = False) -> BoundedConnection:
         """Take a connection into `lease` and return it. The caller gives it back even if this raises."""

@@ -24,10 +24,18 @@ import cache
 import db
 import infra
 import ops
-from groundwork_client import AsyncDataAccess, DataAccess, errors
+from groundwork_client import AsyncDataAccess, DataAccess, errors, load_queries
 from groundwork_client.models import NewUser, User
 
 assert (cache.OWNER, db.OWNER, infra.OWNER, ops.OWNER) == ("application",) * 4
+
+COUNT = load_queries('''
+-- name: count_names :read
+-- Count users and their names.
+-- takes: least int
+-- gives: tuple
+SELECT count(*), count(DISTINCT username) FROM users WHERE github_id >= %(least)s;
+''')["count_names"]
 
 
 async def read(user_id: int) -> User:
@@ -42,6 +50,11 @@ with DataAccess.open() as data:
         data.users.get(4711)
     except errors.NotFound as error:
         print(error)
+    with data.deadline(60), data.transaction(isolation="serializable"):
+        locked = data.users.lock(ada.id)
+        data.users.patch(locked.id, email="ada@example.org", row_version=locked.row_version)
+        counts: tuple[int, int] | None = data.fetch_one(COUNT, tuple[int, int], least=1)
+    assert (data.users.get(ada.id).email, counts) == ("ada@example.org", (1, 1))
 print(asyncio.run(read(ada.id)).username)
 """
 OWN = 'OWNER = "application"\n'

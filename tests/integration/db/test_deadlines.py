@@ -167,10 +167,11 @@ def test_a_caller_with_little_time_does_not_fail_the_others(data: Any, database:
 
     with ThreadPoolExecutor(8) as threads:
         with _locked_table(database):
-            # The first read of each kind is in progress, and the others join the second.
+            # The first read is in progress, and all others join the second, which a hurried caller leads.
             first = threads.submit(hurried)
             wait_until(lambda: _waiting(database) == 1)
             hurrying = [threads.submit(hurried) for _ in range(3)]
+            wait_until(lambda: data.users.cached._single_flight._gathering)
             patient = [threads.submit(data.users.get, ada.id) for _ in range(3)]
             for each in (first, *hurrying):
                 with pytest.raises(DeadlineExceeded):

@@ -1,0 +1,117 @@
+"""Named queries of an application's own: their parameters and rows are checked, and the pool executes them as ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
+
+from msgspec import Struct, ValidationError, convert
+from psycopg.rows import BaseRowFactory
+from psycopg.types.json import Jsonb
+
+from db.errors import InvalidInput
+from db.named_query import NamedQuery, parse_queries
+from db.validation import bigint, json_object, text, timestamp
+
+T = TypeVar("T")
+# Anything else could end the pool's transaction or change the session of later callers.
+_STATEMENT = re.compile(r"\(*\s*(?:SELECT|WITH|VALUES|INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+_WRITE = re.compile(r"(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+_CHECKS: Mapping[str, Callable[[str, object], object]] = {
+    "int": bigint,
+    "str": text,
+    "datetime": timestamp,
+    "dict": lambda name, value: Jsonb(json_object(name, value)),
+}
+_TYPES: Mapping[str, tuple[type, ...]] = {"bool": (bool,), "float": (float, int), "bytes": (bytes,)}
+
+
+def load_queries(source: Path | str) -> dict[str, NamedQuery]:
+    """Return the queries of a file, or of a string in the same format, by name.
+
+        -- name: busy_users :read
+        -- Count the activities of each user since a time.
+        -- takes: since datetime, limit int
+        -- gives: BusyUser
+        SELECT user_id, count(*) AS activities FROM activities WHERE timestamp >= %(since)s GROUP BY 1 LIMIT %(limit)s;
+
+    `:read` marks a query that changes nothing, so that it is sent again if its connection was lost; `:write` marks the
+    others. `gives` is only a description here. Raises ValueError with the line that is invalid.
+    """
+    if isinstance(source, Path):
+        queries = parse_queries(source.read_text(encoding="utf-8"), source.name)
+    else:
+        queries = parse_queries(source, "queries")
+    for query in queries.values():
+        if problem := _problem(query):
+            raise ValueError(f"query {query.name}: {problem}")
+    return queries
+
+
+def _problem(query: NamedQuery) -> str | None:
+    sql = query.sql.decode()
+    if not _STATEMENT.match(sql):
+        return f"begins with {sql[:20]!r}; use SELECT, WITH, VALUES, INSERT, UPDATE, DELETE or MERGE"
+    if odd := set(re.findall(r"%\((\w+)\)", sql)) ^ query.takes.keys():
+        return f"{min(odd)} must be both in `takes` and in the statement"
+    if _WRITE.match(sql) and query.is_read:
+        return "changes rows; mark it as `:write`, so that it is not sent twice"
+    if _WRITE.match(sql) and query.gives is not None and "returning" not in sql.lower():
+        return "has no RETURNING clause; write `-- gives: nothing`"
+    return None
+
+
+def checked_parameters(query: NamedQuery, parameters: Mapping[str, object]) -> dict[str, object]:
+    """Return the parameters as the driver takes them. Raises InvalidInput if they are not those of `takes`."""
+    for name in query.takes.keys() ^ parameters.keys():
+        problem = "is missing" if name in query.takes else "is unknown"
+        raise InvalidInput(name, f"{problem}; query {query.name} takes {', '.join(query.takes) or 'nothing'}")
+    return {name: _checked(name, parameters[name], kind) for name, kind in query.takes.items()}
+
+
+def _checked(name: str, value: object, kind: str) -> object:
+    if kind.endswith(" | None") and value is None:
+        return None
+    kind = kind.removesuffix(" | None")
+    if kind.startswith("list["):
+        if not isinstance(value, list | tuple):
+            raise InvalidInput(name, f"{type(value).__name__} is not a list")
+        return [_checked(name, each, kind[len("list[") : -1]) for each in value]
+    if kind in _CHECKS:
+        return _CHECKS[kind](name, value)
+    if kind in _TYPES and (
+        not isinstance(value, _TYPES[kind]) or (kind != "bool" and isinstance(value, bool))
+    ):
+        raise InvalidInput(name, f"{type(value).__name__} is not a {kind}")
+    return value
+
+
+def rows_of(query: NamedQuery, row: type[T]) -> BaseRowFactory[T]:
+    """Return a row factory that makes each row a `row`: by column name, by position for a tuple, or one value."""
+    by_name = is_dataclass(row) or (isinstance(row, type) and issubclass(row, Struct | dict))
+    by_position = row is tuple or get_origin(row) is tuple or hasattr(row, "_fields")
+
+    def factory(cursor: Any) -> Callable[[Any], T]:
+        names = [column.name for column in cursor.description or ()]
+
+        def make(values: Any) -> T:
+            given: object
+            if by_name:
+                given = dict(zip(names, values, strict=True))
+            elif by_position:
+                given = tuple(values)
+            else:
+                given = values[0] if len(values) == 1 else tuple(values)
+            try:
+                return convert(given, row)
+            except ValidationError as error:
+                raise TypeError(
+                    f"query {query.name}: its columns ({', '.join(names)}) are not a {row.__name__}: {error}"
+                ) from error
+
+        return make
+
+    return factory

@@ -1,0 +1,58 @@
+"""Files of an application's own queries, and what is refused in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from db import load_queries
+from db.named_query import QUERIES_DIR
+
+ENTRY = "-- name: a_query :{mode}\n-- Do something.\n-- takes: {takes}\n-- gives: {gives}\n{sql};\n"
+
+
+def _load(sql: str, takes: str = "nothing", gives: str = "int", mode: str = "write") -> object:
+    return load_queries(ENTRY.format(sql=sql, takes=takes, gives=gives, mode=mode))["a_query"]
+
+
+def test_a_file_and_a_string_give_the_same_queries() -> None:
+    path = QUERIES_DIR / "organizations.sql"
+    assert load_queries(path) == load_queries(path.read_text())
+    assert load_queries("") == {}
+
+
+def test_a_file_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load_queries(tmp_path / "missing.sql")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT 1", "(SELECT 1) UNION SELECT 2", "WITH a AS (SELECT 1) SELECT * FROM a", "values (1)",
+     "DELETE FROM a RETURNING 1"],
+)  # fmt: skip
+def test_statements_that_read_or_write_rows_are_accepted(sql: str) -> None:
+    _load(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["COMMIT", "rollback", "BEGIN", "SAVEPOINT a", "SET search_path = public", "COPY a FROM STDIN", "LISTEN a",
+     "DISCARD ALL", "DEALLOCATE ALL", "SELECTED", "/* a */ COMMIT", "CALL a()", "DO $$ $$"],
+)  # fmt: skip
+def test_statements_that_change_the_session_or_the_transaction_are_refused(sql: str) -> None:
+    with pytest.raises(ValueError, match="a_query: begins with"):
+        _load(sql)
+
+
+def test_declarations_must_fit_the_statement() -> None:
+    for arguments, why in (
+        ({"sql": "SELECT %(a)s"}, "a must be both"),
+        ({"sql": "SELECT 1", "takes": "a int"}, "a must be both"),
+        ({"sql": "UPDATE a SET b = 1", "gives": "nothing", "mode": "read"}, "mark it as `:write`"),
+        ({"sql": "UPDATE a SET b = 1"}, "no RETURNING clause"),
+        ({"sql": "SELECT 1", "takes": "a inet"}, "should read `name type`"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            _load(**arguments)
