@@ -10,10 +10,9 @@ from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
+from psycopg.types.json import Jsonb
 
 from cache.timing import Tier
 

@@ -33,7 +33,7 @@ from db.errors import (
 from db.models import Page
 from db.named_query import queries
 from db.paging import Listing
-from db.record_kind import Record, RecordKind, distinct
+from db.record_kind import Record, RecordKind, as_json, distinct
 from db.validation import bigint
 
 R = TypeVar("R", bound=Record)
@@ -173,7 +173,7 @@ class RecordRepository(Generic[R, N]):
         parameters = {
             "id": bigint(self._id_name, record_id),
             "row_version": None if row_version is None else bigint("row_version", row_version),
-            "changes": Jsonb(_plain(changes)),
+            "changes": Jsonb({name: as_json(value) for name, value in changes.items()}),
         }
         write = partial(self._update, "patch", parameters)
         return self._once("patch", f" with id {record_id}", idempotency_key, write)
@@ -260,8 +260,3 @@ class RecordRepository(Generic[R, N]):
         query = self._queries[f"find_{self._kind.plural}"]
         records = self._pool.fetch_all(query, {"ids": [*record_ids]}, self._row, deadline)
         return {record.id: record for record in records}
-
-
-def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters as values of one JSON object."""
-    return {name: value.obj if isinstance(value, Jsonb) else value for name, value in parameters.items()}
