@@ -108,7 +108,7 @@ def test_a_refused_port_is_named_when_the_deadline_passes(flavour: str, pool_min
         url = f"postgresql://app:canary@127.0.0.1:{port}/x"
         error = _first_error(flavour, url, deadline_seconds=3.0, pool_min_size=pool_min_size)
     assert f"port {port} failed: Connection refused" in str(error)
-    assert "within 3.0 s" in str(error)
+    assert "within 3 s" in str(error)
 
 
 @promise("an error of getting a connection names the reason of the last attempt")
@@ -164,7 +164,9 @@ def test_closing_ends_the_wait_for_the_first_attempt(flavour: str) -> None:
             session, _ = silent.accept()
             sessions.enter_context(session)
             time.sleep(0.2)
-        reader.join(timeout=LONG)
+            # Inside the block, because the async call needs its event loop.
+            data.close() if flavour == "sync" else data.aclose()
+            reader.join(timeout=LONG)
     assert [("is closed" in str(error)) for error in errors] == [True]
 
 
