@@ -107,8 +107,8 @@ def repository(entity: Specification) -> str:
         known = [
             "",
             "",
-            f"def _known({one}: New{model}) -> dict[str, bool]:",
-            f'    return {{f"sets_{{field}}": getattr({one}, field) is not UNSET for field in _OPTIONAL}}',
+            f"def _known(record: New{model}) -> dict[str, bool]:",
+            '    return {f"sets_{field}": getattr(record, field) is not UNSET for field in _OPTIONAL}',
         ]
     return "\n".join(
         [
@@ -121,9 +121,9 @@ def repository(entity: Specification) -> str:
             *checks,
             "",
             "",
-            f"def _parameters({one}: New{model} | {model}) -> dict[str, object]:",
+            f"def _parameters(record: New{model} | {model}) -> dict[str, object]:",
             "    return {",
-            *(f'        "{field.name}": {_checked(entity, field)},' for field in entity.fields),
+            *(f'        "{field.name}": {_checked(field)},' for field in entity.fields),
             "    }",
             *known,
             "",
@@ -157,9 +157,9 @@ def _checks(entity: Specification) -> tuple[list[str], set[str]]:
     return lines, helpers
 
 
-def _checked(entity: Specification, field: Field) -> str:
+def _checked(field: Field) -> str:
     check = f"_check_{field.name}" if field.values or "(" in field.type.check else field.type.check
-    value = f'"{field.name}", {entity.name}.{field.name}'
+    value = f'"{field.name}", record.{field.name}'
     return f"optional({check}, {value})" if field.is_nullable else f"{check}({value})"
 
 

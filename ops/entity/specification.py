@@ -13,6 +13,8 @@ from ops.entity.field import Field, checked_name, parse_field, refuse
 
 # Names that the data access, its modules and the outbox use for something else.
 _TAKEN = {"activity", "activities", "open", "close", "aclose", "cache", "new"}
+# Classes that the generated modules import.
+_IMPORTED = {"Literal", "Decimal", "UUID", "Listing", "Tier", "RecordKind", "Case"}
 _HELPERS = {"text", "bigint", "integer", "uuid", "attrgetter"}
 
 
@@ -96,10 +98,10 @@ def specify(
             )
     if twice := _twice([f"list_by_{_stem(field)}" for field in specification.references]):
         raise refuse(f"two references would both have the method {twice}; rename one of the fields")
-    models = _defined((root / "db" / "models.py").read_text("utf-8"))
+    models = _defined((root / "db" / "models.py").read_text("utf-8")) | _IMPORTED
     for used in specification.classes:
         if used in models or specification.classes.count(used) > 1:
-            raise refuse(f"{used!r} exists already in db/models.py; choose another name")
+            raise refuse(f"{name!r} would have the class {used}, which exists already; choose another name")
     return specification
 
 

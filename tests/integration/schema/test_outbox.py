@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from tests.conftest import Connect, Connection
@@ -76,6 +77,32 @@ def outbox(connection: Connection) -> Names:
 def test_a_write_names_what_it_made_stale(app: Connection, sql: str, expected: Names) -> None:
     app.execute(sql)
     assert outbox(app) == expected
+
+
+NEW_TABLE = """
+CREATE TABLE invoices (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+GRANT INSERT ON invoices TO app;
+CREATE TRIGGER invoices_outbox_insert AFTER INSERT ON invoices REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION write_record_outbox('invoice')
+"""
+
+
+def test_the_outbox_takes_a_new_entity_without_a_change(app: Connection, connect: Connect) -> None:
+    connect("migrator").execute(NEW_TABLE)
+    app.execute("INSERT INTO invoices DEFAULT VALUES")
+    assert outbox(app) == [("invoice", 1)]
+
+
+def test_with_a_check_of_the_entities_no_row_of_a_new_table_could_be_inserted(
+    app: Connection, connect: Connect
+) -> None:
+    """Negative control: the outbox lists the entities."""
+    entities = "'user', 'organization', 'repository', 'user_feed', 'repository_feed'"
+    migrator = connect("migrator")
+    migrator.execute(f"ALTER TABLE cache_outbox ADD CHECK (entity IN ({entities}))".encode())
+    migrator.execute(NEW_TABLE)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        app.execute("INSERT INTO invoices DEFAULT VALUES")
 
 
 def test_a_copy_names_each_feed_once(app: Connection) -> None:

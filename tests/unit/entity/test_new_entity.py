@@ -45,7 +45,9 @@ def _in_the_copy(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
         (("team", "--plural", "cache_outbox", *NAME), "'cache_outbox' exists already"),
         (("team", "--plural", "team", *NAME), "is the entity's own name; pass another one with --plural"),
         (("async_job", *NAME), "'async_job' cannot be used"),
-        (("page", "--plural", "page_list", *NAME), "'Page' exists already in db/models.py"),
+        (("page", "--plural", "page_list", *NAME), "'page' would have the class Page, which exists already"),
+        (("listing", *NAME), "'listing' would have the class Listing, which exists already"),
+        (("new_user", *NAME), "'new_user' would have the class NewUser, which exists already"),
         (("team", "--field", "name"), "field 'name' has no type; write it as name:text"),
         (("team", "--field", "name:"), "field 'name:' has no type; write it as name:text"),
         (("team", "--field", "name:varchar"), "field 'name' has unknown type 'varchar'; use one of text, int,"),
@@ -84,28 +86,34 @@ def test_an_invalid_definition_is_refused_and_writes_nothing(
 
 
 @promise("`groundwork new entity` writes all files or none, and refuses an invalid definition in one line")
-@pytest.mark.parametrize("written", range(8))
 @pytest.mark.parametrize(
     "reason", [OSError(errno.ENOSPC, "No space left on device", "x"), KeyboardInterrupt()]
 )
 def test_a_write_that_fails_restores_the_files_before_it(
-    monkeypatch: pytest.MonkeyPatch, checkout: Path, written: int, reason: BaseException
+    monkeypatch: pytest.MonkeyPatch, checkout: Path, reason: BaseException
 ) -> None:
     before = contents(checkout)
     files = generate.generated(checkout, specify(checkout, "team", None, EVERY_TYPE, "slug"))
-    assert len(files) == 8
-    put, calls = generate.put, []
+    put, calls = generate.put, 0
 
     def failing(path: Path, text: str) -> None:
-        calls.append(path)
-        if len(calls) == written + 1:
+        nonlocal calls
+        calls += 1
+        if calls == failing_call:
             raise reason
         put(path, text)
 
     monkeypatch.setattr(generate, "put", failing)
-    with pytest.raises((OpsError, KeyboardInterrupt)):
-        generate.write_all(files)
-    assert contents(checkout) == before
+    for failing_call in range(1, len(files) + 1):
+        calls = 0
+        with pytest.raises((OpsError, KeyboardInterrupt)):
+            generate.write_all(files)
+        assert contents(checkout) == before, failing_call
+    failing_call = 0
+    generate.write_all(files)
+    assert contents(checkout) == before | {
+        str(path.relative_to(checkout)): text for path, text in files.items()
+    }
 
 
 def test_a_place_that_is_not_found_is_named_and_nothing_is_written(
@@ -146,6 +154,12 @@ def test_lines_of_the_longest_names_are_not_too_long(checkout: Path) -> None:
     files = generate.generated(checkout, specify(checkout, name, plural, fields, text))
     lines = [line for path, text in files.items() if path.suffix == ".py" for line in text.splitlines()]
     assert [line for line in lines if len(line) > 120] == []
+
+
+def test_an_entity_may_have_the_name_of_a_check(checkout: Path) -> None:
+    files = generate.generated(checkout, specify(checkout, "text", None, ("text:text?", "day:date"), None))
+    module = files[checkout / "db/_async/texts.py"]
+    assert 'optional(text, "text", record.text)' in module
 
 
 def test_the_models_have_the_types_of_the_fields(checkout: Path) -> None:
