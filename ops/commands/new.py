@@ -12,7 +12,7 @@ _ROOT = Path(__file__).parents[2]
 _NEXT = (
     "",
     "Next:",
-    "  make fix                                   # renders db/_sync",
+    "  make fix                                   # renders generated files, such as db/_sync",
     "  .venv/bin/groundwork sql check --update    # asks a temporary server, so it needs Docker",
     "  make check",
     "  make up                                    # applies the migration",

@@ -72,6 +72,8 @@ def _sample(annotation: Any) -> Any:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (types.UnionType, typing.Union):
         return next(_sample(each) for each in arguments if each is not type(None))
+    if origin is typing.Literal:
+        return arguments[0]
     if origin is not None:
         return {"a": [1, {"b": None}]} if origin is dict else origin([7])
     if inspect.isclass(annotation) and issubclass(annotation, Enum):

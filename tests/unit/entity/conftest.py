@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 # Each type, required and not.
 EVERY_TYPE = (
-    *("slug:text", "org_id:ref:organizations", "lead_id:ref:users?", "parent_id:ref:teams?", "seats:int"),
+    *("slug:text", "org_id:ref:organizations", "lead_id:ref:users?", "parent_id:ref:gizmos?", "seats:int"),
     *("points:bigint?", "is_open:bool", "ratio:float?", "budget:decimal?", "founded:date?", "seen_at:datetime:null"),
     *("badge:uuid", "status:enum(open,on hold)", "mood:enum(good,bad)?", "tags:text[]", "scores:int[]?"),
     *("settings:json", "extra:json?"),

@@ -16,36 +16,36 @@ from tests.unit.entity.conftest import EVERY_TYPE, ROOT
 
 # The file of a part, what is removed from it as a pattern, and what the check reports.
 PARTS = [
-    ("db/entities.py", r'    Entity\("team", "teams"\),\n', "db/entities.py: no Entity(..., 'teams')"),
-    ("db/entities.py", r'    Entity\("team", "teams"\),\n', "db/entities.py: no entity or feed 'team'"),
-    ("db/models.py", r"(?<=class )Team\b", "db/models.py: no Team"),
-    ("db/models.py", r"(?<=class )NewTeam\b", "db/models.py: no NewTeam"),
-    ("db/models.py", r"TEAM_SCHEMA", "db/models.py: no TEAM_SCHEMA"),
-    ("db/_async/access.py", r"        self.teams = .*\n", "db/_async/access.py: no line self.teams ="),
-    ("db/_async/teams.py", r"(?s).*", "db/_async/teams.py: no KIND"),
-    ("db/_async/teams.py", r"AsyncTeamRepository", "db/_async/teams.py: no class AsyncTeamRepository"),
-    ("tests/entities/teams.py", r"CASE", "tests/entities/teams.py: no CASE"),
+    ("db/entities.py", r'    Entity\("gizmo", "gizmos"\),\n', "db/entities.py: no Entity(..., 'gizmos')"),
+    ("db/entities.py", r'    Entity\("gizmo", "gizmos"\),\n', "db/entities.py: no entity or feed 'gizmo'"),
+    ("db/models.py", r"(?<=class )Gizmo\b", "db/models.py: no Gizmo"),
+    ("db/models.py", r"(?<=class )NewGizmo\b", "db/models.py: no NewGizmo"),
+    ("db/models.py", r"GIZMO_SCHEMA", "db/models.py: no GIZMO_SCHEMA"),
+    ("db/_async/access.py", r"        self.gizmos = .*\n", "db/_async/access.py: no line self.gizmos ="),
+    ("db/_async/gizmos.py", r"(?s).*", "db/_async/gizmos.py: no KIND"),
+    ("db/_async/gizmos.py", r"AsyncGizmoRepository", "db/_async/gizmos.py: no class AsyncGizmoRepository"),
+    ("tests/entities/gizmos.py", r"CASE", "tests/entities/gizmos.py: no CASE"),
     *(
-        ("db/queries/teams.sql", rf"-- name: {name} ", f"db/queries/teams.sql: no query {name}")
+        ("db/queries/gizmos.sql", rf"-- name: {name} ", f"db/queries/gizmos.sql: no query {name}")
         for name in (
-            *("find_team", "find_teams", "list_teams", "count_teams", "find_team_versions", "add_team"),
-            *("update_team", "delete_team", "delete_teams", "find_team_by_slug", "upsert_team", "upsert_teams"),
+            *("find_gizmo", "find_gizmos", "list_gizmos", "count_gizmos", "find_gizmo_versions", "add_gizmo"),
+            *("update_gizmo", "delete_gizmo", "delete_gizmos", "find_gizmo_by_slug", "upsert_gizmo", "upsert_gizmos"),
         )
     ),
     *(
-        ("db/migrations/*_teams.up.sql", pattern, f"db/migrations: no {said}")
+        ("db/migrations/*_gizmos.up.sql", pattern, f"db/migrations: no {said}")
         for pattern, said in (
-            (r"(?s)CREATE TABLE.*?\n\);", "CREATE TABLE teams"),
-            (r"(?s)CREATE TRIGGER teams_start_version.*?;", "trigger BEFORE INSERT ON teams that calls start_row"),
-            (r"(?s)CREATE TRIGGER teams_row_version.*?;", "trigger BEFORE UPDATE ON teams that calls keep_row"),
-            (r"(?s)CREATE TRIGGER teams_outbox_insert.*?;", "trigger AFTER INSERT ON teams that calls write_record"),
-            (r"(?s)CREATE TRIGGER teams_outbox_update.*?;", "trigger AFTER UPDATE ON teams that calls write_record"),
-            (r"(?s)CREATE TRIGGER teams_outbox_delete.*?;", "trigger AFTER DELETE ON teams that calls write_record"),
-            (r"(?s)CREATE TRIGGER teams_outbox_truncate.*?;", "trigger BEFORE TRUNCATE ON teams that calls write_trun"),
-            (r"GRANT .* TO app;", "the grants of teams to app"),
-            (r"GRANT SELECT ON teams TO readonly;", "grant of SELECT on teams to readonly"),
+            (r"(?s)CREATE TABLE.*?\n\);", "CREATE TABLE gizmos"),
+            (r"(?s)CREATE TRIGGER gizmos_start_version.*?;", "trigger BEFORE INSERT ON gizmos that calls start_row"),
+            (r"(?s)CREATE TRIGGER gizmos_row_version.*?;", "trigger BEFORE UPDATE ON gizmos that calls keep_row"),
+            (r"(?s)CREATE TRIGGER gizmos_outbox_insert.*?;", "trigger AFTER INSERT ON gizmos that calls write_record"),
+            (r"(?s)CREATE TRIGGER gizmos_outbox_update.*?;", "trigger AFTER UPDATE ON gizmos that calls write_record"),
+            (r"(?s)CREATE TRIGGER gizmos_outbox_delete.*?;", "trigger AFTER DELETE ON gizmos that calls write_record"),
+            (r"(?s)CREATE TRIGGER gizmos_outbox_truncate.*?;", "trigger BEFORE TRUNCATE ON gizmos that calls write"),
+            (r"GRANT .* TO app;", "the grants of gizmos to app"),
+            (r"GRANT SELECT ON gizmos TO readonly;", "grant of SELECT on gizmos to readonly"),
             # A typing error in the entity's name.
-            (r"record_outbox\('team'\)", "trigger AFTER DELETE ON teams that calls write_record_outbox('team')"),
+            (r"record_outbox\('gizmo'\)", "trigger AFTER DELETE ON gizmos that calls write_record_outbox('gizmo')"),
         )
     ),
 ]  # fmt: skip
@@ -53,7 +53,7 @@ PARTS = [
 
 @promise("`make check` names each missing part of an entity")
 def test_a_missing_part_is_named_with_its_place(checkout: Path) -> None:
-    write_all(generated(checkout, specify(checkout, "team", None, EVERY_TYPE, "slug")))
+    write_all(generated(checkout, specify(checkout, "gizmo", None, EVERY_TYPE, "slug")))
     for path, pattern, expected in PARTS:
         (file,) = checkout.glob(path)
         text = file.read_text()
@@ -62,7 +62,7 @@ def test_a_missing_part_is_named_with_its_place(checkout: Path) -> None:
         assert file.read_text() != text
         assert expected in "\n".join(problems(checkout)), (path, pattern)
         file.write_text(text)
-    for path in ("db/queries/teams.sql", "db/_async/teams.py", "tests/entities/teams.py"):
+    for path in ("db/queries/gizmos.sql", "db/_async/gizmos.py", "tests/entities/gizmos.py"):
         moved = (checkout / path).rename(checkout / "moved")
         assert any(line.startswith(f"{path}: no ") for line in problems(checkout)), path
         moved.rename(checkout / path)
@@ -71,7 +71,7 @@ def test_a_missing_part_is_named_with_its_place(checkout: Path) -> None:
 @promise("`make check` names each missing part of an entity", control=True)
 @pytest.mark.parametrize("key", ["slug", None])
 def test_a_complete_entity_has_no_problem(checkout: Path, key: str | None) -> None:
-    write_all(generated(checkout, specify(checkout, "team", None, EVERY_TYPE, key)))
+    write_all(generated(checkout, specify(checkout, "gizmo", None, EVERY_TYPE, key)))
     assert list(problems(checkout)) == []
 
 

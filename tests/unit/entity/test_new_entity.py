@@ -30,47 +30,47 @@ def _in_the_copy(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("team",), "entity 'team' has no fields; add at least one, like --field name:text"),
-        (("Team", *NAME), "entity 'Team' is not a valid name"),
-        (("team-1", *NAME), "entity 'team-1' is not a valid name"),
+        (("gizmo",), "entity 'gizmo' has no fields; add at least one, like --field name:text"),
+        (("Gizmo", *NAME), "entity 'Gizmo' is not a valid name"),
+        (("gizmo-1", *NAME), "entity 'gizmo-1' is not a valid name"),
         (("t" * 29, *NAME), "has 29 characters; use at most 28"),
         (("class", *NAME), "entity 'class' is a reserved word of Python"),
         (("table", *NAME), "entity 'table' is a reserved word of SQL"),
         (("user", *NAME), "entity 'user' is a reserved word of SQL"),
         (("organization", *NAME), "'organization' exists already"),
         (("user_feed", *NAME), "'user_feed' exists already"),
-        (("team", "--plural", "users", *NAME), "'users' exists already"),
-        (("team", "--plural", "pool", *NAME), "'pool' exists already"),
-        (("team", "--plural", "outbox", *NAME), "'outbox' exists already"),
-        (("team", "--plural", "cache_outbox", *NAME), "'cache_outbox' exists already"),
-        (("team", "--plural", "team", *NAME), "is the entity's own name; pass another one with --plural"),
+        (("gizmo", "--plural", "users", *NAME), "'users' exists already"),
+        (("gizmo", "--plural", "pool", *NAME), "'pool' exists already"),
+        (("gizmo", "--plural", "outbox", *NAME), "'outbox' exists already"),
+        (("gizmo", "--plural", "cache_outbox", *NAME), "'cache_outbox' exists already"),
+        (("gizmo", "--plural", "gizmo", *NAME), "is the entity's own name; pass another one with --plural"),
         (("async_job", *NAME), "'async_job' cannot be used"),
         (("page", "--plural", "page_list", *NAME), "'page' would have the class Page, which exists already"),
         (("listing", *NAME), "'listing' would have the class Listing, which exists already"),
         (("new_user", *NAME), "'new_user' would have the class NewUser, which exists already"),
-        (("team", "--field", "name"), "field 'name' has no type; write it as name:text"),
-        (("team", "--field", "name:"), "field 'name:' has no type; write it as name:text"),
-        (("team", "--field", "name:varchar"), "field 'name' has unknown type 'varchar'; use one of text, int,"),
-        (("team", "--field", "name:text??"), "field 'name' has unknown type 'text?'"),
-        (("team", "--field", "select:text"), "field 'select' is a reserved word of SQL"),
-        (("team", "--field", "lambda:text"), "field 'lambda' is a reserved word of Python"),
-        (("team", "--field", "id:bigint"), "field 'id' cannot be used: every entity has this field"),
-        (("team", "--field", "date:date"), "field 'date' cannot be used: it is a type in Python"),
-        (("team", "--field", "sets_a:bool"), "field 'sets_a' cannot be used"),
-        (("team", *NAME, *NAME), "field 'name' is given twice"),
+        (("gizmo", "--field", "name"), "field 'name' has no type; write it as name:text"),
+        (("gizmo", "--field", "name:"), "field 'name:' has no type; write it as name:text"),
+        (("gizmo", "--field", "name:varchar"), "field 'name' has unknown type 'varchar'; use one of text, int,"),
+        (("gizmo", "--field", "name:text??"), "field 'name' has unknown type 'text?'"),
+        (("gizmo", "--field", "select:text"), "field 'select' is a reserved word of SQL"),
+        (("gizmo", "--field", "lambda:text"), "field 'lambda' is a reserved word of Python"),
+        (("gizmo", "--field", "id:bigint"), "field 'id' cannot be used: every entity has this field"),
+        (("gizmo", "--field", "date:date"), "field 'date' cannot be used: it is a type in Python"),
+        (("gizmo", "--field", "sets_a:bool"), "field 'sets_a' cannot be used"),
+        (("gizmo", *NAME, *NAME), "field 'name' is given twice"),
         (
-            ("team", "--field", "org_id:ref:orgs"),
-            "field 'org_id' refers to unknown table 'orgs'; use one of organizations, repositories, teams, users",
+            ("gizmo", "--field", "org_id:ref:orgs"),
+            "field 'org_id' refers to unknown table 'orgs'; use one of ",
         ),
-        (("team", "--field", "a:ref:activities"), "field 'a' refers to unknown table 'activities'"),
-        (("team", "--field", "up:ref:teams"), "field 'up' refers to its own table, so the first row needs null"),
-        (("team", "--field", "a:ref:users", "--field", "a_id:ref:users"), "would both have the method list_by_a"),
-        (("team", "--field", "status:enum()"), "field 'status' has the value ''"),
-        (("team", "--field", "status:enum(a,it's)"), "field 'status' has the value \"it's\""),
-        (("team", "--field", "status:enum(a,a)"), "field 'status' has a value twice"),
-        (("team", *NAME, "--key", "slug"), "--key slug is not one of the fields; add --field slug:text"),
-        (("team", "--field", "slug:text?", "--key", "slug"), "--key slug is text; a key is text, int, bigint"),
-        (("team", "--field", "at:datetime", "--key", "at"), "--key at is datetime; a key is text, int, bigint"),
+        (("gizmo", "--field", "a:ref:activities"), "field 'a' refers to unknown table 'activities'"),
+        (("gizmo", "--field", "up:ref:gizmos"), "field 'up' refers to its own table, so the first row needs null"),
+        (("gizmo", "--field", "a:ref:users", "--field", "a_id:ref:users"), "would both have the method list_by_a"),
+        (("gizmo", "--field", "status:enum()"), "field 'status' has the value ''"),
+        (("gizmo", "--field", "status:enum(a,it's)"), "field 'status' has the value \"it's\""),
+        (("gizmo", "--field", "status:enum(a,a)"), "field 'status' has a value twice"),
+        (("gizmo", *NAME, "--key", "slug"), "--key slug is not one of the fields; add --field slug:text"),
+        (("gizmo", "--field", "slug:text?", "--key", "slug"), "--key slug is text; a key is text, int, bigint"),
+        (("gizmo", "--field", "at:datetime", "--key", "at"), "--key at is datetime; a key is text, int, bigint"),
     ],
 )  # fmt: skip
 def test_an_invalid_definition_is_refused_and_writes_nothing(
@@ -93,7 +93,7 @@ def test_a_write_that_fails_restores_the_files_before_it(
     monkeypatch: pytest.MonkeyPatch, checkout: Path, reason: BaseException
 ) -> None:
     before = contents(checkout)
-    files = generate.generated(checkout, specify(checkout, "team", None, EVERY_TYPE, "slug"))
+    files = generate.generated(checkout, specify(checkout, "gizmo", None, EVERY_TYPE, "slug"))
     put, calls = generate.put, 0
 
     def failing(path: Path, text: str) -> None:
@@ -123,7 +123,7 @@ def test_a_place_that_is_not_found_is_named_and_nothing_is_written(
     access.write_text(access.read_text().replace("caches: dict[str, AsyncDroppable]", "caches"))
     before = contents(checkout)
     with pytest.raises(SystemExit):
-        main(["new", "entity", "team", *NAME])
+        main(["new", "entity", "gizmo", *NAME])
     assert "db/_async/access.py has no line 'caches: dict[str, AsyncDroppable] = {'" in capfd.readouterr().err
     assert contents(checkout) == before
 
@@ -133,19 +133,19 @@ def test_a_place_that_is_not_found_is_named_and_nothing_is_written(
     [(EVERY_TYPE, "slug"), (EVERY_TYPE, None), (("code:uuid",), "code"), (("n:int?",), None)],
 )
 def test_the_files_are_valid(checkout: Path, fields: tuple[str, ...], key: str | None) -> None:
-    files = generate.generated(checkout, specify(checkout, "team", None, fields, key))
+    files = generate.generated(checkout, specify(checkout, "gizmo", None, fields, key))
     generate.write_all(files)
     for path in files:
         if path.suffix == ".py":
             ast.parse(path.read_text())
     migrations = read_source(checkout / "db" / "migrations")
-    assert migrations[-1].name.endswith("_teams")
+    assert migrations[-1].name.endswith("_gizmos")
     assert lint_migrations(migrations[-1:]) == ()
-    queries = parse_queries((checkout / "db/queries/teams.sql").read_text(), "teams.sql")
+    queries = parse_queries((checkout / "db/queries/gizmos.sql").read_text(), "gizmos.sql")
     for query in queries.values():
         names = {name for name in query.takes if f"%({name})s" in query.sql.decode()}
         assert names == set(query.takes), query.name
-    assert ("upsert_team" in queries) == (key is not None)
+    assert ("upsert_gizmo" in queries) == (key is not None)
 
 
 def test_lines_of_the_longest_names_are_not_too_long(checkout: Path) -> None:
@@ -163,20 +163,26 @@ def test_an_entity_may_have_the_name_of_a_check(checkout: Path) -> None:
 
 
 def test_the_models_have_the_types_of_the_fields(checkout: Path) -> None:
-    generate.write_all(generate.generated(checkout, specify(checkout, "team", None, EVERY_TYPE, "slug")))
+    generate.write_all(generate.generated(checkout, specify(checkout, "gizmo", None, EVERY_TYPE, "slug")))
     module: dict[str, Any] = {"__name__": "copied_models"}
     exec(compile((checkout / "db/models.py").read_text(), "models.py", "exec"), module)
-    hints = {name: str(hint) for name, hint in module["Team"].__annotations__.items()}
+    hints = {name: str(hint) for name, hint in module["Gizmo"].__annotations__.items()}
     assert hints["lead_id"] == "int | None"
     assert hints["budget"] == "Decimal | None"
-    assert hints["status"] == "TeamStatus"
-    assert module["TeamStatus"].__args__ == ("open", "on hold")
+    assert hints["status"] == "GizmoStatus"
+    assert module["GizmoStatus"].__args__ == ("open", "on hold")
     assert set(hints) >= {field.partition(":")[0] for field in EVERY_TYPE}
 
 
 @pytest.mark.parametrize(
     ("name", "plural"),
-    [("team", "teams"), ("company", "companies"), ("box", "boxes"), ("branch", "branches"), ("day", "days")],
+    [
+        ("gizmo", "gizmos"),
+        ("company", "companies"),
+        ("box", "boxes"),
+        ("branch", "branches"),
+        ("day", "days"),
+    ],
 )
 def test_the_plural_is_regular(checkout: Path, name: str, plural: str) -> None:
     assert specify(checkout, name, None, ("n:int",), None).plural == plural
