@@ -67,8 +67,12 @@ def deadline_of_block(seconds: float) -> Iterator[None]:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST:
         raise InvalidInput("seconds", f"{seconds!r:.40} is not a number of seconds from 0 to {_LONGEST}")
     outer = chosen_deadline()
+    # Reset twice, because a signal handler may raise inside the first `finally`.
     try:
-        _chosen.set(nearer(Deadline(seconds), outer))
-        yield
+        try:
+            _chosen.set(nearer(Deadline(seconds), outer))
+            yield
+        finally:
+            _chosen.set(outer)
     finally:
         _chosen.set(outer)

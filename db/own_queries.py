@@ -19,7 +19,13 @@ from db.validation import bigint, json_object, text, timestamp
 T = TypeVar("T")
 # Anything else could end the pool's transaction or change the session of later callers.
 _STATEMENT = re.compile(r"\(*\s*(?:SELECT|WITH|VALUES|INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
-_WRITE = re.compile(r"(?:INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+_WRITE = re.compile(
+    r"\b(?:INSERT\s+INTO|DELETE\s+FROM|MERGE\s+INTO|UPDATE\b.*?\bSET)\b", re.IGNORECASE | re.DOTALL
+)
+# Literals, quoted names and comments.
+_QUOTED = re.compile(
+    r"""'(?:''|[^'])*' | "[^"]*" | --[^\n]* | /\*.*?\*/ | \$(\w*)\$.*?\$\1\$""", re.DOTALL | re.VERBOSE
+)
 _CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "int": bigint,
     "str": text,
@@ -57,9 +63,12 @@ def _problem(query: NamedQuery) -> str | None:
         return f"begins with {sql[:20]!r}; use SELECT, WITH, VALUES, INSERT, UPDATE, DELETE or MERGE"
     if odd := set(re.findall(r"%\((\w+)\)", sql)) ^ query.takes.keys():
         return f"{min(odd)} must be both in `takes` and in the statement"
-    if _WRITE.match(sql) and query.is_read:
+    bare = _QUOTED.sub("''", sql)
+    if ";" in bare:
+        return "has several statements; give each a name"
+    if query.is_read and _WRITE.search(bare):
         return "changes rows; mark it as `:write`, so that it is not sent twice"
-    if _WRITE.match(sql) and query.gives is not None and "returning" not in sql.lower():
+    if query.gives is not None and _WRITE.match(bare) and "returning" not in bare.lower():
         return "has no RETURNING clause; write `-- gives: nothing`"
     return None
 

@@ -62,7 +62,7 @@ def _increment(data: DataAccess, record_id: int, read: Callable[[int], Any]) -> 
 @promise("`lock` keeps other transactions from changing the record until the transaction ends")
 def test_no_increment_of_a_locked_record_is_lost(data: DataAccess) -> None:
     added = data.organizations.add(NewOrganization(github_id=1, name="o"))
-    with ThreadPoolExecutor(8) as threads:
+    with ThreadPoolExecutor(4) as threads:
         for done in [threads.submit(_increment, data, added.id, data.organizations.lock) for _ in range(40)]:
             done.result(60)
     assert data.organizations.get(added.id).member_count == 40

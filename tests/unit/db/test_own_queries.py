@@ -46,12 +46,28 @@ def test_statements_that_change_the_session_or_the_transaction_are_refused(sql: 
         _load(sql)
 
 
+def test_quoted_text_is_not_taken_for_sql() -> None:
+    for sql in (
+        "SELECT 'a; COMMIT', 'it''s; x', \"DELETE FROM\" -- ; x",
+        "SELECT $$ ; $$, $a$ $$ ; UPDATE b SET $a$ /* ; */",
+        "SELECT id FROM a FOR UPDATE OF a",
+    ):
+        _load(sql, mode="read")
+
+
 def test_declarations_must_fit_the_statement() -> None:
     for arguments, why in (
         ({"sql": "SELECT %(a)s"}, "a must be both"),
         ({"sql": "SELECT 1", "takes": "a int"}, "a must be both"),
         ({"sql": "UPDATE a SET b = 1", "gives": "nothing", "mode": "read"}, "mark it as `:write`"),
+        (
+            {"sql": "WITH a AS (DELETE\nFROM b RETURNING c) SELECT c FROM a", "mode": "read"},
+            "mark it as `:write`",
+        ),
         ({"sql": "UPDATE a SET b = 1"}, "no RETURNING clause"),
+        ({"sql": "INSERT INTO a VALUES ('returning')"}, "no RETURNING clause"),
+        ({"sql": "SELECT 1; COMMIT"}, "several statements"),
+        ({"sql": "SELECT ';' -- it's\n; ROLLBACK"}, "several statements"),
         ({"sql": "SELECT 1", "takes": "a inet"}, "should read `name type`"),
     ):
         with pytest.raises(ValueError, match=why):
