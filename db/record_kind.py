@@ -69,7 +69,7 @@ def as_json(value: Any) -> Any:
 
 
 def checked_changes(
-    any_record: S, parameters: Callable[[S], dict[str, Any]], **fields: object
+    any_record: S, parameters: Callable[[S], dict[str, Any]], /, **fields: object
 ) -> dict[str, Any]:
     """Return the checked parameters of the fields that are not UNSET. `any_record` has valid values for the others."""
     given = {name: value for name, value in fields.items() if value is not UNSET}

@@ -13,8 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _QUERIES = (
-    "find_{0}", "find_{1}", "list_{1}", "count_{1}", "find_{0}_versions", "add_{0}", "update_{0}", "delete_{0}",
-    "delete_{1}",
+    "find_{0}", "find_{1}", "list_{1}", "count_{1}", "find_{0}_versions", "add_{0}", "update_{0}", "patch_{0}",
+    "lock_{0}", "delete_{0}", "delete_{1}",
 )  # fmt: skip
 _KEY_QUERIES = ("find_{0}_by_{2}", "upsert_{0}", "upsert_{1}")
 # What the migrations must contain, as a pattern over statements with single blanks, and how to say it.

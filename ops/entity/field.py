@@ -29,7 +29,8 @@ _RESERVED = frozenset(
 _TAKEN = {
     **dict.fromkeys(("id", "created_at", "updated_at", "row_version"), "every entity has this field"),
     **dict.fromkeys(
-        ("ids", "after_id", "after", "records", "self", "idempotency_key"), "methods use this name"
+        ("ids", "after_id", "after", "records", "record_id", "self", "stored", "idempotency_key"),
+        "methods or queries use this name",
     ),
     **dict.fromkeys(
         ("int", "str", "bool", "float", "list", "dict", "date", "datetime"), "it is a type in Python"

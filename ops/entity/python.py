@@ -10,7 +10,7 @@ from ops.entity.sql import sample_row
 
 _MODULE_OF = {
     "date": "datetime", "datetime": "datetime", "UTC": "datetime", "Decimal": "decimal", "UUID": "uuid",
-    "Any": "typing", "Literal": "typing",
+    "Any": "typing", "Literal": "typing", "get_args": "typing",
 }  # fmt: skip
 
 
@@ -85,11 +85,17 @@ def repository(entity: Specification) -> str:
         body += _by_key(entity, key)
     for field in entity.references:
         body += _listing(entity, field)
-    imports = [
+    patch = _patch(entity)
+    body += patch
+    standard = [
+        *imports("\n".join([*patch, "get_args" * any(field.values for field in entity.fields)])),
         *(["from operator import attrgetter"] if entity.references else []),
-        *(["from typing import get_args"] if any(field.values for field in entity.fields) else []),
+    ]
+    imported = [
+        *sorted(standard),
         "",
-        *(["from msgspec import UNSET", ""] if key and entity.optional else []),
+        "from msgspec import UNSET, UnsetType",
+        "",
         "from cache._async.client import AsyncClient",
         "from cache.timing import Tier",
         *(["from db._async.keyed_records import AsyncKeyedRepository"] if key else []),
@@ -97,7 +103,7 @@ def repository(entity: Specification) -> str:
         *([] if key else ["from db._async.records import AsyncRecordRepository"]),
         f"from db.models import {', '.join([*entity.classes, *(['Page'] if entity.references else [])])}",
         *(["from db.paging import Listing"] if entity.references else []),
-        "from db.record_kind import RecordKind",
+        "from db.record_kind import RecordKind, checked_changes",
         f"from db.validation import {', '.join(sorted(helpers))}",
     ]
     known = []
@@ -116,7 +122,7 @@ def repository(entity: Specification) -> str:
             "",
             "from __future__ import annotations",
             "",
-            *imports,
+            *imported,
             "",
             *checks,
             "",
@@ -174,6 +180,44 @@ def _by_key(entity: Specification, key: Field) -> list[str]:
         f"    async def find_by_{name}(self, {name}: {kind}) -> {entity.model} | None:",
         f'        """Return the record with this {name}, or None, from Postgres."""',
         f"        return await self._find_by_key({value})",
+    ]
+
+
+def _patch(entity: Specification) -> list[str]:
+    one, model = entity.name, entity.model
+    required = [field for field in entity.fields if not field.is_nullable]
+    return [
+        "",
+        "    async def patch(",
+        "        self,",
+        "        record_id: int,",
+        "        *,",
+        *(
+            f"        {field.name}: {entity.python_type(field)} | UnsetType{' | None' * field.is_nullable} = UNSET,"
+            for field in entity.fields
+        ),
+        "        row_version: int | None = None,",
+        "        idempotency_key: str | None = None,",
+        f"    ) -> {model}:",
+        f'        """Change the given fields without reading the {one} first, and return it.',
+        "",
+        "        The others keep their value. With `row_version`, raises VersionConflict if the row has another one.",
+        "        Raises NotFound, and InvalidInput if no field is given. `idempotency_key` works as in `add`.",
+        '        """',
+        "        changes = checked_changes(",
+        *(
+            [
+                f"            New{model}(",
+                *(f"                {field.name}={field.type.samples[0]}," for field in required),
+                "            ),",
+            ]
+            if required
+            else [f"            New{model}(),"]
+        ),
+        "            _parameters,",
+        *(f"            {field.name}={field.name}," for field in entity.fields),
+        "        )",
+        "        return await self._patch(record_id, changes, row_version, idempotency_key)",
     ]
 
 

@@ -71,6 +71,8 @@ def queries(entity: Specification) -> str:
     insert = _wrapped(f"INSERT INTO {table} ({', '.join(field.name for field in entity.fields)})")
     values = _wrapped(f"VALUES ({', '.join(f'%({field.name})s' for field in entity.fields)})")
     returning = _wrapped(f"RETURNING {columns}") + ";"
+    names = ", ".join(field.name for field in entity.fields)
+    new = ", ".join(f"new.{field.name}" for field in entity.fields)
     sets = ",\n    ".join(f"{field.name} = %({field.name})s" for field in entity.fields)
     entries = [
         _entry(f"find_{one} :read", f"Find {a_label} by its id.", "id int", model, f"{select}WHERE id = %(id)s;"),
@@ -106,6 +108,20 @@ def queries(entity: Specification) -> str:
             f"UPDATE {table}\nSET\n    {sets}\nWHERE id = %(id)s AND row_version = %(row_version)s\n{returning}",
         ),
         _entry(
+            f"patch_{one} :write",
+            f"Change the columns of {a_label} that `changes` names. If a row version is given, only at that version.",
+            "id int, row_version int | None, changes dict", model,
+            f"UPDATE {table} AS stored\n" + _wrapped(f"SET ({names}) = (") + "\n"
+            + _wrapped(f"    SELECT {new}") + "\n    FROM jsonb_populate_record(stored, %(changes)s) AS new\n)\n"
+            f"WHERE id = %(id)s AND row_version = coalesce(%(row_version)s, row_version)\n{returning}",
+        ),
+        _entry(
+            f"lock_{one} :write",
+            f"Find {a_label} by its id, and keep others from changing, deleting or locking it\n"
+            "-- until the transaction ends.",
+            "id int", model, f"{select}WHERE id = %(id)s\nFOR NO KEY UPDATE;",
+        ),
+        _entry(
             f"delete_{one} :write", f"Delete {a_label}.", "id int", "int",
             f"DELETE FROM {table} WHERE id = %(id)s RETURNING id;",
         ),
@@ -118,7 +134,6 @@ def queries(entity: Specification) -> str:
         key = entity.key
         flags = "".join(f", sets_{field.name} bool" for field in entity.optional)
         kept = " Columns whose sets_... flag is false are kept." if flags else ""
-        new = ", ".join(f"new.{field.name}" for field in entity.fields)
         types = ",\n    ".join(f"{field.name} {field.type.sql}" for field in entity.fields)
         conflict = f"ON CONFLICT ({key.name}) DO UPDATE SET\n    {_replaced(entity, key)}\n{returning}"
         entries += [

@@ -10,10 +10,13 @@ import redis
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
+from db import DataAccess
 from db.entities import ENTITIES, Entity
-from db.errors import InvalidInput, NotFound, VersionConflict
+from db.errors import InvalidInput, NotFound, TransactionRequired, VersionConflict
 from tests.conftest import Connect, Connection, Database
+from tests.containers import Server
 from tests.entities import ROWS, Case, case_of
+from tests.integration.data_access import cache_settings, database_settings
 from tests.promises import promise
 
 
@@ -97,6 +100,38 @@ def test_an_update_of_an_old_version_is_a_conflict(case: Case, records: Any) -> 
     records.update(replace(added, **case.others))
     with pytest.raises(VersionConflict):
         records.update(added)
+
+
+@promise("`patch` changes the given fields only, without reading the record first")
+def test_each_field_can_be_patched_alone(case: Case, records: Any) -> None:
+    expected = records.get(records.add(case.new(**case.values)).id)
+    for name, value in case.others.items():
+        patched = records.patch(expected.id, **{name: value})
+        expected = replace(
+            expected, **{name: value}, row_version=expected.row_version + 1, updated_at=patched.updated_at
+        )
+        assert patched == expected == records.get(expected.id), name
+        with pytest.raises(InvalidInput, match=name):
+            records.patch(expected.id, **{name: object()})
+    with pytest.raises(VersionConflict):
+        records.patch(expected.id, row_version=1, **case.values)
+    assert fields(records.patch(expected.id, **case.values), case) == dict(case.values)
+    with pytest.raises(InvalidInput):
+        records.patch(expected.id)
+
+
+def test_a_record_is_locked_only_in_a_transaction(
+    entity: Entity, case: Case, records: Any, database: Database, namespace: str, redis_server: Server
+) -> None:
+    added = records.add(case.new(**case.values))
+    with pytest.raises(TransactionRequired):
+        records.lock(added.id)
+    settings = (
+        database_settings(database.url("app")),
+        cache_settings(redis_server.redis_url("app"), namespace),
+    )
+    with DataAccess(*settings) as sync, sync.transaction():
+        assert getattr(sync, entity.plural).lock(added.id) == added
 
 
 def test_a_deleted_record_is_not_found(case: Case, records: Any) -> None:
