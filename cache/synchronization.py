@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import AbstractContextManager, suppress
 from inspect import ismethod
@@ -55,17 +56,39 @@ class AsyncCompletion:
 
 
 class Completion:
-    """An event for threads."""
+    """An event for threads. A signal handler that interrupts one of them never blocks the others.
+
+    threading.Event is written in Python: an exception between two of its steps leaves its lock locked.
+    """
+
+    __slots__ = ("_is_set", "_waiting")
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._is_set = False
+        # A locked lock for each waiting thread.
+        self._waiting: deque[threading.Lock] = deque()
+
+    def is_set(self) -> bool:
+        return self._is_set
 
     def set(self) -> None:
-        self._event.set()
+        self._is_set = True
+        while self._waiting:
+            # Another thread may be doing the same.
+            with suppress(IndexError):
+                self._waiting.popleft().release()
 
     def wait(self, seconds: float) -> bool:
         """Wait up to `seconds` for the event, and return whether it is set."""
-        return self._event.wait(seconds)
+        if not self._is_set:
+            lock = threading.Lock()
+            lock.acquire()
+            self._waiting.append(lock)
+            # If it was set since the first look, perhaps nobody releases the lock.
+            if not self._is_set and not lock.acquire(timeout=seconds):
+                with suppress(ValueError):
+                    self._waiting.remove(lock)
+        return self._is_set
 
 
 class AsyncBackgroundTasks:
@@ -209,8 +232,8 @@ class Repeating:
         register(self)
 
     def after_fork(self) -> None:
-        # A thread of the parent may have held the event's lock.
-        self._stopped = threading.Event()
+        # The parent may be stopping.
+        self._stopped = Completion()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -230,7 +253,7 @@ class Repeating:
         """Stop without waiting. May be called from any thread."""
         self._stopped.set()
 
-    def _run(self, stopped: threading.Event) -> None:
+    def _run(self, stopped: Completion) -> None:
         while not stopped.is_set() and (action := self._action()) is not None:
             pause = None
             try:

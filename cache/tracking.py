@@ -23,6 +23,7 @@ from cache.forking import abandon, register
 from cache.keys import VALUE_PREFIX
 from cache.near import NearCache
 from cache.settings import CacheSettings
+from cache.synchronization import Completion
 from cache.tls import PlainConnection, TlsConnection, connection_options, redis_descriptor
 
 _logger = logging.getLogger("groundwork.cache.near")
@@ -44,7 +45,7 @@ class Tracking:
         self._near = near
         self._nonce_key = nonce_key
         self._on_flush = on_flush
-        self._stopped = threading.Event()
+        self._stopped = Completion()
         self._thread: threading.Thread | None = None
         self._has_failed = False
         # For a forked child, which must give up its socket.
@@ -73,10 +74,10 @@ class Tracking:
             abandon(self._connection, redis_descriptor(self._connection))
         self._connection = self._thread = None
         self._has_failed = False
-        # A thread of the parent may have held the event's lock.
-        self._stopped = threading.Event()
+        # The parent may be stopping.
+        self._stopped = Completion()
 
-    def _run(self, stopped: threading.Event) -> None:
+    def _run(self, stopped: Completion) -> None:
         while not stopped.is_set():
             try:
                 self._connection = self._connect()
@@ -114,7 +115,7 @@ class Tracking:
         connection._parser.set_invalidation_push_handler(self._hear)
         return connection
 
-    def _follow(self, connection: Any, stopped: threading.Event) -> None:
+    def _follow(self, connection: Any, stopped: Completion) -> None:
         prefix = f"{VALUE_PREFIX}:{self._settings.namespace}:"
         followed = ("PREFIX", prefix, "PREFIX", self._nonce_key)
         _ask(connection, "CLIENT", "TRACKING", "ON", "BCAST", *followed, "NOLOOP")
