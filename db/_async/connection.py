@@ -34,14 +34,14 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
     deadline: Deadline | None = None
     _poller: poll | None = None
     _deallocations = 0
-    # Gets an entry if this connection is deleted while it is open, so that its pool replaces it.
-    lost: deque[None] | None = None
+    # Gets an entry if this connection is deleted while it is open, so that its pool replaces it at once.
+    doubts: deque[None] | None = None
     # The connection belongs to the parent of this process, and nothing may be sent on it.
     is_inherited = False
 
     def __del__(self, *arguments: Any) -> None:
-        if self.lost is not None and not self.closed:
-            self.lost.append(None)
+        if self.doubts is not None and not self.closed:
+            self.doubts.append(None)
         super().__del__(*arguments)
 
     @classmethod

@@ -19,7 +19,7 @@ from cache.forking import register
 from cache.synchronization import AsyncCancellation, AsyncCompletion, AsyncRepeating, async_uninterrupted
 from db._async.connection import AsyncBoundedConnection
 from db._async.driver_pool import AsyncDriverPool
-from db._async.transaction import AsyncTransaction, Effect, current_block, current_transaction
+from db._async.transaction import AsyncTransaction, Effect, Lease, current_block, current_transaction
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline, chosen_deadline, nearer, next_deadline
 from db.errors import DbError, InvalidSetting, Unavailable
@@ -34,9 +34,6 @@ from db.settings import DatabaseSettings
 from db.translation import is_lost_connection, translate_pool_error
 
 _T = TypeVar("_T")
-# The connection that a call uses, if it has one. The list exists before, so that there is always a place to give the
-# connection back from.
-_Lease = list[AsyncBoundedConnection]
 _logger = logging.getLogger("groundwork.db.pool")
 # psycopg_pool's backoff doubles for up to five minutes. With a short limit the probe sets the pace.
 _RECONNECT_SECONDS = 2.0
@@ -223,10 +220,8 @@ class AsyncPool:
             return
         own = deadline or self.deadline()
         own.require("begin_transaction")
-        async with self.connection(own) as connection:
-            transaction = AsyncTransaction(
-                self, connection, self.settings.deadline_seconds, deadline, isolation
-            )
+        async with self._leased(own) as lease:
+            transaction = AsyncTransaction(self, lease, self.settings.deadline_seconds, deadline, isolation)
             async with transaction.run():
                 yield
         for effect, _ in transaction.block.effects:
@@ -255,11 +250,18 @@ class AsyncPool:
 
         Every operation on it ends by `deadline`.
         """
-        lease: _Lease = []
+        async with self._leased(deadline, is_retry) as lease:
+            yield lease[0]
+
+    @asynccontextmanager
+    async def _leased(self, deadline: Deadline, is_retry: bool = False) -> AsyncIterator[Lease]:
+        """Take a connection into a lease, which is empty after the block."""
+        lease: Lease = []
         # Given back twice, because a signal handler may raise inside the first `finally`.
         try:
             try:
-                yield await self._take(lease, deadline, is_retry)
+                await self._take(lease, deadline, is_retry)
+                yield lease
             finally:
                 await self._give_back(lease)
         finally:
@@ -278,7 +280,7 @@ class AsyncPool:
         call: QueryCall,
     ) -> list[_T]:
         # Not `connection()`: its generator takes a large part of a short query's time.
-        lease: _Lease = []
+        lease: Lease = []
         try:
             try:
                 return await self._execute(await self._take(lease, deadline), query, parameters, row_factory)
@@ -316,14 +318,12 @@ class AsyncPool:
             await cursor.execute(query.sql, parameters, prepare=True)
         return [] if query.gives is None else await cursor.fetchall()
 
-    async def _take(
-        self, lease: _Lease, deadline: Deadline, is_retry: bool = False
-    ) -> AsyncBoundedConnection:
+    async def _take(self, lease: Lease, deadline: Deadline, is_retry: bool = False) -> AsyncBoundedConnection:
         """Take a connection into `lease` and return it. The caller gives it back even if this raises."""
         if self._is_forked:
             await self._start()
-        if self._pool.lost:
-            self._pool.replace_lost()
+        if self._pool.doubts:
+            await self._pool.replace_lost()
         while True:
             if self._attempts.is_in_doubt:
                 await self._require_login(deadline)
@@ -333,6 +333,9 @@ class AsyncPool:
             except psycopg.Error as error:
                 refusal = self._attempts.reason(deadline.seconds)
                 raise translate_pool_error(error, self.name, deadline.seconds, refusal) from error
+            except BaseException as error:
+                self._pool.doubt(error)
+                raise
             connection = lease[0]
             cancellation.heed()
             if self._too_large is not None:
@@ -353,19 +356,25 @@ class AsyncPool:
         if refusal is not None and not self._pool.is_connected():
             raise unavailable(self.name, refusal)
 
-    async def _give_back(self, lease: _Lease) -> None:
+    async def _give_back(self, lease: Lease) -> None:
         """Return the connection in `lease` to the pool. Idempotent."""
         if lease:
-            await async_uninterrupted(self._put, lease)
+            try:
+                await async_uninterrupted(self._put, lease)
+            except BaseException as error:
+                self._pool.doubt(error)
+                raise
 
-    async def _put(self, lease: _Lease) -> None:
+    async def _put(self, lease: Lease) -> None:
         for connection in lease:
             connection.deadline = None
         if lease and lease[0].is_inherited:
             lease.clear()
         if lease:
-            # In one step: a connection that is neither in the lease nor in the pool is lost.
-            await self._pool.putconn(lease.pop())
+            connection = lease.pop()
+            await self._pool.putconn(connection)
+            if connection.closed:
+                self._pool.forget(connection)
 
     async def _configure(self, connection: AsyncBoundedConnection) -> None:
         """Register a new connection. On the first one, check the pool's size against the role's connection limit.
@@ -389,7 +398,7 @@ class AsyncPool:
         if self._is_rotated():
             _logger.info("the connection string has changed; replacing all connections")
             await self._pool.drain()
-        self._pool.replace_lost()
+        await self._pool.replace_lost()
         # While the server is down, the pool drops its connections and reconnects only when a caller needs one.
         if self._pool.get_stats()["pool_size"] < max(self.settings.pool_min_size, 1):
             await self._pool.check()

@@ -27,6 +27,9 @@ from db.named_query import queries
 from db.translation import translate
 
 Effect = Callable[[], Awaitable[object]]
+# The connection that a call or a transaction uses, if it has one. The list exists before, so that there is always a
+# place to give the connection back from. Nothing else refers to a connection for long.
+Lease = list[AsyncBoundedConnection]
 _QUERIES = queries("transaction")
 # Limit for ROLLBACK. After it the connection is closed, which rolls back too.
 _ROLLBACK_SECONDS = 1.0
@@ -52,13 +55,13 @@ class AsyncTransaction:
     def __init__(
         self,
         pool: object,
-        connection: AsyncBoundedConnection,
+        lease: Lease,
         deadline_seconds: float,
         deadline: Deadline | None = None,
         isolation: Isolation = DEFAULT,
     ) -> None:
         """`deadline` covers all statements together; without it, each has `deadline_seconds`."""
-        self.connection = connection
+        self._lease = lease
         self.isolation = isolation
         self.deadline = deadline
         self.pool = pool
@@ -68,6 +71,14 @@ class AsyncTransaction:
         # writes that follow it.
         self.innermost = self.block
         self._deadline_seconds = deadline_seconds
+
+    @property
+    def connection(self) -> AsyncBoundedConnection:
+        """The transaction's connection. Raises TransactionOver if it was given back, as another caller may use it."""
+        try:
+            return self._lease[0]
+        except IndexError:
+            raise TransactionOver() from None
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

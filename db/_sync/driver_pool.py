@@ -1,5 +1,5 @@
 # Generated from db/_async/driver_pool.py by scripts/generate_sync.py; edit that, not this.
-"""psycopg_pool's pool, which replaces the connections of callers that were interrupted and never returned them.
+"""psycopg_pool's pool, which replaces what callers lost when they were interrupted.
 
 It relies on private names of psycopg_pool 3.3; tests in tests/unit/db check them.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from traceback import clear_frames
 from typing import Any
 from weakref import ref
 
@@ -17,6 +18,7 @@ from psycopg_pool.pool import AddConnection, StopWorker
 from cache.forking import abandon
 from cache.synchronization import end_if_cancelled
 from db._sync.connection import BoundedConnection
+from db.pool_primitives import TaskQueue, WaitQueue
 from db.pool_release import heed_cancellation
 
 _logger = logging.getLogger("groundwork.db.pool")
@@ -27,26 +29,65 @@ class DriverPool(ConnectionPool[BoundedConnection]):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, connection_class=BoundedConnection, **options)
-        # One entry for each connection that was deleted while it was open: its caller was interrupted.
-        self.lost: deque[None] = deque()
+        # Not empty if the pool may count a connection that does not exist, because a caller was interrupted. A deleted
+        # connection that was open adds an entry.
+        self.doubts: deque[None] = deque()
+        self._waiting: Any = WaitQueue()
         self._existing: set[ref[BoundedConnection]] = set()
+        # The tasks that make a connection: queued, running, or scheduled for another attempt.
+        self._adding: set[ref[AddConnection]] = set()
 
     def know(self, connection: BoundedConnection) -> None:
         """Register a new connection. Called before it is first used."""
-        connection.lost = self.lost
+        connection.doubts = self.doubts
         self._existing.add(ref(connection, self._existing.discard))
+
+    def forget(self, connection: BoundedConnection) -> None:
+        """Unregister a closed connection that the pool has replaced, because an error may keep it alive."""
+        self._existing.discard(ref(connection))
 
     def is_connected(self) -> bool:
         """Return whether the pool has an open connection, in use or not."""
         connections = [reference() for reference in [*self._existing]]
         return any(connection is not None and not connection.closed for connection in connections)
 
+    def doubt(self, error: BaseException) -> None:
+        """Note that `error` interrupted a caller inside the pool, and release the connection in the frames it left."""
+        clear_frames(error.__traceback__)
+        self.doubts.append(None)
+
     def replace_lost(self) -> None:
-        """Connect again for each lost connection, which the pool still counts."""
-        while self.lost and not self.closed:
-            self.lost.pop()
+        """Connect again for each connection that the pool counts and that does not exist.
+
+        A caller loses one that it had taken out of the pool, or had counted before the task to connect was queued.
+        """
+        if not self.closed:
+            self.doubts.clear()
+            try:
+                # In one line, as in cache.forking.Exclusion.
+                with self._lock: self._replace_lost()  # fmt: skip # noqa: E701
+            except BaseException as error:
+                self.doubt(error)
+                raise
+
+    def _replace_lost(self) -> None:
+        # In this order: no task ends while the lock is held, and a connection exists until its successor is queued.
+        existing = len(self._existing)
+        adding = [task for reference in [*self._adding] if (task := reference()) is not None]
+        for _ in range(self._nconns - existing - len(adding)):
             _logger.warning("a connection was lost by an interrupted call; replacing it")
             self.run_task(AddConnection(self))
+        if self._growing and not any(task.growing for task in adding):
+            self._growing = False
+        # Attempts to grow may have failed since these callers began to wait.
+        if self._waiting:
+            self._maybe_grow_pool()
+
+    def run_task(self, task: Any) -> None:
+        """Register a task that makes a connection, and queue it."""
+        if isinstance(task, AddConnection):
+            self._adding.add(ref(task, self._adding.discard))
+        super().run_task(task)
 
     def abandon(self) -> None:
         """Give up the connections, which are the parent's, in a forked child."""
@@ -60,6 +101,7 @@ class DriverPool(ConnectionPool[BoundedConnection]):
                 abandon(connection, None if connection.closed else connection.pgconn.socket)
 
     def _start_workers(self) -> None:
+        self._tasks: Any = TaskQueue()
         heed_cancellation(self._sched)
         super()._start_workers()
 
@@ -80,4 +122,6 @@ class DriverPool(ConnectionPool[BoundedConnection]):
     def schedule_task(self, task: Any, delay: float) -> None:
         """Try again later, unless the event loop ends: the scheduler would take it for a reason to continue."""
         end_if_cancelled()
+        if isinstance(task, AddConnection):
+            self._adding.add(ref(task, self._adding.discard))
         super().schedule_task(task, delay)

@@ -20,7 +20,7 @@ from cache.forking import register
 from cache.synchronization import Cancellation, Completion, Repeating, uninterrupted
 from db._sync.connection import BoundedConnection
 from db._sync.driver_pool import DriverPool
-from db._sync.transaction import Effect, Transaction, current_block, current_transaction
+from db._sync.transaction import Effect, Lease, Transaction, current_block, current_transaction
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline, chosen_deadline, nearer, next_deadline
 from db.errors import DbError, InvalidSetting, Unavailable
@@ -35,9 +35,6 @@ from db.settings import DatabaseSettings
 from db.translation import is_lost_connection, translate_pool_error
 
 _T = TypeVar("_T")
-# The connection that a call uses, if it has one. The list exists before, so that there is always a place to give the
-# connection back from.
-_Lease = list[BoundedConnection]
 _logger = logging.getLogger("groundwork.db.pool")
 # psycopg_pool's backoff doubles for up to five minutes. With a short limit the probe sets the pace.
 _RECONNECT_SECONDS = 2.0
@@ -224,8 +221,8 @@ class Pool:
             return
         own = deadline or self.deadline()
         own.require("begin_transaction")
-        with self.connection(own) as connection:
-            transaction = Transaction(self, connection, self.settings.deadline_seconds, deadline, isolation)
+        with self._leased(own) as lease:
+            transaction = Transaction(self, lease, self.settings.deadline_seconds, deadline, isolation)
             with transaction.run():
                 yield
         for effect, _ in transaction.block.effects:
@@ -252,11 +249,18 @@ class Pool:
 
         Every operation on it ends by `deadline`.
         """
-        lease: _Lease = []
+        with self._leased(deadline, is_retry) as lease:
+            yield lease[0]
+
+    @contextmanager
+    def _leased(self, deadline: Deadline, is_retry: bool = False) -> Iterator[Lease]:
+        """Take a connection into a lease, which is empty after the block."""
+        lease: Lease = []
         # Given back twice, because a signal handler may raise inside the first `finally`.
         try:
             try:
-                yield self._take(lease, deadline, is_retry)
+                self._take(lease, deadline, is_retry)
+                yield lease
             finally:
                 self._give_back(lease)
         finally:
@@ -275,7 +279,7 @@ class Pool:
         call: QueryCall,
     ) -> list[_T]:
         # Not `connection()`: its generator takes a large part of a short query's time.
-        lease: _Lease = []
+        lease: Lease = []
         try:
             try:
                 return self._execute(self._take(lease, deadline), query, parameters, row_factory)
@@ -313,11 +317,11 @@ class Pool:
             cursor.execute(query.sql, parameters, prepare=True)
         return [] if query.gives is None else cursor.fetchall()
 
-    def _take(self, lease: _Lease, deadline: Deadline, is_retry: bool = False) -> BoundedConnection:
+    def _take(self, lease: Lease, deadline: Deadline, is_retry: bool = False) -> BoundedConnection:
         """Take a connection into `lease` and return it. The caller gives it back even if this raises."""
         if self._is_forked:
             self._start()
-        if self._pool.lost:
+        if self._pool.doubts:
             self._pool.replace_lost()
         while True:
             if self._attempts.is_in_doubt:
@@ -328,6 +332,9 @@ class Pool:
             except psycopg.Error as error:
                 refusal = self._attempts.reason(deadline.seconds)
                 raise translate_pool_error(error, self.name, deadline.seconds, refusal) from error
+            except BaseException as error:
+                self._pool.doubt(error)
+                raise
             connection = lease[0]
             cancellation.heed()
             if self._too_large is not None:
@@ -348,19 +355,25 @@ class Pool:
         if refusal is not None and not self._pool.is_connected():
             raise unavailable(self.name, refusal)
 
-    def _give_back(self, lease: _Lease) -> None:
+    def _give_back(self, lease: Lease) -> None:
         """Return the connection in `lease` to the pool. Idempotent."""
         if lease:
-            uninterrupted(self._put, lease)
+            try:
+                uninterrupted(self._put, lease)
+            except BaseException as error:
+                self._pool.doubt(error)
+                raise
 
-    def _put(self, lease: _Lease) -> None:
+    def _put(self, lease: Lease) -> None:
         for connection in lease:
             connection.deadline = None
         if lease and lease[0].is_inherited:
             lease.clear()
         if lease:
-            # In one step: a connection that is neither in the lease nor in the pool is lost.
-            self._pool.putconn(lease.pop())
+            connection = lease.pop()
+            self._pool.putconn(connection)
+            if connection.closed:
+                self._pool.forget(connection)
 
     def _configure(self, connection: BoundedConnection) -> None:
         """Register a new connection. On the first one, check the pool's size against the role's connection limit.

@@ -28,6 +28,9 @@ from db.named_query import queries
 from db.translation import translate
 
 Effect = Callable[[], object]
+# The connection that a call or a transaction uses, if it has one. The list exists before, so that there is always a
+# place to give the connection back from. Nothing else refers to a connection for long.
+Lease = list[BoundedConnection]
 _QUERIES = queries("transaction")
 # Limit for ROLLBACK. After it the connection is closed, which rolls back too.
 _ROLLBACK_SECONDS = 1.0
@@ -53,13 +56,13 @@ class Transaction:
     def __init__(
         self,
         pool: object,
-        connection: BoundedConnection,
+        lease: Lease,
         deadline_seconds: float,
         deadline: Deadline | None = None,
         isolation: Isolation = DEFAULT,
     ) -> None:
         """`deadline` covers all statements together; without it, each has `deadline_seconds`."""
-        self.connection = connection
+        self._lease = lease
         self.isolation = isolation
         self.deadline = deadline
         self.pool = pool
@@ -69,6 +72,14 @@ class Transaction:
         # writes that follow it.
         self.innermost = self.block
         self._deadline_seconds = deadline_seconds
+
+    @property
+    def connection(self) -> BoundedConnection:
+        """The transaction's connection. Raises TransactionOver if it was given back, as another caller may use it."""
+        try:
+            return self._lease[0]
+        except IndexError:
+            raise TransactionOver() from None
 
     @contextmanager
     def run(self) -> Iterator[None]:

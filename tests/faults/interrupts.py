@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
+
+import psycopg_pool
 
 ROOT = Path(__file__).parents[2]
 OURS = (str(ROOT / "cache"), str(ROOT / "db"))
+# The code in Python that a caller runs while it waits for a connection.
+DRIVER = (str(Path(psycopg_pool.__file__).parent), str(threading.__file__), str(queue.__file__))
 
 
 class Interrupted(Exception):
@@ -20,13 +26,18 @@ class Interrupted(Exception):
 class Interrupt:
     """Raises Interrupted at one line of the code in `db` and `cache` that this thread runs in the block.
 
-    Counts the lines only, without a number. The exception comes once, as from a signal.
+    Counts the lines only, without a number. The exception comes once, as from a signal. In `files` of a driver it comes
+    at the `return` of a function, because no signal handler runs while a `with` block releases a lock.
     """
 
-    def __init__(self, at: int | None = None) -> None:
+    def __init__(
+        self, at: int | None = None, files: tuple[str, ...] = OURS, event: Literal["line", "return"] = "line"
+    ) -> None:
         self.lines = 0
         self.where = ""
         self._at = at
+        self._files = files
+        self._event = event
 
     def __enter__(self) -> Interrupt:
         sys.settrace(self._enter_function)
@@ -36,13 +47,13 @@ class Interrupt:
         sys.settrace(None)
 
     def _enter_function(self, frame: FrameType, event: str, _: Any) -> Any:
-        return self._reach_line if frame.f_code.co_filename.startswith(OURS) else None
+        return self._reach_line if frame.f_code.co_filename.startswith(self._files) else None
 
     def _reach_line(self, frame: FrameType, event: str, _: Any) -> Any:
-        if event != "line":
+        if event != self._event:
             return self._reach_line
         if self.lines == self._at:
-            self.where = f"{Path(frame.f_code.co_filename).relative_to(ROOT)}:{frame.f_lineno}"
+            self.where = f"{frame.f_code.co_filename.removeprefix(f'{ROOT}/')}:{frame.f_lineno}"
             self.lines += 1
             raise Interrupted
         self.lines += 1

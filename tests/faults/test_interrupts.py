@@ -7,17 +7,21 @@ task may be cancelled at any await.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from cache._sync.single_flight import SingleFlight
+from cache.synchronization import Completion
 from db import AsyncDataAccess, DataAccess
 from db._async.transaction import innermost_block as innermost_block_of_task
 from db._sync.transaction import innermost_block
@@ -25,7 +29,7 @@ from db.errors import DbError
 from db.models import NewActivity, NewUser
 from tests.conftest import Database
 from tests.containers import Server
-from tests.faults.interrupts import Interrupt, Interrupted, cancelled_at
+from tests.faults.interrupts import DRIVER, Interrupt, Interrupted, cancelled_at
 from tests.integration.data_access import cache_settings, database_settings
 from tests.promises import promise
 from tests.scale import scaled
@@ -65,7 +69,7 @@ def _check_whole(data: Any, size: int, where: str) -> None:
 
     def is_full() -> bool:
         statistics = pool.statistics()
-        return not pool._pool.lost and statistics["pool_size"] == statistics["pool_available"] == size
+        return not pool._pool.doubts and statistics["pool_size"] == statistics["pool_available"] == size
 
     _wait_until(is_full, f"a pooled connection is missing after an interrupt at {where}: {pool.statistics()}")
 
@@ -265,6 +269,102 @@ def test_signals_at_random_moments_lose_nothing(
         assert data.users.get(user.id).username == "ada"
         _check_whole(data, size, "random moments")
         _check_slots(data, size, "random moments")
+
+
+def _in_thread(scenario: Callable[[], bool], what: str) -> bool:
+    """Return the result of a scenario in another thread. If it waits for a lock that is never released, fail."""
+    ended: list[bool] = []
+    thread = threading.Thread(target=lambda: ended.append(scenario()), daemon=True)
+    thread.start()
+    thread.join(_WAIT_SECONDS)
+    assert ended, f"no result after an interrupt at {what}"
+    return ended[0]
+
+
+@promise("an interrupted call leaves everything usable")
+def test_an_exception_while_waiting_for_a_connection_loses_nothing(
+    database: Database, redis_server: Server, namespace: str
+) -> None:
+    """Inside the driver's pool, while it grows, at the end of each of its functions."""
+    size, number, interrupted = 3, random.randrange(STRIDE), 0
+    settings, cache = _settings(database, redis_server, namespace, size)
+    settings = dataclasses.replace(settings, pool_min_size=1, deadline_seconds=_WAIT_SECONDS / 2)
+
+    def count(data: DataAccess, interrupt: Interrupt) -> bool:
+        try:
+            with interrupt:
+                data.users.count()
+        except Interrupted:
+            pass
+        return True
+
+    def hold_all(data: DataAccess) -> bool:
+        together = threading.Barrier(size)
+
+        def hold() -> None:
+            with data.transaction():
+                together.wait(_WAIT_SECONDS)
+
+        threads = [threading.Thread(target=hold, daemon=True) for _ in range(size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        data.close()
+        return not together.broken
+
+    while True:
+        data = DataAccess(settings, cache).__enter__()
+        interrupt = Interrupt(number, DRIVER, "return")
+        with data.transaction():
+            # Another thread is not in the transaction, which has the only connection.
+            assert _in_thread(partial(count, data, interrupt), "this call")
+        assert _in_thread(partial(hold_all, data), interrupt.where)
+        if not interrupt.where:
+            break
+        interrupted += 1
+        number += STRIDE
+    assert interrupted > 2
+
+
+def test_a_completion_that_was_interrupted_blocks_nobody() -> None:
+    """threading.Event is the negative control."""
+
+    def blocks(completion: Any, call: Callable[[Any], object]) -> bool:
+        number = 0
+        while True:
+            each, number = completion(), number + 1
+            try:
+                with Interrupt(number - 1, DRIVER, "return") as interrupt:
+                    call(each)
+            except Interrupted:
+                pass
+            other = threading.Thread(target=each.set, daemon=True)
+            other.start()
+            other.join(1.0 if completion is threading.Event else _WAIT_SECONDS)
+            if other.is_alive() or not interrupt.where:
+                return other.is_alive()
+
+    for call in (lambda each: each.wait(0.001), lambda each: each.set()):
+        assert blocks(threading.Event, call)
+        assert not blocks(Completion, call)
+
+
+def test_a_completion_wakes_every_thread_that_waits() -> None:
+    completion = Completion()
+    woken: list[bool] = []
+    waiting = [
+        threading.Thread(target=lambda: woken.append(completion.wait(_WAIT_SECONDS))) for _ in range(5)
+    ]
+    assert not completion.wait(0.001)
+    for thread in waiting:
+        thread.start()
+    completion.set()
+    for thread in waiting:
+        thread.join()
+    assert woken == [True] * 5
+    assert completion.wait(0)
+    assert not completion._waiting
 
 
 @promise("an interrupted call leaves everything usable", control=True)

@@ -276,6 +276,45 @@ def test_a_task_that_outlives_its_transaction_gets_an_error(settings: tuple[Any,
         run(body)
 
 
+@promise("a task that outlives its transaction gets TransactionOver")
+@pytest.mark.parametrize("ends_by", ["end", "error", "call"])
+def test_a_nested_block_that_outlives_its_transaction_sends_nothing(
+    settings: tuple[Any, Any], database: Database, ends_by: str
+) -> None:
+    """The connection may be in another transaction by then, whose savepoints have the same name."""
+    database_settings, cache = settings
+
+    async def body(data: AsyncDataAccess) -> None:
+        is_nested, go_on = asyncio.Event(), asyncio.Event()
+
+        async def late() -> None:
+            async with data.transaction():
+                is_nested.set()
+                await go_on.wait()
+                if ends_by == "error":
+                    raise KeyError
+                if ends_by == "call":
+                    await data.users.count()
+
+        async with data.transaction():
+            task = asyncio.create_task(late())
+            await is_nested.wait()
+
+        async def other() -> None:
+            async with data.transaction(), data.transaction():
+                await data.users.add(ADA)
+                go_on.set()
+                with pytest.raises(KeyError if ends_by == "error" else TransactionOver):
+                    await task
+                await data.users.add(NewUser(github_id=8, username="grace"))
+
+        await asyncio.create_task(other())
+
+    with in_a_loop((dataclasses.replace(database_settings, pool_size=1, pool_min_size=1), cache)) as run:
+        run(body)
+    assert _counts(database)[0] == 2
+
+
 def test_threads_have_transactions_of_their_own(data: DataAccess, database: Database) -> None:
     with data.transaction():
         data.users.add(ADA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import psycopg
@@ -51,6 +52,17 @@ def test_psycopg_pool_has_the_names_that_our_pool_uses(module: Any) -> None:
     assert "self._sched.run" in inspect.getsource(pool._start_workers)
     assert "self._start_workers()" in inspect.getsource(pool._open)
     assert "self._nconns -= 1" in inspect.getsource(pool._add_connection)
+
+
+def test_callers_of_psycopg_pool_wait_on_what_we_replace() -> None:
+    """With primitives that an exception of a signal handler cannot leave locked."""
+    pool, waiting = psycopg_pool.pool.ConnectionPool, psycopg_pool.pool.WaitingClient
+    assert "self._waiting.append(pos)" in inspect.getsource(pool._getconn_unchecked)
+    opening = inspect.getsource(pool._open)
+    assert opening.index("self._tasks = Queue()") < opening.index("self._start_workers()")
+    assert "self._growing = True" in inspect.getsource(pool._maybe_grow_pool)
+    used = re.findall(r"self\._cond\.(\w+)", inspect.getsource(waiting))
+    assert set(used) == {"wait", "notify_all"}
 
 
 def test_the_scheduler_of_psycopg_pool_waits_for_the_event_that_we_replace() -> None:

@@ -1,0 +1,50 @@
+"""What the pool's callers wait on and leave tasks in. psycopg_pool's own can be left locked by a signal handler.
+
+Python's Condition and Queue are written in Python. If a signal handler raises between their `acquire` and the block
+that releases the lock, every other caller of the pool waits forever. The locks here are acquired and released in C.
+"""
+
+from __future__ import annotations
+
+import _thread
+from asyncio import Queue
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import Any
+
+# A queue of the pool's tasks. asyncio's needs no lock.
+AsyncTaskQueue = Queue
+TaskQueue = SimpleQueue
+
+# The callers that wait for a connection.
+AsyncWaitQueue = deque
+
+
+class _Gate(_thread.RLock):  # type: ignore[misc]
+    """A condition variable that one caller waits on."""
+
+    def __init__(self) -> None:
+        self._answers: SimpleQueue[None] = SimpleQueue()
+
+    def wait(self, timeout: float) -> bool:
+        """Return whether `notify_all` was called within `timeout`. The caller holds the lock, once."""
+        try:
+            self.release()
+            self._answers.get(timeout=timeout)
+        except Empty:
+            return False
+        finally:
+            if not self._is_owned():  # type: ignore[attr-defined]
+                self.acquire()
+        return True
+
+    def notify_all(self) -> None:
+        self._answers.put(None)
+
+
+class WaitQueue(deque[Any]):
+    """The sync counterpart of AsyncWaitQueue."""
+
+    def append(self, waiting: Any) -> None:
+        waiting._cond = _Gate()
+        super().append(waiting)
