@@ -34,7 +34,7 @@ class Deadline:
         """Raise DeadlineExceeded before query `name` is sent, if the deadline has passed."""
         if self.left() <= 0:
             raise DeadlineExceeded(
-                f"query {name}: the deadline of {self.seconds:.3g} s passed before it was sent; nothing was changed"
+                f"query {name}: the deadline of {shown(self.seconds)} passed before it was sent; nothing was changed"
             )
 
 
@@ -54,6 +54,11 @@ def next_deadline(seconds: float) -> Deadline:
     """Return the deadline of a call that starts now: `seconds` from now, or the block's deadline if it is earlier."""
     own, chosen = Deadline(seconds), chosen_deadline()
     return own if chosen is None else nearer(own, chosen)
+
+
+def shown(seconds: float) -> str:
+    """Return a number of seconds for a message: `8.0 s`, `0.25 s`."""
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2g} s"
 
 
 def nearer(one: Deadline, other: Deadline | None) -> Deadline:

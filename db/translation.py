@@ -6,6 +6,7 @@ import psycopg
 import psycopg_pool
 from psycopg import errors as sql_errors
 
+from db.deadline import shown
 from db.errors import (
     ConnectionLost,
     ConstraintViolated,
@@ -67,9 +68,9 @@ def translate_pool_error(
             f"pool {pool} and its wait queue are full; raise GROUNDWORK_POOL_SIZE or send fewer calls"
         )
     if refusal is not None:
-        return unavailable(pool, refusal, f" within {seconds:.3g} s")
+        return unavailable(pool, refusal, f" within {shown(seconds)}")
     return Unavailable(
-        f"no connection to Postgres from pool {pool} within {seconds:.3g} s: all are in use, or none has answered yet;"
+        f"no connection to Postgres from pool {pool} within {shown(seconds)}: all are in use, or none has answered yet;"
         " raise GROUNDWORK_POOL_SIZE or send fewer calls",
         sqlstate=error.sqlstate,
     )
@@ -86,9 +87,9 @@ def translate(
     is_harmless = query.is_read or in_transaction
     if isinstance(error, DeadlinePassed):
         if is_harmless:
-            return DeadlineExceeded(f"query {query.name}: no answer within {seconds:.3g} s")
+            return DeadlineExceeded(f"query {query.name}: no answer within {shown(seconds)}")
         return OutcomeUnknown(
-            f"query {query.name}: no answer within {seconds:.3g} s; it may have been committed"
+            f"query {query.name}: no answer within {shown(seconds)}; it may have been committed"
         )
     if isinstance(error, sql_errors.QueryCanceled):
         # By statement_timeout or pg_cancel_backend: the server has answered and rolled back.
