@@ -25,6 +25,7 @@ LONG_LANES = (
     "tests/integration/cache",
     "tests/faults/test_backups.py",
     "tests/integration/db",
+    "tests/integration/client",
     "tests/infra/aws",
     "tests/integration/backup",
     "tests/integration/cache_operations",
