@@ -120,7 +120,20 @@ class AsyncPool:
         self._is_forked = self._is_open
 
     async def _start(self) -> None:
-        await self._pool.open()
+        pool = self._pool
+        try:
+            await pool.open()
+        except psycopg_pool.PoolClosed:
+            if self._pool is pool:
+                raise
+            # Another thread was interrupted, as below.
+            return await self._start()
+        except BaseException:
+            # psycopg_pool does not continue to open a pool that a signal handler left half open.
+            self._first_attempt.set()
+            self._pool = self._make_pool()
+            await pool.give_up()
+            raise
         await self._probing.start()
         # Last, because a signal handler may raise above. Starting twice is harmless.
         self._is_forked = False

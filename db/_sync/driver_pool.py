@@ -89,6 +89,14 @@ class DriverPool(ConnectionPool[BoundedConnection]):
             self._adding.add(ref(task, self._adding.discard))
         super().run_task(task)
 
+    def give_up(self) -> None:
+        """End a pool whose `open` was interrupted, and what it has started."""
+        self._closed = True
+        if hasattr(self, "_sched"):
+            self._sched.enter(0, None)
+            for _ in range(self.num_workers):
+                self.run_task(StopWorker(self))
+
     def abandon(self) -> None:
         """Give up the connections, which are the parent's, in a forked child."""
         # So that its finalizer does not wait for threads or locks of the parent.

@@ -121,7 +121,20 @@ class Pool:
         self._is_forked = self._is_open
 
     def _start(self) -> None:
-        self._pool.open()
+        pool = self._pool
+        try:
+            pool.open()
+        except psycopg_pool.PoolClosed:
+            if self._pool is pool:
+                raise
+            # Another thread was interrupted, as below.
+            return self._start()
+        except BaseException:
+            # psycopg_pool does not continue to open a pool that a signal handler left half open.
+            self._first_attempt.set()
+            self._pool = self._make_pool()
+            pool.give_up()
+            raise
         self._probing.start()
         # Last, because a signal handler may raise above. Starting twice is harmless.
         self._is_forked = False

@@ -327,6 +327,35 @@ def test_an_exception_while_waiting_for_a_connection_loses_nothing(
     assert interrupted > 2
 
 
+@promise("an interrupted call leaves everything usable")
+def test_an_exception_while_opening_can_be_followed_by_another_attempt(
+    database: Database, redis_server: Server, namespace: str
+) -> None:
+    """As in the first call of a forked child. What was started before the exception ends.
+
+    At the end of each of the driver's functions.
+    """
+    number, interrupted = 0, 0
+    while True:
+        data = DataAccess(*_settings(database, redis_server, namespace))
+        try:
+            with Interrupt(number, DRIVER[:1], "return") as interrupt:
+                data.__enter__()
+        except Interrupted:
+            interrupted += 1
+            data.__enter__()
+        assert data.users.find(1) is None, interrupt.where
+        data.close()
+        if not interrupt.where:
+            break
+        number += 1
+    assert interrupted > 2
+    _wait_until(
+        lambda: not [each for each in threading.enumerate() if each.name.startswith("groundwork-")],
+        "a thread of a pool did not end",
+    )
+
+
 def test_a_completion_that_was_interrupted_blocks_nobody() -> None:
     """threading.Event is the negative control."""
 
