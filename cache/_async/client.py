@@ -95,6 +95,8 @@ class AsyncClient:
             self._tracking.stop()
         await self.background_tasks.stop()
         await self._probing.stop()
+        # Nothing closes it again. Otherwise a late call would open a connection that nobody closes.
+        self.breaker.trip()
         await self._connections.aclose()
 
     def after_fork(self) -> None:

@@ -95,6 +95,8 @@ class Client:
             self._tracking.stop()
         self.background_tasks.stop()
         self._probing.stop()
+        # Nothing closes it again. Otherwise a late call would open a connection that nobody closes.
+        self.breaker.trip()
         self._connections.close()
 
     def after_fork(self) -> None:

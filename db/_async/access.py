@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from cache._async.client import AsyncClient
 from cache.settings import CacheSettings
@@ -136,6 +136,9 @@ class AsyncDataAccess:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a data access cannot be pickled or copied; open one in each process")
 
     async def aclose(self) -> None:
         """Close all connections and stop the background tasks. Later calls raise Unavailable."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from cache._sync.client import Client
 from cache.settings import CacheSettings
@@ -137,6 +137,9 @@ class DataAccess:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a data access cannot be pickled or copied; open one in each process")
 
     def close(self) -> None:
         """Close all connections and stop the background tasks. Later calls raise Unavailable."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 
 from db import AsyncDataAccess, DataAccess
+from db.errors import Unavailable
 from db.models import NewUser
 from tests.conftest import Database
 from tests.containers import Server
@@ -87,6 +90,28 @@ def test_a_repository_keeps_the_data_access_alive(settings: tuple[Any, Any]) -> 
         del users
 
 
+def test_a_closed_instance_reads_nothing_and_opens_no_connection(settings: tuple[Any, Any]) -> None:
+    """Not even a record that Redis has."""
+    with DataAccess(*settings) as other:
+        data = _use(settings)
+        cached = other.users.get_by_github_id(7).id
+        data.close()
+        data.cache.near.invalidate_all()
+        for read in (lambda: data.users.get(cached), lambda: data.users.get_many([cached]), data.users.count):
+            with pytest.raises(Unavailable, match="is closed"):
+                read()
+        assert not data.cache._connections._idle
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy, copy.copy])
+@pytest.mark.parametrize("kind", [DataAccess, AsyncDataAccess])
+def test_an_instance_refuses_to_be_copied(
+    settings: tuple[Any, Any], kind: type[Any], copied: Callable[[Any], object]
+) -> None:
+    with pytest.raises(TypeError, match="open one in each process"):
+        copied(kind(*settings))
+
+
 def test_a_closed_instance_does_not_warn(settings: tuple[Any, Any], recwarn: pytest.WarningsRecorder) -> None:
     data = _use(settings)
     data.close()
@@ -124,6 +149,7 @@ def test_a_dropped_async_instance_warns_and_leaves_nothing(
 _UNCLOSED = """
 import asyncio, sys
 from db import AsyncDataAccess
+from db.errors import Unavailable
 from db.models import NewUser
 
 async def main():
