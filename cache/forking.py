@@ -40,6 +40,16 @@ def register(forkable: Forkable) -> None:
 
 
 def _after_fork() -> None:
+    try:
+        _reset()
+    except BaseException:
+        # A signal handler may raise here, as on Ctrl-C. Python ignores the exception, and the child would continue
+        # with what is left of the parent's state.
+        _reset()
+        raise
+
+
+def _reset() -> None:
     _free_metrics()
     for reference in [*_registered]:
         forkable = reference()

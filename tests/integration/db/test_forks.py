@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -65,6 +66,40 @@ def test_a_childs_calls_do_not_disturb_the_parent(data: DataAccess) -> None:
     assert statistics.get("returns_bad", 0) == 0
     assert statistics.get("connections_lost", 0) == 0
     assert not data.cache.breaker.is_open
+
+
+@promise("a forked child uses connections of its own")
+@pytest.mark.parametrize("step", ["metrics", "pool", "connections"])
+def test_a_signal_while_the_child_starts_leaves_it_nothing_of_the_parents(
+    data: DataAccess, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Python ignores what a signal handler raises there, as on Ctrl-C to a group of processes."""
+    user = data.users.upsert(ADA)
+    owner, name = {
+        "metrics": (forking, "_free_metrics"),
+        "pool": (data.pool, "_make_pool"),
+        "connections": (data.pool._pool, "abandon"),
+    }[step]
+    run, arrived = getattr(owner, name), []
+
+    def interrupted() -> Any:
+        if not arrived:
+            arrived.append(True)
+            signal.raise_signal(signal.SIGUSR1)
+        return run()
+
+    def handler(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    monkeypatch.setattr(owner, name, interrupted)
+    try:
+        in_child(lambda: _write(data, user.id, "child@example.org"))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not arrived
+    _write(data, user.id, "parent@example.org")
+    assert data.pool.statistics().get("returns_bad", 0) == 0
 
 
 @promise("a forked child uses connections of its own")
