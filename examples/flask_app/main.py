@@ -23,6 +23,11 @@ def not_found(error: errors.NotFound) -> ResponseReturnValue:
     return jsonify(detail=str(error)), 404
 
 
+@app.errorhandler(errors.Unavailable)
+def unavailable(error: errors.Unavailable) -> ResponseReturnValue:
+    return jsonify(detail="try again later"), 503
+
+
 @app.errorhandler(errors.InvalidInput)
 def invalid_input(error: errors.InvalidInput) -> ResponseReturnValue:
     return jsonify(detail=str(error)), 422

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -56,8 +57,13 @@ def test_flask_works_in_workers_that_gunicorn_forks_after_loading(example: Appli
         assert process.stderr is not None
         log = iter(process.stderr.readline, "")
         address = next(match[1] for line in log if (match := re.search(r"Listening at: (http://\S+)", line)))
-        added = [_answer(f"{address}/users", {"github_id": n, "username": f"u{n}"}) for n in range(1, 13)]
-        assert [_answer(f"{address}/users/{user['id']}") for user in added] == added
+        try:
+            bodies = [{"github_id": n, "username": f"u{n}"} for n in range(1, 13)]
+            added = [_answer(f"{address}/users", body) for body in bodies]
+            assert [_answer(f"{address}/users/{user['id']}") for user in added] == added
+        except urllib.error.HTTPError as error:
+            process.terminate()
+            raise AssertionError(f"{error}\n{''.join(log)}") from error
         process.terminate()
         assert not [line for line in log if "Error" in line or "Traceback" in line]
     assert process.returncode == 0
