@@ -10,8 +10,10 @@ connections and threads are created at the child's first call.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from threading import Lock
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock, get_ident
+from time import monotonic, sleep
 from typing import Any, Protocol, TypeVar
 from weakref import ref
 
@@ -19,6 +21,9 @@ from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
 _R = TypeVar("_R")
+# How long a fork waits for other threads that connect. Longer than a normal attempt, even on a busy machine.
+_PATIENCE_SECONDS = 3.0
+_POLL_SECONDS = 0.001
 
 
 class Forkable(Protocol):
@@ -74,7 +79,70 @@ def _free_metrics() -> None:
             lock._at_fork_reinit()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+class _Attempt:
+    """Exists while a thread connects, even if a signal handler interrupts it."""
+
+    __slots__ = ("__weakref__", "thread")
+
+    def __init__(self) -> None:
+        self.thread = get_ident()
+
+
+_attempts: set[ref[_Attempt]] = set()
+# For each fork that waits for attempts, when it no longer does (monotonic).
+_forks: list[float] = []
+
+
+@contextmanager
+def connecting() -> Iterator[None]:
+    """Connect in this block, so that no other thread forks meanwhile.
+
+    Connecting imports modules and takes locks of the resolver and of OpenSSL. In a child that is forked in the middle
+    they would stay locked, and the child's own attempts would never end.
+    """
+    while True:
+        attempt = _Attempt()
+        reference = ref(attempt, _attempts.discard)
+        # In this order: either the fork waits for this attempt, or this attempt waits for the fork.
+        _attempts.add(reference)
+        if not any(ends_at > monotonic() for ends_at in [*_forks]):
+            break
+        _attempts.discard(reference)
+        sleep(_POLL_SECONDS)
+    try:
+        yield
+    finally:
+        _attempts.discard(reference)
+
+
+def _before_fork() -> None:
+    """Wait until no other thread connects, for a limited time."""
+    ends_at = monotonic() + _PATIENCE_SECONDS
+    _forks.append(ends_at)
+    while _is_another_connecting() and monotonic() < ends_at:
+        sleep(_POLL_SECONDS)
+
+
+def _is_another_connecting() -> bool:
+    attempts = [reference() for reference in [*_attempts]]
+    return any(attempt is not None and attempt.thread != get_ident() for attempt in attempts)
+
+
+def _after_fork_in_parent() -> None:
+    # A signal handler may have raised before it was added.
+    if _forks:
+        _forks.pop()
+
+
+def _after_fork_in_child() -> None:
+    _forks.clear()
+    _attempts.clear()
+    _after_fork()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
 
 
 def abandon(owner: object, descriptor: int | None = None) -> None:

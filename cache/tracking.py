@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from cache.credentials import UrlCredentials
 from cache.errors import CacheSettingError
-from cache.forking import abandon, register
+from cache.forking import abandon, connecting, register
 from cache.keys import VALUE_PREFIX
 from cache.near import NearCache
 from cache.settings import CacheSettings
@@ -111,7 +111,8 @@ class Tracking:
             driver_info=None,
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
-        connection.connect()
+        with connecting():
+            connection.connect()
         connection._parser.set_invalidation_push_handler(self._hear)
         return connection
 

@@ -20,7 +20,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from cache.credentials import UrlCredentials
 from cache.epoch import Epoch
 from cache.errors import CacheSettingError
-from cache.forking import abandon, register
+from cache.forking import abandon, connecting, register
 from cache.settings import CacheSettings
 from cache.synchronization import async_socket_seconds
 from cache.tls import (
@@ -139,7 +139,8 @@ class AsyncConnections:
                 pass
             await connection.disconnect()
         try:
-            await connection.connect()
+            with connecting():
+                await connection.connect()
             await self._learn_epoch(connection)
         except BaseException:
             await connection.disconnect()

@@ -21,7 +21,7 @@ from redis.retry import Retry
 from cache.credentials import UrlCredentials
 from cache.epoch import Epoch
 from cache.errors import CacheSettingError
-from cache.forking import abandon, register
+from cache.forking import abandon, connecting, register
 from cache.settings import CacheSettings
 from cache.synchronization import socket_seconds
 from cache.tls import (
@@ -140,7 +140,8 @@ class Connections:
                 pass
             connection.disconnect()
         try:
-            connection.connect()
+            with connecting():
+                connection.connect()
             self._learn_epoch(connection)
         except BaseException:
             connection.disconnect()

@@ -15,6 +15,7 @@ from psycopg import errors as sql_errors
 from psycopg.abc import PQGen
 from psycopg.rows import TupleRow
 
+from cache.forking import connecting
 from db.deadline import Deadline
 from db.login import LoginAttempts
 from db.session import REPAIR, is_pinned
@@ -53,7 +54,8 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
         """
         attempts: LoginAttempts | None = options.pop("attempts", None)
         try:
-            connection = await super().connect(conninfo, **options)
+            with connecting():
+                connection = await super().connect(conninfo, **options)
             if not is_pinned(connection.pgconn):
                 await connection._repair()
         except BaseException as error:

@@ -16,6 +16,7 @@ from psycopg import errors as sql_errors
 from psycopg.abc import PQGen
 from psycopg.rows import TupleRow
 
+from cache.forking import connecting
 from db.deadline import Deadline
 from db.login import LoginAttempts
 from db.session import REPAIR, is_pinned
@@ -54,7 +55,8 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         """
         attempts: LoginAttempts | None = options.pop("attempts", None)
         try:
-            connection = super().connect(conninfo, **options)
+            with connecting():
+                connection = super().connect(conninfo, **options)
             if not is_pinned(connection.pgconn):
                 connection._repair()
         except BaseException as error:
