@@ -5,9 +5,9 @@
     with DataAccess.open() as data:
         user = data.users.get(1)
 
-`AsyncDataAccess` has the same methods with `await`. `groundwork_client.errors` has the exceptions that they raise, and
-`groundwork_client.models` the records.
-`DatabaseSettings` and `CacheSettings` configure a data access without environment variables.
+`AsyncDataAccess` has the same methods with `await`. `groundwork_client.errors` contains the exceptions that they raise,
+and `groundwork_client.models` the records. `DatabaseSettings` and `CacheSettings` set more than the environment
+variables do, such as the deadline of a call.
 """
 
 from cache.errors import CacheSettingError

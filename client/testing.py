@@ -1,13 +1,13 @@
 """A pytest plugin that gives each test a migrated database and a cache namespace of its own.
 
-`pip install groundwork-client` registers it. It needs two servers: `groundwork test-servers -- pytest` starts them.
-Otherwise set these variables:
+pytest loads it automatically where groundwork-client is installed. It needs a Postgres and a Redis. Run the tests with
+`groundwork test-servers -- pytest`, which starts both, or set these variables:
 
-- GROUNDWORK_TEST_DATABASE_URL: a superuser of a Postgres server that is only used for tests.
-- GROUNDWORK_TEST_REDIS_URL: a Redis that is only used for tests.
+- GROUNDWORK_TEST_DATABASE_URL: the URL of a superuser of a Postgres server that is only used for tests.
+- GROUNDWORK_TEST_REDIS_URL: the URL of a Redis that is only used for tests.
 
-The first test migrates a template database, and each test gets a clone of it. The template is kept on the server for
-the next run with the same migrations. Works with pytest-xdist: workers share the template.
+The first test migrates a template database, and each test gets a clone of it. The template stays on the server for the
+next run with the same migrations. The workers of pytest-xdist share it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _LOCK = 7_218_402_915
 
 
 class TestServer:
-    """The servers of a test session. Clones are dropped at the end of their test."""
+    """The servers of a test session. The fixtures drop each clone at the end of its test."""
 
-    # pytest would otherwise collect the class.
+    # pytest would otherwise collect the class, because its name begins with Test.
     __test__ = False
 
     def __init__(self, database_url: str, redis_url: str) -> None:
@@ -45,9 +45,9 @@ class TestServer:
             "SELECT pid, extract(epoch FROM backend_start)::bigint FROM pg_stat_activity WHERE pid = pg_backend_pid()"
         ).fetchone()
         assert row is not None
-        # Identifies this session, so that another one can recognize and drop what this one leaves behind.
+        # Part of the databases' names. A later session recognizes by it which databases this one has not dropped.
         self._session = f"{row[0]}_{row[1]}"
-        # Copying files is three times faster than logging each page, but it waits until every file is on the disk.
+        # FILE_COPY is three times faster, but without fsync=off it waits until every file is on the disk.
         is_temporary = self._exists("SELECT WHERE current_setting(%s) = 'off'", "fsync")
         self._strategy = "FILE_COPY" if is_temporary else "WAL_LOG"
         self._template = self._provide_template()
@@ -62,7 +62,7 @@ class TestServer:
         return name
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, and end the sessions that a test left open in it."""
+        """Drop a database. Ends the sessions that a test left open in it."""
         self._run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def url(self, database: str, role: str = "app") -> str:
@@ -82,7 +82,7 @@ class TestServer:
         )
 
     def environment(self, database: str) -> dict[str, str]:
-        """Return the variables with which `DataAccess.open()` uses a database as role app, and a new namespace."""
+        """Return variables that make `DataAccess.open()` use a database as role app, and a new cache namespace."""
         return {
             "DATABASE_URL": self.url(database),
             "REDIS_URL": self._redis_url,
@@ -114,7 +114,7 @@ class TestServer:
             with psycopg.connect(self._admin_url, dbname=name, autocommit=True) as connection:
                 connection.execute(roles.grants_sql(name).encode())
             apply_pending(self.url(name, "migrator"), migrations)
-            # Only a template that is complete is marked. Nobody can connect to it, which would make cloning fail.
+            # Marked last, so that a template is complete. Cloning fails while a session is connected to the template.
             self._run(f"ALTER DATABASE {name} IS_TEMPLATE true ALLOW_CONNECTIONS false")
         finally:
             self._run(f"SELECT pg_advisory_unlock({_LOCK})")
@@ -126,7 +126,7 @@ class TestServer:
         )
 
     def _drop_left_databases(self) -> None:
-        """Drop the databases of sessions that have ended without dropping them."""
+        """Drop the databases of test sessions that ended without dropping them."""
         left = self._admin.execute(
             f"SELECT datname FROM pg_database AS d WHERE datname ~ '^{_PREFIX}_[0-9]+_[0-9]+_' AND NOT EXISTS ("
             " SELECT FROM pg_stat_activity WHERE starts_with("
@@ -144,7 +144,7 @@ class TestServer:
 
 @pytest.fixture(scope="session")
 def groundwork_server() -> Iterator[TestServer]:
-    """The servers for tests, with a migrated template database."""
+    """The servers of the test session, with a migrated template database."""
     urls = [os.environ.get(name, "").strip() for name in (DATABASE_VARIABLE, REDIS_VARIABLE)]
     if not all(urls):
         raise pytest.UsageError(
@@ -160,7 +160,7 @@ def groundwork_server() -> Iterator[TestServer]:
 def groundwork_database(
     groundwork_server: TestServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Mapping[str, str]]:
-    """A migrated database without rows, and a cache namespace, for one test.
+    """A database with all migrations and no rows, and a cache namespace, for one test.
 
     Sets DATABASE_URL, REDIS_URL and GROUNDWORK_CACHE_NAMESPACE, so that `DataAccess.open()` in the test or in the
     application uses them. Yields these variables.
