@@ -1,6 +1,6 @@
-"""A Celery worker that changes users. Its prefork pool forks processes, and each has connections of its own.
+"""A Celery worker that changes users. Its pool forks processes, and each of them gets its own connections.
 
-Run it with `celery --app tasks worker --concurrency 2`. CELERY_BROKER_URL names the broker.
+Run it with `celery --app tasks worker --concurrency 2`. Set CELERY_BROKER_URL to the URL of the broker.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ atexit.register(data.close)
     soft_time_limit=30,
 )
 def rename(user_id: int, username: str) -> int:
-    """Rename a user, and return the new row version. Errors of the data access can be sent to the caller."""
+    """Rename a user and return the new row version. Celery can send errors of the data access to the caller."""
     try:
         user = data.users.get(user_id)
         return data.users.update(replace(user, username=username)).row_version
     except SoftTimeLimitExceeded:
-        # The interrupted call has returned its connection, and the worker continues with the next task.
+        # Nothing to clean up: the interrupted call has released its connection. The next task works as usual.
         raise

@@ -1,6 +1,6 @@
-"""Users over HTTP with FastAPI: one data access for the process, and one transaction for each writing request.
+"""An HTTP API for users with FastAPI: one data access for the process, and one transaction for each writing request.
 
-Run it with `uvicorn main:app`. DATABASE_URL and REDIS_URL are those of role app.
+Run it with `uvicorn main:app`. Set DATABASE_URL and REDIS_URL to the URLs of role app.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ Data = Annotated[AsyncDataAccess, Depends(get_data)]
 
 
 def transactional(endpoint: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-    """Run an endpoint in one transaction. An exception that leaves the endpoint, HTTPException too, rolls it back.
+    """Run an endpoint in one transaction. An exception that leaves the endpoint, also an HTTPException, rolls it back.
 
-    The commit happens before the response is sent, so that a client never sees success for a write that was lost.
+    The commit happens before the response is sent, so that a client never sees success for a write that failed.
     """
 
     @wraps(endpoint)
@@ -73,7 +73,7 @@ class Sign(BaseModel):
 
 
 class SignedUp(BaseModel):
-    """What clients see of a user. FastAPI reads it from the record's attributes, and documents it in OpenAPI."""
+    """The fields of a user that clients see. FastAPI reads them from the record, and documents them in OpenAPI."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -90,7 +90,7 @@ async def read_user(user_id: int, data: Data) -> User:
 @app.post("/users", response_model=SignedUp, status_code=201)
 @transactional
 async def sign_up(new: Sign, data: Data) -> User:
-    """Add a user and its first activity: both or neither."""
+    """Add a user and its first activity. Both are stored, or neither."""
     user = await data.users.add(NewUser(github_id=new.github_id, username=new.username))
     if new.username.startswith("-"):
         raise HTTPException(422, "a username must not start with a hyphen")

@@ -1,4 +1,4 @@
-"""Tests of the application with the plugin of groundwork-client: each test has a database of its own."""
+"""Tests of the application. The pytest plugin of groundwork-client gives each test its own database."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Users over HTTP with Flask and gunicorn. `gunicorn --preload` imports this module before it forks its workers.
+"""An HTTP API for users with Flask and gunicorn.
 
-The data access is opened once, here. A forked worker gets connections and threads of its own at its first call.
-Run it with `gunicorn --preload --workers 2 main:app`.
+`gunicorn --preload` imports this module, which opens the data access, before it forks its workers. Each worker gets its
+own connections and threads at its first call. Run it with `gunicorn --preload --workers 2 main:app`.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ import click
 def test_servers(program: str, arguments: tuple[str, ...]) -> None:
     """Run a program with temporary servers for its tests
 
-    Starts a Postgres and a Redis without data, and runs PROGRAM with GROUNDWORK_TEST_DATABASE_URL and
-    GROUNDWORK_TEST_REDIS_URL. The pytest plugin of the client package reads them. Exits with the program's
-    code, and removes the servers.
+    Starts an empty Postgres and an empty Redis, and runs PROGRAM with GROUNDWORK_TEST_DATABASE_URL and
+    GROUNDWORK_TEST_REDIS_URL, which the pytest plugin of groundwork-client reads. Afterwards it removes the servers,
+    and exits with the exit code of PROGRAM.
     """
     import os
     import subprocess
@@ -30,5 +30,5 @@ def test_servers(program: str, arguments: tuple[str, ...]) -> None:
             code = subprocess.run([program, *arguments], env=os.environ | servers, check=False).returncode
         except OSError as error:
             raise OpsError(f"cannot run {program!r}: {error.strerror}", Exit.USAGE) from error
-    # A shell reports a command that a signal ended in the same way.
+    # As a shell does for a program that a signal ended.
     raise SystemExit(code if code >= 0 else 128 - code)
