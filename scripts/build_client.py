@@ -1,7 +1,7 @@
 """Build the wheel groundwork-client: the data access for applications in other repositories.
 
 The wheel has one import name, `groundwork_client`, so that it cannot collide with an application's own `db` or `cache`.
-It contains client/ and every module that client/ imports; their imports are rewritten.
+It contains client/ and every module that client/ imports, directly or not. Their imports are rewritten.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 IMPORT_NAME = "groundwork_client"
 # The packages of this repository that the client may contain.
 PACKAGES = ("cache", "client", "db", "infra")
-# Where packages and modules are in the wheel, if not at their own name.
+# The names of packages and modules in the wheel, where they differ from those in the repository.
 MOVED = {"client": "", "db.errors": "errors", "db.models": "models", "infra.spec": "spec"}
 DATA = ("db/queries/*.sql", "db/migrations/*.sql")
 # The requirements of the client, with the versions of pyproject.toml.
 REQUIREMENTS = ("cryptography", "msgspec", "prometheus-client", "psycopg", "psycopg-pool", "redis")
-# setuptools otherwise writes the present time into the wheel, so that equal sources would give different wheels.
+# Without this time stamp, setuptools writes the current time into the wheel, and equal sources give different wheels.
 _EPOCH = "1577836800"
 
 
@@ -43,15 +43,15 @@ def modules(root: Path = ROOT) -> dict[str, Path]:
         found[name] = path
         # Importing a module imports its packages first.
         waiting += [name.rpartition(".")[0], *_imported(ast.parse(path.read_text()))]
-    # It has only a docstring, and `infra.spec` moves.
+    # `infra` contains only a docstring, and `infra.spec` has another name in the wheel.
     found.pop("infra", None)
     return found
 
 
 def rewritten(source: str) -> str:
-    """Return a module's source with the imports of this repository's packages below `groundwork_client`.
+    """Return a module's source in which the names of this repository's modules begin with `groundwork_client`.
 
-    Strings that are the name of a module, as for imports on first use, are rewritten too, and names in docstrings.
+    This includes imports, strings that are the name of a module (for imports on first use), and names in docstrings.
     """
     lines = source.splitlines(keepends=True)
     edits: set[tuple[int, int, str]] = set()
@@ -153,7 +153,7 @@ def _name_of(requirement: str) -> str:
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
-    """Yield the names that a module imports, at its start or later. Some are attributes and no modules."""
+    """Yield the names that a module imports, at its start or later. Some are attributes instead of modules."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

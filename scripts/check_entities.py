@@ -17,7 +17,7 @@ _QUERIES = (
     "lock_{0}", "delete_{0}", "delete_{1}",
 )  # fmt: skip
 _KEY_QUERIES = ("find_{0}_by_{2}", "upsert_{0}", "upsert_{1}")
-# What the migrations must contain, as a pattern over statements with single blanks, and how to say it.
+# What the migrations must contain: a pattern for a statement with single blanks, and its description in messages.
 _TABLE = {
     r"CREATE TABLE {1} \(": "CREATE TABLE {1}",
     r"CREATE (OR REPLACE )?TRIGGER \w+ BEFORE INSERT ON {1} .*start_row_version\(\)": (
@@ -41,7 +41,7 @@ _TABLE = {
 
 
 def problems(root: Path = ROOT) -> Iterator[str]:
-    """Yield a line for each missing part, and for each part of an entity that is not listed."""
+    """Yield a line for each missing part of an entity, and for each part whose entity is not in db/entities.py."""
     entities = dict(re.findall(r'Entity\("(\w+)", "(\w+)"\)', _read(root / "db/entities.py")))
     feeds = re.findall(r'"(\w+)"', _read(root / "db/entities.py").partition("FEEDS = ")[2])
     migrations = _statements(root)
@@ -49,10 +49,10 @@ def problems(root: Path = ROOT) -> Iterator[str]:
         yield from _problems_of(root, migrations, name, plural)
     for plural in _kinds(root):
         if plural not in entities.values():
-            yield f"db/entities.py: no Entity(..., {plural!r}), which the KIND in db/_async belongs to"
+            yield f"db/entities.py: no Entity(..., {plural!r}), but db/_async has its KIND"
     for name in sorted(set(re.findall(r"write_(?:\w+_)?outbox\('(\w+)'", migrations))):
         if name not in (*entities, *feeds):
-            yield f"db/entities.py: no entity or feed {name!r}, which a trigger in db/migrations records"
+            yield f"db/entities.py: no entity or feed {name!r}, but a trigger in db/migrations records it"
 
 
 def _problems_of(root: Path, migrations: str, name: str, plural: str) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _problems_of(root: Path, migrations: str, name: str, plural: str) -> Iterato
 
 
 def _kinds(root: Path) -> dict[str, str]:
-    """Return the natural key, which may be empty, of each KIND in db/_async, by the plural."""
+    """Return the plural and the natural key (or an empty string) of each KIND in db/_async."""
     found = {}
     for path in sorted((root / "db/_async").glob("*.py")):
         for node in ast.parse(_read(path)).body:

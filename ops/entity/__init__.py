@@ -1,1 +1,1 @@
-"""Generate the files of a new entity: its table, queries, records, repository and test."""
+"""Generate the files of a new entity: its migration, queries, records, repository, and values for tests."""

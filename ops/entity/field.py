@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ops.errors import Exit, OpsError
 
 NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
-# Names made of two of these have at most 63 characters, Postgres's limit, and lines of code stay within 120.
+# Two names and an affix have at most 63 characters, the limit of Postgres. Generated lines have at most 120.
 NAME_LENGTH = 28
 # Reserved key words of Postgres 15: they cannot be the name of a column or a table without quotes.
 _RESERVED = frozenset(
@@ -25,12 +25,12 @@ _RESERVED = frozenset(
         " trailing true union unique user using variadic verbose when where window with",
     )
 )
-# Columns that every table has, parameters of queries and methods, and types that an annotation would not find any more.
+# Columns that every table has, parameters of queries and methods, and types, which a field of that name would hide.
 _TAKEN = {
     **dict.fromkeys(("id", "created_at", "updated_at", "row_version"), "every entity has this field"),
     **dict.fromkeys(
         ("ids", "after_id", "after", "records", "record_id", "self", "stored", "idempotency_key"),
-        "methods or queries use this name",
+        "generated methods or queries use this name",
     ),
     **dict.fromkeys(
         ("int", "str", "bool", "float", "list", "dict", "date", "datetime"), "it is a type in Python"
@@ -38,15 +38,16 @@ _TAKEN = {
 }
 
 
-# Of the flags of an upsert, and of names that the sync code has without it.
+# `sets_` begins the flags of an upsert. The generator of the sync code renames what begins with the others.
 _PREFIXES = ("sets_", "async", "aclose")
 
 
 @dataclass(frozen=True)
 class Type:
-    """A type of fields. `takes` is its name in db/queries, `check` the function of db.validation for a value of it.
+    """A type of fields, in SQL and in Python.
 
-    `samples` are two different values in Python, `literal` is one in SQL. `rule` is a CHECK of the column.
+    `takes` is its name in db/queries. `check` is the function of db.validation that checks a value. `samples` are two
+    different values in Python, and `literal` is a value in SQL. `rule` is the condition of the column's CHECK.
     """
 
     sql: str
@@ -58,7 +59,7 @@ class Type:
     rule: str = ""
 
 
-# Values that Postgres can store and Python cannot, or that are not equal to themselves, are refused by a CHECK.
+# A CHECK refuses values that Postgres can store but Python cannot, and values that are not equal to themselves (NaN).
 TYPES = {
     "text": Type("text", "str", "str", "text", ('"one"', '"ünï 2"'), "'x'"),
     "int": Type("integer", "int", "int", "integer", ("7", "-(2**31)"), "1"),
@@ -101,7 +102,7 @@ _KEY_TYPES = ("text", "int", "bigint", "uuid")
 
 @dataclass(frozen=True)
 class Field:
-    """One field. `values` are those of an enumeration, `reference` is the table that it refers to."""
+    """A field. `values` are those of an enumeration. `reference` is the table that a reference refers to."""
 
     name: str
     kind: str
@@ -133,7 +134,7 @@ def checked_name(what: str, name: str) -> str:
         raise refuse(f"{what} {name!r} has {len(name)} characters; use at most {NAME_LENGTH}")
     if name.startswith(_PREFIXES):
         raise refuse(
-            f"{what} {name!r} cannot be used: other names begin so, which are generated; choose another name"
+            f"{what} {name!r} cannot be used: generated names begin with {' or '.join(_PREFIXES)}; choose another name"
         )
     if keyword.iskeyword(name) or name in _RESERVED:
         language = "Python" if keyword.iskeyword(name) else "SQL"
@@ -142,7 +143,7 @@ def checked_name(what: str, name: str) -> str:
 
 
 def parse_field(text: str, tables: frozenset[str]) -> Field:
-    """Parse `name:type`, with `?` or `:null` at the end if it may be null. `tables` are those a field may refer to."""
+    """Parse `name:type`, with `?` or `:null` at its end if the field may be null. References may be to `tables`."""
     name, colon, kind = text.partition(":")
     checked_name("field", name)
     if name in _TAKEN:
@@ -175,7 +176,7 @@ def _enumeration(name: str, text: str, is_nullable: bool) -> Field:
     for value in values:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,62}", value):
             raise refuse(
-                f"field {name!r} has the value {value!r}; values of an enum are letters, digits and `_.- `, like open"
+                f"field {name!r} has the value {value!r}; use letters, digits and `_.- ` in enum values, like open"
             )
     if len(set(values)) < len(values):
         raise refuse(f"field {name!r} has a value twice; name each value of an enum once")

@@ -14,7 +14,7 @@ from ops.entity.field import refuse
 from ops.entity.specification import Specification
 from ops.errors import OpsError
 
-# What the lines are inserted before, by file.
+# The generated lines are inserted before these.
 _END_OF_ENTITIES = ")\nFEEDS = "
 _IMPORT_IN_ACCESS = "from db.entities import ENTITIES\n"
 _ATTRIBUTE_IN_ACCESS = "        caches: dict[str, AsyncDroppable] = {\n"
@@ -22,7 +22,10 @@ _IMPORT_IN_MODELS = "\nimport msgspec\n"
 
 
 def generated(root: Path, entity: Specification) -> dict[Path, str]:
-    """Return the new text of every file that the entity adds or changes. Raise OpsError if a place is not found."""
+    """Return the new text of every file that the entity adds or changes.
+
+    Raise OpsError if a file that it adds exists, or if the place for an insertion is not found.
+    """
     db = root / "db"
     newest = max(migration.version for migration in read_source(db / "migrations"))
     migration = db / "migrations" / f"{newest + 1:04}_{entity.plural}"
@@ -53,8 +56,8 @@ def generated(root: Path, entity: Specification) -> dict[Path, str]:
         for place, inserted in insertions:
             if text.count(place) != 1:
                 raise OpsError(
-                    f"{path.relative_to(root)} has no line {place.strip().splitlines()[-1]!r}, before which"
-                    f" {inserted.strip()!r} belongs; restore it"
+                    f"{path.relative_to(root)} has no line {place.strip().splitlines()[-1]!r} before which to insert"
+                    f" {inserted.strip()!r}; restore the line"
                 )
             text = text.replace(place, inserted + place)
         files[path] = text
@@ -63,7 +66,7 @@ def generated(root: Path, entity: Specification) -> dict[Path, str]:
 
 
 def _formatted(root: Path, path: Path, text: str) -> str:
-    """Return Python as `make fix` formats it."""
+    """Return Python code formatted as by `make fix`, and other text unchanged."""
     if path.suffix != ".py":
         return text
     for arguments in (("check", "--select=I", "--fix-only"), ("format",)):
@@ -77,7 +80,7 @@ def _formatted(root: Path, path: Path, text: str) -> str:
 
 
 def write_all(files: Mapping[Path, str]) -> None:
-    """Write the files. If one cannot be written, restore those that were, and raise OpsError."""
+    """Write the files. If one cannot be written, restore all of them and raise OpsError."""
     before = {path: path.read_text("utf-8") if path.exists() else None for path in files}
     written = []
     try:

@@ -1,4 +1,4 @@
-"""The Python of a new entity: its records, its repository, and the values with which the tests try it."""
+"""The Python code of a new entity: its records, its repository, and values for the tests of all entities."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def models(entity: Specification) -> str:
     ]
     if entity.key is not None:
         lines += [
-            f'    """The values to insert or upsert {entity.a_label} with.',
+            f'    """The values with which to insert or upsert {entity.a_label}.',
             "",
             "    An upsert keeps the fields that are left out.",
             '    """',
         ]
     else:
         lines.append(
-            f'    """The values to insert {entity.a_label} with. A field that is left out is None."""'
+            f'    """The values with which to insert {entity.a_label}. A field that is left out is None."""'
         )
     lines += ["", *(f"    {field.name}: {_of_new_record(entity, field)}" for field in entity.fields), ""]
     return "\n".join(lines)
@@ -149,7 +149,7 @@ def repository(entity: Specification) -> str:
 
 
 def _checks(entity: Specification) -> tuple[list[str], set[str]]:
-    """Return the definitions of composed checks, and the names that they and `_parameters` use of db.validation."""
+    """Return the definitions of composed checks, and the functions of db.validation that the module imports."""
     lines = []
     helpers = set()
     for field in entity.fields:
@@ -247,7 +247,7 @@ def case(entity: Specification) -> str:
     for name, index in (("values", 0), ("others", 1)):
         lines.append(f"    {name}={{")
         for field in entity.fields:
-            # The first row cannot refer to itself.
+            # The table's first row has no other row to refer to.
             sample = "None" if field.reference == entity.plural else field.type.samples[index]
             lines.append(f'        "{field.name}": {sample},')
         lines.append("    },")
@@ -259,7 +259,7 @@ def case(entity: Specification) -> str:
     body = "\n".join([*lines, ")", ""])
     return "\n".join(
         [
-            f'"""The values with which the tests of all entities try {entity.labels}."""',
+            f'"""The values of {entity.labels} for the tests of all entities."""',
             "",
             "from __future__ import annotations",
             "",

@@ -1,4 +1,4 @@
-"""The specification of a new entity, checked with the checkout's code before anything is written."""
+"""The specification of a new entity, checked against the code of the checkout before anything is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ops.entity.field import Field, checked_name, parse_field, refuse
 
-# Names that the data access, its modules and the outbox use for something else.
+# Names that have another meaning in the data access, its modules or the outbox.
 _TAKEN = {"activity", "activities", "open", "close", "aclose", "cache", "new"}
 # Classes that the generated modules import.
 _IMPORTED = {"Literal", "Decimal", "UUID", "Listing", "Tier", "RecordKind", "Case"}
@@ -71,7 +71,7 @@ class Specification:
 def specify(
     root: Path, name: str, plural: str | None, fields: Iterable[str], key: str | None
 ) -> Specification:
-    """Return the specification of a new entity. Raise OpsError (2) if a part is invalid or exists in the checkout."""
+    """Return the specification of a new entity. Raise OpsError (2) if a name or a field is invalid or in use."""
     checked_name("entity", name)
     plural = checked_name("plural", plural or _plural(name))
     if plural == name:
@@ -94,7 +94,7 @@ def specify(
             )
         if field.name in _HELPERS and (field.reference or field is specification.key):
             raise refuse(
-                f"field {field.name!r} cannot be a key or a reference: a function has this name; rename it"
+                f"field {field.name!r} cannot be a key or a reference: generated code uses this name; rename it"
             )
     if twice := _twice([f"list_by_{_stem(field)}" for field in specification.references]):
         raise refuse(f"two references would both have the method {twice}; rename one of the fields")
@@ -106,7 +106,7 @@ def specify(
 
 
 def listing_name(field: Field) -> str:
-    """Return the end of the name of a listing by a reference: `org` for org_id."""
+    """Return what follows `list_by_` in the name of a reference's listing: `org` for org_id."""
     return _stem(field)
 
 
@@ -121,7 +121,8 @@ def _key(fields: tuple[Field, ...], key: str | None) -> Field | None:
     if found is None:
         raise refuse(f"--key {key} is not one of the fields; add --field {key}:text")
     if not found.can_be_key:
-        raise refuse(f"--key {key} is {found.kind}; a key is text, int, bigint or uuid, and not null")
+        kind = f"{found.kind}{'?' * found.is_nullable}"
+        raise refuse(f"--key {key} has type {kind}; a key is text, int, bigint or uuid, and not null")
     return found
 
 
@@ -144,7 +145,7 @@ def _entity_tables(root: Path) -> set[str]:
 
 
 def _tables(root: Path) -> set[str]:
-    """Return the names of all tables, views, functions and types that a migration has created."""
+    """Return the names of all tables, views and types that the migrations create."""
     made = re.compile(
         r"CREATE (?:OR REPLACE )?(?:TABLE|VIEW|MATERIALIZED VIEW|TYPE)(?: IF NOT EXISTS)? (?:\w+\.)?(\w+)",
         re.I,
@@ -157,7 +158,7 @@ def _tables(root: Path) -> set[str]:
 
 
 def _names_in_use(root: Path) -> set[str]:
-    """Return the names of entities, feeds, queries' files, modules, and attributes of the data access."""
+    """Return the names of entities, feeds, files of queries, modules, and attributes and methods of the data access."""
     db = root / "db"
     entities = re.findall(r'"(\w+)"', (db / "entities.py").read_text("utf-8"))
     access = (db / "_async" / "access.py").read_text("utf-8")

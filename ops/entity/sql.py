@@ -20,11 +20,11 @@ def migration_up(entity: Specification) -> str:
         "row_version bigint NOT NULL DEFAULT 1",
     ]
     comments = {
-        "id": "Our own identity of the record; never reused.",
+        "id": "Assigned by the database; never reused.",
         **{field.name: _comment(field) for field in entity.fields},
-        "created_at": "When the row was made.",
-        "updated_at": "When the row was last updated; kept by a trigger.",
-        "row_version": "Starts at the microseconds since 1970, grows by one with each update; kept by triggers.",
+        "created_at": "When the row was inserted.",
+        "updated_at": "When the row was last updated; set by a trigger.",
+        "row_version": "Starts at the microseconds since 1970, and grows by one with each update; set by triggers.",
     }
     separator = ",\n    "
     parts = [
@@ -39,7 +39,7 @@ def migration_up(entity: Specification) -> str:
     ]
     if entity.references:
         indexes = [f"CREATE INDEX ON {table} ({field.name}, id);" for field in entity.references]
-        parts.append("-- The id gives the order of pages.\n" + "\n".join(indexes))
+        parts.append("-- Pages are ordered by id.\n" + "\n".join(indexes))
     parts += [
         _triggers(entity),
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO app;\nGRANT SELECT ON {table} TO readonly;",
@@ -52,7 +52,7 @@ def migration_down(entity: Specification) -> str:
 
 
 def sample_row(entity: Specification) -> str:
-    """Return an INSERT of one row, which a test may run as any role."""
+    """Return an INSERT of one row. A test runs it as each role."""
     required = [field for field in entity.fields if not field.is_nullable]
     if not required:
         return f"INSERT INTO groundwork.{entity.plural} DEFAULT VALUES"
@@ -109,7 +109,7 @@ def queries(entity: Specification) -> str:
         ),
         _entry(
             f"patch_{one} :write",
-            f"Change the columns of {a_label} that `changes` names. If a row version is given, only at that version.",
+            f"Change the columns of {a_label} in `changes`. If a row version is given, only at that version.",
             "id int, row_version int | None, changes dict", model,
             f"UPDATE {table} AS stored\n" + _wrapped(f"SET ({names}) = (") + "\n"
             + _wrapped(f"    SELECT {new}") + "\n    FROM jsonb_populate_record(stored, %(changes)s) AS new\n)\n"
@@ -117,7 +117,7 @@ def queries(entity: Specification) -> str:
         ),
         _entry(
             f"lock_{one} :write",
-            f"Find {a_label} by its id, and keep others from changing, deleting or locking it\n"
+            f"Find {a_label} by its id, and prevent others from changing, deleting or locking it\n"
             "-- until the transaction ends.",
             "id int", model, f"{select}WHERE id = %(id)s\nFOR NO KEY UPDATE;",
         ),
@@ -148,7 +148,7 @@ def queries(entity: Specification) -> str:
             _entry(
                 f"upsert_{many} :write",
                 f"Insert {labels}, or update those with their {key.name}.{kept}\n"
-                f"-- They are ordered by {key.name}, so that two callers take their locks in the same order.",
+                f"-- The rows are ordered by {key.name}, so that two callers take their locks in the same order.",
                 f"records dict{flags}", model,
                 f"{insert}\n" + _wrapped(f"SELECT {new}")
                 + f"\nFROM jsonb_to_recordset(%(records)s) AS new (\n    {types}\n)\n"
@@ -177,7 +177,7 @@ def _column(entity: Specification, field: Field) -> str:
 def _comment(field: Field) -> str:
     if field.reference:
         return f"Its record in {field.reference}" + (
-            "; null once that is deleted." if field.is_nullable else "."
+            "; null after the record is deleted." if field.is_nullable else "."
         )
     text = field.name.replace("_", " ")
     return f"{text[0].upper()}{text[1:]}{'; null if unknown' if field.is_nullable else ''}."
@@ -205,7 +205,7 @@ def _triggers(entity: Specification) -> str:
 
 
 def _replaced(entity: Specification, key: Field) -> str:
-    """Return what an upsert sets: fields that may be left out only if they were given."""
+    """Return the SET list of an upsert. A field that may be left out is set only if it was given."""
     required = [field for field in entity.fields if not field.is_nullable and field is not key]
     return ",\n    ".join(
         [
