@@ -1,10 +1,10 @@
-"""What a forked child needs: its own state in every object that a fork copies, and none of the parent's sockets.
+"""Reset objects in a forked child, so that it uses its own locks and threads, and none of the parent's sockets.
 
-A fork copies one thread and all memory. In the child, the threads of the parent are gone, a lock may be held for ever,
-and each socket is shared with the parent: whatever the child sends there ends up in the parent's conversation.
+A fork copies one thread and all memory. In the child, the parent's other threads do not exist, and a lock that one of
+them held stays locked. Each socket is shared: what the child sends on it arrives among the parent's commands.
 
-Objects register themselves. In the child, `after_fork` of each one runs before anything else. It only resets state;
-connections and threads are created at the child's first call.
+Objects register themselves. In the child, `after_fork` of each one runs before anything else. It only resets state.
+The child creates connections and threads at its first call.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Forkable(Protocol):
         """Reset the state, in the child. No other thread is running."""
 
 
-# The callback is a method of a C type, so that no signal handler can interrupt it.
+# The weak references remove themselves by `discard`, which is written in C, so that no signal handler can interrupt it.
 _registered: set[ref[Forkable]] = set()
 # Objects of the parent whose finalizers must not run in the child.
 _parents: list[object] = []
@@ -63,7 +63,7 @@ def _reset() -> None:
 
 
 def _free_metrics() -> None:
-    """Unlock all Prometheus metrics. Another thread of the parent may have been counting."""
+    """Unlock all Prometheus metrics. Another thread of the parent may have held their locks."""
     pending: list[Any] = [
         each for each in REGISTRY._collector_to_names if isinstance(each, MetricWrapperBase)
     ]
@@ -146,9 +146,9 @@ os.register_at_fork(
 
 
 def abandon(owner: object, descriptor: int | None = None) -> None:
-    """Keep an object of the parent unused until the child ends, and point its socket's descriptor to /dev/null.
+    """Keep an object of the parent alive but unused until the child ends. Connect its socket's descriptor to /dev/null.
 
-    Closing a TLS connection would send its farewell on the socket that the parent uses.
+    Closing a TLS connection would send a close message on the socket that the parent uses.
     """
     _parents.append(owner)
     if descriptor is None or descriptor < 0:
@@ -161,9 +161,10 @@ def abandon(owner: object, descriptor: int | None = None) -> None:
 
 
 class Exclusion:
-    """Runs one action at a time. Unlike a `with` block of several lines, it never leaves its lock locked.
+    """Runs one action at a time. An exception of a signal handler never leaves its lock locked.
 
-    A signal handler or a trace function may raise at the end of such a block, before the lock is released.
+    In a `with` block of several lines, the handler may raise at the end of the block, before the lock is released. In a
+    block of one line it cannot.
     """
 
     __slots__ = ("__weakref__", "_lock")

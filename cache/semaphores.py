@@ -1,6 +1,7 @@
 """Semaphores that limit concurrent calls: `AsyncSemaphore` for tasks, `Semaphore` for threads.
 
-A permit is held in a list that its holder creates before, so that there is always a place to release it from.
+The caller creates a list before it acquires a permit, and the permit is put into it. So `release` finds the permit even
+if the caller is interrupted.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ class _Permit:
 
 
 class Semaphore:
-    """A semaphore for threads. It replaces a permit whose holder was interrupted and lost it.
+    """A semaphore for threads. It replaces permits that interrupted callers have lost.
 
-    Between any two steps of Python code a signal handler may raise. A lost permit is deleted with its holder's frame.
+    A signal handler may raise between any two steps of Python code, also between getting a permit and storing it. The
+    permit is then garbage-collected, and `acquire` then creates another.
     """
 
     def __init__(self, count: int) -> None:
@@ -58,7 +60,7 @@ class Semaphore:
         register(self)
 
     def after_fork(self) -> None:
-        # Implemented in C, it takes a tenth of the time of threading.Semaphore.
+        # SimpleQueue is implemented in C. It takes a tenth of the time of threading.Semaphore.
         self._free: SimpleQueue[object] = SimpleQueue()
         self._existing: set[ref[_Permit]] = set()
         self._replace_lost()
@@ -82,6 +84,6 @@ class Semaphore:
         while len(self._existing) < self._count:
             permit = _Permit()
             self._existing.add(ref(permit, self._existing.discard))
-            # Another thread may be doing the same. Then both permits are deleted, and one of the threads tries again.
+            # Another thread may have added one too. Then both are deleted, and one of the threads tries again.
             if len(self._existing) <= self._count:
                 self._free.put(permit)

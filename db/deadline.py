@@ -1,4 +1,4 @@
-"""The deadline of a call, shared by all its steps, and the one that a caller sets for all calls of a block."""
+"""Deadlines: the deadline of a call, which all its steps share, and the one that a caller sets for a block of calls."""
 
 from __future__ import annotations
 
@@ -70,9 +70,11 @@ def nearer(one: Deadline, other: Deadline | None) -> Deadline:
 def deadline_of_block(seconds: float) -> Iterator[None]:
     """Give all calls in the block one deadline, `seconds` from now, unless an outer block's deadline is earlier."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST:
-        raise InvalidInput("seconds", f"{seconds!r:.40} is not a number of seconds from 0 to {_LONGEST}")
+        raise InvalidInput(
+            "seconds", f"{seconds!r:.40} is invalid; use a number above 0 and up to {_LONGEST}"
+        )
     outer = chosen_deadline()
-    # Reset twice, because a signal handler may raise inside the first `finally`.
+    # Reset it twice, because a signal handler may raise inside the first `finally`.
     try:
         try:
             _chosen.set(nearer(Deadline(seconds), outer))

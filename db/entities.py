@@ -1,7 +1,7 @@
 """The entities whose records are cached, and the feeds. This is the only list of them.
 
-The data access, the drainer of the outbox, the commands' names and the tests derive theirs from it. It is plain data,
-so that the completion of a shell can import it quickly. `groundwork new entity` adds a line.
+The data access, the drainer of the outbox, the commands and the tests use it. It is plain data, so that shell
+completion can import it quickly. `groundwork new entity` adds a line.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The errors that the data access raises. All are subclasses of DbError.
 
-psycopg's exceptions never leave this package: each is translated to one of these classes, which keeps the SQLSTATE and
-has the original exception as `__cause__`, which pickling drops. No message contains a secret or a whole connection
-string.
+psycopg's exceptions never leave this package: each is translated to one of these classes. The new error keeps the
+SQLSTATE, and has the original exception as `__cause__`, which is lost by pickling. No message contains a secret or a
+whole connection string.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class DbError(PortableError):
     sqlstate: str | None = None
 
     def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
-        # `args` stay those of the constructor, because Celery restores an error from JSON as `kind(*args)`.
+        # `args` stays as the constructor got it, because Celery restores an error from JSON as `kind(*args)`.
         self._message = message
         if sqlstate is not None:
             self.sqlstate = sqlstate
@@ -41,7 +41,7 @@ class InvalidInput(DbError):
 
 
 class InvalidCursor(InvalidInput):
-    """The cursor passed as `after` was made by another listing, or was changed."""
+    """The cursor passed as `after` belongs to another listing, or was changed."""
 
 
 class Unavailable(DbError):
@@ -63,7 +63,7 @@ class ConnectionLost(DbError):
 class OutcomeUnknown(DbError):
     """A write was sent and no answer came, so it may have been committed.
 
-    Read the record before writing again, or pass an idempotency key to write safely again.
+    Read the record before you write again, or pass an idempotency key to make the write safe to retry.
     """
 
 
@@ -86,7 +86,7 @@ class TransactionConflict(QueryFailed):
 
 
 class ConstraintViolated(QueryFailed):
-    """A write would violate a constraint. `constraint` is its name, or None for a constraint without one (NOT NULL)."""
+    """A write would violate a constraint. `constraint` is its name, or None for NOT NULL, which has no name."""
 
     def __init__(
         self, query: str, constraint: str | None, reason: str = "", *, sqlstate: str | None = None
@@ -98,7 +98,7 @@ class ConstraintViolated(QueryFailed):
 
 
 class NotFound(DbError):
-    """The record does not exist. `entity` is its kind; `key` is what it was looked up by."""
+    """The record does not exist. `entity` is the kind of record, and `key` describes how it was looked up."""
 
     def __init__(self, entity: str, key: object) -> None:
         super().__init__(f"no {entity} with {key}")
@@ -151,7 +151,7 @@ class TransactionRequired(DbError):
 class TransactionBusy(DbError):
     """A task used a transaction while another task was in a nested block of it. Nothing was sent.
 
-    Otherwise a rollback of the nested block would have undone the task's statements too.
+    A rollback of the nested block would also undo the task's statements.
     """
 
     def __init__(self) -> None:

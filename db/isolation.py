@@ -1,4 +1,4 @@
-"""What a caller asks of a transaction: its isolation level, and whether it may write."""
+"""The isolation level and the access mode of a transaction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Isolation:
 
     @property
     def clause(self) -> bytes:
-        """The end of the BEGIN statement."""
+        """What follows BEGIN in the statement."""
         level = "" if self.level is None else f" ISOLATION LEVEL {self.level.upper()}"
         return (level + " READ ONLY" * self.read_only).encode()
 
@@ -36,13 +36,13 @@ class Isolation:
             around = "the session's default" if self.level is None else repr(self.level)
             raise InvalidInput(
                 "isolation",
-                f"{nested.level!r} cannot begin inside a transaction with {around};"
+                f"{nested.level!r} is not the level of the transaction around it, {around};"
                 " pass it to the outermost transaction()",
             )
         if nested.read_only and not self.read_only:
             raise InvalidInput(
                 "read_only",
-                "True cannot begin inside a transaction that may write; pass it to the outermost transaction()",
+                "a transaction that may write cannot contain a read-only one; pass it to the outermost transaction()",
             )
 
 

@@ -1,7 +1,7 @@
 """Attempts to connect to Postgres: why the last one failed, whether waiting can help, and when the next one is due.
 
-libpq reports a failed attempt as text, without the SQLSTATE. Servers whose lc_messages is not English are therefore
-treated as if waiting could help.
+libpq reports a failed attempt as text, without the SQLSTATE. If the server's lc_messages is not English, the reason is
+not recognized, and callers wait until their deadline.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import psycopg
 from db.errors import DbError, Unavailable
 from db.session import variable_at_fault
 
-# After a password was rotated, the file with the connection string may follow later.
+# How long calls wait for a new connection string after a login was refused, because its password may have been rotated.
 ROTATION_SECONDS = 30.0
 # Servers may lock a login after too many wrong passwords.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
@@ -26,7 +26,7 @@ _LONGEST_SILENCE = 3.0
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an attempt to connect failed. `is_final`: waiting does not help. No text contains a secret."""
+    """The reason why an attempt to connect failed. If it is final, waiting does not help. No text contains a secret."""
 
     reason: str
     fix: str
@@ -46,7 +46,7 @@ class _Kind:
     fix: str
 
 
-# The first that matches counts. Temporary reasons come first, because a host name may lead to several servers.
+# The first match is used. Temporary reasons come first: a host name may have several servers, and one may recover.
 _KINDS = (
     _Kind(
         r"too many connections for|too many clients already|connection slots are reserved",
@@ -75,11 +75,11 @@ _KINDS = (
         r"certificate|alert unknown ca|does not support SSL",
         None,
         True,
-        "check sslmode and sslrootcert and the host name, or renew the server's certificate",
+        "check sslmode, sslrootcert and the host name, or renew the server's certificate",
     ),
     _Kind(r"failed to resolve host|could not translate host name", None, False, "check the name of the host"),
 )
-_ELSE = _Kind("", None, False, "check that the server is up, and the host and the port")
+_ELSE = _Kind("", None, False, "check the host and the port, and that the server is up")
 
 
 def refusal_of(error: Exception) -> Refusal:
@@ -107,15 +107,15 @@ def _line(text: str) -> str:
 class LoginAttempts:
     """The attempts of one pool. Its connections report to it, and its callers ask it before they wait.
 
-    `read` returns the current connection string, `may_change` whether a later one can differ. `on_end` is called at the
-    end of each attempt.
+    `read` returns the current connection string. `may_change` is whether a later one can differ. `on_end` is called at
+    the end of each attempt.
     """
 
     def __init__(self, read: Callable[[], str], *, may_change: bool, on_end: Callable[[], None]) -> None:
         self._read = read
         self._may_change = may_change
         self._on_end = on_end
-        # Read by every call: whether the last attempt was refused for good, or none has ended yet.
+        # True if the last refusal was final, or if no attempt has ended yet. Every call reads it.
         self.is_in_doubt = True
         self.refusal: Refusal | None = None
         self._has_connected = False
@@ -123,7 +123,7 @@ class LoginAttempts:
         self._failed_at = self._refused_since = self._due_at = self._pause = 0.0
 
     def start(self) -> None:
-        """Raise the last attempt's error if the same login was refused and the next attempt is not due yet."""
+        """Begin an attempt. Raises the last refusal if the login is the same and the next attempt is not due yet."""
         refusal, text = self.refusal, self._current()
         if refusal is not None and refusal.is_final and text == self._text and monotonic() < self._due_at:
             raise psycopg.OperationalError(f"not tried again yet: {refusal}")
@@ -146,7 +146,7 @@ class LoginAttempts:
     def hopeless(self) -> Refusal | None:
         """Return the last refusal if waiting for another attempt does not help.
 
-        A login that has worked may have been rotated: then the next connection string may come soon.
+        The password of a login that has worked may have been rotated. Then a new connection string may follow soon.
         """
         refusal = self.refusal
         if refusal is None or not refusal.is_final or self._current() != self._text:
@@ -155,7 +155,7 @@ class LoginAttempts:
         return None if is_rotating and monotonic() - self._refused_since < ROTATION_SECONDS else refusal
 
     def reason(self, seconds: float) -> Refusal | None:
-        """Return the last refusal if it can be why a call has waited for `seconds`, and not one of long before."""
+        """Return the last refusal, or None if it is too old to explain why a call has waited for `seconds`."""
         refusal = self.refusal
         is_recent = monotonic() - self._failed_at <= seconds + _LONGEST_SILENCE
         return refusal if refusal is not None and (refusal.is_final or is_recent) else None

@@ -1,4 +1,4 @@
-"""Named queries of an application's own: their parameters and rows are checked, and the pool executes them as ours."""
+"""Named queries of the application itself. Their parameters and rows are checked, and the pool executes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from db.named_query import NamedQuery, parse_queries
 from db.validation import bigint, json_object, text, timestamp
 
 T = TypeVar("T")
-# Anything else could end the pool's transaction or change the session of later callers.
+# Other statements could end the transaction, or change the session of a connection that later callers use.
 _STATEMENT = re.compile(r"\(*\s*(?:SELECT|WITH|VALUES|INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
 _WRITE = re.compile(
     r"\b(?:INSERT\s+INTO|DELETE\s+FROM|MERGE\s+INTO|UPDATE\b.*?\bSET)\b", re.IGNORECASE | re.DOTALL
@@ -44,8 +44,9 @@ def load_queries(source: Path | str) -> dict[str, NamedQuery]:
         -- gives: BusyUser
         SELECT user_id, count(*) AS activities FROM activities WHERE timestamp >= %(since)s GROUP BY 1 LIMIT %(limit)s;
 
-    `:read` marks a query that changes nothing, so that it is sent again if its connection was lost; `:write` marks the
-    others. `gives` is only a description here. Raises ValueError with the line that is invalid.
+    `:read` marks a query that changes nothing. It is sent again if its connection was lost. `:write` marks all others.
+    `gives` is only a description, except that a write without RETURNING needs `nothing`. Raises ValueError for an
+    invalid query.
     """
     if isinstance(source, Path):
         queries = parse_queries(source.read_text(encoding="utf-8"), source.name)
@@ -74,7 +75,7 @@ def _problem(query: NamedQuery) -> str | None:
 
 
 def checked_parameters(query: NamedQuery, parameters: Mapping[str, object]) -> dict[str, object]:
-    """Return the parameters as the driver takes them. Raises InvalidInput if they are not those of `takes`."""
+    """Return the parameters in the form that the driver needs. Raises InvalidInput if they do not match `takes`."""
     for name in query.takes.keys() ^ parameters.keys():
         problem = "is missing" if name in query.takes else "is unknown"
         raise InvalidInput(name, f"{problem}; query {query.name} takes {', '.join(query.takes) or 'nothing'}")
@@ -99,7 +100,7 @@ def _checked(name: str, value: object, kind: str) -> object:
 
 
 def rows_of(query: NamedQuery, row: type[T]) -> BaseRowFactory[T]:
-    """Return a row factory that makes each row a `row`: by column name, by position for a tuple, or one value."""
+    """Return a row factory that converts each row to `row`: by column name, by position, or a single value."""
     by_name = is_dataclass(row) or (isinstance(row, type) and issubclass(row, Struct | dict))
     by_position = row is tuple or get_origin(row) is tuple or hasattr(row, "_fields")
 
@@ -118,7 +119,7 @@ def rows_of(query: NamedQuery, row: type[T]) -> BaseRowFactory[T]:
                 return convert(given, row)
             except ValidationError as error:
                 raise TypeError(
-                    f"query {query.name}: its columns ({', '.join(names)}) are not a {row.__name__}: {error}"
+                    f"query {query.name}: its columns ({', '.join(names)}) do not fit {row.__name__}: {error}"
                 ) from error
 
         return make

@@ -1,7 +1,8 @@
-"""What the pool's callers wait on and leave tasks in. psycopg_pool's own can be left locked by a signal handler.
+"""The queues of the pool: for callers that wait for a connection, and for its tasks.
 
-Python's Condition and Queue are written in Python. If a signal handler raises between their `acquire` and the block
-that releases the lock, every other caller of the pool waits forever. The locks here are acquired and released in C.
+psycopg_pool uses Python's Condition and Queue, which are written in Python. If a signal handler raises between their
+`acquire` and the block that releases the lock, every other caller of the pool waits forever. The locks here are
+acquired and released in C.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import deque
 from queue import Empty, SimpleQueue
 from typing import Any
 
-# A queue of the pool's tasks. asyncio's needs no lock.
+# The queue of the pool's tasks. The queue of asyncio needs no lock.
 AsyncTaskQueue = Queue
 TaskQueue = SimpleQueue
 
@@ -27,7 +28,7 @@ class _Gate(_thread.RLock):  # type: ignore[misc]
         self._answers: SimpleQueue[None] = SimpleQueue()
 
     def wait(self, timeout: float) -> bool:
-        """Return whether `notify_all` was called within `timeout`. The caller holds the lock, once."""
+        """Wait for `notify_all`, and return False after `timeout`. The caller must hold the lock, acquired once."""
         try:
             self.release()
             self._answers.get(timeout=timeout)
@@ -43,7 +44,7 @@ class _Gate(_thread.RLock):  # type: ignore[misc]
 
 
 class WaitQueue(deque[Any]):
-    """The sync counterpart of AsyncWaitQueue."""
+    """The sync counterpart of AsyncWaitQueue. Each caller that is added gets a condition variable of its own."""
 
     def append(self, waiting: Any) -> None:
         waiting._cond = _Gate()

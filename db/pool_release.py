@@ -12,7 +12,7 @@ from psycopg_pool._acompat import AEvent
 
 from cache.synchronization import async_end_if_cancelled
 
-# Its threads usually stop at once. One that connects stops when it has connected.
+# How long to wait for the pool's threads. They usually stop at once, but a thread that connects first finishes that.
 _JOIN_SECONDS = 0.1
 
 
@@ -20,14 +20,14 @@ def async_release_pool(pool: Any) -> None:
     """Cancel the pool's tasks. Its connections are closed when they are deleted."""
     pool._closed = True
     for task in (*pool._workers, pool._sched_runner):
-        # If the event loop is closed, the task has ended.
+        # RuntimeError means that the event loop is closed, so the task has ended.
         with suppress(RuntimeError):
             task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 def release_pool(pool: Any) -> None:
     """Close the pool."""
-    # The last reference may have been in one of its own threads, which cannot wait for itself.
+    # The last reference to the pool may have been in one of its own threads, which cannot wait for itself.
     with suppress(RuntimeError):
         pool.close(timeout=_JOIN_SECONDS)
 
@@ -40,12 +40,12 @@ class _Event(AEvent):
 
 
 def async_heed_cancellation(scheduler: Any) -> None:
-    """Let a new scheduler's task end when it is cancelled.
+    """Make the task of a new scheduler end when it is cancelled.
 
-    asyncio.wait_for of Python 3.11 ignores a cancellation in the step in which the event is set, as in a new pool.
+    asyncio.wait_for of Python 3.11 ignores a cancellation at the moment at which the event is set, as in a new pool.
     """
     scheduler._event = _Event()
 
 
 def heed_cancellation(scheduler: Any) -> None:
-    """The sync counterpart. A thread cannot be cancelled."""
+    """Do nothing, because a thread cannot be cancelled. The sync counterpart of `async_heed_cancellation`."""

@@ -1,7 +1,7 @@
-"""What every Postgres session of groundwork relies on, whatever the environment, the role or the URL sets.
+"""The settings that every Postgres session of groundwork has, whatever the environment, the role or the URL sets.
 
-libpq fills each parameter that a connection string leaves out from a PG* variable, so these variables are overridden
-here. The settings of the session are part of the connection's first message, which has priority over the role's.
+For each parameter that a connection string leaves out, libpq uses a PG* variable. This module overrides these
+variables. The session's settings are in the connection's first message, so they have priority over those of the role.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 ENCODING = "UTF8"
-# How values are read and written. sqlx sets the first two and the encoding too.
+# The settings on which the reading and writing of values depends. sqlx also sets the first two, and the encoding.
 PINS: Mapping[str, str] = {
     "datestyle": "ISO,MDY",
     "timezone": "UTC",
@@ -28,7 +28,7 @@ PINS: Mapping[str, str] = {
     "transform_null_equals": "off",
     "quote_all_identifiers": "off",
 }
-# The pins that the server reports of its own accord, and how it writes them.
+# The settings that the server reports without being asked, and how it writes them.
 _REPORTED = {
     b"client_encoding": b"UTF8",
     b"DateStyle": b"ISO, MDY",
@@ -41,7 +41,7 @@ REPAIR = "SELECT " + ", ".join(
 )
 # libpq sends these with every connection, and no parameter overrides them.
 SENT_BY_LIBPQ = {"PGTZ": "timezone", "PGDATESTYLE": "datestyle", "PGGEQO": "geqo"}
-# Parameters whose variable counts, unless the connection string has one of the parameters beside them.
+# The parameters whose PG* variable is used, unless the connection string has one of the parameters listed with them.
 HONOURED = {
     "host": {"host", "hostaddr"},
     "port": {"port", "host", "hostaddr"},
@@ -52,16 +52,16 @@ HONOURED = {
     "sslmode": {"sslmode"},
     "sslrootcert": {"sslmode", "sslrootcert"},
 }
-# libpq's built-in values where it accepts no empty one and does not report it.
+# libpq's built-in values, for parameters that cannot be empty and whose built-in value libpq does not report.
 _BUILT_IN = {
     "connect_timeout": "0",
     "sslcertmode": "allow",
-    # An empty value allows no method at all. Windows' own method is never used elsewhere.
+    # An empty value allows no method at all. This value allows all methods that exist outside of Windows.
     "require_auth": "!sspi",
     "min_protocol_version": "3.0",
     "max_protocol_version": "3.0",
 }
-# A service of libpq can set every parameter. These have no variable, and may not be empty.
+# Parameters that have no variable and cannot be empty. Only a service of libpq can set them.
 _LEFT_TO_SERVICES = {
     *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
     *("scram_client_key", "scram_server_key"),
@@ -90,9 +90,9 @@ def pinned_conninfo(
     options: str = "",
     **parameters: object,
 ) -> str:
-    """Return a connection string with the settings of the session, on which PG* variables have no effect.
+    """Return a connection string that contains the session's settings, and that PG* variables do not change.
 
-    `options` come before those of `conninfo`, which have priority; the pins come last. `parameters` replace those of
+    The options of `conninfo` have priority over `options`, and `PINS` over both. `parameters` replace those of
     `conninfo`. Without `search_path` the role's own applies. Raises psycopg.ProgrammingError for an invalid string.
     """
     given = conninfo_to_dict(conninfo) if isinstance(conninfo, str) else dict(conninfo)
@@ -107,7 +107,7 @@ def pinned_conninfo(
 def without_environment(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return connection parameters to which libpq adds nothing from PG* variables, except those of docs/connections.md.
 
-    The parameters of a service that `given` names are libpq's business, and so are the variables then.
+    If `given` names a service, libpq reads the other parameters from the service and from its variables.
     """
     complete = {"options": "", **given}
     if "service" in given:
@@ -126,9 +126,9 @@ def without_environment(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_mangled(given: Mapping[str, Any]) -> bool:
-    """Return whether a URL was taken apart at the wrong place, because its password is not percent-encoded.
+    """Return whether a URL was split at the wrong place, because its password is not percent-encoded.
 
-    Then a part of the password is in the host, port or database, which libpq quotes in its messages.
+    A part of the password is then in the host, port or database, which libpq quotes in its messages.
     """
     host, port, database = (str(given.get(name) or "") for name in ("host", "port", "dbname"))
     has_port = all(part.isdecimal() for part in port.split(",") if part)
@@ -136,9 +136,9 @@ def is_mangled(given: Mapping[str, Any]) -> bool:
 
 
 def variable_at_fault(message: str) -> str | None:
-    """Return the PG* variable because of which libpq or the server refused a connection with this message, or None.
+    """Return the PG* variable that made libpq or the server refuse a connection with this message, or None.
 
-    These are the variables that no parameter overrides, with a value that does not exist.
+    It is one of the variables that no parameter overrides, and its value is invalid.
     """
     if "definition of service" in message and "PGSERVICE" in os.environ:
         return "PGSERVICE"
@@ -151,7 +151,7 @@ def variable_at_fault(message: str) -> str | None:
 def is_pinned(connection: pq.abc.PGconn) -> bool:
     """Return whether the session has the settings, as far as the server reports them. Needs no round trip.
 
-    It has not if a PG* variable of libpq that cannot be overridden was sent, or if a pooler dropped the options.
+    Returns False if libpq sent a PG* variable that cannot be overridden, or if a pooler dropped the options.
     """
     return all(connection.parameter_status(name) == value for name, value in _REPORTED.items())
 

@@ -1,7 +1,7 @@
 """Connections to Redis that are free for the next call, and the exchange of commands and answers on them.
 
-redis-py's pool counts the connections that it lends, and a caller that a signal handler interrupts would be counted for
-ever. Here a connection in use is in no list: without its caller it is deleted and closed.
+redis-py's pool counts the connections in use. If a signal handler interrupts a caller, its connection is never returned
+and stays counted. Here only the caller refers to a connection in use: if the caller loses it, it is deleted and closed.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def packed(*parts: str) -> bytes:
 
 
 class AsyncConnections:
-    """The connections of one client. Their number is limited by the client's semaphore.
+    """The connections of one client. The client's semaphore limits their number.
 
-    Creating it raises CacheSettingError for invalid settings. All methods raise redis-py's errors.
+    The constructor raises CacheSettingError for invalid settings. All methods raise redis-py's errors.
     """
 
     def __init__(self, settings: CacheSettings, epoch: Epoch, nonce_key: str) -> None:
@@ -72,7 +72,7 @@ class AsyncConnections:
             raise CacheSettingError(f"REDIS_URL: {error}") from error
         # Connections whose answers have all been read.
         self._idle: list[Any] = []
-        # All that exist, because a forked child must give up their sockets.
+        # All existing connections, because a forked child must not use their sockets.
         self._existing: set[ref[Any]] = set()
         register(self)
 
@@ -94,7 +94,7 @@ class AsyncConnections:
             await self._idle.pop().disconnect()
 
     async def ask(self, *command: str) -> Any:
-        """Send one ASCII command and return the answer, without redis-py's client, which takes as long as Redis."""
+        """Send one ASCII command and return the answer. redis-py's client would double the time that this takes."""
 
         async def exchange(connection: Any) -> Any:
             await connection.send_packed_command([packed(*command)], check_health=False)
@@ -112,7 +112,7 @@ class AsyncConnections:
                 if failures:
                     raise failures[0]
             finally:
-                # The error refers to this frame. The frame must not refer to it, or both live until garbage collection.
+                # The error refers to this frame. If the frame refers to it too, both live until garbage collection.
                 if failures:
                     failures, answers = [], []
             return answers
@@ -132,7 +132,7 @@ class AsyncConnections:
             self._existing.add(ref(connection, self._existing.discard))
         else:
             try:
-                # Data that nobody asked for, or the end of the connection.
+                # Readable data is an answer that nobody asked for, or the end of the connection.
                 if not await connection.can_read():
                     return connection
             except (RedisError, OSError):
@@ -148,7 +148,7 @@ class AsyncConnections:
         return connection
 
     def put_back(self, connections: Iterable[Any]) -> None:
-        """Make connections free whose answers have all been read."""
+        """Return connections for later calls. All their answers must have been read."""
         self._idle += connections
 
     async def _with_connection(self, talk: Callable[[Any], Awaitable[_T]]) -> _T:
@@ -189,6 +189,6 @@ async def _exchange(connection: Any, commands: Sequence[Sequence[Any]]) -> list[
         try:
             answers.append(await connection.read_response())
         except ResponseError as error:
-            # Its traceback refers to this frame, and this frame to the error.
+            # Without its traceback, which refers to this frame, so that the two do not refer to each other.
             answers.append(error.with_traceback(None))
     return answers

@@ -1,7 +1,7 @@
 """Single flight: callers of one process that miss the same key share one read of the database.
 
-A caller joins only a read that has not started yet. The result of a read that has started may be older than an
-invalidation that finished before the caller arrived. So a burst of callers takes two reads.
+A caller joins only a read that has not started yet, because the result of a started read may be older than an
+invalidation that finished before the caller arrived. A burst of callers therefore takes two reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class AsyncLeader:
-    """Exists while its caller leads a flight, even if the caller is interrupted before it can say that it gave up."""
+    """An object that only the leader of a flight refers to, so that it is deleted even if the leader is interrupted."""
 
     __slots__ = ("__weakref__", "caller")
 
@@ -28,7 +28,7 @@ class AsyncLeader:
 
 
 class AsyncFlight(Generic[T]):
-    """One shared read and its result. `has_landed` stays false if the leader was cancelled."""
+    """One shared read and its result. `has_landed` is True after a successful read."""
 
     __slots__ = ("_ends_at", "_leader", "caller", "done", "error", "has_landed", "result")
 
@@ -46,26 +46,26 @@ class AsyncFlight(Generic[T]):
         return self._leader() is not None
 
     def had_time_of(self, ends_at: float | None) -> bool:
-        """Return whether the leader had as much time as a caller with this deadline, who would fail too."""
+        """Return whether the leader had at least as much time as a caller with this deadline, which would fail too."""
         return self._ends_at is None or (ends_at is not None and ends_at <= self._ends_at)
 
 
 class AsyncSingleFlight(Generic[T]):
     """For each key, at most one read in progress and one that callers may join, which starts after it.
 
-    There is no lock, because each step is one atomic operation of a dictionary. A flight that another caller removes by
-    mistake is only not joined.
+    There is no lock, because each step is one atomic operation of a dictionary. If a caller removes another's flight by
+    mistake, the only effect is that no more callers join it.
     """
 
-    # How long a read waits for the one in progress. After that both run, well within the deadline.
+    # How long a read waits for the one in progress. After that it starts too, well before the deadline.
     PATIENCE_SECONDS = 1.0
-    # How long callers wait for the leader. Normally the leader's own deadline is earlier.
+    # How long callers wait for the leader, in seconds. Normally the leader's own deadline ends the wait earlier.
     JOINED_SECONDS = 60
-    # How often they check that there still is a leader.
+    # How often the waiting callers check that the leader still exists, in seconds.
     _CHECK_SECONDS = 1.0
 
     def __init__(self, on_join: Callable[[], None], failures: type[Exception] = Exception) -> None:
-        """Callers share the errors in `failures`. Any other error concerns only the leader, such as a time limit."""
+        """Callers share errors of type `failures`. Only the leader gets other errors, such as that of a time limit."""
         self._on_join = on_join
         self._failures = failures
         self.after_fork()
@@ -80,19 +80,19 @@ class AsyncSingleFlight(Generic[T]):
     ) -> T | None:
         """Return or raise the result of `read()`, shared by all callers that joined before it was called.
 
-        `ends_at` is the caller's own deadline (a monotonic value), if it has one. It waits for others until then, and
-        callers with more time do not share its errors.
+        `ends_at` is the caller's own deadline (a monotonic value), if it has one. The caller waits for others until
+        then. Callers with a later deadline do not get its errors.
         """
         leader = AsyncLeader()
         own: AsyncFlight[T] = AsyncFlight(leader, ends_at)
-        # Twice, because a signal handler may raise inside the first `finally`.
+        # End the flight twice, because a signal handler may raise inside the first `finally`.
         try:
             try:
                 while (flight := self._gathering.setdefault(key, own)) is not own:
                     if not flight.is_led():
                         self._end(key, flight)
                         continue
-                    # A signal handler that reads what its own thread is reading must not wait for it.
+                    # A signal handler that reads what the thread that it interrupted is reading must not wait for it.
                     if flight.caller == own.caller or not await self._joined(flight, ends_at):
                         return await read()
                     if flight.error is not None and flight.had_time_of(ends_at):
@@ -106,7 +106,7 @@ class AsyncSingleFlight(Generic[T]):
             self._end(key, own)
 
     async def _joined(self, flight: AsyncFlight[T], ends_at: float | None) -> bool:
-        """Wait for the flight's end, and return False if it does not come."""
+        """Wait for the flight's end. Return False at the deadline, or if the flight has lost its leader."""
         self._on_join()
         give_up_at = monotonic() + self.JOINED_SECONDS
         if ends_at is not None:
@@ -115,7 +115,7 @@ class AsyncSingleFlight(Generic[T]):
             if await flight.done.wait(min(left, self._CHECK_SECONDS)):
                 return True
             if not flight.is_led():
-                # It may have landed since.
+                # The flight may have ended between the two checks.
                 return await flight.done.wait(0)
         return False
 
@@ -131,7 +131,7 @@ class AsyncSingleFlight(Generic[T]):
             if ahead is not None and ahead.is_led() and ahead.caller != flight.caller:
                 patience = self.PATIENCE_SECONDS
                 await ahead.done.wait(patience if ends_at is None else half_until(ends_at, patience))
-            # In this order, so that a caller who cannot join any more finds the read in progress.
+            # In this order, so that a caller that can no longer join finds the read in progress.
             self._begun[key] = flight
             self._gathering.pop(key, None)
             flight.result = await read()
@@ -142,7 +142,7 @@ class AsyncSingleFlight(Generic[T]):
             raise
 
     def _end(self, key: Hashable, flight: AsyncFlight[T]) -> None:
-        """Remove a flight, and let those who joined it continue. Idempotent."""
+        """Remove a flight, and wake the callers that joined it. Idempotent."""
         if self._gathering.get(key) is flight:
             self._gathering.pop(key, None)
         if self._begun.get(key) is flight:

@@ -1,7 +1,7 @@
 # Generated from db/_async/driver_pool.py by scripts/generate_sync.py; edit that, not this.
-"""psycopg_pool's pool, which replaces what callers lost when they were interrupted.
+"""A connection pool of psycopg_pool that replaces connections which interrupted callers have lost.
 
-It relies on private names of psycopg_pool 3.3; tests in tests/unit/db check them.
+It relies on private names of psycopg_pool 3.3. Tests in tests/unit/db check these names.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _logger = logging.getLogger("groundwork.db.pool")
 
 
 class DriverPool(ConnectionPool[BoundedConnection]):
-    """A pool that knows its connections, also those that are in use."""
+    """A pool that keeps a list of all its connections, also of those in use, and of the tasks that make new ones."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, connection_class=BoundedConnection, **options)
-        # Not empty if the pool may count a connection that does not exist, because a caller was interrupted. A deleted
-        # connection that was open adds an entry.
+        # Not empty if the pool may count a connection that does not exist, because a caller was interrupted. An open
+        # connection also adds an entry when it is garbage-collected.
         self.doubts: deque[None] = deque()
         self._waiting: Any = WaitQueue()
         self._existing: set[ref[BoundedConnection]] = set()
@@ -43,7 +43,7 @@ class DriverPool(ConnectionPool[BoundedConnection]):
         self._existing.add(ref(connection, self._existing.discard))
 
     def forget(self, connection: BoundedConnection) -> None:
-        """Unregister a closed connection that the pool has replaced, because an error may keep it alive."""
+        """Unregister a closed connection that the pool has replaced. An error may still refer to it."""
         self._existing.discard(ref(connection))
 
     def is_connected(self) -> bool:
@@ -52,19 +52,20 @@ class DriverPool(ConnectionPool[BoundedConnection]):
         return any(connection is not None and not connection.closed for connection in connections)
 
     def doubt(self, error: BaseException) -> None:
-        """Note that `error` interrupted a caller inside the pool, and release the connection in the frames it left."""
+        """Record that `error` interrupted a caller inside the pool, and free the connection in its frames."""
         clear_frames(error.__traceback__)
         self.doubts.append(None)
 
     def replace_lost(self) -> None:
-        """Connect again for each connection that the pool counts and that does not exist.
+        """Open a new connection for each one that the pool counts but that does not exist.
 
-        A caller loses one that it had taken out of the pool, or had counted before the task to connect was queued.
+        An interrupted caller loses a connection that it had taken out of the pool. It may also have counted a new one
+        without queueing the task that connects.
         """
         if not self.closed:
             self.doubts.clear()
             try:
-                # In one line, as in cache.forking.Exclusion.
+                # In one line, for the reason given in cache.forking.Exclusion.
                 with self._lock: self._replace_lost()  # fmt: skip # noqa: E701
             except BaseException as error:
                 self.doubt(error)
@@ -79,7 +80,7 @@ class DriverPool(ConnectionPool[BoundedConnection]):
             self.run_task(AddConnection(self))
         if self._growing and not any(task.growing for task in adding):
             self._growing = False
-        # Attempts to grow may have failed since these callers began to wait.
+        # The pool may have failed to grow since these callers began to wait.
         if self._waiting:
             self._maybe_grow_pool()
 
@@ -98,8 +99,8 @@ class DriverPool(ConnectionPool[BoundedConnection]):
                 self.run_task(StopWorker(self))
 
     def abandon(self) -> None:
-        """Give up the connections, which are the parent's, in a forked child."""
-        # So that its finalizer does not wait for threads or locks of the parent.
+        """In a forked child, stop using the connections, which belong to the parent."""
+        # The pool's finalizer would otherwise wait for threads or locks of the parent.
         self._closed = True
         abandon(self)
         for reference in [*self._existing]:
@@ -115,9 +116,9 @@ class DriverPool(ConnectionPool[BoundedConnection]):
 
     @classmethod
     def worker(cls, q: Any) -> None:
-        """Do the pool's tasks until it stops, or until the event loop ends.
+        """Run the pool's tasks until the pool stops or the event loop ends.
 
-        psycopg_pool's own worker continues if it is cancelled while it connects, and the loop would wait for it.
+        psycopg_pool's own worker continues if it is cancelled while it connects, so the event loop would wait for it.
         """
         while not isinstance(task := q.get(), StopWorker):
             try:
@@ -128,7 +129,7 @@ class DriverPool(ConnectionPool[BoundedConnection]):
             end_if_cancelled()
 
     def schedule_task(self, task: Any, delay: float) -> None:
-        """Try again later, unless the event loop ends: the scheduler would take it for a reason to continue."""
+        """Run a task later, unless the event loop is ending. The task would otherwise keep the scheduler running."""
         end_if_cancelled()
         if isinstance(task, AddConnection):
             self._adding.add(ref(task, self._adding.discard))
