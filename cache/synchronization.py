@@ -74,7 +74,7 @@ class Completion:
     def set(self) -> None:
         self._is_set = True
         while self._waiting:
-            # Another thread may be doing the same.
+            # Another thread may be taking the last one at the same time.
             with suppress(IndexError):
                 self._waiting.popleft().release()
 

@@ -40,7 +40,7 @@ _COUNTERS = {
 
 
 class MeasuredPool(Protocol):
-    """What the metrics read from a pool."""
+    """The part of a pool that the metrics read."""
 
     name: str
 
@@ -48,7 +48,7 @@ class MeasuredPool(Protocol):
 
 
 class WeaklyMeasured:
-    """What the metrics read from a pool, without keeping the pool alive. `statistics` is a method of the pool."""
+    """A pool's statistics for the metrics. Does not keep the pool alive. `statistics` is a method of the pool."""
 
     def __init__(self, name: str, statistics: Callable[[], dict[str, int]]) -> None:
         self.name = name

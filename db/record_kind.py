@@ -78,7 +78,7 @@ def checked_changes(
 
 
 def distinct(records: Iterable[R | None]) -> list[R | None]:
-    """Return the records with a copy in place of each object that came before, so that no two share a dictionary."""
+    """Return the records, with a copy of each one that occurs again, so that no two share a dictionary."""
     seen: set[int] = set()
     result: list[R | None] = []
     for record in records:

@@ -105,7 +105,7 @@ class AsyncClient:
         self._is_forked = self._is_open
 
     def __del__(self) -> None:
-        # Without the attribute, creating it failed.
+        # The attribute does not exist if the constructor failed.
         if getattr(self, "_is_open", False) and not self._is_forked:
             self._probing.abandon()
             if self._tracking is not None:

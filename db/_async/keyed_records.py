@@ -1,4 +1,4 @@
-"""Records with a natural key: read by it, and inserted or updated, whichever it needs."""
+"""Repositories of records with a natural key, which can be read by the key and upserted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ N = TypeVar("N")
 
 
 class AsyncKeyedRepository(AsyncRecordRepository[R, N]):
-    """The methods of a kind of record with a natural key (`RecordKind.key`), beside those of all kinds."""
+    """The methods of records with a natural key (`RecordKind.key`), in addition to those of all records."""
 
     async def _get_by_key(self, value: object) -> R:
         record = await self._find_by_key(value)
@@ -41,8 +41,8 @@ class AsyncKeyedRepository(AsyncRecordRepository[R, N]):
     async def upsert_many(self, records: Iterable[N]) -> Sequence[R]:
         """Upsert records in one transaction, and return them in the given order. Fields left out are kept.
 
-        Takes one statement for all records that leave out the same fields. Each statement has a deadline, so pass some
-        thousands at once at most. Raises InvalidInput if two records have the same natural key.
+        Takes one statement for all records that leave out the same fields. Each statement has a deadline, so pass at
+        most some thousands of records at once. Raises InvalidInput if two records have the same natural key.
         """
         order: dict[Any, None] = {}
         alike: dict[tuple[tuple[str, bool], ...], list[dict[str, Any]]] = {}

@@ -108,7 +108,7 @@ class AsyncPool:
         """Close the pool. Later calls, and those that wait for a connection, raise Unavailable."""
         self._is_open = self._is_forked = False
         POOLS.remove(self._measured)
-        # For callers that wait for it.
+        # Wake the callers that wait for it.
         self._first_attempt.set()
         await self._probing.stop()
         await self._pool.close(timeout=2.0)
@@ -139,7 +139,7 @@ class AsyncPool:
         self._is_forked = False
 
     def __del__(self) -> None:
-        # Without the attribute, creating it failed.
+        # The attribute does not exist if the constructor failed.
         if getattr(self, "_is_open", False) and not self._is_forked:
             POOLS.remove(self._measured)
             self._probing.abandon()
@@ -430,7 +430,7 @@ class AsyncPool:
 
 
 def _connecting(settings: DatabaseSettings, attempts: LoginAttempts) -> Callable[[], str]:
-    """Return what psycopg_pool calls for the connection string. It does not keep the pool alive."""
+    """Return the function that gives psycopg_pool the connection string. It does not keep the pool alive."""
 
     def conninfo() -> str:
         try:
@@ -444,7 +444,7 @@ def _connecting(settings: DatabaseSettings, attempts: LoginAttempts) -> Callable
 
 
 def _configuring(owner: ref[AsyncPool]) -> Callable[[AsyncBoundedConnection], Awaitable[None]]:
-    """Return what psycopg_pool calls for a new connection. It does not keep the pool alive."""
+    """Return the function that psycopg_pool calls for a new connection. It does not keep the pool alive."""
 
     async def configure(connection: AsyncBoundedConnection) -> None:
         pool = owner()

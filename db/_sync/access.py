@@ -95,9 +95,9 @@ class DataAccess:
     def fetch_all(self, query: NamedQuery, row: type[T], /, **parameters: object) -> list[T]:
         """Execute a query of `load_queries` and return its rows: an empty list if it returns none.
 
-        `row` is a msgspec Struct or a dataclass, whose fields are columns by name, a tuple or a NamedTuple, whose items
-        are columns by position, or the type of a single column. The query takes part in `transaction()` and has the
-        deadline, the retry and the metrics of all calls. It is not cached.
+        `row` is a msgspec Struct, a dataclass, a TypedDict or dict, for columns by name. It may be a tuple or a
+        NamedTuple, for columns by position, or the type of a single column. The query takes part in `transaction()` and
+        has the deadline, the retry and the metrics of all calls. Its rows are not cached.
 
         Raises InvalidInput for a parameter that the query does not take, or of another type, and TypeError if the
         columns do not fit `row`.
@@ -110,14 +110,15 @@ class DataAccess:
         return rows[0] if rows else None
 
     def connect(self) -> Self:
-        """Do what entering the block does, and return this data access. Close it with `aclose()`.
+        """Open this data access without a `with` block, and return it.
 
-        For a module that opens it for the whole process.
+        Use it in a module that keeps the data access open for the whole process. Close it with `close()`, or in async
+        code with `aclose()`.
         """
         return self.__enter__()
 
     def deadline(self, seconds: float) -> AbstractContextManager[None]:
-        """Return a context manager (`with`, also in async code) whose calls together end `seconds` from its start.
+        """Give all calls of a `with` block one deadline, `seconds` from its start. Use `with` in async code too.
 
         Without it, each call has the deadline of the settings. The earliest deadline counts, also of nested blocks. It
         includes the COMMIT of a transaction that begins and ends in the block. Tasks that are started in the block

@@ -28,8 +28,8 @@ from db.named_query import queries
 from db.translation import translate
 
 Effect = Callable[[], object]
-# The connection that a call or a transaction uses, if it has one. The list exists before, so that there is always a
-# place to give the connection back from. Nothing else refers to a connection for long.
+# The connection that a call or a transaction uses, if it has one. The list is created before the
+# connection is put into it, so that an interrupted caller can return the connection. No other reference is kept.
 Lease = list[BoundedConnection]
 _QUERIES = queries("transaction")
 # Limit for ROLLBACK. After it the connection is closed, which rolls back too.
@@ -75,7 +75,7 @@ class Transaction:
 
     @property
     def connection(self) -> BoundedConnection:
-        """The transaction's connection. Raises TransactionOver if it was given back, as another caller may use it."""
+        """The transaction's connection. Raises TransactionOver if it is back in the pool, where others may use it."""
         try:
             return self._lease[0]
         except IndexError:
@@ -151,9 +151,9 @@ class Transaction:
         return nearer(self.deadline or Deadline(self._deadline_seconds), chosen_deadline())
 
     def _control(self, name: str, instead: bytes | None = None, least: float = 0.0) -> str:
-        """Send a transaction control statement, or another one `instead`, and return the server's command tag.
+        """Send a transaction control statement, or `instead` in place of it, and return the server's command tag.
 
-        It gets `least` seconds even if the deadline is earlier.
+        The statement gets `least` seconds even if the deadline is earlier.
         """
         if self.connection.is_inherited:
             raise TransactionOver()
@@ -170,7 +170,7 @@ class Transaction:
         return cursor.statusmessage or ""
 
     def _commit(self) -> None:
-        """Send COMMIT, unless it is known before that nothing can be committed. Then the outcome is not unknown."""
+        """Send COMMIT, unless it is already known that nothing can be committed. Then the outcome is known too."""
         connection = self.connection
         if connection.closed:
             # A statement lost the connection or passed its deadline, and the block caught the error.

@@ -1,4 +1,4 @@
-"""The values with which the tests of all entities try organizations."""
+"""The values of organizations for the tests of all entities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values with which the tests of all entities try repositories."""
+"""The values of repositories for the tests of all entities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values with which the tests of all entities try users."""
+"""The values of users for the tests of all entities."""
 
 from __future__ import annotations
 
