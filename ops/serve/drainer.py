@@ -48,14 +48,14 @@ LAST_SWEEP = Gauge(
 
 
 class OutboxDrainer:
-    """Three tasks: listen for the triggers' NOTIFY, sweep when notified and every few seconds, and measure."""
+    """Three tasks: listen for the triggers' NOTIFY, sweep when notified and every second, and measure."""
 
     def __init__(self, data: AsyncDataAccess) -> None:
         self._data = data
         self._wake = asyncio.Event()
         self._swept_at = monotonic()
-        # When the last read began that found the whole outbox. What is in it now was committed later, whenever its
-        # transaction began.
+        # The start of the last read that found the whole outbox. All entries in it now were committed after that, even
+        # if their transactions began earlier.
         self._complete_at = float("-inf")
         self._sweeping = _Endeavour("the outbox is not emptied", "the outbox is emptied again")
         self._measuring = _Endeavour("the outbox is not measured", "the outbox is measured again")
@@ -105,7 +105,7 @@ class OutboxDrainer:
         LAG.observe(self._waited(age))
 
     def _waited(self, age: float) -> float:
-        """Return how long an entry of this age can have been visible: less, if its transaction was a long one."""
+        """Return how long an entry of this age can have been visible: less than its age after a long transaction."""
         return min(age, monotonic() - self._complete_at)
 
     async def _measure(self) -> None:
