@@ -89,6 +89,7 @@ def bootstrap(
     connects to the same server. Raises OpsError, or errors of db.migrator.
     """
     url = conninfo_to_dict(migrator_conninfo())
+    notify(f"database: {url['host']}:{url['port']}/{url['dbname']} as {url['user']}, from DATABASE_URL")
     with _session(administrator, url, "postgres") as connection:
         _lock(connection, wait_seconds)
         with connection.transaction():

@@ -30,15 +30,12 @@ def bootstrap(admin_secret: str, connection_limits: str, folder: Path, wait_seco
     """
     from db.settings import DatabaseSettings
     from ops.bootstrap import AdministratorLogin, bootstrap
-    from ops.stack.database_url import SelectedDatabase
 
     limits = _limits(connection_limits)
     settings = DatabaseSettings.from_environment()
     with exit_codes():
-        administrator = AdministratorLogin.from_secret(admin_secret)
-        print_line(f"database: {SelectedDatabase(settings.url.read(), settings.url.variable)}", err=True)
         bootstrap(
-            administrator,
+            AdministratorLogin.from_secret(admin_secret),
             settings.unbounded_conninfo,
             limits,
             folder,

@@ -89,7 +89,7 @@ def test_it_brings_the_database_up_and_shows_no_password(
 ) -> None:
     done = groundwork(aws, rds_server, GROUNDWORK_ADMIN_SECRET=secret)
     assert done.returncode == Exit.FINE, done.stderr
-    assert done.stderr.splitlines()[0] == (
+    assert done.stdout.splitlines()[0] == (
         f"database: localhost:{rds_server.port}/{roles.DATABASE} as migrator, from DATABASE_URL"
     )
     assert "database groundwork: created" in done.stdout

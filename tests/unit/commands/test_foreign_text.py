@@ -288,12 +288,7 @@ CASES = [
         "bootstrap --admin-secret x --connection-limits {}",
         {
             "ops.commands.bootstrap._limits": answers({}),
-            "db.settings.DatabaseSettings.from_environment": answers(
-                SimpleNamespace(
-                    unbounded_conninfo="",
-                    url=SimpleNamespace(read=answers("postgresql://x"), variable="DATABASE_URL"),
-                )
-            ),
+            "db.settings.DatabaseSettings.from_environment": answers(SimpleNamespace(unbounded_conninfo="")),
             "ops.bootstrap.AdministratorLogin.from_secret": answers(None),
             "ops.bootstrap.bootstrap": says(None, "notify"),
         },
