@@ -1,4 +1,4 @@
-"""The queues of the pool: for callers that wait for a connection, and for its tasks.
+"""The queues of the pool, for callers that wait for a connection and for its tasks, and the records of its logger.
 
 psycopg_pool uses Python's Condition and Queue, which are written in Python. If a signal handler raises between their
 `acquire` and the block that releases the lock, every other caller of the pool waits forever. The locks here are
@@ -8,6 +8,7 @@ acquired and released in C.
 from __future__ import annotations
 
 import _thread
+import logging
 from asyncio import Queue
 from collections import deque
 from queue import Empty, SimpleQueue
@@ -49,3 +50,17 @@ class WaitQueue(deque[Any]):
     def append(self, waiting: Any) -> None:
         waiting._cond = _Gate()
         super().append(waiting)
+
+
+def detach_log_records() -> None:
+    """Let the records of psycopg_pool's logger refer to no connection. Idempotent.
+
+    A handler may keep records, as those of error trackers do. A connection in a record would never be deleted, so the
+    pool would not notice that an interrupted caller has lost it.
+    """
+    logging.getLogger("psycopg.pool").addFilter(_detach)
+
+
+def _detach(record: logging.LogRecord) -> bool:
+    record.msg, record.args = record.getMessage(), None
+    return True

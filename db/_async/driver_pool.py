@@ -17,10 +17,11 @@ from psycopg_pool.pool_async import AddConnection, StopWorker
 from cache.forking import abandon
 from cache.synchronization import async_end_if_cancelled
 from db._async.connection import AsyncBoundedConnection
-from db.pool_primitives import AsyncTaskQueue, AsyncWaitQueue
+from db.pool_primitives import AsyncTaskQueue, AsyncWaitQueue, detach_log_records
 from db.pool_release import async_heed_cancellation
 
 _logger = logging.getLogger("groundwork.db.pool")
+detach_log_records()
 
 
 class AsyncDriverPool(AsyncConnectionPool[AsyncBoundedConnection]):

@@ -18,10 +18,11 @@ from psycopg_pool.pool import AddConnection, StopWorker
 from cache.forking import abandon
 from cache.synchronization import end_if_cancelled
 from db._sync.connection import BoundedConnection
-from db.pool_primitives import TaskQueue, WaitQueue
+from db.pool_primitives import TaskQueue, WaitQueue, detach_log_records
 from db.pool_release import heed_cancellation
 
 _logger = logging.getLogger("groundwork.db.pool")
+detach_log_records()
 
 
 class DriverPool(ConnectionPool[BoundedConnection]):

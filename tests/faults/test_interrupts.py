@@ -178,7 +178,10 @@ def test_an_exception_at_any_line_of_a_call_loses_nothing(sync_data: DataAccess,
             where = f"{interrupt.where} (line {line} of {name})"
             assert innermost_block() is None, where
             # The exception still refers to every frame that it left, as it does in a handler of the application.
-            found = data.users.find(user.id)
+            try:
+                found = data.users.find(user.id)
+            except DbError as failure:
+                raise AssertionError(where) from failure
             assert found is not None, where
             assert found.username == "ada", where
         _check_whole(data, ONE, interrupt.where)

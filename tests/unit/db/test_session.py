@@ -111,7 +111,7 @@ def test_the_page_lists_exactly_the_variables_that_count(monkeypatch: pytest.Mon
             counting.add(variable)
         monkeypatch.delenv(variable)
     section = DOCUMENTED.read_text().partition("## Variables of libpq")[2].partition("\n## ")[0]
-    honoured, _, others = section.partition("are ignored")
+    honoured, _, others = section.partition("Other variables")
     assert set(re.findall(r"`(PG\w+)`", honoured)) == counting
     assert {*SENT_BY_LIBPQ, "PGSERVICE"} <= set(re.findall(r"`(PG\w+)`", others))
 
