@@ -24,7 +24,7 @@ from db.errors import (
 )
 from db.isolation import DEFAULT, Isolation
 from db.named_query import queries
-from db.translation import translate
+from db.translation import DeadlinePassed, translate
 
 Effect = Callable[[], Awaitable[object]]
 # The connection that a call or a transaction uses, if it has one. The list is created before the
@@ -161,6 +161,10 @@ class AsyncTransaction:
         if deadline.left() < least:
             deadline = Deadline(least)
         self.connection.deadline = deadline
+        if name == "release_savepoint" and deadline.left() <= 0:
+            # An answer could still arrive in time. Closing the connection rolls everything back.
+            self.connection.pgconn.finish()
+            raise translate(DeadlinePassed(), query, deadline.seconds, in_transaction=True)
         try:
             cursor = await self.connection.execute(query.sql if instead is None else instead, prepare=False)
         except psycopg.Error as error:

@@ -278,7 +278,7 @@ def test_what_the_owner_defined_does_not_run_as_superuser_in_the_copy(
     assert look_at_copy
     # The control: a superuser's session is what the function finds.
     with pytest.raises(DockerError, match="runs in a session of a superuser"):
-        seeded.psql("REINDEX INDEX groundwork.planted")
+        seeded.psql("SELECT groundwork.planted(1)")
 
 
 def test_with_schema_only_no_row_is_copied(
