@@ -205,26 +205,19 @@ class AsyncRecordRepository(Generic[R, N]):
     async def delete(self, record_id: int) -> None:
         """Delete the record with this id. Raises NotFound."""
         parameters = {"id": bigint(self._id_name, record_id)}
-        query = self._queries[f"delete_{self._kind.entity}"]
-        invalidate = partial(self.cached.drop, [(record_id, None)])
-        try:
-            deleted = await self._pool.fetch_one(query, parameters, scalar_row)
-        except OutcomeUnknown:
-            await invalidate()
-            raise
-        await self._pool.after_commit(invalidate, invalidate)
-        if deleted is None:
+        if not await self._delete(f"delete_{self._kind.entity}", parameters, [record_id]):
             raise NotFound(self._kind.entity, f"id {record_id}")
 
     async def delete_many(self, record_ids: Sequence[int]) -> int:
         """Delete the records with these ids in one statement, and return how many there were."""
         ids = sorted({bigint(f"{self._id_name}s", record_id) for record_id in record_ids})
-        if not ids:
-            return 0
-        query = self._queries[f"delete_{self._kind.plural}"]
-        invalidate = partial(self.cached.drop, [(record_id, None) for record_id in ids])
+        return await self._delete(f"delete_{self._kind.plural}", {"ids": ids}, ids) if ids else 0
+
+    async def _delete(self, query: str, parameters: dict[str, Any], record_ids: Sequence[int]) -> int:
+        """Execute a query that deletes these records, invalidate them, and return how many there were."""
+        invalidate = partial(self.cached.drop, [(record_id, None) for record_id in record_ids])
         try:
-            deleted = await self._pool.fetch_all(query, {"ids": ids}, scalar_row)
+            deleted = await self._pool.fetch_all(self._queries[query], parameters, scalar_row)
         except OutcomeUnknown:
             await invalidate()
             raise
