@@ -18,10 +18,18 @@ from redis.asyncio.connection import SSLConnection as _AsyncSslConnection
 from redis.connection import Connection as _Connection
 from redis.connection import SSLConnection as _SslConnection
 from redis.connection import parse_url
+from redis.maint_notifications import MaintNotificationsConfig
 
 from cache.errors import CacheSettingError
 from cache.resolving import addresses
 from cache.synchronization import async_time_limit, seconds_left
+
+# Options with which redis-py sends no command of its own. Redis 7.0 has no CLIENT SETINFO and CLIENT
+# MAINT_NOTIFICATIONS, and the ACL does not allow them.
+SILENT: dict[str, Any] = {
+    "driver_info": None,
+    "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+}
 
 
 class TlsContext:

@@ -14,7 +14,6 @@ from typing import Any
 
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from cache.credentials import UrlCredentials
@@ -24,7 +23,7 @@ from cache.keys import VALUE_PREFIX
 from cache.near import NearCache
 from cache.settings import CacheSettings
 from cache.synchronization import Completion
-from cache.tls import PlainConnection, TlsConnection, connection_options, redis_descriptor
+from cache.tls import SILENT, PlainConnection, TlsConnection, connection_options, redis_descriptor
 
 _logger = logging.getLogger("groundwork.cache.near")
 # Invalidations are processed when a reply is read. With the reply to a PING come all that preceded it.
@@ -108,8 +107,7 @@ class Tracking:
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
-            driver_info=None,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            **SILENT,
         )
         with connecting():
             connection.connect()

@@ -15,7 +15,6 @@ from weakref import ref
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
-from redis.maint_notifications import MaintNotificationsConfig
 
 from cache.credentials import UrlCredentials
 from cache.epoch import Epoch
@@ -24,6 +23,7 @@ from cache.forking import abandon, connecting, register
 from cache.settings import CacheSettings
 from cache.synchronization import async_socket_seconds
 from cache.tls import (
+    SILENT,
     AsyncPlainConnection,
     AsyncTlsConnection,
     async_abort_redis,
@@ -62,9 +62,7 @@ class AsyncConnections:
                 # The default retries three times with backoff, and would repeat commands that are not idempotent.
                 retry=Retry(NoBackoff(), 0),
                 health_check_interval=0,
-                # Redis 7.0 has no CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS, and the ACL does not allow them.
-                driver_info=None,
-                maint_notifications_config=MaintNotificationsConfig(enabled=False),
+                **SILENT,
             )
             # A connection checks its options when it is created. Create one here to report a wrong option now.
             self._make()

@@ -15,7 +15,6 @@ from weakref import ref
 
 from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
-from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from cache.credentials import UrlCredentials
@@ -25,6 +24,7 @@ from cache.forking import abandon, connecting, register
 from cache.settings import CacheSettings
 from cache.synchronization import socket_seconds
 from cache.tls import (
+    SILENT,
     PlainConnection,
     TlsConnection,
     abort_redis,
@@ -63,9 +63,7 @@ class Connections:
                 # The default retries three times with backoff, and would repeat commands that are not idempotent.
                 retry=Retry(NoBackoff(), 0),
                 health_check_interval=0,
-                # Redis 7.0 has no CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS, and the ACL does not allow them.
-                driver_info=None,
-                maint_notifications_config=MaintNotificationsConfig(enabled=False),
+                **SILENT,
             )
             # A connection checks its options when it is created. Create one here to report a wrong option now.
             self._make()

@@ -18,13 +18,12 @@ from redis.exceptions import (
     RedisError,
     TimeoutError,
 )
-from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from cache.credentials import UrlCredentials
 from cache.errors import CacheSettingError
 from cache.settings import CacheSettings
-from cache.tls import PlainConnection, TlsConnection, connection_options
+from cache.tls import SILENT, PlainConnection, TlsConnection, connection_options
 from cache.url_source import UrlSource
 from infra.spec import redis_acl
 from infra.spec.variables import variable
@@ -148,9 +147,7 @@ def connected(settings: CacheSettings, stack: str | None, description: str = "")
             socket_connect_timeout=_TIMEOUT_SECONDS,
             socket_timeout=_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
-            # CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS are not in Redis 7.0, nor in the ACL.
-            driver_info=None,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            **SILENT,
         )
         server: Any = Redis(connection_pool=pool)
         try:
