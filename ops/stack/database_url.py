@@ -89,8 +89,3 @@ def require_database(url: str) -> None:
         require_login(url)
     except (InvalidUrl, Unreachable) as error:
         raise OpsError(str(error), exit_code_of(error)) from error
-
-
-def is_database_named(given: str | None) -> bool:
-    """Return whether resolve_database_url uses a URL given by the caller, and not the stack's database."""
-    return given is not None or any(map(variable, ("DATABASE_URL", "DATABASE_URL_FILE")))
