@@ -91,6 +91,8 @@ class TestServer:
 
     def _provide_template(self) -> str:
         """Create the template if the server does not have it, and return its name."""
+        import psycopg
+
         from db.migrator import apply_pending, read_source
         from infra.spec import roles
 
@@ -109,8 +111,6 @@ class TestServer:
             if not self._exists("SELECT FROM pg_roles WHERE rolname = %s", roles.OWNER):
                 self._run(roles.roles_sql({}, dict.fromkeys(roles.LOGINS, -1)))
             self._clone(name, "template0")
-            import psycopg
-
             with psycopg.connect(self._admin_url, dbname=name, autocommit=True) as connection:
                 connection.execute(roles.grants_sql(name).encode())
             apply_pending(self.url(name, "migrator"), migrations)

@@ -26,7 +26,7 @@ class Isolation:
 
     @property
     def clause(self) -> bytes:
-        """What follows BEGIN in the statement."""
+        """The part of the statement after BEGIN."""
         level = "" if self.level is None else f" ISOLATION LEVEL {self.level.upper()}"
         return (level + " READ ONLY" * self.read_only).encode()
 

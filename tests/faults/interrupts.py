@@ -20,7 +20,7 @@ DRIVER = (str(Path(psycopg_pool.__file__).parent), str(threading.__file__), str(
 
 
 class Interrupted(Exception):
-    """What a signal handler raises, as Celery's soft time limit does."""
+    """The exception of a signal handler, such as that of Celery's soft time limit."""
 
 
 class Interrupt:

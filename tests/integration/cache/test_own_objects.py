@@ -1,4 +1,4 @@
-"""What a caller gets is its own: no other caller sees a change of it, and it is not cached."""
+"""No other caller sees what a caller changes in its records and pages, and the change is not cached."""
 
 from __future__ import annotations
 

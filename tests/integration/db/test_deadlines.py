@@ -254,7 +254,7 @@ def test_a_nested_block_whose_deadline_has_passed_is_undone_alone(
 
 
 def test_a_nested_block_that_ends_too_late_ends_the_transaction(sync: DataAccess, database: Database) -> None:
-    """Whether the savepoint was released is not known, so nothing may be committed."""
+    """The savepoint may or may not have been released, so nothing may be committed."""
     with pytest.raises(ConnectionLost), sync.transaction():
         sync.users.add(ADA)
         with pytest.raises(DeadlineExceeded), sync.deadline(LATE_SECONDS), sync.transaction():

@@ -193,7 +193,7 @@ def test_a_pool_rides_through_a_rotation_whose_file_comes_late(
     settings = DatabaseSettings(UrlSource("DATABASE_URL", InvalidSetting, file=file), deadline_seconds=60.0)
     with data_access(flavour, settings, NO_CACHE) as data:
         wait_until(lambda: answers(data))
-        # As a password that is no longer accepted, for this database only.
+        # The login is refused as with an old password, but for this database only.
         file.write_text(_wrong_password(database))
         database.psql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

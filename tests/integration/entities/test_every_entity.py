@@ -1,4 +1,4 @@
-"""What holds for every entity of db/entities.py. The values are those of tests/entities."""
+"""Tests that every entity of db/entities.py must pass. The values are those of tests/entities."""
 
 from __future__ import annotations
 
