@@ -101,8 +101,10 @@ def _checked(name: str, value: object, kind: str) -> object:
 
 def rows_of(query: NamedQuery, row: type[T]) -> BaseRowFactory[T]:
     """Return a row factory that converts each row to `row`: by column name, by position, or a single value."""
-    by_name = is_dataclass(row) or (isinstance(row, type) and issubclass(row, Struct | dict))
-    by_position = row is tuple or get_origin(row) is tuple or hasattr(row, "_fields")
+    # The class of a parametrized type, such as dict[str, Any].
+    shape = get_origin(row) or row
+    by_name = is_dataclass(shape) or (isinstance(shape, type) and issubclass(shape, Struct | dict))
+    by_position = shape is tuple or hasattr(shape, "_fields")
 
     def factory(cursor: Any) -> Callable[[Any], T]:
         names = [column.name for column in cursor.description or ()]

@@ -192,4 +192,5 @@ def _module_name(path: Path, root: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(build(ROOT / "dist").relative_to(Path.cwd()))
+    wheel = build(ROOT / "dist").relative_to(ROOT)
+    print(f"built {wheel}; install it in an application's environment:\n    pip install {wheel}")

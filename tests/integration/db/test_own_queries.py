@@ -98,6 +98,7 @@ def test_rows_have_the_type_that_is_asked_for(data: Any) -> None:
         (TupleName, TupleName(user.id, "ada", {"n": [1, None]})),
         (DictName, {"id": user.id, "name": "ada"}),
         (dict, {"id": user.id, "name": "ada", "preferences": {"n": [1, None]}}),
+        (dict[str, Any], {"id": user.id, "name": "ada", "preferences": {"n": [1, None]}}),
         (tuple, (user.id, "ada", {"n": [1, None]})),
         (tuple[int, str, Any], (user.id, "ada", {"n": [1, None]})),
     ]
@@ -117,6 +118,7 @@ def test_columns_that_do_not_fit_the_row_are_named(data: Any) -> None:
         (WrongName, "title"),
         (WrongType, "Expected `str`"),
         (tuple[int, str], "length 2"),
+        (dict[str, int], "Expected `int`"),
         (int, "int"),
     ):
         with pytest.raises(
