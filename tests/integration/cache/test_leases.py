@@ -21,8 +21,10 @@ from tests.containers import Server
 from tests.promises import promise
 
 EPOCH = b"0123456789abcdef"
-LEASE = (3000, 50, EPOCH)
-LIFE = (60_000, EPOCH)
+# A lease that outlives the test. LEASE refuses every further caller; JOINED accepts one after 1 ms.
+LEASE = (600_000, 600_000, EPOCH)
+JOINED = (600_000, 1, EPOCH)
+LIFE = (600_000, EPOCH)
 Run = Callable[..., Any]
 
 
@@ -52,16 +54,16 @@ def _of(text: str) -> bytes:
 def test_one_caller_gets_the_lease_and_the_next_only_after_a_while(run: Run) -> None:
     assert run(TAKE_LEASE, "a", *LEASE) == [None, 1]
     assert run(TAKE_LEASE, "b", *LEASE) == [None, 0]
-    time.sleep(0.06)
-    assert run(TAKE_LEASE, "b", *LEASE) == [None, 1]
+    time.sleep(0.01)
+    assert run(TAKE_LEASE, "b", *JOINED) == [None, 1]
     assert run(TAKE_LEASE, "c", *LEASE) == [None, 0]
 
 
 @pytest.mark.parametrize("holder", ["a", "b"])
 def test_every_holder_may_fill(run: Run, holder: str) -> None:
     run(TAKE_LEASE, "a", *LEASE)
-    time.sleep(0.06)
-    run(TAKE_LEASE, "b", *LEASE)
+    time.sleep(0.01)
+    run(TAKE_LEASE, "b", *JOINED)
     assert run(FILL, holder, _of("1:x"), *LIFE) == 1
     assert run(TAKE_LEASE, "c", *LEASE) == [_of("1:x")]
 
@@ -152,7 +154,7 @@ def test_an_entry_of_another_epoch_is_treated_as_missing(run: Run) -> None:
 def test_a_fill_never_takes_the_place_of_a_newer_version(run: Run) -> None:
     run(TAKE_LEASE, "a", *LEASE)
     run(FILL, "a", _of("5:x"), *LIFE)
-    assert run(TAKE_REFRESH, "b", 3000, _of("5:")) == 1
+    assert run(TAKE_REFRESH, "b", 600_000, _of("5:")) == 1
     assert run(FILL, "b", _of("4:from a replica"), *LIFE) == 0
     assert run(TAKE_LEASE, "c", *LEASE) == [_of("5:x")]
 
@@ -160,9 +162,9 @@ def test_a_fill_never_takes_the_place_of_a_newer_version(run: Run) -> None:
 def test_one_caller_may_refresh_an_entry_and_only_the_one_it_saw(run: Run) -> None:
     run(TAKE_LEASE, "a", *LEASE)
     run(FILL, "a", _of("5:x"), *LIFE)
-    assert run(TAKE_REFRESH, "b", 3000, _of("4:")) == 0
-    assert run(TAKE_REFRESH, "b", 3000, _of("5:")) == 1
-    assert run(TAKE_REFRESH, "c", 3000, _of("5:")) == 0
+    assert run(TAKE_REFRESH, "b", 600_000, _of("4:")) == 0
+    assert run(TAKE_REFRESH, "b", 600_000, _of("5:")) == 1
+    assert run(TAKE_REFRESH, "c", 600_000, _of("5:")) == 0
     assert run(FILL, "c", _of("5:y"), *LIFE) == 0
     assert run(FILL, "b", _of("5:y"), *LIFE) == 1
 
