@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -58,10 +58,20 @@ def _hold(data: Any, user: Any) -> None:
         data.users.get(user.id)
         return data.users.cached.peek(user.id) is not MISS
 
-    wait_until(is_held, 5)
+    wait_until(is_held, 60)
     # The invalidation by the last fill may arrive late.
     time.sleep(0.15)
-    wait_until(is_held, 5)
+    wait_until(is_held, 60)
+
+
+def _wait_for_the_bound(is_new: Callable[[], bool]) -> None:
+    """Wait until a read is new. One that begins within the bound may be old, however long a busy machine takes."""
+    began = time.monotonic()
+    while True:
+        read_at = time.monotonic()
+        if is_new():
+            return
+        assert read_at - began < STALE_SECONDS
 
 
 @promise("a near-cache hit asks neither Redis nor Postgres")
@@ -83,9 +93,7 @@ def test_a_write_of_another_process_invalidates_the_near_cache(data: Any, open_d
     user = _settled(data)
     elsewhere = open_data()
     updated = elsewhere.users.update(replace(user, username="countess"))
-    told_at = time.monotonic()
-    wait_until(lambda: data.users.get(user.id) == updated, STALE_SECONDS)
-    assert time.monotonic() - told_at < STALE_SECONDS
+    _wait_for_the_bound(lambda: data.users.get(user.id) == updated)
     for _ in range(20):
         assert data.users.get(user.id) == updated
         time.sleep(0.01)
@@ -121,10 +129,10 @@ def test_own_writes_are_read_at_once(data: Any) -> None:
 
 def test_an_absence_ends_with_the_insert_of_another_process(data: Any, open_data: Any) -> None:
     absent = data.users.add(ADA).id + 1
-    wait_until(lambda: data.users.find(absent) is None and data.users.cached.peek(absent) is None, 5)
+    wait_until(lambda: data.users.find(absent) is None and data.users.cached.peek(absent) is None, 60)
     added = open_data().users.add(NewUser(github_id=8, username="grace"))
     assert added.id == absent
-    wait_until(lambda: data.users.find(absent) == added, STALE_SECONDS)
+    _wait_for_the_bound(lambda: data.users.find(absent) == added)
 
 
 @promise("no caller can change what another caller gets from the near cache")
@@ -142,7 +150,7 @@ def test_a_flushed_redis_empties_the_near_cache(
     database.psql("UPDATE groundwork.users SET username = 'psql'")
     with redis.Redis.from_url(own_redis.redis_url("administrator"), driver_info=None) as administrator:
         administrator.flushall()
-    wait_until(lambda: own_data.users.get(user.id).username == "psql", STALE_SECONDS)
+    _wait_for_the_bound(lambda: own_data.users.get(user.id).username == "psql")
 
 
 @promise("the near cache stops answering when it receives nothing from Redis")
@@ -157,7 +165,7 @@ def test_a_lost_connection_empties_the_near_cache_until_it_is_restored(
         assert trackers
         for tracker in trackers:
             ops.client_kill_filter(_id=tracker)
-    wait_until(lambda: own_data.users.cached.peek(user.id) is MISS, STALE_SECONDS)
+    _wait_for_the_bound(lambda: own_data.users.cached.peek(user.id) is MISS)
     _hold(own_data, user)
     assert own_data.users.get(user.id) == user
 
@@ -205,7 +213,7 @@ def test_bytes_that_cannot_be_decoded_are_never_stored(
     with redis.Redis.from_url(own_redis.redis_url("administrator"), driver_info=None) as other:
         key = EntityKeys(namespace, "user", USER_SCHEMA).value(user.id)
         other.set(key, epoch + b":1:99999999999999:1:\xff", ex=60)
-    wait_until(lambda: cached.peek(user.id) is MISS, STALE_SECONDS)
+    _wait_for_the_bound(lambda: cached.peek(user.id) is MISS)
     found = own_data.users.get(user.id) if read == "get" else own_data.users.get_many([user.id])[0]
     assert found == user
     assert peeked == [MISS]

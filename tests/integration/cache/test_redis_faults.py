@@ -205,7 +205,7 @@ def test_a_server_that_refuses_or_is_not_trusted_costs_nothing_but_the_cache(
     with data_access(flavour, database_settings(database.url("app")), cache) as data:
         user = data.users.add(NewUser(github_id=7, username="x"))
         assert data.users.get(user.id) == user
-        wait_until(lambda: data.cache.breaker.is_open, 5)
+        wait_until(lambda: data.cache.breaker.is_open, 60)
 
 
 def test_a_restart_is_survived(open_over_sick: Any, sick_redis: Server) -> None:

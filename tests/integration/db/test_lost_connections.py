@@ -45,7 +45,7 @@ def test_an_idle_connection_that_the_server_closed_costs_no_error(data: Any, dat
             " WHERE usename = 'app_a' AND datname = current_database()"
         )
         data.users.list()
-    wait_until(_is_whole(data), 10)
+    wait_until(_is_whole(data), 60)
 
 
 @promise("an idle connection that the server closed costs no error")
@@ -77,7 +77,7 @@ def test_a_read_that_loses_its_connection_is_retried(data: Any, database: Databa
         wait_until(lambda: _waiting(database) == 1)
         _release(database)
         assert reading.result(10) == user
-    wait_until(_is_whole(data), 10)
+    wait_until(_is_whole(data), 60)
 
 
 @promise("a write whose answer was lost is not retried without an idempotency key")
@@ -89,7 +89,7 @@ def test_a_write_that_loses_its_connection_is_not_repeated(data: Any, database: 
         with pytest.raises(OutcomeUnknown) as caught:
             writing.result(10)
         assert caught.value.sqlstate == "57P01"
-    wait_until(_is_whole(data), 10)
+    wait_until(_is_whole(data), 60)
 
 
 @promise("a write with an idempotency key is applied once, however often it is sent")
@@ -106,7 +106,7 @@ def test_a_write_under_a_key_that_loses_its_connection_is_repeated_and_done_once
         user = writing.result(10)
     assert user.created_at == user.updated_at
     assert data.users.add(new, idempotency_key="k") == user
-    wait_until(_is_whole(data), 10)
+    wait_until(_is_whole(data), 60)
 
 
 def test_an_activity_identified_only_by_its_key_is_done_once(data: Any, database: Database) -> None:
@@ -150,7 +150,7 @@ def test_all_statements_of_a_write_under_a_key_have_one_deadline(open_data: Any,
         data.users.add(NewUser(github_id=1, username="x"), idempotency_key="k")
     assert time.monotonic() - started < 3 * 2.0
     # Without a key there is one statement, which includes its COMMIT.
-    wait_until(_is_whole(data), 10)
+    wait_until(_is_whole(data), 60)
 
 
 def test_a_statement_that_takes_too_long_is_cancelled(open_data: Any, database: Database) -> None:
@@ -161,7 +161,7 @@ def test_a_statement_that_takes_too_long_is_cancelled(open_data: Any, database: 
         with pytest.raises((DeadlineExceeded, Unavailable)):
             data.users.find(2)
         assert time.monotonic() - started < BOUND_SECONDS
-    wait_until(_is_whole(data), 10)
+    wait_until(_is_whole(data), 60)
 
 
 def test_callers_that_find_no_connection_give_up_by_their_deadline(
@@ -175,7 +175,7 @@ def test_callers_that_find_no_connection_give_up_by_their_deadline(
         errors = [call.exception() for call in calls]
         assert time.monotonic() - started < BOUND_SECONDS
     assert all(isinstance(error, DeadlineExceeded | Unavailable) for error in errors)
-    wait_until(_is_whole(data), 10)
+    wait_until(_is_whole(data), 60)
 
 
 def test_a_migration_under_prepared_statements_gives_no_error(data: Any, database: Database) -> None:

@@ -40,7 +40,7 @@ def test_every_call_of_a_pool_too_large_for_its_role_is_refused(
         for _ in range(2):
             with pytest.raises(InvalidSetting, match=f"the role may have {LIMIT}; .*GROUNDWORK_POOL_SIZE"):
                 data.users.add(NewUser(github_id=1, username="x"))
-        wait_until(lambda: _is_whole(data), 5)
+        wait_until(lambda: _is_whole(data), 60)
     assert limited.psql("SELECT count(*) FROM groundwork.users").strip() == "0"
 
 

@@ -129,7 +129,7 @@ def test_the_pool_recovers_without_a_restart_after_an_outage(
         file.write_text(sick_postgres.database_url("app_a"))
         wait_until(lambda: answers(data), 15)
         # The probe reconnects without a caller.
-        wait_until(lambda: data.pool.statistics()["pool_available"] >= 1, 5)
+        wait_until(lambda: data.pool.statistics()["pool_available"] >= 1, 60)
 
 
 @promise("after a write with an unknown outcome, a read returns what the database holds")

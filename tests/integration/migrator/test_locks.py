@@ -117,7 +117,7 @@ def test_readers_behind_a_waiting_migration_wait_no_longer_than_its_limit(
         with psycopg.connect(url) as holder, ThreadPoolExecutor(1) as pool:
             holder.execute("SELECT * FROM busy")
             run = pool.submit(apply_pending, url, read_source(folder), limits=limits)
-            wait_until(lambda: _waiting_for(owner, "busy") or run.done(), 10)
+            wait_until(lambda: _waiting_for(owner, "busy") or run.done(), 60)
             started = time.monotonic()
             with psycopg.connect(url, options="-c statement_timeout=1500") as reader:
                 try:
@@ -231,7 +231,7 @@ def _while_an_unlocked_migrator_applies(database: Database, folder: Path, write:
             [migration.checksum],
         )
         run = pool.submit(apply_pending, url, (migration,))
-        wait_until(lambda: _is_anybody_waiting(watcher) or run.done(), 10)
+        wait_until(lambda: _is_anybody_waiting(watcher) or run.done(), 60)
         sqlx.commit()
         return run.exception(timeout=20) or run.result()
 

@@ -226,7 +226,7 @@ def test_a_stop_is_clean_and_leaves_no_connection(start: Start, database: Databa
         assert seconds < STOP_SECONDS
         assert service.logged("stopped")
     count = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_a' AND datname = current_database()"
-    wait_until(lambda: database.psql(count).strip() == "0", 5)
+    wait_until(lambda: database.psql(count).strip() == "0", 60)
 
 
 @promise("SIGTERM lets requests finish and returns every connection")
@@ -326,7 +326,7 @@ def test_a_row_changed_by_plain_sql_is_seen_within_two_seconds(
         user = data.users.get(data.users.add(NewUser(github_id=7, username="before")).id)
         database.psql("UPDATE groundwork.users SET username = 'after'")
         wait_until(lambda: data.users.get(user.id).username == "after", 3 * 2.0)
-        wait_until(lambda: database.psql("SELECT count(*) FROM groundwork.cache_outbox").strip() == "0", 5)
+        wait_until(lambda: database.psql("SELECT count(*) FROM groundwork.cache_outbox").strip() == "0", 60)
 
 
 @promise("a Redis that is slower than a reader's time limit still gets the invalidations of the outbox")
@@ -407,7 +407,7 @@ def test_readiness_does_not_wait_for_a_warming_that_fails(start: Start, database
     database.psql("REVOKE SELECT ON groundwork.activities FROM app")
     with start() as service:
         wait_until(service.is_ready, 20)
-        wait_until(lambda: bool(service.logged("warming the cache failed")), 10)
+        wait_until(lambda: bool(service.logged("warming the cache failed")), 60)
 
 
 @promise("partitions for the coming months are created")
