@@ -42,8 +42,9 @@ from db.migrator.step import Applied, Event, EventKind, OnEvent
 if TYPE_CHECKING:
     from db.migrator.baseline import record_baseline
     from db.migrator.lint import LintFinding, lint_migrations
-    from db.migrator.repair import Repair, forget, mark_applied, repair_checksums
+    from db.migrator.repair import Repair, forget, mark_applied, record_move, repair_checksums
     from db.migrator.scaffold import new_migration
+    from db.migrator.schemas import create_schemas
 
 _HOMES = {
     "record_baseline": "db.migrator.baseline",
@@ -52,8 +53,10 @@ _HOMES = {
     "Repair": "db.migrator.repair",
     "forget": "db.migrator.repair",
     "mark_applied": "db.migrator.repair",
+    "record_move": "db.migrator.repair",
     "repair_checksums": "db.migrator.repair",
     "new_migration": "db.migrator.scaffold",
+    "create_schemas": "db.migrator.schemas",
 }
 
 __all__ = [
@@ -87,6 +90,7 @@ __all__ = [
     "Unreachable",
     "apply_pending",
     "compare",
+    "create_schemas",
     "forget",
     "lint_migrations",
     "mark_applied",
@@ -95,6 +99,7 @@ __all__ = [
     "read_source",
     "read_status",
     "record_baseline",
+    "record_move",
     "repair_checksums",
     "revert",
     "status",

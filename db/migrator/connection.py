@@ -1,8 +1,8 @@
 """The migrator's connections, and the translation of the driver's exceptions.
 
-Connections are in autocommit mode, with explicit transactions. They have the settings of db.session, and leave
-search_path as the role has it. The server ends a connection soon after its client is gone, so that a statement of a
-killed migrator does not keep its locks.
+Connections are in autocommit mode, with explicit transactions. They have the settings of db.session, and the
+search_path of the connection string or of the role. The server ends a connection soon after its client is gone, so that
+a statement of a killed migrator does not keep its locks.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import os
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 
@@ -20,6 +21,7 @@ from db.login import refusal_of
 from db.migrator.errors import InvalidUrl, LockHeld, MigrationError, ScriptFailed, Unreachable
 from db.migrator.script import Statement
 from db.migrator.source import Script, first_line
+from db.migrator.url import LEDGER, SEARCH_PATH, libpq_url, session_of
 from db.session import ENCODING, REPAIR, is_mangled, variable_at_fault, without_environment
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -43,13 +45,21 @@ def open_connection(conninfo: str) -> Iterator[Connection]:
     Raises Unreachable if that fails, and translates the driver's errors in the block.
     """
     with translated_errors():
-        connection = _connect(conninfo)
+        given = _parsed(conninfo)
+        session = session_of(str(given.get("options") or ""))
+        connection = _connect(given)
         with connection:
-            # lock_timeout bounds how long a DDL statement waits. How long it works is not limited.
+            # lock_timeout bounds how long a DDL statement waits. How long it works is not limited. A pooler may have
+            # dropped the options. Without them the ledger and the tables would be others.
             connection.execute(
                 f"{REPAIR}, set_config('statement_timeout', '0', false),"
-                " set_config('client_connection_check_interval', %s, false)",
-                [_CLIENT_CHECK],
+                " set_config('client_connection_check_interval', %s, false),"
+                " set_config(%s, %s, false), set_config(%s, coalesce(%s, current_setting(%s)), false)",
+                [
+                    _CLIENT_CHECK,
+                    *(LEDGER, session.get(LEDGER, "")),
+                    *(SEARCH_PATH, session.get(SEARCH_PATH), SEARCH_PATH),
+                ],
             )
             yield connection
 
@@ -57,7 +67,7 @@ def open_connection(conninfo: str) -> Iterator[Connection]:
 def require_login(conninfo: str) -> None:
     """Check that a login works. Raises Unreachable with the server's message, or InvalidUrl."""
     with translated_errors():
-        _connect(conninfo).close()
+        _connect(_parsed(conninfo)).close()
 
 
 @contextmanager
@@ -108,17 +118,21 @@ def _refused(exc: psycopg.Error, script: Script, statement: Statement | None) ->
     )
 
 
-def _connect(conninfo: str) -> Connection:
+def _parsed(conninfo: str) -> dict[str, Any]:
     try:
-        given = psycopg.conninfo.conninfo_to_dict(conninfo)
+        given = dict(psycopg.conninfo.conninfo_to_dict(libpq_url(conninfo)))
         if is_mangled(given):
             raise psycopg.ProgrammingError
+        return given
     except psycopg.ProgrammingError:
         # Not chained: libpq quotes the string, which contains the password.
         raise InvalidUrl(
             "the database URL cannot be parsed; write it as postgresql://user:password@host:port/database,"
             " with special characters of the password percent-encoded"
         ) from None
+
+
+def _connect(given: Mapping[str, Any]) -> Connection:
     deadline = time.monotonic() + _SLOT_SECONDS
     while True:
         try:

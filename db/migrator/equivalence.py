@@ -6,11 +6,11 @@ literal or a function's body does, because the server stores it. Texts that are 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from itertools import zip_longest
 
 from db.migrator.script import BYTE_ORDER_MARK, line_at, tokens
+from db.migrator.source import checksum_of
 
 # A blank next to one of these never matters.
 _LOOSE = frozenset("(),;[]")
@@ -46,8 +46,8 @@ def describe_difference(old: str, new: str) -> str:
     return ", ".join(parts)
 
 
-def text_of(checksum: bytes, raw: bytes) -> str | None:
-    """Return the text with this SHA-384 that differs from `raw` only in line ends or a byte order mark, or None."""
+def text_of(checksum: bytes, raw: bytes, ignored_chars: str = "") -> str | None:
+    """Return the text with this checksum that differs from `raw` only in line ends or a byte order mark, or None."""
     try:
         given = raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -58,7 +58,7 @@ def text_of(checksum: bytes, raw: bytes) -> str | None:
                 text = given.removeprefix(BYTE_ORDER_MARK)
                 text = text if end is None else _with_line_ends(text, end)
                 text = mark + (text if last is None else text.rstrip("\r\n") + last)
-                if hashlib.sha384(text.encode()).digest() == checksum:
+                if checksum_of(text.encode(), ignored_chars) == checksum:
                     return text
     return None
 

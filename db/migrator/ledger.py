@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 from psycopg import sql
 from psycopg.errors import DuplicateTable, UniqueViolation
@@ -16,6 +17,7 @@ from psycopg.rows import class_row
 from db.migrator.connection import Connection
 from db.migrator.errors import MigrationError
 from db.migrator.source import Migration
+from db.migrator.url import LEDGER
 
 TABLE = "_sqlx_migrations"
 # Each change of the schema is announced on this channel.
@@ -32,6 +34,8 @@ _CREATE = """
         execution_time BIGINT NOT NULL
     )
 """
+# An expression for the session's name of the ledger, with the default as its parameter.
+_NAME = f"coalesce(nullif(current_setting('{LEDGER}', true), ''), %s)"
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,13 @@ class LedgerRow:
 
 
 class Ledger:
-    """The ledger of one database. It is accessed by schema and name, because a migration may change the search_path."""
+    """The ledger of one database. It is accessed by schema and name, because a migration may change the search_path.
 
-    def __init__(self, schema: str) -> None:
-        self._table = sql.Identifier(schema, TABLE)
+    Its name is that of the session's setting `groundwork.ledger`, which the connection string sets, or sqlx's default.
+    """
+
+    def __init__(self, schema: str, table: str) -> None:
+        self._table = sql.Identifier(schema, table)
 
     @property
     def name(self) -> str:
@@ -62,27 +69,30 @@ class Ledger:
 
     @classmethod
     def find(cls, connection: Connection) -> Ledger | None:
-        """Return the ledger on the session's search_path, or None."""
+        """Return the session's ledger, on its search_path unless its name has a schema, or None."""
         row = connection.execute(
-            "SELECT nspname FROM pg_class"
+            "SELECT nspname, relname FROM pg_class"
             " JOIN pg_namespace ON pg_namespace.oid = relnamespace"
-            " WHERE pg_class.oid = to_regclass(%s)",
+            f" WHERE pg_class.oid = to_regclass({_NAME})",
             [TABLE],
         ).fetchone()
-        return None if row is None else cls(str(row[0]))
+        return None if row is None else cls(*map(str, row))
 
     @classmethod
     def ensure(cls, connection: Connection) -> Ledger:
-        """Return the ledger; create it in the first schema of the search_path if there is none."""
+        """Return the ledger. Create it if it does not exist, in its schema or in the first one of the search_path."""
         if (found := cls.find(connection)) is not None:
             return found
-        (schema,) = connection.execute("SELECT current_schema()").fetchone() or (None,)
-        if schema is None:
+        row = connection.execute(f"SELECT current_schema(), parse_ident({_NAME})", [TABLE]).fetchone()
+        assert row is not None
+        first, name = row
+        *schema, table = map(str, cast("list[str]", name))
+        if first is None and not schema:
             raise MigrationError(
                 "search_path contains no existing schema, so there is no place for the tables; log in as migrator,"
                 " or create the schema first"
             )
-        ledger = cls(str(schema))
+        ledger = cls(schema[0] if schema else str(first), table)
         try:
             connection.execute(sql.SQL(_CREATE).format(ledger._table))
         except (DuplicateTable, UniqueViolation):
@@ -134,6 +144,13 @@ class Ledger:
         connection.execute(
             sql.SQL("UPDATE {} SET checksum = %s WHERE version = %s").format(self._table),
             [migration.checksum, migration.version],
+        )
+
+    def move(self, connection: Connection, old: int, migration: Migration) -> None:
+        """Give the row of version `old` the version and the description of a migration with the same checksum."""
+        connection.execute(
+            sql.SQL("UPDATE {} SET version = %s, description = %s WHERE version = %s").format(self._table),
+            [migration.version, migration.description, old],
         )
 
     def set_execution_time(self, connection: Connection, version: int, nanoseconds: int) -> None:

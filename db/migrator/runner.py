@@ -44,20 +44,30 @@ class MigrationStatus:
         return tuple(m for m in self.pending if self.version is not None and m.version < self.version)
 
 
-def status(conninfo: str, migrations: Sequence[Migration]) -> MigrationStatus:
+def status(
+    conninfo: str, migrations: Sequence[Migration], *, ignore_missing: bool = False
+) -> MigrationStatus:
     """Compare the folder with the database. Only reads; any role with access to the ledger may call it."""
     with open_connection(conninfo) as connection:
-        return read_status(connection, migrations)
+        return read_status(connection, migrations, ignore_missing=ignore_missing)
 
 
-def read_status(connection: Connection, migrations: Sequence[Migration]) -> MigrationStatus:
+def read_status(
+    connection: Connection, migrations: Sequence[Migration], *, ignore_missing: bool = False
+) -> MigrationStatus:
     """Compare the folder with the database of an open connection. Raises the driver's errors unchanged."""
     ledger = Ledger.find(connection)
-    return compare(() if ledger is None else ledger.rows(connection), migrations)
+    rows = () if ledger is None else ledger.rows(connection)
+    return compare(rows, migrations, ignore_missing=ignore_missing)
 
 
-def compare(rows: Sequence[LedgerRow], migrations: Sequence[Migration]) -> MigrationStatus:
-    """Compare the folder with the ledger's rows."""
+def compare(
+    rows: Sequence[LedgerRow], migrations: Sequence[Migration], *, ignore_missing: bool = False
+) -> MigrationStatus:
+    """Compare the folder with the ledger's rows. `ignore_missing` leaves out the rows of versions without a file."""
+    if ignore_missing:
+        versions = {m.version for m in migrations}
+        rows = tuple(row for row in rows if row.version in versions)
     applied = {row.version for row in rows if row.success}
     return MigrationStatus(
         applied=tuple(row for row in rows if row.success),
@@ -73,23 +83,34 @@ def apply_pending(
     *,
     target: int | None = None,
     phase: Phase | None = None,
+    ignore_missing: bool = False,
     limits: LockLimits = DEFAULT_LIMITS,
     on_event: OnEvent = no_event,
 ) -> tuple[Applied, ...]:
     """Apply the pending migrations, oldest first, and return those that this call applied.
 
-    `target` is the last version to apply; `phase` limits this to expand or contract migrations. Raises subclasses of
+    `target` is the last version to apply; `phase` limits this to expand or contract migrations. `ignore_missing` is for
+    a ledger that another program's migrations are in too: rows without a file are left alone. Raises subclasses of
     MigrationError; migrations applied before the error stay applied, and `on_event` has reported them as `done`.
     """
     if target is not None:
         require_version(target, migrations)
     with open_connection(conninfo) as connection:
         ledger = Ledger.find(connection)
-        state = None if ledger is None else compare(ledger.rows(connection), migrations)
+        rows = None if ledger is None else ledger.rows(connection)
+    state = None if rows is None else compare(rows, migrations, ignore_missing=ignore_missing)
     # A problem may come from a running migrator, so wait for the lock before reporting it.
     if state is not None and not state.problems and not _unapplied(state, target, phase):
         return ()
-    return _run(conninfo, migrations, "up", lambda now: _unapplied(now, target, phase), limits, on_event)
+    return _run(
+        conninfo,
+        migrations,
+        "up",
+        lambda now: _unapplied(now, target, phase),
+        ignore_missing,
+        limits,
+        on_event,
+    )
 
 
 def preview_pending(
@@ -98,11 +119,12 @@ def preview_pending(
     *,
     target: int | None = None,
     phase: Phase | None = None,
+    ignore_missing: bool = False,
 ) -> tuple[Migration, ...]:
     """Return what apply_pending would apply, in order, without changing anything. Raises what it would raise."""
     if target is not None:
         require_version(target, migrations)
-    state = status(conninfo, migrations)
+    state = status(conninfo, migrations, ignore_missing=ignore_missing)
     for problem in state.problems:
         raise problem
     return _unapplied(state, target, phase)
@@ -121,6 +143,7 @@ def revert(
     *,
     count: int = 1,
     target: int | None = None,
+    ignore_missing: bool = False,
     limits: LockLimits = DEFAULT_LIMITS,
     on_event: OnEvent = no_event,
 ) -> tuple[Applied, ...]:
@@ -146,7 +169,7 @@ def revert(
             migration.down.check()
         return todo
 
-    return _run(conninfo, migrations, "down", newest, limits, on_event)
+    return _run(conninfo, migrations, "down", newest, ignore_missing, limits, on_event)
 
 
 def _run(
@@ -154,6 +177,7 @@ def _run(
     migrations: Sequence[Migration],
     direction: Literal["up", "down"],
     choose: Callable[[MigrationStatus], Sequence[Migration]],
+    ignore_missing: bool,
     limits: LockLimits,
     on_event: OnEvent,
 ) -> tuple[Applied, ...]:
@@ -163,7 +187,7 @@ def _run(
     with migration_lock(conninfo, limits.migrator_lock_seconds, waiting):
         with open_connection(conninfo) as connection:
             ledger = Ledger.ensure(connection)
-            state = compare(ledger.rows(connection), migrations)
+            state = compare(ledger.rows(connection), migrations, ignore_missing=ignore_missing)
         for problem in state.problems:
             raise problem
         step = MigrationStep(conninfo, ledger, direction, limits, on_event)
@@ -171,13 +195,26 @@ def _run(
 
 
 def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> Iterable[LedgerMismatch]:
+    rows = tuple(rows)
+    pending = migrations.keys() - {row.version for row in rows}
+    renumbered = {migrations[version].checksum: migrations[version] for version in pending}
     for row in rows:
         migration = migrations.get(row.version)
-        if migration is None:
+        if migration is None and row.checksum in renumbered:
+            moved = renumbered[row.checksum]
             yield LedgerMismatch(
-                f"migration {row.version} ({row.description}) is applied but has no file; restore the file,"
-                f" deploy the release that has it, or, if it is lost, run `groundwork migrate repair --forget"
-                f" {row.version}`",
+                f"migration {row.version} ({row.description}) is applied but has no file, and {moved.up.path.name},"
+                f" which is pending, has its text; rename that file back to number {row.version}, or record the new"
+                f" number with `groundwork migrate repair --moved {moved.version}`",
+                version=row.version,
+            )
+        elif migration is None:
+            # Whose row it is, the ledger does not say. So the advice to delete one does not name this one.
+            yield LedgerMismatch(
+                f"migration {row.version} ({row.description}) is applied but has no file; restore the file, or deploy"
+                " the release that has it. If another program keeps its migrations in this ledger too, pass"
+                " --ignore-missing. If the file is lost, `groundwork migrate repair --forget VERSION` deletes the"
+                " ledger's row and leaves the schema as it is",
                 version=row.version,
             )
         elif row.checksum != migration.checksum:

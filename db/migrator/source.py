@@ -43,11 +43,12 @@ class ScriptProblem:
 
 @dataclass(frozen=True)
 class Script:
-    """One file of a migration: its text, and the SHA-384 of its raw bytes."""
+    """One file of a migration: its text, and the SHA-384 of its raw bytes without `ignored_chars`."""
 
     path: Path
     sql: str
     checksum: bytes
+    ignored_chars: str = ""
 
     @property
     def no_transaction(self) -> bool:
@@ -130,11 +131,11 @@ class Migration:
         return self.up.checksum
 
 
-def read_source(folder: Path = MIGRATIONS_FOLDER) -> tuple[Migration, ...]:
+def read_source(folder: Path = MIGRATIONS_FOLDER, ignored_chars: str = "") -> tuple[Migration, ...]:
     """Return the migrations of a folder, without subfolders, ordered by version.
 
-    Follows sqlx-core 0.8, src/migrate/source.rs. In addition, it rejects two files of the same version and kind, and a
-    down file without its up file.
+    Follows sqlx-core 0.9, src/migrate/source.rs; `ignored_chars` do not count for the checksums. In addition, it
+    rejects two files of the same version and kind, and a down file without its up file.
 
     Raises SourceError for an invalid file, and UnknownMigration if the folder cannot be read.
     """
@@ -158,7 +159,14 @@ def read_source(folder: Path = MIGRATIONS_FOLDER) -> tuple[Migration, ...]:
                 f"{found[key].name} and {path.name} are both version {version}; give one of them a new number"
             )
         found[key] = path
-    return tuple(_migrations(found))
+    return tuple(_migrations(found, ignored_chars))
+
+
+def checksum_of(raw: bytes, ignored_chars: str) -> bytes:
+    """Return the SHA-384 of a file's content, which is UTF-8, without the ignored characters."""
+    if ignored_chars:
+        raw = raw.decode("utf-8").translate(dict.fromkeys(map(ord, ignored_chars))).encode()
+    return hashlib.sha384(raw).digest()
 
 
 def require_version(version: int, migrations: Iterable[Migration]) -> Migration:
@@ -177,7 +185,7 @@ def first_line(text: str, width: int = 80) -> str:
     return line if len(line) <= width and line == text.strip() else line[: width - 3].rstrip() + "..."
 
 
-def _migrations(found: dict[tuple[int, str], Path]) -> Iterable[Migration]:
+def _migrations(found: dict[tuple[int, str], Path], ignored_chars: str) -> Iterable[Migration]:
     for version in sorted({version for version, _ in found}):
         up, down = found.get((version, "up")), found.get((version, "down"))
         if up is None:
@@ -185,7 +193,8 @@ def _migrations(found: dict[tuple[int, str], Path]) -> Iterable[Migration]:
             raise SourceError(f"{down.name} has no up file; add {_stem(down.name)}.up.sql or remove it")
         if down is not None and not up.name.endswith(_SUFFIXES["up"]):
             raise SourceError(f"{up.name} has a down file, {down.name}; name it {_stem(up.name)}.up.sql")
-        yield Migration(version, _description(up.name), _script(up), None if down is None else _script(down))
+        scripts = (_script(up, ignored_chars), None if down is None else _script(down, ignored_chars))
+        yield Migration(version, _description(up.name), *scripts)
 
 
 def _version(prefix: str, path: Path) -> int:
@@ -198,7 +207,7 @@ def _version(prefix: str, path: Path) -> int:
     return int(prefix)
 
 
-def _script(path: Path) -> Script:
+def _script(path: Path, ignored_chars: str) -> Script:
     try:
         raw = path.read_bytes()
         sql = raw.decode("utf-8")
@@ -212,7 +221,7 @@ def _script(path: Path) -> Script:
             f"{path.name}:{line_at(sql, place)}: contains a NUL byte, at which the statement would be cut off;"
             " remove it, or save the file as UTF-8"
         )
-    return Script(path, sql, hashlib.sha384(raw).digest())
+    return Script(path, sql, checksum_of(raw, ignored_chars), ignored_chars)
 
 
 def _suffix(name: str) -> str:

@@ -1,7 +1,7 @@
 """`groundwork migrate`: show, apply, revert and create migrations. The algorithm is in db.migrator.
 
-The database is --url, then DATABASE_URL, then the stack's own, with role migrator. Larger subcommands are in modules
-of their own, which the group's table lists.
+ops.commands.migrate_options selects the database. Larger subcommands are in modules of their own, which the group's
+table lists.
 """
 
 from __future__ import annotations
@@ -19,12 +19,17 @@ from ops.commands.migrate_options import (
     database_options,
     exit_codes,
     folder_option,
+    ignore_missing_option,
     json_option,
+    load_settings,
     lock_limit_options,
+    migrate_settings,
+    migration_database,
+    migration_database_to_change,
+    read_migrations,
 )
 from ops.errors import Exit
 from ops.output import print_json, print_line
-from ops.stack.database_url import database_to_change, resolve_database_url
 
 if TYPE_CHECKING:
     from db.migrator import Event, Migration, MigrationStatus, Phase
@@ -57,25 +62,28 @@ _PHASES: tuple[Phase, ...] = ("expand", "contract")
 
 
 @click.group("migrate", cls=LazyGroup, elsewhere=_ELSEWHERE)
-def migrate() -> None:
+@click.pass_context
+def migrate(context: click.Context) -> None:
     """Show, apply, revert, create and check migrations
 
-    The files use sqlx's format. Exit codes: 3 if migrations are pending, 4 if the ledger does not match the files or
-    lint reports findings, 5 if the lock is taken, 6 if the database cannot be reached, 7 if the operation is refused
-    as unsafe.
+    The files use sqlx's format. Another project's settings are in groundwork.toml, pyproject.toml or sqlx.toml. Exit
+    codes: 3 if migrations are pending, 4 if the ledger does not match the files or lint reports findings, 5 if the
+    lock is taken, 6 if the database cannot be reached, 7 if the operation is refused as unsafe.
     """
+    load_settings(context)
 
 
 @migrate.command("status")
 @database_options
+@ignore_missing_option
 @json_option
-def show_status(url: str | None, stack: str, folder: Path, as_json: bool) -> None:
+def show_status(url: str | None, stack: str, folder: Path, ignore_missing: bool, as_json: bool) -> None:
     """Show applied and pending migrations"""
-    from db.migrator import read_source, status
+    from db.migrator import status
 
     with exit_codes():
-        migrations = read_source(folder)
-        state = status(resolve_database_url(url, role="migrator", stack=stack), migrations)
+        migrations = read_migrations(folder)
+        state = status(migration_database(url, stack), migrations, ignore_missing=ignore_missing)
     if as_json:
         print_json(_as_json(state, migrations))
     else:
@@ -92,6 +100,7 @@ def show_status(url: str | None, stack: str, folder: Path, as_json: bool) -> Non
 @click.option("--to", "target", type=int, metavar="VERSION", help="Stop after this version")
 @click.option("--phase", type=click.Choice(_PHASES), help="Apply only this phase of a deployment")
 @click.option("--dry-run", is_flag=True, help="List what would be applied, and change nothing")
+@ignore_missing_option
 @lock_limit_options
 @click.option("--verbose", is_flag=True, help="Print each statement")
 @json_option
@@ -102,6 +111,7 @@ def up(
     target: int | None,
     phase: Phase | None,
     dry_run: bool,
+    ignore_missing: bool,
     wait_seconds: float,
     lock_seconds: float,
     attempts: int,
@@ -113,19 +123,27 @@ def up(
     --phase expand applies changes that the running code can work with. --phase contract removes what the old code
     needed. Deploy the new code between the two. A phase that would skip a migration of the other phase is refused.
     """
-    from db.migrator import LockLimits, apply_pending, preview_pending, read_source
+    from db.migrator import LockLimits, apply_pending, create_schemas, preview_pending
 
     report = _Report("would apply" if dry_run else "applied", as_json, verbose)
     with report, exit_codes():
-        migrations = read_source(folder)
-        conninfo = database_to_change(url, role="migrator", stack=stack)
+        migrations = read_migrations(folder)
+        conninfo = migration_database_to_change(url, stack)
         if dry_run:
-            pending = preview_pending(conninfo, migrations, target=target, phase=phase)
+            pending = preview_pending(
+                conninfo, migrations, target=target, phase=phase, ignore_missing=ignore_missing
+            )
             report.done = [(migration, None) for migration in pending]
             return
-        limits = LockLimits(wait_seconds, lock_seconds, attempts)
+        create_schemas(conninfo, migrate_settings().create_schemas)
         apply_pending(
-            conninfo, migrations, target=target, phase=phase, limits=limits, on_event=report.on_event
+            conninfo,
+            migrations,
+            target=target,
+            phase=phase,
+            ignore_missing=ignore_missing,
+            limits=LockLimits(wait_seconds, lock_seconds, attempts),
+            on_event=report.on_event,
         )
 
 
@@ -134,6 +152,7 @@ def up(
 @click.argument("count", type=click.IntRange(min=1), default=1)
 @click.option("--to", "target", type=int, metavar="VERSION", help="Revert all above this version; 0 for all")
 @click.option("--yes", is_flag=True, help="Drop the migrations' objects and rows without asking")
+@ignore_missing_option
 @lock_limit_options
 @click.option("--verbose", is_flag=True, help="Print each statement")
 @json_option
@@ -144,6 +163,7 @@ def down(
     count: int,
     target: int | None,
     yes: bool,
+    ignore_missing: bool,
     wait_seconds: float,
     lock_seconds: float,
     attempts: int,
@@ -151,11 +171,11 @@ def down(
     as_json: bool,
 ) -> None:
     """Revert the newest COUNT migrations [default: 1]"""
-    from db.migrator import LockLimits, read_source, revert
+    from db.migrator import LockLimits, revert
 
     with exit_codes():
-        migrations = read_source(folder)
-    conninfo = database_to_change(url, role="migrator", stack=stack)
+        migrations = read_migrations(folder)
+    conninfo = migration_database_to_change(url, stack)
     what = f"everything above version {target}" if target is not None else f"the newest {count}"
     confirm(
         f"Revert {what}? The objects they created are dropped with their rows.",
@@ -169,6 +189,7 @@ def down(
             migrations,
             count=count,
             target=target,
+            ignore_missing=ignore_missing,
             limits=LockLimits(wait_seconds, lock_seconds, attempts),
             on_event=report.on_event,
         )
@@ -184,6 +205,7 @@ def new(folder: Path, name: str, no_transaction: bool, phase: Phase, as_json: bo
     """Create migration files called NAME with the next number"""
     from db.migrator import new_migration
 
+    settings = migrate_settings()
     with exit_codes():
         paths = new_migration(folder, name, no_transaction=no_transaction, phase=phase)
     if as_json:

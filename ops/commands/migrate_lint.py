@@ -7,7 +7,13 @@ from pathlib import Path
 
 import click
 
-from ops.commands.migrate_options import exit_codes, folder_option, json_option
+from ops.commands.migrate_options import (
+    exit_codes,
+    folder_option,
+    json_option,
+    migrate_settings,
+    read_migrations,
+)
 from ops.errors import Exit, OpsError
 from ops.output import print_json, print_line
 
@@ -27,12 +33,14 @@ def lint(folder: Path, versions: tuple[int, ...], no_squawk: bool, as_json: bool
     from db import migrator
     from ops.migrations.squawk import squawk
 
+    off = migrate_settings().rules_off()
     with exit_codes():
-        migrations = migrator.read_source(folder)
+        migrations = read_migrations(folder)
         if unknown := sorted(set(versions) - {m.version for m in migrations}):
             raise OpsError(f"there is no migration of version {unknown[0]} in {folder}", Exit.USAGE)
         chosen = [m for m in migrations if not versions or m.version in versions]
         findings = [*migrator.lint_migrations(chosen), *([] if no_squawk else squawk(chosen))]
+    findings = [finding for finding in findings if finding.rule not in off]
     findings.sort(key=lambda finding: (finding.path.name, finding.line, finding.rule))
     if as_json:
         rows = [{"file": f.path.name, "line": f.line, "rule": f.rule, "message": f.message} for f in findings]

@@ -1,4 +1,4 @@
-"""Shared parts of the `groundwork migrate` commands: options, confirmation, and exit codes of migrator errors."""
+"""Shared parts of the `groundwork migrate` commands: options, settings, the database, confirmation, and exit codes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,33 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ops.commands.names import stack_option
 from ops.errors import Exit, OpsError, exit_code_of
+from ops.migrations.settings import MigrateSettings, find_settings
+from ops.output import print_line
 
-_FOLDER = Path(__file__).parents[2] / "db" / "migrations"
+if TYPE_CHECKING:
+    from db.migrator import Migration
+    from ops.stack.database_url import SelectedDatabase
+
+_ROOT = Path(__file__).parents[2]
+_FOLDER = _ROOT / "db" / "migrations"
+# As sqlx-cli has it.
+_FOREIGN_FOLDER = "migrations"
 folder_option = click.option(
     "--folder",
     type=click.Path(path_type=Path),
     default=_FOLDER,
     show_default="db/migrations",
     help="Folder with the migrations",
+)
+ignore_missing_option = click.option(
+    "--ignore-missing/--no-ignore-missing",
+    help="Ignore applied migrations that have no file",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 wait_option = click.option(
@@ -58,6 +72,89 @@ def database_options(command: Callable[..., None]) -> Callable[..., None]:
 def lock_limit_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that limit how long a command waits for other migrators and for table locks."""
     return wait_option(_lock_timeout_option(_attempts_option(command)))
+
+
+def load_settings(context: click.Context) -> None:
+    """Read the files of settings, and make them the defaults of the options of `migrate`'s commands."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise OpsError("the current folder was deleted; change to another folder", Exit.USAGE) from None
+    settings = find_settings(here)
+    context.obj = settings
+    folder = settings.folder
+    if folder is None and _is_foreign(settings):
+        folder = (settings.root or here) / _FOREIGN_FOLDER
+    given = {
+        "folder": folder,
+        "ignore_missing": settings.ignore_missing,
+        "wait_seconds": settings.wait,
+        "lock_seconds": settings.lock_timeout,
+        "attempts": settings.attempts,
+    }
+    defaults = {name: value for name, value in given.items() if value is not None}
+    assert isinstance(context.command, click.Group)
+    context.default_map = dict.fromkeys(context.command.list_commands(context), defaults)
+
+
+def migrate_settings() -> MigrateSettings:
+    """Return the settings of the running `migrate` command."""
+    found = click.get_current_context().find_object(MigrateSettings)
+    return MigrateSettings() if found is None else found
+
+
+def read_migrations(folder: Path) -> tuple[Migration, ...]:
+    """Return the migrations of a folder, with the checksums of the settings."""
+    from db.migrator import read_source
+
+    return read_source(folder, migrate_settings().ignored_chars)
+
+
+def migration_database(url: str | None, stack: str) -> str:
+    """Return the connection string of --url, the variable, .env or the stack, with the settings' schema and ledger."""
+    return _with_session(_selected(url, stack))
+
+
+def migration_database_to_change(url: str | None, stack: str) -> str:
+    """Return the connection string of migration_database. Print which database a command is going to change."""
+    selected = _selected(url, stack)
+    print_line(f"database: {selected}", err=True)
+    return _with_session(selected)
+
+
+def _selected(url: str | None, stack: str) -> SelectedDatabase:
+    from ops.stack.database_url import select_database
+
+    settings = migrate_settings()
+    return select_database(
+        url,
+        role="migrator",
+        stack=stack,
+        variable_name=settings.url_variable,
+        dotenv_from=Path.cwd() if _is_foreign(settings) else None,
+        has_stacks=_is_checkout(),
+    )
+
+
+def _with_session(selected: SelectedDatabase) -> str:
+    import psycopg
+
+    from db.migrator.url import with_session
+
+    try:
+        return with_session(selected.url, migrate_settings().session)
+    except psycopg.ProgrammingError:
+        # The connection fails with a message of its own, without the password.
+        return selected.url
+
+
+def _is_checkout() -> bool:
+    return (_ROOT / "pyproject.toml").exists()
+
+
+def _is_foreign(settings: MigrateSettings) -> bool:
+    """Return whether the migrations are another project's: it has settings, or groundwork is only installed."""
+    return settings.root is not None or not _is_checkout()
 
 
 def confirm(question: str, *, yes: bool, unasked: str) -> None:

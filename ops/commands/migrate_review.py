@@ -11,10 +11,9 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from ops.commands.migrate_options import database_options, exit_codes
+from ops.commands.migrate_options import database_options, exit_codes, migration_database, read_migrations
 from ops.errors import Exit, OpsError
 from ops.output import print_json, print_line
-from ops.stack.database_url import resolve_database_url
 
 
 @click.command("verify")
@@ -26,11 +25,10 @@ def verify_schema(url: str | None, stack: str, folder: Path, as_json: bool) -> N
     The applied migrations run on a temporary server (Docker), and the two catalogs are compared. Exits with 4 if they
     differ.
     """
-    from db.migrator import read_source
     from ops.migrations.verification import verify
 
     with exit_codes():
-        done = verify(resolve_database_url(url, role="migrator", stack=stack), read_source(folder))
+        done = verify(migration_database(url, stack), read_migrations(folder))
     if done.state.pending:
         print_line(f"{len(done.state.pending)} pending migrations are not checked", err=True)
     if as_json:
@@ -66,14 +64,13 @@ def show_plan(
     The migrations run on a temporary server (Docker) with a copy of the database's schema. The database itself is only
     read. Without --url, DATABASE_URL, --stack and a running stack, all files are planned, as with --from-scratch.
     """
-    from db.migrator import read_source
     from ops.migrations.plan import plan_from, plan_pending
     from ops.migrations.plan_text import as_markdown, as_text
 
     if as_json and markdown:
         raise OpsError("--json and --markdown cannot be combined; pass one of them", Exit.USAGE)
     with exit_codes():
-        migrations = read_source(folder)
+        migrations = read_migrations(folder)
         target = None
         if not from_scratch and above is None:
             is_named = context.get_parameter_source("stack") is not ParameterSource.DEFAULT
@@ -121,7 +118,6 @@ def rehearse_pending(
     rehearsal measures how long each query is blocked, errors with their SQLSTATE, and each migration's duration and
     longest lock wait.
     """
-    from db.migrator import read_source
     from infra.spec.quantity import parse_bytes
     from ops.migrations.rehearsal.database_copy import SourceDatabase
     from ops.migrations.rehearsal.rehearsal import RehearsalOptions, rehearse
@@ -133,8 +129,8 @@ def rehearse_pending(
         raise OpsError(f"--max-size: {error}; use a size such as 500MB or 2GB", Exit.USAGE) from error
     options = RehearsalOptions(callers, before_seconds, not schema_only, max_bytes, budget_ms)
     with exit_codes():
-        conninfo = resolve_database_url(url, role="migrator", stack=stack)
-        done = rehearse(SourceDatabase(conninfo), read_source(folder), options)
+        conninfo = migration_database(url, stack)
+        done = rehearse(SourceDatabase(conninfo), read_migrations(folder), options)
     if as_json:
         print_json({"pending": []} if done is None else done.as_json())
     else:
@@ -146,7 +142,7 @@ def rehearse_pending(
 
 def _target(url: str | None, stack: str, *, must_be_up: bool) -> str | None:
     try:
-        return resolve_database_url(url, role="migrator", stack=stack)
+        return migration_database(url, stack)
     except OpsError as error:
         if must_be_up or error.exit_code != Exit.UNREACHABLE:
             raise

@@ -1,4 +1,4 @@
-"""Select a command's database: the given URL, then the environment's, then the stack's own."""
+"""Select a command's database: the given URL, then the environment's, then .env's, then the stack's own."""
 
 from __future__ import annotations
 
@@ -44,21 +44,47 @@ class SelectedDatabase:
         return f"{host}:{used['port']}/{used['dbname'] or user} as {user}, from {self.origin}"
 
 
-def select_database(given: str | None, *, role: str, stack: str) -> SelectedDatabase:
+def select_database(
+    given: str | None,
+    *,
+    role: str,
+    stack: str,
+    variable_name: str = "DATABASE_URL",
+    dotenv_from: Path | None = None,
+    has_stacks: bool = True,
+) -> SelectedDatabase:
     """Return `given`, DATABASE_URL, the content of DATABASE_URL_FILE's file, or the stack's URL for `role`.
 
-    Raise OpsError (2) if the file cannot be read or is empty, because libpq would connect to its default server.
+    `variable_name` replaces DATABASE_URL. `dotenv_from` is where to look for a file .env, which counts after the
+    environment. sqlx's parameters are translated. Raise OpsError (2) if a file cannot be read or is empty, because
+    libpq would connect to its default server, and without a URL if there are no stacks.
     """
+    # Imported late, because it loads psycopg.
+    from db.migrator.url import libpq_url
+
     if given is not None:
-        return SelectedDatabase(given, "--url")
-    if (url := variable("DATABASE_URL")) is not None:
-        return SelectedDatabase(url, "DATABASE_URL")
-    if (url_file := variable("DATABASE_URL_FILE")) is not None:
+        return SelectedDatabase(libpq_url(given), "--url")
+    file_name = f"{variable_name}_FILE"
+    values, place = {name: variable(name) for name in (variable_name, file_name)}, ""
+    if not any(values.values()) and dotenv_from is not None:
+        from ops.migrations.dotenv import find_dotenv, read_dotenv
+
+        if (path := find_dotenv(dotenv_from)) is not None:
+            content, place = read_dotenv(path), f" of {path}"
+            values = {name: variable(name, content) for name in values}
+    if (url := values[variable_name]) is not None:
+        return SelectedDatabase(libpq_url(url), f"{variable_name}{place}")
+    if (url_file := values[file_name]) is not None:
         # Imported late, because most runs do not need it.
         from cache.url_source import UrlSource
 
-        url = UrlSource("DATABASE_URL", _WrongFile, file=Path(url_file)).read()
-        return SelectedDatabase(url, "DATABASE_URL_FILE")
+        url = UrlSource(variable_name, _WrongFile, file=Path(url_file)).read()
+        return SelectedDatabase(libpq_url(url), f"{file_name}{place}")
+    if not has_stacks:
+        raise OpsError(
+            f"no database is given; pass --url, or set {variable_name} in the environment or in a file .env",
+            Exit.USAGE,
+        )
     # Imported late, because it loads the stack's tools, which the access container does not have.
     from ops.stack.connections import database_url
 

@@ -52,7 +52,6 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("migrate", "status"), "needs the Python package"),
         (("seed",), "needs the Python package"),
         (("cache", "stats"), "needs the Python package"),
         (("up",), "needs the Python package"),
@@ -72,6 +71,18 @@ def test_a_missing_package_or_checkout_is_one_line(
     assert (done.returncode, done.stdout) == (Exit.ERROR, "")
     assert line.startswith("groundwork: this command ")
     assert said in line
+
+
+def test_without_a_checkout_migrate_needs_a_folder_and_a_database(installed: Path, tmp_path: Path) -> None:
+    """Never the migrations and the stack of groundwork, which are not those of the project in the current folder."""
+    done = run(installed, "migrate", "status")
+    assert (done.returncode, "migrations folder" in done.stderr) == (Exit.USAGE, True), done.stderr
+    (tmp_path / "1_a.sql").write_text("SELECT 1")
+    done = run(installed, "migrate", "status", "--folder", str(tmp_path))
+    assert done.returncode == Exit.USAGE
+    assert done.stderr == (
+        "groundwork: no database is given; pass --url, or set DATABASE_URL in the environment or in a file .env\n"
+    )
 
 
 def test_a_missing_module_of_groundwork_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:

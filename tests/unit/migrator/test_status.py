@@ -1,5 +1,6 @@
 """Comparison of the folder and the ledger, without a database."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,8 +54,31 @@ def test_an_edited_migration_is_a_problem_that_names_its_file(migrations: tuple[
 def test_an_applied_migration_without_a_file_is_a_problem(migrations: tuple[Migration, ...]) -> None:
     (problem,) = compare([row(migrations[0])], migrations[1:]).problems
     assert type(problem) is LedgerMismatch
-    assert "`groundwork migrate repair --forget 1`" in str(problem)
     assert problem.version == 1
+    # The row may be another program's, so the advice to delete a row does not name this one.
+    assert "--ignore-missing" in str(problem)
+    assert "`groundwork migrate repair --forget VERSION` deletes the ledger's row" in str(problem)
+    assert "--forget 1" not in str(problem)
+
+
+def test_a_renumbered_file_is_recognised_by_its_text(migrations: tuple[Migration, ...]) -> None:
+    moved = replace(migrations[0], version=9)
+    (problem,) = compare([row(migrations[0])], [*migrations[1:], moved]).problems
+    assert "rename that file back to number 1" in str(problem)
+    assert "`groundwork migrate repair --moved 9`" in str(problem)
+    # A file of the same text that is applied itself has not moved.
+    (problem,) = compare([row(migrations[0]), row(moved)], [*migrations[1:], moved]).problems
+    assert "--moved" not in str(problem)
+
+
+def test_ignored_rows_are_neither_problems_nor_counted(migrations: tuple[Migration, ...]) -> None:
+    theirs = [row(replace(migrations[0], version=version)) for version in (7, 8)]
+    theirs[1] = replace(theirs[1], success=False)
+    rows = [row(migrations[0]), *theirs]
+    assert len(compare(rows, migrations).problems) == 2
+    state = compare(rows, migrations, ignore_missing=True)
+    assert (state.problems, state.version, state.interrupted, state.out_of_order) == ((), 1, (), ())
+    assert [m.version for m in state.pending] == [2, 3, 4]
 
 
 def test_a_dirty_migration_is_a_problem(migrations: tuple[Migration, ...]) -> None:

@@ -1,0 +1,86 @@
+"""sqlx's URL parameters in libpq's terms, and the session that a connection string selects."""
+
+from __future__ import annotations
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from db.migrator import InvalidUrl
+from db.migrator.url import LEDGER, SEARCH_PATH, libpq_url, session_of, with_session
+
+BASE = "postgres://me:secret@db.example:6432/shop"
+# The query as sqlx reads it (sqlx-postgres, src/options/parse.rs), and libpq's parameters.
+TRANSLATED = {
+    "": {},
+    "sslmode=VERIFY-FULL&sslrootcert=ca.crt": {"sslmode": "verify-full", "sslrootcert": "ca.crt"},
+    "ssl-mode=require&ssl-root-cert=a%20b.crt": {"sslmode": "require", "sslrootcert": "a b.crt"},
+    "ssl-ca=ca.crt&ssl-cert=c.crt&ssl-key=c.key": {
+        "sslrootcert": "ca.crt",
+        "sslcert": "c.crt",
+        "sslkey": "c.key",
+    },
+    "statement-cache-capacity=100": {},
+    "application_name=my+shop": {"application_name": "my+shop"},
+    "options[search_path]=a,b&options%5Bstatement_timeout%5D=5": {
+        "options": "-c search_path=a,b -c statement_timeout=5"
+    },
+    "options[search_path]=a%2C+b": {"options": r"-c search_path=a,\ b"},
+    "options=-c%20x.y%3D1&options[z.z]=c%5Cd": {"options": r"-c x.y=1 -c z.z=c\\d"},
+    "connect_timeout=3&ssl=true": {"connect_timeout": "3", "sslmode": "require"},
+}
+
+
+@pytest.mark.parametrize("query", TRANSLATED)
+def test_sqlxs_parameters_become_those_of_libpq(query: str) -> None:
+    given = conninfo_to_dict(libpq_url(f"{BASE}?{query}" if query else BASE))
+    where = {"user": "me", "password": "secret", "host": "db.example", "port": "6432", "dbname": "shop"}
+    assert given == where | TRANSLATED[query]
+
+
+@pytest.mark.parametrize("conninfo", ["host=x options='-c a.b=1'", "service=x", "postgres//x?y=z", BASE])
+def test_what_has_no_sqlx_parameters_is_unchanged(conninfo: str) -> None:
+    assert libpq_url(conninfo) == conninfo
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("sslmod=require", "the parameter 'sslmod', which neither libpq nor sqlx has"),
+        ("sslmode=require&cache=1", "the parameter 'cache'"),
+        ("options[x=1", "the parameter 'options[x'"),
+        ("statement-cache-capacity=many", "statement-cache-capacity of the database URL is not a number"),
+    ],
+)
+def test_a_parameter_of_neither_is_refused_by_name(query: str, said: str) -> None:
+    with pytest.raises(InvalidUrl) as refused:
+        libpq_url(f"{BASE}?{query}")
+    assert said in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_part_of_a_password_is_not_taken_for_a_parameter() -> None:
+    assert libpq_url("postgres://me:se?cret=1@db.example/shop").endswith("?cret=1@db.example/shop")
+
+
+@pytest.mark.parametrize(
+    ("options", "session"),
+    [
+        ("", {}),
+        ("-c timezone=UTC", {}),
+        (r"-c search_path=a,\ b -c timezone=UTC", {SEARCH_PATH: "a, b"}),
+        ("-csearch_path=a --search-path=b", {SEARCH_PATH: "b"}),
+        (r"--groundwork.ledger=a.\"B\ c\"".replace('\\"', '"'), {LEDGER: 'a."B c"'}),
+        ("-c", {}),
+    ],
+)
+def test_the_session_is_read_from_the_options(options: str, session: dict[str, str]) -> None:
+    assert session_of(options) == session
+
+
+def test_the_settings_of_a_project_are_added_to_the_options_of_the_url() -> None:
+    wanted = {SEARCH_PATH: 'shop, "My Schema"', LEDGER: '"My Schema"._sqlx_migrations'}
+    conninfo = with_session(f"{BASE}?ssl-mode=require&options[lock_timeout]=1s", wanted)
+    given = conninfo_to_dict(conninfo)
+    assert (given["sslmode"], given["password"]) == ("require", "secret")
+    assert session_of(str(given["options"])) == wanted
+    assert "lock_timeout=1s" in str(given["options"])
