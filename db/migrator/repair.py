@@ -6,7 +6,6 @@ a dirty migration must be stated by a person who has checked it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from db.migrator.errors import SourceError, Unproven
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import bound_lock_waits
-from db.migrator.source import Migration, require_version
+from db.migrator.source import Migration, checksum_of, require_version
 
 # Returns the contents that a migration's up file may have had, in any order; nothing if unknown.
 OldTexts = Callable[[Migration], Iterable[bytes]]
@@ -25,7 +24,7 @@ OldTexts = Callable[[Migration], Iterable[bytes]]
 
 @dataclass(frozen=True)
 class Repair:
-    """A corrected row. `action` is checksum, mark-applied or forget; `detail` is the reason in words."""
+    """A corrected row. `action` is checksum, mark-applied, moved or forget; `detail` is the reason in words."""
 
     version: int
     name: str
@@ -68,10 +67,14 @@ def repair_checksums(
 def mark_applied(
     conninfo: str, migrations: Sequence[Migration], version: int, *, wait_seconds: float = 30.0
 ) -> Repair:
-    """Record that a dirty migration was finished by hand. Raises Unproven if it is not dirty."""
+    """Record that a dirty or pending migration was done by hand. Raises Unproven if it is applied already."""
     migration = require_version(version, migrations)
     with _ledger(conninfo, wait_seconds) as (connection, ledger):
-        row = _row(ledger, connection, version)
+        row = ledger.row(connection, version)
+        if row is None:
+            _refuse_renumbered(ledger.rows(connection), migrations, migration)
+            ledger.insert(connection, migration)
+            return Repair(version, migration.name, "mark-applied", "it was pending and is now applied")
         if row.success:
             raise Unproven(f"migration {version} ({row.description}) is not dirty: it is applied already")
         ledger.set_checksum(connection, migration)
@@ -79,16 +82,57 @@ def mark_applied(
         return Repair(version, migration.name, "mark-applied", "it was dirty and is now applied")
 
 
-def forget(
+def record_move(
     conninfo: str, migrations: Sequence[Migration], version: int, *, wait_seconds: float = 30.0
+) -> Repair:
+    """Record that pending migration `version` was applied under another number, which has no file any more.
+
+    Raises Unproven unless the ledger has exactly one applied row without a file and with the file's checksum.
+    """
+    migration = require_version(version, migrations)
+    with _ledger(conninfo, wait_seconds) as (connection, ledger):
+        rows = ledger.rows(connection)
+        if any(row.version == version for row in rows):
+            raise Unproven(
+                f"migration {version} ({migration.description}) is in the ledger already; nothing was changed"
+            )
+        found = _former_rows(rows, migrations, migration)
+        if len(found) != 1:
+            versions = ", ".join(str(row.version) for row in found)
+            what = (
+                f"{len(found)} rows without a file ({versions}) have"
+                if found
+                else "no row without a file has"
+            )
+            raise Unproven(
+                f"{what} the checksum of {migration.up.path.name}, so it is not known which one it was; nothing was"
+                " changed"
+            )
+        ledger.move(connection, found[0].version, migration)
+        return Repair(version, migration.name, "moved", f"it was applied as version {found[0].version}")
+
+
+def forget(
+    conninfo: str,
+    migrations: Sequence[Migration],
+    version: int,
+    *,
+    ignore_missing: bool = False,
+    wait_seconds: float = 30.0,
 ) -> Repair:
     """Delete the row of a dirty migration that was undone by hand, or of one whose file no longer exists.
 
-    Raises Unproven for any other migration; an applied one is reverted by its down file.
+    Raises Unproven for any other migration; an applied one is reverted by its down file. With `ignore_missing`, a row
+    without a file may be another program's, and is refused too.
     """
     with _ledger(conninfo, wait_seconds) as (connection, ledger):
         row = _row(ledger, connection, version)
         migration = next((m for m in migrations if m.version == version), None)
+        if migration is None and ignore_missing:
+            raise Unproven(
+                f"migration {version} ({row.description}) has no file, so it may belong to another program that shares"
+                " this ledger; nothing was changed. Remove ignore-missing if this ledger is not shared"
+            )
         if row.success and migration is not None:
             raise Unproven(
                 f"migration {version} ({row.description}) is applied and has its file; without its row it would"
@@ -111,6 +155,28 @@ def _ledger(conninfo: str, wait_seconds: float) -> Iterator[tuple[Connection, Le
             bound_lock_waits(connection, wait_seconds)
             ledger.lock(connection)
             yield connection, ledger
+
+
+def _former_rows(
+    rows: Iterable[LedgerRow], migrations: Iterable[Migration], migration: Migration
+) -> list[LedgerRow]:
+    """Return the applied rows without a file that have the migration's checksum."""
+    versions = {m.version for m in migrations}
+    return [
+        row
+        for row in rows
+        if row.success and row.version not in versions and row.checksum == migration.checksum
+    ]
+
+
+def _refuse_renumbered(
+    rows: Iterable[LedgerRow], migrations: Iterable[Migration], migration: Migration
+) -> None:
+    if former := _former_rows(rows, migrations, migration):
+        raise Unproven(
+            f"{migration.up.path.name} was applied as version {former[0].version}, whose row would stay without a file;"
+            f" run `groundwork migrate repair --moved {migration.version}` instead"
+        )
 
 
 def _proof(migration: Migration, row: LedgerRow, old_texts: Iterable[bytes]) -> str:
@@ -140,10 +206,11 @@ def _proof(migration: Migration, row: LedgerRow, old_texts: Iterable[bytes]) -> 
 
 def _text_with(checksum: bytes, migration: Migration, old_texts: Iterable[bytes]) -> str | None:
     now = migration.up.path.read_bytes()
-    if hashlib.sha384(now).digest() != migration.checksum:
+    ignored_chars = migration.up.ignored_chars
+    if checksum_of(now, ignored_chars) != migration.checksum:
         raise SourceError(f"{migration.up.path.name} was edited just now; run the same command again")
     for raw in (now, *old_texts):
-        if (text := text_of(checksum, raw)) is not None:
+        if (text := text_of(checksum, raw, ignored_chars)) is not None:
             return text
     return None
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ops.commands.migrate_options import confirm, database_options, exit_codes, json_option, wait_option
+from ops.commands.migrate_options import (
+    confirm,
+    database_options,
+    exit_codes,
+    json_option,
+    migrate_settings,
+    migration_database_to_change,
+    read_migrations,
+    wait_option,
+)
 from ops.errors import Exit, OpsError
 from ops.output import print_json, print_line
-from ops.stack.database_url import database_to_change
+
+if TYPE_CHECKING:
+    from db.migrator import Migration
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing")
@@ -24,13 +37,22 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done
     help="File with the text as it was applied; needs one VERSION",
 )
 @click.option(
-    "--mark-applied", type=int, metavar="VERSION", help="Mark a dirty migration that you finished by hand"
+    "--mark-applied",
+    type=int,
+    metavar="VERSION",
+    help="Record as applied what you did by hand: dirty or pending",
+)
+@click.option(
+    "--moved",
+    type=int,
+    metavar="VERSION",
+    help="Record a pending file that was applied under another number",
 )
 @click.option(
     "--forget",
     type=int,
     metavar="VERSION",
-    help="Delete the entry of an undone migration, or one without file",
+    help="Delete the row of an undone migration, or one without file",
 )
 @_yes
 @_dry_run
@@ -43,6 +65,7 @@ def repair(
     versions: tuple[int, ...],
     old_file: Path | None,
     mark_applied: int | None,
+    moved: int | None,
     forget: int | None,
     yes: bool,
     dry_run: bool,
@@ -53,21 +76,26 @@ def repair(
 
     The checksum of an edited file is only updated if the applied text provably does the same: it differs in line
     ends, a byte order mark, comments, or whitespace outside literals. The applied text comes from git's history or
-    from --old-file.
+    from --old-file. --moved needs a file with exactly the applied text.
     """
     from db import migrator
     from ops.migrations.history import old_texts
 
-    named = [what for what in (mark_applied, forget) if what is not None]
+    named = [what for what in (mark_applied, moved, forget) if what is not None]
     if len(named) > 1 or (named and (versions or old_file or dry_run)):
-        raise OpsError("--mark-applied and --forget cannot be combined with other arguments", Exit.USAGE)
+        raise OpsError(
+            "--mark-applied, --moved and --forget cannot be combined with other arguments", Exit.USAGE
+        )
     if old_file and len(versions) != 1:
         raise OpsError("--old-file needs exactly one VERSION", Exit.USAGE)
     with exit_codes():
-        migrations = migrator.read_source(folder)
-    conninfo = database_to_change(url, role="migrator", stack=stack)
-    if named:
-        what = f"mark version {mark_applied} as applied" if forget is None else f"forget version {forget}"
+        migrations = read_migrations(folder)
+    conninfo = migration_database_to_change(url, stack)
+    if mark_applied is not None or forget is not None:
+        what = f"mark version {mark_applied} as applied"
+        if forget is not None:
+            with exit_codes():
+                what = f"delete {_row_of(conninfo, migrations, forget)} from the ledger"
         confirm(
             f"Really {what}? No SQL is run, and the schema is not checked.",
             yes=yes,
@@ -76,8 +104,15 @@ def repair(
     with exit_codes():
         if mark_applied is not None:
             done = [migrator.mark_applied(conninfo, migrations, mark_applied, wait_seconds=wait_seconds)]
+        elif moved is not None:
+            done = [migrator.record_move(conninfo, migrations, moved, wait_seconds=wait_seconds)]
         elif forget is not None:
-            done = [migrator.forget(conninfo, migrations, forget, wait_seconds=wait_seconds)]
+            ignored = migrate_settings().ignore_missing
+            done = [
+                migrator.forget(
+                    conninfo, migrations, forget, ignore_missing=ignored, wait_seconds=wait_seconds
+                )
+            ]
         else:
             done = list(
                 migrator.repair_checksums(
@@ -97,6 +132,17 @@ def repair(
         print_line(f"{'would repair' if dry_run else 'repaired'} {one.name}: {one.action}, {one.detail}")
     if not done:
         print_line("nothing to repair")
+
+
+def _row_of(conninfo: str, migrations: Sequence[Migration], version: int) -> str:
+    """Describe the row of the ledger that would be deleted."""
+    from db.migrator import status
+
+    state = status(conninfo, migrations)
+    row = next((row for row in (*state.applied, *state.interrupted) if row.version == version), None)
+    if row is None:
+        return f"the row of version {version}"
+    return f"the row of version {version} ({row.description}, {row.installed_on:%Y-%m-%d %H:%M:%S %Z})"
 
 
 @click.command("baseline")
@@ -129,12 +175,14 @@ def baseline(
     from ops.migrations.verification import expected_catalog
 
     with exit_codes():
-        migrations = migrator.read_source(folder)
+        migrations = read_migrations(folder)
         require_version(version, migrations)
-    conninfo = database_to_change(url, role="migrator", stack=stack)
+    conninfo = migration_database_to_change(url, stack)
     with exit_codes():
         # The reason why a database cannot be reached comes before the temporary server, which takes seconds.
         require_login(conninfo)
+        if not dry_run:
+            migrator.create_schemas(conninfo, migrate_settings().create_schemas)
         chosen = [migration for migration in migrations if migration.version <= version]
         done = migrator.record_baseline(
             conninfo,

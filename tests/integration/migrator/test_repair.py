@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -201,6 +202,79 @@ def test_a_migration_without_its_file_can_be_forgotten(run: Run, write: Write, o
     assert applied_versions(owner) == []
 
 
+def test_a_pending_migration_that_was_done_by_hand_is_recorded_alone(
+    run: Run, write: Write, owner: Connection
+) -> None:
+    write("1_a.sql", TEXT)
+    run("up")
+    for version in (2, 3):
+        write(f"{version}_t.sql", f"CREATE TABLE t{version} ();")
+    owner.execute("CREATE TABLE t3 ()")
+    outcome = run("repair", "--mark-applied", "3", "--yes")
+    assert (outcome.code, outcome.out) == (
+        Exit.FINE,
+        "repaired 3_t: mark-applied, it was pending and is now applied\n",
+    )
+    assert applied_versions(owner) == [1, 3]
+    assert "applied 2_t (" in run("up").out
+    assert run("status").code == Exit.FINE
+
+
+@promise("`repair --moved` records a renumbered file only if its text is exactly the applied one")
+def test_a_renumbered_migration_is_recorded_as_moved(run: Run, write: Write, owner: Connection) -> None:
+    path = write("1_a.sql", TEXT)
+    run("up")
+    path.rename(path.with_name("7_a_new_name.sql"))
+    assert "`groundwork migrate repair --moved 7`" in run("up").error
+    # Otherwise the old row would stay.
+    refused = run("repair", "--mark-applied", "7", "--yes")
+    assert (refused.code, "--moved 7" in refused.error) == (Exit.REFUSED, True)
+    assert run("repair", "--moved", "7").out == "repaired 7_a_new_name: moved, it was applied as version 1\n"
+    rows = owner.execute("SELECT version, description FROM _sqlx_migrations").fetchall()
+    assert rows == [(7, "a new name")]
+    assert run("status").code == Exit.FINE
+
+
+@promise(
+    "`repair --moved` records a renumbered file only if its text is exactly the applied one", control=True
+)
+def test_a_move_that_is_not_certain_is_refused_with_7(run: Run, write: Write, owner: Connection) -> None:
+    first = write("1_a.sql", TEXT)
+    second = write("2_b.sql", "SELECT 2;")
+    write("3_same.sql", "SELECT 2;")
+    run("up")
+    before = checksums(owner)
+    first.rename(first.with_name("7_a.sql"))
+    first.with_name("7_a.sql").write_text(TEXT.replace("why", "because"))
+    second.unlink()
+    second.with_name("3_same.sql").rename(second.with_name("8_b.sql"))
+    for version, said in (
+        ("7", "no row without a file has the checksum of 7_a.sql"),
+        ("8", "2 rows without a file (2, 3) have the checksum of 8_b.sql"),
+    ):
+        outcome = run("repair", "--moved", version)
+        assert (outcome.code, said in outcome.error) == (Exit.REFUSED, True), outcome.error
+    write("1_a.sql", TEXT)
+    outcome = run("repair", "--moved", "1")
+    assert (outcome.code, "migration 1 (a) is in the ledger already" in outcome.error) == (
+        Exit.REFUSED,
+        True,
+    )
+    assert checksums(owner) == before
+
+
+def test_forget_says_which_row_it_would_delete(run: Run, write: Write) -> None:
+    path = write("1_users_email.sql", TEXT)
+    run("up")
+    path.unlink()
+    refused = run("repair", "--forget", "1")
+    assert refused.code == Exit.REFUSED
+    assert re.match(
+        r"cannot delete the row of version 1 \(users email, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\) from the ledger",
+        refused.error,
+    )
+
+
 @pytest.mark.usefixtures("dirty")
 @pytest.mark.parametrize(
     ("arguments", "why"),
@@ -226,6 +300,8 @@ def test_an_unconfirmed_or_wrong_repair_is_refused_with_7(
     [
         ["--mark-applied", "1", "--forget", "2", "--yes"],
         ["1", "--forget", "2", "--yes"],
+        ["--moved", "1", "--forget", "2"],
+        ["--moved", "1", "--dry-run"],
         ["--old-file", __file__],
         ["1", "2", "--old-file", __file__],
     ],
