@@ -1,25 +1,38 @@
-"""Create the files of a new migration, with the next free number."""
+"""Create the files of a new migration, with the next free number or a timestamp."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Literal
 
 from db.migrator.errors import SourceError, UnknownMigration
 from db.migrator.phase import DEFAULT, Phase
 from db.migrator.source import NO_TRANSACTION, Migration, read_source
 
 _NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
+# sqlx's versions that are timestamps.
+_TIMESTAMP = "%Y%m%d%H%M%S"
+Versioning = Literal["inferred", "timestamp", "sequential"]
 
 
 def new_migration(
-    folder: Path, name: str, *, no_transaction: bool = False, phase: Phase = DEFAULT
-) -> tuple[Path, Path]:
-    """Create NNNN_name.up.sql and NNNN_name.down.sql, and return their paths.
+    folder: Path,
+    name: str,
+    *,
+    no_transaction: bool = False,
+    phase: Phase = DEFAULT,
+    versioning: Versioning = "inferred",
+    is_reversible: bool = True,
+    ignored_chars: str = "",
+) -> tuple[Path, ...]:
+    """Create VERSION_name.up.sql and VERSION_name.down.sql, or VERSION_name.sql, and return the paths.
 
-    If an interrupted call left only the up file, the same call creates the missing down file. Raises UnknownMigration
-    for an invalid name.
+    The inferred version is a timestamp if the newest file has one, and otherwise the next number. If an interrupted
+    call left only the up file, the same call creates the missing down file. Raises UnknownMigration for an invalid
+    name.
     """
     name = name.strip().lower().replace(" ", "_").replace("-", "_")
     if not _NAME.fullmatch(name):
@@ -28,16 +41,39 @@ def new_migration(
         )
     header = f"{NO_TRANSACTION}\n" if no_transaction else ""
     up = header + (f"-- phase: {phase}\n" if phase != DEFAULT else "") + "-- What this changes, and why.\n"
-    newest = max(read_source(folder), key=lambda m: m.version, default=None)
-    if newest is not None and newest.down is None and _is_begun(newest, name, up):
+    newest = max(read_source(folder, ignored_chars), key=lambda m: m.version, default=None)
+    if newest is not None and newest.down is None and is_reversible and _is_begun(newest, name, up):
         up_path = newest.up.path
     else:
-        version = 1 if newest is None else newest.version + 1
-        up_path = folder / f"{version:04}_{name}.up.sql"
+        version = _next_version(None if newest is None else newest.version, versioning)
+        up_path = folder / f"{version}_{name}.{'up.sql' if is_reversible else 'sql'}"
         _write(up_path, up)
+    if not is_reversible:
+        return (up_path,)
     down_path = folder / f"{up_path.name.removesuffix('.up.sql')}.down.sql"
     _write(down_path, f"{header}-- Takes back the up file.\n")
     return up_path, down_path
+
+
+def _next_version(newest: int | None, versioning: Versioning) -> str:
+    then = None if newest is None else _moment(newest)
+    if versioning == "timestamp" or (versioning == "inferred" and then is not None):
+        moment = datetime.now(UTC)
+        # After the newest file, also if that was created in this second, or by a clock that is ahead.
+        if then is not None:
+            moment = max(moment, then + timedelta(seconds=1))
+        return moment.strftime(_TIMESTAMP)
+    return f"{1 if newest is None else newest + 1:04}"
+
+
+def _moment(version: int) -> datetime | None:
+    """Return the moment that a version states, or None if it is not a timestamp."""
+    digits = str(version)
+    try:
+        # strptime accepts fewer digits, too.
+        return datetime.strptime(digits, _TIMESTAMP).replace(tzinfo=UTC) if len(digits) == 14 else None
+    except ValueError:
+        return None
 
 
 def _is_begun(migration: Migration, name: str, text: str) -> bool:

@@ -202,12 +202,23 @@ def down(
 @click.option("--phase", type=click.Choice(_PHASES), default="expand", show_default=True)
 @json_option
 def new(folder: Path, name: str, no_transaction: bool, phase: Phase, as_json: bool) -> None:
-    """Create migration files called NAME with the next number"""
+    """Create migration files called NAME
+
+    Their version is the next number, or a timestamp if the newest file has one.
+    """
     from db.migrator import new_migration
 
     settings = migrate_settings()
     with exit_codes():
-        paths = new_migration(folder, name, no_transaction=no_transaction, phase=phase)
+        paths = new_migration(
+            folder,
+            name,
+            no_transaction=no_transaction,
+            phase=phase,
+            versioning=settings.versioning,
+            is_reversible=settings.is_reversible,
+            ignored_chars=settings.ignored_chars,
+        )
     if as_json:
         print_json({"files": [str(path) for path in paths], "phase": phase})
     else:

@@ -1,6 +1,7 @@
 """`groundwork migrate new`: the files that it creates."""
 
 import errno
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,45 @@ def test_a_new_migration_gets_the_next_number(tmp_path: Path) -> None:
     paths = new_migration(tmp_path, "Users email")
     assert [path.name for path in paths] == ["0042_users_email.up.sql", "0042_users_email.down.sql"]
     assert [m.version for m in read_source(tmp_path)] == [41, 42]
+
+
+@pytest.mark.parametrize("newest", ["20240131120000", "+20240131120000"])
+def test_a_folder_with_timestamps_gets_the_current_one(tmp_path: Path, newest: str) -> None:
+    (tmp_path / f"{newest}_a.sql").write_text("SELECT 1")
+    before = datetime.now(UTC).strftime("%Y%m%d%H%M%S")
+    up, down = new_migration(tmp_path, "b")
+    version = up.name.removesuffix("_b.up.sql")
+    assert before <= version <= datetime.now(UTC).strftime("%Y%m%d%H%M%S")
+    assert down.name == f"{version}_b.down.sql"
+
+
+@pytest.mark.parametrize(
+    ("newest", "expected"),
+    [
+        # A clock was ahead, and the next second is in the next year.
+        ("29991231235959", "30000101000000"),
+        # Not a moment, although it has as many digits.
+        ("20240131126100", "20240131126101"),
+        ("0009", "0010"),
+        ("20240131", "20240132"),
+    ],
+)
+def test_the_next_version_follows_the_kind_of_the_newest(tmp_path: Path, newest: str, expected: str) -> None:
+    (tmp_path / f"{newest}_a.sql").write_text("SELECT 1")
+    assert new_migration(tmp_path, "b")[0].name == f"{expected}_b.up.sql"
+
+
+def test_two_files_within_a_second_get_different_timestamps(tmp_path: Path) -> None:
+    versions = {new_migration(tmp_path, f"n{n}", versioning="timestamp")[0].name[:14] for n in range(3)}
+    assert len(versions) == 3
+
+
+def test_the_settings_of_a_project_override_the_inferred_kind(tmp_path: Path) -> None:
+    (tmp_path / "20240131120000_a.sql").write_text("SELECT 1")
+    assert new_migration(tmp_path, "b", versioning="sequential")[0].name == "20240131120001_b.up.sql"
+    (path,) = new_migration(tmp_path, "c", versioning="sequential", is_reversible=False)
+    assert path.name == "20240131120002_c.sql"
+    assert [m.down is None for m in read_source(tmp_path)] == [True, False, True]
 
 
 def test_a_new_migration_may_run_outside_a_transaction(tmp_path: Path) -> None:
