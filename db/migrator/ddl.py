@@ -6,6 +6,7 @@ not rely on completeness. Names are folded as the server folds them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,6 +14,8 @@ from typing import Literal
 from db.migrator.script import Statement, tokens
 
 Verb = Literal["create", "drop", "rename", "grant"]
+# Other statements may be many and long, and finding their words is slow.
+_VERBS = re.compile(r"(?:create|drop|alter|grant)\b", re.IGNORECASE)
 _MODIFIERS = {
     "or",
     "replace",
@@ -65,6 +68,8 @@ class Effect:
 
 def effects(statement: Statement) -> tuple[Effect, ...]:
     """Return the effects of one statement in order; empty if it is not recognised."""
+    if not _VERBS.match(statement.text):
+        return ()
     words = _Words(statement.text)
     verb = words.take()
     if verb == "create":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from db.migrator.ddl import Effect, effects
 from db.migrator.phase import PHASES, declared_phases, header_lines
-from db.migrator.script import BYTE_ORDER_MARK, Statement, line_at, tokens
+from db.migrator.script import BYTE_ORDER_MARK, tokens
 from db.migrator.source import NO_TRANSACTION, Migration, Script
 
 # Rule to what it finds. docs/migrations.md lists them.
@@ -195,7 +195,7 @@ def _of_phase(script: Script, *, is_down: bool) -> Iterator[LintFinding]:
             yield _finding(
                 script, line, "phase", "a down file has no phase; remove this header (the up file's counts)"
             )
-    for text, line in _comments(script.sql):
+    for text, line in _comments(script) if "phase:" in script.sql else ():
         if _LATE_PHASE.fullmatch(text) and line not in declared:
             yield _finding(
                 script,
@@ -207,19 +207,23 @@ def _of_phase(script: Script, *, is_down: bool) -> Iterator[LintFinding]:
 
 def _not_ignored(script: Script, findings: Iterable[LintFinding]) -> Iterator[LintFinding]:
     everywhere = {rule for _, text in header_lines(script.sql) for rule in _ignored(text)}
-    by_line = {script.line_of(s): _ignored_before(script.sql, s) for s in script.statements}
+    by_line = _ignored_by_line(script)
     for finding in findings:
         if finding.rule not in everywhere | by_line.get(finding.line, set()):
             yield finding
 
 
-def _ignored_before(sql: str, statement: Statement) -> set[str]:
+def _ignored_by_line(script: Script) -> dict[int, set[str]]:
+    """Return the rules that the comment directly before a statement ignores, by the statement's first line."""
+    starts = {statement.offset for statement in script.statements}
+    found: dict[int, set[str]] = {}
     rules: set[str] = set()
-    for kind, text, place in tokens(sql):
-        if place >= statement.offset:
-            break
+    # Most files contain no such comment, and finding the tokens is slow.
+    for kind, text, place in tokens(script.sql) if _IGNORE.search(script.sql) else ():
+        if place in starts:
+            found[script.line_at(place)] = rules
         rules = rules | _ignored(text) if kind == "blank" else set()
-    return rules
+    return found
 
 
 def _ignored(comment: str) -> set[str]:
@@ -227,10 +231,10 @@ def _ignored(comment: str) -> set[str]:
     return {rule.strip() for rule in match["rules"].split(",")} if match else set()
 
 
-def _comments(sql: str) -> Sequence[tuple[str, int]]:
+def _comments(script: Script) -> Sequence[tuple[str, int]]:
     return [
-        (text, line_at(sql, place))
-        for kind, text, place in tokens(sql)
+        (text, script.line_at(place))
+        for kind, text, place in tokens(script.sql)
         if kind == "blank" and text[:2] == "--"
     ]
 

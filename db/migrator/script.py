@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Literal, cast
 
 TokenKind = Literal["blank", "literal", "word", "number", "other"]
@@ -36,28 +37,53 @@ _TOKEN = re.compile(
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 # Statements whose body may be BEGIN ATOMIC ... END, which contains semicolons.
 _ROUTINE = re.compile(r"create (?:or replace )?(?:function|procedure)\b")
+_ROUTINE_WORDS = 4
 _HEAD_WORDS = 5
+_BLANKS = " \t\n\r\f\v"
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement without its semicolon. `offset` is the position of its first character in the script, from 0.
-
-    `head` is the first words in lower case, without quoted names and comments. It identifies the kind of statement.
-    """
+    """One statement without its semicolon. `offset` is the position of its first character in the script, from 0."""
 
     text: str
     offset: int
-    head: str
+
+    @cached_property
+    def head(self) -> str:
+        """The first words in lower case, without quoted names and comments. They identify the kind of statement."""
+        words: list[str] = []
+        for kind, text, _ in _tokens_from(self.text, 0):
+            if kind == "word":
+                words.append(text.lower())
+                if len(words) == _HEAD_WORDS:
+                    break
+        return " ".join(words)
 
 
 def split_statements(sql: str) -> tuple[Statement, ...]:
     """Return the statements of a script in order. Text with only blanks and comments is not a statement."""
+    plain = _plain_statement()
     statements: list[Statement] = []
+    position = len(BYTE_ORDER_MARK) if sql.startswith(BYTE_ORDER_MARK) else 0
+    while position < len(sql):
+        if match := plain.match(sql, position):
+            statements.append(Statement(match["text"].rstrip(_BLANKS), match.start("text")))
+            position = match.end()
+            continue
+        statement, position = _next_statement(sql, position)
+        if statement is not None:
+            statements.append(statement)
+    return tuple(statements)
+
+
+def _next_statement(sql: str, position: int) -> tuple[Statement | None, int]:
+    """Return the statement that begins at or after a position, if any, and the position after its semicolon."""
     start: int | None = None
     end = parentheses = blocks = 0
     words: list[str] = []
-    for kind, text, begin in tokens(sql):
+    is_routine = False
+    for kind, text, begin in _tokens_from(sql, position):
         if kind == "blank":
             continue
         if text == "(":
@@ -66,21 +92,38 @@ def split_statements(sql: str) -> tuple[Statement, ...]:
             parentheses = max(parentheses - 1, 0)
         elif kind == "word":
             word = text.lower()
-            if len(words) < _HEAD_WORDS:
+            if len(words) < _ROUTINE_WORDS:
                 words.append(word)
-            if parentheses == 0 and _ROUTINE.match(" ".join(words)):
+                is_routine = _ROUTINE.match(" ".join(words)) is not None
+            if parentheses == 0 and is_routine:
                 # CASE ends with END too, but counts only inside a block.
                 blocks += (word == "begin") + (word == "case" and blocks > 0) - (word == "end" and blocks > 0)
         elif text == ";" and parentheses == 0 and blocks == 0:
-            if start is not None:
-                statements.append(Statement(sql[start:end], start, " ".join(words)))
-            start, words = None, []
-            continue
+            return None if start is None else Statement(sql[start:end], start), begin + 1
         start = begin if start is None else start
         end = begin + len(text)
-    if start is not None:
-        statements.append(Statement(sql[start:end], start, " ".join(words)))
-    return tuple(statements)
+    return None if start is None else Statement(sql[start:end], start), len(sql)
+
+
+@cache
+def _plain_statement() -> re.Pattern[str]:
+    """Return a pattern of a whole statement with the comments before it, for the many that contain nothing unusual.
+
+    It is some twenty times as fast as the tokens. It does not match comments inside a statement, dollar quotes, escaped
+    literals, deeply nested parentheses, and CREATE, whose body may contain semicolons.
+    """
+    part = rf"""(?: [\x01-!#%&*+,.:<-@\[-^`{{-\x7f]++ | (?![eE]'){LETTER}{LETTER_DIGIT_OR_DOLLAR}*+
+                  | [0-9](?:\.|{LETTER_OR_DIGIT})*+ | '(?:[^']|'')*+' | "(?:[^"]|"")*+" | -(?!-) | /(?!\*) )"""
+    nested = rf"\((?:{part}|;)*+\)"
+    for _ in range(3):
+        nested = rf"\((?:{part}|;|{nested})*+\)"
+    return re.compile(
+        rf"""
+        (?: [ \t\n\r\f\v]++ | --[^\r\n]*+ )*+
+        (?P<text> (?![cC][rR][eE][aA][tT][eE]\b)(?={LETTER})(?:{part}|{nested})*+ ) ;
+        """,
+        re.VERBOSE,
+    )
 
 
 def tokens(sql: str) -> Iterator[tuple[TokenKind, str, int]]:
@@ -93,6 +136,10 @@ def tokens(sql: str) -> Iterator[tuple[TokenKind, str, int]]:
     if sql.startswith(BYTE_ORDER_MARK):
         yield "blank", BYTE_ORDER_MARK, 0
         position = len(BYTE_ORDER_MARK)
+    yield from _tokens_from(sql, position)
+
+
+def _tokens_from(sql: str, position: int) -> Iterator[tuple[TokenKind, str, int]]:
     while position < len(sql):
         token = _TOKEN.match(sql, position)
         assert token is not None, "the last alternative takes any character"

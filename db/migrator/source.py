@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from db.migrator.errors import SourceError, UnknownMigration
@@ -58,13 +60,21 @@ class Script:
     def phase(self) -> Phase:
         return phase_of(self.sql)
 
-    @property
+    @cached_property
     def statements(self) -> tuple[Statement, ...]:
         return split_statements(self.sql)
 
+    @cached_property
+    def _line_ends(self) -> list[int]:
+        return [match.start() for match in re.finditer("\n", self.sql)]
+
     def line_of(self, statement: Statement, position: int = 1) -> int:
         """Return the line in the file of a statement's character `position`, from 1, as the server counts."""
-        return line_at(self.sql, statement.offset + position - 1)
+        return self.line_at(statement.offset + position - 1)
+
+    def line_at(self, offset: int) -> int:
+        """Return the line, from 1, of an offset in the file."""
+        return bisect_left(self._line_ends, offset) + 1
 
     def check(self) -> None:
         """Raise SourceError if the script cannot be run with the guarantees of its header."""

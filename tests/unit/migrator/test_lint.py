@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from db.migrator import lint_migrations, read_source
+from db.migrator import lint_migrations, read_source, script
 from db.migrator.lint import RULES
 from tests.promises import promise
 
@@ -149,3 +149,24 @@ def test_down_files_are_checked_too(tmp_path: Path, down: str, rule: str | None)
 
 def test_the_repositorys_migrations_are_clean() -> None:
     assert lint_migrations(read_source()) == ()
+
+
+@promise("the time of lint is proportional to the size of the files")
+def test_twice_as_many_statements_have_twice_as_many_tokens_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = script._TOKEN
+    counted: list[int] = []
+
+    class Counting:
+        def match(self, sql: str, position: int) -> object:
+            counted[-1] += 1
+            return token.match(sql, position)
+
+    monkeypatch.setattr(script, "_TOKEN", Counting())
+    for count in (50, 100):
+        counted.append(0)
+        inserts = "".join(f"-- lint-ignore: a\nINSERT INTO t VALUES ({n});\n" for n in range(count))
+        (tmp_path / "1_a.up.sql").write_text(f"CREATE TABLE t ();\n{GRANT}{inserts}")
+        assert [rule for _, _, rule in found(tmp_path)] == ["missing-down"]
+    assert counted[1] < 2.5 * counted[0]

@@ -1,8 +1,11 @@
 """The boundaries of statements, by psql's rules."""
 
+import random
+
 import pytest
 
-from db.migrator.script import line_at, split_statements
+from db.migrator import script
+from db.migrator.script import Statement, line_at, split_statements
 
 
 def texts(sql: str) -> list[str]:
@@ -77,3 +80,68 @@ def test_no_character_of_a_statement_is_lost() -> None:
     sql = "SELECT 1;\r\nSELECT\t'ü';SELECT 3"
     for statement in split_statements(sql):
         assert sql[statement.offset :].startswith(statement.text)
+
+
+PARTS = [
+    *(
+        "insert",
+        "create",
+        "function",
+        "begin",
+        "atomic",
+        "end",
+        "case",
+        "e",
+        "E",
+        "x",
+        "U&",
+        "a$b",
+        "\u00fc",
+        "\ufeff",
+    ),
+    *(
+        "'a'",
+        "'a;b'",
+        "'",
+        '"',
+        '"q;"',
+        "$$",
+        "$a$",
+        "$",
+        "E'\\';'",
+        "''",
+        "\\'",
+        ";",
+        ";",
+        ";",
+        "(",
+        ")",
+        "(1; 2)",
+    ),
+    *("--", "-- c ;\n", "/*", "*/", "/", "-", "1", "1e", "1.5", "\n", " ", "\r", "=", "::", ",", "((((1))))"),
+]
+
+
+def by_tokens(sql: str) -> list[Statement]:
+    """Split without the pattern for plain statements."""
+    found, position = [], len("\ufeff") if sql.startswith("\ufeff") else 0
+    while position < len(sql):
+        statement, position = script._next_statement(sql, position)
+        found += [statement] if statement is not None else []
+    return found
+
+
+def test_plain_statements_have_the_same_boundaries_as_by_tokens() -> None:
+    chosen = random.Random(7)
+    for _ in range(5_000):
+        count = chosen.randint(1, 20)
+        sql = "".join(part + chosen.choice(["", " "]) for part in chosen.choices(PARTS, k=count))
+        assert list(split_statements(sql)) == by_tokens(sql), sql
+
+
+def test_most_statements_need_no_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "_next_statement", None)
+    assert texts("-- why\nINSERT INTO t VALUES (1, 'a;b', (-2), 3 / 4) ;\nUPDATE \"t\" SET a = 'it''s';") == [
+        "INSERT INTO t VALUES (1, 'a;b', (-2), 3 / 4)",
+        "UPDATE \"t\" SET a = 'it''s'",
+    ]
