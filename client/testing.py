@@ -7,7 +7,7 @@ pytest loads it automatically where groundwork-client is installed. It needs a P
 - GROUNDWORK_TEST_REDIS_URL: the URL of a Redis that is only used for tests.
 
 The first test migrates a template database, and each test gets a clone of it. The template stays on the server for the
-next run with the same migrations. The workers of pytest-xdist share it.
+next run with the same migrations, until no run has used it for 30 days. The workers of pytest-xdist share it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DATABASE_VARIABLE, REDIS_VARIABLE = "GROUNDWORK_TEST_DATABASE_URL", "GROUNDWORK_TEST_REDIS_URL"
 _PREFIX = "groundwork_test"
+_UNUSED_DAYS = 30
 # Any number that other programs are unlikely to use for an advisory lock.
 _LOCK = 7_218_402_915
 
@@ -106,7 +107,9 @@ class TestServer:
         try:
             self._drop_left_databases()
             if self._exists("SELECT FROM pg_database WHERE datname = %s AND datistemplate", name):
+                self._record_use(name)
                 return name
+            self._drop_unused_templates()
             self.drop_database(name)
             if not self._exists("SELECT FROM pg_roles WHERE rolname = %s", roles.OWNER):
                 self._run(roles.roles_sql({}, dict.fromkeys(roles.LOGINS, -1)))
@@ -116,6 +119,7 @@ class TestServer:
             apply_pending(self.url(name, "migrator"), migrations)
             # Marked last, so that a template is complete. Cloning fails while a session is connected to the template.
             self._run(f"ALTER DATABASE {name} IS_TEMPLATE true ALLOW_CONNECTIONS false")
+            self._record_use(name)
         finally:
             self._run(f"SELECT pg_advisory_unlock({_LOCK})")
         return name
@@ -134,6 +138,29 @@ class TestServer:
         ).fetchall()
         for (name,) in left:
             self.drop_database(name)
+
+    def _record_use(self, template: str) -> None:
+        """Write today's date into the template's comment. Most runs of a day find it there already."""
+        row = self._admin.execute(
+            "SELECT current_date::text, shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+            (template,),
+        ).fetchone()
+        if row is not None and row[0] != row[1]:
+            self._run(f"COMMENT ON DATABASE {template} IS '{row[0]}'")
+
+    def _drop_unused_templates(self) -> None:
+        """Drop the templates whose last use was too long ago. Those without a recorded use get today's date."""
+        templates = self._admin.execute(
+            "SELECT datname, shobj_description(oid, 'pg_database') < (current_date - %s)::text FROM pg_database"
+            " WHERE datistemplate AND starts_with(datname, %s)",
+            (_UNUSED_DAYS, f"{_PREFIX}_template_"),
+        ).fetchall()
+        for name, is_unused in templates:
+            if is_unused is None:
+                self._record_use(name)
+            elif is_unused:
+                self._run(f"ALTER DATABASE {name} IS_TEMPLATE false")
+                self.drop_database(name)
 
     def _exists(self, query: str, value: str) -> bool:
         return self._admin.execute(query.encode(), (value,)).fetchone() is not None
