@@ -2,11 +2,15 @@
 
 The wheel has one import name, `groundwork_client`, so that it cannot collide with an application's own `db` or `cache`.
 It contains client/ and every module that client/ imports, directly or not. Their imports are rewritten.
+
+Its version names the newest migration and a hash of the content, such as 0.1.0+schema12.g1a2b3c4d, so that pip replaces
+an older build.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import re
 import shutil
@@ -88,15 +92,17 @@ def write_tree(folder: Path) -> None:
     (folder / IMPORT_NAME / "py.typed").touch()
     shutil.copyfile(ROOT / "client" / "README.md", folder / "README.md")
     shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
-    (folder / "pyproject.toml").write_text(_pyproject())
+    (folder / "pyproject.toml").write_text(_pyproject(_version(folder)))
 
 
 def build(output: Path) -> Path:
-    """Build the wheel in the folder `output` and return its path."""
+    """Build the wheel in the folder `output` and return its path. Deletes older builds there."""
     with TemporaryDirectory() as temporary:
         tree = Path(temporary)
         write_tree(tree)
         output.mkdir(parents=True, exist_ok=True)
+        for older in output.glob(f"{IMPORT_NAME}-*.whl"):
+            older.unlink()
         code = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
         process = subprocess.run(
             [sys.executable, "-c", code, str(output.resolve())],
@@ -108,10 +114,23 @@ def build(output: Path) -> Path:
         )
         if process.returncode:
             raise SystemExit(f"cannot build the client's wheel:\n{process.stdout}{process.stderr}")
-    return output / f"{IMPORT_NAME}-{_project()['version']}-py3-none-any.whl"
+    (wheel,) = output.glob(f"{IMPORT_NAME}-*.whl")
+    return wheel
 
 
-def _pyproject() -> str:
+def _version(tree: Path) -> str:
+    """Return the version of a wheel with the files of `tree`."""
+    files = sorted(path for path in tree.rglob("*") if path.is_file())
+    content = hashlib.sha256()
+    for path in files:
+        content.update(f"{path.relative_to(tree)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    content.update(_pyproject("").encode())
+    newest = max(int(path.name.partition("_")[0]) for path in files if path.parent.name == "migrations")
+    # The letter keeps a hash of digits from being read as a number.
+    return f"{_project()['version']}+schema{newest}.g{content.hexdigest()[:8]}"
+
+
+def _pyproject(version: str) -> str:
     project = _project()
     required = [line for line in project["dependencies"] if _name_of(line) in REQUIREMENTS]
     return f"""\
@@ -121,7 +140,7 @@ build-backend = "setuptools.build_meta"
 
 [project]
 name = "groundwork-client"
-version = "{project["version"]}"
+version = "{version}"
 description = "Cached, typed data access to the Postgres and Redis of a groundwork stack."
 readme = "README.md"
 requires-python = "{project["requires-python"]}"

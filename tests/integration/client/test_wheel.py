@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -128,8 +129,23 @@ def test_the_wheel_imports_only_itself_and_what_it_requires() -> None:
     assert imported - set(sys.stdlib_module_names) - set(build_client.PACKAGES) - optional == required
 
 
-def test_the_same_sources_give_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
-    assert build_client.build(tmp_path).read_bytes() == wheel.read_bytes()
+def test_the_same_sources_give_the_same_wheel_and_others_another_version(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = build_client.build(tmp_path)
+    assert (same.name, same.read_bytes()) == (wheel.name, wheel.read_bytes())
+    assert re.search(r"\+schema\d+\.g[0-9a-f]{8}-", same.name)
+
+    names = {same.name}
+    for function in ("rewritten", "_pyproject"):
+        before = getattr(build_client, function)
+        monkeypatch.setattr(
+            build_client, function, lambda text, before=before: f"{before(text)}\n# changed\n"
+        )
+        changed = build_client.build(tmp_path)
+        names.add(changed.name)
+        assert list(tmp_path.iterdir()) == [changed]
+    assert len(names) == 3
 
 
 @pytest.mark.parametrize(
