@@ -115,6 +115,36 @@ def test_an_environment_of_another_path_is_not_intact(tmp_path: Path) -> None:
     assert not bootstrap.is_sound(elsewhere, f"{elsewhere}/bin/python")
 
 
+# With these, Python takes every byte of a path above 127 for one that the locale does not have.
+ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+_TWICE = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from ops.toolchain import bootstrap
+bootstrap.run = lambda command, *_: bootstrap.os.makedirs(sys.argv[1] + "/.venv", exist_ok=True)
+bootstrap.is_sound(sys.argv[1] + "/.venv", sys.executable)
+raise SystemExit(bootstrap.main(sys.argv[1]) or bootstrap.main(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("name", [b"\xc3\xbc", b"\xff"], ids=["UTF-8", "no UTF-8"])
+@pytest.mark.parametrize("environment", [ASCII, {}], ids=["ASCII", "UTF-8 locale"])
+def test_a_path_that_is_not_ascii_works_with_any_locale(
+    checkout: Path, name: bytes, environment: dict[str, str]
+) -> None:
+    folder = os.fsencode(checkout) + b"/" + name
+    os.mkdir(folder)  # noqa: PTH102
+    for file in (b"requirements.lock", b"pyproject.toml"):
+        os.symlink(os.fsencode(checkout) + b"/" + file, folder + b"/" + file)  # noqa: PTH211
+    done = subprocess.run(
+        [sys.executable, "-c", _TWICE, folder, SCRIPT.parents[2]],
+        env=os.environ | environment, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    # The second call finds the stamp of the first one.
+    assert done.stderr.count(b"created .venv from requirements.lock") == 1
+
+
 @promise("a Python that is too old is refused in one line")
 def test_an_old_python_is_refused_in_one_line(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bootstrap.main(str(checkout), (3, 10, 14)) == 1
