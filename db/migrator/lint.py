@@ -7,7 +7,7 @@ first comments of a file, disables those rules for the statement or the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from db.migrator.ddl import Effect, effects
 from db.migrator.phase import PHASES, declared_phases, header_lines
 from db.migrator.script import BYTE_ORDER_MARK, tokens
 from db.migrator.source import NO_TRANSACTION, Migration, Script
+from db.migrator.unrunnable import unrunnable, without_psql_input
 
 # Rule to what it finds. docs/migrations.md lists them.
 RULES = {
@@ -27,6 +28,11 @@ RULES = {
     "nameless-index": "CREATE INDEX CONCURRENTLY without a name",
     "phase": "a phase header that is invalid, comes too late, or is in a down file",
     "byte-order-mark": "a byte order mark, which sqlx-cli would send to the server",
+    "psql-command": "a line for psql, such as \\restrict or \\connect",
+    "copy-stdin": "COPY ... FROM stdin, whose rows only psql sends",
+    "needs-no-transaction": "VACUUM, CONCURRENTLY and similar statements without the no-transaction header",
+    "new-enum-value": "use of an enum's value in the transaction that adds it",
+    "file-name": "a file that looks like a migration, but that the migrator does not read",
 }
 _IGNORE = re.compile(r"lint-ignore:(?P<rules>[a-z, \t-]+)")
 _NEARLY_NO_TRANSACTION = re.compile(r"--\s*no[-_ ]?transaction\b", re.IGNORECASE)
@@ -44,19 +50,28 @@ class LintFinding:
     message: str
 
 
-def lint_migrations(migrations: Iterable[Migration]) -> tuple[LintFinding, ...]:
-    """Return the findings of groundwork's own rules, by file and line."""
+def lint_migrations(
+    migrations: Iterable[Migration], rules: Container[str] = frozenset(RULES)
+) -> tuple[LintFinding, ...]:
+    """Return the findings of these of groundwork's own rules, by file and line."""
     findings: list[LintFinding] = []
     for migration in migrations:
-        found = [*_of_migration(migration), *_of_script(migration.up)]
-        findings += _not_ignored(migration.up, found)
+        up, commands = _read(migration.up)
+        findings += _not_ignored(up, [*commands, *_of_migration(migration, up), *_of_script(up)])
         if migration.down is not None:
-            findings += _not_ignored(migration.down, _of_script(migration.down, is_down=True))
-    return tuple(sorted(findings, key=lambda f: (f.path.name, f.line, f.rule)))
+            down, commands = _read(migration.down)
+            findings += _not_ignored(down, [*commands, *_of_script(down, is_down=True)])
+    kept = (finding for finding in findings if finding.rule in rules)
+    return tuple(sorted(kept, key=lambda f: (f.path.name, f.line, f.rule)))
 
 
-def _of_migration(migration: Migration) -> Iterator[LintFinding]:
-    up = migration.up
+def _read(script: Script) -> tuple[Script, list[LintFinding]]:
+    """Return the script without lines for psql, which would hide statements, and the findings about these lines."""
+    plain, commands = without_psql_input(script)
+    return plain, [_finding(script, each.line, each.rule, each.message) for each in commands]
+
+
+def _of_migration(migration: Migration, up: Script) -> Iterator[LintFinding]:
     if migration.down is None:
         yield _finding(up, 1, "missing-down", f"add {migration.name}.down.sql, which reverts this")
     done = [(statement, effect) for statement in up.statements for effect in effects(statement)]
@@ -175,8 +190,10 @@ def _of_script(script: Script, *, is_down: bool = False) -> Iterator[LintFinding
     if script.sql.startswith(BYTE_ORDER_MARK):
         yield _finding(script, 1, "byte-order-mark", "save it as UTF-8 without a byte order mark")
     yield from _of_phase(script, is_down=is_down)
+    has_late_header = False
     for line, text in header_lines(script.sql):
         if _NEARLY_NO_TRANSACTION.match(text) and not (line == 1 and script.no_transaction):
+            has_late_header = True
             yield _finding(
                 script,
                 line,
@@ -184,7 +201,10 @@ def _of_script(script: Script, *, is_down: bool = False) -> Iterator[LintFinding
                 f"a no-transaction header must be the file's first bytes, exactly `{NO_TRANSACTION}`; here it is a"
                 " comment, and the file runs in a transaction",
             )
-    for problem in script.problems():
+    for problem in (*script.problems(), *unrunnable(script)):
+        # Said above already.
+        if problem.rule == "needs-no-transaction" and has_late_header:
+            continue
         yield _finding(script, problem.line, problem.rule, problem.message)
 
 

@@ -141,11 +141,14 @@ class Migration:
         return self.up.checksum
 
 
-def read_source(folder: Path = MIGRATIONS_FOLDER, ignored_chars: str = "") -> tuple[Migration, ...]:
+def read_source(
+    folder: Path = MIGRATIONS_FOLDER, ignored_chars: str = "", *, skips_bad_versions: bool = False
+) -> tuple[Migration, ...]:
     """Return the migrations of a folder, without subfolders, ordered by version.
 
     Follows sqlx-core 0.9, src/migrate/source.rs; `ignored_chars` do not count for the checksums. In addition, it
-    rejects two files of the same version and kind, and a down file without its up file.
+    rejects two files of the same version and kind, and a down file without its up file. With `skips_bad_versions` it
+    leaves out a file whose name does not begin with a version, instead of rejecting it.
 
     Raises SourceError for an invalid file, and UnknownMigration if the folder cannot be read.
     """
@@ -157,10 +160,15 @@ def read_source(folder: Path = MIGRATIONS_FOLDER, ignored_chars: str = "") -> tu
         ) from exc
     found: dict[tuple[int, str], Path] = {}
     for path in paths:
-        prefix, separator, rest = path.name.partition("_")
+        _, separator, rest = path.name.partition("_")
         if not separator or not rest.endswith(".sql"):
             continue
-        version = _version(prefix, path)
+        try:
+            version = version_of(path)
+        except SourceError:
+            if skips_bad_versions:
+                continue
+            raise
         kind = next(kind for kind, suffix in _SUFFIXES.items() if rest.endswith(suffix))
         # NAME.up.sql and NAME.sql would both apply the version.
         key = (version, "down" if kind == "down" else "up")
@@ -207,7 +215,9 @@ def _migrations(found: dict[tuple[int, str], Path], ignored_chars: str) -> Itera
         yield Migration(version, _description(up.name), *scripts)
 
 
-def _version(prefix: str, path: Path) -> int:
+def version_of(path: Path) -> int:
+    """Return the version that a file's name begins with. Raises SourceError if it is not valid."""
+    prefix = path.name.partition("_")[0]
     # int() alone accepts blanks, underscores and non-ASCII digits, which sqlx rejects.
     if not _VERSION.fullmatch(prefix) or int(prefix) not in _INT64:
         raise SourceError(

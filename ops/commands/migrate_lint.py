@@ -21,9 +21,22 @@ from ops.output import print_json, print_line
 @click.command("lint")
 @folder_option
 @click.argument("versions", type=int, nargs=-1, metavar="[VERSION]...")
+@click.option(
+    "--rule", "only", multiple=True, metavar="RULE", help="Apply only this rule, and not squawk; repeatable"
+)
+@click.option(
+    "--disable", "disabled", multiple=True, metavar="RULE", help="Do not apply this rule; repeatable"
+)
 @click.option("--no-squawk", is_flag=True, help="Apply only groundwork's own rules")
 @json_option
-def lint(folder: Path, versions: tuple[int, ...], no_squawk: bool, as_json: bool) -> None:
+def lint(
+    folder: Path,
+    versions: tuple[int, ...],
+    only: tuple[str, ...],
+    disabled: tuple[str, ...],
+    no_squawk: bool,
+    as_json: bool,
+) -> None:
     """Report unsafe statements and missing parts of migrations
 
     Checks all migrations, or those with the given VERSIONs. No database is needed. Exits with 4 if there are findings.
@@ -31,16 +44,20 @@ def lint(folder: Path, versions: tuple[int, ...], no_squawk: bool, as_json: bool
     one of squawk's.
     """
     from db import migrator
+    from db.migrator.file_names import misnamed_files
     from ops.migrations.squawk import squawk
 
-    off = migrate_settings().rules_off()
+    rules = _chosen_rules(only, disabled)
     with exit_codes():
-        migrations = read_migrations(folder)
+        migrations = read_migrations(folder, skips_bad_versions="file-name" in rules)
         if unknown := sorted(set(versions) - {m.version for m in migrations}):
             raise OpsError(f"there is no migration of version {unknown[0]} in {folder}", Exit.USAGE)
         chosen = [m for m in migrations if not versions or m.version in versions]
-        findings = [*migrator.lint_migrations(chosen), *([] if no_squawk else squawk(chosen))]
-    findings = [finding for finding in findings if finding.rule not in off]
+        findings = list(migrator.lint_migrations(chosen, rules))
+        if "file-name" in rules and not versions:
+            findings += misnamed_files(folder)
+        if not no_squawk and not only:
+            findings += squawk(chosen)
     findings.sort(key=lambda finding: (finding.path.name, finding.line, finding.rule))
     if as_json:
         rows = [{"file": f.path.name, "line": f.line, "rule": f.rule, "message": f.message} for f in findings]
@@ -51,3 +68,17 @@ def lint(folder: Path, versions: tuple[int, ...], no_squawk: bool, as_json: bool
         print_line(f"{len(chosen)} migrations, {len(findings)} findings", err=bool(findings))
     if findings:
         sys.exit(Exit.MISMATCH)
+
+
+def _chosen_rules(only: tuple[str, ...], disabled: tuple[str, ...]) -> frozenset[str]:
+    """Return the rules to apply; those of --rule, or those that the settings leave on. Raise OpsError (2)."""
+    from db.migrator.lint import RULES
+
+    for name in (*only, *disabled):
+        if name not in RULES:
+            raise OpsError(
+                f"there is no lint rule {name!r}; the rules are {', '.join(sorted(RULES))}. Configure squawk's rules in"
+                " .squawk.toml",
+                Exit.USAGE,
+            )
+    return frozenset(only or RULES.keys() - migrate_settings().rules_off()) - frozenset(disabled)

@@ -103,11 +103,11 @@ def migrate_settings() -> MigrateSettings:
     return MigrateSettings() if found is None else found
 
 
-def read_migrations(folder: Path) -> tuple[Migration, ...]:
+def read_migrations(folder: Path, *, skips_bad_versions: bool = False) -> tuple[Migration, ...]:
     """Return the migrations of a folder, with the checksums of the settings."""
     from db.migrator import read_source
 
-    return read_source(folder, migrate_settings().ignored_chars)
+    return read_source(folder, migrate_settings().ignored_chars, skips_bad_versions=skips_bad_versions)
 
 
 def migration_database(url: str | None, stack: str) -> str:

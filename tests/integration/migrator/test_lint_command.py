@@ -74,3 +74,25 @@ def test_a_version_that_no_file_has_is_refused_with_2(lint: Path) -> None:
 
 def test_our_own_migrations_are_clean() -> None:
     assert run().exit_code == Exit.FINE
+
+
+def test_rules_are_chosen_by_options(lint: Path) -> None:
+    (lint / "V1__x.sql").write_text("SELECT 1")
+    found = run("--folder", str(lint), "--no-squawk", "--json")
+    assert [f["rule"] for f in json.loads(found.stdout)["findings"]] == ["contract-in-expand", "file-name"]
+    found = run(
+        "--folder", str(lint), "--no-squawk", "--disable", "file-name", "--disable", "contract-in-expand"
+    )
+    assert "does not begin with a version" in str(found.exception)
+    found = run("--folder", str(lint), "--rule", "file-name", "--json")
+    assert [f["file"] for f in json.loads(found.stdout)["findings"]] == ["V1__x.sql"]
+
+
+@pytest.mark.parametrize("option", ["--rule", "--disable"])
+def test_an_unknown_rule_is_refused(lint: Path, option: str) -> None:
+    result = run("--folder", str(lint), option, "missing-doom")
+    assert isinstance(result.exception, OpsError)
+    assert (result.exception.exit_code, "there is no lint rule 'missing-doom'" in str(result.exception)) == (
+        Exit.USAGE,
+        True,
+    )

@@ -39,6 +39,21 @@ def found(folder: Path) -> list[tuple[str, int, str]]:
         ("-- phase: sometime\nSELECT 1;", 1, "phase"),
         ("SELECT 1;\n-- phase: contract\nSELECT 2;", 2, "phase"),
         ("\ufeffSELECT 1;", 1, "byte-order-mark"),
+        ("\\restrict aBc\nSELECT 1;", 1, "psql-command"),
+        ("SELECT 1;\n  \\connect other\nSELECT 2;", 2, "psql-command"),
+        ("SELECT 1;\nCOPY t (a) FROM stdin;\n1\nit's; DROP TABLE t;\n\\.\nSELECT 2;", 2, "copy-stdin"),
+        ("COPY t FROM STDIN", 1, "copy-stdin"),
+        ("SELECT 1;\nVACUUM t;", 2, "needs-no-transaction"),
+        ("CREATE UNIQUE INDEX CONCURRENTLY i ON t (a);", 1, "needs-no-transaction"),
+        ("DROP INDEX CONCURRENTLY i;", 1, "needs-no-transaction"),
+        ("REINDEX (VERBOSE) TABLE CONCURRENTLY t;", 1, "needs-no-transaction"),
+        ("ALTER TABLE t DETACH PARTITION p CONCURRENTLY;", 1, "needs-no-transaction"),
+        ("ALTER TYPE k ADD VALUE 'new';\nUPDATE t SET a = 'new';", 2, "new-enum-value"),
+        (
+            "ALTER TYPE s.k ADD VALUE IF NOT EXISTS 'b' AFTER 'a';\nDO $$ BEGIN UPDATE t SET a = 'b'; END $$",
+            2,
+            "new-enum-value",
+        ),
     ],
 )
 def test_a_problem_is_found_with_its_line(tmp_path: Path, up: str, line: int, rule: str) -> None:
@@ -52,6 +67,13 @@ def test_a_problem_is_found_with_its_line(tmp_path: Path, up: str, line: int, ru
 @pytest.mark.parametrize(
     "up",
     [
+        "SELECT '\n\\restrict', $$\n\\connect$$, E'\\\\';\n/*\n\\. */",
+        "COPY t TO STDOUT; COPY t FROM '/tmp/stdin';",
+        "-- no-transaction\nVACUUM t;",
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY v; REINDEX TABLE t;",
+        "ALTER TYPE k ADD VALUE 'a'; ALTER TYPE k ADD VALUE 'b' AFTER 'a'; UPDATE t SET a = 'aa';",
+        "CREATE TYPE k AS ENUM (); ALTER TYPE k ADD VALUE 'a'; CREATE VIEW v AS SELECT 'a'::k;",
+        "ALTER TYPE k ADD VALUE 'a'; CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT 'a' $$;",
         "CREATE TABLE t (); " + GRANT,
         "CREATE TABLE n.t (); GRANT SELECT (a), UPDATE ON n.t TO app;",
         "CREATE TABLE t (); GRANT SELECT ON ALL TABLES IN SCHEMA n TO app;",
@@ -170,3 +192,27 @@ def test_twice_as_many_statements_have_twice_as_many_tokens_to_read(
         (tmp_path / "1_a.up.sql").write_text(f"CREATE TABLE t ();\n{GRANT}{inserts}")
         assert [rule for _, _, rule in found(tmp_path)] == ["missing-down"]
     assert counted[1] < 2.5 * counted[0]
+
+
+def test_a_line_for_psql_hides_no_statement(tmp_path: Path) -> None:
+    (tmp_path / "1_a.up.sql").write_text(
+        "\\restrict x\nDROP TABLE t;\n\\unrestrict x\nALTER TABLE u RENAME TO v;\n"
+    )
+    (tmp_path / "1_a.down.sql").write_text("SELECT 1")
+    assert found(tmp_path) == [
+        ("1_a.up.sql", 1, "psql-command"),
+        ("1_a.up.sql", 2, "contract-in-expand"),
+        ("1_a.up.sql", 3, "psql-command"),
+        ("1_a.up.sql", 4, "contract-in-expand"),
+    ]
+
+
+def test_only_the_given_rules_are_applied(tmp_path: Path) -> None:
+    (tmp_path / "1_a.sql").write_text("CREATE TABLE t ();\nVACUUM;")
+    migrations = read_source(tmp_path)
+    assert {f.rule for f in lint_migrations(migrations)} == {
+        "missing-down",
+        "missing-grant",
+        "needs-no-transaction",
+    }
+    assert {f.rule for f in lint_migrations(migrations, {"missing-down"})} == {"missing-down"}

@@ -1,0 +1,117 @@
+"""Find what the server refuses in a migration, although psql or a session outside of a transaction accepts it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from db.migrator.ddl import effects
+from db.migrator.script import Statement, line_at, tokens
+from db.migrator.source import NO_TRANSACTION, Script, ScriptProblem
+
+# The rows that follow a COPY in psql's input, up to a line with only a backslash and a period.
+_COPIED_ROWS = re.compile(
+    r"^copy\b[^;]*\bfrom\s+stdin\b[^;]*;[^\n]*\n(?P<rows>.*?^\\\.[ \t\r]*$)", re.I | re.M | re.S
+)
+_FROM_STDIN = re.compile(r"copy\b.*\bfrom\s+stdin\b", re.I | re.S)
+_PSQL_COMMAND = re.compile(r"^[ \t]*(?P<command>\\[^ \t\r\n]*)[^\r\n]*", re.M)
+_OUTSIDE_TRANSACTION = re.compile(
+    r"vacuum\b|reindex\b.*\bconcurrently\b|reindex (?:database|system)\b"
+    r"|(?:create (?:unique )?|drop )index concurrently\b|(?:create|drop) (?:database|tablespace)\b|alter system\b"
+)
+_DETACH_CONCURRENTLY = re.compile(r"alter\s+table\b.*\bdetach\s+partition\b.*\bconcurrently\s*$", re.I | re.S)
+_NEW_VALUE = re.compile(
+    r"alter\s+type\s+(?P<type>\S+)\s+add\s+value\s+(?:if\s+not\s+exists\s+)?(?P<value>'(?:[^']|'')*')", re.I
+)
+
+
+def without_psql_input(script: Script) -> tuple[Script, tuple[ScriptProblem, ...]]:
+    """Return the script without psql's commands and the rows of a COPY, each on as many lines, and the commands."""
+    sql = script.sql
+    if "\\" not in sql:
+        return script, ()
+    sql = _COPIED_ROWS.sub(
+        lambda match: match[0].replace(match["rows"], "\n" * match["rows"].count("\n")), sql
+    )
+    problems = []
+    while (found := _first_command(sql)) is not None:
+        problems.append(_psql_problem(line_at(sql, found.start()), found["command"]))
+        sql = sql[: found.start()] + sql[found.end() :]
+    return replace(script, sql=sql), tuple(problems)
+
+
+def unrunnable(script: Script) -> Iterator[ScriptProblem]:
+    """Yield the statements of a script that the server refuses as they are."""
+    for statement in script.statements:
+        if _FROM_STDIN.match(statement.text):
+            yield ScriptProblem(
+                script.line_of(statement),
+                "copy-stdin",
+                "only psql sends the rows of COPY ... FROM stdin; write INSERT instead",
+            )
+        elif not script.no_transaction and (
+            _OUTSIDE_TRANSACTION.match(statement.head) or _DETACH_CONCURRENTLY.match(statement.text)
+        ):
+            yield ScriptProblem(
+                script.line_of(statement),
+                "needs-no-transaction",
+                f"`{_first_words(statement)}` cannot run in a transaction; move it to a migration of its own that"
+                f" begins with `{NO_TRANSACTION}`",
+            )
+    if not script.no_transaction:
+        yield from _uses_of_new_values(script)
+
+
+def _first_command(sql: str) -> re.Match[str] | None:
+    """Return the first line that begins with a backslash outside of literals and comments."""
+    for kind, text, place in tokens(sql) if _PSQL_COMMAND.search(sql) else ():
+        if kind == "other" and text == "\\":
+            start = sql.rfind("\n", 0, place) + 1
+            if match := _PSQL_COMMAND.match(sql, start):
+                return match
+    return None
+
+
+def _psql_problem(line: int, command: str) -> ScriptProblem:
+    if command.strip("\\") in {"restrict", "unrestrict"}:
+        message = f"pg_dump writes {command} for psql, and the server does not know it; remove this line"
+    else:
+        message = f"{command} is a command of psql, and the server does not know it; remove it, or write SQL"
+    return ScriptProblem(line, "psql-command", message)
+
+
+def _uses_of_new_values(script: Script) -> Iterator[ScriptProblem]:
+    created: set[str] = set()
+    added: dict[str, str] = {}
+    for statement in script.statements:
+        if match := _NEW_VALUE.match(statement.text):
+            name = match["type"].rpartition(".")[2].strip('"')
+            if name.lower() not in created:
+                added[match["value"]] = name
+            continue
+        created |= {
+            each.name.lower() for each in effects(statement) if (each.verb, each.kind) == ("create", "type")
+        }
+        for value, name in added.items():
+            if _contains(statement, value):
+                yield ScriptProblem(
+                    script.line_of(statement),
+                    "new-enum-value",
+                    f"this file adds {value} to {name}, and a new value cannot be used before its transaction has"
+                    " ended; use it in a later migration",
+                )
+                break
+
+
+def _contains(statement: Statement, value: str) -> bool:
+    if value not in statement.text:
+        return False
+    # The server runs the body of DO, but only stores that of a function.
+    return statement.head.startswith("do") or any(text == value for _, text, _ in tokens(statement.text))
+
+
+def _first_words(statement: Statement) -> str:
+    words = statement.head.upper().split()
+    last = words.index("CONCURRENTLY") + 1 if "CONCURRENTLY" in words else 1 if words[0] == "VACUUM" else 2
+    return " ".join(words[:last])
