@@ -60,6 +60,7 @@ class Ledger:
     """
 
     def __init__(self, schema: str, table: str) -> None:
+        self.table = table
         self._table = sql.Identifier(schema, table)
 
     @property

@@ -188,7 +188,7 @@ def baseline(
             conninfo,
             migrations,
             version,
-            expected=None if unchecked else expected_catalog(chosen),
+            expected=None if unchecked else expected_catalog(conninfo, chosen),
             dry_run=dry_run,
             wait_seconds=wait_seconds,
         )

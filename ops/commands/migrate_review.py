@@ -11,7 +11,13 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from ops.commands.migrate_options import database_options, exit_codes, migration_database, read_migrations
+from ops.commands.migrate_options import (
+    database_options,
+    exit_codes,
+    migrate_settings,
+    migration_database,
+    read_migrations,
+)
 from ops.errors import Exit, OpsError
 from ops.output import print_json, print_line
 
@@ -64,6 +70,7 @@ def show_plan(
     The migrations run on a temporary server (Docker) with a copy of the database's schema. The database itself is only
     read. Without --url, DATABASE_URL, --stack and a running stack, all files are planned, as with --from-scratch.
     """
+    from db.migrator.lint import RULES
     from ops.migrations.plan import plan_from, plan_pending
     from ops.migrations.plan_text import as_markdown, as_text
 
@@ -75,7 +82,12 @@ def show_plan(
         if not from_scratch and above is None:
             is_named = context.get_parameter_source("stack") is not ParameterSource.DEFAULT
             target = _target(url, stack, must_be_up=is_named)
-        plan = plan_from(above or 0, migrations) if target is None else plan_pending(target, migrations)
+        settings = migrate_settings()
+        rules = RULES.keys() - settings.rules_off()
+        if target is None:
+            plan = plan_from(above or 0, migrations, rules=rules, session=settings.session)
+        else:
+            plan = plan_pending(target, migrations, rules=rules)
     if as_json:
         print_json(plan.as_json())
         return

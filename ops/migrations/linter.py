@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from db.migrator import Migration, lint_migrations
+from db.migrator.lint import RULES
 from ops.migrations import squawk
 
 
@@ -27,10 +28,10 @@ class Linted:
     has_squawk: bool
 
 
-def lint(migrations: Sequence[Migration]) -> Linted:
-    """Lint as `groundwork migrate lint` does. Raise OpsError if squawk fails."""
+def lint(migrations: Sequence[Migration], rules: Container[str] = frozenset(RULES)) -> Linted:
+    """Lint with these of groundwork's rules, and with squawk's. Raise OpsError if squawk fails."""
     has_squawk = squawk.is_installed()
-    found = [*lint_migrations(migrations), *(squawk.squawk(migrations) if has_squawk else ())]
+    found = [*lint_migrations(migrations, rules), *(squawk.squawk(migrations) if has_squawk else ())]
     found.sort(key=lambda finding: (finding.path.name, finding.line, finding.rule))
     by_version: dict[int, tuple[MigrationFinding, ...]] = {}
     for migration in migrations:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from db.migrator import LedgerRow, Migration, status
+from db.migrator import MIGRATIONS_FOLDER, LedgerRow, Migration, status
 from db.migrator.connection import open_connection
+from ops.migrations.database_setup import DatabaseSetup, read_setup, unread_setup
 from ops.migrations.linter import Linted, MigrationFinding, lint
 from ops.migrations.locks import MODES, Lock, MeasuredStatement, measure
 from ops.migrations.replayed import replay
@@ -92,22 +93,33 @@ class PendingPlan:
         )
 
 
-def plan_pending(conninfo: str, migrations: Sequence[Migration]) -> PendingPlan:
+def plan_pending(conninfo: str, migrations: Sequence[Migration], *, rules: Container[str]) -> PendingPlan:
     """Plan what is pending on a database. Raise LedgerMismatch if its ledger does not match the files."""
     state = status(conninfo, migrations)
     for problem in state.problems:
         raise problem
-    linted = lint(state.pending)
-    plans = _plan(state.applied, migrations, state.pending, linted)
+    linted = lint(state.pending, rules)
+    plans = _plan(state.applied, migrations, state.pending, linted, read_setup(conninfo))
     return PendingPlan(state.version, True, linted.has_squawk, plans, _estimated_rows(conninfo, plans))
 
 
-def plan_from(version: int, migrations: Sequence[Migration]) -> PendingPlan:
-    """Plan every migration above `version` (0: all), as on a database with only those up to it."""
+def plan_from(
+    version: int,
+    migrations: Sequence[Migration],
+    *,
+    rules: Container[str],
+    session: Mapping[str, str],
+) -> PendingPlan:
+    """Plan every migration above `version` (0: all), as on a database with only those up to it.
+
+    groundwork's own migrations get a database with the specification's roles. For others, roles and schemas are created
+    when a migration refers to them, and `session` has the settings' search_path and ledger.
+    """
     below = [migration for migration in migrations if migration.version <= version]
     pending = [migration for migration in migrations if migration.version > version]
-    linted = lint(pending)
-    plans = _plan(below, migrations, pending, linted)
+    linted = lint(pending, rules)
+    is_ours = any(each.up.path.resolve().parent == MIGRATIONS_FOLDER.resolve() for each in migrations)
+    plans = _plan(below, migrations, pending, linted, None if is_ours else unread_setup(session))
     return PendingPlan(
         max((each.version for each in below), default=None), False, linted.has_squawk, plans, {}
     )
@@ -118,19 +130,20 @@ def _plan(
     migrations: Sequence[Migration],
     pending: Sequence[Migration],
     linted: Linted,
+    setup: DatabaseSetup | None,
 ) -> tuple[MigrationPlan, ...]:
     newest = max((each.version for each in applied), default=None)
     if not pending:
         return ()
-    with scratch_server() as server:
-        url = replay(server, "planned", applied, migrations)
+    with scratch_server(has_roles=setup is None) as server:
+        database = replay(server, "planned", applied, migrations, setup)
         return tuple(
             MigrationPlan(
                 version=migration.version,
                 name=migration.name,
                 in_transaction=not migration.up.no_transaction,
                 is_late=newest is not None and migration.version < newest,
-                statements=measure(url, migration),
+                statements=database.run(lambda each=migration: measure(database.url, each), is_applied=False),  # type: ignore[misc]
                 findings=linted.findings[migration.version],
             )
             for migration in pending

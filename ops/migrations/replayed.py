@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from db.migrator import LedgerRow, Migration, apply_pending
+from ops.migrations.database_setup import DatabaseSetup
+from ops.migrations.scratch_database import ScratchDatabase, create_scratch_database
 from ops.servers.scratch_server import ScratchServer
+
+_DEFAULT_PRIVILEGES = re.compile(r"\bdefault\s+privileges\b", re.IGNORECASE)
 
 
 def replay(
@@ -13,19 +19,25 @@ def replay(
     name: str,
     applied: Sequence[LedgerRow] | Sequence[Migration],
     migrations: Sequence[Migration],
-) -> str:
-    """Create database `name`, apply the migrations in `applied`, and return its URL for role migrator.
+    setup: DatabaseSetup | None,
+) -> ScratchDatabase:
+    """Create database `name` with a setup, and apply the migrations in `applied`.
 
     The original order matters for a late migration, because it determines the order of a table's columns.
     """
-    url = server.make_database(name)
+    if setup is not None and any(_DEFAULT_PRIVILEGES.search(each.up.sql) for each in migrations):
+        # They apply only to what is created after them, so their own place in the order counts.
+        setup = replace(setup, default_privileges=())
+    database = create_scratch_database(server, name, setup)
     # Create the ledger, which migrations may refer to.
-    apply_pending(url, ())
+    apply_pending(database.url, ())
+    database.remember_given()
     done: set[int] = set()
     for versions in _ascending(row.version for row in sorted(applied, key=_moment)):
         done.update(versions)
-        apply_pending(url, [migration for migration in migrations if migration.version in done])
-    return url
+        known = [migration for migration in migrations if migration.version in done]
+        database.run(lambda known=known: apply_pending(database.url, known), is_applied=True)  # type: ignore[misc]
+    return database
 
 
 def _moment(applied: LedgerRow | Migration) -> tuple[float, int]:

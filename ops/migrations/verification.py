@@ -9,6 +9,7 @@ from typing import Any
 
 from db.migrator import Migration, MigrationStatus, status
 from db.migrator.catalog import Catalog, Drift, find_drift, read_catalog
+from ops.migrations.database_setup import read_setup
 from ops.migrations.replayed import replay
 from ops.servers.scratch_server import scratch_server
 
@@ -44,16 +45,24 @@ def verify(conninfo: str, migrations: Sequence[Migration]) -> Verification:
     state = status(conninfo, migrations)
     for problem in state.problems:
         raise problem
+    setup = read_setup(conninfo)
     found = read_catalog(conninfo)
-    with scratch_server() as server:
-        expected = read_catalog(replay(server, "expected", state.applied, migrations))
-    return Verification(state, find_drift(expected, found))
+    with scratch_server(has_roles=setup is None) as server:
+        database = replay(server, "expected", state.applied, migrations, setup)
+        expected = database.read_catalog()
+    return Verification(state, find_drift(*database.without_given(expected, found)))
 
 
-def expected_catalog(migrations: Sequence[Migration]) -> Catalog:
-    """Return the catalog of a temporary database in which these migrations have run."""
-    with scratch_server() as server:
-        return read_catalog(replay(server, "expected", migrations, migrations))
+def expected_catalog(conninfo: str, migrations: Sequence[Migration]) -> Catalog:
+    """Return the catalog of a temporary database, set up like that at `conninfo`, in which these migrations have run.
+
+    It has only what the migrations create or change.
+    """
+    setup = read_setup(conninfo)
+    with scratch_server(has_roles=setup is None) as server:
+        database = replay(server, "expected", migrations, migrations, setup)
+        expected = database.read_catalog()
+    return database.without_given(expected, expected)[0]
 
 
 def _details(drift: Drift) -> Iterator[str]:

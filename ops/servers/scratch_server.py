@@ -1,4 +1,4 @@
-"""Temporary servers for the duration of a `with` block: Postgres with the specification's roles, and Redis.
+"""Temporary servers for the duration of a `with` block: Postgres, by default with the specification's roles, and Redis.
 
 They are separate, so that nothing tried there affects a stack. They contain no data worth keeping, and are removed
 after the block in every case, including Ctrl-C, SIGTERM and SIGKILL.
@@ -27,6 +27,7 @@ from ops.errors import OpsError
 
 _START_SECONDS = 120.0
 _LOGIN_CONNECTIONS = 40
+_SUPERUSER = "groundwork_temporary"
 _IN_MEMORY, _ON_DISK = "/tmp/data", "/var/lib/postgresql/data"
 # Durability is off, because the data is temporary and speed matters.
 _START = """
@@ -47,12 +48,24 @@ class ScratchServer:
         self.image = image
         self._port = port
         self._password = password
+        self._has_superuser = False
 
     def make_database(self, name: str) -> str:
         """Create a database with schema and grants but no migrations. Return its URL for role migrator."""
         self.psql(f"CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0")
         self.psql(roles.grants_sql(name), name)
         return self.url(name, "migrator")
+
+    def make_plain_database(self, name: str) -> str:
+        """Create a database as a server has it by default. Return its URL for a superuser."""
+        # Imported late, because most callers make no such database.
+        import psycopg
+
+        with psycopg.connect(self.superuser_url(), autocommit=True) as connection:
+            connection.execute(
+                f"CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0".encode()
+            )
+        return self.superuser_url(name)
 
     def url(self, database: str, login: str) -> str:
         """Return the URL of a database for one of the specification's logins."""
@@ -62,16 +75,22 @@ class ScratchServer:
         """Run SQL as the superuser. Raise DockerError with the server's message."""
         return psql(self.container, sql, database=database)
 
-    def superuser_url(self) -> str:
-        """Create a superuser that can connect from outside the container. Return its URL, of database postgres."""
-        verifier = roles.scram_verifier(self._password, os.urandom(16))
-        self.psql(f"CREATE ROLE tests LOGIN SUPERUSER PASSWORD '{verifier}'")
-        return self.url("postgres", "tests")
+    def superuser_url(self, database: str = "postgres") -> str:
+        """Return the URL of a database for a superuser that can connect from outside the container."""
+        if not self._has_superuser:
+            verifier = roles.scram_verifier(self._password, os.urandom(16))
+            self.psql(f"CREATE ROLE {_SUPERUSER} LOGIN SUPERUSER PASSWORD '{verifier}'")
+            self._has_superuser = True
+        return self.url(database, _SUPERUSER)
 
 
 @contextmanager
-def scratch_server(*, on_disk: bool = False, memory: str = "512m") -> Iterator[ScratchServer]:
+def scratch_server(
+    *, on_disk: bool = False, memory: str = "512m", has_roles: bool = True
+) -> Iterator[ScratchServer]:
     """Start a temporary Postgres, and remove it after the block. Use `on_disk` for data that does not fit in memory.
+
+    `has_roles`: the server has the specification's roles, which `make_database` needs.
 
     Raise OpsError (6) without a Docker engine, OpsError (1) if the server does not start.
     """
@@ -80,8 +99,9 @@ def scratch_server(*, on_disk: bool = False, memory: str = "512m") -> Iterator[S
     sockets = ("--tmpfs", "/run/postgresql:uid=10010,gid=10010")
     with _scratch_container("postgres", 5432, memory, sockets, ("bash", "-c", start)) as (name, image, port):
         _await(name, lambda: psql(name, "SELECT 1"))
-        verifiers = {login: roles.scram_verifier(password, os.urandom(16)) for login in roles.ALL_LOGINS}
-        psql(name, roles.roles_sql(verifiers, dict.fromkeys(roles.LOGINS, _LOGIN_CONNECTIONS)))
+        if has_roles:
+            verifiers = {login: roles.scram_verifier(password, os.urandom(16)) for login in roles.ALL_LOGINS}
+            psql(name, roles.roles_sql(verifiers, dict.fromkeys(roles.LOGINS, _LOGIN_CONNECTIONS)))
         yield ScratchServer(name, image, port, password)
 
 

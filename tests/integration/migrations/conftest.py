@@ -33,6 +33,9 @@ class SharedScratch(ScratchServer):
     def make_database(self, name: str) -> str:
         return super().make_database(next(self._names))
 
+    def make_plain_database(self, name: str) -> str:
+        return super().make_plain_database(next(self._names))
+
 
 @pytest.fixture(scope="session")
 def shared_scratch(docker_engine: None) -> Iterator[SharedScratch]:
@@ -46,7 +49,7 @@ def run(shared_scratch: SharedScratch, monkeypatch: pytest.MonkeyPatch) -> Run:
     """run("plan", "--url", ...) runs a command with the shared server instead of a new one."""
 
     @contextmanager
-    def shared() -> Iterator[SharedScratch]:
+    def shared(**_: object) -> Iterator[SharedScratch]:
         yield shared_scratch
 
     for module in (plan, verification):

@@ -28,7 +28,7 @@ def scratch(shared_scratch: SharedScratch, monkeypatch: pytest.MonkeyPatch) -> N
     """Use one temporary server for all tests."""
 
     @contextmanager
-    def shared() -> Iterator[SharedScratch]:
+    def shared(**_: object) -> Iterator[SharedScratch]:
         yield shared_scratch
 
     monkeypatch.setattr(verification, "scratch_server", shared)

@@ -48,3 +48,8 @@ def test_without_squawk_groundworks_own_rules_are_applied(
 
 def test_without_migrations_there_are_no_findings() -> None:
     assert lint(()).findings == {}
+
+
+def test_rules_that_are_switched_off_are_not_applied(migrations: tuple[Migration, ...]) -> None:
+    linted = lint(migrations, {"transaction-control"})
+    assert [each.rule for each in linted.findings[1]] == ["transaction-control", "changing-column-type"]

@@ -1,0 +1,179 @@
+"""What a database has besides its migrations: roles, owner, schemas, extensions and default privileges.
+
+A temporary server needs it before the migrations can run there. Everything is read from catalogs that any role may
+read. For a database that groundwork provisioned, infra.spec.roles has it instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from db.migrator.connection import Connection, open_connection
+from db.migrator.ledger import Ledger
+from db.migrator.url import LEDGER, SEARCH_PATH
+from infra.spec import roles
+
+_IS_PROVISIONED = """
+SELECT to_regnamespace(%s) IS NOT NULL AND (SELECT count(*) FROM pg_roles WHERE rolname = ANY(%s)) = %s
+"""
+# Who runs the migrations: the owner of the ledger. Without a ledger it is the session's role if it owns a table, since
+# it creates the ledger; otherwise the owner of most tables.
+_MIGRATING_ROLE = """
+WITH owners AS (
+    SELECT pg_get_userbyid(relowner) AS name, count(*) AS tables
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relkind IN ('r', 'p') AND nspname = ANY(current_schemas(false))
+      AND NOT EXISTS (SELECT FROM pg_depend
+                      WHERE (classid, objid, deptype) = ('pg_class'::regclass, pg_class.oid, 'e'))
+    GROUP BY 1
+)
+SELECT coalesce(
+    (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = to_regclass(%s)),
+    (SELECT name FROM owners ORDER BY name = current_user DESC, tables DESC, name LIMIT 1),
+    current_user)
+"""
+_LEDGER_SETTING = f"SELECT current_setting('{LEDGER}', true)"
+# The schema in the name of a ledger that may not exist yet.
+_SCHEMA_OF = (
+    "SELECT CASE WHEN cardinality(parts) > 1 THEN parts[1] END FROM parse_ident(nullif(%s, '')) AS parts"
+)
+_SCHEMA_NAME = re.compile(r'"(?:[^"]|"")*"|[^\s,]+')
+_ROLES = """
+SELECT rolname, concat_ws(' ',
+    CASE WHEN rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END,
+    CASE WHEN rolcreaterole THEN 'CREATEROLE' ELSE 'NOCREATEROLE' END,
+    CASE WHEN rolcreatedb THEN 'CREATEDB' ELSE 'NOCREATEDB' END,
+    CASE WHEN rolbypassrls THEN 'BYPASSRLS' ELSE 'NOBYPASSRLS' END,
+    CASE WHEN rolinherit THEN 'INHERIT' ELSE 'NOINHERIT' END)
+FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1
+"""
+_MEMBERSHIPS = """
+SELECT DISTINCT granted.rolname, member.rolname
+FROM pg_auth_members
+JOIN pg_roles AS granted ON granted.oid = roleid
+JOIN pg_roles AS member ON member.oid = pg_auth_members.member
+ORDER BY 1, 2
+"""
+_DATABASE_OWNER = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
+_SCHEMAS = """
+SELECT nspname, pg_get_userbyid(nspowner) FROM pg_namespace
+WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1
+"""
+_EXTENSIONS = """
+SELECT extname, nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
+WHERE extname <> 'plpgsql' ORDER BY pg_extension.oid
+"""
+# The privileges of a whole role replace the built-in ones; those of a schema are additional.
+_DEFAULT_PRIVILEGES = """
+SELECT concat_ws(' ', 'ALTER DEFAULT PRIVILEGES FOR ROLE', quote_ident(pg_get_userbyid(defaclrole)),
+                 'IN SCHEMA ' || quote_ident(nspname),
+                 CASE WHEN is_start THEN 'REVOKE ALL' ELSE 'GRANT ' || privilege_type END, 'ON', kind,
+                 CASE WHEN is_start THEN 'FROM PUBLIC'
+                      ELSE 'TO ' || coalesce(quote_ident(pg_get_userbyid(nullif(grantee, 0))), 'PUBLIC') END,
+                 CASE WHEN is_grantable THEN 'WITH GRANT OPTION' END), nspname
+FROM pg_default_acl
+LEFT JOIN pg_namespace ON pg_namespace.oid = defaclnamespace
+CROSS JOIN LATERAL (
+    SELECT CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'
+                              WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' END AS kind
+) AS named
+CROSS JOIN LATERAL (
+    SELECT false AS is_start, grantee, privilege_type, is_grantable FROM aclexplode(defaclacl)
+    UNION ALL SELECT true, NULL, NULL, NULL WHERE defaclnamespace = 0
+) AS item
+ORDER BY defaclrole, nspname, kind, is_start DESC
+"""
+
+
+@dataclass(frozen=True)
+class DatabaseSetup:
+    """The surroundings of migrations that groundwork did not provision.
+
+    `role` runs the migrations; None stands for the temporary server's superuser. `home` is the schema of the ledger;
+    `ledger` is its name if the settings give one.
+    `roles` maps names to attributes, `schemas` to owners, `extensions` to schemas. A setup without `is_read` is that of
+    no database: roles and schemas that migrations expect are then created when one of them refers to them.
+    """
+
+    role: str | None = None
+    search_path: str | None = None
+    ledger: str | None = None
+    home: str = "public"
+    database_owner: str | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+    memberships: Sequence[tuple[str, str]] = ()
+    schemas: Mapping[str, str] = field(default_factory=dict)
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    default_privileges: Sequence[str] = ()
+    is_read: bool = False
+
+    @property
+    def needed_schemas(self) -> tuple[str, ...]:
+        """The schemas that must exist before the first migration: the ledger's, and those of the extensions."""
+        return tuple(sorted({self.home, *self.extensions.values()}))
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The schemas of the search_path."""
+        return path_of(self.search_path or "", self.role)
+
+
+def path_of(search_path: str, user: str | None) -> tuple[str, ...]:
+    """Return the schemas of a search_path as the server shows it, where `$user` stands for the user's name."""
+    names = (
+        each[1:-1].replace('""', '"') if each.startswith('"') else each.lower()
+        for each in _SCHEMA_NAME.findall(search_path)
+    )
+    return tuple(name if name != "$user" else user for name in names if name != "$user" or user is not None)  # type: ignore[misc]
+
+
+def unread_setup(session: Mapping[str, str]) -> DatabaseSetup:
+    """Return the setup for no database, with the search_path and the ledger of the settings."""
+    search_path, ledger = session.get(SEARCH_PATH), session.get(LEDGER)
+    home = next(iter(path_of(search_path or "", None)), "public")
+    return DatabaseSetup(search_path=search_path, ledger=ledger, home=home)
+
+
+def read_setup(conninfo: str) -> DatabaseSetup | None:
+    """Read a database's setup. Return None if groundwork provisioned it. Raise Unreachable."""
+    with open_connection(conninfo) as connection:
+        names = [roles.OWNER, *roles.PRIVILEGE_SETS, *roles.ALL_LOGINS]
+        if _value(connection, _IS_PROVISIONED, roles.SCHEMA, names, len(names)):
+            return None
+        schemas = _pairs(connection, _SCHEMAS)
+        extensions = _pairs(connection, _EXTENSIONS)
+        found = Ledger.find(connection)
+        role = str(_value(connection, _MIGRATING_ROLE, None if found is None else found.name))
+        search_path = str(_value(connection, "SELECT current_setting('search_path')"))
+        ledger = str(_value(connection, _LEDGER_SETTING) or "") or None
+        home = (
+            _value(connection, _SCHEMA_OF, ledger if found is None else found.name)
+            or _value(connection, "SELECT current_schema()")
+            or next((name for name in path_of(search_path, None)), "public")
+        )
+        needed = {str(home), *extensions.values(), None}
+        privileges = connection.execute(_DEFAULT_PRIVILEGES).fetchall()
+        return DatabaseSetup(
+            role=role,
+            search_path=search_path,
+            ledger=ledger,
+            home=str(home),
+            database_owner=str(_value(connection, _DATABASE_OWNER)),
+            roles=_pairs(connection, _ROLES),
+            memberships=[(str(role), str(member)) for role, member in connection.execute(_MEMBERSHIPS)],
+            schemas=schemas,
+            extensions=extensions,
+            default_privileges=[str(statement) for statement, schema in privileges if schema in needed],
+            is_read=True,
+        )
+
+
+def _value(connection: Connection, query: str, *parameters: object) -> object:
+    row = connection.execute(query.encode(), parameters).fetchone()
+    return None if row is None else row[0]
+
+
+def _pairs(connection: Connection, query: str) -> dict[str, str]:
+    return {str(name): str(value) for name, value in connection.execute(query.encode()).fetchall()}

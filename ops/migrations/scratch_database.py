@@ -1,0 +1,193 @@
+"""A database on a temporary server in which migrations run: with the specification's roles, or with another setup.
+
+With another setup the migrations run with a superuser's rights, because what an administrator did for them (an
+extension, a schema) cannot be told from what they did themselves. So missing privileges are not found here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from db.migrator import ScriptFailed
+from db.migrator.catalog import Catalog, Entry, read_catalog
+from db.migrator.connection import Connection, open_connection
+from db.migrator.url import LEDGER, SEARCH_PATH, with_session
+from ops.errors import OpsError
+from ops.migrations.database_setup import DatabaseSetup
+from ops.servers.scratch_server import ScratchServer
+
+T = TypeVar("T")
+_OBSTACLE = re.compile(r'(role|schema|extension|database) "(.+)" (does not exist|already exists)')
+_NOT_AVAILABLE = re.compile(r'extension "(.+)" is not available')
+# Entries of the catalog that belong to the setup, unless a migration changes them.
+_GIVEN = re.compile(
+    r"grants on the database to |grants on future objects |setting \S+ of the database|extension |publication "
+)
+_GIVEN_SCHEMA = re.compile(r"(?:schema|(?:owner of|grants on|comment on) schema) (?P<name>.+?)(?: to .*)?")
+
+
+class ScratchDatabase:
+    """One database. Create it with `create_scratch_database`."""
+
+    def __init__(self, url: str, setup: DatabaseSetup | None) -> None:
+        self.url = url
+        self._setup = setup
+        # What the setup created here, by kind and name. A migration that creates it too comes first.
+        self._made: set[tuple[str, str]] = set()
+        self._given: Catalog | None = None
+
+    def run(self, action: Callable[[], T], *, is_applied: bool) -> T:
+        """Run migrations by `action`, as often as something of the setup is missing or in the way.
+
+        `is_applied`: they have run on the target, so the roles that they name existed at that time. Raise ScriptFailed,
+        or OpsError for an extension that the server does not have.
+        """
+        cleared: set[tuple[str, ...]] = set()
+        while True:
+            try:
+                return action()
+            except ScriptFailed as error:
+                message = str(getattr(getattr(error.__cause__, "diag", None), "message_primary", None) or "")
+                if missing := _NOT_AVAILABLE.match(message):
+                    raise OpsError(
+                        f"{error.path.name}:{error.line}: the temporary server does not have extension {missing[1]};"
+                        " these migrations can only be reviewed on a server that has it"
+                    ) from error
+                found = _OBSTACLE.match(message)
+                if self._setup is None or found is None or found.groups() in cleared:
+                    raise
+                cleared.add(found.groups())
+                if not self._clear(self._setup, *found.groups(), is_applied=is_applied):
+                    raise
+
+    def remember_given(self) -> None:
+        """Read the catalog before the first migration, to tell the setup from what migrations change."""
+        if self._setup is not None:
+            self._given = read_catalog(self.url)
+
+    def read_catalog(self) -> Catalog:
+        """Return the catalog, with the attributes that the roles have on the target."""
+        if self._setup is not None and ("role", str(self._setup.role)) in self._made:
+            with open_connection(self._superuser_url()) as connection:
+                _alter_role(connection, str(self._setup.role), self._setup.roles[str(self._setup.role)])
+        return read_catalog(self.url)
+
+    def without_given(self, expected: Catalog, found: Catalog) -> tuple[Catalog, Catalog]:
+        """Remove from both catalogs what belongs to the setup and was not changed by a migration."""
+        given = self._given
+        if given is None or self._setup is None:
+            return expected, found
+        schemas = {"public", *self._setup.needed_schemas, *self._setup.path}
+
+        def is_given(name: str) -> bool:
+            schema = _GIVEN_SCHEMA.fullmatch(name)
+            belongs = _GIVEN.match(name) or (schema and schema["name"] in schemas)
+            return bool(belongs) and given.entries.get(name) == expected.entries.get(name)
+
+        def kept(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+            return {name: entry for name, entry in entries.items() if not is_given(name)}
+
+        return replace(expected, entries=kept(expected.entries)), replace(found, entries=kept(found.entries))
+
+    def _clear(self, setup: DatabaseSetup, kind: str, name: str, state: str, *, is_applied: bool) -> bool:
+        """Create what a migration needs, or drop what it creates itself. Return whether anything was done."""
+        if state == "already exists":
+            if (kind, name) not in self._made or name == setup.role:
+                return False
+            with open_connection(self._superuser_url()) as connection:
+                self._drop(connection, kind, name)
+            return True
+        with open_connection(self._superuser_url()) as connection:
+            if kind == "role" and (is_applied or not setup.is_read):
+                _create_role(connection, name)
+            elif kind == "schema" and (name in setup.schemas or not setup.is_read):
+                _create_schema(connection, name, setup.schemas.get(name))
+            elif kind == "database":
+                # Another database of the target's server, or the target's own name. Only grants and settings name it.
+                _execute(connection, "CREATE DATABASE {}", name)
+            else:
+                return False
+        return True
+
+    def _drop(self, connection: Connection, kind: str, name: str) -> None:
+        if kind == "role":
+            _execute(connection, "DROP OWNED BY {}", name)
+            _execute(connection, "DROP ROLE {}", name)
+        elif kind == "schema":
+            _execute(connection, "DROP SCHEMA {} CASCADE", name)
+        else:
+            _execute(connection, "DROP EXTENSION {} CASCADE", name)
+        self._made.discard((kind, name))
+
+    def _superuser_url(self) -> str:
+        return make_conninfo(self.url, options="")
+
+    def create_setup(self) -> None:
+        """Create the roles, schemas, extensions and default privileges that migrations find."""
+        if self._setup is None:
+            return
+        with open_connection(self._superuser_url()) as connection:
+            self._create_roles(connection, self._setup)
+            if (owner := self._setup.database_owner) is not None:
+                _execute(connection, "ALTER DATABASE {} OWNER TO {}", connection.info.dbname, owner)
+            for schema in self._setup.needed_schemas:
+                _create_schema(connection, schema, self._setup.schemas.get(schema))
+                if schema != self._setup.home:
+                    self._made.add(("schema", schema))
+            self._create_extensions(connection, self._setup)
+            for statement in self._setup.default_privileges:
+                connection.execute(statement.encode())
+
+    def _create_roles(self, connection: Connection, setup: DatabaseSetup) -> None:
+        existing = {str(name) for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
+        for name in sorted(setup.roles.keys() - existing):
+            _create_role(connection, name)
+            _alter_role(connection, name, setup.roles[name] if name != setup.role else "SUPERUSER")
+            self._made.add(("role", name))
+        known = existing | setup.roles.keys()
+        for role, member in setup.memberships:
+            if {role, member} <= known:
+                _execute(connection, "GRANT {} TO {}", role, member)
+
+    def _create_extensions(self, connection: Connection, setup: DatabaseSetup) -> None:
+        available = {str(name) for (name,) in connection.execute("SELECT name FROM pg_available_extensions")}
+        for name, schema in setup.extensions.items():
+            if name in available:
+                _execute(connection, "CREATE EXTENSION IF NOT EXISTS {} SCHEMA {} CASCADE", name, schema)
+                self._made.add(("extension", name))
+
+
+def create_scratch_database(server: ScratchServer, name: str, setup: DatabaseSetup | None) -> ScratchDatabase:
+    """Create an empty database with a setup. None stands for that of groundwork's own databases."""
+    if setup is None:
+        return ScratchDatabase(server.make_database(name), None)
+    options = {"role": setup.role, SEARCH_PATH: setup.search_path, LEDGER: setup.ledger}
+    session = {name: value for name, value in options.items() if value}
+    database = ScratchDatabase(with_session(server.make_plain_database(name), session), setup)
+    database.create_setup()
+    return database
+
+
+def _create_role(connection: Connection, name: str) -> None:
+    _execute(connection, "CREATE ROLE {}", name)
+
+
+def _alter_role(connection: Connection, name: str, attributes: str) -> None:
+    _execute(connection, f"ALTER ROLE {{}} {attributes}", name)
+
+
+def _create_schema(connection: Connection, name: str, owner: str | None) -> None:
+    _execute(connection, "CREATE SCHEMA IF NOT EXISTS {}", name)
+    if owner is not None:
+        _execute(connection, "ALTER SCHEMA {} OWNER TO {}", name, owner)
+
+
+def _execute(connection: Connection, statement: str, *names: str) -> None:
+    # The texts are those of this module, or attributes of roles.
+    connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
