@@ -1,7 +1,7 @@
 """A database on a temporary server in which migrations run: with the specification's roles, or with another setup.
 
 With another setup the migrations run with a superuser's rights, because what an administrator did for them (an
-extension, a schema) cannot be told from what they did themselves. So missing privileges are not found here.
+extension, a schema) cannot be distinguished from what they did themselves. So missing privileges are not found here.
 """
 
 from __future__ import annotations
