@@ -4,6 +4,7 @@ Decoding is most of the cost of a hit, so it is avoided where possible:
 
 - A frozen record with only plain values is returned itself.
 - A record with one dictionary of plain values, or of flat lists and dictionaries of them, is returned as a copy.
+- If only one field can be changed, such as a nested dictionary, only that field is decoded on each hit.
 - Any other record is stored as bytes and decoded on each hit.
 """
 
@@ -46,32 +47,45 @@ class NearCodec(Generic[T]):
         changeable = [name for name, hint in hints.items() if not _is_plain(hint)]
         self._fields = tuple(hints)
         self._is_plain = is_frozen and not changeable
-        # The field that may contain a dictionary, if it is the only mutable one.
-        self._dictionary = changeable[0] if len(changeable) == 1 else ""
-        self._dictionary_of = attrgetter(self._dictionary)
+        # The field whose value can be changed, if there is only one.
+        self._field = changeable[0] if len(changeable) == 1 else ""
+        self._value_of = attrgetter(self._field)
+        self._unpack_value = msgspec.msgpack.Decoder(hints.get(self._field, Any)).decode
 
     def encode(self, packed: bytes | None) -> NearValue[T]:
         """Return what to store for packed bytes, which must be decodable, or for None, a known absence."""
         if packed is None:
             return NearValue(None, _itself, 0)
-        if self._is_plain or self._dictionary:
-            record = self._unpack(packed)
+        if self._is_plain or self._field:
+            record: Any = self._unpack(packed)
             if self._is_plain:
                 return NearValue(record, _itself, self._size(record))
-            held = self._dictionary_of(record)
+            held = self._value_of(record)
             if type(held) is dict and all(map(_is_flat, held.values())):
                 containers = tuple(name for name in held if type(held[name]) not in _PLAIN)
                 size = self._size(record) + sum(getsizeof(name) + _flat_size(held[name]) for name in held)
-                return NearValue((record, containers), self._copy, size + getsizeof(containers))
+                return NearValue((record, held, containers), self._copy, size + getsizeof(containers))
+            # Stored only as bytes: no caller gets this record itself.
+            force_setattr(record, self._field, None)
+            packed_value = msgspec.msgpack.encode(held)
+            return NearValue(
+                (record, packed_value), self._decoded, self._size(record) + getsizeof(packed_value)
+            )
         return NearValue(packed, self._unpack, getsizeof(packed))
 
-    def _copy(self, value: tuple[Any, tuple[str, ...]]) -> T:
-        record, containers = value
+    def _copy(self, value: tuple[Any, dict[str, Any], tuple[str, ...]]) -> T:
+        record, held, containers = value
         copy = record.__copy__()
-        held = self._dictionary_of(record).copy()
+        held = held.copy()
         for name in containers:
             held[name] = held[name].copy()
-        force_setattr(copy, self._dictionary, held)
+        force_setattr(copy, self._field, held)
+        return copy  # type: ignore[no-any-return]
+
+    def _decoded(self, value: tuple[Any, bytes]) -> T:
+        record, packed_value = value
+        copy = record.__copy__()
+        force_setattr(copy, self._field, self._unpack_value(packed_value))
         return copy  # type: ignore[no-any-return]
 
     def _size(self, record: T) -> int:

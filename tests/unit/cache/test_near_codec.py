@@ -78,15 +78,28 @@ def spoil(value: Any) -> None:
 def test_without_a_copy_one_caller_would_corrupt_anothers_record() -> None:
     """Negative control: records are returned without a copy."""
     entry = encoded(user({"theme": "dark"}))
-    record, _ = entry.value
-    assert record is not given(entry)
-    record.preferences["spoilt"] = True
+    _, preferences, _ = entry.value
+    preferences["spoilt"] = True
     assert given(entry) != user({"theme": "dark"})
 
 
 def test_a_frozen_record_of_plain_values_is_not_copied() -> None:
     entry = encoded(Organization(1, 2, "o", None, 3, NOW, NOW, 4))
     assert given(entry) is given(entry) == Organization(1, 2, "o", None, 3, NOW, NOW, 4)
+
+
+@pytest.mark.parametrize(
+    "preferences",
+    [each for each in PREFERENCES if "deep" in each] + [{"deep": {"list": [[1], [2]]}}],
+    ids=str,
+)
+def test_of_a_nested_dictionary_only_the_dictionary_is_decoded_again(preferences: dict[str, Any]) -> None:
+    entry = encoded(user(preferences))
+    one, other = given(entry), given(entry)
+    assert one == other == user(preferences)
+    assert one is not other
+    # A record that is decoded again has a new string.
+    assert one.username is other.username
 
 
 @promise("no caller can change what another caller gets from the near cache")
