@@ -32,7 +32,7 @@ class Deadline:
 
     def require(self, name: str) -> None:
         """Raise DeadlineExceeded before query `name` is sent, if the deadline has passed."""
-        if self.left() <= 0:
+        if self.ends_at <= monotonic():
             raise DeadlineExceeded(
                 f"query {name}: the deadline of {shown(self.seconds)} passed before it was sent; nothing was changed"
             )

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import _thread
 import logging
-from asyncio import Queue
+from asyncio import Lock, Queue
 from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
+
+_R = TypeVar("_R")
 
 # The queue of the pool's tasks. The queue of asyncio needs no lock.
 AsyncTaskQueue = Queue
@@ -20,6 +24,30 @@ TaskQueue = SimpleQueue
 
 # The callers that wait for a connection.
 AsyncWaitQueue = deque
+
+
+class IdleConnections(deque[Any]):
+    """The connections that nobody uses. psycopg_pool takes them from the left.
+
+    The one returned last is used next, because it is in the processor's caches, as is the server's session.
+    """
+
+    def append(self, connection: Any) -> None:
+        self.appendleft(connection)
+
+
+def async_at_once(lock: Lock, action: Callable[..., _R], *arguments: Any) -> _R | None:
+    """Run an action of the pool that does not wait, or return None if another task has the pool's lock.
+
+    The calling task is not suspended, so it cannot be cancelled here.
+    """
+    return None if lock.locked() else action(*arguments)
+
+
+def at_once(lock: AbstractContextManager[object], action: Callable[..., _R], *arguments: Any) -> _R | None:
+    """The sync counterpart, which takes the lock."""
+    # In one line, for the reason given in cache.forking.Exclusion.
+    with lock: return action(*arguments)  # fmt: skip # noqa: E701
 
 
 class _Gate(_thread.RLock):  # type: ignore[misc]

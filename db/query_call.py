@@ -60,25 +60,25 @@ class QueryRecord:
             _logger.log(level, "query %s: %s", self._query, outcome, extra=fields)
 
 
-class QueryCall:
+class QueryCall(QueryRecord):
     """Context manager around one call of a query.
 
     It is a class because a generator takes a large part of a short query's time.
     """
 
-    __slots__ = ("_in_transaction", "_query", "_record", "_seconds")
+    __slots__ = ("_in_transaction", "_named", "_seconds")
 
     def __init__(
         self, query: NamedQuery, deadline: Deadline, slow_seconds: float, *, in_transaction: bool
     ) -> None:
-        self._query = query
+        super().__init__(query.name, slow_seconds)
+        self._named = query
         self._seconds = deadline.seconds
         self._in_transaction = in_transaction
-        self._record = QueryRecord(query.name, slow_seconds)
 
     def repeated(self) -> None:
         """Record that the query is sent a second time."""
-        self._record.attempts = 2
+        self.attempts = 2
 
     def __enter__(self) -> Self:
         return self
@@ -90,10 +90,10 @@ class QueryCall:
         traceback: TracebackType | None,
     ) -> None:
         if error is None:
-            self._record.finish("ok")
+            self.finish("ok")
         elif isinstance(error, psycopg.Error):
-            translated = translate(error, self._query, self._seconds, in_transaction=self._in_transaction)
-            self._record.finish(type(translated).__name__, translated.sqlstate)
+            translated = translate(error, self._named, self._seconds, in_transaction=self._in_transaction)
+            self.finish(type(translated).__name__, translated.sqlstate)
             raise translated from error
         else:
-            self._record.finish(type(error).__name__)
+            self.finish(type(error).__name__)

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from psycopg.types.json import Json, Jsonb
 
-from db._async.pool import AsyncPool
-from db._sync.pool import Pool
+from db._async.connection import AsyncBoundedConnection
+from db._sync.connection import BoundedConnection
 from db.named_query import NamedQuery
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -40,17 +40,15 @@ def hold(query: NamedQuery, parameters: Mapping[str, Any]) -> None:
 
 def watch(monkeypatch: Any) -> None:
     """From now on, check the parameters of every query that a pool executes."""
-    sync, asynchronous = Pool._execute, AsyncPool._execute
+    sync, asynchronous = BoundedConnection.fetch, AsyncBoundedConnection.fetch
 
-    def execute(self: Any, connection: Any, query: NamedQuery, parameters: Any, row_factory: Any) -> Any:
+    def fetch(self: Any, query: NamedQuery, parameters: Any, row_factory: Any) -> Any:
         hold(query, parameters)
-        return sync(self, connection, query, parameters, row_factory)
+        return sync(self, query, parameters, row_factory)
 
-    async def async_execute(
-        self: Any, connection: Any, query: NamedQuery, parameters: Any, row_factory: Any
-    ) -> Any:
+    async def async_fetch(self: Any, query: NamedQuery, parameters: Any, row_factory: Any) -> Any:
         hold(query, parameters)
-        return await asynchronous(self, connection, query, parameters, row_factory)
+        return await asynchronous(self, query, parameters, row_factory)
 
-    monkeypatch.setattr(Pool, "_execute", execute)
-    monkeypatch.setattr(AsyncPool, "_execute", async_execute)
+    monkeypatch.setattr(BoundedConnection, "fetch", fetch)
+    monkeypatch.setattr(AsyncBoundedConnection, "fetch", async_fetch)

@@ -7,20 +7,31 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from time import monotonic
 from traceback import clear_frames
 from typing import Any
 from weakref import ref
 
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 from psycopg_pool.pool_async import AddConnection, StopWorker
 
 from cache.forking import abandon
 from cache.synchronization import async_end_if_cancelled
 from db._async.connection import AsyncBoundedConnection
-from db.pool_primitives import AsyncTaskQueue, AsyncWaitQueue, detach_log_records
+from db.pool_primitives import (
+    AsyncTaskQueue,
+    AsyncWaitQueue,
+    IdleConnections,
+    async_at_once,
+    detach_log_records,
+)
 from db.pool_release import async_heed_cancellation
 
 _logger = logging.getLogger("groundwork.db.pool")
+# The connection that a call or a transaction uses, if it has one. The list is created before the
+# connection is put into it, so that an interrupted caller can return the connection. No other reference is kept.
+Lease = list[AsyncBoundedConnection]
 detach_log_records()
 
 
@@ -32,6 +43,7 @@ class AsyncDriverPool(AsyncConnectionPool[AsyncBoundedConnection]):
         # Not empty if the pool may count a connection that does not exist, because a caller was interrupted. An open
         # connection also adds an entry when it is garbage-collected.
         self.doubts: deque[None] = deque()
+        self._pool: Any = IdleConnections()
         self._waiting: Any = AsyncWaitQueue()
         self._existing: set[ref[AsyncBoundedConnection]] = set()
         # The tasks that make a connection: queued, running, or scheduled for another attempt.
@@ -45,6 +57,41 @@ class AsyncDriverPool(AsyncConnectionPool[AsyncBoundedConnection]):
     def forget(self, connection: AsyncBoundedConnection) -> None:
         """Unregister a closed connection that the pool has replaced. An error may still refer to it."""
         self._existing.discard(ref(connection))
+
+    def take_idle(self, lease: Lease) -> None:
+        """Put an idle connection into `lease` if there is one. Takes a third of the time of `getconn`."""
+        async_at_once(self._lock, self._take_idle, lease)
+
+    def _take_idle(self, lease: Lease) -> None:
+        if self._pool:
+            connection = self._pool.popleft()
+            self._nconns_min = min(self._nconns_min, len(self._pool))
+            self._stats[self._REQUESTS_NUM] += 1
+            connection._pool = self
+            lease.append(connection)
+
+    def put_idle(self, lease: Lease) -> bool:
+        """Return the connection in `lease`, and True, if it can be used again and no caller waits for one.
+
+        Otherwise `putconn` has more to do. Takes a third of its time.
+        """
+        connection = lease[0]
+        if (
+            connection.is_inherited
+            or connection.pgconn.transaction_status != TransactionStatus.IDLE
+            or connection._created_at <= self._drained_at
+            or connection._expire_at <= monotonic()
+        ):
+            return False
+        return async_at_once(self._lock, self._put_idle, lease) is True
+
+    def _put_idle(self, lease: Lease) -> bool:
+        if self._closed or self._waiting:
+            return False
+        connection = lease.pop()
+        connection.deadline = connection._pool = None
+        self._pool.append(connection)
+        return True
 
     def is_connected(self) -> bool:
         """Return whether the pool has an open connection, in use or not."""

@@ -14,6 +14,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from db._async.connection import AsyncBoundedConnection
+from db._async.driver_pool import Lease
 from db.deadline import Deadline, chosen_deadline, nearer
 from db.errors import (
     DbError,
@@ -27,9 +28,6 @@ from db.named_query import queries
 from db.translation import DeadlinePassed, translate
 
 Effect = Callable[[], Awaitable[object]]
-# The connection that a call or a transaction uses, if it has one. The list is created before the
-# connection is put into it, so that an interrupted caller can return the connection. No other reference is kept.
-Lease = list[AsyncBoundedConnection]
 _QUERIES = queries("transaction")
 # Limit for ROLLBACK. After it the connection is closed, which rolls back too.
 _ROLLBACK_SECONDS = 1.0

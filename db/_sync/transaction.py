@@ -15,6 +15,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from db._sync.connection import BoundedConnection
+from db._sync.driver_pool import Lease
 from db.deadline import Deadline, chosen_deadline, nearer
 from db.errors import (
     DbError,
@@ -28,9 +29,6 @@ from db.named_query import queries
 from db.translation import DeadlinePassed, translate
 
 Effect = Callable[[], object]
-# The connection that a call or a transaction uses, if it has one. The list is created before the
-# connection is put into it, so that an interrupted caller can return the connection. No other reference is kept.
-Lease = list[BoundedConnection]
 _QUERIES = queries("transaction")
 # Limit for ROLLBACK. After it the connection is closed, which rolls back too.
 _ROLLBACK_SECONDS = 1.0

@@ -73,3 +73,27 @@ def test_the_scheduler_of_psycopg_pool_waits_for_the_event_that_we_replace() -> 
 def test_a_deleted_pool_that_is_marked_closed_waits_for_nothing() -> None:
     source = inspect.getsource(psycopg_pool.pool.ConnectionPool.__del__)
     assert source.index('getattr(self, "_closed", True)') < source.index("_signal_stop_worker")
+
+
+@pytest.mark.parametrize("module", [psycopg_pool.pool, psycopg_pool.pool_async])
+def test_idle_connections_of_psycopg_pool_can_be_taken_and_returned_by_us(module: Any) -> None:
+    """All that `getconn` and `putconn` do for an idle connection."""
+    pool = module.ConnectionPool if module is psycopg_pool.pool else module.AsyncConnectionPool
+    taking = inspect.getsource(pool._get_ready_connection)
+    assert "conn = self._pool.popleft()" in taking
+    assert "self._nconns_min = len(self._pool)" in taking
+    assert "conn._pool = self" in inspect.getsource(pool._getconn_unchecked)
+    assert "self._stats[self._REQUESTS_NUM] += 1" in inspect.getsource(pool.getconn)
+    returning = inspect.getsource(pool._return_connection)
+    assert "conn._created_at <= self._drained_at or conn._expire_at <= monotonic()" in returning
+    adding = inspect.getsource(pool._add_to_pool)
+    assert "conn._pool = None" in adding
+    assert "self._pool.append(conn)" in adding
+
+
+def test_a_cursor_keeps_the_transformer_of_the_query_that_it_last_executed() -> None:
+    source = inspect.getsource(psycopg.Cursor._start_query)
+    assert "self._last_query is not query" in source
+    assert "self._tx = adapt.Transformer(self)" in source
+    assert psycopg.adapters.connection is None
+    assert psycopg.adapters.adapters is psycopg.adapters
