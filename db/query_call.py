@@ -27,13 +27,21 @@ _seconds_of = cache(QUERY_SECONDS.labels)
 class QueryRecord:
     """Times one call of a named query, including its retry, until `finish`."""
 
-    __slots__ = ("_query", "_slow_seconds", "_started", "attempts")
+    __slots__ = ("_paused", "_query", "_slow_seconds", "_started", "attempts")
 
     def __init__(self, query: str, slow_seconds: float) -> None:
         self._query = query
         self._slow_seconds = slow_seconds
         self._started = perf_counter()
         self.attempts = 1
+
+    def pause(self) -> None:
+        """Stop the clock until `resume`."""
+        self._paused = perf_counter()
+
+    def resume(self) -> None:
+        """Continue after `pause`."""
+        self._started += perf_counter() - self._paused
 
     def finish(self, outcome: str, sqlstate: str | None = None) -> None:
         """Log and observe the call. `outcome` is `ok` or the name of the error's class.
@@ -61,12 +69,12 @@ class QueryRecord:
 
 
 class QueryCall(QueryRecord):
-    """Context manager around one call of a query.
+    """Context manager around one call of a query, or around each of the two halves of a call.
 
     It is a class because a generator takes a large part of a short query's time.
     """
 
-    __slots__ = ("_in_transaction", "_named", "_seconds")
+    __slots__ = ("_in_transaction", "_is_half", "_named", "_seconds")
 
     def __init__(
         self, query: NamedQuery, deadline: Deadline, slow_seconds: float, *, in_transaction: bool
@@ -75,12 +83,23 @@ class QueryCall(QueryRecord):
         self._named = query
         self._seconds = deadline.seconds
         self._in_transaction = in_transaction
+        self._is_half = False
+
+    def halve(self) -> None:
+        """Let this block be the first half of the call. The next block of this object is the second half.
+
+        The time between them does not count, and an error in the first half ends the call.
+        """
+        self._is_half = True
 
     def repeated(self) -> None:
         """Record that the query is sent a second time."""
         self.attempts = 2
 
     def __enter__(self) -> Self:
+        if self._is_half:
+            self._is_half = False
+            self.resume()
         return self
 
     def __exit__(
@@ -89,7 +108,9 @@ class QueryCall(QueryRecord):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None:
+        if error is None and self._is_half:
+            self.pause()
+        elif error is None:
             self.finish("ok")
         elif isinstance(error, psycopg.Error):
             translated = translate(error, self._named, self._seconds, in_transaction=self._in_transaction)

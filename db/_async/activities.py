@@ -20,7 +20,7 @@ from db._async.pages import items
 from db._async.partitions import AsyncPartitions
 from db._async.pool import AsyncPool
 from db.activity_parameters import EPOCH, Parameters, key_of, microseconds, named, new_values, values
-from db.copy_text import Block, Owners, Reject, blocks
+from db.copy_binary import Owners, Reject, blocks
 from db.deadline import Deadline, end_of_block
 from db.entities import FEEDS
 from db.errors import InvalidInput, NotFound, VersionConflict
@@ -222,10 +222,10 @@ class AsyncActivityRepository:
         await partitions.make_missing(block.months)
         async with self._pool.transaction():
             while block is not None:
-                await self._copy(block)
                 owners.add(block)
                 stored += block.rows
-                block = next(source, None)
+                async with self._pool.copying(_QUERIES["copy_activities"], block.data):
+                    block = next(source, None)
                 if block is not None:
                     await partitions.make_missing(block.months)
             await self._feeds.invalidate_all_of(owners)
@@ -236,9 +236,6 @@ class AsyncActivityRepository:
         parameters = {"since": timestamp("since", since), "until": timestamp("until", until)}
         made: Sequence[str] = await self._pool.fetch_all(_QUERIES["make_partitions"], parameters, scalar_row)
         return made
-
-    async def _copy(self, block: Block) -> None:
-        await self._pool.copy(_QUERIES["copy_activities"], block.data)
 
     async def _feed(
         self,

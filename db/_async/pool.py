@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import BaseRowFactory
 
-from db._async.connection import AsyncBoundedConnection
 from db._async.driver_pool import Lease
 from db._async.lending import AsyncLender
 from db._async.transaction import (
@@ -20,6 +19,7 @@ from db._async.transaction import (
     innermost_block,
 )
 from db.deadline import Deadline, chosen_deadline, nearer, next_deadline
+from db.errors import DbError
 from db.isolation import DEFAULT, Isolation
 from db.named_query import NamedQuery
 from db.query_call import QueryCall
@@ -80,18 +80,30 @@ class AsyncPool(AsyncLender):
             transaction.connection.deadline = deadline
             return await transaction.connection.fetch(query, parameters, row_factory)
 
-    async def copy(self, query: NamedQuery, rows: bytes) -> None:
-        """Send rows in COPY's text format, in this task's transaction if there is one, otherwise in a new one."""
+    @asynccontextmanager
+    async def copying(self, query: NamedQuery, rows: bytes) -> AsyncIterator[None]:
+        """Send rows in COPY's binary format, run the block while the server stores them, and wait for its answer.
+
+        Use it in a transaction. The block may use the transaction too.
+        """
         deadline = self.deadline()
         transaction = current_transaction(self)
-        with self.call(query, deadline, in_transaction=transaction is not None):
+        assert transaction is not None, "a load has a transaction"
+        call = self.call(query, deadline, in_transaction=True)
+        with call:
             deadline.require(query.name)
-            if transaction is not None:
-                transaction.connection.deadline = deadline
-                await _copy(transaction.connection, query, rows)
-            else:
-                async with self.connection(deadline) as connection:
-                    await _copy(connection, query, rows)
+            transaction.connection.deadline = deadline
+            answer = await transaction.connection.send_copy(query.sql, rows)
+            call.halve()
+        try:
+            yield
+        except DbError:
+            # After a failed COPY, every statement of the block fails.
+            if answer.error is None:
+                raise
+        with call:
+            transaction.connection.deadline = self.deadline()
+            await answer.end()
 
     @asynccontextmanager
     async def transaction(
@@ -166,8 +178,3 @@ class AsyncPool(AsyncLender):
         call.repeated()
         async with self.connection(deadline, is_retry=True) as connection:
             return await connection.fetch(query, parameters, row_factory)
-
-
-async def _copy(connection: AsyncBoundedConnection, query: NamedQuery, rows: bytes) -> None:
-    async with connection.cursor() as cursor, cursor.copy(query.sql) as copy:
-        await copy.write(rows)

@@ -21,7 +21,7 @@ from db._sync.pages import items
 from db._sync.partitions import Partitions
 from db._sync.pool import Pool
 from db.activity_parameters import EPOCH, Parameters, key_of, microseconds, named, new_values, values
-from db.copy_text import Block, Owners, Reject, blocks
+from db.copy_binary import Owners, Reject, blocks
 from db.deadline import Deadline, end_of_block
 from db.entities import FEEDS
 from db.errors import InvalidInput, NotFound, VersionConflict
@@ -219,10 +219,10 @@ class ActivityRepository:
         partitions.make_missing(block.months)
         with self._pool.transaction():
             while block is not None:
-                self._copy(block)
                 owners.add(block)
                 stored += block.rows
-                block = next(source, None)
+                with self._pool.copying(_QUERIES["copy_activities"], block.data):
+                    block = next(source, None)
                 if block is not None:
                     partitions.make_missing(block.months)
             self._feeds.invalidate_all_of(owners)
@@ -233,9 +233,6 @@ class ActivityRepository:
         parameters = {"since": timestamp("since", since), "until": timestamp("until", until)}
         made: Sequence[str] = self._pool.fetch_all(_QUERIES["make_partitions"], parameters, scalar_row)
         return made
-
-    def _copy(self, block: Block) -> None:
-        self._pool.copy(_QUERIES["copy_activities"], block.data)
 
     def _feed(
         self,

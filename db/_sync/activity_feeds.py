@@ -13,7 +13,7 @@ from cache.codec import Packing
 from cache.keys import FeedKeys
 from cache.timing import Tier
 from db._sync.pool import Pool
-from db.copy_text import Owners
+from db.copy_binary import Owners
 from db.errors import DbError, OutcomeUnknown
 from db.models import ACTIVITY_SCHEMA, Activity, Page
 

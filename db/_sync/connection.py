@@ -1,8 +1,8 @@
 # Generated from db/_async/connection.py by scripts/generate_sync.py; edit that, not this.
 """A psycopg connection on which no operation waits past the deadline of its call.
 
-It relies on private names of psycopg 3.3: `wait(timeout=...)` and `_WaitTimeout`, and `_tx` and `_last_query` of a
-cursor. Tests in tests/unit/db check them.
+It relies on private names of psycopg 3.3: `wait(timeout=...)`, `_WaitTimeout`, `copy_end`, and `_tx` and `_last_query`
+of a cursor. Tests in tests/unit/db check them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ import psycopg
 from psycopg import errors as sql_errors
 from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
+from psycopg.copy import LibpqWriter
+from psycopg.generators import copy_end
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.rows import BaseRowFactory, TupleRow
 
 from cache.forking import connecting
@@ -49,6 +52,8 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     doubts: deque[None] | None = None
     # The connection belongs to the parent of this process, and nothing may be sent on it.
     is_inherited = False
+    # The COPY whose rows are sent and whose answer has not been read.
+    unanswered: CopyAnswer | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -92,7 +97,21 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             self.pgconn.finish()
             raise
 
+    def send_copy(self, sql: bytes, rows: bytes) -> CopyAnswer:
+        """Send a COPY with its rows, and return while the server stores them.
+
+        The connection can be used at once: the next operation reads the answer first. If the COPY failed, that
+        operation fails too, because the transaction is aborted.
+        """
+        answer = CopyAnswer(self)
+        with self.cursor() as cursor:
+            with cursor.copy(sql, writer=_CopyWriter(cursor, answer)) as copy:
+                copy.write(rows)
+        return answer
+
     def wait(self, gen: PQGen[_T], interval: float = _WAIT_INTERVAL, timeout: float | None = None) -> _T:
+        if self.unanswered is not None:
+            self.unanswered.read()
         left = _UNATTENDED_SECONDS if self.deadline is None else max(self.deadline.left(), 0.0)
         bounded_by_us = timeout is None or left < timeout
         try:
@@ -170,3 +189,59 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             self._poller = poll()
             self._poller.register(self.pgconn.socket, POLLIN)
         return not self._poller.poll(0)
+
+
+class CopyAnswer:
+    """The server's answer to a COPY, which tells whether the rows are stored."""
+
+    def __init__(self, connection: BoundedConnection) -> None:
+        self._connection = connection
+        self.error: psycopg.Error | None = None
+
+    def start(self) -> None:
+        """Tell the server that these were all rows."""
+        pgconn = self._connection.pgconn
+        self._end = copy_end(pgconn, None)
+        self._connection.unanswered = self
+        # The generator first gives the message to libpq, which sends it at once if the socket has room for it.
+        self._first = next(self._end)
+
+    def read(self) -> None:
+        """Wait for the answer, and keep its error. Idempotent."""
+        if self._connection.unanswered is self:
+            self._connection.unanswered = None
+            try:
+                self._connection.wait(self._rest())
+            except psycopg.Error as error:
+                self.error = error
+
+    def end(self) -> None:
+        """Wait for the answer, and raise its error."""
+        with self._connection.lock:
+            self.read()
+        if self.error is not None:
+            raise self.error
+
+    def _rest(self) -> PQGen[PGresult]:
+        """Continue the generator that `start` has started."""
+        wanted = self._first
+        try:
+            while True:
+                wanted = self._end.send((yield wanted))
+        except StopIteration as end:
+            result: PGresult = end.value
+            return result
+
+
+class _CopyWriter(LibpqWriter):
+    """Sends the rows of a COPY, and does not wait for the answer."""
+
+    def __init__(self, cursor: psycopg.Cursor[Any], answer: CopyAnswer) -> None:
+        super().__init__(cursor)
+        self._answer = answer
+
+    def finish(self, exc: BaseException | None = None) -> None:
+        if exc is None:
+            self._answer.start()
+        else:
+            super().finish(exc)

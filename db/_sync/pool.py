@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import BaseRowFactory
 
-from db._sync.connection import BoundedConnection
 from db._sync.driver_pool import Lease
 from db._sync.lending import Lender
 from db._sync.transaction import (
@@ -21,6 +20,7 @@ from db._sync.transaction import (
     innermost_block,
 )
 from db.deadline import Deadline, chosen_deadline, nearer, next_deadline
+from db.errors import DbError
 from db.isolation import DEFAULT, Isolation
 from db.named_query import NamedQuery
 from db.query_call import QueryCall
@@ -81,18 +81,30 @@ class Pool(Lender):
             transaction.connection.deadline = deadline
             return transaction.connection.fetch(query, parameters, row_factory)
 
-    def copy(self, query: NamedQuery, rows: bytes) -> None:
-        """Send rows in COPY's text format, in this task's transaction if there is one, otherwise in a new one."""
+    @contextmanager
+    def copying(self, query: NamedQuery, rows: bytes) -> Iterator[None]:
+        """Send rows in COPY's binary format, run the block while the server stores them, and wait for its answer.
+
+        Use it in a transaction. The block may use the transaction too.
+        """
         deadline = self.deadline()
         transaction = current_transaction(self)
-        with self.call(query, deadline, in_transaction=transaction is not None):
+        assert transaction is not None, "a load has a transaction"
+        call = self.call(query, deadline, in_transaction=True)
+        with call:
             deadline.require(query.name)
-            if transaction is not None:
-                transaction.connection.deadline = deadline
-                _copy(transaction.connection, query, rows)
-            else:
-                with self.connection(deadline) as connection:
-                    _copy(connection, query, rows)
+            transaction.connection.deadline = deadline
+            answer = transaction.connection.send_copy(query.sql, rows)
+            call.halve()
+        try:
+            yield
+        except DbError:
+            # After a failed COPY, every statement of the block fails.
+            if answer.error is None:
+                raise
+        with call:
+            transaction.connection.deadline = self.deadline()
+            answer.end()
 
     @contextmanager
     def transaction(
@@ -167,8 +179,3 @@ class Pool(Lender):
         call.repeated()
         with self.connection(deadline, is_retry=True) as connection:
             return connection.fetch(query, parameters, row_factory)
-
-
-def _copy(connection: BoundedConnection, query: NamedQuery, rows: bytes) -> None:
-    with connection.cursor() as cursor, cursor.copy(query.sql) as copy:
-        copy.write(rows)

@@ -112,7 +112,7 @@ WHERE to_regclass('activities_' || to_char(month AT TIME ZONE 'UTC', 'YYYY_MM'))
 SELECT make_activity_partitions(%(since)s, %(until)s) AS partition;
 
 -- name: copy_activities :write
--- Load activities in bulk, as rows in text format.
+-- Load activities in bulk, as rows in binary format.
 -- takes: nothing
 -- gives: nothing
-COPY activities (github_event_id, user_id, repo_id, type, timestamp, data) FROM STDIN;
+COPY activities (github_event_id, user_id, repo_id, type, timestamp, data) FROM STDIN WITH (FORMAT binary);

@@ -9,7 +9,7 @@ from psycopg.rows import class_row, scalar_row
 
 from db._sync.partitions import Partitions
 from db._sync.pool import Pool
-from db.copy_text import blocks
+from db.copy_binary import blocks
 from db.errors import QueryFailed
 from db.models import NewActivity
 from db.named_query import queries
@@ -69,8 +69,11 @@ class Loader:
             )
             for event in new
         )
-        for block in blocks(rows, None):
-            self._pool.copy(_ACTIVITIES["copy_activities"], block.data)
+        source = blocks(rows, None)
+        block = next(source, None)
+        while block is not None:
+            with self._pool.copying(_ACTIVITIES["copy_activities"], block.data):
+                block = next(source, None)
         return len(new)
 
     def _make_parties(self, events: Sequence[Event]) -> None:

@@ -32,7 +32,6 @@ from sqlalchemy import orm
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db import AsyncDataAccess, DataAccess
-from db.copy_text import blocks
 from db.migrator import apply_pending, read_source
 from db.models import NewActivity, NewUser, User
 from db.named_query import queries
@@ -286,9 +285,9 @@ def _bulk(servers: BenchServers) -> list[Result]:
         )
         for n in range(1, COPIED_ROWS + 1)
     ]  # fmt: skip
-    psql = _Psql(servers, b"".join(block.data for block in blocks(rows, None)))
     with DataAccess(servers.database, servers.cache()) as data:
-        data.activities.make_partitions(now - timedelta(days=31), now)
+        data.activities.copy_in(rows)
+        psql = _Psql(servers)
         ours, theirs = [], []
         for _ in range(COPY_ROUNDS + 1):
             for times, load in (
@@ -306,7 +305,7 @@ def _bulk(servers: BenchServers) -> list[Result]:
             "copy_in of activities, speed beside psql's \\copy",
             speeds,
             "x",
-            at_least=0.8,
+            at_least=1,
             note=f"{rate:,.0f} rows/s",
         )
     ]
@@ -318,10 +317,17 @@ class _Psql:
     psql itself reports the duration of \\copy, so that the start of psql and its container does not count.
     """
 
-    def __init__(self, servers: BenchServers, rows: bytes) -> None:
+    def __init__(self, servers: BenchServers) -> None:
+        """Take the rows of the table. `\\copy` will load them in text format, which is its default."""
         self._servers = servers
-        self._rows = rows
-        self._copy = queries("activities")["copy_activities"].sql.decode().replace("COPY", "\\copy", 1)
+        table = (
+            queries("activities")["copy_activities"].sql.decode().removeprefix("COPY ").partition(" FROM ")[0]
+        )
+        self._copy = f"\\copy {table} FROM '/bench/rows'"
+        columns = table.partition("(")[2].removesuffix(")")
+        with psycopg.connect(servers.postgres.database_url("app_a"), autocommit=True) as connection:
+            with connection.cursor().copy(f"COPY (SELECT {columns} FROM activities) TO STDOUT") as copy:
+                self._rows = b"".join(copy)
 
     def copy_seconds(self) -> float:
         server = self._servers.postgres
@@ -330,11 +336,10 @@ class _Psql:
             shutil.copy(server.ca_file, Path(folder, "ca.pem"))
             Path(folder, "rows").write_bytes(self._rows)
             Path(folder).chmod(0o755)
-            copy = self._copy.replace("STDIN", "'/bench/rows'")
             printed = docker(
                 "run", "--rm", "--init", "--network=host", "--user=postgres", f"--volume={folder}:/bench:ro",
                 "--entrypoint=psql", containers.build_image("postgres"),
-                "--no-psqlrc", f"--dbname={url}", "--command=\\timing on", f"--command={copy}",
+                "--no-psqlrc", f"--dbname={url}", "--command=\\timing on", f"--command={self._copy}",
             )  # fmt: skip
         found = re.search(r"^Time: ([\d.]+) ms", printed, re.MULTILINE)
         assert found, printed

@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 
+from db.copy_binary import COLUMN_TYPES
 from db.named_query import NamedQuery
 from db.session import connect
 from infra.spec.roles import SCHEMA
@@ -25,6 +26,7 @@ from ops.migrations.rehearsal.parameters import Parameters
 
 _CONTROL = re.compile(r"(?:BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b")
 _COPY = re.compile(r"COPY (\w+) \(([^)]*)\) FROM STDIN")
+_BINARY = b" WITH (FORMAT binary)"
 _PAUSE_SECONDS = (0.001, 0.008)
 _WATCH_SECONDS = 0.005
 # Allowed difference between this clock and the server's.
@@ -73,6 +75,8 @@ def send(connection: Connection, query: NamedQuery, parameters: Parameters, rng:
         row = parameters.row_for_copy(copied[1], _columns(copied[2]), rng)
         with connection.transaction(force_rollback=True), connection.cursor() as cursor:
             with cursor.copy(query.sql) as copy:
+                if query.sql.endswith(_BINARY):
+                    copy.set_types(COLUMN_TYPES)
                 copy.write_row(row or [])
             cursor.execute(_AS_COMMIT_WOULD)
         return

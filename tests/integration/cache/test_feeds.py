@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from cache.entry import MOST_BYTES
 from cache.keys import FeedKeys
-from db.copy_text import Owners
+from db.copy_binary import Owners
 from db.models import NewActivity, NewRepository, NewUser
 from tests.conftest import Database
 from tests.containers import wait_until

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
-from db import copy_text
+from db import copy_binary
 from db.errors import (
     ConstraintViolated,
     IdempotencyKeyReused,
@@ -196,6 +196,80 @@ def test_a_bulk_load_stores_what_single_writes_would(data: Any, user_id: int, re
         )  # fmt: skip
 
 
+def test_a_bulk_load_stores_nulls_and_the_first_and_last_times(data: Any, user_id: int, repo_id: int) -> None:
+    last = NOW.replace(year=NOW.year + 9, day=1, hour=0, minute=0, second=0, microsecond=999_999)
+    made = [
+        _made(user_id, github_event_id=event, repo_id=repo, timestamp=at, type=str(n), data={})
+        for n, (event, repo, at) in enumerate(
+            [
+                (None, None, datetime(1970, 1, 1, tzinfo=UTC)),
+                (None, repo_id, datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+                (2**63 - 1, None, NOW.astimezone(timezone(timedelta(hours=-9, minutes=-30)))),
+                (1, repo_id, last),
+            ]
+        )
+    ]
+    assert data.activities.copy_in(made) == len(made)
+    stored = {each.type: each for each in data.activities.iterate()}
+    for each in made:
+        row = stored[each.type]
+        assert (row.github_event_id, row.repo_id, row.timestamp, row.data) == (
+            each.github_event_id, each.repo_id, each.timestamp, {}
+        )  # fmt: skip
+
+
+@promise("`copy_in` encodes the next activities while the server stores the previous ones")
+@pytest.mark.usefixtures("tiny_blocks")
+def test_a_bulk_load_takes_the_next_activity_before_the_server_has_stored_the_last(
+    data: Any, user_id: int, database: Database
+) -> None:
+    """The server stores the first activity only after the second was taken, which ends the lock."""
+    data.activities.make_partitions(NOW, NOW)
+    with psycopg.connect(database.url("app")) as other:
+        other.execute("SELECT 1 FROM users WHERE id = %s FOR UPDATE", [user_id])
+
+        def rows() -> Iterator[NewActivity]:
+            yield _made(user_id, 1)
+            other.rollback()
+            yield _made(user_id, 2)
+
+        assert data.activities.copy_in(rows()) == 2
+    assert _count(database) == 2
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize("flavour", ["sync"], indirect=True)
+def test_activities_may_come_from_queries_of_the_transaction_that_loads_them(
+    data: Any, user_id: int, database: Database
+) -> None:
+    def rows() -> Iterator[NewActivity]:
+        for n in range(1, 4):
+            with data.transaction():
+                found = data.users.get_by_github_id(1).id
+            yield _made(found, n)
+
+    with data.transaction():
+        assert data.activities.copy_in(rows()) == 3
+    assert _count(database) == 3
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize("flavour", ["sync"], indirect=True)
+def test_a_failed_block_is_reported_as_its_own_error_if_the_activities_come_from_queries(
+    data: Any, user_id: int, database: Database
+) -> None:
+    """After a failed block, the queries fail too: the transaction is aborted."""
+
+    def rows() -> Iterator[NewActivity]:
+        for n in (1, 1, 2):
+            yield _made(data.users.get_by_github_id(1).id, n)
+
+    with pytest.raises(ConstraintViolated):
+        with data.transaction():
+            data.activities.copy_in(rows())
+    assert _count(database) == 0
+
+
 @promise("`copy_in` stores all or nothing, in constant memory")
 def test_a_bulk_load_of_several_blocks_is_all_or_nothing(data: Any, user_id: int, database: Database) -> None:
     filler = "x" * 10_000
@@ -301,7 +375,7 @@ _WRITE_A_USER = (
 @pytest.fixture
 def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every row a block, so that all months except the first are found during the load."""
-    monkeypatch.setattr(copy_text, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(copy_binary, "BLOCK_BYTES", 1)
 
 
 @promise("`copy_in` does not block writers of users when it creates partitions")

@@ -14,6 +14,7 @@ import pytest
 import redis.asyncio.connection
 import redis.connection
 from psycopg import errors as sql_errors
+from psycopg.generators import copy_end
 
 from db._async.connection import AsyncBoundedConnection
 from db._sync.connection import BoundedConnection
@@ -33,6 +34,12 @@ def test_wait_takes_a_timeout_and_raises_its_own_error(driver: type[object]) -> 
 def test_cancelling_a_call_uses_the_overridden_cancel(ours: type[object], theirs: type[object]) -> None:
     assert "_try_cancel(timeout=" in inspect.getsource(theirs.wait)  # type: ignore[attr-defined]
     assert "_try_cancel" in vars(ours)
+
+
+def test_the_first_step_of_ending_a_copy_sends_the_end() -> None:
+    assert list(inspect.signature(copy_end).parameters) == ["pgconn", "error"]
+    source = inspect.getsource(copy_end)
+    assert source.index("put_copy_end(error)") < source.index("yield")
 
 
 def test_redis_py_uses_the_tls_context_of_the_overridden_method() -> None:
