@@ -1,6 +1,6 @@
 """`make bench`: measure, print the table, write docs/benchmarks.md, and exit with 1 if a bar is missed.
 
-`python -m tests.bench stack`, `idle`, `commands` or `data-access` measures one part and writes no file.
+`python -m tests.bench stack`, `idle`, `commands`, `throughput` or `data-access` measures one part and writes no file.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from infra.docker.engine import docker
 from tests.bench.result import Result
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+# Each part's title and module.
 PARTS = {
-    "data-access": "tests.bench.data_access",
-    "commands": "tests.bench.commands",
-    "stack": "tests.bench.stack",
-    "idle": "tests.bench.idle",
+    "data-access": ("Data access", "tests.bench.data_access"),
+    "throughput": ("Throughput", "tests.bench.throughput"),
+    "commands": ("Commands", "tests.bench.commands"),
+    "stack": ("A stack", "tests.bench.stack"),
+    "idle": ("An idle stack", "tests.bench.idle"),
 }
 _PEERS = ("redis", "psycopg", "asyncpg", "sqlalchemy", "cashews", "aiocache", "alembic")
 _HEAD = "| measured | median | spread | bar | |\n|---|---|---|---|---|\n"
@@ -33,7 +35,7 @@ def main(arguments: list[str]) -> int:
     results: dict[str, list[Result]] = {}
     for part in arguments or PARTS:
         print(f"bench: measuring {part} ...", flush=True)
-        results[part] = importlib.import_module(PARTS[part]).measure()
+        results[part] = importlib.import_module(PARTS[part][1]).measure()
         print(_HEAD + "\n".join(result.row() for result in results[part]), flush=True)
     if not arguments:
         PAGE.write_text(_page(results))
@@ -47,8 +49,8 @@ def _page(results: dict[str, list[Result]]) -> str:
     engine = docker("version", "--format", "{{.Server.Version}}").strip()
     peers = ", ".join(f"{peer} {version(peer)}" for peer in _PEERS)
     tables = "".join(
-        f"\n## {title}\n\n{_HEAD}" + "\n".join(result.row() for result in results[part]) + "\n"
-        for part, title in zip(PARTS, ("Data access", "Commands", "A stack", "An idle stack"), strict=True)
+        f"\n## {PARTS[part][0]}\n\n{_HEAD}" + "\n".join(result.row() for result in measured) + "\n"
+        for part, measured in results.items()
     )
     return f"""# Benchmarks
 

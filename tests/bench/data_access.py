@@ -29,7 +29,6 @@ import redis.asyncio
 import sqlalchemy as sa
 from cashews import Cache
 from sqlalchemy import orm
-from sqlalchemy.dialects.postgresql import JSONB
 
 from db import AsyncDataAccess, DataAccess
 from db.migrator import apply_pending, read_source
@@ -40,6 +39,7 @@ from infra.docker.engine import docker
 from infra.spec import roles
 from tests import containers
 from tests.bench.archive import measure_import
+from tests.bench.orm_user import OrmUser
 from tests.bench.result import Result
 from tests.bench.turns import Turns, seconds, take_async_turns, take_turns
 from tests.containers import Server
@@ -240,7 +240,7 @@ def _database(servers: BenchServers) -> list[Result]:
 
         def read_orm() -> object:
             with orm.Session(engine) as session:
-                return session.get(_OrmUser, servers.user.id)
+                return session.get(OrmUser, servers.user.id)
 
         def read() -> object:
             return data.users.find_by_github_id(1)
@@ -404,22 +404,3 @@ def _raw_redis(servers: BenchServers) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(servers.raw_redis, driver_info=None) as client:
         client.set("raw", msgspec.msgpack.encode(servers.user))
         yield client
-
-
-class _OrmBase(orm.DeclarativeBase):
-    pass
-
-
-class _OrmUser(_OrmBase):
-    """The same columns as an SQLAlchemy model."""
-
-    __tablename__ = "users"
-    __table_args__ = {"schema": roles.SCHEMA}  # noqa: RUF012
-    id: orm.Mapped[int] = orm.mapped_column(sa.BigInteger, primary_key=True)
-    github_id: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
-    username: orm.Mapped[str]
-    email: orm.Mapped[str | None]
-    preferences: orm.Mapped[dict[str, Any]] = orm.mapped_column(JSONB)
-    created_at: orm.Mapped[datetime] = orm.mapped_column(sa.DateTime(timezone=True))
-    updated_at: orm.Mapped[datetime] = orm.mapped_column(sa.DateTime(timezone=True))
-    row_version: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)

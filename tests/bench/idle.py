@@ -57,7 +57,7 @@ def _cpu_seconds(checkout: CheckoutCopy) -> dict[str, float]:
     found = inspect("container", *(checkout.identity.name("dev", service) for service in ALL_SERVICES))
     seconds, checks = {}, 0.0
     for container in found:
-        total, own = _container_seconds(container["State"]["Pid"])
+        total, own = container_seconds(container["State"]["Pid"])
         seconds[container["Config"]["Hostname"]] = total
         checks += total - own
     ports = {
@@ -66,7 +66,7 @@ def _cpu_seconds(checkout: CheckoutCopy) -> dict[str, float]:
     return seconds | {"engine": _engine_seconds({c["Id"] for c in found} | ports) - checks}
 
 
-def _container_seconds(pid: int) -> tuple[float, float]:
+def container_seconds(pid: int) -> tuple[float, float]:
     """Return the CPU seconds of a container's control group, and of the processes that its init started."""
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
