@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MINIMUM = (3, 11)
 PLAIN_INTERVAL_SECONDS = 15.0
-# With an ASCII locale, Python would read and write ASCII, and fail for a path that is not. `surrogateescape` is how
-# Python represents bytes of a path that the locale does not have.
-ENCODING, ERRORS = "utf-8", "surrogateescape"
 
 
 class Refusal(Exception):
@@ -70,6 +67,12 @@ def check(root: str, version: tuple[int, ...]) -> None:
             f"the path of this checkout has a space in it ({root!r}), which make and virtual environments "
             "cannot take; move the checkout"
         )
+    if any("\udc80" <= character <= "\udcff" for character in root):
+        # venv fails, and Python does not find the packages of an environment that exists.
+        raise Refusal(
+            f"the path of this checkout ({root!r}) has bytes that the locale cannot represent; "
+            "set LC_ALL=C.UTF-8 if its name is UTF-8, or move the checkout"
+        )
 
 
 def dotted(version: tuple[int, ...]) -> str:
@@ -82,14 +85,13 @@ def fingerprint(root: str) -> str:
     for name in ("requirements.lock", "pyproject.toml"):
         with open(os.path.join(root, name), "rb") as opened:
             digest.update(hashlib.sha256(opened.read()).digest())
-    digest.update(os.fsencode(f"{sys.version} {root}"))
-    # As `read` decodes it.
-    return digest.hexdigest() + "\n" + os.fsencode(root).decode(ENCODING, ERRORS) + "\n"
+    digest.update(f"{sys.version} {root}".encode())
+    return digest.hexdigest() + "\n" + root + "\n"
 
 
 def read(stamp: str) -> str:
     try:
-        with open(stamp, encoding=ENCODING, errors=ERRORS) as opened:
+        with open(stamp) as opened:
             return opened.read()
     except OSError:
         return ""
@@ -177,7 +179,7 @@ def make(root: str, stamp: str, wanted: str, lock: int) -> None:
                 install_by_pip(root, python, lock, progress)
             # Written last and atomically, so that an interrupted installation is repeated.
             draft = stamp + ".draft"
-            with open(draft, "w", encoding=ENCODING, errors=ERRORS) as opened:
+            with open(draft, "w") as opened:
                 opened.write(wanted)
             os.replace(draft, stamp)
     except OSError as error:
@@ -200,11 +202,11 @@ def install_by_uv(root: str, python: str, lock: int, progress: InstallProgress) 
     """Install uv with pip, and the rest with uv. If that fails, print the reason and return False."""
     requirements = os.path.join(root, "requirements.lock")
     uv_lock = os.path.join(root, ".venv", "groundwork-uv.lock")
-    with open(requirements, encoding=ENCODING, errors=ERRORS) as opened:
+    with open(requirements) as opened:
         found = re.search(r"^uv==(?:.*\\\n)*.*\n", opened.read(), re.MULTILINE)
     if found is None:
         return False
-    with open(uv_lock, "w", encoding=ENCODING, errors=ERRORS) as opened:
+    with open(uv_lock, "w") as opened:
         opened.write(found.group())
     progress.doing = "installing uv"
     listed = output([python, "-m", "pip", "--disable-pip-version-check", "config", "list"])
@@ -317,9 +319,7 @@ def has_certificates() -> bool:
 def output(command: list[str]) -> str | None:
     """Return a program's standard output, or None if the program fails."""
     try:
-        return subprocess.run(
-            command, capture_output=True, timeout=60, check=True, encoding=ENCODING, errors=ERRORS
-        ).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -329,14 +329,14 @@ def is_sound(venv: str, python: str) -> bool:
     question = "import pip, sys; print(sys.prefix, sys.version, sep='\\n')"
     try:
         said = subprocess.run(
-            [python, "-X", "utf8", "-c", question], capture_output=True, timeout=60, check=True
+            [python, "-c", question], capture_output=True, text=True, timeout=60, check=True
         )
-        with open(os.path.join(venv, "bin", "pip"), "rb") as script:
+        with open(os.path.join(venv, "bin", "pip")) as script:
             # The first line of a script contains the interpreter's path, which reveals a moved checkout.
-            is_here = os.fsencode(python) in script.read(4096)
+            is_here = python in script.read(4096)
     except (OSError, subprocess.SubprocessError):
         return False
-    return is_here and said.stdout == os.fsencode(f"{venv}\n{sys.version}\n")
+    return is_here and said.stdout == f"{venv}\n{sys.version}\n"
 
 
 def make_venv(venv: str, lock: int) -> None:
@@ -394,8 +394,6 @@ def run(
         "UV_OVERRIDE",
     ]
     env = {name: value for name, value in os.environ.items() if name not in dropped}
-    # For a path that is not ASCII, venv and pip fail with an ASCII locale.
-    env["PYTHONUTF8"] = "1"
     # Not at the top, so that an old version of Python is rejected first.
     if ROOT not in sys.path:
         sys.path.append(ROOT)
@@ -408,7 +406,7 @@ def run(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        encoding="utf-8",
+        text=True,
         errors="replace",
         pass_fds=[lock],
     ) as started:
