@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import getopt
 import os
+import stat
 import sys
+import tempfile
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import click
 
@@ -14,6 +17,16 @@ from ops.commands.names import complete_roles, stack_option
 from ops.output import print_line, relay_lines
 
 _stack = stack_option()
+# psql's options (src/bin/psql/startup.c), and those with which it does not read commands from standard input.
+_PSQL_SHORT = "aAbc:d:eEf:F:h:HlL:no:p:P:qR:sStT:U:v:VwWxXz0?1"
+_PSQL_LONG = [
+    *("echo-all", "no-align", "echo-errors", "command=", "dbname=", "echo-queries", "echo-hidden", "file="),
+    *("field-separator=", "host=", "html", "list", "log-file=", "no-readline", "output=", "port=", "pset="),
+    *("quiet", "record-separator=", "single-step", "single-line", "tuples-only", "table-attr=", "username="),
+    *("set=", "variable=", "version", "no-password", "password", "expanded", "no-psqlrc", "help", "csv"),
+    *("field-separator-zero", "record-separator-zero", "single-transaction"),
+]
+_PSQL_ACTIONS = {"-c", "--command", "-f", "--file", "-l", "--list", "-V", "--version", "-?", "--help"}
 _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
@@ -64,9 +77,11 @@ def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
 def psql(stack: str, role: str, arguments: Sequence[str]) -> None:
     """Open psql on the stack's database
 
-    Further arguments go to psql.
+    Further arguments go to psql. Input with a NUL byte is refused before anything runs.
     """
     container = _running(stack, "postgres")
+    if _reads_commands(arguments):
+        _check_input()
     command = ["docker", "exec", "--interactive", *_terminal()]
     if role == "superuser":
         # The other roles have search_path as a role setting. The superuser's other sessions must not search this
@@ -118,6 +133,56 @@ def redis_cli(stack: str, role: str, arguments: Sequence[str]) -> None:
             *("--user", role, *arguments),
         ]
     )
+
+
+def _reads_commands(arguments: Sequence[str]) -> bool:
+    """Return whether psql reads its commands from standard input. With -c, the input may be a table's data."""
+    try:
+        given, _ = getopt.gnu_getopt(list(arguments), _PSQL_SHORT, _PSQL_LONG)
+    except getopt.GetoptError:
+        # psql refuses it.
+        return False
+    actions = [(name, value) for name, value in given if name in _PSQL_ACTIONS]
+    return not actions or any(action in (("-f", "-"), ("--file", "-")) for action in actions)
+
+
+def _check_input() -> None:
+    """Raise OpsError if standard input has a NUL byte, at which psql cuts a line off. A terminal is not read."""
+    from ops.errors import OpsError
+
+    kind = os.fstat(0).st_mode
+    if stat.S_ISREG(kind):
+        start = os.lseek(0, 0, os.SEEK_CUR)
+        line = _line_with_nul(None)
+        os.lseek(0, start, os.SEEK_SET)
+    elif stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
+        # psql begins when all of it is there.
+        with tempfile.TemporaryFile() as copy:
+            line = _line_with_nul(copy)
+            copy.seek(0)
+            os.dup2(copy.fileno(), 0)
+    else:
+        return
+    if line is not None:
+        raise OpsError(
+            f"line {line} of the input has a NUL byte, at which psql would cut the line off; nothing was run. Remove"
+            " the byte, or save the file as UTF-8"
+        )
+
+
+def _line_with_nul(copy: IO[bytes] | None) -> int | None:
+    """Read standard input to its end, or to a NUL byte. Return the line of the NUL byte, from 1."""
+    line = 1
+    while chunk := os.read(0, 1 << 20):
+        place = chunk.find(0)
+        line += chunk.count(b"\n", 0, place if place >= 0 else None)
+        if place >= 0:
+            return line
+        if copy is not None:
+            copy.write(chunk)
+    if copy is not None:
+        copy.flush()
+    return None
 
 
 def _terminal() -> list[str]:
