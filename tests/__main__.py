@@ -11,6 +11,8 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -48,13 +50,25 @@ def main() -> int:
     # Not SIG_IGN: children would inherit it.
     signal.signal(signal.SIGINT, lambda *_: None)
     codes = []
-    with durations.collected() as collecting:
+    with building_sqlx(), durations.collected() as collecting:
         for arguments in RUNS:
             command = [sys.executable, "-m", "pytest", "-p", "tests.durations", *arguments, *sys.argv[1:]]
             codes.append(subprocess.run(command, check=False, env=environment() | collecting).returncode)
             if codes[-1] in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT):
                 break
     return verdict(codes)
+
+
+@contextmanager
+def building_sqlx() -> Iterator[None]:
+    """Build sqlx-cli beside the first tests, if the cache lacks it. The tests that need it wait for it."""
+    command = [sys.executable, "-m", "tests.integration.migrator.sqlx_cli"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            # It is still at work only if the tests that need it did not run.
+            process.terminate()
 
 
 def environment() -> dict[str, str]:

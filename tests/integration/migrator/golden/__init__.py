@@ -1,6 +1,6 @@
 """What a real sqlx-cli did with a folder of migrations, to compare groundwork's migrator with.
 
-`migrations` has every kind of file that sqlx accepts. `sqlx-0.8.6.json` records the ledger and the schema after
+`migrations` has every kind of file that sqlx accepts. `sqlx-VERSION.json` records the ledger and the schema after
 `sqlx migrate run`, after a `sqlx migrate revert`, and after `sqlx migrate revert --target-version 0`; it was written by
 
     python -m tests.integration.migrator.golden.record
@@ -18,7 +18,6 @@ from infra.docker.engine import docker
 from tests.conftest import Database
 
 FOLDER = Path(__file__).parent / "migrations"
-RECORD = Path(__file__).parent / "sqlx-0.8.6.json"
 
 
 def snapshot(database: Database) -> dict[str, Any]:
@@ -38,7 +37,11 @@ def snapshot(database: Database) -> dict[str, Any]:
     }
 
 
-def recorded() -> dict[str, Any]:
-    """Return the snapshots by step: run, revert, and revert to 0."""
-    record: dict[str, Any] = json.loads(RECORD.read_text())
+def record_of(version: str) -> Path:
+    return Path(__file__).parent / f"sqlx-{version}.json"
+
+
+def recorded(version: str) -> dict[str, Any]:
+    """Return a version's snapshots by step: run, revert, and revert to 0."""
+    record: dict[str, Any] = json.loads(record_of(version).read_text())
     return record

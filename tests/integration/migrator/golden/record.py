@@ -1,4 +1,4 @@
-"""Write the golden record again, with the real sqlx-cli."""
+"""Write the golden records again, with the real sqlx-cli of each version."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 
 from tests import containers
 from tests.conftest import cloned_database
-from tests.integration.migrator.golden import FOLDER, RECORD, snapshot
-from tests.integration.migrator.sqlx_cli import Sqlx, sqlx_program
+from tests.containers import Server
+from tests.integration.migrator.golden import FOLDER, record_of, snapshot
+from tests.integration.migrator.sqlx_cli import VERSIONS, Sqlx, sqlx_program
 
 
-def record() -> None:
-    with containers.postgres_server() as server, cloned_database(server, "template0") as database:
-        sqlx = Sqlx(sqlx_program(), database.url("migrator"), FOLDER)
+def record(server: Server, version: str) -> None:
+    with cloned_database(server, "template0") as database:
+        sqlx = Sqlx(sqlx_program(version), database.url("migrator"), FOLDER)
         steps = {}
         for name, step in (
             ("run", sqlx.run),
@@ -22,8 +23,10 @@ def record() -> None:
             done = step()
             assert done.returncode == 0, done.stdout + done.stderr
             steps[name] = snapshot(database)
-    RECORD.write_text(json.dumps(steps, indent=1, ensure_ascii=False) + "\n")
+    record_of(version).write_text(json.dumps(steps, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
-    record()
+    with containers.postgres_server() as server:
+        for version in VERSIONS:
+            record(server, version)
