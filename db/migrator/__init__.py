@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from db.migrator.baseline import record_baseline
     from db.migrator.lint import LintFinding, lint_migrations
     from db.migrator.repair import Repair, forget, mark_applied, record_move, repair_checksums
+    from db.migrator.reset import drop_objects
     from db.migrator.scaffold import new_migration
     from db.migrator.schemas import create_schemas
 
@@ -55,6 +56,7 @@ _HOMES = {
     "mark_applied": "db.migrator.repair",
     "record_move": "db.migrator.repair",
     "repair_checksums": "db.migrator.repair",
+    "drop_objects": "db.migrator.reset",
     "new_migration": "db.migrator.scaffold",
     "create_schemas": "db.migrator.schemas",
 }
@@ -91,6 +93,7 @@ __all__ = [
     "apply_pending",
     "compare",
     "create_schemas",
+    "drop_objects",
     "forget",
     "lint_migrations",
     "mark_applied",

@@ -52,6 +52,11 @@ _ELSEWHERE: dict[str, tuple[str, str, str]] = {
         "rehearse_pending",
         "Run pending migrations on a copy, under load",
     ),
+    "reset": (
+        "ops.commands.migrate_reset",
+        "reset_stack",
+        "Drop a development stack's schema and rebuild it",
+    ),
     "verify": (
         "ops.commands.migrate_review",
         "verify_schema",

@@ -62,11 +62,13 @@ _attempts_option = click.option(
 )
 
 
+url_option = click.option("--url", help="Database URL [default: DATABASE_URL, then the stack's]")
+
+
 def database_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that select a command's database and its migrations."""
-    url = click.option("--url", help="Database URL [default: DATABASE_URL, then the stack's]")
     stack = stack_option("Stack to use if no URL is given")
-    return url(stack(folder_option(command)))
+    return url_option(stack(folder_option(command)))
 
 
 def lock_limit_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -101,6 +103,21 @@ def migrate_settings() -> MigrateSettings:
     """Return the settings of the running `migrate` command."""
     found = click.get_current_context().find_object(MigrateSettings)
     return MigrateSettings() if found is None else found
+
+
+def refuse_foreign(command: str) -> None:
+    """Raise OpsError (2) for another project's migrations, in a command that only works on a stack."""
+    settings = migrate_settings()
+    if _is_foreign(settings):
+        where = (
+            f"{settings.root} has settings of another project"
+            if settings.root
+            else "groundwork is only installed"
+        )
+        raise OpsError(
+            f"`migrate {command}` works on a stack of groundwork's checkout, but {where}; run it in the checkout",
+            Exit.USAGE,
+        )
 
 
 def read_migrations(folder: Path, *, skips_bad_versions: bool = False) -> tuple[Migration, ...]:

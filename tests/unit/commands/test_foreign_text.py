@@ -236,6 +236,7 @@ CASES = [
     ),
     Case("migrate up --json", URL | FILES | {"db.migrator.apply_pending": fails(PROBLEM)}, is_json=True),
     Case("migrate down --yes", URL | FILES | {"db.migrator.revert": fails(FAILURE)}),
+    Case("migrate reset --yes", {"ops.stack.reset.require_resettable": fails(OpsError(HOSTILE))}),
     Case("migrate new x", {"db.migrator.new_migration": answers([HOSTILE])}),
     Case("migrate new x --json", {"db.migrator.new_migration": answers([HOSTILE])}, is_json=True),
     Case("new entity x", {"ops.entity.specification.specify": fails(OpsError(HOSTILE))}),
