@@ -109,6 +109,7 @@ def restore(
     from ops.backup.repository import show_time
     from ops.backup.site import BackupSite
     from ops.errors import Exit, OpsError
+    from ops.stack.connections import describe_database
 
     if abandon == (to is not None):
         raise OpsError("pass --to TIME, --to LATEST or --abandon, and only one of them", Exit.USAGE)
@@ -118,6 +119,7 @@ def restore(
         _restore_on_rds(instance, target, yes, as_json)
         return
     site = BackupSite.of(checkout, stack)
+    print_line(f"database: {describe_database(stack, 'postgres')}", err=True)
     if target is None:
         restoring.abandon(site, _say)
         print_json({"restore": "abandoned"}) if as_json else print_line("the restore was abandoned")

@@ -189,12 +189,14 @@ def _rotated(stack: str) -> Iterator[RotatedStack]:
     """Yield the stack, running and locked against other rotations."""
     from infra.spec.checkout import Checkout
     from ops.rotation.subject import RotatedStack
+    from ops.stack.connections import describe_database
     from ops.toolchain.provision import ensure
 
     target = RotatedStack(Checkout.here(), stack)
     _refuse_on_aws(target)
     with target.alone():
         target.check_running()
+        print_line(f"database: {describe_database(stack, 'postgres')}", err=True)
         ensure(target.checkout)
         yield target
 

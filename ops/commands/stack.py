@@ -30,6 +30,7 @@ def up(stack: str, refresh_images: bool) -> None:
     """
     from infra.spec.checkout import Checkout
     from ops.backup.workbench import refuse_during_restore
+    from ops.stack.connections import describe_database
     from ops.stack.pulumi_stack import PulumiStack
     from ops.stack.stack_status import next_steps, old_packages
     from ops.toolchain.provision import ensure
@@ -49,6 +50,7 @@ def up(stack: str, refresh_images: bool) -> None:
         refuse_unsafe_up(target)
     if refresh_images:
         print_message(target.refresh_images())
+    print_line(f"database: {describe_database(stack, 'postgres and migrator')}", err=True)
     target.up()
     print_lines(next_steps(target.public_outputs(), stack, time.monotonic() - started))
     if is_here and (old := old_packages(checkout.name(stack, ""), time.time())):

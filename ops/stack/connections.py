@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from infra import outputs
 from infra.spec.checkout import Checkout
+from infra.spec.roles import DATABASE
 from ops.errors import Exit, OpsError
 from ops.stack.pulumi_stack import PulumiStack
 
@@ -38,6 +39,14 @@ def database_url(*, role: str, stack: str) -> str:
         return environment_of(role, stack)["DATABASE_URL"]
     except KeyError:
         raise OpsError(f"role {role!r} has no login in Postgres; choose another role", Exit.USAGE) from None
+
+
+def describe_database(stack: str, role: str) -> str:
+    """Describe the database of a stack that a command is going to change as `role`, which need not have a URL."""
+    target = PulumiStack(Checkout.here(), stack)
+    place = target.public_outputs().get(outputs.POSTGRES) if target.exists else None
+    where = "a new server" if place is None else f"{place['host']}:{place['port']}"
+    return f"{where}/{DATABASE} as {role}, from stack {stack!r}"
 
 
 def access_url(stack: str) -> str:

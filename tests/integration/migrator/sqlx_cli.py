@@ -149,7 +149,7 @@ def _target() -> Path:
 
 def main() -> int:
     """Build both versions. Prints one line if that is not possible or fails, because the tests report it again."""
-    # With the default action, cargo would go on without this process.
+    # With the default action, cargo would continue without this process.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     progress = Progress(Console(stderr=True, force_terminal=False))
     if all(_program(version).exists() for version in VERSIONS):

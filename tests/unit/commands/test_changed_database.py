@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,18 @@ from ops.cli import main
 from ops.errors import Exit
 from tests.promises import promise
 from tests.unit.commands.test_empty_values import parameters
+from tests.unit.commands.test_foreign_text import SITE, STACK, answers, fails
 
+
+class Changing(Exception):
+    """A command is about to change the database."""
+
+
+ALONE = {
+    "ops.commands.rotate._refuse_on_aws": answers(None),
+    "ops.rotation.subject.RotatedStack.alone": lambda _: nullcontext(),
+    "ops.rotation.subject.RotatedStack.check_running": answers(None),
+}
 # No server listens there.
 URL = "postgresql://me:canary@127.0.0.1:9/groundwork"
 READ_ONLY = {
@@ -47,3 +59,42 @@ def test_every_command_with_a_url_prints_its_database_unless_it_only_reads(
         assert first == "database: 127.0.0.1:9/groundwork as me, from --url", words
         assert second.startswith("groundwork: the database cannot be reached")
         assert "canary" not in err
+
+
+# The stubs of a stack that is up. The last function of each command is what changes the database.
+OUTPUTS = {"postgres": {"host": "localhost", "port": 15432}}
+ON_STACK = {
+    ("up",): ("postgres and migrator", STACK | {"ops.stack.pulumi_stack.PulumiStack.up": fails(Changing())}),
+    ("restore", "--abandon"): ("postgres", SITE | {"ops.backup.restore.abandon": fails(Changing())}),
+    ("restore", "--to", "LATEST", "--yes"): ("postgres", SITE | {
+        "ops.backup.restore.plan": answers(None),
+        "ops.backup.post_restore.post_restore_of": answers(None),
+        "ops.backup.restore.restore": fails(Changing()),
+    }),
+    ("rotate", "passwords", "app", "--yes"): ("postgres", ALONE | {
+        "ops.rotation.passwords.rotate_passwords": fails(Changing()),
+    }),
+    ("rotate", "certificates", "--yes"): ("postgres", ALONE | {
+        "ops.rotation.certificates.rotate_certificates": fails(Changing()),
+    }),
+}  # fmt: skip
+
+
+@promise("a command that changes a database prints which one it is, and where the URL comes from")
+@pytest.mark.parametrize("arguments", ON_STACK, ids=" ".join)
+@pytest.mark.parametrize("is_new", [False, True], ids=["a stack", "a new stack"])
+def test_every_command_that_changes_a_stacks_database_prints_it_first(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    is_new: bool,
+) -> None:
+    role, stubs = ON_STACK[arguments]
+    for name, value in (STACK | stubs).items():
+        monkeypatch.setattr(name, value)
+    monkeypatch.setattr("ops.stack.pulumi_stack.PulumiStack.exists", not is_new)
+    monkeypatch.setattr("ops.stack.pulumi_stack.PulumiStack.public_outputs", answers(OUTPUTS))
+    with pytest.raises(Changing):
+        main([*arguments, "--stack", "dev"])
+    where = "a new server" if is_new else "localhost:15432"
+    assert f"database: {where}/groundwork as {role}, from stack 'dev'\n" in capfd.readouterr().err
