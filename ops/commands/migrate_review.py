@@ -111,7 +111,12 @@ def show_plan(
     help="How long queries run before the migrations start",
 )
 @click.option("--max-size", default="2GB", show_default=True, help="Largest database to copy")
-@click.option("--schema-only", is_flag=True, help="Copy no rows; use the sample data instead")
+@click.option("--schema-only", is_flag=True, help="Copy no rows; a stack gets the sample data instead")
+@click.option(
+    "--queries",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with the application's queries [default: db/queries, or pg_stat_statements]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 def rehearse_pending(
     url: str | None,
@@ -122,6 +127,7 @@ def rehearse_pending(
     before_seconds: float,
     max_size: str,
     schema_only: bool,
+    queries: Path | None,
     as_json: bool,
 ) -> None:
     """Run pending migrations on a copy, under load
@@ -131,7 +137,6 @@ def rehearse_pending(
     longest lock wait.
     """
     from infra.spec.quantity import parse_bytes
-    from ops.migrations.rehearsal.database_copy import SourceDatabase
     from ops.migrations.rehearsal.rehearsal import RehearsalOptions, rehearse
     from ops.migrations.rehearsal.text import as_text
 
@@ -139,10 +144,10 @@ def rehearse_pending(
         max_bytes = parse_bytes(max_size)
     except ValueError as error:
         raise OpsError(f"--max-size: {error}; use a size such as 500MB or 2GB", Exit.USAGE) from error
-    options = RehearsalOptions(callers, before_seconds, not schema_only, max_bytes, budget_ms)
+    options = RehearsalOptions(callers, before_seconds, not schema_only, max_bytes, budget_ms, queries)
     with exit_codes():
         conninfo = migration_database(url, stack)
-        done = rehearse(SourceDatabase(conninfo), read_migrations(folder), options)
+        done = rehearse(conninfo, read_migrations(folder), options)
     if as_json:
         print_json({"pending": []} if done is None else done.as_json())
     else:

@@ -128,7 +128,7 @@ class ScratchDatabase:
     def _superuser_url(self) -> str:
         return make_conninfo(self.url, options="")
 
-    def create_setup(self) -> None:
+    def create_setup(self, *, is_copied: bool) -> None:
         """Create the roles, schemas, extensions and default privileges that migrations find."""
         if self._setup is None:
             return
@@ -136,6 +136,8 @@ class ScratchDatabase:
             self._create_roles(connection, self._setup)
             if (owner := self._setup.database_owner) is not None:
                 _execute(connection, "ALTER DATABASE {} OWNER TO {}", connection.info.dbname, owner)
+            if is_copied:
+                return
             for schema in self._setup.needed_schemas:
                 _create_schema(connection, schema, self._setup.schemas.get(schema))
                 if schema != self._setup.home:
@@ -163,14 +165,19 @@ class ScratchDatabase:
                 self._made.add(("extension", name))
 
 
-def create_scratch_database(server: ScratchServer, name: str, setup: DatabaseSetup | None) -> ScratchDatabase:
-    """Create an empty database with a setup. None stands for that of groundwork's own databases."""
+def create_scratch_database(
+    server: ScratchServer, name: str, setup: DatabaseSetup | None, *, is_copied: bool = False
+) -> ScratchDatabase:
+    """Create an empty database with a setup. None stands for that of groundwork's own databases.
+
+    `is_copied`: a dump will create everything in it, so only the roles are created.
+    """
     if setup is None:
         return ScratchDatabase(server.make_database(name), None)
     options = {"role": setup.role, SEARCH_PATH: setup.search_path, LEDGER: setup.ledger}
     session = {name: value for name, value in options.items() if value}
     database = ScratchDatabase(with_session(server.make_plain_database(name), session), setup)
-    database.create_setup()
+    database.create_setup(is_copied=is_copied)
     return database
 
 

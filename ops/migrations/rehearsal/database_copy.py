@@ -1,7 +1,7 @@
 """Copy a database to the temporary server: pg_dump piped to pg_restore, without an intermediate file.
 
-Role migrator dumps the database, in a container of the temporary server's image: a superuser's dump would read what the
-owner defined. No password is on a command line or in a container's environment.
+The login of the migrations dumps the database, in a container of the temporary server's image: a superuser's dump would
+read what the owner defined. No password is on a command line or in a container's environment.
 """
 
 from __future__ import annotations
@@ -9,17 +9,23 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from psycopg.conninfo import conninfo_to_dict
+
 from db.migrator.connection import open_connection
+from db.migrator.ledger import Ledger
 from infra.docker.engine import DockerError, docker, label_options
 from infra.docker.ownership import state_labels
 from infra.spec import roles
 from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
+from ops.migrations.database_setup import DatabaseSetup, read_setup
+from ops.migrations.scratch_database import create_scratch_database
 from ops.servers.scratch_server import ScratchServer
 
 _SERVICE = "source"
@@ -35,9 +41,21 @@ exec pg_dump --dbname=service=source "$@" < /dev/null
 
 @dataclass(frozen=True)
 class SourceDatabase:
-    """The database to copy, with the login of role migrator."""
+    """The database to copy, with the login of the migrations. `setup` is None if groundwork provisioned it."""
 
     conninfo: str
+    setup: DatabaseSetup | None = None
+
+    @classmethod
+    def at(cls, conninfo: str) -> SourceDatabase:
+        """Return the database with its setup. Raise Unreachable."""
+        return cls(conninfo, read_setup(conninfo))
+
+    def ledger(self) -> str | None:
+        """Return the name of the ledger with its schema, or None if nothing was ever applied."""
+        with open_connection(self.conninfo) as connection:
+            found = Ledger.find(connection)
+            return None if found is None else found.name
 
     def size_bytes(self) -> int:
         """Return the database's size on disk."""
@@ -48,42 +66,75 @@ class SourceDatabase:
         return int(str(row and row[0]))
 
 
-def copy_database(source: SourceDatabase, server: ScratchServer, name: str, *, with_rows: bool) -> str:
-    """Create database `name` as a copy, and return its URL for role migrator. The ledger's rows are always copied.
+@dataclass(frozen=True)
+class DatabaseCopy:
+    """The URLs of a copy, for the migrations and for the application's queries.
+
+    `search_path` is that of the queries; None stands for that of the URL.
+    """
+
+    url: str
+    caller_url: str
+    search_path: str | None
+
+
+def copy_database(
+    source: SourceDatabase, server: ScratchServer, name: str, *, with_rows: bool
+) -> DatabaseCopy:
+    """Create database `name` as a copy. The ledger's rows are always copied.
 
     Raise OpsError with the message of pg_dump or pg_restore.
     """
-    server.psql(f"CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0")
-    # The dump creates the schema.
-    server.psql(f"GRANT CREATE ON DATABASE {name} TO {roles.OWNER}")
-    if with_rows:
-        _transfer(source, server, name)
+    if source.setup is not None:
+        url = create_scratch_database(server, name, source.setup, is_copied=True).url
+        given = conninfo_to_dict(url)
+        _copy(source, server, str(given["dbname"]), str(given["user"]), (), with_rows=with_rows)
+        copy = DatabaseCopy(url, url, None)
     else:
-        _transfer(source, server, name, "--schema-only")
-        _transfer(source, server, name, "--data-only", "--table=*._sqlx_migrations")
-    server.psql(f"REVOKE CREATE ON DATABASE {name} FROM {roles.OWNER}")
-    # A dump of one schema includes neither the extensions nor the privilege to connect.
-    server.psql(roles.grants_sql(name), name)
-    url = server.url(name, "migrator")
-    with open_connection(url) as connection:
+        server.psql(f"CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0")
+        # The dump creates the schema.
+        server.psql(f"GRANT CREATE ON DATABASE {name} TO {roles.OWNER}")
+        # Role migrator restores too: what the owner defined must not run as superuser.
+        _copy(source, server, name, "migrator", (f"--schema={roles.SCHEMA}",), with_rows=with_rows)
+        server.psql(f"REVOKE CREATE ON DATABASE {name} FROM {roles.OWNER}")
+        # A dump of one schema includes neither the extensions nor the privilege to connect.
+        server.psql(roles.grants_sql(name), name)
+        copy = DatabaseCopy(server.url(name, "migrator"), server.url(name, "app_a"), roles.SCHEMA)
+    with open_connection(copy.url) as connection:
         connection.execute("ANALYZE")
-    return url
+    return copy
 
 
-def _transfer(source: SourceDatabase, server: ScratchServer, name: str, *options: str) -> None:
+def _copy(
+    source: SourceDatabase,
+    server: ScratchServer,
+    name: str,
+    user: str,
+    options: Sequence[str],
+    *,
+    with_rows: bool,
+) -> None:
+    restore = ["docker", "exec", "--interactive", server.container, "pg_restore", "--exit-on-error"]
+    restore += [f"--username={user}", "--no-password", f"--dbname={name}"]
+    if with_rows:
+        _transfer(source, server, restore, *options)
+        return
+    _transfer(source, server, restore, "--schema-only", *options)
+    if (ledger := source.ledger()) is not None:
+        _transfer(source, server, restore, "--data-only", f"--table={ledger}", *options)
+
+
+def _transfer(source: SourceDatabase, server: ScratchServer, restore: list[str], *options: str) -> None:
     dumper = f"{server.container}-dump-{uuid.uuid4().hex[:6]}"
-    options = ("--format=custom", "--compress=0", f"--schema={roles.SCHEMA}", *options)
+    options = ("--format=custom", "--compress=0", "--no-publications", "--no-subscriptions", *options)
     command = [
         *("docker", "run", "--rm", "--init", "--interactive", "--name", dumper, "--network", "host"),
         *("--read-only", *label_options(state_labels(Checkout.here()))),
         *("--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
         *("--entrypoint", "bash", server.image, "-c", _DUMP, "dump", *options),
     ]
-    # Role migrator restores too: what the owner defined must not run as superuser.
-    restore = ["docker", "exec", "--interactive", server.container, "pg_restore", "--exit-on-error"]
-    restore += ["--username=migrator", "--no-password"]
     try:
-        _pipe(command, _service(source.conninfo), [*restore, f"--dbname={name}"])
+        _pipe(command, _service(source.conninfo), restore)
     finally:
         with suppress(DockerError):
             docker("rm", "--force", "--volumes", dumper)
@@ -128,8 +179,6 @@ def _first_line(file: IO[bytes]) -> str:
 
 
 def _service(conninfo: str) -> bytes:
-    from psycopg.conninfo import conninfo_to_dict
-
     from db.session import HONOURED, without_environment
 
     # The container has neither this process's variables nor its password file, and its libpq knows fewer parameters.

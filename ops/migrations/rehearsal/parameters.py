@@ -12,12 +12,15 @@ import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from db.migrator.connection import Connection
 from db.named_query import NamedQuery
 
-_TABLE = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE|COPY)\s+([a-z_]+)", re.IGNORECASE)
+_TABLE = re.compile(
+    r'\b(?:FROM|JOIN|INTO|UPDATE|COPY)\s+(?:ONLY\s+)?(?:"?[\w$-]+"?\s*\.\s*)?"?([\w$-]+)"?', re.IGNORECASE
+)
 _SAMPLE = 200
 _LIST = 5
 # Greater than all ids of GitHub and of the sample data.
@@ -25,15 +28,27 @@ _FIRST_NEW = 10**18
 _PLACES = ("before_", "after_", "old_")
 _COUNTS = {"limit": 50, "sample": 200, "batch_size": 100}
 _UNIQUE = """
-SELECT DISTINCT indrelid::regclass::text, attname
+SELECT DISTINCT relname, attname
 FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)
-JOIN pg_class ON pg_class.oid = indrelid
-WHERE indisunique AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+JOIN pg_class ON pg_class.oid = indrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE indisunique AND nspname !~ '^pg_' AND nspname <> 'information_schema'
 """
+# If two schemas have a table of this name, the visible one counts.
 _TABLES = """
-SELECT relname FROM pg_class
-WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
-  AND relkind IN ('r', 'p') AND NOT relispartition
+SELECT DISTINCT ON (relname) relname, pg_class.oid::regclass::text
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND relkind IN ('r', 'p') AND NOT relispartition
+  AND has_table_privilege(pg_class.oid, 'SELECT')
+ORDER BY relname, pg_table_is_visible(pg_class.oid) DESC, nspname
+"""
+# A value of each type, as text that the server converts.
+_EXAMPLES = """
+SELECT typname, CASE typcategory
+    WHEN 'N' THEN '1' WHEN 'B' THEN 'true' WHEN 'D' THEN now()::text WHEN 'T' THEN '1 day' WHEN 'A' THEN '{}'
+    WHEN 'I' THEN '127.0.0.1' WHEN 'R' THEN 'empty'
+    WHEN 'E' THEN (SELECT enumlabel FROM pg_enum WHERE enumtypid = pg_type.oid ORDER BY enumsortorder LIMIT 1)
+    ELSE 'rehearsal' END
+FROM pg_type WHERE typtype IN ('b', 'd', 'e', 'r')
 """
 
 Row = Mapping[str, Any]
@@ -46,10 +61,11 @@ class Parameters:
         from psycopg.rows import dict_row
 
         self._rows: dict[str, list[Row]] = {}
-        for (table,) in connection.execute(_TABLES).fetchall():
+        for table, name in connection.execute(_TABLES).fetchall():
             with connection.cursor(row_factory=dict_row) as cursor:
-                cursor.execute(f'SELECT * FROM "{table}" LIMIT {_SAMPLE}'.encode())
+                cursor.execute(f"SELECT * FROM {name} LIMIT {_SAMPLE}".encode())
                 self._rows[str(table)] = list(cursor.fetchall())
+        self._examples = {str(name): str(text) for name, text in connection.execute(_EXAMPLES).fetchall()}
         self._unique = {(str(table), str(column)) for table, column in connection.execute(_UNIQUE).fetchall()}
         self._new = itertools.count(_FIRST_NEW + random.getrandbits(40))
 
@@ -95,42 +111,46 @@ class Parameters:
             return row["timestamp"]
         column = next((name.removeprefix(place) for place in _PLACES if name.startswith(place)), name)
         if column not in row:
-            return _made_up(name, kind)
+            return self._made_up(name, kind)
         if inserted is not None and (inserted, column) in self._unique:
             return self._fresh(row[column])
         value = _sendable(row[column])
-        return _made_up(name, kind) if value is None else value
+        return self._made_up(name, kind) if value is None else value
 
     def _list(self, name: str, kind: str, sample: list[Row]) -> list[Any]:
         item = kind.removeprefix("list[").removesuffix("]").removesuffix(" | None")
         columns = (name.removesuffix("s"), f"user{name.removesuffix('s')}")
         column = next((each for each in columns if sample and each in sample[0]), None)
         if column is None:
-            return [_made_up(name, item) for _ in sample or range(_LIST)]
+            return [self._made_up(name, item) for _ in sample or range(_LIST)]
         values = [each[column] for each in sample]
-        return [_made_up(name, item) if value is None else value for value in values]
+        return [self._made_up(name, item) if value is None else value for value in values]
+
+    def _made_up(self, name: str, kind: str) -> Any:
+        from psycopg.types.json import Jsonb
+
+        if kind == "datetime":
+            return datetime.now(UTC) - (timedelta(days=7) if name in ("since", "first") else timedelta())
+        values = {
+            "int": 1,
+            "str": "rehearsal",
+            "bool": True,
+            "float": 1.0,
+            "bytes": b"rehearsal",
+            "dict": Jsonb({}),
+            "date": datetime.now(UTC).date(),
+            "Decimal": Decimal(1),
+            "UUID": uuid.uuid4(),
+        }
+        return values[kind] if kind in values else self._examples.get(kind)
 
     def _fresh(self, value: Any) -> Any:
         if isinstance(value, str):
             return uuid.uuid4().hex
+        if isinstance(value, uuid.UUID):
+            return uuid.uuid4()
         # In a two-column key, one new value is enough to make the key new.
         return next(self._new) if isinstance(value, int) else value
-
-
-def _made_up(name: str, kind: str) -> Any:
-    from psycopg.types.json import Jsonb
-
-    if kind == "datetime":
-        return datetime.now(UTC) - (timedelta(days=7) if name in ("since", "first") else timedelta())
-    values = {
-        "int": 1,
-        "str": "rehearsal",
-        "bool": True,
-        "float": 1.0,
-        "bytes": b"rehearsal",
-        "dict": Jsonb({}),
-    }
-    return values[kind]
 
 
 def _as_json(rows: list[Row]) -> Any:

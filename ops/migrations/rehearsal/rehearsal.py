@@ -11,15 +11,21 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from db.migrator import Event, Migration, apply_pending, status
 from db.migrator.connection import open_connection
+from db.named_query import NamedQuery
 from db.seed import load_sample_data
+from db.session import connect
 from ops.errors import Exit, OpsError
-from ops.migrations.rehearsal.database_copy import SourceDatabase, copy_database
+from ops.migrations.rehearsal.database_copy import DatabaseCopy, SourceDatabase, copy_database
 from ops.migrations.rehearsal.parameters import Parameters
-from ops.migrations.rehearsal.traffic import Call, Traffic, unreplayable
+from ops.migrations.rehearsal.query_sources import queries_of_folder, queries_of_server, with_types
+from ops.migrations.rehearsal.traffic import Call, Traffic, failing, unreplayable
 from ops.servers.scratch_server import scratch_server
 from ops.sql_check.declared import all_queries
 from ops.toolchain.progress import Progress
@@ -110,23 +116,28 @@ class Rehearsal:
 
 @dataclass(frozen=True)
 class RehearsalOptions:
-    """Options of a rehearsal. `max_bytes` limits the size of the database to copy."""
+    """Options of a rehearsal. `max_bytes` limits the size of the database to copy.
+
+    `queries` is a folder with the application's queries. Without it they are those of db/queries for a database that
+    groundwork provisioned, and of the database's pg_stat_statements for others.
+    """
 
     callers: int = 8
     before_seconds: float = 5.0
     with_rows: bool = True
     max_bytes: int = 2 * 1024**3
     budget_ms: float | None = None
+    queries: Path | None = None
 
 
-def rehearse(
-    source: SourceDatabase, migrations: Sequence[Migration], options: RehearsalOptions
-) -> Rehearsal | None:
+def rehearse(conninfo: str, migrations: Sequence[Migration], options: RehearsalOptions) -> Rehearsal | None:
     """Rehearse pending migrations. Return None if there are none. Progress goes to stderr.
 
-    Raise OpsError (7) if the database is too large, MigrationError if a migration fails.
+    Raise OpsError (7) if the database is too large, OpsError (1) if too few queries work, MigrationError if a migration
+    fails.
     """
-    state = status(source.conninfo, migrations)
+    source = SourceDatabase.at(conninfo)
+    state = status(conninfo, migrations)
     for problem in state.problems:
         raise problem
     if not state.pending:
@@ -138,30 +149,52 @@ def rehearse(
             " raise --max-size, or pass --schema-only to use sample data",
             Exit.REFUSED,
         )
+    is_ours = source.setup is None
+    if options.queries is not None:
+        queries = queries_of_folder(options.queries)
+    else:
+        queries = all_queries() if is_ours else queries_of_server(source.conninfo)
     progress = Progress()
-    with scratch_server(on_disk=True, memory="1g") as server:
-        what = f"copying {size // 1024**2}MB" if options.with_rows else "copying the schema and seeding it"
+    with scratch_server(on_disk=True, memory="1g", has_roles=is_ours) as server:
+        what = f"copying {size // 1024**2}MB" if options.with_rows else "copying the schema"
         with progress.step("Rehearsal", what):
-            url = copy_database(source, server, _DATABASE, with_rows=options.with_rows)
-            if not options.with_rows:
-                load_sample_data(server.url(_DATABASE, "app_a"))
+            copy = copy_database(source, server, _DATABASE, with_rows=options.with_rows)
+            if not options.with_rows and is_ours:
+                load_sample_data(copy.caller_url)
                 server.psql("ANALYZE", _DATABASE)
         with progress.step("Rehearsal", f"migrating under {options.callers} callers"):
-            return _migrate_under_traffic(url, server.url(_DATABASE, "app_a"), migrations, options)
+            return _migrate_under_traffic(copy, queries, migrations, options)
 
 
 def _migrate_under_traffic(
-    url: str, caller_url: str, migrations: Sequence[Migration], options: RehearsalOptions
+    copy: DatabaseCopy,
+    queries: Mapping[str, NamedQuery],
+    migrations: Sequence[Migration],
+    options: RehearsalOptions,
 ) -> Rehearsal:
-    queries = all_queries()
-    with open_connection(url) as connection:
+    def connect_caller() -> psycopg.Connection[Any]:
+        return connect(copy.caller_url, search_path=copy.search_path)
+
+    skipped: dict[str, str] = {}
+    with open_connection(copy.url) as connection:
         parameters = Parameters(connection)
-    skipped = unreplayable(queries, parameters)
-    sent = {key: query for key, query in queries.items() if key not in skipped}
+    with connect_caller() as connection:
+        queries, skipped = with_types(connection, queries)
+        left_out = unreplayable(queries, parameters)
+        sent = {key: query for key, query in queries.items() if key not in left_out}
+        failed = skipped | failing(connection, sent, parameters)
+    sent = {key: query for key, query in sent.items() if key not in failed}
+    if len(sent) <= len(failed):
+        key, reason = next(iter(failed.items()), ("none", "there is no query that can be sent"))
+        raise OpsError(
+            f"only {len(sent)} of {len(sent) + len(failed)} queries work on the copy, too few for a rehearsal; for"
+            f" example {key}: {reason}; pass the application's queries with --queries FOLDER"
+        )
+    skipped = left_out | failed
     record = _Record()
     with Traffic(
-        url=caller_url,
-        watcher_url=url,
+        connect=connect_caller,
+        watcher_url=copy.url,
         queries=sent,
         parameters=parameters,
         callers=options.callers,
@@ -169,7 +202,7 @@ def _migrate_under_traffic(
     ) as traffic:
         time.sleep(options.before_seconds)
         began = time.monotonic()
-        applied = apply_pending(url, migrations, on_event=record.hear)
+        applied = apply_pending(copy.url, migrations, on_event=record.hear)
         ended = time.monotonic()
         record.now = None
         time.sleep(_AFTER_SECONDS)

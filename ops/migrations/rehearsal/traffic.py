@@ -21,12 +21,12 @@ import psycopg
 from db.copy_binary import COLUMN_TYPES
 from db.named_query import NamedQuery
 from db.session import connect
-from infra.spec.roles import SCHEMA
 from ops.migrations.rehearsal.parameters import Parameters
 
 _CONTROL = re.compile(r"(?:BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b")
 _COPY = re.compile(r"COPY (\w+) \(([^)]*)\) FROM STDIN")
 _BINARY = b" WITH (FORMAT binary)"
+_TRIALS = 3
 _PAUSE_SECONDS = (0.001, 0.008)
 _WATCH_SECONDS = 0.005
 # Allowed difference between this clock and the server's.
@@ -68,6 +68,24 @@ def unreplayable(queries: Mapping[str, NamedQuery], parameters: Parameters) -> d
     return reasons
 
 
+def failing(
+    connection: Connection, queries: Mapping[str, NamedQuery], parameters: Parameters
+) -> dict[str, str]:
+    """Send each query until it works once, a few times at most. Return those that never work, with reasons."""
+    reasons = {}
+    for key, query in queries.items():
+        for seed in range(_TRIALS):
+            try:
+                send(connection, query, parameters, random.Random(seed))
+            except psycopg.Error as error:
+                message = " ".join(str(error.diag.message_primary or error).split())
+                reasons[key] = f"it fails without the migrations: {message} (SQLSTATE {error.sqlstate})"
+            else:
+                reasons.pop(key, None)
+                break
+    return reasons
+
+
 def send(connection: Connection, query: NamedQuery, parameters: Parameters, rng: random.Random) -> None:
     """Send one query with matching parameters. A write is rolled back. Raises psycopg.Error."""
     text = query.sql.decode()
@@ -103,7 +121,7 @@ class Caller(threading.Thread):
 
     def __init__(
         self,
-        url: str,
+        connect: Callable[[], Connection],
         queries: Mapping[str, NamedQuery],
         parameters: Parameters,
         over: threading.Event,
@@ -113,7 +131,7 @@ class Caller(threading.Thread):
         self.calls: list[Call] = []
         self.current: Call | None = None
         self.pid = 0
-        self._url, self._queries, self._parameters, self._over = url, queries, parameters, over
+        self._connect, self._queries, self._parameters, self._over = connect, queries, parameters, over
         self._rng = random.Random(seed)
 
     def run(self) -> None:
@@ -126,7 +144,7 @@ class Caller(threading.Thread):
             call = self.current = Call(key, time.monotonic())
             try:
                 if connection is None or connection.closed:
-                    connection = connect(self._url, search_path=SCHEMA)
+                    connection = self._connect()
                     self.pid = connection.info.backend_pid
                     call.started = time.monotonic()
                 send(connection, self._queries[key], self._parameters, self._rng)
@@ -142,9 +160,12 @@ class Caller(threading.Thread):
 
 @dataclass
 class Traffic:
-    """Runs callers for the duration of a block. `on_other_wait` gets the lock waits of other sessions."""
+    """Runs callers for the duration of a block. `connect` opens a session of one of them.
 
-    url: str
+    `on_other_wait` gets the lock waits of other sessions.
+    """
+
+    connect: Callable[[], Connection]
     watcher_url: str
     queries: Mapping[str, NamedQuery]
     parameters: Parameters
@@ -155,7 +176,8 @@ class Traffic:
 
     def __enter__(self) -> Traffic:
         self._threads = [
-            Caller(self.url, self.queries, self.parameters, self._over, seed) for seed in range(self.callers)
+            Caller(self.connect, self.queries, self.parameters, self._over, seed)
+            for seed in range(self.callers)
         ]
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         for thread in (*self._threads, self._watcher):

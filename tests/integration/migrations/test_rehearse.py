@@ -23,7 +23,6 @@ from db.seed import USERS, load_sample_data
 from infra.docker.engine import DockerError, docker
 from ops.errors import Exit
 from ops.migrations.rehearsal import rehearsal
-from ops.migrations.rehearsal.database_copy import SourceDatabase
 from ops.migrations.rehearsal.parameters import Parameters
 from ops.migrations.rehearsal.traffic import send, unreplayable
 from ops.servers.scratch_server import ScratchServer
@@ -247,7 +246,7 @@ def test_the_copy_has_every_row_and_the_same_catalog(
 ) -> None:
     write("9001_a.sql", "SELECT 1")
     url = seeded.url("migrator")
-    rehearsal.rehearse(SourceDatabase(url), read_source(folder), rehearsal.RehearsalOptions())
+    rehearsal.rehearse(url, read_source(folder), rehearsal.RehearsalOptions())
     *rows, catalog = look_at_copy
     with open_connection(url) as owner:
         assert rows == owner.execute("SELECT username, github_id FROM users ORDER BY github_id").fetchall()
@@ -274,7 +273,7 @@ def test_what_the_owner_defined_does_not_run_as_superuser_in_the_copy(
     url = seeded.url("migrator")
     with open_connection(url) as owner:
         owner.execute(_PLANT)
-    rehearsal.rehearse(SourceDatabase(url), read_source(folder), rehearsal.RehearsalOptions())
+    rehearsal.rehearse(url, read_source(folder), rehearsal.RehearsalOptions())
     assert look_at_copy
     # The control: a superuser's session is what the function finds.
     with pytest.raises(DockerError, match="runs in a session of a superuser"):
@@ -288,7 +287,7 @@ def test_with_schema_only_no_row_is_copied(
     with psycopg.connect(database.url("app")) as connection:
         connection.execute("INSERT INTO users (github_id, username) VALUES (1, 'somebody')")
     url = database.url("migrator")
-    rehearsal.rehearse(SourceDatabase(url), read_source(folder), rehearsal.RehearsalOptions(with_rows=False))
+    rehearsal.rehearse(url, read_source(folder), rehearsal.RehearsalOptions(with_rows=False))
     *rows, catalog = look_at_copy
     assert len(rows) == USERS
     assert all(name.startswith("sample-") for name, _ in rows)
