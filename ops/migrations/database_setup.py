@@ -93,7 +93,8 @@ class DatabaseSetup:
 
     `role` runs the migrations; None stands for the temporary server's superuser. `home` is the schema of the ledger;
     `ledger` is its name if the settings give one.
-    `roles` maps names to attributes, `schemas` to owners, `extensions` to schemas. A setup without `is_read` is that of
+    `roles` maps names to attributes, `schemas` to owners, `extensions` to schemas. `default_privileges` has statements
+    with their schema, or None for those of all schemas. A setup without `is_read` is that of
     no database: roles and schemas that migrations expect are then created when one of them refers to them.
     """
 
@@ -106,13 +107,21 @@ class DatabaseSetup:
     memberships: Sequence[tuple[str, str]] = ()
     schemas: Mapping[str, str] = field(default_factory=dict)
     extensions: Mapping[str, str] = field(default_factory=dict)
-    default_privileges: Sequence[str] = ()
+    default_privileges: Sequence[tuple[str, str | None]] = ()
     is_read: bool = False
 
     @property
     def needed_schemas(self) -> tuple[str, ...]:
-        """The schemas that must exist before the first migration: the ledger's, and those of the extensions."""
-        return tuple(sorted({self.home, *self.extensions.values()}))
+        """The schemas that must exist before the first migration.
+
+        These are the ledger's, those of the extensions, and those of another owner, because the migrations would own a
+        schema that they create. On the search_path, a schema that comes too early would get other schemas' objects.
+        """
+        others = {
+            name for name, owner in self.schemas.items() if owner != self.role and name not in self.path
+        }
+        needed = {self.home, *self.extensions.values(), *others}
+        return tuple(sorted(name for name in needed if not name.startswith("pg_")))
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -153,8 +162,6 @@ def read_setup(conninfo: str) -> DatabaseSetup | None:
             or _value(connection, "SELECT current_schema()")
             or next((name for name in path_of(search_path, None)), "public")
         )
-        needed = {str(home), *extensions.values(), None}
-        privileges = connection.execute(_DEFAULT_PRIVILEGES).fetchall()
         return DatabaseSetup(
             role=role,
             search_path=search_path,
@@ -165,7 +172,10 @@ def read_setup(conninfo: str) -> DatabaseSetup | None:
             memberships=[(str(role), str(member)) for role, member in connection.execute(_MEMBERSHIPS)],
             schemas=schemas,
             extensions=extensions,
-            default_privileges=[str(statement) for statement, schema in privileges if schema in needed],
+            default_privileges=[
+                (str(statement), None if schema is None else str(schema))
+                for statement, schema in connection.execute(_DEFAULT_PRIVILEGES)
+            ],
             is_read=True,
         )
 

@@ -24,6 +24,7 @@ from ops.servers.scratch_server import ScratchServer
 
 T = TypeVar("T")
 _OBSTACLE = re.compile(r'(role|schema|extension|database) "(.+)" (does not exist|already exists)')
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 _NOT_AVAILABLE = re.compile(r'extension "(.+)" is not available')
 # Entries of the catalog that belong to the setup, unless a migration changes them.
 _GIVEN = re.compile(
@@ -40,6 +41,7 @@ class ScratchDatabase:
         self._setup = setup
         # What the setup created here, by kind and name. A migration that creates it too comes first.
         self._made: set[tuple[str, str]] = set()
+        self._schemas = {"public"}
         self._given: Catalog | None = None
 
     def run(self, action: Callable[[], T], *, is_applied: bool) -> T:
@@ -79,13 +81,24 @@ class ScratchDatabase:
         return read_catalog(self.url)
 
     def without_given(self, expected: Catalog, found: Catalog) -> tuple[Catalog, Catalog]:
-        """Remove from both catalogs what belongs to the setup and was not changed by a migration."""
+        """Remove from both catalogs what belongs to the setup and was not changed by a migration.
+
+        That includes everything in schemas that no migration uses, because they are another program's.
+        """
         given = self._given
         if given is None or self._setup is None:
             return expected, found
-        schemas = {"public", *self._setup.needed_schemas, *self._setup.path}
+        unused = {
+            schema: f" {_quoted(schema)}."
+            for schema in self._setup.schemas.keys() - {self._setup.home, *self._setup.path}
+            if not any(f" {_quoted(schema)}." in name for name in expected.entries)
+            and given.entries.get(f"schema {schema}") == expected.entries.get(f"schema {schema}")
+        }
+        schemas = {*self._schemas, *self._setup.path, *unused}
 
         def is_given(name: str) -> bool:
+            if any(prefix in name for prefix in unused.values()):
+                return True
             schema = _GIVEN_SCHEMA.fullmatch(name)
             belongs = _GIVEN.match(name) or (schema and schema["name"] in schemas)
             return bool(belongs) and given.entries.get(name) == expected.entries.get(name)
@@ -107,7 +120,7 @@ class ScratchDatabase:
             if kind == "role" and (is_applied or not setup.is_read):
                 _create_role(connection, name)
             elif kind == "schema" and (name in setup.schemas or not setup.is_read):
-                _create_schema(connection, name, setup.schemas.get(name))
+                self._create_schema(connection, setup, name)
             elif kind == "database":
                 # Another database of the target's server, or the target's own name. Only grants and settings name it.
                 _execute(connection, "CREATE DATABASE {}", name)
@@ -139,11 +152,24 @@ class ScratchDatabase:
             if is_copied:
                 return
             for schema in self._setup.needed_schemas:
-                _create_schema(connection, schema, self._setup.schemas.get(schema))
+                self._create_schema(connection, self._setup, schema)
                 if schema != self._setup.home:
                     self._made.add(("schema", schema))
             self._create_extensions(connection, self._setup)
-            for statement in self._setup.default_privileges:
+            self._set_default_privileges(connection, self._setup, None)
+
+    def _create_schema(self, connection: Connection, setup: DatabaseSetup, name: str) -> None:
+        _execute(connection, "CREATE SCHEMA IF NOT EXISTS {}", name)
+        if (owner := setup.schemas.get(name)) is not None:
+            _execute(connection, "ALTER SCHEMA {} OWNER TO {}", name, owner)
+        self._set_default_privileges(connection, setup, name)
+        self._schemas.add(name)
+
+    def _set_default_privileges(
+        self, connection: Connection, setup: DatabaseSetup, schema: str | None
+    ) -> None:
+        for statement, of in setup.default_privileges:
+            if of == schema:
                 connection.execute(statement.encode())
 
     def _create_roles(self, connection: Connection, setup: DatabaseSetup) -> None:
@@ -189,12 +215,11 @@ def _alter_role(connection: Connection, name: str, attributes: str) -> None:
     _execute(connection, f"ALTER ROLE {{}} {attributes}", name)
 
 
-def _create_schema(connection: Connection, name: str, owner: str | None) -> None:
-    _execute(connection, "CREATE SCHEMA IF NOT EXISTS {}", name)
-    if owner is not None:
-        _execute(connection, "ALTER SCHEMA {} OWNER TO {}", name, owner)
-
-
 def _execute(connection: Connection, statement: str, *names: str) -> None:
     # The texts are those of this module, or attributes of roles.
     connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+def _quoted(name: str) -> str:
+    """Return a name as the server writes it in definitions."""
+    return name if _PLAIN_NAME.fullmatch(name) else sql.Identifier(name).as_string()

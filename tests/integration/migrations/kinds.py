@@ -184,6 +184,23 @@ create trigger touch before update on books.book for each row execute function b
         administrator="CREATE SCHEMA books AUTHORIZATION {role};",
         search_path="books",
     ),
+    # Schemas of an administrator, with privileges, which the migrations name in full. One is another program's.
+    "shared-database": Kind(
+        {
+            "1_pen.sql": """
+CREATE SCHEMA IF NOT EXISTS pens;
+CREATE TABLE pens.pen (id int PRIMARY KEY);
+""",
+            "2_ink.sql": "CREATE TABLE inks.ink (id int PRIMARY KEY);",
+        },
+        administrator="""
+CREATE ROLE sd_reader; CREATE ROLE sd_admin;
+CREATE SCHEMA pens AUTHORIZATION sd_admin; GRANT ALL ON SCHEMA pens TO {role}; GRANT USAGE ON SCHEMA pens TO sd_reader;
+CREATE SCHEMA inks AUTHORIZATION {role}; GRANT USAGE ON SCHEMA inks TO sd_reader;
+ALTER DEFAULT PRIVILEGES FOR ROLE {role} IN SCHEMA inks GRANT SELECT ON TABLES TO sd_reader;
+CREATE SCHEMA other; CREATE TABLE other.thing (id int PRIMARY KEY); GRANT SELECT ON other.thing TO sd_reader
+""",
+    ),
     # The migrations create the schema and set the search_path for the session.
     "search-path": Kind(
         {

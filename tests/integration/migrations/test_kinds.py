@@ -96,7 +96,15 @@ def write_files(kind: Kind, folder: Path) -> None:
 
 
 # The others rarely fail alone.
-KINDS_OF_EVERY_RUN = ("row-security", "provisioned", "search-path", "dump", "types", "quoted")
+KINDS_OF_EVERY_RUN = (
+    "row-security",
+    "provisioned",
+    "shared-database",
+    "search-path",
+    "dump",
+    "types",
+    "quoted",
+)
 
 
 @promise("foreign databases and folders are reviewed with their own roles, schemas and extensions")
