@@ -48,12 +48,12 @@ class EntityEpoch:
         self._epoch = epoch
         self._entity = entity
         self.tag = b""
-        self._prefix = b""
+        self._stamp = b""
         self.turn()
 
-    def matches(self, raw: bytes) -> bool:
-        """Return whether an entry is of this epoch and the epoch is known to be current."""
-        return raw.startswith(self._prefix) and not self._epoch.is_overdue
+    def stamp(self) -> bytes | None:
+        """Return the beginning of all current entries, or None if the server must be asked first."""
+        return None if self._epoch.is_overdue else self._stamp
 
     def is_current(self, tag: bytes) -> bool:
         """Return whether `tag` is still the current tag."""
@@ -62,7 +62,7 @@ class EntityEpoch:
     def turn(self) -> None:
         """Update the tag to what the server last reported."""
         self.tag = self._epoch.tag_of(self._entity)
-        self._prefix = self.tag + b":"
+        self._stamp = self.tag + b":"
 
 
 class Epoch:

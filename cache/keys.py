@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -26,6 +27,11 @@ class EntityKeys:
 
     def value(self, record_id: int) -> str:
         return f"{self.value_prefix}{{{record_id}}}"
+
+    def values(self, record_ids: Iterable[int]) -> list[str]:
+        """Return the keys of many values. `value` would look up the prefix for each of them."""
+        prefix = self.value_prefix
+        return [f"{prefix}{{{record_id}}}" for record_id in record_ids]
 
     def lease(self, record_id: int) -> str:
         return f"{LEASE_PREFIX}:{self._rest(record_id)}"

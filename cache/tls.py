@@ -22,6 +22,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from cache.errors import CacheSettingError
 from cache.resolving import addresses
+from cache.resp import Answers, AsyncAnswers
 from cache.synchronization import async_time_limit, seconds_left
 
 # Options with which redis-py sends no command of its own. Redis 7.0 has no CLIENT SETINFO and CLIENT
@@ -68,11 +69,11 @@ class _NoFarewell:
         await super().disconnect(*arguments, **options)  # type: ignore[misc]
 
 
-class AsyncPlainConnection(_NoFarewell, _AsyncConnection):
+class AsyncPlainConnection(AsyncAnswers, _NoFarewell, _AsyncConnection):
     """redis-py's connection without TLS, which disconnects at once."""
 
 
-class AsyncTlsConnection(_NoFarewell, _AsyncSslConnection):
+class AsyncTlsConnection(AsyncAnswers, _NoFarewell, _AsyncSslConnection):
     """redis-py's TLS connection with the shared context, which disconnects at once."""
 
     def __init__(self, *, tls: TlsContext, **options: Any) -> None:
@@ -197,11 +198,11 @@ class _BoundedSteps:
         return super().can_read(timeout)  # type: ignore[misc,no-any-return]
 
 
-class PlainConnection(_BoundedSteps, _Connection):
+class PlainConnection(Answers, _BoundedSteps, _Connection):
     """redis-py's connection without TLS, limited to the time of the call."""
 
 
-class TlsConnection(_BoundedSteps, _SslConnection):
+class TlsConnection(Answers, _BoundedSteps, _SslConnection):
     """redis-py's TLS connection with the shared context, limited to the time of the call."""
 
     def __init__(self, *, tls: TlsContext, **options: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -36,6 +36,14 @@ def bigint(field: str, value: object, *, least: int = INT64_MIN) -> int:
     if not least <= value <= INT64_MAX:
         raise InvalidInput(field, f"is out of range; use {least} to {INT64_MAX}")
     return value
+
+
+def bigints(field: str, values: Sequence[int]) -> list[int]:
+    """Return `values` as a list if each is an integer that fits a bigint column."""
+    # Without a call for each of them, if all are valid.
+    if set(map(type, values)) == {int} and min(values) >= INT64_MIN and max(values) <= INT64_MAX:
+        return list(values)
+    return [bigint(field, value) for value in values]
 
 
 def count(field: str, value: object) -> int:

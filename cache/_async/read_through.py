@@ -103,8 +103,9 @@ class AsyncReadThrough(Generic[T]):
         began = perf_counter()
         budget = None if ends_at is None else self._client.budget(ends_at=ends_at)
         try:
-            raw, record = await self._get(record_id, budget)
-            if raw is not None:
+            hit = await self._get(record_id, budget)
+            if hit is not None:
+                record, raw = hit
                 if is_due(raw):
                     self._stale_serves.inc()
                     refresh = partial(self._refresh, record_id, header_of(raw), load)
@@ -134,10 +135,12 @@ class AsyncReadThrough(Generic[T]):
         """
         unique = list(dict.fromkeys(record_ids))
         known: dict[int, T | None] = {}
-        for record_id in unique:
-            if (record := self.peek(record_id)) is not MISS:
-                known[record_id] = record
-        asked = [record_id for record_id in unique if record_id not in known]
+        asked = unique
+        if self._near is not None:
+            for record_id in unique:
+                if (record := self.peek(record_id)) is not MISS:
+                    known[record_id] = record
+            asked = [record_id for record_id in unique if record_id not in known]
         budget = self._client.budget(-(-len(asked) // KEYS_PER_TRIP), ends_at)
         known |= await self._known(asked, budget)
         missing = [record_id for record_id in unique if record_id not in known]
@@ -167,20 +170,22 @@ class AsyncReadThrough(Generic[T]):
         """
         return await self._invalidator.drop(written)
 
-    async def _get(self, record_id: int, budget: Budget | None) -> tuple[bytes | None, T | None]:
-        """Return a value of the current epoch and its record, and store it in the near cache."""
+    async def _get(self, record_id: int, budget: Budget | None) -> tuple[T | None, bytes] | None:
+        """Return a record of the current epoch with its entry, and store the entry in the near cache."""
+        near = self._near
+        if near is None:
+            return self._hit(await self._client.get(self._keys.value(record_id), budget))
         # Created before it is registered, so that the read ends even if a signal handler raises right after. It ends
         # twice, because a signal handler may raise inside the first `finally`.
         own = object()
         try:
             try:
-                ticket = None if self._near is None else self._near.begin_read(record_id, own)
-                raw = self._current(await self._client.get(self._keys.value(record_id), budget))
-                record = None if raw is None else self._hit(raw)
-                if raw is not None and self._near is not None:
-                    self._near.put(record_id, raw, ticket)
+                ticket = near.begin_read(record_id, own)
+                hit = self._hit(await self._client.get(self._keys.value(record_id), budget))
+                if hit is not None:
+                    near.put(record_id, hit[1], ticket)
                 # Not `return None`: Python leaves the `try` before it evaluates a constant.
-                return raw, record
+                return hit
             finally:
                 self._end_reads([record_id], own)
         finally:
@@ -190,17 +195,18 @@ class AsyncReadThrough(Generic[T]):
         if self._near is not None:
             self._near.end_reads(record_ids, ticket)
 
-    def _current(self, raw: bytes | None) -> bytes | None:
-        return raw if raw is not None and self._epoch.matches(raw) else None
-
     def _clock(self, started: float) -> None:
         """Record how long a read of the database took."""
         self._cost_ms = max(1, round((monotonic() - started) * 1000))
 
-    def _hit(self, raw: bytes) -> T | None:
+    def _hit(self, raw: bytes | None) -> tuple[T | None, bytes] | None:
+        """Return the record of an entry, if it is of the current epoch, and count the hit."""
+        stamp = self._epoch.stamp()
+        if raw is None or stamp is None or not raw.startswith(stamp):
+            return None
         record = self._codec.decode(raw)
         (self._negative_hits if record is None else self._hits).inc()
-        return record
+        return record, raw
 
     async def _read(
         self, record_id: int, load: Callable[[int], Awaitable[T | None]], budget: Budget
@@ -210,7 +216,8 @@ class AsyncReadThrough(Generic[T]):
         try:
             raw, epoch = await self._value_or_lease(record_id, nonce, budget)
             if raw is not None:
-                record = self._hit(raw)
+                record = self._codec.decode(raw)
+                (self._negative_hits if record is None else self._hits).inc()
                 return None if record is None else self._codec.share(record, raw)
         except CacheUnavailable:
             pass
@@ -287,8 +294,7 @@ class AsyncReadThrough(Generic[T]):
                 try:
                     try:
                         tickets = {} if near is None else {each: near.begin_read(each, own) for each in batch}
-                        keys = [self._keys.value(record_id) for record_id in batch]
-                        values = await self._client.get_many(keys, budget)
+                        values = await self._client.get_many(self._keys.values(batch), budget)
                         undecodable += self._take_in(batch, values, tickets, known)
                     finally:
                         self._end_reads(batch, own)
@@ -311,18 +317,15 @@ class AsyncReadThrough(Generic[T]):
         known: dict[int, T | None],
     ) -> list[tuple[int, None]]:
         """Add the decoded values to `known` and to the near cache, and return the ids that cannot be decoded."""
-        decode, near = self._codec.decode, self._near
-        undecodable: list[tuple[int, None]] = []
-        for record_id, raw in zip(record_ids, values, strict=True):
-            if raw is not None and self._epoch.matches(raw):
-                try:
-                    known[record_id] = decode(raw)
-                except UndecodableEntry:
-                    undecodable.append((record_id, None))
-                else:
-                    if near is not None:
-                        near.put(record_id, raw, tickets[record_id])
-        return undecodable
+        stamp = self._epoch.stamp()
+        if stamp is None:
+            return []
+        undecodable = self._codec.decode_all(record_ids, values, stamp, known)
+        if self._near is not None:
+            for record_id, raw in zip(record_ids, values, strict=True):
+                if raw is not None and record_id in known:
+                    self._near.put(record_id, raw, tickets[record_id])
+        return [(record_id, None) for record_id in undecodable]
 
     async def _take_leases(
         self, record_ids: list[int], nonce: str, budget: Budget

@@ -21,6 +21,7 @@ from cache.credentials import UrlCredentials
 from cache.epoch import Epoch
 from cache.errors import CacheSettingError
 from cache.forking import abandon, connecting, register
+from cache.resp import packed
 from cache.settings import CacheSettings
 from cache.synchronization import socket_seconds
 from cache.tls import (
@@ -33,13 +34,6 @@ from cache.tls import (
 )
 
 _T = TypeVar("_T")
-
-
-def packed(*parts: str) -> bytes:
-    """Return an ASCII command in the RESP protocol. redis-py's encoder copies its buffer for every key."""
-    body = "".join([f"${len(part)}\r\n{part}\r\n" for part in parts])
-    # len() counts characters, RESP bytes: for ASCII these are the same.
-    return f"*{len(parts)}\r\n{body}".encode("ascii")
 
 
 class Connections:
@@ -94,29 +88,12 @@ class Connections:
 
     def ask(self, *command: str) -> Any:
         """Send one ASCII command and return the answer. redis-py's client would double the time that this takes."""
-
-        def exchange(connection: Any) -> Any:
-            connection.send_packed_command([packed(*command)], check_health=False)
-            return connection.read_response()
-
-        return self._with_connection(exchange)
+        answers = self._with_connection(_exchange, [packed(*command)], 1)
+        return _without_errors(answers)[0]
 
     def ask_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send commands in one round trip and return the answers. Raises the first error among them."""
-
-        def exchange(connection: Any) -> list[Any]:
-            answers = _exchange(connection, commands)
-            failures = [answer for answer in answers if isinstance(answer, ResponseError)]
-            try:
-                if failures:
-                    raise failures[0]
-            finally:
-                # The error refers to this frame. If the frame refers to it too, both live until garbage collection.
-                if failures:
-                    failures, answers = [], []
-            return answers
-
-        return self._with_connection(exchange)
+        return _without_errors(self._with_connection(_exchange_many, commands))
 
     def ask_epoch(self) -> None:
         """Read the epoch again, to notice a flush by another process or a change of the server's role."""
@@ -150,10 +127,10 @@ class Connections:
         """Return connections for later calls. All their answers must have been read."""
         self._idle += connections
 
-    def _with_connection(self, talk: Callable[[Any], _T]) -> _T:
+    def _with_connection(self, talk: Callable[..., _T], *arguments: Any) -> _T:
         connection = self.take()
         try:
-            answer = talk(connection)
+            answer = talk(connection, *arguments)
         except ResponseError:
             # All answers have been read.
             self._idle.append(connection)
@@ -172,7 +149,7 @@ class Connections:
             ("SET", self._nonce_key, secrets.token_hex(8), "NX"),
             ("GET", self._nonce_key),
         ]
-        information, stored, nonce = _exchange(connection, commands)
+        information, stored, nonce = _exchange_many(connection, commands)
         for answer in (information, stored, nonce):
             # If Redis has no memory left for a new nonce, an existing one is still valid.
             if isinstance(answer, ResponseError) and not isinstance(answer, OutOfMemoryError):
@@ -180,14 +157,25 @@ class Connections:
         self._epoch.learn(question, information, nonce)
 
 
-def _exchange(connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
-    """Send commands in one round trip and return all answers, with the server's errors among them."""
-    connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-    answers: list[Any] = []
-    for _ in commands:
-        try:
-            answers.append(connection.read_response())
-        except ResponseError as error:
-            # Without its traceback, which refers to this frame, so that the two do not refer to each other.
-            answers.append(error.with_traceback(None))
+def _exchange(connection: Any, command: Sequence[bytes], count: int) -> list[Any]:
+    """Send packed commands in one round trip and return all answers, with the server's errors among them."""
+    connection.send_packed_command(command, check_health=False)
+    answers: list[Any] = connection.read_answers(count)
+    return answers
+
+
+def _exchange_many(connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    return _exchange(connection, connection.pack_commands(commands), len(commands))
+
+
+def _without_errors(answers: list[Any]) -> list[Any]:
+    """Return the answers. Raises the first error among them."""
+    failures = [answer for answer in answers if isinstance(answer, ResponseError)]
+    try:
+        if failures:
+            raise failures[0]
+    finally:
+        # The error refers to this frame. If the frame refers to it too, both live until garbage collection.
+        if failures:
+            failures, answers = [], []
     return answers

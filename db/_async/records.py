@@ -33,7 +33,7 @@ from db.models import Page
 from db.named_query import queries
 from db.paging import Listing
 from db.record_kind import Record, RecordKind, as_json, distinct
-from db.validation import bigint
+from db.validation import bigint, bigints
 
 R = TypeVar("R", bound=Record)
 N = TypeVar("N")
@@ -105,7 +105,7 @@ class AsyncRecordRepository(Generic[R, N]):
 
         Takes one round trip to Redis per 200 ids, and one query to Postgres for all that are not cached.
         """
-        ids = [bigint(f"{self._id_name}s", record_id) for record_id in record_ids]
+        ids = bigints(f"{self._id_name}s", record_ids)
         load = partial(self._load_many, deadline=self._pool.deadline())
         found = await (
             load(ids) if self._pool.in_transaction() else self.cached.find_many(ids, load, end_of_block())

@@ -79,6 +79,10 @@ def _check_slots(data: DataAccess, size: int, where: str) -> None:
     _wait_until(lambda: free.qsize() == size, f"a slot is missing after an interrupt at {where}")
 
 
+def _has_one_connection(data: DataAccess) -> bool:
+    return data.pool.statistics()["pool_available"] == 1
+
+
 class _Calls:
     """The calls of one flavour that are interrupted. Each begins in the same state, which `prepare` makes."""
 
@@ -318,6 +322,8 @@ def test_an_exception_while_waiting_for_a_connection_loses_nothing(
 
     while True:
         data = DataAccess(settings, cache).__enter__()
+        # A caller that waits for the first connection makes the pool grow, and the call below would not wait.
+        _wait_until(partial(_has_one_connection, data), "the first connection")
         interrupt = Interrupt(number, DRIVER, "return")
         with data.transaction():
             # Another thread is not in the transaction, which has the only connection.

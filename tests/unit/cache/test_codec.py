@@ -76,6 +76,32 @@ def test_a_corrupt_entry_is_refused(spoil: Any) -> None:
         CODEC.decode(spoil(raw))
 
 
+@given(st.lists(st.none() | THINGS | st.sampled_from(["absent", "corrupt", "of another epoch", "no header"])))
+def test_many_entries_are_decoded_as_one_by_one(kinds: list[Any]) -> None:
+    thing = Thing("x:y", datetime(2024, 1, 1, tzinfo=UTC), {}, 1)
+    special = {
+        "absent": ABSENT,
+        "corrupt": encoded(thing)[:-1],
+        "of another epoch": b"x" + encoded(thing),
+        "no header": EPOCH + b":1:2",
+    }
+    raws = [
+        each if each is None else special[each] if isinstance(each, str) else encoded(each) for each in kinds
+    ]
+    known: dict[int, Thing | None] = {}
+    undecodable = CODEC.decode_all(range(len(raws)), raws, EPOCH + b":", known)
+    for number, raw in enumerate(raws):
+        if raw is None or not raw.startswith(EPOCH + b":"):
+            assert number not in known
+            assert number not in undecodable
+        elif number in known:
+            assert known[number] == CODEC.decode(raw)
+        else:
+            assert number in undecodable
+            with pytest.raises(UndecodableEntry):
+                CODEC.decode(raw)
+
+
 def test_a_value_without_a_msgpack_form_is_refused() -> None:
     with pytest.raises(UndecodableEntry):
         encoded(Thing("x", datetime(2024, 1, 1, tzinfo=UTC), {"n": 2**70}, 1))

@@ -31,6 +31,14 @@ def test_an_expensive_entry_is_due_sooner() -> None:
     assert _due(10_000, 1_000) < _due(10_000, 10_000) < _due(10_000, 100_000)
 
 
+def test_the_luckiest_reader_refreshes_at_37_times_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`random` has 53 bits, so no reader is due before."""
+    monkeypatch.setattr("random.random", lambda: 1 - 2**-53)
+    monkeypatch.setattr("cache.entry.time", lambda: 1000.0)
+    assert is_due(entry(EPOCH, 1, 36_700, 1_000, b"x"))
+    assert not is_due(entry(EPOCH, 1, 36_800, 1_000, b"x"))
+
+
 def test_an_absence_is_never_due() -> None:
     assert not is_due(absence(EPOCH))
 

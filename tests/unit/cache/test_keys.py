@@ -21,6 +21,7 @@ def test_a_key_contains_namespace_schema_entity_and_id() -> None:
     assert keys.value(7) == "gw:dev:v3:user:{7}"
     assert keys.lease(7) == "gwl:dev:v3:user:{7}"
     assert keys.both(7) == (keys.value(7), keys.lease(7))
+    assert keys.values([7, -8]) == [keys.value(7), keys.value(-8)]
 
 
 def test_a_value_and_its_lease_share_a_slot() -> None:

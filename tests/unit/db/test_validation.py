@@ -15,6 +15,7 @@ from db.validation import (
     JSON_DEPTH,
     TEXT_BYTES,
     bigint,
+    bigints,
     boolean,
     day,
     decimal,
@@ -34,6 +35,18 @@ def nested(depth: int) -> dict[str, Any]:
     for _ in range(depth - 1):
         value = {"k": value}
     return value
+
+
+@pytest.mark.parametrize("values", [[], [7], [-(2**63), 2**63 - 1, 7], range(3)])
+def test_many_integers_pass(values: Any) -> None:
+    assert bigints("ids", values) == list(values)
+
+
+@pytest.mark.parametrize("wrong", [True, 1.0, "1", None, 2**63, -(2**63) - 1, float("nan")])
+def test_one_wrong_value_among_integers_is_refused(wrong: Any) -> None:
+    for values in ([wrong], [1, wrong, 2]):
+        with pytest.raises(InvalidInput, match="ids: "):
+            bigints("ids", values)
 
 
 @pytest.mark.parametrize("value", [-(2**63), 0, 2**63 - 1])
