@@ -26,8 +26,8 @@ def packed(*parts: str) -> bytes:
 def parsing(count: int, error_of: Callable[[str], Exception]) -> Generator[None, bytes, list[Any]]:
     """Parse `count` answers from the bytes that are sent in, and return them. Yields when it needs more bytes.
 
-    An error of the server is an answer, made by `error_of`. Raises ConnectionError if the server refuses to go on, or
-    sends more than was asked for.
+    An error of the server is an answer, made by `error_of`. Raises ConnectionError if the server ends the connection
+    with an error, or sends more than was asked for.
     """
     answers: list[Any] = []
     into, missing = answers, count
