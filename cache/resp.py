@@ -27,7 +27,7 @@ def parsing(count: int, error_of: Callable[[str], Exception]) -> Generator[None,
     """Parse `count` answers from the bytes that are sent in, and return them. Yields when it needs more bytes.
 
     An error of the server is an answer, made by `error_of`. Raises ConnectionError if the server ends the connection
-    with an error, or sends more than was asked for.
+    with its error, or sends more than was asked for.
     """
     answers: list[Any] = []
     into, missing = answers, count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from cache.entry import MOST_BYTES
 from cache.keys import FeedKeys
+from cache.metrics import CALL_SECONDS
 from db.copy_binary import Owners
 from db.models import NewActivity, NewRepository, NewUser
 from tests.conftest import Database
@@ -61,6 +63,24 @@ def test_a_page_comes_from_redis_until_the_outbox_is_emptied(
     assert _events(data.activities.feed(user_id)) == [1]
     data.outbox.drain()
     assert _events(data.activities.feed(user_id)) == [2, 1]
+
+
+def _calls() -> Counter[str]:
+    """Return the calls to Redis by operation, without those of the background."""
+    samples = [sample for metric in CALL_SECONDS.collect() for sample in metric.samples]
+    counts = {each.labels["operation"]: int(each.value) for each in samples if each.name.endswith("_count")}
+    return Counter({name: count for name, count in counts.items() if name not in ("epoch", "ping")})
+
+
+def test_a_cached_page_takes_one_round_trip(data: Any, user_id: int) -> None:
+    for n in range(1, 51):
+        data.activities.add(_made(user_id, n))
+    before = _calls()
+    first = data.activities.feed(user_id, limit=50)
+    missed = _calls()
+    assert missed - before == {"mget": 1, "take_page": 1, "fill_page": 1}
+    assert data.activities.feed(user_id, limit=50) == first
+    assert _calls() - missed == {"mget": 1}
 
 
 def test_a_write_invalidates_every_page_of_its_owner_and_of_no_other(
