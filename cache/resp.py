@@ -13,7 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 
 _READ_BYTES = 1 << 16
-_BULK, _VERBATIM, _ARRAY, _NULL, _NUMBER, _SIMPLE, _ERROR = b"$=*_:+-"
+_BULK, _ARRAY, _NULL, _NUMBER, _SIMPLE, _ERROR = b"$*_:+-"
+# The types that begin with a size. A verbatim string (=) begins with its format, as in `txt:`.
+_SIZED = frozenset(b"$=")
 
 
 def packed(*parts: str) -> bytes:
@@ -45,7 +47,7 @@ def parsing(count: int, error_of: Callable[[str], Exception]) -> Generator[None,
         while (end := data.find(b"\r\n", at)) < 0:
             data, at = data[at:] + (yield), 0
         kind, start = data[at], end + 2
-        if kind in (_BULK, _VERBATIM):
+        if kind in _SIZED:
             size = int(data[at + 1 : end])
             if size < 0:
                 raise ValueError("a value has a negative size")
@@ -58,7 +60,6 @@ def parsing(count: int, error_of: Callable[[str], Exception]) -> Generator[None,
                     lacking -= len(chunks[-1])
                 data, start = b"".join(chunks), 0
             at = start + size + 2
-            # A verbatim string begins with its format, as in `txt:`.
             into.append(data[start if kind == _BULK else start + 4 : at - 2])
             continue
         text, at = data[at + 1 : end], start

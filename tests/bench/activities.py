@@ -22,7 +22,7 @@ from infra.spec import roles
 from tests import containers
 from tests.bench.result import Result
 from tests.bench.servers import CALLS, BenchServers, raw_redis
-from tests.bench.turns import seconds, take_turns
+from tests.bench.turns import SHORT_RUN, seconds, take_turns
 
 FULL = os.environ.get("SCALE") == "full"
 FEED_ROWS = 10_000_000 if FULL else 400_000
@@ -177,7 +177,7 @@ def measure_cached_page(servers: BenchServers) -> list[Result]:
             return _decode_page(raw.get("page"))  # type: ignore[arg-type]
 
         assert read() == read_raw()
-        turns = take_turns(read, read_raw, CALLS // 4)
+        turns = take_turns(read, read_raw, CALLS // 4, run=SHORT_RUN)
     _empty(servers)
     note = f"{len(packed):,} bytes, one round trip"
     name = f"feed page of {FEED_PAGE_ITEMS} from Redis / redis-py GET + decode"
