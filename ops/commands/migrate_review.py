@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from ops.commands.migrate_options import (
     database_options,
     exit_codes,
+    ignore_missing_option,
     migrate_settings,
     migration_database,
     read_migrations,
@@ -24,8 +25,9 @@ from ops.output import print_json, print_line
 
 @click.command("verify")
 @database_options
+@ignore_missing_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
-def verify_schema(url: str | None, stack: str, folder: Path, as_json: bool) -> None:
+def verify_schema(url: str | None, stack: str, folder: Path, ignore_missing: bool, as_json: bool) -> None:
     """Find where the database differs from its migrations
 
     The applied migrations run on a temporary server (Docker), and the two catalogs are compared. Exits with 4 if they
@@ -34,7 +36,7 @@ def verify_schema(url: str | None, stack: str, folder: Path, as_json: bool) -> N
     from ops.migrations.verification import verify
 
     with exit_codes():
-        done = verify(migration_database(url, stack), read_migrations(folder))
+        done = verify(migration_database(url, stack), read_migrations(folder), ignore_missing=ignore_missing)
     if done.state.pending:
         print_line(f"{len(done.state.pending)} pending migrations are not checked", err=True)
     if as_json:
@@ -52,6 +54,7 @@ def verify_schema(url: str | None, stack: str, folder: Path, as_json: bool) -> N
 @click.option(
     "--above", type=int, metavar="VERSION", help="Plan the files above VERSION; connect to no database"
 )
+@ignore_missing_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 @click.option("--markdown", is_flag=True, help="Print Markdown for a pull request comment")
 @click.pass_context
@@ -62,6 +65,7 @@ def show_plan(
     folder: Path,
     from_scratch: bool,
     above: int | None,
+    ignore_missing: bool,
     as_json: bool,
     markdown: bool,
 ) -> None:
@@ -87,7 +91,7 @@ def show_plan(
         if target is None:
             plan = plan_from(above or 0, migrations, rules=rules, session=settings.session)
         else:
-            plan = plan_pending(target, migrations, rules=rules)
+            plan = plan_pending(target, migrations, rules=rules, ignore_missing=ignore_missing)
     if as_json:
         print_json(plan.as_json())
         return
@@ -97,6 +101,7 @@ def show_plan(
 
 @click.command("rehearse")
 @database_options
+@ignore_missing_option
 @click.option("--budget-ms", type=float, help="Exit with 4 if a query is blocked longer or starts to fail")
 @click.option(
     "--callers", type=click.IntRange(1, 32), default=8, show_default=True, help="Number of query threads"
@@ -122,6 +127,7 @@ def rehearse_pending(
     url: str | None,
     stack: str,
     folder: Path,
+    ignore_missing: bool,
     budget_ms: float | None,
     callers: int,
     before_seconds: float,
@@ -144,7 +150,9 @@ def rehearse_pending(
         max_bytes = parse_bytes(max_size)
     except ValueError as error:
         raise OpsError(f"--max-size: {error}; use a size such as 500MB or 2GB", Exit.USAGE) from error
-    options = RehearsalOptions(callers, before_seconds, not schema_only, max_bytes, budget_ms, queries)
+    options = RehearsalOptions(
+        callers, before_seconds, not schema_only, max_bytes, budget_ms, queries, ignore_missing
+    )
     with exit_codes():
         conninfo = migration_database(url, stack)
         done = rehearse(conninfo, read_migrations(folder), options)

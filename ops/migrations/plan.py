@@ -93,9 +93,11 @@ class PendingPlan:
         )
 
 
-def plan_pending(conninfo: str, migrations: Sequence[Migration], *, rules: Container[str]) -> PendingPlan:
+def plan_pending(
+    conninfo: str, migrations: Sequence[Migration], *, rules: Container[str], ignore_missing: bool = False
+) -> PendingPlan:
     """Plan what is pending on a database. Raise LedgerMismatch if its ledger does not match the files."""
-    state = status(conninfo, migrations)
+    state = status(conninfo, migrations, ignore_missing=ignore_missing)
     for problem in state.problems:
         raise problem
     linted = lint(state.pending, rules)

@@ -40,9 +40,9 @@ class Verification:
             yield f"the database matches {applied}"
 
 
-def verify(conninfo: str, migrations: Sequence[Migration]) -> Verification:
+def verify(conninfo: str, migrations: Sequence[Migration], *, ignore_missing: bool = False) -> Verification:
     """Compare a database with its applied migrations. Raise LedgerMismatch if the files are not the applied ones."""
-    state = status(conninfo, migrations)
+    state = status(conninfo, migrations, ignore_missing=ignore_missing)
     for problem in state.problems:
         raise problem
     setup = read_setup(conninfo)

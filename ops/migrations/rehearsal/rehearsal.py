@@ -128,6 +128,7 @@ class RehearsalOptions:
     max_bytes: int = 2 * 1024**3
     budget_ms: float | None = None
     queries: Path | None = None
+    ignore_missing: bool = False
 
 
 def rehearse(conninfo: str, migrations: Sequence[Migration], options: RehearsalOptions) -> Rehearsal | None:
@@ -137,7 +138,7 @@ def rehearse(conninfo: str, migrations: Sequence[Migration], options: RehearsalO
     fails.
     """
     source = SourceDatabase.at(conninfo)
-    state = status(conninfo, migrations)
+    state = status(conninfo, migrations, ignore_missing=options.ignore_missing)
     for problem in state.problems:
         raise problem
     if not state.pending:
@@ -202,7 +203,9 @@ def _migrate_under_traffic(
     ) as traffic:
         time.sleep(options.before_seconds)
         began = time.monotonic()
-        applied = apply_pending(copy.url, migrations, on_event=record.hear)
+        applied = apply_pending(
+            copy.url, migrations, ignore_missing=options.ignore_missing, on_event=record.hear
+        )
         ended = time.monotonic()
         record.now = None
         time.sleep(_AFTER_SECONDS)

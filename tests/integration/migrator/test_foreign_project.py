@@ -175,6 +175,10 @@ def test_a_shared_ledger_works_only_if_rows_without_a_file_are_ignored(
     assert "applied 2_b" in project.run("up", *option).out
     status = project.run("status", *option)
     assert (status.code, re.findall(r"^applied +(\d+)", status.out, re.MULTILINE)) == (Exit.FINE, ["1", "2"])
+    # With nothing pending, these two need no temporary server.
+    for command in ("plan", "rehearse"):
+        assert project.run(command, *option).code == Exit.FINE
+        assert project.run(command, "--no-ignore-missing").code == Exit.MISMATCH
     # The newest migration of this folder, not of the ledger.
     assert "reverted 2_b" in project.run("down", "--yes", *option).out
     assert project.psql("SELECT version FROM _sqlx_migrations ORDER BY 1").split() == ["1", "20"]
@@ -214,7 +218,6 @@ def test_the_page_works_as_printed(project: Project) -> None:
     install, *commands = re.findall(r"^ {4}(\S.*)$", first, re.MULTILINE)[1:]
     assert install == 'venv/bin/pip install "$GROUNDWORK"'
     shutil.rmtree(project.root / "migrations")
-    (project.root / "migrations").mkdir()
     project.write("groundwork.toml", settings)
     url = re.sub(r"(?<=DATABASE_URL=).*", lambda _: f"'{project.url}'", dotenv)
     project.write(".env", url)
