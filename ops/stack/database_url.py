@@ -71,7 +71,11 @@ def select_database(
 
         if (path := find_dotenv(dotenv_from)) is not None:
             content, place = read_dotenv(path), f" of {path}"
-            values = {name: variable(name, content) for name in values}
+            values = {name: content.get(name) for name in values}
+            if empty := [name for name, value in values.items() if value is not None and not value.strip()]:
+                raise OpsError(
+                    f"{empty[0]}{place} is set but empty; remove the line, or give it a value", Exit.USAGE
+                )
     if (url := values[variable_name]) is not None:
         return SelectedDatabase(libpq_url(url), f"{variable_name}{place}")
     if (url_file := values[file_name]) is not None:

@@ -87,3 +87,51 @@ def test_the_origin_is_the_option_the_variable_or_the_file(
     monkeypatch.setenv("DATABASE_URL", "postgresql://localhost/x")
     assert select_database(None, role="app", stack="dev").origin == "DATABASE_URL"
     assert select_database("postgresql://localhost/x", role="app", stack="dev").origin == "--url"
+
+
+@pytest.fixture
+def dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("DATABASE_URL", "DATABASE_URL_FILE", "SHOP_URL", "SHOP_URL_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / ".env"
+
+
+def selected(dotenv: Path, name: str = "DATABASE_URL", given: str | None = None) -> SelectedDatabase:
+    return select_database(
+        given, role="migrator", stack="dev", variable_name=name, dotenv_from=dotenv.parent, has_stacks=False
+    )
+
+
+def test_a_file_of_variables_counts_after_the_option_and_the_environment(
+    dotenv: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url_file = tmp_path / "url"
+    url_file.write_text("postgresql://localhost/file\n")
+    dotenv.write_text(
+        f"SHOP_URL=postgres://localhost/dotenv?ssl-mode=DISABLE\nDATABASE_URL_FILE={url_file}\n"
+    )
+    assert selected(dotenv, "SHOP_URL") == SelectedDatabase(
+        "postgres://localhost/dotenv?sslmode=disable", f"SHOP_URL of {dotenv}"
+    )
+    assert selected(dotenv) == SelectedDatabase(
+        "postgresql://localhost/file", f"DATABASE_URL_FILE of {dotenv}"
+    )
+    # Either of the two variables in the environment hides both in the file.
+    monkeypatch.setenv("SHOP_URL_FILE", str(url_file))
+    assert selected(dotenv, "SHOP_URL").origin == "SHOP_URL_FILE"
+    assert selected(dotenv, "SHOP_URL", "postgresql://localhost/option").origin == "--url"
+
+
+@pytest.mark.parametrize("line", ["DATABASE_URL=", "DATABASE_URL=' '", "DATABASE_URL_FILE= # none"])
+def test_an_empty_variable_of_the_file_is_refused_with_the_file(dotenv: Path, line: str) -> None:
+    dotenv.write_text(f"{line}\n")
+    with pytest.raises(OpsError) as refused:
+        selected(dotenv)
+    assert refused.value.exit_code == Exit.USAGE
+    name = line.partition("=")[0]
+    assert str(refused.value) == f"{name} of {dotenv} is set but empty; remove the line, or give it a value"
+
+
+def test_without_any_url_and_without_stacks_the_variable_is_named(dotenv: Path) -> None:
+    with pytest.raises(OpsError, match="pass --url, or set SHOP_URL in the environment or in a file"):
+        selected(dotenv, "SHOP_URL")
