@@ -53,14 +53,14 @@ def reset_stack(
         migrations = read_source()
         for migration in migrations:
             migration.up.check()
-        database = require_resettable(Checkout.here(), stack, url)
-        print_line(f"database: {database}", err=True)
+        target = require_resettable(Checkout.here(), stack, url)
+        print_line(f"database: {target.database}", err=True)
         confirm(
             f"Delete all rows of stack {stack!r}, and create its schema again?",
             yes=yes,
             unasked=f"reset deletes all rows of stack {stack!r}",
         )
-        done = reset(stack, migrations, LockLimits(wait_seconds, lock_seconds, attempts), on_event)
+        done = reset(target, migrations, LockLimits(wait_seconds, lock_seconds, attempts), on_event)
     seconds = round(time.monotonic() - started, 2)
     if as_json:
         print_json({"dropped": done.dropped, "applied": done.applied, "rows": done.rows, "seconds": seconds})

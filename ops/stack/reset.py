@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from db.migrator import LockLimits, Migration, OnEvent
+from infra import outputs
 from infra.settings import AWS
 from infra.spec.checkout import Checkout
 from infra.spec.variables import variable
 from ops.consent import production_name
 from ops.errors import Exit, OpsError
-from ops.stack.connections import environment_of
 from ops.stack.database_url import SelectedDatabase
 from ops.stack.pulumi_stack import PulumiStack
 
@@ -33,34 +33,53 @@ class Reset:
     rows: int
 
 
-def require_resettable(checkout: Checkout, stack: str, url: str | None) -> SelectedDatabase:
-    """Return the stack's database. Raise OpsError (7) unless this is a development stack.
+@dataclass(frozen=True)
+class ResettableStack:
+    """A development stack that is up: the URLs of migrator, of app and, for Redis, of ops."""
+
+    name: str
+    migrator_url: str = field(repr=False)
+    app_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+
+    @property
+    def database(self) -> SelectedDatabase:
+        return SelectedDatabase(self.migrator_url, f"stack {self.name!r}")
+
+
+def require_resettable(checkout: Checkout, stack: str, url: str | None) -> ResettableStack:
+    """Return the stack. Raise OpsError (7) unless it is a development stack.
 
     `url` and DATABASE_URL, if given, must lead to the stack's own database.
     """
     from ops.backup.workbench import refuse_during_restore
 
-    settings = PulumiStack(checkout, stack).check_settings()
+    target = PulumiStack(checkout, stack)
+    settings = target.check_settings()
     if settings.target == AWS:
         raise _refusal(stack, "is on AWS")
     if production_name([stack]) or _STAGING.search(stack):
         raise _refusal(stack, "has a name like staging or production")
     if settings.protect_data:
         raise _refusal(stack, "has protected data (groundwork:protectData)")
-    PulumiStack(checkout, stack).refuse_another_state()
+    target.refuse_another_state()
     refuse_during_restore(checkout.name(stack, "")[:-1], stack)
-    own = environment_of("migrator", stack)["DATABASE_URL"]
+    # Once, because Pulumi takes a second to decrypt them.
+    values = target.outputs()
+    urls = values[outputs.DATABASE_URLS]
     for name, given in (("--url", url), ("DATABASE_URL", variable("DATABASE_URL"))):
-        if given is not None and _place(given) != _place(own):
+        if given is not None and _place(given) != _place(urls["migrator"]):
             raise OpsError(
                 f"{name} leads to another database than that of stack {stack!r}; reset only works on a stack's own"
                 f" database: omit {name}",
                 Exit.REFUSED,
             )
-    return SelectedDatabase(own, f"stack {stack!r}")
+    return ResettableStack(stack, urls["migrator"], urls["app"], values[outputs.REDIS_URLS]["ops"])
 
 
-def reset(stack: str, migrations: Sequence[Migration], limits: LockLimits, on_event: OnEvent) -> Reset:
+def reset(
+    stack: ResettableStack, migrations: Sequence[Migration], limits: LockLimits, on_event: OnEvent
+) -> Reset:
     """Reset the stack. A run that was interrupted is completed by the next one."""
     from cache.errors import CacheSettingError
     from cache.flushing import invalidate_namespace
@@ -71,18 +90,17 @@ def reset(stack: str, migrations: Sequence[Migration], limits: LockLimits, on_ev
 
     dropped_variables = ("REDIS_URL", "REDIS_URL_FILE")
     environment = {name: value for name, value in os.environ.items() if name not in dropped_variables}
-    environment |= environment_of("ops", stack) | {"GROUNDWORK_NEAR_CACHE_ENTRIES": "0"}
+    environment |= {"REDIS_URL": stack.redis_url, "GROUNDWORK_NEAR_CACHE_ENTRIES": "0"}
     try:
         settings = CacheSettings.from_environment(environment)
     except CacheSettingError as error:
         raise OpsError(str(error), Exit.USAGE) from error
-    url = environment_of("migrator", stack)["DATABASE_URL"]
-    with connected(settings, stack) as cache:
+    with connected(settings, stack.name) as cache:
         # Before anything is dropped, because rows without a flush would be hidden by old cache entries.
         cache.redis.ping()
-        dropped = drop_objects(url, limits)
-        applied = apply_pending(url, migrations, limits=limits, on_event=on_event)
-        loaded = load_sample_data(environment_of("app", stack)["DATABASE_URL"])
+        dropped = drop_objects(stack.migrator_url, limits)
+        applied = apply_pending(stack.migrator_url, migrations, limits=limits, on_event=on_event)
+        loaded = load_sample_data(stack.app_url)
         invalidate_namespace(cache.redis, cache.namespace)
     rows = loaded.users + loaded.organizations + loaded.repositories + loaded.activities
     return Reset(dropped, len(applied), rows)

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from db import seed
 from db.models import NewUser
+from infra import outputs
 from infra.settings import StackSettings
 from ops.commands.migrate import migrate
 from ops.errors import Exit, OpsError
-from ops.stack import reset
 from ops.stack.pulumi_stack import PulumiStack
 from tests.conftest import Database
 from tests.containers import Server
@@ -49,10 +49,11 @@ def stack(
     """The test's database and Redis as those of stack dev. A test may change REDIS_URL's server."""
     urls = {"REDIS_URL": redis_server.redis_url("ops")}
 
-    def environment_of(role: str, stack: str) -> dict[str, str]:
-        return {"REDIS_URL": urls["REDIS_URL"]} if role == "ops" else {"DATABASE_URL": database.url(role)}
+    def outputs_of(self: PulumiStack) -> dict[str, Any]:
+        databases = {role: database.url(role) for role in ("migrator", "app")}
+        return {outputs.DATABASE_URLS: databases, outputs.REDIS_URLS: {"ops": urls["REDIS_URL"]}}
 
-    monkeypatch.setattr(reset, "environment_of", environment_of)
+    monkeypatch.setattr(PulumiStack, "outputs", outputs_of)
     monkeypatch.setenv("GROUNDWORK_CACHE_NAMESPACE", namespace)
     for name in ("DATABASE_URL", "DATABASE_URL_FILE", "REDIS_URL", "REDIS_URL_FILE"):
         monkeypatch.delenv(name, raising=False)
