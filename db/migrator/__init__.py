@@ -24,6 +24,7 @@ from db.migrator.errors import (
     Unproven,
     Unreachable,
 )
+from db.migrator.events import Applied, Event, EventKind, OnEvent
 from db.migrator.ledger import SCHEMA_CHANGED_CHANNEL, LedgerRow
 from db.migrator.lock_wait import LockLimits
 from db.migrator.phase import PHASES, Phase
@@ -37,7 +38,6 @@ from db.migrator.runner import (
     status,
 )
 from db.migrator.source import MIGRATIONS_FOLDER, Migration, Script, read_source
-from db.migrator.step import Applied, Event, EventKind, OnEvent
 
 if TYPE_CHECKING:
     from db.migrator.baseline import record_baseline

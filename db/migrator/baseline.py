@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from db.migrator.catalog import Catalog, Drift, catalog_of, find_drift
-from db.migrator.connection import execute_statement, open_connection
+from db.migrator.connection import execute_statement
 from db.migrator.ddl import effects
 from db.migrator.errors import Unproven
 from db.migrator.ledger import TABLE, Ledger
@@ -40,7 +40,8 @@ def record_baseline(
     """
     require_version(version, migrations)
     chosen = tuple(m for m in migrations if m.version <= version)
-    with migration_lock(conninfo, wait_seconds), open_connection(conninfo) as connection:
+    with migration_lock(conninfo, wait_seconds) as session:
+        connection = session.connection
         with connection.transaction(force_rollback=dry_run):
             ledger = Ledger.ensure(connection)
             bound_lock_waits(connection, wait_seconds)
@@ -51,7 +52,7 @@ def record_baseline(
                     f" {TABLE}); `migrate status` shows what is pending"
                 )
             for migration in chosen:
-                ledger.insert(connection, migration)
+                connection.execute(ledger.insert(migration).encode())
                 for statement in migration.up.statements:
                     if any(e.verb == "grant" and e.name == TABLE for e in effects(statement)):
                         execute_statement(connection, migration.up, statement)

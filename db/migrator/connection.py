@@ -1,8 +1,8 @@
 """The migrator's connections, and the translation of the driver's exceptions.
 
-Connections are in autocommit mode, with explicit transactions. They have the settings of db.session, and the
-search_path of the connection string or of the role. The server ends a connection soon after its client is gone, so that
-a statement of a killed migrator does not keep its locks.
+Connections are in autocommit mode, with explicit transactions, and prepare no statements. They have the settings of
+db.session, and the search_path of the connection string or of the role. The server ends a connection soon after its
+client is gone, so that a statement of a killed migrator does not keep its locks.
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from db.login import refusal_of
 from db.migrator.errors import InvalidUrl, LockHeld, MigrationError, ScriptFailed, Unreachable
-from db.migrator.script import Statement
-from db.migrator.source import Script, first_line
+from db.migrator.script import Statement, first_line
+from db.migrator.source import Script
 from db.migrator.url import LEDGER, SEARCH_PATH, libpq_url, session_of
 from db.session import ENCODING, REPAIR, is_mangled, variable_at_fault, without_environment
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 _CONNECT_TIMEOUT_SECONDS = 5
-_CLIENT_CHECK = "2s"
+# What DISCARD ALL does, except that the session keeps its advisory locks.
+_RESET = (
+    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DEALLOCATE ALL; DISCARD PLANS;"
+    " DISCARD TEMP; DISCARD SEQUENCES"
+)
 # The role has few connections, and another migrator's are soon free again.
 _NO_SLOT = "53300"
 _SLOT_SECONDS = 30.0
@@ -49,19 +54,25 @@ def open_connection(conninfo: str) -> Iterator[Connection]:
         session = session_of(str(given.get("options") or ""))
         connection = _connect(given)
         with connection:
-            # lock_timeout bounds how long a DDL statement waits. How long it works is not limited. A pooler may have
-            # dropped the options. Without them the ledger and the tables would be others.
-            connection.execute(
-                f"{REPAIR}, set_config('statement_timeout', '0', false),"
-                " set_config('client_connection_check_interval', %s, false),"
-                " set_config(%s, %s, false), set_config(%s, coalesce(%s, current_setting(%s)), false)",
-                [
-                    _CLIENT_CHECK,
-                    *(LEDGER, session.get(LEDGER, "")),
-                    *(SEARCH_PATH, session.get(SEARCH_PATH), SEARCH_PATH),
-                ],
-            )
+            connection.execute(_settings(session).encode())
             yield connection
+
+
+def reset_of(conninfo: str) -> str:
+    """Return SQL that makes a session of this connection string as it was at its beginning."""
+    return f"{_RESET}; {_settings(session_of(str(_parsed(conninfo).get('options') or '')))}"
+
+
+def _settings(session: Mapping[str, str]) -> str:
+    # lock_timeout bounds how long a DDL statement waits. How long it works is not limited. A pooler may have dropped
+    # the options. Without them the ledger and the tables would be others.
+    path, ledger = sql.Literal(session.get(SEARCH_PATH)), sql.Literal(session.get(LEDGER, ""))
+    return (
+        f"{REPAIR}, set_config('statement_timeout', '0', false),"
+        " set_config('client_connection_check_interval', '2s', false),"
+        f" set_config('{LEDGER}', {ledger.as_string()}, false),"
+        f" set_config('{SEARCH_PATH}', coalesce({path.as_string()}, current_setting('{SEARCH_PATH}')), false)"
+    )
 
 
 def require_login(conninfo: str) -> None:
@@ -80,11 +91,11 @@ def translated_errors() -> Iterator[None]:
 
 
 def execute_statement(connection: Connection, script: Script, statement: Statement) -> None:
-    """Run one statement of a script. Raises ScriptFailed with file, line and statement."""
+    """Run one statement of a script, or a group. Raises ScriptFailed with file, line and statement."""
     try:
-        connection.execute(statement.text.encode(), prepare=False)
+        connection.execute(statement.text.encode())
     except psycopg.Error as exc:
-        if _is_lost(exc):
+        if is_lost(exc):
             raise
         raise _refused(exc, script, statement) from exc
 
@@ -94,7 +105,7 @@ def check_deferred_constraints(connection: Connection, script: Script) -> None:
     try:
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
     except psycopg.Error as exc:
-        if _is_lost(exc):
+        if is_lost(exc):
             raise
         raise _refused(exc, script, None) from exc
 
@@ -102,15 +113,15 @@ def check_deferred_constraints(connection: Connection, script: Script) -> None:
 def _refused(exc: psycopg.Error, script: Script, statement: Statement | None) -> ScriptFailed:
     """Return the error for a statement that the server rejected. None stands for a deferred constraint."""
     if statement is None:
-        line, text = script.sql.rstrip().count("\n") + 1, "COMMIT"
+        line, text = script.line_at(len(script.sql.rstrip())), "COMMIT"
     else:
         line, text = script.line_of(statement, int(exc.diag.statement_position or 1)), statement.text
     words = [exc.diag.message_primary or str(exc), exc.diag.message_detail, exc.diag.message_hint]
     reason = "; ".join(_one_line(part).rstrip(".") for part in words if part)
-    undone = "nothing of it is recorded" if script.no_transaction else "this migration was rolled back"
+    undone = "this migration was rolled back" if script.is_atomic else "nothing of it is recorded"
     return ScriptFailed(
-        f"{script.path.name}:{line}: {reason} (SQLSTATE {exc.sqlstate}) in `{first_line(text)}`;"
-        f" {undone}: correct the file and run it again",
+        f"{script.path.name}:{line}: {reason} (SQLSTATE {exc.sqlstate}) in `{first_line(text)}`",
+        f"{undone}: correct the file and run it again",
         path=script.path,
         line=line,
         statement=text,
@@ -147,15 +158,32 @@ def _connect(given: Mapping[str, Any]) -> Connection:
                 "keepalives_interval": 2,
                 "keepalives_count": 3,
             }
-            return psycopg.connect(psycopg.conninfo.make_conninfo("", **parameters), autocommit=True)
+            return psycopg.connect(
+                psycopg.conninfo.make_conninfo("", **parameters), autocommit=True, prepare_threshold=None
+            )
         except psycopg.OperationalError as exc:
             if refusal_of(exc).sqlstate != _NO_SLOT or time.monotonic() >= deadline:
                 raise
         time.sleep(random.uniform(*_SLOT_PAUSE_SECONDS))
 
 
+# What the server says if it has no connection left, and the limit that has been reached.
+_CONNECTION_LIMITS = (
+    ("too many connections for role", "the CONNECTION LIMIT of the role"),
+    ("too many connections for database", "the CONNECTION LIMIT of the database"),
+    ("", "max_connections, less superuser_reserved_connections,"),
+)
+
+
 def _translate(exc: psycopg.Error) -> MigrationError:
-    if _is_lost(exc):
+    if is_lost(exc):
+        if refusal_of(exc).sqlstate == _NO_SLOT:
+            limit = next(limit for text, limit in _CONNECTION_LIMITS if text in str(exc))
+            return Unreachable(
+                f"the database has no free connection: {_one_line(exc)}; a migrator needs one, and waited"
+                f" {_SLOT_SECONDS:g} s. End a session, or raise {limit} (pg_stat_activity shows the sessions)",
+                sqlstate=_NO_SLOT,
+            )
         variable = variable_at_fault(str(exc))
         fix = f"unset {variable}" if variable else "check that it is up, and host, port, user and password"
         return Unreachable(
@@ -169,7 +197,8 @@ def _translate(exc: psycopg.Error) -> MigrationError:
     return MigrationError(f"the migrator's own statement failed: {_one_line(exc)}", sqlstate=exc.sqlstate)
 
 
-def _is_lost(exc: psycopg.Error) -> bool:
+def is_lost(exc: psycopg.Error) -> bool:
+    """Return whether the error means that the connection could not be made, or is lost."""
     if not isinstance(exc, psycopg.OperationalError):
         return False
     return exc.sqlstate is None or exc.sqlstate.startswith(_LOST)

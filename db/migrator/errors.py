@@ -25,11 +25,25 @@ class ScriptFailed(MigrationError):
     `path` and `line` (from 1) locate the error. `statement` is the text that was sent.
     """
 
-    def __init__(self, message: str, *, path: Path, line: int, statement: str, sqlstate: str | None) -> None:
-        super().__init__(message, sqlstate=sqlstate)
+    def __init__(
+        self, reason: str, result: str, *, path: Path, line: int, statement: str, sqlstate: str | None
+    ) -> None:
+        super().__init__(f"{reason}; {result}", sqlstate=sqlstate)
+        self._reason = reason
         self.path = path
         self.line = line
         self.statement = statement
+
+    def but(self, result: str) -> ScriptFailed:
+        """Return the same error with another result: what the failure left, and what to do."""
+        return ScriptFailed(
+            self._reason,
+            result,
+            path=self.path,
+            line=self.line,
+            statement=self.statement,
+            sqlstate=self.sqlstate,
+        )
 
 
 class LedgerMismatch(MigrationError):

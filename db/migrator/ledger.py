@@ -1,14 +1,14 @@
 """sqlx's table of applied migrations, and all statements that read or write it.
 
-The methods take an open connection and raise the driver's errors unchanged.
+The methods that take an open connection raise the driver's errors unchanged. The others return SQL without parameters,
+so that the migrator can send it in one round trip with other statements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import LiteralString, cast
 
 from psycopg import sql
 from psycopg.errors import DuplicateTable, UniqueViolation
@@ -36,6 +36,22 @@ _CREATE = """
 """
 # An expression for the session's name of the ledger, with the default as its parameter.
 _NAME = f"coalesce(nullif(current_setting('{LEDGER}', true), ''), %s)"
+_ROWS = (
+    "SELECT version, description, installed_on, success, checksum, execution_time FROM {} ORDER BY version"
+)
+_ROW = (
+    "SELECT version, description, installed_on, success, checksum, execution_time FROM {} WHERE version = {}"
+)
+_LOCK = "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE"
+_INSERT = (
+    "INSERT INTO {} (version, description, success, checksum, execution_time) VALUES ({}, {}, {}, {}, {})"
+)
+_MARK = "UPDATE {} SET success = {} WHERE version = {}"
+_SET_CHECKSUM = "UPDATE {} SET checksum = {} WHERE version = {}"
+_MOVE = "UPDATE {} SET version = {}, description = {} WHERE version = {}"
+_SET_EXECUTION_TIME = "UPDATE {} SET execution_time = {} WHERE version = {}"
+_DELETE = "DELETE FROM {} WHERE version = {}"
+_NOTIFY = f"; SELECT pg_notify('{SCHEMA_CHANGED_CHANNEL}', '')"
 
 
 @dataclass(frozen=True)
@@ -103,78 +119,62 @@ class Ledger:
 
     def rows(self, connection: Connection) -> tuple[LedgerRow, ...]:
         """Return all rows, ordered by version."""
-        return self._select(connection, sql.SQL("ORDER BY version"), [])
+        with connection.cursor(row_factory=class_row(LedgerRow)) as cursor:
+            return tuple(cursor.execute(self._sql(_ROWS).encode()).fetchall())
 
     def row(self, connection: Connection, version: int) -> LedgerRow | None:
         """Return the row of one version, or None."""
-        rows = self._select(connection, sql.SQL("WHERE version = %s"), [version])
-        return rows[0] if rows else None
+        with connection.cursor(row_factory=class_row(LedgerRow)) as cursor:
+            return cursor.execute(self._sql(_ROW, version).encode()).fetchone()
+
+    def locked_row(self, connection: Connection, version: int, *before: str) -> LedgerRow | None:
+        """Lock the ledger against other writers until the transaction ends, and return the row of one version, or None.
+
+        Readers are not blocked. The SQL `before` runs in the same round trip.
+        """
+        with connection.cursor(row_factory=class_row(LedgerRow)) as cursor:
+            cursor.execute("; ".join([*before, self._sql(_LOCK), self._sql(_ROW, version)]).encode())
+            while cursor.nextset():
+                pass
+            return cursor.fetchone()
 
     def lock(self, connection: Connection) -> None:
         """Lock the ledger against other writers until the transaction ends. Readers are not blocked."""
-        connection.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(self._table))
+        connection.execute(self._sql(_LOCK).encode())
 
-    def insert(self, connection: Connection, migration: Migration, *, success: bool = True) -> None:
-        """Insert a migration's row, and notify listeners if it is applied."""
-        connection.execute(
-            sql.SQL(
-                "INSERT INTO {} (version, description, success, checksum, execution_time)"
-                " VALUES (%s, %s, %s, %s, %s)"
-            ).format(self._table),
-            [
-                migration.version,
-                migration.description,
-                success,
-                migration.checksum,
-                _EXECUTION_TIME_UNKNOWN,
-            ],
+    def insert(self, migration: Migration, *, success: bool = True) -> str:
+        """Return SQL that inserts a migration's row, and notifies listeners if it is applied."""
+        values = (
+            migration.version,
+            migration.description,
+            success,
+            migration.checksum,
+            _EXECUTION_TIME_UNKNOWN,
         )
-        if success:
-            self._notify(connection)
+        return self._sql(_INSERT, *values) + (_NOTIFY if success else "")
 
-    def mark(self, connection: Connection, version: int, *, success: bool) -> None:
-        """Record that a migration outside a transaction has started (False) or finished (True)."""
-        connection.execute(
-            sql.SQL("UPDATE {} SET success = %s WHERE version = %s").format(self._table), [success, version]
-        )
-        if success:
-            self._notify(connection)
+    def mark(self, version: int, *, success: bool) -> str:
+        """Return SQL that records that a migration outside a transaction has started (False) or finished (True)."""
+        return self._sql(_MARK, success, version) + (_NOTIFY if success else "")
 
-    def set_checksum(self, connection: Connection, migration: Migration) -> None:
-        """Set the row's checksum to that of the migration's current file."""
-        connection.execute(
-            sql.SQL("UPDATE {} SET checksum = %s WHERE version = %s").format(self._table),
-            [migration.checksum, migration.version],
-        )
+    def set_checksum(self, migration: Migration) -> str:
+        """Return SQL that sets the row's checksum to that of the migration's current file."""
+        return self._sql(_SET_CHECKSUM, migration.checksum, migration.version)
 
-    def move(self, connection: Connection, old: int, migration: Migration) -> None:
-        """Give the row of version `old` the version and the description of a migration with the same checksum."""
-        connection.execute(
-            sql.SQL("UPDATE {} SET version = %s, description = %s WHERE version = %s").format(self._table),
-            [migration.version, migration.description, old],
-        )
+    def move(self, old: int, migration: Migration) -> str:
+        """Return SQL that gives the row of version `old` the version and description of a migration.
 
-    def set_execution_time(self, connection: Connection, version: int, nanoseconds: int) -> None:
-        """Record how long a migration took, which is known only after its commit."""
-        connection.execute(
-            sql.SQL("UPDATE {} SET execution_time = %s WHERE version = %s").format(self._table),
-            [nanoseconds, version],
-        )
+        The migration has the same checksum.
+        """
+        return self._sql(_MOVE, migration.version, migration.description, old)
 
-    def delete(self, connection: Connection, version: int) -> None:
-        """Delete the row of a reverted migration."""
-        connection.execute(sql.SQL("DELETE FROM {} WHERE version = %s").format(self._table), [version])
-        self._notify(connection)
+    def set_execution_time(self, version: int, nanoseconds: int) -> str:
+        """Return SQL that records how long a migration took, which is known only after its commit."""
+        return self._sql(_SET_EXECUTION_TIME, nanoseconds, version)
 
-    def _select(
-        self, connection: Connection, clause: sql.SQL, parameters: Sequence[object]
-    ) -> tuple[LedgerRow, ...]:
-        query = sql.SQL(
-            "SELECT version, description, installed_on, success, checksum, execution_time FROM {} "
-        ).format(self._table)
-        with connection.cursor(row_factory=class_row(LedgerRow)) as cursor:
-            return tuple(cursor.execute(query + clause, parameters).fetchall())
+    def delete(self, version: int) -> str:
+        """Return SQL that deletes the row of a reverted migration, and notifies listeners."""
+        return self._sql(_DELETE, version) + _NOTIFY
 
-    @staticmethod
-    def _notify(connection: Connection) -> None:
-        connection.execute("SELECT pg_notify(%s, '')", [SCHEMA_CHANGED_CHANNEL])
+    def _sql(self, query: LiteralString, *values: object) -> str:
+        return sql.SQL(query).format(self._table, *map(sql.Literal, values)).as_string()

@@ -29,7 +29,7 @@ RULES = {
     "phase": "a phase header that is invalid, comes too late, or is in a down file",
     "byte-order-mark": "a byte order mark, which sqlx-cli would send to the server",
     "psql-command": "a line for psql, such as \\restrict or \\connect",
-    "copy-stdin": "COPY ... FROM stdin, whose rows only psql sends",
+    "copy-stdin": "COPY ... FROM stdin or TO stdout, whose rows only psql sends and reads",
     "needs-no-transaction": "VACUUM, CONCURRENTLY and similar statements without the no-transaction header",
     "new-enum-value": "use of an enum's value in the transaction that adds it",
     "file-name": "a file that looks like a migration, but that the migrator does not read",
@@ -201,7 +201,7 @@ def _of_script(script: Script, *, is_down: bool = False) -> Iterator[LintFinding
                 f"a no-transaction header must be the file's first bytes, exactly `{NO_TRANSACTION}`; here it is a"
                 " comment, and the file runs in a transaction",
             )
-    for problem in (*script.problems(), *unrunnable(script)):
+    for problem in (*script.problems, *unrunnable(script)):
         # Said above already.
         if problem.rule == "needs-no-transaction" and has_late_header:
             continue

@@ -1,8 +1,9 @@
 """sqlx's advisory lock, which allows one migrator per database, and the identification of its holder.
 
-The lock is polled on a separate connection in autocommit mode. Waiting in pg_advisory_lock would keep a snapshot, and
-CREATE INDEX CONCURRENTLY in the holder waits for all snapshots: a deadlock. Between polls the connection is closed, so
-that waiting migrators do not use up the role's connections.
+The session that holds the lock also runs the migrations, so a migrator needs one connection, and the statement of a
+killed migrator keeps the lock until the server ends it. The lock is polled in autocommit mode. Waiting in
+pg_advisory_lock would keep a snapshot, and CREATE INDEX CONCURRENTLY in the holder waits for all snapshots: a deadlock.
+Between polls the connection is closed, so that waiting migrators do not use up the role's connections.
 """
 
 from __future__ import annotations
@@ -11,17 +12,16 @@ import random
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 
 import psycopg
 
-from db.migrator.connection import Connection, open_connection
+from db.migrator.connection import Connection, open_connection, reset_of
 from db.migrator.errors import LockHeld, PoolerRefused
 
 _SQLX_FACTOR = 0x3D32AD9E
-# In the two-key space of advisory locks, apart from sqlx's. A session that works outside a transaction holds it.
-_WORK_LOCK = (0x67776D67, 0)
 _POLL_SECONDS = (0.05, 0.25)
 _LONGEST_POLL_SECONDS = 1.0
 
@@ -31,33 +31,66 @@ def lock_key(database: str) -> int:
     return _SQLX_FACTOR * zlib.crc32(database.encode())
 
 
+@dataclass(frozen=True)
+class LockedSession:
+    """The session that holds the migration lock."""
+
+    connection: Connection
+    key: int
+    to_reset: str
+
+    def reset(self, *statements: str) -> None:
+        """Make the session as it was at its beginning, except for the lock, and run statements in the same round trip.
+
+        So a SET in one migration does not affect the next. Raises LockHeld if a migration has released the lock, as
+        pg_advisory_unlock_all does, and another migrator has taken it.
+        """
+        # Taken once more each time. The end of the block releases all.
+        text = "; ".join([self.to_reset, *statements, f"SELECT pg_try_advisory_lock({self.key})"])
+        cursor = self.connection.execute(text.encode())
+        while cursor.nextset():
+            pass
+        if cursor.fetchone() != (True,):
+            raise LockHeld(
+                "a migration released the migrator's lock, and another migrator has taken it; remove"
+                " pg_advisory_unlock and pg_advisory_unlock_all from the migration, and run again"
+            )
+
+
 @contextmanager
 def migration_lock(
-    conninfo: str, wait_seconds: float, on_wait: Callable[[str], None] = lambda holder: None
-) -> Iterator[None]:
-    """Hold the database's migration lock during the block.
+    conninfo: str,
+    wait_seconds: float,
+    on_wait: Callable[[str], None] = lambda holder: None,
+    first: Connection | None = None,
+) -> Iterator[LockedSession]:
+    """Hold the database's migration lock during the block, and yield the session that holds it.
+
+    `first` is an open connection for the first attempt. It is closed if the lock is not free.
 
     Raises LockHeld, with the holder, after `wait_seconds`. `on_wait` is called once, with the holder, if the lock is
     not free at once.
     """
     deadline = time.monotonic() + wait_seconds
     for attempt in count():
-        with open_connection(conninfo) as connection:
+        with ExitStack() as stack:
+            connection = first if first and attempt == 0 else stack.enter_context(open_connection(conninfo))
             if attempt == 0:
                 _refuse_transaction_pooler(conninfo, connection)
-            # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
-            connection.execute("SET ROLE NONE")
             (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
             key = lock_key(str(database))
-            if _try(connection, "SELECT pg_try_advisory_lock(%s)", key):
+            if _try(connection, key):
                 try:
-                    yield
+                    yield LockedSession(connection, key, reset_of(conninfo))
                 finally:
                     # A broken connection has lost the lock already; keep the error that broke it.
-                    with suppress(psycopg.OperationalError):
-                        connection.execute("SELECT pg_advisory_unlock(%s)", [key])
+                    with suppress(psycopg.Error):
+                        connection.execute("SELECT pg_advisory_unlock_all()")
                 return
+            # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
+            connection.execute("SET ROLE NONE")
             holder = _holder(connection, key)
+            connection.close()
         if attempt == 0:
             on_wait(holder)
         if time.monotonic() >= deadline:
@@ -71,25 +104,9 @@ def migration_lock(
         time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
 
 
-def await_former_worker(connection: Connection, wait_seconds: float) -> None:
-    """Wait until no server process works on a statement of a killed migrator, and take the lock that shows it.
-
-    Killing a migrator releases its migration lock at once, but its other session may still run a statement. That
-    session keeps this second lock until it ends. Raises LockHeld after `wait_seconds`.
-    """
-    deadline = time.monotonic() + wait_seconds
-    while not _try(connection, "SELECT pg_try_advisory_lock(%s::int, %s::int)", *_WORK_LOCK):
-        if time.monotonic() >= deadline:
-            raise LockHeld(
-                "a statement of a killed migrator is still running;"
-                f" waited {wait_seconds:g} s. Wait until it finishes or terminate its session, and run again"
-            )
-        time.sleep(random.uniform(*_POLL_SECONDS))
-
-
-def _try(connection: Connection, query: str, *keys: int) -> bool:
-    row = connection.execute(query, keys).fetchone()
-    return row is not None and bool(row[0])
+def _try(connection: Connection, key: int) -> bool:
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone()
+    return row == (True,)
 
 
 def _holder(connection: Connection, key: int) -> str:

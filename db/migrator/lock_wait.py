@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
 from db.migrator.connection import Connection
+from db.migrator.ledger import Ledger
 
 # The share of the limit that each statement gets at least, enough for a lock that is almost free.
 _LEAST_SHARE = 0.2
@@ -25,8 +27,8 @@ _HOLDS_UP_OTHERS = """
         WHERE pid = pg_backend_pid() AND locktype = 'relation'
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-          AND relation <> %s::regclass
-    )
+          AND relation <> {ledger}::regclass
+    ) AS held
 """
 
 
@@ -62,29 +64,39 @@ def bound_lock_waits(connection: Connection, seconds: float) -> None:
     In a transaction the limit applies until its end, otherwise until the end of the session.
     """
     in_transaction = connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
-    milliseconds = max(int(seconds * 1000), 1 if seconds else 0)
-    connection.execute("SELECT set_config('lock_timeout', %s, %s)", [f"{milliseconds}ms", in_transaction])
+    connection.execute(
+        "SELECT set_config('lock_timeout', %s, %s)", [f"{milliseconds(seconds)}ms", in_transaction]
+    )
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a limit in milliseconds, at least 1. Only 0 s, which stands for no limit, is 0."""
+    return max(int(seconds * 1000), 1 if seconds else 0)
 
 
 class LockBudget:
-    """The time that one transaction may wait for locks. Call `before_statement` before each statement."""
+    """The time that one transaction may wait for locks. Call `before_statements` before each statement or group."""
 
-    def __init__(self, connection: Connection, limit_seconds: float, ledger: str) -> None:
+    def __init__(self, connection: Connection, limit_seconds: float, ledger: Ledger) -> None:
         self._connection = connection
         self._limit = limit_seconds
-        self._ledger = ledger
+        self._locks = _HOLDS_UP_OTHERS.format(ledger=sql.Literal(ledger.name).as_string(connection))
         # The start of the statement with which the transaction began to block others; None before that.
         self._held_since: float | None = None
         self._last_began: float | None = None
 
-    def before_statement(self) -> None:
-        if self._held_since is None and self._last_began is not None and self._holds_up_others():
-            self._held_since = self._last_began
-        self._last_began = time.monotonic()
-        if self._limit and self._held_since is not None:
-            left = self._limit - (self._last_began - self._held_since)
-            bound_lock_waits(self._connection, max(left, self._limit * _LEAST_SHARE))
-
-    def _holds_up_others(self) -> bool:
-        row = self._connection.execute(_HOLDS_UP_OTHERS, [self._ledger]).fetchone()
-        return row == (True,)
+    def before_statements(self, count: int = 1) -> None:
+        """Limit the lock wait of each of the next `count` statements to what is left."""
+        now, last_began = time.monotonic(), self._last_began
+        self._last_began = now
+        if not self._limit or last_began is None:
+            return
+        since = last_began if self._held_since is None else self._held_since
+        left = (self._limit - (now - since)) / count
+        timeout = f"'{milliseconds(max(left, self._limit * _LEAST_SHARE))}ms'"
+        if self._held_since is not None:
+            self._connection.execute(f"SET LOCAL lock_timeout = {timeout}".encode())
+            return
+        query = f"SELECT CASE WHEN held THEN set_config('lock_timeout', {timeout}, true) END FROM ({self._locks}) AS _"
+        if self._connection.execute(query.encode()).fetchone() != (None,):
+            self._held_since = last_began

@@ -14,7 +14,8 @@ from typing import Literal, get_args
 Phase = Literal["expand", "contract"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 DEFAULT: Phase = "expand"
-_HEADER = re.compile(r"--[ \t]*phase:[ \t]*(?P<phase>.*?)[ \t]*")
+# Several words are a header only if the first is a phase. Otherwise they are a comment that begins like one.
+_HEADER = re.compile(r"--[ \t]*phase:[ \t]*(?P<phase>\S*|(?:expand|contract)\b.*?)[ \t]*", re.IGNORECASE)
 
 
 def header_lines(sql: str) -> Iterator[tuple[int, str]]:

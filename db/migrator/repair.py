@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from db.migrator.connection import Connection, open_connection
+from db.migrator.connection import Connection
 from db.migrator.equivalence import describe_difference, first_difference, text_of
 from db.migrator.errors import SourceError, Unproven
 from db.migrator.ledger import Ledger, LedgerRow
@@ -60,7 +60,7 @@ def repair_checksums(
             detail = _proof(migration, row, old_texts(migration))
             repairs.append(Repair(row.version, migration.name, "checksum", f"only {detail} differ"))
             if not dry_run:
-                ledger.set_checksum(connection, migration)
+                connection.execute(ledger.set_checksum(migration).encode())
         return tuple(repairs)
 
 
@@ -73,12 +73,12 @@ def mark_applied(
         row = ledger.row(connection, version)
         if row is None:
             _refuse_renumbered(ledger.rows(connection), migrations, migration)
-            ledger.insert(connection, migration)
+            connection.execute(ledger.insert(migration).encode())
             return Repair(version, migration.name, "mark-applied", "it was pending and is now applied")
         if row.success:
             raise Unproven(f"migration {version} ({row.description}) is not dirty: it is applied already")
-        ledger.set_checksum(connection, migration)
-        ledger.mark(connection, version, success=True)
+        connection.execute(ledger.set_checksum(migration).encode())
+        connection.execute(ledger.mark(version, success=True).encode())
         return Repair(version, migration.name, "mark-applied", "it was dirty and is now applied")
 
 
@@ -108,7 +108,7 @@ def record_move(
                 f"{what} the checksum of {migration.up.path.name}, so it is not known which one it was; nothing was"
                 " changed"
             )
-        ledger.move(connection, found[0].version, migration)
+        connection.execute(ledger.move(found[0].version, migration).encode())
         return Repair(version, migration.name, "moved", f"it was applied as version {found[0].version}")
 
 
@@ -138,7 +138,7 @@ def forget(
                 f"migration {version} ({row.description}) is applied and has its file; without its row it would"
                 " be applied again. Revert it with `migrate down`"
             )
-        ledger.delete(connection, version)
+        connection.execute(ledger.delete(version).encode())
         name = f"{version}_{row.description.replace(' ', '_')}" if migration is None else migration.name
         detail = "it was applied and has no file" if row.success else "it was dirty and is now pending"
         return Repair(version, name, "forget", detail)
@@ -147,7 +147,8 @@ def forget(
 @contextmanager
 def _ledger(conninfo: str, wait_seconds: float) -> Iterator[tuple[Connection, Ledger]]:
     """Open the ledger in a transaction, locked against all other migrators including sqlx-cli."""
-    with migration_lock(conninfo, wait_seconds), open_connection(conninfo) as connection:
+    with migration_lock(conninfo, wait_seconds) as session:
+        connection = session.connection
         with connection.transaction():
             ledger = Ledger.find(connection)
             if ledger is None:

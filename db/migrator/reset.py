@@ -6,7 +6,7 @@ import time
 
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
-from db.migrator.connection import LOCK_NOT_AVAILABLE, Connection, open_connection
+from db.migrator.connection import LOCK_NOT_AVAILABLE, Connection
 from db.migrator.errors import LockHeld
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits, bound_lock_waits
@@ -31,10 +31,10 @@ def drop_objects(conninfo: str, limits: LockLimits = DEFAULT_LIMITS) -> int:
     All or nothing: it is one transaction, under the lock of the migrators. The schema itself and its privileges are
     kept. Raises LockHeld, and has dropped nothing, if a table stays locked.
     """
-    with migration_lock(conninfo, limits.migrator_lock_seconds), open_connection(conninfo) as connection:
+    with migration_lock(conninfo, limits.migrator_lock_seconds) as session:
         for pause in limits.pauses():
             try:
-                return _drop(connection, limits.table_lock_seconds)
+                return _drop(session.connection, limits.table_lock_seconds)
             except (LockNotAvailable, DeadlockDetected) as error:
                 if pause is None:
                     raise LockHeld(

@@ -7,8 +7,11 @@ migration stays dirty, and a person must decide.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from psycopg import sql
+from psycopg.rows import class_row
 
 from db.migrator.connection import Connection
 from db.migrator.script import LETTER, LETTER_DIGIT_OR_DOLLAR, Statement, tokens
@@ -18,6 +21,10 @@ _QUALIFIED = rf"{_IDENTIFIER}(?:\s*\.\s*{_IDENTIFIER})?"
 _CREATE_INDEX = (
     rf"create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?P<index>{_IDENTIFIER})"
     rf"\s+on\s+(?:only\s+)?(?P<table>{_QUALIFIED})"
+)
+_NAMELESS_INDEX = (
+    rf"create\s+(?:unique\s+)?index\s+concurrently\s+on\s+(?:only\s+)?(?P<table>{_QUALIFIED})"
+    r"\s*(?:\(|using\b)"
 )
 _DROP_INDEX = (
     rf"drop\s+index\s+concurrently\s+(?:if\s+exists\s+)?(?P<index>{_QUALIFIED})\s*(?:cascade|restrict)?\s*$"
@@ -55,96 +62,188 @@ def is_finished(connection: Connection, statement: Statement) -> bool:
     """
     if _match(_CREATE_INDEX, statement):
         index = _created_index(connection, statement)
-        return index is not None and index[2] is True
+        return index is not None and index.is_valid
     if match := _match(_DROP_INDEX, statement):
         row = connection.execute("SELECT to_regclass(%s) IS NULL", [match["index"]]).fetchone()
         return row == (True,)
     if match := _match(_DETACH, statement):
-        names = [match["table"], match["partition"]]
-        row = connection.execute(
-            "SELECT inhdetachpending FROM pg_inherits"
-            " WHERE inhparent = to_regclass(%s) AND inhrelid = to_regclass(%s)",
-            names,
-        ).fetchone()
-        if row == (True,):
-            connection.execute(f"ALTER TABLE {names[0]} DETACH PARTITION {names[1]} FINALIZE".encode())
-        return row != (False,)
+        return finish_detach(connection, statement) or _attachment(connection, match) is None
     return False
 
 
-def drop_leftovers(connection: Connection, statement: Statement) -> tuple[str, ...]:
+def finish_detach(connection: Connection, statement: Statement) -> bool:
+    """Finish the detaching of a partition if an interrupted session left it pending. Return whether it was pending."""
+    match = _match(_DETACH, statement)
+    if match is None or _attachment(connection, match) is not True:
+        return False
+    connection.execute(
+        f"ALTER TABLE {match['table']} DETACH PARTITION {match['partition']} FINALIZE".encode()
+    )
+    return True
+
+
+def _attachment(connection: Connection, match: re.Match[str]) -> bool | None:
+    """Return whether the detach of a partition is pending; None if it is not attached."""
+    row = connection.execute(
+        "SELECT inhdetachpending FROM pg_inherits WHERE inhparent = to_regclass(%s) AND inhrelid = to_regclass(%s)",
+        [match["table"], match["partition"]],
+    ).fetchone()
+    return None if row is None else row == (True,)
+
+
+def drop_leftovers(
+    connection: Connection, statement: Statement, known: Collection[int] | None = None
+) -> tuple[str, ...]:
     """Drop the INVALID indexes that a failed CREATE INDEX or REINDEX CONCURRENTLY left, and return their names.
 
-    Otherwise IF NOT EXISTS would accept an INVALID index, which no query uses. An index that another session is
-    building is INVALID too, so the caller asks `builder_of` first.
+    Otherwise IF NOT EXISTS would accept an INVALID index, which no query uses. The leftover of an index without a name
+    is dropped only if it is not among the `known` ones, which were there before. An index that another session is
+    building is INVALID too, so the caller asks `worker_of` first.
     """
-    found = _invalid_indexes(connection, statement)
-    for schema, name in found:
-        connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name)))
-    return tuple(name for _, name in found)
+    found = _leftovers(connection, statement)
+    if known is not None and _match(_NAMELESS_INDEX, statement):
+        found += invalid_indexes(connection, statement) - set(known)
+    return tuple(name for oid in found if (name := _drop_invalid(connection, oid)) is not None)
 
 
-def builder_of(connection: Connection, statement: Statement) -> tuple[str, int] | None:
-    """Return an index that `drop_leftovers` would drop but another session works on, and that session's process id."""
-    for schema, name in _invalid_indexes(connection, statement):
+def invalid_indexes(connection: Connection, statement: Statement) -> set[int]:
+    """Return the INVALID indexes of the table on which a statement creates an index without a name."""
+    match = _match(_NAMELESS_INDEX, statement)
+    if match is None:
+        return set()
+    rows = connection.execute(
+        "SELECT indexrelid FROM pg_index WHERE NOT indisvalid AND indrelid = to_regclass(%s)",
+        [match["table"]],
+    )
+    return {int(str(oid)) for (oid,) in rows}
+
+
+def is_left_invalid(connection: Connection, statement: Statement) -> bool:
+    """Return whether the index that a CREATE INDEX CONCURRENTLY names exists and is INVALID."""
+    index = _created_index(connection, statement)
+    return index is not None and not index.is_valid
+
+
+def _drop_invalid(connection: Connection, oid: int) -> str | None:
+    """Drop an index, and return its name. Return None if it is gone or has become valid.
+
+    Another session may begin to work on the index at any time. It then holds a lock on the table, and no session works
+    on the index while this transaction holds the same one. DROP INDEX CONCURRENTLY would wait for a REINDEX that makes
+    the index valid, and then drop it.
+    """
+    index = _index(connection, oid)
+    if index is None:
+        return None
+    with connection.transaction():
+        table = sql.Identifier(index.schema, index.table)
+        connection.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE").format(table))
+        index = _index(connection, oid)
+        if index is None or index.is_valid:
+            return None
+        connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index.schema, index.name)))
+        return index.name
+
+
+def worker_of(connection: Connection, statement: Statement) -> tuple[str, int] | None:
+    """Return what another session does with what the statement makes or removes, and that session's process id."""
+    for oid in _leftovers(connection, statement):
         # A build keeps its lock on the table from the beginning to the end. Of another role's session,
         # pg_stat_progress_create_index shows only the process id. REINDEX and DROP lock the index itself.
         row = connection.execute(
             """
-            SELECT pid
+            SELECT pid, pg_class.relname
             FROM pg_index
+            JOIN pg_class ON pg_class.oid = indexrelid
             JOIN pg_locks ON relation IN (indexrelid, indrelid)
-            WHERE indexrelid = to_regclass(%s) AND granted AND pid <> pg_backend_pid()
+            WHERE indexrelid = %s AND granted AND pid <> pg_backend_pid()
               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
               AND CASE WHEN relation = indexrelid
                        THEN mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
                        ELSE pid IN (SELECT building.pid FROM pg_stat_progress_create_index AS building) END
             """,
-            [sql.Identifier(schema, name).as_string(connection)],
+            [oid],
         ).fetchone()
         if row is not None:
-            return name, int(str(row[0]))
+            return f"index {row[1]} is being built", int(str(row[0]))
+    match = _match(_DETACH, statement)
+    if match is not None and _attachment(connection, match):
+        row = connection.execute("SELECT to_regclass(%s)::oid", [match["partition"]]).fetchone()
+        # pg_stat_activity shows the queries of the login's other sessions to the login, but not to role owner.
+        connection.execute("SET ROLE NONE")
+        # First it holds no lock and waits for the transactions that may use the partition. Then it locks both.
+        row = connection.execute(
+            r"""
+            SELECT pid FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
+                (state = 'active' AND query ~* 'alter\s+table.*\sdetach\s+partition')
+                OR EXISTS (SELECT FROM pg_locks WHERE pg_locks.pid = pg_stat_activity.pid
+                           AND relation = %(partition)s AND mode = 'AccessExclusiveLock')
+                OR (EXISTS (SELECT FROM pg_locks WHERE pg_locks.pid = pg_stat_activity.pid
+                            AND locktype = 'virtualxid' AND NOT granted)
+                    AND NOT EXISTS (SELECT FROM pg_locks WHERE pg_locks.pid = pg_stat_activity.pid
+                                    AND locktype = 'relation')))
+            """,
+            {"partition": row and row[0]},
+        ).fetchone()
+        connection.execute("RESET ROLE")
+        if row is not None:
+            return f"partition {match['partition']} is being detached", int(str(row[0]))
     return None
 
 
-def _invalid_indexes(connection: Connection, statement: Statement) -> list[tuple[str, str]]:
-    """Return schema and name of the INVALID indexes that the statement is about."""
-    found = [index[:2] for index in [_created_index(connection, statement)] if index and not index[2]]
+def _leftovers(connection: Connection, statement: Statement) -> list[int]:
+    """Return the INVALID indexes that the statement is about."""
+    index = _created_index(connection, statement)
+    found = [] if index is None or index.is_valid else [index.oid]
     if match := _match(_REINDEX, statement):
         found += _half_rebuilt(connection, match["kind"].lower(), match["name"])
     return found
 
 
-def _created_index(connection: Connection, statement: Statement) -> tuple[str, str, bool] | None:
-    """Return schema, name and validity of the index that CREATE INDEX CONCURRENTLY names, if its table has it."""
+@dataclass(frozen=True)
+class _Index:
+    oid: int
+    schema: str
+    name: str
+    table: str
+    is_valid: bool
+
+
+_SELECT_INDEX = """
+    SELECT index.oid, nspname AS schema, index.relname AS name, pg_class.relname AS table, indisvalid AS is_valid
+    FROM pg_index
+    JOIN pg_class AS index ON index.oid = indexrelid
+    JOIN pg_class ON pg_class.oid = indrelid
+    JOIN pg_namespace ON pg_namespace.oid = index.relnamespace
+"""
+
+
+def _index(connection: Connection, oid: int) -> _Index | None:
+    with connection.cursor(row_factory=class_row(_Index)) as cursor:
+        return cursor.execute(f"{_SELECT_INDEX} WHERE indexrelid = %s".encode(), [oid]).fetchone()
+
+
+def _created_index(connection: Connection, statement: Statement) -> _Index | None:
+    """Return the index that CREATE INDEX CONCURRENTLY names, if its table has it."""
     match = _match(_CREATE_INDEX, statement)
     if match is None:
         return None
-    row = connection.execute(
-        """
-        SELECT nspname, index.relname, indisvalid
-        FROM pg_index
-        JOIN pg_class AS index ON index.oid = indexrelid
-        JOIN pg_namespace ON pg_namespace.oid = index.relnamespace
-        WHERE indrelid = to_regclass(%s) AND index.relname = (parse_ident(%s))[1]
-        """,
-        [match["table"], match["index"]],
-    ).fetchone()
-    return None if row is None else (str(row[0]), str(row[1]), bool(row[2]))
+    query = f"{_SELECT_INDEX} WHERE indrelid = to_regclass(%s) AND index.relname = (parse_ident(%s))[1]"
+    with connection.cursor(row_factory=class_row(_Index)) as cursor:
+        return cursor.execute(query.encode(), [match["table"], match["index"]]).fetchone()
 
 
-def _half_rebuilt(connection: Connection, kind: str, name: str) -> list[tuple[str, str]]:
-    """Return schema and name of the copies that an interrupted REINDEX CONCURRENTLY left."""
+def _half_rebuilt(connection: Connection, kind: str, name: str) -> list[int]:
+    """Return the copies that an interrupted REINDEX CONCURRENTLY left."""
     rows = connection.execute(
         """
-        SELECT nspname, index.relname
+        SELECT indexrelid
         FROM pg_index
         JOIN pg_class AS index ON index.oid = indexrelid
-        JOIN pg_namespace ON pg_namespace.oid = index.relnamespace
         WHERE NOT indisvalid AND index.relname ~ '_cc(new|old)[0-9]*$'
           AND indrelid = coalesce((SELECT indrelid FROM pg_index WHERE indexrelid = to_regclass(%(index)s)),
                                   to_regclass(%(table)s))
         """,
         {"index": name if kind == "index" else None, "table": name if kind == "table" else None},
-    ).fetchall()
-    return [(str(schema), str(index)) for schema, index in rows]
+    )
+    return [int(str(oid)) for (oid,) in rows]

@@ -12,13 +12,14 @@ from typing import Literal
 
 from db.migrator.connection import Connection, open_connection
 from db.migrator.errors import DirtyMigration, LedgerMismatch, NotRevertible, PhaseOrder
+from db.migrator.events import Applied, Event, OnEvent, no_event
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits
 from db.migrator.phase import Phase
 from db.migrator.resumption import is_resumable
 from db.migrator.source import Migration, require_version
-from db.migrator.step import Applied, Event, MigrationStep, OnEvent, no_event
+from db.migrator.step import MigrationStep
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,20 @@ def apply_pending(
     with open_connection(conninfo) as connection:
         ledger = Ledger.find(connection)
         rows = None if ledger is None else ledger.rows(connection)
-    state = None if rows is None else compare(rows, migrations, ignore_missing=ignore_missing)
-    # A problem may come from a running migrator, so wait for the lock before reporting it.
-    if state is not None and not state.problems and not _unapplied(state, target, phase):
-        return ()
-    return _run(
-        conninfo,
-        migrations,
-        "up",
-        lambda now: _unapplied(now, target, phase),
-        ignore_missing,
-        limits,
-        on_event,
-    )
+        state = None if rows is None else compare(rows, migrations, ignore_missing=ignore_missing)
+        # A problem may come from a running migrator, so wait for the lock before reporting it.
+        if state is not None and not state.problems and not _unapplied(state, target, phase):
+            return ()
+        return _run(
+            conninfo,
+            migrations,
+            "up",
+            lambda now: _unapplied(now, target, phase),
+            ignore_missing,
+            limits,
+            on_event,
+            first=connection,
+        )
 
 
 def preview_pending(
@@ -180,17 +182,17 @@ def _run(
     ignore_missing: bool,
     limits: LockLimits,
     on_event: OnEvent,
+    first: Connection | None = None,
 ) -> tuple[Applied, ...]:
     def waiting(holder: str) -> None:
         on_event(Event("waiting", None, f"another migrator is running: {holder}"))
 
-    with migration_lock(conninfo, limits.migrator_lock_seconds, waiting):
-        with open_connection(conninfo) as connection:
-            ledger = Ledger.ensure(connection)
-            state = compare(ledger.rows(connection), migrations, ignore_missing=ignore_missing)
+    with migration_lock(conninfo, limits.migrator_lock_seconds, waiting, first) as session:
+        ledger = Ledger.ensure(session.connection)
+        state = compare(ledger.rows(session.connection), migrations, ignore_missing=ignore_missing)
         for problem in state.problems:
             raise problem
-        step = MigrationStep(conninfo, ledger, direction, limits, on_event)
+        step = MigrationStep(session, ledger, direction, limits, on_event)
         return tuple(applied for each in choose(state) if (applied := step.run(each)) is not None)
 
 
@@ -242,11 +244,14 @@ def _is_resumable(migration: Migration) -> bool:
 def in_phase(pending: Sequence[Migration], phase: Phase | None) -> tuple[Migration, ...]:
     """Return the migrations of the phase; all of `pending` (ordered by version) if `phase` is None.
 
-    Raises PhaseOrder if one of them comes after a pending migration of the other phase.
+    Raises SourceError if a phase is invalid, and PhaseOrder if one of them comes after a pending migration of the other
+    phase.
     """
     chosen: list[Migration] = []
     passed: list[Migration] = []
     for migration in pending:
+        if phase is not None:
+            migration.up.check_phase()
         if phase is not None and migration.up.phase != phase:
             passed.append(migration)
         elif passed:

@@ -77,6 +77,12 @@ def split_statements(sql: str) -> tuple[Statement, ...]:
     return tuple(statements)
 
 
+def first_line(text: str, width: int = 80) -> str:
+    """Return the first line of a statement, shortened for a message."""
+    line = text.strip().split("\n", 1)[0].rstrip()
+    return line if len(line) <= width and line == text.strip() else line[: width - 3].rstrip() + "..."
+
+
 def _next_statement(sql: str, position: int) -> tuple[Statement | None, int]:
     """Return the statement that begins at or after a position, if any, and the position after its semicolon."""
     start: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,8 @@ from pathlib import Path
 from db.migrator.errors import SourceError, UnknownMigration
 from db.migrator.phase import PHASES, Phase, declared_phases, phase_of
 from db.migrator.script import Statement, line_at, split_statements
+from db.migrator.statement_problems import problem_of
+from db.migrator.transactions import Transaction, transactions_of
 
 MIGRATIONS_FOLDER = Path(__file__).parents[1] / "migrations"
 
@@ -23,24 +25,21 @@ _VERSION = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
 # A file that begins with exactly these bytes runs outside a transaction.
 NO_TRANSACTION = "-- no-transaction"
+PHASE_RULE = "phase"
 _SUFFIXES = {"up": ".up.sql", "down": ".down.sql", "simple": ".sql"}
-# Statements that would end the migrator's transaction around a script, which would then not be atomic.
-_TRANSACTION_CONTROL = re.compile(
-    r"(?:begin|commit|end|rollback|abort|start transaction|prepare transaction)\b(?! (?:work |transaction )?to\b)"
-)
-
-
-# Without a name, an INVALID index left by a failed attempt could not be identified.
-_NAMELESS_INDEX = re.compile(r"create\s+(?:unique\s+)?index\s+concurrently\s+on\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ScriptProblem:
-    """A reason why a script cannot be run: the line, from 1, the violated rule, and what to do."""
+    """Something wrong or risky in a script: the line, from 1, the violated rule, and what to do.
+
+    A script with a problem that is not `is_fatal` runs, as it does in sqlx.
+    """
 
     line: int
     rule: str
     message: str
+    is_fatal: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,21 @@ class Script:
         return split_statements(self.sql)
 
     @cached_property
+    def transactions(self) -> tuple[Transaction, ...]:
+        """The transactions of a script that does not run alone. There is at least one."""
+        return transactions_of(self.statements)
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether the script is one statement that may have to run outside a transaction."""
+        return self.no_transaction and len(self.statements) == 1
+
+    @property
+    def is_atomic(self) -> bool:
+        """Whether the script runs in one transaction together with its row in the ledger."""
+        return not self.runs_alone and len(self.transactions) == 1 and self.transactions[0].commits
+
+    @cached_property
     def _line_ends(self) -> list[int]:
         return [match.start() for match in re.finditer("\n", self.sql)]
 
@@ -77,49 +91,53 @@ class Script:
         return bisect_left(self._line_ends, offset) + 1
 
     def check(self) -> None:
-        """Raise SourceError if the script cannot be run with the guarantees of its header."""
-        for problem in self.problems():
-            raise SourceError(f"{self.path.name}:{problem.line}: {problem.message}")
+        """Raise SourceError if the script has a problem with which it cannot be run."""
+        for problem in self.problems:
+            if problem.is_fatal:
+                raise self.refusal(problem)
 
-    def problems(self) -> Iterator[ScriptProblem]:
-        """Yield the reasons why the script cannot be run with the guarantees of its header."""
-        yield from self._phase_problems()
-        if self.no_transaction:
-            for statement in self.statements[1:2]:
-                yield ScriptProblem(
-                    self.line_of(statement),
-                    "no-transaction",
-                    "a no-transaction migration must have only one statement, because a failure at the second would"
-                    " leave the first applied; put each statement into its own migration",
-                )
-            for statement in self.statements:
-                if _NAMELESS_INDEX.match(statement.text):
-                    yield ScriptProblem(
-                        self.line_of(statement),
-                        "nameless-index",
-                        "CREATE INDEX CONCURRENTLY needs an index name, to find an incomplete index after a failure;"
-                        " give it one",
-                    )
-            return
+    def check_phase(self) -> None:
+        """Raise SourceError if the script's phase is not certain. Without `--phase` that does not matter."""
+        for problem in self.problems:
+            if problem.rule == PHASE_RULE:
+                raise self.refusal(problem)
+
+    def refusal(self, problem: ScriptProblem) -> SourceError:
+        return SourceError(f"{self.path.name}:{problem.line}: {problem.message}")
+
+    @cached_property
+    def problems(self) -> tuple[ScriptProblem, ...]:
+        """What is wrong or risky in the script, found without a server."""
+        return (*self._phase_problems(), *self._statement_problems())
+
+    def _statement_problems(self) -> Iterator[ScriptProblem]:
+        runs_alone, is_atomic = self.runs_alone, self.is_atomic
+        runs_in_transaction = is_joined = self.no_transaction and len(self.statements) > 1
         for statement in self.statements:
-            if _TRANSACTION_CONTROL.match(statement.head):
-                yield ScriptProblem(
-                    self.line_of(statement),
-                    "transaction-control",
-                    f"`{first_line(statement.text)}` would end the transaction that the migration runs in; remove it",
-                )
+            found = problem_of(statement, runs_alone=runs_alone, is_joined=is_joined, is_atomic=is_atomic)
+            if found is not None:
+                rule, message, is_fatal = found
+                runs_in_transaction &= not is_fatal
+                yield ScriptProblem(self.line_of(statement), rule, message, is_fatal)
+        if runs_in_transaction:
+            yield ScriptProblem(
+                self.line_of(self.statements[1]),
+                "no-transaction",
+                "a no-transaction file of several statements runs in a transaction all the same; remove the header, or"
+                " put each statement into its own migration",
+                is_fatal=False,
+            )
 
     def _phase_problems(self) -> Iterator[ScriptProblem]:
         declared = declared_phases(self.sql)
         for line, said in declared:
             if said not in PHASES:
                 wanted = "write `-- phase: expand` or `-- phase: contract`"
-                yield ScriptProblem(line, "phase", f"{said!r} is not a phase; {wanted}")
+                yield ScriptProblem(line, PHASE_RULE, f"{said!r} is not a phase; {wanted}", is_fatal=False)
         for line, said in declared[1:]:
             if said != declared[0][1]:
-                yield ScriptProblem(
-                    line, "phase", "a migration has only one phase, and this is its second; keep one of them"
-                )
+                message = "a migration has only one phase, and this is its second; keep one of them"
+                yield ScriptProblem(line, PHASE_RULE, message, is_fatal=False)
 
 
 @dataclass(frozen=True)
@@ -142,13 +160,17 @@ class Migration:
 
 
 def read_source(
-    folder: Path = MIGRATIONS_FOLDER, ignored_chars: str = "", *, skips_bad_versions: bool = False
+    folder: Path = MIGRATIONS_FOLDER,
+    ignored_chars: str = "",
+    *,
+    skips_bad_versions: bool = False,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> tuple[Migration, ...]:
     """Return the migrations of a folder, without subfolders, ordered by version.
 
     Follows sqlx-core 0.9, src/migrate/source.rs; `ignored_chars` do not count for the checksums. In addition, it
-    rejects two files of the same version and kind, and a down file without its up file. With `skips_bad_versions` it
-    leaves out a file whose name does not begin with a version, instead of rejecting it.
+    rejects two files of the same version and kind. With `skips_bad_versions` it leaves out a file whose name does not
+    begin with a version, instead of rejecting it. `warn` is called for each down file without an up file.
 
     Raises SourceError for an invalid file, and UnknownMigration if the folder cannot be read.
     """
@@ -177,7 +199,7 @@ def read_source(
                 f"{found[key].name} and {path.name} are both version {version}; give one of them a new number"
             )
         found[key] = path
-    return tuple(_migrations(found, ignored_chars))
+    return tuple(_migrations(found, ignored_chars, warn))
 
 
 def checksum_of(raw: bytes, ignored_chars: str) -> bytes:
@@ -197,20 +219,15 @@ def require_version(version: int, migrations: Iterable[Migration]) -> Migration:
     return by_version[version]
 
 
-def first_line(text: str, width: int = 80) -> str:
-    """Return the first line of a statement, shortened for a message."""
-    line = text.strip().split("\n", 1)[0].rstrip()
-    return line if len(line) <= width and line == text.strip() else line[: width - 3].rstrip() + "..."
-
-
-def _migrations(found: dict[tuple[int, str], Path], ignored_chars: str) -> Iterable[Migration]:
+def _migrations(
+    found: dict[tuple[int, str], Path], ignored_chars: str, warn: Callable[[str], None]
+) -> Iterable[Migration]:
     for version in sorted({version for version, _ in found}):
         up, down = found.get((version, "up")), found.get((version, "down"))
         if up is None:
             assert down is not None
-            raise SourceError(f"{down.name} has no up file; add {_stem(down.name)}.up.sql or remove it")
-        if down is not None and not up.name.endswith(_SUFFIXES["up"]):
-            raise SourceError(f"{up.name} has a down file, {down.name}; name it {_stem(up.name)}.up.sql")
+            warn(f"{down.name} has no up file, so it is ignored; add {_stem(down.name)}.up.sql or remove it")
+            continue
         scripts = (_script(up, ignored_chars), None if down is None else _script(down, ignored_chars))
         yield Migration(version, _description(up.name), *scripts)
 

@@ -6,9 +6,10 @@ It also resumes a migration outside a transaction that an earlier run started.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import psycopg
@@ -16,63 +17,50 @@ import psycopg
 from db.migrator.connection import (
     DEADLOCK_DETECTED,
     LOCK_NOT_AVAILABLE,
-    Connection,
     check_deferred_constraints,
     execute_statement,
-    open_connection,
+    is_lost,
+    translated_errors,
 )
 from db.migrator.errors import DirtyMigration, LedgerMismatch, LockHeld, MigrationError, ScriptFailed
-from db.migrator.ledger import Ledger
-from db.migrator.lock import await_former_worker, describe_session
-from db.migrator.lock_wait import LockBudget, LockLimits, bound_lock_waits
-from db.migrator.resumption import builder_of, drop_leftovers, is_concurrent, is_finished, is_resumable
-from db.migrator.script import Statement
-from db.migrator.source import Migration, Script, first_line
+from db.migrator.events import Applied, Event, OnEvent
+from db.migrator.ledger import Ledger, LedgerRow
+from db.migrator.lock import LockedSession, describe_session
+from db.migrator.lock_wait import LockBudget, LockLimits, bound_lock_waits, milliseconds
+from db.migrator.resumption import (
+    drop_leftovers,
+    finish_detach,
+    invalid_indexes,
+    is_concurrent,
+    is_finished,
+    is_left_invalid,
+    is_resumable,
+    worker_of,
+)
+from db.migrator.script import Statement, first_line
+from db.migrator.source import Migration, Script
+from db.migrator.transactions import Transaction, groups
 
-EventKind = Literal["waiting", "begin", "statement", "retry", "done", "skipped"]
 # SQLSTATEs of a statement that cannot run in a transaction, or that would end it.
 _WANTS_NO_TRANSACTION = {"25001", "2D000"}
-_BUILDER_POLL_SECONDS = 0.2
+_WORKER_POLL_SECONDS = 0.2
+# In the place of a group's offset: the end of a transaction.
+_END = -1
 
 
-@dataclass(frozen=True)
-class Applied:
-    """A migration that was applied or reverted, and its duration in seconds."""
+class _GroupFailed(Exception):
+    """A group of statements failed. Each of them must be run alone, to find out which one it is."""
 
-    migration: Migration
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Event:
-    """A step of a run, with its migration, if any, and a text. As a string it is one line of progress.
-
-    `done` has the migration as `applied`; it stays applied or reverted if a later one fails. `skipped` means that
-    another migrator has applied or reverted the migration.
-    """
-
-    kind: EventKind
-    migration: Migration | None
-    detail: str
-    applied: Applied | None = None
-
-    def __str__(self) -> str:
-        return self.detail if self.migration is None else f"{self.migration.name}: {self.detail}"
-
-
-# Called in order, in the calling thread.
-OnEvent = Callable[[Event], None]
-
-
-def no_event(event: Event) -> None:
-    """Ignore the event."""
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
 
 
 @dataclass(frozen=True)
 class MigrationStep:
-    """Runs single migrations against one database; the caller holds the migration lock."""
+    """Runs single migrations in the session that holds the migration lock."""
 
-    conninfo: str
+    session: LockedSession
     ledger: Ledger
     direction: Literal["up", "down"]
     limits: LockLimits
@@ -82,11 +70,33 @@ class MigrationStep:
         """Apply or revert one migration. Return None if another program, such as sqlx-cli, did it first."""
         script = migration.up if self.direction == "up" else migration.down
         assert script is not None, "the runner refuses what cannot be reverted"
-        attempt = self._outside_transaction if script.no_transaction else self._in_transaction
         self.on_event(Event("begin", migration, f"{'applying' if self.direction == 'up' else 'reverting'}"))
+        for warning in {problem.rule: problem for problem in reversed(script.problems)}.values():
+            place = f"{script.path.name}:{warning.line}"
+            self.on_event(Event("warning", migration, f"warning: {place}: {warning.message}"))
+        started = time.monotonic_ns()
+        if script.runs_alone:
+            is_done = self._retried(migration, script, partial(self._outside_transaction, migration, script))
+        elif script.is_atomic:
+            is_done = self._retried(migration, script, partial(self._in_transaction, migration, script))
+        else:
+            is_done = self._in_transactions(migration, script)
+        elapsed = time.monotonic_ns() - started
+        with translated_errors():
+            self._end(migration, elapsed if is_done else None)
+        if not is_done:
+            self.on_event(Event("skipped", migration, "another migrator has done it"))
+            return None
+        applied = Applied(migration, elapsed / 1e9)
+        self.on_event(Event("done", migration, f"{applied.seconds:.2f} s", applied))
+        return applied
+
+    def _retried(self, migration: Migration, script: Script, attempt: Callable[[], bool]) -> bool:
+        """Attempt something that leaves nothing behind if it fails, until the tables that it needs are not locked."""
         for pause in self.limits.pauses():
             try:
-                seconds = attempt(migration, script)
+                with translated_errors():
+                    return attempt()
             except MigrationError as error:
                 if error.sqlstate not in {LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED}:
                     raise
@@ -94,128 +104,226 @@ class MigrationStep:
                     raise self._gave_up(error, script) from error
                 self.on_event(Event("retry", migration, f"a table is locked; retrying in {pause:.1f} s"))
                 time.sleep(pause)
-            else:
-                break
-        if seconds is None:
-            self.on_event(Event("skipped", migration, "another migrator has done it"))
-            return None
-        applied = Applied(migration, seconds)
-        self.on_event(Event("done", migration, f"{seconds:.2f} s", applied))
-        return applied
+        raise AssertionError("the last pause is None")
 
-    def _in_transaction(self, migration: Migration, script: Script) -> float | None:
-        started = time.monotonic_ns()
-        # A new connection, so that a SET in one migration does not affect the next.
-        with open_connection(self.conninfo) as connection:
-            with connection.transaction():
-                bound_lock_waits(connection, self.limits.table_lock_seconds)
-                # sqlx-cli may run without the advisory lock, so check again under this lock what is applied.
-                self.ledger.lock(connection)
-                if not self._is_to_do(connection, migration):
-                    return None
-                budget = LockBudget(connection, self.limits.table_lock_seconds, self.ledger.name)
-                for statement in script.statements:
-                    budget.before_statement()
-                    self.on_event(Event("statement", migration, first_line(statement.text)))
-                    execute_statement(connection, script, statement)
-                check_deferred_constraints(connection, script)
-                self._record(connection, migration)
-            elapsed = time.monotonic_ns() - started
-            self._record_time(connection, migration, elapsed)
-        return elapsed / 1e9
+    def _in_transaction(self, migration: Migration, script: Script) -> bool:
+        """Run the script's only transaction, and record it in the same."""
+        (transaction,) = script.transactions
+        return self._run_transaction(
+            migration,
+            script,
+            transaction,
+            is_to_do=partial(self._is_to_do, migration),
+            record=self._record(migration),
+        )
 
-    def _outside_transaction(self, migration: Migration, script: Script) -> float | None:
-        started = time.monotonic_ns()
-        with open_connection(self.conninfo) as connection:
-            await_former_worker(connection, self.limits.migrator_lock_seconds)
-            bound_lock_waits(connection, self.limits.table_lock_seconds)
-            row = self.ledger.row(connection, migration.version)
-            if row is None or row.success:
-                if not self._is_to_do(connection, migration):
-                    return None
-                if not all(map(is_resumable, script.statements)):
-                    # Try it in a transaction first, which is atomic together with the ledger's row.
-                    try:
-                        return self._in_transaction(migration, script)
-                    except ScriptFailed as error:
-                        if error.sqlstate not in _WANTS_NO_TRANSACTION:
-                            raise
-            for statement in script.statements:
-                self._await_builder(connection, migration, statement)
-            # From here on a kill leaves a dirty row, which tells the next run which migration is incomplete.
-            if row is None:
-                self.ledger.insert(connection, migration, success=False)
-            elif row.success:
-                self.ledger.mark(connection, migration.version, success=False)
-            is_resumed = row is not None and not row.success
-            for statement in script.statements:
-                if is_resumed and not is_resumable(statement):
-                    raise DirtyMigration(
-                        f"{script.path.name} started but did not finish; finish it by hand",
-                        version=migration.version,
-                    )
-                if not (is_resumed and is_finished(connection, statement)):
-                    self._run_alone(connection, migration, script, statement)
-            if self.direction == "up":
-                self.ledger.mark(connection, migration.version, success=True)
-            else:
-                self.ledger.delete(connection, migration.version)
-            elapsed = time.monotonic_ns() - started
-            self._record_time(connection, migration, elapsed)
-        return elapsed / 1e9
+    def _in_transactions(self, migration: Migration, script: Script) -> bool:
+        """Run a script that commits or rolls back itself, and record it together with its last transaction.
 
-    def _run_alone(
-        self, connection: Connection, migration: Migration, script: Script, statement: Statement
-    ) -> None:
-        if is_concurrent(statement):
-            # It waits for older transactions and blocks no other query.
-            bound_lock_waits(connection, 0)
-        for dropped in drop_leftovers(connection, statement):
-            self.on_event(
-                Event("statement", migration, f"dropped {dropped}, left INVALID by an earlier attempt")
-            )
-        self.on_event(Event("statement", migration, first_line(statement.text)))
-        try:
-            execute_statement(connection, script, statement)
-        except ScriptFailed as failure:
-            bound_lock_waits(connection, self.limits.table_lock_seconds)
+        If a later transaction fails, the row stays dirty.
+        """
+        connection = self.session.connection
+
+        def begin() -> bool:
+            with self._rollback():
+                row = self.ledger.locked_row(connection, migration.version, "BEGIN")
+                is_to_do = self._is_to_do(migration, row)
+                record = f"{self._record_start(migration, row)}; COMMIT" if is_to_do else "ROLLBACK"
+                connection.execute(record.encode())
+                return is_to_do
+
+        if not self._retried(migration, script, begin):
+            return False
+        for number, transaction in enumerate(script.transactions):
+            is_last = number == len(script.transactions) - 1
+            record = self._record_end(migration) if is_last and transaction.commits else ""
+            run = partial(self._run_transaction, migration, script, transaction, record=record)
             try:
-                # An index of this name that another session began to build in the meantime is not a leftover.
-                if builder_of(connection, statement) is None:
-                    drop_leftovers(connection, statement)
-            except psycopg.errors.LockNotAvailable:
-                # The row stays dirty, so the next run drops them. Report the original failure.
-                raise failure from None
-            if self.direction == "up":
-                self.ledger.delete(connection, migration.version)
-            else:
-                self.ledger.mark(connection, migration.version, success=True)
+                self._retried(migration, script, run)
+            except BaseException as error:
+                if number == 0:
+                    with suppress(psycopg.Error):
+                        connection.execute(self._record_no_start(migration).encode())
+                elif isinstance(error, ScriptFailed):
+                    raise error.but(
+                        f"what the file committed before stays, so the migration is dirty: finish it by hand and run"
+                        f" `groundwork migrate repair --mark-applied {migration.version}`, or undo it and run"
+                        f" `groundwork migrate repair --forget {migration.version}`"
+                    ) from error
+                raise
+        if not script.transactions[-1].commits:
+            with translated_errors():
+                connection.execute(self._record_end(migration).encode())
+        return True
+
+    def _run_transaction(
+        self,
+        migration: Migration,
+        script: Script,
+        transaction: Transaction,
+        *,
+        is_to_do: Callable[[LedgerRow | None], bool] = lambda row: True,
+        record: str,
+    ) -> bool:
+        """Run statements in one transaction, and then the SQL `record`. Return False if they are not to do.
+
+        Statements are sent in groups. If a group fails, everything is run again with its statements one by one.
+        """
+        apart: set[int] = set()
+        while True:
+            try:
+                with self._rollback():
+                    return self._run_groups(migration, script, transaction, apart, is_to_do, record)
+            except _GroupFailed as failed:
+                apart.add(failed.offset)
+
+    def _run_groups(
+        self,
+        migration: Migration,
+        script: Script,
+        transaction: Transaction,
+        apart: set[int],
+        is_to_do: Callable[[LedgerRow | None], bool],
+        record: str,
+    ) -> bool:
+        connection = self.session.connection
+        begin = ["BEGIN", f"SET LOCAL lock_timeout = '{milliseconds(self.limits.table_lock_seconds)}ms'"]
+        if modes := transaction.modes():
+            connection.execute(begin.pop(0).encode())
+            for statement in modes:
+                execute_statement(connection, script, statement)
+        # sqlx-cli may run without the advisory lock, so check again under this lock what is applied.
+        if not is_to_do(self.ledger.locked_row(connection, migration.version, *begin)):
+            connection.execute("ROLLBACK")
+            return False
+        budget = LockBudget(connection, self.limits.table_lock_seconds, self.ledger)
+        for group in groups(script.sql, transaction.statements[len(modes) :], apart):
+            more = f" (and {group.count - 1} more)" if group.count > 1 else ""
+            self.on_event(Event("statement", migration, first_line(group.text.text) + more))
+            try:
+                budget.before_statements(group.count)
+                execute_statement(connection, script, group.text)
+            except ScriptFailed as failure:
+                if group.count == 1:
+                    raise
+                raise _GroupFailed(group.text.offset) from failure
+        if not transaction.commits:
+            connection.execute("ROLLBACK")
+        elif _END in apart:
+            check_deferred_constraints(connection, script)
+            connection.execute(f"{record}; COMMIT".encode())
+        else:
+            try:
+                connection.execute(f"SET CONSTRAINTS ALL IMMEDIATE; {record}; COMMIT".encode())
+            except psycopg.Error as failure:
+                if is_lost(failure):
+                    raise
+                raise _GroupFailed(_END) from failure
+        return True
+
+    @contextmanager
+    def _rollback(self) -> Iterator[None]:
+        """If the block fails, roll back its transaction, and make the session as it was at the beginning."""
+        try:
+            yield
+        except BaseException:
+            # A lost connection is reported by the error that is being raised.
+            with suppress(psycopg.Error):
+                self.session.connection.execute("ROLLBACK")
+                self.session.reset()
             raise
 
-    def _await_builder(self, connection: Connection, migration: Migration, statement: Statement) -> None:
-        """Wait until no other session is building the index of a statement. Raises LockHeld after the limit."""
+    def _outside_transaction(self, migration: Migration, script: Script) -> bool:
+        connection = self.session.connection
+        bound_lock_waits(connection, self.limits.table_lock_seconds)
+        row = self.ledger.row(connection, migration.version)
+        if row is None or row.success:
+            if not self._is_to_do(migration, row):
+                return False
+            if not all(map(is_resumable, script.statements)):
+                # Try it in a transaction first, which is atomic together with the ledger's row.
+                try:
+                    return self._in_transaction(migration, script)
+                except ScriptFailed as error:
+                    if error.sqlstate not in _WANTS_NO_TRANSACTION:
+                        raise
+        for statement in script.statements:
+            self._await_worker(migration, statement)
+        # From here on a kill leaves a dirty row, which tells the next run which migration is incomplete.
+        if row is None or row.success:
+            connection.execute(self._record_start(migration, row).encode())
+        is_resumed = row is not None and not row.success
+        for statement in script.statements:
+            if is_resumed and not is_resumable(statement):
+                raise DirtyMigration(
+                    f"{script.path.name} started but did not finish; finish it by hand",
+                    version=migration.version,
+                )
+            is_done = (
+                is_finished(connection, statement) if is_resumed else finish_detach(connection, statement)
+            )
+            if not is_done:
+                self._run_alone(migration, script, statement)
+        connection.execute(self._record_end(migration).encode())
+        return True
+
+    def _run_alone(self, migration: Migration, script: Script, statement: Statement) -> None:
+        connection = self.session.connection
+        while True:
+            for dropped in drop_leftovers(connection, statement):
+                self.on_event(
+                    Event("statement", migration, f"dropped {dropped}, left INVALID by an earlier attempt")
+                )
+            self.on_event(Event("statement", migration, first_line(statement.text)))
+            before = invalid_indexes(connection, statement)
+            if is_concurrent(statement):
+                # It waits for older transactions and blocks no other query.
+                bound_lock_waits(connection, 0)
+            try:
+                execute_statement(connection, script, statement)
+            except ScriptFailed as failure:
+                bound_lock_waits(connection, self.limits.table_lock_seconds)
+                try:
+                    # An index of this name that another session began to build in the meantime is not a leftover.
+                    if worker_of(connection, statement) is None:
+                        drop_leftovers(connection, statement, before)
+                except psycopg.errors.LockNotAvailable:
+                    # The row stays dirty, so the next run drops them. Report the original failure.
+                    raise failure from None
+                connection.execute(self._record_no_start(migration).encode())
+                raise
+            bound_lock_waits(connection, self.limits.table_lock_seconds)
+            if not is_left_invalid(connection, statement):
+                return
+            # IF NOT EXISTS has accepted an index that another session had just begun to build.
+            self._await_worker(migration, statement)
+
+    def _await_worker(self, migration: Migration, statement: Statement) -> None:
+        """Wait until no other session works on what a statement makes. Raises LockHeld after the limit."""
+        connection = self.session.connection
         deadline = time.monotonic() + self.limits.migrator_lock_seconds
         is_told = False
-        while (found := builder_of(connection, statement)) is not None:
-            index, pid = found
+        while True:
+            found = worker_of(connection, statement)
+            if found is None:
+                return
+            what, pid = found
             # pg_stat_activity shows the details of the login's other sessions to the login, but not to role owner.
             connection.execute("SET ROLE NONE")
-            builder = describe_session(connection, pid)
+            worker = describe_session(connection, pid)
             connection.execute("RESET ROLE")
             if time.monotonic() >= deadline:
                 raise LockHeld(
-                    f"index {index} is being built by another session: {builder}; waited"
-                    f" {self.limits.migrator_lock_seconds:g} s. Wait until it is finished"
-                    " (pg_stat_progress_create_index shows how far it is), or end it with"
+                    f"{what} by another session: {worker}; waited {self.limits.migrator_lock_seconds:g} s. Wait until"
+                    " it is finished (pg_stat_activity and pg_stat_progress_create_index show it), or end it with"
                     f" `SELECT pg_terminate_backend({pid})`, and run again"
                 )
             if not is_told:
-                self.on_event(Event("waiting", migration, f"index {index} is being built by {builder}"))
+                self.on_event(Event("waiting", migration, f"{what} by {worker}"))
                 is_told = True
-            time.sleep(_BUILDER_POLL_SECONDS)
+            time.sleep(_WORKER_POLL_SECONDS)
 
-    def _is_to_do(self, connection: Connection, migration: Migration) -> bool:
-        row = self.ledger.row(connection, migration.version)
+    def _is_to_do(self, migration: Migration, row: LedgerRow | None) -> bool:
         if row is not None and row.checksum != migration.checksum:
             raise LedgerMismatch(
                 f"{migration.name} was just applied by another migrator with a different file",
@@ -228,17 +336,35 @@ class MigrationStep:
             )
         return (row is None) == (self.direction == "up")
 
-    def _record(self, connection: Connection, migration: Migration) -> None:
-        if self.direction == "up":
-            self.ledger.insert(connection, migration)
-        else:
-            self.ledger.delete(connection, migration.version)
+    def _record(self, migration: Migration) -> str:
+        """Return SQL for the ledger that belongs to the script's transaction."""
+        return (
+            self.ledger.insert(migration) if self.direction == "up" else self.ledger.delete(migration.version)
+        )
 
-    def _record_time(self, connection: Connection, migration: Migration, elapsed: int) -> None:
+    def _record_start(self, migration: Migration, row: LedgerRow | None) -> str:
+        if row is None:
+            return self.ledger.insert(migration, success=False)
+        return self.ledger.mark(migration.version, success=False)
+
+    def _record_no_start(self, migration: Migration) -> str:
         if self.direction == "up":
+            return self.ledger.delete(migration.version)
+        return self.ledger.mark(migration.version, success=True)
+
+    def _record_end(self, migration: Migration) -> str:
+        if self.direction == "up":
+            return self.ledger.mark(migration.version, success=True)
+        return self.ledger.delete(migration.version)
+
+    def _end(self, migration: Migration, elapsed: int | None) -> None:
+        """Reset the session for the next migration, and record this one's duration."""
+        if elapsed is not None and self.direction == "up":
             # The migration is committed; a missing duration is not a failure.
             with suppress(psycopg.Error):
-                self.ledger.set_execution_time(connection, migration.version, elapsed)
+                self.session.reset(self.ledger.set_execution_time(migration.version, elapsed))
+                return
+        self.session.reset()
 
     def _gave_up(self, error: MigrationError, script: Script) -> LockHeld:
         return LockHeld(

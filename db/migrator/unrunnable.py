@@ -14,7 +14,6 @@ from db.migrator.source import NO_TRANSACTION, Script, ScriptProblem
 _COPIED_ROWS = re.compile(
     r"^copy\b[^;]*\bfrom\s+stdin\b[^;]*;[^\n]*\n(?P<rows>.*?^\\\.[ \t\r]*$)", re.I | re.M | re.S
 )
-_FROM_STDIN = re.compile(r"copy\b.*\bfrom\s+stdin\b", re.I | re.S)
 _PSQL_COMMAND = re.compile(r"^[ \t]*(?P<command>\\[^ \t\r\n]*)[^\r\n]*", re.M)
 _OUTSIDE_TRANSACTION = re.compile(
     r"vacuum\b|reindex\b.*\bconcurrently\b|reindex (?:database|system)\b"
@@ -44,13 +43,7 @@ def without_psql_input(script: Script) -> tuple[Script, tuple[ScriptProblem, ...
 def unrunnable(script: Script) -> Iterator[ScriptProblem]:
     """Yield the statements of a script that the server refuses as they are."""
     for statement in script.statements:
-        if _FROM_STDIN.match(statement.text):
-            yield ScriptProblem(
-                script.line_of(statement),
-                "copy-stdin",
-                "only psql sends the rows of COPY ... FROM stdin; write INSERT instead",
-            )
-        elif not script.no_transaction and (
+        if not script.no_transaction and (
             _OUTSIDE_TRANSACTION.match(statement.head) or _DETACH_CONCURRENTLY.match(statement.text)
         ):
             yield ScriptProblem(

@@ -20,8 +20,9 @@ from db.migrator.connection import (
     open_connection,
     translated_errors,
 )
-from db.migrator.script import Statement
-from db.migrator.source import Script, first_line
+from db.migrator.script import Statement, first_line
+from db.migrator.source import Script
+from db.migrator.transactions import Transaction
 
 # From the weakest to the strongest, as in SQL.
 MODES = (
@@ -95,16 +96,24 @@ def measure(url: str, migration: Migration) -> tuple[MeasuredStatement, ...]:
     script = migration.up
     script.check()
     with open_connection(url) as connection:
-        if script.no_transaction:
+        if script.runs_alone:
             return tuple(_alone(url, connection, script, statement) for statement in script.statements)
-        with connection.transaction():
-            return _together(connection, script)
+        measured: list[MeasuredStatement] = []
+        for transaction in script.transactions:
+            with connection.transaction(force_rollback=not transaction.commits):
+                measured += _together(connection, script, transaction)
+        return tuple(measured)
 
 
-def _together(connection: Connection, script: Script) -> tuple[MeasuredStatement, ...]:
+def _together(
+    connection: Connection, script: Script, transaction: Transaction
+) -> tuple[MeasuredStatement, ...]:
     measured = []
+    modes = transaction.modes()
+    for statement in modes:
+        execute_statement(connection, script, statement)
     first = before = _look(connection)
-    for statement in script.statements:
+    for statement in transaction.statements[len(modes) :]:
         execute_statement(connection, script, statement)
         after = _look(connection)
         measured.append(_measured(script, statement, first.relations, before, after))

@@ -143,7 +143,7 @@ def _plan(
             MigrationPlan(
                 version=migration.version,
                 name=migration.name,
-                in_transaction=not migration.up.no_transaction,
+                in_transaction=not migration.up.runs_alone,
                 is_late=newest is not None and migration.version < newest,
                 statements=database.run(lambda each=migration: measure(database.url, each), is_applied=False),  # type: ignore[misc]
                 findings=linted.findings[migration.version],

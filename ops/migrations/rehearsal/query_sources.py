@@ -13,8 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from db.migrator.connection import Connection, open_connection
-from db.migrator.script import split_statements, tokens
-from db.migrator.source import first_line
+from db.migrator.script import first_line, split_statements, tokens
 from db.named_query import NamedQuery, parse_queries
 from ops.errors import Exit, OpsError
 from ops.sql_check.described import Describer, NotDescribed

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import db.migrator.repair
 import db.migrator.runner
-from db.migrator.connection import open_connection
-from db.migrator.lock import lock_key
+from db.migrator.connection import Connection, open_connection, reset_of
+from db.migrator.lock import LockedSession, lock_key
 
 # Many times the duration of the migrations that are waited for.
 PATIENCE_SECONDS = 10
@@ -19,16 +19,19 @@ def lock_blocking() -> None:
 
     @contextmanager
     def blocking_lock(
-        conninfo: str, wait_seconds: float, on_wait: Callable[[str], None] = lambda holder: None
-    ) -> Iterator[None]:
-        with open_connection(conninfo) as connection:
+        conninfo: str,
+        wait_seconds: float,
+        on_wait: Callable[[str], None] = lambda holder: None,
+        first: Connection | None = None,
+    ) -> Iterator[LockedSession]:
+        with open_connection(conninfo) as connection, open_connection(conninfo) as worker:
             (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
             key = lock_key(str(database))
             # The index is built on another connection than the lock holder's, so the server cannot detect the deadlock.
             connection.execute(f"SET statement_timeout = '{PATIENCE_SECONDS}s'")
             connection.execute("SELECT pg_advisory_lock(%s)", [key])
             try:
-                yield
+                yield LockedSession(worker, key, reset_of(conninfo))
             finally:
                 connection.execute("SELECT pg_advisory_unlock(%s)", [key])
 

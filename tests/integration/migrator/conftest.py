@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+from infra.docker.engine import psql
 from ops.commands.migrate import migrate
 from ops.errors import OpsError
 from tests.conftest import Connection, Database
+from tests.containers import wait_until
 
 Write = Callable[..., Path]
 Spawn = Callable[[], subprocess.Popen[str]]
@@ -115,3 +118,38 @@ def tables(connection: Connection) -> set[str]:
         "SELECT relname FROM pg_class WHERE relnamespace = 'groundwork'::regnamespace AND relkind IN ('r', 'p')"
     )
     return {str(row[0]) for row in rows} - {"_sqlx_migrations"}
+
+
+@contextmanager
+def building(
+    database: Database,
+    statement: str,
+    *,
+    as_superuser: bool = False,
+    older_statement: str = "INSERT INTO t VALUES (7)",
+) -> Iterator[int]:
+    """Run a statement in another session, which waits for an older transaction in the block. Yield its process id."""
+
+    def run() -> None:
+        if as_superuser:
+            path = "SET search_path = groundwork;\n"
+            psql(database.server.container, path + statement, database=database.name)
+        else:
+            with psycopg.connect(database.url("migrator"), autocommit=True) as session:
+                session.execute(statement.encode())
+
+    def waiting() -> list[str]:
+        return database.psql(
+            f"SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '{statement}%'"
+        ).split()
+
+    with psycopg.connect(database.url("migrator")) as older, ThreadPoolExecutor(1) as pool:
+        older.execute(older_statement.encode())
+        running = pool.submit(run)
+        try:
+            wait_until(lambda: running.done() or bool(waiting()))
+            (pid,) = waiting()
+            yield int(pid)
+        finally:
+            older.rollback()
+            running.result(timeout=60)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -22,12 +20,11 @@ from db.migrator import (
     revert,
     status,
 )
-from db.migrator.resumption import builder_of
+from db.migrator.resumption import worker_of
 from db.migrator.script import split_statements
-from infra.docker.engine import psql
 from tests.conftest import Connection, Database
 from tests.containers import wait_until
-from tests.integration.migrator.conftest import Spawn, Write, applied_versions, tables
+from tests.integration.migrator.conftest import Spawn, Write, applied_versions, building, tables
 from tests.promises import promise
 
 CREATE = "CREATE UNIQUE INDEX CONCURRENTLY t_a_idx ON t (a)"
@@ -142,35 +139,6 @@ def test_an_invalid_index_of_an_earlier_tool_is_dropped_first(
     assert index_validity(owner) == [(True,)]
 
 
-@contextmanager
-def building(database: Database, statement: str, *, as_superuser: bool = False) -> Iterator[int]:
-    """Run a statement in another session, which waits for an older transaction in the block. Yield its process id."""
-
-    def run() -> None:
-        if as_superuser:
-            path = "SET search_path = groundwork;\n"
-            psql(database.server.container, path + statement, database=database.name)
-        else:
-            with psycopg.connect(database.url("migrator"), autocommit=True) as session:
-                session.execute(statement.encode())
-
-    def waiting() -> list[str]:
-        return database.psql(
-            f"SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '{statement}%'"
-        ).split()
-
-    with psycopg.connect(database.url("migrator")) as older, ThreadPoolExecutor(1) as pool:
-        older.execute("INSERT INTO t VALUES (7)")
-        running = pool.submit(run)
-        try:
-            wait_until(lambda: running.done() or bool(waiting()))
-            (pid,) = waiting()
-            yield int(pid)
-        finally:
-            older.rollback()
-            running.result(timeout=60)
-
-
 PATIENT = LockLimits(migrator_lock_seconds=60)
 IMPATIENT = LockLimits(migrator_lock_seconds=0.3)
 REINDEX = "-- no-transaction\nREINDEX TABLE CONCURRENTLY t;\n"
@@ -239,7 +207,7 @@ def test_an_index_in_the_making_looks_like_a_leftover(empty_database: Database, 
     (statement,) = split_statements(CREATE_INDEX)
     with building(empty_database, CREATE):
         assert index_validity(owner) == [(False,)]
-        assert builder_of(owner, statement) is not None
+        assert worker_of(owner, statement) is not None
 
 
 @pytest.mark.parametrize("is_gone", [True, False])

@@ -10,8 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from db.migrator import LockHeld, LockLimits, ScriptFailed, apply_pending, read_source
-from db.migrator.ledger import Ledger
+from db.migrator import LockHeld, LockLimits, ScriptFailed, apply_pending, ledger, read_source
 from db.migrator.lock import lock_key
 from tests.conftest import Connection, Database
 from tests.containers import wait_until
@@ -208,7 +207,7 @@ def test_a_migrator_that_takes_no_lock_is_noticed_behind_the_ledgers_lock(
 def test_without_the_ledgers_lock_the_other_migrator_is_not_noticed(
     empty_database: Database, folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Ledger, "lock", lambda self, connection: None)
+    monkeypatch.setattr(ledger, "_LOCK", "SELECT '{}'")
     run = _while_an_unlocked_migrator_applies(empty_database, folder, write)
     assert isinstance(run, Exception)
 

@@ -91,7 +91,7 @@ LEDGER_ROW = SimpleNamespace(
     version=1, description=HOSTILE, installed_on=datetime(2026, 1, 1, tzinfo=UTC), checksum=b"", execution_time=1,
 )  # fmt: skip
 PROBLEM = LedgerMismatch(HOSTILE, version=1)
-FAILURE = ScriptFailed(HOSTILE, path=Path("x"), line=1, statement=HOSTILE, sqlstate=None)
+FAILURE = ScriptFailed(HOSTILE, HOSTILE, path=Path("x"), line=1, statement=HOSTILE, sqlstate=None)
 STATUS = SimpleNamespace(
     version=1, applied=(LEDGER_ROW,), pending=(MIGRATION,), interrupted=(), out_of_order=(),
     problems=(PROBLEM,),

@@ -31,6 +31,8 @@ def write(folder: Path, phases: str) -> None:
         ("SELECT 1;\n-- phase: contract\n", "expand"),
         ("/* -- phase: contract */ SELECT 1", "expand"),
         ("-- the phase: contract\nSELECT 1", "expand"),
+        ("-- phase: 2 of the big rewrite\n-- phase: contract\nSELECT 1", "contract"),
+        ("-- Phase: the second one\nSELECT 1", "expand"),
     ],
 )
 def test_a_header_in_the_first_comments_sets_the_phase(tmp_path: Path, text: str, phase: str) -> None:
@@ -44,12 +46,17 @@ def test_a_header_in_the_first_comments_sets_the_phase(tmp_path: Path, text: str
         ("-- phase: later\nSELECT 1", r"1_a\.sql:1: 'later' is not a phase"),
         ("-- why\n-- phase:\nSELECT 1", r"1_a\.sql:2: '' is not a phase"),
         ("-- phase: expand\n-- phase: contract\nSELECT 1", r"1_a\.sql:2: .*its second"),
+        ("-- phase: contract of users\nSELECT 1", r"1_a\.sql:1: 'contract of users' is not a phase"),
     ],
 )
-def test_an_invalid_phase_is_refused_before_it_runs(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_phase_is_refused_if_a_phase_is_applied(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "1_a.sql").write_text(text)
+    migrations = read_source(tmp_path)
     with pytest.raises(SourceError, match=message):
-        read_source(tmp_path)[0].up.check()
+        in_phase(migrations, "expand")
+    # The negative control: without a phase all migrations run, in any case in the order of their versions.
+    assert in_phase(migrations, None) == migrations
+    migrations[0].up.check()
 
 
 @promise("a phase never skips a pending migration of the other")

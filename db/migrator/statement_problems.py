@@ -1,0 +1,82 @@
+"""What is wrong or risky in a single statement of a migration, found without a server."""
+
+from __future__ import annotations
+
+import re
+
+from db.migrator.script import Statement, first_line, tokens
+from db.migrator.transactions import controls_transaction, is_two_phase
+
+# The words with which the statements begin that are looked at. Others may be many and long.
+_NOTABLE = re.compile(
+    r"(?:abort|alter|begin|cluster|commit|copy|create|drop|end|prepare|reindex|rollback|start|vacuum)\b",
+    re.IGNORECASE,
+)
+# These run only outside a transaction, and so does everything CONCURRENTLY.
+_ALONE = re.compile(
+    r"(?:vacuum|alter system|(?:create|drop) (?:database|tablespace)|reindex (?:database|system|schema))\b"
+)
+_NAMELESS_INDEX = re.compile(r"create\s+(?:unique\s+)?index\s+concurrently\s+on\b", re.IGNORECASE)
+
+# The rule, what to do, and whether the script cannot be run.
+Problem = tuple[str, str, bool]
+
+
+def problem_of(statement: Statement, *, runs_alone: bool, is_joined: bool, is_atomic: bool) -> Problem | None:
+    """Return the problem of a statement, or None.
+
+    `runs_alone`: it is the only statement of a no-transaction file. `is_joined`: it is one of several statements of
+    such a file. `is_atomic`: its script has only one transaction.
+    """
+    if not _NOTABLE.match(statement.text):
+        return None
+    line = first_line(statement.text)
+    if (stream := _stream(statement)) is not None:
+        return "copy-stdin", f"`{line}` {stream}", True
+    if is_two_phase(statement):
+        return "transaction-control", f"`{line}`: a migration cannot use two-phase commit; remove it", True
+    if controls_transaction(statement):
+        return "transaction-control", _control(line, is_atomic=is_atomic), False
+    if runs_alone and _NAMELESS_INDEX.match(statement.text):
+        message = (
+            "without an index name, the incomplete index that a killed run leaves must be found and dropped by hand;"
+            " give it one"
+        )
+        return "nameless-index", message, False
+    if is_joined and _runs_alone(statement):
+        message = (
+            f"`{line}` runs only outside a transaction, and so only as the only statement of a no-transaction"
+            " migration; put it into its own migration"
+        )
+        return "no-transaction", message, True
+    return None
+
+
+def _control(line: str, *, is_atomic: bool) -> str:
+    if is_atomic:
+        return f"`{line}` has no effect, because a migration runs in a transaction with its ledger row; remove it"
+    return (
+        f"`{line}` divides the migration into several transactions, so it is dirty if a later one fails; put each into"
+        " its own migration"
+    )
+
+
+def _runs_alone(statement: Statement) -> bool:
+    if _ALONE.match(statement.head):
+        return True
+    return "concurrently" in _words(statement)
+
+
+def _stream(statement: Statement) -> str | None:
+    if not statement.head.startswith("copy"):
+        return None
+    words = _words(statement)
+    if "stdin" in words:
+        return "needs a client that sends the rows; write INSERT statements, as `pg_dump --inserts` does"
+    if "stdout" in words:
+        return "needs a client that reads the rows; remove it"
+    return None
+
+
+def _words(statement: Statement) -> set[str]:
+    return {text.lower() for kind, text, _ in tokens(statement.text) if kind == "word"}

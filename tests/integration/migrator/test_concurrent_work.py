@@ -1,0 +1,172 @@
+"""Statements outside a transaction while another session works on the same index or partition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from db.migrator import LockHeld, LockLimits, ScriptFailed, apply_pending, read_source, step
+from db.migrator.connection import open_connection
+from db.migrator.lock_wait import bound_lock_waits
+from db.migrator.resumption import drop_leftovers
+from db.migrator.script import split_statements
+from tests.conftest import Connection, Database
+from tests.integration.migrator.conftest import Write, applied_versions, building
+from tests.promises import promise
+
+IMPATIENT = LockLimits(migrator_lock_seconds=0.3)
+CREATE = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS t_a_idx ON t (a)"
+DETACH = "ALTER TABLE t DETACH PARTITION t_1 CONCURRENTLY"
+
+
+def make_invalid_index(owner: Connection) -> None:
+    owner.execute("CREATE TABLE t (a int)")
+    owner.execute("INSERT INTO t VALUES (1), (1)")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        owner.execute(CREATE.encode())
+    owner.execute("TRUNCATE t")
+
+
+def indexes(owner: Connection) -> list[tuple[object, ...]]:
+    return owner.execute(
+        "SELECT relname, indisvalid FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = 't'::regclass"
+    ).fetchall()
+
+
+@promise("an index that another session is building is not dropped")
+def test_an_index_that_another_session_has_made_valid_in_the_meantime_is_kept(
+    empty_database: Database, owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_invalid_index(owner)
+    (statement,) = split_statements(CREATE)
+    lock = "LOCK TABLE ONLY"
+    with open_connection(empty_database.url("migrator")) as connection:
+        execute = connection.execute
+
+        def rebuild_before_the_lock(query: object, *arguments: object) -> object:
+            if lock in str(query):
+                owner.execute("REINDEX INDEX CONCURRENTLY t_a_idx")
+            return execute(query, *arguments)  # type: ignore[call-overload]
+
+        monkeypatch.setattr(connection, "execute", rebuild_before_the_lock)
+        assert drop_leftovers(connection, statement) == ()
+    assert indexes(owner) == [("t_a_idx", True)]
+
+
+@promise("an index that another session is building is not dropped", control=True)
+def test_an_index_on_which_no_session_works_is_dropped(empty_database: Database, owner: Connection) -> None:
+    make_invalid_index(owner)
+    with open_connection(empty_database.url("migrator")) as connection:
+        assert drop_leftovers(connection, split_statements(CREATE)[0]) == ("t_a_idx",)
+    assert indexes(owner) == []
+
+
+@promise("an index that another session is building is not dropped")
+def test_a_session_that_begins_to_rebuild_the_index_is_not_waited_for_to_drop_it(
+    empty_database: Database, owner: Connection
+) -> None:
+    make_invalid_index(owner)
+    with building(empty_database, "REINDEX INDEX CONCURRENTLY t_a_idx"):
+        with open_connection(empty_database.url("migrator")) as connection:
+            bound_lock_waits(connection, 0.05)
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                drop_leftovers(connection, split_statements(CREATE)[0])
+    assert ("t_a_idx", True) in indexes(owner)
+
+
+def test_an_invalid_index_that_if_not_exists_accepted_is_made_again(
+    empty_database: Database,
+    folder: Path,
+    write: Write,
+    owner: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_invalid_index(owner)
+    write("1_index.sql", f"-- no-transaction\n{CREATE}")
+    calls: list[str] = []
+
+    def too_early(*arguments: object) -> tuple[str, ...]:
+        calls.append("drop")
+        return () if len(calls) == 1 else drop_leftovers(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(step, "drop_leftovers", too_early)
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert (indexes(owner), len(calls)) == ([("t_a_idx", True)], 2)
+
+
+@pytest.mark.parametrize("definition", ["t (a)", "ONLY t USING btree (a)", '"t" (a)'])
+def test_an_index_without_a_name_that_cannot_be_made_leaves_nothing_behind(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, definition: str
+) -> None:
+    make_invalid_index(owner)
+    owner.execute("INSERT INTO t VALUES (1), (1)")
+    write("1_index.sql", f"-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY ON {definition}")
+    with pytest.raises(ScriptFailed, match="23505"):
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    # The other one is not known to be a leftover.
+    assert indexes(owner) == [("t_a_idx", False)]
+    assert applied_versions(owner) == []
+
+
+@pytest.fixture
+def partitioned(owner: Connection, write: Write) -> None:
+    owner.execute("CREATE TABLE t (a int) PARTITION BY RANGE (a)")
+    owner.execute("CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10)")
+    write("1_detach.sql", f"-- no-transaction\n{DETACH}")
+
+
+def attached(owner: Connection) -> list[tuple[object, ...]]:
+    return owner.execute("SELECT inhrelid::regclass::text, inhdetachpending FROM pg_inherits").fetchall()
+
+
+@promise("a partition that another session is detaching is left to it, and an interrupted detach is finished")
+@pytest.mark.parametrize("as_superuser", [False, True])
+@pytest.mark.usefixtures("partitioned")
+def test_a_partition_that_another_session_is_detaching_is_refused_with_its_pid(
+    empty_database: Database, folder: Path, owner: Connection, as_superuser: bool
+) -> None:
+    with building(empty_database, DETACH, as_superuser=as_superuser) as pid:
+        assert attached(owner) == [("t_1", True)]
+        with pytest.raises(LockHeld, match=rf"partition t_1 is being detached by .* process {pid}"):
+            apply_pending(empty_database.url("migrator"), read_source(folder), limits=IMPATIENT)
+        assert attached(owner) == [("t_1", True)]
+        assert owner.execute("SELECT count(*) FROM _sqlx_migrations").fetchone() == (0,)
+    assert attached(owner) == []
+
+
+@promise("a partition that another session is detaching is left to it, and an interrupted detach is finished")
+@pytest.mark.parametrize("is_ours", [False, True])
+@pytest.mark.usefixtures("partitioned")
+def test_a_detach_that_was_interrupted_is_finished(
+    empty_database: Database, folder: Path, owner: Connection, is_ours: bool
+) -> None:
+    url = empty_database.url("migrator")
+    with pytest.raises(psycopg.errors.AdminShutdown), building(empty_database, DETACH) as pid:
+        empty_database.psql(f"SELECT pg_terminate_backend({pid})")
+    # The negative control: the statement itself does not finish it.
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        owner.execute(DETACH.encode())
+    if is_ours:
+        apply_pending(url, ())
+        (migration,) = read_source(folder)
+        owner.execute(
+            "INSERT INTO _sqlx_migrations VALUES (1, 'detach', now(), false, %s, -1)", [migration.checksum]
+        )
+    apply_pending(url, read_source(folder))
+    assert (attached(owner), applied_versions(owner)) == ([], [1])
+
+
+@promise(
+    "a partition that another session is detaching is left to it, and an interrupted detach is finished",
+    control=True,
+)
+@pytest.mark.usefixtures("partitioned")
+def test_a_partition_that_is_not_attached_is_an_error(
+    empty_database: Database, folder: Path, owner: Connection
+) -> None:
+    owner.execute("ALTER TABLE t DETACH PARTITION t_1")
+    with pytest.raises(ScriptFailed, match="is not a partition"):
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert applied_versions(owner) == []

@@ -1,0 +1,287 @@
+"""Scripts with transactions of their own, several statements, or very many rows; and the one session they run in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from db.migrator import (
+    DirtyMigration,
+    Event,
+    LockLimits,
+    ScriptFailed,
+    Unreachable,
+    apply_pending,
+    connection,
+    read_source,
+    revert,
+    status,
+)
+from tests.conftest import Connection, Database
+from tests.integration.migrator.conftest import Run, Write, applied_versions, tables
+from tests.promises import promise
+
+# Folders that sqlx-cli 0.8.6 applies, and the tables that it creates.
+FOLDERS: dict[str, tuple[dict[str, str], set[str]]] = {
+    "its own transaction": (
+        {"1_a.sql": "BEGIN;\nCREATE TABLE a ();\nCOMMIT;\n", "2_b.sql": "CREATE TABLE b ()"},
+        {"a", "b"},
+    ),
+    "modes of its own transaction": (
+        {"1_a.sql": "BEGIN ISOLATION LEVEL SERIALIZABLE; CREATE TABLE a (); COMMIT"},
+        {"a"},
+    ),
+    "several transactions": (
+        {"1_a.sql": "CREATE TABLE a (); COMMIT; BEGIN; CREATE TABLE b (); END; CREATE TABLE c ()"},
+        {"a", "b", "c"},
+    ),
+    "a rollback": (
+        {"1_a.sql": "CREATE TABLE a (); ROLLBACK; CREATE TABLE b ()", "2_b.sql": "CREATE TABLE c (); ABORT"},
+        {"b"},
+    ),
+    "an unfinished transaction": ({"1_a.sql": "START TRANSACTION; CREATE TABLE a ()"}, {"a"}),
+    "modes": (
+        {
+            "1_a.sql": "-- first\nSET TRANSACTION ISOLATION LEVEL SERIALIZABLE;\nCREATE TABLE a ()",
+            "2_b.sql": "SET LOCAL TRANSACTION ISOLATION LEVEL REPEATABLE READ; CREATE TABLE b ()",
+            "3_c.sql": "SET transaction_isolation = 'serializable'; CREATE TABLE c ()",
+        },
+        {"a", "b", "c"},
+    ),
+    "several statements without a transaction": (
+        {
+            "1_a.sql": "CREATE TYPE e AS ENUM ('a'); CREATE TABLE a (x e)",
+            "2_b.sql": "-- no-transaction\nALTER TYPE e ADD VALUE 'b';\nALTER TYPE e ADD VALUE 'c';",
+            "3_c.sql": "-- no-transaction\nCREATE TABLE b (); COMMIT; CREATE TABLE c ()",
+        },
+        {"a", "b", "c"},
+    ),
+    "a down file of a simple one": ({"1_a.sql": "CREATE TABLE a ()", "1_a.down.sql": "DROP TABLE a"}, {"a"}),
+    "a down file of none": ({"1_a.sql": "CREATE TABLE a ()", "2_b.down.sql": "DROP TABLE b"}, {"a"}),
+    "an index without a name": (
+        {
+            "1_a.sql": "CREATE TABLE a (id int)",
+            "2_b.sql": "-- no-transaction\nCREATE INDEX CONCURRENTLY ON a (id)",
+        },
+        {"a"},
+    ),
+    "comments like a phase": (
+        {"1_a.sql": "-- phase: 2 of 3\nCREATE TABLE a ()", "2_b.sql": "-- phase: two\nCREATE TABLE b ()"},
+        {"a", "b"},
+    ),
+}
+
+
+UNREMARKABLE = {"modes", "a down file of a simple one"}
+
+
+@promise("what sqlx-cli applies is applied, with a warning if it is risky")
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_that_sqlx_applies_is_applied(
+    run: Run, write: Write, owner: Connection, folder: Path, name: str
+) -> None:
+    files, expected = FOLDERS[name]
+    for file, sql in files.items():
+        write(file, sql)
+    outcome = run("up")
+    assert (outcome.code, tables(owner)) == (0, expected)
+    assert ("warning: " in outcome.error) == (name not in UNREMARKABLE)
+    assert applied_versions(owner) == [m.version for m in read_source(folder)]
+    assert run("status").code == 0
+
+
+@promise("a migration with transactions of its own is dirty if a later one fails")
+def test_a_migration_whose_later_transaction_fails_is_dirty(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    url = empty_database.url("migrator")
+    write("1_a.up.sql", "CREATE TABLE a ();\nCOMMIT;\nCREATE TABLE b ();\nCREATE TABEL c ();")
+    with pytest.raises(ScriptFailed, match=r"1_a\.up\.sql:4: .*repair --mark-applied 1") as caught:
+        apply_pending(url, read_source(folder))
+    assert caught.value.sqlstate == "42601"
+    assert tables(owner) == {"a"}
+    assert owner.execute("SELECT version, success FROM _sqlx_migrations").fetchall() == [(1, False)]
+    with pytest.raises(DirtyMigration):
+        apply_pending(url, read_source(folder))
+    # Going back, the row stays applied until the last transaction has removed it.
+    owner.execute("DELETE FROM _sqlx_migrations")
+    write("1_a.up.sql", "SELECT 1")
+    write("1_a.down.sql", "SELECT 1; COMMIT; DROP TABLE a")
+    apply_pending(url, read_source(folder))
+    revert(url, read_source(folder))
+    assert (tables(owner), applied_versions(owner)) == (set(), [])
+
+
+@promise("a migration with transactions of its own is dirty if a later one fails", control=True)
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_migration_whose_first_transaction_fails_is_not_dirty(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, direction: str
+) -> None:
+    url = empty_database.url("migrator")
+    script = "CREATE TABLE a ();\nCREATE TABEL b ();\nCOMMIT;\nCREATE TABLE c ();"
+    write("1_a.up.sql", script if direction == "up" else "SELECT 1")
+    write("1_a.down.sql", script)
+    if direction == "down":
+        apply_pending(url, read_source(folder))
+    call = apply_pending if direction == "up" else revert
+    with pytest.raises(ScriptFailed, match=rf"1_a\.{direction}\.sql:2: .*nothing of it is recorded"):
+        call(url, read_source(folder))
+    assert (tables(owner), applied_versions(owner)) == (set(), [] if direction == "up" else [1])
+
+
+@promise("a migration with transactions of its own is dirty if a later one fails")
+def test_a_migration_that_is_interrupted_between_its_transactions_is_dirty(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    write("1_a.sql", "CREATE TABLE a (); COMMIT; CREATE TABLE b ()")
+
+    def interrupt(event: Event) -> None:
+        if event.detail == "CREATE TABLE b ()":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply_pending(empty_database.url("migrator"), read_source(folder), on_event=interrupt)
+    assert tables(owner) == {"a"}
+    assert [r.version for r in status(empty_database.url("migrator"), read_source(folder)).interrupted] == [1]
+
+
+def test_a_locked_table_of_a_later_transaction_is_retried_without_the_earlier_ones(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute("CREATE TABLE busy (id int)")
+    write("1_a.sql", "CREATE TABLE a (); COMMIT; ALTER TABLE busy ADD COLUMN more int")
+    kinds: list[str] = []
+    with psycopg.connect(empty_database.url("migrator")) as reader:
+        reader.execute("SELECT * FROM busy")
+
+        def on_event(event: Event) -> None:
+            kinds.append(event.kind)
+            if event.kind == "retry":
+                reader.rollback()
+
+        limits = LockLimits(table_lock_seconds=0.05)
+        apply_pending(empty_database.url("migrator"), read_source(folder), limits=limits, on_event=on_event)
+    assert kinds == ["begin", "warning", "statement", "statement", "retry", "statement", "done"]
+    assert (tables(owner), applied_versions(owner)) == ({"a", "busy"}, [1])
+
+
+ROWS = "".join(f"INSERT INTO t VALUES ({n});\n" for n in range(3, 20))
+
+
+@promise("a failed statement is reported with file, line and SQLSTATE")
+@pytest.mark.parametrize(
+    ("wrong", "sqlstate"),
+    [
+        ("INSERT INTO t VALUES (3);", "23505"),
+        ("INSERT INTO t VALUES (nothing);", "42703"),
+        ("INSERT INTO t VALEUS (1);", "42601"),
+        ("UPDATE t SET id = 1 / 0;", "22012"),
+    ],
+)
+def test_one_of_many_statements_that_are_sent_together_is_reported_with_its_line(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, wrong: str, sqlstate: str
+) -> None:
+    write("1_a.sql", f"CREATE TABLE t (id int PRIMARY KEY);\n{ROWS}\n{wrong}\n{ROWS}")
+    with pytest.raises(ScriptFailed) as caught:
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert (caught.value.line, caught.value.sqlstate) == (20, sqlstate)
+    assert caught.value.statement == wrong.rstrip(";")
+    assert (tables(owner), applied_versions(owner)) == (set(), [])
+
+
+def test_statements_that_are_sent_together_are_one_event(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    write("1_a.sql", f"CREATE TABLE t (id int PRIMARY KEY);\n{ROWS}")
+    told: list[str] = []
+    apply_pending(
+        empty_database.url("migrator"),
+        read_source(folder),
+        on_event=lambda event: told.append(event.detail) if event.kind == "statement" else None,
+    )
+    assert told == ["CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (3);... (and 16 more)"]
+    assert owner.execute("SELECT count(*), sum(id) FROM t").fetchone() == (17, sum(range(3, 20)))
+
+
+def test_one_of_many_statements_that_waits_for_a_lock_is_retried(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    write("1_a.sql", ROWS)
+    with psycopg.connect(empty_database.url("migrator")) as other:
+        other.execute("INSERT INTO t VALUES (9)")
+        apply_pending(
+            empty_database.url("migrator"),
+            read_source(folder),
+            limits=LockLimits(table_lock_seconds=0.05),
+            on_event=lambda event: other.rollback() if event.kind == "retry" else None,
+        )
+    assert owner.execute("SELECT count(*) FROM t").fetchone() == (17,)
+
+
+# Each leaves something in the session that a transaction's end does not undo.
+LEFT_IN_THE_SESSION = """
+    SET work_mem = '77kB'; SET search_path = pg_catalog; SET ROLE NONE; SET client_min_messages = error;
+    PREPARE left_over AS SELECT 1; LISTEN left_over;
+    DECLARE left_over CURSOR WITH HOLD FOR SELECT 1; SET timezone = 'Asia/Tokyo'; RESET ROLE
+"""
+
+
+@promise("a migration leaves nothing in the session of the next")
+def test_what_one_migration_leaves_in_its_session_does_not_reach_the_next(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    seen = (
+        "CREATE TABLE {} AS SELECT current_setting('work_mem') AS work_mem, current_user::text AS role,"
+        " current_setting('search_path') AS path, current_setting('timezone') AS zone,"
+        " current_setting('client_min_messages') AS messages,"
+        " (SELECT count(*) FROM pg_prepared_statements) AS prepared, (SELECT count(*) FROM pg_cursors) AS cursors,"
+        " (SELECT count(*) FROM pg_listening_channels()) AS channels"
+    )
+    write("1_a.sql", seen.format("before"))
+    write("2_b.sql", LEFT_IN_THE_SESSION)
+    write("3_c.sql", seen.format("after"))
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    before = owner.execute("SELECT * FROM before").fetchall()
+    assert before[0][:2] != ("77kB", "migrator")
+    assert owner.execute("SELECT * FROM after").fetchall() == before
+
+
+def test_a_migration_that_releases_the_lock_gets_it_back(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    write("1_a.sql", "SELECT pg_advisory_unlock_all()")
+    write("2_b.sql", "CREATE TABLE locks AS SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert owner.execute("SELECT * FROM locks").fetchone() == (1,)
+
+
+@promise("a run of migrations needs one connection")
+def test_a_run_needs_one_connection(
+    empty_database: Database, folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_SLOT_SECONDS", 10.0)
+    write("1_a.up.sql", "CREATE TABLE a (id int); INSERT INTO a VALUES (1)")
+    write("1_a.down.sql", "DROP TABLE a")
+    write("2_b.up.sql", "-- no-transaction\nCREATE INDEX CONCURRENTLY a_idx ON a (id)")
+    write("2_b.down.sql", "-- no-transaction\nDROP INDEX CONCURRENTLY a_idx")
+    write("3_c.up.sql", "-- no-transaction\nVACUUM a")
+    write("3_c.down.sql", "SELECT 1; COMMIT; SELECT 2")
+    empty_database.psql(f"ALTER DATABASE {empty_database.name} CONNECTION LIMIT 1")
+    url, migrations = empty_database.url("migrator"), read_source(folder)
+    assert len(apply_pending(url, migrations)) == 3
+    assert len(revert(url, migrations, target=0)) == 3
+
+
+@promise("a run of migrations needs one connection", control=True)
+def test_a_database_without_a_free_connection_is_reported_with_its_limit(
+    empty_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_SLOT_SECONDS", 0.0)
+    url = empty_database.url("migrator")
+    empty_database.psql(f"ALTER DATABASE {empty_database.name} CONNECTION LIMIT 1")
+    with psycopg.connect(url), pytest.raises(Unreachable, match="CONNECTION LIMIT of the database") as caught:
+        apply_pending(url, ())
+    assert caught.value.sqlstate == "53300"
