@@ -17,6 +17,7 @@ from tests.conftest import Connection, Database
 from tests.integration.migrator import golden
 from tests.integration.migrator.conftest import Spawn, Write, applied_versions
 from tests.integration.migrator.sqlx_cli import VERSIONS, Sqlx, sqlx_program
+from tests.integration.migrator.sqlx_folders import FOLDERS
 from tests.promises import promise
 from tests.scale import scaled
 
@@ -195,6 +196,29 @@ def test_sqlx_toml_means_the_same_to_both(
     assert CliRunner().invoke(migrate, ["status"]).exit_code == 0
     rows = owner.execute('SELECT version, success FROM "My Shop".applied ORDER BY 1').fetchall()
     assert rows == [(1, True), (2, True), (3, True)]
+
+
+@promise("what sqlx-cli applies is applied, with a warning if it is risky")
+@pytest.mark.parametrize("name", list(FOLDERS)[: scaled(2, len(FOLDERS))])
+def test_an_unusual_folder_has_the_same_result_with_both(
+    sqlx: Callable[[Path], Sqlx],
+    empty_database: Database,
+    folder: Path,
+    write: Write,
+    owner: Connection,
+    name: str,
+) -> None:
+    files, expected = FOLDERS[name]
+    for file, sql in files.items():
+        write(file, sql)
+    done = sqlx(folder).run()
+    assert done.returncode == 0, done.stderr
+    goal = golden.snapshot(empty_database)
+    assert status(empty_database.url("migrator"), read_source(folder)).pending == ()
+    owner.execute("DROP TYPE IF EXISTS e CASCADE")
+    owner.execute(f"DROP TABLE _sqlx_migrations, {', '.join(expected)}")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert golden.snapshot(empty_database) == goal
 
 
 def test_running_beside_sqlx_without_a_lock_succeeds_with_the_same_result(
