@@ -90,10 +90,15 @@ def translated_errors() -> Iterator[None]:
         raise _translate(exc) from exc
 
 
-def execute_statement(connection: Connection, script: Script, statement: Statement) -> None:
-    """Run one statement of a script, or a group. Raises ScriptFailed with file, line and statement."""
+def execute_statement(
+    connection: Connection, script: Script, statement: Statement, after: str = ""
+) -> psycopg.Cursor[tuple[object, ...]]:
+    """Run one statement of a script, or a group, and in the same round trip the SQL `after` it.
+
+    Raises ScriptFailed with file, line and statement.
+    """
     try:
-        connection.execute(statement.text.encode())
+        return connection.execute(f"{statement.text}{after}".encode())
     except psycopg.Error as exc:
         if is_lost(exc):
             raise

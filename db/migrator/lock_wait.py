@@ -14,21 +14,23 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from db.migrator.connection import Connection
+from db.migrator.connection import Connection, execute_statement
 from db.migrator.ledger import Ledger
+from db.migrator.source import Script
+from db.migrator.transactions import Group
 
 # The share of the limit that each statement gets at least, enough for a lock that is almost free.
 _LEAST_SHARE = 0.2
 _FIRST_PAUSE_SECONDS = 0.1
 
 _HOLDS_UP_OTHERS = """
-    SELECT EXISTS (
+    EXISTS (
         SELECT FROM pg_locks
         WHERE pid = pg_backend_pid() AND locktype = 'relation'
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
           AND relation <> {ledger}::regclass
-    ) AS held
+    )
 """
 
 
@@ -75,28 +77,38 @@ def milliseconds(seconds: float) -> int:
 
 
 class LockBudget:
-    """The time that one transaction may wait for locks. Call `before_statements` before each statement or group."""
+    """The time that one transaction may wait for locks. Runs the transaction's statements."""
 
     def __init__(self, connection: Connection, limit_seconds: float, ledger: Ledger) -> None:
         self._connection = connection
         self._limit = limit_seconds
-        self._locks = _HOLDS_UP_OTHERS.format(ledger=sql.Literal(ledger.name).as_string(connection))
+        self._holds_up_others = _HOLDS_UP_OTHERS.format(ledger=sql.Literal(ledger.name).as_string(connection))
         # The start of the statement with which the transaction began to block others; None before that.
         self._held_since: float | None = None
-        self._last_began: float | None = None
 
-    def before_statements(self, count: int = 1) -> None:
-        """Limit the lock wait of each of the next `count` statements to what is left."""
-        now, last_began = time.monotonic(), self._last_began
-        self._last_began = now
-        if not self._limit or last_began is None:
+    def execute(self, script: Script, group: Group, following: Group | None) -> None:
+        """Run statements, and limit the lock waits of the following ones to what is left then."""
+        if following is None or not self._limit:
+            execute_statement(self._connection, script, group.text)
             return
-        since = last_began if self._held_since is None else self._held_since
-        left = (self._limit - (now - since)) / count
-        timeout = f"'{milliseconds(max(left, self._limit * _LEAST_SHARE))}ms'"
-        if self._held_since is not None:
-            self._connection.execute(f"SET LOCAL lock_timeout = {timeout}".encode())
-            return
-        query = f"SELECT CASE WHEN held THEN set_config('lock_timeout', {timeout}, true) END FROM ({self._locks}) AS _"
-        if self._connection.execute(query.encode()).fetchone() != (None,):
-            self._held_since = last_began
+        began = time.monotonic()
+        # In the same round trip, after the statement, so that pg_stat_activity begins with the statement.
+        cursor = execute_statement(
+            self._connection, script, group.text, f";\n{self._shorten(began, following.count)}"
+        )
+        while cursor.nextset():
+            pass
+        if self._held_since is None and cursor.fetchone() != (None,):
+            self._held_since = began
+
+    def _shorten(self, began: float, count: int) -> str:
+        """Return SQL that limits each of `count` statements. It returns null if the transaction blocks nobody."""
+        held = self._holds_up_others if self._held_since is None else "true"
+        used = 0.0 if self._held_since is None else began - self._held_since
+        # The server measures the time of the statements before it.
+        left = f"{(self._limit - used) * 1000} - 1000 * extract(epoch FROM clock_timestamp() - statement_timestamp())"
+        least = milliseconds(self._limit * _LEAST_SHARE)
+        return (
+            f"SELECT CASE WHEN {held} THEN"
+            f" set_config('lock_timeout', greatest({least}, (({left}) / {count})::int) || 'ms', true) END"
+        )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Literal
 
 import psycopg
@@ -197,12 +198,12 @@ class MigrationStep:
             connection.execute("ROLLBACK")
             return False
         budget = LockBudget(connection, self.limits.table_lock_seconds, self.ledger)
-        for group in groups(script.sql, transaction.statements[len(modes) :], apart):
+        sent = tuple(groups(script.sql, transaction.statements[len(modes) :], apart))
+        for group, following in zip_longest(sent, sent[1:]):
             more = f" (and {group.count - 1} more)" if group.count > 1 else ""
             self.on_event(Event("statement", migration, first_line(group.text.text) + more))
             try:
-                budget.before_statements(group.count)
-                execute_statement(connection, script, group.text)
+                budget.execute(script, group, following)
             except ScriptFailed as failure:
                 if group.count == 1:
                     raise

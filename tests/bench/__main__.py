@@ -1,6 +1,7 @@
 """`make bench`: measure, print the table, write docs/benchmarks.md, and exit with 1 if a bar is missed.
 
-`python -m tests.bench stack`, `idle`, `commands`, `throughput` or `data-access` measures one part and writes no file.
+`python -m tests.bench migrations` measures one part and writes no file. The other parts are `stack`, `idle`,
+`commands`, `throughput` and `data-access`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ PARTS = {
     "data-access": ("Data access", "tests.bench.data_access"),
     "throughput": ("Throughput", "tests.bench.throughput"),
     "commands": ("Commands", "tests.bench.commands"),
+    "migrations": ("Migrations", "tests.bench.migrations"),
     "stack": ("A stack", "tests.bench.stack"),
     "idle": ("An idle stack", "tests.bench.idle"),
 }

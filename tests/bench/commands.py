@@ -67,7 +67,7 @@ def measure() -> list[Result]:
             ),
             Result("`migrate up` / `alembic upgrade head`, nothing pending", beside.ratios(), "x"),
         ]
-        if sqlx := _sqlx():
+        if sqlx := sqlx_program():
             theirs = _command(
                 sqlx, "migrate", "run", "--source", str(ROOT / "db/migrations"), DATABASE_URL=url
             )
@@ -120,7 +120,7 @@ def _alembic(folder: Path, url: str) -> Iterator[Run]:
     yield run
 
 
-def _sqlx() -> Path | None:
+def sqlx_program() -> Path | None:
     """Return an existing sqlx-cli. The benchmark does not build one."""
     if found := shutil.which("sqlx"):
         return Path(found)

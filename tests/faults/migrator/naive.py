@@ -31,7 +31,8 @@ def lock_blocking() -> None:
             connection.execute(f"SET statement_timeout = '{PATIENCE_SECONDS}s'")
             connection.execute("SELECT pg_advisory_lock(%s)", [key])
             try:
-                yield LockedSession(worker, key, reset_of(conninfo))
+                # The worker takes another lock, because this session has the one that it would take.
+                yield LockedSession(worker, key + 1, reset_of(conninfo))
             finally:
                 connection.execute("SELECT pg_advisory_unlock(%s)", [key])
 
