@@ -131,7 +131,7 @@ def _live_status(*props: dict[str, Any]) -> MigrationStatus | None:
 
 
 def _say_event(event: Event) -> None:
-    if event.kind in ("waiting", "begin", "retry"):
+    if event.kind in ("waiting", "begin", "warning", "retry"):
         _say(str(event))
 
 
