@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from db.migrator.ddl import effects
-from db.migrator.script import Statement, line_at, tokens
+from db.migrator.script import Statement, tokens
 from db.migrator.source import NO_TRANSACTION, Script, ScriptProblem
 
 # The rows that follow a COPY in psql's input, up to a line with only a backslash and a period.
@@ -27,17 +27,19 @@ _NEW_VALUE = re.compile(
 
 def without_psql_input(script: Script) -> tuple[Script, tuple[ScriptProblem, ...]]:
     """Return the script without psql's commands and the rows of a COPY, each on as many lines, and the commands."""
-    sql = script.sql
-    if "\\" not in sql:
+    if "\\" not in script.sql:
         return script, ()
-    sql = _COPIED_ROWS.sub(
-        lambda match: match[0].replace(match["rows"], "\n" * match["rows"].count("\n")), sql
-    )
-    problems = []
-    while (found := _first_command(sql)) is not None:
-        problems.append(_psql_problem(line_at(sql, found.start()), found["command"]))
-        sql = sql[: found.start()] + sql[found.end() :]
-    return replace(script, sql=sql), tuple(problems)
+    plain = replace(script, sql=_COPIED_ROWS.sub(_without_rows, script.sql))
+    sql = plain.sql
+    problems: list[ScriptProblem] = []
+    kept: list[str] = []
+    position = 0
+    while (found := _next_command(sql, position)) is not None:
+        problems.append(_psql_problem(plain.line_at(found.start()), found["command"]))
+        kept.append(sql[position : found.start()])
+        position = found.end()
+    kept.append(sql[position:])
+    return replace(script, sql="".join(kept)), tuple(problems)
 
 
 def unrunnable(script: Script) -> Iterator[ScriptProblem]:
@@ -56,11 +58,17 @@ def unrunnable(script: Script) -> Iterator[ScriptProblem]:
         yield from _uses_of_new_values(script)
 
 
-def _first_command(sql: str) -> re.Match[str] | None:
-    """Return the first line that begins with a backslash outside of literals and comments."""
-    for kind, text, place in tokens(sql) if _PSQL_COMMAND.search(sql) else ():
+def _without_rows(match: re.Match[str]) -> str:
+    return match[0].removesuffix(match["rows"]) + "\n" * match["rows"].count("\n")
+
+
+def _next_command(sql: str, position: int) -> re.Match[str] | None:
+    """Return the first line from a position on that begins with a backslash, outside of literals and comments."""
+    if _PSQL_COMMAND.search(sql, position) is None:
+        return None
+    for kind, text, place in tokens(sql[position:]):
         if kind == "other" and text == "\\":
-            start = sql.rfind("\n", 0, place) + 1
+            start = sql.rfind("\n", 0, position + place) + 1
             if match := _PSQL_COMMAND.match(sql, start):
                 return match
     return None

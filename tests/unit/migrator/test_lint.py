@@ -209,6 +209,16 @@ def test_a_line_for_psql_hides_no_statement(tmp_path: Path) -> None:
     ]
 
 
+def test_rows_of_a_copy_hide_nothing_after_them(tmp_path: Path) -> None:
+    (tmp_path / "1_a.up.sql").write_text("COPY t FROM stdin;\n1\tit's\n2\n\\.\n\\echo\nDROP TABLE t;\n")
+    (tmp_path / "1_a.down.sql").write_text("SELECT 1")
+    assert found(tmp_path) == [
+        ("1_a.up.sql", 1, "copy-stdin"),
+        ("1_a.up.sql", 5, "psql-command"),
+        ("1_a.up.sql", 6, "contract-in-expand"),
+    ]
+
+
 def test_only_the_given_rules_are_applied(tmp_path: Path) -> None:
     (tmp_path / "1_a.sql").write_text("CREATE TABLE t ();\nVACUUM;")
     migrations = read_source(tmp_path)
