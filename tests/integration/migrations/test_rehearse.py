@@ -23,6 +23,7 @@ from db.seed import USERS, load_sample_data
 from infra.docker.engine import DockerError, docker
 from ops.errors import Exit
 from ops.migrations.rehearsal import rehearsal
+from ops.migrations.rehearsal.database_copy import DatabaseCopy
 from ops.migrations.rehearsal.parameters import Parameters
 from ops.migrations.rehearsal.traffic import send, unreplayable
 from ops.servers.scratch_server import ScratchServer
@@ -228,10 +229,10 @@ def look_at_copy(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Record the copy's rows and its catalog, instead of migrating."""
     seen: list[Any] = []
 
-    def look(url: str, caller_url: str, migrations: object, options: object) -> None:
-        with open_connection(url) as owner:
+    def look(copy: DatabaseCopy, *_: object) -> None:
+        with open_connection(copy.url) as owner:
             seen.extend(owner.execute("SELECT username, github_id FROM users ORDER BY github_id").fetchall())
-        seen.append(read_catalog(url))
+        seen.append(read_catalog(copy.url))
 
     monkeypatch.setattr(rehearsal, "_migrate_under_traffic", look)
     return seen
