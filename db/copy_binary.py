@@ -85,8 +85,9 @@ def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Itera
     size, limit = 0, min(_FIRST_BYTES, BLOCK_BYTES)
 
     def block() -> Block:
-        data = b"".join((_HEADER, *lines, _TRAILER))
-        return Block(data, len(lines), frozenset(months), frozenset(users), frozenset(repositories))
+        return Block(
+            copy_data(lines), len(lines), frozenset(months), frozenset(users), frozenset(repositories)
+        )
 
     for activity in activities:
         try:
@@ -119,6 +120,19 @@ def _line(activity: NewActivity, at: datetime) -> bytes:
         bigint("github_event_id", event, least=1)
     if repo is not None:
         bigint("repo_id", repo)
+    return row(
+        event,
+        user,
+        repo,
+        kind if isinstance(kind, str) else text("type", kind),
+        at,
+        _encode_json(json_object("data", activity.data)),
+    )
+
+
+def row(event: int | None, user: int, repo: int | None, kind: str, at: datetime, data: bytes) -> bytes:
+    """Return a row of valid values: GitHub's event id, our ids of user and repository, type, time in UTC, and JSON."""
+    if repo is not None:
         ids = (
             _ids_without_event(_FIELDS, _NULL, 8, user, 8, repo)
             if event is None
@@ -128,15 +142,14 @@ def _line(activity: NewActivity, at: datetime) -> bytes:
         ids = _ids_without_repo(_FIELDS, 8, event, 8, user, _NULL)
     else:
         ids = _ids_of_user(_FIELDS, _NULL, 8, user, _NULL)
-    data = _encode_json(json_object("data", activity.data))
     since = at - _EPOCH
     microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    return (
-        ids
-        + _kind(kind if isinstance(kind, str) else text("type", kind))
-        + _timestamp_and_json(8, microseconds, len(data) + 1, _JSON_VERSION)
-        + data
-    )
+    return ids + _kind(kind) + _timestamp_and_json(8, microseconds, len(data) + 1, _JSON_VERSION) + data
+
+
+def copy_data(rows: Iterable[bytes]) -> bytes:
+    """Return rows as the data of a COPY."""
+    return b"".join((_HEADER, *rows, _TRAILER))
 
 
 # A load has few distinct types.

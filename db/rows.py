@@ -74,15 +74,25 @@ class ConnectionLimit(msgspec.Struct, frozen=True):
     server_limit: int
 
 
-class GithubId(msgspec.Struct, frozen=True):
-    """GitHub's id of a record, and our own."""
+class KnownParty(msgspec.Struct, frozen=True, gc=False):
+    """A stored user or organization: GitHub's id, our own, and the name."""
 
     github_id: int
     id: int
+    name: str
+
+
+class KnownRepository(msgspec.Struct, frozen=True, gc=False):
+    """A stored repository: GitHub's id, our own, the name, and GitHub's id of its organization."""
+
+    github_id: int
+    id: int
+    name: str
+    org_github_id: int | None
 
 
 class RepositoryState(msgspec.Struct, frozen=True):
-    """A repository's name and organization. `seen_at` is the time of its latest activity, if it was asked for."""
+    """A repository's name and organization. `seen_at` is the time of its latest activity, or None."""
 
     github_id: int
     name: str

@@ -12,6 +12,27 @@ FROM unnest(%(ids)s::bigint[], %(timestamps)s::timestamptz[]) WITH ORDINALITY AS
 JOIN activities AS a ON a.github_event_id = new.id AND a.timestamp = new.at
 WHERE a.timestamp BETWEEN %(first)s AND %(last)s;
 
+-- name: find_known_organizations :read
+-- Find the organizations that are stored.
+-- takes: github_ids list[int]
+-- gives: KnownParty
+SELECT github_id, id, name FROM organizations WHERE github_id = ANY(%(github_ids)s);
+
+-- name: find_known_users :read
+-- Find the users that are stored.
+-- takes: github_ids list[int]
+-- gives: KnownParty
+SELECT github_id, id, username AS name FROM users WHERE github_id = ANY(%(github_ids)s);
+
+-- name: find_known_repositories :read
+-- Find the repositories that are stored.
+-- takes: github_ids list[int]
+-- gives: KnownRepository
+SELECT r.github_id, r.id, r.name, o.github_id AS org_github_id
+FROM repositories AS r
+LEFT JOIN organizations AS o ON o.id = r.org_id
+WHERE r.github_id = ANY(%(github_ids)s);
+
 -- name: import_organizations :write
 -- Insert new organizations, and rename those with a new name.
 -- takes: github_ids list[int], names list[str]
@@ -55,15 +76,6 @@ ORDER BY new.github_id
 ON CONFLICT (github_id) DO NOTHING
 RETURNING id;
 
--- name: find_repository_states :read
--- Find the names and organizations of repositories.
--- takes: github_ids list[int]
--- gives: RepositoryState
-SELECT r.github_id, r.name, o.github_id AS org_github_id, NULL::timestamptz AS seen_at
-FROM repositories AS r
-LEFT JOIN organizations AS o ON o.id = r.org_id
-WHERE r.github_id = ANY(%(github_ids)s);
-
 -- name: lock_repository_states :write
 -- Lock repositories, and return their names, organizations, and the times of their latest activities.
 -- takes: github_ids list[int]
@@ -88,15 +100,3 @@ LEFT JOIN organizations AS o ON o.github_id = new.org_github_id
 WHERE r.github_id = new.github_id
   AND (r.name, r.org_id) IS DISTINCT FROM (new.name, o.id)
 RETURNING r.id;
-
--- name: find_user_ids :read
--- Find our ids of users by GitHub ids.
--- takes: github_ids list[int]
--- gives: GithubId
-SELECT github_id, id FROM users WHERE github_id = ANY(%(github_ids)s);
-
--- name: find_repository_ids :read
--- Find our ids of repositories by GitHub ids.
--- takes: github_ids list[int]
--- gives: GithubId
-SELECT github_id, id FROM repositories WHERE github_id = ANY(%(github_ids)s);

@@ -14,8 +14,8 @@ from ops.gharchive.loader import Loader
 from ops.gharchive.rejects import RejectFile
 
 BATCH_LINES = 2000
-# While it is loaded, an event takes about ten times the bytes of its line.
-_BATCH_BYTES = 2 << 20
+# While it is loaded, an event takes about five times the bytes of its line.
+_BATCH_BYTES = 4 << 20
 
 
 class NoEvents(OpsError):

@@ -8,9 +8,10 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+import msgspec
 
 from ops.errors import Exit, OpsError
 from ops.gharchive.formats import unreadable
@@ -21,8 +22,7 @@ _GZIP = b"\x1f\x8b"
 _HEAD_BYTES = 8
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, gc=False):
     """A line with its number, from 1. If `is_too_long`, `raw` is only its beginning."""
 
     number: int

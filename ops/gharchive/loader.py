@@ -9,12 +9,11 @@ from psycopg.rows import class_row, scalar_row
 
 from db._sync.partitions import Partitions
 from db._sync.pool import Pool
-from db.copy_binary import blocks
+from db.copy_binary import copy_data, row
 from db.errors import QueryFailed
-from db.models import NewActivity
 from db.named_query import queries
-from db.rows import GithubId, RepositoryState
-from ops.gharchive.event import Event, Party
+from db.rows import KnownParty, KnownRepository, RepositoryState
+from ops.gharchive.event import Event
 
 _QUERIES = queries("gharchive")
 _ACTIVITIES = queries("activities")
@@ -55,78 +54,91 @@ class Loader:
         new = [event for position, event in enumerate(events.values(), 1) if position not in known]
         if not new:
             return 0
-        self._make_parties(new)
-        users = self._ids("find_user_ids", {event.actor.github_id for event in new})
-        repositories = self._ids("find_repository_ids", {event.repo.github_id for event in new if event.repo})
+        # The parties are stored as if the events were loaded one by one, so that the bounds of batches do not matter.
+        self._store_organizations(new)
+        users = self._store_users(new)
+        repositories = self._store_repositories(new)
         rows = (
-            NewActivity(
-                user_id=users[event.actor.github_id],
-                repo_id=repositories[event.repo.github_id] if event.repo else None,
-                type=event.type,
-                timestamp=event.timestamp,
-                github_event_id=event.github_event_id,
-                data=event.data,
+            row(
+                event.github_event_id,
+                users[event.actor.github_id],
+                repositories[event.repo.github_id] if event.repo else None,
+                event.type,
+                event.timestamp,
+                event.data,
             )
             for event in new
         )
-        source = blocks(rows, None)
-        block = next(source, None)
-        while block is not None:
-            with self._pool.copying(_ACTIVITIES["copy_activities"], block.data):
-                block = next(source, None)
+        # One statement, because each writes one outbox entry per feed.
+        with self._pool.copying(_ACTIVITIES["copy_activities"], copy_data(rows)):
+            pass
         return len(new)
 
-    def _make_parties(self, events: Sequence[Event]) -> None:
-        """Store the parties as if the events were loaded one by one, so that the bounds of batches do not matter."""
-        organizations = {event.org.github_id: event.org for event in events if event.org}
-        if organizations:
-            self._write("import_organizations", _columns(organizations.values()))
+    def _store_organizations(self, events: Sequence[Event]) -> None:
+        names = {event.org.github_id: event.org.name for event in events if event.org}
+        if not names:
+            return
+        known = {each.github_id: each.name for each in self._parties("find_known_organizations", names)}
+        changed = {github_id: name for github_id, name in names.items() if known.get(github_id) != name}
+        if changed:
+            self._write("import_organizations", _columns(changed))
+
+    def _store_users(self, events: Sequence[Event]) -> dict[int, int]:
+        """Insert and rename users, and return our ids by GitHub's."""
         # If a user has several names, the latest one wins.
         in_time = sorted(events, key=lambda event: event.timestamp)
-        users = {event.actor.github_id: (event.actor, event.timestamp) for event in in_time}
-        named = _columns(party for party, _ in users.values())
-        self._write("import_users", named)
-        self._write("rename_users", named | {"seen_at": [at for _, at in users.values()]})
-        by_repository: dict[int, list[Event]] = {}
+        names = {event.actor.github_id: event.actor.name for event in in_time}
+        known = self._parties("find_known_users", names)
+        missing = names.keys() - {user.github_id for user in known}
+        if missing:
+            self._write("import_users", _columns({each: names[each] for each in missing}))
+            known += self._parties("find_known_users", missing)
+        renamed = {
+            user.github_id: names[user.github_id] for user in known if user.name != names[user.github_id]
+        }
+        if renamed:
+            seen_at = {event.actor.github_id: event.timestamp for event in in_time}
+            self._write("rename_users", _columns(renamed) | {"seen_at": [seen_at[each] for each in renamed]})
+        return {user.github_id: user.id for user in known}
+
+    def _store_repositories(self, events: Sequence[Event]) -> dict[int, int]:
+        """Insert and update repositories, and return our ids by GitHub's."""
+        of: dict[int, list[Event]] = {}
         for event in events:
             if event.repo:
-                by_repository.setdefault(event.repo.github_id, []).append(event)
-        if by_repository:
-            self._make_repositories(by_repository)
-
-    def _make_repositories(self, events: dict[int, list[Event]]) -> None:
-        new = [repository_after(None, each) for each in events.values()]
-        self._write("import_repositories", _repository_columns(new))
-        changed = {
-            state.github_id
-            for state in self._states("find_repository_states", events)
-            if any(_differs(event, state) for event in events[state.github_id])
-        }
+                of.setdefault(event.repo.github_id, []).append(event)
+        if not of:
+            return {}
+        known = self._repositories(of)
+        missing = of.keys() - {repository.github_id for repository in known}
+        if missing:
+            new = [repository_after(None, of[each]) for each in missing]
+            self._write("import_repositories", _repository_columns(new))
+            known += self._repositories(missing)
+        changed = [
+            each.github_id for each in known if any(_differs(event, each) for event in of[each.github_id])
+        ]
         if changed:
-            before = self._states("lock_repository_states", changed)
-            after = [repository_after(state, events[state.github_id]) for state in before]
+            before = self._pool.fetch_all(
+                _QUERIES["lock_repository_states"], {"github_ids": changed}, class_row(RepositoryState)
+            )
+            after = [repository_after(state, of[state.github_id]) for state in before]
             self._write("update_repositories", _repository_columns(after))
+        return {repository.github_id: repository.id for repository in known}
 
-    def _states(self, query: str, github_ids: Iterable[int]) -> list[RepositoryState]:
-        return self._pool.fetch_all(
-            _QUERIES[query], {"github_ids": [*github_ids]}, class_row(RepositoryState)
-        )
+    def _parties(self, query: str, github_ids: Iterable[int]) -> list[KnownParty]:
+        return self._pool.fetch_all(_QUERIES[query], {"github_ids": [*github_ids]}, class_row(KnownParty))
+
+    def _repositories(self, github_ids: Iterable[int]) -> list[KnownRepository]:
+        query = _QUERIES["find_known_repositories"]
+        return self._pool.fetch_all(query, {"github_ids": [*github_ids]}, class_row(KnownRepository))
 
     def _write(self, query: str, parameters: dict[str, list[object]]) -> None:
         self._pool.fetch_all(_QUERIES[query], parameters, scalar_row)
 
-    def _ids(self, query: str, github_ids: set[int]) -> dict[int, int]:
-        found = self._pool.fetch_all(_QUERIES[query], {"github_ids": [*github_ids]}, class_row(GithubId))
-        return {row.github_id: row.id for row in found}
 
-
-def _columns(parties: object) -> dict[str, list[object]]:
-    by_id: dict[str, list[object]] = {"github_ids": [], "names": []}
-    for party in parties:  # type: ignore[attr-defined]
-        assert isinstance(party, Party)
-        by_id["github_ids"].append(party.github_id)
-        by_id["names"].append(party.name)
-    return by_id
+def _columns(names: dict[int, str]) -> dict[str, list[object]]:
+    return {"github_ids": [*names], "names": [*names.values()]}
 
 
 def repository_after(state: RepositoryState | None, events: Sequence[Event]) -> RepositoryState:
@@ -152,7 +164,7 @@ def repository_after(state: RepositoryState | None, events: Sequence[Event]) -> 
     return state
 
 
-def _differs(event: Event, state: RepositoryState) -> bool:
+def _differs(event: Event, state: KnownRepository) -> bool:
     assert event.repo is not None
     return event.repo.name != state.name or (
         event.org is not None and event.org.github_id != state.org_github_id

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
-import psycopg
 
 from db import DataAccess
 from db.models import Activity, NewActivity, Page
-from db.named_query import queries
 from db.paging import encode_cursor
-from infra.docker.engine import docker
 from infra.spec import roles
-from tests import containers
+from tests.bench.psql import Psql
 from tests.bench.result import Result
 from tests.bench.servers import CALLS, BenchServers, raw_redis
 from tests.bench.turns import SHORT_RUN, seconds, take_turns
@@ -46,7 +39,7 @@ def measure_copy(servers: BenchServers) -> list[Result]:
     ]  # fmt: skip
     with DataAccess(servers.database, servers.cache()) as data:
         data.activities.copy_in(rows)
-        psql = _Psql(servers)
+        psql = Psql(servers.postgres)
         ours, theirs = [], []
         for _ in range(COPY_ROUNDS + 1):
             for times, load in (
@@ -70,42 +63,6 @@ def measure_copy(servers: BenchServers) -> list[Result]:
 
 def _empty(servers: BenchServers) -> None:
     servers.postgres.psql(f"TRUNCATE {roles.SCHEMA}.activities, {roles.SCHEMA}.cache_outbox", roles.DATABASE)
-
-
-class _Psql:
-    """psql with the same login, TLS and published port as the data access.
-
-    psql itself reports the duration of \\copy, so that the start of psql and its container does not count.
-    """
-
-    def __init__(self, servers: BenchServers) -> None:
-        """Take the rows of the table. `\\copy` will load them in text format, which is its default."""
-        self._servers = servers
-        table = (
-            queries("activities")["copy_activities"].sql.decode().removeprefix("COPY ").partition(" FROM ")[0]
-        )
-        self._copy = f"\\copy {table} FROM '/bench/rows'"
-        columns = table.partition("(")[2].removesuffix(")")
-        with psycopg.connect(servers.postgres.database_url("app_a"), autocommit=True) as connection:
-            with connection.cursor().copy(f"COPY (SELECT {columns} FROM activities) TO STDOUT") as copy:
-                self._rows = b"".join(copy)
-
-    def copy_seconds(self) -> float:
-        server = self._servers.postgres
-        url = server.database_url("app_a").replace(str(server.ca_file), "/bench/ca.pem")
-        with TemporaryDirectory() as folder:
-            shutil.copy(server.ca_file, Path(folder, "ca.pem"))
-            Path(folder, "rows").write_bytes(self._rows)
-            Path(folder).chmod(0o755)
-            printed = docker(
-                "run", "--rm", "--init", "--network=host", "--user=postgres", f"--volume={folder}:/bench:ro",
-                "--entrypoint=psql", containers.build_image("postgres"),
-                "--no-psqlrc", f"--dbname={url}", "--command=\\timing on", f"--command={self._copy}",
-            )  # fmt: skip
-        found = re.search(r"^Time: ([\d.]+) ms", printed, re.MULTILINE)
-        assert found, printed
-        assert f"COPY {COPIED_ROWS}" in printed, printed
-        return float(found[1]) / 1000
 
 
 def measure_deep_page(servers: BenchServers) -> list[Result]:

@@ -1,4 +1,4 @@
-"""Measure the import of a generated hour of GitHub Archive: peak memory and speed."""
+"""Measure the import of a generated hour of GitHub Archive: peak memory, and speed beside psql."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from infra.spec import roles
+from tests.bench.psql import Psql
 from tests.bench.result import Result
+from tests.containers import Server
 
 _BAR_MB = 150
+_BAR_SPEED = 0.4
 # `python -c` instead of the command, because only the process itself can read its peak memory before it ends. Not
 # ru_maxrss, which a child inherits from its parent.
 _MEASURED = """
@@ -25,26 +29,49 @@ finally:
 """
 
 
-def measure_import(database_url: str, *, events: int, rounds: int = 3) -> list[Result]:
-    """Measure with `events` per file, each about 2 kB. Every round imports different events."""
-    megabytes, rates = [], []
+def measure_import(server: Server, *, events: int, rounds: int = 3) -> list[Result]:
+    """Measure with `events` per file, each about 2 kB. Every round imports different events.
+
+    psql then loads the same rows into the same tables, without parsing them and without users and repositories.
+    """
+    megabytes, rates, speeds = [], [], []
     with tempfile.TemporaryDirectory(prefix="gw-bench-") as folder:
         for turn in range(rounds):
             file = Path(folder) / f"hour{turn}.json.gz"
             _write(file, turn * events + 1, events)
-            done = subprocess.run(
-                [sys.executable, "-c", _MEASURED, "import", "gharchive", str(file), "--json"],
-                env=os.environ | {"DATABASE_URL": database_url},
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            said = json.loads(done.stdout)["files"][0]
-            assert said["loaded"] == events, said
-            megabytes.append(int(done.stderr.split("VmHWM:")[1].split()[0]) / 1024)
-            rates.append(events / said["seconds"])
+            _empty(server)
+            seconds, peak = _import(server, file, events)
+            psql = Psql(server)
+            _empty(server)
+            speeds.append(psql.copy_seconds() / seconds)
+            megabytes.append(peak)
+            rates.append(events / seconds)
     note = f"{events:,} events, {max(rates):,.0f}/s"
-    return [Result("import of an hour, memory at its most", megabytes, "MB", at_most=_BAR_MB, note=note)]
+    return [
+        Result("import of an hour, memory at its most", megabytes, "MB", at_most=_BAR_MB, note=note),
+        Result(
+            "import of an hour, speed beside psql's \\copy of the same rows", speeds, "x", at_least=_BAR_SPEED
+        ),
+    ]
+
+
+def _import(server: Server, file: Path, events: int) -> tuple[float, float]:
+    """Import a file, and return the seconds and the peak memory in MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, "import", "gharchive", str(file), "--json"],
+        env=os.environ | {"DATABASE_URL": server.database_url("app_a")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = json.loads(done.stdout)["files"][0]
+    assert said["loaded"] == events, said
+    return said["seconds"], int(done.stderr.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def _empty(server: Server) -> None:
+    """Delete activities, and keep users and repositories."""
+    server.psql(f"TRUNCATE {roles.SCHEMA}.activities, {roles.SCHEMA}.cache_outbox", roles.DATABASE)
 
 
 def _write(file: Path, first: int, events: int) -> None:

@@ -61,7 +61,7 @@ def measure() -> list[Result]:
             *asyncio.run(_database_async(servers)),
             *measure_copy(servers),
             *measure_deep_page(servers),
-            *measure_import(servers.postgres.database_url("app_a"), events=IMPORTED_EVENTS),
+            *measure_import(servers.postgres, events=IMPORTED_EVENTS),
         ]
 
 

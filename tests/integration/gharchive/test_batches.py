@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from cache.url_source import UrlSource
 from db._sync.pool import Pool
@@ -41,7 +42,7 @@ def _event(
         actor=Party(actor, f"user{actor}-{name}"),
         repo=Party(repo, f"{owner}/repo{repo}-{name}") if repo else None,
         org=Party(org, f"org{org}-{name}") if org else None,
-        data={},
+        data=b"{}",
     )
 
 
@@ -104,3 +105,15 @@ def test_a_transfer_to_a_person_leaves_the_organization(database: Database, load
     _loaded(database, loader, [first], [second])
     row = database.psql("SELECT name, org_id IS NULL FROM groundwork.repositories")
     assert row.strip() == "me/repo1-0|t"
+
+
+@promise("an import writes one outbox entry per feed and batch")
+def test_a_large_batch_writes_one_outbox_entry_per_feed(database: Database, loader: Loader) -> None:
+    large = b'{"payload":"%b"}' % (b"x" * 100_000)
+    events = [structs.replace(_event(number, 1, 1, "a", 1, None, 0), data=large) for number in range(1, 40)]
+    database.psql("TRUNCATE groundwork.cache_outbox")
+    loader.load(events)
+    query = (
+        "SELECT entity, count(*) FROM groundwork.cache_outbox WHERE entity LIKE '%feed' GROUP BY 1 ORDER BY 1"
+    )
+    assert database.psql(query).split() == ["repository_feed|1", "user_feed|1"]

@@ -31,20 +31,22 @@ def _line(**changes: Any) -> bytes:
 
 
 def test_every_known_field_is_mapped_and_others_are_kept() -> None:
-    assert parse_event(_line()) == Event(
+    event = parse_event(_line())
+    assert json.loads(event.data) == {
+        "payload": MADE_UP["payload"],
+        "public": True,
+        "a_field_of_tomorrow": [1, None],
+        "actor": {"gravatar_id": "", "url": "https://example.org/u"},
+        "repo": {"url": "https://example.org/r"},
+    }
+    assert event == Event(
         2489651045,
         "PushEvent",
         datetime(2015, 1, 1, 15, tzinfo=UTC),
         Party(665991, "made-up"),
         Party(28688495, "made-up/things"),
         Party(7, "made-up-org"),
-        {
-            "payload": MADE_UP["payload"],
-            "public": True,
-            "a_field_of_tomorrow": [1, None],
-            "actor": {"gravatar_id": "", "url": "https://example.org/u"},
-            "repo": {"url": "https://example.org/r"},
-        },
+        event.data,
     )
 
 

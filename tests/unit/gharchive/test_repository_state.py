@@ -16,7 +16,7 @@ from tests.promises import promise
 
 def event(hour: int, name: str, org: int | None = None) -> Event:
     at = datetime(2025, 1, 1, hour, tzinfo=UTC)
-    return Event(1, "PushEvent", at, Party(1, "me"), Party(7, name), Party(org, "o") if org else None, {})
+    return Event(1, "PushEvent", at, Party(1, "me"), Party(7, name), Party(org, "o") if org else None, b"{}")
 
 
 EVENTS = st.lists(
