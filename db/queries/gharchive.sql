@@ -34,13 +34,23 @@ LEFT JOIN organizations AS o ON o.id = r.org_id
 WHERE r.github_id = ANY(%(github_ids)s);
 
 -- name: import_organizations :write
--- Insert new organizations, and rename those with a new name.
+-- Insert new organizations.
 -- takes: github_ids list[int], names list[str]
 -- gives: int
 INSERT INTO organizations (github_id, name)
 SELECT * FROM unnest(%(github_ids)s::bigint[], %(names)s::text[]) AS new (github_id, name) ORDER BY github_id
-ON CONFLICT (github_id) DO UPDATE SET name = excluded.name WHERE organizations.name <> excluded.name
+ON CONFLICT (github_id) DO NOTHING
 RETURNING id;
+
+-- name: rename_organizations :write
+-- Rename organizations with a new name.
+-- takes: github_ids list[int], names list[str]
+-- gives: int
+UPDATE organizations AS o
+SET name = new.name
+FROM unnest(%(github_ids)s::bigint[], %(names)s::text[]) AS new (github_id, name)
+WHERE o.github_id = new.github_id AND o.name <> new.name
+RETURNING o.id;
 
 -- name: import_users :write
 -- Insert new users.
@@ -77,11 +87,12 @@ ON CONFLICT (github_id) DO NOTHING
 RETURNING id;
 
 -- name: lock_repository_states :write
--- Lock repositories, and return their names, organizations, and the times of their latest activities.
+-- Lock repositories, and return their names, organizations, and the times of their latest activities. Activities that
+-- this transaction stored do not count.
 -- takes: github_ids list[int]
 -- gives: RepositoryState
 SELECT r.github_id, r.name, o.github_id AS org_github_id,
-       (SELECT max(a.timestamp) FROM activities AS a WHERE a.repo_id = r.id) AS seen_at
+       (SELECT max(a.timestamp) FROM activities AS a WHERE a.repo_id = r.id AND a.xmin <> pg_current_xact_id()::xid) AS seen_at
 FROM repositories AS r
 LEFT JOIN organizations AS o ON o.id = r.org_id
 WHERE r.github_id = ANY(%(github_ids)s)

@@ -12,9 +12,11 @@ from ops.commands.names import stack_option
 from ops.output import print_json, print_line
 
 if TYPE_CHECKING:
-    from ops.gharchive.loader import Loader
+    from ops.gharchive.batch import Runner
 
 _ANSWER_SECONDS = 8.0
+# Each has a connection.
+_MOST_JOBS = 16
 
 
 @click.group("import")
@@ -29,10 +31,19 @@ def import_() -> None:
 @click.option(
     "--rejects", type=click.Path(path_type=Path), help="File for rejected lines [default: FILE.rejects.jsonl]"
 )
+@click.option(
+    "--jobs", type=click.IntRange(1, _MOST_JOBS), default=1, show_default=True, help="Processes that load"
+)
 @click.option("--dry-run", is_flag=True, help="Read and check the files, and store nothing")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 def gharchive(
-    files: tuple[str, ...], url: str | None, stack: str, rejects: Path | None, dry_run: bool, as_json: bool
+    files: tuple[str, ...],
+    url: str | None,
+    stack: str,
+    rejects: Path | None,
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Load hours of GitHub Archive, plain or gzip
 
@@ -42,16 +53,15 @@ def gharchive(
 
     from psycopg.rows import class_row
 
-    from cache.url_source import UrlSource
-    from db._sync.pool import Pool
     from db.connection_limit import READ_CONNECTION_LIMIT
     from db.deadline import Deadline
-    from db.errors import InvalidSetting
     from db.rows import ConnectionLimit
-    from db.settings import DatabaseSettings
     from ops.errors import Exit, OpsError
+    from ops.gharchive.batch import InlineRunner
     from ops.gharchive.lines import check_file
     from ops.gharchive.loader import Loader
+    from ops.gharchive.worker import open_pool
+    from ops.gharchive.workers import Workers
     from ops.stack.database_url import database_to_change, require_database
 
     if rejects and len(files) > 1:
@@ -69,22 +79,23 @@ def gharchive(
     done: list[dict[str, object]] = []
     error: str | None = None
     with ExitStack() as stack_:
-        loader = None
+        database = loader = None
         if not dry_run:
             database = database_to_change(url, role="app", stack=stack)
             require_database(database)
-            source = UrlSource("DATABASE_URL", InvalidSetting, database)
-            # A batch waits for the index updates of thousands of rows, and for the locks of another import.
-            pool = Pool(DatabaseSettings(source, pool_size=1, deadline_seconds=60.0), name="import")
-            pool.open()
-            stack_.callback(pool.close)
-            # A server that does not answer is detected sooner than the pool's deadline.
-            pool.fetch_one(READ_CONNECTION_LIMIT, {}, class_row(ConnectionLimit), Deadline(_ANSWER_SECONDS))
-            loader = Loader(pool)
+            with ExitStack() as until_workers:
+                pool = open_pool(database)
+                (until_workers if jobs > 1 else stack_).callback(pool.close)
+                # A server that does not answer is detected sooner than the pool's deadline.
+                pool.fetch_one(
+                    READ_CONNECTION_LIMIT, {}, class_row(ConnectionLimit), Deadline(_ANSWER_SECONDS)
+                )
+                loader = Loader(pool)
+        runner = InlineRunner(loader) if jobs == 1 else stack_.enter_context(Workers(database, jobs))
         try:
             for name, target in zip(files, targets, strict=True):
                 done.append({"file": name})
-                _load(name, target, loader, done[-1], as_json=as_json)
+                _load(name, target, runner, done[-1], as_json=as_json, dry_run=dry_run)
         except BaseException as failure:
             error = str(failure) or type(failure).__name__
             raise
@@ -99,7 +110,7 @@ def _rejects_of(name: str) -> Path:
 
 
 def _load(
-    name: str, rejects: Path, loader: Loader | None, record: dict[str, object], *, as_json: bool
+    name: str, rejects: Path, runner: Runner, record: dict[str, object], *, as_json: bool, dry_run: bool
 ) -> None:
     """Load a file, and add its counts to `record`, also if it fails."""
     from ops.gharchive.archive import ArchiveImport
@@ -111,7 +122,7 @@ def _load(
     with open_lines(name) as lines:
         reject_file = RejectFile(rejects)
         progress = ImportProgress(name, lines.progress)
-        archive = ArchiveImport(lines, reject_file, loader, progress.show)
+        archive = ArchiveImport(lines, reject_file, runner, progress.show)
         tally = archive.tally
         try:
             archive.run()
@@ -126,9 +137,7 @@ def _load(
             if tally.rejected and tally.loaded + tally.known:
                 print_line(f"{name}: rejected lines and their reasons are in {reject_file.path}", err=True)
     if not as_json:
-        verb = (
-            "would be loaded or exist already" if loader is None else f"loaded, {tally.known} existed already"
-        )
+        verb = "would be loaded or exist already" if dry_run else f"loaded, {tally.known} existed already"
         print_line(
             f"{name}: {tally.lines} lines, {tally.loaded} {verb}, {tally.rejected} rejected,"
             f" {seconds:.1f} s ({tally.lines / max(seconds, 0.001):.0f} lines/s)"

@@ -1,20 +1,18 @@
-"""Import one file: parse lines to events, load events in batches, and write rejected lines to a file."""
+"""Import one file: cut it into batches of lines, have them loaded, and write rejected lines to a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from db.errors import DbError, InvalidInput, QueryFailed
 from ops.errors import OpsError
-from ops.gharchive.event import Event, Rejected, parse_event
+from ops.gharchive.batch import BatchResult, Runner
 from ops.gharchive.formats import without_events
-from ops.gharchive.lines import MAX_LINE_BYTES, Damaged, Line, LineSource
-from ops.gharchive.loader import Loader
+from ops.gharchive.lines import Damaged, Line, LineSource
 from ops.gharchive.rejects import RejectFile
 
 BATCH_LINES = 2000
-# While it is loaded, an event takes about five times the bytes of its line.
+# While it is loaded, a line takes about five times its bytes.
 _BATCH_BYTES = 4 << 20
 
 
@@ -34,11 +32,11 @@ class Tally:
 
 @dataclass
 class ArchiveImport:
-    """The import of one file. `loader` is None for a dry run."""
+    """The import of one file."""
 
     source: LineSource
     rejects: RejectFile
-    loader: Loader | None
+    runner: Runner
     on_batch: Callable[[Tally], None]
     batch_lines: int = BATCH_LINES
     tally: Tally = field(default_factory=Tally)
@@ -49,70 +47,50 @@ class ArchiveImport:
 
         Raise NoEvents if no line is an event. `tally` counts also what was done before an error.
         """
+        damage: Damaged | None = None
+        try:
+            for lines in self._batches():
+                self.runner.submit(lines, self._add)
+        except Damaged as error:
+            damage = error
+        self.runner.finish()
+        if damage:
+            raise damage
         tally = self.tally
-        batch: list[tuple[Line, Event]] = []
+        if tally.loaded + tally.known == 0:
+            raise NoEvents(f"{self.source.name}: no event in {tally.lines} lines: {self._reason()}")
+
+    def _batches(self) -> Iterator[list[Line]]:
+        lines: list[Line] = []
         size = 0
         try:
             for line in self.source:
-                tally.lines += 1
-                if not line.raw.strip():
-                    continue
-                try:
-                    if line.is_too_long:
-                        raise Rejected(f"is longer than {MAX_LINE_BYTES} bytes")
-                    batch.append((line, parse_event(line.raw)))
-                except Rejected as error:
-                    self._reject(line, str(error), tally)
-                    continue
+                lines.append(line)
                 size += len(line.raw)
-                if len(batch) >= self.batch_lines or size >= _BATCH_BYTES:
-                    self._load(batch, tally)
-                    batch, size = [], 0
+                if len(lines) >= self.batch_lines or size >= _BATCH_BYTES:
+                    yield lines
+                    lines, size = [], 0
         except Damaged:
-            self._load(batch, tally)
+            if lines:
+                yield lines
             raise
-        self._load(batch, tally)
-        if tally.loaded + tally.known == 0:
-            raise NoEvents(f"{self.source.name}: no event in {tally.lines} lines: {self._reason()}")
+        if lines:
+            yield lines
+
+    def _add(self, result: BatchResult) -> None:
+        tally = self.tally
+        tally.lines += result.lines
+        tally.loaded += result.loaded
+        tally.known += result.known
+        for line, reason in result.rejected:
+            if self._first_rejected is None:
+                self._first_rejected = (line, reason)
+            self.rejects.add(line.number, line.raw, reason)
+            tally.rejected += 1
+        self.on_batch(tally)
 
     def _reason(self) -> str:
         if self._first_rejected is None:
             return "all of them are blank; download the file again"
         line, reason = self._first_rejected
         return without_events(line.raw) or f"line {line.number} was rejected: {reason}"
-
-    def _load(self, batch: list[tuple[Line, Event]], tally: Tally) -> None:
-        if batch:
-            self._load_or_halve(batch, tally)
-            self.on_batch(tally)
-
-    def _load_or_halve(self, batch: list[tuple[Line, Event]], tally: Tally) -> None:
-        """Load a batch. If a row is rejected, halve the batch until the faulty line is found."""
-        if self.loader is None:
-            tally.loaded += len(batch)
-            return
-        try:
-            new = self.loader.load([event for _, event in batch])
-        except (QueryFailed, InvalidInput) as error:
-            if not _blames_a_row(error):
-                raise
-            if len(batch) == 1:
-                self._reject(batch[0][0], str(error), tally)
-                return
-            middle = len(batch) // 2
-            self._load_or_halve(batch[:middle], tally)
-            self._load_or_halve(batch[middle:], tally)
-        else:
-            tally.loaded += new
-            tally.known += len(batch) - new
-
-    def _reject(self, line: Line, reason: str, tally: Tally) -> None:
-        if self._first_rejected is None:
-            self._first_rejected = (line, reason)
-        self.rejects.add(line.number, line.raw, reason)
-        tally.rejected += 1
-
-
-def _blames_a_row(error: DbError) -> bool:
-    """Return whether the error is caused by a row: an invalid value or a violated constraint."""
-    return isinstance(error, InvalidInput) or (error.sqlstate or "")[:2] in ("22", "23")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -11,12 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from cache.url_source import UrlSource
-from db._sync.pool import Pool
-from db.errors import InvalidSetting
-from db.settings import DatabaseSettings
 from ops.gharchive.event import Event, Party
-from ops.gharchive.loader import Loader
+from ops.gharchive.loader import Loader, Prepared
+from ops.gharchive.worker import open_pool
 from tests.conftest import Database
 from tests.promises import promise
 from tests.scale import scaled
@@ -46,6 +44,7 @@ def _event(
     )
 
 
+MOST_BATCHES = 4
 EVENTS = st.lists(
     st.builds(
         _event,
@@ -63,21 +62,58 @@ EVENTS = st.lists(
 
 
 @pytest.fixture
-def loader(database: Database) -> Iterator[Loader]:
-    source = UrlSource("DATABASE_URL", InvalidSetting, database.url("app"))
-    pool = Pool(DatabaseSettings(source, pool_size=1), name="import")
-    pool.open()
-    yield Loader(pool)
-    pool.close()
+def loaders(database: Database) -> Iterator[list[Loader]]:
+    with ExitStack() as stack:
+        pools = [open_pool(database.url("app")) for _ in range(MOST_BATCHES)]
+        for pool in pools:
+            stack.callback(pool.close)
+        yield [Loader(pool) for pool in pools]
+
+
+@pytest.fixture
+def loader(loaders: list[Loader]) -> Loader:
+    return loaders[0]
 
 
 def _loaded(database: Database, loader: Loader, *batches: list[Event]) -> list[str]:
+    _empty(database)
+    for batch in filter(None, batches):
+        loader.load(batch)
+    return _rows(database)
+
+
+def _loaded_side_by_side(database: Database, loaders: list[Loader], batches: list[list[Event]]) -> list[str]:
+    """Load batches like the processes of `--jobs`: each stores its events before any earlier one is loaded."""
+    _empty(database)
+    waiting: list[tuple[Loader, Prepared]] = []
+
+    def load_waiting() -> None:
+        if waiting:
+            loader, prepared = waiting.pop()
+            loader.load_prepared(prepared, wait=load_waiting)
+
+    ids: set[int] = set()
+    for loader, batch in zip(loaders, batches, strict=False):
+        new = {event.github_event_id for event in batch}
+        if not ids.isdisjoint(new):
+            # A batch with an event of an earlier one waits until that one is loaded.
+            load_waiting()
+            ids = set()
+        waiting.append((loader, loader.prepare(batch)))
+        ids |= new
+    load_waiting()
+    return _rows(database)
+
+
+def _rows(database: Database) -> list[str]:
+    # In one call, because each starts a session.
+    return database.psql(" SELECT '--';".join(f"{query};" for query in ROWS)).split("--\n")
+
+
+def _empty(database: Database) -> None:
     database.psql(
         "TRUNCATE groundwork.activities, groundwork.repositories, groundwork.organizations, groundwork.users CASCADE"
     )
-    for batch in filter(None, batches):
-        loader.load(batch)
-    return [database.psql(query) for query in ROWS]
 
 
 @promise("the bounds of batches do not change what an import stores")
@@ -88,14 +124,16 @@ def _loaded(database: Database, loader: Loader, *batches: list[Event]) -> list[s
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(events=EVENTS, cuts=st.sets(st.integers(1, 7), max_size=3))
+@given(events=EVENTS, cuts=st.sets(st.integers(1, 7), max_size=MOST_BATCHES - 1))
 def test_any_split_of_the_same_lines_gives_the_same_rows(
-    database: Database, loader: Loader, events: list[Event], cuts: set[int]
+    database: Database, loaders: list[Loader], events: list[Event], cuts: set[int]
 ) -> None:
+    loader = loaders[0]
     bounds = [0, *sorted(cuts), len(events)]
     batches = [events[start:end] for start, end in pairwise(bounds)]
     whole = _loaded(database, loader, events)
     assert _loaded(database, loader, *batches) == whole
+    assert _loaded_side_by_side(database, loaders, batches) == whole
     assert _loaded(database, loader, *([each] for each in events)) == whole
 
 
@@ -105,6 +143,29 @@ def test_a_transfer_to_a_person_leaves_the_organization(database: Database, load
     _loaded(database, loader, [first], [second])
     row = database.psql("SELECT name, org_id IS NULL FROM groundwork.repositories")
     assert row.strip() == "me/repo1-0|t"
+
+
+@promise("any number of jobs stores the same rows")
+def test_changes_of_one_party_in_batches_side_by_side_are_made_in_order(
+    database: Database, loaders: list[Loader]
+) -> None:
+    """The names of users and repositories follow the events' times, and organizations the order of the lines."""
+    batches = [
+        [_event(1, 1, 1, "org", 1, 1, 0), _event(2, 1, 2, "org", 1, 1, 0), _event(7, 0, 1, "org", 2, 1, 0)],
+        # Repository 2 moves to another organization, which the next event does not mention.
+        [
+            _event(3, 3, 1, "me", 1, None, 1),
+            _event(8, 1, 2, "org", 2, 2, 0),
+            _event(9, 3, 2, "org", 2, None, 0),
+        ],
+        [_event(4, 2, 1, "org", 1, 1, 1), _event(5, 3, 2, "me", 1, None, 0)],
+        [_event(6, 0, 1, "org", 2, 1, 0)],
+    ]
+    whole = _loaded(database, loaders[0], *batches)
+    assert _loaded_side_by_side(database, loaders, batches) == whole
+    assert whole[0].split() == ["1|user1-1", "2|user2-0"]
+    assert whole[1].split() == ["1|org1-0", "2|org2-0"]
+    assert whole[2].split() == ["1|me/repo1-0|", "2|org/repo2-0|2"]
 
 
 @promise("an import writes one outbox entry per feed and batch")

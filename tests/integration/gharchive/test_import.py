@@ -222,9 +222,12 @@ def test_a_newer_event_renames_and_an_older_one_does_not(database: Database, tmp
 
 
 @promise("an import stores each event once")
-def test_two_imports_of_one_file_at_once_store_each_event_once(database: Database, hour: Path) -> None:
+def test_imports_of_one_file_at_once_store_each_event_once(database: Database, hour: Path) -> None:
     results: list[subprocess.CompletedProcess[bytes]] = []
-    threads = [threading.Thread(target=lambda: results.append(_run(database, str(hour)))) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda jobs=jobs: results.append(_run(database, str(hour), "--jobs", jobs)))
+        for jobs in ("1", "2", "2")
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -315,3 +318,46 @@ def test_memory_stays_within_its_limit(database: Database, tmp_path: Path) -> No
     )
     assert b"4000 loaded" in done.stdout, done.stdout
     assert int(done.stderr.decode().split("VmHWM:")[1].split()[0]) < 150 * 1024
+
+
+@promise("any number of jobs stores the same rows")
+def test_three_jobs_store_the_same_rows_and_reject_the_same_lines(database: Database, tmp_path: Path) -> None:
+    """Users and repositories change their names, some events are in two files, and the server refuses one."""
+    database.psql("ALTER TABLE groundwork.activities ADD CONSTRAINT no_bad CHECK (github_event_id <> 2500)")
+    files = [tmp_path / "first.json", tmp_path / "second.json"]
+    for file, numbers in zip(files, (range(1, 6001), range(5500, 9001)), strict=True):
+        file.write_bytes(
+            _lines(
+                _event(
+                    n,
+                    actor={"id": n % 17 + 1, "login": f"user{n % 17 + 1}-{n // 700}"},
+                    repo={"id": n % 11 + 1, "name": f"owner{n // 1500}/r{n % 11 + 1}"},
+                    created_at=f"2015-01-01T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}Z",
+                )
+                for n in numbers
+            )
+        )
+    loaded = []
+    for jobs in ("1", "3"):
+        database.psql(f"TRUNCATE {', '.join(f'groundwork.{table}' for table in TABLES)} CASCADE")
+        done = _run(database, *map(str, files), "--jobs", jobs, "--json")
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)["files"]
+        rejects = (tmp_path / "first.json.rejects.jsonl").read_text()
+        loaded.append(([(file["loaded"], file["known"]) for file in report], rejects, _imported(database)))
+    assert loaded[0] == loaded[1]
+    assert loaded[1][0] == [(5999, 0), (3000, 501)]
+
+
+def _imported(database: Database) -> str:
+    """Return all that an import determines, without our own ids and times."""
+    queries = (
+        "SELECT github_id, username FROM groundwork.users ORDER BY 1",
+        "SELECT github_id, name FROM groundwork.organizations ORDER BY 1",
+        "SELECT r.github_id, r.name, o.github_id FROM groundwork.repositories AS r"
+        " LEFT JOIN groundwork.organizations AS o ON o.id = r.org_id ORDER BY 1",
+        "SELECT github_event_id, timestamp, type, u.github_id, r.github_id, data FROM groundwork.activities"
+        " JOIN groundwork.users AS u ON u.id = user_id"
+        " LEFT JOIN groundwork.repositories AS r ON r.id = repo_id ORDER BY 1",
+    )
+    return database.psql(";".join(queries))

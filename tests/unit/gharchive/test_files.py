@@ -17,6 +17,7 @@ import pytest
 from ops.cli import main
 from ops.errors import Exit
 from ops.gharchive.archive import ArchiveImport
+from ops.gharchive.batch import InlineRunner
 from ops.gharchive.lines import Line
 from ops.gharchive.rejects import RejectFile
 from tests.promises import promise
@@ -148,7 +149,9 @@ def test_counts_are_complete_if_loading_fails(tmp_path: Path) -> None:
             yield from (Line(n, raw) for n, raw in enumerate(LINES.splitlines(), 1))
             raise KeyboardInterrupt
 
-    archive = ArchiveImport(Lines(), RejectFile(tmp_path / "x"), None, lambda tally: None, batch_lines=1)  # type: ignore[arg-type]
+    archive = ArchiveImport(
+        Lines(), RejectFile(tmp_path / "x"), InlineRunner(None), lambda tally: None, batch_lines=1
+    )  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
         archive.run()
     assert (archive.tally.lines, archive.tally.loaded) == (3, 3)

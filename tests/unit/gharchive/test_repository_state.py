@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from db.rows import RepositoryState
 from ops.gharchive.event import Event, Party
-from ops.gharchive.loader import repository_after
+from ops.gharchive.parties import repository_after
 from tests.promises import promise
 
 
