@@ -20,11 +20,24 @@ from ops.doctor.examination import Examination
 _HITS = """
 SELECT blks_hit AS hit, blks_read AS read FROM pg_stat_database WHERE datname = current_database()
 """
+# Autovacuum comes once a minute. Until then the outbox of a bulk load has only dead rows.
 _DEAD = """
 SELECT relid::regclass::text AS name, n_dead_tup AS dead, n_live_tup AS live,
        greatest(last_autovacuum, last_vacuum)::text AS vacuumed
 FROM pg_stat_user_tables
+JOIN pg_class AS c ON c.oid = relid
 WHERE n_dead_tup >= %(least)s AND n_dead_tup >= %(share)s * (n_dead_tup + n_live_tup)
+  AND NOT (
+    current_setting('autovacuum')::bool
+    AND NOT EXISTS (
+        SELECT FROM pg_options_to_table(c.reloptions)
+        WHERE option_name = 'autovacuum_enabled' AND NOT option_value::bool
+    )
+    AND (
+        pg_relation_size(relid) < %(bytes)s
+        OR greatest(last_autovacuum, last_vacuum) >= now() - make_interval(secs => %(seconds)s)
+    )
+  )
 ORDER BY n_dead_tup DESC
 """
 _AGES = """
@@ -89,7 +102,13 @@ def hit_rate(examination: Examination) -> CheckResult:
 def dead_rows(examination: Examination) -> CheckResult:
     """dead-rows: find tables with dead rows that VACUUM has not removed."""
     limits = examination.thresholds
-    rows = examination.postgres.rows(_DEAD, least=limits.dead_rows_judged, share=limits.dead_rows_share_warn)
+    rows = examination.postgres.rows(
+        _DEAD,
+        least=limits.dead_rows_judged,
+        share=limits.dead_rows_share_warn,
+        bytes=limits.dead_rows_bytes,
+        seconds=limits.dead_rows_seconds,
+    )
     if not rows:
         return ok("vacuum keeps up")
     names = ", ".join(row["name"] for row in rows)

@@ -26,6 +26,9 @@ class Thresholds:
     bloat_bytes: int = 10 * MB
     dead_rows_share_warn: float = 0.2
     dead_rows_judged: int = 10_000
+    # Where autovacuum is on.
+    dead_rows_bytes: int = 10 * MB
+    dead_rows_seconds: float = 5 * 60
 
     transaction_warn: float = 5 * 60
     transaction_fail: float = 60 * 60

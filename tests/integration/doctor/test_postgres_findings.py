@@ -182,6 +182,29 @@ def test_dead_rows_that_no_vacuum_removed_are_found(asked: Ask, database: Databa
     assert "15000 dead and 15000 live rows, last vacuumed never" in text_of(found)
 
 
+def test_dead_rows_that_autovacuum_will_remove_are_ignored(asked: Ask, database: Database) -> None:
+    """A small table, like the outbox after an import, and a large one that was vacuumed just before."""
+    database.psql(
+        "CREATE TABLE groundwork.queue (id bigint);\n"
+        "INSERT INTO groundwork.queue SELECT generate_series(1, 30000);\n"
+        "DELETE FROM groundwork.queue;\n"
+        "CREATE TABLE groundwork.tended (filler text);\n"
+        "INSERT INTO groundwork.tended SELECT repeat('x', 1000) FROM generate_series(1, 15000);"
+    )
+    database.psql("VACUUM groundwork.tended")
+    database.psql("DELETE FROM groundwork.tended; SELECT pg_stat_force_next_flush();")
+    found = asked("dead-rows")
+    assert found.status is CheckStatus.OK, text_of(found)
+    # Without autovacuum the same rows are a finding.
+    database.psql(
+        "ALTER TABLE groundwork.queue SET (autovacuum_enabled = off);\n"
+        "ALTER TABLE groundwork.tended SET (autovacuum_enabled = off);"
+    )
+    found = asked("dead-rows")
+    assert found.status is CheckStatus.WARN
+    assert "2 tables" in text_of(found)
+
+
 @pytest.mark.parametrize(
     ("age", "status"), [(600_000_000, CheckStatus.WARN), (1_200_000_000, CheckStatus.FAIL)]
 )
