@@ -74,6 +74,13 @@ class ConnectionLimit(msgspec.Struct, frozen=True):
     server_limit: int
 
 
+class KnownEvent(msgspec.Struct, frozen=True, gc=False):
+    """The key that GitHub gives a stored activity."""
+
+    github_event_id: int | None
+    timestamp: datetime
+
+
 class KnownParty(msgspec.Struct, frozen=True, gc=False):
     """A stored user or organization: GitHub's id, our own, and the name."""
 

@@ -2,15 +2,12 @@
 -- locks in the same order.
 
 -- name: find_known_events :read
--- Find those of these events that are stored, by their position from 1. first and last are the earliest and the latest
--- of the timestamps.
--- takes: ids list[int], timestamps list[datetime], first datetime, last datetime
--- gives: int
--- never null: position
-SELECT new.position
-FROM unnest(%(ids)s::bigint[], %(timestamps)s::timestamptz[]) WITH ORDINALITY AS new (id, at, position)
-JOIN activities AS a ON a.github_event_id = new.id AND a.timestamp = new.at
-WHERE a.timestamp BETWEEN %(first)s AND %(last)s;
+-- Find the stored events with these ids. first and last are the earliest and the latest of their timestamps.
+-- takes: ids list[int], first datetime, last datetime
+-- gives: KnownEvent
+SELECT github_event_id, timestamp
+FROM activities
+WHERE github_event_id = ANY(%(ids)s) AND timestamp BETWEEN %(first)s AND %(last)s;
 
 -- name: find_known_organizations :read
 -- Find the organizations that are stored.

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from psycopg.rows import scalar_row
+from psycopg.rows import class_row
 
 from db._sync.partitions import Partitions
 from db._sync.pool import Pool
 from db.copy_binary import copy_data, row
 from db.errors import QueryFailed
 from db.named_query import queries
+from db.rows import KnownEvent
 from ops.gharchive.event import Event
 from ops.gharchive.parties import KnownParties, Mentions, Parties
 
@@ -85,20 +86,16 @@ class Loader:
 
     def _new(self, events: Sequence[Event]) -> list[Event]:
         """Return the events that are not stored. Of equal ones the first counts, as if the others came later."""
-        unique: dict[tuple[int, datetime], Event] = {}
+        unique: dict[tuple[int | None, datetime], Event] = {}
         for event in events:
             unique.setdefault((event.github_event_id, event.timestamp), event)
         if not unique:
             return []
         times = [at for _, at in unique]
-        parameters = {
-            "ids": [event_id for event_id, _ in unique],
-            "timestamps": times,
-            "first": min(times),
-            "last": max(times),
-        }
-        known = set(self._pool.fetch_all(_QUERIES["find_known_events"], parameters, scalar_row))
-        return [event for position, event in enumerate(unique.values(), 1) if position not in known]
+        parameters = {"ids": [event_id for event_id, _ in unique], "first": min(times), "last": max(times)}
+        for known in self._pool.fetch_all(_QUERIES["find_known_events"], parameters, class_row(KnownEvent)):
+            unique.pop((known.github_event_id, known.timestamp), None)
+        return [*unique.values()]
 
     def _copy(self, prepared: Prepared) -> None:
         users = {user.github_id: user.id for user in prepared.known.users}

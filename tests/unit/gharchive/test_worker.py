@@ -1,0 +1,113 @@
+"""A worker's steps: what it answers if a step fails or takes too long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from multiprocessing import Pipe
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from db.errors import Unavailable
+from ops.errors import Exit
+from ops.gharchive import event, worker
+from ops.gharchive.lines import Line
+from ops.gharchive.worker import Answer, LoadedBatch, ParsedBatch, PreparedBatch, Step, receive, send
+from tests.unit.gharchive.test_jobs import line
+
+LINES = [Line(1, line(7)), Line(2, b"{broken\n"), Line(3, line(8))]
+
+
+class FakeLoader:
+    """Records its calls. `fails` has the names of those that raise Unavailable."""
+
+    def __init__(self, *fails: str) -> None:
+        self.fails = fails
+        self.calls: list[str] = []
+        self.has_rolled_back = Event()
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.fails:
+            raise Unavailable("the database cannot be reached")
+
+    def prepare(self, events: Sequence[event.Event]) -> Any:
+        self._call("prepare")
+        return events
+
+    def load_prepared(self, prepared: Sequence[event.Event], wait: Callable[[], None]) -> int:
+        self._call("store")
+        try:
+            wait()
+        except Exception:
+            self.calls.append("roll back")
+            self.has_rolled_back.set()
+            raise
+        self._call("commit")
+        return len(prepared)
+
+    def load(self, events: Sequence[event.Event]) -> int:
+        self._call("load")
+        return len(events)
+
+
+def load(
+    loader: FakeLoader, finish_after: Callable[[], object] = lambda: None
+) -> tuple[PreparedBatch, LoadedBatch]:
+    """Load LINES like the importing process, which grants the last step after `finish_after`."""
+    ours, theirs = Pipe()
+    with ours, theirs:
+        thread = Thread(target=lambda: worker._Worker(theirs, loader).load(LINES))  # type: ignore[arg-type]
+        thread.start()
+        answers: list[Any] = [receive(ours, Answer)]  # type: ignore[arg-type]
+        assert answers[0] == ParsedBatch([7, 8])
+        send(ours, Step.PREPARE)
+        answers.append(receive(ours, Answer))  # type: ignore[arg-type]
+        finish_after()
+        send(ours, Step.FINISH)
+        answers.append(receive(ours, Answer))  # type: ignore[arg-type]
+        thread.join()
+    return answers[1], answers[2]
+
+
+def test_a_batch_is_stored_before_its_turn_and_committed_then() -> None:
+    loader = FakeLoader()
+    prepared, loaded = load(loader)
+    assert prepared.is_prepared
+    assert (loaded.result.loaded, loaded.result.known, loaded.error) == (2, 0, None)
+    assert [rejected.number for rejected, _ in loaded.result.rejected] == [2]
+    assert loader.calls == ["prepare", "store", "commit"]
+
+
+@pytest.mark.parametrize(
+    ("fails", "calls"),
+    [
+        ("prepare", ["prepare", "load"]),
+        ("store", ["prepare", "store", "load"]),
+        ("commit", ["prepare", "store", "commit", "load"]),
+    ],
+)
+def test_a_batch_whose_step_fails_is_loaded_alone(fails: str, calls: list[str]) -> None:
+    loader = FakeLoader(fails)
+    prepared, loaded = load(loader)
+    assert prepared.is_prepared == (fails != "prepare")
+    assert (loaded.result.loaded, loaded.error) == (2, None)
+    assert loader.calls == calls
+
+
+def test_a_transaction_ends_if_its_turn_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_TURN_SECONDS", 0)
+    loader = FakeLoader()
+    _, loaded = load(loader, loader.has_rolled_back.wait)
+    assert (loaded.result.loaded, loaded.error) == (2, None)
+    assert loader.calls == ["prepare", "store", "roll back", "load"]
+
+
+def test_an_error_keeps_its_message_and_exit_code() -> None:
+    _, loaded = load(FakeLoader("store", "load"))
+    assert loaded.error is not None
+    assert "the database cannot be reached" in loaded.error
+    assert loaded.exit_code == Exit.UNREACHABLE
+    # The lines that were rejected before are reported.
+    assert len(loaded.result.rejected) == 1
