@@ -1,8 +1,8 @@
 """TLS connections to Redis that share one context, which trusts only the given CA.
 
 redis-py creates a context for each connection and loads the system's CAs into it. That takes 40 ms, most of a call's
-time limit, and any public CA could vouch for the server. The overridden methods are private to redis-py 8.1; tests in
-tests/integration/cache check them.
+time limit, and any public CA could vouch for the server. The overridden methods are private, and the same in redis-py
+5.2 to 8.1; tests in tests/unit/cache and tests/integration/cache check them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,11 @@ from redis.asyncio.connection import SSLConnection as _AsyncSslConnection
 from redis.connection import Connection as _Connection
 from redis.connection import SSLConnection as _SslConnection
 from redis.connection import parse_url
-from redis.maint_notifications import MaintNotificationsConfig
 
 from cache.errors import CacheSettingError
 from cache.resolving import addresses
 from cache.resp import Answers, AsyncAnswers
 from cache.synchronization import async_time_limit, seconds_left
-
-# Options with which redis-py sends no command of its own. Redis 7.0 has no CLIENT SETINFO and CLIENT
-# MAINT_NOTIFICATIONS, and the ACL does not allow them.
-SILENT: dict[str, Any] = {
-    "driver_info": None,
-    "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-}
 
 
 class TlsContext:
@@ -56,12 +48,33 @@ class TlsContext:
         return self._context
 
 
-class _NoFarewell:
+class _Quiet:
+    """Sends only what the caller sends: no CLIENT SETINFO, and no CLIENT MAINT_NOTIFICATIONS.
+
+    Redis 7.0 has neither, and the ACL allows neither. The names differ between versions of redis-py, and not every
+    version has an option for each.
+    """
+
+    driver_info: Any
+    maint_notifications_config: Any
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.driver_info = self.lib_name = self.lib_version = self.maint_notifications_config = None
+
+
+class _NoFarewell(_Quiet):
     """Aborts a connection on disconnect: a TLS transport would wait 30 s for the close_notify of a silent peer."""
 
     _reader: Any
     _writer: Any
     socket_connect_timeout: Any
+
+    if not hasattr(_AsyncConnection, "can_read"):
+
+        async def can_read(self) -> bool:
+            """Return whether data is left or the connection has ended. Before 8.0, redis-py looks only for the end."""
+            return bool(self._reader._buffer) or bool(await super().can_read_destructive())  # type: ignore[misc]
 
     async def disconnect(self, *arguments: Any, **options: Any) -> None:
         if self._writer is not None:
@@ -154,7 +167,7 @@ class _BoundedSocket:
                 self._given = left
 
 
-class _BoundedSteps:
+class _BoundedSteps(_Quiet):
     """Limits connecting and each operation to the time left of the call. redis-py gives each the whole time limit."""
 
     _sock: Any

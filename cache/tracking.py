@@ -23,7 +23,7 @@ from cache.keys import VALUE_PREFIX
 from cache.near import NearCache
 from cache.settings import CacheSettings
 from cache.synchronization import Completion
-from cache.tls import SILENT, PlainConnection, TlsConnection, connection_options, redis_descriptor
+from cache.tls import PlainConnection, TlsConnection, connection_options, redis_descriptor
 
 _logger = logging.getLogger("groundwork.cache.near")
 # Invalidations are processed when a reply is read. With the reply to a PING come all that preceded it.
@@ -107,7 +107,6 @@ class Tracking:
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
-            **SILENT,
         )
         with connecting():
             connection.connect()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
+import inspect
 import os
 import random
 import socket
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from redis import Redis, RedisError
@@ -33,6 +35,9 @@ from infra.spec.checkout import Checkout
 from tests.superuser import Superuser
 
 LABEL = f"groundwork.test={os.getpid()}"
+# Options of redis-py with which it sends no CLIENT SETINFO. It has `driver_info` since 7.2.
+_HAS_DRIVER_INFO = "driver_info" in inspect.signature(Redis).parameters
+QUIET: dict[str, Any] = {"driver_info": None} if _HAS_DRIVER_INFO else {"lib_name": None, "lib_version": None}
 SERVER_NAMES = ("localhost", "127.0.0.1")
 
 # A server starts in two seconds, but takes longer on a busy machine.
@@ -315,7 +320,7 @@ def _redis_answers(server: Server) -> bool:
     # Neither the certificate's name nor its expiry matters here.
     client = Redis(
         host="127.0.0.1", port=server.port, username="monitor", password=server.passwords["monitor"],
-        ssl=True, ssl_cert_reqs="none", ssl_check_hostname=False, retry=None, socket_timeout=5, driver_info=None,
+        ssl=True, ssl_cert_reqs="none", ssl_check_hostname=False, retry=None, socket_timeout=5, **QUIET,
     )  # fmt: skip
     with client:
         try:

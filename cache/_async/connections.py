@@ -24,7 +24,6 @@ from cache.resp import packed
 from cache.settings import CacheSettings
 from cache.synchronization import async_socket_seconds
 from cache.tls import (
-    SILENT,
     AsyncPlainConnection,
     AsyncTlsConnection,
     async_abort_redis,
@@ -56,7 +55,6 @@ class AsyncConnections:
                 # The default retries three times with backoff, and would repeat commands that are not idempotent.
                 retry=Retry(NoBackoff(), 0),
                 health_check_interval=0,
-                **SILENT,
             )
             # A connection checks its options when it is created. Create one here to report a wrong option now.
             self._make()

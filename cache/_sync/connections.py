@@ -25,7 +25,6 @@ from cache.resp import packed
 from cache.settings import CacheSettings
 from cache.synchronization import socket_seconds
 from cache.tls import (
-    SILENT,
     PlainConnection,
     TlsConnection,
     abort_redis,
@@ -57,7 +56,6 @@ class Connections:
                 # The default retries three times with backoff, and would repeat commands that are not idempotent.
                 retry=Retry(NoBackoff(), 0),
                 health_check_interval=0,
-                **SILENT,
             )
             # A connection checks its options when it is created. Create one here to report a wrong option now.
             self._make()

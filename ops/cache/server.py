@@ -23,7 +23,7 @@ from redis.retry import Retry
 from cache.credentials import UrlCredentials
 from cache.errors import CacheSettingError
 from cache.settings import CacheSettings
-from cache.tls import SILENT, PlainConnection, TlsConnection, connection_options
+from cache.tls import PlainConnection, TlsConnection, connection_options
 from cache.url_source import UrlSource
 from infra.spec import redis_acl
 from infra.spec.variables import variable
@@ -147,7 +147,6 @@ def connected(settings: CacheSettings, stack: str | None, description: str = "")
             socket_connect_timeout=_TIMEOUT_SECONDS,
             socket_timeout=_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
-            **SILENT,
         )
         server: Any = Redis(connection_pool=pool)
         try:

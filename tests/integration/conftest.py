@@ -12,7 +12,7 @@ import redis
 
 from tests import containers
 from tests.conftest import Database
-from tests.containers import Server
+from tests.containers import QUIET, Server
 from tests.declared_parameters import watch
 from tests.integration.data_access import FLAVOURS, cache_settings, data_access, database_settings
 
@@ -40,7 +40,7 @@ def namespace() -> str:
 @pytest.fixture
 def redis_as_ops(redis_server: Server) -> Iterator[redis.Redis]:
     """A Redis client as user ops, to check what the code under test did."""
-    with redis.Redis.from_url(redis_server.redis_url("ops"), driver_info=None) as client:
+    with redis.Redis.from_url(redis_server.redis_url("ops"), **QUIET) as client:
         yield client
 
 

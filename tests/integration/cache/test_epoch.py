@@ -15,7 +15,7 @@ from cache.keys import EntityKeys
 from db.models import USER_SCHEMA, NewActivity, NewUser
 from tests import containers
 from tests.conftest import Database
-from tests.containers import Server, wait_until
+from tests.containers import QUIET, Server, wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
 from tests.promises import promise
 
@@ -35,7 +35,7 @@ def data(flavour: str, database: Database, persistent: Server, namespace: str) -
 
 
 def _save(server: Server) -> None:
-    with redis.Redis.from_url(server.redis_url("administrator"), driver_info=None) as administrator:
+    with redis.Redis.from_url(server.redis_url("administrator"), **QUIET) as administrator:
         assert administrator.save()
 
 
@@ -60,7 +60,7 @@ def _overtaken(data: Any, server: Server) -> tuple[Any, Any]:
 @promise("entries that Redis restored at a restart are not read")
 def test_what_a_restart_restored_is_not_read(data: Any, persistent: Server, namespace: str) -> None:
     user, updated = _overtaken(data, persistent)
-    with redis.Redis.from_url(persistent.redis_url("ops"), driver_info=None) as ops:
+    with redis.Redis.from_url(persistent.redis_url("ops"), **QUIET) as ops:
         raw = ops.get(EntityKeys(namespace, "user", USER_SCHEMA).value(user.id))
     assert isinstance(raw, bytes)
     assert int(raw.split(b":")[1]) == user.row_version

@@ -17,7 +17,7 @@ from cache.keys import EntityKeys
 from cache.scripts import DROP, FILL, REPLACE, TAKE_LEASE, TAKE_REFRESH, LuaScript
 from db.models import USER_SCHEMA, NewUser
 from tests.conftest import Connect
-from tests.containers import Server
+from tests.containers import QUIET, Server
 from tests.promises import promise
 
 EPOCH = b"0123456789abcdef"
@@ -30,7 +30,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def app(redis_server: Server) -> Iterator[Any]:
-    with redis.Redis.from_url(redis_server.redis_url("app"), driver_info=None) as client:
+    with redis.Redis.from_url(redis_server.redis_url("app"), **QUIET) as client:
         yield client
 
 

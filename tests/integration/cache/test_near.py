@@ -18,7 +18,7 @@ from db.models import USER_SCHEMA, NewUser
 from infra.docker.engine import docker
 from tests import containers
 from tests.conftest import Database
-from tests.containers import Server, pause, wait_until
+from tests.containers import QUIET, Server, pause, wait_until
 from tests.integration.data_access import cache_settings, database_settings
 from tests.promises import promise
 
@@ -148,7 +148,7 @@ def test_a_flushed_redis_empties_the_near_cache(
 ) -> None:
     user = _settled(own_data)
     database.psql("UPDATE groundwork.users SET username = 'psql'")
-    with redis.Redis.from_url(own_redis.redis_url("administrator"), driver_info=None) as administrator:
+    with redis.Redis.from_url(own_redis.redis_url("administrator"), **QUIET) as administrator:
         administrator.flushall()
     _wait_for_the_bound(lambda: own_data.users.get(user.id).username == "psql")
 
@@ -158,7 +158,7 @@ def test_a_lost_connection_empties_the_near_cache_until_it_is_restored(
     own_data: DataAccess, own_redis: Server, namespace: str
 ) -> None:
     user = _settled(own_data)
-    with redis.Redis.from_url(own_redis.redis_url("ops"), driver_info=None) as ops:
+    with redis.Redis.from_url(own_redis.redis_url("ops"), **QUIET) as ops:
         trackers = [
             client["id"] for client in ops.client_list() if "t" in client["flags"] or "B" in client["flags"]
         ]
@@ -210,7 +210,7 @@ def test_bytes_that_cannot_be_decoded_are_never_stored(
         return drop(written)
 
     monkeypatch.setattr(cached, "drop", look_and_drop)
-    with redis.Redis.from_url(own_redis.redis_url("administrator"), driver_info=None) as other:
+    with redis.Redis.from_url(own_redis.redis_url("administrator"), **QUIET) as other:
         key = EntityKeys(namespace, "user", USER_SCHEMA).value(user.id)
         other.set(key, epoch + b":1:99999999999999:1:\xff", ex=60)
     _wait_for_the_bound(lambda: cached.peek(user.id) is MISS)

@@ -16,7 +16,7 @@ from cache.breaker import Breaker
 from db.models import NewUser
 from tests import containers
 from tests.conftest import Database
-from tests.containers import Server, frozen, wait_until
+from tests.containers import QUIET, Server, frozen, wait_until
 from tests.integration.data_access import SHIPPED_TIMEOUT, cache_settings, data_access, database_settings
 from tests.integration.redis_calls import left_alone, redis_calls
 from tests.promises import promise
@@ -52,7 +52,7 @@ def open_over_sick(
 @contextmanager
 def full(server: Server) -> Iterator[None]:
     """Fill Redis up to maxmemory, so that with noeviction it rejects every SET."""
-    with redis.Redis.from_url(server.redis_url("ops"), driver_info=None) as ops:
+    with redis.Redis.from_url(server.redis_url("ops"), **QUIET) as ops:
         with pytest.raises(redis.exceptions.OutOfMemoryError):  # noqa: PT012 - which of them fails is open
             for n in range(10_000):
                 ops.set(f"gw:ballast:{{{n}}}", b"x" * 100_000)
@@ -158,7 +158,7 @@ def test_a_fast_prober_calls_a_frozen_redis_more_than_once_a_second(
 
 def test_the_plain_client_hangs_on_a_frozen_redis(sick_redis: Server) -> None:
     """The negative control of the time limit."""
-    client = redis.Redis.from_url(sick_redis.redis_url("app"), driver_info=None)
+    client = redis.Redis.from_url(sick_redis.redis_url("app"), **QUIET)
     client.ping()
     with frozen(sick_redis):
         reader = Thread(target=_ping, args=[client], daemon=True)
@@ -211,7 +211,7 @@ def test_a_server_that_refuses_or_is_not_trusted_costs_nothing_but_the_cache(
 def test_a_restart_is_survived(open_over_sick: Any, sick_redis: Server) -> None:
     with open_over_sick() as data:
         user = data.users.get(data.users.add(NewUser(github_id=7, username="x")).id)
-        with redis.Redis.from_url(sick_redis.redis_url("ops"), driver_info=None) as ops:
+        with redis.Redis.from_url(sick_redis.redis_url("ops"), **QUIET) as ops:
             # Close every connection as a restart does. Restarting the container would change its port.
             ops.execute_command("CLIENT", "KILL", "USER", "app")
         for _ in range(3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 import redis
@@ -15,16 +16,46 @@ from cache import tls
 
 def test_the_parser_passes_invalidations_to_a_handler() -> None:
     handed: list[object] = []
-    parser = resp3._RESP3Parser(65536)
-    parser.set_invalidation_push_handler(handed.append)
-    parser.handle_push_response([b"invalidate", [b"gw:main:v1:user:{7}"]])
-    parser.handle_push_response([b"invalidate", None])
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        made = tls.PlainConnection(protocol=3)
+        made._sock, made._parser = ours, resp3._RESP3Parser(65536)
+        made._parser.on_connect(made)
+        made._parser.set_invalidation_push_handler(handed.append)
+        theirs.send(b">2\r\n+invalidate\r\n*1\r\n+gw:main:v1:user:{7}\r\n>2\r\n+invalidate\r\n_\r\n+PONG\r\n")
+        assert made.read_response() == b"PONG"
+        made._sock = None
     assert handed == [[b"invalidate", [b"gw:main:v1:user:{7}"]], [b"invalidate", None]]
 
 
 def test_a_connection_keeps_its_parser_after_tracking_sets_the_handler() -> None:
-    made = connection.Connection(protocol=3)
+    made = tls.PlainConnection(protocol=3)
+    _record(made)
+    made.on_connect()
+    # redis-py 6 creates the parser for RESP3 when it connects.
     assert hasattr(made._parser, "set_invalidation_push_handler")
+
+
+def _record(made: Any) -> list[str]:
+    """Answer each command of a connection with OK, and return the list to which their names are added."""
+    sent: list[str] = []
+    made._parser.on_connect = lambda *_: None
+    made.send_command = lambda *words, **_: sent.append(" ".join(map(str, words[:2])))
+    made.read_response = lambda *_, **__: {b"proto": 3} if sent[-1].startswith("HELLO") else b"OK"
+    return sent
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_connection_sends_no_commands_of_its_own(protocol: int) -> None:
+    def sent(kind: type) -> list[str]:
+        made = redis.ConnectionPool(connection_class=kind, protocol=protocol).make_connection()
+        commands = _record(made)
+        made.on_connect()
+        return [each for each in commands if each.startswith("CLIENT")]
+
+    assert sent(tls.PlainConnection) == []
+    # The control: redis-py's own connection sends them.
+    assert sent(connection.Connection)
 
 
 class _RecordingSocket:
@@ -80,7 +111,7 @@ def test_pending_data_is_detected_without_reading() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         made = tls.PlainConnection(socket_timeout=1.0)
-        assert not made.is_connected
+        assert made._sock is None
         made._sock = tls._BoundedSocket(ours, 1.0)
         made._parser.on_connect(made)
         assert not made.can_read()
