@@ -22,7 +22,7 @@ _GZIP = b"\x1f\x8b"
 _HEAD_BYTES = 8
 
 
-class Line(msgspec.Struct, frozen=True, gc=False):
+class Line(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A line with its number, from 1. If `is_too_long`, `raw` is only its beginning."""
 
     number: int

@@ -35,7 +35,7 @@ from tests.bench.servers import CALLS, BenchServers, bench_servers, raw_redis
 from tests.bench.turns import ROUNDS, SHORT_RUN, Turns, async_seconds, seconds, take_async_turns, take_turns
 
 FULL = os.environ.get("SCALE") == "full"
-IMPORTED_EVENTS = 100_000 if FULL else 20_000
+IMPORTED_EVENTS = 100_000 if FULL else 40_000
 # Calls in a run, and runs in a round, of hits in the near cache.
 _NEAR_RUN = 500
 _RUNS = 40
