@@ -89,9 +89,9 @@ docs: .venv ## Build the documentation as a site into build/docs; fails for a br
 screenshots: .venv ## Make the pictures of the README, on a stack of its own; needs Chromium
 	@$(PY) -m scripts.screenshots
 
-bench: toolchain ## Measure, as ratios in one run
+bench: toolchain ## Measure, as ratios in one run (PEERS=rust: also beside Rust's drivers)
 	@$(VENV)/uv pip install --quiet --python $(PY) --require-hashes --requirement tests/bench/requirements.lock
-	@$(PY) -m tests.bench
+	@$(if $(filter undefined,$(origin PEERS)),,PEERS='$(PEERS)' )$(PY) -m tests.bench
 
 sbom: toolchain ## Write bills of materials (CycloneDX) of the images and of .venv into build/sbom (STACK=dev)
 	@$(PY) -m scripts.supply_chain.sbom $(or $(STACK),dev)

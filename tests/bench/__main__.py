@@ -1,7 +1,8 @@
 """`make bench`: measure, print the table, write docs/benchmarks.md, and exit with 1 if a bar is missed.
 
 `python -m tests.bench migrations` measures one part and writes no file. The other parts are `stack`, `idle`,
-`commands`, `throughput` and `data-access`.
+`commands`, `throughput`, `data-access` and `rust`. With PEERS=rust in the environment, all parts include `rust`, which
+needs cargo.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +27,10 @@ PARTS = {
     "migrations": ("Migrations", "tests.bench.migrations"),
     "stack": ("A stack", "tests.bench.stack"),
     "idle": ("An idle stack", "tests.bench.idle"),
+    "rust": ("Beside the drivers of Rust", "tests.bench.rust_peers"),
 }
+# Measured only if PEERS names them.
+PEERS = ("rust",)
 _PEERS = ("redis", "psycopg", "asyncpg", "sqlalchemy", "cashews", "aiocache", "alembic")
 _HEAD = "| measured | median | spread | bar | |\n|---|---|---|---|---|\n"
 
@@ -34,8 +39,18 @@ def main(arguments: list[str]) -> int:
     if unknown := set(arguments) - PARTS.keys():
         print(f"bench: unknown part {min(unknown)!r}; the parts are: {', '.join(PARTS)}", file=sys.stderr)
         return 2
+    peers = os.environ.get("PEERS")
+    if peers is not None and peers not in PEERS:
+        print(f"bench: PEERS is {peers!r}; use {' or '.join(PEERS)}, or unset it", file=sys.stderr)
+        return 2
+    every = [part for part in PARTS if part not in PEERS or part == peers]
+    if "rust" in (arguments or every) and shutil.which("cargo") is None:
+        print(
+            "bench: cannot measure rust: cargo is not on PATH; install Rust or unset PEERS", file=sys.stderr
+        )
+        return 2
     results: dict[str, list[Result]] = {}
-    for part in arguments or PARTS:
+    for part in arguments or every:
         print(f"bench: measuring {part} ...", flush=True)
         results[part] = importlib.import_module(PARTS[part][1]).measure()
         print(_HEAD + "\n".join(result.row() for result in results[part]), flush=True)
@@ -57,7 +72,8 @@ def _page(results: dict[str, list[Result]]) -> str:
     return f"""# Benchmarks
 
 This page has the results of the last `make bench`, which compares groundwork with plain drivers, similar libraries
-and a plain Docker script. Read it before you change a fast path, and run `make bench` afterwards.
+and a plain Docker script. Read it before you change a fast path, and run `make bench` afterwards. With
+`PEERS=rust`, which needs cargo, it also compares the data access with redis-rs and sqlx.
 
 All numbers are from one run: medians and spread over rounds that take turns, so that a change of the machine's pace
 affects both sides. A bar is missed if even the best round misses it.

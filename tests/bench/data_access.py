@@ -67,12 +67,12 @@ def measure() -> list[Result]:
 
 def _near(servers: BenchServers) -> list[Result]:
     with DataAccess(servers.database, servers.cache(1000)) as data, raw_redis(servers) as raw:
-        _settle(lambda: data.users.get(servers.user.id))
+        settle(lambda: data.users.get(servers.user.id))
         turns = _near_turns(lambda: data.users.get(servers.user.id), lambda: raw.get("raw"))
         nested = data.users.add(
             NewUser(github_id=1000, username="made-up-bea", preferences=_NESTED_PREFERENCES)
         )
-        _settle(lambda: data.users.get(nested.id))
+        settle(lambda: data.users.get(nested.id))
         nested_turns = _near_turns(lambda: data.users.get(nested.id), lambda: raw.get("raw"))
         data.users.delete(nested.id)
     return [
@@ -245,7 +245,7 @@ async def _database_async(servers: BenchServers) -> list[Result]:
     return [Result("read by id / asyncpg's pool.fetchrow, async", turns.ratios(), "x", at_most=1)]
 
 
-def _settle(read: Any) -> None:
+def settle(read: Any) -> None:
     """Read until the near cache keeps the record, because Redis reports the first fill as a change."""
     for _ in range(10):
         read()
