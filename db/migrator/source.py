@@ -16,7 +16,7 @@ from pathlib import Path
 from db.migrator.errors import SourceError, UnknownMigration
 from db.migrator.phase import PHASES, Phase, declared_phases, phase_of
 from db.migrator.script import Statement, line_at, split_statements
-from db.migrator.statement_problems import problem_of
+from db.migrator.statement_problems import notable, problem_of
 from db.migrator.transactions import Transaction, transactions_of
 
 MIGRATIONS_FOLDER = Path(__file__).parents[1] / "migrations"
@@ -113,7 +113,7 @@ class Script:
     def _statement_problems(self) -> Iterator[ScriptProblem]:
         runs_alone, is_atomic = self.runs_alone, self.is_atomic
         runs_in_transaction = is_joined = self.no_transaction and len(self.statements) > 1
-        for statement in self.statements:
+        for statement in notable(self.statements):
             found = problem_of(statement, runs_alone=runs_alone, is_joined=is_joined, is_atomic=is_atomic)
             if found is not None:
                 rule, message, is_fatal = found

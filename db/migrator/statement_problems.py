@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from db.migrator.script import Statement, first_line, tokens
 from db.migrator.transactions import controls_transaction, is_two_phase
@@ -22,14 +23,18 @@ _NAMELESS_INDEX = re.compile(r"create\s+(?:unique\s+)?index\s+concurrently\s+on\
 Problem = tuple[str, str, bool]
 
 
+def notable(statements: Iterable[Statement]) -> list[Statement]:
+    """Return the statements that may have a problem."""
+    may_have = _NOTABLE.match
+    return [statement for statement in statements if may_have(statement.text)]
+
+
 def problem_of(statement: Statement, *, runs_alone: bool, is_joined: bool, is_atomic: bool) -> Problem | None:
-    """Return the problem of a statement, or None.
+    """Return the problem of a notable statement, or None.
 
     `runs_alone`: it is the only statement of a no-transaction file. `is_joined`: it is one of several statements of
     such a file. `is_atomic`: its script has only one transaction.
     """
-    if not _NOTABLE.match(statement.text):
-        return None
     line = first_line(statement.text)
     if (stream := _stream(statement)) is not None:
         return "copy-stdin", f"`{line}` {stream}", True
