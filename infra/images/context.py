@@ -51,8 +51,7 @@ ACCESS_SOURCES = (
 AWS_SOURCES = (
     "ops/bootstrap.py",
     "ops/commands/bootstrap.py",
-    "ops/commands/migrate_options.py",
-    "ops/commands/names.py",
+    "ops/commands/migrator_options.py",
     "ops/servers/__init__.py",
     "ops/servers/errors.py",
 )

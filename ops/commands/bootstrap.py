@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ops.commands.migrate_options import exit_codes, folder_option, wait_option
+from ops.commands.migrator_options import exit_codes, folder_option, wait_option
 from ops.output import print_line
 
 

@@ -17,8 +17,6 @@ from ops.commands.lazy_group import LazyGroup
 from ops.commands.migrate_options import (
     confirm,
     database_options,
-    exit_codes,
-    folder_option,
     ignore_missing_option,
     json_option,
     load_settings,
@@ -28,6 +26,7 @@ from ops.commands.migrate_options import (
     migration_database_to_change,
     read_migrations,
 )
+from ops.commands.migrator_options import exit_codes, folder_option
 from ops.errors import Exit
 from ops.output import print_json, print_line
 

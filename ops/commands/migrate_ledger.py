@@ -11,13 +11,12 @@ import click
 from ops.commands.migrate_options import (
     confirm,
     database_options,
-    exit_codes,
     json_option,
     migrate_settings,
     migration_database_to_change,
     read_migrations,
-    wait_option,
 )
+from ops.commands.migrator_options import exit_codes, wait_option
 from ops.errors import Exit, OpsError
 from ops.output import print_json, print_line
 

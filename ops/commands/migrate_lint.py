@@ -7,13 +7,8 @@ from pathlib import Path
 
 import click
 
-from ops.commands.migrate_options import (
-    exit_codes,
-    folder_option,
-    json_option,
-    migrate_settings,
-    read_migrations,
-)
+from ops.commands.migrate_options import json_option, migrate_settings, read_migrations
+from ops.commands.migrator_options import exit_codes, folder_option
 from ops.errors import Exit, OpsError
 from ops.output import print_json, print_line
 

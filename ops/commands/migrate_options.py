@@ -1,17 +1,17 @@
-"""Shared parts of the `groundwork migrate` commands: options, settings, the database, confirmation, and exit codes."""
+"""Shared parts of the `groundwork migrate` commands: options, settings, the database, and confirmation."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ops.commands.migrator_options import folder_option, wait_option
 from ops.commands.names import stack_option
-from ops.errors import Exit, OpsError, exit_code_of
+from ops.errors import Exit, OpsError
 from ops.migrations.settings import MigrateSettings, find_settings
 from ops.output import print_line
 
@@ -20,30 +20,13 @@ if TYPE_CHECKING:
     from ops.stack.database_url import SelectedDatabase
 
 _ROOT = Path(__file__).parents[2]
-_FOLDER = _ROOT / "db" / "migrations"
 # As sqlx-cli has it.
 _FOREIGN_FOLDER = "migrations"
-folder_option = click.option(
-    "--folder",
-    type=click.Path(path_type=Path),
-    default=_FOLDER,
-    show_default="db/migrations",
-    help="Folder with the migrations",
-)
 ignore_missing_option = click.option(
     "--ignore-missing/--no-ignore-missing",
     help="Ignore applied migrations that have no file",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
-wait_option = click.option(
-    "--wait",
-    "wait_seconds",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for another migrator",
-)
 _lock_timeout_option = click.option(
     "--lock-timeout",
     "lock_seconds",
@@ -186,14 +169,3 @@ def confirm(question: str, *, yes: bool, unasked: str) -> None:
     if not sys.stdin.isatty():
         raise OpsError(f"{unasked}; pass --yes to skip the question", Exit.REFUSED)
     click.confirm(question, abort=True, err=True)
-
-
-@contextmanager
-def exit_codes() -> Iterator[None]:
-    """Raise the migrator's errors as OpsErrors with their documented exit codes."""
-    from db import migrator
-
-    try:
-        yield
-    except migrator.MigrationError as exc:
-        raise OpsError(str(exc), exit_code_of(exc)) from exc

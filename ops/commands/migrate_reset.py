@@ -6,14 +6,8 @@ import time
 
 import click
 
-from ops.commands.migrate_options import (
-    confirm,
-    exit_codes,
-    json_option,
-    lock_limit_options,
-    refuse_foreign,
-    url_option,
-)
+from ops.commands.migrate_options import confirm, json_option, lock_limit_options, refuse_foreign, url_option
+from ops.commands.migrator_options import exit_codes
 from ops.commands.names import stack_option
 from ops.output import print_json, print_line
 

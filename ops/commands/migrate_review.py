@@ -13,12 +13,12 @@ from click.core import ParameterSource
 
 from ops.commands.migrate_options import (
     database_options,
-    exit_codes,
     ignore_missing_option,
     migrate_settings,
     migration_database,
     read_migrations,
 )
+from ops.commands.migrator_options import exit_codes
 from ops.errors import Exit, OpsError
 from ops.output import print_json, print_line
 
