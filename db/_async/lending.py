@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 from warnings import warn
 from weakref import ref
 
@@ -178,7 +179,7 @@ class AsyncLender:
             if self._attempts.is_in_doubt:
                 await self._require_login(deadline)
             try:
-                if deadline.left() > 0:
+                if deadline.ends_at > monotonic():
                     self._pool.take_idle(lease)
             except BaseException as error:
                 self._pool.doubt(error)

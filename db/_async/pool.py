@@ -68,17 +68,19 @@ class AsyncPool(AsyncLender):
 
         Without `deadline`, the settings' deadline applies.
         """
-        # Usually there is no block, and its frames would be a large part of our own time.
-        transaction = None if innermost_block() is None else current_transaction(self)
+        if innermost_block() is not None and (transaction := current_transaction(self)) is not None:
+            deadline = deadline or self.deadline()
+            with self.call(query, deadline, in_transaction=True):
+                deadline.require(query.name)
+                transaction.connection.deadline = deadline
+                return await transaction.connection.fetch(query, parameters, row_factory)
+        # Here each call of a function is a measurable part of a short query's time.
+        settings = self.settings
         if deadline is None:
-            seconds = self.settings.deadline_seconds
-            deadline = next_deadline(seconds) if transaction is None else self.deadline()
-        with self.call(query, deadline, in_transaction=transaction is not None) as call:
+            deadline = next_deadline(settings.deadline_seconds)
+        with QueryCall(query, deadline, settings.slow_query_seconds, in_transaction=False) as call:
             deadline.require(query.name)
-            if transaction is None:
-                return await self._retrying(query, parameters, row_factory, deadline, call)
-            transaction.connection.deadline = deadline
-            return await transaction.connection.fetch(query, parameters, row_factory)
+            return await self._retrying(query, parameters, row_factory, deadline, call)
 
     @asynccontextmanager
     async def copying(self, query: NamedQuery, rows: bytes) -> AsyncIterator[None]:

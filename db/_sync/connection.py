@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from select import POLLIN, poll
+from time import monotonic
 from traceback import clear_frames
 from typing import Any, Self, TypeVar
 
@@ -20,7 +21,7 @@ from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
 from psycopg.copy import LibpqWriter
 from psycopg.generators import copy_end
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import BaseRowFactory, TupleRow
 
@@ -112,7 +113,10 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     def wait(self, gen: PQGen[_T], interval: float = _WAIT_INTERVAL, timeout: float | None = None) -> _T:
         if self.unanswered is not None:
             self.unanswered.read()
-        left = _UNATTENDED_SECONDS if self.deadline is None else max(self.deadline.left(), 0.0)
+        deadline = self.deadline
+        left = _UNATTENDED_SECONDS if deadline is None else deadline.ends_at - monotonic()
+        if left < 0.0:
+            left = 0.0
         bounded_by_us = timeout is None or left < timeout
         try:
             return super().wait(gen, interval, left if bounded_by_us else timeout)
@@ -138,7 +142,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             # Of the adapters, because one of a cursor refers to the connection. A connection that refers to itself is
             # not deleted when its caller loses it. The session's encoding and time zone are those of no connection.
             transformer = Transformer(self.adapters)
-        cursor = self.cursor(row_factory=row_factory)
+        cursor = psycopg.Cursor(self, row_factory=row_factory)
         cursor._tx, cursor._last_query = transformer, query.sql
         if self.pgconn.transaction_status != TransactionStatus.IDLE:
             # The repair below is not possible inside a transaction, and unprepared statements do not need it.
@@ -183,7 +187,8 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
         Data on an idle connection usually means that the server has closed it or is shutting down.
         """
-        if self.closed:
+        # Not `closed`, which takes longer: every call asks this.
+        if self.pgconn.status == ConnStatus.BAD:
             return False
         if self._poller is None:
             self._poller = poll()

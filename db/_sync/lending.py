@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from warnings import warn
 from weakref import ref
 
@@ -177,7 +178,7 @@ class Lender:
             if self._attempts.is_in_doubt:
                 self._require_login(deadline)
             try:
-                if deadline.left() > 0:
+                if deadline.ends_at > monotonic():
                     self._pool.take_idle(lease)
             except BaseException as error:
                 self._pool.doubt(error)
