@@ -266,7 +266,7 @@ CREATE INDEX planted ON groundwork.users (groundwork.planted(id));
 """
 
 
-@promise("no superuser session reads or executes what another role owns")
+@promise("no superuser session of a stack reads or executes what another role owns")
 def test_what_the_owner_defined_does_not_run_as_superuser_in_the_copy(
     rehearse: Callable[..., Outcome], seeded: Database, write: Write, folder: Path, look_at_copy: list[Any]
 ) -> None:

@@ -41,7 +41,7 @@ def superuser_statements(source: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, text_of(node.args[position])
 
 
-@promise("no superuser session reads or executes what another role owns")
+@promise("no superuser session of a stack reads or executes what another role owns")
 def test_no_superuser_statement_names_an_object_of_the_application() -> None:
     found = {
         f"{path.relative_to(ROOT)}:{line}": sql
@@ -53,7 +53,7 @@ def test_no_superuser_statement_names_an_object_of_the_application() -> None:
     assert {place: sql for place, sql in found.items() if OWNED_BY_OTHERS.search(sql)} == {}
 
 
-@promise("no superuser session reads or executes what another role owns", control=True)
+@promise("no superuser session of a stack reads or executes what another role owns", control=True)
 @pytest.mark.parametrize(
     "source",
     [
