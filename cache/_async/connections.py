@@ -49,6 +49,8 @@ class AsyncConnections:
                 options.pop("connection_class"),
                 **options,
                 credential_provider=UrlCredentials(settings),
+                # The default of redis-py 8, and the only one whose answers cache.resp reads.
+                protocol=3,
                 socket_connect_timeout=settings.timeout_seconds,
                 socket_timeout=async_socket_seconds(settings.timeout_seconds),
                 socket_keepalive=True,

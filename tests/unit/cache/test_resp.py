@@ -86,6 +86,8 @@ def both_forms(chunks: Iterable[bytes]) -> list[Callable[[], list[Any]]]:
 def read_by_redis_py(raw: bytes) -> Any:
     connection = Connection(protocol=3)
     connection._sock = _Socket([raw])  # type: ignore[assignment]
+    # redis-py 8 has this parser from the start, older ones after HELLO.
+    connection._parser = _RESP3Parser(65536)
     connection._parser.on_connect(connection)
     return connection.read_response()
 
