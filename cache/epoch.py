@@ -117,7 +117,7 @@ class Epoch:
 
     def learn(self, question: tuple[int, float], information: bytes, nonce: bytes | None) -> None:
         """Process the server's answer to a question: its INFO and the nonce."""
-        fields = dict(line.partition(b":")[::2] for line in information.splitlines())
+        fields = fields_of(information)
         identity = ServerIdentity(fields[b"run_id"], fields[b"master_replid"], nonce or self._own_nonce)
         self._exclusively(self._learn, question, identity)
 
@@ -135,6 +135,11 @@ class Epoch:
             self._on_change()
             self._applied = identity
         self._good_until = asked_at + RELIANCE_SECONDS
+
+
+def fields_of(information: bytes) -> dict[bytes, bytes]:
+    """Parse the answer to INFO."""
+    return dict(line.partition(b":")[::2] for line in information.splitlines())
 
 
 def tag_of(run_id: bytes, replication_id: bytes, nonce: bytes) -> bytes:

@@ -111,6 +111,11 @@ def epoch_nonce(namespace: str) -> str:
     return f"{LEASE_PREFIX}:{namespace}:epoch"
 
 
+def write_fence(namespace: str) -> str:
+    """Return a key that never exists. A server that lets a client delete it accepts writes, so it may be read."""
+    return f"{LEASE_PREFIX}:{namespace}:fence"
+
+
 def _digest(page: str) -> str:
     """Return a page's digest for its key, because cursors are long and come from callers."""
     return hashlib.blake2s(page.encode(), digest_size=12).hexdigest()

@@ -16,6 +16,7 @@ from infra.spec.variables import variable
 
 # All other options of redis-py would be overridden by the cache's own connection settings, or break them.
 URL_OPTIONS = ("ssl_ca_certs", "ssl_check_hostname", "ssl_cert_reqs", "db")
+_DEFAULT_PORT = 6379
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,13 @@ class CacheSettings:
             replication_group=group,
         )
 
-    def server_url(self) -> str:
-        """Return the URL without user and password."""
+    def server_urls(self) -> tuple[str, ...]:
+        """Return the URL of each server, without user and password.
+
+        There is more than one if the connection string lists a primary and its replicas.
+        """
         parts = self._split()
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=host))
+        return tuple(urlunsplit(parts._replace(netloc=server)) for server in _servers(parts))
 
     def credentials(self) -> tuple[str, str] | tuple[str] | tuple[()]:
         """Return the current (user, password), (password,) or (). A login token counts as a password."""
@@ -121,8 +124,7 @@ class CacheSettings:
             options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
             usable = (
                 parts.scheme in ("redis", "rediss")
-                and parts.hostname
-                and parts.port != 0
+                and all(host and port for host, port in map(address_of, _servers(parts)))
                 # Anything else is probably the rest of a password that is not percent-encoded.
                 and not parts.fragment
                 and re.fullmatch("/?|/[0-9]+", parts.path)
@@ -143,4 +145,17 @@ class CacheSettings:
             )
         if wrong := sorted(name for name, value in options if not value or names.count(name) > 1):
             raise CacheSettingError(f"{variable}: {wrong[0]} is empty or given twice; give it one value")
+        if len({*map(address_of, _servers(parts))}) < len(_servers(parts)):
+            raise CacheSettingError(f"{variable} lists a server twice; list each server once")
         return parts
+
+
+def address_of(server: str) -> tuple[str, int]:
+    """Return the host, or "", and the port of host:port. Raises ValueError for an invalid port."""
+    parts = urlsplit(f"//{server}")
+    return parts.hostname or "", _DEFAULT_PORT if parts.port is None else parts.port
+
+
+def _servers(parts: SplitResult) -> list[str]:
+    """Return the servers of a URL as host:port. `SplitResult` itself knows only URLs with one server."""
+    return parts.netloc.rpartition("@")[2].split(",")

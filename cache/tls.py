@@ -227,7 +227,7 @@ class TlsConnection(Answers, _BoundedSteps, _SslConnection):
 
 
 def connection_options(url: str, tls_class: type[Any], plain_class: type[Any]) -> dict[str, Any]:
-    """Return a pool's options for a URL as `CacheSettings.server_url` returns it. Raises CacheSettingError."""
+    """Return a pool's options for a URL that `CacheSettings.server_urls` returns. Raises CacheSettingError."""
     try:
         options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
     except ValueError as error:

@@ -19,15 +19,16 @@ from redis.retry import Retry
 from cache.credentials import UrlCredentials
 from cache.errors import CacheSettingError
 from cache.forking import abandon, connecting, register
-from cache.keys import VALUE_PREFIX
+from cache.keys import VALUE_PREFIX, epoch_nonce, write_fence
 from cache.near import NearCache
+from cache.primary import Primary
 from cache.settings import CacheSettings
 from cache.synchronization import Completion
 from cache.tls import PlainConnection, TlsConnection, connection_options, redis_descriptor
 
 _logger = logging.getLogger("groundwork.cache.near")
-# Invalidations are processed when a reply is read. With the reply to a PING come all that preceded it.
-_PING_SECONDS = 0.1
+# Invalidations are processed when a reply is read. With each reply come all that preceded it.
+_ASK_SECONDS = 0.1
 # After this time without a reply, the connection is closed and the near cache cleared.
 _LATE_SECONDS = 0.5
 _RETRY_SECONDS = 1.0
@@ -37,12 +38,14 @@ class Tracking:
     """Keeps a near cache current. Without a connection the near cache is disabled and empty."""
 
     def __init__(
-        self, settings: CacheSettings, near: NearCache, nonce_key: str, on_flush: Callable[[], None]
+        self, settings: CacheSettings, near: NearCache, primary: Primary, on_flush: Callable[[], None]
     ) -> None:
-        """`on_flush` is called when the nonce at `nonce_key` may have been replaced."""
+        """`on_flush` is called when the nonce of the epoch may have been replaced."""
         self._settings = settings
         self._near = near
-        self._nonce_key = nonce_key
+        self._primary = primary
+        self._nonce_key = epoch_nonce(settings.namespace)
+        self._fence_key = write_fence(settings.namespace)
         self._on_flush = on_flush
         self._stopped = Completion()
         self._thread: threading.Thread | None = None
@@ -78,8 +81,12 @@ class Tracking:
 
     def _run(self, stopped: Completion) -> None:
         while not stopped.is_set():
+            server = self._primary.index
+            if server is None:
+                stopped.wait(_RETRY_SECONDS)
+                continue
             try:
-                self._connection = self._connect()
+                self._connection = self._connect(server)
                 self._follow(self._connection, stopped)
             except (RedisError, CacheSettingError, OSError) as error:
                 if not self._has_failed:
@@ -95,8 +102,8 @@ class Tracking:
                     connection.disconnect()
             stopped.wait(_RETRY_SECONDS)
 
-    def _connect(self) -> Any:
-        options = connection_options(self._settings.server_url(), TlsConnection, PlainConnection)
+    def _connect(self, server: int) -> Any:
+        options = connection_options(self._settings.server_urls()[server], TlsConnection, PlainConnection)
         make = options.pop("connection_class")
         connection = make(
             **options,
@@ -125,10 +132,11 @@ class Tracking:
         self._has_failed = False
         while not stopped.is_set():
             asked_at = monotonic()
-            _ask(connection, "PING")
+            # Not PING, because a server that accepts no writes no longer gets the invalidations either.
+            _ask(connection, "UNLINK", self._fence_key)
             self._near.confirm(asked_at)
             self._near.report()
-            stopped.wait(_PING_SECONDS)
+            stopped.wait(_ASK_SECONDS)
 
     def _hear(self, push: list[Any]) -> None:
         """Process a push: ["invalidate", keys]. None for the keys means that all were deleted."""

@@ -22,6 +22,9 @@ _QUERIES = queries("warming")
 # How many of the latest activities are counted for each record to warm.
 _SAMPLE_FACTOR = 20
 _BATCH = 100
+# If REDIS_URL lists several servers, the primary is found in the background and used after 2 s.
+_FOUND_SECONDS = 10.0
+_POLL_SECONDS = 0.1
 Progress = Callable[[str, int, int], None]
 
 
@@ -46,6 +49,7 @@ class Warming:
 
         Raises CacheUnavailable if Redis fails; start again after it has recovered.
         """
+        await self._wait_for_redis()
         self._started = monotonic()
         users = await self._ids("list_hot_users")
         repositories = await self._ids("list_hot_repositories")
@@ -60,6 +64,11 @@ class Warming:
             await self._read("organizations", self._data.organizations, organizations)
         )
         return warmed
+
+    async def _wait_for_redis(self) -> None:
+        ends_at = monotonic() + _FOUND_SECONDS
+        while self._data.cache.breaker.is_open and monotonic() < ends_at:
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _ids(self, query: str) -> list[int]:
         parameters = {"sample": self._limit * _SAMPLE_FACTOR, "limit": self._limit}

@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 from warnings import warn
 
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
@@ -23,6 +24,7 @@ from cache.forking import register
 from cache.keys import epoch_nonce
 from cache.metrics import CLIENTS, ERRORS, ClientState, call_seconds
 from cache.near import NearCache
+from cache.primary import Primary
 from cache.scripts import DRAW_ENTITY_NONCE, LuaScript
 from cache.semaphores import AsyncSemaphore
 from cache.settings import CacheSettings
@@ -47,7 +49,8 @@ class AsyncClient:
     """The Redis client of the cache. Its calls raise no other exception than CacheUnavailable.
 
     Creating it raises CacheSettingError for invalid settings. After a failure the breaker opens: calls fail at once,
-    and a probe in the background checks once a second whether Redis has recovered.
+    and a probe in the background checks once a second whether Redis has recovered. If REDIS_URL lists several servers,
+    the breaker is open until the probe has found the primary.
     """
 
     def __init__(self, settings: CacheSettings) -> None:
@@ -61,12 +64,15 @@ class AsyncClient:
             self.near = NearCache(settings.near_entries, settings.near_bytes, settings.near_ttl_seconds)
         # Nothing that outlives this client refers to it, so that one that is dropped is deleted at once.
         self.epoch = Epoch(_nothing if self.near is None else self.near.invalidate_all)
-        self._connections = AsyncConnections(settings, self.epoch, self._nonce_key)
+        self._primary = Primary([urlsplit(url).netloc for url in settings.server_urls()])
+        if self._primary.is_searched:
+            self.breaker.trip()
+        self._connections = AsyncConnections(settings, self.epoch, self._primary)
         self._warm_connections = max(1, settings.max_connections // 2)
         self._is_warm = False
         self._semaphore = AsyncSemaphore(settings.max_connections)
         self._tracking = (
-            None if self.near is None else Tracking(settings, self.near, self._nonce_key, self.epoch.doubt)
+            None if self.near is None else Tracking(settings, self.near, self._primary, self.epoch.doubt)
         )
         self._probing = AsyncRepeating("cache-probe", _PROBE_SECONDS, self._probe)
         self._is_open = False
@@ -279,24 +285,33 @@ class AsyncClient:
             self._connections.put_back(connections)
             self._semaphore.release(held)
 
-    async def _probe(self) -> None:
+    async def _probe(self) -> float | None:
+        """Check Redis. Return the seconds until the next check, or None for the usual interval."""
         if not self.breaker.is_open:
             if not self._is_warm:
                 self._is_warm = True
                 await self._warm()
             with suppress(CacheUnavailable):
                 await self._know_epoch()
-            return
+            return None
         owed = self.breaker.owed()
         try:
+            if self._primary.is_searched:
+                seconds = await self._connections.find_primary()
+                if seconds:
+                    return seconds
+                # What is known is of the former primary, and no connection to the new one is open.
+                self.epoch.doubt()
+                await self._warm()
             await self.ping()
             for start in range(0, len(owed), 500):
                 batch = [key for keys in owed[start : start + 500] for key in keys]
                 await self.unlink(batch, past_breaker=True)
-        except CacheUnavailable:
-            return
+        except (CacheUnavailable, RedisError):
+            return None
         if owed:
             # The nonce may be among the deleted keys.
             self.epoch.doubt()
         if self.breaker.settle(owed):
             _logger.info("Redis has recovered", extra={"invalidations_delivered": len(owed)})
+        return None

@@ -14,16 +14,18 @@ from typing import Any, TypeVar
 from weakref import ref
 
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
 from cache.credentials import UrlCredentials
-from cache.epoch import Epoch
+from cache.epoch import Epoch, fields_of
 from cache.errors import CacheSettingError
 from cache.forking import abandon, connecting, register
+from cache.keys import epoch_nonce, write_fence
+from cache.primary import Primary
 from cache.resp import packed
 from cache.settings import CacheSettings
-from cache.synchronization import socket_seconds
+from cache.synchronization import socket_seconds, time_limit
 from cache.tls import (
     PlainConnection,
     TlsConnection,
@@ -33,6 +35,9 @@ from cache.tls import (
 )
 
 _T = TypeVar("_T")
+# The time limit for one server in the search for the primary. It is longer than that of a call, because a connection
+# with TLS takes 0.2 s on a busy machine, and no caller waits for the search.
+_SEARCH_SECONDS = 1.0
 
 
 class Connections:
@@ -41,28 +46,13 @@ class Connections:
     The constructor raises CacheSettingError for invalid settings. All methods raise redis-py's errors.
     """
 
-    def __init__(self, settings: CacheSettings, epoch: Epoch, nonce_key: str) -> None:
+    def __init__(self, settings: CacheSettings, epoch: Epoch, primary: Primary) -> None:
         self._epoch = epoch
-        self._nonce_key = nonce_key
-        options = connection_options(settings.server_url(), TlsConnection, PlainConnection)
-        try:
-            self._make: Callable[[], Any] = partial(
-                options.pop("connection_class"),
-                **options,
-                credential_provider=UrlCredentials(settings),
-                # The default of redis-py 8, and the only one whose answers cache.resp reads.
-                protocol=3,
-                socket_connect_timeout=settings.timeout_seconds,
-                socket_timeout=socket_seconds(settings.timeout_seconds),
-                socket_keepalive=True,
-                # The default retries three times with backoff, and would repeat commands that are not idempotent.
-                retry=Retry(NoBackoff(), 0),
-                health_check_interval=0,
-            )
-            # A connection checks its options when it is created. Create one here to report a wrong option now.
-            self._make()
-        except (TypeError, ValueError) as error:
-            raise CacheSettingError(f"REDIS_URL: {error}") from error
+        self._nonce_key = epoch_nonce(settings.namespace)
+        self._fence_key = write_fence(settings.namespace)
+        self._primary = primary
+        # One function that makes a connection for each server, in the order of REDIS_URL.
+        self._makers = [_maker(url, settings) for url in settings.server_urls()]
         # Connections whose answers have all been read.
         self._idle: list[Any] = []
         # All existing connections, because a forked child must not use their sockets.
@@ -104,8 +94,7 @@ class Connections:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = self._make()
-            self._existing.add(ref(connection, self._existing.discard))
+            connection = self._make(self._primary.require())
         else:
             try:
                 # Readable data is an answer that nobody asked for, or the end of the connection.
@@ -122,6 +111,30 @@ class Connections:
             connection.disconnect()
             raise
         return connection
+
+    def find_primary(self) -> float:
+        """Find the server of REDIS_URL that accepts writes, and return for how many seconds it must be left alone.
+
+        Raises redis-py's ConnectionError if there is none.
+        """
+        reasons = [""] * len(self._makers)
+        for index in self._primary.order():
+            connection = self._make(index, _SEARCH_SECONDS)
+            try:
+                with time_limit(_SEARCH_SECONDS):
+                    with connecting():
+                        connection.connect()
+                    information, _ = self._greet(connection)
+            except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
+                reasons[index] = str(error) or type(error).__name__
+                continue
+            finally:
+                connection.disconnect()
+            # Those to the former primary may still be open.
+            self.close()
+            return self._primary.found(index, fields_of(information)[b"run_id"])
+        self._primary.missing(reasons)
+        raise ConnectionError("no server of REDIS_URL is a primary that accepts writes")
 
     def put_back(self, connections: Iterable[Any]) -> None:
         """Return connections for later calls. All their answers must have been read."""
@@ -142,19 +155,63 @@ class Connections:
         self._idle.append(connection)
         return answer
 
+    def _make(self, index: int, seconds: float | None = None) -> Any:
+        """Create a connection to a server. `seconds` replaces the time limit of a call."""
+        limits = (
+            {"socket_connect_timeout": seconds, "socket_timeout": socket_seconds(seconds)} if seconds else {}
+        )
+        connection = self._makers[index](**limits)
+        self._existing.add(ref(connection, self._existing.discard))
+        return connection
+
     def _learn_epoch(self, connection: Any) -> None:
         question = self._epoch.question()
+        information, nonce = self._greet(connection)
+        self._primary.require_same(fields_of(information)[b"run_id"])
+        self._epoch.learn(question, information, nonce)
+
+    def _greet(self, connection: Any) -> tuple[bytes, bytes | None]:
+        """Return the server's INFO and the nonce. Raises its error if it does not accept writes.
+
+        A server that has lost its replicas, or is a replica, is not read either: it may miss invalidations. SET alone
+        does not show this, because a server without memory refuses it before it checks the replicas.
+        """
         commands = [
             ("INFO", "server", "replication"),
+            ("UNLINK", self._fence_key),
             ("SET", self._nonce_key, secrets.token_hex(8), "NX"),
             ("GET", self._nonce_key),
         ]
-        information, stored, nonce = _exchange_many(connection, commands)
-        for answer in (information, stored, nonce):
+        information, fence, stored, nonce = _exchange_many(connection, commands)
+        for answer in (information, fence, stored, nonce):
             # If Redis has no memory left for a new nonce, an existing one is still valid.
             if isinstance(answer, ResponseError) and not isinstance(answer, OutOfMemoryError):
                 raise type(answer)(str(answer))
-        self._epoch.learn(question, information, nonce)
+        return information, nonce
+
+
+def _maker(url: str, settings: CacheSettings) -> Callable[..., Any]:
+    """Return a function that makes a connection to one server. Raises CacheSettingError for a wrong option."""
+    options = connection_options(url, TlsConnection, PlainConnection)
+    make = partial(
+        options.pop("connection_class"),
+        **options,
+        credential_provider=UrlCredentials(settings),
+        # The default of redis-py 8, and the only one whose answers cache.resp reads.
+        protocol=3,
+        socket_connect_timeout=settings.timeout_seconds,
+        socket_timeout=socket_seconds(settings.timeout_seconds),
+        socket_keepalive=True,
+        # The default retries three times with backoff, and would repeat commands that are not idempotent.
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+    )
+    try:
+        # A connection checks its options when it is created. Create one here to report a wrong option now.
+        make()
+    except (TypeError, ValueError) as error:
+        raise CacheSettingError(f"REDIS_URL: {error}") from error
+    return make
 
 
 def _exchange(connection: Any, command: Sequence[bytes], count: int) -> list[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cache.epoch import RELIANCE_SECONDS
 from cache.flushing import (
     invalidate_entities,
     invalidate_matching,
@@ -85,6 +86,9 @@ def flush(
     done, keys = scope.name, None
     if scope.pattern is not None:
         keys = invalidate_matching(redis, namespace, scope.pattern, rate, say)
+        if server.has_replicas:
+            # A reader may rely on the former primary for this time after a failover.
+            time.sleep(RELIANCE_SECONDS)
     else:
         if not scope.entities:
             invalidate_namespace(redis, namespace)

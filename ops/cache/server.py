@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +22,7 @@ from redis.retry import Retry
 
 from cache.credentials import UrlCredentials
 from cache.errors import CacheSettingError
+from cache.keys import write_fence
 from cache.settings import CacheSettings
 from cache.tls import PlainConnection, TlsConnection, connection_options
 from cache.url_source import UrlSource
@@ -38,13 +39,15 @@ _USERS = [user.name for user in redis_acl.LOCAL_USERS]
 class CacheServer:
     """A lazy connection to Redis, and the cache's name.
 
-    `stack` is None if REDIS_URL names another Redis than the stack's. `description` says which Redis this is, the user,
-    and where the URL comes from.
+    `address` is that of the primary. `has_replicas` is True if the URL lists several servers. `stack` is None if
+    REDIS_URL names another Redis than the stack's. `description` says which Redis this is, the user, and where the URL
+    comes from.
     """
 
     redis: Any
     namespace: str
     address: str
+    has_replicas: bool
     stack: str | None
     description: str
 
@@ -75,7 +78,7 @@ def cache_settings(stack: str, role: str) -> CacheSettings:
         environment["REDIS_URL"] = environment_of(role, stack)["REDIS_URL"]
     try:
         settings = CacheSettings.from_environment(environment)
-        settings.server_url()
+        settings.server_urls()
     except CacheSettingError as error:
         raise OpsError(str(error), Exit.USAGE) from error
     return settings
@@ -128,7 +131,11 @@ def _description(settings: CacheSettings, origin: str) -> str:
 
 
 def _address(settings: CacheSettings) -> str:
-    parts = urlsplit(settings.server_url())
+    return ", ".join(_address_of(url) for url in settings.server_urls())
+
+
+def _address_of(url: str) -> str:
+    parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or 6379}"
 
 
@@ -138,22 +145,17 @@ def _user(settings: CacheSettings) -> str:
 
 @contextmanager
 def connected(settings: CacheSettings, stack: str | None, description: str = "") -> Iterator[CacheServer]:
-    """Connect, and raise every Redis error as OpsError: 6 if Redis is unreachable, untrusted, or rejects the login."""
+    """Connect to the primary, and raise every Redis error as OpsError.
+
+    The exit code is 6 if Redis is unreachable, untrusted, or rejects the login.
+    """
     address = _address(settings)
     try:
-        pool = ConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
-            **connection_options(settings.server_url(), TlsConnection, PlainConnection),
-            credential_provider=UrlCredentials(settings),
-            socket_connect_timeout=_TIMEOUT_SECONDS,
-            socket_timeout=_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
-        server: Any = Redis(connection_pool=pool)
-        try:
-            yield CacheServer(server, settings.namespace, address, stack, description)
-        finally:
-            server.close()
-            pool.disconnect()
+        urls = settings.server_urls()
+        url = urls[0] if len(urls) == 1 else _primary_of(urls, settings)
+        address = _address_of(url)
+        with _client(url, settings) as client:
+            yield CacheServer(client, settings.namespace, address, len(urls) > 1, stack, description)
     except CacheSettingError as error:
         raise OpsError(str(error), Exit.USAGE) from error
     except AuthenticationError as error:
@@ -170,6 +172,43 @@ def connected(settings: CacheSettings, stack: str | None, description: str = "")
         raise OpsError(f"Redis at {address}: {error}; use user ops") from error
     except RedisError as error:
         raise OpsError(f"Redis at {address}: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def _client(url: str, settings: CacheSettings) -> Iterator[Any]:
+    pool = ConnectionPool(  # type: ignore[no-untyped-call,unused-ignore]
+        **connection_options(url, TlsConnection, PlainConnection),
+        credential_provider=UrlCredentials(settings),
+        socket_connect_timeout=_TIMEOUT_SECONDS,
+        socket_timeout=_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+    client: Any = Redis(connection_pool=pool)
+    try:
+        yield client
+    finally:
+        client.close()
+        pool.disconnect()
+
+
+def _primary_of(urls: Sequence[str], settings: CacheSettings) -> str:
+    """Return the URL of the server that accepts writes. Raise OpsError (6) if there is none."""
+    reasons = []
+    for url in urls:
+        try:
+            with _client(url, settings) as client:
+                client.unlink(write_fence(settings.namespace))
+            return url
+        except (AuthenticationError, NoPermissionError):
+            # The others have the same users.
+            raise
+        except (RedisError, OSError) as error:
+            reasons.append(f"{_address_of(url)}: {_reason(error)}")
+    raise OpsError(
+        f"no Redis server is a primary that accepts writes ({'; '.join(reasons)}); run the command again when the"
+        " failover is over",
+        Exit.UNREACHABLE,
+    )
 
 
 def require_cache(settings: CacheSettings) -> None:

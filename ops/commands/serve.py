@@ -56,5 +56,5 @@ def serve(host: str, port: int, pool_size: int, instances: int, warm_limit: int,
     cache = replace(CacheSettings.from_environment(), near_entries=0, timeout_seconds=REDIS_SECONDS)
     # Parse both URLs now, so that a mistake is reported at once instead of by a service that is never ready.
     database.conninfo()
-    cache.server_url()
+    cache.server_urls()
     run(make_app(AsyncDataAccess(database, cache), warm_limit), bind(host, port))

@@ -58,6 +58,6 @@ class Reached:
 
             environment = {**self.outputs[outputs.LOGIN_ENVIRONMENT], "REDIS_URL": url}
             settings = CacheSettings.from_environment(environment)
-            url = settings.server_url()
+            url = settings.server_urls()[0]
             options["username"], options["password"] = settings.credentials()
         return redis.Redis.from_url(url, **options)

@@ -96,7 +96,7 @@ def test_the_options_that_are_allowed_are_used() -> None:
     assert values.keys() == {*URL_OPTIONS}
     query = "&".join(f"{name}={value}" for name, value in values.items())
     settings = CacheSettings.from_environment({"REDIS_URL": f"rediss://app:x@redis:6380?{query}"})
-    options = connection_options(settings.server_url(), TlsConnection, PlainConnection)
+    options = connection_options(settings.server_urls()[0], TlsConnection, PlainConnection)
     tls = options.pop("tls")
     assert (tls._ca_file, tls._check_hostname) == ("/ca.crt", False)
     assert options == {"host": "redis", "port": 6380, "db": 3, "connection_class": TlsConnection}

@@ -54,7 +54,7 @@ def test_redis_credentials_are_read_again_each_time(tmp_path: Path) -> None:
     file = tmp_path / "redis_url"
     file.write_text("rediss://app:p%40ss@redis:6379/0?ssl_ca_certs=/ca.crt")
     settings = CacheSettings.from_environment({"REDIS_URL_FILE": str(file)})
-    assert settings.server_url() == "rediss://redis:6379/0?ssl_ca_certs=/ca.crt"
+    assert settings.server_urls() == ("rediss://redis:6379/0?ssl_ca_certs=/ca.crt",)
     assert settings.credentials() == ("app", "p@ss")
     file.write_text("rediss://app:rotated@redis:6379/0")
     assert settings.credentials() == ("app", "rotated")
