@@ -39,6 +39,7 @@ from cache.tracking import Tracking
 _T = TypeVar("_T")
 _logger = logging.getLogger("groundwork.cache")
 _PROBE_SECONDS = 1.0
+_DELIVERIES = 20
 
 
 def _nothing() -> None:
@@ -294,7 +295,6 @@ class AsyncClient:
             with suppress(CacheUnavailable):
                 await self._know_epoch()
             return None
-        owed = self.breaker.owed()
         try:
             if self._primary.is_searched:
                 seconds = await self._connections.find_primary()
@@ -304,14 +304,26 @@ class AsyncClient:
                 self.epoch.doubt()
                 await self._warm()
             await self.ping()
+            await self._settle()
+        except (CacheUnavailable, RedisError):
+            pass
+        return None
+
+    async def _settle(self) -> None:
+        """Deliver the invalidations that are owed, and close the breaker.
+
+        Busy writers owe more in the meantime, so there are several rounds.
+        """
+        delivered = 0
+        for _ in range(_DELIVERIES):
+            owed = self.breaker.owed()
             for start in range(0, len(owed), 500):
                 batch = [key for keys in owed[start : start + 500] for key in keys]
                 await self.unlink(batch, past_breaker=True)
-        except (CacheUnavailable, RedisError):
-            return None
-        if owed:
-            # The nonce may be among the deleted keys.
-            self.epoch.doubt()
-        if self.breaker.settle(owed):
-            _logger.info("Redis has recovered", extra={"invalidations_delivered": len(owed)})
-        return None
+            if owed:
+                # The nonce may be among the deleted keys.
+                self.epoch.doubt()
+            delivered += len(owed)
+            if self.breaker.settle(owed):
+                _logger.info("Redis has recovered", extra={"invalidations_delivered": delivered})
+                return
