@@ -5,7 +5,7 @@ This module is plain data and does not import Pulumi. Connection strings are doc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -15,6 +15,8 @@ TARGET: Final = "target"
 # Endpoints as {"host": ..., "port": ...}, as seen from outside the data network.
 POSTGRES: Final = "postgres"
 REDIS: Final = "redis"
+# Only with redisReplicas: the endpoints of all servers, in the form of REDIS. One of them is the primary.
+REDIS_SERVERS: Final = "redisServers"
 ACCESS_URL: Final = "accessUrl"
 # Only with the setting `monitoring`.
 PROMETHEUS_URL: Final = "prometheusUrl"
@@ -70,10 +72,28 @@ def database_url(*, login: str, password: str | None, host: str, port: int, ca_f
     return f"postgresql://{_user(login, password)}@{host}:{port}/{DATABASE}?{query}"
 
 
-def redis_url(*, user: str, password: str | None, host: str, port: int, ca_file: str) -> str:
-    """Return a redis-py URL that verifies the server's certificate and name. With IAM tokens `password` is None."""
+def redis_url(*, user: str, password: str | None, servers: Sequence[tuple[str, int]], ca_file: str) -> str:
+    """Return a URL that verifies the server's certificate and name. With IAM tokens `password` is None.
+
+    With one server it is a redis-py URL. Several are a primary and its replicas, which only groundwork's `cache` knows.
+    """
     query = urlencode({"ssl_ca_certs": ca_file, "ssl_check_hostname": "true"}, safe="/", quote_via=quote)
-    return f"rediss://{_user(user, password)}@{host}:{port}/0?{query}"
+    listed = ",".join(f"{host}:{port}" for host, port in servers)
+    return f"rediss://{_user(user, password)}@{listed}/0?{query}"
+
+
+def redis_server_urls(url: str) -> list[str]:
+    """Return a URL for each server of a `redis_url`, in its order."""
+    scheme, _, rest = url.partition("://")
+    place, slash, options = rest.partition("/")
+    user, at, servers = place.rpartition("@")
+    return [f"{scheme}://{user}{at}{server}{slash}{options}" for server in servers.split(",")]
+
+
+def redis_addresses(values: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Return (host, port) of each Redis server of a stack."""
+    servers = values.get(REDIS_SERVERS) or [values[REDIS]]
+    return [(str(server["host"]), int(server["port"])) for server in servers]
 
 
 def _user(name: str, password: str | None) -> str:

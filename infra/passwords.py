@@ -1,22 +1,29 @@
-"""Every password of a stack, by role and generation. Each generation that a rotation accepts is a Pulumi resource."""
+"""Every password of a stack, by role and generation. Each generation that a rotation accepts is a Pulumi resource.
+
+The passwords that only Redis servers and Sentinels use have one generation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pulumi
 
 from infra.credentials import Password
 from infra.spec import roles
-from infra.spec.redis_acl import LOCAL_USERS
+from infra.spec.redis_acl import LOCAL_USERS, SERVER_USERS, RedisUser
 from infra.spec.rotation import Rotation
 
 
 class Passwords:
     """The passwords of Postgres logins and Redis users that a rotation accepts."""
 
-    def __init__(self, rotation: Rotation) -> None:
+    def __init__(self, rotation: Rotation, *, has_redis_replicas: bool = False) -> None:
         self._rotation = rotation
+        # Redis user -> its password. Empty without replicas.
+        self.redis_servers = {
+            user.name: Password(f"redis-{user.name}") for user in SERVER_USERS if has_redis_replicas
+        }
         self._postgres = {
             (role, generation): Password(_name(f"postgres-{roles.login_of(role, generation)}", generation))
             for role in roles.LOGINS
@@ -49,14 +56,15 @@ class Passwords:
         """Return the password that a Redis user uses."""
         return self._redis[user, self._rotation.of(user).in_use].value
 
-    def redis_accepted(self) -> Mapping[str, pulumi.Output[tuple[str, ...]]]:
-        """Return every password that Redis accepts, by user."""
-        return {
-            user.name: pulumi.Output.all(
-                *(self._redis[user.name, number].value for number in self._rotation.of(user.name).accepted)
-            ).apply(tuple)
-            for user in LOCAL_USERS
-        }
+    def redis_accepted(self, users: Sequence[RedisUser]) -> Mapping[str, pulumi.Output[tuple[str, ...]]]:
+        """Return every password that Redis accepts from these users, by user."""
+
+        def accepted(user: str) -> list[pulumi.Output[str]]:
+            if user in self.redis_servers:
+                return [self.redis_servers[user].value]
+            return [self._redis[user, number].value for number in self._rotation.of(user).accepted]
+
+        return {user.name: pulumi.Output.all(*accepted(user.name)).apply(tuple) for user in users}
 
 
 def _name(name: str, generation: int) -> str:

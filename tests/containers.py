@@ -275,7 +275,7 @@ def _server(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-test-"))
         ca_file = Path(folder) / "ca.crt"
         ca_file.write_text(authority.certificate)
-        publish = f"127.0.0.1:{_free_port() if keeps_port else ''}:{port}"
+        publish = f"127.0.0.1:{free_port() if keeps_port else ''}:{port}"
         try:
             docker("volume", "create", "--label", LABEL, volume)
             docker(
@@ -300,7 +300,7 @@ def _published_port(container: str) -> int:
     return int(docker("port", container).rsplit(":", 1)[1])
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port below the ephemeral range, so that no other process gets it during a restart."""
     while True:
         port = random.randint(20_000, 32_000)

@@ -24,6 +24,7 @@ LONG_LANES = (
     "tests/infra/test_lifecycle.py",
     "tests/integration/cache",
     "tests/faults/test_backups.py",
+    "tests/faults/test_redis_failover.py",
     "tests/integration/db",
     "tests/integration/client",
     "tests/infra/aws",

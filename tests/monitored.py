@@ -23,7 +23,7 @@ def monitored(database: Database, redis: Server, **changes: Any) -> MonitoredSta
     fields: dict[str, Any] = {
         "name": "temporary",
         "postgres_address": ("localhost", server.port),
-        "redis_address": ("localhost", redis.port),
+        "redis_addresses": [("localhost", redis.port)],
         "ca_file": server.ca_file,
         "expected": {
             "postgresParameters": parameters,

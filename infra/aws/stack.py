@@ -207,7 +207,7 @@ def _database_url(postgres: Postgres, login: str) -> pulumi.Output[str]:
 def _redis_url(redis: Redis, user: str) -> pulumi.Output[str]:
     return redis.host.apply(
         lambda host: outputs.redis_url(
-            user=user, password=None, host=host, port=redis.port, ca_file=trust.ELASTICACHE_PATH
+            user=user, password=None, servers=[(host, redis.port)], ca_file=trust.ELASTICACHE_PATH
         )
     )
 

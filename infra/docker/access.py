@@ -24,6 +24,8 @@ _CA_FILE = f"{SECRETS_DIR}/ca.crt"
 @dataclass(frozen=True, kw_only=True)
 class AccessArgs(ServiceArgs):
     passwords: Passwords
+    # The names or addresses of the Redis servers.
+    redis_hosts: Sequence[str]
     # Resources that must exist before the service starts. Its image and files do not wait for them.
     starts_after: Sequence[pulumi.Resource]
 
@@ -60,13 +62,14 @@ class Access(pulumi.ComponentResource):
                     lambda password: redis_url(
                         user="app",
                         password=password,
-                        host="redis",
-                        port=redis.PORT,
+                        servers=[(host, redis.PORT) for host in args.redis_hosts],
                         ca_file=_CA_FILE,
                     )
                 ),
                 "ca.crt": args.trust.bundle,
             },
+            # The service reads the list of servers only at its start.
+            restart_on=[",".join(args.redis_hosts)] if len(args.redis_hosts) > 1 else [],
             opts=child,
         )
         healthy = make_container(

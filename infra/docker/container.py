@@ -48,6 +48,10 @@ class Service:
     shm_mb: int = 64
     environment: Mapping[str, str] = field(default_factory=dict)
     command: Sequence[str] = ()
+    # Replaces the image's.
+    entrypoint: pulumi.Input[Sequence[str]] | None = None
+    # The address in the data network, or None for any free one.
+    address: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +74,12 @@ class Started:
     healthy: Healthy
 
 
-def server_certificate(service: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> ServerCertificate:
-    """Declare the certificate of a server, for its names on this machine and in the data network."""
+def server_certificate(
+    service: str, args: ServiceArgs, opts: pulumi.ResourceOptions, address: str | None = None
+) -> ServerCertificate:
+    """Declare the certificate of a server, for its names on this machine and in the data network, and its address."""
     names = ["localhost", "127.0.0.1", service, args.checkout.name(args.stack, service)]
+    names += [address] if address else []
     return ServerCertificate(f"{service}-certificate", args.trust, names, opts)
 
 
@@ -105,6 +112,7 @@ def make_container(
         name=checkout.name(stack, service.what),
         hostname=service.what,
         image=service.image,
+        entrypoints=service.entrypoint,
         command=list(service.command) or None,
         user=f"{service.uid}:{service.uid}",
         envs=[f"{key}={value}" for key, value in service.environment.items()],
@@ -113,7 +121,9 @@ def make_container(
             docker_provider.ContainerLabelArgs(label="groundwork.config", value=service.config_digest),
         ],
         networks_advanced=[
-            docker_provider.ContainerNetworksAdvancedArgs(name=service.network, aliases=[service.what])
+            docker_provider.ContainerNetworksAdvancedArgs(
+                name=service.network, aliases=[service.what], ipv4_address=service.address
+            )
         ],
         # The engine's resolver would forward queries, and data encoded in names, out of the isolated network.
         dns=["127.0.0.1"],

@@ -26,6 +26,8 @@ _PORTS = {
     "access": "accessPort",
     "prometheus": "prometheusPort",
 }
+# The servers of a Redis with replicas after the first. No setting names their ports.
+_MORE_REDIS = ("redis_2", "redis_3")
 _FIRST_PORT, _LAST_PORT = 20000, 31999
 
 
@@ -38,6 +40,14 @@ class NetworkLeases:
     access: int
     prometheus: int
     subnet: str
+    # 0 without replicas.
+    redis_2: int = 0
+    redis_3: int = 0
+
+    @property
+    def redis_servers(self) -> list[int]:
+        """The ports of all Redis servers."""
+        return [port for port in (self.redis, self.redis_2, self.redis_3) if port]
 
 
 def take_leases(checkout: Checkout, stack: str, settings: StackSettings) -> NetworkLeases:
@@ -54,13 +64,14 @@ def take_leases(checkout: Checkout, stack: str, settings: StackSettings) -> Netw
         "access": settings.access_port,
         # Without monitoring the port is not used, so another program may use it.
         "prometheus": settings.prometheus_port if settings.monitoring else 0,
+        **dict.fromkeys(_MORE_REDIS if settings.redis_replicas else (), 0),
     }
     chosen: dict[str, int] = {}
     # A service without a setting must not choose a port that another service's setting names.
     named = set(wanted.values())
     for what, port in wanted.items():
         if port == 0:
-            candidates = iter((kept[what],)) if what in kept else iter(())
+            candidates = iter((kept[what],)) if kept.get(what) else iter(())
             port = next(
                 p
                 for p in _chain(candidates, _candidate_ports(checkout, stack, what))
@@ -109,7 +120,7 @@ def _is_free(port: int) -> bool:
 def _own_ports(checkout: Checkout, stack: str) -> dict[str, int]:
     """Return the ports that this stack's containers publish now."""
     ports: dict[str, int] = {}
-    names = {checkout.name(stack, what): what for what in _PORTS}
+    names = {checkout.name(stack, what.replace("_", "-")): what for what in (*_PORTS, *_MORE_REDIS)}
     for container in inspect("container", *names):
         bindings = container["HostConfig"]["PortBindings"] or {}
         for binding in (b for entry in bindings.values() for b in entry or ()):

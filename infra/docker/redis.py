@@ -1,11 +1,14 @@
-"""Redis 7 in a container: data volume, configuration, ACL, TLS, and the server itself."""
+"""Redis 7 in containers: data volume, configuration, ACL, TLS, and the server itself, or three with Sentinels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 
 import pulumi
 
+from infra.credentials import ServerCertificate
 from infra.docker.container import (
     Service,
     ServiceArgs,
@@ -14,59 +17,128 @@ from infra.docker.container import (
     server_certificate,
 )
 from infra.docker.files import VolumeFiles
+from infra.docker.health import Healthy
 from infra.docker.image import Image
+from infra.docker.network_leases import NetworkLeases
 from infra.docker.reload import Reload
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
 from infra.passwords import Passwords
+from infra.settings import StackSettings
 from infra.spec import redis as spec
+from infra.spec import redis_acl
+from infra.spec import redis_replication as replication
 from infra.spec.quantity import parse_bytes
-from infra.spec.redis_acl import MONITOR, ROTATOR, render_aclfile, render_rules
 
 
 @dataclass(frozen=True, kw_only=True)
 class RedisArgs(ServiceArgs):
     passwords: Passwords
+    leases: NetworkLeases
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A server of a Redis with replicas: its address, and the address of the first primary."""
+
+    address: str
+    first_primary: str | None
+    # Changes when the servers know nothing of each other any more.
+    identity: pulumi.Output[str]
+
+    def entrypoint(self) -> pulumi.Output[Sequence[str]]:
+        return self.identity.apply(
+            lambda identity: replication.server_entrypoint(identity, self.first_primary)
+        )
+
+    def configuration(self, passwords: Passwords) -> tuple[pulumi.Output[str], str]:
+        """Return the additional configuration file, and the same text without the password."""
+
+        def render(password: str) -> str:
+            return replication.render_server_conf(address=self.address, replica_password=password)
+
+        return passwords.redis_servers[redis_acl.REPLICA.name].value.apply(render), render("")
 
 
 class Redis(pulumi.ComponentResource):
-    """A running, healthy Redis whose users are those of infra.spec.redis_acl."""
+    """A running, healthy Redis whose users are those of infra.spec.redis_acl.
 
-    container_name: pulumi.Output[str]
-    container_id: pulumi.Output[str]
-    # The server's, PEM.
+    - `container_names`: by service.
+    - `hosts`: the names or addresses of the servers in the data network.
+    - `certificate`: the first server's, PEM.
+
+    With replicas there are more servers, and Sentinels. Any of the servers may be the primary.
+    """
+
+    container_names: dict[str, pulumi.Output[str]]
+    hosts: list[str]
     certificate: pulumi.Output[str]
 
     def __init__(self, name: str, args: RedisArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:docker:Redis", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
+        self._image = Image(image_context(args.checkout, "redis", args.settings.image_refresh), child)
+        members: list[_Member | None] = [None]
+        self.hosts = ["redis"]
+        if args.settings.redis_replicas:
+            # Pulumi's id of the password is new if replicas are turned on again.
+            created = args.passwords.redis_servers[redis_acl.REPLICA.name].id
+            addresses = _addresses(args.leases, replication.FIRST_SERVER_ADDRESS, replication.SERVERS)
+            identity = created.apply(lambda id_: f"{id_}-{addresses[0]}")
+            members = [
+                _Member(each, addresses[0] if n else None, identity) for n, each in enumerate(addresses)
+            ]
+            self.hosts = addresses
+        names = replication.SERVER_NAMES[: len(members)]
+        servers, certificates = [], []
+        for what, port, member in zip(names, args.leases.redis_servers, members, strict=True):
+            healthy, certificate = self._server(what, port, args, member)
+            servers.append(healthy)
+            certificates.append(certificate)
+        self.container_names = {what: server.container for what, server in zip(names, servers, strict=True)}
+        if args.settings.redis_replicas:
+            addresses = _addresses(args.leases, replication.FIRST_SENTINEL_ADDRESS, replication.SENTINELS)
+            for what, address in zip(replication.SENTINEL_NAMES, addresses, strict=True):
+                sentinel = self._sentinel(what, address, self.hosts[0], identity, args, servers)
+                self.container_names[what] = sentinel.container
+        self.certificate = certificates[0].certificate
+        self.register_outputs({"containerName": self.container_names["redis"]})
+
+    def _server(
+        self, what: str, port: int, args: RedisArgs, member: _Member | None
+    ) -> tuple[Healthy, ServerCertificate]:
+        """Declare one server, and return it with its certificate."""
+        child = pulumi.ResourceOptions(parent=self)
         checkout, stack, settings = args.checkout, args.stack, args.settings
-        image = Image(image_context(checkout, "redis", settings.image_refresh), child)
-        data = make_volume(checkout, stack, "redis-data", child, protect=settings.protect_data)
-        config = make_volume(checkout, stack, "redis-config", child)
-        certificate = server_certificate("redis", args, child)
+        data = make_volume(checkout, stack, f"{what}-data", child, protect=settings.protect_data)
+        config = make_volume(checkout, stack, f"{what}-config", child)
+        certificate = server_certificate(what, args, child, member.address if member else None)
+        users = redis_acl.REPLICATED_USERS if member else redis_acl.LOCAL_USERS
         accepted: pulumi.Output[dict[str, tuple[str, ...]]] = pulumi.Output.all(
-            **args.passwords.redis_accepted()
+            **args.passwords.redis_accepted(users)
         )
-        configuration = spec.render_conf(
-            maxmemory_bytes=parse_bytes(settings.redis_maxmemory),
-            eviction_policy=settings.redis_eviction_policy,
-            persistence=settings.redis_persistence,
-            maxclients=settings.redis_maxclients,
-        )
+        configuration = _configuration(settings)
+        additional, restart_on = {}, [configuration, redis_acl.render_rules(users)]
+        if member:
+            additional[replication.SERVER_FILE], shown = member.configuration(args.passwords)
+            restart_on.append(shown)
         files = VolumeFiles(
-            "redis-files",
+            f"{what}-files",
             volume=config.name,
-            image=image.image_id,
+            image=self._image.image_id,
             uid=spec.UID,
             files={
                 "redis.conf": configuration,
-                "users.acl": accepted.apply(render_aclfile),
+                **additional,
+                "users.acl": accepted.apply(lambda passwords: redis_acl.render_aclfile(passwords, users)),
                 # Passwords for the health check and for the reload command.
-                **{f"{user.name}.password": args.passwords.redis(user.name) for user in (MONITOR, ROTATOR)},
+                **{
+                    f"{user.name}.password": args.passwords.redis(user.name)
+                    for user in (redis_acl.MONITOR, redis_acl.ROTATOR)
+                },
                 **certificate_files(certificate, args.trust),
             },
-            restart_on=[configuration, render_rules()],
+            restart_on=restart_on,
             opts=child,
         )
         healthy = make_container(
@@ -74,31 +146,109 @@ class Redis(pulumi.ComponentResource):
             stack,
             settings,
             Service(
-                what="redis",
-                image=image.image_id,
+                what=what,
+                image=self._image.image_id,
                 uid=spec.UID,
                 memory=settings.redis_memory,
                 pids=64,
                 network=args.network,
                 internal_port=spec.PORT,
-                external_port=args.port,
+                external_port=port,
                 volumes={
                     spec.DATA_DIR: (data.name, True),
                     spec.CONFIG_DIR: (config.name, False),
                 },
                 health=["groundwork-health"],
                 config_digest=files.restart_digest,
+                entrypoint=member.entrypoint() if member else None,
+                address=member.address if member else None,
             ),
             pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[files])),
         ).healthy
         Reload(
-            "redis-reload",
+            f"{what}-reload",
             server=healthy,
             digest=files.digest,
             command=spec.RELOAD,
             opts=child,
         )
-        self.container_name = healthy.container
-        self.container_id = healthy.container_id
-        self.certificate = certificate.certificate
-        self.register_outputs({"containerName": healthy.container})
+        return healthy, certificate
+
+    def _sentinel(
+        self,
+        what: str,
+        address: str,
+        first_primary: str,
+        identity: pulumi.Output[str],
+        args: RedisArgs,
+        servers: Sequence[Healthy],
+    ) -> Healthy:
+        """Declare one Sentinel. It is replaced when any of its files changes, because it keeps what it knows."""
+        child = pulumi.ResourceOptions(parent=self)
+        checkout, stack, passwords = args.checkout, args.stack, args.passwords
+        data = make_volume(checkout, stack, f"{what}-data", child)
+        config = make_volume(checkout, stack, f"{what}-config", child)
+        certificate = server_certificate(what, args, child, address)
+        peer, sentinel = (
+            passwords.redis_servers[user.name].value for user in (redis_acl.PEER, redis_acl.SENTINEL)
+        )
+        monitor = passwords.redis(redis_acl.MONITOR.name)
+        files = VolumeFiles(
+            f"{what}-files",
+            volume=config.name,
+            image=self._image.image_id,
+            uid=spec.UID,
+            files={
+                replication.SENTINEL_FILE: pulumi.Output.all(sentinel, peer).apply(
+                    lambda each: replication.render_sentinel_conf(
+                        address=address, sentinel_password=each[0], peer_password=each[1]
+                    )
+                ),
+                "users.acl": pulumi.Output.all(peer, monitor).apply(
+                    lambda each: redis_acl.render_aclfile(
+                        {redis_acl.PEER.name: (each[0],), redis_acl.MONITOR.name: (each[1],)},
+                        redis_acl.SENTINEL_USERS,
+                    )
+                ),
+                f"{redis_acl.MONITOR.name}.password": monitor,
+                **certificate_files(certificate, args.trust),
+            },
+            opts=child,
+        )
+        service = Service(
+            what=what,
+            image=self._image.image_id,
+            uid=spec.UID,
+            memory=replication.SENTINEL_MEMORY,
+            pids=32,
+            network=args.network,
+            internal_port=replication.SENTINEL_PORT,
+            external_port=None,
+            volumes={
+                spec.DATA_DIR: (data.name, True),
+                spec.CONFIG_DIR: (config.name, False),
+            },
+            health=replication.SENTINEL_HEALTH,
+            config_digest=files.digest,
+            entrypoint=identity.apply(lambda each: replication.sentinel_entrypoint(each, first_primary)),
+            address=address,
+        )
+        # A Sentinel that starts before the servers would call the primary down.
+        started = pulumi.ResourceOptions(depends_on=[files, *servers])
+        return make_container(
+            checkout, stack, args.settings, service, pulumi.ResourceOptions.merge(child, started)
+        ).healthy
+
+
+def _configuration(settings: StackSettings) -> str:
+    return spec.render_conf(
+        maxmemory_bytes=parse_bytes(settings.redis_maxmemory),
+        eviction_policy=settings.redis_eviction_policy,
+        persistence=settings.redis_persistence,
+        maxclients=settings.redis_maxclients,
+    )
+
+
+def _addresses(leases: NetworkLeases, first: int, count: int) -> list[str]:
+    subnet = IPv4Network(leases.subnet)
+    return [str(subnet[first + n]) for n in range(count)]

@@ -54,7 +54,7 @@ class DockerStack:
         )
         engine = _engine()
         trust = Trust.make(f"groundwork {checkout.key} {stack}", self.rotation)
-        passwords = Passwords(self.rotation)
+        passwords = Passwords(self.rotation, has_redis_replicas=settings.redis_replicas > 0)
         token_keys = {key_id: Password(f"token-key-{key_id}").value for key_id in settings.token_key_ids}
         ca = HostFile("ca-file", path=checkout.ca_file(stack), content=trust.bundle)
 
@@ -81,6 +81,7 @@ class DockerStack:
                 port=leases.redis,
                 trust=trust,
                 passwords=passwords,
+                leases=leases,
             ),
             engine,
         )
@@ -113,6 +114,7 @@ class DockerStack:
                 port=leases.access,
                 trust=trust,
                 passwords=passwords,
+                redis_hosts=cache.hosts,
                 starts_after=[database, migrations, cache],
             ),
             engine,
@@ -129,12 +131,13 @@ class DockerStack:
             outputs.TARGET: "docker",
             outputs.POSTGRES: {"host": HOST, "port": leases.postgres},
             outputs.REDIS: {"host": HOST, "port": leases.redis},
+            **self._redis_servers(),
             outputs.ACCESS_URL: f"http://{HOST}:{leases.access}",
             outputs.CA_FILE: ca.path,
             outputs.CA_CERTIFICATE: trust.bundle,
             outputs.CONTAINERS: {
                 "postgres": database.container_name,
-                "redis": cache.container_name,
+                **cache.container_names,
                 "access": access.container_name,
                 "network": network.name,
                 **(monitoring.container_names if monitoring else {}),
@@ -166,10 +169,22 @@ class DockerStack:
                 {role: (user, passwords.redis(user)) for role, (_, user) in outputs.ROLES.items() if user},
                 ca.path,
                 lambda user, password, ca_file: outputs.redis_url(
-                    user=user, password=password, host=HOST, port=leases.redis, ca_file=ca_file
+                    user=user,
+                    password=password,
+                    servers=[(HOST, port) for port in leases.redis_servers],
+                    ca_file=ca_file,
                 ),
             ),
         }
+
+    def _redis_servers(self) -> dict[str, Any]:
+        """Return the output with the endpoints of all Redis servers, if there are several."""
+        ports = self.leases.redis_servers
+        return (
+            {outputs.REDIS_SERVERS: [{"host": HOST, "port": port} for port in ports]}
+            if len(ports) > 1
+            else {}
+        )
 
     def _monitoring(
         self,
@@ -254,6 +269,8 @@ def _expected(settings: StackSettings, migrations: Migrations, passwords: Passwo
         "redisEvictionPolicy": settings.redis_eviction_policy,
         "redisPersistence": settings.redis_persistence,
         "redisMaxclients": settings.redis_maxclients,
+        # Without replicas the value is absent.
+        **({"redisReplicas": settings.redis_replicas} if settings.redis_replicas else {}),
         "connectionLimits": dict(settings.connection_limits),
         "schemaVersion": migrations.version,
         "verifierDigests": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_network
 
 from infra.settings.checks import require_bytes, require_network, require_range
 from infra.settings.declaration import DOCKER, full, setting
@@ -12,6 +13,7 @@ from infra.spec.errors import SettingError
 from infra.spec.monitoring import JOBS
 from infra.spec.quantity import format_mb
 from infra.spec.redis import MAXMEMORY_SHARE
+from infra.spec.redis_replication import LONGEST_PREFIX, REPLICAS
 
 # host:port, the form of Prometheus's targets
 _TARGET = r"[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}"
@@ -38,7 +40,10 @@ class DockerSettings:
         "Limit of WAL waiting to be archived; beyond it WAL is dropped, and restores have a gap.",
     )
     redis_port: int = _docker(0, "Port of Redis on 127.0.0.1; 0: a free one is chosen once and kept.")
-    redis_memory: str = _docker("256MB", "Memory limit of the Redis container, at least 64MB.")
+    redis_replicas: int = _docker(
+        0, "Replicas of Redis: 0, or 2 with three Sentinels, which replace a primary that fails."
+    )
+    redis_memory: str = _docker("256MB", "Memory limit of each Redis container, at least 64MB.")
     redis_maxmemory: str = _docker("160MB", "maxmemory of Redis, at most 75 % of redisMemory.")
     redis_maxclients: int = _docker(1000, "maxclients of Redis.")
     access_port: int = _docker(
@@ -69,6 +74,7 @@ def check(settings: DockerSettings) -> None:
     _check_ports(settings)
     _check_memory(settings)
     _check_monitoring(settings)
+    _check_redis_replicas(settings)
     require_range("redisMaxclients", settings.redis_maxclients, 10, 100_000)
     require_range("backupRetentionFull", settings.backup_retention_full, 1, 1000)
     require_range("backupFullDays", settings.backup_full_days, 1, 365)
@@ -122,6 +128,29 @@ def _check_memory(settings: DockerSettings) -> None:
             full("redisMaxmemory"),
             f"{settings.redis_maxmemory} is more than 75 % of redisMemory ({settings.redis_memory})",
             f"set it to at most {format_mb(most)}, or raise {full('redisMemory')}",
+        )
+
+
+def _check_redis_replicas(settings: DockerSettings) -> None:
+    if settings.redis_replicas == 0:
+        return
+    if settings.redis_replicas != REPLICAS:
+        raise SettingError(
+            full("redisReplicas"),
+            f"{settings.redis_replicas} is not supported; with one replica, its loss would stop all writes",
+            f"set it to 0 or {REPLICAS}",
+        )
+    if settings.network_subnet and ip_network(settings.network_subnet).prefixlen > LONGEST_PREFIX:
+        raise SettingError(
+            full("networkSubnet"),
+            f"{settings.network_subnet} is too small for {full('redisReplicas')}, whose servers have fixed addresses",
+            f"use a subnet of /{LONGEST_PREFIX} or larger, like 10.201.7.0/24",
+        )
+    if settings.monitoring:
+        raise SettingError(
+            full("redisReplicas"),
+            "monitoring does not support replicas of Redis yet",
+            f"set it to 0, or {full('monitoring')} to false",
         )
 
 

@@ -8,7 +8,7 @@ that names it. groundwork therefore configures redis-py to send no driver inform
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 KEY_PREFIX = "gw:"
@@ -17,17 +17,20 @@ LEASE_PREFIX = "gwl:"
 
 @dataclass(frozen=True)
 class RedisUser:
-    """A Redis user: its commands (subcommands as `client|id`) and its key patterns."""
+    """A Redis user: its commands (subcommands as `client|id`), its key patterns and its channels."""
 
     name: str
     commands: tuple[str, ...]
     keys: tuple[str, ...]
+    channels: tuple[str, ...] = ()
 
     def access_string(self) -> str:
         """Return the rules without name and password, in the syntax of both ACL SETUSER and ElastiCache."""
         keys = " ".join(f"~{pattern}" for pattern in self.keys)
+        channels = " ".join(f"&{pattern}" for pattern in self.channels)
         commands = " ".join(f"+{command}" for command in self.commands)
-        return " ".join(part for part in ("resetkeys", keys, "resetchannels", "-@all", commands) if part)
+        parts = ("resetkeys", keys, "resetchannels", channels, "-@all", commands)
+        return " ".join(part for part in parts if part)
 
 
 APP = RedisUser(
@@ -128,19 +131,61 @@ ROTATOR = RedisUser(
 LOCAL_USERS = (*USERS, ROTATOR)
 
 
-def render_rules() -> str:
+# The users of a Redis with replicas, which exist only in containers: replicas log in to the primary, Sentinels to every
+# server, and Sentinels to each other.
+REPLICA = RedisUser("replica", ("psync", "replconf", "ping"), ())
+_HELLO_CHANNEL = "__sentinel__:hello"
+SENTINEL = RedisUser(
+    "sentinel",
+    (
+        "multi",
+        "exec",
+        "slaveof",
+        "config|rewrite",
+        "client|kill",
+        "client|setname",
+        "script|kill",
+        "publish",
+        "subscribe",
+        "role",
+        "info",
+        "ping",
+        "auth",
+    ),
+    (),
+    (_HELLO_CHANNEL,),
+)
+PEER = RedisUser(
+    "peer",
+    ("publish", "sentinel|is-master-down-by-addr", "client|setname", "ping", "auth"),
+    (),
+    (_HELLO_CHANNEL,),
+)
+# The user `monitor` of a Sentinel.
+SENTINEL_MONITOR = RedisUser(
+    MONITOR.name,
+    ("sentinel|master", "sentinel|replicas", "sentinel|ckquorum", "info", "ping", "hello", "auth"),
+    (),
+)
+REPLICATED_USERS = (*LOCAL_USERS, REPLICA, SENTINEL)
+SENTINEL_USERS = (PEER, SENTINEL_MONITOR)
+# The users whose passwords only servers use.
+SERVER_USERS = (REPLICA, SENTINEL, PEER)
+
+
+def render_rules(users: Sequence[RedisUser] = LOCAL_USERS) -> str:
     """Render the ACL file without passwords. A changed rule needs a restart; a changed password does not."""
-    return render_aclfile({user.name: () for user in LOCAL_USERS})
+    return render_aclfile({user.name: () for user in users}, users)
 
 
-def render_aclfile(passwords: Mapping[str, tuple[str, ...]]) -> str:
+def render_aclfile(passwords: Mapping[str, tuple[str, ...]], users: Sequence[RedisUser] = LOCAL_USERS) -> str:
     """Render the ACL file: `default` is off, and each user has the SHA-256 of each of its passwords.
 
     `passwords` maps user names to one password, or to two during a rotation.
     """
     # `default` has no password, rather than `nopass`, with which protected mode would reject every remote client.
     lines = ["user default off resetpass resetkeys resetchannels -@all"]
-    for user in LOCAL_USERS:
+    for user in users:
         hashes = [f"#{hashlib.sha256(password.encode()).hexdigest()}" for password in passwords[user.name]]
         lines.append(" ".join(["user", user.name, "on", *hashes, user.access_string()]))
     return "\n".join(lines) + "\n"

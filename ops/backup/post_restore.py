@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from infra.docker.engine import inspect
 from infra.docker.server_roles import apply_roles
+from infra.spec import redis_replication
 from infra.spec.checkout import Checkout
 from ops.backup.errors import BackupError
 from ops.errors import OpsError
@@ -33,18 +34,19 @@ def post_restore_of(checkout: Checkout, stack: str) -> PostRestore:
     redis_url = environment_of("ops", stack)["REDIS_URL"]
     return PostRestore(
         apply_roles=lambda container: apply_roles(container, given["verifiers"], limits),
-        flush_cache=lambda: flush_cache(redis_url, checkout.name(stack, "redis")),
+        flush_cache=lambda: flush_cache(
+            redis_url, [checkout.name(stack, name) for name in redis_replication.SERVER_NAMES]
+        ),
     )
 
 
-def flush_cache(redis_url: str, container: str) -> None:
+def flush_cache(redis_url: str, containers: Sequence[str]) -> None:
     """Invalidate the entries of every namespace, because some are of rows that the restore has removed.
 
-    `redis_url` is that of user ops. A Redis that does not run needs no flush: when it starts, a new epoch begins and
-    invalidates all entries.
+    `redis_url` is that of user ops, and `containers` are those of its servers. A Redis that does not run needs no
+    flush: when it starts, a new epoch begins and invalidates all entries.
     """
-    found = inspect("container", container)
-    if not found or not found[0]["State"]["Running"]:
+    if not any(found["State"]["Running"] for found in inspect("container", *containers)):
         return
     from cache.flushing import invalidate_namespace
     from cache.keys import epoch_nonce
@@ -65,7 +67,7 @@ def flush_cache(redis_url: str, container: str) -> None:
         except OpsError as error:
             if attempt == _TRIES - 1:
                 raise BackupError(
-                    f"cannot invalidate the cache ({error}); fix or restart {container} and run the same command"
+                    f"cannot invalidate the cache ({error}); fix or restart {containers[0]} and run the same command"
                     " again to resume"
                 ) from error
             time.sleep(0.5)

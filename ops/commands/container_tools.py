@@ -113,17 +113,24 @@ def psql(stack: str, role: str, arguments: Sequence[str]) -> None:
 def redis_cli(stack: str, role: str, arguments: Sequence[str]) -> None:
     """Open redis-cli on the stack's Redis
 
-    Further arguments go to redis-cli.
+    With replicas it is the server that is the primary now. Further arguments
+    go to redis-cli.
     """
     from urllib.parse import unquote, urlsplit
 
+    from infra.outputs import redis_server_urls
+    from infra.spec.redis_replication import SERVER_NAMES
     from ops.errors import Exit, OpsError
+    from ops.servers.redis_primary import primary_url
     from ops.stack.connections import environment_of
 
-    container = _running(stack, "redis")
+    _rows(stack)
     url = environment_of(role, stack).get("REDIS_URL")
     if url is None:
         raise OpsError(f"role {role!r} has no Redis user; use app, ops or monitor", Exit.USAGE)
+    servers = redis_server_urls(url)
+    primary = servers.index(primary_url(url)) if len(servers) > 1 else 0
+    container = _running(stack, SERVER_NAMES[primary])
     # Passed through the environment, so that the password does not show in the process list.
     os.environ["REDISCLI_AUTH"] = unquote(urlsplit(url).password or "")
     _become(

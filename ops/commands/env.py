@@ -32,14 +32,17 @@ def env(role: str, stack: str, style: str, tokens: bool) -> None:
     """Print DATABASE_URL and REDIS_URL of a role
 
     A role that uses only one of the two servers gets only that server's URL.
+    With replicas of Redis, REDIS_URL lists all servers. REDIS_PRIMARY_URL is
+    for clients that cannot use a list: it names the server that is the
+    primary now, and is not valid after a failover.
     """
     from db.token_keys import VARIABLE
     from ops.errors import Exit, OpsError
-    from ops.stack.connections import environment_of, token_keys_of
+    from ops.stack.connections import environment_of, primary_of, token_keys_of
 
     if tokens and role != "app":
         raise OpsError(f"role {role!r} has no token keys; use --tokens with role app", Exit.USAGE)
-    values = environment_of(role, stack)
+    values = environment_of(role, stack) | primary_of(role, stack)
     if tokens:
         values[VARIABLE] = token_keys_of(stack)
     if style == "json":

@@ -24,7 +24,9 @@ def certificates(examination: Examination) -> CheckResult:
     stack = examination.stack
     ends: dict[str, datetime] = {}
     unread: list[str] = []
-    for name, address in (("Postgres", stack.postgres_address), ("Redis", stack.redis_address)):
+    names = ["Redis", *(f"Redis {n}" for n in range(2, len(stack.redis_addresses) + 1))]
+    redis = zip(names, stack.redis_addresses, strict=True)
+    for name, address in (("Postgres", stack.postgres_address), *redis):
         try:
             ends[f"{name}'s"] = _presented_by(address, asks_first=name == "Postgres")
         except (OSError, ValueError) as error:

@@ -39,6 +39,7 @@ CHECKS = (
     Check("postgres-clock", CheckedServer.POSTGRES, clock.postgres_clock),
     Check("backups", CheckedServer.POSTGRES, backups.backups),
     Check("redis", CheckedServer.REDIS, redis_health.reached, reaches=True),
+    Check("redis-replicas", CheckedServer.REDIS, redis_health.replicas),
     Check("redis-connections", CheckedServer.REDIS, redis_health.clients),
     Check("redis-hit-rate", CheckedServer.REDIS, redis_health.hit_rate),
     Check("redis-memory", CheckedServer.REDIS, redis_health.memory),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from infra.spec import redis as spec
-from infra.spec import redis_acl
+from infra.spec import redis_acl, redis_replication
 from ops.doctor.check_result import STACK_OPTION, CheckResult, counted, fail, ok
 from ops.doctor.examination import Examination
 from ops.servers.monitored_redis import MonitoredRedis
@@ -15,6 +15,7 @@ from ops.servers.monitored_redis import MonitoredRedis
 _UP = f"restart the Redis container and run `groundwork up{STACK_OPTION}` to fix it"
 _IGNORED = {"resetkeys", "resetchannels", "resetpass", "sanitize-payload"}
 _ALL = {"allkeys": "~*", "allchannels": "&*", "allcommands": "+@all", "nocommands": "-@all"}
+_OF_EACH_SERVER = ("masterauth", "replica-announce-ip")
 _SELECTOR = re.compile(r"\([^)]*\)")
 
 
@@ -90,6 +91,10 @@ def expected_configuration(expected: Mapping[str, object]) -> dict[str, str]:
     if maxclients is None:
         # The stack was deployed before this output existed.
         del directives["maxclients"]
+    if expected.get("redisReplicas"):
+        # CONFIG GET shows masterauth too, but doctor does not know the password.
+        own = redis_replication.server_configuration(address="", replica_password="")
+        directives |= {name: value for name, value in own.items() if name not in _OF_EACH_SERVER}
     return {name: value.strip('"') for name, value in directives.items()}
 
 
@@ -97,8 +102,9 @@ def users(examination: Examination) -> CheckResult:
     """redis-users: compare the users and their permissions."""
     table = CommandTable(examination.redis)
     live = _by_name(examination.redis.acl(), table)
-    no_passwords: dict[str, tuple[str, ...]] = {user.name: () for user in redis_acl.LOCAL_USERS}
-    expected = _by_name(redis_acl.render_aclfile(no_passwords).splitlines(), table)
+    has_replicas = bool(examination.stack.expected.get("redisReplicas"))
+    rules = redis_acl.render_rules(redis_acl.REPLICATED_USERS if has_replicas else redis_acl.LOCAL_USERS)
+    expected = _by_name(rules.splitlines(), table)
     wrong = [f"{name} is missing" for name in sorted(expected.keys() - live.keys())]
     wrong += [f"{name} is not in the specification" for name in sorted(live.keys() - expected.keys())]
     for name in sorted(expected.keys() & live.keys()):

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from time import perf_counter
 
-from ops.doctor.check_result import STACK_OPTION, CheckResult, CheckStatus, judged, level, ok, warn
+from ops.doctor.check_result import (
+    STACK_OPTION,
+    CheckResult,
+    CheckStatus,
+    fail,
+    judged,
+    level,
+    ok,
+    skipped,
+    warn,
+)
 from ops.doctor.examination import Examination
+from ops.errors import OpsError
 
 _MB = 1024**2
 
@@ -20,6 +31,37 @@ def reached(examination: Examination) -> CheckResult:
     took = (perf_counter() - began) * 1000
     examination.redis.config()
     return ok(f"{examination.redis.name} is version {version} and answers in {took:.1f} ms")
+
+
+def replicas(examination: Examination) -> CheckResult:
+    """redis-replicas: check that one server is the primary, and that all others follow it."""
+    expected = int(examination.stack.expected.get("redisReplicas", 0))
+    if not expected:
+        return skipped("the stack has one Redis server (redisReplicas is 0)")
+    primaries, following, lines = [], 0, []
+    for address, replication in examination.redis.replication().items():
+        if isinstance(replication, OpsError):
+            lines.append(f"{address} does not answer: {replication}")
+        elif replication["role"] == "master":
+            good = int(replication["min_slaves_good_slaves"])
+            lines.append(f"{address} is a primary, which {good} replicas follow")
+            if good:
+                primaries.append(address)
+        else:
+            is_up = replication["master_link_status"] == "up"
+            following += is_up
+            lines.append(f"{address} is a replica, {'up to date' if is_up else 'without its primary'}")
+    fix = (
+        f"see `groundwork status{STACK_OPTION}` and `groundwork logs{STACK_OPTION}`; start a stopped container with"
+        " `docker start`"
+    )
+    if len(primaries) != 1:
+        return fail(f"{len(primaries)} servers accept writes, and one should", fix, lines)
+    if following < expected:
+        return warn(
+            f"the primary is {primaries[0]}; {following} of {expected} replicas follow it", fix, lines
+        )
+    return ok(f"the primary is {primaries[0]}; {following} replicas follow it", lines)
 
 
 def clients(examination: Examination) -> CheckResult:

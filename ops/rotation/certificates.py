@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from infra import outputs
+from infra.spec import redis_replication
 from infra.spec.rotation import AUTHORITY, CERTIFICATES, Phase
 from ops.errors import Exit, OpsError
 from ops.rotation.ages import Certificate, certificates_of, is_same
@@ -21,7 +22,8 @@ from ops.rotation.steps import RotationPlan, Say, finish_interrupted, take_steps
 if TYPE_CHECKING:
     from ops.rotation.subject import RotatedStack
 
-SERVERS = {"postgres": outputs.POSTGRES, "redis": outputs.REDIS}
+# The servers that this machine reaches. Sentinels get new certificates too, and are replaced for them.
+SERVERS = ("postgres", *redis_replication.SERVER_NAMES)
 # Postgres reloads asynchronously.
 _RELOAD_SECONDS = 15.0
 
@@ -108,13 +110,21 @@ def rotate_authority(
     )
 
 
+def server_addresses(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the {"host", "port"} of each server, from the stack outputs."""
+    redis = values.get(outputs.REDIS_SERVERS) or [values[outputs.REDIS]]
+    return {"postgres": values[outputs.POSTGRES]} | dict(
+        zip(redis_replication.SERVER_NAMES, redis, strict=False)
+    )
+
+
 def _await_served(stack: RotatedStack, sleep: Callable[[float], None]) -> None:
-    """Wait until both servers present the certificates of the state. Raise OpsError (4 or 6) on timeout."""
-    addresses = stack.known_outputs()
+    """Wait until all servers present the certificates of the state. Raise OpsError (4 or 6) on timeout."""
+    addresses = server_addresses(stack.known_outputs())
     expected = {c.name: c.pem for c in certificates_of(stack) if c.name in SERVERS}
     deadline = time.monotonic() + _RELOAD_SECONDS
-    for server, output in SERVERS.items():
-        while not is_same(found := presented_certificate(server, addresses[output]), expected[server]):
+    for server, address in addresses.items():
+        while not is_same(found := presented_certificate(server, address), expected[server]):
             if time.monotonic() > deadline:
                 problem = "presents no certificate" if found is None else "still presents another certificate"
                 raise OpsError(

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from infra.outputs import redis_server_urls
 from ops.errors import Exit, OpsError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def try_out(stack: RotatedStack, names: Sequence[str]) -> None:
     for name in names:
         if url := database_urls.get(name):
             _log_in_to_postgres(name, url)
-        if url := redis_urls.get(name):
+        for url in redis_server_urls(redis_urls[name]) if name in redis_urls else ():
             _log_in_to_redis(name, url)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.spec.rotation import AUTHORITY, NAMES, Phase
 from ops.rotation.ages import Certificate, PasswordAge, certificates_of, is_same, passwords_of
-from ops.rotation.certificates import SERVERS
+from ops.rotation.certificates import SERVERS, server_addresses
 from ops.rotation.presented_certificate import presented_certificate
 
 if TYPE_CHECKING:
@@ -67,15 +67,15 @@ class RotationReport:
 
 def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int) -> RotationReport:
     """Collect the report. Raise OpsError (6) if the stack was never up."""
-    addresses = stack.known_outputs()
+    addresses = server_addresses(stack.known_outputs())
     rotation, now = stack.wanted(), dt.datetime.now(dt.UTC)
     passwords, certificates = passwords_of(stack, rotation), certificates_of(stack)
     served = {
         c.name: None
-        if (pem := presented_certificate(c.name, addresses[SERVERS[c.name]])) is None
+        if (pem := presented_certificate(c.name, addresses[c.name])) is None
         else is_same(pem, c.pem)
         for c in certificates
-        if c.name in SERVERS
+        if c.name in addresses
     }
     due = []
     applied = stack.applied()

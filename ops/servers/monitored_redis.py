@@ -7,32 +7,41 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import redis
-from redis.backoff import NoBackoff
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
 
+from infra.outputs import redis_server_urls
 from ops.errors import OpsError
 from ops.servers.errors import ServerUnreachable, one_line
 from ops.servers.monitored_stack import MonitoredStack
+from ops.servers.redis_primary import address_of, client_of, primary_url
 
-ANSWER_SECONDS = 3.0
 _T = TypeVar("_T")
 
 
 class MonitoredRedis:
-    """A lazy connection for each of the two users."""
+    """A lazy connection for each of the two users, to the primary if there are replicas."""
 
     def __init__(self, stack: MonitoredStack) -> None:
         self._stack = stack
+        self._clients: list[Any] = []
 
     def close(self) -> None:
-        for client in (self._monitor, self._ops):
+        for client in self._clients:
             client.close()
 
     @property
     def name(self) -> str:
-        host, port = self._stack.redis_address
-        return f"Redis at {host}:{port}"
+        return f"Redis at {', '.join(map(address_of, redis_server_urls(self._stack.redis_url)))}"
+
+    def replication(self) -> dict[str, dict[str, Any] | OpsError]:
+        """Return INFO replication of every server by host:port, or the error of one that does not answer."""
+        found: dict[str, dict[str, Any] | OpsError] = {}
+        for url in redis_server_urls(self._stack.redis_url):
+            try:
+                with client_of(url) as client:
+                    found[address_of(url)] = client.info("replication")
+            except (redis.RedisError, OSError) as error:
+                found[address_of(url)] = ServerUnreachable(one_line(error))
+        return found
 
     def info(self, *sections: str) -> dict[str, Any]:
         """Return INFO of the given sections, or of the default ones."""
@@ -56,11 +65,15 @@ class MonitoredRedis:
 
     @cached_property
     def _monitor(self) -> Any:
-        return _client(self._stack.redis_url)
+        return self._client(self._stack.redis_url)
 
     @cached_property
     def _ops(self) -> Any:
-        return _client(self._stack.ops_redis_url)
+        return self._client(self._stack.ops_redis_url)
+
+    def _client(self, url: str) -> Any:
+        self._clients.append(client_of(primary_url(url)))
+        return self._clients[-1]
 
     def _ask(self, question: Callable[[], _T]) -> _T:
         try:
@@ -69,16 +82,3 @@ class MonitoredRedis:
             raise ServerUnreachable(f"cannot reach {self.name}: {one_line(error)}") from error
         except redis.RedisError as error:
             raise OpsError(f"{self.name} rejects a command: {one_line(error)}") from error
-
-
-def _client(url: str) -> Any:
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_connect_timeout=ANSWER_SECONDS,
-        socket_timeout=ANSWER_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        # CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS are not in Redis 7.0, nor in the ACL.
-        driver_info=None,
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class MonitoredStack:
 
     name: str
     postgres_address: tuple[str, int]
-    redis_address: tuple[str, int]
+    redis_addresses: Sequence[tuple[str, int]]
     ca_file: Path
     expected: Mapping[str, Any]
     database_url: str = field(repr=False)
@@ -54,7 +54,7 @@ class MonitoredStack:
         return cls(
             name=name,
             postgres_address=_address(values[outputs.POSTGRES]),
-            redis_address=_address(values[outputs.REDIS]),
+            redis_addresses=outputs.redis_addresses(values),
             ca_file=Path(values[outputs.CA_FILE]),
             expected=values[outputs.EXPECTED],
             database_url=values[outputs.DATABASE_URLS]["monitor"],

@@ -6,6 +6,7 @@ from infra import outputs
 from infra.spec.checkout import Checkout
 from infra.spec.roles import DATABASE
 from ops.errors import Exit, OpsError
+from ops.output import print_line
 from ops.stack.pulumi_stack import PulumiStack
 
 ROLE_NAMES = tuple(outputs.ROLES)
@@ -21,6 +22,21 @@ def environment_of(role: str, stack: str) -> dict[str, str]:
         "REDIS_URL": values[outputs.REDIS_URLS].get(role),
     }
     return {name: url for name, url in found.items() if url is not None}
+
+
+def primary_of(role: str, stack: str) -> dict[str, str]:
+    """Return REDIS_PRIMARY_URL of a role, or nothing if its Redis has one server, or no primary now."""
+    url = environment_of(role, stack).get("REDIS_URL")
+    if url is None or len(outputs.redis_server_urls(url)) == 1:
+        return {}
+    from ops.servers.errors import ServerUnreachable
+    from ops.servers.redis_primary import primary_url
+
+    try:
+        return {"REDIS_PRIMARY_URL": primary_url(url)}
+    except ServerUnreachable as error:
+        print_line(f"without REDIS_PRIMARY_URL: {error}", err=True)
+        return {}
 
 
 def token_keys_of(stack: str) -> str:

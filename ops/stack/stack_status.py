@@ -12,13 +12,14 @@ from infra.docker import ownership
 from infra.docker.engine import inspect
 from infra.docker.health_check import health
 from infra.images.build import PACKAGES_DATE_LABEL
-from infra.spec import monitoring
+from infra.spec import monitoring, redis_replication
 from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
 
-# Every stack has these. The monitoring services exist only if groundwork:monitoring is set.
+# Every stack has these. The others exist only if groundwork:redisReplicas or groundwork:monitoring is set.
 SERVICES = ("postgres", "redis", "access")
-ALL_SERVICES = (*SERVICES, *monitoring.SERVICES)
+REDIS_SERVICES = (*redis_replication.SERVER_NAMES, *redis_replication.SENTINEL_NAMES)
+ALL_SERVICES = ("postgres", *REDIS_SERVICES, "access", *monitoring.SERVICES)
 # `up` and `doctor` report packages that are older. Debian publishes security updates every few days.
 PACKAGES_DAYS = 30
 
@@ -104,7 +105,10 @@ def require_well(rows: list[dict[str, Any]], stack: str) -> None:
         raise OpsError(f"stack {stack!r} is not up; run {up}", Exit.UNREACHABLE)
     there = [row["service"] for row in rows]
     ill = [f"{row['service']} is {row['health']}" for row in rows if row["health"] != "healthy"]
-    ill += [f"{service} is missing" for service in SERVICES if service not in there]
+    # With one of them the stack has replicas, and needs all of them.
+    has_replicas = any(service in there for service in REDIS_SERVICES if service not in SERVICES)
+    needed = ALL_SERVICES[: ALL_SERVICES.index("access") + 1] if has_replicas else SERVICES
+    ill += [f"{service} is missing" for service in needed if service not in there]
     if ill:
         raise OpsError(
             f"stack {stack!r}: {', '.join(ill)}; see why with `groundwork logs --stack {stack}`, and recreate missing"
@@ -132,7 +136,8 @@ def render(rows: list[dict[str, Any]]) -> list[str]:
 
 def next_steps(values: dict[str, Any], stack: str, seconds: float) -> list[str]:
     """Return the last lines that `up` prints: addresses, and commands to try. They contain no secrets."""
-    database, cache = values[outputs.POSTGRES], values[outputs.REDIS]
+    database = values[outputs.POSTGRES]
+    cache = ", ".join(f"{host}:{port}" for host, port in outputs.redis_addresses(values))
     option = "" if stack == "dev" else f" --stack {stack}"
     variable = "" if stack == "dev" else f" STACK={stack}"
     on_aws = {
@@ -156,7 +161,7 @@ def next_steps(values: dict[str, Any], stack: str, seconds: float) -> list[str]:
         "",
         f"Stack {stack!r} is up ({seconds:.1f} s).",
         f"  Postgres  {database['host']}:{database['port']}, database groundwork (TLS, verify-full)",
-        f"  Redis     {cache['host']}:{cache['port']} (TLS)",
+        f"  Redis     {cache} (TLS)",
         f"  Access    {values[outputs.ACCESS_URL]}/readyz",
         *([f"  Metrics   {prometheus} (Prometheus)"] if prometheus else []),
         f"  CA        {values[outputs.CA_FILE]}",

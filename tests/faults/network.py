@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -27,14 +27,33 @@ def address(server: Server) -> str:
 @contextmanager
 def firewall(server: Server, port: int, verdict: list[str]) -> Iterator[None]:
     """Apply `verdict` to every packet to this port of the container. Skips the test if that is not possible here."""
-    if os.geteuid() != 0 or not (shutil.which("nsenter") and shutil.which("iptables")):
-        pytest.skip("a container's firewall needs root, nsenter and iptables")
+    _require_iptables()
     rule = ["INPUT", "--protocol", "tcp", "--dport", str(port), "--jump", *verdict]
     _iptables(server, "--insert", *rule)
     try:
         yield
     finally:
         _iptables(server, "--delete", *rule)
+
+
+@contextmanager
+def cut_off(server: Server, addresses: Sequence[str]) -> Iterator[None]:
+    """Drop every packet between the container and these addresses. Skips the test if that is not possible here."""
+    _require_iptables()
+    peers = ",".join(addresses)
+    rules = (["INPUT", "--source", peers], ["OUTPUT", "--destination", peers])
+    for rule in rules:
+        _iptables(server, "--insert", *rule, "--jump", *DROP)
+    try:
+        yield
+    finally:
+        for rule in rules:
+            _iptables(server, "--delete", *rule, "--jump", *DROP)
+
+
+def _require_iptables() -> None:
+    if os.geteuid() != 0 or not (shutil.which("nsenter") and shutil.which("iptables")):
+        pytest.skip("a container's firewall needs root, nsenter and iptables")
 
 
 def _iptables(server: Server, *arguments: str) -> None:

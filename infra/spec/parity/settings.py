@@ -68,6 +68,7 @@ SETTINGS: dict[str, Parity] = {
     ),
     "backupQueueMax": Parity("limit of waiting WAL", f"{NONE}", "RDS archives WAL itself"),
     "redisPort": Parity("on 127.0.0.1, a free one by default", f"{NONE} 6379", PORT),
+    "redisReplicas": Parity("0 or 2, with Sentinels", f"{NONE} `awsRedisNodes`", MANAGED),
     "redisMemory": Parity("limit of the container", f"{NONE} `awsRedisNodeType`", ONE_MACHINE),
     "redisMaxmemory": Parity(
         "`maxmemory`, at most 75 % of the limit",

@@ -202,9 +202,9 @@ def test_the_cache_serves_nothing_newer_than_the_restored_rows(
         backed_up.restore(moment)
         # The control: without a flush the cache serves a row that no longer exists.
         assert data.users.get(user_id).username == "new-name"
-        post_restore.flush_cache(redis_server.redis_url("ops"), redis_server.container)
+        post_restore.flush_cache(redis_server.redis_url("ops"), [redis_server.container])
         assert data.users.get(user_id).username == "old-name"
 
 
 def test_a_redis_that_does_not_run_needs_no_flush(redis_server: Server) -> None:
-    post_restore.flush_cache(redis_server.redis_url("ops"), "gw-test-no-such-container")
+    post_restore.flush_cache(redis_server.redis_url("ops"), ["gw-test-no-such-container"])

@@ -16,8 +16,13 @@ from tests.integration.doctor.asking import ask_all
 from tests.monitored import monitored
 from tests.promises import promise
 
-# What a test server does not have: an access service, backups, and statistics of a week.
-ABSENT = {"access": "no access service", "backups": "backups are not set up", "unused-indexes": "days old"}
+# What a test server does not have: an access service, backups, statistics of a week, and replicas.
+ABSENT = {
+    "access": "no access service",
+    "backups": "backups are not set up",
+    "unused-indexes": "days old",
+    "redis-replicas": "one Redis server",
+}
 
 
 @pytest.fixture(scope="module")

@@ -46,3 +46,9 @@ def program(run: Run) -> Program:
 def monitored(run: Run) -> Program:
     """The program with monitoring on."""
     return run(monitoring="true", monitoringTargets={"web": "web-1:9000, web-2:9000"})
+
+
+@pytest.fixture(scope="module")
+def replicated(run: Run) -> Program:
+    """The program with replicas of Redis."""
+    return run(redisReplicas="2")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ IMAGE = "pulumi-python:dynamic/docker:Image"
 NETWORK = "pulumi-python:dynamic/docker:Network"
 VOLUME = "docker:index/volume:Volume"
 LEASES = NetworkLeases(postgres=21001, redis=21002, access=21003, prometheus=21004, subnet="10.201.7.0/24")
+REPLICATED_LEASES = replace(LEASES, redis_2=21005, redis_3=21006)
 _SECRET = {rpc._special_sig_key: rpc._special_secret_sig}
 
 
@@ -130,8 +131,9 @@ def run_program(
         @mocks.test  # type: ignore[untyped-decorator]
         def declare() -> Any:
             parsed = StackSettings.parse(settings)
+            leases = REPLICATED_LEASES if parsed.redis_replicas else LEASES
             stack = DockerStack(
-                program.checkout, "unit", parsed, LEASES, rotation or Rotation(), has_metrics=has_metrics
+                program.checkout, "unit", parsed, leases, rotation or Rotation(), has_metrics=has_metrics
             )
             return program.collect(stack.declare())
 

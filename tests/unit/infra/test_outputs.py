@@ -44,7 +44,7 @@ def test_libpq_parses_a_database_url(password: str, ca_file: str) -> None:
 @pytest.mark.parametrize("ca_file", CA_FILES)
 @pytest.mark.parametrize("password", PASSWORDS)
 def test_redis_py_parses_a_redis_url(password: str, ca_file: str) -> None:
-    url = outputs.redis_url(user="app", password=password, host="localhost", port=21002, ca_file=ca_file)
+    url = outputs.redis_url(user="app", password=password, servers=[("localhost", 21002)], ca_file=ca_file)
     pool = redis.ConnectionPool.from_url(url)
     read = pool.connection_kwargs
     assert (read["username"], read["password"]) == ("app", password)
@@ -54,7 +54,9 @@ def test_redis_py_parses_a_redis_url(password: str, ca_file: str) -> None:
 
 
 def test_a_redis_url_makes_redis_py_check_certificate_and_name(tmp_path: Path) -> None:
-    url = outputs.redis_url(user="app", password="x", host="localhost", port=1, ca_file=str(tmp_path / "ca"))
+    url = outputs.redis_url(
+        user="app", password="x", servers=[("localhost", 1)], ca_file=str(tmp_path / "ca")
+    )
     connection = redis.ConnectionPool.from_url(url).make_connection()
     assert isinstance(connection, redis.SSLConnection)
     assert connection.check_hostname is True
@@ -80,3 +82,15 @@ def test_a_role_of_the_outputs_exists_in_the_specifications(role: str) -> None:
 def test_every_redis_user_and_postgres_role_has_a_url() -> None:
     assert {user for _, user in outputs.ROLES.values() if user} == {user.name for user in redis_acl.USERS}
     assert {login for login, _ in outputs.ROLES.values() if login} == set(roles.LOGINS)
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize("ports", [[21002], [21002, 21003, 21004]])
+def test_each_server_of_a_list_has_a_url_for_redis_py(password: str, ports: list[int]) -> None:
+    servers = [("localhost", port) for port in ports]
+    url = outputs.redis_url(user="app", password=password, servers=servers, ca_file="/ca,1.crt")
+    pools = [redis.ConnectionPool.from_url(each) for each in outputs.redis_server_urls(url)]
+    read = [pool.connection_kwargs for pool in pools]
+    assert [(each["host"], each["port"]) for each in read] == servers
+    assert {(each["username"], each["password"], each["db"]) for each in read} == {("app", password, 0)}
+    assert {each["ssl_ca_certs"] for each in read} == {"/ca,1.crt"}

@@ -29,13 +29,15 @@ from tests.unit.infra.program import (
 
 SERVICES = ("postgres", "redis", "access")
 ALL_SERVICES = (*SERVICES, *monitoring.SERVICES)
+REDIS_GROUP = ("redis", "redis-2", "redis-3", "sentinel-1", "sentinel-2", "sentinel-3")
 DATA_VOLUMES = {"postgres-data", "postgres-backups", "redis-data"}
 SECRET_OUTPUTS = {outputs.DATABASE_URLS, outputs.REDIS_URLS, outputs.TOKEN_KEYS}
 
 
-@pytest.fixture(params=ALL_SERVICES)
-def container(request: pytest.FixtureRequest, monitored: Program) -> Resource:
-    return monitored.of_type(CONTAINER)[request.param]
+@pytest.fixture(params=[*ALL_SERVICES, *(f"replicated {service}" for service in REDIS_GROUP)])
+def container(request: pytest.FixtureRequest, monitored: Program, replicated: Program) -> Resource:
+    kind, _, service = str(request.param).rpartition(" ")
+    return (replicated if kind else monitored).of_type(CONTAINER)[service]
 
 
 def test_the_stack_has_three_containers_on_one_network(program: Program) -> None:
@@ -90,10 +92,16 @@ def test_a_container_runs_as_a_user_and_group_that_are_not_root(container: Resou
     assert gid >= 10_000, container.urn
 
 
-@promise("no two containers run as the same user")
-def test_no_two_containers_share_a_user(monitored: Program) -> None:
-    users = [resource.inputs["user"] for resource in monitored.of_type(CONTAINER).values()]
-    assert len(set(users)) == len(users)
+@promise("no two containers run as the same user, except the servers and Sentinels of one Redis")
+def test_no_two_containers_share_a_user(monitored: Program, replicated: Program) -> None:
+    containers = replicated.of_type(CONTAINER)
+    assert len({containers.pop(name).inputs["user"] for name in REDIS_GROUP}) == 1
+    for others in (
+        monitored.of_type(CONTAINER),
+        containers | {"redis": replicated.of_type(CONTAINER)["redis"]},
+    ):
+        users = [resource.inputs["user"] for resource in others.values()]
+        assert len(set(users)) == len(users)
 
 
 @promise("containers have limits for memory, processes and logs")

@@ -36,7 +36,7 @@ def on_aws(monkeypatch: pytest.MonkeyPatch) -> Reached:
             },
             outputs.REDIS_URLS: {
                 "app": outputs.redis_url(
-                    user="groundwork-prod-app", password=None, host="cache.example", port=6379, ca_file="/etc/ca.pem"
+                    user="groundwork-prod-app", password=None, servers=[("cache.example", 6379)], ca_file="/etc/ca.pem"
                 )
             },
         }

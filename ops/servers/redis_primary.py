@@ -1,0 +1,62 @@
+"""The primary of a Redis with replicas, found by asking each server. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from infra.outputs import redis_server_urls
+from ops.servers.errors import ServerUnreachable, one_line
+
+ANSWER_SECONDS = 3.0
+
+
+def client_of(url: str) -> Any:
+    """Return a client of one server, whose calls take a bounded time."""
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_connect_timeout=ANSWER_SECONDS,
+        socket_timeout=ANSWER_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        # CLIENT SETINFO and CLIENT MAINT_NOTIFICATIONS are not in Redis 7.0, nor in the ACL.
+        driver_info=None,
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+    )
+
+
+def primary_url(url: str) -> str:
+    """Return the URL of the primary among the servers of `url`, or `url` itself if there is one server.
+
+    Raise ServerUnreachable if no server is a primary whose replicas follow it.
+    """
+    urls = redis_server_urls(url)
+    if len(urls) == 1:
+        return url
+    reasons = []
+    for each in urls:
+        host = address_of(each)
+        try:
+            with client_of(each) as client:
+                replication = client.info("replication")
+        except (redis.RedisError, OSError) as error:
+            reasons.append(f"{host}: {one_line(error)}")
+            continue
+        if replication["role"] == "master" and int(replication.get("min_slaves_good_slaves", 0)):
+            return each
+        role = "a primary without replicas" if replication["role"] == "master" else "a replica"
+        reasons.append(f"{host} is {role}")
+    raise ServerUnreachable(
+        f"no Redis server is the primary ({'; '.join(reasons)}); run the command again when the failover is over,"
+        " or see `groundwork logs`"
+    )
+
+
+def address_of(url: str) -> str:
+    """Return host:port of a URL with one server."""
+    return urlsplit(url).netloc.rpartition("@")[2]

@@ -1,0 +1,146 @@
+"""Redis with replicas loses its primary under load: no read is stale, and no caller gets an error.
+
+Three servers and three Sentinels as in a stack. The control needs no replica for a write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+import redis
+
+from infra.docker.engine import docker
+from ops.cache.server import connected
+from ops.errors import Exit, OpsError
+from ops.servers.errors import ServerUnreachable
+from ops.servers.monitored_redis import MonitoredRedis
+from ops.servers.redis_primary import address_of, primary_url
+from tests.conftest import Database
+from tests.containers import frozen, wait_until
+from tests.faults.network import cut_off
+from tests.faults.redis_drill import Drill
+from tests.integration.data_access import cache_settings
+from tests.monitored import monitored
+from tests.promises import promise
+from tests.redis_group import Group, redis_group
+from tests.scale import scaled
+
+Fault = Callable[[Group, int], AbstractContextManager[None]]
+
+
+@pytest.fixture(scope="module")
+def group(docker_engine: None) -> Iterator[Group]:
+    with redis_group() as group:
+        yield group
+
+
+@contextmanager
+def killed(group: Group, position: int) -> Iterator[None]:
+    container = group.servers[position].container
+    docker("kill", container)
+    try:
+        yield
+    finally:
+        docker("start", container)
+
+
+def frozen_then_thawed(group: Group, position: int) -> AbstractContextManager[None]:
+    return frozen(group.servers[position])
+
+
+def isolated(group: Group, position: int) -> AbstractContextManager[None]:
+    """Cut a server off from the others and from the Sentinels. Clients still reach it."""
+    others = [address for n, address in enumerate(group.addresses) if n != position]
+    return cut_off(group.servers[position], [*others, *group.sentinel_addresses])
+
+
+@promise("no read is stale during a failover of Redis, and no caller gets an error")
+@promise("never do two Redis servers accept writes at the same time")
+@pytest.mark.parametrize("fault", [killed, frozen_then_thawed, isolated])
+def test_a_failover_harms_no_caller(fault: Fault, group: Group, database: Database, namespace: str) -> None:
+    for n in range(scaled(1, 20)):
+        drill = Drill(group, database, f"{namespace}-{n}")
+        try:
+            drill.wait_for_use()
+            with fault(group, drill.primary):
+                drill.wait_for_failover()
+                drill.replace_writer()
+                drill.wait_for_use()
+            # The former primary returns as a replica.
+            group.primary()
+            drill.wait_for_use()
+        finally:
+            outcome = drill.finish()
+        assert outcome.errors == []
+        assert outcome.stale == 0, outcome
+        assert outcome.overlaps == 0, outcome
+        assert outcome.reads
+
+
+def test_the_commands_find_the_primary(group: Group, database: Database) -> None:
+    primary = group.primary()
+    others = [n for n in range(len(group.servers)) if n != primary]
+    address = f"localhost:{group.servers[primary].port}"
+    settings = cache_settings(group.redis_url("ops", [*others, primary]), "main")
+    with connected(settings, None) as server:
+        assert (server.address, server.has_replicas) == (address, True)
+        assert server.redis.info("replication")["role"] == "master"
+    assert address_of(primary_url(group.redis_url("app", [*others, primary]))) == address
+    urls = {"redis_url": group.redis_url("monitor"), "ops_redis_url": group.redis_url("ops")}
+    redis = MonitoredRedis(monitored(database, group.servers[0], **urls))
+    try:
+        assert redis.info("replication")["role"] == "master"
+        roles = [answer["role"] for answer in redis.replication().values() if isinstance(answer, dict)]
+        assert sorted(roles) == ["master", "slave", "slave"]
+    finally:
+        redis.close()
+
+
+def test_without_a_primary_a_command_names_the_reason_of_each_server(group: Group) -> None:
+    primary = group.primary()
+    others = [n for n in range(len(group.servers)) if n != primary]
+    url = group.redis_url("ops", others)
+    with pytest.raises(OpsError) as refused, connected(cache_settings(url, "main"), None):
+        pass
+    assert refused.value.exit_code == Exit.UNREACHABLE
+    assert str(refused.value).count("read only replica") == len(others)
+    with pytest.raises(ServerUnreachable) as missing:
+        primary_url(url)
+    assert str(missing.value).count("is a replica") == len(others)
+    assert "\n" not in str(refused.value) + str(missing.value)
+
+
+@pytest.mark.parametrize("user", ["replica", "sentinel"])
+def test_a_user_of_the_servers_reads_and_writes_no_key(group: Group, user: str) -> None:
+    with redis.Redis.from_url(group.servers[0].redis_url(user), driver_info=None, protocol=2) as client:
+        assert client.ping()
+        for command in (
+            ("GET", "gw:x"),
+            ("SET", "gw:x", "1"),
+            ("UNLINK", "gw:x"),
+            ("EVAL", "return 1", 0),
+            ("KEYS", "*"),
+        ):
+            with pytest.raises(redis.NoPermissionError):
+                client.execute_command(*command)
+
+
+@promise("no read is stale during a failover of Redis, and no caller gets an error", control=True)
+@promise("never do two Redis servers accept writes at the same time", control=True)
+def test_without_a_required_replica_two_servers_accept_writes_and_reads_are_stale(
+    docker_engine: None, database: Database, namespace: str
+) -> None:
+    with redis_group(min_replicas=0) as group:
+        drill = Drill(group, database, namespace)
+        try:
+            drill.wait_for_use()
+            with isolated(group, drill.primary):
+                drill.wait_for_failover()
+                drill.replace_writer()
+                # The readers stay with the former primary.
+                wait_until(lambda: drill.outcome.stale > 0, 180)
+        finally:
+            outcome = drill.finish()
+    assert outcome.overlaps
