@@ -63,9 +63,14 @@ class Primary:
             raise ConnectionError("another server, or the same one after a restart, is the primary now")
 
     def order(self) -> list[int]:
-        """Return the positions in the order of the search: the last known primary first."""
-        first = self.index or 0
-        return [first, *(index for index in range(len(self._addresses)) if index != first)]
+        """Return the positions in the order of the search.
+
+        The last known primary is the first one, or the last one if the search before has found no primary: a frozen
+        server takes the most time.
+        """
+        known = self.index or 0
+        others = [index for index in range(len(self._addresses)) if index != known]
+        return [*others, known] if self._is_reported_missing else [known, *others]
 
     def found(self, index: int, run_id: bytes) -> float:
         """Store the result of a search. Return for how many more seconds Redis must be left alone."""

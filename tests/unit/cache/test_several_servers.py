@@ -97,6 +97,11 @@ def test_the_search_begins_with_the_last_known_primary(clock: Clock) -> None:
     assert primary.order() == [0, 1, 2]
     primary.found(2, b"a")
     assert primary.order() == [2, 0, 1]
+    # It may be frozen.
+    primary.missing(["", "", "timed out"])
+    assert primary.order() == [0, 1, 2]
+    primary.found(1, b"b")
+    assert primary.order() == [1, 0, 2]
 
 
 def test_another_run_id_is_not_the_known_primary(clock: Clock) -> None:
