@@ -1,0 +1,119 @@
+"""A stack whose Redis gets replicas, loses its primary, and is one server again.
+
+Each test continues from the previous one.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+
+from infra.docker import ownership
+from infra.docker.engine import docker, inspect
+from infra.outputs import redis_server_urls
+from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
+from tests.containers import wait_until
+from tests.infra.checkout import CheckoutCopy
+from tests.promises import promise
+from tests.scale import IS_FULL
+
+pytestmark = pytest.mark.skipif(not IS_FULL, reason="takes four minutes: SCALE=full runs it")
+# A busy machine: the failover takes 9 s.
+_WAIT_SECONDS = 180.0
+
+
+@pytest.fixture(scope="module")
+def replicated(checkout: CheckoutCopy) -> CheckoutCopy:
+    """A stack that had one Redis, and got replicas."""
+    checkout.settings(backups=False)
+    checkout.succeed("up")
+    checkout.settings(backups=False, redisReplicas=2)
+    checkout.succeed("up")
+    return checkout
+
+
+def _resources(checkout: CheckoutCopy) -> set[tuple[str, str, str]]:
+    return {(each.kind, each.name, each.id) for each in ownership.resources(checkout.identity, "dev")}
+
+
+def _environment(checkout: CheckoutCopy) -> dict[str, str]:
+    found: dict[str, str] = json.loads(checkout.succeed("env", "--role", "app", "--format", "json"))
+    return found
+
+
+def _primary(checkout: CheckoutCopy) -> str:
+    """Return the container of the present primary."""
+    urls = _environment(checkout)
+    position = redis_server_urls(urls["REDIS_URL"]).index(urls["REDIS_PRIMARY_URL"])
+    return checkout.identity.name("dev", SERVER_NAMES[position])
+
+
+def _replicas(checkout: CheckoutCopy) -> dict[str, Any]:
+    """Return doctor's result about the replicas."""
+    checks = json.loads(checkout.run("doctor", "--json").stdout)["checks"]
+    (found,) = (check for check in checks if check["name"] == "redis-replicas")
+    return dict(found)
+
+
+def _is_ready(checkout: CheckoutCopy) -> bool:
+    access = inspect("container", checkout.identity.name("dev", "access"))[0]
+    (binding,) = access["NetworkSettings"]["Ports"]["8080/tcp"]
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{binding['HostPort']}/readyz", timeout=10) as answer:
+            return bool(answer.status == 200)
+    except (URLError, TimeoutError):
+        return False
+
+
+@promise("replicas of Redis are turned on and off without a new stack")
+def test_the_stack_has_all_servers_and_is_well(replicated: CheckoutCopy) -> None:
+    assert {row["service"] for row in json.loads(replicated.succeed("status", "--json"))} >= {
+        *SERVER_NAMES,
+        *SENTINEL_NAMES,
+    }
+    assert _replicas(replicated)["status"] == "ok"
+    assert _is_ready(replicated)
+
+
+def test_an_up_of_an_unchanged_stack_changes_nothing(replicated: CheckoutCopy) -> None:
+    before = _resources(replicated)
+    assert "unchanged" in replicated.succeed("up")
+    assert _resources(replicated) == before
+
+
+@promise("the access service follows a failover of Redis without a restart")
+def test_the_access_service_follows_a_failover(replicated: CheckoutCopy) -> None:
+    access = replicated.identity.name("dev", "access")
+    started = inspect("container", access)[0]["State"]["StartedAt"]
+    primary = _primary(replicated)
+    docker("kill", primary)
+    wait_until(lambda: "REDIS_PRIMARY_URL" in _environment(replicated), _WAIT_SECONDS)
+    assert _primary(replicated) != primary
+    wait_until(lambda: _is_ready(replicated), _WAIT_SECONDS)
+    assert _replicas(replicated)["status"] == "warn"
+    assert replicated.run("cache", "stats").returncode == 0
+    docker("start", primary)
+    wait_until(lambda: _replicas(replicated)["status"] == "ok", _WAIT_SECONDS)
+    assert _primary(replicated) != primary
+    assert inspect("container", access)[0]["State"]["StartedAt"] == started
+
+
+@promise("replicas of Redis are turned on and off without a new stack")
+def test_without_replicas_there_is_one_server_again(replicated: CheckoutCopy) -> None:
+    volume = replicated.identity.name("dev", "redis-data")
+    created = inspect("volume", volume)[0]["CreatedAt"]
+    replicated.settings(backups=False)
+    replicated.succeed("up")
+    others = [replicated.identity.name("dev", name) for name in (*SERVER_NAMES[1:], *SENTINEL_NAMES)]
+    assert not [name for name in replicated.leftovers() if name.startswith(tuple(others))]
+    assert inspect("volume", volume)[0]["CreatedAt"] == created
+    assert _replicas(replicated)["status"] == "skipped"
+    assert _is_ready(replicated)
+    # The first server's earlier role does not come back.
+    replicated.settings(backups=False, redisReplicas=2)
+    replicated.succeed("up")
+    assert _replicas(replicated)["status"] == "ok"
