@@ -97,7 +97,9 @@ def redis_group(*, sentinels: int = replication.SENTINELS, min_replicas: int = 1
         sentinel_addresses = [f"{subnet}.{replication.FIRST_SENTINEL_ADDRESS + n}" for n in range(sentinels)]
         group = Group([], addresses, [], sentinel_addresses)
         for n, address in enumerate(addresses):
-            conf = replication.render_server_conf(address=address, replica_password=passwords["replica"])
+            conf = replication.render_server_conf(
+                address=address, replica_password=passwords["replica"], buffer_bytes=2**24
+            )
             files = {
                 "redis.conf": redis.render_conf(**_SETTINGS),  # type: ignore[arg-type]
                 replication.SERVER_FILE: conf + f"min-replicas-to-write {min_replicas}\n",

@@ -28,6 +28,7 @@ from infra.settings import StackSettings
 from infra.spec import redis as spec
 from infra.spec import redis_acl
 from infra.spec import redis_replication as replication
+from infra.spec.errors import SettingError
 from infra.spec.quantity import parse_bytes
 
 
@@ -45,6 +46,7 @@ class _Member:
     first_primary: str | None
     # Changes when the servers know nothing of each other any more.
     identity: pulumi.Output[str]
+    buffer_bytes: int
 
     def entrypoint(self) -> pulumi.Output[Sequence[str]]:
         return self.identity.apply(
@@ -55,7 +57,9 @@ class _Member:
         """Return the additional configuration file, and the same text without the password."""
 
         def render(password: str) -> str:
-            return replication.render_server_conf(address=self.address, replica_password=password)
+            return replication.render_server_conf(
+                address=self.address, replica_password=password, buffer_bytes=self.buffer_bytes
+            )
 
         return passwords.redis_servers[redis_acl.REPLICA.name].value.apply(render), render("")
 
@@ -78,30 +82,22 @@ class Redis(pulumi.ComponentResource):
         super().__init__("groundwork:docker:Redis", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self._image = Image(image_context(args.checkout, "redis", args.settings.image_refresh), child)
-        members: list[_Member | None] = [None]
-        self.hosts = ["redis"]
-        if args.settings.redis_replicas:
-            # Pulumi's id of the password is new if replicas are turned on again.
-            created = args.passwords.redis_servers[redis_acl.REPLICA.name].id
-            addresses = _addresses(args.leases, replication.FIRST_SERVER_ADDRESS, replication.SERVERS)
-            identity = created.apply(lambda id_: f"{id_}-{addresses[0]}")
-            members = [
-                _Member(each, addresses[0] if n else None, identity) for n, each in enumerate(addresses)
-            ]
-            self.hosts = addresses
-        names = replication.SERVER_NAMES[: len(members)]
-        servers, certificates = [], []
-        for what, port, member in zip(names, args.leases.redis_servers, members, strict=True):
-            healthy, certificate = self._server(what, port, args, member)
-            servers.append(healthy)
-            certificates.append(certificate)
-        self.container_names = {what: server.container for what, server in zip(names, servers, strict=True)}
-        if args.settings.redis_replicas:
+        members = _members(args)
+        self.hosts = [member.address for member in members] or ["redis"]
+        names = replication.SERVER_NAMES[: len(self.hosts)]
+        servers = [
+            self._server(what, port, args, members[n] if members else None)
+            for n, (what, port) in enumerate(zip(names, args.leases.redis_servers, strict=True))
+        ]
+        self.container_names = {
+            what: server.container for what, (server, _) in zip(names, servers, strict=True)
+        }
+        self.certificate = servers[0][1].certificate
+        if members:
             addresses = _addresses(args.leases, replication.FIRST_SENTINEL_ADDRESS, replication.SENTINELS)
             for what, address in zip(replication.SENTINEL_NAMES, addresses, strict=True):
-                sentinel = self._sentinel(what, address, self.hosts[0], identity, args, servers)
+                sentinel = self._sentinel(what, address, members[0], args, [server for server, _ in servers])
                 self.container_names[what] = sentinel.container
-        self.certificate = certificates[0].certificate
         self.register_outputs({"containerName": self.container_names["redis"]})
 
     def _server(
@@ -110,7 +106,9 @@ class Redis(pulumi.ComponentResource):
         """Declare one server, and return it with its certificate."""
         child = pulumi.ResourceOptions(parent=self)
         checkout, stack, settings = args.checkout, args.stack, args.settings
-        data = make_volume(checkout, stack, f"{what}-data", child, protect=settings.protect_data)
+        # The other servers have copies, whose protection would only prevent that replicas are turned off.
+        is_first = what == replication.SERVER_NAMES[0]
+        data = make_volume(checkout, stack, f"{what}-data", child, protect=is_first and settings.protect_data)
         config = make_volume(checkout, stack, f"{what}-config", child)
         certificate = server_certificate(what, args, child, member.address if member else None)
         users = redis_acl.REPLICATED_USERS if member else redis_acl.LOCAL_USERS
@@ -178,8 +176,7 @@ class Redis(pulumi.ComponentResource):
         self,
         what: str,
         address: str,
-        first_primary: str,
-        identity: pulumi.Output[str],
+        first: _Member,
         args: RedisArgs,
         servers: Sequence[Healthy],
     ) -> Healthy:
@@ -230,7 +227,9 @@ class Redis(pulumi.ComponentResource):
             },
             health=replication.SENTINEL_HEALTH,
             config_digest=files.digest,
-            entrypoint=identity.apply(lambda each: replication.sentinel_entrypoint(each, first_primary)),
+            entrypoint=first.identity.apply(
+                lambda identity: replication.sentinel_entrypoint(identity, first.address)
+            ),
             address=address,
         )
         # A Sentinel that starts before the servers would call the primary down.
@@ -238,6 +237,24 @@ class Redis(pulumi.ComponentResource):
         return make_container(
             checkout, stack, args.settings, service, pulumi.ResourceOptions.merge(child, started)
         ).healthy
+
+
+def _members(args: RedisArgs) -> list[_Member]:
+    """Return the servers of a Redis with replicas, or none. The first one is the first primary."""
+    settings = args.settings
+    if not settings.redis_replicas:
+        return []
+    addresses = _addresses(args.leases, replication.FIRST_SERVER_ADDRESS, replication.SERVERS)
+    # Pulumi's id of the password is new if replicas are turned on again.
+    created = args.passwords.redis_servers[redis_acl.REPLICA.name].id
+    identity = created.apply(lambda id_: f"{id_}-{addresses[0]}")
+    buffer_bytes = replication.buffer_bytes(
+        memory_bytes=parse_bytes(settings.redis_memory), maxmemory_bytes=parse_bytes(settings.redis_maxmemory)
+    )
+    return [
+        _Member(address, addresses[0] if n else None, identity, buffer_bytes)
+        for n, address in enumerate(addresses)
+    ]
 
 
 def _configuration(settings: StackSettings) -> str:
@@ -251,4 +268,10 @@ def _configuration(settings: StackSettings) -> str:
 
 def _addresses(leases: NetworkLeases, first: int, count: int) -> list[str]:
     subnet = IPv4Network(leases.subnet)
+    if subnet.prefixlen > replication.LONGEST_PREFIX:
+        raise SettingError(
+            "groundwork:redisReplicas",
+            f"the data network {subnet} is too small for the fixed addresses of the servers",
+            f"set groundwork:networkSubnet to a subnet of /{replication.LONGEST_PREFIX} or larger, like 10.201.7.0/24",
+        )
     return [str(subnet[first + n]) for n in range(count)]

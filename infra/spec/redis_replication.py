@@ -37,8 +37,11 @@ _SERVER_CONF = f"{redis.CONFIG_DIR}/{SERVER_FILE}"
 _SENTINEL_CONF = f"{redis.CONFIG_DIR}/{SENTINEL_FILE}"
 
 
-def server_configuration(*, address: str, replica_password: str) -> dict[str, str]:
-    """Return the directives that a server with this address has in addition to those of `redis.configuration`."""
+def server_configuration(*, address: str, replica_password: str, buffer_bytes: int) -> dict[str, str]:
+    """Return the directives that a server with this address has in addition to those of `redis.configuration`.
+
+    `buffer_bytes` limits what the primary keeps for replicas that are behind. It is not a part of maxmemory.
+    """
     return {
         "tls-replication": "yes",
         "masteruser": REPLICA.name,
@@ -50,12 +53,20 @@ def server_configuration(*, address: str, replica_password: str) -> dict[str, st
         "repl-ping-replica-period": "1",
         "repl-timeout": "5",
         "repl-diskless-sync-delay": "0",
+        "client-output-buffer-limit": f"replica {buffer_bytes} {buffer_bytes // 2} 60",
     }
 
 
-def render_server_conf(*, address: str, replica_password: str) -> str:
+def buffer_bytes(*, memory_bytes: int, maxmemory_bytes: int) -> int:
+    """Return the limit for replicas that are behind: half of the memory that is not for data."""
+    return (memory_bytes - maxmemory_bytes) // 2
+
+
+def render_server_conf(*, address: str, replica_password: str, buffer_bytes: int) -> str:
     """Render the file that a server reads in addition to redis.conf."""
-    return _lines(server_configuration(address=address, replica_password=replica_password))
+    return _lines(
+        server_configuration(address=address, replica_password=replica_password, buffer_bytes=buffer_bytes)
+    )
 
 
 def render_sentinel_conf(*, address: str, sentinel_password: str, peer_password: str) -> str:

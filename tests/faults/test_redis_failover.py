@@ -123,7 +123,7 @@ def test_a_user_of_the_servers_reads_and_writes_no_key(group: Group, user: str) 
             ("EVAL", "return 1", 0),
             ("KEYS", "*"),
         ):
-            with pytest.raises(redis.NoPermissionError):
+            with pytest.raises(redis.exceptions.NoPermissionError):
                 client.execute_command(*command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from infra.spec import redis_replication as replication
 from infra.spec.errors import SettingError
 from infra.spec.redis_acl import REPLICATED_USERS
 from tests.promises import promise
+from tests.unit.infra.conftest import Run
 from tests.unit.infra.program import CANARY, CONTAINER, REPLICATED_LEASES, Program, Resource, all_texts
 
 SERVERS = {"redis": "10.201.7.40", "redis-2": "10.201.7.41", "redis-3": "10.201.7.42"}
@@ -101,3 +103,25 @@ def test_without_replicas_there_is_one_server(program: Program) -> None:
     assert not {*SERVERS, *SENTINELS} - {"redis"} & set(program.of_type(CONTAINER))
     assert outputs.REDIS_SERVERS not in program.exports
     assert set(program.exports[outputs.CONTAINERS][0]) == {"postgres", "redis", "access", "network"}
+
+
+def test_a_network_that_is_too_small_is_refused_in_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of an earlier `networkSubnet`."""
+    leases = replace(REPLICATED_LEASES, subnet="10.201.7.0/28")
+    monkeypatch.setattr("tests.unit.infra.program.REPLICATED_LEASES", leases)
+    with pytest.raises(SettingError, match=r"10\.201\.7\.0/28 is too small"):
+        run(redisReplicas="2")
+
+
+def test_protect_data_protects_only_the_volume_that_stays_without_replicas(run: Run) -> None:
+    program = run(redisReplicas="2", protectData="true")
+    protected = {resource.name for resource in program.resources if resource.protect}
+    assert protected == {"redis-data", "postgres-data", "postgres-backups"}
+
+
+def test_what_replicas_lag_behind_fits_into_the_memory(run: Run) -> None:
+    program = run(redisReplicas="2", redisMemory="256MB", redisMaxmemory="160MB")
+    (text,) = (t for t in all_texts(named(program, "redis-3-files").inputs) if "replica-announce-ip" in t)
+    assert f"client-output-buffer-limit replica {48 * 1024**2} {24 * 1024**2} 60\n" in text
