@@ -115,7 +115,8 @@ class Connections:
     def find_primary(self) -> float:
         """Find the server of REDIS_URL that accepts writes, and return for how many seconds it must be left alone.
 
-        Raises redis-py's ConnectionError if there is none.
+        Raises redis-py's ConnectionError if there is none. The connection is not kept: a former primary that was frozen
+        may accept one write before it notices that its replicas have left, and the next connection tries another one.
         """
         reasons = [""] * len(self._makers)
         for index in self._primary.order():
