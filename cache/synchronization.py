@@ -286,9 +286,14 @@ def caller() -> object:
 
 def async_end_if_cancelled() -> None:
     """Raise CancelledError in a task that was cancelled, even if a library it called caught that error."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    # No variable holds the task here: its error refers to this frame, and a cycle would need a garbage collection.
+    if _is_cancelled():
         raise asyncio.CancelledError
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def end_if_cancelled() -> None:

@@ -19,7 +19,11 @@ _JOIN_SECONDS = 0.1
 def async_release_pool(pool: Any) -> None:
     """Cancel the pool's tasks. Its connections are closed when they are deleted."""
     pool._closed = True
-    for task in (*pool._workers, pool._sched_runner):
+    tasks = (*pool._workers, pool._sched_runner)
+    # The error of a task that is cancelled while it connects refers to the pool. If the pool also referred to the task,
+    # only a garbage collection would delete them.
+    pool._workers, pool._sched_runner = [], None
+    for task in tasks:
         # RuntimeError means that the event loop is closed, so the task has ended.
         with suppress(RuntimeError):
             task.get_loop().call_soon_threadsafe(task.cancel)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from psycopg_pool.pool_async import AddConnection
 
 from db import AsyncDataAccess, DataAccess
 from db.errors import Unavailable
@@ -123,8 +124,9 @@ def test_a_closed_instance_does_not_warn(settings: tuple[Any, Any], recwarn: pyt
 
 
 @promise("a data access that is dropped without closing is released")
+@pytest.mark.parametrize("is_connecting", [False, True])
 def test_a_dropped_async_instance_warns_and_leaves_nothing(
-    settings: tuple[Any, Any], database: Database
+    settings: tuple[Any, Any], database: Database, is_connecting: bool
 ) -> None:
     before = set(threading.enumerate())
 
@@ -132,6 +134,10 @@ def test_a_dropped_async_instance_warns_and_leaves_nothing(
         data = await AsyncDataAccess(*settings).__aenter__()
         user = await data.users.upsert(NewUser(github_id=7, username="ada"))
         assert await data.users.get(user.id) == user
+        if is_connecting:
+            # A background task of the pool is cancelled while it makes another connection.
+            data.pool._pool.run_task(AddConnection(data.pool._pool))
+            await asyncio.sleep(0)
         with pytest.warns(ResourceWarning, match="was not closed"):
             del data
         for _ in range(1000):
@@ -141,9 +147,16 @@ def test_a_dropped_async_instance_warns_and_leaves_nothing(
                 break
         return {task.get_name() for task in tasks}
 
-    assert asyncio.run(scenario()) == set()
-    assert _wait_until(lambda: not [each for each in set(threading.enumerate()) - before if each.is_alive()])
-    assert _wait_until(lambda: _sessions(database) == 0)
+    # Without a garbage collection, as above.
+    gc.disable()
+    try:
+        assert asyncio.run(scenario()) == set()
+        assert _wait_until(
+            lambda: not [each for each in set(threading.enumerate()) - before if each.is_alive()]
+        )
+        assert _wait_until(lambda: _sessions(database) == 0)
+    finally:
+        gc.enable()
 
 
 _UNCLOSED = """
