@@ -21,6 +21,8 @@ LOCKS = {
     "requirements.lock": ["pyproject.toml", "--all-extras"],
     "infra/images/access/requirements.lock": ["pyproject.toml"],
     "infra/images/access/requirements-aws.lock": ["pyproject.toml", "--extra", "aws-access"],
+    # Patroni alone, whose dependencies are Debian's packages.
+    "infra/images/patroni/requirements.lock": ["infra/images/patroni/requirements.in", "--no-deps"],
     "tests/bench/requirements.lock": ["tests/bench/requirements.in", "--constraint", "requirements.lock"],
     "examples/requirements.lock": ["examples/requirements.in", "--constraint", "requirements.lock"],
     "scripts/site/requirements.lock": ["scripts/site/requirements.in", "--constraint", "requirements.lock"],

@@ -79,19 +79,20 @@ class ImageContext:
         return f"groundwork/{self.image}:{self.digest[:16]}"
 
 
-def stack_images(*, monitoring: bool) -> tuple[str, ...]:
-    """Return the images of a Docker stack. `access` is last because it needs the wheelhouse."""
-    return ("postgres", "redis", *(("monitoring",) if monitoring else ()), "access")
+def stack_images(*, monitoring: bool, has_cluster: bool = False) -> tuple[str, ...]:
+    """Return the images of a Docker stack, with Postgres alone or as a cluster. Those that need wheels are last."""
+    others = ("redis", *(("monitoring",) if monitoring else ()))
+    return ("etcd", *others, "patroni", "access") if has_cluster else ("postgres", *others, "access")
 
 
 def image_context(checkout: Checkout, image: str, refresh: str = "") -> ImageContext:
     """Return the context of one image, and assemble it in the cache if necessary.
 
-    `access` downloads missing wheels, and raises WheelhouseError if it cannot. The others need neither engine
-    nor network. Raises InfraError for an unknown image.
+    `access` and `patroni` download missing wheels, and raise WheelhouseError if they cannot. The others need neither
+    engine nor network. Raises InfraError for an unknown image.
     """
     if image == "access":
-        entries = dict(_access_entries(checkout.root, _wheels(checkout)))
+        entries = dict(_access_entries(checkout.root, _wheels(checkout, wheelhouse.LOCK)))
     else:
         folder = IMAGES / image
         if not (folder / "Dockerfile").is_file():
@@ -99,6 +100,9 @@ def image_context(checkout: Checkout, image: str, refresh: str = "") -> ImageCon
                 f"there is no image {image!r}; infra/images contains a folder with a Dockerfile for each image"
             )
         entries = {path.relative_to(folder): path for path in _files(folder)}
+    if image == "patroni":
+        wheels = _files(_wheels(checkout, wheelhouse.PATRONI_LOCK))
+        entries |= {Path("wheels", wheel.name): wheel for wheel in wheels}
     return ImageContext(image, *assemble(checkout, entries, refresh), refresh)
 
 
@@ -182,8 +186,8 @@ def _sources(root: Path, patterns: Iterable[str]) -> Iterator[tuple[Path, Path]]
                 yield Path("source", path.relative_to(root)), path
 
 
-def _wheels(checkout: Checkout) -> Path:
-    return wheelhouse.ensure(checkout, server().arch)
+def _wheels(checkout: Checkout, lock: Path) -> Path:
+    return wheelhouse.ensure(checkout, server().arch, lock)
 
 
 def _files(folder: Path) -> Iterator[Path]:

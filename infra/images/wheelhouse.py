@@ -1,4 +1,4 @@
-"""Download the wheels of the access image's lock file, for CPython 3.11 on Linux. Installs nothing.
+"""Download the wheels of an image's lock file, for CPython 3.11 on Linux. Installs nothing.
 
 The host downloads them, because pip inside the image build does not have the host's proxy settings and private CAs.
 Uses the standard library only, because the Pulumi program calls it too.
@@ -21,7 +21,8 @@ from infra.spec.errors import InfraError
 
 LOCK = Path(__file__).parent / "access" / "requirements.lock"
 AWS_LOCK = LOCK.with_name("requirements-aws.lock")
-LOCKS = (LOCK, AWS_LOCK)
+PATRONI_LOCK = LOCK.parents[1] / "patroni" / LOCK.name
+LOCKS = (LOCK, AWS_LOCK, PATRONI_LOCK)
 PYTHON = "3.11"
 # Debian 12 has glibc 2.36. pip needs every accepted platform tag on its command line, the newest first.
 GLIBC_MINORS = (36, 35, 34, 31, 28, 27, 26, 24, 17)
@@ -29,7 +30,7 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 class WheelhouseError(InfraError):
-    """The access image's wheels cannot be downloaded or stored."""
+    """An image's wheels cannot be downloaded or stored."""
 
 
 def folder(checkout: Checkout, arch: str, lock: Path = LOCK) -> Path:
@@ -97,7 +98,7 @@ def _download(lock: Path, wheels: Path, arch: str) -> None:
         if any(os.strerror(errno.ENOSPC) in line for line in said):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise WheelhouseError(
-            f"pip cannot download the access image's wheels: {said[-1]}; "
+            f"pip cannot download the images' wheels: {said[-1]}; "
             "check that the package index is reachable, and run the same command again"
         )
 
@@ -114,7 +115,7 @@ def _publish(wheels: Path, target: Path) -> None:
 def _refusal(target: Path, error: OSError) -> WheelhouseError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return WheelhouseError(
-            f"the access image's wheels need 0.1 GB in {target.parent}, which is full; "
+            f"the images' wheels need 0.1 GB in {target.parent}, which is full; "
             "make room there, and run the same command again"
         )
-    return WheelhouseError(f"cannot store the access image's wheels in {target.parent}: {error.strerror}")
+    return WheelhouseError(f"cannot store the images' wheels in {target.parent}: {error.strerror}")

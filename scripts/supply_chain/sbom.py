@@ -36,14 +36,16 @@ def main(arguments: list[str]) -> int:
             return 7
         programs = tools.install()
         FOLDER.mkdir(parents=True, exist_ok=True)
-        for image in stack_images(monitoring=True):
+        with_replicas = stack_images(monitoring=True, has_cluster=True)
+        for image in dict.fromkeys((*stack_images(monitoring=True), *with_replicas)):
             _print(of_image(programs, image_context(checkout, image, settings.image_refresh)))
     except (OpsError, InfraError) as error:
         print(f"sbom: {error}", file=sys.stderr)
         return 1
     python = [str(programs / "cyclonedx-py")]
-    lock = "infra/images/access/requirements.lock"
-    _print(_written("access-python", [*python, "requirements", lock]))
+    for image in ("access", "patroni"):
+        lock = f"infra/images/{image}/requirements.lock"
+        _print(_written(f"{image}-python", [*python, "requirements", lock]))
     _print(_written("environment", [*python, "environment", sys.executable]))
     return 0
 

@@ -128,7 +128,7 @@ def test_a_refresh_changes_the_tag_of_an_image(checkout: Checkout) -> None:
 
 
 @promise("the base image is pulled by its digest")
-@pytest.mark.parametrize("image", ["access", "monitoring", "postgres", "redis"])
+@pytest.mark.parametrize("image", ["access", "etcd", "monitoring", "patroni", "postgres", "redis"])
 def test_every_image_is_built_from_the_pinned_base_with_current_packages(image: str) -> None:
     text = (context.IMAGES / image / "Dockerfile").read_text()
     froms = [line for line in text.splitlines() if line.startswith("FROM")]
