@@ -39,9 +39,12 @@ def make_authority(common_name: str, days: int = CA_DAYS) -> KeyPair:
     return _pem(builder.sign(key, hashes.SHA256()), key)
 
 
-def make_server_certificate(authority: KeyPair, names: Sequence[str], days: int = SERVER_DAYS) -> KeyPair:
+def make_server_certificate(
+    authority: KeyPair, names: Sequence[str], days: int = SERVER_DAYS, *, for_clients: bool = False
+) -> KeyPair:
     """Create a server certificate for host names and IP addresses. The first name is its common name.
 
+    With `for_clients` it is valid for clients too.
     A negative number of `days` creates an expired certificate, for tests.
     """
     signer = x509.load_pem_x509_certificate(authority.certificate.encode())
@@ -49,11 +52,12 @@ def make_server_certificate(authority: KeyPair, names: Sequence[str], days: int 
     assert isinstance(signer_key, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH] + ([ExtendedKeyUsageOID.CLIENT_AUTH] if for_clients else [])
     builder = (
         _builder(subject, signer.subject, key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(
             x509.SubjectAlternativeName([_general_name(n) for n in names]),
             critical=False,

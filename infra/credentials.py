@@ -83,11 +83,12 @@ class Authority(dynamic.Resource):
 
 @dataclass(frozen=True)
 class Trust:
-    """The authority that signs server certificates, the authorities that clients trust (PEM, one or two), and the
-    generation of the server certificates."""
+    """The authority that signs server certificates, the authorities that clients trust (PEM, one or two) with their
+    generations, and the generation of the server certificates."""
 
     signer: Authority
     bundle: pulumi.Output[str]
+    accepted: tuple[int, ...]
     generation: int
 
     @classmethod
@@ -103,7 +104,8 @@ class Trust:
         bundle: pulumi.Output[str] = pulumi.Output.all(*(a.certificate for a in authorities.values())).apply(
             "".join
         )
-        return cls(authorities[rotation.of(AUTHORITY).in_use], bundle, rotation.of(CERTIFICATES).in_use)
+        signer = authorities[rotation.of(AUTHORITY).in_use]
+        return cls(signer, bundle, tuple(authorities), rotation.of(CERTIFICATES).in_use)
 
 
 class ServerCertificateProvider(Provider):
@@ -124,7 +126,9 @@ class ServerCertificateProvider(Provider):
     @staticmethod
     def _signed(props: dict[str, Any]) -> dict[str, Any]:
         authority = certificates.KeyPair(props["ca_certificate"], props["ca_private_key"])
-        pair = certificates.make_server_certificate(authority, props["names"])
+        pair = certificates.make_server_certificate(
+            authority, props["names"], for_clients=bool(props.get("for_clients"))
+        )
         return {
             **props,
             "certificate": pair.certificate,
@@ -133,7 +137,10 @@ class ServerCertificateProvider(Provider):
 
 
 class ServerCertificate(dynamic.Resource):
-    """A server certificate for the given host names and addresses, PEM. `private_key` is secret."""
+    """A server certificate for the given host names and addresses, PEM. `private_key` is secret.
+
+    With `for_clients` the server can present it as a client too, as the members of a cluster do.
+    """
 
     certificate: pulumi.Output[str]
     private_key: pulumi.Output[str]
@@ -144,6 +151,8 @@ class ServerCertificate(dynamic.Resource):
         trust: Trust,
         names: Sequence[str],
         opts: pulumi.ResourceOptions | None = None,
+        *,
+        for_clients: bool = False,
     ) -> None:
         opts = pulumi.ResourceOptions.merge(
             opts,
@@ -156,5 +165,6 @@ class ServerCertificate(dynamic.Resource):
             "generation": trust.generation,
             "certificate": None,
             "private_key": None,
+            **({"for_clients": True} if for_clients else {}),
         }
         super().__init__(ServerCertificateProvider(), name, props, opts)

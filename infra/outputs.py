@@ -24,14 +24,17 @@ CA_FILE: Final = "caFile"
 CA_CERTIFICATE: Final = "caCertificate"
 # The effective settings, rendered from the stack's settings, with which a check compares a live server.
 EXPECTED: Final = "expected"
-# Docker names by service: postgres, redis, access, network, and three more with monitoring. Absent on AWS.
+# Docker names by service: postgres, redis, access, network, three more with monitoring, and five more with replicas of
+# Postgres. Absent on AWS.
 CONTAINERS: Final = "containers"
 # The input of `backup`, `restore` and `drill`. On Docker {"enabled", "retentionFull", "fullDays"}, the image and the
 # volumes ("image", "dataVolume", "configVolume", "repositoryVolume"). On AWS {"region", "instance"} of RDS.
 BACKUPS: Final = "backups"
-# Only on AWS, in this order: the endpoints of the read replicas, in the form of POSTGRES; the security group whose
-# members can reach the servers; role -> ARN of the IAM policy for logging in as that role; the dashboard's name.
+# The endpoints of the replicas, in the form of POSTGRES; absent on Docker without replicas. On Docker any of them, and
+# POSTGRES too, may be the primary's, because each of them can take over.
 POSTGRES_REPLICAS: Final = "postgresReplicas"
+# Only on AWS, in this order: the security group whose members can reach the servers; role -> ARN of the IAM policy for
+# logging in as that role; the dashboard's name.
 APPLICATION_SECURITY_GROUP: Final = "applicationSecurityGroup"
 LOGIN_POLICIES: Final = "loginPolicies"
 DASHBOARD: Final = "dashboard"
@@ -66,10 +69,27 @@ def rds_instance(values: Mapping[str, Any]) -> tuple[str, str] | None:
     return str(backups["region"]), str(backups["instance"])
 
 
-def database_url(*, login: str, password: str | None, host: str, port: int, ca_file: str) -> str:
-    """Return a libpq URL that verifies the server's certificate and name. With IAM tokens `password` is None."""
-    query = urlencode({"sslmode": "verify-full", "sslrootcert": ca_file}, safe="/", quote_via=quote)
-    return f"postgresql://{_user(login, password)}@{host}:{port}/{DATABASE}?{query}"
+def database_url(
+    *,
+    login: str,
+    password: str | None,
+    host: str,
+    port: int,
+    ca_file: str,
+    others: Sequence[tuple[str, int]] = (),
+) -> str:
+    """Return a libpq URL that verifies the server's certificate and name. With IAM tokens `password` is None.
+
+    `others` are the host and port of each other member of a cluster. A client then connects to the primary among them,
+    and waits at most 2 s for each.
+    """
+    parameters = {"sslmode": "verify-full", "sslrootcert": ca_file}
+    if others:
+        # Not read-write: roles whose transactions are read-only by default would find no server.
+        parameters |= {"connect_timeout": "2", "target_session_attrs": "primary"}
+    query = urlencode(parameters, safe="/", quote_via=quote)
+    servers = ",".join(f"{name}:{at}" for name, at in ((host, port), *others))
+    return f"postgresql://{_user(login, password)}@{servers}/{DATABASE}?{query}"
 
 
 def redis_url(*, user: str, password: str | None, servers: Sequence[tuple[str, int]], ca_file: str) -> str:

@@ -6,7 +6,7 @@ a folder. The ledger is read as role migrator, never as superuser, because its o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from pulumi.runtime.rpc import UNKNOWN
 
 from infra.docker.engine import DockerError, inspect
 from infra.docker.health_check import wait_until_healthy
+from infra.docker.members import NoPrimary, primary_container
 from infra.docker.server_roles import apply_roles, fingerprint
 from infra.dynamic import Provider, merged_secret
 from infra.outputs import database_url
@@ -34,8 +35,9 @@ class RolesProvider(Provider):
         result = super().diff(_id, _olds, _news)
         if not result.changes:
             # A server that does not answer is about to be started, or `up` fails later.
-            with suppress(DockerError):
-                result.changes = fingerprint(_olds["container"]) != _olds.get("fingerprint")
+            with suppress(DockerError, NoPrimary):
+                container = primary_container(_olds["container"], wait_seconds=0)
+                result.changes = fingerprint(container) != _olds.get("fingerprint")
         return result
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
@@ -46,9 +48,9 @@ class RolesProvider(Provider):
 
     @staticmethod
     def _apply(props: dict[str, Any]) -> dict[str, Any]:
-        container = props["container"]
+        wait_until_healthy(props["container"])
+        container = primary_container(props["container"])
         limits = {role: int(limit) for role, limit in props["connection_limits"].items()}
-        wait_until_healthy(container)
         apply_roles(container, props["verifiers"], limits)
         return {**props, "fingerprint": fingerprint(container)}
 
@@ -190,9 +192,9 @@ def _is_running(container: str) -> bool:
 
 
 def database_conninfo(
-    *, password: pulumi.Input[str], port: int, ca_file: pulumi.Input[str]
+    *, password: pulumi.Input[str], port: int, ca_file: pulumi.Input[str], others: Sequence[int] = ()
 ) -> pulumi.Output[str]:
-    """Return the migrator's URL on this machine, as a secret."""
+    """Return the migrator's URL on this machine, as a secret. `others` are the ports of the other members."""
     return pulumi.Output.secret(
         pulumi.Output.all(password, ca_file).apply(
             lambda values: database_url(
@@ -201,6 +203,7 @@ def database_conninfo(
                 host="localhost",
                 port=port,
                 ca_file=values[1],
+                others=[("localhost", each) for each in others],
             )
         )
     )

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "logs": ("ops.commands.container_tools", "logs", "Show the containers' logs"),
     "psql": ("ops.commands.container_tools", "psql", "Open psql on the stack's database"),
     "redis-cli": ("ops.commands.container_tools", "redis_cli", "Open redis-cli on the stack's Redis"),
+    "cluster": ("ops.commands.cluster", "cluster", "Show Postgres's replicas, and move the primary"),
     "migrate": ("ops.commands.migrate", "migrate", "Show, apply, revert, create and check migrations"),
     "new": ("ops.commands.new", "new", "Generate the code of a new entity"),
     "bootstrap": (

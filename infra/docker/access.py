@@ -28,6 +28,8 @@ class AccessArgs(ServiceArgs):
     redis_hosts: Sequence[str]
     # Resources that must exist before the service starts. Its image and files do not wait for them.
     starts_after: Sequence[pulumi.Resource]
+    # Host and port of each Postgres server in the data network: one, or the members of a cluster.
+    databases: Sequence[tuple[str, int]] = (("postgres", postgres.PORT),)
 
 
 class Access(pulumi.ComponentResource):
@@ -42,6 +44,7 @@ class Access(pulumi.ComponentResource):
         image = Image(image_context(checkout, "access", settings.image_refresh), child)
         config = make_volume(checkout, stack, "access-config", child)
         login, password = args.passwords.postgres("app")
+        (host, port), *others = args.databases
         # The service reloads each of these files when it changes, without a restart.
         files = VolumeFiles(
             "access-files",
@@ -53,9 +56,10 @@ class Access(pulumi.ComponentResource):
                     lambda password: database_url(
                         login=login,
                         password=password,
-                        host="postgres",
-                        port=postgres.PORT,
+                        host=host,
+                        port=port,
                         ca_file=_CA_FILE,
+                        others=others,
                     )
                 ),
                 "redis_url": args.passwords.redis("app").apply(

@@ -75,12 +75,23 @@ class Started:
 
 
 def server_certificate(
-    service: str, args: ServiceArgs, opts: pulumi.ResourceOptions, address: str | None = None
+    service: str,
+    args: ServiceArgs,
+    opts: pulumi.ResourceOptions,
+    address: str | None = None,
+    *,
+    for_clients: bool = False,
 ) -> ServerCertificate:
-    """Declare the certificate of a server, for its names on this machine and in the data network, and its address."""
+    """Declare the certificate of a server, for its names on this machine and in the data network, and its address.
+
+    With `for_clients` the server can present it as a client too. Its common name is then the service, by which other
+    servers recognize it.
+    """
     names = ["localhost", "127.0.0.1", service, args.checkout.name(args.stack, service)]
     names += [address] if address else []
-    return ServerCertificate(f"{service}-certificate", args.trust, names, opts)
+    if for_clients:
+        names = [service, *(name for name in names if name != service)]
+    return ServerCertificate(f"{service}-certificate", args.trust, names, opts, for_clients=for_clients)
 
 
 def certificate_files(certificate: ServerCertificate, trust: Trust) -> dict[str, pulumi.Input[str]]:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from infra.atomic_write import put
 from infra.docker.engine import docker, inspect
 from infra.settings import StackSettings
+from infra.spec import postgres_cluster
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError, SettingError
 from infra.state_folder import make_private
@@ -26,6 +27,8 @@ _PORTS = {
     "access": "accessPort",
     "prometheus": "prometheusPort",
 }
+# The servers of a Postgres with replicas after the first. No setting names their ports.
+_MORE_POSTGRES = ("postgres_2", "postgres_3")
 # The servers of a Redis with replicas after the first. No setting names their ports.
 _MORE_REDIS = ("redis_2", "redis_3")
 _FIRST_PORT, _LAST_PORT = 20000, 31999
@@ -33,7 +36,7 @@ _FIRST_PORT, _LAST_PORT = 20000, 31999
 
 @dataclass(frozen=True)
 class NetworkLeases:
-    """Ports on 127.0.0.1, and the data network's subnet (CIDR)."""
+    """Ports on 127.0.0.1, and the data network's subnet (CIDR). Without replicas their ports are 0."""
 
     postgres: int
     redis: int
@@ -41,8 +44,17 @@ class NetworkLeases:
     prometheus: int
     subnet: str
     # 0 without replicas.
+    postgres_2: int = 0
+    postgres_3: int = 0
     redis_2: int = 0
     redis_3: int = 0
+
+    @property
+    def postgres_members(self) -> dict[str, int]:
+        """Return the port of each member of a Postgres cluster."""
+        return dict(
+            zip(postgres_cluster.MEMBERS, (self.postgres, self.postgres_2, self.postgres_3), strict=True)
+        )
 
     @property
     def redis_servers(self) -> list[int]:
@@ -64,6 +76,7 @@ def take_leases(checkout: Checkout, stack: str, settings: StackSettings) -> Netw
         "access": settings.access_port,
         # Without monitoring the port is not used, so another program may use it.
         "prometheus": settings.prometheus_port if settings.monitoring else 0,
+        **dict.fromkeys(_MORE_POSTGRES if settings.postgres_replicas else (), 0),
         **dict.fromkeys(_MORE_REDIS if settings.redis_replicas else (), 0),
     }
     chosen: dict[str, int] = {}
@@ -120,7 +133,8 @@ def _is_free(port: int) -> bool:
 def _own_ports(checkout: Checkout, stack: str) -> dict[str, int]:
     """Return the ports that this stack's containers publish now."""
     ports: dict[str, int] = {}
-    names = {checkout.name(stack, what.replace("_", "-")): what for what in (*_PORTS, *_MORE_REDIS)}
+    more = (*_MORE_POSTGRES, *_MORE_REDIS)
+    names = {checkout.name(stack, what.replace("_", "-")): what for what in (*_PORTS, *more)}
     for container in inspect("container", *names):
         bindings = container["HostConfig"]["PortBindings"] or {}
         for binding in (b for entry in bindings.values() for b in entry or ()):

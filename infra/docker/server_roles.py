@@ -33,6 +33,7 @@ def apply_roles(container: str, verifiers: Mapping[str, str], connection_limits:
     Raises DockerError if the server refuses a statement, or sessions remain after a minute.
     """
     _apply_logins(container, verifiers, connection_limits)
+    psql(container, _DROP_REPLICATOR)
     exists = f"SELECT 1 FROM pg_database WHERE datname = '{roles.DATABASE}'"
     if not psql(container, exists).strip():
         psql(container, roles.database_sql())
@@ -103,6 +104,16 @@ def _end_sessions(container: str, logins: list[str], deadline: float) -> int:
             time.sleep(_POLL_SECONDS)
 
 
+# Left by a cluster whose replicas were turned off. In a cluster, the server accepts logins of its members.
+_DROP_REPLICATOR = f"""
+DO $$ BEGIN
+  IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{roles.REPLICATOR}')
+     AND NOT EXISTS (SELECT FROM pg_hba_file_rules WHERE user_name = ARRAY['{roles.REPLICATOR}']) THEN
+    DROP OWNED BY {roles.REPLICATOR};
+    DROP ROLE {roles.REPLICATOR};
+  END IF;
+END $$;
+"""
 _END_HOLDERS = f"""
 SELECT pg_terminate_backend(pid, {_TERMINATE_MS}) FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE granted AND mode = 'RowExclusiveLock' AND usename IN ({roles.quoted(roles.ALL_LOGINS)})

@@ -14,16 +14,19 @@ from infra.credentials import Password, Trust
 from infra.docker.access import Access, AccessArgs
 from infra.docker.engine import inspect
 from infra.docker.files import HostFile
+from infra.docker.members import ClusterState
 from infra.docker.monitoring import Monitoring, MonitoringArgs
 from infra.docker.network import DataNetwork, DataNetworkArgs
 from infra.docker.network_leases import NetworkLeases
 from infra.docker.postgres import Postgres, PostgresArgs, server_parameters
+from infra.docker.postgres_cluster import PostgresCluster, PostgresClusterArgs
 from infra.docker.redis import Redis, RedisArgs
 from infra.docker.volume import make_volume
 from infra.dynamic import merged_secret
 from infra.passwords import Passwords
 from infra.schema import Migrations, Roles, database_conninfo
 from infra.settings import StackSettings
+from infra.spec import postgres, postgres_cluster
 from infra.spec.checkout import Checkout
 from infra.spec.quantity import parse_bytes
 from infra.spec.roles import verifier_digest
@@ -44,6 +47,8 @@ class DockerStack:
     rotation: Rotation = field(default_factory=Rotation)
     # Whether a volume with metrics exists. It is kept when monitoring is turned off.
     has_metrics: bool = False
+    # The Postgres cluster that runs before this `up`.
+    cluster: ClusterState = field(default_factory=ClusterState)
 
     def declare(self) -> dict[str, pulumi.Input[Any]]:
         checkout, stack, settings, leases = (
@@ -59,18 +64,8 @@ class DockerStack:
         ca = HostFile("ca-file", path=checkout.ca_file(stack), content=trust.bundle)
 
         network = DataNetwork("data", DataNetworkArgs(checkout, stack, leases.subnet))
-        database = Postgres(
-            "postgres",
-            PostgresArgs(
-                checkout=checkout,
-                stack=stack,
-                settings=settings,
-                network=network.name,
-                port=leases.postgres,
-                trust=trust,
-            ),
-            engine,
-        )
+        database = self._postgres(network.name, trust, engine)
+        replicas = [port for member, port in self._members().items() if member != "postgres"]
         cache = Redis(
             "redis",
             RedisArgs(
@@ -92,6 +87,8 @@ class DockerStack:
             container_id=database.started_id,
             verifiers=passwords.verifiers(),
             connection_limits=settings.connection_limits,
+            # Without a replica, a server with replicas confirms no write.
+            opts=pulumi.ResourceOptions(depends_on=[database]) if replicas else None,
         )
         migrations = Migrations(
             "migrations",
@@ -101,6 +98,7 @@ class DockerStack:
                 password=passwords.postgres("migrator")[1],
                 port=leases.postgres,
                 ca_file=ca.path,
+                others=replicas,
             ),
             opts=pulumi.ResourceOptions(depends_on=[roles]),
         )
@@ -116,6 +114,7 @@ class DockerStack:
                 passwords=passwords,
                 redis_hosts=cache.hosts,
                 starts_after=[database, migrations, cache],
+                **({"databases": self._databases()} if replicas else {}),
             ),
             engine,
         )
@@ -130,6 +129,11 @@ class DockerStack:
         return {
             outputs.TARGET: "docker",
             outputs.POSTGRES: {"host": HOST, "port": leases.postgres},
+            **(
+                {outputs.POSTGRES_REPLICAS: [{"host": HOST, "port": port} for port in replicas]}
+                if replicas
+                else {}
+            ),
             outputs.REDIS: {"host": HOST, "port": leases.redis},
             **self._redis_servers(),
             outputs.ACCESS_URL: f"http://{HOST}:{leases.access}",
@@ -137,6 +141,7 @@ class DockerStack:
             outputs.CA_CERTIFICATE: trust.bundle,
             outputs.CONTAINERS: {
                 "postgres": database.container_name,
+                **(database.container_names if isinstance(database, PostgresCluster) else {}),
                 **cache.container_names,
                 "access": access.container_name,
                 "network": network.name,
@@ -162,7 +167,12 @@ class DockerStack:
                 {role: passwords.postgres(login) for role, (login, _) in outputs.ROLES.items() if login},
                 ca.path,
                 lambda login, password, ca_file: outputs.database_url(
-                    login=login, password=password, host=HOST, port=leases.postgres, ca_file=ca_file
+                    login=login,
+                    password=password,
+                    host=HOST,
+                    port=leases.postgres,
+                    ca_file=ca_file,
+                    others=[(HOST, port) for port in replicas],
                 ),
             ),
             outputs.REDIS_URLS: _urls(
@@ -176,6 +186,39 @@ class DockerStack:
                 ),
             ),
         }
+
+    def _members(self) -> dict[str, int]:
+        """Return the port of each Postgres server, by member."""
+        members = self.leases.postgres_members
+        return members if self.settings.postgres_replicas else {"postgres": members["postgres"]}
+
+    def _databases(self) -> list[tuple[str, int]]:
+        """Return the address and port of each member in the data network."""
+        addresses = postgres_cluster.addresses(
+            self.leases.subnet, postgres_cluster.MEMBERS, postgres_cluster.FIRST_ADDRESS
+        )
+        return [(address, postgres.PORT) for address in addresses.values()]
+
+    def _postgres(
+        self, network: pulumi.Input[str], trust: Trust, engine: pulumi.ResourceOptions
+    ) -> Postgres | PostgresCluster:
+        common: dict[str, Any] = {
+            "checkout": self.checkout,
+            "stack": self.stack,
+            "settings": self.settings,
+            "network": network,
+            "port": self.leases.postgres,
+            "trust": trust,
+        }
+        if not self.settings.postgres_replicas:
+            return Postgres("postgres", PostgresArgs(**common), engine)
+        return PostgresCluster(
+            "postgres",
+            PostgresClusterArgs(
+                **common, subnet=self.leases.subnet, ports=self._members(), state=self.cluster
+            ),
+            engine,
+        )
 
     def _redis_servers(self) -> dict[str, Any]:
         """Return the output with the endpoints of all Redis servers, if there are several."""

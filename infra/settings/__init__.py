@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infra.settings import aws_checks, docker, shared
+from infra.settings import aws_checks, docker, replica_checks, shared
 from infra.settings.aws import AwsTargetSettings
 from infra.settings.declaration import AWS, DOCKER, Setting, coerce, declared, full, suggestion
 from infra.settings.docker import DockerSettings
@@ -55,6 +55,7 @@ class StackSettings(AwsTargetSettings, DockerSettings, SharedSettings):
             aws_checks.check(self)
         else:
             docker.check(self)
+            replica_checks.check(self, self)
 
     def _refuse_other_targets(self) -> None:
         """Refuse a value that has no effect on the target. The engine passes all defaults, so those are accepted."""

@@ -30,6 +30,9 @@ class DockerSettings:
     )
     postgres_port: int = _docker(0, "Port of Postgres on 127.0.0.1; 0: a free one is chosen once and kept.")
     postgres_memory: str = _docker("1GB", "Memory limit of the Postgres container, at least 256MB.")
+    postgres_replicas: int = _docker(
+        0, "Replicas of Postgres that take over from the primary: 0, or 2 (docs/high-availability.md)."
+    )
     backups: bool = _docker(
         True, "Archive WAL into the backup repository, from which `groundwork restore` restores."
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from infra.spec import tls
 from infra.spec.quantity import format_mb
-from infra.spec.roles import DATABASE
+from infra.spec.roles import DATABASE, REPLICATOR
 
 UID = GID = 10010
 PORT = 5432
@@ -125,7 +125,18 @@ _HBA = (
 )
 
 
-def render_hba(database: str = DATABASE) -> str:
-    """Render pg_hba.conf. `database` is the database that roles may connect to; tests' servers use `all`."""
-    rows = (" ".join(field for field in row if field) for row in _HBA)
-    return "\n".join(rows).format(database=database) + "\n"
+# How the members of a cluster log in to each other: as the role that their certificates' names are mapped to.
+_MEMBERS_HBA = tuple(
+    ("hostssl", database, REPLICATOR, "samenet", "cert map={members}")
+    for database in ("replication", "postgres")
+)
+
+
+def render_hba(database: str = DATABASE, members: str | None = None) -> str:
+    """Render pg_hba.conf. `database` is the database that roles may connect to; tests' servers use `all`.
+
+    `members` is the map in pg_ident.conf of a cluster's members, which may replicate.
+    """
+    rows = _HBA if members is None else (*_HBA[:2], *_MEMBERS_HBA, *_HBA[2:])
+    lines = (" ".join(field for field in row if field) for row in rows)
+    return "\n".join(lines).format(database=database, members=members) + "\n"

@@ -18,6 +18,8 @@ DATABASE = "groundwork"
 SCHEMA = "groundwork"
 EXTENSIONS_SCHEMA = "extensions"
 OWNER = "owner"
+# Only in stacks with replicas: the role with which members of the cluster replicate. It has no password.
+REPLICATOR = "replicator"
 SCRAM_ITERATIONS = 4096
 
 

@@ -63,6 +63,7 @@ def restore(site: BackupSite, target: Target, post_restore: PostRestore, progres
 
     Raise OutsideWindow before any change. If recovery fails, the old data is put back and serves again.
     """
+    site.require_single()
     require_volumes(site)
     with site.exclusive(), _bench(site) as bench:
         folders = Folders(bench)
@@ -91,6 +92,7 @@ def restore(site: BackupSite, target: Target, post_restore: PostRestore, progres
 
 def abandon(site: BackupSite, progress: Progress) -> None:
     """Abandon an interrupted restore; the previous data serves again. Raise OpsError (7) once it has recovered."""
+    site.require_single()
     require_volumes(site)
     with site.exclusive(), _bench(site) as bench:
         folders = Folders(bench)
@@ -116,6 +118,7 @@ def plan(site: BackupSite, target: Target) -> Backup | None:
 
     Raise OutsideWindow if there is none. Changes nothing.
     """
+    site.require_single()
     require_volumes(site)
     with _readers_bench(site) as bench:
         if Folders(bench).are_past_return(str(target)):

@@ -12,6 +12,7 @@ from pathlib import Path
 from infra import outputs
 from infra.docker import ownership
 from infra.docker.engine import DockerError, docker, inspect
+from infra.docker.members import primary_container
 from infra.spec.checkout import Checkout
 from ops.backup.errors import BackupError
 from ops.errors import Exit, OpsError
@@ -19,7 +20,10 @@ from ops.errors import Exit, OpsError
 
 @dataclass(frozen=True)
 class BackupSite:
-    """One stack's Postgres, as named in the stack outputs. The containers need not exist."""
+    """One stack's Postgres, as named in the stack outputs. The containers need not exist.
+
+    With replicas, `postgres` is the primary's container, because only a primary can be backed up.
+    """
 
     stack: str
     # Prefix of the names of its containers, such as `gw-1a2b3c-dev`.
@@ -32,6 +36,7 @@ class BackupSite:
     access: str
     lock_file: Path
     full_days: int = 7
+    has_replicas: bool = False
     # Labels that name the owner of the Docker resources created for this site.
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -70,7 +75,8 @@ class BackupSite:
             data_volume=backups["dataVolume"],
             config_volume=backups["configVolume"],
             repository_volume=backups["repositoryVolume"],
-            postgres=values[outputs.CONTAINERS]["postgres"],
+            postgres=primary_container(values[outputs.CONTAINERS]["postgres"]),
+            has_replicas=bool(values.get(outputs.POSTGRES_REPLICAS)),
             access=values[outputs.CONTAINERS]["access"],
             lock_file=checkout.stack_dir(stack) / "backup.lock",
             full_days=int(backups["fullDays"]),
@@ -87,6 +93,15 @@ class BackupSite:
             raise OpsError(
                 f"Postgres of stack {self.stack!r} does not run; see `groundwork status --stack {self.stack}`",
                 Exit.UNREACHABLE,
+            )
+
+    def require_single(self) -> None:
+        """Raise OpsError (7) for a stack with replicas, whose data folders belong to Patroni."""
+        if self.has_replicas:
+            raise OpsError(
+                f"stack {self.stack!r} has replicas of Postgres, with which a restore is not supported yet; set"
+                f" groundwork:postgresReplicas to 0, run `groundwork up --stack {self.stack}`, and restore then",
+                Exit.REFUSED,
             )
 
     @contextmanager

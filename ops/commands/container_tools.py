@@ -35,14 +35,14 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 @click.option(
     "--service",
     default=None,
-    help="postgres, redis, access or a monitoring service [default: all]",
+    help="postgres, redis, access, or one of monitoring or of replicas [default: all]",
 )
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new lines")
 @click.option("--tail", default=50, show_default=True, help="Number of last lines to show per container")
 def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
     """Show the containers' logs"""
     from ops.errors import Exit, OpsError
-    from ops.stack.stack_status import ALL_SERVICES, SERVICES
+    from ops.stack.stack_status import ALL_SERVICES, CLUSTER_SERVICES, SERVICES
 
     if service is not None and service not in ALL_SERVICES:
         raise OpsError(f"unknown service {service!r}; choose one of {', '.join(ALL_SERVICES)}", Exit.USAGE)
@@ -50,7 +50,8 @@ def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
         raise OpsError("--follow needs --service", Exit.USAGE)
     containers = {row["service"]: row["container"] for row in _rows(stack)}
     if service is not None and service not in containers:
-        how = "" if service in SERVICES else "set groundwork:monitoring and "
+        setting = "postgresReplicas" if service in CLUSTER_SERVICES else "monitoring"
+        how = "" if service in SERVICES else f"set groundwork:{setting} and "
         raise OpsError(
             f"stack {stack!r} has no container for {service}; {how}run `groundwork up --stack {stack}`",
             Exit.UNREACHABLE,
@@ -79,7 +80,7 @@ def psql(stack: str, role: str, arguments: Sequence[str]) -> None:
 
     Further arguments go to psql. Input with a NUL byte is refused before anything runs.
     """
-    container = _running(stack, "postgres")
+    container = _primary(stack)
     if _reads_commands(arguments):
         _check_input()
     command = ["docker", "exec", "--interactive", *_terminal()]
@@ -90,7 +91,6 @@ def psql(stack: str, role: str, arguments: Sequence[str]) -> None:
         _become([*command, "--env", path, container, "psql", f"--dbname={DATABASE}", *arguments])
     from ops.stack.connections import database_url
 
-    # The URL is for clients on this machine. Inside the container, psql uses a host name of the certificate.
     url = database_url(role=role, stack=stack)
     inside, _, _ = url.partition("?")
     head, _, database = inside.rpartition("/")
@@ -98,9 +98,8 @@ def psql(stack: str, role: str, arguments: Sequence[str]) -> None:
     password = credentials.rpartition(":")[2]
     login = credentials.removeprefix("postgresql://").partition(":")[0]
     os.environ["PGPASSWORD"] = password
-    conninfo = (
-        f"host=postgres dbname={database} user={login} sslmode=verify-full sslrootcert=/etc/groundwork/ca.crt"
-    )
+    # The URL is for clients on this machine. Inside the container, psql uses a host name of every server's certificate.
+    conninfo = f"host=localhost dbname={database} user={login} sslmode=verify-full sslrootcert=/etc/groundwork/ca.crt"
     _become([*command, "--env", "PGPASSWORD", container, "psql", conninfo, *arguments])
 
 
@@ -230,6 +229,15 @@ def _running(stack: str, service: str) -> str:
             Exit.UNREACHABLE,
         )
     return str(row["container"])
+
+
+def _primary(stack: str) -> str:
+    """Return the container of the Postgres that can be written to. Raise OpsError or NoPrimary (6) without one."""
+    from infra.docker.members import member_containers, primary_container
+    from infra.spec.checkout import Checkout
+
+    first = Checkout.here().name(stack, "postgres")
+    return primary_container(first) if member_containers(first) else _running(stack, "postgres")
 
 
 def _show_lines(command: list[str]) -> None:

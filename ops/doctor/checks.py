@@ -14,6 +14,7 @@ from ops.doctor import (
     postgres_drift,
     redis_drift,
     redis_health,
+    replicas,
     sessions,
     storage,
 )
@@ -38,6 +39,7 @@ CHECKS = (
     Check("grants", CheckedServer.POSTGRES, grants.grants),
     Check("postgres-clock", CheckedServer.POSTGRES, clock.postgres_clock),
     Check("backups", CheckedServer.POSTGRES, backups.backups),
+    Check("replicas", CheckedServer.OTHERS, replicas.replicas),
     Check("redis", CheckedServer.REDIS, redis_health.reached, reaches=True),
     Check("redis-replicas", CheckedServer.REDIS, redis_health.replicas),
     Check("redis-connections", CheckedServer.REDIS, redis_health.clients),

@@ -12,7 +12,9 @@ def packages(examination: Examination) -> CheckResult:
     container = examination.stack.postgres_container
     if container is None:
         return skipped("the stack has no containers here; AWS maintains its servers")
-    old = old_packages(container.removesuffix("postgres"), examination.now())
+    # With replicas, the container is the primary's.
+    first = examination.stack.members.get("postgres", container)
+    old = old_packages(first.removesuffix("postgres"), examination.now())
     if old:
         return warn(
             f"the packages of {', '.join(old)} are up to {max(old.values())} days old",

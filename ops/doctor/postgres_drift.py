@@ -114,7 +114,9 @@ def roles(examination: Examination) -> CheckResult:
         )
     digests = examination.stack.expected.get("verifierDigests")
     expected = _expected_roles({role: int(limit) for role, limit in limits.items()}, digests)
-    live = {row["name"]: row for row in examination.postgres.rows(_ROLES)}
+    # The members of a cluster log in as this role. Patroni makes it.
+    own = {spec.REPLICATOR} if examination.stack.members else set()
+    live = {row["name"]: row for row in examination.postgres.rows(_ROLES) if row["name"] not in own}
     wrong = [f"{name} is missing" for name in sorted(expected.keys() - live.keys())]
     wrong += [f"{name} is not in the specification" for name in sorted(live.keys() - expected.keys())]
     for name in sorted(expected.keys() & live.keys()):

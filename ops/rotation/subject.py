@@ -11,6 +11,7 @@ from typing import Any
 
 from infra import outputs
 from infra.docker.engine import DockerError, psql
+from infra.docker.members import primary_container
 from infra.rotation_file import applied_rotation, read_rotation, write_rotation
 from infra.spec.checkout import Checkout
 from infra.spec.roles import quoted
@@ -55,7 +56,7 @@ class RotatedStack:
                 f"{', '.join(missing)} of stack {self.name!r} does not run; {again}", Exit.UNREACHABLE
             )
         try:
-            psql(self._container("postgres"), "SELECT 1")
+            psql(self._primary(), "SELECT 1")
         except DockerError as error:
             raise OpsError(
                 f"Postgres of stack {self.name!r} does not answer: {error}; see"
@@ -80,7 +81,7 @@ class RotatedStack:
     def sessions(self, logins: Iterable[str]) -> dict[str, int]:
         """Return the number of open Postgres sessions by login. Logins without sessions are left out."""
         rows = psql(
-            self._container("postgres"),
+            self._primary(),
             f"SELECT usename, count(*) FROM pg_stat_activity WHERE usename IN ({quoted(logins)}) GROUP BY 1",
         )
         counts = (line.split("|") for line in rows.splitlines() if line)
@@ -90,9 +91,7 @@ class RotatedStack:
         """Return how Postgres's logins differ from what the last `up` made. Empty if Postgres does not answer."""
         digests = self.known_outputs()[outputs.EXPECTED].get("verifierDigests", {})
         try:
-            found = psql(
-                self._container("postgres"), f"SELECT coalesce(json_agg(x), '[]') FROM ({QUERY}) AS x"
-            )
+            found = psql(self._primary(), f"SELECT coalesce(json_agg(x), '[]') FROM ({QUERY}) AS x")
         except DockerError:
             return []
         return list(login_differences(json.loads(found), digests)) if digests else []
@@ -115,5 +114,5 @@ class RotatedStack:
     def pulumi(self) -> PulumiStack:
         return PulumiStack(self.checkout, self.name)
 
-    def _container(self, service: str) -> str:
-        return self.checkout.name(self.name, service)
+    def _primary(self) -> str:
+        return primary_container(self.checkout.name(self.name, "postgres"))

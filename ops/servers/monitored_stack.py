@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class MonitoredStack:
     access_url: str | None = None
     prometheus_url: str | None = None
     postgres_container: str | None = None
+    # With replicas on Docker: the containers of Postgres by member. `postgres_container` is then the primary's.
+    members: Mapping[str, str] = field(default_factory=dict)
     # On AWS: region and name of the RDS instance.
     rds_instance: tuple[str, str] | None = None
     database: str = DATABASE
@@ -43,10 +45,20 @@ class MonitoredStack:
     @classmethod
     def of(cls, stack: str) -> MonitoredStack:
         """Return the stack with that name of this checkout. Raise OpsError (6) if it is not up."""
+        from infra.docker.members import NoPrimary, member_containers, primary_container
         from infra.spec.checkout import Checkout
         from ops.stack.pulumi_stack import PulumiStack
 
-        return cls.from_outputs(stack, PulumiStack(Checkout.here(), stack).outputs())
+        values = PulumiStack(Checkout.here(), stack).outputs()
+        found = cls.from_outputs(stack, values)
+        if found.postgres_container is None or not values.get(outputs.POSTGRES_REPLICAS):
+            return found
+        try:
+            primary = primary_container(found.postgres_container, wait_seconds=0)
+        except NoPrimary:
+            # The checks report it.
+            primary = found.postgres_container
+        return replace(found, postgres_container=primary, members=member_containers(found.postgres_container))
 
     @classmethod
     def from_outputs(cls, name: str, values: Mapping[str, Any]) -> MonitoredStack:

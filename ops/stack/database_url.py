@@ -40,8 +40,12 @@ class SelectedDatabase:
         defaults = {each.keyword.decode(): (each.val or b"").decode() for each in pq.Conninfo.get_defaults()}
         used = defaults | {name: str(value) for name, value in without_environment(given).items()}
         user = used["user"]
-        host = used["hostaddr"] or used["host"] or "the local socket"
-        return f"{host}:{used['port']}/{used['dbname'] or user} as {user}, from {self.origin}"
+        hosts = (used["hostaddr"] or used["host"] or "the local socket").split(",")
+        ports = used["port"].split(",")
+        # One port may be that of every host.
+        ports = ports * len(hosts) if len(ports) == 1 else ports
+        servers = ",".join(f"{host}:{port}" for host, port in zip(hosts, ports, strict=False))
+        return f"{servers}/{used['dbname'] or user} as {user}, from {self.origin}"
 
 
 def select_database(

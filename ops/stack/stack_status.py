@@ -12,14 +12,15 @@ from infra.docker import ownership
 from infra.docker.engine import inspect
 from infra.docker.health_check import health
 from infra.images.build import PACKAGES_DATE_LABEL
-from infra.spec import monitoring, redis_replication
+from infra.spec import etcd, monitoring, postgres_cluster, redis_replication
 from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
 
-# Every stack has these. The others exist only if groundwork:redisReplicas or groundwork:monitoring is set.
+# Every stack has these. The others exist only with replicas or monitoring.
 SERVICES = ("postgres", "redis", "access")
+CLUSTER_SERVICES = (*postgres_cluster.MEMBERS[1:], *etcd.MEMBERS)
 REDIS_SERVICES = (*redis_replication.SERVER_NAMES, *redis_replication.SENTINEL_NAMES)
-ALL_SERVICES = ("postgres", *REDIS_SERVICES, "access", *monitoring.SERVICES)
+ALL_SERVICES = ("postgres", *CLUSTER_SERVICES, *REDIS_SERVICES, "access", *monitoring.SERVICES)
 # `up` and `doctor` report packages that are older. Debian publishes security updates every few days.
 PACKAGES_DAYS = 30
 
@@ -105,9 +106,10 @@ def require_well(rows: list[dict[str, Any]], stack: str) -> None:
         raise OpsError(f"stack {stack!r} is not up; run {up}", Exit.UNREACHABLE)
     there = [row["service"] for row in rows]
     ill = [f"{row['service']} is {row['health']}" for row in rows if row["health"] != "healthy"]
-    # With one of them the stack has replicas, and needs all of them.
-    has_replicas = any(service in there for service in REDIS_SERVICES if service not in SERVICES)
-    needed = ALL_SERVICES[: ALL_SERVICES.index("access") + 1] if has_replicas else SERVICES
+    needed = [*SERVICES]
+    for replicated in (CLUSTER_SERVICES, [each for each in REDIS_SERVICES if each not in SERVICES]):
+        # With one of them the stack has replicas, and needs all of them.
+        needed += replicated if any(service in there for service in replicated) else ()
     ill += [f"{service} is missing" for service in needed if service not in there]
     if ill:
         raise OpsError(
@@ -136,7 +138,6 @@ def render(rows: list[dict[str, Any]]) -> list[str]:
 
 def next_steps(values: dict[str, Any], stack: str, seconds: float) -> list[str]:
     """Return the last lines that `up` prints: addresses, and commands to try. They contain no secrets."""
-    database = values[outputs.POSTGRES]
     cache = ", ".join(f"{host}:{port}" for host, port in outputs.redis_addresses(values))
     option = "" if stack == "dev" else f" --stack {stack}"
     variable = "" if stack == "dev" else f" STACK={stack}"
@@ -160,7 +161,7 @@ def next_steps(values: dict[str, Any], stack: str, seconds: float) -> list[str]:
     return [
         "",
         f"Stack {stack!r} is up ({seconds:.1f} s).",
-        f"  Postgres  {database['host']}:{database['port']}, database groundwork (TLS, verify-full)",
+        f"  Postgres  {_addresses(values)}, database groundwork (TLS, verify-full)",
         f"  Redis     {cache} (TLS)",
         f"  Access    {values[outputs.ACCESS_URL]}/readyz",
         *([f"  Metrics   {prometheus} (Prometheus)"] if prometheus else []),
@@ -169,3 +170,9 @@ def next_steps(values: dict[str, Any], stack: str, seconds: float) -> list[str]:
         "Try next:",
         *(f"  {command:<{width}}  # {what}" for command, what in commands.items()),
     ]
+
+
+def _addresses(values: dict[str, Any]) -> str:
+    """Return the address of Postgres. On Docker, each replica can become the primary."""
+    others = values.get(outputs.POSTGRES_REPLICAS, ()) if values[outputs.TARGET] != "aws" else ()
+    return ", ".join(f"{each['host']}:{int(each['port'])}" for each in (values[outputs.POSTGRES], *others))

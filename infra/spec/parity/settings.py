@@ -53,6 +53,11 @@ SETTINGS: dict[str, Parity] = {
     "networkSubnet": Parity("subnet of the data network", f"{NONE} `awsVpcCidr`", PLACE),
     "postgresPort": Parity("on 127.0.0.1, a free one by default", f"{NONE} 15432", PORT),
     "postgresMemory": Parity("limit of the container", f"{NONE} `awsPostgresClass`", ONE_MACHINE),
+    "postgresReplicas": Parity(
+        "0 or 2, in containers; each of them can take over",
+        f"{NONE} `awsPostgresMultiAz`",
+        "on AWS the standby is in another zone, and RDS promotes it",
+    ),
     "backups": Parity(
         "pgBackRest and WAL archiving, can be turned off",
         f"{NONE} always on",

@@ -30,6 +30,7 @@ from ops.migrations.plan import MigrationPlan, PendingPlan
 from ops.migrations.verification import Verification
 from ops.servers.errors import ServerUnreachable
 from ops.stack.adoption import Adoption
+from ops.stack.cluster import Member
 from ops.stack.database_url import SelectedDatabase
 from ops.toolchain.prune import Item
 from tests.policy_stack import changed, good_stack, preview
@@ -205,6 +206,15 @@ CASES = [
     ),
     Case("status", STACK | {"ops.stack.stack_status.container_rows": answers(ROWS)}),
     Case("status --json", STACK | {"ops.stack.stack_status.container_rows": answers(ROWS)}, is_json=True),
+    Case(
+        "cluster status",
+        {
+            "ops.stack.cluster.Cluster.of": answers(
+                SimpleNamespace(members=answers([Member(HOSTILE, HOSTILE, HOSTILE, HOSTILE)]))
+            )
+        },
+    ),
+    Case("cluster switchover --yes", {"ops.stack.cluster.Cluster.of": fails(OpsError(HOSTILE))}),
     Case("env --format shell", {"ops.stack.connections.environment_of": answers({HOSTILE: HOSTILE})}),
     Case(
         "env --format json", {"ops.stack.connections.environment_of": answers({"A": HOSTILE})}, is_json=True

@@ -23,11 +23,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
     def run_with(**settings: Any) -> Program:
         with pytest.MonkeyPatch.context() as patch:
-            # The build context contains wheels, which would be downloaded.
-            patch.setattr(
-                "infra.docker.access.image_context",
-                lambda _, image, refresh: ImageContext(image, Path("/nowhere"), "0" * 64, refresh),
-            )
+            # The build contexts contain wheels, which would be downloaded.
+            for module in ("access", "postgres_cluster"):
+                patch.setattr(
+                    f"infra.docker.{module}.image_context",
+                    lambda _, image, refresh: ImageContext(image, Path("/nowhere"), "0" * 64, refresh),
+                )
             # The recording engine's certificates are not real ones.
             patch.setattr(
                 "infra.docker.monitoring.expires_at", lambda certificate: datetime(2030, 1, 1, tzinfo=UTC)
@@ -46,6 +47,12 @@ def program(run: Run) -> Program:
 def monitored(run: Run) -> Program:
     """The program with monitoring on."""
     return run(monitoring="true", monitoringTargets={"web": "web-1:9000, web-2:9000"})
+
+
+@pytest.fixture(scope="module")
+def clustered(run: Run) -> Program:
+    """The program with replicas of Postgres."""
+    return run(postgresReplicas=2)
 
 
 @pytest.fixture(scope="module")

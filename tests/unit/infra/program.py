@@ -17,6 +17,7 @@ import pulumi
 from google.protobuf import json_format
 from pulumi.runtime import mocks, rpc
 
+from infra.docker.members import ClusterState
 from infra.docker.network_leases import NetworkLeases
 from infra.docker.stack import DockerStack
 from infra.settings import StackSettings
@@ -28,7 +29,15 @@ CONTAINER = "docker:index/container:Container"
 IMAGE = "pulumi-python:dynamic/docker:Image"
 NETWORK = "pulumi-python:dynamic/docker:Network"
 VOLUME = "docker:index/volume:Volume"
-LEASES = NetworkLeases(postgres=21001, redis=21002, access=21003, prometheus=21004, subnet="10.201.7.0/24")
+LEASES = NetworkLeases(
+    postgres=21001,
+    redis=21002,
+    access=21003,
+    prometheus=21004,
+    subnet="10.201.7.0/24",
+    postgres_2=21007,
+    postgres_3=21008,
+)
 REPLICATED_LEASES = replace(LEASES, redis_2=21005, redis_3=21006)
 _SECRET = {rpc._special_sig_key: rpc._special_secret_sig}
 
@@ -44,6 +53,8 @@ class Resource:
     delete_before_replace: bool
     protect: bool
     ignore_changes: frozenset[str]
+    # The URNs of the resources that come first.
+    depends_on: frozenset[str]
 
 
 @dataclass
@@ -88,6 +99,7 @@ class Monitor(mocks.MockMonitor):
                     delete_before_replace=request.deleteBeforeReplace,
                     protect=request.protect,
                     ignore_changes=frozenset(request.ignoreChanges),
+                    depends_on=frozenset(request.dependencies),
                 )
             )
         for key in request.additionalSecretOutputs:
@@ -117,6 +129,7 @@ def run_program(
     key: str = "0a1b2c",
     rotation: Rotation | None = None,
     has_metrics: bool = False,
+    cluster: ClusterState | None = None,
     **settings: Any,
 ) -> Program:
     """Declare the Docker stack `unit` with these settings. `folder` contains its state."""
@@ -133,7 +146,13 @@ def run_program(
             parsed = StackSettings.parse(settings)
             leases = REPLICATED_LEASES if parsed.redis_replicas else LEASES
             stack = DockerStack(
-                program.checkout, "unit", parsed, leases, rotation or Rotation(), has_metrics=has_metrics
+                program.checkout,
+                "unit",
+                parsed,
+                leases,
+                rotation or Rotation(),
+                has_metrics=has_metrics,
+                cluster=cluster or ClusterState(),
             )
             return program.collect(stack.declare())
 

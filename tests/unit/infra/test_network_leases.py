@@ -190,3 +190,14 @@ def test_the_subnet_of_a_setting_is_used(checkout: Checkout) -> None:
     assert (
         take_leases(checkout, "dev", StackSettings(network_subnet="10.201.7.0/24")).subnet == "10.201.7.0/24"
     )
+
+
+def test_replicas_get_ports_of_their_own_which_are_kept(checkout: Checkout) -> None:
+    single = take_leases(checkout, "dev", AUTO)
+    assert (single.postgres_2, single.postgres_3) == (0, 0)
+    first = take_leases(checkout, "dev", StackSettings(postgres_replicas=2))
+    ports = [*_ports(first), first.postgres_2, first.postgres_3]
+    assert len(set(ports)) == len(ports)
+    assert 0 not in ports
+    assert _ports(first) == _ports(single)
+    assert take_leases(checkout, "dev", StackSettings(postgres_replicas=2)) == first

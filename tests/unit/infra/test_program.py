@@ -11,7 +11,7 @@ from infra import outputs
 from infra.docker import ownership
 from infra.docker.stack import METRICS_VOLUME
 from infra.images.context import stack_images
-from infra.spec import monitoring
+from infra.spec import etcd, monitoring, postgres_cluster
 from tests.promises import promise
 from tests.unit.infra.conftest import Run
 from tests.unit.infra.program import (
@@ -29,15 +29,24 @@ from tests.unit.infra.program import (
 
 SERVICES = ("postgres", "redis", "access")
 ALL_SERVICES = (*SERVICES, *monitoring.SERVICES)
+CLUSTER_SERVICES = (*postgres_cluster.MEMBERS, *etcd.MEMBERS)
 REDIS_GROUP = ("redis", "redis-2", "redis-3", "sentinel-1", "sentinel-2", "sentinel-3")
 DATA_VOLUMES = {"postgres-data", "postgres-backups", "redis-data"}
 SECRET_OUTPUTS = {outputs.DATABASE_URLS, outputs.REDIS_URLS, outputs.TOKEN_KEYS}
 
 
-@pytest.fixture(params=[*ALL_SERVICES, *(f"replicated {service}" for service in REDIS_GROUP)])
-def container(request: pytest.FixtureRequest, monitored: Program, replicated: Program) -> Resource:
-    kind, _, service = str(request.param).rpartition(" ")
-    return (replicated if kind else monitored).of_type(CONTAINER)[service]
+@pytest.fixture(
+    params=[
+        *(("monitored", service) for service in ALL_SERVICES),
+        *(("clustered", service) for service in CLUSTER_SERVICES),
+        *(("replicated", service) for service in REDIS_GROUP),
+    ],
+    ids=lambda param: " ".join(param),
+)
+def container(request: pytest.FixtureRequest) -> Resource:
+    program, service = request.param
+    found: Resource = request.getfixturevalue(program).of_type(CONTAINER)[service]
+    return found
 
 
 def test_the_stack_has_three_containers_on_one_network(program: Program) -> None:
@@ -45,10 +54,16 @@ def test_the_stack_has_three_containers_on_one_network(program: Program) -> None
     assert set(program.of_type(NETWORK)) == {"data-bridge"}
 
 
-def test_the_program_builds_the_images_of_the_stack(program: Program, monitored: Program) -> None:
-    for stack, monitoring_on in ((program, False), (monitored, True)):
+def test_the_program_builds_the_images_of_the_stack(
+    program: Program, monitored: Program, clustered: Program
+) -> None:
+    for stack, images in (
+        (program, stack_images(monitoring=False)),
+        (monitored, stack_images(monitoring=True)),
+        (clustered, stack_images(monitoring=False, has_cluster=True)),
+    ):
         built = {image.inputs["tag"].partition(":")[0] for image in stack.of_type(IMAGE).values()}
-        assert built == {f"groundwork/{image}" for image in stack_images(monitoring=monitoring_on)}
+        assert built == {f"groundwork/{image}" for image in images}
 
 
 @promise("a refresh installs the packages again, and an unchanged image is not rebuilt")

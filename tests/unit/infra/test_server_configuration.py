@@ -57,3 +57,13 @@ def test_redis_has_no_plain_port_and_dangerous_commands_are_off(persistence: str
     assert switches == dict.fromkeys(
         ("enable-debug-command", "enable-module-command", "enable-protected-configs"), "no"
     )
+
+
+def test_only_members_of_a_cluster_replicate_and_only_with_a_certificate() -> None:
+    assert "replicator" not in postgres.render_hba()
+    rules = [line.split() for line in postgres.render_hba(members="members").splitlines()]
+    assert [rule for rule in rules if "replicator" in rule] == [
+        ["hostssl", database, "replicator", "samenet", "cert", "map=members"]
+        for database in ("replication", "postgres")
+    ]
+    assert rules[-1] == ["host", "all", "all", "all", "reject"]

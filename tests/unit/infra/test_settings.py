@@ -38,6 +38,46 @@ class Bad:
 
 
 BAD = {
+    "one replica": Bad(
+        {"postgresReplicas": "1"}, "postgresReplicas", "1 is not a supported number", "set it to 0, or to 2"
+    ),
+    "replicas with monitoring": Bad(
+        {"postgresReplicas": "2", "monitoring": "true"},
+        "postgresReplicas",
+        "monitoring does not support replicas yet",
+        "set groundwork:monitoring to false",
+    ),
+    "replicas in a small subnet": Bad(
+        {"postgresReplicas": "2", "networkSubnet": "10.1.2.0/27"},
+        "networkSubnet",
+        "10.1.2.0/27 is too small",
+        "use a subnet of /26 or larger",
+    ),
+    "replicas with few connections": Bad(
+        {
+            "postgresReplicas": "2",
+            "postgresMaxConnections": "20",
+            "appConnectionLimit": "8",
+            "readonlyConnectionLimit": "1",
+            "monitorConnectionLimit": "1",
+            "migratorConnectionLimit": "1",
+        },
+        "postgresMaxConnections",
+        "20 is too few",
+        "use 25 or more",
+    ),
+    "replicas with commits that do not wait": Bad(
+        {"postgresReplicas": "2", "postgresParameters": '{"synchronous_commit": "local"}'},
+        "postgresParameters",
+        "synchronous_commit is set by groundwork",
+        "set groundwork:postgresReplicas to 0",
+    ),
+    "replicas on AWS": Bad(
+        {"target": "aws", "awsRegion": "eu-central-1", "postgresReplicas": "2"},
+        "postgresReplicas",
+        "it has no effect on target aws",
+        "remove it",
+    ),
     "unknown eviction policy": Bad(
         {"redisEvictionPolicy": "allkeys-lfru"},
         "redisEvictionPolicy",

@@ -56,6 +56,14 @@ def test_a_file_without_a_url_is_named_with_exit_code_2(
             "db.example:6432/shop as migrator",
         ),
         ("host=db.example user=migrator password=hunter2", "db.example:5432/migrator as migrator"),
+        (
+            "postgresql://app:hunter2@a.example:6431,b.example:6432/shop?target_session_attrs=primary",
+            "a.example:6431,b.example:6432/shop as app",
+        ),
+        (
+            "host=a.example,b.example port=6432 user=app dbname=shop",
+            "a.example:6432,b.example:6432/shop as app",
+        ),
         ("postgresql://me:hunter2@/shop", "the local socket:5432/shop as me"),
         ("postgresql://me:hunter2@db.example?hostaddr=192.0.2.7", "192.0.2.7:5432/me as me"),
         ("service=prod password=hunter2", "service 'prod'"),

@@ -1,0 +1,155 @@
+"""The running members of a Postgres cluster, and what must be true of them before a change.
+
+A stack's containers are found by their names, so this works for stacks without replicas too.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from infra.docker.engine import DockerError, docker, inspect, psql
+from infra.spec import etcd, postgres_cluster
+from infra.spec.checkout import Checkout
+from infra.spec.errors import InfraError
+from infra.spec.postgres_cluster import SCOPE
+
+_FIRST, *_OTHERS = postgres_cluster.MEMBERS
+# A failover takes 30 s, on a busy machine longer.
+WAIT_SECONDS = 120.0
+_POLL_SECONDS = 0.5
+# Patroni's list takes a second, on a busy machine several.
+_LIST_SECONDS = 15
+_IS_PRIMARY = "SELECT NOT pg_is_in_recovery()"
+
+
+class NoPrimary(InfraError):
+    """No member of a cluster is the primary, or the wrong one."""
+
+    # Exit.UNREACHABLE of ops.errors.
+    exit_code = 6
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """Whether a stack has a cluster, which member is the primary, and whether a majority of etcd's members exists."""
+
+    exists: bool = False
+    primary: str | None = None
+    has_stores: bool = False
+
+    def order(self) -> list[str]:
+        """Return the members in the order in which they are changed: the primary last, so that it changes once.
+
+        In a new cluster the first member starts first, because the others copy its data.
+        """
+        if not self.exists:
+            return list(postgres_cluster.MEMBERS)
+        return sorted(postgres_cluster.MEMBERS, key=lambda member: member == self.primary)
+
+
+def member_containers(container: str) -> dict[str, str]:
+    """Return the containers of a cluster by member, given the first one's name. Empty for a single server."""
+    prefix = container.removesuffix(_FIRST)
+    found = {
+        each["Name"].lstrip("/")
+        for each in inspect("container", *map(prefix.__add__, postgres_cluster.MEMBERS))
+    }
+    members = {member: prefix + member for member in postgres_cluster.MEMBERS if prefix + member in found}
+    return members if members.keys() - {_FIRST} else {}
+
+
+def primary_container(container: str, wait_seconds: float = WAIT_SECONDS) -> str:
+    """Return the container of the primary, given the first member's: `container` itself for a single server.
+
+    Waits during a failover. Raises NoPrimary if there is none within `wait_seconds`.
+    """
+    members = member_containers(container)
+    if not members:
+        return container
+    deadline = time.monotonic() + wait_seconds
+    while (member := primary_of(members)) is None:
+        if time.monotonic() > deadline:
+            raise NoPrimary(
+                f"no member of {', '.join(members)} is the primary; see `groundwork cluster status`"
+            )
+        time.sleep(_POLL_SECONDS)
+    return members[member]
+
+
+def primary_of(members: dict[str, str]) -> str | None:
+    """Return the member that is the primary now, or None."""
+    for member, container in members.items():
+        try:
+            if psql(container, _IS_PRIMARY, timeout_seconds=15).strip() == "t":
+                return member
+        except DockerError:
+            # It is stopped, frozen, or starting.
+            continue
+    return None
+
+
+def patronictl(container: str, *arguments: str, stdin: str = "", seconds: int = 300) -> str:
+    """Run Patroni's command line in a member's container, and return its output.
+
+    Raises DockerError if it fails, or takes longer than `seconds`: without etcd it would wait forever.
+    """
+    command = ("exec", "--interactive", container, "timeout", str(seconds), "patronictl", *arguments)
+    return docker(*command, stdin=stdin.encode(), timeout_seconds=seconds + 30)
+
+
+def listed_members(container: str) -> list[dict[str, Any]]:
+    """Return the members as Patroni lists them, as seen from a member's container. Raises DockerError."""
+    try:
+        listed: list[dict[str, Any]] = json.loads(
+            patronictl(container, "list", SCOPE, "--format=json", seconds=_LIST_SECONDS)
+        )
+    except (DockerError, ValueError) as error:
+        raise DockerError(f"Patroni in {container} cannot list the members; see whether etcd runs") from error
+    return listed
+
+
+def observe(checkout: Checkout, stack: str, *, replicas: int, subnet: str) -> ClusterState:
+    """Return the cluster before an `up`. Raises InfraError if the settings cannot be reached from it."""
+    members = member_containers(checkout.name(stack, _FIRST))
+    if not members:
+        return ClusterState()
+    primary = primary_of(members)
+    if primary is None:
+        raise NoPrimary(
+            f"the Postgres of stack {stack!r} has no primary, so its servers cannot be changed one after the other;"
+            f" see `groundwork cluster status --stack {stack}`, and run the same command again when it has one"
+        )
+    if replicas == 0 and primary != _FIRST:
+        raise NoPrimary(
+            f"groundwork:postgresReplicas cannot become 0 while {primary} is the primary, because only the data of"
+            f" {_FIRST} is kept; run `groundwork cluster switchover --to {_FIRST} --stack {stack}` first"
+        )
+    if replicas and (used := _subnet_of(checkout, stack)) not in (None, subnet):
+        raise InfraError(
+            f"groundwork:networkSubnet cannot change from {used} to {subnet} while Postgres has replicas;"
+            " set groundwork:postgresReplicas to 0, run `groundwork up`, and then change it"
+        )
+    stores = inspect("container", *(checkout.name(stack, store) for store in etcd.MEMBERS))
+    return ClusterState(exists=True, primary=primary, has_stores=len(stores) > len(etcd.MEMBERS) // 2)
+
+
+def retire_replicas(checkout: Checkout, stack: str) -> list[str]:
+    """Stop all members but the first, which must be the primary, and return their containers.
+
+    A commit that waits for a replica is then never acknowledged, and no replica can become the primary when the first
+    server is replaced by a single one.
+    """
+    members = member_containers(checkout.name(stack, _FIRST))
+    others = [container for member, container in members.items() if member != _FIRST]
+    if others:
+        docker("stop", *others, timeout_seconds=180)
+    return others
+
+
+def _subnet_of(checkout: Checkout, stack: str) -> str | None:
+    for network in inspect("network", checkout.name(stack, "data")):
+        return str(network["IPAM"]["Config"][0]["Subnet"])
+    return None

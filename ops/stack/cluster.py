@@ -1,0 +1,194 @@
+"""The Postgres servers of a stack with replicas: their roles and state, and the switchover to another primary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.docker import ownership
+from infra.docker.engine import DockerError, inspect
+from infra.docker.members import listed_members, member_containers, patronictl
+from infra.spec.checkout import Checkout
+from infra.spec.postgres_cluster import MEMBERS, SCOPE
+from ops.errors import Exit, OpsError
+
+PRIMARY, SYNCHRONOUS, REPLICA = "primary", "synchronous replica", "replica"
+_ROLES = {"Leader": PRIMARY, "Sync Standby": SYNCHRONOUS, "Replica": REPLICA}
+# The states of a primary and of a replica that is in order.
+_WELL = {"running", "streaming"}
+_LIST_SECONDS = 90.0
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Member:
+    """A server. Without an entry in etcd, `role` is empty, and `state` is the container's.
+
+    `lag_mb` is how many megabytes of WAL a replica has not replayed yet, or None if that is not known.
+    """
+
+    name: str
+    container: str
+    role: str
+    state: str
+    timeline: int | None = None
+    lag_mb: int | None = None
+
+    @property
+    def is_well(self) -> bool:
+        return bool(self.role) and self.state in _WELL
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "member": self.name,
+            "container": self.container,
+            "role": self.role or None,
+            "state": self.state,
+            "timeline": self.timeline,
+            "lagMegabytes": self.lag_mb,
+            "isWell": self.is_well,
+        }
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The Postgres servers of a stack with replicas. `containers` maps members to containers that exist."""
+
+    stack: str
+    containers: dict[str, str]
+
+    @classmethod
+    def of(cls, checkout: Checkout, stack: str) -> Cluster:
+        """Return the stack's cluster. Raise OpsError: 7 on AWS or without replicas, 6 if the stack is not up."""
+        from ops.stack.pulumi_stack import PulumiStack
+        from ops.stack.stack_status import refuse_on_aws
+
+        refuse_on_aws(checkout, stack)
+        containers = member_containers(checkout.name(stack, MEMBERS[0]))
+        if not containers:
+            PulumiStack(checkout, stack).require_known()
+            raise OpsError(
+                f"stack {stack!r} has no replicas of Postgres; set groundwork:postgresReplicas to 2 and run"
+                f" `groundwork up --stack {stack}` (docs/high-availability.md)",
+                Exit.REFUSED,
+            )
+        ownership.require_own(checkout, stack)
+        return cls(stack, containers)
+
+    def members(self) -> list[Member]:
+        """Return every member, as the members that answer see it. Raise OpsError (6) if none answers."""
+        states = {
+            each["Name"].lstrip("/"): each["State"]["Status"]
+            for each in inspect("container", *self.containers.values())
+        }
+        reason = "none is running"
+        for container in self.containers.values():
+            if states.get(container) != "running":
+                continue
+            try:
+                listed = listed_members(container)
+            except DockerError as error:
+                # The others would wait for etcd as long.
+                reason = str(error)
+                break
+            if listed:
+                return [self._member(name, listed, states) for name in MEMBERS]
+            reason = "etcd does not answer"
+        raise OpsError(
+            f"the roles of the Postgres servers of stack {self.stack!r} are not known: {reason};"
+            f" see `groundwork status --stack {self.stack}`",
+            Exit.UNREACHABLE,
+        )
+
+    def _member(self, name: str, listed: Sequence[dict[str, Any]], states: dict[str, str]) -> Member:
+        container = self.containers.get(name, "")
+        found = next((each for each in listed if each["Member"] == name), None)
+        state = states.get(container, "missing")
+        if found is None or state != "running":
+            # etcd forgets a dead member only after a while.
+            return Member(name, container, "", "not in the cluster" if state == "running" else state)
+        lag = found.get("Replay Lag")
+        return Member(
+            name,
+            container,
+            _ROLES.get(found["Role"], found["Role"].lower()),
+            found["State"],
+            found.get("TL"),
+            lag if isinstance(lag, int) else None,
+        )
+
+    def switch_over(self, to: str | None, say: Callable[[str], None]) -> tuple[str, str]:
+        """Make another member the primary, and return the old and the new one.
+
+        Only the synchronous replica is sure to have every acknowledged write. For another replica, the role first moves
+        to the synchronous one, and that one's new synchronous replica is the other. Without `to` it moves once.
+        """
+        began = old = self._ready()[PRIMARY]
+        if to == old:
+            return old, old
+        for _ in MEMBERS:
+            candidate = self._ready()[SYNCHRONOUS]
+            say(f"moving the primary from {old} to {candidate}")
+            self._move(old, candidate)
+            old = candidate
+            if to in (None, candidate):
+                self._ready()
+                return began, candidate
+        raise OpsError(
+            f"{to} did not become a synchronous replica of stack {self.stack!r}; see"
+            f" `groundwork cluster status --stack {self.stack}`",
+            Exit.UNREACHABLE,
+        )
+
+    def _move(self, old: str, new: str) -> None:
+        options = ("--leader", old, "--candidate", new, "--force")
+        try:
+            patronictl(self.containers[old], "switchover", SCOPE, *options)
+        except DockerError as error:
+            raise OpsError(
+                f"cannot move the primary from {old} to {new}: {str(error).splitlines()[-1]}",
+                Exit.UNREACHABLE,
+            ) from error
+
+    def _ready(self) -> dict[str, str]:
+        """Return the primary and its synchronous replica by role, and wait for them. Raise OpsError (6)."""
+        deadline = time.monotonic() + _LIST_SECONDS
+        while True:
+            found = {member.role: member.name for member in self.members() if member.is_well}
+            if found.keys() >= {PRIMARY, SYNCHRONOUS}:
+                return found
+            if time.monotonic() > deadline:
+                missing = SYNCHRONOUS if PRIMARY in found else PRIMARY
+                raise OpsError(
+                    f"the Postgres of stack {self.stack!r} has no {missing}; see"
+                    f" `groundwork cluster status --stack {self.stack}`",
+                    Exit.UNREACHABLE,
+                )
+            time.sleep(_POLL_SECONDS)
+
+
+def problems(members: Sequence[Member]) -> list[str]:
+    """Return what is wrong with a cluster, the worst first. Empty if all members are in order."""
+    roles = [member.role for member in members if member.is_well]
+    found = []
+    if PRIMARY not in roles:
+        found.append("there is no primary: nothing can be written")
+    elif SYNCHRONOUS not in roles:
+        found.append("there is no synchronous replica: every write waits")
+    found += [f"{member.name} is {member.state}" for member in members if not member.is_well]
+    timelines = {member.timeline for member in members if member.is_well and member.timeline}
+    if len(timelines) > 1:
+        found.append(f"the members are on different timelines ({', '.join(map(str, sorted(timelines)))})")
+    return found
+
+
+def render(members: Sequence[Member]) -> list[str]:
+    """Render the members as the lines of a text table."""
+    lines = [f"{'member':<12}{'role':<21}{'state':<21}{'timeline':>8}{'lag':>8}  container"]
+    for member in members:
+        lag = "" if member.lag_mb is None else f"{member.lag_mb}MB"
+        cells = f"{member.name:<12}{member.role:<21}{member.state:<21}{member.timeline or '':>8}{lag:>8}"
+        lines.append(f"{cells}  {member.container}")
+    return lines

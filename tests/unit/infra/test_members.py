@@ -1,0 +1,138 @@
+"""The members of a cluster: which one is the primary, and what `up` refuses before it changes anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.docker import members
+from infra.docker.engine import DockerError
+from infra.docker.members import ClusterState, NoPrimary, observe, primary_container, retire_replicas
+from infra.spec.checkout import Checkout
+from infra.spec.errors import InfraError
+from tests.promises import promise
+
+PREFIX = "gw-0a1b2c-dev-"
+SUBNET = "10.201.7.0/24"
+
+
+class Engine:
+    """Containers by name, with the answer to `is the primary`, or None if the server does not answer."""
+
+    def __init__(self, **primaries: bool | None) -> None:
+        self.answers = {PREFIX + name.replace("_", "-"): answer for name, answer in primaries.items()}
+        self.stopped: tuple[str, ...] = ()
+
+    def inspect(self, kind: str, *names: str) -> list[dict[str, Any]]:
+        if kind == "network":
+            return [{"IPAM": {"Config": [{"Subnet": SUBNET}]}}]
+        return [{"Name": f"/{name}"} for name in names if name in self.answers]
+
+    def psql(self, container: str, *_: Any, **__: Any) -> str:
+        answer = self.answers[container]
+        if answer is None:
+            raise DockerError("container is paused")
+        return "t\n" if answer else "f\n"
+
+    def docker(self, command: str, *arguments: str, **_: Any) -> str:
+        assert command == "stop", command
+        self.stopped = arguments
+        return ""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(root=tmp_path, key="0a1b2c", state_dir=tmp_path, cache_dir=tmp_path)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> Engine:
+    for name in ("inspect", "psql", "docker"):
+        monkeypatch.setattr(members, name, getattr(engine, name))
+    return engine
+
+
+def test_a_single_server_is_its_own_primary_without_being_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It may be stopped: commands report that themselves.
+    use(monkeypatch, Engine(postgres=None))
+    assert primary_container(f"{PREFIX}postgres") == f"{PREFIX}postgres"
+
+
+def test_the_primary_is_found_beside_a_frozen_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Engine(postgres=None, postgres_2=False, postgres_3=True))
+    assert primary_container(f"{PREFIX}postgres") == f"{PREFIX}postgres-3"
+
+
+def test_the_primary_is_found_when_the_first_container_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Engine(postgres_2=True, postgres_3=False))
+    assert primary_container(f"{PREFIX}postgres") == f"{PREFIX}postgres-2"
+
+
+def test_no_primary_is_reported_with_exit_code_6(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Engine(postgres=False, postgres_2=False, postgres_3=None))
+    with pytest.raises(
+        NoPrimary, match="no member of postgres, postgres-2, postgres-3 is the primary"
+    ) as refused:
+        primary_container(f"{PREFIX}postgres", wait_seconds=0)
+    assert refused.value.exit_code == 6
+
+
+def _observe(checkout: Checkout, replicas: int, subnet: str = SUBNET) -> ClusterState:
+    return observe(checkout, "dev", replicas=replicas, subnet=subnet)
+
+
+def test_an_up_of_a_single_server_asks_no_server(monkeypatch: pytest.MonkeyPatch, checkout: Checkout) -> None:
+    use(monkeypatch, Engine(postgres=None))
+    assert _observe(checkout, 0) == _observe(checkout, 2) == ClusterState()
+
+
+@promise("turning replicas off keeps the data, and is refused while another server is the primary")
+@pytest.mark.parametrize("primary", ["postgres_2", "postgres_3"])
+def test_replicas_are_not_turned_off_while_another_member_is_the_primary(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout, primary: str
+) -> None:
+    servers = {"postgres": False, "postgres_2": False, "postgres_3": False} | {primary: True}
+    use(monkeypatch, Engine(**servers))
+    with pytest.raises(NoPrimary, match=r"switchover --to postgres --stack dev") as refused:
+        _observe(checkout, 0)
+    assert "\n" not in str(refused.value)
+    # Keeping them is accepted.
+    assert _observe(checkout, 2).primary == primary.replace("_", "-")
+
+
+def test_without_a_primary_nothing_is_changed(monkeypatch: pytest.MonkeyPatch, checkout: Checkout) -> None:
+    use(monkeypatch, Engine(postgres=False, postgres_2=None, postgres_3=False))
+    for replicas in (0, 2):
+        with pytest.raises(NoPrimary, match="has no primary"):
+            _observe(checkout, replicas)
+
+
+def test_the_subnet_of_a_cluster_cannot_change(monkeypatch: pytest.MonkeyPatch, checkout: Checkout) -> None:
+    use(monkeypatch, Engine(postgres=True, postgres_2=False, postgres_3=False))
+    with pytest.raises(InfraError, match=r"networkSubnet cannot change from 10.201.7.0/24 to 10.9.0.0/24"):
+        _observe(checkout, 2, "10.9.0.0/24")
+    assert _observe(checkout, 2) == ClusterState(True, "postgres")
+
+
+@pytest.mark.parametrize(("stores", "is_majority"), [(0, False), (1, False), (2, True), (3, True)])
+def test_a_majority_of_etcd_is_recognized(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout, stores: int, is_majority: bool
+) -> None:
+    engine = use(monkeypatch, Engine(postgres=True, postgres_2=False, postgres_3=False))
+    engine.answers |= {f"{PREFIX}etcd-{number + 1}": None for number in range(stores)}
+    assert _observe(checkout, 2).has_stores is is_majority
+
+
+def test_turning_replicas_off_stops_every_other_member(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout
+) -> None:
+    engine = use(monkeypatch, Engine(postgres=True, postgres_2=False, postgres_3=False))
+    assert retire_replicas(checkout, "dev") == [f"{PREFIX}postgres-2", f"{PREFIX}postgres-3"]
+    assert engine.stopped == (f"{PREFIX}postgres-2", f"{PREFIX}postgres-3")
+
+
+def test_a_cluster_changes_its_primary_last() -> None:
+    assert ClusterState().order() == ["postgres", "postgres-2", "postgres-3"]
+    assert ClusterState(exists=True, primary="postgres").order() == ["postgres-2", "postgres-3", "postgres"]
+    assert ClusterState(exists=True, primary="postgres-2").order() == ["postgres", "postgres-3", "postgres-2"]
