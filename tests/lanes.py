@@ -22,6 +22,7 @@ LIVE_LANE = "the live stack"
 LONG_LANES = (
     LIVE_LANE,
     "tests/infra/test_lifecycle.py",
+    "tests/infra/cluster/test_cluster.py",
     "tests/integration/cache",
     "tests/faults/test_backups.py",
     "tests/faults/test_redis_failover.py",
