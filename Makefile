@@ -89,7 +89,7 @@ docs: .venv ## Build the documentation as a site into build/docs; fails for a br
 screenshots: .venv ## Make the pictures of the README, on a stack of its own; needs Chromium
 	@$(PY) -m scripts.screenshots
 
-bench: toolchain ## Measure, as ratios in one run (PEERS=rust: also beside Rust's drivers)
+bench: toolchain ## Run the benchmarks, and write docs/benchmarks.md (PEERS=rust: also compare with Rust's drivers)
 	@$(VENV)/uv pip install --quiet --python $(PY) --require-hashes --requirement tests/bench/requirements.lock
 	@$(if $(filter undefined,$(origin PEERS)),,PEERS='$(PEERS)' )$(PY) -m tests.bench
 

@@ -80,5 +80,5 @@ def is_due(raw: bytes) -> bool:
     if header is None:
         return False
     left_ms, cost_ms = int(header[1]) - time() * 1000, int(header[2])
-    # random() has 53 bits, so its logarithm is at most 36.8. The first comparison decides nearly all reads.
+    # random() has 53 bits, so -log(1 - random()) is at most 36.8. The first comparison decides nearly all reads.
     return left_ms <= 37 * BETA * cost_ms and -BETA * cost_ms * math.log(1.0 - random.random()) >= left_ms

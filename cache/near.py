@@ -179,7 +179,7 @@ class NearView(Generic[T]):
     ) -> None:
         self._near = near
         self._prefix = prefix
-        # Bound once: a hit takes about 2 µs, and looking these up would be a large part of it.
+        # Bound once: a hit takes about 1 µs, and looking these up would be a large part of it.
         self._entry = entries.get
         self._move_to_end = entries.move_to_end
         self._encode = NearCodec(codec).encode

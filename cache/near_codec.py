@@ -1,8 +1,8 @@
-"""How the near cache stores a record, so that each hit returns one that no other caller can change, at the least cost.
+"""Store records in the near cache so that each hit cheaply returns a record that no other caller can change.
 
 Decoding is most of the cost of a hit, so it is avoided where possible:
 
-- A frozen record with only plain values is returned itself.
+- A frozen record with only plain values is returned as it is.
 - A record with one dictionary of plain values, or of flat lists and dictionaries of them, is returned as a copy.
 - If only one field can be changed, such as a nested dictionary, only that field is decoded on each hit.
 - Any other record is stored as bytes and decoded on each hit.

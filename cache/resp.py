@@ -1,7 +1,7 @@
 """Commands and answers in RESP3, the protocol of Redis, without the layers of redis-py's parser.
 
-A connection class of redis-py gets `read_answers` from `AsyncAnswers` or `Answers`. That takes a quarter of the time of
-`read_response`. Types of answers that no command of the cache has end the connection.
+A connection class of redis-py gets `read_answers` from `AsyncAnswers` or `Answers`. `read_answers` takes a quarter of
+the time of `read_response`. An answer of a type that no command of the cache returns ends the connection.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _SIZED = frozenset(b"$=")
 def packed(*parts: str) -> bytes:
     """Return an ASCII command in the RESP protocol. redis-py's encoder copies its buffer for every key."""
     body = "".join([f"${len(part)}\r\n{part}\r\n" for part in parts])
-    # len() counts characters, RESP bytes: for ASCII these are the same.
+    # RESP counts bytes, and len() counts characters. For ASCII both numbers are the same.
     return f"*{len(parts)}\r\n{body}".encode("ascii")
 
 
 def parsing(count: int, error_of: Callable[[str], Exception]) -> Generator[None, bytes, list[Any]]:
     """Parse `count` answers from the bytes that are sent in, and return them. Yields when it needs more bytes.
 
-    An error of the server is an answer, made by `error_of`. Raises ConnectionError if the server ends the connection
-    with its error, or sends more than was asked for.
+    An error of the server is among the answers, as an exception made by `error_of`. Raises ConnectionError if the
+    error means that the server ends the connection, or if the server sends more than was asked for.
     """
     answers: list[Any] = []
     into, missing = answers, count

@@ -51,8 +51,8 @@ class TlsContext:
 class _Quiet:
     """Sends only what the caller sends: no CLIENT SETINFO, and no CLIENT MAINT_NOTIFICATIONS.
 
-    Redis 7.0 has neither, and the ACL allows neither. The names differ between versions of redis-py, and not every
-    version has an option for each.
+    Redis 7.0 does not know these commands, and the ACL does not allow them. redis-py's attributes for them differ
+    between its versions, and not every version has an option for each.
     """
 
     driver_info: Any
@@ -73,7 +73,7 @@ class _NoFarewell(_Quiet):
     if not hasattr(_AsyncConnection, "can_read"):
 
         async def can_read(self) -> bool:
-            """Return whether data is left or the connection has ended. Before 8.0, redis-py looks only for the end."""
+            """Return whether data is left or the connection has ended. redis-py before 8.0 checks only the latter."""
             return bool(self._reader._buffer) or bool(await super().can_read_destructive())  # type: ignore[misc]
 
     async def disconnect(self, *arguments: Any, **options: Any) -> None:

@@ -29,7 +29,8 @@ AsyncWaitQueue = deque
 class IdleConnections(deque[Any]):
     """The connections that nobody uses. psycopg_pool takes them from the left.
 
-    The one returned last is used next, because it is in the processor's caches, as is the server's session.
+    The connection that was returned last is used next, because it and its server process are still in the processor's
+    caches.
     """
 
     def append(self, connection: Any) -> None:

@@ -86,7 +86,7 @@ class QueryCall(QueryRecord):
         self._is_half = False
 
     def halve(self) -> None:
-        """Let this block be the first half of the call. The next block of this object is the second half.
+        """Make this block the first half of the call. The next block of this object is the second half.
 
         The time between them does not count, and an error in the first half ends the call.
         """

@@ -40,7 +40,7 @@ def bigint(field: str, value: object, *, least: int = INT64_MIN) -> int:
 
 def bigints(field: str, values: Sequence[int]) -> list[int]:
     """Return `values` as a list if each is an integer that fits a bigint column."""
-    # Without a call for each of them, if all are valid.
+    # The usual case, without a function call for each value.
     if set(map(type, values)) == {int} and min(values) >= INT64_MIN and max(values) <= INT64_MAX:
         return list(values)
     return [bigint(field, value) for value in values]

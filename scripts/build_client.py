@@ -3,8 +3,8 @@
 The wheel has one import name, `groundwork_client`, so that it cannot collide with an application's own `db` or `cache`.
 It contains client/ and every module that client/ imports, directly or not. Their imports are rewritten.
 
-Its version names the newest migration and a hash of the content, such as 0.1.0+schema12.g1a2b3c4d, so that pip replaces
-an older build.
+The version contains the number of the newest migration and a hash of the content, such as 0.1.0+schema12.g1a2b3c4d, so
+that pip replaces an older build.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def main() -> int:
 
 @contextmanager
 def building_sqlx() -> Iterator[None]:
-    """Build sqlx-cli beside the first tests, if the cache lacks it. The tests that need it wait for it."""
+    """Build sqlx-cli while the first tests run, if the cache lacks it. The tests that need it wait for the build."""
     command = [sys.executable, "-m", "tests.integration.migrator.sqlx_cli"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
         try:

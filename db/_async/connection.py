@@ -37,7 +37,7 @@ _UNATTENDED_SECONDS = 2.0
 # Limit for sending a cancel request to the server after the calling task was cancelled.
 _CANCEL_SECONDS = 1.0
 _WAIT_INTERVAL = 0.1
-# As many as psycopg prepares statements on a connection.
+# psycopg's limit of prepared statements on a connection.
 _MAX_TRANSFORMERS = 100
 _logger = logging.getLogger("groundwork.db.pool")
 
@@ -52,12 +52,12 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
     doubts: deque[None] | None = None
     # The connection belongs to the parent of this process, and nothing may be sent on it.
     is_inherited = False
-    # The COPY whose rows are sent and whose answer has not been read.
+    # The answer to a COPY whose rows were sent, until the answer is read.
     unanswered: AsyncCopyAnswer | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        # What psycopg has found out about the types of each query, by its text.
+        # What psycopg has found out about the types of each query, by the query's text.
         self._transformers: dict[bytes, Any] = {}
 
     def __del__(self, *arguments: Any) -> None:
@@ -137,11 +137,12 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
     ) -> list[_T]:
         """Execute a query and return all rows of its result."""
         # A new cursor finds out how to convert each parameter and column, which takes a third of a short query's time.
-        # Not in use while it executes, so that an interrupted call does not leave it half changed.
+        # The Transformer is removed meanwhile, so that an interrupted call does not leave it half changed.
         transformer = self._transformers.pop(query.sql, None)
         if transformer is None:
-            # Of the adapters, because one of a cursor refers to the connection. A connection that refers to itself is
-            # not deleted when its caller loses it. The session's encoding and time zone are those of no connection.
+            # Made from the adapters, because a Transformer made from a cursor refers to the connection. A connection
+            # that refers to itself is not deleted when its caller loses it. Encoding and time zone are psycopg's
+            # defaults, which are those of the session.
             transformer = Transformer(self.adapters)
         cursor = psycopg.AsyncCursor(self, row_factory=row_factory)
         cursor._tx, cursor._last_query = transformer, query.sql
@@ -159,7 +160,7 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
                 await self.deallocate_all()
                 await cursor.execute(query.sql, parameters, prepare=True)
         rows = [] if query.gives is None else await cursor.fetchall()
-        # It must not keep the result in memory.
+        # Otherwise the Transformer would keep the result in memory.
         transformer.set_pgresult(None)
         if len(self._transformers) < _MAX_TRANSFORMERS:
             self._transformers[query.sql] = transformer
@@ -188,7 +189,7 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
 
         Data on an idle connection usually means that the server has closed it or is shutting down.
         """
-        # Not `closed`, which takes longer: every call asks this.
+        # Faster than `closed`. Every call does this check.
         if self.pgconn.status == ConnStatus.BAD:
             return False
         if self._poller is None:
@@ -198,14 +199,14 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
 
 
 class AsyncCopyAnswer:
-    """The server's answer to a COPY, which tells whether the rows are stored."""
+    """The server's answer to a COPY, which says whether the rows are stored."""
 
     def __init__(self, connection: AsyncBoundedConnection) -> None:
         self._connection = connection
         self.error: psycopg.Error | None = None
 
     def start(self) -> None:
-        """Tell the server that these were all rows."""
+        """Tell the server that all rows were sent."""
         pgconn = self._connection.pgconn
         self._end = copy_end(pgconn, None)
         self._connection.unanswered = self

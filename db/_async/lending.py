@@ -96,7 +96,7 @@ class AsyncLender:
         """Close the pool. Later calls, and those that wait for a connection, raise Unavailable."""
         self._is_open = self._is_forked = False
         POOLS.remove(self._measured)
-        # Wake the callers that wait for it.
+        # Wake the callers that wait for the first attempt to connect.
         self._first_attempt.set()
         await self._probing.stop()
         await self._pool.close(timeout=2.0)
@@ -159,7 +159,7 @@ class AsyncLender:
     async def _leased(self, deadline: Deadline, is_retry: bool = False) -> AsyncIterator[Lease]:
         """Take a connection into a lease, which is empty after the block."""
         lease: Lease = []
-        # Given back twice, because a signal handler may raise inside the first `finally`.
+        # The connection is given back twice, because a signal handler may raise inside the first `finally`.
         try:
             try:
                 await self._take(lease, deadline, is_retry)
@@ -193,7 +193,7 @@ class AsyncLender:
             if (not is_retry and connection.is_quiet()) or await connection.answers(deadline):
                 connection.deadline = deadline
                 return connection
-            # The pool notices that it is closed and opens another.
+            # The pool notices that the connection is closed, and opens another.
             await self._give_back(lease)
 
     async def _wait(self, lease: Lease, deadline: Deadline) -> None:

@@ -97,7 +97,7 @@ class Lender:
         """Close the pool. Later calls, and those that wait for a connection, raise Unavailable."""
         self._is_open = self._is_forked = False
         POOLS.remove(self._measured)
-        # Wake the callers that wait for it.
+        # Wake the callers that wait for the first attempt to connect.
         self._first_attempt.set()
         self._probing.stop()
         self._pool.close(timeout=2.0)
@@ -158,7 +158,7 @@ class Lender:
     def _leased(self, deadline: Deadline, is_retry: bool = False) -> Iterator[Lease]:
         """Take a connection into a lease, which is empty after the block."""
         lease: Lease = []
-        # Given back twice, because a signal handler may raise inside the first `finally`.
+        # The connection is given back twice, because a signal handler may raise inside the first `finally`.
         try:
             try:
                 self._take(lease, deadline, is_retry)
@@ -192,7 +192,7 @@ class Lender:
             if (not is_retry and connection.is_quiet()) or connection.answers(deadline):
                 connection.deadline = deadline
                 return connection
-            # The pool notices that it is closed and opens another.
+            # The pool notices that the connection is closed, and opens another.
             self._give_back(lease)
 
     def _wait(self, lease: Lease, deadline: Deadline) -> None:

@@ -28,7 +28,7 @@ from db.session import ENCODING, REPAIR, is_mangled, variable_at_fault, without_
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 _CONNECT_TIMEOUT_SECONDS = 5
-# What DISCARD ALL does, except that the session keeps its advisory locks.
+# The same as DISCARD ALL, except that the session keeps its advisory locks.
 _RESET = (
     "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DEALLOCATE ALL; DISCARD PLANS;"
     " DISCARD TEMP; DISCARD SEQUENCES"
@@ -59,13 +59,13 @@ def open_connection(conninfo: str) -> Iterator[Connection]:
 
 
 def reset_of(conninfo: str) -> str:
-    """Return SQL that makes a session of this connection string as it was at its beginning."""
+    """Return SQL that resets a session of this connection string to its initial state."""
     return f"{_RESET}; {_settings(session_of(str(_parsed(conninfo).get('options') or '')))}"
 
 
 def _settings(session: Mapping[str, str]) -> str:
-    # lock_timeout bounds how long a DDL statement waits. How long it works is not limited. A pooler may have dropped
-    # the options. Without them the ledger and the tables would be others.
+    # A DDL statement may work for any time; lock_timeout limits only how long it waits. search_path and the ledger are
+    # set again, because a pooler may drop the connection string's options.
     path, ledger = sql.Literal(session.get(SEARCH_PATH)), sql.Literal(session.get(LEDGER, ""))
     return (
         f"{REPAIR}, set_config('statement_timeout', '0', false),"
@@ -123,7 +123,7 @@ def _refused(exc: psycopg.Error, script: Script, statement: Statement | None) ->
         line, text = script.line_of(statement, int(exc.diag.statement_position or 1)), statement.text
     words = [exc.diag.message_primary or str(exc), exc.diag.message_detail, exc.diag.message_hint]
     reason = "; ".join(_one_line(part).rstrip(".") for part in words if part)
-    undone = "this migration was rolled back" if script.is_atomic else "nothing of it is recorded"
+    undone = "this migration was rolled back" if script.is_atomic else "the ledger is unchanged"
     return ScriptFailed(
         f"{script.path.name}:{line}: {reason} (SQLSTATE {exc.sqlstate}) in `{first_line(text)}`",
         f"{undone}: correct the file and run it again",
@@ -172,7 +172,7 @@ def _connect(given: Mapping[str, Any]) -> Connection:
         time.sleep(random.uniform(*_SLOT_PAUSE_SECONDS))
 
 
-# What the server says if it has no connection left, and the limit that has been reached.
+# The server's messages if no connection is free, and the limit that each message means.
 _CONNECTION_LIMITS = (
     ("too many connections for role", "the CONNECTION LIMIT of the role"),
     ("too many connections for database", "the CONNECTION LIMIT of the database"),

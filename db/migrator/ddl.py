@@ -14,7 +14,7 @@ from typing import Literal
 from db.migrator.script import Statement, tokens
 
 Verb = Literal["create", "drop", "rename", "grant"]
-# Other statements may be many and long, and finding their words is slow.
+# There may be many other, long statements, and splitting them into words is slow.
 _VERBS = re.compile(r"(?:create|drop|alter|grant)\b", re.IGNORECASE)
 _MODIFIERS = {
     "or",

@@ -1,4 +1,4 @@
-"""What a run of migrations reports while it runs."""
+"""The events that a run of migrations reports."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class Applied:
 class Event:
     """A step of a run, with its migration, if any, and a text. As a string it is one line of progress.
 
-    `warning` is about a script that runs although it has a problem. `done` has the migration as `applied`; it stays
-    applied or reverted if a later one fails. `skipped` means that another migrator has done it.
+    `warning` is about a script that runs although it has a problem. `done` has the migration in `applied`; the
+    migration stays applied or reverted if a later one fails. `skipped` means that another migrator has done the
+    migration.
     """
 
     kind: EventKind

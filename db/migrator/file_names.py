@@ -11,7 +11,7 @@ from db.migrator.lint import LintFinding
 from db.migrator.source import version_of
 
 _RULE = "file-name"
-# As names of Flyway, of Diesel and of golang-migrate begin.
+# Names of Flyway, Diesel and golang-migrate begin like this.
 _LOOKS_NUMBERED = re.compile(r"[vV]?[0-9]")
 _DIRECTION = re.compile(r"\.(?:up|down)\.sql", re.IGNORECASE)
 _NAMED = "name it like 0007_what_it_does.up.sql"

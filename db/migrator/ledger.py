@@ -34,7 +34,7 @@ _CREATE = """
         execution_time BIGINT NOT NULL
     )
 """
-# An expression for the session's name of the ledger, with the default as its parameter.
+# An SQL expression for the ledger's name in this session. The parameter is the default.
 _NAME = f"coalesce(nullif(current_setting('{LEDGER}', true), ''), %s)"
 _ROWS = (
     "SELECT version, description, installed_on, success, checksum, execution_time FROM {} ORDER BY version"

@@ -28,11 +28,11 @@ RULES = {
     "nameless-index": "CREATE INDEX CONCURRENTLY without a name",
     "phase": "a phase header that is invalid, comes too late, or is in a down file",
     "byte-order-mark": "a byte order mark, which sqlx-cli would send to the server",
-    "psql-command": "a line for psql, such as \\restrict or \\connect",
+    "psql-command": "a psql command, such as \\restrict or \\connect",
     "copy-stdin": "COPY ... FROM stdin or TO stdout, whose rows only psql sends and reads",
     "needs-no-transaction": "VACUUM, CONCURRENTLY and similar statements without the no-transaction header",
-    "new-enum-value": "use of an enum's value in the transaction that adds it",
-    "file-name": "a file that looks like a migration, but that the migrator does not read",
+    "new-enum-value": "use of an enum value in the file that adds it",
+    "file-name": "a file that looks like a migration but is ignored, rejected or taken for another kind",
 }
 _IGNORE = re.compile(r"lint-ignore:(?P<rules>[a-z, \t-]+)")
 _NEARLY_NO_TRANSACTION = re.compile(r"--\s*no[-_ ]?transaction\b", re.IGNORECASE)
@@ -53,7 +53,7 @@ class LintFinding:
 def lint_migrations(
     migrations: Iterable[Migration], rules: Container[str] = frozenset(RULES)
 ) -> tuple[LintFinding, ...]:
-    """Return the findings of these of groundwork's own rules, by file and line."""
+    """Apply these of groundwork's own rules, and return the findings by file and line."""
     findings: list[LintFinding] = []
     for migration in migrations:
         up, commands = _read(migration.up)
@@ -202,7 +202,7 @@ def _of_script(script: Script, *, is_down: bool = False) -> Iterator[LintFinding
                 " comment, and the file runs in a transaction",
             )
     for problem in (*script.problems, *unrunnable(script)):
-        # Said above already.
+        # Already reported above, for the header.
         if problem.rule == "needs-no-transaction" and has_late_header:
             continue
         yield _finding(script, problem.line, problem.rule, problem.message)

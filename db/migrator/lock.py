@@ -40,12 +40,12 @@ class LockedSession:
     to_reset: str
 
     def reset(self, *statements: str) -> None:
-        """Make the session as it was at its beginning, except for the lock, and run statements in the same round trip.
+        """Reset the session, but keep the lock, and run statements in the same round trip.
 
-        So a SET in one migration does not affect the next. Raises LockHeld if a migration has released the lock, as
-        pg_advisory_unlock_all does, and another migrator has taken it.
+        A SET in one migration therefore does not affect the next. Raises LockHeld if a migration has released the lock,
+        as pg_advisory_unlock_all does, and another migrator has taken it.
         """
-        # Taken once more each time. The end of the block releases all.
+        # Each call takes the lock once more. The end of migration_lock releases it completely.
         text = "; ".join([self.to_reset, *statements, f"SELECT pg_try_advisory_lock({self.key})"])
         cursor = self.connection.execute(text.encode())
         while cursor.nextset():

@@ -72,7 +72,7 @@ def bound_lock_waits(connection: Connection, seconds: float) -> None:
 
 
 def milliseconds(seconds: float) -> int:
-    """Return a limit in milliseconds, at least 1. Only 0 s, which stands for no limit, is 0."""
+    """Return a limit in milliseconds, at least 1. 0 s means no limit, and stays 0."""
     return max(int(seconds * 1000), 1 if seconds else 0)
 
 
@@ -87,7 +87,7 @@ class LockBudget:
         self._held_since: float | None = None
 
     def execute(self, script: Script, group: Group, following: Group | None) -> None:
-        """Run statements, and limit the lock waits of the following ones to what is left then."""
+        """Run statements, and limit the lock waits of the following ones to the time that is left then."""
         if following is None or not self._limit:
             execute_statement(self._connection, script, group.text)
             return
@@ -105,7 +105,7 @@ class LockBudget:
         """Return SQL that limits each of `count` statements. It returns null if the transaction blocks nobody."""
         held = self._holds_up_others if self._held_since is None else "true"
         used = 0.0 if self._held_since is None else began - self._held_since
-        # The server measures the time of the statements before it.
+        # The server subtracts the time of the statements that were sent in the same round trip.
         left = f"{(self._limit - used) * 1000} - 1000 * extract(epoch FROM clock_timestamp() - statement_timestamp())"
         least = milliseconds(self._limit * _LEAST_SHARE)
         return (

@@ -105,8 +105,8 @@ def record_move(
                 else "no row without a file has"
             )
             raise Unproven(
-                f"{what} the checksum of {migration.up.path.name}, so it is not known which one it was; nothing was"
-                " changed"
+                f"{what} the checksum of {migration.up.path.name}, so the applied migration is unknown;"
+                " nothing was changed"
             )
         connection.execute(ledger.move(found[0].version, migration).encode())
         return Repair(version, migration.name, "moved", f"it was applied as version {found[0].version}")
@@ -131,7 +131,7 @@ def forget(
         if migration is None and ignore_missing:
             raise Unproven(
                 f"migration {version} ({row.description}) has no file, so it may belong to another program that shares"
-                " this ledger; nothing was changed. Remove ignore-missing if this ledger is not shared"
+                " this ledger; nothing was changed. Remove the setting ignore-missing if this ledger is not shared"
             )
         if row.success and migration is not None:
             raise Unproven(

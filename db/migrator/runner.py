@@ -205,13 +205,13 @@ def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> It
         if migration is None and row.checksum in renumbered:
             moved = renumbered[row.checksum]
             yield LedgerMismatch(
-                f"migration {row.version} ({row.description}) is applied but has no file, and {moved.up.path.name},"
-                f" which is pending, has its text; rename that file back to number {row.version}, or record the new"
-                f" number with `groundwork migrate repair --moved {moved.version}`",
+                f"migration {row.version} ({row.description}) is applied but has no file, and the pending"
+                f" {moved.up.path.name} has the same text; rename that file back to number {row.version}, or record the"
+                f" new number with `groundwork migrate repair --moved {moved.version}`",
                 version=row.version,
             )
         elif migration is None:
-            # Whose row it is, the ledger does not say. So the advice to delete one does not name this one.
+            # The row may be another program's, so the advice to delete a row does not name this version.
             yield LedgerMismatch(
                 f"migration {row.version} ({row.description}) is applied but has no file; restore the file, or deploy"
                 " the release that has it. If another program keeps its migrations in this ledger too, pass"

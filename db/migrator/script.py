@@ -113,10 +113,10 @@ def _next_statement(sql: str, position: int) -> tuple[Statement | None, int]:
 
 @cache
 def _plain_statement() -> re.Pattern[str]:
-    """Return a pattern of a whole statement with the comments before it, for the many that contain nothing unusual.
+    """Return a pattern that matches a usual statement as a whole, with the comments before it.
 
-    It is some twenty times as fast as the tokens. It does not match comments inside a statement, dollar quotes, escaped
-    literals, deeply nested parentheses, and CREATE, whose body may contain semicolons.
+    The pattern is about twenty times as fast as the tokenizer. It does not match a statement with comments inside,
+    dollar quotes, escaped literals or deeply nested parentheses, and no CREATE, whose body may contain semicolons.
     """
     part = rf"""(?: [\x01-!#%&*+,.:<-@\[-^`{{-\x7f]++ | (?![eE]'){LETTER}{LETTER_DIGIT_OR_DOLLAR}*+
                   | [0-9](?:\.|{LETTER_OR_DIGIT})*+ | '(?:[^']|'')*+' | "(?:[^"]|"")*+" | -(?!-) | /(?!\*) )"""

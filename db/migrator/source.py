@@ -31,7 +31,7 @@ _SUFFIXES = {"up": ".up.sql", "down": ".down.sql", "simple": ".sql"}
 
 @dataclass(frozen=True)
 class ScriptProblem:
-    """Something wrong or risky in a script: the line, from 1, the violated rule, and what to do.
+    """An error or a risk in a script: the line, from 1, the violated rule, and what to do.
 
     A script with a problem that is not `is_fatal` runs, as it does in sqlx.
     """
@@ -70,12 +70,12 @@ class Script:
 
     @property
     def runs_alone(self) -> bool:
-        """Whether the script is one statement that may have to run outside a transaction."""
+        """True if the script is one statement that may have to run outside a transaction."""
         return self.no_transaction and len(self.statements) == 1
 
     @property
     def is_atomic(self) -> bool:
-        """Whether the script runs in one transaction together with its row in the ledger."""
+        """True if the script runs in one transaction together with its row in the ledger."""
         return not self.runs_alone and len(self.transactions) == 1 and self.transactions[0].commits
 
     @cached_property
@@ -107,7 +107,7 @@ class Script:
 
     @cached_property
     def problems(self) -> tuple[ScriptProblem, ...]:
-        """What is wrong or risky in the script, found without a server."""
+        """The problems of the script that can be found without a server."""
         return (*self._phase_problems(), *self._statement_problems())
 
     def _statement_problems(self) -> Iterator[ScriptProblem]:

@@ -1,4 +1,4 @@
-"""What is wrong or risky in a single statement of a migration, found without a server."""
+"""Find the problems of a single statement of a migration, without a server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from db.migrator.script import Statement, first_line, tokens
 from db.migrator.transactions import controls_transaction, is_two_phase
 
-# The words with which the statements begin that are looked at. Others may be many and long.
+# The first words of statements that may have a problem. The others are skipped, because they may be many and long.
 _NOTABLE = re.compile(
     r"(?:abort|alter|begin|cluster|commit|copy|create|drop|end|prepare|reindex|rollback|start|vacuum)\b",
     re.IGNORECASE,
@@ -45,7 +45,7 @@ def problem_of(statement: Statement, *, runs_alone: bool, is_joined: bool, is_at
     if runs_alone and _NAMELESS_INDEX.match(statement.text):
         message = (
             "without an index name, the incomplete index that a killed run leaves must be found and dropped by hand;"
-            " give it one"
+            " give the index a name"
         )
         return "nameless-index", message, False
     if is_joined and _runs_alone(statement):
@@ -61,8 +61,8 @@ def _control(line: str, *, is_atomic: bool) -> str:
     if is_atomic:
         return f"`{line}` has no effect, because a migration runs in a transaction with its ledger row; remove it"
     return (
-        f"`{line}` divides the migration into several transactions, so it is dirty if a later one fails; put each into"
-        " its own migration"
+        f"`{line}` divides the migration into several transactions, so it is dirty if a later one fails; put each"
+        " transaction into its own migration"
     )
 
 

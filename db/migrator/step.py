@@ -45,12 +45,12 @@ from db.migrator.transactions import Transaction, groups
 # SQLSTATEs of a statement that cannot run in a transaction, or that would end it.
 _WANTS_NO_TRANSACTION = {"25001", "2D000"}
 _WORKER_POLL_SECONDS = 0.2
-# In the place of a group's offset: the end of a transaction.
+# Stands for the end of a transaction, where otherwise the offset of a group is.
 _END = -1
 
 
 class _GroupFailed(Exception):
-    """A group of statements failed. Each of them must be run alone, to find out which one it is."""
+    """A group of statements failed. Each statement must be run alone to find the one that fails."""
 
     def __init__(self, offset: int) -> None:
         super().__init__(offset)
@@ -108,7 +108,7 @@ class MigrationStep:
         raise AssertionError("the last pause is None")
 
     def _in_transaction(self, migration: Migration, script: Script) -> bool:
-        """Run the script's only transaction, and record it in the same."""
+        """Run the script's only transaction, in which the migration is recorded too."""
         (transaction,) = script.transactions
         return self._run_transaction(
             migration,
@@ -166,7 +166,7 @@ class MigrationStep:
         is_to_do: Callable[[LedgerRow | None], bool] = lambda row: True,
         record: str,
     ) -> bool:
-        """Run statements in one transaction, and then the SQL `record`. Return False if they are not to do.
+        """Run statements in one transaction, and then the SQL `record`. Return False if there is nothing to do.
 
         Statements are sent in groups. If a group fails, everything is run again with its statements one by one.
         """
@@ -224,7 +224,7 @@ class MigrationStep:
 
     @contextmanager
     def _rollback(self) -> Iterator[None]:
-        """If the block fails, roll back its transaction, and make the session as it was at the beginning."""
+        """If the block fails, roll back its transaction, and reset the session to its initial state."""
         try:
             yield
         except BaseException:
@@ -300,7 +300,7 @@ class MigrationStep:
             self._await_worker(migration, statement)
 
     def _await_worker(self, migration: Migration, statement: Statement) -> None:
-        """Wait until no other session works on what a statement makes. Raises LockHeld after the limit."""
+        """Wait until no other session works on a statement's index or partition. Raises LockHeld after the limit."""
         connection = self.session.connection
         deadline = time.monotonic() + self.limits.migrator_lock_seconds
         is_told = False

@@ -1,4 +1,4 @@
-"""How a script's statements are run: its transactions, and the groups of statements that are sent together.
+"""Split a script into transactions, and their statements into groups that are sent together.
 
 As in sqlx, a script begins in a transaction. BEGIN in a transaction does nothing except to set its modes, and what
 follows a COMMIT or ROLLBACK is another transaction.
@@ -84,7 +84,7 @@ class Group:
 
 
 def groups(sql: str, statements: Iterable[Statement], apart: Collection[int]) -> Iterator[Group]:
-    """Yield the statements of the script `sql` in groups: many that change rows together, each other one alone.
+    """Yield the statements of the script `sql` in groups. Only statements that change rows share a group.
 
     Statements that change rows take only locks that do not block other queries, and may be very many. A group that
     begins at an offset of `apart` is yielded statement by statement.

@@ -1,4 +1,4 @@
-"""Find what the server refuses in a migration, although psql or a session outside of a transaction accepts it."""
+"""Find statements that the server refuses in a migration, although they work in psql or outside a transaction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NEW_VALUE = re.compile(
 
 
 def without_psql_input(script: Script) -> tuple[Script, tuple[ScriptProblem, ...]]:
-    """Return the script without psql's commands and the rows of a COPY, each on as many lines, and the commands."""
+    """Return the script without psql commands and COPY rows, and the problems. Line numbers stay the same."""
     if "\\" not in script.sql:
         return script, ()
     plain = replace(script, sql=_COPIED_ROWS.sub(_without_rows, script.sql))

@@ -39,12 +39,12 @@ _WORD = re.compile(r"(?:\\.|[^\s\\])+", re.DOTALL)
 def libpq_url(url: str) -> str:
     """Return the URL with libpq's parameters only. Other connection strings, such as `host=...`, are unchanged.
 
-    Raises InvalidUrl for a parameter that neither of them has, and for a value that sqlx rejects.
+    Raises InvalidUrl for a parameter that neither libpq nor sqlx has, and for a value that sqlx rejects.
     """
     base, mark, query = url.partition("?")
     if not mark or not url.startswith(_SCHEMES):
         return url
-    # JDBC's `ssl` is the only parameter that libpq accepts in URLs alone.
+    # libpq accepts JDBC's `ssl` only in URLs, so get_defaults() does not contain it.
     known = {"ssl", *(option.keyword.decode() for option in pq.Conninfo.get_defaults())}
     kept: list[str] = []
     options: list[str] = []
@@ -63,7 +63,7 @@ def libpq_url(url: str) -> str:
             kept.append(f"sslmode={quote(value.lower())}")
         elif name in _SPELLINGS:
             kept.append(f"{_SPELLINGS[name]}={raw_value}")
-        # The part behind the question mark of a password that is not percent-encoded must not be quoted.
+        # If a password has a question mark that is not percent-encoded, `name` is part of it and must not be shown.
         elif pair and name not in known and "@" not in query:
             raise InvalidUrl(
                 f"the database URL has the parameter {name!r}, which neither libpq nor sqlx has; remove it"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ops.gharchive.batch import Runner
 
 _ANSWER_SECONDS = 8.0
-# Each has a connection.
+# Each process has a connection.
 _MOST_JOBS = 16
 
 
@@ -32,7 +32,11 @@ def import_() -> None:
     "--rejects", type=click.Path(path_type=Path), help="File for rejected lines [default: FILE.rejects.jsonl]"
 )
 @click.option(
-    "--jobs", type=click.IntRange(1, _MOST_JOBS), default=1, show_default=True, help="Processes that load"
+    "--jobs",
+    type=click.IntRange(1, _MOST_JOBS),
+    default=1,
+    show_default=True,
+    help="Number of processes that load",
 )
 @click.option("--dry-run", is_flag=True, help="Read and check the files, and store nothing")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object")

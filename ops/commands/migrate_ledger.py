@@ -39,7 +39,7 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done
     "--mark-applied",
     type=int,
     metavar="VERSION",
-    help="Record as applied what you did by hand: dirty or pending",
+    help="Record a dirty or pending migration as done by hand",
 )
 @click.option(
     "--moved",
@@ -51,7 +51,7 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done
     "--forget",
     type=int,
     metavar="VERSION",
-    help="Delete the row of an undone migration, or one without file",
+    help="Delete the row of an undone migration or of a lost file",
 )
 @_yes
 @_dry_run
@@ -73,7 +73,7 @@ def repair(
 ) -> None:
     """Repair the ledger if that is provably harmless
 
-    The checksum of an edited file is only updated if the applied text provably does the same: it differs in line
+    The checksum of an edited file is only updated if the applied text provably does the same: it differs only in line
     ends, a byte order mark, comments, or whitespace outside literals. The applied text comes from git's history or
     from --old-file. --moved needs a file with exactly the applied text.
     """

@@ -66,7 +66,7 @@ def lint(
 
 
 def _chosen_rules(only: tuple[str, ...], disabled: tuple[str, ...]) -> frozenset[str]:
-    """Return the rules to apply; those of --rule, or those that the settings leave on. Raise OpsError (2)."""
+    """Return the rules of --rule, or those that are on in the settings. Raise OpsError (2) for an unknown rule."""
     from db.migrator.lint import RULES
 
     for name in (*only, *disabled):

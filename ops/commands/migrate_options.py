@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ops.stack.database_url import SelectedDatabase
 
 _ROOT = Path(__file__).parents[2]
-# As sqlx-cli has it.
+# The default of sqlx-cli.
 _FOREIGN_FOLDER = "migrations"
 ignore_missing_option = click.option(
     "--ignore-missing/--no-ignore-missing",

@@ -1,4 +1,4 @@
-"""`groundwork migrate reset`: start a development stack's database again."""
+"""`groundwork migrate reset`: rebuild a development stack's database."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ops.doctor.examination import Examination
 _HITS = """
 SELECT blks_hit AS hit, blks_read AS read FROM pg_stat_database WHERE datname = current_database()
 """
-# Autovacuum comes once a minute. Until then the outbox of a bulk load has only dead rows.
+# Autovacuum starts once a minute. Until then the outbox of a bulk load has only dead rows.
 _DEAD = """
 SELECT relid::regclass::text AS name, n_dead_tup AS dead, n_live_tup AS live,
        greatest(last_autovacuum, last_vacuum)::text AS vacuumed

@@ -26,7 +26,7 @@ class Thresholds:
     bloat_bytes: int = 10 * MB
     dead_rows_share_warn: float = 0.2
     dead_rows_judged: int = 10_000
-    # Where autovacuum is on.
+    # If autovacuum is on for a table, it has to be at least this large, and not vacuumed for this long.
     dead_rows_bytes: int = 10 * MB
     dead_rows_seconds: float = 5 * 60
 

@@ -1,4 +1,4 @@
-"""Import one file: cut it into batches of lines, have them loaded, and write rejected lines to a file."""
+"""Import one file: split it into batches, pass them to a runner, and write rejected lines to a file."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Loader:
         self._partitions.make_missing({(event.timestamp.year, event.timestamp.month) for event in events})
 
     def _new(self, events: Sequence[Event]) -> list[Event]:
-        """Return the events that are not stored. Of equal ones the first counts, as if the others came later."""
+        """Return the events that are not stored. Of several events with the same key, the first one counts."""
         unique: dict[tuple[int | None, datetime], Event] = {}
         for event in events:
             unique.setdefault((event.github_event_id, event.timestamp), event)
@@ -111,6 +111,6 @@ class Loader:
             )
             for event in prepared.events
         )
-        # One statement, because each writes one outbox entry per feed.
+        # One statement, because each statement writes one outbox entry per feed.
         with self._pool.copying(_ACTIVITIES["copy_activities"], copy_data(rows)):
             pass

@@ -1,11 +1,11 @@
-"""A process of `import gharchive --jobs`: parses and loads batches, when the importing process says so.
+"""A process of `import gharchive --jobs`, which parses and loads batches when the importing process says so.
 
-It loads a batch in two steps, because only the second one has to follow the batches before:
+It loads a batch in two steps, because only the second step has to wait until all earlier batches are loaded:
 
 1. Insert missing users, organizations and repositories in a transaction of their own.
 2. Begin a transaction, store the events, wait until all earlier batches are loaded, update parties, and commit.
 
-If anything fails, the batch is loaded like without `--jobs` after all earlier ones.
+If anything fails, the batch is loaded as without `--jobs`, after all earlier batches.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class _Worker:
                 try:
                     new = self._loader.load_prepared(prepared, wait)
                 except (DbError, _TurnTooLate):
-                    # The reason recurs, or is gone, when the batch is loaded alone.
+                    # Below, the batch is loaded alone. That reports the error again, unless its cause is gone.
                     pass
                 else:
                     result.loaded, result.known = new, len(events) - new

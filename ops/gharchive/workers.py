@@ -46,7 +46,7 @@ class _State(Enum):
 
 @dataclass
 class _Batch:
-    """A batch that a worker has. `may_commit` is whether the worker knows that it may commit."""
+    """A batch in progress. `may_commit` is True if its worker may commit, and knows that."""
 
     worker: _Process
     done: Callable[[BatchResult], None]
@@ -56,11 +56,11 @@ class _Batch:
 
 
 class _Process:
-    """A worker process. It has a session of its own, so that Ctrl-C interrupts only this process."""
+    """A worker process. It has a session of its own, so that Ctrl-C interrupts only the importing process."""
 
     def __init__(self, database: str | None) -> None:
         self.connection, theirs = Pipe()
-        # Not a pipe, which would have to be read.
+        # A file, because a pipe that nobody reads would block the worker.
         self._errors = TemporaryFile()  # noqa: SIM115
         with theirs:
             self.process = subprocess.Popen(

@@ -1,7 +1,7 @@
-"""What a database has besides its migrations: roles, owner, schemas, extensions and default privileges.
+"""Read a database's setup, which its migrations expect: roles, owner, schemas, extensions and default privileges.
 
-A temporary server needs it before the migrations can run there. Everything is read from catalogs that any role may
-read. For a database that groundwork provisioned, infra.spec.roles has it instead.
+A temporary server needs the setup before the migrations can run there. Everything is read from catalogs that any role
+may read. The setup of a database that groundwork provisioned is in infra.spec.roles instead.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from infra.spec import roles
 _IS_PROVISIONED = """
 SELECT to_regnamespace(%s) IS NOT NULL AND (SELECT count(*) FROM pg_roles WHERE rolname = ANY(%s)) = %s
 """
-# Who runs the migrations: the owner of the ledger. Without a ledger it is the session's role if it owns a table, since
-# it creates the ledger; otherwise the owner of most tables.
+# The role that runs the migrations: the owner of the ledger. Without a ledger: the session's role if it owns a table,
+# because it will create the ledger; otherwise the owner of most tables.
 _MIGRATING_ROLE = """
 WITH owners AS (
     SELECT pg_get_userbyid(relowner) AS name, count(*) AS tables
@@ -89,13 +89,14 @@ ORDER BY defaclrole, nspname, kind, is_start DESC
 
 @dataclass(frozen=True)
 class DatabaseSetup:
-    """The surroundings of migrations that groundwork did not provision.
+    """The setup of a database that groundwork did not provision.
 
-    `role` runs the migrations; None stands for the temporary server's superuser. `home` is the schema of the ledger;
-    `ledger` is its name if the settings give one.
-    `roles` maps names to attributes, `schemas` to owners, `extensions` to schemas. `default_privileges` has statements
-    with their schema, or None for those of all schemas. A setup without `is_read` is that of
-    no database: roles and schemas that migrations expect are then created when one of them refers to them.
+    - `role` runs the migrations; None stands for the temporary server's superuser.
+    - `home` is the schema of the ledger; `ledger` is its name if the settings give one.
+    - `roles` maps names to attributes, `schemas` to owners, `extensions` to schemas.
+    - `default_privileges` has statements with their schema, or None for those of all schemas.
+    - `is_read` is False if there is no database to read. Then roles and schemas are created when a migration refers to
+      them.
     """
 
     role: str | None = None

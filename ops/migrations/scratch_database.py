@@ -1,7 +1,7 @@
 """A database on a temporary server in which migrations run: with the specification's roles, or with another setup.
 
-With another setup the migrations run with a superuser's rights, because what an administrator did for them (an
-extension, a schema) cannot be distinguished from what they did themselves. So missing privileges are not found here.
+With another setup the migrations run as a superuser, because the catalogs do not show whether an administrator or a
+migration created an object, such as an extension. Therefore missing privileges are not found here.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class ScratchDatabase:
     def __init__(self, url: str, setup: DatabaseSetup | None) -> None:
         self.url = url
         self._setup = setup
-        # What the setup created here, by kind and name. A migration that creates it too comes first.
+        # The objects that the setup created here, by kind and name. If a migration creates one too, ours is dropped.
         self._made: set[tuple[str, str]] = set()
         self._schemas = {"public"}
         self._given: Catalog | None = None
 
     def run(self, action: Callable[[], T], *, is_applied: bool) -> T:
-        """Run migrations by `action`, as often as something of the setup is missing or in the way.
+        """Run migrations with `action`, again whenever an object was missing or already existed and this was corrected.
 
         `is_applied`: they have run on the target, so the roles that they name existed at that time. Raise ScriptFailed,
         or OpsError for an extension that the server does not have.

@@ -1,7 +1,7 @@
 """The settings of `groundwork migrate` outside of a stack: groundwork.toml, pyproject.toml and sqlx.toml.
 
-They are read from the nearest folder, from the current one upwards, that has one of these files. Every key, its type
-and its values are in one table; anything else is refused with the file and the key.
+They are read from the current folder, or from the nearest parent that has one of these files. All keys with their types
+and values are in one table. Anything else is refused, and the message names the file and the key.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Wrong(Exception):
 class MigrateSettings:
     """The settings that the files give; the defaults for the others.
 
-    `root` is the folder of the files, None without any. Names of tables and schemas are in SQL's spelling.
+    `root` is the folder of the files; None if there are none. Names of tables and schemas are in SQL's spelling.
     """
 
     root: Path | None = None
@@ -62,7 +62,7 @@ class MigrateSettings:
 
         found = {SEARCH_PATH: ", ".join(self.schema)} if self.schema else {}
         if self.schema and "." not in re.sub(_QUOTED, "", self.ledger or ""):
-            # Without its schema, the ledger would be another program's, if only a later schema has one.
+            # Without a schema in its name, the ledger could be another program's in a later schema of the search_path.
             found[LEDGER] = f"{self.schema[0]}.{self.ledger or TABLE}"
         elif self.ledger is not None:
             found[LEDGER] = self.ledger
@@ -200,7 +200,7 @@ def _refuse_unknown(path: Path, prefix: str, content: Mapping[str, Any], known: 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise _Wrong("a text that is not empty")
+        raise _Wrong("a string that is not empty")
     return value
 
 

@@ -27,7 +27,7 @@ PARTS = {
     "migrations": ("Migrations", "tests.bench.migrations"),
     "stack": ("A stack", "tests.bench.stack"),
     "idle": ("An idle stack", "tests.bench.idle"),
-    "rust": ("Beside the drivers of Rust", "tests.bench.rust_peers"),
+    "rust": ("Compared with the drivers of Rust", "tests.bench.rust_peers"),
 }
 # Measured only if PEERS names them.
 PEERS = ("rust",)

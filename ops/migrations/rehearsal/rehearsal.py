@@ -118,8 +118,8 @@ class Rehearsal:
 class RehearsalOptions:
     """Options of a rehearsal. `max_bytes` limits the size of the database to copy.
 
-    `queries` is a folder with the application's queries. Without it they are those of db/queries for a database that
-    groundwork provisioned, and of the database's pg_stat_statements for others.
+    `queries` is a folder with the application's queries. The default is db/queries for a database that groundwork
+    provisioned, and the database's pg_stat_statements for others.
     """
 
     callers: int = 8

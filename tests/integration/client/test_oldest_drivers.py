@@ -26,7 +26,7 @@ TESTS = (
 
 
 def _oldest() -> list[str]:
-    """Return the client's requirements with their lowest version, such as psycopg[binary]==3.3.6."""
+    """Return the client's requirements with their lowest version, such as psycopg[binary]==3.3.9."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pinned = []
     for requirement in project["dependencies"]:

@@ -1,4 +1,4 @@
-"""What calls share to save time: the connection returned last, and what psycopg has found out about a query's types."""
+"""Calls save time by sharing the connection that was returned last, and what psycopg knows about a query's types."""
 
 from __future__ import annotations
 

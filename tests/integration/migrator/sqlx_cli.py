@@ -1,7 +1,7 @@
-"""Both versions of a real sqlx-cli, from the shared cache, or built there by cargo.
+"""Find both versions of a real sqlx-cli in the shared cache, or build them there with cargo.
 
-`python -m tests` starts the build beside the first tests. A killed build continues where it was. The build takes about
-2.5 minutes of CPU time, because it does not optimize and has the fewest features that the tests need.
+`python -m tests` starts the build while the first tests run. A killed build continues where it stopped. The build takes
+only about 3 minutes of CPU time, because it does not optimize, and has only the features that the tests need.
 """
 
 from __future__ import annotations

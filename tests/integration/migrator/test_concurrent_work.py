@@ -64,7 +64,7 @@ def test_an_index_on_which_no_session_works_is_dropped(empty_database: Database,
 
 
 @promise("an index that another session is building is not dropped")
-def test_a_session_that_begins_to_rebuild_the_index_is_not_waited_for_to_drop_it(
+def test_an_index_that_another_session_begins_to_rebuild_is_not_dropped(
     empty_database: Database, owner: Connection
 ) -> None:
     make_invalid_index(owner)
@@ -76,7 +76,7 @@ def test_a_session_that_begins_to_rebuild_the_index_is_not_waited_for_to_drop_it
     assert ("t_a_idx", True) in indexes(owner)
 
 
-def test_an_invalid_index_that_if_not_exists_accepted_is_made_again(
+def test_an_invalid_index_that_if_not_exists_accepted_is_created_again(
     empty_database: Database,
     folder: Path,
     write: Write,
@@ -97,7 +97,7 @@ def test_an_invalid_index_that_if_not_exists_accepted_is_made_again(
 
 
 @pytest.mark.parametrize("definition", ["t (a)", "ONLY t USING btree (a)", '"t" (a)'])
-def test_an_index_without_a_name_that_cannot_be_made_leaves_nothing_behind(
+def test_a_failed_index_without_a_name_leaves_nothing_behind(
     empty_database: Database, folder: Path, write: Write, owner: Connection, definition: str
 ) -> None:
     make_invalid_index(owner)

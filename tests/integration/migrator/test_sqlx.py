@@ -135,7 +135,7 @@ def test_an_edited_file_is_refused_by_both(
     assert "has been modified" in sqlx(folder).run().stdout
 
 
-def test_both_ignore_rows_without_a_file_if_told_to(
+def test_both_ignore_rows_without_a_file_with_the_option(
     sqlx: Callable[[Path], Sqlx], empty_database: Database, folder: Path, write: Write, owner: Connection
 ) -> None:
     path = write("1_theirs.sql", "SELECT 1")
@@ -165,7 +165,7 @@ ignored-chars = ["\\r", " ", "\\uFEFF"]
 
 @promise("`migrate` reads sqlx.toml as sqlx-cli 0.9 does, and refuses other keys by name")
 @pytest.mark.parametrize("sqlx_first", [True, False], ids=["sqlx first", "groundwork first"])
-def test_sqlx_toml_means_the_same_to_both(
+def test_sqlx_toml_has_the_same_effect_on_both(
     empty_database: Database,
     owner: Connection,
     tmp_path: Path,

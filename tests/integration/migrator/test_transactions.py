@@ -76,7 +76,7 @@ def test_a_migration_whose_first_transaction_fails_is_not_dirty(
     if direction == "down":
         apply_pending(url, read_source(folder))
     call = apply_pending if direction == "up" else revert
-    with pytest.raises(ScriptFailed, match=rf"1_a\.{direction}\.sql:2: .*nothing of it is recorded"):
+    with pytest.raises(ScriptFailed, match=rf"1_a\.{direction}\.sql:2: .*the ledger is unchanged"):
         call(url, read_source(folder))
     assert (tables(owner), applied_versions(owner)) == (set(), [] if direction == "up" else [1])
 

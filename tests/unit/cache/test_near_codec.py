@@ -93,7 +93,7 @@ def test_a_frozen_record_of_plain_values_is_not_copied() -> None:
     [each for each in PREFERENCES if "deep" in each] + [{"deep": {"list": [[1], [2]]}}],
     ids=str,
 )
-def test_of_a_nested_dictionary_only_the_dictionary_is_decoded_again(preferences: dict[str, Any]) -> None:
+def test_only_the_nested_dictionary_of_a_record_is_decoded_on_each_hit(preferences: dict[str, Any]) -> None:
     entry = encoded(user(preferences))
     one, other = given(entry), given(entry)
     assert one == other == user(preferences)

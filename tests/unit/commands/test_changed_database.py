@@ -31,7 +31,7 @@ READ_ONLY = {
     ("migrate", "rehearse"),
     ("migrate", "verify"),
 }
-# It accepts no other database than the stack's, which tests/integration/migrator/test_reset.py checks.
+# It accepts only the stack's database, as tests/integration/cache_operations/test_migrate_reset.py checks.
 STACK_ONLY = {("migrate", "reset")}
 REST = {
     ("migrate", "down"): ["--yes"],

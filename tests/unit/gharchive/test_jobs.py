@@ -62,7 +62,7 @@ def test_rejected_lines_and_counts_are_those_of_one_process(
     assert [json.loads(each)["line"] for each in said[1][1][0].splitlines()] == [1, 2 * BATCH_LINES + 2]
 
 
-def test_a_file_without_events_stops_before_the_next_one(
+def test_a_file_without_events_ends_the_import_before_the_next_file(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     bad, good = tmp_path / "bad.json", tmp_path / "good.json"

@@ -110,7 +110,7 @@ def test_the_nearest_folder_with_settings_counts_and_groundworks_keys_first(tmp_
         ("groundwork.toml", "[migrat]", "unknown key migrat; the keys are migrate"),
         ("groundwork.toml", "[migrate]\nfolders = 'x'", "unknown key migrate.folders; the keys are attempts, "),
         ("groundwork.toml", "migrate = 1", "migrate is 1; it must be a table"),
-        ("groundwork.toml", "[migrate]\nfolder = ''", "migrate.folder is ''; it must be a text that is not empty"),
+        ("groundwork.toml", "[migrate]\nfolder = ''", "migrate.folder is ''; it must be a string that is not empty"),
         ("groundwork.toml", "[migrate]\nledger = 'a.b.c'", "migrate.ledger is 'a.b.c'; it must be a table's SQL name"),
         ("groundwork.toml", "[migrate]\nledger = 'a; DROP'", "must be a table's SQL name"),
         ("groundwork.toml", "[migrate]\nschema = []", "must be the name of a schema, or a list of names"),

@@ -1,4 +1,4 @@
-"""What a real sqlx-cli did with a folder of migrations, to compare groundwork's migrator with.
+"""Records of what a real sqlx-cli did with a folder of migrations, for comparison with groundwork's migrator.
 
 `migrations` has every kind of file that sqlx accepts. `sqlx-VERSION.json` records the ledger and the schema after
 `sqlx migrate run`, after a `sqlx migrate revert`, and after `sqlx migrate revert --target-version 0`; it was written by
