@@ -1,8 +1,9 @@
-"""Which server of REDIS_URL is the primary, if it lists several: the last result of the search in the background.
+"""The primary among several servers of REDIS_URL: the last result of the search in the background.
 
-A replaced primary stops accepting writes before the next one starts to. But another process may have asked it just
-before, and relies on the answer for RELIANCE_SECONDS. Therefore a new primary is not used for that time: a writer that
-invalidated there at once would return while readers of the replaced one are still served (docs/adr/0036).
+A former primary stops accepting writes before the next one starts to. But another process may have asked the former
+primary just before that, and relies on the answer for RELIANCE_SECONDS. Therefore a new primary is not used for that
+time. Otherwise a writer could invalidate there and return, while others still read from the former primary
+(docs/adr/0036).
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Primary:
     def order(self) -> list[int]:
         """Return the positions in the order of the search.
 
-        The last known primary is the first one, or the last one if the search before has found no primary: a frozen
+        The last known primary comes first. If the previous search has found no primary, it comes last, because a frozen
         server takes the most time.
         """
         known = self.index or 0
@@ -73,7 +74,7 @@ class Primary:
         return [*others, known] if self._is_reported_missing else [known, *others]
 
     def found(self, index: int, run_id: bytes) -> float:
-        """Store the result of a search. Return for how many more seconds Redis must be left alone."""
+        """Store the result of a search. Return for how many more seconds Redis must not be used."""
         last, now = self._sighting, monotonic()
         self._is_reported_missing = False
         if last is None or last.run_id != run_id:

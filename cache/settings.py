@@ -157,5 +157,5 @@ def address_of(server: str) -> tuple[str, int]:
 
 
 def _servers(parts: SplitResult) -> list[str]:
-    """Return the servers of a URL as host:port. `SplitResult` itself knows only URLs with one server."""
+    """Return the servers of a URL as host:port. `SplitResult` supports only URLs with one server."""
     return parts.netloc.rpartition("@")[2].split(",")

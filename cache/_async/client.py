@@ -300,7 +300,7 @@ class AsyncClient:
                 seconds = await self._connections.find_primary()
                 if seconds:
                     return seconds
-                # What is known is of the former primary, and no connection to the new one is open.
+                # The epoch is that of the former primary, and no connection to the new primary is open.
                 self.epoch.doubt()
                 await self._warm()
             await self.ping()
@@ -310,9 +310,9 @@ class AsyncClient:
         return None
 
     async def _settle(self) -> None:
-        """Deliver the invalidations that are owed, and close the breaker.
+        """Deliver the pending invalidations, and close the breaker.
 
-        Busy writers owe more in the meantime, so there are several rounds.
+        Busy writers add more of them in the meantime, so there are several rounds.
         """
         delivered = 0
         for _ in range(_DELIVERIES):

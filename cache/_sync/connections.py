@@ -51,7 +51,7 @@ class Connections:
         self._nonce_key = epoch_nonce(settings.namespace)
         self._fence_key = write_fence(settings.namespace)
         self._primary = primary
-        # One function that makes a connection for each server, in the order of REDIS_URL.
+        # For each server, a function that makes a connection, in the order of REDIS_URL.
         self._makers = [_maker(url, settings) for url in settings.server_urls()]
         # Connections whose answers have all been read.
         self._idle: list[Any] = []
@@ -113,10 +113,10 @@ class Connections:
         return connection
 
     def find_primary(self) -> float:
-        """Find the server of REDIS_URL that accepts writes, and return for how many seconds it must be left alone.
+        """Find the server of REDIS_URL that accepts writes, and return for how many seconds it must not be used yet.
 
         Raises redis-py's ConnectionError if there is none. The connection is not kept: a former primary that was frozen
-        may accept one write before it notices that its replicas have left, and the next connection tries another one.
+        may accept one write before it notices that its replicas have left. The next connection tries another write.
         """
         reasons = [""] * len(self._makers)
         for index in self._primary.order():
@@ -131,7 +131,7 @@ class Connections:
                 continue
             finally:
                 connection.disconnect()
-            # Those to the former primary may still be open.
+            # Connections to the former primary may still be open.
             self.close()
             return self._primary.found(index, fields_of(information)[b"run_id"])
         self._primary.missing(reasons)

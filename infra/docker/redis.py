@@ -44,7 +44,7 @@ class _Member:
 
     address: str
     first_primary: str | None
-    # Changes when the servers know nothing of each other any more.
+    # A new identity makes a server forget its role and the addresses of the others.
     identity: pulumi.Output[str]
     buffer_bytes: int
 
@@ -106,7 +106,7 @@ class Redis(pulumi.ComponentResource):
         """Declare one server, and return it with its certificate."""
         child = pulumi.ResourceOptions(parent=self)
         checkout, stack, settings = args.checkout, args.stack, args.settings
-        # The other servers have copies, whose protection would only prevent that replicas are turned off.
+        # The other servers have copies. Protecting their volumes would only prevent turning replicas off.
         is_first = what == replication.SERVER_NAMES[0]
         data = make_volume(checkout, stack, f"{what}-data", child, protect=is_first and settings.protect_data)
         config = make_volume(checkout, stack, f"{what}-config", child)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from infra.spec import redis, tls
 from infra.spec.redis_acl import PEER, REPLICA, SENTINEL
 
-# A primary, and this many replicas or none. With one replica, its loss would make the primary refuse writes.
+# A stack has this many replicas or none. With only one, the loss of the replica would make the primary refuse writes.
 REPLICAS = 2
 SERVERS = REPLICAS + 1
 SENTINELS = 3
@@ -27,7 +27,8 @@ GROUP = "groundwork"
 SENTINEL_PORT = 26379
 SENTINEL_MEMORY = "64MB"
 _QUORUM = 2
-# In this order, which keeps two primaries apart: MAX_LAG_SECONDS and the second until it is checked again, then DOWN.
+# A primary without replicas refuses writes after MAX_LAG_SECONDS and at most 1 s until the next check. A replica must
+# not be promoted earlier, so DOWN must be at least that long.
 _MAX_LAG_SECONDS = 2
 _DOWN_MS = 3000
 _FAILOVER_MS = 10_000
@@ -102,8 +103,8 @@ def server_entrypoint(identity: str, first_primary: str | None) -> list[str]:
     """Return the entrypoint of a server. `first_primary` is the address that it replicates at its first start, if any.
 
     Sentinel stores the role in the file that the server was started with, which must therefore be writable. At each
-    start it is written again from the configuration and the role, because Sentinel's CONFIG REWRITE copies every
-    setting into it. A file of another `identity` is of earlier servers with other addresses, and is deleted.
+    start the file is written again from the configuration and the role, because Sentinel's CONFIG REWRITE copies every
+    setting into it. A file of another `identity` belongs to earlier servers with other addresses, and is deleted.
     """
     role = "" if first_primary is None else f"replicaof {first_primary} {redis.PORT}"
     script = f"""
@@ -122,8 +123,8 @@ exec redis-server "$file"
 def sentinel_entrypoint(identity: str, first_primary: str) -> list[str]:
     """Return the entrypoint of a Sentinel. `first_primary` is the address that it monitors at its first start.
 
-    A Sentinel stores all it knows in its configuration file. At each start the settings are written again, and what it
-    knows is kept.
+    A Sentinel stores its state in its configuration file. At each start the settings are written again, and the state
+    is kept.
     """
     script = f"""
 umask 077

@@ -112,8 +112,7 @@ def psql(stack: str, role: str, arguments: Sequence[str]) -> None:
 def redis_cli(stack: str, role: str, arguments: Sequence[str]) -> None:
     """Open redis-cli on the stack's Redis
 
-    With replicas it is the server that is the primary now. Further arguments
-    go to redis-cli.
+    With replicas, connects to the current primary. Further arguments go to redis-cli.
     """
     from urllib.parse import unquote, urlsplit
 

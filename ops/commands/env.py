@@ -33,8 +33,8 @@ def env(role: str, stack: str, style: str, tokens: bool) -> None:
 
     A role that uses only one of the two servers gets only that server's URL.
     With replicas of Redis, REDIS_URL lists all servers. REDIS_PRIMARY_URL is
-    for clients that cannot use a list: it names the server that is the
-    primary now, and is not valid after a failover.
+    for clients that cannot use a list: it names the current primary, and is
+    not valid after a failover.
     """
     from db.token_keys import VARIABLE
     from ops.errors import Exit, OpsError

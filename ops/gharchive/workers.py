@@ -46,7 +46,7 @@ class _State(Enum):
 
 @dataclass
 class _Batch:
-    """A batch in progress. `may_commit` is True if its worker may commit, and knows that."""
+    """A batch in progress. `may_commit` is True if the importing process has sent FINISH."""
 
     worker: _Process
     done: Callable[[BatchResult], None]
