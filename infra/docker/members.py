@@ -26,7 +26,7 @@ _IS_PRIMARY = "SELECT NOT pg_is_in_recovery()"
 
 
 class NoPrimary(InfraError):
-    """No member of a cluster is the primary, or the wrong one."""
+    """No member of a cluster is the primary, or the primary is the wrong member."""
 
     # Exit.UNREACHABLE of ops.errors.
     exit_code = 6
@@ -34,7 +34,7 @@ class NoPrimary(InfraError):
 
 @dataclass(frozen=True)
 class ClusterState:
-    """Whether a stack has a cluster, which member is the primary, and whether a majority of etcd's members exists."""
+    """A stack's cluster: whether it exists, the primary, and whether a majority of etcd's members exists."""
 
     exists: bool = False
     primary: str | None = None

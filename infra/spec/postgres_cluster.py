@@ -25,7 +25,7 @@ LONGEST_PREFIX = 26
 CONFIG_FILE = f"{CONFIG_DIR}/patroni.yml"
 REST_PORT = 8008
 SCOPE = "groundwork"
-# Patroni allows no smaller ones. A killed primary is replaced after TTL_SECONDS, less the age of its last renewal.
+# The smallest values that Patroni accepts. A killed primary is replaced TTL_SECONDS after its last renewal.
 TTL_SECONDS, LOOP_SECONDS, RETRY_SECONDS = 20, 2, 5
 # The smallest max_connections that Patroni accepts.
 FEWEST_CONNECTIONS = 25
@@ -42,7 +42,8 @@ _PARAMETERS = {
     "wal_log_hints": "on",
     "hot_standby": "on",
     "max_wal_senders": "10",
-    # Without slots, a lost standby cannot fill the disk of the primary. It catches up from this, or from the backups.
+    # There are no slots, so a lost standby cannot fill the disk of the primary. A standby catches up from these files
+    # or from the backups.
     "wal_keep_size": "1GB",
     "max_replication_slots": "10",
     "wal_sender_timeout": "5s",

@@ -122,8 +122,9 @@ class Cluster:
     def switch_over(self, to: str | None, say: Callable[[str], None]) -> tuple[str, str]:
         """Make another member the primary, and return the old and the new one.
 
-        Only the synchronous replica is sure to have every acknowledged write. For another replica, the role first moves
-        to the synchronous one, and that one's new synchronous replica is the other. Without `to` it moves once.
+        Only the synchronous replica is sure to have every acknowledged write. To move the role to another replica, it
+        first moves to the synchronous replica, and then to the other, which has become synchronous. Without `to`, the
+        role moves once.
         """
         began = old = self._ready()[PRIMARY]
         if to == old:
