@@ -41,12 +41,7 @@ class ClusterState:
     has_stores: bool = False
 
     def order(self) -> list[str]:
-        """Return the members in the order in which they are changed: the primary last, so that it changes once.
-
-        In a new cluster the first member starts first, because the others copy its data.
-        """
-        if not self.exists:
-            return list(postgres_cluster.MEMBERS)
+        """Return the members in the order in which they are changed: the primary last, so that it changes once."""
         return sorted(postgres_cluster.MEMBERS, key=lambda member: member == self.primary)
 
 

@@ -114,13 +114,18 @@ class PostgresCluster(pulumi.ComponentResource):
                 more_pids=64 + spec.PIDS,
                 starts_after=before,
             )
-            # One after the other: the next server stops when this one streams, or is the primary.
-            before = [*before, servers[member].started.healthy]
+            # One after the other: the next server stops when this one streams, or is the primary. After `down` they
+            # start together, because any of them may have been the primary, and the others wait for it.
+            if args.state.exists:
+                before = [*before, servers[member].started.healthy]
         PatroniSettings(
             "postgres-settings",
             container=servers[spec.MEMBERS[0]].started.healthy.container,
             configuration=json.dumps(dynamic, sort_keys=True),
-            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=before)),
+            opts=pulumi.ResourceOptions.merge(
+                child,
+                pulumi.ResourceOptions(depends_on=[server.started.healthy for server in servers.values()]),
+            ),
         )
         first = servers[spec.MEMBERS[0]]
         self.container_name = first.started.healthy.container
