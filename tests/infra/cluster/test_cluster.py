@@ -194,6 +194,8 @@ def test_writes_that_do_not_wait_for_a_replica_are_lost(cluster: LiveCluster) ->
         docker("kill", old)
     docker("unpause", *replicas)
     try:
+        # Of the replicas, one was synchronous, and is promoted.
+        assert cluster.primary() in replicas
         assert writers.acknowledged.keys() - writers.rows()
     finally:
         docker("start", old)
