@@ -63,6 +63,8 @@ class ConnectionLost(DbError):
 class OutcomeUnknown(DbError):
     """A write was sent and no answer came, so it may have been committed.
 
+    With replicas: it was committed, but its wait for a replica was cancelled, so a failover may lose it.
+
     Read the record before you write again, or pass an idempotency key to make the write safe to retry.
     """
 

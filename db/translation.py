@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import psycopg
 import psycopg_pool
 from psycopg import errors as sql_errors
+from psycopg.errors import Diagnostic
 
 from db.deadline import shown
 from db.errors import (
@@ -24,6 +27,19 @@ from db.named_query import NamedQuery
 
 class DeadlinePassed(psycopg.OperationalError):
     """A connection was closed because its call's deadline passed. Never leaves this package."""
+
+
+class NotReplicated(psycopg.OperationalError):
+    """A commit was answered although its wait for a replica was cancelled. Never leaves this package."""
+
+
+def note_unreplicated(noted: deque[None], notice: Diagnostic) -> None:
+    """Add to `noted` if a notice says that the wait of a commit for a replica was cancelled.
+
+    The server answers such a commit as any other. Only this warning says that no replica may have it.
+    """
+    if (notice.message_primary or "").startswith("canceling wait for synchronous replication"):
+        noted.append(None)
 
 
 # The server refused to start work: nothing was done.
@@ -48,7 +64,7 @@ _CONFLICT_STATES = {
 
 def is_lost_connection(error: psycopg.Error) -> bool:
     """Return whether the connection was lost, in contrast to a statement that the server rejected."""
-    if isinstance(error, DeadlinePassed | psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
+    if isinstance(error, DeadlinePassed | NotReplicated | psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
         return False
     if isinstance(error, psycopg_pool.TooManyRequests):
         return False
@@ -90,6 +106,10 @@ def translate(
             return DeadlineExceeded(f"query {query.name}: no answer within {shown(seconds)}")
         return OutcomeUnknown(
             f"query {query.name}: no answer within {shown(seconds)}; it may have been committed"
+        )
+    if isinstance(error, NotReplicated):
+        return OutcomeUnknown(
+            f"query {query.name}: committed, but its wait for a replica was cancelled; a failover may lose it"
         )
     if isinstance(error, sql_errors.QueryCanceled):
         # By statement_timeout or pg_cancel_backend: the server has answered and rolled back.

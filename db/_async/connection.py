@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from select import POLLIN, poll
 from time import monotonic
 from traceback import clear_frames
@@ -29,7 +30,7 @@ from db.deadline import Deadline
 from db.login import LoginAttempts
 from db.named_query import NamedQuery
 from db.session import REPAIR, is_pinned
-from db.translation import DeadlinePassed
+from db.translation import DeadlinePassed, NotReplicated, note_unreplicated
 
 _T = TypeVar("_T")
 # Limit for the pool's own work (rollback, checks), which has no caller and no deadline.
@@ -59,6 +60,10 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
         super().__init__(*arguments, **options)
         # What psycopg has found out about the types of each query, by the query's text.
         self._transformers: dict[bytes, Any] = {}
+        # Not empty if a commit was answered although its wait for a replica was cancelled.
+        self._unreplicated: deque[None] = deque()
+        # Not a method, because a connection that refers to itself is not deleted when its caller loses it.
+        self.add_notice_handler(partial(note_unreplicated, self._unreplicated))
 
     def __del__(self, *arguments: Any) -> None:
         if self.doubts is not None and not self.closed:
@@ -120,13 +125,20 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
             left = 0.0
         bounded_by_us = timeout is None or left < timeout
         try:
-            return await super().wait(gen, interval, left if bounded_by_us else timeout)
+            result = await super().wait(gen, interval, left if bounded_by_us else timeout)
         except sql_errors._WaitTimeout as error:
             if not bounded_by_us:
                 raise
             # A late answer must not reach the next caller.
             self.pgconn.finish()
             raise DeadlinePassed("the call's deadline passed") from error
+        except BaseException:
+            self._unreplicated.clear()
+            raise
+        if self._unreplicated:
+            self._unreplicated.clear()
+            raise NotReplicated("the wait for a replica was cancelled")
+        return result
 
     async def _try_cancel(self, *, timeout: float = 5.0) -> None:
         # Unlike psycopg's method, it raises: wait() then closes the connection instead of waiting 5 s more.

@@ -7,10 +7,11 @@
 INSERT INTO idempotency_keys (key, purpose) VALUES (%(key)s, %(purpose)s) ON CONFLICT DO NOTHING RETURNING key;
 
 -- name: find_key :read
--- Find the write that was done under a key.
+-- Find the write that was done under a key. FOR UPDATE writes to the log, so that COMMIT waits until a replica has it, and
+-- therefore the earlier write.
 -- takes: key str
 -- gives: DoneWrite
-SELECT purpose, record_id FROM idempotency_keys WHERE key = %(key)s;
+SELECT purpose, record_id FROM idempotency_keys WHERE key = %(key)s FOR UPDATE;
 
 -- name: settle_key :write
 -- Record the id of the record that was written under a key.
