@@ -29,7 +29,7 @@ from infra.spec.errors import PortableError
 from tests.promises import promise
 
 # Never raised to callers: db.translation turns it into an error of db.errors.
-INTERNAL = {"db.translation.DeadlinePassed"}
+INTERNAL = {"db.translation.DeadlinePassed", "db.translation.NotReplicated"}
 SAMPLES: dict[Any, Any] = {
     int: 7,
     str: "text",
