@@ -10,13 +10,17 @@ from db.migrator.transactions import controls_transaction, is_two_phase
 
 # The first words of statements that may have a problem. The others are skipped, because they may be many and long.
 _NOTABLE = re.compile(
-    r"(?:abort|alter|begin|cluster|commit|copy|create|drop|end|prepare|reindex|rollback|start|vacuum)\b",
+    r"(?:abort|alter|begin|cluster|commit|copy|create|discard|drop|end|prepare|reindex|rollback|start|vacuum)\b",
     re.IGNORECASE,
 )
-# These run only outside a transaction, and so does everything CONCURRENTLY.
-_ALONE = re.compile(
-    r"(?:vacuum|alter system|(?:create|drop) (?:database|tablespace)|reindex (?:database|system|schema))\b"
+# These run only outside a transaction. The options of REINDEX are before the kind of its object.
+_OUTSIDE_TRANSACTION = re.compile(
+    r"(?:vacuum|discard all|alter system|(?:create|drop) (?:database|tablespace)"
+    r"|alter database (?:\S+ )?set tablespace"
+    r"|reindex (?:(?!(?:index|table) )\S+ )*(?:database|system|schema))\b"
 )
+# With nothing else, CLUSTER is for all tables.
+_CLUSTER_ALL = {"cluster", "verbose"}
 _NAMELESS_INDEX = re.compile(r"create\s+(?:unique\s+)?index\s+concurrently\s+on\b", re.IGNORECASE)
 
 # The rule, what to do, and whether the script cannot be run.
@@ -48,13 +52,25 @@ def problem_of(statement: Statement, *, runs_alone: bool, is_joined: bool, is_at
             " give the index a name"
         )
         return "nameless-index", message, False
-    if is_joined and _runs_alone(statement):
+    if is_joined and runs_outside_transaction(statement):
         message = (
             f"`{line}` runs only outside a transaction, and so only as the only statement of a no-transaction"
             " migration; put it into its own migration"
         )
         return "no-transaction", message, True
     return None
+
+
+def runs_outside_transaction(statement: Statement) -> bool:
+    """Return whether the server refuses the statement in a transaction."""
+    if not _NOTABLE.match(statement.text):
+        # REFRESH MATERIALIZED VIEW CONCURRENTLY may run in a transaction.
+        return False
+    if _OUTSIDE_TRANSACTION.match(statement.head):
+        return True
+    if statement.head.startswith("cluster"):
+        return _words(statement) <= _CLUSTER_ALL and '"' not in statement.text
+    return "concurrently" in statement.text.lower() and "concurrently" in _words(statement)
 
 
 def _control(line: str, *, is_atomic: bool) -> str:
@@ -64,12 +80,6 @@ def _control(line: str, *, is_atomic: bool) -> str:
         f"`{line}` divides the migration into several transactions, so it is dirty if a later one fails; put each"
         " transaction into its own migration"
     )
-
-
-def _runs_alone(statement: Statement) -> bool:
-    if _ALONE.match(statement.head):
-        return True
-    return "concurrently" in _words(statement)
 
 
 def _stream(statement: Statement) -> str | None:

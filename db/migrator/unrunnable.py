@@ -9,17 +9,13 @@ from dataclasses import replace
 from db.migrator.ddl import effects
 from db.migrator.script import Statement, tokens
 from db.migrator.source import NO_TRANSACTION, Script, ScriptProblem
+from db.migrator.statement_problems import runs_outside_transaction
 
 # The rows that follow a COPY in psql's input, up to a line with only a backslash and a period.
 _COPIED_ROWS = re.compile(
     r"^copy\b[^;]*\bfrom\s+stdin\b[^;]*;[^\n]*\n(?P<rows>.*?^\\\.[ \t\r]*$)", re.I | re.M | re.S
 )
 _PSQL_COMMAND = re.compile(r"^[ \t]*(?P<command>\\[^ \t\r\n]*)[^\r\n]*", re.M)
-_OUTSIDE_TRANSACTION = re.compile(
-    r"vacuum\b|reindex\b.*\bconcurrently\b|reindex (?:database|system)\b"
-    r"|(?:create (?:unique )?|drop )index concurrently\b|(?:create|drop) (?:database|tablespace)\b|alter system\b"
-)
-_DETACH_CONCURRENTLY = re.compile(r"alter\s+table\b.*\bdetach\s+partition\b.*\bconcurrently\s*$", re.I | re.S)
 _NEW_VALUE = re.compile(
     r"alter\s+type\s+(?P<type>\S+)\s+add\s+value\s+(?:if\s+not\s+exists\s+)?(?P<value>'(?:[^']|'')*')", re.I
 )
@@ -45,9 +41,7 @@ def without_psql_input(script: Script) -> tuple[Script, tuple[ScriptProblem, ...
 def unrunnable(script: Script) -> Iterator[ScriptProblem]:
     """Yield the statements of a script that the server refuses as they are."""
     for statement in script.statements:
-        if not script.no_transaction and (
-            _OUTSIDE_TRANSACTION.match(statement.head) or _DETACH_CONCURRENTLY.match(statement.text)
-        ):
+        if not script.no_transaction and runs_outside_transaction(statement):
             yield ScriptProblem(
                 script.line_of(statement),
                 "needs-no-transaction",
