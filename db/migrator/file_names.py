@@ -33,7 +33,7 @@ def _problem(path: Path) -> str | None:
         return None
     if path.is_symlink() and not path.exists():
         target = path.readlink()
-        return f"this link to {target} is ignored, because that file does not exist; restore it, or remove the link"
+        return f"this is a link to {target}, which does not exist; restore that file, or remove the link"
     if not name.endswith(".sql"):
         return f"this file is ignored, because the suffix is not .sql in lower case; {_NAMED}"
     prefix, separator, rest = name.partition("_")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -163,19 +164,20 @@ def read_source(
     folder: Path = MIGRATIONS_FOLDER,
     ignored_chars: str = "",
     *,
-    skips_bad_versions: bool = False,
+    skips_bad_files: bool = False,
     warn: Callable[[str], None] = lambda message: None,
 ) -> tuple[Migration, ...]:
     """Return the migrations of a folder, without subfolders, ordered by version.
 
     Follows sqlx-core 0.9, src/migrate/source.rs; `ignored_chars` do not count for the checksums. In addition, it
-    rejects two files of the same version and kind. With `skips_bad_versions` it leaves out a file whose name does not
-    begin with a version, instead of rejecting it. `warn` is called for each down file without an up file.
+    rejects two files of the same version and kind. With `skips_bad_files` it leaves out a link to a file that does not
+    exist, and a file whose name does not begin with a version, instead of rejecting them. `warn` is called for each
+    down file without an up file.
 
     Raises SourceError for an invalid file, and UnknownMigration if the folder cannot be read.
     """
     try:
-        paths = sorted(path for path in folder.iterdir() if path.is_file())
+        paths = sorted(folder.iterdir())
     except OSError as exc:
         raise UnknownMigration(
             f"cannot read the migrations folder {folder}: {exc.strerror}; create it or pass another"
@@ -186,9 +188,11 @@ def read_source(
         if not separator or not rest.endswith(".sql"):
             continue
         try:
+            if not _is_file(path):
+                continue
             version = version_of(path)
         except SourceError:
-            if skips_bad_versions:
+            if skips_bad_files:
                 continue
             raise
         kind = next(kind for kind, suffix in _SUFFIXES.items() if rest.endswith(suffix))
@@ -200,6 +204,19 @@ def read_source(
             )
         found[key] = path
     return tuple(_migrations(found, ignored_chars, warn))
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether it is a file, or a link to one. Raises SourceError if it cannot be read."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as exc:
+        if path.is_symlink():
+            raise SourceError(
+                f"{path.name} is a link to {path.readlink()}, which cannot be read: {exc.strerror}; restore that file,"
+                " or remove the link"
+            ) from exc
+        raise SourceError(f"cannot read {path}: {exc.strerror}") from exc
 
 
 def checksum_of(raw: bytes, ignored_chars: str) -> bytes:

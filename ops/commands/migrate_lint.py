@@ -44,7 +44,7 @@ def lint(
 
     rules = _chosen_rules(only, disabled)
     with exit_codes():
-        migrations = read_migrations(folder, skips_bad_versions="file-name" in rules)
+        migrations = read_migrations(folder, skips_bad_files="file-name" in rules)
         if unknown := sorted(set(versions) - {m.version for m in migrations}):
             raise OpsError(f"there is no migration of version {unknown[0]} in {folder}", Exit.USAGE)
         chosen = [m for m in migrations if not versions or m.version in versions]

@@ -103,14 +103,14 @@ def refuse_foreign(command: str) -> None:
         )
 
 
-def read_migrations(folder: Path, *, skips_bad_versions: bool = False) -> tuple[Migration, ...]:
+def read_migrations(folder: Path, *, skips_bad_files: bool = False) -> tuple[Migration, ...]:
     """Return the migrations of a folder, with the checksums of the settings. Print which files are ignored."""
     from db.migrator import read_source
 
     return read_source(
         folder,
         migrate_settings().ignored_chars,
-        skips_bad_versions=skips_bad_versions,
+        skips_bad_files=skips_bad_files,
         warn=lambda message: print_line(f"warning: {message}", err=True),
     )
 

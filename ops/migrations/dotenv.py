@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ops.errors import Exit, OpsError
+from ops.migrations.text_file import read_text_file, refuse_broken_link
 
 _LINE = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(?P<value>.*)", re.DOTALL)
 # A part of a value: in single quotes, in double quotes, a variable, an escape, or other characters.
@@ -29,21 +30,20 @@ _ESCAPES = {"\\": "\\", "'": "'", '"': '"', "$": "$", " ": " ", "n": "\n"}
 
 
 def find_dotenv(start: Path) -> Path | None:
-    """Return the nearest file .env, from `start` upwards, or None."""
-    return next((path for folder in (start, *start.parents) if (path := folder / ".env").is_file()), None)
+    """Return the nearest file .env, from `start` upwards, or None. Raises OpsError (2) for a broken link."""
+    for folder in (start, *start.parents):
+        path = folder / ".env"
+        refuse_broken_link(path)
+        if path.is_file():
+            return path
+    return None
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
     """Return the file's variables. The first line of a name counts. Raises OpsError (2) for an invalid line."""
-    try:
-        # As dotenvy does, a quoted value may contain line ends.
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise OpsError(f"cannot read {path}: {error.strerror}; fix the file's mode", Exit.USAGE) from error
-    except UnicodeDecodeError as error:
-        raise OpsError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8", Exit.USAGE) from error
     found: dict[str, str] = {}
-    lines = text.split("\n")
+    # As dotenvy does, a quoted value may contain line ends.
+    lines = (read_text_file(path) or "").split("\n")
     at = 0
     while at < len(lines):
         first, line = at, lines[at]

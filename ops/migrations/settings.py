@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ops.errors import Exit, OpsError
+from ops.migrations.text_file import read_text_file
 
 if TYPE_CHECKING:
     from db.migrator.scaffold import Versioning
@@ -163,14 +164,8 @@ def _with(
 
 
 def _table(path: Path) -> Mapping[str, Any] | None:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+    if (text := read_text_file(path)) is None:
         return None
-    except OSError as error:
-        raise OpsError(f"cannot read {path}: {error.strerror}; fix the file's mode", Exit.USAGE) from error
-    except UnicodeDecodeError as error:
-        raise OpsError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8", Exit.USAGE) from error
     # Imported late, because most runs have no such file.
     import tomllib
 

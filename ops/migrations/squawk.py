@@ -14,6 +14,7 @@ from pathlib import Path
 
 from db.migrator import LintFinding, Migration
 from ops.errors import OpsError
+from ops.migrations.text_file import refuse_broken_link
 
 _CONFIG = ".squawk.toml"
 _OURS = Path(__file__).parents[2] / _CONFIG
@@ -74,5 +75,9 @@ def _program() -> Path:
 
 def _config(folder: Path) -> Path:
     """Return the configuration file nearest to the folder, or this checkout's."""
-    near = (parent / _CONFIG for parent in [folder.resolve(), *folder.resolve().parents])
-    return next((path for path in near if path.exists()), _OURS)
+    for parent in (folder.resolve(), *folder.resolve().parents):
+        path = parent / _CONFIG
+        refuse_broken_link(path)
+        if path.exists():
+            return path
+    return _OURS

@@ -16,6 +16,7 @@ from db.migrator.connection import Connection, open_connection
 from db.migrator.script import first_line, split_statements, tokens
 from db.named_query import NamedQuery, parse_queries
 from ops.errors import Exit, OpsError
+from ops.migrations.text_file import is_broken_link
 from ops.sql_check.described import Describer, NotDescribed
 
 _SHOWN = 60
@@ -47,7 +48,8 @@ def queries_of_folder(folder: Path) -> dict[str, NamedQuery]:
     """
     found: dict[str, NamedQuery] = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix in (".sql", ".json"):
+        # Reading a broken link fails, with its name.
+        if path.suffix in (".sql", ".json") and (path.is_file() or is_broken_link(path)):
             name = path.relative_to(folder).with_suffix("").as_posix()
             found |= _of_json(path, name) if path.suffix == ".json" else _of_sql(path, name)
     if not found:

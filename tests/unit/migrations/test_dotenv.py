@@ -62,6 +62,24 @@ def test_an_invalid_line_is_refused_with_its_number_and_without_its_text(tmp_pat
     assert "secret" not in str(refused.value)
 
 
+def test_a_nul_byte_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("OK=1\nA='secret\0?sslmode=verify-full'\n")
+    with pytest.raises(OpsError, match=r"\.env:2 contains a NUL byte") as refused:
+        read_dotenv(path)
+    assert refused.value.exit_code == Exit.USAGE
+    assert "secret" not in str(refused.value)
+
+
+def test_a_link_to_no_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / ".env").write_text("")
+    (tmp_path / "a" / ".env").symlink_to("gone")
+    with pytest.raises(OpsError, match=r"\.env is a link to a file that does not exist \(gone\)") as refused:
+        find_dotenv(tmp_path / "a")
+    assert refused.value.exit_code == Exit.USAGE
+
+
 def test_the_nearest_file_upwards_is_found(tmp_path: Path) -> None:
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from db.migrator import Migration, read_source
+from ops.errors import OpsError
 from ops.migrations import squawk
 from ops.migrations.linter import lint
 
@@ -53,3 +54,11 @@ def test_without_migrations_there_are_no_findings() -> None:
 def test_rules_that_are_switched_off_are_not_applied(migrations: tuple[Migration, ...]) -> None:
     linted = lint(migrations, {"transaction-control"})
     assert [each.rule for each in linted.findings[1]] == ["transaction-control", "changing-column-type"]
+
+
+def test_a_broken_link_to_squawks_settings_is_refused(
+    migrations: tuple[Migration, ...], tmp_path: Path
+) -> None:
+    (tmp_path / ".squawk.toml").symlink_to("gone.toml")
+    with pytest.raises(OpsError, match=r"\.squawk\.toml is a link to a file that does not exist"):
+        lint(migrations)

@@ -84,3 +84,11 @@ def test_a_folder_without_readable_queries_is_refused(
     with pytest.raises(OpsError, match=message) as caught:
         queries_of_folder(tmp_path)
     assert caught.value.exit_code == Exit.USAGE
+
+
+def test_a_link_to_no_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.sql").write_text("SELECT 1")
+    (tmp_path / "b.sql").symlink_to("gone.sql")
+    with pytest.raises(OpsError, match=r"cannot read .*b\.sql: No such file") as caught:
+        queries_of_folder(tmp_path)
+    assert caught.value.exit_code == Exit.USAGE

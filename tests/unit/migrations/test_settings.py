@@ -132,6 +132,8 @@ def test_the_nearest_folder_with_settings_counts_and_groundworks_keys_first(tmp_
         ("sqlx.toml", "[migrate]\ndefaults = 1", "migrate.defaults is 1; it must be a table"),
         ("sqlx.toml", "[migrate.defaults]\nmigration-type = 'x'", "one of inferred, simple, reversible"),
         ("sqlx.toml", "[other]", "unknown key other"),
+        ("sqlx.toml", "[migrate]\n\0", ":2 contains a NUL byte"),
+        ("pyproject.toml", "[tool.groundwork]\n#\0", ":2 contains a NUL byte"),
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_refused_with_2(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -149,6 +151,23 @@ def test_a_rule_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "groundwork.toml", "[migrate.lint]\nmissing-grants = false")
     with pytest.raises(OpsError, match="there is no rule 'missing-grants'; the rules are blocking-index, "):
         find_settings(tmp_path).rules_off()
+
+
+@pytest.mark.parametrize("name", ["groundwork.toml", "pyproject.toml", "sqlx.toml"])
+def test_a_link_to_no_file_is_refused_with_2(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("gone.toml")
+    with pytest.raises(
+        OpsError, match=rf"{name} is a link to a file that does not exist \(gone.toml\)"
+    ) as refused:
+        find_settings(tmp_path)
+    assert refused.value.exit_code == Exit.USAGE
+
+
+@pytest.mark.parametrize("name", ["groundwork.toml", "sqlx.toml"])
+def test_a_byte_order_mark_is_accepted_and_links_are_followed(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "real.toml", "\ufeff[migrate]\nignored-chars = ['x']")
+    (tmp_path / name).symlink_to("real.toml")
+    assert find_settings(tmp_path).ignored_chars == "x"
 
 
 def test_two_files_of_groundwork_in_a_folder_are_refused(tmp_path: Path) -> None:

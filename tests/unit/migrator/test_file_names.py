@@ -52,7 +52,8 @@ def test_other_files_are_not_findings(tmp_path: Path) -> None:
     assert misnamed_files(tmp_path) == ()
 
 
-def test_a_rejected_name_can_be_left_out(tmp_path: Path) -> None:
+def test_a_rejected_name_and_a_broken_link_can_be_left_out(tmp_path: Path) -> None:
     (tmp_path / "V1__x.sql").write_text("SELECT 1")
     (tmp_path / "2_x.sql").write_text("SELECT 1")
-    assert [each.version for each in read_source(tmp_path, skips_bad_versions=True)] == [2]
+    (tmp_path / "3_x.sql").symlink_to("gone.sql")
+    assert [each.version for each in read_source(tmp_path, skips_bad_files=True)] == [2]

@@ -243,3 +243,29 @@ def test_the_repositorys_migrations_have_no_gap_and_are_reversible() -> None:
     migrations = read_source(MIGRATIONS_FOLDER)
     assert [m.version for m in migrations] == list(range(1, len(migrations) + 1))
     assert [m.name for m in migrations if m.down is None] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "reason"),
+    [
+        ("2_b.sql", "gone.sql", "No such file or directory"),
+        ("1_a.down.sql", "../gone/1_a.down.sql", "No such file or directory"),
+        ("2_b.up.sql", "2_b.up.sql", "Too many levels of symbolic links"),
+        ("2_b.up.sql", "1_a.up.sql/b", "Not a directory"),
+    ],
+)
+def test_a_link_that_cannot_be_followed_is_refused_by_name(
+    tmp_path: Path, name: str, target: str, reason: str
+) -> None:
+    write(tmp_path, **{"1_a.up.sql": "SELECT 1"})
+    (tmp_path / name).symlink_to(target)
+    with pytest.raises(SourceError, match=f"^{name} is a link to {target}, which cannot be read: {reason}; "):
+        read_source(tmp_path)
+
+
+def test_links_to_files_are_read_and_to_folders_are_ignored(tmp_path: Path) -> None:
+    (tmp_path / "real.sql").write_text("SELECT 1")
+    (tmp_path / "1_a.sql").symlink_to("real.sql")
+    (tmp_path / "2_b.sql").symlink_to(".")
+    (tmp_path / "README.md").symlink_to("gone.md")
+    assert [each.version for each in read_source(tmp_path)] == [1]
