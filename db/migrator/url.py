@@ -29,6 +29,8 @@ _SPELLINGS = {
 }
 _OPTION = re.compile(r"options\[(?P<name>[^]]+)]")
 _SCHEMES = ("postgres://", "postgresql://")
+# The beginning of another program's URL, which has no password.
+_SCHEME = re.compile(r"(?:jdbc:)?[A-Za-z][A-Za-z0-9+.-]*://")
 # The size of a cache that only sqlx has.
 _CACHE = "statement-cache-capacity"
 # In libpq's parameter `options`, a backslash escapes a blank and itself.
@@ -39,8 +41,13 @@ _WORD = re.compile(r"(?:\\.|[^\s\\])+", re.DOTALL)
 def libpq_url(url: str) -> str:
     """Return the URL with libpq's parameters only. Other connection strings, such as `host=...`, are unchanged.
 
-    Raises InvalidUrl for a parameter that neither libpq nor sqlx has, and for a value that sqlx rejects.
+    Raises InvalidUrl for another program's URL, for a parameter that neither libpq nor sqlx has, and for a value that
+    sqlx rejects.
     """
+    if not url.startswith(_SCHEMES) and (scheme := _SCHEME.match(url)):
+        raise InvalidUrl(
+            f"the database URL begins with {scheme[0]}, so it is not a Postgres URL; write postgres:// or postgresql://"
+        )
     base, mark, query = url.partition("?")
     if not mark or not url.startswith(_SCHEMES):
         return url

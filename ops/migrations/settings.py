@@ -70,15 +70,7 @@ class MigrateSettings:
         return found
 
     def rules_off(self) -> set[str]:
-        """Return the lint rules that are switched off. Raises OpsError (2) for a rule that does not exist."""
-        from db.migrator.lint import RULES
-
-        if unknown := sorted(set(self.lint) - set(RULES)):
-            raise OpsError(
-                f"[migrate.lint] in {self.root}: there is no rule {unknown[0]!r}; the rules are"
-                f" {', '.join(sorted(RULES))}",
-                Exit.USAGE,
-            )
+        """Return the lint rules that are switched off."""
         return {rule for rule, is_on in self.lint.items() if not is_on}
 
 
@@ -262,6 +254,11 @@ def _number(least: float, what: str, kinds: tuple[type, ...] = (int, float)) -> 
 def _rules(value: object) -> Mapping[str, bool]:
     if not isinstance(value, Mapping) or not all(isinstance(each, bool) for each in value.values()):
         raise _Wrong("a table of rules, each with true or false")
+    # Imported late, because it loads psycopg.
+    from db.migrator.lint import RULES
+
+    if set(value) - set(RULES):
+        raise _Wrong(f"a table of these rules, each with true or false: {', '.join(sorted(RULES))}")
     return value
 
 

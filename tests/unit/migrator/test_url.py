@@ -37,9 +37,29 @@ def test_sqlxs_parameters_become_those_of_libpq(query: str) -> None:
     assert given == where | TRANSLATED[query]
 
 
-@pytest.mark.parametrize("conninfo", ["host=x options='-c a.b=1'", "service=x", "postgres//x?y=z", BASE])
+@pytest.mark.parametrize(
+    "conninfo",
+    [
+        "host=x options='-c a.b=1'",
+        "service=x",
+        "password=a://b?c",
+        "host=x password=mysql://",
+        "postgres//x?y=z",
+        BASE,
+    ],
+)
 def test_what_has_no_sqlx_parameters_is_unchanged(conninfo: str) -> None:
     assert libpq_url(conninfo) == conninfo
+
+
+@pytest.mark.parametrize(
+    "scheme", ["mysql", "jdbc:postgresql", "postgresql+psycopg", "POSTGRES", "sqlite", "https"]
+)
+def test_another_programs_url_is_refused_with_its_scheme(scheme: str) -> None:
+    with pytest.raises(InvalidUrl) as refused:
+        libpq_url(f"{scheme}://me:secret@db.example/shop?sslmode=require")
+    assert f"begins with {scheme}://, so it is not a Postgres URL" in str(refused.value)
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
