@@ -52,6 +52,7 @@ AWS_SOURCES = (
     "ops/bootstrap.py",
     "ops/commands/bootstrap.py",
     "ops/commands/migrator_options.py",
+    "ops/number_range.py",
     "ops/servers/__init__.py",
     "ops/servers/errors.py",
 )

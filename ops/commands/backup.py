@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ops.commands.names import stack_option
+from ops.number_range import seconds
 from ops.output import print_json, print_line, print_lines
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _stack = stack_option()
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
+# Postgres stores it in 32 bits.
+_timeline = click.IntRange(1, 2**32 - 1)
 
 
 @click.group(invoke_without_command=True)
@@ -58,7 +61,7 @@ def backup(context: click.Context, stack: str, kind: str | None, as_json: bool) 
 
 @backup.command("list")
 @_stack
-@click.option("--timeline", type=click.IntRange(min=1), help="Show the restore windows of this timeline")
+@click.option("--timeline", type=_timeline, help="Show the restore windows of this timeline")
 @_json
 def list_(stack: str, timeline: int | None, as_json: bool) -> None:
     """List backups and restorable points in time
@@ -88,9 +91,7 @@ def list_(stack: str, timeline: int | None, as_json: bool) -> None:
 @click.option(
     "--to", "to", metavar="TIME|LATEST", help="Point in time with a zone (2026-03-01T02:50:00Z), or LATEST"
 )
-@click.option(
-    "--timeline", type=click.IntRange(min=1), help="Timeline, if not the newest (see docs/backup.md)"
-)
+@click.option("--timeline", type=_timeline, help="Timeline, if not the newest (see docs/backup.md)")
 @click.option("--abandon", is_flag=True, help="Abandon an interrupted restore; the old data serves again")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 @_json
@@ -161,7 +162,7 @@ def restore(
 @click.option("--evidence", type=click.Path(dir_okay=False), help="Also write the evidence to this file")
 @click.option(
     "--max-rpo",
-    type=click.FloatRange(min=1),
+    type=seconds(1),
     help="Longest accepted RPO in seconds [default: 60; on AWS 600]",
 )
 @_json

@@ -38,7 +38,13 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
     help="postgres, redis, access, or one of monitoring or of replicas [default: all]",
 )
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new lines")
-@click.option("--tail", default=50, show_default=True, help="Number of last lines to show per container")
+@click.option(
+    "--tail",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    help="Number of last lines to show per container",
+)
 def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
     """Show the containers' logs"""
     from ops.errors import Exit, OpsError

@@ -13,6 +13,7 @@ from ops.commands.migrator_options import folder_option, wait_option
 from ops.commands.names import stack_option
 from ops.errors import Exit, OpsError
 from ops.migrations.settings import MigrateSettings, find_settings
+from ops.number_range import seconds
 from ops.output import print_line
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON
 _lock_timeout_option = click.option(
     "--lock-timeout",
     "lock_seconds",
-    type=click.FloatRange(min=0.001),
+    type=seconds(0.001),
     default=0.25,
     show_default=True,
     metavar="SECONDS",

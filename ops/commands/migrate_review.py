@@ -20,6 +20,7 @@ from ops.commands.migrate_options import (
 )
 from ops.commands.migrator_options import exit_codes
 from ops.errors import Exit, OpsError
+from ops.number_range import FiniteRange, seconds
 from ops.output import print_json, print_line
 
 
@@ -102,14 +103,16 @@ def show_plan(
 @click.command("rehearse")
 @database_options
 @ignore_missing_option
-@click.option("--budget-ms", type=float, help="Exit with 4 if a query is blocked longer or starts to fail")
+@click.option(
+    "--budget-ms", type=FiniteRange(0), help="Exit with 4 if a query is blocked longer or starts to fail"
+)
 @click.option(
     "--callers", type=click.IntRange(1, 32), default=8, show_default=True, help="Number of query threads"
 )
 @click.option(
     "--before",
     "before_seconds",
-    type=click.FloatRange(0.5),
+    type=seconds(0.5),
     default=5.0,
     show_default=True,
     metavar="SECONDS",

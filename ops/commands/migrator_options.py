@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from ops.errors import OpsError, exit_code_of
+from ops.number_range import seconds
 
 _FOLDER = Path(__file__).parents[2] / "db" / "migrations"
 folder_option = click.option(
@@ -24,7 +25,7 @@ folder_option = click.option(
 wait_option = click.option(
     "--wait",
     "wait_seconds",
-    type=click.FloatRange(min=0),
+    type=seconds(),
     default=30.0,
     show_default=True,
     metavar="SECONDS",

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from ops.commands.names import stack_option
+from ops.number_range import seconds
 from ops.output import print_json, print_line, print_lines, redraw
 
 
@@ -24,11 +25,11 @@ from ops.output import print_json, print_line, print_lines, redraw
     "--seconds",
     default=10.0,
     show_default=True,
-    type=click.FloatRange(0.1, 86_400),
+    type=seconds(0.1, 86_400),
     help="How long to sample",
 )
 @click.option(
-    "--interval", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600), metavar="SECONDS",
+    "--interval", default=1.0, show_default=True, type=seconds(0.1, 3600), metavar="SECONDS",
     help="Time between samples",
 )  # fmt: skip
 @stack_option("Stack to sample")

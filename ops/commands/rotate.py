@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ops.commands.names import stack_option
+from ops.number_range import seconds
 from ops.output import print_json, print_line, print_lines
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 _stack = stack_option()
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
+_days = click.IntRange(0, 36_500)
 _grace = click.option(
     "--grace",
     "grace_seconds",
     default=60.0,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=seconds(),
     metavar="SECONDS",
     help="How long clients have to switch to the new one",
 )
@@ -101,7 +103,7 @@ def passwords(
 @click.option("--authority", is_flag=True, help="Also replace the certificate authority")
 @click.option(
     "--days",
-    type=click.IntRange(min=0),
+    type=_days,
     default=None,
     help="Renew only what expires within this many days",
 )
@@ -150,14 +152,14 @@ def certificates(
 @rotate.command()
 @click.option(
     "--max-age",
-    type=click.IntRange(min=0),
+    type=_days,
     default=None,
     metavar="DAYS",
     help="Report older passwords as due",
 )
 @click.option(
     "--days",
-    type=click.IntRange(min=0),
+    type=_days,
     default=30,
     show_default=True,
     help="Report what expires within this many days as due",

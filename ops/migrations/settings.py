@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ops.errors import Exit, OpsError
 from ops.migrations.text_file import read_text_file
+from ops.number_range import MOST_SECONDS
 
 if TYPE_CHECKING:
     from db.migrator.scaffold import Versioning
@@ -241,14 +242,24 @@ def _choice(*values: _T) -> Callable[[object], _T]:
     return read
 
 
-def _number(least: float, what: str, kinds: tuple[type, ...] = (int, float)) -> Callable[[object], Any]:
-    def read(value: object) -> Any:
+def _seconds(least: float) -> Callable[[object], float]:
+    def read(value: object) -> float:
         # True is an int too.
-        if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < float("inf"):  # type: ignore[operator]
-            raise _Wrong(what)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not least <= value <= MOST_SECONDS
+        ):
+            raise _Wrong(f"a number of seconds from {least:g} to {MOST_SECONDS}")
         return value
 
     return read
+
+
+def _attempts(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise _Wrong("a whole number, 1 or more")
+    return value
 
 
 def _rules(value: object) -> Mapping[str, bool]:
@@ -279,9 +290,9 @@ _OWN_KEYS: Mapping[str, _Key | Mapping[str, _Key]] = {
     "ignore-missing": _Key("ignore_missing", _flag),
     "versioning": _Key("versioning", _VERSIONING),
     "reversible": _Key("is_reversible", _flag),
-    "wait": _Key("wait", _number(0, "a number of seconds, 0 or more")),
-    "lock-timeout": _Key("lock_timeout", _number(0.001, "a number of seconds, 0.001 or more")),
-    "attempts": _Key("attempts", _number(1, "a whole number, 1 or more", (int,))),
+    "wait": _Key("wait", _seconds(0)),
+    "lock-timeout": _Key("lock_timeout", _seconds(0.001)),
+    "attempts": _Key("attempts", _attempts),
     "lint": _Key("lint", _rules),
 }
 # sqlx-core 0.9, src/config.
