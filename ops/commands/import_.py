@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,25 +66,30 @@ def gharchive(
     from ops.gharchive.batch import InlineRunner
     from ops.gharchive.lines import check_file
     from ops.gharchive.loader import Loader
+    from ops.gharchive.rejects import check_target
     from ops.gharchive.worker import open_pool
     from ops.gharchive.workers import Workers
     from ops.stack.database_url import database_to_change, require_database
 
     if rejects and len(files) > 1:
         raise OpsError("--rejects takes a single input file; omit it to get one file per input", Exit.USAGE)
-    # Before the first is loaded, so that a mistyped name changes nothing.
-    for name in files:
-        check_file(name)
-    targets = [rejects or _rejects_of(name) for name in files]
-    for target in targets:
-        if any(name != "-" and target.exists() and target.samefile(name) for name in files):
-            raise OpsError(
-                f"rejected lines would overwrite the input file {target}; rename it, or choose another with --rejects",
-                Exit.USAGE,
-            )
+    if rejects:
+        check_target(rejects)
     done: list[dict[str, object]] = []
-    error: str | None = None
     with ExitStack() as stack_:
+        if as_json:
+            stack_.enter_context(_reported(done, dry_run=dry_run))
+        # Before the first is loaded, so that a mistyped name changes nothing.
+        for name in files:
+            check_file(name)
+        targets = [rejects or _rejects_of(name) for name in files]
+        for target in targets:
+            if any(name != "-" and target.exists() and target.samefile(name) for name in files):
+                raise OpsError(
+                    f"rejected lines would overwrite the input file {target}; rename it, or choose another with"
+                    " --rejects",
+                    Exit.USAGE,
+                )
         database = loader = None
         if not dry_run:
             database = database_to_change(url, role="app", stack=stack)
@@ -96,17 +103,22 @@ def gharchive(
                 )
                 loader = Loader(pool)
         runner = InlineRunner(loader) if jobs == 1 else stack_.enter_context(Workers(database, jobs))
-        try:
-            for name, target in zip(files, targets, strict=True):
-                done.append({"file": name})
-                _load(name, target, runner, done[-1], as_json=as_json, dry_run=dry_run)
-        except BaseException as failure:
-            error = str(failure) or type(failure).__name__
-            raise
-        finally:
-            # Also after a failure: what precedes it stays loaded.
-            if as_json:
-                print_json({"dryRun": dry_run, "files": done, "error": error})
+        for name, target in zip(files, targets, strict=True):
+            done.append({"file": name})
+            _load(name, target, runner, done[-1], as_json=as_json, dry_run=dry_run)
+
+
+@contextmanager
+def _reported(files: list[dict[str, object]], *, dry_run: bool) -> Iterator[None]:
+    """Print the JSON object after the block, also after a failure: what precedes it stays loaded."""
+    error: str | None = None
+    try:
+        yield
+    except BaseException as failure:
+        error = str(failure) or type(failure).__name__
+        raise
+    finally:
+        print_json({"dryRun": dry_run, "files": files, "error": error})
 
 
 def _rejects_of(name: str) -> Path:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import IO
 
 from ops.errors import Exit, OpsError
 
 _RAW_CHARACTERS = 2000
+
+
+def check_target(path: Path) -> None:
+    """Raise OpsError (2) if the file for rejected lines can certainly not be written. Changes nothing."""
+    if path.exists() and not path.is_file():
+        # It would be deleted, even /dev/null if the user is root.
+        reason = "it is not a regular file"
+    elif not path.parent.is_dir():
+        reason = f"there is no folder {path.parent}"
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        reason = f"the folder {path.parent} is not writable"
+    else:
+        return
+    raise OpsError(f"cannot write rejected lines to {path}: {reason}; pass --rejects FILE", Exit.USAGE)
 
 
 class RejectFile:

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,6 +140,46 @@ def test_json_reports_what_was_done_before_a_failure(
     assert report["files"][1]["loaded"] == report["files"][1]["lines"] > 0
     assert "damaged after line" in report["error"]
     assert report["error"] in err
+
+
+@pytest.mark.parametrize("content", [b"", zipped(), b"<html>", None], ids=["empty", "zip", "HTML", "missing"])
+def test_json_is_one_object_for_a_file_that_fails(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    file = tmp_path / "hour.json"
+    if content is not None:
+        file.write_bytes(content)
+    code, out, err = load(capfd, "--json", str(file))
+    report = json.loads(out)
+    assert code == (Exit.USAGE if content is None else Exit.ERROR)
+    assert not any("loaded" in each and each["loaded"] for each in report["files"])
+    assert report["error"] in err
+    assert str(file) in report["error"]
+
+
+@pytest.mark.parametrize("place", ["none/rejects", "hour.json/rejects", "folder", "pipe"])
+def test_a_reject_file_that_cannot_be_written_is_refused_before_any_line_is_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], place: str
+) -> None:
+    """Also if no line is rejected. What is in its place is not deleted."""
+    file, target = tmp_path / "hour.json", tmp_path / place
+    file.write_bytes(LINES)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    existed = target.exists()
+    code, out, err = load(capfd, str(file), "--rejects", str(target))
+    (line,) = err.splitlines()
+    assert (code, out) == (Exit.USAGE, "")
+    assert line.startswith(f"groundwork: cannot write rejected lines to {target}: ")
+    assert target.exists() == existed
+
+
+def test_an_earlier_reject_file_may_be_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file, target = tmp_path / "hour.json", tmp_path / "rejects"
+    file.write_bytes(LINES + b"{\n")
+    target.write_text("earlier")
+    assert load(capfd, str(file), "--rejects", str(target))[0] == Exit.FINE
+    assert json.loads(target.read_text())["line"] == 4
 
 
 def test_counts_are_complete_if_loading_fails(tmp_path: Path) -> None:
