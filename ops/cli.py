@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from infra.spec.checkout import is_checkout
 from ops.commands.lazy_group import LazyGroup
 from ops.errors import Exit, exit_code_of
 from ops.output import print_line, print_message, protect_streams
@@ -121,8 +122,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if package in _PACKAGES or not package:
             raise
         print_message(
-            f"this command needs the Python package {package!r}, which is not installed; pass --url or set DATABASE_URL"
-            " and REDIS_URL if it only needs the servers, or run it in a checkout after `make .venv`"
+            f"this command needs the Python package {package!r}, which is not installed; run it in a checkout of"
+            " groundwork after `make .venv`"
         )
         sys.exit(Exit.ERROR)
     except OSError as error:
@@ -153,9 +154,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _is_of_checkout(error: OSError) -> bool:
     """Return whether a file is missing that only a checkout has, and this is an installed package."""
-    is_checkout = (_ROOT / "pyproject.toml").exists()
     name = error.filename if isinstance(error.filename, str) else str(error.filename or "")
-    return error.errno == errno.ENOENT and not is_checkout and Path(name).is_relative_to(_ROOT)
+    return error.errno == errno.ENOENT and not is_checkout() and Path(name).is_relative_to(_ROOT)
 
 
 def _give_up_output() -> None:

@@ -76,6 +76,11 @@ class Checkout:
         return {f"{PROJECT}.checkout": self.key, f"{PROJECT}.stack": stack}
 
 
+def is_checkout() -> bool:
+    """Return whether this code is in a checkout. An installed package and an image have only parts of one."""
+    return (Path(__file__).parents[2] / "pyproject.toml").exists()
+
+
 def _folder(own: str, xdg: str, fallback: str) -> Path:
     value = variable(own)
     if value is not None:

@@ -27,6 +27,7 @@ from cache.settings import CacheSettings
 from cache.tls import PlainConnection, TlsConnection, connection_options
 from cache.url_source import UrlSource
 from infra.spec import redis_acl
+from infra.spec.checkout import is_checkout
 from infra.spec.variables import variable
 from ops.errors import Exit, OpsError
 
@@ -72,6 +73,8 @@ def cache_settings(stack: str, role: str) -> CacheSettings:
     # Without a near cache, because this process caches nothing for itself.
     environment = dict(os.environ) | {"GROUNDWORK_NEAR_CACHE_ENTRIES": "0"}
     if not names_its_redis():
+        if not is_checkout():
+            raise OpsError("no Redis is given; set REDIS_URL in the environment", Exit.USAGE)
         # Imported late, because it loads the stack's tools.
         from ops.stack.connections import environment_of
 
@@ -113,7 +116,7 @@ def open_cache_server(stack: str) -> Iterator[CacheServer]:
 
 def _as_ops(settings: CacheSettings, stack: str) -> CacheSettings | None:
     """Return the stack's settings for user ops if `settings` are another user's of the same Redis, or None."""
-    if settings.tokens is not None or _user(settings) == "ops":
+    if settings.tokens is not None or _user(settings) == "ops" or not is_checkout():
         return None
     from ops.stack.connections import environment_of
 

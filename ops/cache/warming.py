@@ -26,7 +26,7 @@ def warm_from_here(stack: str, limit: int, rate: int, progress: Progress) -> dic
     # A batch takes longer than a request may, and no request waits for it.
     cache = replace(cache_settings(stack, "app"), timeout_seconds=_TIMEOUT_SECONDS)
     print_line(f"Redis: {describe(cache, stack)}", err=True)
-    url = resolve_database_url(None, role="app", stack=stack)
+    url = resolve_database_url(role="app", stack=stack)
     try:
         require_database(url)
         require_cache(cache)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from infra.spec.checkout import is_checkout
 from ops.commands.migrator_options import folder_option, wait_option
 from ops.commands.names import stack_option
 from ops.errors import Exit, OpsError
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from db.migrator import Migration
     from ops.stack.database_url import SelectedDatabase
 
-_ROOT = Path(__file__).parents[2]
 # The default of sqlx-cli.
 _FOREIGN_FOLDER = "migrations"
 ignore_missing_option = click.option(
@@ -138,7 +138,6 @@ def _selected(url: str | None, stack: str) -> SelectedDatabase:
         stack=stack,
         variable_name=settings.url_variable,
         dotenv_from=Path.cwd() if _is_foreign(settings) else None,
-        has_stacks=_is_checkout(),
     )
 
 
@@ -154,13 +153,9 @@ def _with_session(selected: SelectedDatabase) -> str:
         return selected.url
 
 
-def _is_checkout() -> bool:
-    return (_ROOT / "pyproject.toml").exists()
-
-
 def _is_foreign(settings: MigrateSettings) -> bool:
     """Return whether the migrations are another project's: it has settings, or groundwork is only installed."""
-    return settings.root is not None or not _is_checkout()
+    return settings.root is not None or not is_checkout()
 
 
 def confirm(question: str, *, yes: bool, unasked: str) -> None:

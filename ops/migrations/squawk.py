@@ -43,13 +43,10 @@ def squawk(migrations: Sequence[Migration]) -> tuple[LintFinding, ...]:
             f"squawk is not installed next to {sys.executable}; run `make .venv` and use the checkout's .venv,"
             " or pass --no-squawk"
         )
-    command = [
-        str(_program()),
-        "--reporter",
-        "json",
-        "--config",
-        str(_config(next(iter(paths.values())).parent)),
-    ]
+    config = _config(next(iter(paths.values())).parent)
+    # An installed package has no configuration of its own.
+    options = ["--config", str(config)] if config.exists() else []
+    command = [str(_program()), "--reporter", "json", *options]
     done = subprocess.run([*command, *paths], capture_output=True, check=False)
     try:
         found = json.loads(done.stdout)

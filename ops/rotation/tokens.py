@@ -10,7 +10,9 @@ from cache.url_source import UrlSource
 from db.errors import InvalidSetting
 from db.settings import DatabaseSettings
 from db.token_keys import VARIABLE, TokenKeys
+from infra.spec.checkout import is_checkout
 from infra.spec.variables import variable
+from ops.errors import Exit, OpsError
 from ops.stack.database_url import database_to_change, require_database
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ def token_keys(stack: str) -> TokenKeys:
     """Return the environment's keys, or the stack's."""
     if variable(VARIABLE) or variable(f"{VARIABLE}_FILE"):
         return TokenKeys.from_environment()
+    if not is_checkout():
+        raise OpsError(f"no keys are given; set {VARIABLE} in the environment", Exit.USAGE)
     from ops.stack.connections import token_keys_of
 
     return TokenKeys.of(token_keys_of(stack))

@@ -22,7 +22,7 @@ from infra.docker.ownership import state_labels
 from infra.images.build import ensure
 from infra.images.context import image_context
 from infra.spec import roles
-from infra.spec.checkout import Checkout
+from infra.spec.checkout import Checkout, is_checkout
 from ops.errors import OpsError
 
 _START_SECONDS = 120.0
@@ -153,7 +153,15 @@ def _scratch_container(
 
 
 def ensure_docker() -> None:
-    """Provide a Docker engine and the base image for a temporary container. Raise OpsError (6) without an engine."""
+    """Provide a Docker engine and the base image for a temporary container.
+
+    Raise OpsError (6) without an engine, OpsError (1) without a checkout, which has the images.
+    """
+    if not is_checkout():
+        raise OpsError(
+            "this command needs a checkout of groundwork with Docker, to start a temporary server; run it in the same"
+            " folder with the checkout's .venv/bin/groundwork (docs/migrate-only.md)"
+        )
     from ops.toolchain import base_image, docker_engine
     from ops.toolchain.progress import Progress
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infra.spec.checkout import is_checkout
 from infra.spec.variables import variable
 from ops.errors import Exit, OpsError, exit_code_of
 from ops.output import print_line
@@ -55,13 +56,15 @@ def select_database(
     stack: str,
     variable_name: str = "DATABASE_URL",
     dotenv_from: Path | None = None,
-    has_stacks: bool = True,
+    has_option: bool = True,
 ) -> SelectedDatabase:
     """Return `given`, DATABASE_URL, the content of DATABASE_URL_FILE's file, or the stack's URL for `role`.
 
     `variable_name` replaces DATABASE_URL. `dotenv_from` is where to look for a file .env, which counts after the
-    environment. sqlx's parameters are translated. Raise OpsError (2) if a file cannot be read or is empty, because
-    libpq would connect to its default server, and without a URL if there are no stacks.
+    environment. `has_option`: the command has the option --url. sqlx's parameters are translated.
+
+    Raise OpsError (2) if a file cannot be read or is empty, because libpq would connect to its default server, and
+    without a URL outside of a checkout.
     """
     # Imported late, because it loads psycopg.
     from db.migrator.url import libpq_url
@@ -88,20 +91,19 @@ def select_database(
 
         url = UrlSource(variable_name, _WrongFile, file=Path(url_file)).read()
         return SelectedDatabase(libpq_url(url), f"{file_name}{place}")
-    if not has_stacks:
-        raise OpsError(
-            f"no database is given; pass --url, or set {variable_name} in the environment or in a file .env",
-            Exit.USAGE,
-        )
+    if not is_checkout():
+        ways = f"{'pass --url, or ' if has_option else ''}set {variable_name} in the environment"
+        ways += " or in a file .env" if dotenv_from is not None else ""
+        raise OpsError(f"no database is given; {ways}", Exit.USAGE)
     # Imported late, because it loads the stack's tools, which the access container does not have.
     from ops.stack.connections import database_url
 
     return SelectedDatabase(database_url(role=role, stack=stack), f"stack {stack!r}")
 
 
-def resolve_database_url(given: str | None, *, role: str, stack: str) -> str:
-    """Return the URL of select_database, for a command that only reads."""
-    return select_database(given, role=role, stack=stack).url
+def resolve_database_url(*, role: str, stack: str) -> str:
+    """Return the URL of select_database, for a command that only reads and has no option --url."""
+    return select_database(None, role=role, stack=stack, has_option=False).url
 
 
 def database_to_change(given: str | None, *, role: str, stack: str) -> str:

@@ -52,20 +52,26 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("seed",), "needs the Python package"),
-        (("cache", "stats"), "needs the Python package"),
         (("up",), "needs the Python package"),
         (("psql",), "needs the Python package"),
         (("toolchain",), "needs the Python package 'rich'"),
         (("prune",), "needs a checkout of groundwork"),
         (("new", "entity", "team", "--field", "name:text"), "needs a checkout of groundwork"),
         (("toolchain", "--check"), "needs a checkout of groundwork"),
+        (
+            ("migrate", "plan", "--from-scratch", "--folder", "one"),
+            "needs a checkout of groundwork with Docker",
+        ),
+        (("sql", "check"), "needs a checkout of groundwork with Docker"),
+        (("test-servers", "true"), "needs a checkout of groundwork with Docker"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_a_missing_package_or_checkout_is_one_line(
     installed: Path, arguments: tuple[str, ...], said: str
 ) -> None:
+    (installed / "one").mkdir(exist_ok=True)
+    (installed / "one" / "1_a.sql").write_text("SELECT 1;")
     done = run(installed, *arguments)
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("database: ")]
     assert (done.returncode, done.stdout) == (Exit.ERROR, "")
@@ -83,6 +89,40 @@ def test_without_a_checkout_migrate_needs_a_folder_and_a_database(installed: Pat
     assert done.stderr == (
         "groundwork: no database is given; pass --url, or set DATABASE_URL in the environment or in a file .env\n"
     )
+
+
+@promise("a command that needs more than is installed says so in one line")
+@pytest.mark.parametrize(
+    ("arguments", "variables", "said"),
+    [
+        (("seed",), {}, "no database is given; pass --url, or set DATABASE_URL in the environment"),
+        (
+            ("import", "gharchive", "-"),
+            {},
+            "no database is given; pass --url, or set DATABASE_URL in the environment",
+        ),
+        (("tokens", "rotate"), {}, "no keys are given; set GROUNDWORK_TOKEN_KEYS in the environment"),
+        (("cache", "stats"), {}, "no Redis is given; set REDIS_URL in the environment"),
+        (
+            ("cache", "warm"),
+            {"REDIS_URL": "redis://localhost:1"},
+            "no database is given; set DATABASE_URL in the environment",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_without_a_checkout_a_command_of_servers_asks_for_their_urls(
+    installed: Path, arguments: tuple[str, ...], variables: dict[str, str], said: str
+) -> None:
+    done = run(installed, *arguments, **variables)
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("Redis: ")]
+    assert (done.returncode, done.stdout, line) == (Exit.USAGE, "", f"groundwork: {said}")
+
+
+def test_without_a_checkout_the_redis_of_an_application_is_used_as_it_is(installed: Path) -> None:
+    """In a checkout, the stack's user ops may replace the URL's user."""
+    done = run(installed, "cache", "stats", REDIS_URL="redis://app:x@localhost:1")
+    assert (done.returncode, "cannot reach Redis" in done.stderr) == (Exit.UNREACHABLE, True), done.stderr
 
 
 def test_a_missing_module_of_groundwork_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.errors import Exit, OpsError
+from ops.stack import database_url
 from ops.stack.database_url import SelectedDatabase, resolve_database_url, select_database
 from tests.promises import promise
 
@@ -21,7 +22,7 @@ def url_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_url_is_read_from_the_file(url_file: Path) -> None:
     url_file.write_text("postgresql://app@localhost/groundwork\n")
-    assert resolve_database_url(None, role="app", stack="dev") == "postgresql://app@localhost/groundwork"
+    assert resolve_database_url(role="app", stack="dev") == "postgresql://app@localhost/groundwork"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_a_file_without_a_url_is_named_with_exit_code_2(
     if content is not None:
         url_file.write_bytes(content)
     with pytest.raises(OpsError, match=said) as refused:
-        resolve_database_url(None, role="app", stack="dev")
+        resolve_database_url(role="app", stack="dev")
     assert refused.value.exit_code == Exit.USAGE
     assert str(url_file) in str(refused.value)
 
@@ -105,9 +106,7 @@ def dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def selected(dotenv: Path, name: str = "DATABASE_URL", given: str | None = None) -> SelectedDatabase:
-    return select_database(
-        given, role="migrator", stack="dev", variable_name=name, dotenv_from=dotenv.parent, has_stacks=False
-    )
+    return select_database(given, role="migrator", stack="dev", variable_name=name, dotenv_from=dotenv.parent)
 
 
 def test_a_file_of_variables_counts_after_the_option_and_the_environment(
@@ -140,6 +139,9 @@ def test_an_empty_variable_of_the_file_is_refused_with_the_file(dotenv: Path, li
     assert str(refused.value) == f"{name} of {dotenv} is set but empty; remove the line, or give it a value"
 
 
-def test_without_any_url_and_without_stacks_the_variable_is_named(dotenv: Path) -> None:
+def test_without_any_url_and_without_stacks_the_variable_is_named(
+    dotenv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_url, "is_checkout", lambda: False)
     with pytest.raises(OpsError, match="pass --url, or set SHOP_URL in the environment or in a file"):
         selected(dotenv, "SHOP_URL")
