@@ -28,7 +28,7 @@ def warm_from_here(stack: str, limit: int, rate: int, progress: Progress) -> dic
     print_line(f"Redis: {describe(cache, stack)}", err=True)
     url = resolve_database_url(role="app", stack=stack)
     try:
-        require_database(url)
+        require_database(url, only_reads=True)
         require_cache(cache)
     except OpsError as error:
         # The prefix separates this from a flush that has succeeded before.

@@ -10,6 +10,12 @@ from infra.spec.variables import variable
 from ops.errors import Exit, OpsError, exit_code_of
 from ops.output import print_line
 
+# This function is part of groundwork's schema alone, and whoever may write the data may call it.
+_ACCESS = """
+SELECT current_database(), current_user, f IS NOT NULL, coalesce(has_function_privilege(f, 'EXECUTE'), false)
+FROM to_regprocedure('make_activity_partitions(timestamptz, timestamptz)') AS f
+"""
+
 
 class _WrongFile(OpsError):
     """DATABASE_URL_FILE does not name a file with a URL."""
@@ -113,15 +119,26 @@ def database_to_change(given: str | None, *, role: str, stack: str) -> str:
     return selected.url
 
 
-def require_database(url: str) -> None:
+def require_database(url: str, *, only_reads: bool = False) -> None:
     """Log in once before a pool does: a pool waits until its deadline for a server that does not answer.
 
-    Raise OpsError with the server's message (6), or if the URL is invalid (2).
+    Raise OpsError with the server's message (6), if the URL is invalid (2), or if the database is not one of groundwork
+    (1). The same if the login may not write the data, unless the command `only_reads`.
     """
     from db.migrator import InvalidUrl, Unreachable
-    from db.migrator.connection import require_login
+    from db.migrator.connection import open_connection
 
     try:
-        require_login(url)
+        with open_connection(url) as connection:
+            ((database, role, has_schema, may_write),) = connection.execute(_ACCESS).fetchall()
     except (InvalidUrl, Unreachable) as error:
         raise OpsError(str(error), exit_code_of(error)) from error
+    if not has_schema:
+        raise OpsError(
+            f"role {role!r} sees no schema of groundwork in database {database!r}; check the URL, or run"
+            " `groundwork migrate up` on this database first"
+        )
+    if not (may_write or only_reads):
+        raise OpsError(
+            f"role {role!r} may not write the data in database {database!r}; pass the URL of role app"
+        )

@@ -1,4 +1,4 @@
-"""Commands without a reachable database: one line of error with the reason."""
+"""Commands without a reachable database, or with another one than groundwork's: one line of error with the reason."""
 
 from __future__ import annotations
 
@@ -96,3 +96,31 @@ def test_an_expired_certificate_is_reported_as_such(
     code, line = refused(expired.database_url("app_a"), command)
     assert code == Exit.UNREACHABLE
     assert "certificate" in line
+
+
+of_the_schema = pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] != "migrate"], ids=" ".join)
+
+
+@of_the_schema
+def test_a_database_without_groundworks_schema_is_reported_as_such(
+    refused: Refused, empty_database: Database, command: tuple[str, ...]
+) -> None:
+    code, line = refused(empty_database.url("app"), command)
+    assert code == Exit.ERROR
+    assert f"role 'app_a' sees no schema of groundwork in database '{empty_database.name}'" in line
+    assert "`groundwork migrate up`" in line
+
+
+@pytest.mark.parametrize("role", ["readonly", "monitor"])
+@of_the_schema
+def test_a_role_that_may_not_write_is_reported_with_the_role_that_may(
+    refused: Refused, database: Database, command: tuple[str, ...], role: str
+) -> None:
+    code, line = refused(database.url(role), command)
+    if command == ("cache", "warm") and role == "readonly":
+        # It only reads, and gets as far as Redis.
+        assert (code, "Redis" in line) == (Exit.UNREACHABLE, True), line
+        return
+    assert code == Exit.ERROR
+    seen = "may not write the data in" if role == "readonly" else "sees no schema of groundwork in"
+    assert f"role '{role}_a' {seen} database '{database.name}'" in line
