@@ -11,8 +11,9 @@ import os
 import random
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import psycopg
@@ -37,10 +38,27 @@ _RESET = (
 _NO_SLOT = "53300"
 _SLOT_SECONDS = 30.0
 _SLOT_PAUSE_SECONDS = (0.05, 0.5)
+# The server's messages if no connection is free, and the limit that each message means.
+_CONNECTION_LIMITS = (
+    ("too many connections for role", "the CONNECTION LIMIT of the role"),
+    ("too many connections for database", "the CONNECTION LIMIT of the database"),
+    ("", "max_connections, less superuser_reserved_connections,"),
+)
+_report_wait: ContextVar[Callable[[str], None]] = ContextVar("report_wait", default=lambda line: None)
 # SQLSTATEs of connection exceptions, and of a server that is shutting down or starting up.
 _LOST = ("08", "57P01", "57P02", "57P03")
 
 Connection = psycopg.Connection[tuple[object, ...]]
+
+
+@contextmanager
+def reporting_waits(report: Callable[[str], None]) -> Iterator[None]:
+    """Call `report` with a line whenever a connection of the block begins to wait because no connection is free."""
+    token = _report_wait.set(report)
+    try:
+        yield
+    finally:
+        _report_wait.reset(token)
 
 
 @contextmanager
@@ -150,6 +168,7 @@ def _parsed(conninfo: str) -> dict[str, Any]:
 
 def _connect(given: Mapping[str, Any]) -> Connection:
     deadline = time.monotonic() + _SLOT_SECONDS
+    is_waiting = False
     while True:
         try:
             # A pooler may refuse the options of db.session, so the settings are made by a statement.
@@ -169,24 +188,25 @@ def _connect(given: Mapping[str, Any]) -> Connection:
         except psycopg.OperationalError as exc:
             if refusal_of(exc).sqlstate != _NO_SLOT or time.monotonic() >= deadline:
                 raise
+            if not is_waiting:
+                is_waiting = True
+                _report_wait.get()(
+                    f"the database has no free connection, because {_limit_of(exc)} is reached; waiting up to"
+                    f" {_SLOT_SECONDS:g} s for one"
+                )
         time.sleep(random.uniform(*_SLOT_PAUSE_SECONDS))
 
 
-# The server's messages if no connection is free, and the limit that each message means.
-_CONNECTION_LIMITS = (
-    ("too many connections for role", "the CONNECTION LIMIT of the role"),
-    ("too many connections for database", "the CONNECTION LIMIT of the database"),
-    ("", "max_connections, less superuser_reserved_connections,"),
-)
+def _limit_of(exc: psycopg.Error) -> str:
+    return next(limit for text, limit in _CONNECTION_LIMITS if text in str(exc))
 
 
 def _translate(exc: psycopg.Error) -> MigrationError:
     if is_lost(exc):
         if refusal_of(exc).sqlstate == _NO_SLOT:
-            limit = next(limit for text, limit in _CONNECTION_LIMITS if text in str(exc))
             return Unreachable(
                 f"the database has no free connection: {_one_line(exc)}; a migrator needs one, and waited"
-                f" {_SLOT_SECONDS:g} s. End a session, or raise {limit} (pg_stat_activity shows the sessions)",
+                f" {_SLOT_SECONDS:g} s. End a session, or raise {_limit_of(exc)} (pg_stat_activity shows the sessions)",
                 sqlstate=_NO_SLOT,
             )
         variable = variable_at_fault(str(exc))

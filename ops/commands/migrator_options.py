@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
 
 from ops.errors import OpsError, exit_code_of
 from ops.number_range import seconds
+from ops.output import print_line
 
 _FOLDER = Path(__file__).parents[2] / "db" / "migrations"
 folder_option = click.option(
@@ -35,10 +37,12 @@ wait_option = click.option(
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Raise the migrator's errors as OpsErrors with their documented exit codes."""
+    """Raise the migrator's errors as OpsErrors with their documented exit codes. Print what a connection waits for."""
     from db import migrator
+    from db.migrator.connection import reporting_waits
 
     try:
-        yield
+        with reporting_waits(partial(print_line, err=True)):
+            yield
     except migrator.MigrationError as exc:
         raise OpsError(str(exc), exit_code_of(exc)) from exc

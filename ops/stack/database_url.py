@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from infra.spec.checkout import is_checkout
@@ -126,10 +127,10 @@ def require_database(url: str, *, only_reads: bool = False) -> None:
     (1). The same if the login may not write the data, unless the command `only_reads`.
     """
     from db.migrator import InvalidUrl, Unreachable
-    from db.migrator.connection import open_connection
+    from db.migrator.connection import open_connection, reporting_waits
 
     try:
-        with open_connection(url) as connection:
+        with reporting_waits(partial(print_line, err=True)), open_connection(url) as connection:
             ((database, role, has_schema, may_write),) = connection.execute(_ACCESS).fetchall()
     except (InvalidUrl, Unreachable) as error:
         raise OpsError(str(error), exit_code_of(error)) from error

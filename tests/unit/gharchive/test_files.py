@@ -182,6 +182,27 @@ def test_an_earlier_reject_file_may_be_replaced(tmp_path: Path, capfd: pytest.Ca
     assert json.loads(target.read_text())["line"] == 4
 
 
+def test_the_documented_event_is_loaded_and_only_its_required_parts_are_required(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "import.md").read_text(encoding="utf-8")
+    event = json.loads(page.partition("```json")[2].partition("```")[0])
+    refused = set()
+    for part in (None, *event):
+        file = tmp_path / "hour.json"
+        file.write_text(json.dumps({name: value for name, value in event.items() if name != part}))
+        if load(capfd, str(file))[0] != Exit.FINE:
+            refused.add(part)
+    required = {
+        name
+        for line in page.splitlines()
+        if "| yes" in line
+        for name in event
+        if f"`{name}`" in line.partition("| yes")[0]
+    }
+    assert refused == required == {"id", "type", "created_at", "actor"}
+
+
 def test_counts_are_complete_if_loading_fails(tmp_path: Path) -> None:
     class Lines:
         name = "hour"
