@@ -121,8 +121,17 @@ class DatabaseSetup:
         others = {
             name for name, owner in self.schemas.items() if owner != self.role and name not in self.path
         }
-        needed = {self.home, *self.extensions.values(), *others}
+        needed = {self.home, *self.extensions.values(), *others} - self.late_schemas
         return tuple(sorted(name for name in needed if not name.startswith("pg_")))
+
+    @property
+    def late_schemas(self) -> frozenset[str]:
+        """The schemas before the ledger's on the search_path, which did not exist when the ledger was created.
+
+        If they came first here, the ledger and other objects would be created in them.
+        """
+        path = self.path
+        return frozenset(path[: path.index(self.home)]) if self.home in path else frozenset()
 
     @property
     def path(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ migration created an object, such as an extension. Therefore missing privileges 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from db.migrator import ScriptFailed
 from db.migrator.catalog import Catalog, Entry, read_catalog
 from db.migrator.connection import Connection, open_connection
+from db.migrator.ledger import Ledger
 from db.migrator.url import LEDGER, SEARCH_PATH, with_session
 from ops.errors import OpsError
 from ops.migrations.database_setup import DatabaseSetup
@@ -26,6 +27,10 @@ T = TypeVar("T")
 _OBSTACLE = re.compile(r'(role|schema|extension|database) "(.+)" (does not exist|already exists)')
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 _NOT_AVAILABLE = re.compile(r'extension "(.+)" is not available')
+# SQLSTATEs of a statement that refers to a type, a function or another object that does not exist.
+_UNDEFINED = {"42704", "42883", "42P01"}
+# It always exists, so a ledger whose schema a migration creates waits there.
+_PUBLIC = "public"
 # Entries of the catalog that belong to the setup, unless a migration changes them.
 _GIVEN = re.compile(
     r"grants on the database to |grants on future objects |setting \S+ of the database|extension |publication "
@@ -41,7 +46,11 @@ class ScratchDatabase:
         self._setup = setup
         # The objects that the setup created here, by kind and name. If a migration creates one too, ours is dropped.
         self._made: set[tuple[str, str]] = set()
-        self._schemas = {"public"}
+        self._schemas = {_PUBLIC}
+        # The schema of the ledger that was moved away from it, because a migration creates the schema itself.
+        self._ledger_home: str | None = None
+        # Schemas whose extensions are created only once a migration needs them, because it may create them itself.
+        self._late = set() if setup is None else set(setup.late_schemas)
         self._given: Catalog | None = None
 
     def run(self, action: Callable[[], T], *, is_applied: bool) -> T:
@@ -61,8 +70,12 @@ class ScratchDatabase:
                         f"{error.path.name}:{error.line}: the temporary server does not have extension {missing[1]};"
                         " these migrations can only be reviewed on a server that has it"
                     ) from error
+                if self._setup is None:
+                    raise
                 found = _OBSTACLE.match(message)
-                if self._setup is None or found is None or found.groups() in cleared:
+                if (found is None or found[1] != "schema") and self._add_late_extensions(self._setup, error):
+                    continue
+                if found is None or found.groups() in cleared:
                     raise
                 cleared.add(found.groups())
                 if not self._clear(self._setup, *found.groups(), is_applied=is_applied):
@@ -75,6 +88,10 @@ class ScratchDatabase:
 
     def read_catalog(self) -> Catalog:
         """Return the catalog, with the attributes that the roles have on the target."""
+        if self._ledger_home is not None:
+            # Names are relative to the ledger's schema, so it must be the target's.
+            with open_connection(self.url) as connection:
+                self._move_ledger(connection, self._ledger_home)
         if self._setup is not None and ("role", str(self._setup.role)) in self._made:
             with open_connection(self._superuser_url()) as connection:
                 _alter_role(connection, str(self._setup.role), self._setup.roles[str(self._setup.role)])
@@ -111,8 +128,12 @@ class ScratchDatabase:
     def _clear(self, setup: DatabaseSetup, kind: str, name: str, state: str, *, is_applied: bool) -> bool:
         """Create what a migration needs, or drop what it creates itself. Return whether anything was done."""
         if state == "already exists":
-            if (kind, name) not in self._made or name == setup.role:
+            if (kind, name) not in self._made or (kind, name) == ("role", setup.role):
                 return False
+            if (kind, name) == ("schema", setup.home):
+                self._ledger_home = name
+                with open_connection(self.url) as connection:
+                    self._move_ledger(connection, _PUBLIC)
             with open_connection(self._superuser_url()) as connection:
                 self._drop(connection, kind, name)
             return True
@@ -134,6 +155,8 @@ class ScratchDatabase:
             _execute(connection, "DROP ROLE {}", name)
         elif kind == "schema":
             _execute(connection, "DROP SCHEMA {} CASCADE", name)
+            # With it go its extensions.
+            self._late.add(name)
         else:
             _execute(connection, "DROP EXTENSION {} CASCADE", name)
         self._made.discard((kind, name))
@@ -153,9 +176,11 @@ class ScratchDatabase:
                 return
             for schema in self._setup.needed_schemas:
                 self._create_schema(connection, self._setup, schema)
-                if schema != self._setup.home:
+                if schema != _PUBLIC:
                     self._made.add(("schema", schema))
-            self._create_extensions(connection, self._setup)
+            self._create_extensions(
+                connection, self._setup, set(self._setup.extensions.values()) - self._late
+            )
             self._set_default_privileges(connection, self._setup, None)
 
     def _create_schema(self, connection: Connection, setup: DatabaseSetup, name: str) -> None:
@@ -183,10 +208,41 @@ class ScratchDatabase:
             if {role, member} <= known:
                 _execute(connection, "GRANT {} TO {}", role, member)
 
-    def _create_extensions(self, connection: Connection, setup: DatabaseSetup) -> None:
+    def _add_late_extensions(self, setup: DatabaseSetup, error: ScriptFailed) -> bool:
+        """If a migration misses something, create the late schemas' extensions. Return whether there were any."""
+        late = sorted(self._late & set(setup.extensions.values()))
+        if not late or error.sqlstate not in _UNDEFINED:
+            return False
+        with open_connection(self._superuser_url()) as connection:
+            existing = {str(name) for (name,) in connection.execute("SELECT nspname FROM pg_namespace")}
+            for schema in late:
+                if schema not in existing:
+                    self._create_schema(connection, setup, schema)
+                    self._made.add(("schema", schema))
+            self._create_extensions(connection, setup, late)
+        self._late.clear()
+        return True
+
+    def _move_ledger(self, connection: Connection, schema: str) -> None:
+        """Move the session's ledger to a schema, and select it there, because the search_path may not contain it."""
+        ledger = Ledger.find(connection)
+        assert ledger is not None, "replay creates the ledger first"
+        moved = Ledger(schema, ledger.table)
+        if moved.name != ledger.name:
+            connection.execute(
+                sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(
+                    sql.SQL(ledger.name),
+                    sql.Identifier(schema),
+                )
+            )
+        self.url = with_session(self.url, {LEDGER: moved.name})
+
+    def _create_extensions(
+        self, connection: Connection, setup: DatabaseSetup, schemas: Collection[str]
+    ) -> None:
         available = {str(name) for (name,) in connection.execute("SELECT name FROM pg_available_extensions")}
         for name, schema in setup.extensions.items():
-            if name in available:
+            if name in available and schema in schemas:
                 _execute(connection, "CREATE EXTENSION IF NOT EXISTS {} SCHEMA {} CASCADE", name, schema)
                 self._made.add(("extension", name))
 

@@ -398,4 +398,23 @@ ALTER INDEX b_pkey RENAME TO c_pkey;
         },
         findings=frozenset({"2: contract-in-expand", "4: contract-in-expand"}),
     ),
+    # A schema with the role's name, which "$user" puts at first place of the search_path once it exists.
+    "role-schema": Kind(
+        {
+            "1_schema.sql": "CREATE SCHEMA role_schema_login; CREATE TABLE role_schema_login.t (id int PRIMARY KEY);",
+            "2_v.sql": "ALTER TABLE role_schema_login.t ADD COLUMN v text;",
+        },
+    ),
+    # The same with an extension, which is in this schema too.
+    "own-extension": Kind(
+        {
+            "1_schema.sql": """
+CREATE SCHEMA IF NOT EXISTS own_extension_login;
+CREATE EXTENSION citext;
+CREATE TABLE own_extension_login.t (id int PRIMARY KEY, e own_extension_login.citext);
+""",
+            "2_v.sql": "ALTER TABLE t ADD COLUMN v citext;",
+        },
+        needs_setup=True,
+    ),
 }

@@ -104,6 +104,8 @@ KINDS_OF_EVERY_RUN = (
     "dump",
     "types",
     "quoted",
+    "role-schema",
+    "own-extension",
 )
 
 
@@ -145,6 +147,23 @@ def test_a_folder_of_each_kind_passes_all_commands(
     found = run("lint", "--no-squawk", "--folder", folder, *off, "--json")
     findings = {f"{each['file'].split('_')[0]}: {each['rule']}" for each in json.loads(found.out)["findings"]}
     assert findings == kind.findings
+
+
+def test_an_extension_that_came_after_the_ledger_does_not_bring_its_schema_forward(
+    run: Run, foreign_server: ScratchServer, tmp_path: Path
+) -> None:
+    """The table of the first file is in public, although the role's own schema comes first on the search_path."""
+    kind = Kind({"1_a.sql": "CREATE TABLE early (id int);", "2_b.sql": "CREATE TABLE late (e citext);"})
+    folder = tmp_path / "migrations"
+    write_files(kind, folder)
+    target = create_target(foreign_server, "early", kind)
+    apply_pending(target.url, read_source(folder), target=1)
+    target.execute(
+        "CREATE SCHEMA early_login AUTHORIZATION early_login; CREATE EXTENSION citext SCHEMA early_login"
+    )
+    apply_pending(target.url, read_source(folder))
+    verified = run("verify", "--url", target.url, "--folder", folder)
+    assert (verified.code, verified.out) == (Exit.FINE, "the database matches the 2 applied migrations\n")
 
 
 @promise(
