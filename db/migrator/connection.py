@@ -140,7 +140,7 @@ def _refused(exc: psycopg.Error, script: Script, statement: Statement | None) ->
     else:
         line, text = script.line_of(statement, int(exc.diag.statement_position or 1)), statement.text
     words = [exc.diag.message_primary or str(exc), exc.diag.message_detail, exc.diag.message_hint]
-    reason = "; ".join(_one_line(part).rstrip(".") for part in words if part)
+    reason = "; ".join(one_line(part).rstrip(".") for part in words if part)
     undone = "this migration was rolled back" if script.is_atomic else "the ledger is unchanged"
     return ScriptFailed(
         f"{script.path.name}:{line}: {reason} (SQLSTATE {exc.sqlstate}) in `{first_line(text)}`",
@@ -205,21 +205,21 @@ def _translate(exc: psycopg.Error) -> MigrationError:
     if is_lost(exc):
         if refusal_of(exc).sqlstate == _NO_SLOT:
             return Unreachable(
-                f"the database has no free connection: {_one_line(exc)}; a migrator needs one, and waited"
+                f"the database has no free connection: {one_line(exc)}; a migrator needs one, and waited"
                 f" {_SLOT_SECONDS:g} s. End a session, or raise {_limit_of(exc)} (pg_stat_activity shows the sessions)",
                 sqlstate=_NO_SLOT,
             )
         variable = variable_at_fault(str(exc))
         fix = f"unset {variable}" if variable else "check that it is up, and host, port, user and password"
         return Unreachable(
-            f"the database cannot be reached: {_one_line(exc)}; {fix}", sqlstate=refusal_of(exc).sqlstate
+            f"the database cannot be reached: {one_line(exc)}; {fix}", sqlstate=refusal_of(exc).sqlstate
         )
     if exc.sqlstate == LOCK_NOT_AVAILABLE:
         return LockHeld(
-            f"{_one_line(exc)}; find the session that holds the lock in pg_stat_activity, or allow more lock attempts",
+            f"{one_line(exc)}; find the session that holds the lock in pg_stat_activity, or allow more lock attempts",
             sqlstate=exc.sqlstate,
         )
-    return MigrationError(f"the migrator's own statement failed: {_one_line(exc)}", sqlstate=exc.sqlstate)
+    return MigrationError(f"the migrator's own statement failed: {one_line(exc)}", sqlstate=exc.sqlstate)
 
 
 def is_lost(exc: psycopg.Error) -> bool:
@@ -229,5 +229,6 @@ def is_lost(exc: psycopg.Error) -> bool:
     return exc.sqlstate is None or exc.sqlstate.startswith(_LOST)
 
 
-def _one_line(said: BaseException | str) -> str:
+def one_line(said: BaseException | str) -> str:
+    """Return a message of the server or the driver in one line."""
     return " ".join(str(said).split())

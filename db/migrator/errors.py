@@ -22,14 +22,15 @@ class UnknownMigration(SourceError):
 class ScriptFailed(MigrationError):
     """The server rejected a statement of a migration. The ledger is as it was before this migration.
 
-    `path` and `line` (from 1) locate the error. `statement` is the text that was sent.
+    `reason` is the message without what to do. `path` and `line` (from 1) locate
+    the error. `statement` is the text that was sent.
     """
 
     def __init__(
         self, reason: str, result: str, *, path: Path, line: int, statement: str, sqlstate: str | None
     ) -> None:
         super().__init__(f"{reason}; {result}", sqlstate=sqlstate)
-        self._reason = reason
+        self.reason = reason
         self.path = path
         self.line = line
         self.statement = statement
@@ -37,7 +38,7 @@ class ScriptFailed(MigrationError):
     def but(self, result: str) -> ScriptFailed:
         """Return the same error with another result: what the failure left, and what to do."""
         return ScriptFailed(
-            self._reason,
+            self.reason,
             result,
             path=self.path,
             line=self.line,
@@ -47,10 +48,15 @@ class ScriptFailed(MigrationError):
 
 
 class LedgerMismatch(MigrationError):
-    """An applied migration differs from its file, or has none. `version` is the migration's version."""
+    """An applied migration differs from its file, or has none. `version` is the migration's version.
 
-    def __init__(self, message: str, *, version: int) -> None:
-        super().__init__(message)
+    `what` is the message without `advice`, which is the same for all problems of its kind, or empty.
+    """
+
+    def __init__(self, what: str, advice: str = "", *, version: int) -> None:
+        super().__init__(f"{what}; {advice}" if advice else what)
+        self.what = what
+        self.advice = advice
         self.version = version
 
 

@@ -29,7 +29,7 @@ _HOLDS_UP_OTHERS = """
         WHERE pid = pg_backend_pid() AND locktype = 'relation'
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-          AND relation <> {ledger}::regclass
+          AND relation <> to_regclass({ledger})
     )
 """
 

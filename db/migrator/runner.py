@@ -6,7 +6,8 @@ or a kill, the next run can always continue.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,12 @@ from db.migrator.phase import Phase
 from db.migrator.resumption import is_resumable
 from db.migrator.source import Migration, require_version
 from db.migrator.step import MigrationStep
+
+_ADVICE_ON_MISSING = (
+    "restore the file, or deploy the release that has it. If another program keeps its migrations in this ledger too,"
+    " pass --ignore-missing. If the file is lost, `groundwork migrate repair --forget VERSION` deletes the ledger's row"
+    " and leaves the schema as it is"
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,22 @@ class MigrationStatus:
     def version(self) -> int | None:
         """The newest applied version, or None."""
         return max((row.version for row in self.applied), default=None)
+
+    def problem_lines(self) -> Iterator[tuple[int | None, str]]:
+        """Yield (version, text) of each problem.
+
+        Advice on several of them comes once, after the last of them, with None as the version.
+        """
+        left = Counter(problem.advice for problem in self.problems if problem.advice)
+        counts = dict(left)
+        for problem in self.problems:
+            if counts.get(problem.advice, 1) == 1:
+                yield problem.version, str(problem)
+                continue
+            yield problem.version, problem.what
+            left[problem.advice] -= 1
+            if not left[problem.advice]:
+                yield None, f"for these {counts[problem.advice]} migrations: {problem.advice}"
 
     @property
     def out_of_order(self) -> tuple[Migration, ...]:
@@ -213,10 +236,8 @@ def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> It
         elif migration is None:
             # The row may be another program's, so the advice to delete a row does not name this version.
             yield LedgerMismatch(
-                f"migration {row.version} ({row.description}) is applied but has no file; restore the file, or deploy"
-                " the release that has it. If another program keeps its migrations in this ledger too, pass"
-                " --ignore-missing. If the file is lost, `groundwork migrate repair --forget VERSION` deletes the"
-                " ledger's row and leaves the schema as it is",
+                f"migration {row.version} ({row.description}) is applied but has no file",
+                _ADVICE_ON_MISSING,
                 version=row.version,
             )
         elif row.checksum != migration.checksum:

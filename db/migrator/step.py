@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -21,10 +21,10 @@ from db.migrator.connection import (
     check_deferred_constraints,
     execute_statement,
     is_lost,
-    translated_errors,
 )
 from db.migrator.errors import DirtyMigration, LedgerMismatch, LockHeld, MigrationError, ScriptFailed
 from db.migrator.events import Applied, Event, OnEvent
+from db.migrator.failure import attributed_to, gave_up, recording
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import LockedSession, describe_session
 from db.migrator.lock_wait import LockBudget, LockLimits, bound_lock_waits, milliseconds
@@ -83,7 +83,7 @@ class MigrationStep:
         else:
             is_done = self._in_transactions(migration, script)
         elapsed = time.monotonic_ns() - started
-        with translated_errors():
+        with attributed_to(script):
             self._end(migration, elapsed if is_done else None)
         if not is_done:
             self.on_event(Event("skipped", migration, "another migrator has done it"))
@@ -96,13 +96,13 @@ class MigrationStep:
         """Attempt something that leaves nothing behind if it fails, until the tables that it needs are not locked."""
         for pause in self.limits.pauses():
             try:
-                with translated_errors():
+                with attributed_to(script):
                     return attempt()
             except MigrationError as error:
                 if error.sqlstate not in {LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED}:
                     raise
                 if pause is None:
-                    raise self._gave_up(error, script) from error
+                    raise gave_up(error, script, self.limits, self.session.connection, self.ledger) from error
                 self.on_event(Event("retry", migration, f"a table is locked; retrying in {pause:.1f} s"))
                 time.sleep(pause)
         raise AssertionError("the last pause is None")
@@ -146,14 +146,12 @@ class MigrationStep:
                     with suppress(psycopg.Error):
                         connection.execute(self._record_no_start(migration).encode())
                 elif isinstance(error, ScriptFailed):
-                    raise error.but(
-                        f"what the file committed before stays, so the migration is dirty: finish it by hand and run"
-                        f" `groundwork migrate repair --mark-applied {migration.version}`, or undo it and run"
-                        f" `groundwork migrate repair --forget {migration.version}`"
-                    ) from error
+                    raise error.but(_dirty(migration)) from error
+                elif isinstance(error, LockHeld):
+                    raise LockHeld(f"{error}; {_dirty(migration)}", sqlstate=error.sqlstate) from error
                 raise
         if not script.transactions[-1].commits:
-            with translated_errors():
+            with attributed_to(script), recording(script, self.ledger, _dirty(migration)):
                 connection.execute(self._record_end(migration).encode())
         return True
 
@@ -193,8 +191,11 @@ class MigrationStep:
             connection.execute(begin.pop(0).encode())
             for statement in modes:
                 execute_statement(connection, script, statement)
+        undone = "this migration was rolled back"
         # sqlx-cli may run without the advisory lock, so check again under this lock what is applied.
-        if not is_to_do(self.ledger.locked_row(connection, migration.version, *begin)):
+        with nullcontext() if script.is_atomic and not modes else recording(script, self.ledger, undone):
+            row = self.ledger.locked_row(connection, migration.version, *begin)
+        if not is_to_do(row):
             connection.execute("ROLLBACK")
             return False
         budget = LockBudget(connection, self.limits.table_lock_seconds, self.ledger)
@@ -212,7 +213,8 @@ class MigrationStep:
             connection.execute("ROLLBACK")
         elif _END in apart:
             check_deferred_constraints(connection, script)
-            connection.execute(f"{record}; COMMIT".encode())
+            with recording(script, self.ledger, undone):
+                connection.execute(f"{record}; COMMIT".encode())
         else:
             try:
                 connection.execute(f"SET CONSTRAINTS ALL IMMEDIATE; {record}; COMMIT".encode())
@@ -265,7 +267,8 @@ class MigrationStep:
             )
             if not is_done:
                 self._run_alone(migration, script, statement)
-        connection.execute(self._record_end(migration).encode())
+        with recording(script, self.ledger, _dirty(migration)):
+            connection.execute(self._record_end(migration).encode())
         return True
 
     def _run_alone(self, migration: Migration, script: Script, statement: Statement) -> None:
@@ -367,10 +370,10 @@ class MigrationStep:
                 return
         self.session.reset()
 
-    def _gave_up(self, error: MigrationError, script: Script) -> LockHeld:
-        return LockHeld(
-            f"{script.path.name}: {error}; tried {self.limits.attempts} times, waiting"
-            f" {self.limits.table_lock_seconds:g} s each. Another session holds a lock on a table that it changes;"
-            " find it in pg_stat_activity, and run again when it has ended",
-            sqlstate=error.sqlstate,
-        )
+
+def _dirty(migration: Migration) -> str:
+    return (
+        "what the file committed before stays, so the migration is dirty: finish it by hand and run"
+        f" `groundwork migrate repair --mark-applied {migration.version}`, or undo it and run"
+        f" `groundwork migrate repair --forget {migration.version}`"
+    )

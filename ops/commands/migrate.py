@@ -271,8 +271,8 @@ def _as_lines(state: MigrationStatus) -> Iterator[str]:
         late = "  (older than what is applied)" if migration in state.out_of_order else ""
         kind = "interrupted" if migration.version in interrupted else "pending"
         yield f"{kind:<12} {migration.version:>6}  {migration.description}  [{migration.up.phase}]{late}"
-    for problem in state.problems:
-        yield f"{'problem':<12} {problem.version:>6}  {problem}"
+    for version, text in state.problem_lines():
+        yield f"{'problem' if version else '':<12} {version or '':>6}  {text}"
 
 
 def _as_json(state: MigrationStatus, migrations: tuple[Migration, ...]) -> dict[str, Any]:

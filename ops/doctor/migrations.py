@@ -15,7 +15,7 @@ def migrations(examination: Examination) -> CheckResult:
         return fail(
             f"{counted(len(state.problems), 'problem')} with applied migrations",
             f"see `groundwork migrate status{STACK_OPTION}`; no migration can be applied until this is fixed",
-            [str(problem) for problem in state.problems],
+            [text for _, text in state.problem_lines()],
         )
     if state.pending:
         names = [migration.name for migration in state.pending]

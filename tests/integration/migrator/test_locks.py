@@ -174,8 +174,39 @@ def test_a_table_that_stays_locked_is_given_up(
         reader.execute("SELECT * FROM busy")
         with pytest.raises(LockHeld, match=r"1_a\.sql:2: .*tried 3 times") as caught:
             apply_pending(url, read_source(folder), limits=IMPATIENT)
+        message = str(caught.value)
+        assert f"server process {reader.info.backend_pid}, role migrator" in message
+    assert "(on busy)" in message
+    assert message.count("1_a.sql") == 1
+    assert "correct the file" not in message
     assert caught.value.sqlstate == "55P03"
     assert applied_versions(owner) == []
+
+
+def test_a_locked_ledger_is_given_up_with_the_session_that_locks_it(
+    empty_database: Database, folder: Path, write: Write
+) -> None:
+    write("1_a.sql", "SELECT 1")
+    url = empty_database.url("migrator")
+    apply_pending(url, ())
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE _sqlx_migrations IN SHARE ROW EXCLUSIVE MODE")
+        with pytest.raises(LockHeld, match=r"^1_a\.sql: .*tried 3 times") as caught:
+            apply_pending(url, read_source(folder), limits=IMPATIENT)
+        assert f"server process {other.info.backend_pid}" in str(caught.value)
+    assert "(on _sqlx_migrations)" in str(caught.value)
+
+
+def test_a_lock_in_a_later_transaction_is_given_up_with_what_is_left(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute('CREATE TABLE "Busy" (id int)')
+    write("1_a.sql", 'CREATE TABLE a ();\nCOMMIT;\nALTER TABLE "Busy" ADD COLUMN more int;')
+    url = empty_database.url("migrator")
+    with psycopg.connect(url) as reader:
+        reader.execute('SELECT * FROM "Busy"')
+        with pytest.raises(LockHeld, match=r"\(on Busy\).*is dirty.*repair --forget 1"):
+            apply_pending(url, read_source(folder), limits=IMPATIENT)
 
 
 @promise("many migrators at once apply each migration exactly once")

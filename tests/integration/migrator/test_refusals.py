@@ -87,6 +87,80 @@ def test_a_failed_migration_names_file_line_and_statement(
     assert tables(owner) == {"stays"}
 
 
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("CREATE TABLE a ();\nREVOKE ALL ON _sqlx_migrations FROM owner;", r"privileges of that table"),
+        ("SET TRANSACTION READ ONLY;", r"makes the transaction read-only"),
+        ("BEGIN READ ONLY;\nSELECT 1;\nCOMMIT;", r"makes the transaction read-only"),
+        ("DROP TABLE _sqlx_migrations;", r"drops, renames or moves that table"),
+        (
+            "ALTER TABLE _sqlx_migrations RENAME TO old;\nCREATE TABLE a ();",
+            r"drops, renames or moves that table",
+        ),
+    ],
+    ids=["privileges", "read only", "begin read only", "drop", "rename"],
+)
+def test_a_file_after_which_its_row_cannot_be_written_is_named_with_what_it_does(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, sql: str, said: str
+) -> None:
+    write("1_a.sql", sql)
+    with pytest.raises(ScriptFailed, match=said) as caught:
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert str(caught.value).startswith("1_a.sql: its statements ran, but its row in ")
+    assert str(caught.value).endswith("this migration was rolled back")
+    assert (applied_versions(owner), tables(owner)) == ([], set())
+
+
+def test_a_file_that_ends_as_another_role_is_named(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    role = f"other_{empty_database.name}"
+    empty_database.psql(f"CREATE ROLE {role}; GRANT {role} TO migrator")
+    write("1_a.sql", f"CREATE TABLE a ();\nSET ROLE {role};")
+    try:
+        with pytest.raises(
+            ScriptFailed, match=r"^1_a\.sql: its statements ran.*end the file with RESET ROLE"
+        ):
+            apply_pending(empty_database.url("migrator"), read_source(folder))
+        assert (applied_versions(owner), tables(owner)) == ([], set())
+        write("1_a.sql", f"CREATE TABLE a ();\nSET ROLE {role};\nRESET ROLE;")
+        assert len(apply_pending(empty_database.url("migrator"), read_source(folder))) == 1
+    finally:
+        empty_database.psql(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET ROLE NONE; SELECT pg_terminate_backend(pg_backend_pid())",
+        "CREATE TABLE a (); SET ROLE NONE;\nDO $$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END$$",
+    ],
+    ids=["statement", "block"],
+)
+def test_a_file_that_ends_its_own_session_is_named(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, sql: str
+) -> None:
+    write("1_a.sql", sql)
+    with pytest.raises(
+        Unreachable, match=r"^1_a\.sql: the connection was lost.*pg_terminate_backend"
+    ) as caught:
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert "password" not in str(caught.value)
+    assert applied_versions(owner) == []
+
+
+def test_a_role_without_rights_on_the_ledger_is_not_the_files_fault(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    write("1_a.sql", "SELECT 1")
+    apply_pending(empty_database.url("migrator"), ())
+    owner.execute("REVOKE UPDATE, DELETE, INSERT, TRUNCATE ON _sqlx_migrations FROM owner")
+    with pytest.raises(MigrationError, match="permission denied for table _sqlx_migrations") as caught:
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert not isinstance(caught.value, ScriptFailed)
+
+
 def test_a_corrected_migration_is_applied_by_the_next_run(
     empty_database: Database, folder: Path, write: Write
 ) -> None:

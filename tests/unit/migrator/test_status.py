@@ -61,6 +61,25 @@ def test_an_applied_migration_without_a_file_is_a_problem(migrations: tuple[Migr
     assert "--forget 1" not in str(problem)
 
 
+def test_advice_on_several_missing_files_is_given_once_with_their_number(
+    migrations: tuple[Migration, ...],
+) -> None:
+    edited = row(migrations[3], checksum=b"x" * 48)
+    state = compare([*map(row, migrations[:3]), edited], migrations[3:])
+    lines = list(state.problem_lines())
+    assert [version for version, _ in lines] == [1, 2, 3, None, 4]
+    assert [text for _, text in lines[:3]] == [
+        f"migration {n} (m) is applied but has no file" for n in (1, 2, 3)
+    ]
+    assert lines[3][1].startswith("for these 3 migrations: restore the file")
+    assert "--forget" in lines[3][1]
+    assert lines[4][1] == str(state.problems[3])
+    # Each problem alone has the advice, because a command may report only one.
+    assert all("--forget" in str(problem) for problem in state.problems[:3])
+    (only,) = compare([row(migrations[0])], migrations[1:]).problem_lines()
+    assert "--forget" in only[1]
+
+
 def test_a_renumbered_file_is_recognised_by_its_text(migrations: tuple[Migration, ...]) -> None:
     moved = replace(migrations[0], version=9)
     (problem,) = compare([row(migrations[0])], [*migrations[1:], moved]).problems
