@@ -52,8 +52,8 @@ class LockedSession:
             pass
         if cursor.fetchone() != (True,):
             raise LockHeld(
-                "a migration released the migrator's lock, and another migrator has taken it; remove"
-                " pg_advisory_unlock and pg_advisory_unlock_all from the migration, and run again"
+                "the file released the migrator's lock, and another migrator has taken it; remove pg_advisory_unlock"
+                " and pg_advisory_unlock_all from the file, and run again"
             )
 
 

@@ -83,8 +83,11 @@ class MigrationStep:
         else:
             is_done = self._in_transactions(migration, script)
         elapsed = time.monotonic_ns() - started
-        with attributed_to(script):
-            self._end(migration, elapsed if is_done else None)
+        try:
+            with attributed_to(script):
+                self._end(migration, elapsed if is_done else None)
+        except LockHeld as error:
+            raise LockHeld(f"{script.path.name}: {error}") from error
         if not is_done:
             self.on_event(Event("skipped", migration, "another migrator has done it"))
             return None

@@ -10,6 +10,7 @@ import pytest
 from db.migrator import (
     DirtyMigration,
     Event,
+    LockHeld,
     LockLimits,
     ScriptFailed,
     Unreachable,
@@ -19,6 +20,7 @@ from db.migrator import (
     revert,
     status,
 )
+from db.migrator.lock import lock_key
 from tests.conftest import Connection, Database
 from tests.integration.migrator.conftest import Run, Write, applied_versions, tables
 from tests.integration.migrator.sqlx_folders import FOLDERS
@@ -206,6 +208,19 @@ def test_a_migration_that_releases_the_lock_gets_it_back(
     write("2_b.sql", "CREATE TABLE locks AS SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
     apply_pending(empty_database.url("migrator"), read_source(folder))
     assert owner.execute("SELECT * FROM locks").fetchone() == (1,)
+
+
+def test_a_migration_whose_lock_another_migrator_takes_is_named(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    write("1_a.sql", "SELECT pg_advisory_unlock_all();\nCREATE TABLE a ()")
+
+    def take_the_lock(event: Event) -> None:
+        if event.detail.startswith("CREATE TABLE"):
+            owner.execute("SELECT pg_advisory_lock(%s)", [lock_key(empty_database.name)])
+
+    with pytest.raises(LockHeld, match=r"^1_a\.sql: the file released the migrator's lock"):
+        apply_pending(empty_database.url("migrator"), read_source(folder), on_event=take_the_lock)
 
 
 @promise("a run of migrations needs one connection")
