@@ -56,6 +56,8 @@ def _exit_codes() -> dict[type[Exception], Exit]:
 
         codes |= {
             migrator.LedgerMismatch: Exit.MISMATCH,
+            migrator.NoLedger: Exit.MISMATCH,
+            migrator.SecondLedger: Exit.REFUSED,
             migrator.LockHeld: Exit.LOCKED,
             migrator.Unreachable: Exit.UNREACHABLE,
             migrator.InvalidUrl: Exit.USAGE,

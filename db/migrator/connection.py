@@ -23,7 +23,7 @@ from db.login import refusal_of
 from db.migrator.errors import InvalidUrl, LockHeld, MigrationError, ScriptFailed, Unreachable
 from db.migrator.script import Statement, first_line
 from db.migrator.source import Script
-from db.migrator.url import LEDGER, SEARCH_PATH, libpq_url, session_of
+from db.migrator.url import DEFAULT_PATH, LEDGER, SEARCH_PATH, libpq_url, session_of
 from db.session import ENCODING, REPAIR, is_mangled, variable_at_fault, without_environment
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -84,11 +84,15 @@ def reset_of(conninfo: str) -> str:
 def _settings(session: Mapping[str, str]) -> str:
     # A DDL statement may work for any time; lock_timeout limits only how long it waits. search_path and the ledger are
     # set again, because a pooler may drop the connection string's options.
-    path, ledger = sql.Literal(session.get(SEARCH_PATH)), sql.Literal(session.get(LEDGER, ""))
+    path = sql.Literal(session.get(SEARCH_PATH))
+    own = ",".join(
+        f" set_config('{name}', {sql.Literal(session.get(name, '')).as_string()}, false)"
+        for name in (LEDGER, DEFAULT_PATH)
+    )
     return (
         f"{REPAIR}, set_config('statement_timeout', '0', false),"
         " set_config('client_connection_check_interval', '2s', false),"
-        f" set_config('{LEDGER}', {ledger.as_string()}, false),"
+        f"{own},"
         f" set_config('{SEARCH_PATH}', coalesce({path.as_string()}, current_setting('{SEARCH_PATH}')), false)"
     )
 

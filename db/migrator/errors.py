@@ -64,6 +64,14 @@ class DirtyMigration(LedgerMismatch):
     """A migration started but did not finish (`success` is false), so the schema's state is unknown."""
 
 
+class NoLedger(MigrationError):
+    """No ledger is visible to the login."""
+
+
+class SecondLedger(MigrationError):
+    """Programs with the same database URL record their migrations in two tables. Nothing was changed."""
+
+
 class NotRevertible(MigrationError):
     """A migration to revert has no down file."""
 

@@ -11,13 +11,13 @@ from datetime import datetime
 from typing import LiteralString, cast
 
 from psycopg import sql
-from psycopg.errors import DuplicateTable, UniqueViolation
+from psycopg.errors import DuplicateTable, InsufficientPrivilege, InvalidSchemaName, UniqueViolation
 from psycopg.rows import class_row
 
 from db.migrator.connection import Connection
-from db.migrator.errors import MigrationError
+from db.migrator.errors import MigrationError, SecondLedger
 from db.migrator.source import Migration
-from db.migrator.url import LEDGER
+from db.migrator.url import DEFAULT_PATH, LEDGER, LOGIN_PATH
 
 TABLE = "_sqlx_migrations"
 # Each change of the schema is announced on this channel.
@@ -36,6 +36,46 @@ _CREATE = """
 """
 # An SQL expression for the ledger's name in this session. The parameter is the default.
 _NAME = f"coalesce(nullif(current_setting('{LEDGER}', true), ''), %s)"
+# The session's ledger, and the tables of its name that other programs may use, on the search_path. A name with a schema
+# that was chosen for the ledger excludes no others.
+_FIND = f"""
+    WITH named AS (SELECT name, parse_ident(name) AS parts FROM {_NAME} AS name), found AS (
+        -- to_regclass fails for a schema without USAGE.
+        SELECT parts, CASE
+            WHEN cardinality(parts) = 1
+                OR (SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = parts[1])
+            THEN to_regclass(name)
+        END AS ledger FROM named
+    )
+    SELECT nspname, relname, pg_class.oid = ledger IS TRUE
+    FROM found, pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE pg_class.oid = ledger
+       OR relname = parts[cardinality(parts)] AND relkind IN ('r', 'p') AND nspname = ANY (current_schemas(false))
+      AND (cardinality(parts) = 1 OR nullif(current_setting('{DEFAULT_PATH}', true), '') IS NOT NULL)
+      AND has_table_privilege(pg_class.oid, 'SELECT')
+    ORDER BY array_position(current_schemas(false), nspname)
+"""
+# The search_path that a new session of this login has in this database, without the settings of its connection string.
+_LOGIN_PATH = """
+    coalesce((
+        SELECT substr(setting, length('search_path=') + 1) FROM pg_db_role_setting, unnest(setconfig) AS setting
+        WHERE starts_with(setting, 'search_path=')
+          AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user))
+          AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+        ORDER BY setrole <> 0 DESC, setdatabase <> 0 DESC LIMIT 1
+    ), (SELECT boot_val FROM pg_settings WHERE name = 'search_path'))
+"""
+_USE_DEFAULT_PATH = f"""
+    SELECT set_config('search_path', CASE path WHEN '{LOGIN_PATH}' THEN {_LOGIN_PATH} ELSE path END, true)
+    FROM current_setting('{DEFAULT_PATH}') AS path
+"""
+_ELSEWHERE = f"""
+    SELECT session_user, current_user, array_agg(nspname::text ORDER BY nspname) FILTER (WHERE nspname IS NOT NULL)
+    FROM parse_ident({_NAME}) AS parts LEFT JOIN (
+        pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    ) ON relname = parts[cardinality(parts)] AND relkind IN ('r', 'p')
+        AND (cardinality(parts) = 1 OR nspname = parts[1])
+"""
 _ROWS = (
     "SELECT version, description, installed_on, success, checksum, execution_time FROM {} ORDER BY version"
 )
@@ -86,23 +126,33 @@ class Ledger:
 
     @classmethod
     def find(cls, connection: Connection) -> Ledger | None:
-        """Return the session's ledger, on its search_path unless its name has a schema, or None."""
-        row = connection.execute(
-            "SELECT nspname, relname FROM pg_class"
-            " JOIN pg_namespace ON pg_namespace.oid = relnamespace"
-            f" WHERE pg_class.oid = to_regclass({_NAME})",
-            [TABLE],
-        ).fetchone()
-        return None if row is None else cls(*map(str, row))
+        """Return the session's ledger, on its search_path unless its name has a schema, or None.
+
+        Raises SecondLedger if another program with the same database URL may use another table.
+        """
+        default_path = _value(connection, f"SELECT nullif(current_setting('{DEFAULT_PATH}', true), '')")
+        if default_path is None:
+            rows = connection.execute(_FIND, [TABLE]).fetchall()
+        else:
+            with connection.transaction(force_rollback=True):
+                connection.execute(_USE_DEFAULT_PATH)
+                rows = connection.execute(_FIND, [TABLE]).fetchall()
+        found = next((cls(str(schema), str(table)) for schema, table, is_ours in rows if is_ours), None)
+        others = [cls(str(schema), str(table)) for schema, table, is_ours in rows if not is_ours]
+        if others:
+            raise SecondLedger(_second_ledger(connection, found, others[0], is_set=default_path is not None))
+        return found
 
     @classmethod
     def ensure(cls, connection: Connection) -> Ledger:
         """Return the ledger. Create it if it does not exist, in its schema or in the first one of the search_path."""
         if (found := cls.find(connection)) is not None:
             return found
-        row = connection.execute(f"SELECT current_schema(), parse_ident({_NAME})", [TABLE]).fetchone()
+        row = connection.execute(
+            f"SELECT current_schema(), parse_ident({_NAME}), current_user", [TABLE]
+        ).fetchone()
         assert row is not None
-        first, name = row
+        first, name, user = row
         *schema, table = map(str, cast("list[str]", name))
         if first is None and not schema:
             raise MigrationError(
@@ -110,8 +160,20 @@ class Ledger:
                 " or create the schema first"
             )
         ledger = cls(schema[0] if schema else str(first), table)
+        home = sql.Identifier(schema[0] if schema else str(first)).as_string()
         try:
             connection.execute(sql.SQL(_CREATE).format(ledger._table))
+        except InvalidSchemaName as exc:
+            raise MigrationError(
+                f"schema {home} of the ledger does not exist; add it to create-schemas, or create it",
+                sqlstate=exc.sqlstate,
+            ) from exc
+        except InsufficientPrivilege as exc:
+            raise MigrationError(
+                f"role {user} may not create the ledger in schema {home} ({exc.diag.message_primary}); as the schema's"
+                f" owner, run `GRANT CREATE, USAGE ON SCHEMA {home} TO {user}`, or set the key `schema` to another one",
+                sqlstate=exc.sqlstate,
+            ) from exc
         except (DuplicateTable, UniqueViolation):
             # sqlx-cli takes no lock, and IF NOT EXISTS can lose a race with it. The table exists now.
             pass
@@ -178,3 +240,53 @@ class Ledger:
 
     def _sql(self, query: LiteralString, *values: object) -> str:
         return sql.SQL(query).format(self._table, *map(sql.Literal, values)).as_string()
+
+
+def describe_absence(connection: Connection) -> str:
+    """Return a sentence for a session in which Ledger.find returns None: which role sees no ledger, and why."""
+    row = connection.execute(_ELSEWHERE, [TABLE]).fetchone()
+    assert row is not None
+    login, user, schemas = row
+    who = f"role {user}" if user == login else f"role {user} (login {login})"
+    if schemas is None:
+        return f"there is no ledger visible to {who}, because no migration has been applied"
+    names = ", ".join(map(str, cast("list[str]", schemas)))
+    return (
+        f"there is no ledger visible to {who}: either no migration has been applied, or the ledger is in schema"
+        f" {names}, which has a table of its name. Then use the role that applies migrations, or put the schema on the"
+        " search_path and grant USAGE on it and SELECT on the table"
+    )
+
+
+def _second_ledger(connection: Connection, found: Ledger | None, other: Ledger, *, is_set: bool) -> str:
+    theirs = f"{other.name} ({_count(connection, other)})"
+    if is_set:
+        name = _value(connection, f"SELECT {_NAME}", TABLE)
+        ours = f"{name} (does not exist)" if found is None else f"{found.name} ({_count(connection, found)})"
+        found_by = (
+            f"there are two ledgers: the key `schema` selects {ours}, but programs without this key, such as sqlx-cli,"
+            f" use {theirs}"
+        )
+    else:
+        assert found is not None
+        found_by = (
+            f"the search_path has two ledgers: {found.name} ({_count(connection, found)}) hides {theirs}"
+        )
+    return (
+        f"{found_by}; no migration was run. Keep the ledger that has the applied migrations, drop the other one, and"
+        " give all programs the same search_path: put options[search_path]=SCHEMA into the URL, or run ALTER ROLE ..."
+        " SET search_path. If the other ledger is another program's, set the key `ledger` to the name of yours, with"
+        " its schema"
+    )
+
+
+def _count(connection: Connection, ledger: Ledger) -> str:
+    if not _value(connection, "SELECT has_table_privilege(%s, 'SELECT')", ledger.name):
+        return "unreadable"
+    number = _value(connection, f"SELECT count(*) FROM {ledger.name}")
+    return "1 row" if number == 1 else f"{number} rows"
+
+
+def _value(connection: Connection, query: str, *parameters: object) -> object:
+    row = connection.execute(query.encode(), parameters or None).fetchone()
+    return None if row is None else row[0]

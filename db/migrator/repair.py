@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from db.migrator.connection import Connection
 from db.migrator.equivalence import describe_difference, first_difference, text_of
 from db.migrator.errors import SourceError, Unproven
-from db.migrator.ledger import Ledger, LedgerRow
+from db.migrator.ledger import Ledger, LedgerRow, describe_absence
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import bound_lock_waits
 from db.migrator.source import Migration, checksum_of, require_version
@@ -152,7 +152,7 @@ def _ledger(conninfo: str, wait_seconds: float) -> Iterator[tuple[Connection, Le
         with connection.transaction():
             ledger = Ledger.find(connection)
             if ledger is None:
-                raise Unproven("the database has no ledger of migrations, so there is nothing to repair")
+                raise Unproven(f"{describe_absence(connection)}; there is nothing to repair")
             bound_lock_waits(connection, wait_seconds)
             ledger.lock(connection)
             yield connection, ledger

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from db.migrator.connection import Connection, open_connection
 from db.migrator.errors import DirtyMigration, LedgerMismatch, NotRevertible, PhaseOrder
 from db.migrator.events import Applied, Event, OnEvent, no_event
-from db.migrator.ledger import Ledger, LedgerRow
+from db.migrator.ledger import Ledger, LedgerRow, describe_absence
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits
 from db.migrator.phase import Phase
@@ -33,13 +33,15 @@ _ADVICE_ON_MISSING = (
 class MigrationStatus:
     """The comparison of folder and ledger. With any of `problems`, apply_pending refuses to run.
 
-    A migration that started but did not finish is in both `interrupted` and `pending`.
+    A migration that started but did not finish is in both `interrupted` and `pending`. `absence` says why there are no
+    rows if the login sees no ledger.
     """
 
     applied: tuple[LedgerRow, ...]
     pending: tuple[Migration, ...]
     interrupted: tuple[LedgerRow, ...]
     problems: tuple[LedgerMismatch, ...]
+    absence: str | None = None
 
     @property
     def version(self) -> int | None:
@@ -81,8 +83,9 @@ def read_status(
 ) -> MigrationStatus:
     """Compare the folder with the database of an open connection. Raises the driver's errors unchanged."""
     ledger = Ledger.find(connection)
-    rows = () if ledger is None else ledger.rows(connection)
-    return compare(rows, migrations, ignore_missing=ignore_missing)
+    if ledger is None:
+        return replace(compare((), migrations), absence=describe_absence(connection))
+    return compare(ledger.rows(connection), migrations, ignore_missing=ignore_missing)
 
 
 def compare(

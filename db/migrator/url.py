@@ -18,6 +18,10 @@ from db.migrator.errors import InvalidUrl
 SEARCH_PATH = "search_path"
 # The ledger's table as an SQL name, with or without a schema. Only the migrator reads this setting.
 LEDGER = "groundwork.ledger"
+# The search_path of programs that use the same URL without the project's settings; LOGIN_PATH stands for the login's.
+# It is set only if the settings select a schema, and do not name the ledger with a schema.
+DEFAULT_PATH = "groundwork.default_path"
+LOGIN_PATH = "$login"
 
 # sqlx-postgres, src/options/parse.rs.
 _SPELLINGS = {
@@ -83,22 +87,28 @@ def libpq_url(url: str) -> str:
 
 
 def with_session(conninfo: str, settings: Mapping[str, str]) -> str:
-    """Return the connection string with settings of the session. Raises psycopg.ProgrammingError for an invalid one."""
+    """Return the connection string with settings of the session. Raises psycopg.ProgrammingError for an invalid one.
+
+    A search_path that the string itself sets becomes the value of DEFAULT_PATH, if that is among the settings.
+    """
     if not settings:
         return conninfo
     given = conninfo_to_dict(libpq_url(conninfo))
-    options = [str(given.get("options") or ""), *(_option(*setting) for setting in settings.items())]
+    own = str(given.get("options") or "")
+    if DEFAULT_PATH in settings:
+        settings = {**settings, DEFAULT_PATH: session_of(own).get(SEARCH_PATH, settings[DEFAULT_PATH])}
+    options = [own, *(_option(*setting) for setting in settings.items())]
     return make_conninfo("", **{**given, "options": " ".join(filter(None, options))})
 
 
 def session_of(options: str) -> dict[str, str]:
-    """Return the search_path and the ledger that libpq's parameter `options` sets, without those it does not set."""
+    """Return SEARCH_PATH, LEDGER and DEFAULT_PATH of libpq's parameter `options`, without those it does not set."""
     found = {}
     for setting in _settings(options):
         name, separator, value = setting.partition("=")
         # Postgres ignores the case, and takes a dash for an underscore.
         name = name.replace("-", "_").lower()
-        if separator and name in (SEARCH_PATH, LEDGER):
+        if separator and name in (SEARCH_PATH, LEDGER, DEFAULT_PATH):
             found[name] = value
     return found
 

@@ -88,6 +88,8 @@ def show_status(url: str | None, stack: str, folder: Path, ignore_missing: bool,
     with exit_codes():
         migrations = read_migrations(folder)
         state = status(migration_database(url, stack), migrations, ignore_missing=ignore_missing)
+    if state.absence is not None:
+        print_line(f"note: {state.absence}", err=True)
     if as_json:
         print_json(_as_json(state, migrations))
     else:

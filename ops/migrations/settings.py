@@ -60,12 +60,14 @@ class MigrateSettings:
         """The search_path and the ledger of the migrator's sessions, by the names of their settings."""
         # Imported late, because they load psycopg.
         from db.migrator.ledger import TABLE
-        from db.migrator.url import LEDGER, SEARCH_PATH
+        from db.migrator.url import DEFAULT_PATH, LEDGER, LOGIN_PATH, SEARCH_PATH
 
         found = {SEARCH_PATH: ", ".join(self.schema)} if self.schema else {}
         if self.schema and "." not in re.sub(_QUOTED, "", self.ledger or ""):
             # Without a schema in its name, the ledger could be another program's in a later schema of the search_path.
             found[LEDGER] = f"{self.schema[0]}.{self.ledger or TABLE}"
+            # sqlx-cli does not read the key `schema`, so its ledger may be another one.
+            found[DEFAULT_PATH] = LOGIN_PATH
         elif self.ledger is not None:
             found[LEDGER] = self.ledger
         return found

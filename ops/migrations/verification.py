@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from db.migrator import Migration, MigrationStatus, status
+from db.migrator import Migration, MigrationStatus, NoLedger, status
 from db.migrator.catalog import Catalog, Drift, find_drift, read_catalog
 from ops.migrations.database_setup import read_setup
 from ops.migrations.replayed import replay
@@ -41,8 +41,13 @@ class Verification:
 
 
 def verify(conninfo: str, migrations: Sequence[Migration], *, ignore_missing: bool = False) -> Verification:
-    """Compare a database with its applied migrations. Raise LedgerMismatch if the files are not the applied ones."""
+    """Compare a database with its applied migrations.
+
+    Raise NoLedger if the login sees no ledger, and LedgerMismatch if the files are not the applied ones.
+    """
     state = status(conninfo, migrations, ignore_missing=ignore_missing)
+    if state.absence is not None:
+        raise NoLedger(state.absence)
     for problem in state.problems:
         raise problem
     setup = read_setup(conninfo)

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from db.migrator.lock import lock_key
+from db.migrator.url import libpq_url
 from infra.spec.roles import scram_verifier
 from ops.commands.migrate import migrate
 from ops.errors import Exit, OpsError
@@ -65,6 +66,16 @@ class Project:
 
     def psql(self, sql: str) -> str:
         return self.server.psql(sql, self.role)
+
+    def seen_by_others(self, options: str = "") -> str:
+        """Return the ledger of a program that has only the URL, with the name that sqlx-cli uses."""
+        with psycopg.connect(libpq_url(self.url + options), autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT format('%s.%s', nspname, relname) FROM pg_class"
+                " JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+                " WHERE pg_class.oid = to_regclass('_sqlx_migrations')"
+            ).fetchone()
+        return "" if row is None else str(row[0])
 
     def tables(self) -> list[str]:
         """Return the database's tables with their schemas."""
@@ -213,13 +224,14 @@ def test_the_page_works_as_printed(project: Project) -> None:
     page = (ROOT / "docs/migrate-only.md").read_text()
     (settings,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     (dotenv,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    (options,) = re.findall(r"&options\[.*", dotenv)
     # The commands of the first section, without the creation of the environment and the installation.
     first = page.partition("\n## ")[0]
     install, *commands = re.findall(r"^ {4}(\S.*)$", first, re.MULTILINE)[1:]
     assert install == 'venv/bin/pip install "$GROUNDWORK"'
     shutil.rmtree(project.root / "migrations")
     project.write("groundwork.toml", settings)
-    url = re.sub(r"(?<=DATABASE_URL=).*", lambda _: f"'{project.url}'", dotenv)
+    url = re.sub(r"(?<=DATABASE_URL=).*", lambda _: f"'{project.url}{options}'", dotenv)
     project.write(".env", url)
     _install(project.root / "venv")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
@@ -230,6 +242,8 @@ def test_the_page_works_as_printed(project: Project) -> None:
         )  # fmt: skip
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     assert project.tables() == ["shop._sqlx_migrations", "shop.orders"]
+    # sqlx-cli, which does not read groundwork.toml, uses the same ledger with this URL.
+    assert project.seen_by_others(options) == "shop._sqlx_migrations"
 
 
 def _install(environment: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from db.migrator.url import LEDGER, SEARCH_PATH
+from db.migrator.url import DEFAULT_PATH, LEDGER, LOGIN_PATH, SEARCH_PATH
 from ops.errors import Exit, OpsError
 from ops.migrations.settings import MigrateSettings, find_settings
 from tests.promises import promise
@@ -180,13 +180,17 @@ def test_two_files_of_groundwork_in_a_folder_are_refused(tmp_path: Path) -> None
         find_settings(tmp_path)
 
 
+# Programs that do not read the settings may use another ledger, unless the setting names one with its schema.
+OTHERS = {DEFAULT_PATH: LOGIN_PATH}
+
+
 @pytest.mark.parametrize(
     ("settings", "session"),
     [
         (MigrateSettings(), {}),
         (MigrateSettings(ledger="a.b"), {LEDGER: "a.b"}),
-        (MigrateSettings(schema=("s", "t")), {SEARCH_PATH: "s, t", LEDGER: "s._sqlx_migrations"}),
-        (MigrateSettings(schema=("s",), ledger='"x.y"'), {SEARCH_PATH: "s", LEDGER: 's."x.y"'}),
+        (MigrateSettings(schema=("s", "t")), {SEARCH_PATH: "s, t", LEDGER: "s._sqlx_migrations", **OTHERS}),
+        (MigrateSettings(schema=("s",), ledger='"x.y"'), {SEARCH_PATH: "s", LEDGER: 's."x.y"', **OTHERS}),
         (MigrateSettings(schema=("s",), ledger='"x.y".z'), {SEARCH_PATH: "s", LEDGER: '"x.y".z'}),
     ],
 )

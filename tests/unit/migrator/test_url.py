@@ -6,7 +6,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from db.migrator import InvalidUrl
-from db.migrator.url import LEDGER, SEARCH_PATH, libpq_url, session_of, with_session
+from db.migrator.url import DEFAULT_PATH, LEDGER, LOGIN_PATH, SEARCH_PATH, libpq_url, session_of, with_session
 
 BASE = "postgres://me:secret@db.example:6432/shop"
 # The query as sqlx reads it (sqlx-postgres, src/options/parse.rs), and libpq's parameters.
@@ -104,3 +104,16 @@ def test_the_settings_of_a_project_are_added_to_the_options_of_the_url() -> None
     assert (given["sslmode"], given["password"]) == ("require", "secret")
     assert session_of(str(given["options"])) == wanted
     assert "lock_timeout=1s" in str(given["options"])
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [("", LOGIN_PATH), ("?options[search_path]=a,b", "a,b"), ("?options[timezone]=UTC", LOGIN_PATH)],
+)
+def test_the_search_path_of_other_programs_is_the_one_of_the_url(query: str, path: str) -> None:
+    wanted = {SEARCH_PATH: "shop", LEDGER: "shop._sqlx_migrations", DEFAULT_PATH: LOGIN_PATH}
+    given = conninfo_to_dict(with_session(f"{BASE}{query}", wanted))
+    assert session_of(str(given["options"])) == {**wanted, DEFAULT_PATH: path}
+    # Settings that choose a ledger by its schema do not need the other path.
+    chosen = {SEARCH_PATH: "shop", LEDGER: "shop._sqlx_migrations"}
+    assert session_of(str(conninfo_to_dict(with_session(f"{BASE}{query}", chosen))["options"])) == chosen

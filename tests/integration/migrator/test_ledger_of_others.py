@@ -1,0 +1,151 @@
+"""A second ledger that other programs with the same URL use, a ledger that the login cannot see, and none at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from db.migrator import NoLedger, status
+from db.migrator.ledger import TABLE
+from db.migrator.source import read_source
+from ops.errors import Exit
+from ops.migrations.verification import verify
+from tests.integration.migrator.test_foreign_project import SETTINGS, Project
+from tests.integration.migrator.test_foreign_project import project as project
+
+COLUMNS = (
+    "(version bigint PRIMARY KEY, description text, installed_on timestamptz, success boolean, checksum bytea,"
+    " execution_time bigint)"
+)
+THEIRS = f"CREATE TABLE {{schema}}.{TABLE} {COLUMNS};\nALTER TABLE {{schema}}.{TABLE} OWNER TO {{role}};\n"
+
+
+@pytest.fixture(autouse=True)
+def url(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", project.url)
+
+
+def add_ledger(project: Project, schema: str) -> None:
+    """Create an empty ledger, as a program that has only the URL does."""
+    project.psql(THEIRS.format(schema=schema, role=project.role))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_ledger_of_programs_without_the_key_schema_is_refused_by_every_command(
+    project: Project, is_first: bool
+) -> None:
+    project.write("groundwork.toml", SETTINGS)
+    if is_first:
+        add_ledger(project, "public")
+        ours = "shop._sqlx_migrations (does not exist)"
+    else:
+        assert project.run("up").code == Exit.FINE
+        add_ledger(project, "public")
+        ours = '"shop"."_sqlx_migrations" (2 rows)'
+    before = project.tables()
+    for command in (
+        ["status"],
+        ["up"],
+        ["up", "--dry-run"],
+        ["down", "--yes"],
+        ["plan"],
+        ["verify"],
+        ["repair"],
+    ):
+        refused = project.run(*command)
+        assert refused.code == Exit.REFUSED, command
+        assert f"the key `schema` selects {ours}" in refused.error
+        assert 'use "public"."_sqlx_migrations" (0 rows)' in refused.error
+    assert project.tables() == before
+
+
+@pytest.mark.parametrize("given_by", ["url", "role", "ledger", "privilege"])
+def test_another_ledger_is_accepted_if_programs_with_this_url_do_not_use_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch, given_by: str
+) -> None:
+    project.write(
+        "groundwork.toml", SETTINGS + ('ledger = "shop._sqlx_migrations"' if given_by == "ledger" else "")
+    )
+    add_ledger(project, "public")
+    if given_by == "url":
+        monkeypatch.setenv("DATABASE_URL", f"{project.url}&options[search_path]=shop")
+    elif given_by == "role":
+        project.psql(f"ALTER ROLE {project.role} IN DATABASE {project.role} SET search_path = shop;\n")
+    elif given_by == "privilege":
+        # The table is another role's, so a program with this URL cannot use it.
+        project.psql(f"ALTER TABLE public.{TABLE} OWNER TO CURRENT_USER;\n")
+    assert project.run("up").code == Exit.FINE
+    assert project.run("status").code == Exit.FINE
+
+
+def test_the_search_path_of_the_role_is_that_of_other_programs(project: Project) -> None:
+    project.write("groundwork.toml", SETTINGS)
+    project.psql(f"CREATE SCHEMA late AUTHORIZATION {project.role};\n")
+    add_ledger(project, "late")
+    assert project.run("up").code == Exit.FINE
+    project.psql(f"ALTER ROLE {project.role} SET search_path = nothere, late;\n")
+    assert 'use "late"."_sqlx_migrations"' in project.run("up").error
+
+
+def test_a_ledger_that_hides_another_one_on_the_search_path_is_refused(project: Project) -> None:
+    # "$user" comes first on the search_path, and a migration creates the schema of that name.
+    project.write("migrations/3_c.sql", f"CREATE SCHEMA {project.role};")
+    assert project.run("up", "--folder", "migrations").code == Exit.FINE
+    assert project.run("status", "--folder", "migrations").code == Exit.FINE
+    add_ledger(project, project.role)
+    for command in (["status"], ["up"], ["down", "--yes"], ["baseline", "1", "--unchecked"]):
+        refused = project.run(*command, "--folder", "migrations")
+        assert refused.code == Exit.REFUSED, command
+        assert (
+            f'two ledgers: "{project.role}"."_sqlx_migrations" (0 rows) hides "public"."_sqlx_migrations" (3 rows)'
+        ) in refused.error
+    project.psql(f"DROP TABLE {project.role}.{TABLE};\n")
+    assert project.run("status", "--folder", "migrations").code == Exit.FINE
+
+
+@pytest.mark.parametrize("key", ['schema = "ub"', 'ledger = "ub.applied"'])
+def test_a_missing_schema_of_the_ledger_is_named_with_the_key_that_creates_it(
+    project: Project, key: str
+) -> None:
+    project.write("groundwork.toml", f"[migrate]\n{key}\n")
+    refused = project.run("up")
+    assert refused.code == Exit.ERROR
+    assert refused.error.startswith('schema "ub" of the ledger does not exist; add it to create-schemas')
+    project.write("groundwork.toml", f'[migrate]\n{key}\ncreate-schemas = ["ub"]\n')
+    assert project.run("up").code == Exit.FINE
+
+
+def test_a_schema_in_which_the_ledger_may_not_be_created_is_named_with_the_grant(project: Project) -> None:
+    project.psql("CREATE SCHEMA ub;\nGRANT USAGE ON SCHEMA ub TO PUBLIC;\n")
+    project.write("groundwork.toml", '[migrate]\nschema = "ub"\n')
+    assert f'GRANT CREATE, USAGE ON SCHEMA "ub" TO {project.role}' in project.run("up").error
+
+
+def test_verify_and_status_say_that_the_role_sees_no_ledger(project: Project) -> None:
+    migrations = read_source(project.root / "migrations")
+    fresh = f"there is no ledger visible to role {project.role}, because no migration has been applied"
+    with pytest.raises(NoLedger, match=fresh):
+        verify(project.url, migrations)
+    assert fresh in project.run("status", "--folder", "migrations").error
+    assert project.run("up", "--folder", "migrations").code == Exit.FINE
+    assert status(project.url, migrations).absence is None
+    assert "no ledger" not in project.run("status", "--folder", "migrations").error
+    project.psql(
+        "ALTER SCHEMA public OWNER TO CURRENT_USER;\nREVOKE ALL ON SCHEMA public FROM PUBLIC, pg_database_owner;\n"
+    )
+    for key in ("", "ledger = 'public._sqlx_migrations'\n"):
+        project.write("groundwork.toml", f"[migrate]\n{key}")
+        for command in ("status", "verify"):
+            seen = project.run(command).error
+            assert f"no ledger visible to role {project.role}" in seen
+            assert "the ledger is in schema public" in seen
+
+
+def test_a_login_that_cannot_use_the_ledgers_schema_gets_a_reason_from_every_command(
+    project: Project,
+) -> None:
+    project.psql("CREATE SCHEMA ub;\n")
+    add_ledger(project, "ub")
+    project.write("groundwork.toml", '[migrate]\nschema = "ub"\n')
+    assert 'GRANT CREATE, USAGE ON SCHEMA "ub"' in project.run("up").error
+    assert 'GRANT CREATE, USAGE ON SCHEMA "ub"' in project.run("baseline", "1", "--unchecked").error
+    assert "the ledger is in schema ub" in project.run("repair").error
