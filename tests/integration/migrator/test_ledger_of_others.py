@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from db.migrator import NoLedger, status
@@ -9,8 +11,10 @@ from db.migrator.ledger import TABLE
 from db.migrator.source import read_source
 from ops.errors import Exit
 from ops.migrations.verification import verify
+from tests.integration.migrator.sqlx_cli import VERSIONS, Sqlx, sqlx_program
 from tests.integration.migrator.test_foreign_project import SETTINGS, Project
 from tests.integration.migrator.test_foreign_project import project as project
+from tests.promises import promise
 
 COLUMNS = (
     "(version bigint PRIMARY KEY, description text, installed_on timestamptz, success boolean, checksum bytea,"
@@ -22,6 +26,11 @@ THEIRS = f"CREATE TABLE {{schema}}.{TABLE} {COLUMNS};\nALTER TABLE {{schema}}.{T
 @pytest.fixture(autouse=True)
 def url(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", project.url)
+
+
+@pytest.fixture(params=VERSIONS)
+def sqlx(project: Project, request: pytest.FixtureRequest) -> Sqlx:
+    return Sqlx(sqlx_program(request.param), project.url, project.root / "migrations")
 
 
 def add_ledger(project: Project, schema: str) -> None:
@@ -149,3 +158,30 @@ def test_a_login_that_cannot_use_the_ledgers_schema_gets_a_reason_from_every_com
     assert 'GRANT CREATE, USAGE ON SCHEMA "ub"' in project.run("up").error
     assert 'GRANT CREATE, USAGE ON SCHEMA "ub"' in project.run("baseline", "1", "--unchecked").error
     assert "the ledger is in schema ub" in project.run("repair").error
+
+
+@pytest.mark.timeout(3600)
+@promise("`migrate` refuses to run if sqlx-cli with the same URL uses a second ledger", control=True)
+def test_sqlx_uses_the_ledger_of_the_key_schema_if_the_url_has_the_search_path(
+    project: Project, sqlx: Sqlx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("groundwork.toml", SETTINGS)
+    url = f"{project.url}&options[search_path]=shop"
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert project.run("up", "--to", "1").code == Exit.FINE
+    done = replace(sqlx, url=url).run()
+    assert (done.returncode, "1/migrate" in done.stdout, "2/migrate" in done.stdout) == (0, False, True)
+    assert project.run("up").out == "nothing was pending\n"
+    assert project.tables() == ["shop._sqlx_migrations", "shop.a", "shop.b"]
+
+
+@pytest.mark.timeout(3600)
+@promise("`migrate` refuses to run if sqlx-cli with the same URL uses a second ledger")
+def test_the_second_ledger_that_sqlx_creates_is_refused(project: Project, sqlx: Sqlx) -> None:
+    project.write("migrations/1_a.sql", f"CREATE SCHEMA IF NOT EXISTS {project.role};")
+    assert project.run("up", "--folder", "migrations", "--to", "1").code == Exit.FINE
+    assert sqlx.run().returncode == 0
+    for command in (["status"], ["up"], ["down", "--yes"]):
+        refused = project.run(*command, "--folder", "migrations")
+        hides = f'"{project.role}"."_sqlx_migrations" (2 rows) hides "public"."_sqlx_migrations" (1 row)'
+        assert (refused.code, hides in refused.error) == (Exit.REFUSED, True)
