@@ -107,6 +107,9 @@ class TestWhatIsMissing:
 
         write("1_a.sql", "SELECT 1")
         url = empty_database.url("migrator")
+        # `verify` needs a ledger, and `plan` a pending migration.
+        assert invoke("up", "--url", url, "--folder", folder).code == Exit.FINE
+        write("2_b.sql", "SELECT 1")
         monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
         outcome = invoke(command, "--url", url, "--folder", folder)
         # The database itself is reached by its port, independently of DOCKER_HOST.
