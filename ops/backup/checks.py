@@ -19,6 +19,7 @@ from ops.backup.workbench import Workbench
 
 _CLOSE = timedelta(seconds=1)
 _VALID = re.compile(r"^  (?:archiveId|backup): ")
+_STOPPED = re.compile(r"recovery stopping before (?:commit|abort) of ")
 
 
 def verify_repository(container: str) -> str:
@@ -59,8 +60,11 @@ def newest_commit(container: str) -> datetime | None:
 
 
 def reached(bench: Workbench, moment: datetime, newest: datetime | None) -> str:
-    """Check that recovery stopped before a commit after the moment, which proves that no earlier commit is missing."""
-    stopped = [line for line in bench.log().splitlines() if "recovery stopping before commit" in line]
+    """Check that recovery stopped before the end of a transaction after the moment, so that no commit is missing.
+
+    That transaction may also have been rolled back.
+    """
+    stopped = [line for line in bench.log().splitlines() if _STOPPED.search(line)]
     if not stopped:
         raise CheckFailed(f"recovery did not reach {moment.isoformat()}")
     if newest is not None and newest > moment:

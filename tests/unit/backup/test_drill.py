@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infra.docker import engine
-from ops.backup import drill, repository, take_backup, workbench
+from ops.backup import checks, drill, repository, take_backup, workbench
 from ops.backup.evidence import CheckFailed
 from ops.backup.markers import Marker
 from ops.backup.site import BackupSite
@@ -108,3 +108,16 @@ def test_a_drill_to_the_latest_state_is_refused(capfd: pytest.CaptureFixture[str
         main(["drill", "--to", "LATEST"])
     assert over.value.code == Exit.USAGE
     assert capfd.readouterr().err.startswith("groundwork: a drill cannot restore to LATEST")
+
+
+@pytest.mark.parametrize("end", ["commit", "abort"])
+def test_a_recovery_that_stops_before_any_end_of_a_transaction_reached_the_moment(end: str) -> None:
+    moment = datetime(2026, 5, 1, tzinfo=UTC)
+    line = f"recovery stopping before {end} of transaction 761, time 2026-05-01 00:00:00.6+00"
+
+    def bench(log: str) -> Any:
+        return SimpleNamespace(log=lambda: f"starting\n2026-05-01 00:01:00 UTC [1] LOG:  {log}\n")
+
+    assert checks.reached(bench(line), moment, None) == line
+    with pytest.raises(CheckFailed, match="did not reach"):
+        checks.reached(bench("redo done at 0/5000028"), moment, None)
