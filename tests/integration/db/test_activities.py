@@ -210,7 +210,7 @@ def test_a_bulk_load_stores_nulls_and_the_first_and_last_times(data: Any, user_i
         )
     ]
     assert data.activities.copy_in(made) == len(made)
-    stored = {each.type: each for each in data.activities.iterate()}
+    stored = {each.type: each for each in data.activities.feed(user_id).items}
     for each in made:
         row = stored[each.type]
         assert (row.github_event_id, row.repo_id, row.timestamp, row.data) == (
