@@ -50,7 +50,7 @@ def operate(database: Database) -> Operate:
 
 def steps() -> Iterator[int]:
     """Yield the numbers of exchanges after which to kill: every number, or increasingly few."""
-    yield from count(1) if IS_FULL else (1, 5, 16, 60, 10_000)
+    yield from count(1) if IS_FULL else (1, 10, 16, 22, 30, 10_000)
 
 
 def rows(database: Database) -> str:

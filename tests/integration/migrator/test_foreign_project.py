@@ -235,6 +235,7 @@ def test_the_page_works_as_printed(project: Project) -> None:
     project.write(".env", url)
     _install(project.root / "venv")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment["GROUNDWORK"] = str(ROOT)
     for command in commands:
         done = subprocess.run(
             command, shell=True, cwd=project.root, env=environment, capture_output=True, text=True,
