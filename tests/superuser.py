@@ -96,7 +96,8 @@ class Superuser:
             except IndexError:
                 process, is_new = _Process(self._container), True
             try:
-                process.run(f"\\connect {database}", timeout_seconds)
+                # A script may have changed the variable, which outlives its session.
+                process.run(f"\\set ON_ERROR_STOP 1\n\\connect {database}", timeout_seconds)
             except _Ended:
                 complaint = process.close()
                 if is_new:

@@ -95,7 +95,7 @@ PROBLEM = LedgerMismatch(HOSTILE, version=1)
 FAILURE = ScriptFailed(HOSTILE, HOSTILE, path=Path("x"), line=1, statement=HOSTILE, sqlstate=None)
 STATUS = SimpleNamespace(
     version=1, applied=(LEDGER_ROW,), pending=(MIGRATION,), interrupted=(), out_of_order=(),
-    problems=(PROBLEM,), absence=HOSTILE,
+    problems=(PROBLEM,), problem_lines=lambda: [(1, HOSTILE)], absence=HOSTILE,
 )  # fmt: skip
 STATEMENT = SimpleNamespace(
     line=1, text=HOSTILE, locks=(), rewrites=(HOSTILE,), scans=(), as_json=lambda: HOSTILE
