@@ -79,7 +79,8 @@ All numbers are from one run: medians and spread over rounds that take turns, so
 affects both sides. A bar is missed if even the best round misses it.
 
 {os.cpu_count()} cores, Python {platform.python_version()}, Docker {engine}; {peers}.
-Servers are temporary containers with TLS, on the same machine.
+Servers are temporary containers with TLS, on the same machine. sqlx-cli is the `sqlx` on PATH, or else that of the
+tests, which is built without optimization.
 {tables}"""
 
 

@@ -21,7 +21,7 @@ from tests.bench.result import Result
 from tests.bench.turns import take_turns
 
 ROOT = Path(__file__).parents[2]
-HELP_MS, NOTHING_PENDING_MS = 200.0, 450.0
+HELP_MS, NOTHING_PENDING_MS = 200.0, 200.0
 _BIN = Path(sys.executable).parent
 _ALEMBIC_ENV = """
 import os
