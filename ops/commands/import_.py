@@ -93,6 +93,9 @@ def gharchive(
         database = loader = None
         if not dry_run:
             database = database_to_change(url, role="app", stack=stack)
+        # Their processes start while this one checks the database.
+        workers = stack_.enter_context(Workers(database, jobs)) if jobs > 1 else None
+        if database is not None:
             require_database(database)
             with ExitStack() as until_workers:
                 pool = open_pool(database)
@@ -102,7 +105,7 @@ def gharchive(
                     READ_CONNECTION_LIMIT, {}, class_row(ConnectionLimit), Deadline(_ANSWER_SECONDS)
                 )
                 loader = Loader(pool)
-        runner = InlineRunner(loader) if jobs == 1 else stack_.enter_context(Workers(database, jobs))
+        runner = workers or InlineRunner(loader)
         for name, target in zip(files, targets, strict=True):
             done.append({"file": name})
             _load(name, target, runner, done[-1], as_json=as_json, dry_run=dry_run)

@@ -58,7 +58,8 @@ class _Batch:
 class _Process:
     """A worker process. It has a session of its own, so that Ctrl-C interrupts only the importing process."""
 
-    def __init__(self, database: str | None) -> None:
+    def __init__(self) -> None:
+        self.is_started = False
         self.connection, theirs = Pipe()
         # A file, because a pipe that nobody reads would block the worker.
         self._errors = TemporaryFile()  # noqa: SIM115
@@ -71,7 +72,12 @@ class _Process:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        self.send(Start(database))
+
+    def start(self, database: str | None) -> None:
+        """Say which database to load into. Idempotent."""
+        if not self.is_started:
+            self.is_started = True
+            self.send(Start(database))
 
     def send(self, message: object) -> None:
         try:
@@ -107,7 +113,11 @@ class _Process:
 
 
 class Workers:
-    """A Runner with several processes. `database` is None for a dry run."""
+    """A Runner with several processes. `database` is None for a dry run.
+
+    The processes exist from the beginning of the block, but connect to the database only for their first batch. So they
+    can import their modules while the caller checks the database.
+    """
 
     def __init__(self, database: str | None, jobs: int) -> None:
         self._database = database
@@ -117,11 +127,21 @@ class Workers:
         self._batches: deque[_Batch] = deque()
 
     def __enter__(self) -> Self:
+        try:
+            while len(self._processes) < self._jobs:
+                self._processes.append(_Process())
+        except BaseException:
+            self._close()
+            raise
+        self._idle.extend(self._processes)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         # Closed at once, so that they end side by side.
         for process in self._processes:
             process.connection.close()
@@ -129,21 +149,16 @@ class Workers:
             process.close()
 
     def submit(self, lines: list[Line], done: Callable[[BatchResult], None]) -> None:
-        process = self._idle_process()
+        while not self._idle:
+            self._advance()
+        process = self._idle.popleft()
+        process.start(self._database)
         process.send(lines)
         self._batches.append(_Batch(process, done))
 
     def finish(self) -> None:
         while self._batches:
             self._advance()
-
-    def _idle_process(self) -> _Process:
-        if not self._idle and len(self._processes) < self._jobs:
-            self._processes.append(_Process(self._database))
-            return self._processes[-1]
-        while not self._idle:
-            self._advance()
-        return self._idle.popleft()
 
     def _advance(self) -> None:
         """Wait for the answer of a worker, and grant the steps that are possible now."""
