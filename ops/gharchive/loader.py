@@ -62,16 +62,21 @@ class Loader:
         with self._pool.transaction():
             return self._insert_parties(events)
 
-    def load_prepared(self, prepared: Prepared, wait: Callable[[], None]) -> int:
-        """Store the events, and update their parties after `wait`, which returns when earlier batches are loaded."""
+    def load_prepared(self, prepared: Prepared, wait: Callable[[], bool]) -> bool:
+        """Store the events, update their parties after `wait`, and return whether that changed any.
+
+        `wait` returns when earlier batches are loaded, and says whether they have changed parties since `prepare`.
+        """
+        has_changes = False
         with self._pool.transaction():
             if prepared.events:
                 self._copy(prepared)
-            wait()
+            are_changed = wait()
             if prepared.events:
-                # Earlier batches may have changed the parties.
-                self._parties.update(prepared.mentions, self._parties.find(prepared.mentions))
-        return len(prepared.events)
+                mentions = prepared.mentions
+                known = self._parties.find(mentions) if are_changed else prepared.known
+                has_changes = self._parties.update(mentions, known)
+        return has_changes
 
     def _insert_parties(self, events: Sequence[Event]) -> Prepared:
         new = self._new(events)

@@ -81,14 +81,16 @@ class Parties:
             known.repositories += self._find_repositories(missing)
         return known
 
-    def update(self, mentions: Mentions, known: KnownParties) -> None:
-        """Rename parties, and change the organizations of repositories."""
+    def update(self, mentions: Mentions, known: KnownParties) -> bool:
+        """Rename parties, and change the organizations of repositories. Return whether any had to be changed."""
         names = mentions.organizations
         renamed = [each.github_id for each in known.organizations if each.name != names[each.github_id]]
+        has_changes = bool(renamed)
         if renamed:
             self._write("rename_organizations", _columns(names, renamed))
         names = mentions.users
         renamed = [each.github_id for each in known.users if each.name != names[each.github_id]]
+        has_changes = has_changes or bool(renamed)
         if renamed:
             seen_at: list[object] = [mentions.seen_at[each] for each in renamed]
             self._write("rename_users", _columns(names, renamed) | {"seen_at": seen_at})
@@ -104,6 +106,7 @@ class Parties:
             )
             after = [repository_after(state, of[state.github_id]) for state in before]
             self._write("update_repositories", _repository_columns(after))
+        return has_changes or bool(changed)
 
     def _find(self, query: str, github_ids: Iterable[int]) -> list[KnownParty]:
         parameters = {"github_ids": [*github_ids]}

@@ -44,7 +44,10 @@ class Step(Enum):
     """What to do next with the batch."""
 
     PREPARE = "prepare"
+    # Earlier batches have changed parties since the batch was prepared.
     FINISH = "finish"
+    # They have not, so that the parties need not be read again.
+    FINISH_UNCHANGED = "finish unchanged"
 
 
 class ParsedBatch(msgspec.Struct, tag=True):
@@ -60,9 +63,10 @@ class PreparedBatch(msgspec.Struct, tag=True):
 
 
 class LoadedBatch(msgspec.Struct, tag=True):
-    """The batch is loaded, unless there is an `error`."""
+    """The batch is loaded, unless there is an `error`. `has_changes` is False if no party was renamed or moved."""
 
     result: BatchResult
+    has_changes: bool = True
     error: str | None = None
     exit_code: int = 0
 
@@ -83,34 +87,36 @@ class _Worker:
         result = BatchResult(len(lines))
         events = parse_lines(lines, result)
         send(self._connection, ParsedBatch([event.github_event_id for _, event in events]))
-        self._receive_step(Step.PREPARE)
+        self._receive_step()
         prepared = self._prepare(events)
         send(self._connection, PreparedBatch(prepared is not None))
         is_turn = False
 
-        def wait() -> None:
+        def wait() -> bool:
             nonlocal is_turn
             if not self._connection.poll(_TURN_SECONDS):
                 raise _TurnTooLate
-            self._receive_step(Step.FINISH)
+            step = self._receive_step()
             is_turn = True
+            return step is Step.FINISH
 
         try:
             if prepared is not None and self._loader is not None:
                 try:
-                    new = self._loader.load_prepared(prepared, wait)
+                    has_changes = self._loader.load_prepared(prepared, wait)
                 except (DbError, _TurnTooLate):
                     # Below, the batch is loaded alone. That reports the error again, unless its cause is gone.
                     pass
                 else:
+                    new = len(prepared.events)
                     result.loaded, result.known = new, len(events) - new
-                    send(self._connection, LoadedBatch(result))
+                    send(self._connection, LoadedBatch(result, has_changes))
                     return
             if not is_turn:
-                self._receive_step(Step.FINISH)
+                self._receive_step()
             load_events(self._loader, events, result)
         except (DbError, OpsError) as error:
-            send(self._connection, LoadedBatch(result, str(error), exit_code_of(error) or 1))
+            send(self._connection, LoadedBatch(result, error=str(error), exit_code=exit_code_of(error) or 1))
         else:
             send(self._connection, LoadedBatch(result))
 
@@ -122,9 +128,8 @@ class _Worker:
         except DbError:
             return None
 
-    def _receive_step(self, expected: Step) -> None:
-        step = receive(self._connection, Step)
-        assert step is expected
+    def _receive_step(self) -> Step:
+        return receive(self._connection, Step)
 
 
 def send(connection: Connection, message: object) -> None:

@@ -9,7 +9,8 @@ This process reads the files and says when a worker may take each step of its ba
 | store events | at once |
 | update parties, commit | all earlier batches are loaded |
 
-Parties are users, organizations and repositories.
+Parties are users, organizations and repositories. A worker reads them again before the last step only if another batch
+has changed some since they were inserted.
 """
 
 from __future__ import annotations
@@ -46,13 +47,17 @@ class _State(Enum):
 
 @dataclass
 class _Batch:
-    """A batch in progress. `may_commit` is True if the importing process has sent FINISH."""
+    """A batch in progress. `may_commit` is True if the importing process has let it finish.
+
+    `changes` is how many batches had changed parties when this one began to prepare.
+    """
 
     worker: _Process
     done: Callable[[BatchResult], None]
     state: _State = _State.PARSING
     event_ids: frozenset[int] = frozenset()
     may_commit: bool = False
+    changes: int = 0
 
 
 class _Process:
@@ -125,6 +130,8 @@ class Workers:
         self._processes: list[_Process] = []
         self._idle: deque[_Process] = deque()
         self._batches: deque[_Batch] = deque()
+        # How many batches have changed parties.
+        self._changes = 0
 
     def __enter__(self) -> Self:
         try:
@@ -174,6 +181,7 @@ class Workers:
             # Only the first one may commit.
             assert self._batches.popleft() is batch
             self._idle.append(batch.worker)
+            self._changes += answer.has_changes
             batch.done(answer.result)
             if answer.error is not None:
                 raise OpsError(answer.error, Exit(answer.exit_code))
@@ -184,11 +192,11 @@ class Workers:
         earlier: set[int] = set()
         for number, batch in enumerate(self._batches):
             if batch.state is _State.PARSED and earlier.isdisjoint(batch.event_ids):
-                batch.state = _State.PREPARING
+                batch.state, batch.changes = _State.PREPARING, self._changes
                 batch.worker.send(Step.PREPARE)
             if number == 0 and batch.state in (_State.PREPARED, _State.ALONE) and not batch.may_commit:
                 batch.may_commit = True
-                batch.worker.send(Step.FINISH)
+                batch.worker.send(Step.FINISH if batch.changes < self._changes else Step.FINISH_UNCHANGED)
             if batch.state is not _State.PREPARED:
                 return
             earlier |= batch.event_ids

@@ -87,10 +87,19 @@ def _loaded_side_by_side(database: Database, loaders: list[Loader], batches: lis
     _empty(database)
     waiting: list[tuple[Loader, Prepared]] = []
 
-    def load_waiting() -> None:
-        if waiting:
-            loader, prepared = waiting.pop()
-            loader.load_prepared(prepared, wait=load_waiting)
+    def load_waiting() -> bool:
+        """Load what waits, the latest batch last, and return whether any of them changed a party."""
+        if not waiting:
+            return False
+        loader, prepared = waiting.pop()
+        earlier = False
+
+        def wait() -> bool:
+            nonlocal earlier
+            earlier = load_waiting()
+            return earlier
+
+        return loader.load_prepared(prepared, wait=wait) or earlier
 
     ids: set[int] = set()
     for loader, batch in zip(loaders, batches, strict=False):

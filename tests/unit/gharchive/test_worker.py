@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,18 +35,18 @@ class FakeLoader:
 
     def prepare(self, events: Sequence[event.Event]) -> Any:
         self._call("prepare")
-        return events
+        return SimpleNamespace(events=events)
 
-    def load_prepared(self, prepared: Sequence[event.Event], wait: Callable[[], None]) -> int:
+    def load_prepared(self, prepared: Any, wait: Callable[[], bool]) -> bool:
         self._call("store")
         try:
-            wait()
+            self.are_changed = wait()
         except Exception:
             self.calls.append("roll back")
             self.has_rolled_back.set()
             raise
         self._call("commit")
-        return len(prepared)
+        return self.are_changed
 
     def load(self, events: Sequence[event.Event]) -> int:
         self._call("load")
@@ -53,7 +54,7 @@ class FakeLoader:
 
 
 def load(
-    loader: FakeLoader, finish_after: Callable[[], object] = lambda: None
+    loader: FakeLoader, finish_after: Callable[[], object] = lambda: None, finish: Step = Step.FINISH
 ) -> tuple[PreparedBatch, LoadedBatch]:
     """Load LINES like the importing process, which grants the last step after `finish_after`."""
     ours, theirs = Pipe()
@@ -65,7 +66,7 @@ def load(
         send(ours, Step.PREPARE)
         answers.append(receive(ours, Answer))  # type: ignore[arg-type]
         finish_after()
-        send(ours, Step.FINISH)
+        send(ours, finish)
         answers.append(receive(ours, Answer))  # type: ignore[arg-type]
         thread.join()
     return answers[1], answers[2]
@@ -78,6 +79,14 @@ def test_a_batch_is_stored_before_its_turn_and_committed_then() -> None:
     assert (loaded.result.loaded, loaded.result.known, loaded.error) == (2, 0, None)
     assert [rejected.number for rejected, _ in loaded.result.rejected] == [2]
     assert loader.calls == ["prepare", "store", "commit"]
+
+
+@pytest.mark.parametrize(("finish", "are_changed"), [(Step.FINISH, True), (Step.FINISH_UNCHANGED, False)])
+def test_the_last_step_says_whether_parties_have_changed(finish: Step, are_changed: bool) -> None:
+    loader = FakeLoader()
+    _, loaded = load(loader, finish=finish)
+    assert loader.are_changed is are_changed
+    assert loaded.has_changes is are_changed
 
 
 @pytest.mark.parametrize(
