@@ -1,4 +1,4 @@
-"""Measure `migrate up` on a new database: many small files, and one file of many rows.
+"""Measure `migrate up` on a new database, with many small files and with one file of many rows, and `migrate lint`.
 
 It takes turns with sqlx-cli, if that is on PATH or in the toolchain's cache. Each run has its own database.
 """
@@ -18,7 +18,7 @@ from tests.bench.result import Result
 from tests.bench.turns import seconds
 from tests.conftest import cloned_database
 
-FILES, ROWS = 165, 200_000
+FILES, ROWS, LINTED_ROWS = 165, 200_000, 1_000
 ROUNDS = 5
 _GROUNDWORK = Path(sys.executable).parent / "groundwork"
 
@@ -29,7 +29,22 @@ def measure() -> list[Result]:
         return [
             *_measured(server, _many_files(Path(folder)), f"{FILES} files"),
             *_measured(server, _many_rows(Path(folder)), f"{ROWS:,} INSERT statements in one file", 1.5),
+            _lint(Path(folder)),
         ]
+
+
+def _lint(folder: Path) -> Result:
+    """Measure the time that a pattern with a quadratic worst case would make noticeable."""
+    linted = folder / "linted"
+    linted.mkdir()
+    inserts = "".join(f"INSERT INTO t VALUES ({n}, '{'text ' * 12}');\n" for n in range(LINTED_ROWS))
+    (linted / "0001_rows.sql").write_text(inserts)
+    words = [_GROUNDWORK, "migrate", "lint", "--no-squawk", "--disable", "missing-down", "--folder", linted]
+    times = [
+        seconds(lambda: subprocess.run(words, check=True, capture_output=True), 1) for _ in range(ROUNDS)
+    ]
+    name = f"`migrate lint`, {LINTED_ROWS:,} INSERT statements, {len(inserts) // 1024} KiB"
+    return Result(name, times, "s", at_most=0.5)
 
 
 def _measured(
