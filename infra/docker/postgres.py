@@ -64,13 +64,14 @@ def server_parameters(settings: StackSettings) -> dict[str, str]:
     return postgres_cluster.parameters(parameters) if settings.postgres_replicas else parameters
 
 
-class Postgres(pulumi.ComponentResource):
-    """A running, healthy Postgres with the cluster of its data volume, or a new, empty one.
+class PostgresComponent(pulumi.ComponentResource):
+    """A running, healthy Postgres, with or without replicas.
 
     - `container_name` and `container_id` resolve once the server is healthy, `started_id` once the container runs.
     - `data_volume`, `config_volume` and `image` are what a restore needs when there is no container.
 
-    Roles and schema are separate resources.
+    The type in Pulumi is the same for both kinds, because a resource's identity includes the type of its component. A
+    volume with another identity would be deleted.
     """
 
     container_name: pulumi.Output[str]
@@ -83,8 +84,28 @@ class Postgres(pulumi.ComponentResource):
     repository_volume: pulumi.Output[str]
     image: pulumi.Output[str]
 
-    def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:docker:Postgres", name, None, opts)
+
+    def _describe(self, server: Server, repository: Repository, image: Image) -> None:
+        """Set the attributes to those of a server, and end the component."""
+        healthy = server.started.healthy
+        self.container_name, self.container_id = healthy.container, healthy.container_id
+        self.started_id = server.started.container.id
+        self.certificate = server.certificate.certificate
+        self.data_volume, self.config_volume = server.data.name, server.config.name
+        self.repository_volume, self.image = repository.volume.name, image.image_id
+        self.register_outputs({"containerName": self.container_name})
+
+
+class Postgres(PostgresComponent):
+    """A single server with the cluster of its data volume, or a new, empty one.
+
+    Roles and schema are separate resources.
+    """
+
+    def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(name, opts)
         child = pulumi.ResourceOptions(parent=self)
         image = Image(image_context(args.checkout, "postgres", args.settings.image_refresh), child)
         repository = make_repository(args, child)
@@ -99,14 +120,7 @@ class Postgres(pulumi.ComponentResource):
             reload=spec.RELOAD,
             opts=child,
         )
-        healthy = server.started.healthy
-        self.container_name = healthy.container
-        self.container_id = healthy.container_id
-        self.started_id = server.started.container.id
-        self.certificate = server.certificate.certificate
-        self.data_volume, self.config_volume = server.data.name, server.config.name
-        self.repository_volume, self.image = repository.volume.name, image.image_id
-        self.register_outputs({"containerName": healthy.container})
+        self._describe(server, repository, image)
 
 
 def single_configuration(settings: StackSettings) -> dict[str, str]:

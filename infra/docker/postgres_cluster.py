@@ -27,6 +27,7 @@ from infra.docker.image import Image
 from infra.docker.members import ClusterState
 from infra.docker.patroni_settings import PatroniSettings
 from infra.docker.postgres import (
+    PostgresComponent,
     Server,
     make_repository,
     make_server,
@@ -52,27 +53,16 @@ class PostgresClusterArgs(ServiceArgs):
     state: ClusterState
 
 
-class PostgresCluster(pulumi.ComponentResource):
+class PostgresCluster(PostgresComponent):
     """A running cluster: a primary, and replicas that stream from it.
 
-    The attributes are those of `Postgres`, and describe the first member. `container_names` has all members and etcd's.
+    The attributes describe the first member. `container_names` has all members and etcd's.
     """
-
-    container_name: pulumi.Output[str]
-    container_id: pulumi.Output[str]
-    started_id: pulumi.Output[str]
-    certificate: pulumi.Output[str]
-    data_volume: pulumi.Output[str]
-    config_volume: pulumi.Output[str]
-    repository_volume: pulumi.Output[str]
-    image: pulumi.Output[str]
 
     def __init__(
         self, name: str, args: PostgresClusterArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        # The type of a single server, because a resource's identity includes the type of its component. A volume with
-        # another identity would be deleted.
-        super().__init__("groundwork:docker:Postgres", name, None, opts)
+        super().__init__(name, opts)
         child = pulumi.ResourceOptions(parent=self)
         stores = spec.addresses(args.subnet, etcd.MEMBERS, etcd.FIRST_ADDRESS)
         started = _make_stores(args, stores, child)
@@ -127,13 +117,6 @@ class PostgresCluster(pulumi.ComponentResource):
                 pulumi.ResourceOptions(depends_on=[server.started.healthy for server in servers.values()]),
             ),
         )
-        first = servers[spec.MEMBERS[0]]
-        self.container_name = first.started.healthy.container
-        self.container_id = first.started.healthy.container_id
-        self.started_id = first.started.container.id
-        self.certificate = first.certificate.certificate
-        self.data_volume, self.config_volume = first.data.name, first.config.name
-        self.repository_volume, self.image = repository.volume.name, image.image_id
         self.container_names = {
             name: each.healthy.container
             for name, each in (
@@ -141,7 +124,7 @@ class PostgresCluster(pulumi.ComponentResource):
                 *started.items(),
             )
         }
-        self.register_outputs({"containerName": self.container_name})
+        self._describe(servers[spec.MEMBERS[0]], repository, image)
 
 
 def _make_stores(
