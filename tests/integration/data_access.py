@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from cache.errors import CacheSettingError
+from cache.near import MISS
 from cache.settings import CacheSettings
 from cache.url_source import UrlSource
 from db import AsyncDataAccess, DataAccess
 from db.errors import DbError, InvalidSetting
 from db.settings import DatabaseSettings
+from tests.containers import wait_until
 
 FLAVOURS = ("sync", "async")
 # The default time limit of a call to Redis, in seconds.
@@ -81,3 +84,16 @@ def answers(data: Any) -> bool:
     except DbError:
         return False
     return True
+
+
+def wait_until_near(data: Any, user_id: int) -> None:
+    """Read a user until it is in the near cache, after the invalidation by its own fill has arrived."""
+
+    def is_held() -> bool:
+        data.users.get(user_id)
+        return data.users.cached.peek(user_id) is not MISS
+
+    wait_until(is_held, 60)
+    # The invalidation by the last fill may arrive late.
+    time.sleep(0.15)
+    wait_until(is_held, 60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ from db.models import NewUser
 from tests import containers
 from tests.conftest import Database
 from tests.containers import Server, wait_until
-from tests.integration.data_access import cache_settings, data_access, database_settings
+from tests.integration.data_access import cache_settings, data_access, database_settings, wait_until_near
 from tests.promises import promise
 
 
@@ -50,15 +49,7 @@ def data(flavour: str, database: Database, server: Server, namespace: str) -> It
 def _hold(data: Any) -> Any:
     """Return a user that is in Redis and in the near cache."""
     user = data.users.add(NewUser(github_id=7, username="before"))
-
-    def is_held() -> bool:
-        data.users.get(user.id)
-        return data.users.cached.peek(user.id) is not MISS
-
-    wait_until(is_held, 60)
-    # The invalidation by the fill may arrive late.
-    time.sleep(0.15)
-    wait_until(is_held, 60)
+    wait_until_near(data, user.id)
     return user
 
 

@@ -19,7 +19,7 @@ from infra.docker.engine import docker
 from tests import containers
 from tests.conftest import Database
 from tests.containers import QUIET, Server, pause, wait_until
-from tests.integration.data_access import cache_settings, database_settings
+from tests.integration.data_access import cache_settings, database_settings, wait_until_near
 from tests.promises import promise
 
 ADA = NewUser(github_id=7, username="ada", preferences={"theme": ["dark"]})
@@ -49,19 +49,8 @@ def own_data(database: Database, own_redis: Server, namespace: str) -> Iterator[
 def _settled(data: Any) -> Any:
     """Return a user that is in the near cache, after the invalidation by its own fill has arrived."""
     user = data.users.add(ADA)
-    _hold(data, user)
+    wait_until_near(data, user.id)
     return user
-
-
-def _hold(data: Any, user: Any) -> None:
-    def is_held() -> bool:
-        data.users.get(user.id)
-        return data.users.cached.peek(user.id) is not MISS
-
-    wait_until(is_held, 60)
-    # The invalidation by the last fill may arrive late.
-    time.sleep(0.15)
-    wait_until(is_held, 60)
 
 
 def _wait_for_the_bound(is_new: Callable[[], bool]) -> None:
@@ -166,7 +155,7 @@ def test_a_lost_connection_empties_the_near_cache_until_it_is_restored(
         for tracker in trackers:
             ops.client_kill_filter(_id=tracker)
     _wait_for_the_bound(lambda: own_data.users.cached.peek(user.id) is MISS)
-    _hold(own_data, user)
+    wait_until_near(own_data, user.id)
     assert own_data.users.get(user.id) == user
 
 
@@ -180,7 +169,7 @@ def test_a_frozen_redis_disables_the_near_cache(own_data: DataAccess, own_redis:
         assert own_data.users.get(user.id) == user
     finally:
         docker("unpause", own_redis.container)
-    _hold(own_data, user)
+    wait_until_near(own_data, user.id)
 
 
 @promise("`GROUNDWORK_NEAR_CACHE_ENTRIES=0` turns the near cache off")
@@ -200,7 +189,7 @@ def test_bytes_that_cannot_be_decoded_are_never_stored(
     own_data: DataAccess, own_redis: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, read: str
 ) -> None:
     user = own_data.users.add(ADA)
-    _hold(own_data, user)
+    wait_until_near(own_data, user.id)
     cached, epoch = own_data.users.cached, own_data.cache.epoch.of("user").tag
     drop, peeked = cached.drop, []
 
