@@ -36,15 +36,13 @@ def env(role: str, stack: str, style: str, tokens: bool) -> None:
     for clients that cannot use a list: it names the current primary, and is
     not valid after a failover.
     """
-    from db.token_keys import VARIABLE
     from ops.errors import Exit, OpsError
-    from ops.stack.connections import environment_of, primary_of, token_keys_of
+    from ops.stack.connections import environment_of, primary_of
 
     if tokens and role != "app":
         raise OpsError(f"role {role!r} has no token keys; use --tokens with role app", Exit.USAGE)
-    values = environment_of(role, stack) | primary_of(role, stack)
-    if tokens:
-        values[VARIABLE] = token_keys_of(stack)
+    values = environment_of(role, stack, tokens=tokens)
+    values |= primary_of(values.get("REDIS_URL"))
     if style == "json":
         print_json(values)
         return

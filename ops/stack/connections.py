@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from infra import outputs
 from infra.spec.checkout import Checkout
 from infra.spec.roles import DATABASE
@@ -12,8 +15,11 @@ from ops.stack.pulumi_stack import PulumiStack
 ROLE_NAMES = tuple(outputs.ROLES)
 
 
-def environment_of(role: str, stack: str) -> dict[str, str]:
-    """Return DATABASE_URL and REDIS_URL of a role, without the one that the role does not have."""
+def environment_of(role: str, stack: str, *, tokens: bool = False) -> dict[str, str]:
+    """Return DATABASE_URL and REDIS_URL of a role, without the one that the role does not have.
+
+    With `tokens` also GROUNDWORK_TOKEN_KEYS. The outputs are decrypted once, because that takes longer than the rest.
+    """
     if role not in outputs.ROLES:
         raise OpsError(f"unknown role {role!r}; choose one of {', '.join(ROLE_NAMES)}", Exit.USAGE)
     values = PulumiStack(Checkout.here(), stack).outputs()
@@ -21,12 +27,15 @@ def environment_of(role: str, stack: str) -> dict[str, str]:
         "DATABASE_URL": values[outputs.DATABASE_URLS].get(role),
         "REDIS_URL": values[outputs.REDIS_URLS].get(role),
     }
-    return {name: url for name, url in found.items() if url is not None}
+    if tokens:
+        from db.token_keys import VARIABLE
+
+        found[VARIABLE] = _token_keys(values, stack)
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def primary_of(role: str, stack: str) -> dict[str, str]:
-    """Return REDIS_PRIMARY_URL of a role, or nothing if its Redis has one server, or no primary now."""
-    url = environment_of(role, stack).get("REDIS_URL")
+def primary_of(url: str | None) -> dict[str, str]:
+    """Return REDIS_PRIMARY_URL for a REDIS_URL, or nothing if it has one server, or no primary now."""
     if url is None or len(outputs.redis_server_urls(url)) == 1:
         return {}
     from ops.servers.errors import ServerUnreachable
@@ -41,7 +50,11 @@ def primary_of(role: str, stack: str) -> dict[str, str]:
 
 def token_keys_of(stack: str) -> str:
     """Return GROUNDWORK_TOKEN_KEYS of a stack. Raise OpsError if the stack is older than token encryption."""
-    keys = PulumiStack(Checkout.here(), stack).outputs().get(outputs.TOKEN_KEYS)
+    return _token_keys(PulumiStack(Checkout.here(), stack).outputs(), stack)
+
+
+def _token_keys(values: Mapping[str, Any], stack: str) -> str:
+    keys = values.get(outputs.TOKEN_KEYS)
     if not keys:
         raise OpsError(
             f"stack {stack!r} has no token keys yet; run `groundwork up --stack {stack}`", Exit.UNREACHABLE
