@@ -1,7 +1,4 @@
-"""Every password of a stack, by role and generation. Each generation that a rotation accepts is a Pulumi resource.
-
-The passwords that only Redis servers and Sentinels use have one generation.
-"""
+"""Every password of a stack, by role and generation. Each generation that a rotation accepts is a Pulumi resource."""
 
 from __future__ import annotations
 
@@ -20,10 +17,6 @@ class Passwords:
 
     def __init__(self, rotation: Rotation, *, has_redis_replicas: bool = False) -> None:
         self._rotation = rotation
-        # Redis user -> its password. Empty without replicas.
-        self.redis_servers = {
-            user.name: Password(f"redis-{user.name}") for user in SERVER_USERS if has_redis_replicas
-        }
         self._postgres = {
             (role, generation): Password(_name(f"postgres-{roles.login_of(role, generation)}", generation))
             for role in roles.LOGINS
@@ -31,7 +24,7 @@ class Passwords:
         }
         self._redis = {
             (user.name, generation): Password(_name(f"redis-{user.name}", generation))
-            for user in LOCAL_USERS
+            for user in (*LOCAL_USERS, *(SERVER_USERS if has_redis_replicas else ()))
             for generation in rotation.of(user.name).accepted
         }
 
@@ -58,13 +51,12 @@ class Passwords:
 
     def redis_accepted(self, users: Sequence[RedisUser]) -> Mapping[str, pulumi.Output[tuple[str, ...]]]:
         """Return every password that Redis accepts from these users, by user."""
-
-        def accepted(user: str) -> list[pulumi.Output[str]]:
-            if user in self.redis_servers:
-                return [self.redis_servers[user].value]
-            return [self._redis[user, number].value for number in self._rotation.of(user).accepted]
-
-        return {user.name: pulumi.Output.all(*accepted(user.name)).apply(tuple) for user in users}
+        return {
+            user.name: pulumi.Output.all(
+                *(self._redis[user.name, number].value for number in self._rotation.of(user.name).accepted)
+            ).apply(tuple)
+            for user in users
+        }
 
 
 def _name(name: str, generation: int) -> str:

@@ -25,7 +25,7 @@ LONG_LANES = (
     "tests/infra/cluster/test_cluster.py",
     "tests/integration/cache",
     "tests/faults/test_backups.py",
-    "tests/faults/test_redis_failover.py",
+    "tests/faults/redis_replicas",
     "tests/integration/db",
     "tests/integration/client",
     "tests/infra/aws",
@@ -40,7 +40,12 @@ LONG_LANES = (
     "tests/integration/doctor",
 )
 # Their tests share servers or a stack for the whole folder.
-_SHARED_FOLDERS = ("tests/infra/aws/", "tests/infra/policy/", "tests/integration/")
+_SHARED_FOLDERS = (
+    "tests/infra/aws/",
+    "tests/infra/policy/",
+    "tests/integration/",
+    "tests/faults/redis_replicas/",
+)
 # These run the AWS program. A worker spends several seconds of CPU on importing pulumi_aws for the first of them.
 _AWS_PROGRAM = ("tests/unit/infra/aws/", "tests/unit/policy/test_aws_")
 

@@ -6,7 +6,7 @@ import hashlib
 import random
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from infra.certificates import KeyPair, make_authority, make_server_certificate
-from infra.docker.engine import DockerError, File, copy_files, docker
+from infra.docker.engine import DockerError, File, copy_files, docker, inspect, replace_files
 from infra.spec import redis, redis_acl
 from infra.spec import redis_replication as replication
 from tests.containers import LABEL, START_SECONDS, Server, build_image, free_port, wait_until
@@ -31,6 +31,7 @@ _SETTINGS = {"maxmemory_bytes": 32 * 1024**2, "eviction_policy": "allkeys-lfu", 
 class Group:
     """The servers, by position, and what their clients need. User `administrator` of the servers may do anything."""
 
+    prefix: str
     servers: list[Server]
     addresses: list[str]
     sentinels: list[str]
@@ -61,6 +62,22 @@ class Group:
         except redis_py.RedisError:
             return False
         return True
+
+    def use_passwords(self, passwords: Mapping[str, str], accepted: Mapping[str, tuple[str, ...]]) -> None:
+        """Change all files, reload the servers and restart the Sentinels one by one, as an `up` of a rotation does."""
+        passwords, accepted = self.servers[0].passwords | passwords, self.accepted() | accepted
+        for server, address in zip(self.servers, self.addresses, strict=True):
+            _replace_files(server.container, _server_files(address, passwords, accepted))
+            docker("exec", server.container, *redis.RELOAD)
+        for container, address in zip(self.sentinels, self.sentinel_addresses, strict=True):
+            _replace_files(container, _sentinel_files(address, passwords, accepted))
+            docker("restart", container)
+            wait_until(lambda each=container: has_quorum(each), START_SECONDS)  # type: ignore[misc]
+        self.servers[0].passwords.update(passwords)
+
+    def accepted(self) -> dict[str, tuple[str, ...]]:
+        """Return the password of each user, as the only one that is accepted."""
+        return {user: (password,) for user, password in self.servers[0].passwords.items()}
 
     def primary(self) -> int:
         """Wait until one server accepts writes and has all others as replicas, and return its position."""
@@ -95,18 +112,13 @@ def redis_group(*, sentinels: int = replication.SENTINELS, min_replicas: int = 1
         stack.callback(docker, "network", "rm", name)
         addresses = [f"{subnet}.{replication.FIRST_SERVER_ADDRESS + n}" for n in range(replication.SERVERS)]
         sentinel_addresses = [f"{subnet}.{replication.FIRST_SENTINEL_ADDRESS + n}" for n in range(sentinels)]
-        group = Group([], addresses, [], sentinel_addresses)
+        group = Group(f"{name}-", [], addresses, [], sentinel_addresses)
+        accepted = {user: (password,) for user, password in passwords.items()}
         for n, address in enumerate(addresses):
-            conf = replication.render_server_conf(
-                address=address, replica_password=passwords["replica"], buffer_bytes=2**24
+            files = _server_files(address, passwords, accepted, min_replicas) | _certificate(
+                authority, address
             )
-            files = {
-                "redis.conf": redis.render_conf(**_SETTINGS),  # type: ignore[arg-type]
-                replication.SERVER_FILE: conf + f"min-replicas-to-write {min_replicas}\n",
-                "users.acl": _aclfile(passwords),
-                **_certificate(authority, address),
-            }
-            container, port = f"{name}-redis-{n + 1}", free_port()
+            container, port = f"{name}-{replication.SERVER_NAMES[n]}", free_port()
             start = replication.server_entrypoint(_IDENTITY, addresses[0] if n else None)
             stack.callback(docker, "rm", "--force", "--volumes", container)
             _run(container, name, address, image, files, start, [f"--publish=127.0.0.1:{port}:{redis.PORT}"])
@@ -114,27 +126,14 @@ def redis_group(*, sentinels: int = replication.SENTINELS, min_replicas: int = 1
         if min_replicas:
             group.primary()
         for n, address in enumerate(sentinel_addresses):
-            conf = replication.render_sentinel_conf(
-                address=address,
-                sentinel_password=passwords["sentinel"],
-                peer_password=passwords["peer"],
-            )
-            accepted = {user.name: (passwords[user.name],) for user in redis_acl.SENTINEL_USERS}
-            files = {
-                replication.SENTINEL_FILE: conf,
-                "users.acl": redis_acl.render_aclfile(accepted, redis_acl.SENTINEL_USERS),
-                "monitor.password": passwords["monitor"],
-                **_certificate(authority, address),
-            }
-            container = f"{name}-sentinel-{n + 1}"
+            files = _sentinel_files(address, passwords, accepted) | _certificate(authority, address)
+            container = f"{name}-{replication.SENTINEL_NAMES[n]}"
             stack.callback(docker, "rm", "--force", "--volumes", container)
             start = replication.sentinel_entrypoint(_IDENTITY, addresses[0])
             _run(container, name, address, image, files, start, [])
             group.sentinels.append(container)
         if sentinels:
-            wait_until(
-                lambda: all(ask_sentinel(each, "ckquorum").startswith("OK") for each in group.sentinels), 120
-            )
+            wait_until(lambda: all(map(has_quorum, group.sentinels)), 120)
         yield group
 
 
@@ -145,6 +144,14 @@ def ask_sentinel(container: str, command: str) -> str:
         f' "$(cat monitor.password)" | redis-cli -p {replication.SENTINEL_PORT} --tls --cacert ca.crt | tail -n +2'
     )
     return docker("exec", container, "sh", "-c", script)
+
+
+def has_quorum(sentinel: str) -> bool:
+    """Return whether a Sentinel reaches enough others to authorize a failover."""
+    try:
+        return ask_sentinel(sentinel, "ckquorum").startswith("OK")
+    except DockerError:
+        return False
 
 
 def _create_network(name: str) -> str:
@@ -162,11 +169,38 @@ def _create_network(name: str) -> str:
     raise AssertionError("no free subnet")
 
 
-def _aclfile(passwords: dict[str, str]) -> str:
+def _server_files(
+    address: str, passwords: Mapping[str, str], accepted: Mapping[str, tuple[str, ...]], min_replicas: int = 1
+) -> dict[str, str]:
+    conf = replication.render_server_conf(
+        address=address, replica_password=passwords["replica"], buffer_bytes=2**24
+    )
     digest = hashlib.sha256(passwords["administrator"].encode()).hexdigest()
-    users = redis_acl.REPLICATED_USERS
-    accepted = {user.name: (passwords[user.name],) for user in users}
-    return redis_acl.render_aclfile(accepted, users) + f"user administrator on #{digest} ~* &* +@all\n"
+    return {
+        "redis.conf": redis.render_conf(**_SETTINGS),  # type: ignore[arg-type]
+        redis.REPLICATION_FILE: conf + f"min-replicas-to-write {min_replicas}\n",
+        "users.acl": redis_acl.render_aclfile(accepted, redis_acl.REPLICATED_USERS)
+        + f"user administrator on #{digest} ~* &* +@all\n",
+        **{f"{user}.password": passwords[user] for user in ("monitor", "rotator")},
+    }
+
+
+def _sentinel_files(
+    address: str, passwords: Mapping[str, str], accepted: Mapping[str, tuple[str, ...]]
+) -> dict[str, str]:
+    return {
+        replication.SENTINEL_FILE: replication.render_sentinel_conf(
+            address=address, sentinel_password=passwords["sentinel"], peer_password=passwords["peer"]
+        ),
+        "users.acl": redis_acl.render_aclfile(accepted, redis_acl.SENTINEL_USERS),
+        "monitor.password": passwords["monitor"],
+    }
+
+
+def _replace_files(container: str, files: dict[str, str]) -> None:
+    (found,) = inspect("container", container)
+    (volume,) = (mount["Name"] for mount in found["Mounts"] if mount["Destination"] == redis.CONFIG_DIR)
+    replace_files(volume, found["Image"], {k: File(v, redis.UID, redis.GID) for k, v in files.items()})
 
 
 def _certificate(authority: KeyPair, address: str) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from typing import Any
 
 import pulumi
+from pulumi import dynamic
 
 from infra.credentials import ServerCertificate
 from infra.docker.container import (
@@ -22,6 +25,7 @@ from infra.docker.image import Image
 from infra.docker.network_leases import NetworkLeases
 from infra.docker.reload import Reload
 from infra.docker.volume import make_volume
+from infra.dynamic import Provider
 from infra.images.context import image_context
 from infra.passwords import Passwords
 from infra.settings import StackSettings
@@ -61,7 +65,21 @@ class _Member:
                 address=self.address, replica_password=password, buffer_bytes=self.buffer_bytes
             )
 
-        return passwords.redis_servers[redis_acl.REPLICA.name].value.apply(render), render("")
+        return passwords.redis(redis_acl.REPLICA.name).apply(render), render("")
+
+
+class ReplicationIdProvider(Provider):
+    """Creates a random id."""
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        return dynamic.CreateResult(id_=secrets.token_hex(8), outs=dict(props))
+
+
+class ReplicationId(dynamic.Resource):
+    """An id that is new if replicas are turned on again."""
+
+    def __init__(self, opts: pulumi.ResourceOptions) -> None:
+        super().__init__(ReplicationIdProvider(), "redis-replication", {}, opts)
 
 
 class Redis(pulumi.ComponentResource):
@@ -82,7 +100,7 @@ class Redis(pulumi.ComponentResource):
         super().__init__("groundwork:docker:Redis", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self._image = Image(image_context(args.checkout, "redis", args.settings.image_refresh), child)
-        members = _members(args)
+        members = _members(args, child)
         self.hosts = [member.address for member in members] or ["redis"]
         names = replication.SERVER_NAMES[: len(self.hosts)]
         servers = [
@@ -95,8 +113,12 @@ class Redis(pulumi.ComponentResource):
         self.certificate = servers[0][1].certificate
         if members:
             addresses = _addresses(args.leases, replication.FIRST_SENTINEL_ADDRESS, replication.SENTINELS)
+            # A Sentinel that starts before the servers would call the primary down. One after the other, so that a
+            # change never leaves too few Sentinels for a failover.
+            before: list[pulumi.Resource] = [server for server, _ in servers]
             for what, address in zip(replication.SENTINEL_NAMES, addresses, strict=True):
-                sentinel = self._sentinel(what, address, members[0], args, [server for server, _ in servers])
+                sentinel = self._sentinel(what, address, members[0], args, before)
+                before = [*before, sentinel]
                 self.container_names[what] = sentinel.container
         self.register_outputs({"containerName": self.container_names["redis"]})
 
@@ -112,13 +134,11 @@ class Redis(pulumi.ComponentResource):
         config = make_volume(checkout, stack, f"{what}-config", child)
         certificate = server_certificate(what, args, child, member.address if member else None)
         users = redis_acl.REPLICATED_USERS if member else redis_acl.LOCAL_USERS
-        accepted: pulumi.Output[dict[str, tuple[str, ...]]] = pulumi.Output.all(
-            **args.passwords.redis_accepted(users)
-        )
+        aclfile = _aclfile(args.passwords, users)
         configuration = _configuration(settings)
         additional, restart_on = {}, [configuration, redis_acl.render_rules(users)]
         if member:
-            additional[replication.SERVER_FILE], shown = member.configuration(args.passwords)
+            additional[spec.REPLICATION_FILE], shown = member.configuration(args.passwords)
             restart_on.append(shown)
         files = VolumeFiles(
             f"{what}-files",
@@ -128,7 +148,7 @@ class Redis(pulumi.ComponentResource):
             files={
                 "redis.conf": configuration,
                 **additional,
-                "users.acl": accepted.apply(lambda passwords: redis_acl.render_aclfile(passwords, users)),
+                "users.acl": aclfile,
                 # Passwords for the health check and for the reload command.
                 **{
                     f"{user.name}.password": args.passwords.redis(user.name)
@@ -178,7 +198,7 @@ class Redis(pulumi.ComponentResource):
         address: str,
         first: _Member,
         args: RedisArgs,
-        servers: Sequence[Healthy],
+        before: Sequence[pulumi.Resource],
     ) -> Healthy:
         """Declare one Sentinel. It is replaced when any of its files changes, because it keeps what it knows."""
         child = pulumi.ResourceOptions(parent=self)
@@ -186,10 +206,7 @@ class Redis(pulumi.ComponentResource):
         data = make_volume(checkout, stack, f"{what}-data", child)
         config = make_volume(checkout, stack, f"{what}-config", child)
         certificate = server_certificate(what, args, child, address)
-        peer, sentinel = (
-            passwords.redis_servers[user.name].value for user in (redis_acl.PEER, redis_acl.SENTINEL)
-        )
-        monitor = passwords.redis(redis_acl.MONITOR.name)
+        peer, sentinel = (passwords.redis(user.name) for user in (redis_acl.PEER, redis_acl.SENTINEL))
         files = VolumeFiles(
             f"{what}-files",
             volume=config.name,
@@ -201,13 +218,8 @@ class Redis(pulumi.ComponentResource):
                         address=address, sentinel_password=each[0], peer_password=each[1]
                     )
                 ),
-                "users.acl": pulumi.Output.all(peer, monitor).apply(
-                    lambda each: redis_acl.render_aclfile(
-                        {redis_acl.PEER.name: (each[0],), redis_acl.MONITOR.name: (each[1],)},
-                        redis_acl.SENTINEL_USERS,
-                    )
-                ),
-                f"{redis_acl.MONITOR.name}.password": monitor,
+                "users.acl": _aclfile(passwords, redis_acl.SENTINEL_USERS),
+                f"{redis_acl.MONITOR.name}.password": passwords.redis(redis_acl.MONITOR.name),
                 **certificate_files(certificate, args.trust),
             },
             opts=child,
@@ -232,22 +244,24 @@ class Redis(pulumi.ComponentResource):
             ),
             address=address,
         )
-        # A Sentinel that starts before the servers would call the primary down.
-        started = pulumi.ResourceOptions(depends_on=[files, *servers])
+        started = pulumi.ResourceOptions(depends_on=[files, *before])
         return make_container(
             checkout, stack, args.settings, service, pulumi.ResourceOptions.merge(child, started)
         ).healthy
 
 
-def _members(args: RedisArgs) -> list[_Member]:
+def _aclfile(passwords: Passwords, users: Sequence[redis_acl.RedisUser]) -> pulumi.Output[str]:
+    accepted: pulumi.Output[dict[str, tuple[str, ...]]] = pulumi.Output.all(**passwords.redis_accepted(users))
+    return accepted.apply(lambda each: redis_acl.render_aclfile(each, users))
+
+
+def _members(args: RedisArgs, opts: pulumi.ResourceOptions) -> list[_Member]:
     """Return the servers of a Redis with replicas, or none. The first one is the first primary."""
     settings = args.settings
     if not settings.redis_replicas:
         return []
     addresses = _addresses(args.leases, replication.FIRST_SERVER_ADDRESS, replication.SERVERS)
-    # Pulumi's id of the password is new if replicas are turned on again.
-    created = args.passwords.redis_servers[redis_acl.REPLICA.name].id
-    identity = created.apply(lambda id_: f"{id_}-{addresses[0]}")
+    identity = ReplicationId(opts).id.apply(lambda id_: f"{id_}-{addresses[0]}")
     buffer_bytes = replication.buffer_bytes(
         memory_bytes=parse_bytes(settings.redis_memory), maxmemory_bytes=parse_bytes(settings.redis_maxmemory)
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from infra.spec import tls
-from infra.spec.redis_acl import ROTATOR
+from infra.spec.redis_acl import REPLICA, ROTATOR
 
 UID = GID = 10020
 PORT = 6379
 CONFIG_DIR = "/etc/groundwork"
 DATA_DIR = "/var/lib/redis"
+# The additional configuration of a server with replicas.
+REPLICATION_FILE = "replication.conf"
 
 EVICTION_POLICIES = (
     "noeviction",
@@ -32,7 +34,8 @@ PERSISTENCE = {
 # Makes the server reload passwords and certificates from its files. ACL LOAD of Redis 7.0 closes every connection, so
 # the script sets each user's passwords from its line. It passes rotator's password through a pipe. It does not verify
 # the server's certificate, because an expired one must not block its replacement; the connection never leaves the
-# container's loopback interface.
+# container's loopback interface. With replicas it also sets the password with which the server logs in to others, and
+# tests that the server accepts that password.
 RELOAD = (
     "sh",
     "-euc",
@@ -43,6 +46,9 @@ answers=$({{
     sed -nE 's/^user ([a-z]+) on ((#[0-9a-f]+ )+).*/ACL SETUSER \\1 resetpass \\2/p' users.acl
     echo CONFIG SET tls-cert-file {CONFIG_DIR}/server.crt tls-key-file {CONFIG_DIR}/server.key \
         tls-ca-cert-file {CONFIG_DIR}/ca.crt
+    if grep -q '^user {REPLICA.name} ' users.acl; then
+        sed -nE 's/^masterauth (.*)/CONFIG SET masterauth \\1\\nAUTH {REPLICA.name} \\1/p' {REPLICATION_FILE}
+    fi
 }} | redis-cli -h localhost -p {PORT} --tls --insecure)
 if echo "$answers" | grep -vqx OK; then echo "Redis cannot reload its files: $answers" >&2; exit 1; fi
 """.strip(),

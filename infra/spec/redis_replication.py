@@ -8,7 +8,7 @@ without a replica that has answered within MAX_LAG_SECONDS refuses them, and Sen
 from __future__ import annotations
 
 from infra.spec import redis, tls
-from infra.spec.redis_acl import PEER, REPLICA, SENTINEL
+from infra.spec.redis_acl import PEER, REPLICA, SENTINEL, RedisUser
 
 # A stack has this many replicas or none. With only one, the loss of the replica would make the primary refuse writes.
 REPLICAS = 2
@@ -33,8 +33,8 @@ _MAX_LAG_SECONDS = 2
 _DOWN_MS = 3000
 _FAILOVER_MS = 10_000
 
-SERVER_FILE, SENTINEL_FILE = "replication.conf", "sentinel.conf"
-_SERVER_CONF = f"{redis.CONFIG_DIR}/{SERVER_FILE}"
+SENTINEL_FILE = "sentinel.conf"
+_SERVER_CONF = f"{redis.CONFIG_DIR}/{redis.REPLICATION_FILE}"
 _SENTINEL_CONF = f"{redis.CONFIG_DIR}/{SENTINEL_FILE}"
 
 
@@ -138,6 +138,31 @@ mv "$file.new" "$file"
 exec redis-server "$file" --sentinel
 """
     return ["tini", "--", "sh", "-euc", script.strip(), "sh", first_primary]
+
+
+# The configuration file and the directive with the password of each user that only servers and Sentinels log in as.
+_PASSWORD_DIRECTIVES = {
+    REPLICA.name: (redis.REPLICATION_FILE, "masterauth"),
+    SENTINEL.name: (SENTINEL_FILE, f"sentinel auth-pass {GROUP}"),
+    PEER.name: (SENTINEL_FILE, "sentinel sentinel-pass"),
+}
+
+
+def redis_command(user: RedisUser, command: str, port: int, host: str = "localhost") -> tuple[str, ...]:
+    """Return the command that runs a Redis command as `user`, in a container that has the user's password.
+
+    It prints OK, the answer to AUTH, and then the answer to `command`. The password goes through a pipe.
+    """
+    if user.name in _PASSWORD_DIRECTIVES:
+        file, directive = _PASSWORD_DIRECTIVES[user.name]
+        login = f"sed -n 's/^{directive} /AUTH {user.name} /p' {file}"
+    else:
+        login = f"printf 'AUTH {user.name} '; cat {user.name}.password; echo"
+    script = f"""
+cd {redis.CONFIG_DIR}
+{{ {login}; echo '{command}'; }} | timeout 5 redis-cli -h {host} -p {port} --tls --cacert ca.crt
+"""
+    return "sh", "-euc", script.strip()
 
 
 # Succeeds if the Sentinel answers.

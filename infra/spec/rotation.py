@@ -14,15 +14,17 @@ from enum import StrEnum
 from typing import Any, Final
 
 from infra.spec.errors import InfraError
-from infra.spec.redis_acl import LOCAL_USERS
+from infra.spec.redis_acl import LOCAL_USERS, SERVER_USERS
 from infra.spec.roles import LOGINS
 
-# Everything that has its own passwords: Postgres roles, Redis users, and names that are both.
+# What every stack has passwords of: Postgres roles, Redis users, and names that are both.
 ROLES: Final = tuple(dict.fromkeys((*LOGINS, *(user.name for user in LOCAL_USERS))))
+# What only a Redis with replicas has passwords of.
+REDIS_SERVER_ROLES: Final = tuple(user.name for user in SERVER_USERS)
 AUTHORITY: Final = "authority"
 # Server certificates are renewed in place, because clients trust the authority.
 CERTIFICATES: Final = "certificates"
-NAMES: Final = (*ROLES, AUTHORITY, CERTIFICATES)
+NAMES: Final = (*ROLES, *REDIS_SERVER_ROLES, AUTHORITY, CERTIFICATES)
 
 
 class Phase(StrEnum):

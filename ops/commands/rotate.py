@@ -64,14 +64,17 @@ def passwords(
 
     The old passwords are revoked after --grace.
     """
-    from infra.spec.rotation import ROLES
+    from infra.spec.rotation import REDIS_SERVER_ROLES, ROLES
     from ops.errors import Exit, OpsError
     from ops.rotation.logins import try_out
     from ops.rotation.passwords import known_roles, rotate_passwords
 
-    names = known_roles(ROLES if every else roles)
-    if not names or (every and roles):
-        raise OpsError(f"pass either role names or --all; roles: {', '.join(ROLES)}", Exit.USAGE)
+    if every == bool(roles):
+        known = ", ".join((*ROLES, *REDIS_SERVER_ROLES))
+        raise OpsError(f"pass either role names or --all; roles: {known}", Exit.USAGE)
+    target = _target(stack)
+    existing = target.roles()
+    names = existing if every else known_roles(roles, existing)
     what = f"the passwords of {', '.join(names)} in stack {stack!r}"
     _confirm(
         f"Rotate {what}? The old ones are revoked {grace_seconds:.0f} s after the new ones are in use.",
@@ -79,7 +82,7 @@ def passwords(
         yes,
     )
     started = time.monotonic()
-    with _rotated(stack) as target:
+    with _running(target):
         done = rotate_passwords(
             target,
             names,
@@ -131,7 +134,8 @@ def certificates(
     what = f"{'the authority and ' if authority else ''}the servers' certificates of stack {stack!r}"
     _confirm(f"Renew {what}?", what, yes)
     started = time.monotonic()
-    with _rotated(stack) as target:
+    target = _target(stack)
+    with _running(target):
         if authority:
             done = rotate_authority(
                 target, within_days=days, grace_seconds=grace_seconds, keep_old=keep_old, say=_say
@@ -171,14 +175,10 @@ def status(max_age: int | None, days: int, stack: str, as_json: bool) -> None:
 
     Exits with 3 if one is due or a rotation is in progress, and with 4 if the servers do not match the state.
     """
-    from infra.spec.checkout import Checkout
     from ops.errors import Exit
     from ops.rotation.report import report_on
-    from ops.rotation.subject import RotatedStack
 
-    target = RotatedStack(Checkout.here(), stack)
-    _refuse_on_aws(target)
-    report = report_on(target, max_age_days=max_age, within_days=days)
+    report = report_on(_target(stack), max_age_days=max_age, within_days=days)
     print_json(report.as_json()) if as_json else print_lines(report.as_lines())
     if report.mismatches:
         sys.exit(Exit.MISMATCH)
@@ -187,20 +187,26 @@ def status(max_age: int | None, days: int, stack: str, as_json: bool) -> None:
 
 
 @contextmanager
-def _rotated(stack: str) -> Iterator[RotatedStack]:
-    """Yield the stack, running and locked against other rotations."""
-    from infra.spec.checkout import Checkout
-    from ops.rotation.subject import RotatedStack
+def _running(target: RotatedStack) -> Iterator[None]:
+    """Check that the stack is running, and lock out other rotations in the block."""
     from ops.stack.connections import describe_database
     from ops.toolchain.provision import ensure
 
-    target = RotatedStack(Checkout.here(), stack)
-    _refuse_on_aws(target)
     with target.alone():
         target.check_running()
-        print_line(f"database: {describe_database(stack, 'postgres')}", err=True)
+        print_line(f"database: {describe_database(target.name, 'postgres')}", err=True)
         ensure(target.checkout)
-        yield target
+        yield
+
+
+def _target(stack: str) -> RotatedStack:
+    """Return the stack with this name. Raise OpsError (7) if it is on AWS."""
+    from infra.spec.checkout import Checkout
+    from ops.rotation.subject import RotatedStack
+
+    target = RotatedStack(Checkout.here(), stack)
+    _refuse_on_aws(target)
+    return target
 
 
 def _refuse_on_aws(target: RotatedStack) -> None:

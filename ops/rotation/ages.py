@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from infra.spec import redis_replication
 from infra.spec import roles as postgres_roles
-from infra.spec.redis_acl import LOCAL_USERS
-from infra.spec.rotation import AUTHORITY, ROLES, Rotation
+from infra.spec.redis_acl import LOCAL_USERS, SERVER_USERS
+from infra.spec.rotation import AUTHORITY, Rotation
 from ops.rotation.passwords import login_in_use
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ class Certificate:
 
 
 def passwords_of(stack: RotatedStack, rotation: Rotation) -> tuple[PasswordAge, ...]:
-    """Return every role's password age, in the order of ROLES."""
+    """Return the age of each role's password."""
     resources = stack.resources()
     found = []
-    for role in ROLES:
+    for role in stack.roles():
         generation = rotation.of(role)
         suffix = "" if generation.in_use == 1 else f"-{generation.in_use}"
-        names = [f"redis-{user.name}{suffix}" for user in LOCAL_USERS if user.name == role]
+        names = [f"redis-{user.name}{suffix}" for user in (*LOCAL_USERS, *SERVER_USERS) if user.name == role]
         if role in postgres_roles.LOGINS:
             names.append(f"postgres-{login_in_use(rotation, role)}{suffix}")
         made = [text for name in names if (text := resources.get(name, {}).get("created"))]

@@ -1,4 +1,4 @@
-"""Verify that a role's connection strings work."""
+"""Verify that a role can log in: with its connection strings, or from one Redis server or Sentinel to the others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from infra.docker.engine import DockerError
+from infra.docker.redis_members import redis_members
 from infra.outputs import redis_server_urls
+from infra.spec import redis_acl
+from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from ops.errors import Exit, OpsError
 
 if TYPE_CHECKING:
@@ -23,6 +27,9 @@ def try_out(stack: RotatedStack, names: Sequence[str]) -> None:
             _log_in_to_postgres(name, url)
         for url in redis_server_urls(redis_urls[name]) if name in redis_urls else ():
             _log_in_to_redis(name, url)
+    for user in redis_acl.SERVER_USERS:
+        if user.name in names:
+            _log_in_between_servers(stack, user)
 
 
 def _log_in_to_postgres(role: str, url: str) -> None:
@@ -54,6 +61,24 @@ def _log_in_to_redis(role: str, url: str) -> None:
         raise _problem(role, "Redis", str(error), Exit.ERROR) from None
     except (redis.RedisError, ssl.SSLError, OSError) as error:
         raise _problem(role, "Redis", str(error), Exit.UNREACHABLE) from None
+
+
+def _log_in_between_servers(stack: RotatedStack, user: redis_acl.RedisUser) -> None:
+    """Log in as `user` from every container that does so to every server or Sentinel that must accept it."""
+    members = redis_members(stack.checkout.name(stack.name, SERVER_NAMES[0]))
+    clients = SERVER_NAMES if user == redis_acl.REPLICA else SENTINEL_NAMES
+    targets = SENTINEL_NAMES if user == redis_acl.PEER else SERVER_NAMES
+    for client in clients:
+        for target in targets:
+            try:
+                members[client].ask(user, "PING", members[target])
+            except KeyError as error:
+                raise _problem(user.name, "Redis", f"{error.args[0]} is missing", Exit.UNREACHABLE) from None
+            except DockerError as error:
+                refused = "refuses user" in str(error)
+                raise _problem(
+                    user.name, target, str(error), Exit.ERROR if refused else Exit.UNREACHABLE
+                ) from None
 
 
 def _problem(role: str, server: str, reason: str, code: Exit) -> OpsError:

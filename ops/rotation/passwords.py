@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from infra.spec import roles as postgres_roles
-from infra.spec.rotation import ROLES, Phase, Rotation
+from infra.spec.rotation import REDIS_SERVER_ROLES, Phase, Rotation
 from ops.errors import Exit, OpsError
 from ops.rotation.steps import RotationPlan, Say, Steppable, take_steps
 
@@ -51,14 +51,19 @@ class PasswordRotation:
         }
 
 
-def known_roles(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the roles without duplicates. Raise OpsError (2) for an unknown one."""
+def known_roles(names: Sequence[str], roles: Sequence[str]) -> tuple[str, ...]:
+    """Return the names without duplicates. Raise OpsError (2) for one that is not among the stack's roles."""
     import difflib
 
     for name in names:
-        if name not in ROLES:
-            close = difflib.get_close_matches(name, ROLES, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"roles: {', '.join(ROLES)}"
+        if name in set(REDIS_SERVER_ROLES).difference(roles):
+            raise OpsError(
+                f"role {name!r} exists only in a stack with replicas of Redis (groundwork:redisReplicas); leave it out",
+                Exit.USAGE,
+            )
+        if name not in roles:
+            close = difflib.get_close_matches(name, roles, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"roles: {', '.join(roles)}"
             raise OpsError(f"unknown role {name!r}; {hint}", Exit.USAGE)
     return tuple(dict.fromkeys(names))
 

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from infra.spec.rotation import AUTHORITY, NAMES, Phase
+from infra.spec.rotation import AUTHORITY, CERTIFICATES, NAMES, Phase
 from ops.rotation.ages import Certificate, PasswordAge, certificates_of, is_same, passwords_of
 from ops.rotation.certificates import SERVERS, server_addresses
 from ops.rotation.presented_certificate import presented_certificate
@@ -69,6 +69,8 @@ def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int
     """Collect the report. Raise OpsError (6) if the stack was never up."""
     addresses = server_addresses(stack.known_outputs())
     rotation, now = stack.wanted(), dt.datetime.now(dt.UTC)
+    # A rotation of a server's password waits while the stack has no replicas.
+    names = [name for name in NAMES if name in (*stack.roles(), AUTHORITY, CERTIFICATES)]
     passwords, certificates = passwords_of(stack, rotation), certificates_of(stack)
     served = {
         c.name: None
@@ -79,12 +81,14 @@ def report_on(stack: RotatedStack, *, max_age_days: int | None, within_days: int
     }
     due = []
     applied = stack.applied()
-    if unfinished := [name for name in NAMES if rotation.of(name) != applied.of(name)]:
+    if unfinished := [name for name in names if rotation.of(name) != applied.of(name)]:
         due.append(
             f"a step is unfinished for {', '.join(unfinished)};"
             f" run the same `groundwork rotate` command again, or `groundwork up --stack {stack.name}`"
         )
-    for name, phase in rotation.phases().items():
+    for name in names:
+        if (phase := rotation.of(name).phase) is Phase.AT_REST:
+            continue
         command = "certificates --authority" if name == AUTHORITY else f"passwords {name}"
         old = (
             "is not in use yet" if phase is Phase.PREPARED else "is in use, and the old one is still accepted"

@@ -15,12 +15,12 @@ from infra.docker.members import primary_container
 from infra.rotation_file import applied_rotation, read_rotation, write_rotation
 from infra.spec.checkout import Checkout
 from infra.spec.roles import quoted
-from infra.spec.rotation import Rotation
+from infra.spec.rotation import REDIS_SERVER_ROLES, ROLES, Rotation
 from infra.state_folder import make_private
 from ops.errors import Exit, OpsError
 from ops.rotation.login_drift import QUERY, login_differences
 from ops.stack.pulumi_stack import PulumiStack
-from ops.stack.stack_status import container_rows
+from ops.stack.stack_status import CLUSTER_SERVICES, REDIS_SERVICES, container_rows
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class RotatedStack:
         is_running = {row["service"]: row["isRunning"] for row in container_rows(self.checkout, self.name)}
         if not self.pulumi.exists or not is_running:
             raise OpsError(f"stack {self.name!r} is not up; {again}", Exit.UNREACHABLE)
-        if missing := [service for service in ("postgres", "redis") if not is_running.get(service)]:
+        stopped = [s for s in (*CLUSTER_SERVICES, *REDIS_SERVICES) if not is_running.get(s, True)]
+        missing = [service for service in ("postgres", "redis") if not is_running.get(service)]
+        if missing := [*dict.fromkeys((*missing, *stopped))]:
             raise OpsError(
                 f"{', '.join(missing)} of stack {self.name!r} does not run; {again}", Exit.UNREACHABLE
             )
@@ -63,6 +65,11 @@ class RotatedStack:
                 f" `groundwork logs --stack {self.name} --service postgres`",
                 Exit.UNREACHABLE,
             ) from error
+
+    def roles(self) -> tuple[str, ...]:
+        """Return what has passwords in this stack. Raise OpsError as `known_outputs` does."""
+        has_replicas = outputs.REDIS_SERVERS in self.known_outputs()
+        return (*ROLES, *(REDIS_SERVER_ROLES if has_replicas else ()))
 
     def wanted(self) -> Rotation:
         """Return the rotation that the next `up` applies."""

@@ -22,6 +22,7 @@ ALONE = {
     "ops.commands.rotate._refuse_on_aws": answers(None),
     "ops.rotation.subject.RotatedStack.alone": lambda _: nullcontext(),
     "ops.rotation.subject.RotatedStack.check_running": answers(None),
+    "ops.rotation.subject.RotatedStack.roles": answers(("app",)),
 }
 # No server listens there.
 URL = "postgresql://me:canary@127.0.0.1:9/groundwork"

@@ -165,7 +165,9 @@ STACK = {
 SITE = {"ops.backup.rds.Instance.of": answers(None), "ops.backup.site.BackupSite.of": answers(None)}
 ON_RDS = {"ops.backup.rds.Instance.of": answers(SimpleNamespace(stack=HOSTILE, require_window=answers(None)))}
 ROTATED = {
-    "ops.commands.rotate._rotated": answers(nullcontext(SimpleNamespace(wanted=answers(None)))),
+    "ops.commands.rotate._running": answers(nullcontext()),
+    "ops.rotation.subject.RotatedStack.roles": answers(("app",)),
+    "ops.rotation.subject.RotatedStack.wanted": answers(None),
     "ops.commands.rotate._refuse_on_aws": answers(None),
 }
 _STORED = next(each for each in good_stack() if each.name == "postgres")

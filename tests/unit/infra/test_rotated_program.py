@@ -10,7 +10,7 @@ import pytest
 
 from infra import outputs
 from infra.spec.roles import LOGINS
-from infra.spec.rotation import AUTHORITY, CERTIFICATES, ROLES, Rotation
+from infra.spec.rotation import AUTHORITY, CERTIFICATES, REDIS_SERVER_ROLES, ROLES, Rotation
 from tests.promises import promise
 from tests.unit.infra.conftest import Run
 from tests.unit.infra.program import CANARY, CONTAINER, Program, all_texts, plain_texts
@@ -104,6 +104,51 @@ def test_redis_accepts_the_passwords_of_the_accepted_generations(
     names = [f"{CANARY}-redis-app{'' if n == 1 else f'-{n}'}-value" for n in sorted(accepted)]
     digests = [f"#{hashlib.sha256(name.encode()).hexdigest()}" for name in names]
     assert [word for word in line.split() if word.startswith("#")] == digests
+
+
+@pytest.fixture(scope="module")
+def replicated(run: Run) -> dict[int, Program]:
+    """The program with replicas of Redis, by the number of steps that the servers' users have taken."""
+    return {steps: run(redisReplicas="2", rotation=rotated(steps, *REDIS_SERVER_ROLES)) for steps in STEPS}
+
+
+def test_redis_servers_and_sentinels_use_one_password_and_accept_all(
+    replicated: dict[int, Program], steps: int
+) -> None:
+    in_use, accepted = STEPS[steps]
+    used, lines = {}, {}
+    for member in ("redis", "redis-2", "sentinel-1"):
+        files = _secret(_inputs(replicated[steps], f"{member}-files")["files"])
+        for line in "".join(
+            files.get(name, "") for name in ("replication.conf", "sentinel.conf")
+        ).splitlines():
+            directive, _, password = line.rpartition(" ")
+            if directive in ("masterauth", "sentinel auth-pass groundwork", "sentinel sentinel-pass"):
+                used.setdefault(directive, set()).add(password)
+        for line in files["users.acl"].splitlines():
+            lines.setdefault(line.split()[1], set()).add(line)
+    for user, directive in zip(
+        ("replica", "sentinel", "peer"),
+        ("masterauth", "sentinel auth-pass groundwork", "sentinel sentinel-pass"),
+        strict=True,
+    ):
+        names = {n: f"{CANARY}-redis-{user}{'' if n == 1 else f'-{n}'}-value" for n in (1, 2)}
+        assert used[directive] == {names[in_use]}, user
+        (line,) = lines[user]
+        for number, name in names.items():
+            assert (hashlib.sha256(name.encode()).hexdigest() in line) is (number in accepted), user
+
+
+@promise("no server is replaced by a rotation of the passwords among Redis servers")
+def test_a_rotation_among_redis_servers_replaces_only_sentinels(
+    replicated: dict[int, Program], steps: int
+) -> None:
+    before, after = (replicated[n].of_type(CONTAINER) for n in (0, steps))
+    changed = {name for name, each in after.items() if each.inputs != before[name].inputs}
+    # At step 0 nothing has changed.
+    assert changed == ({"sentinel-1", "sentinel-2", "sentinel-3"} if steps else set())
+    digests = [_inputs(replicated[n], "redis-2-reload")["digest"] for n in (0, steps)]
+    assert len(set(digests)) == (2 if steps else 1)
 
 
 def test_clients_trust_every_accepted_authority_and_the_one_in_use_signs(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from infra.certificates import make_authority, make_server_certificate
-from infra.spec.rotation import AUTHORITY, CERTIFICATES, Phase
+from infra.spec.rotation import AUTHORITY, CERTIFICATES, ROLES, Phase
 from ops.errors import Exit, OpsError
 from ops.rotation import certificates, report
 from ops.rotation.certificates import rotate_authority, rotate_certificates
@@ -52,6 +52,9 @@ class FakeServers(FakeStack):
         if key not in self.signed:
             self.signed[key] = make_server_certificate(self.authority, ["localhost"], days).certificate
         return self.signed[key]
+
+    def roles(self) -> tuple[str, ...]:
+        return ROLES
 
     def known_outputs(self) -> dict[str, Any]:
         return {server: {"host": server, "port": 1} for server in ("postgres", "redis")}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra.spec.rotation import Generation, Phase, Rotation
+from infra.spec.rotation import REDIS_SERVER_ROLES, ROLES, Generation, Phase, Rotation
 from ops.errors import Exit, OpsError
 from ops.rotation.passwords import PasswordRotation, known_roles, rotate_passwords
 from tests.promises import promise
@@ -134,6 +134,14 @@ def test_remaining_sessions_are_reported_after_the_grace_period() -> None:
 @pytest.mark.parametrize(("name", "words"), [("ap", "did you mean app?"), ("nobody", "roles: app, readonly")])
 def test_unknown_role_is_reported_with_the_existing_roles(name: str, words: str) -> None:
     with pytest.raises(OpsError, match="unknown role") as raised:
-        known_roles(["app", name])
+        known_roles(["app", name], ROLES)
     assert raised.value.exit_code == Exit.USAGE
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("name", REDIS_SERVER_ROLES)
+def test_a_role_of_redis_servers_is_refused_without_replicas(name: str) -> None:
+    assert known_roles([name, "app", name], (*ROLES, *REDIS_SERVER_ROLES)) == (name, "app")
+    with pytest.raises(OpsError, match="only in a stack with replicas of Redis") as raised:
+        known_roles(["app", name], ROLES)
+    assert raised.value.exit_code == Exit.USAGE

@@ -20,7 +20,7 @@ from ops.servers.redis_primary import address_of, primary_url
 from tests.conftest import Database
 from tests.containers import frozen, wait_until
 from tests.faults.network import cut_off
-from tests.faults.redis_drill import Drill
+from tests.faults.redis_replicas.drill import Drill
 from tests.integration.data_access import cache_settings
 from tests.monitored import monitored
 from tests.promises import promise
@@ -28,12 +28,6 @@ from tests.redis_group import Group, redis_group
 from tests.scale import scaled
 
 Fault = Callable[[Group, int], AbstractContextManager[None]]
-
-
-@pytest.fixture(scope="module")
-def group(docker_engine: None) -> Iterator[Group]:
-    with redis_group() as group:
-        yield group
 
 
 @contextmanager

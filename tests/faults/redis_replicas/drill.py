@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from operator import itemgetter
 from typing import Any
 
@@ -26,6 +27,8 @@ _WAIT_SECONDS = 180.0
 _CALL_SECONDS = 0.5
 # Writes that must reach Redis before and after a fault.
 _CALLS = 20
+# Drills of one test share a database.
+_GITHUB_IDS = count(1)
 # How far the readers may be behind: one has a near cache, the other has not.
 _LAGS = (0.25, 0.0)
 
@@ -92,7 +95,7 @@ class Drill:
         self.readers = [
             self._open(*each) for each in (("sync", [old, *others], 100), ("async", [old, *others], 0))
         ]
-        self._user = self.writer.users.add(NewUser(github_id=7, username="v0"))
+        self._user = self.writer.users.add(NewUser(github_id=next(_GITHUB_IDS), username="v0"))
         # When (monotonic) an invalidation had reached Redis, and of which version it was.
         self._told = [(time.monotonic(), 0)]
         self.observers = [Observer(group, n) for n in range(len(group.servers))]
