@@ -60,6 +60,12 @@ _KINDS = (
         False,
         "wait until the server accepts connections",
     ),
+    _Kind(
+        r"server is (not )?in hot standby mode|session is (not )?read-only",
+        None,
+        False,
+        "wait until a server has the role that target_session_attrs asks for",
+    ),
     _Kind(r"password authentication failed", "28P01", True, "check the user and the password"),
     _Kind(r"no password supplied", "28P01", True, "add the password to the connection string"),
     _Kind(r'database ".*" does not exist', "3D000", True, "check the name of the database, or create it"),

@@ -33,6 +33,12 @@ class NotReplicated(psycopg.OperationalError):
     """A commit was answered although its wait for a replica was cancelled. Never leaves this package."""
 
 
+class ServerDemoted(psycopg.OperationalError):
+    """A replica refused a write. Nothing was changed. Never leaves this package."""
+
+    sqlstate = "25006"
+
+
 def note_unreplicated(noted: deque[None], notice: Diagnostic) -> None:
     """Add to `noted` if a notice says that the wait of a commit for a replica was cancelled.
 
@@ -110,6 +116,10 @@ def translate(
     if isinstance(error, NotReplicated):
         return OutcomeUnknown(
             f"query {query.name}: committed, but its wait for a replica was cancelled; a failover may lose it"
+        )
+    if isinstance(error, ServerDemoted):
+        return ConnectionLost(
+            f"query {query.name}: the server is no longer the primary; nothing was changed", sqlstate=state
         )
     if isinstance(error, sql_errors.QueryCanceled):
         # By statement_timeout or pg_cancel_backend: the server has answered and rolled back.

@@ -19,6 +19,7 @@ from psycopg_pool.pool_async import AddConnection, StopWorker
 from cache.forking import abandon
 from cache.synchronization import async_end_if_cancelled
 from db._async.connection import AsyncBoundedConnection
+from db.hosts import Hosts
 from db.pool_primitives import (
     AsyncTaskQueue,
     AsyncWaitQueue,
@@ -38,8 +39,9 @@ detach_log_records()
 class AsyncDriverPool(AsyncConnectionPool[AsyncBoundedConnection]):
     """A pool that keeps a list of all its connections, also of those in use, and of the tasks that make new ones."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, hosts: Hosts, **options: Any) -> None:
         super().__init__(*arguments, connection_class=AsyncBoundedConnection, **options)
+        self.hosts = hosts
         # Not empty if the pool may count a connection that does not exist, because a caller was interrupted. An open
         # connection also adds an entry when it is garbage-collected.
         self.doubts: deque[None] = deque()
@@ -51,7 +53,7 @@ class AsyncDriverPool(AsyncConnectionPool[AsyncBoundedConnection]):
 
     def know(self, connection: AsyncBoundedConnection) -> None:
         """Register a new connection. Called before it is first used."""
-        connection.doubts = self.doubts
+        connection.doubts, connection.hosts = self.doubts, self.hosts
         self._existing.add(ref(connection, self._existing.discard))
 
     def forget(self, connection: AsyncBoundedConnection) -> None:
@@ -92,6 +94,11 @@ class AsyncDriverPool(AsyncConnectionPool[AsyncBoundedConnection]):
         connection.deadline = connection._pool = None
         self._pool.append(connection)
         return True
+
+    async def drain(self) -> None:
+        """Replace every connection, those in use when they are returned."""
+        self.hosts.drained()
+        await super().drain()
 
     def is_connected(self) -> bool:
         """Return whether the pool has an open connection, in use or not."""

@@ -20,6 +20,7 @@ from db._async.driver_pool import AsyncDriverPool, Lease
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
 from db.errors import DbError, InvalidSetting, Unavailable
+from db.hosts import Hosts
 from db.login import LoginAttempts, unavailable
 from db.metrics import POOLS, WeaklyMeasured
 from db.pool_release import async_release_pool
@@ -39,6 +40,7 @@ class AsyncLender:
     def __init__(self, settings: DatabaseSettings, *, name: str = "groundwork") -> None:
         self.settings = settings
         self.name = name
+        self._hosts = Hosts()
         self._pool = self._make_pool()
         self._probing = AsyncRepeating(f"{name}-probe", _PROBE_SECONDS, self._probe)
         self._source_text: str | None = None
@@ -62,7 +64,8 @@ class AsyncLender:
         return AsyncDriverPool(
             _connecting(settings, self._attempts),
             # One statement is one round trip: no BEGIN and COMMIT around it.
-            kwargs={"autocommit": True, "attempts": self._attempts},
+            kwargs={"autocommit": True, "attempts": self._attempts, "hosts": self._hosts},
+            hosts=self._hosts,
             configure=_configuring(ref(self)),
             min_size=settings.pool_min_size,
             max_size=settings.pool_size,
@@ -140,6 +143,11 @@ class AsyncLender:
         """Replace every connection, those in use when they are returned. Used after a rotation or a migration."""
         await self._pool.drain()
 
+    async def _replace_outdated(self) -> None:
+        """Replace the connections, because one of them or a new one has shown that the primary has moved or stops."""
+        _logger.info("another server is the primary, or the primary stops; replacing all connections")
+        await self._pool.drain()
+
     def statistics(self) -> dict[str, int]:
         """Return psycopg_pool's statistics: pool_size, pool_available, requests_num, ..."""
         return self._pool.get_stats()
@@ -176,6 +184,8 @@ class AsyncLender:
         if self._pool.doubts:
             await self._pool.replace_lost()
         while True:
+            if self._hosts.moves:
+                await self._replace_outdated()
             if self._attempts.is_in_doubt:
                 await self._require_login(deadline)
             try:
@@ -244,6 +254,9 @@ class AsyncLender:
 
         A limit that is lowered later does not fail a working pool; the server refuses the excess connections.
         """
+        # Before the new connection counts as one that the pool has made.
+        if self._hosts.moves:
+            await self._replace_outdated()
         self._pool.know(connection)
         if self._is_size_known:
             return
@@ -261,6 +274,8 @@ class AsyncLender:
         if self._is_rotated():
             _logger.info("the connection string has changed; replacing all connections")
             await self._pool.drain()
+        elif self._hosts.moves:
+            await self._replace_outdated()
         await self._pool.replace_lost()
         # While the server is down, the pool drops its connections and reconnects only when a caller needs one.
         if self._pool.get_stats()["pool_size"] < max(self.settings.pool_min_size, 1):

@@ -28,10 +28,11 @@ from psycopg.rows import BaseRowFactory, TupleRow
 
 from cache.forking import connecting
 from db.deadline import Deadline
+from db.hosts import Attempt, Hosts, merged
 from db.login import LoginAttempts
 from db.named_query import NamedQuery
 from db.session import REPAIR, is_pinned
-from db.translation import DeadlinePassed, NotReplicated, note_unreplicated
+from db.translation import DeadlinePassed, NotReplicated, ServerDemoted, note_unreplicated
 
 _T = TypeVar("_T")
 # Limit for the pool's own work (rollback, checks), which has no caller and no deadline.
@@ -52,6 +53,8 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     _deallocations = 0
     # Gets an entry if this connection is deleted while it is open, so that its pool replaces it at once.
     doubts: deque[None] | None = None
+    # Learns from the errors of this connection whether it leads to the primary.
+    hosts: Hosts | None = None
     # The connection belongs to the parent of this process, and nothing may be sent on it.
     is_inherited = False
     # The answer to a COPY whose rows were sent, until the answer is read.
@@ -76,12 +79,13 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         """Connect as psycopg does, and release the socket of a failed attempt at once.
 
         The error's traceback refers to the socket. Until the error is garbage-collected, the server would keep a
-        session that no client uses. The option `attempts` is the LoginAttempts to report the result to.
+        session that no client uses. The option `attempts` is the LoginAttempts to report the result to. `hosts` decides
+        in which order to try the servers of `conninfo`.
         """
         attempts: LoginAttempts | None = options.pop("attempts", None)
+        hosts: Hosts = options.pop("hosts", None) or Hosts()
         try:
-            with connecting():
-                connection = super().connect(conninfo, **options)
+            connection = cls._connect(hosts, conninfo, options)
             if not is_pinned(connection.pgconn):
                 connection._repair()
         except BaseException as error:
@@ -92,6 +96,23 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         if attempts is not None:
             attempts.succeeded()
         return connection
+
+    @classmethod
+    def _connect(cls, hosts: Hosts, conninfo: str, options: dict[str, Any]) -> Self:
+        """Return a connection to the first server that accepts one. Each has the whole `connect_timeout`."""
+        failures: list[tuple[Attempt, psycopg.Error]] = []
+        for attempt in hosts.attempts(conninfo):
+            try:
+                with connecting():
+                    connection = super().connect(attempt.conninfo, **options)
+            except psycopg.Error as error:
+                clear_frames(error.__traceback__)
+                hosts.failed(attempt, error)
+                failures.append((attempt, error))
+            else:
+                hosts.connected(attempt)
+                return connection
+        raise merged(failures)
 
     def _repair(self) -> None:
         """Set the session's settings, which a PG* variable or a pooler has changed."""
@@ -131,13 +152,20 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             # A late answer must not reach the next caller.
             self.pgconn.finish()
             raise DeadlinePassed("the call's deadline passed") from error
-        except BaseException:
+        except BaseException as error:
             self._unreplicated.clear()
+            if isinstance(error, psycopg.Error) and self._is_demoted(error):
+                self.pgconn.finish()
+                raise ServerDemoted("the server is a replica now") from error
             raise
         if self._unreplicated:
             self._unreplicated.clear()
             raise NotReplicated("the wait for a replica was cancelled")
         return result
+
+    def _is_demoted(self, error: psycopg.Error) -> bool:
+        created_at = getattr(self, "_created_at", 0.0)
+        return self.hosts is not None and self.hosts.leads_to_replica(self.pgconn, created_at, error)
 
     def _try_cancel(self, *, timeout: float = 5.0) -> None:
         # Unlike psycopg's method, it raises: wait() then closes the connection instead of waiting 5 s more.

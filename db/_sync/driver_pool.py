@@ -20,6 +20,7 @@ from psycopg_pool.pool import AddConnection, StopWorker
 from cache.forking import abandon
 from cache.synchronization import end_if_cancelled
 from db._sync.connection import BoundedConnection
+from db.hosts import Hosts
 from db.pool_primitives import (
     IdleConnections,
     TaskQueue,
@@ -39,8 +40,9 @@ detach_log_records()
 class DriverPool(ConnectionPool[BoundedConnection]):
     """A pool that keeps a list of all its connections, also of those in use, and of the tasks that make new ones."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, hosts: Hosts, **options: Any) -> None:
         super().__init__(*arguments, connection_class=BoundedConnection, **options)
+        self.hosts = hosts
         # Not empty if the pool may count a connection that does not exist, because a caller was interrupted. An open
         # connection also adds an entry when it is garbage-collected.
         self.doubts: deque[None] = deque()
@@ -52,7 +54,7 @@ class DriverPool(ConnectionPool[BoundedConnection]):
 
     def know(self, connection: BoundedConnection) -> None:
         """Register a new connection. Called before it is first used."""
-        connection.doubts = self.doubts
+        connection.doubts, connection.hosts = self.doubts, self.hosts
         self._existing.add(ref(connection, self._existing.discard))
 
     def forget(self, connection: BoundedConnection) -> None:
@@ -93,6 +95,11 @@ class DriverPool(ConnectionPool[BoundedConnection]):
         connection.deadline = connection._pool = None
         self._pool.append(connection)
         return True
+
+    def drain(self) -> None:
+        """Replace every connection, those in use when they are returned."""
+        self.hosts.drained()
+        super().drain()
 
     def is_connected(self) -> bool:
         """Return whether the pool has an open connection, in use or not."""

@@ -21,6 +21,7 @@ from db._sync.driver_pool import DriverPool, Lease
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
 from db.errors import DbError, InvalidSetting, Unavailable
+from db.hosts import Hosts
 from db.login import LoginAttempts, unavailable
 from db.metrics import POOLS, WeaklyMeasured
 from db.pool_release import release_pool
@@ -40,6 +41,7 @@ class Lender:
     def __init__(self, settings: DatabaseSettings, *, name: str = "groundwork") -> None:
         self.settings = settings
         self.name = name
+        self._hosts = Hosts()
         self._pool = self._make_pool()
         self._probing = Repeating(f"{name}-probe", _PROBE_SECONDS, self._probe)
         self._source_text: str | None = None
@@ -63,7 +65,8 @@ class Lender:
         return DriverPool(
             _connecting(settings, self._attempts),
             # One statement is one round trip: no BEGIN and COMMIT around it.
-            kwargs={"autocommit": True, "attempts": self._attempts},
+            kwargs={"autocommit": True, "attempts": self._attempts, "hosts": self._hosts},
+            hosts=self._hosts,
             configure=_configuring(ref(self)),
             min_size=settings.pool_min_size,
             max_size=settings.pool_size,
@@ -141,6 +144,11 @@ class Lender:
         """Replace every connection, those in use when they are returned. Used after a rotation or a migration."""
         self._pool.drain()
 
+    def _replace_outdated(self) -> None:
+        """Replace the connections, because one of them or a new one has shown that the primary has moved or stops."""
+        _logger.info("another server is the primary, or the primary stops; replacing all connections")
+        self._pool.drain()
+
     def statistics(self) -> dict[str, int]:
         """Return psycopg_pool's statistics: pool_size, pool_available, requests_num, ..."""
         return self._pool.get_stats()
@@ -175,6 +183,8 @@ class Lender:
         if self._pool.doubts:
             self._pool.replace_lost()
         while True:
+            if self._hosts.moves:
+                self._replace_outdated()
             if self._attempts.is_in_doubt:
                 self._require_login(deadline)
             try:
@@ -243,6 +253,9 @@ class Lender:
 
         A limit that is lowered later does not fail a working pool; the server refuses the excess connections.
         """
+        # Before the new connection counts as one that the pool has made.
+        if self._hosts.moves:
+            self._replace_outdated()
         self._pool.know(connection)
         if self._is_size_known:
             return
@@ -260,6 +273,8 @@ class Lender:
         if self._is_rotated():
             _logger.info("the connection string has changed; replacing all connections")
             self._pool.drain()
+        elif self._hosts.moves:
+            self._replace_outdated()
         self._pool.replace_lost()
         # While the server is down, the pool drops its connections and reconnects only when a caller needs one.
         if self._pool.get_stats()["pool_size"] < max(self.settings.pool_min_size, 1):

@@ -22,6 +22,12 @@ class SlowProxy:
         self._sockets: list[socket.socket] = [self._listener]
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def stop_listening(self) -> None:
+        """Refuse new connections, and keep those that exist."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
     def close(self) -> None:
         for each in self._sockets:
             with suppress(OSError):

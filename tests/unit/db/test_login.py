@@ -31,6 +31,8 @@ AT = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: 
         ('FATAL:  too many connections for role "app_a"', "53300", False, "limit"),
         ("FATAL:  sorry, too many clients already", "53300", False, "limit"),
         ("FATAL:  the database system is starting up", "57P03", False, "wait"),
+        ("server is in hot standby mode", None, False, "target_session_attrs"),
+        ("server is not in hot standby mode", None, False, "target_session_attrs"),
         ("Connection refused\n\tIs the server running on that host?", None, False, "port"),
         ("server closed the connection unexpectedly", None, False, "port"),
     ],

@@ -29,7 +29,11 @@ from infra.spec.errors import PortableError
 from tests.promises import promise
 
 # Never raised to callers: db.translation turns it into an error of db.errors.
-INTERNAL = {"db.translation.DeadlinePassed", "db.translation.NotReplicated"}
+INTERNAL = {
+    "db.translation.DeadlinePassed",
+    "db.translation.NotReplicated",
+    "db.translation.ServerDemoted",
+}
 SAMPLES: dict[Any, Any] = {
     int: 7,
     str: "text",
