@@ -1,4 +1,4 @@
-"""Every expression of the alert rules and dashboards, and the series that it names."""
+"""Every expression of the alert rules and dashboards, the series that it names, and which of them do not exist."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import yaml
 
 from infra.monitoring.configuration import DASHBOARDS, RULES
 
+# The labels of all series, by metric.
+Series = dict[str, list[dict[str, str]]]
 # Grafana replaces these variables before Prometheus sees the expression.
 _VARIABLES = {"$__rate_interval": "5m"}
 
@@ -60,6 +62,29 @@ def selectors(expression: str) -> list[Selector]:
     for variable, value in _VARIABLES.items():
         expression = expression.replace(variable, value)
     return list(_walk(promql_parser.parse(expression), frozenset()))
+
+
+def all_missing(expressions: Mapping[str, str], series: Series) -> dict[str, list[str]]:
+    """Return what expressions use and no series has, by location."""
+    found = {
+        where: [gap for selector in selectors(expression) for gap in _missing(selector, series)]
+        for where, expression in expressions.items()
+    }
+    return {where: gaps for where, gaps in found.items() if gaps}
+
+
+def _missing(selector: Selector, series: Series) -> Iterator[str]:
+    there = series.get(selector.metric)
+    if there is None:
+        yield f"no metric {selector.metric}"
+        return
+    for label in selector.matched | selector.grouped:
+        if not any(label in labels for labels in there):
+            yield f"{selector.metric} has no label {label}"
+    for label, value in selector.equal.items():
+        # A variable of Grafana stands for existing values.
+        if not value.startswith("$") and not any(labels.get(label) == value for labels in there):
+            yield f"{selector.metric} has no {label}={value!r}"
 
 
 def _walk(node: Any, grouped: frozenset[str]) -> Iterator[Selector]:

@@ -1,9 +1,10 @@
-"""Prometheus and the exporters for Postgres and Redis: three containers from one image."""
+"""Prometheus and the exporters for Postgres and Redis: three containers from one image, with replicas too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 
@@ -13,12 +14,14 @@ from infra.docker.files import VolumeFiles
 from infra.docker.image import Image
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
-from infra.monitoring import configuration
+from infra.monitoring import configuration, replicas
 from infra.spec import access, postgres, redis
 from infra.spec.monitoring import PORTS, POSTGRES_EXPORTER, PROMETHEUS, REDIS_EXPORTER, UIDS
 from infra.spec.quantity import parse_bytes
 
 _EXPORTER_MEMORY = "64MB"
+# An exporter for each server.
+_EXPORTERS_MEMORY = "128MB"
 # Threads of a Go program that waits most of the time.
 _PIDS = 64
 # The paths of the health checks. Not /metrics, because each request of that would query the server.
@@ -36,6 +39,11 @@ class MonitoringArgs(ServiceArgs):
     redis_user: tuple[str, pulumi.Input[str]]
     # Resources that must exist first: the exporters log in, and Prometheus scrapes them and the access service.
     starts_after: Sequence[pulumi.Resource]
+    # With replicas, name -> address: the servers of Postgres and of etcd, those of Redis and its Sentinels.
+    members: Mapping[str, str] = field(default_factory=dict)
+    stores: Mapping[str, str] = field(default_factory=dict)
+    redis_servers: Mapping[str, str] = field(default_factory=dict)
+    sentinels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class _Part:
     command: Sequence[str]
     files: Mapping[str, pulumi.Input[str]]
     memory: str = _EXPORTER_MEMORY
+    # Programs in Go, which share the memory.
+    processes: int = 1
     external_port: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, tuple[pulumi.Input[str], bool]] = field(default_factory=dict)
@@ -95,7 +105,7 @@ class Monitoring(pulumi.ComponentResource):
                 volumes={configuration.CONFIG_DIR: (config.name, False), **part.data},
                 # Near this value Go collects garbage more often, so the process stays below the container's limit.
                 environment={
-                    "GOMEMLIMIT": str(parse_bytes(part.memory) * 8 // 10),
+                    "GOMEMLIMIT": str(parse_bytes(part.memory) * 8 // 10 // part.processes),
                     **part.environment,
                 },
                 command=part.command,
@@ -111,35 +121,58 @@ class Monitoring(pulumi.ComponentResource):
 
 def _postgres_exporter(args: MonitoringArgs) -> _Part:
     login, password = args.database_login
+    files: dict[str, pulumi.Input[str]] = {
+        "pgpass": pulumi.Output.from_input(password).apply(lambda pw: configuration.pgpass({login: pw})),
+        "ca.crt": args.trust.bundle,
+    }
+    if args.members:
+        return _Part(
+            POSTGRES_EXPORTER,
+            replicas.postgres_exporters_command(args.members),
+            {**files, "queries.yml": replicas.postgres_queries()},
+            memory=_EXPORTERS_MEMORY,
+            processes=len(args.members),
+            environment=configuration.postgres_login_environment(login),
+        )
     return _Part(
         POSTGRES_EXPORTER,
         configuration.postgres_exporter_command(),
-        {
-            "pgpass": pulumi.Output.from_input(password).apply(lambda pw: configuration.pgpass({login: pw})),
-            "queries.yml": configuration.POSTGRES_QUERIES.read_text(),
-            "ca.crt": args.trust.bundle,
-        },
+        {**files, "queries.yml": configuration.POSTGRES_QUERIES.read_text()},
         environment=configuration.postgres_exporter_environment("postgres", postgres.PORT, login),
     )
 
 
 def _redis_exporter(args: MonitoringArgs) -> _Part:
     user, password = args.redis_user
-    return _Part(
-        REDIS_EXPORTER,
-        configuration.redis_exporter_command("redis", redis.PORT, user),
-        {
-            "redis_passwords.json": pulumi.Output.from_input(password).apply(
-                lambda pw: configuration.redis_passwords("redis", redis.PORT, pw)
-            ),
-            "ca.crt": args.trust.bundle,
-        },
-    )
+    single = configuration.redis_address("redis", redis.PORT)
+    several = replicas.redis_addresses(args.redis_servers, args.sentinels)
+    files: dict[str, pulumi.Input[str]] = {
+        "redis_passwords.json": pulumi.Output.from_input(password).apply(
+            lambda pw: configuration.redis_passwords([*several.values()] or [single], pw)
+        ),
+        "ca.crt": args.trust.bundle,
+    }
+    if several:
+        return _Part(
+            REDIS_EXPORTER,
+            configuration.redis_exporter_command("", user),
+            {**files, replicas.PATHS_FILE: replicas.render_redis_paths(several)},
+            environment=replicas.REDIS_ENVIRONMENT,
+        )
+    return _Part(REDIS_EXPORTER, configuration.redis_exporter_command(single, user), files)
 
 
 def _prometheus(args: MonitoringArgs) -> _Part:
     settings = args.settings
     targets = configuration.stack_targets(access.PORT, settings.monitoring_targets)
+    jobs: list[dict[str, Any]] = []
+    rules: dict[str, str] = {}
+    if args.members:
+        jobs += replicas.postgres_jobs(args.members, args.stores)
+        rules |= replicas.rule_file("postgres")
+    if args.redis_servers:
+        jobs += replicas.redis_jobs([*args.redis_servers], [*args.sentinels])
+        rules |= replicas.rule_file("redis")
     return _Part(
         PROMETHEUS,
         configuration.prometheus_command(
@@ -147,7 +180,8 @@ def _prometheus(args: MonitoringArgs) -> _Part:
             disk_mb=parse_bytes(settings.prometheus_disk) // 1024**2,
         ),
         {
-            **configuration.prometheus_files(configuration.render_prometheus(targets)),
+            **configuration.prometheus_files(configuration.render_prometheus(targets, jobs=jobs)),
+            **rules,
             configuration.CERTIFICATES_FILE: pulumi.Output.all(**args.certificates).apply(
                 lambda certificates: configuration.render_certificates(
                     {server: expires_at(certificate) for server, certificate in certificates.items()}

@@ -88,6 +88,7 @@ class Redis(pulumi.ComponentResource):
     - `container_names`: by service.
     - `hosts`: the names or addresses of the servers in the data network.
     - `certificate`: the first server's, PEM.
+    - `addresses`, `sentinel_addresses`: by service, with replicas; otherwise empty.
 
     With replicas there are more servers, and Sentinels. Any of the servers may be the primary.
     """
@@ -95,6 +96,8 @@ class Redis(pulumi.ComponentResource):
     container_names: dict[str, pulumi.Output[str]]
     hosts: list[str]
     certificate: pulumi.Output[str]
+    addresses: dict[str, str]
+    sentinel_addresses: dict[str, str]
 
     def __init__(self, name: str, args: RedisArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("groundwork:docker:Redis", name, None, opts)
@@ -111,12 +114,15 @@ class Redis(pulumi.ComponentResource):
             what: server.container for what, (server, _) in zip(names, servers, strict=True)
         }
         self.certificate = servers[0][1].certificate
+        self.addresses = {what: member.address for what, member in zip(names, members, strict=False)}
+        self.sentinel_addresses = {}
         if members:
             addresses = _addresses(args.leases, replication.FIRST_SENTINEL_ADDRESS, replication.SENTINELS)
+            self.sentinel_addresses = dict(zip(replication.SENTINEL_NAMES, addresses, strict=True))
             # A Sentinel that starts before the servers would call the primary down. One after the other, so that a
             # change never leaves too few Sentinels for a failover.
             before: list[pulumi.Resource] = [server for server, _ in servers]
-            for what, address in zip(replication.SENTINEL_NAMES, addresses, strict=True):
+            for what, address in self.sentinel_addresses.items():
                 sentinel = self._sentinel(what, address, members[0], args, before)
                 before = [*before, sentinel]
                 self.container_names[what] = sentinel.container

@@ -26,7 +26,7 @@ from infra.dynamic import merged_secret
 from infra.passwords import Passwords
 from infra.schema import Migrations, Roles, database_conninfo
 from infra.settings import StackSettings
-from infra.spec import postgres, postgres_cluster
+from infra.spec import etcd, postgres, postgres_cluster
 from infra.spec.checkout import Checkout
 from infra.spec.quantity import parse_bytes
 from infra.spec.roles import verifier_digest
@@ -114,7 +114,11 @@ class DockerStack:
                 passwords=passwords,
                 redis_hosts=cache.hosts,
                 starts_after=[database, migrations, cache],
-                **({"databases": self._databases()} if replicas else {}),
+                **(
+                    {"databases": [(address, postgres.PORT) for address in self._addresses().values()]}
+                    if replicas
+                    else {}
+                ),
             ),
             engine,
         )
@@ -123,6 +127,7 @@ class DockerStack:
             trust=trust,
             certificates={"postgres": database.certificate, "redis": cache.certificate},
             passwords=passwords,
+            cache=cache,
             starts_after=[roles, access],
             engine=engine,
         )
@@ -192,12 +197,11 @@ class DockerStack:
         members = self.leases.postgres_members
         return members if self.settings.postgres_replicas else {"postgres": members["postgres"]}
 
-    def _databases(self) -> list[tuple[str, int]]:
-        """Return the address and port of each member in the data network."""
-        addresses = postgres_cluster.addresses(
+    def _addresses(self) -> dict[str, str]:
+        """Return the address of each member in the data network."""
+        return postgres_cluster.addresses(
             self.leases.subnet, postgres_cluster.MEMBERS, postgres_cluster.FIRST_ADDRESS
         )
-        return [(address, postgres.PORT) for address in addresses.values()]
 
     def _postgres(
         self, network: pulumi.Input[str], trust: Trust, engine: pulumi.ResourceOptions
@@ -236,6 +240,7 @@ class DockerStack:
         trust: Trust,
         certificates: Mapping[str, pulumi.Output[str]],
         passwords: Passwords,
+        cache: Redis,
         starts_after: Sequence[pulumi.Resource],
         engine: pulumi.ResourceOptions,
     ) -> Monitoring | None:
@@ -266,9 +271,20 @@ class DockerStack:
                 database_login=passwords.postgres("monitor"),
                 redis_user=("monitor", passwords.redis("monitor")),
                 starts_after=starts_after,
+                **self._replicas(cache),
             ),
             engine,
         )
+
+    def _replicas(self, cache: Redis) -> dict[str, Mapping[str, str]]:
+        """Return the addresses of all servers that monitoring needs, by kind. Empty without replicas."""
+        found: dict[str, Mapping[str, str]] = {}
+        if self.settings.postgres_replicas:
+            stores = postgres_cluster.addresses(self.leases.subnet, etcd.MEMBERS, etcd.FIRST_ADDRESS)
+            found |= {"members": self._addresses(), "stores": stores}
+        if self.settings.redis_replicas:
+            found |= {"redis_servers": cache.addresses, "sentinels": cache.sentinel_addresses}
+        return found
 
 
 def _engine() -> pulumi.ResourceOptions:

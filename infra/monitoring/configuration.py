@@ -1,6 +1,7 @@
 """Configuration files and command lines of the monitoring containers.
 
-Plain data, without Pulumi. Only the results of `pgpass` and `redis_passwords` are secret.
+Plain data, without Pulumi. Only the results of `pgpass` and `redis_passwords` are secret. infra.monitoring.replicas has
+what is different with replicas.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -27,7 +29,7 @@ POSTGRES_QUERIES = _HERE / "postgres_queries.yml"
 
 
 def rule_files() -> dict[str, str]:
-    """Return the text of each file of alert rules, by file name."""
+    """Return the text of each file of alert rules that every stack has, by file name."""
     return {path.name: path.read_text() for path in sorted(RULES.glob("*.yml"))}
 
 
@@ -43,8 +45,15 @@ def stack_targets(access_port: int, more: Mapping[str, str]) -> dict[str, list[s
     return dict(zip(JOBS, own, strict=True)) | split
 
 
-def render_prometheus(targets: Mapping[str, Sequence[str]], scrape_seconds: int = SCRAPE_SECONDS) -> str:
-    """Render prometheus.yml with the targets of each job and the path of the rule files."""
+def render_prometheus(
+    targets: Mapping[str, Sequence[str]],
+    scrape_seconds: int = SCRAPE_SECONDS,
+    jobs: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """Render prometheus.yml with the targets of each job and the path of the rule files.
+
+    `jobs` are whole scrape configurations. Each replaces the one of its name in `targets`, or is added.
+    """
     interval = f"{scrape_seconds}s"
     configuration = {
         "global": {
@@ -54,8 +63,12 @@ def render_prometheus(targets: Mapping[str, Sequence[str]], scrape_seconds: int 
         },
         "rule_files": [f"{CONFIG_DIR}/rules-*.yml"],
         "scrape_configs": [
-            {"job_name": job, "static_configs": [{"targets": list(addresses)}]}
-            for job, addresses in targets.items()
+            *(
+                {"job_name": job, "static_configs": [{"targets": list(addresses)}]}
+                for job, addresses in targets.items()
+                if job not in {each["job_name"] for each in jobs}
+            ),
+            *jobs,
         ],
     }
     return yaml.safe_dump(configuration, sort_keys=False)
@@ -107,12 +120,18 @@ def postgres_exporter_command(listen: str = f":{PORTS[POSTGRES_EXPORTER]}") -> l
 def postgres_exporter_environment(
     host: str, port: int, login: str, database: str = DATABASE
 ) -> dict[str, str]:
-    """Return the connection's environment variables. libpq reads the password file again for each connection."""
-    return {
-        "DATA_SOURCE_URI": f"{host}:{port}/{database}?sslmode=verify-full&sslrootcert={CONFIG_DIR}/ca.crt",
-        "DATA_SOURCE_USER": login,
-        "PGPASSFILE": f"{CONFIG_DIR}/pgpass",
-    }
+    """Return the connection's environment variables."""
+    return {"DATA_SOURCE_URI": postgres_uri(host, port, database), **postgres_login_environment(login)}
+
+
+def postgres_uri(host: str, port: int, database: str = DATABASE) -> str:
+    """Return a connection without its login."""
+    return f"{host}:{port}/{database}?sslmode=verify-full&sslrootcert={CONFIG_DIR}/ca.crt"
+
+
+def postgres_login_environment(login: str) -> dict[str, str]:
+    """Return the login's environment variables. libpq reads the password file again for each connection."""
+    return {"DATA_SOURCE_USER": login, "PGPASSFILE": f"{CONFIG_DIR}/pgpass"}
 
 
 def pgpass(passwords: Mapping[str, str]) -> str:
@@ -122,21 +141,21 @@ def pgpass(passwords: Mapping[str, str]) -> str:
 
 
 def redis_exporter_command(
-    host: str,
-    port: int,
+    address: str,
     user: str,
     listen: str = f":{PORTS[REDIS_EXPORTER]}",
     behind: str = "127.0.0.1:9122",
 ) -> list[str]:
-    """Return the command line. `behind` is the exporter's own address, which only the filter at `listen` may reach.
+    """Return the command line. `address` is a result of `redis_address`, or empty if each path has its own server.
 
+    `behind` is the exporter's own address, which only the filter at `listen` may reach.
     CONFIG and CLIENT SETNAME are off, because user monitor may not call them.
     """
     return [
         "groundwork-redis-exporter",
         listen,
         behind,
-        f"-redis.addr={redis_address(host, port)}",
+        f"-redis.addr={address}",
         f"-redis.user={user}",
         f"-redis.password-file={CONFIG_DIR}/redis_passwords.json",
         f"-tls-ca-cert-file={CONFIG_DIR}/ca.crt",
@@ -149,6 +168,6 @@ def redis_address(host: str, port: int) -> str:
     return f"rediss://{host}:{port}"
 
 
-def redis_passwords(host: str, port: int, password: str) -> str:
+def redis_passwords(addresses: Sequence[str], password: str) -> str:
     """Render redis_exporter's password file (address -> password). Secret."""
-    return json.dumps({redis_address(host, port): password}) + "\n"
+    return json.dumps(dict.fromkeys(addresses, password)) + "\n"

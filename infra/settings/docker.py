@@ -10,7 +10,7 @@ from ipaddress import ip_network
 from infra.settings.checks import require_bytes, require_network, require_range
 from infra.settings.declaration import DOCKER, full, setting
 from infra.spec.errors import SettingError
-from infra.spec.monitoring import JOBS
+from infra.spec.monitoring import ETCD_JOB, JOBS, SENTINEL_JOB
 from infra.spec.quantity import format_mb
 from infra.spec.redis import MAXMEMORY_SHARE
 from infra.spec.redis_replication import LONGEST_PREFIX, REPLICAS
@@ -149,12 +149,6 @@ def _check_redis_replicas(settings: DockerSettings) -> None:
             f"{settings.network_subnet} is too small for {full('redisReplicas')}, whose servers have fixed addresses",
             f"use a subnet of /{LONGEST_PREFIX} or larger, like 10.201.7.0/24",
         )
-    if settings.monitoring:
-        raise SettingError(
-            full("redisReplicas"),
-            "monitoring does not support replicas of Redis yet",
-            f"set it to 0, or {full('monitoring')} to false",
-        )
 
 
 def _check_monitoring(settings: DockerSettings) -> None:
@@ -164,12 +158,15 @@ def _check_monitoring(settings: DockerSettings) -> None:
             f"{settings.prometheus_retention!r} is not a duration",
             "write hours, days, weeks or years, like 36h or 15d",
         )
+    reserved = list(JOBS)
+    reserved += [ETCD_JOB] if settings.postgres_replicas else []
+    reserved += [SENTINEL_JOB] if settings.redis_replicas else []
     for job, targets in settings.monitoring_targets.items():
-        if job in JOBS or not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", job):
+        if job in reserved or not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", job):
             raise SettingError(
                 full("monitoringTargets"),
                 f"{job!r} is not a valid job name, or is reserved",
-                f"use a-z, 0-9, - and _, and none of {', '.join(JOBS)}",
+                f"use a-z, 0-9, - and _, and none of {', '.join(reserved)}",
             )
         if not re.fullmatch(rf"{_TARGET}(\s*,\s*{_TARGET})*", targets):
             raise SettingError(

@@ -22,12 +22,6 @@ def check(settings: DockerSettings, shared: SharedSettings) -> None:
         )
     if not settings.postgres_replicas:
         return
-    if settings.monitoring:
-        raise SettingError(
-            key,
-            "monitoring does not support replicas yet",
-            f"set {full('monitoring')} to false, or this to 0",
-        )
     longest = postgres_cluster.LONGEST_PREFIX
     if settings.network_subnet and IPv4Network(settings.network_subnet).prefixlen > longest:
         raise SettingError(

@@ -10,7 +10,8 @@ from infra.spec.postgres import CONFIG_DIR
 UID = GID = 10050
 CLIENT_PORT = 2379
 PEER_PORT = 2380
-# Health and metrics without TLS, on the container's own 127.0.0.1.
+# Health and metrics without TLS. Both are open in the data network, also without monitoring: a member is replaced to
+# change its listeners, and that can cost the primary its lease.
 HEALTH_PORT = 2381
 DATA_DIR = "/var/lib/etcd"
 MEMBERS = ("etcd-1", "etcd-2", "etcd-3")
@@ -38,7 +39,7 @@ def render_conf(member: str, addresses: Mapping[str, str]) -> str:
         "data-dir": f"{DATA_DIR}/data",
         "listen-peer-urls": f"https://{address}:{PEER_PORT}",
         "listen-client-urls": f"https://{address}:{CLIENT_PORT}",
-        "listen-metrics-urls": f"http://127.0.0.1:{HEALTH_PORT}",
+        "listen-metrics-urls": f"http://127.0.0.1:{HEALTH_PORT},http://{address}:{HEALTH_PORT}",
         "initial-advertise-peer-urls": f"https://{address}:{PEER_PORT}",
         "advertise-client-urls": f"https://{address}:{CLIENT_PORT}",
         "initial-cluster": ",".join(f"{name}=https://{at}:{PEER_PORT}" for name, at in addresses.items()),

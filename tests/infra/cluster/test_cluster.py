@@ -16,14 +16,19 @@ import pytest
 from infra.docker.access import SECRETS_DIR
 from infra.docker.engine import docker, inspect, psql
 from infra.docker.members import patronictl, primary_container
+from infra.monitoring.replicas import REPLICA_DASHBOARDS, REPLICA_RULES
 from infra.spec import etcd, postgres_cluster
+from infra.spec.monitoring import PROMETHEUS
 from infra.spec.postgres import CONFIG_DIR
 from infra.spec.postgres_cluster import MEMBERS, SCOPE
+from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from infra.spec.roles import DATABASE
 from tests.containers import wait_until
 from tests.infra.checkout import CheckoutCopy
 from tests.infra.cluster.writers import SCHEMA_SQL, TABLE, Writers, writing
+from tests.integration.monitoring.measured import Prometheus
 from tests.promises import promise
+from tests.promql import all_missing, dashboard_expressions, rule_expressions
 from tests.scale import IS_FULL
 
 # A failover takes 30 s, on a busy machine longer.
@@ -71,7 +76,8 @@ def cluster(checkout: CheckoutCopy) -> LiveCluster:
         f"{SCHEMA_SQL} INSERT INTO groundwork.{TABLE} VALUES (0);",
         database=DATABASE,
     )
-    checkout.settings(postgresReplicas=2)
+    # Monitoring and replicas of Redis are here because another stack with replicas would take a minute.
+    checkout.settings(postgresReplicas=2, redisReplicas=2, monitoring="true")
     checkout.succeed("up")
     url = json.loads(checkout.succeed("env", "--role", "app", "--format", "json"))["DATABASE_URL"]
     return LiveCluster(checkout, url)
@@ -93,6 +99,31 @@ def test_doctor_finds_nothing_wrong_with_the_cluster(cluster: LiveCluster) -> No
     checks = [option for name in ("replicas", "postgres-settings", "roles") for option in ("--only", name)]
     # The table breaks long lines.
     assert "2 replicas stream from it" in " ".join(cluster.checkout.succeed("doctor", *checks).split())
+
+
+@promise("with replicas, each server is monitored under its own name")
+def test_every_metric_of_the_rules_and_the_dashboard_of_replicas_exists(cluster: LiveCluster) -> None:
+    rows = json.loads(cluster.checkout.succeed("status", "--json"))
+    (address,) = (row["address"] for row in rows if row["service"] == PROMETHEUS)
+    prometheus = Prometheus(int(address.rpartition(":")[2]), {})
+    expressions = rule_expressions(REPLICA_RULES) | dashboard_expressions(REPLICA_DASHBOARDS)
+    # Rates need a second scrape.
+    wait_until(lambda: not all_missing(expressions, prometheus.series()), 180)
+    up = {each["instance"] for each in prometheus.series()["up"]}
+    assert up >= {*MEMBERS, *etcd.MEMBERS, *SERVER_NAMES, *SENTINEL_NAMES}
+    for expression, value in (
+        ("min(up)", 1),
+        ("sum(pg_up)", 3),
+        ("sum(pg_member_is_primary)", 1),
+        ("max(pg_member_streaming_replicas)", 2),
+        ("max(pg_member_synchronous_replicas)", 1),
+        ("count(pg_archiving_enabled)", 1),
+        ("sum(redis_up)", 3),
+        ("sum(redis_sentinel_up)", 3),
+        ("sum(etcd_server_has_leader)", 3),
+    ):
+        wait_until(lambda e=expression, v=value: prometheus.value(e) == v, 180)  # type: ignore[misc]
+    assert all(rule["health"] == "ok" for rule in prometheus.rules() if rule["type"] == "alerting")
 
 
 _ASK = """

@@ -142,17 +142,14 @@ def redis_exporter(
     """Start the exporter and return its container. It trusts the server's CA unless another is given."""
     user = ROLES["monitor"][1]
     assert user is not None
+    address = configuration.redis_address("localhost", server.port)
     return run(
         stack,
         image,
         REDIS_EXPORTER,
-        configuration.redis_exporter_command(
-            "localhost", server.port, user, _listen(port), _listen(free_port())
-        ),
+        configuration.redis_exporter_command(address, user, _listen(port), _listen(free_port())),
         {
-            "redis_passwords.json": configuration.redis_passwords(
-                "localhost", server.port, server.passwords[user]
-            ),
+            "redis_passwords.json": configuration.redis_passwords([address], server.passwords[user]),
             "ca.crt": (authority or server.authority).certificate,
         },
     )

@@ -10,14 +10,14 @@ import json
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from infra.certificates import make_authority
 from infra.docker.engine import docker
-from infra.monitoring import configuration
+from infra.monitoring import configuration, replicas
 from infra.spec import redis
 from infra.spec.monitoring import PORTS, POSTGRES_EXPORTER, PROMETHEUS, REDIS_EXPORTER
 from tests.containers import build_image, wait_until
@@ -31,7 +31,7 @@ $| = 1;
 $listener = IO::Socket::INET->new(LocalPort => {redis.PORT}, Listen => 16) or die;
 while ($connection = $listener->accept) {{ print $connection->peerhost, "\\n"; close $connection }}
 """
-COMMAND = configuration.redis_exporter_command("nowhere", redis.PORT, "monitor")
+COMMAND = configuration.redis_exporter_command(configuration.redis_address("nowhere", redis.PORT), "monitor")
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +49,20 @@ def listener(docker_engine: None) -> Iterator[str]:
 
 
 @contextmanager
-def exporter(service: str, command: Sequence[str]) -> Iterator[str]:
-    """Run an exporter, and yield the address (host:port) at which the host reaches it."""
+def exporter(service: str, command: Sequence[str], servers: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Run an exporter, and yield the address (host:port) at which the host reaches it.
+
+    `servers` are those of a Redis with replicas: name -> address.
+    """
     files = {"redis_passwords.json": "{}", "ca.crt": make_authority("nobody").certificate}
+    environment = None
+    if servers:
+        files[replicas.PATHS_FILE] = replicas.render_redis_paths(servers)
+        environment = replicas.REDIS_ENVIRONMENT
     with ExitStack() as stack:
-        container = run(stack, build_image("monitoring"), service, command, files, network="bridge")
+        container = run(
+            stack, build_image("monitoring"), service, command, files, environment, network="bridge"
+        )
         yield f"{address(container)}:{PORTS[service]}"
 
 
@@ -108,6 +117,23 @@ def test_the_redis_exporter_connects_to_no_address_that_a_request_names(listener
         assert not connects(listener, *attacks(where, listener))
         for path in ("scrape", "", "-/reload", "metrics/", "health/x", "METRICS"):
             assert ask(f"{where}/{path}")[0] == 403, path
+
+
+@promise("no request makes an exporter connect to another address")
+def test_with_replicas_a_path_leads_to_its_own_server_only(listener: str) -> None:
+    servers = {
+        "redis-2": configuration.redis_address("nowhere", redis.PORT),
+        "redis-3": configuration.redis_address(address(listener), redis.PORT),
+    }
+    with exporter(REDIS_EXPORTER, configuration.redis_exporter_command("", "monitor"), servers) as where:
+        wait_until(lambda: ask(f"{where}/health")[0] == 200)
+        asked = f"{where}/metrics/redis-2?target={servers['redis-3']}"
+        assert ask(asked)[1].count("redis_up 0") == 1
+        assert not connects(listener, asked, *attacks(where, listener))
+        for path in ("metrics", "scrape", "metrics/", "metrics/redis-4", "metrics/redis-2/"):
+            assert ask(f"{where}/{path}")[0] == 403, path
+        # The control: the listener notices a connection.
+        assert connects(listener, f"{where}/metrics/redis-3")
         assert ask(f"{where}/metrics", "POST")[0] == 403
         # Its own port is on the loopback interface of the container.
         host = where.partition(":")[0]

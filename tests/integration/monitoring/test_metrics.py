@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -13,33 +12,9 @@ from tests.containers import build_image, wait_until
 from tests.integration.monitoring.conftest import Scene
 from tests.integration.monitoring.measured import free_port, log, postgres_exporter, redis_exporter, scrape
 from tests.promises import promise
-from tests.promql import Selector, dashboard_expressions, rule_expressions, selectors
+from tests.promql import Series, all_missing, dashboard_expressions, rule_expressions
 
 EXPRESSIONS = rule_expressions() | dashboard_expressions()
-Series = dict[str, list[dict[str, str]]]
-
-
-def missing(selector: Selector, series: Series) -> Iterator[str]:
-    """Yield what a selector uses and no series has."""
-    there = series.get(selector.metric)
-    if there is None:
-        yield f"no metric {selector.metric}"
-        return
-    for label in selector.matched | selector.grouped:
-        if not any(label in labels for labels in there):
-            yield f"{selector.metric} has no label {label}"
-    for label, value in selector.equal.items():
-        # A variable of Grafana stands for existing values.
-        if not value.startswith("$") and not any(labels.get(label) == value for labels in there):
-            yield f"{selector.metric} has no {label}={value!r}"
-
-
-def all_missing(expressions: dict[str, str], series: Series) -> dict[str, list[str]]:
-    found = {
-        where: [gap for selector in selectors(expression) for gap in missing(selector, series)]
-        for where, expression in expressions.items()
-    }
-    return {where: gaps for where, gaps in found.items() if gaps}
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ def test_the_postgres_exporter_reloads_a_new_password_and_the_redis_exporter_nee
             of_postgres: ("pgpass", configuration.pgpass({login: "new"}), UIDS[POSTGRES_EXPORTER]),
             of_redis: (
                 "redis_passwords.json",
-                configuration.redis_passwords("localhost", cache.port, "new"),
+                configuration.redis_passwords([configuration.redis_address("localhost", cache.port)], "new"),
                 UIDS[REDIS_EXPORTER],
             ),
         }

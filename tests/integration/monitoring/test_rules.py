@@ -30,7 +30,7 @@ def promtool(image: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_rules_are_valid(image: str) -> None:
-    files = [f"/rules/{path.name}" for path in RULES.glob("*.yml")]
+    files = [f"/rules/{path.relative_to(RULES)}" for path in RULES.rglob("*.yml")]
     assert files
     done = promtool(image, "check", "rules", "--lint=all", "--lint-fatal", *files)
     assert done.returncode == 0, done.stdout + done.stderr

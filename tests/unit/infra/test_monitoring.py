@@ -18,17 +18,18 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from db import errors
 from infra.monitoring import configuration
 from infra.monitoring.configuration import DASHBOARDS, RULES
+from infra.monitoring.replicas import REPLICA_DASHBOARDS, REPLICA_RULES
 from tests.promises import promise
 from tests.promql import dashboard_expressions, rule_expressions, selectors
 from tests.unit.documentation import pages
 
 ALERTS: list[dict[str, Any]] = [
     rule
-    for path in sorted(RULES.glob("*.yml"))
+    for path in sorted(RULES.rglob("*.yml"))
     for group in yaml.safe_load(path.read_text())["groups"]
     for rule in group["rules"]
 ]
-BOARDS = sorted(DASHBOARDS.glob("*.json"))
+BOARDS = sorted(DASHBOARDS.rglob("*.json"))
 every_board = pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.name)
 
 
@@ -59,7 +60,9 @@ def test_every_runbook_on_the_page_has_an_alert() -> None:
 
 
 def test_an_expression_is_promql_that_names_a_metric() -> None:
-    for where, expression in (rule_expressions() | dashboard_expressions()).items():
+    expressions = rule_expressions() | dashboard_expressions()
+    expressions |= rule_expressions(REPLICA_RULES) | dashboard_expressions(REPLICA_DASHBOARDS)
+    for where, expression in expressions.items():
         assert selectors(expression), where
 
 
@@ -144,7 +147,7 @@ def test_a_password_is_escaped_for_libpq(password: str, line: str) -> None:
 def test_no_command_line_or_environment_of_an_exporter_contains_a_password() -> None:
     words = [
         *configuration.postgres_exporter_command(),
-        *configuration.redis_exporter_command("redis", 6379, "monitor"),
+        *configuration.redis_exporter_command("rediss://redis:6379", "monitor"),
         *configuration.postgres_exporter_environment("postgres", 5432, "monitor_a"),
     ]
     assert [word for word in words if re.search(r"(?i)pass(word)?(=|$)", word)] == []

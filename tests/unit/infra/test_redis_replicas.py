@@ -33,7 +33,11 @@ def named(program: Program, name: str) -> Resource:
         ({"redisReplicas": 3}, "redisReplicas", "3 is not supported"),
         ({"redisReplicas": -2}, "redisReplicas", "-2 is not supported"),
         ({"redisReplicas": 2, "networkSubnet": "10.201.7.0/27"}, "networkSubnet", "too small"),
-        ({"redisReplicas": 2, "monitoring": True}, "redisReplicas", "monitoring does not support"),
+        (
+            {"redisReplicas": 2, "monitoringTargets": {"sentinel": "s-1:80"}},
+            "monitoringTargets",
+            "is reserved",
+        ),
         ({"redisReplicas": 2, "target": "aws"}, "redisReplicas", "no effect on target aws"),
     ],
 )

@@ -41,11 +41,11 @@ BAD = {
     "one replica": Bad(
         {"postgresReplicas": "1"}, "postgresReplicas", "1 is not a supported number", "set it to 0, or to 2"
     ),
-    "replicas with monitoring": Bad(
-        {"postgresReplicas": "2", "monitoring": "true"},
-        "postgresReplicas",
-        "monitoring does not support replicas yet",
-        "set groundwork:monitoring to false",
+    "replicas with a target in their job": Bad(
+        {"postgresReplicas": "2", "monitoringTargets": '{"etcd": "etcd-9:2381"}'},
+        "monitoringTargets",
+        "'etcd' is not a valid job name, or is reserved",
+        "none of postgres, redis, access, prometheus, etcd",
     ),
     "replicas in a small subnet": Bad(
         {"postgresReplicas": "2", "networkSubnet": "10.1.2.0/27"},
