@@ -74,6 +74,13 @@ class ConnectionLimit(msgspec.Struct, frozen=True):
     server_limit: int
 
 
+class Replication(msgspec.Struct, frozen=True):
+    """The replicas that are connected to the primary, and whether commits wait because none of them is synchronous."""
+
+    connected: int
+    writes_wait: bool
+
+
 class KnownEvent(msgspec.Struct, frozen=True, gc=False):
     """The key that GitHub gives a stored activity."""
 

@@ -6,7 +6,7 @@ import json
 import urllib.error
 import urllib.request
 
-from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, ok, skipped
+from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, ok, skipped, warn
 from ops.doctor.examination import Examination
 from ops.servers.errors import ServerUnreachable, one_line
 
@@ -32,5 +32,10 @@ def readiness(examination: Examination) -> CheckResult:
         return fail(
             f"not ready: {', '.join(missing)}",
             f"see `groundwork logs{STACK_OPTION} --service access`; the service becomes ready once the cause is fixed",
+        )
+    degraded = [f"{name}: {check['reason']}" for name, check in checks.items() if check["reason"]]
+    if degraded:
+        return warn(
+            f"{url} is ready, but degraded: {', '.join(degraded)}", f"see `groundwork doctor{STACK_OPTION}`"
         )
     return ok(f"{url} is ready")

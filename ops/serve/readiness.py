@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from time import perf_counter
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
 
 from cache.errors import CacheError
@@ -14,18 +17,27 @@ from db import AsyncDataAccess
 from db.connection_limit import READ_CONNECTION_LIMIT, connection_problem
 from db.deadline import Deadline
 from db.errors import DbError
-from db.rows import AppliedMigration, ConnectionLimit
+from db.named_query import queries
+from db.rows import AppliedMigration, ConnectionLimit, Replication
 from db.schema_version import READ_LEDGER, expected_migrations, schema_problem
 from ops.serve.drainer import OutboxDrainer
 
+READ_REPLICATION = queries("schema")["read_replication"]
 # Time limit of a check. All checks run concurrently, so that a frozen server does not delay the others.
 CHECK_SECONDS = 1.0
 _GRACE_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
+class Degraded:
+    """Everything works, but a further failure would stop something."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class ReadinessResult:
-    """The result of a check. `reason` is None if it is fine."""
+    """The result of a check. `reason` is None if it is fine. With `ok`, it says what is degraded."""
 
     ok: bool
     latency_ms: float
@@ -46,8 +58,11 @@ class Readiness:
         return {"ready": self.ready, "checks": {name: asdict(check) for name, check in self.checks.items()}}
 
 
+_Problem = str | Degraded | None
+
+
 class ReadinessProbe:
-    """Checks Postgres, its schema, Redis and the outbox's drainer."""
+    """Checks Postgres, its schema and its replicas, Redis, and the outbox's drainer."""
 
     def __init__(self, data: AsyncDataAccess, drainer: OutboxDrainer) -> None:
         self._data = data
@@ -55,14 +70,23 @@ class ReadinessProbe:
 
     async def check(self) -> Readiness:
         """Run all checks and return their results within CHECK_SECONDS + 0.25 s."""
-        checks: dict[str, Callable[[], Awaitable[str | None]]] = {
+        replicas = self._expected_replicas()
+        checks: dict[str, Callable[[], Awaitable[_Problem]]] = {
             "postgres": self._postgres,
             "schema": self._schema,
+            **({"replicas": partial(self._replicas, replicas)} if replicas else {}),
             "redis": self._redis,
             "outbox": self._outbox,
         }
         results = await asyncio.gather(*(_timed(check) for check in checks.values()))
         return Readiness(dict(zip(checks, results, strict=True)))
+
+    def _expected_replicas(self) -> int:
+        try:
+            return count_hosts(self._data.pool.settings.url.read()) - 1
+        except DbError:
+            # The check of Postgres reports it.
+            return 0
 
     async def _postgres(self) -> str | None:
         limit = await self._data.pool.fetch_one(
@@ -76,6 +100,12 @@ class ReadinessProbe:
         )
         return schema_problem(applied, expected_migrations())
 
+    async def _replicas(self, expected: int) -> _Problem:
+        found = await self._data.pool.fetch_one(
+            READ_REPLICATION, {}, class_row(Replication), Deadline(CHECK_SECONDS)
+        )
+        return None if found is None else replication_problem(found, expected)
+
     async def _redis(self) -> str | None:
         await self._data.cache.ping()
         return None
@@ -84,14 +114,34 @@ class ReadinessProbe:
         return self._drainer.problem()
 
 
-async def _timed(check: Callable[[], Awaitable[str | None]]) -> ReadinessResult:
+def replication_problem(found: Replication, expected: int) -> _Problem:
+    """Return what is wrong with the replicas of Postgres, of which there should be `expected`."""
+    if found.writes_wait:
+        return "no replica is synchronous, so every write waits; reads work"
+    if found.connected < expected:
+        return Degraded(f"{found.connected} of {expected} replicas are connected to the primary")
+    return None
+
+
+def count_hosts(url: str) -> int:
+    """Return how many servers a connection string lists."""
+    try:
+        return len(str(conninfo_to_dict(url).get("host", "")).split(","))
+    except psycopg.ProgrammingError:
+        # The checks of Postgres report it.
+        return 1
+
+
+async def _timed(check: Callable[[], Awaitable[_Problem]]) -> ReadinessResult:
     started = perf_counter()
-    reason: str | None
+    problem: _Problem
     try:
         async with asyncio.timeout(CHECK_SECONDS + _GRACE_SECONDS):
-            reason = await check()
+            problem = await check()
     except (DbError, CacheError) as error:
-        reason = str(error)
+        problem = str(error)
     except TimeoutError:
-        reason = f"no answer within {CHECK_SECONDS:.0f} s"
-    return ReadinessResult(reason is None, round((perf_counter() - started) * 1000, 2), reason)
+        problem = f"no answer within {CHECK_SECONDS:.0f} s"
+    reason = problem.reason if isinstance(problem, Degraded) else problem
+    is_ok = problem is None or isinstance(problem, Degraded)
+    return ReadinessResult(is_ok, round((perf_counter() - started) * 1000, 2), reason)

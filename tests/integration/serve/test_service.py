@@ -139,6 +139,46 @@ def test_it_starts_without_a_server_and_says_which_is_missing(
         assert "canary" not in body + "".join(service.raw)
 
 
+@promise(
+    "while every write waits for a replica, the service is not ready; a missing replica alone is only named"
+)
+def test_waiting_writes_make_it_not_ready_and_it_recovers(
+    sick_servers: dict[str, Server], namespace: str
+) -> None:
+    postgres = sick_servers["postgres"]
+    single, redis_url = postgres.database_url("app_a"), sick_servers["redis"].redis_url("app")
+    url = single.replace(f"localhost:{postgres.port}", ",".join([f"localhost:{postgres.port}"] * 3))
+
+    def checks(service: Service) -> dict[str, Any]:
+        return dict(service.readiness()["checks"])
+
+    with (
+        running_service(
+            DATABASE_URL=url, REDIS_URL=redis_url, GROUNDWORK_CACHE_NAMESPACE=namespace
+        ) as several,
+        running_service(
+            DATABASE_URL=single, REDIS_URL=redis_url, GROUNDWORK_CACHE_NAMESPACE=namespace
+        ) as one,
+    ):
+        # Nothing waits for a replica, because none is configured.
+        wait_until(several.is_ready, 20)
+        missing = {"ok": True, "reason": "0 of 2 replicas are connected to the primary"}
+        assert checks(several)["replicas"].items() >= missing.items()
+        postgres.psql("ALTER SYSTEM SET synchronous_standby_names = '\"postgres-2\"'")
+        try:
+            postgres.psql("SELECT pg_reload_conf()")
+            wait_until(lambda: not several.is_ready(), 20)
+            found = {name: check["reason"] for name, check in checks(several).items() if not check["ok"]}
+            assert found == {"replicas": "no replica is synchronous, so every write waits; reads work"}
+            # The control: without a list of servers there is no such check.
+            wait_until(one.is_ready, 20)
+            assert "replicas" not in checks(one)
+        finally:
+            postgres.psql("ALTER SYSTEM RESET synchronous_standby_names")
+            postgres.psql("SELECT pg_reload_conf()")
+        wait_until(several.is_ready, 20)
+
+
 @promise("a schema that is behind or in doubt makes the service not ready")
 def test_an_outdated_schema_is_named_and_becomes_ready_without_a_restart(
     empty_database: Database, redis_server: Server, namespace: str
