@@ -37,6 +37,7 @@ def _on_docker(checkout: Checkout, stack: str, settings: StackSettings) -> dict[
     from infra.docker.network_leases import take_leases
     from infra.docker.ownership import remove_leftovers, require_own
     from infra.docker.postgres import DATA_VOLUME
+    from infra.docker.redis_members import primary_of, redis_members, replication
     from infra.docker.stack import DockerStack, metrics_are_kept
     from infra.rotation_file import read_rotation
     from infra.schema import announce_first
@@ -65,7 +66,14 @@ def _on_docker(checkout: Checkout, stack: str, settings: StackSettings) -> dict[
     )
     has_metrics = metrics_are_kept(checkout, stack, monitoring=settings.monitoring)
     return DockerStack(
-        checkout, stack, settings, leases, rotation, has_metrics=has_metrics, cluster=cluster
+        checkout,
+        stack,
+        settings,
+        leases,
+        rotation,
+        has_metrics=has_metrics,
+        cluster=cluster,
+        redis_primary=primary_of(replication(redis_members(checkout.name(stack, "redis")))),
     ).declare()
 
 

@@ -54,6 +54,10 @@ class Group:
         with redis_py.Redis.from_url(url, **options) as client:
             yield client
 
+    @property
+    def maxmemory_bytes(self) -> int:
+        return int(str(_SETTINGS["maxmemory_bytes"]))
+
     def accepts_writes(self, position: int) -> bool:
         """Return whether a server accepts writes now."""
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -197,6 +199,21 @@ def make_container(
         opts=pulumi.ResourceOptions(parent=opts.parent, deleted_with=container),
     )
     return Started(container, healthy)
+
+
+def service_digest(service: Service, settings: StackSettings) -> pulumi.Output[str]:
+    """Return a digest of what a container is created with. It changes when a change replaces the container."""
+    fixed = [
+        *(service.what, service.uid, service.memory, service.internal_port, service.external_port),
+        *(sorted(service.volumes), list(service.health), service.address),
+        *(settings.log_max_size, settings.log_max_files),
+    ]
+    resolved: pulumi.Output[list[Any]] = pulumi.Output.all(
+        service.image, service.network, service.config_digest, service.entrypoint
+    )
+    return resolved.apply(
+        lambda values: hashlib.sha256(json.dumps([fixed, values]).encode()).hexdigest()[:16]
+    )
 
 
 class PidsLimitProvider(Provider):

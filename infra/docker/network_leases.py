@@ -16,20 +16,15 @@ from dataclasses import asdict, dataclass
 from infra.atomic_write import put
 from infra.docker.engine import docker, inspect
 from infra.settings import StackSettings
+from infra.settings.docker import named_ports
 from infra.spec import postgres_cluster
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError, SettingError
 from infra.state_folder import make_private
 
-_PORTS = {
-    "postgres": "postgresPort",
-    "redis": "redisPort",
-    "access": "accessPort",
-    "prometheus": "prometheusPort",
-}
-# The servers of a Postgres with replicas after the first. No setting names their ports.
+_SERVICES = ("postgres", "redis", "access", "prometheus")
+# The servers after the first, with replicas.
 _MORE_POSTGRES = ("postgres_2", "postgres_3")
-# The servers of a Redis with replicas after the first. No setting names their ports.
 _MORE_REDIS = ("redis_2", "redis_3")
 _FIRST_PORT, _LAST_PORT = 20000, 31999
 
@@ -70,19 +65,20 @@ def take_leases(checkout: Checkout, stack: str, settings: StackSettings) -> Netw
     path = checkout.stack_dir(stack) / "leases.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     own = _own_ports(checkout, stack)
-    wanted = {
-        "postgres": settings.postgres_port,
-        "redis": settings.redis_port,
-        "access": settings.access_port,
-        # Without monitoring the port is not used, so another program may use it.
-        "prometheus": settings.prometheus_port if settings.monitoring else 0,
-        **dict.fromkeys(_MORE_POSTGRES if settings.postgres_replicas else (), 0),
-        **dict.fromkeys(_MORE_REDIS if settings.redis_replicas else (), 0),
-    }
+    set_ports = named_ports(settings)
+    if not settings.monitoring:
+        # The port is not used, so another program may use it.
+        set_ports.pop("prometheus", None)
+    services = (
+        *_SERVICES,
+        *(_MORE_POSTGRES if settings.postgres_replicas else ()),
+        *(_MORE_REDIS if settings.redis_replicas else ()),
+    )
     chosen: dict[str, int] = {}
     # A service without a setting must not choose a port that another service's setting names.
-    named = set(wanted.values())
-    for what, port in wanted.items():
+    named = {port for _, port in set_ports.values()}
+    for what in services:
+        key, port = set_ports.get(what, ("", 0))
         if port == 0:
             candidates = iter((kept[what],)) if kept.get(what) else iter(())
             port = next(
@@ -91,8 +87,14 @@ def take_leases(checkout: Checkout, stack: str, settings: StackSettings) -> Netw
                 if p not in named and p not in chosen.values() and (own.get(what) == p or _is_free(p))
             )
         elif own.get(what) != port and not _is_free(port):
+            if other := next((each for each, used in own.items() if used == port), None):
+                raise SettingError(
+                    f"groundwork:{key}",
+                    f"port {port} of 127.0.0.1 is in use by {other.replace('_', '-')} of this stack",
+                    "set another port, or run `groundwork down` before `groundwork up`",
+                )
             raise SettingError(
-                f"groundwork:{_PORTS[what]}",
+                f"groundwork:{key}",
                 f"port {port} of 127.0.0.1 is in use by another program",
                 "stop the program (`ss -ltnp` shows it), set another port, or set 0 to choose a free one",
             )
@@ -134,7 +136,7 @@ def _own_ports(checkout: Checkout, stack: str) -> dict[str, int]:
     """Return the ports that this stack's containers publish now."""
     ports: dict[str, int] = {}
     more = (*_MORE_POSTGRES, *_MORE_REDIS)
-    names = {checkout.name(stack, what.replace("_", "-")): what for what in (*_PORTS, *more)}
+    names = {checkout.name(stack, what.replace("_", "-")): what for what in (*_SERVICES, *more)}
     for container in inspect("container", *names):
         bindings = container["HostConfig"]["PortBindings"] or {}
         for binding in (b for entry in bindings.values() for b in entry or ()):

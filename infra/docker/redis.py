@@ -18,11 +18,13 @@ from infra.docker.container import (
     certificate_files,
     make_container,
     server_certificate,
+    service_digest,
 )
 from infra.docker.files import VolumeFiles
 from infra.docker.health import Healthy
 from infra.docker.image import Image
 from infra.docker.network_leases import NetworkLeases
+from infra.docker.redis_drain import RedisDrain
 from infra.docker.reload import Reload
 from infra.docker.volume import make_volume
 from infra.dynamic import Provider
@@ -38,8 +40,11 @@ from infra.spec.quantity import parse_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class RedisArgs(ServiceArgs):
+    """`primary` is the server that is the primary before this `up`, if there are replicas."""
+
     passwords: Passwords
     leases: NetworkLeases
+    primary: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,14 +111,15 @@ class Redis(pulumi.ComponentResource):
         members = _members(args, child)
         self.hosts = [member.address for member in members] or ["redis"]
         names = replication.SERVER_NAMES[: len(self.hosts)]
-        servers = [
-            self._server(what, port, args, members[n] if members else None)
-            for n, (what, port) in enumerate(zip(names, args.leases.redis_servers, strict=True))
-        ]
-        self.container_names = {
-            what: server.container for what, (server, _) in zip(names, servers, strict=True)
-        }
-        self.certificate = servers[0][1].certificate
+        ports = dict(zip(names, args.leases.redis_servers, strict=True))
+        servers: dict[str, tuple[Healthy, ServerCertificate]] = {}
+        # One after the other, and the primary last, so that it changes once.
+        for what in sorted(names, key=lambda name: name == args.primary):
+            member = members[names.index(what)] if members else None
+            before: list[pulumi.Resource] = [server for server, _ in servers.values()]
+            servers[what] = self._server(what, ports[what], args, member, before)
+        self.container_names = {what: servers[what][0].container for what in names}
+        self.certificate = servers[names[0]][1].certificate
         self.addresses = {what: member.address for what, member in zip(names, members, strict=False)}
         self.sentinel_addresses = {}
         if members:
@@ -121,7 +127,7 @@ class Redis(pulumi.ComponentResource):
             self.sentinel_addresses = dict(zip(replication.SENTINEL_NAMES, addresses, strict=True))
             # A Sentinel that starts before the servers would call the primary down. One after the other, so that a
             # change never leaves too few Sentinels for a failover.
-            before: list[pulumi.Resource] = [server for server, _ in servers]
+            before = [server for server, _ in servers.values()]
             for what, address in self.sentinel_addresses.items():
                 sentinel = self._sentinel(what, address, members[0], args, before)
                 before = [*before, sentinel]
@@ -129,7 +135,12 @@ class Redis(pulumi.ComponentResource):
         self.register_outputs({"containerName": self.container_names["redis"]})
 
     def _server(
-        self, what: str, port: int, args: RedisArgs, member: _Member | None
+        self,
+        what: str,
+        port: int,
+        args: RedisArgs,
+        member: _Member | None,
+        before: Sequence[pulumi.Resource],
     ) -> tuple[Healthy, ServerCertificate]:
         """Declare one server, and return it with its certificate."""
         child = pulumi.ResourceOptions(parent=self)
@@ -165,29 +176,40 @@ class Redis(pulumi.ComponentResource):
             restart_on=restart_on,
             opts=child,
         )
+        service = Service(
+            what=what,
+            image=self._image.image_id,
+            uid=spec.UID,
+            memory=settings.redis_memory,
+            pids=64,
+            network=args.network,
+            internal_port=spec.PORT,
+            external_port=port,
+            volumes={
+                spec.DATA_DIR: (data.name, True),
+                spec.CONFIG_DIR: (config.name, False),
+            },
+            health=["groundwork-health"],
+            config_digest=files.restart_digest,
+            entrypoint=member.entrypoint() if member else None,
+            address=member.address if member else None,
+        )
+        first: list[pulumi.Resource] = [files]
+        if member:
+            drain = RedisDrain(
+                what,
+                first_container=checkout.name(stack, replication.SERVER_NAMES[0]),
+                maxmemory_bytes=parse_bytes(settings.redis_maxmemory),
+                digest=service_digest(service, settings),
+                opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[*before])),
+            )
+            first.append(drain)
         healthy = make_container(
             checkout,
             stack,
             settings,
-            Service(
-                what=what,
-                image=self._image.image_id,
-                uid=spec.UID,
-                memory=settings.redis_memory,
-                pids=64,
-                network=args.network,
-                internal_port=spec.PORT,
-                external_port=port,
-                volumes={
-                    spec.DATA_DIR: (data.name, True),
-                    spec.CONFIG_DIR: (config.name, False),
-                },
-                health=["groundwork-health"],
-                config_digest=files.restart_digest,
-                entrypoint=member.entrypoint() if member else None,
-                address=member.address if member else None,
-            ),
-            pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[files])),
+            service,
+            pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=first)),
         ).healthy
         Reload(
             f"{what}-reload",

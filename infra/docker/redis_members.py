@@ -1,12 +1,14 @@
-"""The running servers and Sentinels of a stack's Redis with replicas, and what they report."""
+"""The servers and Sentinels of a stack's Redis with replicas: their containers, roles, and the planned failover."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from infra.docker.engine import DockerError, docker, inspect
 from infra.spec import redis, redis_acl
-from infra.spec.redis_replication import SENTINEL_NAMES, SENTINEL_PORT, SERVER_NAMES, redis_command
+from infra.spec.redis_replication import GROUP, SENTINEL_NAMES, SENTINEL_PORT, SERVER_NAMES, redis_command
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,15 @@ class RedisMember:
             raise DockerError(f"{(target or self).name} refuses user {user.name}: {logged_in}")
         return answer.strip()
 
+    def info(self, section: str) -> dict[str, str]:
+        """Return a section of the server's INFO. Raises DockerError as `ask` does."""
+        lines = self.ask(redis_acl.MONITOR, f"INFO {section}").splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    @property
+    def is_running(self) -> bool:
+        return self.state == "running"
+
 
 def redis_members(container: str) -> dict[str, RedisMember]:
     """Return the existing servers and Sentinels by name, given the first server's container.
@@ -48,3 +59,47 @@ def redis_members(container: str) -> dict[str, RedisMember]:
         address = next((network["IPAddress"] for network in networks), "")
         found[name] = RedisMember(name, prefix + name, each["State"]["Status"], address)
     return found if found.keys() - {SERVER_NAMES[0]} else {}
+
+
+def replication(members: Mapping[str, RedisMember]) -> dict[str, dict[str, str]]:
+    """Return INFO replication of each server that answers, by name."""
+    found: dict[str, dict[str, str]] = {}
+    for name in SERVER_NAMES:
+        if name in members and members[name].is_running:
+            # It may be frozen or starting.
+            with suppress(DockerError):
+                found[name] = members[name].info("replication")
+    return found
+
+
+def primary_of(reports: Mapping[str, Mapping[str, str]]) -> str | None:
+    """Return the server that accepts writes: the primary that replicas follow. `reports` is from `replication`."""
+    for name, report in reports.items():
+        if report["role"] == "master" and int(report.get("min_slaves_good_slaves", 0)):
+            return name
+    return None
+
+
+def is_linked(report: Mapping[str, str]) -> bool:
+    """Return whether a server is a replica that is connected to its primary and has its data."""
+    return report.get("master_link_status") == "up"
+
+
+def ask_sentinel(members: Mapping[str, RedisMember], user: redis_acl.RedisUser, command: str) -> str:
+    """Run SENTINEL `command` about the group on the first Sentinel that answers, and return its answer.
+
+    Raises DockerError if none answers.
+    """
+    reasons = []
+    for name in SENTINEL_NAMES:
+        if name in members and members[name].is_running:
+            try:
+                return members[name].ask(user, f"SENTINEL {command} {GROUP}")
+            except DockerError as error:
+                reasons.append(str(error))
+    raise DockerError(f"no Sentinel answers: {'; '.join(reasons) or 'none is running'}")
+
+
+def ask_for_failover(members: Mapping[str, RedisMember]) -> str:
+    """Ask a Sentinel to promote a replica, and return its answer: OK, or why it refuses. Raises DockerError."""
+    return ask_sentinel(members, redis_acl.PEER, "FAILOVER")

@@ -49,6 +49,8 @@ class DockerStack:
     has_metrics: bool = False
     # The Postgres cluster that runs before this `up`.
     cluster: ClusterState = field(default_factory=ClusterState)
+    # The Redis server that is the primary before this `up`, if there are replicas.
+    redis_primary: str | None = None
 
     def declare(self) -> dict[str, pulumi.Input[Any]]:
         checkout, stack, settings, leases = (
@@ -77,6 +79,7 @@ class DockerStack:
                 trust=trust,
                 passwords=passwords,
                 leases=leases,
+                primary=self.redis_primary,
             ),
             engine,
         )

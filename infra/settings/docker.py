@@ -28,7 +28,9 @@ class DockerSettings:
         "",
         "Subnet of the data network, for example 10.201.7.0/24; empty: a free one is chosen.",
     )
-    postgres_port: int = _docker(0, "Port of Postgres on 127.0.0.1; 0: a free one is chosen once and kept.")
+    postgres_port: int = _docker(
+        0, "Port of Postgres on 127.0.0.1, with replicas also the next two; 0: free ones are chosen."
+    )
     postgres_memory: str = _docker("1GB", "Memory limit of the Postgres container, at least 256MB.")
     postgres_replicas: int = _docker(
         0, "Replicas of Postgres that take over from the primary: 0, or 2 (docs/high-availability.md)."
@@ -42,7 +44,9 @@ class DockerSettings:
         "1GB",
         "Limit of WAL waiting to be archived; beyond it WAL is dropped, and restores have a gap.",
     )
-    redis_port: int = _docker(0, "Port of Redis on 127.0.0.1; 0: a free one is chosen once and kept.")
+    redis_port: int = _docker(
+        0, "Port of Redis on 127.0.0.1, with replicas also the next two; 0: free ones are chosen."
+    )
     redis_replicas: int = _docker(
         0, "Replicas of Redis: 0, or 2 with three Sentinels, which replace a primary that fails."
     )
@@ -98,24 +102,40 @@ def _check_subnet(settings: DockerSettings) -> None:
         )
 
 
-def _check_ports(settings: DockerSettings) -> None:
-    ports = {
-        "postgresPort": settings.postgres_port,
-        "redisPort": settings.redis_port,
-        "accessPort": settings.access_port,
-        "prometheusPort": settings.prometheus_port,
+def named_ports(settings: DockerSettings) -> dict[str, tuple[str, int]]:
+    """Return the setting and the port of each service whose port a setting names.
+
+    With replicas, `postgres_2` and `postgres_3` have the next two ports after `postgres`. The same applies to Redis.
+    """
+    services = {
+        "postgres": ("postgresPort", settings.postgres_port, settings.postgres_replicas),
+        "redis": ("redisPort", settings.redis_port, settings.redis_replicas),
+        "access": ("accessPort", settings.access_port, 0),
+        "prometheus": ("prometheusPort", settings.prometheus_port, 0),
     }
+    found: dict[str, tuple[str, int]] = {}
+    for service, (key, port, replicas) in services.items():
+        if port:
+            found[service] = key, port
+            for n in range(1, 1 + (REPLICAS if replicas else 0)):
+                found[f"{service}_{n + 1}"] = key, port + n
+    return found
+
+
+def _check_ports(settings: DockerSettings) -> None:
+    ports = named_ports(settings)
     taken: dict[int, str] = {}
-    for key, port in ports.items():
-        if port != 0:
-            require_range(key, port, 1024, 65535, "or 0 to choose a free one")
-            if port in taken:
-                raise SettingError(
-                    full(key),
-                    f"{port} is already used by {full(taken[port])}",
-                    "set different ports",
-                )
-            taken[port] = key
+    for service, (key, port) in ports.items():
+        if service.partition("_")[0] == service:
+            last = 65535 - REPLICAS if f"{service}_2" in ports else 65535
+            require_range(key, port, 1024, last, "or 0 to choose a free one")
+        if port in taken:
+            raise SettingError(
+                full(key),
+                f"{port} is already used by {full(taken[port])}",
+                "set different ports; with replicas, a stack also uses the next two",
+            )
+        taken[port] = key
 
 
 def _check_memory(settings: DockerSettings) -> None:

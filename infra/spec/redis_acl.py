@@ -157,7 +157,8 @@ SENTINEL = RedisUser(
 )
 PEER = RedisUser(
     "peer",
-    ("publish", "sentinel|is-master-down-by-addr", "client|setname", "ping", "auth"),
+    # groundwork asks for a planned failover as this user, because its password never leaves the Sentinels' containers.
+    ("publish", "sentinel|is-master-down-by-addr", "sentinel|failover", "client|setname", "ping", "auth"),
     (),
     (_HELLO_CHANNEL,),
 )

@@ -1,4 +1,4 @@
-"""`groundwork cluster`: the Postgres servers of a stack with replicas."""
+"""`groundwork cluster`: the Postgres and Redis servers of a stack with replicas."""
 
 from __future__ import annotations
 
@@ -7,67 +7,100 @@ import time
 import click
 
 from infra.spec.postgres_cluster import MEMBERS
+from infra.spec.redis_replication import SERVER_NAMES
 from ops.commands.names import stack_option
 from ops.output import print_json, print_line, print_lines
 
+_MEMBERS = {"postgres": MEMBERS, "redis": SERVER_NAMES}
 _stack = stack_option()
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 
 
 @click.group()
 def cluster() -> None:
-    """Show the Postgres servers of a stack with replicas, and move the primary
+    """Show the servers of a stack with replicas, and move the primary
 
     docs/high-availability.md describes such stacks.
     """
 
 
 @cluster.command()
+@click.option("--service", type=click.Choice(_MEMBERS), help="Show only these servers [default: all]")
 @_stack
 @_json
-def status(stack: str, as_json: bool) -> None:
-    """Show each server's role, state, timeline and lag
+def status(service: str | None, stack: str, as_json: bool) -> None:
+    """Show the role, state and lag of each server
 
     Exits with 6 if one is missing or does not stream.
     """
     from infra.spec.checkout import Checkout
     from ops.errors import Exit, OpsError
-    from ops.stack.cluster import Cluster, problems, render
+    from ops.stack import cluster as postgres
+    from ops.stack import redis_cluster as redis
 
-    members = Cluster.of(Checkout.here(), stack).members()
-    if as_json:
-        print_json([member.as_json() for member in members])
-    else:
-        print_lines(render(members))
-    if found := problems(members):
+    checkout = Checkout.here()
+    has_redis = service == "redis" or (service is None and redis.has_replicas(checkout, stack))
+    has_postgres = service == "postgres" or (service is None and postgres.has_replicas(checkout, stack))
+    entries, lines, found = [], [], {}
+    # Without replicas of either, the refusal names Postgres.
+    if has_postgres or not has_redis:
+        members = postgres.Cluster.of(checkout, stack).members()
+        entries += [{"service": "postgres", **member.as_json()} for member in members]
+        lines += postgres.render(members)
+        found["Postgres"] = postgres.problems(members)
+    if has_redis:
+        rows = redis.RedisCluster.of(checkout, stack).members()
+        entries += [{"service": "redis", **row.as_json()} for row in rows]
+        lines += [*([""] if lines else []), *redis.render(rows)]
+        found["Redis"] = redis.problems(rows)
+    print_json(entries) if as_json else print_lines(lines)
+    if wrong := [f"{name} of stack {stack!r}: {'; '.join(each)}" for name, each in found.items() if each]:
         raise OpsError(
-            f"Postgres of stack {stack!r}: {'; '.join(found)}; see why with `groundwork logs --stack {stack}`",
+            f"{'; '.join(wrong)}; see why with `groundwork logs --stack {stack}`",
             Exit.UNREACHABLE,
         )
 
 
 @cluster.command()
+@click.option(
+    "--service",
+    type=click.Choice(_MEMBERS),
+    default="postgres",
+    show_default=True,
+    help="Whose primary to move",
+)
 @_stack
 @click.option(
-    "--to", "to", metavar="MEMBER", help=f"New primary: {', '.join(MEMBERS)} [default: synchronous replica]"
+    "--to",
+    "to",
+    metavar="MEMBER",
+    help="New primary, like postgres-2 or redis-2 [default: a replica that has all writes]",
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 @click.option("--confirm", metavar="NAME", help="Name of a production stack, to confirm with --yes")
 @_json
-def switchover(stack: str, to: str | None, yes: bool, confirm: str | None, as_json: bool) -> None:
+def switchover(
+    service: str, stack: str, to: str | None, yes: bool, confirm: str | None, as_json: bool
+) -> None:
     """Move the primary to another server
 
-    Writes wait for some seconds, and none that was acknowledged is lost.
+    Writes to Postgres wait for some seconds, and none that was acknowledged is lost. Redis is not used for some
+    seconds; meanwhile the data access reads from Postgres.
     """
     from infra.spec.checkout import Checkout
     from ops.consent import require_consent
     from ops.errors import Exit, OpsError
     from ops.stack.cluster import Cluster
+    from ops.stack.redis_cluster import RedisCluster
 
-    if to is not None and to not in MEMBERS:
-        raise OpsError(f"unknown member {to!r}; choose one of {', '.join(MEMBERS)}", Exit.USAGE)
-    target = Cluster.of(Checkout.here(), stack)
-    what = f"move the primary of stack {stack!r} to {to or 'its synchronous replica'}"
+    if to is not None and to not in _MEMBERS[service]:
+        raise OpsError(
+            f"unknown member {to!r} of {service}; choose one of {', '.join(_MEMBERS[service])}", Exit.USAGE
+        )
+    target: Cluster | RedisCluster = (RedisCluster if service == "redis" else Cluster).of(
+        Checkout.here(), stack
+    )
+    what = f"move the {service} primary of stack {stack!r} to {to or 'a replica that has all writes'}"
     require_consent(what, yes=yes, confirmed=confirm, names=[stack])
     began = time.monotonic()
     old, new = target.switch_over(to, lambda line: print_line(line, err=True))

@@ -170,6 +170,11 @@ class Cluster:
             time.sleep(_POLL_SECONDS)
 
 
+def has_replicas(checkout: Checkout, stack: str) -> bool:
+    """Return whether replicas of Postgres exist on this machine."""
+    return bool(member_containers(checkout.name(stack, MEMBERS[0])))
+
+
 def problems(members: Sequence[Member]) -> list[str]:
     """Return what is wrong with a cluster, the worst first. Empty if all members are in order."""
     roles = [member.role for member in members if member.is_well]

@@ -148,7 +148,9 @@ class Drill:
         settings = {"near_entries": near_entries, "timeout_seconds": _CALL_SECONDS}
         cache = cache_settings(self.group.redis_url("app", order), self._namespace, **settings)
         return self._stack.enter_context(
-            data_access(flavour, database_settings(self._database.url("app")), cache)
+            data_access(
+                flavour, database_settings(self._database.url("app"), deadline_seconds=_WAIT_SECONDS), cache
+            )
         )
 
     def _guarded(self, call: Callable[[], None]) -> None:

@@ -12,6 +12,8 @@ import pytest
 import redis
 
 from infra.docker.engine import docker
+from infra.docker.redis_drain import drain
+from infra.spec.redis_replication import SERVER_NAMES
 from ops.cache.server import connected
 from ops.errors import Exit, OpsError
 from ops.servers.errors import ServerUnreachable
@@ -50,9 +52,16 @@ def isolated(group: Group, position: int) -> AbstractContextManager[None]:
     return cut_off(group.servers[position], [*others, *group.sentinel_addresses])
 
 
+@contextmanager
+def drained(group: Group, position: int) -> Iterator[None]:
+    """Fail over as `up` does before it replaces the primary's container."""
+    assert drain(group.servers[0].container, SERVER_NAMES[position], group.maxmemory_bytes)
+    yield
+
+
 @promise("no read is stale during a failover of Redis, and no caller gets an error")
 @promise("never do two Redis servers accept writes at the same time")
-@pytest.mark.parametrize("fault", [killed, frozen_then_thawed, isolated])
+@pytest.mark.parametrize("fault", [killed, frozen_then_thawed, isolated, drained])
 def test_a_failover_harms_no_caller(fault: Fault, group: Group, database: Database, namespace: str) -> None:
     for n in range(scaled(1, 20)):
         drill = Drill(group, database, f"{namespace}-{n}")

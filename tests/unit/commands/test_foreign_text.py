@@ -32,6 +32,7 @@ from ops.servers.errors import ServerUnreachable
 from ops.stack.adoption import Adoption
 from ops.stack.cluster import Member
 from ops.stack.database_url import SelectedDatabase
+from ops.stack.redis_cluster import RedisRow
 from ops.toolchain.prune import Item
 from tests.policy_stack import changed, good_stack, preview
 from tests.promises import promise
@@ -209,12 +210,24 @@ CASES = [
     Case("status", STACK | {"ops.stack.stack_status.container_rows": answers(ROWS)}),
     Case("status --json", STACK | {"ops.stack.stack_status.container_rows": answers(ROWS)}, is_json=True),
     Case(
-        "cluster status",
+        "cluster status --service postgres",
         {
             "ops.stack.cluster.Cluster.of": answers(
                 SimpleNamespace(members=answers([Member(HOSTILE, HOSTILE, HOSTILE, HOSTILE)]))
             )
         },
+    ),
+    Case(
+        "cluster status --service redis",
+        {
+            "ops.stack.redis_cluster.RedisCluster.of": answers(
+                SimpleNamespace(members=answers([RedisRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE, False)]))
+            )
+        },
+    ),
+    Case(
+        "cluster switchover --service redis --yes",
+        {"ops.stack.redis_cluster.RedisCluster.of": fails(OpsError(HOSTILE))},
     ),
     Case("cluster switchover --yes", {"ops.stack.cluster.Cluster.of": fails(OpsError(HOSTILE))}),
     Case("env --format shell", {"ops.stack.connections.environment_of": answers({HOSTILE: HOSTILE})}),

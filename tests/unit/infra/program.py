@@ -130,6 +130,7 @@ def run_program(
     rotation: Rotation | None = None,
     has_metrics: bool = False,
     cluster: ClusterState | None = None,
+    redis_primary: str | None = None,
     **settings: Any,
 ) -> Program:
     """Declare the Docker stack `unit` with these settings. `folder` contains its state."""
@@ -153,6 +154,7 @@ def run_program(
                 rotation or Rotation(),
                 has_metrics=has_metrics,
                 cluster=cluster or ClusterState(),
+                redis_primary=redis_primary,
             )
             return program.collect(stack.declare())
 

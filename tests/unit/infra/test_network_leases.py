@@ -192,6 +192,38 @@ def test_the_subnet_of_a_setting_is_used(checkout: Checkout) -> None:
     )
 
 
+def test_replicas_use_the_ports_after_the_one_of_a_setting(checkout: Checkout) -> None:
+    settings = StackSettings(postgres_port=24100, redis_port=24110, postgres_replicas=2, redis_replicas=2)
+    found = take_leases(checkout, "dev", settings)
+    assert list(found.postgres_members.values()) == [24100, 24101, 24102]
+    assert found.redis_servers == [24110, 24111, 24112]
+    # Without replicas the next ports stay free for others.
+    with taken(24111):
+        single = take_leases(checkout, "dev", StackSettings(redis_port=24110))
+        assert (single.redis, single.redis_2) == (24110, 0)
+        with pytest.raises(SettingError, match=r"groundwork:redisPort: port 24111 .* by another program"):
+            take_leases(checkout, "dev", settings)
+
+
+def test_a_chosen_port_is_not_one_of_a_replica(checkout: Checkout) -> None:
+    picked = take_leases(checkout, "dev", AUTO).access
+    again = take_leases(checkout, "dev", StackSettings(redis_port=picked - 2, redis_replicas=2))
+    assert again.redis_servers == [picked - 2, picked - 1, picked]
+    assert again.access != picked
+
+
+def test_a_port_of_another_server_of_the_stack_is_named(checkout: Checkout, engine: Engine) -> None:
+    first = take_leases(checkout, "dev", StackSettings(redis_replicas=2))
+    engine.published = {checkout.name("dev", "redis-2"): first.redis_2}
+    engine.subnets[checkout.name("dev", "data")] = first.subnet
+    with (
+        taken(first.redis_2),
+        pytest.raises(SettingError, match="in use by redis-2 of this stack") as refusal,
+    ):
+        take_leases(checkout, "dev", StackSettings(redis_port=first.redis_2, redis_replicas=2))
+    assert "groundwork down" in refusal.value.fix
+
+
 def test_replicas_get_ports_of_their_own_which_are_kept(checkout: Checkout) -> None:
     single = take_leases(checkout, "dev", AUTO)
     assert (single.postgres_2, single.postgres_3) == (0, 0)

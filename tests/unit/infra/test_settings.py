@@ -190,6 +190,21 @@ BAD = {
         "21000 is already used by groundwork:postgresPort",
         "set different ports",
     ),
+    "port of a replica": Bad(
+        {"postgresPort": 21000, "postgresReplicas": 2, "redisPort": 21002},
+        "redisPort",
+        "21002 is already used by groundwork:postgresPort",
+        "a stack also uses the next two",
+    ),
+    "replicas' ports of both servers": Bad(
+        {"postgresPort": 21002, "postgresReplicas": 2, "redisPort": 21000, "redisReplicas": 2},
+        "redisPort",
+        "21002 is already used by groundwork:postgresPort",
+        "set different ports",
+    ),
+    "port without room for replicas": Bad(
+        {"redisPort": 65534, "redisReplicas": 2}, "redisPort", "65534 is out of range", "1024 to 65533, or 0"
+    ),
     "port above 65535": Bad(
         {"redisPort": 65536}, "redisPort", "65536 is out of range", "1024 to 65535, or 0"
     ),
@@ -303,6 +318,8 @@ def test_the_defaults_are_a_valid_stack() -> None:
         pytest.param({"networkSubnet": "10.201.7.0/28"}, id="smallest subnet"),
         pytest.param({"postgresPort": 1024, "redisPort": 65535}, id="first and last port"),
         pytest.param({"postgresPort": 0, "redisPort": 0}, id="ports that are picked"),
+        pytest.param({"redisPort": 65533, "redisReplicas": 2}, id="last ports of replicas"),
+        pytest.param({"postgresPort": 21000, "redisPort": 21001}, id="next port without replicas"),
         pytest.param({"postgresParameters": {"auto_explain.log_analyze": "on"}}, id="extension's parameter"),
     ],
 )

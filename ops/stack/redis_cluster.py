@@ -1,0 +1,225 @@
+"""The Redis servers and Sentinels of a stack with replicas: their roles and state, and the planned failover."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.docker import ownership
+from infra.docker.engine import DockerError
+from infra.docker.redis_members import (
+    RedisMember,
+    ask_for_failover,
+    ask_sentinel,
+    is_linked,
+    primary_of,
+    redis_members,
+    replication,
+)
+from infra.spec import redis_acl
+from infra.spec.checkout import Checkout
+from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
+from ops.errors import Exit, OpsError
+
+PRIMARY, REPLICA, SENTINEL = "primary", "replica", "sentinel"
+_WAIT_SECONDS = 90.0
+_POLL_SECONDS = 0.5
+# Sentinel promotes the replica with the lowest priority first. 100 is Redis's default.
+_FIRST, _USUAL = 1, 100
+
+
+@dataclass(frozen=True)
+class RedisRow:
+    """A server or Sentinel. `lag_bytes` is what a replica has not received yet, or None if that is not known."""
+
+    name: str
+    container: str
+    role: str
+    state: str
+    is_well: bool
+    lag_bytes: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "member": self.name,
+            "container": self.container,
+            "role": self.role or None,
+            "state": self.state,
+            "lagBytes": self.lag_bytes,
+            "isWell": self.is_well,
+        }
+
+
+@dataclass(frozen=True)
+class RedisCluster:
+    """The Redis of a stack with replicas. `container` is the first server's."""
+
+    stack: str
+    container: str
+
+    @classmethod
+    def of(cls, checkout: Checkout, stack: str) -> RedisCluster:
+        """Return the stack's Redis. Raise OpsError: 7 on AWS or without replicas, 6 if the stack is not up."""
+        from ops.stack.pulumi_stack import PulumiStack
+        from ops.stack.stack_status import refuse_on_aws
+
+        refuse_on_aws(checkout, stack)
+        container = checkout.name(stack, SERVER_NAMES[0])
+        if not redis_members(container):
+            PulumiStack(checkout, stack).require_known()
+            raise OpsError(
+                f"stack {stack!r} has no replicas of Redis; set groundwork:redisReplicas to 2 and run"
+                f" `groundwork up --stack {stack}` (docs/high-availability.md)",
+                Exit.REFUSED,
+            )
+        ownership.require_own(checkout, stack)
+        return cls(stack, container)
+
+    def members(self) -> list[RedisRow]:
+        """Return every server and Sentinel."""
+        found = redis_members(self.container)
+        reports = replication(found)
+        primary = reports.get(primary_of(reports) or "", {})
+        prefix = self.container.removesuffix(SERVER_NAMES[0])
+        rows = []
+        for name in (*SERVER_NAMES, *SENTINEL_NAMES):
+            member = found.get(name) or RedisMember(name, f"{prefix}{name}", "missing", "")
+            is_server = name in SERVER_NAMES
+            rows.append(_server(member, reports.get(name), primary) if is_server else _sentinel(member))
+        return rows
+
+    def switch_over(self, to: str | None, say: Callable[[str], None]) -> tuple[str, str]:
+        """Make another server the primary, and return the old and the new one.
+
+        `to` names the server; without it, Sentinel chooses a replica. Raise OpsError (6) if a server does not follow
+        the primary, or does not become the primary.
+        """
+        members, old = self._complete()
+        if to == old:
+            return old, old
+        say(f"moving the primary from {old} to {to or 'a replica'}")
+        try:
+            if to:
+                self._prefer(members, to)
+            if (answer := ask_for_failover(members)) != "OK":
+                raise OpsError(
+                    f"Sentinel refuses to move the primary of {self._redis}: {answer}", Exit.UNREACHABLE
+                )
+            return old, self._moved(old)
+        except DockerError as error:
+            raise OpsError(f"cannot move the primary of {self._redis}: {error}", Exit.UNREACHABLE) from error
+        finally:
+            if to:
+                self._set_priority(members[to], _USUAL)
+
+    @property
+    def _redis(self) -> str:
+        return f"the Redis of stack {self.stack!r}"
+
+    def _complete(self) -> tuple[dict[str, RedisMember], str]:
+        """Wait until all servers have the primary's data, and return the members and the primary."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while True:
+            members = redis_members(self.container)
+            reports = replication(members)
+            primary = primary_of(reports)
+            missing = [n for n in SERVER_NAMES if n != primary and not is_linked(reports.get(n, {}))]
+            if primary and not missing:
+                return members, primary
+            if time.monotonic() > deadline:
+                problem = (
+                    f"{', '.join(missing)} does not follow the primary" if primary else "there is no primary"
+                )
+                raise OpsError(
+                    f"cannot move the primary of {self._redis}: {problem};"
+                    f" see `groundwork cluster status --stack {self.stack}`",
+                    Exit.UNREACHABLE,
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _prefer(self, members: Mapping[str, RedisMember], name: str) -> None:
+        """Make Sentinel choose this server, and wait until it knows. It reads the priorities every 10 s."""
+        self._set_priority(members[name], _FIRST)
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while True:
+            known = _by_address(ask_sentinel(members, redis_acl.MONITOR, "REPLICAS"))
+            if known.get(members[name].address, {}).get("slave-priority") == str(_FIRST):
+                return
+            if time.monotonic() > deadline:
+                raise DockerError(f"Sentinel does not see that {name} should be the primary")
+            time.sleep(_POLL_SECONDS)
+
+    def _set_priority(self, member: RedisMember, priority: int) -> None:
+        member.ask(redis_acl.ROTATOR, f"CONFIG SET replica-priority {priority}")
+
+    def _moved(self, old: str) -> str:
+        """Wait until another server than `old` is the primary and all others follow it, and return it."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while True:
+            _, primary = self._complete()
+            if primary != old:
+                return primary
+            if time.monotonic() > deadline:
+                raise OpsError(f"{old} is still the primary of {self._redis}", Exit.UNREACHABLE)
+            time.sleep(_POLL_SECONDS)
+
+
+def has_replicas(checkout: Checkout, stack: str) -> bool:
+    """Return whether replicas of Redis exist on this machine."""
+    return bool(redis_members(checkout.name(stack, SERVER_NAMES[0])))
+
+
+def problems(rows: Sequence[RedisRow]) -> list[str]:
+    """Return what is wrong with a Redis with replicas, the worst first. Empty if everything is in order."""
+    found = []
+    if not any(row.role == PRIMARY and row.is_well for row in rows):
+        found.append("there is no primary: the cache is off")
+    return found + [f"{row.name} is {row.state}" for row in rows if not row.is_well]
+
+
+def render(rows: Sequence[RedisRow]) -> list[str]:
+    """Render the rows as the lines of a text table."""
+    lines = [f"{'member':<12}{'role':<21}{'state':<21}{'lag':>16}  container"]
+    for row in rows:
+        lag = "" if row.lag_bytes is None else f"{row.lag_bytes}B"
+        lines.append(f"{row.name:<12}{row.role:<21}{row.state:<21}{lag:>16}  {row.container}")
+    return lines
+
+
+def _server(member: RedisMember, report: Mapping[str, str] | None, primary: Mapping[str, str]) -> RedisRow:
+    if report is None:
+        state = "not answering" if member.is_running else member.state
+        return RedisRow(member.name, member.container, "", state, is_well=False)
+    if report["role"] == "master":
+        is_well = report is primary
+        state = "running" if is_well else "without replicas"
+        return RedisRow(member.name, member.container, PRIMARY, state, is_well=is_well)
+    if is_linked(report):
+        lag = int(primary["master_repl_offset"]) - int(report["slave_repl_offset"]) if primary else None
+        return RedisRow(member.name, member.container, REPLICA, "streaming", is_well=True, lag_bytes=lag)
+    state = "copying the data" if report.get("master_sync_in_progress") == "1" else "without its primary"
+    return RedisRow(member.name, member.container, REPLICA, state, is_well=False)
+
+
+def _sentinel(member: RedisMember) -> RedisRow:
+    state = member.state
+    if member.is_running:
+        try:
+            answer = ask_sentinel({member.name: member}, redis_acl.MONITOR, "CKQUORUM")
+            state = "running" if answer.startswith("OK") else "without a quorum"
+        except DockerError:
+            state = "not answering"
+    return RedisRow(member.name, member.container, SENTINEL, state, is_well=state == "running")
+
+
+def _by_address(answer: str) -> dict[str, dict[str, str]]:
+    """Parse SENTINEL REPLICAS: names and values in turn, and each replica begins with `name`."""
+    words = answer.splitlines()
+    found: list[dict[str, str]] = []
+    for key, value in zip(words[::2], words[1::2], strict=False):
+        if key == "name":
+            found.append({})
+        found[-1][key] = value
+    return {each["ip"]: each for each in found}

@@ -1,0 +1,204 @@
+"""When a Redis server with replicas may be replaced, and when the primary moves first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from infra.docker import redis_drain
+from infra.docker.engine import DockerError
+from infra.docker.redis_drain import drain
+from infra.docker.redis_members import primary_of
+from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
+from tests.promises import promise
+from tests.unit.infra.conftest import Run
+from tests.unit.infra.program import CONTAINER, Program
+
+PRIMARY = {"role": "master", "min_slaves_good_slaves": "1"}
+ALONE = {"role": "master", "min_slaves_good_slaves": "0"}
+UP = {"role": "slave", "master_link_status": "up"}
+COPYING = {"role": "slave", "master_link_status": "down"}
+
+
+@dataclass
+class Member:
+    """A server or Sentinel with `data` bytes in memory."""
+
+    is_running: bool = True
+    limit: int = 100
+    data: int = 50
+    said: list[str] = field(default_factory=list)
+
+    def info(self, _: str) -> dict[str, str]:
+        texts = {"maxmemory": self.limit, "used_memory": self.data + 7, "mem_not_counted_for_evict": 7}
+        return {name: str(value) for name, value in texts.items()}
+
+    def ask(self, _: Any, command: str) -> str:
+        self.said.append(command)
+        self.limit = int(command.split()[-1])
+        return "OK"
+
+
+@dataclass
+class Servers:
+    """Reports its servers' replication, one row after the other; the last row lasts."""
+
+    rows: list[tuple[Mapping[str, str], ...]]
+    members: dict[str, Member] = field(
+        default_factory=lambda: {name: Member() for name in (*SERVER_NAMES, *SENTINEL_NAMES)}
+    )
+    seen: int = 0
+    failovers: int = 0
+
+    def replication(self, _: object) -> dict[str, Mapping[str, str]]:
+        row = self.rows[min(self.seen, len(self.rows) - 1)]
+        self.seen += 1
+        return {name: report for name, report in zip(SERVER_NAMES, row, strict=True) if report}
+
+    def ask_for_failover(self, _: object) -> str:
+        self.failovers += 1
+        return "OK"
+
+
+@pytest.fixture
+def drained(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
+    clock = iter(range(10_000))
+    monkeypatch.setattr(redis_drain.time, "sleep", lambda _: None)
+    monkeypatch.setattr(redis_drain.time, "monotonic", lambda: float(next(clock)))
+
+    def run(servers: Servers, name: str, maxmemory: int = 100) -> bool:
+        monkeypatch.setattr(redis_drain, "redis_members", lambda _: servers.members)
+        monkeypatch.setattr(redis_drain, "replication", servers.replication)
+        monkeypatch.setattr(redis_drain, "ask_for_failover", servers.ask_for_failover)
+        return drain("gw-redis", name, maxmemory)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "failovers", "looks"),
+    [
+        ("redis-2", [(PRIMARY, UP, UP)], 0, 1),
+        ("redis-2", [(PRIMARY, UP, COPYING), (PRIMARY, UP, {}), (PRIMARY, UP, UP)], 0, 3),
+        ("redis", [(PRIMARY, UP, COPYING), (PRIMARY, UP, UP), (UP, PRIMARY, UP)], 1, 3),
+        (
+            "redis",
+            [(ALONE, UP, UP), (PRIMARY, UP, UP), (ALONE, ALONE, COPYING), (COPYING, PRIMARY, UP)],
+            1,
+            4,
+        ),
+        ("redis-3", [(COPYING, PRIMARY, COPYING), (UP, PRIMARY, COPYING)], 0, 2),
+    ],
+)
+def test_a_server_is_replaced_when_the_others_have_the_data_and_the_primary_has_moved(
+    drained: Any, name: str, rows: list[Any], failovers: int, looks: int
+) -> None:
+    servers = Servers(rows)
+    assert drained(servers, name)
+    assert (servers.failovers, servers.seen) == (failovers, looks)
+
+
+def test_an_up_continues_when_the_others_do_not_become_ready(drained: Any) -> None:
+    servers = Servers([(PRIMARY, UP, COPYING)])
+    assert not drained(servers, "redis-2")
+    assert servers.failovers == 0
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [["redis"], ["redis-2", "redis-3"], [*SENTINEL_NAMES], [*SERVER_NAMES, *SENTINEL_NAMES]],
+    ids=["it does not run", "no other server", "no Sentinel", "nothing"],
+)
+def test_nothing_is_awaited_that_cannot_happen(drained: Any, missing: list[str]) -> None:
+    servers = Servers([(PRIMARY, UP, UP)])
+    for name in missing:
+        servers.members[name].is_running = False
+    assert not drained(servers, "redis")
+    assert (servers.failovers, servers.seen) == (0, 0)
+
+
+def test_a_stopped_server_is_not_awaited(drained: Any) -> None:
+    servers = Servers([(PRIMARY, UP, {})])
+    servers.members["redis-3"].is_running = False
+    assert drained(servers, "redis-2")
+
+
+def test_less_memory_is_set_on_every_server_before_the_first_one_is_replaced(drained: Any) -> None:
+    servers = Servers([(PRIMARY, UP, UP)])
+    assert drained(servers, "redis-2", maxmemory=60)
+    assert [servers.members[name].said for name in SERVER_NAMES] == [["CONFIG SET maxmemory 60"]] * 3
+    # The data do not fit.
+    assert not drained(servers, "redis-2", maxmemory=40)
+    # More memory needs no preparation.
+    servers = Servers([(PRIMARY, UP, UP)])
+    assert drained(servers, "redis-2", maxmemory=1000)
+    assert not any(servers.members[name].said for name in SERVER_NAMES)
+
+
+def test_without_an_answer_of_a_sentinel_an_up_continues(
+    drained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = Servers([(PRIMARY, UP, UP)])
+
+    def refuse(_: object) -> str:
+        raise DockerError("no Sentinel can fail over")
+
+    monkeypatch.setattr(servers, "ask_for_failover", refuse)
+    assert not drained(servers, "redis")
+
+
+def test_a_primary_without_replicas_is_not_the_primary() -> None:
+    assert primary_of({"redis": ALONE, "redis-2": UP}) is None
+    assert primary_of({"redis": ALONE, "redis-2": PRIMARY}) == "redis-2"
+
+
+def _named(program: Program, name: str) -> Any:
+    (found,) = (resource for resource in program.resources if resource.name == name)
+    return found
+
+
+@promise("`up` replaces the servers and Sentinels of Redis one after the other, and the primary last")
+@pytest.mark.parametrize(
+    ("primary", "order"),
+    [
+        (None, ["redis", "redis-2", "redis-3"]),
+        ("redis", ["redis-2", "redis-3", "redis"]),
+        ("redis-2", ["redis", "redis-3", "redis-2"]),
+    ],
+)
+def test_servers_are_replaced_one_after_the_other_and_the_primary_last(
+    run: Run, primary: str | None, order: list[str]
+) -> None:
+    program = run(redisReplicas="2", redis_primary=primary)
+    for n, name in enumerate(order):
+        before = {_named(program, f"{each}-healthy").urn for each in order[:n]}
+        assert _named(program, f"{name}-drain").depends_on >= before
+        assert _named(program, f"{name}-drain").urn in program.of_type(CONTAINER)[name].depends_on
+    previous = [_named(program, f"{name}-healthy").urn for name in order]
+    for name in SENTINEL_NAMES:
+        assert program.of_type(CONTAINER)[name].depends_on >= {*previous}
+        previous.append(_named(program, f"{name}-healthy").urn)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"redisMemory": "300MB"}, {"redisMaxclients": "77"}, {"logMaxFiles": "7"}],
+)
+def test_what_replaces_a_container_drains_it_first(run: Run, changed: dict[str, str]) -> None:
+    before, after = run(redisReplicas="2"), run(redisReplicas="2", **changed)
+    for name in SERVER_NAMES:
+        digests = {_named(program, f"{name}-drain").inputs["digest"] for program in (before, after)}
+        assert len(digests) == 2, name
+
+
+def test_what_replaces_no_container_drains_none(run: Run) -> None:
+    before, after = run(redisReplicas="2"), run(redisReplicas="2", accessMemory="300MB")
+    for name in SERVER_NAMES:
+        assert _named(before, f"{name}-drain").inputs == _named(after, f"{name}-drain").inputs
+
+
+def test_a_single_server_is_not_drained(program: Program) -> None:
+    assert not [resource for resource in program.resources if resource.name.endswith("-drain")]
