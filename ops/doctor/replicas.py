@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from infra.docker.engine import DockerError
+from infra.docker.members import patronictl
+from infra.spec.postgres_cluster import SCOPE
 from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, ok, skipped, warn
 from ops.doctor.examination import Examination
+from ops.stack.cluster import PRIMARY, SYNCHRONOUS, Cluster, Member, problems
 
 _ADVICE = (
     f"see `groundwork cluster status{STACK_OPTION}` and `groundwork logs{STACK_OPTION}`; start a stopped container with"
@@ -12,19 +16,46 @@ _ADVICE = (
 
 
 def replicas(examination: Examination) -> CheckResult:
-    """replicas: check that each replica streams, and that one of them is synchronous."""
-    from ops.stack.cluster import PRIMARY, SYNCHRONOUS, Cluster, problems
-
+    """replicas: check that each replica streams and is not far behind, and that one of them is synchronous."""
     stack = examination.stack
     if not stack.members:
         return skipped("the stack has no replicas in Docker")
     members = Cluster(stack.name, dict(stack.members)).members()
-    if found := problems(members):
+    most = examination.thresholds.replica_lag_mb_warn
+    lines = [_described(member) for member in members]
+    found = problems(members)
+    found += [f"{m.name} is {m.lag_mb} MB behind" for m in members if (m.lag_mb or 0) >= most]
+    advice = _ADVICE
+    if paused := _paused(members):
+        found.append("failover is paused: no replica is promoted")
+        advice = f"`docker exec {paused} patronictl resume {SCOPE}` resumes it, if no restore is running; {_ADVICE}"
+    if found:
         roles = {member.role for member in members if member.is_well}
         # With a primary and a synchronous replica, the stack serves, but the next failure may stop writes.
         report = warn if {PRIMARY, SYNCHRONOUS} <= roles else fail
         return report(
-            found[0] if len(found) == 1 else f"{found[0]}, and {len(found) - 1} more", _ADVICE, found
+            found[0] if len(found) == 1 else f"{found[0]}, and {len(found) - 1} more",
+            advice,
+            [*(found if len(found) > 1 else []), *lines],
         )
     primary = next(member.name for member in members if member.role == PRIMARY)
-    return ok(f"{primary} is the primary, and {len(members) - 1} replicas stream from it")
+    return ok(f"{primary} is the primary, and {len(members) - 1} replicas stream from it", lines)
+
+
+def _paused(members: list[Member]) -> str | None:
+    """Return a container whose Patroni is in maintenance mode, or None. An interrupted command may have left it on."""
+    container = next((member.container for member in members if member.is_well), None)
+    if container is None:
+        return None
+    try:
+        lines = patronictl(container, "show-config", SCOPE, seconds=15).splitlines()
+    except DockerError:
+        # The check of etcd reports it.
+        return None
+    return container if "pause: true" in lines else None
+
+
+def _described(member: Member) -> str:
+    parts = [member.role, member.state, f"timeline {member.timeline}" if member.timeline else ""]
+    parts.append("" if member.lag_mb is None else f"{member.lag_mb} MB behind")
+    return f"{member.name}: {', '.join(part for part in parts if part)}"

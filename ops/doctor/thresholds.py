@@ -40,6 +40,8 @@ class Thresholds:
     transaction_age_warn: int = 500_000_000
     transaction_age_fail: int = 1_000_000_000
 
+    replica_lag_mb_warn: int = 512
+
     memory_share_warn: float = 0.8
     memory_share_fail: float = 0.95
     evictions_per_second_warn: float = 1

@@ -35,6 +35,8 @@ class MonitoredStack:
     access_url: str | None = None
     prometheus_url: str | None = None
     postgres_container: str | None = None
+    # Docker names by service, as in the stack output. Empty on AWS.
+    containers: Mapping[str, str] = field(default_factory=dict)
     # With replicas on Docker: the containers of Postgres by member. `postgres_container` is then the primary's.
     members: Mapping[str, str] = field(default_factory=dict)
     # On AWS: region and name of the RDS instance.
@@ -76,6 +78,7 @@ class MonitoredStack:
             access_url=values.get(outputs.ACCESS_URL),
             prometheus_url=values.get(outputs.PROMETHEUS_URL),
             postgres_container=containers.get("postgres"),
+            containers=containers,
             rds_instance=outputs.rds_instance(values),
         )
 

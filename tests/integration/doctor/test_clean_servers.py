@@ -23,6 +23,8 @@ ABSENT = {
     "unused-indexes": "days old",
     "replicas": "no replicas in Docker",
     "redis-replicas": "one Redis server",
+    "etcd": "no replicas of Postgres in Docker",
+    "sentinels": "no replicas of Redis in Docker",
 }
 # Depends on what other tests have stored on the shared server, and deleted. test_redis_findings.py has its own server.
 SHARED = {"fragmentation"}

@@ -1,0 +1,140 @@
+"""The checks of the majorities that a failover needs, and of Postgres's replicas."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from infra.docker import members
+from infra.docker.engine import DockerError
+from ops.doctor import majorities, replicas
+from ops.doctor.check_result import CheckStatus
+from ops.doctor.thresholds import Thresholds
+from ops.stack import cluster
+from tests.promises import promise
+
+STORES, SENTINELS = ("etcd-1", "etcd-2", "etcd-3"), ("sentinel-1", "sentinel-2", "sentinel-3")
+MEMBERS = ("postgres", "postgres-2", "postgres-3")
+QUORUM = "OK\nOK 3 usable Sentinels. Quorum and failover authorization can be reached\n"
+
+
+def examined(*services: str) -> Any:
+    stack = SimpleNamespace(
+        name="dev",
+        containers={service: f"gw-{service}" for service in services},
+        members={member: f"gw-{member}" for member in MEMBERS},
+    )
+    return SimpleNamespace(stack=stack, thresholds=Thresholds())
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, answers: dict[str, str | None]) -> None:
+    """Let each container answer with a text, or fail if it is None."""
+
+    def docker(_: str, container: str, *__: str, timeout_seconds: float) -> str:
+        answer = answers[container.removeprefix("gw-")]
+        if answer is None:
+            raise DockerError("`docker exec` failed: container is paused")
+        return answer
+
+    monkeypatch.setattr(majorities, "docker", docker)
+
+
+def named(address: str) -> str:
+    return f"{QUORUM}name\ngroundwork\nip\n{address}\nport\n6379\n"
+
+
+@promise("doctor finds lost majorities, late replicas and a paused failover")
+@pytest.mark.parametrize(
+    ("down", "status", "text"),
+    [
+        ((), CheckStatus.OK, "3 of 3 members answer"),
+        (("etcd-2",), CheckStatus.WARN, "2 of 3 members answer; one more failure"),
+        (("etcd-1", "etcd-2"), CheckStatus.FAIL, "1 of 3 members answer: no replica of Postgres"),
+    ],
+)
+def test_a_majority_of_etcd_is_needed(
+    monkeypatch: pytest.MonkeyPatch, down: tuple[str, ...], status: CheckStatus, text: str
+) -> None:
+    answering(monkeypatch, {store: None if store in down else "true" for store in STORES})
+    result = majorities.stores(examined(*STORES))
+    assert result.status is status
+    assert text in result.text
+    assert len(result.details) == len(down)
+    assert all(f"--service {store}" in result.advice for store in down[:1])
+
+
+@promise("doctor finds lost majorities, late replicas and a paused failover")
+@pytest.mark.parametrize(
+    ("answers", "status", "text"),
+    [
+        ([named("10.0.0.40")] * 3, CheckStatus.OK, "3 of 3 Sentinels"),
+        ([named("10.0.0.40"), None, named("10.0.0.40")], CheckStatus.WARN, "2 of 3 Sentinels"),
+        (["OK\nNOQUORUM 1 usable Sentinels\n", "", named("10.0.0.40")], CheckStatus.FAIL, "1 of 3 Sentinels"),
+        (
+            [named("10.0.0.40"), named("10.0.0.41"), named("10.0.0.40")],
+            CheckStatus.WARN,
+            "different primaries",
+        ),
+    ],
+)
+def test_a_majority_of_sentinels_is_needed(
+    monkeypatch: pytest.MonkeyPatch, answers: list[str | None], status: CheckStatus, text: str
+) -> None:
+    answering(monkeypatch, dict(zip(SENTINELS, answers, strict=True)))
+    result = majorities.sentinels(examined(*SENTINELS))
+    assert result.status is status
+    assert text in result.text
+    assert all("\n" not in detail for detail in result.details)
+
+
+def test_a_stack_without_replicas_is_not_checked() -> None:
+    for check in (majorities.stores, majorities.sentinels):
+        assert check(examined("postgres", "redis")).status is CheckStatus.SKIPPED
+
+
+@pytest.fixture
+def patroni(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What Patroni reports: `lag` of the last member, and `config`."""
+    said: dict[str, Any] = {"lag": 0, "config": "loop_wait: 2\n"}
+
+    def ctl(_: str, command: str, *__: str, seconds: int = 0) -> str:
+        if command == "show-config":
+            return str(said["config"])
+        roles = dict(zip(MEMBERS, ("Leader", "Sync Standby", "Replica"), strict=True))
+        rows = [{"Member": m, "Role": r, "State": "streaming", "TL": 3} for m, r in roles.items()]
+        rows[0]["State"], rows[1]["Replay Lag"], rows[2]["Replay Lag"] = "running", 0, said["lag"]
+        return json.dumps(rows)
+
+    running = [{"Name": f"/gw-{member}", "State": {"Status": "running"}} for member in MEMBERS]
+    monkeypatch.setattr(cluster, "inspect", lambda *_: running)
+    for module in (members, replicas):
+        monkeypatch.setattr(module, "patronictl", ctl)
+    return said
+
+
+@promise("doctor finds lost majorities, late replicas and a paused failover")
+@pytest.mark.parametrize(
+    ("lag", "config", "status", "text"),
+    [
+        (511, "loop_wait: 2\npause: false\n", CheckStatus.OK, "2 replicas stream from it"),
+        (512, "loop_wait: 2\n", CheckStatus.WARN, "postgres-3 is 512 MB behind"),
+        (0, "loop_wait: 2\npause: true\n", CheckStatus.WARN, "failover is paused"),
+    ],
+)
+def test_replicas_that_lag_and_a_paused_failover_are_reported(
+    patroni: dict[str, Any], lag: int, config: str, status: CheckStatus, text: str
+) -> None:
+    patroni.update(lag=lag, config=config)
+    result = replicas.replicas(examined())
+    assert result.status is status
+    assert text in result.text
+    # Each server's figures.
+    assert result.details == (
+        "postgres: primary, running, timeline 3",
+        "postgres-2: synchronous replica, streaming, timeline 3, 0 MB behind",
+        f"postgres-3: replica, streaming, timeline 3, {lag} MB behind",
+    )
+    assert ("patronictl resume" in result.advice) == ("true" in config)
