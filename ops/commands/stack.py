@@ -135,7 +135,7 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
 @_stack
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 def status(stack: str, as_json: bool) -> None:
-    """Show containers with health, ports and memory
+    """Show containers with health, ports and memory, and the role of each replica
 
     For a stack on AWS: its servers and tasks. Exits with 6 if one is missing or not healthy.
     """
@@ -149,7 +149,8 @@ def status(stack: str, as_json: bool) -> None:
     if values.get(outputs.TARGET) == "aws":
         rows, render = aws_status.server_rows(values, stack), aws_status.render
     else:
-        rows, render = stack_status.container_rows(target.checkout, stack), stack_status.render
+        rows = stack_status.with_roles(stack_status.container_rows(target.checkout, stack))
+        render = stack_status.render
     if not rows:
         target.require_known()
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from infra.images.build import PACKAGES_DATE_LABEL
 from infra.spec import etcd, monitoring, postgres_cluster, redis_replication
 from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
+from ops.stack.server_roles import server_roles
 
 # Every stack has these. The others exist only with replicas or monitoring.
 SERVICES = ("postgres", "redis", "access")
@@ -64,6 +66,12 @@ def container_rows(checkout: Checkout, stack: str) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: ALL_SERVICES.index(row["service"]))
+
+
+def with_roles(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of running and stopped containers with the present `role` of each server, or None."""
+    roles = server_roles({row["service"]: row["container"] for row in rows if row["isRunning"]})
+    return [{**row, "role": roles.get(row["service"])} for row in rows]
 
 
 def old_packages(prefix: str, now: float) -> dict[str, int]:
@@ -122,12 +130,14 @@ def require_well(rows: list[dict[str, Any]], stack: str) -> None:
 def render(rows: list[dict[str, Any]]) -> list[str]:
     """Render the rows as the lines of a text table."""
     width = max(len(row["service"]) for row in rows) + 2
-    lines = [f"{'service':<{width}}{'health':<11}{'address':<18}{'memory':>7}  container"]
+    # Without replicas there is no such column.
+    longest = max(len(row.get("role") or "") for row in rows)
+    roles, heading = (longest + 2, "role") if longest else (0, "")
+    lines = [f"{'service':<{width}}{heading:<{roles}}{'health':<11}{'address':<18}{'memory':>7}  container"]
     for row in rows:
         memory = f"{row['memoryLimitBytes'] // 1024**2}MB"
-        lines.append(
-            f"{row['service']:<{width}}{row['health']:<11}{row['address']:<18}{memory:>7}  {row['container']}"
-        )
+        name = f"{row['service']:<{width}}{row.get('role') or '':<{roles}}"
+        lines.append(f"{name}{row['health']:<11}{row['address']:<18}{memory:>7}  {row['container']}")
     lines += [
         f"Prometheus: http://{row['address']} (alerts: /alerts)"
         for row in rows
