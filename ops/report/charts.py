@@ -81,7 +81,7 @@ def time_charts(sampling: Sampling) -> list[Chart]:
             "", times, (per_second("commands", redis, "total_commands_processed"),),
         ),
     ]  # fmt: skip
-    return charts + _access_charts(samples, times)
+    return charts + _replica_charts(sampling, times) + _access_charts(samples, times)
 
 
 def bar_charts(sampling: Sampling) -> list[BarChart]:
@@ -147,6 +147,29 @@ def slowest(sampling: Sampling) -> list[dict[str, Any]]:
 
 def _waiting(sample: Sample) -> float | None:
     return None if sample.waits is None else float(len({row["pid"] for row in sample.waits}))
+
+
+def _replica_charts(sampling: Sampling, times: tuple[float, ...]) -> list[Chart]:
+    """Return the lag of the replicas. Without replicas there are no such charts."""
+    samples = sampling.samples
+    postgres, redis = (
+        Chart(
+            "postgres-lag", "Postgres: lag of the replicas", "MB",
+            "WAL that a replica has not replayed yet. Gaps mean that it did not stream.", times,
+            _lags([sample.postgres_lag for sample in samples], _MB),
+        ),
+        Chart(
+            "redis-lag", "Redis: lag of the replicas", "KB",
+            "What a replica has not confirmed yet. It does so once a second.", times,
+            _lags([sample.redis_lag for sample in samples], 1024),
+        ),
+    )  # fmt: skip
+    return [*([postgres] if sampling.expected_replicas else []), *([redis] if redis.series else [])]
+
+
+def _lags(readings: list[Mapping[str, float] | None], unit: int) -> tuple[Series, ...]:
+    names = sorted({name for reading in readings for name in reading or ()})
+    return tuple(levels(name, readings, name, 1 / unit) for name in names)
 
 
 def _access_charts(samples: list[Sample], times: tuple[float, ...]) -> list[Chart]:

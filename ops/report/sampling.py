@@ -34,6 +34,11 @@ SELECT queryid, coalesce(rolname, userid::text) AS role, query, calls, total_exe
 FROM extensions.pg_stat_statements LEFT JOIN pg_roles ON pg_roles.oid = userid
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+# The primary's view of its replicas.
+_REPLICAS = """
+SELECT application_name AS replica, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::float AS lag_bytes
+FROM pg_stat_replication WHERE state = 'streaming' AND NOT pg_is_in_recovery() ORDER BY 1
+"""
 # Fields of INFO.
 REDIS_FIELDS = (
     *("keyspace_hits", "keyspace_misses", "evicted_keys", "expired_keys", "total_commands_processed"),
@@ -50,6 +55,9 @@ class Sample:
     waits: Sequence[Row] | None
     redis: Mapping[str, float] | None
     access: Mapping[MetricKey, float] | None
+    # With replicas: how many bytes each of them is behind, by name in Postgres, by address in Redis.
+    postgres_lag: Mapping[str, float] | None = None
+    redis_lag: Mapping[str, float] | None = None
 
 
 @dataclass
@@ -63,6 +71,8 @@ class Sampling:
     statements: Sequence[Row] = ()
     connections: Sequence[Row] = ()
     cache_reads: CacheReads = NOT_SAMPLED
+    # Of Postgres, in Docker.
+    expected_replicas: int = 0
     unreached: dict[str, str] = field(default_factory=dict)
     was_stopped: bool = False
 
@@ -77,7 +87,8 @@ def sample_for(
 
     Raise ServerUnreachable if no server answered at all.
     """
-    sampler = _Sampler(stack, Sampling(stack.name, interval))
+    expected = max(len(stack.members) - 1, 0)
+    sampler = _Sampler(stack, Sampling(stack.name, interval, expected_replicas=expected))
     try:
         sampler.run(seconds, interval, progress)
     finally:
@@ -128,6 +139,9 @@ class _Sampler:
         at = time.time()
         counters = self._ask("Postgres", lambda: self._postgres.rows(_DATABASE)[0])
         waits = None if counters is None else self._ask("Postgres", lambda: lock_waits(self._postgres))
+        lag = None
+        if counters is not None and self.done.expected_replicas:
+            lag = self._ask("Postgres", lambda: self._postgres.rows(_REPLICAS))
         info = self._ask("Redis", self._redis.info)
         return Sample(
             at,
@@ -135,6 +149,8 @@ class _Sampler:
             waits,
             None if info is None else {name: float(info[name]) for name in REDIS_FIELDS},
             None if self._stack.access_url is None else self._ask("access", self._metrics),
+            None if lag is None else {row["replica"]: row["lag_bytes"] for row in lag},
+            None if info is None else redis_lag(info),
         )
 
     def _ask(self, server: str, question: Callable[[], Any]) -> Any:
@@ -152,6 +168,15 @@ class _Sampler:
         except OSError as error:
             raise ServerUnreachable(f"cannot reach {url}: {one_line(error)}") from error
         return parse_metrics(text)
+
+
+def redis_lag(info: Mapping[str, Any]) -> dict[str, float]:
+    """Return how many bytes each replica of a primary is behind, by address, from INFO."""
+    replicas = [info[f"slave{n}"] for n in range(int(info.get("connected_slaves", 0))) if f"slave{n}" in info]
+    return {
+        f"{each['ip']}:{each['port']}": max(float(info["master_repl_offset"]) - float(each["offset"]), 0)
+        for each in replicas
+    }
 
 
 def parse_metrics(text: str) -> dict[MetricKey, float]:

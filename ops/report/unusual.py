@@ -19,7 +19,7 @@ _OUTBOX_SECONDS = 30
 
 def unusual(sampling: Sampling, charts: Sequence[Chart], bars: Sequence[BarChart]) -> dict[str, str]:
     """Return the keys of charts whose values call for attention, each with the reason in a few words."""
-    return dict([*_hit_rates(sampling), *_over_time(charts), *_connections(bars)])
+    return dict([*_hit_rates(sampling), *_over_time(charts), *_replicas(sampling), *_connections(bars)])
 
 
 def _hit_rates(sampling: Sampling) -> Iterator[tuple[str, str]]:
@@ -55,8 +55,16 @@ def _over_time(charts: Sequence[Chart]) -> Iterator[tuple[str, str]]:
                 yield chart.key, f"{number(wasted)} MB are held but not used"
         if chart.key == "pool" and highest["callers waiting"]:
             yield chart.key, f"up to {number(highest['callers waiting'])} callers waited for a connection"
+        if chart.key == "postgres-lag" and max(highest.values(), default=0) >= _LIMITS.replica_lag_mb_warn:
+            yield chart.key, f"up to {number(max(highest.values()))} MB"
         if chart.key == "outbox-age" and highest["age"] > _OUTBOX_SECONDS:
             yield chart.key, f"up to {number(highest['age'])} s"
+
+
+def _replicas(sampling: Sampling) -> Iterator[tuple[str, str]]:
+    streaming = [len(sample.postgres_lag) for sample in sampling.samples if sample.postgres_lag is not None]
+    if streaming and min(streaming) < sampling.expected_replicas:
+        yield "postgres-lag", f"{min(streaming)} of {sampling.expected_replicas} replicas streamed"
 
 
 def _connections(bars: Sequence[BarChart]) -> Iterator[tuple[str, str]]:

@@ -61,6 +61,33 @@ def test_a_login_near_its_limit_is_unusual() -> None:
     assert sections(render(full))[1] == "connections"
 
 
+def replicated(*lags: dict[str, float] | None, expected: int = 2) -> str:
+    """Render a report of a stack with replicas, with these readings of their lag in bytes."""
+    samples = [
+        Sample(100.0 + n, COUNTERS, (), None, None, lag, {"10.0.0.41:6379": 2048.0})
+        for n, lag in enumerate(lags)
+    ]
+    return render(Sampling("dev", 1.0, samples, expected_replicas=expected))
+
+
+def test_the_lag_of_each_replica_is_plotted_only_with_replicas() -> None:
+    page = replicated({"postgres-2": 0, "postgres-3": 1024**2}, {"postgres-2": 0, "postgres-3": 0})
+    assert {"postgres-lag", "redis-lag"} <= set(sections(page))
+    assert "Nothing unusual was found." in page
+    assert ">postgres-3<" in page
+    assert not {"postgres-lag", "redis-lag"} & set(sections(sampled()))
+
+
+def test_a_late_or_missing_replica_is_unusual() -> None:
+    late = {"postgres-2": 600.0 * 1024**2, "postgres-3": 0}
+    assert "up to 600 MB" in replicated(late, late)
+    page = replicated(late | {"postgres-2": 0}, {"postgres-3": 0})
+    assert "1 of 2 replicas streamed" in page
+    assert sections(page)[1] == "postgres-lag"
+    # A primary that did not answer is a gap, not a missing replica.
+    assert "replicas streamed" not in replicated({"postgres-2": 0, "postgres-3": 0}, None)
+
+
 def test_plots_without_data_are_folded_at_the_end() -> None:
     page = sampled(redis=False)
     before, _, folded = page.partition('<details class="empty">')
