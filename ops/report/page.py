@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from ops.report.charts import bar_charts, cache_hit_rates, hit_rate_sampled, slowest, time_charts
-from ops.report.markup import document, element
-from ops.report.plots import UNKNOWN, bar_plot, legend, line_plot, number
+from ops.report.html_page import chart_section, data_table, html_page, tiles, time_section
+from ops.report.markup import element
+from ops.report.plots import UNKNOWN, bar_plot, number
 from ops.report.sampling import Sampling
 from ops.report.series import BarChart, Chart
 from ops.report.unusual import unusual
 
-_STYLE = Path(__file__).with_name("page.css")
-# Nothing is loaded and no script runs, even if the page should contain a script by mistake.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _ROWS_SHOWN = 30
 _TEXT_SHOWN = 700
 _TEXTUAL = ("role", "statement", "holder's statement", "waited for", "waiting", "holder")
@@ -28,28 +25,13 @@ def render(sampling: Sampling) -> str:
     charts, bars = time_charts(sampling), bar_charts(sampling)
     found = unusual(sampling, charts, bars)
     title = f"groundwork report: stack {sampling.stack}"
-    return document(
-        element(
-            "html",
-            element(
-                "head",
-                element("meta", charset="utf-8"),
-                element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-                element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-                element("title", title),
-                element("style", _STYLE.read_text()),
-            ),
-            element(
-                "body",
-                element("h1", title),
-                element("p", _span(sampling), class_="quiet"),
-                _unreached(sampling),
-                _tiles(sampling, charts, bars),
-                _attention(charts, bars, found),
-                *_sections(sampling, charts, bars, found),
-            ),
-            lang="en",
-        )
+    return html_page(
+        title,
+        element("p", _span(sampling), class_="quiet"),
+        _unreached(sampling),
+        _tiles(sampling, charts, bars),
+        _attention(charts, bars, found),
+        *_sections(sampling, charts, bars, found),
     )
 
 
@@ -71,28 +53,28 @@ def _unreached(sampling: Sampling) -> Element | None:
 
 def _tiles(sampling: Sampling, charts: Sequence[Chart], bars: Sequence[BarChart]) -> Element:
     by_key = {chart.key: chart for chart in charts}
-    tiles: list[tuple[str, str]] = []
+    values: list[tuple[str, str]] = []
     for key, name in (("postgres-hit-rate", "buffer hit rate"), ("redis-hit-rate", "Redis hit rate")):
         during, since = hit_rate_sampled(sampling, key), by_key[key].series[1]
         share = during if during is not None else since.known[-1] if since.known else None
-        tiles.append(
+        values.append(
             (
                 UNKNOWN if share is None else f"{share:.1f} %",
                 name if during is not None else f"{name}, {since.name}",
             )
         )
     if (share := sampling.cache_reads.all.hit_rate) is not None:
-        tiles.append((f"{share:.1f} %", "cache hit rate of the applications"))
+        values.append((f"{share:.1f} %", "cache hit rate of the applications"))
     (waiting,) = by_key["locks"].series
     evicted = by_key["evictions"].series[0].known
-    tiles.append((number(max(waiting.known, default=None)), "sessions waiting for a lock (max)"))
-    tiles.append((number(sum(evicted) / len(evicted) if evicted else None), "evictions per second (mean)"))
+    values.append((number(max(waiting.known, default=None)), "sessions waiting for a lock (max)"))
+    values.append((number(sum(evicted) / len(evicted) if evicted else None), "evictions per second (mean)"))
     used = sum(bar.parts[0] for chart in bars if chart.key == "connections" for bar in chart.bars)
-    tiles.append((number(used), "Postgres connections"))
+    values.append((number(used), "Postgres connections"))
     if "pool" in by_key:
         callers = by_key["pool"].series[-1].known
-        tiles.append((number(max(callers, default=None)), "callers waiting for the pool (max)"))
-    return element("ul", (element("li", element("b", value), name) for value, name in tiles), class_="tiles")
+        values.append((number(max(callers, default=None)), "callers waiting for the pool (max)"))
+    return tiles(values)
 
 
 def _attention(charts: Sequence[Chart], bars: Sequence[BarChart], found: Mapping[str, str]) -> Element:
@@ -112,13 +94,13 @@ def _sections(
     """Return all sections: those with something unusual first, those without data last and folded."""
     waits = _longest_waits(sampling)
     statements = [chart for chart in bars if chart.key == "statements"]
-    hit_rates = [(chart.key, chart.has_data, _over_time(chart)) for chart in charts[:2]]
+    hit_rates = [(chart.key, chart.has_data, time_section(chart)) for chart in charts[:2]]
     # Reads that are not known are not folded, because the section says why.
     cache = [("cache", bars[0].has_data or not sampling.cache_reads.is_known, _cache(sampling, bars[0]))]
     ordered: list[tuple[str, bool, Element]] = [
         *(cache + hit_rates if bars[0].has_data else hit_rates + cache),
         *((chart.key, chart.has_data, _of_parts(chart)) for chart in bars[1:] if chart not in statements),
-        *((chart.key, chart.has_data, _over_time(chart)) for chart in charts[2:]),
+        *((chart.key, chart.has_data, time_section(chart)) for chart in charts[2:]),
         ("locks" if waits else "lock-waits", bool(waits), _lock_waits(waits)),
         *((chart.key, chart.has_data, _of_parts(chart)) for chart in statements),
         ("statement-texts", bool(sampling.statements), _statements(sampling)),
@@ -137,53 +119,16 @@ def _sections(
     return sections
 
 
-def _over_time(chart: Chart) -> Element:
-    rows = []
-    for series in chart.series:
-        known = series.known
-        mean = sum(known) / len(known) if known else None
-        summary = (min(known, default=None), mean, max(known, default=None), known[-1] if known else None)
-        rows.append([series.name, *map(number, summary)])
-    table = _table([chart.unit, "min", "mean", "max", "last"], rows)
-    values = [
-        [f"{time:.1f}", *(number(series.values[index]) for series in chart.series)]
-        for index, time in enumerate(chart.times)
-    ]
-    every = element(
-        "details",
-        element("summary", "all values"),
-        _table(["seconds", *(series.name for series in chart.series)], values),
-    )
-    return _section(chart, [series.name for series in chart.series], line_plot(chart), [table, every])
-
-
 def _of_parts(chart: BarChart) -> Element:
     rows = [[bar.label, *map(number, bar.parts)] for bar in chart.bars]
-    table = _table([chart.unit, *chart.parts], rows)
-    return _section(chart, chart.parts, bar_plot(chart), [table])
+    table = data_table([chart.unit, *chart.parts], rows)
+    return chart_section(chart, chart.parts, bar_plot(chart), [table])
 
 
 def _cache(sampling: Sampling, chart: BarChart) -> Element:
     rows = [[label, *map(number, rates)] for label, rates in cache_hit_rates(sampling).items()]
-    table = _table(["hit rate, %", "near cache", "Redis", "both"], rows)
-    return _section(chart, chart.parts, bar_plot(chart), [table])
-
-
-def _section(
-    chart: Chart | BarChart, names: Sequence[str], plot: Element, tables: Sequence[Element]
-) -> Element:
-    return element(
-        "section",
-        element("h2", chart.title, " ", element("span", chart.unit, class_="unit")),
-        element("p", chart.note, class_="quiet") if chart.note else None,
-        element(
-            "div",
-            element("figure", legend(names), plot),
-            element("div", *tables),
-            class_="pair",
-        ),
-        id=chart.key,
-    )
+    table = data_table(["hit rate, %", "near cache", "Redis", "both"], rows)
+    return chart_section(chart, chart.parts, bar_plot(chart), [table])
 
 
 def _longest_waits(sampling: Sampling) -> list[Mapping[str, Any]]:
@@ -200,7 +145,7 @@ def _longest_waits(sampling: Sampling) -> list[Mapping[str, Any]]:
 def _lock_waits(rows: Sequence[Mapping[str, Any]]) -> Element:
     content: Element = element("p", "No session waited.", class_="quiet")
     if rows:
-        content = _table(
+        content = data_table(
             ["seconds", "waited for", "waiting", "statement", "holder", "holder's statement"],
             [
                 [
@@ -213,6 +158,7 @@ def _lock_waits(rows: Sequence[Mapping[str, Any]]) -> Element:
                 ]
                 for row in rows
             ],
+            _TEXTUAL,
         )
     return element("section", element("h2", "Postgres: lock waits"), content, id="lock-waits")
 
@@ -244,7 +190,10 @@ def _statements(sampling: Sampling) -> Element:
         for index, row in enumerate(slowest(sampling), 1)
     ]
     return element(
-        "section", element("h2", "Postgres: the statements"), _table(headings, rows), id="statement-texts"
+        "section",
+        element("h2", "Postgres: the statements"),
+        data_table(headings, rows, _TEXTUAL),
+        id="statement-texts",
     )
 
 
@@ -252,23 +201,3 @@ def _code(text: str | None) -> Element:
     text = text or ""
     shown = text if len(text) <= _TEXT_SHOWN else f"{text[:_TEXT_SHOWN]} ..."
     return element("code", shown)
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str | Element]]) -> Element:
-    """Create a table of numbers. The first column, and those with a heading in _TEXTUAL, are text."""
-    kinds = ["name" if i == 0 or text in _TEXTUAL else "" for i, text in enumerate(headings)]
-    head = element(
-        "tr", (element("th", text, class_=kind) for text, kind in zip(headings, kinds, strict=True))
-    )
-    body = (
-        element(
-            "tr",
-            (element("td", cell, class_=_kind(cell, kind)) for cell, kind in zip(row, kinds, strict=True)),
-        )
-        for row in rows
-    )
-    return element("div", element("table", element("thead", head), element("tbody", body)), class_="table")
-
-
-def _kind(cell: str | Element, kind: str) -> str:
-    return "text" if isinstance(cell, Element) else kind
