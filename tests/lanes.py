@@ -22,7 +22,7 @@ LIVE_LANE = "the live stack"
 LONG_LANES = (
     LIVE_LANE,
     "tests/infra/test_lifecycle.py",
-    "tests/infra/cluster/test_cluster.py",
+    "tests/infra/cluster",
     "tests/integration/cache",
     "tests/faults/test_backups.py",
     "tests/faults/redis_replicas",
@@ -42,6 +42,7 @@ LONG_LANES = (
 # Their tests share servers or a stack for the whole folder.
 _SHARED_FOLDERS = (
     "tests/infra/aws/",
+    "tests/infra/cluster/",
     "tests/infra/policy/",
     "tests/integration/",
     "tests/faults/redis_replicas/",

@@ -88,7 +88,7 @@ def _run(
     if evidence.failures:
         return
     with evidence.check("markers", progress, "comparing the markers with the server's") as check:
-        live = markers.read(site.postgres) if site.is_running(site.postgres) else None
+        live = markers.read(site.primary) if site.is_running(site.primary) else None
         check.detail = checks.same_markers(live, markers.read(bench.name), moment)
     with evidence.check("amcheck", progress, "checking every table and index (amcheck)") as check:
         check.detail = checks.amcheck(bench)
@@ -125,12 +125,12 @@ def _throwaway(site: BackupSite) -> Iterator[Workbench]:
 
 def _mark(site: BackupSite, progress: Progress) -> Marker | None:
     """Commit a marker on the server, whose delay until it is archived is the RPO. Return None if no server runs."""
-    if not site.is_running(site.postgres):
+    if not site.is_running(site.primary):
         progress("warning: Postgres does not run, so that the RPO cannot be measured")
         return None
     take_backup.report_archiver(site, progress)
     try:
-        return markers.write(site.postgres, "drill")
+        return markers.write(site.primary, "drill")
     except DockerError as error:
         raise OpsError(f"cannot write a marker to the server: {error}", Exit.UNREACHABLE) from error
 
@@ -165,7 +165,7 @@ def _wait_archived(site: BackupSite, bench: Workbench, marker: Marker | None, op
         if time.monotonic() > deadline:
             raise CheckFailed(
                 f"a commit of {show_time(marker.written_at)} is not archived after {seconds:.0f} s;"
-                f" {take_backup.archiver(site.postgres).waiting} WAL files are waiting"
+                f" {take_backup.archiver(site.primary).waiting} WAL files are waiting"
             )
         time.sleep(1)
 

@@ -1,6 +1,6 @@
-"""The folders of a data volume during a restore, which record how far the restore has come.
+"""The folders of the data volumes during a restore, which record how far the restore has come.
 
-Folders are renamed and never overwritten. Their names are also known to the image's entrypoint.
+Folders are renamed and never overwritten. Their names are also known to the images' entrypoints.
 """
 
 from __future__ import annotations
@@ -15,18 +15,29 @@ from ops.backup.workbench import Workbench
 from ops.errors import Exit, OpsError
 
 PGDATA = backup.PGDATA
+_NAME = PGDATA.rpartition("/")[2]
 RESTORING = f"{PGDATA}.restoring"
 # While this folder exists, the entrypoint starts no server.
 BEFORE = f"{PGDATA}.before-restore"
+_BEFORE_NAME = f"{_NAME}.before-restore"
 REPLACED = f"{PGDATA}.replaced"
 _JOURNAL = f"{postgres.DATA_DIR}/restore.json"
 
 
 @dataclass(frozen=True)
 class Folders:
-    """A data volume as mounted in a workbench. Every change can be repeated after a kill."""
+    """The data volume of the restored server as mounted in a workbench. Every change can be repeated after a kill.
+
+    `copies` are where the data volumes of replicas are mounted.
+    """
 
     bench: Workbench
+    copies: tuple[str, ...] = ()
+
+    def data(self) -> list[str]:
+        """Return the data folders that exist, that of the restored server first."""
+        folders = [PGDATA, *(f"{copy}/{_NAME}" for copy in self.copies)]
+        return [folder for folder in folders if self.bench.exists(folder)]
 
     def journal(self) -> dict[str, Any]:
         """Return the journal of the current restore: target, backup, and whether it has recovered."""
@@ -66,10 +77,23 @@ class Folders:
         self._write({"target": target, "backup": label})
 
     def exchange(self) -> None:
-        """Put the restored folder in place of the old one. If there was no old one, an empty folder stands for it."""
+        """Put the restored folder in place of the old one. If there was no old one, an empty folder stands for it.
+
+        The old data of replicas is put aside too, so that none of them starts with it.
+        """
         self.bench.sh(
-            f"sync; if [ -e {PGDATA} ]; then mv {PGDATA} {BEFORE}; else mkdir {BEFORE}; fi;"
-            f" mv {RESTORING} {PGDATA}; sync"
+            f"""
+            sync
+            for copy; do
+                [ -e "$copy/{_NAME}" ] || mkdir "$copy/{_NAME}"
+                mv "$copy/{_NAME}" "$copy/{_BEFORE_NAME}"
+            done
+            [ -e {PGDATA} ] || mkdir {PGDATA}
+            mv {PGDATA} {BEFORE}
+            mv {RESTORING} {PGDATA}
+            sync
+            """,
+            *self.copies,
         )
 
     def bring_back(self, progress: Progress) -> None:
@@ -87,14 +111,25 @@ class Folders:
                 fi
                 rmdir {BEFORE} 2>/dev/null || mv {BEFORE} {PGDATA}
             fi
+            for copy; do
+                [ ! -e "$copy/{_BEFORE_NAME}" ] || rmdir "$copy/{_BEFORE_NAME}" 2>/dev/null \\
+                    || mv "$copy/{_BEFORE_NAME}" "$copy/{_NAME}"
+            done
             rm -rf {RESTORING} {_JOURNAL}
-            """
+            """,
+            *self.copies,
         )
 
     def release(self) -> None:
         """Accept the restored cluster as the current one, so that its container may start it."""
         self._write(self.journal() | {"recovered": True})
+        # Patroni would prefer the settings in this file, which are as old as the backup, to those of the stack.
+        self.bench.sh(f"rm -f {PGDATA}/patroni.dynamic.json")
         self.bench.sh(f"if [ -e {BEFORE} ]; then rm -rf {REPLACED}; mv {BEFORE} {REPLACED}; fi; sync")
+
+    def clear_copies(self) -> None:
+        """Delete the data of the replicas, which then copy the restored data."""
+        self.bench.sh(f'for copy; do rm -rf "$copy/{_BEFORE_NAME}" "$copy/{_NAME}"; done', *self.copies)
 
     def end(self) -> None:
         """Remove the old data and, last, the journal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from infra.docker.engine import DockerError, docker
@@ -17,11 +18,13 @@ def add_last_wal(
     bench: Workbench,
     contents: Contents,
     moment: datetime | None,
-    old: str,
+    olds: Sequence[str],
     restored: str,
     progress: Progress,
 ) -> None:
-    """Copy WAL of `old` that is newer than the repository's to the recovery in `restored`.
+    """Copy old WAL that is newer than the repository's to the recovery in `restored`.
+
+    `olds` are the old data folders of the servers. The one with the newest WAL has every acknowledged commit.
 
     Raise BackupError if a segment in between is in neither place and `moment` (None: latest) is after it, because the
     old data may contain commits that no restore can bring back.
@@ -29,31 +32,58 @@ def add_last_wal(
     newest = contents.newest
     if newest is None:
         return
-    names = bench.sh('ls "$1/pg_wal"', old).split()
-    found = (s for s in map(Segment.parse, names) if s is not None and s.timeline == newest.timeline)
-    rest = sorted(s for s in found if s.number > newest.number and _is_written(bench, old, s))
+    cluster = _identifier(bench, restored)
+    found = {old: _written(bench, old) for old in olds if _identifier(bench, old) == cluster}
+    old = max(
+        found, key=lambda each: (max(found[each], default=newest), _is_primary(bench, each)), default=""
+    )
+    history = contents.history
+    if lost := [s for s in found.get(old, ()) if s.timeline > history.timeline]:
+        _refuse(contents, moment, newest, f"timeline {lost[0].timeline} began, but is not in the repository")
+        return
+    rest = sorted(
+        s for s in found.get(old, ()) if s.number > newest.number and history.segment(s.number) == s
+    )
     if not rest:
         return
     if rest[0].number > newest.number + 1:
-        if moment is None or moment > contents.archived_at[newest]:
-            raise BackupError(
-                f"WAL between {newest} and {rest[0]} is neither in the repository nor in the old data, so that later"
-                f" commits would be lost; restore to {show_time(contents.archived_at[newest])} or earlier,"
-                " or keep the data and take a full backup"
-            )
+        what = f"WAL between {newest} and {rest[0]} is neither in the repository nor in the old data"
+        _refuse(contents, moment, newest, what)
         return
     for segment in rest:
         bench.sh('cp "$1/pg_wal/$3" "$2/pg_wal/"', old, restored, str(segment))
         # Postgres does not archive a complete segment of a timeline that recovery leaves, but the new timeline's
-        # history needs it. It copies the last, incomplete segment itself.
-        if bench.exists(f"{old}/pg_wal/archive_status/{segment}.ready"):
+        # history needs it. It copies the last, incomplete segment itself. A replica marks a complete one as done.
+        status = f"{old}/pg_wal/archive_status/{segment}"
+        if segment != rest[-1] or bench.exists(f"{status}.ready") or bench.exists(f"{status}.done"):
             _archive(bench, restored, segment, progress)
 
 
-def _is_written(bench: Workbench, old: str, segment: Segment) -> bool:
-    """Return whether a file has the segment's WAL. A file preallocated by Postgres has an older first page."""
-    held = bench.sh('od -An -tu8 -j8 -N8 "$1/pg_wal/$2"', old, str(segment))
-    return int(held) == segment.first_byte
+def _refuse(contents: Contents, moment: datetime | None, newest: Segment, what: str) -> None:
+    """Raise BackupError if a restore to `moment` would lose commits because of `what`."""
+    if moment is None or moment > contents.archived_at[newest]:
+        raise BackupError(
+            f"{what}, so that later commits would be lost; restore to {show_time(contents.archived_at[newest])} or"
+            " earlier, or keep the data and take a full backup"
+        )
+
+
+def _identifier(bench: Workbench, folder: str) -> str:
+    """Return the system identifier of a data folder. An empty cluster that replaced a lost one has another one."""
+    script = 'LC_ALL=C pg_controldata "$1" 2>/dev/null | sed -n "s/^Database system identifier: *//p"'
+    return bench.sh(script, folder).strip()
+
+
+def _written(bench: Workbench, old: str) -> list[Segment]:
+    """Return the segments of a data folder, without the files that Postgres preallocated: their first page is older."""
+    script = 'cd "$1/pg_wal"; for f in *; do [ ! -f "$f" ] || echo "$f" $(od -An -tu8 -j8 -N8 "$f"); done'
+    lines = (line.split() for line in bench.sh(script, old).splitlines())
+    found = ((Segment.parse(name), first) for name, *first in lines)
+    return [segment for segment, first in found if segment is not None and first == [str(segment.first_byte)]]
+
+
+def _is_primary(bench: Workbench, old: str) -> bool:
+    return not bench.exists(f"{old}/standby.signal")
 
 
 def _archive(bench: Workbench, restored: str, segment: Segment, progress: Progress) -> None:

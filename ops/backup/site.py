@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from infra import outputs
@@ -14,6 +15,7 @@ from infra.docker import ownership
 from infra.docker.engine import DockerError, docker, inspect
 from infra.docker.members import primary_container
 from infra.spec.checkout import Checkout
+from infra.spec.postgres_cluster import MEMBERS
 from ops.backup.errors import BackupError
 from ops.errors import Exit, OpsError
 
@@ -22,7 +24,7 @@ from ops.errors import Exit, OpsError
 class BackupSite:
     """One stack's Postgres, as named in the stack outputs. The containers need not exist.
 
-    With replicas, `postgres` is the primary's container, because only a primary can be backed up.
+    With replicas, `postgres` and the volumes are those of the first server, and `replicas` are the other servers.
     """
 
     stack: str
@@ -36,7 +38,7 @@ class BackupSite:
     access: str
     lock_file: Path
     full_days: int = 7
-    has_replicas: bool = False
+    replicas: tuple[str, ...] = ()
     # Labels that name the owner of the Docker resources created for this site.
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,13 +77,26 @@ class BackupSite:
             data_volume=backups["dataVolume"],
             config_volume=backups["configVolume"],
             repository_volume=backups["repositoryVolume"],
-            postgres=primary_container(values[outputs.CONTAINERS]["postgres"]),
-            has_replicas=bool(values.get(outputs.POSTGRES_REPLICAS)),
+            postgres=values[outputs.CONTAINERS]["postgres"],
+            replicas=MEMBERS[1:] if values.get(outputs.POSTGRES_REPLICAS) else (),
             access=values[outputs.CONTAINERS]["access"],
             lock_file=checkout.stack_dir(stack) / "backup.lock",
             full_days=int(backups["fullDays"]),
             labels=ownership.labels(checkout, stack),
         )
+
+    @cached_property
+    def primary(self) -> str:
+        """The container of the primary, which alone can be backed up. Waits for it, and raises NoPrimary (6)."""
+        return primary_container(self.postgres)
+
+    def container(self, service: str) -> str:
+        """Return the name of a server's container."""
+        return f"{self.prefix}-{service}"
+
+    def volume(self, service: str) -> str:
+        """Return the name of a server's data volume."""
+        return f"{self.prefix}-{service}-data"
 
     def is_running(self, container: str) -> bool:
         found = inspect("container", container)
@@ -89,19 +104,10 @@ class BackupSite:
 
     def require_running(self) -> None:
         """Raise OpsError (6) if Postgres does not run."""
-        if not self.is_running(self.postgres):
+        if not self.is_running(self.primary):
             raise OpsError(
                 f"Postgres of stack {self.stack!r} does not run; see `groundwork status --stack {self.stack}`",
                 Exit.UNREACHABLE,
-            )
-
-    def require_single(self) -> None:
-        """Raise OpsError (7) for a stack with replicas, whose data folders belong to Patroni."""
-        if self.has_replicas:
-            raise OpsError(
-                f"stack {self.stack!r} has replicas of Postgres, with which a restore is not supported yet; set"
-                f" groundwork:postgresReplicas to 0, run `groundwork up --stack {self.stack}`, and restore then",
-                Exit.REFUSED,
             )
 
     @contextmanager

@@ -37,7 +37,7 @@ def take_backup(site: BackupSite, *, kind: str | None, progress: Progress) -> Ba
     site.require_running()
     with site.exclusive():
         progress("reading the repository")
-        require_room(site.postgres)
+        require_room(site.primary)
         before = _look(site)
         chosen = kind or due(before, site.full_days, datetime.now(UTC))
         if chosen == "incr" and not before.restorable():
@@ -45,10 +45,10 @@ def take_backup(site: BackupSite, *, kind: str | None, progress: Progress) -> Ba
             chosen = "full"
         report_archiver(site, progress)
         progress(f"writing a marker and taking {'a full' if chosen == 'full' else 'an incremental'} backup")
-        markers.write(site.postgres, "backup")
-        _back_up(site.postgres, chosen, progress)
+        markers.write(site.primary, "backup")
+        _back_up(site.primary, chosen, progress)
         progress("checking the new backup")
-        after = repository.read(site.postgres)
+        after = repository.read(site.primary)
         report_gaps(after, progress)
     return max(after.backups, key=lambda b: b.stop)
 
@@ -100,7 +100,7 @@ def archiver(container: str) -> Archiver:
 
 def report_archiver(site: BackupSite, progress: Progress) -> None:
     """Warn if archiving fails. The backup is tried anyway, and reports the reason."""
-    state = archiver(site.postgres)
+    state = archiver(site.primary)
     if state.is_failing:
         progress(
             f"warning: WAL is not being archived: {state.last_failed} failed, {state.waiting} files are waiting;"
@@ -120,10 +120,10 @@ def report_gaps(contents: Contents, progress: Progress) -> None:
 
 def _look(site: BackupSite) -> Contents:
     try:
-        return repository.read(site.postgres)
+        return repository.read(site.primary)
     except BackupError:
         # The stanza does not exist if the server could not create it when it started.
-        pgbackrest.run(site.postgres, "stanza-create")
-        return repository.read(site.postgres)
+        pgbackrest.run(site.primary, "stanza-create")
+        return repository.read(site.primary)
     except DockerError as error:
         raise BackupError(f"cannot list the backup repository: {error}") from error

@@ -91,6 +91,11 @@ class History:
             return True
         return any(b.timeline == timeline and lsn <= b.lsn for b in self.branches)
 
+    def is_after(self, timeline: int, branch: Branch) -> bool:
+        """Return whether a timeline of this history began at that branch or later."""
+        later = self.branches[self.branches.index(branch) + 1 :]
+        return timeline == self.timeline or any(b.timeline == timeline for b in later)
+
 
 def contiguous_end(first: int, present: frozenset[Segment], history: History) -> int:
     """Return the last number of the gapless run that starts at `first`, or `first - 1` if `first` is missing."""

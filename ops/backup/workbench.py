@@ -91,6 +91,7 @@ def workbench(
     *,
     network: str = "none",
     publish: int | None = None,
+    uid: int = postgres.UID,
 ) -> Iterator[Workbench]:
     """Yield a workbench, and remove it at the end. A leftover one of a killed run is removed first.
 
@@ -99,7 +100,6 @@ def workbench(
     """
     name = f"{site.prefix}-{what}"
     remove(site, name)
-    uid = postgres.UID
     command = [
         *("run", "--detach", "--init", "--name", name, *labels_of(site)),
         *("--network", network, "--user", f"{uid}:{uid}", "--read-only", "--cap-drop", "ALL"),

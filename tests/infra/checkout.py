@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +40,18 @@ class CheckoutCopy:
                 shutil.copy2(source, root / name)
         (root / ".venv").symlink_to(ROOT / ".venv")
         return cls(root, folder / "state")
+
+    @classmethod
+    @contextmanager
+    def temporary(cls, folder: Path) -> Iterator[CheckoutCopy]:
+        """Yield a copy whose stack and data are removed at the end."""
+        copy = cls.copy_to(folder)
+        copy.settings()
+        try:
+            yield copy
+        finally:
+            copy.settings()
+            copy.run("down", "--volumes", "--yes")
 
     @property
     def identity(self) -> Checkout:
@@ -76,12 +90,13 @@ class CheckoutCopy:
             raise
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
-    def run_until(self, moment: str, *arguments: str) -> None:
-        """Run a command until a line of stdout contains `moment`, then SIGKILL it and its child processes."""
+    def run_until(self, moment: str, *arguments: str, says_on_stderr: bool = False) -> None:
+        """Run a command until a line of its output contains `moment`, then SIGKILL it and its child processes."""
         process = self.start(*arguments)
-        assert process.stdout is not None
+        output = process.stderr if says_on_stderr else process.stdout
+        assert output is not None
         said = []
-        for line in process.stdout:
+        for line in output:
             said.append(line)
             if moment in line:
                 break

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,11 +80,5 @@ def role_urls(live_stack: LiveStack) -> dict[str, dict[str, str]]:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckoutCopy]:
     """Yield a copy of the checkout. Its stack and data are removed at the end."""
-    folder: Path = tmp_path_factory.mktemp("checkout")
-    copy = CheckoutCopy.copy_to(folder)
-    copy.settings()
-    try:
+    with CheckoutCopy.temporary(tmp_path_factory.mktemp("checkout")) as copy:
         yield copy
-    finally:
-        copy.settings()
-        copy.run("down", "--volumes", "--yes")

@@ -1,86 +1,26 @@
-"""A stack whose replicas are turned on, whose primary fails in several ways, and whose replicas are turned off again.
-
-The tests share the stack of one checkout, and run in the order of this file.
-"""
+"""A stack whose replicas were turned on: data, settings, and who may log in."""
 
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import pytest
 
 from infra.docker.access import SECRETS_DIR
-from infra.docker.engine import docker, inspect, psql
-from infra.docker.members import patronictl, primary_container
+from infra.docker.engine import docker, inspect
 from infra.monitoring.replicas import REPLICA_DASHBOARDS, REPLICA_RULES
 from infra.spec import etcd, postgres_cluster
 from infra.spec.monitoring import PROMETHEUS
 from infra.spec.postgres import CONFIG_DIR
-from infra.spec.postgres_cluster import MEMBERS, SCOPE
+from infra.spec.postgres_cluster import MEMBERS
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
-from infra.spec.roles import DATABASE
 from tests.containers import wait_until
-from tests.infra.checkout import CheckoutCopy
-from tests.infra.cluster.writers import SCHEMA_SQL, TABLE, Writers, writing
+from tests.infra.cluster.conftest import LiveCluster
+from tests.infra.cluster.writers import TABLE
 from tests.integration.monitoring.measured import Prometheus
 from tests.promises import promise
 from tests.promql import all_missing, dashboard_expressions, rule_expressions
-from tests.scale import IS_FULL
-
-# A failover takes 30 s, on a busy machine longer.
-_LIMIT_SECONDS = 300
-# Without these, an acknowledged write may be on the primary alone.
-_CARELESS = "options=-c%20synchronous_commit%3Dlocal"
-
-
-@dataclass(frozen=True)
-class LiveCluster:
-    """The stack, and a connection string of role app from when it had replicas."""
-
-    checkout: CheckoutCopy
-    url: str
-
-    def container(self, service: str) -> str:
-        return self.checkout.identity.name("dev", service)
-
-    def primary(self) -> str:
-        return primary_container(self.container("postgres"), wait_seconds=_LIMIT_SECONDS)
-
-    def sql(self, statement: str) -> str:
-        return psql(self.primary(), statement, database=DATABASE).strip()
-
-    def members(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(patronictl(self.primary(), "list", SCOPE, "--format=json"))
-        return found
-
-    def wait_until_whole(self) -> None:
-        """Wait until all members stream. A writer is not needed: see the health check of the image."""
-
-        def is_whole() -> bool:
-            roles = [m["Role"] for m in self.members() if m["State"] in ("running", "streaming")]
-            return sorted(roles) == ["Leader", "Replica", "Sync Standby"]
-
-        wait_until(is_whole, _LIMIT_SECONDS)
-
-
-@pytest.fixture(scope="module")
-def cluster(checkout: CheckoutCopy) -> LiveCluster:
-    """Return a cluster that was a single server with a row."""
-    checkout.succeed("up")
-    psql(
-        checkout.identity.name("dev", "postgres"),
-        f"{SCHEMA_SQL} INSERT INTO groundwork.{TABLE} VALUES (0);",
-        database=DATABASE,
-    )
-    # Monitoring and replicas of Redis are here because another stack with replicas would take a minute.
-    checkout.settings(postgresReplicas=2, redisReplicas=2, monitoring="true")
-    checkout.succeed("up")
-    url = json.loads(checkout.succeed("env", "--role", "app", "--format", "json"))["DATABASE_URL"]
-    return LiveCluster(checkout, url)
 
 
 @promise("turning replicas on keeps the data")
@@ -165,94 +105,3 @@ def test_etcd_and_patroni_refuse_clients_without_a_certificate(cluster: LiveClus
 def test_a_role_with_a_password_cannot_replicate(cluster: LiveCluster) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"no pg_hba\.conf entry for replication connection"):
         psycopg.connect(f"{cluster.url}&replication=true")
-
-
-def _freeze(cluster: LiveCluster, writers: Writers, old: str) -> None:
-    docker("pause", old)
-    try:
-        _await_writes(writers)
-    finally:
-        docker("unpause", old)
-
-
-def _kill(cluster: LiveCluster, writers: Writers, old: str) -> None:
-    docker("kill", old)
-    try:
-        _await_writes(writers)
-    finally:
-        docker("start", old)
-
-
-def _switch_over(cluster: LiveCluster, writers: Writers, old: str) -> None:
-    cluster.checkout.succeed("cluster", "switchover", "--yes")
-
-
-def _await_writes(writers: Writers) -> None:
-    """Wait until writes are acknowledged that began after the fault."""
-    began = time.monotonic() + 2
-    wait_until(lambda: writers.has_written_since(began), _LIMIT_SECONDS)
-
-
-FAULTS = {"freeze": _freeze, "switchover": _switch_over, "kill": _kill}
-# A kill ends like a freeze: with the lease.
-_RUNS = [*FAULTS, *FAULTS, *FAULTS] if IS_FULL else ["freeze", "switchover"]
-
-
-@promise("no acknowledged write is lost when the primary is killed, frozen or moved")
-@pytest.mark.parametrize(("number", "fault"), list(enumerate(_RUNS)))
-def test_no_acknowledged_write_is_lost(cluster: LiveCluster, number: int, fault: str) -> None:
-    cluster.wait_until_whole()
-    old = cluster.primary()
-    with writing(cluster.url) as writers:
-        wait_until(lambda: len(writers.acknowledged) >= 100, _LIMIT_SECONDS)
-        FAULTS[fault](cluster, writers, old)
-        _await_writes(writers)
-        # The old primary comes back while the others write.
-        cluster.wait_until_whole()
-    assert cluster.primary() != old
-    assert writers.acknowledged.keys() - writers.rows() == set(), f"longest wait {writers.gap():.1f} s"
-
-
-@pytest.mark.skipif(not IS_FULL, reason="SCALE=full: it waits for the end of a lease")
-@promise("no acknowledged write is lost when the primary is killed, frozen or moved", control=True)
-def test_writes_that_do_not_wait_for_a_replica_are_lost(cluster: LiveCluster) -> None:
-    cluster.wait_until_whole()
-    old = cluster.primary()
-    replicas = [cluster.container(member) for member in MEMBERS if cluster.container(member) != old]
-    with writing(f"{cluster.url}&{_CARELESS}") as writers:
-        docker("pause", *replicas)
-        began = time.monotonic()
-        wait_until(lambda: writers.has_written_since(began + 0.5), _LIMIT_SECONDS)
-        docker("kill", old)
-    docker("unpause", *replicas)
-    try:
-        # Of the replicas, one was synchronous, and is promoted.
-        assert cluster.primary() in replicas
-        assert writers.acknowledged.keys() - writers.rows()
-    finally:
-        docker("start", old)
-
-
-@promise("turning replicas off keeps the data, and is refused while another server is the primary")
-def test_turning_replicas_off_keeps_the_rows(cluster: LiveCluster) -> None:
-    cluster.wait_until_whole()
-    if cluster.primary() == cluster.container("postgres"):
-        cluster.checkout.succeed("cluster", "switchover", "--yes")
-    before = int(cluster.sql(f"SELECT count(*) FROM groundwork.{TABLE}"))
-    cluster.checkout.settings()
-    refused = cluster.checkout.run("up")
-    assert refused.returncode != 0
-    assert "groundwork:postgresReplicas cannot become 0 while postgres-" in refused.stderr + refused.stdout
-    cluster.checkout.succeed("cluster", "switchover", "--to", "postgres", "--yes")
-    cluster.checkout.succeed("up")
-    container = cluster.container("postgres")
-    assert int(psql(container, f"SELECT count(*) FROM groundwork.{TABLE}", database=DATABASE)) == before
-    assert psql(container, "SELECT count(*) FROM pg_roles WHERE rolname = 'replicator'").strip() == "0"
-    left = {name.removeprefix(cluster.container("")) for name in _names(cluster)}
-    assert left & {*MEMBERS[1:], *etcd.MEMBERS, "postgres-2-data", "etcd-1-data"} == set()
-    cluster.checkout.succeed("doctor", "--only", "roles", "--only", "postgres-settings")
-
-
-def _names(cluster: LiveCluster) -> list[str]:
-    containers = docker("container", "ls", "--all", "--format", "{{.Names}}").split()
-    return [*containers, *docker("volume", "ls", "--quiet").split()]

@@ -11,6 +11,7 @@ import pytest
 
 from infra.docker import engine
 from ops.backup import checks, drill, repository, take_backup, workbench
+from ops.backup import site as site_module
 from ops.backup.evidence import CheckFailed
 from ops.backup.markers import Marker
 from ops.backup.site import BackupSite
@@ -53,7 +54,8 @@ def there(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
 
 
 @pytest.fixture
-def site() -> BackupSite:
+def site(monkeypatch: pytest.MonkeyPatch) -> BackupSite:
+    monkeypatch.setattr(site_module, "primary_container", lambda container: container)
     names = ("image", "data", "config", "repository", "postgres", "access")
     return BackupSite("dev", PREFIX, *names, lock_file=Path("/no/such/lock"))
 

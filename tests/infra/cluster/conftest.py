@@ -1,0 +1,77 @@
+"""A stack whose replicas are turned on. The tests of this folder share it, and run in the order of their files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from infra.docker.engine import psql
+from infra.docker.members import patronictl, primary_container
+from infra.spec.postgres_cluster import SCOPE
+from infra.spec.roles import DATABASE
+from tests.containers import wait_until
+from tests.infra.checkout import CheckoutCopy
+from tests.infra.cluster.writers import SCHEMA_SQL, TABLE
+
+# A failover takes 30 s, on a busy machine longer.
+LIMIT_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class LiveCluster:
+    """The stack, and a connection string of role app from when it had replicas."""
+
+    checkout: CheckoutCopy
+    url: str
+
+    def container(self, service: str) -> str:
+        return self.checkout.identity.name("dev", service)
+
+    def primary(self) -> str:
+        return primary_container(self.container("postgres"), wait_seconds=LIMIT_SECONDS)
+
+    def sql(self, statement: str) -> str:
+        return psql(self.primary(), statement, database=DATABASE).strip()
+
+    def members(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(patronictl(self.primary(), "list", SCOPE, "--format=json"))
+        return found
+
+    def wait_until_whole(self) -> None:
+        """Wait until all members stream. A writer is not needed: see the health check of the image."""
+
+        def is_whole() -> bool:
+            roles = [m["Role"] for m in self.members() if m["State"] in ("running", "streaming")]
+            return sorted(roles) == ["Leader", "Replica", "Sync Standby"]
+
+        wait_until(is_whole, LIMIT_SECONDS)
+
+
+@pytest.fixture(scope="package")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckoutCopy]:
+    """Yield a copy of the checkout. Its stack and data are removed after the last test of this folder."""
+    with CheckoutCopy.temporary(tmp_path_factory.mktemp("checkout")) as copy:
+        yield copy
+
+
+@pytest.fixture(scope="package")
+def cluster(checkout: CheckoutCopy) -> LiveCluster:
+    """Return a cluster that was a single server with a row, and that has a backup."""
+    checkout.succeed("up")
+    psql(
+        checkout.identity.name("dev", "postgres"),
+        f"{SCHEMA_SQL} INSERT INTO groundwork.{TABLE} VALUES (0);",
+        database=DATABASE,
+    )
+    # Monitoring and replicas of Redis are here because another stack with replicas would take a minute.
+    checkout.settings(postgresReplicas=2, redisReplicas=2, monitoring="true")
+    checkout.succeed("up")
+    url = json.loads(checkout.succeed("env", "--role", "app", "--format", "json"))["DATABASE_URL"]
+    live = LiveCluster(checkout, url)
+    live.wait_until_whole()
+    checkout.succeed("backup")
+    return live

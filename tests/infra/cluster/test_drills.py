@@ -1,0 +1,84 @@
+"""A primary that fails in several ways under writers: no acknowledged write is lost."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from infra.docker.engine import docker
+from infra.spec.postgres_cluster import MEMBERS
+from tests.containers import wait_until
+from tests.infra.cluster.conftest import LIMIT_SECONDS, LiveCluster
+from tests.infra.cluster.writers import Writers, writing
+from tests.promises import promise
+from tests.scale import IS_FULL
+
+# Without these, an acknowledged write may be on the primary alone.
+_CARELESS = "options=-c%20synchronous_commit%3Dlocal"
+
+
+def _freeze(cluster: LiveCluster, writers: Writers, old: str) -> None:
+    docker("pause", old)
+    try:
+        _await_writes(writers)
+    finally:
+        docker("unpause", old)
+
+
+def _kill(cluster: LiveCluster, writers: Writers, old: str) -> None:
+    docker("kill", old)
+    try:
+        _await_writes(writers)
+    finally:
+        docker("start", old)
+
+
+def _switch_over(cluster: LiveCluster, writers: Writers, old: str) -> None:
+    cluster.checkout.succeed("cluster", "switchover", "--yes")
+
+
+def _await_writes(writers: Writers) -> None:
+    """Wait until writes are acknowledged that began after the fault."""
+    began = time.monotonic() + 2
+    wait_until(lambda: writers.has_written_since(began), LIMIT_SECONDS)
+
+
+FAULTS = {"freeze": _freeze, "switchover": _switch_over, "kill": _kill}
+# A kill ends like a freeze: with the lease.
+_RUNS = [*FAULTS, *FAULTS, *FAULTS] if IS_FULL else ["freeze", "switchover"]
+
+
+@promise("no acknowledged write is lost when the primary is killed, frozen or moved")
+@pytest.mark.parametrize(("number", "fault"), list(enumerate(_RUNS)))
+def test_no_acknowledged_write_is_lost(cluster: LiveCluster, number: int, fault: str) -> None:
+    cluster.wait_until_whole()
+    old = cluster.primary()
+    with writing(cluster.url) as writers:
+        wait_until(lambda: len(writers.acknowledged) >= 100, LIMIT_SECONDS)
+        FAULTS[fault](cluster, writers, old)
+        _await_writes(writers)
+        # The old primary comes back while the others write.
+        cluster.wait_until_whole()
+    assert cluster.primary() != old
+    assert writers.acknowledged.keys() - writers.rows() == set(), f"longest wait {writers.gap():.1f} s"
+
+
+@pytest.mark.skipif(not IS_FULL, reason="SCALE=full: it waits for the end of a lease")
+@promise("no acknowledged write is lost when the primary is killed, frozen or moved", control=True)
+def test_writes_that_do_not_wait_for_a_replica_are_lost(cluster: LiveCluster) -> None:
+    cluster.wait_until_whole()
+    old = cluster.primary()
+    replicas = [cluster.container(member) for member in MEMBERS if cluster.container(member) != old]
+    with writing(f"{cluster.url}&{_CARELESS}") as writers:
+        docker("pause", *replicas)
+        began = time.monotonic()
+        wait_until(lambda: writers.has_written_since(began + 0.5), LIMIT_SECONDS)
+        docker("kill", old)
+    docker("unpause", *replicas)
+    try:
+        # Of the replicas, one was synchronous, and is promoted.
+        assert cluster.primary() in replicas
+        assert writers.acknowledged.keys() - writers.rows()
+    finally:
+        docker("start", old)

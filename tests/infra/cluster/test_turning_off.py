@@ -1,0 +1,36 @@
+"""Replicas that are turned off: the data of the first server stays. This file is the last one of the folder."""
+
+from __future__ import annotations
+
+from infra.docker.engine import docker, psql
+from infra.spec import etcd
+from infra.spec.postgres_cluster import MEMBERS
+from infra.spec.roles import DATABASE
+from tests.infra.cluster.conftest import LiveCluster
+from tests.infra.cluster.writers import TABLE
+from tests.promises import promise
+
+
+@promise("turning replicas off keeps the data, and is refused while another server is the primary")
+def test_turning_replicas_off_keeps_the_rows(cluster: LiveCluster) -> None:
+    cluster.wait_until_whole()
+    if cluster.primary() == cluster.container("postgres"):
+        cluster.checkout.succeed("cluster", "switchover", "--yes")
+    before = int(cluster.sql(f"SELECT count(*) FROM groundwork.{TABLE}"))
+    cluster.checkout.settings()
+    refused = cluster.checkout.run("up")
+    assert refused.returncode != 0
+    assert "groundwork:postgresReplicas cannot become 0 while postgres-" in refused.stderr + refused.stdout
+    cluster.checkout.succeed("cluster", "switchover", "--to", "postgres", "--yes")
+    cluster.checkout.succeed("up")
+    container = cluster.container("postgres")
+    assert int(psql(container, f"SELECT count(*) FROM groundwork.{TABLE}", database=DATABASE)) == before
+    assert psql(container, "SELECT count(*) FROM pg_roles WHERE rolname = 'replicator'").strip() == "0"
+    left = {name.removeprefix(cluster.container("")) for name in _names(cluster)}
+    assert left & {*MEMBERS[1:], *etcd.MEMBERS, "postgres-2-data", "etcd-1-data"} == set()
+    cluster.checkout.succeed("doctor", "--only", "roles", "--only", "postgres-settings")
+
+
+def _names(cluster: LiveCluster) -> list[str]:
+    containers = docker("container", "ls", "--all", "--format", "{{.Names}}").split()
+    return [*containers, *docker("volume", "ls", "--quiet").split()]

@@ -1,0 +1,161 @@
+"""The servers of a cluster around a restore: the order in which they stop and start, and what happens between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from infra.docker.members import NoPrimary
+from infra.spec import etcd
+from infra.spec.postgres_cluster import MEMBERS
+from ops.backup import markers, servers
+from ops.backup import site as site_module
+from ops.backup.site import BackupSite
+from tests.promises import promise
+
+PREFIX = "gw-0a1b2c-dev"
+REPLICAS = MEMBERS[1:]
+
+
+class Engine:
+    """Containers by name, with whether they run. Records what was done, without the prefix of the names."""
+
+    def __init__(self, primary: str | None, *running: str, stopped: tuple[str, ...] = ()) -> None:
+        self.primary = primary
+        self.containers = dict.fromkeys(running, True) | dict.fromkeys(stopped, False)
+        self.done: list[str] = []
+
+    def docker(self, command: str, *names: str, **_: Any) -> str:
+        self.done.append(" ".join([command, *(name.removeprefix(f"{PREFIX}-") for name in names)]))
+        return ""
+
+    def inspect(self, kind: str, *names: str) -> list[dict[str, Any]]:
+        if kind == "volume":
+            return [{"Name": name} for name in names]
+        found = (name for name in names if name.removeprefix(f"{PREFIX}-") in self.containers)
+        states = {name: self.containers[name.removeprefix(f"{PREFIX}-")] for name in found}
+        return [{"Name": f"/{name}", "State": {"Running": states[name]}} for name in states]
+
+    def primary_container(self, *_: Any, **__: Any) -> str:
+        if self.primary is None:
+            raise NoPrimary("no member is the primary")
+        return f"{PREFIX}-{self.primary}"
+
+    def write(self, container: str, _purpose: str) -> None:
+        self.done.append(f"marker in {container.removeprefix(f'{PREFIX}-')}")
+
+    def healthy(self, container: str, _seconds: float) -> None:
+        self.done.append(f"await {container.removeprefix(f'{PREFIX}-')}")
+
+    @contextmanager
+    def workbench(
+        self, _site: BackupSite, _what: str, volumes: dict[str, tuple[str, bool]], *, uid: int
+    ) -> Iterator[Any]:
+        assert uid == etcd.UID
+        names = [name.removeprefix(f"{PREFIX}-") for name, _ in volumes.values()]
+        yield SimpleNamespace(sh=lambda script: self.done.append(f"{script} in {' '.join(names)}"))
+
+    def clear_copies(self) -> None:
+        self.done.append("clear")
+
+
+def use(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> Engine:
+    monkeypatch.setattr(servers, "docker", engine.docker)
+    monkeypatch.setattr(servers, "primary_container", engine.primary_container)
+    monkeypatch.setattr(servers, "wait_until_healthy", engine.healthy)
+    monkeypatch.setattr(servers, "workbench", engine.workbench)
+    monkeypatch.setattr(servers, "inspect", engine.inspect)
+    monkeypatch.setattr(site_module, "inspect", engine.inspect)
+    monkeypatch.setattr(markers, "write", engine.write)
+    return engine
+
+
+def site(*replicas: str) -> BackupSite:
+    return BackupSite(
+        stack="dev",
+        prefix=PREFIX,
+        image="image",
+        data_volume=f"{PREFIX}-postgres-data",
+        config_volume="config",
+        repository_volume="repository",
+        postgres=f"{PREFIX}-postgres",
+        access=f"{PREFIX}-access",
+        lock_file=Path("/no/such/lock"),
+        replicas=replicas,
+    )
+
+
+def ignore(_line: str) -> None:
+    pass
+
+
+@promise("a restore stops the primary last, so that no replica is promoted meanwhile")
+@pytest.mark.parametrize("primary", MEMBERS)
+def test_the_primary_is_stopped_last(monkeypatch: pytest.MonkeyPatch, primary: str) -> None:
+    engine = use(monkeypatch, Engine(primary, *MEMBERS, "access"))
+    servers.stop(site(*REPLICAS), ignore, mark=True)
+    others = [member for member in MEMBERS if member != primary]
+    assert engine.done == [
+        f"marker in {primary}",
+        "stop access",
+        *(f"stop {member}" for member in others),
+        f"stop {primary}",
+    ]
+
+
+def test_without_a_primary_all_servers_are_stopped_and_no_marker_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = use(monkeypatch, Engine(None, "postgres-3", stopped=("postgres",)))
+    servers.stop(site(*REPLICAS), ignore, mark=True)
+    assert engine.done == ["stop postgres-3", "stop postgres"]
+
+
+@promise("after a restore, the replicas copy the restored data")
+def test_replicas_start_only_when_the_restored_server_answers_and_their_data_is_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = use(monkeypatch, Engine("postgres-2", "access", stopped=MEMBERS))
+    assert servers.start_restored(site(*REPLICAS), engine, ignore)  # type: ignore[arg-type]
+    assert engine.done == [
+        *("start postgres", "await postgres", "clear"),
+        *("start postgres-2", "start postgres-3", "await postgres-2", "await postgres-3"),
+        "start access",
+    ]
+
+
+def test_without_containers_nothing_is_started_and_the_replicas_copy_at_the_next_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = use(monkeypatch, Engine(None))
+    assert not servers.start_restored(site(*REPLICAS), engine, ignore)  # type: ignore[arg-type]
+    assert engine.done == ["clear"]
+
+
+def test_the_state_in_etcd_is_deleted_while_etcd_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One of its containers is gone, and one is stopped.
+    engine = use(monkeypatch, Engine(None, "etcd-1", stopped=("etcd-3",)))
+    servers.forget_cluster(site(*REPLICAS), ignore)
+    assert engine.done == [
+        "stop etcd-1 etcd-3",
+        "rm -rf /mnt/*/data in etcd-1-data etcd-2-data etcd-3-data",
+        "start etcd-1 etcd-3",
+    ]
+
+
+def test_a_single_server_has_no_state_in_etcd(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = use(monkeypatch, Engine("postgres", "postgres"))
+    servers.forget_cluster(site(), ignore)
+    assert engine.done == []
+
+
+def test_data_that_was_put_back_is_served_by_all_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = use(monkeypatch, Engine("postgres-2", "access", stopped=MEMBERS))
+    servers.start(site(*REPLICAS), ignore)
+    # Which one becomes the primary is up to the unchanged state in etcd.
+    assert engine.done == ["start postgres postgres-2 postgres-3", "await postgres-2", "start access"]
