@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from ops.servers.access_metrics import MetricKey
 from ops.servers.errors import ServerUnreachable, one_line
 
-# The name of a metric, and its labels sorted by name.
-MetricKey = tuple[str, tuple[tuple[str, str], ...]]
 # Counters of a process: Prometheus's job, entity, layer and count.
 _Counts = Iterable[tuple[str, str, str, float]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ops.report.cache_reads import EntityReads, MetricKey
+from ops.report.cache_reads import EntityReads
 from ops.report.sampling import Sample, Sampling
 from ops.report.series import (
     Bar,
@@ -18,6 +18,7 @@ from ops.report.series import (
     share_since_start,
     shares,
 )
+from ops.servers.access_metrics import MetricKey
 
 _MB = 1024**2
 STATEMENTS_SHOWN = 10

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import time
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from ops.errors import OpsError
-from ops.report.cache_reads import NOT_SAMPLED, CacheReads, MetricKey, cache_reads
-from ops.servers.errors import ServerUnreachable, one_line
+from ops.report.cache_reads import NOT_SAMPLED, CacheReads, cache_reads
+from ops.servers.access_metrics import MetricKey, access_metrics
+from ops.servers.errors import ServerUnreachable
 from ops.servers.lock_waits import lock_waits
 from ops.servers.monitored_postgres import MonitoredPostgres, Row
 from ops.servers.monitored_redis import MonitoredRedis
 from ops.servers.monitored_stack import MonitoredStack
 
-_ACCESS_SECONDS = 3.0
 _DATABASE = """
 SELECT blks_hit, blks_read, xact_commit, xact_rollback, deadlocks, temp_bytes
 FROM pg_stat_database WHERE datname = current_database()
@@ -148,7 +145,9 @@ class _Sampler:
             None if counters is None else {name: float(value) for name, value in counters.items()},
             waits,
             None if info is None else {name: float(info[name]) for name in REDIS_FIELDS},
-            None if self._stack.access_url is None else self._ask("access", self._metrics),
+            None
+            if (url := self._stack.access_url) is None
+            else self._ask("access", lambda: access_metrics(url)),
             None if lag is None else {row["replica"]: row["lag_bytes"] for row in lag},
             None if info is None else redis_lag(info),
         )
@@ -160,15 +159,6 @@ class _Sampler:
             self.done.unreached[server] = str(error)
             return None
 
-    def _metrics(self) -> dict[MetricKey, float]:
-        url = f"{self._stack.access_url}/metrics"
-        try:
-            with urllib.request.urlopen(url, timeout=_ACCESS_SECONDS) as answer:
-                text = answer.read().decode()
-        except OSError as error:
-            raise ServerUnreachable(f"cannot reach {url}: {one_line(error)}") from error
-        return parse_metrics(text)
-
 
 def redis_lag(info: Mapping[str, Any]) -> dict[str, float]:
     """Return how many bytes each replica of a primary is behind, by address, from INFO."""
@@ -176,15 +166,4 @@ def redis_lag(info: Mapping[str, Any]) -> dict[str, float]:
     return {
         f"{each['ip']}:{each['port']}": max(float(info["master_repl_offset"]) - float(each["offset"]), 0)
         for each in replicas
-    }
-
-
-def parse_metrics(text: str) -> dict[MetricKey, float]:
-    """Return groundwork's metrics of a page in Prometheus's format, without the buckets of histograms."""
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        if family.name.startswith("groundwork_")
-        for sample in family.samples
-        if not sample.name.endswith("_bucket")
     }

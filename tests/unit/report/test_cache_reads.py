@@ -12,11 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from ops.errors import OpsError
-from ops.report.cache_reads import CacheReads, EntityReads, MetricKey, cache_reads
+from ops.report.cache_reads import CacheReads, EntityReads, cache_reads
 from ops.report.charts import cache_hit_rates
 from ops.report.document import document
 from ops.report.page import render
-from ops.report.sampling import Sample, Sampling, parse_metrics
+from ops.report.sampling import Sample, Sampling
+from ops.servers.access_metrics import MetricKey, parse_metrics
 from tests.promises import promise
 from tests.web_server import QuietHandler, served
 
