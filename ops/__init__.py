@@ -5,7 +5,7 @@ after the command or after what it works on:
 
 - `stack`: up, preview, down, status, adopt, env
 - `cache`: cache
-- `servers`: reads of a stack's Postgres and Redis, and temporary servers; used by doctor, report, migrate and sql
+- `servers`: reads of a stack's Postgres and Redis, and temporary servers; used by doctor, top, report, migrate and sql
 - `migrations`: migrate lint, plan, rehearse and verify; db.migrator applies migrations
 - `backup`: backup, restore, drill
 - `rotation`: rotate, tokens
@@ -13,7 +13,7 @@ after the command or after what it works on:
 - `entity`: new
 - `toolchain`: toolchain, shellenv, prune
 - `gharchive`: import
-- `bootstrap`, `doctor`, `policy`, `report`, `serve`: the commands of these names
+- `bootstrap`, `doctor`, `policy`, `report`, `serve`, `top`: the commands of these names
 - `pull_request`: report --markdown
 
 The other commands are complete in `commands`.

@@ -59,6 +59,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Run a program with temporary servers for its tests",
     ),
     "doctor": ("ops.commands.doctor", "doctor", "Check a stack's servers and advise on each finding"),
+    "top": ("ops.commands.top", "top", "Watch a stack's sessions, locks, statements and hit rates"),
     "report": (
         "ops.commands.report",
         "report",

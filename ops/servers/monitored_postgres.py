@@ -32,8 +32,9 @@ T = TypeVar("T")
 class MonitoredPostgres:
     """One connection as the role of the stack's `database_url`, opened on first use and reopened after a loss."""
 
-    def __init__(self, stack: MonitoredStack) -> None:
+    def __init__(self, stack: MonitoredStack, application_name: str = "groundwork doctor and report") -> None:
         self._stack = stack
+        self._application_name = application_name
         self._connection: BoundedConnection | None = None
 
     def close(self) -> None:
@@ -96,7 +97,7 @@ class MonitoredPostgres:
             conninfo = pinned_conninfo(
                 self._stack.database_url,
                 connect_timeout=CONNECT_SECONDS,
-                application_name="groundwork doctor and report",
+                application_name=self._application_name,
                 options=f"-c statement_timeout={STATEMENT_SECONDS}s -c default_transaction_read_only=on",
             )
             self._connection = BoundedConnection.connect(conninfo, autocommit=True)

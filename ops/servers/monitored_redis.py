@@ -23,6 +23,8 @@ class MonitoredRedis:
     def __init__(self, stack: MonitoredStack) -> None:
         self._stack = stack
         self._clients: list[Any] = []
+        # host:port of the server that was used last.
+        self.address = ""
 
     def close(self) -> None:
         for client in self._clients:
@@ -72,7 +74,9 @@ class MonitoredRedis:
         return self._client(self._stack.ops_redis_url)
 
     def _client(self, url: str) -> Any:
-        self._clients.append(client_of(primary_url(url)))
+        primary = primary_url(url)
+        self.address = address_of(primary)
+        self._clients.append(client_of(primary))
         return self._clients[-1]
 
     def _ask(self, question: Callable[[], _T]) -> _T:

@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 import pytest
+from msgspec import structs
 
 from db.migrator.catalog import Drift
 from db.migrator.errors import LedgerMismatch, ScriptFailed
@@ -34,10 +35,12 @@ from ops.stack.cluster import Member
 from ops.stack.database_url import SelectedDatabase
 from ops.stack.redis_cluster import RedisRow
 from ops.toolchain.prune import Item
+from ops.top.snapshot import Cache
 from tests.policy_stack import changed, good_stack, preview
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
 from tests.unit.pull_request import inputs
+from tests.unit.top.snapshots import session, snapshot, statement
 
 # A terminal's title, clear screen, C1 CSI, text directions, an invisible character, backspace, CR, a forged line, and
 # an invalid byte.
@@ -163,6 +166,20 @@ STACK = {
     "ops.backup.workbench.refuse_during_restore": answers(None),
 }
 # Not `Instance`: the stack is on this machine.
+# Columns are cropped, and the last line is not.
+SNAPSHOT = structs.replace(
+    snapshot(
+        sessions=(session(1, login=HOSTILE, application=HOSTILE, statement=HOSTILE),),
+        statements=(statement(HOSTILE, login=HOSTILE),),
+    ),
+    cache=Cache(source=HOSTILE),
+)
+TOP = {
+    "ops.servers.monitored_stack.MonitoredStack.of": answers(None),
+    "ops.top.collector.Collector": answers(
+        SimpleNamespace(read_twice=answers(None), snapshot=answers(SNAPSHOT))
+    ),
+}
 SITE = {"ops.backup.rds.Instance.of": answers(None), "ops.backup.site.BackupSite.of": answers(None)}
 ON_RDS = {"ops.backup.rds.Instance.of": answers(SimpleNamespace(stack=HOSTILE, require_window=answers(None)))}
 ROTATED = {
@@ -405,6 +422,8 @@ CASES = [
     Case(
         "report --json", {"ops.servers.monitored_stack.MonitoredStack.of": fails(ServerUnreachable(HOSTILE))}
     ),
+    Case("top --once", TOP),
+    Case("top --once --json", TOP, is_json=True),
     Case("serve", {"ops.serve.logs.configure_logging": fails(OpsError(HOSTILE))}),
     Case("prune", {"ops.toolchain.prune.find_items": says([Item("image", HOSTILE, 1, HOSTILE)], "1")}),
     Case(

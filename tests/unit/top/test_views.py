@@ -1,0 +1,175 @@
+"""Keys change the display, and frames fit the terminal and contain no control character of a stranger."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from msgspec import structs
+from rich.console import Console
+from rich.screen import Screen
+
+import ops.top.snapshot as snapshots_module
+from ops.top.frame import Painter, text
+from ops.top.snapshot import Reads, Replica, document
+from ops.top.terminal import keys
+from ops.top.views import CACHE, LOCKS, SERVERS, SESSIONS, STATEMENTS, VIEWS, Display, press, rows_of
+from tests.promises import promise
+from tests.unit.documentation.pages import ROOT
+from tests.unit.top.snapshots import session, snapshot, statement
+from tests.unit.top.test_terminal import lines_of
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202e\u200b\r\nforged 世界"
+THREE = snapshot(sessions=(session(1), session(2, state="idle", transaction_seconds=None), session(3)))
+
+
+def after(display: Display, typed: list[str], found: Any = THREE) -> Display:
+    for key in typed:
+        display = press(display, key, rows_of(display, found), 10)
+    return display
+
+
+def pids(display: Display, found: Any = THREE) -> list[int]:
+    return [row.pid for row in rows_of(display, found)]
+
+
+def drawn(
+    display: Display, found: Any = THREE, width: int = 80, height: int = 24, **options: Any
+) -> list[str]:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=options.pop("encoding", "utf-8"), errors="strict")
+    console = Console(file=stream, width=width, height=height, force_terminal=True, highlight=False)
+    console.print(Screen(Painter(console).frame(found, display)), end="")
+    stream.flush()
+    return lines_of(stream.buffer.getvalue())  # type: ignore[attr-defined]
+
+
+def test_sessions_are_ordered_by_their_transactions_until_a_column_is_chosen() -> None:
+    old = snapshot(
+        sessions=(
+            session(1, state="idle", transaction_seconds=None),
+            session(2),
+            session(3, transaction_seconds=9.0),
+        )
+    )
+    display = Display(1.0)
+    assert pids(display, old) == [3, 2, 1]
+    assert pids(after(display, ["s"], old), old) == [3, 2, 1]
+    assert pids(after(display, ["s", "r"], old), old) == [1, 2, 3]
+    assert pids(after(display, ["i"], old), old) == [3, 2]
+
+
+def test_the_selection_stays_with_its_row_when_the_order_changes() -> None:
+    display = after(Display(1.0), ["down"])
+    assert display.selected == 3
+    assert display.position == 1
+    assert after(display, ["up"]).selected == 1
+    assert after(display, ["end"]).selected == 2
+    # The session has ended: the row in its place is selected.
+    assert after(after(display, ["enter"]), ["escape"], snapshot()).shows_details is False
+    moved = snapshot(sessions=(session(3, transaction_seconds=99.0), session(1)))
+    assert after(display, ["down"], moved).selected == 1
+
+
+def test_other_keys() -> None:
+    display = Display(1.0)
+    assert after(display, ["3"]).view is STATEMENTS
+    assert after(display, ["tab", "tab"]).view is STATEMENTS
+    assert after(display, ["5", "tab"]).view is SESSIONS
+    assert after(display, [" "]).is_paused
+    assert after(display, ["+", "+"]).interval == 5.0
+    assert after(display, ["-", "-"]).interval == 0.5
+    assert after(display, ["?", "2"]).view is SESSIONS
+    assert after(display, ["9", "x", "\x1b[15~"]) == display
+    assert after(display, ["enter"], snapshot()).shows_details is False
+    assert after(display, ["q"]).has_quit
+
+
+def test_bytes_become_keys() -> None:
+    assert keys(b"q\x1b[A\x1bOB\x1b[6~\n\x1b[15~\x1b") == [
+        "q",
+        "up",
+        "down",
+        "page down",
+        "enter",
+        "\x1b[15~",
+        "escape",
+    ]
+    assert keys("ä".encode()) == ["Ã", "¤"]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+@pytest.mark.parametrize("size", [(80, 24), (132, 40), (30, 8)])
+def test_a_frame_fills_the_terminal_and_shows_foreign_text_escaped(view: Any, size: tuple[int, int]) -> None:
+    replicas = (
+        Replica(
+            name=HOSTILE, address=HOSTILE, state=HOSTILE, is_synchronous=True, lag_bytes=1, lag_seconds=None
+        ),
+    )
+    hostile = {"login": HOSTILE, "application": HOSTILE, "client": HOSTILE, "state": HOSTILE, "wait": HOSTILE,
+               "wait_type": HOSTILE, "lock": HOSTILE, "statement": HOSTILE * 99}  # fmt: skip
+    found = snapshot(
+        sessions=tuple(session(pid, blocked_by=(1,) if pid > 1 else (), **hostile) for pid in range(1, 50)),
+        statements=(statement(HOSTILE, login=HOSTILE),),
+        replicas=replicas,
+        expected_replicas=2,
+    )
+    width, height = size
+    for display in (
+        Display(1.0, view),
+        replace(Display(1.0, view), shows_details=True),
+        Display(1.0, shows_help=True),
+    ):
+        # As ASCII, every character is one column wide.
+        lines = drawn(display, found, width, height, encoding="ascii")
+        assert len(lines) == height
+        assert {len(line) for line in lines} == {width}
+        shown = "".join(drawn(display, found, width, height))
+        assert not set(shown) & set("\x1b\x07\u202e\u200b\r")
+
+
+def test_without_replicas_and_access_service_the_frame_says_so() -> None:
+    found = structs.replace(snapshot(), access=None)
+    lines = drawn(Display(1.0), found)
+    assert lines[1].startswith("Postgres  primary  1,234 commits/s  buffers 99.5%")
+    assert "no access service" in lines[4]
+
+
+def test_a_missing_replica_is_shown() -> None:
+    found = snapshot(expected_replicas=2)
+    assert "0 of 2 replicas" in drawn(Display(1.0), found)[1]
+    assert "2 missing" in "".join(drawn(Display(1.0, SERVERS), found))
+
+
+def test_details_name_the_commands_that_end_a_session() -> None:
+    found = snapshot(sessions=(session(1), session(2, blocked_by=(1,), lock="users", lock_seconds=3.0)))
+    shown = "\n".join(drawn(replace(Display(1.0, LOCKS), shows_details=True, selected=2), found))
+    assert "waits 3.0s for users, held by 1" in shown
+    assert "groundwork psql --stack dev -c 'SELECT pg_terminate_backend(2)'" in shown
+
+
+def test_the_text_of_once_has_every_view() -> None:
+    lines = text(snapshot(sessions=(session(1),)), 120)
+    assert {view.name for view in VIEWS} <= set(lines)
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_the_documents_names_are_camel_case_and_its_numbers_rounded() -> None:
+    reads = Reads(job="a", entity="user", count=3.0, near=100 / 3, redis=None, database=0.0)
+    found = snapshot(sessions=(session(1),), commits_per_second=1 / 3)
+    shown = document(structs.replace(found, cache=structs.replace(found.cache, all=reads)))
+    assert shown["postgres"]["commitsPerSecond"] == 0.3333
+    assert shown["postgres"]["sessions"][0]["blockedBy"] == []
+    assert shown["cache"]["all"]["near"] == 33.3333
+    assert shown["intervalSeconds"] == 1.0
+    assert CACHE.rows(found) == ()
+
+
+@promise("every field of `top --once --json` is documented")
+def test_every_field_is_documented() -> None:
+    page = (ROOT / "docs" / "top.md").read_text()
+    parts = [each for each in vars(snapshots_module).values() if hasattr(each, "__struct_encode_fields__")]
+    names = {name for part in parts for name in part.__struct_encode_fields__}
+    assert len(names) > 60
+    assert [name for name in sorted(names) if f"`{name}`" not in page] == []
