@@ -112,7 +112,10 @@ def observe(checkout: Checkout, stack: str, *, replicas: int, subnet: str) -> Cl
     if not members:
         return ClusterState()
     primary = primary_of(members)
-    if primary is None:
+    stores = inspect("container", *(checkout.name(stack, store) for store in etcd.MEMBERS))
+    has_stores = len(stores) > len(etcd.MEMBERS) // 2
+    # Without etcd there may be no primary until this `up` has created etcd again.
+    if primary is None and (has_stores or replicas == 0):
         raise NoPrimary(
             f"the Postgres of stack {stack!r} has no primary, so its servers cannot be changed one after the other;"
             f" see `groundwork cluster status --stack {stack}`, and run the same command again when it has one"
@@ -127,8 +130,7 @@ def observe(checkout: Checkout, stack: str, *, replicas: int, subnet: str) -> Cl
             f"groundwork:networkSubnet cannot change from {used} to {subnet} while Postgres has replicas;"
             " set groundwork:postgresReplicas to 0, run `groundwork up`, and then change it"
         )
-    stores = inspect("container", *(checkout.name(stack, store) for store in etcd.MEMBERS))
-    return ClusterState(exists=True, primary=primary, has_stores=len(stores) > len(etcd.MEMBERS) // 2)
+    return ClusterState(exists=True, primary=primary, has_stores=has_stores)
 
 
 def retire_replicas(checkout: Checkout, stack: str) -> list[str]:

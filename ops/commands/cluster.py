@@ -15,10 +15,13 @@ _MEMBERS = {"postgres": MEMBERS, "redis": SERVER_NAMES}
 _stack = stack_option()
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 
+_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
+_confirm = click.option("--confirm", metavar="NAME", help="Name of a production stack, to confirm with --yes")
+
 
 @click.group()
 def cluster() -> None:
-    """Show the servers of a stack with replicas, and move the primary
+    """Show the servers of a stack with replicas, and change their roles
 
     docs/high-availability.md describes such stacks.
     """
@@ -76,8 +79,8 @@ def status(service: str | None, stack: str, as_json: bool) -> None:
     metavar="MEMBER",
     help="New primary, like postgres-2 or redis-2 [default: a replica that has all writes]",
 )
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation")
-@click.option("--confirm", metavar="NAME", help="Name of a production stack, to confirm with --yes")
+@_yes
+@_confirm
 @_json
 def switchover(
     service: str, stack: str, to: str | None, yes: bool, confirm: str | None, as_json: bool
@@ -89,14 +92,10 @@ def switchover(
     """
     from infra.spec.checkout import Checkout
     from ops.consent import require_consent
-    from ops.errors import Exit, OpsError
     from ops.stack.cluster import Cluster
     from ops.stack.redis_cluster import RedisCluster
 
-    if to is not None and to not in _MEMBERS[service]:
-        raise OpsError(
-            f"unknown member {to!r} of {service}; choose one of {', '.join(_MEMBERS[service])}", Exit.USAGE
-        )
+    _require_member(service, to)
     target: Cluster | RedisCluster = (RedisCluster if service == "redis" else Cluster).of(
         Checkout.here(), stack
     )
@@ -111,3 +110,78 @@ def switchover(
         print_line(f"{new} is the primary already")
     else:
         print_line(f"{new} is the primary now; it was {old} ({seconds} s)")
+
+
+@cluster.command()
+@_stack
+@click.option(
+    "--to", "to", metavar="MEMBER", help=f"New primary: {', '.join(MEMBERS)} [default: the most complete]"
+)
+@_yes
+@_confirm
+@_json
+def failover(stack: str, to: str | None, yes: bool, confirm: str | None, as_json: bool) -> None:
+    """Make a replica the primary when there is none
+
+    A synchronous replica is promoted automatically. Use this if only another replica is left: it may lack the last
+    acknowledged writes, which are then lost.
+    """
+    from infra.spec.checkout import Checkout
+    from ops.consent import require_consent
+    from ops.stack.cluster import SYNCHRONOUS, Cluster
+
+    _require_member("postgres", to)
+    target = Cluster.of(Checkout.here(), stack)
+    new = target.successor(to)
+    may_lose = new.role != SYNCHRONOUS
+    loss = "the last acknowledged writes may be lost" if may_lose else "no acknowledged write is lost"
+    what = f"make {new.name} the primary of stack {stack!r} ({loss})"
+    require_consent(what, yes=yes, confirmed=confirm, names=[stack])
+    began = time.monotonic()
+    target.fail_over(new)
+    seconds = round(time.monotonic() - began, 1)
+    if as_json:
+        print_json({"to": new.name, "mayLoseWrites": may_lose, "seconds": seconds})
+        return
+    print_line(f"{new.name} is the primary now ({seconds} s); {loss}")
+    print_line(f"writes wait until a replica streams; `groundwork up --stack {stack}` starts stopped servers")
+
+
+@cluster.command()
+@_stack
+@click.argument("member")
+@_yes
+@_confirm
+@_json
+def reinit(stack: str, member: str, yes: bool, confirm: str | None, as_json: bool) -> None:
+    """Delete a replica's data, and copy the primary again
+
+    Use this if a replica does not start or cannot follow the primary. The primary is refused. After a kill, run the
+    command again.
+    """
+    from infra.spec.checkout import Checkout
+    from ops.consent import require_consent
+    from ops.stack.cluster import Cluster
+
+    _require_member("postgres", member)
+    target = Cluster.of(Checkout.here(), stack)
+    others = target.require_copyable(member)
+    wait = "" if len(others) > 1 else "; every write waits until the copy is complete"
+    what = f"delete the data of {member} of stack {stack!r} and copy the primary again{wait}"
+    require_consent(what, yes=yes, confirmed=confirm, names=[stack])
+    began = time.monotonic()
+    target.copy_again(member, lambda line: print_line(line, err=True))
+    seconds = round(time.monotonic() - began, 1)
+    if as_json:
+        print_json({"member": member, "seconds": seconds})
+    else:
+        print_line(f"{member} is a replica of the primary again ({seconds} s)")
+
+
+def _require_member(service: str, member: str | None) -> None:
+    """Raise OpsError (2) for a name that no server of the service has."""
+    from ops.errors import Exit, OpsError
+
+    if member is not None and member not in _MEMBERS[service]:
+        names = ", ".join(_MEMBERS[service])
+        raise OpsError(f"unknown member {member!r} of {service}; choose one of {names}", Exit.USAGE)

@@ -229,7 +229,7 @@ def _running(stack: str, service: str) -> str:
     row = found[service]
     if not row["isRunning"]:
         raise OpsError(
-            f"container {row['container']} is {row['health']}; start it with `docker start {row['container']}`,"
+            f"container {row['container']} is {row['health']}; start it with `groundwork up --stack {stack}`,"
             f" or see why it stopped with `groundwork logs --stack {stack} --service {service}`",
             Exit.UNREACHABLE,
         )

@@ -10,8 +10,8 @@ from ops.doctor.examination import Examination
 from ops.stack.cluster import PRIMARY, SYNCHRONOUS, Cluster, Member, problems
 
 _ADVICE = (
-    f"see `groundwork cluster status{STACK_OPTION}` and `groundwork logs{STACK_OPTION}`; start a stopped container with"
-    " `docker start`, a frozen one with `docker unpause`"
+    f"see `groundwork cluster status{STACK_OPTION}` and `groundwork logs{STACK_OPTION}`; `groundwork up{STACK_OPTION}`"
+    f" starts a stopped or frozen server, and `groundwork cluster reinit{STACK_OPTION} NAME` copies its data again"
 )
 
 

@@ -1,4 +1,4 @@
-"""The Postgres servers of a stack with replicas: their roles and state, and the switchover to another primary."""
+"""The Postgres servers of a stack with replicas: their roles and state, and commands that change them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.docker import ownership
-from infra.docker.engine import DockerError, inspect
-from infra.docker.members import listed_members, member_containers, patronictl
+from infra.docker.engine import DockerError, docker, inspect, label_options
+from infra.docker.health_check import wait_until_healthy
+from infra.docker.members import listed_members, member_containers, patronictl, primary_of
+from infra.spec.backup import PGDATA
 from infra.spec.checkout import Checkout
+from infra.spec.postgres import DATA_DIR
 from infra.spec.postgres_cluster import MEMBERS, SCOPE
 from ops.errors import Exit, OpsError
 
@@ -18,6 +21,10 @@ PRIMARY, SYNCHRONOUS, REPLICA = "primary", "synchronous replica", "replica"
 _ROLES = {"Leader": PRIMARY, "Sync Standby": SYNCHRONOUS, "Replica": REPLICA}
 # The states of a primary and of a replica that is in order.
 _WELL = {"running", "streaming"}
+# The states of a replica that may become the primary.
+_PROMOTABLE = _WELL | {"in archive recovery"}
+# Copying a database of terabytes takes hours.
+_COPIED_SECONDS = 24 * 3600.0
 _LIST_SECONDS = 90.0
 _POLL_SECONDS = 0.5
 
@@ -26,7 +33,8 @@ _POLL_SECONDS = 0.5
 class Member:
     """A server. Without an entry in etcd, `role` is empty, and `state` is the container's.
 
-    `lag_mb` is how many megabytes of WAL a replica has not replayed yet, or None if that is not known.
+    `lag_mb` is how many megabytes of WAL a replica has not replayed yet, or None if that is not known. `received` is
+    the position up to which it has received WAL.
     """
 
     name: str
@@ -35,6 +43,7 @@ class Member:
     state: str
     timeline: int | None = None
     lag_mb: int | None = None
+    received: int = 0
 
     @property
     def is_well(self) -> bool:
@@ -117,6 +126,7 @@ class Cluster:
             found["State"],
             found.get("TL"),
             lag if isinstance(lag, int) else None,
+            _position(found.get("Receive LSN")),
         )
 
     def switch_over(self, to: str | None, say: Callable[[str], None]) -> tuple[str, str]:
@@ -142,6 +152,98 @@ class Cluster:
             f" `groundwork cluster status --stack {self.stack}`",
             Exit.UNREACHABLE,
         )
+
+    def successor(self, to: str | None) -> Member:
+        """Return the replica for a failover: `to`, or the synchronous replica, or the one that has received the most.
+
+        Raise OpsError: 7 if there is a primary, 6 if the replica cannot become one.
+        """
+        members = self.members()
+        if primary := next((m for m in members if m.role == PRIMARY and m.is_well), None):
+            raise OpsError(
+                f"{primary.name} is the primary of stack {self.stack!r} and runs; to move it without losing writes, run"
+                f" `groundwork cluster switchover --stack {self.stack}`",
+                Exit.REFUSED,
+            )
+        able = [m for m in members if m.role not in ("", PRIMARY) and m.state in _PROMOTABLE]
+        if not able or to not in (None, *(m.name for m in able)):
+            what = f"{to} cannot" if to else "no server can"
+            states = ", ".join(f"{m.name} is {m.state}" for m in members)
+            raise OpsError(
+                f"{what} become the primary of stack {self.stack!r} ({states}); start the servers with"
+                f" `groundwork up --stack {self.stack}`, or restore a backup with `groundwork restore`",
+                Exit.UNREACHABLE,
+            )
+        return max(able, key=lambda m: (m.name == to, m.role == SYNCHRONOUS, m.received))
+
+    def fail_over(self, new: Member) -> None:
+        """Make a replica the primary although there is none, and wait for it. Raise OpsError (6) if it fails."""
+        try:
+            patronictl(new.container, "failover", SCOPE, "--candidate", new.name, "--force")
+        except DockerError as error:
+            raise OpsError(
+                f"cannot make {new.name} the primary: {str(error).splitlines()[-1]}", Exit.UNREACHABLE
+            ) from error
+        deadline = time.monotonic() + _LIST_SECONDS
+        while primary_of({new.name: new.container}) is None:
+            if time.monotonic() > deadline:
+                raise OpsError(
+                    f"{new.name} did not become the primary of stack {self.stack!r}; see"
+                    f" `groundwork logs --stack {self.stack} --service {new.name}`",
+                    Exit.UNREACHABLE,
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def require_copyable(self, name: str) -> list[Member]:
+        """Return the other members that are in order. Raise OpsError if `name` cannot copy the primary again.
+
+        7 if it is the primary, 6 if there is no primary or its container is missing.
+        """
+        members = self.members()
+        others = [m for m in members if m.name != name and m.is_well]
+        if any(m.name == name and m.role == PRIMARY for m in members):
+            raise OpsError(
+                f"{name} is the primary of stack {self.stack!r}, whose data the others copy; first run"
+                f" `groundwork cluster switchover --stack {self.stack}`",
+                Exit.REFUSED,
+            )
+        if PRIMARY not in [m.role for m in others]:
+            raise OpsError(
+                f"stack {self.stack!r} has no primary that {name} could copy; see"
+                f" `groundwork cluster status --stack {self.stack}`",
+                Exit.UNREACHABLE,
+            )
+        if name not in self.containers:
+            raise OpsError(
+                f"the container of {name} is missing; `groundwork up --stack {self.stack}` creates it",
+                Exit.UNREACHABLE,
+            )
+        return others
+
+    def copy_again(self, name: str, say: Callable[[str], None]) -> None:
+        """Delete a replica's data, and wait until it has copied the primary. After a kill, call it again.
+
+        This works in any state of the replica, because neither Patroni nor Postgres has to run in it.
+        """
+        container = self.containers[name]
+        say(f"stopping {name}")
+        docker("stop", container)
+        say(f"deleting the data of {name}")
+        (found,) = inspect("container", container)
+        labels = found["Config"]["Labels"] | {ownership.WORKBENCH_LABEL: container.removesuffix(f"-{name}")}
+        docker(
+            *("run", "--rm", *label_options(labels), "--network", "none", "--user", found["Config"]["User"]),
+            *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
+            *("--volume", f"{container}-data:{DATA_DIR}", "--entrypoint", "sh", found["Image"]),
+            *("-c", f"rm -rf {PGDATA} {PGDATA}.*"),
+            timeout_seconds=_LIST_SECONDS * 10,
+        )
+        say(f"copying the primary to {name}")
+        docker("start", container)
+        try:
+            wait_until_healthy(container, _COPIED_SECONDS)
+        except DockerError as error:
+            raise OpsError(str(error), Exit.UNREACHABLE) from error
 
     def _move(self, old: str, new: str) -> None:
         options = ("--leader", old, "--candidate", new, "--force")
@@ -173,6 +275,12 @@ class Cluster:
 def has_replicas(checkout: Checkout, stack: str) -> bool:
     """Return whether replicas of Postgres exist on this machine."""
     return bool(member_containers(checkout.name(stack, MEMBERS[0])))
+
+
+def _position(lsn: object) -> int:
+    """Return an LSN such as `16/B374D848` as a number, or 0 if Patroni does not know it."""
+    high, slash, low = str(lsn).partition("/")
+    return (int(high, 16) << 32) + int(low, 16) if slash else 0
 
 
 def problems(members: Sequence[Member]) -> list[str]:

@@ -28,6 +28,7 @@ from infra.spec.errors import SettingError
 from ops.errors import Exit, OpsError
 from ops.output import print_line, relay
 from ops.stack.pulumi_state import LocalState
+from ops.stack.stopped import start_stopped
 from ops.toolchain.progress import clock
 from ops.toolchain.pulumi_environment import environment
 from ops.toolchain.stack_init import ensure as ensure_stack
@@ -58,7 +59,11 @@ class PulumiStack:
 
     def up(self, *, to_stderr: bool = False) -> None:
         """Create or update the stack. Pulumi prints to the terminal; on failure OpsError points to its diagnostics."""
-        pack = self._policy_pack(self.prepare())
+        settings = self.prepare()
+        pack = self._policy_pack(settings)
+        if settings.target == DOCKER:
+            first = self.checkout.name(self.name, "postgres")
+            start_stopped(self._containers(), first, lambda line: print_line(line, err=True))
         # Pulumi trusts its state and would not recreate what was removed outside of it.
         refresh = ["--refresh"] if self._misses_a_container() or self._misses_an_image() else []
         self._stream("up", *_UNASKED, *refresh, *pack, to_stderr=to_stderr)
@@ -219,10 +224,14 @@ class PulumiStack:
 
     def _misses_a_container(self) -> bool:
         """Return whether a container in the state is missing: removed by hand, or by a killed `down`."""
-        if not (self._is_local and self.state_file.exists()):
-            return False
-        known = [r["id"] for r in self.resources() if r["type"] == _CONTAINER and "id" in r]
+        known = self._containers()
         return bool(known) and len(inspect("container", *known)) < len(known)
+
+    def _containers(self) -> list[str]:
+        """Return the ids of the containers in the state."""
+        if not (self._is_local and self.state_file.exists()):
+            return []
+        return [r["id"] for r in self.resources() if r["type"] == _CONTAINER and "id" in r]
 
     def _misses_an_image(self) -> bool:
         """Return whether an image in the state is missing. Its containers could not be recreated without it."""

@@ -157,6 +157,7 @@ STACK = {
     "ops.stack.pulumi_stack.PulumiStack.exists": property(answers(True)),
     "ops.stack.pulumi_stack.PulumiStack.public_outputs": answers(OUTPUTS),
     "ops.stack.pulumi_stack.PulumiStack._misses_a_container": answers(False),
+    "ops.stack.pulumi_stack.start_stopped": says(None, "2"),
     "ops.stack.pulumi_stack.PulumiStack._misses_an_image": answers(False),
     "ops.stack.pulumi_stack.PulumiStack._go_on_from_a_killed_run": answers(None),
     "ops.stack.pulumi_stack.PulumiStack._urns_without_data": answers(["urn"]),
@@ -247,6 +248,24 @@ CASES = [
         {"ops.stack.redis_cluster.RedisCluster.of": fails(OpsError(HOSTILE))},
     ),
     Case("cluster switchover --yes", {"ops.stack.cluster.Cluster.of": fails(OpsError(HOSTILE))}),
+    Case(
+        "cluster failover --yes",
+        {
+            "ops.stack.cluster.Cluster.of": answers(
+                SimpleNamespace(
+                    successor=answers(Member(HOSTILE, HOSTILE, HOSTILE, HOSTILE)), fail_over=answers(None)
+                )
+            )
+        },
+    ),
+    Case(
+        "cluster reinit postgres-2 --yes",
+        {
+            "ops.stack.cluster.Cluster.of": answers(
+                SimpleNamespace(require_copyable=answers([]), copy_again=says(None, "1"))
+            )
+        },
+    ),
     Case("env --format shell", {"ops.stack.connections.environment_of": answers({HOSTILE: HOSTILE})}),
     Case(
         "env --format json", {"ops.stack.connections.environment_of": answers({"A": HOSTILE})}, is_json=True

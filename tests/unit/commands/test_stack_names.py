@@ -99,7 +99,7 @@ def test_a_superuser_shell_opens_without_the_access_service(rows: list[dict[str,
     [
         (
             [container("postgres", "exited")],
-            "gw-postgres is exited; start it with `docker start gw-postgres`",
+            "gw-postgres is exited; start it with `groundwork up --stack dev`",
         ),
         ([container("redis")], "stack 'dev' has no container for postgres"),
     ],

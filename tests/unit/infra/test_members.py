@@ -102,10 +102,20 @@ def test_replicas_are_not_turned_off_while_another_member_is_the_primary(
 
 
 def test_without_a_primary_nothing_is_changed(monkeypatch: pytest.MonkeyPatch, checkout: Checkout) -> None:
-    use(monkeypatch, Engine(postgres=False, postgres_2=None, postgres_3=False))
+    stores: dict[str, bool | None] = {"etcd_1": None, "etcd_3": None}
+    use(monkeypatch, Engine(postgres=False, postgres_2=None, postgres_3=False, **stores))
     for replicas in (0, 2):
         with pytest.raises(NoPrimary, match="has no primary"):
             _observe(checkout, replicas)
+
+
+def test_without_etcd_there_is_no_primary_and_up_creates_etcd_again(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout
+) -> None:
+    use(monkeypatch, Engine(postgres=False, postgres_2=False, postgres_3=False, etcd_2=None))
+    assert _observe(checkout, 2) == ClusterState(exists=True)
+    with pytest.raises(NoPrimary, match="has no primary"):
+        _observe(checkout, 0)
 
 
 def test_the_subnet_of_a_cluster_cannot_change(monkeypatch: pytest.MonkeyPatch, checkout: Checkout) -> None:

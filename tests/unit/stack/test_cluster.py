@@ -11,7 +11,7 @@ from infra.docker import members
 from infra.docker.engine import DockerError
 from ops.errors import Exit, OpsError
 from ops.stack import cluster
-from ops.stack.cluster import Cluster, problems, render
+from ops.stack.cluster import REPLICA, SYNCHRONOUS, Cluster, problems, render
 from tests.promises import promise
 
 MEMBERS = ("postgres", "postgres-2", "postgres-3")
@@ -27,15 +27,35 @@ class Patroni:
         self.states: dict[str, str] = {}
         self.absent: set[str] = set()
         self.moves: list[tuple[str, str]] = []
+        self.received = dict.fromkeys(MEMBERS, "0/1000")
+        self.done: list[str] = []
 
     def inspect(self, _kind: str, *names: str) -> list[dict[str, Any]]:
-        return [{"Name": f"/{name}", "State": {"Status": self.status[name]}} for name in names]
+        config = {"Labels": {"groundwork.stack": "dev"}, "User": "10010:10010"}
+        return [
+            {"Name": f"/{name}", "State": {"Status": self.status[name]}, "Config": config, "Image": "image"}
+            for name in names
+        ]
+
+    def docker(self, command: str, *arguments: str, **_: Any) -> str:
+        volume = next((a.partition(":")[0] for a in arguments if a.endswith(":/var/lib/postgresql")), "")
+        self.done.append(f"{command} {volume or arguments[0]}")
+        return ""
+
+    def healthy(self, container: str, _seconds: float) -> None:
+        self.done.append(f"await {container}")
+
+    def primary_of(self, containers: dict[str, str]) -> str | None:
+        return self.primary if self.primary in containers else None
 
     def ctl(self, container: str, command: str, *arguments: str, seconds: int = 0) -> str:
         if self.status[container] != "running":
             raise DockerError("container is paused")
         if command == "list":
             return json.dumps([self._row(member) for member in MEMBERS if member not in self.absent])
+        if command == "failover":
+            self.primary = arguments[2]
+            return "Successfully failed over"
         old, new = arguments[2], arguments[4]
         if (old, new) != (self.primary, self.synchronous):
             raise DockerError("`docker exec` failed: Error: candidate name does not match with sync_standby")
@@ -48,6 +68,7 @@ class Patroni:
         role = {self.primary: "Leader", self.synchronous: "Sync Standby"}.get(member, "Replica")
         state = self.states.get(member, "running" if role == "Leader" else "streaming")
         lag = {} if role == "Leader" else {"Replay Lag": 3}
+        lag |= {} if role == "Leader" else {"Receive LSN": self.received[member]}
         return {"Member": member, "Role": role, "State": state, "TL": 4, **lag}
 
 
@@ -55,6 +76,9 @@ class Patroni:
 def patroni(monkeypatch: pytest.MonkeyPatch) -> Patroni:
     patroni = Patroni()
     monkeypatch.setattr(cluster, "inspect", patroni.inspect)
+    monkeypatch.setattr(cluster, "docker", patroni.docker)
+    monkeypatch.setattr(cluster, "wait_until_healthy", patroni.healthy)
+    monkeypatch.setattr(cluster, "primary_of", patroni.primary_of)
     for module in (cluster, members):
         monkeypatch.setattr(module, "patronictl", patroni.ctl)
     monkeypatch.setattr(cluster, "_LIST_SECONDS", 0)
@@ -181,3 +205,87 @@ def test_a_switchover_without_a_synchronous_replica_is_refused(stack: Cluster, p
         stack.switch_over(None, print)
     assert refused.value.exit_code == Exit.UNREACHABLE
     assert patroni.moves == []
+
+
+def test_a_failover_is_refused_while_there_is_a_primary(stack: Cluster) -> None:
+    with pytest.raises(
+        OpsError, match=r"postgres is the primary of stack 'dev' and runs; .* switchover"
+    ) as refused:
+        stack.successor("postgres-2")
+    assert refused.value.exit_code == Exit.REFUSED
+
+
+@promise("a failover chooses the replica that has the most acknowledged writes, and says what may be lost")
+@pytest.mark.parametrize(
+    ("exited", "to", "new"),
+    [
+        # The synchronous replica has everything, wherever the other one is.
+        ((), None, "postgres-2"),
+        (("postgres-2",), None, "postgres-3"),
+        ((), "postgres-3", "postgres-3"),
+    ],
+)
+def test_a_failover_prefers_the_synchronous_replica(
+    stack: Cluster, patroni: Patroni, exited: tuple[str, ...], to: str | None, new: str
+) -> None:
+    patroni.received["postgres-3"] = "1/0"
+    for member in ("postgres", *exited):
+        patroni.status[CONTAINERS[member]] = "exited"
+    found = stack.successor(to)
+    assert (found.name, found.role) == (new, SYNCHRONOUS if new == "postgres-2" else REPLICA)
+    stack.fail_over(found)
+    assert patroni.primary == new
+
+
+def test_without_a_synchronous_replica_the_one_that_received_the_most_is_chosen(
+    stack: Cluster, patroni: Patroni
+) -> None:
+    patroni.synchronous = "nobody"
+    patroni.status["gw-postgres"] = "exited"
+    patroni.received |= {"postgres-2": "0/FFFFFFFF", "postgres-3": "1/00000000"}
+    assert stack.successor(None).name == "postgres-3"
+
+
+@pytest.mark.parametrize("to", [None, "postgres-2"])
+def test_a_failover_without_a_replica_that_runs_is_refused_with_the_states(
+    stack: Cluster, patroni: Patroni, to: str | None
+) -> None:
+    patroni.status["gw-postgres"] = patroni.status["gw-postgres-2"] = "exited"
+    patroni.states["postgres-3"] = "start failed"
+    with pytest.raises(OpsError, match=f"{to or 'no server'} can.*postgres-3 is start failed") as refused:
+        stack.successor(to)
+    assert refused.value.exit_code == Exit.UNREACHABLE
+
+
+def test_a_replica_that_does_not_become_the_primary_is_reported(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patroni.status["gw-postgres"] = "exited"
+    monkeypatch.setattr(cluster, "primary_of", lambda _: None)
+    with pytest.raises(OpsError, match="postgres-2 did not become the primary of stack 'dev'") as refused:
+        stack.fail_over(stack.successor(None))
+    assert refused.value.exit_code == Exit.UNREACHABLE
+
+
+def test_the_primary_does_not_copy_itself(stack: Cluster, patroni: Patroni) -> None:
+    with pytest.raises(OpsError, match="postgres is the primary of stack 'dev', whose data") as refused:
+        stack.require_copyable("postgres")
+    assert refused.value.exit_code == Exit.REFUSED
+    patroni.status["gw-postgres"] = "exited"
+    with pytest.raises(OpsError, match="has no primary that postgres-2 could copy") as refused:
+        stack.require_copyable("postgres-2")
+    assert refused.value.exit_code == Exit.UNREACHABLE
+    assert patroni.done == []
+
+
+@promise("`cluster reinit` copies a replica again in any state, and never the primary")
+@pytest.mark.parametrize("state", ["running", "exited", "restarting"])
+def test_a_replica_in_any_state_copies_the_primary_again(
+    stack: Cluster, patroni: Patroni, state: str
+) -> None:
+    patroni.status["gw-postgres-3"] = state
+    assert [member.name for member in stack.require_copyable("postgres-3")] == ["postgres", "postgres-2"]
+    stack.copy_again("postgres-3", lambda _: None)
+    assert patroni.done == [
+        *("stop gw-postgres-3", "run gw-postgres-3-data", "start gw-postgres-3", "await gw-postgres-3")
+    ]
