@@ -16,7 +16,7 @@ from warnings import warn
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from cache._async.connections import AsyncConnections
+from cache._async.connections import SEARCH_SECONDS, AsyncConnections
 from cache.breaker import Breaker
 from cache.epoch import RELIANCE_SECONDS, Epoch
 from cache.errors import CacheSettingError, CacheUnavailable
@@ -270,16 +270,19 @@ class AsyncClient:
                 "Redis failed, so the breaker is open: %s", reason, extra={"operation": operation}
             )
 
-    async def _warm(self) -> None:
-        """Open half of the connections one by one, because a burst of TLS handshakes would exceed the time limit."""
+    async def _warm(self, seconds: float) -> None:
+        """Open half of the connections one by one, because a burst of TLS handshakes would exceed the time limit.
+
+        `seconds` is the limit of each one.
+        """
         held: list[object] = []
         connections = []
         try:
             for _ in range(self._warm_connections):
                 if not await self._semaphore.acquire(self._timeout_seconds, held):
                     break
-                async with async_time_limit(self._timeout_seconds):
-                    connections.append(await self._connections.take())
+                async with async_time_limit(seconds):
+                    connections.append(await self._connections.take(seconds))
         except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
             self._trip("connect", error)
         finally:
@@ -291,7 +294,7 @@ class AsyncClient:
         if not self.breaker.is_open:
             if not self._is_warm:
                 self._is_warm = True
-                await self._warm()
+                await self._warm(self._timeout_seconds)
             with suppress(CacheUnavailable):
                 await self._know_epoch()
             return None
@@ -302,7 +305,8 @@ class AsyncClient:
                     return seconds
                 # The epoch is that of the former primary, and no connection to the new primary is open.
                 self.epoch.doubt()
-                await self._warm()
+                # No caller waits for these, because the breaker is open.
+                await self._warm(SEARCH_SECONDS)
             await self.ping()
             await self._settle()
         except (CacheUnavailable, RedisError):

@@ -36,7 +36,7 @@ from cache.tls import (
 _T = TypeVar("_T")
 # The time limit for one server in the search for the primary. It is longer than that of a call, because a connection
 # with TLS takes 0.2 s on a busy machine, and no caller waits for the search.
-_SEARCH_SECONDS = 1.0
+SEARCH_SECONDS = 1.0
 
 
 class AsyncConnections:
@@ -88,12 +88,15 @@ class AsyncConnections:
         """Read the epoch again, to notice a flush by another process or a change of the server's role."""
         await self._with_connection(self._learn_epoch)
 
-    async def take(self) -> Any:
-        """Return a connection that no other caller uses. On a new one the epoch is read before anything else."""
+    async def take(self, seconds: float | None = None) -> Any:
+        """Return a connection that no other caller uses. On a new one the epoch is read before anything else.
+
+        `seconds` replaces the time limit of a call for a new one.
+        """
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = self._make(self._primary.require())
+            connection = self._make(self._primary.require(), seconds)
         else:
             try:
                 # Readable data is an answer that nobody asked for, or the end of the connection.
@@ -119,9 +122,9 @@ class AsyncConnections:
         """
         reasons = [""] * len(self._makers)
         for index in self._primary.order():
-            connection = self._make(index, _SEARCH_SECONDS)
+            connection = self._make(index, SEARCH_SECONDS)
             try:
-                async with async_time_limit(_SEARCH_SECONDS):
+                async with async_time_limit(SEARCH_SECONDS):
                     with connecting():
                         await connection.connect()
                     information, _ = await self._greet(connection)

@@ -16,7 +16,7 @@ from warnings import warn
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from cache._sync.connections import Connections
+from cache._sync.connections import SEARCH_SECONDS, Connections
 from cache.breaker import Breaker
 from cache.epoch import RELIANCE_SECONDS, Epoch
 from cache.errors import CacheSettingError, CacheUnavailable
@@ -268,16 +268,19 @@ class Client:
                 "Redis failed, so the breaker is open: %s", reason, extra={"operation": operation}
             )
 
-    def _warm(self) -> None:
-        """Open half of the connections one by one, because a burst of TLS handshakes would exceed the time limit."""
+    def _warm(self, seconds: float) -> None:
+        """Open half of the connections one by one, because a burst of TLS handshakes would exceed the time limit.
+
+        `seconds` is the limit of each one.
+        """
         held: list[object] = []
         connections = []
         try:
             for _ in range(self._warm_connections):
                 if not self._semaphore.acquire(self._timeout_seconds, held):
                     break
-                with time_limit(self._timeout_seconds):
-                    connections.append(self._connections.take())
+                with time_limit(seconds):
+                    connections.append(self._connections.take(seconds))
         except (RedisError, CacheSettingError, OSError, TimeoutError) as error:
             self._trip("connect", error)
         finally:
@@ -289,7 +292,7 @@ class Client:
         if not self.breaker.is_open:
             if not self._is_warm:
                 self._is_warm = True
-                self._warm()
+                self._warm(self._timeout_seconds)
             with suppress(CacheUnavailable):
                 self._know_epoch()
             return None
@@ -300,7 +303,8 @@ class Client:
                     return seconds
                 # The epoch is that of the former primary, and no connection to the new primary is open.
                 self.epoch.doubt()
-                self._warm()
+                # No caller waits for these, because the breaker is open.
+                self._warm(SEARCH_SECONDS)
             self.ping()
             self._settle()
         except (CacheUnavailable, RedisError):

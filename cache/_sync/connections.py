@@ -37,7 +37,7 @@ from cache.tls import (
 _T = TypeVar("_T")
 # The time limit for one server in the search for the primary. It is longer than that of a call, because a connection
 # with TLS takes 0.2 s on a busy machine, and no caller waits for the search.
-_SEARCH_SECONDS = 1.0
+SEARCH_SECONDS = 1.0
 
 
 class Connections:
@@ -89,12 +89,15 @@ class Connections:
         """Read the epoch again, to notice a flush by another process or a change of the server's role."""
         self._with_connection(self._learn_epoch)
 
-    def take(self) -> Any:
-        """Return a connection that no other caller uses. On a new one the epoch is read before anything else."""
+    def take(self, seconds: float | None = None) -> Any:
+        """Return a connection that no other caller uses. On a new one the epoch is read before anything else.
+
+        `seconds` replaces the time limit of a call for a new one.
+        """
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = self._make(self._primary.require())
+            connection = self._make(self._primary.require(), seconds)
         else:
             try:
                 # Readable data is an answer that nobody asked for, or the end of the connection.
@@ -120,9 +123,9 @@ class Connections:
         """
         reasons = [""] * len(self._makers)
         for index in self._primary.order():
-            connection = self._make(index, _SEARCH_SECONDS)
+            connection = self._make(index, SEARCH_SECONDS)
             try:
-                with time_limit(_SEARCH_SECONDS):
+                with time_limit(SEARCH_SECONDS):
                     with connecting():
                         connection.connect()
                     information, _ = self._greet(connection)
