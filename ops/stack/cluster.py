@@ -232,7 +232,16 @@ class Cluster:
         (found,) = inspect("container", container)
         labels = found["Config"]["Labels"] | {ownership.WORKBENCH_LABEL: container.removesuffix(f"-{name}")}
         docker(
-            *("run", "--rm", *label_options(labels), "--network", "none", "--user", found["Config"]["User"]),
+            *(
+                "run",
+                "--rm",
+                "--init",
+                *label_options(labels),
+                "--network",
+                "none",
+                "--user",
+                found["Config"]["User"],
+            ),
             *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
             *("--volume", f"{container}-data:{DATA_DIR}", "--entrypoint", "sh", found["Image"]),
             *("-c", f"rm -rf {PGDATA} {PGDATA}.*"),
