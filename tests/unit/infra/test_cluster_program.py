@@ -196,3 +196,18 @@ def test_patroni_reads_the_authorities_again_at_each_step_of_their_rotation(run:
     assert names == ["authorities-1.crt", "authorities-1-2.crt", "authorities-1-2.crt", "authorities-2.crt"]
     # Without a restart of the container. The second step gives it a new certificate, which it reads automatically.
     assert all(labels == digests[0] for labels in digests)
+
+
+def test_etcd_replaces_its_leader_before_patroni_gives_up() -> None:
+    conf = json.loads(etcd.render_conf("etcd-1", {"etcd-1": "10.201.7.30"}))
+    # etcd refuses a smaller ratio.
+    assert conf["election-timeout"] >= 5 * conf["heartbeat-interval"]
+    # The timeout is random, between one and two times the setting.
+    assert 2 * conf["election-timeout"] < postgres_cluster.RETRY_SECONDS * 1000
+
+
+def test_etcd_serves_metrics_in_the_data_network_and_nothing_else_without_a_certificate() -> None:
+    conf = json.loads(etcd.render_conf("etcd-1", {"etcd-1": "10.201.7.30"}))
+    assert conf["listen-metrics-urls"] == "http://127.0.0.1:2381,http://10.201.7.30:2381"
+    for key in ("listen-peer-urls", "listen-client-urls"):
+        assert conf[key].startswith("https://10.201.7.30:"), key
