@@ -7,6 +7,7 @@ socket. Every step is idempotent, and concurrent runs wait for each other. It ru
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ _MAKE_PARTITIONS = queries("schema")["make_activity_partitions"]
 # role at the same time could fail with "tuple concurrently updated".
 _LOCK = 0x67775F626F6F74
 _CONNECT_SECONDS = 10
+# IAM refuses for some seconds what a policy that was just attached allows.
+_IAM_PAUSE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,11 @@ class AdministratorLogin:
     password: str = field(repr=False)
 
     @classmethod
-    def from_secret(cls, arn: str) -> AdministratorLogin:
-        """Read the credentials that RDS stores in Secrets Manager. Raise OpsError if they cannot be read."""
+    def from_secret(cls, arn: str, wait_seconds: float = 60.0) -> AdministratorLogin:
+        """Read the credentials that RDS stores in Secrets Manager. Raise OpsError if they cannot be read.
+
+        A refusal is repeated for `wait_seconds`, because the task's policy may be new.
+        """
         try:
             import boto3
             from botocore.exceptions import BotoCoreError, ClientError
@@ -59,12 +65,16 @@ class AdministratorLogin:
             )
         try:
             client = boto3.client("secretsmanager", region_name=parts[3])
-            value = json.loads(client.get_secret_value(SecretId=arn)["SecretString"])
+            answer = repeat_while(
+                lambda: client.get_secret_value(SecretId=arn),
+                lambda error: isinstance(error, ClientError) and _code(error) == "AccessDeniedException",
+                wait_seconds,
+            )
+            value = json.loads(answer["SecretString"])
             return cls(value["username"], value["password"])
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code")
             raise OpsError(
-                f"cannot read the administrator's secret {arn} ({code}); see docs/aws.md"
+                f"cannot read the administrator's secret {arn} ({_code(error)}); see docs/aws.md"
             ) from error
         except BotoCoreError as error:
             raise OpsError(f"cannot reach Secrets Manager: {error}", Exit.UNREACHABLE) from error
@@ -73,6 +83,20 @@ class AdministratorLogin:
             raise OpsError(
                 f"secret {arn} does not contain a username and a password; pass the database's master user secret"
             ) from error
+
+
+def repeat_while(
+    call: Callable[[], Any], is_temporary: Callable[[Exception], bool], wait_seconds: float
+) -> Any:
+    """Return the result of `call`, which is repeated for `wait_seconds` while its error is temporary."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not is_temporary(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(_IAM_PAUSE_SECONDS)
 
 
 def bootstrap(
@@ -100,6 +124,8 @@ def bootstrap(
         with _session(administrator, url, roles.DATABASE) as inside, inside.transaction():
             inside.execute(roles.managed_grants_sql())
         notify("grants: as specified")
+    with _translated_errors():
+        repeat_while(lambda: connect(migrator_conninfo()).close(), _is_refused_token, wait_seconds)
     limits = LockLimits(migrator_lock_seconds=wait_seconds)
     done = apply_pending(
         migrator_conninfo(),
@@ -163,6 +189,15 @@ def _translated_errors() -> Iterator[None]:
         raise OpsError(f"the database rejected the request ({error.sqlstate}): {_line(error)}") from error
     except psycopg.Error as error:
         raise OpsError(f"the database rejected the request ({error.sqlstate}): {_line(error)}") from error
+
+
+def _is_refused_token(error: Exception) -> bool:
+    # RDS: PAM authentication failed for user "migrator". The driver sets no SQLSTATE while it connects.
+    return isinstance(error, psycopg.OperationalError) and "authentication failed" in str(error)
+
+
+def _code(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code"))
 
 
 def _line(error: psycopg.Error) -> str:

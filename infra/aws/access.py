@@ -70,6 +70,11 @@ class Access(pulumi.ComponentResource):
                 routing_policy="MULTIVALUE",
                 dns_records=[aws.servicediscovery.ServiceDnsConfigDnsRecordArgs(type="A", ttl=10)],
             ),
+            # ECS reports the health of its tasks. Cannot be added to an existing service. AWS always uses 1, but the
+            # provider leaves out a configuration without the number; the dictionary avoids a warning about it.
+            health_check_custom_config={"failure_threshold": 1},
+            # ECS deregisters its tasks with a delay, and a service with instances cannot be deleted.
+            force_destroy=True,
             tags=site.tags("access"),
             opts=child,
         )
@@ -88,6 +93,8 @@ class Access(pulumi.ComponentResource):
             service_registries=aws.ecs.ServiceServiceRegistriesArgs(registry_arn=record.arn),
             # Stop an old task before a new one starts: both together would exceed role app's connection limit.
             deployment_maximum_percent=100,
+            # Rebalancing starts a task before it stops another, so AWS refuses it at 100 %.
+            availability_zone_rebalancing="DISABLED",
             deployment_minimum_healthy_percent=50 if settings.aws_access_count > 1 else 0,
             deployment_circuit_breaker=aws.ecs.ServiceDeploymentCircuitBreakerArgs(
                 enable=True, rollback=True

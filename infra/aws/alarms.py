@@ -67,9 +67,9 @@ class Alarms(pulumi.ComponentResource):
                 comparison_operator=alarm.comparison,
                 threshold=alarm.threshold,
                 statistic=alarm.statistic,
-                period=60,
-                evaluation_periods=alarm.minutes,
-                datapoints_to_alarm=alarm.minutes,
+                period=alarm.seconds,
+                evaluation_periods=alarm.periods,
+                datapoints_to_alarm=alarm.periods,
                 treat_missing_data=alarm.missing,
                 alarm_actions=[args.notices.topic],
                 ok_actions=[args.notices.topic],
@@ -124,7 +124,7 @@ def widgets(alarms: Iterable[Alarm], region: str) -> list[dict[str, Any]]:
                 "properties": {
                     "title": metric,
                     "region": region,
-                    "period": 60,
+                    "period": same[0].seconds,
                     "stat": same[0].statistic,
                     "metrics": [
                         [namespace, metric, *(part for pair in alarm.dimensions for part in pair)]

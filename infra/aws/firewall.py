@@ -16,12 +16,13 @@ from infra.spec import access, rds, redis
 
 HTTPS = 443
 _ANYWHERE = "0.0.0.0/0"
-# The groups that the application's group may reach: group -> (port, description).
+# The groups that the application's group may reach: group -> (port, description). EC2 refuses apostrophes in
+# descriptions.
 _REACHED = {
     "postgres": (rds.PORT, "Postgres"),
     "redis": (redis.PORT, "Redis"),
     "access": (access.PORT, "the access service"),
-    "endpoints": (HTTPS, "AWS's services"),
+    "endpoints": (HTTPS, "the services of AWS"),
 }
 
 
@@ -76,7 +77,7 @@ class Firewall(pulumi.ComponentResource):
             ip_protocol="tcp",
             from_port=HTTPS,
             to_port=HTTPS,
-            description="To AWS's services, by the VPC's own way",
+            description="To the services of AWS, by the route of the VPC",
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -99,7 +100,7 @@ class Firewall(pulumi.ComponentResource):
             ip_protocol="tcp",
             from_port=port,
             to_port=port,
-            description="From the application's group",
+            description="From the group application",
             opts=child,
         )
         aws.vpc.SecurityGroupEgressRule(

@@ -7,6 +7,7 @@ whose policy requires aws:SourceAccount, so its events have a separate topic.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,10 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.encryption import EncryptionKey
+from infra.aws.session import client, translated_errors
 from infra.aws.site import AwsSite
+from infra.settings.declaration import full
+from infra.spec.errors import SettingError
 
 # The services that publish to the encrypted topic: CloudWatch alarms and RDS events.
 TELLERS = ("cloudwatch.amazonaws.com", "events.rds.amazonaws.com")
@@ -29,8 +33,8 @@ class NoticesArgs:
 class Notices(pulumi.ComponentResource):
     """The ARNs of the topics: `topic` for alarms and RDS events, `cache_topic` for ElastiCache events.
 
-    If the settings name a topic, both are that topic. Resources that publish must depend on this component, because AWS
-    checks the permission when they are created.
+    If the settings name a topic, both are that topic, which must not be encrypted. Resources that publish must depend
+    on this component, because AWS checks the permission when they are created.
     """
 
     topic: pulumi.Output[str]
@@ -40,6 +44,7 @@ class Notices(pulumi.ComponentResource):
         super().__init__("groundwork:aws:Notices", name, None, opts)
         given = args.site.settings.aws_alarm_topic
         if given:
+            _require_unencrypted(given, topic_attributes(given, args.site.region))
             self.topic = self.cache_topic = pulumi.Output.from_input(given)
         else:
             self.topic = self._make(
@@ -76,6 +81,23 @@ class Notices(pulumi.ComponentResource):
         if email := site.settings.aws_alarm_email:
             aws.sns.TopicSubscription(name, topic=topic.arn, protocol="email", endpoint=email, opts=child)
         return topic.arn
+
+
+def topic_attributes(topic: str, region: str) -> Mapping[str, str]:
+    """Return the attributes of an existing topic."""
+    sns = client("sns", region)
+    with translated_errors(f"reading topic {topic}"):
+        found: dict[str, str] = sns.get_topic_attributes(TopicArn=topic)["Attributes"]
+    return found
+
+
+def _require_unencrypted(topic: str, attributes: Mapping[str, str]) -> None:
+    if attributes.get("KmsMasterKeyId"):
+        raise SettingError(
+            full("awsAlarmTopic"),
+            f"{topic} is encrypted, and ElastiCache cannot publish to an encrypted topic",
+            "name a topic without a key, or remove the setting: groundwork then makes one topic of each kind",
+        )
 
 
 def _policy(topic: str, publishers: dict[str, Any], account: dict[str, str]) -> str:

@@ -99,7 +99,7 @@ class Postgres(pulumi.ComponentResource):
                 aws.rds.ParameterGroupParameterArgs(
                     name=parameter,
                     value=value,
-                    apply_method="pending-reboot" if parameter in rds.STATIC else "immediate",
+                    apply_method=rds.apply_method(parameter, value),
                 )
                 for parameter, value in parameters.items()
             ],
@@ -182,6 +182,7 @@ class Postgres(pulumi.ComponentResource):
             "storage_type": "gp3",
             # A replica that writes more slowly than its source would lag.
             "iops": settings.aws_postgres_iops or None,
+            "storage_throughput": settings.aws_postgres_throughput or None,
             "storage_encrypted": True,
             "vpc_security_group_ids": [self._args.security_group],
             "publicly_accessible": False,
@@ -195,6 +196,7 @@ class Postgres(pulumi.ComponentResource):
             "enabled_cloudwatch_logs_exports": list(rds.LOG_EXPORTS),
             "monitoring_interval": settings.aws_monitoring_seconds,
             "monitoring_role_arn": self._monitoring.arn,
+            "database_insights_mode": settings.aws_database_insights,
             "performance_insights_enabled": True,
             "performance_insights_kms_key_id": self.key.arn,
             "performance_insights_retention_period": settings.aws_insights_days,

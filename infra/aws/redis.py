@@ -129,7 +129,9 @@ class Redis(pulumi.ComponentResource):
                 user_name="default",
                 engine="redis",
                 access_string=elasticache.DEFAULT_ACCESS,
-                authentication_mode=aws.elasticache.UserAuthenticationModeArgs(type="no-password-required"),
+                # AWS calls the authentication mode by another name when it returns it, which would be a permanent
+                # difference. This property is not read back.
+                no_password_required=True,
                 tags=site.tags("redis-default"),
                 opts=self._child,
             )

@@ -55,11 +55,17 @@ def must_not_be_of(types: Sequence[str], why: str) -> Check:
 
 
 def parameter_must(
-    group_type: str, name: str, *tests: Test, missing: str = "", label: str = "{name}"
+    group_type: str,
+    name: str,
+    *tests: Test,
+    missing: str = "",
+    label: str = "{name}",
+    default: str | None = None,
 ) -> Check:
     """Require that a parameter of a server's parameter group passes the tests.
 
-    `missing` is the message for a server without a group. `label` is how messages name the parameter.
+    `missing` is the message for a server without a group. `label` is how messages name the parameter. `default` is the
+    value of a group that does not set it.
     """
 
     def check(server: Resource, resources: Resources) -> Iterator[Problem]:
@@ -69,7 +75,8 @@ def parameter_must(
             yield outside(_PARAMETER_GROUP, "the parameter group")
         else:
             text = label.format(name=name, group=group.name)
-            yield from _tested(_PARAMETER_GROUP, _parameter(group, name), tests, f"{text} ")
+            value = _parameter(group, name)
+            yield from _tested(_PARAMETER_GROUP, default if value is None else value, tests, f"{text} ")
 
     return check
 

@@ -19,7 +19,6 @@ from infra.policy.requirement import (
     be_at_least,
     be_none_of,
     be_one_of,
-    be_set,
     be_text,
     include,
     must,
@@ -31,6 +30,7 @@ from infra.policy.requirement import (
 from infra.policy.resource import Resources
 from infra.policy.rule import Rule, Severity
 from infra.policy.value import UNKNOWN
+from infra.spec.elasticache import DEFAULTS as ELASTICACHE_DEFAULTS
 from infra.spec.redis import EVICTION_POLICIES
 
 LOW, MEDIUM, HIGH, CRITICAL = Severity
@@ -298,22 +298,29 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "ElastiCache.reserved-memory", "A quarter of the memory is reserved for failovers and snapshots", MEDIUM,
         (types.REDIS_GROUP,),
-        [parameter_must(types.REDIS_PARAMETER_GROUP, "reserved-memory-percent", be_at_least(25))],
+        [
+            parameter_must(
+                types.REDIS_PARAMETER_GROUP, "reserved-memory-percent", be_at_least(25),
+                default=ELASTICACHE_DEFAULTS["reserved-memory-percent"],
+            ),
+        ],
         fix="set reserved-memory-percent to 25 or more in the parameter group",
         good=given.redis_parameter("reserved-memory-percent", "25"),
-        bad=[given.redis_parameter("reserved-memory-percent", "10"), given.redis_parameter(), redis()],
+        bad=[given.redis_parameter("reserved-memory-percent", "10"), redis()],
     ),
     Rule(
-        "ElastiCache.maxmemory-policy", "The eviction policy is set explicitly", MEDIUM, (types.REDIS_GROUP,),
+        "ElastiCache.maxmemory-policy", "The eviction policy is one of Redis, set in the stack", MEDIUM,
+        (types.REDIS_GROUP,),
         [
             parameter_must(
                 types.REDIS_PARAMETER_GROUP, "maxmemory-policy",
-                be_set(), be_one_of(EVICTION_POLICIES, "is not a policy of Redis"),
+                be_one_of(EVICTION_POLICIES, "is not a policy of Redis"),
+                default=ELASTICACHE_DEFAULTS["maxmemory-policy"],
             ),
         ],
         fix="set maxmemory-policy to an eviction policy of Redis in the parameter group",
         good=given.redis_parameter("maxmemory-policy", "allkeys-lfu"),
-        bad=[given.redis_parameter("maxmemory-policy", "allkeys-lfo"), given.redis_parameter(), redis()],
+        bad=[given.redis_parameter("maxmemory-policy", "allkeys-lfo"), redis()],
     ),
     # Networks
     Rule(

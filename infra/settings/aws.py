@@ -38,7 +38,10 @@ class AwsSettings:
         "200GB", "Limit for the automatic growth of the storage, at least 10 % above awsPostgresStorage."
     )
     aws_postgres_iops: int = _aws(
-        0, "IOPS of gp3, 12000 or more, with 400GB of storage or more; 0: the baseline of 3000."
+        0, "IOPS of gp3, 12000 or more, with 400GB of storage or more; 0: the baseline."
+    )
+    aws_postgres_throughput: int = _aws(
+        0, "Throughput of gp3 in MiB/s, 500 to 4000, together with awsPostgresIops; 0: the baseline."
     )
     aws_postgres_multi_az: bool = _aws(True, "Keep a standby of Postgres in another zone.")
     aws_postgres_replicas: int = _aws(
@@ -57,7 +60,11 @@ class AwsSettings:
         60, "Interval of RDS's enhanced monitoring in seconds: 1, 5, 10, 15, 30 or 60."
     )
     aws_insights_days: int = _aws(
-        7, "Days for which Performance Insights keeps data: 7, a multiple of 31 up to 713, or 731."
+        7, "Days for which Database Insights keeps data: 7, a multiple of 31 up to 713, or 731."
+    )
+    aws_database_insights: str = _aws(
+        "standard",
+        "Mode of CloudWatch Database Insights: standard, or advanced, which needs awsInsightsDays of 465 or more.",
     )
     aws_redis_node_type: str = _aws("cache.t4g.small", "Node type of ElastiCache.")
     aws_redis_nodes: int = _aws(2, "Number of Redis nodes, 1 to 6: the primary and its replicas.")
@@ -89,7 +96,10 @@ class AwsSettings:
         30, "Days for which logs are kept; one of the periods that CloudWatch Logs offers."
     )
     aws_alarm_email: str = _aws("", "Email address for alarms; AWS asks it to confirm the subscription.")
-    aws_alarm_topic: str = _aws("", "ARN of an SNS topic for alarms; empty: a new one is created.")
+    aws_alarm_topic: str = _aws(
+        "",
+        "ARN of an SNS topic of the stack's account for alarms and events, not encrypted; empty: new ones are created.",
+    )
 
     @property
     def aws_zone_names(self) -> list[str]:

@@ -15,6 +15,9 @@ from infra.spec.quantity import parse_bytes
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _CLOCK = r"([01][0-9]|2[0-3]):([0-5][0-9])"
 _WEEK_MINUTES = 7 * 24 * 60
+# gp3: at most 0.25 MiB/s for each IOPS.
+_IOPS_PER_THROUGHPUT = 4
+_ADVANCED_DAYS = 465
 
 
 def check(settings: AwsTargetSettings) -> None:
@@ -63,6 +66,16 @@ def _check_postgres(settings: AwsTargetSettings) -> None:
                 f"gp3 storage of {settings.aws_postgres_storage} cannot have more than the baseline",
                 f"set it to 0, or {full('awsPostgresStorage')} to {rds.IOPS_STORAGE} or more",
             )
+    throughput = settings.aws_postgres_throughput
+    if throughput:
+        require_range("awsPostgresThroughput", throughput, 500, 4000, "or 0 for the baseline")
+        least = throughput * _IOPS_PER_THROUGHPUT
+        if settings.aws_postgres_iops < least:
+            raise SettingError(
+                full("awsPostgresThroughput"),
+                f"{throughput} MiB/s need at least {least} IOPS",
+                f"set {full('awsPostgresIops')} to {max(least, 12_000)} or more, or this to 0",
+            )
     require_range("awsPostgresReplicas", settings.aws_postgres_replicas, 0, 5)
     require_range("awsBackupRetentionDays", settings.aws_backup_retention_days, 7, 35)
     seconds = settings.aws_monitoring_seconds
@@ -72,8 +85,15 @@ def _check_postgres(settings: AwsTargetSettings) -> None:
     if days not in (7, 731) and (days % 31 or not 31 <= days <= 713):
         raise SettingError(
             full("awsInsightsDays"),
-            f"Performance Insights does not keep {days} days",
+            f"Database Insights does not keep {days} days",
             "use 7, a multiple of 31 up to 713, or 731",
+        )
+    require_one_of("awsDatabaseInsights", settings.aws_database_insights, ("standard", "advanced"))
+    if settings.aws_database_insights == "advanced" and days < _ADVANCED_DAYS:
+        raise SettingError(
+            full("awsDatabaseInsights"),
+            f"advanced mode keeps data for at least {_ADVANCED_DAYS} days, and {full('awsInsightsDays')} is {days}",
+            f"set {full('awsInsightsDays')} to {_ADVANCED_DAYS} or more, or this to standard",
         )
 
 

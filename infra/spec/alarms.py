@@ -14,6 +14,8 @@ ABOVE, BELOW = "GreaterThanThreshold", "LessThanThreshold"
 class Alarm:
     """A metric's threshold over `minutes`, with a description (`what`) that says what to do.
 
+    `seconds` is the metric's interval. `minutes` is a multiple of it.
+
     `missing` is CloudWatch's treatment of missing data: `breaching` if missing data means a fault, `notBreaching` if it
     means that there is nothing to measure.
     """
@@ -28,6 +30,12 @@ class Alarm:
     minutes: int = 5
     statistic: str = "Average"
     missing: str = "missing"
+    seconds: int = 60
+
+    @property
+    def periods(self) -> int:
+        """Return how many values in a row must be beyond the threshold."""
+        return self.minutes * 60 // self.seconds
 
 
 def postgres_alarms(
@@ -46,6 +54,8 @@ def postgres_alarms(
             threshold: float,
             what: str,
             minutes: int = 15,
+            seconds: int = 60,
+            missing: str = "missing",
             of: tuple[tuple[str, str], ...] = of,
             suffix: str = suffix,
         ) -> Alarm:
@@ -58,6 +68,8 @@ def postgres_alarms(
                 threshold=threshold,
                 what=what,
                 minutes=minutes,
+                seconds=seconds,
+                missing=missing,
             )
 
         yield alarm(
@@ -65,14 +77,16 @@ def postgres_alarms(
             "CPUUtilization",
             ABOVE,
             80,
-            "CPU usage is above 80 %: check Performance Insights, or use a larger instance class",
+            "CPU usage is above 80 %: check CloudWatch Database Insights, or use a larger instance class",
         )
         yield alarm(
             "storage",
             "FreeStorageSpace",
             BELOW,
-            storage_bytes // 10,
-            "less than 10 % of the storage is free: raise awsPostgresMaxStorage, or drop old partitions",
+            # RDS grows the storage when a tenth of it is free. Its events tell when it cannot (alarms.py).
+            storage_bytes // 20,
+            "free storage is below 5 % of awsPostgresStorage, so the storage no longer grows: raise"
+            " awsPostgresMaxStorage, or drop old partitions",
             minutes=5,
         )
         yield alarm(
@@ -90,6 +104,28 @@ def postgres_alarms(
             memory // 20,
             "less than 5 % of the memory is free: use a larger instance class",
         )
+        if aws_sizes.is_burstable(instance_class):
+            yield alarm(
+                "cpu-credits",
+                "CPUCreditBalance",
+                BELOW,
+                10,
+                "the burst credits of the CPU are used up, and RDS charges for more: use a class that is not burstable",
+                minutes=60,
+                seconds=300,
+            )
+        for name, metric in (("ebs-requests", "EBSIOBalance%"), ("ebs-bytes", "EBSByteBalance%")):
+            yield alarm(
+                name,
+                metric,
+                BELOW,
+                20,
+                "less than 20 % of the burst credits for storage are left, after which it slows down: use a larger"
+                " instance class",
+                seconds=300,
+                # Only classes that can burst report it.
+                missing="notBreaching",
+            )
         if instance == primary:
             yield alarm(
                 "wraparound",
@@ -109,7 +145,7 @@ def postgres_alarms(
             )
 
 
-def redis_alarms(*, nodes: Sequence[str]) -> Iterator[Alarm]:
+def redis_alarms(*, nodes: Sequence[str], node_type: str) -> Iterator[Alarm]:
     """Yield the alarms of each node, which is given by its ElastiCache id."""
     for node in nodes:
         of = (("CacheClusterId", node),)
@@ -174,6 +210,18 @@ def redis_alarms(*, nodes: Sequence[str]) -> Iterator[Alarm]:
                 threshold=threshold,
                 what=what,
                 minutes=minutes,
+            )
+        if aws_sizes.is_burstable(node_type):
+            yield Alarm(
+                name=f"redis-{suffix}-cpu-credits",
+                namespace="AWS/ElastiCache",
+                metric="CPUCreditBalance",
+                dimensions=of,
+                comparison=BELOW,
+                threshold=10,
+                what="the burst credits of the CPU are used up, so the node is slow: use a type that is not burstable",
+                minutes=60,
+                seconds=300,
             )
         yield Alarm(
             name=f"redis-{suffix}-hit-rate",

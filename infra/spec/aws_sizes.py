@@ -10,6 +10,7 @@ _GIB = 1024**3
 BYTES_PER_CONNECTION = 9_531_392
 MOST_CONNECTIONS = 5000
 
+_BURSTABLE_FAMILIES = ("t3", "t4g")
 _BURSTABLE = {"micro": 1, "small": 2, "medium": 4, "large": 8, "xlarge": 16, "2xlarge": 32}
 _GENERAL = {
     "large": 8,
@@ -22,7 +23,7 @@ _GENERAL = {
 }
 _MEMORY = {size: 2 * gib for size, gib in _GENERAL.items()}
 _FAMILIES = {
-    **dict.fromkeys(("t3", "t4g"), _BURSTABLE),
+    **dict.fromkeys(_BURSTABLE_FAMILIES, _BURSTABLE),
     **dict.fromkeys(("m5", "m6g", "m6i", "m7g", "m7i", "m8g"), _GENERAL),
     **dict.fromkeys(("r5", "r6g", "r6i", "r7g", "r7i", "r8g"), _MEMORY),
 }
@@ -35,7 +36,7 @@ _CACHE_BURSTABLE = {"micro": 0.5, "small": 1.37, "medium": 3.09}
 _CACHE_GENERAL = {"large": 6.38, "xlarge": 12.93, "2xlarge": 26.04, "4xlarge": 52.26, "12xlarge": 157.12}
 _CACHE_MEMORY = {"large": 13.07, "xlarge": 26.32, "2xlarge": 52.82, "4xlarge": 105.81, "12xlarge": 317.77}
 _CACHE_FAMILIES = {
-    **dict.fromkeys(("t3", "t4g"), _CACHE_BURSTABLE),
+    **dict.fromkeys(_BURSTABLE_FAMILIES, _CACHE_BURSTABLE),
     **dict.fromkeys(("m5", "m6g", "m7g"), _CACHE_GENERAL),
     **dict.fromkeys(("r5", "r6g", "r7g"), _CACHE_MEMORY),
 }
@@ -59,6 +60,11 @@ LOG_RETENTION_DAYS = (
 )
 # Seconds between two measurements of enhanced monitoring.
 MONITORING_SECONDS = (1, 5, 10, 15, 30, 60)
+
+
+def is_burstable(name: str) -> bool:
+    """Return whether an RDS class or a cache node type has CPU credits."""
+    return name.split(".")[1] in _BURSTABLE_FAMILIES
 
 
 def database_memory(instance_class: str) -> int:

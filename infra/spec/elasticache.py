@@ -9,22 +9,38 @@ FAMILY = "redis7"
 # Commands that ElastiCache reserves: it rejects a user whose rules name one.
 RESTRICTED_COMMANDS = frozenset({"acl|load", "config|get", "config|set"})
 DEFAULT_ACCESS = "off resetchannels -@all"
+# The family's own values, from published answers of DescribeCacheParameters (of redis5.0). The provider reads only the
+# parameters whose source is `user`, so one that equals the default would be a permanent difference.
+DEFAULTS = {
+    "maxmemory-policy": "volatile-lru",
+    "reserved-memory-percent": "25",
+    "lazyfree-lazy-eviction": "no",
+    "lazyfree-lazy-expire": "no",
+    "tcp-keepalive": "300",
+}
 
 
 def parameters(*, eviction_policy: str, reserved_percent: int) -> dict[str, str]:
-    """Return the values of the parameter group. maxmemory follows from the node type and the reserved share."""
-    return {
+    """Return the parameters that differ from the defaults. maxmemory follows from node type and reserved share."""
+    wanted = {
         "maxmemory-policy": eviction_policy,
         "reserved-memory-percent": str(reserved_percent),
         "lazyfree-lazy-eviction": "yes",
         "lazyfree-lazy-expire": "yes",
         "tcp-keepalive": "60",
     }
+    return {name: value for name, value in wanted.items() if value != DEFAULTS.get(name)}
 
 
 def access_string(user: RedisUser) -> str:
     """Return a user's rules, as in the ACL file, without the commands that ElastiCache reserves."""
-    allowed = tuple(command for command in user.commands if command not in RESTRICTED_COMMANDS)
+    # A subcommand of an allowed command is not a rule of its own in Redis's form, which AWS may return.
+    allowed = tuple(
+        command
+        for command in user.commands
+        if command not in RESTRICTED_COMMANDS
+        and not ("|" in command and command.partition("|")[0] in user.commands)
+    )
     rules = RedisUser(user.name, allowed, user.keys).access_string()
     # ElastiCache's users start without keys, and its API does not return this rule, so it would be a permanent diff.
     return f"on {rules.removeprefix('resetkeys ')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from infra.spec import postgres
+from infra.spec import postgres, rds_defaults
 
 MAJOR = "15"
 FAMILY = f"postgres{MAJOR}"
@@ -92,6 +92,16 @@ STATIC = frozenset(
         *("shared_preload_libraries", "track_activity_query_size", "track_commit_timestamp", "wal_buffers"),
     }
 )
+
+
+def apply_method(name: str, value: str) -> str:
+    """Return how a value, in RDS's form, is sent.
+
+    RDS reports a value that equals its default as `pending-reboot`, however it was sent. Sent in another way it would
+    be a permanent difference. So a change back to the default takes effect at the next restart.
+    """
+    waits = name in STATIC or rds_defaults.is_default(name, value)
+    return "pending-reboot" if waits else "immediate"
 
 
 def parameters(

@@ -35,7 +35,7 @@ def bootstrap(admin_secret: str, connection_limits: str, folder: Path, wait_seco
     settings = DatabaseSettings.from_environment()
     with exit_codes():
         bootstrap(
-            AdministratorLogin.from_secret(admin_secret),
+            AdministratorLogin.from_secret(admin_secret, wait_seconds),
             settings.unbounded_conninfo,
             limits,
             folder,

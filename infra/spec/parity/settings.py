@@ -117,6 +117,9 @@ SETTINGS: dict[str, Parity] = {
         NONE, "limit of its automatic growth", "a volume is as large as the disk below it"
     ),
     "awsPostgresIops": Parity(NONE, "IOPS above the baseline", "a volume is as fast as the disk below it"),
+    "awsPostgresThroughput": Parity(
+        NONE, "throughput above the baseline", "a volume is as fast as the disk below it"
+    ),
     "awsPostgresMultiAz": Parity(NONE, "a standby in another zone", ONE_SERVER),
     "awsPostgresReplicas": Parity(NONE, "read replicas", ONE_SERVER),
     "awsBackupRetentionDays": Parity(
@@ -125,7 +128,8 @@ SETTINGS: dict[str, Parity] = {
     "awsBackupWindow": Parity(f"{NONE} when `groundwork backup` runs", "when snapshots are taken", MANAGED),
     "awsMaintenanceWindow": Parity(f"{NONE} when `up` runs", "when updates are applied", MANAGED),
     "awsMonitoringSeconds": Parity(f"{NONE} the exporters", "enhanced monitoring", CLOUDWATCH),
-    "awsInsightsDays": Parity(f"{NONE} `groundwork report`", "Performance Insights", CLOUDWATCH),
+    "awsInsightsDays": Parity(f"{NONE} `groundwork report`", "history of Database Insights", CLOUDWATCH),
+    "awsDatabaseInsights": Parity(f"{NONE} `groundwork report`", "mode of Database Insights", CLOUDWATCH),
     "awsRedisNodeType": Parity(f"{NONE} `redisMemory`", "type of each node", ONE_MACHINE),
     "awsRedisNodes": Parity(NONE, "primary and replicas", ONE_SERVER),
     "awsRedisFailover": Parity(NONE, "a replica takes over", ONE_SERVER),

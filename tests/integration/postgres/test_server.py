@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra.docker.engine import docker
-from infra.spec import postgres
+from infra.spec import postgres, rds, rds_defaults
 from tests import containers
 from tests.containers import Server
 from tests.integration.postgres.conftest import open_connection
@@ -111,3 +111,14 @@ def test_connections_are_logged_and_no_password_with_them(server: Server) -> Non
 def _stderr_log(server: Server) -> str:
     done = subprocess.run(["docker", "logs", server.container], capture_output=True, check=True, timeout=30)
     return done.stderr.decode()
+
+
+def test_the_defaults_for_rds_are_those_of_the_server(server: Server) -> None:
+    """The dynamic parameters that RDS's parameter group may contain, except values that are empty or of many words."""
+    rows = server.psql(
+        "SELECT lower(name), CASE WHEN vartype = 'bool' THEN (boot_val = 'on')::int::text ELSE boot_val END"
+        " FROM pg_settings WHERE context NOT IN ('internal', 'postmaster') AND boot_val <> ''"
+        " AND boot_val !~ '[[:space:]\"]'"
+    )
+    found = dict(line.split("|", 1) for line in rows.splitlines())
+    assert {k: v for k, v in found.items() if k not in rds.OWN_OF_RDS} == rds_defaults.POSTGRES

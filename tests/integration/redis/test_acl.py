@@ -8,7 +8,7 @@ import pytest
 import redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from infra.spec import redis_acl
+from infra.spec import elasticache, redis_acl
 from infra.spec.redis_acl import RedisUser
 from tests.containers import Server
 from tests.integration.redis.conftest import BEFORE_LOGIN, NO_RETRY, As, allowlist
@@ -166,3 +166,23 @@ def test_dangerous_commands_are_off_even_for_a_user_with_all_permissions(
 ) -> None:
     with pytest.raises(ResponseError, match=message):
         administrator.execute_command(*command)
+
+
+# AWS returns a user's rules in the form that Redis gives them (AWS's examples agree; no account has confirmed it).
+# Rules in another form would be a permanent difference.
+@promise("no parameter is sent that AWS returns in another way")
+@pytest.mark.parametrize("rules", [elasticache.DEFAULT_ACCESS, *elasticache.access_strings().values()])
+def test_the_rules_for_elasticache_have_the_form_of_redis(administrator: Any, rules: str) -> None:
+    administrator.execute_command("ACL", "SETUSER", "of-elasticache", "reset", *rules.split())
+    try:
+        (line,) = [
+            line.decode()
+            for line in administrator.execute_command("ACL", "LIST")
+            if line.startswith(b"user of-elasticache ")
+        ]
+    finally:
+        administrator.execute_command("ACL", "DELUSER", "of-elasticache")
+    # sanitize-payload is Redis's default, and not a rule of ElastiCache. The commands are in the order of a hash table.
+    found, given = [word for word in line.split()[2:] if word != "sanitize-payload"], rules.split()
+    assert sorted(found) == sorted(given)
+    assert found[: found.index("-@all")] == given[: given.index("-@all")]

@@ -7,10 +7,12 @@ import json
 from collections.abc import Callable, Iterator
 
 import boto3
+import psycopg
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from ops.bootstrap import AdministratorLogin
+from ops.bootstrap import AdministratorLogin, _is_refused_token
 from ops.errors import Exit, OpsError
 
 REGION = "eu-central-1"
@@ -51,6 +53,52 @@ def test_a_secret_with_other_content_is_named_but_not_shown(kept: Callable[[str]
 def test_missing_secret_is_reported_with_the_error_of_aws(kept: Callable[[str], str]) -> None:
     with pytest.raises(OpsError, match=r"cannot read .* \(ResourceNotFoundException\); see docs/aws\.md"):
         AdministratorLogin.from_secret(GONE)
+
+
+class Refusals:
+    """A Secrets Manager that refuses the first requests, as IAM does before a new policy counts."""
+
+    def __init__(self, refusals: int, code: str) -> None:
+        self.left, self.code = refusals, code
+
+    def get_secret_value(self, SecretId: str) -> dict[str, str]:
+        if self.left:
+            self.left -= 1
+            raise ClientError({"Error": {"Code": self.code, "Message": "not authorized"}}, "GetSecretValue")
+        return {"SecretString": json.dumps({"username": "groundwork_admin", "password": CANARY})}
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Refusals]:
+    def serve(refusals: int, code: str = "AccessDeniedException") -> Refusals:
+        made = Refusals(refusals, code)
+        monkeypatch.setattr(boto3, "client", lambda *_, **__: made)
+        monkeypatch.setattr("ops.bootstrap._IAM_PAUSE_SECONDS", 0)
+        return made
+
+    return serve
+
+
+def test_a_refusal_is_repeated_until_the_policy_counts(secrets: Callable[..., Refusals]) -> None:
+    server = secrets(3)
+    assert AdministratorLogin.from_secret(GONE).password == CANARY
+    assert server.left == 0
+
+
+@pytest.mark.parametrize(("code", "wait"), [("AccessDeniedException", -1), ("ResourceNotFoundException", 60)])
+def test_a_refusal_without_end_and_another_error_are_reported(
+    secrets: Callable[..., Refusals], code: str, wait: float
+) -> None:
+    server = secrets(2, code)
+    with pytest.raises(OpsError, match=rf"\({code}\); see docs/aws\.md"):
+        AdministratorLogin.from_secret(GONE, wait)
+    assert server.left == 1
+
+
+def test_a_refused_token_is_temporary_and_an_unreachable_server_is_not() -> None:
+    refused = psycopg.OperationalError('FATAL:  PAM authentication failed for user "migrator"')
+    closed = psycopg.OperationalError("connection refused")
+    assert [_is_refused_token(error) for error in (refused, closed, ValueError())] == [True, False, False]
 
 
 @pytest.mark.parametrize("arn", ["", "postgres-admin", "arn:aws:s3:::bucket"])

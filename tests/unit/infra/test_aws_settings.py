@@ -56,6 +56,35 @@ BAD = {
         "3000 is out of range",
         "12000 to 64000",
     ),
+    "throughput without IOPS": Bad(
+        {"awsPostgresThroughput": 600},
+        "awsPostgresThroughput",
+        "need at least 2400 IOPS",
+        "awsPostgresIops to 12000",
+    ),
+    "throughput beyond gp3": Bad(
+        {"awsPostgresThroughput": 4001}, "awsPostgresThroughput", "out of range", "use 500 to 4000"
+    ),
+    "throughput beyond the IOPS": Bad(
+        {
+            "awsPostgresThroughput": 4000,
+            "awsPostgresIops": 15_999,
+            "awsPostgresStorage": "400GB",
+            "awsPostgresMaxStorage": "800GB",
+        },
+        "awsPostgresThroughput",
+        "need at least 16000 IOPS",
+        "awsPostgresIops to 16000",
+    ),
+    "a mode of Database Insights that does not exist": Bad(
+        {"awsDatabaseInsights": "advance"}, "awsDatabaseInsights", "'advance'", "did you mean advanced?"
+    ),
+    "advanced mode with a short history": Bad(
+        {"awsDatabaseInsights": "advanced"},
+        "awsDatabaseInsights",
+        "at least 465 days",
+        "awsInsightsDays to 465",
+    ),
     "CIDR too small for the subnets": Bad(
         {"awsVpcCidr": "10.60.0.0/25"}, "awsVpcCidr", "too small for 6 subnets", "/24 or larger"
     ),

@@ -70,7 +70,7 @@ FLIPS: list[tuple[str, dict[str, Any], str]] = [
     ("redis", {"subnetGroupName": None}, "ElastiCache.7"),
     (
         "redis-parameters",
-        {"parameters": [{"name": "maxmemory-policy", "value": "allkeys-lfu"}]},
+        {"parameters": [{"name": "reserved-memory-percent", "value": "24"}]},
         "ElastiCache.reserved-memory",
     ),
     (

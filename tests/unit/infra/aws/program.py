@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pulumi
 from pulumi.runtime import mocks
@@ -73,12 +74,17 @@ class Outputs(mocks.Mocks):
         return IDENTITY
 
 
-def run_aws_program(folder: Path, stack: str = "unit", **settings: Any) -> Program:
-    """Declare a stack on AWS with these settings. `folder` contains its state."""
+def run_aws_program(
+    folder: Path, stack: str = "unit", topic: dict[str, str] | None = None, **settings: Any
+) -> Program:
+    """Declare a stack on AWS with these settings. `folder` contains its state.
+
+    `topic` has the attributes of the topic of awsAlarmTopic.
+    """
     checkout = replace(Checkout.here(), state_dir=folder, cache_dir=folder)
     program = Program(checkout)
     monitor = Monitor(program, Outputs())
-    with event_loop():
+    with event_loop(), mock.patch("infra.aws.notices.topic_attributes", return_value=topic or {}):
         pulumi.runtime.set_mocks(
             monitor.mocks, project="groundwork", stack=stack, preview=False, monitor=monitor
         )

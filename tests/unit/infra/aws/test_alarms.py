@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from infra import outputs
-from infra.spec.errors import InfraError
+from infra.spec import alarms
+from infra.spec.errors import InfraError, SettingError
 from tests.aws_outputs import ACCOUNT
 from tests.promises import promise
 from tests.unit.infra.aws.program import TYPES, document, one, run_aws_program
@@ -21,11 +22,15 @@ METRICS = {
         "FreeStorageSpace",
         "DatabaseConnections",
         "FreeableMemory",
+        "CPUCreditBalance",
+        "EBSIOBalance%",
+        "EBSByteBalance%",
         "MaximumUsedTransactionIDs",
         "ReplicaLag",
     },
     "AWS/ElastiCache": {
         "CPUUtilization",
+        "CPUCreditBalance",
         "EngineCPUUtilization",
         "DatabaseMemoryUsagePercentage",
         "Evictions",
@@ -69,11 +74,47 @@ def test_an_alarm_and_its_recovery_are_sent_with_instructions(program: Program) 
 
 
 def test_thresholds_follow_the_settings(program: Program) -> None:
-    alarms = program.of_type(TYPES["alarm"])
-    assert alarms["postgres-primary-connections"].inputs["threshold"] == 80
-    assert alarms["postgres-primary-storage"].inputs["threshold"] == 5 * 1024**3
-    assert alarms["access-tasks"].inputs["threshold"] == 2
-    assert alarms["access-tasks"].inputs["treatMissingData"] == "breaching"
+    found = program.of_type(TYPES["alarm"])
+    assert found["postgres-primary-connections"].inputs["threshold"] == 80
+    # Less than the tenth at which RDS makes a storage of 50 GB larger.
+    assert found["postgres-primary-storage"].inputs["threshold"] == 2.5 * 1024**3
+    assert found["access-tasks"].inputs["threshold"] == 2
+    assert found["access-tasks"].inputs["treatMissingData"] == "breaching"
+
+
+@pytest.mark.parametrize(
+    ("instance_class", "node_type", "with_credits"),
+    [
+        ("db.t4g.medium", "cache.r7g.large", {"postgres-primary-cpu-credits"}),
+        ("db.m7g.large", "cache.t3.small", {"redis-001-cpu-credits"}),
+        ("db.r7g.large", "cache.m7g.large", set()),
+    ],
+)
+def test_only_burstable_classes_have_an_alarm_on_cpu_credits(
+    instance_class: str, node_type: str, with_credits: set[str]
+) -> None:
+    found = [
+        *alarms.postgres_alarms(
+            primary="p", replicas=(), instance_class=instance_class, storage_bytes=1, max_connections=1
+        ),
+        *alarms.redis_alarms(nodes=["p-001"], node_type=node_type),
+    ]
+    assert {a.name for a in found if a.metric == "CPUCreditBalance"} == with_credits
+
+
+def test_an_alarm_has_as_many_periods_as_its_time(program: Program) -> None:
+    credits = one(program, "alarm", "postgres-primary-cpu-credits")
+    # AWS measures credits every five minutes.
+    assert (credits["period"], credits["evaluationPeriods"]) == (300, 12)
+    usage = one(program, "alarm", "postgres-primary-cpu")
+    assert (usage["period"], usage["evaluationPeriods"]) == (60, 15)
+
+
+def test_an_encrypted_topic_is_refused(tmp_path: Path) -> None:
+    """ElastiCache cannot publish to it. AWS would accept the topic, and drop the events."""
+    given = f"arn:aws:sns:eu-central-1:{ACCOUNT}:company"
+    with pytest.raises(SettingError, match=r"company is encrypted.*; name a topic without a key"):
+        run_aws_program(tmp_path, topic={"KmsMasterKeyId": "alias/aws/sns"}, awsAlarmTopic=given)
 
 
 def test_the_topic_is_encrypted_and_has_its_subscriber(program: Program, existing_vpc: Program) -> None:

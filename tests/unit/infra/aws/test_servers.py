@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra.spec import rds, redis_acl
+from infra.spec import elasticache, rds, rds_defaults, redis_acl
 from tests.promises import promise
 from tests.unit.infra.aws.program import TYPES, document, one, run_aws_program
 from tests.unit.infra.program import CANARY, Program, plain_texts
@@ -132,9 +132,65 @@ def test_parameters_match_the_specification_and_static_ones_wait_for_a_restart(p
         "pg_stat_statements.max",
         "shared_buffers",
         "shared_preload_libraries",
+        # Equal to the default of Postgres or RDS.
+        "checkpoint_completion_target",
+        "log_checkpoints",
+        "max_wal_size",
+        "password_encryption",
+        "rds.force_ssl",
+        "ssl_min_protocol_version",
+        "timezone",
+        "track_io_timing",
     }
     assert {"max_worker_processes", "wal_buffers", "track_activity_query_size"} <= rds.STATIC
     assert one(program, "postgres parameters")["family"] == "postgres15"
+
+
+def returned(name: str, value: str, method: str) -> str:
+    """Return the apply method that RDS reports: `pending-reboot` for a default, however it was sent."""
+    return "pending-reboot" if rds_defaults.is_default(name, value) else method
+
+
+@promise("no parameter is sent that AWS returns in another way")
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ({}, "rds.force_ssl"),
+        ({"work_mem": "4MB"}, "work_mem"),
+        ({"autovacuum": "on"}, "autovacuum"),
+        ({"TimeZone": "UTC"}, "timezone"),
+        ({"log_statement": "none"}, "log_statement"),
+    ],
+)
+def test_a_parameter_of_postgres_is_returned_as_it_is_sent(more: dict[str, str], name: str) -> None:
+    more = {key.lower(): value for key, value in more.items()}
+    sent = {key: (value, rds.apply_method(key, value)) for key, value in rds.parameters(1, 100, more).items()}
+    assert sent[name][1] == "pending-reboot"
+    for key, (value, method) in sent.items():
+        assert returned(key, value, method) == method, key
+
+
+@promise("no parameter is sent that AWS returns in another way", control=True)
+def test_a_default_that_is_sent_as_immediate_is_returned_in_another_way() -> None:
+    assert returned("rds.force_ssl", "1", "immediate") != "immediate"
+    assert rds.apply_method("work_mem", "8192") == "immediate"
+
+
+@promise("no parameter is sent that AWS returns in another way")
+@pytest.mark.parametrize(
+    ("policy", "percent", "missing"),
+    [
+        ("allkeys-lfu", 30, set()),
+        ("allkeys-lfu", 25, {"reserved-memory-percent"}),
+        ("volatile-lru", 25, {"reserved-memory-percent", "maxmemory-policy"}),
+    ],
+)
+def test_a_parameter_of_redis_that_equals_the_default_is_not_sent(
+    policy: str, percent: int, missing: set[str]
+) -> None:
+    every = {"maxmemory-policy", "reserved-memory-percent", "lazyfree-lazy-eviction", "lazyfree-lazy-expire",
+             "tcp-keepalive"}  # fmt: skip
+    assert every - set(elasticache.parameters(eviction_policy=policy, reserved_percent=percent)) == missing
 
 
 @pytest.mark.parametrize(
@@ -177,13 +233,16 @@ def test_redis_delivers_both_logs_to_the_stacks_log_groups(program: Program) -> 
 def test_redis_parameters_contain_the_eviction_policy_and_the_reserved_memory(program: Program) -> None:
     parameters = {p["name"]: p["value"] for p in one(program, "redis parameters")["parameters"]}
     assert parameters["maxmemory-policy"] == "allkeys-lfu"
-    assert int(parameters["reserved-memory-percent"]) >= 25
+    # 25, the default of the setting, is ElastiCache's own.
+    assert "reserved-memory-percent" not in parameters
 
 
 def test_the_default_user_is_off(program: Program) -> None:
     user = one(program, "user", "redis-default")
     assert user["userName"] == "default"
     assert user["userId"] != "default"
+    assert user["noPasswordRequired"] is True
+    assert "authenticationMode" not in user
     assert user["accessString"].split()[0] == "off"
     assert "+" not in user["accessString"]
 
@@ -200,6 +259,8 @@ def test_a_user_has_the_rules_of_the_acl_file_and_logs_in_with_iam(
     assert here[0] == "on"
     assert "resetkeys" not in here
     kept_by_aws = set(local) - set(here) - {"resetkeys"}
+    # A subcommand of an allowed command is left out.
+    kept_by_aws -= {rule for rule in kept_by_aws if rule.partition("|")[0] in here}
     assert kept_by_aws <= {"+acl|load", "+config|get"}
     assert set(here[1:]) <= set(local)
     if user.name == "app":

@@ -164,3 +164,10 @@ def test_tags_in_the_repository_are_immutable(program: Program) -> None:
     (encryption,) = repository["encryptionConfigurations"]
     assert encryption["encryptionType"] == "KMS"
     assert encryption["kmsKey"].endswith(":operations")
+
+
+def test_the_service_name_reports_the_health_of_tasks_and_can_be_deleted(program: Program) -> None:
+    (name,) = program.of_type("aws:servicediscovery/service:Service").values()
+    assert name.inputs["healthCheckCustomConfig"] == {"failureThreshold": 1}
+    # ECS deregisters its tasks with a delay.
+    assert name.inputs["forceDestroy"] is True

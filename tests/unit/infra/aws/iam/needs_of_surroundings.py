@@ -92,6 +92,9 @@ def _namespace(_: Inputs) -> Iterator[Need]:
     yield need(
         "servicediscovery:DeleteNamespace", arn("servicediscovery", "namespace/ns-1"), OURS, set_up=True
     )
+    # https://docs.aws.amazon.com/cloud-map/latest/dg/cloud-map-api-permissions-ref.html
+    yield need("route53:ListHostedZonesByName", "*", set_up=True)
+    yield from read("ec2:DescribeRegions")
     yield from each("servicediscovery", "UpdatePrivateDnsNamespace", "namespace/ns-1", OURS)
     yield from read("servicediscovery:GetNamespace", "servicediscovery:GetOperation", "route53:GetHostedZone",
                      "servicediscovery:ListTagsForResource", "ec2:DescribeVpcs")  # fmt: skip
@@ -100,7 +103,12 @@ def _namespace(_: Inputs) -> Iterator[Need]:
 def _service_name(_: Inputs) -> Iterator[Need]:
     for resource, context in (("service/*", NEW), ("namespace/ns-1", NEW | OURS)):
         yield need("servicediscovery:CreateService", arn("servicediscovery", resource), context, set_up=True)
-    yield need("servicediscovery:DeleteService", arn("servicediscovery", "service/srv-1"), OURS, set_up=True)
+    for action in ("servicediscovery:DeleteService", "servicediscovery:DeregisterInstance"):
+        yield need(action, arn("servicediscovery", "service/srv-1"), OURS, set_up=True)
+    # What DeregisterInstance needs, by the same page.
+    for action in ("GetHealthCheck", "DeleteHealthCheck", "UpdateHealthCheck"):
+        yield need(f"route53:{action}", arn("route53", "healthcheck/h-1"), set_up=True)
+    yield from read("servicediscovery:ListInstances")
     yield from each("servicediscovery", "UpdateService", "service/srv-1", OURS)
     yield from read("servicediscovery:GetService")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -75,6 +76,14 @@ def test_the_first_up_and_down_need_the_policy_for_set_up(stack: Program) -> Non
 
 ELSEWHERE = {"aws:ResourceTag/project": "groundwork", "aws:ResourceTag/stack": "prod"}
 OTHER = {"aws:ResourceTag/project": "company", "aws:ResourceTag/stack": "unit"}
+# AWS counts a new key's tags after up to five minutes. Until then the key has none, and no alias.
+NEW_KEYS = {
+    "kms:CreateAlias",
+    "kms:CreateGrant",
+    "kms:EnableKeyRotation",
+    *(f"kms:{action}" for action in ("Decrypt", "Encrypt", "ReEncryptFrom", "ReEncryptTo")),
+    *("kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext"),
+}
 BY_TAG = ("ec2", "kms", "servicediscovery")
 # Any rule of a security group may be tagged: to change it, its group must have the tags too.
 RULES = arn("ec2", "security-group-rule/")
@@ -100,11 +109,44 @@ def test_the_same_requests_for_resources_with_other_tags_are_denied(
         unavoidable = not tags and (
             action in ("ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress", "kms:TagResource")
             or (action == "ec2:CreateTags" and "security-group/" in resource)
+            or action in NEW_KEYS
         )
         assert not allowed(changed, load(*DEPLOY)), changed
         assert unavoidable or not allowed(changed, statements), changed
         checked += 1
     assert checked > 50
+
+
+@promise("the deploying identity may do what the program needs, and only with resources of its own stack")
+def test_the_first_up_can_use_a_key_before_its_tags_count(program: Program) -> None:
+    """https://docs.aws.amazon.com/kms/latest/developerguide/abac.html: it may take up to five minutes."""
+    statements = load(*SET_UP)
+    found = [
+        n.request
+        for n in needs(program)
+        if n.request.action in NEW_KEYS and OURS.items() <= n.request.context.items()
+    ]
+    assert {request.action for request in found} == NEW_KEYS
+    for request in found:
+        new = Request(request.action, request.resource, without_tags(request.context, "ResourceTag"))
+        assert allowed(new, statements), request
+        with_alias = Request(
+            new.action, new.resource, {**new.context, "kms:ResourceAliases": "alias/company"}
+        )
+        assert not allowed(with_alias, statements), request
+
+
+@promise("the deploying identity may do what the program needs, and only with resources of its own stack")
+def test_no_policy_allows_a_write_that_nothing_needs(program: Program, existing_vpc: Program) -> None:
+    wanted = {n.request.action for stack in (program, existing_vpc) for n in needs(stack)}
+    given = {
+        action
+        for statement in load(*SET_UP, *EXISTING_VPC)
+        if statement["Effect"] == "Allow"
+        for action in statement["Action"]
+    }
+    unused = {a for a in given if not any(re.fullmatch(a.replace("*", ".*"), action) for action in wanted)}
+    assert {action for action in unused if not action.partition(":")[2].startswith(READING)} == set()
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")
