@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.settings.aws import AwsSettings
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
 from tests.unit.documentation.test_pages import declared_targets
@@ -182,6 +183,36 @@ def test_a_pull_request_has_its_own_role() -> None:
         ("deploy.yml", "prod"): "${{ vars.AWS_DEPLOY_ROLE }}",
         ("deploy.yml", "drift"): "${{ vars.AWS_PREVIEW_ROLE }}",
     }
+
+
+def test_a_runner_that_builds_the_image_has_the_architecture_of_the_stack() -> None:
+    """The engine of a job with `make up` builds the access image, and refuses another architecture."""
+    runners = {}
+    for _, _, job in jobs():
+        if {"run": "make up"} in job["steps"]:
+            stack = job["env"]["STACK"]
+            config = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
+            if "groundwork:awsAccessImage" not in config:
+                wanted = config.get("groundwork:awsAccessArchitecture", AwsSettings().aws_access_architecture)
+                runners[stack] = (wanted, "arm64" if job["runs-on"].endswith("-arm") else "amd64")
+    assert set(runners) == {"staging", "prod"}
+    assert {stack for stack, (wanted, found) in runners.items() if wanted != found} == set(), runners
+
+
+def test_credentials_last_as_long_as_their_job() -> None:
+    """The action asks for one hour by default. An `up` whose credentials expire stays half done."""
+    checked = 0
+    for file, name, job in jobs():
+        for step in job["steps"]:
+            if "configure-aws-credentials" in step.get("uses", ""):
+                seconds = step["with"].get("role-duration-seconds", 3600)
+                assert seconds >= job["timeout-minutes"] * 60, (file, name)
+                # More than the default of a role must be documented, because the role has to allow it.
+                if seconds > 3600:
+                    page = (ROOT / "docs" / "aws-operations.md").read_text()
+                    assert f"--max-session-duration {seconds}" in page
+                checked += 1
+    assert checked == 4
 
 
 @pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
