@@ -17,6 +17,8 @@ from psycopg import errors as sql_errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq.abc import PGconn
 
+from cache.login_token import LoginTokens
+
 # How long a server that did not answer is tried after all others.
 _SLOW_SECONDS = 30.0
 # The server ends its sessions, also those that are idle.
@@ -48,7 +50,10 @@ class Attempt:
 class Hosts:
     """What a pool knows about its servers. `moves` is not empty if the pool's connections have to be replaced."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: LoginTokens | None = None, *, are_replicas: bool = False) -> None:
+        """`tokens` is the source of passwords, if the connection string has none. Replicas may refuse writes."""
+        self._tokens = tokens
+        self._are_replicas = are_replicas
         self.moves: deque[None] = deque()
         self._last: tuple[str, str] | None = None
         self._slow_until: dict[tuple[str, str], float] = {}
@@ -69,11 +74,19 @@ class Hosts:
         now = monotonic()
         attempts = [
             Attempt(str(each.get("host")), str(each.get("port")), make_conninfo("", **each), is_random)
-            for each in (given | {"load_balance_hosts": "disable"} | server for server in servers)
+            for each in (
+                given | {"load_balance_hosts": "disable"} | server | self._password(given, server)
+                for server in servers
+            )
         ]
         attempts.sort(key=lambda each: not is_random and each.server != self._last)
         attempts.sort(key=lambda each: self._slow_until.get(each.server, now) > now)
         return attempts
+
+    def _password(self, given: Mapping[str, Any], server: Mapping[str, str]) -> dict[str, str]:
+        if self._tokens is None:
+            return {}
+        return {"password": self._tokens.current(server["host"], server["port"], str(given["user"]))}
 
     def connected(self, attempt: Attempt) -> None:
         """Record a new connection. If it leads to another server than the last one, the pool is outdated."""
@@ -88,8 +101,10 @@ class Hosts:
             self._slow_until[attempt.server] = monotonic() + _SLOW_SECONDS
 
     def leads_to_replica(self, connection: PGconn, created_at: float, error: psycopg.Error) -> bool:
-        """Return whether a write failed because its server is a replica. Record if the pool is outdated."""
-        is_replica = error.sqlstate == _READ_ONLY_STATE and is_replica_session(connection)
+        """Return whether a write failed because its server is no longer the primary. Record if the pool is outdated."""
+        is_replica = (
+            error.sqlstate == _READ_ONLY_STATE and not self._are_replicas and is_replica_session(connection)
+        )
         # A connection that is older than the last replacement says nothing about the present ones.
         if (is_replica or error.sqlstate in _ENDING_STATES) and created_at > self._drained_at:
             self.moves.append(None)

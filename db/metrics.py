@@ -8,6 +8,7 @@ from typing import Protocol
 from weakref import WeakMethod
 
 from prometheus_client import REGISTRY, Histogram
+from prometheus_client import Counter as CounterMetric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -21,6 +22,11 @@ QUERY_SECONDS = Histogram(
     "Time from call to answer of a named query, including the wait for a connection.",
     ("query", "outcome"),
     buckets=_BUCKETS,
+)
+REPLICA_READS = CounterMetric(
+    "groundwork_db_replica_reads_total",
+    "Reads in a reading() block, by whether a replica has answered, or why the primary has.",
+    ("outcome",),
 )
 _GAUGES = {
     "pool_size": "Connections in the pool, including those being opened.",

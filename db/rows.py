@@ -1,10 +1,16 @@
-"""Rows of queries that do not return records: outbox, tokens, idempotency keys and readiness."""
+"""Rows of queries that do not return records: outbox, tokens, idempotency keys, readiness and replicas."""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import msgspec
+
+from db.errors import InvalidInput
+
+# A position, as callers pass it from one process to another: timeline and LSN in hexadecimal.
+_POSITION = re.compile(r"([0-9A-F]{1,8})-([0-9A-F]{1,16})")
 
 
 class OutboxEntry(msgspec.Struct, frozen=True):
@@ -112,3 +118,34 @@ class RepositoryState(msgspec.Struct, frozen=True):
     name: str
     org_github_id: int | None
     seen_at: datetime | None
+
+
+class Position(msgspec.Struct, frozen=True, order=True):
+    """A place in the write history. Positions of a later timeline, after a failover, are later."""
+
+    timeline: int
+    lsn: int
+
+    def __str__(self) -> str:
+        return f"{self.timeline:X}-{self.lsn:X}"
+
+    @classmethod
+    def parse(cls, text: object) -> Position:
+        """Return the position that `str(position)` has written. Raises InvalidInput."""
+        match = _POSITION.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise InvalidInput(
+                "after", f"{text!r:.40} is not a position; pass what write_position() returned"
+            )
+        return cls(int(match[1], 16), int(match[2], 16))
+
+
+# Every replica has reached it.
+BEGINNING = Position(0, 0)
+
+
+class ReplayPosition(msgspec.Struct, frozen=True):
+    """What a replica has replayed. `timeline` is None on a primary."""
+
+    timeline: int | None
+    lsn: int | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from cache.aws_login import is_iam, postgres_tokens
@@ -13,6 +13,7 @@ from cache.url_source import UrlSource
 from db.errors import InvalidSetting
 from infra.spec.roles import SCHEMA
 
+_READ_URL = "DATABASE_READ_URL"
 # Defaults for every connection; the connection string overrides them. With the deadline they bound the time that a
 # dead peer can take: TCP notices it within 2 s while sending and within 9 s while idle.
 _CONNECTION_DEFAULTS = {
@@ -39,6 +40,8 @@ class DatabaseSettings:
     `max_lifetime_seconds`, `max_idle_seconds`: after which age, or time unused, a connection is closed.
     `slow_query_seconds`: slower queries are logged as INFO.
     `tokens`: the source of login tokens, used as passwords. The connection string must then have no password.
+    `read_url`: the connection string of the replicas, for `reading()`. Without it, the primary answers all reads.
+    `read_pool_size`: the maximum number of connections to replicas.
 
     Raises InvalidSetting for a value out of range.
     """
@@ -54,10 +57,14 @@ class DatabaseSettings:
     max_idle_seconds: float = 600.0
     slow_query_seconds: float = 0.5
     tokens: LoginTokens | None = None
+    read_url: UrlSource | None = None
+    read_pool_size: int = 8
 
     def __post_init__(self) -> None:
         if self.pool_size < 1:
             raise InvalidSetting(f"pool_size is {self.pool_size}; use 1 or more")
+        if self.read_pool_size < 1:
+            raise InvalidSetting(f"read_pool_size is {self.read_pool_size}; use 1 or more")
         if not 0 <= self.pool_min_size <= self.pool_size:
             raise InvalidSetting(
                 f"pool_min_size is {self.pool_min_size}; use 0 to {self.pool_size} (the pool's size)"
@@ -71,11 +78,16 @@ class DatabaseSettings:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> DatabaseSettings:
         """Return the settings in the environment.
 
-        Reads DATABASE_URL or DATABASE_URL_FILE, and optionally GROUNDWORK_POOL_SIZE, GROUNDWORK_INSTANCES and
-        GROUNDWORK_DATABASE_LOGIN (`password` or `iam`). Raises InvalidSetting.
+        Reads DATABASE_URL or DATABASE_URL_FILE, and optionally DATABASE_READ_URL or DATABASE_READ_URL_FILE,
+        GROUNDWORK_POOL_SIZE, GROUNDWORK_READ_POOL_SIZE, GROUNDWORK_INSTANCES and GROUNDWORK_DATABASE_LOGIN (`password`
+        or `iam`). Raises InvalidSetting.
         """
         environment = os.environ if environment is None else environment
         url = UrlSource.from_environment("DATABASE_URL", InvalidSetting, environment)
+        has_replicas = any(name in environment for name in (_READ_URL, f"{_READ_URL}_FILE"))
+        read_url = (
+            UrlSource.from_environment(_READ_URL, InvalidSetting, environment) if has_replicas else None
+        )
         by_token = is_iam("GROUNDWORK_DATABASE_LOGIN", InvalidSetting, environment)
         tokens = postgres_tokens(InvalidSetting) if by_token else None
         return cls(
@@ -83,7 +95,18 @@ class DatabaseSettings:
             pool_size=_number(environment, "GROUNDWORK_POOL_SIZE", cls.pool_size),
             instances=_number(environment, "GROUNDWORK_INSTANCES", cls.instances),
             tokens=tokens,
+            read_url=read_url,
+            read_pool_size=_number(environment, "GROUNDWORK_READ_POOL_SIZE", cls.read_pool_size),
         )
+
+    def of_replicas(self) -> ReplicaSettings | None:
+        """Return the settings of the pool of connections to replicas, or None if there are no replicas."""
+        if self.read_url is None:
+            return None
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed = {"url": self.read_url, "read_url": None, "pool_size": self.read_pool_size, "beside_pool": 0}
+        least = min(self.pool_min_size, self.read_pool_size)
+        return ReplicaSettings(**own | changed | {"pool_min_size": least})
 
     @property
     def connections(self) -> int:
@@ -141,7 +164,19 @@ class DatabaseSettings:
                 f"{self.url.variable} {what}; for a login by IAM, write it as"
                 " postgresql://user@host:port/database?sslmode=verify-full&sslrootcert=..."
             )
-        return {"password": self.tokens.current(str(given["host"]), str(given["port"]), str(given["user"]))}
+        host, port, user = (str(given[name]) for name in ("host", "port", "user"))
+        # A token is valid for one server: db.hosts adds it for each.
+        return {} if "," in host else {"password": self.tokens.current(host, port, user)}
+
+
+class ReplicaSettings(DatabaseSettings):
+    """The settings of connections to replicas. `url` may also list the primary, which is not connected to."""
+
+    def conninfo(self) -> str:
+        """Return the current connection string for a session on any replica. Raises InvalidSetting."""
+        from psycopg.conninfo import make_conninfo
+
+        return make_conninfo(super().conninfo(), target_session_attrs="standby", load_balance_hosts="random")
 
 
 def _number(environment: Mapping[str, str], variable: str, default: int) -> int:

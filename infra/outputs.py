@@ -43,6 +43,8 @@ LOGIN_ENVIRONMENT: Final = "loginEnvironment"
 # Role -> URL; ROLES below lists which roles have which. Secret on Docker. On AWS the URLs contain no password, so they
 # are not secret.
 DATABASE_URLS: Final = "databaseUrls"
+# Only with replicas: READING_ROLES -> URL of a replica, or of the primary if there is no replica.
+DATABASE_READ_URLS: Final = "databaseReadUrls"
 REDIS_URLS: Final = "redisUrls"
 # Secret: the value of GROUNDWORK_TOKEN_KEYS for an application that reads users' tokens.
 TOKEN_KEYS: Final = "tokenKeys"
@@ -59,6 +61,10 @@ ROLES: Final[dict[str, tuple[str | None, str | None]]] = {
     "migrator": ("migrator", None),
     "ops": (None, "ops"),
 }
+# The roles whose reads replicas can answer.
+READING_ROLES: Final = ("app", "readonly")
+# The parameters of a URL that only libpq knows, and that a URL of one server does not need.
+_OF_LISTS = ("connect_timeout", "target_session_attrs", "load_balance_hosts")
 
 
 def rds_instance(values: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -77,19 +83,35 @@ def database_url(
     port: int,
     ca_file: str,
     others: Sequence[tuple[str, int]] = (),
+    reads: bool = False,
 ) -> str:
     """Return a libpq URL that verifies the server's certificate and name. With IAM tokens `password` is None.
 
-    `others` are the host and port of each other member of a cluster. A client then connects to the primary among them,
-    and waits at most 2 s for each.
+    `others` are the host and port of each other server. A client then connects to the primary among them, or with
+    `reads` to any replica, and waits at most 2 s for each.
     """
     parameters = {"sslmode": "verify-full", "sslrootcert": ca_file}
-    if others:
+    if reads:
+        # The primary answers if there is no replica.
+        parameters |= {
+            "connect_timeout": "2",
+            "target_session_attrs": "prefer-standby",
+            "load_balance_hosts": "random",
+        }
+    elif others:
         # Not read-write: roles whose transactions are read-only by default would find no server.
         parameters |= {"connect_timeout": "2", "target_session_attrs": "primary"}
     query = urlencode(parameters, safe="/", quote_via=quote)
     servers = ",".join(f"{name}:{at}" for name, at in ((host, port), *others))
     return f"postgresql://{_user(login, password)}@{servers}/{DATABASE}?{query}"
+
+
+def one_server_url(url: str, host: str, port: int) -> str:
+    """Return a `database_url` with several servers as a URL of one of them, for clients that accept no list."""
+    place, _, query = url.partition("?")
+    user = place.rpartition("@")[0]
+    kept = (each for each in query.split("&") if each.partition("=")[0] not in _OF_LISTS)
+    return f"{user}@{host}:{port}/{DATABASE}?{'&'.join(kept)}"
 
 
 def redis_url(*, user: str, password: str | None, servers: Sequence[tuple[str, int]], ca_file: str) -> str:

@@ -27,7 +27,8 @@ class AsyncKeyedRepository(AsyncRecordRepository[R, N]):
         return record
 
     async def _find_by_key(self, value: object) -> R | None:
-        return await self._fetch(f"find_{self._kind.entity}_by_{self._kind.key}", {self._kind.key: value})
+        query = self._queries[f"find_{self._kind.entity}_by_{self._kind.key}"]
+        return await self._pool.read_one(query, {self._kind.key: value}, self._row)
 
     async def upsert(self, record: N, *, idempotency_key: str | None = None) -> R:
         """Insert the record, or update the one with its natural key, and return it. Fields left out are kept.

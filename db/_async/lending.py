@@ -25,7 +25,7 @@ from db.login import LoginAttempts, unavailable
 from db.metrics import POOLS, WeaklyMeasured
 from db.pool_release import async_release_pool
 from db.rows import ConnectionLimit
-from db.settings import DatabaseSettings
+from db.settings import DatabaseSettings, ReplicaSettings
 from db.translation import translate_pool_error
 
 _logger = logging.getLogger("groundwork.db.pool")
@@ -40,7 +40,7 @@ class AsyncLender:
     def __init__(self, settings: DatabaseSettings, *, name: str = "groundwork") -> None:
         self.settings = settings
         self.name = name
-        self._hosts = Hosts()
+        self._hosts = Hosts(settings.tokens, are_replicas=isinstance(settings, ReplicaSettings))
         self._pool = self._make_pool()
         self._probing = AsyncRepeating(f"{name}-probe", _PROBE_SECONDS, self._probe)
         self._source_text: str | None = None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.rows import BaseRowFactory
+from psycopg.rows import BaseRowFactory, class_row
 
 from db._async.driver_pool import Lease
 from db._async.lending import AsyncLender
+from db._async.replicas import AsyncReplicas
 from db._async.transaction import (
     AsyncTransaction,
     Effect,
@@ -21,11 +22,17 @@ from db._async.transaction import (
 from db.deadline import Deadline, chosen_deadline, nearer, next_deadline
 from db.errors import DbError
 from db.isolation import DEFAULT, Isolation
-from db.named_query import NamedQuery
+from db.named_query import NamedQuery, queries
 from db.query_call import QueryCall
+from db.reading import current_reading
+from db.rows import Position
+from db.settings import DatabaseSettings
 from db.translation import is_lost_connection
 
 _T = TypeVar("_T")
+_POSITION = queries("replicas")["read_write_position"]
+# Limit for asking the primary for its position in the background.
+_SAMPLE_SECONDS = 2.0
 
 
 class AsyncPool(AsyncLender):
@@ -34,7 +41,29 @@ class AsyncPool(AsyncLender):
     Each call has a deadline (`DatabaseSettings.deadline_seconds`) that covers waiting for a connection, the statement
     and its retry. A read is sent once more if its connection was lost; a write never is. All methods raise subclasses
     of `db.errors.DbError`.
+
+    `replicas` are the connections to replicas, or None without `DatabaseSettings.read_url`.
     """
+
+    def __init__(self, settings: DatabaseSettings, *, name: str = "groundwork") -> None:
+        super().__init__(settings, name=name)
+        of_replicas = settings.of_replicas()
+        self.replicas = None if of_replicas is None else AsyncReplicas(of_replicas, name=f"{name}-replicas")
+
+    async def open(self) -> None:
+        if self.replicas is not None:
+            # Raises InvalidSetting before anything is opened.
+            self.replicas.settings.conninfo()
+        await super().open()
+        if self.replicas is not None:
+            await self.replicas.open()
+
+    async def close(self) -> None:
+        try:
+            if self.replicas is not None:
+                await self.replicas.close()
+        finally:
+            await super().close()
 
     def deadline(self) -> Deadline:
         """Return the deadline of a call that starts now: that of the settings, the transaction or the block.
@@ -78,9 +107,60 @@ class AsyncPool(AsyncLender):
         settings = self.settings
         if deadline is None:
             deadline = next_deadline(settings.deadline_seconds)
+        if self.replicas is not None and not query.is_read:
+            with self._writing(self.replicas), self.call(query, deadline, in_transaction=False) as call:
+                deadline.require(query.name)
+                return await self._retrying(query, parameters, row_factory, deadline, call)
         with QueryCall(query, deadline, settings.slow_query_seconds, in_transaction=False) as call:
             deadline.require(query.name)
             return await self._retrying(query, parameters, row_factory, deadline, call)
+
+    async def read_one(
+        self, query: NamedQuery, parameters: Mapping[str, Any], row_factory: BaseRowFactory[_T]
+    ) -> _T | None:
+        """Return the first row of `read_all`, or None."""
+        rows = await self.read_all(query, parameters, row_factory)
+        return rows[0] if rows else None
+
+    async def read_all(
+        self, query: NamedQuery, parameters: Mapping[str, Any], row_factory: BaseRowFactory[_T]
+    ) -> list[_T]:
+        """Return all rows of the query's result, from a replica if the caller is in a `reading()` block.
+
+        Do not use it for rows that fill the cache. In a transaction, and if no replica can answer, it is `fetch_all`.
+        """
+        replicas = self.replicas
+        if replicas is None or (reading := current_reading()) is None or not query.is_read:
+            return await self.fetch_all(query, parameters, row_factory)
+        if self.in_transaction():
+            return await self.fetch_all(query, parameters, row_factory)
+        deadline = self.deadline()
+        with self.call(query, deadline, in_transaction=False) as call:
+            deadline.require(query.name)
+            rows = await replicas.read(query, parameters, row_factory, deadline, reading, self.position)
+            if rows is None:
+                rows = await self._retrying(query, parameters, row_factory, deadline, call)
+            return rows
+
+    async def position(self, deadline: Deadline) -> Position:
+        """Return the primary's position, behind all writes that this process has completed."""
+        before = None if self.replicas is None else self.replicas.positions.before_asking()
+        position = await self.fetch_one(_POSITION, {}, class_row(Position), deadline)
+        assert position is not None, "the query returns one row"
+        if self.replicas is not None and before is not None:
+            self.replicas.positions.learned(before, position)
+        return position
+
+    def _writing(self, replicas: AsyncReplicas) -> AbstractContextManager[None]:
+        """Return the context manager around a write. Replicas answer no read that might miss it."""
+        return replicas.positions.writing(self.settings.deadline_seconds)
+
+    async def _probe(self) -> None:
+        await super()._probe()
+        # In the background, so that a read finds a position that replicas have had time to reach.
+        if self.replicas is not None and self.replicas.positions.needs_sample():
+            with suppress(DbError):
+                await self.position(Deadline(_SAMPLE_SECONDS))
 
     @asynccontextmanager
     async def copying(self, query: NamedQuery, rows: bytes) -> AsyncIterator[None]:
@@ -130,10 +210,14 @@ class AsyncPool(AsyncLender):
             return
         own = deadline or self.deadline()
         own.require("begin_transaction")
-        async with self._leased(own) as lease:
-            transaction = AsyncTransaction(self, lease, self.settings.deadline_seconds, deadline, isolation)
-            async with transaction.run():
-                yield
+        replicas = None if isolation.read_only else self.replicas
+        with nullcontext() if replicas is None else self._writing(replicas):
+            async with self._leased(own) as lease:
+                transaction = AsyncTransaction(
+                    self, lease, self.settings.deadline_seconds, deadline, isolation
+                )
+                async with transaction.run():
+                    yield
         for effect, _ in transaction.block.effects:
             await effect()
 

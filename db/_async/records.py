@@ -130,7 +130,7 @@ class AsyncRecordRepository(Generic[R, N]):
     async def count(self) -> int:
         """Return the number of records, from Postgres. The time it takes grows with their number."""
         query = self._queries[f"count_{self._kind.plural}"]
-        return await self._pool.fetch_one(query, {}, scalar_row) or 0
+        return await self._pool.read_one(query, {}, scalar_row) or 0
 
     async def exists(self, record_id: int) -> bool:
         """Return whether there is a record with this id. Uses the cache as `find` does."""
@@ -248,7 +248,7 @@ class AsyncRecordRepository(Generic[R, N]):
     ) -> Page[R]:
         """Read one record more than asked for, to know whether there is a next page."""
         parameters = parameters | {"limit": listing.checked_limit(limit) + 1}
-        records = await self._pool.fetch_all(self._queries[query], parameters, self._row)
+        records = await self._pool.read_all(self._queries[query], parameters, self._row)
         return listing.page(records, limit, key)
 
     async def _load(self, record_id: int, deadline: Deadline | None = None) -> R | None:

@@ -18,9 +18,11 @@ from db._sync.repositories import RepositoryRepository
 from db._sync.users import UserRepository
 from db.deadline import deadline_of_block
 from db.entities import ENTITIES
+from db.errors import InvalidInput
 from db.isolation import Isolation, IsolationLevel
 from db.named_query import NamedQuery
 from db.own_queries import checked_parameters, rows_of
+from db.reading import reading_block
 from db.settings import DatabaseSettings
 from db.token_keys import TokenKeys
 
@@ -59,8 +61,9 @@ class DataAccess:
     def open(cls) -> Self:
         """Return a data access configured from the environment. Enter it before use.
 
-        Reads DATABASE_URL, REDIS_URL and GROUNDWORK_TOKEN_KEYS, or for each the variable with the suffix _FILE, which
-        names a file. Without GROUNDWORK_TOKEN_KEYS everything works except tokens.
+        Reads DATABASE_URL, DATABASE_READ_URL, REDIS_URL and GROUNDWORK_TOKEN_KEYS, or for each the variable with the
+        suffix _FILE, which names a file. Without DATABASE_READ_URL the primary answers all reads. Without
+        GROUNDWORK_TOKEN_KEYS everything works except tokens.
 
         Raises `db.errors.InvalidSetting` or `cache.errors.CacheSettingError` if a setting is missing or invalid.
         """
@@ -102,12 +105,37 @@ class DataAccess:
         Raises InvalidInput for a parameter that the query does not take, or of another type, and TypeError if the
         columns do not fit `row`.
         """
-        return self.pool.fetch_all(query, checked_parameters(query, parameters), rows_of(query, row))
+        return self.pool.read_all(query, checked_parameters(query, parameters), rows_of(query, row))
 
     def fetch_one(self, query: NamedQuery, row: type[T], /, **parameters: object) -> T | None:
         """Execute a query as `fetch_all` does and return its first row, or None."""
         rows = self.fetch_all(query, row, **parameters)
         return rows[0] if rows else None
+
+    def reading(
+        self, *, max_staleness: float | None = 10.0, after: str | None = None
+    ) -> AbstractContextManager[None]:
+        """Let replicas answer reads in a `with` block. Use `with` in async code too.
+
+        A replica answers only if it has replayed every write that this data access has completed, every write up to
+        `after`, and all others that are older than `max_staleness` seconds. None sets no such bound. Otherwise the
+        primary answers. `after` is what `write_position()` has returned, in this process or in another one.
+
+        It applies to listings, counts, reads by a natural key, reads of activities by key, and `fetch_all` and
+        `fetch_one` with a `:read`. Reads through the cache, writes and transactions are as usual. Without
+        `DATABASE_READ_URL` the primary answers everything. Raises InvalidInput.
+        """
+        return reading_block(max_staleness, after)
+
+    def write_position(self) -> str:
+        """Return a position behind all writes that this data access has completed, for `reading(after=...)` elsewhere.
+
+        Call it after the transaction that wrote, because its position is not known before COMMIT. Raises InvalidInput
+        inside a transaction.
+        """
+        if self.pool.in_transaction():
+            raise InvalidInput("write_position", "is not known before COMMIT; call it after the transaction")
+        return str(self.pool.position(self.pool.deadline()))
 
     def connect(self) -> Self:
         """Open this data access without a `with` block, and return it.

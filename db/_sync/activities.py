@@ -35,6 +35,8 @@ _QUERIES = queries("activities")
 _ROW = args_row(Activity)
 # The start of a feed, which lists the newest first: later than any activity. Microseconds since 1970, and an id.
 _TOP = (int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1_000_000, INT64_MAX)
+# Reads a page: a method of the pool.
+Fetch = Callable[..., list[Activity]]
 
 
 class ActivityRepository:
@@ -61,7 +63,7 @@ class ActivityRepository:
 
     def find(self, activity_id: int, at: datetime) -> Activity | None:
         """Return the activity with this id and timestamp, or None."""
-        return self._fetch("find_activity", key_of(activity_id, at))
+        return self._pool.read_one(_QUERIES["find_activity"], key_of(activity_id, at), _ROW)
 
     def get_many(self, keys: Sequence[tuple[int, datetime]]) -> list[Activity | None]:
         """Return the activities with these (id, timestamp) keys in the given order, with None for each missing one.
@@ -78,7 +80,7 @@ class ActivityRepository:
             "first": min(times),
             "last": max(times),
         }
-        found = self._pool.fetch_all(_QUERIES["find_activities"], parameters, _ROW)
+        found = self._pool.read_all(_QUERIES["find_activities"], parameters, _ROW)
         by_key = {(activity.id, activity.timestamp): activity for activity in found}
         activities = [by_key.get(key) for key in wanted]
         return activities if len(set(wanted)) == len(wanted) else distinct(activities)
@@ -88,7 +90,7 @@ class ActivityRepository:
         listing = Listing("activities", length=1)
         (before_id,) = listing.start(after, (INT64_MAX,))
         parameters = {"before_id": before_id, "limit": listing.checked_limit(limit) + 1}
-        found = self._pool.fetch_all(_QUERIES["list_activities"], parameters, _ROW)
+        found = self._pool.read_all(_QUERIES["list_activities"], parameters, _ROW)
         return listing.page(found, limit, attrgetter("id"))
 
     def iterate(self, *, page_size: int = 500) -> Iterator[Activity]:
@@ -105,9 +107,7 @@ class ActivityRepository:
         """
         parameters = {"user_id": bigint("user_id", user_id)}
         name = f"feed of user {user_id}"
-        load = partial(
-            self._feed, name, "list_user_feed", parameters, limit, after, deadline=self._pool.deadline()
-        )
+        load = partial(self._feed, name, "list_user_feed", parameters, limit, after, fetch=self._filling())
         return self._cached(self.user_feeds, user_id, limit, after, load)
 
     def repository_feed(self, repo_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
@@ -118,7 +118,7 @@ class ActivityRepository:
         parameters = {"repo_id": bigint("repo_id", repo_id)}
         name = f"feed of repository {repo_id}"
         load = partial(
-            self._feed, name, "list_repository_feed", parameters, limit, after, deadline=self._pool.deadline()
+            self._feed, name, "list_repository_feed", parameters, limit, after, fetch=self._filling()
         )
         return self._cached(self.repository_feeds, repo_id, limit, after, load)
 
@@ -140,6 +140,10 @@ class ActivityRepository:
         name = f"activities of type {kind} from {start.isoformat()} to {end and end.isoformat()}"
         top = _TOP if end is None else (microseconds(end), INT64_MAX)
         return self._feed(name, "list_activities_by_type", parameters, limit, after, top)
+
+    def _filling(self) -> Fetch:
+        """Return the function that reads pages for the cache: from the primary, with a deadline that starts now."""
+        return partial(self._pool.fetch_all, deadline=self._pool.deadline())
 
     def add(self, activity: NewActivity, *, idempotency_key: str | None = None) -> Activity:
         """Insert an activity and return it.
@@ -242,7 +246,7 @@ class ActivityRepository:
         limit: int,
         after: str | None,
         top: tuple[int, ...] = _TOP,
-        deadline: Deadline | None = None,
+        fetch: Fetch | None = None,
     ) -> Page[Activity]:
         listing = Listing(name, length=2)
         before, before_id = listing.start(after, top)
@@ -251,7 +255,7 @@ class ActivityRepository:
             "before_id": before_id,
             "limit": listing.checked_limit(limit) + 1,
         }
-        found = self._pool.fetch_all(_QUERIES[query], parameters | place, _ROW, deadline)
+        found = (fetch or self._pool.read_all)(_QUERIES[query], parameters | place, _ROW)
         return listing.page(found, limit, lambda each: (microseconds(each.timestamp), each.id))
 
     def _fetch(self, query: str, parameters: Parameters, deadline: Deadline | None = None) -> Activity | None:

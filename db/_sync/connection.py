@@ -31,6 +31,7 @@ from db.deadline import Deadline
 from db.hosts import Attempt, Hosts, merged
 from db.login import LoginAttempts
 from db.named_query import NamedQuery
+from db.rows import BEGINNING
 from db.session import REPAIR, is_pinned
 from db.translation import DeadlinePassed, NotReplicated, ServerDemoted, note_unreplicated
 
@@ -57,6 +58,9 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     hosts: Hosts | None = None
     # The connection belongs to the parent of this process, and nothing may be sent on it.
     is_inherited = False
+    # What the server of a connection to a replica has replayed at least, and when it last answered (monotonic).
+    replayed = BEGINNING
+    replayed_at = -1.0
     # The answer to a COPY whose rows were sent, until the answer is read.
     unanswered: CopyAnswer | None = None
 

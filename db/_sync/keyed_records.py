@@ -28,7 +28,8 @@ class KeyedRepository(RecordRepository[R, N]):
         return record
 
     def _find_by_key(self, value: object) -> R | None:
-        return self._fetch(f"find_{self._kind.entity}_by_{self._kind.key}", {self._kind.key: value})
+        query = self._queries[f"find_{self._kind.entity}_by_{self._kind.key}"]
+        return self._pool.read_one(query, {self._kind.key: value}, self._row)
 
     def upsert(self, record: N, *, idempotency_key: str | None = None) -> R:
         """Insert the record, or update the one with its natural key, and return it. Fields left out are kept.

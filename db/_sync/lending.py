@@ -26,7 +26,7 @@ from db.login import LoginAttempts, unavailable
 from db.metrics import POOLS, WeaklyMeasured
 from db.pool_release import release_pool
 from db.rows import ConnectionLimit
-from db.settings import DatabaseSettings
+from db.settings import DatabaseSettings, ReplicaSettings
 from db.translation import translate_pool_error
 
 _logger = logging.getLogger("groundwork.db.pool")
@@ -41,7 +41,7 @@ class Lender:
     def __init__(self, settings: DatabaseSettings, *, name: str = "groundwork") -> None:
         self.settings = settings
         self.name = name
-        self._hosts = Hosts()
+        self._hosts = Hosts(settings.tokens, are_replicas=isinstance(settings, ReplicaSettings))
         self._pool = self._make_pool()
         self._probing = Repeating(f"{name}-probe", _PROBE_SECONDS, self._probe)
         self._source_text: str | None = None

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.rows import BaseRowFactory
+from psycopg.rows import BaseRowFactory, class_row
 
 from db._sync.driver_pool import Lease
 from db._sync.lending import Lender
+from db._sync.replicas import Replicas
 from db._sync.transaction import (
     Effect,
     Transaction,
@@ -22,11 +23,17 @@ from db._sync.transaction import (
 from db.deadline import Deadline, chosen_deadline, nearer, next_deadline
 from db.errors import DbError
 from db.isolation import DEFAULT, Isolation
-from db.named_query import NamedQuery
+from db.named_query import NamedQuery, queries
 from db.query_call import QueryCall
+from db.reading import current_reading
+from db.rows import Position
+from db.settings import DatabaseSettings
 from db.translation import is_lost_connection
 
 _T = TypeVar("_T")
+_POSITION = queries("replicas")["read_write_position"]
+# Limit for asking the primary for its position in the background.
+_SAMPLE_SECONDS = 2.0
 
 
 class Pool(Lender):
@@ -35,7 +42,29 @@ class Pool(Lender):
     Each call has a deadline (`DatabaseSettings.deadline_seconds`) that covers waiting for a connection, the statement
     and its retry. A read is sent once more if its connection was lost; a write never is. All methods raise subclasses
     of `db.errors.DbError`.
+
+    `replicas` are the connections to replicas, or None without `DatabaseSettings.read_url`.
     """
+
+    def __init__(self, settings: DatabaseSettings, *, name: str = "groundwork") -> None:
+        super().__init__(settings, name=name)
+        of_replicas = settings.of_replicas()
+        self.replicas = None if of_replicas is None else Replicas(of_replicas, name=f"{name}-replicas")
+
+    def open(self) -> None:
+        if self.replicas is not None:
+            # Raises InvalidSetting before anything is opened.
+            self.replicas.settings.conninfo()
+        super().open()
+        if self.replicas is not None:
+            self.replicas.open()
+
+    def close(self) -> None:
+        try:
+            if self.replicas is not None:
+                self.replicas.close()
+        finally:
+            super().close()
 
     def deadline(self) -> Deadline:
         """Return the deadline of a call that starts now: that of the settings, the transaction or the block.
@@ -79,9 +108,60 @@ class Pool(Lender):
         settings = self.settings
         if deadline is None:
             deadline = next_deadline(settings.deadline_seconds)
+        if self.replicas is not None and not query.is_read:
+            with self._writing(self.replicas), self.call(query, deadline, in_transaction=False) as call:
+                deadline.require(query.name)
+                return self._retrying(query, parameters, row_factory, deadline, call)
         with QueryCall(query, deadline, settings.slow_query_seconds, in_transaction=False) as call:
             deadline.require(query.name)
             return self._retrying(query, parameters, row_factory, deadline, call)
+
+    def read_one(
+        self, query: NamedQuery, parameters: Mapping[str, Any], row_factory: BaseRowFactory[_T]
+    ) -> _T | None:
+        """Return the first row of `read_all`, or None."""
+        rows = self.read_all(query, parameters, row_factory)
+        return rows[0] if rows else None
+
+    def read_all(
+        self, query: NamedQuery, parameters: Mapping[str, Any], row_factory: BaseRowFactory[_T]
+    ) -> list[_T]:
+        """Return all rows of the query's result, from a replica if the caller is in a `reading()` block.
+
+        Do not use it for rows that fill the cache. In a transaction, and if no replica can answer, it is `fetch_all`.
+        """
+        replicas = self.replicas
+        if replicas is None or (reading := current_reading()) is None or not query.is_read:
+            return self.fetch_all(query, parameters, row_factory)
+        if self.in_transaction():
+            return self.fetch_all(query, parameters, row_factory)
+        deadline = self.deadline()
+        with self.call(query, deadline, in_transaction=False) as call:
+            deadline.require(query.name)
+            rows = replicas.read(query, parameters, row_factory, deadline, reading, self.position)
+            if rows is None:
+                rows = self._retrying(query, parameters, row_factory, deadline, call)
+            return rows
+
+    def position(self, deadline: Deadline) -> Position:
+        """Return the primary's position, behind all writes that this process has completed."""
+        before = None if self.replicas is None else self.replicas.positions.before_asking()
+        position = self.fetch_one(_POSITION, {}, class_row(Position), deadline)
+        assert position is not None, "the query returns one row"
+        if self.replicas is not None and before is not None:
+            self.replicas.positions.learned(before, position)
+        return position
+
+    def _writing(self, replicas: Replicas) -> AbstractContextManager[None]:
+        """Return the context manager around a write. Replicas answer no read that might miss it."""
+        return replicas.positions.writing(self.settings.deadline_seconds)
+
+    def _probe(self) -> None:
+        super()._probe()
+        # In the background, so that a read finds a position that replicas have had time to reach.
+        if self.replicas is not None and self.replicas.positions.needs_sample():
+            with suppress(DbError):
+                self.position(Deadline(_SAMPLE_SECONDS))
 
     @contextmanager
     def copying(self, query: NamedQuery, rows: bytes) -> Iterator[None]:
@@ -131,10 +211,12 @@ class Pool(Lender):
             return
         own = deadline or self.deadline()
         own.require("begin_transaction")
-        with self._leased(own) as lease:
-            transaction = Transaction(self, lease, self.settings.deadline_seconds, deadline, isolation)
-            with transaction.run():
-                yield
+        replicas = None if isolation.read_only else self.replicas
+        with nullcontext() if replicas is None else self._writing(replicas):
+            with self._leased(own) as lease:
+                transaction = Transaction(self, lease, self.settings.deadline_seconds, deadline, isolation)
+                with transaction.run():
+                    yield
         for effect, _ in transaction.block.effects:
             effect()
 

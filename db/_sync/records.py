@@ -129,7 +129,7 @@ class RecordRepository(Generic[R, N]):
     def count(self) -> int:
         """Return the number of records, from Postgres. The time it takes grows with their number."""
         query = self._queries[f"count_{self._kind.plural}"]
-        return self._pool.fetch_one(query, {}, scalar_row) or 0
+        return self._pool.read_one(query, {}, scalar_row) or 0
 
     def exists(self, record_id: int) -> bool:
         """Return whether there is a record with this id. Uses the cache as `find` does."""
@@ -243,7 +243,7 @@ class RecordRepository(Generic[R, N]):
     ) -> Page[R]:
         """Read one record more than asked for, to know whether there is a next page."""
         parameters = parameters | {"limit": listing.checked_limit(limit) + 1}
-        records = self._pool.fetch_all(self._queries[query], parameters, self._row)
+        records = self._pool.read_all(self._queries[query], parameters, self._row)
         return listing.page(records, limit, key)
 
     def _load(self, record_id: int, deadline: Deadline | None = None) -> R | None:

@@ -140,10 +140,34 @@ class AwsStack:
             outputs.BACKUPS: {"region": site.region, "instance": postgres.identifier},
             outputs.EXPECTED: _expected(settings, bootstrap),
             outputs.DATABASE_URLS: database_urls,
+            **self._read_urls(postgres),
             outputs.REDIS_URLS: redis_urls,
             outputs.TOKEN_KEYS: merged_secret(token_keys).apply(
                 lambda keys: ",".join(f"{key_id}:{keys[key_id]}" for key_id in settings.token_key_ids)
             ),
+        }
+
+    def _read_urls(self, postgres: Postgres) -> dict[str, Any]:
+        """Return the output with the read URLs, if there are replicas: first the replicas, then the instance."""
+        if not postgres.replica_hosts:
+            return {}
+        hosts = pulumi.Output.all(*postgres.replica_hosts, postgres.host)
+
+        def url_of(login: str) -> pulumi.Output[str]:
+            return hosts.apply(
+                lambda names: outputs.database_url(
+                    login=login,
+                    password=None,
+                    host=names[0],
+                    port=postgres.port,
+                    ca_file=trust.RDS_PATH,
+                    others=[(name, postgres.port) for name in names[1:]],
+                    reads=True,
+                )
+            )
+
+        return {
+            outputs.DATABASE_READ_URLS: {role: url_of(login_of(role, 1)) for role in outputs.READING_ROLES}
         }
 
     def _endpoints(

@@ -134,6 +134,22 @@ class DockerStack:
             starts_after=[roles, access],
             engine=engine,
         )
+
+        def database_urls(logins: Mapping[str, str], *, reads: bool) -> pulumi.Output[dict[str, str]]:
+            return _urls(
+                {role: passwords.postgres(login) for role, login in logins.items()},
+                ca.path,
+                lambda login, password, ca_file: outputs.database_url(
+                    login=login,
+                    password=password,
+                    host=HOST,
+                    port=leases.postgres,
+                    ca_file=ca_file,
+                    others=[(HOST, port) for port in replicas],
+                    reads=reads,
+                ),
+            )
+
         return {
             outputs.TARGET: "docker",
             outputs.POSTGRES: {"host": HOST, "port": leases.postgres},
@@ -171,17 +187,17 @@ class DockerStack:
             outputs.TOKEN_KEYS: merged_secret(token_keys).apply(
                 lambda keys: ",".join(f"{key_id}:{keys[key_id]}" for key_id in settings.token_key_ids)
             ),
-            outputs.DATABASE_URLS: _urls(
-                {role: passwords.postgres(login) for role, (login, _) in outputs.ROLES.items() if login},
-                ca.path,
-                lambda login, password, ca_file: outputs.database_url(
-                    login=login,
-                    password=password,
-                    host=HOST,
-                    port=leases.postgres,
-                    ca_file=ca_file,
-                    others=[(HOST, port) for port in replicas],
-                ),
+            outputs.DATABASE_URLS: database_urls(
+                {role: login for role, (login, _) in outputs.ROLES.items() if login}, reads=False
+            ),
+            **(
+                {
+                    outputs.DATABASE_READ_URLS: database_urls(
+                        {role: role for role in outputs.READING_ROLES}, reads=True
+                    )
+                }
+                if replicas
+                else {}
             ),
             outputs.REDIS_URLS: _urls(
                 {role: (user, passwords.redis(user)) for role, (_, user) in outputs.ROLES.items() if user},

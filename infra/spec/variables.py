@@ -13,7 +13,8 @@ from infra.spec.errors import InfraError
 
 PREFIX = "GROUNDWORK_"
 # The variables without the prefix.
-OTHERS = ("DATABASE_URL", "DATABASE_URL_FILE", "REDIS_URL", "REDIS_URL_FILE", "DOCKER_HOST", "DOCKER_CONTEXT")
+_URLS = ("DATABASE_URL", "DATABASE_READ_URL", "REDIS_URL")
+OTHERS = (*_URLS, *(f"{url}_FILE" for url in _URLS), "DOCKER_HOST", "DOCKER_CONTEXT")
 
 
 class EmptyVariable(InfraError):

@@ -32,17 +32,18 @@ def env(role: str, stack: str, style: str, tokens: bool) -> None:
     """Print DATABASE_URL and REDIS_URL of a role
 
     A role that uses only one of the two servers gets only that server's URL.
-    With replicas of Redis, REDIS_URL lists all servers. REDIS_PRIMARY_URL is
-    for clients that cannot use a list: it names the current primary, and is
-    not valid after a failover.
+    With replicas, DATABASE_URL and REDIS_URL list all servers.
+    DATABASE_READ_URL leads to a replica of Postgres. DATABASE_PRIMARY_URL and
+    REDIS_PRIMARY_URL are for clients that cannot use a list: they name the
+    current primary, and are not valid after a failover.
     """
     from ops.errors import Exit, OpsError
-    from ops.stack.connections import environment_of, primary_of
+    from ops.stack.connections import environment_of, primaries_of
 
     if tokens and role != "app":
         raise OpsError(f"role {role!r} has no token keys; use --tokens with role app", Exit.USAGE)
     values = environment_of(role, stack, tokens=tokens)
-    values |= primary_of(values.get("REDIS_URL"))
+    values |= primaries_of(values)
     if style == "json":
         print_json(values)
         return

@@ -16,7 +16,7 @@ ROLE_NAMES = tuple(outputs.ROLES)
 
 
 def environment_of(role: str, stack: str, *, tokens: bool = False) -> dict[str, str]:
-    """Return DATABASE_URL and REDIS_URL of a role, without the one that the role does not have.
+    """Return the URLs of a role: DATABASE_URL, DATABASE_READ_URL and REDIS_URL, without those that it does not have.
 
     With `tokens` also GROUNDWORK_TOKEN_KEYS. The outputs are decrypted once, because that takes longer than the rest.
     """
@@ -25,6 +25,7 @@ def environment_of(role: str, stack: str, *, tokens: bool = False) -> dict[str, 
     values = PulumiStack(Checkout.here(), stack).outputs()
     found = {
         "DATABASE_URL": values[outputs.DATABASE_URLS].get(role),
+        "DATABASE_READ_URL": values.get(outputs.DATABASE_READ_URLS, {}).get(role),
         "REDIS_URL": values[outputs.REDIS_URLS].get(role),
     }
     if tokens:
@@ -34,18 +35,26 @@ def environment_of(role: str, stack: str, *, tokens: bool = False) -> dict[str, 
     return {name: value for name, value in found.items() if value is not None}
 
 
-def primary_of(url: str | None) -> dict[str, str]:
-    """Return REDIS_PRIMARY_URL for a REDIS_URL, or nothing if it has one server, or no primary now."""
-    if url is None or len(outputs.redis_server_urls(url)) == 1:
-        return {}
+def primaries_of(values: Mapping[str, str]) -> dict[str, str]:
+    """Return DATABASE_PRIMARY_URL and REDIS_PRIMARY_URL for the URLs of a role.
+
+    They are for clients that accept no list of servers. Leaves out each whose server has no replicas, or has no
+    primary now.
+    """
     from ops.servers.errors import ServerUnreachable
+    from ops.servers.postgres_primary import primary_database_url
     from ops.servers.redis_primary import primary_url
 
-    try:
-        return {"REDIS_PRIMARY_URL": primary_url(url)}
-    except ServerUnreachable as error:
-        print_line(f"without REDIS_PRIMARY_URL: {error}", err=True)
-        return {}
+    found = {}
+    for name, find in (("DATABASE", primary_database_url), ("REDIS", primary_url)):
+        url = values.get(f"{name}_URL")
+        if url is None or len(outputs.redis_server_urls(url)) == 1:
+            continue
+        try:
+            found[f"{name}_PRIMARY_URL"] = find(url)
+        except ServerUnreachable as error:
+            print_line(f"without {name}_PRIMARY_URL: {error}", err=True)
+    return found
 
 
 def token_keys_of(stack: str) -> str:

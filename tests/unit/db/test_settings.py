@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from cache.login_token import LoginTokens
 from cache.settings import CacheSettings
+from cache.url_source import UrlSource
 from db.errors import InvalidSetting
+from db.hosts import Hosts
 from db.settings import DatabaseSettings
 
 URL = "postgresql://app_a:p%40ss@db:5433/groundwork?sslmode=verify-full&sslrootcert=/ca.crt"
@@ -87,3 +90,48 @@ def test_a_wrong_setting_is_refused_without_quoting_secrets(environment: dict[st
 
 def test_a_repr_does_not_show_the_url() -> None:
     assert "p%40ss" not in repr(DatabaseSettings.from_environment({"DATABASE_URL": URL}))
+
+
+def test_the_replicas_have_a_connection_string_and_a_size_of_their_own() -> None:
+    environment = {
+        "DATABASE_URL": "postgresql://app_a@one/groundwork",
+        "DATABASE_READ_URL": "postgresql://app_a@one,two/groundwork?target_session_attrs=prefer-standby",
+        "GROUNDWORK_READ_POOL_SIZE": "3",
+    }
+    settings = DatabaseSettings.from_environment(environment)
+    replicas = settings.of_replicas()
+    assert replicas is not None
+    assert (replicas.pool_size, settings.pool_size) == (3, DatabaseSettings.pool_size)
+    given = conninfo_to_dict(replicas.conninfo())
+    assert given["host"] == "one,two"
+    # Not the primary, on which these connections would be beyond the pool's size.
+    assert given["target_session_attrs"] == "standby"
+    assert conninfo_to_dict(settings.conninfo())["host"] == "one"
+
+
+def test_without_a_url_there_are_no_replicas() -> None:
+    settings = DatabaseSettings.from_environment({"DATABASE_URL": "postgresql://app_a@one/groundwork"})
+    assert settings.of_replicas() is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"DATABASE_READ_URL": ""}, "DATABASE_READ_URL is set but empty"),
+        ({"DATABASE_READ_URL_FILE": " "}, "DATABASE_READ_URL_FILE is set but empty"),
+        ({"GROUNDWORK_READ_POOL_SIZE": "0"}, "read_pool_size is 0; use 1 or more"),
+        ({"GROUNDWORK_READ_POOL_SIZE": ""}, "GROUNDWORK_READ_POOL_SIZE is ''; write a whole number"),
+    ],
+)
+def test_a_wrong_setting_of_the_replicas_is_refused(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidSetting, match=message):
+        DatabaseSettings.from_environment({"DATABASE_URL": "postgresql://app_a@one/groundwork", **variables})
+
+
+def test_each_server_of_a_list_gets_a_token_of_its_own() -> None:
+    tokens = LoginTokens(lambda *subject: "-".join(subject))
+    url = "postgresql://app_a@one:1,two:2/groundwork?sslmode=verify-full"
+    settings = DatabaseSettings(UrlSource("DATABASE_READ_URL", InvalidSetting, url), tokens=tokens)
+    attempts = Hosts(tokens).attempts(settings.conninfo())
+    passwords = [conninfo_to_dict(attempt.conninfo)["password"] for attempt in attempts]
+    assert passwords == ["one-1-app_a", "two-2-app_a"]

@@ -162,6 +162,21 @@ def test_a_database_url_lists_every_member_and_asks_for_the_primary(clustered: P
     assert given["sslmode"] == ["verify-full"]
 
 
+@promise("with replicas, the roles app and readonly have a URL that prefers them")
+def test_a_read_url_lists_every_member_and_prefers_replicas(clustered: Program, program: Program) -> None:
+    urls, is_secret = clustered.exports[outputs.DATABASE_READ_URLS]
+    assert set(urls) == {"app", "readonly"}
+    assert is_secret
+    for role, url in urls.items():
+        servers, _, query = url.partition("?")
+        assert servers == clustered.exports[outputs.DATABASE_URLS][0][role].partition("?")[0]
+        given = parse_qs(query)
+        assert given["target_session_attrs"] == ["prefer-standby"]
+        assert given["load_balance_hosts"] == ["random"]
+        assert given["sslmode"] == ["verify-full"]
+    assert outputs.DATABASE_READ_URLS not in program.exports
+
+
 def test_the_access_service_uses_addresses_because_names_of_dead_containers_take_long(
     clustered: Program,
 ) -> None:

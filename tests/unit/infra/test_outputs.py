@@ -71,6 +71,23 @@ def test_a_password_in_a_url_is_fully_escaped() -> None:
     assert parse_qs(parts.query)["sslrootcert"] == ["/ca"]
 
 
+@promise("`groundwork env` prints URLs of one server for clients that accept no list")
+def test_a_url_of_several_servers_becomes_one_of_one_server() -> None:
+    def url(*others: tuple[str, int], reads: bool = False, port: int = 1) -> str:
+        return outputs.database_url(
+            login="app_a", password="a/b@c", host="h", port=port, ca_file="/ca", others=others, reads=reads
+        )
+
+    alone = url(port=3)
+    assert outputs.one_server_url(url(("i", 2), ("h", 3)), "h", 3) == alone
+    assert outputs.one_server_url(url(("i", 2), reads=True), "h", 3) == alone
+    assert outputs.one_server_url(alone, "h", 3) == alone
+
+
+def test_only_roles_that_can_read_have_a_read_url() -> None:
+    assert all(outputs.ROLES[role][0] for role in outputs.READING_ROLES)
+
+
 @pytest.mark.parametrize("role", outputs.ROLES)
 def test_a_role_of_the_outputs_exists_in_the_specifications(role: str) -> None:
     login, user = outputs.ROLES[role]

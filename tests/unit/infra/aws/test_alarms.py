@@ -176,6 +176,12 @@ def test_outputs_name_the_servers_and_contain_no_password(program: Program) -> N
         "port": 15432,
     }
     assert values[outputs.POSTGRES_REPLICAS][0]["host"].startswith("postgres-replica-1.")
+    (replica,) = values[outputs.POSTGRES_REPLICAS]
+    assert set(values[outputs.DATABASE_READ_URLS]) == set(outputs.READING_ROLES)
+    listed = ",".join(f"{each['host']}:{each['port']}" for each in (replica, values[outputs.POSTGRES]))
+    for url in values[outputs.DATABASE_READ_URLS].values():
+        assert f"@{listed}/" in url
+        assert "target_session_attrs=prefer-standby" in url
     assert values[outputs.BACKUPS] == {"region": "eu-central-1", "instance": "groundwork-unit"}
     assert set(values[outputs.DATABASE_URLS]) == {r for r, (login, _) in outputs.ROLES.items() if login}
     assert set(values[outputs.REDIS_URLS]) == {r for r, (_, user) in outputs.ROLES.items() if user}

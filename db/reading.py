@@ -1,0 +1,53 @@
+"""The block in which a task or thread lets replicas answer its reads, and how stale they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from db.errors import InvalidInput
+from db.rows import BEGINNING, Position
+
+# The longest bound that a caller can set, in seconds: a day.
+_LONGEST = 86_400
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a replica must have replayed: everything up to `after`, and all that is older than `max_staleness`."""
+
+    max_staleness: float | None
+    after: Position
+
+
+_current: ContextVar[Reading | None] = ContextVar("groundwork_reading", default=None)
+
+# Return the innermost `reading_block` of this task or thread, or None.
+current_reading = _current.get
+
+
+@contextmanager
+def reading_block(max_staleness: float | None, after: str | None) -> Iterator[None]:
+    """Let replicas answer the reads of the block. Raises InvalidInput."""
+    if max_staleness is not None and (
+        isinstance(max_staleness, bool)
+        or not isinstance(max_staleness, int | float)
+        or not 0 < max_staleness <= _LONGEST
+    ):
+        raise InvalidInput(
+            "max_staleness",
+            f"{max_staleness!r:.40} is invalid; use a number above 0 and up to {_LONGEST}, or None",
+        )
+    outer = _current.get()
+    reading = Reading(max_staleness, BEGINNING if after is None else Position.parse(after))
+    # Reset it twice, because a signal handler may raise inside the first `finally`.
+    try:
+        try:
+            _current.set(reading)
+            yield
+        finally:
+            _current.set(outer)
+    finally:
+        _current.set(outer)
