@@ -13,7 +13,7 @@ after the command or after what it works on:
 - `entity`: new
 - `toolchain`: toolchain, shellenv, prune
 - `gharchive`: import
-- `bootstrap`, `doctor`, `policy`, `report`, `serve`, `top`: the commands of these names
+- `bootstrap`, `chaos`, `doctor`, `policy`, `report`, `serve`, `top`: the commands of these names
 - `pull_request`: report --markdown
 
 The other commands are complete in `commands`.

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "psql": ("ops.commands.container_tools", "psql", "Open psql on the stack's database"),
     "redis-cli": ("ops.commands.container_tools", "redis_cli", "Open redis-cli on the stack's Redis"),
     "cluster": ("ops.commands.cluster", "cluster", "Show Postgres's replicas, and move the primary"),
+    "chaos": ("ops.commands.chaos", "chaos", "Break a stack's servers under load, and report the result"),
     "migrate": ("ops.commands.migrate", "migrate", "Show, apply, revert, create and check migrations"),
     "new": ("ops.commands.new", "new", "Generate the code of a new entity"),
     "bootstrap": (

@@ -71,6 +71,9 @@ class DockerSettings:
     prometheus_disk: str = _docker(
         "1GB", "Disk space for metrics, at least 256MB; beyond it Prometheus deletes the oldest."
     )
+    allow_chaos: bool = _docker(
+        False, "Allow `groundwork chaos` to break this stack's servers; never for production (docs/chaos.md)."
+    )
     log_max_size: str = _docker("10MB", "Size at which a container's log is rotated.")
     log_max_files: int = _docker(3, "Number of log files to keep for each container.")
 

@@ -30,6 +30,7 @@ def up(stack: str, refresh_images: bool) -> None:
     """
     from infra.spec.checkout import Checkout
     from ops.backup.workbench import refuse_during_restore
+    from ops.chaos.undo import undo_left
     from ops.stack.connections import describe_database
     from ops.stack.pulumi_stack import PulumiStack
     from ops.stack.stack_status import next_steps, old_packages
@@ -44,6 +45,7 @@ def up(stack: str, refresh_images: bool) -> None:
     ensure(checkout, docker=is_here)
     if is_here:
         refuse_during_restore(checkout.name(stack, "")[:-1], stack)
+        undo_left(checkout, stack, print_message)
     else:
         from ops.policy.guard import refuse_unsafe_up
 
@@ -121,9 +123,11 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
             )
         click.confirm(f"Permanently delete all data of stack {stack!r} and its backups?", abort=True)
     from ops.backup.workbench import remove_all
+    from ops.chaos.undo import undo_left
 
     ensure(checkout, docker=is_here)
     if is_here:
+        undo_left(checkout, stack, print_message)
         # Leftover containers of a killed restore or drill still use the volumes.
         remove_all(checkout.name(stack, "")[:-1])
     target.down(volumes=volumes)

@@ -6,6 +6,7 @@ from ops.doctor import (
     access,
     backups,
     certificates,
+    chaos,
     clock,
     grants,
     indexes,
@@ -54,6 +55,7 @@ CHECKS = (
     Check("redis-users", CheckedServer.REDIS, redis_drift.users),
     Check("redis-clock", CheckedServer.REDIS, clock.redis_clock),
     Check("access", CheckedServer.OTHERS, access.readiness, reaches=True),
+    Check("chaos", CheckedServer.OTHERS, chaos.faults),
     Check("packages", CheckedServer.OTHERS, packages.packages),
     Check("certificates", CheckedServer.OTHERS, certificates.certificates),
 )

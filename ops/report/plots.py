@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from xml.etree.ElementTree import Element
 
 from ops.report.markup import element
-from ops.report.series import Bar, BarChart, Chart, Series
+from ops.report.series import Bar, BarChart, Chart, Series, Span
 
 WIDTH = 640
 UNKNOWN = "-"
@@ -59,6 +59,7 @@ def line_plot(chart: Chart) -> Element:
     return _svg(
         chart.title,
         _HEIGHT,
+        [_span(span, x(span.start), x(min(span.end, until))) for span in chart.spans],
         [_grid_line(tick, y(tick)) for tick in ticks],
         axis,
         element("text", "seconds", class_="axis", x=WIDTH - _RIGHT, y=_HEIGHT - 4, text_anchor="end"),
@@ -138,6 +139,18 @@ def _line(series: Series, chart: Chart, x: object, y: object) -> Iterable[Elemen
 def _stroke(run: Sequence[str]) -> Iterable[Element]:
     if len(run) > 1:
         yield element("polyline", class_="mark", points=" ".join(run))
+
+
+def _span(span: Span, left: float, right: float) -> Element:
+    """Mark a period, at least one unit wide."""
+    return element(
+        "g",
+        element(
+            "rect", element("title", span.description), class_="span", x=_n(left), y=_TOP,
+            width=_n(max(right - left, 1)), height=_HEIGHT - _TOP - _BOTTOM,
+        ),
+        element("text", span.label, class_="axis", x=_n(left + 3), y=_TOP + 10),
+    )  # fmt: skip
 
 
 def _grid_line(value: float, y: float) -> Element:

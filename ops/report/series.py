@@ -26,8 +26,18 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Span:
+    """A period of a chart's times with a short label, and a description that is shown as a tooltip."""
+
+    start: float
+    end: float
+    label: str
+    description: str
+
+
+@dataclass(frozen=True)
 class Chart:
-    """Several series over the same times (seconds since the first sample), in one unit."""
+    """Several series over the same times (seconds since the first sample), in one unit. `spans` are drawn behind."""
 
     key: str
     title: str
@@ -35,6 +45,7 @@ class Chart:
     note: str
     times: tuple[float, ...]
     series: tuple[Series, ...]
+    spans: tuple[Span, ...] = ()
 
     @property
     def has_data(self) -> bool:

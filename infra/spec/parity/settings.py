@@ -93,6 +93,9 @@ SETTINGS: dict[str, Parity] = {
     "prometheusMemory": Parity("limit of the container", NONE, CLOUDWATCH),
     "prometheusRetention": Parity("how long metrics are kept", f"{NONE} CloudWatch's 15 months", CLOUDWATCH),
     "prometheusDisk": Parity("limit of disk space for metrics", NONE, CLOUDWATCH),
+    "allowChaos": Parity(
+        "lets `groundwork chaos` break servers", NONE, "it breaks containers of this machine"
+    ),
     "logMaxSize": Parity(
         "size at which a container's log is rotated",
         f"{NONE} `awsLogRetentionDays`",

@@ -68,7 +68,7 @@ def cluster(checkout: CheckoutCopy) -> LiveCluster:
         database=DATABASE,
     )
     # Monitoring and replicas of Redis are here because another stack with replicas would take a minute.
-    checkout.settings(postgresReplicas=2, redisReplicas=2, monitoring="true")
+    checkout.settings(postgresReplicas=2, redisReplicas=2, monitoring="true", allowChaos=True)
     checkout.succeed("up")
     url = json.loads(checkout.succeed("env", "--role", "app", "--format", "json"))["DATABASE_URL"]
     live = LiveCluster(checkout, url)

@@ -24,7 +24,10 @@ from msgspec import structs
 from db.migrator.catalog import Drift
 from db.migrator.errors import LedgerMismatch, ScriptFailed
 from infra import outputs
+from infra.settings import StackSettings
 from ops import cli
+from ops.chaos.outcome import FaultOutcome, LoadOutcome, Run
+from ops.chaos.plan import Step
 from ops.doctor.check_result import CheckResult, CheckStatus
 from ops.errors import OpsError
 from ops.migrations.plan import MigrationPlan, PendingPlan
@@ -143,6 +146,10 @@ DRILL = SimpleNamespace(
     checks={"rows": SimpleNamespace(name="rows", ok=False, detail=HOSTILE)}, rto_seconds=1.0, rpo_seconds=1.0, ok=False,
     failures=[SimpleNamespace(name="rows", detail=HOSTILE)], document=lambda: {"detail": HOSTILE},
 )  # fmt: skip
+CHAOS_RUN = Run("dev", 1, 0.0, HOSTILE, has_replicas=False)
+CHAOS_RUN.faults = [FaultOutcome(Step(1, "kill", HOSTILE, 1), HOSTILE, 1.0, note=HOSTILE, problem=HOSTILE)]
+CHAOS_RUN.skipped, CHAOS_RUN.left = [(Step(2, "kill", HOSTILE, 1), HOSTILE)], [HOSTILE]
+CHAOS_RUN.load = LoadOutcome(errors=[(1.0, HOSTILE)])
 CACHE = {
     "ops.cache.server.open_cache_server": answers(
         nullcontext(Server(stack=None, redis=None, namespace=HOSTILE, description=HOSTILE))
@@ -443,6 +450,29 @@ CASES = [
     ),
     Case("top --once", TOP),
     Case("top --once --json", TOP, is_json=True),
+    Case(
+        "chaos --yes",
+        {
+            "ops.stack.pulumi_stack.PulumiStack.check_settings": answers(StackSettings(allow_chaos=True)),
+            "ops.stack.connections.environment_of": fails(OpsError(HOSTILE)),
+        },
+    ),
+    Case(
+        "chaos --yes --seed 1",
+        {
+            "ops.stack.pulumi_stack.PulumiStack.check_settings": answers(StackSettings(allow_chaos=True)),
+            "ops.commands.chaos._run": answers(CHAOS_RUN),
+        },
+    ),
+    Case(
+        "chaos --yes --seed 1 --json",
+        {
+            "ops.stack.pulumi_stack.PulumiStack.check_settings": answers(StackSettings(allow_chaos=True)),
+            "ops.commands.chaos._run": answers(CHAOS_RUN),
+        },
+        is_json=True,
+    ),
+    Case("chaos stop", {"ops.stack.pulumi_stack.PulumiStack.require_known": fails(OpsError(HOSTILE))}),
     Case("serve", {"ops.serve.logs.configure_logging": fails(OpsError(HOSTILE))}),
     Case("prune", {"ops.toolchain.prune.find_items": says([Item("image", HOSTILE, 1, HOSTILE)], "1")}),
     Case(
@@ -616,6 +646,7 @@ def test_no_program_inherits_the_terminal_unless_it_is_the_users_own() -> None:
             if called in ("os.execvp", "os.execv", "os.system", "os.popen"):
                 inherited.append(f"{path.relative_to(ROOT)}: {called}")
     assert inherited == [
+        "ops/chaos/program_load.py: subprocess.Popen",
         "ops/commands/container_tools.py: os.execvp",
         "ops/commands/test_servers.py: subprocess.run",
     ]

@@ -1,0 +1,261 @@
+"""A load through the public data access: writers that remember what was acknowledged, and readers that check it.
+
+The rows are users whose `github_id` GitHub never assigns. They are deleted at the end of a run, or by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from bisect import bisect
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
+
+import psycopg
+from msgspec.structs import replace as changed
+
+from cache.errors import CacheSettingError
+from cache.settings import CacheSettings
+from cache.url_source import UrlSource
+from db import AsyncDataAccess
+from db.errors import DbError, InvalidSetting, OutcomeUnknown
+from db.models import NewUser, User
+from db.session import connect
+from db.settings import DatabaseSettings
+from infra.spec.roles import SCHEMA
+from ops.chaos.journal import Journal
+from ops.chaos.outcome import LoadOutcome
+from ops.errors import Exit, OpsError
+
+NAME = "data-access"
+# GitHub's numbers are below 2^40.
+_FIRST_ID, _LAST_ID = 2**62, 2**62 + 2**40
+_WRITERS, _HOT_USERS = 3, 4
+# How far a reader may be behind: one has a near cache, the other has not.
+_READER_LAGS = {0: 0.0, 1000: 0.25}
+_DEADLINE_SECONDS = 2.0
+_WRITE_PAUSE, _READ_PAUSE, _ERROR_PAUSE = 0.03, 0.02, 0.1
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
+_BATCH = 5000
+_DELETE = f"""
+DELETE FROM {SCHEMA}.users WHERE id IN (
+    SELECT id FROM {SCHEMA}.users WHERE github_id >= %s AND github_id < %s LIMIT {_BATCH}
+)
+"""
+_ROWS = f"SELECT github_id, username FROM {SCHEMA}.users WHERE github_id >= %s AND github_id < %s"
+
+
+@dataclass
+class _HotUser:
+    """A user that one writer updates all the time. Its name contains the number of the update.
+
+    `told` lists (time, update) of each update whose invalidation had reached Redis, by the monotonic clock.
+    """
+
+    user: User
+    version: int = 0
+    acknowledged: list[int] = field(default_factory=list)
+    told: list[tuple[float, int]] = field(default_factory=list)
+
+
+class DataAccessLoad:
+    """Writes and reads in a thread from `start` to `stop`."""
+
+    name = NAME
+
+    def __init__(self, database_url: str, redis_url: str, journal: Journal) -> None:
+        self.outcome = LoadOutcome()
+        self._database_url = database_url
+        self._database = DatabaseSettings(
+            UrlSource("DATABASE_URL", InvalidSetting, database_url),
+            pool_size=4,
+            deadline_seconds=_DEADLINE_SECONDS,
+        )
+        self._cache = CacheSettings(UrlSource("REDIS_URL", CacheSettingError, redis_url), "main")
+        self._journal = journal
+        self._added: set[int] = set()
+        self._hot: list[_HotUser] = []
+        self._stopped = threading.Event()
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self, began: float) -> None:
+        """Delete the rows of a killed run, and write until `stop`. `began` is the run's beginning (monotonic clock).
+
+        Raise OpsError (6) if nothing can be written.
+        """
+        self._began = began
+        self._journal.note_rows()
+        delete_rows(self._database_url)
+        self._thread.start()
+        self._ready.wait(_START_SECONDS)
+        if self._failure is not None or not self._ready.is_set():
+            self._stopped.set()
+            reason = f": {self._failure}" if self._failure else ""
+            raise OpsError(f"the load cannot write to the stack{reason}", Exit.UNREACHABLE)
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the thread has ended, which is a bug. `stop` then raises its error."""
+        return not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Stop writing and reading."""
+        self._stopped.set()
+        self._thread.join(_STOP_SECONDS)
+        if self._failure is not None:
+            raise self._failure
+
+    def verify(self) -> None:
+        """Count acknowledged writes that the database does not have, and delete the load's rows. Raise OpsError (6)."""
+        try:
+            with connect(self._database_url) as connection:
+                rows = dict(connection.execute(_ROWS, [_FIRST_ID, _LAST_ID]).fetchall())
+        except psycopg.Error as error:
+            raise OpsError(
+                f"cannot check what was written: {str(error).splitlines()[0]}; the rows are deleted by the next run",
+                Exit.UNREACHABLE,
+            ) from error
+        self.outcome.lost = count_lost(
+            rows, self._added, {h.user.github_id: h.acknowledged for h in self._hot}
+        )
+        delete_rows(self._database_url)
+        self._journal.forget_rows()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._work())
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _work(self) -> None:
+        async with AsyncExitStack() as stack:
+            writer = await stack.enter_async_context(self._open(0))
+            readers = [
+                (await stack.enter_async_context(self._open(entries)), lag)
+                for entries, lag in _READER_LAGS.items()
+            ]
+            with writer.deadline(_START_SECONDS / 2):
+                self._hot = [
+                    _HotUser(await writer.users.add(_new_user(_FIRST_ID + n, 0))) for n in range(_HOT_USERS)
+                ]
+            self._ready.set()
+            numbers = iter(range(_FIRST_ID + _HOT_USERS, _LAST_ID))
+            await asyncio.gather(
+                *(self._add(writer, numbers) for _ in range(_WRITERS)),
+                *(self._update(writer, hot) for hot in self._hot),
+                *(self._read(reader, lag) for reader, lag in readers),
+            )
+
+    def _open(self, near_entries: int) -> AsyncDataAccess:
+        return AsyncDataAccess(self._database, replace(self._cache, near_entries=near_entries))
+
+    async def _add(self, data: AsyncDataAccess, numbers: Iterator[int]) -> None:
+        while not self._stopped.is_set():
+            number = next(numbers)
+            try:
+                await data.users.add(_new_user(number, 0))
+            except DbError as error:
+                await self._failed(error)
+                continue
+            self._added.add(number)
+            self._acknowledged()
+            await asyncio.sleep(_WRITE_PAUSE)
+
+    async def _update(self, data: AsyncDataAccess, hot: _HotUser) -> None:
+        breaker = data.cache.breaker
+        while not self._stopped.is_set():
+            hot.version += 1
+            reaches = not breaker.is_open
+            try:
+                name = _new_user(hot.user.github_id, hot.version).username
+                hot.user = await data.users.update(changed(hot.user, username=name))
+            except DbError as error:
+                await self._failed(error)
+                await self._read_again(data, hot)
+                continue
+            hot.acknowledged.append(hot.version)
+            self._acknowledged()
+            if reaches and not breaker.is_open:
+                # An invalidation that cannot be delivered opens the breaker. The outbox then delivers it later.
+                hot.told.append((time.monotonic(), hot.version))
+            await asyncio.sleep(_WRITE_PAUSE)
+
+    async def _read_again(self, data: AsyncDataAccess, hot: _HotUser) -> None:
+        """Read the row version, because an update without an answer may have been applied."""
+        while not self._stopped.is_set():
+            try:
+                hot.user = await data.users.get_by_github_id(hot.user.github_id)
+                return
+            except DbError as error:
+                await self._failed(error)
+
+    async def _read(self, data: AsyncDataAccess, lag: float) -> None:
+        turn = 0
+        while not self._stopped.is_set():
+            turn += 1
+            hot = self._hot[turn % _HOT_USERS]
+            position = bisect(hot.told, time.monotonic() - lag, key=itemgetter(0))
+            expected = hot.told[position - 1][1] if position else 0
+            try:
+                seen = _version((await data.users.get(hot.user.id)).username)
+            except DbError as error:
+                await self._failed(error)
+                continue
+            self.outcome.reads += 1
+            self.outcome.bucket(self._now()).reads += 1
+            self.outcome.stale += seen < expected
+            await asyncio.sleep(_READ_PAUSE)
+
+    def _acknowledged(self) -> None:
+        self.outcome.writes.append(self._now())
+        self.outcome.bucket(self._now()).writes += 1
+
+    async def _failed(self, error: DbError) -> None:
+        self.outcome.unknown += isinstance(error, OutcomeUnknown)
+        self.outcome.errors.append((self._now(), type(error).__name__))
+        self.outcome.bucket(self._now()).errors += 1
+        await asyncio.sleep(_ERROR_PAUSE)
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+
+def count_lost(rows: dict[int, str], added: set[int], updated: dict[int, list[int]]) -> int:
+    """Return how many acknowledged writes are missing in `rows` (github_id -> username).
+
+    `added` are the acknowledged rows, and `updated` has the acknowledged updates of each other row.
+    """
+    stored = {number: _version(username) for number, username in rows.items()}
+    lost = (version > stored.get(number, -1) for number, versions in updated.items() for version in versions)
+    return len(added - rows.keys()) + sum(lost)
+
+
+def delete_rows(database_url: str) -> None:
+    """Delete the rows of a load. Raise OpsError (6) if the database cannot be reached."""
+    try:
+        with connect(database_url) as connection:
+            while connection.execute(_DELETE, [_FIRST_ID, _LAST_ID]).rowcount:
+                pass
+    except psycopg.Error as error:
+        raise OpsError(
+            f"cannot delete the rows of the load: {str(error).splitlines()[0]}; run `groundwork chaos stop` when"
+            " Postgres answers",
+            Exit.UNREACHABLE,
+        ) from error
+
+
+def _new_user(number: int, version: int) -> NewUser:
+    return NewUser(github_id=number, username=f"groundwork-chaos-{version}")
+
+
+def _version(username: str) -> int:
+    return int(username.rpartition("-")[2])

@@ -1,0 +1,124 @@
+"""What a run saw: each fault, what the clients of the load got, and whether the promises held."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from ops.chaos.plan import SWITCHOVER, Step
+
+# With replicas, the longest time without an acknowledged write that --strict accepts, on a machine that is not busy.
+_GAP_SECONDS = 30.0
+_SWITCHOVER_GAP_SECONDS = 15.0
+
+
+@dataclass
+class Bucket:
+    """What clients saw in one second."""
+
+    writes: int = 0
+    reads: int = 0
+    errors: int = 0
+
+
+@dataclass
+class LoadOutcome:
+    """What the load's clients saw. Times are in seconds since the beginning of the run.
+
+    `lost` are acknowledged writes that the database does not have at the end. `stale` are reads that returned an older
+    value than that of a write whose invalidation had reached Redis before. `unknown` are writes without an answer.
+    """
+
+    writes: list[float] = field(default_factory=list)
+    unknown: int = 0
+    lost: int = 0
+    reads: int = 0
+    stale: int = 0
+    errors: list[tuple[float, str]] = field(default_factory=list)
+    buckets: dict[int, Bucket] = field(default_factory=dict)
+
+    def bucket(self, at: float) -> Bucket:
+        return self.buckets.setdefault(int(at), Bucket())
+
+    def errors_by_type(self, since: float = 0, until: float = float("inf")) -> dict[str, int]:
+        return dict(Counter(name for at, name in self.errors if since <= at <= until).most_common())
+
+    def gap(self, since: float, until: float, end: float) -> float | None:
+        """Return the longest time without an acknowledged write that overlaps a period, or None without writes.
+
+        `end` is when the load ended.
+        """
+        times = [*sorted(self.writes), end]
+        gaps = [after - before for before, after in pairwise(times) if after >= since and before <= until]
+        return max(gaps, default=None)
+
+
+@dataclass
+class FaultOutcome:
+    """A fault that was caused. `recovered` is when every server worked again, or None if that was not seen."""
+
+    step: Step
+    service: str
+    began: float
+    ended: float = 0.0
+    recovered: float | None = None
+    note: str = ""
+    problem: str = ""
+
+    @property
+    def server(self) -> str:
+        """Return the server, and its role when the fault began if it was chosen by its role."""
+        role = self.step.target.partition(" ")[2]
+        return f"{self.service} ({role})" if role else self.service
+
+    @property
+    def recovery_seconds(self) -> float | None:
+        return None if self.recovered is None else self.recovered - self.ended
+
+    @property
+    def longest_gap(self) -> float:
+        return _SWITCHOVER_GAP_SECONDS if self.step.fault == SWITCHOVER else _GAP_SECONDS
+
+
+@dataclass
+class Run:
+    """One run. `program_code` is the exit code of the user's own load, and `left` what does not work at the end."""
+
+    stack: str
+    seed: int
+    started_at: float
+    load_name: str
+    has_replicas: bool
+    seconds: float = 0.0
+    faults: list[FaultOutcome] = field(default_factory=list)
+    skipped: list[tuple[Step, str]] = field(default_factory=list)
+    load: LoadOutcome | None = None
+    program_code: int | None = None
+    left: Sequence[str] = ()
+    was_stopped: bool = False
+
+    def gap(self, fault: FaultOutcome) -> float | None:
+        """Return the longest time without an acknowledged write from a fault until its recovery."""
+        if self.load is None:
+            return None
+        until = self.seconds if fault.recovered is None else fault.recovered
+        return self.load.gap(fault.began, until, self.seconds)
+
+    def broken_promises(self, *, strict: bool) -> list[str]:
+        """Return which promises did not hold. Empty if all of them did."""
+        found = []
+        if self.load is not None and self.load.lost:
+            found.append(f"{self.load.lost} acknowledged writes were lost")
+        if self.load is not None and self.load.stale:
+            found.append(f"{self.load.stale} reads were stale")
+        if self.program_code:
+            found.append(f"the program of --load exited with {self.program_code}")
+        if strict and self.has_replicas:
+            found += [
+                f"{each.step.fault} of {each.server}: no write was acknowledged for {gap:.1f} s"
+                for each in self.faults
+                if (gap := self.gap(each)) is not None and gap > each.longest_gap
+            ]
+        return found

@@ -1,0 +1,178 @@
+"""Run a plan: cause each fault, undo it, and wait until every server works again."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from infra.docker.engine import DockerError
+from ops.chaos.faults import FaultImpossible, FaultInjector
+from ops.chaos.journal import ActiveFault, Journal
+from ops.chaos.outcome import FaultOutcome, Run
+from ops.chaos.plan import SWITCHOVER, Step
+from ops.chaos.undo import undo
+from ops.errors import OpsError
+
+# A failover takes half a minute, on a busy machine longer.
+RECOVERY_SECONDS = 180.0
+_POLL_SECONDS = 0.5
+# Each probe starts processes in the containers.
+_PROBE_SECONDS = 1.0
+
+
+class Load(Protocol):
+    """What runs beside the faults. `start` gets the run's beginning by the monotonic clock."""
+
+    name: str
+
+    def start(self, began: float) -> None: ...
+
+    @property
+    def is_over(self) -> bool: ...
+
+    def stop(self) -> None: ...
+
+
+class Target(Protocol):
+    """The stack, as ops.chaos.target.ChaosTarget describes it."""
+
+    def server(self, target: str) -> str: ...
+
+    def container(self, service: str) -> str: ...
+
+    def switch_over(self, service: str) -> None: ...
+
+    def problems(self) -> list[str]: ...
+
+
+class Runner:
+    """Runs the steps of a plan for at most `total_seconds`, and fills in `run`. `say` gets a line for each event."""
+
+    def __init__(
+        self,
+        run: Run,
+        target: Target,
+        injector: FaultInjector,
+        journal: Journal,
+        load: Load | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._run = run
+        self._target = target
+        self._injector = injector
+        self._journal = journal
+        self._load = load
+        self._say = say
+        self._began = time.monotonic()
+
+    def run(self, steps: Sequence[Step], total_seconds: float) -> None:
+        """Run the steps. An interrupt ends the run early; every fault is undone in any case."""
+        with _interruptible():
+            self._began = time.monotonic()
+            if self._load is not None:
+                self._load.start(self._began)
+            try:
+                for step in steps:
+                    if not self._take(step, total_seconds):
+                        break
+                self._sleep_until(total_seconds)
+                self._run.left = self._wait_until_well()
+            except KeyboardInterrupt:
+                self._run.was_stopped = True
+                self._run.left = self._target.problems()
+            finally:
+                self._run.seconds = self._now()
+                if self._load is not None:
+                    self._load.stop()
+
+    def _take(self, step: Step, total_seconds: float) -> bool:
+        """Run one step. Return False if there can be no other one."""
+        self._sleep_until(step.at)
+        if self._journal.active():
+            self._run.skipped.append((step, "an earlier fault is not undone"))
+            return False
+        if self._run.faults and self._run.faults[-1].recovered is None:
+            self._run.skipped.append((step, "the servers have not recovered"))
+            return False
+        if self._load is not None and self._load.is_over:
+            self._run.skipped.append((step, "the load has ended"))
+            return False
+        if self._now() + step.seconds > total_seconds:
+            self._run.skipped.append((step, "no time was left"))
+            return True
+        try:
+            service = self._target.server(step.target)
+        except FaultImpossible as error:
+            self._run.skipped.append((step, str(error)))
+            return True
+        self._cause(step, service)
+        return True
+
+    def _cause(self, step: Step, service: str) -> None:
+        outcome = FaultOutcome(step, service, self._now())
+        self._run.faults.append(outcome)
+        duration = f" for {step.seconds} s" if step.seconds else ""
+        self._say(f"{outcome.began:5.0f} s  {step.fault} {outcome.server}{duration}")
+        try:
+            if step.fault == SWITCHOVER:
+                self._target.switch_over(service)
+            else:
+                self._break(step, service, outcome)
+        except (DockerError, OpsError) as error:
+            outcome.problem = str(error)
+            self._say(f"{self._now():5.0f} s  {step.fault} {outcome.server} failed: {error}")
+        outcome.ended = self._now()
+        left = self._wait_until_well()
+        if left:
+            self._say(f"{self._now():5.0f} s  not recovered: {'; '.join(left)}")
+        else:
+            outcome.recovered = self._now()
+            self._say(f"{self._now():5.0f} s  every server works")
+
+    def _break(self, step: Step, service: str, outcome: FaultOutcome) -> None:
+        until = time.time() + step.seconds
+        active = ActiveFault(
+            secrets.token_hex(4), step.fault, service, self._target.container(service), until
+        )
+        self._journal.add(active)
+        try:
+            outcome.note = self._injector.cause(active, step.seconds)
+            self._sleep_until(outcome.began + step.seconds)
+        finally:
+            undo(self._journal, self._injector, active)
+
+    def _wait_until_well(self) -> list[str]:
+        """Wait until every server works. Return what does not after RECOVERY_SECONDS."""
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        while (found := self._target.problems()) and time.monotonic() < deadline:
+            time.sleep(_PROBE_SECONDS)
+        return found
+
+    def _sleep_until(self, at: float) -> None:
+        """Sleep until a time of the run, or until the load has ended."""
+        while (left := at - self._now()) > 0:
+            if self._load is not None and self._load.is_over:
+                return
+            time.sleep(min(left, _POLL_SECONDS))
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt the block as Ctrl-C does."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,151 @@
+"""The command's refusals, its options and the user's own load."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from infra.settings import StackSettings
+from ops import cli
+from ops.chaos.program_load import ProgramLoad
+from ops.chaos.target import require_allowed
+from ops.errors import Exit, OpsError
+from tests.promises import promise
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The settings of the stack dev, which a test may change."""
+    values: dict[str, Any] = {"allowChaos": True}
+    monkeypatch.setattr(
+        "ops.stack.pulumi_stack.PulumiStack.check_settings", lambda _: StackSettings.parse(values)
+    )
+    return values
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.cli, ["chaos", *arguments])
+
+
+@promise("chaos is refused on AWS, for protected data, for a name like production, and by default")
+def test_a_stack_must_allow_chaos() -> None:
+    require_allowed(StackSettings(allow_chaos=True), "dev")
+    for values, stack, reason in (
+        ({}, "dev", "groundwork:allowChaos is not true"),
+        ({"allow_chaos": False}, "dev", "groundwork:allowChaos is not true"),
+        ({"allow_chaos": True, "protect_data": True}, "dev", "groundwork:protectData is true"),
+        ({"allow_chaos": True}, "prod", "its name looks like production"),
+        ({"allow_chaos": True}, "eu-live", "its name looks like production"),
+        ({"target": "aws"}, "dev", "it is on AWS"),
+    ):
+        with pytest.raises(OpsError, match=reason) as found:
+            require_allowed(replace(StackSettings(), **values), stack)
+        assert found.value.exit_code == Exit.REFUSED, values
+
+
+def test_a_dry_run_prints_the_plan_of_a_seed(settings: dict[str, Any]) -> None:
+    first, second = (json.loads(call("--dry-run", "--json", "--seed", "7").stdout) for _ in range(2))
+    assert first == second
+    assert first["seed"] == 7
+    assert first["steps"]
+    assert call("--dry-run", "--seed", "7").stdout.startswith("seed 7\n")
+    assert call("--dry-run").stdout != call("--dry-run").stdout
+
+
+def test_without_a_terminal_consent_is_needed(settings: dict[str, Any]) -> None:
+    found = call("--seed", "1")
+    assert isinstance(found.exception, OpsError)
+    assert found.exception.exit_code == Exit.REFUSED
+    assert "pass --yes" in str(found.exception)
+
+
+def test_a_wrong_option_is_refused(settings: dict[str, Any]) -> None:
+    for option, value, reason in (
+        ("--for", "5 minutes", "is not a duration"),
+        ("--for", "9s", "is out of range"),
+        ("--for", "5h", "is out of range"),
+        ("--faults", "kill,explode", "unknown fault 'explode'"),
+        ("--services", "etcd", "unknown service 'etcd'"),
+        ("--seed", "-1", "is not in the range"),
+    ):
+        found = call("--dry-run", option, value)
+        assert found.exit_code == Exit.USAGE, (option, value)
+        assert reason in found.output, (option, value)
+
+
+def test_faults_that_the_stack_does_not_allow_are_refused(settings: dict[str, Any]) -> None:
+    found = call("--dry-run", "--faults", "switchover")
+    assert isinstance(found.exception, OpsError)
+    assert found.exception.exit_code == Exit.USAGE
+    settings["postgresReplicas"] = 2
+    assert call("--dry-run", "--faults", "switchover").exit_code == 0
+
+
+def test_durations_have_units(settings: dict[str, Any]) -> None:
+    for text in ("600", "600s", "10m"):
+        found = call("--dry-run", "--json", "--seed", "1", "--for", text)
+        assert found.stdout == call("--dry-run", "--json", "--seed", "1", "--for", "10m").stdout
+
+
+@promise("the next command undoes what a killed run of chaos left")
+@pytest.mark.parametrize("command", ["up", "down"])
+def test_commands_that_change_the_stack_first_undo_what_is_left(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def undo_left(checkout: object, stack: str, say: object) -> None:
+        raise OpsError(f"undoing {stack}")
+
+    stack = "ops.stack.pulumi_stack.PulumiStack"
+    for name in ("refuse_another_state", "require_known", "up", "down"):
+        monkeypatch.setattr(f"{stack}.{name}", lambda *_, **__: None)
+    monkeypatch.setattr(f"{stack}.check_settings", lambda _: StackSettings())
+    monkeypatch.setattr(f"{stack}.exists", True)
+    monkeypatch.setattr("ops.toolchain.provision.ensure", lambda *_, **__: None)
+    monkeypatch.setattr("ops.backup.workbench.refuse_during_restore", lambda *_: None)
+    monkeypatch.setattr("ops.backup.workbench.remove_all", lambda *_: None)
+    monkeypatch.setattr("ops.chaos.undo.undo_left", undo_left)
+    assert str(CliRunner().invoke(cli.cli, [command]).exception) == "undoing dev"
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("raise SystemExit(0)", 0),
+        ("raise SystemExit(9)", 9),
+        ("import os; os.kill(os.getpid(), 9)", 137),
+        ("import os; raise SystemExit(os.environ['DATABASE_URL'] != 'x')", 0),
+    ],
+)
+def test_the_exit_code_of_a_program_is_kept(script: str, code: int, tmp_path: Path) -> None:
+    load = ProgramLoad(f'{sys.executable} -c "{script}"', {"DATABASE_URL": "x"})
+    load.start(0)
+    assert load._process is not None
+    load._process.wait()
+    assert load.is_over
+    load.stop()
+    assert load.code == code
+
+
+def test_a_program_that_still_runs_at_the_end_is_ended() -> None:
+    load = ProgramLoad("sleep 600", {})
+    load.start(0)
+    assert not load.is_over
+    load.stop()
+    assert load.code == 0
+
+
+def test_a_program_that_cannot_run_is_refused() -> None:
+    for command, reason in (
+        ("'", "is not a command"),
+        (" ", "is not a command"),
+        ("/nonexistent/load", "cannot run"),
+    ):
+        with pytest.raises(OpsError, match=reason) as found:
+            ProgramLoad(command, {}).start(0)
+        assert found.value.exit_code == Exit.USAGE

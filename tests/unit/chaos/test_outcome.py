@@ -1,0 +1,127 @@
+"""What a run reports, and when it fails."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+
+import pytest
+
+from ops.chaos.document import document, text
+from ops.chaos.load import count_lost
+from ops.chaos.outcome import FaultOutcome, LoadOutcome, Run
+from ops.chaos.page import render
+from ops.chaos.plan import FREEZE, KILL, SWITCHOVER, Step
+from tests.promises import promise
+
+
+@pytest.fixture
+def run() -> Run:
+    """A run of 60 s with a write each second, except from 10.5 to 30.5 s, when Postgres was frozen."""
+    load = LoadOutcome(reads=900, unknown=2)
+    for second in range(60):
+        at = second + 0.5
+        bucket = load.bucket(at)
+        bucket.reads = 15
+        if 11 <= second < 30:
+            bucket.errors = 1
+            load.errors.append((at, "OutcomeUnknown" if second < 13 else "Unavailable"))
+        else:
+            bucket.writes = 1
+            load.writes.append(at)
+    freeze = FaultOutcome(Step(11, FREEZE, "postgres primary", 15), "postgres", 11.0, 26.0, 31.0)
+    move = FaultOutcome(Step(40, SWITCHOVER, "postgres primary", 0), "postgres-2", 40.0, 43.0, 44.0)
+    kill = FaultOutcome(Step(50, KILL, "access", 5), "access", 50.0, 55.0, None, note="", problem="no engine")
+    run = Run("dev", 7, 1_790_000_000.0, "data-access", has_replicas=True, seconds=60.0, load=load)
+    run.faults = [freeze, move, kill]
+    run.skipped = [(Step(58, KILL, "redis primary", 9), "no time was left")]
+    return run
+
+
+def test_the_gap_of_a_fault_is_the_longest_time_without_a_write(run: Run) -> None:
+    assert [run.gap(each) for each in run.faults] == [20.0, 1.0, 1.0]
+    assert run.load is not None
+    run.load.writes = run.load.writes[:5]
+    # Writes never came back.
+    assert run.gap(run.faults[0]) == 55.5
+    run.load.writes = []
+    assert run.gap(run.faults[0]) is None
+
+
+@promise("chaos exits with 1 if an acknowledged write was lost or a read was stale")
+def test_lost_writes_and_stale_reads_break_promises(run: Run) -> None:
+    assert run.broken_promises(strict=False) == []
+    assert run.load is not None
+    run.load.lost, run.load.stale, run.program_code = 3, 2, 9
+    assert run.broken_promises(strict=False) == [
+        "3 acknowledged writes were lost",
+        "2 reads were stale",
+        "the program of --load exited with 9",
+    ]
+
+
+def test_only_strict_limits_the_time_without_writes(run: Run) -> None:
+    assert run.broken_promises(strict=True) == []
+    assert run.load is not None
+    run.load.writes = [at for at in run.load.writes if not 5 < at < 36 and not 38 < at < 55]
+    found = run.broken_promises(strict=True)
+    assert [line.partition(":")[0] for line in found] == [
+        "freeze of postgres (primary)",
+        "switchover of postgres-2 (primary)",
+    ]
+    run.has_replicas = False
+    assert run.broken_promises(strict=True) == []
+
+
+@promise("chaos exits with 1 if an acknowledged write was lost or a read was stale", control=True)
+def test_rows_that_are_missing_are_counted_as_lost() -> None:
+    rows = {1: "groundwork-chaos-0", 2: "groundwork-chaos-0", 10: "groundwork-chaos-5"}
+    for added, updated, lost in (
+        ({1, 2}, {10: [1, 4, 5]}, 0),
+        ({1}, {10: []}, 0),
+        ({1, 2, 3, 4}, {10: [5]}, 2),
+        ({1}, {10: [3, 5, 6, 8]}, 2),
+        (set[int](), {11: [0, 1]}, 2),
+    ):
+        assert count_lost(rows, added, updated) == lost, (added, updated)
+
+
+def test_the_text_lists_every_fault(run: Run) -> None:
+    lines = list(text(run))
+    assert re.search(r"11s +freeze +postgres \(primary\) +15\.0s +5\.0s +20\.0s +19", lines[1]), lines[1]
+    assert lines[3].endswith("no engine")
+    assert "skipped, no time was left" in lines[4]
+    assert "writes   41 acknowledged, 0 of them lost, 2 without an answer" in lines
+    assert "errors   Unavailable 17, OutcomeUnknown 2" in lines
+
+
+def test_the_document_has_the_same_numbers(run: Run) -> None:
+    found = json.loads(json.dumps(document(run, strict=False, path=None)))
+    assert found["faults"][0]["writeGapSeconds"] == 20.0
+    assert found["faults"][2]["recoverySeconds"] is None
+    assert found["writes"] == {"acknowledged": 41, "unknown": 2, "lost": 0}
+    assert len(found["timeline"]) == 60
+    assert found["startedAt"] == "2026-09-21T14:13:20+00:00"
+
+
+def test_without_a_load_the_report_has_only_the_faults(run: Run) -> None:
+    run.load = None
+    assert document(run, strict=True, path=None)["writes"] is None
+    assert not any(line.startswith("writes") for line in text(run))
+    assert "<svg" not in render(run, strict=False)
+    assert run.broken_promises(strict=True) == []
+
+
+def test_the_page_marks_the_faults_in_the_plots(run: Run) -> None:
+    page = render(run, strict=False)
+    assert "<script" not in page
+    assert page.count('class="span"') == 2 * len(run.faults)
+    assert "#1: freeze postgres (primary)" in page
+    assert "Not every promise held" not in page
+    run.left = ["Postgres: <script>no primary"]
+    page = render(run, strict=False)
+    assert "Not every promise held" in page
+    assert "<script" not in page
+    sections = [page.index(f'id="{key}"') for key in ("writes", "reads", "faults", "errors")]
+    assert all(before < after for before, after in pairwise(sections))
