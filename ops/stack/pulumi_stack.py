@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +26,9 @@ from infra.spec.checkout import PROJECT, Checkout
 from infra.spec.errors import SettingError
 from ops.errors import Exit, OpsError
 from ops.output import print_line, relay
+from ops.stack.pulumi_events import await_end, reported_errors, unanswered_ends
 from ops.stack.pulumi_state import LocalState
 from ops.stack.stopped import start_stopped
-from ops.toolchain.progress import clock
 from ops.toolchain.pulumi_environment import environment
 from ops.toolchain.stack_init import ensure as ensure_stack
 from ops.toolchain.state_backend import URL, StateBackend
@@ -40,10 +39,6 @@ JSON_PREVIEW = ("--json", "--show-sames")
 _CHANGES = 7
 # The beginning of Pulumi's advice to remove a stack, which it prints after destroying everything.
 _ADVICE = "The resources in the stack have been deleted"
-# Operations that take time, as named in Pulumi's event log.
-_WORK = {"create", "update", "delete", "create-replacement", "delete-replaced", "refresh"}
-_TELL_SECONDS = 15
-_LONG_SECONDS = 10
 _LAST_OUTPUT_SECONDS = 5
 _UNASKED = ("--yes", "--skip-preview", "--suppress-outputs")
 _CONTAINER = "docker:index/container:Container"
@@ -363,13 +358,14 @@ class PulumiStack:
             try:
                 for reader in readers:
                     reader.start()
-                code = _await_end(process, events)
+                code = await_end(process, events)
                 for reader in readers:
                     # A plugin that outlives Pulumi may keep the pipe open.
                     reader.join(_LAST_OUTPUT_SECONDS)
             finally:
                 signal.signal(signal.SIGINT, previous)
-            errors = _reported_errors(events) if code in accepted else []
+            errors = reported_errors(events) if code in accepted else []
+            unanswered = unanswered_ends(events) if code in accepted else []
         if code not in accepted:
             # Only after a failure, because deriving the key takes as long as starting Pulumi.
             self._check_passphrase()
@@ -382,6 +378,12 @@ class PulumiStack:
                 f"`pulumi {arguments[0]}` reported an error for stack {self.name!r}, although it exited with {code}:"
                 f" {errors[0]}; run the same command again to resume"
             )
+        for plugin in unanswered:
+            print_line(
+                f"groundwork: ignoring the error about {plugin} above: its work was done, and it did not answer in time"
+                " when Pulumi asked it to end",
+                err=True,
+            )
         return code
 
 
@@ -393,54 +395,6 @@ def _relay(output: IO[bytes], target: TextIO, until: str | None) -> None:
             # ops.cli reports it when it flushes the stream. Pulumi must not be killed by a write in the meantime.
             while output.read(65536):
                 pass
-
-
-def _await_end(process: subprocess.Popen[bytes], events: Path) -> int:
-    """Wait for Pulumi, and regularly print what it is working on, because it only prints dots during an image build."""
-    while True:
-        try:
-            return process.wait(_TELL_SECONDS)
-        except subprocess.TimeoutExpired:
-            if working := unfinished(events, time.time()):
-                print_line(err=True)
-                print_line(f"groundwork: working on {', '.join(working)}", err=True)
-
-
-def unfinished(events: Path, now: float) -> list[str]:
-    """Return the resources that Pulumi's event log shows as in progress for a while, each with its duration."""
-    begun: dict[str, float] = {}
-    for line in events.read_text().splitlines() if events.exists() else ():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            # The last line may be incomplete.
-            break
-        metadata = (event.get("resourcePreEvent") or {}).get("metadata") or {}
-        # A component stays open as long as its children do.
-        if metadata.get("op") in _WORK and not metadata["type"].startswith(("groundwork:", "pulumi:")):
-            begun[metadata["urn"]] = event["timestamp"]
-        for kind in ("resOutputsEvent", "resOpFailedEvent"):
-            if metadata := (event.get(kind) or {}).get("metadata"):
-                begun.pop(metadata["urn"], None)
-    return [
-        f"{urn.rpartition('::')[2]} ({clock(now - since)})"
-        for urn, since in begun.items()
-        if now - since >= _LONG_SECONDS
-    ]
-
-
-def _reported_errors(events: Path) -> list[str]:
-    """Return the first line of each error in Pulumi's event log.
-
-    A failed resource fails the run, but a plugin that crashes at the end does not: Pulumi prints the plugin's
-    output and exits with 0.
-    """
-    errors = []
-    for line in events.read_text().splitlines() if events.exists() else ():
-        diagnostic = json.loads(line).get("diagnosticEvent") or {}
-        if diagnostic.get("severity") == "error" and not diagnostic.get("ephemeral"):
-            errors.append(str(diagnostic.get("message")).strip().partition("\n")[0].strip())
-    return errors
 
 
 def _opened(value: Any) -> Any:

@@ -5,8 +5,10 @@ The engine starts it as a plugin. The provider is stateless: the engine sends th
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import time
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ REPLACING: dict[str, frozenset[str]] = {
     "aws:ec2/securityGroup:SecurityGroup": frozenset({"description", "vpcId", "name"}),
     "aws:ecs/taskDefinition:TaskDefinition": frozenset({"containerDefinitions", "cpu", "memory", "family"}),
 }
+# A variable: how long the provider takes to confirm that it will end.
+CANCEL_SECONDS = "GROUNDWORK_TEST_CANCEL_SECONDS"
 # The provider's internal properties, which are ignored in a diff.
 _OWN = ("__defaults", "__internal")
 
@@ -99,6 +103,7 @@ class EchoProvider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.InvokeResponse(**{"return": answer})
 
     def Cancel(self, request: Any, context: Any) -> Any:
+        time.sleep(float(os.environ.get(CANCEL_SECONDS, "0")))
         return empty_pb2.Empty()
 
     def Attach(self, request: Any, context: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 from infra.spec.checkout import Checkout
 from ops.errors import OpsError
-from ops.stack import pulumi_stack
+from ops.stack import pulumi_events, pulumi_stack
 from ops.stack.pulumi_stack import _ADVICE, PulumiStack
 from tests.promises import promise
 
@@ -84,6 +84,31 @@ def test_a_run_without_errors_is_not_affected(stack: PulumiStack, pulumi: Pulumi
     assert stack._stream("up") == 0
 
 
+# As Pulumi writes it, with what the plugin has printed.
+_PREMATURE = (
+    "Detected that /plugins/pulumi-resource-docker exited prematurely. \n       This is *always* a bug in the provider."
+    " Please report the issue to the provider author as appropriate.\n       To assist with debugging we have dumped"
+    " the STDOUT and STDERR streams of the plugin:{printed}\n"
+)
+
+
+@promise("`up` succeeds although a plugin is too slow to confirm its end")
+@pytest.mark.parametrize(("command", "code"), [("up", 0), ("destroy", 0), ("preview", 7)])
+def test_a_plugin_that_only_did_not_confirm_its_end_is_ignored(
+    stack: PulumiStack, pulumi: Pulumi, capfd: pytest.CaptureFixture[str], command: str, code: int
+) -> None:
+    pulumi(*[diagnostic("error", _PREMATURE.format(printed=""))] * 2, code=code)
+    assert stack._stream(command, accepted=(code,)) == code
+    assert capfd.readouterr().err.count("ignoring the error about pulumi-resource-docker above") == 1
+
+
+@promise("`up` succeeds although a plugin is too slow to confirm its end", control=True)
+def test_a_plugin_that_crashed_at_its_end_fails_the_command(stack: PulumiStack, pulumi: Pulumi) -> None:
+    pulumi(diagnostic("error", _PREMATURE.format(printed="panic: runtime error\ngoroutine 1 [running]")))
+    with pytest.raises(OpsError, match="pulumi-resource-docker exited prematurely"):
+        stack._stream("up")
+
+
 @pytest.mark.parametrize(
     ("says", "shown"),
     [
@@ -135,5 +160,5 @@ def test_a_slow_operation_is_reported_with_its_time(tmp_path: Path) -> None:
         + event("resOutputsEvent", "redis-image", "create", 990)
         + '{"timestamp": 999, "resourceP'
     )
-    assert pulumi_stack.unfinished(log, 1000.0) == ["postgres-image (1:15 min)"]
-    assert pulumi_stack.unfinished(tmp_path / "none", 1000.0) == []
+    assert pulumi_events.unfinished(log, 1000.0) == ["postgres-image (1:15 min)"]
+    assert pulumi_events.unfinished(tmp_path / "none", 1000.0) == []
