@@ -72,7 +72,7 @@ class Superuser:
         self._container = container
         self._idle: list[_Process] = []
 
-    def run(self, sql: str, database: str, timeout_seconds: float = 120) -> str:
+    def run(self, sql: str, database: str, timeout_seconds: float = 550) -> str:
         """Run SQL in a database and return its output. Raises DockerError at the first error."""
         process = self._connected(database, timeout_seconds)
         try:

@@ -61,6 +61,11 @@ def _expire() -> None:
     deadline.ends_at = 0.0
 
 
+def _wait_for_a_connection(data: Any) -> None:
+    """Wait until the pool has a free connection. A call that was cancelled may have closed its own."""
+    wait_until(lambda: data.pool.statistics()["pool_available"] > 0)
+
+
 def _users(database: Database) -> list[str]:
     return database.psql("SELECT username FROM groundwork.users ORDER BY 1").split()
 
@@ -84,6 +89,7 @@ def test_calls_end_by_the_deadline_of_the_block(data: Any, database: Database) -
         for call, expected in [(read, DeadlineExceeded) for read in reads] + [
             (write, OutcomeUnknown) for write in writes
         ]:
+            _wait_for_a_connection(data)
             with pytest.raises(expected), data.deadline(0.3):
                 call()
     assert time.monotonic() - started < LATE_SECONDS
@@ -141,6 +147,7 @@ def test_the_earliest_of_nested_deadlines_counts(data: Any, database: Database) 
     with _locked_table(database):
         with pytest.raises(DeadlineExceeded), data.deadline(0.3), data.deadline(LATE_SECONDS):
             data.users.list()
+        _wait_for_a_connection(data)
         with data.deadline(LATE_SECONDS):
             with pytest.raises(DeadlineExceeded), data.deadline(0.3):
                 data.users.list()

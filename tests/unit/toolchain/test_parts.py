@@ -24,7 +24,8 @@ from ops.toolchain.parts import Parts
 def part() -> None:
     # The program's own child, as a compiler is of `go build`.
     body = "sleep 600 >/dev/null 2>&1 & echo $!; wait"
-    process.run(["sh", "-c", body], on_line=lambda line: print(line, flush=True))
+    # One write for the whole line, because the other part writes at the same time.
+    process.run(["sh", "-c", body], on_line=lambda line: print(f"{line}\\n", end="", flush=True))
 
 with Parts() as parts:
     parts.start(part)
@@ -102,10 +103,10 @@ def test_ctrl_c_stops_everything() -> None:
         [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
         assert run.stdout is not None
-        children = [int(run.stdout.readline()) for _ in range(2)]
-        # Only to this process, like `kill -INT`. A terminal would signal its children as well.
-        run.send_signal(signal.SIGINT)
         try:
+            children = [int(run.stdout.readline()) for _ in range(2)]
+            # Only to this process, like `kill -INT`. A terminal would signal its children as well.
+            run.send_signal(signal.SIGINT)
             _, said = run.communicate(timeout=120)
         finally:
             run.kill()
