@@ -12,6 +12,7 @@ after the command or after what it works on:
 - `sql_check`: sql
 - `entity`: new
 - `toolchain`: toolchain, shellenv, prune
+- `sizing`: size
 - `gharchive`: import
 - `bootstrap`, `chaos`, `doctor`, `policy`, `report`, `serve`, `top`: the commands of these names
 - `pull_request`: report --markdown

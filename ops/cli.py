@@ -66,6 +66,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "report",
         "Plot a stack's servers, or comment on a pull request",
     ),
+    "size": ("ops.commands.size", "size", "Estimate AWS classes, memory and storage for a load"),
     "serve": ("ops.commands.serve", "serve", "Run the access service"),
     "completion": (
         "ops.commands.completion",

@@ -40,6 +40,18 @@ _CACHE_FAMILIES = {
     **dict.fromkeys(("m5", "m6g", "m7g"), _CACHE_GENERAL),
     **dict.fromkeys(("r5", "r6g", "r7g"), _CACHE_MEMORY),
 }
+# The size of a class, without its family -> virtual CPUs. A large burstable class has as many as a small one.
+_VCPUS = {
+    "micro": 2,
+    "small": 2,
+    "medium": 2,
+    "large": 2,
+    "xlarge": 4,
+    "2xlarge": 8,
+    "4xlarge": 16,
+    "8xlarge": 32,
+}
+_VCPUS |= {"12xlarge": 48, "16xlarge": 64}
 # ElastiCache node type -> maxmemory in GiB, before reserved-memory-percent is subtracted.
 CACHE_NODES = {
     f"cache.{family}.{size}": gib for family, sizes in _CACHE_FAMILIES.items() for size, gib in sizes.items()
@@ -70,6 +82,11 @@ def is_burstable(name: str) -> bool:
 def database_memory(instance_class: str) -> int:
     """Return the memory of an RDS class in bytes."""
     return DATABASE_CLASSES[instance_class] * _GIB
+
+
+def vcpus(instance_class: str) -> int:
+    """Return the number of virtual CPUs of an RDS class."""
+    return _VCPUS[instance_class.rpartition(".")[2]]
 
 
 def most_connections(instance_class: str) -> int:

@@ -473,6 +473,7 @@ CASES = [
         is_json=True,
     ),
     Case("chaos stop", {"ops.stack.pulumi_stack.PulumiStack.require_known": fails(OpsError(HOSTILE))}),
+    Case("size --users 1 --reads 1 --writes 1 --prices FOREIGN", files={"FOREIGN": "x"}),
     Case("serve", {"ops.serve.logs.configure_logging": fails(OpsError(HOSTILE))}),
     Case("prune", {"ops.toolchain.prune.find_items": says([Item("image", HOSTILE, 1, HOSTILE)], "1")}),
     Case(
