@@ -45,8 +45,8 @@ def render_conf(member: str, addresses: Mapping[str, str]) -> str:
         "initial-cluster": ",".join(f"{name}=https://{at}:{PEER_PORT}" for name, at in addresses.items()),
         "initial-cluster-token": "groundwork",
         "initial-cluster-state": "new",
-        # An idle etcd spends most of its CPU time on heartbeats. A lost leader is replaced within two election timeouts,
-        # which must be less than Patroni's retry timeout.
+        # An idle etcd spends most of its CPU time on heartbeats. A lost leader is replaced within two election
+        # timeouts, which must be less than Patroni's retry timeout.
         "heartbeat-interval": 300,
         "election-timeout": 1500,
         "quota-backend-bytes": 64 * 1024**2,
