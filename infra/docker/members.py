@@ -114,8 +114,8 @@ def observe(checkout: Checkout, stack: str, *, replicas: int, subnet: str) -> Cl
     primary = primary_of(members)
     stores = inspect("container", *(checkout.name(stack, store) for store in etcd.MEMBERS))
     has_stores = len(stores) > len(etcd.MEMBERS) // 2
-    # Without etcd there may be no primary until this `up` has created etcd again.
-    if primary is None and (has_stores or replicas == 0):
+    # Without etcd, or without the only member that can create a cluster, this `up` creates what a primary needs.
+    if primary is None and ((has_stores and _FIRST in members) or replicas == 0):
         raise NoPrimary(
             f"the Postgres of stack {stack!r} has no primary, so its servers cannot be changed one after the other;"
             f" see `groundwork cluster status --stack {stack}`, and run the same command again when it has one"
@@ -128,7 +128,8 @@ def observe(checkout: Checkout, stack: str, *, replicas: int, subnet: str) -> Cl
     if replicas and (used := _subnet_of(checkout, stack)) not in (None, subnet):
         raise InfraError(
             f"groundwork:networkSubnet cannot change from {used} to {subnet} while Postgres has replicas;"
-            " set groundwork:postgresReplicas to 0, run `groundwork up`, and then change it"
+            " set groundwork:postgresReplicas to 0 in the same change, run `groundwork up`, and turn the replicas on"
+            " again"
         )
     return ClusterState(exists=True, primary=primary, has_stores=has_stores)
 

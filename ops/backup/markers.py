@@ -14,6 +14,8 @@ from ops.backup.wal import Segment
 _TABLE = "groundwork_backup.marker"
 _CREATE = f"""
 SET client_min_messages = warning;
+-- Without a synchronous replica, a commit would wait for one.
+SET synchronous_commit = local;
 CREATE SCHEMA IF NOT EXISTS groundwork_backup;
 CREATE TABLE IF NOT EXISTS {_TABLE} (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops.backup import take_backup
+from ops.backup import markers, take_backup
 from ops.backup.checks import no_gap, same_markers
 from ops.backup.errors import OutsideWindow
 from ops.backup.evidence import CheckFailed
@@ -105,3 +105,18 @@ def test_markers_that_differ_fail(recovered: dict[int, datetime], problem: str) 
     assert "2 of 3" in same_markers(live, {1: hours(1), 2: hours(2)}, hours(2.5))
     with pytest.raises(CheckFailed, match=problem):
         same_markers(live, recovered, hours(2.5))
+
+
+def test_a_marker_does_not_wait_for_a_replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without a synchronous replica, a backup, a drill and a restore are still possible.
+    said: list[str] = []
+
+    def psql(_container: str, sql: str) -> str:
+        said.append(sql)
+        return "7|1772366400.5\n000000020000000000000003\n"
+
+    monkeypatch.setattr(markers, "psql", psql)
+    written = markers.write("gw-postgres", "restore")
+    assert (written.id, written.segment) == (7, Segment(2, 3))
+    (sql,) = said
+    assert sql.index("SET synchronous_commit = local;") < sql.index("CREATE SCHEMA")

@@ -109,11 +109,20 @@ def test_without_a_primary_nothing_is_changed(monkeypatch: pytest.MonkeyPatch, c
             _observe(checkout, replicas)
 
 
-def test_without_etcd_there_is_no_primary_and_up_creates_etcd_again(
-    monkeypatch: pytest.MonkeyPatch, checkout: Checkout
+@pytest.mark.parametrize(
+    ("there", "has_stores"),
+    [
+        ({"postgres": False, "postgres_2": False, "postgres_3": False, "etcd_2": None}, False),
+        # Only the first member can create a cluster, for example after a restore.
+        ({"postgres_2": None, "postgres_3": None, "etcd_1": None, "etcd_2": None}, True),
+    ],
+    ids=["etcd", "the first member"],
+)
+def test_an_up_without_a_primary_creates_what_a_primary_needs(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout, there: dict[str, bool | None], has_stores: bool
 ) -> None:
-    use(monkeypatch, Engine(postgres=False, postgres_2=False, postgres_3=False, etcd_2=None))
-    assert _observe(checkout, 2) == ClusterState(exists=True)
+    use(monkeypatch, Engine(**there))
+    assert _observe(checkout, 2) == ClusterState(exists=True, has_stores=has_stores)
     with pytest.raises(NoPrimary, match="has no primary"):
         _observe(checkout, 0)
 
