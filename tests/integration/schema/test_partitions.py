@@ -10,6 +10,7 @@ from psycopg import errors
 
 from tests.conftest import Connect, Connection, Database
 from tests.promises import promise
+from tests.unit.documentation.pages import ROOT
 
 
 @pytest.fixture
@@ -165,3 +166,20 @@ def test_two_at_once_make_each_partition_once(app: Connection, database: Databas
     with ThreadPoolExecutor(4) as pool:
         made = [name for run in [pool.submit(make_all) for _ in range(4)] for name in run.result()]
     assert len(made) == len(set(made)) == 24
+
+
+def test_an_old_month_is_removed_as_the_page_on_scaling_says(app: Connection, database: Database) -> None:
+    make(app, "2024-05-01", "2024-06-01")
+    kept, removed = add(app, "2024-06-01"), add(app, "2024-05-31 23:00+00")
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    statements = [
+        line.strip() for line in page.splitlines() if line.startswith(("    ALTER TABLE", "    DROP TABLE"))
+    ]
+    assert len(statements) == 2
+    # DETACH ... CONCURRENTLY does not run in a transaction.
+    with psycopg.connect(database.url("migrator"), autocommit=True) as migrator:
+        for statement in statements:
+            migrator.execute(statement.encode())
+    rows = app.execute("SELECT DISTINCT tableoid::regclass::text FROM activities").fetchall()
+    assert rows == [(kept,)]
+    assert removed == "activities_2024_05"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from ops.top.summary import lock_tree
 from tests.conftest import Database
 from tests.containers import wait_until
 from tests.promises import promise
+from tests.web_server import QuietHandler, served
 
 SECRET = "hunter2"
 Run = Callable[..., tuple[int, str, str]]
@@ -116,6 +118,56 @@ def test_a_statement_between_two_readings_has_a_rate(stack: MonitoredStack, data
     found = next(each for each in statements if "FROM organizations" in each.statement)
     assert found.login == "app_a"
     assert 0 < found.calls_per_second < 1000
+
+
+METRICS = """\
+# TYPE groundwork_cache_hits_total counter
+groundwork_cache_hits_total{{entity="user",kind="value",layer="near"}} {count}
+groundwork_cache_hits_total{{entity="user",kind="value",layer="redis"}} {count}
+groundwork_cache_misses_total{{entity="user",layer="redis"}} {count}
+# TYPE groundwork_db_pool_size gauge
+groundwork_db_pool_size{{pool="app"}} 4.0
+groundwork_db_pool_available{{pool="app"}} 3.0
+groundwork_db_pool_max{{pool="app"}} 8.0
+# TYPE groundwork_outbox_depth gauge
+groundwork_outbox_depth 6.0
+"""
+QUERIED = [{"metric": {"job": "web", "entity": "user", "layer": "near"}, "value": [0, "300"]}]
+
+
+@contextmanager
+def access_and_prometheus() -> Iterator[str]:
+    """Serve the metrics of an access service, whose counts rise by 10, and the answers of a Prometheus."""
+    counts = itertools.count(0, 10)
+
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            answer = {"data": {"result": QUERIED if "cache_hits" in self.path else []}}
+            is_metrics = self.path == "/metrics"
+            text = METRICS.format(count=next(counts)) if is_metrics else json.dumps(answer)
+            self.wfile.write(text.encode())
+
+    with served(Handler) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("has_prometheus", [False, True])
+def test_pool_outbox_and_the_layers_of_reads_are_shown(stack: MonitoredStack, has_prometheus: bool) -> None:
+    with access_and_prometheus() as url:
+        prometheus = url if has_prometheus else None
+        found = read_twice(replace(stack, access_url=url, prometheus_url=prometheus))
+    assert found.access is not None
+    assert found.access.outbox is not None
+    assert [(pool.size, pool.idle, pool.max) for pool in found.access.pools] == [(4, 3, 8)]
+    assert found.access.outbox.rows == 6
+    reads = found.cache.all
+    assert reads is not None
+    # Of the access service: 10 reads by each layer between the two readings. Of Prometheus: all reads of all jobs.
+    assert reads.count == (300 if has_prometheus else 30)
+    assert reads.near == pytest.approx(100 if has_prometheus else 100 / 3)
+    assert ("Jobs with reads: web" in found.cache.source) is has_prometheus
 
 
 @promise("top shows a server that does not answer as down, and the others as before")
