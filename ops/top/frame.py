@@ -73,8 +73,11 @@ class Painter:
         body: Iterable[RenderableType]
         if display.shows_help:
             body = [self._line(f"{keys:<30}{what}") for keys, what in _HELP]
-        elif display.shows_details and rows:
-            body = self._details(display, rows[position_of(display, rows)], snapshot.stack)
+        elif display.shows_details:
+            # Never another row in its place: its commands would end another session.
+            selected = [row for row in rows if display.view.identity(row) == display.selected]
+            gone = [self._line("the selected row is gone; press escape to return")]
+            body = self._details(display, selected[0], snapshot.stack) if selected else gone
         else:
             body = [self._table(display, rows, width, rows_that_fit(height))]
             if not rows:

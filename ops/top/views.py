@@ -15,7 +15,7 @@ _INTERVALS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
 @dataclass(frozen=True)
 class Column:
-    """A column. `key` is the value that rows are sorted by, the largest first, or None.
+    """A column. `key` is the value that rows are sorted by, or None: numbers from the largest, text from A.
 
     Without a `width` the column takes the remaining space. It is shown if the terminal has `least_terminal` columns.
     """
@@ -147,7 +147,7 @@ SERVERS = View(
         Column("ROLE", lambda row: row[1], 12),
         Column("STATE", lambda row: row[2], 10),
         Column("LAG", lambda row: row[3], 8, None, True),
-        Column("LAG", lambda row: row[4], 5, None, True),
+        Column("DELAY", lambda row: row[4], 5, None, True),
         Column("UP", lambda row: row[5], 5, None, True),
         Column("DETAIL", lambda row: row[6]),
     ),
@@ -219,8 +219,9 @@ def rows_of(display: Display, snapshot: Snapshot) -> list[Any]:
             rows = [row for row in rows if not row.is_idle]
         # The oldest transaction first, and idle sessions last.
         rows.sort(key=lambda row: (row.is_idle, -_or_zero(row.transaction_seconds), row.pid))
-    if display.sort and (key := display.view.sortable[display.sort - 1].key):
-        rows.sort(key=key, reverse=True)
+    if display.sort:
+        column = display.view.sortable[display.sort - 1]
+        rows.sort(key=column.key, reverse=column.is_number)
     return rows[::-1] if display.is_reversed else rows
 
 
@@ -261,10 +262,11 @@ def press(display: Display, key: str, rows: Sequence[Any], page: int) -> Display
         position = position_of(display, rows)
         selected = display.view.identity(rows[position]) if rows else None
         return replace(display, shows_details=bool(rows), position=position, selected=selected)
-    if key == "tab" or (key.isdigit() and 1 <= int(key) <= len(VIEWS)):
-        index = (VIEWS.index(display.view) + 1) % len(VIEWS) if key == "tab" else int(key) - 1
+    views = {str(index): view for index, view in enumerate(VIEWS, 1)}
+    views["tab"] = VIEWS[(VIEWS.index(display.view) + 1) % len(VIEWS)]
+    if key in views:
         return Display(
-            display.interval, VIEWS[index], is_paused=display.is_paused, hides_idle=display.hides_idle
+            display.interval, views[key], is_paused=display.is_paused, hides_idle=display.hides_idle
         )
     if key in ("+", "-"):
         return replace(display, interval=_next_interval(display.interval, key))

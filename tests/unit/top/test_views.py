@@ -58,6 +58,8 @@ def test_sessions_are_ordered_by_their_transactions_until_a_column_is_chosen() -
     assert pids(after(display, ["s"], old), old) == [3, 2, 1]
     assert pids(after(display, ["s", "r"], old), old) == [1, 2, 3]
     assert pids(after(display, ["i"], old), old) == [3, 2]
+    named = snapshot(sessions=tuple(session(n, login=name) for n, name in enumerate("bca")))
+    assert pids(after(display, ["s", "s"], named), named) == [2, 0, 1]
 
 
 def test_the_selection_stays_with_its_row_when_the_order_changes() -> None:
@@ -84,6 +86,12 @@ def test_other_keys() -> None:
     assert after(display, ["9", "x", "\x1b[15~"]) == display
     assert after(display, ["enter"], snapshot()).shows_details is False
     assert after(display, ["q"]).has_quit
+
+
+def test_no_byte_is_an_error() -> None:
+    for number in range(256):
+        for display in (Display(1.0), after(Display(1.0), ["enter"])):
+            after(display, keys(bytes([number])))
 
 
 def test_bytes_become_keys() -> None:
@@ -140,6 +148,14 @@ def test_a_missing_replica_is_shown() -> None:
     found = snapshot(expected_replicas=2)
     assert "0 of 2 replicas" in drawn(Display(1.0), found)[1]
     assert "2 missing" in "".join(drawn(Display(1.0, SERVERS), found))
+
+
+def test_details_of_a_session_that_has_ended_name_no_other_session() -> None:
+    display = after(Display(1.0), ["down", "enter"])
+    assert "process 3" in "\n".join(drawn(display))
+    shown = "\n".join(drawn(display, snapshot(sessions=(session(1), session(4)))))
+    assert "the selected row is gone" in shown
+    assert "pg_terminate_backend" not in shown
 
 
 def test_details_name_the_commands_that_end_a_session() -> None:
