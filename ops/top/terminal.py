@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
@@ -11,7 +12,7 @@ import termios
 import time
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.control import Control
@@ -91,6 +92,11 @@ class LiveView:
                     if code is None:
                         self._suspend()
                 return code
+        except OSError as error:
+            # The terminal is gone, for example because the ssh connection broke.
+            if error.errno != errno.EIO:
+                raise
+            return _ENDINGS[signal.SIGHUP]
         finally:
             self._collector.stop(_PATIENCE_SECONDS)
 
@@ -153,7 +159,9 @@ class LiveView:
             with self._console.screen(hide_cursor=True):
                 yield
         finally:
-            termios.tcsetattr(self._input, termios.TCSAFLUSH, before)
+            # Fails if the terminal is gone.
+            with suppress(termios.error):
+                termios.tcsetattr(self._input, termios.TCSAFLUSH, before)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -90,11 +90,17 @@ class Terminal:
     def is_restored(self) -> bool:
         return termios.tcgetattr(self._theirs) == self.before and self.output.endswith(BACK + SHOW_CURSOR)
 
+    def hang_up(self) -> None:
+        """Close both ends that this process has."""
+        for end in (self._ours, self._theirs):
+            if end >= 0:
+                os.close(end)
+        self._ours = self._theirs = -1
+
     def close(self) -> None:
         with self.process:
             self.process.kill()
-        os.close(self._ours)
-        os.close(self._theirs)
+        self.hang_up()
 
 
 def lines_of(frame: bytes) -> list[str]:
@@ -170,6 +176,13 @@ def test_a_stopped_program_restores_the_terminal_and_continues(start: Callable[.
     terminal.wait_for(lambda output: output.count(BACK) == 2)
     assert terminal.end() == 143
     assert terminal.is_restored()
+
+
+def test_it_ends_when_the_terminal_is_gone(start: Callable[..., Terminal]) -> None:
+    terminal = start()
+    terminal.wait_for(frames(1))
+    terminal.hang_up()
+    assert terminal.process.wait(LIMIT_SECONDS) == 129
 
 
 @pytest.mark.parametrize(
