@@ -6,7 +6,7 @@ import hashlib
 import random
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ _SETTINGS = {"maxmemory_bytes": 32 * 1024**2, "eviction_policy": "allkeys-lfu", 
 
 @dataclass(frozen=True)
 class Group:
-    """The servers, by position, and what their clients need. User `administrator` of the servers may do anything."""
+    """The servers, by position, and what their clients need. User `administrator` may do anything."""
 
     prefix: str
     servers: list[Server]
@@ -179,12 +179,10 @@ def _server_files(
     conf = replication.render_server_conf(
         address=address, replica_password=passwords["replica"], buffer_bytes=2**24
     )
-    digest = hashlib.sha256(passwords["administrator"].encode()).hexdigest()
     return {
         "redis.conf": redis.render_conf(**_SETTINGS),  # type: ignore[arg-type]
         redis.REPLICATION_FILE: conf + f"min-replicas-to-write {min_replicas}\n",
-        "users.acl": redis_acl.render_aclfile(accepted, redis_acl.REPLICATED_USERS)
-        + f"user administrator on #{digest} ~* &* +@all\n",
+        "users.acl": _aclfile(passwords, accepted, redis_acl.REPLICATED_USERS),
         **{f"{user}.password": passwords[user] for user in ("monitor", "rotator")},
     }
 
@@ -196,9 +194,18 @@ def _sentinel_files(
         replication.SENTINEL_FILE: replication.render_sentinel_conf(
             address=address, sentinel_password=passwords["sentinel"], peer_password=passwords["peer"]
         ),
-        "users.acl": redis_acl.render_aclfile(accepted, redis_acl.SENTINEL_USERS),
+        "users.acl": _aclfile(passwords, accepted, redis_acl.SENTINEL_USERS),
         "monitor.password": passwords["monitor"],
     }
+
+
+def _aclfile(
+    passwords: Mapping[str, str],
+    accepted: Mapping[str, tuple[str, ...]],
+    users: Sequence[redis_acl.RedisUser],
+) -> str:
+    digest = hashlib.sha256(passwords["administrator"].encode()).hexdigest()
+    return redis_acl.render_aclfile(accepted, users) + f"user administrator on #{digest} ~* &* +@all\n"
 
 
 def _replace_files(container: str, files: dict[str, str]) -> None:

@@ -205,7 +205,8 @@ def service_digest(service: Service, settings: StackSettings) -> pulumi.Output[s
     """Return a digest of what a container is created with. It changes when a change replaces the container."""
     fixed = [
         *(service.what, service.uid, service.memory, service.internal_port, service.external_port),
-        *(sorted(service.volumes), list(service.health), service.address),
+        *(sorted(service.volumes), list(service.health), service.address, list(service.command)),
+        *(sorted(service.environment.items()), sorted(service.tmpfs.items()), service.shm_mb),
         *(settings.log_max_size, settings.log_max_files),
     ]
     resolved: pulumi.Output[list[Any]] = pulumi.Output.all(

@@ -15,6 +15,13 @@ _MEMBERS = {"postgres": MEMBERS, "redis": SERVER_NAMES}
 _stack = stack_option()
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 
+_service = click.option(
+    "--service",
+    type=click.Choice(_MEMBERS),
+    default="postgres",
+    show_default=True,
+    help="Whose primary to change",
+)
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 _confirm = click.option("--confirm", metavar="NAME", help="Name of a production stack, to confirm with --yes")
 
@@ -65,13 +72,7 @@ def status(service: str | None, stack: str, as_json: bool) -> None:
 
 
 @cluster.command()
-@click.option(
-    "--service",
-    type=click.Choice(_MEMBERS),
-    default="postgres",
-    show_default=True,
-    help="Whose primary to move",
-)
+@_service
 @_stack
 @click.option(
     "--to",
@@ -113,24 +114,43 @@ def switchover(
 
 
 @cluster.command()
+@_service
 @_stack
 @click.option(
-    "--to", "to", metavar="MEMBER", help=f"New primary: {', '.join(MEMBERS)} [default: the most complete]"
+    "--to",
+    "to",
+    metavar="MEMBER",
+    help="New primary, like postgres-2 or redis-2 [default: the most complete]",
 )
 @_yes
 @_confirm
 @_json
-def failover(stack: str, to: str | None, yes: bool, confirm: str | None, as_json: bool) -> None:
+def failover(service: str, stack: str, to: str | None, yes: bool, confirm: str | None, as_json: bool) -> None:
     """Make a replica the primary when there is none
 
-    A synchronous replica is promoted automatically. Use this if only another replica is left: it may lack the last
-    acknowledged writes, which are then lost.
+    A synchronous replica of Postgres is promoted automatically. Use this if only another replica is left: it may lack
+    the last acknowledged writes, which are then lost. A replica of Redis is promoted automatically while two Sentinels
+    run. Use this if only one of them is left.
     """
     from infra.spec.checkout import Checkout
     from ops.consent import require_consent
     from ops.stack.cluster import SYNCHRONOUS, Cluster
+    from ops.stack.redis_cluster import RedisCluster
 
-    _require_member("postgres", to)
+    _require_member(service, to)
+    if service == "redis":
+        redis = RedisCluster.of(Checkout.here(), stack)
+        redis.require_no_primary()
+        what = f"make {to or 'a replica'} the redis primary of stack {stack!r}"
+        require_consent(what, yes=yes, confirmed=confirm, names=[stack])
+        began = time.monotonic()
+        promoted = redis.fail_over(to)
+        seconds = round(time.monotonic() - began, 1)
+        if as_json:
+            print_json({"to": promoted, "mayLoseWrites": False, "seconds": seconds})
+        else:
+            print_line(f"{promoted} is the primary now ({seconds} s)")
+        return
     target = Cluster.of(Checkout.here(), stack)
     new = target.successor(to)
     may_lose = new.role != SYNCHRONOUS

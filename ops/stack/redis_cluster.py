@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,19 +101,60 @@ class RedisCluster:
         if to == old:
             return old, old
         say(f"moving the primary from {old} to {to or 'a replica'}")
+        with self._preferred(members, to):
+            self._promote(members)
+            return old, self._moved(old)
+
+    def require_no_primary(self) -> None:
+        """Raise OpsError (7) if there is a primary."""
+        if (primary := primary_of(replication(redis_members(self.container)))) is not None:
+            raise OpsError(
+                f"{primary} is the primary of {self._redis}; move it with"
+                f" `groundwork cluster switchover --service redis --stack {self.stack}`",
+                Exit.REFUSED,
+            )
+
+    def fail_over(self, to: str | None) -> str:
+        """Make a replica the primary, although no majority of Sentinels has agreed to it, and return it.
+
+        Raise OpsError (6) if no Sentinel answers, knows a replica, or gets it promoted.
+        """
+        members = redis_members(self.container)
+        with self._preferred(members, to):
+            self._promote(members)
+            deadline = time.monotonic() + _WAIT_SECONDS
+            while (primary := primary_of(replication(redis_members(self.container)))) is None:
+                if time.monotonic() > deadline:
+                    raise OpsError(
+                        f"{self._redis} has no primary that a replica follows; start another server with"
+                        f" `groundwork up --stack {self.stack}`",
+                        Exit.UNREACHABLE,
+                    )
+                time.sleep(_POLL_SECONDS)
+            return primary
+
+    @contextmanager
+    def _preferred(self, members: Mapping[str, RedisMember], to: str | None) -> Iterator[None]:
+        """Make Sentinel choose `to`, if it is given, while the primary moves in the block."""
+        if to and not (to in members and members[to].is_running):
+            raise OpsError(f"{to} of {self._redis} does not run", Exit.UNREACHABLE)
         try:
             if to:
                 self._prefer(members, to)
-            if (answer := ask_for_failover(members)) != "OK":
-                raise OpsError(
-                    f"Sentinel refuses to move the primary of {self._redis}: {answer}", Exit.UNREACHABLE
-                )
-            return old, self._moved(old)
+            yield
         except DockerError as error:
             raise OpsError(f"cannot move the primary of {self._redis}: {error}", Exit.UNREACHABLE) from error
         finally:
             if to:
-                self._set_priority(members[to], _USUAL)
+                # A preference that stays would only last until the server's next start.
+                with suppress(DockerError):
+                    self._set_priority(members[to], _USUAL)
+
+    def _promote(self, members: Mapping[str, RedisMember]) -> None:
+        if (answer := ask_for_failover(members)) != "OK":
+            raise OpsError(
+                f"Sentinel refuses to move the primary of {self._redis}: {answer}", Exit.UNREACHABLE
+            )
 
     @property
     def _redis(self) -> str:

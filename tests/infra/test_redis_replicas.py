@@ -14,14 +14,16 @@ import pytest
 
 from infra.docker import ownership
 from infra.docker.engine import docker, inspect
+from infra.docker.redis_members import ask_sentinel, redis_members
 from infra.outputs import redis_server_urls
+from infra.spec import redis_acl
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from tests.containers import wait_until
 from tests.infra.checkout import CheckoutCopy
 from tests.promises import promise
 from tests.scale import IS_FULL
 
-pytestmark = pytest.mark.skipif(not IS_FULL, reason="takes four minutes: SCALE=full runs it")
+pytestmark = pytest.mark.skipif(not IS_FULL, reason="takes eight minutes: SCALE=full runs it")
 # A busy machine: the failover takes 9 s.
 _WAIT_SECONDS = 180.0
 
@@ -100,6 +102,51 @@ def test_the_access_service_follows_a_failover(replicated: CheckoutCopy) -> None
     wait_until(lambda: _replicas(replicated)["status"] == "ok", _WAIT_SECONDS)
     assert _primary(replicated) != primary
     assert inspect("container", access)[0]["State"]["StartedAt"] == started
+
+
+def _containers(checkout: CheckoutCopy, names: tuple[str, ...]) -> list[str]:
+    return [inspect("container", checkout.identity.name("dev", name))[0]["Id"] for name in names]
+
+
+def _failovers(checkout: CheckoutCopy) -> int:
+    """Return how many failovers there have been, as the Sentinels count them."""
+    members = redis_members(checkout.identity.name("dev", "redis"))
+    words = ask_sentinel(members, redis_acl.MONITOR, "MASTER").splitlines()
+    return int(words[words.index("config-epoch") + 1])
+
+
+@promise("`up` replaces the servers and Sentinels of Redis one after the other, and the primary last")
+def test_a_change_replaces_all_servers_with_one_failover(replicated: CheckoutCopy) -> None:
+    primary, servers, failovers = (
+        _primary(replicated),
+        _containers(replicated, SERVER_NAMES),
+        _failovers(replicated),
+    )
+    replicated.settings(backups=False, redisReplicas=2, redisMemory="320MB")
+    replicated.succeed("up")
+    assert not set(servers) & set(_containers(replicated, SERVER_NAMES))
+    assert _primary(replicated) != primary
+    assert _failovers(replicated) == failovers + 1
+    assert _replicas(replicated)["status"] == "ok"
+
+
+@promise("the passwords that Redis servers use among themselves are rotated without an interruption")
+def test_the_passwords_among_servers_are_rotated(replicated: CheckoutCopy) -> None:
+    servers, sentinels = (_containers(replicated, names) for names in (SERVER_NAMES, SENTINEL_NAMES))
+    failovers = _failovers(replicated)
+    replicated.succeed("rotate", "passwords", "replica", "sentinel", "peer", "--grace", "0", "--yes")
+    assert _containers(replicated, SERVER_NAMES) == servers
+    assert not set(sentinels) & set(_containers(replicated, SENTINEL_NAMES))
+    assert _failovers(replicated) == failovers
+    assert _replicas(replicated)["status"] == "ok"
+
+
+@promise("a switchover of Redis moves the primary once, to the named server")
+def test_the_primary_moves_to_the_named_server(replicated: CheckoutCopy) -> None:
+    names = [name for name in SERVER_NAMES if replicated.identity.name("dev", name) != _primary(replicated)]
+    replicated.succeed("cluster", "switchover", "--service", "redis", "--to", names[-1], "--yes")
+    assert _primary(replicated) == replicated.identity.name("dev", names[-1])
+    assert "primary" in replicated.succeed("cluster", "status", "--service", "redis")
 
 
 @promise("replicas of Redis are turned on and off without a new stack")

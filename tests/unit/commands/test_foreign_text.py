@@ -251,6 +251,10 @@ CASES = [
         },
     ),
     Case(
+        "cluster failover --service redis --yes",
+        {"ops.stack.redis_cluster.RedisCluster.of": fails(OpsError(HOSTILE))},
+    ),
+    Case(
         "cluster switchover --service redis --yes",
         {"ops.stack.redis_cluster.RedisCluster.of": fails(OpsError(HOSTILE))},
     ),

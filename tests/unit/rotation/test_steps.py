@@ -47,16 +47,17 @@ def test_a_rotation_takes_three_steps_to_the_next_generation() -> None:
 
 
 @promise("a killed rotation resumes at its step, and locks nobody out")
+@pytest.mark.parametrize("name", ["app", "replica"])
 @pytest.mark.parametrize("clients_first", [True, False], ids=["clients first", "servers first"])
-def test_a_killed_rotation_is_finished_by_the_same_command(clients_first: bool) -> None:
+def test_a_killed_rotation_is_finished_by_the_same_command(name: str, clients_first: bool) -> None:
     for point in range(1, POINTS):
         stack = FakeStack(clients_first=clients_first)
-        kill(stack, point, "app")
-        done = rotate(stack, "app")
+        kill(stack, point, name)
+        done = rotate(stack, name)
         # At the last step everything is done, so the next run starts another rotation.
         generation = 3 if point == POINTS - 1 else 2
         assert stack.exported == stack.written, point
-        assert stack.exported.of("app").accepted == (generation,), point
+        assert stack.exported.of(name).accepted == (generation,), point
         assert done.old_is_void, point
         assert stack.locked_out == [], point
 

@@ -188,3 +188,40 @@ def test_a_switchover_that_is_not_possible_is_one_line(
     assert refused.value.exit_code == Exit.UNREACHABLE
     assert "\n" not in str(refused.value)
     assert set(redis.priorities.values()) == {100}
+
+
+def _lose_the_primary(redis: Redis) -> None:
+    redis.states |= {"redis": "exited", "sentinel-1": "exited", "sentinel-2": "exited"}
+
+
+@pytest.mark.parametrize(("to", "new"), [(None, "redis-2"), ("redis-3", "redis-3")])
+def test_a_failover_needs_one_sentinel(stack: RedisCluster, redis: Redis, to: str | None, new: str) -> None:
+    _lose_the_primary(redis)
+    stack.require_no_primary()
+    assert stack.fail_over(to) == new
+    assert set(redis.priorities.values()) == {100}
+
+
+def test_a_failover_is_refused_while_there_is_a_primary(stack: RedisCluster) -> None:
+    with pytest.raises(OpsError, match="redis is the primary of the Redis of stack 'dev'") as refused:
+        stack.require_no_primary()
+    assert refused.value.exit_code == Exit.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("states", "to", "reason"),
+    [
+        ({"sentinel-3": "exited"}, None, "no Sentinel answers"),
+        ({}, "redis", "redis of the Redis of stack 'dev' does not run"),
+        ({"redis-3": "exited"}, None, "no primary that a replica follows"),
+    ],
+)
+def test_a_failover_that_is_not_possible_is_one_line(
+    stack: RedisCluster, redis: Redis, states: dict[str, str], to: str | None, reason: str
+) -> None:
+    _lose_the_primary(redis)
+    redis.states |= states
+    with pytest.raises(OpsError, match=reason) as refused:
+        stack.fail_over(to)
+    assert refused.value.exit_code == Exit.UNREACHABLE
+    assert "\n" not in str(refused.value)

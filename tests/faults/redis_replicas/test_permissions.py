@@ -1,0 +1,75 @@
+"""The users that only servers and Sentinels log in as may run their own commands, and no others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from infra.docker.engine import docker
+from infra.spec import redis_acl
+from infra.spec.redis_acl import RedisUser
+from tests.integration.redis.conftest import allowlist
+from tests.promises import promise
+from tests.redis_group import Group
+
+
+def _ask(container: str, password: str, port: int, lines: list[str]) -> list[str]:
+    """Run commands as the administrator, and return a line of JSON for each answer."""
+    script = f"cd /etc/groundwork; redis-cli -p {port} --tls --cacert ca.crt --json -3"
+    words = "\n".join([f"AUTH administrator {password}", *lines])
+    answers = docker("exec", "--interactive", container, "sh", "-c", script, stdin=words.encode())
+    return [line for line in answers.splitlines() if line][1:]
+
+
+def _commands(container: str, password: str, port: int) -> dict[str, int]:
+    """Return all commands and subcommands with the minimum number of words."""
+    (answer,) = _ask(container, password, port, ["COMMAND"])
+    found: dict[str, int] = {}
+    for name, arity, *rest in json.loads(answer):
+        subcommands = {sub[0]: abs(sub[1]) for sub in rest[7]}
+        found |= subcommands if subcommands and abs(arity) > 1 else {name: abs(arity)} | subcommands
+    return found
+
+
+def _allowed(container: str, password: str, port: int, user: RedisUser) -> tuple[set[str], set[str]]:
+    """Return what the server lets the user run, and what the specification does."""
+    commands = _commands(container, password, port)
+    lines = []
+    for name, count in commands.items():
+        parts = name.split("|")
+        lines.append(" ".join(["ACL", "DRYRUN", user.name, *parts, *["x"] * (count - len(parts))]))
+    answers = _ask(container, password, port, lines)
+    assert len(answers) == len(lines)
+    refused = "has no permissions to run the"
+    allowed = {name for name, answer in zip(commands, answers, strict=True) if refused not in answer}
+    # A Sentinel has no RESET and no QUIT.
+    return allowed, allowlist(user, commands) & set(commands)
+
+
+@promise("the users of Redis servers and Sentinels may run only their own commands")
+@pytest.mark.parametrize("user", redis_acl.REPLICATED_USERS, ids=lambda user: user.name)
+def test_a_server_allows_each_user_its_own_commands(group: Group, user: RedisUser) -> None:
+    server = group.servers[group.primary()]
+    allowed, expected = _allowed(server.container, server.passwords["administrator"], 6379, user)
+    assert allowed == expected
+
+
+@promise("the users of Redis servers and Sentinels may run only their own commands")
+@pytest.mark.parametrize("user", redis_acl.SENTINEL_USERS, ids=lambda user: user.name)
+def test_a_sentinel_allows_each_user_its_own_commands(group: Group, user: RedisUser) -> None:
+    password = group.servers[0].passwords["administrator"]
+    allowed, expected = _allowed(group.sentinels[0], password, 26379, user)
+    assert allowed == expected
+
+
+@promise("the users of Redis servers and Sentinels may run only their own commands", control=True)
+def test_a_user_with_one_more_command_is_noticed(group: Group) -> None:
+    server = group.servers[group.primary()]
+    password = server.passwords["administrator"]
+    _ask(server.container, password, 6379, ["ACL SETUSER replica +get"])
+    try:
+        allowed, expected = _allowed(server.container, password, 6379, redis_acl.REPLICA)
+        assert allowed - expected == {"get"}
+    finally:
+        _ask(server.container, password, 6379, ["ACL SETUSER replica -get"])
