@@ -23,13 +23,13 @@ from tests.containers import Server, frozen, wait_until
 from tests.faults.network import DROP, address, firewall
 from tests.integration.data_access import cache_settings, data_access, database_settings
 from tests.promises import promise
-from tests.scale import scaled
+from tests.scale import limit, scaled
 
 PORT = 5432
 # At full scale this test has the machine to itself. Otherwise even a healthy server may need a second.
 DEADLINE_SECONDS = scaled(2, 1)
 # Includes the time to return a connection to the pool.
-BOUND_SECONDS = scaled(5, 3) * DEADLINE_SECONDS
+BOUND_SECONDS = limit(DEADLINE_SECONDS)
 # The errors that a call may raise: nothing was done, or the outcome is unknown.
 READ_ERRORS = (Unavailable, DeadlineExceeded, ConnectionLost)
 WRITE_ERRORS = (Unavailable, DeadlineExceeded, ConnectionLost, OutcomeUnknown)

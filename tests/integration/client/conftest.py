@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +38,22 @@ def make_environment(environment: Path, wheel: Path) -> Path:
     )
     subprocess.run([*install, "--constraint", ROOT / "requirements.lock", wheel], check=True)
     return python
+
+
+@pytest.fixture(scope="session")
+def mypy(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[int, str]]:
+    """Return mypy(folder, *arguments): the exit code and the output of mypy in strict mode.
+
+    All runs share a cache, so that mypy analyzes the installed packages only once.
+    """
+    cache = tmp_path_factory.mktemp("mypy")
+
+    def check(folder: Path, *arguments: str) -> tuple[int, str]:
+        command = [BIN / "mypy", "--strict", "--cache-dir", cache, "--python-executable", python, *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    return check
 
 
 class Application:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Database
 from tests.containers import Server
-from tests.integration.client.conftest import BIN, ROOT, Application
+from tests.integration.client.conftest import ROOT, Application
 from tests.promises import promise
 
 EXAMPLES = ROOT / "examples"
@@ -116,11 +116,10 @@ finally:
 
 
 @pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*_app")), indirect=True)
-def test_mypy_strict_accepts_the_example(example: Application, python: Path) -> None:
+def test_mypy_strict_accepts_the_example(example: Application, mypy: Callable[..., tuple[int, str]]) -> None:
     files = sorted(path.name for path in example.folder.glob("*.py"))
     # Celery has no types.
     ignored = ("--disable-error-code=import-untyped", "--disable-error-code=untyped-decorator")
-    command = [BIN / "mypy", "--strict", "--python-executable", python, *ignored, *files]
-    done = subprocess.run(command, cwd=example.folder, capture_output=True, text=True, check=False)
+    code, said = mypy(example.folder, *ignored, *files)
 
-    assert done.returncode == 0, done.stdout
+    assert code == 0, said

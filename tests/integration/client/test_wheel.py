@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -85,16 +86,11 @@ def test_an_application_with_modules_of_the_same_names_reads_and_writes(applicat
 
 @promise("applications that use the client package pass mypy and pyright in strict mode")
 def test_mypy_strict_accepts_the_application_and_finds_a_wrong_type(
-    application: Application, python: Path
+    application: Application, mypy: Callable[..., tuple[int, str]]
 ) -> None:
-    def check() -> tuple[int, str]:
-        command = [BIN / "mypy", "--strict", "--python-executable", python, "main.py"]
-        done = subprocess.run(command, cwd=application.folder, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout
-
-    assert check() == (0, "Success: no issues found in 1 source file\n")
+    assert mypy(application.folder, "main.py") == (0, "Success: no issues found in 1 source file\n")
     application.write(main=MAIN.replace("data.users.get(4711)", "data.users.get(4711).password"))
-    assert '"User" has no attribute "password"' in check()[1]
+    assert '"User" has no attribute "password"' in mypy(application.folder, "main.py")[1]
 
 
 @promise("applications that use the client package pass mypy and pyright in strict mode")

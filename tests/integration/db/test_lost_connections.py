@@ -27,9 +27,10 @@ from tests.containers import Server, wait_until
 from tests.faults.slow_proxy import slow_proxy
 from tests.integration.data_access import answers, cache_settings, data_access, database_settings
 from tests.promises import promise
+from tests.scale import limit
 
 DEADLINE_SECONDS = 1.0
-BOUND_SECONDS = 3 * DEADLINE_SECONDS
+BOUND_SECONDS = limit(DEADLINE_SECONDS)
 _SLEEPING = (
     " FROM pg_stat_activity"
     " WHERE usename = 'app_a' AND wait_event = 'PgSleep' AND query LIKE 'COMMIT%' AND datname = current_database()"
@@ -148,7 +149,7 @@ def test_all_statements_of_a_write_under_a_key_have_one_deadline(open_data: Any,
     started = time.monotonic()
     with pytest.raises((DeadlineExceeded, OutcomeUnknown)):
         data.users.add(NewUser(github_id=1, username="x"), idempotency_key="k")
-    assert time.monotonic() - started < 3 * 2.0
+    assert time.monotonic() - started < limit(2.0)
     # Without a key there is one statement, which includes its COMMIT.
     wait_until(_is_whole(data), 60)
 

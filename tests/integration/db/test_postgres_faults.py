@@ -27,9 +27,10 @@ from tests import containers
 from tests.containers import Server, frozen, wait_until
 from tests.integration.data_access import answers, cache_settings, data_access, database_settings
 from tests.promises import promise
+from tests.scale import limit
 
 DEADLINE_SECONDS = 1.0
-BOUND_SECONDS = 3 * DEADLINE_SECONDS
+BOUND_SECONDS = limit(DEADLINE_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_the_plain_driver_hangs_on_a_frozen_server(sick_postgres: Server) -> Non
         with frozen(sick_postgres):
             reader = Thread(target=connection.execute, args=["SELECT 1"], daemon=True)
             reader.start()
-            reader.join(BOUND_SECONDS)
+            reader.join(3 * DEADLINE_SECONDS)
             hung = reader.is_alive()
         reader.join(10)
     assert hung
@@ -97,7 +98,7 @@ def test_a_cancelled_call_on_a_frozen_server_ends_soon(sick_postgres: Server) ->
                 assert call.cancelled()
                 return time.monotonic() - started
 
-    assert asyncio.run(scenario()) < 3 * 1.0
+    assert asyncio.run(scenario()) < limit(1.0)
 
 
 def test_a_missing_server_is_unavailable_by_the_deadline(flavour: str) -> None:

@@ -29,9 +29,9 @@ from tests.integration.serve.service import Service, running_service
 from tests.promises import promise
 from tests.scale import limit
 
-# The promised limits. A busy machine may take three times as long.
-READYZ_SECONDS = 2.0
-STOP_SECONDS = 3 * 3.0
+# The promise is 2 s for an answer and 3 s for a stop.
+READYZ_SECONDS = limit(2.0)
+STOP_SECONDS = limit(3.0)
 Start = Callable[..., AbstractContextManager[Service]]
 
 
@@ -72,7 +72,7 @@ def test_it_becomes_ready_and_names_every_check(start: Start) -> None:
         for check in answer["checks"].values():
             assert check["ok"] is True
             assert check["reason"] is None
-            assert check["latency_ms"] < 3 * READYZ_SECONDS * 1000
+            assert check["latency_ms"] < READYZ_SECONDS * 1000
 
 
 @promise("`/healthz` answers 200 whatever the servers do")
@@ -130,7 +130,7 @@ def test_it_starts_without_a_server_and_says_which_is_missing(
     with start(**{variable: url}) as service:
         started = time.monotonic()
         status, body = service.get("/readyz")
-        assert time.monotonic() - started < 3 * READYZ_SECONDS
+        assert time.monotonic() - started < READYZ_SECONDS
         assert status == 503
         checks = json.loads(body)["checks"]
         assert {name for name, check in checks.items() if not check["ok"]} == broken
@@ -251,8 +251,7 @@ def test_a_frozen_server_is_reported_in_bounded_time_until_it_recovers(
                 took.append(time.monotonic() - started)
                 assert status == 503
                 assert json.loads(body)["checks"][ill]["ok"] is False
-            assert min(took) < READYZ_SECONDS
-            assert max(took) < 3 * READYZ_SECONDS
+            assert max(took) < READYZ_SECONDS
             assert service.get("/healthz")[0] == 200
         wait_until(service.is_ready, 15)
 
