@@ -69,11 +69,11 @@ class Postgres(pulumi.ComponentResource):
         )
         administrator = (
             Administrator.of_the_stack(site, self.key, self._child)
-            if settings.aws_postgres_replicas
+            if settings.postgres_replicas
             else Administrator.of_rds(self.key)
         )
         primary = self._make_primary(subnet_group, administrator)
-        replicas = [self._make_replica(primary, n + 1) for n in range(settings.aws_postgres_replicas)]
+        replicas = [self._make_replica(primary, n + 1) for n in range(settings.postgres_replicas)]
         self.host, self.port = primary.address, rds.PORT
         self.identifier, self.resource_id = primary.identifier, primary.resource_id
         self.admin_secret = administrator.secret(primary)
@@ -177,7 +177,7 @@ class Postgres(pulumi.ComponentResource):
         return {
             "identifier": identifier,
             "instance_class": settings.aws_postgres_class,
-            "auto_minor_version_upgrade": True,
+            "auto_minor_version_upgrade": settings.aws_minor_upgrades,
             "max_allocated_storage": parse_bytes(settings.aws_postgres_max_storage) // _GIB,
             "storage_type": "gp3",
             # A replica that writes more slowly than its source would lag.

@@ -59,6 +59,7 @@ class Redis(pulumi.ComponentResource):
                 for parameter, value in elasticache.parameters(
                     eviction_policy=settings.redis_eviction_policy,
                     reserved_percent=settings.aws_redis_reserved_percent,
+                    is_fenced=settings.redis_replicas > 0,
                 ).items()
             ],
             tags=site.tags("redis"),
@@ -82,9 +83,9 @@ class Redis(pulumi.ComponentResource):
             description="The cache of this stack",
             engine="redis",
             engine_version=elasticache.ENGINE_VERSION,
-            auto_minor_version_upgrade=True,
+            auto_minor_version_upgrade=settings.aws_minor_upgrades,
             node_type=settings.aws_redis_node_type,
-            num_cache_clusters=settings.aws_redis_nodes,
+            num_cache_clusters=settings.aws_redis_node_count,
             automatic_failover_enabled=settings.aws_redis_failover,
             multi_az_enabled=settings.aws_redis_failover,
             subnet_group_name=subnet_group.name,
@@ -116,7 +117,7 @@ class Redis(pulumi.ComponentResource):
         )
         self.host, self.reader_host = group.primary_endpoint_address, group.reader_endpoint_address
         self.group_id, self.port = group.replication_group_id, redis.PORT
-        self.nodes = [f"{site.name()}-{n + 1:03}" for n in range(settings.aws_redis_nodes)]
+        self.nodes = [f"{site.name()}-{n + 1:03}" for n in range(settings.aws_redis_node_count)]
         self.register_outputs({"host": self.host, "groupId": self.group_id})
 
     def _make_users(self) -> aws.elasticache.UserGroup:

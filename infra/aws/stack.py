@@ -30,6 +30,7 @@ from infra.settings import StackSettings
 from infra.spec import alarms, aws_sizes, rds
 from infra.spec import postgres as postgres_spec
 from infra.spec.checkout import Checkout
+from infra.spec.high_availability import HighAvailability
 from infra.spec.quantity import parse_bytes
 from infra.spec.roles import login_of
 
@@ -195,7 +196,7 @@ class AwsStack:
     ) -> Alarms:
         settings = self.settings
         # Use the names that the program assigns, because the alarms' names must be known before `up`.
-        replicas = [site.name(f"replica-{n + 1}") for n in range(settings.aws_postgres_replicas)]
+        replicas = [site.name(f"replica-{n + 1}") for n in range(settings.postgres_replicas)]
         every = [
             *alarms.postgres_alarms(
                 primary=site.name(),
@@ -249,6 +250,12 @@ def _expected(settings: StackSettings, bootstrap: Bootstrap) -> dict[str, Any]:
         "redisMaxmemoryBytes": node * (100 - settings.aws_redis_reserved_percent) // 100,
         "redisEvictionPolicy": settings.redis_eviction_policy,
         "redisPersistence": settings.redis_persistence,
+        "highAvailability": HighAvailability.on_aws(
+            postgres_replicas=settings.postgres_replicas,
+            has_standby=settings.aws_postgres_multi_az,
+            redis_nodes=settings.aws_redis_node_count,
+            is_fenced=settings.redis_replicas > 0,
+        ).as_json(),
         "connectionLimits": dict(settings.connection_limits),
         "schemaVersion": bootstrap.version,
     }

@@ -28,6 +28,7 @@ from infra.schema import Migrations, Roles, database_conninfo
 from infra.settings import StackSettings
 from infra.spec import etcd, postgres, postgres_cluster
 from infra.spec.checkout import Checkout
+from infra.spec.high_availability import HighAvailability
 from infra.spec.quantity import parse_bytes
 from infra.spec.roles import verifier_digest
 from infra.spec.rotation import Rotation
@@ -346,6 +347,9 @@ def _expected(settings: StackSettings, migrations: Migrations, passwords: Passwo
         "redisMaxmemoryBytes": parse_bytes(settings.redis_maxmemory),
         "redisEvictionPolicy": settings.redis_eviction_policy,
         "redisPersistence": settings.redis_persistence,
+        "highAvailability": HighAvailability.on_docker(
+            postgres_replicas=settings.postgres_replicas, redis_replicas=settings.redis_replicas
+        ).as_json(),
         "redisMaxclients": settings.redis_maxclients,
         # Without replicas the value is absent.
         **({"redisReplicas": settings.redis_replicas} if settings.redis_replicas else {}),

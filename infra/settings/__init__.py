@@ -13,16 +13,19 @@ from typing import Any
 from infra.settings import aws_checks, docker, replica_checks, shared
 from infra.settings.aws import AwsTargetSettings
 from infra.settings.declaration import AWS, DOCKER, Setting, coerce, declared, full, suggestion
-from infra.settings.docker import DockerSettings
-from infra.settings.shared import SharedSettings
+from infra.settings.docker import DockerTargetSettings
 from infra.spec.checkout import PROJECT
 from infra.spec.errors import SettingError
 
 __all__ = ["AWS", "DOCKER", "Setting", "StackSettings"]
 
 
+# The settings that have another name now.
+_RENAMED = {"awsPostgresReplicas": "postgresReplicas"}
+
+
 @dataclass(frozen=True, kw_only=True)
-class StackSettings(AwsTargetSettings, DockerSettings, SharedSettings):
+class StackSettings(AwsTargetSettings, DockerTargetSettings):
     """Every setting of a stack. Create instances with `parse`, which validates them."""
 
     @classmethod
@@ -41,6 +44,10 @@ class StackSettings(AwsTargetSettings, DockerSettings, SharedSettings):
         parsed: dict[str, Any] = {}
         for full_key, value in values.items():
             key = full_key.removeprefix(f"{PROJECT}:")
+            if key in _RENAMED:
+                raise SettingError(
+                    full(key), "it has another name now", f"write {full(_RENAMED[key])} with the same value"
+                )
             if key not in known:
                 raise SettingError(full(key), "no such setting", suggestion(key, known))
             parsed[known[key].field] = coerce(known[key], value)
@@ -55,7 +62,7 @@ class StackSettings(AwsTargetSettings, DockerSettings, SharedSettings):
             aws_checks.check(self)
         else:
             docker.check(self)
-            replica_checks.check(self, self)
+            replica_checks.check(self)
 
     def _refuse_other_targets(self) -> None:
         """Refuse a value that has no effect on the target. The engine passes all defaults, so those are accepted."""

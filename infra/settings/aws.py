@@ -44,10 +44,6 @@ class AwsSettings:
         0, "Throughput of gp3 in MiB/s, 500 to 4000, together with awsPostgresIops; 0: the baseline."
     )
     aws_postgres_multi_az: bool = _aws(True, "Keep a standby of Postgres in another zone.")
-    aws_postgres_replicas: int = _aws(
-        0,
-        "Number of read replicas, 0 to 5; above 0, RDS does not store the administrator's password (docs/aws.md).",
-    )
     aws_backup_retention_days: int = _aws(14, "Days for which backups are kept, 7 to 35.")
     aws_backup_window: str = _aws(
         "02:00-03:00", "Daily window for backups and snapshots (UTC), at least an hour."
@@ -55,6 +51,9 @@ class AwsSettings:
     aws_maintenance_window: str = _aws(
         "sun:03:30-sun:04:30",
         "Weekly window for updates by AWS (UTC), at least an hour, not overlapping awsBackupWindow.",
+    )
+    aws_minor_upgrades: bool = _aws(
+        True, "Install minor versions of Postgres and Redis in awsMaintenanceWindow, when AWS offers them."
     )
     aws_monitoring_seconds: int = _aws(
         60, "Interval of RDS's enhanced monitoring in seconds: 1, 5, 10, 15, 30 or 60."
@@ -67,7 +66,9 @@ class AwsSettings:
         "Mode of CloudWatch Database Insights: standard, or advanced, which needs awsInsightsDays of 465 or more.",
     )
     aws_redis_node_type: str = _aws("cache.t4g.small", "Node type of ElastiCache.")
-    aws_redis_nodes: int = _aws(2, "Number of Redis nodes, 1 to 6: the primary and its replicas.")
+    aws_redis_nodes: int = _aws(
+        2, "Number of Redis nodes, 1 to 6: the primary and its replicas; at least 3 with redisReplicas."
+    )
     aws_redis_failover: bool = _aws(
         True, "Let a replica in another zone take over if the primary fails; needs at least two nodes."
     )
@@ -110,6 +111,11 @@ class AwsSettings:
 @dataclass(frozen=True, kw_only=True)
 class AwsTargetSettings(AwsSettings, SharedSettings):
     """All settings that have an effect on target aws."""
+
+    @property
+    def aws_redis_node_count(self) -> int:
+        """Return the number of Redis nodes: awsRedisNodes, but at least those of redisReplicas and the primary."""
+        return max(self.aws_redis_nodes, self.redis_replicas + 1)
 
 
 def items(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from infra.settings import aws_network_checks
 from infra.settings.aws import AwsTargetSettings
 from infra.settings.checks import require_bytes, require_match, require_one_of, require_range
 from infra.settings.declaration import full
-from infra.spec import aws_sizes, rds
+from infra.spec import aws_sizes, elasticache, rds
 from infra.spec.errors import SettingError
 from infra.spec.quantity import parse_bytes
 
@@ -76,7 +76,7 @@ def _check_postgres(settings: AwsTargetSettings) -> None:
                 f"{throughput} MiB/s need at least {least} IOPS",
                 f"set {full('awsPostgresIops')} to {max(least, 12_000)} or more, or this to 0",
             )
-    require_range("awsPostgresReplicas", settings.aws_postgres_replicas, 0, 5)
+    require_range("postgresReplicas", settings.postgres_replicas, 0, 5)
     require_range("awsBackupRetentionDays", settings.aws_backup_retention_days, 7, 35)
     seconds = settings.aws_monitoring_seconds
     if seconds not in aws_sizes.MONITORING_SECONDS:
@@ -149,14 +149,32 @@ def _check_redis(settings: AwsTargetSettings) -> None:
         )
     require_one_of("awsRedisNodeType", settings.aws_redis_node_type, tuple(aws_sizes.CACHE_NODES))
     require_range("awsRedisNodes", settings.aws_redis_nodes, 1, 6)
-    if settings.aws_redis_failover and settings.aws_redis_nodes < 2:
+    if settings.aws_redis_failover and settings.aws_redis_node_count < 2:
         raise SettingError(
             full("awsRedisFailover"),
             "with one node there is no replica to take over",
             f"set it to false, or {full('awsRedisNodes')} to 2 or more",
         )
+    _check_fence(settings)
     require_range("awsRedisReservedPercent", settings.aws_redis_reserved_percent, 25, 75)
     require_range("awsRedisSnapshotDays", settings.aws_redis_snapshot_days, 1, 35)
+
+
+def _check_fence(settings: AwsTargetSettings) -> None:
+    """Check redisReplicas, with which a primary that has no replica refuses writes."""
+    key = full("redisReplicas")
+    if settings.redis_replicas not in (0, elasticache.FENCED_REPLICAS):
+        raise SettingError(
+            key,
+            f"{settings.redis_replicas} is not supported; with one replica, its loss would stop all writes",
+            f"set it to 0 or {elasticache.FENCED_REPLICAS}; for more nodes set {full('awsRedisNodes')}",
+        )
+    if settings.redis_replicas and not settings.aws_redis_failover:
+        raise SettingError(
+            full("awsRedisFailover"),
+            f"{key} needs a replica that takes over",
+            f"set it to true, or {key} to 0",
+        )
 
 
 def _check_windows(settings: AwsTargetSettings) -> None:

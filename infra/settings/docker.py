@@ -9,6 +9,7 @@ from ipaddress import ip_network
 
 from infra.settings.checks import require_bytes, require_network, require_range
 from infra.settings.declaration import DOCKER, full, setting
+from infra.settings.shared import SharedSettings
 from infra.spec.errors import SettingError
 from infra.spec.monitoring import ETCD_JOB, JOBS, SENTINEL_JOB
 from infra.spec.quantity import format_mb
@@ -32,9 +33,6 @@ class DockerSettings:
         0, "Port of Postgres on 127.0.0.1, with replicas also the next two; 0: free ones are chosen."
     )
     postgres_memory: str = _docker("1GB", "Memory limit of the Postgres container, at least 256MB.")
-    postgres_replicas: int = _docker(
-        0, "Replicas of Postgres that take over from the primary: 0, or 2 (docs/high-availability.md)."
-    )
     backups: bool = _docker(
         True, "Archive WAL into the backup repository, from which `groundwork restore` restores."
     )
@@ -46,9 +44,6 @@ class DockerSettings:
     )
     redis_port: int = _docker(
         0, "Port of Redis on 127.0.0.1, with replicas also the next two; 0: free ones are chosen."
-    )
-    redis_replicas: int = _docker(
-        0, "Replicas of Redis: 0, or 2 with three Sentinels, which replace a primary that fails."
     )
     redis_memory: str = _docker("256MB", "Memory limit of each Redis container, at least 64MB.")
     redis_maxmemory: str = _docker("160MB", "maxmemory of Redis, at most 75 % of redisMemory.")
@@ -78,7 +73,12 @@ class DockerSettings:
     log_max_files: int = _docker(3, "Number of log files to keep for each container.")
 
 
-def check(settings: DockerSettings) -> None:
+@dataclass(frozen=True, kw_only=True)
+class DockerTargetSettings(DockerSettings, SharedSettings):
+    """All settings that have an effect on target docker."""
+
+
+def check(settings: DockerTargetSettings) -> None:
     """Raise SettingError for the first of these settings that is not valid on Docker."""
     _check_subnet(settings)
     _check_ports(settings)
@@ -93,7 +93,7 @@ def check(settings: DockerSettings) -> None:
     require_bytes("logMaxSize", settings.log_max_size, "1MB")
 
 
-def _check_subnet(settings: DockerSettings) -> None:
+def _check_subnet(settings: DockerTargetSettings) -> None:
     if not settings.network_subnet:
         return
     subnet = require_network("networkSubnet", settings.network_subnet, "10.201.7.0/24")
@@ -105,7 +105,7 @@ def _check_subnet(settings: DockerSettings) -> None:
         )
 
 
-def named_ports(settings: DockerSettings) -> dict[str, tuple[str, int]]:
+def named_ports(settings: DockerTargetSettings) -> dict[str, tuple[str, int]]:
     """Return the setting and the port of each service whose port a setting names.
 
     With replicas, `postgres_2` and `postgres_3` have the next two ports after `postgres`. The same applies to Redis.
@@ -125,7 +125,7 @@ def named_ports(settings: DockerSettings) -> dict[str, tuple[str, int]]:
     return found
 
 
-def _check_ports(settings: DockerSettings) -> None:
+def _check_ports(settings: DockerTargetSettings) -> None:
     ports = named_ports(settings)
     taken: dict[int, str] = {}
     for service, (key, port) in ports.items():
@@ -141,7 +141,7 @@ def _check_ports(settings: DockerSettings) -> None:
         taken[port] = key
 
 
-def _check_memory(settings: DockerSettings) -> None:
+def _check_memory(settings: DockerTargetSettings) -> None:
     require_bytes("postgresMemory", settings.postgres_memory, "256MB")
     require_bytes("accessMemory", settings.access_memory, "128MB")
     require_bytes("prometheusMemory", settings.prometheus_memory, "128MB")
@@ -157,7 +157,7 @@ def _check_memory(settings: DockerSettings) -> None:
         )
 
 
-def _check_redis_replicas(settings: DockerSettings) -> None:
+def _check_redis_replicas(settings: DockerTargetSettings) -> None:
     if settings.redis_replicas == 0:
         return
     if settings.redis_replicas != REPLICAS:
@@ -174,7 +174,7 @@ def _check_redis_replicas(settings: DockerSettings) -> None:
         )
 
 
-def _check_monitoring(settings: DockerSettings) -> None:
+def _check_monitoring(settings: DockerTargetSettings) -> None:
     if not re.fullmatch(r"[1-9][0-9]{0,4}[hdwy]", settings.prometheus_retention):
         raise SettingError(
             full("prometheusRetention"),

@@ -5,14 +5,13 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 
 from infra.settings.declaration import full
-from infra.settings.docker import DockerSettings
-from infra.settings.shared import SharedSettings
+from infra.settings.docker import DockerTargetSettings
 from infra.spec import postgres_cluster
 from infra.spec.errors import SettingError
 
 
-def check(settings: DockerSettings, shared: SharedSettings) -> None:
-    """Raise SettingError for the first setting that is not valid with replicas. Both arguments are the same stack's."""
+def check(settings: DockerTargetSettings) -> None:
+    """Raise SettingError for the first setting that is not valid with replicas."""
     key = full("postgresReplicas")
     if settings.postgres_replicas not in (0, postgres_cluster.REPLICAS):
         raise SettingError(
@@ -29,13 +28,13 @@ def check(settings: DockerSettings, shared: SharedSettings) -> None:
             f"{settings.network_subnet} is too small for the addresses of the replicas",
             f"use a subnet of /{longest} or larger, or set {key} to 0",
         )
-    if shared.postgres_max_connections < postgres_cluster.FEWEST_CONNECTIONS:
+    if settings.postgres_max_connections < postgres_cluster.FEWEST_CONNECTIONS:
         raise SettingError(
             full("postgresMaxConnections"),
-            f"{shared.postgres_max_connections} is too few for a server with replicas",
+            f"{settings.postgres_max_connections} is too few for a server with replicas",
             f"use {postgres_cluster.FEWEST_CONNECTIONS} or more, or set {key} to 0",
         )
-    for name in shared.postgres_parameters:
+    for name in settings.postgres_parameters:
         if name in postgres_cluster.REFUSED_PARAMETERS:
             raise SettingError(
                 full("postgresParameters"),

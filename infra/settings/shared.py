@@ -22,6 +22,10 @@ class SharedSettings:
         "Refuse to delete resources with data, even in `pulumi destroy`; on AWS also with deletion protection.",
     )
     postgres_max_connections: int = setting(100, "max_connections of Postgres.")
+    postgres_replicas: int = setting(
+        0,
+        "Replicas of Postgres: 0, or 2 on Docker, which take over from the primary; on AWS 0 to 5, for reads only.",
+    )
     postgres_parameters: dict[str, str] = setting(
         {},
         "Additional parameters of postgresql.conf; they override those derived from the memory.",
@@ -33,6 +37,10 @@ class SharedSettings:
     readonly_connection_limit: int = setting(10, "CONNECTION LIMIT of each login of role readonly.")
     monitor_connection_limit: int = setting(5, "CONNECTION LIMIT of each login of role monitor.")
     migrator_connection_limit: int = setting(5, "CONNECTION LIMIT of role migrator.")
+    redis_replicas: int = setting(
+        0,
+        "Replicas of Redis: 0, or 2, one of which replaces a failed primary; a primary without replicas stops writing.",
+    )
     redis_eviction_policy: str = setting(
         "allkeys-lfu", f"maxmemory-policy of Redis: {', '.join(EVICTION_POLICIES)}."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infra.spec import redis_replication
 from infra.spec.redis_acl import USERS, RedisUser
 
 ENGINE_VERSION = "7.1"
@@ -18,16 +19,22 @@ DEFAULTS = {
     "lazyfree-lazy-expire": "no",
     "tcp-keepalive": "300",
 }
+# What redisReplicas may be. With one replica, its loss would stop all writes.
+FENCED_REPLICAS = redis_replication.REPLICAS
 
 
-def parameters(*, eviction_policy: str, reserved_percent: int) -> dict[str, str]:
-    """Return the parameters that differ from the defaults. maxmemory follows from node type and reserved share."""
+def parameters(*, eviction_policy: str, reserved_percent: int, is_fenced: bool = False) -> dict[str, str]:
+    """Return the parameters that differ from the defaults. maxmemory follows from node type and reserved share.
+
+    A fenced primary refuses writes without a replica, as on Docker.
+    """
     wanted = {
         "maxmemory-policy": eviction_policy,
         "reserved-memory-percent": str(reserved_percent),
         "lazyfree-lazy-eviction": "yes",
         "lazyfree-lazy-expire": "yes",
         "tcp-keepalive": "60",
+        **(redis_replication.FENCE if is_fenced else {}),
     }
     return {name: value for name, value in wanted.items() if value != DEFAULTS.get(name)}
 

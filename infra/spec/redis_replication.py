@@ -30,6 +30,7 @@ _QUORUM = 2
 # A primary without replicas refuses writes after MAX_LAG_SECONDS and at most 1 s until the next check. A replica must
 # not be promoted earlier, so DOWN must be at least that long.
 _MAX_LAG_SECONDS = 2
+FENCE = {"min-replicas-to-write": "1", "min-replicas-max-lag": str(_MAX_LAG_SECONDS)}
 _DOWN_MS = 3000
 # If the Sentinels' first election fails, as on a busy machine, the next one begins after twice this time.
 _FAILOVER_MS = 5_000
@@ -50,8 +51,7 @@ def server_configuration(*, address: str, replica_password: str, buffer_bytes: i
         "masterauth": replica_password,
         "replica-announce-ip": address,
         "replica-announce-port": str(redis.PORT),
-        "min-replicas-to-write": "1",
-        "min-replicas-max-lag": str(_MAX_LAG_SECONDS),
+        **FENCE,
         "repl-ping-replica-period": "1",
         "repl-timeout": "5",
         "repl-diskless-sync-delay": "0",

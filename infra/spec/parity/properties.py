@@ -10,6 +10,11 @@ PROPERTIES: dict[str, Parity] = {
     "Postgres's version": Parity(
         "15, from Debian", "15, RDS's newest", "RDS upgrades minor versions automatically"
     ),
+    "reading from replicas": Parity(
+        "`target_session_attrs` of libpq, over the hosts of `DATABASE_URL`",
+        "the hosts of output `postgresReplicas`",
+        "RDS has no common endpoint for the replicas of an instance",
+    ),
     "Redis's version": Parity(
         "7.0, from Debian",
         "7.1",

@@ -27,6 +27,11 @@ SETTINGS: dict[str, Parity] = {
         "`max_connections`, limited by the memory of the instance class",
         "RDS limits it",
     ),
+    "postgresReplicas": Parity(
+        "0 or 2, in containers; commits wait for one of them, and each can take over",
+        "0 to 5 read replicas, asynchronous; `awsPostgresMultiAz` takes over",
+        "RDS's standby cannot be read, and RDS promotes no read replica automatically",
+    ),
     "postgresParameters": Parity(
         "overrides derived parameters; fixed ones are refused",
         "the same; parameters that RDS sets itself are refused too",
@@ -41,6 +46,11 @@ SETTINGS: dict[str, Parity] = {
     "readonlyConnectionLimit": same("CONNECTION LIMIT"),
     "monitorConnectionLimit": same("CONNECTION LIMIT"),
     "migratorConnectionLimit": same("CONNECTION LIMIT"),
+    "redisReplicas": Parity(
+        "0, or 2 with three Sentinels; a primary without a replica stops writing",
+        "0, or 2: at least three nodes; a primary without a replica stops writing; `awsRedisFailover` takes over",
+        "ElastiCache itself replaces a primary that fails",
+    ),
     "redisEvictionPolicy": same("`maxmemory-policy`"),
     "redisPersistence": Parity(
         "none, rdb or aof",
@@ -53,11 +63,6 @@ SETTINGS: dict[str, Parity] = {
     "networkSubnet": Parity("subnet of the data network", f"{NONE} `awsVpcCidr`", PLACE),
     "postgresPort": Parity("on 127.0.0.1, a free one by default", f"{NONE} 15432", PORT),
     "postgresMemory": Parity("limit of the container", f"{NONE} `awsPostgresClass`", ONE_MACHINE),
-    "postgresReplicas": Parity(
-        "0 or 2, in containers; each of them can take over",
-        f"{NONE} `awsPostgresMultiAz`",
-        "on AWS the standby is in another zone, and RDS promotes it",
-    ),
     "backups": Parity(
         "pgBackRest and WAL archiving, can be turned off",
         f"{NONE} always on",
@@ -73,7 +78,6 @@ SETTINGS: dict[str, Parity] = {
     ),
     "backupQueueMax": Parity("limit of waiting WAL", f"{NONE}", "RDS archives WAL itself"),
     "redisPort": Parity("on 127.0.0.1, a free one by default", f"{NONE} 6379", PORT),
-    "redisReplicas": Parity("0 or 2, with Sentinels", f"{NONE} `awsRedisNodes`", MANAGED),
     "redisMemory": Parity("limit of the container", f"{NONE} `awsRedisNodeType`", ONE_MACHINE),
     "redisMaxmemory": Parity(
         "`maxmemory`, at most 75 % of the limit",
@@ -124,17 +128,19 @@ SETTINGS: dict[str, Parity] = {
         NONE, "throughput above the baseline", "a volume is as fast as the disk below it"
     ),
     "awsPostgresMultiAz": Parity(NONE, "a standby in another zone", ONE_SERVER),
-    "awsPostgresReplicas": Parity(NONE, "read replicas", ONE_SERVER),
     "awsBackupRetentionDays": Parity(
         f"{NONE} `backupRetentionFull`", "days for which backups are kept", "RDS counts days"
     ),
     "awsBackupWindow": Parity(f"{NONE} when `groundwork backup` runs", "when snapshots are taken", MANAGED),
     "awsMaintenanceWindow": Parity(f"{NONE} when `up` runs", "when updates are applied", MANAGED),
+    "awsMinorUpgrades": Parity(
+        f"{NONE} when the images are built again", "installed in the maintenance window, or by you", MANAGED
+    ),
     "awsMonitoringSeconds": Parity(f"{NONE} the exporters", "enhanced monitoring", CLOUDWATCH),
     "awsInsightsDays": Parity(f"{NONE} `groundwork report`", "history of Database Insights", CLOUDWATCH),
     "awsDatabaseInsights": Parity(f"{NONE} `groundwork report`", "mode of Database Insights", CLOUDWATCH),
     "awsRedisNodeType": Parity(f"{NONE} `redisMemory`", "type of each node", ONE_MACHINE),
-    "awsRedisNodes": Parity(NONE, "primary and replicas", ONE_SERVER),
+    "awsRedisNodes": Parity(f"{NONE} `redisReplicas`", "primary and replicas, also without a fence", MANAGED),
     "awsRedisFailover": Parity(NONE, "a replica takes over", ONE_SERVER),
     "awsRedisReservedPercent": Parity(
         f"{NONE} 25 % or more, by `redisMaxmemory`",

@@ -61,3 +61,9 @@ class Reached:
             url = settings.server_urls()[0]
             options["username"], options["password"] = settings.credentials()
         return redis.Redis.from_url(url, **options)
+
+
+def has_libraries(preloaded: str, wanted: str, *, others: bool) -> bool:
+    """Return whether a server preloads the wanted libraries, and no others unless these are allowed."""
+    found, needed = ({name.strip() for name in text.split(",")} for text in (preloaded, wanted))
+    return needed <= found if others else needed == found

@@ -56,6 +56,24 @@ BAD = {
         "3000 is out of range",
         "12000 to 64000",
     ),
+    "a setting under its old name": Bad(
+        {"awsPostgresReplicas": 1},
+        "awsPostgresReplicas",
+        "it has another name now",
+        "write groundwork:postgresReplicas",
+    ),
+    "more replicas than RDS replicates to in a row": Bad(
+        {"postgresReplicas": 6}, "postgresReplicas", "6 is out of range", "use 0 to 5"
+    ),
+    "one replica of Redis": Bad(
+        {"redisReplicas": 1}, "redisReplicas", "1 is not supported", "set it to 0 or 2; for more nodes"
+    ),
+    "a fence without failover": Bad(
+        {"redisReplicas": 2, "awsRedisFailover": False},
+        "awsRedisFailover",
+        "groundwork:redisReplicas needs a replica that takes over",
+        "set it to true",
+    ),
     "throughput without IOPS": Bad(
         {"awsPostgresThroughput": 600},
         "awsPostgresThroughput",

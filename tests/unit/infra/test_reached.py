@@ -9,7 +9,7 @@ import psycopg.conninfo
 import pytest
 
 from infra import outputs
-from tests.infra.live.reached import Reached
+from tests.infra.live.reached import Reached, has_libraries
 
 HOST, GROUP = "groundwork-prod.example.eu-central-1.rds.amazonaws.com", "groundwork-prod"
 
@@ -64,3 +64,19 @@ def test_an_elasticache_user_gets_a_token_for_its_replication_group(on_aws: Reac
 def test_a_login_on_docker_is_the_unchanged_url() -> None:
     url = outputs.database_url(login="app_a", password="p", host="localhost", port=1, ca_file="/ca")
     assert Reached({outputs.TARGET: "docker", outputs.DATABASE_URLS: {"app": url}}).conninfo("app") == url
+
+
+@pytest.mark.parametrize(
+    ("preloaded", "is_on_aws", "found"),
+    [
+        ("pg_stat_statements", False, True),
+        ("rdsutils,pg_stat_statements", True, True),
+        ("rdsutils, rds_casts, pg_stat_statements", True, True),
+        ("rdsutils", True, False),
+        ("pg_stat_statements,pg_cron", False, False),
+    ],
+)
+def test_libraries_of_rds_itself_are_accepted_on_aws_only(
+    preloaded: str, is_on_aws: bool, found: bool
+) -> None:
+    assert has_libraries(preloaded, "pg_stat_statements", others=is_on_aws) is found

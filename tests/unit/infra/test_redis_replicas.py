@@ -38,7 +38,6 @@ def named(program: Program, name: str) -> Resource:
             "monitoringTargets",
             "is reserved",
         ),
-        ({"redisReplicas": 2, "target": "aws"}, "redisReplicas", "no effect on target aws"),
     ],
 )
 def test_what_does_not_work_is_refused(settings: dict[str, Any], key: str, reason: str) -> None:

@@ -72,12 +72,6 @@ BAD = {
         "synchronous_commit is set by groundwork",
         "set groundwork:postgresReplicas to 0",
     ),
-    "replicas on AWS": Bad(
-        {"target": "aws", "awsRegion": "eu-central-1", "postgresReplicas": "2"},
-        "postgresReplicas",
-        "it has no effect on target aws",
-        "remove it",
-    ),
     "unknown eviction policy": Bad(
         {"redisEvictionPolicy": "allkeys-lfru"},
         "redisEvictionPolicy",

@@ -49,7 +49,8 @@ def test_the_repositorys_stacks_follow_every_rule(stack: str, tmp_path: Path) ->
         ({"awsPostgresMultiAz": "false"}, {"RDS.5"}),
         ({"awsRedisNodes": "1", "awsRedisFailover": "false"}, {"ElastiCache.3"}),
         ({"protectData": "false"}, {"RDS.8"}),
-        ({"awsPostgresReplicas": "1"}, {"RDS.managed-password", "SecretsManager.1"}),
+        ({"awsMinorUpgrades": "false"}, {"RDS.13", "ElastiCache.2"}),
+        ({"postgresReplicas": "1"}, {"RDS.managed-password", "SecretsManager.1"}),
     ],
     ids=lambda value: "+".join(sorted(value)),
 )

@@ -13,7 +13,7 @@ from tests.unit.infra.program import Program
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
     return run_aws_program(
-        tmp_path_factory.mktemp("state"), awsPostgresReplicas="1", awsAlarmEmail="ops@example.com"
+        tmp_path_factory.mktemp("state"), postgresReplicas="1", awsAlarmEmail="ops@example.com"
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra.spec import elasticache, rds, rds_defaults, redis_acl
+from infra import outputs
+from infra.spec import elasticache, rds, rds_defaults, redis_acl, redis_replication
 from tests.promises import promise
 from tests.unit.infra.aws.program import TYPES, document, one, run_aws_program
 from tests.unit.infra.program import CANARY, Program, plain_texts
@@ -116,7 +117,7 @@ def test_a_replica_follows_the_primary(program: Program) -> None:
 
 def test_a_replica_writes_as_fast_as_the_primary(tmp_path: Path) -> None:
     settings = {"awsPostgresStorage": "400GB", "awsPostgresMaxStorage": "800GB", "awsPostgresIops": "13000"}
-    program = run_aws_program(tmp_path, awsPostgresReplicas="1", **settings)
+    program = run_aws_program(tmp_path, postgresReplicas="1", **settings)
     assert {name: one(program, "instance", name)["iops"] for name in INSTANCES} == dict.fromkeys(
         INSTANCES, 13000
     )
@@ -216,6 +217,39 @@ def test_a_parameter_of_redis_that_equals_the_default_is_not_sent(
 )
 def test_the_replication_group_has_a_control(program: Program, control: str, value: object) -> None:
     assert one(program, "replication group")[control] == value
+
+
+@promise("on AWS a primary of Redis without a replica stops writing, if the stack has redisReplicas")
+@pytest.mark.parametrize(
+    ("settings", "nodes"),
+    [({}, 3), ({"awsRedisNodes": "3"}, 3), ({"awsRedisNodes": "5"}, 5)],
+)
+def test_redis_replicas_are_three_nodes_or_more_with_a_fence(
+    tmp_path: Path, settings: dict[str, str], nodes: int
+) -> None:
+    program = run_aws_program(tmp_path, redisReplicas="2", **settings)
+    assert one(program, "replication group")["numCacheClusters"] == nodes
+    sent = {p["name"]: p["value"] for p in one(program, "redis parameters")["parameters"]}
+    assert {k: v for k, v in sent.items() if k.startswith("min-")} == redis_replication.FENCE
+    expected = program.exports[outputs.EXPECTED][0]["highAvailability"]
+    assert expected["redis"] == {"replicas": nodes - 1, "failoverSeconds": None, "isFenced": True}
+
+
+@promise(
+    "on AWS a primary of Redis without a replica stops writing, if the stack has redisReplicas", control=True
+)
+def test_nodes_alone_are_not_fenced(program: Program) -> None:
+    sent = {p["name"] for p in one(program, "redis parameters")["parameters"]}
+    assert not sent & set(redis_replication.FENCE)
+    expected = program.exports[outputs.EXPECTED][0]["highAvailability"]
+    assert expected["redis"] == {"replicas": 1, "failoverSeconds": None, "isFenced": False}
+    assert expected["postgres"] == {"replicas": 1, "failoverSeconds": 120, "losesNothing": True}
+
+
+def test_without_a_standby_no_failover_is_promised(tmp_path: Path) -> None:
+    program = run_aws_program(tmp_path, awsPostgresMultiAz="false")
+    expected = program.exports[outputs.EXPECTED][0]["highAvailability"]
+    assert expected["postgres"] == {"replicas": 0, "failoverSeconds": None, "losesNothing": False}
 
 
 def test_redis_has_no_auth_token(program: Program) -> None:

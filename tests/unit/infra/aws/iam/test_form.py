@@ -13,6 +13,7 @@ from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
 from tests.unit.infra.aws.iam.evaluator import FOLDER, STACK, VALUES, text
 from tests.unit.infra.aws.iam.identities import SET_UP
+from tests.unit.infra.aws.models.shapes import service
 
 POLICIES = sorted(path.name for path in FOLDER.glob("*.json"))
 ATTACHED = [name for name in POLICIES if not name.startswith("trust-")]
@@ -125,3 +126,32 @@ def test_the_preview_role_cannot_read_passwords_or_rows(action: str) -> None:
 def test_decryption_is_allowed_only_for_the_states_secrets() -> None:
     (opening,) = [s for s in statements("preview.json") if "kms:Decrypt" in s["Action"]]
     assert opening["Resource"] == "arn:aws:kms:REGION:ACCOUNT:key/STATE_KEY"
+
+
+# Actions that no request has the name of: https://docs.aws.amazon.com/service-authorization/latest/reference.
+WITHOUT_OPERATION = {
+    "elasticache:Connect",
+    "iam:PassRole",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+    "rds-db:connect",
+    "s3:GetObjectVersion",
+    "s3:ListBucket",
+    "logs:CreateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:GetLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:UpdateLogDelivery",
+}
+
+
+@promise("the policies are valid, and shorter than IAM's limit with the longest values")
+def test_every_action_exists() -> None:
+    """A misspelt action allows and denies nothing, and IAM does not report it."""
+    unknown = set()
+    for action in set(actions(*ATTACHED)) - WITHOUT_OPERATION:
+        prefix, _, name = action.partition(":")
+        names = service(prefix).operation_names
+        if not any(re.fullmatch(name.replace("*", ".*"), operation) for operation in names):
+            unknown.add(action)
+    assert unknown == set()

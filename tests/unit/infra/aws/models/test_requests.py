@@ -53,7 +53,7 @@ def test_requests_are_accepted(name: str, request: pytest.FixtureRequest) -> Non
 
 # Each run takes 0.4 s of CPU time.
 @promise("AWS's API models accept every request for settings that groundwork accepts")
-@run(max_examples=scaled(6, 300), derandomize=True, database=None, deadline=None)
+@run(max_examples=scaled(4, 300), derandomize=True, database=None, deadline=None)
 @given(chosen=drawn.settings(), stack=st.sampled_from(drawn.STACKS))
 def test_requests_are_accepted_with_any_settings(
     tmp_path_factory: pytest.TempPathFactory, chosen: dict[str, Any], stack: str
