@@ -4,49 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from infra.docker.engine import DockerError, docker
+from infra.docker.redis_members import RedisMember, redis_members
 from infra.spec import etcd
-from infra.spec.redis import CONFIG_DIR
-from infra.spec.redis_replication import GROUP, SENTINEL_NAMES, SENTINEL_PORT
+from infra.spec.redis_acl import MONITOR
+from infra.spec.redis_replication import GROUP, SENTINEL_NAMES, SERVER_NAMES
 from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, ok, skipped, warn
 from ops.doctor.examination import Examination
 from ops.servers.errors import one_line
 
 _SECONDS = 10
-# The password goes through a pipe, because other users of the machine can read command lines.
-_ASK_SENTINEL = f"""
-cd {CONFIG_DIR}
-{{ echo "AUTH monitor $(cat monitor.password)"; echo "SENTINEL CKQUORUM {GROUP}"; echo "SENTINEL MASTER {GROUP}"; }} |
-    timeout 3 redis-cli -h localhost -p {SENTINEL_PORT} --tls --cacert ca.crt
-"""
+_T = TypeVar("_T")
+_Answer = TypeVar("_Answer")
 
 
-def stores(examination: Examination) -> CheckResult:
+def store_majority(examination: Examination) -> CheckResult:
     """etcd: check that a majority of its members answers. Each answers only if it reaches a majority."""
-    containers = _containers(examination, etcd.MEMBERS)
-    if not containers:
+    containers = examination.stack.containers
+    stores = [(store, containers[store]) for store in etcd.MEMBERS if store in containers]
+    if not stores:
         return skipped("the stack has no replicas of Postgres in Docker")
-    failed = [line for line in _each(containers, _store_problem) if line]
-    text = f"{len(containers) - len(failed)} of {len(etcd.MEMBERS)} members answer"
-    return _judged(text, failed, len(etcd.MEMBERS), "no replica of Postgres can be promoted")
+    failed = [line for line in _each(stores, _store_problem) if line]
+    text = f"{len(stores) - len(failed)} of {len(stores)} members answer"
+    return _judged(text, failed, len(stores), "no replica of Postgres can be promoted")
 
 
-def sentinels(examination: Examination) -> CheckResult:
+def sentinel_majority(examination: Examination) -> CheckResult:
     """sentinels: check that a majority answers, and that all of them name the same primary."""
-    containers = _containers(examination, SENTINEL_NAMES)
-    if not containers:
+    first = examination.stack.containers.get(SERVER_NAMES[0])
+    members = redis_members(first) if first else {}
+    if not members:
         return skipped("the stack has no replicas of Redis in Docker")
-    answers = dict(zip((name for name, _ in containers), _each(containers, _ask_sentinel), strict=True))
-    primaries = {answer for answer in answers.values() if not answer.startswith("!")}
-    failed = [
-        f"{name}: {answer.removeprefix('!')}" for name, answer in answers.items() if answer.startswith("!")
-    ]
-    text = f"{len(answers) - len(failed)} of {len(SENTINEL_NAMES)} Sentinels answer and reach a majority"
-    if len(primaries) > 1:
-        named = [f"{name} names {answer}" for name, answer in answers.items() if not answer.startswith("!")]
-        return warn(f"{text}, but they name different primaries", _advice("sentinel-1"), [*failed, *named])
-    return _judged(text, failed, len(SENTINEL_NAMES), "no replica of Redis can be promoted")
+    found = dict(zip(SENTINEL_NAMES, _each([members.get(n) for n in SENTINEL_NAMES], _asked), strict=True))
+    failed = [f"{name}: {problem}" for name, (_, problem) in found.items() if problem]
+    named = {name: primary for name, (primary, problem) in found.items() if not problem}
+    text = f"{len(named)} of {len(found)} Sentinels answer and reach a majority"
+    if len(set(named.values())) > 1:
+        lines = [f"{name} names {primary}" for name, primary in named.items()]
+        return warn(f"{text}, but they name different primaries", _advice("sentinel-1"), [*failed, *lines])
+    return _judged(text, failed, len(found), "no replica of Redis can be promoted")
 
 
 def _judged(text: str, failed: Sequence[str], members: int, consequence: str) -> CheckResult:
@@ -60,23 +58,18 @@ def _judged(text: str, failed: Sequence[str], members: int, consequence: str) ->
 
 def _advice(service: str) -> str:
     return (
-        f"start a stopped container with `docker start`, a frozen one with `docker unpause`; otherwise see"
+        f"`groundwork up{STACK_OPTION}` starts a stopped or frozen container; otherwise see"
         f" `groundwork logs{STACK_OPTION} --service {service}`"
     )
 
 
-def _containers(examination: Examination, services: Sequence[str]) -> list[tuple[str, str]]:
-    """Return service and container of each service that the stack has."""
-    containers = examination.stack.containers
-    return [(service, containers[service]) for service in services if service in containers]
+def _each(asked: Sequence[_T], question: Callable[[_T], _Answer]) -> list[_Answer]:
+    with ThreadPoolExecutor(max_workers=len(asked)) as pool:
+        return list(pool.map(question, asked))
 
 
-def _each(containers: Sequence[tuple[str, str]], question: Callable[[str, str], str]) -> list[str]:
-    with ThreadPoolExecutor(max_workers=len(containers)) as pool:
-        return list(pool.map(lambda container: question(*container), containers))
-
-
-def _store_problem(service: str, container: str) -> str:
+def _store_problem(store: tuple[str, str]) -> str:
+    service, container = store
     try:
         docker("exec", container, "groundwork-health", timeout_seconds=_SECONDS)
     except DockerError as error:
@@ -84,20 +77,15 @@ def _store_problem(service: str, container: str) -> str:
     return ""
 
 
-def _ask_sentinel(_service: str, container: str) -> str:
-    """Return the address of the primary that a Sentinel names, or `!` and what is wrong."""
+def _asked(sentinel: RedisMember | None) -> tuple[str, str]:
+    """Return the address of the primary that a Sentinel names, and what is wrong with the Sentinel."""
+    if sentinel is None or not sentinel.is_running:
+        return "", "missing" if sentinel is None else sentinel.state
     try:
-        answer = docker("exec", container, "sh", "-c", _ASK_SENTINEL, timeout_seconds=_SECONDS)
+        quorum = sentinel.ask(MONITOR, f"SENTINEL CKQUORUM {GROUP}")
+        words = sentinel.ask(MONITOR, f"SENTINEL MASTER {GROUP}").splitlines()
     except DockerError as error:
-        return f"!{one_line(error)}"
-    return read_sentinel(answer)
-
-
-def read_sentinel(answer: str) -> str:
-    """Return the primary's address in the answers to AUTH, CKQUORUM and MASTER, or `!` and what is wrong."""
-    lines = answer.split("\n")
-    quorum = lines[1] if len(lines) > 1 else ""
-    if not quorum.startswith("OK "):
-        return f"!{one_line(quorum or answer) or 'no answer within 3 s'}"
-    fields = dict(zip(lines[2::2], lines[3::2], strict=False))
-    return f"{fields.get('ip', '?')}:{fields.get('port', '?')}"
+        return "", one_line(error)
+    # Names and values in turn.
+    fields = dict(zip(words[::2], words[1::2], strict=False))
+    return f"{fields.get('ip')}:{fields.get('port')}", "" if quorum.startswith("OK ") else one_line(quorum)

@@ -22,7 +22,7 @@ def replicas(examination: Examination) -> CheckResult:
         return skipped("the stack has no replicas in Docker")
     members = Cluster(stack.name, dict(stack.members)).members()
     most = examination.thresholds.replica_lag_mb_warn
-    lines = [_described(member) for member in members]
+    lines = [_described(member) for member in members if member.is_well]
     found = problems(members)
     found += [f"{m.name} is {m.lag_mb} MB behind" for m in members if (m.lag_mb or 0) >= most]
     advice = _ADVICE

@@ -5,12 +5,12 @@ Each server is asked inside its container. A server that does not answer has no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from infra.docker.engine import DockerError, docker, psql
+from infra.docker.engine import DockerError, psql
+from infra.docker.redis_members import RedisMember, is_linked, redis_members
 from infra.spec.postgres_cluster import MEMBERS
-from infra.spec.redis import CONFIG_DIR, PORT
 from infra.spec.redis_replication import SERVER_NAMES
 
 PRIMARY, REPLICA, SYNCHRONOUS, DETACHED = "primary", "replica", "synchronous replica", "no primary"
@@ -20,25 +20,23 @@ _POSTGRES = """
 SELECT concat_ws(' ', pg_is_in_recovery(), string_agg(application_name || '=' || sync_state, ' '))
 FROM pg_stat_replication WHERE state = 'streaming'
 """
-# The password goes through a pipe, because other users of the machine can read command lines.
-_REDIS = f"""
-cd {CONFIG_DIR}
-{{ echo "AUTH monitor $(cat monitor.password)"; echo "INFO replication"; }} |
-    timeout 3 redis-cli -h localhost -p {PORT} --tls --cacert ca.crt
-"""
 
 
-def server_roles(containers: Mapping[str, str]) -> dict[str, str]:
-    """Return service -> role, given the containers that run by service. Empty if no kind of server has replicas."""
-    postgres = {member: containers[member] for member in MEMBERS if member in containers}
-    redis = {server: containers[server] for server in SERVER_NAMES if server in containers}
+def server_roles(containers: Mapping[str, str], running: Collection[str]) -> dict[str, str]:
+    """Return service -> role, given all containers by service, and the services that run.
+
+    Empty if no kind of server has replicas.
+    """
+    members = [member for member in MEMBERS if member in containers]
+    # A single server has no role. With replicas, the last one that runs has one.
+    postgres = {m: containers[m] for m in members if m in running and len(members) > 1}
+    redis = redis_members(containers[SERVER_NAMES[0]]) if SERVER_NAMES[0] in containers else {}
+    servers = [redis[server] for server in SERVER_NAMES if server in redis and redis[server].is_running]
     with ThreadPoolExecutor(max_workers=len(MEMBERS) + len(SERVER_NAMES)) as pool:
-        of_postgres = pool.map(_ask_postgres, postgres.values()) if len(postgres) > 1 else ()
-        of_redis = pool.map(_ask_redis, redis.values()) if len(redis) > 1 else ()
-        return {
-            **postgres_roles(dict(zip(postgres, of_postgres, strict=False))),
-            **redis_roles(dict(zip(redis, of_redis, strict=False))),
-        }
+        of_postgres = pool.map(_ask_postgres, postgres.values())
+        of_redis = pool.map(_redis_role, servers)
+        roles = postgres_roles(dict(zip(postgres, of_postgres, strict=True)))
+        return roles | {server.name: role for server, role in zip(servers, of_redis, strict=True) if role}
 
 
 def postgres_roles(answers: Mapping[str, str]) -> dict[str, str]:
@@ -58,17 +56,6 @@ def postgres_roles(answers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def redis_roles(answers: Mapping[str, str]) -> dict[str, str]:
-    """Return the role of each server that answered, from INFO replication by server."""
-    roles = {}
-    for server, answer in answers.items():
-        if "role:master" in answer:
-            roles[server] = PRIMARY
-        elif "role:slave" in answer:
-            roles[server] = REPLICA if "master_link_status:up" in answer else DETACHED
-    return roles
-
-
 def _ask_postgres(container: str) -> str:
     try:
         return psql(container, _POSTGRES, timeout_seconds=_SECONDS).strip()
@@ -76,8 +63,11 @@ def _ask_postgres(container: str) -> str:
         return ""
 
 
-def _ask_redis(container: str) -> str:
+def _redis_role(server: RedisMember) -> str | None:
     try:
-        return docker("exec", container, "sh", "-c", _REDIS, timeout_seconds=_SECONDS)
+        report = server.info("replication")
     except DockerError:
-        return ""
+        return None
+    if report["role"] == "master":
+        return PRIMARY
+    return REPLICA if is_linked(report) else DETACHED

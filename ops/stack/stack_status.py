@@ -70,7 +70,8 @@ def container_rows(checkout: Checkout, stack: str) -> list[dict[str, Any]]:
 
 def with_roles(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of running and stopped containers with the present `role` of each server, or None."""
-    roles = server_roles({row["service"]: row["container"] for row in rows if row["isRunning"]})
+    containers = {row["service"]: row["container"] for row in rows}
+    roles = server_roles(containers, [row["service"] for row in rows if row["isRunning"]])
     return [{**row, "role": roles.get(row["service"])} for row in rows]
 
 

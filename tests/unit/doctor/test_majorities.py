@@ -10,6 +10,7 @@ import pytest
 
 from infra.docker import members
 from infra.docker.engine import DockerError
+from infra.docker.redis_members import RedisMember
 from ops.doctor import majorities, replicas
 from ops.doctor.check_result import CheckStatus
 from ops.doctor.thresholds import Thresholds
@@ -18,7 +19,8 @@ from tests.promises import promise
 
 STORES, SENTINELS = ("etcd-1", "etcd-2", "etcd-3"), ("sentinel-1", "sentinel-2", "sentinel-3")
 MEMBERS = ("postgres", "postgres-2", "postgres-3")
-QUORUM = "OK\nOK 3 usable Sentinels. Quorum and failover authorization can be reached\n"
+QUORUM = "OK 3 usable Sentinels. Quorum and failover authorization can be reached"
+PAUSED = DockerError("`docker exec` failed: container is paused")
 
 
 def examined(*services: str) -> Any:
@@ -28,22 +30,6 @@ def examined(*services: str) -> Any:
         members={member: f"gw-{member}" for member in MEMBERS},
     )
     return SimpleNamespace(stack=stack, thresholds=Thresholds())
-
-
-def answering(monkeypatch: pytest.MonkeyPatch, answers: dict[str, str | None]) -> None:
-    """Let each container answer with a text, or fail if it is None."""
-
-    def docker(_: str, container: str, *__: str, timeout_seconds: float) -> str:
-        answer = answers[container.removeprefix("gw-")]
-        if answer is None:
-            raise DockerError("`docker exec` failed: container is paused")
-        return answer
-
-    monkeypatch.setattr(majorities, "docker", docker)
-
-
-def named(address: str) -> str:
-    return f"{QUORUM}name\ngroundwork\nip\n{address}\nport\n6379\n"
 
 
 @promise("doctor finds lost majorities, late replicas and a paused failover")
@@ -58,8 +44,13 @@ def named(address: str) -> str:
 def test_a_majority_of_etcd_is_needed(
     monkeypatch: pytest.MonkeyPatch, down: tuple[str, ...], status: CheckStatus, text: str
 ) -> None:
-    answering(monkeypatch, {store: None if store in down else "true" for store in STORES})
-    result = majorities.stores(examined(*STORES))
+    def docker(_: str, container: str, *__: str, timeout_seconds: float) -> str:
+        if container.removeprefix("gw-") in down:
+            raise PAUSED
+        return "true"
+
+    monkeypatch.setattr(majorities, "docker", docker)
+    result = majorities.store_majority(examined(*STORES))
     assert result.status is status
     assert text in result.text
     assert len(result.details) == len(down)
@@ -68,30 +59,48 @@ def test_a_majority_of_etcd_is_needed(
 
 @promise("doctor finds lost majorities, late replicas and a paused failover")
 @pytest.mark.parametrize(
-    ("answers", "status", "text"),
+    ("primaries", "quorum", "status", "text"),
     [
-        ([named("10.0.0.40")] * 3, CheckStatus.OK, "3 of 3 Sentinels"),
-        ([named("10.0.0.40"), None, named("10.0.0.40")], CheckStatus.WARN, "2 of 3 Sentinels"),
-        (["OK\nNOQUORUM 1 usable Sentinels\n", "", named("10.0.0.40")], CheckStatus.FAIL, "1 of 3 Sentinels"),
-        (
-            [named("10.0.0.40"), named("10.0.0.41"), named("10.0.0.40")],
-            CheckStatus.WARN,
-            "different primaries",
-        ),
+        (["10.0.0.40"] * 3, QUORUM, CheckStatus.OK, "3 of 3 Sentinels"),
+        (["10.0.0.40", None, "10.0.0.40"], QUORUM, CheckStatus.WARN, "2 of 3 Sentinels"),
+        ([None, None, "10.0.0.40"], QUORUM, CheckStatus.FAIL, "1 of 3 Sentinels"),
+        (["10.0.0.40"] * 3, "NOQUORUM 1 usable Sentinels", CheckStatus.FAIL, "0 of 3 Sentinels"),
+        (["10.0.0.40", "10.0.0.41", "10.0.0.40"], QUORUM, CheckStatus.WARN, "different primaries"),
     ],
 )
 def test_a_majority_of_sentinels_is_needed(
-    monkeypatch: pytest.MonkeyPatch, answers: list[str | None], status: CheckStatus, text: str
+    monkeypatch: pytest.MonkeyPatch,
+    primaries: list[str | None],
+    quorum: str,
+    status: CheckStatus,
+    text: str,
 ) -> None:
-    answering(monkeypatch, dict(zip(SENTINELS, answers, strict=True)))
-    result = majorities.sentinels(examined(*SENTINELS))
+    named = dict(zip(SENTINELS, primaries, strict=True))
+
+    def ask(sentinel: RedisMember, _: object, command: str) -> str:
+        if named[sentinel.name] is None:
+            raise PAUSED
+        return quorum if "CKQUORUM" in command else f"ip\n{named[sentinel.name]}\nport\n6379"
+
+    monkeypatch.setattr(RedisMember, "ask", ask)
+    servers = {name: RedisMember(name, f"gw-{name}", "running", "") for name in SENTINELS}
+    monkeypatch.setattr(majorities, "redis_members", lambda _: servers)
+    result = majorities.sentinel_majority(examined("redis"))
     assert result.status is status
     assert text in result.text
     assert all("\n" not in detail for detail in result.details)
 
 
-def test_a_stack_without_replicas_is_not_checked() -> None:
-    for check in (majorities.stores, majorities.sentinels):
+def test_a_missing_sentinel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RedisMember, "ask", lambda *_: f"{QUORUM}\n")
+    servers = {name: RedisMember(name, f"gw-{name}", "running", "") for name in SENTINELS[:2]}
+    monkeypatch.setattr(majorities, "redis_members", lambda _: servers)
+    assert majorities.sentinel_majority(examined("redis")).details == ("sentinel-3: missing",)
+
+
+def test_a_stack_without_replicas_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(majorities, "redis_members", lambda _: {})
+    for check in (majorities.store_majority, majorities.sentinel_majority):
         assert check(examined("postgres", "redis")).status is CheckStatus.SKIPPED
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from infra.docker.engine import DockerError
+from infra.docker.redis_members import RedisMember
 from ops.stack import server_roles as module
-from ops.stack.server_roles import postgres_roles, redis_roles, server_roles
+from ops.stack.server_roles import postgres_roles, server_roles
 from ops.stack.stack_status import render
 
 
@@ -29,14 +30,32 @@ def test_the_primary_names_the_roles_of_its_replicas(answers: dict[str, str], ro
     assert postgres_roles(answers) == roles
 
 
-def test_a_replica_of_redis_without_its_primary_is_shown_as_such() -> None:
+def redis(monkeypatch: pytest.MonkeyPatch, answers: dict[str, str | None]) -> None:
+    """Let a stack's Redis consist of these servers, each with its answer to INFO replication, or none."""
+
+    def ask(server: RedisMember, *_: object) -> str:
+        answer = answers[server.name]
+        if answer is None:
+            raise DockerError("no answer")
+        return answer
+
+    monkeypatch.setattr(RedisMember, "ask", ask)
+    found = {name: RedisMember(name, f"gw-{name}", "running", "10.0.0.40") for name in answers}
+    monkeypatch.setattr(module, "redis_members", lambda _: found if len(found) > 1 else {})
+
+
+def test_a_replica_of_redis_without_its_primary_is_shown_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {
-        "redis": "OK\nrole:slave\r\nmaster_link_status:down\r\n",
-        "redis-2": "OK\nrole:master\r\nconnected_slaves:1\r\n",
-        "redis-3": "OK\nrole:slave\r\nmaster_link_status:up\r\n",
-        "redis-4": "",
+        "redis": "role:slave\r\nmaster_link_status:down",
+        "redis-2": "role:master\r\nconnected_slaves:1",
+        "redis-3": "role:slave\r\nmaster_link_status:up",
     }
-    assert redis_roles(answers) == {"redis": "no primary", "redis-2": "primary", "redis-3": "replica"}
+    redis(monkeypatch, answers)
+    assert server_roles({"redis": "gw-redis"}, ["redis"]) == {
+        "redis": "no primary", "redis-2": "primary", "redis-3": "replica"
+    }  # fmt: skip
+    redis(monkeypatch, answers | {"redis-2": None})
+    assert server_roles({"redis": "gw-redis"}, ["redis"]).keys() == {"redis", "redis-3"}
 
 
 def test_single_servers_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,8 +63,9 @@ def test_single_servers_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a single server was asked")
 
     monkeypatch.setattr(module, "psql", fail)
-    monkeypatch.setattr(module, "docker", fail)
-    assert server_roles({"postgres": "gw-postgres", "redis": "gw-redis", "access": "gw-access"}) == {}
+    redis(monkeypatch, {"redis": None})
+    containers = {"postgres": "gw-postgres", "redis": "gw-redis", "access": "gw-access"}
+    assert server_roles(containers, [*containers]) == {}
 
 
 def test_a_server_that_does_not_answer_has_no_role(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,8 +76,11 @@ def test_a_server_that_does_not_answer_has_no_role(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(module, "psql", psql)
     members = ("postgres", "postgres-2", "postgres-3")
-    found = server_roles({member: f"gw-{member}" for member in members})
+    containers = {member: f"gw-{member}" for member in members}
+    found = server_roles(containers, members)
     assert found == {"postgres-2": "primary", "postgres-3": "synchronous replica"}
+    # The others are frozen.
+    assert server_roles(containers, ["postgres-2"]) == {"postgres-2": "primary"}
 
 
 def test_without_replicas_the_table_has_no_column_for_roles() -> None:
