@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -206,6 +207,18 @@ class Client:
     def ping(self) -> None:
         """Send PING even if the breaker is open. Used by the readiness check and the probe."""
         self._call("ping", partial(self._connections.ask, "PING"), past_breaker=True)
+
+    def replicas(self) -> tuple[int, int]:
+        """Return how many replicas follow the primary, and how many should, even if the breaker is open.
+
+        Used by the readiness check. With a single server in REDIS_URL both are 0.
+        """
+        expected = len(self._settings.server_urls()) - 1
+        if not expected:
+            return 0, 0
+        ask = partial(self._connections.ask, "INFO", "replication")
+        found = re.search(rb"connected_slaves:(\d+)", self._call("info", ask, past_breaker=True))
+        return int(found[1]) if found else 0, expected
 
     def _call(
         self,

@@ -106,8 +106,11 @@ class ReadinessProbe:
         )
         return None if found is None else replication_problem(found, expected)
 
-    async def _redis(self) -> str | None:
+    async def _redis(self) -> _Problem:
         await self._data.cache.ping()
+        following, expected = await self._data.cache.replicas()
+        if following < expected:
+            return Degraded(f"{following} of {expected} replicas follow the primary")
         return None
 
     async def _outbox(self) -> str | None:

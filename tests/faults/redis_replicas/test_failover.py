@@ -6,11 +6,13 @@ Three servers and three Sentinels as in a stack. The control needs no replica fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 
 import pytest
 import redis
 
+from cache._sync.client import Client
+from cache.errors import CacheUnavailable
 from infra.docker.engine import docker
 from infra.docker.redis_drain import drain
 from infra.spec.redis_replication import SERVER_NAMES
@@ -99,6 +101,27 @@ def test_the_commands_find_the_primary(group: Group, database: Database) -> None
         assert sorted(roles) == ["master", "slave", "slave"]
     finally:
         redis.close()
+
+
+def test_the_client_counts_the_replicas_that_follow_the_primary(group: Group, namespace: str) -> None:
+    replica = (group.primary() + 1) % len(group.servers)
+    with closing(Client(cache_settings(group.redis_url("app"), namespace))) as client:
+        client.open()
+
+        def following() -> tuple[int, int] | None:
+            try:
+                return client.replicas()
+            except CacheUnavailable:
+                return None
+
+        wait_until(lambda: following() == (2, 2), 60)
+        with killed(group, replica):
+            wait_until(lambda: following() == (1, 2), 60)
+        wait_until(lambda: following() == (2, 2), 60)
+    with closing(Client(cache_settings(group.servers[0].redis_url("app"), namespace))) as client:
+        # The control: a single server has no replicas that could be missing.
+        assert client.replicas() == (0, 0)
+    group.primary()
 
 
 def test_without_a_primary_a_command_names_the_reason_of_each_server(group: Group) -> None:
