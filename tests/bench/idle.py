@@ -1,4 +1,4 @@
-"""Measure an idle stack: CPU seconds of its containers and of the Docker engine, over a minute.
+"""Measure an idle stack: CPU seconds of its containers and of the Docker engine over a minute, and the memory in use.
 
 CPU seconds do not depend on the load of the machine. Other work of the engine in that minute is counted too.
 """
@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from infra.docker.engine import inspect
 from ops.stack.stack_status import ALL_SERVICES
@@ -16,7 +17,7 @@ from tests.bench.result import Result
 from tests.infra.checkout import CheckoutCopy
 
 SECONDS = 60
-DEV_PERCENT, MONITORED_PERCENT = 2.0, 5.0
+DEV_PERCENT, MONITORED_PERCENT, REPLICATED_PERCENT = 2.0, 5.0, 10.0
 # The write-ahead log of `up` is archived within a minute.
 _SETTLE_SECONDS = 60
 _ENGINE = ("dockerd", "containerd")
@@ -32,9 +33,14 @@ def measure() -> list[Result]:
             checkout.settings()
             checkout.succeed("up")
             dev = _idle(checkout, "idle dev stack, containers and engine", DEV_PERCENT)
+            dev_memory = _memory(checkout, "memory of an idle dev stack")
             checkout.settings(monitoring="true")
             checkout.succeed("up")
-            return [dev, _idle(checkout, "the same with monitoring", MONITORED_PERCENT)]
+            monitored = _idle(checkout, "the same with monitoring", MONITORED_PERCENT)
+            checkout.settings(postgresReplicas=2, redisReplicas=2)
+            checkout.succeed("up")
+            replicated = _idle(checkout, "idle stack with replicas of Postgres and Redis", REPLICATED_PERCENT)
+            return [dev, monitored, replicated, dev_memory, _memory(checkout, "its memory with replicas")]
         finally:
             checkout.run("down", "--volumes", "--yes")
 
@@ -49,12 +55,24 @@ def _idle(checkout: CheckoutCopy, name: str, at_most: float) -> Result:
     return Result(name, [sum(percent.values())], "% of a core", at_most=at_most, note=note)
 
 
+def _memory(checkout: CheckoutCopy, name: str) -> Result:
+    found = {
+        each["Config"]["Hostname"]: container_bytes(each["State"]["Pid"]) for each in _containers(checkout)
+    }
+    note = ", ".join(f"{service} {value / 1024**2:.0f}" for service, value in found.items())
+    return Result(name, [sum(found.values()) / 1024**2], "MB", note=f"{len(found)} containers: {note}")
+
+
+def _containers(checkout: CheckoutCopy) -> list[dict[str, Any]]:
+    return inspect("container", *(checkout.identity.name("dev", service) for service in ALL_SERVICES))
+
+
 def _cpu_seconds(checkout: CheckoutCopy) -> dict[str, float]:
     """Return the CPU seconds so far, by service and of the engine.
 
     A health check runs in the container's group, and is a child of the container's shim. It is counted once.
     """
-    found = inspect("container", *(checkout.identity.name("dev", service) for service in ALL_SERVICES))
+    found = _containers(checkout)
     seconds, checks = {}, 0.0
     for container in found:
         total, own = container_seconds(container["State"]["Pid"])
@@ -68,17 +86,34 @@ def _cpu_seconds(checkout: CheckoutCopy) -> dict[str, float]:
 
 def container_seconds(pid: int) -> tuple[float, float]:
     """Return the CPU seconds of a container's control group, and of the processes that its init started."""
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if "cpuacct" in controllers.split(","):
-            group = Path(f"/sys/fs/cgroup/cpuacct{path}")
-            total = int((group / "cpuacct.usage").read_text()) / 1e9
-            break
-    else:
-        group = Path(f"/sys/fs/cgroup{path}")
+    group, is_unified = _group(pid, "cpuacct")
+    if is_unified:
         total = int((group / "cpu.stat").read_text().split()[1]) / 1e6
+    else:
+        total = int((group / "cpuacct.usage").read_text()) / 1e9
     processes = (Path("/proc", number) for number in (group / "cgroup.procs").read_text().split())
     return total, sum(_process_seconds(folder)[1] for folder in processes)
+
+
+def container_bytes(pid: int) -> int:
+    """Return the memory of a container's control group as `docker stats` counts it, without inactive files."""
+    group, is_unified = _group(pid, "memory")
+    used, inactive = (
+        ("memory.current", "inactive_file")
+        if is_unified
+        else ("memory.usage_in_bytes", "total_inactive_file")
+    )
+    pairs = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return int((group / used).read_text()) - int(dict(pairs)[inactive])
+
+
+def _group(pid: int, controller: str) -> tuple[Path, bool]:
+    """Return a process's control group, and whether the unified hierarchy has this controller."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            return Path(f"/sys/fs/cgroup/{controller}{path}"), False
+    return Path(f"/sys/fs/cgroup{path}"), True
 
 
 def _engine_seconds(ours: set[str]) -> float:
