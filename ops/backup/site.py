@@ -13,7 +13,7 @@ from pathlib import Path
 from infra import outputs
 from infra.docker import ownership
 from infra.docker.engine import DockerError, docker, inspect
-from infra.docker.members import primary_container
+from infra.docker.members import member_containers, primary_container
 from infra.spec.checkout import Checkout
 from infra.spec.postgres_cluster import MEMBERS
 from ops.backup.errors import BackupError
@@ -70,6 +70,9 @@ class BackupSite:
                 "the Docker engine does not answer; start it with `make up`", Exit.UNREACHABLE
             ) from error
         ownership.require_own(checkout, stack)
+        first = values[outputs.CONTAINERS]["postgres"]
+        # A killed `up` that turned replicas on has changed the servers, but not the outputs.
+        has_replicas = bool(values.get(outputs.POSTGRES_REPLICAS) or member_containers(first))
         return cls(
             stack=stack,
             prefix=checkout.name(stack, "")[:-1],
@@ -77,8 +80,8 @@ class BackupSite:
             data_volume=backups["dataVolume"],
             config_volume=backups["configVolume"],
             repository_volume=backups["repositoryVolume"],
-            postgres=values[outputs.CONTAINERS]["postgres"],
-            replicas=MEMBERS[1:] if values.get(outputs.POSTGRES_REPLICAS) else (),
+            postgres=first,
+            replicas=MEMBERS[1:] if has_replicas else (),
             access=values[outputs.CONTAINERS]["access"],
             lock_file=checkout.stack_dir(stack) / "backup.lock",
             full_days=int(backups["fullDays"]),

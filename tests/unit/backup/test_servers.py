@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from infra import outputs
+from infra.docker import members
 from infra.docker.members import NoPrimary
 from infra.spec import etcd
+from infra.spec.checkout import Checkout
 from infra.spec.postgres_cluster import MEMBERS
 from ops.backup import markers, servers
 from ops.backup import site as site_module
@@ -159,3 +162,35 @@ def test_data_that_was_put_back_is_served_by_all_servers(monkeypatch: pytest.Mon
     servers.start(site(*REPLICAS), ignore)
     # Which one becomes the primary is up to the unchanged state in etcd.
     assert engine.done == ["start postgres postgres-2 postgres-3", "await postgres-2", "start access"]
+
+
+@pytest.mark.parametrize(
+    ("has_output", "containers", "replicas"),
+    [
+        (True, ("postgres",), REPLICAS),
+        # A killed `up` has turned replicas on.
+        (False, MEMBERS, REPLICAS),
+        (False, ("postgres",), ()),
+    ],
+)
+def test_replicas_are_known_by_the_outputs_or_by_their_containers(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    has_output: bool,
+    containers: tuple[str, ...],
+    replicas: tuple[str, ...],
+) -> None:
+    volumes = ("image", "dataVolume", "configVolume", "repositoryVolume")
+    known = {
+        outputs.BACKUPS: {"enabled": True, "fullDays": 7, **dict.fromkeys(volumes, "x")},
+        outputs.CONTAINERS: {"postgres": f"{PREFIX}-postgres", "access": f"{PREFIX}-access"},
+        **({outputs.POSTGRES_REPLICAS: [{"host": "localhost", "port": 2}]} if has_output else {}),
+    }
+    engine = use(monkeypatch, Engine(None, *containers))
+    monkeypatch.setattr(members, "inspect", engine.inspect)
+    monkeypatch.setattr(site_module, "docker", lambda *_: "20.10")
+    monkeypatch.setattr(site_module.ownership, "require_own", lambda *_: [])
+    monkeypatch.setattr(site_module.ownership, "labels", lambda *_: {})
+    monkeypatch.setattr("ops.stack.pulumi_stack.PulumiStack.known_outputs", lambda _: known)
+    checkout = Checkout(root=tmp_path, key="0a1b2c", state_dir=tmp_path, cache_dir=tmp_path)
+    assert BackupSite.of(checkout, "dev").replicas == replicas
