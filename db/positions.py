@@ -70,7 +70,7 @@ class KnownPositions:
             self._samples.append(self._last)
 
     def forget(self) -> None:
-        """Forget all positions, because a replica is on another timeline. The next read asks again."""
+        """Forget all positions, because a replica is on a later timeline. The next read asks again."""
         self._own = (None if self._last_write is None else object(), BEGINNING)
         self._last = (-1.0, BEGINNING)
         self._samples.clear()

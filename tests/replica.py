@@ -83,7 +83,8 @@ def replicated_postgres() -> Iterator[Pair]:
     """Start a primary with its replica."""
     hba = f"local replication postgres peer\n{postgres.render_hba('all')}"
     with containers.postgres_server(
-        {"wal_keep_size": "512MB"},
+        # Data and WAL of both are in memory.
+        {"wal_keep_size": "128MB", "max_wal_size": "128MB", "min_wal_size": "32MB"},
         extra_files={"pg_hba.conf": hba},
         in_memory=True,
         run_options=["--tmpfs", f"{_FOLDER}:uid={postgres.UID},gid={postgres.GID},mode=0700"],

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import errors as sql_errors
 from psycopg.rows import BaseRowFactory, class_row
 
 from db._async.connection import AsyncBoundedConnection
@@ -34,6 +35,8 @@ _POLL_SECONDS = 0.001
 _GUARD_SECONDS = 1.0
 # A replica that has answered within this time is taken for alive.
 _TRUST_SECONDS = 1.0
+# The class of states for a query that needs more than its limits allow: temporary files, memory.
+_EXHAUSTED = "53"
 
 
 class _NotHereError(Exception):
@@ -127,8 +130,11 @@ class AsyncReplicas(AsyncLender):
         A replica that is known to have replayed it is not asked. Others are asked in a statement of its own, because
         the statement of the read would see a state from before the answer.
         """
-        if monotonic() - connection.replayed_at < _TRUST_SECONDS and _reaches(connection.replayed, position):
+        is_recent = monotonic() - connection.replayed_at < _TRUST_SECONDS
+        if is_recent and _reaches(connection.replayed, position):
             return
+        if is_recent and connection.replayed.timeline not in (0, position.timeline):
+            raise _NotHereError("other_timeline")
         connection.deadline = deadline.within(_GUARD_SECONDS)
         ends_at = monotonic() + _REPLAY_SECONDS
         while True:
@@ -137,11 +143,12 @@ class AsyncReplicas(AsyncLender):
                 # It was promoted. The next connection leads to a replica.
                 connection.pgconn.finish()
                 raise _NotHereError("no_replica")
-            if position.timeline not in (0, replayed.timeline):
-                self.positions.forget()
-                raise _NotHereError("other_timeline")
             connection.replayed = Position(replayed.timeline, replayed.lsn)
             connection.replayed_at = monotonic()
+            if position.timeline not in (0, replayed.timeline):
+                if replayed.timeline > position.timeline:
+                    self.positions.forget()
+                raise _NotHereError("other_timeline")
             if _reaches(connection.replayed, position):
                 return
             if connection.replayed_at > ends_at:
@@ -149,7 +156,9 @@ class AsyncReplicas(AsyncLender):
             await sleep(_POLL_SECONDS)
 
     def _judge(self, error: psycopg.Error, deadline: Deadline) -> None:
-        """Raise an error that the primary could not avoid, and decide what another one means for the connections."""
+        """Raise an error after which the primary must not execute the query, and note what others mean."""
+        if isinstance(error, sql_errors.QueryCanceled) or (error.sqlstate or "").startswith(_EXHAUSTED):
+            raise error
         if isinstance(error, DeadlinePassed):
             if deadline.left() <= 0:
                 raise error

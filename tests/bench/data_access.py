@@ -30,6 +30,7 @@ from infra.spec import roles
 from tests.bench.activities import measure_cached_page, measure_copy, measure_deep_page
 from tests.bench.archive import measure_import
 from tests.bench.orm_user import OrmUser
+from tests.bench.replicas import measure_replicas
 from tests.bench.result import Result
 from tests.bench.servers import CALLS, BenchServers, bench_servers, raw_redis
 from tests.bench.turns import ROUNDS, SHORT_RUN, Turns, async_seconds, seconds, take_async_turns, take_turns
@@ -59,6 +60,7 @@ def measure() -> list[Result]:
             *asyncio.run(_redis_async(servers)),
             *_database(servers),
             *asyncio.run(_database_async(servers)),
+            *measure_replicas(),
             *measure_copy(servers),
             *measure_deep_page(servers),
             *measure_import(servers.postgres, events=IMPORTED_EVENTS),

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from prometheus_client import REGISTRY
+
 from cache.errors import CacheSettingError
 from cache.near import MISS
 from cache.settings import CacheSettings
@@ -97,3 +99,8 @@ def wait_until_near(data: Any, user_id: int) -> None:
     # The invalidation by the last fill may arrive late.
     time.sleep(0.15)
     wait_until(is_held, 60)
+
+
+def replica_reads(outcome: str) -> float:
+    """Return how many reads in `reading()` have had this outcome in this process."""
+    return REGISTRY.get_sample_value("groundwork_db_replica_reads_total", {"outcome": outcome}) or 0.0

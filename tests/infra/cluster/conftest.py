@@ -23,10 +23,11 @@ LIMIT_SECONDS = 300
 
 @dataclass(frozen=True)
 class LiveCluster:
-    """The stack, and a connection string of role app from when it had replicas."""
+    """The stack, and the connection strings of role app from when it had replicas."""
 
     checkout: CheckoutCopy
     url: str
+    read_url: str
 
     def container(self, service: str) -> str:
         return self.checkout.identity.name("dev", service)
@@ -70,8 +71,8 @@ def cluster(checkout: CheckoutCopy) -> LiveCluster:
     # Monitoring and replicas of Redis are here because another stack with replicas would take a minute.
     checkout.settings(postgresReplicas=2, redisReplicas=2, monitoring="true", allowChaos=True)
     checkout.succeed("up")
-    url = json.loads(checkout.succeed("env", "--role", "app", "--format", "json"))["DATABASE_URL"]
-    live = LiveCluster(checkout, url)
+    urls = json.loads(checkout.succeed("env", "--role", "app", "--format", "json"))
+    live = LiveCluster(checkout, urls["DATABASE_URL"], urls["DATABASE_READ_URL"])
     live.wait_until_whole()
     checkout.succeed("backup")
     return live

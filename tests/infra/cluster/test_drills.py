@@ -9,8 +9,10 @@ import pytest
 from infra.docker.engine import docker
 from infra.spec.postgres_cluster import MEMBERS
 from tests.containers import wait_until
+from tests.infra.cluster.callers import calling
 from tests.infra.cluster.conftest import LIMIT_SECONDS, LiveCluster
 from tests.infra.cluster.writers import Writers, writing
+from tests.integration.data_access import replica_reads
 from tests.promises import promise
 from tests.scale import IS_FULL
 
@@ -50,18 +52,26 @@ _RUNS = [*FAULTS, *FAULTS, *FAULTS] if IS_FULL else ["freeze", "switchover"]
 
 
 @promise("no acknowledged write is lost when the primary is killed, frozen or moved")
+@promise("a caller that repeats writes under their keys gets no other error over a failover")
+@promise("a read in `reading()` sees every write that its data access has completed")
 @pytest.mark.parametrize(("number", "fault"), list(enumerate(_RUNS)))
 def test_no_acknowledged_write_is_lost(cluster: LiveCluster, number: int, fault: str) -> None:
     cluster.wait_until_whole()
     old = cluster.primary()
-    with writing(cluster.url) as writers:
+    first = (number + 1) * 1_000_000
+    answered = replica_reads("replica")
+    with writing(cluster.url) as writers, calling(cluster.url, cluster.read_url, first) as callers:
         wait_until(lambda: len(writers.acknowledged) >= 100, LIMIT_SECONDS)
+        wait_until(lambda: replica_reads("replica") > answered, LIMIT_SECONDS)
         FAULTS[fault](cluster, writers, old)
         _await_writes(writers)
         # The old primary comes back while the others write.
         cluster.wait_until_whole()
     assert cluster.primary() != old
     assert writers.acknowledged.keys() - writers.rows() == set(), f"longest wait {writers.gap():.1f} s"
+    assert callers.missed == []
+    users = cluster.sql(f"SELECT github_id FROM groundwork.users WHERE github_id >= {first}").split()
+    assert sorted(map(int, users)) == sorted(callers.written), f"after {callers.retries} retries"
 
 
 @pytest.mark.skipif(not IS_FULL, reason="SCALE=full: it waits for the end of a lease")

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 
 from cache.url_source import UrlSource
 from db import load_queries
@@ -73,7 +72,3 @@ def is_answered_by_replica(data: Any, **reading: Any) -> bool:
     with data.reading(**reading):
         answer = data.fetch_one(IS_REPLICA, bool)
     return bool(answer)
-
-
-def reads(outcome: str) -> float:
-    return REGISTRY.get_sample_value("groundwork_db_replica_reads_total", {"outcome": outcome}) or 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import psycopg
@@ -12,13 +14,13 @@ import db._async.replicas
 import db._sync.replicas
 from cache.url_source import UrlSource
 from db import load_queries
-from db.errors import ConnectionLost, InvalidInput, InvalidSetting, QueryFailed
+from db.errors import ConnectionLost, DeadlineExceeded, InvalidInput, InvalidSetting, QueryFailed
 from db.models import NewUser
 from infra.docker.engine import docker
 from infra.spec.roles import DATABASE
 from tests.containers import wait_until
-from tests.integration.data_access import cache_settings, data_access, database_settings
-from tests.integration.reading.conftest import IS_REPLICA, is_answered_by_replica, reads
+from tests.integration.data_access import cache_settings, data_access, database_settings, replica_reads
+from tests.integration.reading.conftest import IS_REPLICA, is_answered_by_replica
 from tests.promises import promise
 from tests.replica import Pair
 
@@ -37,6 +39,12 @@ SELECT pg_is_in_recovery(), username FROM users WHERE github_id = %(github_id)s;
 -- takes: nothing
 -- gives: int
 SELECT 1 FROM (SELECT pg_notify('reading', '')) AS notified;
+
+-- name: wait :read
+-- Wait to be cancelled.
+-- takes: nothing
+-- gives: int
+SELECT 1 FROM (SELECT pg_sleep(30)) AS slept;
 
 -- name: fail :read
 -- Divide by zero.
@@ -73,20 +81,20 @@ def test_a_replica_answers_in_the_block_only(data: Any) -> None:
 def test_listings_counts_and_reads_by_a_natural_key_are_answered_by_a_replica(data: Any) -> None:
     ada = data.users.add(ADA)
     wait_until(lambda: is_answered_by_replica(data))
-    before = reads("replica")
+    before = replica_reads("replica")
     with data.reading():
         assert data.users.find_by_github_id(7) == ada
         assert data.users.list().items == [ada]
         assert data.users.count() == 1
         assert data.activities.list().items == []
         assert data.activities.list_by_type("PushEvent").items == []
-    assert reads("replica") == before + 5
+    assert replica_reads("replica") == before + 5
 
 
 @promise("replicas never fill the cache")
 def test_reads_through_the_cache_are_answered_by_the_primary(data: Any, pair: Pair) -> None:
     is_answered_by_replica(data)
-    before = reads("replica")
+    before = replica_reads("replica")
     with pair.paused():
         insert(pair, 8, "grace")
         with data.reading(max_staleness=None):
@@ -97,7 +105,7 @@ def test_reads_through_the_cache_are_answered_by_the_primary(data: Any, pair: Pa
             assert data.users.get(user_id).username == "grace"
             assert [each.username for each in data.users.get_many([user_id])] == ["grace"]
             assert data.activities.feed(user_id).items == []
-    assert reads("replica") == before + 2
+    assert replica_reads("replica") == before + 2
 
 
 @SYNC
@@ -132,10 +140,10 @@ def test_the_primary_answers_if_the_replica_is_too_stale(data: Any, pair: Pair) 
             assert data.users.find_by_github_id(8) is None
         with data.reading(max_staleness=None):
             assert data.users.find_by_github_id(8) is None
-        before = reads("lagging")
+        before = replica_reads("lagging")
         with data.reading(max_staleness=0.0001):
             assert data.users.find_by_github_id(8).username == "grace"
-        assert reads("lagging") == before + 1
+        assert replica_reads("lagging") == before + 1
 
 
 def test_a_replica_of_an_idle_primary_is_not_stale(data: Any, pair: Pair) -> None:
@@ -166,9 +174,9 @@ def test_a_position_is_not_known_inside_a_transaction(data: Any) -> None:
 
 
 def test_a_position_of_a_later_timeline_is_answered_by_the_primary(data: Any) -> None:
-    before = reads("other_timeline")
+    before = replica_reads("other_timeline")
     assert not is_answered_by_replica(data, after="2-1")
-    assert reads("other_timeline") == before + 1
+    assert replica_reads("other_timeline") == before + 1
 
 
 @SYNC
@@ -194,10 +202,10 @@ def test_a_list_without_a_replica_is_not_used_for_more_connections_to_the_primar
     primary = pair.url("app_a", DATABASE, servers="primary")
     settings = database_settings(primary, read_url=UrlSource("DATABASE_READ_URL", InvalidSetting, primary))
     nowhere = cache_settings("redis://app:x@localhost:1/0", "none", near_entries=0)
-    before = reads("no_replica")
+    before = replica_reads("no_replica")
     with data_access(flavour, settings, nowhere) as data:
         assert not is_answered_by_replica(data)
-    assert reads("no_replica") == before + 1
+    assert replica_reads("no_replica") == before + 1
 
 
 def test_an_error_of_the_query_is_the_primarys(data: Any) -> None:
@@ -207,11 +215,21 @@ def test_an_error_of_the_query_is_the_primarys(data: Any) -> None:
 
 
 def test_a_read_that_writes_is_sent_to_the_primary(data: Any) -> None:
-    before = reads("failed")
+    before = replica_reads("failed")
     with data.reading():
         assert data.fetch_one(OWN["write"], int) == 1
-    assert reads("failed") == before + 1
+    assert replica_reads("failed") == before + 1
     assert is_answered_by_replica(data)
+
+
+def test_a_query_that_is_cancelled_on_the_replica_is_not_sent_to_the_primary(data: Any, pair: Pair) -> None:
+    cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    with ThreadPoolExecutor(1) as thread, data.reading():
+        waiting = thread.submit(copy_context().run, data.fetch_one, OWN["wait"], int)
+        wait_until(lambda: pair.replica_psql(cancel) == "1")
+        with pytest.raises(DeadlineExceeded) as cancelled:
+            waiting.result(20)
+    assert cancelled.value.sqlstate == "57014"
 
 
 @promise("the primary answers while a replica is gone or frozen")
@@ -241,9 +259,9 @@ def test_the_primary_answers_while_the_replica_is_frozen(
         session = data.fetch_one(OWN["session"], int)
         signal(pair, session, "STOP")
         try:
-            before = reads("failed")
+            before = replica_reads("failed")
             assert data.users.find_by_github_id(7) == ada
-            assert reads("failed") == before + 1
+            assert replica_reads("failed") == before + 1
             # The connection was replaced.
             wait_until(lambda: is_answered_by_replica(data), 60)
         finally:
