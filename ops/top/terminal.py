@@ -33,6 +33,7 @@ _ESCAPE_SECONDS = 0.05
 _PATIENCE_SECONDS = 0.2
 _READ = 0
 _ENDINGS = {signal.SIGINT: 0, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGHUP: 128 + signal.SIGHUP}
+_TERMINAL_GONE = _ENDINGS[signal.SIGHUP]
 _SIGNALS = (*_ENDINGS, signal.SIGWINCH, signal.SIGTSTP)
 _SEQUENCE = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
 _KEYS = {
@@ -96,7 +97,7 @@ class LiveView:
             # The terminal is gone, for example because the ssh connection broke.
             if error.errno != errno.EIO:
                 raise
-            return _ENDINGS[signal.SIGHUP]
+            return _TERMINAL_GONE
         finally:
             self._collector.stop(_PATIENCE_SECONDS)
 
@@ -118,24 +119,25 @@ class LiveView:
                     else:
                         next_frame = now
             if self._input in ready:
-                if not self._take_keys():
-                    return 0
+                if (code := self._take_keys()) is not None:
+                    return code
                 next_frame = now
             if now >= next_frame:
                 self._draw()
                 next_frame = now + _LONGEST_SECONDS
 
-    def _take_keys(self) -> bool:
-        """Change the display by the pressed keys. Return False to quit."""
+    def _take_keys(self) -> int | None:
+        """Change the display by the pressed keys. Return the exit code, or None to continue."""
         data = os.read(self._input, 4096)
+        if not data:
+            return _TERMINAL_GONE
         if data.endswith(b"\x1b") and select.select([self._input], [], [], _ESCAPE_SECONDS)[0]:
             data += os.read(self._input, 4096)
         page = rows_that_fit(self._console.height)
         for key in keys(data):
             self._display = press(self._display, key, rows_of(self._display, self._snapshot), page)
         self._collector.change(self._display.interval, self._display.view is STATEMENTS)
-        # Without data, the terminal is closed.
-        return bool(data) and not self._display.has_quit
+        return 0 if self._display.has_quit else None
 
     def _draw(self) -> None:
         if not self._display.is_paused:
