@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from bisect import bisect
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -17,11 +17,9 @@ from operator import itemgetter
 import psycopg
 from msgspec.structs import replace as changed
 
-from cache.errors import CacheSettingError
 from cache.settings import CacheSettings
-from cache.url_source import UrlSource
 from db import AsyncDataAccess
-from db.errors import DbError, InvalidSetting, OutcomeUnknown
+from db.errors import DbError, OutcomeUnknown
 from db.models import NewUser, User
 from db.session import connect
 from db.settings import DatabaseSettings
@@ -33,7 +31,7 @@ from ops.errors import Exit, OpsError
 NAME = "data-access"
 # GitHub's numbers are below 2^40.
 _FIRST_ID, _LAST_ID = 2**62, 2**62 + 2**40
-_WRITERS, _HOT_USERS = 3, 4
+_WRITERS, _HOT_USERS, _POOL_SIZE = 3, 4, 4
 # How far a reader may be behind: one has a near cache, the other has not.
 _READER_LAGS = {0: 0.0, 1000: 0.25}
 _DEADLINE_SECONDS = 2.0
@@ -67,15 +65,17 @@ class DataAccessLoad:
 
     name = NAME
 
-    def __init__(self, database_url: str, redis_url: str, journal: Journal) -> None:
+    def __init__(self, urls: Mapping[str, str], journal: Journal) -> None:
+        """`urls` are the variables of role app, such as DATABASE_URL."""
         self.outcome = LoadOutcome()
-        self._database_url = database_url
-        self._database = DatabaseSettings(
-            UrlSource("DATABASE_URL", InvalidSetting, database_url),
-            pool_size=4,
+        self._database_url = urls["DATABASE_URL"]
+        self._database = replace(
+            DatabaseSettings.from_environment(urls),
+            pool_size=_POOL_SIZE,
+            read_pool_size=_POOL_SIZE,
             deadline_seconds=_DEADLINE_SECONDS,
         )
-        self._cache = CacheSettings(UrlSource("REDIS_URL", CacheSettingError, redis_url), "main")
+        self._cache = CacheSettings.from_environment(urls)
         self._journal = journal
         self._added: set[int] = set()
         self._hot: list[_HotUser] = []
@@ -153,6 +153,7 @@ class DataAccessLoad:
                 *(self._add(writer, numbers) for _ in range(_WRITERS)),
                 *(self._update(writer, hot) for hot in self._hot),
                 *(self._read(reader, lag) for reader, lag in readers),
+                self._read_own(writer),
             )
 
     def _open(self, near_entries: int) -> AsyncDataAccess:
@@ -205,15 +206,29 @@ class DataAccessLoad:
             hot = self._hot[turn % _HOT_USERS]
             position = bisect(hot.told, time.monotonic() - lag, key=itemgetter(0))
             expected = hot.told[position - 1][1] if position else 0
-            try:
-                seen = _version((await data.users.get(hot.user.id)).username)
-            except DbError as error:
-                await self._failed(error)
-                continue
-            self.outcome.reads += 1
-            self.outcome.bucket(self._now()).reads += 1
-            self.outcome.stale += seen < expected
-            await asyncio.sleep(_READ_PAUSE)
+            await self._check(data.users.get(hot.user.id), expected)
+
+    async def _read_own(self, data: AsyncDataAccess) -> None:
+        """Read what this data access has written, from a replica if there is one."""
+        turn = 0
+        while not self._stopped.is_set():
+            turn += 1
+            hot = self._hot[turn % _HOT_USERS]
+            expected = hot.acknowledged[-1] if hot.acknowledged else 0
+            with data.reading():
+                await self._check(data.users.get_by_github_id(hot.user.github_id), expected)
+
+    async def _check(self, read: Awaitable[User], expected: int) -> None:
+        """Wait for a read, and count it as stale if it has an older update than `expected`."""
+        try:
+            seen = _version((await read).username)
+        except DbError as error:
+            await self._failed(error)
+            return
+        self.outcome.reads += 1
+        self.outcome.bucket(self._now()).reads += 1
+        self.outcome.stale += seen < expected
+        await asyncio.sleep(_READ_PAUSE)
 
     def _acknowledged(self) -> None:
         self.outcome.writes.append(self._now())

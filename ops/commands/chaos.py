@@ -201,7 +201,7 @@ def _run(
         run = Run(stack, seed, time.time(), load, has_replicas)
         rows = None
         if load == LOADS[0]:
-            rows = DataAccessLoad(environment["DATABASE_URL"], environment["REDIS_URL"], journal)
+            rows = DataAccessLoad(environment, journal)
             run.load = rows.outcome
         _say(f"seed {seed}: {len(steps)} faults in {total} s")
         with watched(checkout, stack):

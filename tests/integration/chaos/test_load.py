@@ -35,7 +35,9 @@ def journal(tmp_path: Path) -> Journal:
 @pytest.fixture
 def make_load(database: Database, redis_server: Server, journal: Journal) -> Callable[..., Any]:
     def make(kind: type[DataAccessLoad] = DataAccessLoad) -> DataAccessLoad:
-        load = kind(database.url("app"), redis_server.redis_url("app"), journal)
+        load = kind(
+            {"DATABASE_URL": database.url("app"), "REDIS_URL": redis_server.redis_url("app")}, journal
+        )
         load._cache = replace(load._cache, namespace=f"t{uuid.uuid4().hex[:12]}", timeout_seconds=2.0)
         return load
 
@@ -115,7 +117,10 @@ def test_the_rows_of_a_killed_run_are_deleted(
 
 
 def test_a_load_that_cannot_write_is_refused(redis_server: Server, journal: Journal) -> None:
-    url = "postgresql://app:x@localhost:1/groundwork"
+    urls = {
+        "DATABASE_URL": "postgresql://app:x@localhost:1/groundwork",
+        "REDIS_URL": redis_server.redis_url("app"),
+    }
     with pytest.raises(OpsError, match="cannot delete the rows of the load") as found:
-        DataAccessLoad(url, redis_server.redis_url("app"), journal).start(0)
+        DataAccessLoad(urls, journal).start(0)
     assert found.value.exit_code == Exit.UNREACHABLE
