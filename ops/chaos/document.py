@@ -77,7 +77,10 @@ def text(run: Run) -> Iterator[str]:
     if run.load is not None:
         load = run.load
         yield ""
-        yield f"writes   {len(load.writes)} acknowledged, {load.lost} of them lost, {load.unknown} without an answer"
+        yield (
+            f"writes   {len(load.writes)} acknowledged, {_count(load.lost)} of them lost,"
+            f" {load.unknown} without an answer"
+        )
         yield f"reads    {load.reads} answered, {load.stale} of them stale"
         yield f"errors   {', '.join(f'{name} {count}' for name, count in load.errors_by_type().items()) or 'none'}"
     if run.program_code is not None:
@@ -95,6 +98,10 @@ def plan_text(steps: list[Step]) -> Iterator[str]:
 
 def seconds(value: float | None) -> str:
     return _UNKNOWN if value is None else f"{value:.1f}s"
+
+
+def _count(value: int | None) -> str:
+    return "an unknown number" if value is None else str(value)
 
 
 def _rounded(value: float | None) -> float | None:

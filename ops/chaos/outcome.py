@@ -27,13 +27,13 @@ class Bucket:
 class LoadOutcome:
     """What the load's clients saw. Times are in seconds since the beginning of the run.
 
-    `lost` are acknowledged writes that the database does not have at the end. `stale` are reads that returned an older
-    value than that of a write whose invalidation had reached Redis before. `unknown` are writes without an answer.
+    `lost` are acknowledged writes that the database does not have at the end, or None if that is not known. `stale` are
+    reads that returned an older value than they may (docs/data-access.md). `unknown` are writes without an answer.
     """
 
     writes: list[float] = field(default_factory=list)
     unknown: int = 0
-    lost: int = 0
+    lost: int | None = None
     reads: int = 0
     stale: int = 0
     errors: list[tuple[float, str]] = field(default_factory=list)

@@ -125,7 +125,8 @@ class Runner:
         except (DockerError, OpsError) as error:
             outcome.problem = str(error)
             self._say(f"{self._now():5.0f} s  {step.fault} {outcome.server} failed: {error}")
-        outcome.ended = self._now()
+        finally:
+            outcome.ended = self._now()
         left = self._wait_until_well()
         if left:
             self._say(f"{self._now():5.0f} s  not recovered: {'; '.join(left)}")

@@ -208,7 +208,11 @@ def _run(
             runner = Runner(run, target, injector_of(checkout, stack), journal, rows or program, _say)
             runner.run(steps, total)
         if rows is not None:
-            rows.verify()
+            try:
+                rows.verify()
+            except OpsError as error:
+                # The report of the faults is needed all the more.
+                run.left = [*run.left, str(error)]
         if program is not None:
             run.program_code = program.code
     return run

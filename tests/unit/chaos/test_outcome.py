@@ -19,7 +19,7 @@ from tests.promises import promise
 @pytest.fixture
 def run() -> Run:
     """A run of 60 s with a write each second, except from 10.5 to 30.5 s, when Postgres was frozen."""
-    load = LoadOutcome(reads=900, unknown=2)
+    load = LoadOutcome(reads=900, unknown=2, lost=0)
     for second in range(60):
         at = second + 0.5
         bucket = load.bucket(at)
@@ -103,6 +103,15 @@ def test_the_document_has_the_same_numbers(run: Run) -> None:
     assert found["writes"] == {"acknowledged": 41, "unknown": 2, "lost": 0}
     assert len(found["timeline"]) == 60
     assert found["startedAt"] == "2026-09-21T14:13:20+00:00"
+
+
+def test_lost_writes_that_are_not_known_are_reported_as_such(run: Run) -> None:
+    assert run.load is not None
+    run.load.lost = None
+    assert any("an unknown number of them lost" in line for line in text(run))
+    assert document(run, strict=False, path=None)["writes"]["lost"] is None
+    assert run.broken_promises(strict=False) == []
+    assert "-</b>of them lost" in render(run, strict=False)
 
 
 def test_without_a_load_the_report_has_only_the_faults(run: Run) -> None:

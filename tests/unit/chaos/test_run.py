@@ -146,6 +146,7 @@ def test_an_interrupt_undoes_the_fault_and_ends_the_run(stack: Stack, clock: Clo
     assert stack.log == ["freeze gw-postgres", "undo freeze"]
     assert done.was_stopped
     assert done.seconds < 15
+    assert done.faults[0].began < done.faults[0].ended <= done.seconds
 
 
 def test_an_interrupt_while_a_fault_begins_undoes_it(stack: Stack, clock: Clock) -> None:
