@@ -11,8 +11,8 @@ PROPERTIES: dict[str, Parity] = {
         "15, from Debian", "15, RDS's newest", "RDS upgrades minor versions automatically"
     ),
     "reading from replicas": Parity(
-        "`target_session_attrs` of libpq, over the hosts of `DATABASE_URL`",
-        "the hosts of output `postgresReplicas`",
+        "`DATABASE_READ_URL` with all servers",
+        "`DATABASE_READ_URL` with the replicas, and the instance last",
         "RDS has no common endpoint for the replicas of an instance",
     ),
     "Redis's version": Parity(

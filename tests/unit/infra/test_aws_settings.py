@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -11,6 +12,7 @@ from infra.settings import AWS, StackSettings
 from infra.spec import aws_sizes, rds, vpc
 from infra.spec.errors import SettingError
 from tests.promises import promise
+from tests.unit.documentation.pages import ROOT
 from tests.unit.infra.aws.program import EXISTING_VPC
 from tests.unit.infra.test_settings import AWS_STACK, Bad
 
@@ -402,3 +404,10 @@ def test_rds_gets_a_settings_parameter_without_its_unit(name: str, value: str, r
 
 def test_the_target_is_parsed() -> None:
     assert parse().target == AWS
+
+
+def test_the_documentation_names_only_settings_that_exist() -> None:
+    known = {setting.key for setting in StackSettings.declarations()}
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        named = set(re.findall(r"`(?:groundwork:)?(aws[A-Z]\w+)\b[^`]*`", page.read_text()))
+        assert named <= known, f"{page.name}: {sorted(named - known)}"
