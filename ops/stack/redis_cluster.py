@@ -170,10 +170,10 @@ class RedisCluster:
             missing = [n for n in SERVER_NAMES if n != primary and not is_linked(reports.get(n, {}))]
             if primary and not missing:
                 return members, primary
-            if time.monotonic() > deadline:
-                problem = (
-                    f"{', '.join(missing)} does not follow the primary" if primary else "there is no primary"
-                )
+            stopped = [n for n in SERVER_NAMES if not (n in members and members[n].is_running)]
+            if stopped or time.monotonic() > deadline:
+                absent = f"{', '.join(stopped or missing)} does not follow the primary"
+                problem = absent if primary else "there is no primary"
                 raise OpsError(
                     f"cannot move the primary of {self._redis}: {problem};"
                     f" see `groundwork cluster status --stack {self.stack}`",
@@ -239,7 +239,10 @@ def _server(member: RedisMember, report: Mapping[str, str] | None, primary: Mapp
         state = "running" if is_well else "without replicas"
         return RedisRow(member.name, member.container, PRIMARY, state, is_well=is_well)
     if is_linked(report):
-        lag = int(primary["master_repl_offset"]) - int(report["slave_repl_offset"]) if primary else None
+        # The primary is not asked at the same moment.
+        lag = (
+            max(0, int(primary["master_repl_offset"]) - int(report["slave_repl_offset"])) if primary else None
+        )
         return RedisRow(member.name, member.container, REPLICA, "streaming", is_well=True, lag_bytes=lag)
     state = "copying the data" if report.get("master_sync_in_progress") == "1" else "without its primary"
     return RedisRow(member.name, member.container, REPLICA, state, is_well=False)

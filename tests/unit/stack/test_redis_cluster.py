@@ -190,6 +190,19 @@ def test_a_switchover_that_is_not_possible_is_one_line(
     assert set(redis.priorities.values()) == {100}
 
 
+@pytest.mark.parametrize("gone", [True, False], ids=["removed", "stopped"])
+def test_a_switchover_does_not_wait_for_a_server_that_does_not_run(
+    stack: RedisCluster, redis: Redis, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    monkeypatch.setattr(redis_cluster, "_WAIT_SECONDS", 1000)
+    monkeypatch.setattr(redis_cluster.time, "sleep", lambda _: pytest.fail("it waits"))
+    redis.states["redis-3"] = "exited"
+    if gone:
+        del redis.states["redis-3"]
+    with pytest.raises(OpsError, match="redis-3 does not follow the primary"):
+        stack.switch_over(None, _quiet)
+
+
 def _lose_the_primary(redis: Redis) -> None:
     redis.states |= {"redis": "exited", "sentinel-1": "exited", "sentinel-2": "exited"}
 
