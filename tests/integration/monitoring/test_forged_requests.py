@@ -156,16 +156,38 @@ def test_the_postgres_exporter_connects_to_no_address_that_a_request_names(liste
         assert not connects(listener, *attacks(where, listener))
 
 
+_KILL = 'for p in /proc/[0-9]*; do [ "$(cat "$p/comm")" = "$0" ] && kill -9 "${p#/proc/}" && exit; done; true'
+
+
+def test_the_container_ends_when_the_exporter_of_one_replica_ends(docker_engine: None) -> None:
+    """Docker then starts all of them again."""
+    members = {"postgres": "127.0.0.1", "postgres-2": "127.0.0.1"}
+    command = replicas.postgres_exporters_command(members)
+    files = {
+        "pgpass": configuration.pgpass({"monitor_a": "x"}),
+        "queries.yml": replicas.postgres_queries(),
+        "ca.crt": make_authority("nobody").certificate,
+    }
+    environment = configuration.postgres_login_environment("monitor_a")
+    with ExitStack() as stack:
+        container = run(
+            stack, build_image("monitoring"), POSTGRES_EXPORTER, command, files, environment, network="bridge"
+        )
+        for port in (PORTS[POSTGRES_EXPORTER], PORTS[POSTGRES_EXPORTER] + 1):
+            wait_until(lambda port=port: ask(f"{address(container)}:{port}/")[0] == 200)  # type: ignore[misc]
+        # Detached, because the container may end before the command does.
+        docker("exec", "--detach", container, "bash", "-c", _KILL, "prometheus-post")
+        wait_until(lambda: docker("inspect", "--format", "{{.State.Running}}", container).strip() == "false")
+
+
 @pytest.mark.parametrize("process", ["haproxy", "prometheus-redi"])
 def test_the_container_ends_when_the_exporter_or_its_filter_ends(docker_engine: None, process: str) -> None:
     """Docker then starts both again. A name in /proc has 15 characters."""
-    kill = 'for p in /proc/[0-9]*; do [ "$(cat "$p/comm")" = "$0" ] && kill -9 "${p#/proc/}"; done; true'
     with ExitStack() as stack:
         files = {"redis_passwords.json": "{}", "ca.crt": make_authority("nobody").certificate}
         container = run(stack, build_image("monitoring"), REDIS_EXPORTER, COMMAND, files, network="bridge")
         wait_until(lambda: ask(f"{address(container)}:{PORTS[REDIS_EXPORTER]}/health")[0] == 200)
-        # Detached, because the container may end before the command does.
-        docker("exec", "--detach", container, "bash", "-c", kill, process)
+        docker("exec", "--detach", container, "bash", "-c", _KILL, process)
         wait_until(lambda: docker("inspect", "--format", "{{.State.Running}}", container).strip() == "false")
 
 
