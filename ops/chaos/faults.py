@@ -89,7 +89,7 @@ class FaultInjector:
             folder = _DATA_FOLDERS[_kind(active.service)]
             docker("exec", container, "sh", "-c", _EMPTY, "sh", active.token, "", folder)
         elif fault in (PARTITION, SLOW):
-            network.undo(container, self.image(), self.labels)
+            network.undo(container, self.image, self.labels)
 
 
 def _fill(active: ActiveFault, seconds: int) -> str:

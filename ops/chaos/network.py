@@ -7,7 +7,7 @@ then gets a new network namespace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from infra.docker.engine import DockerError, docker, inspect, label_options, remove_container
 from infra.spec.checkout import STATE_LABEL
@@ -42,15 +42,18 @@ def slow(container: str, image: str, seconds: int, labels: Mapping[str, str]) ->
     return docker("exec", helper_of(container), "sh", "-ceu", _SLOW).strip()
 
 
-def undo(container: str, image: str, labels: Mapping[str, str]) -> None:
-    """Undo both, also if the helper was killed. Does nothing if the container does not run."""
+def undo(container: str, image: Callable[[], str], labels: Mapping[str, str]) -> None:
+    """Undo both, also if the helper was killed. Does nothing if the container does not run.
+
+    `image` is only needed without a helper.
+    """
     helper = helper_of(container)
     try:
         docker("exec", helper, "sh", "-c", _UNDO)
     except DockerError:
         # It has finished, or something has killed it before it could undo its changes.
         if _is_running(container):
-            docker(*_run(container, labels), "--rm", image, "-c", _UNDO)
+            docker(*_run(container, labels), "--rm", image(), "-c", _UNDO)
     remove_container(helper, labels[STATE_LABEL])
 
 

@@ -14,7 +14,7 @@ _STOP_SECONDS = 30
 
 
 class ProgramLoad:
-    """A program with DATABASE_URL and REDIS_URL of role app, in a process group of its own."""
+    """A program with the URLs of role app in its environment, in a process group of its own."""
 
     def __init__(self, command: str, environment: Mapping[str, str]) -> None:
         try:

@@ -178,6 +178,7 @@ def _run(
     from ops.chaos.journal import Journal
     from ops.chaos.load import DataAccessLoad
     from ops.chaos.outcome import Run
+    from ops.chaos.plan import PARTITION, SLOW
     from ops.chaos.run import Runner
     from ops.chaos.target import ChaosTarget, injector_of
     from ops.chaos.undo import delete_left_rows, undo_all
@@ -198,6 +199,10 @@ def _run(
                 f" `groundwork doctor --stack {stack}`",
                 Exit.UNREACHABLE,
             )
+        injector = injector_of(checkout, stack)
+        if any(step.fault in (PARTITION, SLOW) for step in steps):
+            # Built now, because a build would take up the time of the fault.
+            injector.image()
         run = Run(stack, seed, time.time(), load, has_replicas)
         rows = None
         if load == LOADS[0]:
@@ -205,7 +210,7 @@ def _run(
             run.load = rows.outcome
         _say(f"seed {seed}: {len(steps)} faults in {total} s")
         with watched(checkout, stack):
-            runner = Runner(run, target, injector_of(checkout, stack), journal, rows or program, _say)
+            runner = Runner(run, target, injector, journal, rows or program, _say)
             runner.run(steps, total)
         if rows is not None:
             try:

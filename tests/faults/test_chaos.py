@@ -143,7 +143,7 @@ def test_faults_end_when_their_time_is_over(server: Server, injector: FaultInjec
     wait_until(lambda: not is_frozen(server) and not fill_file_exists(server), _WAIT_SECONDS)
     wait_until(lambda: not inspect("container", helper)[0]["State"]["Running"], _WAIT_SECONDS)
     assert network_rules(server) == ""
-    network.undo(server.container, build_image("chaos"), _LABELS)
+    network.undo(server.container, lambda: build_image("chaos"), _LABELS)
 
 
 def test_undoing_a_fault_of_a_removed_container_does_nothing(injector: FaultInjector) -> None:
