@@ -183,6 +183,9 @@ def test_another_state_changes_nothing_and_learns_the_owner(up: CheckoutCopy) ->
     assert not another.identity.state_file("dev").exists()
 
 
+@pytest.mark.skipif(
+    not IS_FULL, reason="tests/integration/migrator/test_resource.py has it without the engine"
+)
 def test_failed_migration_fails_the_up_with_file_line_and_statement(up: CheckoutCopy) -> None:
     bad = up.root / "db" / "migrations" / "9002_bad.up.sql"
     bad.write_text("CREATE TABLE half (id bigint);\n\nCREATE TABEL other (id bigint);\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,9 @@ def checkout(tmp_path: Path) -> Path:
             (folder / name).write_bytes((ROOT / name).read_bytes())
             (folder / name).chmod((ROOT / name).stat().st_mode)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    if (ROOT / ".mypy_cache").is_dir():
+        # mypy compares the files, and analyzes only those that differ.
+        shutil.copytree(ROOT / ".mypy_cache", folder / ".mypy_cache")
     return folder
 
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from pulumi.runtime.rpc import UNKNOWN
 
-from db.migrator import LedgerMismatch, MigrationError, apply_pending, read_source
+from db.migrator import LedgerMismatch, MigrationError, ScriptFailed, apply_pending, read_source
 from infra.schema import MigrationsProvider
 from ops.doctor.examination import Examination
 from ops.doctor.migrations import ledger_state
@@ -93,6 +93,19 @@ def test_a_migration_that_needs_a_person_is_refused_as_by_migrate_up(
     kill_index_build(owner, folder)
     with pytest.raises(LedgerMismatch, match=said):
         MigrationsProvider().diff("id", props, props)
+
+
+def test_a_failed_migration_is_reported_with_file_line_and_statement_and_changes_nothing(
+    props: dict[str, Any], write: Write, owner: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("2_bad.sql", "CREATE TABLE half (a int);\n\nCREATE TABEL other (a int);\n")
+    provider = MigrationsProvider()
+    assert provider.diff("id", props, props).changes is True
+    assert capsys.readouterr().out == "pending migration: 2_bad.sql\n"
+    with pytest.raises(ScriptFailed, match=r"2_bad\.sql:3.*(?s:.*)CREATE TABEL other"):
+        provider.update("id", props, props)
+    assert owner.execute("SELECT to_regclass('half')").fetchone() == (None,)
+    assert applied_versions(owner) == [1]
 
 
 def test_a_migration_that_was_reverted_by_hand_is_applied_again(
