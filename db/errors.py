@@ -87,6 +87,13 @@ class TransactionConflict(QueryFailed):
         super().__init__(query, f"{reason}; retry the transaction", sqlstate=sqlstate)
 
 
+class LockTimeout(QueryFailed):
+    """A statement or a COMMIT waited for a lock for longer than the role's lock_timeout (`sqlstate` 55P03).
+
+    Nothing was changed. A COMMIT waits for a lock while others wait for a replica.
+    """
+
+
 class ConstraintViolated(QueryFailed):
     """A write would violate a constraint. `constraint` is its name, or None for NOT NULL, which has no name."""
 

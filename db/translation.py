@@ -16,6 +16,7 @@ from db.errors import (
     DbError,
     DeadlineExceeded,
     InvalidInput,
+    LockTimeout,
     OutcomeUnknown,
     QueryFailed,
     TransactionConflict,
@@ -66,6 +67,7 @@ _CONFLICT_STATES = {
     "40001",  # serialization_failure
     "40P01",  # deadlock_detected
 }
+_LOCK_STATE = "55P03"  # lock_not_available
 
 
 def is_lost_connection(error: psycopg.Error) -> bool:
@@ -142,6 +144,8 @@ def translate(
         return ConstraintViolated(query.name, error.diag.constraint_name, _reason(error), sqlstate=state)
     if isinstance(error, psycopg.DataError) and state is None:
         return InvalidInput(query.name, "a value cannot be converted for Postgres")
+    if state == _LOCK_STATE:
+        return LockTimeout(query.name, _reason(error), sqlstate=state)
     kind = TransactionConflict if state in _CONFLICT_STATES else QueryFailed
     return kind(query.name, _reason(error), sqlstate=state)
 

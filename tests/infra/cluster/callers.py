@@ -12,7 +12,14 @@ from typing import TypeVar
 
 from cache.url_source import UrlSource
 from db import DataAccess
-from db.errors import ConnectionLost, DeadlineExceeded, InvalidSetting, OutcomeUnknown, Unavailable
+from db.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    InvalidSetting,
+    LockTimeout,
+    OutcomeUnknown,
+    Unavailable,
+)
 from db.models import NewUser
 from tests.integration.data_access import cache_settings, database_settings
 
@@ -20,7 +27,7 @@ _T = TypeVar("_T")
 _CALLERS = 2
 _PAUSE_SECONDS = 0.01
 # What the documentation says may be tried again.
-_RETRIED = (Unavailable, ConnectionLost, DeadlineExceeded, OutcomeUnknown)
+_RETRIED = (Unavailable, ConnectionLost, DeadlineExceeded, LockTimeout, OutcomeUnknown)
 
 
 @dataclass
