@@ -55,6 +55,8 @@ class Hosts:
         self._tokens = tokens
         self._are_replicas = are_replicas
         self.moves: deque[None] = deque()
+        # Whether a call has waited for an answer until its deadline: the server may be slow, or frozen.
+        self.is_silent = False
         self._last: tuple[str, str] | None = None
         self._slow_until: dict[tuple[str, str], float] = {}
         self._drained_at = -1.0

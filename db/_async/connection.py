@@ -156,6 +156,8 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
                 raise
             # A late answer must not reach the next caller.
             self.pgconn.finish()
+            if self.hosts is not None:
+                self.hosts.is_silent = True
             raise DeadlinePassed("the call's deadline passed") from error
         except BaseException as error:
             self._unreplicated.clear()

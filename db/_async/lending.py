@@ -32,6 +32,8 @@ _logger = logging.getLogger("groundwork.db.pool")
 # psycopg_pool's backoff doubles for up to five minutes. With a short limit the probe sets the pace.
 _RECONNECT_SECONDS = 2.0
 _PROBE_SECONDS = 1.0
+# How long an idle connection may take to answer after a call got no answer.
+_ANSWER_SECONDS = 2.0
 
 
 class AsyncLender:
@@ -144,9 +146,23 @@ class AsyncLender:
         await self._pool.drain()
 
     async def _replace_outdated(self) -> None:
-        """Replace the connections, because one of them or a new one has shown that the primary has moved or stops."""
-        _logger.info("another server is the primary, or the primary stops; replacing all connections")
+        """Replace the connections, because one of them or a new one has shown that they are outdated."""
+        _logger.info("the server has changed, stops or does not answer; replacing all connections")
         await self._pool.drain()
+
+    async def _check_one(self) -> None:
+        """Check an idle connection after a call got no answer, so that callers do not meet each dead connection.
+
+        The one that was not used for the longest time: the others may be newer than the fault.
+        """
+        self._hosts.is_silent = False
+        lease: Lease = []
+        try:
+            self._pool.take_oldest(lease)
+            if lease and not await lease[0].answers(Deadline(_ANSWER_SECONDS)):
+                self._hosts.moves.append(None)
+        finally:
+            await self._give_back(lease)
 
     def statistics(self) -> dict[str, int]:
         """Return psycopg_pool's statistics: pool_size, pool_available, requests_num, ..."""
@@ -271,6 +287,8 @@ class AsyncLender:
         self._is_size_known = True
 
     async def _probe(self) -> None:
+        if self._hosts.is_silent:
+            await self._check_one()
         if self._is_rotated():
             _logger.info("the connection string has changed; replacing all connections")
             await self._pool.drain()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from db import load_queries
-from db.errors import OutcomeUnknown
+from db.errors import DeadlineExceeded, OutcomeUnknown
+from infra.docker.engine import docker
 from tests.conftest import Database
 from tests.containers import Server, wait_until
 from tests.faults.slow_proxy import slow_proxy
@@ -56,6 +57,27 @@ def test_a_session_that_the_server_ends_during_a_statement_makes_the_others_be_r
             waiting.result(30)
     data.users.count()
     wait_until(lambda: len(_sessions(database)) == 4 and not _sessions(database) & before)
+
+
+@promise("callers do not meet each dead connection of a server that does not answer")
+def test_idle_connections_are_replaced_after_one_call_got_no_answer(
+    open_data: Any, database: Database, postgres_server: Server
+) -> None:
+    """The server processes of all connections are frozen. New connections are served."""
+    data = open_data(pool_size=4, pool_min_size=4, deadline_seconds=2.0)
+    wait_until(lambda: len(_sessions(database)) == 4 and _is_idle(data))
+    frozen = " ".join(_sessions(database))
+    made = data.pool.statistics()["connections_num"]
+    docker("exec", postgres_server.container, "sh", "-c", f"kill -STOP {frozen}")
+    try:
+        with pytest.raises(DeadlineExceeded):
+            data.users.count()
+        wait_until(lambda: data.pool.statistics()["connections_num"] >= made + 4 and _is_idle(data))
+        with ThreadPoolExecutor(4) as threads:
+            asked = [threads.submit(data.fetch_one, QUERIES["pid"], int, seconds=0.1) for _ in range(4)]
+            assert not {str(each.result(30)) for each in asked} & set(frozen.split())
+    finally:
+        docker("exec", postgres_server.container, "sh", "-c", f"kill -CONT {frozen}")
 
 
 @promise("connections to a former primary are replaced when another server turns out to be the primary")

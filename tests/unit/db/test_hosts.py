@@ -10,9 +10,14 @@ import psycopg
 import pytest
 from psycopg import errors as sql_errors
 
+from cache.url_source import UrlSource
 from db._async.connection import AsyncBoundedConnection
+from db._async.pool import AsyncPool
 from db._sync.connection import BoundedConnection
+from db._sync.pool import Pool
+from db.errors import InvalidSetting
 from db.hosts import Hosts, merged
+from db.settings import DatabaseSettings
 from tests.promises import promise
 from tests.unit.db.fake_server import FakeServer, conninfo, fake_servers
 
@@ -80,6 +85,18 @@ def test_the_server_of_the_last_connection_comes_first() -> None:
     hosts.connected(hosts.attempts(THREE)[1])
     assert order(hosts) == ["b", "a", "c"]
     assert not hosts.moves
+
+
+@pytest.mark.parametrize("kind", [Pool, AsyncPool])
+def test_a_forked_child_keeps_what_its_parent_has_found_out(kind: type[Pool | AsyncPool]) -> None:
+    pool = kind(
+        DatabaseSettings(UrlSource("DATABASE_URL", InvalidSetting, "postgresql://app@a:1,b:2/groundwork"))
+    )
+    hosts = pool._hosts
+    hosts.connected(hosts.attempts(THREE)[1])
+    pool.after_fork()
+    assert pool._pool.hosts is hosts
+    assert order(pool._hosts) == ["b", "a", "c"]
 
 
 @promise("connections to a former primary are replaced when another server turns out to be the primary")
