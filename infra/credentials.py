@@ -13,7 +13,6 @@ from typing import Any
 import pulumi
 from pulumi import dynamic
 
-from infra import certificates
 from infra.dynamic import Provider
 from infra.spec.roles import scram_verifier
 from infra.spec.rotation import AUTHORITY, CERTIFICATES, Rotation
@@ -58,6 +57,8 @@ class AuthorityProvider(Provider):
     """Creates a self-signed authority."""
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        from infra import certificates
+
         pair = certificates.make_authority(props["common_name"])
         outs = {
             **props,
@@ -118,6 +119,8 @@ class ServerCertificateProvider(Provider):
         return dynamic.UpdateResult(outs=self._signed(_news))
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
+        from infra import certificates
+
         result = super().diff(_id, _olds, _news)
         if not result.changes and certificates.needs_renewal(_olds["certificate"]):
             return dynamic.DiffResult(changes=True)
@@ -125,6 +128,8 @@ class ServerCertificateProvider(Provider):
 
     @staticmethod
     def _signed(props: dict[str, Any]) -> dict[str, Any]:
+        from infra import certificates
+
         authority = certificates.KeyPair(props["ca_certificate"], props["ca_private_key"])
         pair = certificates.make_server_certificate(
             authority, props["names"], for_clients=bool(props.get("for_clients"))

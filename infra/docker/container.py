@@ -6,10 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
-import pulumi_docker as docker_provider
 from pulumi import dynamic
 
 from infra.credentials import ServerCertificate, Trust
@@ -20,6 +19,9 @@ from infra.dynamic import Provider
 from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
 from infra.spec.quantity import parse_bytes
+
+if TYPE_CHECKING:
+    import pulumi_docker as docker_provider
 
 _MB = 1024 * 1024
 STOP_SECONDS = 30
@@ -118,6 +120,9 @@ def make_container(
     for /tmp, a memory limit without swap, a pids limit, rotated logs, and at most a port on 127.0.0.1 (see
     docs/security.md, Containers).
     """
+    # Not at the top: Pulumi's process for the dynamic providers imports this module, but declares no container.
+    import pulumi_docker as docker_provider
+
     megabytes = parse_bytes(service.memory) // _MB
     labels = ownership.labels(checkout, stack) | {"groundwork.service": service.what}
     container = docker_provider.Container(

@@ -8,7 +8,6 @@ from typing import Any
 
 import pulumi
 
-from infra.certificates import expires_at
 from infra.docker.container import Service, ServiceArgs, make_container
 from infra.docker.files import VolumeFiles
 from infra.docker.image import Image
@@ -182,13 +181,18 @@ def _prometheus(args: MonitoringArgs) -> _Part:
         {
             **configuration.prometheus_files(configuration.render_prometheus(targets, jobs=jobs)),
             **rules,
-            configuration.CERTIFICATES_FILE: pulumi.Output.all(**args.certificates).apply(
-                lambda certificates: configuration.render_certificates(
-                    {server: expires_at(certificate) for server, certificate in certificates.items()}
-                )
-            ),
+            configuration.CERTIFICATES_FILE: pulumi.Output.all(**args.certificates).apply(_rendered_expiries),
         },
         memory=settings.prometheus_memory,
         external_port=args.port,
         data={configuration.DATA_DIR: (args.metrics, True)},
+    )
+
+
+def _rendered_expiries(certificates: Mapping[str, str]) -> str:
+    # Imported here, because a stack without monitoring does not read certificates.
+    from infra.certificates import expires_at
+
+    return configuration.render_certificates(
+        {server: expires_at(certificate) for server, certificate in certificates.items()}
     )

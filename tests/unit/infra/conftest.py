@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
                 )
             # The recording engine's certificates are not real ones.
             patch.setattr(
-                "infra.docker.monitoring.expires_at", lambda certificate: datetime(2030, 1, 1, tzinfo=UTC)
+                "infra.certificates.expires_at", lambda certificate: datetime(2030, 1, 1, tzinfo=UTC)
             )
             return run_program(folder, **settings)
 
