@@ -83,7 +83,7 @@ def postgres_alarms(
             "storage",
             "FreeStorageSpace",
             BELOW,
-            # RDS grows the storage when a tenth of it is free. Its events tell when it cannot (alarms.py).
+            # RDS enlarges the storage when a tenth of it is free for five minutes, and sends events if it cannot.
             storage_bytes // 20,
             "free storage is below 5 % of awsPostgresStorage, so the storage no longer grows: raise"
             " awsPostgresMaxStorage, or drop old partitions",
@@ -110,7 +110,7 @@ def postgres_alarms(
                 "CPUCreditBalance",
                 BELOW,
                 10,
-                "the burst credits of the CPU are used up, and RDS charges for more: use a class that is not burstable",
+                "the burst credits of the CPU are used up, so it is slower or costs more: use a class without bursts",
                 minutes=60,
                 seconds=300,
             )
