@@ -37,7 +37,7 @@ class Service:
 
     @property
     def port(self) -> int:
-        wait_until(lambda: bool(self.logged("listening")) or self.process.poll() is not None, 20)
+        wait_until(lambda: bool(self.logged("listening")) or self.process.poll() is not None, 180)
         return int(self.logged("listening")[0]["port"])
 
     def logged(self, message: str) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ class Service:
     def get(self, path: str) -> tuple[int, str]:
         """Send a GET request, and return status and body."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
