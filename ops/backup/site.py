@@ -102,8 +102,9 @@ class BackupSite:
         return f"{self.prefix}-{service}-data"
 
     def is_running(self, container: str) -> bool:
+        """Return whether a container runs and is not frozen, so that commands can be run in it."""
         found = inspect("container", container)
-        return bool(found) and bool(found[0]["State"]["Running"])
+        return bool(found) and bool(found[0]["State"]["Running"]) and not found[0]["State"].get("Paused")
 
     def require_running(self) -> None:
         """Raise OpsError (6) if Postgres does not run."""

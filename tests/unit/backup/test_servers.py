@@ -194,3 +194,12 @@ def test_replicas_are_known_by_the_outputs_or_by_their_containers(
     monkeypatch.setattr("ops.stack.pulumi_stack.PulumiStack.known_outputs", lambda _: known)
     checkout = Checkout(root=tmp_path, key="0a1b2c", state_dir=tmp_path, cache_dir=tmp_path)
     assert BackupSite.of(checkout, "dev").replicas == replicas
+
+
+def test_a_frozen_server_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    # `backup list` then reads the repository in a container of its own.
+    frozen = {"Running": True, "Paused": True}
+    monkeypatch.setattr(site_module, "inspect", lambda *_: [{"Name": "/x", "State": frozen}])
+    assert not site().is_running("x")
+    monkeypatch.setattr(site_module, "inspect", lambda *_: [{"Name": "/x", "State": {"Running": True}}])
+    assert site().is_running("x")
