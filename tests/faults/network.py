@@ -29,26 +29,26 @@ def firewall(server: Server, port: int, verdict: list[str]) -> Iterator[None]:
     """Apply `verdict` to every packet to this port of the container. Skips the test if that is not possible here."""
     _require_iptables()
     rule = ["INPUT", "--protocol", "tcp", "--dport", str(port), "--jump", *verdict]
-    _iptables(server, "--insert", *rule)
+    _iptables(server.container, "--insert", *rule)
     try:
         yield
     finally:
-        _iptables(server, "--delete", *rule)
+        _iptables(server.container, "--delete", *rule)
 
 
 @contextmanager
-def cut_off(server: Server, addresses: Sequence[str]) -> Iterator[None]:
+def cut_off(container: str, addresses: Sequence[str]) -> Iterator[None]:
     """Drop every packet between the container and these addresses. Skips the test if that is not possible here."""
     _require_iptables()
     peers = ",".join(addresses)
     rules = (["INPUT", "--source", peers], ["OUTPUT", "--destination", peers])
     for rule in rules:
-        _iptables(server, "--insert", *rule, "--jump", *DROP)
+        _iptables(container, "--insert", *rule, "--jump", *DROP)
     try:
         yield
     finally:
         for rule in rules:
-            _iptables(server, "--delete", *rule, "--jump", *DROP)
+            _iptables(container, "--delete", *rule, "--jump", *DROP)
 
 
 def _require_iptables() -> None:
@@ -56,7 +56,7 @@ def _require_iptables() -> None:
         pytest.skip("a container's firewall needs root, nsenter and iptables")
 
 
-def _iptables(server: Server, *arguments: str) -> None:
-    (container,) = inspect("container", server.container)
-    inside = ["nsenter", "--target", str(container["State"]["Pid"]), "--net"]
+def _iptables(container: str, *arguments: str) -> None:
+    (found,) = inspect("container", container)
+    inside = ["nsenter", "--target", str(found["State"]["Pid"]), "--net"]
     subprocess.run([*inside, "iptables", "--wait", *arguments], check=True, capture_output=True, timeout=30)

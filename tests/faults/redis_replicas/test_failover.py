@@ -51,7 +51,7 @@ def frozen_then_thawed(group: Group, position: int) -> AbstractContextManager[No
 def isolated(group: Group, position: int) -> AbstractContextManager[None]:
     """Cut a server off from the others and from the Sentinels. Clients still reach it."""
     others = [address for n, address in enumerate(group.addresses) if n != position]
-    return cut_off(group.servers[position], [*others, *group.sentinel_addresses])
+    return cut_off(group.servers[position].container, [*others, *group.sentinel_addresses])
 
 
 @contextmanager

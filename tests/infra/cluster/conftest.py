@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from infra.docker.engine import psql
+from infra.docker.engine import inspect, psql
 from infra.docker.members import patronictl, primary_container
+from infra.spec import etcd, postgres_cluster
 from infra.spec.postgres_cluster import SCOPE
 from infra.spec.roles import DATABASE
 from tests.containers import wait_until
@@ -41,6 +42,15 @@ class LiveCluster:
     def members(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(patronictl(self.primary(), "list", SCOPE, "--format=json"))
         return found
+
+    def addresses(self) -> dict[str, str]:
+        """Return the addresses of all servers and members of etcd."""
+        (network,) = inspect("network", self.container("data"))
+        subnet = network["IPAM"]["Config"][0]["Subnet"]
+        return {
+            **postgres_cluster.addresses(subnet, postgres_cluster.MEMBERS, postgres_cluster.FIRST_ADDRESS),
+            **postgres_cluster.addresses(subnet, etcd.MEMBERS, etcd.FIRST_ADDRESS),
+        }
 
     def wait_until_whole(self) -> None:
         """Wait until all members stream. A writer is not needed: see the health check of the image."""

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import json
 
-import psycopg
-import pytest
-
-from infra.docker.access import SECRETS_DIR
-from infra.docker.engine import docker, inspect
 from infra.monitoring.replicas import REPLICA_DASHBOARDS, REPLICA_RULES
-from infra.spec import etcd, postgres_cluster
+from infra.spec import etcd
 from infra.spec.monitoring import PROMETHEUS
-from infra.spec.postgres import CONFIG_DIR
 from infra.spec.postgres_cluster import MEMBERS
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from tests.containers import wait_until
@@ -27,7 +21,7 @@ from tests.promql import all_missing, dashboard_expressions, rule_expressions
 def test_the_rows_of_a_single_server_are_in_the_cluster(cluster: LiveCluster) -> None:
     assert cluster.sql(f"SELECT number FROM groundwork.{TABLE}") == "0"
     cluster.wait_until_whole()
-    rows = json.loads(cluster.checkout.succeed("cluster", "status", "--json"))
+    rows = json.loads(cluster.checkout.succeed("cluster", "status", "--service", "postgres", "--json"))
     assert [row["isWell"] for row in rows] == [True, True, True]
 
 
@@ -64,44 +58,3 @@ def test_every_metric_of_the_rules_and_the_dashboard_of_replicas_exists(cluster:
     ):
         wait_until(lambda e=expression, v=value: prometheus.value(e) == v, 180)  # type: ignore[misc]
     assert all(rule["health"] == "ok" for rule in prometheus.rules() if rule["type"] == "alerting")
-
-
-_ASK = """
-import socket, ssl, sys
-folder, has_certificate, *targets = sys.argv[1:]
-context = ssl.create_default_context(cafile=folder + "/ca.crt")
-if has_certificate == "yes":
-    context.load_cert_chain(folder + "/server.crt", folder + "/server.key")
-for target in targets:
-    host, _, port = target.partition(":")
-    try:
-        with context.wrap_socket(socket.create_connection((host, int(port)), 5), server_hostname=host) as stream:
-            # With TLS 1.3 a client sees a refusal when it reads.
-            stream.sendall(b"GET /health HTTP/1.0\\r\\n\\r\\n")
-            print("answers" if stream.recv(100) else "closes")
-    except OSError:
-        print("refuses")
-"""
-
-
-@promise("members log in to each other and to etcd with certificates, and there is no password for it")
-def test_etcd_and_patroni_refuse_clients_without_a_certificate(cluster: LiveCluster) -> None:
-    (network,) = inspect("network", cluster.container("data"))
-    subnet = network["IPAM"]["Config"][0]["Subnet"]
-    stores = postgres_cluster.addresses(subnet, etcd.MEMBERS, etcd.FIRST_ADDRESS).values()
-    servers = postgres_cluster.addresses(subnet, MEMBERS, postgres_cluster.FIRST_ADDRESS).values()
-    targets = [f"{address}:{etcd.CLIENT_PORT}" for address in stores]
-    targets += [f"{address}:{postgres_cluster.REST_PORT}" for address in servers]
-
-    def ask(service: str, folder: str, has_certificate: str) -> list[str]:
-        container = cluster.container(service)
-        return docker("exec", container, "python3", "-c", _ASK, folder, has_certificate, *targets).split()
-
-    assert ask("access", SECRETS_DIR, "no") == ["refuses"] * len(targets)
-    assert ask("postgres", CONFIG_DIR, "no") == ["refuses"] * len(targets)
-    assert ask("postgres", CONFIG_DIR, "yes") == ["answers"] * len(targets)
-
-
-def test_a_role_with_a_password_cannot_replicate(cluster: LiveCluster) -> None:
-    with pytest.raises(psycopg.OperationalError, match=r"no pg_hba\.conf entry for replication connection"):
-        psycopg.connect(f"{cluster.url}&replication=true")

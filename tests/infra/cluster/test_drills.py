@@ -9,12 +9,13 @@ import pytest
 from infra.docker.engine import docker
 from infra.spec.postgres_cluster import MEMBERS
 from tests.containers import wait_until
+from tests.faults.network import cut_off
 from tests.infra.cluster.callers import calling
 from tests.infra.cluster.conftest import LIMIT_SECONDS, LiveCluster
 from tests.infra.cluster.writers import Writers, writing
 from tests.integration.data_access import replica_reads
 from tests.promises import promise
-from tests.scale import IS_FULL
+from tests.scale import IS_FULL, scaled
 
 # Without these, an acknowledged write may be on the primary alone.
 _CARELESS = "options=-c%20synchronous_commit%3Dlocal"
@@ -36,6 +37,13 @@ def _kill(cluster: LiveCluster, writers: Writers, old: str) -> None:
         docker("start", old)
 
 
+def _partition(cluster: LiveCluster, writers: Writers, old: str) -> None:
+    """Cut the primary off from the other servers and from etcd. Clients still reach it."""
+    peers = [each for name, each in cluster.addresses().items() if cluster.container(name) != old]
+    with cut_off(old, peers):
+        _await_writes(writers)
+
+
 def _switch_over(cluster: LiveCluster, writers: Writers, old: str) -> None:
     cluster.checkout.succeed("cluster", "switchover", "--yes")
 
@@ -46,12 +54,18 @@ def _await_writes(writers: Writers) -> None:
     wait_until(lambda: writers.has_written_since(began), LIMIT_SECONDS)
 
 
-FAULTS = {"freeze": _freeze, "switchover": _switch_over, "kill": _kill}
+FAULTS = {"freeze": _freeze, "switchover": _switch_over, "partition": _partition, "kill": _kill}
 # A kill ends like a freeze: with the lease.
-_RUNS = [*FAULTS, *FAULTS, *FAULTS] if IS_FULL else ["freeze", "switchover"]
+_COUNTS = {
+    "freeze": scaled(1, 10),
+    "switchover": scaled(1, 20),
+    "partition": scaled(1, 10),
+    "kill": scaled(0, 20),
+}
+_RUNS = [fault for fault, count in _COUNTS.items() for _ in range(count)]
 
 
-@promise("no acknowledged write is lost when the primary is killed, frozen or moved")
+@promise("no acknowledged write is lost when the primary is killed, frozen, cut off or moved")
 @promise("a caller that repeats writes under their keys gets no other error over a failover")
 @promise("a read in `reading()` sees every write that its data access has completed")
 @pytest.mark.parametrize(("number", "fault"), list(enumerate(_RUNS)))
@@ -75,7 +89,7 @@ def test_no_acknowledged_write_is_lost(cluster: LiveCluster, number: int, fault:
 
 
 @pytest.mark.skipif(not IS_FULL, reason="SCALE=full: it waits for the end of a lease")
-@promise("no acknowledged write is lost when the primary is killed, frozen or moved", control=True)
+@promise("no acknowledged write is lost when the primary is killed, frozen, cut off or moved", control=True)
 def test_writes_that_do_not_wait_for_a_replica_are_lost(cluster: LiveCluster) -> None:
     cluster.wait_until_whole()
     old = cluster.primary()

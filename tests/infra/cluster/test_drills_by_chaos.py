@@ -20,7 +20,7 @@ _FAULTS = "kill,freeze,partition,restart,switchover,fill,slow" if IS_FULL else "
 
 
 @promise("chaos undoes each of its faults")
-@promise("no acknowledged write is lost when the primary is killed, frozen or moved")
+@promise("no acknowledged write is lost when the primary is killed, frozen, cut off or moved")
 def test_chaos_reports_a_run_without_losses(cluster: LiveCluster, tmp_path: Path) -> None:
     cluster.wait_until_whole()
     page = tmp_path / "chaos.html"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from infra.docker.engine import docker, psql
+import ipaddress
+import subprocess
+
+from infra.docker.engine import docker, inspect, psql
 from infra.spec import etcd
 from infra.spec.postgres_cluster import MEMBERS
 from infra.spec.roles import DATABASE
@@ -11,24 +14,43 @@ from tests.infra.cluster.writers import TABLE
 from tests.promises import promise
 
 
+@promise("the subnet changes together with turning replicas off, and not while there are replicas")
 @promise("turning replicas off keeps the data, and is refused while another server is the primary")
 def test_turning_replicas_off_keeps_the_rows(cluster: LiveCluster) -> None:
     cluster.wait_until_whole()
     if cluster.primary() == cluster.container("postgres"):
         cluster.checkout.succeed("cluster", "switchover", "--yes")
     before = int(cluster.sql(f"SELECT count(*) FROM groundwork.{TABLE}"))
-    cluster.checkout.settings()
+    subnet = _another_subnet(cluster)
+    cluster.checkout.settings(postgresReplicas=2, networkSubnet=subnet)
     refused = cluster.checkout.run("up")
     assert refused.returncode != 0
-    assert "groundwork:postgresReplicas cannot become 0 while postgres-" in refused.stderr + refused.stdout
+    assert f"to {subnet} while Postgres has replicas; set groundwork:postgresReplicas" in _said(refused)
+    cluster.checkout.settings(networkSubnet=subnet)
+    refused = cluster.checkout.run("up")
+    assert refused.returncode != 0
+    assert "groundwork:postgresReplicas cannot become 0 while postgres-" in _said(refused)
     cluster.checkout.succeed("cluster", "switchover", "--to", "postgres", "--yes")
     cluster.checkout.succeed("up")
+    (network,) = inspect("network", cluster.container("data"))
+    assert network["IPAM"]["Config"][0]["Subnet"] == subnet
     container = cluster.container("postgres")
     assert int(psql(container, f"SELECT count(*) FROM groundwork.{TABLE}", database=DATABASE)) == before
     assert psql(container, "SELECT count(*) FROM pg_roles WHERE rolname = 'replicator'").strip() == "0"
     left = {name.removeprefix(cluster.container("")) for name in _names(cluster)}
     assert left & {*MEMBERS[1:], *etcd.MEMBERS, "postgres-2-data", "etcd-1-data"} == set()
     cluster.checkout.succeed("doctor", "--only", "roles", "--only", "postgres-settings")
+
+
+def _another_subnet(cluster: LiveCluster) -> str:
+    """Return the next network after that of the stack, which no other stack is likely to have."""
+    (network,) = inspect("network", cluster.container("data"))
+    used = ipaddress.IPv4Network(network["IPAM"]["Config"][0]["Subnet"])
+    return str(ipaddress.IPv4Network((int(used.broadcast_address) + 1, used.prefixlen)))
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stderr + done.stdout
 
 
 def _names(cluster: LiveCluster) -> list[str]:
