@@ -268,7 +268,14 @@ class Cluster:
         """Return the primary and its synchronous replica by role, and wait for them. Raise OpsError (6)."""
         deadline = time.monotonic() + _LIST_SECONDS
         while True:
-            found = {member.role: member.name for member in self.members() if member.is_well}
+            try:
+                members = self.members()
+            except OpsError:
+                # etcd may be electing a leader, and a list may take too long on a busy machine.
+                if time.monotonic() > deadline:
+                    raise
+                continue
+            found = {member.role: member.name for member in members if member.is_well}
             if found.keys() >= {PRIMARY, SYNCHRONOUS}:
                 return found
             if time.monotonic() > deadline:

@@ -199,6 +199,21 @@ def test_a_refused_switchover_is_reported_in_one_line(
     assert "\n" not in str(e.value)
 
 
+def test_a_switchover_asks_again_if_a_list_fails(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_LIST_SECONDS", 60)
+    failures = iter([DockerError("`docker exec` failed: exit status 124")])
+
+    def ctl(container: str, *arguments: str, seconds: int = 0) -> str:
+        for failure in failures:
+            raise failure
+        return patroni.ctl(container, *arguments, seconds=seconds)
+
+    monkeypatch.setattr(members, "patronictl", ctl)
+    assert stack.switch_over(None, lambda _: None) == ("postgres", "postgres-2")
+
+
 def test_a_switchover_without_a_synchronous_replica_is_refused(stack: Cluster, patroni: Patroni) -> None:
     patroni.states = {"postgres-2": "stopped"}
     with pytest.raises(OpsError, match="has no synchronous replica") as refused:
