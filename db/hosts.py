@@ -51,7 +51,10 @@ class Hosts:
     """What a pool knows about its servers. `moves` is not empty if the pool's connections have to be replaced."""
 
     def __init__(self, tokens: LoginTokens | None = None, *, are_replicas: bool = False) -> None:
-        """`tokens` is the source of passwords, if the connection string has none. Replicas may refuse writes."""
+        """`tokens` is the source of passwords, if the connection string has none.
+
+        Replicas are tried in a random order, and may refuse writes.
+        """
         self._tokens = tokens
         self._are_replicas = are_replicas
         self.moves: deque[None] = deque()
@@ -70,16 +73,14 @@ class Hosts:
         servers = _servers(given)
         if servers is None:
             return [Attempt(str(given.get("host")), str(given.get("port")), conninfo)]
-        is_random = given.get("load_balance_hosts") == "random"
+        # Taken out, because libpq knows it only since version 16.
+        is_random = given.pop("load_balance_hosts", None) == "random" or self._are_replicas
         if is_random:
             shuffle(servers)
         now = monotonic()
         attempts = [
             Attempt(str(each.get("host")), str(each.get("port")), make_conninfo("", **each), is_random)
-            for each in (
-                given | {"load_balance_hosts": "disable"} | server | self._password(given, server)
-                for server in servers
-            )
+            for each in (given | server | self._password(given, server) for server in servers)
         ]
         attempts.sort(key=lambda each: not is_random and each.server != self._last)
         attempts.sort(key=lambda each: self._slow_until.get(each.server, now) > now)

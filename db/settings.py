@@ -176,7 +176,7 @@ class ReplicaSettings(DatabaseSettings):
         """Return the current connection string for a session on any replica. Raises InvalidSetting."""
         from psycopg.conninfo import make_conninfo
 
-        return make_conninfo(super().conninfo(), target_session_attrs="standby", load_balance_hosts="random")
+        return make_conninfo(super().conninfo(), target_session_attrs="standby")
 
 
 def _number(environment: Mapping[str, str], variable: str, default: int) -> int:

@@ -119,6 +119,13 @@ def test_a_connection_to_another_server_of_a_random_order_means_nothing() -> Non
     assert {tuple(order(hosts, text)) for _ in range(200)} > {("a", "b", "c"), ("c", "b", "a")}
 
 
+def test_replicas_are_tried_in_a_random_order_without_a_parameter_that_older_drivers_do_not_know() -> None:
+    hosts = Hosts(are_replicas=True)
+    assert {tuple(order(hosts)) for _ in range(200)} > {("a", "b", "c"), ("c", "b", "a")}
+    for text in (THREE, f"{THREE} load_balance_hosts=random"):
+        assert not any("load_balance_hosts" in attempt.conninfo for attempt in hosts.attempts(text))
+
+
 def test_a_refused_connection_does_not_change_the_order() -> None:
     hosts = Hosts()
     first, second, _ = hosts.attempts(THREE)
