@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
+from typing import Any
 
 import psycopg
 from msgspec.structs import replace as changed
@@ -38,6 +39,7 @@ _DEADLINE_SECONDS = 2.0
 _WRITE_PAUSE, _READ_PAUSE, _ERROR_PAUSE = 0.03, 0.02, 0.1
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+_CONNECT_SECONDS, _STATEMENT_SECONDS = 10, 60
 _BATCH = 5000
 _DELETE = f"""
 DELETE FROM {SCHEMA}.users WHERE id IN (
@@ -115,7 +117,7 @@ class DataAccessLoad:
     def verify(self) -> None:
         """Count acknowledged writes that the database does not have, and delete the load's rows. Raise OpsError (6)."""
         try:
-            with connect(self._database_url) as connection:
+            with _bounded(self._database_url) as connection:
                 rows = dict(connection.execute(_ROWS, [_FIRST_ID, _LAST_ID]).fetchall())
         except psycopg.Error as error:
             raise OpsError(
@@ -264,7 +266,7 @@ def count_lost(rows: dict[int, str], added: set[int], updated: dict[int, list[in
 def delete_rows(database_url: str) -> None:
     """Delete the rows of a load. Raise OpsError (6) if the database cannot be reached."""
     try:
-        with connect(database_url) as connection:
+        with _bounded(database_url) as connection:
             while connection.execute(_DELETE, [_FIRST_ID, _LAST_ID]).rowcount:
                 pass
     except psycopg.Error as error:
@@ -273,6 +275,15 @@ def delete_rows(database_url: str) -> None:
             " Postgres answers",
             Exit.UNREACHABLE,
         ) from error
+
+
+def _bounded(database_url: str) -> psycopg.Connection[Any]:
+    """Connect with time limits. Without a replica, a server with replicas never confirms a commit."""
+    return connect(
+        database_url,
+        connect_timeout=_CONNECT_SECONDS,
+        options=f"-c statement_timeout={_STATEMENT_SECONDS}s",
+    )
 
 
 def _new_user(number: int, version: int) -> NewUser:
