@@ -41,17 +41,20 @@ def primaries_of(values: Mapping[str, str]) -> dict[str, str]:
     They are for clients that accept no list of servers. Leaves out each whose server has no replicas, or has no
     primary now.
     """
+    named = ((name, values.get(f"{name}_URL")) for name in ("DATABASE", "REDIS"))
+    lists = [(name, url) for name, url in named if url and len(outputs.redis_server_urls(url)) > 1]
+    if not lists:
+        # Most stacks have no replicas, and the drivers take longer to import than the rest of the command.
+        return {}
     from ops.servers.errors import ServerUnreachable
     from ops.servers.postgres_primary import primary_database_url
     from ops.servers.redis_primary import primary_url
 
+    find = {"DATABASE": primary_database_url, "REDIS": primary_url}
     found = {}
-    for name, find in (("DATABASE", primary_database_url), ("REDIS", primary_url)):
-        url = values.get(f"{name}_URL")
-        if url is None or len(outputs.redis_server_urls(url)) == 1:
-            continue
+    for name, url in lists:
         try:
-            found[f"{name}_PRIMARY_URL"] = find(url)
+            found[f"{name}_PRIMARY_URL"] = find[name](url)
         except ServerUnreachable as error:
             print_line(f"without {name}_PRIMARY_URL: {error}", err=True)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -41,3 +42,12 @@ def test_env_decrypts_the_outputs_once(
     assert done.exception is None, done.output
     assert set(json.loads(done.stdout)) == names
     assert reads == ["dev"]
+
+
+def test_env_of_a_stack_without_replicas_does_not_import_the_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("ops.servers.postgres_primary", "ops.servers.redis_primary"):
+        # None makes an import of the module fail.
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(PulumiStack, "outputs", lambda _stack: VALUES)
+    done = CliRunner().invoke(env, ["--stack", "dev"])
+    assert done.exception is None, done.output
