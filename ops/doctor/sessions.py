@@ -21,6 +21,7 @@ from ops.rotation.login_drift import QUERY, login_differences
 from ops.servers.errors import NotVisible, ServerUnreachable, TooSlow
 from ops.servers.lock_waits import lock_waits
 from ops.servers.monitored_postgres import Row
+from ops.servers.statement_text import without_literals
 
 _LIMITS = """
 SELECT rolname, rolconnlimit AS "limit", count(pid) AS used,
@@ -161,7 +162,7 @@ def _terminate(*pids: int) -> str:
 def _transactions(rows: Sequence[Row]) -> list[str]:
     return [
         f"process {r['pid']}, {r['usename']} ({r['application_name'] or 'no name'}), {r['state']},"
-        f" {_duration(r['seconds'])}: {_start(r['query'])}"
+        f" {_duration(r['seconds'])}: {_start(without_literals(r['query'] or ''))}"
         for r in rows
     ]
 
@@ -175,9 +176,8 @@ def _waits(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _start(query: str | None) -> str:
-    text = " ".join((query or "").split())
-    return text if len(text) <= 100 else text[:97] + "..."
+def _start(query: str) -> str:
+    return query if len(query) <= 100 else query[:97] + "..."
 
 
 def _duration(seconds: float) -> str:

@@ -19,6 +19,7 @@ from ops.report.series import (
     shares,
 )
 from ops.servers.access_metrics import MetricKey
+from ops.servers.statement_text import without_literals
 
 _MB = 1024**2
 STATEMENTS_SHOWN = 10
@@ -137,11 +138,18 @@ def hit_rate_sampled(sampling: Sampling, key: str) -> float | None:
 
 
 def slowest(sampling: Sampling) -> list[dict[str, Any]]:
-    """Return the statements with the longest total time. `calls_sampled` counts their calls during the sampling."""
+    """Return the statements with the longest total time, without literals and comments.
+
+    `calls_sampled` counts their calls during the sampling.
+    """
     before = {(row["queryid"], row["role"]): row["calls"] for row in sampling.statements_before}
     ordered = sorted(sampling.statements, key=lambda row: row["total_ms"], reverse=True)
     return [
-        {**row, "calls_sampled": max(row["calls"] - before.get((row["queryid"], row["role"]), 0), 0)}
+        {
+            **row,
+            "query": without_literals(row["query"] or ""),
+            "calls_sampled": max(row["calls"] - before.get((row["queryid"], row["role"]), 0), 0),
+        }
         for row in ordered[:STATEMENTS_SHOWN]
     ]
 

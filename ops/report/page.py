@@ -197,7 +197,6 @@ def _statements(sampling: Sampling) -> Element:
     )
 
 
-def _code(text: str | None) -> Element:
-    text = text or ""
+def _code(text: str) -> Element:
     shown = text if len(text) <= _TEXT_SHOWN else f"{text[:_TEXT_SHOWN]} ..."
     return element("code", shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ops.servers.monitored_postgres import MonitoredPostgres, Row
+from ops.servers.statement_text import without_literals
 
 _QUERY = """
 SELECT waiter.pid, waiter.usename, waiter.query, coalesce(awaited.seconds, 0) AS seconds, awaited.what,
@@ -24,5 +25,11 @@ ORDER BY seconds DESC LIMIT 50
 
 
 def lock_waits(postgres: MonitoredPostgres) -> Sequence[Row]:
-    """Return at most 50 waits, the longest first: `pid` waits `seconds` for `what`, which `holder_pid` holds."""
-    return postgres.rows(_QUERY)
+    """Return at most 50 waits, the longest first: `pid` waits `seconds` for `what`, which `holder_pid` holds.
+
+    The statements have no literals and no comments.
+    """
+    return [
+        {**row, **{name: without_literals(row[name] or "") for name in ("query", "holder_query")}}
+        for row in postgres.rows(_QUERY)
+    ]

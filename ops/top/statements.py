@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
-from db.migrator.script import tokens
 from ops.servers.monitored_postgres import Row
 
 # Long enough for a list that does not change with every reading.
@@ -128,21 +126,3 @@ def rates(
         )
     found.sort(key=lambda row: float(row["load"]), reverse=True)
     return found
-
-
-@lru_cache(maxsize=2048)
-def without_literals(query: str) -> str:
-    """Return a statement on one line, without comments, and with ? for each literal, which may be a secret.
-
-    pg_stat_activity has the whole text of statements that are not prepared, such as those of psql.
-    """
-    parts = []
-    after_dollar = False
-    for kind, text, _ in tokens(query):
-        if kind == "blank":
-            text = " "
-        elif (kind == "literal" and not text.startswith('"')) or (kind == "number" and not after_dollar):
-            text = "?"
-        after_dollar = text == "$"
-        parts.append(text)
-    return " ".join("".join(parts).split())

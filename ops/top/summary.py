@@ -8,6 +8,7 @@ from typing import Any
 
 from ops.report.cache_reads import CacheReads, EntityReads
 from ops.servers.monitored_postgres import Row
+from ops.servers.statement_text import without_literals
 from ops.top.snapshot import (
     Access,
     Cache,
@@ -23,7 +24,6 @@ from ops.top.snapshot import (
     Statement,
 )
 from ops.top.sources import AccessReading, PostgresReading, RedisReading
-from ops.top.statements import without_literals
 from ops.top.watch import Seen
 
 # A read that takes longer is shown as a server that does not answer.
@@ -121,7 +121,6 @@ def _statement(row: Row) -> Statement:
         mean_ms=row["mean_ms"],
         rows_per_second=row["rows_per_second"],
         buffer_hit_rate=row["buffer_hit_rate"],
-        # pg_stat_statements keeps the literals of DDL.
         statement=without_literals(row["query"]),
     )
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ops.report.charts import slowest
 from ops.report.page import render
 from ops.report.sampling import REDIS_FIELDS, Sample, Sampling
+from tests.promises import promise
 
+STATEMENT = {
+    "queryid": 1, "role": "app", "query": "CREATE USER ann PASSWORD 'hunter2' /* hunter2 */", "calls": 1,
+    "total_ms": 1.0, "mean_ms": 1.0, "max_ms": 1.0, "rows": 0, "hit": 0, "read": 0,
+}  # fmt: skip
 COUNTERS = {"blks_hit": 0.0, "blks_read": 0.0, "xact_commit": 0.0, "xact_rollback": 0.0}
 WAIT = {
     "pid": 1, "usename": "app", "query": "LOCK TABLE users", "seconds": 2.0, "what": "users",
@@ -94,3 +100,13 @@ def test_plots_without_data_are_folded_at_the_end() -> None:
     assert "redis-memory" in sections(folded)
     assert "redis-memory" not in sections(before)
     assert "transactions" in sections(before)
+
+
+@promise("doctor and the report show no literal and no comment of a statement")
+def test_a_statement_is_shown_without_literals_and_comments() -> None:
+    """pg_stat_statements keeps the literals of DDL."""
+    sampling = Sampling("dev", 1.0, [Sample(100.0, None, None, None, None)], statements=[STATEMENT])
+    page = render(sampling)
+    assert "CREATE USER ann PASSWORD ?" in page
+    assert "hunter2" not in page
+    assert [row["query"] for row in slowest(sampling)] == ["CREATE USER ann PASSWORD ?"]

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from ops.servers.statement_text import without_literals
 from ops.top import statements
-from ops.top.statements import Counters, StatementSampler, rates, without_literals
+from ops.top.statements import Counters, StatementSampler, rates
 from tests.promises import promise
 
 KEY = (10, 7, True)
