@@ -108,7 +108,7 @@ class Hosts:
         is_replica = (
             error.sqlstate == _READ_ONLY_STATE and not self._are_replicas and is_replica_session(connection)
         )
-        # A connection that is older than the last replacement says nothing about the present ones.
+        # A connection that is older than the last replacement says nothing about the current ones.
         if (is_replica or error.sqlstate in _ENDING_STATES) and created_at > self._drained_at:
             self.moves.append(None)
         return is_replica

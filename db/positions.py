@@ -1,4 +1,4 @@
-"""Positions in the write history of Postgres, and what a process knows of the primary's."""
+"""The positions of the primary in its write history that a process knows."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class KnownPositions:
     def __init__(self) -> None:
         # An object of its own for each write of this process.
         self._last_write: object = None
-        # A write, and the first known position behind it.
+        # The last write before the primary was asked, and the answer, which is a position behind that write.
         self._own: tuple[object, Position] = (None, BEGINNING)
-        # When the primary was asked (monotonic), and what it answered: lately, and the last time.
+        # When the primary was asked (monotonic), and its answer: the recent ones, and the last one.
         self._samples: deque[tuple[float, Position]] = deque(maxlen=_SAMPLES)
         self._last: tuple[float, Position] = (-1.0, BEGINNING)
         self._unknown_until = 0.0

@@ -131,7 +131,7 @@ class Position(msgspec.Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, text: object) -> Position:
-        """Return the position that `str(position)` has written. Raises InvalidInput."""
+        """Parse the result of `str(position)`. Raises InvalidInput."""
         match = _POSITION.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise InvalidInput(

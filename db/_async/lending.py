@@ -151,9 +151,9 @@ class AsyncLender:
         await self._pool.drain()
 
     async def _check_one(self) -> None:
-        """Check an idle connection after a call got no answer, so that callers do not meet each dead connection.
+        """Check an idle connection after a call got no answer, so that callers do not fail on each dead connection.
 
-        The one that was not used for the longest time: the others may be newer than the fault.
+        Checks the connection that was not used for the longest time, because the others may be newer than the fault.
         """
         self._hosts.is_silent = False
         lease: Lease = []

@@ -31,9 +31,9 @@ _REPLAYED = class_row(ReplayPosition)
 # How long a read waits until a replica has replayed a position, and how often it looks.
 _REPLAY_SECONDS = 0.005
 _POLL_SECONDS = 0.001
-# How long a server may take to say where it is.
+# How long a server may take to report its position.
 _GUARD_SECONDS = 1.0
-# A replica that has answered within this time is taken for alive.
+# A replica that has answered within this time is considered alive.
 _TRUST_SECONDS = 1.0
 # The class of states for a query that needs more than its limits allow: temporary files, memory.
 _EXHAUSTED = "53"
@@ -48,7 +48,7 @@ class _NotHereError(Exception):
 
 
 class AsyncReplicas(AsyncLender):
-    """A pool of connections to replicas. Its reads never wait for a replica that is gone or late."""
+    """A pool of connections to replicas. Its reads never wait for a replica that is gone or far behind."""
 
     def __init__(self, settings: DatabaseSettings, *, name: str) -> None:
         super().__init__(settings, name=name)

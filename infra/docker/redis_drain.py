@@ -22,8 +22,8 @@ from infra.dynamic import Provider
 from infra.spec import redis_acl
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 
-# A replica copies the data within seconds. Redis contains only a cache, so that an `up` continues after this time: a
-# server that does not start may need the very change.
+# A replica copies the data within seconds. After this time `up` continues, because Redis contains only a cache, and a
+# server that does not start may need this change.
 _WAIT_SECONDS = 60.0
 _POLL_SECONDS = 1.0
 

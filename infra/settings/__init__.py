@@ -46,7 +46,7 @@ class StackSettings(AwsTargetSettings, DockerTargetSettings):
             key = full_key.removeprefix(f"{PROJECT}:")
             if key in _RENAMED:
                 raise SettingError(
-                    full(key), "it has another name now", f"write {full(_RENAMED[key])} with the same value"
+                    full(key), "it was renamed", f"set {full(_RENAMED[key])} to the same value instead"
                 )
             if key not in known:
                 raise SettingError(full(key), "no such setting", suggestion(key, known))

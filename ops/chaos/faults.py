@@ -18,7 +18,7 @@ from ops.errors import OpsError
 
 _STOP_SECONDS = 180
 _MB = 1024**2
-# The largest file, and the space of the file system that stays free.
+# The largest file, and how much of the file system stays free.
 FILL_MB, FLOOR_MB, FLOOR_PERCENT = 1024, 2048, 10
 _LEAST_FILL_MB = 16
 _DATA_FOLDERS = {"postgres": postgres.DATA_DIR, "redis": redis.DATA_DIR}
@@ -41,7 +41,7 @@ class FaultImpossible(OpsError):
 
 @dataclass(frozen=True)
 class FaultInjector:
-    """What the faults of a stack need: the owner's labels, the image of network faults, and the other addresses.
+    """Causes and undoes the faults of a stack, with the owner's labels and the image of network faults.
 
     `addresses` returns the addresses from which a service is cut off.
     """

@@ -33,7 +33,7 @@ NAME = "data-access"
 # GitHub's numbers are below 2^40.
 _FIRST_ID, _LAST_ID = 2**62, 2**62 + 2**40
 _WRITERS, _HOT_USERS, _POOL_SIZE = 3, 4, 4
-# How far a reader may be behind: one has a near cache, the other has not.
+# How far a reader may be behind. The first has no near cache, the second has one.
 _READER_LAGS = {0: 0.0, 1000: 0.25}
 _DEADLINE_SECONDS = 2.0
 _WRITE_PAUSE, _READ_PAUSE, _ERROR_PAUSE = 0.03, 0.02, 0.1
@@ -51,7 +51,7 @@ _ROWS = f"SELECT github_id, username FROM {SCHEMA}.users WHERE github_id >= %s A
 
 @dataclass
 class _HotUser:
-    """A user that one writer updates all the time. Its name contains the number of the update.
+    """A user that one writer updates continuously. Its name contains the number of the update.
 
     `told` lists (time, update) of each update whose invalidation had reached Redis, by the monotonic clock.
     """

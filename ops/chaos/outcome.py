@@ -1,4 +1,4 @@
-"""What a run saw: each fault, what the clients of the load got, and whether the promises held."""
+"""The outcome of a run: each fault, the results of the load's calls, and whether the promises held."""
 
 from __future__ import annotations
 

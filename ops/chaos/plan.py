@@ -46,7 +46,7 @@ class Topology:
 
 @dataclass(frozen=True)
 class Step:
-    """A planned fault: at the earliest `at` seconds after the beginning, for `seconds` (0: as long as it takes)."""
+    """A planned fault, which begins after `at` seconds or later, and lasts `seconds` (0: as long as it takes)."""
 
     at: int
     fault: str

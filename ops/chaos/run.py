@@ -90,10 +90,10 @@ class Runner:
                     self._load.stop()
 
     def _take(self, step: Step, total_seconds: float) -> bool:
-        """Run one step. Return False if there can be no other one."""
+        """Run one step. Return False if the run has to end."""
         self._sleep_until(step.at)
         if self._journal.active():
-            self._run.skipped.append((step, "an earlier fault is not undone"))
+            self._run.skipped.append((step, "an earlier fault was not undone"))
             return False
         if self._run.faults and self._run.faults[-1].recovered is None:
             self._run.skipped.append((step, "the servers have not recovered"))
@@ -147,7 +147,7 @@ class Runner:
             undo(self._journal, self._injector, active)
 
     def _wait_until_well(self) -> list[str]:
-        """Wait until every server works. Return what does not after RECOVERY_SECONDS."""
+        """Wait until every server works. Return what still does not work after RECOVERY_SECONDS."""
         deadline = time.monotonic() + RECOVERY_SECONDS
         while (found := self._target.problems()) and time.monotonic() < deadline:
             time.sleep(_PROBE_SECONDS)

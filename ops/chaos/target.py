@@ -1,4 +1,4 @@
-"""A stack that chaos works on: whether it allows that, its containers by role, and what is wrong with it now."""
+"""The stack of a run: whether it allows chaos, its containers by role, and its present problems."""
 
 from __future__ import annotations
 

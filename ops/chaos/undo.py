@@ -57,7 +57,7 @@ def undo_all(checkout: Checkout, stack: str, say: Callable[[str], None]) -> None
 
 
 def undo_left(checkout: Checkout, stack: str, say: Callable[[str], None]) -> None:
-    """Undo what a dead run has left. Raise OpsError (5) while a run is active.
+    """Undo the faults that a killed run has left. Raise OpsError (5) while a run is active.
 
     Costs nothing for a stack on which chaos never ran.
     """

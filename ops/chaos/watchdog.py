@@ -23,7 +23,7 @@ from ops.errors import OpsError
 # The run itself undoes a fault within this time.
 _GRACE_SECONDS = 60.0
 _POLL_SECONDS = 5.0
-# What the run sends if nothing is left to undo.
+# The run sends this if nothing is left to undo.
 _DONE = b"."
 
 

@@ -78,7 +78,7 @@ class NameList(click.ParamType[Any]):
               help=f"Only these: {','.join(SERVICES)}")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of an earlier run, to repeat its plan")
 @click.option("--load", default=LOADS[0], show_default=True, metavar="LOAD",
-              help="data-access, none, or a command to run meanwhile")  # fmt: skip
+              help="data-access, none, or a command to run as the load")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Also fail if writes waited too long for a failover")
 @click.option("--dry-run", is_flag=True, help="Print the plan, and change nothing")
 @click.option(
@@ -143,9 +143,9 @@ def chaos(
 @chaos.command()
 @stack_option()
 def stop(stack: str) -> None:
-    """Stop a run, and undo what is left of it
+    """Stop a run, and undo its faults
 
-    Also undoes the faults of a run that was killed, and deletes the rows of its load.
+    If a run was killed, undoes the faults that it left, and deletes the rows of its load.
     """
     import os
     import signal
@@ -195,7 +195,7 @@ def _run(
         target = ChaosTarget.of(checkout, stack)
         if found := target.problems():
             raise OpsError(
-                f"stack {stack!r} does not work before the first fault: {'; '.join(found)}; see"
+                f"stack {stack!r} is not healthy, so no fault was caused: {'; '.join(found)}; see"
                 f" `groundwork doctor --stack {stack}`",
                 Exit.UNREACHABLE,
             )
@@ -216,7 +216,7 @@ def _run(
             try:
                 rows.verify()
             except OpsError as error:
-                # The report of the faults is needed all the more.
+                # Report the error after the report of the faults, which is still valid.
                 run.left = [*run.left, str(error)]
         if program is not None:
             run.program_code = program.code

@@ -20,7 +20,7 @@ _service = click.option(
     type=click.Choice(_MEMBERS),
     default="postgres",
     show_default=True,
-    help="Whose primary to change",
+    help="Service whose primary changes",
 )
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 _confirm = click.option("--confirm", metavar="NAME", help="Name of a production stack, to confirm with --yes")
@@ -78,7 +78,7 @@ def status(service: str | None, stack: str, as_json: bool) -> None:
     "--to",
     "to",
     metavar="MEMBER",
-    help="New primary, like postgres-2 or redis-2 [default: a replica that has all writes]",
+    help="New primary, like postgres-2 or redis-2 [default: a replica with all acknowledged writes]",
 )
 @_yes
 @_confirm
@@ -88,8 +88,8 @@ def switchover(
 ) -> None:
     """Move the primary to another server
 
-    Writes to Postgres wait for some seconds, and none that was acknowledged is lost. Redis is not used for some
-    seconds; meanwhile the data access reads from Postgres.
+    Writes to Postgres wait for some seconds, and no acknowledged write is lost. The data access does not use Redis for
+    some seconds, and reads from Postgres meanwhile.
     """
     from infra.spec.checkout import Checkout
     from ops.consent import require_consent
@@ -100,7 +100,9 @@ def switchover(
     target: Cluster | RedisCluster = (RedisCluster if service == "redis" else Cluster).of(
         Checkout.here(), stack
     )
-    what = f"move the {service} primary of stack {stack!r} to {to or 'a replica that has all writes'}"
+    what = (
+        f"move the {service} primary of stack {stack!r} to {to or 'a replica with all acknowledged writes'}"
+    )
     require_consent(what, yes=yes, confirmed=confirm, names=[stack])
     began = time.monotonic()
     old, new = target.switch_over(to, lambda line: print_line(line, err=True))
@@ -108,9 +110,9 @@ def switchover(
     if as_json:
         print_json({"from": old, "to": new, "seconds": seconds})
     elif old == new:
-        print_line(f"{new} is the primary already")
+        print_line(f"{new} is already the primary")
     else:
-        print_line(f"{new} is the primary now; it was {old} ({seconds} s)")
+        print_line(f"moved the primary from {old} to {new} ({seconds} s)")
 
 
 @cluster.command()
@@ -120,17 +122,17 @@ def switchover(
     "--to",
     "to",
     metavar="MEMBER",
-    help="New primary, like postgres-2 or redis-2 [default: the most complete]",
+    help="New primary, like postgres-2 or redis-2 [default: the replica with the most data]",
 )
 @_yes
 @_confirm
 @_json
 def failover(service: str, stack: str, to: str | None, yes: bool, confirm: str | None, as_json: bool) -> None:
-    """Make a replica the primary when there is none
+    """Promote a replica when there is no primary
 
-    A synchronous replica of Postgres is promoted automatically. Use this if only another replica is left: it may lack
-    the last acknowledged writes, which are then lost. A replica of Redis is promoted automatically while two Sentinels
-    run. Use this if only one of them is left.
+    Postgres: a synchronous replica is promoted automatically. Use this if only the other replica is left. It may lack
+    the last acknowledged writes, which are then lost. Redis: a replica is promoted automatically while two Sentinels
+    run. Use this if only one Sentinel is left.
     """
     from infra.spec.checkout import Checkout
     from ops.consent import require_consent
@@ -174,10 +176,10 @@ def failover(service: str, stack: str, to: str | None, yes: bool, confirm: str |
 @_confirm
 @_json
 def reinit(stack: str, member: str, yes: bool, confirm: str | None, as_json: bool) -> None:
-    """Delete a replica's data, and copy the primary again
+    """Delete a replica's data, and copy the primary's
 
-    Use this if a replica does not start or cannot follow the primary. The primary is refused. After a kill, run the
-    command again.
+    Use this if a replica does not start or cannot follow the primary. The command refuses to delete the primary's
+    data. If it was killed, run it again.
     """
     from infra.spec.checkout import Checkout
     from ops.consent import require_consent
@@ -187,7 +189,7 @@ def reinit(stack: str, member: str, yes: bool, confirm: str | None, as_json: boo
     target = Cluster.of(Checkout.here(), stack)
     others = target.require_copyable(member)
     wait = "" if len(others) > 1 else "; every write waits until the copy is complete"
-    what = f"delete the data of {member} of stack {stack!r} and copy the primary again{wait}"
+    what = f"delete the data of {member} of stack {stack!r} and copy the primary's{wait}"
     require_consent(what, yes=yes, confirmed=confirm, names=[stack])
     began = time.monotonic()
     target.copy_again(member, lambda line: print_line(line, err=True))

@@ -18,7 +18,7 @@ from ops.output import print_json, print_lines
     "--interval", default=1.0, show_default=True, type=seconds(0.5, 60), metavar="SECONDS",
     help="Time between two readings",
 )  # fmt: skip
-@click.option("--once", is_flag=True, help="Print two readings' difference once, for scripts")
+@click.option("--once", is_flag=True, help="Read twice, print the result and exit, for scripts")
 @click.option("--json", "as_json", is_flag=True, help="With --once: print a JSON object")
 def top(stack: str, interval: float, once: bool, as_json: bool) -> None:
     """Show a stack's sessions, locks, statements, servers and hit rates, live

@@ -55,7 +55,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What is not measured: an estimate has a low, a middle and a high value of each."""
+    """Values that are not measured. The low, the middle and the high estimate each assume others."""
 
     # Of the CPU time of a write, the share of the servers.
     servers_of_write: float
@@ -75,7 +75,7 @@ HIGH = Assumptions(1.0, 1.0, 0.5, 2.0, _EITHER_WAY)
 
 @dataclass(frozen=True)
 class Estimate:
-    """Needed resources, and the smallest sizes with them. A class is None if no size suffices."""
+    """Needed resources, and the smallest sizes that have them. A class is None if none is large enough."""
 
     application_cores: float
     application_tasks: int
@@ -156,19 +156,19 @@ def _redis_node(memory: float) -> str | None:
 
 
 def advice(load: Load, found: Sequence[Estimate]) -> list[str]:
-    """Return what the sizes alone do not say."""
+    """Return notes on limits that the sizes exceed."""
     _, middle, high = found
     lines = []
     if middle.redis_cores > 1:
         lines.append(
-            "Redis may need more than one core, which one server does not use: docs/scaling.md, Redis Cluster"
+            "Redis may need more than one core, but a server uses only one: docs/scaling.md, Redis Cluster"
         )
     elif high.redis_cores > 1:
         lines.append(
-            "in the high estimate, Redis needs more than the one core that a server uses: docs/scaling.md"
+            "in the high estimate, Redis needs more than one core, but a server uses only one: docs/scaling.md"
         )
     if high.postgres_class is None:
-        lines.append("in the high estimate, no instance of Postgres suffices: docs/scaling.md")
+        lines.append("in the high estimate, no RDS class is large enough: docs/scaling.md")
     if middle.postgres_connections > 100:
         lines.append(
             f"{middle.postgres_connections} connections of {middle.application_tasks} processes: raise"

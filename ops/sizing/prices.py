@@ -1,4 +1,4 @@
-"""Prices, from a TOML file that somebody has typed in. groundwork contains none, because they would soon be wrong."""
+"""Prices from a TOML file that the user writes. groundwork contains none, because they would soon be outdated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KEYS = {"as_of", "currency", "region", "hour", "month"}
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices per hour by class and unit, and per month by unit. `source` says where and when they hold."""
+    """Prices per hour by class and unit, and per month by unit. `source` names their region, date and file."""
 
     currency: str
     source: str
@@ -31,7 +31,7 @@ class Prices:
     month: Mapping[str, float]
 
     def monthly(self, found: Estimate) -> float | None:
-        """Return the price of an estimate per month, or None if no single server suffices."""
+        """Return the price of an estimate per month, or None if no single server is large enough."""
         if found.postgres_class is None or found.redis_node is None:
             return None
         vcpus, gb = (
@@ -58,7 +58,7 @@ def read_prices(path: Path, found: Iterable[Estimate]) -> Prices:
         raise OpsError(f"{path}: unknown key {min(unknown)!r}; use {', '.join(sorted(_KEYS))}", Exit.USAGE)
     for key in ("as_of", "currency", "region"):
         if not str(content.get(key, "")).strip():
-            raise OpsError(f"{path}: {key} is missing; it says which prices these are", Exit.USAGE)
+            raise OpsError(f"{path}: {key} is missing; add it, because the result names it", Exit.USAGE)
     hour, month = _table(content, "hour", path), _table(content, "month", path)
     needed = {FARGATE_VCPU, FARGATE_GB}
     for each in found:

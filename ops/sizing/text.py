@@ -10,7 +10,7 @@ from ops.sizing.estimate import Estimate, Load, advice
 from ops.sizing.prices import Prices
 
 _GB = 1024**3
-_NONE = "larger than one"
+_NONE = "none large enough"
 _ROWS: tuple[tuple[str, Callable[[Estimate], str]], ...] = (
     ("application: cores", lambda each: f"{each.application_cores:.1f}"),
     ("application: tasks of 1 vCPU, 2 GB", lambda each: f"{each.application_tasks}"),
@@ -27,7 +27,7 @@ _ROWS: tuple[tuple[str, Callable[[Estimate], str]], ...] = (
 
 
 def lines(load: Load, found: Sequence[Estimate], prices: Prices | None) -> list[str]:
-    """Return the estimates as the lines of a table, and then what they do not say."""
+    """Return the lines of a table with the estimates, followed by notes."""
     title = f"{load.users:,} users, {load.reads:,g} reads/s and {load.writes:,g} writes/s at the peak"
     table = [f"{title}, activities kept for {load.retention_days} days", ""]
     table.append(_line("", ("low", "middle", "high")))

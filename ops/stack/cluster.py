@@ -19,7 +19,7 @@ from ops.errors import Exit, OpsError
 
 PRIMARY, SYNCHRONOUS, REPLICA = "primary", "synchronous replica", "replica"
 _ROLES = {"Leader": PRIMARY, "Sync Standby": SYNCHRONOUS, "Replica": REPLICA}
-# The states of a primary and of a replica that is in order.
+# The states of a healthy primary and of a healthy replica.
 _WELL = {"running", "streaming"}
 # The states of a replica that may become the primary.
 _PROMOTABLE = _WELL | {"in archive recovery"}
@@ -177,7 +177,7 @@ class Cluster:
         return max(able, key=lambda m: (m.name == to, m.role == SYNCHRONOUS, m.received))
 
     def fail_over(self, new: Member) -> None:
-        """Make a replica the primary although there is none, and wait for it. Raise OpsError (6) if it fails."""
+        """Promote a replica when there is no primary, and wait for it. Raise OpsError (6) if it fails."""
         try:
             patronictl(new.container, "failover", SCOPE, "--candidate", new.name, "--force")
         except DockerError as error:
@@ -195,7 +195,7 @@ class Cluster:
             time.sleep(_POLL_SECONDS)
 
     def require_copyable(self, name: str) -> list[Member]:
-        """Return the other members that are in order. Raise OpsError if `name` cannot copy the primary again.
+        """Return the other members that are healthy. Raise OpsError if `name` cannot copy the primary's data again.
 
         7 if it is the primary, 6 if there is no primary or its container is missing.
         """
@@ -247,7 +247,7 @@ class Cluster:
             *("-c", f"rm -rf {PGDATA} {PGDATA}.*"),
             timeout_seconds=_LIST_SECONDS * 10,
         )
-        say(f"copying the primary to {name}")
+        say(f"copying the data of the primary to {name}")
         docker("start", container)
         try:
             wait_until_healthy(container, _COPIED_SECONDS)
@@ -300,7 +300,7 @@ def _position(lsn: object) -> int:
 
 
 def problems(members: Sequence[Member]) -> list[str]:
-    """Return what is wrong with a cluster, the worst first. Empty if all members are in order."""
+    """Return the problems of a cluster, the worst first. Empty if all members are healthy."""
     roles = [member.role for member in members if member.is_well]
     found = []
     if PRIMARY not in roles:

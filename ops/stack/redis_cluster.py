@@ -115,7 +115,7 @@ class RedisCluster:
             )
 
     def fail_over(self, to: str | None) -> str:
-        """Make a replica the primary, although no majority of Sentinels has agreed to it, and return it.
+        """Promote a replica without the agreement of a majority of Sentinels, and return its name.
 
         Raise OpsError (6) if no Sentinel answers, knows a replica, or gets it promoted.
         """
@@ -214,7 +214,7 @@ def has_replicas(checkout: Checkout, stack: str) -> bool:
 
 
 def problems(rows: Sequence[RedisRow]) -> list[str]:
-    """Return what is wrong with a Redis with replicas, the worst first. Empty if everything is in order."""
+    """Return the problems of a Redis with replicas, the worst first. Empty if everything is healthy."""
     found = []
     if not any(row.role == PRIMARY and row.is_well for row in rows):
         found.append("there is no primary: the cache is off")

@@ -1,4 +1,4 @@
-"""Start the containers of a stack that somebody stopped, killed or froze. Docker does not start them again itself."""
+"""Start the containers of a stack that were stopped, killed or paused. Docker does not start them again itself."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_without_the_wait_a_reader_is_stale_after_the_invalidation(
     assert situation.reads() == "before"
 
 
-@promise("the near cache answers nothing from before a failover")
+@promise("the near cache returns nothing from before a failover")
 @pytest.mark.parametrize("situation", [100], indirect=True)
 def test_the_near_cache_is_emptied_by_a_failover_and_follows_the_new_primary(situation: Situation) -> None:
     situation.promote()
@@ -161,7 +161,7 @@ def test_the_near_cache_is_emptied_by_a_failover_and_follows_the_new_primary(sit
     wait_until(lambda: situation.reads() == "later", 120)
 
 
-@promise("the near cache answers nothing from before a failover", control=True)
+@promise("the near cache returns nothing from before a failover", control=True)
 @pytest.mark.parametrize("situation", [100], indirect=True)
 def test_with_a_ping_the_near_cache_keeps_answering_from_the_former_primary(
     situation: Situation, monkeypatch: pytest.MonkeyPatch

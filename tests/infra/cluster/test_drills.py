@@ -66,7 +66,7 @@ _RUNS = [fault for fault, count in _COUNTS.items() for _ in range(count)]
 
 
 @promise("no acknowledged write is lost when the primary is killed, frozen, cut off or moved")
-@promise("a caller that repeats writes under their keys gets no other error over a failover")
+@promise("a caller that repeats writes with their idempotency keys gets no other error during a failover")
 @promise("a read in `reading()` sees every write that its data access has completed")
 @pytest.mark.parametrize(("number", "fault"), list(enumerate(_RUNS)))
 def test_no_acknowledged_write_is_lost(cluster: LiveCluster, number: int, fault: str) -> None:

@@ -45,7 +45,7 @@ def _write(cluster: LiveCluster) -> str:
     )
 
 
-@promise("a restore of a cluster reaches any time, across failovers")
+@promise("a restore of a cluster can reach any time, also across failovers")
 @promise(
     "the same command completes a restore of a cluster that was killed at any step, or it can be abandoned"
 )

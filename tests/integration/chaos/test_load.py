@@ -64,7 +64,7 @@ def rows(connect: Any) -> int:
         return int(connection.execute(_COUNT).fetchone()[0])
 
 
-def test_a_load_on_well_servers_loses_nothing_and_leaves_no_rows(
+def test_a_load_on_healthy_servers_loses_nothing_and_leaves_no_rows(
     make_load: Any, journal: Journal, connect: Any
 ) -> None:
     load = make_load()
@@ -79,7 +79,7 @@ def test_a_load_on_well_servers_loses_nothing_and_leaves_no_rows(
 
 
 @promise("chaos exits with 1 if an acknowledged write was lost or a read was stale", control=True)
-def test_a_database_that_loses_rows_is_found_out(make_load: Any, connect: Any) -> None:
+def test_rows_that_the_database_loses_are_counted(make_load: Any, connect: Any) -> None:
     def lose() -> None:
         with connect("app") as connection:
             # Not the first rows, which are updated all the time.
@@ -101,7 +101,7 @@ class _DeafReaders(DataAccessLoad):
 
 
 @promise("chaos exits with 1 if an acknowledged write was lost or a read was stale", control=True)
-def test_a_cache_without_invalidations_is_found_out(make_load: Any) -> None:
+def test_a_cache_without_invalidations_returns_stale_reads(make_load: Any) -> None:
     load = make_load(_DeafReaders)
     run(load)
     assert load.outcome.stale > 0

@@ -41,9 +41,7 @@ def _is_idle(data: Any) -> bool:
     return bool(0 < statistics["pool_size"] == statistics["pool_available"])
 
 
-def test_a_session_that_the_server_ends_during_a_statement_makes_the_others_be_replaced(
-    open_data: Any, database: Database
-) -> None:
+def test_connections_are_replaced_after_the_server_ends_a_session(open_data: Any, database: Database) -> None:
     data = open_data(pool_size=4, pool_min_size=4)
     wait_until(lambda: len(_sessions(database)) == 4)
     before = _sessions(database)
@@ -59,7 +57,7 @@ def test_a_session_that_the_server_ends_during_a_statement_makes_the_others_be_r
     wait_until(lambda: len(_sessions(database)) == 4 and not _sessions(database) & before)
 
 
-@promise("callers do not meet each dead connection of a server that does not answer")
+@promise("callers do not fail on each dead connection of a server that does not answer")
 def test_idle_connections_are_replaced_after_one_call_got_no_answer(
     open_data: Any, database: Database, postgres_server: Server
 ) -> None:

@@ -124,13 +124,13 @@ def test_a_read_sees_the_writes_of_its_process_while_the_replica_lags(data: Any,
 
 
 @promise("a read in `reading()` sees every write that its data access has completed", control=True)
-def test_a_plain_connection_to_the_replica_does_not(data: Any, pair: Pair) -> None:
+def test_a_plain_connection_to_the_replica_misses_the_write(data: Any, pair: Pair) -> None:
     with pair.paused(), psycopg.connect(pair.url("app_a", DATABASE), autocommit=True) as replica:
         data.users.add(ADA)
         assert replica.execute("SELECT count(*) FROM users").fetchone() == (0,)
 
 
-@promise("a replica answers only if it has what is older than max_staleness")
+@promise("a replica answers only if it has every write that is older than max_staleness")
 def test_the_primary_answers_if_the_replica_is_too_stale(data: Any, pair: Pair) -> None:
     # The position that the bound of an hour needs later.
     assert is_answered_by_replica(data, max_staleness=3600)
@@ -180,7 +180,7 @@ def test_a_position_of_a_later_timeline_is_answered_by_the_primary(data: Any) ->
 
 
 @SYNC
-def test_a_transaction_in_the_block_is_the_primarys(data: Any) -> None:
+def test_a_transaction_in_the_block_runs_on_the_primary(data: Any) -> None:
     with data.reading(), data.transaction():
         assert data.fetch_one(IS_REPLICA, bool) is False
 
@@ -208,7 +208,7 @@ def test_a_list_without_a_replica_is_not_used_for_more_connections_to_the_primar
     assert replica_reads("no_replica") == before + 1
 
 
-def test_an_error_of_the_query_is_the_primarys(data: Any) -> None:
+def test_the_error_of_a_wrong_query_comes_from_the_primary(data: Any) -> None:
     with data.reading(), pytest.raises(QueryFailed, match="division by zero"):
         data.fetch_one(OWN["fail"], int)
     assert is_answered_by_replica(data)
@@ -268,7 +268,7 @@ def test_the_primary_answers_while_the_replica_is_frozen(
             signal(pair, session, "CONT")
 
 
-@promise("a replica that refuses a write makes the pool connect again, and nothing was changed")
+@promise("if a replica refuses a write, the pool connects again, and nothing was changed")
 def test_a_write_to_a_replica_is_a_lost_connection(pair: Pair, flavour: str) -> None:
     nowhere = cache_settings("redis://app:x@localhost:1/0", "none", near_entries=0)
     with data_access(flavour, database_settings(pair.url("app_a", DATABASE)), nowhere) as data:

@@ -170,7 +170,7 @@ def test_dangerous_commands_are_off_even_for_a_user_with_all_permissions(
 
 # AWS returns a user's rules in the form that Redis gives them (AWS's examples agree; no account has confirmed it).
 # Rules in another form would be a permanent difference.
-@promise("no parameter is sent that AWS returns in another way")
+@promise("no parameter is sent that AWS returns in another form")
 @pytest.mark.parametrize("rules", [elasticache.DEFAULT_ACCESS, *elasticache.access_strings().values()])
 def test_the_rules_for_elasticache_have_the_form_of_redis(administrator: Any, rules: str) -> None:
     administrator.execute_command("ACL", "SETUSER", "of-elasticache", "reset", *rules.split())

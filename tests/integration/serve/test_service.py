@@ -140,7 +140,7 @@ def test_it_starts_without_a_server_and_says_which_is_missing(
 
 
 @promise(
-    "while every write waits for a replica, the service is not ready; a missing replica alone is only named"
+    "while every write waits for a replica, the service is not ready; a missing replica alone is only reported"
 )
 def test_waiting_writes_make_it_not_ready_and_it_recovers(
     sick_servers: dict[str, Server], namespace: str

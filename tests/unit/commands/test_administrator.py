@@ -79,14 +79,14 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Refusals]:
     return serve
 
 
-def test_a_refusal_is_repeated_until_the_policy_counts(secrets: Callable[..., Refusals]) -> None:
+def test_a_refused_read_is_repeated_until_the_policy_is_in_effect(secrets: Callable[..., Refusals]) -> None:
     server = secrets(3)
     assert AdministratorLogin.from_secret(GONE).password == CANARY
     assert server.left == 0
 
 
 @pytest.mark.parametrize(("code", "wait"), [("AccessDeniedException", -1), ("ResourceNotFoundException", 60)])
-def test_a_refusal_without_end_and_another_error_are_reported(
+def test_a_permanent_refusal_and_another_error_are_reported(
     secrets: Callable[..., Refusals], code: str, wait: float
 ) -> None:
     server = secrets(2, code)

@@ -48,7 +48,7 @@ def order(hosts: Hosts, text: str = THREE) -> list[str]:
     return [attempt.host for attempt in hosts.attempts(text)]
 
 
-@promise("a server that does not answer costs one connection of a pool, and not each of them")
+@promise("a server that does not answer delays one connection of a pool, and not each of them")
 @pytest.mark.parametrize("connect", [sync_connect, async_connect])
 def test_a_frozen_server_is_tried_once(connect: Connect) -> None:
     hosts = Hosts()
@@ -58,7 +58,7 @@ def test_a_frozen_server_is_tried_once(connect: Connect) -> None:
         assert logins(servers) == [1, 1, 3]
 
 
-@promise("a server that does not answer costs one connection of a pool, and not each of them", control=True)
+@promise("a server that does not answer delays one connection of a pool, and not each of them", control=True)
 def test_the_driver_tries_a_frozen_server_each_time() -> None:
     with fake_servers("silent", "primary") as servers:
         for _ in range(2):

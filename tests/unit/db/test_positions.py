@@ -92,7 +92,7 @@ def test_a_write_without_an_answer_may_be_committed_later(error: BaseException, 
     assert known.required(None) is None
 
 
-@promise("a replica answers only if it has what is older than max_staleness")
+@promise("a replica answers only if it has every write that is older than max_staleness")
 def test_the_bound_takes_the_oldest_position_that_is_young_enough(clock: Clock) -> None:
     known = KnownPositions()
     positions = []
@@ -105,7 +105,7 @@ def test_the_bound_takes_the_oldest_position_that_is_young_enough(clock: Clock) 
     assert known.required(0.5) is None
 
 
-def test_positions_that_are_asked_for_often_do_not_drive_out_older_ones(clock: Clock) -> None:
+def test_frequent_positions_do_not_evict_older_ones(clock: Clock) -> None:
     known = KnownPositions()
     first = learn(known, 1)
     for lsn in range(2, 500):

@@ -32,7 +32,7 @@ def examined(*services: str) -> Any:
     return SimpleNamespace(stack=stack, thresholds=Thresholds())
 
 
-@promise("doctor finds lost majorities, late replicas and a paused failover")
+@promise("doctor reports lost majorities, replicas that are far behind, and a paused failover")
 @pytest.mark.parametrize(
     ("down", "status", "text"),
     [
@@ -57,7 +57,7 @@ def test_a_majority_of_etcd_is_needed(
     assert all(f"--service {store}" in result.advice for store in down[:1])
 
 
-@promise("doctor finds lost majorities, late replicas and a paused failover")
+@promise("doctor reports lost majorities, replicas that are far behind, and a paused failover")
 @pytest.mark.parametrize(
     ("primaries", "quorum", "status", "text"),
     [
@@ -124,7 +124,7 @@ def patroni(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return said
 
 
-@promise("doctor finds lost majorities, late replicas and a paused failover")
+@promise("doctor reports lost majorities, replicas that are far behind, and a paused failover")
 @pytest.mark.parametrize(
     ("lag", "config", "status", "text"),
     [

@@ -61,8 +61,8 @@ BAD = {
     "a setting under its old name": Bad(
         {"awsPostgresReplicas": 1},
         "awsPostgresReplicas",
-        "it has another name now",
-        "write groundwork:postgresReplicas",
+        "it was renamed",
+        "set groundwork:postgresReplicas",
     ),
     "more replicas than RDS replicates to in a row": Bad(
         {"postgresReplicas": 6}, "postgresReplicas", "6 is out of range", "use 0 to 5"

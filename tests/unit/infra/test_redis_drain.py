@@ -112,7 +112,7 @@ def test_an_up_continues_when_the_others_do_not_become_ready(drained: Any) -> No
     [["redis"], ["redis-2", "redis-3"], [*SENTINEL_NAMES], [*SERVER_NAMES, *SENTINEL_NAMES]],
     ids=["it does not run", "no other server", "no Sentinel", "nothing"],
 )
-def test_nothing_is_awaited_that_cannot_happen(drained: Any, missing: list[str]) -> None:
+def test_draining_does_not_wait_for_a_failover_that_cannot_happen(drained: Any, missing: list[str]) -> None:
     servers = Servers([(PRIMARY, UP, UP)])
     for name in missing:
         servers.members[name].is_running = False

@@ -152,7 +152,7 @@ def returned(name: str, value: str, method: str) -> str:
     return "pending-reboot" if rds_defaults.is_default(name, value) else method
 
 
-@promise("no parameter is sent that AWS returns in another way")
+@promise("no parameter is sent that AWS returns in another form")
 @pytest.mark.parametrize(
     ("more", "name"),
     [
@@ -170,13 +170,13 @@ def test_a_parameter_of_postgres_is_returned_as_it_is_sent(more: dict[str, str],
         assert returned(key, value, method) == method, key
 
 
-@promise("no parameter is sent that AWS returns in another way", control=True)
+@promise("no parameter is sent that AWS returns in another form", control=True)
 def test_a_default_that_is_sent_as_immediate_is_returned_in_another_way() -> None:
     assert returned("rds.force_ssl", "1", "immediate") != "immediate"
     assert rds.apply_method("work_mem", "8192") == "immediate"
 
 
-@promise("no parameter is sent that AWS returns in another way")
+@promise("no parameter is sent that AWS returns in another form")
 @pytest.mark.parametrize(
     ("policy", "percent", "missing"),
     [

@@ -118,7 +118,7 @@ def test_the_same_requests_for_resources_with_other_tags_are_denied(
 
 
 @promise("the deploying identity may do what the program needs, and only with resources of its own stack")
-def test_the_first_up_can_use_a_key_before_its_tags_count(program: Program) -> None:
+def test_the_first_up_can_use_a_key_before_its_tags_are_in_effect(program: Program) -> None:
     """https://docs.aws.amazon.com/kms/latest/developerguide/abac.html: it may take up to five minutes."""
     statements = load(*SET_UP)
     found = [

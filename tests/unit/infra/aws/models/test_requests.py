@@ -76,7 +76,7 @@ def returned_in_other_words(request: Request) -> list[str]:
 
 
 @promise("AWS's API models accept every request for settings that groundwork accepts")
-def test_what_is_sent_is_returned_in_the_same_words(program: Program) -> None:
+def test_returned_values_have_the_form_that_is_sent(program: Program) -> None:
     assert {name: found for name, r in sent(program) if (found := returned_in_other_words(r))} == {}
 
 
