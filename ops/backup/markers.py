@@ -23,6 +23,8 @@ CREATE TABLE IF NOT EXISTS {_TABLE} (
     written_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 """
+# The purpose of a restore's last marker.
+RESTORED = "restored"
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,21 @@ def write(container: str, purpose: str) -> Marker:
 
 def read(container: str) -> dict[int, datetime]:
     """Return all markers: id -> time of writing."""
-    if not psql(container, f"SELECT to_regclass('{_TABLE}')").strip():
+    if not _exists(container):
         return {}
     rows = psql(container, f"SELECT id, extract(epoch FROM written_at) FROM {_TABLE}").split()
     pairs = (row.split("|") for row in rows)
     return {int(number): datetime.fromtimestamp(float(epoch), UTC) for number, epoch in pairs}
+
+
+def restored_at(container: str) -> datetime | None:
+    """Return the time of the newest restore, or None."""
+    if not _exists(container):
+        return None
+    sql = f"SELECT extract(epoch FROM max(written_at)) FROM {_TABLE} WHERE purpose = '{RESTORED}'"
+    epoch = psql(container, sql).strip()
+    return datetime.fromtimestamp(float(epoch), UTC) if epoch else None
+
+
+def _exists(container: str) -> bool:
+    return bool(psql(container, f"SELECT to_regclass('{_TABLE}')").strip())

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from infra.docker.engine import DockerError, inspect, psql
 from infra.spec import backup_repository, postgres
-from ops.backup import repository, servers
+from ops.backup import markers, repository, servers
 from ops.backup.errors import BackupError, RecoveryFailed
 from ops.backup.folders import PGDATA, RESTORING, Folders
 from ops.backup.last_wal import add_last_wal
@@ -236,6 +236,7 @@ def _finish(
     progress("applying the stack's roles and passwords")
     post_restore.apply_roles(bench.name)
     psql(bench.name, "".join(f"ALTER SYSTEM RESET {name};\n" for name in _RECOVERY_SETTINGS))
+    markers.write(bench.name, markers.RESTORED)
     timeline = _timeline(bench.name)
     label = folders.journal().get("backup", "")
     bench.stop_server(PGDATA)

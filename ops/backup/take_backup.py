@@ -39,7 +39,8 @@ def take_backup(site: BackupSite, *, kind: str | None, progress: Progress) -> Ba
         progress("reading the repository")
         require_room(site.primary)
         before = _look(site)
-        chosen = kind or due(before, site.full_days, datetime.now(UTC))
+        restored_at = markers.restored_at(site.primary)
+        chosen = kind or due(before, site.full_days, datetime.now(UTC), restored_at)
         if chosen == "incr" and not before.restorable():
             progress("there is no full backup yet; taking a full one")
             chosen = "full"
@@ -79,11 +80,21 @@ def _tell_no_room(container: str) -> None:
         raise
 
 
-def due(contents: Contents, full_days: int, now: datetime) -> str:
-    """Return the due kind of backup: `full` if the newest full one is too old or on a previous timeline."""
-    full = [b for b in contents.restorable() if b.kind == "full"]
-    current = [b for b in full if b.wal_start.timeline == contents.history.timeline]
-    young = any(now - b.stop < timedelta(days=full_days) for b in current)
+def due(contents: Contents, full_days: int, now: datetime, restored_at: datetime | None) -> str:
+    """Return the due kind of backup: `full` if the newest full one is too old or from before a restore.
+
+    `restored_at` is the time of the newest restore, or None. A failover begins a timeline too, but continues the data.
+    """
+    history = contents.history
+    # Earlier versions did not record a restore. A restore to a time is in the history file as well.
+    restores = [branch for branch in history.branches if branch.since is not None]
+    young = any(
+        backup.kind == "full"
+        and now - backup.stop < timedelta(days=full_days)
+        and (restored_at is None or backup.start > restored_at)
+        and all(history.is_after(backup.wal_start.timeline, branch) for branch in restores[-1:])
+        for backup in contents.restorable()
+    )
     return "incr" if young else "full"
 
 

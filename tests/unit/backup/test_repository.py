@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -81,14 +82,51 @@ def test_a_backup_without_its_own_wal_does_not_count() -> None:
 @pytest.mark.parametrize(("age_days", "due"), [(6.9, "incr"), (7.1, "full")])
 def test_a_full_backup_is_due_after_the_configured_days(age_days: float, due: str) -> None:
     looked = contents(backup("A", 2, 2), segments=range(1, 4))
-    assert take_backup.due(looked, 7, hours(2) + timedelta(days=age_days)) == due
+    assert take_backup.due(looked, 7, hours(2) + timedelta(days=age_days), None) == due
 
 
-def test_a_full_backup_is_due_if_there_is_none_and_after_a_restore() -> None:
-    assert take_backup.due(contents(segments=range(1, 4)), 7, NOON) == "full"
-    archived = {Segment(1, 2): NOON, Segment(2, 3): NOON}
-    history = History.parse(2, "1\t0/3000000\tno recovery target specified\n")
-    assert take_backup.due(Contents((backup("A", 2, 2),), archived, history), 7, hours(3)) == "full"
+def test_a_full_backup_is_due_if_there_is_none() -> None:
+    assert take_backup.due(contents(segments=range(1, 4)), 7, NOON, None) == "full"
+
+
+FAILOVER = "1\t0/3000000\tno recovery target specified\n"
+TO_A_TIME = "1\t0/3000000\tbefore 2026-03-01 14:30:00+00\n"
+
+
+@promise("a full backup is due after a restore, and not after a failover")
+@pytest.mark.parametrize(
+    ("history", "restored_at", "due"),
+    [
+        (FAILOVER, None, "incr"),
+        (FAILOVER + "2\t0/3800000\tno recovery target specified\n", None, "incr"),
+        (FAILOVER, hours(1), "incr"),
+        (FAILOVER, hours(3), "full"),
+        (TO_A_TIME, None, "full"),
+        (TO_A_TIME + "2\t0/3800000\tno recovery target specified\n", None, "full"),
+    ],
+    ids=[
+        "failover",
+        "two failovers",
+        "restore, full backup, failover",
+        "restore to LATEST",
+        "restore to a time by an earlier version",
+        "the same, and a failover",
+    ],
+)
+def test_a_full_backup_is_due_after_a_restore_but_not_after_a_failover(
+    history: str, restored_at: datetime | None, due: str
+) -> None:
+    newest = history.count("\n") + 1
+    archived = {Segment(1, 2): NOON, Segment(newest, 3): NOON}
+    looked = Contents((backup("A", 2, 2),), archived, History.parse(newest, history))
+    assert take_backup.due(looked, 7, hours(4), restored_at) == due
+
+
+def test_a_full_backup_after_a_restore_to_a_time_counts() -> None:
+    archived = {Segment(2, n): NOON for n in (3, 4)}
+    full = replace(backup("A", 3, 3), wal_start=Segment(2, 3), wal_stop=Segment(2, 3))
+    looked = Contents((full,), archived, History.parse(2, TO_A_TIME))
+    assert take_backup.due(looked, 7, hours(4), hours(2.5)) == "incr"
 
 
 @pytest.mark.parametrize(
