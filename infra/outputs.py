@@ -124,8 +124,8 @@ def redis_url(*, user: str, password: str | None, servers: Sequence[tuple[str, i
     return f"rediss://{_user(user, password)}@{listed}/0?{query}"
 
 
-def redis_server_urls(url: str) -> list[str]:
-    """Return a URL for each server of a `redis_url`, in its order."""
+def server_urls(url: str) -> list[str]:
+    """Return a URL for each server of a `redis_url` or `database_url`, in its order."""
     scheme, _, rest = url.partition("://")
     place, slash, options = rest.partition("/")
     user, at, servers = place.rpartition("@")

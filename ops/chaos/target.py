@@ -129,7 +129,7 @@ class ChaosTarget:
 
     def _redis_primary(self) -> str:
         url = self._redis_url
-        return SERVER_NAMES[outputs.redis_server_urls(url).index(primary_url(url))]
+        return SERVER_NAMES[outputs.server_urls(url).index(primary_url(url))]
 
     @property
     def _redis_url(self) -> str:
@@ -146,7 +146,7 @@ class ChaosTarget:
         return []
 
     def _redis_problems(self) -> list[str]:
-        replicas = len(outputs.redis_server_urls(self._redis_url)) - 1
+        replicas = len(outputs.server_urls(self._redis_url)) - 1
         try:
             with client_of(primary_url(self._redis_url)) as client:
                 connected = int(client.info("replication")["connected_slaves"])

@@ -122,7 +122,7 @@ def redis_cli(stack: str, role: str, arguments: Sequence[str]) -> None:
     """
     from urllib.parse import unquote, urlsplit
 
-    from infra.outputs import redis_server_urls
+    from infra.outputs import server_urls
     from infra.spec.redis_replication import SERVER_NAMES
     from ops.errors import Exit, OpsError
     from ops.servers.redis_primary import primary_url
@@ -132,7 +132,7 @@ def redis_cli(stack: str, role: str, arguments: Sequence[str]) -> None:
     url = environment_of(role, stack).get("REDIS_URL")
     if url is None:
         raise OpsError(f"role {role!r} has no Redis user; use app, ops or monitor", Exit.USAGE)
-    servers = redis_server_urls(url)
+    servers = server_urls(url)
     primary = servers.index(primary_url(url)) if len(servers) > 1 else 0
     container = _running(stack, SERVER_NAMES[primary])
     # Passed through the environment, so that the password does not show in the process list.

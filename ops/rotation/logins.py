@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from infra.docker.engine import DockerError
 from infra.docker.redis_members import redis_members
-from infra.outputs import redis_server_urls
+from infra.outputs import server_urls
 from infra.spec import redis_acl
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from ops.errors import Exit, OpsError
@@ -25,7 +25,7 @@ def try_out(stack: RotatedStack, names: Sequence[str]) -> None:
     for name in names:
         if url := database_urls.get(name):
             _log_in_to_postgres(name, url)
-        for url in redis_server_urls(redis_urls[name]) if name in redis_urls else ():
+        for url in server_urls(redis_urls[name]) if name in redis_urls else ():
             _log_in_to_redis(name, url)
     for user in redis_acl.SERVER_USERS:
         if user.name in names:

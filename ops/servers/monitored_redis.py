@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from infra.outputs import redis_server_urls
+from infra.outputs import server_urls
 from ops.errors import OpsError
 from ops.servers.errors import ServerUnreachable, one_line
 from ops.servers.monitored_stack import MonitoredStack
@@ -32,12 +32,12 @@ class MonitoredRedis:
 
     @property
     def name(self) -> str:
-        return f"Redis at {', '.join(map(address_of, redis_server_urls(self._stack.redis_url)))}"
+        return f"Redis at {', '.join(map(address_of, server_urls(self._stack.redis_url)))}"
 
     def replication(self) -> dict[str, dict[str, Any] | OpsError]:
         """Return INFO replication of every server by host:port, or the error of one that does not answer."""
         found: dict[str, dict[str, Any] | OpsError] = {}
-        for url in redis_server_urls(self._stack.redis_url):
+        for url in server_urls(self._stack.redis_url):
             try:
                 with client_of(url) as client:
                     found[address_of(url)] = client.info("replication")

@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from infra.outputs import redis_server_urls
+from infra.outputs import server_urls
 from ops.servers.errors import ServerUnreachable, one_line
 
 ANSWER_SECONDS = 3.0
@@ -35,7 +35,7 @@ def primary_url(url: str) -> str:
 
     Raise ServerUnreachable if no server is a primary whose replicas follow it.
     """
-    urls = redis_server_urls(url)
+    urls = server_urls(url)
     if len(urls) == 1:
         return url
     reasons = []

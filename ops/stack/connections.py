@@ -42,7 +42,7 @@ def primaries_of(values: Mapping[str, str]) -> dict[str, str]:
     primary now.
     """
     named = ((name, values.get(f"{name}_URL")) for name in ("DATABASE", "REDIS"))
-    lists = [(name, url) for name, url in named if url and len(outputs.redis_server_urls(url)) > 1]
+    lists = [(name, url) for name, url in named if url and len(outputs.server_urls(url)) > 1]
     if not lists:
         # Most stacks have no replicas, and the drivers take longer to import than the rest of the command.
         return {}

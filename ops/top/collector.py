@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from infra.outputs import redis_server_urls
+from infra.outputs import server_urls
 from ops.report.cache_reads import EntityReads, cache_reads, from_prometheus
 from ops.servers.monitored_stack import MonitoredStack
 from ops.servers.redis_primary import address_of
@@ -53,7 +53,7 @@ class Collector:
         if stack.prometheus_url is not None:
             source = _PrometheusSource(stack.prometheus_url)
             self._prometheus = Watch(source, Pace(_PROMETHEUS_SECONDS), on_read)
-        redis_servers = [address_of(url) for url in redis_server_urls(stack.redis_url)]
+        redis_servers = [address_of(url) for url in server_urls(stack.redis_url)]
         self._redis_address = ", ".join(redis_servers)
         self._redis_replicas = len(redis_servers) - 1
 

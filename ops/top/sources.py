@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.outputs import redis_server_urls
+from infra.outputs import server_urls
 from ops.servers.access_metrics import MetricKey, access_metrics
 from ops.servers.errors import ServerUnreachable
 from ops.servers.monitored_postgres import MonitoredPostgres, Row
@@ -115,7 +115,7 @@ class RedisSource:
 
     def __init__(self, stack: MonitoredStack) -> None:
         self._stack = stack
-        self._has_replicas = len(redis_server_urls(stack.redis_url)) > 1
+        self._has_replicas = len(server_urls(stack.redis_url)) > 1
         self._redis = MonitoredRedis(stack)
 
     def read(self) -> RedisReading:

@@ -15,7 +15,7 @@ import pytest
 from infra.docker import ownership
 from infra.docker.engine import docker, inspect
 from infra.docker.redis_members import ask_sentinel, redis_members
-from infra.outputs import redis_server_urls
+from infra.outputs import server_urls
 from infra.spec import redis_acl
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from tests.containers import wait_until
@@ -50,7 +50,7 @@ def _environment(checkout: CheckoutCopy) -> dict[str, str]:
 def _primary(checkout: CheckoutCopy) -> str:
     """Return the container of the present primary."""
     urls = _environment(checkout)
-    position = redis_server_urls(urls["REDIS_URL"]).index(urls["REDIS_PRIMARY_URL"])
+    position = server_urls(urls["REDIS_URL"]).index(urls["REDIS_PRIMARY_URL"])
     return checkout.identity.name("dev", SERVER_NAMES[position])
 
 

@@ -106,7 +106,7 @@ def test_every_redis_user_and_postgres_role_has_a_url() -> None:
 def test_each_server_of_a_list_has_a_url_for_redis_py(password: str, ports: list[int]) -> None:
     servers = [("localhost", port) for port in ports]
     url = outputs.redis_url(user="app", password=password, servers=servers, ca_file="/ca,1.crt")
-    pools = [redis.ConnectionPool.from_url(each) for each in outputs.redis_server_urls(url)]
+    pools = [redis.ConnectionPool.from_url(each) for each in outputs.server_urls(url)]
     read = [pool.connection_kwargs for pool in pools]
     assert [(each["host"], each["port"]) for each in read] == servers
     assert {(each["username"], each["password"], each["db"]) for each in read} == {("app", password, 0)}
