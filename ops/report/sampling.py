@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from ops.servers.lock_waits import lock_waits
 from ops.servers.monitored_postgres import MonitoredPostgres, Row
 from ops.servers.monitored_redis import MonitoredRedis
 from ops.servers.monitored_stack import MonitoredStack
+from ops.servers.replication import postgres_replicas, redis_replicas
 
 _DATABASE = """
 SELECT blks_hit, blks_read, xact_commit, xact_rollback, deadlocks, temp_bytes
@@ -30,11 +31,6 @@ SELECT queryid, coalesce(rolname, userid::text) AS role, query, calls, total_exe
        mean_exec_time AS mean_ms, max_exec_time AS max_ms, rows, shared_blks_hit AS hit, shared_blks_read AS read
 FROM extensions.pg_stat_statements LEFT JOIN pg_roles ON pg_roles.oid = userid
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
-# The primary's view of its replicas.
-_REPLICAS = """
-SELECT application_name AS replica, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::float AS lag_bytes
-FROM pg_stat_replication WHERE state = 'streaming' AND NOT pg_is_in_recovery() ORDER BY 1
 """
 # Fields of INFO.
 REDIS_FIELDS = (
@@ -138,7 +134,7 @@ class _Sampler:
         waits = None if counters is None else self._ask("Postgres", lambda: lock_waits(self._postgres))
         lag = None
         if counters is not None and self.done.expected_replicas:
-            lag = self._ask("Postgres", lambda: self._postgres.rows(_REPLICAS))
+            lag = self._ask("Postgres", lambda: postgres_replicas(self._postgres))
         info = self._ask("Redis", self._redis.info)
         return Sample(
             at,
@@ -148,8 +144,8 @@ class _Sampler:
             None
             if (url := self._stack.access_url) is None
             else self._ask("access", lambda: access_metrics(url)),
-            None if lag is None else {row["replica"]: row["lag_bytes"] for row in lag},
-            None if info is None else redis_lag(info),
+            None if lag is None else _lag_bytes(row for row in lag if row["state"] == "streaming"),
+            None if info is None else _lag_bytes(redis_replicas(info)),
         )
 
     def _ask(self, server: str, question: Callable[[], Any]) -> Any:
@@ -160,10 +156,5 @@ class _Sampler:
             return None
 
 
-def redis_lag(info: Mapping[str, Any]) -> dict[str, float]:
-    """Return how many bytes each replica of a primary is behind, by address, from INFO."""
-    replicas = [info[f"slave{n}"] for n in range(int(info.get("connected_slaves", 0))) if f"slave{n}" in info]
-    return {
-        f"{each['ip']}:{each['port']}": max(float(info["master_repl_offset"]) - float(each["offset"]), 0)
-        for each in replicas
-    }
+def _lag_bytes(replicas: Iterable[Row]) -> dict[str, float]:
+    return {row["name"]: float(row["lag_bytes"]) for row in replicas}

@@ -13,6 +13,7 @@ from ops.servers.errors import ServerUnreachable
 from ops.servers.monitored_postgres import MonitoredPostgres, Row
 from ops.servers.monitored_redis import MonitoredRedis
 from ops.servers.monitored_stack import MonitoredStack
+from ops.servers.replication import postgres_replicas
 from ops.top.statements import StatementSampler
 
 APPLICATION = "groundwork top"
@@ -48,13 +49,6 @@ SELECT session.pid, usename AS login, datname AS database, state, wait_event_typ
 FROM pg_stat_activity AS session LEFT JOIN waits ON waits.pid = session.pid AND wait_event_type = 'Lock'
 WHERE backend_type IN ('client backend', 'autovacuum worker') AND session.pid <> pg_backend_pid()
 ORDER BY xact_start NULLS LAST, session.pid LIMIT {_MOST_SESSIONS}
-"""
-_REPLICATION = """
-SELECT application_name AS name, host(client_addr) AS address, state,
-       sync_state IN ('sync', 'quorum') AS is_synchronous,
-       pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint AS lag_bytes,
-       extract(epoch FROM replay_lag)::float AS lag_seconds
-FROM pg_stat_replication WHERE state <> 'backup' ORDER BY 1
 """
 
 
@@ -99,7 +93,7 @@ class PostgresSource:
             self.close()
             raise ServerUnreachable(f"{self._postgres.name} is a replica now; looking for the primary")
         sessions = self._postgres.rows(_SESSIONS)
-        replication = self._postgres.rows(_REPLICATION)
+        replication = postgres_replicas(self._postgres)
         statements = self._statements.read(server["epoch"]) if self.wants_statements else None
         address = self._postgres.ask(lambda connection: f"{connection.info.host}:{connection.info.port}")
         return PostgresReading(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from ops.report.cache_reads import CacheReads, EntityReads
 from ops.servers.monitored_postgres import Row
+from ops.servers.replication import redis_replicas
 from ops.servers.statement_text import without_literals
 from ops.top.snapshot import (
     Access,
@@ -144,7 +145,7 @@ def redis(seen: Seen[RedisReading], address: str, expected_replicas: int, now: f
         version=info["redis_version"],
         uptime_seconds=float(info["uptime_in_seconds"]),
         expected_replicas=expected_replicas,
-        replicas=tuple(_redis_replicas(info)),
+        replicas=tuple(Replica(**row) for row in redis_replicas(info)),
         clients=info["connected_clients"],
         commands_per_second=per_second("total_commands_processed"),
         hit_rate=share(per_second("keyspace_hits"), per_second("keyspace_misses")),
@@ -153,20 +154,6 @@ def redis(seen: Seen[RedisReading], address: str, expected_replicas: int, now: f
         evictions_per_second=per_second("evicted_keys"),
         expirations_per_second=per_second("expired_keys"),
     )
-
-
-def _redis_replicas(info: _Counters) -> Iterable[Replica]:
-    for number in range(int(info.get("connected_slaves", 0))):
-        found = info.get(f"slave{number}")
-        if found:
-            yield Replica(
-                name=f"{found['ip']}:{found['port']}",
-                address=found["ip"],
-                state=found["state"],
-                is_synchronous=None,
-                lag_bytes=max(int(info["master_repl_offset"]) - int(found["offset"]), 0),
-                lag_seconds=float(found["lag"]) if "lag" in found else None,
-            )
 
 
 def access(seen: Seen[AccessReading], address: str, now: float) -> Access:
