@@ -1,6 +1,6 @@
 """Write bills of materials in CycloneDX to build/sbom: of each image, and of .venv.
 
-`python -m scripts.supply_chain.sbom STACK` builds the images of a Docker stack if the engine does not have them.
+`python -m scripts.supply_chain.sbom STACK` builds the images if the engine does not have them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from infra.docker.engine import DockerError, docker
 from infra.images.build import ensure
-from infra.images.context import ImageContext, image_context, stack_images
+from infra.images.context import IMAGES, ImageContext, image_context
 from infra.settings import DOCKER
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
@@ -36,8 +36,7 @@ def main(arguments: list[str]) -> int:
             return 7
         programs = tools.install()
         FOLDER.mkdir(parents=True, exist_ok=True)
-        with_replicas = stack_images(monitoring=True, has_cluster=True)
-        for image in dict.fromkeys((*stack_images(monitoring=True), *with_replicas)):
+        for image in sorted(dockerfile.parent.name for dockerfile in IMAGES.glob("*/Dockerfile")):
             _print(of_image(programs, image_context(checkout, image, settings.image_refresh)))
     except (OpsError, InfraError) as error:
         print(f"sbom: {error}", file=sys.stderr)
