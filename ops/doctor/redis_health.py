@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from time import perf_counter
+from typing import Any
 
 from ops.doctor.check_result import (
     STACK_OPTION,
@@ -18,8 +19,14 @@ from ops.doctor.check_result import (
 )
 from ops.doctor.examination import Examination
 from ops.errors import OpsError
+from ops.servers.replication import redis_replicas
 
 _MB = 1024**2
+_ADVICE = (
+    f"`groundwork up{STACK_OPTION}` starts a stopped or frozen server; otherwise see"
+    f" `groundwork cluster status{STACK_OPTION} --service redis` and `groundwork logs{STACK_OPTION}`"
+)
+_AWS_ADVICE = "ElastiCache replaces a node that has failed; see the events of the replication group"
 
 
 def reached(examination: Examination) -> CheckResult:
@@ -35,11 +42,15 @@ def reached(examination: Examination) -> CheckResult:
 
 def replicas(examination: Examination) -> CheckResult:
     """redis-replicas: check that one server is the primary, and that all others follow it."""
-    expected = int(examination.stack.expected.get("redisReplicas", 0))
+    stack = examination.stack
+    expected = stack.redis_replicas
     if not expected:
-        return skipped("the stack has one Redis server (redisReplicas is 0)")
+        return skipped("the stack has one Redis server")
+    found = examination.redis.replication()
+    if len(found) == 1:
+        return _behind_endpoint(*found.popitem(), expected)
     primaries, following, lines = [], 0, []
-    for address, replication in examination.redis.replication().items():
+    for address, replication in found.items():
         if isinstance(replication, OpsError):
             lines.append(f"{address} does not answer: {replication}")
         elif replication["role"] == "master":
@@ -51,17 +62,27 @@ def replicas(examination: Examination) -> CheckResult:
             is_up = replication["master_link_status"] == "up"
             following += is_up
             lines.append(f"{address} is a replica, {'up to date' if is_up else 'without its primary'}")
-    fix = (
-        f"see `groundwork status{STACK_OPTION}` and `groundwork logs{STACK_OPTION}`; start a stopped container with"
-        " `docker start`"
-    )
     if len(primaries) != 1:
-        return fail(f"{len(primaries)} servers accept writes, and one should", fix, lines)
+        return fail(f"{len(primaries)} servers accept writes, and one should", _ADVICE, lines)
+    return _following(primaries[0], following, expected, _ADVICE, lines)
+
+
+def _behind_endpoint(address: str, replication: dict[str, Any] | OpsError, expected: int) -> CheckResult:
+    """Check a primary on AWS. Its endpoint leads to it, and only it reports its replicas."""
+    if isinstance(replication, OpsError):
+        return fail(f"{address} does not answer: {replication}", _AWS_ADVICE)
+    if replication["role"] != "master":
+        return fail(f"{address} is a replica, and should be the primary", _AWS_ADVICE)
+    connected = redis_replicas(replication)
+    following = sum(each["state"] == "online" for each in connected)
+    lines = [f"{each['name']} is {each['state']}, {each['lag_bytes']} bytes behind" for each in connected]
+    return _following(address, following, expected, _AWS_ADVICE, lines)
+
+
+def _following(primary: str, following: int, expected: int, advice: str, lines: list[str]) -> CheckResult:
     if following < expected:
-        return warn(
-            f"the primary is {primaries[0]}; {following} of {expected} replicas follow it", fix, lines
-        )
-    return ok(f"the primary is {primaries[0]}; {following} replicas follow it", lines)
+        return warn(f"the primary is {primary}; {following} of {expected} replicas follow it", advice, lines)
+    return ok(f"the primary is {primary}; {following} replicas follow it", lines)
 
 
 def clients(examination: Examination) -> CheckResult:

@@ -44,6 +44,15 @@ class MonitoredStack:
     database: str = DATABASE
     migrations: Path = _MIGRATIONS
 
+    @property
+    def redis_replicas(self) -> int:
+        """Return how many replicas of Redis the stack has if all its servers run."""
+        promised = self.expected.get("highAvailability")
+        # Stacks that were deployed before this output existed lack it. In Docker, the URL lists all servers.
+        return (
+            int(promised["redis"]["replicas"]) if promised else len(outputs.server_urls(self.redis_url)) - 1
+        )
+
     @classmethod
     def of(cls, stack: str) -> MonitoredStack:
         """Return the stack with that name of this checkout. Raise OpsError (6) if it is not up."""

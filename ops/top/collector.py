@@ -55,7 +55,7 @@ class Collector:
             self._prometheus = Watch(source, Pace(_PROMETHEUS_SECONDS), on_read)
         redis_servers = [address_of(url) for url in server_urls(stack.redis_url)]
         self._redis_address = ", ".join(redis_servers)
-        self._redis_replicas = len(redis_servers) - 1
+        self._redis_replicas = stack.redis_replicas
 
     @property
     def interval(self) -> float:

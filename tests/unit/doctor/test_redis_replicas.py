@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from infra.outputs import redis_url
+from infra.spec.high_availability import HighAvailability
 from ops.doctor.check_result import CheckStatus
 from ops.doctor.redis_health import replicas
 from ops.errors import OpsError
+from ops.servers.monitored_stack import MonitoredStack
+from tests.promises import promise
 
 PRIMARY = {"role": "master", "min_slaves_good_slaves": 2}
 REPLICA = {"role": "slave", "master_link_status": "up"}
@@ -18,7 +23,7 @@ REPLICA = {"role": "slave", "master_link_status": "up"}
 def examined(*servers: Any, expected: int = 2) -> Any:
     found = {f"localhost:{n}": server for n, server in enumerate(servers)}
     return SimpleNamespace(
-        stack=SimpleNamespace(expected={"redisReplicas": expected} if expected else {}),
+        stack=SimpleNamespace(redis_replicas=expected),
         redis=SimpleNamespace(replication=lambda: found),
     )
 
@@ -47,6 +52,74 @@ def test_the_roles_of_the_servers_are_checked(servers: list[Any], status: CheckS
     assert result.status is status
     assert text in result.text
     assert len(result.details) == len(servers)
+
+
+def followed(*states: str) -> dict[str, Any]:
+    """Return what the primary on AWS reports, with a replica in each of these states."""
+    nodes = {
+        f"slave{n}": {"ip": f"10.0.0.{n}", "port": 6379, "state": state, "offset": 90, "lag": 1}
+        for n, state in enumerate(states)
+    }
+    return {"role": "master", "connected_slaves": len(states), "master_repl_offset": 100, **nodes}
+
+
+@promise("doctor checks Redis's replicas on both targets")
+@pytest.mark.parametrize(
+    ("endpoint", "status", "text"),
+    [
+        (followed("online", "online"), CheckStatus.OK, "the primary is localhost:0; 2 replicas follow it"),
+        (followed("online", "wait_bgsave"), CheckStatus.WARN, "1 of 2 replicas follow it"),
+        (followed("online"), CheckStatus.WARN, "1 of 2 replicas follow it"),
+        (followed(), CheckStatus.WARN, "0 of 2 replicas follow it"),
+        (REPLICA, CheckStatus.FAIL, "localhost:0 is a replica, and should be the primary"),
+        (OpsError("refused"), CheckStatus.FAIL, "localhost:0 does not answer: refused"),
+    ],
+)
+def test_on_aws_the_primary_reports_its_replicas(endpoint: Any, status: CheckStatus, text: str) -> None:
+    result = replicas(examined(endpoint))
+    assert result.status is status
+    assert text in result.text
+    assert "groundwork up" not in result.advice
+    assert len(result.details) == (endpoint.get("connected_slaves", 0) if isinstance(endpoint, dict) else 0)
+
+
+@pytest.mark.parametrize(
+    ("expected", "servers", "replicas"),
+    [
+        (
+            {"highAvailability": HighAvailability.on_docker(postgres_replicas=0, redis_replicas=2).as_json()},
+            3,
+            2,
+        ),
+        (
+            {
+                "highAvailability": HighAvailability.on_aws(
+                    postgres_replicas=0, has_standby=True, redis_nodes=3, is_fenced=False
+                ).as_json()
+            },
+            1,
+            2,
+        ),
+        # Stacks in Docker that were deployed before the output existed.
+        ({}, 3, 2),
+        ({}, 1, 0),
+    ],
+)
+def test_the_number_of_replicas_is_that_of_the_outputs(
+    expected: dict[str, Any], servers: int, replicas: int
+) -> None:
+    endpoints = [("redis", 6379 + n) for n in range(servers)]
+    stack = MonitoredStack(
+        name="dev",
+        postgres_address=("localhost", 1),
+        redis_addresses=endpoints,
+        ca_file=Path("ca.crt"),
+        expected=expected,
+        database_url="",
+        redis_url=redis_url(user="monitor", password="x", servers=endpoints, ca_file="ca.crt"),
+        ops_redis_url="",
+    )
+    assert stack.redis_replicas == replicas
 
 
 def test_a_stack_without_replicas_is_not_checked() -> None:
