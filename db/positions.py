@@ -24,7 +24,7 @@ class KnownPositions:
     def __init__(self) -> None:
         # An object of its own for each write of this process.
         self._last_write: object = None
-        # The last write before the primary was asked, and the answer, which is a position behind that write.
+        # The last write before the primary was asked, and the answer, which is a position after that write.
         self._own: tuple[object, Position] = (None, BEGINNING)
         # When the primary was asked (monotonic), and its answer: the recent ones, and the last one.
         self._samples: deque[tuple[float, Position]] = deque(maxlen=_SAMPLES)
@@ -78,7 +78,7 @@ class KnownPositions:
     def required(self, max_staleness: float | None) -> Position | None:
         """Return the position that a replica must have reached, or None if the primary must be asked.
 
-        Behind it are all writes of this process, and all writes of others that are older than `max_staleness`.
+        It is after all writes of this process, and after all writes of others that are older than `max_staleness`.
         """
         self._needed_at = monotonic()
         last_write, own = self._own

@@ -143,7 +143,7 @@ class AsyncPool(AsyncLender):
             return rows
 
     async def position(self, deadline: Deadline) -> Position:
-        """Return the primary's position, behind all writes that this process has completed."""
+        """Return the primary's position, which is after all writes that this process has completed."""
         before = None if self.replicas is None else self.replicas.positions.before_asking()
         position = await self.fetch_one(_POSITION, {}, class_row(Position), deadline)
         assert position is not None, "the query returns one row"

@@ -128,7 +128,7 @@ class DataAccess:
         return reading_block(max_staleness, after)
 
     def write_position(self) -> str:
-        """Return a position behind all writes that this data access has completed, for `reading(after=...)` elsewhere.
+        """Return a position after all writes that this data access has completed, for `reading(after=...)` elsewhere.
 
         Call it after the transaction that wrote, because its position is not known before COMMIT. Raises InvalidInput
         inside a transaction.

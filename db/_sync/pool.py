@@ -144,7 +144,7 @@ class Pool(Lender):
             return rows
 
     def position(self, deadline: Deadline) -> Position:
-        """Return the primary's position, behind all writes that this process has completed."""
+        """Return the primary's position, which is after all writes that this process has completed."""
         before = None if self.replicas is None else self.replicas.positions.before_asking()
         position = self.fetch_one(_POSITION, {}, class_row(Position), deadline)
         assert position is not None, "the query returns one row"

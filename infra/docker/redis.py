@@ -125,8 +125,8 @@ class Redis(pulumi.ComponentResource):
         if members:
             addresses = _addresses(args.leases, replication.FIRST_SENTINEL_ADDRESS, replication.SENTINELS)
             self.sentinel_addresses = dict(zip(replication.SENTINEL_NAMES, addresses, strict=True))
-            # A Sentinel that starts before the servers would call the primary down. One after the other, so that a
-            # change never leaves too few Sentinels for a failover.
+            # Sentinels start after the servers, because they would report the primary as down. They start one after the
+            # other, so that a change never leaves too few Sentinels for a failover.
             before = [server for server, _ in servers.values()]
             for what, address in self.sentinel_addresses.items():
                 sentinel = self._sentinel(what, address, members[0], args, before)

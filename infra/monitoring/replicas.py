@@ -1,6 +1,6 @@
-"""What the monitoring of a stack with replicas has in addition: targets for each server, queries and rules.
+"""The additional monitoring of a stack with replicas: targets for each server, queries and rules.
 
-Prometheus calls each target by its server's name (label `instance`). Exporters use addresses, because resolving the
+The label `instance` of each target is its server's name. Exporters use addresses, because resolving the
 name of a stopped container takes 10 s. docs/adr/0039 gives the reasons.
 """
 
@@ -80,7 +80,7 @@ def redis_jobs(servers: Sequence[str], sentinels: Sequence[str]) -> list[dict[st
         {
             "job_name": SENTINEL_JOB,
             "static_configs": [_target(exporter, each, _path(each)) for each in sentinels],
-            # A Sentinel is not a Redis that could be down: the rules about Redis must not see it.
+            # The rules about Redis must not match Sentinels.
             "metric_relabel_configs": [_keep("redis_up", "redis_sentinel_.*"), rename],
         },
     ]

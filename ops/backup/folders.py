@@ -77,9 +77,9 @@ class Folders:
         self._write({"target": target, "backup": label})
 
     def exchange(self) -> None:
-        """Put the restored folder in place of the old one. If there was no old one, an empty folder stands for it.
+        """Put the restored folder in place of the old one. If there was no old one, keep an empty one instead.
 
-        The old data of replicas is put aside too, so that none of them starts with it.
+        The old data of replicas is renamed too, so that none of them starts with it.
         """
         self.bench.sh(
             f"""
