@@ -114,8 +114,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(code if isinstance(code, int) else Exit.FINE)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
-    except click.Abort:
-        print_line("groundwork: interrupted; run the same command again to resume", err=True)
+    except click.Abort as abort:
+        # A command whose second call would not resume the first one says what to do instead.
+        advice = str(abort) or "run the same command again to resume"
+        print_line(f"groundwork: interrupted; {advice}", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

@@ -89,17 +89,21 @@ def restore(site: BackupSite, target: Target, post_restore: PostRestore, progres
         return _finish(site, bench, folders, target, post_restore, progress)
 
 
-def abandon(site: BackupSite, progress: Progress) -> None:
-    """Abandon an interrupted restore; the previous data serves again. Raise OpsError (7) once it has recovered."""
+def abandon(site: BackupSite, progress: Progress) -> bool:
+    """Abandon an interrupted restore; the previous data serves again. Return whether there was one.
+
+    Raise OpsError (7) once it has recovered.
+    """
     require_volumes(site)
     with site.exclusive(), _bench(site) as bench:
         folders = _folders(site, bench)
         if not folders.are_touched():
             progress("no restore is in progress; nothing to do")
-            return
+            return False
         folders.refuse_past_return()
         folders.bring_back(progress)
         servers.start(site, progress)
+        return True
 
 
 def look(site: BackupSite, timeline: int | None = None) -> Contents:

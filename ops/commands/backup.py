@@ -110,6 +110,7 @@ def restore(
     from ops.backup.repository import show_time
     from ops.backup.site import BackupSite
     from ops.errors import Exit, OpsError
+    from ops.stack.change_lock import changing
     from ops.stack.connections import describe_database
 
     if abandon == (to is not None):
@@ -120,15 +121,19 @@ def restore(
         _restore_on_rds(instance, target, yes, as_json)
         return
     site = BackupSite.of(checkout, stack)
-    print_line(f"database: {describe_database(stack, 'postgres')}", err=True)
-    if target is None:
-        restoring.abandon(site, _say)
-        print_json({"restore": "abandoned"}) if as_json else print_line("the restore was abandoned")
-        return
-    chosen = restoring.plan(site, target)
-    if chosen is not None and not yes:
-        _confirm(stack, str(target))
-    done = restoring.restore(site, target, post_restore_of(checkout, stack), _say)
+    with changing(checkout, stack, "restore"):
+        print_line(f"database: {describe_database(stack, 'postgres')}", err=True)
+        if target is None:
+            was_touched = restoring.abandon(site, _say)
+            if as_json:
+                print_json({"restore": "abandoned" if was_touched else "none"})
+            elif was_touched:
+                print_line("the restore was abandoned")
+            return
+        chosen = restoring.plan(site, target)
+        if chosen is not None and not yes:
+            _confirm(stack, str(target))
+        done = restoring.restore(site, target, post_restore_of(checkout, stack), _say)
     if as_json:
         document = {
             "restore": "done",

@@ -184,12 +184,13 @@ def _run(
     from ops.chaos.undo import delete_left_rows, undo_all
     from ops.chaos.watchdog import watched
     from ops.errors import Exit, OpsError
+    from ops.stack.change_lock import changing
     from ops.stack.connections import environment_of
 
     journal = Journal(checkout, stack)
     environment = environment_of("app", stack)
     program = _program(load, environment)
-    with journal.lock():
+    with changing(checkout, stack, "chaos"), journal.lock():
         undo_all(checkout, stack, _say)
         delete_left_rows(journal, lambda: environment["DATABASE_URL"])
         target = ChaosTarget.of(checkout, stack)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +13,9 @@ from infra.spec.postgres_cluster import MEMBERS
 from infra.spec.redis_replication import SERVER_NAMES
 from ops.commands.names import stack_option
 from ops.output import print_json, print_line, print_lines
+
+if TYPE_CHECKING:
+    from infra.spec.checkout import Checkout
 
 _MEMBERS = {"postgres": MEMBERS, "redis": SERVER_NAMES}
 _stack = stack_option()
@@ -44,6 +50,7 @@ def status(service: str | None, stack: str, as_json: bool) -> None:
     Exits with 6 if one is missing or does not stream.
     """
     from infra.spec.checkout import Checkout
+    from ops.backup.workbench import refuse_during_restore
     from ops.errors import Exit, OpsError
     from ops.stack import cluster as postgres
     from ops.stack import redis_cluster as redis
@@ -54,7 +61,10 @@ def status(service: str | None, stack: str, as_json: bool) -> None:
     entries, lines, found = [], [], {}
     # Without replicas of either, the refusal names Postgres.
     if has_postgres or not has_redis:
-        members = postgres.Cluster.of(checkout, stack).members()
+        target = postgres.Cluster.of(checkout, stack)
+        # Without it, the stopped servers would look like a failure.
+        refuse_during_restore(checkout.name(stack, "")[:-1], stack)
+        members = target.members()
         entries += [{"service": "postgres", **member.as_json()} for member in members]
         lines += postgres.render(members)
         found["Postgres"] = postgres.problems(members)
@@ -97,15 +107,16 @@ def switchover(
     from ops.stack.redis_cluster import RedisCluster
 
     _require_member(service, to)
-    target: Cluster | RedisCluster = (RedisCluster if service == "redis" else Cluster).of(
-        Checkout.here(), stack
-    )
+    checkout = Checkout.here()
+    target: Cluster | RedisCluster = (RedisCluster if service == "redis" else Cluster).of(checkout, stack)
     what = (
         f"move the {service} primary of stack {stack!r} to {to or 'a replica with all acknowledged writes'}"
     )
-    require_consent(what, yes=yes, confirmed=confirm, names=[stack])
-    began = time.monotonic()
-    old, new = target.switch_over(to, lambda line: print_line(line, err=True))
+    with _changing(checkout, stack, "cluster switchover"):
+        require_consent(what, yes=yes, confirmed=confirm, names=[stack])
+        began = time.monotonic()
+        with _moving(stack):
+            old, new = target.switch_over(to, lambda line: print_line(line, err=True))
     seconds = round(time.monotonic() - began, 1)
     if as_json:
         print_json({"from": old, "to": new, "seconds": seconds})
@@ -140,27 +151,32 @@ def failover(service: str, stack: str, to: str | None, yes: bool, confirm: str |
     from ops.stack.redis_cluster import RedisCluster
 
     _require_member(service, to)
+    checkout = Checkout.here()
     if service == "redis":
-        redis = RedisCluster.of(Checkout.here(), stack)
-        redis.require_no_primary()
-        what = f"make {to or 'a replica'} the redis primary of stack {stack!r}"
-        require_consent(what, yes=yes, confirmed=confirm, names=[stack])
-        began = time.monotonic()
-        promoted = redis.fail_over(to)
+        redis = RedisCluster.of(checkout, stack)
+        with _changing(checkout, stack, "cluster failover"):
+            redis.require_no_primary()
+            what = f"make {to or 'a replica'} the redis primary of stack {stack!r}"
+            require_consent(what, yes=yes, confirmed=confirm, names=[stack])
+            began = time.monotonic()
+            with _moving(stack):
+                promoted = redis.fail_over(to)
         seconds = round(time.monotonic() - began, 1)
         if as_json:
             print_json({"to": promoted, "mayLoseWrites": False, "seconds": seconds})
         else:
             print_line(f"{promoted} is the primary now ({seconds} s)")
         return
-    target = Cluster.of(Checkout.here(), stack)
-    new = target.successor(to)
-    may_lose = new.role != SYNCHRONOUS
-    loss = "the last acknowledged writes may be lost" if may_lose else "no acknowledged write is lost"
-    what = f"make {new.name} the primary of stack {stack!r} ({loss})"
-    require_consent(what, yes=yes, confirmed=confirm, names=[stack])
-    began = time.monotonic()
-    target.fail_over(new)
+    target = Cluster.of(checkout, stack)
+    with _changing(checkout, stack, "cluster failover"):
+        new = target.successor(to)
+        may_lose = new.role != SYNCHRONOUS
+        loss = "the last acknowledged writes may be lost" if may_lose else "no acknowledged write is lost"
+        what = f"make {new.name} the primary of stack {stack!r} ({loss})"
+        require_consent(what, yes=yes, confirmed=confirm, names=[stack])
+        began = time.monotonic()
+        with _moving(stack):
+            target.fail_over(new)
     seconds = round(time.monotonic() - began, 1)
     if as_json:
         print_json({"to": new.name, "mayLoseWrites": may_lose, "seconds": seconds})
@@ -186,18 +202,42 @@ def reinit(stack: str, member: str, yes: bool, confirm: str | None, as_json: boo
     from ops.stack.cluster import Cluster
 
     _require_member("postgres", member)
-    target = Cluster.of(Checkout.here(), stack)
-    others = target.require_copyable(member)
-    wait = "" if len(others) > 1 else "; every write waits until the copy is complete"
-    what = f"delete the data of {member} of stack {stack!r} and copy the primary's{wait}"
-    require_consent(what, yes=yes, confirmed=confirm, names=[stack])
-    began = time.monotonic()
-    target.copy_again(member, lambda line: print_line(line, err=True))
+    checkout = Checkout.here()
+    target = Cluster.of(checkout, stack)
+    with _changing(checkout, stack, "cluster reinit"):
+        others = target.require_copyable(member)
+        wait = "" if len(others) > 1 else "; every write waits until the copy is complete"
+        what = f"delete the data of {member} of stack {stack!r} and copy the primary's{wait}"
+        require_consent(what, yes=yes, confirmed=confirm, names=[stack])
+        began = time.monotonic()
+        target.copy_again(member, lambda line: print_line(line, err=True))
     seconds = round(time.monotonic() - began, 1)
     if as_json:
         print_json({"member": member, "seconds": seconds})
     else:
         print_line(f"{member} is a replica of the primary again ({seconds} s)")
+
+
+@contextmanager
+def _changing(checkout: Checkout, stack: str, command: str) -> Iterator[None]:
+    """Lock out other commands that change the stack. Raise OpsError (5) for them, and during a restore."""
+    from ops.backup.workbench import refuse_during_restore
+    from ops.stack.change_lock import changing
+
+    with changing(checkout, stack, command):
+        refuse_during_restore(checkout.name(stack, "")[:-1], stack)
+        yield
+
+
+@contextmanager
+def _moving(stack: str) -> Iterator[None]:
+    """Give the right advice after an interrupt: the primary may have moved, and a second call would move it again."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise click.Abort(
+            f"the primary may have moved already; see `groundwork cluster status --stack {stack}`"
+        ) from None
 
 
 def _require_member(service: str, member: str | None) -> None:

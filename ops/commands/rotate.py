@@ -188,11 +188,14 @@ def status(max_age: int | None, days: int, stack: str, as_json: bool) -> None:
 
 @contextmanager
 def _running(target: RotatedStack) -> Iterator[None]:
-    """Check that the stack is running, and lock out other rotations in the block."""
+    """Check that the stack is running, and lock out other commands that change it in the block."""
+    from ops.backup.workbench import refuse_during_restore
+    from ops.stack.change_lock import changing
     from ops.stack.connections import describe_database
     from ops.toolchain.provision import ensure
 
-    with target.alone():
+    with changing(target.checkout, target.name, "rotate"):
+        refuse_during_restore(target.checkout.name(target.name, "")[:-1], target.name)
         target.check_running()
         print_line(f"database: {describe_database(target.name, 'postgres')}", err=True)
         ensure(target.checkout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -30,7 +31,7 @@ def up(stack: str, refresh_images: bool) -> None:
     """
     from infra.spec.checkout import Checkout
     from ops.backup.workbench import refuse_during_restore
-    from ops.chaos.undo import undo_left
+    from ops.stack.change_lock import changing
     from ops.stack.connections import describe_database
     from ops.stack.pulumi_stack import PulumiStack
     from ops.stack.stack_status import next_steps, old_packages
@@ -43,17 +44,17 @@ def up(stack: str, refresh_images: bool) -> None:
     # Check first, so that no toolchain is built for a stack that is refused.
     target.refuse_another_state()
     ensure(checkout, docker=is_here)
-    if is_here:
-        refuse_during_restore(checkout.name(stack, "")[:-1], stack)
-        undo_left(checkout, stack, print_message)
-    else:
-        from ops.policy.guard import refuse_unsafe_up
+    with changing(checkout, stack, "up") if is_here else nullcontext():
+        if is_here:
+            refuse_during_restore(checkout.name(stack, "")[:-1], stack)
+        else:
+            from ops.policy.guard import refuse_unsafe_up
 
-        refuse_unsafe_up(target)
-    if refresh_images:
-        print_message(target.refresh_images())
-    print_line(f"database: {describe_database(stack, 'postgres and migrator')}", err=True)
-    target.up()
+            refuse_unsafe_up(target)
+        if refresh_images:
+            print_message(target.refresh_images())
+        print_line(f"database: {describe_database(stack, 'postgres and migrator')}", err=True)
+        target.up()
     print_lines(next_steps(target.public_outputs(), stack, time.monotonic() - started))
     if is_here and (old := old_packages(checkout.name(stack, ""), time.time())):
         days = max(old.values())
@@ -123,14 +124,14 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
             )
         click.confirm(f"Permanently delete all data of stack {stack!r} and its backups?", abort=True)
     from ops.backup.workbench import remove_all
-    from ops.chaos.undo import undo_left
+    from ops.stack.change_lock import changing
 
     ensure(checkout, docker=is_here)
-    if is_here:
-        undo_left(checkout, stack, print_message)
-        # Leftover containers of a killed restore or drill still use the volumes.
-        remove_all(checkout.name(stack, "")[:-1])
-    target.down(volumes=volumes)
+    with changing(checkout, stack, "down") if is_here else nullcontext():
+        if is_here:
+            # Leftover containers of a killed restore or drill still use the volumes.
+            remove_all(checkout.name(stack, "")[:-1])
+        target.down(volumes=volumes)
     kept = f"its data is kept; `groundwork up --stack {stack}` starts it again"
     print_line(f"stack {stack!r} is down; {'its data and backups are deleted' if volumes else kept}")
 

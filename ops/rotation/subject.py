@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +14,6 @@ from infra.rotation_file import applied_rotation, read_rotation, write_rotation
 from infra.spec.checkout import Checkout
 from infra.spec.roles import quoted
 from infra.spec.rotation import REDIS_SERVER_ROLES, ROLES, Rotation
-from infra.state_folder import make_private
 from ops.errors import Exit, OpsError
 from ops.rotation.login_drift import QUERY, login_differences
 from ops.stack.pulumi_stack import PulumiStack
@@ -29,21 +26,6 @@ class RotatedStack:
 
     checkout: Checkout
     name: str
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Lock out other rotations of this stack. Raise OpsError (5) if one is running. Released on exit or kill."""
-        path = self.checkout.stack_dir(self.name) / "rotation.lock"
-        make_private(self.checkout, path.parent)
-        with path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise OpsError(
-                    f"stack {self.name!r} is being rotated by another command; wait until it has finished",
-                    Exit.LOCKED,
-                ) from error
-            yield
 
     def check_running(self) -> None:
         """Raise OpsError (6) if a part of the stack is down. Called before any change."""

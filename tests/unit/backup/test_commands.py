@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
+from ops import cli
 from ops.backup.evidence import CHECKS, CheckFailed, Evidence
 from ops.backup.moment import parse_moment
 from ops.backup.pgbackrest import _error
 from ops.commands.backup import _confirm
 from ops.errors import Exit, OpsError
+from tests.unit.commands.test_foreign_text import STACK, UNLOCKED, answers
 
 
 @pytest.mark.parametrize(
@@ -107,3 +112,41 @@ def test_a_programming_error_in_a_check_is_not_a_failed_check() -> None:
         with evidence.check("wal", lambda line: None, ""):
             raise KeyError("a defect")
     assert evidence.checks["wal"].ok is None
+
+
+@pytest.mark.parametrize(
+    ("is_interrupted", "said", "document"),
+    [
+        (False, ["no restore is in progress; nothing to do"], "none"),
+        (True, ["the restore was abandoned"], "abandoned"),
+    ],
+)
+def test_a_restore_is_only_reported_as_abandoned_if_there_was_one(
+    is_interrupted: bool,
+    said: list[str],
+    document: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folders = SimpleNamespace(
+        are_touched=answers(is_interrupted), refuse_past_return=answers(None), bring_back=answers(None)
+    )
+    patches = STACK | UNLOCKED | {
+        "ops.backup.rds.Instance.of": answers(None),
+        "ops.backup.site.BackupSite.of": answers(SimpleNamespace(exclusive=nullcontext)),
+        "ops.backup.restore.require_volumes": answers(None),
+        "ops.backup.restore._bench": answers(nullcontext()),
+        "ops.backup.restore._folders": answers(folders),
+        "ops.backup.servers.start": answers(None),
+    }  # fmt: skip
+    for name, value in patches.items():
+        monkeypatch.setattr(name, value)
+    for flags in ([], ["--json"]):
+        with pytest.raises(SystemExit) as over:
+            cli.main(["restore", "--abandon", *flags])
+        assert over.value.code == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out[printed.out.index("{") :]) == {"restore": document}
+    first, *_ = printed.out.partition("{")
+    lines = [*first.splitlines(), *printed.err.splitlines()]
+    assert [line for line in dict.fromkeys(lines) if not line.startswith("database: ")] == said

@@ -109,7 +109,7 @@ def test_commands_that_change_the_stack_first_undo_what_is_left(
     monkeypatch.setattr("ops.toolchain.provision.ensure", lambda *_, **__: None)
     monkeypatch.setattr("ops.backup.workbench.refuse_during_restore", lambda *_: None)
     monkeypatch.setattr("ops.backup.workbench.remove_all", lambda *_: None)
-    monkeypatch.setattr("ops.chaos.undo.undo_left", undo_left)
+    monkeypatch.setattr("ops.stack.change_lock.undo_left", undo_left)
     assert str(CliRunner().invoke(cli.cli, [command]).exception) == "undoing dev"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,15 @@ from ops.cli import main
 from ops.errors import Exit
 from tests.promises import promise
 from tests.unit.commands.test_empty_values import parameters
-from tests.unit.commands.test_foreign_text import SITE, STACK, answers, fails
+from tests.unit.commands.test_foreign_text import SITE, STACK, UNLOCKED, answers, fails
 
 
 class Changing(Exception):
     """A command is about to change the database."""
 
 
-ALONE = {
+ALONE = UNLOCKED | {
     "ops.commands.rotate._refuse_on_aws": answers(None),
-    "ops.rotation.subject.RotatedStack.alone": lambda _: nullcontext(),
     "ops.rotation.subject.RotatedStack.check_running": answers(None),
     "ops.rotation.subject.RotatedStack.roles": answers(("app",)),
 }

@@ -157,6 +157,10 @@ CACHE = {
 }
 URL = {"ops.stack.database_url.select_database": answers(SelectedDatabase("postgresql://x", HOSTILE))}
 FILES = {"db.migrator.read_source": answers((MIGRATION,))}
+UNLOCKED = {
+    "ops.backup.workbench.refuse_during_restore": answers(None),
+    "ops.stack.change_lock.changing": answers(nullcontext()),
+}
 STACK = {
     "ops.stack.pulumi_stack.PulumiStack.refuse_another_state": answers(None),
     "ops.stack.pulumi_stack.PulumiStack.prepare": answers(SimpleNamespace(target="docker")),
@@ -171,7 +175,7 @@ STACK = {
     "ops.stack.pulumi_stack.PulumiStack.require_known": answers(None),
     "ops.stack.pulumi_stack.ownership.remove_leftovers": answers([HOSTILE]),
     "ops.toolchain.provision.ensure": answers(None),
-    "ops.backup.workbench.refuse_during_restore": answers(None),
+    **UNLOCKED,
 }
 # Not `Instance`: the stack is on this machine.
 # Columns are cropped, and the last line is not.
@@ -188,7 +192,10 @@ TOP = {
         SimpleNamespace(read_twice=answers(None), snapshot=answers(SNAPSHOT))
     ),
 }
-SITE = {"ops.backup.rds.Instance.of": answers(None), "ops.backup.site.BackupSite.of": answers(None)}
+SITE = UNLOCKED | {
+    "ops.backup.rds.Instance.of": answers(None),
+    "ops.backup.site.BackupSite.of": answers(None),
+}
 ON_RDS = {"ops.backup.rds.Instance.of": answers(SimpleNamespace(stack=HOSTILE, require_window=answers(None)))}
 ROTATED = {
     "ops.commands.rotate._running": answers(nullcontext()),
@@ -236,7 +243,8 @@ CASES = [
     Case("status --json", STACK | {"ops.stack.stack_status.container_rows": answers(ROWS)}, is_json=True),
     Case(
         "cluster status --service postgres",
-        {
+        UNLOCKED
+        | {
             "ops.stack.cluster.Cluster.of": answers(
                 SimpleNamespace(members=answers([Member(HOSTILE, HOSTILE, HOSTILE, HOSTILE)]))
             )
@@ -261,7 +269,8 @@ CASES = [
     Case("cluster switchover --yes", {"ops.stack.cluster.Cluster.of": fails(OpsError(HOSTILE))}),
     Case(
         "cluster failover --yes",
-        {
+        UNLOCKED
+        | {
             "ops.stack.cluster.Cluster.of": answers(
                 SimpleNamespace(
                     successor=answers(Member(HOSTILE, HOSTILE, HOSTILE, HOSTILE)), fail_over=answers(None)
@@ -271,7 +280,8 @@ CASES = [
     ),
     Case(
         "cluster reinit postgres-2 --yes",
-        {
+        UNLOCKED
+        | {
             "ops.stack.cluster.Cluster.of": answers(
                 SimpleNamespace(require_copyable=answers([]), copy_again=says(None, "1"))
             )

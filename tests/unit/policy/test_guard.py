@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -113,6 +114,7 @@ def test_only_on_aws_an_up_is_previewed_first(
     monkeypatch.setattr("ops.stack.stack_status.next_steps", lambda *_: [])
     monkeypatch.setattr("ops.toolchain.provision.ensure", lambda checkout, docker: None)
     monkeypatch.setattr("ops.backup.workbench.refuse_during_restore", lambda *_: None)
+    monkeypatch.setattr("ops.stack.change_lock.changing", lambda *_: nullcontext())
     monkeypatch.setattr("ops.policy.guard.refuse_unsafe_up", lambda target: done.append("preview"))
     with pytest.raises(SystemExit) as exited:
         main(["up", "--stack", stack])

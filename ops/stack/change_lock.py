@@ -1,0 +1,39 @@
+"""The lock of the commands that change a stack's servers. Only one of them runs at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from infra.spec.checkout import Checkout
+from infra.state_folder import make_private
+from ops.chaos.undo import undo_left
+from ops.errors import Exit, OpsError
+from ops.output import print_message
+
+
+@contextmanager
+def changing(checkout: Checkout, stack: str, command: str) -> Iterator[None]:
+    """Lock out other commands that change the stack. First undo the faults that a killed run of chaos has left.
+
+    Raise OpsError (5) if such a command, or chaos, is running. The kernel releases the lock when the process ends.
+    """
+    # Before the lock, because its message says how to end a run.
+    undo_left(checkout, stack, print_message)
+    path = checkout.stack_dir(stack) / "change.lock"
+    make_private(checkout, path.parent)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read() or "another command"
+            raise OpsError(
+                f"stack {stack!r} is being changed by {holder}; wait until it has finished", Exit.LOCKED
+            ) from None
+        file.truncate(0)
+        file.write(f"`groundwork {command}` (process {os.getpid()})")
+        file.flush()
+        yield
