@@ -46,6 +46,8 @@ def work(data: DataAccess, user_id: int, turn: int) -> None:
         data.users.update(replace(user, username=f"ada-{turn}"))
         data.activities.add(NewActivity(user_id=user_id, type="PushEvent", timestamp=datetime.now(UTC)))
         data.activities.feed(user_id)
+        with data.reading():
+            data.users.count()
         data.users.get(-1)
 
 
@@ -60,6 +62,8 @@ def main() -> None:
     os.environ["GROUNDWORK_CACHE_NAMESPACE"] = NAMESPACE
     # Without a near cache each read uses Redis, so that refreshes happen.
     os.environ["GROUNDWORK_NEAR_CACHE_ENTRIES"] = "0"
+    # Its pool finds no replica, so the primary answers.
+    os.environ["DATABASE_READ_URL"] = os.environ["DATABASE_URL"]
     start_http_server(int(sys.argv[1]), "127.0.0.1")
     with (
         open_data(os.environ["ILL_REDIS_URL"]) as ill,
