@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ops.commands.names import stack_option
-from ops.number_range import seconds
+from ops.number_range import IntegerRange, seconds
 from ops.output import print_json, print_line, print_lines
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _stack = stack_option()
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 # Postgres stores it in 32 bits.
-_timeline = click.IntRange(1, 2**32 - 1)
+_timeline = IntegerRange(1, 2**32 - 1)
 
 
 @click.group(invoke_without_command=True)

@@ -9,12 +9,13 @@ import click
 
 from db.entities import CACHED
 from ops.commands.names import stack_option
+from ops.number_range import IntegerRange
 from ops.output import print_json, print_line, print_lines
 
 _stack = stack_option("Stack whose cache to use if REDIS_URL is not set")
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 _entity = click.Choice(CACHED)
-_many = click.IntRange(1, 1_000_000)
+_many = IntegerRange(1, 1_000_000)
 
 
 @click.group()

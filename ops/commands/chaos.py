@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ops.commands.names import stack_option
+from ops.number_range import IntegerRange
 from ops.output import print_json, print_line, print_lines
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class NameList(click.ParamType[Any]):
         if isinstance(value, tuple):
             return value
         given = [name.strip() for name in str(value).split(",")]
+        if "" in given:
+            self.fail(f"{value!r} has an empty {self._what} beside a comma; remove the comma", param, ctx)
         for name in given:
             if name not in self._names:
                 self.fail(f"unknown {self._what} {name!r}; choose from {', '.join(self._names)}", param, ctx)
@@ -76,7 +79,7 @@ class NameList(click.ParamType[Any]):
 )
 @click.option("--services", type=NameList("service", SERVICES), metavar="LIST",
               help=f"Only these: {','.join(SERVICES)}")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of an earlier run, to repeat its plan")
+@click.option("--seed", type=IntegerRange(0, 2**32 - 1), help="Seed of an earlier run, to repeat its plan")
 @click.option("--load", default=LOADS[0], show_default=True, metavar="LOAD",
               help="data-access, none, or a command to run as the load")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Also fail if writes waited too long for a failover")

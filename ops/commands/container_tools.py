@@ -14,6 +14,7 @@ import click
 
 from infra.spec.roles import DATABASE, SCHEMA
 from ops.commands.names import complete_roles, stack_option
+from ops.number_range import IntegerRange
 from ops.output import print_line, relay_lines
 
 _stack = stack_option()
@@ -40,7 +41,7 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new lines")
 @click.option(
     "--tail",
-    type=click.IntRange(min=0),
+    type=IntegerRange(min=0),
     default=50,
     show_default=True,
     help="Number of last lines to show per container",

@@ -33,7 +33,7 @@ def doctor(stack: str, only: tuple[str, ...], skip: tuple[str, ...], as_json: bo
     from ops.doctor.runner import choose, examine, exit_code
     from ops.servers.monitored_stack import MonitoredStack
 
-    chosen = choose(CHECKS, _names(only), _names(skip))
+    chosen = choose(CHECKS, _names("--only", only), _names("--skip", skip))
     examination = Examination(MonitoredStack.of(stack))
     try:
         results = examine(examination, chosen, CHECKS)
@@ -47,5 +47,11 @@ def doctor(stack: str, only: tuple[str, ...], skip: tuple[str, ...], as_json: bo
     sys.exit(exit_code(results))
 
 
-def _names(given: tuple[str, ...]) -> list[str]:
-    return [name.strip() for each in given for name in each.split(",") if name.strip()]
+def _names(option: str, given: tuple[str, ...]) -> list[str]:
+    """Return the names of a repeatable list. Raise OpsError (2) for an empty one, which would select every check."""
+    from ops.errors import Exit, OpsError
+
+    names = [name.strip() for each in given for name in each.split(",")]
+    if "" in names:
+        raise OpsError(f"{option} has an empty name beside a comma; remove the comma", Exit.USAGE)
+    return names

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ops.commands.names import stack_option
+from ops.number_range import IntegerRange
 from ops.output import print_json, print_line
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def import_() -> None:
 )
 @click.option(
     "--jobs",
-    type=click.IntRange(1, _MOST_JOBS),
+    type=IntegerRange(1, _MOST_JOBS),
     default=1,
     show_default=True,
     help="Number of processes that load",

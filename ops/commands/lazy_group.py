@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
         # Every command is reached through here, so a new option or variable needs no check of its own.
         if command is not None and not ctx.resilient_parsing:
             refuse_empty_variables()
-            _refuse_empty(command, name, ctx, rest)
+            _check_given(command, name, ctx, rest)
         return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -67,12 +67,15 @@ class LazyGroup(click.Group):
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
 
-def _refuse_empty(
+def _check_given(
     command: click.Command, name: str | None, parent: click.Context, arguments: list[str]
 ) -> None:
-    """Raise OpsError (2) for an option or argument that is given but empty. Arguments for other programs may be."""
+    """Raise OpsError (2) for an option or argument that is given but empty, or for an option that is given twice.
+
+    Arguments for other programs may be empty.
+    """
     context = click.Context(command, parent, name, **command.context_settings)
-    given, rest, _ = command.make_parser(context).parse_args(list(arguments))
+    given, rest, order = command.make_parser(context).parse_args(list(arguments))
     for parameter in command.get_params(context):
         value = given.get(parameter.name or "")
         values = value if isinstance(value, (list, tuple)) else (value,)
@@ -82,8 +85,28 @@ def _refuse_empty(
                 parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
             )
             raise OpsError(f"{shown} is given but empty; omit it, or pass a value", Exit.USAGE)
+    _refuse_repeated(order)
     # A LazyGroup checks its own commands.
     if isinstance(command, click.Group) and not isinstance(command, LazyGroup) and rest:
         inner = command.get_command(context, rest[0])
         if inner is not None:
-            _refuse_empty(inner, rest[0], context, rest[1:])
+            _check_given(inner, rest[0], context, rest[1:])
+
+
+def _refuse_repeated(order: Sequence[click.Parameter]) -> None:
+    """Raise OpsError (2) for an option whose later value would silently replace an earlier one.
+
+    `order` has the parameters as they are given. The same flag twice means the same as once.
+    """
+    seen: dict[str | None, click.Option] = {}
+    for option in order:
+        if not isinstance(option, click.Option) or option.multiple or option.count:
+            continue
+        first = seen.get(option.name)
+        seen[option.name] = option
+        if first is option and not option.is_flag:
+            raise OpsError(f"{option.opts[0]} is given twice; pass it once", Exit.USAGE)
+        if first is not None and first is not option:
+            raise OpsError(
+                f"{first.opts[0]} and {option.opts[0]} exclude each other; pass only one", Exit.USAGE
+            )

@@ -28,6 +28,7 @@ from ops.commands.migrate_options import (
 )
 from ops.commands.migrator_options import exit_codes, folder_option
 from ops.errors import Exit
+from ops.number_range import IntegerRange
 from ops.output import print_json, print_line
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def up(
 
 @migrate.command("down")
 @database_options
-@click.argument("count", type=click.IntRange(min=1), default=1)
+@click.argument("count", type=IntegerRange(min=1), default=1)
 @click.option("--to", "target", type=int, metavar="VERSION", help="Revert all above this version; 0 for all")
 @click.option("--yes", is_flag=True, help="Drop the migrations' objects and rows without asking")
 @ignore_missing_option

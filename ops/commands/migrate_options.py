@@ -14,7 +14,7 @@ from ops.commands.migrator_options import folder_option, wait_option
 from ops.commands.names import stack_option
 from ops.errors import Exit, OpsError
 from ops.migrations.settings import MigrateSettings, find_settings
-from ops.number_range import seconds
+from ops.number_range import IntegerRange, seconds
 from ops.output import print_line
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _lock_timeout_option = click.option(
 )
 _attempts_option = click.option(
     "--attempts",
-    type=click.IntRange(min=1),
+    type=IntegerRange(min=1),
     default=40,
     show_default=True,
     help="How many times to try to lock a table",

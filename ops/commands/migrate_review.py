@@ -20,7 +20,7 @@ from ops.commands.migrate_options import (
 )
 from ops.commands.migrator_options import exit_codes
 from ops.errors import Exit, OpsError
-from ops.number_range import FiniteRange, seconds
+from ops.number_range import FiniteRange, IntegerRange, seconds
 from ops.output import print_json, print_line
 
 
@@ -107,7 +107,7 @@ def show_plan(
     "--budget-ms", type=FiniteRange(0), help="Exit with 4 if a query is blocked longer or starts to fail"
 )
 @click.option(
-    "--callers", type=click.IntRange(1, 32), default=8, show_default=True, help="Number of query threads"
+    "--callers", type=IntegerRange(1, 32), default=8, show_default=True, help="Number of query threads"
 )
 @click.option(
     "--before",

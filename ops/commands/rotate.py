@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ops.commands.names import stack_option
-from ops.number_range import seconds
+from ops.number_range import IntegerRange, seconds
 from ops.output import print_json, print_line, print_lines
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _stack = stack_option()
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
-_days = click.IntRange(0, 36_500)
+_days = IntegerRange(0, 36_500)
 _grace = click.option(
     "--grace",
     "grace_seconds",

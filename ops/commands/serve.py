@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import click
 
+from ops.number_range import IntegerRange
+
 
 @click.command("serve")
 @click.option(
     "--host", envvar="GROUNDWORK_HOST", default="0.0.0.0", show_default=True, help="Address to listen on"
 )
 @click.option(
-    "--port", envvar="GROUNDWORK_PORT", type=click.IntRange(0, 65535), default=8080, show_default=True,
+    "--port", envvar="GROUNDWORK_PORT", type=IntegerRange(0, 65535), default=8080, show_default=True,
     help="Port to listen on; 0 picks a free one",
 )  # fmt: skip
 @click.option(
-    "--pool-size", envvar="GROUNDWORK_POOL_SIZE", type=click.IntRange(1, 10_000), default=8,
+    "--pool-size", envvar="GROUNDWORK_POOL_SIZE", type=IntegerRange(1, 10_000), default=8,
     show_default=True,
     help="Connections to Postgres, at most",
 )  # fmt: skip
 @click.option(
-    "--instances", envvar="GROUNDWORK_INSTANCES", type=click.IntRange(1, 1000), default=1, show_default=True,
+    "--instances", envvar="GROUNDWORK_INSTANCES", type=IntegerRange(1, 1000), default=1, show_default=True,
     help="Number of services that share the role's connection limit",
 )  # fmt: skip
 @click.option(
-    "--warm-limit", envvar="GROUNDWORK_WARM_LIMIT", default=1000, show_default=True, type=click.IntRange(0, 1_000_000),
+    "--warm-limit", envvar="GROUNDWORK_WARM_LIMIT", default=1000, show_default=True, type=IntegerRange(0, 1_000_000),
     help="Records of each kind to cache at start; 0 for none",
 )  # fmt: skip
 @click.option(

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import click
 
-from ops.number_range import FiniteRange
+from ops.number_range import FiniteRange, IntegerRange
 from ops.output import print_json, print_lines
 
 _rate = FiniteRange(0, 10_000_000)
 
 
 @click.command()
-@click.option("--users", required=True, type=click.IntRange(1, 10**10), help="Number of stored users")
+@click.option("--users", required=True, type=IntegerRange(1, 10**10), help="Number of stored users")
 @click.option("--reads", required=True, type=_rate, metavar="PER_SECOND", help="Reads per second at the peak")
 @click.option(
     "--writes", required=True, type=_rate, metavar="PER_SECOND", help="Writes per second at the peak"
 )
 @click.option(
-    "--retention-days", default=90, show_default=True, type=click.IntRange(1, 36_500),
+    "--retention-days", default=90, show_default=True, type=IntegerRange(1, 36_500),
     help="Days for which activities are kept",
 )  # fmt: skip
 @click.option(

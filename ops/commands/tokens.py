@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ops.commands.names import stack_option
+from ops.number_range import IntegerRange
 from ops.output import print_json, print_line
 
 
@@ -17,7 +18,7 @@ def tokens() -> None:
 @click.option("--url", help="Database URL [default: DATABASE_URL, then the stack's]")
 @stack_option("Stack to use if no URL is given")
 @click.option(
-    "--batch-size", default=500, show_default=True, type=click.IntRange(1, 10_000), help="Users per batch"
+    "--batch-size", default=500, show_default=True, type=IntegerRange(1, 10_000), help="Users per batch"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object")
 def rotate(url: str | None, stack: str, batch_size: int, as_json: bool) -> None:

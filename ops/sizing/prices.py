@@ -79,7 +79,14 @@ def _table(content: Mapping[str, object], name: str, path: Path) -> dict[str, fl
         raise OpsError(f"{path}: {name} is not a table; write [{name}] above its prices", Exit.USAGE)
     for key, value in table.items():
         # bool is a kind of int.
+        if isinstance(value, dict):
+            raise OpsError(
+                f'{path}: {name}.{key!r} is a table, not a price; quote names with dots, like "db.r7g.large" = 0.5',
+                Exit.USAGE,
+            )
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise OpsError(f"{path}: {name}.{key!r} is not a price: use a number, quoted names like"
-                           f" \"db.r7g.large\" = 0.5", Exit.USAGE)  # fmt: skip
+            raise OpsError(
+                f"{path}: {name}.{key!r} is {value!r}, which is not a price; write a number of at least 0, like 0.5",
+                Exit.USAGE,
+            )
     return {str(key): float(value) for key, value in table.items()}

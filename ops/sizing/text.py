@@ -28,8 +28,10 @@ _ROWS: tuple[tuple[str, Callable[[Estimate], str]], ...] = (
 
 def lines(load: Load, found: Sequence[Estimate], prices: Prices | None) -> list[str]:
     """Return the lines of a table with the estimates, followed by notes."""
-    title = f"{load.users:,} users, {load.reads:,g} reads/s and {load.writes:,g} writes/s at the peak"
-    table = [f"{title}, activities kept for {load.retention_days} days", ""]
+    users = f"{load.users:,} user{'' if load.users == 1 else 's'}"
+    days = f"{load.retention_days} day{'' if load.retention_days == 1 else 's'}"
+    title = f"{users}, {_rate(load.reads)} reads/s and {_rate(load.writes)} writes/s at the peak"
+    table = [f"{title}, activities kept for {days}", ""]
     table.append(_line("", ("low", "middle", "high")))
     table += [_line(name, [value(each) for each in found]) for name, value in _ROWS]
     if prices is not None:
@@ -79,6 +81,11 @@ def _camel(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _line(name: str, values: Sequence[str]) -> str:
     return f"{name:<42}" + "".join(f"{value:>20}" for value in values)
+
+
+def _rate(value: float) -> str:
+    """Return a rate without an exponent, as the options of `groundwork size` accept it."""
+    return f"{value:,.6f}".rstrip("0").rstrip(".")
 
 
 def _size(value: float) -> str:

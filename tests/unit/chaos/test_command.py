@@ -71,6 +71,9 @@ def test_a_wrong_option_is_refused(settings: dict[str, Any]) -> None:
         ("--for", "9s", "is out of range"),
         ("--for", "5h", "is out of range"),
         ("--faults", "kill,explode", "unknown fault 'explode'"),
+        ("--faults", "kill,,freeze", "'kill,,freeze' has an empty fault beside a comma; remove the comma"),
+        ("--faults", "kill,", "has an empty fault beside a comma"),
+        ("--services", ",redis", "has an empty service beside a comma"),
         ("--services", "etcd", "unknown service 'etcd'"),
         ("--seed", "-1", "is not in the range"),
     ):

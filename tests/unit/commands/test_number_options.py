@@ -26,6 +26,19 @@ def test_every_option_with_a_fraction_refuses_what_is_not_finite() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "kind"), [(("abc", "1e6", "5.5", "0x10"), "an integer"), (("abc", "1,5", "--"), "a number")]
+)
+def test_every_range_says_what_the_value_is_not(values: tuple[str, ...], kind: str) -> None:
+    base = click.IntRange if kind == "an integer" else click.FloatRange
+    ranges = [each for each in parameters() if isinstance(each[1].type, base)]
+    assert len(ranges) > 5
+    for words, parameter in ranges:
+        for value in values:
+            with pytest.raises(click.BadParameter, match=f"'{value}' is not {kind}"):
+                assert parameter.type.convert(value, parameter, None) is None, words
+
+
+@pytest.mark.parametrize(
     ("words", "allowed"),
     [
         (["migrate", "up", "--lock-timeout", "nan"], "0.001<=x<=2147483"),

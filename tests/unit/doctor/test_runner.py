@@ -6,7 +6,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from click.testing import CliRunner
 
+from ops import cli
 from ops.doctor.check_result import CheckResult, CheckStatus, fail, ok, psql_command, warn
 from ops.doctor.checks import CHECKS
 from ops.doctor.examination import Check, CheckedServer, Examination
@@ -138,3 +140,12 @@ def test_commands_in_an_advice_name_the_stack(stack: str, option: str) -> None:
         cast(Examination, SimpleNamespace(stack=SimpleNamespace(name=stack))), [vacuum], [vacuum]
     )
     assert finding.advice == f"run `groundwork psql{option} -c 'VACUUM users, orders'`"
+
+
+@pytest.mark.parametrize("option", ["--only", "--skip"])
+@pytest.mark.parametrize("names", [",", "disk,,memory", "disk, "])
+def test_a_list_with_an_empty_name_is_refused(option: str, names: str) -> None:
+    error = CliRunner().invoke(cli.cli, ["doctor", option, names]).exception
+    assert isinstance(error, OpsError)
+    assert error.exit_code == Exit.USAGE
+    assert str(error) == f"{option} has an empty name beside a comma; remove the comma"

@@ -12,6 +12,7 @@ from infra.spec.aws_sizes import DATABASE_CLASSES, vcpus
 from ops import cli
 from ops.errors import OpsError
 from ops.sizing import estimate
+from ops.sizing import text as sizing_text
 from ops.sizing.estimate import Estimate, Load, estimates
 from ops.sizing.figures import Figures, Measured, read_figures
 from ops.sizing.prices import read_prices
@@ -124,16 +125,36 @@ def test_a_month_costs_what_its_parts_cost(tmp_path: Path) -> None:
     assert read_prices(path, huge[2:]).monthly(huge[2]) is None
 
 
+@pytest.mark.parametrize(
+    ("load", "title"),
+    [
+        (
+            Load(1, 1e7, 0.5, 1),
+            "1 user, 10,000,000 reads/s and 0.5 writes/s at the peak, activities kept for 1 day",
+        ),
+        (Load(10**7, 0, 1234567.25, 2), "10,000,000 users, 0 reads/s and 1,234,567.25 writes/s at the peak,"),
+    ],
+)
+def test_the_title_has_no_exponent(load: Load, title: str) -> None:
+    assert sizing_text.lines(load, estimates(load, FIGURES), None)[0].startswith(title)
+
+
 @promise("size contains no prices, and refuses a file that lacks one it needs")
 @pytest.mark.parametrize(
     ("text", "named"),
     [
         (PRICES.replace('"db.t4g.medium" = 0.1', ""), "hour.'db.t4g.medium'"),
         (PRICES.replace('"gp3.gb" = 0.5', ""), "month.'gp3.gb'"),
-        (PRICES.replace("0.05", '"0.05"'), "hour.'cache.t4g.small' is not a price"),
-        (PRICES.replace("0.05", "-1"), "is not a price"),
-        (PRICES.replace("0.05", "nan"), "is not a price"),
-        (PRICES.replace('"db.t4g.medium"', "db.t4g.medium"), "hour.'db' is not a price"),
+        (PRICES.replace("0.05", '"0.05"'), "hour.'cache.t4g.small' is '0.05', which is not a price; write"),
+        (PRICES.replace("0.05", "-1"), "hour.'cache.t4g.small' is -1, which is not a price; write a number"),
+        (
+            PRICES.replace("0.05", "nan"),
+            "hour.'cache.t4g.small' is nan, which is not a price; write a number",
+        ),
+        (
+            PRICES.replace('"db.t4g.medium"', "db.t4g.medium"),
+            "hour.'db' is a table, not a price; quote names",
+        ),
         (PRICES.replace('as_of = "2026-11-30"', ""), "as_of is missing"),
         ("hour = 1\n" + PRICES.replace("[hour]", "[x]"), "unknown key 'x'"),
         ("hour = ", "not valid TOML"),
