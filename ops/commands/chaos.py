@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ops.commands.names import stack_option
 from ops.number_range import IntegerRange
@@ -140,7 +142,7 @@ def chaos(
     require_consent(what, yes=yes, confirmed=None, names=[stack])
     run = _run(checkout, stack, steps, total, seed, load, topology_of(settings).has_postgres_replicas)
     _report(run, strict, path, as_json)
-    _exit(run, strict)
+    _exit(run, strict, _repeated(context, seed))
 
 
 @chaos.command()
@@ -258,13 +260,27 @@ def _report(run: Run, strict: bool, path: Path | None, as_json: bool) -> None:
         atomic_write.write(path, render(run, strict=strict))
 
 
-def _exit(run: Run, strict: bool) -> None:
+def _repeated(context: click.Context, seed: int) -> str:
+    """Return the command line that repeats a run: its seed, and what was given of the options that matter."""
+    given = context.params
+    values = {
+        "--for": ("total", f"{given['total']}s"),
+        "--faults": ("faults", ",".join(given["faults"] or ())),
+        "--services": ("services", ",".join(given["services"] or ())),
+        "--load": ("load", given["load"]),
+    }
+    words = ["groundwork", "chaos", "--stack", given["stack"], "--seed", str(seed)]
+    for option, (name, value) in values.items():
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            words += [option, value]
+    return shlex.join([*words, "--strict"] if given["strict"] else words)
+
+
+def _exit(run: Run, strict: bool, repeated: str) -> None:
     from ops.errors import Exit, OpsError
 
     if broken := run.broken_promises(strict=strict):
-        raise OpsError(
-            f"{'; '.join(broken)}; repeat the plan with `groundwork chaos --stack {run.stack} --seed {run.seed}`"
-        )
+        raise OpsError(f"{'; '.join(broken)}; repeat the plan with `{repeated}`")
     if run.was_stopped:
         sys.exit(130)
     if run.left:

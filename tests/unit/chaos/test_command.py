@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from infra.settings import StackSettings
 from ops import cli
+from ops.chaos.outcome import Run
 from ops.chaos.program_load import ProgramLoad
 from ops.chaos.target import require_allowed
 from ops.errors import Exit, OpsError
@@ -88,6 +90,31 @@ def test_faults_that_the_stack_does_not_allow_are_refused(settings: dict[str, An
     assert found.exception.exit_code == Exit.USAGE
     settings["postgresReplicas"] = 2
     assert call("--dry-run", "--faults", "switchover").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "repeated"),
+    [
+        ("", ""),
+        ("--for 10m", " --for 600s"),
+        ("--services redis --faults freeze,kill --strict", " --faults kill,freeze --services redis --strict"),
+        ("--stack test --for 2m --load 'run \"a b\"; x'", " --for 120s --load 'run \"a b\"; x'"),
+    ],
+)
+def test_the_hint_repeats_the_whole_plan(
+    arguments: str, repeated: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = "test" if "test" in arguments else "dev"
+    run = Run(stack, 5, 0.0, "none", has_replicas=False, program_code=1)
+    monkeypatch.setattr("ops.commands.chaos._run", lambda *_: run)
+    error = call("--yes", "--seed", "5", *shlex.split(arguments)).exception
+    assert isinstance(error, OpsError)
+    command = f"groundwork chaos --stack {stack} --seed 5{repeated}"
+    assert str(error).endswith(f"; repeat the plan with `{command}`")
+    plans = [
+        call("--dry-run", *shlex.split(each)[2:]).stdout for each in (command, f"a b --seed 5 {arguments}")
+    ]
+    assert plans[0] == plans[1]
 
 
 def test_durations_have_units(settings: dict[str, Any]) -> None:
