@@ -50,11 +50,15 @@ def serve(host: str, port: int, pool_size: int, instances: int, warm_limit: int,
     from ops.serve.server import bind, run
 
     configure_logging(log_level)
-    # One connection beside the pool: the outbox's drainer listens on its own.
+    # One connection beside the pool: the outbox's drainer listens on its own. The service reads no records, so it needs
+    # no replicas, and a near cache would ping Redis ten times a second.
     database = replace(
-        DatabaseSettings.from_environment(), pool_size=pool_size, instances=instances, beside_pool=1
+        DatabaseSettings.from_environment(),
+        read_url=None,
+        pool_size=pool_size,
+        instances=instances,
+        beside_pool=1,
     )
-    # The service reads no records, and a near cache would ping Redis ten times a second.
     cache = replace(CacheSettings.from_environment(), near_entries=0, timeout_seconds=REDIS_SECONDS)
     # Parse both URLs now, so that a mistake is reported at once instead of by a service that is never ready.
     database.conninfo()

@@ -6,6 +6,7 @@ import traceback
 
 import pytest
 
+from db.settings import DatabaseSettings
 from ops.commands.serve import serve
 
 RIGHT = {"DATABASE_URL": "postgresql://u:canary@h/d", "REDIS_URL": "rediss://u:canary@h:1/0"}
@@ -55,3 +56,16 @@ def test_a_wrong_setting_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_with_right_settings_the_service_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(_failure(monkeypatch, {}), _Started)
+
+
+def test_the_service_opens_no_connections_to_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[DatabaseSettings] = []
+
+    def access(database: DatabaseSettings, _cache: object) -> None:
+        given.append(database)
+
+    monkeypatch.setattr("db.AsyncDataAccess", access)
+    monkeypatch.setattr("ops.serve.app.make_app", lambda *_arguments: None)
+    read_url = "postgresql://u:canary@h/d?target_session_attrs=prefer-standby"
+    assert isinstance(_failure(monkeypatch, {"DATABASE_READ_URL": read_url}), _Started)
+    assert [settings.of_replicas() for settings in given] == [None]
