@@ -40,6 +40,7 @@ ACCESS_SOURCES = (
     "ops/__init__.py",
     "ops/cli.py",
     "ops/errors.py",
+    "ops/number_range.py",
     "ops/output.py",
     "ops/printable.py",
     "ops/commands/__init__.py",
@@ -52,7 +53,6 @@ AWS_SOURCES = (
     "ops/bootstrap.py",
     "ops/commands/bootstrap.py",
     "ops/commands/migrator_options.py",
-    "ops/number_range.py",
     "ops/servers/__init__.py",
     "ops/servers/errors.py",
 )
