@@ -7,6 +7,8 @@ without a replica that has answered within MAX_LAG_SECONDS refuses them, and Sen
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 from infra.spec import redis, tls
 from infra.spec.redis_acl import PEER, REPLICA, SENTINEL, RedisUser
 
@@ -38,6 +40,13 @@ _FAILOVER_MS = 5_000
 SENTINEL_FILE = "sentinel.conf"
 _SERVER_CONF = f"{redis.CONFIG_DIR}/{redis.REPLICATION_FILE}"
 _SENTINEL_CONF = f"{redis.CONFIG_DIR}/{SENTINEL_FILE}"
+
+
+def server_at(address: str) -> str:
+    """Return the name of the server with this address in the data network."""
+    # Every subnet begins at a multiple of the smallest subnet's size.
+    place = int(IPv4Address(address)) % 2 ** (32 - LONGEST_PREFIX) - FIRST_SERVER_ADDRESS
+    return SERVER_NAMES[place] if 0 <= place < SERVERS else address
 
 
 def server_configuration(*, address: str, replica_password: str, buffer_bytes: int) -> dict[str, str]:

@@ -10,6 +10,7 @@ from ops.doctor.check_result import (
     STACK_OPTION,
     CheckResult,
     CheckStatus,
+    counted,
     fail,
     judged,
     level,
@@ -50,18 +51,18 @@ def replicas(examination: Examination) -> CheckResult:
     if len(found) == 1:
         return _behind_endpoint(*found.popitem(), expected)
     primaries, following, lines = [], 0, []
-    for address, replication in found.items():
+    for name, replication in found.items():
         if isinstance(replication, OpsError):
-            lines.append(f"{address} does not answer: {replication}")
+            lines.append(f"{name} does not answer: {replication}")
         elif replication["role"] == "master":
             good = int(replication["min_slaves_good_slaves"])
-            lines.append(f"{address} is a primary, which {good} replicas follow")
+            lines.append(f"{name} is a primary, followed by {counted(good, 'replica')}")
             if good:
-                primaries.append(address)
+                primaries.append(name)
         else:
             is_up = replication["master_link_status"] == "up"
             following += is_up
-            lines.append(f"{address} is a replica, {'up to date' if is_up else 'without its primary'}")
+            lines.append(f"{name} is a replica, {'up to date' if is_up else 'without its primary'}")
     if len(primaries) != 1:
         return fail(f"{len(primaries)} servers accept writes, and one should", _ADVICE, lines)
     return _following(primaries[0], following, expected, _ADVICE, lines)
@@ -82,7 +83,7 @@ def _behind_endpoint(address: str, replication: dict[str, Any] | OpsError, expec
 def _following(primary: str, following: int, expected: int, advice: str, lines: list[str]) -> CheckResult:
     if following < expected:
         return warn(f"the primary is {primary}; {following} of {expected} replicas follow it", advice, lines)
-    return ok(f"the primary is {primary}; {following} replicas follow it", lines)
+    return ok(f"the primary is {primary}, followed by {counted(following, 'replica')}", lines)
 
 
 def clients(examination: Examination) -> CheckResult:

@@ -12,7 +12,7 @@ from infra.outputs import server_urls
 from ops.errors import OpsError
 from ops.servers.errors import ServerUnreachable, one_line
 from ops.servers.monitored_stack import MonitoredStack
-from ops.servers.redis_primary import address_of, client_of, primary_url
+from ops.servers.redis_primary import address_of, client_of, named_urls, primary_url
 
 _T = TypeVar("_T")
 
@@ -35,14 +35,14 @@ class MonitoredRedis:
         return f"Redis at {', '.join(map(address_of, server_urls(self._stack.redis_url)))}"
 
     def replication(self) -> dict[str, dict[str, Any] | OpsError]:
-        """Return INFO replication of every server by host:port, or the error of one that does not answer."""
+        """Return INFO replication of every server by name, or the error of one that does not answer."""
         found: dict[str, dict[str, Any] | OpsError] = {}
-        for url in server_urls(self._stack.redis_url):
+        for name, url in named_urls(self._stack.redis_url).items():
             try:
                 with client_of(url) as client:
-                    found[address_of(url)] = client.info("replication")
+                    found[name] = client.info("replication")
             except (redis.RedisError, OSError) as error:
-                found[address_of(url)] = ServerUnreachable(one_line(error))
+                found[name] = ServerUnreachable(one_line(error))
         return found
 
     def info(self, *sections: str) -> dict[str, Any]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from infra import outputs
+from infra.spec.postgres_cluster import MEMBERS
 from infra.spec.roles import DATABASE
 
 _MIGRATIONS = Path(__file__).parents[2] / "db" / "migrations"
@@ -52,6 +54,12 @@ class MonitoredStack:
         return (
             int(promised["redis"]["replicas"]) if promised else len(outputs.server_urls(self.redis_url)) - 1
         )
+
+    @property
+    def postgres_servers(self) -> dict[str, str]:
+        """Return the names of several servers of Postgres in Docker by host:port. Empty for a single server."""
+        places = [urlsplit(url).netloc.rpartition("@")[2] for url in outputs.server_urls(self.database_url)]
+        return dict(zip(places, MEMBERS, strict=False)) if len(places) > 1 else {}
 
     @classmethod
     def of(cls, stack: str) -> MonitoredStack:

@@ -11,6 +11,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from infra.outputs import server_urls
+from infra.spec.redis_replication import SERVER_NAMES
 from ops.servers.errors import ServerUnreachable, one_line
 
 ANSWER_SECONDS = 3.0
@@ -39,8 +40,7 @@ def primary_url(url: str) -> str:
     if len(urls) == 1:
         return url
     reasons = []
-    for each in urls:
-        host = address_of(each)
+    for host, each in named_urls(url).items():
         try:
             with client_of(each) as client:
                 replication = client.info("replication")
@@ -55,6 +55,12 @@ def primary_url(url: str) -> str:
         f"no Redis server is the primary ({'; '.join(reasons)}); run the command again when the failover is over,"
         " or see `groundwork logs`"
     )
+
+
+def named_urls(url: str) -> dict[str, str]:
+    """Return the URL of each server of `url` by the server's name. Without replicas the name is host:port."""
+    urls = server_urls(url)
+    return dict(zip(SERVER_NAMES if len(urls) > 1 else [address_of(url)], urls, strict=False))
 
 
 def address_of(url: str) -> str:

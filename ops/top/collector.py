@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from infra.outputs import server_urls
 from ops.report.cache_reads import EntityReads, cache_reads, from_prometheus
 from ops.servers.monitored_stack import MonitoredStack
-from ops.servers.redis_primary import address_of
+from ops.servers.redis_primary import address_of, named_urls
 from ops.top import summary
 from ops.top.snapshot import Snapshot
 from ops.top.sources import AccessSource, PostgresSource, RedisSource
@@ -53,8 +52,9 @@ class Collector:
         if stack.prometheus_url is not None:
             source = _PrometheusSource(stack.prometheus_url)
             self._prometheus = Watch(source, Pace(_PROMETHEUS_SECONDS), on_read)
-        redis_servers = [address_of(url) for url in server_urls(stack.redis_url)]
+        redis_servers = {address_of(url): name for name, url in named_urls(stack.redis_url).items()}
         self._redis_address = ", ".join(redis_servers)
+        self._redis_names = redis_servers if len(redis_servers) > 1 else {}
         self._redis_replicas = stack.redis_replicas
 
     @property
@@ -104,9 +104,15 @@ class Collector:
             self._stack.name,
             self.interval,
             summary.postgres(
-                self._postgres.seen, f"{host}:{port}", max(len(self._stack.members) - 1, 0), now
+                self._postgres.seen,
+                f"{host}:{port}",
+                max(len(self._stack.members) - 1, 0),
+                now,
+                self._stack.postgres_servers,
             ),
-            summary.redis(self._redis.seen, self._redis_address, self._redis_replicas, now),
+            summary.redis(
+                self._redis.seen, self._redis_address, self._redis_replicas, now, self._redis_names
+            ),
             None if access is None else summary.access(access.seen, self._stack.access_url or "", now),
             summary.cache(
                 cache_reads(self._stack.prometheus_url, sampled, _READS_SECONDS, lambda *_: prometheus)

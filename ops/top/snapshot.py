@@ -72,7 +72,7 @@ class Sessions(_Part, frozen=True, kw_only=True):
 
 
 class Postgres(_Part, frozen=True, kw_only=True):
-    """The primary of Postgres. Without an answer, `reason` says why."""
+    """The primary of Postgres. Without an answer, `reason` says why. `missing` names the lost replicas."""
 
     is_up: bool
     reason: str | None
@@ -81,6 +81,7 @@ class Postgres(_Part, frozen=True, kw_only=True):
     uptime_seconds: float | None = None
     expected_replicas: int = 0
     replicas: tuple[Replica, ...] = ()
+    missing: tuple[str, ...] = ()
     commits_per_second: float | None = None
     rollbacks_per_second: float | None = None
     buffer_hit_rate: float | None = None
@@ -103,6 +104,7 @@ class Redis(_Part, frozen=True, kw_only=True):
     uptime_seconds: float | None = None
     expected_replicas: int = 0
     replicas: tuple[Replica, ...] = ()
+    missing: tuple[str, ...] = ()
     clients: int | None = None
     commands_per_second: float | None = None
     hit_rate: float | None = None

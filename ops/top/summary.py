@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import structs
+
+from infra.spec.redis_replication import server_at
 from ops.report.cache_reads import CacheReads, EntityReads
 from ops.servers.monitored_postgres import Row
 from ops.servers.replication import redis_replicas
@@ -30,6 +33,8 @@ from ops.top.watch import Seen
 # A read that takes longer is shown as a server that does not answer.
 SLOW_SECONDS = 2.0
 _Counters = Mapping[str, Any]
+Servers = Mapping[str, str]
+NO_SERVERS: Servers = {}
 
 
 def rate(before: float | None, now: float | None, seconds: float | None) -> float | None:
@@ -53,8 +58,18 @@ def why_not(seen: Seen[Any], now: float) -> str | None:
     return None
 
 
-def postgres(seen: Seen[PostgresReading], address: str, expected_replicas: int, now: float) -> Postgres:
-    """Return what is known of Postgres."""
+def _missing(servers: Servers, primary: str, replicas: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for at, name in servers.items() if at != primary and name not in replicas)
+
+
+def postgres(
+    seen: Seen[PostgresReading],
+    address: str,
+    expected_replicas: int,
+    now: float,
+    servers: Servers = NO_SERVERS,
+) -> Postgres:
+    """Return what is known of Postgres. `servers` are the names of several servers by host:port."""
     reason = why_not(seen, now)
     if reason is not None or (last := seen.last) is None:
         return Postgres(is_up=False, reason=reason, address=address, expected_replicas=expected_replicas)
@@ -74,6 +89,7 @@ def postgres(seen: Seen[PostgresReading], address: str, expected_replicas: int, 
         uptime_seconds=server["uptime_seconds"],
         expected_replicas=expected_replicas,
         replicas=tuple(Replica(**row) for row in last.replication),
+        missing=_missing(servers, last.address, [row["name"] for row in last.replication]),
         commits_per_second=per_second("xact_commit"),
         rollbacks_per_second=per_second("xact_rollback"),
         buffer_hit_rate=share(per_second("blks_hit"), per_second("blks_read")),
@@ -126,8 +142,10 @@ def _statement(row: Row) -> Statement:
     )
 
 
-def redis(seen: Seen[RedisReading], address: str, expected_replicas: int, now: float) -> Redis:
-    """Return what is known of Redis."""
+def redis(
+    seen: Seen[RedisReading], address: str, expected_replicas: int, now: float, servers: Servers = NO_SERVERS
+) -> Redis:
+    """Return what is known of Redis. `servers` are the names of several servers by host:port."""
     reason = why_not(seen, now)
     if reason is not None or (last := seen.last) is None:
         return Redis(is_up=False, reason=reason, address=address, expected_replicas=expected_replicas)
@@ -138,6 +156,9 @@ def redis(seen: Seen[RedisReading], address: str, expected_replicas: int, now: f
     def per_second(counter: str) -> float | None:
         return rate(previous.info[counter] if previous else None, info[counter], seconds)
 
+    replicas = [Replica(**row) for row in redis_replicas(info)]
+    if servers:
+        replicas = [structs.replace(each, name=server_at(str(each.address))) for each in replicas]
     return Redis(
         is_up=True,
         reason=None,
@@ -145,7 +166,8 @@ def redis(seen: Seen[RedisReading], address: str, expected_replicas: int, now: f
         version=info["redis_version"],
         uptime_seconds=float(info["uptime_in_seconds"]),
         expected_replicas=expected_replicas,
-        replicas=tuple(Replica(**row) for row in redis_replicas(info)),
+        replicas=tuple(replicas),
+        missing=_missing(servers, last.address, [replica.name for replica in replicas]),
         clients=info["connected_clients"],
         commands_per_second=per_second("total_commands_processed"),
         hit_rate=share(per_second("keyspace_hits"), per_second("keyspace_misses")),

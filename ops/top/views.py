@@ -185,8 +185,15 @@ def servers(snapshot: Snapshot) -> list[tuple[str, ...]]:
             role = "sync replica" if replica.is_synchronous else "replica"
             lag = (size(replica.lag_bytes), duration(replica.lag_seconds))
             rows.append((f"  {replica.name}", role, replica.state, *lag, "", replica.address or ""))
-        if server.is_up and (missing := server.expected_replicas - len(server.replicas)) > 0:
-            rows.append((f"  {missing} missing", "replica", "down", "", "", "", "see `groundwork status`"))
+        for name in server.missing:
+            rows.append((f"  {name}", "replica", "down", "", "", "", "see `groundwork status`"))
+        if server.is_up and not server.missing:
+            # On AWS, the servers have no names here.
+            missing = server.expected_replicas - len(server.replicas)
+            if missing > 0:
+                rows.append(
+                    (f"  {missing} missing", "replica", "down", "", "", "", "see `groundwork status`")
+                )
     if snapshot.access is not None:
         access = snapshot.access
         is_up = "up" if access.is_up else "down"

@@ -10,10 +10,12 @@ import pytest
 
 from infra.outputs import redis_url
 from infra.spec.high_availability import HighAvailability
+from infra.spec.redis_replication import SERVER_NAMES
 from ops.doctor.check_result import CheckStatus
 from ops.doctor.redis_health import replicas
 from ops.errors import OpsError
 from ops.servers.monitored_stack import MonitoredStack
+from ops.servers.redis_primary import address_of, named_urls
 from tests.promises import promise
 
 PRIMARY = {"role": "master", "min_slaves_good_slaves": 2}
@@ -21,7 +23,8 @@ REPLICA = {"role": "slave", "master_link_status": "up"}
 
 
 def examined(*servers: Any, expected: int = 2) -> Any:
-    found = {f"localhost:{n}": server for n, server in enumerate(servers)}
+    names = SERVER_NAMES if len(servers) > 1 else ["localhost:0"]
+    found = dict(zip(names, servers, strict=True))
     return SimpleNamespace(
         stack=SimpleNamespace(redis_replicas=expected),
         redis=SimpleNamespace(replication=lambda: found),
@@ -31,7 +34,7 @@ def examined(*servers: Any, expected: int = 2) -> Any:
 @pytest.mark.parametrize(
     ("servers", "status", "text"),
     [
-        ([REPLICA, PRIMARY, REPLICA], CheckStatus.OK, "the primary is localhost:1; 2 replicas follow it"),
+        ([REPLICA, PRIMARY, REPLICA], CheckStatus.OK, "the primary is redis-2, followed by 2 replicas"),
         (
             [OpsError("refused"), PRIMARY | {"min_slaves_good_slaves": 1}, REPLICA],
             CheckStatus.WARN,
@@ -67,7 +70,7 @@ def followed(*states: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("endpoint", "status", "text"),
     [
-        (followed("online", "online"), CheckStatus.OK, "the primary is localhost:0; 2 replicas follow it"),
+        (followed("online", "online"), CheckStatus.OK, "the primary is localhost:0, followed by 2 replicas"),
         (followed("online", "wait_bgsave"), CheckStatus.WARN, "1 of 2 replicas follow it"),
         (followed("online"), CheckStatus.WARN, "1 of 2 replicas follow it"),
         (followed(), CheckStatus.WARN, "0 of 2 replicas follow it"),
@@ -124,3 +127,22 @@ def test_the_number_of_replicas_is_that_of_the_outputs(
 
 def test_a_stack_without_replicas_is_not_checked() -> None:
     assert replicas(examined(PRIMARY, expected=0)).status is CheckStatus.SKIPPED
+
+
+def test_one_replica_is_not_counted_as_several() -> None:
+    result = replicas(examined(PRIMARY | {"min_slaves_good_slaves": 1}, REPLICA, OpsError("refused")))
+    assert result.details[0] == "redis is a primary, followed by 1 replica"
+    assert replicas(examined(followed("online"), expected=1)).text.endswith("followed by 1 replica")
+
+
+def test_servers_are_named_as_status_names_them() -> None:
+    urls = redis_url(
+        user="monitor", password="x", servers=[("localhost", n) for n in (1, 2, 3)], ca_file="ca"
+    )
+    assert {name: address_of(url) for name, url in named_urls(urls).items()} == {
+        "redis": "localhost:1",
+        "redis-2": "localhost:2",
+        "redis-3": "localhost:3",
+    }
+    one = redis_url(user="monitor", password="x", servers=[("cache.example.com", 6379)], ca_file="ca")
+    assert named_urls(one) == {"cache.example.com:6379": one}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from infra.spec.redis_replication import server_at
 from ops.errors import OpsError
 from ops.top import summary
 from ops.top.sources import AccessReading, PostgresReading, RedisReading
@@ -156,3 +157,20 @@ def test_each_waiting_session_is_below_what_blocks_it() -> None:
 def test_a_deadlock_is_shown_although_nobody_is_its_root() -> None:
     found = summary.lock_tree([session(1, blocked_by=(2,)), session(2, blocked_by=(1,))])
     assert [(depth, pid) for depth, pid, _ in found] == [(0, 1), (1, 2)]
+
+
+def test_missing_replicas_have_their_names() -> None:
+    names = {"localhost:1": "redis", "localhost:2": "redis-2", "localhost:3": "redis-3"}
+    replica = {"ip": "172.18.0.40", "port": 6379, "state": "online", "offset": 90, "lag": 1}
+    info = INFO | {"connected_slaves": 1, "slave0": replica, "master_repl_offset": 100}
+    cache = summary.redis(Seen(None, RedisReading(0.0, "localhost:2", info)), "?", 2, 0.0, names)
+    assert ([each.name for each in cache.replicas], cache.missing) == (["redis"], ("redis-3",))
+    names = {"localhost:1": "postgres", "localhost:2": "postgres-2", "localhost:3": "postgres-3"}
+    reading = PostgresReading(0.0, "localhost:3", SERVER, (), (), None, None)
+    database = summary.postgres(Seen(None, reading), "?", 2, 0.0, names)
+    assert database.missing == ("postgres", "postgres-2")
+
+
+def test_servers_of_redis_are_known_by_their_addresses_in_any_subnet() -> None:
+    addresses = ["10.1.2.40", "192.168.7.169", "10.1.2.42", "10.1.2.43"]
+    assert list(map(server_at, addresses)) == ["redis", "redis-2", "redis-3", "10.1.2.43"]

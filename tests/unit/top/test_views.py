@@ -15,7 +15,7 @@ import ops.top.snapshot as snapshots_module
 from ops.top.frame import Painter, text
 from ops.top.snapshot import Reads, Replica, document
 from ops.top.terminal import keys
-from ops.top.views import CACHE, LOCKS, SERVERS, SESSIONS, STATEMENTS, VIEWS, Display, press, rows_of
+from ops.top.views import CACHE, LOCKS, SERVERS, SESSIONS, STATEMENTS, VIEWS, Display, press, rows_of, servers
 from tests.promises import promise
 from tests.unit.documentation.pages import ROOT
 from tests.unit.top.snapshots import session, snapshot, statement
@@ -142,6 +142,14 @@ def test_without_replicas_and_access_service_the_frame_says_so() -> None:
     lines = drawn(Display(1.0), found)
     assert lines[1].startswith("Postgres  primary  1,234 commits/s  buffers 99.5%")
     assert "no access service" in lines[4]
+
+
+def test_a_missing_replica_is_shown_by_name() -> None:
+    rows = servers(snapshot(expected_replicas=2, missing=("postgres-2", "postgres-3")))
+    assert [row[:3] for row in rows[1:3]] == [
+        ("  postgres-2", "replica", "down"),
+        ("  postgres-3", "replica", "down"),
+    ]
 
 
 def test_a_missing_replica_is_shown() -> None:
