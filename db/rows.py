@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from zlib import crc32
 
 import msgspec
 
 from db.errors import InvalidInput
 
-# A position, as callers pass it from one process to another: timeline and LSN in hexadecimal.
-_POSITION = re.compile(r"([0-9A-F]{1,8})-([0-9A-F]{1,16})")
+# A position, as callers pass it from one process to another: timeline, LSN and checksum in hexadecimal.
+_POSITION = re.compile(r"([0-9A-F]{1,8})-([0-9A-F]{1,16})-[0-9A-F]{4}")
 
 
 class OutboxEntry(msgspec.Struct, frozen=True):
@@ -127,17 +128,20 @@ class Position(msgspec.Struct, frozen=True, order=True):
     lsn: int
 
     def __str__(self) -> str:
-        return f"{self.timeline:X}-{self.lsn:X}"
+        text = f"{self.timeline:X}-{self.lsn:X}"
+        # Against a position that was cut off or mistyped. It does not protect against a forged one.
+        return f"{text}-{crc32(text.encode()) & 0xFFFF:04X}"
 
     @classmethod
     def parse(cls, text: object) -> Position:
         """Parse the result of `str(position)`. Raises InvalidInput."""
         match = _POSITION.fullmatch(text) if isinstance(text, str) else None
-        if match is None:
+        position = cls(int(match[1], 16), int(match[2], 16)) if match is not None else None
+        if position is None or str(position) != text:
             raise InvalidInput(
                 "after", f"{text!r:.40} is not a position; pass what write_position() returned"
             )
-        return cls(int(match[1], 16), int(match[2], 16))
+        return position
 
 
 # Every replica has reached it.

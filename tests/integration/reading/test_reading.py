@@ -16,6 +16,7 @@ from cache.url_source import UrlSource
 from db import load_queries
 from db.errors import ConnectionLost, DeadlineExceeded, InvalidInput, InvalidSetting, QueryFailed
 from db.models import NewUser
+from db.rows import Position
 from infra.docker.engine import docker
 from infra.spec.roles import DATABASE
 from tests.containers import wait_until
@@ -175,7 +176,7 @@ def test_a_position_is_not_known_inside_a_transaction(data: Any) -> None:
 
 def test_a_position_of_a_later_timeline_is_answered_by_the_primary(data: Any) -> None:
     before = replica_reads("other_timeline")
-    assert not is_answered_by_replica(data, after="2-1")
+    assert not is_answered_by_replica(data, after=str(Position(2, 1)))
     assert replica_reads("other_timeline") == before + 1
 
 

@@ -152,12 +152,31 @@ def test_positions_of_a_later_timeline_are_later() -> None:
 
 def test_a_position_survives_its_text_form() -> None:
     position = Position(3, 0x1_6B37_A8)
-    assert str(position) == "3-16B37A8"
+    assert str(position) == "3-16B37A8-BCC1"
     assert Position.parse(str(position)) == position
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0/16B37A8", "1-", "1-XYZ", "1-16b37a8", " 1-1", "1-1\n", None, 7, "1" * 9 + "-1"]
+    "text",
+    [
+        "",
+        "0/16B37A8",
+        "1-",
+        "1-XYZ",
+        "1-16b37a8-9447",
+        " 1-1-0C60",
+        "1-1-0C60\n",
+        None,
+        7,
+        "111111111-1-EA2A",
+        # Without the checksum, its last digit, with another timeline or LSN, and with a leading zero.
+        "3-16B37A8",
+        "3-16B37A8-BCC",
+        "63-16B37A8-BCC1",
+        "3-16B37A-BCC1",
+        "3-016B37A8-BCC1",
+        "3-016B37A8-443B",
+    ],
 )
 def test_text_that_is_not_a_position_is_refused(text: object) -> None:
     with pytest.raises(
@@ -173,14 +192,14 @@ def test_an_invalid_bound_is_refused(seconds: object) -> None:
 
 
 def test_the_innermost_block_counts() -> None:
-    with reading_block(5.0, None), reading_block(None, "1-A"):
+    with reading_block(5.0, None), reading_block(None, str(Position(1, 10))):
         assert current_reading() == Reading(None, Position(1, 10))
 
 
 def test_a_block_ends_with_an_error_and_the_outer_one_counts_again() -> None:
     with reading_block(5.0, None):
         outer = current_reading()
-        with pytest.raises(RuntimeError), reading_block(None, "1-A"):
+        with pytest.raises(RuntimeError), reading_block(None, str(Position(1, 10))):
             raise RuntimeError(current_reading())
         assert current_reading() is outer
     assert current_reading() is None
