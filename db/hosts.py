@@ -5,6 +5,7 @@ The object is plain data. All threads of a process use it, and a forked child ke
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ _ENDING_STATES = {
 }
 # Also the state of a write in a transaction that is read-only on purpose.
 _READ_ONLY_STATE = "25006"
+# A line of a merged error.
+_FAILURE = re.compile(r"^- host: '(.*?)', port: '(.*?)': (.*)$", re.MULTILINE)
 _LISTED = ("host", "hostaddr", "port")
 
 
@@ -132,6 +135,11 @@ def merged(failures: list[tuple[Attempt, psycopg.Error]]) -> psycopg.Error:
     lines = [str(last), "Multiple connection attempts failed. All failures were:"]
     lines += [f"- host: {attempt.host!r}, port: {attempt.port!r}: {error}" for attempt, error in failures]
     return type(last)("\n".join(lines), pgconn=last.pgconn)
+
+
+def failures_by_server(error: psycopg.Error) -> dict[str, str]:
+    """Return the failures of a `merged` error by host:port. Empty if there was only one attempt."""
+    return {f"{host}:{port}": text for host, port, text in _FAILURE.findall(str(error))}
 
 
 def _servers(given: Mapping[str, Any]) -> list[dict[str, str]] | None:

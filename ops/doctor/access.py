@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 
 from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, ok, skipped, warn
 from ops.doctor.examination import Examination
@@ -27,15 +28,24 @@ def readiness(examination: Examination) -> CheckResult:
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise ServerUnreachable(f"cannot reach the access service at {url}: {one_line(reason)}") from error
-    missing = [f"{name}: {check['reason']}" for name, check in checks.items() if not check["ok"]]
+    missing = _by_reason({name: check["reason"] for name, check in checks.items() if not check["ok"]})
     if missing:
         return fail(
-            f"not ready: {', '.join(missing)}",
+            f"not ready: {missing[0]}" if len(missing) == 1 else "not ready",
             f"see `groundwork logs{STACK_OPTION} --service access`; the service becomes ready once the cause is fixed",
+            missing if len(missing) > 1 else [],
         )
-    degraded = [f"{name}: {check['reason']}" for name, check in checks.items() if check["reason"]]
+    degraded = _by_reason({name: check["reason"] for name, check in checks.items() if check["reason"]})
     if degraded:
         return warn(
             f"{url} is ready, but degraded: {', '.join(degraded)}", f"see `groundwork doctor{STACK_OPTION}`"
         )
     return ok(f"{url} is ready")
+
+
+def _by_reason(reasons: Mapping[str, str]) -> list[str]:
+    """Return a line for each reason, with the names of all checks that it fails."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(one_line(reason), []).append(name)
+    return [f"{', '.join(each)}: {reason}" for reason, each in names.items()]

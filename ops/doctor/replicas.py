@@ -36,7 +36,7 @@ def replicas(examination: Examination) -> CheckResult:
         return report(
             found[0] if len(found) == 1 else f"{found[0]}, and {len(found) - 1} more",
             advice,
-            [*(found if len(found) > 1 else []), *lines],
+            [*found[1:], *lines],
         )
     primary = next(member.name for member in members if member.role == PRIMARY)
     return ok(f"{primary} is the primary, and {len(members) - 1} replicas stream from it", lines)

@@ -103,7 +103,8 @@ def _result(check: Check, examination: Examination) -> CheckResult:
     try:
         return check.examine(examination)
     except ServerUnreachable as error:
-        return CheckResult(CheckStatus.FAIL, str(error), _REACH, unreachable=True)
+        details = tuple(f"{name}: {state}" for name, state in error.servers.items())
+        return CheckResult(CheckStatus.FAIL, str(error), _REACH, details, unreachable=True)
     except NotVisible as error:
         return skipped(str(error))
     except TooSlow as error:

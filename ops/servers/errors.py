@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from ops.errors import Exit, OpsError
 
 
 class ServerUnreachable(OpsError):
-    """A server does not answer, is not trusted, or rejects the login."""
+    """A server does not answer, is not trusted, or rejects the login. `servers` has the state of each of several."""
 
     exit_code = Exit.UNREACHABLE
+    servers: Mapping[str, str] = MappingProxyType({})
 
 
 class NotVisible(OpsError):

@@ -6,6 +6,7 @@ Every wait is bounded, so that a frozen server becomes an error within seconds.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ from psycopg.rows import dict_row
 
 from db._sync.connection import BoundedConnection
 from db.deadline import Deadline
+from db.hosts import failures_by_server
+from db.login import refusal_of
 from db.session import pinned_conninfo
 from infra.docker.engine import DockerError, psql
 from ops.errors import OpsError
@@ -107,5 +110,23 @@ class MonitoredPostgres:
         if error.sqlstate == QUERY_CANCELED:
             return TooSlow(f"the query took longer than {STATEMENT_SECONDS} s")
         if isinstance(error, psycopg.OperationalError):
+            names, failures = self._stack.postgres_servers, failures_by_server(error)
+            if names and failures:
+                return _no_primary(names, failures)
             return ServerUnreachable(f"cannot reach {self.name}: {one_line(error)}")
         return OpsError(f"{self.name} rejects a query: {one_line(error)}")
+
+
+def _no_primary(names: Mapping[str, str], failures: Mapping[str, str]) -> ServerUnreachable:
+    """Return the error of a cluster of which no server is a primary that can be reached. `names` are by host:port."""
+    found = ServerUnreachable(f"no primary among {', '.join(names.values())}")
+    found.servers = {name: _state(failures.get(address, "not tried")) for address, name in names.items()}
+    return found
+
+
+def _state(failure: str) -> str:
+    if "server is in hot standby mode" in failure:
+        return "replica"
+    reason = refusal_of(psycopg.OperationalError(failure)).reason
+    # The server is known by its name.
+    return re.sub(r"^connection to server at .*? failed: ", "", reason)

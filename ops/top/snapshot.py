@@ -72,7 +72,10 @@ class Sessions(_Part, frozen=True, kw_only=True):
 
 
 class Postgres(_Part, frozen=True, kw_only=True):
-    """The primary of Postgres. Without an answer, `reason` says why. `missing` names the lost replicas."""
+    """The primary of Postgres. Without an answer, `reason` says why. `missing` names the lost replicas.
+
+    `servers` is the state of each server if none is the primary.
+    """
 
     is_up: bool
     reason: str | None
@@ -82,6 +85,7 @@ class Postgres(_Part, frozen=True, kw_only=True):
     expected_replicas: int = 0
     replicas: tuple[Replica, ...] = ()
     missing: tuple[str, ...] = ()
+    servers: dict[str, str] = {}
     commits_per_second: float | None = None
     rollbacks_per_second: float | None = None
     buffer_hit_rate: float | None = None

@@ -72,7 +72,13 @@ def postgres(
     """Return what is known of Postgres. `servers` are the names of several servers by host:port."""
     reason = why_not(seen, now)
     if reason is not None or (last := seen.last) is None:
-        return Postgres(is_up=False, reason=reason, address=address, expected_replicas=expected_replicas)
+        return Postgres(
+            is_up=False,
+            reason=reason,
+            address=address,
+            expected_replicas=expected_replicas,
+            servers=dict(seen.servers),
+        )
     server = last.server
     # After a restart or a reset of the statistics, the counters begin at 0.
     previous = seen.previous if seen.previous and seen.previous.server["epoch"] == server["epoch"] else None

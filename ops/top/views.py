@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ops.top.snapshot import Snapshot
+from ops.top.snapshot import Postgres, Snapshot
 from ops.top.summary import lock_tree
 
 LEAST_INTERVAL, MOST_INTERVAL = 0.5, 60.0
@@ -185,6 +185,8 @@ def servers(snapshot: Snapshot) -> list[tuple[str, ...]]:
             role = "sync replica" if replica.is_synchronous else "replica"
             lag = (size(replica.lag_bytes), duration(replica.lag_seconds))
             rows.append((f"  {replica.name}", role, replica.state, *lag, "", replica.address or ""))
+        if isinstance(server, Postgres):
+            rows += [(f"  {name}", "", "", "", "", "", state) for name, state in server.servers.items()]
         for name in server.missing:
             rows.append((f"  {name}", "replica", "down", "", "", "", "see `groundwork status`"))
         if server.is_up and not server.missing:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from ops.errors import OpsError
+from ops.servers.errors import ServerUnreachable
 
 _T_co = TypeVar("_T_co", covariant=True)
 _T = TypeVar("_T")
@@ -33,13 +34,15 @@ class Pace:
 class Seen(Generic[_T]):
     """The last two readings of a server, or since when and why it does not answer.
 
-    `since` is when the first read began that has not succeeded yet (time.monotonic()).
+    `since` is when the first read began that has not succeeded yet (time.monotonic()). `servers` is the state of each
+    of several servers if none could be used.
     """
 
     previous: _T | None = None
     last: _T | None = None
     reason: str | None = None
     since: float | None = None
+    servers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Watch(Generic[_T]):
@@ -92,10 +95,11 @@ class Watch(Generic[_T]):
     def _read(self, began: float) -> None:
         before = self.seen
         # So that the display can show that a read takes long.
-        self.seen = Seen(before.previous, before.last, before.reason, before.since or began)
+        self.seen = Seen(before.previous, before.last, before.reason, before.since or began, before.servers)
         try:
             reading = self._source.read()
         except OpsError as error:
-            self.seen = Seen(reason=str(error), since=before.since or began)
+            servers = error.servers if isinstance(error, ServerUnreachable) else {}
+            self.seen = Seen(reason=str(error), since=before.since or began, servers=servers)
             return
         self.seen = Seen(before.last, reading)
