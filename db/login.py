@@ -14,6 +14,7 @@ from time import monotonic
 import psycopg
 
 from db.errors import DbError, Unavailable
+from db.outage_log import OutageLog
 from db.session import variable_at_fault
 
 # How long calls wait for a new connection string after a login was refused, because its password may have been rotated.
@@ -111,13 +112,16 @@ def _line(text: str) -> str:
 
 
 class LoginAttempts:
-    """The attempts of one pool. Its connections report to it, and its callers ask it before they wait.
+    """The attempts of the pool with this name. Its connections report to it, and its callers ask it before they wait.
 
     `read` returns the current connection string. `may_change` is whether a later one can differ. `on_end` is called at
     the end of each attempt.
     """
 
-    def __init__(self, read: Callable[[], str], *, may_change: bool, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, pool: str, read: Callable[[], str], *, may_change: bool, on_end: Callable[[], None]
+    ) -> None:
+        self._log = OutageLog(pool)
         self._read = read
         self._may_change = may_change
         self._on_end = on_end
@@ -137,6 +141,7 @@ class LoginAttempts:
 
     def succeeded(self) -> None:
         self.refusal, self._has_connected, self.is_in_doubt = None, True, False
+        self._log.succeeded()
         self._on_end()
 
     def failed(self, error: Exception) -> None:
@@ -147,6 +152,7 @@ class LoginAttempts:
             self._pause = min(self._pause * 2, _LONGEST_PAUSE) if was_final else _FIRST_PAUSE
             self._due_at = now + self._pause
         self.refusal, self.is_in_doubt, self._failed_at = refusal, refusal.is_final, now
+        self._log.failed(refusal, refusal.reason)
         self._on_end()
 
     def hopeless(self) -> Refusal | None:

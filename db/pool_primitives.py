@@ -16,6 +16,8 @@ from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from db.outage_log import demote_replaced
+
 _R = TypeVar("_R")
 
 # The queue of the pool's tasks. The queue of asyncio needs no lock.
@@ -82,7 +84,7 @@ class WaitQueue(deque[Any]):
 
 
 def detach_log_records() -> None:
-    """Let the records of psycopg_pool's logger refer to no connection. Idempotent.
+    """Let the records of psycopg_pool's logger refer to no connection, and OutageLog replace some. Idempotent.
 
     A handler may keep records, as those of error trackers do. A connection in a record would never be deleted, so the
     pool would not notice that an interrupted caller has lost it.
@@ -91,5 +93,7 @@ def detach_log_records() -> None:
 
 
 def _detach(record: logging.LogRecord) -> bool:
+    demote_replaced(record)
     record.msg, record.args = record.getMessage(), None
-    return True
+    # The logger has let the record pass with the level that it had before.
+    return logging.getLogger(record.name).isEnabledFor(record.levelno)

@@ -59,6 +59,7 @@ class AsyncLender:
         settings = self.settings
         self._first_attempt = AsyncCompletion()
         self._attempts = LoginAttempts(
+            self.name,
             settings.url.read,
             may_change=settings.url.file is not None or settings.tokens is not None,
             on_end=self._first_attempt.set,

@@ -60,6 +60,7 @@ class Lender:
         settings = self.settings
         self._first_attempt = Completion()
         self._attempts = LoginAttempts(
+            self.name,
             settings.url.read,
             may_change=settings.url.file is not None or settings.tokens is not None,
             on_end=self._first_attempt.set,

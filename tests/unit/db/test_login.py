@@ -100,7 +100,7 @@ REFUSED = psycopg.OperationalError(f"{AT}Connection refused")
 
 
 def _attempts(source: _Source, *, may_change: bool = False) -> LoginAttempts:
-    return LoginAttempts(source, may_change=may_change, on_end=lambda: None)
+    return LoginAttempts("one", source, may_change=may_change, on_end=lambda: None)
 
 
 def test_repeated_logins_with_a_wrong_password_back_off(clock: _Clock) -> None:
