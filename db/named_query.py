@@ -102,7 +102,14 @@ def _parameters(takes: str, where: str) -> dict[str, str]:
     parameters: dict[str, str] = {}
     for item in takes.split(","):
         name, _, kind = item.strip().partition(" ")
-        if not _TYPE.fullmatch(kind) or name in parameters:
+        if not kind or not name.isidentifier():
             raise ValueError(f"{where}: {item.strip()!r} in `takes` should read `name type`, like `id int`")
+        if name in parameters:
+            raise ValueError(f"{where}: `takes` lists {name} twice; remove one of them")
+        if not _TYPE.fullmatch(kind):
+            raise ValueError(
+                f"{where}: {name} in `takes` has the unknown type {kind!r}; write {', '.join(SCALARS)},"
+                " or a list of one of them like list[int], followed by ` | None` if it may be null"
+            )
         parameters[name] = kind
     return parameters

@@ -67,7 +67,19 @@ def test_entries_have_a_name_a_description_and_a_statement() -> None:
         ),
         (
             "-- name: find_thing :read\n-- It.\n-- takes: id bigint\n-- gives: int\nSELECT 1",
-            "'id bigint' in `takes`",
+            r"id in `takes` has the unknown type 'bigint'; write int, str, .*, UUID, or a list",
+        ),
+        (
+            "-- name: find_thing :read\n-- It.\n-- takes: ids list[bigint]\n-- gives: int\nSELECT 1",
+            r"ids in `takes` has the unknown type 'list\[bigint\]'; write int",
+        ),
+        (
+            "-- name: find_thing :read\n-- It.\n-- takes: id int or None\n-- gives: int\nSELECT 1",
+            r"unknown type 'int or None'; write .* ` \| None` if it may be null",
+        ),
+        (
+            "-- name: find_thing :read\n-- It.\n-- takes: id int, id str\n-- gives: int\nSELECT 1",
+            "`takes` lists id twice",
         ),
     ],
 )

@@ -68,7 +68,7 @@ def test_declarations_must_fit_the_statement() -> None:
         ({"sql": "INSERT INTO a VALUES ('returning')"}, "no RETURNING clause"),
         ({"sql": "SELECT 1; COMMIT"}, "several statements"),
         ({"sql": "SELECT ';' -- it's\n; ROLLBACK"}, "several statements"),
-        ({"sql": "SELECT 1", "takes": "a inet"}, "should read `name type`"),
+        ({"sql": "SELECT 1", "takes": "a inet"}, "unknown type 'inet'"),
     ):
         with pytest.raises(ValueError, match=why):
             _load(**arguments)
