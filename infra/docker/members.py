@@ -14,7 +14,7 @@ from infra.docker.engine import DockerError, docker, inspect, psql
 from infra.spec import etcd, postgres_cluster
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
-from infra.spec.postgres_cluster import SCOPE
+from infra.spec.postgres_cluster import REST_PORT, SCOPE
 
 _FIRST, *_OTHERS = postgres_cluster.MEMBERS
 # A failover takes 30 s, on a busy machine longer.
@@ -22,6 +22,9 @@ WAIT_SECONDS = 120.0
 _POLL_SECONDS = 0.5
 # Patroni's list takes a second, on a busy machine several.
 _LIST_SECONDS = 15
+# A server with a load above its cores answers within a second.
+_API_SECONDS = 5
+_GREET_API = f"import ssl; ssl.get_server_certificate(('127.0.0.1', {REST_PORT}), timeout={_API_SECONDS})"
 _IS_PRIMARY = "SELECT NOT pg_is_in_recovery()"
 
 
@@ -89,10 +92,27 @@ def primary_of(members: dict[str, str]) -> str | None:
 def patronictl(container: str, *arguments: str, stdin: str = "", seconds: int = 300) -> str:
     """Run Patroni's command line in a member's container, and return its output.
 
-    Raises DockerError if it fails, or takes longer than `seconds`: without etcd it would wait forever.
+    Raises DockerError if it fails, or takes longer than `seconds`: without etcd, or if the API of a server does not
+    answer, it would wait forever.
     """
     command = ("exec", "--interactive", container, "timeout", str(seconds), "patronictl", *arguments)
-    return docker(*command, stdin=stdin.encode(), timeout_seconds=seconds + 30)
+    try:
+        return docker(*command, stdin=stdin.encode(), timeout_seconds=seconds + 30)
+    except DockerError as error:
+        if str(error).endswith("exit status 124"):
+            raise DockerError(
+                f"`patronictl {arguments[0]}` in {container} did not end within {seconds} s; see `groundwork doctor`"
+            ) from error
+        raise
+
+
+def answers_api(container: str) -> bool:
+    """Return whether Patroni's API in a member's container completes a TLS handshake within some seconds."""
+    try:
+        docker("exec", container, "python3", "-I", "-c", _GREET_API, timeout_seconds=6 * _API_SECONDS)
+    except DockerError:
+        return False
+    return True
 
 
 def listed_members(container: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from infra.docker.engine import DockerError, psql
 from infra.spec import roles
+from infra.spec.postgres_cluster import REPLICATOR_CONNECTIONS
 
 _DEADLINE_SECONDS = 60.0
 _TERMINATE_MS = 5000
@@ -33,7 +34,7 @@ def apply_roles(container: str, verifiers: Mapping[str, str], connection_limits:
     Raises DockerError if the server refuses a statement, or sessions remain after a minute.
     """
     _apply_logins(container, verifiers, connection_limits)
-    psql(container, _DROP_REPLICATOR)
+    psql(container, _REPLICATOR)
     exists = f"SELECT 1 FROM pg_database WHERE datname = '{roles.DATABASE}'"
     if not psql(container, exists).strip():
         psql(container, roles.database_sql())
@@ -104,11 +105,14 @@ def _end_sessions(container: str, logins: list[str], deadline: float) -> int:
             time.sleep(_POLL_SECONDS)
 
 
-# Left by a cluster whose replicas were turned off. In a cluster, the server accepts logins of its members.
-_DROP_REPLICATOR = f"""
+# The role is left over if the replicas were turned off. In a cluster, pg_hba.conf accepts it.
+_REPLICATOR = f"""
 DO $$ BEGIN
-  IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{roles.REPLICATOR}')
-     AND NOT EXISTS (SELECT FROM pg_hba_file_rules WHERE user_name = ARRAY['{roles.REPLICATOR}']) THEN
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{roles.REPLICATOR}') THEN
+    RETURN;
+  ELSIF EXISTS (SELECT FROM pg_hba_file_rules WHERE user_name = ARRAY['{roles.REPLICATOR}']) THEN
+    ALTER ROLE {roles.REPLICATOR} CONNECTION LIMIT {REPLICATOR_CONNECTIONS};
+  ELSE
     DROP OWNED BY {roles.REPLICATOR};
     DROP ROLE {roles.REPLICATOR};
   END IF;

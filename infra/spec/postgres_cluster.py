@@ -29,11 +29,21 @@ SCOPE = "groundwork"
 TTL_SECONDS, LOOP_SECONDS, RETRY_SECONDS = 20, 2, 5
 # The smallest max_connections that Patroni accepts.
 FEWEST_CONNECTIONS = 25
-# Patroni's memory and threads, beside the server's.
-PIDS = 48
+# Patroni gives each connection to its API a thread, without a time limit and before the client has sent a byte. Members
+# need a few. Silent connections of others use up the rest.
+API_THREADS = 64
+API_BACKLOG = 128
+# Patroni's processes and threads, beside the server's.
+PIDS = 48 + API_THREADS
 
 _TLS = {"certfile": f"{CONFIG_DIR}/server.crt", "keyfile": f"{CONFIG_DIR}/server.key"}
 _MAP = "members"
+# WAL that the primary keeps for a standby that is behind, and for a slot.
+_KEPT_WAL = "1GB"
+_MAX_SENDERS = 10
+# A replica uses two connections to copy the data, or one to stream, one to rewind, and one with which Patroni compares
+# timelines. The limit leaves room for lost connections that still exist on the primary.
+REPLICATOR_CONNECTIONS = _MAX_SENDERS
 # Parameters of every member. Patroni adds those that are about recovery and replication.
 _PARAMETERS = {
     # Members log in with certificates.
@@ -41,10 +51,12 @@ _PARAMETERS = {
     "wal_level": "replica",
     "wal_log_hints": "on",
     "hot_standby": "on",
-    "max_wal_senders": "10",
+    "max_wal_senders": str(_MAX_SENDERS),
     # There are no slots, so a lost standby cannot fill the disk of the primary. A standby catches up from these files
     # or from the backups.
-    "wal_keep_size": "1GB",
+    "wal_keep_size": _KEPT_WAL,
+    # A holder of a server's key can create slots. They keep no more than is kept anyway.
+    "max_slot_wal_keep_size": _KEPT_WAL,
     "max_replication_slots": "10",
     "wal_sender_timeout": "5s",
     "wal_receiver_timeout": "5s",
@@ -146,6 +158,8 @@ def render_member(
             **_TLS,
             "cafile": f"{CONFIG_DIR}/{authorities}",
             "verify_client": "required",
+            "thread_pool_size": API_THREADS,
+            "request_queue_size": API_BACKLOG,
         },
         "ctl": {"insecure": False, **_TLS, "cacert": f"{CONFIG_DIR}/{authorities}"},
         "etcd3": {
@@ -196,7 +210,7 @@ def replicator_sql() -> str:
     )
     lines = [
         "SET synchronous_commit = local;",
-        f"CREATE ROLE {REPLICATOR} LOGIN REPLICATION;",
+        f"CREATE ROLE {REPLICATOR} LOGIN REPLICATION CONNECTION LIMIT {REPLICATOR_CONNECTIONS};",
         # PUBLIC loses it (infra.spec.roles), and a member that was the primary needs it to rewind its data.
         f"GRANT CONNECT ON DATABASE postgres TO {REPLICATOR};",
         *(f"GRANT EXECUTE ON FUNCTION pg_catalog.{each} TO {REPLICATOR};" for each in functions),

@@ -365,7 +365,7 @@ FINGERPRINT_SQL = f"""
 SELECT md5(string_agg(line, E'\\n' ORDER BY line)) FROM (
     SELECT concat_ws('|', 'role', rolname, rolcanlogin, rolinherit, rolsuper, rolcreatedb, rolcreaterole,
                      rolreplication, rolbypassrls, rolconnlimit, rolpassword, rolvaliduntil) AS line
-    FROM pg_authid WHERE rolname IN ({_OURS})
+    FROM pg_authid WHERE rolname IN ({_OURS}, '{REPLICATOR}')
     UNION ALL
     SELECT concat_ws('|', 'setting', setdatabase, rolname, array_to_string(setconfig, ','))
     FROM pg_db_role_setting JOIN pg_authid ON pg_authid.oid = setrole WHERE rolname IN ({_OURS})

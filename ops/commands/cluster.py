@@ -67,7 +67,7 @@ def status(service: str | None, stack: str, as_json: bool) -> None:
         members = target.members()
         entries += [{"service": "postgres", **member.as_json()} for member in members]
         lines += postgres.render(members)
-        found["Postgres"] = postgres.problems(members)
+        found["Postgres"] = postgres.problems(members) + postgres.silent_api_problems(members)
     if has_redis:
         rows = redis.RedisCluster.of(checkout, stack).members()
         entries += [{"service": "redis", **row.as_json()} for row in rows]

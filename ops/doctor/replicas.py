@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from infra.docker.engine import DockerError
+from infra.docker.engine import DockerError, psql
 from infra.docker.members import patronictl
 from infra.spec.postgres_cluster import SCOPE
 from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, ok, skipped, warn
 from ops.doctor.examination import Examination
-from ops.stack.cluster import PRIMARY, SYNCHRONOUS, Cluster, Member, problems
+from ops.stack.cluster import PRIMARY, SYNCHRONOUS, Cluster, Member, problems, silent_api_problems
 
 _ADVICE = (
     f"see `groundwork cluster status{STACK_OPTION}` and `groundwork logs{STACK_OPTION}`; `groundwork up{STACK_OPTION}`"
     f" starts a stopped or frozen server, and `groundwork cluster reinit{STACK_OPTION} NAME` copies its data again"
+)
+# Patroni makes no slots (use_slots), and pg_basebackup makes temporary ones.
+_SLOTS = "SELECT slot_name FROM pg_replication_slots WHERE NOT temporary ORDER BY slot_name"
+_SLOT_ADVICE = (
+    'drop a slot that you did not create with `docker exec CONTAINER psql -d postgres -c "SELECT'
+    " pg_drop_replication_slot('NAME')\"`; only a server's key or the superuser can create one"
+    f" (docs/security.md); `groundwork rotate certificates --authority{STACK_OPTION}` replaces the keys"
 )
 
 
@@ -25,7 +32,11 @@ def replicas(examination: Examination) -> CheckResult:
     lines = [_described(member) for member in members if member.is_well]
     found = problems(members)
     found += [f"{m.name} is {m.lag_mb} MB behind" for m in members if (m.lag_mb or 0) >= most]
+    found += silent_api_problems(members)
     advice = _ADVICE
+    if slots := [each for member in members if member.is_well for each in _foreign_slots(member)]:
+        found += slots
+        advice = f"{_SLOT_ADVICE}; {_ADVICE}"
     if paused := _paused(members):
         found.append("failover is paused: no replica is promoted")
         advice = f"`docker exec {paused} patronictl resume {SCOPE}` resumes it, if no restore is running; {_ADVICE}"
@@ -53,6 +64,15 @@ def _paused(members: list[Member]) -> str | None:
         # The check of etcd reports it.
         return None
     return container if "pause: true" in lines else None
+
+
+def _foreign_slots(member: Member) -> list[str]:
+    """Return a problem for each slot that belongs to no member. A holder of a server's key can create one."""
+    try:
+        names = psql(member.container, _SLOTS, timeout_seconds=15).splitlines()
+    except DockerError as error:
+        return [f"the replication slots of {member.name} are not known: {str(error).splitlines()[-1]}"]
+    return [f"{member.name} has the replication slot {name}, which belongs to no member" for name in names]
 
 
 def _described(member: Member) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from infra.docker import ownership
 from infra.docker.engine import DockerError, docker, inspect, label_options
 from infra.docker.health_check import wait_until_healthy
-from infra.docker.members import listed_members, member_containers, patronictl, primary_of
+from infra.docker.members import answers_api, listed_members, member_containers, patronictl, primary_of
 from infra.spec.backup import PGDATA
 from infra.spec.checkout import Checkout
 from infra.spec.postgres import DATA_DIR
@@ -26,6 +26,8 @@ _PROMOTABLE = _WELL | {"in archive recovery"}
 # Copying a database of terabytes takes hours.
 _COPIED_SECONDS = 24 * 3600.0
 _LIST_SECONDS = 90.0
+# A move takes up to 11 s on a busy machine. If an API does not answer, Patroni's command would wait forever.
+_MOVE_SECONDS = 60
 _POLL_SECONDS = 0.5
 
 
@@ -178,12 +180,8 @@ class Cluster:
 
     def fail_over(self, new: Member) -> None:
         """Promote a replica when there is no primary, and wait for it. Raise OpsError (6) if it fails."""
-        try:
-            patronictl(new.container, "failover", SCOPE, "--candidate", new.name, "--force")
-        except DockerError as error:
-            raise OpsError(
-                f"cannot make {new.name} the primary: {str(error).splitlines()[-1]}", Exit.UNREACHABLE
-            ) from error
+        options = ("--candidate", new.name, "--force")
+        self._command("failover", options, f"cannot make {new.name} the primary", [new.name])
         deadline = time.monotonic() + _LIST_SECONDS
         while primary_of({new.name: new.container}) is None:
             if time.monotonic() > deadline:
@@ -256,13 +254,30 @@ class Cluster:
 
     def _move(self, old: str, new: str) -> None:
         options = ("--leader", old, "--candidate", new, "--force")
+        self._command("switchover", options, f"cannot move the primary from {old} to {new}", [old, new])
+
+    def _command(self, command: str, options: Sequence[str], failure: str, asked: Sequence[str]) -> None:
+        """Run a command of patronictl that needs the API of the members `asked`. Raise OpsError (6) if it fails."""
+        self._require_api(failure, asked)
+        container = self.containers[asked[0]]
         try:
-            patronictl(self.containers[old], "switchover", SCOPE, *options)
+            patronictl(container, command, SCOPE, *options, seconds=_MOVE_SECONDS)
         except DockerError as error:
+            # A server may have fallen silent meanwhile.
+            self._require_api(failure, asked)
             raise OpsError(
-                f"cannot move the primary from {old} to {new}: {str(error).splitlines()[-1]}",
+                f"{failure}: {str(error).splitlines()[-1]}; see `groundwork cluster status --stack {self.stack}`",
                 Exit.UNREACHABLE,
             ) from error
+
+    def _require_api(self, failure: str, names: Sequence[str]) -> None:
+        """Raise OpsError (6) if the API of one of these members does not answer."""
+        if silent := next((name for name in names if not answers_api(self.containers[name])), None):
+            raise OpsError(
+                f"{failure}: Patroni's API of {silent} does not answer; see `groundwork cluster status --stack"
+                f" {self.stack}` and docs/high-availability.md (When a server has failed)",
+                Exit.UNREACHABLE,
+            )
 
     def _ready(self) -> dict[str, str]:
         """Return the primary and its synchronous replica by role, and wait for them. Raise OpsError (6)."""
@@ -312,6 +327,15 @@ def problems(members: Sequence[Member]) -> list[str]:
     if len(timelines) > 1:
         found.append(f"the members are on different timelines ({', '.join(map(str, sorted(timelines)))})")
     return found
+
+
+def silent_api_problems(members: Sequence[Member]) -> list[str]:
+    """Return a problem for each healthy member whose Patroni does not answer. Other states imply it."""
+    return [
+        f"Patroni's API of {member.name} does not answer: no switchover, and no primary without etcd"
+        for member in members
+        if member.is_well and not answers_api(member.container)
+    ]
 
 
 def render(members: Sequence[Member]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_a_stack_without_replicas_is_not_checked(monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def patroni(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What Patroni reports: `lag` of the last member, and `config`."""
-    said: dict[str, Any] = {"lag": 0, "config": "loop_wait: 2\n"}
+    said: dict[str, Any] = {"lag": 0, "config": "loop_wait: 2\n", "slots": "", "silent": ""}
 
     def ctl(_: str, command: str, *__: str, seconds: int = 0) -> str:
         if command == "show-config":
@@ -119,6 +120,10 @@ def patroni(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     running = [{"Name": f"/gw-{member}", "State": {"Status": "running"}} for member in MEMBERS]
     monkeypatch.setattr(cluster, "inspect", lambda *_: running)
+    monkeypatch.setattr(cluster, "answers_api", lambda container: container != said["silent"])
+    monkeypatch.setattr(
+        replicas, "psql", lambda container, *_, **__: said["slots"] if container == "gw-postgres-2" else ""
+    )
     for module in (members, replicas):
         monkeypatch.setattr(module, "patronictl", ctl)
     return said
@@ -147,3 +152,28 @@ def test_replicas_that_lag_and_a_paused_failover_are_reported(
         f"postgres-3: replica, streaming, timeline 3, {lag} MB behind",
     )
     assert ("patronictl resume" in result.advice) == ("true" in config)
+
+
+@promise(
+    "doctor reports replication slots that belong to no member, and an API of Patroni that does not answer"
+)
+@pytest.mark.parametrize(
+    ("said", "text", "advice"),
+    [
+        (
+            {"slots": "stolen\n"},
+            "postgres-2 has the replication slot stolen, which belongs to no member",
+            "drop",
+        ),
+        ({"slots": "a\nb\n"}, "postgres-2 has the replication slot a, .*, and 1 more", "drop"),
+        ({"silent": "gw-postgres-3"}, "Patroni's API of postgres-3 does not answer", "cluster status"),
+    ],
+)
+def test_foreign_slots_and_a_silent_api_are_reported(
+    patroni: dict[str, Any], said: dict[str, str], text: str, advice: str
+) -> None:
+    patroni.update(said)
+    result = replicas.replicas(examined())
+    assert result.status is CheckStatus.WARN
+    assert re.match(text, result.text)
+    assert advice in result.advice

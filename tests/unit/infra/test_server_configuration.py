@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from infra.spec import postgres, redis
+from infra.spec import postgres, postgres_cluster, redis
+from tests.promises import promise
 
 GB = 1024**3
 
@@ -67,3 +70,25 @@ def test_only_members_of_a_cluster_replicate_and_only_with_a_certificate() -> No
         for database in ("replication", "postgres")
     ]
     assert rules[-1] == ["host", "all", "all", "all", "reject"]
+
+
+@promise("silent connections to Patroni's API leave threads for the members")
+def test_patronis_api_has_more_threads_than_its_defaults_and_the_pids_for_them() -> None:
+    api = json.loads(postgres_cluster.render_member("postgres", "10.0.0.20", {}))["restapi"]
+    # A container without pids for its threads could not start a server process.
+    assert 30 < api["thread_pool_size"] < postgres_cluster.PIDS
+    assert api["request_queue_size"] >= api["thread_pool_size"]
+
+
+@promise("a replication slot keeps no more WAL than is kept for a replica that is behind")
+def test_replication_slots_and_connections_of_members_have_a_bound() -> None:
+    values = postgres_cluster.parameters({})
+    assert values["max_slot_wal_keep_size"] == values["wal_keep_size"]
+    assert "max_slot_wal_keep_size" in postgres_cluster.REFUSED_PARAMETERS
+    # Two connections of pg_basebackup, one of pg_rewind and one of Patroni for each replica.
+    limit = postgres_cluster.REPLICATOR_CONNECTIONS
+    assert 4 * postgres_cluster.REPLICAS <= limit < postgres_cluster.FEWEST_CONNECTIONS
+    assert (
+        f"CREATE ROLE replicator LOGIN REPLICATION CONNECTION LIMIT {limit};"
+        in postgres_cluster.replicator_sql()
+    )

@@ -11,7 +11,7 @@ from infra.docker import members
 from infra.docker.engine import DockerError
 from ops.errors import Exit, OpsError
 from ops.stack import cluster
-from ops.stack.cluster import REPLICA, SYNCHRONOUS, Cluster, problems, render
+from ops.stack.cluster import REPLICA, SYNCHRONOUS, Cluster, problems, render, silent_api_problems
 from tests.promises import promise
 
 MEMBERS = ("postgres", "postgres-2", "postgres-3")
@@ -29,6 +29,7 @@ class Patroni:
         self.moves: list[tuple[str, str]] = []
         self.received = dict.fromkeys(MEMBERS, "0/1000")
         self.done: list[str] = []
+        self.silent: set[str] = set()
 
     def inspect(self, _kind: str, *names: str) -> list[dict[str, Any]]:
         config = {"Labels": {"groundwork.stack": "dev"}, "User": "10010:10010"}
@@ -79,6 +80,7 @@ def patroni(monkeypatch: pytest.MonkeyPatch) -> Patroni:
     monkeypatch.setattr(cluster, "docker", patroni.docker)
     monkeypatch.setattr(cluster, "wait_until_healthy", patroni.healthy)
     monkeypatch.setattr(cluster, "primary_of", patroni.primary_of)
+    monkeypatch.setattr(cluster, "answers_api", lambda container: container not in patroni.silent)
     for module in (cluster, members):
         monkeypatch.setattr(module, "patronictl", patroni.ctl)
     monkeypatch.setattr(cluster, "_LIST_SECONDS", 0)
@@ -184,12 +186,12 @@ def test_a_refused_switchover_is_reported_in_one_line(
 ) -> None:
     ctl = patroni.ctl
 
-    def refuse(container: str, command: str, *arguments: str) -> str:
+    def refuse(container: str, command: str, *arguments: str, seconds: int) -> str:
         if command == "switchover":
             raise DockerError(
                 "`docker exec` failed: Current cluster topology\nSwitchover failed, no candidates"
             )
-        return ctl(container, command, *arguments)
+        return ctl(container, command, *arguments, seconds=seconds)
 
     monkeypatch.setattr(cluster, "patronictl", refuse)
     with pytest.raises(
@@ -197,6 +199,49 @@ def test_a_refused_switchover_is_reported_in_one_line(
     ) as e:
         stack.switch_over(None, print)
     assert "\n" not in str(e.value)
+
+
+@promise("a switchover names the server whose API does not answer")
+@pytest.mark.parametrize("silent", ["postgres", "postgres-2"])
+def test_a_switchover_names_the_server_whose_api_does_not_answer(
+    stack: Cluster, patroni: Patroni, silent: str
+) -> None:
+    patroni.silent = {f"gw-{silent}"}
+    with pytest.raises(
+        OpsError, match=rf"API of {silent} does not answer; see `groundwork cluster status --stack dev`"
+    ) as refused:
+        stack.switch_over(None, lambda _: None)
+    assert refused.value.exit_code == Exit.UNREACHABLE
+    assert patroni.moves == []
+
+
+@promise("a switchover names the server whose API does not answer")
+@pytest.mark.parametrize("command", ["switchover", "failover"])
+def test_a_server_that_falls_silent_during_a_move_is_named(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def hang(container: str, *_: str, seconds: int) -> str:
+        assert 0 < seconds <= 60
+        patroni.silent = {container}
+        raise DockerError("did not end")
+
+    monkeypatch.setattr(cluster, "patronictl", hang)
+    if command == "failover":
+        patroni.status["gw-postgres"] = "exited"
+    with pytest.raises(OpsError, match=r"Patroni's API of postgres(-2)? does not answer") as refused:
+        stack.switch_over(None, lambda _: None) if command == "switchover" else stack.fail_over(
+            stack.successor(None)
+        )
+    assert refused.value.exit_code == Exit.UNREACHABLE
+
+
+def test_a_silent_api_of_a_healthy_member_is_a_problem(stack: Cluster, patroni: Patroni) -> None:
+    assert silent_api_problems(stack.members()) == []
+    patroni.silent = {"gw-postgres-2", "gw-postgres-3"}
+    patroni.status["gw-postgres-3"] = "paused"
+    assert silent_api_problems(stack.members()) == [
+        "Patroni's API of postgres-2 does not answer: no switchover, and no primary without etcd"
+    ]
 
 
 def test_a_switchover_asks_again_if_a_list_fails(
