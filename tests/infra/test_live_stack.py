@@ -228,7 +228,7 @@ def test_doctor_reports_no_finding_on_a_new_stack(live_stack: LiveStack) -> None
     told = json.loads(groundwork("doctor", "--stack", "test", "--json"))
     skipped = {check["name"] for check in told["checks"] if check["status"] == "skipped"}
     assert [check for check in told["checks"] if check["status"] == "fail"] == []
-    assert skipped <= {"unused-indexes", "backups", "replicas", "redis-replicas"}
+    assert skipped <= {"unused-indexes", "backups", "replicas", "redis-replicas", "etcd", "sentinels"}
 
 
 def test_report_of_a_live_stack_is_drawn(live_stack: LiveStack, tmp_path: Path) -> None:
