@@ -39,7 +39,9 @@ def replicas(examination: Examination) -> CheckResult:
         advice = f"{_SLOT_ADVICE}; {_ADVICE}"
     if paused := _paused(members):
         found.append("failover is paused: no replica is promoted")
-        advice = f"`docker exec {paused} patronictl resume {SCOPE}` resumes it, if no restore is running; {_ADVICE}"
+        advice = (
+            f"`docker exec {paused} patronictl resume {SCOPE}` resumes it, if no restore is running; {advice}"
+        )
     if found:
         roles = {member.role for member in members if member.is_well}
         # With a primary and a synchronous replica, the stack serves, but the next failure may stop writes.

@@ -154,6 +154,13 @@ def test_replicator_reads_the_data_folder_and_may_do_nothing_else(
     assert allowed == []
 
 
+def test_replicator_has_a_connection_limit_in_a_cluster_whose_replicas_were_turned_on(
+    cluster: LiveCluster,
+) -> None:
+    limit = cluster.sql(f"SELECT rolconnlimit FROM pg_roles WHERE rolname = '{REPLICATOR}'")
+    assert int(limit) == postgres_cluster.REPLICATOR_CONNECTIONS
+
+
 def test_a_role_with_a_password_cannot_replicate(cluster: LiveCluster) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"no pg_hba\.conf entry for replication connection"):
         psycopg.connect(f"{cluster.url}&replication=true")
