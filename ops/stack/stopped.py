@@ -24,10 +24,10 @@ def start_stopped(containers: Sequence[str], first: str, say: Callable[[str], No
         if each["State"]["Paused"] or not (each["State"]["Running"] or each["State"]["Restarting"])
     }
     for name, state in stopped.items():
-        is_frozen = state["Paused"]
-        say(f"starting {name}, which was {'frozen' if is_frozen else 'stopped'}")
+        is_paused = state["Paused"]
+        say(f"starting {name}, which was {'paused' if is_paused else 'stopped'}")
         try:
-            docker("unpause" if is_frozen else "start", name)
+            docker("unpause" if is_paused else "start", name)
         except DockerError as error:
             say(f"warning: {error}")
     if member_containers(first).keys() & {

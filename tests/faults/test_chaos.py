@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from zlib import crc32
 
 import pytest
 
@@ -41,7 +42,8 @@ def injector(server: Server) -> FaultInjector:
 
 
 def active(server: Server, fault: str) -> ActiveFault:
-    return ActiveFault("0a1b2c3d", fault, "redis", server.container, time.time())
+    # Each fault has a marker of its own, as in a run.
+    return ActiveFault(f"{crc32(fault.encode()):08x}", fault, "redis", server.container, time.time())
 
 
 def is_frozen(server: Server) -> bool:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from infra.docker.engine import docker
 from infra.spec import etcd
 from infra.spec.backup import PGDATA
 from infra.spec.postgres_cluster import MEMBERS
 from tests.infra.cluster.conftest import LiveCluster
 from tests.promises import promise
+from tests.scale import IS_FULL
 
 
+@pytest.mark.skipif(not IS_FULL, reason="SCALE=full: it replaces two servers and a member of etcd")
 @promise("a failover chooses the replica that has the most acknowledged writes, and says what may be lost")
-@promise("`up` starts containers that were stopped, killed or frozen")
+@promise("`up` starts containers that were stopped, killed or paused")
 def test_the_last_server_becomes_the_primary_and_up_repairs_the_others(cluster: LiveCluster) -> None:
     cluster.wait_until_whole()
     (last,) = (member["Member"] for member in cluster.members() if member["Role"] == "Replica")

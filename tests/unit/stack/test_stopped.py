@@ -1,4 +1,4 @@
-"""`up` starts containers that somebody stopped, killed or froze."""
+"""`up` starts containers that somebody stopped, killed or paused."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def start(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> list[str]:
     return said
 
 
-@promise("`up` starts containers that were stopped, killed or frozen")
+@promise("`up` starts containers that were stopped, killed or paused")
 def test_stopped_and_frozen_containers_are_started_and_others_left(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(postgres="running", redis="exited", access="paused", etcd_1="created", x="restarting")
     said = start(monkeypatch, engine)
@@ -78,7 +78,7 @@ def test_stopped_and_frozen_containers_are_started_and_others_left(monkeypatch: 
     ]
     assert said == [
         f"starting {PREFIX}redis, which was stopped",
-        f"starting {PREFIX}access, which was frozen",
+        f"starting {PREFIX}access, which was paused",
         f"starting {PREFIX}etcd-1, which was stopped",
     ]
 
