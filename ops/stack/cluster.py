@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from infra.docker import ownership
 from infra.docker.engine import DockerError, docker, inspect, label_options
@@ -29,6 +29,8 @@ _LIST_SECONDS = 90.0
 # A move takes up to 11 s on a busy machine. If an API does not answer, Patroni's command would wait forever.
 _MOVE_SECONDS = 60
 _POLL_SECONDS = 0.5
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -73,20 +75,8 @@ class Cluster:
     @classmethod
     def of(cls, checkout: Checkout, stack: str) -> Cluster:
         """Return the stack's cluster. Raise OpsError: 7 on AWS or without replicas, 6 if the stack is not up."""
-        from ops.stack.pulumi_stack import PulumiStack
-        from ops.stack.stack_status import refuse_on_aws
-
-        refuse_on_aws(checkout, stack)
-        containers = member_containers(checkout.name(stack, MEMBERS[0]))
-        if not containers:
-            PulumiStack(checkout, stack).require_known()
-            raise OpsError(
-                f"stack {stack!r} has no replicas of Postgres; set groundwork:postgresReplicas to 2 and run"
-                f" `groundwork up --stack {stack}` (docs/high-availability.md)",
-                Exit.REFUSED,
-            )
-        ownership.require_own(checkout, stack)
-        return cls(stack, containers)
+        first = checkout.name(stack, MEMBERS[0])
+        return cls(stack, require_replicas(checkout, stack, "Postgres", lambda: member_containers(first)))
 
     def members(self) -> list[Member]:
         """Return every member, as the members that answer see it. Raise OpsError (6) if none answers."""
@@ -301,6 +291,29 @@ class Cluster:
                     Exit.UNREACHABLE,
                 )
             time.sleep(_POLL_SECONDS)
+
+
+def require_replicas(
+    checkout: Checkout, stack: str, service: str, find: Callable[[], dict[str, _Found]]
+) -> dict[str, _Found]:
+    """Return the servers that `find` finds on this machine, if the stack has replicas of the service.
+
+    Raise OpsError: 7 on AWS, without replicas, or if the stack belongs to another state, 6 if the stack is not up.
+    """
+    from ops.stack.pulumi_stack import PulumiStack
+    from ops.stack.stack_status import refuse_on_aws
+
+    refuse_on_aws(checkout, stack)
+    found = find()
+    if not found:
+        PulumiStack(checkout, stack).require_known()
+        raise OpsError(
+            f"stack {stack!r} has no replicas of {service}; set groundwork:{service.lower()}Replicas to 2 and run"
+            f" `groundwork up --stack {stack}` (docs/high-availability.md)",
+            Exit.REFUSED,
+        )
+    ownership.require_own(checkout, stack)
+    return found
 
 
 def has_replicas(checkout: Checkout, stack: str) -> bool:

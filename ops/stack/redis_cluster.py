@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from infra.docker import ownership
 from infra.docker.engine import DockerError
 from infra.docker.redis_members import (
     RedisMember,
@@ -23,6 +22,7 @@ from infra.spec import redis_acl
 from infra.spec.checkout import Checkout
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from ops.errors import Exit, OpsError
+from ops.stack.cluster import require_replicas
 
 PRIMARY, REPLICA, SENTINEL = "primary", "replica", "sentinel"
 _WAIT_SECONDS = 90.0
@@ -63,19 +63,8 @@ class RedisCluster:
     @classmethod
     def of(cls, checkout: Checkout, stack: str) -> RedisCluster:
         """Return the stack's Redis. Raise OpsError: 7 on AWS or without replicas, 6 if the stack is not up."""
-        from ops.stack.pulumi_stack import PulumiStack
-        from ops.stack.stack_status import refuse_on_aws
-
-        refuse_on_aws(checkout, stack)
         container = checkout.name(stack, SERVER_NAMES[0])
-        if not redis_members(container):
-            PulumiStack(checkout, stack).require_known()
-            raise OpsError(
-                f"stack {stack!r} has no replicas of Redis; set groundwork:redisReplicas to 2 and run"
-                f" `groundwork up --stack {stack}` (docs/high-availability.md)",
-                Exit.REFUSED,
-            )
-        ownership.require_own(checkout, stack)
+        require_replicas(checkout, stack, "Redis", lambda: redis_members(container))
         return cls(stack, container)
 
     def members(self) -> list[RedisRow]:
