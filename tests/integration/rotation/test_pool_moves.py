@@ -62,7 +62,7 @@ def test_a_file_that_is_gone_or_empty_for_a_while_costs_no_connection(
     moving: Any, url_file: Path, database: Database
 ) -> None:
     moving.users.upsert(NewUser(github_id=1, username="before"))
-    pids = _pids(database)
+    pids = _all_pids(database)
     url_file.write_text("")
     _let_it_look()
     url_file.unlink()
@@ -78,6 +78,12 @@ def _let_it_look() -> None:
     time.sleep(3.0)
 
 
+def _all_pids(database: Database) -> set[str]:
+    """Return the sessions of a pool of two, as soon as it has opened both: it opens the second one in the background."""
+    wait_until(lambda: len(_pids(database)) == 2)
+    return _pids(database)
+
+
 def _pids(database: Database) -> set[str]:
     sql = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database.name}' AND usename LIKE 'app%'"
     return set(database.server.psql(sql).split())
@@ -87,10 +93,10 @@ def test_a_pool_with_a_fixed_url_does_not_switch(
     flavour: str, database: Database, redis_server: Server, namespace: str
 ) -> None:
     """The control: only a changed file makes a pool switch."""
-    settings = database_settings(database.url("app_a"), max_lifetime_seconds=LONG)
+    settings = database_settings(database.url("app_a"), pool_size=2, pool_min_size=2, max_lifetime_seconds=LONG)
     with data_access(flavour, settings, cache_settings(redis_server.redis_url("app"), namespace)) as data:
         data.users.upsert(NewUser(github_id=1, username="x"))
-        pids = _pids(database)
+        pids = _all_pids(database)
         _let_it_look()
         assert _pids(database) == pids
 
