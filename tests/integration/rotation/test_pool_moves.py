@@ -79,7 +79,7 @@ def _let_it_look() -> None:
 
 
 def _all_pids(database: Database) -> set[str]:
-    """Return the sessions of a pool of two, as soon as it has opened both: it opens the second one in the background."""
+    """Return the sessions of a pool of two, once it has opened both: it opens the second one in the background."""
     wait_until(lambda: len(_pids(database)) == 2)
     return _pids(database)
 
@@ -93,7 +93,9 @@ def test_a_pool_with_a_fixed_url_does_not_switch(
     flavour: str, database: Database, redis_server: Server, namespace: str
 ) -> None:
     """The control: only a changed file makes a pool switch."""
-    settings = database_settings(database.url("app_a"), pool_size=2, pool_min_size=2, max_lifetime_seconds=LONG)
+    settings = database_settings(
+        database.url("app_a"), pool_size=2, pool_min_size=2, max_lifetime_seconds=LONG
+    )
     with data_access(flavour, settings, cache_settings(redis_server.redis_url("app"), namespace)) as data:
         data.users.upsert(NewUser(github_id=1, username="x"))
         pids = _all_pids(database)
