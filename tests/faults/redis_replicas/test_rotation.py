@@ -17,6 +17,7 @@ from ops.rotation.logins import try_out
 from tests.containers import wait_until
 from tests.promises import promise
 from tests.redis_group import Group
+from tests.scale import IS_FULL
 
 
 def _stack(group: Group) -> Any:
@@ -42,7 +43,8 @@ def _reconnect(group: Group) -> None:
 
 
 @promise("the passwords that Redis servers use among themselves are rotated without an interruption")
-def test_every_step_of_a_rotation_keeps_the_links_and_a_failover_works_afterwards(group: Group) -> None:
+def test_every_step_of_a_rotation_keeps_the_links(group: Group) -> None:
+    """With SCALE=full, a failover follows the rotation."""
     primary = group.primary()
     old = {user: group.servers[0].passwords[user] for user in REDIS_SERVER_ROLES}
     new = {user: f"next-{password}" for user, password in old.items()}
@@ -63,6 +65,8 @@ def test_every_step_of_a_rotation_keeps_the_links_and_a_failover_works_afterward
             _log_in(group, user, password)
     _reconnect(group)
     group.primary()
+    if not IS_FULL:
+        return
     docker("kill", group.servers[primary].container)
     try:
         wait_until(lambda: any(group.accepts_writes(n) for n in range(3) if n != primary), 120)

@@ -8,7 +8,7 @@ import pytest
 
 from infra.docker.engine import docker
 from infra.spec.postgres_cluster import MEMBERS
-from tests.containers import wait_until
+from tests.containers import pause, wait_until
 from tests.faults.network import cut_off
 from tests.infra.cluster.callers import calling
 from tests.infra.cluster.conftest import LIMIT_SECONDS, LiveCluster
@@ -22,7 +22,7 @@ _CARELESS = "options=-c%20synchronous_commit%3Dlocal"
 
 
 def _freeze(cluster: LiveCluster, writers: Writers, old: str) -> None:
-    docker("pause", old)
+    pause(old)
     try:
         _await_writes(writers)
     finally:
@@ -95,7 +95,8 @@ def test_writes_that_do_not_wait_for_a_replica_are_lost(cluster: LiveCluster) ->
     old = cluster.primary()
     replicas = [cluster.container(member) for member in MEMBERS if cluster.container(member) != old]
     with writing(f"{cluster.url}&{_CARELESS}") as writers:
-        docker("pause", *replicas)
+        for replica in replicas:
+            pause(replica)
         began = time.monotonic()
         wait_until(lambda: writers.has_written_since(began + 0.5), LIMIT_SECONDS)
         docker("kill", old)
