@@ -221,6 +221,14 @@ class AsyncBoundedConnection(psycopg.AsyncConnection[TupleRow]):
             self.pgconn.finish()
         return not self.closed
 
+    async def discard(self) -> None:
+        """Close the connection once no task of the transaction waits for an answer.
+
+        psycopg reads freed memory if a connection is closed during a statement.
+        """
+        async with self.lock:
+            self.pgconn.finish()
+
     async def deallocate_all(self) -> None:
         """Drop every prepared statement, on the server and in psycopg's cache.
 

@@ -161,7 +161,7 @@ class AsyncTransaction:
         self.connection.deadline = deadline
         if name == "release_savepoint" and deadline.left() <= 0:
             # An answer could still arrive in time. Closing the connection rolls everything back.
-            self.connection.pgconn.finish()
+            await self.connection.discard()
             raise translate(DeadlinePassed(), query, deadline.seconds, in_transaction=True)
         try:
             cursor = await self.connection.execute(query.sql if instead is None else instead, prepare=False)
@@ -201,7 +201,7 @@ class AsyncTransaction:
         try:
             await self.connection.execute(_QUERIES["roll_back_transaction"].sql, prepare=False)
         except psycopg.Error:
-            self.connection.pgconn.finish()
+            await self.connection.discard()
 
 
 _current: ContextVar[AsyncBlock | None] = ContextVar("groundwork_async_transaction", default=None)

@@ -220,6 +220,14 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             self.pgconn.finish()
         return not self.closed
 
+    def discard(self) -> None:
+        """Close the connection once no task of the transaction waits for an answer.
+
+        psycopg reads freed memory if a connection is closed during a statement.
+        """
+        with self.lock:
+            self.pgconn.finish()
+
     def deallocate_all(self) -> None:
         """Drop every prepared statement, on the server and in psycopg's cache.
 

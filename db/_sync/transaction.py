@@ -162,7 +162,7 @@ class Transaction:
         self.connection.deadline = deadline
         if name == "release_savepoint" and deadline.left() <= 0:
             # An answer could still arrive in time. Closing the connection rolls everything back.
-            self.connection.pgconn.finish()
+            self.connection.discard()
             raise translate(DeadlinePassed(), query, deadline.seconds, in_transaction=True)
         try:
             cursor = self.connection.execute(query.sql if instead is None else instead, prepare=False)
@@ -202,7 +202,7 @@ class Transaction:
         try:
             self.connection.execute(_QUERIES["roll_back_transaction"].sql, prepare=False)
         except psycopg.Error:
-            self.connection.pgconn.finish()
+            self.connection.discard()
 
 
 _current: ContextVar[Block | None] = ContextVar("groundwork_async_transaction", default=None)

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
@@ -17,7 +17,14 @@ import pytest
 
 from db import AsyncDataAccess, DataAccess
 from db.deadline import chosen_deadline
-from db.errors import ConnectionLost, DeadlineExceeded, InvalidInput, OutcomeUnknown, Unavailable
+from db.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    InvalidInput,
+    OutcomeUnknown,
+    TransactionAborted,
+    Unavailable,
+)
 from db.models import NewActivity, NewUser
 from tests.conftest import Database
 from tests.containers import Server, wait_until
@@ -269,6 +276,33 @@ def test_a_nested_block_that_ends_too_late_ends_the_transaction(sync: DataAccess
             _expire()
         sync.users.count()
     assert _users(database) == []
+
+
+def test_a_nested_block_that_ends_too_late_waits_for_the_statement_of_another_task(
+    database: Database,
+) -> None:
+    """psycopg reads freed memory if a connection is closed during a statement."""
+
+    async def body() -> None:
+        nowhere = cache_settings(
+            "redis://app:canary@127.0.0.1:9/0", "none", near_entries=0, timeout_seconds=0.1
+        )
+        async with AsyncDataAccess(
+            database_settings(database.url("app"), deadline_seconds=60.0), nowhere
+        ) as data:
+            async with data.transaction():
+                with pytest.raises(DeadlineExceeded), data.deadline(LATE_SECONDS):
+                    async with data.transaction():
+                        lock = ExitStack()
+                        lock.enter_context(_locked_table(database))
+                        task = asyncio.create_task(data.users.list())
+                        await asyncio.to_thread(wait_until, lambda: _waiting(database) == 1)
+                        _expire()
+                        asyncio.get_running_loop().call_later(0.2, lock.close)
+                assert (await task).items == []
+
+    with pytest.raises(TransactionAborted):
+        asyncio.run(body())
 
 
 def test_tasks_that_are_started_in_the_block_share_its_deadline(database: Database) -> None:

@@ -76,3 +76,15 @@ def test_a_connection_to_a_silent_server_is_closed_when_its_event_loop_ends(
         gc.collect()
 
     assert [str(leak.message) for leak in leaks] == []
+
+
+def test_a_disconnect_needs_no_time_that_a_busy_event_loop_may_not_have(
+    connection: AsyncTlsConnection,
+) -> None:
+    async def disconnect_without_time() -> bool:
+        await connection._connect()
+        connection.socket_connect_timeout = 0.0
+        await connection.disconnect(nowait=False)
+        return bool(connection.is_connected)
+
+    assert not asyncio.run(disconnect_without_time())
