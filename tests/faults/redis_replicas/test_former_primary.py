@@ -113,6 +113,7 @@ def situation(
         monkeypatch.setattr(f"cache.{module}.monotonic", made.clock)
     # Only a refusal ends the near cache's freshness, not the machine's pace.
     monkeypatch.setattr("cache.near.FRESH_SECONDS", 600.0)
+    monkeypatch.setattr("cache.tracking._LATE_SECONDS", 60.0)
     with made:
         yield made
 

@@ -10,8 +10,9 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -62,14 +63,15 @@ class Writers:
                 number = self._number
                 self.unknown.add(number)
                 insert = connection.execute(f"INSERT INTO {TABLE} VALUES (%s)", [number])
-                await _bounded(insert, _DEADLINE_SECONDS)
+                await _bounded(insert, _DEADLINE_SECONDS, connection)
                 # A commit whose wait for a replica was cancelled is answered too, with a warning, but is not safe.
                 self.acknowledged[number] = time.monotonic()
                 self.unknown.discard(number)
-            except (psycopg.Error, TimeoutError, OSError):
+            except TimeoutError:
+                connection = None
+            except (psycopg.Error, OSError):
                 if connection is not None:
-                    # Closed without a farewell, to which a frozen server would not answer.
-                    connection.pgconn.finish()
+                    await connection.close()
                 connection = None
             await asyncio.sleep(_PAUSE_SECONDS)
         if connection is not None:
@@ -95,13 +97,25 @@ def writing(url: str, count: int = 8) -> Iterator[Writers]:
         thread.join()
 
 
-async def _bounded(work: Awaitable[Any], seconds: float) -> Any:
-    """Like asyncio.wait_for, but do not wait until the driver has cancelled: a frozen server does not answer."""
+async def _bounded(
+    work: Awaitable[Any], seconds: float, connection: psycopg.AsyncConnection[Any] | None = None
+) -> Any:
+    """Like asyncio.wait_for, but do not wait until the driver has cancelled: a frozen server does not answer.
+
+    The connection is closed when the driver has ended. psycopg crashes if a connection is closed during a statement.
+    """
     task = asyncio.ensure_future(work)
     done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:
         task.cancel()
-        with suppress(Exception, asyncio.CancelledError):
-            await asyncio.wait({task}, timeout=0.1)
+        if connection is not None:
+            task.add_done_callback(partial(_close, connection))
         raise TimeoutError
     return task.result()
+
+
+def _close(connection: psycopg.AsyncConnection[Any], done: asyncio.Future[Any]) -> None:
+    if not done.cancelled():
+        # Otherwise asyncio logs that nobody has asked for it.
+        done.exception()
+    connection.pgconn.finish()
