@@ -77,15 +77,17 @@ class _NoFarewell(_Quiet):
             """Return whether data is left or the connection has ended. redis-py before 8.0 checks only the latter."""
             return bool(self._reader._buffer) or bool(await super().can_read_destructive())  # type: ignore[misc]
 
-    async def disconnect(self, nowait: bool = True, **options: Any) -> None:
-        """Disconnect without waiting, also if `nowait` is False.
+    async def disconnect(self, *arguments: Any, **options: Any) -> None:
+        """Disconnect without waiting, whatever the argument `nowait` says.
 
         redis-py would wait for the transport within the time limit for connecting. On a busy event loop, that ends with
         an error although the transport is aborted.
         """
         if self._writer is not None:
             self._writer.transport.abort()
-        await super().disconnect(nowait=True, **options)  # type: ignore[misc]
+        options.pop("nowait", None)
+        # The first argument is `nowait`.
+        await super().disconnect(True, *arguments[1:], **options)  # type: ignore[misc]
         # The event loop closes the socket in its next round.
         await asyncio.sleep(0)
 
