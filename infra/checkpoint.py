@@ -45,3 +45,10 @@ def stack_outputs_of(deployment: Mapping[str, Any]) -> dict[str, Any]:
         if resource["type"] == "pulumi:pulumi:Stack":
             return dict(resource.get("outputs") or {})
     return {}
+
+
+def opened(value: Any) -> Any:
+    """Return a value of a deployment exported with secrets, without its secret wrapper."""
+    if isinstance(value, dict) and "plaintext" in value:
+        return json.loads(value["plaintext"])
+    return value

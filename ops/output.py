@@ -144,6 +144,17 @@ def relay(source: IO[bytes], target: TextIO, *, until: str | None = None) -> Non
     show(held if until is None else held.partition(until)[0])
 
 
+def relay_to_end(source: IO[bytes], target: TextIO, until: str | None) -> None:
+    """Relay and close `source`. If `target` fails, read the rest, so that no write kills the other program."""
+    with source:
+        try:
+            relay(source, target, until=until)
+        except OSError:
+            # ops.cli reports it when it flushes the stream.
+            while source.read(65536):
+                pass
+
+
 def _begun(text: str, until: str | None) -> int:
     """Return how many characters at the text's end may be the beginning of `until` or of an escape sequence."""
     if found := _UNFINISHED.search(text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from infra.docker.engine import inspect
 from infra.docker.server_roles import apply_roles
@@ -12,6 +13,9 @@ from infra.spec import redis_replication
 from infra.spec.checkout import Checkout
 from ops.backup.errors import BackupError
 from ops.errors import OpsError
+
+if TYPE_CHECKING:
+    from cache.settings import CacheSettings
 
 _TRIES = 20
 
@@ -48,21 +52,13 @@ def flush_cache(redis_url: str, containers: Sequence[str]) -> None:
     """
     if not any(found["State"]["Running"] for found in inspect("container", *containers)):
         return
-    from cache.flushing import invalidate_namespace
-    from cache.keys import epoch_nonce
     from cache.settings import CacheSettings
     from cache.url_source import UrlSource
-    from ops.cache.server import connected
 
     settings = CacheSettings(UrlSource("REDIS_URL", BackupError, redis_url), near_entries=0)
-    before, after = epoch_nonce("*").split("*")
     for attempt in range(_TRIES):
         try:
-            with connected(settings, None) as server:
-                keys = (key.decode() for key in server.redis.scan_iter(epoch_nonce("*"), count=1000))
-                namespaces = {key.removeprefix(before).removesuffix(after) for key in keys}
-                for namespace in sorted(namespaces | {settings.namespace}):
-                    invalidate_namespace(server.redis, namespace)
+            invalidate_namespaces(settings)
             return
         except OpsError as error:
             if attempt == _TRIES - 1:
@@ -71,3 +67,17 @@ def flush_cache(redis_url: str, containers: Sequence[str]) -> None:
                     " again to resume"
                 ) from error
             time.sleep(0.5)
+
+
+def invalidate_namespaces(settings: CacheSettings) -> None:
+    """Invalidate the entries of every namespace. Raise OpsError if Redis cannot be reached."""
+    from cache.flushing import invalidate_namespace
+    from cache.keys import epoch_nonce
+    from ops.cache.server import connected
+
+    before, after = epoch_nonce("*").split("*")
+    with connected(settings, None) as server:
+        keys = (key.decode() for key in server.redis.scan_iter(epoch_nonce("*"), count=1000))
+        namespaces = {key.removeprefix(before).removesuffix(after) for key in keys}
+        for namespace in sorted(namespaces | {settings.namespace}):
+            invalidate_namespace(server.redis, namespace)

@@ -1,6 +1,6 @@
 """Backups on RDS: snapshots, and restores to a point in time in a new instance.
 
-RDS itself archives WAL. Nothing here changes the stack's own instance.
+RDS itself archives WAL. Nothing here changes the stack's own instance; ops.backup.rds_adoption does.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _KEPT = (
     "AutoMinorVersionUpgrade",
     "CopyTagsToSnapshot",
     "DeletionProtection",
+    "MaxAllocatedStorage",
+    "CACertificateIdentifier",
 )
 
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from cache.errors import CacheSettingError
+from cache.settings import CacheSettings
+from infra import outputs
 from ops.backup.checks import read_through
 from ops.backup.evidence import Evidence
 from ops.backup.pgbackrest import Progress
+from ops.backup.post_restore import invalidate_namespaces
 from ops.backup.rds import Instance, Snapshot
+from ops.backup.rds_adoption import Adoption
 from ops.backup.rds_drill import MAX_RPO_SECONDS
 from ops.backup.rds_drill import drill as drill_instance
 from ops.backup.repository import show_time
+from ops.errors import OpsError
+from ops.stack.pulumi_stack import PulumiStack
 
 
 def snapshot_row(snapshot: Snapshot) -> dict[str, Any]:
@@ -46,28 +55,15 @@ def listing_lines(document: dict[str, Any]) -> list[str]:
 
 
 def restore(instance: Instance, moment: datetime | None, progress: Progress) -> dict[str, Any]:
-    """Restore to a new instance. `switch` lists the commands that put it in place of the old one."""
+    """Restore to a new instance. `adopt` is the command that puts it in place of the old one."""
     restored = instance.restore(moment, progress)
     name = restored["DBInstanceIdentifier"]
-    modify = "aws rds modify-db-instance --apply-immediately --db-instance-identifier"
-    # Pulumi and the IAM permissions identify an instance by this id, so that renaming alone is not enough.
-    old, new = instance.describe()["DbiResourceId"], restored["DbiResourceId"]
     return {
         "restore": "done",
         "target": "LATEST" if moment is None else show_time(moment),
         "instance": name,
         "endpoint": restored.get("Endpoint", {}).get("Address"),
-        "switch": [
-            f"{modify} {instance.name} --new-db-instance-identifier {instance.name}-before",
-            f"{modify} {name} --new-db-instance-identifier {instance.name}",
-            f"aws rds wait db-instance-available --db-instance-identifier {instance.name}",
-            f'eval "$(groundwork shellenv --stack {instance.stack})"',
-            f"""pulumi stack export | sed 's/"id": "{old}"/"id": "{new}"/' | pulumi stack import""",
-            "pulumi refresh --yes",
-            f"groundwork up --stack {instance.stack}",
-            # Cached entries may be of rows that the restore has removed.
-            f"groundwork cache flush --all --yes --confirm {instance.stack} --stack {instance.stack}",
-        ],
+        "adopt": f"groundwork restore --adopt {name} --stack {instance.stack}",
     }
 
 
@@ -76,11 +72,68 @@ def restore_lines(document: dict[str, Any]) -> list[str]:
     return [
         f"restored {document['instance']} to {document['target']}; inspect it at {document['endpoint']}.",
         "The stack still uses its own instance, which is unchanged. To switch, stop the application and run",
-        *(f"  {command}" for command in document["switch"]),
-        "The endpoint follows the instance's name, so that applications use the same address for the restored"
-        " instance. They can log in once `up` has granted them access to it. Run the flush in a shell that can"
-        " reach Redis (docs/aws.md).",
+        f"  {document['adopt']}",
     ]
+
+
+def adopt(
+    adoption: Adoption,
+    backup: Path,
+    check_up: Callable[[PulumiStack], None],
+    progress: Progress,
+    *,
+    to_stderr: bool,
+) -> dict[str, Any]:
+    """Put a restored instance in place of the stack's, update the stack, and invalidate its cache. Idempotent.
+
+    The state is copied to `backup` before it is changed. `check_up` raises an error if the update is not safe.
+    """
+    target, stack = adoption.target, adoption.instance.stack
+    adoption.rename(progress)
+    adoption.change_state(backup, progress)
+    progress("reading the instance into Pulumi's state")
+    target.refresh(to_stderr=to_stderr)
+    check_up(target)
+    progress("granting the logins, and applying roles and migrations")
+    target.up(to_stderr=to_stderr)
+    progress("invalidating the cache")
+    flush = None
+    try:
+        invalidate_namespaces(_cache_settings(target.outputs()))
+    except (OpsError, CacheSettingError) as error:
+        progress(str(error))
+        flush = f"groundwork cache flush --all --yes --confirm {stack} --stack {stack}"
+    return {
+        "restore": "adopted",
+        "instance": adoption.instance.name,
+        "kept": adoption.kept,
+        "flush": flush,
+    }
+
+
+def adoption_lines(document: dict[str, Any]) -> list[str]:
+    """Describe the adopted instance, and what is left to do."""
+    name, kept = document["instance"], document["kept"]
+    lines = [
+        f"{name} is the restored instance. The replaced one is {kept}, which costs money until you delete it."
+    ]
+    if document["flush"]:
+        lines += [
+            "The cache could not be invalidated from here, and may contain rows that the restore removed. Before you"
+            " start the application, run this where Redis can be reached (docs/aws.md):",
+            f"  {document['flush']}",
+        ]
+    return lines
+
+
+def _cache_settings(values: dict[str, Any]) -> CacheSettings:
+    """Return the settings for user ops of a stack on AWS, from its outputs."""
+    environment = {
+        **values[outputs.LOGIN_ENVIRONMENT],
+        "REDIS_URL": values[outputs.REDIS_URLS]["ops"],
+        "GROUNDWORK_NEAR_CACHE_ENTRIES": "0",
+    }
+    return CacheSettings.from_environment(environment)
 
 
 def drill(
@@ -89,14 +142,12 @@ def drill(
     """Run a drill on RDS. The smoke test logs in as role app with an IAM token, so it has to reach the instance."""
 
     def smoke(restored: dict[str, Any]) -> str:
-        from infra.outputs import database_url
-
         endpoint = restored["Endpoint"]
         region = instance.client.meta.region_name
         token = instance.client.generate_db_auth_token(
             DBHostname=endpoint["Address"], Port=endpoint["Port"], DBUsername="app_a", Region=region
         )
-        url = database_url(
+        url = outputs.database_url(
             login="app_a", password=token, host=endpoint["Address"], port=endpoint["Port"], ca_file=ca_file
         )
         users, activities = read_through(url)

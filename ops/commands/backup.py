@@ -13,6 +13,7 @@ from ops.number_range import IntegerRange, seconds
 from ops.output import print_json, print_line, print_lines
 
 if TYPE_CHECKING:
+    from infra.spec.checkout import Checkout
     from ops.backup.rds import Instance
     from ops.backup.repository import Backup, Contents
     from ops.backup.restore import Target
@@ -93,14 +94,22 @@ def list_(stack: str, timeline: int | None, as_json: bool) -> None:
 )
 @click.option("--timeline", type=_timeline, help="Timeline, if not the newest (see docs/backup.md)")
 @click.option("--abandon", is_flag=True, help="Abandon an interrupted restore; the old data serves again")
+@click.option("--adopt", metavar="INSTANCE", help="On AWS: make a restored instance the stack's own")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation")
 @_json
 def restore(
-    stack: str, to: str | None, timeline: int | None, abandon: bool, yes: bool, as_json: bool
+    stack: str,
+    to: str | None,
+    timeline: int | None,
+    abandon: bool,
+    adopt: str | None,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Restore Postgres to a point in time
 
-    Everything written after that point is lost. The stack is stopped during the restore.
+    Everything written after that point is lost. The stack is stopped during the restore. On AWS the restore creates
+    an instance beside the stack's, and --adopt switches to it.
     """
     from infra.spec.checkout import Checkout
     from ops.backup import restore as restoring
@@ -113,11 +122,23 @@ def restore(
     from ops.stack.change_lock import changing
     from ops.stack.connections import describe_database
 
-    if abandon == (to is not None):
-        raise OpsError("pass --to TIME, --to LATEST or --abandon, and only one of them", Exit.USAGE)
+    if (abandon, to is not None, adopt is not None).count(True) != 1:
+        raise OpsError(
+            "pass --to TIME, --to LATEST, --abandon or --adopt INSTANCE, and only one of them", Exit.USAGE
+        )
     target = None if to is None else restoring.Target(parse_moment(to), timeline)
     checkout = Checkout.here()
-    if instance := Instance.of(checkout, stack):
+    instance = Instance.of(checkout, stack)
+    if adopt is not None:
+        if instance is None or timeline is not None:
+            raise OpsError(
+                "--adopt is for stacks on AWS, without --timeline; in Docker, --to restores the stack's own server",
+                Exit.USAGE,
+            )
+        with changing(checkout, stack, "restore --adopt"):
+            _adopt_on_rds(checkout, instance, adopt, yes, as_json)
+        return
+    if instance is not None:
         _restore_on_rds(instance, target, yes, as_json)
         return
     site = BackupSite.of(checkout, stack)
@@ -234,15 +255,35 @@ def _restore_on_rds(instance: Instance, target: Target | None, yes: bool, as_jso
     print_json(document) if as_json else print_lines(restore_lines(document))
 
 
+def _adopt_on_rds(checkout: Checkout, instance: Instance, name: str, yes: bool, as_json: bool) -> None:
+    from ops.backup.rds_adoption import Adoption
+    from ops.backup.rds_commands import adopt, adoption_lines
+    from ops.policy.guard import refuse_unsafe_up
+    from ops.stack.pulumi_stack import PulumiStack
+    from ops.toolchain.provision import ensure
+
+    ensure(checkout, docker=False)
+    adoption = Adoption.of(instance, PulumiStack(checkout, instance.stack), name)
+    if not yes:
+        _require_name(instance.stack, adoption.consequence)
+    # Secrets in it stay encrypted.
+    backup = checkout.stack_dir(instance.stack) / f"state-before-{adoption.new}.json"
+    document = adopt(adoption, backup, refuse_unsafe_up, _say, to_stderr=as_json)
+    print_json(document) if as_json else print_lines(adoption_lines(document))
+
+
 def _say(line: str) -> None:
     print_line(line, err=True)
 
 
 def _confirm(stack: str, target: str) -> None:
+    _require_name(stack, f"restoring stack {stack!r} to {target} discards everything written after it")
+
+
+def _require_name(stack: str, what: str) -> None:
     """Ask the user to type the stack's name. Raise OpsError (7) without a terminal or if another name is typed."""
     from ops.errors import Exit, OpsError
 
-    what = f"restoring stack {stack!r} to {target} discards everything written after it"
     if not sys.stdin.isatty():
         raise OpsError(f"{what}; without a terminal, pass --yes", Exit.REFUSED)
     _say(what)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -44,7 +43,7 @@ def up(stack: str, refresh_images: bool) -> None:
     # Check first, so that no toolchain is built for a stack that is refused.
     target.refuse_another_state()
     ensure(checkout, docker=is_here)
-    with changing(checkout, stack, "up") if is_here else nullcontext():
+    with changing(checkout, stack, "up"):
         if is_here:
             refuse_during_restore(checkout.name(stack, "")[:-1], stack)
         else:
@@ -127,7 +126,7 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
     from ops.stack.change_lock import changing
 
     ensure(checkout, docker=is_here)
-    with changing(checkout, stack, "down") if is_here else nullcontext():
+    with changing(checkout, stack, "down"):
         if is_here:
             # Leftover containers of a killed restore or drill still use the volumes.
             remove_all(checkout.name(stack, "")[:-1])

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import Any
 
-from infra import outputs
-from infra.checkpoint import resources_of, stack_outputs_of
+from infra import atomic_write, outputs
+from infra.checkpoint import opened, resources_of, stack_outputs_of
 from infra.docker import ownership
 from infra.docker.engine import DockerError, inspect
 from infra.docker.network_leases import take_leases
@@ -25,7 +26,7 @@ from infra.settings import AWS, DOCKER, StackSettings
 from infra.spec.checkout import PROJECT, Checkout
 from infra.spec.errors import SettingError
 from ops.errors import Exit, OpsError
-from ops.output import print_line, relay
+from ops.output import print_line, relay_to_end
 from ops.stack.pulumi_events import await_end, reported_errors, unanswered_ends
 from ops.stack.pulumi_state import LocalState
 from ops.stack.stopped import start_stopped
@@ -62,6 +63,11 @@ class PulumiStack:
         # Pulumi trusts its state and would not recreate what was removed outside of it.
         refresh = ["--refresh"] if self._misses_a_container() or self._misses_an_image() else []
         self._stream("up", *_UNASKED, *refresh, *pack, to_stderr=to_stderr)
+
+    def refresh(self, *, to_stderr: bool = False) -> None:
+        """Read the actual resources into the state. Changes no resource."""
+        self.prepare()
+        self._stream("refresh", *_UNASKED, to_stderr=to_stderr)
 
     def refresh_images(self) -> str:
         """Set imageRefresh in the stack's file, so that the next `up` rebuilds the images. Return what was done.
@@ -168,11 +174,11 @@ class PulumiStack:
         return resources_of(self._latest())
 
     def resource_outputs(self, name: str) -> dict[str, Any]:
-        """Return the outputs of one resource with secrets decrypted. Raise OpsError if it does not exist."""
+        """Return the outputs of a dynamic resource with secrets decrypted. Raise OpsError if it does not exist."""
         deployment = json.loads(self._run("stack", "export", "--show-secrets"))
         for resource in resources_of(deployment["deployment"]):
-            if resource["urn"].rpartition("::")[2] == name:
-                return {key: _opened(value) for key, value in resource.get("outputs", {}).items()}
+            if resource["urn"].endswith(f"::{name}") and resource["type"].startswith("pulumi-python:dynamic"):
+                return {key: opened(value) for key, value in resource.get("outputs", {}).items()}
         raise OpsError(f"stack {self.name!r} has no {name}; run `groundwork up --stack {self.name}`")
 
     @property
@@ -275,9 +281,19 @@ class PulumiStack:
         """Delete a killed run's pending operations. The program itself removes what they left behind."""
         if not self._latest().get("pending_operations"):
             return
-        deployment = json.loads(self._run("stack", "export"))
-        deployment["deployment"].pop("pending_operations", None)
-        self._run("stack", "import", stdin=json.dumps(deployment))
+        self.edit_state(lambda deployment: deployment.pop("pending_operations", None) is not None)
+
+    def edit_state(self, change: Callable[[dict[str, Any]], bool], backup: Path | None = None) -> None:
+        """Apply `change` to the deployment in the state, and write the result if it returns True.
+
+        The previous state is written to `backup` before.
+        """
+        text = self._run("stack", "export")
+        exported = json.loads(text)
+        if change(exported["deployment"]):
+            if backup is not None:
+                atomic_write.put(backup, text, mode=0o600)
+            self._run("stack", "import", stdin=json.dumps(exported))
 
     def _urns_without_data(self) -> list[str]:
         """Return the URNs of containers and networks. Data volumes, secrets and images are not included."""
@@ -351,8 +367,8 @@ class PulumiStack:
             assert process.stdout is not None
             assert process.stderr is not None
             readers = [
-                threading.Thread(target=_relay, args=(process.stdout, target, until), daemon=True),
-                threading.Thread(target=_relay, args=(process.stderr, sys.stderr, None), daemon=True),
+                threading.Thread(target=relay_to_end, args=(process.stdout, target, until), daemon=True),
+                threading.Thread(target=relay_to_end, args=(process.stderr, sys.stderr, None), daemon=True),
             ]
             previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
             try:
@@ -385,20 +401,3 @@ class PulumiStack:
                 err=True,
             )
         return code
-
-
-def _relay(output: IO[bytes], target: TextIO, until: str | None) -> None:
-    with output:
-        try:
-            relay(output, target, until=until)
-        except OSError:
-            # ops.cli reports it when it flushes the stream. Pulumi must not be killed by a write in the meantime.
-            while output.read(65536):
-                pass
-
-
-def _opened(value: Any) -> Any:
-    """Return a value of an exported state without its secret wrapper."""
-    if isinstance(value, dict) and "plaintext" in value:
-        return json.loads(value["plaintext"])
-    return value

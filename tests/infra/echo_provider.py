@@ -18,6 +18,7 @@ from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from tests.aws_outputs import IDENTITY, computed
+from tests.infra.aws import echo_rds
 from tests.infra.checkout import ROOT
 
 VERSION = "7.51.1"
@@ -82,17 +83,38 @@ class EchoProvider(provider_pb2_grpc.ResourceProviderServicer):
         properties = request.properties
         if request.preview:
             return provider_pb2.CreateResponse(properties=properties)
-        found = with_computed(properties, type_of(request.urn), name)
+        type_ = type_of(request.urn)
+        found = with_computed(properties, type_, name)
+        if echo_rds.is_enabled(type_):
+            resource_id, added = echo_rds.create(json_format.MessageToDict(properties))
+            found.update(added)
+            return provider_pb2.CreateResponse(id=resource_id, properties=found)
         return provider_pb2.CreateResponse(id=f"{name}-id", properties=found)
 
     def Update(self, request: Any, context: Any) -> Any:
-        name = request.urn.rpartition("::")[2]
-        return provider_pb2.UpdateResponse(properties=with_computed(request.news, type_of(request.urn), name))
+        name, type_ = request.urn.rpartition("::")[2], type_of(request.urn)
+        found = with_computed(request.news, type_, name)
+        if echo_rds.is_enabled(type_):
+            inputs = None if request.preview else json_format.MessageToDict(request.news)
+            found.update(echo_rds.update(request.id, inputs))
+        return provider_pb2.UpdateResponse(properties=found)
 
     def Read(self, request: Any, context: Any) -> Any:
+        if echo_rds.is_enabled(type_of(request.urn)):
+            existing = echo_rds.read(request.id)
+            if existing is None:
+                return provider_pb2.ReadResponse(id="")
+            actual, added = existing
+            properties, inputs = request.properties, request.inputs
+            properties.update(actual | added)
+            # Like the real provider, which reads only the inputs that the program gives.
+            inputs.update({key: value for key, value in actual.items() if key in inputs})
+            return provider_pb2.ReadResponse(id=request.id, properties=properties, inputs=inputs)
         return provider_pb2.ReadResponse(id=request.id, properties=request.properties, inputs=request.inputs)
 
     def Delete(self, request: Any, context: Any) -> Any:
+        if echo_rds.is_enabled(type_of(request.urn)):
+            echo_rds.delete(request.id)
         return empty_pb2.Empty()
 
     def Invoke(self, request: Any, context: Any) -> Any:

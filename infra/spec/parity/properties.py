@@ -106,7 +106,9 @@ PROPERTIES: dict[str, Parity] = {
         "pgBackRest cannot run on RDS",
     ),
     "restore to a point in time": Parity(
-        "into the same server", "into a new instance, then switched", "RDS restores only into new instances"
+        "into the same server",
+        "into a new instance, which `--adopt` makes the stack's",
+        "RDS restores only into new instances",
     ),
     "restore drill": Parity(
         "every file's checksum, amcheck, the application's reads",

@@ -17,6 +17,7 @@ import yaml
 
 from tests.aws_outputs import ACCOUNT, REGION
 from tests.infra import echo_provider
+from tests.infra.aws import echo_rds
 from tests.infra.aws.fake_aws import FakeAws, fake_aws
 from tests.infra.checkout import ROOT, CheckoutCopy
 
@@ -49,6 +50,7 @@ class AwsCheckout(CheckoutCopy):
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",
             "GROUNDWORK_ECS_POLL_SECONDS": "0.1",
+            echo_rds.ENABLED: "1",
         }
 
     def preview(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The calls of ECS, CloudWatch Logs and ECR that the program uses, over HTTP as boto3 sends them.
+"""The calls of ECS, CloudWatch Logs, ECR and RDS that the program uses, over HTTP as boto3 sends them.
 
 moto's tasks end after a fixed time, without a chosen exit code. These end as the test decides.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.aws_outputs import ACCOUNT, REGION
+from tests.fake_rds import FakeRds
 from tests.web_server import QuietHandler, served
 
 # The format of ECR: base64 of user:password.
@@ -36,6 +37,7 @@ class FakeAws:
     images: dict[str, str] = field(default_factory=dict)
     started: list[dict[str, Any]] = field(default_factory=list)
     asked: dict[str, int] = field(default_factory=dict)
+    rds: FakeRds = field(default_factory=FakeRds)
 
     def answer(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
         match operation:
@@ -90,11 +92,16 @@ def fake_aws() -> Iterator[FakeAws]:
 
     class Handler(QuietHandler):
         def do_POST(self) -> None:
-            # AmazonEC2ContainerServiceV20141113.RunTask
-            operation = self.headers["X-Amz-Target"].rpartition(".")[2]
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            body = json.dumps(fake.answer(operation, request)).encode()
-            self.send_response(200)
+            request = self.rfile.read(int(self.headers["Content-Length"]))
+            target = self.headers.get("X-Amz-Target")
+            if target is None:
+                # RDS has an older protocol.
+                status, body = fake.rds.respond(request)
+            else:
+                # AmazonEC2ContainerServiceV20141113.RunTask
+                answer = fake.answer(target.rpartition(".")[2], json.loads(request))
+                status, body = 200, json.dumps(answer).encode()
+            self.send_response(status)
             self.send_header("Content-Type", "application/x-amz-json-1.1")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -92,15 +92,55 @@ def test_the_same_up_resumes_after_a_failed_bootstrap(checkout: AwsCheckout, aws
     values = latest(checkout)
     assert values[outputs.TARGET] == "aws"
     assert values[outputs.POSTGRES] == {
-        "host": "postgres.abc.eu-central-1.rds.amazonaws.com",
+        "host": "groundwork-prod.abc.eu-central-1.rds.amazonaws.com",
         "port": rds.PORT,
     }
     assert values[outputs.BACKUPS] == {"region": "eu-central-1", "instance": "groundwork-prod"}
 
 
+KILLED_AT = (
+    "setting the",
+    "renaming groundwork-prod-restored",
+    "replacing db-",
+    "reading the",
+    "granting the",
+)
+
+
+@promise("`restore --adopt` puts a restored instance in place of the stack's, and keeps the old one")
+@promise("the same `restore --adopt` resumes one that was killed at any step")
+def test_stack_continues_with_a_restored_instance_although_the_adoption_was_killed(
+    checkout: AwsCheckout, aws: FakeAws
+) -> None:
+    """Killed between the renames and, with SCALE=full, at each other step. The next test checks for drift."""
+    at = f"--stack={STACK}"
+    restored = json.loads(checkout.succeed("restore", at, "--to", "LATEST", "--yes", "--json"))["instance"]
+    old, new = (aws.rds.named(name)["DbiResourceId"] for name in ("groundwork-prod", restored))
+    tasks = len(aws.started)
+    refused = checkout.run("restore", at, "--adopt", restored)
+    assert refused.returncode == Exit.REFUSED
+    assert "remains in groundwork-prod-before only" in refused.stderr
+    for moment in KILLED_AT if IS_FULL else KILLED_AT[1:2]:
+        checkout.run_until(moment, "restore", at, "--adopt", restored, "--yes", says_on_stderr=True)
+    found = json.loads(checkout.succeed("restore", at, "--adopt", restored, "--yes", "--json"))
+    assert found["kept"] == "groundwork-prod-before"
+    assert found["flush"] == f"groundwork cache flush --all --yes --confirm {STACK} --stack {STACK}"
+    assert aws.rds.named("groundwork-prod")["DbiResourceId"] == new
+    assert aws.rds.named("groundwork-prod-before")["DbiResourceId"] == old
+    # Logins name the instance by its id, and the roles are applied to it.
+    policies = [r["inputs"]["policy"] for r in resources(checkout) if r["urn"].endswith("::login-app")]
+    assert [new in policy and old not in policy for policy in policies] == [True]
+    assert len(aws.started) == tasks + 1
+    assert aws.rds.named("groundwork-prod")["TagList"] == [
+        {"Key": "Name", "Value": "groundwork-prod-postgres"}
+    ]
+    saved = json.loads((checkout.identity.stack_dir(STACK) / f"state-before-{new}.json").read_text())
+    assert old in {r.get("id") for r in saved["deployment"]["resources"]}
+
+
 @promise("drift of a stack is detected and named", control=True)
 @promise("`up` succeeds although a plugin is too slow to confirm its end")
-def test_no_change_and_no_drift_after_an_up(
+def test_no_change_and_no_drift_after_an_up_and_an_adoption(
     checkout: AwsCheckout, aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The provider takes longer to confirm its end than Pulumi waits."""
@@ -116,7 +156,7 @@ def test_no_change_and_no_drift_after_an_up(
 
 def test_outputs_are_read_like_those_of_a_docker_stack(checkout: AwsCheckout) -> None:
     found = json.loads(checkout.succeed("env", "--role", "app", "--stack", STACK, "--format", "json"))
-    assert found["DATABASE_URL"].startswith("postgresql://app_a@postgres.abc.")
+    assert found["DATABASE_URL"].startswith("postgresql://app_a@groundwork-prod.abc.")
     assert found["REDIS_URL"].startswith("rediss://groundwork-prod-app@master.redis.abc.")
 
 

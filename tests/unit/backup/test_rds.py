@@ -106,9 +106,8 @@ def test_a_restore_creates_an_instance_with_the_sources_groups(instance: Instanc
     assert restored["DBSubnetGroup"]["DBSubnetGroupName"] == "private"
     assert restored["DBParameterGroups"][0]["DBParameterGroupName"] == "ours"
     assert restored["DeletionProtection"] is True
-    assert f"--new-db-instance-identifier {instance.name}-before" in "\n".join(
-        rds_commands.restore_lines(document)
-    )
+    command = f"groundwork restore --adopt {document['instance']} --stack prod"
+    assert rds_commands.restore_lines(document)[-1] == f"  {command}"
 
 
 def test_the_same_restore_again_continues_with_its_instance(instance: Instance, said: list[str]) -> None:
@@ -200,26 +199,6 @@ def test_an_instance_that_was_restored_before_can_be_restored(instance: Instance
     finally:
         events.unregister(event, note)
     assert given == [{"Key": "team", "Value": "a"}, {"Key": TAG, "Value": "LATEST"}]
-
-
-def test_the_switch_imports_the_new_instance_into_pulumi(
-    instance: Instance, said: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    describe = Instance.describe
-    # moto gives both instances the same id.
-    monkeypatch.setattr(
-        Instance,
-        "describe",
-        lambda self, name=None: describe(self, name) | {"DbiResourceId": f"db-{name or self.name}"},
-    )
-    document = rds_commands.restore(instance, None, said.append)
-    (state,) = (command for command in document["switch"] if command.startswith("pulumi stack export"))
-    assert f"""sed 's/"id": "db-{instance.name}"/"id": "db-{document["instance"]}"/'""" in state
-    assert document["switch"][-2:] == [
-        "groundwork up --stack prod",
-        # Without this, readers would get rows that are newer than the database.
-        "groundwork cache flush --all --yes --confirm prod --stack prod",
-    ]
 
 
 class Killed(BaseException):

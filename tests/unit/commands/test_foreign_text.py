@@ -197,6 +197,7 @@ SITE = UNLOCKED | {
     "ops.backup.site.BackupSite.of": answers(None),
 }
 ON_RDS = {"ops.backup.rds.Instance.of": answers(SimpleNamespace(stack=HOSTILE, require_window=answers(None)))}
+ADOPTED = {"instance": HOSTILE, "kept": HOSTILE, "flush": HOSTILE}
 ROTATED = {
     "ops.commands.rotate._running": answers(nullcontext()),
     "ops.rotation.subject.RotatedStack.roles": answers(("app",)),
@@ -389,6 +390,16 @@ CASES = [
         "backup list --json", ON_RDS | {"ops.backup.rds_commands.listing": answers(SNAPSHOTS)}, is_json=True
     ),
     Case("restore --abandon", SITE | {"ops.backup.restore.abandon": says(None, "1")}),
+    Case(
+        "restore --adopt x --yes",
+        ON_RDS
+        | UNLOCKED
+        | {
+            "ops.toolchain.provision.ensure": answers(None),
+            "ops.backup.rds_adoption.Adoption.of": answers(SimpleNamespace(new="x")),
+            "ops.backup.rds_commands.adopt": says(ADOPTED, "3"),
+        },
+    ),
     Case("drill", SITE | {"ops.backup.drill.drill": says(DRILL, "2")}),
     Case("drill --json", SITE | {"ops.backup.drill.drill": answers(DRILL)}, is_json=True),
     Case("seed", URL | {"ops.commands.seed.require_database": fails(ServerUnreachable(HOSTILE))}),

@@ -205,7 +205,7 @@ TABLE: Table = {
 
 
 def beside_resources() -> Iterator[Need]:
-    """Yield what the state, a restore and a restore drill need."""
+    """Yield what the state, a restore, its adoption and a restore drill need."""
     for path in ("stacks/groundwork/unit.json", "stacks/groundwork/unit.json.bak",
                  "history/groundwork/unit/unit-1.history.json",
                  "backups/groundwork/unit/unit.1.json", "locks/organization/groundwork/unit/0a.json"):  # fmt: skip
@@ -221,3 +221,5 @@ def beside_resources() -> Iterator[Need]:
                         f"subgrp:{NAME}", f"pg:{NAME}-{POSTGRES_FAMILY}", "og:default:postgres-15")  # fmt: skip
         yield from _rds("ModifyDBInstance DeleteDBInstance", f"db:{name}")
     yield from _rds("CreateDBSnapshot AddTagsToResource", f"db:{NAME}", f"snapshot:{NAME}-20260101-000000")
+    for name in (NAME, f"{NAME}-before"):
+        yield from _rds("ModifyDBInstance AddTagsToResource", f"db:{name}")
