@@ -155,6 +155,13 @@ class FakeRds:
             self._advance(resource_id)
         return {"DBInstance": row}
 
+    def _StopDBInstanceAutomatedBackupsReplication(self, fields: dict[str, str]) -> dict[str, Any]:
+        row = self.named(fields["SourceDBInstanceArn"].rpartition(":")[2])
+        if not row.get("DBInstanceAutomatedBackupsReplications") or row["DbiResourceId"] in self._changes:
+            raise RdsError("InvalidDBInstanceState")
+        self._changes[row["DbiResourceId"]] = ({"DBInstanceAutomatedBackupsReplications": []}, 2 * self.lag)
+        return {}
+
     def _DeleteDBInstance(self, fields: dict[str, str]) -> dict[str, Any]:
         row = self.named(fields["DBInstanceIdentifier"])
         if row.get("DeletionProtection"):

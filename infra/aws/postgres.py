@@ -73,6 +73,7 @@ class Postgres(pulumi.ComponentResource):
             else Administrator.of_rds(self.key)
         )
         primary = self._make_primary(subnet_group, administrator)
+        self._copy_backups(primary)
         replicas = [self._make_replica(primary, n + 1) for n in range(settings.postgres_replicas)]
         self.host, self.port = primary.address, rds.PORT
         self.identifier, self.resource_id = primary.identifier, primary.resource_id
@@ -152,6 +153,24 @@ class Postgres(pulumi.ComponentResource):
             delete_automated_backups=False,
             skip_final_snapshot=False,
             final_snapshot_identifier=f"{name}-final",
+        )
+
+    def _copy_backups(self, primary: aws.rds.Instance) -> None:
+        """Let RDS copy snapshots and WAL to the region of awsBackupCopyKey, if it is set."""
+        settings = self._args.site.settings
+        if not settings.aws_backup_copy_key:
+            return
+        aws.rds.InstanceAutomatedBackupsReplication(
+            "postgres-backup-copies",
+            region=settings.aws_backup_copy_region,
+            source_db_instance_arn=primary.arn,
+            # The key of a person, because it has to outlive the stack.
+            kms_key_id=settings.aws_backup_copy_key,
+            retention_period=settings.aws_backup_retention_days,
+            # RDS has at most one copy of an instance in a region, and cannot change it.
+            opts=pulumi.ResourceOptions.merge(
+                self._child, pulumi.ResourceOptions(delete_before_replace=True)
+            ),
         )
 
     def _make_replica(self, primary: aws.rds.Instance, number: int) -> aws.rds.Instance:

@@ -178,6 +178,13 @@ STATEFUL: Mapping[str, Stateful] = {
             Guard("skipFinalSnapshot", FINAL_SNAPSHOT, _switched_on, "is switched on", default=False),
         ),
     ),
+    # RDS keeps the copies that exist when the copying ends.
+    "aws:rds/instanceAutomatedBackupsReplication:InstanceAutomatedBackupsReplication": Stateful(
+        "copies of backups",
+        (Guard("retentionPeriod", RETENTION, _shrunk, "is shortened", default=7),),
+        deleted=PROTECTION,
+        replaced=None,
+    ),
     "aws:rds/snapshot:Snapshot": Stateful("a backup"),
     "aws:rds/clusterSnapshot:ClusterSnapshot": Stateful("a backup"),
     "aws:elasticache/replicationGroup:ReplicationGroup": Stateful(

@@ -45,6 +45,11 @@ class AwsSettings:
     )
     aws_postgres_multi_az: bool = _aws(True, "Keep a standby of Postgres in another zone.")
     aws_backup_retention_days: int = _aws(14, "Days for which backups are kept, 7 to 35.")
+    aws_backup_copy_key: str = _aws(
+        "",
+        "ARN of a KMS key in another region, to which RDS then copies backups; empty: no copies"
+        " (docs/aws-operations.md#copies-of-backups).",
+    )
     aws_backup_window: str = _aws(
         "02:00-03:00", "Daily window for backups and snapshots (UTC), at least an hour."
     )
@@ -101,6 +106,11 @@ class AwsSettings:
         "",
         "ARN of an SNS topic of the stack's account for alarms and events, not encrypted; empty: new ones are created.",
     )
+
+    @property
+    def aws_backup_copy_region(self) -> str | None:
+        """Return the region of awsBackupCopyKey, or None."""
+        return self.aws_backup_copy_key.split(":")[3] if self.aws_backup_copy_key else None
 
     @property
     def aws_zone_names(self) -> list[str]:

@@ -78,6 +78,7 @@ def _check_postgres(settings: AwsTargetSettings) -> None:
             )
     require_range("postgresReplicas", settings.postgres_replicas, 0, 5)
     require_range("awsBackupRetentionDays", settings.aws_backup_retention_days, 7, 35)
+    _check_backup_copies(settings)
     seconds = settings.aws_monitoring_seconds
     if seconds not in aws_sizes.MONITORING_SECONDS:
         raise _not_offered("awsMonitoringSeconds", seconds, aws_sizes.MONITORING_SECONDS)
@@ -94,6 +95,25 @@ def _check_postgres(settings: AwsTargetSettings) -> None:
             full("awsDatabaseInsights"),
             f"advanced mode keeps data for at least {_ADVANCED_DAYS} days, and {full('awsInsightsDays')} is {days}",
             f"set {full('awsInsightsDays')} to {_ADVANCED_DAYS} or more, or this to standard",
+        )
+
+
+def _check_backup_copies(settings: AwsTargetSettings) -> None:
+    if not (key := settings.aws_backup_copy_key):
+        return
+    require_match(
+        "awsBackupCopyKey",
+        key,
+        # Not the ARN of an alias: RDS returns the key's, which would be a difference at every refresh.
+        r"arn:aws[a-z-]*:kms:[a-z]{2}(-[a-z]+)+-[0-9]:[0-9]{12}:key/[0-9a-z-]{8,64}",
+        "ARN of a KMS key",
+        "arn:aws:kms:eu-west-1:123456789012:key/0a1b2c3d-0123-0123-0123-0123456789ab",
+    )
+    if settings.aws_backup_copy_region == settings.aws_region:
+        raise SettingError(
+            full("awsBackupCopyKey"),
+            f"the key is in {settings.aws_region}, the region of the stack",
+            "name a key in another region, or remove it",
         )
 
 

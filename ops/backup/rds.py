@@ -76,6 +76,10 @@ class Instance:
         """Return the instance with that name in a region. With `connect_seconds`, requests are not retried."""
         return cls(stack, name, _client(region, connect_seconds))
 
+    def client_in(self, region: str) -> Any:
+        """Return a client for RDS in another region."""
+        return _client(region)
+
     def describe(self, name: str | None = None) -> dict[str, Any]:
         """Return RDS's description of an instance. Raise NoSuchInstance if it does not exist."""
         with translated_errors():

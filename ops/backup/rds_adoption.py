@@ -94,6 +94,7 @@ class Adoption:
         """Give the restored instance the stack's name. Idempotent."""
         self._set_password(progress)
         self._tag_replaced()
+        self._stop_copies(progress)
         for replica in self._row(self.old).get("ReadReplicaDBInstanceIdentifiers", []):
             self._delete_replica(str(replica), progress)
         self._rename(self.old, self.instance.name, self.kept, progress)
@@ -145,6 +146,30 @@ class Adoption:
                 ResourceName=self._row(self.old)["DBInstanceArn"],
                 Tags=[{"Key": REPLACED_BY, "Value": f"{self.restored}/{self.new}"}],
             )
+
+    def _stop_copies(self, progress: Progress) -> None:
+        """Stop the copies of backups in other regions, which would remain those of the replaced instance."""
+        row = self._row(self.old)
+        for each in row.get("DBInstanceAutomatedBackupsReplications", []):
+            region = str(each["DBInstanceAutomatedBackupsArn"]).split(":")[3]
+            progress(
+                f"stopping the copies of backups in {region}, which `up` begins again for {self.restored}"
+            )
+            try:
+                with translated_errors():
+                    self.instance.client_in(region).stop_db_instance_automated_backups_replication(
+                        SourceDBInstanceArn=row["DBInstanceArn"]
+                    )
+            except BackupError as error:
+                # A killed run has stopped them.
+                if not _is_busy(error):
+                    raise
+        self._wait(
+            self.old,
+            self.instance.name,
+            progress,
+            lambda r: not r.get("DBInstanceAutomatedBackupsReplications"),
+        )
 
     def _delete_replica(self, name: str, progress: Progress) -> None:
         """Delete a read replica of the replaced instance, because `up` creates one of the same name."""

@@ -131,6 +131,11 @@ SETTINGS: dict[str, Parity] = {
     "awsBackupRetentionDays": Parity(
         f"{NONE} `backupRetentionFull`", "days for which backups are kept", "RDS counts days"
     ),
+    "awsBackupCopyKey": Parity(
+        f"{NONE} copy the repository's volume",
+        "backups are copied to the key's region",
+        "a local repository has no region",
+    ),
     "awsBackupWindow": Parity(f"{NONE} when `groundwork backup` runs", "when snapshots are taken", MANAGED),
     "awsMaintenanceWindow": Parity(f"{NONE} when `up` runs", "when updates are applied", MANAGED),
     "awsMinorUpgrades": Parity(

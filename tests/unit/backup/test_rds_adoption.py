@@ -182,6 +182,31 @@ def test_adoption_creates_replicas_again_and_sets_the_stacks_password(site: Site
     assert site.account.named(NAME)["password"] == "of-postgres-admin"
 
 
+@promise("copies of backups continue with the restored instance after `restore --adopt`")
+def test_copies_of_the_replaced_instance_are_stopped(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refresh then removes them from the state, so that `up` begins new ones."""
+    regions = []
+
+    def client_in(_: Instance, region: str) -> Any:
+        regions.append(region)
+        return client
+
+    monkeypatch.setattr(Instance, "client_in", client_in)
+    for calls in count(1, scaled(6, 1)):
+        accounts.append(FakeRds(lag=1))
+        site = Site(client, accounts[-1])
+        copies = "arn:aws:rds:eu-west-1:123456789012:auto-backup:ab-0a1b"
+        site.old["DBInstanceAutomatedBackupsReplications"] = [{"DBInstanceAutomatedBackupsArn": copies}]
+        was_killed = _killed_after(site, calls)
+        site.adopt()
+        assert _is_adopted(site)
+        assert site.account.calls.count("StopDBInstanceAutomatedBackupsReplication") >= 1
+        assert site.old["DBInstanceAutomatedBackupsReplications"] == []
+        if not was_killed:
+            break
+    assert set(regions) == {"eu-west-1"}
+
+
 def test_unreachable_redis_gives_the_command_that_invalidates_the_cache(site: Site) -> None:
     document = site.adopt()
     command = "groundwork cache flush --all --yes --confirm prod --stack prod"

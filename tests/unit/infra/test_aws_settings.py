@@ -205,6 +205,24 @@ BAD = {
     "backup window in words": Bad(
         {"awsBackupWindow": "night"}, "awsBackupWindow", "not a valid daily window", "02:00"
     ),
+    "key of copies by alias": Bad(
+        {"awsBackupCopyKey": "arn:aws:kms:eu-west-1:123456789012:alias/copies"},
+        "awsBackupCopyKey",
+        "not a valid ARN of a KMS key",
+        "like arn:aws:kms:",
+    ),
+    "key of copies without a region": Bad(
+        {"awsBackupCopyKey": "0a1b2c3d-0123-0123-0123-0123456789ab"},
+        "awsBackupCopyKey",
+        "not a valid ARN of a KMS key",
+        "like arn:aws:kms:",
+    ),
+    "key of copies in the stack's region": Bad(
+        {"awsBackupCopyKey": "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d"},
+        "awsBackupCopyKey",
+        "the region of the stack",
+        "a key in another region",
+    ),
     "windows that overlap": Bad(
         {"awsMaintenanceWindow": "sun:02:30-sun:03:30"}, "awsMaintenanceWindow", "overlaps", "move one"
     ),

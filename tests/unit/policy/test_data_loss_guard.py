@@ -142,6 +142,7 @@ CHANGES: dict[str, tuple[Any, Any]] = {
     "deletionWindowInDays": (30, 7),
     "recoveryWindowInDays": (30, 7),
     "retentionInDays": (365, 30),
+    "retentionPeriod": (14, 7),
     "deletionProtection": (True, False),
     "deleteAutomatedBackups": (False, True),
     "skipFinalSnapshot": (False, True),
@@ -170,6 +171,15 @@ def test_every_guard_of_every_kind_is_tested(type_: str, property_: str, kind: s
     )
     assert lost([new], old=[old]) == refused("data", kind)
     assert lost([old], old=[new]) == set()
+
+
+def test_copies_of_backups_may_be_replaced_and_not_ended() -> None:
+    """RDS keeps the copies that exist, but a new copying begins only with a replacement."""
+    copies = Declared(
+        "aws:rds/instanceAutomatedBackupsReplication:InstanceAutomatedBackupsReplication", "copies"
+    )
+    assert lost([], old=[copies]) == refused("copies", "protection")
+    assert found(preview([copies], [copies], replaced={"copies": ["retentionPeriod"]})) == set()
 
 
 @promise("a change that loses data is refused before it starts", control=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.infra.aws.program import EXISTING_VPC, run_aws_program
+from tests.unit.infra.aws.program import BACKUP_KEY, EXISTING_VPC, run_aws_program
 from tests.unit.infra.program import Program
 
 
@@ -24,6 +24,7 @@ def existing_vpc(tmp_path_factory: pytest.TempPathFactory) -> Program:
         **EXISTING_VPC,
         awsRouteTables="rtb-00000001",
         awsAlarmTopic="arn:aws:sns:eu-central-1:123456789012:existing",
+        awsBackupCopyKey=BACKUP_KEY,
         awsAccessImage=f"123456789012.dkr.ecr.eu-central-1.amazonaws.com/built@sha256:{'1' * 64}",
     )
 

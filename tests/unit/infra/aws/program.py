@@ -28,10 +28,13 @@ EXISTING_VPC = {
     "awsPrivateSubnets": "subnet-00000001,subnet-00000002",
     "awsIsolatedSubnets": "subnet-00000003,subnet-00000004",
 }
+# A key in another region.
+BACKUP_KEY = f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/2222-copies"
 SETTINGS: dict[str, Any] = {"target": "aws", "awsRegion": REGION, "protectData": "true"}
 # The types, in the short form that tests use.
 TYPES = {
     "instance": "aws:rds/instance:Instance",
+    "backup copies": "aws:rds/instanceAutomatedBackupsReplication:InstanceAutomatedBackupsReplication",
     "replication group": "aws:elasticache/replicationGroup:ReplicationGroup",
     "user": "aws:elasticache/user:User",
     "user group": "aws:elasticache/userGroup:UserGroup",

@@ -10,8 +10,9 @@ import pytest
 
 from infra import outputs
 from infra.spec import elasticache, rds, rds_defaults, redis_acl, redis_replication
+from tests.aws_outputs import ACCOUNT, REGION
 from tests.promises import promise
-from tests.unit.infra.aws.program import TYPES, document, one, run_aws_program
+from tests.unit.infra.aws.program import BACKUP_KEY, TYPES, document, one, run_aws_program
 from tests.unit.infra.program import CANARY, Program, plain_texts
 
 SECRET = "aws:secretsmanager/secret:Secret"
@@ -23,6 +24,19 @@ STATEFUL = {("instance", name) for name in INSTANCES} | {
     ("key", "redis"),
     ("key", "operations"),
 }
+
+
+@promise("RDS copies backups to the region of `awsBackupCopyKey`, for as many days as it keeps its own")
+def test_backups_are_copied_to_the_region_of_the_key(existing_vpc: Program, program: Program) -> None:
+    instance = one(existing_vpc, "instance", "postgres")
+    copies = one(existing_vpc, "backup copies")
+    assert copies == {
+        "region": "eu-west-1",
+        "kmsKeyId": BACKUP_KEY,
+        "retentionPeriod": instance["backupRetentionPeriod"],
+        "sourceDbInstanceArn": f"arn:aws:rds:{REGION}:{ACCOUNT}:postgres",
+    }
+    assert not program.of_type(TYPES["backup copies"])
 
 
 @pytest.fixture(params=INSTANCES)

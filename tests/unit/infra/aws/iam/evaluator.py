@@ -23,6 +23,8 @@ VALUES = {
     "ENVIRONMENT": STACK,
     "STATE_BUCKET": "state-bucket",
     "STATE_KEY": "1111-state",
+    "BACKUP_REGION": "eu-west-1",
+    "BACKUP_KEY": "2222-copies",
     "VPC_ID": "vpc-0123456789abcdef0",
     "SUBNET_ID": "subnet-0000000?",
     "ROUTE_TABLE_ID": "rtb-00000001",

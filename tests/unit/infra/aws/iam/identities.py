@@ -9,6 +9,7 @@ DEPLOY = (*PREVIEW, "deploy-servers.json", "deploy-roles.json", "deploy-surround
 # Of the person who runs the first `up`, and `down`.
 SET_UP = (*DEPLOY, "set-up.json")
 EXISTING_VPC = ("existing-vpc.json",)
+BACKUP_COPIES = ("backup-copies.json",)
 
 # Tags of a resource of this stack, and tags in a request that creates one.
 OURS = {"aws:ResourceTag/project": "groundwork", "aws:ResourceTag/stack": STACK}

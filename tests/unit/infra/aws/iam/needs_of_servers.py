@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from infra.spec.elasticache import FAMILY as REDIS_FAMILY
 from infra.spec.rds import FAMILY as POSTGRES_FAMILY
+from tests.unit.infra.aws.iam.evaluator import ACCOUNT
 from tests.unit.infra.aws.iam.identities import BOUNDED, NEW, OURS, STATE_KEY, arn
 from tests.unit.infra.aws.iam.need import (
     KEY,
@@ -158,6 +159,21 @@ def _instance(i: Inputs) -> Iterator[Need]:
     yield from read("rds:DescribeDBInstances", "rds:ListTagsForResource")
 
 
+def _backup_copies(i: Inputs) -> Iterator[Need]:
+    """RDS checks the instance, and the copy, which has an id that RDS chooses."""
+    region, key = i["region"], i["kmsKeyId"]
+    copy = f"arn:aws:rds:{region}:{ACCOUNT}:auto-backup:ab-0a1b"
+    for action in ("Start", "Stop"):
+        for resource in (arn("rds", f"db:{NAME}"), copy):
+            yield need(f"rds:{action}DBInstanceAutomatedBackupsReplication", resource)
+    yield need("kms:CreateGrant", key, {"kms:GrantIsForAWSResource": "true"})
+    for action in ("Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext",
+                   "ReEncryptFrom", "ReEncryptTo"):  # fmt: skip
+        yield need(f"kms:{action}", key, {"kms:ViaService": f"rds.{region}.amazonaws.com"})
+    yield need("kms:DescribeKey", key)
+    yield from read("rds:DescribeDBInstanceAutomatedBackups", "rds:DescribeDBInstances")
+
+
 def _postgres_parameters(i: Inputs) -> Iterator[Need]:
     actions = "CreateDBParameterGroup ModifyDBParameterGroup ResetDBParameterGroup DeleteDBParameterGroup"
     yield from _rds(f"{actions} AddTagsToResource", f"pg:{i['name']}")
@@ -197,6 +213,7 @@ TABLE: Table = {
     "aws:kms/key:Key": _key,
     "aws:rds/eventSubscription:EventSubscription": _events,
     "aws:rds/instance:Instance": _instance,
+    "aws:rds/instanceAutomatedBackupsReplication:InstanceAutomatedBackupsReplication": _backup_copies,
     "aws:rds/parameterGroup:ParameterGroup": _postgres_parameters,
     "aws:rds/subnetGroup:SubnetGroup": _postgres_subnets,
     "aws:secretsmanager/secret:Secret": _secret,

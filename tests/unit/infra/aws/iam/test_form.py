@@ -30,6 +30,8 @@ LONGEST = {
     "REPOSITORY": 60,
     "OWNER_ID": 12,
     "REPOSITORY_ID": 12,
+    "BACKUP_REGION": 14,
+    "BACKUP_KEY": 36,
     "VPC_ID": 21,
     "SUBNET_ID": 24,
     "ROUTE_TABLE_ID": 21,

@@ -12,6 +12,7 @@ from tests.promises import promise
 from tests.unit.infra.aws.iam import needs_of_network, needs_of_servers, needs_of_surroundings
 from tests.unit.infra.aws.iam.evaluator import Request, Statement, allowed, load
 from tests.unit.infra.aws.iam.identities import (
+    BACKUP_COPIES,
     BOUNDARY_ARN,
     DEPLOY,
     EXISTING_VPC,
@@ -43,7 +44,8 @@ def needs(stack: Program) -> Iterator[Need]:
 
 
 def policies(*names: str, stack: Program) -> list[Statement]:
-    return load(*names, *(() if stack.of_type(TYPES["vpc"]) else EXISTING_VPC))
+    of_vpc = () if stack.of_type(TYPES["vpc"]) else EXISTING_VPC
+    return load(*names, *of_vpc, *(BACKUP_COPIES if stack.of_type(TYPES["backup copies"]) else ()))
 
 
 def denied(found: Iterable[Need], statements: list[Statement]) -> set[tuple[str, str, str]]:
@@ -141,7 +143,7 @@ def test_no_policy_allows_a_write_that_nothing_needs(program: Program, existing_
     wanted = {n.request.action for stack in (program, existing_vpc) for n in needs(stack)}
     given = {
         action
-        for statement in load(*SET_UP, *EXISTING_VPC)
+        for statement in load(*SET_UP, *EXISTING_VPC, *BACKUP_COPIES)
         if statement["Effect"] == "Allow"
         for action in statement["Action"]
     }

@@ -197,6 +197,12 @@ def _instance(inputs: Inputs) -> Iterator[Call]:
         yield Call("rds", "CreateDBInstance", _INSTANCE, _OF_EVERY_INSTANCE)
 
 
+def _backup_copies(_: Inputs) -> Iterator[Call]:
+    renames = {"retentionPeriod": "BackupRetentionPeriod"}
+    # The provider sends the request in that region.
+    yield Call("rds", "StartDBInstanceAutomatedBackupsReplication", renames, "region")
+
+
 def _subscription_name(_: Inputs) -> Iterator[Call]:
     yield Call("rds", "CreateEventSubscription", {"name": "SubscriptionName", "snsTopic": "SnsTopicArn"})
 
@@ -328,6 +334,7 @@ CALLS: dict[str, Callable[[Inputs], Iterator[Call]]] = {
     ),
     "aws:rds/eventSubscription:EventSubscription": _subscription_name,
     "aws:rds/instance:Instance": _instance,
+    "aws:rds/instanceAutomatedBackupsReplication:InstanceAutomatedBackupsReplication": _backup_copies,
     "aws:rds/parameterGroup:ParameterGroup": _always(
         Call(
             "rds",

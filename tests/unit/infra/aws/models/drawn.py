@@ -11,7 +11,7 @@ from infra.spec import aws_sizes
 from infra.spec.errors import SettingError
 from infra.spec.redis import EVICTION_POLICIES
 from tests.aws_outputs import ACCOUNT, REGION
-from tests.unit.infra.aws.program import EXISTING_VPC, SETTINGS
+from tests.unit.infra.aws.program import BACKUP_KEY, EXISTING_VPC, SETTINGS
 
 # Setting -> values that a stack may have, at the ends of their ranges too. Some exclude one another.
 _VALUES: dict[str, list[Any]] = {
@@ -21,6 +21,7 @@ _VALUES: dict[str, list[Any]] = {
     "awsPostgresClass": sorted(aws_sizes.DATABASE_CLASSES),
     "awsPostgresMultiAz": [True, False],
     "awsBackupRetentionDays": [7, 35],
+    "awsBackupCopyKey": ["", BACKUP_KEY],
     "awsBackupWindow": ["02:00-03:00", "23:30-00:30", "00:00-01:00"],
     "awsMaintenanceWindow": ["sun:03:30-sun:04:30", "sun:23:45-mon:23:30", "sat:05:00-sat:06:00"],
     "awsMinorUpgrades": [True, False],
