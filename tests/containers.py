@@ -29,7 +29,7 @@ from redis import Redis, RedisError
 from infra.certificates import SERVER_DAYS, KeyPair, make_authority, make_server_certificate
 from infra.docker.engine import File, copy_files, docker
 from infra.images.build import ensure
-from infra.images.context import image_context
+from infra.images.context import IMAGES, ImageContext, assemble, image_context
 from infra.spec import postgres, redis, redis_acl, roles
 from infra.spec.checkout import Checkout
 from tests.superuser import Superuser
@@ -39,6 +39,8 @@ LABEL = f"groundwork.test={os.getpid()}"
 _HAS_DRIVER_INFO = "driver_info" in inspect.signature(Redis).parameters
 QUIET: dict[str, Any] = {"driver_info": None} if _HAS_DRIVER_INFO else {"lib_name": None, "lib_version": None}
 SERVER_NAMES = ("localhost", "127.0.0.1")
+# The engine of every Redis of the tests: redis, or valkey, which a stack on AWS may have instead.
+REDIS_ENGINE = os.environ.get("REDIS_ENGINE", "redis")
 
 # A server starts in two seconds, but takes longer on a busy machine.
 START_SECONDS = 180.0
@@ -94,8 +96,8 @@ def build_image(name: str) -> str:
     Callers use the id, because another checkout's build takes over the tag. The tag keeps the image from being pruned.
     """
     tag = f"groundwork-test/{name}"
-    context = image_context(Checkout.here(), name)
-    folder = os.open(Checkout.here().root / "infra" / "images" / name, os.O_RDONLY)
+    context = _valkey_context() if name == "valkey" else image_context(Checkout.here(), name)
+    folder = os.open(context.folder, os.O_RDONLY)
     try:
         # Every worker would install the same packages at once.
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -104,6 +106,19 @@ def build_image(name: str) -> str:
         return image
     finally:
         os.close(folder)
+
+
+def redis_image(engine: str = REDIS_ENGINE) -> str:
+    """Build the image of an engine, redis or valkey, and return its id."""
+    assert engine in ("redis", "valkey"), f"$REDIS_ENGINE is {engine!r}: set it to redis or valkey"
+    return build_image(engine)
+
+
+def _valkey_context() -> ImageContext:
+    dockerfile = Path(__file__).parent / "valkey" / "Dockerfile"
+    health = IMAGES / "redis" / "groundwork-health"
+    entries = {Path(path.name): path for path in (dockerfile, health)}
+    return ImageContext("valkey", *assemble(Checkout.here(), entries))
 
 
 @contextmanager
@@ -178,13 +193,14 @@ def redis_server(
     extra_settings: Mapping[str, str] | None = None,
     certificate_names: Sequence[str] = SERVER_NAMES,
     certificate_days: int = SERVER_DAYS,
+    engine: str = REDIS_ENGINE,
 ) -> Iterator[Server]:
-    """Redis 7 with TLS and the ACL users app, ops and monitor.
+    """Redis 7, or Valkey, with TLS and the ACL users app, ops and monitor.
 
     `administrator` adds a user of that name with all permissions, which no stack has, to inspect the other users.
     With `keeps_port` the server has the same port after a restart.
     """
-    image = build_image("redis")
+    image = redis_image(engine)
     passwords = {user.name: uuid.uuid4().hex for user in redis_acl.LOCAL_USERS}
     files = {
         "redis.conf": redis.render_conf(

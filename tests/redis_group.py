@@ -21,7 +21,7 @@ from infra.certificates import KeyPair, make_authority, make_server_certificate
 from infra.docker.engine import DockerError, File, copy_files, docker, inspect, replace_files
 from infra.spec import redis, redis_acl
 from infra.spec import redis_replication as replication
-from tests.containers import LABEL, START_SECONDS, Server, build_image, free_port, wait_until
+from tests.containers import LABEL, START_SECONDS, Server, free_port, redis_image, wait_until
 
 _IDENTITY = "test"
 _SETTINGS = {"maxmemory_bytes": 32 * 1024**2, "eviction_policy": "allkeys-lfu", "persistence": "none"}
@@ -104,7 +104,7 @@ class Group:
 def redis_group(*, sentinels: int = replication.SENTINELS, min_replicas: int = 1) -> Iterator[Group]:
     """Start a primary, its replicas and Sentinels. `min_replicas` replaces the number that the primary needs."""
     name = f"gw-test-{uuid.uuid4().hex[:8]}"
-    image = build_image("redis")
+    image = redis_image()
     authority = make_authority("groundwork tests")
     passwords = {user.name: uuid.uuid4().hex for user in (*redis_acl.REPLICATED_USERS, redis_acl.PEER)}
     passwords["administrator"] = uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""Redis 7 on ElastiCache: a replication group across zones, TLS only, with users that log in with IAM tokens."""
+"""Redis or Valkey on ElastiCache: a replication group across zones, TLS only, whose users log in with IAM tokens."""
 
 from __future__ import annotations
 
@@ -49,22 +49,11 @@ class Redis(pulumi.ComponentResource):
         # IAM requires that a user's id and name are equal, and ids must be unique in the account.
         self.users = {user: site.name(user) for user in elasticache.access_strings()}
         user_group = self._make_users()
-        parameters = aws.elasticache.ParameterGroup(
-            "redis",
-            name=site.name(elasticache.FAMILY),
-            family=elasticache.FAMILY,
-            description="Rendered from infra/spec",
-            parameters=[
-                aws.elasticache.ParameterGroupParameterArgs(name=parameter, value=value)
-                for parameter, value in elasticache.parameters(
-                    eviction_policy=settings.redis_eviction_policy,
-                    reserved_percent=settings.aws_redis_reserved_percent,
-                    is_fenced=settings.redis_replicas > 0,
-                ).items()
-            ],
-            tags=site.tags("redis"),
-            opts=self._child,
-        )
+        *earlier, engine = elasticache.engines_up_to(settings.aws_redis_engine)
+        parameters = self._make_parameters(engine)
+        # ElastiCache changes the engine in the maintenance window. Until then it uses the earlier group, so that the
+        # same `up` could not delete it.
+        unused = [self._make_parameters(each) for each in earlier]
         subnet_group = aws.elasticache.SubnetGroup(
             "redis",
             name=site.name(),
@@ -81,8 +70,8 @@ class Redis(pulumi.ComponentResource):
             "redis",
             replication_group_id=site.name(),
             description="The cache of this stack",
-            engine="redis",
-            engine_version=elasticache.ENGINE_VERSION,
+            engine=engine.name,
+            engine_version=engine.version,
             auto_minor_version_upgrade=settings.aws_minor_upgrades,
             node_type=settings.aws_redis_node_type,
             num_cache_clusters=settings.aws_redis_node_count,
@@ -112,13 +101,35 @@ class Redis(pulumi.ComponentResource):
             tags=site.tags("redis"),
             opts=pulumi.ResourceOptions.merge(
                 self._child,
-                pulumi.ResourceOptions(protect=settings.protect_data, depends_on=[args.notices]),
+                pulumi.ResourceOptions(protect=settings.protect_data, depends_on=[args.notices, *unused]),
             ),
         )
         self.host, self.reader_host = group.primary_endpoint_address, group.reader_endpoint_address
         self.group_id, self.port = group.replication_group_id, redis.PORT
         self.nodes = [f"{site.name()}-{n + 1:03}" for n in range(settings.aws_redis_node_count)]
         self.register_outputs({"host": self.host, "groupId": self.group_id})
+
+    def _make_parameters(self, engine: elasticache.Engine) -> aws.elasticache.ParameterGroup:
+        site, settings = self._args.site, self._args.site.settings
+        # The group of the first engine has had this name since there was only one.
+        name = "redis" if engine.name == "redis" else f"redis-{engine.family}"
+        return aws.elasticache.ParameterGroup(
+            name,
+            name=site.name(engine.family),
+            family=engine.family,
+            description="Rendered from infra/spec",
+            parameters=[
+                aws.elasticache.ParameterGroupParameterArgs(name=parameter, value=value)
+                for parameter, value in elasticache.parameters(
+                    engine,
+                    eviction_policy=settings.redis_eviction_policy,
+                    reserved_percent=settings.aws_redis_reserved_percent,
+                    is_fenced=settings.redis_replicas > 0,
+                ).items()
+            ],
+            tags=site.tags(name),
+            opts=self._child,
+        )
 
     def _make_users(self) -> aws.elasticache.UserGroup:
         site = self._args.site
@@ -128,7 +139,7 @@ class Redis(pulumi.ComponentResource):
                 "redis-default",
                 user_id=site.name("default"),
                 user_name="default",
-                engine="redis",
+                engine=elasticache.USER_ENGINE,
                 access_string=elasticache.DEFAULT_ACCESS,
                 # AWS calls the authentication mode by another name when it returns it, which would be a permanent
                 # difference. This property is not read back.
@@ -142,7 +153,7 @@ class Redis(pulumi.ComponentResource):
                 f"redis-{user}",
                 user_id=self.users[user],
                 user_name=self.users[user],
-                engine="redis",
+                engine=elasticache.USER_ENGINE,
                 access_string=rules,
                 authentication_mode=aws.elasticache.UserAuthenticationModeArgs(type="iam"),
                 tags=site.tags(f"redis-{user}"),
@@ -153,7 +164,7 @@ class Redis(pulumi.ComponentResource):
         return aws.elasticache.UserGroup(
             "redis",
             user_group_id=site.name(),
-            engine="redis",
+            engine=elasticache.USER_ENGINE,
             user_ids=[user.user_id for user in users],
             tags=site.tags("redis"),
             opts=self._child,

@@ -7,6 +7,7 @@ from functools import partial
 
 from infra.settings.declaration import AWS, setting
 from infra.settings.shared import SharedSettings
+from infra.spec import elasticache
 
 _aws = partial(setting, only=AWS)
 
@@ -69,6 +70,9 @@ class AwsSettings:
     aws_database_insights: str = _aws(
         "standard",
         "Mode of CloudWatch Database Insights: standard, or advanced, which needs awsInsightsDays of 465 or more.",
+    )
+    aws_redis_engine: str = _aws(
+        elasticache.DEFAULT_ENGINE, f"Engine of ElastiCache: {', '.join(elasticache.ENGINES)} (docs/aws.md)."
     )
     aws_redis_node_type: str = _aws("cache.t4g.small", "Node type of ElastiCache.")
     aws_redis_nodes: int = _aws(

@@ -167,6 +167,7 @@ def _check_redis(settings: AwsTargetSettings) -> None:
             "ElastiCache does not support append-only files in Redis 7",
             f"use none, or rdb with {full('awsRedisSnapshotDays')}; replicas keep the data when a node fails",
         )
+    require_one_of("awsRedisEngine", settings.aws_redis_engine, tuple(elasticache.ENGINES))
     require_one_of("awsRedisNodeType", settings.aws_redis_node_type, tuple(aws_sizes.CACHE_NODES))
     require_range("awsRedisNodes", settings.aws_redis_nodes, 1, 6)
     if settings.aws_redis_failover and settings.aws_redis_node_count < 2:

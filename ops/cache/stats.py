@@ -8,6 +8,7 @@ from typing import Any
 
 from cache.inspection import Inspection, inspect_namespace, server_identity
 from ops.cache.server import CacheServer
+from ops.servers.redis_primary import version_of
 
 _ANSWER_SECONDS = 3.0
 
@@ -23,7 +24,7 @@ def stats(server: CacheServer, sample: int, metrics_url: str | None) -> dict[str
         "namespace": server.namespace,
         "epoch": None if identity is None else identity.tag_of("").decode(),
         "server": {
-            "version": info["redis_version"],
+            "version": version_of(info),
             "uptimeSeconds": info["uptime_in_seconds"],
             "clients": info["connected_clients"],
             "hits": hits,

@@ -20,6 +20,7 @@ from ops.doctor.check_result import (
 )
 from ops.doctor.examination import Examination
 from ops.errors import OpsError
+from ops.servers.redis_primary import version_of
 from ops.servers.replication import redis_replicas
 
 _MB = 1024**2
@@ -33,7 +34,7 @@ _AWS_ADVICE = "ElastiCache replaces a node that has failed; see the events of th
 def reached(examination: Examination) -> CheckResult:
     """redis: check that it answers users monitor and ops."""
     # The first query also opens the connection.
-    version = examination.redis.info("server")["redis_version"]
+    version = version_of(examination.redis.info("server"))
     began = perf_counter()
     examination.redis.info("server")
     took = (perf_counter() - began) * 1000

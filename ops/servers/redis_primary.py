@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +30,14 @@ def client_of(url: str) -> Any:
         driver_info=None,
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
+
+
+def version_of(info: Mapping[str, Any]) -> str:
+    """Return the server's version from its INFO, with the engine's name unless it is Redis.
+
+    In `redis_version` Valkey reports the version of Redis with which it is compatible.
+    """
+    return f"{info['valkey_version']} (Valkey)" if "valkey_version" in info else str(info["redis_version"])
 
 
 def primary_url(url: str) -> str:

@@ -76,7 +76,8 @@ def _cache(elasticache: Any, name: str) -> Iterator[dict[str, Any]]:
         "redis",
         group["Status"],
         f"{endpoint.get('Address')}:{endpoint.get('Port')}",
-        f"{group.get('CacheNodeType')}, {len(nodes)} nodes, failover {group.get('AutomaticFailover')}",
+        f"{group.get('Engine')}, {group.get('CacheNodeType')}, {len(nodes)} nodes,"
+        f" failover {group.get('AutomaticFailover')}",
     )
 
 

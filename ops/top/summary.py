@@ -11,6 +11,7 @@ from msgspec import structs
 from infra.spec.redis_replication import server_at
 from ops.report.cache_reads import CacheReads, EntityReads
 from ops.servers.monitored_postgres import Row
+from ops.servers.redis_primary import version_of
 from ops.servers.replication import redis_replicas
 from ops.servers.statement_text import without_literals
 from ops.top.snapshot import (
@@ -169,7 +170,7 @@ def redis(
         is_up=True,
         reason=None,
         address=last.address,
-        version=info["redis_version"],
+        version=version_of(info),
         uptime_seconds=float(info["uptime_in_seconds"]),
         expected_replicas=expected_replicas,
         replicas=tuple(replicas),

@@ -80,7 +80,9 @@ def redis_parameters() -> dict[str, Parity]:
         on_docker |= redis.configuration(
             maxmemory_bytes=1, eviction_policy="allkeys-lfu", persistence=persistence
         )
-    on_aws = elasticache.parameters(eviction_policy="allkeys-lfu", reserved_percent=25)
+    on_aws = elasticache.parameters(
+        elasticache.ENGINES[elasticache.DEFAULT_ENGINE], eviction_policy="allkeys-lfu", reserved_percent=25
+    )
     found: dict[str, Parity] = {}
     for name in sorted({*on_docker, *on_aws}):
         if name in _REDIS_ON_AWS:

@@ -17,8 +17,8 @@ PROPERTIES: dict[str, Parity] = {
     ),
     "Redis's version": Parity(
         "7.0, from Debian",
-        "7.1",
-        "ElastiCache's newest open-source version; groundwork needs only 7.0",
+        "7.1, or Valkey 7.2 or 8.2 (`awsRedisEngine`)",
+        "the newest versions that ElastiCache has in each line; groundwork needs only 7.0",
     ),
     "TLS": same("1.2 and newer, required; clients verify CA and host name"),
     "certificate authority": Parity(

@@ -144,6 +144,9 @@ SETTINGS: dict[str, Parity] = {
     "awsMonitoringSeconds": Parity(f"{NONE} the exporters", "enhanced monitoring", CLOUDWATCH),
     "awsInsightsDays": Parity(f"{NONE} `groundwork report`", "history of Database Insights", CLOUDWATCH),
     "awsDatabaseInsights": Parity(f"{NONE} `groundwork report`", "mode of Database Insights", CLOUDWATCH),
+    "awsRedisEngine": Parity(
+        f"{NONE} Redis 7.0", "Redis or Valkey, and the version", "the containers run what Debian 12 has"
+    ),
     "awsRedisNodeType": Parity(f"{NONE} `redisMemory`", "type of each node", ONE_MACHINE),
     "awsRedisNodes": Parity(f"{NONE} `redisReplicas`", "primary and replicas, also without a fence", MANAGED),
     "awsRedisFailover": Parity(NONE, "a replica takes over", ONE_SERVER),

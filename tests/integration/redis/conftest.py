@@ -21,6 +21,9 @@ NO_RETRY: Any = Retry(NoBackoff(), 0)
 # Redis allows these to every user, because a connection could not log in otherwise.
 BEFORE_LOGIN = {"auth", "hello", "quit", "reset"}
 
+# What a script answers whose caller may not run a command: the text of Redis 7.0, and of 7.2 and Valkey.
+REFUSED_IN_SCRIPT = "user executing the script can't|ACL failure in script"
+
 
 def client_of(server: Server, user: str, **options: Any) -> Any:
     """Return a client with TLS. The type is Any, because redis-py's types mix sync and async answers."""

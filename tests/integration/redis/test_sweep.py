@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError, RedisError
 
 from infra.spec import redis_acl
 from infra.spec.redis_acl import RedisUser
-from tests.containers import Server
+from tests.containers import REDIS_ENGINE, Server
 from tests.integration.redis.conftest import allowlist, client_of
 from tests.integration.redis.sample_calls import SAMPLE_CALLS, SEEDS, SampleCall, parse
 from tests.promises import promise
@@ -18,6 +18,9 @@ from tests.promises import promise
 # These are disabled in the server: no user may run them, whatever its rules are.
 DISABLED = {"debug", "module|load", "module|loadex", "module|unload"}
 
+of_the_containers_redis = pytest.mark.skipif(
+    REDIS_ENGINE != "redis", reason="the sample calls are those of the Redis of a stack"
+)
 # Commands that change the state of their connection, or close it.
 CHANGING = {"acl", "auth", "client", "hello", "multi", "quit", "reset", "select", "watch"}
 
@@ -91,6 +94,7 @@ def seeding(administrator: Any) -> Iterator[Any]:
     seed()
 
 
+@of_the_containers_redis
 @promise("a user may run only its own commands, and only on the application's keys")
 def test_a_new_command_of_the_server_fails_until_somebody_decides_on_it(
     administrator: Any, commands: dict[str, int], calls: dict[str, SampleCall]
@@ -103,6 +107,7 @@ def test_a_new_command_of_the_server_fails_until_somebody_decides_on_it(
     assert {name for name in listed if "|" not in name} == documented(administrator)
 
 
+@of_the_containers_redis
 @promise("a user may run only its own commands, and only on the application's keys", control=True)
 def test_each_sample_call_succeeds_for_a_user_with_all_permissions(
     administered: Server, calls: dict[str, SampleCall], seeding: Any

@@ -111,6 +111,12 @@ BAD = {
     ),
     "public CIDR": Bad({"awsVpcCidr": "8.8.0.0/16"}, "awsVpcCidr", "is public", "like 10.60.0.0/16"),
     "CIDR with host bits": Bad({"awsVpcCidr": "10.60.0.1/16"}, "awsVpcCidr", "has host bits", "10.60.0.0/16"),
+    "an engine without a version": Bad(
+        {"awsRedisEngine": "valkey"}, "awsRedisEngine", "'valkey'", "did you mean valkey-"
+    ),
+    "an engine that ElastiCache does not have": Bad(
+        {"awsRedisEngine": "redis-7.2"}, "awsRedisEngine", "'redis-7.2'", "redis-7.1"
+    ),
     "misspelt eviction policy": Bad(
         {"redisEvictionPolicy": "allkeys-lfru"},
         "redisEvictionPolicy",

@@ -43,7 +43,9 @@ def test_the_page_has_a_row_for_every_setting_and_parameter_of_postgres() -> Non
 @pytest.mark.parametrize("persistence", redis.PERSISTENCE)
 def test_every_directive_of_redis_has_a_row(persistence: str) -> None:
     directives = redis.configuration(maxmemory_bytes=1, eviction_policy="noeviction", persistence=persistence)
-    parameters = elasticache.parameters(eviction_policy="noeviction", reserved_percent=25)
+    parameters = elasticache.parameters(
+        elasticache.ENGINES[elasticache.DEFAULT_ENGINE], eviction_policy="noeviction", reserved_percent=25
+    )
     assert {*directives, *parameters} <= redis_parameters().keys()
 
 

@@ -57,6 +57,7 @@ class Account:
         assert ReplicationGroupId == "groundwork-prod"
         group = {
             "Status": self.redis,
+            "Engine": "valkey",
             "MemberClusters": ["001", "002"],
             "CacheNodeType": "cache.r7g.large",
             "AutomaticFailover": "enabled",
@@ -84,7 +85,7 @@ def test_every_server_and_service_is_listed(account: Account) -> None:
     assert health() == dict.fromkeys(("postgres", "postgres-replica-1", "redis", "access"), "healthy")
     text = "\n".join(render(server_rows(VALUES, "prod")))
     assert "db.example:15432  db.r7g.large, 15.8, two zones" in text
-    assert "cache.r7g.large, 2 nodes, failover enabled" in text
+    assert "valkey, cache.r7g.large, 2 nodes, failover enabled" in text
 
 
 def test_problems_are_reported_in_aws_words(account: Account) -> None:

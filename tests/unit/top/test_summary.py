@@ -73,6 +73,11 @@ def test_one_reading_has_levels_and_no_rates() -> None:
     assert (found.is_up, found.counts.used, found.commits_per_second) == (True, 1, None)
 
 
+def test_the_version_of_valkey_is_not_the_one_of_redis_that_it_is_compatible_with() -> None:
+    assert redis({}).version == "7.0.15"
+    assert redis({"redis_version": "7.2.4", "valkey_version": "8.0.1"}).version == "8.0.1 (Valkey)"
+
+
 def test_a_share_of_nothing_is_unknown() -> None:
     assert redis({}, {}).hit_rate is None
 

@@ -192,19 +192,24 @@ def test_a_default_that_is_sent_as_immediate_is_returned_in_another_way() -> Non
 
 @promise("no parameter is sent that AWS returns in another form")
 @pytest.mark.parametrize(
-    ("policy", "percent", "missing"),
+    ("engine", "policy", "percent", "missing"),
     [
-        ("allkeys-lfu", 30, set()),
-        ("allkeys-lfu", 25, {"reserved-memory-percent"}),
-        ("volatile-lru", 25, {"reserved-memory-percent", "maxmemory-policy"}),
+        ("redis-7.1", "allkeys-lfu", 30, set()),
+        ("redis-7.1", "allkeys-lfu", 25, {"reserved-memory-percent"}),
+        ("redis-7.1", "volatile-lru", 25, {"reserved-memory-percent", "maxmemory-policy"}),
+        ("valkey-7.2", "allkeys-lfu", 30, set()),
+        # Without the parameters that ElastiCache's family valkey8 does not have.
+        ("valkey-8.2", "allkeys-lfu", 30, {"lazyfree-lazy-eviction", "lazyfree-lazy-expire"}),
     ],
 )
 def test_a_parameter_of_redis_that_equals_the_default_is_not_sent(
-    policy: str, percent: int, missing: set[str]
+    engine: str, policy: str, percent: int, missing: set[str]
 ) -> None:
     every = {"maxmemory-policy", "reserved-memory-percent", "lazyfree-lazy-eviction", "lazyfree-lazy-expire",
              "tcp-keepalive"}  # fmt: skip
-    assert every - set(elasticache.parameters(eviction_policy=policy, reserved_percent=percent)) == missing
+    of_family = elasticache.ENGINES[engine]
+    sent = elasticache.parameters(of_family, eviction_policy=policy, reserved_percent=percent)
+    assert every - set(sent) == missing
 
 
 @pytest.mark.parametrize(
@@ -230,6 +235,39 @@ def test_a_parameter_of_redis_that_equals_the_default_is_not_sent(
 )
 def test_the_replication_group_has_a_control(program: Program, control: str, value: object) -> None:
     assert one(program, "replication group")[control] == value
+
+
+@promise(
+    "another engine of ElastiCache changes three properties of the replication group, and deletes nothing"
+)
+@pytest.mark.parametrize(
+    ("key", "engine", "families"),
+    [
+        ("valkey-7.2", ("valkey", "7.2"), ["redis7", "valkey7"]),
+        ("valkey-8.2", ("valkey", "8.2"), ["redis7", "valkey7", "valkey8"]),
+    ],
+)
+def test_another_engine_changes_the_replication_group_and_adds_parameter_groups(
+    tmp_path: Path, unprotected: Program, key: str, engine: tuple[str, str], families: list[str]
+) -> None:
+    """ElastiCache changes the engine later, and refuses to delete the parameter group that it uses until then."""
+    before = {(r.type, r.name): r.inputs for r in unprotected.resources}
+    program = run_aws_program(tmp_path, protectData="false", awsRedisEngine=key)
+    after = {(r.type, r.name): r.inputs for r in program.resources}
+    added = {name for name in after if name not in before}
+    changed = {name for name in before if before[name] != after[name]}
+    assert added == {
+        (TYPES["redis parameters"], f"redis-{family}") for family in families if family != "redis7"
+    }
+    assert changed == {(TYPES["replication group"], "redis")}
+    old, new = (all_of[TYPES["replication group"], "redis"] for all_of in (before, after))
+    assert {name for name in old | new if old.get(name) != new.get(name)} == {
+        "engine",
+        "engineVersion",
+        "parameterGroupName",
+    }
+    assert (new["engine"], new["engineVersion"]) == engine
+    assert new["parameterGroupName"] == f"groundwork-unit-{families[-1]}"
 
 
 @promise("on AWS a primary of Redis without a replica stops writing, if the stack has redisReplicas")

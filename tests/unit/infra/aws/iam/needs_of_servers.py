@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from infra.spec.elasticache import FAMILY as REDIS_FAMILY
 from infra.spec.rds import FAMILY as POSTGRES_FAMILY
 from tests.unit.infra.aws.iam.evaluator import ACCOUNT
 from tests.unit.infra.aws.iam.identities import BOUNDED, NEW, OURS, STATE_KEY, arn
@@ -41,7 +40,7 @@ def _redis_parameters(i: Inputs) -> Iterator[Need]:
 
 
 def _replication_group(i: Inputs) -> Iterator[Need]:
-    name, parameters = i["replicationGroupId"], f"parametergroup:{NAME}-{REDIS_FAMILY}"
+    name, parameters = i["replicationGroupId"], f"parametergroup:{i['parameterGroupName']}"
     yield from _redis("CreateReplicationGroup", f"replicationgroup:{name}", f"cluster:{name}-001", parameters,
                       f"subnetgroup:{i['subnetGroupName']}", f"usergroup:{i['userGroupIds'][0]}")  # fmt: skip
     yield from _redis("ModifyReplicationGroup", f"replicationgroup:{name}", parameters)

@@ -34,8 +34,8 @@ PATTERNS = {
     "CreateDBSubnetGroup.DBSubnetGroupName": r"(?!default$)[a-zA-Z][a-zA-Z0-9._ -]{0,254}",
     "CreateEventSubscription.SubscriptionName": _HYPHENATED % 254,
     "CreateReplicationGroup.ReplicationGroupId": _HYPHENATED % 40,
-    "CreateReplicationGroup.EngineVersion": r"7\.[01]",
     "CreateCacheParameterGroup.CacheParameterGroupName": _HYPHENATED % 255,
+    "CreateCacheParameterGroup.CacheParameterGroupFamily": "redis7|valkey7|valkey8",
     "CreateCacheSubnetGroup.CacheSubnetGroupName": r"[a-zA-Z0-9-]{1,255}",
     "CreateUser.UserId": _HYPHENATED % 40,
     "CreateUser.AccessString": r"(on|off) [^\"'<>]+",
@@ -111,6 +111,21 @@ def _failover_needs_a_replica(m: dict[str, Any]) -> bool:
     """AutomaticFailoverEnabled needs at least two nodes, and MultiAZEnabled needs AutomaticFailoverEnabled."""
     failover = m["AutomaticFailoverEnabled"]
     return (not failover or m["NumCacheClusters"] >= 2) and (failover or not m["MultiAZEnabled"])
+
+
+def _engine_has_the_version(m: dict[str, Any]) -> bool:
+    """ElastiCache has Redis 7.0 and 7.1, and Valkey 7.2, 8.0, 8.1 and 8.2 (User Guide, Supported engine versions)."""
+    return (
+        m["EngineVersion"] in {"redis": ("7.0", "7.1"), "valkey": ("7.2", "8.0", "8.1", "8.2")}[m["Engine"]]
+    )
+
+
+def _valkey_8_frees_lazily(m: dict[str, Any]) -> bool:
+    """The family valkey8 has no lazyfree-lazy-* parameters (User Guide, Engine specific parameters)."""
+    names = [p["ParameterName"] for p in m["ParameterNameValues"]]
+    return not m["CacheParameterGroupName"].endswith("valkey8") or not any(
+        n.startswith("lazyfree-") for n in names
+    )
 
 
 def _most_nodes(m: dict[str, Any]) -> bool:
@@ -200,11 +215,13 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "ecs.CreateService": (_zones_need_a_spare_task, _managed_tags_are_propagated, _a_task_can_be_replaced),
     "servicediscovery.CreateService": (_discovery_has_a_health_check,),
     "elasticache.CreateReplicationGroup": (
+        _engine_has_the_version,
         _failover_needs_a_replica,
         _most_nodes,
         _users_need_tls,
         _snapshot_window_apart,
     ),
+    "elasticache.ModifyCacheParameterGroup": (_valkey_8_frees_lazily,),
     "rds.CreateDBInstance": (
         _windows_apart,
         _monitoring_has_a_role,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from infra.settings import StackSettings
 from infra.spec import aws_sizes
+from infra.spec.elasticache import ENGINES
 from infra.spec.errors import SettingError
 from infra.spec.redis import EVICTION_POLICIES
 from tests.aws_outputs import ACCOUNT, REGION
@@ -28,6 +29,7 @@ _VALUES: dict[str, list[Any]] = {
     "awsMonitoringSeconds": sorted(aws_sizes.MONITORING_SECONDS),
     "awsInsightsDays": [7, 31, 465, 713, 731],
     "awsDatabaseInsights": ["standard", "advanced"],
+    "awsRedisEngine": sorted(ENGINES),
     "awsRedisNodeType": sorted(aws_sizes.CACHE_NODES),
     "awsRedisNodes": [1, 2, 6],
     "awsRedisFailover": [True, False],
