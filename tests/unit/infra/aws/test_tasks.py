@@ -45,6 +45,18 @@ def test_an_image_is_named_by_digest(program: Program, existing_vpc: Program, ta
     assert not existing_vpc.of_type(TYPES["repository"])
 
 
+@promise("ECR keeps the newest thirty images of a stack")
+def test_old_images_expire(program: Program, existing_vpc: Program) -> None:
+    kind = "aws:ecr/lifecyclePolicy:LifecyclePolicy"
+    (policy,) = program.of_type(kind).values()
+    assert policy.inputs["repository"] == one(program, "repository")["name"]
+    (rule,) = json.loads(policy.inputs["policy"])["rules"]
+    assert rule["action"] == {"type": "expire"}
+    assert rule["selection"] == {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 30}
+    # The repository of an image that the settings name belongs to others.
+    assert not existing_vpc.of_type(kind)
+
+
 @promise("on AWS connection strings contain no password")
 @pytest.mark.parametrize("task", TASKS)
 def test_connection_strings_contain_no_password_and_logins_use_tokens(program: Program, task: str) -> None:
