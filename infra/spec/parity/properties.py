@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infra.spec import elasticache
-from infra.spec.parity.entry import ONE_SERVER, PLACE, Parity, same
+from infra.spec.parity.entry import NONE, ONE_SERVER, PLACE, Parity, same
 from infra.spec.redis_acl import LOCAL_USERS, USERS
 
 PROPERTIES: dict[str, Parity] = {
@@ -19,6 +19,11 @@ PROPERTIES: dict[str, Parity] = {
         "7.0, from Debian",
         "7.1, or Valkey 7.2 or 8.2 (`awsRedisEngine`)",
         "the newest versions that ElastiCache has in each line; groundwork needs only 7.0",
+    ),
+    "Redis without servers to size": Parity(
+        NONE,
+        f"{NONE} ElastiCache Serverless refuses `CLIENT TRACKING`, and scripts whose keys are in several hash slots",
+        "the near cache and the leases need both ([ADR 0046](adr/0046-valkey-and-serverless.md))",
     ),
     "TLS": same("1.2 and newer, required; clients verify CA and host name"),
     "certificate authority": Parity(
