@@ -117,3 +117,21 @@ def test_every_request_is_in_the_table_of_needs(program: Program) -> None:
 def test_a_wrong_request_is_refused(members: dict[str, Any], problem: str) -> None:
     shape = shapes.service("elasticache").operation_model("CreateUser").input_shape
     assert problem in "\n".join(shapes.problems(members, shape, "CreateUser"))
+
+
+@pytest.mark.parametrize(
+    ("operation", "change", "problem"),
+    [
+        ("CreateReplicationGroup", {"EngineVersion": "7.2"}, "ElastiCache has Redis 7.0 and 7.1"),
+        ("CreateReplicationGroup", {"Engine": "valkey"}, "ElastiCache has Redis 7.0 and 7.1"),
+        ("CreateCacheParameterGroup", {"CacheParameterGroupFamily": "valkey9"}, "not redis7|valkey7|valkey8"),
+        ("ModifyCacheParameterGroup", {"CacheParameterGroupName": "a-valkey8"}, "no lazyfree-lazy-*"),
+    ],
+)
+@promise("AWS's API models accept every request for settings that groundwork accepts", control=True)
+def test_a_request_against_the_documentation_is_refused(
+    program: Program, operation: str, change: dict[str, Any], problem: str
+) -> None:
+    (request,) = (each for _, each in sent(program) if each.operation == operation)
+    wrong = Request(request.service, operation, request.members | change)
+    assert problem in "\n".join(documented.problems(wrong, "redis"))
