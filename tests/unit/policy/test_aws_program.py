@@ -50,11 +50,12 @@ def test_the_repositorys_stacks_follow_every_rule(stack: str, tmp_path: Path) ->
         ({"awsRedisNodes": "1", "awsRedisFailover": "false"}, {"ElastiCache.3"}),
         ({"protectData": "false"}, {"RDS.8"}),
         ({"awsMinorUpgrades": "false"}, {"RDS.13", "ElastiCache.2"}),
+        ({"awsRedisEngine": "valkey-8.2"}, set()),
         ({"postgresReplicas": "1"}, {"RDS.managed-password", "SecretsManager.1"}),
     ],
     ids=lambda value: "+".join(sorted(value)),
 )
-def test_a_setting_that_disables_a_control_is_reported(
+def test_a_setting_that_disables_a_control_is_reported_and_no_other(
     settings: dict[str, Any], rules: set[str], tmp_path: Path
 ) -> None:
     resources = declared(tmp_path, settings_of("staging") | settings)
