@@ -19,7 +19,7 @@ ifneq ($(words $(CURDIR)),1)
 $(error groundwork: the path of this checkout has a space in it ("$(CURDIR)"), which make and virtual environments do not support; move the checkout)
 endif
 # A variable of the shell that is not set must not select the default, as in `make up STACK="$STACK"`.
-GIVEN := STACK STACKS VOLUMES OUTPUTS BASE K SCALE PYTHON
+GIVEN := STACK STACKS VOLUMES OUTPUTS BASE K SCALE PYTHON TERRAFORM_PROVIDER
 $(foreach name,$(GIVEN),$(if $(filter undefined file,$(origin $(name))),,$(if $(strip $($(name))),,\
   $(error groundwork: $(name) is given but empty; omit it, or give it a value))))
 ifeq ($(PYTHON),)
@@ -27,7 +27,7 @@ $(error groundwork: no python3.11 or python3 on PATH; install Python 3.11 or new
 endif
 endif
 
-.PHONY: help .venv up down preview status logs psql redis-cli drift verify pr-report pr-comment environments test check fix client docs screenshots bench sbom audit toolchain lock
+.PHONY: help .venv up down preview status logs psql redis-cli drift verify pr-report pr-comment environments test aws-provider check fix client docs screenshots bench sbom audit toolchain lock
 
 ## The stack
 up: .venv ## Create or update a stack: servers, roles, schema, access service (STACK=dev)
@@ -70,6 +70,9 @@ environments: ## Check on GitHub that only main may deploy to staging and prod, 
 ## Working on groundwork
 test: toolchain ## Run all tests, on a separate stack (K=expression selects, SCALE=full repeats more)
 	@$(if $(SCALE),SCALE=$(SCALE) )$(PY) -m $(if $(K),pytest tests -p tests.durations -k "$(K)",tests)
+
+aws-provider: .venv ## Install the real AWS provider for the tests (TERRAFORM_PROVIDER=folder of its unpacked release)
+	@nice -n 15 $(PY) -m tests.infra.aws_provider.provider $(TERRAFORM_PROVIDER)
 
 check: .venv ## Check format, lint, types, imports, migrations, generated code
 	@$(PY) -m scripts.check

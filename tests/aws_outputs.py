@@ -34,8 +34,6 @@ def computed(type_: str, name: str) -> dict[str, Any]:
         case "elasticache", "ReplicationGroup":
             found["primaryEndpointAddress"] = f"master.{name}.abc.euc1.cache.amazonaws.com"
             found["readerEndpointAddress"] = f"replica.{name}.abc.euc1.cache.amazonaws.com"
-        case "secretsmanager", "SecretVersion":
-            found["secretArn"] = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}"
         case "ecr", "Repository":
             found["repositoryUrl"] = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{name}"
         case "ec2", "VpcEndpoint":

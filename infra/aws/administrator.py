@@ -67,7 +67,8 @@ class Administrator:
         )
         return cls(
             {"username": rds.ADMIN, "password_wo": password, "password_wo_version": _VERSION},
-            version.secret_arn,
+            # The ARN is used only after the secret has its value.
+            pulumi.Output.all(secret.arn, version.id).apply(lambda known: str(known[0])),
         )
 
     def secret(self, primary: aws.rds.Instance) -> pulumi.Output[str]:

@@ -38,6 +38,7 @@ _VERSIONS = {
     "pulumi-home": ("Pulumi plugins", "docker-provider"),
     "go": ("Go", "go"),
     "actionlint": ("actionlint", "actionlint"),
+    "aws-provider": ("AWS provider for tests", "aws-provider"),
     "wheelhouse": ("wheels", None),
 }
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

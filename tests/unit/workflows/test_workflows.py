@@ -23,6 +23,7 @@ FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 OURS = [file for file in FILES if file.name != "ci.yml"]
 EVENTS = {
     "audit.yml": {"push", "schedule", "workflow_dispatch"},
+    "aws-provider.yml": {"push", "schedule", "workflow_dispatch"},
     "ci.yml": {"push", "pull_request"},
     "preview.yml": {"pull_request"},
     "deploy.yml": {"push", "schedule", "workflow_dispatch"},
@@ -30,6 +31,7 @@ EVENTS = {
 # Job -> its permissions.
 PERMISSIONS = {
     ("audit.yml", "audit"): {"contents": "read"},
+    ("aws-provider.yml", "aws-provider"): {"contents": "read"},
     ("preview.yml", "report"): {"contents": "read", "id-token": "write"},
     ("preview.yml", "comment"): {"contents": "read", "pull-requests": "write"},
     ("preview.yml", "sarif"): {"contents": "read", "security-events": "write"},
