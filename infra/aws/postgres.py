@@ -14,6 +14,7 @@ from infra.aws.assumption import assumed_by
 from infra.aws.encryption import EncryptionKey, KeyArgs
 from infra.aws.logs import Logs
 from infra.aws.site import AwsSite
+from infra.aws.snapshot import Snapshot
 from infra.spec import aws_sizes, rds
 from infra.spec.quantity import parse_bytes
 
@@ -134,9 +135,15 @@ class Postgres(pulumi.ComponentResource):
     ) -> aws.rds.Instance:
         site, settings = self._args.site, self._args.site.settings
         name = site.name()
+        snapshot = Snapshot.for_new_instance(name, settings)
         return aws.rds.Instance(
             "postgres",
-            **self._of_every_instance("postgres", name),
+            **self._of_every_instance(
+                # Both are decided when the instance is created. A change would replace it by an empty one.
+                "postgres",
+                name,
+                pulumi.ResourceOptions(ignore_changes=["snapshotIdentifier", "kmsKeyId"]),
+            ),
             **administrator.properties,
             engine="postgres",
             # Only the major version, so that upgrades of the minor version in the maintenance window are not drift.
@@ -145,8 +152,10 @@ class Postgres(pulumi.ComponentResource):
             multi_az=settings.aws_postgres_multi_az,
             allocated_storage=parse_bytes(settings.aws_postgres_storage) // _GIB,
             db_subnet_group_name=subnet_group.name,
-            # Only for the primary: a replica uses its source's key, and RDS rejects the property.
-            kms_key_id=self.key.arn,
+            # Only for the primary: a replica uses its source's key, and RDS rejects the property. RDS restores a
+            # snapshot with the snapshot's key.
+            kms_key_id=snapshot.key if snapshot else self.key.arn,
+            snapshot_identifier=snapshot.identifier if snapshot else None,
             backup_retention_period=settings.aws_backup_retention_days,
             backup_window=settings.aws_backup_window,
             apply_immediately=False,
@@ -184,7 +193,9 @@ class Postgres(pulumi.ComponentResource):
             skip_final_snapshot=True,
         )
 
-    def _of_every_instance(self, resource_name: str, identifier: str) -> dict[str, Any]:
+    def _of_every_instance(
+        self, resource_name: str, identifier: str, options: pulumi.ResourceOptions | None = None
+    ) -> dict[str, Any]:
         """Return the properties that the primary and the replicas share, and create the instance's log groups."""
         site, settings = self._args.site, self._args.site.settings
         groups = [
@@ -221,6 +232,7 @@ class Postgres(pulumi.ComponentResource):
             "performance_insights_retention_period": settings.aws_insights_days,
             "tags": site.tags(resource_name),
             "opts": pulumi.ResourceOptions.merge(
-                self._child, pulumi.ResourceOptions(protect=settings.protect_data, depends_on=groups)
+                pulumi.ResourceOptions.merge(self._child, options),
+                pulumi.ResourceOptions(protect=settings.protect_data, depends_on=groups),
             ),
         }

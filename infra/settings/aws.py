@@ -45,6 +45,11 @@ class AwsSettings:
         0, "Throughput of gp3 in MiB/s, 500 to 4000, together with awsPostgresIops; 0: the baseline."
     )
     aws_postgres_multi_az: bool = _aws(True, "Keep a standby of Postgres in another zone.")
+    aws_postgres_snapshot: str = _aws(
+        "",
+        "Snapshot from which the instance is created, by name or ARN; empty: a new database. No effect on an existing"
+        " instance (docs/aws-operations.md#from-a-snapshot).",
+    )
     aws_backup_retention_days: int = _aws(14, "Days for which backups are kept, 7 to 35.")
     aws_backup_copy_key: str = _aws(
         "",

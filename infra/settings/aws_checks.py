@@ -78,6 +78,15 @@ def _check_postgres(settings: AwsTargetSettings) -> None:
             )
     require_range("postgresReplicas", settings.postgres_replicas, 0, 5)
     require_range("awsBackupRetentionDays", settings.aws_backup_retention_days, 7, 35)
+    if settings.aws_postgres_snapshot:
+        require_match(
+            "awsPostgresSnapshot",
+            settings.aws_postgres_snapshot,
+            # Names of automated snapshots begin with rds:.
+            rf"(arn:aws[a-z-]*:rds:{settings.aws_region}:[0-9]{{12}}:snapshot:)?(rds:)?[A-Za-z](-?[A-Za-z0-9])*",
+            f"snapshot in {settings.aws_region}",
+            "groundwork-prod-final (copy a snapshot of another region first)",
+        )
     _check_backup_copies(settings)
     seconds = settings.aws_monitoring_seconds
     if seconds not in aws_sizes.MONITORING_SECONDS:

@@ -128,6 +128,11 @@ SETTINGS: dict[str, Parity] = {
         NONE, "throughput above the baseline", "a volume is as fast as the disk below it"
     ),
     "awsPostgresMultiAz": Parity(NONE, "a standby in another zone", ONE_SERVER),
+    "awsPostgresSnapshot": Parity(
+        f"{NONE} `groundwork restore` restores a lost volume",
+        "the snapshot from which the instance is created",
+        "RDS restores only into new instances",
+    ),
     "awsBackupRetentionDays": Parity(
         f"{NONE} `backupRetentionFull`", "days for which backups are kept", "RDS counts days"
     ),

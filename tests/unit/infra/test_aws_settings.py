@@ -211,6 +211,18 @@ BAD = {
     "backup window in words": Bad(
         {"awsBackupWindow": "night"}, "awsBackupWindow", "not a valid daily window", "02:00"
     ),
+    "snapshot of another region": Bad(
+        {"awsPostgresSnapshot": "arn:aws:rds:us-east-1:123456789012:snapshot:groundwork-prod-final"},
+        "awsPostgresSnapshot",
+        "not a valid snapshot in eu-central-1",
+        "copy a snapshot of another region first",
+    ),
+    "snapshot with a bad name": Bad(
+        {"awsPostgresSnapshot": "prod--final"},
+        "awsPostgresSnapshot",
+        "not a valid snapshot",
+        "like groundwork-",
+    ),
     "key of copies by alias": Bad(
         {"awsBackupCopyKey": "arn:aws:kms:eu-west-1:123456789012:alias/copies"},
         "awsBackupCopyKey",

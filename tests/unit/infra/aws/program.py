@@ -15,6 +15,7 @@ from unittest import mock
 import pulumi
 from pulumi.runtime import mocks
 
+from infra.aws.snapshot import Snapshot
 from infra.aws.stack import AwsStack
 from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
@@ -30,6 +31,7 @@ EXISTING_VPC = {
 }
 # A key in another region.
 BACKUP_KEY = f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/2222-copies"
+SNAPSHOT_KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/3333-snapshot"
 SETTINGS: dict[str, Any] = {"target": "aws", "awsRegion": REGION, "protectData": "true"}
 # The types, in the short form that tests use.
 TYPES = {
@@ -78,16 +80,25 @@ class Outputs(mocks.Mocks):
 
 
 def run_aws_program(
-    folder: Path, stack: str = "unit", topic: dict[str, str] | None = None, **settings: Any
+    folder: Path,
+    stack: str = "unit",
+    topic: dict[str, str] | None = None,
+    **settings: Any,
 ) -> Program:
     """Declare a stack on AWS with these settings. `folder` contains its state.
 
-    `topic` has the attributes of the topic of awsAlarmTopic.
+    `topic` has the attributes of the topic of awsAlarmTopic. A snapshot of awsPostgresSnapshot exists.
     """
+    given = settings.get("awsPostgresSnapshot")
+    snapshot = Snapshot(given, SNAPSHOT_KEY) if given else None
     checkout = replace(Checkout.here(), state_dir=folder, cache_dir=folder)
     program = Program(checkout)
     monitor = Monitor(program, Outputs())
-    with event_loop(), mock.patch("infra.aws.notices.topic_attributes", return_value=topic or {}):
+    with (
+        event_loop(),
+        mock.patch("infra.aws.notices.topic_attributes", return_value=topic or {}),
+        mock.patch("infra.aws.snapshot.Snapshot.for_new_instance", return_value=snapshot),
+    ):
         pulumi.runtime.set_mocks(
             monitor.mocks, project="groundwork", stack=stack, preview=False, monitor=monitor
         )

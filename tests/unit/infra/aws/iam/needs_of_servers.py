@@ -138,6 +138,10 @@ def _instance(i: Inputs) -> Iterator[Need]:
     name, kinds = i["identifier"], (f"pg:{NAME}-{POSTGRES_FAMILY}", "og:default:postgres-15")
     create = "CreateDBInstanceReadReplica" if "replicateSourceDb" in i else "CreateDBInstance"
     yield from _rds(f"{create} AddTagsToResource", f"db:{name}", f"subgrp:{NAME}", *kinds)
+    if "replicateSourceDb" not in i:
+        yield from _rds("RestoreDBInstanceFromDBSnapshot", f"db:{name}", f"subgrp:{NAME}", *kinds,
+                        f"snapshot:{NAME}-final")  # fmt: skip
+        yield from read("rds:DescribeDBSnapshots")
     if "replicateSourceDb" in i:
         yield from _rds(create, f"db:{i['replicateSourceDb']}")
     if i.get("manageMasterUserPassword"):

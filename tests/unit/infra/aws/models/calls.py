@@ -187,12 +187,27 @@ _OF_EVERY_INSTANCE = (
 _NOT_OF_A_NEW_REPLICA = "storageEncrypted maintenanceWindow"
 
 
+# The other properties follow in a second request.
+_OF_A_RESTORE = "engine dbSubnetGroupName port publiclyAccessible tags"
+
+
+def _restored(inputs: Inputs) -> Inputs:
+    given = ("identifier", "snapshotIdentifier", "instanceClass", "multiAz", *_OF_A_RESTORE.split())
+    return {name: inputs[name] for name in given}
+
+
 def _instance(inputs: Inputs) -> Iterator[Call]:
     if "replicateSourceDb" in inputs:
         beside = f"{_OF_EVERY_INSTANCE} {_NOT_OF_A_NEW_REPLICA}"
         yield Call("rds", "CreateDBInstanceReadReplica", _INSTANCE, beside)
         window = ("identifier", "maintenanceWindow")
         yield Call("rds", "ModifyDBInstance", _INSTANCE, prepare=lambda i: {name: i[name] for name in window})
+    elif "snapshotIdentifier" in inputs:
+        renames = _INSTANCE | {"snapshotIdentifier": "DBSnapshotIdentifier"}
+        yield Call("rds", "RestoreDBInstanceFromDBSnapshot", renames, prepare=_restored)
+        of_the_snapshot = "kmsKeyId storageEncrypted username snapshotIdentifier"
+        beside = f"{_OF_EVERY_INSTANCE} {of_the_snapshot} {_OF_A_RESTORE} enabledCloudwatchLogsExports"
+        yield Call("rds", "ModifyDBInstance", _INSTANCE, beside)
     else:
         yield Call("rds", "CreateDBInstance", _INSTANCE, _OF_EVERY_INSTANCE)
 

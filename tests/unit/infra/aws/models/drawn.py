@@ -22,6 +22,7 @@ _VALUES: dict[str, list[Any]] = {
     "awsPostgresClass": sorted(aws_sizes.DATABASE_CLASSES),
     "awsPostgresMultiAz": [True, False],
     "awsBackupRetentionDays": [7, 35],
+    "awsPostgresSnapshot": ["", "groundwork-prod-final", "rds:groundwork-prod-2026-03-01-02-00"],
     "awsBackupCopyKey": ["", BACKUP_KEY],
     "awsBackupWindow": ["02:00-03:00", "23:30-00:30", "00:00-01:00"],
     "awsMaintenanceWindow": ["sun:03:30-sun:04:30", "sun:23:45-mon:23:30", "sat:05:00-sat:06:00"],
