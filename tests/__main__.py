@@ -34,6 +34,7 @@ if IS_FULL:
         "tests/faults/test_dying_writer.py",
         "tests/faults/test_slow_redis.py",
         "tests/faults/test_racing_feeds.py",
+        "tests/integration/cache/test_valkey.py::test_the_tests_of_the_cache_pass_with_valkey[measuring]",
     ]
 # Workers wait for containers and Pulumi much of the time. On a machine with two cores, two more workers than cores keep
 # both busy; with three more, durations that tests wait for only become longer.

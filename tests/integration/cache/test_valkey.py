@@ -30,10 +30,10 @@ TESTS = (
     "tests/integration/top",
     # Not the preparation of a container for its replacement: the containers of a stack never run Valkey.
     *("tests/faults/redis_replicas", "--ignore=tests/faults/redis_replicas/test_drain.py"),
-    "tests/faults/test_ill_redis.py",
     "tests/faults/test_racing_feeds.py",
-    "tests/faults/test_stampede.py",
 )
+# These measure durations, so they run one by one.
+MEASURING = ("tests/faults/test_ill_redis.py", "tests/faults/test_stampede.py")
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +64,14 @@ def test_commands_show_the_version_of_valkey(valkey: Server) -> None:
 @promise("the cache works with Valkey as with Redis")
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(not IS_FULL, reason="runs every test of the cache again")
-def test_the_tests_of_the_cache_pass_with_valkey(docker_engine: None) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [pytest.param(("--numprocesses=2", *TESTS), id="all"), pytest.param(MEASURING, id="measuring")],
+)
+def test_the_tests_of_the_cache_pass_with_valkey(docker_engine: None, arguments: tuple[str, ...]) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "SCALE"}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--quiet", "--numprocesses=2", *TESTS],
+        [sys.executable, "-m", "pytest", "--quiet", *arguments],
         cwd=Checkout.here().root,
         env=environment | {"REDIS_ENGINE": "valkey"},
         capture_output=True,
