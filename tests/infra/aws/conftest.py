@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from ops.stack.pulumi_stack import PulumiStack
 from tests.aws_outputs import ACCOUNT, REGION
 from tests.infra import echo_provider
 from tests.infra.aws import echo_rds
@@ -36,9 +38,10 @@ class AwsCheckout(CheckoutCopy):
 
     plugins: Path = Path()
     endpoint: str = ""
+    base: Mapping[str, object] = field(default_factory=lambda: SETTINGS)
 
     def settings(self, **values: object) -> None:
-        config = SETTINGS | {f"groundwork:{key}": value for key, value in values.items()}
+        config = {**self.base} | {f"groundwork:{key}": value for key, value in values.items()}
         (self.root / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump({"config": config}))
 
     def environment(self) -> dict[str, str]:
@@ -57,6 +60,21 @@ class AwsCheckout(CheckoutCopy):
         """Return the engine's JSON preview of an `up`."""
         found: dict[str, Any] = json.loads(self.succeed("preview", "--stack", STACK, "--json"))
         return found
+
+    def protected(self) -> list[str]:
+        """Return the URNs of the resources that Pulumi refuses to delete."""
+        resources = PulumiStack(self.identity, STACK).resources()
+        return [str(each["urn"]) for each in resources if each.get("protect")]
+
+    def waive(self, rules: Mapping[str, Iterable[str]]) -> None:
+        """Overwrite the stack's waivers with these, of URN -> rules, until tomorrow."""
+        tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+        waivers = [
+            {"urn": urn, "rules": list(names), "reason": "a test", "expires": tomorrow}
+            for urn, names in rules.items()
+        ]
+        path = self.root / "infra" / "policy" / "waivers" / f"{STACK}.yaml"
+        path.write_text(yaml.safe_dump({"waivers": waivers}))
 
 
 def changes(preview: dict[str, Any]) -> dict[str, list[str]]:

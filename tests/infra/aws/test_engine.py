@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from infra import outputs
 from infra.spec import rds
@@ -248,8 +246,8 @@ def test_down_is_refused_while_the_settings_protect_the_data(checkout: AwsChecko
 
 @promise("`protectData` protects every resource that holds data")
 def test_the_state_also_protects_the_data_from_plain_pulumi(checkout: AwsCheckout) -> None:
-    protected = {r["urn"].rpartition("::")[2] for r in resources(checkout) if r.get("protect")}
-    assert {"postgres", "redis"} <= protected
+    names = {urn.rpartition("::")[2] for urn in checkout.protected()}
+    assert {"postgres", "redis"} <= names
 
 
 def test_docker_commands_report_that_a_stack_on_aws_has_no_containers(checkout: AwsCheckout) -> None:
@@ -275,19 +273,7 @@ def test_bad_setting_is_refused_before_anything_starts(checkout: AwsCheckout, aw
 @promise("a stack on AWS is torn down only if its settings and waivers allow it")
 def test_down_succeeds_with_settings_and_waivers(checkout: AwsCheckout) -> None:
     checkout.settings(protectData="false")
-    waive(checkout, "DataLoss.protection", "RDS.8")
+    checkout.waive(dict.fromkeys(checkout.protected(), ("DataLoss.protection", "RDS.8")))
     checkout.succeed("up", "--stack", STACK)
     checkout.succeed("down", "--stack", STACK, "--volumes", "--yes")
     assert not PulumiStack(checkout.identity, STACK).exists
-
-
-def waive(checkout: AwsCheckout, *rules: str) -> None:
-    """Waive the rules for protected resources until tomorrow."""
-    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
-    waivers = [
-        {"urn": r["urn"], "rules": list(rules), "reason": "torn down by a test", "expires": tomorrow}
-        for r in resources(checkout)
-        if r.get("protect")
-    ]
-    path = checkout.root / "infra" / "policy" / "waivers" / f"{STACK}.yaml"
-    path.write_text(yaml.safe_dump({"waivers": waivers}))

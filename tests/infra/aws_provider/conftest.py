@@ -5,12 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.infra.aws.conftest import AwsCheckout
+from tests.infra.aws.conftest import SETTINGS, AwsCheckout
 from tests.infra.aws_provider import provider
 from tests.infra.checkout import ROOT, CheckoutCopy
 
@@ -36,6 +35,8 @@ def endpoint() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def checkout(plugins: Path, endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> AwsCheckout:
     copy = CheckoutCopy.copy_to(tmp_path_factory.mktemp("aws-provider"))
-    made = replace(AwsCheckout(copy.root, copy.state), plugins=plugins, endpoint=endpoint)
+    # With a repository in ECR, where moto always has the image.
+    base = {key: value for key, value in SETTINGS.items() if key != "groundwork:awsAccessImage"}
+    made = AwsCheckout(copy.root, copy.state, plugins, endpoint, base)
     made.settings()
     return made

@@ -12,6 +12,8 @@ from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, EmptyResult
 from moto.elasticache.responses import ElastiCacheResponse
 
+from infra.spec import elasticache
+
 Resource = dict[str, Any]
 # Kind of resource -> its name in ARNs, and the code of the error if there is none of that name.
 _KINDS = {
@@ -50,13 +52,14 @@ class ElastiCache(ElastiCacheResponse):
         return ActionResult({"CacheParameterGroupName": name})
 
     def describe_cache_parameters(self) -> ActionResult:
-        """Return the parameters that were set, which is what `Source: user` selects."""
+        """Return the parameters whose source is `user`: those whose value is not the default."""
         values = _parameters.get(self.params["CacheParameterGroupName"], {})
         return ActionResult(
             {
                 "Parameters": [
                     {"ParameterName": name, "ParameterValue": value, "Source": "user", "IsModifiable": True}
                     for name, value in values.items()
+                    if value != elasticache.DEFAULTS.get(name)
                 ]
             }
         )

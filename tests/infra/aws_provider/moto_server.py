@@ -10,11 +10,13 @@ import threading
 from typing import Any
 
 import moto.ec2.urls
+import moto.ecr.urls
 import moto.ecs.urls
 import moto.elasticache.urls
 import moto.rds.urls
 from moto.core.responses import ActionResult, BaseResponse
 from moto.ec2.responses import EC2Response
+from moto.ecr.responses import ECRResponse
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.rds.responses import RDSResponse
 from moto.server import ThreadedMotoServer
@@ -22,6 +24,9 @@ from moto.server import ThreadedMotoServer
 from infra.spec import rds_defaults
 from tests.infra.aws_provider.elasticache import ElastiCache
 
+# RDS installs a minor version of the requested one.
+_MINOR = ".12"
+_DIGEST = f"sha256:{'1' * 64}"
 _tasks: dict[str, dict[str, Any]] = {}
 
 
@@ -45,16 +50,25 @@ class Ec2(EC2Response):
 
 
 class Rds(RDSResponse):
-    """Instances with Performance Insights, and parameters of a group with their source."""
+    """Instances with their own id, minor version and Performance Insights, and parameters with their source."""
 
     def create_db_instance(self) -> ActionResult:
-        return self._observed(super().create_db_instance())
+        return self._identified(super().create_db_instance())
 
     def create_db_instance_read_replica(self) -> ActionResult:
-        return self._observed(super().create_db_instance_read_replica())
+        return self._identified(super().create_db_instance_read_replica())
 
     def modify_db_instance(self) -> ActionResult:
         return self._observed(super().modify_db_instance())
+
+    def _identified(self, result: ActionResult) -> ActionResult:
+        answer: Any = result._result
+        instance = answer["DBInstance"]
+        # Only letters and digits: the provider takes any other id for an identifier.
+        instance.dbi_resource_id = "db-" + self.params["DBInstanceIdentifier"].replace("-", "").upper()
+        if "." not in instance.engine_version:
+            instance.engine_version += _MINOR
+        return self._observed(result)
 
     def _observed(self, result: ActionResult) -> ActionResult:
         answer: Any = result._result
@@ -88,6 +102,15 @@ def _as_kept(parameter: dict[str, Any]) -> dict[str, Any]:
     if rds_defaults.is_default(parameter["ParameterName"], parameter["ParameterValue"]):
         kept["ApplyMethod"] = "pending-reboot"
     return kept
+
+
+class Ecr(ECRResponse):
+    """Repositories that have every image, so that the program neither builds nor pushes one."""
+
+    def batch_get_image(self) -> ActionResult:
+        tags = [each["imageTag"] for each in self._get_param("imageIds")]
+        images = [{"imageId": {"imageTag": tag, "imageDigest": _DIGEST}} for tag in tags]
+        return ActionResult({"images": images, "failures": []})
 
 
 class Ecs(EC2ContainerServiceResponse):
@@ -151,6 +174,7 @@ def main() -> None:
     os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
     replaced: tuple[tuple[Any, type[BaseResponse]], ...] = (
         (moto.ec2.urls, Ec2),
+        (moto.ecr.urls, Ecr),
         (moto.ecs.urls, Ecs),
         (moto.elasticache.urls, ElastiCache),
         (moto.rds.urls, Rds),

@@ -30,6 +30,13 @@ CHECKSUMS = {
     "darwin-arm64": "h1:Ijt7pOlB7Tr7maGQIqtsLFbl7pSMIj06TVdkoSBcYOw=",
     "linux-amd64": "h1:edXOJWE4ORX8Fm+dpVpICzMZJat4AX0VRCAy/xkcOc0=",
 }
+BUILD = golang.Build(
+    module=versions.SOURCES / "aws_provider",
+    package=".",
+    # The engine asks for a plugin of the version of the Python package.
+    ldflags=f"-s -w -X main.version={importlib.metadata.version('pulumi-aws')}",
+    whole=golang.Whole(packages=1455, seconds=100),
+)
 _RELEASES = "https://releases.hashicorp.com/terraform-provider-aws"
 _GIB = 1.2
 _BRIDGE = "pulumi-resource-aws"
@@ -125,16 +132,9 @@ def _check(release: Path) -> None:
 
 
 def _build(draft: Path, progress: Progress) -> None:
-    build = golang.Build(
-        module=versions.SOURCES / "aws_provider",
-        package=".",
-        # The engine asks for a plugin of the version of the Python package.
-        ldflags=f"-s -w -X main.version={importlib.metadata.version('pulumi-aws')}",
-        whole=golang.Whole(packages=1455, seconds=150),
-    )
     go = golang.find(Checkout.here(), progress)
     with progress.step(_TITLE, "preparing the build") as step:
-        golang.compile(go, build, draft / _BRIDGE, step)
+        golang.compile(go, BUILD, draft / _BRIDGE, step)
         step.doing = "built from Go modules"
 
 

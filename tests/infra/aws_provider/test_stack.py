@@ -6,16 +6,42 @@ Each test continues from the previous one. moto answers instead of AWS, so nothi
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
 from ops.errors import Exit
 from ops.stack.pulumi_stack import PulumiStack
+from tests.aws_outputs import REGION
 from tests.infra.aws.conftest import STACK, AwsCheckout, changes
-from tests.infra.aws.test_engine import waive
 from tests.promises import promise
 from tests.scale import IS_FULL
 
+# Settings that AWS applies at once. It applies sizes of servers and storage in the maintenance window, until when the
+# provider reports a difference; moto applies them at once.
+CHANGED: dict[str, Any] = {
+    "postgresReplicas": "1",
+    "postgresParameters": {"random_page_cost": "1.2"},
+    # The default of ElastiCache, so that the parameter is reset.
+    "redisEvictionPolicy": "volatile-lru",
+    "awsBackupRetentionDays": "35",
+    "awsBackupWindow": "00:30-01:30",
+    "awsMaintenanceWindow": "mon:03:00-mon:04:00",
+    "awsMonitoringSeconds": "30",
+    "awsRedisSnapshotDays": "14",
+    "awsAccessCount": "3",
+    "awsAccessCpu": "1024",
+    "awsAccessMemory": "2GB",
+    "awsLogRetentionDays": "731",
+    "awsAlarmEmail": "ops@example.com",
+    "awsPermissionsBoundary": "ci-groundwork-boundary-prod",
+}
+_POSTGRES = f"urn:pulumi:{STACK}::groundwork::groundwork:aws:Postgres$aws"
+WAIVERS = {
+    f"{_POSTGRES}:rds/instance:Instance::postgres": ("RDS.managed-password",),
+    f"{_POSTGRES}:rds/instance:Instance::postgres-replica-1": ("RDS.managed-password",),
+    f"{_POSTGRES}:secretsmanager/secret:Secret::postgres-admin": ("SecretsManager.1",),
+}
 slow = pytest.mark.skipif(
     not IS_FULL, reason="the provider waits for minutes before it asks whether a server is available"
 )
@@ -35,6 +61,20 @@ def test_up_leaves_no_difference_and_no_drift(checkout: AwsCheckout) -> None:
     assert_no_drift(checkout)
 
 
+@slow
+@promise("with the real AWS provider, an `up` leaves no difference and no drift", control=True)
+def test_a_change_by_somebody_else_is_drift(checkout: AwsCheckout) -> None:
+    import boto3
+
+    logs = boto3.client(
+        "logs", REGION, endpoint_url=checkout.endpoint, aws_access_key_id="x", aws_secret_access_key="y"
+    )
+    logs.put_retention_policy(logGroupName=f"/groundwork/{STACK}/access", retentionInDays=1)
+    done = checkout.run("preview", "--stack", STACK, "--refresh", "--expect-no-changes")
+    assert done.returncode == Exit.MISMATCH, done.stdout + done.stderr
+    assert re.search(r"LogGroup .*retentionInDays", done.stdout), done.stdout
+
+
 def assert_no_drift(checkout: AwsCheckout) -> None:
     done = checkout.run("preview", "--stack", STACK, "--refresh", "--expect-no-changes")
     assert done.returncode == Exit.FINE, done.stdout + done.stderr
@@ -44,22 +84,25 @@ def assert_no_drift(checkout: AwsCheckout) -> None:
 
 @slow
 @promise("with the real AWS provider, an `up` leaves no difference and no drift")
-def test_changed_settings_leave_no_drift(checkout: AwsCheckout) -> None:
-    checkout.settings(
-        awsPostgresClass="db.r7g.xlarge",
-        awsBackupRetentionDays="35",
-        awsLogRetentionDays="731",
-        postgresReplicas="1",
-    )
-    checkout.succeed("up", "--stack", STACK)
+def test_changed_settings_are_changed_in_place_and_leave_no_drift(checkout: AwsCheckout) -> None:
+    """The first read replica also moves the administrator's password from RDS to the stack, which needs waivers."""
+    checkout.settings(**CHANGED)
+    checkout.waive(WAIVERS)
+    done = checkout.succeed("up", "--stack", STACK)
+    assert "replaced" not in done
     assert_no_drift(checkout)
 
 
 @slow
 @promise("with the real AWS provider, `down` deletes the whole stack")
 def test_down_deletes_everything(checkout: AwsCheckout) -> None:
-    checkout.settings(protectData="false")
-    waive(checkout, "DataLoss.protection", "RDS.8")
+    checkout.settings(**CHANGED, protectData="false")
+    checkout.waive(
+        {
+            urn: ("DataLoss.protection", "RDS.8", *WAIVERS.get(urn, ()))
+            for urn in [*checkout.protected(), *WAIVERS]
+        }
+    )
     checkout.succeed("up", "--stack", STACK)
     checkout.succeed("down", "--stack", STACK, "--volumes", "--yes")
     assert not PulumiStack(checkout.identity, STACK).exists

@@ -18,6 +18,7 @@ from ops.toolchain.disk import DiskFullError
 from ops.toolchain.golang import Build, Go, Whole
 from ops.toolchain.inventory import Tool, ToolSource
 from ops.toolchain.progress import Progress, ProgressStep
+from tests.infra.aws_provider import provider
 
 Program = Callable[[Path, str], Path]
 
@@ -113,17 +114,21 @@ def test_a_build_shows_when_only_linking_is_left(
     assert linking.is_set() == is_linking
 
 
-def test_packages_that_both_builds_use_are_compiled_once() -> None:
+def test_packages_that_several_builds_use_are_compiled_once() -> None:
     """Go's cache is used if flags and versions agree, of a package and of everything that it imports."""
 
     def required(build: Build) -> dict[str, list[int]]:
         found = re.findall(r"^\t(\S+) v(\S+)", (build.module / "go.mod").read_text(), re.MULTILINE)
         return {name: [int(part) for part in re.findall(r"\d+", version)] for name, version in found}
 
-    cli, provider = required(pulumi_cli.BUILD), required(docker_provider.BUILD)
-    assert [name for name in cli if name in provider and provider[name] < cli[name]] == []
-    flags = [build.flags() for build in (pulumi_cli.BUILD, replace(docker_provider.BUILD, tags=()))]
-    assert flags[0][:-1] == flags[1][:-1]
+    cli, docker, aws = map(required, (pulumi_cli.BUILD, docker_provider.BUILD, provider.BUILD))
+    assert [name for name in cli if name in docker and docker[name] < cli[name]] == []
+    assert [name for name in docker if name in aws and aws[name] != docker[name]] == []
+    flags = [
+        build.flags()[:-1]
+        for build in (pulumi_cli.BUILD, replace(docker_provider.BUILD, tags=()), provider.BUILD)
+    ]
+    assert flags[0] == flags[1] == flags[2]
 
 
 def test_a_failed_build_is_one_line_and_leaves_no_temporary_folder(tmp_path: Path, program: Program) -> None:
