@@ -64,6 +64,7 @@ def drained(group: Group, position: int) -> Iterator[None]:
 @promise("no read is stale during a failover of Redis, and no caller gets an error")
 @promise("never do two Redis servers accept writes at the same time")
 @pytest.mark.parametrize("fault", [killed, frozen_then_thawed, isolated, drained])
+@pytest.mark.timeout(scaled(600, 3600))
 def test_a_failover_harms_no_caller(fault: Fault, group: Group, database: Database, namespace: str) -> None:
     for n in range(scaled(1, 20)):
         drill = Drill(group, database, f"{namespace}-{n}")
