@@ -65,6 +65,9 @@ class ElastiCache(ElastiCacheResponse):
         )
 
     def delete_cache_parameter_group(self) -> ActionResult:
+        name = self.params["CacheParameterGroupName"]
+        if any(_parameter_group(node) == name for node in _store["CacheCluster"].values()):
+            raise ServiceException("InvalidCacheParameterGroupState", f"{name} is used by a cluster.")
         _parameters.pop(self.params["CacheParameterGroupName"], None)
         return self._deleted("CacheParameterGroup", "CacheParameterGroupName")
 
@@ -169,25 +172,19 @@ class ElastiCache(ElastiCacheResponse):
 
     def _make_node(self, node: str, group: str, port: int) -> None:
         given = self.params
-        # AWS installs a minor version of the requested one.
-        version = given["EngineVersion"] + ".0"
         self._keep(
             "CacheCluster",
             node,
-            self._given("CacheNodeType", "Engine", "AutoMinorVersionUpgrade", "PreferredMaintenanceWindow")
+            self._given("CacheNodeType", "AutoMinorVersionUpgrade", "PreferredMaintenanceWindow")
+            | self._engine()
             | self._given("CacheSubnetGroupName", "SnapshotRetentionLimit", "SnapshotWindow")
             | self._given("AtRestEncryptionEnabled", "TransitEncryptionEnabled", "TransitEncryptionMode")
             | {
                 "CacheClusterId": node,
                 "ReplicationGroupId": group,
                 "CacheClusterStatus": "available",
-                "EngineVersion": version,
                 "NumCacheNodes": 1,
                 "CacheNodes": [{"CacheNodeId": "0001", "Endpoint": _endpoint(node, port)}],
-                "CacheParameterGroup": {
-                    "CacheParameterGroupName": given["CacheParameterGroupName"],
-                    "ParameterApplyStatus": "in-sync",
-                },
                 "NotificationConfiguration": {
                     "TopicArn": given.get("NotificationTopicArn"),
                     "TopicStatus": "active",
@@ -202,12 +199,15 @@ class ElastiCache(ElastiCacheResponse):
         return self._listed("ReplicationGroup", "ReplicationGroupId")
 
     def modify_replication_group(self) -> ActionResult:
-        """Change the group and its nodes. A changed node type waits for the maintenance window, like on AWS."""
+        """Change the group and its nodes. Node type and engine wait for the maintenance window, like on AWS."""
         group = _found("ReplicationGroup", self.params["ReplicationGroupId"])
         changed = self._given("SnapshotRetentionLimit", "SnapshotWindow", "AutoMinorVersionUpgrade")
         group |= changed
         if "ReplicationGroupDescription" in self.params:
             group["Description"] = self.params["ReplicationGroupDescription"]
+        if self.params.get("ApplyImmediately"):
+            group |= self._given("Engine")
+            changed |= self._engine()
         for node in group["MemberClusters"]:
             _store["CacheCluster"][node] |= changed | self._given("PreferredMaintenanceWindow")
         return ActionResult({"ReplicationGroup": group})
@@ -232,6 +232,15 @@ class ElastiCache(ElastiCacheResponse):
         for key in self.params["TagKeys"]:
             _tags[self.params["ResourceName"]].pop(key, None)
         return EmptyResult()
+
+    def _engine(self) -> Resource:
+        """Return a node's engine and its parameters. AWS installs a minor version of the requested one."""
+        parameters = {
+            "CacheParameterGroupName": self.params["CacheParameterGroupName"],
+            "ParameterApplyStatus": "in-sync",
+        }
+        version = f"{self.params['EngineVersion']}.0"
+        return self._given("Engine") | {"EngineVersion": version, "CacheParameterGroup": parameters}
 
     def _given(self, *names: str) -> Resource:
         return {name: self.params[name] for name in names if name in self.params}
@@ -262,6 +271,10 @@ def _found(kind: str, name: str) -> Resource:
     if name not in _store[kind]:
         raise ServiceException(_KINDS[kind][1], f"{kind} {name} not found.")
     return _store[kind][name]
+
+
+def _parameter_group(node: Resource) -> str:
+    return str(node["CacheParameterGroup"]["CacheParameterGroupName"])
 
 
 def _endpoint(host: str, port: int) -> Resource:
