@@ -99,16 +99,19 @@ class FakeRds:
 
     def _DescribeDBInstances(self, fields: dict[str, str]) -> dict[str, Any]:
         name, wanted = fields.get("DBInstanceIdentifier"), fields.get("Filters.Filter.1.Values.Value.1")
-        for resource_id in list(self.instances):
-            self._advance(resource_id)
-        rows = [
-            row
-            for row in self.instances.values()
-            if name in (None, row["DBInstanceIdentifier"]) and wanted in (None, row["DbiResourceId"])
-        ]
+        for row in self._matching(name, wanted):
+            self._advance(row["DbiResourceId"])
+        rows = self._matching(name, wanted)
         if name is not None and not rows:
             raise RdsError("DBInstanceNotFound")
         return {"DBInstances": rows}
+
+    def _matching(self, name: str | None, resource_id: str | None) -> list[dict[str, Any]]:
+        return [
+            row
+            for row in self.instances.values()
+            if name in (None, row["DBInstanceIdentifier"]) and resource_id in (None, row["DbiResourceId"])
+        ]
 
     def _DescribeDBInstanceAutomatedBackups(self, _: dict[str, str]) -> dict[str, Any]:
         return {"DBInstanceAutomatedBackups": []}
@@ -166,10 +169,9 @@ class FakeRds:
         row = self.named(fields["DBInstanceIdentifier"])
         if row.get("DeletionProtection"):
             raise RdsError("InvalidParameterCombination")
-        if row["DBInstanceStatus"] == "deleting":
+        if row["DbiResourceId"] in self._changes:
             raise RdsError("InvalidDBInstanceState")
-        row["DBInstanceStatus"] = "deleting"
-        self._changes[row["DbiResourceId"]] = ({}, self.lag)
+        self._changes[row["DbiResourceId"]] = ({"DBInstanceStatus": "deleting"}, 2 * self.lag)
         if not self.lag:
             self._advance(row["DbiResourceId"])
         return {"DBInstance": row}
@@ -195,11 +197,11 @@ class FakeRds:
         changes, left = self._changes[resource_id]
         if left > 0:
             if left <= self.lag and row["DBInstanceStatus"] == "available":
-                row["DBInstanceStatus"] = "modifying"
+                row["DBInstanceStatus"] = changes.get("DBInstanceStatus", "modifying")
             self._changes[resource_id] = (changes, left - 1)
             return
         del self._changes[resource_id]
-        if row["DBInstanceStatus"] == "deleting":
+        if "DBInstanceStatus" in changes:
             del self.instances[resource_id]
             for other in self.instances.values():
                 if row["DBInstanceIdentifier"] in other.get("ReadReplicaDBInstanceIdentifiers", []):

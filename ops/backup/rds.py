@@ -219,8 +219,8 @@ class Instance:
 
 
 def _own_tags(source: dict[str, Any]) -> list[dict[str, str]]:
-    """Return the source's tags that may be copied. aws: tags may not, and a restored source has its own TAG."""
-    return [t for t in source.get("TagList", []) if t["Key"] != TAG and not t["Key"].startswith("aws:")]
+    """Return the source's tags that may be copied. aws: tags may not, and those of restores are the source's own."""
+    return [t for t in source.get("TagList", []) if not t["Key"].startswith(("aws:", "groundwork."))]
 
 
 def _client(region: str, connect_seconds: float | None = None) -> Any:

@@ -173,24 +173,20 @@ class Adoption:
 
     def _delete_replica(self, name: str, progress: Progress) -> None:
         """Delete a read replica of the replaced instance, because `up` creates one of the same name."""
+        client = self.instance.client
         try:
             row = self.instance.describe(name)
-            if row["DBInstanceStatus"] != "deleting":
-                progress(f"deleting {name}, a read replica of the replaced instance")
-                if row.get("DeletionProtection"):
-                    self._modify(row["DbiResourceId"], progress, DeletionProtection=False)
-                    self._wait(
-                        row["DbiResourceId"], name, progress, lambda r: not r.get("DeletionProtection")
-                    )
-                with translated_errors():
-                    self.instance.client.delete_db_instance(
-                        DBInstanceIdentifier=name, SkipFinalSnapshot=True, DeleteAutomatedBackups=True
-                    )
-            self.instance.wait_available(
-                f"the deletion of {name}",
-                lambda: str(self.instance.describe(name)["DBInstanceStatus"]),
+            resource_id = str(row["DbiResourceId"])
+            progress(f"deleting {name}, a read replica of the replaced instance")
+            if row.get("DeletionProtection"):
+                self._modify(resource_id, progress, DeletionProtection=False)
+                self._wait(resource_id, name, progress, lambda r: not r.get("DeletionProtection"))
+            self._request(
+                resource_id,
+                lambda now: client.delete_db_instance(DBInstanceIdentifier=now, SkipFinalSnapshot=True),
                 progress,
             )
+            self._wait(resource_id, name, progress, lambda _: False)
         except NoSuchInstance:
             return
 
@@ -203,16 +199,25 @@ class Adoption:
         self._wait(resource_id, after, progress, lambda r: bool(r["DBInstanceIdentifier"] == after))
 
     def _modify(self, resource_id: str, progress: Progress, **changes: object) -> None:
-        """Change an instance immediately. Wait before while RDS is busy with an earlier change of it."""
+        """Change an instance immediately."""
+        client = self.instance.client
+        self._request(
+            resource_id,
+            lambda name: client.modify_db_instance(
+                DBInstanceIdentifier=name, ApplyImmediately=True, **changes
+            ),
+            progress,
+        )
+
+    def _request(self, resource_id: str, send: Callable[[str], object], progress: Progress) -> None:
+        """Send a request about an instance, with its name. Wait before while RDS is busy with an earlier change."""
         deadline = time.monotonic() + self.instance.timeout_seconds
         while True:
             name = str(self._row(resource_id)["DBInstanceIdentifier"])
             self._wait(resource_id, name, progress)
             try:
                 with translated_errors():
-                    self.instance.client.modify_db_instance(
-                        DBInstanceIdentifier=name, ApplyImmediately=True, **changes
-                    )
+                    send(name)
                 return
             except BackupError as error:
                 # RDS still reports an instance as available when it is about to begin a change.

@@ -58,14 +58,28 @@ class Rds(RDSResponse):
     def create_db_instance_read_replica(self) -> ActionResult:
         return self._identified(super().create_db_instance_read_replica())
 
+    def restore_db_instance_to_point_in_time(self) -> ActionResult:
+        return self._restored(super().restore_db_instance_to_point_in_time())
+
+    def restore_db_instance_from_db_snapshot(self) -> ActionResult:
+        return self._restored(super().restore_db_instance_from_db_snapshot())
+
+    def _restored(self, result: ActionResult) -> ActionResult:
+        """Remove what moto copies: RDS does not manage a restored instance's password, and it is not a replica."""
+        answer: Any = result._result
+        vars(answer["DBInstance"]).pop("master_user_secret", None)
+        answer["DBInstance"].source_db_instance_identifier = None
+        return self._identified(result)
+
     def modify_db_instance(self) -> ActionResult:
         return self._observed(super().modify_db_instance())
 
     def _identified(self, result: ActionResult) -> ActionResult:
         answer: Any = result._result
         instance = answer["DBInstance"]
+        name = self.params.get("TargetDBInstanceIdentifier") or self.params["DBInstanceIdentifier"]
         # Only letters and digits: the provider takes any other id for an identifier.
-        instance.dbi_resource_id = "db-" + self.params["DBInstanceIdentifier"].replace("-", "").upper()
+        instance.dbi_resource_id = "db-" + name.replace("-", "").upper()
         if "." not in instance.engine_version:
             instance.engine_version += _MINOR
         return self._observed(result)

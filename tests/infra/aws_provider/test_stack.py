@@ -5,6 +5,7 @@ Each test continues from the previous one. moto answers instead of AWS, so nothi
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -80,6 +81,16 @@ def assert_no_drift(checkout: AwsCheckout) -> None:
     assert done.returncode == Exit.FINE, done.stdout + done.stderr
     (counts,) = re.findall(r"Resources:\n((?:    .*\n)+)", done.stdout)
     assert re.fullmatch(r"    \d{3} unchanged\n", counts), counts
+
+
+@slow
+@promise("with the real AWS provider, an `up` leaves no difference and no drift")
+@promise("`restore --adopt` puts a restored instance in place of the stack's, and keeps the old one")
+def test_adopted_instance_leaves_no_drift(checkout: AwsCheckout) -> None:
+    at = f"--stack={STACK}"
+    restored = json.loads(checkout.succeed("restore", at, "--to", "LATEST", "--yes", "--json"))["instance"]
+    checkout.succeed("restore", at, "--adopt", restored, "--yes")
+    assert_no_drift(checkout)
 
 
 @slow
