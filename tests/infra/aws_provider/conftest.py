@@ -23,9 +23,15 @@ def plugins() -> Path:
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
+def actions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file with the actions that were requested, like `rds:CreateDBInstance`."""
+    return tmp_path_factory.mktemp("moto") / "actions"
+
+
+@pytest.fixture(scope="module")
+def endpoint(actions: Path) -> Iterator[str]:
     """Start moto, and yield its URL. In a process of its own, because its extensions replace parts of moto."""
-    command = [sys.executable, "-m", "tests.infra.aws_provider.moto_server"]
+    command = [sys.executable, "-m", "tests.infra.aws_provider.moto_server", str(actions)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}"

@@ -1,12 +1,16 @@
 """moto's server as a process on 127.0.0.1, with what the real AWS provider needs and moto lacks.
 
-Each extension answers as AWS's API reference of the service says. The server prints its port.
+Each extension answers as AWS's API reference of the service says. The server prints its port, and writes the name of
+each action that was requested into the file of its argument.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import moto.ec2.urls
@@ -103,6 +107,28 @@ class Rds(RDSResponse):
         )
         return ActionResult({"Parameters": [_as_kept(each) for each in group.parameters.values()]})
 
+    def modify_event_subscription(self) -> ActionResult:
+        subscription = self._subscription()
+        subscription.event_categories = self.params.get("EventCategories", subscription.event_categories)
+        subscription.sns_topic_arn = self.params.get("SnsTopicArn", subscription.sns_topic_arn)
+        return ActionResult({"EventSubscription": subscription})
+
+    def add_source_identifier_to_subscription(self) -> ActionResult:
+        subscription = self._subscription()
+        subscription.source_ids = [*subscription.source_ids, self.params["SourceIdentifier"]]
+        return ActionResult({"EventSubscription": subscription})
+
+    def remove_source_identifier_from_subscription(self) -> ActionResult:
+        subscription = self._subscription()
+        subscription.source_ids = [
+            each for each in subscription.source_ids if each != self.params["SourceIdentifier"]
+        ]
+        return ActionResult({"EventSubscription": subscription})
+
+    def _subscription(self) -> Any:
+        (found,) = self.backend.describe_event_subscriptions(self.params["SubscriptionName"])
+        return found
+
     def reset_db_parameter_group(self) -> ActionResult:
         name = self.params["DBParameterGroupName"]
         (group,) = self.backend.describe_db_parameter_groups({"db_parameter_group_name": name})
@@ -184,6 +210,21 @@ class Ecs(EC2ContainerServiceResponse):
         }
 
 
+def recorded(file: Path) -> Callable[[BaseResponse], Any]:
+    """Return a method that answers a request, and appends the name of a new action to the file."""
+    answer, known = BaseResponse.call_action, set[str]()
+
+    def call_action(self: BaseResponse) -> Any:
+        action = f"{self.service_name}:{self._get_action()}"
+        if action not in known:
+            known.add(action)
+            with file.open("a") as opened:
+                opened.write(f"{action}\n")
+        return answer(self)
+
+    return call_action
+
+
 def main() -> None:
     os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
     replaced: tuple[tuple[Any, type[BaseResponse]], ...] = (
@@ -195,6 +236,7 @@ def main() -> None:
     )
     for urls, handler in replaced:
         urls.url_paths = dict.fromkeys(urls.url_paths, handler.dispatch)
+    BaseResponse.call_action = recorded(Path(sys.argv[1]))  # type: ignore[method-assign]
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     print(server.get_host_and_port()[1], flush=True)
