@@ -21,6 +21,10 @@ from typing import Any
 from infra.spec.checkout import STATE_LABEL
 from infra.spec.errors import InfraError
 
+# Added to the environment of commands that create images or containers. The docker command would create them for the
+# platform in the user's variable, but the images' wheels and the base image are for the engine's own.
+ENGINES_PLATFORM = {"DOCKER_DEFAULT_PLATFORM": ""}
+
 
 class DockerError(InfraError):
     """A Docker command failed."""
@@ -65,7 +69,7 @@ def docker(
             capture_output=True,
             timeout=timeout_seconds,
             check=False,
-            env=os.environ | dict(environment) if environment else None,
+            env=os.environ | ENGINES_PLATFORM | dict(environment or {}),
         )
     except FileNotFoundError as error:
         raise DockerError("docker is not on PATH; run `make up`, which installs it where it can") from error

@@ -5,8 +5,10 @@ The Pulumi program, not this module, builds groundwork's own images.
 
 from __future__ import annotations
 
+import os
 import shutil
 
+from infra.docker.engine import ENGINES_PLATFORM
 from infra.images.context import BASE_IMAGE, BASE_REFERENCE
 from infra.spec.checkout import Checkout
 from ops.errors import OpsError
@@ -24,27 +26,29 @@ MAKING_SECONDS = 20
 MAKING_GIB = 1.0
 
 
-def installed() -> Tool | None:
-    """Return the image, or None if the engine does not have it."""
+def installed(engine: Engine) -> Tool | None:
+    """Return the image, or None if the engine does not have it for its own architecture."""
+    described = "{{.Id}} {{.Architecture}}"
     try:
-        image = process.run(
-            ["docker", "image", "inspect", "--format", "{{.Id}}", BASE_IMAGE], timeout_seconds=20
+        found = process.run(
+            ["docker", "image", "inspect", "--format", described, BASE_IMAGE], timeout_seconds=20
         )[0]
     except (CommandFailed, IndexError):
         return None
-    return _tool(image, ToolSource.CACHED)
+    image, architecture = found.split()
+    return _tool(image, ToolSource.CACHED) if architecture == engine.arch else None
 
 
 def ensure(checkout: Checkout, engine: Engine, progress: Progress) -> Tool:
     """Provide the image. Raises OpsError."""
-    if (tool := installed()) is not None:
+    if (tool := installed(engine)) is not None:
         return tool
     with store.exclusive(
         checkout.cache_dir,
         "base-image",
         lambda who: progress.say(f"{NAME}: waiting for {who}, which builds it"),
     ):
-        if (tool := installed()) is not None:
+        if (tool := installed(engine)) is not None:
             return tool
         with progress.step(f"{NAME} {BASE_IMAGE}", "pulling") as step:
             refusal = _pull()
@@ -56,10 +60,11 @@ def ensure(checkout: Checkout, engine: Engine, progress: Progress) -> Tool:
                     "built from Debian's packages (no registry can be reached)",
                     ToolSource.BUILT,
                 )
-        made = installed()
+        made = installed(engine)
         if made is None:
             raise OpsError(
-                f"{BASE_IMAGE} was created, but the Docker engine does not have it; run the same command again"
+                f"{BASE_IMAGE} was created, but the Docker engine does not have it for {engine.arch};"
+                " run the same command again"
             )
         return _tool(made.version, source)
 
@@ -73,6 +78,7 @@ def _pull() -> str | None:
     try:
         process.run(
             ["docker", "pull", BASE_REFERENCE],
+            env=os.environ | ENGINES_PLATFORM,
             first_line_seconds=PULL_SILENCE_SECONDS,
             timeout_seconds=PULL_SECONDS,
         )
@@ -87,13 +93,13 @@ def _make(checkout: Checkout, engine: Engine, refusal: str, step: ProgressStep) 
     if engine.arch != host_arch():
         raise OpsError(
             f"cannot pull {BASE_REFERENCE} ({refusal}), nor build it for {engine.arch} on this machine; make a"
-            f" registry reachable, or `docker load` an image named {BASE_IMAGE}"
+            f" registry reachable, or `docker load` an image for {engine.arch} named {BASE_IMAGE}"
         )
     if shutil.which("mmdebstrap") is None:
         if not debian.can_install():
             raise OpsError(
-                f"cannot pull {BASE_REFERENCE} ({refusal}); make a registry reachable, `docker load` an image named"
-                f" {BASE_IMAGE}, or install mmdebstrap to build the image from Debian's packages"
+                f"cannot pull {BASE_REFERENCE} ({refusal}); make a registry reachable, `docker load` an image for"
+                f" {engine.arch} named {BASE_IMAGE}, or install mmdebstrap to build the image from Debian's packages"
             )
         debian.install(["mmdebstrap"], step)
     disk.require(checkout.cache_dir, "building the base image", MAKING_GIB)
@@ -108,6 +114,7 @@ def _make(checkout: Checkout, engine: Engine, refusal: str, step: ProgressStep) 
             process.run(["mmdebstrap", "--variant=apt", "bookworm", str(archive)], timeout_seconds=600)
             process.run(
                 ["docker", "import", "--change", 'CMD ["bash"]', str(archive), BASE_IMAGE],
+                env=os.environ | ENGINES_PLATFORM,
                 timeout_seconds=300,
             )
         except CommandFailed as error:

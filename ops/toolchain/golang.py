@@ -77,8 +77,12 @@ def environment(temporary: Path) -> dict[str, str]:
     Proxies, checksum database, caches and GOFLAGS stay as configured. C compilers, other toolchains, workspaces and
     cross compilation are turned off, so that a build is the same on every machine.
     """
-    env = {name: value for name, value in os.environ.items() if name not in ("GOOS", "GOARCH", "GOROOT")}
+    env = {name: value for name, value in os.environ.items() if name != "GOROOT"}
+    system, machine = versions.platform_name().split("-")
     return env | {
+        # Set, because without the variables `go env -w` applies.
+        "GOOS": system,
+        "GOARCH": machine,
         "CGO_ENABLED": "0",
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",

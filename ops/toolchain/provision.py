@@ -146,7 +146,7 @@ def inspect(checkout: Checkout) -> tuple[Tool, ...]:
     else:
         found = [
             engine.tool(ToolSource.FOUND),
-            base_image.installed() or _missing(base_image.NAME, BASE_IMAGE),
+            base_image.installed(engine) or _missing(base_image.NAME, BASE_IMAGE),
             access_wheels.installed(checkout, engine) or _missing(access_wheels.NAME, engine.arch),
         ]
     if cli is None:

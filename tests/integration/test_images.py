@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.docker.engine import DockerError, docker, inspect
+from infra.docker.engine import DockerError, docker, inspect, server
 from infra.images.build import PACKAGES_DATE_LABEL, PACKAGES_LABEL, build
 from infra.images.context import image_context
 from infra.spec.checkout import Checkout
@@ -68,6 +68,18 @@ def test_only_another_refresh_installs_the_packages_again(tmp_path: Path, tag: s
         build(tmp_path, tag, refresh=refresh)
         dates.append(labels(tag)[PACKAGES_DATE_LABEL])
     assert dates[0] == dates[1] < dates[2]
+
+
+@promise("every image is for the engine's architecture, whatever DOCKER_DEFAULT_PLATFORM says")
+def test_a_default_platform_of_the_user_does_not_change_what_is_built(
+    tmp_path: Path, tag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = server().arch
+    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "linux/amd64" if own == "arm64" else "linux/arm64")
+    (tmp_path / "Dockerfile").write_text(SMALL)
+    build(tmp_path, tag)
+    (found,) = inspect("image", tag)
+    assert found["Architecture"] == own
 
 
 def test_a_failed_build_reports_its_last_lines_and_leaves_no_tag(tmp_path: Path, tag: str) -> None:

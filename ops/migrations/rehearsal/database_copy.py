@@ -6,6 +6,7 @@ read what the owner defined. No password is on a command line or in a container'
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import uuid
@@ -19,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from db.migrator.connection import open_connection
 from db.migrator.ledger import Ledger
-from infra.docker.engine import DockerError, docker, label_options
+from infra.docker.engine import ENGINES_PLATFORM, DockerError, docker, label_options
 from infra.docker.ownership import state_labels
 from infra.spec import roles
 from infra.spec.checkout import Checkout
@@ -143,7 +144,13 @@ def _transfer(source: SourceDatabase, server: ScratchServer, restore: list[str],
 def _pipe(dump: list[str], stdin: bytes, restore: list[str]) -> None:
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as answered:
         with (
-            subprocess.Popen(dump, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said) as source,
+            subprocess.Popen(
+                dump,
+                env=os.environ | ENGINES_PLATFORM,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+            ) as source,
             subprocess.Popen(restore, stdin=source.stdout, stdout=answered, stderr=answered) as target,
         ):
             assert source.stdin is not None

@@ -20,13 +20,14 @@ from tests.promises import promise
 Program = Callable[[Path, str], Path]
 HERE = Engine("20.10.24", host_arch())
 
-# `docker image inspect` finds the image once the file `image` exists, which tag and import create.
+# `docker image inspect` finds the image once the file `image`, with its architecture, exists. tag and import create it.
 DOCKER = """
+arch=${{DOCKER_DEFAULT_PLATFORM:-{arch}}}
 case "$1" in
-image) [ -e {path}/image ] && echo sha256:0123456789abcdef || exit 1 ;;
-pull) {pull} ;;
-tag) : > {path}/image ;;
-import) [ -s "$4" ] && : > {path}/image ;;
+image) [ -e {path}/image ] && echo sha256:0123456789abcdef $(cat {path}/image) || exit 1 ;;
+pull) {pull} && echo $arch > {path}/pulled ;;
+tag) cp {path}/pulled {path}/image ;;
+import) [ -s "$4" ] && echo $arch > {path}/image ;;
 esac
 """
 REFUSED = "echo 'dial tcp: lookup registry: no such host' >&2; exit 1"
@@ -35,7 +36,7 @@ REFUSED = "echo 'dial tcp: lookup registry: no such host' >&2; exit 1"
 @pytest.fixture
 def docker(path: Path, program: Program) -> Callable[[str], None]:
     def make(pull: str) -> None:
-        program(path / "docker", DOCKER.format(path=path, pull=pull))
+        program(path / "docker", DOCKER.format(path=path, pull=pull, arch=HERE.arch))
 
     return make
 
@@ -49,7 +50,7 @@ def test_an_existing_image_is_not_pulled(
     checkout: Checkout, progress: Progress, path: Path, docker: Callable[[str], None]
 ) -> None:
     docker("exit 9")
-    (path / "image").touch()
+    (path / "image").write_text(HERE.arch)
     tool = base_image.ensure(checkout, HERE, progress)
     assert (tool.source, tool.version) == (ToolSource.CACHED, "0123456789ab")
 
@@ -60,6 +61,25 @@ def test_an_image_that_can_be_pulled_is_pulled_by_its_digest(
 ) -> None:
     docker(f'[ "$2" = {BASE_REFERENCE} ]')
     assert base_image.ensure(checkout, HERE, progress).source is ToolSource.DOWNLOADED
+
+
+@promise("every image is for the engine's architecture, whatever DOCKER_DEFAULT_PLATFORM says")
+@pytest.mark.usefixtures("mmdebstrap")
+@pytest.mark.parametrize("pull", ["true", REFUSED], ids=["pulled", "built"])
+def test_the_image_is_for_the_engines_architecture(
+    checkout: Checkout,
+    progress: Progress,
+    path: Path,
+    docker: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    pull: str,
+) -> None:
+    """Neither the user's default platform nor an image that was loaded for another machine changes it."""
+    docker(pull)
+    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "riscv64")
+    (path / "image").write_text("riscv64")
+    base_image.ensure(checkout, HERE, progress)
+    assert (path / "image").read_text().strip() == HERE.arch
 
 
 @promise("what cannot be downloaded is built")
