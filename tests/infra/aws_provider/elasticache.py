@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, EmptyResult
+from moto.elasticache.exceptions import ElastiCacheException
 from moto.elasticache.responses import ElastiCacheResponse
 
 from infra.spec import elasticache
@@ -269,7 +269,7 @@ class ElastiCache(ElastiCacheResponse):
 
 def _found(kind: str, name: str) -> Resource:
     if name not in _store[kind]:
-        raise ServiceException(_KINDS[kind][1], f"{kind} {name} not found.")
+        raise ElastiCacheException(_KINDS[kind][1], f"{kind} {name} not found.")
     return _store[kind][name]
 
 
