@@ -67,7 +67,7 @@ class ElastiCache(ElastiCacheResponse):
     def delete_cache_parameter_group(self) -> ActionResult:
         name = self.params["CacheParameterGroupName"]
         if any(_parameter_group(node) == name for node in _store["CacheCluster"].values()):
-            raise ServiceException("InvalidCacheParameterGroupState", f"{name} is used by a cluster.")
+            raise ElastiCacheException("InvalidCacheParameterGroupState", f"{name} is used by a cluster.")
         _parameters.pop(self.params["CacheParameterGroupName"], None)
         return self._deleted("CacheParameterGroup", "CacheParameterGroupName")
 
