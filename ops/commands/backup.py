@@ -108,8 +108,8 @@ def restore(
 ) -> None:
     """Restore Postgres to a point in time
 
-    Everything written after that point is lost. The stack is stopped during the restore. On AWS the restore creates
-    an instance beside the stack's, and --adopt switches to it.
+    In Docker, the stack is stopped during the restore, and everything written after that point is lost. On AWS, the
+    restore creates an instance beside the stack's, and --adopt switches to it.
     """
     from infra.spec.checkout import Checkout
     from ops.backup import restore as restoring
@@ -249,8 +249,11 @@ def _restore_on_rds(instance: Instance, target: Target | None, yes: bool, as_jso
         )
     instance.require_window(target.moment)
     if not yes:
-        # Nothing is overwritten, but the new instance costs money.
-        _confirm(instance.stack, str(target))
+        _require_name(
+            instance.stack,
+            f"restoring stack {instance.stack!r} to {target} creates an instance, which costs money until you delete"
+            f" it; {instance.name} is not changed",
+        )
     document = restore_instance(instance, target.moment, _say)
     print_json(document) if as_json else print_lines(restore_lines(document))
 

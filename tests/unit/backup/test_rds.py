@@ -22,7 +22,7 @@ from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.evidence import CheckFailed
 from ops.backup.rds import TAG, Instance
 from ops.backup.rds_drill import drill
-from ops.commands.backup import backup
+from ops.commands.backup import backup, restore
 from ops.errors import Exit, OpsError
 from ops.stack.pulumi_stack import PulumiStack
 from tests.promises import promise
@@ -320,15 +320,26 @@ def test_a_missing_instance_is_reported_in_one_line(instance: Instance) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_the_command_takes_a_snapshot_for_a_stack_on_aws(
-    instance: Instance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def on_aws(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> Instance:
+    """Return the instance, which the outputs of stack `prod` name."""
     values = {outputs.TARGET: "aws", outputs.BACKUPS: {"region": REGION, "instance": instance.name}}
     monkeypatch.setattr(PulumiStack, "exists", property(lambda self: True))
     monkeypatch.setattr(PulumiStack, "public_outputs", lambda self: values)
+    return instance
+
+
+def test_restore_without_a_terminal_says_that_the_instance_is_not_changed(on_aws: Instance) -> None:
+    refused = CliRunner().invoke(restore, ["--stack", "prod", "--to", "LATEST"])
+    assert isinstance(refused.exception, OpsError)
+    assert refused.exception.exit_code == Exit.REFUSED
+    assert f"{on_aws.name} is not changed" in str(refused.exception)
+
+
+def test_the_command_takes_a_snapshot_for_a_stack_on_aws(on_aws: Instance) -> None:
     done = CliRunner().invoke(backup, ["--stack", "prod", "--json"])
     assert done.exit_code == 0, done.output
-    assert instance.snapshots()[-1].label in done.stdout
+    assert on_aws.snapshots()[-1].label in done.stdout
     refused = CliRunner().invoke(backup, ["--stack", "prod", "--full"])
     assert isinstance(refused.exception, OpsError)
     assert refused.exception.exit_code == Exit.USAGE
