@@ -51,8 +51,7 @@ class Redis(pulumi.ComponentResource):
         user_group = self._make_users()
         *earlier, engine = elasticache.engines_up_to(settings.aws_redis_engine)
         parameters = self._make_parameters(engine)
-        # ElastiCache changes the engine in the maintenance window. Until then it uses the earlier group, so that the
-        # same `up` could not delete it.
+        # ElastiCache changes the engine in the maintenance window, and refuses to delete the earlier group until then.
         unused = [self._make_parameters(each) for each in earlier]
         subnet_group = aws.elasticache.SubnetGroup(
             "redis",
@@ -111,7 +110,7 @@ class Redis(pulumi.ComponentResource):
 
     def _make_parameters(self, engine: elasticache.Engine) -> aws.elasticache.ParameterGroup:
         site, settings = self._args.site, self._args.site.settings
-        # The group of the first engine has had this name since there was only one.
+        # Stacks from before awsRedisEngine have a group with this name.
         name = "redis" if engine.name == "redis" else f"redis-{engine.family}"
         return aws.elasticache.ParameterGroup(
             name,
@@ -141,8 +140,8 @@ class Redis(pulumi.ComponentResource):
                 user_name="default",
                 engine=elasticache.USER_ENGINE,
                 access_string=elasticache.DEFAULT_ACCESS,
-                # AWS calls the authentication mode by another name when it returns it, which would be a permanent
-                # difference. This property is not read back.
+                # AWS returns the authentication mode under another name, which would be a permanent difference. This
+                # property is not read back.
                 no_password_required=True,
                 tags=site.tags("redis-default"),
                 opts=self._child,

@@ -1,7 +1,7 @@
-"""The snapshot of awsPostgresSnapshot, from which RDS creates the instance. Checked before the `up` creates anything.
+"""The snapshot of awsPostgresSnapshot, from which RDS creates the instance. It is checked before `up` creates anything.
 
-RDS restores an instance with the snapshot's key, administrator and storage, and the provider would replace an instance
-in which they differ from the program.
+A restored instance has the snapshot's key, administrator and storage. If one of them differed from the program, the
+provider would replace the instance.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Snapshot:
     def for_new_instance(cls, name: str, settings: StackSettings) -> Snapshot | None:
         """Return the snapshot for an instance that does not exist yet, or None.
 
-        Raises SettingError if an instance from the snapshot would differ from what the program declares.
+        Raise SettingError if an instance from the snapshot would differ from what the program declares.
         """
         identifier = settings.aws_postgres_snapshot
         if not identifier or _exists(client("rds", settings.aws_region), name):
@@ -69,7 +69,7 @@ def _row(api: Any, identifier: str) -> dict[str, Any]:
         raise SettingError(
             _KEY,
             f"there is no snapshot {identifier} of this account in the region",
-            "list them with `aws rds describe-db-snapshots`; copy one of another account or region first",
+            "list them with `aws rds describe-db-snapshots`; first copy a snapshot of another account or region",
         )
     return dict(rows[0])
 
@@ -85,7 +85,7 @@ def _require_restorable(identifier: str, row: Mapping[str, Any], settings: Stack
         ),
         (
             row.get("MasterUsername") != rds.ADMIN,
-            f"the administrator of {identifier} is {row.get('MasterUsername')}, and not {rds.ADMIN}",
+            f"the administrator of {identifier} is {row.get('MasterUsername')}, not {rds.ADMIN}",
             "name a snapshot of a groundwork stack",
         ),
         (

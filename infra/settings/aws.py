@@ -47,8 +47,8 @@ class AwsSettings:
     aws_postgres_multi_az: bool = _aws(True, "Keep a standby of Postgres in another zone.")
     aws_postgres_snapshot: str = _aws(
         "",
-        "Snapshot from which the instance is created, by name or ARN; empty: a new database. No effect on an existing"
-        " instance (docs/aws-operations.md#from-a-snapshot).",
+        "Name or ARN of the snapshot from which a new instance is created; empty: a new database. No effect on an"
+        " existing instance (docs/aws-operations.md#from-a-snapshot).",
     )
     aws_backup_retention_days: int = _aws(14, "Days for which backups are kept, 7 to 35.")
     aws_backup_copy_key: str = _aws(
@@ -77,7 +77,8 @@ class AwsSettings:
         "Mode of CloudWatch Database Insights: standard, or advanced, which needs awsInsightsDays of 465 or more.",
     )
     aws_redis_engine: str = _aws(
-        elasticache.DEFAULT_ENGINE, f"Engine of ElastiCache: {', '.join(elasticache.ENGINES)} (docs/aws.md)."
+        elasticache.DEFAULT_ENGINE,
+        f"Engine of ElastiCache: {', '.join(elasticache.ENGINES)} (docs/aws.md#valkey).",
     )
     aws_redis_node_type: str = _aws("cache.t4g.small", "Node type of ElastiCache.")
     aws_redis_nodes: int = _aws(

@@ -113,7 +113,7 @@ def _check_backup_copies(settings: AwsTargetSettings) -> None:
     require_match(
         "awsBackupCopyKey",
         key,
-        # Not the ARN of an alias: RDS returns the key's, which would be a difference at every refresh.
+        # Not the ARN of an alias: RDS returns the key's ARN, so every refresh would show a difference.
         r"arn:aws[a-z-]*:kms:[a-z]{2}(-[a-z]+)+-[0-9]:[0-9]{12}:key/[0-9a-z-]{8,64}",
         "ARN of a KMS key",
         "arn:aws:kms:eu-west-1:123456789012:key/0a1b2c3d-0123-0123-0123-0123456789ab",
@@ -122,7 +122,7 @@ def _check_backup_copies(settings: AwsTargetSettings) -> None:
         raise SettingError(
             full("awsBackupCopyKey"),
             f"the key is in {settings.aws_region}, the region of the stack",
-            "name a key in another region, or remove it",
+            "set it to a key in another region, or remove it",
         )
 
 

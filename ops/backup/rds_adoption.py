@@ -1,7 +1,7 @@
 """`groundwork restore --adopt`: put a restored RDS instance in place of the stack's instance (docs/adr/0047).
 
 Both instances are renamed, so that the endpoint stays the same, and Pulumi's state gets the id of the restored one.
-A tag on the replaced instance names its successor. The same command resumes from it after a kill at any step.
+A tag on the replaced instance names its successor. After a kill at any step, the same command resumes from this tag.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ops.backup.rds import TAG, Instance, NoSuchInstance, translated_errors
 from ops.errors import Exit, OpsError
 from ops.stack.pulumi_stack import PulumiStack
 
-# A tag of the replaced instance: NAME/ID of its successor, with the name before the switch.
+# A tag of the replaced instance. Its value is NAME/ID of the successor, with the successor's name before the switch.
 REPLACED_BY = "groundwork.replaced-by"
 _TYPE, _NAME = "aws:rds/instance:Instance", "postgres"
-# RDS cannot change these, so that Pulumi would replace the instance by an empty one.
+# RDS cannot change these. If one differed from the program, Pulumi would replace the instance with an empty one.
 _FIXED: dict[str, Callable[[dict[str, Any]], object]] = {
     "engine": lambda row: row.get("Engine"),
     "major version": lambda row: str(row.get("EngineVersion")).partition(".")[0],
@@ -35,7 +35,7 @@ _FIXED: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @dataclass(frozen=True)
 class Adoption:
-    """A switch from the instance with the id `old` to the one with the id `new`, which was restored as `restored`."""
+    """A switch from the instance with the id `old` to the one with the id `new`, restored under the name `restored`."""
 
     instance: Instance
     target: PulumiStack
@@ -46,9 +46,9 @@ class Adoption:
 
     @classmethod
     def of(cls, instance: Instance, target: PulumiStack, restored: str) -> Adoption:
-        """Return a new switch, or the one that a killed run has begun. Changes nothing.
+        """Return a new switch, or the one that a killed run has begun. Change nothing.
 
-        Raises OpsError (7) if the restored instance cannot take the place of the stack's.
+        Raise OpsError (7) if the restored instance cannot replace the stack's.
         """
         found = next(
             (r for r in target.resources() if r["type"] == _TYPE and r["urn"].endswith(f"::{_NAME}")), None
@@ -67,7 +67,7 @@ class Adoption:
         if old["DbiResourceId"] != known:
             raise OpsError(
                 f"the state of stack {instance.stack!r} has instance {known}, and {instance.name} is"
-                f" {old['DbiResourceId']}; run `groundwork preview --refresh` and remove the difference first",
+                f" {old['DbiResourceId']}; run `groundwork preview --refresh`, and resolve the difference first",
                 Exit.MISMATCH,
             )
         return cls(instance, target, restored, known, str(new["DbiResourceId"]), urn)
@@ -79,15 +79,17 @@ class Adoption:
 
     @property
     def consequence(self) -> str:
-        """Return what the switch does, as a sentence to consent to."""
+        """Return what the switch does, for the user to confirm."""
         name, row = self.instance.name, self._row(self.old)
         moment = _tags(self._row(self.new)).get(TAG)
         since = f" after {moment}" if moment and moment != "LATEST" else " after it was restored"
         replicas = row.get("ReadReplicaDBInstanceIdentifiers", [])
-        also = f"; its read replicas ({', '.join(replicas)}) are created again" if replicas else ""
+        also = (
+            f" Read replicas that are deleted and created again: {', '.join(replicas)}." if replicas else ""
+        )
         return (
             f"adopting {self.restored} makes it the database of stack {self.instance.stack!r}. What was written to"
-            f" {name}{since} remains in {self.kept} only{also}. Postgres is not available for about 20 minutes"
+            f" {name}{since} remains only in {self.kept}.{also} Postgres is not available for about 20 minutes"
         )
 
     def rename(self, progress: Progress) -> None:
@@ -101,7 +103,7 @@ class Adoption:
         self._rename(self.new, self.restored, self.instance.name, progress)
 
     def change_state(self, backup: Path, progress: Progress) -> None:
-        """Put the restored instance's id into Pulumi's state, after a copy of the state to `backup`. Idempotent."""
+        """Write the restored instance's id into Pulumi's state, and the previous state to `backup`. Idempotent."""
 
         def change(deployment: dict[str, Any]) -> bool:
             found: dict[str, Any] = next((r for r in resources_of(deployment) if r["urn"] == self.urn), {})
@@ -109,7 +111,7 @@ class Adoption:
                 return False
             if found.get("id") != self.old:
                 raise OpsError(
-                    f"the state of stack {self.instance.stack!r} has instance {found.get('id')}, and not"
+                    f"the state of stack {self.instance.stack!r} has instance {found.get('id')}, not"
                     f" {self.old}; another command has changed it, see docs/aws-operations.md#restore",
                     Exit.MISMATCH,
                 )
@@ -118,14 +120,14 @@ class Adoption:
             outputs.update({key: self.new for key in ("id", "resourceId") if outputs.get(key) == self.old})
             return True
 
-        progress(f"replacing {self.old} by {self.new} in Pulumi's state")
+        progress(f"replacing {self.old} with {self.new} in Pulumi's state")
         self.target.edit_state(change, backup)
 
     def _set_password(self, progress: Progress) -> None:
         """Let RDS manage the administrator's password, or set the one in the stack's secret, as for the old instance.
 
-        The restored instance has the password of the restored time, and RDS does not manage it. A refresh does not
-        show this difference, so that no `up` would remove it.
+        The restored instance has the password that was valid at the restored time, and RDS does not manage it. A
+        refresh does not show this difference, so `up` would not correct it.
         """
         old, new = self._row(self.old), self._row(self.new)
         if new["DBInstanceIdentifier"] != self.restored:
@@ -148,12 +150,12 @@ class Adoption:
             )
 
     def _stop_copies(self, progress: Progress) -> None:
-        """Stop the copies of backups in other regions, which would remain those of the replaced instance."""
+        """Stop copying the replaced instance's backups to other regions. `up` copies the restored one's."""
         row = self._row(self.old)
         for each in row.get("DBInstanceAutomatedBackupsReplications", []):
             region = str(each["DBInstanceAutomatedBackupsArn"]).split(":")[3]
             progress(
-                f"stopping the copies of backups in {region}, which `up` begins again for {self.restored}"
+                f"stopping the copies of backups in {region}; `up` starts them again for the restored instance"
             )
             try:
                 with translated_errors():
@@ -161,7 +163,7 @@ class Adoption:
                         SourceDBInstanceArn=row["DBInstanceArn"]
                     )
             except BackupError as error:
-                # A killed run has stopped them.
+                # A killed run has already stopped them.
                 if not _is_busy(error):
                     raise
         self._wait(
@@ -210,7 +212,7 @@ class Adoption:
         )
 
     def _request(self, resource_id: str, send: Callable[[str], object], progress: Progress) -> None:
-        """Send a request about an instance, with its name. Wait before while RDS is busy with an earlier change."""
+        """Send a request with the current name of an instance, as soon as RDS has finished earlier changes."""
         deadline = time.monotonic() + self.instance.timeout_seconds
         while True:
             name = str(self._row(resource_id)["DBInstanceIdentifier"])
@@ -220,7 +222,7 @@ class Adoption:
                     send(name)
                 return
             except BackupError as error:
-                # RDS still reports an instance as available when it is about to begin a change.
+                # RDS reports an instance as available until a requested change begins.
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(self.instance.poll_seconds)
@@ -232,7 +234,7 @@ class Adoption:
         progress: Progress,
         is_done: Callable[[dict[str, Any]], bool] = lambda row: True,
     ) -> None:
-        """Wait until the instance is available and the condition holds. RDS may begin a change with a delay."""
+        """Wait until the instance is available and the condition is true. RDS may begin a change with a delay."""
 
         def status() -> str:
             row = self._row(resource_id)
@@ -260,14 +262,14 @@ def _begun(instance: Instance, restored: str) -> tuple[str, str] | None:
 
 
 def _require_successor(instance: Instance, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raise OpsError (7) if the new instance cannot take the place of the old one."""
+    """Raise OpsError (7) if the new instance cannot replace the old one."""
     name = str(new["DBInstanceIdentifier"])
     if source := new.get("ReadReplicaSourceDBInstanceIdentifier"):
         raise OpsError(f"{name} is a read replica of {source}; promote it first", Exit.REFUSED)
     for what, value in _FIXED.items():
         if value(old) != value(new):
             raise OpsError(
-                f"{name} cannot replace {instance.name}: its {what} is {value(new)}, and not {value(old)}; restore"
+                f"{name} cannot replace {instance.name}: its {what} is {value(new)}, not {value(old)}; restore"
                 f" with `groundwork restore --to TIME --stack {instance.stack}`",
                 Exit.REFUSED,
             )
@@ -279,7 +281,7 @@ def _require_successor(instance: Instance, old: dict[str, Any], new: dict[str, A
         instance.describe(kept)
     except NoSuchInstance:
         return
-    raise OpsError(f"{kept} exists; delete or rename this instance of an earlier restore first", Exit.REFUSED)
+    raise OpsError(f"{kept} exists, from an earlier restore; delete or rename it first", Exit.REFUSED)
 
 
 def _has_active_secret(row: dict[str, Any]) -> bool:

@@ -55,7 +55,7 @@ def listing_lines(document: dict[str, Any]) -> list[str]:
 
 
 def restore(instance: Instance, moment: datetime | None, progress: Progress) -> dict[str, Any]:
-    """Restore to a new instance. `adopt` is the command that puts it in place of the old one."""
+    """Restore to a new instance. `adopt` in the result is the command that makes it the stack's own."""
     restored = instance.restore(moment, progress)
     name = restored["DBInstanceIdentifier"]
     return {
@@ -115,12 +115,12 @@ def adoption_lines(document: dict[str, Any]) -> list[str]:
     """Describe the adopted instance, and what is left to do."""
     name, kept = document["instance"], document["kept"]
     lines = [
-        f"{name} is the restored instance. The replaced one is {kept}, which costs money until you delete it."
+        f"{name} is now the restored instance. The previous one is {kept}. It costs money until you delete it."
     ]
     if document["flush"]:
         lines += [
             "The cache could not be invalidated from here, and may contain rows that the restore removed. Before you"
-            " start the application, run this where Redis can be reached (docs/aws.md):",
+            " start the application, run this command where Redis can be reached (docs/aws-operations.md#verify):",
             f"  {document['flush']}",
         ]
     return lines

@@ -117,7 +117,7 @@ def test_stack_continues_with_a_restored_instance_although_the_adoption_was_kill
     tasks = len(aws.started)
     refused = checkout.run("restore", at, "--adopt", restored)
     assert refused.returncode == Exit.REFUSED
-    assert "remains in groundwork-prod-before only" in refused.stderr
+    assert "remains only in groundwork-prod-before" in refused.stderr
     for moment in KILLED_AT if IS_FULL else KILLED_AT[1:2]:
         checkout.run_until(moment, "restore", at, "--adopt", restored, "--yes", says_on_stderr=True)
     found = json.loads(checkout.succeed("restore", at, "--adopt", restored, "--yes", "--json"))

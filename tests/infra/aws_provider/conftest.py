@@ -30,7 +30,7 @@ def actions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def endpoint(actions: Path) -> Iterator[str]:
-    """Start moto, and yield its URL. In a process of its own, because its extensions replace parts of moto."""
+    """Start moto in a separate process, because its extensions replace parts of moto. Yield its URL."""
     command = [sys.executable, "-m", "tests.infra.aws_provider.moto_server", str(actions)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -41,7 +41,7 @@ def endpoint(actions: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def checkout(plugins: Path, endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> AwsCheckout:
     copy = CheckoutCopy.copy_to(tmp_path_factory.mktemp("aws-provider"))
-    # With a repository in ECR, where moto always has the image.
+    # Without the setting, the program uses a repository in ECR, in which moto always has the image.
     base = {key: value for key, value in SETTINGS.items() if key != "groundwork:awsAccessImage"}
     made = AwsCheckout(copy.root, copy.state, plugins, endpoint, base)
     made.settings()

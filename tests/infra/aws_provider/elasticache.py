@@ -15,7 +15,7 @@ from moto.elasticache.responses import ElastiCacheResponse
 from infra.spec import elasticache
 
 Resource = dict[str, Any]
-# Kind of resource -> its name in ARNs, and the code of the error if there is none of that name.
+# Kind of resource -> its name in ARNs, and the error code if no resource has the requested name.
 _KINDS = {
     "CacheParameterGroup": ("parametergroup", "CacheParameterGroupNotFound"),
     "CacheSubnetGroup": ("subnetgroup", "CacheSubnetGroupNotFoundFault"),
@@ -30,7 +30,7 @@ _parameters: dict[str, dict[str, str]] = {}
 
 
 class ElastiCache(ElastiCacheResponse):
-    """Replaces moto's answers. All resources are of one account and one region."""
+    """Answers instead of moto's class. All resources belong to one account and one region."""
 
     def create_cache_parameter_group(self) -> ActionResult:
         return self._created("CacheParameterGroup", "CacheParameterGroupName", self._given("Description"))
@@ -199,7 +199,7 @@ class ElastiCache(ElastiCacheResponse):
         return self._listed("ReplicationGroup", "ReplicationGroupId")
 
     def modify_replication_group(self) -> ActionResult:
-        """Change the group and its nodes. Node type and engine wait for the maintenance window, like on AWS."""
+        """Change the group and its nodes. As on AWS, node type and engine wait for the maintenance window."""
         group = _found("ReplicationGroup", self.params["ReplicationGroupId"])
         changed = self._given("SnapshotRetentionLimit", "SnapshotWindow", "AutoMinorVersionUpgrade")
         group |= changed
@@ -252,7 +252,7 @@ class ElastiCache(ElastiCacheResponse):
         return _store[kind][name]
 
     def _created(self, kind: str, key: str, extra: Resource, *, bare: bool = False) -> ActionResult:
-        """Store what the request has, and what AWS adds. `bare` answers have the resource itself."""
+        """Store the members of the request, and those that AWS adds. With `bare`, the answer is the resource itself."""
         resource = self._keep(kind, self.params[key], dict(self.params) | extra)
         return ActionResult(resource if bare else {kind: resource})
 

@@ -1,7 +1,7 @@
-"""moto's server as a process on 127.0.0.1, with what the real AWS provider needs and moto lacks.
+"""moto's server as a process on 127.0.0.1, extended by what the real AWS provider needs and moto lacks.
 
-Each extension answers as AWS's API reference of the service says. The server prints its port, and writes the name of
-each action that was requested into the file of its argument.
+Each extension answers as the service's API reference documents it. The server prints its port, and appends the name of
+each requested action to the file that its argument names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from moto.server import ThreadedMotoServer
 from infra.spec import rds_defaults
 from tests.infra.aws_provider.elasticache import ElastiCache
 
-# RDS installs a minor version of the requested one.
+# RDS installs a minor version of the requested major version.
 _MINOR = ".12"
 _DIGEST = f"sha256:{'1' * 64}"
 _tasks: dict[str, dict[str, Any]] = {}
@@ -82,7 +82,7 @@ class Rds(RDSResponse):
         answer: Any = result._result
         instance = answer["DBInstance"]
         name = self.params.get("TargetDBInstanceIdentifier") or self.params["DBInstanceIdentifier"]
-        # Only letters and digits: the provider takes any other id for an identifier.
+        # Only letters and digits, because the provider would use any other id as an instance's name.
         instance.dbi_resource_id = "db-" + name.replace("-", "").upper()
         if "." not in instance.engine_version:
             instance.engine_version += _MINOR
@@ -154,9 +154,9 @@ class Ecr(ECRResponse):
 
 
 class Ecs(EC2ContainerServiceResponse):
-    """Tasks that have ended well when they are described, and services whose deployments have succeeded at once.
+    """Tasks that have succeeded when they are described, and services whose deployments succeed at once.
 
-    moto cannot run a task on Fargate whose containers have no memory limit of their own.
+    moto cannot run a task on Fargate whose containers have no memory limit.
     """
 
     def run_task(self) -> ActionResult:

@@ -1,4 +1,4 @@
-"""The plugin without the engine: each call is a request of Pulumi's protocol."""
+"""Call the plugin without the engine, with requests of Pulumi's protocol."""
 
 from __future__ import annotations
 

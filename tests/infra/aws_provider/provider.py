@@ -1,8 +1,8 @@
 """Find the real AWS provider in the shared cache, or install it there: `make aws-provider`.
 
 It has two parts in one folder: a bridge, which Go builds from ops/toolchain/go/aws_provider, and HashiCorp's Terraform
-provider for AWS, which the bridge starts. The second part is the official release: either downloaded, or unpacked in a
-folder of this machine.
+provider for AWS, which the bridge starts. The second part is the official release. It is downloaded, or linked from a
+folder with its unpacked files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ops.toolchain import disk, golang, store, versions
 from ops.toolchain.progress import Progress
 
 TERRAFORM_PROVIDER = "5.100.0"
-# Checksums of the files of the releases, as Terraform writes them into its lock files.
+# Checksums of the release's files on each platform, as Terraform writes them into its lock files.
 CHECKSUMS = {
     "darwin-arm64": "h1:Ijt7pOlB7Tr7maGQIqtsLFbl7pSMIj06TVdkoSBcYOw=",
     "linux-amd64": "h1:edXOJWE4ORX8Fm+dpVpICzMZJat4AX0VRCAy/xkcOc0=",
@@ -139,7 +139,7 @@ def _build(draft: Path, progress: Progress) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    # With the default action, the compilers would continue without this process.
+    # With SIGTERM's default action, the compilers would continue after this process has ended.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     progress = Progress(Console(stderr=True, force_terminal=False))
     try:

@@ -56,7 +56,7 @@ def test_a_platform_without_a_checksum_is_refused(
     assert not cache.exists()
 
 
-def test_the_checksum_is_terraforms(tmp_path: Path) -> None:
+def test_checksum_equals_terraforms(tmp_path: Path) -> None:
     """The digest covers names and contents, in the order of the names (`h1` in Terraform's lock files)."""
     (tmp_path / "b.txt").write_text("two\n")
     (tmp_path / "a.txt").write_text("one\n")

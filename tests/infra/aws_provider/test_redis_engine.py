@@ -25,7 +25,7 @@ def test_the_engine_is_changed_in_place_in_the_maintenance_window(
 ) -> None:
     checkout.succeed("up", "--stack", STACK)
     checkout.settings(awsRedisEngine="valkey-8.2")
-    # It would fail if it deleted the parameter group that the servers still use.
+    # This `up` would fail if it deleted the parameter group that the servers still use.
     checkout.succeed("up", "--stack", STACK)
     drift = ("preview", "--stack", STACK, "--refresh", "--expect-no-changes")
     waiting = checkout.run(*drift, "--diff")

@@ -43,7 +43,7 @@ def test_the_schema_has_every_property_that_the_program_sends(
 
 
 @promise("the real AWS provider accepts the program's properties", control=True)
-def test_a_property_that_the_schema_lacks_is_found(schema: dict[str, Any]) -> None:
+def test_property_that_the_schema_lacks_is_reported(schema: dict[str, Any]) -> None:
     kind = "aws:rds/instance:Instance"
     assert list(problems(schema, kind, {"colour": "blue"})) == [f"{kind} colour: unknown"]
     assert list(problems(schema, kind, {"engine": ["postgres"]})) == [f"{kind} engine: list or not"]

@@ -1,4 +1,4 @@
-"""The provider accepts the properties of the program's resources with any settings that groundwork accepts."""
+"""The provider accepts the properties of the program's resources, with random settings that groundwork accepts."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def plugin(plugins: Path, endpoint: str) -> Iterator[Any]:
 
 
 @promise("the real AWS provider accepts the program's properties")
-def test_properties_are_accepted_with_any_settings(
+def test_properties_are_accepted_with_random_settings(
     plugin: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     @seed(0)
-    # The message names the resource and the reason, so a smaller example would say no more.
+    # No shrinking: the message names the resource and the reason, so a smaller example would not help.
     @run(max_examples=scaled(4, 40), database=None, deadline=None, phases=[Phase.generate])
     @given(chosen=drawn.settings(), stack=st.sampled_from(drawn.STACKS))
     def check(chosen: dict[str, Any], stack: str) -> None:

@@ -1,4 +1,4 @@
-"""The whole stack on AWS with the real provider: its validation, its requests, and what it makes of the answers.
+"""The whole stack on AWS with the real provider: how it validates inputs, sends requests and reads answers.
 
 Each test continues from the previous one. moto answers instead of AWS, so nothing here proves how AWS itself behaves.
 """
@@ -21,12 +21,12 @@ from tests.infra.checkout import ROOT
 from tests.promises import promise
 from tests.scale import IS_FULL
 
-# Settings that AWS applies at once. It applies sizes of servers and storage in the maintenance window, until when the
-# provider reports a difference; moto applies them at once.
+# Only settings that AWS applies at once. AWS changes sizes of servers and storage in the maintenance window, and the
+# provider reports a difference until then. moto would change them at once.
 CHANGED: dict[str, Any] = {
     "postgresReplicas": "1",
     "postgresParameters": {"random_page_cost": "1.2"},
-    # The default of ElastiCache, so that the parameter is reset.
+    # ElastiCache's default, so the provider resets the parameter.
     "redisEvictionPolicy": "volatile-lru",
     "awsBackupRetentionDays": "35",
     "awsBackupWindow": "00:30-01:30",

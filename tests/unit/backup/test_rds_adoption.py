@@ -28,7 +28,7 @@ URN = "urn:pulumi:prod::groundwork::groundwork:aws:Postgres$aws:rds/instance:Ins
 
 
 class Killed(BaseException):
-    """Like SIGKILL: nothing is done afterwards."""
+    """Stands in for SIGKILL: no `except` clause catches it."""
 
 
 class FakeStack:
@@ -112,7 +112,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def client() -> Any:
-    """A client of the last one of `accounts`, without a network."""
+    """Return a client whose requests the newest of `accounts` answers, without a network."""
     client = boto3.client(
         "rds", region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"
     )  # fmt: skip
@@ -144,7 +144,7 @@ def site(client: Any, request: pytest.FixtureRequest) -> Site:
 
 
 def _is_adopted(site: Site) -> bool:
-    """Return whether everything is as after an adoption that nobody interrupted."""
+    """Return whether the result is that of an uninterrupted adoption."""
     new = site.account.named(NAME)
     replicas = {f"{NAME}-replica-{n + 1}" for n in range(site.stack.replicas)}
     return (
@@ -207,7 +207,7 @@ def test_copies_of_the_replaced_instance_are_stopped(client: Any, monkeypatch: p
     assert set(regions) == {"eu-west-1"}
 
 
-def test_unreachable_redis_gives_the_command_that_invalidates_the_cache(site: Site) -> None:
+def test_unreachable_redis_prints_the_command_that_invalidates_the_cache(site: Site) -> None:
     document = site.adopt()
     command = "groundwork cache flush --all --yes --confirm prod --stack prod"
     assert document["flush"] == command
@@ -230,7 +230,7 @@ def test_each_step_is_announced(site: Site) -> None:
         f"setting the administrator's password of {RESTORED}",
         f"renaming {NAME} to {NAME}-before",
         f"renaming {RESTORED} to {NAME}",
-        f"replacing {site.old['DbiResourceId']} by {site.new['DbiResourceId']} in Pulumi's state",
+        f"replacing {site.old['DbiResourceId']} with {site.new['DbiResourceId']} in Pulumi's state",
     ]
 
 
@@ -245,8 +245,8 @@ def test_consequence_names_the_time_the_kept_instance_and_the_replicas(client: A
 @pytest.mark.parametrize(
     ("change", "reason", "code"),
     [
-        ({"KmsKeyId": "other"}, "its encryption key is other, and not key", Exit.REFUSED),
-        ({"EngineVersion": "16.1"}, "its major version is 16, and not 15", Exit.REFUSED),
+        ({"KmsKeyId": "other"}, "its encryption key is other, not key", Exit.REFUSED),
+        ({"EngineVersion": "16.1"}, "its major version is 16, not 15", Exit.REFUSED),
         ({"MasterUsername": "postgres"}, "its administrator is postgres", Exit.REFUSED),
         ({"DBSubnetGroup": {"DBSubnetGroupName": "x"}}, "its subnet group is x", Exit.REFUSED),
         ({"Endpoint": {"Address": "x", "Port": 5432}}, "uses port 5432", Exit.REFUSED),
@@ -272,7 +272,7 @@ def test_other_refusals_change_nothing(site: Site) -> None:
         site.find("mistyped")
     assert refused.value.exit_code == Exit.UNREACHABLE
     site.account.add(f"{NAME}-before")
-    with pytest.raises(OpsError, match=f"{NAME}-before exists; delete or rename") as refused:
+    with pytest.raises(OpsError, match=f"{NAME}-before exists, .*; delete or rename") as refused:
         site.find()
     assert refused.value.exit_code == Exit.REFUSED
     site.stack.deployment["resources"][0]["id"] = "db-other"
@@ -301,7 +301,7 @@ def test_adopting_again_changes_no_instance(site: Site) -> None:
 
 
 def _killed_after(site: Site, calls: int) -> bool:
-    """Adopt, and be killed after a number of calls of RDS or of Pulumi. Return whether it was killed."""
+    """Adopt, and stop after a number of calls of RDS or Pulumi. Return whether the adoption was stopped."""
     left = calls
 
     def count_down(**_: Any) -> None:
@@ -340,7 +340,7 @@ def test_adoption_killed_after_any_call_is_completed_by_the_same_command(
         assert _is_adopted(site), calls
         if not was_killed:
             break
-    # Negative control: kills did leave the stack before, between and after the two renames.
+    # Negative control: the kills left the stack before, between and after the two renames.
     assert len({names for names, _ in seen}) >= 3
 
 
