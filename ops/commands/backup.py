@@ -130,9 +130,11 @@ def restore(
     checkout = Checkout.here()
     instance = Instance.of(checkout, stack)
     if adopt is not None:
-        if instance is None or timeline is not None:
+        if timeline is not None:
+            raise OpsError("--timeline has no effect with --adopt; omit it", Exit.USAGE)
+        if instance is None:
             raise OpsError(
-                "--adopt is for stacks on AWS, without --timeline; in Docker, --to restores the stack's own server",
+                f"--adopt is for stacks on AWS, and stack {stack!r} is in Docker; pass --to, which restores its server",
                 Exit.USAGE,
             )
         with changing(checkout, stack, "restore --adopt"):
