@@ -26,6 +26,7 @@ from tests.promises import promise
 from tests.scale import limit, scaled
 
 PORT = 5432
+CONNECTIONS = 3
 # At full scale this test has the machine to itself. Otherwise even a healthy server may need a second.
 DEADLINE_SECONDS = scaled(2, 1)
 # Includes the time to return a connection to the pool.
@@ -119,9 +120,13 @@ def test_every_call_ends_in_time_with_a_typed_error_and_the_pool_recovers(
 ) -> None:
     is_behind = illness in BEHIND_THE_FIREWALL
     url = _by_address(sick_postgres) if is_behind else sick_postgres.database_url("app_a")
-    settings = database_settings(url, deadline_seconds=DEADLINE_SECONDS, pool_size=3)
+    settings = database_settings(
+        url, deadline_seconds=DEADLINE_SECONDS, pool_size=CONNECTIONS, pool_min_size=CONNECTIONS
+    )
     with data_access(flavour, settings, cache_settings("redis://app:x@localhost:1/0", "none")) as data:
         known = data.users.upsert(NewUser(github_id=1, username="known"))
+        # A connection that the pool is still making could be missed by the fault.
+        wait_until(lambda: data.pool.statistics()["pool_available"] == CONNECTIONS, 60)
         with illness(sick_postgres), ThreadPoolExecutor(len(_calls(data))) as threads:
             # The first round uses open connections and waits for one; the second opens new ones.
             failed = [
