@@ -16,9 +16,8 @@ from infra.aws.logs import Logs
 from infra.aws.site import AwsSite
 from infra.aws.snapshot import Snapshot
 from infra.spec import aws_sizes, rds
-from infra.spec.quantity import parse_bytes
+from infra.spec.quantity import parse_gib
 
-_GIB = 1024**3
 # The authority of the server certificates. Clients trust AWS's whole bundle, so this value can change.
 _AUTHORITY = "rds-ca-rsa2048-g1"
 _MONITORING_POLICY = "service-role/AmazonRDSEnhancedMonitoringRole"
@@ -150,7 +149,7 @@ class Postgres(pulumi.ComponentResource):
             engine_version=rds.MAJOR,
             allow_major_version_upgrade=False,
             multi_az=settings.aws_postgres_multi_az,
-            allocated_storage=parse_bytes(settings.aws_postgres_storage) // _GIB,
+            allocated_storage=parse_gib(settings.aws_postgres_storage),
             db_subnet_group_name=subnet_group.name,
             # Only for the primary: a replica uses its source's key, and RDS rejects the property. RDS restores a
             # snapshot with the snapshot's key.
@@ -208,7 +207,7 @@ class Postgres(pulumi.ComponentResource):
             "identifier": identifier,
             "instance_class": settings.aws_postgres_class,
             "auto_minor_version_upgrade": settings.aws_minor_upgrades,
-            "max_allocated_storage": parse_bytes(settings.aws_postgres_max_storage) // _GIB,
+            "max_allocated_storage": parse_gib(settings.aws_postgres_max_storage),
             "storage_type": "gp3",
             # A replica that writes more slowly than its source would lag.
             "iops": settings.aws_postgres_iops or None,

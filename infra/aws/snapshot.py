@@ -15,10 +15,9 @@ from infra.settings import StackSettings
 from infra.settings.declaration import full
 from infra.spec import rds
 from infra.spec.errors import SettingError
-from infra.spec.quantity import parse_bytes
+from infra.spec.quantity import parse_gib
 
 _KEY = full("awsPostgresSnapshot")
-_GIB = 1024**3
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def _row(api: Any, identifier: str) -> dict[str, Any]:
 
 
 def _require_restorable(identifier: str, row: Mapping[str, Any], settings: StackSettings) -> None:
-    storage = parse_bytes(settings.aws_postgres_storage) // _GIB
+    storage = parse_gib(settings.aws_postgres_storage)
     for is_wrong, reason, remedy in (
         (row["Status"] != "available", f"{identifier} is {row['Status']}", "wait until it is available"),
         (

@@ -16,6 +16,11 @@ def parse_bytes(text: str) -> int:
     return int(match[1]) * _UNITS[match[2].upper()]
 
 
+def parse_gib(text: str) -> int:
+    """Return the whole GiB of an amount such as `20GB`, as RDS counts storage. Raises ValueError for other text."""
+    return parse_bytes(text) // _UNITS["GB"]
+
+
 def format_mb(amount: int) -> str:
     """Format bytes as whole mebibytes, rounded down: `134217728` -> `128MB`. Postgres and Redis accept this form."""
     return f"{amount // _UNITS['MB']}MB"
