@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from infra.spec.roles import DATABASE
 
@@ -130,6 +130,11 @@ def server_urls(url: str) -> list[str]:
     place, slash, options = rest.partition("/")
     user, at, servers = place.rpartition("@")
     return [f"{scheme}://{user}{at}{server}{slash}{options}" for server in servers.split(",")]
+
+
+def address_of(url: str) -> str:
+    """Return host:port of a URL with one server."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def redis_addresses(values: Mapping[str, Any]) -> list[tuple[str, int]]:

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import redis
 
-from infra.outputs import server_urls
+from infra.outputs import address_of, server_urls
 from ops.errors import OpsError
 from ops.servers.errors import ServerUnreachable, one_line
 from ops.servers.monitored_stack import MonitoredStack
-from ops.servers.redis_primary import address_of, client_of, named_urls, primary_url
+from ops.servers.redis_primary import client_of, named_urls, primary_url
 
 _T = TypeVar("_T")
 

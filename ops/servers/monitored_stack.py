@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from infra import outputs
 from infra.spec.postgres_cluster import MEMBERS
@@ -58,7 +57,7 @@ class MonitoredStack:
     @property
     def postgres_servers(self) -> dict[str, str]:
         """Return the names of several servers of Postgres in Docker by host:port. Empty for a single server."""
-        places = [urlsplit(url).netloc.rpartition("@")[2] for url in outputs.server_urls(self.database_url)]
+        places = [*map(outputs.address_of, outputs.server_urls(self.database_url))]
         return dict(zip(places, MEMBERS, strict=False)) if len(places) > 1 else {}
 
     @classmethod

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from infra.outputs import server_urls
+from infra.outputs import address_of, server_urls
 from infra.spec.redis_replication import SERVER_NAMES
 from ops.servers.errors import ServerUnreachable, one_line
 
@@ -70,8 +69,3 @@ def named_urls(url: str) -> dict[str, str]:
     """Return the URL of each server of `url` by the server's name. Without replicas the name is host:port."""
     urls = server_urls(url)
     return dict(zip(SERVER_NAMES if len(urls) > 1 else [address_of(url)], urls, strict=False))
-
-
-def address_of(url: str) -> str:
-    """Return host:port of a URL with one server."""
-    return urlsplit(url).netloc.rpartition("@")[2]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from infra.outputs import address_of
 from ops.report.cache_reads import EntityReads, cache_reads, from_prometheus
 from ops.servers.monitored_stack import MonitoredStack
-from ops.servers.redis_primary import address_of, named_urls
+from ops.servers.redis_primary import named_urls
 from ops.top import summary
 from ops.top.snapshot import Snapshot
 from ops.top.sources import AccessSource, PostgresSource, RedisSource

@@ -15,12 +15,13 @@ from cache._sync.client import Client
 from cache.errors import CacheUnavailable
 from infra.docker.engine import docker
 from infra.docker.redis_drain import drain
+from infra.outputs import address_of
 from infra.spec.redis_replication import SERVER_NAMES
 from ops.cache.server import connected
 from ops.errors import Exit, OpsError
 from ops.servers.errors import ServerUnreachable
 from ops.servers.monitored_redis import MonitoredRedis
-from ops.servers.redis_primary import address_of, primary_url
+from ops.servers.redis_primary import primary_url
 from tests.conftest import Database
 from tests.containers import frozen, wait_until
 from tests.faults.network import cut_off

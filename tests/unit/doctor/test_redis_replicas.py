@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from infra.outputs import redis_url
+from infra.outputs import address_of, redis_url
 from infra.spec.high_availability import HighAvailability
 from infra.spec.redis_replication import SERVER_NAMES
 from ops.doctor.check_result import CheckStatus
 from ops.doctor.redis_health import replicas
 from ops.errors import OpsError
 from ops.servers.monitored_stack import MonitoredStack
-from ops.servers.redis_primary import address_of, named_urls
+from ops.servers.redis_primary import named_urls
 from tests.promises import promise
 
 PRIMARY = {"role": "master", "min_slaves_good_slaves": 2}
