@@ -80,6 +80,12 @@ class Instance:
         """Return a client for RDS in another region."""
         return _client(region)
 
+    def described(self, **filters: object) -> list[dict[str, Any]]:
+        """Return RDS's descriptions of the account's instances in the region, or of those that a filter selects."""
+        with translated_errors():
+            pages = self.client.get_paginator("describe_db_instances").paginate(**filters)
+            return [row for page in pages for row in page["DBInstances"]]
+
     def describe(self, name: str | None = None) -> dict[str, Any]:
         """Return RDS's description of an instance. Raise NoSuchInstance if it does not exist."""
         with translated_errors():
@@ -189,14 +195,12 @@ class Instance:
 
     def _begun(self, target: str) -> str | None:
         """Return the unfinished instance that an earlier call started for this target, if any."""
-        with translated_errors():
-            pages = self.client.get_paginator("describe_db_instances").paginate()
-            rows = [row for page in pages for row in page["DBInstances"]]
-        for row in rows:
-            tags = {tag["Key"]: tag["Value"] for tag in row.get("TagList", [])}
+        for row in self.described():
             is_ours = row["DBInstanceIdentifier"].startswith(f"{self.name}-restored-")
             # LATEST means another time in a later run, so that only an unfinished instance matches.
-            is_it = tags.get(TAG) == target and (target != "LATEST" or row["DBInstanceStatus"] != "available")
+            is_it = tags_of(row).get(TAG) == target and (
+                target != "LATEST" or row["DBInstanceStatus"] != "available"
+            )
             if is_ours and is_it:
                 return str(row["DBInstanceIdentifier"])
         return None
@@ -216,6 +220,11 @@ class Instance:
                 progress(f"{what} is {now}")
                 reported = now
             time.sleep(self.poll_seconds)
+
+
+def tags_of(row: dict[str, Any]) -> dict[str, str]:
+    """Return the tags in RDS's description of an instance."""
+    return {tag["Key"]: tag["Value"] for tag in row.get("TagList", [])}
 
 
 def _own_tags(source: dict[str, Any]) -> list[dict[str, str]]:

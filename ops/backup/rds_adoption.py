@@ -16,7 +16,7 @@ from infra.checkpoint import resources_of
 from infra.spec import rds
 from ops.backup.errors import BackupError
 from ops.backup.pgbackrest import Progress
-from ops.backup.rds import TAG, Instance, NoSuchInstance, translated_errors
+from ops.backup.rds import TAG, Instance, NoSuchInstance, tags_of, translated_errors
 from ops.errors import Exit, OpsError
 from ops.stack.pulumi_stack import PulumiStack
 
@@ -81,7 +81,7 @@ class Adoption:
     def consequence(self) -> str:
         """Return what the switch does, for the user to confirm."""
         name, row = self.instance.name, self._row(self.old)
-        moment = _tags(self._row(self.new)).get(TAG)
+        moment = tags_of(self._row(self.new)).get(TAG)
         since = f" after {moment}" if moment and moment != "LATEST" else " after it was restored"
         replicas = row.get("ReadReplicaDBInstanceIdentifiers", [])
         also = (
@@ -244,7 +244,7 @@ class Adoption:
         self.instance.wait_available(what, status, progress)
 
     def _row(self, resource_id: str) -> dict[str, Any]:
-        rows = _instances(self.instance, Filters=[{"Name": "dbi-resource-id", "Values": [resource_id]}])
+        rows = self.instance.described(Filters=[{"Name": "dbi-resource-id", "Values": [resource_id]}])
         if not rows:
             raise NoSuchInstance(
                 f"RDS has no instance {resource_id}; restore again with `groundwork restore --to`"
@@ -254,8 +254,8 @@ class Adoption:
 
 def _begun(instance: Instance, restored: str) -> tuple[str, str] | None:
     """Return the ids of the replaced and the restored instance of a switch that has begun, or None."""
-    for row in _instances(instance):
-        name, _, new = _tags(row).get(REPLACED_BY, "").partition("/")
+    for row in instance.described():
+        name, _, new = tags_of(row).get(REPLACED_BY, "").partition("/")
         if name == restored and row["DBInstanceIdentifier"] in (instance.name, f"{instance.name}-before"):
             return str(row["DbiResourceId"]), new
     return None
@@ -291,13 +291,3 @@ def _has_active_secret(row: dict[str, Any]) -> bool:
 def _is_busy(error: BackupError) -> bool:
     response = getattr(error.__cause__, "response", {})
     return str(response.get("Error", {}).get("Code", "")).startswith("InvalidDBInstanceState")
-
-
-def _instances(instance: Instance, **filters: object) -> list[dict[str, Any]]:
-    with translated_errors():
-        pages = instance.client.get_paginator("describe_db_instances").paginate(**filters)
-        return [row for page in pages for row in page["DBInstances"]]
-
-
-def _tags(row: dict[str, Any]) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in row.get("TagList", [])}
