@@ -30,6 +30,14 @@ class LiveCluster:
     url: str
     read_url: str
 
+    @classmethod
+    def of(cls, checkout: CheckoutCopy) -> LiveCluster:
+        """Return the checkout's stack when all its members stream."""
+        urls = json.loads(checkout.succeed("env", "--role", "app", "--format", "json"))
+        live = cls(checkout, urls["DATABASE_URL"], urls["DATABASE_READ_URL"])
+        live.wait_until_whole()
+        return live
+
     def container(self, service: str) -> str:
         return self.checkout.identity.name("dev", service)
 
@@ -81,8 +89,6 @@ def cluster(checkout: CheckoutCopy) -> LiveCluster:
     # Monitoring and replicas of Redis are here because another stack with replicas would take a minute.
     checkout.settings(postgresReplicas=2, redisReplicas=2, monitoring="true", allowChaos=True)
     checkout.succeed("up")
-    urls = json.loads(checkout.succeed("env", "--role", "app", "--format", "json"))
-    live = LiveCluster(checkout, urls["DATABASE_URL"], urls["DATABASE_READ_URL"])
-    live.wait_until_whole()
+    live = LiveCluster.of(checkout)
     checkout.succeed("backup")
     return live

@@ -6,7 +6,6 @@ Patroni 3.0.2 puts the leader key without a comparison if its lease has ended me
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 
@@ -42,9 +41,7 @@ def old_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluste
         (copy.root / "infra/images/patroni/requirements.lock").write_text(_LOCK)
         copy.settings(postgresReplicas=2)
         copy.succeed("up")
-        urls = json.loads(copy.succeed("env", "--role", "app", "--format", "json"))
-        live = LiveCluster(copy, urls["DATABASE_URL"], urls["DATABASE_READ_URL"])
-        live.wait_until_whole()
+        live = LiveCluster.of(copy)
         psql(live.primary(), SCHEMA_SQL, database=DATABASE)
         yield live
 
