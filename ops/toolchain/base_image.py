@@ -35,7 +35,8 @@ def installed(engine: Engine) -> Tool | None:
         )[0]
     except (CommandFailed, IndexError):
         return None
-    image, architecture = found.split()
+    # An image of another origin may have no architecture.
+    image, _, architecture = found.partition(" ")
     return _tool(image, ToolSource.CACHED) if architecture == engine.arch else None
 
 
