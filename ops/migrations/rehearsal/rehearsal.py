@@ -31,7 +31,9 @@ from ops.sql_check.declared import all_queries
 from ops.toolchain.progress import Progress
 
 _DATABASE = "rehearsed"
+# Callers continue for so long after the migrations, and then until each query was sent, but not beyond the limit.
 _AFTER_SECONDS = 2.0
+_AFTER_LIMIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,11 @@ def _migrate_under_traffic(
         ended = time.monotonic()
         record.now = None
         time.sleep(_AFTER_SECONDS)
+        while (unsent := traffic.unsent_since(ended)) and time.monotonic() < ended + _AFTER_LIMIT_SECONDS:
+            time.sleep(0.05)
+    skipped |= dict.fromkeys(
+        sorted(unsent), f"no call ended within {_AFTER_LIMIT_SECONDS:g} s after the migrations"
+    )
     reports = (
         _report(key, [call for call in traffic.calls if call.query == key], began, ended) for key in sent
     )

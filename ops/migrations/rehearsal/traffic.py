@@ -2,6 +2,7 @@
 
 Reads are sent as the pool does: prepared, in autocommit mode. Writes are rolled back, so that their rows are there for
 the next call; the checks of a COMMIT run before the rollback. A separate session watches pg_locks for lock waits.
+Callers also wait for each other, for as long as the machine is slow: these waits are not counted.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _SLACK_SECONDS = 0.05
 # Runs the checks of a COMMIT: deferred constraints and constraint triggers.
 _AS_COMMIT_WOULD = b"SET CONSTRAINTS ALL IMMEDIATE"
 _WAITS = """
-SELECT pid, extract(epoch FROM clock_timestamp() - waitstart)::float8
+SELECT pid, extract(epoch FROM clock_timestamp() - waitstart)::float8, pg_blocking_pids(pid)
 FROM pg_locks WHERE NOT granted AND waitstart IS NOT NULL
 """
 
@@ -43,7 +44,9 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 @dataclass
 class Call:
-    """One call of a query, in seconds of time.monotonic(). `blocked` is its longest lock wait.
+    """One call of a query, in seconds of time.monotonic(). `blocked` is its longest lock wait for other sessions.
+
+    Other sessions are those that are not callers. A wait for a caller that waits for such a session counts too.
 
     `error` is the SQLSTATE, the exception's name if the connection was lost, or None if the call succeeded.
     """
@@ -197,6 +200,14 @@ class Traffic:
         """All finished calls."""
         return [call for thread in self._threads for call in list(thread.calls)]
 
+    def unsent_since(self, moment: float) -> set[str]:
+        """Return the queries of which no call that started after the moment has finished. Callers may be running."""
+        calls = (
+            itertools.takewhile(lambda call: call.started >= moment, reversed(list(thread.calls)))
+            for thread in self._threads
+        )
+        return self.queries.keys() - {call.query for call in itertools.chain.from_iterable(calls)}
+
     def _watch(self) -> None:
         try:
             with connect(self.watcher_url) as connection:
@@ -209,13 +220,27 @@ class Traffic:
 
     def _note(self, connection: Connection) -> None:
         by_pid = {thread.pid: thread for thread in self._threads}
-        for pid, seconds in connection.execute(_WAITS).fetchall():
+        waits = connection.execute(_WAITS).fetchall()
+        blockers = {pid: set(blocking) for pid, _, blocking in waits}
+        for pid, seconds, _ in waits:
             if pid not in by_pid:
                 self.on_other_wait(seconds)
                 continue
             call = by_pid[pid].current
-            if call is not None and seconds <= time.monotonic() - call.started + _SLACK_SECONDS:
+            if call is None or seconds > time.monotonic() - call.started + _SLACK_SECONDS:
+                continue
+            if not all_blockers(pid, blockers) <= by_pid.keys():
                 call.blocked = max(call.blocked, seconds)
+
+
+def all_blockers(pid: int, blockers: Mapping[int, set[int]]) -> set[int]:
+    """Return the sessions for which a session waits, directly or because its blockers wait for them."""
+    found: set[int] = set()
+    left = {pid}
+    while left:
+        found |= left
+        left = set[int]().union(*(blockers.get(each, ()) for each in left)) - found
+    return found - {pid}
 
 
 def _columns(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from ops.errors import Exit
 from ops.migrations.rehearsal import rehearsal
 from ops.migrations.rehearsal.database_copy import DatabaseCopy
 from ops.migrations.rehearsal.parameters import Parameters
-from ops.migrations.rehearsal.traffic import send, unreplayable
+from ops.migrations.rehearsal.traffic import all_blockers, send, unreplayable
 from ops.servers.scratch_server import ScratchServer
 from ops.sql_check.declared import all_queries
 from tests.conftest import Database, cloned_database
@@ -67,7 +68,8 @@ def rehearse(
             shared_scratch.psql("DROP DATABASE IF EXISTS rehearsed WITH (FORCE)")
 
     monkeypatch.setattr(rehearsal, "scratch_server", shared)
-    monkeypatch.setattr(rehearsal, "_AFTER_SECONDS", 1.0)
+    # It waits for each query all the same.
+    monkeypatch.setattr(rehearsal, "_AFTER_SECONDS", 0.0)
     url = seeded.url("migrator")
     return lambda *options: run("rehearse", "--url", url, "--folder", folder, "--before", "1", *options)
 
@@ -147,6 +149,35 @@ def test_an_index_made_concurrently_keeps_the_budget(rehearse: Callable[..., Out
     assert "9001_index  " in outcome.out
 
 
+_KEEPS_A_ROW = """
+WITH one AS (UPDATE users SET email = email WHERE id = (SELECT min(id) FROM users) RETURNING 1)
+SELECT pg_sleep(0.5) FROM one
+"""
+
+
+@promise("a migration that blocks queries for longer than the budget is exit code 4", control=True)
+def test_callers_that_wait_for_each_other_keep_the_budget(
+    rehearse: Callable[..., Outcome], write: Write, tmp_path: Path
+) -> None:
+    queries = tmp_path / "queries"
+    queries.mkdir()
+    (queries / "keep.sql").write_text(_KEEPS_A_ROW)
+    write("9001_nothing.sql", "SELECT pg_sleep(2)")
+    outcome = rehearse("--budget-ms", "100", "--callers", "3", "--queries", queries, "--json")
+    (kept,) = json.loads(outcome.out)["queries"]
+    assert kept["took"]["during"]["max"] > 600
+    assert (outcome.code, kept["blocked"]["during"]["max"]) == (Exit.FINE, 0)
+
+
+def test_a_caller_that_waits_for_a_blocked_caller_is_blocked_by_the_migration() -> None:
+    migrator, blocked, behind, beside, row_owner = 1, 2, 3, 4, 5
+    blockers = {blocked: {migrator}, behind: {blocked}, beside: {row_owner}}
+    assert all_blockers(behind, blockers) == {blocked, migrator}
+    assert all_blockers(beside, blockers) == {row_owner}
+    # Two sessions that wait for each other, until Postgres ends the deadlock.
+    assert all_blockers(2, {2: {3}, 3: {2}}) == {3}
+
+
 @promise("a query that fails only with the new schema exceeds any budget")
 def test_what_fails_with_the_new_schema_misses_any_budget_and_has_its_sqlstate(
     rehearse: Callable[..., Outcome], write: Write
@@ -186,6 +217,20 @@ def test_a_rollback_alone_refuses_nothing_that_waits_for_a_commit(
         connection.execute(insert)
         with pytest.raises(psycopg.Error, match="not by old code"):
             connection.commit()
+
+
+def test_a_query_that_no_caller_sends_after_the_migration_is_named(
+    rehearse: Callable[..., Outcome], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = tmp_path / "queries"
+    queries.mkdir()
+    (queries / "slow.sql").write_text("SELECT pg_sleep(3)")
+    write("9001_nothing.sql", "SELECT 1")
+    monkeypatch.setattr(rehearsal, "_AFTER_LIMIT_SECONDS", 0.5)
+    outcome = rehearse("--callers", "1", "--queries", queries)
+    assert re.search(r"slow +not sent: no call ended within 0\.5 s after the migrations\n", outcome.out), (
+        outcome.out
+    )
 
 
 def test_a_migration_whose_commit_fails_is_named(rehearse: Callable[..., Outcome], write: Write) -> None:
