@@ -2,7 +2,7 @@
 
 Reads are sent as the pool does: prepared, in autocommit mode. Writes are rolled back, so that their rows are there for
 the next call; the checks of a COMMIT run before the rollback. A separate session watches pg_locks for lock waits.
-Callers also wait for each other, for as long as the machine is slow: these waits are not counted.
+Callers also wait for each other, and run into deadlocks with each other. Neither counts.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _WATCH_SECONDS = 0.005
 _SLACK_SECONDS = 0.05
 # Runs the checks of a COMMIT: deferred constraints and constraint triggers.
 _AS_COMMIT_WOULD = b"SET CONSTRAINTS ALL IMMEDIATE"
+# In the detail of a deadlock: "Process 7 waits for ShareLock on transaction 900; blocked by process 8."
+_PROCESS = re.compile(r"\bprocess (\d+)", re.IGNORECASE)
 _WAITS = """
 SELECT pid, extract(epoch FROM clock_timestamp() - waitstart)::float8, pg_blocking_pids(pid)
 FROM pg_locks WHERE NOT granted AND waitstart IS NOT NULL
@@ -48,7 +50,8 @@ class Call:
 
     Other sessions are those that are not callers. A wait for a caller that waits for such a session counts too.
 
-    `error` is the SQLSTATE, the exception's name if the connection was lost, or None if the call succeeded.
+    `error` is the SQLSTATE, the exception's name if the connection was lost, or None if the call succeeded or was part of
+    a deadlock between callers alone.
     """
 
     query: str
@@ -120,7 +123,10 @@ def _execute(connection: Connection, query: NamedQuery, values: Mapping[str, Any
 
 
 class Caller(threading.Thread):
-    """Sends the queries repeatedly, in a random order, until `over` is set."""
+    """Sends the queries repeatedly, in a random order, until `over` is set.
+
+    It adds the process ID of each of its sessions to `callers`, which all callers share.
+    """
 
     def __init__(
         self,
@@ -128,6 +134,7 @@ class Caller(threading.Thread):
         queries: Mapping[str, NamedQuery],
         parameters: Parameters,
         over: threading.Event,
+        callers: set[int],
         seed: int,
     ) -> None:
         super().__init__(daemon=True)
@@ -135,6 +142,7 @@ class Caller(threading.Thread):
         self.current: Call | None = None
         self.pid = 0
         self._connect, self._queries, self._parameters, self._over = connect, queries, parameters, over
+        self._callers = callers
         self._rng = random.Random(seed)
 
     def run(self) -> None:
@@ -149,16 +157,25 @@ class Caller(threading.Thread):
                 if connection is None or connection.closed:
                     connection = self._connect()
                     self.pid = connection.info.backend_pid
+                    self._callers.add(self.pid)
                     call.started = time.monotonic()
                 send(connection, self._queries[key], self._parameters, self._rng)
             except psycopg.Error as error:
-                call.error = error.sqlstate or type(error).__name__
+                if not self._is_between_callers(error):
+                    call.error = error.sqlstate or type(error).__name__
             call.ended = time.monotonic()
             self.current = None
             self.calls.append(call)
             self._over.wait(self._rng.uniform(*_PAUSE_SECONDS))
         if connection is not None:
             connection.close()
+
+    def _is_between_callers(self, error: psycopg.Error) -> bool:
+        """Return whether the error is a deadlock that no other session is part of."""
+        if not isinstance(error, psycopg.errors.DeadlockDetected):
+            return False
+        processes = {int(pid) for pid in _PROCESS.findall(error.diag.message_detail or "")}
+        return bool(processes) and processes <= self._callers
 
 
 @dataclass
@@ -178,8 +195,9 @@ class Traffic:
     _threads: list[Caller] = field(default_factory=list)
 
     def __enter__(self) -> Traffic:
+        callers: set[int] = set()
         self._threads = [
-            Caller(self.connect, self.queries, self.parameters, self._over, seed)
+            Caller(self.connect, self.queries, self.parameters, self._over, callers, seed)
             for seed in range(self.callers)
         ]
         self._watcher = threading.Thread(target=self._watch, daemon=True)

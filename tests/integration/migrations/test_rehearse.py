@@ -26,7 +26,7 @@ from ops.errors import Exit
 from ops.migrations.rehearsal import rehearsal
 from ops.migrations.rehearsal.database_copy import DatabaseCopy
 from ops.migrations.rehearsal.parameters import Parameters
-from ops.migrations.rehearsal.traffic import all_blockers, send, unreplayable
+from ops.migrations.rehearsal.traffic import Caller, all_blockers, send, unreplayable
 from ops.servers.scratch_server import ScratchServer
 from ops.sql_check.declared import all_queries
 from tests.conftest import Database, cloned_database
@@ -167,6 +167,30 @@ def test_callers_that_wait_for_each_other_keep_the_budget(
     (kept,) = json.loads(outcome.out)["queries"]
     assert kept["took"]["during"]["max"] > 600
     assert (outcome.code, kept["blocked"]["during"]["max"]) == (Exit.FINE, 0)
+
+
+_IN_BOTH_ORDERS = """
+WITH one AS (SELECT id FROM users WHERE id = (SELECT {first}(id) FROM users) FOR UPDATE),
+    slept AS MATERIALIZED (SELECT id, pg_sleep(0.3) FROM one),
+    other AS (SELECT users.id FROM users, slept WHERE users.id = (SELECT {then}(id) FROM users) FOR UPDATE OF users)
+SELECT id FROM other
+"""
+
+
+@promise("a migration that blocks queries for longer than the budget is exit code 4", control=True)
+def test_callers_that_deadlock_with_each_other_keep_the_budget(
+    rehearse: Callable[..., Outcome], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = tmp_path / "queries"
+    queries.mkdir()
+    (queries / "up.sql").write_text(_IN_BOTH_ORDERS.format(first="min", then="max"))
+    (queries / "down.sql").write_text(_IN_BOTH_ORDERS.format(first="max", then="min"))
+    write("9001_nothing.sql", "SELECT pg_sleep(6)")
+    arguments = ("--budget-ms", "60000", "--callers", "4", "--queries", queries)
+    assert rehearse(*arguments).code == Exit.FINE
+    # The control: there were deadlocks.
+    monkeypatch.setattr(Caller, "_is_between_callers", lambda self, error: False)
+    assert "40P01" in rehearse(*arguments).out
 
 
 def test_a_caller_that_waits_for_a_blocked_caller_is_blocked_by_the_migration() -> None:
