@@ -66,7 +66,7 @@ class _Process:
 
 
 class Superuser:
-    """Runs SQL scripts in a container's Postgres, each in its own session."""
+    """Runs SQL scripts in a container's Postgres. Each finds a session without traces of earlier scripts."""
 
     def __init__(self, container: str) -> None:
         self._container = container
@@ -75,9 +75,10 @@ class Superuser:
     def run(self, sql: str, database: str, timeout_seconds: float = 550) -> str:
         """Run SQL in a database and return its output. Raises DockerError at the first error."""
         process = self._connected(database, timeout_seconds)
+        stays = database == HOME and "\\c" not in sql
         try:
             # Ends a last statement without a semicolon, and its session.
-            output = process.run(f"{sql}\n;\n\\connect {HOME}", timeout_seconds)
+            output = process.run(f"{sql}\n;" if stays else f"{sql}\n;\n\\connect {HOME}", timeout_seconds)
         except _Ended:
             raise DockerError(f"`docker exec` failed: {process.close()}") from None
         self._idle.append(process)
@@ -97,10 +98,15 @@ class Superuser:
                 process, is_new = _Process(self._container), True
             try:
                 # A script may have changed the variable, which outlives its session.
-                process.run(f"\\set ON_ERROR_STOP 1\n\\connect {database}", timeout_seconds)
+                process.run(f"\\set ON_ERROR_STOP 1\n{_fresh_session(database)}", timeout_seconds)
             except _Ended:
                 complaint = process.close()
                 if is_new:
                     raise DockerError(f"`docker exec` failed: {complaint}") from None
             else:
                 return process
+
+
+def _fresh_session(database: str) -> str:
+    """Return the commands that connect a process, or make its session at HOME a new one, which costs less CPU time."""
+    return "ROLLBACK;\nDISCARD ALL;" if database == HOME else f"\\connect {database}"
