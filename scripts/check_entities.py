@@ -44,10 +44,10 @@ def problems(root: Path = ROOT) -> Iterator[str]:
     """Yield a line for each missing part of an entity, and for each part whose entity is not in db/entities.py."""
     entities = dict(re.findall(r'Entity\("(\w+)", "(\w+)"\)', _read(root / "db/entities.py")))
     feeds = re.findall(r'"(\w+)"', _read(root / "db/entities.py").partition("FEEDS = ")[2])
-    migrations = _statements(root)
+    migrations, kinds = _statements(root), _kinds(root)
     for name, plural in entities.items():
-        yield from _problems_of(root, migrations, name, plural)
-    for plural in _kinds(root):
+        yield from _problems_of(root, migrations, kinds, name, plural)
+    for plural in kinds:
         if plural not in entities.values():
             yield f"db/entities.py: no Entity(..., {plural!r}), but db/_async has its KIND"
     for name in sorted(set(re.findall(r"write_(?:\w+_)?outbox\('(\w+)'", migrations))):
@@ -55,9 +55,11 @@ def problems(root: Path = ROOT) -> Iterator[str]:
             yield f"db/entities.py: no entity or feed {name!r}, but a trigger in db/migrations records it"
 
 
-def _problems_of(root: Path, migrations: str, name: str, plural: str) -> Iterator[str]:
+def _problems_of(
+    root: Path, migrations: str, kinds: dict[str, str], name: str, plural: str
+) -> Iterator[str]:
     model = "".join(part.capitalize() for part in name.split("_"))
-    key = _kinds(root).get(plural)
+    key = kinds.get(plural)
     for pattern, said in _TABLE.items():
         if not re.search(pattern.replace("{0}", name).replace("{1}", plural), migrations):
             yield f"db/migrations: no {said.format(name, plural).removeprefix('a ')} in any up file"
@@ -86,7 +88,7 @@ def _kinds(root: Path) -> dict[str, str]:
     for path in sorted((root / "db/_async").glob("*.py")):
         for node in ast.parse(_read(path)).body:
             call = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-            if not re.match(r"KIND\b", ast.unparse(node)) or not isinstance(call, ast.Call):
+            if not isinstance(call, ast.Call) or not re.match(r"KIND\b", ast.unparse(node)):
                 continue
             names = [ast.literal_eval(each) for each in call.args if isinstance(each, ast.Constant)]
             if len(names) > 1:
