@@ -19,9 +19,9 @@ from tests.faults.racing.start import USERS, Course
 from tests.promises import promise
 from tests.scale import IS_FULL, scaled
 
-READS = scaled(20_000, 1_000_000)
+READS = scaled(10_000, 1_000_000)
 # A hit in the near cache takes a fiftieth of the time, and the writers need time too.
-NEAR_READS = scaled(300_000, 10_000_000)
+NEAR_READS = scaled(150_000, 10_000_000)
 # The promise of docs/data-access.md for the near cache. On a machine that runs other tests, three times that.
 NEAR_BOUND_SECONDS = 0.25 * (1 if IS_FULL else 3)
 
