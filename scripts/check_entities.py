@@ -55,9 +55,7 @@ def problems(root: Path = ROOT) -> Iterator[str]:
             yield f"db/entities.py: no entity or feed {name!r}, but a trigger in db/migrations records it"
 
 
-def _problems_of(
-    root: Path, migrations: str, kinds: dict[str, str], name: str, plural: str
-) -> Iterator[str]:
+def _problems_of(root: Path, migrations: str, kinds: dict[str, str], name: str, plural: str) -> Iterator[str]:
     model = "".join(part.capitalize() for part in name.split("_"))
     key = kinds.get(plural)
     for pattern, said in _TABLE.items():

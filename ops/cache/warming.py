@@ -16,14 +16,14 @@ from ops.errors import Exit, OpsError
 from ops.output import print_line
 from ops.stack.database_url import require_database, resolve_database_url
 
-_TIMEOUT_SECONDS = 2.0
+_TIMEOUT_SECONDS = 10.0
 
 
 def warm_from_here(stack: str, limit: int, rate: int, progress: Progress) -> dict[str, int]:
     """Warm the cache once, and return how many records of each kind are cached. Raise OpsError (6) if Postgres or
     Redis does not answer.
     """
-    # A batch takes longer than a request may, and no request waits for it.
+    # A batch takes longer than a request may, and no request waits for it. A busy machine takes seconds.
     cache = replace(cache_settings(stack, "app"), timeout_seconds=_TIMEOUT_SECONDS)
     print_line(f"Redis: {describe(cache, stack)}", err=True)
     url = resolve_database_url(role="app", stack=stack)

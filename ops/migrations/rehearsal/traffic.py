@@ -50,8 +50,8 @@ class Call:
 
     Other sessions are those that are not callers. A wait for a caller that waits for such a session counts too.
 
-    `error` is the SQLSTATE, the exception's name if the connection was lost, or None if the call succeeded or was part of
-    a deadlock between callers alone.
+    `error` is the SQLSTATE, the exception's name if the connection was lost, or None if the call succeeded or was part
+    of a deadlock between callers alone.
     """
 
     query: str
