@@ -11,9 +11,8 @@ import secrets
 import signal
 import subprocess
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -98,7 +97,7 @@ def scratch_server(
     start = _START.format(data=_ON_DISK if on_disk else _IN_MEMORY)
     sockets = ("--tmpfs", "/run/postgresql:uid=10010,gid=10010")
     with _scratch_container("postgres", 5432, memory, sockets, ("bash", "-c", start)) as (name, image, port):
-        _await(name, lambda: psql(name, "SELECT 1"))
+        _await(name, "pg_isready", "--quiet")
         if has_roles:
             verifiers = {login: roles.scram_verifier(password, os.urandom(16)) for login in roles.ALL_LOGINS}
             psql(name, roles.roles_sql(verifiers, dict.fromkeys(roles.LOGINS, _LOGIN_CONNECTIONS)))
@@ -114,10 +113,16 @@ def scratch_redis() -> Iterator[str]:
     password = secrets.token_urlsafe(24)
     command = ("redis-server", "--save", "", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lfu")
     with _scratch_container("redis", 6379, "256m", (), command) as (name, _, port):
-        cli = ("exec", "--interactive", name, "redis-cli", "-e")
-        _await(name, lambda: docker(*cli, "PING"))
+        _await(name, "redis-cli", "-e", "PING")
         # On its standard input, so that no list of processes shows it. Until now Redis accepts only local clients.
-        docker(*cli, stdin=f"CONFIG SET requirepass {password}\n".encode())
+        docker(
+            "exec",
+            "--interactive",
+            name,
+            "redis-cli",
+            "-e",
+            stdin=f"CONFIG SET requirepass {password}\n".encode(),
+        )
         yield f"redis://:{password}@127.0.0.1:{port}/0"
 
 
@@ -198,16 +203,16 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _await(container: str, ask: Callable[[], object]) -> None:
-    """Return when `ask` raises no DockerError any more."""
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            ask()
-            return
-        except DockerError as error:
-            if time.monotonic() > deadline:
-                raise OpsError(
-                    f"the temporary server {container} did not start within {_START_SECONDS:.0f} s: {error}"
-                ) from error
-            time.sleep(0.1)
+def _await(container: str, *check: str) -> None:
+    """Return when a command in the container succeeds. Raise OpsError after the deadline, or if the container ends.
+
+    One command repeats the check in the container, because `docker exec` takes longer than the check.
+    """
+    loop = 'until "$@" >/dev/null 2>&1; do sleep 0.1; done'
+    command = ("exec", container, "timeout", f"{_START_SECONDS:.0f}", "sh", "-c", loop, "sh", *check)
+    try:
+        docker(*command, timeout_seconds=_START_SECONDS + 30)
+    except DockerError as error:
+        raise OpsError(
+            f"the temporary server {container} did not start within {_START_SECONDS:.0f} s, or ended: {error}"
+        ) from error

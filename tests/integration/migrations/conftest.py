@@ -19,6 +19,7 @@ from tests.integration.migrator.conftest import Outcome
 from tests.integration.migrator.conftest import folder as folder
 from tests.integration.migrator.conftest import owner as owner
 from tests.integration.migrator.conftest import write as write
+from tests.superuser import Superuser
 
 Run = Callable[..., Outcome]
 
@@ -28,7 +29,11 @@ class SharedScratch(ScratchServer):
 
     def __init__(self, server: ScratchServer) -> None:
         self.__dict__.update(server.__dict__)
+        self.superuser = Superuser(server.container)
         self._names = map("{}_{}".format, itertools.repeat("d"), itertools.count())
+
+    def psql(self, sql: str, database: str = "postgres") -> str:
+        return self.superuser.run(sql, database)
 
     def make_database(self, name: str) -> str:
         return super().make_database(next(self._names))
@@ -41,7 +46,9 @@ class SharedScratch(ScratchServer):
 def shared_scratch(docker_engine: None) -> Iterator[SharedScratch]:
     # On disk, because many databases do not fit into memory.
     with scratch.scratch_server(on_disk=True) as server:
-        yield SharedScratch(server)
+        shared = SharedScratch(server)
+        yield shared
+        shared.superuser.close()
 
 
 @pytest.fixture
