@@ -31,9 +31,9 @@ from ops.sql_check.declared import all_queries
 from ops.toolchain.progress import Progress
 
 _DATABASE = "rehearsed"
-# Callers continue for so long after the migrations, and then until each query was sent, but not beyond the limit.
 _AFTER_SECONDS = 2.0
-_AFTER_LIMIT_SECONDS = 60.0
+# Before and after the migrations, callers continue until each query was sent, but for no longer than this.
+_EACH_LIMIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,7 @@ def _migrate_under_traffic(
         on_other_wait=record.waited,
     ) as traffic:
         time.sleep(options.before_seconds)
+        _await_each(traffic, 0.0)
         began = time.monotonic()
         applied = apply_pending(
             copy.url, migrations, ignore_missing=options.ignore_missing, on_event=record.hear
@@ -211,10 +212,9 @@ def _migrate_under_traffic(
         ended = time.monotonic()
         record.now = None
         time.sleep(_AFTER_SECONDS)
-        while (unsent := traffic.unsent_since(ended)) and time.monotonic() < ended + _AFTER_LIMIT_SECONDS:
-            time.sleep(0.05)
+        unsent = _await_each(traffic, ended)
     skipped |= dict.fromkeys(
-        sorted(unsent), f"no call ended within {_AFTER_LIMIT_SECONDS:g} s after the migrations"
+        sorted(unsent), f"no call ended within {_EACH_LIMIT_SECONDS:g} s after the migrations"
     )
     reports = (
         _report(key, [call for call in traffic.calls if call.query == key], began, ended) for key in sent
@@ -233,6 +233,14 @@ def _migrate_under_traffic(
         skipped,
         options.budget_ms,
     )
+
+
+def _await_each(traffic: Traffic, moment: float) -> set[str]:
+    """Wait until each query was sent since the moment, and return those that were not within the limit."""
+    deadline = time.monotonic() + _EACH_LIMIT_SECONDS
+    while (unsent := traffic.unsent_since(moment)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return unsent
 
 
 class _Record:

@@ -250,7 +250,7 @@ def test_a_query_that_no_caller_sends_after_the_migration_is_named(
     queries.mkdir()
     (queries / "slow.sql").write_text("SELECT pg_sleep(3)")
     write("9001_nothing.sql", "SELECT 1")
-    monkeypatch.setattr(rehearsal, "_AFTER_LIMIT_SECONDS", 0.5)
+    monkeypatch.setattr(rehearsal, "_EACH_LIMIT_SECONDS", 0.5)
     outcome = rehearse("--callers", "1", "--queries", queries)
     assert re.search(r"slow +not sent: no call ended within 0\.5 s after the migrations\n", outcome.out), (
         outcome.out
