@@ -24,7 +24,6 @@ import redis  # noqa: E402
 from cache.metrics import ERRORS  # noqa: E402
 from cache.settings import CacheSettings  # noqa: E402
 from db import AsyncDataAccess, DataAccess  # noqa: E402
-from db.errors import LockTimeout  # noqa: E402
 from db.models import NewUser  # noqa: E402
 from db.settings import DatabaseSettings  # noqa: E402
 
@@ -64,9 +63,6 @@ def call_sync(data: DataAccess, n: int) -> None:
             assert data.users.get(user.id).username == name, "a stale read"
             assert data.users.get_by_github_id(user.github_id).username == name, "a lost write"
             done["sync"] += 1
-        except LockTimeout:
-            # NOTIFY makes commits wait for each other, on a busy machine for longer than the role's lock_timeout.
-            done["repeated"] += 1
         except Exception as error:
             failed("sync", error)
         time.sleep(CALL_SECONDS)
@@ -82,9 +78,6 @@ async def call_async(data: AsyncDataAccess, n: int) -> None:
             assert (await data.users.get(user.id)).username == name, "a stale read"
             assert (await data.users.get_by_github_id(user.github_id)).username == name, "a lost write"
             done["async"] += 1
-        except LockTimeout:
-            # NOTIFY makes commits wait for each other, on a busy machine for longer than the role's lock_timeout.
-            done["repeated"] += 1
         except Exception as error:
             failed("async", error)
         await asyncio.sleep(CALL_SECONDS)

@@ -21,7 +21,7 @@ def test_passwords_are_stored_as_scram_verifiers_only(stack_postgres: Server) ->
     stored = stack_postgres.psql("SELECT rolname, rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL")
     verifiers = dict(line.split("|", 1) for line in stored.splitlines())
     assert set(verifiers) == set(LOGINS)
-    assert all(verifier.startswith("SCRAM-SHA-256$") for verifier in verifiers.values())
+    assert all(verifier.startswith("SCRAM-SHA-256$4096:") for verifier in verifiers.values())
     assert not [name for name in LOGINS if stack_postgres.passwords[name] in stored]
 
 
