@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,15 @@ def run_check(container: Mapping[str, Any]) -> Outcome:
     return _check(container, 0)
 
 
+def repeated(command: Sequence[str], seconds: float) -> list[str]:
+    """Return a command that repeats another one inside a container until it succeeds, for at most `seconds`.
+
+    `docker exec` costs ten times as much as a check, so that one command repeats it.
+    """
+    loop = f'until "$@"; do sleep {_POLL_SECONDS}; done'
+    return ["timeout", f"{seconds:.3f}", "sh", "-c", loop, "sh", *command]
+
+
 def _check(container: Mapping[str, Any], repeat_seconds: float) -> Outcome:
     """Run the check once, or again and again for `repeat_seconds` until it succeeds."""
     if not container["State"]["Running"]:
@@ -80,9 +89,7 @@ def _check(container: Mapping[str, Any], repeat_seconds: float) -> Outcome:
         return Outcome(True, "")
     command = words if kind == "CMD" else ["/bin/sh", "-c", *words]
     if repeat_seconds > 0:
-        # Repeated inside the container: `docker exec` costs ten times as much as the check.
-        loop = f'until "$@"; do sleep {_POLL_SECONDS}; done'
-        command = ["timeout", f"{repeat_seconds:.3f}", "sh", "-c", loop, "sh", *command]
+        command = repeated(command, repeat_seconds)
     limit = max(repeat_seconds, 0) + _CHECK_SECONDS
     try:
         done = subprocess.run(

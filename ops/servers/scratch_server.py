@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from infra.docker.engine import DockerError, docker, label_options, psql
+from infra.docker.health_check import repeated
 from infra.docker.ownership import state_labels
 from infra.images.build import ensure
 from infra.images.context import image_context
@@ -204,14 +205,9 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def _await(container: str, *check: str) -> None:
-    """Return when a command in the container succeeds. Raise OpsError after the deadline, or if the container ends.
-
-    One command repeats the check in the container, because `docker exec` takes longer than the check.
-    """
-    loop = 'until "$@" >/dev/null 2>&1; do sleep 0.1; done'
-    command = ("exec", container, "timeout", f"{_START_SECONDS:.0f}", "sh", "-c", loop, "sh", *check)
+    """Return when a command in the container succeeds. Raise OpsError after the deadline, or if the container ends."""
     try:
-        docker(*command, timeout_seconds=_START_SECONDS + 30)
+        docker("exec", container, *repeated(check, _START_SECONDS), timeout_seconds=_START_SECONDS + 30)
     except DockerError as error:
         raise OpsError(
             f"the temporary server {container} did not start within {_START_SECONDS:.0f} s, or ended: {error}"
