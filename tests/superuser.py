@@ -15,6 +15,8 @@ from infra.docker.engine import DockerError
 
 # The database that a process is connected to while it has nothing to do.
 HOME = "postgres"
+# Without the warning of a ROLLBACK outside a transaction, which would be part of a later error message.
+_RESET = "SET client_min_messages = error;\nROLLBACK;\nDISCARD ALL;"
 
 
 class _Ended(Exception):
@@ -109,4 +111,4 @@ class Superuser:
 
 def _fresh_session(database: str) -> str:
     """Return the commands that connect a process, or make its session at HOME a new one, which costs less CPU time."""
-    return "ROLLBACK;\nDISCARD ALL;" if database == HOME else f"\\connect {database}"
+    return _RESET if database == HOME else f"\\connect {database}"
