@@ -192,12 +192,12 @@ class Traffic:
     callers: int
     on_other_wait: Callable[[float], None] = lambda seconds: None
     _over: threading.Event = field(default_factory=threading.Event)
+    _pids: set[int] = field(default_factory=set)
     _threads: list[Caller] = field(default_factory=list)
 
     def __enter__(self) -> Traffic:
-        callers: set[int] = set()
         self._threads = [
-            Caller(self.connect, self.queries, self.parameters, self._over, callers, seed)
+            Caller(self.connect, self.queries, self.parameters, self._over, self._pids, seed)
             for seed in range(self.callers)
         ]
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -247,7 +247,7 @@ class Traffic:
             call = by_pid[pid].current
             if call is None or seconds > time.monotonic() - call.started + _SLACK_SECONDS:
                 continue
-            if not all_blockers(pid, blockers) <= by_pid.keys():
+            if not all_blockers(pid, blockers) <= self._pids:
                 call.blocked = max(call.blocked, seconds)
 
 

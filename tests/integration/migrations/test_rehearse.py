@@ -74,6 +74,14 @@ def rehearse(
     return lambda *options: run("rehearse", "--url", url, "--folder", folder, "--before", "1", *options)
 
 
+@pytest.fixture
+def queries(tmp_path: Path) -> Path:
+    """An empty folder for a test's own queries."""
+    folder = tmp_path / "queries"
+    folder.mkdir()
+    return folder
+
+
 def test_each_query_can_be_sent_with_parameters_from_the_rows(seeded: Database) -> None:
     with open_connection(seeded.url("migrator")) as owner:
         parameters = Parameters(owner)
@@ -157,10 +165,8 @@ SELECT pg_sleep(0.5) FROM one
 
 @promise("a migration that blocks queries for longer than the budget is exit code 4", control=True)
 def test_callers_that_wait_for_each_other_keep_the_budget(
-    rehearse: Callable[..., Outcome], write: Write, tmp_path: Path
+    rehearse: Callable[..., Outcome], write: Write, queries: Path
 ) -> None:
-    queries = tmp_path / "queries"
-    queries.mkdir()
     (queries / "keep.sql").write_text(_KEEPS_A_ROW)
     write("9001_nothing.sql", "SELECT pg_sleep(2)")
     outcome = rehearse("--budget-ms", "100", "--callers", "3", "--queries", queries, "--json")
@@ -179,10 +185,8 @@ SELECT id FROM other
 
 @promise("a migration that blocks queries for longer than the budget is exit code 4", control=True)
 def test_callers_that_deadlock_with_each_other_keep_the_budget(
-    rehearse: Callable[..., Outcome], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rehearse: Callable[..., Outcome], write: Write, queries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queries = tmp_path / "queries"
-    queries.mkdir()
     (queries / "up.sql").write_text(_IN_BOTH_ORDERS.format(first="min", then="max"))
     (queries / "down.sql").write_text(_IN_BOTH_ORDERS.format(first="max", then="min"))
     write("9001_nothing.sql", "SELECT pg_sleep(6)")
@@ -244,10 +248,8 @@ def test_a_rollback_alone_refuses_nothing_that_waits_for_a_commit(
 
 
 def test_a_query_that_no_caller_sends_after_the_migration_is_named(
-    rehearse: Callable[..., Outcome], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rehearse: Callable[..., Outcome], write: Write, queries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queries = tmp_path / "queries"
-    queries.mkdir()
     (queries / "slow.sql").write_text("SELECT pg_sleep(3)")
     write("9001_nothing.sql", "SELECT 1")
     monkeypatch.setattr(rehearsal, "_EACH_LIMIT_SECONDS", 0.5)
