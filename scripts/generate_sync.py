@@ -37,6 +37,8 @@ PATHS = {
 }
 # A sync callable returns the value itself. The pattern supports one level of nested brackets.
 _AWAITABLE = re.compile(r"\bAwaitable\[((?:[^\[\]]|\[[^\[\]]*\])*)\]")
+# Not `python -m ruff`: see ops/entity/generate.py.
+_RUFF = Path(sys.executable).with_name("ruff")
 LINE_LENGTH = "--line-length=110"
 # The packages are named, because ruff would detect them by files that may not have been generated yet.
 _IMPORTS = ["check", "--select=I,F401", "--fix-only", "--config=lint.isort.known-first-party=['cache','db']"]
@@ -97,7 +99,7 @@ def _formatted(text: str, path: Path) -> str:
     for arguments in (_IMPORTS, ["format"]):
         command = [*arguments, "--quiet", LINE_LENGTH, f"--stdin-filename={path}", "-"]
         text = subprocess.run(
-            [sys.executable, "-m", "ruff", *command],
+            [_RUFF, *command],
             input=text, capture_output=True, text=True, check=True, cwd=ROOT,
         ).stdout  # fmt: skip
     return text

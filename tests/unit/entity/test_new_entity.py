@@ -129,6 +129,34 @@ def test_a_place_that_is_not_found_is_named_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (None, "{ruff}: No such file or directory"),
+        ("exit 2", "exit code 2"),
+        ("echo first >&2; echo last >&2; exit 2", "last"),
+    ],
+)
+def test_without_a_ruff_that_works_its_error_is_shown_and_nothing_is_written(
+    checkout: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    script: str | None,
+    reason: str,
+) -> None:
+    ruff = tmp_path / "ruff"
+    if script is not None:
+        ruff.write_text(f"#!/bin/sh\n{script}\n")
+        ruff.chmod(0o755)
+    monkeypatch.setattr(generate, "_RUFF", ruff)
+    before = contents(checkout)
+    with pytest.raises(SystemExit):
+        main(["new", "entity", "gizmo", *NAME])
+    assert f"with ruff: {reason.format(ruff=ruff)}; run `make .venv`" in capfd.readouterr().err
+    assert contents(checkout) == before
+
+
+@pytest.mark.parametrize(
     ("fields", "key"),
     [(EVERY_TYPE, "slug"), (EVERY_TYPE, None), (("code:uuid",), "code"), (("n:int?",), None)],
 )
