@@ -17,6 +17,8 @@ from infra.docker.engine import DockerError, inspect
 # A server that runs may take minutes on a busy machine. One that exits again and again does not become healthy.
 WAIT_SECONDS = 300.0
 _MOST_RESTARTS = 5
+# `docker restart` leaves a container exited for a moment.
+_EXITED_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 # Longer than the limit that Docker itself enforces (infra/docker/container.py).
 _CHECK_SECONDS = 15.0
@@ -33,19 +35,30 @@ class Outcome:
 def wait_until_healthy(container: str, seconds: float = WAIT_SECONDS) -> None:
     """Return once the container's health check succeeds.
 
-    Raises DockerError with the output of the last check if this takes longer than `seconds`, or with the container's
-    last line of log if the container exits and is restarted five times.
+    Raises DockerError with the output of the last check if this takes longer than `seconds`. Raises it with the
+    container's last line of log if the container exits five times, or exits and is not started again.
     """
-    deadline = time.monotonic() + seconds
+    began = last_alive = time.monotonic()
     restarts = _inspected(container)["RestartCount"]
-    while not (last := _check(found := _inspected(container), deadline - time.monotonic())).is_healthy:
-        name = found["Name"].lstrip("/")
+    while True:
+        found = _inspected(container)
+        last = _check(found, began + seconds - time.monotonic())
+        if last.is_healthy:
+            return
+        name, now = found["Name"].lstrip("/"), time.monotonic()
+        # A container that Docker is going to start again is "restarting".
+        last_alive = last_alive if found["State"]["Status"] in ("exited", "dead") else now
+        ended = None
         if found["RestartCount"] - restarts >= _MOST_RESTARTS:
+            ended = "exits each time that it is started"
+        elif now - last_alive >= _EXITED_SECONDS:
+            ended = f"has exited with code {found['State']['ExitCode']}"
+        if ended:
             raise DockerError(
-                f"container {name} exits each time that it is started ({_last_line_of_log(name)});"
+                f"container {name} {ended} ({_last_line_of_log(name)});"
                 f" see `docker logs {name}`, and run the same command again when the cause is removed"
             )
-        if time.monotonic() > deadline:
+        if now > began + seconds:
             raise DockerError(
                 f"container {name} is {found['State']['Status']} and not healthy after {seconds:.0f} s"
                 f"{f' ({last.output[:200]})' if last.output else ''};"

@@ -1,4 +1,4 @@
-"""Waiting for a container's health: it ends as soon as the check succeeds, and times out otherwise."""
+"""Waiting for a container's health: until the check succeeds, the container has exited, or the time is over."""
 
 from __future__ import annotations
 
@@ -51,20 +51,30 @@ def test_a_container_that_stays_unhealthy_is_reported_with_the_output_of_its_che
         wait_until_healthy(checked, 3)
 
 
-def test_a_container_that_exits_again_and_again_is_named_with_its_last_line_of_log(
-    docker_engine: None,
+@pytest.mark.parametrize(
+    ("restart", "ended"), [("always", "exits each time that it is started"), ("no", "has exited with code 1")]
+)
+def test_the_error_for_a_container_that_exits_has_its_last_line_of_log(
+    docker_engine: None, restart: str, ended: str
 ) -> None:
     name = f"gw-test-{uuid.uuid4().hex[:8]}"
     docker(
         *("run", "--detach", "--init", "--name", name, "--label", LABEL, "--network", "none"),
-        *("--restart=always", "--health-cmd", "false", "--entrypoint", "sh", build_image("redis")),
+        *(f"--restart={restart}", "--health-cmd", "false", "--entrypoint", "sh", build_image("redis")),
         *("-c", "echo there is no configuration; exit 1"),
     )
     try:
-        with pytest.raises(DockerError, match=rf"{name} exits each time .*there is no configuration"):
+        with pytest.raises(DockerError, match=rf"{name} {ended} \(there is no configuration\)"):
             wait_until_healthy(name)
     finally:
         docker("rm", "--force", "--volumes", name)
+
+
+def test_a_container_that_somebody_stopped_is_not_waited_for(checked: str) -> None:
+    docker("update", "--restart=unless-stopped", checked)
+    docker("stop", "--time=1", checked)
+    with pytest.raises(DockerError, match=rf"{checked} has exited with code \d+ "):
+        wait_until_healthy(checked)
 
 
 def test_a_container_that_is_gone_is_not_waited_for(docker_engine: None) -> None:
