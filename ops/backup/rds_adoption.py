@@ -48,13 +48,18 @@ class Adoption:
     def of(cls, instance: Instance, target: PulumiStack, restored: str) -> Adoption:
         """Return a new switch, or the one that a killed run has begun. Change nothing.
 
-        Raise OpsError (7) if the restored instance cannot replace the stack's.
+        Raise OpsError with exit code 2 if `restored` is the stack's own instance, 4 if the ids in the state and in RDS
+        differ, 6 if one of them has no such instance, and 7 if the restored instance cannot replace the stack's.
         """
         found = next(
             (r for r in target.resources() if r["type"] == _TYPE and r["urn"].endswith(f"::{_NAME}")), None
         )
         if found is None:
-            raise OpsError(f"the state of stack {instance.stack!r} has no RDS instance; run `groundwork up`")
+            raise OpsError(
+                f"the state of stack {instance.stack!r} has no RDS instance;"
+                f" run `groundwork up --stack {instance.stack}`",
+                Exit.UNREACHABLE,
+            )
         known, urn = str(found["id"]), str(found["urn"])
         if begun := _begun(instance, restored):
             return cls(instance, target, restored, *begun, urn)

@@ -280,6 +280,10 @@ def test_other_refusals_change_nothing(site: Site) -> None:
     with pytest.raises(OpsError, match="the state of stack 'prod' has instance db-other") as refused:
         site.find()
     assert refused.value.exit_code == Exit.MISMATCH
+    site.stack.deployment["resources"].clear()
+    with pytest.raises(OpsError, match="has no RDS instance; run `groundwork up --stack prod`") as refused:
+        site.find()
+    assert refused.value.exit_code == Exit.UNREACHABLE
     assert "ModifyDBInstance" not in site.account.calls
 
 
