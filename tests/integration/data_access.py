@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client import REGISTRY
 
 from cache.errors import CacheSettingError
-from cache.near import MISS
+from cache.near import FRESH_SECONDS, MISS
 from cache.settings import CacheSettings
 from cache.url_source import UrlSource
 from db import AsyncDataAccess, DataAccess
@@ -88,6 +88,11 @@ def answers(data: Any) -> bool:
     return True
 
 
+def heard_until(data: Any) -> float:
+    """Return the time (monotonic) up to which the near cache has received all invalidations."""
+    return float(data.cache.near.fresh_until - FRESH_SECONDS)
+
+
 def wait_until_near(data: Any, user_id: int) -> None:
     """Read a user until it is in the near cache, after the invalidation by its own fill has arrived."""
 
@@ -96,8 +101,8 @@ def wait_until_near(data: Any, user_id: int) -> None:
         return data.users.cached.peek(user_id) is not MISS
 
     wait_until(is_held, 60)
-    # The invalidation by the last fill may arrive late.
-    time.sleep(0.15)
+    filled_at = time.monotonic()
+    wait_until(lambda: heard_until(data) > filled_at, 60)
     wait_until(is_held, 60)
 
 

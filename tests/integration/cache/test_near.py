@@ -19,7 +19,7 @@ from infra.docker.engine import docker
 from tests import containers
 from tests.conftest import Database
 from tests.containers import QUIET, Server, pause, wait_until
-from tests.integration.data_access import cache_settings, database_settings, wait_until_near
+from tests.integration.data_access import cache_settings, database_settings, heard_until, wait_until_near
 from tests.promises import promise
 
 ADA = NewUser(github_id=7, username="ada", preferences={"theme": ["dark"]})
@@ -70,11 +70,18 @@ def test_a_hit_asks_neither_redis_nor_postgres(
     user = _settled(data)
     database.psql("UPDATE groundwork.users SET username = 'psql'")
     calls = _gets(redis_as_ops)
-    hits = 0
-    for _ in range(50):
-        hits += data.users.cached.peek(user.id) == data.users.get(user.id) == user
-    assert hits >= 45
-    assert _gets(redis_as_ops) - calls <= 5
+    hits: list[bool] = []
+
+    def has_enough_hits() -> bool:
+        for _ in range(45):
+            is_hit = data.users.cached.peek(user.id) == data.users.get(user.id) == user
+            # On a busy machine the entries are confirmed late. Until then, and perhaps in `get`, reads ask Redis.
+            hits.append(is_hit and data.cache.near.fresh_until > time.monotonic())
+        return hits.count(True) >= 45
+
+    wait_until(has_enough_hits, 60)
+    # Each new connection asks for the namespace's nonce.
+    assert _gets(redis_as_ops) - calls <= hits.count(False) + 5
 
 
 @promise("another process sees a write at once without a near cache, and within 250 ms with one")
@@ -191,21 +198,24 @@ def test_bytes_that_cannot_be_decoded_are_never_stored(
     user = own_data.users.add(ADA)
     wait_until_near(own_data, user.id)
     cached, epoch = own_data.users.cached, own_data.cache.epoch.of("user").tag
-    drop, peeked = cached.drop, []
+    near, drop, held = own_data.cache.near, cached.drop, []
+    assert near is not None
 
     def look_and_drop(written: Any) -> bool:
-        # What another caller would get between the read and the invalidation.
-        peeked.append(cached.peek(user.id))
+        # What another caller could get between the read and the invalidation.
+        held.append(near.size())
         return drop(written)
 
     monkeypatch.setattr(cached, "drop", look_and_drop)
     with redis.Redis.from_url(own_redis.redis_url("administrator"), **QUIET) as other:
         key = EntityKeys(namespace, "user", USER_SCHEMA).value(user.id)
         other.set(key, epoch + b":1:99999999999999:1:\xff", ex=60)
-    _wait_for_the_bound(lambda: cached.peek(user.id) is MISS)
+    written_at = time.monotonic()
+    # A miss would not prove the invalidation: the cache also misses while its confirmation is late.
+    wait_until(lambda: heard_until(own_data) > written_at, 60)
     found = own_data.users.get(user.id) if read == "get" else own_data.users.get_many([user.id])[0]
     assert found == user
-    assert peeked == [MISS]
+    assert held == [(0, 0)]
 
 
 def _gets(redis_as_ops: redis.Redis) -> int:
