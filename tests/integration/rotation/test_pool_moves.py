@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,24 @@ def moving(flavour: str, url_file: Path, redis_server: Server, namespace: str) -
         yield data
 
 
+@pytest.fixture
+def let_it_look(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function that waits until a pool has looked for a new URL and acted on it. It looks once a second."""
+    read, looks = UrlSource.read, []
+
+    def counted(source: UrlSource) -> str:
+        looks.append(source.variable)
+        return read(source)
+
+    def wait() -> None:
+        # A look may be under way already. The third one begins after the second one has ended.
+        before = looks.count("DATABASE_URL")
+        wait_until(lambda: looks.count("DATABASE_URL") >= before + 3, 60)
+
+    monkeypatch.setattr(UrlSource, "read", counted)
+    return wait
+
+
 def _write(path: Path, text: str) -> None:
     unfinished = path.with_suffix(".new")
     unfinished.write_text(text)
@@ -59,23 +76,18 @@ def test_a_pool_moves_to_the_login_of_its_file(moving: Any, url_file: Path, data
 
 
 def test_a_file_that_is_gone_or_empty_for_a_while_costs_no_connection(
-    moving: Any, url_file: Path, database: Database
+    let_it_look: Callable[[], None], moving: Any, url_file: Path, database: Database
 ) -> None:
     moving.users.upsert(NewUser(github_id=1, username="before"))
     pids = _all_pids(database)
     url_file.write_text("")
-    _let_it_look()
+    let_it_look()
     url_file.unlink()
-    _let_it_look()
+    let_it_look()
     assert moving.users.find_by_github_id(1).username == "before"
     _write(url_file, database.url("app_a"))
-    _let_it_look()
+    let_it_look()
     assert _pids(database) == pids
-
-
-def _let_it_look() -> None:
-    """Wait until a pool has read its file, which it does once a second."""
-    time.sleep(3.0)
 
 
 def _all_pids(database: Database) -> set[str]:
@@ -90,7 +102,7 @@ def _pids(database: Database) -> set[str]:
 
 
 def test_a_pool_with_a_fixed_url_does_not_switch(
-    flavour: str, database: Database, redis_server: Server, namespace: str
+    let_it_look: Callable[[], None], flavour: str, database: Database, redis_server: Server, namespace: str
 ) -> None:
     """The control: only a changed file makes a pool switch."""
     settings = database_settings(
@@ -99,7 +111,7 @@ def test_a_pool_with_a_fixed_url_does_not_switch(
     with data_access(flavour, settings, cache_settings(redis_server.redis_url("app"), namespace)) as data:
         data.users.upsert(NewUser(github_id=1, username="x"))
         pids = _all_pids(database)
-        _let_it_look()
+        let_it_look()
         assert _pids(database) == pids
 
 
