@@ -9,7 +9,7 @@ import pytest
 from tests.redis_group import Group, redis_group
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def group(docker_engine: None) -> Iterator[Group]:
     with redis_group() as group:
         yield group

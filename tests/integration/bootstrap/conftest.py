@@ -28,7 +28,7 @@ host all all all reject
 _CONTROL = "/usr/share/postgresql/15/extension/pg_stat_statements.control"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def control_file(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Mark an extension as trusted, because RDS lets its administrator create the extensions that it supports."""
     path = tmp_path_factory.mktemp("rds") / "pg_stat_statements.control"
@@ -38,7 +38,7 @@ def control_file(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) 
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def trusting_server(control_file: Path) -> Iterator[Server]:
     mount = ("--volume", f"{control_file}:{_CONTROL}:ro")
     with postgres_server(extra_files={"pg_hba.conf": _HBA}, in_memory=True, run_options=mount) as server:

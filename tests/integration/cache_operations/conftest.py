@@ -80,7 +80,7 @@ def overtake(connect: Connect) -> Overtake:
     return change
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def full_redis(docker_engine: None) -> Iterator[Server]:
     """A Redis without eviction, whose administrator can make it run out of memory."""
     with containers.redis_server(eviction_policy="noeviction", administrator=True) as server:

@@ -16,7 +16,7 @@ from tests.integration.doctor.asking import Ask, ask
 from tests.monitored import monitored
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ill_postgres(docker_engine: None) -> Iterator[Server]:
     """A Postgres for tests that change the whole server. Each test undoes its changes."""
     with containers.postgres_server() as server:
@@ -24,7 +24,7 @@ def ill_postgres(docker_engine: None) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ill_redis(docker_engine: None) -> Iterator[Server]:
     """A Redis with an administrator, a user that is not in the specification."""
     with containers.redis_server(administrator=True) as server:

@@ -1,4 +1,4 @@
-"""Fixtures: a temporary server for the module, and the review commands."""
+"""Fixtures: a temporary server for the folder, and the review commands."""
 
 from __future__ import annotations
 
@@ -42,13 +42,19 @@ class SharedScratch(ScratchServer):
         return super().make_plain_database(next(self._names))
 
 
-@pytest.fixture(scope="session")
-def shared_scratch(docker_engine: None) -> Iterator[SharedScratch]:
+@contextmanager
+def shared_scratch_server() -> Iterator[SharedScratch]:
     # On disk, because many databases do not fit into memory.
     with scratch.scratch_server(on_disk=True) as server:
         shared = SharedScratch(server)
         yield shared
         shared.superuser.close()
+
+
+@pytest.fixture(scope="package")
+def shared_scratch(docker_engine: None) -> Iterator[SharedScratch]:
+    with shared_scratch_server() as shared:
+        yield shared
 
 
 @pytest.fixture

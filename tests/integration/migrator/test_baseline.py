@@ -12,8 +12,7 @@ from db.migrator import MIGRATIONS_FOLDER, read_source
 from ops.errors import Exit
 from ops.migrations import verification
 from tests.conftest import Connection, Database
-from tests.integration.migrations.conftest import SharedScratch
-from tests.integration.migrations.conftest import shared_scratch as shared_scratch
+from tests.integration.migrations.conftest import SharedScratch, shared_scratch_server
 from tests.integration.migrator.conftest import Run, Write, applied_versions, tables
 from tests.promises import promise
 
@@ -21,6 +20,12 @@ MADE_BY_HAND = (
     "CREATE TABLE users (id int, name text); CREATE INDEX users_name_idx ON users (name); CREATE VIEW names AS"
     " SELECT name FROM users"
 )
+
+
+@pytest.fixture(scope="module")
+def shared_scratch(docker_engine: None) -> Iterator[SharedScratch]:
+    with shared_scratch_server() as shared:
+        yield shared
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ SELECT pg_is_in_recovery();
 """)["is_replica"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pair(docker_engine: None) -> Iterator[Pair]:
     with replicated_postgres() as pair:
         apply_pending(pair.primary.database_url("migrator"), read_source())
