@@ -21,10 +21,13 @@ from tests.conftest import Database
 from tests.containers import wait_until
 from tests.integration.data_access import cache_settings, data_access, database_settings
 from tests.redis_group import Group
+from tests.scale import IS_FULL
 
 # A failover takes 6 s, and a call of a busy machine may take long.
 _WAIT_SECONDS = 180.0
 _CALL_SECONDS = 0.5
+# Pauses between two calls. Without SCALE=full they are longer, because other tests share the cores.
+_WRITER_SECONDS, _READER_SECONDS = (0.01, 0.005) if IS_FULL else (0.03, 0.02)
 # Writes that must reach Redis before and after a fault.
 _CALLS = 20
 # Drills of one test share a database.
@@ -69,9 +72,12 @@ class Observer:
 
 @dataclass
 class Outcome:
-    """What a drill saw. `stale` counts reads older than a write whose invalidation had reached Redis."""
+    """What a drill saw. `stale` counts reads older than a write whose invalidation had reached Redis.
 
-    reads: int = 0
+    `reads` counts the reads of each reader.
+    """
+
+    reads: list[int] = field(default_factory=lambda: [0] * len(_LAGS))
     stale: int = 0
     errors: list[str] = field(default_factory=list)
     overlaps: int = 0
@@ -103,7 +109,7 @@ class Drill:
             threading.Thread(target=self._guarded, args=(call,))
             for call in (
                 self._write,
-                *(partial(self._read, each, lag) for each, lag in zip(self.readers, _LAGS, strict=True)),
+                *(partial(self._read, n) for n in range(len(_LAGS))),
                 *(partial(each.run, self._stopped) for each in self.observers),
             )
         ]
@@ -111,15 +117,20 @@ class Drill:
             thread.start()
 
     def wait_for_use(self) -> None:
-        """Wait until writer and readers use Redis again, and the writer has invalidated there some times."""
+        """Wait until writer and readers use Redis again, and each of them has called it some times."""
         clients = [self.writer, *self.readers]
-        goal = len(self._told) + _CALLS
+        goals = [count + _CALLS for count in self._counts()]
 
         def is_used() -> bool:
             assert not self.outcome.errors, self.outcome.errors
-            return len(self._told) >= goal and not any(each.cache.breaker.is_open for each in clients)
+            is_reached = all(count >= goal for count, goal in zip(self._counts(), goals, strict=True))
+            return is_reached and not any(each.cache.breaker.is_open for each in clients)
 
         wait_until(is_used, _WAIT_SECONDS)
+
+    def _counts(self) -> list[int]:
+        """Return how many invalidations the writer has delivered, and how many reads each reader has made."""
+        return [len(self._told), *self.outcome.reads]
 
     def wait_for_failover(self) -> None:
         """Wait until another server than the first accepts writes."""
@@ -161,7 +172,7 @@ class Drill:
 
     def _write(self) -> None:
         user, version = self._user, 0
-        while not self._stopped.wait(0.01):
+        while not self._stopped.wait(_WRITER_SECONDS):
             version += 1
             writer = self.writer
             breaker = writer.cache.breaker
@@ -171,10 +182,10 @@ class Drill:
                 # An invalidation that cannot be delivered opens the breaker.
                 self._told.append((time.monotonic(), version))
 
-    def _read(self, reader: Any, lag_seconds: float) -> None:
-        while not self._stopped.wait(0.005):
-            before = bisect(self._told, time.monotonic() - lag_seconds, key=itemgetter(0)) - 1
+    def _read(self, number: int) -> None:
+        while not self._stopped.wait(_READER_SECONDS):
+            before = bisect(self._told, time.monotonic() - _LAGS[number], key=itemgetter(0)) - 1
             told = self._told[max(0, before)][1]
-            seen = int(reader.users.get(self._user.id).username[1:])
-            self.outcome.reads += 1
+            seen = int(self.readers[number].users.get(self._user.id).username[1:])
+            self.outcome.reads[number] += 1
             self.outcome.stale += seen < told
