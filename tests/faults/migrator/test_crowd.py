@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from db.migrator.lock import lock_key
 from tests.conftest import Connection, Database
+from tests.containers import wait_until
 from tests.faults.migrator.conftest import Run
 from tests.integration.migrator.conftest import Write, applied_versions
 from tests.promises import promise
@@ -64,9 +67,29 @@ def test_each_migration_is_applied_exactly_once_without_a_deadlock(
 
 @promise("many migrators at once apply each migration exactly once", control=True)
 @pytest.mark.usefixtures("migrations")
-def test_with_a_blocking_lock_the_index_and_the_waiting_migrators_deadlock(run: Run) -> None:
+def test_with_a_blocking_lock_the_index_and_the_waiting_migrators_deadlock(
+    run: Run, owner: Connection, empty_database: Database
+) -> None:
     """The negative control: the index waits for the snapshots of the waiting statements."""
-    outcomes = run("up", count=4, naive=True)
+    key = lock_key(empty_database.name)
+    with ThreadPoolExecutor() as threads:
+        # On a busy machine the first migrator could finish before the second one starts, so both have to wait.
+        owner.execute("SELECT pg_advisory_lock(%s)", [key])
+        running = threads.submit(run, "up", count=4, naive=True)
+        wait_until(lambda: _waiting(owner) >= 2, 60)
+        owner.execute("SELECT pg_advisory_unlock(%s)", [key])
+        outcomes = running.result()
     failed = [o.error for o in outcomes if o.code != 0]
     assert failed
     assert all("statement timeout" in error for error in failed)
+
+
+def _waiting(connection: Connection) -> int:
+    """Return how many sessions of the database wait for an advisory lock."""
+    sql = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    ((count,),) = connection.execute(sql).fetchall()
+    assert isinstance(count, int)
+    return count
