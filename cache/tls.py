@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from select import POLLIN, poll
 from typing import Any
@@ -233,7 +234,27 @@ class TlsConnection(Answers, _BoundedSteps, _SslConnection):
         self._tls = tls
 
     def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:
-        return self._tls.get().wrap_socket(sock, server_hostname=self._name)
+        with closed_on_failure():
+            return self._tls.get().wrap_socket(sock, server_hostname=self._name)
+
+
+@contextmanager
+def closed_on_failure() -> Iterator[None]:
+    """Close the TLS socket that `SSLContext.wrap_socket` was creating when it raised an OSError.
+
+    If the server has reset the connection before, Python neither returns nor closes this socket. It would stay open
+    until it is garbage, with a ResourceWarning.
+    """
+    try:
+        yield
+    except OSError as error:
+        trace = error.__traceback__
+        while trace is not None:
+            unfinished = trace.tb_frame.f_locals.get("self")
+            if isinstance(unfinished, ssl.SSLSocket):
+                unfinished.close()
+            trace = trace.tb_next
+        raise
 
 
 def connection_options(url: str, tls_class: type[Any], plain_class: type[Any]) -> dict[str, Any]:

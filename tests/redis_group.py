@@ -17,6 +17,7 @@ import redis as redis_py
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from cache.tls import closed_on_failure
 from infra.certificates import KeyPair, make_authority, make_server_certificate
 from infra.docker.engine import DockerError, File, copy_files, docker, inspect, replace_files
 from infra.spec import redis, redis_acl
@@ -25,6 +26,14 @@ from tests.containers import LABEL, START_SECONDS, Server, free_port, redis_imag
 
 _IDENTITY = "test"
 _SETTINGS = {"maxmemory_bytes": 32 * 1024**2, "eviction_policy": "allkeys-lfu", "persistence": "none"}
+
+
+class _ClosedOnFailure(redis_py.SSLConnection):
+    """redis-py's TLS connection, which leaves no socket open if a server that is killed resets it."""
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+        with closed_on_failure():
+            return super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,12 @@ class Group:
     def administrator(self, position: int) -> Iterator[Any]:
         """Connect to a server as user `administrator`, with short limits and no retries."""
         url = self.servers[position].redis_url("administrator")
-        options: dict[str, Any] = {"socket_timeout": 2, "retry": Retry(NoBackoff(), 0), "driver_info": None}
+        options: dict[str, Any] = {
+            "socket_timeout": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "driver_info": None,
+            "connection_class": _ClosedOnFailure,
+        }
         with redis_py.Redis.from_url(url, **options) as client:
             yield client
 

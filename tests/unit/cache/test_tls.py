@@ -1,4 +1,4 @@
-"""A TLS connection to Redis whose opening is cancelled leaves no socket open."""
+"""A TLS connection to Redis whose opening is cancelled or fails leaves no socket open."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import ssl
+import struct
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,15 @@ from threading import Event
 
 import pytest
 
-from cache.tls import AsyncPlainConnection, AsyncTlsConnection, connection_options
+from cache.tls import (
+    AsyncPlainConnection,
+    AsyncTlsConnection,
+    PlainConnection,
+    TlsConnection,
+    connection_options,
+)
 from infra.certificates import make_authority, make_server_certificate
+from tests.containers import wait_until
 
 
 def _serve_silently(listener: socket.socket, context: ssl.SSLContext, is_over: Event) -> None:
@@ -88,3 +96,47 @@ def test_a_disconnect_needs_no_time_that_a_busy_event_loop_may_not_have(
         return bool(connection.is_connected)
 
     assert not asyncio.run(disconnect_without_time())
+
+
+@pytest.fixture
+def reset() -> Iterator[socket.socket]:
+    """A connected socket whose connection the server has reset."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        # Closing with a linger time of 0 sends RST.
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()
+    wait_until(lambda: not _is_connected(client))
+    with client:
+        yield client
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_connection_that_is_reset_before_the_handshake_is_closed(reset: socket.socket) -> None:
+    options = connection_options("rediss://localhost", TlsConnection, PlainConnection)
+    connection = options.pop("connection_class")(**options)
+    connection._name = "localhost"
+    with warnings.catch_warnings(record=True) as leaks:
+        warnings.simplefilter("always", ResourceWarning)
+        with pytest.raises(ConnectionResetError):
+            connection._wrap_socket_with_ssl(reset)
+        gc.collect()
+    assert [str(leak.message) for leak in leaks] == []
+
+
+def test_python_leaves_a_connection_open_that_is_reset_before_the_handshake(reset: socket.socket) -> None:
+    """The control of the test above."""
+    with warnings.catch_warnings(record=True) as leaks:
+        warnings.simplefilter("always", ResourceWarning)
+        with pytest.raises(ConnectionResetError):
+            ssl.create_default_context().wrap_socket(reset, server_hostname="localhost")
+        gc.collect()
+    assert len(leaks) == 1
