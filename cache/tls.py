@@ -242,8 +242,8 @@ class TlsConnection(Answers, _BoundedSteps, _SslConnection):
 def closed_on_failure() -> Iterator[None]:
     """Close the TLS socket that `SSLContext.wrap_socket` was creating when it raised an OSError.
 
-    If the server has reset the connection before, Python neither returns nor closes this socket. It would stay open
-    until it is garbage, with a ResourceWarning.
+    If the server has reset the connection before, Python before 3.13 neither returns nor closes this socket. It would
+    stay open until it is garbage, with a ResourceWarning.
     """
     try:
         yield

@@ -150,11 +150,13 @@ def _suffer(
             assert data.users.get(added.id) == added
         assert _is_cached(it, namespace, added.id)
     limit = FIRST_CALL_SECONDS if illness.name in RELAPSING else LATER_CALL_SECONDS
-    return [
-        *(seconds for seconds in (first_read, first_write) if seconds >= FIRST_CALL_SECONDS),
-        *(seconds for seconds in later if seconds >= limit),
-        *(seconds for seconds in (recovery,) if seconds >= RECOVERY_SECONDS),
+    taken = [
+        (first_read, FIRST_CALL_SECONDS),
+        (first_write, FIRST_CALL_SECONDS),
+        (recovery, RECOVERY_SECONDS),
+        *((seconds, limit) for seconds in later),
     ]
+    return [seconds for seconds, allowed in taken if seconds >= allowed]
 
 
 # Redis works between two faults, so that the breaker closes and opens again.

@@ -7,9 +7,11 @@ import gc
 import socket
 import ssl
 import struct
+import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Event
 
@@ -120,18 +122,29 @@ def _is_connected(sock: socket.socket) -> bool:
     return True
 
 
+def _refused() -> AbstractContextManager[object]:
+    """Expect an error, but not of Python before 3.11.5, as in Debian 12: it returns a socket without a connection.
+
+    A new object for each use, because it keeps the error, which keeps the socket.
+    """
+    return pytest.raises(ConnectionResetError) if sys.version_info >= (3, 11, 5) else nullcontext()
+
+
 def test_a_connection_that_is_reset_before_the_handshake_is_closed(reset: socket.socket) -> None:
     options = connection_options("rediss://localhost", TlsConnection, PlainConnection)
     connection = options.pop("connection_class")(**options)
     connection._name = "localhost"
     with warnings.catch_warnings(record=True) as leaks:
         warnings.simplefilter("always", ResourceWarning)
-        with pytest.raises(ConnectionResetError):
-            connection._wrap_socket_with_ssl(reset)
+        with _refused():
+            connection._wrap_socket_with_ssl(reset).close()
         gc.collect()
     assert [str(leak.message) for leak in leaks] == []
 
 
+@pytest.mark.skipif(
+    not (3, 11, 5) <= sys.version_info < (3, 13), reason="only Python 3.11.5 to 3.12 leaves it open"
+)
 def test_python_leaves_a_connection_open_that_is_reset_before_the_handshake(reset: socket.socket) -> None:
     """The control of the test above."""
     with warnings.catch_warnings(record=True) as leaks:
