@@ -408,13 +408,14 @@ def test_a_partition_in_an_open_transaction_blocks_writers_of_users(database: Da
 def test_a_pool_of_one_loads_into_existing_partitions_and_raises_for_a_missing_one(
     open_data: Any, database: Database
 ) -> None:
-    data = open_data(pool_size=1)
+    data = open_data(pool_size=1, deadline_seconds=300.0)
     user_id = data.users.add(NewUser(github_id=1, username="ada")).id
     rows = [_made(user_id, n, timestamp=at) for n, at in enumerate(MONTHS, start=1)]
     started = time.monotonic()
     with pytest.raises(Unavailable, match="partition of 2015-02 takes a second connection"):
         data.activities.copy_in(rows)
-    assert time.monotonic() - started < 4
+    # It does not wait for a second connection.
+    assert time.monotonic() - started < 150
     assert _count(database) == 0
     data.activities.make_partitions(MONTHS[0], MONTHS[-1])
     assert data.activities.copy_in(rows) == len(MONTHS)

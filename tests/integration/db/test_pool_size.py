@@ -65,10 +65,10 @@ def test_a_limit_lowered_later_does_not_fail_a_working_pool(flavour: str, databa
 )
 def test_the_drivers_pool_finds_out_under_load(limited: Database) -> None:
     """The negative control: the first callers are served, and the next ones time out."""
-    with ConnectionPool(limited.url("app"), min_size=0, max_size=LIMIT + 1, timeout=1.0) as pool:
-        held = [pool.getconn() for _ in range(LIMIT)]
+    with ConnectionPool(limited.url("app"), min_size=0, max_size=LIMIT + 1) as pool:
+        held = [pool.getconn(timeout=60) for _ in range(LIMIT)]
         with pytest.raises(psycopg.OperationalError):
-            pool.getconn()
+            pool.getconn(timeout=1)
         for connection in held:
             pool.putconn(connection)
 

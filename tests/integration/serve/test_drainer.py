@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, NamedTuple
 
+import psycopg
 import pytest
 from prometheus_client import REGISTRY
 
@@ -68,25 +69,28 @@ def watch_backlog(
         access.outbox = AsyncOutbox(access.pool, {"user": SlowCache()})
         for name, value in ({"BATCH_SIZE": BATCH_SIZE} | changes).items():
             monkeypatch.setattr(access.outbox, name, value)
-        async with access:
-            it = OutboxDrainer(access)
-            seen = [await _look(database, it)]
-            await it.start()
-            give_up_at = monotonic() + GIVE_UP_SECONDS
-            while seen[-1].left and monotonic() < give_up_at:
-                await asyncio.sleep(0.05)
-                seen.append(await _look(database, it))
-            await it.stop()
+        # `psql` in the container would take longer than a batch.
+        with psycopg.connect(database.url("app"), autocommit=True) as connection:
+            async with access:
+                it = OutboxDrainer(access)
+                seen = [await _look(connection, it)]
+                await it.start()
+                give_up_at = monotonic() + GIVE_UP_SECONDS
+                while seen[-1].left and monotonic() < give_up_at:
+                    await asyncio.sleep(0.05)
+                    seen.append(await _look(connection, it))
+                await it.stop()
         return seen
 
     return lambda **changes: asyncio.run(run(**changes))
 
 
-async def _look(database: Database, it: OutboxDrainer) -> Seen:
+async def _look(connection: psycopg.Connection, it: OutboxDrainer) -> Seen:
     figures = [_figure("depth"), _figure("drained_total"), _figure("last_sweep_timestamp_seconds")]
     problem = it.problem()
-    left = await asyncio.to_thread(database.psql, "SELECT count(*) FROM groundwork.cache_outbox")
-    return Seen(int(left), *figures, problem)
+    rows = await asyncio.to_thread(connection.execute, "SELECT count(*) FROM cache_outbox")
+    ((left,),) = rows.fetchall()
+    return Seen(left, *figures, problem)
 
 
 def _figure(name: str) -> float:

@@ -11,6 +11,7 @@ import pytest
 
 from cache._async.single_flight import AsyncSingleFlight
 from cache._sync.single_flight import SingleFlight
+from tests.containers import wait_until
 
 
 def test_tasks_that_arrive_during_a_read_share_the_next_read() -> None:
@@ -70,8 +71,10 @@ def test_a_cancelled_leader_does_not_cancel_the_others() -> None:
     async def scenario() -> tuple[bool, list[int | None]]:
         single_flight: AsyncSingleFlight[int] = AsyncSingleFlight(lambda: None)
 
+        may_end = asyncio.Event()
+
         async def read() -> int:
-            await asyncio.sleep(0.02)
+            await may_end.wait()
             return 7
 
         first = asyncio.create_task(single_flight.share(1, read))
@@ -81,34 +84,42 @@ def test_a_cancelled_leader_does_not_cancel_the_others() -> None:
         # It is cancelled while it waits for the first read, and the others wait for it.
         leader.cancel()
         await asyncio.wait([leader])
+        may_end.set()
         return leader.cancelled(), [await task for task in (first, *others)]
 
     assert asyncio.run(scenario()) == (True, [7] * 4)
 
 
 def test_different_keys_do_not_wait_for_each_other() -> None:
-    async def scenario() -> float:
+    async def scenario() -> list[int | None]:
         single_flight: AsyncSingleFlight[int] = AsyncSingleFlight(lambda: None)
+        begun = 0
+        all_have_begun = asyncio.Event()
 
         async def read() -> int:
-            await asyncio.sleep(0.05)
+            nonlocal begun
+            begun += 1
+            if begun == 20:
+                all_have_begun.set()
+            await asyncio.wait_for(all_have_begun.wait(), 60)
             return 7
 
-        started = time.monotonic()
-        await asyncio.gather(*(single_flight.share(key, read) for key in range(20)))
-        return time.monotonic() - started
+        return await asyncio.gather(*(single_flight.share(key, read) for key in range(20)))
 
-    assert asyncio.run(scenario()) < 0.5
+    assert asyncio.run(scenario()) == [7] * 20
 
 
-def test_fifty_threads_read_at_most_twice() -> None:
-    single_flight: SingleFlight[int] = SingleFlight(lambda: None)
+def test_fifty_threads_read_at_most_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SingleFlight, "PATIENCE_SECONDS", 60.0)
+    joined: list[None] = []
+    single_flight: SingleFlight[int] = SingleFlight(lambda: joined.append(None))
     reads: list[None] = []
     ready = threading.Barrier(50)
 
     def read() -> int:
         reads.append(None)
-        time.sleep(0.1)
+        # Two callers may lead a read; all others have joined one.
+        wait_until(lambda: len(joined) >= 48)
         return 7
 
     def call(_: int) -> int | None:
@@ -122,15 +133,23 @@ def test_fifty_threads_read_at_most_twice() -> None:
 
 def test_threads_that_joined_a_slow_read_do_not_read_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow database could not handle a separate read for each thread."""
-    # Enough time for every thread to join before the second read starts.
-    monkeypatch.setattr(SingleFlight, "PATIENCE_SECONDS", 0.5)
-    single_flight: SingleFlight[int] = SingleFlight(lambda: None)
+    joined: list[None] = []
+
+    def patience(_: object) -> float:
+        """Let the second read start before the first one ends, but after every other thread has joined."""
+        wait_until(lambda: len(joined) >= 18)
+        return 0.01
+
+    monkeypatch.setattr(SingleFlight, "PATIENCE_SECONDS", property(patience))
+    single_flight: SingleFlight[int] = SingleFlight(lambda: joined.append(None))
     reads: list[None] = []
     ready = threading.Barrier(20)
 
     def read() -> int:
         reads.append(None)
-        time.sleep(1.5)
+        wait_until(lambda: len(joined) >= 18)
+        # Much longer than a thread is patient.
+        time.sleep(0.5)
         return 7
 
     def call(_: int) -> int | None:
@@ -145,15 +164,16 @@ def test_threads_that_joined_a_slow_read_do_not_read_themselves(monkeypatch: pyt
 def test_a_caller_that_waits_too_long_reads_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SingleFlight, "PATIENCE_SECONDS", 0.05)
     single_flight: SingleFlight[int] = SingleFlight(lambda: None)
-    stuck = threading.Event()
+    hangs, stuck = threading.Event(), threading.Event()
 
     def hang() -> int:
-        stuck.wait(10)
+        hangs.set()
+        stuck.wait(60)
         return 1
 
     with ThreadPoolExecutor(1) as thread:
         hanging = thread.submit(single_flight.share, 1, hang)
-        time.sleep(0.02)
+        assert hangs.wait(60)
         assert single_flight.share(1, lambda: 7) == 7
         stuck.set()
         assert hanging.result() == 1

@@ -16,10 +16,10 @@ def test_without_a_limit_a_step_gets_its_usual_time() -> None:
 
 
 def test_each_step_gets_the_remaining_time() -> None:
-    with time_limit(0.5):
-        first = seconds_left(7.0)
+    with time_limit(60.0):
+        first = seconds_left(70.0)
         time.sleep(0.1)
-        assert seconds_left(7.0) <= first - 0.1 < 0.5
+        assert seconds_left(70.0) <= first - 0.1 < 60.0
         assert seconds_left(0.01) == 0.01
 
 

@@ -23,7 +23,7 @@ HERE = pathlib.Path(__file__).parent
 def made():
     (HERE / "made").touch()
     yield
-    time.sleep(6.5)
+    time.sleep({teardown_seconds})
     (HERE / "taken down").touch()
 
 def test_something(made):
@@ -32,15 +32,15 @@ def test_something(made):
 
 
 @pytest.mark.parametrize(
-    ("options", "taken_down"),
-    # Negative control: the default behaviour of xdist.
-    [(IN_LANES, True), ([], False)],
+    ("options", "teardown_seconds", "taken_down"),
+    # Negative control: xdist by default kills its workers after five seconds.
+    [(IN_LANES, 6.5, True), ([], 60, False)],
     ids=["ours", "xdist's own"],
 )
 def test_an_interrupted_run_tears_down_its_fixtures(
-    tmp_path: Path, options: list[str], taken_down: bool
+    tmp_path: Path, options: list[str], teardown_seconds: float, taken_down: bool
 ) -> None:
-    (tmp_path / "test_slow.py").write_text(SLOW_TEST)
+    (tmp_path / "test_slow.py").write_text(SLOW_TEST.format(teardown_seconds=teardown_seconds))
     root = Path(__file__).parents[3]
     run = subprocess.Popen(
         [

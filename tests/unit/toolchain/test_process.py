@@ -40,8 +40,8 @@ def test_a_silent_program_times_out_early() -> None:
 
 
 def test_a_program_with_output_gets_the_whole_time() -> None:
-    command = ["sh", "-c", "echo pulling; sleep 1; echo done"]
-    assert process.run(command, first_line_seconds=0.5) == ["pulling", "done"]
+    command = ["sh", "-c", "echo pulling; sleep 3; echo done"]
+    assert process.run(command, first_line_seconds=2.5) == ["pulling", "done"]
 
 
 def test_a_program_that_exceeds_its_time_limit_is_stopped() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ops.toolchain import store
+from tests.containers import wait_until
 from tests.promises import promise
 
 HOLD = """
@@ -74,12 +75,13 @@ def test_a_second_process_waits_and_reports_the_holder(tmp_path: Path) -> None:
     waiting = threading.Thread(target=second)
     waiting.start()
     try:
+        wait_until(lambda: bool(waits))
         assert not entered.wait(0.5)
         assert waits == [f"process {holder.pid} in {Path.cwd()}"]
     finally:
         with holder:
             holder.terminate()
-        waiting.join(5)
+        waiting.join(60)
     assert entered.is_set()
 
 
