@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 from psycopg import errors as sql_errors
 
-from db import AsyncDataAccess, DataAccess
+from db import DataAccess
 from db._sync.connection import BoundedConnection
 from db.deadline import Deadline
 from db.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
@@ -228,36 +226,6 @@ def test_the_plain_driver_fails_after_a_migration(connect: Callable[..., Any], d
     for _ in range(3):
         with pytest.raises(sql_errors.FeatureNotSupported):
             connection.execute(query, prepare=True)
-
-
-def test_cancelled_tasks_leave_no_answer_to_the_wrong_caller(
-    database: Database, redis_server: Server
-) -> None:
-    async def scenario() -> tuple[int, dict[str, int]]:
-        access = AsyncDataAccess(
-            database_settings(database.url("app"), pool_size=4),
-            cache_settings(redis_server.redis_url("app"), "cancelled"),
-        )
-        async with access as data:
-            users = [await data.users.add(NewUser(github_id=n, username=f"u{n}")) for n in range(1, 21)]
-            wrong = 0
-            for _ in range(10):
-                tasks = [asyncio.create_task(data.users.get(user.id)) for user in users]
-                await asyncio.sleep(random.uniform(0, 0.02))
-                for task in random.sample(tasks, 10):
-                    task.cancel()
-                for task, user in zip(tasks, users, strict=True):
-                    try:
-                        wrong += await task != user
-                    except asyncio.CancelledError:
-                        pass
-                await data.users.cached.drop([(user.id, None) for user in users])
-            await asyncio.sleep(0.5)
-            return wrong, data.pool.statistics()
-
-    wrong, statistics = asyncio.run(scenario())
-    assert wrong == 0
-    assert statistics["pool_size"] == statistics["pool_available"]
 
 
 @pytest.mark.parametrize("verb", ["update", "delete"])
