@@ -141,11 +141,20 @@ class MigrationStep:
         for number, transaction in enumerate(script.transactions):
             is_last = number == len(script.transactions) - 1
             record = self._record_end(migration) if is_last and transaction.commits else ""
-            run = partial(self._run_transaction, migration, script, transaction, record=record)
+            sent: list[None] = []
+            run = partial(
+                self._run_transaction,
+                migration,
+                script,
+                transaction,
+                record=record,
+                on_commit=partial(sent.append, None),
+            )
             try:
                 self._retried(migration, script, run)
             except BaseException as error:
-                if number == 0:
+                # An interrupt while the server commits says nothing about the outcome, so the row stays dirty.
+                if number == 0 and (isinstance(error, MigrationError) or not sent):
                     with suppress(psycopg.Error):
                         connection.execute(self._record_no_start(migration).encode())
                 elif isinstance(error, ScriptFailed):
@@ -166,16 +175,20 @@ class MigrationStep:
         *,
         is_to_do: Callable[[LedgerRow | None], bool] = lambda row: True,
         record: str,
+        on_commit: Callable[[], object] = lambda: None,
     ) -> bool:
         """Run statements in one transaction, and then the SQL `record`. Return False if there is nothing to do.
 
+        `on_commit` is called before each COMMIT that is sent.
         Statements are sent in groups. If a group fails, everything is run again with its statements one by one.
         """
         apart: set[int] = set()
         while True:
             try:
                 with self._rollback():
-                    return self._run_groups(migration, script, transaction, apart, is_to_do, record)
+                    return self._run_groups(
+                        migration, script, transaction, apart, is_to_do, record, on_commit
+                    )
             except _GroupFailed as failed:
                 apart.add(failed.offset)
 
@@ -187,6 +200,7 @@ class MigrationStep:
         apart: set[int],
         is_to_do: Callable[[LedgerRow | None], bool],
         record: str,
+        on_commit: Callable[[], object],
     ) -> bool:
         connection = self.session.connection
         begin = ["BEGIN", f"SET LOCAL lock_timeout = '{milliseconds(self.limits.table_lock_seconds)}ms'"]
@@ -216,9 +230,11 @@ class MigrationStep:
             connection.execute("ROLLBACK")
         elif _END in apart:
             check_deferred_constraints(connection, script)
+            on_commit()
             with recording(script, self.ledger, undone):
                 connection.execute(f"{record}; COMMIT".encode())
         else:
+            on_commit()
             try:
                 connection.execute(f"SET CONSTRAINTS ALL IMMEDIATE; {record}; COMMIT".encode())
             except psycopg.Error as failure:

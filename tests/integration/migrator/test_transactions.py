@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -97,6 +98,50 @@ def test_a_migration_that_is_interrupted_between_its_transactions_is_dirty(
         apply_pending(empty_database.url("migrator"), read_source(folder), on_event=interrupt)
     assert tables(owner) == {"a"}
     assert [r.version for r in status(empty_database.url("migrator"), read_source(folder)).interrupted] == [1]
+
+
+@promise("a migration with transactions of its own is dirty if a later one fails")
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_a_migration_that_is_interrupted_in_its_first_commit_is_dirty(
+    empty_database: Database,
+    folder: Path,
+    write: Write,
+    owner: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    direction: str,
+    is_committed: bool,
+) -> None:
+    """psycopg waits for the server's answer before it raises, so the COMMIT may have succeeded.
+
+    The control is an interrupt before the COMMIT: nothing has happened, so the same command starts again.
+    """
+    url = empty_database.url("migrator")
+    script = "CREATE TABLE a (); COMMIT; CREATE TABLE b ()"
+    write("1_a.up.sql", script if direction == "up" else "SELECT 1")
+    write("1_a.down.sql", script)
+    if direction == "down":
+        apply_pending(url, read_source(folder))
+    call = apply_pending if direction == "up" else revert
+    execute = psycopg.Connection.execute
+    interrupted = b"SET CONSTRAINTS ALL IMMEDIATE" if is_committed else b"CREATE TABLE a"
+
+    def execute_and_interrupt(self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
+        done = execute(self, query, *arguments, **options)
+        if isinstance(query, bytes) and interrupted in query:
+            raise KeyboardInterrupt
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(psycopg.Connection, "execute", execute_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            call(url, read_source(folder))
+    assert (tables(owner) == {"a"}) is is_committed
+    dirty = [row.version for row in status(url, read_source(folder)).interrupted]
+    assert dirty == ([1] if is_committed else [])
+    if not is_committed:
+        call(url, read_source(folder))
+        assert tables(owner) == {"a", "b"}
 
 
 def test_a_locked_table_of_a_later_transaction_is_retried_without_the_earlier_ones(
