@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
 import time
@@ -19,15 +20,32 @@ from functools import cache
 from typing import Any
 
 from infra.spec.checkout import STATE_LABEL
-from infra.spec.errors import InfraError
+from infra.spec.errors import InfraError, Unreachable
 
 # Added to the environment of commands that create images or containers. The docker command would create them for the
 # platform in the user's variable, but the images' wheels and the base image are for the engine's own.
 ENGINES_PLATFORM = {"DOCKER_DEFAULT_PLATFORM": ""}
 
 
+# What the docker command prints if it cannot use an engine: none runs, the user may not, or it is gone meanwhile.
+_UNREACHABLE = re.compile(
+    r"cannot connect to the docker daemon|permission denied while trying to connect|error during connect"
+    r"|failed to connect to the docker api|context .* not found",
+    re.IGNORECASE,
+)
+# One line for each object that does not exist. Docker 20.10 words it in another way than newer ones.
+_MISSING = re.compile(
+    r"^.*(?:\bno such (?:container|image|network|object|volume)\b|\bnetwork \S+ not found\b).*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
 class DockerError(InfraError):
     """A Docker command failed."""
+
+
+class EngineUnreachable(DockerError, Unreachable):
+    """The docker command is missing, or reaches no engine."""
 
 
 class NotDockerError(DockerError):
@@ -62,8 +80,21 @@ def docker(
 
     `environment` is added to this process's.
     """
+    done = _completed(arguments, stdin=stdin, timeout_seconds=timeout_seconds, environment=environment)
+    if done.returncode != 0:
+        raise _failure(arguments[0], done)
+    return done.stdout.decode(errors="replace")
+
+
+def _completed(
+    arguments: Sequence[str],
+    *,
+    stdin: bytes | None = None,
+    timeout_seconds: float,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[bytes]:
     try:
-        done = subprocess.run(
+        return subprocess.run(
             ["docker", *arguments],
             input=stdin,
             capture_output=True,
@@ -72,15 +103,23 @@ def docker(
             env=os.environ | ENGINES_PLATFORM | dict(environment or {}),
         )
     except FileNotFoundError as error:
-        raise DockerError("docker is not on PATH; run `make up`, which installs it where it can") from error
+        raise EngineUnreachable(
+            "docker is not on PATH; run `make up`, which installs it where it can"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise DockerError(
             f"`docker {arguments[0]}` did not finish within {timeout_seconds:.0f} s; check that the engine is healthy"
         ) from error
-    if done.returncode != 0:
-        message = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
-        raise DockerError(f"`docker {arguments[0]}` failed: {message}")
-    return done.stdout.decode(errors="replace")
+
+
+def _failure(command: str, done: subprocess.CompletedProcess[bytes]) -> DockerError:
+    message = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
+    if _UNREACHABLE.search(message):
+        reason = message.splitlines()[-1].removesuffix(" Is the docker daemon running?").rstrip(".")
+        return EngineUnreachable(
+            f"the Docker engine does not answer: {reason}; run `make up`, which starts it or says what to do"
+        )
+    return DockerError(f"`docker {command}` failed: {message}")
 
 
 def label_options(labels: Mapping[str, str]) -> list[str]:
@@ -125,14 +164,20 @@ def parse_server(answer: str) -> EngineInfo:
 
 
 def inspect(kind: str, *names: str) -> list[dict[str, Any]]:
-    """Return the output of `docker KIND inspect` for the named objects. Objects that do not exist are left out."""
-    done = subprocess.run(
-        ["docker", kind, "inspect", *names],
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
-    found: list[dict[str, Any]] = json.loads(done.stdout or b"[]")
+    """Return the output of `docker KIND inspect` for the named objects. Objects that do not exist are left out.
+
+    Raises DockerError if the engine does not say of each other object that it does not exist.
+    """
+    if not names:
+        return []
+    done = _completed([kind, "inspect", *names], timeout_seconds=60)
+    try:
+        found: list[dict[str, Any]] = json.loads(done.stdout or b"[]")
+    except ValueError:
+        found = []
+    missing = _MISSING.findall(done.stderr.decode(errors="replace"))
+    if done.returncode != 0 and len(found) + len(missing) < len(names):
+        raise _failure(kind, done)
     return found
 
 

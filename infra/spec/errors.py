@@ -27,6 +27,10 @@ class InfraError(PortableError):
     """The infrastructure cannot be provisioned as requested."""
 
 
+class Unreachable(InfraError):
+    """Something that has to be asked does not answer, so nothing is known about it."""
+
+
 class SettingError(InfraError):
     """A setting has an invalid value.
 

@@ -112,8 +112,7 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
         print_line(f"stack {stack!r} is not up; nothing to do")
         return
     is_here = _is_here(target)
-    if not is_here:
-        _refuse_unsafe_teardown(target, stack, volumes=volumes)
+    _refuse_unsafe_teardown(target, stack, is_here=is_here, volumes=volumes)
     if volumes and not yes:
         if not sys.stdin.isatty():
             raise OpsError(
@@ -174,19 +173,20 @@ def _is_here(target: PulumiStack) -> bool:
     return target.check_settings().target == DOCKER
 
 
-def _refuse_unsafe_teardown(target: PulumiStack, stack: str, *, volumes: bool) -> None:
-    """Raise OpsError (7) if `down` would keep half of a stack on AWS, or if the settings protect the data."""
+def _refuse_unsafe_teardown(target: PulumiStack, stack: str, *, is_here: bool, volumes: bool) -> None:
+    """Raise OpsError (7) if `down` would keep half of a stack on AWS, or delete data that the settings protect."""
     from ops.errors import Exit, OpsError
 
-    if not volumes:
+    if not is_here and not volumes:
         raise OpsError(
             f"stack {stack!r} is on AWS, where its data cannot be kept without its servers; reduce its size in"
             " the settings, or delete all of it with --volumes",
             Exit.REFUSED,
         )
-    if target.check_settings().protect_data:
+    if volumes and target.check_settings().protect_data:
+        first = "" if is_here else f", run `groundwork up --stack {stack}` (docs/aws.md)"
         raise OpsError(
-            f"groundwork:protectData of stack {stack!r} is true; first set it to false and run"
-            f" `groundwork up --stack {stack}` (docs/aws.md)",
+            f"groundwork:protectData of stack {stack!r} is true, so its data is not deleted; set it to false in"
+            f" Pulumi.{stack}.yaml{first} and run the same command again",
             Exit.REFUSED,
         )

@@ -306,7 +306,12 @@ def require_replicas(
     refuse_on_aws(checkout, stack)
     found = find()
     if not found:
-        PulumiStack(checkout, stack).require_known()
+        if getattr(PulumiStack(checkout, stack).check_settings(), f"{service.lower()}_replicas"):
+            raise OpsError(
+                f"stack {stack!r} has no servers of {service} with replicas on this machine; `groundwork up --stack"
+                f" {stack}` creates them",
+                Exit.UNREACHABLE,
+            )
         raise OpsError(
             f"stack {stack!r} has no replicas of {service}; set groundwork:{service.lower()}Replicas to 2 and run"
             f" `groundwork up --stack {stack}` (docs/high-availability.md)",

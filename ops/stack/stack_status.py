@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -31,25 +29,14 @@ def container_rows(checkout: Checkout, stack: str) -> list[dict[str, Any]]:
     """Return a row per existing container: service, name, health, address, memory limit, start time.
 
     Raise OpsError (7) for a stack on AWS, which has no containers here. Raise OwnedByAnother (7) for containers that
-    another state owns.
+    another state owns, and DockerError without an engine.
     """
     refuse_on_aws(checkout, stack)
     names = {checkout.name(stack, service): service for service in ALL_SERVICES}
-    try:
-        done = subprocess.run(
-            ["docker", "container", "inspect", *names],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise OpsError("docker is not on PATH; run `make up`", Exit.UNREACHABLE) from error
-    if "Cannot connect" in done.stderr:
-        raise OpsError("the Docker engine does not answer; `make up` starts it", Exit.UNREACHABLE)
+    found = inspect("container", *names)
     ownership.require_own(checkout, stack)
     rows = []
-    for container in json.loads(done.stdout or "[]"):
+    for container in found:
         state = container["State"]
         bindings = container["HostConfig"]["PortBindings"] or {}
         addresses = [f"{b['HostIp']}:{b['HostPort']}" for entry in bindings.values() for b in entry or ()]

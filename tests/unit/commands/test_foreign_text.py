@@ -177,6 +177,10 @@ STACK = {
     "ops.toolchain.provision.ensure": answers(None),
     **UNLOCKED,
 }
+CONTAINERS = {
+    "ops.stack.stack_status.container_rows": answers(ROWS),
+    "ops.stack.stack_status.server_roles": answers({"postgres": HOSTILE}),
+}
 # Not `Instance`: the stack is on this machine.
 # Columns are cropped, and the last line is not.
 SNAPSHOT = structs.replace(
@@ -240,8 +244,8 @@ CASES = [
             ),
         },
     ),
-    Case("status", STACK | {"ops.stack.stack_status.container_rows": answers(ROWS)}),
-    Case("status --json", STACK | {"ops.stack.stack_status.container_rows": answers(ROWS)}, is_json=True),
+    Case("status", STACK | CONTAINERS),
+    Case("status --json", STACK | CONTAINERS, is_json=True),
     Case(
         "cluster status --service postgres",
         UNLOCKED

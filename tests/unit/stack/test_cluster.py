@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.docker import members
 from infra.docker.engine import DockerError
+from infra.settings import StackSettings
+from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
 from ops.stack import cluster
-from ops.stack.cluster import REPLICA, SYNCHRONOUS, Cluster, problems, render, silent_api_problems
+from ops.stack.cluster import (
+    REPLICA,
+    SYNCHRONOUS,
+    Cluster,
+    problems,
+    render,
+    require_replicas,
+    silent_api_problems,
+)
+from ops.stack.pulumi_stack import PulumiStack
 from tests.promises import promise
 
 MEMBERS = ("postgres", "postgres-2", "postgres-3")
@@ -349,3 +361,14 @@ def test_a_replica_in_any_state_copies_the_primary_again(
     assert patroni.done == [
         *("stop gw-postgres-3", "run gw-postgres-3-data", "start gw-postgres-3", "await gw-postgres-3")
     ]
+
+
+@pytest.mark.parametrize(("replicas", "code"), [("2", Exit.UNREACHABLE), ("0", Exit.REFUSED)])
+def test_a_stack_with_replicas_that_is_not_up_differs_from_one_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, replicas: str, code: Exit
+) -> None:
+    settings = StackSettings.parse({"groundwork:postgresReplicas": replicas})
+    monkeypatch.setattr(PulumiStack, "check_settings", lambda self: settings)
+    with pytest.raises(OpsError, match="groundwork up --stack dev") as caught:
+        require_replicas(Checkout(tmp_path, "1a2b3c", tmp_path, tmp_path), "dev", "Postgres", dict)
+    assert caught.value.exit_code == code

@@ -11,9 +11,11 @@ import pytest
 from infra.docker import ownership
 from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
+from ops.cli import main
 from ops.errors import Exit, OpsError
 from ops.stack import pulumi_stack
 from ops.stack.pulumi_stack import PulumiStack
+from tests.promises import promise
 
 ROOT = Path(__file__).parents[3]
 CONTAINER, VOLUME = "docker:index/container:Container", "docker:index/volume:Volume"
@@ -88,6 +90,33 @@ def test_a_container_that_is_not_in_the_state_is_removed(
     assert down(stack, docker, monkeypatch) == ["destroy"]
     assert docker.containers == {"postgres": "p1", "redis": "r1"}
     assert "removed access, which an interrupted run had left behind" in capfd.readouterr().err
+
+
+@promise("`protectData` protects every resource that holds data")
+@pytest.mark.parametrize(("is_protected", "code"), [("true", Exit.REFUSED), ("false", Exit.FINE)])
+def test_protected_data_is_not_deleted(
+    stack: PulumiStack,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    is_protected: str,
+    code: Exit,
+) -> None:
+    """Although --yes is given. The control is a stack whose data is not protected."""
+    docker = Docker(postgres="p1", redis="r1")
+    called: list[str] = []
+    settings = StackSettings.parse({"groundwork:protectData": is_protected})
+    monkeypatch.setattr(Checkout, "here", lambda: stack.checkout)
+    monkeypatch.setattr(PulumiStack, "check_settings", lambda self: settings)
+    monkeypatch.setattr(PulumiStack, "down", lambda self, *, volumes: called.append("down"))
+    monkeypatch.setattr("ops.toolchain.provision.ensure", lambda *_, **__: None)
+    monkeypatch.setattr("ops.backup.workbench.remove_all", lambda _: called.append("remove"))
+    monkeypatch.setattr(ownership, "docker", docker.command)
+    with pytest.raises(SystemExit) as over:
+        main(["down", "--volumes", "--yes"])
+    assert over.value.code == code
+    assert called == ([] if code else ["remove", "down"])
+    said = capfd.readouterr().err
+    assert ("set it to false in Pulumi.dev.yaml and run the same command again" in said) is bool(code)
 
 
 @pytest.mark.parametrize(("target", "left"), [("docker", False), ("aws", True)])
