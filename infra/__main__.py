@@ -33,7 +33,7 @@ def declare() -> None:
 
 def _on_docker(checkout: Checkout, stack: str, settings: StackSettings) -> dict[str, pulumi.Input[Any]]:
     from infra.docker.engine import server
-    from infra.docker.members import observe, retire_replicas
+    from infra.docker.members import forget_retirement, observe, retire_replicas
     from infra.docker.network_leases import take_leases
     from infra.docker.ownership import remove_leftovers, require_own
     from infra.docker.postgres import DATA_VOLUME
@@ -51,7 +51,9 @@ def _on_docker(checkout: Checkout, stack: str, settings: StackSettings) -> dict[
             pulumi.log.info(f"removed {name}, which an interrupted run had left behind")
     leases = take_leases(checkout, stack, settings)
     cluster = observe(checkout, stack, replicas=settings.postgres_replicas, subnet=leases.subnet)
-    if cluster.exists and not settings.postgres_replicas and not pulumi.runtime.is_dry_run():
+    if settings.postgres_replicas and not pulumi.runtime.is_dry_run():
+        forget_retirement(checkout, stack)
+    elif cluster.exists and not pulumi.runtime.is_dry_run():
         for name in retire_replicas(checkout, stack):
             pulumi.log.info(f"stopped {name}, a replica; its data is deleted")
     rotation = read_rotation(checkout, stack)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from infra.atomic_write import put
 from infra.docker.engine import DockerError, docker, inspect, psql
 from infra.spec import etcd, postgres_cluster
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
 from infra.spec.postgres_cluster import REST_PORT, SCOPE
+from infra.state_folder import make_private
 
 _FIRST, *_OTHERS = postgres_cluster.MEMBERS
 # A failover takes 30 s, on a busy machine longer.
@@ -128,8 +131,17 @@ def listed_members(container: str) -> list[dict[str, Any]]:
 
 def observe(checkout: Checkout, stack: str, *, replicas: int, subnet: str) -> ClusterState:
     """Return the cluster before an `up`. Raises InfraError if the settings cannot be reached from it."""
-    members = member_containers(checkout.name(stack, _FIRST))
+    first = checkout.name(stack, _FIRST)
+    members = member_containers(first)
+    if replicas == 0 and retired_replicas(checkout, stack):
+        return ClusterState(exists=bool(members), primary=_FIRST)
     if not members:
+        if replicas == 0 and _has_replicas_data(checkout, stack) and primary_of({_FIRST: first}) is None:
+            raise NoPrimary(
+                f"groundwork:postgresReplicas cannot become 0 while the servers of stack {stack!r} are down, because"
+                f" only the data of {_FIRST} is kept, and another server may have been the primary last; first set it"
+                f" to {len(_OTHERS)} and run `groundwork up --stack {stack}`"
+            )
         return ClusterState()
     primary = primary_of(members)
     stores = inspect("container", *(checkout.name(stack, store) for store in etcd.MEMBERS))
@@ -158,13 +170,36 @@ def retire_replicas(checkout: Checkout, stack: str) -> list[str]:
     """Stop all members but the first, which must be the primary, and return their containers.
 
     A commit that waits for a replica is then never acknowledged, and no replica can become the primary when the first
-    server is replaced by a single one.
+    server is replaced by a single one. A file records this, so that an interrupted `up` can be continued.
     """
     members = member_containers(checkout.name(stack, _FIRST))
     others = [container for member, container in members.items() if member != _FIRST]
     if others:
+        record = _retirement(checkout, stack)
+        make_private(checkout, record.parent)
+        put(record, "")
         docker("stop", *others, timeout_seconds=180)
     return others
+
+
+def retired_replicas(checkout: Checkout, stack: str) -> list[str]:
+    """Return the containers that an `up` has stopped because the first server is to be the only one."""
+    if not _retirement(checkout, stack).exists():
+        return []
+    return [checkout.name(stack, member) for member in _OTHERS]
+
+
+def forget_retirement(checkout: Checkout, stack: str) -> None:
+    """Allow the replicas to be started again. Call it after the `up`, and before one that keeps the replicas."""
+    _retirement(checkout, stack).unlink(missing_ok=True)
+
+
+def _retirement(checkout: Checkout, stack: str) -> Path:
+    return checkout.stack_dir(stack) / "replicas-retired"
+
+
+def _has_replicas_data(checkout: Checkout, stack: str) -> bool:
+    return bool(inspect("volume", *(checkout.name(stack, f"{member}-data") for member in _OTHERS)))
 
 
 def _subnet_of(checkout: Checkout, stack: str) -> str | None:

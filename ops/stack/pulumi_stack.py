@@ -20,6 +20,7 @@ from infra import atomic_write, outputs
 from infra.checkpoint import opened, resources_of, stack_outputs_of
 from infra.docker import ownership
 from infra.docker.engine import DockerError, inspect
+from infra.docker.members import forget_retirement, retired_replicas
 from infra.docker.network_leases import take_leases
 from infra.rotation_file import forget_rotation
 from infra.settings import AWS, DOCKER, StackSettings
@@ -58,11 +59,18 @@ class PulumiStack:
         settings = self.prepare()
         pack = self._policy_pack(settings)
         if settings.target == DOCKER:
-            first = self.checkout.name(self.name, "postgres")
-            start_stopped(self._containers(), first, lambda line: print_line(line, err=True))
+            if settings.postgres_replicas:
+                forget_retirement(self.checkout, self.name)
+            start_stopped(
+                self._containers(),
+                self.checkout.name(self.name, "postgres"),
+                lambda line: print_line(line, err=True),
+                retired=retired_replicas(self.checkout, self.name),
+            )
         # Pulumi trusts its state and would not recreate what was removed outside of it.
         refresh = ["--refresh"] if self._misses_a_container() or self._misses_an_image() else []
         self._stream("up", *_UNASKED, *refresh, *pack, to_stderr=to_stderr)
+        forget_retirement(self.checkout, self.name)
 
     def refresh(self, *, to_stderr: bool = False) -> None:
         """Read the actual resources into the state. Changes no resource."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from infra.docker.engine import DockerError, docker, inspect
 from infra.docker.health_check import wait_until_healthy
@@ -12,16 +12,20 @@ from infra.docker.members import NoPrimary, member_containers, primary_container
 _HEALTHY_SECONDS = 60.0
 
 
-def start_stopped(containers: Sequence[str], first: str, say: Callable[[str], None]) -> None:
+def start_stopped(
+    containers: Sequence[str], first: str, say: Callable[[str], None], *, retired: Collection[str] = ()
+) -> None:
     """Start those of the containers, given by id, that do not run, and wait until they are healthy.
 
     `first` is the container of the first Postgres server: in a cluster, one of its servers has to become the primary.
-    A container that cannot start is reported and left, because the following `up` may repair it.
+    The containers named in `retired` are not started. A container that cannot start is reported and left, because the
+    following `up` may repair it.
     """
     stopped = {
         each["Name"].lstrip("/"): each["State"]
         for each in (inspect("container", *containers) if containers else ())
-        if each["State"]["Paused"] or not (each["State"]["Running"] or each["State"]["Restarting"])
+        if each["Name"].lstrip("/") not in retired
+        and (each["State"]["Paused"] or not (each["State"]["Running"] or each["State"]["Restarting"]))
     }
     for name, state in stopped.items():
         is_paused = state["Paused"]

@@ -163,7 +163,9 @@ UNLOCKED = {
 }
 STACK = {
     "ops.stack.pulumi_stack.PulumiStack.refuse_another_state": answers(None),
-    "ops.stack.pulumi_stack.PulumiStack.prepare": answers(SimpleNamespace(target="docker")),
+    "ops.stack.pulumi_stack.PulumiStack.prepare": answers(
+        SimpleNamespace(target="docker", postgres_replicas=0)
+    ),
     "ops.stack.pulumi_stack.PulumiStack.check_settings": answers(SimpleNamespace(target="docker")),
     "ops.stack.pulumi_stack.PulumiStack.exists": property(answers(True)),
     "ops.stack.pulumi_stack.PulumiStack.public_outputs": answers(OUTPUTS),

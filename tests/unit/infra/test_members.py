@@ -9,7 +9,15 @@ import pytest
 
 from infra.docker import members
 from infra.docker.engine import DockerError
-from infra.docker.members import ClusterState, NoPrimary, observe, primary_container, retire_replicas
+from infra.docker.members import (
+    ClusterState,
+    NoPrimary,
+    forget_retirement,
+    observe,
+    primary_container,
+    retire_replicas,
+    retired_replicas,
+)
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
 from tests.promises import promise
@@ -24,16 +32,19 @@ class Engine:
     def __init__(self, **primaries: bool | None) -> None:
         self.answers = {PREFIX + name.replace("_", "-"): answer for name, answer in primaries.items()}
         self.stopped: tuple[str, ...] = ()
+        self.volumes: set[str] = set()
 
     def inspect(self, kind: str, *names: str) -> list[dict[str, Any]]:
         if kind == "network":
             return [{"IPAM": {"Config": [{"Subnet": SUBNET}]}}]
+        if kind == "volume":
+            return [{"Name": name} for name in names if name in self.volumes]
         return [{"Name": f"/{name}"} for name in names if name in self.answers]
 
     def psql(self, container: str, *_: Any, **__: Any) -> str:
-        answer = self.answers[container]
+        answer = self.answers.get(container)
         if answer is None:
-            raise DockerError("container is paused")
+            raise DockerError("container is paused, or does not exist")
         return "t\n" if answer else "f\n"
 
     def docker(self, command: str, *arguments: str, **_: Any) -> str:
@@ -99,6 +110,45 @@ def test_replicas_are_not_turned_off_while_another_member_is_the_primary(
     assert "\n" not in str(refused.value)
     # Keeping them is accepted.
     assert _observe(checkout, 2).primary == primary.replace("_", "-")
+
+
+@promise("turning replicas off keeps the data, and is refused while another server is the primary")
+@pytest.mark.parametrize(
+    "left",
+    [{}, {"postgres": None}, {"postgres": False}],
+    ids=["after a down", "only the first one, stopped", "only the first one, a replica"],
+)
+def test_replicas_are_not_turned_off_while_the_last_primary_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout, left: dict[str, bool | None]
+) -> None:
+    """The controls are a first server that is the primary, a stack that never had replicas, and keeping them."""
+    engine = use(monkeypatch, Engine(**left))
+    engine.volumes = {f"{PREFIX}postgres-data", f"{PREFIX}postgres-2-data"}
+    with pytest.raises(NoPrimary, match="first set it to 2 and run `groundwork up --stack dev`"):
+        _observe(checkout, 0)
+    assert _observe(checkout, 2) == ClusterState()
+    engine.answers[f"{PREFIX}postgres"] = True
+    assert _observe(checkout, 0) == ClusterState()
+    engine = use(monkeypatch, Engine(**left))
+    engine.volumes = {f"{PREFIX}postgres-data"}
+    assert _observe(checkout, 0) == ClusterState()
+
+
+@promise("turning replicas off keeps the data, and is refused while another server is the primary")
+def test_turning_replicas_off_is_continued_without_the_first_container(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout
+) -> None:
+    """An `up` that is killed while it replaces the first server leaves the replicas stopped."""
+    engine = use(monkeypatch, Engine(postgres=True, postgres_2=False, postgres_3=False))
+    assert retired_replicas(checkout, "dev") == []
+    retire_replicas(checkout, "dev")
+    engine.answers = {f"{PREFIX}postgres-2": None, f"{PREFIX}postgres-3": None}
+    assert _observe(checkout, 0) == ClusterState(exists=True, primary="postgres")
+    assert retired_replicas(checkout, "dev") == [f"{PREFIX}postgres-2", f"{PREFIX}postgres-3"]
+    # If the replicas are kept after all, they may be promoted, and the first server's data may be too old.
+    forget_retirement(checkout, "dev")
+    with pytest.raises(NoPrimary, match="has no primary"):
+        _observe(checkout, 0)
 
 
 def test_without_a_primary_nothing_is_changed(monkeypatch: pytest.MonkeyPatch, checkout: Checkout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -57,14 +58,14 @@ class Engine:
             raise DockerError("not healthy")
 
 
-def start(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> list[str]:
+def start(monkeypatch: pytest.MonkeyPatch, engine: Engine, *, retired: Sequence[str] = ()) -> list[str]:
     for module in (stopped, members):
         monkeypatch.setattr(module, "inspect", engine.inspect)
     monkeypatch.setattr(stopped, "docker", engine.docker)
     monkeypatch.setattr(stopped, "primary_container", engine.primary)
     monkeypatch.setattr(stopped, "wait_until_healthy", engine.healthy)
     said: list[str] = []
-    start_stopped(list(engine.states), FIRST, said.append)
+    start_stopped(list(engine.states), FIRST, said.append, retired=retired)
     return said
 
 
@@ -87,6 +88,12 @@ def test_nothing_is_done_if_everything_runs(monkeypatch: pytest.MonkeyPatch) -> 
     engine = Engine(postgres="running", redis="running")
     assert start(monkeypatch, engine) == engine.done == []
     assert start(monkeypatch, Engine()) == []
+
+
+def test_replicas_that_an_interrupted_up_has_retired_are_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(postgres="running", postgres_2="exited", access="exited")
+    start(monkeypatch, engine, retired=[f"{PREFIX}postgres-2", f"{PREFIX}postgres-3"])
+    assert engine.done == ["start access", "await access"]
 
 
 @pytest.mark.parametrize("member", ["postgres", "postgres_3"])
