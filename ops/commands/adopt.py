@@ -16,7 +16,8 @@ def adopt(stack: str, yes: bool, confirmed: str | None) -> None:
     """Take over a stack whose state folder is lost
 
     The data is kept. Containers and secrets are replaced. Backups are set aside, because they can only be
-    decrypted with keys from the lost state. Exits with 7 while the owner's state folder is still readable.
+    decrypted with keys from the lost state. Exits with 7 if the owner's state exists, or if you may not see whether it
+    does.
     """
     from infra.spec.checkout import Checkout
     from ops.consent import require_consent

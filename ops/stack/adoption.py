@@ -123,13 +123,22 @@ class Adoption:
 
 
 def _refuse_a_living_owner(found: list[DockerResource], stack: str) -> None:
-    """Raise OpsError (7) if the owner's state folder is readable, because two states must not own one stack."""
+    """Raise OpsError (7) if the owner's state exists, because two states must not own one stack.
+
+    It may exist too if this user is not allowed to look.
+    """
     for each in found:
         try:
             is_alive = (
                 bool(each.state)
                 and (Path(each.folder) / state_folder.ID_FILE).read_text().strip() == each.state
             )
+        except PermissionError as error:
+            raise OpsError(
+                f"stack {stack!r} belongs to the state in {each.folder}, which this user may not read; use it as the"
+                " user who owns it, or run this command as a user who may read it",
+                Exit.REFUSED,
+            ) from error
         except OSError:
             continue
         if is_alive:

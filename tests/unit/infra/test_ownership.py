@@ -248,6 +248,19 @@ def test_a_stack_is_not_adopted_while_its_owner_exists_or_a_restore_is_unfinishe
     with pytest.raises(OpsError, match="is not lost: it is in") as refused:
         Adoption.of(checkout, "dev")
     assert refused.value.exit_code == Exit.REFUSED
+    read_text = Path.read_text
+
+    def read_own(path: Path) -> str:
+        if path == id_file(there):
+            raise PermissionError
+        return read_text(path)
+
+    # The owner's folder has mode 0700. The error is simulated, because root may read it.
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", read_own)
+        with pytest.raises(OpsError, match="which this user may not read") as refused:
+            Adoption.of(checkout, "dev")
+    assert refused.value.exit_code == Exit.REFUSED
     id_file(there).unlink()
     containers.append({})
     with pytest.raises(OpsError, match="a restore of stack 'dev' was interrupted") as refused:
