@@ -31,6 +31,8 @@ def test_turning_replicas_off_keeps_the_rows(cluster: LiveCluster) -> None:
     assert refused.returncode != 0
     assert "groundwork:postgresReplicas cannot become 0 while postgres-" in _said(refused)
     cluster.checkout.succeed("cluster", "switchover", "--to", "postgres", "--yes")
+    # Killed while the first server is replaced, it is completed by the next `up`.
+    cluster.checkout.run_until("Container postgres deleting", "up")
     cluster.checkout.succeed("up")
     (network,) = inspect("network", cluster.container("data"))
     assert network["IPAM"]["Config"][0]["Subnet"] == subnet
