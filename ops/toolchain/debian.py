@@ -42,7 +42,7 @@ def install(packages: Sequence[str] | Callable[[], Sequence[str]], step: Progres
         install = [*_APT, "install", "--no-install-recommends", *names]
         process.run(install, env=env, timeout_seconds=600, can_stop=False)
     except CommandFailed as error:
-        problems = [line for line in error.tail if line.startswith("E:")]
+        problems = [line for line in error.errors if line.startswith("E:")]
         what = f"install {' '.join(names)}" if names else "update its package lists"
         raise OpsError(
             f"apt-get cannot {what}: {problems[0] if problems else error}; "
