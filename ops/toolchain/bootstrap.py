@@ -174,7 +174,7 @@ def make(root: str, stamp: str, wanted: str, lock: int) -> None:
     try:
         with InstallProgress() as progress:
             if not is_whole:
-                make_venv(venv, lock)
+                make_venv(venv, lock, progress)
             if not install_by_uv(root, python, lock, progress):
                 install_by_pip(root, python, lock, progress)
             # Written last and atomically, so that an interrupted installation is repeated.
@@ -226,7 +226,7 @@ def install_by_uv(root: str, python: str, lock: int, progress: InstallProgress) 
     except Failed as failed:
         progress.say(f"uv cannot install requirements.lock ({failed.last_line()}); using pip")
         # A partial installation by uv could make pip fail.
-        make_venv(os.path.join(root, ".venv"), lock)
+        make_venv(os.path.join(root, ".venv"), lock, progress)
         return False
     return True
 
@@ -339,17 +339,17 @@ def is_sound(venv: str, python: str) -> bool:
     return is_here and said.stdout == f"{venv}\n{sys.version}\n"
 
 
-def make_venv(venv: str, lock: int) -> None:
+def make_venv(venv: str, lock: int, progress: InstallProgress) -> None:
     import importlib.util
 
     if importlib.util.find_spec("ensurepip") is None:
-        install_ensurepip(lock)
+        install_ensurepip(lock, progress)
     # The original Python. An environment created from another environment's Python would depend on that one.
     base = getattr(sys, "_base_executable", sys.executable)
     run([base, "-m", "venv", "--clear", venv], lock)
 
 
-def install_ensurepip(lock: int) -> None:
+def install_ensurepip(lock: int, progress: InstallProgress) -> None:
     """Install ensurepip, which Debian ships in a separate package."""
     import shutil
 
@@ -359,10 +359,36 @@ def install_ensurepip(lock: int) -> None:
             f"this Python ({sys.executable}) cannot create virtual environments; "
             f"install its venv module (on Debian: sudo apt-get install {package})"
         )
-    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
-    apt = ["apt-get", "-y", "-qq", "-o", "DPkg::Lock::Timeout=180"]
-    run(apt + ["update"], lock)
-    run(apt + ["install", "--no-install-recommends", package], lock)
+    find_own_modules()
+    from ops.toolchain import apt
+
+    run_apt(list(apt.UPDATE), [], lock, progress)
+    run_apt(list(apt.INSTALL) + [package], [package], lock, progress)
+
+
+def run_apt(command: list[str], packages: list[str], lock: int, progress: InstallProgress) -> None:
+    """Run apt-get, and repeat it while another process holds a lock that it needs. Raises Refusal."""
+    from ops.toolchain import apt
+
+    wait = apt.LockWait(lambda holder: progress.say(f"waiting for {holder}, which uses apt"))
+    while True:
+        try:
+            run(command, lock, progress.on_line, apt.ENVIRONMENT)
+            return
+        except Failed as failed:
+            lines = failed.output.splitlines()
+            if not wait.should_repeat(lines):
+                explained = apt.explain(lines, packages)
+                if explained is None:
+                    raise
+                raise Refusal(explained) from failed
+        time.sleep(apt.LOCK_PAUSE_SECONDS)
+
+
+def find_own_modules() -> None:
+    """Make this checkout's modules importable. Not at the top, so that an old version of Python is rejected first."""
+    if ROOT not in sys.path:
+        sys.path.append(ROOT)
 
 
 class Failed(Refusal):
@@ -394,9 +420,7 @@ def run(
         "UV_OVERRIDE",
     ]
     env = {name: value for name, value in os.environ.items() if name not in dropped}
-    # Not at the top, so that an old version of Python is rejected first.
-    if ROOT not in sys.path:
-        sys.path.append(ROOT)
+    find_own_modules()
     from ops.printable import escaped
 
     said = []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.toolchain import bootstrap
+from ops.toolchain import apt, bootstrap
 from tests.promises import promise
 
 SCRIPT = Path(bootstrap.__file__)
@@ -180,6 +180,39 @@ def test_as_root_on_debian_ensurepip_is_installed(
     assert bootstrap.main(str(checkout)) == 0
     assert [command.split()[-1] for command in commands[:2]] == ["update", _venv_package()]
     assert commands[2:] == ["venv", "uv", "lock", "project"]
+
+
+@pytest.mark.parametrize("times", [2, 1_000_000])
+def test_a_lock_of_apt_is_awaited_for_a_limited_time(
+    checkout: Path,
+    commands: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    times: int,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda _name: "/usr/bin/apt-get")
+    monkeypatch.setattr(apt, "LOCK_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(apt, "LOCK_SECONDS", 0.3 if times > 2 else 180)
+    whole = bootstrap.run
+    held = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 123 (apt-get)"
+
+    def run(command: list[str], *rest: object) -> None:
+        whole(command, *rest)
+        if "update" in command and len(commands) <= times:
+            raise bootstrap.Failed(command, f"Reading package lists...\n{held}\n")
+
+    monkeypatch.setattr(bootstrap, "run", run)
+    assert bootstrap.main(str(checkout)) == (0 if times == 2 else 1)
+    err = capsys.readouterr().err
+    assert err.count("groundwork: waiting for process 123 (apt-get), which uses apt\n") == 1
+    if times == 2:
+        assert [command.split()[-1] for command in commands[:3]] == ["update"] * 3
+        assert commands[4:] == ["venv", "uv", "lock", "project"]
+    else:
+        assert err.splitlines()[-1].endswith("run the same command again when that process has ended")
+        assert held not in err
 
 
 def _venv_package() -> str:
