@@ -1,4 +1,4 @@
-"""apt-get's commands, and the meaning of its errors.
+"""apt-get's commands, and the meaning of its errors. Removes no package.
 
 bootstrap.py uses this before anything is installed: standard library only.
 """
@@ -14,12 +14,16 @@ ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 # With this option apt-get itself waits for dpkg's locks. `LockWait` waits for the others, e.g. of the package lists.
 _APT = ("apt-get", "-y", "-o", "DPkg::Lock::Timeout=180")
 UPDATE = (*_APT, "update")
-INSTALL = (*_APT, "install", "--no-install-recommends")
+INSTALL = (*_APT, "install", "--no-install-recommends", "--no-remove")
 LOCK_SECONDS = 180.0
 LOCK_PAUSE_SECONDS = 2.0
 _LOCKED = re.compile(
     r"E: Could not get lock (?P<file>/\S+?)\.?(?: It is held by (?P<holder>process .+)| - .*)?"
 )
+_REMOVALS = "The following packages will be REMOVED:"
+_REFUSED_REMOVAL = "E: Packages need to be removed but remove is disabled."
+# Docker's own packages, which conflict with Debian's docker.io.
+_DOCKERS_OWN = ("containerd.io", "docker-ce")
 
 
 class LockWait:
@@ -46,7 +50,7 @@ class LockWait:
 
 
 def explain(lines: Sequence[str], packages: Sequence[str] = ()) -> str | None:
-    """Return what happened and what to do, or None if the reason is not a lock that another process holds.
+    """Return what happened and what to do, or None if the reason is neither a lock nor a conflict of packages.
 
     `lines` is apt-get's output. Without `packages`, the command was an update.
     """
@@ -55,10 +59,20 @@ def explain(lines: Sequence[str], packages: Sequence[str] = ()) -> str | None:
         if packages
         else "apt-get cannot update its package lists"
     )
-    if (lock := _lock(lines)) is None:
+    if lock := _lock(lines):
+        file, holder = lock
+        return f"{what}: {file} is held by {holder}; run the same command again when that process has ended"
+    if _REFUSED_REMOVAL not in lines:
         return None
-    file, holder = lock
-    return f"{what}: {file} is held by {holder}; run the same command again when that process has ended"
+    removed = _removed(lines)
+    advice = f"decide which packages to keep, and install {' '.join(packages)} by hand"
+    if any(name.startswith(_DOCKERS_OWN) for name in removed):
+        advice = (
+            "install Docker's own engine, to which they belong (docker-ce), and run the same command again"
+        )
+    return (
+        f"{what} without removing {' '.join(removed) or 'other packages'}, so nothing was changed; {advice}"
+    )
 
 
 def _lock(lines: Iterable[str]) -> tuple[str, str] | None:
@@ -67,3 +81,18 @@ def _lock(lines: Iterable[str]) -> tuple[str, str] | None:
         if found := _LOCKED.fullmatch(line):
             return found["file"], found["holder"] or "another process"
     return None
+
+
+def _removed(lines: Sequence[str]) -> list[str]:
+    """Return the packages that apt-get would have to remove."""
+    names: list[str] = []
+    is_listed = False
+    for line in lines:
+        if line == _REMOVALS:
+            is_listed = True
+        elif is_listed and line.startswith("  "):
+            names += line.split()
+        elif not line.startswith(("E:", "W:", "N:")):
+            # A line of stderr can be between two of stdout.
+            is_listed = False
+    return [name.rstrip("*") for name in names]

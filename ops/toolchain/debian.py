@@ -26,7 +26,7 @@ def install(packages: Sequence[str] | Callable[[], Sequence[str]], step: Progres
     """Install packages without their recommended packages. Raises OpsError.
 
     Update the package lists first if they are missing or old. Pass a function to choose packages with `offers`:
-    it is called after the update. Wait for another apt.
+    it is called after the update. Wait for another apt, and refuse to remove packages that conflict.
     """
     names: Sequence[str] = ()
     try:

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import IO
 
-_TAIL_LINES = 15
+_TAIL_LINES = 40
 _POLL_SECONDS = 0.1
 
 # Set by ops.toolchain.parts for each part of the work that can be stopped.

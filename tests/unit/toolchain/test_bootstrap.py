@@ -179,6 +179,7 @@ def test_as_root_on_debian_ensurepip_is_installed(
     monkeypatch.setattr("shutil.which", lambda _name: "/usr/bin/apt-get")
     assert bootstrap.main(str(checkout)) == 0
     assert [command.split()[-1] for command in commands[:2]] == ["update", _venv_package()]
+    assert "--no-remove" in commands[1].split()
     assert commands[2:] == ["venv", "uv", "lock", "project"]
 
 

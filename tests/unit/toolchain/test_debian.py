@@ -21,6 +21,17 @@ E: Could not get lock /var/lib/apt/lists/lock. It is held by process 123 (apt-ge
 N: Be aware that removing the lock file is not a solution and may break your system.
 E: Unable to lock directory /var/lib/apt/lists/
 """
+CONFLICT = "E: Packages need to be removed but remove is disabled.\n"
+REMOVALS = """\
+Reading package lists...
+The following additional packages will be installed:
+  runc tini
+The following packages will be REMOVED:
+{removed}
+The following NEW packages will be installed:
+  containerd docker.io iptables runc tini
+0 upgraded, 5 newly installed, 2 to remove and 141 not upgraded.
+"""
 HELD_DPKG = "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (unattended-upgr)\n"
 HELD_OF_OLD_APT = (
     "E: Could not get lock /var/lib/apt/lists/lock - open (11: Resource temporarily unavailable)\n"
@@ -119,6 +130,28 @@ def test_the_errors_of_apt_are_in_english(
     fails("none", "", times=0)
     debian.install(["jq"], step)
     assert [line.split()[0] for line in asked(path)] == ["C", "C"]
+
+
+@pytest.mark.parametrize(
+    ("removed", "advice"),
+    [
+        (["containerd.io", "docker-ce-cli"], r"install Docker's own engine, .* \(docker-ce\), and run"),
+        (["podman-docker"], "decide which packages to keep, and install docker.io iptables by hand"),
+    ],
+)
+def test_a_package_that_conflicts_is_kept_and_named(
+    path: Path, fails: Apt, step: Step, removed: list[str], advice: str
+) -> None:
+    listed = "\n".join(f"  {name}" for name in removed)
+    fails("install", CONFLICT, times=1_000_000, output=REMOVALS.format(removed=listed))
+    with pytest.raises(
+        OpsError,
+        match=f"cannot install docker.io iptables without removing {' '.join(removed)}, .*; {advice}",
+    ) as refusal:
+        debian.install(["docker.io", "iptables"], step)
+    assert "\n" not in str(refusal.value)
+    assert "--no-remove" in asked(path)[-1]
+    assert len(asked(path)) == 2
 
 
 def test_the_module_that_make_uses_needs_only_the_standard_library() -> None:
