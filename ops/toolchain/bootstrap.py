@@ -175,7 +175,10 @@ def make(root: str, stamp: str, wanted: str, lock: int) -> None:
         with InstallProgress() as progress:
             if not is_whole:
                 make_venv(venv, lock, progress)
-            if not install_by_uv(root, python, lock, progress):
+            progress.doing = "reading pip's configuration"
+            listed = output([python, "-m", "pip", "--disable-pip-version-check", "config", "list"]) or ""
+            check_pip(listed)
+            if not install_by_uv(root, python, listed, lock, progress):
                 install_by_pip(root, python, lock, progress)
             # Written last and atomically, so that an interrupted installation is repeated.
             draft = stamp + ".draft"
@@ -198,8 +201,11 @@ def install_by_pip(root: str, python: str, lock: int, progress: InstallProgress)
     run(pip + ["--no-deps", "--no-build-isolation", "--editable", root], lock, progress.on_line)
 
 
-def install_by_uv(root: str, python: str, lock: int, progress: InstallProgress) -> bool:
-    """Install uv with pip, and the rest with uv. If that fails, print the reason and return False."""
+def install_by_uv(root: str, python: str, listed: str, lock: int, progress: InstallProgress) -> bool:
+    """Install uv with pip, and the rest with uv. If that fails, print the reason and return False.
+
+    `listed` is pip's configuration (`pip config list`).
+    """
     requirements = os.path.join(root, "requirements.lock")
     uv_lock = os.path.join(root, ".venv", "groundwork-uv.lock")
     with open(requirements) as opened:
@@ -209,8 +215,7 @@ def install_by_uv(root: str, python: str, lock: int, progress: InstallProgress) 
     with open(uv_lock, "w") as opened:
         opened.write(found.group())
     progress.doing = "installing uv"
-    listed = output([python, "-m", "pip", "--disable-pip-version-check", "config", "list"])
-    settings = uv_settings(listed or "", dict(os.environ))
+    settings = uv_settings(listed, dict(os.environ))
     if settings is None:
         return False
     only_wheels = ["--only-binary", ":all:", "--no-deps", "--require-hashes", "-r", uv_lock]
@@ -220,6 +225,10 @@ def install_by_uv(root: str, python: str, lock: int, progress: InstallProgress) 
     except Failed as failed:
         progress.say(f"pip cannot install uv ({failed.last_line()}); using pip for everything")
         return False
+    if not os.path.exists(uv[0]):
+        raise Refusal(
+            f"pip installed uv, but not as {uv[0]}; check pip's configuration (`{python} -m pip config list`)"
+        )
     try:
         run(uv + ["--require-hashes", "-r", requirements], lock, progress.on_line, settings)
         run(uv + ["--no-deps", "--no-build-isolation", "--editable", root], lock, progress.on_line, settings)
@@ -236,11 +245,39 @@ def pip_install(python: str) -> list[str]:
     return pip + ["--no-compile", "--progress-bar", "off"]
 
 
-# Settings of pip that do not affect where packages come from, or that `run` overrides.
+# Settings of pip that install into another folder. `run` drops their variables, but nothing overrides a pip.conf.
+ELSEWHERE = ["prefix", "python", "root", "target"]
+
+
+def check_pip(listed: str) -> None:
+    """Raise Refusal if a pip.conf (`pip config list`) makes pip install into another folder."""
+    for name, value in pip_settings(listed, ("global.", "install.")).items():
+        if name in ELSEWHERE and value.strip():
+            raise Refusal(
+                f"pip's configuration sets {name} = {value}, so that pip installs outside of .venv; remove the setting "
+                "(`python3 -m pip config debug` lists the files), or set PIP_CONFIG_FILE=/dev/null for this command"
+            )
+
+
+def pip_settings(listed: str, sections: tuple[str, ...]) -> dict[str, str]:
+    """Parse the output of `pip config list`. A later section takes precedence."""
+    configured: dict[str, str] = {}
+    for section in sections:
+        for line in listed.splitlines():
+            name, equals, value = line.partition("=")
+            if equals and name.startswith(section):
+                configured[name[len(section) :]] = str(ast.literal_eval(value))
+    return configured
+
+
+# Settings of pip that do not affect where packages come from, that `run` overrides, or that `check_pip` refuses.
 NO_MATTER = [
     "break-system-packages",
     "cache-dir",
+    # `pip config list` contains what the file sets.
+    "config-file",
     "disable-pip-version-check",
+    "dry-run",
     "no-cache-dir",
     "no-color",
     "no-compile",
@@ -250,9 +287,11 @@ NO_MATTER = [
     "prefer-binary",
     "prefix",
     "progress-bar",
+    "python",
     "quiet",
     "require-hashes",
     "require-virtualenv",
+    "root",
     "root-user-action",
     "target",
     "upgrade",
@@ -279,12 +318,7 @@ def uv_settings(listed: str, env: dict[str, str]) -> dict[str, str] | None:
 
     Return None if pip has a setting that uv has no variable for. The user's own settings for uv take precedence.
     """
-    configured: dict[str, str] = {}
-    for section in ("global.", "install.", ":env:."):
-        for line in listed.splitlines():
-            name, equals, value = line.partition("=")
-            if equals and name.startswith(section):
-                configured[name[len(section) :]] = str(ast.literal_eval(value))
+    configured = pip_settings(listed, ("global.", "install.", ":env:."))
     settings = {"UV_SYSTEM_CERTS": "true"} if has_certificates() else {}
     # Query all indexes, as pip does. The lock has every hash, so no index can substitute a package.
     settings["UV_INDEX_STRATEGY"] = "unsafe-best-match"
@@ -411,15 +445,15 @@ def run(
     """Run a program with the user's pip configuration and proxies. Pass its lines to `on_line`. Raises Failed."""
     # These would install outside the virtual environment, or change what is installed.
     dropped = [
-        "PIP_USER",
-        "PIP_TARGET",
-        "PIP_PREFIX",
+        *("PIP_" + name.upper() for name in ELSEWHERE),
         "PYTHONHOME",
         "PYTHONPATH",
         "UV_CONSTRAINT",
         "UV_OVERRIDE",
     ]
     env = {name: value for name, value in os.environ.items() if name not in dropped}
+    # Take precedence over a pip.conf. pip would ignore empty values.
+    env.update(PIP_USER="0", PIP_DRY_RUN="0")
     find_own_modules()
     from ops.printable import escaped
 
