@@ -50,6 +50,12 @@ def main(root: str = ROOT, version: tuple[int, ...] = sys.version_info[:3]) -> i
             sys.stderr.write(refusal.output)
         print(f"groundwork: {refusal}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        cause = f"{error.strerror}; fix the cause and run the same command again"
+        print(f"groundwork: cannot access {error.filename}: {cause}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("groundwork: interrupted; run the same command again to resume", file=sys.stderr)
         return 130

@@ -329,6 +329,19 @@ def test_settings_without_an_effect_are_accepted(
     assert commands == ["venv", "uv", "lock", "project"]
 
 
+@pytest.mark.parametrize("name", ["requirements.lock", ".venv/groundwork-stamp"])
+def test_a_file_that_cannot_be_accessed_is_named_in_one_line(
+    checkout: Path, commands: list[str], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (checkout / name).unlink(missing_ok=True)
+    (checkout / name).mkdir(parents=True)
+    assert bootstrap.main(str(checkout)) == 1
+    assert capsys.readouterr().err == (
+        f"groundwork: cannot access {checkout / name}: Is a directory; "
+        "fix the cause and run the same command again\n"
+    )
+
+
 def test_user_in_a_pip_conf_has_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of_pip_conf(tmp_path, monkeypatch, "[install]\nuser = true\n")
     monkeypatch.setenv("PIP_USER", "")
