@@ -18,6 +18,7 @@ import click
 from infra.spec.checkout import is_checkout
 from ops.commands.lazy_group import LazyGroup
 from ops.errors import Exit, exit_code_of
+from ops.file_errors import describe, named_file
 from ops.output import print_line, print_message, protect_streams
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -88,7 +89,7 @@ def cli() -> None:
     """Provision and operate Postgres and Redis for an application"""
 
 
-# A full or read-only disk is the machine's problem, not a bug in groundwork.
+# A full or read-only disk is the machine's problem, not a bug in groundwork. An error of the output names no file.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
@@ -138,16 +139,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 " `make .venv`"
             )
             sys.exit(Exit.ERROR)
-        if error.errno not in {*_DISK, errno.EPIPE}:
+        problem = _problem(error)
+        if problem is None and error.errno != errno.EPIPE:
             raise
         _give_up_output()
-        if error.errno != errno.EPIPE:
-            where = f" ({error.filename})" if error.filename else ""
-            print_line(
-                f"groundwork: cannot write a file or the output: {error.strerror}{where}; fix the cause and run the"
-                " same command again",
-                err=True,
-            )
+        if problem is not None:
+            print_line(f"groundwork: {problem}; fix the cause and run the same command again", err=True)
         sys.exit(Exit.ERROR)
     except Exception as error:
         code = exit_code_of(error)
@@ -159,8 +156,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _is_of_checkout(error: OSError) -> bool:
     """Return whether a file is missing that only a checkout has, and this is an installed package."""
-    name = error.filename if isinstance(error.filename, str) else str(error.filename or "")
-    return error.errno == errno.ENOENT and not is_checkout() and Path(name).is_relative_to(_ROOT)
+    return _is_own_missing(error) and not is_checkout()
+
+
+def _is_own_missing(error: OSError) -> bool:
+    """Return whether a file is missing in the folder of groundwork's own code."""
+    file = named_file(error)
+    return error.errno == errno.ENOENT and file is not None and file.is_relative_to(_ROOT)
+
+
+def _problem(error: OSError) -> str | None:
+    """Return what the machine refused, or None for an error that is not about a file, or is a bug in groundwork."""
+    if _is_own_missing(error):
+        return None
+    if (file := named_file(error)) is not None:
+        return describe(error, file)
+    return f"cannot write a file or the output: {error.strerror}" if error.errno in _DISK else None
 
 
 def _give_up_output() -> None:

@@ -85,7 +85,7 @@ def _pull() -> str | None:
         )
         process.run(["docker", "tag", BASE_REFERENCE, BASE_IMAGE], timeout_seconds=20)
     except CommandFailed as error:
-        return error.tail[-1] if error.tail else str(error)
+        return error.last_line
     return None
 
 
@@ -121,7 +121,7 @@ def _make(checkout: Checkout, engine: Engine, refusal: str, step: ProgressStep) 
         except CommandFailed as error:
             raise OpsError(
                 f"cannot pull {BASE_REFERENCE} ({refusal}), nor build it from Debian's packages "
-                f"({error.tail[-1] if error.tail else error}); check the network and run the same command again"
+                f"({error.last_line}); check the network and run the same command again"
             ) from error
         finally:
             archive.unlink(missing_ok=True)

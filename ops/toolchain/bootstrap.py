@@ -50,6 +50,12 @@ def main(root: str = ROOT, version: tuple[int, ...] = sys.version_info[:3]) -> i
             sys.stderr.write(refusal.output)
         print(f"groundwork: {refusal}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        cause = f"{error.strerror}; fix the cause and run the same command again"
+        print(f"groundwork: cannot access {error.filename}: {cause}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("groundwork: interrupted; run the same command again to resume", file=sys.stderr)
         return 130
@@ -174,8 +180,11 @@ def make(root: str, stamp: str, wanted: str, lock: int) -> None:
     try:
         with InstallProgress() as progress:
             if not is_whole:
-                make_venv(venv, lock)
-            if not install_by_uv(root, python, lock, progress):
+                make_venv(venv, lock, progress)
+            progress.doing = "reading pip's configuration"
+            listed = output([python, "-m", "pip", "--disable-pip-version-check", "config", "list"]) or ""
+            check_pip(listed)
+            if not install_by_uv(root, python, listed, lock, progress):
                 install_by_pip(root, python, lock, progress)
             # Written last and atomically, so that an interrupted installation is repeated.
             draft = stamp + ".draft"
@@ -198,8 +207,11 @@ def install_by_pip(root: str, python: str, lock: int, progress: InstallProgress)
     run(pip + ["--no-deps", "--no-build-isolation", "--editable", root], lock, progress.on_line)
 
 
-def install_by_uv(root: str, python: str, lock: int, progress: InstallProgress) -> bool:
-    """Install uv with pip, and the rest with uv. If that fails, print the reason and return False."""
+def install_by_uv(root: str, python: str, listed: str, lock: int, progress: InstallProgress) -> bool:
+    """Install uv with pip, and the rest with uv. If that fails, print the reason and return False.
+
+    `listed` is pip's configuration (`pip config list`).
+    """
     requirements = os.path.join(root, "requirements.lock")
     uv_lock = os.path.join(root, ".venv", "groundwork-uv.lock")
     with open(requirements) as opened:
@@ -209,8 +221,7 @@ def install_by_uv(root: str, python: str, lock: int, progress: InstallProgress) 
     with open(uv_lock, "w") as opened:
         opened.write(found.group())
     progress.doing = "installing uv"
-    listed = output([python, "-m", "pip", "--disable-pip-version-check", "config", "list"])
-    settings = uv_settings(listed or "", dict(os.environ))
+    settings = uv_settings(listed, dict(os.environ))
     if settings is None:
         return False
     only_wheels = ["--only-binary", ":all:", "--no-deps", "--require-hashes", "-r", uv_lock]
@@ -220,13 +231,17 @@ def install_by_uv(root: str, python: str, lock: int, progress: InstallProgress) 
     except Failed as failed:
         progress.say(f"pip cannot install uv ({failed.last_line()}); using pip for everything")
         return False
+    if not os.path.exists(uv[0]):
+        raise Refusal(
+            f"pip installed uv, but not as {uv[0]}; check pip's configuration (`{python} -m pip config list`)"
+        )
     try:
         run(uv + ["--require-hashes", "-r", requirements], lock, progress.on_line, settings)
         run(uv + ["--no-deps", "--no-build-isolation", "--editable", root], lock, progress.on_line, settings)
     except Failed as failed:
         progress.say(f"uv cannot install requirements.lock ({failed.last_line()}); using pip")
         # A partial installation by uv could make pip fail.
-        make_venv(os.path.join(root, ".venv"), lock)
+        make_venv(os.path.join(root, ".venv"), lock, progress)
         return False
     return True
 
@@ -236,11 +251,39 @@ def pip_install(python: str) -> list[str]:
     return pip + ["--no-compile", "--progress-bar", "off"]
 
 
-# Settings of pip that do not affect where packages come from, or that `run` overrides.
+# Settings of pip that install into another folder. `run` drops their variables, but nothing overrides a pip.conf.
+ELSEWHERE = ["prefix", "python", "root", "target"]
+
+
+def check_pip(listed: str) -> None:
+    """Raise Refusal if a pip.conf (`pip config list`) makes pip install into another folder."""
+    for name, value in pip_settings(listed, ("global.", "install.")).items():
+        if name in ELSEWHERE and value.strip():
+            raise Refusal(
+                f"pip's configuration sets {name} = {value}, so that pip installs outside of .venv; remove the setting "
+                "(`python3 -m pip config debug` lists the files), or set PIP_CONFIG_FILE=/dev/null for this command"
+            )
+
+
+def pip_settings(listed: str, sections: tuple[str, ...]) -> dict[str, str]:
+    """Parse the output of `pip config list`. A later section takes precedence."""
+    configured: dict[str, str] = {}
+    for section in sections:
+        for line in listed.splitlines():
+            name, equals, value = line.partition("=")
+            if equals and name.startswith(section):
+                configured[name[len(section) :]] = str(ast.literal_eval(value))
+    return configured
+
+
+# Settings of pip that do not affect where packages come from, that `run` overrides, or that `check_pip` refuses.
 NO_MATTER = [
     "break-system-packages",
     "cache-dir",
+    # `pip config list` contains what the file sets.
+    "config-file",
     "disable-pip-version-check",
+    "dry-run",
     "no-cache-dir",
     "no-color",
     "no-compile",
@@ -250,9 +293,11 @@ NO_MATTER = [
     "prefer-binary",
     "prefix",
     "progress-bar",
+    "python",
     "quiet",
     "require-hashes",
     "require-virtualenv",
+    "root",
     "root-user-action",
     "target",
     "upgrade",
@@ -279,12 +324,7 @@ def uv_settings(listed: str, env: dict[str, str]) -> dict[str, str] | None:
 
     Return None if pip has a setting that uv has no variable for. The user's own settings for uv take precedence.
     """
-    configured: dict[str, str] = {}
-    for section in ("global.", "install.", ":env:."):
-        for line in listed.splitlines():
-            name, equals, value = line.partition("=")
-            if equals and name.startswith(section):
-                configured[name[len(section) :]] = str(ast.literal_eval(value))
+    configured = pip_settings(listed, ("global.", "install.", ":env:."))
     settings = {"UV_SYSTEM_CERTS": "true"} if has_certificates() else {}
     # Query all indexes, as pip does. The lock has every hash, so no index can substitute a package.
     settings["UV_INDEX_STRATEGY"] = "unsafe-best-match"
@@ -339,17 +379,17 @@ def is_sound(venv: str, python: str) -> bool:
     return is_here and said.stdout == f"{venv}\n{sys.version}\n"
 
 
-def make_venv(venv: str, lock: int) -> None:
+def make_venv(venv: str, lock: int, progress: InstallProgress) -> None:
     import importlib.util
 
     if importlib.util.find_spec("ensurepip") is None:
-        install_ensurepip(lock)
+        install_ensurepip(lock, progress)
     # The original Python. An environment created from another environment's Python would depend on that one.
     base = getattr(sys, "_base_executable", sys.executable)
     run([base, "-m", "venv", "--clear", venv], lock)
 
 
-def install_ensurepip(lock: int) -> None:
+def install_ensurepip(lock: int, progress: InstallProgress) -> None:
     """Install ensurepip, which Debian ships in a separate package."""
     import shutil
 
@@ -359,10 +399,36 @@ def install_ensurepip(lock: int) -> None:
             f"this Python ({sys.executable}) cannot create virtual environments; "
             f"install its venv module (on Debian: sudo apt-get install {package})"
         )
-    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
-    apt = ["apt-get", "-y", "-qq", "-o", "DPkg::Lock::Timeout=180"]
-    run(apt + ["update"], lock)
-    run(apt + ["install", "--no-install-recommends", package], lock)
+    find_own_modules()
+    from ops.toolchain import apt
+
+    run_apt(list(apt.UPDATE), [], lock, progress)
+    run_apt(list(apt.INSTALL) + [package], [package], lock, progress)
+
+
+def run_apt(command: list[str], packages: list[str], lock: int, progress: InstallProgress) -> None:
+    """Run apt-get, and repeat it while another process holds a lock that it needs. Raises Refusal."""
+    from ops.toolchain import apt
+
+    wait = apt.LockWait(lambda holder: progress.say(f"waiting for {holder}, which uses apt"))
+    while True:
+        try:
+            run(command, lock, progress.on_line, apt.ENVIRONMENT)
+            return
+        except Failed as failed:
+            lines = failed.output.splitlines()
+            if not wait.should_repeat(lines):
+                explained = apt.explain(lines, packages)
+                if explained is None:
+                    raise
+                raise Refusal(explained) from failed
+        time.sleep(apt.LOCK_PAUSE_SECONDS)
+
+
+def find_own_modules() -> None:
+    """Make this checkout's modules importable. Not at the top, so that an old version of Python is rejected first."""
+    if ROOT not in sys.path:
+        sys.path.append(ROOT)
 
 
 class Failed(Refusal):
@@ -385,18 +451,16 @@ def run(
     """Run a program with the user's pip configuration and proxies. Pass its lines to `on_line`. Raises Failed."""
     # These would install outside the virtual environment, or change what is installed.
     dropped = [
-        "PIP_USER",
-        "PIP_TARGET",
-        "PIP_PREFIX",
+        *("PIP_" + name.upper() for name in ELSEWHERE),
         "PYTHONHOME",
         "PYTHONPATH",
         "UV_CONSTRAINT",
         "UV_OVERRIDE",
     ]
     env = {name: value for name, value in os.environ.items() if name not in dropped}
-    # Not at the top, so that an old version of Python is rejected first.
-    if ROOT not in sys.path:
-        sys.path.append(ROOT)
+    # Take precedence over a pip.conf. pip would ignore empty values.
+    env.update(PIP_USER="0", PIP_DRY_RUN="0")
+    find_own_modules()
     from ops.printable import escaped
 
     said = []

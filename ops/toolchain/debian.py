@@ -1,4 +1,4 @@
-"""Debian's package manager, used if this process is root and a program is missing. Removes nothing."""
+"""Debian's package manager, used if this process is root and a program is missing. Removes no package."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ops.errors import OpsError
-from ops.toolchain import process
+from ops.toolchain import apt, process
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.progress import ProgressStep
 
 _LISTS = Path("/var/lib/apt/lists")
 _FRESH_SECONDS = 6 * 3600
-# Waits for another apt, e.g. unattended upgrades.
-_APT = ("apt-get", "-y", "-o", "DPkg::Lock::Timeout=180")
 
 
 def can_install() -> bool:
@@ -28,26 +26,43 @@ def install(packages: Sequence[str] | Callable[[], Sequence[str]], step: Progres
     """Install packages without their recommended packages. Raises OpsError.
 
     Update the package lists first if they are missing or old. Pass a function to choose packages with `offers`:
-    it is called after the update.
+    it is called after the update. Wait for another apt, and refuse to remove packages that conflict.
     """
-    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     names: Sequence[str] = ()
     try:
         if not _lists_are_fresh():
-            step.now("updating apt's package lists")
-            process.run([*_APT, "update"], env=env, timeout_seconds=300)
+            _run(apt.UPDATE, "updating apt's package lists", step, timeout_seconds=300)
         names = packages() if callable(packages) else packages
-        step.now(f"installing {' '.join(names)}")
         # Never interrupted, because a package could stay half configured.
-        install = [*_APT, "install", "--no-install-recommends", *names]
-        process.run(install, env=env, timeout_seconds=600, can_stop=False)
+        doing = f"installing {' '.join(names)}"
+        _run([*apt.INSTALL, *names], doing, step, timeout_seconds=600, can_stop=False)
     except CommandFailed as error:
-        problems = [line for line in error.tail if line.startswith("E:")]
+        if explained := apt.explain(error.tail, names):
+            raise OpsError(explained) from error
+        problems = [line for line in error.errors if line.startswith("E:")]
         what = f"install {' '.join(names)}" if names else "update its package lists"
         raise OpsError(
             f"apt-get cannot {what}: {problems[0] if problems else error}; "
             "check the network and apt's sources, and run the same command again"
         ) from error
+
+
+def _run(
+    command: Sequence[str], doing: str, step: ProgressStep, *, timeout_seconds: float, can_stop: bool = True
+) -> None:
+    """Run apt-get, and repeat it while another process holds a lock that it needs."""
+    wait = apt.LockWait(lambda holder: step.now(f"waiting for {holder}, which uses apt"))
+    step.now(doing)
+    while True:
+        try:
+            process.run(
+                command, env=os.environ | apt.ENVIRONMENT, timeout_seconds=timeout_seconds, can_stop=can_stop
+            )
+            return
+        except CommandFailed as error:
+            if not wait.should_repeat(error.errors):
+                raise
+        process.pause(apt.LOCK_PAUSE_SECONDS)
 
 
 def offers(package: str) -> bool:

@@ -47,7 +47,7 @@ def naming_a_full_disk(folder: Path, what: str, needed_gib: float) -> Iterator[N
             raise
         raise DiskFullError(folder, what, needed_gib) from error
     except CommandFailed as error:
-        text = "\n".join(error.tail).lower()
+        text = "\n".join((*error.tail, *error.errors)).lower()
         if not any(os.strerror(code).lower() in text for code in (errno.ENOSPC, errno.EDQUOT)):
             raise
         raise DiskFullError(folder, what, needed_gib) from error

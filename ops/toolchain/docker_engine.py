@@ -115,8 +115,9 @@ def answering() -> Engine | str:
     except NotDockerError as error:
         raise NoEngineError(str(error)) from error
     except CommandFailed as error:
-        said = error.tail[-1] if error.tail else str(error)
-        return "no engine answers" if "Is the docker daemon running" in said else said
+        # The reason is on stderr. Without an engine, stdout contains only "null".
+        is_down = "Is the docker daemon running" in error.last_line
+        return "no engine answers" if is_down else error.last_line
     return Engine(server.version, server.arch)
 
 

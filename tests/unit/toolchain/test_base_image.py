@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -101,6 +102,20 @@ def test_an_unresponsive_registry_times_out(
     monkeypatch.setattr(base_image, "PULL_SILENCE_SECONDS", 0.3)
     docker("exec sleep 30")
     assert base_image.ensure(checkout, HERE, progress).source is ToolSource.BUILT
+
+
+def test_the_reason_of_a_failed_pull_is_that_of_stderr(
+    checkout: Checkout,
+    progress: Progress,
+    docker: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    path: Path,
+) -> None:
+    docker("echo 'no such host' >&2; sleep 0.3; echo 'Pulling from library/debian'; exit 1")
+    monkeypatch.setattr(debian, "can_install", lambda: False)
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    with pytest.raises(OpsError, match=r"cannot pull .* \(no such host\); "):
+        base_image.ensure(checkout, HERE, progress)
 
 
 def test_without_registry_and_packages_the_error_gives_the_reasons(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.toolchain import bootstrap
+from ops.toolchain import apt, bootstrap
 from tests.promises import promise
 
 SCRIPT = Path(bootstrap.__file__)
@@ -36,6 +36,8 @@ def commands(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> list[str]:
             (checkout / ".venv").mkdir(exist_ok=True)
         elif command[-1].endswith("groundwork-uv.lock"):
             ran.append("uv")
+            (checkout / ".venv" / "bin").mkdir(exist_ok=True)
+            (checkout / ".venv" / "bin" / "uv").touch()
         elif "--require-hashes" in command:
             ran.append("lock" if "/bin/uv" in command[0] else "lock by pip")
         elif "--editable" in command:
@@ -179,7 +181,41 @@ def test_as_root_on_debian_ensurepip_is_installed(
     monkeypatch.setattr("shutil.which", lambda _name: "/usr/bin/apt-get")
     assert bootstrap.main(str(checkout)) == 0
     assert [command.split()[-1] for command in commands[:2]] == ["update", _venv_package()]
+    assert "--no-remove" in commands[1].split()
     assert commands[2:] == ["venv", "uv", "lock", "project"]
+
+
+@pytest.mark.parametrize("times", [2, 1_000_000])
+def test_a_lock_of_apt_is_awaited_for_a_limited_time(
+    checkout: Path,
+    commands: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    times: int,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda _name: "/usr/bin/apt-get")
+    monkeypatch.setattr(apt, "LOCK_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(apt, "LOCK_SECONDS", 0.3 if times > 2 else 180)
+    whole = bootstrap.run
+    held = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 123 (apt-get)"
+
+    def run(command: list[str], *rest: object) -> None:
+        whole(command, *rest)
+        if "update" in command and len(commands) <= times:
+            raise bootstrap.Failed(command, f"Reading package lists...\n{held}\n")
+
+    monkeypatch.setattr(bootstrap, "run", run)
+    assert bootstrap.main(str(checkout)) == (0 if times == 2 else 1)
+    err = capsys.readouterr().err
+    assert err.count("groundwork: waiting for process 123 (apt-get), which uses apt\n") == 1
+    if times == 2:
+        assert [command.split()[-1] for command in commands[:3]] == ["update"] * 3
+        assert commands[4:] == ["venv", "uv", "lock", "project"]
+    else:
+        assert err.splitlines()[-1].endswith("run the same command again when that process has ended")
+        assert held not in err
 
 
 def _venv_package() -> str:
@@ -255,6 +291,99 @@ def test_pip_installs_everything_if_its_configuration_does_not_apply_to_uv(
     monkeypatch.setattr(bootstrap, "output", lambda _command: f"global.{name}='x'\n")
     assert bootstrap.main(str(checkout)) == 0
     assert commands == ["venv", "lock by pip", "project"]
+
+
+def of_pip_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Use this pip.conf. pip's configuration is read by the pip of this environment."""
+    (tmp_path / "pip.conf").write_text(text)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    whole = bootstrap.output
+    monkeypatch.setattr(bootstrap, "output", lambda command: whole([sys.executable, *command[1:]]))
+
+
+@pytest.mark.parametrize("section", ["global", "install"])
+@pytest.mark.parametrize("name", ["target", "prefix", "root"])
+def test_a_pip_conf_that_installs_elsewhere_is_refused_in_one_line(
+    tmp_path: Path,
+    checkout: Path,
+    commands: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    section: str,
+    name: str,
+) -> None:
+    of_pip_conf(tmp_path, monkeypatch, f"[{section}]\n{name} = /opt/x\n")
+    assert bootstrap.main(str(checkout)) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"groundwork: pip's configuration sets {name} = /opt/x, ")
+    assert commands == ["venv"]
+
+
+def test_settings_without_an_effect_are_accepted(
+    tmp_path: Path, checkout: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run` overrides `user` and drops variables. Other commands of pip have their own section."""
+    of_pip_conf(tmp_path, monkeypatch, "[install]\nuser = true\ntarget =\n[download]\nprefix = /opt/x\n")
+    monkeypatch.setenv("PIP_TARGET", "/opt/x")
+    assert bootstrap.main(str(checkout)) == 0
+    assert commands == ["venv", "uv", "lock", "project"]
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", ".venv/groundwork-stamp"])
+def test_a_file_that_cannot_be_accessed_is_named_in_one_line(
+    checkout: Path, commands: list[str], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (checkout / name).unlink(missing_ok=True)
+    (checkout / name).mkdir(parents=True)
+    assert bootstrap.main(str(checkout)) == 1
+    assert capsys.readouterr().err == (
+        f"groundwork: cannot access {checkout / name}: Is a directory; "
+        "fix the cause and run the same command again\n"
+    )
+
+
+def test_user_in_a_pip_conf_has_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_pip_conf(tmp_path, monkeypatch, "[install]\nuser = true\n")
+    monkeypatch.setenv("PIP_USER", "")
+    command = [*bootstrap.pip_install(sys.executable), "--no-index", "no-such-package-of-groundwork"]
+    lock = os.open(os.devnull, os.O_RDONLY)
+    try:
+        with pytest.raises(bootstrap.Failed) as failed:
+            bootstrap.run(command, lock)
+    finally:
+        os.close(lock)
+    assert "--user" not in failed.value.output
+    assert "No matching distribution" in failed.value.output
+
+
+def test_variables_of_pip_that_install_elsewhere_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PIP_PREFIX", "PIP_PYTHON", "PIP_ROOT", "PIP_TARGET", "PIP_DRY_RUN"):
+        monkeypatch.setenv(name, "/opt/x")
+    seen: list[str] = []
+    lock = os.open(os.devnull, os.O_RDONLY)
+    try:
+        bootstrap.run(["env"], lock, seen.append)
+    finally:
+        os.close(lock)
+    assert not any("/opt/x" in line for line in seen)
+
+
+def test_a_uv_that_pip_did_not_install_is_reported(
+    checkout: Path,
+    commands: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = bootstrap.run
+
+    def run(command: list[str], *rest: object) -> None:
+        whole(command, *rest)
+        (checkout / ".venv" / "bin" / "uv").unlink(missing_ok=True)
+
+    monkeypatch.setattr(bootstrap, "run", run)
+    assert bootstrap.main(str(checkout)) == 1
+    assert "pip installed uv, but not as " in capsys.readouterr().err.splitlines()[-1]
+    assert commands == ["venv", "uv"]
 
 
 def test_a_long_installation_shows_what_it_is_doing(

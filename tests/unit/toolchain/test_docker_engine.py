@@ -331,6 +331,29 @@ def test_a_user_outside_the_docker_group_gets_an_explanation(
         docker_engine.ensure(checkout, progress)
 
 
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("permission denied while trying to connect to the docker API", "usermod -aG docker"),
+        (DOWN, r"\(no engine answers\)"),
+    ],
+)
+def test_the_reason_why_no_engine_answers_is_not_the_null_on_stdout(
+    checkout: Checkout,
+    progress: Progress,
+    path: Path,
+    program: Program,
+    monkeypatch: pytest.MonkeyPatch,
+    reason: str,
+    message: str,
+) -> None:
+    """`docker version --format '{{json .Server}}'` prints "null" to stdout if no engine answers."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    program(path / "docker", f"echo '{reason}' >&2; PATH=/usr/bin:/bin sleep 0.3; echo null; exit 1")
+    with pytest.raises(NoEngineError, match=message):
+        docker_engine.ensure(checkout, progress)
+
+
 def test_nothing_is_installed_on_systems_other_than_debian(
     checkout: Checkout, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:

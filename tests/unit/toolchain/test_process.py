@@ -27,6 +27,29 @@ def test_a_failure_contains_the_last_lines() -> None:
     assert failure.value.tail == ("first", "second")
 
 
+@pytest.mark.parametrize(
+    ("script", "last_line"),
+    [
+        ("echo reason >&2; sleep 0.3; echo null; exit 3", "reason"),
+        ("echo null; sleep 0.3; echo reason >&2; exit 3", "reason"),
+        ("echo first; echo second; exit 3", "second"),
+        ("exit 3", "`sh -c exit 3` failed with exit code 3"),
+    ],
+    ids=["stderr before stdout", "stdout before stderr", "only stdout", "no output"],
+)
+def test_the_last_line_of_a_failure_is_that_of_stderr(script: str, last_line: str) -> None:
+    with pytest.raises(CommandFailed) as failure:
+        process.run(["sh", "-c", script])
+    assert failure.value.last_line == last_line
+    assert str(failure.value).endswith(last_line)
+
+
+def test_a_long_standard_output_does_not_displace_the_errors() -> None:
+    with pytest.raises(CommandFailed) as failure:
+        process.run(["sh", "-c", "echo reason >&2; sleep 0.3; seq 100; exit 3"])
+    assert failure.value.errors == ("reason",)
+
+
 def test_a_missing_program_is_a_failure() -> None:
     with pytest.raises(CommandFailed, match="`no-such-program` cannot be run"):
         process.run(["no-such-program"])
