@@ -40,6 +40,7 @@ ACCESS_SOURCES = (
     "ops/__init__.py",
     "ops/cli.py",
     "ops/errors.py",
+    "ops/file_errors.py",
     "ops/number_range.py",
     "ops/output.py",
     "ops/printable.py",
