@@ -137,7 +137,6 @@ class Cluster:
             self._move(old, candidate)
             old = candidate
             if to in (None, candidate):
-                self._ready()
                 return began, candidate
         raise OpsError(
             f"{to} did not become a synchronous replica of stack {self.stack!r}; see"
@@ -243,15 +242,29 @@ class Cluster:
             raise OpsError(str(error), Exit.UNREACHABLE) from error
 
     def _move(self, old: str, new: str) -> None:
+        """Move the primary, and wait until it has a synchronous replica. Raise OpsError (6) if it has not moved."""
         options = ("--leader", old, "--candidate", new, "--force")
-        self._command("switchover", options, f"cannot move the primary from {old} to {new}", [old, new])
+        failure = f"cannot move the primary from {old} to {new}"
+        said = self._command("switchover", options, failure, [old, new])
+        # patronictl exits with 0 although Patroni has refused, or has chosen another member.
+        primary = self._ready()[PRIMARY]
+        if primary != new:
+            reasons = [line for line in said.splitlines() if "failed" in line or "instead" in line]
+            reason = f"{reasons[-1]}; " if reasons else ""
+            raise OpsError(
+                f"{failure}: {reason}{primary} is the primary; see `groundwork cluster status --stack {self.stack}`",
+                Exit.UNREACHABLE,
+            )
 
-    def _command(self, command: str, options: Sequence[str], failure: str, asked: Sequence[str]) -> None:
-        """Run a command of patronictl that needs the API of the members `asked`. Raise OpsError (6) if it fails."""
+    def _command(self, command: str, options: Sequence[str], failure: str, asked: Sequence[str]) -> str:
+        """Run a command of patronictl that needs the API of the members `asked`, and return its output.
+
+        Raise OpsError (6) if it fails.
+        """
         self._require_api(failure, asked)
         container = self.containers[asked[0]]
         try:
-            patronictl(container, command, SCOPE, *options, seconds=_MOVE_SECONDS)
+            return patronictl(container, command, SCOPE, *options, seconds=_MOVE_SECONDS)
         except DockerError as error:
             # A server may have fallen silent meanwhile.
             self._require_api(failure, asked)

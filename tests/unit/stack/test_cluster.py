@@ -42,6 +42,8 @@ class Patroni:
         self.received = dict.fromkeys(MEMBERS, "0/1000")
         self.done: list[str] = []
         self.silent: set[str] = set()
+        self.answer = ""
+        self.chosen = ""
 
     def inspect(self, _kind: str, *names: str) -> list[dict[str, Any]]:
         config = {"Labels": {"groundwork.stack": "dev"}, "User": "10010:10010"}
@@ -73,6 +75,9 @@ class Patroni:
         if (old, new) != (self.primary, self.synchronous):
             raise DockerError("`docker exec` failed: Error: candidate name does not match with sync_standby")
         self.moves.append((old, new))
+        if self.answer:
+            self.primary = self.chosen or old
+            return f"Current cluster topology\n{self.answer}\n+ Cluster +"
         third = next(member for member in MEMBERS if member not in (old, new))
         self.primary, self.synchronous = new, third
         return "Successfully switched over"
@@ -372,3 +377,23 @@ def test_a_stack_with_replicas_that_is_not_up_differs_from_one_without(
     with pytest.raises(OpsError, match="groundwork up --stack dev") as caught:
         require_replicas(Checkout(tmp_path, "1a2b3c", tmp_path, tmp_path), "dev", "Postgres", dict)
     assert caught.value.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("answer", "chosen"),
+    [
+        ("Switchover failed, details: 412, candidate name does not match with sync_standby", "postgres"),
+        ("Switchover failed, details: 503, Switchover status unknown", "postgres"),
+        ("Switched over to postgres-3 instead of postgres-2", "postgres-3"),
+    ],
+)
+def test_a_switchover_that_patronictl_only_prints_as_failed_is_an_error(
+    stack: Cluster, patroni: Patroni, answer: str, chosen: str
+) -> None:
+    """Its exit code is 0. The primary is the one that the list has afterwards."""
+    patroni.answer, patroni.chosen = answer, chosen
+    with pytest.raises(OpsError) as refused:
+        stack.switch_over(None, lambda _: None)
+    assert refused.value.exit_code == Exit.UNREACHABLE
+    said = str(refused.value)
+    assert f"from postgres to postgres-2: {answer}; {chosen} is the primary; see" in said
