@@ -9,6 +9,7 @@ import os
 import shutil
 
 from infra.docker.engine import ENGINES_PLATFORM
+from infra.images import proxies
 from infra.images.context import BASE_IMAGE, BASE_REFERENCE
 from infra.spec.checkout import Checkout
 from ops.errors import OpsError
@@ -112,7 +113,11 @@ def _make(checkout: Checkout, engine: Engine, refusal: str, step: ProgressStep) 
     ):
         archive = draft / "bookworm.tar"
         try:
-            process.run(["mmdebstrap", "--variant=apt", "bookworm", str(archive)], timeout_seconds=600)
+            process.run(
+                ["mmdebstrap", "--variant=apt", "bookworm", str(archive)],
+                env=os.environ | proxies.of_environment(),
+                timeout_seconds=600,
+            )
             process.run(
                 ["docker", "import", "--change", 'CMD ["bash"]', str(archive), BASE_IMAGE],
                 env=os.environ | ENGINES_PLATFORM,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from infra.images import proxies
 from ops.errors import OpsError
 from ops.toolchain import process
 from ops.toolchain.process import CommandFailed
@@ -30,7 +31,7 @@ def install(packages: Sequence[str] | Callable[[], Sequence[str]], step: Progres
     Update the package lists first if they are missing or old. Pass a function to choose packages with `offers`:
     it is called after the update.
     """
-    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    env = os.environ | proxies.of_environment() | {"DEBIAN_FRONTEND": "noninteractive"}
     names: Sequence[str] = ()
     try:
         if not _lists_are_fresh():
@@ -44,8 +45,11 @@ def install(packages: Sequence[str] | Callable[[], Sequence[str]], step: Progres
     except CommandFailed as error:
         problems = [line for line in error.tail if line.startswith("E:")]
         what = f"install {' '.join(names)}" if names else "update its package lists"
+        problem = proxies.without_logins(
+            problems[0] if problems else str(error), proxies.of_environment().values()
+        )
         raise OpsError(
-            f"apt-get cannot {what}: {problems[0] if problems else error}; "
+            f"apt-get cannot {what}: {problem}; "
             "check the network and apt's sources, and run the same command again"
         ) from error
 

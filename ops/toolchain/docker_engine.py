@@ -6,7 +6,6 @@ replaced by the machine's own.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.docker.engine import SERVER_COMMAND, NotDockerError, parse_server
+from infra.docker_command import docker_config, read_object
 from infra.spec.checkout import Checkout
 from infra.spec.variables import variable
 from ops.errors import Exit, OpsError
@@ -88,20 +88,6 @@ def selected() -> Selection | None:
             return None
         selection = Selection(f"context {current!r} of {path}", "run `docker context use default`", current)
     return None if selection.context == "default" else selection
-
-
-def docker_config() -> Path:
-    """Return the folder of the docker command's configuration."""
-    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-
-
-def read_object(path: Path) -> dict[str, object]:
-    """Return the JSON object in a file, or an empty one if there is none."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def answering() -> Engine | str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from infra.docker_command import docker_config, read_object
 from infra.spec.checkout import Checkout
 from ops.toolchain import docker_engine, inventory, versions
 from ops.toolchain.state_backend import StateBackend
@@ -60,8 +61,8 @@ def _engine_of_context() -> str | None:
         return _DEFAULT_ENGINE if os.environ.get("DOCKER_CONTEXT") == "default" else None
     if selection.context is None:
         return None
-    for meta in docker_engine.docker_config().glob("contexts/meta/*/meta.json"):
-        context = docker_engine.read_object(meta)
+    for meta in docker_config().glob("contexts/meta/*/meta.json"):
+        context = read_object(meta)
         if context.get("Name") == selection.context:
             endpoints = context.get("Endpoints")
             docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
