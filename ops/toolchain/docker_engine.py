@@ -37,6 +37,9 @@ PID_FILES = {
     "dockerd": Path("/var/run/docker.pid"),
     "containerd": Path("/var/run/docker/containerd/containerd.pid"),
 }
+CERTIFICATE_FILES = ("ca.pem", "cert.pem", "key.pem")
+# The docker command ignores a context's TLS settings for these addresses.
+_WITHOUT_TLS = ("unix:", "npipe:", "fd:", "ssh:")
 # A dockerd that we start outlives this process. Keep its Popen, because Python warns if it collects a running one.
 _outliving: list[subprocess.Popen[bytes]] = []
 
@@ -90,6 +93,55 @@ def selected() -> Selection | None:
     return None if selection.context == "default" else selection
 
 
+@dataclass(frozen=True)
+class Endpoint:
+    """A context's engine: its address, and the folder of the files in CERTIFICATE_FILES if it is reached with TLS."""
+
+    host: str
+    certificates: Path | None = None
+
+
+def selected_endpoint() -> Endpoint | None:
+    """Return the engine of the selected context, or None if no context is selected or the selected one does not exist.
+
+    Raises NoEngineError for a context whose TLS settings the variables of Docker cannot express. Pulumi's provider
+    reads only those, although the docker command would reach the engine.
+    """
+    selection = selected()
+    if selection is None or selection.context is None:
+        return None
+    for path in docker_config().glob("contexts/meta/*/meta.json"):
+        context = read_object(path)
+        if context.get("Name") == selection.context:
+            endpoints = context.get("Endpoints")
+            docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
+            if not isinstance(docker, dict) or not isinstance(host := docker.get("Host"), str):
+                return None
+            folder = docker_config() / "contexts" / "tls" / path.parent.name / "docker"
+            return Endpoint(host, _certificates(selection, host, docker, folder))
+    return None
+
+
+def _certificates(selection: Selection, host: str, endpoint: dict[str, object], folder: Path) -> Path | None:
+    if host.startswith(_WITHOUT_TLS):
+        return None
+    advice = (
+        f"create the context again with `docker context create NAME --docker host={host},ca=FILE,cert=FILE,key=FILE`,"
+        f" or {selection.undo}"
+    )
+    if endpoint.get("SkipTLSVerify") is True:
+        raise NoEngineError(
+            f"{selection} does not verify the engine's certificate, which Pulumi's provider requires; {advice}"
+        )
+    missing = [name for name in CERTIFICATE_FILES if not (folder / name).is_file()]
+    if missing and len(missing) < len(CERTIFICATE_FILES):
+        raise NoEngineError(
+            f"{selection} has no {' and no '.join(missing)}, and Pulumi's provider needs all of"
+            f" {', '.join(CERTIFICATE_FILES)} for TLS; {advice}"
+        )
+    return None if missing else folder
+
+
 def answering() -> Engine | str:
     """Return the engine, or the reason why none answers. Raises NoEngineError for an engine that is not Docker's."""
     if shutil.which("docker") is None:
@@ -107,8 +159,12 @@ def answering() -> Engine | str:
 
 
 def find() -> Engine | None:
-    """Return the engine that answers, or None if `ensure` may start or install one. Raises NoEngineError."""
+    """Return the engine that answers, or None if `ensure` may start or install one.
+
+    Raises NoEngineError, also for an engine that Pulumi's provider cannot reach.
+    """
     selection = selected()
+    selected_endpoint()
     engine = answering()
     if isinstance(engine, Engine):
         return engine
