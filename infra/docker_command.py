@@ -1,10 +1,19 @@
-"""The docker command: its own configuration, which any target may read."""
+"""The docker command: the environment that groundwork gives it, and its own configuration."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+
+# Added to the environment of commands that create, use or push images, or create containers.
+DOCKER_OVERRIDES = {
+    # The docker command would create them for the platform in the user's variable, but the images' wheels and the base
+    # image are for the engine's own.
+    "DOCKER_DEFAULT_PLATFORM": "",
+    # It would accept signed images only. groundwork's are local, and the published base image is pinned by its digest.
+    "DOCKER_CONTENT_TRUST": "0",
+}
 
 
 def docker_config() -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from infra.docker.engine import ENGINES_PLATFORM
+from infra.docker_command import DOCKER_OVERRIDES
 from infra.images import proxies
 from infra.images.context import BASE_IMAGE, BASE_REFERENCE
 from infra.spec.checkout import Checkout
@@ -80,7 +80,7 @@ def _pull() -> str | None:
     try:
         process.run(
             ["docker", "pull", BASE_REFERENCE],
-            env=os.environ | ENGINES_PLATFORM,
+            env=os.environ | DOCKER_OVERRIDES,
             first_line_seconds=PULL_SILENCE_SECONDS,
             timeout_seconds=PULL_SECONDS,
         )
@@ -120,7 +120,7 @@ def _make(checkout: Checkout, engine: Engine, refusal: str, step: ProgressStep) 
             )
             process.run(
                 ["docker", "import", "--change", 'CMD ["bash"]', str(archive), BASE_IMAGE],
-                env=os.environ | ENGINES_PLATFORM,
+                env=os.environ | DOCKER_OVERRIDES,
                 timeout_seconds=300,
             )
         except CommandFailed as error:

@@ -89,6 +89,15 @@ def test_a_default_platform_of_the_user_does_not_change_what_is_built(
     assert found["Architecture"] == own
 
 
+def test_images_need_no_signature(tmp_path: Path, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONTENT_TRUST", "1")
+    # No signatures can be looked up.
+    monkeypatch.setenv("DOCKER_CONTENT_TRUST_SERVER", "https://127.0.0.1:1")
+    (tmp_path / "Dockerfile").write_text(SMALL)
+    build(tmp_path, tag)
+    assert docker("run", "--rm", "--init", "--network=none", tag, "echo", "ran") == "ran\n"
+
+
 def test_a_failed_build_reports_its_last_lines_and_leaves_no_tag(tmp_path: Path, tag: str) -> None:
     reason = f"no package {uuid.uuid4().hex}"
     (tmp_path / "Dockerfile").write_text(f"{SMALL}RUN seq 100; echo {reason} >&2; exit 3\n")
