@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infra.images import proxies
 from ops.errors import OpsError
-from ops.toolchain import process
+from ops.toolchain import disk, process
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.progress import ProgressStep
 
@@ -48,9 +48,9 @@ def install(packages: Sequence[str] | Callable[[], Sequence[str]], step: Progres
         problem = proxies.without_logins(
             problems[0] if problems else str(error), proxies.of_environment().values()
         )
+        advice = "free space there" if disk.is_full(error) else "check the network and apt's sources"
         raise OpsError(
-            f"apt-get cannot {what}: {problem}; "
-            "check the network and apt's sources, and run the same command again"
+            f"apt-get cannot {what}: {problem}; {advice}, and run the same command again"
         ) from error
 
 
