@@ -6,14 +6,15 @@ import os
 import secrets
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
 def put(path: Path, text: str, *, mode: int | None = None) -> None:
     """Replace the file's content atomically and flush it to the disk. The folder must exist. Raises OSError.
 
-    With `mode` the file gets exactly this mode, regardless of the umask. Without it a replaced file keeps its mode, and
-    a new file gets the umask's.
+    With `mode` the file gets exactly this mode, regardless of the umask. Without it a replaced file keeps its mode and,
+    if this process may set them, its owner and group. A new file gets the umask's mode.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -23,7 +24,11 @@ def put(path: Path, text: str, *, mode: int | None = None) -> None:
             file.flush()
             os.fsync(handle)
             if mode is None and path.exists():
-                mode = stat.S_IMODE(path.stat().st_mode)
+                replaced = path.stat()
+                # Root keeps a user's file usable by that user.
+                with suppress(OSError):
+                    os.fchown(handle, replaced.st_uid, replaced.st_gid)
+                mode = stat.S_IMODE(replaced.st_mode)
             if mode is not None:
                 os.fchmod(handle, mode)
         draft.replace(path)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.aws.session import AwsError, client, translated_errors
+from infra.docker_command import DOCKER_OVERRIDES
 from infra.images.build import build
 from infra.images.context import aws_access_context
 from infra.spec.checkout import Checkout
@@ -83,7 +84,7 @@ def _log_in(folder: Path, registry: str, token: str) -> None:
 
 
 def _docker(arguments: list[str], config: str | None = None) -> str:
-    environment = os.environ | ({"DOCKER_CONFIG": config} if config else {})
+    environment = os.environ | DOCKER_OVERRIDES | ({"DOCKER_CONFIG": config} if config else {})
     try:
         done = subprocess.run(
             ["docker", *arguments],

@@ -19,13 +19,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from infra.docker_command import DOCKER_OVERRIDES
 from infra.spec.checkout import STATE_LABEL
 from infra.spec.errors import InfraError, Unreachable
-
-# Added to the environment of commands that create images or containers. The docker command would create them for the
-# platform in the user's variable, but the images' wheels and the base image are for the engine's own.
-ENGINES_PLATFORM = {"DOCKER_DEFAULT_PLATFORM": ""}
-
 
 # What the docker command prints if it cannot use an engine: none runs, the user may not, or it is gone meanwhile.
 _UNREACHABLE = re.compile(
@@ -100,7 +96,7 @@ def _completed(
             capture_output=True,
             timeout=timeout_seconds,
             check=False,
-            env=os.environ | ENGINES_PLATFORM | dict(environment or {}),
+            env=os.environ | DOCKER_OVERRIDES | dict(environment or {}),
         )
     except FileNotFoundError as error:
         raise EngineUnreachable(

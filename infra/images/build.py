@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from infra.docker.engine import DockerError, docker, inspect, label_options
+from infra.images import proxies
 from infra.images.context import BASE_IMAGE, CONTEXT_LABEL, ImageContext
 
 # Every installed package as `name=version`, separated by spaces.
@@ -32,11 +33,17 @@ def build(folder: Path, tag: str, *, refresh: str = "", labels: Mapping[str, str
     """Build the context `folder`, and return the image's id. Raises DockerError with the last lines of a failed build.
 
     The Dockerfile gets the base image as argument BASE, and `refresh` as argument REFRESH. A changed `refresh` installs
-    the packages again. The tag is set last, when the image is complete and has PACKAGES_LABEL and PACKAGES_DATE_LABEL.
+    the packages again. apt uses the proxies of `infra.images.proxies`. The tag is set last, when the image is complete
+    and has PACKAGES_LABEL and PACKAGES_DATE_LABEL.
     """
     draft = f"{tag}.{uuid.uuid4().hex[:8]}.draft"
     arguments = (f"--build-arg=BASE={BASE_IMAGE}", f"--build-arg=REFRESH={refresh}")
-    _build(*arguments, "--network=host", "--tag", draft, str(folder))
+    environment = proxies.build_environment()
+    _build(
+        *(*arguments, *proxies.build_arguments(environment)),
+        *("--network=host", "--tag", draft, str(folder)),
+        environment=environment,
+    )
     try:
         listed = docker("run", "--rm", "--init", "--network=none", "--entrypoint=sh", draft, "-c", _LIST)
         date, *packages = listed.split()
@@ -52,17 +59,18 @@ def build(folder: Path, tag: str, *, refresh: str = "", labels: Mapping[str, str
             docker("image", "rm", "--no-prune", draft)
 
 
-def _build(*arguments: str, stdin: bytes | None = None) -> str:
+def _build(*arguments: str, stdin: bytes | None = None, environment: Mapping[str, str] | None = None) -> str:
+    added = dict(environment or {})
     try:
         return docker(
             # Without --force-rm, the classic builder leaves the container of the command that failed.
             *("build", "--quiet", "--force-rm", *arguments),
             stdin=stdin,
             timeout_seconds=BUILD_SECONDS,
-            environment=_ENGINES_OWN_BUILDER,
+            environment=added | _ENGINES_OWN_BUILDER,
         ).strip()
     except DockerError as error:
         # A failed build prints the complete output of its programs. The first line and the last ten are kept.
-        raise DockerError(
-            "\n".join(str(error).splitlines()[:1] + str(error).splitlines()[1:][-10:])
-        ) from error
+        lines = proxies.without_logins(str(error), added.values()).splitlines()
+        # Not chained: a traceback would print the first error, which may contain a proxy's password.
+        raise DockerError("\n".join(lines[:1] + lines[1:][-10:])) from None

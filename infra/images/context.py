@@ -29,6 +29,8 @@ BASE_REFERENCE = (
 BASE_IMAGE = "groundwork/base:bookworm-20260824"
 # The digest of the context that an image was built from.
 CONTEXT_LABEL = "groundwork.context"
+# Every stage but the last of a Dockerfile has this label.
+STAGE_LABEL = "groundwork.stage"
 # The files of the checkout in the access image, without the code that uses Pulumi, Docker or the toolchain.
 ACCESS_SOURCES = (
     "cache/**/*.py",

@@ -19,14 +19,14 @@ def shellenv(stack: str) -> None:
     Usage: eval "$(.venv/bin/groundwork shellenv)".
     """
     from infra.spec.checkout import Checkout
-    from ops.toolchain.pulumi_environment import DROPPED, variables
+    from ops.toolchain.pulumi_environment import dropped, variables
     from ops.toolchain.stack_init import ensure as ensure_stack
 
     checkout = Checkout.here()
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables(checkout).items()]
-    ensure_stack(checkout, stack)
     # Not `pulumi stack select`: other users of Pulumi in this checkout change that selection.
-    lines.append(f"export PULUMI_STACK={shlex.quote(stack)}")
-    lines += [f"unset {name}" for name in DROPPED if name in os.environ and name != "PULUMI_STACK"]
+    exported = {**variables(checkout), "PULUMI_STACK": stack}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in exported.items()]
+    ensure_stack(checkout, stack)
+    lines += [f"unset {name}" for name in dropped() if name in os.environ and name not in exported]
     for line in lines:
         print_exact(line)

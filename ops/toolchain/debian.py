@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from infra.images import proxies
 from ops.errors import OpsError
-from ops.toolchain import apt, process
+from ops.toolchain import apt, disk, process
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.progress import ProgressStep
 
@@ -41,9 +42,12 @@ def install(packages: Sequence[str] | Callable[[], Sequence[str]], step: Progres
             raise OpsError(explained) from error
         problems = [line for line in error.errors if line.startswith("E:")]
         what = f"install {' '.join(names)}" if names else "update its package lists"
+        problem = proxies.without_logins(
+            problems[0] if problems else str(error), proxies.of_environment().values()
+        )
+        advice = "free space there" if disk.is_full(error) else "check the network and apt's sources"
         raise OpsError(
-            f"apt-get cannot {what}: {problems[0] if problems else error}; "
-            "check the network and apt's sources, and run the same command again"
+            f"apt-get cannot {what}: {problem}; {advice}, and run the same command again"
         ) from error
 
 
@@ -52,12 +56,11 @@ def _run(
 ) -> None:
     """Run apt-get, and repeat it while another process holds a lock that it needs."""
     wait = apt.LockWait(lambda holder: step.now(f"waiting for {holder}, which uses apt"))
+    env = os.environ | proxies.of_environment() | apt.ENVIRONMENT
     step.now(doing)
     while True:
         try:
-            process.run(
-                command, env=os.environ | apt.ENVIRONMENT, timeout_seconds=timeout_seconds, can_stop=can_stop
-            )
+            process.run(command, env=env, timeout_seconds=timeout_seconds, can_stop=can_stop)
             return
         except CommandFailed as error:
             if not wait.should_repeat(error.errors):

@@ -47,10 +47,17 @@ def naming_a_full_disk(folder: Path, what: str, needed_gib: float) -> Iterator[N
             raise
         raise DiskFullError(folder, what, needed_gib) from error
     except CommandFailed as error:
-        text = "\n".join((*error.tail, *error.errors)).lower()
-        if not any(os.strerror(code).lower() in text for code in (errno.ENOSPC, errno.EDQUOT)):
+        if not is_full(error):
             raise
         raise DiskFullError(folder, what, needed_gib) from error
+
+
+def is_full(error: CommandFailed) -> bool:
+    """Return whether a program reported a full disk."""
+    text = "\n".join((*error.tail, *error.errors)).lower()
+    reports = [os.strerror(code).lower() for code in (errno.ENOSPC, errno.EDQUOT)]
+    # apt looks for enough space before it downloads packages.
+    return any(report in text for report in (*reports, "you don't have enough free space"))
 
 
 def _existing(folder: Path) -> Path:

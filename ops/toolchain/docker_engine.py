@@ -6,7 +6,6 @@ replaced by the machine's own.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.docker.engine import SERVER_COMMAND, NotDockerError, parse_server
+from infra.docker_command import docker_config, read_object
 from infra.spec.checkout import Checkout
 from infra.spec.variables import variable
 from ops.errors import Exit, OpsError
@@ -37,6 +37,9 @@ PID_FILES = {
     "dockerd": Path("/var/run/docker.pid"),
     "containerd": Path("/var/run/docker/containerd/containerd.pid"),
 }
+CERTIFICATE_FILES = ("ca.pem", "cert.pem", "key.pem")
+# The docker command ignores a context's TLS settings for these addresses.
+_WITHOUT_TLS = ("unix:", "npipe:", "fd:", "ssh:")
 # A dockerd that we start outlives this process. Keep its Popen, because Python warns if it collects a running one.
 _outliving: list[subprocess.Popen[bytes]] = []
 
@@ -90,18 +93,53 @@ def selected() -> Selection | None:
     return None if selection.context == "default" else selection
 
 
-def docker_config() -> Path:
-    """Return the folder of the docker command's configuration."""
-    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+@dataclass(frozen=True)
+class Endpoint:
+    """A context's engine: its address, and the folder of the files in CERTIFICATE_FILES if it is reached with TLS."""
+
+    host: str
+    certificates: Path | None = None
 
 
-def read_object(path: Path) -> dict[str, object]:
-    """Return the JSON object in a file, or an empty one if there is none."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+def selected_endpoint() -> Endpoint | None:
+    """Return the engine of the selected context, or None if no context is selected or the selected one does not exist.
+
+    Raises NoEngineError for a context whose TLS settings the variables of Docker cannot express. Pulumi's provider
+    reads only those, although the docker command would reach the engine.
+    """
+    selection = selected()
+    if selection is None or selection.context is None:
+        return None
+    for path in docker_config().glob("contexts/meta/*/meta.json"):
+        context = read_object(path)
+        if context.get("Name") == selection.context:
+            endpoints = context.get("Endpoints")
+            docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
+            if not isinstance(docker, dict) or not isinstance(host := docker.get("Host"), str):
+                return None
+            folder = docker_config() / "contexts" / "tls" / path.parent.name / "docker"
+            return Endpoint(host, _certificates(selection, host, docker, folder))
+    return None
+
+
+def _certificates(selection: Selection, host: str, endpoint: dict[str, object], folder: Path) -> Path | None:
+    if host.startswith(_WITHOUT_TLS):
+        return None
+    advice = (
+        f"create the context again with `docker context create NAME --docker host={host},ca=FILE,cert=FILE,key=FILE`,"
+        f" or {selection.undo}"
+    )
+    if endpoint.get("SkipTLSVerify") is True:
+        raise NoEngineError(
+            f"{selection} does not verify the engine's certificate, which Pulumi's provider requires; {advice}"
+        )
+    missing = [name for name in CERTIFICATE_FILES if not (folder / name).is_file()]
+    if missing and len(missing) < len(CERTIFICATE_FILES):
+        raise NoEngineError(
+            f"{selection} has no {' and no '.join(missing)}, and Pulumi's provider needs all of"
+            f" {', '.join(CERTIFICATE_FILES)} for TLS; {advice}"
+        )
+    return None if missing else folder
 
 
 def answering() -> Engine | str:
@@ -122,8 +160,12 @@ def answering() -> Engine | str:
 
 
 def find() -> Engine | None:
-    """Return the engine that answers, or None if `ensure` may start or install one. Raises NoEngineError."""
+    """Return the engine that answers, or None if `ensure` may start or install one.
+
+    Raises NoEngineError, also for an engine that Pulumi's provider cannot reach.
+    """
     selection = selected()
+    selected_endpoint()
     engine = answering()
     if isinstance(engine, Engine):
         return engine

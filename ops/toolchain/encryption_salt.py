@@ -12,6 +12,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+from infra.atomic_write import put
 from infra.spec.checkout import Checkout
 from infra.state_folder import make_private
 from ops.git import GitError, NotOwnerError, git
@@ -37,16 +38,17 @@ def settle(checkout: Checkout, is_index_stale: bool = False) -> None:
         record = _records(checkout) / path.name
         salt = salt_of_state(checkout, path.name.split(".")[1])
         wanted = f"encryptionsalt: {salt}\n" if salt else ""
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         found = LINE.search(text)
         if (found.group() if found else "") == wanted == _text(record) and not is_index_stale:
             continue
         if (found.group() if found else "") != wanted:
             rest = LINE.sub("", text)
-            path.write_text(rest + ("" if rest.endswith("\n") or not rest else "\n") + wanted)
+            # A link is kept, and the file that it names is replaced.
+            put(path.resolve(), rest + ("" if rest.endswith("\n") or not rest else "\n") + wanted)
         _refresh_index(checkout, path)
         make_private(checkout, record.parent)
-        record.write_text(wanted)
+        put(record, wanted)
 
 
 def salt_of_state(checkout: Checkout, stack: str) -> str | None:

@@ -160,6 +160,7 @@ def inspect(checkout: Checkout) -> tuple[Tool, ...]:
 
 def _engine_or_reason() -> docker_engine.Engine | str:
     try:
+        docker_engine.selected_endpoint()
         return docker_engine.answering()
     except docker_engine.NoEngineError as error:
         return str(error)

@@ -20,6 +20,7 @@ from typing import Any
 from infra.checkpoint import read_deployment, resources_of
 from infra.docker.engine import DockerError, docker
 from infra.images import wheelhouse
+from infra.images.context import CONTEXT_LABEL, STAGE_LABEL
 from infra.spec.checkout import PROJECT, Checkout
 from infra.spec.errors import InfraError
 from ops.toolchain import store, versions
@@ -95,8 +96,7 @@ def delete(checkout: Checkout, item: Item) -> str | None:
 
 def _images(checkout: Checkout) -> Iterator[Item]:
     rows = json.loads(docker("system", "df", "--verbose", "--format", "{{json .Images}}"))
-    with_label = ("--filter", "dangling=true", "--filter", f"label={PROJECT}.context")
-    nameless = {_short(found) for found in docker("image", "ls", "--quiet", *with_label).split()}
+    nameless = {image for label in (CONTEXT_LABEL, STAGE_LABEL) for image in _untagged(label)}
     users = _users_of_images(checkout)
     by_repository = defaultdict(list)
     for row in sorted(rows, key=_created, reverse=True):
@@ -117,6 +117,12 @@ def _images(checkout: Checkout) -> Iterator[Item]:
                     (time.time() - _created(row) < GRACE_SECONDS, "less than an hour old"),
                 ),
             )
+
+
+def _untagged(label: str) -> set[str]:
+    """Return the short ids of the untagged images with a label. Intermediate layers of other images are left out."""
+    filters = ("--filter", "dangling=true", "--filter", f"label={label}")
+    return {_short(found) for found in docker("image", "ls", "--quiet", *filters).split()}
 
 
 def _users_of_images(checkout: Checkout) -> dict[str, str]:

@@ -13,11 +13,15 @@ from ops.toolchain.state_backend import StateBackend
 # one that a command was given. Unlike the docker command, Pulumi's provider prefers a context to DOCKER_HOST and does
 # not know the context `default`, so that it only gets the engine's address.
 DROPPED = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK", "DOCKER_CONTEXT")
+_TLS = ("DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 _DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 
 
 def variables(checkout: Checkout) -> dict[str, str]:
-    """Return the variables for Pulumi, with a complete PATH. Raise OpsError (3) before `ensure` has run."""
+    """Return the variables for Pulumi, with a complete PATH.
+
+    Raises OpsError (3) before `ensure` has run, and NoEngineError for a context that Pulumi's provider cannot use.
+    """
     choice = inventory.chosen(checkout)
     python = checkout.root / ".venv" / "bin"
     ours = {
@@ -36,14 +40,19 @@ def variables(checkout: Checkout) -> dict[str, str]:
         # Both the language host and Pulumi's dynamic providers run this checkout's Python.
         "PULUMI_PYTHON_CMD": str(python / "python"),
     }
-    if engine := _engine_of_context():
-        ours["DOCKER_HOST"] = engine
-    return ours
+    return ours | _engine()
+
+
+def dropped() -> tuple[str, ...]:
+    """Return the variables that `environment` removes from this process's. `variables` may set them again."""
+    # The docker command does not use them for a context. DOCKER_HOST, which replaces the context, would.
+    return DROPPED if docker_engine.selected_endpoint() is None else (*DROPPED, *_TLS)
 
 
 def environment(checkout: Checkout) -> dict[str, str]:
     """Return a complete environment for Pulumi, or for a program that runs Pulumi."""
-    whole = {name: value for name, value in os.environ.items() if name not in DROPPED}
+    removed = dropped()
+    whole = {name: value for name, value in os.environ.items() if name not in removed}
     return whole | variables(checkout)
 
 
@@ -53,18 +62,16 @@ def _path_with(*first: Path) -> str:
     return os.pathsep.join([*wanted, *rest])
 
 
-def _engine_of_context() -> str | None:
-    """Return the engine address of the selected context, because Pulumi's provider reads only DOCKER_HOST."""
-    selection = docker_engine.selected()
-    if selection is None:
-        return _DEFAULT_ENGINE if os.environ.get("DOCKER_CONTEXT") == "default" else None
-    if selection.context is None:
-        return None
-    for meta in docker_engine.docker_config().glob("contexts/meta/*/meta.json"):
-        context = docker_engine.read_object(meta)
-        if context.get("Name") == selection.context:
-            endpoints = context.get("Endpoints")
-            docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
-            host = docker.get("Host") if isinstance(docker, dict) else None
-            return host if isinstance(host, str) else None
-    return None
+def _engine() -> dict[str, str]:
+    """Return the variables of the selected context's engine, because Pulumi's provider reads only these."""
+    endpoint = docker_engine.selected_endpoint()
+    if endpoint is None:
+        is_default = docker_engine.selected() is None and os.environ.get("DOCKER_CONTEXT") == "default"
+        return {"DOCKER_HOST": _DEFAULT_ENGINE} if is_default else {}
+    if endpoint.certificates is None:
+        return {"DOCKER_HOST": endpoint.host}
+    return {
+        "DOCKER_HOST": endpoint.host,
+        "DOCKER_CERT_PATH": str(endpoint.certificates),
+        "DOCKER_TLS_VERIFY": "1",
+    }

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import threading
 import time
+import traceback
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from infra.docker.engine import DockerError, docker, inspect, server
+from infra.images import proxies
 from infra.images.build import PACKAGES_DATE_LABEL, PACKAGES_LABEL, build
 from infra.images.context import image_context
 from infra.spec.checkout import Checkout
@@ -30,6 +36,7 @@ FROM ${BASE}
 ARG REFRESH
 RUN date -u +%Y-%m-%dT%H:%M:%S.%NZ > /usr/share/groundwork-packages-date
 """
+PASSWORD = "secret-of-the-proxy"
 
 
 @pytest.fixture
@@ -82,6 +89,15 @@ def test_a_default_platform_of_the_user_does_not_change_what_is_built(
     assert found["Architecture"] == own
 
 
+def test_images_need_no_signature(tmp_path: Path, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONTENT_TRUST", "1")
+    # No signatures can be looked up.
+    monkeypatch.setenv("DOCKER_CONTENT_TRUST_SERVER", "https://127.0.0.1:1")
+    (tmp_path / "Dockerfile").write_text(SMALL)
+    build(tmp_path, tag)
+    assert docker("run", "--rm", "--init", "--network=none", tag, "echo", "ran") == "ran\n"
+
+
 def test_a_failed_build_reports_its_last_lines_and_leaves_no_tag(tmp_path: Path, tag: str) -> None:
     reason = f"no package {uuid.uuid4().hex}"
     (tmp_path / "Dockerfile").write_text(f"{SMALL}RUN seq 100; echo {reason} >&2; exit 3\n")
@@ -92,6 +108,68 @@ def test_a_failed_build_reports_its_last_lines_and_leaves_no_tag(tmp_path: Path,
     assert not docker("image", "ls", "--quiet", "--filter", f"reference={tag}*").split()
     left = docker("container", "ls", "--all", "--no-trunc", "--format", "{{.Command}}")
     assert reason not in left
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """An HTTP proxy that answers every request itself, and records its URL and its login."""
+
+    requests: ClassVar[list[tuple[str, str]]] = []
+
+    def do_GET(self) -> None:
+        self.requests.append((self.path, self.headers.get("Proxy-Authorization", "")))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The URL, with a password, of a proxy in upper-case variables of the environment. Docker configures no other."""
+    monkeypatch.setattr(_Proxy, "requests", [])
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker-config"))
+    for name in proxies.NAMES:
+        monkeypatch.delenv(name, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://ann:{PASSWORD}@127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("HTTP_PROXY", url)
+        yield url
+        server.shutdown()
+        thread.join()
+
+
+@promise("apt in a build uses the proxies of the environment, and no image contains them")
+def test_apt_in_a_build_uses_the_proxy_of_the_environment(
+    tmp_path: Path, tag: str, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = f"http://packages.invalid/{uuid.uuid4().hex}"
+    context = tmp_path / "context"
+    context.mkdir()
+    fetch = f"RUN /usr/lib/apt/apt-helper download-file {wanted} /fetched && grep ok /fetched\n"
+    (context / "Dockerfile").write_text(f"{SMALL}{fetch}")
+    first = build(context, tag)
+    login = base64.b64encode(f"ann:{PASSWORD}".encode()).decode()
+    assert (wanted, f"Basic {login}") in _Proxy.requests
+    seen = docker("image", "inspect", tag) + docker("image", "history", "--no-trunc", tag)
+    assert PASSWORD not in seen
+    assert "_proxy" not in seen.lower()
+    # Another proxy, or none, does not change the image.
+    monkeypatch.delenv("HTTP_PROXY")
+    monkeypatch.setattr(proxies, "_of_apt", dict)
+    assert build(context, tag) == first
+
+
+def test_a_failed_build_does_not_print_the_password_of_a_proxy(tmp_path: Path, tag: str, proxy: str) -> None:
+    (tmp_path / "Dockerfile").write_text(f"{SMALL}RUN echo {tag} >&2; env >&2; exit 3\n")
+    with pytest.raises(DockerError, match=r"http_proxy=http://\*\*\*@127\.0\.0\.1") as caught:
+        build(tmp_path, tag)
+    printed = "".join(traceback.format_exception(caught.value))
+    assert PASSWORD not in printed
 
 
 @promise("`up` and `doctor` report packages that are older than 30 days")

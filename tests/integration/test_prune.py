@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from infra.docker.engine import docker, inspect
+from infra.images.build import build
+from infra.images.context import STAGE_LABEL
 from infra.spec.checkout import Checkout
 from ops.toolchain import prune
 from tests.containers import LABEL
@@ -52,6 +54,60 @@ def test_old_images_are_deleted_unless_a_container_uses_them(
     assert [tag for tag in images if not inspect("image", tag)] == sorted(item.name for item in doomed)
     (used,) = (item for item in ours if item.name == images[0])
     assert "container" in str(prune.delete(checkout, used))
+
+
+@pytest.fixture
+def mark(docker_engine: None) -> Iterator[str]:
+    """A label for the images of one test, which are removed afterwards."""
+    mark = f"groundwork-test.prune={uuid.uuid4().hex}"
+    yield mark
+    for image in docker("image", "ls", "--quiet", "--filter", f"label={mark}").split():
+        docker("image", "rm", "--force", image)
+
+
+def test_what_the_builder_leaves_of_a_stage_is_deleted(
+    tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images without groundwork's labels are never listed, and an image of a container is kept."""
+    monkeypatch.setattr(prune, "GRACE_SECONDS", 0)
+    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
+    checkout = Checkout(tmp_path, "1a2b3c", tmp_path / "state" / "main", tmp_path / "cache")
+    folder, tag = tmp_path / "context", f"groundwork-test/prune-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    # The stage as in infra/images/access, except that it installs nothing.
+    stage = f"FROM ${{BASE}} AS installed\nLABEL {STAGE_LABEL}=1\nLABEL {mark}\nRUN echo {tag} > /file"
+    (folder / "Dockerfile").write_text(
+        f"ARG BASE\n{stage}\nFROM ${{BASE}}\nRUN date > /usr/share/groundwork-packages-date\n"
+        "COPY --from=installed /file /file\n"
+    )
+    build(folder, tag)
+    try:
+        (left,) = docker("image", "ls", "--quiet", "--filter", f"label={mark}").split()
+        foreign = _untagged(f"LABEL {mark}")
+        used = _untagged(f"LABEL {mark} {STAGE_LABEL}=1")
+        container = docker("create", "--label", LABEL, used, "/none").strip()
+        try:
+            found = {item.name: item for item in prune.find_items(checkout, pytest.fail)}
+            assert foreign not in found
+            assert found[used].kept_because == "a container uses it"
+            assert "container" in str(prune.delete(checkout, found[used]))
+        finally:
+            docker("rm", container)
+        assert found[left].kept_because is None
+        assert found[left].bytes > 0
+        assert prune.delete(checkout, found[left]) is None
+        assert not inspect("image", left)
+        # The label is not inherited by the image that was built.
+        (built,) = inspect("image", tag)
+        assert STAGE_LABEL not in built["Config"]["Labels"]
+    finally:
+        docker("image", "rm", tag)
+
+
+def _untagged(change: str) -> str:
+    """Import an image without a tag, and return its short id."""
+    identity = docker("import", "--change", change, "-", stdin=_archive(uuid.uuid4().hex)).strip()
+    return identity.removeprefix("sha256:")[:12]
 
 
 def _archive(text: str) -> bytes:

@@ -20,8 +20,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from db.migrator.connection import open_connection
 from db.migrator.ledger import Ledger
-from infra.docker.engine import ENGINES_PLATFORM, DockerError, docker, label_options
+from infra.docker.engine import DockerError, docker, label_options
 from infra.docker.ownership import state_labels
+from infra.docker_command import DOCKER_OVERRIDES
 from infra.spec import roles
 from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
@@ -146,7 +147,7 @@ def _pipe(dump: list[str], stdin: bytes, restore: list[str]) -> None:
         with (
             subprocess.Popen(
                 dump,
-                env=os.environ | ENGINES_PLATFORM,
+                env=os.environ | DOCKER_OVERRIDES,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,

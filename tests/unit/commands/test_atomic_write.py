@@ -161,3 +161,11 @@ def test_where_nothing_can_be_written_is_said_beforehand(tmp_path: Path, name: s
 def test_a_folder_that_has_gone_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(OpsError, match=r"cannot write .*absent/x: No such file or directory$"):
         whole(tmp_path / "absent" / "x")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to another user")
+def test_a_replaced_file_keeps_its_owner(path: Path) -> None:
+    os.chown(path, 12345, 54321)
+    atomic_write.write(path, NEW)
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 54321)
+    assert path.read_text() == NEW

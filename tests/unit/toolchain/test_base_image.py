@@ -13,6 +13,7 @@ from infra.images.context import BASE_REFERENCE
 from infra.spec.checkout import Checkout
 from ops.errors import OpsError
 from ops.toolchain import base_image, debian
+from ops.toolchain.disk import DiskFullError
 from ops.toolchain.docker_engine import Engine, host_arch
 from ops.toolchain.inventory import ToolSource
 from ops.toolchain.progress import Progress
@@ -152,3 +153,94 @@ def test_a_failed_bootstrap_leaves_no_image_and_no_archive(
         base_image.ensure(checkout, HERE, progress)
     assert not (path / "image").exists()
     assert [p.name for p in checkout.cache_dir.iterdir()] == ["locks"]
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders in which mmdebstrap may unpack, in place of /tmp and /var/tmp. TMPDIR is not set."""
+    folders = [tmp_path / name for name in ("tmp", "var-tmp")]
+    for folder in folders:
+        folder.mkdir()
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(base_image, "_TEMPORARY", folders)
+    return folders
+
+
+def fill(monkeypatch: pytest.MonkeyPatch, *full: Path) -> None:
+    """Leave no free space in these folders."""
+    real = shutil.disk_usage
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: real(path)._replace(free=0) if path in full else real(path)
+    )
+
+
+def test_a_full_temporary_folder_is_not_used(
+    checkout: Checkout,
+    progress: Progress,
+    path: Path,
+    docker: Callable[[str], None],
+    program: Program,
+    temporary: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    docker(REFUSED)
+    program(path / "mmdebstrap", f'echo rootfs > "$3"; echo "$TMPDIR" > {path}/made')
+    fill(monkeypatch, temporary[0])
+    base_image.ensure(checkout, HERE, progress)
+    assert (path / "made").read_text() == f"{temporary[1]}\n"
+
+
+@pytest.mark.parametrize("is_given", [False, True], ids=["/tmp", "TMPDIR"])
+def test_without_space_for_unpacking_nothing_is_built(
+    checkout: Checkout,
+    progress: Progress,
+    path: Path,
+    docker: Callable[[str], None],
+    program: Program,
+    temporary: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    is_given: bool,
+) -> None:
+    docker(REFUSED)
+    program(path / "mmdebstrap", f"touch {path}/made")
+    fill(monkeypatch, *(temporary[1:] if is_given else temporary))
+    if is_given:
+        # The user's choice is not replaced by another folder.
+        monkeypatch.setenv("TMPDIR", str(temporary[1]))
+    wanted = temporary[1] if is_given else temporary[0]
+    with pytest.raises(DiskFullError, match=f"needs 0.5 GB in {wanted}, which has 0.0 GB free; free space"):
+        base_image.ensure(checkout, HERE, progress)
+    assert not (path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "dpkg: error: failed to write (No space left on device)",
+        "E: You don't have enough free space in /tmp/mmdebstrap.x/var/cache/apt/archives/.",
+        "tar: x: Cannot write: Disk quota exceeded",
+    ],
+)
+def test_a_disk_that_fills_while_it_is_unpacked_is_reported(
+    checkout: Checkout,
+    progress: Progress,
+    path: Path,
+    docker: Callable[[str], None],
+    program: Program,
+    temporary: list[Path],
+    words: str,
+) -> None:
+    docker(REFUSED)
+    program(path / "mmdebstrap", f'echo "{words}" >&2; echo "E: apt-get failed" >&2; exit 25')
+    with pytest.raises(DiskFullError, match=f"in {temporary[0]}, which has"):
+        base_image.ensure(checkout, HERE, progress)
+
+
+def test_a_full_disk_of_the_engine_is_reported(
+    checkout: Checkout, progress: Progress, path: Path, program: Program
+) -> None:
+    program(path / "mmdebstrap", 'echo rootfs > "$3"')
+    full = "write /var/lib/docker/x: no space left on device"
+    program(path / "docker", f'[ "$1" = import ] && echo "{full}" >&2; exit 1')
+    with pytest.raises(OpsError, match=r"the Docker engine's disk is full \(write /var/lib/docker/x"):
+        base_image.ensure(checkout, HERE, progress)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ops.toolchain import disk, process
+from ops.errors import OpsError
+from ops.toolchain import debian, disk, process
 from ops.toolchain.disk import DiskFullError
 from ops.toolchain.process import CommandFailed
+from ops.toolchain.progress import ProgressStep
 
 FULL = "go: writing stat cache: write /x: no space left on device"
 
@@ -46,3 +49,23 @@ def test_other_failures_are_unchanged(tmp_path: Path) -> None:
         raise PermissionError(errno.EACCES, "no")
     with pytest.raises(CommandFailed), disk.naming_a_full_disk(tmp_path, "x", 2):
         process.run(["false"])
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ("E: You don't have enough free space in /var/cache/apt/archives/.", "free space there"),
+        ("E: Failed to fetch http://deb.debian.org/x", "check the network and apt's sources"),
+    ],
+)
+def test_a_full_disk_of_apt_is_not_blamed_on_the_network(
+    path: Path, program: Callable[[Path, str], Path], monkeypatch: pytest.MonkeyPatch, words: str, advice: str
+) -> None:
+    program(path / "apt-get", f'echo "{words}" >&2; exit 100')
+    monkeypatch.setattr(debian, "_lists_are_fresh", lambda: True)
+    with pytest.raises(OpsError) as refusal:
+        debian.install(["docker.io"], ProgressStep("Docker engine", "starting"))
+    assert str(refusal.value) == (
+        f"apt-get cannot install docker.io: {words}; {advice}, and run the same command again"
+    )

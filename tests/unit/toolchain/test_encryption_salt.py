@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -123,6 +127,50 @@ def test_a_checkout_without_git_is_set_up_too(checkout: Checkout) -> None:
     run_pulumi(checkout, settings)
     encryption_salt.ensure(checkout)
     assert settings.read_text() == SETTINGS + f"encryptionsalt: {SALT}\n"
+
+
+@promise("a full disk is reported in one line, and the existing file is kept")
+@pytest.mark.parametrize("what", ["settings", "record"])
+def test_a_full_disk_leaves_the_old_file_complete(checkout: Checkout, what: str) -> None:
+    settings = checkout.root / "Pulumi.dev.yaml"
+    settings.write_text(SETTINGS)
+    run_pulumi(checkout, settings)
+    encryption_salt.ensure(checkout)
+    record = checkout.state_dir / "salts" / settings.name
+    # The next run has to write one of the two files.
+    changed = settings if what == "settings" else record
+    old = changed.read_text().replace(SALT, SALT.replace("6Tl", "7Tl"))
+    changed.write_text(old)
+    child = os.fork()
+    if child == 0:
+        code = 98
+        try:
+            # Behaves like a disk with this much space left: the rest of a write is refused.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+            encryption_salt.ensure(checkout)
+        except OSError as error:
+            code = error.errno or 99
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == errno.EFBIG
+    assert changed.read_text() == old
+    assert [path.name for path in changed.parent.iterdir() if path.is_file()] == [changed.name]
+
+
+def test_the_settings_keep_their_mode_and_their_link(checkout: Checkout, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.yaml"
+    kept.write_text(f"# für alle\n{SETTINGS}", encoding="utf-8")
+    kept.chmod(0o640)
+    settings = checkout.root / "Pulumi.dev.yaml"
+    settings.symlink_to(kept)
+    other = tmp_path / "of-pulumi-alone"
+    other.touch()
+    run_pulumi(checkout, other)
+    encryption_salt.ensure(checkout)
+    assert settings.is_symlink()
+    assert kept.stat().st_mode & 0o777 == 0o640
+    assert kept.read_text(encoding="utf-8") == f"# für alle\n{SETTINGS}encryptionsalt: {SALT}\n"
 
 
 @promise("git's own reason is reported if it refuses a checkout of another user")

@@ -45,9 +45,14 @@ def folder(checkout: Checkout) -> Folder:
 
 @pytest.fixture(autouse=True)
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Return engine(images, nameless), which sets Docker's images: (repository, tag, id, days, containers) of each."""
+    """Return engine(images, nameless), which sets Docker's images: (repository, tag, id, days, containers) of each.
 
-    def answer(images: list[tuple[str, str, str, float, int]], nameless: str = "") -> None:
+    `nameless` has the untagged images by their label.
+    """
+
+    def answer(
+        images: list[tuple[str, str, str, float, int]], nameless: dict[str, str] | None = None
+    ) -> None:
         rows = [
             {
                 "Repository": repository,
@@ -63,7 +68,11 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
         ]
 
         def docker(*arguments: str) -> str:
-            return json.dumps(rows) if arguments[0] == "system" else nameless
+            if arguments[0] == "system":
+                return json.dumps(rows)
+            *_, untagged, _, label = arguments
+            assert untagged == "dangling=true"
+            return (nameless or {}).get(label.removeprefix("label="), "")
 
         monkeypatch.setattr(prune, "docker", docker)
 
@@ -113,11 +122,17 @@ def test_an_image_in_use_is_kept(checkout: Checkout, engine: Engine) -> None:
 
 
 def test_groundworks_untagged_images_are_deleted_after_an_hour(checkout: Checkout, engine: Engine) -> None:
+    images = [("old", 1.0, 0), ("new", 0.01, 0), ("stage", 2.0, 0), ("used", 2.0, 1), ("foreign", 9.0, 0)]
     engine(
-        [("<none>", "<none>", name, days, 0) for name, days in (("old", 1), ("new", 0.01), ("foreign", 9))],
-        nameless="old\nnew\n",
+        [("<none>", "<none>", *image) for image in images],
+        nameless={"groundwork.context": "old\nnew\n", "groundwork.stage": "stage\nused\n"},
     )
-    assert kept(checkout) == {"old": None, "new": "less than an hour old"}
+    assert kept(checkout) == {
+        "old": None,
+        "new": "less than an hour old",
+        "stage": None,
+        "used": "a container uses it",
+    }
 
 
 def test_a_context_is_kept_as_long_as_its_image(checkout: Checkout, engine: Engine, folder: Folder) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from infra.spec.checkout import Checkout
+from ops.commands.shellenv import shellenv
 from ops.errors import Exit, OpsError
-from ops.toolchain import inventory, pulumi_environment
-from ops.toolchain.inventory import Choice
+from ops.toolchain import docker_engine, inventory, provision, pulumi_environment
+from ops.toolchain.docker_engine import CERTIFICATE_FILES, NoEngineError
+from ops.toolchain.inventory import Choice, ToolSource
 from tests.promises import promise
 
 Program = Callable[[Path, str], Path]
@@ -21,7 +25,7 @@ Program = Callable[[Path, str], Path]
 @pytest.fixture
 def pulumi(checkout: Checkout, program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A remembered CLI, and a home folder without a Docker context."""
-    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"):
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     command = program(checkout.cache_dir / "bin" / "pulumi", "")
@@ -71,15 +75,93 @@ def test_backend_and_passphrase_belong_to_the_checkout(checkout: Checkout) -> No
     assert env["PULUMI_CONFIG_PASSPHRASE_FILE"] == str(checkout.passphrase_file)
 
 
+def context(home: Path, host: str, *files: str, **endpoint: object) -> Path:
+    """Select the context `far` in the docker command's configuration, and return the folder of its certificates."""
+    folder = home / ".docker"
+    meta, tls = folder / "contexts" / "meta" / "0123", folder / "contexts" / "tls" / "0123" / "docker"
+    for path in (meta, tls):
+        path.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"currentContext": "far"}))
+    described = {"Name": "far", "Endpoints": {"docker": {"Host": host, **endpoint}}}
+    (meta / "meta.json").write_text(json.dumps(described))
+    for name in files:
+        (tls / name).touch()
+    return tls
+
+
 @pytest.mark.usefixtures("pulumi")
-def test_pulumi_uses_the_docker_commands_context(checkout: Checkout, tmp_path: Path) -> None:
-    folder = tmp_path / "home" / ".docker"
-    meta = folder / "contexts" / "meta" / "0123"
-    meta.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"currentContext": "colima"}))
-    socket = "unix:///home/me/.colima/docker.sock"
-    (meta / "meta.json").write_text(json.dumps({"Name": "colima", "Endpoints": {"docker": {"Host": socket}}}))
-    assert pulumi_environment.variables(checkout)["DOCKER_HOST"] == socket
+@pytest.mark.parametrize("host", ["unix:///home/me/.colima/docker.sock", "ssh://me@far", "tcp://far:2375"])
+def test_pulumi_uses_the_docker_commands_context(
+    checkout: Checkout, tmp_path: Path, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The docker command does not apply the variables of TLS to a context."""
+    context(tmp_path / "home", host, SkipTLSVerify=False)
+    for name in ("DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        monkeypatch.setenv(name, "of another engine")
+    env = pulumi_environment.environment(checkout)
+    assert {name: value for name, value in env.items() if name.startswith("DOCKER_")} == {"DOCKER_HOST": host}
+
+
+@pytest.mark.usefixtures("pulumi")
+def test_pulumi_uses_the_certificates_of_the_context(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = context(tmp_path / "home", "tcp://far:2376", *CERTIFICATE_FILES)
+    monkeypatch.setenv("DOCKER_TLS", "1")
+    wanted = {
+        "DOCKER_HOST": "tcp://far:2376",
+        "DOCKER_CERT_PATH": str(folder),
+        "DOCKER_TLS_VERIFY": "1",
+    }
+    env = pulumi_environment.environment(checkout)
+    assert {name: value for name, value in env.items() if name.startswith("DOCKER_")} == wanted
+    # In the shell that has evaluated `shellenv`, nothing changes.
+    monkeypatch.delenv("DOCKER_TLS")
+    for name, value in wanted.items():
+        monkeypatch.setenv(name, value)
+    assert pulumi_environment.environment(checkout).items() >= wanted.items()
+
+
+@pytest.mark.usefixtures("pulumi")
+def test_shellenv_sets_the_certificates_of_the_context_and_unsets_others(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = context(tmp_path / "home", "tcp://far:2376", *CERTIFICATE_FILES)
+    monkeypatch.setenv("DOCKER_TLS", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", "/of/another/engine")
+    monkeypatch.setattr(Checkout, "here", lambda: checkout)
+    monkeypatch.setattr("ops.toolchain.stack_init.ensure", lambda *_: None)
+    lines = CliRunner().invoke(shellenv, ["--stack", "dev"]).stdout.splitlines()
+    assert {f"export DOCKER_CERT_PATH={folder}", "export DOCKER_TLS_VERIFY=1", "unset DOCKER_TLS"} < set(
+        lines
+    )
+    assert "unset DOCKER_CERT_PATH" not in lines
+
+
+@promise("a context that Pulumi's provider cannot use is refused by `toolchain`")
+@pytest.mark.usefixtures("pulumi")
+@pytest.mark.parametrize(
+    ("files", "endpoint", "reason"),
+    [
+        (CERTIFICATE_FILES, {"SkipTLSVerify": True}, "does not verify the engine's certificate"),
+        ((), {"SkipTLSVerify": True}, "does not verify the engine's certificate"),
+        (("ca.pem",), {}, "has no cert.pem and no key.pem"),
+        (("cert.pem", "key.pem"), {}, "has no ca.pem"),
+    ],
+)
+def test_a_context_that_the_provider_cannot_use_is_refused(
+    checkout: Checkout, tmp_path: Path, files: tuple[str, ...], endpoint: dict[str, object], reason: str
+) -> None:
+    context(tmp_path / "home", "tcp://far:2376", *files, **endpoint)
+    for refused in (lambda: pulumi_environment.environment(checkout), docker_engine.find):
+        with pytest.raises(NoEngineError, match=f"^context 'far' of .*{reason}.*docker context use default"):
+            refused()
+    engine, *_ = provision.inspect(checkout)
+    assert (engine.source, reason in engine.where) == (ToolSource.MISSING, True)
+    # The docker command does not use TLS for a socket.
+    shutil.rmtree(tmp_path / "home")
+    context(tmp_path / "home", "unix:///far.sock", *files, **endpoint)
+    assert pulumi_environment.variables(checkout)["DOCKER_HOST"] == "unix:///far.sock"
 
 
 @pytest.mark.usefixtures("pulumi")
