@@ -44,8 +44,29 @@ def write_rotation(checkout: Checkout, stack: str, rotation: Rotation) -> None:
 
 
 def forget_rotation(checkout: Checkout, stack: str) -> None:
-    """Delete the file, when its stack is removed."""
+    """Delete the files, when their stack is removed."""
     path_of(checkout, stack).unlink(missing_ok=True)
+    forget_applying(checkout, stack)
+
+
+def mark_applying(checkout: Checkout, stack: str) -> None:
+    """Record that a rotation applies a step. A kill leaves the record."""
+    path = _applying(checkout, stack)
+    make_private(checkout, path.parent)
+    put(path, "")
+
+
+def is_applying(checkout: Checkout, stack: str) -> bool:
+    return _applying(checkout, stack).exists()
+
+
+def forget_applying(checkout: Checkout, stack: str) -> None:
+    """Delete the record of `mark_applying`, when the step is applied."""
+    _applying(checkout, stack).unlink(missing_ok=True)
+
+
+def _applying(checkout: Checkout, stack: str) -> Path:
+    return checkout.stack_dir(stack) / "rotation-applying"
 
 
 def applied_rotation(checkout: Checkout, stack: str) -> Rotation:

@@ -24,6 +24,9 @@ class Steppable(Protocol):
 
     def apply(self, rotation: Rotation | None = None) -> None: ...
 
+    def was_killed(self) -> bool:
+        """Return whether the last `apply` has not returned."""
+
 
 @dataclass(frozen=True)
 class RotationPlan:
@@ -54,9 +57,13 @@ def take_steps(stack: Steppable, plan: RotationPlan, *, keep_old: bool, say: Say
     rotation, applied = stack.wanted(), stack.applied()
     interrupted = {name for name in plan.names if rotation.of(name) != applied.of(name)}
     resumed = tuple(n for n in plan.names if n in interrupted or rotation.of(n).phase is not Phase.AT_REST)
+    # Another `up` may have finished the step of a killed rotation. It is not known when.
+    is_unknown = stack.was_killed()
     finish_interrupted(stack, say)
     done_at = {
-        name: _now() if name in interrupted else rotation.of(name).since or _now() for name in plan.names
+        name: now if is_unknown or name in interrupted else _past(rotation.of(name).since, now)
+        for now in [_now()]
+        for name in plan.names
     }
 
     def step(names: Sequence[str], number: int, text: str) -> None:
@@ -86,6 +93,11 @@ def finish_interrupted(stack: Steppable, say: Say) -> None:
     if stack.wanted() != stack.applied():
         say("finishing an interrupted step")
         stack.apply()
+
+
+def _past(since: dt.datetime | None, now: dt.datetime) -> dt.datetime:
+    """Return `since`, or `now` if it is unknown or in the future: the clock may have been ahead at that time."""
+    return min(since or now, now)
 
 
 def _now() -> dt.datetime:

@@ -28,6 +28,7 @@ class FakeStack:
     kill_at: int | None = None
     points: int = 0
     ups: int = 0
+    is_applying: bool = False
     open_sessions: dict[str, int] = field(default_factory=dict)
     locked_out: list[str] = field(default_factory=list)
 
@@ -37,8 +38,12 @@ class FakeStack:
     def applied(self) -> Rotation:
         return self.exported
 
+    def was_killed(self) -> bool:
+        return self.is_applying
+
     def apply(self, rotation: Rotation | None = None) -> None:
         self._point()
+        self.is_applying = True
         if rotation is not None:
             self.written = rotation
         self._point()
@@ -48,6 +53,7 @@ class FakeStack:
             self._point()
         self.exported = self.written
         self._point()
+        self.is_applying = False
 
     def sessions(self, logins: Sequence[str]) -> dict[str, int]:
         self._point()

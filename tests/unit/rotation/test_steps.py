@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from infra.spec.rotation import REDIS_SERVER_ROLES, ROLES, Generation, Phase, Rotation
 from ops.errors import Exit, OpsError
 from ops.rotation.passwords import PasswordRotation, known_roles, rotate_passwords
+from ops.rotation.steps import RotationPlan, take_steps
 from tests.promises import promise
 from tests.unit.rotation.stack import FakeStack, Killed
 
@@ -130,6 +132,32 @@ def test_remaining_sessions_are_reported_after_the_grace_period() -> None:
     done = rotate(stack, "app", grace_seconds=1.0, sleep=sleep)
     assert 0 < sum(slept) <= 1.0
     assert done.ended == {"app_a": 3}
+
+
+HOUR = dt.timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("since", "was_killed", "is_now"),
+    [(-HOUR, False, False), (-HOUR, True, True), (HOUR, False, True)],
+    ids=["a step that was applied", "a step that another up applied", "the clock was ahead"],
+)
+def test_the_grace_period_begins_when_the_step_is_applied_and_is_not_longer(
+    since: dt.timedelta, was_killed: bool, is_now: bool
+) -> None:
+    began = dt.datetime.now(dt.UTC)
+    moved = Rotation().step(["app"], began + since).step(["app"], began + since)
+    stack = FakeStack(moved, moved, moved, moved, is_applying=was_killed)
+    applied_at: list[dt.datetime] = []
+    plan = RotationPlan(
+        ("app",), "", "", "", before_moving=applied_at.append, before_retiring=applied_at.append
+    )
+    take_steps(stack, plan, keep_old=False, say=lambda _: None)
+    (found,) = applied_at
+    if is_now:
+        assert began <= found <= dt.datetime.now(dt.UTC)
+    else:
+        assert found == began + since
 
 
 @pytest.mark.parametrize(("name", "words"), [("ap", "did you mean app?"), ("nobody", "roles: app, readonly")])
