@@ -13,7 +13,7 @@ from pathlib import Path
 from infra import outputs
 from infra.docker import ownership
 from infra.docker.engine import DockerError, docker, inspect
-from infra.docker.members import member_containers, primary_container
+from infra.docker.members import member_containers, primary_container, retired_replicas
 from infra.spec.checkout import Checkout
 from infra.spec.postgres_cluster import MEMBERS
 from ops.backup.errors import BackupError
@@ -73,6 +73,15 @@ class BackupSite:
         first = values[outputs.CONTAINERS]["postgres"]
         # A killed `up` that turned replicas on has changed the servers, but not the outputs.
         has_replicas = bool(values.get(outputs.POSTGRES_REPLICAS) or member_containers(first))
+        # A killed `up` that turned replicas off has stopped them. They must not run beside the single server.
+        if has_replicas and retired_replicas(checkout, stack):
+            if not _is_single(first):
+                raise OpsError(
+                    f"an `up` of stack {stack!r} that turns replicas off was interrupted; run"
+                    f" `groundwork up --stack {stack}` to complete it, and then this command again",
+                    Exit.REFUSED,
+                )
+            has_replicas = False
         return cls(
             stack=stack,
             prefix=checkout.name(stack, "")[:-1],
@@ -133,3 +142,12 @@ class BackupSite:
             file.write(f"{os.getpid()}\n")
             file.flush()
             yield
+
+
+def _is_single(container: str) -> bool:
+    """Return whether the container is that of a single server. Only servers of a cluster have fixed addresses."""
+    return any(
+        not (network["IPAMConfig"] or {}).get("IPv4Address")
+        for found in inspect("container", container)
+        for network in found["NetworkSettings"]["Networks"].values()
+    )

@@ -19,6 +19,7 @@ from infra.spec.postgres_cluster import MEMBERS
 from ops.backup import markers, servers
 from ops.backup import site as site_module
 from ops.backup.site import BackupSite
+from ops.errors import Exit, OpsError
 from tests.promises import promise
 
 PREFIX = "gw-0a1b2c-dev"
@@ -180,20 +181,52 @@ def test_replicas_are_known_by_the_outputs_or_by_their_containers(
     containers: tuple[str, ...],
     replicas: tuple[str, ...],
 ) -> None:
+    known = _known_outputs() | (
+        {outputs.POSTGRES_REPLICAS: [{"host": "localhost", "port": 2}]} if has_output else {}
+    )
+    checkout = _use_outputs(monkeypatch, tmp_path, known, *containers)
+    assert BackupSite.of(checkout, "dev").replicas == replicas
+
+
+@pytest.mark.parametrize(("address", "is_refused"), [(None, False), ("10.201.7.20", True)])
+def test_replicas_that_an_interrupted_up_has_retired_are_never_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str | None, is_refused: bool
+) -> None:
+    """Beside the single server they would be a second cluster. A member of a cluster has a fixed address."""
+    known = _known_outputs() | {outputs.POSTGRES_REPLICAS: [{"host": "localhost", "port": 2}]}
+    checkout = _use_outputs(monkeypatch, tmp_path, known, *MEMBERS)
+    config = {"IPv4Address": address} if address else None
+    found = {"Name": "/postgres", "NetworkSettings": {"Networks": {"data": {"IPAMConfig": config}}}}
+    monkeypatch.setattr(site_module, "inspect", lambda *_: [found])
+    assert BackupSite.of(checkout, "dev").replicas == REPLICAS
+    monkeypatch.setattr(members, "docker", lambda *_, **__: "")
+    members.retire_replicas(checkout, "dev")
+    if is_refused:
+        with pytest.raises(OpsError, match="groundwork up --stack dev` to complete it") as refused:
+            BackupSite.of(checkout, "dev")
+        assert refused.value.exit_code == Exit.REFUSED
+    else:
+        assert BackupSite.of(checkout, "dev").replicas == ()
+
+
+def _known_outputs() -> dict[str, Any]:
     volumes = ("image", "dataVolume", "configVolume", "repositoryVolume")
-    known = {
+    return {
         outputs.BACKUPS: {"enabled": True, "fullDays": 7, **dict.fromkeys(volumes, "x")},
         outputs.CONTAINERS: {"postgres": f"{PREFIX}-postgres", "access": f"{PREFIX}-access"},
-        **({outputs.POSTGRES_REPLICAS: [{"host": "localhost", "port": 2}]} if has_output else {}),
     }
+
+
+def _use_outputs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, known: dict[str, Any], *containers: str
+) -> Checkout:
     engine = use(monkeypatch, Engine(None, *containers))
     monkeypatch.setattr(members, "inspect", engine.inspect)
     monkeypatch.setattr(site_module, "docker", lambda *_: "20.10")
     monkeypatch.setattr(site_module.ownership, "require_own", lambda *_: [])
     monkeypatch.setattr(site_module.ownership, "labels", lambda *_: {})
     monkeypatch.setattr("ops.stack.pulumi_stack.PulumiStack.known_outputs", lambda _: known)
-    checkout = Checkout(root=tmp_path, key="0a1b2c", state_dir=tmp_path, cache_dir=tmp_path)
-    assert BackupSite.of(checkout, "dev").replicas == replicas
+    return Checkout(root=tmp_path, key="0a1b2c", state_dir=tmp_path, cache_dir=tmp_path)
 
 
 def test_a_frozen_server_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
