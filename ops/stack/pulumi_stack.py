@@ -29,6 +29,7 @@ from ops.errors import Exit, OpsError
 from ops.output import print_line, relay_to_end
 from ops.stack.final_health import require_healthy
 from ops.stack.pulumi_events import await_end, reported_errors, unanswered_ends
+from ops.stack.pulumi_run import PulumiRun
 from ops.stack.pulumi_state import LocalState
 from ops.stack.stopped import start_stopped
 from ops.toolchain.pulumi_environment import environment
@@ -381,8 +382,10 @@ class PulumiStack:
         color = ["--color", "always"] if target.isatty() and not os.environ.get("NO_COLOR") else []
         with tempfile.TemporaryDirectory(prefix="groundwork-pulumi-") as folder:
             events = Path(folder, "events.json")
+            command = [*self._command(*arguments), *color, "--event-log", str(events)]
+            run = PulumiRun(self.checkout, self.name)
             process = subprocess.Popen(
-                [*self._command(*arguments), *color, "--event-log", str(events)],
+                run.recorded(command) if self._is_local else command,
                 cwd=self.checkout.root,
                 # The option --event-log is only available with debug commands.
                 env=environment(self.checkout) | {"PULUMI_DEBUG_COMMANDS": "true"},
@@ -400,6 +403,7 @@ class PulumiStack:
                 for reader in readers:
                     reader.start()
                 code = await_end(process, events)
+                run.forget()
                 for reader in readers:
                     # A plugin that outlives Pulumi may keep the pipe open.
                     reader.join(_LAST_OUTPUT_SECONDS)

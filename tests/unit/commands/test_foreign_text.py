@@ -173,6 +173,7 @@ STACK = {
     "ops.stack.pulumi_stack.PulumiStack._is_incomplete": answers(False),
     "ops.stack.pulumi_stack.PulumiStack._containers": answers([]),
     "ops.stack.pulumi_stack.require_healthy": says(None, "2"),
+    "ops.stack.pulumi_stack.PulumiRun.recorded": lambda _, command: list(command),
     "ops.stack.pulumi_stack.PulumiStack._go_on_from_a_killed_run": answers(None),
     "ops.stack.pulumi_stack.PulumiStack._urns_without_data": answers(["urn"]),
     "ops.stack.pulumi_stack.PulumiStack.require_known": answers(None),
