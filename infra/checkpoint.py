@@ -9,14 +9,27 @@ from typing import Any
 
 from infra.spec.errors import InfraError
 
+# The program that unpacks a state file, by the ending that PULUMI_DIY_BACKEND_GZIP or ..._ZSTD adds to its name.
+_COMPRESSED = {".gz": "gunzip", ".zst": "unzstd --rm"}
+
 
 def read_deployment(state_file: Path) -> dict[str, Any]:
     """Return the deployment in a state file, empty before the first one.
 
-    Raises OSError if the file cannot be read, and InfraError if its content is not a checkpoint.
+    Raises OSError if the file cannot be read, and InfraError if Pulumi has compressed it, or if its content is not a
+    checkpoint.
     """
     try:
         content = json.loads(state_file.read_text())
+    except FileNotFoundError:
+        for ending, program in _COMPRESSED.items():
+            compressed = state_file.with_name(state_file.name + ending)
+            if compressed.exists():
+                raise InfraError(
+                    f"{state_file} is missing because Pulumi has compressed it; run `{program} {compressed}`, and then"
+                    " the same command again"
+                ) from None
+        raise
     except ValueError as error:
         raise _damaged(state_file) from error
     checkpoint = content.get("checkpoint") if isinstance(content, dict) else None

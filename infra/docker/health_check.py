@@ -95,7 +95,8 @@ def repeated(command: Sequence[str], seconds: float) -> list[str]:
 
 def _check(container: Mapping[str, Any], repeat_seconds: float) -> Outcome:
     """Run the check once, or again and again for `repeat_seconds` until it succeeds."""
-    if not container["State"]["Running"]:
+    # Docker says of a container that is about to be started again that it runs.
+    if not container["State"]["Running"] or container["State"].get("Restarting"):
         return Outcome(False, "")
     kind, *words = (container["Config"].get("Healthcheck") or {}).get("Test") or ["NONE"]
     if kind == "NONE":
@@ -120,16 +121,22 @@ def _check(container: Mapping[str, Any], repeat_seconds: float) -> Outcome:
     return Outcome(done.returncode == 0, next((line.strip() for line in reversed(lines) if line.strip()), ""))
 
 
-def _last_line_of_log(container: str) -> str:
+def last_lines_of_log(container: str, count: int) -> list[str]:
+    """Return the last `count` lines of a container's log, of both its outputs."""
     done = subprocess.run(
-        ["docker", "logs", "--tail=1", container],
+        ["docker", "logs", f"--tail={count}", container],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=_CHECK_SECONDS,
         check=False,
     )
-    return done.stdout.decode(errors="replace").strip()[-300:] or "its log is empty"
+    lines = [line.rstrip()[-300:] for line in done.stdout.decode(errors="replace").split("\n")]
+    return [line for line in lines if line][-count:]
+
+
+def _last_line_of_log(container: str) -> str:
+    return (last_lines_of_log(container, 1) or ["its log is empty"])[0].strip()
 
 
 def _inspected(container: str) -> dict[str, Any]:

@@ -25,10 +25,19 @@ WORKBENCH_LABEL = f"{PROJECT}.workbench"
 _FOLDER_LABEL, _USER_LABEL = f"{STATE_LABEL}-folder", f"{STATE_LABEL}-user"
 _VOLUME_TYPE = "docker:index/volume:Volume"
 _LIST_SECONDS = 30
+# How many of Pulumi's copies of a lost state are read.
+_COPIES = 5
 
 
 class OwnedByAnother(InfraError):
     """Another state owns resources of the stack; nothing was changed."""
+
+    # Exit.REFUSED of ops.errors.
+    exit_code = 7
+
+
+class StateLost(InfraError):
+    """The state has forgotten a stack that it owns; nothing was changed."""
 
     # Exit.REFUSED of ops.errors.
     exit_code = 7
@@ -80,6 +89,25 @@ class Known:
             return True
         # Left by an interrupted run of an earlier version, if the state knows the stack at all.
         return not resource.state and bool(self.ids)
+
+    def is_lost(self, checkout: Checkout, stack: str, found: Iterable[DockerResource]) -> bool:
+        """Return whether the state knew resources of the stack and has lost them.
+
+        An `up` creates the state file before anything else, and containers only after it has recorded volumes. So if it
+        is killed early, it leaves at most a network and volumes, and no certificate.
+        """
+        if self.ids:
+            return False
+        own = {
+            each.kind
+            for each in found
+            if each.state
+            and each.state == self.state
+            and not each.is_workbench
+            and each.name not in self.volumes
+        }
+        was_recorded = not checkout.state_file(stack).exists() or checkout.ca_file(stack).exists()
+        return CONTAINER in own or (VOLUME in own and was_recorded)
 
 
 def state_labels(checkout: Checkout) -> dict[str, str]:
@@ -133,11 +161,23 @@ def foreign(checkout: Checkout, stack: str) -> list[DockerResource]:
     return [each for each in resources(checkout, stack) if not known.owns(each)]
 
 
+def forgotten(checkout: Checkout, stack: str) -> list[DockerResource]:
+    """List the stack's resources that this state made and has lost. Empty if it knows any."""
+    known, found = Known.of(checkout, stack), resources(checkout, stack)
+    own = [each for each in found if known.owns(each) and each.name not in known.volumes]
+    return own if known.is_lost(checkout, stack, found) else []
+
+
 def require_own(checkout: Checkout, stack: str) -> list[DockerResource]:
-    """Return the stack's resources. Raises OwnedByAnother, which says what to do, if another state owns one."""
+    """Return the stack's resources.
+
+    Raises OwnedByAnother if another state owns one, and StateLost if this state has lost them. Both say what to do.
+    """
     known, found = Known.of(checkout, stack), resources(checkout, stack)
     if others := [each for each in found if not known.owns(each)]:
         raise OwnedByAnother(_refusal(checkout, stack, others))
+    if known.is_lost(checkout, stack, found):
+        raise StateLost(_loss(checkout, stack, found))
     return found
 
 
@@ -145,7 +185,7 @@ def remove_leftovers(checkout: Checkout, stack: str) -> list[str]:
     """Remove own containers and networks that are not in the state, and return their names: a killed `up` left them.
 
     Pulumi records a resource after it was created. If it is killed in between, the resource has the name that the
-    next `up` needs. Volumes stay: Docker does not fail to create one that exists. Raises OwnedByAnother.
+    next `up` needs. Volumes stay: Docker does not fail to create one that exists. Raises OwnedByAnother, StateLost.
     """
     found, known = require_own(checkout, stack), Known.of(checkout, stack)
     removed = []
@@ -211,3 +251,33 @@ def _refusal(checkout: Checkout, stack: str, found: list[DockerResource]) -> str
         f"{what} by user {first.user} with the state folder {folder}; nothing was changed;"
         f" run this as {first.user}, or set {STATE_VARIABLE}={folder.parent}; {lost}"
     )
+
+
+def _loss(checkout: Checkout, stack: str, found: list[DockerResource]) -> str:
+    first, file = found[0], checkout.state_file(stack)
+    more = f" and {len(found) - 1} more exist" if len(found) > 1 else " exists"
+    what = "has no resources" if file.exists() else "is missing"
+    fix = (
+        f"put it back from a copy; if there is none, run `groundwork adopt --stack {stack}`, which keeps the data"
+        " (docs/toolchain.md)"
+    )
+    if backup := _backup_of(checkout, stack):
+        fix = f"copy {backup} over it, which is Pulumi's last copy of it"
+    return (
+        f"the state of stack {stack!r} is lost: {file} {what}, but {first.kind} {first.name}{more};"
+        f" nothing was changed; {fix}"
+    )
+
+
+def _backup_of(checkout: Checkout, stack: str) -> Path | None:
+    """Return Pulumi's newest copy of the state that has resources, if there is one."""
+    file = checkout.state_file(stack)
+    folder = checkout.backend_dir / ".pulumi" / "backups" / PROJECT / stack
+    copies = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in (file.with_name(f"{file.name}.bak"), *copies[:_COPIES]):
+        try:
+            if any(each.get("id") for each in resources_of(read_deployment(path))):
+                return path
+        except (OSError, InfraError):
+            continue
+    return None

@@ -32,11 +32,11 @@ def adopt(stack: str, yes: bool, confirmed: str | None) -> None:
     ensure_docker()
     adoption = Adoption.of(checkout, stack)
     if adoption is None:
-        print_line(f"stack {stack!r} has no resources of another state; nothing to do")
+        print_line(f"stack {stack!r} has no resources of a lost state; nothing to do")
         return
     print_lines(adoption.as_lines(), err=True)
     require_consent(
-        f"adopt the resources of stack {stack!r} that another state owns",
+        f"adopt the resources of stack {stack!r}, whose state is lost",
         yes=yes,
         confirmed=confirmed,
         names=(stack,),

@@ -1,4 +1,4 @@
-"""Take over a stack whose state is lost: remove that state's Docker resources, or relabel them as this state's.
+"""Take over a stack whose state is lost: remove that state's Docker resources, or record them as this state's.
 
 Containers, networks and configuration are removed; the next `up` recreates them with new secrets. Data volumes stay.
 Backups are encrypted with a key that only the lost state contains, so they are set aside and never removed.
@@ -21,6 +21,7 @@ from infra.docker.ownership import (
     DockerResource,
     adopt_volumes,
     foreign,
+    forgotten,
     labels,
 )
 from infra.spec import postgres
@@ -39,7 +40,10 @@ done
 
 @dataclass(frozen=True)
 class Adoption:
-    """The resources of a stack that another state owns, grouped by what `adopt` does with them."""
+    """The resources of a stack whose state is lost, grouped by what `adopt` does with them.
+
+    Another state owns them, or this one does and has lost its record of them.
+    """
 
     checkout: Checkout
     stack: str
@@ -56,10 +60,11 @@ class Adoption:
 
         Raises OpsError (7) if the owner's state is not lost, or a restore was interrupted.
         """
-        found = foreign(checkout, stack)
+        others = foreign(checkout, stack)
+        found = [*others, *forgotten(checkout, stack)]
         if not found:
             return None
-        _refuse_a_living_owner(found, stack)
+        _refuse_a_living_owner(others, stack)
         _refuse_interrupted_restore(checkout.name(stack, "restore"), stack)
         volumes = [each for each in found if each.kind == VOLUME]
         data = [each for each in volumes if not each.name.endswith("-config")]
@@ -102,6 +107,8 @@ class Adoption:
         for each in self.configuration:
             docker("volume", "rm", each.name)
         adopt_volumes(self.checkout, self.stack, self.data)
+        # Of the lost authority. A state that lost only this stack still has the file.
+        self.checkout.ca_file(self.stack).unlink(missing_ok=True)
         return aside
 
     def _set_backups_aside(self, progress: Callable[[str], None]) -> str | None:

@@ -28,6 +28,7 @@ from infra.spec.checkout import PROJECT, Checkout
 from infra.spec.errors import SettingError
 from ops.errors import Exit, OpsError
 from ops.output import print_line, relay_to_end
+from ops.stack.final_health import require_healthy
 from ops.stack.pulumi_events import await_end, reported_errors, unanswered_ends
 from ops.stack.pulumi_state import LocalState
 from ops.stack.stopped import start_stopped
@@ -44,6 +45,8 @@ _ADVICE = "The resources in the stack have been deleted"
 _LAST_OUTPUT_SECONDS = 5
 _UNASKED = ("--yes", "--skip-preview", "--suppress-outputs")
 _CONTAINER = "docker:index/container:Container"
+_NETWORK = "pulumi-python:dynamic/docker:Network"
+_VOLUME = "docker:index/volume:Volume"
 _IMAGE = "pulumi-python:dynamic/docker:Image"
 
 
@@ -64,13 +67,18 @@ class PulumiStack:
             start_stopped(
                 self._containers(),
                 self.checkout.name(self.name, "postgres"),
-                lambda line: print_line(line, err=True),
+                _tell,
                 retired=retired_replicas(self.checkout, self.name),
             )
+        lost = self._lost_volumes()
+        for volume in lost:
+            _tell(f"warning: volume {volume} was removed, with what it contained; creating an empty one")
         # Pulumi trusts its state and would not recreate what was removed outside of it.
-        refresh = ["--refresh"] if self._misses_a_container() or self._misses_an_image() else []
+        refresh = ["--refresh"] if lost or self._is_incomplete() else []
         self._stream("up", *_UNASKED, *refresh, *pack, to_stderr=to_stderr)
-        forget_retirement(self.checkout, self.name)
+        if settings.target == DOCKER:
+            forget_retirement(self.checkout, self.name)
+            require_healthy(self.name, self._containers(), _tell)
 
     def refresh(self, *, to_stderr: bool = False) -> None:
         """Read the actual resources into the state. Changes no resource."""
@@ -231,24 +239,41 @@ class PulumiStack:
             # On AWS the leftovers carry no label by which the program finds them, so Pulumi keeps reporting them.
             self._forget_interrupted()
 
+    def _is_incomplete(self) -> bool:
+        """Return whether a container, network or image in the state was removed outside of Pulumi.
+
+        Without an image, its containers could not be recreated.
+        """
+        images = [each.get("outputs") or {} for each in self._resources_of(_IMAGE)]
+        image_ids = sorted({str(each["image_id"]) for each in images if "image_id" in each})
+        return (
+            self._misses_a_container()
+            or _is_missing("network", self._ids(_NETWORK))
+            or _is_missing("image", image_ids)
+        )
+
+    def _lost_volumes(self) -> list[str]:
+        """Return the volumes in the state that were removed outside of Pulumi. Docker would create unlabelled ones."""
+        known = self._ids(_VOLUME)
+        found = {each["Name"] for each in inspect("volume", *known)} if known else set()
+        return [volume for volume in known if volume not in found]
+
     def _misses_a_container(self) -> bool:
         """Return whether a container in the state is missing: removed by hand, or by a killed `down`."""
-        known = self._containers()
-        return bool(known) and len(inspect("container", *known)) < len(known)
+        return _is_missing("container", self._containers())
 
     def _containers(self) -> list[str]:
         """Return the ids of the containers in the state."""
+        return self._ids(_CONTAINER)
+
+    def _ids(self, kind: str) -> list[str]:
+        return [each["id"] for each in self._resources_of(kind) if "id" in each]
+
+    def _resources_of(self, kind: str) -> list[dict[str, Any]]:
+        """Return the resources of a type in the state. Empty for a remote state, which has nothing in Docker."""
         if not (self._is_local and self.state_file.exists()):
             return []
-        return [r["id"] for r in self.resources() if r["type"] == _CONTAINER and "id" in r]
-
-    def _misses_an_image(self) -> bool:
-        """Return whether an image in the state is missing. Its containers could not be recreated without it."""
-        if not (self._is_local and self.state_file.exists()):
-            return False
-        images = (r.get("outputs") or {} for r in self.resources() if r["type"] == _IMAGE)
-        known = {outputs["image_id"] for outputs in images if "image_id" in outputs}
-        return bool(known) and len(inspect("image", *known)) < len(known)
+        return [each for each in self.resources() if each["type"] == kind]
 
     def _policy_pack(self, settings: StackSettings) -> list[str]:
         """Return the options for the policy pack. On AWS it checks each resource before it is created."""
@@ -305,7 +330,7 @@ class PulumiStack:
 
     def _urns_without_data(self) -> list[str]:
         """Return the URNs of containers and networks. Data volumes, secrets and images are not included."""
-        gone = (_CONTAINER, "pulumi-python:dynamic/docker:Network")
+        gone = (_CONTAINER, _NETWORK)
         return [r["urn"] for r in self.resources() if r["type"] in gone]
 
     def _latest(self) -> dict[str, Any]:
@@ -409,3 +434,12 @@ class PulumiStack:
                 err=True,
             )
         return code
+
+
+def _is_missing(kind: str, known: list[str]) -> bool:
+    """Return whether one of the objects of a kind does not exist in Docker."""
+    return bool(known) and len(inspect(kind, *known)) < len(known)
+
+
+def _tell(line: str) -> None:
+    print_line(line, err=True)

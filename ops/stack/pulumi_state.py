@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +35,28 @@ class LocalState:
         return read_deployment(self.file)
 
     def clear_stale_lock(self) -> None:
-        """Remove the lock of a dead Pulumi process of this machine. Raise OpsError (5) if the process is alive."""
+        """Remove the lock of a dead Pulumi process of this machine. Raise OpsError (5) if the process may be alive."""
         folder = self.checkout.backend_dir / ".pulumi" / "locks" / "organization" / PROJECT / self.stack
         for path in folder.glob("*.json"):
             try:
                 lock = json.loads(path.read_text())
                 pid, host = int(lock["pid"]), lock["hostname"]
+                locked_at = path.stat().st_mtime
             except (OSError, ValueError, KeyError):
                 continue
             if host == socket.gethostname() and not process.is_running(pid, "pulumi"):
                 path.unlink(missing_ok=True)
             else:
-                raise OpsError(
-                    f"stack {self.stack!r} is being changed by process {pid} on {host}; wait until it has finished",
-                    Exit.LOCKED,
-                )
+                raise OpsError(self._locked(path, f"process {pid} on {host}", locked_at), Exit.LOCKED)
+
+    def _locked(self, path: Path, holder: str, locked_at: float) -> str:
+        since = f"{datetime.fromtimestamp(locked_at, UTC):%Y-%m-%d %H:%M} UTC"
+        minutes = int(time.time() - locked_at) // 60
+        return (
+            f"stack {self.stack!r} is being changed by {holder} since {since} ({minutes} min); wait until it has"
+            f" finished; if you are sure that it is gone, delete its lock {path}:"
+            f' run `eval "$(.venv/bin/groundwork shellenv --stack {self.stack})"` and `pulumi cancel --yes`'
+        )
 
     def remove_unfinished(self) -> None:
         """Remove states that a killed run did not finish writing. The previous state stays valid."""

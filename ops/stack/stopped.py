@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from infra.docker.engine import DockerError, docker, inspect
 from infra.docker.health_check import wait_until_healthy
@@ -19,16 +20,21 @@ def start_stopped(
 
     `first` is the container of the first Postgres server: in a cluster, one of its servers has to become the primary.
     The containers named in `retired` are not started. A container that cannot start is reported and left, because the
-    following `up` may repair it.
+    following `up` may repair it. One whose network was removed is removed too, because Docker can never start it. The
+    following `up` creates it again.
     """
     stopped = {
-        each["Name"].lstrip("/"): each["State"]
+        each["Name"].lstrip("/"): each
         for each in (inspect("container", *containers) if containers else ())
         if each["Name"].lstrip("/") not in retired
         and (each["State"]["Paused"] or not (each["State"]["Running"] or each["State"]["Restarting"]))
     }
-    for name, state in stopped.items():
-        is_paused = state["Paused"]
+    for name in _without_network(stopped):
+        say(f"removing {name}, whose network was removed; it is created again, and its data is kept")
+        docker("rm", name)
+        del stopped[name]
+    for name, found in stopped.items():
+        is_paused = found["State"]["Paused"]
         say(f"starting {name}, which was {'paused' if is_paused else 'stopped'}")
         try:
             docker("unpause" if is_paused else "start", name)
@@ -46,3 +52,20 @@ def start_stopped(
             wait_until_healthy(name, _HEALTHY_SECONDS)
         except DockerError as error:
             say(f"warning: {error}")
+
+
+def _without_network(stopped: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the stopped containers that belong to a network that does not exist. Docker prunes unused networks."""
+    networks = {
+        # A container that never ran may know only the network's name.
+        name: {
+            given["NetworkID"] or network for network, given in found["NetworkSettings"]["Networks"].items()
+        }
+        for name, found in stopped.items()
+        # A paused container keeps its network.
+        if not found["State"]["Paused"]
+    }
+    needed = set().union(*networks.values())
+    existing = inspect("network", *needed) if needed else []
+    missing = needed - {each[key] for each in existing for key in ("Id", "Name")}
+    return [name for name, known in networks.items() if known & missing]

@@ -9,10 +9,22 @@ from infra.spec.checkout import Checkout
 from ops.toolchain import docker_engine, inventory, versions
 from ops.toolchain.state_backend import StateBackend
 
+# Pulumi would write the state under another name, such as dev.json.gz, and move dev.json away. With the last variable
+# it would write no state before the end, so that a killed run would not record what it had created.
+_STATE_FORMAT = (
+    "PULUMI_DIY_BACKEND_GZIP",
+    "PULUMI_DIY_BACKEND_ZSTD",
+    "PULUMI_DIY_BACKEND_LEGACY_LAYOUT",
+    # The names that these three had before.
+    "PULUMI_SELF_MANAGED_STATE_GZIP",
+    "PULUMI_SELF_MANAGED_STATE_ZSTD",
+    "PULUMI_SELF_MANAGED_STATE_LEGACY_LAYOUT",
+    "PULUMI_SKIP_CHECKPOINTS",
+)
 # A passphrase in the environment would override the checkout's own file, and a stack selected in a shell is not the
 # one that a command was given. Unlike the docker command, Pulumi's provider prefers a context to DOCKER_HOST and does
 # not know the context `default`, so that it only gets the engine's address.
-DROPPED = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK", "DOCKER_CONTEXT")
+DROPPED = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK", "DOCKER_CONTEXT", *_STATE_FORMAT)
 _TLS = ("DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 _DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 

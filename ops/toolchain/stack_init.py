@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
+from infra.docker import ownership
+from infra.docker.engine import DockerError
 from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
 from ops.toolchain import encryption_salt, process
@@ -13,7 +16,10 @@ from ops.toolchain.state_backend import StateBackend
 
 
 def ensure(checkout: Checkout, stack: str) -> None:
-    """Create `stack` in the backend if it does not exist. Raise OpsError (2) for a stack without settings."""
+    """Create `stack` in the backend if it does not exist. Raise OpsError (2) for a stack without settings.
+
+    Raises StateLost or OwnedByAnother (7) if Docker has resources of the stack: a new state would not know them.
+    """
     settings = checkout.root / f"Pulumi.{stack}.yaml"
     if not settings.is_file():
         known = sorted(path.name.split(".")[1] for path in checkout.root.glob("Pulumi.*.yaml"))
@@ -27,6 +33,9 @@ def ensure(checkout: Checkout, stack: str) -> None:
         # Cheap if nothing has changed. Settles a salt that Pulumi has written since the last time.
         encryption_salt.ensure(checkout)
         return
+    if backend.is_local:
+        with suppress(DockerError):
+            ownership.require_own(checkout, stack)
     command = ["pulumi", "stack", "init", stack, "--no-select", "--non-interactive"]
     if backend.secrets_provider:
         command += ["--secrets-provider", backend.secrets_provider]

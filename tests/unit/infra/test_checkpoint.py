@@ -23,3 +23,15 @@ def test_a_damaged_state_is_refused_and_names_the_file_and_its_backup(tmp_path: 
     state.write_text(content)
     with pytest.raises(InfraError, match=r"dev\.json is damaged; copy dev\.json\.bak over it"):
         read_deployment(state)
+
+
+@pytest.mark.parametrize(("ending", "program"), [(".gz", "gunzip"), (".zst", "unzstd --rm")])
+def test_a_compressed_state_is_refused_with_the_program_that_unpacks_it(
+    tmp_path: Path, ending: str, program: str
+) -> None:
+    state = tmp_path / "dev.json"
+    with pytest.raises(FileNotFoundError):
+        read_deployment(state)
+    Path(f"{state}{ending}").touch()
+    with pytest.raises(InfraError, match=f"run `{program} {state}{ending}`"):
+        read_deployment(state)

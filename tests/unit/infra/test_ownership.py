@@ -16,6 +16,7 @@ from infra.docker.ownership import (
     VOLUME,
     DockerResource,
     OwnedByAnother,
+    StateLost,
     adopt_volumes,
     forget_adopted,
     labels,
@@ -61,6 +62,12 @@ class Engine:
         assert arguments[1] == "ls", arguments
         return "".join("\t".join(row[1:]) + "\n" for row in self.rows if row[0] == arguments[0])
 
+    def docker_of_adoption(self, *arguments: str, **_: Any) -> str:
+        """Record what `adopt` removes: containers with one command, after they are stopped."""
+        if "rm" in arguments:
+            self.removed.append(arguments[-1])
+        return ""
+
 
 @pytest.fixture
 def docker(monkeypatch: pytest.MonkeyPatch) -> Engine:
@@ -97,6 +104,7 @@ def is_refused(checkout: Checkout) -> bool:
 def test_resources_of_another_state_are_refused_and_own_ones_are_not(
     docker: Engine, checkout: Checkout, kind: str
 ) -> None:
+    knows(checkout, "some container")
     docker.has(kind, "mine", ensure_id(checkout))
     assert not is_refused(checkout)
     docker.has(kind, "theirs", OTHER)
@@ -270,3 +278,106 @@ def test_a_stack_is_not_adopted_while_its_owner_exists_or_a_restore_is_unfinishe
     found = Adoption.of(checkout, "dev")
     assert found is not None
     assert [each.name for each in found.data] == [DATA]
+
+
+def is_lost(checkout: Checkout) -> bool:
+    try:
+        require_own(checkout, "dev")
+    except StateLost:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("kind", [CONTAINER, VOLUME])
+def test_a_missing_state_file_is_reported_and_nothing_is_removed(
+    docker: Engine, checkout: Checkout, kind: str
+) -> None:
+    docker.has(kind, "first", ensure_id(checkout))
+    docker.has(kind, "second", ensure_id(checkout))
+    with pytest.raises(StateLost) as refused:
+        remove_leftovers(checkout, "dev")
+    assert docker.removed == []
+    assert refused.value.exit_code == Exit.REFUSED
+    assert str(refused.value) == (
+        f"the state of stack 'dev' is lost: {checkout.state_file('dev')} is missing, but {kind} first and 1 more"
+        " exist; nothing was changed; put it back from a copy; if there is none, run `groundwork adopt --stack dev`,"
+        " which keeps the data (docs/toolchain.md)"
+    )
+
+
+def test_containers_of_a_state_without_resources_are_not_leftovers(
+    docker: Engine, checkout: Checkout
+) -> None:
+    """A new, empty state took the place of the lost one."""
+    knows(checkout)
+    docker.has(CONTAINER, "postgres", ensure_id(checkout))
+    with pytest.raises(StateLost, match="has no resources, but container postgres exists"):
+        remove_leftovers(checkout, "dev")
+    assert docker.removed == []
+
+
+def test_a_killed_first_up_leaves_leftovers_but_no_lost_state(docker: Engine, checkout: Checkout) -> None:
+    """Pulumi had not recorded anything yet. Containers are created only after the volumes are recorded."""
+    knows(checkout)
+    docker.has(NETWORK, "data", ensure_id(checkout))
+    docker.has(VOLUME, DATA, ensure_id(checkout))
+    assert remove_leftovers(checkout, "dev") == docker.removed == ["data"]
+
+
+def test_volumes_of_a_finished_up_are_not_used_with_new_secrets(docker: Engine, checkout: Checkout) -> None:
+    """After a `down`, only volumes are left. The certificate shows that an `up` recorded its resources."""
+    knows(checkout)
+    docker.has(VOLUME, DATA, ensure_id(checkout))
+    assert not is_lost(checkout)
+    checkout.ca_file("dev").parent.mkdir(parents=True)
+    checkout.ca_file("dev").write_text("certificate")
+    assert is_lost(checkout)
+
+
+def test_workbenches_and_adopted_volumes_do_not_need_a_state(docker: Engine, checkout: Checkout) -> None:
+    own = ensure_id(checkout)
+    docker.has(CONTAINER, "drill", own, bench="gw-1a2b3c-dev")
+    docker.has(VOLUME, DATA, own)
+    assert is_lost(checkout)
+    adopt_volumes(checkout, "dev", [DockerResource(VOLUME, DATA, DATA, own, False, "ann", "")])
+    assert not is_lost(checkout)
+
+
+@pytest.mark.parametrize(
+    "copy", ["stacks/groundwork/dev.json.bak", "backups/groundwork/dev/dev.1796145727442513208.json"]
+)
+def test_a_lost_state_is_restored_from_pulumis_copy(docker: Engine, checkout: Checkout, copy: str) -> None:
+    knows(checkout, "c1")
+    path = checkout.backend_dir / ".pulumi" / copy
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkout.state_file("dev").rename(path)
+    docker.has(CONTAINER, "postgres", ensure_id(checkout), id_="c1")
+    with pytest.raises(StateLost, match=f"copy {path} over it, which is Pulumi's last copy of it"):
+        require_own(checkout, "dev")
+
+
+def test_a_state_that_lost_a_stack_adopts_it(
+    docker: Engine, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state folder and its id exist, so that the resources belong to this state."""
+    own = ensure_id(checkout)
+    docker.has(CONTAINER, "postgres", own)
+    docker.has(NETWORK, "data", own)
+    docker.has(VOLUME, DATA, own, folder=str(checkout.state_dir))
+    checkout.ca_file("dev").parent.mkdir(parents=True)
+    checkout.ca_file("dev").write_text("certificate")
+    monkeypatch.setattr(adoption, "inspect", lambda kind, name: [])
+    monkeypatch.setattr(adoption, "docker", docker.docker_of_adoption)
+    found = Adoption.of(checkout, "dev")
+    assert found is not None
+    assert found.adopt(lambda line: None) is None
+    assert docker.removed == ["postgres", "data"]
+    docker.rows = [row for row in docker.rows if row[0] == VOLUME]
+    assert not is_lost(checkout)
+    assert Adoption.of(checkout, "dev") is None
+
+
+def test_a_state_that_knows_a_stack_has_nothing_to_adopt(docker: Engine, checkout: Checkout) -> None:
+    knows(checkout, "c1")
+    docker.has(CONTAINER, "leftover", ensure_id(checkout))
+    assert Adoption.of(checkout, "dev") is None

@@ -11,6 +11,7 @@ import pytest
 from infra.docker import ownership
 from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
+from infra.state_folder import ensure_id
 from ops.cli import main
 from ops.errors import Exit, OpsError
 from ops.stack import pulumi_stack
@@ -150,3 +151,22 @@ def test_a_stack_that_another_process_is_changing_is_not_touched(
     with pytest.raises(OpsError, match=r"is being changed by process 1 on another\.machine") as refused:
         down(stack, Docker(), monkeypatch)
     assert refused.value.exit_code == Exit.LOCKED
+    # The way out, if that process is gone: a rebuilt dev container has another name.
+    said = str(refused.value)
+    assert str(folder / "lock.json") in said
+    assert 'shellenv --stack dev)"` and `pulumi cancel --yes`' in said
+
+
+def test_a_stack_that_runs_is_not_reported_as_down_if_its_state_is_lost(
+    stack: PulumiStack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stack.state_file.unlink()
+    row = f"p1\tpostgres\t{ensure_id(stack.checkout)}\t\tann\t/home/ann\n"
+    monkeypatch.setattr(Checkout, "here", lambda: stack.checkout)
+    monkeypatch.setattr(ownership, "docker", lambda kind, *_, **__: row if kind == "container" else "")
+    with pytest.raises(SystemExit) as over:
+        main(["down"])
+    assert over.value.code == Exit.REFUSED
+    said = capfd.readouterr()
+    assert "the state of stack 'dev' is lost" in said.err
+    assert said.out == ""

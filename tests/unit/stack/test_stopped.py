@@ -25,8 +25,11 @@ class Engine:
         self.states = {PREFIX + name.replace("_", "-"): state for name, state in states.items()}
         self.done: list[str] = []
         self.has_primary = True
+        self.networks = ["n1"]
 
-    def inspect(self, _kind: str, *names: str) -> list[dict[str, Any]]:
+    def inspect(self, kind: str, *names: str) -> list[dict[str, Any]]:
+        if kind == "network":
+            return [{"Id": id_, "Name": "data"} for id_ in self.networks if {id_, "data"} & {*names}]
         return [
             {
                 "Name": f"/{name}",
@@ -34,6 +37,10 @@ class Engine:
                     "Running": self.states[name] in ("running", "paused", "restarting"),
                     "Paused": self.states[name] == "paused",
                     "Restarting": self.states[name] == "restarting",
+                },
+                # A container that never ran knows only the network's name.
+                "NetworkSettings": {
+                    "Networks": {"data": {"NetworkID": "" if self.states[name] == "created" else "n1"}}
                 },
             }
             for name in names
@@ -82,6 +89,23 @@ def test_stopped_and_frozen_containers_are_started_and_others_left(monkeypatch: 
         f"starting {PREFIX}access, which was paused",
         f"starting {PREFIX}etcd-1, which was stopped",
     ]
+
+
+@pytest.mark.parametrize("network", ["", "created again"])
+def test_stopped_containers_of_a_removed_network_are_removed(
+    monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    """Docker cannot start a container whose network is gone, even if there is another one with the same name."""
+    engine = Engine(postgres="exited", redis="exited", access="paused", etcd_1="created")
+    engine.networks = [network] if network else []
+    said = start(monkeypatch, engine)
+    third = "start etcd-1" if network else "rm etcd-1"
+    assert sorted(each for each in engine.done if not each.startswith("await")) == sorted(
+        ["rm postgres", "rm redis", "unpause access", third]
+    )
+    assert said[0] == (
+        f"removing {PREFIX}postgres, whose network was removed; it is created again, and its data is kept"
+    )
 
 
 def test_nothing_is_done_if_everything_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from infra.docker import ownership
+from infra.docker.ownership import StateLost
 from infra.spec.checkout import Checkout
 from ops.commands.shellenv import shellenv
 from ops.commands.toolchain import toolchain
@@ -74,12 +76,14 @@ def test_shellenv_can_be_evaluated_with_any_values(
     odd = "a 'quoted' $HOME `id`"
     monkeypatch.setattr("ops.toolchain.pulumi_environment.variables", lambda _checkout: {"ODD": odd})
     monkeypatch.setattr("ops.toolchain.stack_init.ensure", lambda *_: None)
-    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "of the user's")
+    for name in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_DIY_BACKEND_GZIP"):
+        monkeypatch.setenv(name, "of the user's")
     lines = CliRunner().invoke(shellenv, ["--stack", "staging"]).stdout
     script = (
-        f'eval {shlex.quote(lines)}; printf "%s|%s|%s" "$ODD" "$PULUMI_STACK" "$PULUMI_CONFIG_PASSPHRASE"'
+        f'eval {shlex.quote(lines)}; printf "%s|%s|%s|%s" "$ODD" "$PULUMI_STACK" "$PULUMI_CONFIG_PASSPHRASE"'
+        ' "$PULUMI_DIY_BACKEND_GZIP"'
     )
-    assert subprocess.check_output(["sh", "-c", script], text=True) == f"{odd}|staging|"
+    assert subprocess.check_output(["sh", "-c", script], text=True) == f"{odd}|staging||"
 
 
 def test_an_unknown_stack_is_refused_with_the_existing_ones(checkout: Checkout) -> None:
@@ -89,3 +93,18 @@ def test_an_unknown_stack_is_refused_with_the_existing_ones(checkout: Checkout) 
         OpsError, match=r"unknown stack 'tset' \(Pulumi.tset.yaml is missing\); stacks: dev, prod"
     ):
         stack_init.ensure(checkout, "tset")
+
+
+def test_no_empty_state_takes_the_place_of_a_lost_one(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pulumi would move the last copy of the lost state away."""
+
+    def lost(*_: object) -> None:
+        raise StateLost("the state of stack 'dev' is lost")
+
+    Path(checkout.root, "Pulumi.dev.yaml").touch()
+    monkeypatch.setattr(ownership, "require_own", lost)
+    monkeypatch.setattr(stack_init.process, "run", lambda *_, **__: pytest.fail("Pulumi was run"))
+    with pytest.raises(StateLost):
+        stack_init.ensure(checkout, "dev")

@@ -57,7 +57,15 @@ def test_applying_it_twice_changes_nothing(checkout: Checkout, monkeypatch: pyte
 
 @promise("a variable that would override the checkout's own backend or passphrase is dropped")
 @pytest.mark.usefixtures("pulumi")
-@pytest.mark.parametrize("name", ["PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK", "PULUMI_SKIP_CHECKPOINTS"),
+        *("PULUMI_DIY_BACKEND_GZIP", "PULUMI_DIY_BACKEND_ZSTD", "PULUMI_DIY_BACKEND_LEGACY_LAYOUT"),
+        *("PULUMI_SELF_MANAGED_STATE_GZIP", "PULUMI_SELF_MANAGED_STATE_ZSTD"),
+        "PULUMI_SELF_MANAGED_STATE_LEGACY_LAYOUT",
+    ],
+)
 def test_variables_that_would_override_the_checkouts_settings_are_dropped(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

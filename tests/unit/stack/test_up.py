@@ -1,0 +1,88 @@
+"""`up` of a stack whose containers, networks, volumes or images were removed, or whose servers do not run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.settings import StackSettings
+from infra.spec.checkout import Checkout
+from ops.errors import OpsError
+from ops.stack import pulumi_stack
+from ops.stack.pulumi_stack import PulumiStack
+
+ROOT = Path(__file__).parents[3]
+RESOURCES = [
+    {"type": "docker:index/container:Container", "id": "c1"},
+    {"type": "pulumi-python:dynamic/docker:Network", "id": "n1"},
+    {"type": "docker:index/volume:Volume", "id": "data"},
+    {"type": "pulumi-python:dynamic/docker:Image", "id": "tag", "outputs": {"image_id": "i1"}},
+]
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PulumiStack:
+    """A stack in Docker with a container, a network, a volume and an image."""
+    found = PulumiStack(Checkout(ROOT, "1a2b3c", tmp_path / "state", tmp_path / "cache"), "dev")
+    found.state_file.parent.mkdir(parents=True)
+    found.state_file.write_text(json.dumps({"checkpoint": {"latest": {"resources": RESOURCES}}}))
+    settings = StackSettings.parse({"groundwork:target": "docker"})
+    monkeypatch.setattr(PulumiStack, "prepare", lambda self: settings)
+    monkeypatch.setattr(pulumi_stack, "start_stopped", lambda *_, **__: None)
+    return found
+
+
+def up(stack: PulumiStack, monkeypatch: pytest.MonkeyPatch, missing: str = "") -> list[str]:
+    """Run `up` while Docker lacks an object, and return what was done: Pulumi's options, and the final check."""
+    done: list[str] = []
+
+    def inspect(kind: str, *ids: str) -> list[dict[str, Any]]:
+        return [{"Id": each, "Name": each} for each in ids if each != missing]
+
+    def stream(self: PulumiStack, *arguments: str, **_: Any) -> int:
+        done.append(" ".join(arguments))
+        return 0
+
+    def require_healthy(name: str, containers: list[str], _say: object) -> None:
+        done.append(f"check {name}: {', '.join(containers)}")
+
+    monkeypatch.setattr(pulumi_stack, "inspect", inspect)
+    monkeypatch.setattr(PulumiStack, "_stream", stream)
+    monkeypatch.setattr(pulumi_stack, "require_healthy", require_healthy)
+    stack.up()
+    return done
+
+
+def test_up_ends_with_a_check_of_every_container(stack: PulumiStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert up(stack, monkeypatch) == ["up --yes --skip-preview --suppress-outputs", "check dev: c1"]
+
+
+def test_up_fails_if_the_servers_do_not_run(stack: PulumiStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unhealthy(*_: object) -> None:
+        raise OpsError("stack 'dev' is not up")
+
+    monkeypatch.setattr(pulumi_stack, "inspect", lambda kind, *ids: [{"Name": each} for each in ids])
+    monkeypatch.setattr(PulumiStack, "_stream", lambda *_, **__: 0)
+    monkeypatch.setattr(pulumi_stack, "require_healthy", unhealthy)
+    with pytest.raises(OpsError, match="stack 'dev' is not up"):
+        stack.up()
+
+
+@pytest.mark.parametrize("missing", ["c1", "n1", "data", "i1"])
+def test_what_docker_lacks_is_removed_from_the_state_first(
+    stack: PulumiStack, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    (pulumi, _) = up(stack, monkeypatch, missing)
+    assert "--refresh" in pulumi
+
+
+def test_a_lost_volume_is_named(
+    stack: PulumiStack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    up(stack, monkeypatch, "data")
+    assert capfd.readouterr().err == (
+        "warning: volume data was removed, with what it contained; creating an empty one\n"
+    )
