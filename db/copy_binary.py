@@ -92,7 +92,7 @@ def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Itera
     for activity in activities:
         try:
             at = timestamp("timestamp", activity.timestamp)
-            line = _line(activity, at)
+            line, user, repo = _line(activity, at)
             # A month is checked once per block.
             if (at.year, at.month) not in months:
                 months.add(partition_month("timestamp", at))
@@ -102,8 +102,8 @@ def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Itera
             on_reject(activity, error)
             continue
         lines.append(line)
-        users.add(activity.user_id)
-        repositories.add(activity.repo_id)
+        users.add(user)
+        repositories.add(repo)
         size += len(line)
         if size >= limit:
             yield block()
@@ -113,14 +113,15 @@ def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Itera
         yield block()
 
 
-def _line(activity: NewActivity, at: datetime) -> bytes:
+def _line(activity: NewActivity, at: datetime) -> tuple[bytes, int, int | None]:
+    """Return an activity's row, with its ids of user and repository as plain ints."""
     event, repo, kind = activity.github_event_id, activity.repo_id, activity.type
     user = bigint("user_id", activity.user_id)
     if event is not None:
-        bigint("github_event_id", event, least=1)
+        event = bigint("github_event_id", event, least=1)
     if repo is not None:
-        bigint("repo_id", repo)
-    return row(
+        repo = bigint("repo_id", repo)
+    line = row(
         event,
         user,
         repo,
@@ -128,6 +129,7 @@ def _line(activity: NewActivity, at: datetime) -> bytes:
         at,
         _encode_json(json_object("data", activity.data)),
     )
+    return line, user, repo
 
 
 def row(event: int | None, user: int, repo: int | None, kind: str, at: datetime, data: bytes) -> bytes:

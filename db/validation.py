@@ -30,16 +30,19 @@ T = TypeVar("T")
 
 
 def bigint(field: str, value: object, *, least: int = INT64_MIN) -> int:
-    """Return `value` if it is an integer that fits a bigint column."""
+    """Return `value` as a plain int if it is an integer that fits a bigint column.
+
+    A subclass of int, such as an Enum, may have another text, which must not become part of a key.
+    """
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput(field, f"{type(value).__name__} is not an integer")
     if not least <= value <= INT64_MAX:
         raise InvalidInput(field, f"is out of range; use {least} to {INT64_MAX}")
-    return value
+    return int(value)
 
 
 def bigints(field: str, values: Sequence[int]) -> list[int]:
-    """Return `values` as a list if each is an integer that fits a bigint column."""
+    """Return `values` as a list of plain ints if each is an integer that fits a bigint column."""
     # The usual case, without a function call for each value.
     if set(map(type, values)) == {int} and min(values) >= INT64_MIN and max(values) <= INT64_MAX:
         return list(values)

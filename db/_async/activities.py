@@ -104,7 +104,8 @@ class AsyncActivityRepository:
 
         Pages are cached for about 5 minutes and invalidated by every write to the user's activities.
         """
-        parameters = {"user_id": bigint("user_id", user_id)}
+        user_id = bigint("user_id", user_id)
+        parameters = {"user_id": user_id}
         name = f"feed of user {user_id}"
         load = partial(self._feed, name, "list_user_feed", parameters, limit, after, fetch=self._filling())
         return await self._cached(self.user_feeds, user_id, limit, after, load)
@@ -116,7 +117,8 @@ class AsyncActivityRepository:
 
         Pages are cached for about 5 minutes and invalidated by every write to the repository's activities.
         """
-        parameters = {"repo_id": bigint("repo_id", repo_id)}
+        repo_id = bigint("repo_id", repo_id)
+        parameters = {"repo_id": repo_id}
         name = f"feed of repository {repo_id}"
         load = partial(
             self._feed, name, "list_repository_feed", parameters, limit, after, fetch=self._filling()
@@ -187,7 +189,7 @@ class AsyncActivityRepository:
         parameters = values(activity) | key_of(activity.id, activity.timestamp) | {"row_version": version}
         write = partial(self._update, activity, parameters)
         return await self._once(
-            "update", f"id {activity.id}", parameters["timestamp"], idempotency_key, write
+            "update", f"id {parameters['id']}", parameters["timestamp"], idempotency_key, write
         )
 
     async def delete(self, activity_id: int, at: datetime) -> None:
@@ -283,7 +285,7 @@ class AsyncActivityRepository:
         before = await self._fetch("find_activity", key_of(activity.id, activity.timestamp), deadline)
         if before is None:
             raise self._not_found(activity.id, activity.timestamp)
-        owners = {before.user_id, activity.user_id}, {before.repo_id, activity.repo_id}
+        owners = {before.user_id, parameters["user_id"]}, {before.repo_id, parameters["repo_id"]}
         updated = None
         if before.row_version == parameters["row_version"]:
             async with self._feeds.invalidate_if_unknown(*owners):

@@ -105,7 +105,8 @@ class ActivityRepository:
 
         Pages are cached for about 5 minutes and invalidated by every write to the user's activities.
         """
-        parameters = {"user_id": bigint("user_id", user_id)}
+        user_id = bigint("user_id", user_id)
+        parameters = {"user_id": user_id}
         name = f"feed of user {user_id}"
         load = partial(self._feed, name, "list_user_feed", parameters, limit, after, fetch=self._filling())
         return self._cached(self.user_feeds, user_id, limit, after, load)
@@ -115,7 +116,8 @@ class ActivityRepository:
 
         Pages are cached for about 5 minutes and invalidated by every write to the repository's activities.
         """
-        parameters = {"repo_id": bigint("repo_id", repo_id)}
+        repo_id = bigint("repo_id", repo_id)
+        parameters = {"repo_id": repo_id}
         name = f"feed of repository {repo_id}"
         load = partial(
             self._feed, name, "list_repository_feed", parameters, limit, after, fetch=self._filling()
@@ -185,7 +187,7 @@ class ActivityRepository:
         version = bigint("row_version", activity.row_version)
         parameters = values(activity) | key_of(activity.id, activity.timestamp) | {"row_version": version}
         write = partial(self._update, activity, parameters)
-        return self._once("update", f"id {activity.id}", parameters["timestamp"], idempotency_key, write)
+        return self._once("update", f"id {parameters['id']}", parameters["timestamp"], idempotency_key, write)
 
     def delete(self, activity_id: int, at: datetime) -> None:
         """Delete the activity with this id and timestamp. Raises NotFound."""
@@ -278,7 +280,7 @@ class ActivityRepository:
         before = self._fetch("find_activity", key_of(activity.id, activity.timestamp), deadline)
         if before is None:
             raise self._not_found(activity.id, activity.timestamp)
-        owners = {before.user_id, activity.user_id}, {before.repo_id, activity.repo_id}
+        owners = {before.user_id, parameters["user_id"]}, {before.repo_id, parameters["repo_id"]}
         updated = None
         if before.row_version == parameters["row_version"]:
             with self._feeds.invalidate_if_unknown(*owners):

@@ -92,7 +92,8 @@ class RepositoryRepository(GitHubRepository[Repository, NewRepository]):
         self, org_id: int, *, limit: int = 50, after: str | None = None
     ) -> Page[Repository]:
         """Return a page of an organization's repositories, ordered by id."""
-        listing = Listing(f"repositories of organization {bigint('org_id', org_id)}", length=1)
+        org_id = bigint("org_id", org_id)
+        listing = Listing(f"repositories of organization {org_id}", length=1)
         (after_id,) = listing.start(after, (0,))
         parameters = {"org_id": org_id, "after_id": after_id}
         return self._page(listing, "list_repositories_by_organization", parameters, limit, attrgetter("id"))

@@ -34,6 +34,13 @@ def repo_id(data: Any) -> int:
     return int(data.repositories.add(NewRepository(github_id=1, name="o/r")).id)
 
 
+class Roman(int):
+    """An integer whose text is not its number, as of a member of an Enum."""
+
+    def __str__(self) -> str:
+        return "VII"
+
+
 def _made(user_id: int, n: int, repo_id: int | None = None) -> NewActivity:
     return NewActivity(user_id=user_id, repo_id=repo_id, type="PushEvent", timestamp=NOW, github_event_id=n)
 
@@ -117,6 +124,25 @@ def test_update_delete_and_bulk_loads_invalidate_feeds_too(data: Any, user_id: i
     data.activities.copy_in([_made(other, 5), _made(user_id, 6)])
     assert _events(data.activities.feed(other)) == [5]
     assert _events(data.activities.feed(user_id)) == [6]
+
+
+def test_an_owner_of_an_int_subclass_has_the_feed_of_its_number(
+    data: Any, user_id: int, repo_id: int
+) -> None:
+    user, repository = Roman(user_id), Roman(repo_id)
+
+    def events() -> list[list[int]]:
+        feed, repository_feed = data.activities.feed, data.activities.repository_feed
+        pages = feed(user_id), feed(user), repository_feed(repo_id), repository_feed(repository)
+        return [_events(page) for page in pages]
+
+    assert events() == [[]] * 4
+    data.activities.copy_in([_made(user, 1, repository)])
+    assert events() == [[1]] * 4
+    added = data.activities.add(_made(user, 2, repository))
+    assert events() == [[2, 1]] * 4
+    data.activities.delete(Roman(added.id), NOW)
+    assert events() == [[1]] * 4
 
 
 def test_a_bulk_load_for_too_many_owners_invalidates_every_feed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from db.validation import (
     bigint,
     bigints,
     boolean,
+    count,
     day,
     decimal,
     integer,
@@ -52,6 +54,22 @@ def test_one_wrong_value_among_integers_is_refused(wrong: Any) -> None:
 @pytest.mark.parametrize("value", [-(2**63), 0, 2**63 - 1])
 def test_integers_at_the_limits_pass(value: int) -> None:
     assert bigint("n", value) == value
+
+
+class Team(int, Enum):
+    ROOT = 7
+
+
+class Roman(int):
+    def __str__(self) -> str:
+        return "VII"
+
+
+@pytest.mark.parametrize("value", [Team.ROOT, Roman(7)])
+def test_an_integer_of_a_subclass_is_returned_as_a_plain_int(value: int) -> None:
+    """An f-string of the value itself is "Team.ROOT" or "VII"."""
+    for plain in (bigint("n", value), *bigints("n", [1, value])[1:], integer("n", value), count("n", value)):
+        assert (type(plain), plain) == (int, 7)
 
 
 @pytest.mark.parametrize("value", [-(2**63) - 1, 2**63, True, 1.0, "1", None])
