@@ -16,6 +16,7 @@ from cache.entry import MOST_BYTES
 from cache.keys import FeedKeys
 from cache.metrics import CALL_SECONDS
 from db.copy_binary import Owners
+from db.errors import InvalidCursor
 from db.models import NewActivity, NewRepository, NewUser
 from tests.conftest import Database
 from tests.containers import wait_until
@@ -88,6 +89,34 @@ def test_a_cached_page_takes_one_round_trip(data: Any, user_id: int) -> None:
     assert missed - before == {"mget": 1, "take_page": 1, "fill_page": 1}
     assert data.activities.feed(user_id, limit=50) == first
     assert _calls() - missed == {"mget": 1}
+
+
+@promise("a cursor that was changed or belongs to another listing raises InvalidCursor")
+def test_a_value_that_is_not_a_cursor_is_refused_although_the_first_page_is_cached(
+    data: Any, user_id: int, repo_id: int
+) -> None:
+    for feed, owner in ((data.activities.feed, user_id), (data.activities.repository_feed, repo_id)):
+        feed(owner)
+        before = _calls()
+        for wrong in ("", "the top", 0, False, (), "\ud800", b"", "x" * 40):
+            with pytest.raises(InvalidCursor, match="is not a cursor"):
+                feed(owner, after=wrong)
+        # Nothing was asked of Redis.
+        assert _calls() == before
+
+
+def test_spellings_of_a_cursor_share_a_page(data: Any, user_id: int, database: Database) -> None:
+    for n in (1, 2, 3):
+        data.activities.add(_made(user_id, n))
+    data.outbox.drain()
+    cursor = data.activities.feed(user_id, limit=1).next
+    second = data.activities.feed(user_id, limit=1, after=cursor)
+    assert _events(second) == [2]
+    database.psql(f"DELETE FROM groundwork.activities WHERE user_id = {user_id}")
+    # From Redis. Decoding ignores characters that are not base64.
+    for same in (cursor, cursor + "!!!!"):
+        assert data.activities.feed(user_id, limit=1, after=same) == second
+    assert data.activities.feed(user_id, limit=2, after=cursor).items == []
 
 
 def test_a_write_invalidates_every_page_of_its_owner_and_of_no_other(
