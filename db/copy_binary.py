@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from struct import Struct
+from typing import Any
 
 import msgspec
 
@@ -37,7 +39,7 @@ _length = Struct("!i").pack
 _timestamp_and_json = Struct("!iqib").pack
 _JSON_VERSION = 1
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_encode_json = msgspec.json.Encoder().encode
+_encode_plain_json = msgspec.json.Encoder().encode
 Reject = Callable[[NewActivity, InvalidInput], object]
 
 
@@ -130,6 +132,14 @@ def _line(activity: NewActivity, at: datetime) -> tuple[bytes, int, int | None]:
         _encode_json(json_object("data", activity.data)),
     )
     return line, user, repo
+
+
+def _encode_json(value: dict[str, Any]) -> bytes:
+    try:
+        return _encode_plain_json(value)
+    except TypeError:
+        # msgspec refuses subclasses of str, int and float. The driver encodes a single write with json.dumps.
+        return json.dumps(value).encode()
 
 
 def row(event: int | None, user: int, repo: int | None, kind: str, at: datetime, data: bytes) -> bytes:
