@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -41,12 +41,14 @@ def bigint(field: str, value: object, *, least: int = INT64_MIN) -> int:
     return int(value)
 
 
-def bigints(field: str, values: Sequence[int]) -> list[int]:
+def bigints(field: str, values: Iterable[int]) -> list[int]:
     """Return `values` as a list of plain ints if each is an integer that fits a bigint column."""
+    # An iterator can be read only once.
+    numbers = list(values)
     # The usual case, without a function call for each value.
-    if set(map(type, values)) == {int} and min(values) >= INT64_MIN and max(values) <= INT64_MAX:
-        return list(values)
-    return [bigint(field, value) for value in values]
+    if set(map(type, numbers)) == {int} and min(numbers) >= INT64_MIN and max(numbers) <= INT64_MAX:
+        return numbers
+    return [bigint(field, value) for value in numbers]
 
 
 def count(field: str, value: object) -> int:

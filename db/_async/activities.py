@@ -64,7 +64,7 @@ class AsyncActivityRepository:
         """Return the activity with this id and timestamp, or None."""
         return await self._pool.read_one(_QUERIES["find_activity"], key_of(activity_id, at), _ROW)
 
-    async def get_many(self, keys: Sequence[tuple[int, datetime]]) -> list[Activity | None]:
+    async def get_many(self, keys: Iterable[tuple[int, datetime]]) -> list[Activity | None]:
         """Return the activities with these (id, timestamp) keys in the given order, with None for each missing one.
 
         Takes one round trip.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from copy import deepcopy
 from functools import partial
 from operator import attrgetter
@@ -100,7 +100,7 @@ class AsyncRecordRepository(Generic[R, N]):
             raise NotFound(self._kind.entity, f"id {record_id}")
         return record
 
-    async def get_many(self, record_ids: Sequence[int]) -> list[R | None]:
+    async def get_many(self, record_ids: Iterable[int]) -> list[R | None]:
         """Return the records with these ids in the given order, with None for each missing one.
 
         Takes one round trip to Redis per 200 ids, and one query to Postgres for all that are not cached.
@@ -208,7 +208,7 @@ class AsyncRecordRepository(Generic[R, N]):
         if not await self._delete(f"delete_{self._kind.entity}", {"id": record_id}, [record_id]):
             raise NotFound(self._kind.entity, f"id {record_id}")
 
-    async def delete_many(self, record_ids: Sequence[int]) -> int:
+    async def delete_many(self, record_ids: Iterable[int]) -> int:
         """Delete the records with these ids in one statement, and return how many there were."""
         ids = sorted({bigint(f"{self._id_name}s", record_id) for record_id in record_ids})
         return await self._delete(f"delete_{self._kind.plural}", {"ids": ids}, ids) if ids else 0

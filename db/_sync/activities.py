@@ -65,7 +65,7 @@ class ActivityRepository:
         """Return the activity with this id and timestamp, or None."""
         return self._pool.read_one(_QUERIES["find_activity"], key_of(activity_id, at), _ROW)
 
-    def get_many(self, keys: Sequence[tuple[int, datetime]]) -> list[Activity | None]:
+    def get_many(self, keys: Iterable[tuple[int, datetime]]) -> list[Activity | None]:
         """Return the activities with these (id, timestamp) keys in the given order, with None for each missing one.
 
         Takes one round trip.

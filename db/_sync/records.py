@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
 from operator import attrgetter
@@ -101,7 +101,7 @@ class RecordRepository(Generic[R, N]):
             raise NotFound(self._kind.entity, f"id {record_id}")
         return record
 
-    def get_many(self, record_ids: Sequence[int]) -> list[R | None]:
+    def get_many(self, record_ids: Iterable[int]) -> list[R | None]:
         """Return the records with these ids in the given order, with None for each missing one.
 
         Takes one round trip to Redis per 200 ids, and one query to Postgres for all that are not cached.
@@ -205,7 +205,7 @@ class RecordRepository(Generic[R, N]):
         if not self._delete(f"delete_{self._kind.entity}", {"id": record_id}, [record_id]):
             raise NotFound(self._kind.entity, f"id {record_id}")
 
-    def delete_many(self, record_ids: Sequence[int]) -> int:
+    def delete_many(self, record_ids: Iterable[int]) -> int:
         """Delete the records with these ids in one statement, and return how many there were."""
         ids = sorted({bigint(f"{self._id_name}s", record_id) for record_id in record_ids})
         return self._delete(f"delete_{self._kind.plural}", {"ids": ids}, ids) if ids else 0

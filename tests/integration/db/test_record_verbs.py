@@ -428,6 +428,14 @@ def test_an_id_of_an_int_subclass_is_the_same_write_under_an_idempotency_key(dat
     assert data.users.patch(added.id, username="countess", idempotency_key="k") == patched
 
 
+def test_ids_may_come_from_an_iterator(kind: Kind, records: Any) -> None:
+    first, second = (records.get(records.add(kind.make(n)).id) for n in (7, 8))
+    assert records.get_many(iter([second.id, first.id])) == [second, first]
+    assert records.get_many(each.id for each in (first, second)) == [first, second]
+    assert records.get_many(iter([])) == []
+    assert records.delete_many(iter([first.id, second.id])) == 2
+
+
 def test_a_count_out_of_range_is_refused(data: Any) -> None:
     for field in ("stars", "forks", "issues"):
         for number in (-1, 2**31):

@@ -32,6 +32,15 @@ from db.validation import (
 )  # fmt: skip
 
 
+class Team(int, Enum):
+    ROOT = 7
+
+
+class Roman(int):
+    def __str__(self) -> str:
+        return "VII"
+
+
 def nested(depth: int) -> dict[str, Any]:
     value: dict[str, Any] = {}
     for _ in range(depth - 1):
@@ -44,6 +53,17 @@ def test_many_integers_pass(values: Any) -> None:
     assert bigints("ids", values) == list(values)
 
 
+@pytest.mark.parametrize("values", [[], [7, 8], [7, Team.ROOT]])
+def test_integers_of_an_iterator_pass(values: list[int]) -> None:
+    assert bigints("ids", iter(values)) == values
+
+
+def test_a_wrong_value_of_an_iterator_is_refused() -> None:
+    values: Any = [7, "8"]
+    with pytest.raises(InvalidInput, match="ids: str is not an integer"):
+        bigints("ids", iter(values))
+
+
 @pytest.mark.parametrize("wrong", [True, 1.0, "1", None, 2**63, -(2**63) - 1, float("nan")])
 def test_one_wrong_value_among_integers_is_refused(wrong: Any) -> None:
     for values in ([wrong], [1, wrong, 2]):
@@ -54,15 +74,6 @@ def test_one_wrong_value_among_integers_is_refused(wrong: Any) -> None:
 @pytest.mark.parametrize("value", [-(2**63), 0, 2**63 - 1])
 def test_integers_at_the_limits_pass(value: int) -> None:
     assert bigint("n", value) == value
-
-
-class Team(int, Enum):
-    ROOT = 7
-
-
-class Roman(int):
-    def __str__(self) -> str:
-        return "VII"
 
 
 @pytest.mark.parametrize("value", [Team.ROOT, Roman(7)])
