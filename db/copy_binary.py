@@ -14,7 +14,7 @@ import msgspec
 
 from db.errors import InvalidInput
 from db.models import NewActivity
-from db.validation import Month, bigint, json_object, partition_month, text, timestamp
+from db.validation import Month, bigint, indexed_text, json_object, partition_month, text, timestamp
 
 # Large enough that a block's round trips do not matter, small enough to bound memory.
 BLOCK_BYTES = 1 << 20
@@ -167,5 +167,5 @@ def copy_data(rows: Iterable[bytes]) -> bytes:
 # A load has few distinct types.
 @lru_cache(maxsize=256)
 def _kind(kind: str) -> bytes:
-    raw = text("type", kind, empty=False).encode()
+    raw = indexed_text("type", kind, empty=False).encode()
     return _length(len(raw)) + raw

@@ -24,6 +24,9 @@ Month = tuple[int, int]
 _FLOAT_LIMIT = 1e16
 # The largest text field. A cached record must be transferred within the cache's time limit.
 TEXT_BYTES = 4 * 1024 * 1024
+# The largest text in a B-tree index. Postgres refuses an index row of more than 2,704 bytes, which includes the other
+# columns. It compresses some texts, but nobody can tell which ones fit then.
+INDEXED_TEXT_BYTES = 2000
 # Far below Postgres's limits, which are 131,072 digits before the point and 16,383 after it.
 DECIMAL_DIGITS = 1000
 T = TypeVar("T")
@@ -168,8 +171,8 @@ def partition_month(field: str, at: datetime) -> Month:
     return month
 
 
-def text(field: str, value: object, *, empty: bool = True) -> str:
-    """Return `value` if it is text that Postgres can store: at most TEXT_BYTES, no NUL, no lone surrogates."""
+def text(field: str, value: object, *, empty: bool = True, most: int = TEXT_BYTES) -> str:
+    """Return `value` if it is text that Postgres can store: at most `most` bytes, no NUL, no lone surrogates."""
     if not isinstance(value, str):
         raise InvalidInput(field, f"{type(value).__name__} is not text")
     if not value and not empty:
@@ -181,9 +184,14 @@ def text(field: str, value: object, *, empty: bool = True) -> str:
         size = len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError as error:
         raise InvalidInput(field, f"contains a lone surrogate at character {error.start}") from error
-    if size > TEXT_BYTES:
-        raise InvalidInput(field, f"has {size} bytes; at most {TEXT_BYTES} can be stored")
+    if size > most:
+        raise InvalidInput(field, f"has {size} bytes; at most {most} can be stored")
     return value
+
+
+def indexed_text(field: str, value: object, *, empty: bool = True) -> str:
+    """Return `value` if it is text for a column with an index: at most INDEXED_TEXT_BYTES."""
+    return text(field, value, empty=empty, most=INDEXED_TEXT_BYTES)
 
 
 def idempotency_key(value: object) -> str:

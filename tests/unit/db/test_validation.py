@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from db.errors import InvalidInput
 from db.validation import (
+    INDEXED_TEXT_BYTES,
     JSON_DEPTH,
     TEXT_BYTES,
     bigint,
@@ -21,6 +22,7 @@ from db.validation import (
     count,
     day,
     decimal,
+    indexed_text,
     integer,
     json_object,
     list_of,
@@ -153,6 +155,15 @@ def test_invalid_text_is_refused(value: object) -> None:
 @pytest.mark.parametrize("value", ["", "é" * 10, "\U0001f600", "x" * TEXT_BYTES])
 def test_other_text_passes(value: str) -> None:
     assert text("t", value) == value
+
+
+def test_text_of_a_column_with_an_index_has_a_smaller_limit() -> None:
+    longest = "é" * (INDEXED_TEXT_BYTES // 2)
+    assert indexed_text("t", longest) == longest
+    with pytest.raises(InvalidInput, match="t: has 2001 bytes; at most 2000 can be stored"):
+        indexed_text("t", longest + "x")
+    with pytest.raises(InvalidInput, match="t: is empty"):
+        indexed_text("t", "", empty=False)
 
 
 def test_empty_text_is_refused_where_it_is_meaningless() -> None:
