@@ -2,6 +2,8 @@
 
 The braces around the id are a hash tag of Redis Cluster, so that a value and its lease are in the same slot. Leases
 have a different prefix so that clients which track values are not notified of leases.
+
+Ids are formatted as numbers: the text of an Enum of integers would be another key, which no writer invalidates.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ class EntityKeys:
     schema: int
 
     def value(self, record_id: int) -> str:
-        return f"{self.value_prefix}{{{record_id}}}"
+        return f"{self.value_prefix}{{{int(record_id)}}}"
 
     def values(self, record_ids: Iterable[int]) -> list[str]:
         """Return the keys of many values. `value` would look up the prefix for each of them."""
         prefix = self.value_prefix
-        return [f"{prefix}{{{record_id}}}" for record_id in record_ids]
+        return [f"{prefix}{{{int(record_id)}}}" for record_id in record_ids]
 
     def lease(self, record_id: int) -> str:
         return f"{LEASE_PREFIX}:{self._rest(record_id)}"
@@ -50,7 +52,7 @@ class EntityKeys:
         return [replace(self, schema=n) for n in (self.schema - 1, self.schema, self.schema + 1) if n > 0]
 
     def _rest(self, record_id: int) -> str:
-        return f"{self.namespace}:v{self.schema}:{self.entity}:{{{record_id}}}"
+        return f"{self.namespace}:v{self.schema}:{self.entity}:{{{int(record_id)}}}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class FeedKeys:
         return [replace(self, schema=n) for n in (self.schema - 1, self.schema, self.schema + 1) if n > 0]
 
     def _rest(self, owner_id: int) -> str:
-        return f"{self.namespace}:v{self.schema}:{self.feed}:{{{owner_id}}}"
+        return f"{self.namespace}:v{self.schema}:{self.feed}:{{{int(owner_id)}}}"
 
 
 @dataclass(frozen=True)

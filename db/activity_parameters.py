@@ -8,7 +8,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from db.models import Activity, NewActivity
-from db.validation import bigint, json_object, partition_month, text, timestamp
+from db.validation import bigint, indexed_text, json_object, partition_month, timestamp
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ def values(activity: NewActivity | Activity) -> Parameters:
         "github_event_id": None if event is None else bigint("github_event_id", event, least=1),
         "user_id": bigint("user_id", activity.user_id),
         "repo_id": None if repo is None else bigint("repo_id", repo),
-        "type": text("type", activity.type, empty=False),
+        "type": indexed_text("type", activity.type, empty=False),
         "timestamp": timestamp("timestamp", activity.timestamp),
         "data": Jsonb(json_object("data", activity.data)),
     }

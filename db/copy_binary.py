@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from struct import Struct
+from typing import Any
 
 import msgspec
 
 from db.errors import InvalidInput
 from db.models import NewActivity
-from db.validation import Month, bigint, json_object, partition_month, text, timestamp
+from db.validation import Month, bigint, indexed_text, json_object, partition_month, text, timestamp
 
 # Large enough that a block's round trips do not matter, small enough to bound memory.
 BLOCK_BYTES = 1 << 20
@@ -37,7 +39,7 @@ _length = Struct("!i").pack
 _timestamp_and_json = Struct("!iqib").pack
 _JSON_VERSION = 1
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_encode_json = msgspec.json.Encoder().encode
+_encode_plain_json = msgspec.json.Encoder().encode
 Reject = Callable[[NewActivity, InvalidInput], object]
 
 
@@ -92,7 +94,7 @@ def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Itera
     for activity in activities:
         try:
             at = timestamp("timestamp", activity.timestamp)
-            line = _line(activity, at)
+            line, user, repo = _line(activity, at)
             # A month is checked once per block.
             if (at.year, at.month) not in months:
                 months.add(partition_month("timestamp", at))
@@ -102,8 +104,8 @@ def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Itera
             on_reject(activity, error)
             continue
         lines.append(line)
-        users.add(activity.user_id)
-        repositories.add(activity.repo_id)
+        users.add(user)
+        repositories.add(repo)
         size += len(line)
         if size >= limit:
             yield block()
@@ -113,14 +115,15 @@ def blocks(activities: Iterable[NewActivity], on_reject: Reject | None) -> Itera
         yield block()
 
 
-def _line(activity: NewActivity, at: datetime) -> bytes:
+def _line(activity: NewActivity, at: datetime) -> tuple[bytes, int, int | None]:
+    """Return an activity's row, with its ids of user and repository as plain ints."""
     event, repo, kind = activity.github_event_id, activity.repo_id, activity.type
     user = bigint("user_id", activity.user_id)
     if event is not None:
-        bigint("github_event_id", event, least=1)
+        event = bigint("github_event_id", event, least=1)
     if repo is not None:
-        bigint("repo_id", repo)
-    return row(
+        repo = bigint("repo_id", repo)
+    line = row(
         event,
         user,
         repo,
@@ -128,6 +131,15 @@ def _line(activity: NewActivity, at: datetime) -> bytes:
         at,
         _encode_json(json_object("data", activity.data)),
     )
+    return line, user, repo
+
+
+def _encode_json(value: dict[str, Any]) -> bytes:
+    try:
+        return _encode_plain_json(value)
+    except TypeError:
+        # msgspec refuses subclasses of str, int and float. The driver encodes a single write with json.dumps.
+        return json.dumps(value).encode()
 
 
 def row(event: int | None, user: int, repo: int | None, kind: str, at: datetime, data: bytes) -> bytes:
@@ -155,5 +167,5 @@ def copy_data(rows: Iterable[bytes]) -> bytes:
 # A load has few distinct types.
 @lru_cache(maxsize=256)
 def _kind(kind: str) -> bytes:
-    raw = text("type", kind, empty=False).encode()
+    raw = indexed_text("type", kind, empty=False).encode()
     return _length(len(raw)) + raw

@@ -110,7 +110,9 @@ def key_id_of(ciphertext: bytes, place: Place) -> str:
 
 
 def _bound(place: Place, key_id: bytes) -> bytes:
-    return b"\0".join((place.table.encode(), str(place.row).encode(), place.column.encode(), key_id))
+    # Of an Enum of integers, str() would be its name.
+    row = str(int(place.row))
+    return b"\0".join((place.table.encode(), row.encode(), place.column.encode(), key_id))
 
 
 def _key(encoded: str, key_id: str, variable: str) -> bytes:

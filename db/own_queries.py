@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from db.errors import InvalidInput
 from db.named_query import NamedQuery, parse_queries
-from db.validation import bigint, json_object, text, timestamp
+from db.validation import bigint, day, decimal, json_object, text, timestamp, uuid
 
 T = TypeVar("T")
 # Other statements could end the transaction, or change the session of a connection that later callers use.
@@ -30,6 +30,9 @@ _CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "int": bigint,
     "str": text,
     "datetime": timestamp,
+    "date": day,
+    "Decimal": decimal,
+    "UUID": uuid,
     "dict": lambda name, value: Jsonb(json_object(name, value)),
 }
 _TYPES: Mapping[str, tuple[type, ...]] = {"bool": (bool,), "float": (float, int), "bytes": (bytes,)}

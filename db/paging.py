@@ -40,7 +40,7 @@ class Listing:
         """Return `limit` if it is 1 to MAX_LIMIT. Raises InvalidInput."""
         if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
             raise InvalidInput("limit", f"{limit!r} is out of range; use 1 to {MAX_LIMIT}")
-        return limit
+        return int(limit)
 
     def page(self, records: Sequence[T], limit: int, key: Callable[[T], Any]) -> Page[T]:
         """Return the page with the first `limit` of up to limit + 1 records, and a cursor if there are more."""

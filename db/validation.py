@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -24,26 +24,34 @@ Month = tuple[int, int]
 _FLOAT_LIMIT = 1e16
 # The largest text field. A cached record must be transferred within the cache's time limit.
 TEXT_BYTES = 4 * 1024 * 1024
+# The largest text in a B-tree index. Postgres refuses an index row of more than 2,704 bytes, which includes the other
+# columns. It compresses some texts, but nobody can tell which ones fit then.
+INDEXED_TEXT_BYTES = 2000
 # Far below Postgres's limits, which are 131,072 digits before the point and 16,383 after it.
 DECIMAL_DIGITS = 1000
 T = TypeVar("T")
 
 
 def bigint(field: str, value: object, *, least: int = INT64_MIN) -> int:
-    """Return `value` if it is an integer that fits a bigint column."""
+    """Return `value` as a plain int if it is an integer that fits a bigint column.
+
+    A subclass of int, such as an Enum, may have another text, which must not become part of a key.
+    """
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput(field, f"{type(value).__name__} is not an integer")
     if not least <= value <= INT64_MAX:
         raise InvalidInput(field, f"is out of range; use {least} to {INT64_MAX}")
-    return value
+    return int(value)
 
 
-def bigints(field: str, values: Sequence[int]) -> list[int]:
-    """Return `values` as a list if each is an integer that fits a bigint column."""
+def bigints(field: str, values: Iterable[int]) -> list[int]:
+    """Return `values` as a list of plain ints if each is an integer that fits a bigint column."""
+    # An iterator can be read only once.
+    numbers = list(values)
     # The usual case, without a function call for each value.
-    if set(map(type, values)) == {int} and min(values) >= INT64_MIN and max(values) <= INT64_MAX:
-        return list(values)
-    return [bigint(field, value) for value in values]
+    if set(map(type, numbers)) == {int} and min(numbers) >= INT64_MIN and max(numbers) <= INT64_MAX:
+        return numbers
+    return [bigint(field, value) for value in numbers]
 
 
 def count(field: str, value: object) -> int:
@@ -163,8 +171,8 @@ def partition_month(field: str, at: datetime) -> Month:
     return month
 
 
-def text(field: str, value: object, *, empty: bool = True) -> str:
-    """Return `value` if it is text that Postgres can store: at most TEXT_BYTES, no NUL, no lone surrogates."""
+def text(field: str, value: object, *, empty: bool = True, most: int = TEXT_BYTES) -> str:
+    """Return `value` if it is text that Postgres can store: at most `most` bytes, no NUL, no lone surrogates."""
     if not isinstance(value, str):
         raise InvalidInput(field, f"{type(value).__name__} is not text")
     if not value and not empty:
@@ -176,9 +184,14 @@ def text(field: str, value: object, *, empty: bool = True) -> str:
         size = len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError as error:
         raise InvalidInput(field, f"contains a lone surrogate at character {error.start}") from error
-    if size > TEXT_BYTES:
-        raise InvalidInput(field, f"has {size} bytes; at most {TEXT_BYTES} can be stored")
+    if size > most:
+        raise InvalidInput(field, f"has {size} bytes; at most {most} can be stored")
     return value
+
+
+def indexed_text(field: str, value: object, *, empty: bool = True) -> str:
+    """Return `value` if it is text for a column with an index: at most INDEXED_TEXT_BYTES."""
+    return text(field, value, empty=empty, most=INDEXED_TEXT_BYTES)
 
 
 def idempotency_key(value: object) -> str:

@@ -17,7 +17,7 @@ from db.models import USER_SCHEMA, NewUser, Page, Tokens, User
 from db.paging import Listing
 from db.record_kind import RecordKind, checked_changes
 from db.token_keys import TokenKeys
-from db.validation import bigint, json_object, text
+from db.validation import bigint, indexed_text, json_object, text
 
 
 def _parameters(user: NewUser | User) -> dict[str, object]:
@@ -25,7 +25,7 @@ def _parameters(user: NewUser | User) -> dict[str, object]:
     preferences = {} if user.preferences is UNSET else json_object("preferences", user.preferences)
     return {
         "github_id": bigint("github_id", user.github_id, least=1),
-        "username": text("username", user.username, empty=False),
+        "username": indexed_text("username", user.username, empty=False),
         "email": email,
         "preferences": Jsonb(preferences),
     }

@@ -65,7 +65,7 @@ class ActivityRepository:
         """Return the activity with this id and timestamp, or None."""
         return self._pool.read_one(_QUERIES["find_activity"], key_of(activity_id, at), _ROW)
 
-    def get_many(self, keys: Sequence[tuple[int, datetime]]) -> list[Activity | None]:
+    def get_many(self, keys: Iterable[tuple[int, datetime]]) -> list[Activity | None]:
         """Return the activities with these (id, timestamp) keys in the given order, with None for each missing one.
 
         Takes one round trip.
@@ -105,22 +105,20 @@ class ActivityRepository:
 
         Pages are cached for about 5 minutes and invalidated by every write to the user's activities.
         """
-        parameters = {"user_id": bigint("user_id", user_id)}
-        name = f"feed of user {user_id}"
-        load = partial(self._feed, name, "list_user_feed", parameters, limit, after, fetch=self._filling())
-        return self._cached(self.user_feeds, user_id, limit, after, load)
+        user_id = bigint("user_id", user_id)
+        listing = Listing(f"feed of user {user_id}", length=2)
+        return self._cached(self.user_feeds, listing, "list_user_feed", {"user_id": user_id}, limit, after)
 
     def repository_feed(self, repo_id: int, *, limit: int = 50, after: str | None = None) -> Page[Activity]:
         """Return a page of a repository's activities, newest first. `after` is the previous page's `next`.
 
         Pages are cached for about 5 minutes and invalidated by every write to the repository's activities.
         """
-        parameters = {"repo_id": bigint("repo_id", repo_id)}
-        name = f"feed of repository {repo_id}"
-        load = partial(
-            self._feed, name, "list_repository_feed", parameters, limit, after, fetch=self._filling()
+        repo_id = bigint("repo_id", repo_id)
+        listing = Listing(f"feed of repository {repo_id}", length=2)
+        return self._cached(
+            self.repository_feeds, listing, "list_repository_feed", {"repo_id": repo_id}, limit, after
         )
-        return self._cached(self.repository_feeds, repo_id, limit, after, load)
 
     def list_by_type(
         self,
@@ -138,12 +136,12 @@ class ActivityRepository:
         start, end = timestamp("since", since), None if until is None else timestamp("until", until)
         parameters = {"type": text("kind", kind), "since": start}
         name = f"activities of type {kind} from {start.isoformat()} to {end and end.isoformat()}"
+        listing = Listing(name, length=2)
         top = _TOP if end is None else (microseconds(end), INT64_MAX)
-        return self._feed(name, "list_activities_by_type", parameters, limit, after, top)
-
-    def _filling(self) -> Fetch:
-        """Return the function that reads pages for the cache: from the primary, with a deadline that starts now."""
-        return partial(self._pool.fetch_all, deadline=self._pool.deadline())
+        position = listing.start(after, top)
+        return self._page(
+            listing, "list_activities_by_type", parameters, limit, position, self._pool.read_all
+        )
 
     def add(self, activity: NewActivity, *, idempotency_key: str | None = None) -> Activity:
         """Insert an activity and return it.
@@ -185,7 +183,7 @@ class ActivityRepository:
         version = bigint("row_version", activity.row_version)
         parameters = values(activity) | key_of(activity.id, activity.timestamp) | {"row_version": version}
         write = partial(self._update, activity, parameters)
-        return self._once("update", f"id {activity.id}", parameters["timestamp"], idempotency_key, write)
+        return self._once("update", f"id {parameters['id']}", parameters["timestamp"], idempotency_key, write)
 
     def delete(self, activity_id: int, at: datetime) -> None:
         """Delete the activity with this id and timestamp. Raises NotFound."""
@@ -238,24 +236,22 @@ class ActivityRepository:
         made: Sequence[str] = self._pool.fetch_all(_QUERIES["make_partitions"], parameters, scalar_row)
         return made
 
-    def _feed(
+    def _page(
         self,
-        name: str,
+        listing: Listing,
         query: str,
         parameters: Parameters,
         limit: int,
-        after: str | None,
-        top: tuple[int, ...] = _TOP,
-        fetch: Fetch | None = None,
+        position: tuple[int, ...],
+        fetch: Fetch,
     ) -> Page[Activity]:
-        listing = Listing(name, length=2)
-        before, before_id = listing.start(after, top)
+        before, before_id = position
         place = {
             "before": EPOCH + timedelta(microseconds=before),
             "before_id": before_id,
             "limit": listing.checked_limit(limit) + 1,
         }
-        found = (fetch or self._pool.read_all)(_QUERIES[query], parameters | place, _ROW)
+        found = fetch(_QUERIES[query], parameters | place, _ROW)
         return listing.page(found, limit, lambda each: (microseconds(each.timestamp), each.id))
 
     def _fetch(self, query: str, parameters: Parameters, deadline: Deadline | None = None) -> Activity | None:
@@ -278,7 +274,7 @@ class ActivityRepository:
         before = self._fetch("find_activity", key_of(activity.id, activity.timestamp), deadline)
         if before is None:
             raise self._not_found(activity.id, activity.timestamp)
-        owners = {before.user_id, activity.user_id}, {before.repo_id, activity.repo_id}
+        owners = {before.user_id, parameters["user_id"]}, {before.repo_id, parameters["repo_id"]}
         updated = None
         if before.row_version == parameters["row_version"]:
             with self._feeds.invalidate_if_unknown(*owners):
@@ -298,15 +294,24 @@ class ActivityRepository:
     def _cached(
         self,
         feeds: FeedCache[Page[Activity]],
-        owner_id: int,
+        listing: Listing,
+        query: str,
+        owner: dict[str, int],
         limit: int,
         after: str | None,
-        load: Callable[[], Page[Activity]],
     ) -> Page[Activity]:
-        Listing.checked_limit(limit)
+        """Return a page of the feed of `owner`, the parameter of `query` that selects it."""
+        # Before the cache is used: callers with different arguments must not share a page, nor an error.
+        limit = listing.checked_limit(limit)
+        position = listing.start(after, _TOP)
+        # From the primary, with a deadline that starts now.
+        fetch = partial(self._pool.fetch_all, deadline=self._pool.deadline())
+        load = partial(self._page, listing, query, owner, limit, position, fetch)
         if self._pool.in_transaction():
             return load()
-        return feeds.find(owner_id, f"{limit} after {after or 'the top'}", load, end_of_block())
+        (owner_id,) = owner.values()
+        name = f"{limit} after {'the top' if after is None else position}"
+        return feeds.find(owner_id, name, load, end_of_block())
 
     def _not_found(self, activity_id: int, at: datetime) -> NotFound:
         return NotFound(self.ENTITY, f"id {activity_id} at {at.isoformat()}")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
 from operator import attrgetter
@@ -81,7 +81,7 @@ class RecordRepository(Generic[R, N]):
         return self._find(record_id) if record is MISS else record
 
     def _find(self, record_id: int) -> R | None:
-        bigint(self._id_name, record_id)
+        record_id = bigint(self._id_name, record_id)
         if self._pool.in_transaction():
             return self._load(record_id)
         load = partial(self._load, deadline=self._pool.deadline())
@@ -93,7 +93,7 @@ class RecordRepository(Generic[R, N]):
         Other transactions that change, delete or lock the record wait until then. Reads do not wait, and neither do
         rows that refer to the record. Raises TransactionRequired outside of a transaction.
         """
-        bigint(self._id_name, record_id)
+        record_id = bigint(self._id_name, record_id)
         if not self._pool.in_transaction():
             raise TransactionRequired(f"{self._kind.plural}.lock")
         record = self._fetch(f"lock_{self._kind.entity}", {"id": record_id})
@@ -101,7 +101,7 @@ class RecordRepository(Generic[R, N]):
             raise NotFound(self._kind.entity, f"id {record_id}")
         return record
 
-    def get_many(self, record_ids: Sequence[int]) -> list[R | None]:
+    def get_many(self, record_ids: Iterable[int]) -> list[R | None]:
         """Return the records with these ids in the given order, with None for each missing one.
 
         Takes one round trip to Redis per 200 ids, and one query to Postgres for all that are not cached.
@@ -157,7 +157,7 @@ class RecordRepository(Generic[R, N]):
             "row_version": bigint("row_version", record.row_version),
         }
         write = partial(self._update, "update", parameters)
-        return self._once("update", f" with id {record.id}", idempotency_key, write)
+        return self._once("update", f" with id {parameters['id']}", idempotency_key, write)
 
     def _once(self, verb: str, which: str, idempotency_key: str | None, write: Callable[[], R]) -> R:
         # Without the values: a caller that starts over may compute different ones.
@@ -176,7 +176,7 @@ class RecordRepository(Generic[R, N]):
             "changes": Jsonb({name: as_json(value) for name, value in changes.items()}),
         }
         write = partial(self._update, "patch", parameters)
-        return self._once("patch", f" with id {record_id}", idempotency_key, write)
+        return self._once("patch", f" with id {parameters['id']}", idempotency_key, write)
 
     def _update(self, verb: str, parameters: dict[str, Any]) -> R:
         deadline = self._pool.deadline()
@@ -201,11 +201,11 @@ class RecordRepository(Generic[R, N]):
 
     def delete(self, record_id: int) -> None:
         """Delete the record with this id. Raises NotFound."""
-        parameters = {"id": bigint(self._id_name, record_id)}
-        if not self._delete(f"delete_{self._kind.entity}", parameters, [record_id]):
+        record_id = bigint(self._id_name, record_id)
+        if not self._delete(f"delete_{self._kind.entity}", {"id": record_id}, [record_id]):
             raise NotFound(self._kind.entity, f"id {record_id}")
 
-    def delete_many(self, record_ids: Sequence[int]) -> int:
+    def delete_many(self, record_ids: Iterable[int]) -> int:
         """Delete the records with these ids in one statement, and return how many there were."""
         ids = sorted({bigint(f"{self._id_name}s", record_id) for record_id in record_ids})
         return self._delete(f"delete_{self._kind.plural}", {"ids": ids}, ids) if ids else 0

@@ -14,7 +14,7 @@ from db._sync.pool import Pool
 from db.models import REPOSITORY_SCHEMA, NewRepository, Page, Repository
 from db.paging import Listing
 from db.record_kind import RecordKind, checked_changes
-from db.validation import INT32_MAX, INT64_MAX, bigint, optional, optional_count, text
+from db.validation import INT32_MAX, INT64_MAX, bigint, indexed_text, optional, optional_count, text
 
 _OPTIONAL = ("org_id", "description", "language", "stars", "forks", "issues")
 # The start of a listing by stars, which begins with the most.
@@ -29,7 +29,7 @@ def _parameters(repository: NewRepository | Repository) -> dict[str, object]:
         "org_id": None if org_id is UNSET or org_id is None else bigint("org_id", org_id),
         "name": text("name", repository.name, empty=False),
         "description": optional(text, "description", repository.description),
-        "language": optional(text, "language", repository.language),
+        "language": optional(indexed_text, "language", repository.language),
         "stars": optional_count("stars", repository.stars),
         "forks": optional_count("forks", repository.forks),
         "issues": optional_count("issues", repository.issues),
@@ -92,7 +92,8 @@ class RepositoryRepository(GitHubRepository[Repository, NewRepository]):
         self, org_id: int, *, limit: int = 50, after: str | None = None
     ) -> Page[Repository]:
         """Return a page of an organization's repositories, ordered by id."""
-        listing = Listing(f"repositories of organization {bigint('org_id', org_id)}", length=1)
+        org_id = bigint("org_id", org_id)
+        listing = Listing(f"repositories of organization {org_id}", length=1)
         (after_id,) = listing.start(after, (0,))
         parameters = {"org_id": org_id, "after_id": after_id}
         return self._page(listing, "list_repositories_by_organization", parameters, limit, attrgetter("id"))

@@ -47,7 +47,8 @@ class TokenVault:
     ) -> None:
         """Encrypt and write a user's tokens. A token left out is kept; None removes it. Raises NotFound."""
         keyring = self._keys.keyring()
-        parameters: dict[str, Any] = {"id": bigint("user_id", user_id)}
+        user_id = bigint("user_id", user_id)
+        parameters: dict[str, Any] = {"id": user_id}
         for column, value in zip(_COLUMNS, (access_token, refresh_token), strict=True):
             parameters[f"sets_{column}"] = value is not UNSET
             parameters[column] = (

@@ -229,7 +229,7 @@ def _listing(entity: Specification, field: Field) -> list[str]:
         f"        self, {name}: int, *, limit: int = 50, after: str | None = None",
         f"    ) -> Page[{entity.model}]:",
         f'        """Return a page of the {entity.labels} with this {name}, ordered by id."""',
-        f'        bigint("{name}", {name})',
+        f'        {name} = bigint("{name}", {name})',
         f'        listing = Listing(f"{entity.labels} by {name} {{{name}}}", length=1)',
         "        (after_id,) = listing.start(after, (0,))",
         f'        parameters = {{"{name}": {name}, "after_id": after_id}}',

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ops.entity.field import Field, checked_name, parse_field, refuse
 _TAKEN = {"activity", "activities", "open", "close", "aclose", "cache", "new"}
 # Classes that the generated modules import.
 _IMPORTED = {"Literal", "Decimal", "UUID", "Listing", "Tier", "RecordKind", "Case"}
-_HELPERS = {"text", "bigint", "integer", "uuid", "attrgetter"}
+_HELPERS = {"text", "indexed_text", "bigint", "integer", "uuid", "attrgetter"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,13 @@ def specify(
     names = [field.name for field in parsed]
     if twice := next((each for each in names if names.count(each) > 1), None):
         raise refuse(f"field {twice!r} is given twice; name each field once")
-    specification = Specification(name, plural, parsed, _key(parsed, key))
+    natural_key = _key(parsed, key)
+    if natural_key is not None and natural_key.kind == "text":
+        # A key has an index.
+        indexed = replace(natural_key, type=replace(natural_key.type, check="indexed_text"))
+        parsed = tuple(indexed if field is natural_key else field for field in parsed)
+        natural_key = indexed
+    specification = Specification(name, plural, parsed, natural_key)
     for field in parsed:
         if field.reference == plural and not field.is_nullable:
             raise refuse(

@@ -11,7 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from db.errors import InvalidInput
-from db.validation import bigint, partition_month, text, timestamp
+from db.validation import bigint, indexed_text, partition_month, text, timestamp
 from ops.gharchive.stored_json import as_stored
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -63,7 +63,7 @@ def parse_event(line: bytes) -> Event:
             raise Rejected("actor: is missing")
         return Event(
             github_event_id=_number("id", number),
-            type=text("type", kind, empty=False),
+            type=indexed_text("type", kind, empty=False),
             timestamp=_time(created_at),
             actor=actor,
             repo=_party("repo", "name", parties[1], data),
@@ -99,7 +99,9 @@ def _party(part: str, name: str, said: object, data: list[bytes]) -> Party | Non
     github_id, called = said.pop("id", None), said.pop(name, None)
     if said:
         data.append(_key(part) + _encode(said))
-    return Party(_number(f"{part}.id", github_id), text(f"{part}.{name}", called, empty=False))
+    # Of the names, only those of users are indexed.
+    check = indexed_text if part == "actor" else text
+    return Party(_number(f"{part}.id", github_id), check(f"{part}.{name}", called, empty=False))
 
 
 def _number(field: str, value: object) -> int:

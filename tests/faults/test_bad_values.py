@@ -144,11 +144,38 @@ def test_long_and_quoted_text_is_returned_unchanged(data: Any, database: Databas
 def test_text_too_long_for_an_index_is_a_typed_error_and_writes_nothing(
     data: Any, written: Callable[[], dict[str, int]]
 ) -> None:
-    noise = json.dumps([(n * 2654435761) % 2**32 for n in range(100_000)])
+    # Random digits, because Postgres compresses others.
+    noise = json.dumps([(n * 2654435761) % 2**32 for n in range(1000)])
+    data.users.add(USER)
     before = written()
-    with pytest.raises(DbError):
-        data.users.add(replace(USER, username=noise))
+    for records, record in (
+        (data.users, replace(USER, github_id=2, username=noise)),
+        (data.repositories, replace(REPOSITORY, language=noise)),
+        (data.activities, replace(ACTIVITY, type=noise)),
+    ):
+        with pytest.raises(InvalidInput, match=f"has {len(noise)} bytes; at most 2000 can be stored"):
+            records.add(record)
     assert written() == before
+
+
+def test_text_at_the_limit_of_an_index_is_stored(data: Any) -> None:
+    # Four bytes each. Random, because Postgres compresses others.
+    longest = "".join(chr(0x10000 + (n * 2654435761) % 2**32 % 0xFFFF) for n in range(500))
+    user = data.users.add(replace(USER, username=longest))
+    repository = data.repositories.add(replace(REPOSITORY, language=longest))
+    activity = data.activities.add(replace(ACTIVITY, user_id=user.id, type=longest))
+    assert data.users.list_by_username(longest).items == [user]
+    assert data.repositories.list_by_language(longest).items == [repository]
+    assert data.activities.list_by_type(longest).items == [activity]
+
+
+def test_a_type_too_long_for_an_index_is_one_reject_of_a_bulk_load(data: Any) -> None:
+    user_id = data.users.add(USER).id
+    noise = json.dumps([(n * 2654435761) % 2**32 for n in range(1000)])
+    rejects: list[str] = []
+    rows = [replace(ACTIVITY, user_id=user_id, type=kind) for kind in ("a", noise, "b")]
+    assert data.activities.copy_in(rows, on_reject=lambda _, error: rejects.append(error.field)) == 2
+    assert rejects == ["type"]
 
 
 def test_integers_at_the_limits_are_returned_unchanged(data: Any) -> None:

@@ -16,6 +16,7 @@ from cache.entry import MOST_BYTES
 from cache.keys import FeedKeys
 from cache.metrics import CALL_SECONDS
 from db.copy_binary import Owners
+from db.errors import InvalidCursor
 from db.models import NewActivity, NewRepository, NewUser
 from tests.conftest import Database
 from tests.containers import wait_until
@@ -32,6 +33,13 @@ def user_id(data: Any) -> int:
 @pytest.fixture
 def repo_id(data: Any) -> int:
     return int(data.repositories.add(NewRepository(github_id=1, name="o/r")).id)
+
+
+class Roman(int):
+    """An integer whose text is not its number, as of a member of an Enum."""
+
+    def __str__(self) -> str:
+        return "VII"
 
 
 def _made(user_id: int, n: int, repo_id: int | None = None) -> NewActivity:
@@ -83,6 +91,34 @@ def test_a_cached_page_takes_one_round_trip(data: Any, user_id: int) -> None:
     assert _calls() - missed == {"mget": 1}
 
 
+@promise("a cursor that was changed or belongs to another listing raises InvalidCursor")
+def test_a_value_that_is_not_a_cursor_is_refused_although_the_first_page_is_cached(
+    data: Any, user_id: int, repo_id: int
+) -> None:
+    for feed, owner in ((data.activities.feed, user_id), (data.activities.repository_feed, repo_id)):
+        feed(owner)
+        before = _calls()
+        for wrong in ("", "the top", 0, False, (), "\ud800", b"", "x" * 40):
+            with pytest.raises(InvalidCursor, match="is not a cursor"):
+                feed(owner, after=wrong)
+        # Nothing was asked of Redis.
+        assert _calls() == before
+
+
+def test_spellings_of_a_cursor_share_a_page(data: Any, user_id: int, database: Database) -> None:
+    for n in (1, 2, 3):
+        data.activities.add(_made(user_id, n))
+    data.outbox.drain()
+    cursor = data.activities.feed(user_id, limit=1).next
+    second = data.activities.feed(user_id, limit=1, after=cursor)
+    assert _events(second) == [2]
+    database.psql(f"DELETE FROM groundwork.activities WHERE user_id = {user_id}")
+    # From Redis. Decoding ignores characters that are not base64.
+    for same in (cursor, cursor + "!!!!"):
+        assert data.activities.feed(user_id, limit=1, after=same) == second
+    assert data.activities.feed(user_id, limit=2, after=cursor).items == []
+
+
 def test_a_write_invalidates_every_page_of_its_owner_and_of_no_other(
     data: Any, user_id: int, repo_id: int, database: Database
 ) -> None:
@@ -117,6 +153,25 @@ def test_update_delete_and_bulk_loads_invalidate_feeds_too(data: Any, user_id: i
     data.activities.copy_in([_made(other, 5), _made(user_id, 6)])
     assert _events(data.activities.feed(other)) == [5]
     assert _events(data.activities.feed(user_id)) == [6]
+
+
+def test_an_owner_of_an_int_subclass_has_the_feed_of_its_number(
+    data: Any, user_id: int, repo_id: int
+) -> None:
+    user, repository = Roman(user_id), Roman(repo_id)
+
+    def events() -> list[list[int]]:
+        feed, repository_feed = data.activities.feed, data.activities.repository_feed
+        pages = feed(user_id), feed(user), repository_feed(repo_id), repository_feed(repository)
+        return [_events(page) for page in pages]
+
+    assert events() == [[]] * 4
+    data.activities.copy_in([_made(user, 1, repository)])
+    assert events() == [[1]] * 4
+    added = data.activities.add(_made(user, 2, repository))
+    assert events() == [[2, 1]] * 4
+    data.activities.delete(Roman(added.id), NOW)
+    assert events() == [[1]] * 4
 
 
 def test_a_bulk_load_for_too_many_owners_invalidates_every_feed(

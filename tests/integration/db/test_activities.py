@@ -6,6 +6,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from enum import Enum
 from typing import Any
 
 import psycopg
@@ -194,6 +195,45 @@ def test_a_bulk_load_stores_what_single_writes_would(data: Any, user_id: int, re
         assert (row.type, row.data, row.timestamp, row.repo_id) == (
             each.type, each.data, each.timestamp, each.repo_id
         )  # fmt: skip
+
+
+class Text(str):
+    def __str__(self) -> str:
+        return "another text"
+
+
+class Number(int):
+    def __str__(self) -> str:
+        return "another number"
+
+
+class Measure(float):
+    def __str__(self) -> str:
+        return "another measure"
+
+
+class Level(int, Enum):
+    HIGH = 3
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (Text("a"), "a"),
+        (Number(7), 7),
+        (Measure(1.5), 1.5),
+        (Level.HIGH, 3),
+        ({Text("k"): [Measure(0.1), (Text("é"),), None]}, {"k": [0.1, ["é"], None]}),
+    ],
+)
+def test_a_bulk_load_stores_subclasses_as_single_writes_do(
+    data: Any, user_id: int, value: object, stored: object
+) -> None:
+    made = [_made(user_id, n, type=Text("PushEvent"), data={"value": value}) for n in (1, 2)]
+    data.activities.add(made[0])
+    assert data.activities.copy_in(made[1:]) == 1
+    found = data.activities.feed(user_id).items
+    assert [(each.type, each.data) for each in found] == [("PushEvent", {"value": stored})] * 2
 
 
 def test_a_bulk_load_stores_nulls_and_the_first_and_last_times(data: Any, user_id: int, repo_id: int) -> None:

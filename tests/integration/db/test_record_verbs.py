@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import redis
 from msgspec.structs import replace
 
 from db.errors import (
@@ -37,6 +38,13 @@ class Kind:
     before: object
     after: object
     text_field: str
+
+
+class Roman(int):
+    """An integer whose text is not its number, as of a member of an Enum."""
+
+    def __str__(self) -> str:
+        return "VII"
 
 
 KINDS = {
@@ -397,6 +405,35 @@ def test_an_id_that_is_not_a_bigint_is_refused(kind: Kind, records: Any) -> None
         for call in (records.find, records.get, records.delete, lambda value: records.get_many([value])):
             with pytest.raises(InvalidInput, match=f"{kind.plural[:4]}"):
                 call(bad)
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+def test_an_id_of_an_int_subclass_shares_the_entry_of_its_number(
+    kind: Kind, records: Any, redis_as_ops: redis.Redis, namespace: str, many: bool
+) -> None:
+    added = records.add(kind.make(7, **{kind.field: kind.before}))
+    same = Roman(added.id)
+    assert (records.get_many([same])[0] if many else records.get(same)) == added
+    keys = list(redis_as_ops.scan_iter(f"gw:{namespace}:*"))
+    assert [key.partition(b"{")[2] for key in keys] == [b"%d}" % added.id]
+    updated = records.update(replace(added, **{kind.field: kind.after}))
+    assert records.get(same) == records.get(added.id) == updated
+    records.delete(same)
+    assert records.find(added.id) is records.find(same) is None
+
+
+def test_an_id_of_an_int_subclass_is_the_same_write_under_an_idempotency_key(data: Any) -> None:
+    added = data.users.add(NewUser(github_id=7, username="ada"))
+    patched = data.users.patch(Roman(added.id), username="countess", idempotency_key="k")
+    assert data.users.patch(added.id, username="countess", idempotency_key="k") == patched
+
+
+def test_ids_may_come_from_an_iterator(kind: Kind, records: Any) -> None:
+    first, second = (records.get(records.add(kind.make(n)).id) for n in (7, 8))
+    assert records.get_many(iter([second.id, first.id])) == [second, first]
+    assert records.get_many(each.id for each in (first, second)) == [first, second]
+    assert records.get_many(iter([])) == []
+    assert records.delete_many(iter([first.id, second.id])) == 2
 
 
 def test_a_count_out_of_range_is_refused(data: Any) -> None:

@@ -69,6 +69,17 @@ def test_tokens_are_returned_and_a_token_left_out_is_kept(opened: Any) -> None:
     assert data.users.tokens(user.id) == Tokens("a2", None)
 
 
+def test_a_user_id_of_an_int_subclass_is_the_user_of_its_number(opened: Any) -> None:
+    class Roman(int):
+        def __str__(self) -> str:
+            return "VII"
+
+    data = opened(K1)
+    user = data.users.add(ADA)
+    data.users.set_tokens(Roman(user.id), access_token="a", refresh_token="r")
+    assert data.users.tokens(user.id) == data.users.tokens(Roman(user.id)) == Tokens("a", "r")
+
+
 def test_writing_tokens_does_not_conflict_with_an_update(opened: Any) -> None:
     data = opened(K1)
     user = data.users.add(ADA)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from enum import Enum
 
 import msgspec
 import pytest
 
-from cache.keys import LEASE_PREFIX, VALUE_PREFIX, EntityKeys
+from cache.keys import LEASE_PREFIX, VALUE_PREFIX, EntityKeys, FeedKeys
 from db.models import USER_SCHEMA, User
 from infra.spec import redis_acl
 
@@ -22,6 +23,18 @@ def test_a_key_contains_namespace_schema_entity_and_id() -> None:
     assert keys.lease(7) == "gwl:dev:v3:user:{7}"
     assert keys.both(7) == (keys.value(7), keys.lease(7))
     assert keys.values([7, -8]) == [keys.value(7), keys.value(-8)]
+
+
+class Team(int, Enum):
+    ROOT = 7
+
+
+def test_a_member_of_an_enum_has_the_key_of_its_number() -> None:
+    keys, feeds = EntityKeys("dev", "user", 3), FeedKeys("dev", "user_feed", 1)
+    assert keys.both(Team.ROOT) == keys.both(7)
+    assert keys.values([Team.ROOT]) == keys.values([7])
+    assert feeds.generation(Team.ROOT) == feeds.generation(7)
+    assert feeds.page(Team.ROOT, "a") == feeds.page(7, "a")
 
 
 def test_a_value_and_its_lease_share_a_slot() -> None:

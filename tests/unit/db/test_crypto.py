@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import traceback
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_the_same_text_never_has_the_same_ciphertext() -> None:
 def test_a_ciphertext_of_another_row_is_refused(elsewhere: Place) -> None:
     with pytest.raises(TokenUnreadable, match="changed, moved"):
         RING.decrypt(RING.encrypt("secret", PLACE), elsewhere)
+
+
+class Member(int, Enum):
+    ADA = 7
+
+
+def test_a_row_given_as_a_member_of_an_enum_is_the_row_of_its_number() -> None:
+    sealed = RING.encrypt("secret", Place("users", Member.ADA, "access_token"))
+    assert RING.decrypt(sealed, PLACE) == "secret"
 
 
 @promise("a token that was changed, or moved to another row or column, cannot be decrypted")

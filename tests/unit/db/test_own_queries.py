@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from db import load_queries
-from db.named_query import QUERIES_DIR
+from db.errors import InvalidInput
+from db.named_query import QUERIES_DIR, NamedQuery
+from db.own_queries import checked_parameters
 
 ENTRY = "-- name: a_query :{mode}\n-- Do something.\n-- takes: {takes}\n-- gives: {gives}\n{sql};\n"
 
 
-def _load(sql: str, takes: str = "nothing", gives: str = "int", mode: str = "write") -> object:
+def _load(sql: str, takes: str = "nothing", gives: str = "int", mode: str = "write") -> NamedQuery:
     return load_queries(ENTRY.format(sql=sql, takes=takes, gives=gives, mode=mode))["a_query"]
 
 
@@ -72,3 +77,32 @@ def test_declarations_must_fit_the_statement() -> None:
     ):
         with pytest.raises(ValueError, match=why):
             _load(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("date", date(2026, 11, 24)), ("Decimal", Decimal("1.50")), ("UUID", UUID(int=7))],
+)
+def test_a_parameter_of_each_type_passes(kind: str, value: object) -> None:
+    one, many = (_load("SELECT %(a)s", takes=f"a {each}") for each in (kind, f"list[{kind} | None]"))
+    assert checked_parameters(one, {"a": value}) == {"a": value}
+    assert checked_parameters(many, {"a": [value, None]}) == {"a": [value, None]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "why"),
+    [
+        ("date", datetime(2026, 11, 24), "datetime is not a date"),
+        ("date", datetime(2026, 11, 24, tzinfo=UTC), "datetime is not a date"),
+        ("date", "2026-11-24", "str is not a date"),
+        ("Decimal", "a\0b", "str is not a Decimal"),
+        ("Decimal", 1.5, "float is not a Decimal"),
+        ("Decimal", Decimal("NaN"), "NaN is not a finite number"),
+        ("UUID", object(), "object is not a UUID"),
+        ("UUID", str(UUID(int=7)), "str is not a UUID"),
+    ],
+)
+def test_a_parameter_of_another_type_is_refused(kind: str, value: object, why: str) -> None:
+    for takes, given in ((kind, value), (f"{kind} | None", value), (f"list[{kind}]", [value])):
+        with pytest.raises(InvalidInput, match=f"a: {why}"):
+            checked_parameters(_load("SELECT %(a)s", takes=f"a {takes}"), {"a": given})

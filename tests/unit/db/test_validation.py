@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
@@ -12,13 +13,16 @@ from msgspec import UNSET
 
 from db.errors import InvalidInput
 from db.validation import (
+    INDEXED_TEXT_BYTES,
     JSON_DEPTH,
     TEXT_BYTES,
     bigint,
     bigints,
     boolean,
+    count,
     day,
     decimal,
+    indexed_text,
     integer,
     json_object,
     list_of,
@@ -28,6 +32,15 @@ from db.validation import (
     text,
     uuid,
 )  # fmt: skip
+
+
+class Team(int, Enum):
+    ROOT = 7
+
+
+class Roman(int):
+    def __str__(self) -> str:
+        return "VII"
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -42,6 +55,17 @@ def test_many_integers_pass(values: Any) -> None:
     assert bigints("ids", values) == list(values)
 
 
+@pytest.mark.parametrize("values", [[], [7, 8], [7, Team.ROOT]])
+def test_integers_of_an_iterator_pass(values: list[int]) -> None:
+    assert bigints("ids", iter(values)) == values
+
+
+def test_a_wrong_value_of_an_iterator_is_refused() -> None:
+    values: Any = [7, "8"]
+    with pytest.raises(InvalidInput, match="ids: str is not an integer"):
+        bigints("ids", iter(values))
+
+
 @pytest.mark.parametrize("wrong", [True, 1.0, "1", None, 2**63, -(2**63) - 1, float("nan")])
 def test_one_wrong_value_among_integers_is_refused(wrong: Any) -> None:
     for values in ([wrong], [1, wrong, 2]):
@@ -52,6 +76,13 @@ def test_one_wrong_value_among_integers_is_refused(wrong: Any) -> None:
 @pytest.mark.parametrize("value", [-(2**63), 0, 2**63 - 1])
 def test_integers_at_the_limits_pass(value: int) -> None:
     assert bigint("n", value) == value
+
+
+@pytest.mark.parametrize("value", [Team.ROOT, Roman(7)])
+def test_an_integer_of_a_subclass_is_returned_as_a_plain_int(value: int) -> None:
+    """An f-string of the value itself is "Team.ROOT" or "VII"."""
+    for plain in (bigint("n", value), *bigints("n", [1, value])[1:], integer("n", value), count("n", value)):
+        assert (type(plain), plain) == (int, 7)
 
 
 @pytest.mark.parametrize("value", [-(2**63) - 1, 2**63, True, 1.0, "1", None])
@@ -124,6 +155,15 @@ def test_invalid_text_is_refused(value: object) -> None:
 @pytest.mark.parametrize("value", ["", "é" * 10, "\U0001f600", "x" * TEXT_BYTES])
 def test_other_text_passes(value: str) -> None:
     assert text("t", value) == value
+
+
+def test_text_of_a_column_with_an_index_has_a_smaller_limit() -> None:
+    longest = "é" * (INDEXED_TEXT_BYTES // 2)
+    assert indexed_text("t", longest) == longest
+    with pytest.raises(InvalidInput, match="t: has 2001 bytes; at most 2000 can be stored"):
+        indexed_text("t", longest + "x")
+    with pytest.raises(InvalidInput, match="t: is empty"):
+        indexed_text("t", "", empty=False)
 
 
 def test_empty_text_is_refused_where_it_is_meaningless() -> None:

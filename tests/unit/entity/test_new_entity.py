@@ -184,6 +184,17 @@ def test_lines_of_the_longest_names_are_not_too_long(checkout: Path) -> None:
     assert [line for line in lines if len(line) > 120] == []
 
 
+@pytest.mark.parametrize(("key", "check"), [("slug", "indexed_text"), (None, "text")])
+def test_only_a_text_that_is_the_key_has_the_limit_of_an_index(
+    checkout: Path, key: str | None, check: str
+) -> None:
+    fields = ("slug:text", "body:text")
+    files = generate.generated(checkout, specify(checkout, "gizmo", None, fields, key))
+    module = files[checkout / "db/_async/gizmos.py"]
+    assert f'"slug": {check}("slug", record.slug)' in module
+    assert '"body": text("body", record.body)' in module
+
+
 def test_an_entity_may_have_the_name_of_a_check(checkout: Path) -> None:
     files = generate.generated(checkout, specify(checkout, "text", None, ("text:text?", "day:date"), None))
     module = files[checkout / "db/_async/texts.py"]

@@ -81,6 +81,11 @@ def test_an_unknown_type_or_a_missing_repo_is_accepted() -> None:
         (_line(payload={"n": 2**70}), "data: is out of range"),
         (_line(payload={"text": "\ud800"}), ""),
         (_line(actor={"id": 1, "login": "a\0"}), "actor.login: contains a NUL character"),
+        (
+            _line(actor={"id": 1, "login": "a" * 2001}),
+            "actor.login: has 2001 bytes; at most 2000 can be stored",
+        ),
+        (_line(type="a" * 2001), "type: has 2001 bytes; at most 2000 can be stored"),
     ],
 )
 def test_an_event_that_cannot_be_stored_is_rejected_with_a_reason(line: bytes, reason: str) -> None:
