@@ -3,6 +3,7 @@
 The source in cache/_async and db/_async uses the first of each pair, the code generated from it the second:
 
 - AsyncCompletion, Completion: a one-time event
+- AsyncTurn, Turn: let the tasks that share an object use it one after another. Does nothing in threads
 - AsyncBackgroundTasks, BackgroundTasks: one-time background work that no caller waits for
 - AsyncRepeating, Repeating: repeated background work
 - async_uninterrupted, uninterrupted: finish an action although the task is cancelled
@@ -89,6 +90,39 @@ class Completion:
                 with suppress(ValueError):
                     self._waiting.remove(lock)
         return self._is_set
+
+
+class AsyncTurn:
+    """Lets the tasks that share an object use it one after another, in the order of their requests."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def take(self, seconds: float | None) -> bool:
+        """Wait up to `seconds`, or without a limit, and return whether it is the caller's turn until `release`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._lock.acquire()
+        except TimeoutError:
+            return False
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+class Turn:
+    """The sync counterpart for an object that belongs to one thread. It does nothing."""
+
+    __slots__ = ()
+
+    def take(self, seconds: float | None) -> bool:
+        return True
+
+    def release(self) -> None:
+        return
 
 
 class AsyncBackgroundTasks:

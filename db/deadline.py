@@ -37,6 +37,13 @@ class Deadline:
                 f"query {name}: the deadline of {shown(self.seconds)} passed before it was sent; nothing was changed"
             )
 
+    def passed_while_waiting(self, name: str) -> DeadlineExceeded:
+        """Return the error of query `name` that has waited for other tasks of its transaction until now."""
+        return DeadlineExceeded(
+            f"query {name}: the deadline of {shown(self.seconds)} passed while other tasks of the transaction used its"
+            " connection; nothing was changed"
+        )
+
 
 _chosen: ContextVar[Deadline | None] = ContextVar("groundwork_deadline", default=None)
 

@@ -161,7 +161,7 @@ class AsyncActivityRepository:
         IdempotencyKeyReused if the key was used for a different write. Keys are kept for a day.
         """
         parameters = new_values(activity)
-        write = partial(self._write, "add_activity", parameters)
+        write = partial(self._add, parameters)
         return await self._once("add", named(parameters), parameters["timestamp"], idempotency_key, write)
 
     async def upsert(self, activity: NewActivity, *, idempotency_key: str | None = None) -> Activity:
@@ -172,7 +172,7 @@ class AsyncActivityRepository:
         if activity.github_event_id is None:
             raise InvalidInput("github_event_id", "is required for an upsert; use add for other activities")
         parameters = new_values(activity)
-        write = partial(self._write, "upsert_activity", parameters)
+        write = partial(self._upsert, parameters)
         return await self._once("upsert", named(parameters), parameters["timestamp"], idempotency_key, write)
 
     async def update(self, activity: Activity, *, idempotency_key: str | None = None) -> Activity:
@@ -291,12 +291,32 @@ class AsyncActivityRepository:
         await self._feeds.invalidate(*owners)
         return updated
 
-    async def _write(self, query: str, parameters: Parameters) -> Activity:
+    async def _add(self, parameters: Parameters) -> Activity:
         async with self._feeds.invalidate_if_unknown({parameters["user_id"]}, {parameters["repo_id"]}):
-            activity = await self._fetch(query, parameters)
-        assert activity is not None, f"{query} returns the row it wrote"
+            activity = await self._fetch("add_activity", parameters)
+        assert activity is not None, "the query returns the row it wrote"
         await self._feeds.invalidate({activity.user_id}, {activity.repo_id})
         return activity
+
+    async def _upsert(self, parameters: Parameters) -> Activity:
+        deadline = self._pool.deadline()
+        user_id, repo_id = parameters["user_id"], parameters["repo_id"]
+        # The statement changes only an activity of these owners, so that their feeds can be invalidated even if its
+        # outcome is unknown. A stored activity rarely has other owners than the new one.
+        old_user_id, old_repo_id = user_id, repo_id
+        while True:
+            owners = {old_user_id, user_id}, {old_repo_id, repo_id}
+            old = {"old_user_id": old_user_id, "old_repo_id": old_repo_id}
+            async with self._feeds.invalidate_if_unknown(*owners):
+                activity = await self._fetch("upsert_activity", parameters | old, deadline)
+            if activity is not None:
+                await self._feeds.invalidate(*owners)
+                return activity
+            key = {name: parameters[name] for name in ("github_event_id", "timestamp")}
+            before = await self._fetch("find_activity_by_event", key, deadline)
+            # Another caller may have deleted it.
+            if before is not None:
+                old_user_id, old_repo_id = before.user_id, before.repo_id
 
     async def _cached(
         self,

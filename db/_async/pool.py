@@ -101,8 +101,11 @@ class AsyncPool(AsyncLender):
             deadline = deadline or self.deadline()
             with self.call(query, deadline, in_transaction=True):
                 deadline.require(query.name)
-                transaction.connection.deadline = deadline
-                return await transaction.connection.fetch(query, parameters, row_factory)
+                connection = await transaction.begin_call(query.name, deadline)
+                try:
+                    return await connection.fetch(query, parameters, row_factory)
+                finally:
+                    transaction.end_call()
         # Here each call of a function is a measurable part of a short query's time.
         settings = self.settings
         if deadline is None:
@@ -174,8 +177,11 @@ class AsyncPool(AsyncLender):
         call = self.call(query, deadline, in_transaction=True)
         with call:
             deadline.require(query.name)
-            transaction.connection.deadline = deadline
-            answer = await transaction.connection.send_copy(query.sql, rows)
+            connection = await transaction.begin_call(query.name, deadline)
+            try:
+                answer = await connection.send_copy(query.sql, rows)
+            finally:
+                transaction.end_call()
             call.halve()
         try:
             yield
@@ -184,8 +190,11 @@ class AsyncPool(AsyncLender):
             if answer.error is None:
                 raise
         with call:
-            transaction.connection.deadline = self.deadline()
-            await answer.end()
+            await transaction.begin_call(query.name, self.deadline())
+            try:
+                await answer.end()
+            finally:
+                transaction.end_call()
 
     @asynccontextmanager
     async def transaction(

@@ -158,7 +158,7 @@ class ActivityRepository:
         IdempotencyKeyReused if the key was used for a different write. Keys are kept for a day.
         """
         parameters = new_values(activity)
-        write = partial(self._write, "add_activity", parameters)
+        write = partial(self._add, parameters)
         return self._once("add", named(parameters), parameters["timestamp"], idempotency_key, write)
 
     def upsert(self, activity: NewActivity, *, idempotency_key: str | None = None) -> Activity:
@@ -169,7 +169,7 @@ class ActivityRepository:
         if activity.github_event_id is None:
             raise InvalidInput("github_event_id", "is required for an upsert; use add for other activities")
         parameters = new_values(activity)
-        write = partial(self._write, "upsert_activity", parameters)
+        write = partial(self._upsert, parameters)
         return self._once("upsert", named(parameters), parameters["timestamp"], idempotency_key, write)
 
     def update(self, activity: Activity, *, idempotency_key: str | None = None) -> Activity:
@@ -284,12 +284,32 @@ class ActivityRepository:
         self._feeds.invalidate(*owners)
         return updated
 
-    def _write(self, query: str, parameters: Parameters) -> Activity:
+    def _add(self, parameters: Parameters) -> Activity:
         with self._feeds.invalidate_if_unknown({parameters["user_id"]}, {parameters["repo_id"]}):
-            activity = self._fetch(query, parameters)
-        assert activity is not None, f"{query} returns the row it wrote"
+            activity = self._fetch("add_activity", parameters)
+        assert activity is not None, "the query returns the row it wrote"
         self._feeds.invalidate({activity.user_id}, {activity.repo_id})
         return activity
+
+    def _upsert(self, parameters: Parameters) -> Activity:
+        deadline = self._pool.deadline()
+        user_id, repo_id = parameters["user_id"], parameters["repo_id"]
+        # The statement changes only an activity of these owners, so that their feeds can be invalidated even if its
+        # outcome is unknown. A stored activity rarely has other owners than the new one.
+        old_user_id, old_repo_id = user_id, repo_id
+        while True:
+            owners = {old_user_id, user_id}, {old_repo_id, repo_id}
+            old = {"old_user_id": old_user_id, "old_repo_id": old_repo_id}
+            with self._feeds.invalidate_if_unknown(*owners):
+                activity = self._fetch("upsert_activity", parameters | old, deadline)
+            if activity is not None:
+                self._feeds.invalidate(*owners)
+                return activity
+            key = {name: parameters[name] for name in ("github_event_id", "timestamp")}
+            before = self._fetch("find_activity_by_event", key, deadline)
+            # Another caller may have deleted it.
+            if before is not None:
+                old_user_id, old_repo_id = before.user_id, before.repo_id
 
     def _cached(
         self,

@@ -102,8 +102,11 @@ class Pool(Lender):
             deadline = deadline or self.deadline()
             with self.call(query, deadline, in_transaction=True):
                 deadline.require(query.name)
-                transaction.connection.deadline = deadline
-                return transaction.connection.fetch(query, parameters, row_factory)
+                connection = transaction.begin_call(query.name, deadline)
+                try:
+                    return connection.fetch(query, parameters, row_factory)
+                finally:
+                    transaction.end_call()
         # Here each call of a function is a measurable part of a short query's time.
         settings = self.settings
         if deadline is None:
@@ -175,8 +178,11 @@ class Pool(Lender):
         call = self.call(query, deadline, in_transaction=True)
         with call:
             deadline.require(query.name)
-            transaction.connection.deadline = deadline
-            answer = transaction.connection.send_copy(query.sql, rows)
+            connection = transaction.begin_call(query.name, deadline)
+            try:
+                answer = connection.send_copy(query.sql, rows)
+            finally:
+                transaction.end_call()
             call.halve()
         try:
             yield
@@ -185,8 +191,11 @@ class Pool(Lender):
             if answer.error is None:
                 raise
         with call:
-            transaction.connection.deadline = self.deadline()
-            answer.end()
+            transaction.begin_call(query.name, self.deadline())
+            try:
+                answer.end()
+            finally:
+                transaction.end_call()
 
     @contextmanager
     def transaction(

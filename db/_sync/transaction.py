@@ -14,6 +14,7 @@ from contextvars import ContextVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from cache.synchronization import Turn
 from db._sync.connection import BoundedConnection
 from db._sync.driver_pool import Lease
 from db.deadline import Deadline, chosen_deadline, nearer
@@ -70,6 +71,8 @@ class Transaction:
         # writes that follow it.
         self.innermost = self.block
         self._deadline_seconds = deadline_seconds
+        # Each task waits for its turn before it sets the connection's deadline, and no longer than its own deadline.
+        self._turn = Turn()
 
     @property
     def connection(self) -> BoundedConnection:
@@ -78,6 +81,36 @@ class Transaction:
             return self._lease[0]
         except IndexError:
             raise TransactionOver() from None
+
+    def begin_call(self, name: str, deadline: Deadline) -> BoundedConnection:
+        """Wait until no other task uses the connection, and return it for query `name`, until `end_call`.
+
+        Raises DeadlineExceeded if the deadline passes first, and TransactionOver if the caller's block ends first.
+        """
+        self._take_turn(name, deadline)
+        try:
+            # Raises TransactionOver if the block has ended.
+            current_block(self.pool)
+            connection = self._open_connection()
+        except BaseException:
+            self._turn.release()
+            raise
+        connection.deadline = deadline
+        return connection
+
+    def _take_turn(self, name: str, deadline: Deadline) -> None:
+        if not self._turn.take(deadline.left()):
+            raise deadline.passed_while_waiting(name)
+
+    def end_call(self) -> None:
+        """Let the next task use the connection."""
+        self._turn.release()
+
+    def _open_connection(self) -> BoundedConnection:
+        """Return the connection. Raises TransactionOver if nothing may be sent on it any more."""
+        if self.block.is_over or self.connection.is_inherited:
+            raise TransactionOver()
+        return self.connection
 
     @contextmanager
     def run(self) -> Iterator[None]:
@@ -116,11 +149,11 @@ class Transaction:
                 except BaseException:
                     # If the connection is lost, the end of the outer block reports it.
                     with suppress(DbError):
-                        self._undo()
+                        self._undo(block)
                     raise
                 if self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
                     # The block caught the error of a statement and continued. Undo only this block.
-                    self._undo()
+                    self._undo(block)
                     raise TransactionAborted()
                 self._control("release_savepoint")
                 around.effects += block.effects
@@ -129,8 +162,10 @@ class Transaction:
         finally:
             self._end(block, around)
 
-    def _undo(self) -> None:
+    def _undo(self, block: Block) -> None:
         """Roll back to the last savepoint, also if the deadline has passed: the transaction continues."""
+        # Calls of the block that wait for the connection must not run after this.
+        block.is_over = True
         self._control("roll_back_savepoint", least=_ROLLBACK_SECONDS)
         self._control("release_savepoint", least=_ROLLBACK_SECONDS)
 
@@ -148,22 +183,35 @@ class Transaction:
     def _next_deadline(self) -> Deadline:
         return nearer(self.deadline or Deadline(self._deadline_seconds), chosen_deadline())
 
-    def _control(self, name: str, instead: bytes | None = None, least: float = 0.0) -> str:
-        """Send a transaction control statement, or `instead` in place of it, and return the server's command tag.
+    def _control(self, name: str, instead: bytes | None = None, least: float = 0.0) -> None:
+        """Send a transaction control statement, or `instead` in place of it, when no other task uses the connection.
 
-        The statement gets `least` seconds even if the deadline is earlier.
+        With `least`, it is sent even if the deadline has passed, and gets at least that many seconds.
         """
         if self.connection.is_inherited:
             raise TransactionOver()
+        deadline, is_release = self._next_deadline(), name == "release_savepoint"
+        # With `least` there is no limit, because the calls of other tasks have deadlines.
+        is_taken = self._turn.take(None if least else deadline.left())
+        if not is_taken and not is_release:
+            raise deadline.passed_while_waiting(name)
+        try:
+            connection = self._open_connection()
+            if deadline.left() < least:
+                deadline = Deadline(least)
+            if is_release and (not is_taken or deadline.left() <= 0):
+                # An answer could still arrive in time. Closing the connection rolls everything back.
+                connection.discard()
+                raise translate(DeadlinePassed(), _QUERIES[name], deadline.seconds, in_transaction=True)
+            self._send(name, deadline, instead)
+        finally:
+            if is_taken:
+                self._turn.release()
+
+    def _send(self, name: str, deadline: Deadline, instead: bytes | None = None) -> str:
+        """Send a transaction control statement, and return the server's command tag. The caller has the turn."""
         query = _QUERIES[name]
-        deadline = self._next_deadline()
-        if deadline.left() < least:
-            deadline = Deadline(least)
         self.connection.deadline = deadline
-        if name == "release_savepoint" and deadline.left() <= 0:
-            # An answer could still arrive in time. Closing the connection rolls everything back.
-            self.connection.discard()
-            raise translate(DeadlinePassed(), query, deadline.seconds, in_transaction=True)
         try:
             cursor = self.connection.execute(query.sql if instead is None else instead, prepare=False)
         except psycopg.Error as error:
@@ -173,20 +221,36 @@ class Transaction:
 
     def _commit(self) -> None:
         """Send COMMIT, unless it is already known that nothing can be committed. Then the outcome is known too."""
-        connection = self.connection
-        if connection.closed:
+        if self.connection.closed:
             # A statement lost the connection or passed its deadline, and the block caught the error.
             raise TransactionAborted()
+        deadline = self._next_deadline()
         try:
-            self._next_deadline().require("commit_transaction")
-            if not connection.is_quiet():
-                # The server has ended the session, or has sent a notice.
-                self._control("commit_transaction", b"")
-        except DbError:
+            deadline.require("commit_transaction")
+            self._take_turn("commit_transaction", deadline)
+        except BaseException:
             self._roll_back()
             raise
         try:
-            tag = self._control("commit_transaction")
+            self._commit_in_turn(deadline)
+        finally:
+            # The block ends before a task that waits for its turn continues. It then gets TransactionOver.
+            self._turn.release()
+
+    def _commit_in_turn(self, deadline: Deadline) -> None:
+        connection = self._open_connection()
+        if connection.closed:
+            # The statement of another task has lost it meanwhile.
+            raise TransactionAborted()
+        if not connection.is_quiet():
+            try:
+                # The server has ended the session, or has sent a notice.
+                self._send("commit_transaction", deadline, b"")
+            except DbError:
+                self._roll_back_in_turn()
+                raise
+        try:
+            tag = self._send("commit_transaction", deadline)
         except OutcomeUnknown:
             for _, invalidate in self.block.effects:
                 invalidate()
@@ -197,6 +261,17 @@ class Transaction:
 
     def _roll_back(self) -> None:
         if self.connection.closed or self.connection.is_inherited:
+            return
+        # Calls that wait for the connection send nothing more, so this waits for one statement at most.
+        self.block.is_over = True
+        self._turn.take(None)
+        try:
+            self._roll_back_in_turn()
+        finally:
+            self._turn.release()
+
+    def _roll_back_in_turn(self) -> None:
+        if self.connection.closed:
             return
         self.connection.deadline = Deadline(_ROLLBACK_SECONDS)
         try:

@@ -9,6 +9,14 @@ SELECT id, github_event_id, user_id, repo_id, type, timestamp, data, created_at,
 FROM activities
 WHERE id = %(id)s AND timestamp = %(timestamp)s;
 
+-- name: find_activity_by_event :read
+-- Find an activity by GitHub's event id and its timestamp.
+-- takes: github_event_id int, timestamp datetime
+-- gives: Activity
+SELECT id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version
+FROM activities
+WHERE github_event_id = %(github_event_id)s AND timestamp = %(timestamp)s;
+
 -- name: find_activities :read
 -- Find activities by their keys, in no order. first and last are the earliest and the latest of the timestamps.
 -- takes: ids list[int], timestamps list[datetime], first datetime, last datetime
@@ -69,13 +77,14 @@ VALUES (%(github_event_id)s, %(user_id)s, %(repo_id)s, %(type)s, %(timestamp)s, 
 RETURNING id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version;
 
 -- name: upsert_activity :write
--- Insert an activity, or update the one with its GitHub event id and timestamp.
--- takes: github_event_id int, user_id int, repo_id int | None, type str, timestamp datetime, data dict
+-- Insert an activity, or update the one with its GitHub event id and timestamp if it has the old user and repository.
+-- takes: github_event_id int, user_id int, repo_id int | None, type str, timestamp datetime, data dict, old_user_id int, old_repo_id int | None
 -- gives: Activity
 INSERT INTO activities (github_event_id, user_id, repo_id, type, timestamp, data)
 VALUES (%(github_event_id)s, %(user_id)s, %(repo_id)s, %(type)s, %(timestamp)s, %(data)s)
 ON CONFLICT (github_event_id, timestamp) DO UPDATE SET
     user_id = excluded.user_id, repo_id = excluded.repo_id, type = excluded.type, data = excluded.data
+WHERE activities.user_id = %(old_user_id)s AND activities.repo_id IS NOT DISTINCT FROM %(old_repo_id)s
 RETURNING id, github_event_id, user_id, repo_id, type, timestamp, data, created_at, updated_at, row_version;
 
 -- name: update_activity :write

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 from msgspec.structs import replace
@@ -172,6 +173,45 @@ def test_an_owner_of_an_int_subclass_has_the_feed_of_its_number(
     assert events() == [[2, 1]] * 4
     data.activities.delete(Roman(added.id), NOW)
     assert events() == [[1]] * 4
+
+
+def test_an_upsert_that_moves_an_activity_invalidates_the_feeds_of_its_old_owners(
+    data: Any, user_id: int, repo_id: int
+) -> None:
+    other = data.users.add(NewUser(github_id=2, username="grace")).id
+    data.activities.add(_made(user_id, 1, repo_id))
+    assert _events(data.activities.feed(user_id)) == [1]
+    assert _events(data.activities.repository_feed(repo_id)) == [1]
+    assert data.activities.feed(other).items == []
+
+    moved = data.activities.upsert(_made(other, 1))
+
+    assert (moved.user_id, moved.repo_id, moved.row_version) == (other, None, 2)
+    assert data.activities.feed(user_id).items == []
+    assert data.activities.repository_feed(repo_id).items == []
+    assert data.activities.feed(other).items == [moved]
+
+    back = data.activities.upsert(_made(user_id, 1, repo_id))
+    assert data.activities.feed(other).items == []
+    assert data.activities.repository_feed(repo_id).items == [back]
+
+
+def test_an_upsert_invalidates_the_feed_to_which_another_client_moved_the_activity_meanwhile(
+    data: Any, user_id: int, database: Database
+) -> None:
+    second, third = (data.users.add(NewUser(github_id=n, username="grace")).id for n in (2, 3))
+    data.activities.add(_made(user_id, 1))
+    assert data.activities.feed(second).items == []
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with psycopg.connect(database.url("app")) as connection, ThreadPoolExecutor(1) as thread:
+        connection.execute("UPDATE activities SET user_id = %s", [second])
+        upserting = thread.submit(data.activities.upsert, _made(third, 1))
+        wait_until(lambda: int(database.psql(waiting)) == 1)
+        connection.commit()
+        assert upserting.result(60).user_id == third
+    _behind_its_back(database, second, 9)
+    assert _events(data.activities.feed(second)) == [9]
+    assert _events(data.activities.feed(third)) == [1]
 
 
 def test_a_bulk_load_for_too_many_owners_invalidates_every_feed(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 
 from cache.keys import EntityKeys
 from db.errors import Unavailable
-from db.models import USER_SCHEMA, NewUser
+from db.models import USER_SCHEMA, NewOrganization, NewUser
 from tests.conftest import Database
 from tests.integration.data_access import cache_settings, data_access, database_settings
 from tests.promises import promise
 
 ADA = NewUser(github_id=7, username="ada")
+LAB = NewOrganization(github_id=1, name="lab")
 
 
 def waiting(database: Database) -> int:
@@ -86,6 +88,42 @@ def test_entries_that_are_not_cached_are_drained_too(data: Any, database: Databa
     database.psql("INSERT INTO groundwork.organizations (github_id, name) VALUES (1, 'acme')")
     assert data.outbox.drain() == 1
     assert waiting(database) == 0
+
+
+@promise("a row changed by plain SQL is read correctly within 2 s")
+def test_a_locked_table_does_not_delay_other_entities(data: Any, database: Database) -> None:
+    user = data.users.get(data.users.add(ADA).id)
+    lab = data.organizations.get(data.organizations.add(LAB).id)
+    database.psql("UPDATE groundwork.users SET username = 'elsewhere'")
+    database.psql("UPDATE groundwork.organizations SET name = 'elsewhere'")
+    with psycopg.connect(database.url("app")) as connection:
+        connection.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        assert data.outbox.drain() == 4
+        assert data.organizations.get(lab.id).name == "elsewhere"
+        # The next sweeps do not wait for the table again.
+        database.psql("UPDATE groundwork.organizations SET name = 'renamed again'")
+        database.psql(f"INSERT INTO groundwork.cache_outbox (entity, entity_id) VALUES ('user', {user.id})")
+        for _ in range(3):
+            data.outbox.drain()
+        assert data.organizations.get(lab.id).name == "renamed again"
+        waiting_for_lock = "wait_event_type = 'Lock' AND datname = current_database()"
+        assert int(database.psql(f"SELECT count(*) FROM pg_stat_activity WHERE {waiting_for_lock}")) <= 1
+    assert data.users.get(user.id).username == "elsewhere"
+    assert waiting(database) == 0
+
+
+@promise("a row changed by plain SQL is read correctly within 2 s")
+def test_a_table_that_was_dropped_does_not_block_other_entities(data: Any, database: Database) -> None:
+    lab = data.organizations.get(data.organizations.add(LAB).id)
+    user = data.users.get(data.users.add(ADA).id)
+    database.psql("UPDATE groundwork.organizations SET name = 'elsewhere'")
+    database.psql("UPDATE groundwork.users SET username = 'elsewhere'")
+    database.psql("ALTER TABLE groundwork.organizations RENAME TO dropped")
+    assert data.outbox.drain() == 4
+    assert waiting(database) == 0
+    assert data.users.get(user.id).username == "elsewhere"
+    database.psql("ALTER TABLE groundwork.dropped RENAME TO organizations")
+    assert data.organizations.get(lab.id).name == "elsewhere"
 
 
 @promise("the outbox keeps its entries while Redis is unavailable")

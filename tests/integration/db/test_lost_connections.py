@@ -228,29 +228,40 @@ def test_the_plain_driver_fails_after_a_migration(connect: Callable[..., Any], d
             connection.execute(query, prepare=True)
 
 
-@pytest.mark.parametrize("verb", ["update", "delete"])
+@pytest.mark.parametrize(("verb", "deadline_seconds"), [("update", 2.0), ("delete", 2.0), ("upsert", 3.3)])
 def test_after_a_change_of_unknown_outcome_the_feeds_of_an_activity_are_current(
-    flavour: str, database: Database, redis_server: Server, namespace: str, verb: str
+    flavour: str,
+    database: Database,
+    redis_server: Server,
+    namespace: str,
+    verb: str,
+    deadline_seconds: float,
 ) -> None:
-    """The activity is read in time, but the answer to the following write is late."""
+    """The activity is read in time, but the answer to the following write is late.
+
+    Before that, an upsert learns from another statement that the activity has other owners.
+    """
     port = database.server.port
     cache = cache_settings(redis_server.redis_url("app"), namespace)
     with slow_proxy(port) as proxy:
         url = database.url("app").replace(f":{port}/", f":{proxy.port}/")
-        settings = database_settings(url, deadline_seconds=2.0, pool_size=1)
+        settings = database_settings(url, deadline_seconds=deadline_seconds, pool_size=1)
         with data_access(flavour, settings, cache) as data:
             activities = data.activities
             old, new = (data.users.add(NewUser(github_id=n, username="x")).id for n in (1, 2))
             repo_id = data.repositories.add(NewRepository(github_id=1, name="o/r")).id
             made = NewActivity(user_id=old, repo_id=repo_id, type="PushEvent", timestamp=datetime.now(UTC))
-            other, added = (activities.add(made) for _ in range(2))
+            other, added = (activities.add(replace(made, github_event_id=n)) for n in (1, 2))
             write = {
+                "upsert": lambda each: activities.upsert(
+                    replace(made, github_event_id=each.github_event_id, user_id=new, repo_id=None)
+                ),
                 "update": lambda each: activities.update(replace(each, user_id=new, repo_id=None)),
                 "delete": lambda each: activities.delete(each.id, each.timestamp),
             }[verb]
             # Prepare it now, so that the later call sends only the statement itself.
             write(other)
-            moved = verb == "update"
+            moved = verb != "delete"
 
             def feeds() -> list[int]:
                 pages = [activities.feed(old), activities.feed(new), activities.repository_feed(repo_id)]

@@ -167,9 +167,10 @@ def test_the_part_of_a_batch_that_was_invalidated_is_deleted(database: Database)
         await pool.close()
         return ages
 
-    assert len(asyncio.run(drain())) == 2
+    # `repository` is processed too, although it comes after the entity that fails.
+    assert len(asyncio.run(drain())) == 3
     left = database.psql("SELECT entity FROM groundwork.cache_outbox ORDER BY entity")
-    assert left.split() == ["organization", "repository"]
+    assert left.split() == ["organization"]
 
 
 @promise("the lag of the outbox is measured from the time at which an entry became visible")

@@ -1,0 +1,196 @@
+"""Tasks that share a transaction use its connection one after another, each within its own deadline."""
+
+# ruff: noqa: PT012 (what is expected to fail is the block as a whole)
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from db import AsyncDataAccess
+from db.errors import DeadlineExceeded, TransactionOver
+from db.models import NewActivity, NewOrganization, NewUser
+from tests.conftest import Database
+from tests.containers import wait_until
+from tests.integration.data_access import cache_settings, database_settings
+from tests.promises import promise
+
+ADA, LAB = NewUser(github_id=7, username="ada"), NewOrganization(github_id=9, name="lab")
+# The deadline of the settings: much later than that of the calls which wait.
+SETTINGS_SECONDS = 120.0
+SECONDS = 0.3
+
+
+def _run(database: Database, body: Callable[[AsyncDataAccess], Awaitable[None]], pool_size: int = 2) -> None:
+    nowhere = cache_settings("redis://app:x@127.0.0.1:9/0", "none", near_entries=0, timeout_seconds=0.1)
+    settings = database_settings(
+        database.url("app"), deadline_seconds=SETTINGS_SECONDS, pool_size=pool_size, pool_min_size=1
+    )
+
+    async def run() -> None:
+        async with AsyncDataAccess(settings, nowhere) as data:
+            await body(data)
+
+    asyncio.run(run())
+
+
+@asynccontextmanager
+async def _busy(data: AsyncDataAccess, database: Database) -> AsyncIterator[asyncio.Task[Any]]:
+    """Start a task whose statement waits for a locked table, until the block ends."""
+    with psycopg.connect(database.url("app")) as connection:
+        connection.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        task = asyncio.create_task(data.users.count())
+        await asyncio.to_thread(wait_until, lambda: _waiting(database) == 1)
+        yield task
+        assert not task.done()
+
+
+def _waiting(database: Database) -> int:
+    return int(
+        database.psql(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database()"
+        )
+    )
+
+
+def _stored(database: Database, table: str) -> int:
+    return int(database.psql(f"SELECT count(*) FROM groundwork.{table}"))
+
+
+async def _nested(data: AsyncDataAccess) -> None:
+    async with data.transaction():
+        raise AssertionError("never inside")
+
+
+async def _load(data: AsyncDataAccess) -> None:
+    await data.activities.copy_in([NewActivity(user_id=1, type="x", timestamp=datetime.now(UTC))])
+
+
+@promise("every call in `data.deadline()` ends by then")
+@pytest.mark.parametrize("call", [lambda data: data.organizations.count(), _nested, _load])
+def test_a_call_that_waits_for_another_task_ends_by_its_own_deadline(
+    database: Database, call: Callable[[AsyncDataAccess], Awaitable[Any]]
+) -> None:
+    async def body(data: AsyncDataAccess) -> None:
+        async with data.transaction():
+            lab = await data.organizations.add(LAB)
+            async with _busy(data, database) as busy:
+                with pytest.raises(DeadlineExceeded, match="other tasks of the transaction"):
+                    with data.deadline(SECONDS):
+                        await call(data)
+            assert await busy == 0
+            await data.organizations.patch(lab.id, name="still open")
+
+    _run(database, body)
+    assert _stored(database, "organizations") == 1
+    assert _stored(database, "activities") == 0
+
+
+def test_a_call_that_waits_keeps_its_own_deadline(database: Database) -> None:
+    """The deadline of the call that gives up must not apply to those that wait with it."""
+
+    async def body(data: AsyncDataAccess) -> None:
+        async def hurried() -> object:
+            with data.deadline(SECONDS):
+                return await data.organizations.count()
+
+        async with data.transaction():
+            await data.organizations.add(LAB)
+            async with _busy(data, database) as busy:
+                patient = asyncio.create_task(data.organizations.count())
+                with pytest.raises(DeadlineExceeded):
+                    await asyncio.create_task(hurried())
+            assert [await busy, await patient] == [0, 1]
+
+    _run(database, body)
+    assert _stored(database, "organizations") == 1
+
+
+def test_a_nested_block_is_undone_after_the_statement_of_another_task(database: Database) -> None:
+    async def body(data: AsyncDataAccess) -> None:
+        async with data.transaction():
+            await data.organizations.add(LAB)
+            busy, waits = await _fail(data)
+            assert await busy == 0
+            with pytest.raises(TransactionOver):
+                await waits
+
+    async def _fail(data: AsyncDataAccess) -> list[asyncio.Task[Any]]:
+        tasks: list[asyncio.Task[Any]] = []
+        with pytest.raises(KeyError), data.deadline(SETTINGS_SECONDS):
+            async with data.transaction():
+                await data.organizations.add(NewOrganization(github_id=10, name="undone"))
+                async with _busy(data, database) as busy:
+                    tasks += [busy, asyncio.create_task(data.users.add(ADA))]
+                    await asyncio.sleep(0)
+                    # The lock is released when this block ends, which does not wait for the statement.
+                raise KeyError
+        return tasks
+
+    _run(database, body)
+    assert database.psql("SELECT name FROM groundwork.organizations").split() == ["lab"]
+    assert _stored(database, "users") == 0
+
+
+@promise("a task that outlives its transaction gets TransactionOver")
+def test_a_call_that_waits_sends_nothing_after_an_error_has_left_the_block(database: Database) -> None:
+    async def body(data: AsyncDataAccess) -> None:
+        tasks: list[asyncio.Task[Any]] = []
+        with pytest.raises(KeyError):
+            async with data.transaction():
+                async with _busy(data, database) as busy:
+                    tasks += [busy, asyncio.create_task(data.organizations.add(LAB))]
+                    await asyncio.sleep(0)
+                raise KeyError
+        assert await tasks[0] == 0
+        with pytest.raises(TransactionOver):
+            await tasks[1]
+
+    _run(database, body)
+    assert _stored(database, "organizations") == 0
+
+
+@promise("a task that outlives its transaction gets TransactionOver")
+def test_a_call_that_waits_for_commit_sends_nothing(database: Database) -> None:
+    """The connection is in the pool by then."""
+
+    async def body(data: AsyncDataAccess) -> None:
+        is_sent = asyncio.Event()
+
+        async def late() -> None:
+            await is_sent.wait()
+            await data.organizations.add(LAB)
+
+        async with data.transaction():
+            await data.users.add(ADA)
+            task = asyncio.create_task(late())
+            # Called when this task waits, which is when COMMIT has been sent.
+            asyncio.get_running_loop().call_soon(is_sent.set)
+        with pytest.raises(TransactionOver):
+            await task
+
+    _run(database, body, pool_size=1)
+    assert [_stored(database, table) for table in ("users", "organizations")] == [1, 0]
+
+
+def test_a_cancelled_call_lets_the_next_one_use_the_connection(database: Database) -> None:
+    async def body(data: AsyncDataAccess) -> None:
+        async with data.transaction():
+            async with _busy(data, database) as busy:
+                cancelled, waits = (asyncio.create_task(data.organizations.add(LAB)) for _ in range(2))
+                await asyncio.sleep(0)
+                cancelled.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await cancelled
+            assert await busy == 0
+            assert (await waits).name == "lab"
+
+    _run(database, body)
+    assert _stored(database, "organizations") == 1
