@@ -19,7 +19,7 @@ from typing import Any
 from infra import atomic_write, outputs
 from infra.checkpoint import opened, resources_of, stack_outputs_of
 from infra.docker import ownership
-from infra.docker.engine import DockerError, inspect
+from infra.docker.engine import DockerError
 from infra.docker.members import forget_retirement, retired_replicas
 from infra.docker.network_leases import take_leases
 from infra.rotation_file import forget_rotation
@@ -31,6 +31,7 @@ from ops.output import print_line, relay_to_end
 from ops.stack.final_health import require_healthy
 from ops.stack.pulumi_events import await_end, reported_errors, unanswered_ends
 from ops.stack.pulumi_state import LocalState
+from ops.stack.recorded import CONTAINER, NETWORK, Recorded
 from ops.stack.stopped import start_stopped
 from ops.toolchain.pulumi_environment import environment
 from ops.toolchain.stack_init import ensure as ensure_stack
@@ -44,10 +45,6 @@ _CHANGES = 7
 _ADVICE = "The resources in the stack have been deleted"
 _LAST_OUTPUT_SECONDS = 5
 _UNASKED = ("--yes", "--skip-preview", "--suppress-outputs")
-_CONTAINER = "docker:index/container:Container"
-_NETWORK = "pulumi-python:dynamic/docker:Network"
-_VOLUME = "docker:index/volume:Volume"
-_IMAGE = "pulumi-python:dynamic/docker:Image"
 
 
 @dataclass(frozen=True)
@@ -65,20 +62,21 @@ class PulumiStack:
             if settings.postgres_replicas:
                 forget_retirement(self.checkout, self.name)
             start_stopped(
-                self._containers(),
+                self._recorded().containers(),
                 self.checkout.name(self.name, "postgres"),
                 _tell,
                 retired=retired_replicas(self.checkout, self.name),
             )
-        lost = self._lost_volumes()
+        recorded = self._recorded()
+        lost = recorded.lost_volumes()
         for volume in lost:
             _tell(f"warning: volume {volume} was removed, with what it contained; creating an empty one")
         # Pulumi trusts its state and would not recreate what was removed outside of it.
-        refresh = ["--refresh"] if lost or self._is_incomplete() else []
+        refresh = ["--refresh"] if lost or recorded.is_incomplete() else []
         self._stream("up", *_UNASKED, *refresh, *pack, to_stderr=to_stderr)
         if settings.target == DOCKER:
             forget_retirement(self.checkout, self.name)
-            require_healthy(self.name, self._containers(), _tell)
+            require_healthy(self.name, self._recorded().containers(), _tell)
 
     def refresh(self, *, to_stderr: bool = False) -> None:
         """Read the actual resources into the state. Changes no resource."""
@@ -148,7 +146,7 @@ class PulumiStack:
         """
         for name in ownership.remove_leftovers(self.checkout, self.name):
             print_line(f"removed {name}, which an interrupted run had left behind", err=True)
-        if self._misses_a_container():
+        if self._recorded().lacks_a_container():
             self._stream("refresh", *_UNASKED)
 
     def outputs(self) -> dict[str, Any]:
@@ -239,41 +237,9 @@ class PulumiStack:
             # On AWS the leftovers carry no label by which the program finds them, so Pulumi keeps reporting them.
             self._forget_interrupted()
 
-    def _is_incomplete(self) -> bool:
-        """Return whether a container, network or image in the state was removed outside of Pulumi.
-
-        Without an image, its containers could not be recreated.
-        """
-        images = [each.get("outputs") or {} for each in self._resources_of(_IMAGE)]
-        image_ids = sorted({str(each["image_id"]) for each in images if "image_id" in each})
-        return (
-            self._misses_a_container()
-            or _is_missing("network", self._ids(_NETWORK))
-            or _is_missing("image", image_ids)
-        )
-
-    def _lost_volumes(self) -> list[str]:
-        """Return the volumes in the state that were removed outside of Pulumi. Docker would create unlabelled ones."""
-        known = self._ids(_VOLUME)
-        found = {each["Name"] for each in inspect("volume", *known)} if known else set()
-        return [volume for volume in known if volume not in found]
-
-    def _misses_a_container(self) -> bool:
-        """Return whether a container in the state is missing: removed by hand, or by a killed `down`."""
-        return _is_missing("container", self._containers())
-
-    def _containers(self) -> list[str]:
-        """Return the ids of the containers in the state."""
-        return self._ids(_CONTAINER)
-
-    def _ids(self, kind: str) -> list[str]:
-        return [each["id"] for each in self._resources_of(kind) if "id" in each]
-
-    def _resources_of(self, kind: str) -> list[dict[str, Any]]:
-        """Return the resources of a type in the state. Empty for a remote state, which has nothing in Docker."""
-        if not (self._is_local and self.state_file.exists()):
-            return []
-        return [each for each in self.resources() if each["type"] == kind]
+    def _recorded(self) -> Recorded:
+        """Return the Docker objects in the state. A remote state has none."""
+        return Recorded(self.resources() if self._is_local and self.state_file.exists() else [])
 
     def _policy_pack(self, settings: StackSettings) -> list[str]:
         """Return the options for the policy pack. On AWS it checks each resource before it is created."""
@@ -330,7 +296,7 @@ class PulumiStack:
 
     def _urns_without_data(self) -> list[str]:
         """Return the URNs of containers and networks. Data volumes, secrets and images are not included."""
-        gone = (_CONTAINER, _NETWORK)
+        gone = (CONTAINER, NETWORK)
         return [r["urn"] for r in self.resources() if r["type"] in gone]
 
     def _latest(self) -> dict[str, Any]:
@@ -434,11 +400,6 @@ class PulumiStack:
                 err=True,
             )
         return code
-
-
-def _is_missing(kind: str, known: list[str]) -> bool:
-    """Return whether one of the objects of a kind does not exist in Docker."""
-    return bool(known) and len(inspect(kind, *known)) < len(known)
 
 
 def _tell(line: str) -> None:

@@ -14,7 +14,7 @@ from infra.spec.checkout import Checkout
 from infra.state_folder import ensure_id
 from ops.cli import main
 from ops.errors import Exit, OpsError
-from ops.stack import pulumi_stack
+from ops.stack import recorded
 from ops.stack.pulumi_stack import PulumiStack
 from tests.promises import promise
 
@@ -65,7 +65,7 @@ def down(stack: PulumiStack, docker: Docker, monkeypatch: pytest.MonkeyPatch) ->
         return 0
 
     monkeypatch.setattr(ownership, "docker", docker.command)
-    monkeypatch.setattr(pulumi_stack, "inspect", docker.inspect)
+    monkeypatch.setattr(recorded, "inspect", docker.inspect)
     monkeypatch.setattr(PulumiStack, "_stream", stream)
     stack.down(volumes=False)
     return called

@@ -11,7 +11,7 @@ import pytest
 from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
 from ops.errors import OpsError
-from ops.stack import pulumi_stack
+from ops.stack import pulumi_stack, recorded
 from ops.stack.pulumi_stack import PulumiStack
 
 ROOT = Path(__file__).parents[3]
@@ -49,7 +49,7 @@ def up(stack: PulumiStack, monkeypatch: pytest.MonkeyPatch, missing: str = "") -
     def require_healthy(name: str, containers: list[str], _say: object) -> None:
         done.append(f"check {name}: {', '.join(containers)}")
 
-    monkeypatch.setattr(pulumi_stack, "inspect", inspect)
+    monkeypatch.setattr(recorded, "inspect", inspect)
     monkeypatch.setattr(PulumiStack, "_stream", stream)
     monkeypatch.setattr(pulumi_stack, "require_healthy", require_healthy)
     stack.up()
@@ -64,7 +64,7 @@ def test_up_fails_if_the_servers_do_not_run(stack: PulumiStack, monkeypatch: pyt
     def unhealthy(*_: object) -> None:
         raise OpsError("stack 'dev' is not up")
 
-    monkeypatch.setattr(pulumi_stack, "inspect", lambda kind, *ids: [{"Name": each} for each in ids])
+    monkeypatch.setattr(recorded, "inspect", lambda kind, *ids: [{"Name": each} for each in ids])
     monkeypatch.setattr(PulumiStack, "_stream", lambda *_, **__: 0)
     monkeypatch.setattr(pulumi_stack, "require_healthy", unhealthy)
     with pytest.raises(OpsError, match="stack 'dev' is not up"):
