@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from infra.spec import backup, postgres
@@ -40,7 +41,7 @@ class Folders:
         return [folder for folder in folders if self.bench.exists(folder)]
 
     def journal(self) -> dict[str, Any]:
-        """Return the journal of the current restore: target, backup, and whether it has recovered."""
+        """Return the journal of the current restore: target, backup, its beginning, and whether it has recovered."""
         text = self.bench.sh(f"cat {_JOURNAL} 2>/dev/null || true")
         return dict(json.loads(text)) if text.strip() else {}
 
@@ -74,7 +75,12 @@ class Folders:
             )
 
     def begin(self, target: str, label: str) -> None:
-        self._write({"target": target, "backup": label})
+        self._write({"target": target, "backup": label, "begun": datetime.now(UTC).isoformat()})
+
+    def begun(self) -> datetime | None:
+        """Return when the restore in progress began, or None if an earlier release began it."""
+        text = self.journal().get("begun")
+        return None if text is None else datetime.fromisoformat(text)
 
     def exchange(self) -> None:
         """Put the restored folder in place of the old one. If there was no old one, keep an empty one instead.

@@ -7,7 +7,7 @@ new data is complete at any time. The requested target is in a file beside them.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from infra.docker.engine import DockerError, inspect, psql
@@ -19,6 +19,7 @@ from ops.backup.last_wal import add_last_wal
 from ops.backup.pgbackrest import Progress
 from ops.backup.post_restore import PostRestore
 from ops.backup.repository import Backup, Contents, show_time
+from ops.backup.restore_record import RestoreRecord
 from ops.backup.site import BackupSite
 from ops.backup.wal import Segment
 from ops.backup.workbench import Workbench, require_volumes, restore_files, workbench
@@ -49,13 +50,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Restored:
-    """The result of a restore: its backup, and its newest commit (None if unknown)."""
+    """The result of a restore: its backup, and its newest commit (None if unknown).
+
+    `resumed` is when the restore began if an interrupted one was completed.
+    """
 
     target: str
     backup: str
     newest_commit: datetime | None
     timeline: int
     is_serving: bool
+    resumed: datetime | None = None
 
 
 def restore(site: BackupSite, target: Target, post_restore: PostRestore, progress: Progress) -> Restored:
@@ -64,12 +69,16 @@ def restore(site: BackupSite, target: Target, post_restore: PostRestore, progres
     Raise OutsideWindow before any change. If recovery fails, the old data is put back and serves again.
     """
     require_volumes(site)
+    record = RestoreRecord.of(site)
     with site.exclusive(), _bench(site) as bench:
         folders = _folders(site, bench)
+        resumed = None
         if not folders.are_past_return(str(target)):
             folders.bring_back(progress)
+            record.delete()
             chosen = _choose(site, bench, target, progress)
             was_running = servers.is_serving(site)
+            record.write(site.data_volume)
             servers.stop(site, progress, mark=True)
             try:
                 _restore_files(bench, folders, chosen, target, progress)
@@ -78,15 +87,21 @@ def restore(site: BackupSite, target: Target, post_restore: PostRestore, progres
                 if folders.have_recovered():
                     raise
                 folders.bring_back(progress)
+                record.delete()
                 if was_running:
                     servers.start(site, progress)
                 reason = " ".join(str(error).split())
                 serves = " and serves again" if was_running else ""
                 raise BackupError(f"{reason}; the previous data is back{serves}") from error
         else:
-            progress("resuming an interrupted restore")
+            resumed = folders.begun()
+            began = "" if resumed is None else f" that began at {show_time(resumed)}"
+            progress(f"resuming the interrupted restore{began}")
+            record.write(site.data_volume)
             servers.stop(site, progress, mark=False)
-        return _finish(site, bench, folders, target, post_restore, progress)
+        restored = _finish(site, bench, folders, target, post_restore, progress)
+        record.delete()
+        return replace(restored, resumed=resumed)
 
 
 def abandon(site: BackupSite, progress: Progress) -> bool:
@@ -95,13 +110,16 @@ def abandon(site: BackupSite, progress: Progress) -> bool:
     Raise OpsError (7) once it has recovered.
     """
     require_volumes(site)
+    record = RestoreRecord.of(site)
     with site.exclusive(), _bench(site) as bench:
         folders = _folders(site, bench)
-        if not folders.are_touched():
+        # A restore that was interrupted while it stopped the servers has only its record.
+        if not folders.are_touched() and not record.exists():
             progress("no restore is in progress; nothing to do")
             return False
         folders.refuse_past_return()
         folders.bring_back(progress)
+        record.delete()
         servers.start(site, progress)
         return True
 
@@ -245,9 +263,10 @@ def _finish(
     label = folders.journal().get("backup", "")
     bench.stop_server(PGDATA)
     servers.forget_cluster(site, progress)
-    folders.release()
+    # Until the folders are released, no server starts: it would serve the restored data beside newer cached rows.
     progress("invalidating the cache")
     post_restore.flush_cache()
+    folders.release()
     is_serving = servers.start_restored(site, folders, progress)
     if is_serving:
         # Patroni begins another timeline when it takes the data over.

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from infra.docker.engine import DockerError, docker, inspect, label_options, remove_container
 from infra.docker.ownership import WORKBENCH_LABEL
 from infra.spec import backup, postgres
-from infra.spec.checkout import STATE_LABEL
+from infra.spec.checkout import STATE_LABEL, Checkout
 from ops.backup.errors import BackupError, RecoveryFailed
+from ops.backup.restore_record import RestoreRecord
 from ops.backup.site import BackupSite
 from ops.errors import Exit, OpsError
 
@@ -127,9 +128,9 @@ def labels_of(site: BackupSite) -> list[str]:
     return label_options({**site.labels, WORKBENCH_LABEL: site.prefix})
 
 
-def refuse_during_restore(prefix: str, stack: str) -> None:
-    """Raise OpsError (5) during a restore, or after a killed one, whose container stays until the next run."""
-    if inspect("container", f"{prefix}-restore"):
+def refuse_during_restore(checkout: Checkout, stack: str) -> None:
+    """Raise OpsError (5) from the time at which a restore stops the servers until it is completed or abandoned."""
+    if RestoreRecord.of_stack(checkout, stack).exists():
         raise OpsError(
             f"a restore of stack {stack!r} is in progress or was interrupted; run the same `groundwork restore` again,"
             f" or abandon it with `groundwork restore --abandon --stack {stack}`",
