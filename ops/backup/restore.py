@@ -72,36 +72,32 @@ def restore(site: BackupSite, target: Target, post_restore: PostRestore, progres
     record = RestoreRecord.of(site)
     with site.exclusive(), _bench(site) as bench:
         folders = _folders(site, bench)
-        resumed = None
-        if not folders.are_past_return(str(target)):
+        if folders.are_past_return(str(target)):
+            restored = _resume(site, bench, folders, target, post_restore, progress)
+            record.delete()
+            return restored
+        folders.bring_back(progress)
+        record.delete()
+        chosen = _choose(site, bench, target, progress)
+        was_running = servers.is_serving(site)
+        record.write(site.data_volume)
+        servers.stop(site, progress, mark=True)
+        try:
+            _restore_files(bench, folders, chosen, target, progress)
+            _recover(bench, folders, progress)
+        except (RecoveryFailed, BackupError, DockerError) as error:
+            if folders.have_recovered():
+                raise
             folders.bring_back(progress)
             record.delete()
-            chosen = _choose(site, bench, target, progress)
-            was_running = servers.is_serving(site)
-            record.write(site.data_volume)
-            servers.stop(site, progress, mark=True)
-            try:
-                _restore_files(bench, folders, chosen, target, progress)
-                _recover(bench, folders, progress)
-            except (RecoveryFailed, BackupError, DockerError) as error:
-                if folders.have_recovered():
-                    raise
-                folders.bring_back(progress)
-                record.delete()
-                if was_running:
-                    servers.start(site, progress)
-                reason = " ".join(str(error).split())
-                serves = " and serves again" if was_running else ""
-                raise BackupError(f"{reason}; the previous data is back{serves}") from error
-        else:
-            resumed = folders.begun()
-            began = "" if resumed is None else f" that began at {show_time(resumed)}"
-            progress(f"resuming the interrupted restore{began}")
-            record.write(site.data_volume)
-            servers.stop(site, progress, mark=False)
+            if was_running:
+                servers.start(site, progress)
+            reason = " ".join(str(error).split())
+            serves = " and serves again" if was_running else ""
+            raise BackupError(f"{reason}; the previous data is back{serves}") from error
         restored = _finish(site, bench, folders, target, post_restore, progress)
         record.delete()
-        return replace(restored, resumed=resumed)
+        return restored
 
 
 def abandon(site: BackupSite, progress: Progress) -> bool:
@@ -244,6 +240,38 @@ def _serve_in_bench(bench: Workbench, progress: Progress) -> None:
         bench.start_server(PGDATA)
 
 
+def _resume(
+    site: BackupSite,
+    bench: Workbench,
+    folders: Folders,
+    target: Target,
+    post_restore: PostRestore,
+    progress: Progress,
+) -> Restored:
+    """Complete an interrupted restore that has recovered."""
+    begun = folders.begun()
+    progress(
+        f"resuming the interrupted restore{'' if begun is None else f' that began at {show_time(begun)}'}"
+    )
+    RestoreRecord.of(site).write(site.data_volume)
+    if not folders.have_served():
+        servers.stop(site, progress, mark=False)
+        folders.remove_standby_signal()
+        restored = _finish(site, bench, folders, target, post_restore, progress)
+        return replace(restored, resumed=begun)
+    # Clients may have written to the restored data, and another server may be the primary now.
+    progress("the restored data has served already; keeping it as it is now")
+    folders.clear_copies()
+    primary = servers.start(site, progress)
+    if primary is not None:
+        servers.await_others(site, primary, progress)
+    timeline = _checkpoint_timeline(bench) if primary is None else _timeline(primary)
+    label = folders.journal().get("backup", "")
+    progress("removing the old data")
+    folders.end()
+    return Restored(str(target), label, None, timeline, primary is not None, begun)
+
+
 def _finish(
     site: BackupSite,
     bench: Workbench,
@@ -279,6 +307,12 @@ def _finish(
 def _timeline(container: str) -> int:
     current = Segment.parse(psql(container, "SELECT pg_walfile_name(pg_current_wal_lsn())").strip())
     return 0 if current is None else current.timeline
+
+
+def _checkpoint_timeline(bench: Workbench) -> int:
+    """Return the timeline of a data folder whose server does not run."""
+    script = 'LC_ALL=C pg_controldata "$1" | sed -n "s/^Latest checkpoint\'s TimeLineID: *//p"'
+    return int(bench.sh(script, PGDATA))
 
 
 def _newest_commit(bench: Workbench) -> datetime | None:

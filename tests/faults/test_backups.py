@@ -227,6 +227,33 @@ def test_no_server_starts_until_the_cache_is_invalidated(backed_up: BackedUp) ->
     )
 
 
+@promise("the same command completes a restore that was killed at any step")
+def test_a_resumed_restore_does_not_stop_a_server_that_has_served_the_restored_data(
+    backed_up: BackedUp,
+) -> None:
+    backed_up.backup()
+    moment = backed_up.note("before-the-last-step")
+    backed_up.note("newer")
+    backed_up.killed_at("removing the old data", "restore", moment.isoformat())
+    since = backed_up.started_at()
+    backed_up.apply_roles(backed_up.site.postgres)
+    backed_up.note("since-the-restore")
+    _complete_restore(backed_up, moment, kept="since-the-restore", lost="newer")
+    assert backed_up.started_at() == since
+
+
+@promise("the same command completes a restore that was killed at any step")
+def test_a_restore_is_resumed_although_patroni_had_started_the_data_as_a_standby(backed_up: BackedUp) -> None:
+    backed_up.backup()
+    moment = backed_up.note("before-the-standby")
+    backed_up.note("later-than-the-standby")
+    backed_up.killed_at("starting Postgres", "restore", moment.isoformat())
+    docker("stop", backed_up.site.postgres)
+    # Patroni writes it, and removes it when it promotes the server.
+    backed_up.in_volume("touch /data/15/standby.signal")
+    _complete_restore(backed_up, moment, kept="before-the-standby", lost="later-than-the-standby")
+
+
 def _require_refusal(backed_up: BackedUp) -> None:
     with pytest.raises(OpsError, match="run the same `groundwork restore` again") as locked:
         refuse_during_restore(backed_up.checkout, "test")

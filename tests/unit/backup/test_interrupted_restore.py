@@ -1,4 +1,4 @@
-"""What an interrupted restore leaves behind, so that other commands are refused. No real containers are used."""
+"""What an interrupted restore leaves behind: which commands are refused, and how it is resumed. No real containers."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Steps:
         self.done: list[str] = []
         self.failures: dict[str, BaseException] = {}
         self.has_recovered = False
+        self.has_served = False
         self.is_touched = False
 
     def step(self, name: str, result: Any = None) -> Callable[..., Any]:
@@ -54,6 +55,11 @@ class Steps:
     def bring_back(self, *_: Any) -> None:
         self.step("bring back")()
         self.is_touched = False
+
+    def start_restored(self, *_: Any) -> bool:
+        self.step("start restored")()
+        self.has_served = True
+        return True
 
     def end(self) -> None:
         self.step("end")()
@@ -96,6 +102,9 @@ def steps(monkeypatch: pytest.MonkeyPatch, volumes: list[str]) -> Steps:
         have_recovered=lambda: steps.has_recovered,
         refuse_past_return=steps.refuse_past_return,
         bring_back=steps.bring_back,
+        have_served=lambda: steps.has_served,
+        remove_standby_signal=steps.step("remove standby.signal"),
+        clear_copies=steps.step("clear copies"),
         begun=lambda: BEGUN,
         journal=dict,
         release=steps.step("release"),
@@ -117,9 +126,10 @@ def steps(monkeypatch: pytest.MonkeyPatch, volumes: list[str]) -> Steps:
     monkeypatch.setattr(restore.markers, "write", answers(None))
     monkeypatch.setattr(servers, "is_serving", answers(True))
     monkeypatch.setattr(servers, "stop", steps.step("stop"))
-    monkeypatch.setattr(servers, "start", steps.step("start old"))
+    monkeypatch.setattr(servers, "start", steps.step("start", "postgres-2"))
+    monkeypatch.setattr(servers, "await_others", steps.step("await others"))
     monkeypatch.setattr(servers, "forget_cluster", answers(None))
-    monkeypatch.setattr(servers, "start_restored", steps.step("start restored", True))
+    monkeypatch.setattr(servers, "start_restored", steps.start_restored)
     return steps
 
 
@@ -190,7 +200,7 @@ def test_a_restore_that_was_interrupted_while_it_stopped_the_servers_can_be_aban
         run(site, steps)
     steps.done.clear()
     assert restore.abandon(site, answers(None))
-    assert steps.done == ["bring back", "start old"]
+    assert steps.done == ["bring back", "start"]
     refuse_during_restore(checkout, "dev")
     assert not restore.abandon(site, answers(None))
 
@@ -212,3 +222,30 @@ def test_a_restore_whose_data_volume_was_deleted_is_over(
     # As after `down --volumes` and `up`.
     volumes.append("data")
     refuse_during_restore(checkout, "dev")
+
+
+def test_a_resumed_restore_changes_no_data_that_has_served(site: BackupSite, steps: Steps) -> None:
+    # A replica may have become the primary meanwhile, and have writes that the first server lacks.
+    steps.failures = {"end": KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        run(site, steps)
+    steps.failures.clear()
+    steps.done.clear()
+    restored = run(site, steps)
+    assert steps.done == ["clear copies", "start", "await others", "end"]
+    assert (restored.is_serving, restored.newest_commit, restored.resumed) == (True, None, BEGUN)
+
+
+@pytest.mark.parametrize("step", ["apply roles", "start restored"])
+def test_a_resumed_restore_whose_data_has_not_served_starts_it_as_a_primary(
+    site: BackupSite, steps: Steps, step: str
+) -> None:
+    steps.failures = {step: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        run(site, steps)
+    steps.failures.clear()
+    steps.done.clear()
+    run(site, steps)
+    assert steps.done == [
+        *("stop", "remove standby.signal", "apply roles", "flush cache", "release", "start restored", "end"),
+    ]
