@@ -6,6 +6,7 @@ new data is complete at any time. The requested target is in a file beside them.
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ _RECOVERY_SETTINGS = (
     "recovery_target_action",
     "recovery_target_timeline",
 )
+_LAST_TRANSACTION = re.compile(r"last completed transaction was at log time (\S+ \S+)")
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ def restore(site: BackupSite, target: Target, post_restore: PostRestore, progres
         record.write(site.data_volume)
         servers.stop(site, progress, mark=True)
         try:
-            _restore_files(bench, folders, chosen, target, progress)
-            _recover(bench, folders, progress)
+            is_complete = _restore_files(site, bench, folders, chosen, target, progress)
+            _recover(bench, folders, chosen, target, is_complete, progress)
         except (RecoveryFailed, BackupError, DockerError) as error:
             if folders.have_recovered():
                 raise
@@ -207,37 +209,77 @@ def _refuse_ambiguous(contents: Contents, target: Target) -> None:
 
 
 def _restore_files(
-    bench: Workbench, folders: Folders, chosen: Backup, target: Target, progress: Progress
-) -> None:
+    site: BackupSite, bench: Workbench, folders: Folders, chosen: Backup, target: Target, progress: Progress
+) -> bool:
+    """Restore the files of the backup. Return whether the WAL that recovery will find contains every commit."""
     progress(f"restoring the files of backup {chosen.label} next to the old data")
     folders.begin(str(target), chosen.label)
     contents = repository.read(bench.name, target.timeline)
     moment = None if target.moment is None else target.moment.astimezone(UTC).isoformat(" ")
     restore_files(bench, RESTORING, chosen.label, target=moment, timeline=contents.history.timeline)
-    if target.timeline is None:
-        add_last_wal(
-            bench, contents, target.moment, olds=folders.data(), restored=RESTORING, progress=progress
-        )
+    # The servers have continued the newest timeline only.
+    if not contents.is_newest:
+        return False
+    return add_last_wal(
+        bench,
+        contents,
+        target.moment,
+        olds=folders.data(),
+        restored=RESTORING,
+        members=1 + len(site.replicas),
+        progress=progress,
+    ) and contents.reaches_end(chosen)
 
 
-def _recover(bench: Workbench, folders: Folders, progress: Progress) -> None:
+def _recover(
+    bench: Workbench, folders: Folders, chosen: Backup, target: Target, is_complete: bool, progress: Progress
+) -> None:
     progress("exchanging the folders; the old data is kept until the new server answers")
     folders.exchange()
-    _serve_in_bench(bench, progress)
+    _serve_in_bench(bench, chosen, target, is_complete, progress)
 
 
-def _serve_in_bench(bench: Workbench, progress: Progress) -> None:
-    """Start the restored cluster without a network. It recovers, and its new timeline is archived."""
+def _serve_in_bench(
+    bench: Workbench, chosen: Backup, target: Target, is_complete: bool, progress: Progress
+) -> None:
+    """Start the restored cluster without a network. It recovers, and its new timeline is archived.
+
+    Raise BackupError if the WAL ends before the requested time and may not be complete.
+    """
     progress("replaying WAL")
     try:
         bench.start_server(PGDATA)
+        if target.moment is None and target.timeline is None and not is_complete:
+            progress(
+                f"warning: the WAL ends at {show_time(_end_of_wal(bench) or chosen.stop)}; later commits are missing if"
+                " there were any, because the old data of this cluster is lost"
+            )
     except RecoveryFailed as error:
         if "before configured recovery target was reached" not in str(error):
             raise
-        # The WAL has no gap, so that nothing was committed between its end and the requested time.
+        if not is_complete:
+            raise _wal_ends_early(_end_of_wal(bench), chosen, target) from error
         progress("nothing was committed between the end of the WAL and the requested time")
         bench.sh(f"printf \"recovery_target_time = ''\\n\" >> {PGDATA}/postgresql.auto.conf")
         bench.start_server(PGDATA)
+
+
+def _end_of_wal(bench: Workbench) -> datetime | None:
+    """Return the time of the last transaction that the recovery in the workbench has replayed, or None."""
+    found = _LAST_TRANSACTION.findall(bench.log())
+    return datetime.fromisoformat(found[-1]) if found else None
+
+
+def _wal_ends_early(end: datetime | None, chosen: Backup, target: Target) -> BackupError:
+    assert target.moment is not None
+    end = end or chosen.stop
+    # A restore to the very last transaction would not find a later one to stop at. Whole seconds are earlier.
+    earlier = f"to {show_time(end)} or earlier, or " if end >= chosen.restorable_from else ""
+    timeline = "" if target.timeline is None else f" --timeline {target.timeline}"
+    return BackupError(
+        f"the WAL ends at {show_time(end)}, so that what was committed until {show_time(target.moment)} cannot be"
+        f" restored; restore {earlier}to LATEST{timeline}"
+    )
 
 
 def _resume(

@@ -20,6 +20,8 @@ from ops.errors import Exit, OpsError
 
 _LOG = "/tmp/postgres.log"
 _START_SECONDS = 24 * 3600
+# The server's answer to a check whether it is ready, such as "the database system is starting up".
+_REFUSAL = "FATAL:  the database system is "
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Workbench:
     def last_words(self) -> str:
         """Return why the server stopped, from its FATAL and PANIC lines."""
         log = self.sh(f"cat {_LOG} 2>/dev/null || true").splitlines()
-        ends = [line for line in log if "FATAL:" in line or "PANIC:" in line]
+        ends = [line for line in log if ("FATAL:" in line or "PANIC:" in line) and _REFUSAL not in line]
         # The first one is the reason; the following ones belong to the shutdown.
         line = ends[0] if ends else (log[-1] if log else "its log is empty")
         return line.partition("FATAL:")[2].strip() or line.strip()
