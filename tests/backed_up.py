@@ -18,6 +18,7 @@ from db.migrator import apply_pending, read_source
 from infra.docker import server_roles
 from infra.docker.engine import docker, inspect
 from infra.spec import backup, backup_repository, postgres, roles
+from infra.spec.checkout import Checkout
 from ops.backup.post_restore import PostRestore
 from ops.backup.repository import Backup, Contents
 from ops.backup.restore import Restored, Target, look, restore
@@ -48,6 +49,12 @@ class BackedUp:
     said: list[str] = field(default_factory=list)
     flushes: int = 0
     noted_in: str = ""
+
+    @property
+    def checkout(self) -> Checkout:
+        """A checkout whose state folder has the site's files."""
+        state_dir = self.site.lock_file.parents[2]
+        return Checkout(root=ROOT, key="0a1b2c", state_dir=state_dir, cache_dir=state_dir)
 
     def sql(self, text: str) -> str:
         return self.server.psql(text, roles.DATABASE).strip()
@@ -171,7 +178,7 @@ def backed_up_server(
         ) as server:
             (found,) = inspect("container", server.container)
             config = next(m["Name"] for m in found["Mounts"] if m["Destination"] == postgres.CONFIG_DIR)
-            lock = str(folder / f"{name}.lock")
+            lock = str(folder / "stacks" / "test" / "backup.lock")
             site = site_of(server.container, found["Image"], data, config, repository, lock)
             apply_pending(server.database_url("migrator"), read_source())
             docker(

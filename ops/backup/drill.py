@@ -103,7 +103,7 @@ def _run(
 def _throwaway(site: BackupSite) -> Iterator[Workbench]:
     """Yield a container with the repository read-only and a port on 127.0.0.1. Its data is removed with it."""
     network = f"{site.prefix}-drill"
-    # Only removes what a killed drill left. The container of a killed restore makes `up` wait, so that it has to stay.
+    # Only removes what a killed drill left. The container of a killed restore has to stay: it makes `adopt` refuse.
     remove(site, network)
     if inspect("network", network):
         docker("network", "rm", network)

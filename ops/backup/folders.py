@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from infra.spec import backup, postgres
@@ -40,7 +41,7 @@ class Folders:
         return [folder for folder in folders if self.bench.exists(folder)]
 
     def journal(self) -> dict[str, Any]:
-        """Return the journal of the current restore: target, backup, and whether it has recovered."""
+        """Return the journal of the current restore: target, backup, its beginning, and how far it has come."""
         text = self.bench.sh(f"cat {_JOURNAL} 2>/dev/null || true")
         return dict(json.loads(text)) if text.strip() else {}
 
@@ -63,6 +64,15 @@ class Folders:
             self.refuse_past_return()
         return True
 
+    def have_served(self) -> bool:
+        """Return whether servers have run on the restored data, which therefore may have changed since.
+
+        Call it only if the restored cluster has recovered. A replica has data again only after the first server has
+        answered.
+        """
+        copied = any(self.bench.exists(f"{copy}/{_NAME}") for copy in self.copies)
+        return bool(self.journal().get("served")) or copied
+
     def refuse_past_return(self) -> None:
         """Raise OpsError (7) if the restore in progress can only be finished."""
         if self.have_recovered():
@@ -74,7 +84,12 @@ class Folders:
             )
 
     def begin(self, target: str, label: str) -> None:
-        self._write({"target": target, "backup": label})
+        self._write({"target": target, "backup": label, "begun": datetime.now(UTC).isoformat()})
+
+    def begun(self) -> datetime | None:
+        """Return when the restore in progress began, or None if an earlier release began it."""
+        text = self.journal().get("begun")
+        return None if text is None else datetime.fromisoformat(text)
 
     def exchange(self) -> None:
         """Put the restored folder in place of the old one. If there was no old one, keep an empty one instead.
@@ -127,9 +142,21 @@ class Folders:
         self.bench.sh(f"rm -f {PGDATA}/patroni.dynamic.json")
         self.bench.sh(f"if [ -e {BEFORE} ]; then rm -rf {REPLACED}; mv {BEFORE} {REPLACED}; fi; sync")
 
+    def remove_standby_signal(self) -> None:
+        """Let the restored server start as a primary.
+
+        Patroni starts every server as a standby, and then promotes it. Until the restored server has answered, no other
+        server has its data.
+        """
+        self.bench.sh(f"rm -f {PGDATA}/standby.signal")
+
+    def mark_served(self) -> None:
+        """Record that the restored server has answered, so that it and its copies are never replaced again."""
+        self._write(self.journal() | {"served": True})
+
     def clear_copies(self) -> None:
-        """Delete the data of the replicas, which then copy the restored data."""
-        self.bench.sh(f'for copy; do rm -rf "$copy/{_BEFORE_NAME}" "$copy/{_NAME}"; done', *self.copies)
+        """Delete the old data of the replicas, which then copy the restored data."""
+        self.bench.sh(f'for copy; do rm -rf "$copy/{_BEFORE_NAME}"; done', *self.copies)
 
     def end(self) -> None:
         """Remove the old data and, last, the journal."""

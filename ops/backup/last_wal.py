@@ -20,18 +20,21 @@ def add_last_wal(
     moment: datetime | None,
     olds: Sequence[str],
     restored: str,
+    members: int,
     progress: Progress,
-) -> None:
+) -> bool:
     """Copy old WAL that is newer than the repository's to the recovery in `restored`.
 
-    `olds` are the old data folders of the servers. The one with the newest WAL has every acknowledged commit.
+    `olds` are the old data folders of the servers. The one with the newest WAL has every acknowledged commit. Return
+    whether the recovery then has all WAL up to the last commit. This is unknown without the old data of a single
+    server, or of all but one of several `members`: the primary or its synchronous replica has every commit.
 
     Raise BackupError if a segment in between is in neither place and `moment` (None: latest) is after it, because the
     old data may contain commits that no restore can bring back.
     """
     newest = contents.newest
     if newest is None:
-        return
+        return False
     cluster = _identifier(bench, restored)
     found = {old: _written(bench, old) for old in olds if _identifier(bench, old) == cluster}
     old = max(
@@ -40,16 +43,19 @@ def add_last_wal(
     history = contents.history
     if lost := [s for s in found.get(old, ()) if s.timeline > history.timeline]:
         _refuse(contents, moment, newest, f"timeline {lost[0].timeline} began, but is not in the repository")
-        return
+        return False
     rest = sorted(
         s for s in found.get(old, ()) if s.number > newest.number and history.segment(s.number) == s
     )
+    # An older folder is not that of the server that wrote last.
+    is_newest = max(found.get(old, ()), default=Segment(0, 0)) >= newest
+    is_complete = is_newest and len(found) >= max(1, members - 1)
     if not rest:
-        return
+        return is_complete
     if rest[0].number > newest.number + 1:
         what = f"WAL between {newest} and {rest[0]} is neither in the repository nor in the old data"
         _refuse(contents, moment, newest, what)
-        return
+        return False
     for segment in rest:
         bench.sh('cp "$1/pg_wal/$3" "$2/pg_wal/"', old, restored, str(segment))
         # Postgres does not archive a complete segment of a timeline that recovery leaves, but the new timeline's
@@ -57,6 +63,7 @@ def add_last_wal(
         status = f"{old}/pg_wal/archive_status/{segment}"
         if segment != rest[-1] or bench.exists(f"{status}.ready") or bench.exists(f"{status}.done"):
             _archive(bench, restored, segment, progress)
+    return is_complete
 
 
 def _refuse(contents: Contents, moment: datetime | None, newest: Segment, what: str) -> None:

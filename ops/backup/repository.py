@@ -52,11 +52,15 @@ class Window:
 
 @dataclass(frozen=True)
 class Contents:
-    """A snapshot of the repository: when each segment was archived, and the history of the newest timeline."""
+    """A snapshot of the repository: when each segment was archived, and the history of one timeline.
+
+    `is_newest` is whether this is the newest timeline, which the servers continue.
+    """
 
     backups: tuple[Backup, ...]
     archived_at: dict[Segment, datetime]
     history: History
+    is_newest: bool = True
 
     @property
     def present(self) -> frozenset[Segment]:
@@ -98,6 +102,11 @@ class Contents:
             )
             for end, backups in sorted(runs.items())
         ]
+
+    def reaches_end(self, chosen: Backup) -> bool:
+        """Return whether the WAL from a backup to the newest segment has no gap."""
+        windows = self.windows()
+        return bool(windows) and windows[-1].end is None and chosen in windows[-1].backups
 
     def backup_for(self, moment: datetime | None, now: datetime) -> Backup:
         """Return the newest backup before `moment` whose WAL reaches it. None means the end of the WAL.
@@ -149,7 +158,8 @@ def read(container: str, timeline: int | None = None) -> Contents:
         raise OutsideWindow(f"the repository has no timeline {timeline}; timelines: {known}")
     wanted = timeline or max(timelines)
     history = History(wanted) if wanted == 1 else _history(container, folder, wanted)
-    return Contents(tuple(b for b in backups if b.archive_id == archive_id), archived_at, history)
+    own = tuple(b for b in backups if b.archive_id == archive_id)
+    return Contents(own, archived_at, history, wanted == max(timelines))
 
 
 def show_time(moment: datetime) -> str:

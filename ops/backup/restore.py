@@ -6,8 +6,9 @@ new data is complete at any time. The requested target is in a file beside them.
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from infra.docker.engine import DockerError, inspect, psql
@@ -19,6 +20,7 @@ from ops.backup.last_wal import add_last_wal
 from ops.backup.pgbackrest import Progress
 from ops.backup.post_restore import PostRestore
 from ops.backup.repository import Backup, Contents, show_time
+from ops.backup.restore_record import RestoreRecord
 from ops.backup.site import BackupSite
 from ops.backup.wal import Segment
 from ops.backup.workbench import Workbench, require_volumes, restore_files, workbench
@@ -33,6 +35,7 @@ _RECOVERY_SETTINGS = (
     "recovery_target_action",
     "recovery_target_timeline",
 )
+_LAST_TRANSACTION = re.compile(r"last completed transaction was at log time (\S+ \S+)")
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Restored:
-    """The result of a restore: its backup, and its newest commit (None if unknown)."""
+    """The result of a restore: its backup, and its newest commit (None if unknown).
+
+    `resumed` is when the restore began if an interrupted one was completed.
+    """
 
     target: str
     backup: str
     newest_commit: datetime | None
     timeline: int
     is_serving: bool
+    resumed: datetime | None = None
 
 
 def restore(site: BackupSite, target: Target, post_restore: PostRestore, progress: Progress) -> Restored:
@@ -64,29 +71,35 @@ def restore(site: BackupSite, target: Target, post_restore: PostRestore, progres
     Raise OutsideWindow before any change. If recovery fails, the old data is put back and serves again.
     """
     require_volumes(site)
+    record = RestoreRecord.of(site)
     with site.exclusive(), _bench(site) as bench:
         folders = _folders(site, bench)
-        if not folders.are_past_return(str(target)):
+        if folders.are_past_return(str(target)):
+            restored = _resume(site, bench, folders, target, post_restore, progress)
+            record.delete()
+            return restored
+        folders.bring_back(progress)
+        record.delete()
+        chosen = _choose(site, bench, target, progress)
+        was_running = servers.is_serving(site)
+        record.write(site.data_volume)
+        servers.stop(site, progress, mark=True)
+        try:
+            is_complete = _restore_files(site, bench, folders, chosen, target, progress)
+            _recover(bench, folders, chosen, target, is_complete, progress)
+        except (RecoveryFailed, BackupError, DockerError) as error:
+            if folders.have_recovered():
+                raise
             folders.bring_back(progress)
-            chosen = _choose(site, bench, target, progress)
-            was_running = servers.is_serving(site)
-            servers.stop(site, progress, mark=True)
-            try:
-                _restore_files(bench, folders, chosen, target, progress)
-                _recover(bench, folders, progress)
-            except (RecoveryFailed, BackupError, DockerError) as error:
-                if folders.have_recovered():
-                    raise
-                folders.bring_back(progress)
-                if was_running:
-                    servers.start(site, progress)
-                reason = " ".join(str(error).split())
-                serves = " and serves again" if was_running else ""
-                raise BackupError(f"{reason}; the previous data is back{serves}") from error
-        else:
-            progress("resuming an interrupted restore")
-            servers.stop(site, progress, mark=False)
-        return _finish(site, bench, folders, target, post_restore, progress)
+            record.delete()
+            if was_running:
+                servers.start(site, progress)
+            reason = " ".join(str(error).split())
+            serves = " and serves again" if was_running else ""
+            raise BackupError(f"{reason}; the previous data is back{serves}") from error
+        restored = _finish(site, bench, folders, target, post_restore, progress)
+        record.delete()
+        return restored
 
 
 def abandon(site: BackupSite, progress: Progress) -> bool:
@@ -95,13 +108,16 @@ def abandon(site: BackupSite, progress: Progress) -> bool:
     Raise OpsError (7) once it has recovered.
     """
     require_volumes(site)
+    record = RestoreRecord.of(site)
     with site.exclusive(), _bench(site) as bench:
         folders = _folders(site, bench)
-        if not folders.are_touched():
+        # A restore that was interrupted while it stopped the servers has only its record.
+        if not folders.are_touched() and not record.exists():
             progress("no restore is in progress; nothing to do")
             return False
         folders.refuse_past_return()
         folders.bring_back(progress)
+        record.delete()
         servers.start(site, progress)
         return True
 
@@ -193,37 +209,109 @@ def _refuse_ambiguous(contents: Contents, target: Target) -> None:
 
 
 def _restore_files(
-    bench: Workbench, folders: Folders, chosen: Backup, target: Target, progress: Progress
-) -> None:
+    site: BackupSite, bench: Workbench, folders: Folders, chosen: Backup, target: Target, progress: Progress
+) -> bool:
+    """Restore the files of the backup. Return whether the WAL that recovery will find contains every commit."""
     progress(f"restoring the files of backup {chosen.label} next to the old data")
     folders.begin(str(target), chosen.label)
     contents = repository.read(bench.name, target.timeline)
     moment = None if target.moment is None else target.moment.astimezone(UTC).isoformat(" ")
     restore_files(bench, RESTORING, chosen.label, target=moment, timeline=contents.history.timeline)
-    if target.timeline is None:
-        add_last_wal(
-            bench, contents, target.moment, olds=folders.data(), restored=RESTORING, progress=progress
-        )
+    # The servers have continued the newest timeline only.
+    if not contents.is_newest:
+        return False
+    return add_last_wal(
+        bench,
+        contents,
+        target.moment,
+        olds=folders.data(),
+        restored=RESTORING,
+        members=1 + len(site.replicas),
+        progress=progress,
+    ) and contents.reaches_end(chosen)
 
 
-def _recover(bench: Workbench, folders: Folders, progress: Progress) -> None:
+def _recover(
+    bench: Workbench, folders: Folders, chosen: Backup, target: Target, is_complete: bool, progress: Progress
+) -> None:
     progress("exchanging the folders; the old data is kept until the new server answers")
     folders.exchange()
-    _serve_in_bench(bench, progress)
+    _serve_in_bench(bench, chosen, target, is_complete, progress)
 
 
-def _serve_in_bench(bench: Workbench, progress: Progress) -> None:
-    """Start the restored cluster without a network. It recovers, and its new timeline is archived."""
+def _serve_in_bench(
+    bench: Workbench, chosen: Backup, target: Target, is_complete: bool, progress: Progress
+) -> None:
+    """Start the restored cluster without a network. It recovers, and its new timeline is archived.
+
+    Raise BackupError if the WAL ends before the requested time and may not be complete.
+    """
     progress("replaying WAL")
     try:
         bench.start_server(PGDATA)
+        if target.moment is None and target.timeline is None and not is_complete:
+            progress(
+                f"warning: the WAL ends at {show_time(_end_of_wal(bench) or chosen.stop)}; later commits are missing if"
+                " there were any, because the old data of this cluster is lost"
+            )
     except RecoveryFailed as error:
         if "before configured recovery target was reached" not in str(error):
             raise
-        # The WAL has no gap, so that nothing was committed between its end and the requested time.
+        if not is_complete:
+            raise _wal_ends_early(_end_of_wal(bench), chosen, target) from error
         progress("nothing was committed between the end of the WAL and the requested time")
         bench.sh(f"printf \"recovery_target_time = ''\\n\" >> {PGDATA}/postgresql.auto.conf")
         bench.start_server(PGDATA)
+
+
+def _end_of_wal(bench: Workbench) -> datetime | None:
+    """Return the time of the last transaction that the recovery in the workbench has replayed, or None."""
+    found = _LAST_TRANSACTION.findall(bench.log())
+    return datetime.fromisoformat(found[-1]) if found else None
+
+
+def _wal_ends_early(end: datetime | None, chosen: Backup, target: Target) -> BackupError:
+    assert target.moment is not None
+    end = end or chosen.stop
+    # A restore to the very last transaction would not find a later one to stop at. Whole seconds are earlier.
+    earlier = f"to {show_time(end)} or earlier, or " if end >= chosen.restorable_from else ""
+    timeline = "" if target.timeline is None else f" --timeline {target.timeline}"
+    return BackupError(
+        f"the WAL ends at {show_time(end)}, so that what was committed until {show_time(target.moment)} cannot be"
+        f" restored; restore {earlier}to LATEST{timeline}"
+    )
+
+
+def _resume(
+    site: BackupSite,
+    bench: Workbench,
+    folders: Folders,
+    target: Target,
+    post_restore: PostRestore,
+    progress: Progress,
+) -> Restored:
+    """Complete an interrupted restore that has recovered."""
+    begun = folders.begun()
+    progress(
+        f"resuming the interrupted restore{'' if begun is None else f' that began at {show_time(begun)}'}"
+    )
+    RestoreRecord.of(site).write(site.data_volume)
+    if not folders.have_served():
+        servers.stop(site, progress, mark=False)
+        folders.remove_standby_signal()
+        restored = _finish(site, bench, folders, target, post_restore, progress)
+        return replace(restored, resumed=begun)
+    # Clients may have written to the restored data, and another server may be the primary now.
+    progress("the restored data has served already; keeping it as it is now")
+    folders.clear_copies()
+    primary = servers.start(site, progress)
+    if primary is not None:
+        servers.await_others(site, primary, progress)
+    timeline = _checkpoint_timeline(bench) if primary is None else _timeline(primary)
+    label = folders.journal().get("backup", "")
+    progress("removing the old data")
+    folders.end()
+    return Restored(str(target), label, None, timeline, primary is not None, begun)
 
 
 def _finish(
@@ -245,9 +333,10 @@ def _finish(
     label = folders.journal().get("backup", "")
     bench.stop_server(PGDATA)
     servers.forget_cluster(site, progress)
-    folders.release()
+    # Until the folders are released, no server starts: it would serve the restored data beside newer cached rows.
     progress("invalidating the cache")
     post_restore.flush_cache()
+    folders.release()
     is_serving = servers.start_restored(site, folders, progress)
     if is_serving:
         # Patroni begins another timeline when it takes the data over.
@@ -260,6 +349,12 @@ def _finish(
 def _timeline(container: str) -> int:
     current = Segment.parse(psql(container, "SELECT pg_walfile_name(pg_current_wal_lsn())").strip())
     return 0 if current is None else current.timeline
+
+
+def _checkpoint_timeline(bench: Workbench) -> int:
+    """Return the timeline of a data folder whose server does not run."""
+    script = 'LC_ALL=C pg_controldata "$1" | sed -n "s/^Latest checkpoint\'s TimeLineID: *//p"'
+    return int(bench.sh(script, PGDATA))
 
 
 def _newest_commit(bench: Workbench) -> datetime | None:

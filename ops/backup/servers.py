@@ -47,18 +47,40 @@ def stop(site: BackupSite, progress: Progress, *, mark: bool) -> None:
         docker("stop", server)
 
 
-def start(site: BackupSite, progress: Progress) -> None:
-    """Start the servers on their old data, and the access service. Raise BackupError if they do not serve."""
+def start(site: BackupSite, progress: Progress) -> str | None:
+    """Start the servers on the data that they have, and the access service. Return the container of the primary.
+
+    Return None if there are no containers. Raise BackupError if the servers do not serve.
+    """
     servers = _servers(site)
     if not servers:
-        return
+        return None
     progress("starting Postgres")
     docker("start", *servers)
     try:
-        wait_until_healthy(primary_container(site.postgres, _HEALTHY_SECONDS), _HEALTHY_SECONDS)
+        primary = primary_container(site.postgres, _HEALTHY_SECONDS)
+        wait_until_healthy(primary, _HEALTHY_SECONDS)
     except (DockerError, NoPrimary) as error:
         raise BackupError(str(error)) from error
     _start_access(site, progress)
+    return primary
+
+
+def await_others(site: BackupSite, primary: str, progress: Progress) -> None:
+    """Wait for the servers beside the primary, each for a limited time. Only warn about one that is not healthy.
+
+    Commands that repair a server are refused until the restore is completed.
+    """
+    for server in _servers(site):
+        if server == primary:
+            continue
+        progress(f"waiting for {_name(site, server)}")
+        try:
+            wait_until_healthy(server, _HEALTHY_SECONDS)
+        except DockerError as error:
+            progress(
+                f"warning: {_name(site, server)} is not healthy yet ({error}); see `groundwork cluster status`"
+            )
 
 
 def start_restored(site: BackupSite, folders: Folders, progress: Progress) -> bool:
@@ -73,6 +95,7 @@ def start_restored(site: BackupSite, folders: Folders, progress: Progress) -> bo
     progress("starting Postgres")
     docker("start", site.postgres)
     _await_health(site.postgres, _HEALTHY_SECONDS)
+    folders.mark_served()
     folders.clear_copies()
     copies = [server for server in servers if server != site.postgres]
     for server in copies:

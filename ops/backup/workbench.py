@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from infra.docker.engine import DockerError, docker, inspect, label_options, remove_container
 from infra.docker.ownership import WORKBENCH_LABEL
 from infra.spec import backup, postgres
-from infra.spec.checkout import STATE_LABEL
+from infra.spec.checkout import STATE_LABEL, Checkout
 from ops.backup.errors import BackupError, RecoveryFailed
+from ops.backup.restore_record import RestoreRecord
 from ops.backup.site import BackupSite
 from ops.errors import Exit, OpsError
 
 _LOG = "/tmp/postgres.log"
 _START_SECONDS = 24 * 3600
+# The server's answer to a check whether it is ready, such as "the database system is starting up".
+_REFUSAL = "FATAL:  the database system is "
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Workbench:
     def last_words(self) -> str:
         """Return why the server stopped, from its FATAL and PANIC lines."""
         log = self.sh(f"cat {_LOG} 2>/dev/null || true").splitlines()
-        ends = [line for line in log if "FATAL:" in line or "PANIC:" in line]
+        ends = [line for line in log if ("FATAL:" in line or "PANIC:" in line) and _REFUSAL not in line]
         # The first one is the reason; the following ones belong to the shutdown.
         line = ends[0] if ends else (log[-1] if log else "its log is empty")
         return line.partition("FATAL:")[2].strip() or line.strip()
@@ -127,9 +130,9 @@ def labels_of(site: BackupSite) -> list[str]:
     return label_options({**site.labels, WORKBENCH_LABEL: site.prefix})
 
 
-def refuse_during_restore(prefix: str, stack: str) -> None:
-    """Raise OpsError (5) during a restore, or after a killed one, whose container stays until the next run."""
-    if inspect("container", f"{prefix}-restore"):
+def refuse_during_restore(checkout: Checkout, stack: str) -> None:
+    """Raise OpsError (5) from the time at which a restore stops the servers until it is completed or abandoned."""
+    if RestoreRecord.of_stack(checkout, stack).exists():
         raise OpsError(
             f"a restore of stack {stack!r} is in progress or was interrupted; run the same `groundwork restore` again,"
             f" or abandon it with `groundwork restore --abandon --stack {stack}`",

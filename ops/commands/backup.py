@@ -172,7 +172,10 @@ def restore(
     newest = (
         "" if done.newest_commit is None else f"; the newest commit is from {show_time(done.newest_commit)}"
     )
-    print_line(f"stack {stack!r} was restored to {done.target}{newest}")
+    began = (
+        "" if done.resumed is None else f" by the interrupted restore that began at {show_time(done.resumed)}"
+    )
+    print_line(f"stack {stack!r} was restored to {done.target}{began}{newest}")
     if not done.is_serving:
         print_line(f"stack {stack!r} is down; `groundwork up --stack {stack}` starts it")
     print_line("Next:")

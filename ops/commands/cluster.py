@@ -63,7 +63,7 @@ def status(service: str | None, stack: str, as_json: bool) -> None:
     if has_postgres or not has_redis:
         target = postgres.Cluster.of(checkout, stack)
         # Without it, the stopped servers would look like a failure.
-        refuse_during_restore(checkout.name(stack, "")[:-1], stack)
+        refuse_during_restore(checkout, stack)
         members = target.members()
         entries += [{"service": "postgres", **member.as_json()} for member in members]
         lines += postgres.render(members)
@@ -225,7 +225,7 @@ def _changing(checkout: Checkout, stack: str, command: str) -> Iterator[None]:
     from ops.stack.change_lock import changing
 
     with changing(checkout, stack, command):
-        refuse_during_restore(checkout.name(stack, "")[:-1], stack)
+        refuse_during_restore(checkout, stack)
         yield
 
 

@@ -195,7 +195,7 @@ def _running(target: RotatedStack) -> Iterator[None]:
     from ops.toolchain.provision import ensure
 
     with changing(target.checkout, target.name, "rotate"):
-        refuse_during_restore(target.checkout.name(target.name, "")[:-1], target.name)
+        refuse_during_restore(target.checkout, target.name)
         target.check_running()
         print_line(f"database: {describe_database(target.name, 'postgres')}", err=True)
         ensure(target.checkout)

@@ -45,7 +45,7 @@ def up(stack: str, refresh_images: bool) -> None:
     ensure(checkout, docker=is_here)
     with changing(checkout, stack, "up"):
         if is_here:
-            refuse_during_restore(checkout.name(stack, "")[:-1], stack)
+            refuse_during_restore(checkout, stack)
         else:
             from ops.policy.guard import refuse_unsafe_up
 

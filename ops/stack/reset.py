@@ -63,7 +63,7 @@ def require_resettable(checkout: Checkout, stack: str, url: str | None) -> Reset
     if settings.protect_data:
         raise _refusal(stack, "has protected data (groundwork:protectData)")
     target.refuse_another_state()
-    refuse_during_restore(checkout.name(stack, "")[:-1], stack)
+    refuse_during_restore(checkout, stack)
     # Once, because Pulumi takes a second to decrypt them.
     values = target.outputs()
     urls = values[outputs.DATABASE_URLS]

@@ -13,6 +13,7 @@ from ops.backup import checks
 from ops.backup.drill import DrillOptions, drill
 from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.evidence import Evidence
+from ops.backup.post_restore import PostRestore
 from ops.backup.restore import Target, abandon, restore
 from ops.backup.workbench import refuse_during_restore, workbench
 from ops.errors import Exit, OpsError
@@ -185,11 +186,9 @@ def test_a_killed_restore_can_be_abandoned_until_recovery_has_ended(backed_up: B
     moment = backed_up.note("given-up")
     backed_up.note("never-taken-back")
     backed_up.killed_at("exchanging the folders", "restore", moment.isoformat())
-    with pytest.raises(OpsError, match="run the same `groundwork restore` again") as locked:
-        refuse_during_restore(backed_up.site.prefix, "test")
-    assert locked.value.exit_code == Exit.LOCKED
+    _require_refusal(backed_up)
     abandon(backed_up.site, backed_up.said.append)
-    refuse_during_restore(backed_up.site.prefix, "test")
+    refuse_during_restore(backed_up.checkout, "test")
     assert {"given-up", "never-taken-back"} <= backed_up.notes()
     backed_up.killed_at("invalidating the cache", "restore", moment.isoformat())
     with pytest.raises(OpsError, match="has recovered but is not finished") as refused:
@@ -197,7 +196,68 @@ def test_a_killed_restore_can_be_abandoned_until_recovery_has_ended(backed_up: B
     assert refused.value.exit_code == Exit.REFUSED
     with pytest.raises(OpsError, match="has recovered but is not finished"):
         restore(backed_up.site, Target(None), backed_up.post_restore(), backed_up.said.append)
+    # Neither refusal has ended the refusal of other commands.
+    _require_refusal(backed_up)
     _complete_restore(backed_up, moment, kept="given-up", lost="never-taken-back")
+
+
+@promise("the cache serves nothing newer than the restored rows")
+def test_no_server_starts_until_the_cache_is_invalidated(backed_up: BackedUp) -> None:
+    backed_up.backup()
+    moment = backed_up.note("before-the-failure")
+    backed_up.note("newer-and-cached")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def fail() -> None:
+        raise BackupError("cannot invalidate the cache")
+
+    for end in (interrupt, fail):
+        steps = PostRestore(backed_up.apply_roles, end)
+        with pytest.raises((KeyboardInterrupt, BackupError)):
+            restore(backed_up.site, Target(moment), steps, backed_up.said.append)
+        _require_refusal(backed_up)
+        docker("start", backed_up.site.postgres)
+        assert docker("wait", backed_up.site.postgres, timeout_seconds=60).strip() == "1"
+    _complete_restore(backed_up, moment, kept="before-the-failure", lost="newer-and-cached")
+    refuse_during_restore(backed_up.checkout, "test")
+    assert any(
+        line.startswith("resuming the interrupted restore that began at 20") for line in backed_up.said
+    )
+
+
+@promise("the same command completes a restore that was killed at any step")
+def test_a_resumed_restore_does_not_stop_a_server_that_has_served_the_restored_data(
+    backed_up: BackedUp,
+) -> None:
+    backed_up.backup()
+    moment = backed_up.note("before-the-last-step")
+    backed_up.note("newer")
+    backed_up.killed_at("removing the old data", "restore", moment.isoformat())
+    since = backed_up.started_at()
+    backed_up.apply_roles(backed_up.site.postgres)
+    backed_up.note("since-the-restore")
+    _complete_restore(backed_up, moment, kept="since-the-restore", lost="newer")
+    assert backed_up.started_at() == since
+
+
+@promise("the same command completes a restore that was killed at any step")
+def test_a_restore_is_resumed_although_patroni_had_started_the_data_as_a_standby(backed_up: BackedUp) -> None:
+    backed_up.backup()
+    moment = backed_up.note("before-the-standby")
+    backed_up.note("later-than-the-standby")
+    backed_up.killed_at("starting Postgres", "restore", moment.isoformat())
+    docker("stop", backed_up.site.postgres)
+    # Patroni writes it, and removes it when it promotes the server.
+    backed_up.in_volume("touch /data/15/standby.signal")
+    _complete_restore(backed_up, moment, kept="before-the-standby", lost="later-than-the-standby")
+
+
+def _require_refusal(backed_up: BackedUp) -> None:
+    with pytest.raises(OpsError, match="run the same `groundwork restore` again") as locked:
+        refuse_during_restore(backed_up.checkout, "test")
+    assert locked.value.exit_code == Exit.LOCKED
 
 
 @promise("no server starts while a restore swaps the data folders")

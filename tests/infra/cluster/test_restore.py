@@ -99,6 +99,26 @@ def test_a_restore_killed_at_a_step_is_completed_by_the_next(cluster: LiveCluste
     _require_whole(cluster)
 
 
+@pytest.mark.skipif(not IS_FULL, reason="SCALE=full: unit tests resume a restore whose data has served")
+@promise(
+    "the same command completes a restore of a cluster that was killed at any step, or it can be abandoned"
+)
+def test_a_resumed_restore_keeps_what_another_primary_has_written_since(cluster: LiveCluster) -> None:
+    cluster.wait_until_whole()
+    cluster.checkout.succeed("backup")
+    before, moment = _rows(cluster), _moment(cluster)
+    _write(cluster)
+    _kill_restore(cluster, "removing the old data", moment)
+    cluster.wait_until_whole()
+    docker("kill", cluster.container("postgres"))
+    # The control: the first server, on whose data the restore worked, is no longer the primary.
+    assert cluster.primary() != cluster.container("postgres")
+    written = _write(cluster)
+    cluster.checkout.succeed("restore", "--to", moment, "--yes")
+    assert _rows(cluster) == before | {written}
+    _require_whole(cluster)
+
+
 @pytest.mark.skipif(
     not IS_FULL, reason="SCALE=full: unit tests choose the WAL, and the restores above use it"
 )

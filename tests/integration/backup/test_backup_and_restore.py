@@ -88,13 +88,15 @@ def test_a_restore_of_the_latest_state_has_the_last_commit(backed_up: BackedUp) 
 
 
 @promise("a restore loses no commit of a server that was stopped or killed")
-def test_a_restore_of_the_latest_state_has_what_a_killed_server_had_not_archived(backed_up: BackedUp) -> None:
+def test_a_restore_has_what_a_killed_server_had_not_archived(backed_up: BackedUp) -> None:
     backed_up.archived()
     backed_up.sql("ALTER SYSTEM SET archive_command = '/bin/false'; SELECT pg_reload_conf();")
     backed_up.note("never-archived")
     docker("kill", backed_up.site.postgres)
-    backed_up.restore(None)
+    # After the last commit. A timeline that is named explicitly may be the newest one.
+    backed_up.restore(datetime.now(UTC), timeline=backed_up.contents().history.timeline)
     assert "never-archived" in backed_up.notes()
+    assert "nothing was committed between the end of the WAL and the requested time" in backed_up.said
     # The WAL from the old data is now in the archive, so that later restores can use it.
     assert backed_up.contents().missing() == []
     backed_up.sql("ALTER SYSTEM RESET archive_command; SELECT pg_reload_conf();")
@@ -104,14 +106,19 @@ def test_a_restore_of_the_latest_state_has_what_a_killed_server_had_not_archived
 def test_a_lost_data_volume_is_restored_from_the_repository(backed_up: BackedUp) -> None:
     backed_up.note("before-the-loss")
     docker("stop", backed_up.site.postgres)
+    late = datetime.now(UTC)
     backed_up.in_volume("rm -rf /data/15")
     docker("start", backed_up.site.postgres)
     wait_until(backed_up.server.answers)
     # The volume now has a new, empty cluster, which must not be mixed with the old one's backups.
     with pytest.raises(BackupError, match="another cluster than the running one"):
         backed_up.backup("full")
+    # Whether the lost server had committed more by then is not known.
+    with pytest.raises(BackupError, match=r"the WAL ends at 20.* or to LATEST; the previous data is back"):
+        backed_up.restore(late)
     backed_up.restore(None)
     assert "before-the-loss" in backed_up.notes()
+    assert any(line.startswith("warning: the WAL ends at 20") for line in backed_up.said)
     backed_up.backup("full")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -133,7 +134,9 @@ def test_a_restore_is_only_reported_as_abandoned_if_there_was_one(
     )
     patches = STACK | UNLOCKED | {
         "ops.backup.rds.Instance.of": answers(None),
-        "ops.backup.site.BackupSite.of": answers(SimpleNamespace(exclusive=nullcontext)),
+        "ops.backup.site.BackupSite.of": answers(
+            SimpleNamespace(exclusive=nullcontext, lock_file=Path("/no/such/lock"))
+        ),
         "ops.backup.restore.require_volumes": answers(None),
         "ops.backup.restore._bench": answers(nullcontext()),
         "ops.backup.restore._folders": answers(folders),

@@ -70,7 +70,7 @@ def test_a_drill_removes_leftovers_of_a_killed_drill(there: set[tuple[str, str]]
 def test_a_drill_keeps_the_workbench_of_a_killed_restore(
     there: set[tuple[str, str]], site: BackupSite
 ) -> None:
-    """`up` detects an unfinished restore by its workbench, also if a drill ran in between."""
+    """`adopt` detects an unfinished restore by its workbench, also if a drill ran in between."""
     there.add(("container", f"{PREFIX}-restore"))
     with drill._throwaway(site):
         pass

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from ops.backup import last_wal
-from ops.backup.errors import BackupError
+from ops.backup.errors import BackupError, RecoveryFailed
 from ops.backup.last_wal import add_last_wal
-from ops.backup.repository import Contents
-from ops.backup.restore import Target, _refuse_ambiguous
+from ops.backup.repository import Backup, Contents
+from ops.backup.restore import Target, _refuse_ambiguous, _serve_in_bench
 from ops.backup.wal import Branch, History, Segment
+from ops.backup.workbench import Workbench
 from ops.errors import Exit, OpsError
+from tests.promises import promise
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIRST, SECOND, THIRD = "/data", "/postgres-2", "/postgres-3"
@@ -36,6 +38,8 @@ class Bench:
         self.segments = {paths[name]: each for name, each in segments.items()}
         self.identifiers = dict.fromkeys(self.segments, "7")
         self.copied: list[tuple[str, str]] = []
+        self.members = 1
+        self.is_complete: bool | None = None
 
     def sh(self, script: str, *arguments: str) -> str:
         assert script.startswith("cp ")
@@ -53,8 +57,14 @@ def add(monkeypatch: pytest.MonkeyPatch, bench: Bench, moment: datetime | None =
     monkeypatch.setattr(last_wal, "_is_primary", lambda _, folder: folder == bench.primary)
     monkeypatch.setattr(last_wal, "_archive", lambda _, folder, segment, say: archived.append(str(segment)))
     benched: Any = bench
-    add_last_wal(
-        benched, CONTENTS, moment, olds=list(bench.segments), restored="/restored", progress=archived.append
+    bench.is_complete = add_last_wal(
+        benched,
+        CONTENTS,
+        moment,
+        olds=list(bench.segments),
+        restored="/restored",
+        members=bench.members,
+        progress=archived.append,
     )
     return archived
 
@@ -107,6 +117,125 @@ def test_missing_wal_between_the_repository_and_the_old_data_is_not_lost_silentl
     bench = Bench(FIRST, first=[Segment(2, 8)])
     with pytest.raises(BackupError, match="is neither in the repository nor in the old data"):
         add(monkeypatch, bench)
+
+
+@promise("damage ends a restore or drill with a reason, and never with missing data")
+def test_the_wal_is_complete_only_with_the_data_of_the_server_that_wrote_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    newest, rest = [Segment(2, 6)], [Segment(2, 6), Segment(2, 7)]
+    cases = [
+        ("nothing newer", Bench(FIRST, first=newest), 1, True),
+        ("newer WAL", Bench(FIRST, first=rest), 1, True),
+        ("no old data", Bench(FIRST), 1, False),
+        ("old data without WAL", Bench(FIRST, first=[]), 1, False),
+        ("an older copy of the data", Bench(FIRST, first=[Segment(2, 5)]), 1, False),
+        ("all servers", Bench(FIRST, first=newest, second=newest, third=newest), 3, True),
+        ("one of three servers lost", Bench(FIRST, second=newest, third=newest), 3, True),
+        ("two of three servers lost", Bench(FIRST, third=rest), 3, False),
+    ]
+    for name, bench, members, is_complete in cases:
+        bench.members = members
+        add(monkeypatch, bench)
+        assert bench.is_complete is is_complete, name
+    # As after a lost volume, and the empty cluster that `up` has created.
+    bench = Bench(FIRST, first=[Segment(1, 1)])
+    bench.identifiers[FIRST] = "8"
+    add(monkeypatch, bench)
+    assert bench.is_complete is False
+    # A later timeline is not in the repository.
+    bench = Bench(FIRST, first=[*newest, Segment(3, 7)])
+    add(monkeypatch, bench, NOON + timedelta(hours=6))
+    assert bench.is_complete is False
+
+
+def test_wal_of_a_backup_before_a_gap_does_not_reach_the_end() -> None:
+    before, after = (
+        Backup(name, "full", NOON, NOON, 1, 1, Segment(1, n), Segment(1, n), n * 16 * 1024**2, "15-1")
+        for name, n in (("before", 1), ("after", 4))
+    )
+    archived = {Segment(1, n): NOON + timedelta(hours=n) for n in (1, 2, 4, 5)}
+    contents = Contents((before, after), archived, History(1))
+    assert not contents.reaches_end(before)
+    assert contents.reaches_end(after)
+    assert not Contents((before,), archived, History(1)).reaches_end(before)
+
+
+class RecoveringBench:
+    """A workbench whose server recovers, or whose WAL ends before the target at the first start."""
+
+    def __init__(self, *, reaches_target: bool, log: str = "") -> None:
+        self.starts = [None] if reaches_target else [_TOO_EARLY, None]
+        self.text = log
+        self.cleared = 0
+
+    def start_server(self, _: str) -> None:
+        if error := self.starts.pop(0):
+            raise error
+
+    def log(self) -> str:
+        return self.text
+
+    def sh(self, _: str) -> None:
+        self.cleared += 1
+
+
+_TOO_EARLY = RecoveryFailed("recovery ended before configured recovery target was reached")
+_LOG = "LOG:  last completed transaction was at log time 2026-03-01 12:30:05.25+00\n"
+_BACKUP = Backup("b", "full", NOON, NOON, 1, 1, Segment(1, 1), Segment(1, 1), 1, "15-1")
+
+
+def _serve(bench: RecoveringBench, target: Target, *, is_complete: bool) -> list[str]:
+    said: list[str] = []
+    benched: Any = bench
+    _serve_in_bench(benched, _BACKUP, target, is_complete, said.append)
+    return said
+
+
+@promise("damage ends a restore or drill with a reason, and never with missing data")
+@pytest.mark.parametrize(
+    ("log", "timeline", "reason"),
+    [
+        (
+            _LOG,
+            None,
+            "the WAL ends at 2026-03-01T12:30:05Z, .*; restore to 2026-03-01T12:30:05Z or earlier, or to LATEST$",
+        ),
+        (_LOG, 3, "or to LATEST --timeline 3$"),
+        # Nothing was committed after the backup.
+        ("", None, "the WAL ends at 2026-03-01T12:00:00Z, .*; restore to LATEST$"),
+    ],
+)
+def test_a_time_after_wal_that_may_be_incomplete_is_refused(
+    log: str, timeline: int | None, reason: str
+) -> None:
+    bench = RecoveringBench(reaches_target=False, log=log)
+    with pytest.raises(BackupError, match=reason):
+        _serve(bench, Target(NOON + timedelta(hours=2), timeline), is_complete=False)
+    assert bench.cleared == 0
+
+
+def test_the_reason_of_a_failed_recovery_is_not_the_refusal_of_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = "FATAL:  the database system is not accepting connections\nFATAL:  recovery ended\nFATAL:  later\n"
+    monkeypatch.setattr(Workbench, "sh", lambda *_: log)
+    assert Workbench("bench").last_words() == "recovery ended"
+
+
+def test_a_time_after_complete_wal_is_restored() -> None:
+    bench = RecoveringBench(reaches_target=False, log=_LOG)
+    said = _serve(bench, Target(NOON + timedelta(hours=2)), is_complete=True)
+    assert said[-1] == "nothing was committed between the end of the WAL and the requested time"
+    assert bench.cleared == 1
+
+
+def test_a_restore_to_latest_says_when_the_wal_ends_if_the_old_data_is_lost() -> None:
+    (_, warning) = _serve(RecoveringBench(reaches_target=True, log=_LOG), Target(None), is_complete=False)
+    assert warning.startswith("warning: the WAL ends at 2026-03-01T12:30:05Z; later commits are missing")
+    for target, is_complete in ((Target(None), True), (Target(NOON), False), (Target(None, 1), False)):
+        said = _serve(RecoveringBench(reaches_target=True), target, is_complete=is_complete)
+        assert said == ["replaying WAL"]
 
 
 def _contents(history: History, *segments: tuple[int, int, float]) -> Contents:

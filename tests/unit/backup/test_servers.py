@@ -12,6 +12,7 @@ import pytest
 
 from infra import outputs
 from infra.docker import members
+from infra.docker.engine import DockerError
 from infra.docker.members import NoPrimary
 from infra.spec import etcd
 from infra.spec.checkout import Checkout
@@ -63,6 +64,9 @@ class Engine:
         assert uid == etcd.UID
         names = [name.removeprefix(f"{PREFIX}-") for name, _ in volumes.values()]
         yield SimpleNamespace(sh=lambda script: self.done.append(f"{script} in {' '.join(names)}"))
+
+    def mark_served(self) -> None:
+        self.done.append("mark")
 
     def clear_copies(self) -> None:
         self.done.append("clear")
@@ -127,7 +131,7 @@ def test_replicas_start_only_when_the_restored_server_answers_and_their_data_is_
     engine = use(monkeypatch, Engine("postgres-2", "access", stopped=MEMBERS))
     assert servers.start_restored(site(*REPLICAS), engine, ignore)  # type: ignore[arg-type]
     assert engine.done == [
-        *("start postgres", "await postgres", "clear"),
+        *("start postgres", "await postgres", "mark", "clear"),
         *("start postgres-2", "start postgres-3", "await postgres-2", "await postgres-3"),
         "start access",
     ]
@@ -160,9 +164,26 @@ def test_a_single_server_has_no_state_in_etcd(monkeypatch: pytest.MonkeyPatch) -
 
 def test_data_that_was_put_back_is_served_by_all_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = use(monkeypatch, Engine("postgres-2", "access", stopped=MEMBERS))
-    servers.start(site(*REPLICAS), ignore)
+    assert servers.start(site(*REPLICAS), ignore) == f"{PREFIX}-postgres-2"
     # Which one becomes the primary is up to the unchanged state in etcd.
     assert engine.done == ["start postgres postgres-2 postgres-3", "await postgres-2", "start access"]
+
+
+def test_a_server_that_does_not_become_healthy_does_not_block_the_completion_of_a_restore(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = use(monkeypatch, Engine("postgres-2", *MEMBERS))
+
+    def fail_first(container: str, seconds: float) -> None:
+        engine.healthy(container, seconds)
+        if container == f"{PREFIX}-postgres":
+            raise DockerError("exits each time that it is started")
+
+    monkeypatch.setattr(servers, "wait_until_healthy", fail_first)
+    said: list[str] = []
+    servers.await_others(site(*REPLICAS), f"{PREFIX}-postgres-2", said.append)
+    assert engine.done == ["await postgres", "await postgres-3"]
+    assert said[1].startswith("warning: postgres is not healthy yet (exits each time")
 
 
 @pytest.mark.parametrize(
