@@ -11,6 +11,7 @@ import pytest
 from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
 from infra.spec.postgres_cluster import MEMBERS
+from ops.backup.restore_record import RestoreRecord
 from ops.chaos.journal import Journal
 from ops.cli import main
 from ops.errors import Exit, OpsError
@@ -49,7 +50,6 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
         "ops.backup.workbench.remove_all": late,
         "ops.backup.restore.abandon": late,
         "ops.backup.restore.plan": late,
-        "ops.backup.workbench.inspect": answers([]),
         "ops.stack.cluster.Cluster.of": answers(reached),
         "ops.stack.redis_cluster.RedisCluster.of": answers(reached),
         "ops.stack.connections.environment_of": answers({}),
@@ -96,9 +96,9 @@ def test_a_command_is_refused_while_chaos_is_running(
 def test_a_command_names_an_interrupted_restore(
     command: str, checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "ops.backup.workbench.inspect", lambda _, name: [{}] if name == "gw-0a1b2c-dev-restore" else []
-    )
+    checkout.stack_dir("dev").mkdir(parents=True, exist_ok=True)
+    RestoreRecord.of_stack(checkout, "dev").write("data")
+    monkeypatch.setattr("ops.backup.restore_record.inspect", answers([{}]))
     assert "`groundwork restore --abandon --stack dev`" in refusal(capfd, command)
 
 
