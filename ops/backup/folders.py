@@ -159,8 +159,16 @@ class Folders:
         self.bench.sh(f'for copy; do rm -rf "$copy/{_BEFORE_NAME}"; done', *self.copies)
 
     def end(self) -> None:
-        """Remove the old data and, last, the journal."""
-        self.bench.sh(f"rm -rf {REPLACED} {RESTORING}; rm -f {_JOURNAL}")
+        """Remove the old data. The journal stays, so that a killed restore is still resumed."""
+        self.bench.sh(f"rm -rf {REPLACED} {RESTORING}")
+
+    def has_only_journal(self) -> bool:
+        """Return whether a restore has served its data and removed the old data."""
+        return bool(self.journal().get("served")) and not self.bench.exists(REPLACED)
+
+    def forget(self) -> None:
+        """Remove the journal of a finished restore."""
+        self.bench.sh(f"rm -f {_JOURNAL}")
 
     def _write(self, journal: dict[str, Any]) -> None:
         self.bench.sh(

@@ -74,9 +74,12 @@ def restore(site: BackupSite, target: Target, post_restore: PostRestore, progres
     record = RestoreRecord.of(site)
     with site.exclusive(), _bench(site) as bench:
         folders = _folders(site, bench)
+        if _is_finished(folders, record):
+            folders.forget()
         if folders.are_past_return(str(target)):
             restored = _resume(site, bench, folders, target, post_restore, progress)
             record.delete()
+            folders.forget()
             return restored
         folders.bring_back(progress)
         record.delete()
@@ -99,6 +102,7 @@ def restore(site: BackupSite, target: Target, post_restore: PostRestore, progres
             raise BackupError(f"{reason}; the previous data is back{serves}") from error
         restored = _finish(site, bench, folders, target, post_restore, progress)
         record.delete()
+        folders.forget()
         return restored
 
 
@@ -111,6 +115,8 @@ def abandon(site: BackupSite, progress: Progress) -> bool:
     record = RestoreRecord.of(site)
     with site.exclusive(), _bench(site) as bench:
         folders = _folders(site, bench)
+        if _is_finished(folders, record):
+            folders.forget()
         # A restore that was interrupted while it stopped the servers has only its record.
         if not folders.are_touched() and not record.exists():
             progress("no restore is in progress; nothing to do")
@@ -138,10 +144,16 @@ def plan(site: BackupSite, target: Target) -> Backup | None:
     """
     require_volumes(site)
     with _readers_bench(site) as bench:
-        if Folders(bench).are_past_return(str(target)):
+        folders = Folders(bench)
+        if not _is_finished(folders, RestoreRecord.of(site)) and folders.are_past_return(str(target)):
             return None
         contents = repository.read(bench.name, target.timeline)
         return _backup_for(site, contents, target)
+
+
+def _is_finished(folders: Folders, record: RestoreRecord) -> bool:
+    """Return whether a restore was killed after its end, so that only its journal is left. It must not be resumed."""
+    return not record.exists() and folders.has_only_journal()
 
 
 def _bench(site: BackupSite) -> AbstractContextManager[Workbench]:

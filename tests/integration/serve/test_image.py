@@ -96,6 +96,7 @@ def test_the_image_serves_hardened_and_stops_cleanly(access: Access) -> None:
         "cli.py",
         "commands",
         "errors.py",
+        "file_errors.py",
         "number_range.py",
         "output.py",
         "printable.py",

@@ -130,7 +130,10 @@ def test_a_restore_is_only_reported_as_abandoned_if_there_was_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folders = SimpleNamespace(
-        are_touched=answers(is_interrupted), refuse_past_return=answers(None), bring_back=answers(None)
+        has_only_journal=answers(False),
+        are_touched=answers(is_interrupted),
+        refuse_past_return=answers(None),
+        bring_back=answers(None),
     )
     patches = STACK | UNLOCKED | {
         "ops.backup.rds.Instance.of": answers(None),

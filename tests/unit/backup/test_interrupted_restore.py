@@ -34,6 +34,7 @@ class Steps:
         self.has_recovered = False
         self.has_served = False
         self.is_touched = False
+        self.has_only_journal = False
 
     def step(self, name: str, result: Any = None) -> Callable[..., Any]:
         def reached(*_: Any, **__: Any) -> Any:
@@ -63,7 +64,11 @@ class Steps:
 
     def end(self) -> None:
         self.step("end")()
-        self.is_touched = False
+        self.has_only_journal = True
+
+    def forget(self) -> None:
+        self.step("forget")()
+        self.is_touched = self.has_recovered = self.has_served = self.has_only_journal = False
 
     def refuse_past_return(self) -> None:
         if self.has_recovered:
@@ -109,6 +114,8 @@ def steps(monkeypatch: pytest.MonkeyPatch, volumes: list[str]) -> Steps:
         journal=dict,
         release=steps.step("release"),
         end=steps.end,
+        has_only_journal=lambda: steps.has_only_journal,
+        forget=steps.forget,
     )
     patches = {
         "require_volumes": answers(None),
@@ -207,7 +214,7 @@ def test_a_restore_that_was_interrupted_while_it_stopped_the_servers_can_be_aban
 
 def test_the_cache_is_invalidated_before_a_server_may_start(site: BackupSite, steps: Steps) -> None:
     run(site, steps)
-    assert steps.done[-4:] == ["flush cache", "release", "start restored", "end"]
+    assert steps.done[-5:] == ["flush cache", "release", "start restored", "end", "forget"]
 
 
 def test_a_restore_whose_data_volume_was_deleted_is_over(
@@ -229,10 +236,12 @@ def test_a_resumed_restore_changes_no_data_that_has_served(site: BackupSite, ste
     steps.failures = {"end": KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
         run(site, steps)
+    # The removal of the old data goes on in the container.
+    steps.has_only_journal = True
     steps.failures.clear()
     steps.done.clear()
     restored = run(site, steps)
-    assert steps.done == ["clear copies", "start", "await others", "end"]
+    assert steps.done == ["clear copies", "start", "await others", "end", "forget"]
     assert (restored.is_serving, restored.newest_commit, restored.resumed) == (True, None, BEGUN)
 
 
@@ -248,4 +257,19 @@ def test_a_resumed_restore_whose_data_has_not_served_starts_it_as_a_primary(
     run(site, steps)
     assert steps.done == [
         *("stop", "remove standby.signal", "apply roles", "flush cache", "release", "start restored", "end"),
+        "forget",
     ]
+
+
+def test_a_restore_that_is_killed_at_its_very_end_is_over(
+    site: BackupSite, steps: Steps, checkout: Checkout
+) -> None:
+    """Only its journal is left. The same command, perhaps weeks later, restores again."""
+    steps.failures = {"forget": KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        run(site, steps)
+    refuse_during_restore(checkout, "dev")
+    steps.failures.clear()
+    steps.done.clear()
+    assert run(site, steps).resumed is None
+    assert "restore files" in steps.done
