@@ -25,7 +25,7 @@ _FLOAT_LIMIT = 1e16
 # The largest text field. A cached record must be transferred within the cache's time limit.
 TEXT_BYTES = 4 * 1024 * 1024
 # The largest text in a B-tree index. Postgres refuses an index row of more than 2,704 bytes, which includes the other
-# columns. It compresses some texts, but nobody can tell which ones fit then.
+# columns. Whether a longer text fits after compression cannot be predicted.
 INDEXED_TEXT_BYTES = 2000
 # Far below Postgres's limits, which are 131,072 digits before the point and 16,383 after it.
 DECIMAL_DIGITS = 1000

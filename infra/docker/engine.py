@@ -113,7 +113,7 @@ def _failure(command: str, done: subprocess.CompletedProcess[bytes]) -> DockerEr
     if _UNREACHABLE.search(message):
         reason = message.splitlines()[-1].removesuffix(" Is the docker daemon running?").rstrip(".")
         return EngineUnreachable(
-            f"the Docker engine does not answer: {reason}; run `make up`, which starts it or says what to do"
+            f"cannot reach the Docker engine: {reason}; run `make up`, which starts it or says what to do"
         )
     return DockerError(f"`docker {command}` failed: {message}")
 

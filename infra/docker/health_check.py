@@ -95,7 +95,7 @@ def repeated(command: Sequence[str], seconds: float) -> list[str]:
 
 def _check(container: Mapping[str, Any], repeat_seconds: float) -> Outcome:
     """Run the check once, or again and again for `repeat_seconds` until it succeeds."""
-    # Docker says of a container that is about to be started again that it runs.
+    # Docker reports a container that waits for its next restart as running.
     if not container["State"]["Running"] or container["State"].get("Restarting"):
         return Outcome(False, "")
     kind, *words = (container["Config"].get("Healthcheck") or {}).get("Test") or ["NONE"]

@@ -140,7 +140,8 @@ def observe(checkout: Checkout, stack: str, *, replicas: int, subnet: str) -> Cl
             raise NoPrimary(
                 f"groundwork:postgresReplicas cannot become 0 while the servers of stack {stack!r} are down, because"
                 f" only the data of {_FIRST} is kept, and another server may have been the primary last; first set it"
-                f" to {len(_OTHERS)} and run `groundwork up --stack {stack}`"
+                f" to {len(_OTHERS)}, run `groundwork up --stack {stack}`, and move the primary to {_FIRST} with"
+                f" `groundwork cluster switchover --to {_FIRST} --stack {stack}`"
             )
         return ClusterState()
     primary = primary_of(members)

@@ -258,11 +258,11 @@ def _loss(checkout: Checkout, stack: str, found: list[DockerResource]) -> str:
     more = f" and {len(found) - 1} more exist" if len(found) > 1 else " exists"
     what = "has no resources" if file.exists() else "is missing"
     fix = (
-        f"put it back from a copy; if there is none, run `groundwork adopt --stack {stack}`, which keeps the data"
+        f"restore that file from a copy; if there is none, run `groundwork adopt --stack {stack}`, which keeps the data"
         " (docs/toolchain.md)"
     )
     if backup := _backup_of(checkout, stack):
-        fix = f"copy {backup} over it, which is Pulumi's last copy of it"
+        fix = f"copy Pulumi's last backup over it: `cp {backup} {file}`"
     return (
         f"the state of stack {stack!r} is lost: {file} {what}, but {first.kind} {first.name}{more};"
         f" nothing was changed; {fix}"

@@ -49,7 +49,7 @@ def build_arguments(environment: Mapping[str, str]) -> list[str]:
 
 
 def without_logins(text: str, proxies: Iterable[str]) -> str:
-    """Return the text without the user names and passwords of URLs. `proxies` are URLs that it may contain."""
+    """Return the text without the logins of `proxies`, and without each `user:password@` of another URL."""
     for proxy in proxies:
         login, at, _ = proxy.partition("://")[2].rpartition("@") if "://" in proxy else proxy.rpartition("@")
         if at:

@@ -26,8 +26,8 @@ def add_last_wal(
     """Copy old WAL that is newer than the repository's to the recovery in `restored`.
 
     `olds` are the old data folders of the servers. The one with the newest WAL has every acknowledged commit. Return
-    whether the recovery then has all WAL up to the last commit. This is unknown without the old data of a single
-    server, or of all but one of several `members`: the primary or its synchronous replica has every commit.
+    True only if the recovery certainly has all WAL up to the last commit. That needs the old data of the server, or
+    with several `members` of all but one, because the primary and its synchronous replica have every commit.
 
     Raise BackupError if a segment in between is in neither place and `moment` (None: latest) is after it, because the
     old data may contain commits that no restore can bring back.

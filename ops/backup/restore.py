@@ -289,8 +289,8 @@ def _wal_ends_early(end: datetime | None, chosen: Backup, target: Target) -> Bac
     earlier = f"to {show_time(end)} or earlier, or " if end >= chosen.restorable_from else ""
     timeline = "" if target.timeline is None else f" --timeline {target.timeline}"
     return BackupError(
-        f"the WAL ends at {show_time(end)}, so that what was committed until {show_time(target.moment)} cannot be"
-        f" restored; restore {earlier}to LATEST{timeline}"
+        f"the WAL ends at {show_time(end)}, so commits between that and {show_time(target.moment)} cannot be restored;"
+        f" restore {earlier}to LATEST{timeline}"
     )
 
 

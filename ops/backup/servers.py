@@ -79,7 +79,8 @@ def await_others(site: BackupSite, primary: str, progress: Progress) -> None:
             wait_until_healthy(server, _HEALTHY_SECONDS)
         except DockerError as error:
             progress(
-                f"warning: {_name(site, server)} is not healthy yet ({error}); see `groundwork cluster status`"
+                f"warning: {_name(site, server)} is not healthy yet ({error}); see `groundwork cluster"
+                " status` when the restore has ended"
             )
 
 

@@ -26,6 +26,7 @@ from infra.docker.ownership import (
 )
 from infra.spec import postgres
 from infra.spec.checkout import Checkout
+from ops.backup.restore_record import RestoreRecord
 from ops.errors import Exit, OpsError
 
 # How long a server may take to stop.
@@ -65,7 +66,7 @@ class Adoption:
         if not found:
             return None
         _refuse_a_living_owner(others, stack)
-        _refuse_interrupted_restore(checkout.name(stack, "restore"), stack)
+        _refuse_interrupted_restore(checkout, stack)
         volumes = [each for each in found if each.kind == VOLUME]
         data = [each for each in volumes if not each.name.endswith("-config")]
         repository = checkout.name(stack, "postgres-backups")
@@ -107,7 +108,7 @@ class Adoption:
         for each in self.configuration:
             docker("volume", "rm", each.name)
         adopt_volumes(self.checkout, self.stack, self.data)
-        # Of the lost authority. A state that lost only this stack still has the file.
+        # This certificate belongs to the lost CA. The file still exists if only this stack's state was lost.
         self.checkout.ca_file(self.stack).unlink(missing_ok=True)
         return aside
 
@@ -142,8 +143,8 @@ def _refuse_a_living_owner(found: list[DockerResource], stack: str) -> None:
             )
         except PermissionError as error:
             raise OpsError(
-                f"stack {stack!r} belongs to the state in {each.folder}, which this user may not read; use it as the"
-                " user who owns it, or run this command as a user who may read it",
+                f"stack {stack!r} belongs to the state in {each.folder}, which this user may not read; run"
+                " groundwork as the folder's owner; if that state is lost, run `adopt` as a user who can read it",
                 Exit.REFUSED,
             ) from error
         except OSError:
@@ -156,10 +157,13 @@ def _refuse_a_living_owner(found: list[DockerResource], stack: str) -> None:
             )
 
 
-def _refuse_interrupted_restore(workbench: str, stack: str) -> None:
-    if inspect("container", workbench):
+def _refuse_interrupted_restore(checkout: Checkout, stack: str) -> None:
+    workbench = checkout.name(stack, "restore")
+    # The record is in this state's folder, and the container says so for another state.
+    if RestoreRecord.of_stack(checkout, stack).exists() or inspect("container", workbench):
         raise OpsError(
             f"a restore of stack {stack!r} was interrupted and the data is incomplete; only the state that started the"
-            f" restore can finish it; see docs/backup.md, and remove container {workbench} once the data is complete",
+            f" restore can finish it; see docs/backup.md, and remove container {workbench} and file"
+            f" {RestoreRecord.of_stack(checkout, stack).path} once the data is complete",
             Exit.REFUSED,
         )

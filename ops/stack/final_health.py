@@ -23,7 +23,7 @@ _LOG_LINES = 5
 def require_healthy(stack: str, containers: Sequence[str], say: Callable[[str], None]) -> None:
     """Wait until the containers, given by id, are healthy: two minutes for all of them.
 
-    Raises OpsError that names each container that is not. What it is, and its last lines of log, are printed before.
+    Raises OpsError that names each container that is not. The reason and the last lines of its log are printed first.
     """
     found = inspect("container", *containers) if containers else []
     healthy = {each["Id"] for each in found if health(each) == "healthy"}

@@ -70,7 +70,7 @@ class PulumiStack:
         recorded = self._recorded()
         lost = recorded.lost_volumes()
         for volume in lost:
-            _tell(f"warning: volume {volume} was removed, with what it contained; creating an empty one")
+            _tell(f"warning: volume {volume} no longer exists, and its data is lost; creating an empty one")
         # Pulumi trusts its state and would not recreate what was removed outside of it.
         refresh = ["--refresh"] if lost or recorded.is_incomplete() else []
         self._stream("up", *_UNASKED, *refresh, *pack, to_stderr=to_stderr)

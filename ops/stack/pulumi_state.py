@@ -53,9 +53,9 @@ class LocalState:
         since = f"{datetime.fromtimestamp(locked_at, UTC):%Y-%m-%d %H:%M} UTC"
         minutes = int(time.time() - locked_at) // 60
         return (
-            f"stack {self.stack!r} is being changed by {holder} since {since} ({minutes} min); wait until it has"
-            f" finished; if you are sure that it is gone, delete its lock {path}:"
-            f' run `eval "$(.venv/bin/groundwork shellenv --stack {self.stack})"` and `pulumi cancel --yes`'
+            f"stack {self.stack!r} is being changed by {holder} since {since} ({minutes} min); wait until that process"
+            f" has ended; if it no longer exists, release its lock ({path}) in the checkout's folder:"
+            f' `eval "$(.venv/bin/groundwork shellenv --stack {self.stack})" && pulumi cancel --yes`'
         )
 
     def remove_unfinished(self) -> None:

@@ -88,15 +88,19 @@ def test_a_restore_of_the_latest_state_has_the_last_commit(backed_up: BackedUp) 
 
 
 @promise("a restore loses no commit of a server that was stopped or killed")
-def test_a_restore_has_what_a_killed_server_had_not_archived(backed_up: BackedUp) -> None:
+@pytest.mark.parametrize("target", ["latest", "now"])
+def test_a_restore_has_what_a_killed_server_had_not_archived(backed_up: BackedUp, target: str) -> None:
     backed_up.archived()
     backed_up.sql("ALTER SYSTEM SET archive_command = '/bin/false'; SELECT pg_reload_conf();")
-    backed_up.note("never-archived")
+    backed_up.note(f"never-archived-{target}")
     docker("kill", backed_up.site.postgres)
-    # After the last commit. A timeline that is named explicitly may be the newest one.
-    backed_up.restore(datetime.now(UTC), timeline=backed_up.contents().history.timeline)
-    assert "never-archived" in backed_up.notes()
-    assert "nothing was committed between the end of the WAL and the requested time" in backed_up.said
+    if target == "latest":
+        backed_up.restore(None)
+    else:
+        # After the last commit. A timeline that is named explicitly may be the newest one.
+        backed_up.restore(datetime.now(UTC), timeline=backed_up.contents().history.timeline)
+        assert "nothing was committed between the end of the WAL and the requested time" in backed_up.said
+    assert f"never-archived-{target}" in backed_up.notes()
     # The WAL from the old data is now in the archive, so that later restores can use it.
     assert backed_up.contents().missing() == []
     backed_up.sql("ALTER SYSTEM RESET archive_command; SELECT pg_reload_conf();")

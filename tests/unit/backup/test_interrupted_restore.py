@@ -236,7 +236,7 @@ def test_a_resumed_restore_changes_no_data_that_has_served(site: BackupSite, ste
     steps.failures = {"end": KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
         run(site, steps)
-    # The removal of the old data goes on in the container.
+    # The removal of the old data continues in the container.
     steps.has_only_journal = True
     steps.failures.clear()
     steps.done.clear()

@@ -51,7 +51,7 @@ def test_an_object_that_does_not_exist_is_left_out(says: Path, kind: str) -> Non
 @pytest.mark.parametrize("words", NO_ENGINE.values(), ids=NO_ENGINE)
 def test_without_an_engine_nothing_counts_as_missing(says: Path, words: str) -> None:
     (says / "err").write_text(f"{words}\n")
-    with pytest.raises(EngineUnreachable, match="does not answer: ") as caught:
+    with pytest.raises(EngineUnreachable, match="cannot reach the Docker engine: ") as caught:
         inspect("container", "a", "b")
     assert "\n" not in str(caught.value)
     assert exit_code_of(caught.value) == Exit.UNREACHABLE

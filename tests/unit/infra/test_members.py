@@ -124,7 +124,7 @@ def test_replicas_are_not_turned_off_while_the_last_primary_is_unknown(
     """The controls are a first server that is the primary, a stack that never had replicas, and keeping them."""
     engine = use(monkeypatch, Engine(**left))
     engine.volumes = {f"{PREFIX}postgres-data", f"{PREFIX}postgres-2-data"}
-    with pytest.raises(NoPrimary, match="first set it to 2 and run `groundwork up --stack dev`"):
+    with pytest.raises(NoPrimary, match="first set it to 2, run `groundwork up --stack dev`, and move"):
         _observe(checkout, 0)
     assert _observe(checkout, 2) == ClusterState()
     engine.answers[f"{PREFIX}postgres"] = True

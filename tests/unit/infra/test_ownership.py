@@ -26,6 +26,7 @@ from infra.docker.ownership import (
 )
 from infra.spec.checkout import STATE_LABEL, Checkout
 from infra.state_folder import ensure_id, id_file
+from ops.backup.restore_record import RestoreRecord
 from ops.errors import Exit, OpsError
 from ops.stack import adoption
 from ops.stack.adoption import Adoption
@@ -275,6 +276,15 @@ def test_a_stack_is_not_adopted_while_its_owner_exists_or_a_restore_is_unfinishe
         Adoption.of(checkout, "dev")
     assert refused.value.exit_code == Exit.REFUSED
     containers.clear()
+    # After Ctrl-C only the record is left.
+    checkout.stack_dir("dev").mkdir(parents=True, exist_ok=True)
+    record = RestoreRecord.of_stack(checkout, "dev")
+    record.write("data")
+    with monkeypatch.context() as patched:
+        patched.setattr("ops.backup.restore_record.inspect", lambda kind, name: [{}])
+        with pytest.raises(OpsError, match="a restore of stack 'dev' was interrupted"):
+            Adoption.of(checkout, "dev")
+    record.delete()
     found = Adoption.of(checkout, "dev")
     assert found is not None
     assert [each.name for each in found.data] == [DATA]
@@ -300,8 +310,8 @@ def test_a_missing_state_file_is_reported_and_nothing_is_removed(
     assert refused.value.exit_code == Exit.REFUSED
     assert str(refused.value) == (
         f"the state of stack 'dev' is lost: {checkout.state_file('dev')} is missing, but {kind} first and 1 more"
-        " exist; nothing was changed; put it back from a copy; if there is none, run `groundwork adopt --stack dev`,"
-        " which keeps the data (docs/toolchain.md)"
+        " exist; nothing was changed; restore that file from a copy; if there is none, run `groundwork adopt --stack"
+        " dev`, which keeps the data (docs/toolchain.md)"
     )
 
 
@@ -352,7 +362,7 @@ def test_a_lost_state_is_restored_from_pulumis_copy(docker: Engine, checkout: Ch
     path.parent.mkdir(parents=True, exist_ok=True)
     checkout.state_file("dev").rename(path)
     docker.has(CONTAINER, "postgres", ensure_id(checkout), id_="c1")
-    with pytest.raises(StateLost, match=f"copy {path} over it, which is Pulumi's last copy of it"):
+    with pytest.raises(StateLost, match=f"copy Pulumi's last backup over it: `cp {path} "):
         require_own(checkout, "dev")
 
 

@@ -154,7 +154,7 @@ def test_a_stack_that_another_process_is_changing_is_not_touched(
     # The way out, if that process is gone: a rebuilt dev container has another name.
     said = str(refused.value)
     assert str(folder / "lock.json") in said
-    assert 'shellenv --stack dev)"` and `pulumi cancel --yes`' in said
+    assert 'shellenv --stack dev)" && pulumi cancel --yes`' in said
 
 
 def test_a_stack_that_runs_is_not_reported_as_down_if_its_state_is_lost(

@@ -84,5 +84,5 @@ def test_a_lost_volume_is_named(
 ) -> None:
     up(stack, monkeypatch, "data")
     assert capfd.readouterr().err == (
-        "warning: volume data was removed, with what it contained; creating an empty one\n"
+        "warning: volume data no longer exists, and its data is lost; creating an empty one\n"
     )
