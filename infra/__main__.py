@@ -51,11 +51,12 @@ def _on_docker(checkout: Checkout, stack: str, settings: StackSettings) -> dict[
             pulumi.log.info(f"removed {name}, which an interrupted run had left behind")
     leases = take_leases(checkout, stack, settings)
     cluster = observe(checkout, stack, replicas=settings.postgres_replicas, subnet=leases.subnet)
-    if settings.postgres_replicas and not pulumi.runtime.is_dry_run():
-        forget_retirement(checkout, stack)
-    elif cluster.exists and not pulumi.runtime.is_dry_run():
-        for name in retire_replicas(checkout, stack):
-            pulumi.log.info(f"stopped {name}, a replica; its data is deleted")
+    if not pulumi.runtime.is_dry_run():
+        if settings.postgres_replicas:
+            forget_retirement(checkout, stack)
+        elif cluster.exists:
+            for name in retire_replicas(checkout, stack):
+                pulumi.log.info(f"stopped {name}, a replica; its data is deleted")
     rotation = read_rotation(checkout, stack)
     for name, phase in rotation.phases().items():
         pulumi.log.info(

@@ -14,7 +14,7 @@ from infra.checkpoint import read_deployment, stack_outputs_of
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
 from infra.spec.rotation import Rotation
-from infra.state_folder import make_private
+from infra.state_folder import Mark, make_private
 
 
 def path_of(checkout: Checkout, stack: str) -> Path:
@@ -46,27 +46,12 @@ def write_rotation(checkout: Checkout, stack: str, rotation: Rotation) -> None:
 def forget_rotation(checkout: Checkout, stack: str) -> None:
     """Delete the files, when their stack is removed."""
     path_of(checkout, stack).unlink(missing_ok=True)
-    forget_applying(checkout, stack)
+    applying(checkout, stack).remove()
 
 
-def mark_applying(checkout: Checkout, stack: str) -> None:
-    """Record that a rotation applies a step. A kill leaves the record."""
-    path = _applying(checkout, stack)
-    make_private(checkout, path.parent)
-    put(path, "")
-
-
-def is_applying(checkout: Checkout, stack: str) -> bool:
-    return _applying(checkout, stack).exists()
-
-
-def forget_applying(checkout: Checkout, stack: str) -> None:
-    """Delete the record of `mark_applying`, when the step is applied."""
-    _applying(checkout, stack).unlink(missing_ok=True)
-
-
-def _applying(checkout: Checkout, stack: str) -> Path:
-    return checkout.stack_dir(stack) / "rotation-applying"
+def applying(checkout: Checkout, stack: str) -> Mark:
+    """Return the mark that a rotation sets while it applies a step. A kill leaves it."""
+    return Mark(checkout, stack, "rotation-applying")
 
 
 def applied_rotation(checkout: Checkout, stack: str) -> Rotation:

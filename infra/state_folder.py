@@ -6,9 +6,10 @@ import os
 import pwd
 import re
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
-from infra.atomic_write import create
+from infra.atomic_write import create, put
 from infra.spec.checkout import PROJECT, STATE_VARIABLE, Checkout
 from infra.spec.errors import InfraError
 
@@ -35,6 +36,29 @@ def make_private(checkout: Checkout, folder: Path) -> None:
         found = each.stat()
         if found.st_mode & 0o777 != _PRIVATE and found.st_uid == os.geteuid():
             each.chmod(_PRIVATE)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An empty file in a stack's folder. It records across a kill that something has begun, until it is removed."""
+
+    checkout: Checkout
+    stack: str
+    name: str
+
+    def is_set(self) -> bool:
+        return self._path.exists()
+
+    def set(self) -> None:
+        make_private(self.checkout, self._path.parent)
+        put(self._path, "")
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    @property
+    def _path(self) -> Path:
+        return self.checkout.stack_dir(self.stack) / self.name
 
 
 def id_file(checkout: Checkout) -> Path:

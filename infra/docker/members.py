@@ -8,16 +8,14 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from infra.atomic_write import put
 from infra.docker.engine import DockerError, docker, inspect, psql
 from infra.spec import etcd, postgres_cluster
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
 from infra.spec.postgres_cluster import REST_PORT, SCOPE
-from infra.state_folder import make_private
+from infra.state_folder import Mark
 
 _FIRST, *_OTHERS = postgres_cluster.MEMBERS
 # A failover takes 30 s, on a busy machine longer.
@@ -176,27 +174,25 @@ def retire_replicas(checkout: Checkout, stack: str) -> list[str]:
     members = member_containers(checkout.name(stack, _FIRST))
     others = [container for member, container in members.items() if member != _FIRST]
     if others:
-        record = _retirement(checkout, stack)
-        make_private(checkout, record.parent)
-        put(record, "")
+        _retirement(checkout, stack).set()
         docker("stop", *others, timeout_seconds=180)
     return others
 
 
 def retired_replicas(checkout: Checkout, stack: str) -> list[str]:
     """Return the containers that an `up` has stopped because the first server is to be the only one."""
-    if not _retirement(checkout, stack).exists():
+    if not _retirement(checkout, stack).is_set():
         return []
     return [checkout.name(stack, member) for member in _OTHERS]
 
 
 def forget_retirement(checkout: Checkout, stack: str) -> None:
     """Allow the replicas to be started again. Call it after the `up`, and before one that keeps the replicas."""
-    _retirement(checkout, stack).unlink(missing_ok=True)
+    _retirement(checkout, stack).remove()
 
 
-def _retirement(checkout: Checkout, stack: str) -> Path:
-    return checkout.stack_dir(stack) / "replicas-retired"
+def _retirement(checkout: Checkout, stack: str) -> Mark:
+    return Mark(checkout, stack, "replicas-retired")
 
 
 def _has_replicas_data(checkout: Checkout, stack: str) -> bool:

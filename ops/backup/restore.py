@@ -77,30 +77,13 @@ def restore(site: BackupSite, target: Target, post_restore: PostRestore, progres
         if _is_finished(folders, record):
             folders.forget()
         if folders.are_past_return(str(target)):
+            record.write(site.data_volume)
             restored = _resume(site, bench, folders, target, post_restore, progress)
-            record.delete()
-            folders.forget()
-            return restored
-        folders.bring_back(progress)
-        record.delete()
-        chosen = _choose(site, bench, target, progress)
-        was_running = servers.is_serving(site)
-        record.write(site.data_volume)
-        servers.stop(site, progress, mark=True)
-        try:
-            is_complete = _restore_files(site, bench, folders, chosen, target, progress)
-            _recover(bench, folders, chosen, target, is_complete, progress)
-        except (RecoveryFailed, BackupError, DockerError) as error:
-            if folders.have_recovered():
-                raise
+        else:
             folders.bring_back(progress)
             record.delete()
-            if was_running:
-                servers.start(site, progress)
-            reason = " ".join(str(error).split())
-            serves = " and serves again" if was_running else ""
-            raise BackupError(f"{reason}; the previous data is back{serves}") from error
-        restored = _finish(site, bench, folders, target, post_restore, progress)
+            _begin(site, bench, folders, record, target, progress)
+            restored = _finish(site, bench, folders, target, post_restore, progress)
         record.delete()
         folders.forget()
         return restored
@@ -154,6 +137,34 @@ def plan(site: BackupSite, target: Target) -> Backup | None:
 def _is_finished(folders: Folders, record: RestoreRecord) -> bool:
     """Return whether a restore was killed after its end, so that only its journal is left. It must not be resumed."""
     return not record.exists() and folders.has_only_journal()
+
+
+def _begin(
+    site: BackupSite,
+    bench: Workbench,
+    folders: Folders,
+    record: RestoreRecord,
+    target: Target,
+    progress: Progress,
+) -> None:
+    """Stop the servers, and restore until recovery has ended. If it fails before, the old data serves again."""
+    chosen = _choose(site, bench, target, progress)
+    was_running = servers.is_serving(site)
+    record.write(site.data_volume)
+    servers.stop(site, progress, mark=True)
+    try:
+        is_complete = _restore_files(site, bench, folders, chosen, target, progress)
+        _recover(bench, folders, chosen, target, is_complete, progress)
+    except (RecoveryFailed, BackupError, DockerError) as error:
+        if folders.have_recovered():
+            raise
+        folders.bring_back(progress)
+        record.delete()
+        if was_running:
+            servers.start(site, progress)
+        reason = " ".join(str(error).split())
+        serves = " and serves again" if was_running else ""
+        raise BackupError(f"{reason}; the previous data is back{serves}") from error
 
 
 def _bench(site: BackupSite) -> AbstractContextManager[Workbench]:
@@ -307,7 +318,6 @@ def _resume(
     progress(
         f"resuming the interrupted restore{'' if begun is None else f' that began at {show_time(begun)}'}"
     )
-    RestoreRecord.of(site).write(site.data_volume)
     if not folders.have_served():
         servers.stop(site, progress, mark=False)
         folders.remove_standby_signal()

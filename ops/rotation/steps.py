@@ -60,9 +60,10 @@ def take_steps(stack: Steppable, plan: RotationPlan, *, keep_old: bool, say: Say
     # Another `up` may have finished the step of a killed rotation. It is not known when.
     is_unknown = stack.was_killed()
     finish_interrupted(stack, say)
+    now = _now()
+    # A time in the future was recorded when the clock was ahead.
     done_at = {
-        name: now if is_unknown or name in interrupted else _past(rotation.of(name).since, now)
-        for now in [_now()]
+        name: now if is_unknown or name in interrupted else min(rotation.of(name).since or now, now)
         for name in plan.names
     }
 
@@ -93,11 +94,6 @@ def finish_interrupted(stack: Steppable, say: Say) -> None:
     if stack.wanted() != stack.applied():
         say("finishing an interrupted step")
         stack.apply()
-
-
-def _past(since: dt.datetime | None, now: dt.datetime) -> dt.datetime:
-    """Return `since`, or `now` if it is unknown or in the future: the clock may have been ahead at that time."""
-    return min(since or now, now)
 
 
 def _now() -> dt.datetime:

@@ -10,14 +10,7 @@ from typing import Any
 from infra import outputs
 from infra.docker.engine import DockerError, psql
 from infra.docker.members import primary_container
-from infra.rotation_file import (
-    applied_rotation,
-    forget_applying,
-    is_applying,
-    mark_applying,
-    read_rotation,
-    write_rotation,
-)
+from infra.rotation_file import applied_rotation, applying, read_rotation, write_rotation
 from infra.spec.checkout import Checkout
 from infra.spec.roles import quoted
 from infra.spec.rotation import REDIS_SERVER_ROLES, ROLES, Rotation
@@ -70,15 +63,15 @@ class RotatedStack:
 
     def apply(self, rotation: Rotation | None = None) -> None:
         """Record a rotation, if given, and apply the recorded one."""
-        mark_applying(self.checkout, self.name)
+        applying(self.checkout, self.name).set()
         if rotation is not None:
             write_rotation(self.checkout, self.name, rotation)
         self.pulumi.up(to_stderr=True)
-        forget_applying(self.checkout, self.name)
+        applying(self.checkout, self.name).remove()
 
     def was_killed(self) -> bool:
         """Return whether a rotation was killed, or failed, while it applied a step."""
-        return is_applying(self.checkout, self.name)
+        return applying(self.checkout, self.name).is_set()
 
     def sessions(self, logins: Iterable[str]) -> dict[str, int]:
         """Return the number of open Postgres sessions by login. Logins without sessions are left out."""

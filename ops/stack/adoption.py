@@ -158,12 +158,12 @@ def _refuse_a_living_owner(found: list[DockerResource], stack: str) -> None:
 
 
 def _refuse_interrupted_restore(checkout: Checkout, stack: str) -> None:
-    workbench = checkout.name(stack, "restore")
+    workbench, record = checkout.name(stack, "restore"), RestoreRecord.of_stack(checkout, stack)
     # The record is in this state's folder, and the container says so for another state.
-    if RestoreRecord.of_stack(checkout, stack).exists() or inspect("container", workbench):
+    if record.exists() or inspect("container", workbench):
         raise OpsError(
             f"a restore of stack {stack!r} was interrupted and the data is incomplete; only the state that started the"
             f" restore can finish it; see docs/backup.md, and remove container {workbench} and file"
-            f" {RestoreRecord.of_stack(checkout, stack).path} once the data is complete",
+            f" {record.path} once the data is complete",
             Exit.REFUSED,
         )

@@ -25,7 +25,7 @@ def require_healthy(stack: str, containers: Sequence[str], say: Callable[[str], 
 
     Raises OpsError that names each container that is not. The reason and the last lines of its log are printed first.
     """
-    found = inspect("container", *containers) if containers else []
+    found = inspect("container", *containers)
     healthy = {each["Id"] for each in found if health(each) == "healthy"}
     names = {each["Id"]: each["Name"].lstrip("/") for each in found}
     deadline = time.monotonic() + _WAIT_SECONDS

@@ -58,16 +58,16 @@ class PulumiStack:
         """Create or update the stack. Pulumi prints to the terminal; on failure OpsError points to its diagnostics."""
         settings = self.prepare()
         pack = self._policy_pack(settings)
+        recorded = self._recorded()
         if settings.target == DOCKER:
             if settings.postgres_replicas:
                 forget_retirement(self.checkout, self.name)
             start_stopped(
-                self._recorded().containers(),
+                recorded.containers(),
                 self.checkout.name(self.name, "postgres"),
                 _tell,
                 retired=retired_replicas(self.checkout, self.name),
             )
-        recorded = self._recorded()
         lost = recorded.lost_volumes()
         for volume in lost:
             _tell(f"warning: volume {volume} no longer exists, and its data is lost; creating an empty one")
@@ -145,7 +145,7 @@ class PulumiStack:
         missing one, because the provider fails to stop it.
         """
         for name in ownership.remove_leftovers(self.checkout, self.name):
-            print_line(f"removed {name}, which an interrupted run had left behind", err=True)
+            _tell(f"removed {name}, which an interrupted run had left behind")
         if self._recorded().lacks_a_container():
             self._stream("refresh", *_UNASKED)
 

@@ -25,7 +25,7 @@ def start_stopped(
     """
     stopped = {
         each["Name"].lstrip("/"): each
-        for each in (inspect("container", *containers) if containers else ())
+        for each in inspect("container", *containers)
         if each["Name"].lstrip("/") not in retired
         and (each["State"]["Paused"] or not (each["State"]["Running"] or each["State"]["Restarting"]))
     }
@@ -66,6 +66,5 @@ def _without_network(stopped: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if not found["State"]["Paused"]
     }
     needed = set().union(*networks.values())
-    existing = inspect("network", *needed) if needed else []
-    missing = needed - {each[key] for each in existing for key in ("Id", "Name")}
+    missing = needed - {each[key] for each in inspect("network", *needed) for key in ("Id", "Name")}
     return [name for name, known in networks.items() if known & missing]

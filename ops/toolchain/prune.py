@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from infra.checkpoint import read_deployment, resources_of
 from infra.docker.engine import DockerError, docker
+from infra.docker_command import read_object
 from infra.images import wheelhouse
 from infra.images.context import CONTEXT_LABEL, STAGE_LABEL
 from infra.spec.checkout import PROJECT, Checkout
@@ -193,7 +193,7 @@ def _drafts(folder: Path, kind: str, lock: str | None) -> Iterator[Item]:
 def _remembered(checkout: Checkout) -> Iterator[Path]:
     """Yield the Pulumi CLI of every checkout of this user."""
     for record in checkout.state_dir.parent.glob("*/toolchain.json"):
-        yield Path(str(_read(record).get("pulumi", "")))
+        yield Path(str(read_object(record).get("pulumi", "")))
 
 
 def _running() -> Iterator[Path]:
@@ -248,11 +248,3 @@ def _parse_size(text: str) -> int:
 def _short(image: str) -> str:
     # Docker 20.10 shortens image ids in places where newer versions do not.
     return image.removeprefix("sha256:")[:12]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
