@@ -22,6 +22,9 @@ from groundwork_client import AsyncDataAccess, DataAccess
 from groundwork_client.models import NewUser
 
 ADA = NewUser(github_id=7, username="ada")
+REAL = ("DATABASE_READ_URL", "DATABASE_READ_URL_FILE", "DATABASE_URL_FILE", "REDIS_URL_FILE")
+for name in REAL:
+    os.environ[name] = "postgresql://app@localhost:1/real"
 
 
 @pytest.mark.parametrize("run", range(4))
@@ -41,6 +44,8 @@ def test_the_application_opens_its_own_data_access(groundwork_database):
     with DataAccess.open() as data:
         assert data.users.get(added.id) == added
     assert os.environ["DATABASE_URL"] == groundwork_database["DATABASE_URL"]
+    # In the shell there may be the settings of a real stack.
+    assert [name for name in REAL if name in os.environ] == []
 
 
 def test_roles_have_their_privileges_and_settings(groundwork_server, groundwork_database):
