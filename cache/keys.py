@@ -16,7 +16,7 @@ from functools import cached_property
 
 VALUE_PREFIX = "gw"
 LEASE_PREFIX = "gwl"
-_STORED = re.compile(r"(gwl?):([a-z0-9_-]+):v(\d+):([a-z_]+):\{(-?\d+)\}(?::([0-9a-f]+))?")
+_STORED = re.compile(r"(gwl?):([a-z0-9_-]+):v(\d+):([a-z][a-z0-9_]*):\{(-?\d+)\}(?::([0-9a-f]+))?")
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,11 @@ def test_every_key_of_a_record_is_parsed(record_id: int) -> None:
     assert StoredKey.parse(keys.lease(record_id)) == StoredKey("gwl", "main", 3, "user", record_id, None)
 
 
+def test_the_keys_of_an_entity_with_a_digit_in_its_name_are_parsed() -> None:
+    key = EntityKeys("main", "oauth2_app", 1).value(7)
+    assert StoredKey.parse(key) == StoredKey("gw", "main", 1, "oauth2_app", 7, None)
+
+
 def test_every_key_of_a_feed_is_parsed_and_leads_to_its_generation() -> None:
     keys = FeedKeys("main", "user_feed", 1)
     for key in (keys.page(7, "50"), keys.lease(7, "50")):
