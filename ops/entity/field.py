@@ -29,8 +29,15 @@ _RESERVED = frozenset(
 _TAKEN = {
     **dict.fromkeys(("id", "created_at", "updated_at", "row_version"), "every entity has this field"),
     **dict.fromkeys(
-        ("ids", "after_id", "after", "records", "record_id", "self", "stored", "idempotency_key"),
+        (
+            *("ids", "after_id", "after", "records", "record_id", "self", "stored", "idempotency_key"),
+            *("changes", "checked_changes"),
+        ),
         "generated methods or queries use this name",
+    ),
+    **dict.fromkeys(
+        ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"),
+        "it is a system column of every table in Postgres",
     ),
     **dict.fromkeys(
         ("int", "str", "bool", "float", "list", "dict", "date", "datetime"), "it is a type in Python"

@@ -13,9 +13,16 @@ from ops.entity.field import Field, checked_name, parse_field, refuse
 
 # Names that have another meaning in the data access, its modules or the outbox.
 _TAKEN = {"activity", "activities", "open", "close", "aclose", "cache", "new"}
-# Classes that the generated modules import.
-_IMPORTED = {"Literal", "Decimal", "UUID", "Listing", "Tier", "RecordKind", "Case"}
-_HELPERS = {"text", "indexed_text", "bigint", "integer", "uuid", "attrgetter"}
+# Classes that the generated modules import, with the names that they have in db/_sync.
+_IMPORTED = {
+    *("Literal", "Decimal", "UUID", "Listing", "Tier", "RecordKind", "Case"),
+    *("Client", "Pool", "KeyedRepository", "RecordRepository"),
+}
+# Functions and variables of the methods whose parameter is a key or a reference.
+_HELPERS = {
+    *("text", "indexed_text", "bigint", "integer", "uuid", "attrgetter"),
+    *("listing", "parameters", "query"),
+}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def _in_the_copy(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
         (("gizmo", "--field", "lambda:text"), "field 'lambda' is a reserved word of Python"),
         (("gizmo", "--field", "id:bigint"), "field 'id' cannot be used: every entity has this field"),
         (("gizmo", "--field", "date:date"), "field 'date' cannot be used: it is a type in Python"),
+        (("gizmo", "--field", "xmin:float"), "field 'xmin' cannot be used: it is a system column"),
         (("gizmo", "--field", "sets_a:bool"), "field 'sets_a' cannot be used"),
         (("gizmo", *NAME, *NAME), "field 'name' is given twice"),
         (
@@ -174,6 +176,46 @@ def test_the_files_are_valid(checkout: Path, fields: tuple[str, ...], key: str |
         names = {name for name in query.takes if f"%({name})s" in query.sql.decode()}
         assert names == set(query.takes), query.name
     assert ("upsert_gizmo" in queries) == (key is not None)
+
+
+def test_a_field_cannot_hide_a_name_of_a_generated_method(checkout: Path) -> None:
+    files = generate.generated(checkout, specify(checkout, "gizmo", None, EVERY_TYPE, "slug"))
+    tree = ast.parse(files[checkout / "db/_async/gizmos.py"])
+    fields = {field.partition(":")[0] for field in EVERY_TYPE}
+    accepted, refused = [], 0
+    for method in (node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)):
+        names = {node.id for node in ast.walk(method) if isinstance(node, ast.Name)}
+        names |= {each.arg for each in (*method.args.args, *method.args.kwonlyargs)}
+        for name in {each for each in names if re.fullmatch("[a-z][a-z_]*", each)} - fields:
+            reference = method.name.startswith("list_by_")
+            field = f"{name}:ref:users" if reference else f"{name}:text"
+            try:
+                specify(
+                    checkout,
+                    "gizmo",
+                    None,
+                    (field,),
+                    name if "_by_" in method.name and not reference else None,
+                )
+            except OpsError:
+                refused += 1
+            else:
+                accepted.append((method.name, name))
+    assert accepted == []
+    assert refused > 20
+
+
+def test_an_entity_cannot_have_the_name_of_a_class_that_its_modules_import(checkout: Path) -> None:
+    files = generate.generated(checkout, specify(checkout, "gizmo", None, EVERY_TYPE, "slug"))
+    files |= generate.generated(checkout, specify(checkout, "gizmo", None, EVERY_TYPE, None))
+    for path in ("db/_async/gizmos.py", "tests/entities/gizmos.py"):
+        tree = ast.parse(files[checkout / path])
+        imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+        for name in {alias.name.removeprefix("Async") for node in imports for alias in node.names}:
+            entity = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+            if name == "".join(part.capitalize() for part in entity.split("_")) and "Gizmo" not in name:
+                with pytest.raises(OpsError):
+                    specify(checkout, entity, f"{entity}_list", ("a:text",), None)
 
 
 def test_lines_of_the_longest_names_are_not_too_long(checkout: Path) -> None:
