@@ -55,16 +55,32 @@ class _SafeStream:
 
 
 def protect_streams() -> None:
-    """Escape everything that is printed from now on. Idempotent."""
+    """Escape everything that is printed from now on. Standard streams that are closed become /dev/null. Idempotent."""
+    _open_missing_streams()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        # The streams are None without file descriptors, e.g. after `>&-`.
-        if stream is None or isinstance(stream, _SafeStream):
+        if isinstance(stream, _SafeStream):
             continue
         if hasattr(stream, "reconfigure"):
             # A character that the encoding of the terminal lacks must not fail a command.
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, _SafeStream(stream))
+
+
+def _open_missing_streams() -> None:
+    """Open /dev/null for the standard streams that are None, which they are after `<&-` or `>&-`.
+
+    The file descriptors are opened too. Otherwise a socket or a file would get one of them, and child processes would
+    write into it.
+    """
+    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is not None:
+            continue
+        opened = os.open(os.devnull, os.O_RDWR)
+        # The lowest free one. It is another one if something has taken the stream's own since the start.
+        if opened == descriptor:
+            os.set_inheritable(descriptor, True)
+        setattr(sys, name, os.fdopen(opened, mode))
 
 
 def unescaped(stream: TextIO) -> TextIO:

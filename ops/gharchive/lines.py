@@ -74,7 +74,9 @@ def open_lines(name: str) -> Iterator[LineSource]:
 
     Raise OpsError if the file cannot be opened (2), or if its first bytes show that it contains no lines of JSON (1).
     """
+    shown = name
     if name == "-":
+        shown = "standard input"
         raw: IO[bytes] = sys.stdin.buffer
         head = raw.peek(2)[:2]  # type: ignore[attr-defined]
         size = None
@@ -90,8 +92,8 @@ def open_lines(name: str) -> Iterator[LineSource]:
     try:
         stream: IO[bytes] = gzip.open(raw) if head == _GZIP else raw  # type: ignore[assignment]  # noqa: SIM115
         if reason := unreadable(_peek(stream)):
-            raise OpsError(f"{name} {reason}")
-        yield LineSource(name, stream, raw, size)
+            raise OpsError(f"{shown} {reason}")
+        yield LineSource(shown, stream, raw, size)
     finally:
         if name != "-":
             raw.close()

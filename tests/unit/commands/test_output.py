@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 import pytest
 
 from ops import output
-from ops.errors import OpsError
+from ops.errors import Exit, OpsError
 from ops.gharchive.archive import Tally
 from ops.gharchive.progress import ImportProgress
 from ops.printable import escaped, printable
@@ -93,6 +93,32 @@ def test_a_traceback_is_escaped() -> None:
     code = 'from ops.output import protect_streams\nprotect_streams()\nraise ValueError("a\\x1b[2J\\u202e")'
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert b"ValueError: a\\u001b[2J\\u202e" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "err"),
+    [
+        ("import gharchive - --dry-run <&-", Exit.ERROR, "groundwork: standard input is empty"),
+        # The error is not replaced by one of the output.
+        ("new entity gizmo >&-", Exit.USAGE, "entity 'gizmo' has no fields"),
+        ("new entity gizmo 2>&-", Exit.USAGE, ""),
+        ("--version <&- >&- 2>&-", Exit.FINE, ""),
+    ],
+)
+def test_a_command_with_closed_streams_ends_as_usual(command: str, code: Exit, err: str) -> None:
+    done = subprocess.run(
+        f'"{sys.executable}" -m ops.cli {command}', shell=True, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert err in done.stderr
+    assert done.stderr.count("\n") <= 1
+
+
+def test_a_child_of_a_process_with_closed_streams_has_all_three() -> None:
+    code = "import subprocess, sys; from ops.output import protect_streams; protect_streams()"
+    code += """; assert not sys.stdin.isatty(); subprocess.run("true <&0 >&1 2>&2", shell=True, check=True)"""
+    done = subprocess.run(["sh", "-c", f"exec \"$0\" -c '{code}' <&- >&- 2>&-", sys.executable], check=False)
+    assert done.returncode == 0
 
 
 def test_a_character_that_the_encoding_lacks_is_escaped() -> None:
