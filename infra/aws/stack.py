@@ -27,6 +27,7 @@ from infra.aws.site import AwsSite
 from infra.credentials import Password
 from infra.dynamic import merged_secret
 from infra.settings import StackSettings
+from infra.settings.shared import TOKEN_KEY
 from infra.spec import alarms, aws_sizes, rds
 from infra.spec import postgres as postgres_spec
 from infra.spec.checkout import Checkout
@@ -47,7 +48,7 @@ class AwsStack:
         settings = self.settings
         site = AwsSite.of(self.stack, settings)
         top = site.component()
-        token_keys = {key_id: Password(f"token-key-{key_id}").value for key_id in settings.token_key_ids}
+        token_keys = {key_id: Password(TOKEN_KEY + key_id).value for key_id in settings.token_key_ids}
         operations = EncryptionKey(
             "operations",
             KeyArgs(

@@ -26,6 +26,7 @@ from infra.dynamic import merged_secret
 from infra.passwords import Passwords
 from infra.schema import Migrations, Roles, database_conninfo
 from infra.settings import StackSettings
+from infra.settings.shared import TOKEN_KEY
 from infra.spec import etcd, postgres, postgres_cluster
 from infra.spec.checkout import Checkout
 from infra.spec.high_availability import HighAvailability
@@ -63,7 +64,7 @@ class DockerStack:
         engine = _engine()
         trust = Trust.make(f"groundwork {checkout.key} {stack}", self.rotation)
         passwords = Passwords(self.rotation, has_redis_replicas=settings.redis_replicas > 0)
-        token_keys = {key_id: Password(f"token-key-{key_id}").value for key_id in settings.token_key_ids}
+        token_keys = {key_id: Password(TOKEN_KEY + key_id).value for key_id in settings.token_key_ids}
         ca = HostFile("ca-file", path=checkout.ca_file(stack), content=trust.bundle)
 
         network = DataNetwork("data", DataNetworkArgs(checkout, stack, leases.subnet))

@@ -23,6 +23,7 @@ from infra.policy.loss import (
 )
 from infra.policy.resource import Resource
 from infra.policy.value import UNKNOWN, as_bool, as_number, holds_unknown, is_number
+from infra.settings.shared import TOKEN_KEY
 from infra.spec.aws_sizes import CACHE_NODES, DATABASE_CLASSES
 
 # Returns whether a change from the first value to the second one is a loss, or UNKNOWN.
@@ -244,7 +245,10 @@ STATEFUL: Mapping[str, Stateful] = {
     "docker:index/volume:Volume": Stateful("a volume"),
     # Keys that the program creates and that only Pulumi's state stores. The data that they encrypt is lost with them.
     "pulumi-python:dynamic:Resource": Stateful(
-        "a key", deleted=KEY_DELETION, replaced=KEY_DELETION, names=re.compile(r"token-key-.+|backup-cipher")
+        "a key",
+        deleted=KEY_DELETION,
+        replaced=KEY_DELETION,
+        names=re.compile(rf"{TOKEN_KEY}.+|backup-cipher"),
     ),
 }
 

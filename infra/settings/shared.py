@@ -11,6 +11,9 @@ from infra.spec.errors import SettingError
 from infra.spec.postgres import REFUSED_PARAMETERS, SUPERUSER_RESERVE
 from infra.spec.redis import EVICTION_POLICIES, PERSISTENCE
 
+# What the names of the resources of tokenKeys begin with.
+TOKEN_KEY = "token-key-"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SharedSettings:

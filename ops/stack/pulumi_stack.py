@@ -33,6 +33,7 @@ from ops.stack.pulumi_events import await_end, reported_errors, unanswered_ends
 from ops.stack.pulumi_state import LocalState
 from ops.stack.recorded import CONTAINER, NETWORK, Recorded
 from ops.stack.stopped import start_stopped
+from ops.stack.token_keys import refuse_to_lose_keys
 from ops.toolchain.pulumi_environment import environment
 from ops.toolchain.stack_init import ensure as ensure_stack
 from ops.toolchain.state_backend import URL, StateBackend
@@ -60,14 +61,13 @@ class PulumiStack:
         pack = self._policy_pack(settings)
         recorded = self._recorded()
         if settings.target == DOCKER:
+            postgres = self.checkout.name(self.name, "postgres")
             if settings.postgres_replicas:
                 forget_retirement(self.checkout, self.name)
             start_stopped(
-                recorded.containers(),
-                self.checkout.name(self.name, "postgres"),
-                _tell,
-                retired=retired_replicas(self.checkout, self.name),
+                recorded.containers(), postgres, _tell, retired=retired_replicas(self.checkout, self.name)
             )
+            refuse_to_lose_keys(postgres, recorded.token_keys(), settings.token_key_ids)
         lost = recorded.lost_volumes()
         for volume in lost:
             _tell(f"warning: volume {volume} no longer exists, and its data is lost; creating an empty one")

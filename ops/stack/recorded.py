@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.docker.engine import inspect
+from infra.settings.shared import TOKEN_KEY
 
 CONTAINER = "docker:index/container:Container"
 NETWORK = "pulumi-python:dynamic/docker:Network"
 _VOLUME = "docker:index/volume:Volume"
+_PASSWORD = "pulumi-python:dynamic:Resource"
 _IMAGE = "pulumi-python:dynamic/docker:Image"
 
 
@@ -39,6 +41,11 @@ class Recorded:
         known = self._ids(_VOLUME)
         found = {each["Name"] for each in inspect("volume", *known)}
         return [volume for volume in known if volume not in found]
+
+    def token_keys(self) -> set[str]:
+        """Return the ids of the keys for users' tokens."""
+        names = (str(each["urn"]).rpartition("::")[2] for each in self._of(_PASSWORD))
+        return {name.removeprefix(TOKEN_KEY) for name in names if name.startswith(TOKEN_KEY)}
 
     def _ids(self, kind: str) -> list[str]:
         return [each["id"] for each in self._of(kind) if "id" in each]

@@ -23,7 +23,9 @@ from db import DataAccess
 from db.errors import InvalidInput, InvalidSetting, NotFound, TokenUnreadable
 from db.models import NewUser, Tokens
 from db.token_keys import TokenKeys
+from ops.errors import Exit, OpsError
 from ops.rotation.tokens import rotate_tokens
+from ops.stack.token_keys import refuse_to_lose_keys
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
@@ -250,3 +252,34 @@ def test_no_token_is_found_in_clear(
     # The control: text that is not a token is found everywhere except in the ciphertext.
     for place in ("redis", "rows", "record"):
         assert b"planted-canary" in places[place], place
+
+
+@promise("`up` deletes no key that users' tokens are encrypted with")
+def test_a_key_that_tokens_need_is_not_lost(
+    database: Database, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.stack.token_keys.DATABASE", database.name)
+    container = database.server.container
+    refuse_to_lose_keys(container, ["k1", "k2"], ["k3"])
+    data = opened(f"{K2},{K1}")
+    data.users.set_tokens(data.users.add(ADA).id, refresh_token="r")
+    refuse_to_lose_keys(container, ["k1", "k2"], ["k3", "k2"])
+    with pytest.raises(
+        OpsError, match="encrypted with key k2, which groundwork:tokenKeys no longer names"
+    ) as refused:
+        refuse_to_lose_keys(container, ["k1", "k2"], ["k3"])
+    assert refused.value.exit_code == Exit.REFUSED
+    # Not even if the server does not answer.
+    with pytest.raises(OpsError, match="cannot read which keys users' tokens need") as refused:
+        refuse_to_lose_keys(f"{container}-absent", ["k1", "k2"], ["k2"])
+    assert refused.value.exit_code == Exit.REFUSED
+
+
+def test_a_database_without_a_table_of_tokens_needs_no_key(
+    empty_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of an application with its own migrations."""
+    monkeypatch.setattr("ops.stack.token_keys.DATABASE", empty_database.name)
+    refuse_to_lose_keys(empty_database.server.container, ["k1"], ["k2"])
+    empty_database.psql("CREATE TABLE groundwork.users (id bigint, access_token text, refresh_token text)")
+    refuse_to_lose_keys(empty_database.server.container, ["k1"], ["k2"])

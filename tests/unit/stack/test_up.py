@@ -11,7 +11,7 @@ import pytest
 from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
 from ops.errors import OpsError
-from ops.stack import pulumi_stack, recorded
+from ops.stack import pulumi_stack, recorded, token_keys
 from ops.stack.pulumi_stack import PulumiStack
 
 ROOT = Path(__file__).parents[3]
@@ -19,6 +19,10 @@ RESOURCES = [
     {"type": "docker:index/container:Container", "id": "c1"},
     {"type": "pulumi-python:dynamic/docker:Network", "id": "n1"},
     {"type": "docker:index/volume:Volume", "id": "data"},
+    {
+        "type": "pulumi-python:dynamic:Resource",
+        "urn": "urn:pulumi:dev::groundwork::…::token-key-k0",
+    },
     {"type": "pulumi-python:dynamic/docker:Image", "id": "tag", "outputs": {"image_id": "i1"}},
 ]
 
@@ -32,7 +36,14 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PulumiStack:
     settings = StackSettings.parse({"groundwork:target": "docker"})
     monkeypatch.setattr(PulumiStack, "prepare", lambda self: settings)
     monkeypatch.setattr(pulumi_stack, "start_stopped", lambda *_, **__: None)
+    monkeypatch.setattr(token_keys, "primary_container", lambda container: container)
+    use_token_key(monkeypatch, "k1")
     return found
+
+
+def use_token_key(monkeypatch: pytest.MonkeyPatch, key_id: str) -> None:
+    """Let the tokens of users be encrypted with a key."""
+    monkeypatch.setattr(token_keys, "psql", lambda _, sql, **__: "t" if "pg_attribute" in sql else key_id)
 
 
 def up(stack: PulumiStack, monkeypatch: pytest.MonkeyPatch, missing: str = "") -> list[str]:
@@ -86,3 +97,11 @@ def test_a_lost_volume_is_named(
     assert capfd.readouterr().err == (
         "warning: volume data no longer exists, and its data is lost; creating an empty one\n"
     )
+
+
+def test_a_key_that_tokens_need_is_not_deleted(stack: PulumiStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state has key k0, and the setting does not name it."""
+    assert up(stack, monkeypatch) != []
+    use_token_key(monkeypatch, "k0")
+    with pytest.raises(OpsError, match="encrypted with key k0"):
+        up(stack, monkeypatch)
