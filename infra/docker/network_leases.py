@@ -7,11 +7,12 @@ do not collide. This module does not create networks or containers.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
 
 from infra.atomic_write import put
 from infra.docker.engine import docker, inspect
@@ -27,6 +28,8 @@ _SERVICES = ("postgres", "redis", "access", "prometheus")
 _MORE_POSTGRES = ("postgres_2", "postgres_3")
 _MORE_REDIS = ("redis_2", "redis_3")
 _FIRST_PORT, _LAST_PORT = 20000, 31999
+# The kernel's routes: destination and mask as hexadecimal numbers in network byte order.
+_ROUTES = Path("/proc/net/route")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class NetworkLeases:
 def take_leases(checkout: Checkout, stack: str, settings: StackSettings) -> NetworkLeases:
     """Choose the stack's leases, and store them: from the settings, else the stored value, else a free one.
 
-    Raises SettingError if a port that a setting names is in use by another program.
+    Raises SettingError if a port or a subnet that a setting names is in use.
     """
     path = checkout.stack_dir(stack) / "leases.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
@@ -99,7 +102,7 @@ def take_leases(checkout: Checkout, stack: str, settings: StackSettings) -> Netw
                 "stop the program (`ss -ltnp` shows it), set another port, or set 0 to choose a free one",
             )
         chosen[what] = port
-    subnet = settings.network_subnet or _subnet(checkout, stack, kept.get("subnet"))
+    subnet = _subnet(checkout, stack, settings.network_subnet, kept.get("subnet"))
     leases = NetworkLeases(**chosen, subnet=subnet)
     if asdict(leases) != kept:
         make_private(checkout, path.parent)
@@ -145,25 +148,61 @@ def _own_ports(checkout: Checkout, stack: str) -> dict[str, int]:
     return ports
 
 
-def _subnet(checkout: Checkout, stack: str, kept: str | None) -> str:
-    """Return the subnet of the stack's network if it exists, else a /24 of 10.192.0.0/10 that no Docker network uses.
+def _subnet(checkout: Checkout, stack: str, wanted: str, kept: str | None) -> str:
+    """Return the subnet of the setting, else that of the stack's network if it exists, else one that is free.
 
-    The stored subnet is preferred if it is free.
+    The stored subnet is preferred if no Docker network uses it. A new one is a /24 of 10.192.0.0/10, if possible
+    without addresses to which this machine has a route, such as those of a VPN.
     """
     own = checkout.name(stack, "data")
-    names = docker("network", "ls", "--format", "{{.Name}}").split()
-    taken: list[ipaddress.IPv4Network] = []
-    for network in inspect("network", *names):
+    taken: dict[str, list[IPv4Network]] = {}
+    for network in inspect("network", *docker("network", "ls", "--format", "{{.Name}}").split()):
         configs = network["IPAM"]["Config"] or ()
-        subnets = [config["Subnet"] for config in configs if ":" not in config["Subnet"]]
-        if network["Name"] == own:
-            return str(subnets[0])
-        taken += [ipaddress.IPv4Network(subnet) for subnet in subnets]
+        taken[network["Name"]] = [IPv4Network(c["Subnet"]) for c in configs if ":" not in c["Subnet"]]
+    mine = taken.pop(own, None)
+    if wanted:
+        _refuse_overlap(IPv4Network(wanted), taken)
+        return wanted
+    if mine:
+        return str(mine[0])
+    used = [subnet for subnets in taken.values() for subnet in subnets]
+    if kept and not _overlaps(IPv4Network(kept), used):
+        return kept
     start = int.from_bytes(hashlib.sha256(f"{checkout.key}/{stack}".encode()).digest()[:4])
-    candidates = [f"10.{192 + n // 256}.{n % 256}.0/24" for n in range(64 * 256)]
-    first = [kept] if kept else []
-    for step in range(len(candidates)):
-        candidate = first.pop() if first else candidates[(start + step) % len(candidates)]
-        if not any(ipaddress.IPv4Network(candidate).overlaps(network) for network in taken):
-            return candidate
+    candidates = [IPv4Network(f"10.{192 + n // 256}.{n % 256}.0/24") for n in range(64 * 256)]
+    candidates = candidates[start % len(candidates) :] + candidates[: start % len(candidates)]
+    for avoided in ([*used, *_routed()], used):
+        free = next((each for each in candidates if not _overlaps(each, avoided)), None)
+        if free is not None:
+            return str(free)
     raise InfraError("no free subnet in 10.192.0.0/10; set groundwork:networkSubnet")
+
+
+def _refuse_overlap(wanted: IPv4Network, taken: Mapping[str, list[IPv4Network]]) -> None:
+    """Raise SettingError if a Docker network overlaps. Docker would refuse it when `up` has removed the servers."""
+    for name, subnets in taken.items():
+        if found := next((each for each in subnets if each.overlaps(wanted)), None):
+            raise SettingError(
+                "groundwork:networkSubnet",
+                f"{wanted} overlaps {found} of Docker's network {name}",
+                "set another private subnet, or remove the setting to choose a free one",
+            )
+
+
+def _overlaps(subnet: IPv4Network, others: Iterable[IPv4Network]) -> bool:
+    return any(subnet.overlaps(each) for each in others)
+
+
+def _routed() -> list[IPv4Network]:
+    """Return the networks to which this machine has a route, without the default route."""
+    try:
+        lines = _ROUTES.read_text().splitlines()[1:]
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        fields = line.split()
+        destination, mask = (socket.htonl(int(fields[n], 16)) for n in (1, 7))
+        if mask:
+            found.append(IPv4Network((destination, mask.bit_count())))
+    return found

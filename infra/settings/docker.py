@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 
 from infra.settings.checks import require_bytes, require_network, require_range
 from infra.settings.declaration import DOCKER, full, setting
@@ -17,6 +17,8 @@ from infra.spec.redis import MAXMEMORY_SHARE
 from infra.spec.redis_replication import LONGEST_PREFIX, REPLICAS
 
 # host:port, the form of Prometheus's targets
+# The private addresses of RFC 1918. `is_private` would also accept 127.0.0.0/8 and link-local addresses.
+_PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 _TARGET = r"[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}"
 _docker = partial(setting, only=DOCKER)
 
@@ -97,11 +99,11 @@ def _check_subnet(settings: DockerTargetSettings) -> None:
     if not settings.network_subnet:
         return
     subnet = require_network("networkSubnet", settings.network_subnet, "10.201.7.0/24")
-    if not subnet.is_private or subnet.prefixlen > 28:
+    if not any(subnet.subnet_of(each) for each in _PRIVATE) or subnet.prefixlen > 28:
         raise SettingError(
             full("networkSubnet"),
-            f"{subnet} is public or smaller than 16 addresses",
-            "use a private subnet of /28 or larger, like 10.201.7.0/24",
+            f"{subnet} is not private or smaller than 16 addresses",
+            "use a subnet of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16 with /28 or larger, like 10.201.7.0/24",
         )
 
 

@@ -192,6 +192,39 @@ def test_the_subnet_of_a_setting_is_used(checkout: Checkout) -> None:
     )
 
 
+@pytest.mark.parametrize("subnet", ["10.201.7.0/24", "10.201.6.0/23", "10.201.7.128/25"])
+def test_a_subnet_of_a_setting_that_another_network_has_is_refused(
+    checkout: Checkout, engine: Engine, subnet: str
+) -> None:
+    """Otherwise Docker refuses it only when `up` has removed the containers and the network."""
+    engine.subnets["somebody's"] = "10.201.7.0/24"
+    with pytest.raises(
+        SettingError, match=r"overlaps 10\.201\.7\.0/24 of Docker's network somebody's"
+    ) as refused:
+        take_leases(checkout, "dev", StackSettings(network_subnet=subnet))
+    assert refused.value.key == "groundwork:networkSubnet"
+    # The stack's own network is replaced.
+    engine.subnets[checkout.name("dev", "data")] = engine.subnets.pop("somebody's")
+    assert take_leases(checkout, "dev", StackSettings(network_subnet=subnet)).subnet == subnet
+
+
+def test_a_chosen_subnet_has_no_addresses_to_which_the_machine_has_a_route(
+    checkout: Checkout, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the routes of a VPN to one half of 10.192.0.0/10, and then to all of 10.0.0.0/8."""
+    routes = tmp_path / "route"
+    monkeypatch.setattr(network_leases, "_ROUTES", routes)
+    header, default = "Iface Destination ...", "eth0 00000000 010200C0 0003 0 0 0 00000000 0 0 0"
+    wanted = set()
+    for destination in ("0000C00A", "0000E00A"):
+        routes.write_text(f"{header}\n{default}\ntun0 {destination} 0 0001 0 0 0 0000E0FF 0 0 0\n")
+        wanted.add(take_leases(checkout, destination.lower(), AUTO).subnet.split(".")[1])
+    lower, upper = sorted(map(int, wanted))
+    assert 192 <= lower < 224 <= upper
+    routes.write_text(f"{header}\ntun0 0000000A 0 0001 0 0 0 000000FF 0 0 0\n")
+    assert take_leases(checkout, "vpn", AUTO).subnet.startswith("10.")
+
+
 def test_replicas_use_the_ports_after_the_one_of_a_setting(checkout: Checkout) -> None:
     settings = StackSettings(postgres_port=24100, redis_port=24110, postgres_replicas=2, redis_replicas=2)
     found = take_leases(checkout, "dev", settings)
