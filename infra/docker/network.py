@@ -15,6 +15,9 @@ from infra.docker.engine import docker, inspect, label_options
 from infra.dynamic import Provider
 from infra.spec.checkout import Checkout
 
+# In a smaller subnet, half of the addresses would be few for applications, and the static ones end at .52.
+_LARGEST_DIVIDED = 25
+
 
 @dataclass(frozen=True)
 class DataNetworkArgs:
@@ -62,6 +65,7 @@ class BridgeProvider(Provider):
         network_id = docker(
             *("network", "create", "--driver", "bridge"),
             *("--subnet", props["subnet"], "--gateway", props["gateway"]),
+            *_automatic_addresses(ipaddress.IPv4Network(props["subnet"])),
             *("--aux-address", f"DefaultGatewayIPv4={props['default_gateway']}"),
             *(f"--opt={key}={value}" for key, value in props["options"].items()),
             *label_options(props["labels"]),
@@ -76,6 +80,15 @@ class BridgeProvider(Provider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         if inspect("network", _id):
             docker("network", "rm", _id)
+
+
+def _automatic_addresses(subnet: ipaddress.IPv4Network) -> list[str]:
+    """Return the options by which Docker assigns only addresses of the subnet's upper half.
+
+    The servers with static addresses are in the lower half. Docker reserves no address for a container that is stopped,
+    so another container could get it, and the server could not start. Subnets too small for replicas are not divided.
+    """
+    return ["--ip-range", str(list(subnet.subnets())[1])] if subnet.prefixlen <= _LARGEST_DIVIDED else []
 
 
 class Bridge(dynamic.Resource, module="docker", name="Network"):
