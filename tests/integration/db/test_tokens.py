@@ -128,14 +128,54 @@ def test_a_rotation_brings_all_under_the_new_key_and_a_second_has_nothing_to_do(
     lines: list[str] = []
     done = rotate_tokens(database.url("app"), "none", both, 2, lines.append)
     assert (done.key, done.users, done.rotated, done.unreadable) == ("k2", 6, 6, [])
-    # Three batches, and three more without tokens.
-    assert len(lines) == 6
+    # In each of two passes three batches, and the last user, who has no tokens.
+    assert len(lines) == 8
     assert set(_keys_used(database)) == {"k2"}
     again = rotate_tokens(database.url("app"), "none", both, 500, lines.append)
     assert (again.users, again.rotated) == (6, 0)
     only_new = opened(K2)
     for user in users[:-1]:
         assert only_new.users.tokens(user.id) == Tokens(f"a{user.id}", f"r{user.id}")
+
+
+def test_a_statement_of_a_rotation_reads_a_bounded_number_of_users(
+    opened: Any, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.psql(
+        "INSERT INTO groundwork.users (github_id, username) SELECT n, 'u' || n FROM generate_series(1, 3000) AS n"
+    )
+    data = opened(K1)
+    for user_id in (1, 3000):
+        data.users.set_tokens(user_id, refresh_token=f"r{user_id}")
+    monkeypatch.setattr("db._sync.tokens._WINDOW", 500)
+    lines: list[str] = []
+    done = rotate_tokens(database.url("app"), "none", TokenKeys.of(f"{K2},{K1}"), 100, lines.append)
+    assert (done.users, done.rotated, done.is_complete) == (2, 2, True)
+    assert lines == [
+        f"users up to id {last_id}: {1 + (last_id == 3000)} checked, {changed} changed"
+        for found in ((1, 1, 1, 1, 1, 2), (2,) * 6)
+        for last_id, changed in zip(range(500, 3001, 500), found, strict=True)
+    ]
+    assert _keys_used(database) == ["k2", "k2"]
+
+
+def test_a_batch_smaller_than_the_tokens_of_its_window_skips_no_user(
+    opened: Any, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = opened(K1)
+    users = [data.users.add(NewUser(github_id=n, username=f"u{n}")) for n in range(1, 12)]
+    for user in users[1::2]:
+        data.users.set_tokens(user.id, access_token="a")
+    # Deleted users leave gaps in the ids.
+    for user in users[2:6:2]:
+        data.users.delete(user.id)
+    monkeypatch.setattr("db._sync.tokens._WINDOW", 4)
+    for batch_size in (1, 2, 4, 100):
+        done = rotate_tokens(
+            database.url("app"), "none", TokenKeys.of(f"{K2},{K1}"), batch_size, lambda line: None
+        )
+        assert (done.users, done.is_complete) == (5, True), batch_size
+    assert _keys_used(database) == ["k2"] * 5
 
 
 def test_what_cannot_be_read_is_named_and_kept(opened: Any, database: Database) -> None:
