@@ -17,19 +17,21 @@ from typing import Any
 
 import pytest
 import redis
+from click.testing import CliRunner
 from msgspec.structs import replace
 
 from db import DataAccess
 from db.errors import InvalidInput, InvalidSetting, NotFound, TokenUnreadable
 from db.models import NewUser, Tokens
 from db.token_keys import TokenKeys
+from ops.commands.tokens import tokens
 from ops.rotation.tokens import rotate_tokens
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
 from tests.promises import promise
 
-K1, K2 = (f"{name}:{secrets.token_urlsafe(32)}" for name in ("k1", "k2"))
+K0, K1, K2 = (f"{name}:{secrets.token_urlsafe(32)}" for name in ("k0", "k1", "k2"))
 ADA = NewUser(github_id=7, username="ada")
 
 
@@ -176,6 +178,42 @@ def test_a_batch_smaller_than_the_tokens_of_its_window_skips_no_user(
         )
         assert (done.users, done.is_complete) == (5, True), batch_size
     assert _keys_used(database) == ["k2"] * 5
+
+
+@pytest.mark.parametrize(
+    ("keys", "keyring", "advice"),
+    [
+        (["k1"], "k1, from GROUNDWORK_TOKEN_KEYS", ""),
+        (
+            ["k2", "k1", "k0"],
+            "k2, k1, k0, from GROUNDWORK_TOKEN_KEYS",
+            "; older keys can be removed: k1, k0",
+        ),
+        (
+            [],
+            "k2, k1, from stack 'dev'",
+            "; before you remove older keys (k1), check that this is the database of stack 'dev'",
+        ),
+    ],
+    ids=["one key", "several keys", "the keys of a stack and another database"],
+)
+def test_a_rotation_names_its_keyring_and_the_keys_that_can_be_removed(
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    keys: list[str],
+    keyring: str,
+    advice: str,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database.url("app"))
+    monkeypatch.setattr("ops.stack.connections.token_keys_of", lambda stack: f"{K2},{K1}")
+    if keys:
+        by_name = {"k0": K0, "k1": K1, "k2": K2}
+        monkeypatch.setenv("GROUNDWORK_TOKEN_KEYS", ",".join(by_name[name] for name in keys))
+    done = CliRunner().invoke(tokens, ["rotate"])
+    assert done.exit_code == 0, done.output
+    assert f"keyring: {keyring}" in done.stderr.splitlines()
+    first = keyring[:2]
+    assert done.stdout == f"0 users have tokens, all encrypted with key '{first}' (0 changed){advice}\n"
 
 
 def test_what_cannot_be_read_is_named_and_kept(opened: Any, database: Database) -> None:
