@@ -110,12 +110,19 @@ def stats(sample: int, metrics_url: str | None, stack: str, as_json: bool) -> No
     from ops.cache.stats import as_lines
     from ops.cache.stats import stats as stats_of
 
+    is_given = metrics_url is not None
+
+    def say_if_given(reason: str) -> None:
+        # A stack's access service may be down, and nobody asked for its metrics.
+        if is_given:
+            _say(f"--metrics-url is not used: {reason}")
+
     with open_cache_server(stack) as server:
         if metrics_url is None and server.stack is not None:
             from ops.stack.connections import access_url
 
             metrics_url = f"{access_url(server.stack)}/metrics"
-        found = stats_of(server, sample, metrics_url)
+        found = stats_of(server, sample, metrics_url, say_if_given)
     _show(found, as_lines(found), as_json)
 
 
