@@ -23,14 +23,17 @@ if [ ! -d "$PGDATA" ]; then
 fi
 
 repository=/var/lib/pgbackrest
-if [ -e "$config/pgbackrest.conf" ] \
+# The configuration stays when backups are turned off. Then there is no volume, and nothing is archived.
+has_repository() { [ -e "$config/pgbackrest.conf" ] && [ -w "$repository" ]; }
+
+if has_repository \
     && ! { [ -e "$repository/archive/groundwork/archive.info" ] && [ -e "$repository/backup/groundwork/backup.info" ]; }; then
     # Archiving needs the repository. The server starts without one too.
     pgbackrest --config="$config/pgbackrest.conf" --stanza=groundwork --no-online stanza-create >&2 \
         || echo "cannot create the backup repository; WAL is kept until it exists" >&2
 fi
 
-if [ -e "$config/pgbackrest.conf" ]; then
+if has_repository; then
     # A new repository lacks the history of a timeline that began before it, and backups and restores need the history.
     # Make Postgres archive the file again; pgBackRest accepts a file that it already has.
     for history in "$PGDATA"/pg_wal/*.history; do newest=$history; done

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from infra.docker.engine import docker
-from infra.spec import postgres, rds, rds_defaults
+from infra.spec import backup_repository, postgres, rds, rds_defaults
 from tests import containers
-from tests.containers import Server
+from tests.containers import Server, build_image
 from tests.integration.postgres.conftest import open_connection
 from tests.promises import promise
 
@@ -122,3 +122,32 @@ def test_the_defaults_for_rds_are_those_of_the_server(server: Server) -> None:
     )
     found = dict(line.split("|", 1) for line in rows.splitlines())
     assert {k: v for k, v in found.items() if k not in rds.OWN_OF_RDS} == rds_defaults.POSTGRES
+
+
+# Runs the start of a server beside a configuration of pgBackRest and an existing data folder, instead of the server
+# itself, and prints what it reports and marks for archiving.
+_START = """
+export PATH="/tmp/bin:$PATH" GROUNDWORK_CONFIG=/etc/groundwork
+mkdir -p /tmp/bin "$PGDATA/pg_wal/archive_status"
+touch "$PGDATA/pg_wal/00000002.history" "$PGDATA/PG_VERSION" "$GROUNDWORK_CONFIG/pgbackrest.conf"
+printf '#!/bin/sh\\nexit 0\\n' | tee /tmp/bin/postgres > /tmp/bin/patroni
+chmod +x /tmp/bin/*
+"$1" 2>&1
+ls "$PGDATA/pg_wal/archive_status"
+"""
+
+
+@pytest.mark.parametrize("program", ["groundwork-postgres", "groundwork-repository"])
+def test_a_server_whose_backups_were_turned_off_keeps_no_wal_for_a_repository(
+    docker_engine: None, program: str
+) -> None:
+    """The configuration with the key of the earlier backups stays, but the volume is not mounted any more."""
+    owner = f"uid={postgres.UID},gid={postgres.UID}"
+    folders = ("/etc/groundwork", postgres.DATA_DIR, "/tmp", backup_repository.FOLDER)
+    image = build_image("patroni" if program == "groundwork-repository" else "postgres")
+    for has_volume in (True, False):
+        mounted = [f"--tmpfs={each}:exec,{owner}" for each in folders[: None if has_volume else -1]]
+        run = ("run", "--rm", "--init", "--read-only", "--network=none", *mounted, "--entrypoint=sh")
+        said = docker(*run, image, "-ceu", _START, "sh", program)
+        assert ("cannot create the backup repository" in said) is has_volume, said
+        assert has_volume or said == "", said
