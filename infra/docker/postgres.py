@@ -9,6 +9,7 @@ import pulumi
 import pulumi_docker as docker
 
 from infra.credentials import Password, ServerCertificate
+from infra.docker.checked_parameters import check_parameters
 from infra.docker.container import (
     Service,
     ServiceArgs,
@@ -119,6 +120,7 @@ class Postgres(PostgresComponent):
             restart_on=list(configuration.values()),
             reload=spec.RELOAD,
             opts=child,
+            checks=check_parameters(args.settings, image.image_id, configuration["postgresql.conf"], child),
         )
         self._describe(server, repository, image)
 
@@ -159,11 +161,12 @@ def make_server(
     address: str | None = None,
     more_pids: int = 64,
     starts_after: Sequence[pulumi.Resource] = (),
+    checks: Sequence[pulumi.Resource] = (),
 ) -> Server:
     """Declare a server with its volumes, certificate and files.
 
     A change of `restart_on` replaces the container, and `reload` makes the server use other changed files. A server
-    with a static `address` belongs to a cluster.
+    with a static `address` belongs to a cluster. Nothing of the server changes if one of the `checks` fails.
     """
     checkout, stack, settings = args.checkout, args.stack, args.settings
     memory = parse_bytes(settings.postgres_memory)
@@ -179,7 +182,7 @@ def make_server(
         uid=spec.UID,
         files={**files, **certificate_files(certificate, args.trust), **repository.files},
         restart_on=restart_on,
-        opts=opts,
+        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=list(checks))),
     )
     socket_tmpfs = f"rw,nosuid,nodev,noexec,size=1m,uid={spec.UID},gid={spec.GID},mode=0755"
     started = make_container(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pulumi
 
+from infra.docker.checked_parameters import check_parameters
 from infra.docker.container import (
     Service,
     ServiceArgs,
@@ -73,6 +74,8 @@ class PostgresCluster(PostgresComponent):
         )
         own = spec.addresses(args.subnet, spec.MEMBERS, spec.FIRST_ADDRESS)
         authorities = spec.authorities_file(args.trust.accepted)
+        configuration = single_configuration(args.settings)
+        checks = check_parameters(args.settings, image.image_id, configuration["postgresql.conf"], child)
         servers: dict[str, Server] = {}
         before: list[pulumi.Resource] = [each.healthy for each in started.values()]
         for member in args.state.order():
@@ -85,7 +88,7 @@ class PostgresCluster(PostgresComponent):
                 repository=repository,
                 files={
                     # The temporary server of a drill uses these two.
-                    **single_configuration(args.settings),
+                    **configuration,
                     "replicator.sql": spec.replicator_sql(),
                     "patroni.yml": spec.render_member(
                         member,
@@ -103,6 +106,7 @@ class PostgresCluster(PostgresComponent):
                 address=own[member],
                 more_pids=64 + spec.PIDS,
                 starts_after=before,
+                checks=checks,
             )
             # One after the other: the next server stops when this one streams, or is the primary. After `down` they
             # start together, because any of them may have been the primary, and the others wait for it.

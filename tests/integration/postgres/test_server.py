@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from infra.docker.checked_parameters import check
 from infra.docker.engine import docker
 from infra.spec import backup_repository, postgres, rds, rds_defaults
+from infra.spec.errors import SettingError
 from tests import containers
 from tests.containers import Server, build_image
 from tests.integration.postgres.conftest import open_connection
@@ -122,6 +124,24 @@ def test_the_defaults_for_rds_are_those_of_the_server(server: Server) -> None:
     )
     found = dict(line.split("|", 1) for line in rows.splitlines())
     assert {k: v for k, v in found.items() if k not in rds.OWN_OF_RDS} == rds_defaults.POSTGRES
+
+
+@promise("a bad setting is refused in one line that names it, before anything is changed")
+@pytest.mark.parametrize("kind", ["postgres", "patroni"])
+def test_a_parameter_with_which_the_server_would_not_start_is_refused(docker_engine: None, kind: str) -> None:
+    image = build_image(kind)
+    wrong = {
+        ("shared_buffers", "512M"): r'"512M"\. Valid units for this parameter are "B", "kB", "MB"',
+        ("work_men", "4MB"): 'unrecognized configuration parameter "work_men"; correct or remove',
+        ("synchronous_commit", "of"): r'"of"\. Available values: local',
+        ("max_wal_senders", "it's"): r'parameter "max_wal_senders": "it\'s"',
+    }
+    right = {"work_mem": "9MB", "search_path": "'a\\b', c", "timezone": "Europe/Berlin", "custom.name": "ünï"}
+    for (name, value), message in wrong.items():
+        parameters = postgres.parameters(512 * 1024**2, 100, right | {name: value})
+        with pytest.raises(SettingError, match=rf"groundwork:postgresParameters: .*{message}"):
+            check(image, postgres.render_conf(parameters))
+    check(image, postgres.render_conf(postgres.parameters(512 * 1024**2, 100, right)))
 
 
 # Runs the start of a server beside a configuration of pgBackRest and an existing data folder, instead of the server

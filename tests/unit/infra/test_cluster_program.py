@@ -117,6 +117,20 @@ def test_a_changed_parameter_replaces_no_container_of_a_cluster(clustered: Progr
     assert (parameters["max_connections"], parameters["work_mem"]) == ("150", "9MB")
 
 
+@promise("a bad setting is refused in one line that names it, before anything is changed")
+@pytest.mark.parametrize("replicas", [0, 2])
+def test_no_file_of_a_server_is_changed_before_its_parameters_are_checked(run: Run, replicas: int) -> None:
+    program = run(postgresReplicas=replicas, postgresParameters='{"work_mem": "9MB"}')
+    (checked,) = (r for r in program.resources if r.name == "postgres-parameters")
+    assert "work_mem = '9MB'" in checked.inputs["configuration"]
+    files = {f"{member}-files" for member in MEMBERS[: 1 + replicas]}
+    assert {r.name for r in program.resources if checked.urn in r.depends_on} >= files
+
+
+def test_groundworks_own_parameters_are_not_checked(run: Run) -> None:
+    assert "postgres-parameters" not in {r.name for r in run().resources}
+
+
 def _waits_for(program: Program, service: str) -> set[str]:
     """Return the members of the cluster whose health a container's start waits for."""
     healthy = {
