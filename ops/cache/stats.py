@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import urllib.error
-import urllib.request
 from typing import Any
 
 from cache.inspection import Inspection, inspect_namespace, server_identity
 from ops.cache.server import CacheServer
+from ops.servers.http_client import fetch_body
 from ops.servers.redis_primary import version_of
 
 _ANSWER_SECONDS = 3.0
@@ -64,8 +64,7 @@ def _reads(url: str) -> dict[str, dict[str, Any]] | None:
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
-        with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:
-            text = answer.read().decode()
+        text = fetch_body(url, _ANSWER_SECONDS).decode()
     except (urllib.error.URLError, OSError, ValueError):
         return None
     counts: dict[str, dict[str, Any]] = {}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 
 from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, ok, skipped, warn
 from ops.doctor.examination import Examination
 from ops.servers.errors import ServerUnreachable, one_line
+from ops.servers.http_client import fetch
 
 _SECONDS = 4.0
 
@@ -20,14 +19,11 @@ def readiness(examination: Examination) -> CheckResult:
     if url is None:
         return skipped("the stack has no access service")
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=_SECONDS) as answer:
-            checks = json.load(answer)["checks"]
-    except urllib.error.HTTPError as error:
-        with error:
-            checks = json.load(error)["checks"]
+        _, body = fetch(f"{url}/readyz", _SECONDS)
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise ServerUnreachable(f"cannot reach the access service at {url}: {one_line(reason)}") from error
+    checks = json.loads(body)["checks"]
     missing = _by_reason({name: check["reason"] for name, check in checks.items() if not check["ok"]})
     if missing:
         return fail(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import urllib.request
-
 from prometheus_client.parser import text_string_to_metric_families
 
 from ops.servers.errors import ServerUnreachable, one_line
+from ops.servers.http_client import fetch_body
 
 # The name of a metric, and its labels sorted by name.
 MetricKey = tuple[str, tuple[tuple[str, str], ...]]
@@ -18,11 +17,11 @@ def access_metrics(access_url: str) -> dict[MetricKey, float]:
     """Return the metrics of an access service. Raise ServerUnreachable if it does not answer."""
     url = f"{access_url}/metrics"
     try:
-        with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:
-            text = answer.read().decode()
+        return parse_metrics(fetch_body(url, _ANSWER_SECONDS).decode())
     except OSError as error:
         raise ServerUnreachable(f"cannot reach {url}: {one_line(error)}") from error
-    return parse_metrics(text)
+    except ValueError as error:
+        raise ServerUnreachable(f"{url} gave an unexpected answer: {one_line(error)}") from error
 
 
 def parse_metrics(text: str) -> dict[MetricKey, float]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import urllib.error
-from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -103,11 +100,7 @@ def test_a_reason_of_several_checks_of_the_access_service_is_shown_once(
     lost = {"ok": False, "reason": "no connection\nto Postgres"}
     checks = {"postgres": lost, "outbox": lost, "redis": {"ok": True, "reason": None}}
 
-    def answer(*_: object, **__: object) -> None:
-        body = io.BytesIO(json.dumps({"checks": checks}).encode())
-        raise urllib.error.HTTPError("", 503, "", Message(), body)
-
-    monkeypatch.setattr("urllib.request.urlopen", answer)
+    monkeypatch.setattr(access, "fetch", lambda *_: (503, json.dumps({"checks": checks}).encode()))
     examination = cast(Examination, SimpleNamespace(stack=SimpleNamespace(access_url="http://access")))
     found = access.readiness(examination)
     assert (found.text, found.details) == ("not ready: postgres, outbox: no connection to Postgres", ())
