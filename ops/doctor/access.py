@@ -19,19 +19,25 @@ def readiness(examination: Examination) -> CheckResult:
     if url is None:
         return skipped("the stack has no access service")
     try:
-        _, body = fetch(f"{url}/readyz", _SECONDS)
+        status, body = fetch(f"{url}/readyz", _SECONDS)
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise ServerUnreachable(f"cannot reach the access service at {url}: {one_line(reason)}") from error
-    checks = json.loads(body)["checks"]
-    missing = _by_reason({name: check["reason"] for name, check in checks.items() if not check["ok"]})
+    try:
+        checks = json.loads(body)["checks"]
+        missing = _by_reason({name: check["reason"] for name, check in checks.items() if not check["ok"]})
+        degraded = _by_reason({name: check["reason"] for name, check in checks.items() if check["reason"]})
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return fail(
+            f"{url}/readyz answered {status} without a report",
+            f"see `groundwork logs{STACK_OPTION} --service access`; at its limit of connections it answers 503",
+        )
     if missing:
         return fail(
             f"not ready: {missing[0]}" if len(missing) == 1 else "not ready",
             f"see `groundwork logs{STACK_OPTION} --service access`; the service becomes ready once the cause is fixed",
             missing if len(missing) > 1 else [],
         )
-    degraded = _by_reason({name: check["reason"] for name, check in checks.items() if check["reason"]})
     if degraded:
         return warn(
             f"{url} is ready, but degraded: {', '.join(degraded)}", f"see `groundwork doctor{STACK_OPTION}`"
