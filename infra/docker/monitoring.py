@@ -179,7 +179,9 @@ def _prometheus(args: MonitoringArgs) -> _Part:
             disk_mb=parse_bytes(settings.prometheus_disk) // 1024**2,
         ),
         {
-            **configuration.prometheus_files(configuration.render_prometheus(targets, jobs=jobs)),
+            **configuration.prometheus_files(
+                configuration.render_prometheus(targets, jobs=jobs), settings.redis_maxclients
+            ),
             **rules,
             configuration.CERTIFICATES_FILE: pulumi.Output.all(**args.certificates).apply(_rendered_expiries),
         },
