@@ -29,7 +29,7 @@ _HEALTH = {PROMETHEUS: "/-/ready", POSTGRES_EXPORTER: "/", REDIS_EXPORTER: "/hea
 
 @dataclass(frozen=True, kw_only=True)
 class MonitoringArgs(ServiceArgs):
-    # Server -> its certificate, PEM.
+    # Server or authority -> its certificate, PEM.
     certificates: Mapping[str, pulumi.Input[str]]
     # The volume that Prometheus writes to.
     metrics: pulumi.Input[str]
@@ -196,5 +196,5 @@ def _rendered_expiries(certificates: Mapping[str, str]) -> str:
     from infra.certificates import expires_at
 
     return configuration.render_certificates(
-        {server: expires_at(certificate) for server, certificate in certificates.items()}
+        {name: expires_at(certificate) for name, certificate in certificates.items()}
     )

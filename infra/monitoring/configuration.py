@@ -75,7 +75,7 @@ def render_prometheus(
 
 
 def render_certificates(not_after: Mapping[str, datetime]) -> str:
-    """Render rules that record when each server certificate expires, because no exporter reports it."""
+    """Render rules that record when each certificate of a server or authority expires. No exporter reports it."""
     return _recording_rules(
         "certificates",
         [
