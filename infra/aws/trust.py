@@ -41,7 +41,7 @@ def rds_authorities(checkout: Checkout, region: str, given: str = "") -> Path:
 
 
 def _download(region: str, path: Path) -> None:
-    import urllib.error
+    import http.client
     import urllib.request
 
     url = URL.format(region=region)
@@ -55,8 +55,8 @@ def _download(region: str, path: Path) -> None:
             _check(draft, region)
             # Renamed only when it is complete and valid.
             draft.replace(path)
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", None) or error
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or " ".join(str(error).split())
         raise InfraError(
             f"cannot download RDS's certificate authorities ({reason}); {_FIX.format(url=url)}"
         ) from error

@@ -29,7 +29,7 @@ _HEALTH = {PROMETHEUS: "/-/ready", POSTGRES_EXPORTER: "/", REDIS_EXPORTER: "/hea
 
 @dataclass(frozen=True, kw_only=True)
 class MonitoringArgs(ServiceArgs):
-    # Server -> its certificate, PEM.
+    # Server or authority -> its certificate, PEM.
     certificates: Mapping[str, pulumi.Input[str]]
     # The volume that Prometheus writes to.
     metrics: pulumi.Input[str]
@@ -179,7 +179,9 @@ def _prometheus(args: MonitoringArgs) -> _Part:
             disk_mb=parse_bytes(settings.prometheus_disk) // 1024**2,
         ),
         {
-            **configuration.prometheus_files(configuration.render_prometheus(targets, jobs=jobs)),
+            **configuration.prometheus_files(
+                configuration.render_prometheus(targets, jobs=jobs), settings.redis_maxclients
+            ),
             **rules,
             configuration.CERTIFICATES_FILE: pulumi.Output.all(**args.certificates).apply(_rendered_expiries),
         },
@@ -194,5 +196,5 @@ def _rendered_expiries(certificates: Mapping[str, str]) -> str:
     from infra.certificates import expires_at
 
     return configuration.render_certificates(
-        {server: expires_at(certificate) for server, certificate in certificates.items()}
+        {name: expires_at(certificate) for name, certificate in certificates.items()}
     )

@@ -130,7 +130,11 @@ class DockerStack:
         monitoring = self._monitoring(
             network=network.name,
             trust=trust,
-            certificates={"postgres": database.certificate, "redis": cache.certificate},
+            certificates={
+                "postgres": database.certificate,
+                "redis": cache.certificate,
+                "authority": trust.signer.certificate,
+            },
             passwords=passwords,
             cache=cache,
             starts_after=[roles, access],

@@ -75,22 +75,30 @@ def render_prometheus(
 
 
 def render_certificates(not_after: Mapping[str, datetime]) -> str:
-    """Render rules that record when each server certificate expires, because no exporter reports it."""
-    rules = [
-        {
-            "record": "groundwork_certificate_not_after_timestamp_seconds",
-            "labels": {"server": server},
-            "expr": f"vector({int(end.timestamp())})",
-        }
-        for server, end in not_after.items()
-    ]
-    return yaml.safe_dump({"groups": [{"name": "certificates", "rules": rules}]}, sort_keys=False)
+    """Render rules that record when each certificate of a server or authority expires. No exporter reports it."""
+    return _recording_rules(
+        "certificates",
+        [
+            {
+                "record": "groundwork_certificate_not_after_timestamp_seconds",
+                "labels": {"server": server},
+                "expr": f"vector({int(end.timestamp())})",
+            }
+            for server, end in not_after.items()
+        ],
+    )
 
 
-def prometheus_files(prometheus_yml: str) -> dict[str, str]:
+def prometheus_files(prometheus_yml: str, redis_maxclients: int) -> dict[str, str]:
     """Return the files for CONFIG_DIR of Prometheus, except CERTIFICATES_FILE."""
     rules = {f"rules-{name}": text for name, text in rule_files().items()}
-    return {"prometheus.yml": prometheus_yml} | rules
+    # The exporter reads maxclients with CONFIG, which user monitor may not call.
+    limit = {"record": "groundwork_redis_max_clients", "expr": f"vector({redis_maxclients})"}
+    return {"prometheus.yml": prometheus_yml, "rules-limits.yml": _recording_rules("limits", [limit])} | rules
+
+
+def _recording_rules(group: str, rules: Sequence[Mapping[str, Any]]) -> str:
+    return yaml.safe_dump({"groups": [{"name": group, "rules": rules}]}, sort_keys=False)
 
 
 def prometheus_command(*, retention: str, disk_mb: int, listen: str = f":{PORTS[PROMETHEUS]}") -> list[str]:

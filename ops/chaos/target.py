@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +24,7 @@ from ops.chaos.plan import PRIMARY, Topology
 from ops.consent import production_name
 from ops.errors import Exit, OpsError
 from ops.servers.errors import one_line
+from ops.servers.http_client import fetch
 from ops.servers.redis_primary import client_of, primary_url
 from ops.stack.cluster import Cluster, problems
 from ops.stack.pulumi_stack import PulumiStack
@@ -159,13 +158,10 @@ class ChaosTarget:
     def _access_problems(self) -> list[str]:
         url = f"{self.values[outputs.ACCESS_URL]}/readyz"
         try:
-            with urllib.request.urlopen(url, timeout=_READY_SECONDS):
-                return []
-        except urllib.error.HTTPError as error:
-            with error:
-                return [f"access: not ready ({error.code})"]
+            status, _ = fetch(url, _READY_SECONDS)
         except OSError as error:
             return [f"access: {one_line(error)}"]
+        return [] if status == 200 else [f"access: not ready ({status})"]
 
 
 def _other_addresses(checkout: Checkout, stack: str, service: str) -> list[str]:

@@ -160,7 +160,7 @@ def status(stack: str, as_json: bool) -> None:
         print_json(rows)
     elif rows:
         print_lines(render(rows))
-    stack_status.require_well(rows, stack)
+    stack_status.require_well(rows, stack, stack_status.needed_services(values))
 
 
 def _is_here(target: PulumiStack) -> bool:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 
 from ops.doctor.check_result import STACK_OPTION, CheckResult, fail, ok, skipped, warn
 from ops.doctor.examination import Examination
 from ops.servers.errors import ServerUnreachable, one_line
+from ops.servers.http_client import fetch
 
 _SECONDS = 4.0
 
@@ -20,22 +19,25 @@ def readiness(examination: Examination) -> CheckResult:
     if url is None:
         return skipped("the stack has no access service")
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=_SECONDS) as answer:
-            checks = json.load(answer)["checks"]
-    except urllib.error.HTTPError as error:
-        with error:
-            checks = json.load(error)["checks"]
+        status, body = fetch(f"{url}/readyz", _SECONDS)
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise ServerUnreachable(f"cannot reach the access service at {url}: {one_line(reason)}") from error
-    missing = _by_reason({name: check["reason"] for name, check in checks.items() if not check["ok"]})
+    try:
+        checks = json.loads(body)["checks"]
+        missing = _by_reason({name: check["reason"] for name, check in checks.items() if not check["ok"]})
+        degraded = _by_reason({name: check["reason"] for name, check in checks.items() if check["reason"]})
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return fail(
+            f"{url}/readyz answered {status} without a report",
+            f"see `groundwork logs{STACK_OPTION} --service access`; at its limit of connections it answers 503",
+        )
     if missing:
         return fail(
             f"not ready: {missing[0]}" if len(missing) == 1 else "not ready",
             f"see `groundwork logs{STACK_OPTION} --service access`; the service becomes ready once the cause is fixed",
             missing if len(missing) > 1 else [],
         )
-    degraded = _by_reason({name: check["reason"] for name, check in checks.items() if check["reason"]})
     if degraded:
         return warn(
             f"{url} is ready, but degraded: {', '.join(degraded)}", f"see `groundwork doctor{STACK_OPTION}`"

@@ -18,6 +18,12 @@ _SECONDS = 3.0
 # Length and code of the message with which a client requests TLS from Postgres.
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
+_AUTHORITY = "the authority's"
+_RENEW = f"run `groundwork up{STACK_OPTION}`, which renews a server's certificate in its last 30 days"
+_RENEW_AUTHORITY = (
+    f"run `groundwork rotate certificates --authority{STACK_OPTION}`, because `up` does not renew it"
+)
+
 
 def certificates(examination: Examination) -> CheckResult:
     """certificates: check expiry. The certificates are read without verification, because they may have expired."""
@@ -32,19 +38,23 @@ def certificates(examination: Examination) -> CheckResult:
         except (OSError, ValueError) as error:
             unread.append(f"cannot read {name}'s: {one_line(error)}")
     try:
-        ends["the authority's"] = _in_file(stack.ca_file)
+        ends[_AUTHORITY] = _in_file(stack.ca_file)
     except (OSError, ValueError) as error:
         unread.append(f"cannot read the authority's: {one_line(error)}")
     if not ends:
         return skipped("; ".join(unread))
     days = {name: (end.timestamp() - examination.now()) / 86400 for name, end in ends.items()}
     first = min(days, key=days.__getitem__)
-    statuses = [_judge(left, examination.thresholds.certificate_days_warn) for left in days.values()]
+    statuses = {
+        name: _judge(left, examination.thresholds.certificate_days_warn) for name, left in days.items()
+    }
+    # With a new authority, the servers get new certificates too.
+    is_authority_due = statuses.get(_AUTHORITY, CheckStatus.OK) is not CheckStatus.OK
     text = f"{first} expired {-days[first]:.0f} days ago" if days[first] < 0 else _next(first, days[first])
     return judged(
-        worst([*statuses, *([CheckStatus.WARN] if unread else [])]),
+        worst([*statuses.values(), *([CheckStatus.WARN] if unread else [])]),
         "; ".join([text, *unread]),
-        f"run `groundwork up{STACK_OPTION}`, which renews a certificate in its last 30 days",
+        _RENEW_AUTHORITY if is_authority_due and stack.postgres_container else _RENEW,
         [f"{name} expires {end:%Y-%m-%d %H:%M} UTC, in {days[name]:.0f} days" for name, end in ends.items()],
     )
 

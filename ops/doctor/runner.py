@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from ops.doctor.check_result import STACK_OPTION, CheckResult, CheckStatus, fail, skipped
 from ops.doctor.examination import Check, CheckedServer, Examination
-from ops.errors import Exit, OpsError
-from ops.servers.errors import NotVisible, ServerUnreachable, TooSlow
+from ops.errors import Exit, OpsError, exit_code_of
+from ops.servers.errors import NotVisible, ServerUnreachable, TooSlow, one_line
 
 Result = tuple[Check, CheckResult]
 _REACH = (
@@ -111,7 +111,12 @@ def _result(check: Check, examination: Examination) -> CheckResult:
         return skipped(f"cancelled: {error}", "run the check again when the server is less busy")
     except OpsError as error:
         return fail(str(error), "check that groundwork supports the server's version")
-    except Exception as error:  # A bug in one check must not hide what the others find.
+    except Exception as error:
+        code = exit_code_of(error)
+        if code is not None:
+            # The message says what to do.
+            return CheckResult(CheckStatus.FAIL, one_line(error), unreachable=code is Exit.UNREACHABLE)
+        # A bug in one check must not hide what the others find.
         return fail(
             f"the check itself failed: {error!r}", "please report it; the other checks are not affected"
         )

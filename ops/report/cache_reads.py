@@ -6,7 +6,6 @@ Prometheus has the metrics of all processes that it scrapes. Without it only the
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.parse import urlencode
 
 from ops.servers.access_metrics import MetricKey
 from ops.servers.errors import ServerUnreachable, one_line
+from ops.servers.http_client import fetch_body
 
 # Counters of a process: Prometheus's job, entity, layer and count.
 _Counts = Iterable[tuple[str, str, str, float]]
@@ -118,8 +118,7 @@ def from_prometheus(url: str, seconds: int) -> tuple[EntityReads, ...]:
         expression = f"sum by (job, entity, layer) (increase({metric}[{seconds}s]))"
         address = f"{url}/api/v1/query?{urlencode({'query': expression})}"
         try:
-            with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as answer:
-                series = json.load(answer)["data"]["result"]
+            series = json.loads(fetch_body(address, _TIMEOUT_SECONDS))["data"]["result"]
             return [
                 # Prometheus extrapolates to the whole period, so an increase is rarely a whole number.
                 (labels["job"], labels["entity"], labels["layer"], float(round(float(each["value"][1]))))

@@ -17,7 +17,7 @@ from infra.spec.rotation import REDIS_SERVER_ROLES, ROLES, Rotation
 from ops.errors import Exit, OpsError
 from ops.rotation.login_drift import QUERY, login_differences
 from ops.stack.pulumi_stack import PulumiStack
-from ops.stack.stack_status import CLUSTER_SERVICES, REDIS_SERVICES, container_rows
+from ops.stack.stack_status import CLUSTER_SERVICES, REDIS_SERVICES, container_rows, needed_services
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class RotatedStack:
         is_running = {row["service"]: row["isRunning"] for row in container_rows(self.checkout, self.name)}
         if not self.pulumi.exists or not is_running:
             raise OpsError(f"stack {self.name!r} is not up; {again}", Exit.UNREACHABLE)
-        stopped = [s for s in (*CLUSTER_SERVICES, *REDIS_SERVICES) if not is_running.get(s, True)]
+        needed = needed_services(self.pulumi.public_outputs())
+        stopped = [s for s in (*CLUSTER_SERVICES, *REDIS_SERVICES) if not is_running.get(s, s not in needed)]
         missing = [service for service in ("postgres", "redis") if not is_running.get(service)]
         if missing := [*dict.fromkeys((*missing, *stopped))]:
             raise OpsError(

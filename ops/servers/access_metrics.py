@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import urllib.request
-from http.client import HTTPException
-
 from prometheus_client.parser import text_string_to_metric_families
 
 from ops.servers.errors import ServerUnreachable, one_line
+from ops.servers.http_client import fetch_body
 
 # The name of a metric, and its labels sorted by name.
 MetricKey = tuple[str, tuple[tuple[str, str], ...]]
@@ -23,10 +21,9 @@ def access_metrics(access_url: str) -> dict[MetricKey, float]:
 def read_metrics(url: str) -> dict[MetricKey, float]:
     """Return groundwork's metrics of a page. Raise ServerUnreachable if it cannot be read, or is another page."""
     try:
-        with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:
-            text = answer.read().decode()
+        text = fetch_body(url, _ANSWER_SECONDS).decode()
         found = parse_metrics(text)
-    except (OSError, HTTPException) as error:
+    except OSError as error:
         raise ServerUnreachable(f"cannot reach {url}: {one_line(error)}") from error
     except (ValueError, LookupError) as error:
         # The parser raises both, and urllib a ValueError for a URL that it cannot parse.

@@ -16,7 +16,7 @@ class ServerUnreachable(OpsError):
 
 
 class NotVisible(OpsError):
-    """The stack's target does not allow this query for any available role."""
+    """No available role can make this query: the stack's target does not allow it, or `docker exec` fails."""
 
 
 class TooSlow(OpsError):

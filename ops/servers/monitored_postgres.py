@@ -72,7 +72,7 @@ class MonitoredPostgres:
     def superuser_rows(self, query: str) -> list[Row]:
         """Run a query as the container's superuser, in a read-only transaction, and return its rows.
 
-        Raise NotVisible if the stack is not on Docker.
+        Raise NotVisible if the stack is not on Docker, or if `docker exec` or the query fails. Raise TooSlow.
         """
         if self._stack.postgres_container is None:
             raise NotVisible("only a superuser can see this, over the container's local socket")
@@ -90,9 +90,8 @@ class MonitoredPostgres:
         except DockerError as error:
             if "statement timeout" in str(error):
                 raise TooSlow(f"the query took longer than {STATEMENT_SECONDS} s") from error
-            raise ServerUnreachable(
-                f"{self._stack.postgres_container}: {one_line(error)}; see `groundwork status`"
-            ) from error
+            # Another check reports whether Postgres can be reached, over TCP.
+            raise NotVisible(f"{self._stack.postgres_container}: {one_line(error)}") from error
         return list(json.loads(text))
 
     def _connected(self) -> BoundedConnection:

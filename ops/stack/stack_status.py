@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -95,17 +95,21 @@ def refuse_on_aws(checkout: Checkout, stack: str) -> None:
         )
 
 
-def require_well(rows: list[dict[str, Any]], stack: str) -> None:
-    """Raise OpsError (6) if a part of the stack is unhealthy or missing."""
+def needed_services(values: Mapping[str, Any]) -> list[str]:
+    """Return the services that the last `up` started, from its outputs. Without outputs: those of every stack."""
+    replicas = values.get(outputs.POSTGRES_REPLICAS, ()) if values.get(outputs.TARGET) == "aws" else ()
+    # The network is among the containers as well.
+    started = [service for service in values.get(outputs.CONTAINERS) or () if service in ALL_SERVICES]
+    return started or [*SERVICES, *(f"postgres-replica-{n}" for n in range(1, len(replicas) + 1))]
+
+
+def require_well(rows: list[dict[str, Any]], stack: str, needed: Collection[str] = SERVICES) -> None:
+    """Raise OpsError (6) if a part of the stack is unhealthy, or a needed service is missing."""
     up = f"`groundwork up --stack {stack}`"
     if not rows:
         raise OpsError(f"stack {stack!r} is not up; run {up}", Exit.UNREACHABLE)
     there = [row["service"] for row in rows]
     ill = [f"{row['service']} is {row['health']}" for row in rows if row["health"] != "healthy"]
-    needed = [*SERVICES]
-    for replicated in (CLUSTER_SERVICES, [each for each in REDIS_SERVICES if each not in SERVICES]):
-        # With one of them the stack has replicas, and needs all of them.
-        needed += replicated if any(service in there for service in replicated) else ()
     ill += [f"{service} is missing" for service in needed if service not in there]
     if ill:
         raise OpsError(

@@ -101,6 +101,7 @@ def releases_are_reached() -> bool:
 
     Runs in a thread, because name resolution has no time limit in a network that drops packets.
     """
+    import http.client
     import urllib.request
 
     answers: list[bool] = []
@@ -110,7 +111,7 @@ def releases_are_reached() -> bool:
             request = urllib.request.Request(_RELEASES, method="HEAD")
             with urllib.request.urlopen(request, timeout=_PROBE_SECONDS) as response:
                 answers.append(response.status == 200)
-        except (OSError, ValueError):
+        except (OSError, http.client.HTTPException, ValueError):
             answers.append(False)
 
     asking = threading.Thread(target=ask, daemon=True)

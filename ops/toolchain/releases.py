@@ -7,6 +7,7 @@ the list that Pulumi publishes on GitHub. The archives are on another host, so n
 from __future__ import annotations
 
 import hashlib
+import http.client
 import re
 import sys
 import urllib.request
@@ -60,7 +61,7 @@ def published_sums(list_url: str) -> dict[str, str]:
     try:
         with urllib.request.urlopen(list_url, timeout=_LIST_SECONDS) as response:
             return read_sums(response.read(_CHUNK_BYTES).decode())
-    except (OSError, ValueError):
+    except (OSError, http.client.HTTPException, ValueError):
         return {}
 
 
@@ -93,7 +94,7 @@ def _main(arguments: list[str]) -> int:
             while chunk := response.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 opened.write(chunk)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         print_line(f"{url}: {error}", err=True)
         return 1
     if digest.hexdigest() != expected:

@@ -7,7 +7,7 @@ import pytest
 from infra.docker.engine import DockerError, psql
 from ops.doctor.check_result import CheckResult, CheckStatus
 from ops.doctor.checks import CHECKS
-from ops.servers.errors import ServerUnreachable
+from ops.servers.errors import NotVisible
 from ops.servers.monitored_postgres import MonitoredPostgres
 from ops.servers.monitored_stack import MonitoredStack
 from tests.conftest import Database, cloned_database
@@ -90,7 +90,7 @@ def test_a_statement_that_writes_is_refused(stack: MonitoredStack, database: Dat
         write = "WITH gone AS (DELETE FROM groundwork.users RETURNING id) SELECT * FROM gone"
         # superuser_rows() embeds the statement in a query, where it is not valid; alone it runs in a read-only
         # transaction.
-        with pytest.raises(ServerUnreachable):
+        with pytest.raises(NotVisible):
             postgres.superuser_rows(write)
         with pytest.raises(DockerError, match="read-only transaction"):
             psql(stack.postgres_container or "", f"BEGIN READ ONLY; {write}", database=stack.database)

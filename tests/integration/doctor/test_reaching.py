@@ -83,6 +83,19 @@ def test_the_other_server_is_still_examined(database: Database, frozen: tuple[Se
     assert findings["grants"].status is CheckStatus.OK
 
 
+def test_a_failed_docker_exec_stops_no_other_check(database: Database, redis_server: Server) -> None:
+    findings = ask_all(monitored(database, redis_server, postgres_container="gw-missing-postgres"))
+    assert not any(finding.unreachable for finding in findings.values())
+    bloat = findings["bloat"]
+    assert bloat.status is CheckStatus.SKIPPED
+    assert bloat.text.startswith("gw-missing-postgres: ")
+    for name in ("postgres-settings", "roles"):
+        assert findings[name].status is CheckStatus.WARN
+        assert "not visible: gw-missing-postgres: " in findings[name].text
+    for name in ("dead-rows", "wraparound", "migrations", "grants", "postgres-clock"):
+        assert findings[name].status is CheckStatus.OK, name
+
+
 @pytest.mark.parametrize(
     ("change", "check", "reason"),
     [

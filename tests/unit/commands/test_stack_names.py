@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from infra import outputs
+from infra.spec import monitoring
+from infra.spec.checkout import Checkout
 from ops.cli import main
 from ops.commands import container_tools
 from ops.errors import Exit, OpsError
+from ops.rotation import subject
 from ops.stack import stack_status
 from ops.stack.pulumi_stack import PulumiStack
 from tests.promises import promise
@@ -152,6 +156,50 @@ def test_status_reports_unhealthy_and_missing_containers(
     assert len(whole.splitlines()) == 1 + len(there) + (said is not None)
     assert code == (Exit.FINE if said is None else Exit.UNREACHABLE)
     assert line.startswith(f"groundwork: stack 'dev': {said};") or said is None
+
+
+def last_up(monkeypatch: pytest.MonkeyPatch, *services: str) -> None:
+    """Simulate that the last `up` started these services besides those of every stack."""
+    containers = {name: f"gw-{name}" for name in (*stack_status.SERVICES, "network", *services)}
+    monkeypatch.setattr(PulumiStack, "exists", property(lambda self: True))
+    monkeypatch.setattr(PulumiStack, "public_outputs", lambda self: {outputs.CONTAINERS: containers})
+    monkeypatch.setattr(stack_status, "server_roles", lambda *_: {})
+
+
+@promise("`status` names each part that is unhealthy or missing")
+@pytest.mark.parametrize(
+    ("started", "missing"),
+    [
+        (
+            (*monitoring.SERVICES,),
+            "postgres-exporter is missing, redis-exporter is missing, prometheus is missing",
+        ),
+        (("redis-2", "sentinel-1"), "redis-2 is missing, sentinel-1 is missing"),
+    ],
+)
+def test_status_reports_parts_of_which_none_is_left(
+    ended: Ended,
+    rows: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    started: tuple[str, ...],
+    missing: str,
+) -> None:
+    last_up(monkeypatch, *started)
+    rows += [container(service) for service in stack_status.SERVICES]
+    code, whole = ended("status")
+    assert code == Exit.UNREACHABLE
+    assert whole.splitlines()[-1].startswith(f"groundwork: stack 'dev': {missing};")
+
+
+def test_a_rotation_is_refused_if_a_replica_is_missing(
+    rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last_up(monkeypatch, "postgres-2")
+    monkeypatch.setattr(subject, "container_rows", lambda *_: rows)
+    rows += [container(service) for service in stack_status.SERVICES]
+    with pytest.raises(OpsError, match="postgres-2 of stack 'dev' does not run") as refused:
+        subject.RotatedStack(Checkout.here(), "dev").check_running()
+    assert refused.value.exit_code == Exit.UNREACHABLE
 
 
 @promise("a file that cannot be written is reported before the work begins")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import urllib.error
-from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +11,7 @@ import pytest
 
 from infra.outputs import database_url
 from ops.doctor import access
-from ops.doctor.check_result import CheckResult
+from ops.doctor.check_result import CheckResult, CheckStatus
 from ops.doctor.examination import Check, CheckedServer, Examination
 from ops.doctor.replicas import replicas
 from ops.doctor.runner import examine
@@ -103,17 +100,32 @@ def test_a_reason_of_several_checks_of_the_access_service_is_shown_once(
     lost = {"ok": False, "reason": "no connection\nto Postgres"}
     checks = {"postgres": lost, "outbox": lost, "redis": {"ok": True, "reason": None}}
 
-    def answer(*_: object, **__: object) -> None:
-        body = io.BytesIO(json.dumps({"checks": checks}).encode())
-        raise urllib.error.HTTPError("", 503, "", Message(), body)
-
-    monkeypatch.setattr("urllib.request.urlopen", answer)
+    monkeypatch.setattr(access, "fetch", lambda *_: (503, json.dumps({"checks": checks}).encode()))
     examination = cast(Examination, SimpleNamespace(stack=SimpleNamespace(access_url="http://access")))
     found = access.readiness(examination)
     assert (found.text, found.details) == ("not ready: postgres, outbox: no connection to Postgres", ())
     checks["redis"] = {"ok": False, "reason": "down"}
     found = access.readiness(examination)
     assert found.details == ("postgres, outbox: no connection to Postgres", "redis: down")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (503, b"Service Unavailable"),
+        (200, b"[]"),
+        (200, b'{"checks": ["outbox"]}'),
+        (200, b'{"checks": {"outbox": 1}}'),
+    ],
+)
+def test_an_answer_without_a_report_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: bytes
+) -> None:
+    monkeypatch.setattr(access, "fetch", lambda *_: (status, body))
+    examination = cast(Examination, SimpleNamespace(stack=SimpleNamespace(access_url="http://access")))
+    found = access.readiness(examination)
+    assert found.status is CheckStatus.FAIL
+    assert found.text == f"http://access/readyz answered {status} without a report"
 
 
 def test_the_list_of_problems_does_not_repeat_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:

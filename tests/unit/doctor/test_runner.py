@@ -8,6 +8,8 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner
 
+from db.migrator import SourceError
+from infra.docker.engine import EngineUnreachable
 from ops import cli
 from ops.doctor.check_result import CheckResult, CheckStatus, fail, ok, psql_command, warn
 from ops.doctor.checks import CHECKS
@@ -45,6 +47,8 @@ def findings(*checks: Check) -> dict[str, CheckResult]:
         (NotVisible("hidden"), CheckStatus.SKIPPED, "hidden"),
         (TooSlow("slow"), CheckStatus.SKIPPED, "cancelled: slow"),
         (OpsError("refused"), CheckStatus.FAIL, "refused"),
+        (EngineUnreachable("no engine;\nstart it"), CheckStatus.FAIL, "no engine; start it"),
+        (SourceError("0002_x.sql is not UTF-8"), CheckStatus.FAIL, "0002_x.sql is not UTF-8"),
         (KeyError("x"), CheckStatus.FAIL, "the check itself failed: KeyError('x')"),
     ],
 )
@@ -92,6 +96,8 @@ def test_the_findings_come_in_the_order_of_the_checks() -> None:
         ([ok(""), fail("", "")], Exit.MISMATCH),
         ([fail("", ""), ServerUnreachable("gone")], Exit.UNREACHABLE),
         ([NotVisible("hidden")], Exit.FINE),
+        ([EngineUnreachable("no engine")], Exit.UNREACHABLE),
+        ([SourceError("0002_x.sql is not UTF-8")], Exit.MISMATCH),
     ],
 )
 def test_the_exit_code_is_that_of_the_worst_finding(answers: list[Any], code: Exit) -> None:

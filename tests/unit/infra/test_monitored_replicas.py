@@ -140,3 +140,15 @@ def test_rules_count_the_servers_that_a_stack_has() -> None:
         ("SentinelQuorumLost", redis_replication.SENTINELS // 2 + 1),
     ):
         assert re.search(r"< (\d)$", expressions[alert])[1] == str(fewest), alert  # type: ignore[index]
+
+
+def test_rules_know_the_redis_limit_of_the_settings(run: Run) -> None:
+    files = files_of(run(monitoring="true", redisMaxclients="500"), "prometheus")
+    (group,) = yaml.safe_load(files["rules-limits.yml"])["groups"]
+    assert group["rules"] == [{"record": "groundwork_redis_max_clients", "expr": "vector(500)"}]
+
+
+def test_rules_know_when_servers_and_their_authority_expire(run: Run) -> None:
+    files = files_of(run(monitoring="true"), "prometheus")
+    (group,) = yaml.safe_load(files[configuration.CERTIFICATES_FILE])["groups"]
+    assert [rule["labels"]["server"] for rule in group["rules"]] == ["postgres", "redis", "authority"]

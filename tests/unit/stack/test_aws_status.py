@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from infra import outputs
 from ops.errors import Exit, OpsError
 from ops.stack.aws_status import render, server_rows
-from ops.stack.stack_status import require_well
+from ops.stack.stack_status import needed_services, require_well
 
 VALUES = {
     outputs.BACKUPS: {"region": "eu-central-1", "instance": "groundwork-prod"},
@@ -114,6 +114,14 @@ def test_a_server_that_does_not_work_is_one_line_and_exit_code_6(account: Accoun
     with pytest.raises(OpsError, match="postgres is storage-full") as refusal:
         require_well(server_rows(VALUES, "prod"), "prod")
     assert refusal.value.exit_code == Exit.UNREACHABLE
+
+
+def test_a_missing_replica_is_reported(account: Account) -> None:
+    account.instances["groundwork-prod"]["ReadReplicaDBInstanceIdentifiers"] = []
+    replica = {"host": "replica.example", "port": 15432}
+    needed = needed_services({outputs.TARGET: "aws", outputs.POSTGRES_REPLICAS: [replica]})
+    with pytest.raises(OpsError, match="stack 'prod': postgres-replica-1 is missing"):
+        require_well(server_rows(VALUES, "prod"), "prod", needed)
 
 
 @pytest.mark.parametrize("services", [[], [{"status": "INACTIVE", "runningCount": 0, "desiredCount": 0}]])

@@ -20,7 +20,7 @@ from ops.toolchain.inventory import Tool, ToolSource
 from ops.toolchain.process import CommandFailed
 from ops.toolchain.progress import Progress
 from tests.promises import promise
-from tests.web_server import served
+from tests.web_server import QuietHandler, served
 
 Program = Callable[[Path, str], Path]
 HOST_NAME = "pulumi-language-python"
@@ -256,6 +256,25 @@ def test_the_launcher_explains_what_to_do_outside_its_environment(
     launcher = pulumi_cli.ensure(checkout, progress).command.parent / "pulumi-language-python"
     with pytest.raises(CommandFailed, match="groundwork shellenv"):
         process.run([str(launcher), "127.0.0.1:1"], env={"PATH": "/usr/bin:/bin"})
+
+
+def test_a_server_that_does_not_speak_http_has_no_releases(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        do_HEAD = do_GET
+
+    with served(Handler) as port:
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        url = f"http://127.0.0.1:{port}/list"
+        monkeypatch.setattr(pulumi_cli, "_RELEASES", url)
+        assert releases.published_sums(url) == {}
+        assert not pulumi_cli.releases_are_reached.__wrapped__()
+        assert releases._main([url, str(tmp_path / "archive"), "0" * 64]) == 1
+    assert capfd.readouterr().err.startswith(f"{url}: ")
 
 
 @promise("an unreachable network delays a run by seconds only")

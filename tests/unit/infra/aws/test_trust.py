@@ -59,6 +59,24 @@ def test_a_download_without_certificates_is_not_kept(
     assert not [path for path in checkout.cache_dir.rglob("*") if path.name != "rds-ca"]
 
 
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.0 200 OK\r\nContent-Length: 900\r\n\r\n---", b"SSH-2.0-OpenSSH_9.2\r\n"]
+)
+def test_an_incomplete_answer_is_one_line(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(answer)
+
+    with served(Handler) as port:
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(trust, "URL", f"http://127.0.0.1:{port}/{{region}}-bundle.pem")
+        with pytest.raises(InfraError, match="groundwork:awsRdsCaFile") as refused:
+            trust.rds_authorities(checkout, "eu-central-1")
+    assert len(str(refused.value).splitlines()) == 1
+
+
 def test_a_given_file_is_used_without_the_network(checkout: Checkout, tmp_path: Path) -> None:
     (tmp_path / "mine.pem").write_text(PEM)
     found = trust.authorities(checkout, "eu-central-1", "mine.pem")

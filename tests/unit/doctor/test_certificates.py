@@ -1,0 +1,50 @@
+"""What doctor advises for a certificate that expires: `up` renews a server's, and a rotation renews the authority."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from ops.doctor import certificates as module
+from ops.doctor.check_result import CheckStatus
+from ops.doctor.examination import Examination
+from ops.doctor.thresholds import Thresholds
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+ROTATE, UP = "run `groundwork rotate certificates --authority", "run `groundwork up"
+
+
+@pytest.mark.parametrize(
+    ("server_days", "authority_days", "container", "status", "advice"),
+    [
+        (300, 10, "gw-postgres", CheckStatus.WARN, ROTATE),
+        (10, 10, "gw-postgres", CheckStatus.WARN, ROTATE),
+        (-1, 3000, "gw-postgres", CheckStatus.FAIL, UP),
+        # On AWS, where `rotate` is refused.
+        (300, 10, None, CheckStatus.WARN, UP),
+    ],
+)
+def test_the_advice_renews_what_expires(
+    monkeypatch: pytest.MonkeyPatch,
+    server_days: int,
+    authority_days: int,
+    container: str | None,
+    status: CheckStatus,
+    advice: str,
+) -> None:
+    monkeypatch.setattr(module, "_presented_by", lambda *_, **__: NOW + timedelta(days=server_days))
+    monkeypatch.setattr(module, "_in_file", lambda _: NOW + timedelta(days=authority_days))
+    stack = SimpleNamespace(
+        postgres_container=container,
+        postgres_address=("localhost", 1),
+        redis_addresses=[("localhost", 2)],
+        ca_file=Path("ca.crt"),
+    )
+    examination = SimpleNamespace(stack=stack, thresholds=Thresholds(), now=NOW.timestamp)
+    found = module.certificates(cast(Examination, examination))
+    assert found.status is status
+    assert found.advice.startswith(advice)
