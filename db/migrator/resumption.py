@@ -128,15 +128,22 @@ def _drop_invalid(connection: Connection, oid: int) -> str | None:
     """Drop an index, and return its name. Return None if it is gone or has become valid.
 
     Another session may begin to work on the index at any time. It then holds a lock on the table, and no session works
-    on the index while this transaction holds the same one. DROP INDEX CONCURRENTLY would wait for a REINDEX that makes
-    the index valid, and then drop it.
+    on the index while this transaction holds the same one, or a stronger one. DROP INDEX CONCURRENTLY would wait for a
+    REINDEX that makes the index valid, and then drop it.
     """
     index = _index(connection, oid)
     if index is None:
         return None
     with connection.transaction():
         table = sql.Identifier(index.schema, index.table)
-        connection.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE").format(table))
+        if index.is_of_view:
+            # LOCK TABLE refuses a materialized view. Its owner stays the same, so this only takes the lock.
+            lock = sql.SQL("ALTER MATERIALIZED VIEW {} OWNER TO {}").format(
+                table, sql.Identifier(index.owner)
+            )
+        else:
+            lock = sql.SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE").format(table)
+        connection.execute(lock)
         index = _index(connection, oid)
         if index is None or index.is_valid:
             return None
@@ -202,15 +209,20 @@ def _leftovers(connection: Connection, statement: Statement) -> list[int]:
 
 @dataclass(frozen=True)
 class _Index:
+    """An index and its table, or its materialized view. `owner` is that of both."""
+
     oid: int
     schema: str
     name: str
     table: str
+    owner: str
+    is_of_view: bool
     is_valid: bool
 
 
 _SELECT_INDEX = """
-    SELECT index.oid, nspname AS schema, index.relname AS name, pg_class.relname AS table, indisvalid AS is_valid
+    SELECT index.oid, nspname AS schema, index.relname AS name, pg_class.relname AS table,
+           pg_get_userbyid(pg_class.relowner) AS owner, pg_class.relkind = 'm' AS is_of_view, indisvalid AS is_valid
     FROM pg_index
     JOIN pg_class AS index ON index.oid = indexrelid
     JOIN pg_class ON pg_class.oid = indrelid

@@ -24,7 +24,7 @@ from db.migrator.connection import (
 )
 from db.migrator.errors import DirtyMigration, LedgerMismatch, LockHeld, MigrationError, ScriptFailed
 from db.migrator.events import Applied, Event, OnEvent
-from db.migrator.failure import attributed_to, gave_up, recording
+from db.migrator.failure import attributed_to, gave_up, left_dirty, not_removed, recording
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import LockedSession, describe_session
 from db.migrator.lock_wait import LockBudget, LockLimits, bound_lock_waits, milliseconds
@@ -158,12 +158,12 @@ class MigrationStep:
                     with suppress(psycopg.Error):
                         connection.execute(self._record_no_start(migration).encode())
                 elif isinstance(error, ScriptFailed):
-                    raise error.but(_dirty(migration)) from error
+                    raise error.but(left_dirty(migration)) from error
                 elif isinstance(error, LockHeld):
-                    raise LockHeld(f"{error}; {_dirty(migration)}", sqlstate=error.sqlstate) from error
+                    raise LockHeld(f"{error}; {left_dirty(migration)}", sqlstate=error.sqlstate) from error
                 raise
         if not script.transactions[-1].commits:
-            with attributed_to(script), recording(script, self.ledger, _dirty(migration)):
+            with attributed_to(script), recording(script, self.ledger, left_dirty(migration)):
                 connection.execute(self._record_end(migration).encode())
         return True
 
@@ -286,7 +286,7 @@ class MigrationStep:
             )
             if not is_done:
                 self._run_alone(migration, script, statement)
-        with recording(script, self.ledger, _dirty(migration)):
+        with recording(script, self.ledger, left_dirty(migration)):
             connection.execute(self._record_end(migration).encode())
         return True
 
@@ -305,15 +305,15 @@ class MigrationStep:
             try:
                 execute_statement(connection, script, statement)
             except ScriptFailed as failure:
-                bound_lock_waits(connection, self.limits.table_lock_seconds)
                 try:
+                    bound_lock_waits(connection, self.limits.table_lock_seconds)
                     # An index of this name that another session began to build in the meantime is not a leftover.
                     if worker_of(connection, statement) is None:
                         drop_leftovers(connection, statement, before)
-                except psycopg.errors.LockNotAvailable:
-                    # The row stays dirty, so the next run drops them. Report the original failure.
-                    raise failure from None
-                connection.execute(self._record_no_start(migration).encode())
+                    connection.execute(self._record_no_start(migration).encode())
+                except psycopg.Error as error:
+                    # The script's failure is the one to correct. The row stays dirty.
+                    raise failure.but(not_removed(migration, statement, error)) from error
                 raise
             bound_lock_waits(connection, self.limits.table_lock_seconds)
             if not is_left_invalid(connection, statement):
@@ -388,11 +388,3 @@ class MigrationStep:
                 self.session.reset(self.ledger.set_execution_time(migration.version, elapsed))
                 return
         self.session.reset()
-
-
-def _dirty(migration: Migration) -> str:
-    return (
-        "what the file committed before stays, so the migration is dirty: finish it by hand and run"
-        f" `groundwork migrate repair --mark-applied {migration.version}`, or undo it and run"
-        f" `groundwork migrate repair --forget {migration.version}`"
-    )
