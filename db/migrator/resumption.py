@@ -15,6 +15,8 @@ from psycopg.rows import class_row
 
 from db.migrator.connection import Connection
 from db.migrator.script import LETTER, LETTER_DIGIT_OR_DOLLAR, Statement, tokens
+from db.migrator.source import Script
+from db.migrator.statement_problems import runs_outside_transaction
 
 _IDENTIFIER = rf'(?:"(?:[^"]|"")+"|{LETTER}{LETTER_DIGIT_OR_DOLLAR}*)'
 _QUALIFIED = rf"{_IDENTIFIER}(?:\s*\.\s*{_IDENTIFIER})?"
@@ -36,6 +38,8 @@ _DETACH = (
     rf"alter\s+table\s+(?:if\s+exists\s+)?(?P<table>{_QUALIFIED})\s+detach\s+partition\s+(?P<partition>{_QUALIFIED})"
     r"\s+concurrently\s*$"
 )
+# The other kinds of statements may call code that refuses to run in a transaction, or that commits.
+_TRANSACTIONAL = re.compile(r"(?:create|alter|drop) (?!subscription\b)")
 _RERUNNABLE = re.compile(r"(?:vacuum|analyze|reindex|refresh materialized view|cluster|alter system)\b")
 
 
@@ -48,6 +52,21 @@ def is_resumable(statement: Statement) -> bool:
     """Return whether an interrupted statement can be resumed automatically."""
     seen = (_CREATE_INDEX, _DROP_INDEX, _DETACH)
     return any(_match(form, statement) for form in seen) or bool(_RERUNNABLE.match(statement.head))
+
+
+def can_leave_dirty(script: Script) -> bool:
+    """Return whether the ledger's row is dirty if the script is interrupted."""
+    if not script.runs_alone:
+        return not script.is_atomic
+    return not all(
+        _TRANSACTIONAL.match(statement.head) and not runs_outside_transaction(statement)
+        for statement in script.statements
+    )
+
+
+def can_resume(script: Script) -> bool:
+    """Return whether a script that left a dirty row can be resumed automatically."""
+    return script.runs_alone and all(map(is_resumable, script.statements))
 
 
 def is_concurrent(statement: Statement) -> bool:

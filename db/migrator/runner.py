@@ -18,7 +18,7 @@ from db.migrator.ledger import Ledger, LedgerRow, describe_absence
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits
 from db.migrator.phase import Phase
-from db.migrator.resumption import is_resumable
+from db.migrator.resumption import can_leave_dirty, can_resume
 from db.migrator.source import Migration, require_version
 from db.migrator.step import MigrationStep
 
@@ -260,9 +260,9 @@ def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> It
 
 
 def _is_resumable(migration: Migration) -> bool:
-    # A dirty row means that the up or the down file ran outside a transaction, but not which of them.
-    scripts = [script for script in (migration.up, migration.down) if script and script.no_transaction]
-    return bool(scripts) and all(is_resumable(s) for script in scripts for s in script.statements)
+    # A dirty row does not say which of the files was interrupted.
+    scripts = [script for script in (migration.up, migration.down) if script and can_leave_dirty(script)]
+    return bool(scripts) and all(map(can_resume, scripts))
 
 
 def in_phase(pending: Sequence[Migration], phase: Phase | None) -> tuple[Migration, ...]:

@@ -29,6 +29,7 @@ from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import LockedSession, describe_session
 from db.migrator.lock_wait import LockBudget, LockLimits, bound_lock_waits, milliseconds
 from db.migrator.resumption import (
+    can_leave_dirty,
     drop_leftovers,
     finish_detach,
     invalid_indexes,
@@ -259,6 +260,9 @@ class MigrationStep:
         connection = self.session.connection
         bound_lock_waits(connection, self.limits.table_lock_seconds)
         row = self.ledger.row(connection, migration.version)
+        if row is not None and not row.success and not can_leave_dirty(script):
+            # The other file was interrupted.
+            return self._in_transaction(migration, script)
         if row is None or row.success:
             if not self._is_to_do(migration, row):
                 return False
