@@ -14,7 +14,7 @@ from db.migrator.ddl import effects
 from db.migrator.errors import Unproven
 from db.migrator.ledger import TABLE, Ledger
 from db.migrator.lock import migration_lock
-from db.migrator.lock_wait import bound_lock_waits
+from db.migrator.lock_wait import lock_ledger
 from db.migrator.source import Migration, require_version
 
 _SHOWN = 5
@@ -44,8 +44,7 @@ def record_baseline(
         connection = session.connection
         with connection.transaction(force_rollback=dry_run):
             ledger = Ledger.ensure(connection)
-            bound_lock_waits(connection, wait_seconds)
-            ledger.lock(connection)
+            lock_ledger(connection, ledger, wait_seconds)
             if rows := ledger.rows(connection):
                 raise Unproven(
                     f"the database already has a ledger, at version {rows[-1].version} ({len(rows)} rows in"

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
+from psycopg.errors import LockNotAvailable
 
 from db.migrator.connection import Connection, execute_statement
+from db.migrator.errors import LockHeld
 from db.migrator.ledger import Ledger
 from db.migrator.source import Script
 from db.migrator.transactions import Group
@@ -74,6 +76,23 @@ def bound_lock_waits(connection: Connection, seconds: float) -> None:
 def milliseconds(seconds: float) -> int:
     """Return a limit in milliseconds, at least 1. 0 s means no limit, and stays 0."""
     return max(int(seconds * 1000), 1 if seconds else 0)
+
+
+def lock_ledger(connection: Connection, ledger: Ledger, wait_seconds: float) -> None:
+    """Lock the ledger against other writers until the transaction ends, and limit its other lock waits, too.
+
+    Raises LockHeld if another session still has a lock on the ledger after `wait_seconds`.
+    """
+    # 0 would remove the limit.
+    bound_lock_waits(connection, max(wait_seconds, 0.001))
+    try:
+        ledger.lock(connection)
+    except LockNotAvailable as exc:
+        raise LockHeld(
+            f"another session has a lock on {ledger.name}; waited {wait_seconds:g} s, and nothing was changed. Find the"
+            " session in pg_stat_activity, and run again when it has ended its transaction, or with a longer --wait",
+            sqlstate=exc.sqlstate,
+        ) from exc
 
 
 class LockBudget:
