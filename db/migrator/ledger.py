@@ -116,6 +116,7 @@ class Ledger:
     """
 
     def __init__(self, schema: str, table: str) -> None:
+        self.schema = schema
         self.table = table
         self._table = sql.Identifier(schema, table)
 

@@ -31,7 +31,11 @@ _HOLDS_UP_OTHERS = """
         WHERE pid = pg_backend_pid() AND locktype = 'relation'
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-          AND relation <> to_regclass({ledger})
+          -- The file may have changed the role, and to_regclass fails for a schema without USAGE.
+          AND relation IS DISTINCT FROM (
+              SELECT pg_class.oid FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+              WHERE nspname = {schema} AND relname = {table}
+          )
     )
 """
 
@@ -101,7 +105,11 @@ class LockBudget:
     def __init__(self, connection: Connection, limit_seconds: float, ledger: Ledger) -> None:
         self._connection = connection
         self._limit = limit_seconds
-        self._holds_up_others = _HOLDS_UP_OTHERS.format(ledger=sql.Literal(ledger.name).as_string(connection))
+        self._holds_up_others = (
+            sql.SQL(_HOLDS_UP_OTHERS)
+            .format(schema=sql.Literal(ledger.schema), table=sql.Literal(ledger.table))
+            .as_string(connection)
+        )
         # The start of the statement with which the transaction began to block others; None before that.
         self._held_since: float | None = None
 

@@ -118,7 +118,6 @@ class MigrationStep:
             migration,
             script,
             transaction,
-            is_to_do=partial(self._is_to_do, migration),
             record=self._record(migration),
         )
 
@@ -174,7 +173,6 @@ class MigrationStep:
         script: Script,
         transaction: Transaction,
         *,
-        is_to_do: Callable[[LedgerRow | None], bool] = lambda row: True,
         record: str,
         on_commit: Callable[[], object] = lambda: None,
     ) -> bool:
@@ -186,10 +184,9 @@ class MigrationStep:
         apart: set[int] = set()
         while True:
             try:
-                with self._rollback():
-                    return self._run_groups(
-                        migration, script, transaction, apart, is_to_do, record, on_commit
-                    )
+                # A later transaction needs what the earlier ones set in the session, also when it is run again.
+                with self._rollback(resets=transaction is script.transactions[0]):
+                    return self._run_groups(migration, script, transaction, apart, record, on_commit)
             except _GroupFailed as failed:
                 apart.add(failed.offset)
 
@@ -199,7 +196,6 @@ class MigrationStep:
         script: Script,
         transaction: Transaction,
         apart: set[int],
-        is_to_do: Callable[[LedgerRow | None], bool],
         record: str,
         on_commit: Callable[[], object],
     ) -> bool:
@@ -210,12 +206,16 @@ class MigrationStep:
             for statement in modes:
                 execute_statement(connection, script, statement)
         undone = "this migration was rolled back"
-        # sqlx-cli may run without the advisory lock, so check again under this lock what is applied.
-        with nullcontext() if script.is_atomic and not modes else recording(script, self.ledger, undone):
-            row = self.ledger.locked_row(connection, migration.version, *begin)
-        if not is_to_do(row):
-            connection.execute("ROLLBACK")
-            return False
+        if script.runs_alone or script.is_atomic:
+            # sqlx-cli may run without the advisory lock, so check again under this lock what is applied.
+            with recording(script, self.ledger, undone) if modes else nullcontext():
+                row = self.ledger.locked_row(connection, migration.version, *begin)
+            if not self._is_to_do(migration, row):
+                connection.execute("ROLLBACK")
+                return False
+        else:
+            # The row is dirty, so sqlx-cli stops. An earlier transaction may have taken the role that reads the ledger.
+            connection.execute("; ".join(begin).encode())
         budget = LockBudget(connection, self.limits.table_lock_seconds, self.ledger)
         sent = tuple(groups(script.sql, transaction.statements[len(modes) :], apart))
         for group, following in zip_longest(sent, sent[1:]):
@@ -245,15 +245,16 @@ class MigrationStep:
         return True
 
     @contextmanager
-    def _rollback(self) -> Iterator[None]:
-        """If the block fails, roll back its transaction, and reset the session to its initial state."""
+    def _rollback(self, *, resets: bool = True) -> Iterator[None]:
+        """If the block fails, roll back its transaction, and reset the session to its initial state if `resets`."""
         try:
             yield
         except BaseException:
             # A lost connection is reported by the error that is being raised.
             with suppress(psycopg.Error):
                 self.session.connection.execute("ROLLBACK")
-                self.session.reset()
+                if resets:
+                    self.session.reset()
             raise
 
     def _outside_transaction(self, migration: Migration, script: Script) -> bool:
