@@ -175,17 +175,17 @@ def revert(
     limits: LockLimits = DEFAULT_LIMITS,
     on_event: OnEvent = no_event,
 ) -> tuple[Applied, ...]:
-    """Revert the newest `count` migrations, or all above version `target` (0 for all), and return them, newest first.
+    """Revert the newest `count` migrations, or all above version `target`, and return them, newest first.
 
-    Returns an empty tuple if no migration is applied. Raises NotRevertible before anything runs if one of them has no
-    down file.
+    A `target` of 0 reverts all, also versions that are not above 0. Returns an empty tuple if no migration is applied.
+    Raises NotRevertible before anything runs if one of them has no down file.
     """
     if target:
         require_version(target, migrations)
 
     def newest(state: MigrationStatus) -> Sequence[Migration]:
         versions = sorted((row.version for row in state.applied + state.interrupted), reverse=True)
-        chosen = versions[:count] if target is None else [v for v in versions if v > target]
+        chosen = versions[:count] if target is None else [v for v in versions if target == 0 or v > target]
         by_version = {m.version: m for m in migrations}
         todo = [by_version[version] for version in chosen]
         for migration in todo:
