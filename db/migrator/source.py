@@ -176,6 +176,16 @@ def read_source(
 
     Raises SourceError for an invalid file, and UnknownMigration if the folder cannot be read.
     """
+    return tuple(_migrations(_files(folder, skips_bad_files=skips_bad_files), ignored_chars, warn))
+
+
+def newest_version(folder: Path) -> int | None:
+    """Return the highest version in a folder, also of a down file without an up file. Raises as read_source does."""
+    return max((version for version, _ in _files(folder)), default=None)
+
+
+def _files(folder: Path, *, skips_bad_files: bool = False) -> dict[tuple[int, str], Path]:
+    """Return the files of a folder by version and by `up` or `down`."""
     try:
         paths = sorted(folder.iterdir())
     except OSError as exc:
@@ -203,7 +213,7 @@ def read_source(
                 f"{found[key].name} and {path.name} are both version {version}; give one of them a new number"
             )
         found[key] = path
-    return tuple(_migrations(found, ignored_chars, warn))
+    return found
 
 
 def _is_file(path: Path) -> bool:
