@@ -6,6 +6,7 @@ Nothing here connects to a database.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
 from bisect import bisect_left
@@ -297,8 +298,9 @@ def _stem(name: str) -> str:
 
 
 def _description(name: str) -> str:
+    # As sqlx does, which reads any name as UTF-8, and removes the suffix repeatedly.
+    name = os.fsencode(name).decode("utf-8", "replace")
     rest, suffix = name.partition("_")[2], _suffix(name)
-    # As sqlx does, which removes the suffix repeatedly.
     while rest.endswith(suffix):
         rest = rest.removesuffix(suffix)
     return rest.replace("_", " ")
