@@ -214,7 +214,10 @@ def _run(
         on_event(Event("waiting", None, f"another migrator is running: {holder}"))
 
     with migration_lock(conninfo, limits.migrator_lock_seconds, waiting, first) as session:
-        ledger = Ledger.ensure(session.connection)
+        ledger = Ledger.ensure(session.connection) if direction == "up" else Ledger.find(session.connection)
+        if ledger is None:
+            on_event(Event("absent", None, describe_absence(session.connection)))
+            return ()
         state = compare(ledger.rows(session.connection), migrations, ignore_missing=ignore_missing)
         for problem in state.problems:
             raise problem
