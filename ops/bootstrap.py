@@ -154,7 +154,8 @@ def _make_database(connection: psycopg.Connection[Any]) -> bool:
 
 
 def _lock(connection: psycopg.Connection[Any], wait_seconds: float) -> None:
-    connection.execute(f"SET lock_timeout = {int(wait_seconds * 1000)}")
+    # 0 would remove the limit.
+    connection.execute(f"SET lock_timeout = {max(int(wait_seconds * 1000), 1)}")
     try:
         connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
     except sql_errors.LockNotAvailable as error:

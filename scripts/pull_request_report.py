@@ -67,7 +67,8 @@ def _of_migrations(base: str) -> list[str]:
         return []
     versions = [int(found) for found in re.findall(r"/(\d+)_[^/]*\.up\.sql$", listed, re.MULTILINE)]
     plan = FOLDER / "plan.json"
-    _write(plan, "migrate", "plan", "--above", str(max(versions, default=0)), "--json")
+    above = ["--above", str(max(versions))] if versions else ["--from-scratch"]
+    _write(plan, "migrate", "plan", *above, "--json")
     return ["--plan", str(plan)] if plan.stat().st_size else []
 
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from db.migrator.catalog import Catalog, Drift, catalog_of, find_drift
 from db.migrator.connection import execute_statement
-from db.migrator.ddl import effects
+from db.migrator.ddl import Effect, effects
 from db.migrator.errors import Unproven
-from db.migrator.ledger import TABLE, Ledger
+from db.migrator.ledger import Ledger
 from db.migrator.lock import migration_lock
-from db.migrator.lock_wait import bound_lock_waits
+from db.migrator.lock_wait import lock_ledger
 from db.migrator.source import Migration, require_version
 
 _SHOWN = 5
@@ -44,22 +44,26 @@ def record_baseline(
         connection = session.connection
         with connection.transaction(force_rollback=dry_run):
             ledger = Ledger.ensure(connection)
-            bound_lock_waits(connection, wait_seconds)
-            ledger.lock(connection)
+            lock_ledger(connection, ledger, wait_seconds)
             if rows := ledger.rows(connection):
                 raise Unproven(
                     f"the database already has a ledger, at version {rows[-1].version} ({len(rows)} rows in"
-                    f" {TABLE}); `migrate status` shows what is pending"
+                    f" {ledger.name}); `migrate status` shows what is pending"
                 )
             for migration in chosen:
                 connection.execute(ledger.insert(migration).encode())
                 for statement in migration.up.statements:
-                    if any(e.verb == "grant" and e.name == TABLE for e in effects(statement)):
+                    if any(_is_grant_on(ledger, effect) for effect in effects(statement)):
                         execute_statement(connection, migration.up, statement)
             # At the end, because the ledger and its grants are part of what is expected.
             if expected is not None and (lacking := _lacking(expected, catalog_of(connection), ledger)):
                 raise Unproven(_refusal(version, lacking))
     return chosen
+
+
+def _is_grant_on(ledger: Ledger, effect: Effect) -> bool:
+    is_grant = (effect.verb, effect.kind, effect.name) == ("grant", "table", ledger.table)
+    return is_grant and effect.schema in (None, ledger.schema)
 
 
 def _lacking(expected: Catalog, found: Catalog, ledger: Ledger) -> list[Drift]:

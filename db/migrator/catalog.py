@@ -14,7 +14,7 @@ from typing import Literal
 
 from db.migrator.catalog_queries import PARTITIONS, QUERIES
 from db.migrator.connection import Connection, open_connection
-from db.migrator.ledger import TABLE
+from db.migrator.ledger import NAME, TABLE
 
 _MONTHLY = re.compile(r"_(\d{4})_(\d{2})$")
 _MIDNIGHT = r"(?: 00:00:00(?:\+00)?)?"
@@ -65,8 +65,9 @@ def catalog_of(connection: Connection) -> Catalog:
     connection.execute(
         "SELECT set_config('timezone', 'UTC', true), set_config('search_path', coalesce("
         " (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
-        " WHERE relname = %s AND relkind = 'r' ORDER BY pg_table_is_visible(pg_class.oid) DESC, 1 LIMIT 1),"
-        " quote_ident(current_schema()), ''), true)",
+        " WHERE relname = parts[cardinality(parts)] AND relkind = 'r'"
+        " ORDER BY pg_table_is_visible(pg_class.oid) DESC, 1 LIMIT 1),"
+        f" quote_ident(current_schema()), ''), true) FROM parse_ident({NAME}) AS parts",
         [TABLE],
     )
     rows = [row for query in QUERIES for row in connection.execute(query.encode()).fetchall()]

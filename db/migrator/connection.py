@@ -220,7 +220,8 @@ def _translate(exc: psycopg.Error) -> MigrationError:
         )
     if exc.sqlstate == LOCK_NOT_AVAILABLE:
         return LockHeld(
-            f"{one_line(exc)}; find the session that holds the lock in pg_stat_activity, or allow more lock attempts",
+            f"{one_line(exc)}; find the session that holds the lock in pg_stat_activity, and run again when it has"
+            " ended its transaction",
             sqlstate=exc.sqlstate,
         )
     return MigrationError(f"the migrator's own statement failed: {one_line(exc)}", sqlstate=exc.sqlstate)

@@ -15,7 +15,7 @@ from db.migrator.script import Statement, tokens
 
 Verb = Literal["create", "drop", "rename", "grant"]
 # There may be many other, long statements, and splitting them into words is slow.
-_VERBS = re.compile(r"(?:create|drop|alter|grant)\b", re.IGNORECASE)
+_VERBS = re.compile(r"(?:create|drop|alter|grant)\b|(?:select|with)\b.*\binto\b", re.IGNORECASE | re.DOTALL)
 _MODIFIERS = {
     "or",
     "replace",
@@ -41,6 +41,8 @@ _KINDS = {
     "schema",
 }
 ROUTINES = {"function", "procedure"}
+# The session's own schema, which is searched first, but not for routines.
+TEMPORARY_SCHEMA = "pg_temp"
 # Words after ALTER TABLE ... ADD or DROP that do not start a column.
 _NO_COLUMN = {"constraint", "check", "foreign", "primary", "unique", "exclude"}
 
@@ -51,7 +53,8 @@ class Effect:
 
     `schema` is the schema as written, of the object or of the table that it is on; None if the name is not qualified.
     `arguments` is the text of a routine's argument list, None without one. An effect `is_conditional` if the object may
-    have existed before: IF NOT EXISTS, OR REPLACE.
+    have existed before: IF NOT EXISTS, OR REPLACE. A created table, view or sequence `is_temporary` if it is only the
+    session's.
     """
 
     verb: Verb
@@ -64,6 +67,7 @@ class Effect:
     schema: str | None = None
     arguments: str | None = None
     is_conditional: bool = False
+    is_temporary: bool = False
 
 
 def effects(statement: Statement) -> tuple[Effect, ...]:
@@ -80,7 +84,7 @@ def effects(statement: Statement) -> tuple[Effect, ...]:
         return tuple(_altered(words))
     if verb == "grant":
         return tuple(_granted(words))
-    return ()
+    return tuple(_selected(words))
 
 
 class _Words:
@@ -138,8 +142,7 @@ class _Words:
         """Skip to after the next of these words outside parentheses. Return False at the end of the statement."""
         depth = 0
         while self._place < len(self._words):
-            word = self._words[self._place][0]
-            self._place += 1
+            word = self.take()
             depth += (word == "(") - (word == ")")
             if depth == 0 and word in stops:
                 return True
@@ -167,7 +170,7 @@ def _created(words: _Words) -> Iterator[Effect]:
         is_temporary |= modifier in {"temp", "temporary"}
         is_conditional |= modifier == "replace"
     kind = _kind(words)
-    if kind is None or is_temporary:
+    if kind is None:
         return
     is_concurrent = words.skip("concurrently")
     is_conditional |= words.skip("if", "not", "exists")
@@ -192,6 +195,7 @@ def _created(words: _Words) -> Iterator[Effect]:
         yield Effect("create", kind, name, on=on, schema=words.schema, is_conditional=is_conditional)
     elif (name := words.name() or "") and not (kind == "schema" and name == "authorization"):
         schema = words.schema
+        is_temporary |= schema == TEMPORARY_SCHEMA
         arguments = words.arguments() if kind in ROUTINES else None
         yield Effect(
             "create",
@@ -200,8 +204,22 @@ def _created(words: _Words) -> Iterator[Effect]:
             is_partition=words.skip("partition", "of"),
             schema=schema,
             arguments=arguments,
-            is_conditional=is_conditional,
+            # A temporary object of an earlier session is gone.
+            is_conditional=is_conditional and not is_temporary,
+            is_temporary=is_temporary,
         )
+
+
+def _selected(words: _Words) -> Iterator[Effect]:
+    """Yield the table that SELECT ... INTO creates."""
+    if not words.until("into", "insert", "merge") or words.peek() == "into":
+        return
+    is_temporary = False
+    while words.peek() in _MODIFIERS | {"table"}:
+        is_temporary |= words.take() in {"temp", "temporary"}
+    name = words.name() or ""
+    is_temporary |= words.schema == TEMPORARY_SCHEMA
+    yield Effect("create", "table", name, schema=words.schema, is_temporary=is_temporary)
 
 
 def _dropped(words: _Words) -> Iterator[Effect]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from db.migrator.source import Migration
 
-EventKind = Literal["waiting", "begin", "warning", "statement", "retry", "done", "skipped"]
+EventKind = Literal["waiting", "begin", "warning", "statement", "retry", "done", "skipped", "absent"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Event:
 
     `warning` is about a script that runs although it has a problem. `done` has the migration in `applied`; the
     migration stays applied or reverted if a later one fails. `skipped` means that another migrator has done the
-    migration.
+    migration. `absent` means that there is no ledger, so nothing can be reverted.
     """
 
     kind: EventKind

@@ -19,8 +19,9 @@ from db.migrator.errors import LockHeld, MigrationError, ScriptFailed, Unreachab
 from db.migrator.ledger import Ledger
 from db.migrator.lock import describe_session
 from db.migrator.lock_wait import LockLimits
-from db.migrator.script import tokens
-from db.migrator.source import Script
+from db.migrator.resumption import is_resumable
+from db.migrator.script import Statement, tokens
+from db.migrator.source import Migration, Script
 
 _DROPPED = "the file drops, renames or moves that table, or changes its columns; remove that statement"
 # By SQLSTATE: what a file does so that its row cannot be written, and what to do.
@@ -105,6 +106,25 @@ def gave_up(
         f"{reason}; tried {limits.attempts} times, waiting {limits.table_lock_seconds:g} s each. {who}. Run again when"
         " that session has ended its transaction, or allow more with --attempts and --lock-timeout",
         sqlstate=error.sqlstate,
+    )
+
+
+def left_dirty(migration: Migration) -> str:
+    """Say that a migration stays dirty because a part of it is committed, and what to do."""
+    return (
+        "what the file committed before stays, so the migration is dirty: finish it by hand and run"
+        f" `groundwork migrate repair --mark-applied {migration.version}`, or undo it and run"
+        f" `groundwork migrate repair --forget {migration.version}`"
+    )
+
+
+def not_removed(migration: Migration, statement: Statement, error: psycopg.Error) -> str:
+    """Say that what a statement outside a transaction left could not be removed, and what to do."""
+    if not is_resumable(statement):
+        return left_dirty(migration)
+    return (
+        f"what it left could not be removed ({one_line(error)}), so the migration is dirty: run it again before you"
+        " change the file, which removes that, and then correct the file"
     )
 
 

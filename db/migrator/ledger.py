@@ -35,11 +35,11 @@ _CREATE = """
     )
 """
 # An SQL expression for the ledger's name in this session. The parameter is the default.
-_NAME = f"coalesce(nullif(current_setting('{LEDGER}', true), ''), %s)"
+NAME = f"coalesce(nullif(current_setting('{LEDGER}', true), ''), %s)"
 # The session's ledger, and the tables of its name that other programs may use, on the search_path. A name with a schema
 # that was chosen for the ledger excludes no others.
 _FIND = f"""
-    WITH named AS (SELECT name, parse_ident(name) AS parts FROM {_NAME} AS name), found AS (
+    WITH named AS (SELECT name, parse_ident(name) AS parts FROM {NAME} AS name), found AS (
         -- to_regclass fails for a schema without USAGE.
         SELECT parts, CASE
             WHEN cardinality(parts) = 1
@@ -71,7 +71,7 @@ _USE_DEFAULT_PATH = f"""
 """
 _ELSEWHERE = f"""
     SELECT session_user, current_user, array_agg(nspname::text ORDER BY nspname) FILTER (WHERE nspname IS NOT NULL)
-    FROM parse_ident({_NAME}) AS parts LEFT JOIN (
+    FROM parse_ident({NAME}) AS parts LEFT JOIN (
         pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     ) ON relname = parts[cardinality(parts)] AND relkind IN ('r', 'p')
         AND (cardinality(parts) = 1 OR nspname = parts[1])
@@ -116,6 +116,7 @@ class Ledger:
     """
 
     def __init__(self, schema: str, table: str) -> None:
+        self.schema = schema
         self.table = table
         self._table = sql.Identifier(schema, table)
 
@@ -149,7 +150,7 @@ class Ledger:
         if (found := cls.find(connection)) is not None:
             return found
         row = connection.execute(
-            f"SELECT current_schema(), parse_ident({_NAME}), current_user", [TABLE]
+            f"SELECT current_schema(), parse_ident({NAME}), current_user", [TABLE]
         ).fetchone()
         assert row is not None
         first, name, user = row
@@ -261,7 +262,7 @@ def describe_absence(connection: Connection) -> str:
 def _second_ledger(connection: Connection, found: Ledger | None, other: Ledger, *, is_set: bool) -> str:
     theirs = f"{other.name} ({_count(connection, other)})"
     if is_set:
-        name = _value(connection, f"SELECT {_NAME}", TABLE)
+        name = _value(connection, f"SELECT {NAME}", TABLE)
         ours = f"{name} (does not exist)" if found is None else f"{found.name} ({_count(connection, found)})"
         found_by = (
             f"there are two ledgers: the key `schema` selects {ours}, but programs without this key, such as sqlx-cli,"

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from db.migrator.ddl import Effect, effects
+from db.migrator.ddl import ROUTINES, TEMPORARY_SCHEMA, Effect, effects
 from db.migrator.phase import PHASES, declared_phases, header_lines
 from db.migrator.script import BYTE_ORDER_MARK, tokens
 from db.migrator.source import NO_TRANSACTION, Migration, Script
@@ -129,7 +129,8 @@ _Key = tuple[str, str | None, str | None, str | None]
 class _Made:
     """What the statements of a file have created so far, by kind, schema, table and name.
 
-    A name is qualified as it is written: `t` and `s.t` count as two, because the search path is not known.
+    A name is qualified as it is written: `t` and `s.t` count as two, because the search path is not known. `pg_temp.t`
+    counts as `t`, because it hides every other one.
     """
 
     def __init__(self) -> None:
@@ -149,12 +150,13 @@ class _Made:
             self._made[renamed] = self._made.pop(key)
             self._arguments[renamed] = self._arguments.pop(key, set())
 
-    def has_table(self, schema: str | None, name: str | None) -> bool:
-        return ("table", schema, None, name) in self._made
+    def has_table(self, schema: str | None, name: str | None, *, certainly: bool = False) -> bool:
+        is_certain = self._made.get(("table", _searched(schema), None, name))
+        return is_certain is not None and (is_certain or not certainly)
 
     def has_certainly(self, effect: Effect) -> bool:
         """Return whether the file itself has created what the effect drops or renames."""
-        if effect.on is not None and self._made.get(("table", effect.schema, None, effect.on), False):
+        if effect.on is not None and self.has_table(effect.schema, effect.on, certainly=True):
             return True
         key = self._key(effect)
         if effect.arguments is not None and effect.arguments not in self._arguments.get(key, set()):
@@ -163,7 +165,12 @@ class _Made:
         return self._made.get(key, False)
 
     def _key(self, effect: Effect) -> _Key:
-        return (_NAMESPACES.get(effect.kind, effect.kind), effect.schema, _table_of(effect), effect.name)
+        schema = effect.schema if effect.kind in ROUTINES else _searched(effect.schema)
+        return (_NAMESPACES.get(effect.kind, effect.kind), schema, _table_of(effect), effect.name)
+
+
+def _searched(schema: str | None) -> str | None:
+    return None if schema == TEMPORARY_SCHEMA else schema
 
 
 def _name(effect: Effect) -> str:
@@ -175,7 +182,8 @@ def _table_of(effect: Effect) -> str | None:
 
 
 def _is_new_table(effect: Effect) -> bool:
-    return (effect.verb, effect.kind, effect.is_partition) == ("create", "table", False)
+    is_new = (effect.verb, effect.kind) == ("create", "table")
+    return is_new and not effect.is_partition and not effect.is_temporary
 
 
 def _is_blocking_index(effect: Effect) -> bool:

@@ -98,10 +98,14 @@ def migration_lock(
                 f"another migrator holds the lock of database {database}: {holder}; waited {wait_seconds:g} s."
                 " Wait until it finishes or terminate its session, and run again"
             )
-        pause = min(
-            random.uniform(*_POLL_SECONDS) * 1.5**attempt, _LONGEST_POLL_SECONDS * random.uniform(0.5, 1)
-        )
-        time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+        time.sleep(max(0.0, min(_pause(attempt), deadline - time.monotonic())))
+
+
+def _pause(attempt: int) -> float:
+    """Return a random pause in seconds after an attempt, from 0. It grows up to the longest one."""
+    # 1.5**1751 is no longer a float, and a wait may take more attempts.
+    growing = random.uniform(*_POLL_SECONDS) * 1.5 ** min(attempt, 20)
+    return min(growing, _LONGEST_POLL_SECONDS * random.uniform(0.5, 1))
 
 
 def _try(connection: Connection, key: int) -> bool:

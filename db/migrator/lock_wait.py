@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
+from psycopg.errors import LockNotAvailable
 
 from db.migrator.connection import Connection, execute_statement
+from db.migrator.errors import LockHeld
 from db.migrator.ledger import Ledger
 from db.migrator.source import Script
 from db.migrator.transactions import Group
@@ -29,7 +31,11 @@ _HOLDS_UP_OTHERS = """
         WHERE pid = pg_backend_pid() AND locktype = 'relation'
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-          AND relation <> to_regclass({ledger})
+          -- The file may have changed the role, and to_regclass fails for a schema without USAGE.
+          AND relation IS DISTINCT FROM (
+              SELECT pg_class.oid FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+              WHERE nspname = {schema} AND relname = {table}
+          )
     )
 """
 
@@ -76,13 +82,34 @@ def milliseconds(seconds: float) -> int:
     return max(int(seconds * 1000), 1 if seconds else 0)
 
 
+def lock_ledger(connection: Connection, ledger: Ledger, wait_seconds: float) -> None:
+    """Lock the ledger against other writers until the transaction ends, and limit its other lock waits, too.
+
+    Raises LockHeld if another session still has a lock on the ledger after `wait_seconds`.
+    """
+    # 0 would remove the limit.
+    bound_lock_waits(connection, max(wait_seconds, 0.001))
+    try:
+        ledger.lock(connection)
+    except LockNotAvailable as exc:
+        raise LockHeld(
+            f"another session has a lock on {ledger.name}; waited {wait_seconds:g} s, and nothing was changed. Find the"
+            " session in pg_stat_activity, and run again when it has ended its transaction, or with a longer --wait",
+            sqlstate=exc.sqlstate,
+        ) from exc
+
+
 class LockBudget:
     """The time that one transaction may wait for locks. Runs the transaction's statements."""
 
     def __init__(self, connection: Connection, limit_seconds: float, ledger: Ledger) -> None:
         self._connection = connection
         self._limit = limit_seconds
-        self._holds_up_others = _HOLDS_UP_OTHERS.format(ledger=sql.Literal(ledger.name).as_string(connection))
+        self._holds_up_others = (
+            sql.SQL(_HOLDS_UP_OTHERS)
+            .format(schema=sql.Literal(ledger.schema), table=sql.Literal(ledger.table))
+            .as_string(connection)
+        )
         # The start of the statement with which the transaction began to block others; None before that.
         self._held_since: float | None = None
 

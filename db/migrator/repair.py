@@ -15,7 +15,7 @@ from db.migrator.equivalence import describe_difference, first_difference, text_
 from db.migrator.errors import SourceError, Unproven
 from db.migrator.ledger import Ledger, LedgerRow, describe_absence
 from db.migrator.lock import migration_lock
-from db.migrator.lock_wait import bound_lock_waits
+from db.migrator.lock_wait import lock_ledger
 from db.migrator.source import Migration, checksum_of, require_version
 
 # Returns the contents that a migration's up file may have had, in any order; nothing if unknown.
@@ -153,8 +153,7 @@ def _ledger(conninfo: str, wait_seconds: float) -> Iterator[tuple[Connection, Le
             ledger = Ledger.find(connection)
             if ledger is None:
                 raise Unproven(f"{describe_absence(connection)}; there is nothing to repair")
-            bound_lock_waits(connection, wait_seconds)
-            ledger.lock(connection)
+            lock_ledger(connection, ledger, wait_seconds)
             yield connection, ledger
 
 

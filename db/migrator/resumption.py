@@ -15,6 +15,8 @@ from psycopg.rows import class_row
 
 from db.migrator.connection import Connection
 from db.migrator.script import LETTER, LETTER_DIGIT_OR_DOLLAR, Statement, tokens
+from db.migrator.source import Script
+from db.migrator.statement_problems import runs_outside_transaction
 
 _IDENTIFIER = rf'(?:"(?:[^"]|"")+"|{LETTER}{LETTER_DIGIT_OR_DOLLAR}*)'
 _QUALIFIED = rf"{_IDENTIFIER}(?:\s*\.\s*{_IDENTIFIER})?"
@@ -36,6 +38,8 @@ _DETACH = (
     rf"alter\s+table\s+(?:if\s+exists\s+)?(?P<table>{_QUALIFIED})\s+detach\s+partition\s+(?P<partition>{_QUALIFIED})"
     r"\s+concurrently\s*$"
 )
+# The other kinds of statements may call code that refuses to run in a transaction, or that commits.
+_TRANSACTIONAL = re.compile(r"(?:create|alter|drop) (?!subscription\b)")
 _RERUNNABLE = re.compile(r"(?:vacuum|analyze|reindex|refresh materialized view|cluster|alter system)\b")
 
 
@@ -48,6 +52,21 @@ def is_resumable(statement: Statement) -> bool:
     """Return whether an interrupted statement can be resumed automatically."""
     seen = (_CREATE_INDEX, _DROP_INDEX, _DETACH)
     return any(_match(form, statement) for form in seen) or bool(_RERUNNABLE.match(statement.head))
+
+
+def can_leave_dirty(script: Script) -> bool:
+    """Return whether the ledger's row is dirty if the script is interrupted."""
+    if not script.runs_alone:
+        return not script.is_atomic
+    return not all(
+        _TRANSACTIONAL.match(statement.head) and not runs_outside_transaction(statement)
+        for statement in script.statements
+    )
+
+
+def can_resume(script: Script) -> bool:
+    """Return whether a script that left a dirty row can be resumed automatically."""
+    return script.runs_alone and all(map(is_resumable, script.statements))
 
 
 def is_concurrent(statement: Statement) -> bool:
@@ -128,15 +147,22 @@ def _drop_invalid(connection: Connection, oid: int) -> str | None:
     """Drop an index, and return its name. Return None if it is gone or has become valid.
 
     Another session may begin to work on the index at any time. It then holds a lock on the table, and no session works
-    on the index while this transaction holds the same one. DROP INDEX CONCURRENTLY would wait for a REINDEX that makes
-    the index valid, and then drop it.
+    on the index while this transaction holds the same one, or a stronger one. DROP INDEX CONCURRENTLY would wait for a
+    REINDEX that makes the index valid, and then drop it.
     """
     index = _index(connection, oid)
     if index is None:
         return None
     with connection.transaction():
         table = sql.Identifier(index.schema, index.table)
-        connection.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE").format(table))
+        if index.is_of_view:
+            # LOCK TABLE refuses a materialized view. Its owner stays the same, so this only takes the lock.
+            lock = sql.SQL("ALTER MATERIALIZED VIEW {} OWNER TO {}").format(
+                table, sql.Identifier(index.owner)
+            )
+        else:
+            lock = sql.SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE").format(table)
+        connection.execute(lock)
         index = _index(connection, oid)
         if index is None or index.is_valid:
             return None
@@ -202,15 +228,20 @@ def _leftovers(connection: Connection, statement: Statement) -> list[int]:
 
 @dataclass(frozen=True)
 class _Index:
+    """An index and its table, or its materialized view. `owner` is that of both."""
+
     oid: int
     schema: str
     name: str
     table: str
+    owner: str
+    is_of_view: bool
     is_valid: bool
 
 
 _SELECT_INDEX = """
-    SELECT index.oid, nspname AS schema, index.relname AS name, pg_class.relname AS table, indisvalid AS is_valid
+    SELECT index.oid, nspname AS schema, index.relname AS name, pg_class.relname AS table,
+           pg_get_userbyid(pg_class.relowner) AS owner, pg_class.relkind = 'm' AS is_of_view, indisvalid AS is_valid
     FROM pg_index
     JOIN pg_class AS index ON index.oid = indexrelid
     JOIN pg_class ON pg_class.oid = indrelid

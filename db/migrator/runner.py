@@ -18,7 +18,7 @@ from db.migrator.ledger import Ledger, LedgerRow, describe_absence
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits
 from db.migrator.phase import Phase
-from db.migrator.resumption import is_resumable
+from db.migrator.resumption import can_leave_dirty, can_resume
 from db.migrator.source import Migration, require_version
 from db.migrator.step import MigrationStep
 
@@ -175,17 +175,17 @@ def revert(
     limits: LockLimits = DEFAULT_LIMITS,
     on_event: OnEvent = no_event,
 ) -> tuple[Applied, ...]:
-    """Revert the newest `count` migrations, or all above version `target` (0 for all), and return them, newest first.
+    """Revert the newest `count` migrations, or all above version `target`, and return them, newest first.
 
-    Returns an empty tuple if no migration is applied. Raises NotRevertible before anything runs if one of them has no
-    down file.
+    A `target` of 0 reverts all, also versions that are not above 0. Returns an empty tuple if no migration is applied.
+    Raises NotRevertible before anything runs if one of them has no down file.
     """
     if target:
         require_version(target, migrations)
 
     def newest(state: MigrationStatus) -> Sequence[Migration]:
         versions = sorted((row.version for row in state.applied + state.interrupted), reverse=True)
-        chosen = versions[:count] if target is None else [v for v in versions if v > target]
+        chosen = versions[:count] if target is None else [v for v in versions if target == 0 or v > target]
         by_version = {m.version: m for m in migrations}
         todo = [by_version[version] for version in chosen]
         for migration in todo:
@@ -214,7 +214,10 @@ def _run(
         on_event(Event("waiting", None, f"another migrator is running: {holder}"))
 
     with migration_lock(conninfo, limits.migrator_lock_seconds, waiting, first) as session:
-        ledger = Ledger.ensure(session.connection)
+        ledger = Ledger.ensure(session.connection) if direction == "up" else Ledger.find(session.connection)
+        if ledger is None:
+            on_event(Event("absent", None, describe_absence(session.connection)))
+            return ()
         state = compare(ledger.rows(session.connection), migrations, ignore_missing=ignore_missing)
         for problem in state.problems:
             raise problem
@@ -260,9 +263,9 @@ def _problems(rows: Iterable[LedgerRow], migrations: dict[int, Migration]) -> It
 
 
 def _is_resumable(migration: Migration) -> bool:
-    # A dirty row means that the up or the down file ran outside a transaction, but not which of them.
-    scripts = [script for script in (migration.up, migration.down) if script and script.no_transaction]
-    return bool(scripts) and all(is_resumable(s) for script in scripts for s in script.statements)
+    # A dirty row does not say which of the files was interrupted.
+    scripts = [script for script in (migration.up, migration.down) if script and can_leave_dirty(script)]
+    return bool(scripts) and all(map(can_resume, scripts))
 
 
 def in_phase(pending: Sequence[Migration], phase: Phase | None) -> tuple[Migration, ...]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from db.migrator.errors import SourceError, UnknownMigration
 from db.migrator.phase import DEFAULT, Phase
-from db.migrator.source import NO_TRANSACTION, Migration, read_source
+from db.migrator.source import NO_TRANSACTION, Migration, newest_version, read_source
 
 _NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 # sqlx's versions that are timestamps.
@@ -45,7 +45,7 @@ def new_migration(
     if newest is not None and newest.down is None and is_reversible and _is_begun(newest, name, up):
         up_path = newest.up.path
     else:
-        version = _next_version(None if newest is None else newest.version, versioning)
+        version = _next_version(newest_version(folder), versioning)
         up_path = folder / f"{version}_{name}.{'up.sql' if is_reversible else 'sql'}"
         _write(up_path, up)
     if not is_reversible:

@@ -6,6 +6,7 @@ Nothing here connects to a database.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
 from bisect import bisect_left
@@ -176,6 +177,16 @@ def read_source(
 
     Raises SourceError for an invalid file, and UnknownMigration if the folder cannot be read.
     """
+    return tuple(_migrations(_files(folder, skips_bad_files=skips_bad_files), ignored_chars, warn))
+
+
+def newest_version(folder: Path) -> int | None:
+    """Return the highest version in a folder, also of a down file without an up file. Raises as read_source does."""
+    return max((version for version, _ in _files(folder)), default=None)
+
+
+def _files(folder: Path, *, skips_bad_files: bool = False) -> dict[tuple[int, str], Path]:
+    """Return the files of a folder by version and by `up` or `down`."""
     try:
         paths = sorted(folder.iterdir())
     except OSError as exc:
@@ -203,7 +214,7 @@ def read_source(
                 f"{found[key].name} and {path.name} are both version {version}; give one of them a new number"
             )
         found[key] = path
-    return tuple(_migrations(found, ignored_chars, warn))
+    return found
 
 
 def _is_file(path: Path) -> bool:
@@ -287,8 +298,9 @@ def _stem(name: str) -> str:
 
 
 def _description(name: str) -> str:
+    # As sqlx does, which reads any name as UTF-8, and removes the suffix repeatedly.
+    name = os.fsencode(name).decode("utf-8", "replace")
     rest, suffix = name.partition("_")[2], _suffix(name)
-    # As sqlx does, which removes the suffix repeatedly.
     while rest.endswith(suffix):
         rest = rest.removesuffix(suffix)
     return rest.replace("_", " ")

@@ -24,11 +24,12 @@ from db.migrator.connection import (
 )
 from db.migrator.errors import DirtyMigration, LedgerMismatch, LockHeld, MigrationError, ScriptFailed
 from db.migrator.events import Applied, Event, OnEvent
-from db.migrator.failure import attributed_to, gave_up, recording
+from db.migrator.failure import attributed_to, gave_up, left_dirty, not_removed, recording
 from db.migrator.ledger import Ledger, LedgerRow
 from db.migrator.lock import LockedSession, describe_session
 from db.migrator.lock_wait import LockBudget, LockLimits, bound_lock_waits, milliseconds
 from db.migrator.resumption import (
+    can_leave_dirty,
     drop_leftovers,
     finish_detach,
     invalid_indexes,
@@ -117,7 +118,6 @@ class MigrationStep:
             migration,
             script,
             transaction,
-            is_to_do=partial(self._is_to_do, migration),
             record=self._record(migration),
         )
 
@@ -158,12 +158,12 @@ class MigrationStep:
                     with suppress(psycopg.Error):
                         connection.execute(self._record_no_start(migration).encode())
                 elif isinstance(error, ScriptFailed):
-                    raise error.but(_dirty(migration)) from error
+                    raise error.but(left_dirty(migration)) from error
                 elif isinstance(error, LockHeld):
-                    raise LockHeld(f"{error}; {_dirty(migration)}", sqlstate=error.sqlstate) from error
+                    raise LockHeld(f"{error}; {left_dirty(migration)}", sqlstate=error.sqlstate) from error
                 raise
         if not script.transactions[-1].commits:
-            with attributed_to(script), recording(script, self.ledger, _dirty(migration)):
+            with attributed_to(script), recording(script, self.ledger, left_dirty(migration)):
                 connection.execute(self._record_end(migration).encode())
         return True
 
@@ -173,7 +173,6 @@ class MigrationStep:
         script: Script,
         transaction: Transaction,
         *,
-        is_to_do: Callable[[LedgerRow | None], bool] = lambda row: True,
         record: str,
         on_commit: Callable[[], object] = lambda: None,
     ) -> bool:
@@ -185,10 +184,9 @@ class MigrationStep:
         apart: set[int] = set()
         while True:
             try:
-                with self._rollback():
-                    return self._run_groups(
-                        migration, script, transaction, apart, is_to_do, record, on_commit
-                    )
+                # A later transaction needs what the earlier ones set in the session, also when it is run again.
+                with self._rollback(resets=transaction is script.transactions[0]):
+                    return self._run_groups(migration, script, transaction, apart, record, on_commit)
             except _GroupFailed as failed:
                 apart.add(failed.offset)
 
@@ -198,7 +196,6 @@ class MigrationStep:
         script: Script,
         transaction: Transaction,
         apart: set[int],
-        is_to_do: Callable[[LedgerRow | None], bool],
         record: str,
         on_commit: Callable[[], object],
     ) -> bool:
@@ -209,12 +206,16 @@ class MigrationStep:
             for statement in modes:
                 execute_statement(connection, script, statement)
         undone = "this migration was rolled back"
-        # sqlx-cli may run without the advisory lock, so check again under this lock what is applied.
-        with nullcontext() if script.is_atomic and not modes else recording(script, self.ledger, undone):
-            row = self.ledger.locked_row(connection, migration.version, *begin)
-        if not is_to_do(row):
-            connection.execute("ROLLBACK")
-            return False
+        if script.runs_alone or script.is_atomic:
+            # sqlx-cli may run without the advisory lock, so check again under this lock what is applied.
+            with recording(script, self.ledger, undone) if modes else nullcontext():
+                row = self.ledger.locked_row(connection, migration.version, *begin)
+            if not self._is_to_do(migration, row):
+                connection.execute("ROLLBACK")
+                return False
+        else:
+            # The row is dirty, so sqlx-cli stops. An earlier transaction may have taken the role that reads the ledger.
+            connection.execute("; ".join(begin).encode())
         budget = LockBudget(connection, self.limits.table_lock_seconds, self.ledger)
         sent = tuple(groups(script.sql, transaction.statements[len(modes) :], apart))
         for group, following in zip_longest(sent, sent[1:]):
@@ -244,21 +245,25 @@ class MigrationStep:
         return True
 
     @contextmanager
-    def _rollback(self) -> Iterator[None]:
-        """If the block fails, roll back its transaction, and reset the session to its initial state."""
+    def _rollback(self, *, resets: bool = True) -> Iterator[None]:
+        """If the block fails, roll back its transaction, and reset the session to its initial state if `resets`."""
         try:
             yield
         except BaseException:
             # A lost connection is reported by the error that is being raised.
             with suppress(psycopg.Error):
                 self.session.connection.execute("ROLLBACK")
-                self.session.reset()
+                if resets:
+                    self.session.reset()
             raise
 
     def _outside_transaction(self, migration: Migration, script: Script) -> bool:
         connection = self.session.connection
         bound_lock_waits(connection, self.limits.table_lock_seconds)
         row = self.ledger.row(connection, migration.version)
+        if row is not None and not row.success and not can_leave_dirty(script):
+            # The other file was interrupted.
+            return self._in_transaction(migration, script)
         if row is None or row.success:
             if not self._is_to_do(migration, row):
                 return False
@@ -286,7 +291,7 @@ class MigrationStep:
             )
             if not is_done:
                 self._run_alone(migration, script, statement)
-        with recording(script, self.ledger, _dirty(migration)):
+        with recording(script, self.ledger, left_dirty(migration)):
             connection.execute(self._record_end(migration).encode())
         return True
 
@@ -305,15 +310,15 @@ class MigrationStep:
             try:
                 execute_statement(connection, script, statement)
             except ScriptFailed as failure:
-                bound_lock_waits(connection, self.limits.table_lock_seconds)
                 try:
+                    bound_lock_waits(connection, self.limits.table_lock_seconds)
                     # An index of this name that another session began to build in the meantime is not a leftover.
                     if worker_of(connection, statement) is None:
                         drop_leftovers(connection, statement, before)
-                except psycopg.errors.LockNotAvailable:
-                    # The row stays dirty, so the next run drops them. Report the original failure.
-                    raise failure from None
-                connection.execute(self._record_no_start(migration).encode())
+                    connection.execute(self._record_no_start(migration).encode())
+                except psycopg.Error as error:
+                    # The script's failure is the one to correct. The row stays dirty.
+                    raise failure.but(not_removed(migration, statement, error)) from error
                 raise
             bound_lock_waits(connection, self.limits.table_lock_seconds)
             if not is_left_invalid(connection, statement):
@@ -388,11 +393,3 @@ class MigrationStep:
                 self.session.reset(self.ledger.set_execution_time(migration.version, elapsed))
                 return
         self.session.reset()
-
-
-def _dirty(migration: Migration) -> str:
-    return (
-        "what the file committed before stays, so the migration is dirty: finish it by hand and run"
-        f" `groundwork migrate repair --mark-applied {migration.version}`, or undo it and run"
-        f" `groundwork migrate repair --forget {migration.version}`"
-    )

@@ -183,7 +183,9 @@ def down(
     with exit_codes():
         migrations = read_migrations(folder)
     conninfo = migration_database_to_change(url, stack)
-    what = f"everything above version {target}" if target is not None else f"the newest {count}"
+    what = f"the newest {count}" if target is None else f"everything above version {target}"
+    if target == 0:
+        what = "everything"
     confirm(
         f"Revert {what}? The objects they created are dropped with their rows.",
         yes=yes,
@@ -275,7 +277,8 @@ def _as_lines(state: MigrationStatus) -> Iterator[str]:
         kind = "interrupted" if migration.version in interrupted else "pending"
         yield f"{kind:<12} {migration.version:>6}  {migration.description}  [{migration.up.phase}]{late}"
     for version, text in state.problem_lines():
-        yield f"{'problem' if version else '':<12} {version or '':>6}  {text}"
+        kind, number = ("", "") if version is None else ("problem", version)
+        yield f"{kind:<12} {number:>6}  {text}"
 
 
 def _as_json(state: MigrationStatus, migrations: tuple[Migration, ...]) -> dict[str, Any]:

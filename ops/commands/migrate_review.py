@@ -90,7 +90,7 @@ def show_plan(
         settings = migrate_settings()
         rules = RULES.keys() - settings.rules_off()
         if target is None:
-            plan = plan_from(above or 0, migrations, rules=rules, session=settings.session)
+            plan = plan_from(above, migrations, rules=rules, session=settings.session)
         else:
             plan = plan_pending(target, migrations, rules=rules, ignore_missing=ignore_missing)
     if as_json:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from db.migrator import read_source
+from db.migrator.source import newest_version
 from infra.atomic_write import put
 from ops.entity import python, sql
 from ops.entity.field import refuse
@@ -29,8 +29,8 @@ def generated(root: Path, entity: Specification) -> dict[Path, str]:
     Raise OpsError if a file that it adds exists, or if the place for an insertion is not found.
     """
     db = root / "db"
-    newest = max(migration.version for migration in read_source(db / "migrations"))
-    migration = db / "migrations" / f"{newest + 1:04}_{entity.plural}"
+    newest = newest_version(db / "migrations")
+    migration = db / "migrations" / f"{(newest or 0) + 1:04}_{entity.plural}"
     added = {
         Path(f"{migration}.up.sql"): sql.migration_up(entity),
         Path(f"{migration}.down.sql"): sql.migration_down(entity),

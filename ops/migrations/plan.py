@@ -106,19 +106,19 @@ def plan_pending(
 
 
 def plan_from(
-    version: int,
+    version: int | None,
     migrations: Sequence[Migration],
     *,
     rules: Container[str],
     session: Mapping[str, str],
 ) -> PendingPlan:
-    """Plan every migration above `version` (0: all), as on a database with only those up to it.
+    """Plan every migration above `version` (None: all), as on a database with only those up to it.
 
     groundwork's own migrations get a database with the specification's roles. For others, roles and schemas are created
     when a migration refers to them, and `session` has the settings' search_path and ledger.
     """
-    below = [migration for migration in migrations if migration.version <= version]
-    pending = [migration for migration in migrations if migration.version > version]
+    below = [migration for migration in migrations if version is not None and migration.version <= version]
+    pending = [migration for migration in migrations if version is None or migration.version > version]
     linted = lint(pending, rules)
     is_ours = any(each.up.path.resolve().parent == MIGRATIONS_FOLDER.resolve() for each in migrations)
     plans = _plan(below, migrations, pending, linted, None if is_ours else unread_setup(session))

@@ -5,6 +5,7 @@ Findings that groundwork's own rules cover, or that are the purpose of a contrac
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import subprocess
@@ -47,7 +48,9 @@ def squawk(migrations: Sequence[Migration]) -> tuple[LintFinding, ...]:
     # An installed package has no configuration of its own.
     options = ["--config", str(config)] if config.exists() else []
     command = [str(_program()), "--reporter", "json", *options]
-    done = subprocess.run([*command, *paths], capture_output=True, check=False)
+    # squawk takes a path for a pattern.
+    patterns = map(glob.escape, paths)
+    done = subprocess.run([*command, *patterns], capture_output=True, check=False)
     try:
         found = json.loads(done.stdout)
     except json.JSONDecodeError as exc:

@@ -9,10 +9,11 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import errors as sql_errors
+from psycopg.conninfo import make_conninfo
 
 from db.migrator import MIGRATIONS_FOLDER, ScriptFailed, read_source
 from infra.spec import rds, roles
-from ops.bootstrap import AdministratorLogin, bootstrap
+from ops.bootstrap import _LOCK, AdministratorLogin, _lock, bootstrap
 from ops.errors import Exit, OpsError
 from tests.containers import Server
 from tests.integration.bootstrap.conftest import session, url_of
@@ -137,6 +138,18 @@ def test_two_at_once_wait_for_each_other(rds_server: Server, administrator: Admi
     for thread in threads:
         thread.join(300)
     assert failures == []
+
+
+def test_a_bootstrap_that_may_not_wait_for_another_one_fails_at_once(
+    rds_server: Server, administrator: AdministratorLogin
+) -> None:
+    url = make_conninfo(url_of(rds_server, rds.ADMIN), dbname="postgres", password=administrator.password)
+    with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as connection:
+        other.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        connection.execute("SET statement_timeout = '20s'")
+        with pytest.raises(OpsError, match="another bootstrap") as refusal:
+            _lock(connection, 0)
+    assert refusal.value.exit_code == Exit.LOCKED
 
 
 def test_a_wrong_password_is_reported_in_one_line_without_it(rds_server: Server) -> None:

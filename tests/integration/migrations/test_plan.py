@@ -117,6 +117,23 @@ def test_only_what_is_pending_on_the_target_is_planned_with_its_rows(
     assert "ACCESS EXCLUSIVE on notes (never analyzed), blocks reads and writes" in text
 
 
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--from-scratch"], ["-1_a", "0_b", "1_c"]),
+        (["--above", "0"], ["1_c"]),
+        (["--above", "-1"], ["0_b", "1_c"]),
+    ],
+)
+def test_version_0_is_planned_like_any_other(
+    run: Run, write: Write, folder: Path, options: list[str], names: list[str]
+) -> None:
+    for name in ("-1_a", "0_b", "1_c"):
+        write(f"{name}.sql", "SELECT 1")
+    plan = json.loads(run("plan", *options, "--folder", folder, "--json").out)
+    assert [each["name"] for each in plan["pending"]] == names
+
+
 def test_a_late_migration_is_planned_on_the_current_state_of_the_target(
     run: Run, write: Write, folder: Path, empty_database: Database
 ) -> None:

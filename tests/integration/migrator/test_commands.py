@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,35 @@ def test_up_names_what_it_applied(run: Run, write: Write) -> None:
     assert "applied 1_a (" in run("up", "--to", "1").out
     assert "applied 2_b (" in run("up").out
     assert run("up").out == "nothing was pending\n"
+
+
+def test_a_file_whose_name_is_not_utf8_is_applied_as_by_sqlx(
+    run: Run, write: Write, owner: Connection
+) -> None:
+    write(os.fsdecode(b"1_\xff.sql"), "SELECT 1")
+    outcome = run("up")
+    assert (outcome.code, "applied 1_" in outcome.out) == (Exit.FINE, True)
+    assert owner.execute("SELECT description FROM _sqlx_migrations").fetchall() == [("\ufffd",)]
+    assert run("status").code == Exit.FINE
+
+
+def test_version_0_is_named_and_reverted_like_any_other(run: Run, write: Write) -> None:
+    for version in (-1, 0, 1):
+        write(f"{version}_a.up.sql", "SELECT 1")
+        write(f"{version}_a.down.sql", "SELECT 1")
+    run("up")
+    assert run("down", "--to", "-1", "--yes").out.count("reverted") == 2
+    run("up")
+    path = write("0_a.up.sql", "SELECT 2")
+    (problem,) = [line for line in run("status").out.splitlines() if "was edited" in line]
+    assert problem.split()[:2] == ["problem", "0"]
+    path.write_text("SELECT 1")
+    outcome = run("down", "--to", "0")
+    assert (outcome.code, outcome.error) == (
+        Exit.REFUSED,
+        "reverting everything drops tables with their rows; pass --yes to skip the question",
+    )
+    assert run("down", "--to", "0", "--yes").out.count("reverted") == 3
 
 
 def test_a_dry_run_names_what_is_pending_and_applies_nothing(

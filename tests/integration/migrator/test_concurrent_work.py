@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from db.migrator import LockHeld, LockLimits, ScriptFailed, apply_pending, read_source, step
+from db.migrator import LockHeld, LockLimits, ScriptFailed, apply_pending, read_source, resumption, step
 from db.migrator.connection import open_connection
 from db.migrator.lock_wait import bound_lock_waits
 from db.migrator.resumption import drop_leftovers
@@ -108,6 +108,42 @@ def test_a_failed_index_without_a_name_leaves_nothing_behind(
     # The other one is not known to be a leftover.
     assert indexes(owner) == [("t_a_idx", False)]
     assert applied_versions(owner) == []
+
+
+def test_a_failed_index_on_a_materialized_view_leaves_nothing_behind(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute('CREATE MATERIALIZED VIEW "My view" AS SELECT 1 AS a FROM generate_series(1, 2)')
+    write("1_index.sql", '-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY v_idx ON "My view" (a)')
+    with pytest.raises(ScriptFailed, match=r"1_index\.sql:2: .*23505"):
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert owner.execute("SELECT FROM pg_class WHERE relname = 'v_idx'").fetchall() == []
+    assert owner.execute("SELECT count(*) FROM _sqlx_migrations").fetchone() == (0,)
+
+
+def test_a_failed_removal_of_an_index_does_not_hide_why_the_index_failed(
+    empty_database: Database,
+    folder: Path,
+    write: Write,
+    owner: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owner.execute("CREATE TABLE t AS SELECT 1 AS a FROM generate_series(1, 2)")
+    write("1_index.sql", f"-- no-transaction\n{CREATE}")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            resumption, "_drop_invalid", lambda connection, oid: connection.execute("SELECT 1 / 0")
+        )
+        with pytest.raises(ScriptFailed, match=r"23505.*left could not be removed \(division by zero\)"):
+            apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert indexes(owner) == [("t_a_idx", False)]
+    # The advice of the message: run it again, which removes the index, and then correct the file.
+    with pytest.raises(ScriptFailed, match="23505"):
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert indexes(owner) == []
+    write("1_index.sql", f"-- no-transaction\n{CREATE.replace('UNIQUE ', '')}")
+    apply_pending(empty_database.url("migrator"), read_source(folder))
+    assert indexes(owner) == [("t_a_idx", True)]
 
 
 @pytest.fixture

@@ -126,6 +126,32 @@ def test_a_projects_settings_select_folder_url_schema_and_ledger(
     assert project.run("status").code == Exit.FINE
 
 
+@promise("`migrate` works for another project: folder, URL, schema and ledger come from its settings")
+@pytest.mark.parametrize("name", ["applied", "shop.applied"])
+def test_a_baseline_runs_the_grants_on_the_projects_ledger(
+    project: Project, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", project.url)
+    project.write("groundwork.toml", SETTINGS + 'ledger = "applied"\n')
+    # The other ledgers do not exist.
+    others = "GRANT SELECT ON other.applied, _sqlx_migrations TO app"
+    project.write("migrations/1_a.sql", f"GRANT SELECT ON {name} TO app; {others}")
+    assert project.run("baseline", "2", "--unchecked").code == Exit.FINE
+    assert project.psql("SELECT has_table_privilege('app', 'shop.applied', 'SELECT')") == "t\n"
+    refused = project.run("baseline", "2", "--unchecked")
+    assert '(2 rows in "shop"."applied")' in refused.error
+
+
+def test_another_programs_ledger_is_not_taken_for_the_projects(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", project.url)
+    project.write("groundwork.toml", SETTINGS + 'ledger = "applied"\n')
+    project.run("up")
+    project.psql("CREATE SCHEMA other; CREATE TABLE other._sqlx_migrations ()")
+    assert project.run("verify").out == "the database matches the 2 applied migrations\n"
+
+
 @promise(
     "`migrate` works for another project: folder, URL, schema and ledger come from its settings", control=True
 )

@@ -226,6 +226,39 @@ def test_an_interrupted_drop_of_an_index_is_finished_by_the_next_run(
     assert owner.execute("SELECT count(*) FROM _sqlx_migrations").fetchone() == (0,)
 
 
+@promise("the next run completes a killed `CREATE INDEX CONCURRENTLY`")
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_an_index_killed_half_way_is_created_or_dropped_if_its_down_file_runs_in_a_transaction(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, direction: str
+) -> None:
+    url = empty_database.url("migrator")
+    owner.execute("CREATE TABLE t (a int)")
+    write("1_index.up.sql", CREATE_INDEX)
+    write("1_index.down.sql", "-- no-transaction\nDROP INDEX IF EXISTS t_a_idx;\n")
+    apply_pending(url, read_source(folder))
+    owner.execute("UPDATE _sqlx_migrations SET success = FALSE")
+    call = apply_pending if direction == "up" else revert
+    assert len(call(url, read_source(folder))) == 1
+    assert (index_validity(owner), applied_versions(owner)) == (
+        ([(True,)], [1]) if direction == "up" else ([], [])
+    )
+
+
+def test_a_drop_of_an_index_killed_half_way_is_finished_by_down_alone(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    url = empty_database.url("migrator")
+    owner.execute("CREATE TABLE t (a int)")
+    write("1_index.up.sql", "-- no-transaction\nCREATE INDEX t_a_idx ON t (a)")
+    write("1_index.down.sql", "-- no-transaction\nDROP INDEX CONCURRENTLY t_a_idx;\n")
+    apply_pending(url, read_source(folder))
+    owner.execute("UPDATE _sqlx_migrations SET success = FALSE")
+    with pytest.raises(DirtyMigration, match="`migrate down` finishes it"):
+        apply_pending(url, read_source(folder))
+    revert(url, read_source(folder))
+    assert (index_validity(owner), applied_versions(owner)) == ([], [])
+
+
 @promise("a statement whose outcome cannot be determined stays dirty")
 def test_a_statement_whose_outcome_is_unknown_stays_dirty(
     empty_database: Database, folder: Path, write: Write, owner: Connection

@@ -35,6 +35,15 @@ def test_findings_of_groundwork_and_squawk_are_listed_by_line_and_exit_with_4(li
     assert second.startswith("1_a.up.sql:2: ban-char-field: ")
 
 
+@pytest.mark.parametrize("name", ["a[1]", "a*"])
+def test_a_folder_whose_name_looks_like_a_pattern_is_linted_alone(lint: Path, name: str) -> None:
+    for folder in (lint / name, lint / "ab"):
+        folder.mkdir()
+        (folder / "1_a.up.sql").write_text("ALTER TABLE t ADD COLUMN b char(3);\n")
+        (folder / "1_a.down.sql").write_text("SELECT 1;\n")
+    assert run("--folder", str(lint / name)).stdout.startswith("1_a.up.sql:1: ban-char-field: ")
+
+
 def test_findings_in_json(lint: Path) -> None:
     said = json.loads(run("--folder", str(lint), "--json").stdout)
     assert said["migrations"] == 2

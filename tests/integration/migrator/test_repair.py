@@ -193,6 +193,21 @@ def test_after_forgetting_a_migration_undone_by_hand_it_is_applied_again(run: Ru
     assert "applied 2_b (" in run("up").out
 
 
+@pytest.mark.usefixtures("dirty")
+@pytest.mark.parametrize("command", [("repair", "--forget", "2", "--yes"), ("baseline", "2", "--unchecked")])
+def test_a_locked_ledger_is_waited_for_no_longer_than_the_option_says(
+    run: Run, owner: Connection, command: tuple[str, ...]
+) -> None:
+    # A command that waits longer gets the lock then.
+    owner.execute("SET idle_in_transaction_session_timeout = '20s'")
+    with owner.transaction():
+        owner.execute("LOCK TABLE _sqlx_migrations IN SHARE MODE")
+        outcome = run(*command, "--wait", "0")
+    assert outcome.code == Exit.LOCKED
+    assert 'another session has a lock on "groundwork"."_sqlx_migrations"' in outcome.error
+    assert "--wait" in outcome.error
+
+
 def test_a_migration_without_its_file_can_be_forgotten(run: Run, write: Write, owner: Connection) -> None:
     path = write("1_a.sql", TEXT)
     run("up")

@@ -164,6 +164,53 @@ def test_a_locked_table_of_a_later_transaction_is_retried_without_the_earlier_on
     assert (tables(owner), applied_versions(owner)) == ({"a", "busy"}, [1])
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET ROLE {0}; CREATE TABLE {0}.a (); CREATE TABLE {0}.b (); RESET ROLE",
+        "SET ROLE {0}; SET search_path = {0}; CREATE TABLE a (); INSERT INTO one VALUES (2); CREATE TABLE b ();"
+        " RESET ROLE",
+        "SET ROLE {0}; CREATE TABLE {0}.a (); COMMIT; CREATE TABLE {0}.b (); SELECT 1; RESET ROLE",
+    ],
+    ids=["role", "search_path", "transactions"],
+)
+def test_a_file_may_work_as_a_role_that_cannot_use_the_ledgers_schema(
+    empty_database: Database, folder: Path, write: Write, owner: Connection, sql: str
+) -> None:
+    role = f"other_{empty_database.name}"
+    empty_database.psql(
+        f"CREATE ROLE {role}; GRANT {role} TO migrator, owner; CREATE SCHEMA {role} AUTHORIZATION {role};"
+        f" CREATE TABLE {role}.one (id int); ALTER TABLE {role}.one OWNER TO {role}"
+    )
+    write("1_a.sql", sql.format(role))
+    try:
+        apply_pending(empty_database.url("migrator"), read_source(folder))
+        made = owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [role]).fetchall()
+        assert (sorted(made), applied_versions(owner)) == ([("a",), ("b",), ("one",)], [1])
+    finally:
+        empty_database.psql(f"DROP SCHEMA {role} CASCADE; DROP ROLE {role}")
+
+
+def test_a_later_transaction_that_is_retried_keeps_what_the_earlier_ones_set(
+    empty_database: Database, folder: Path, write: Write, owner: Connection
+) -> None:
+    owner.execute("CREATE TABLE busy (id int)")
+    write(
+        "1_a.sql",
+        "SET work_mem = '77kB'; COMMIT; ALTER TABLE busy ADD COLUMN more int;"
+        " CREATE TABLE seen AS SELECT current_setting('work_mem')",
+    )
+    with psycopg.connect(empty_database.url("migrator")) as reader:
+        reader.execute("SELECT * FROM busy")
+        apply_pending(
+            empty_database.url("migrator"),
+            read_source(folder),
+            limits=LockLimits(table_lock_seconds=0.05),
+            on_event=lambda event: reader.rollback() if event.kind == "retry" else None,
+        )
+    assert owner.execute("SELECT * FROM seen").fetchall() == [("77kB",)]
+
+
 ROWS = "".join(f"INSERT INTO t VALUES ({n});\n" for n in range(3, 20))
 
 

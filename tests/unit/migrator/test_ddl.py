@@ -19,7 +19,20 @@ from db.migrator.script import split_statements
             'CREATE UNLOGGED TABLE IF NOT EXISTS "A ""b"" c" ()',
             [Effect("create", "table", 'A "b" c', is_conditional=True)],
         ),
-        ("CREATE TEMP TABLE t ()", []),
+        ("CREATE TEMP TABLE t ()", [Effect("create", "table", "t", is_temporary=True)]),
+        (
+            "CREATE GLOBAL TEMPORARY TABLE IF NOT EXISTS t ()",
+            [Effect("create", "table", "t", is_temporary=True)],
+        ),
+        ("CREATE TABLE pg_temp.t ()", [Effect("create", "table", "t", schema="pg_temp", is_temporary=True)]),
+        ("CREATE OR REPLACE TEMP VIEW v AS SELECT 1", [Effect("create", "view", "v", is_temporary=True)]),
+        (
+            "SELECT (SELECT 1) INTO LOCAL TEMP TABLE t FROM u",
+            [Effect("create", "table", "t", is_temporary=True)],
+        ),
+        ("WITH w AS (SELECT 1) SELECT * INTO n.t FROM w", [Effect("create", "table", "t", schema="n")]),
+        ("WITH w AS (SELECT 1) INSERT INTO t SELECT * FROM w", []),
+        ("SELECT 'x into y', \"into\" FROM t", []),
         (
             "CREATE TABLE p PARTITION OF t FOR VALUES IN (1)",
             [Effect("create", "table", "p", is_partition=True)],

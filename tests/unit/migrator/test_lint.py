@@ -88,7 +88,11 @@ def test_a_problem_is_found_with_its_line(tmp_path: Path, up: str, line: int, ru
         "CREATE TABLE n.t (); GRANT SELECT (a), UPDATE ON n.t TO app;",
         "CREATE TABLE t (); GRANT SELECT ON ALL TABLES IN SCHEMA n TO app;",
         "CREATE TABLE p PARTITION OF t FOR VALUES IN (1);",
-        "CREATE TEMP TABLE t ();",
+        "CREATE TEMP TABLE t AS SELECT 1 AS a; CREATE INDEX ON t (a); DROP TABLE t;",
+        "CREATE LOCAL TEMPORARY TABLE IF NOT EXISTS t (a int); ALTER TABLE pg_temp.t DROP COLUMN a; DROP TABLE t;",
+        "CREATE TABLE pg_temp.t (a int); CREATE INDEX ON t (a); ALTER TABLE t RENAME TO u; DROP TABLE pg_temp.u;",
+        "SELECT 1 AS a INTO TEMP t; CREATE INDEX ON pg_temp.t (a); ALTER TABLE t RENAME a TO b; DROP TABLE t;",
+        "CREATE OR REPLACE TEMP VIEW v AS SELECT 1; CREATE TEMP SEQUENCE s; DROP SEQUENCE s; DROP VIEW v;",
         "CREATE TABLE t (); CREATE INDEX i ON t (a); " + GRANT,
         "CREATE TABLE old (); DROP TABLE old; CREATE TABLE t (); " + GRANT,
         "-- no-transaction\nCREATE INDEX CONCURRENTLY i ON t (a);",
@@ -125,6 +129,10 @@ def test_correct_and_silenced_statements_have_no_findings(tmp_path: Path, up: st
         ("CREATE TABLE n.t ();\nGRANT SELECT ON o.t TO app;", 1, "missing-grant"),
         ("CREATE TABLE n.t ();\nGRANT SELECT ON ALL TABLES IN SCHEMA o TO app;", 1, "missing-grant"),
         ("CREATE TABLE t ();\nDROP TRIGGER t ON u;", 1, "missing-grant"),
+        ("SELECT 1 AS a INTO t;\nSELECT 2;", 1, "missing-grant"),
+        ("CREATE TEMP TABLE t ();\nDROP TABLE n.t;", 2, "contract-in-expand"),
+        ("CREATE TEMP TABLE t ();\nDROP TABLE t;\nDROP TABLE t;", 3, "contract-in-expand"),
+        ("CREATE FUNCTION pg_temp.f() RETURNS int RETURN 1;\nDROP FUNCTION f();", 2, "contract-in-expand"),
     ],
 )
 def test_another_object_of_the_same_name_hides_nothing(tmp_path: Path, up: str, line: int, rule: str) -> None:

@@ -16,6 +16,12 @@ def test_a_new_migration_gets_the_next_number(tmp_path: Path) -> None:
     assert [m.version for m in read_source(tmp_path)] == [41, 42]
 
 
+def test_a_down_file_without_an_up_file_uses_up_its_number(tmp_path: Path) -> None:
+    (tmp_path / "0001_a.up.sql").write_text("SELECT 1")
+    (tmp_path / "0002_old.down.sql").write_text("SELECT 1")
+    assert [path.name for path in new_migration(tmp_path, "b")] == ["0003_b.up.sql", "0003_b.down.sql"]
+
+
 @pytest.mark.parametrize("newest", ["20240131120000", "+20240131120000"])
 def test_a_folder_with_timestamps_gets_the_current_one(tmp_path: Path, newest: str) -> None:
     (tmp_path / f"{newest}_a.sql").write_text("SELECT 1")

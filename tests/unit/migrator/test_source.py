@@ -1,6 +1,7 @@
 """Reading the folder of migrations, by sqlx's rules."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -269,3 +270,9 @@ def test_links_to_files_are_read_and_to_folders_are_ignored(tmp_path: Path) -> N
     (tmp_path / "2_b.sql").symlink_to(".")
     (tmp_path / "README.md").symlink_to("gone.md")
     assert [each.version for each in read_source(tmp_path)] == [1]
+
+
+def test_a_name_that_is_not_utf8_has_a_description_that_can_be_stored(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"1_\xff\xe9.up.sql")).write_text("SELECT 1")
+    (tmp_path / os.fsdecode("2_\u00e9t\u00e9.sql".encode())).write_text("SELECT 1")
+    assert [m.description for m in read_source(tmp_path)] == ["\ufffd\ufffd", "\u00e9t\u00e9"]

@@ -115,3 +115,31 @@ def test_an_interrupted_concurrent_index_is_pending_and_not_a_problem(
     assert [m.version for m in state.pending] == [4]
     assert [r.version for r in state.interrupted] == [4]
     assert state.version == 3
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "is_resumable"),
+    [
+        (
+            "CREATE TABLE t (); COMMIT; CREATE TABEL u ()",
+            "-- no-transaction\nDROP INDEX CONCURRENTLY i",
+            False,
+        ),
+        (CONCURRENTLY, "SELECT 1; COMMIT; DROP INDEX i", False),
+        (CONCURRENTLY, "-- no-transaction\nCALL remove()", False),
+        (CONCURRENTLY, "-- no-transaction\nDROP SUBSCRIPTION s", False),
+        ("-- no-transaction\nCREATE INDEX i ON t (a)", "DROP INDEX i", False),
+        (CONCURRENTLY, "-- no-transaction\nDROP INDEX IF EXISTS i", True),
+        (CONCURRENTLY, "-- no-transaction\nDROP INDEX i; DROP TABLE t", True),
+        (CONCURRENTLY, "BEGIN; DROP INDEX i; COMMIT", True),
+        ("CREATE INDEX i ON t (a)", "-- no-transaction\nDROP INDEX CONCURRENTLY i", True),
+    ],
+)
+def test_a_dirty_row_is_resumed_only_if_each_script_that_may_have_left_it_can_be(
+    tmp_path: Path, up: str, down: str, is_resumable: bool
+) -> None:
+    (tmp_path / "1_a.up.sql").write_text(up)
+    (tmp_path / "1_a.down.sql").write_text(down)
+    migrations = read_source(tmp_path)
+    problems = compare([row(migrations[0], success=False)], migrations).problems
+    assert [type(problem) for problem in problems] == ([] if is_resumable else [DirtyMigration])
