@@ -26,6 +26,8 @@ EVICTION_POLICIES = (
 #   none  nothing
 #   rdb   after a clean stop everything, after a crash the last snapshot
 #   aof   after a clean stop everything, after a crash everything except the last second
+# Redis reads only the files of its own mode. The image's entrypoint converts those of another mode, and recognizes the
+# mode by these directives (infra/images/redis/groundwork-redis).
 PERSISTENCE = {
     "none": {"save": '""', "appendonly": "no"},
     "rdb": {"save": "900 1 300 100 60 10000", "appendonly": "no"},
