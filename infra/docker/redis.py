@@ -195,11 +195,15 @@ class Redis(pulumi.ComponentResource):
             address=member.address if member else None,
         )
         first: list[pulumi.Resource] = [files]
-        if member:
+        keeps_data = settings.redis_persistence != "none"
+        if member or keeps_data:
             drain = RedisDrain(
                 what,
                 first_container=checkout.name(stack, replication.SERVER_NAMES[0]),
                 maxmemory_bytes=parse_bytes(settings.redis_maxmemory),
+                eviction_policy=settings.redis_eviction_policy,
+                keeps_data=keeps_data,
+                has_replicas=member is not None,
                 digest=service_digest(service, settings),
                 opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[*before])),
             )
