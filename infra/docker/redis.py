@@ -19,6 +19,7 @@ from infra.docker.container import (
     make_container,
     server_certificate,
     service_digest,
+    stop_seconds,
 )
 from infra.docker.files import VolumeFiles
 from infra.docker.health import Healthy
@@ -181,6 +182,7 @@ class Redis(pulumi.ComponentResource):
             image=self._image.image_id,
             uid=spec.UID,
             memory=settings.redis_memory,
+            stop_seconds=stop_seconds(settings.redis_memory),
             pids=64,
             network=args.network,
             internal_port=spec.PORT,
