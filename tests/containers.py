@@ -116,8 +116,8 @@ def redis_image(engine: str = REDIS_ENGINE) -> str:
 
 def _valkey_context() -> ImageContext:
     dockerfile = Path(__file__).parent / "valkey" / "Dockerfile"
-    health = IMAGES / "redis" / "groundwork-health"
-    entries = {Path(path.name): path for path in (dockerfile, health)}
+    scripts = (IMAGES / "redis").glob("groundwork-*")
+    entries = {Path(path.name): path for path in (dockerfile, *scripts)}
     return ImageContext("valkey", *assemble(Checkout.here(), entries))
 
 

@@ -13,7 +13,7 @@ from pulumi import dynamic
 
 from infra.credentials import ServerCertificate, Trust
 from infra.docker import ownership
-from infra.docker.engine import docker
+from infra.docker.engine import MOST_STOP_SECONDS, docker
 from infra.docker.health import Healthy
 from infra.dynamic import Provider
 from infra.settings import StackSettings
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import pulumi_docker as docker_provider
 
 _MB = 1024 * 1024
-STOP_SECONDS = 30
+# The time that a container gets to stop. Postgres and Redis write up to their memory to the disk, at 50 MB/s or more.
+STOP_SECONDS, _STOPPED_MB_PER_SECOND = 30, 50
 # Each check starts a process, and a stack may be idle all day, so checks are infrequent. A check waits up to 3 s for an
 # answer, so a single failure already makes the container unhealthy. A change shows within interval plus timeout: 30 s.
 CHECK_INTERVAL_SECONDS, CHECK_TIMEOUT_SECONDS = 25, 5
@@ -56,6 +57,8 @@ class Service:
     entrypoint: pulumi.Input[Sequence[str]] | None = None
     # The address in the data network, or None for any free one.
     address: str | None = None
+    # Between SIGTERM and SIGKILL.
+    stop_seconds: int = STOP_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,8 +186,8 @@ def make_container(
         restart="unless-stopped",
         must_run=True,
         # By default the provider kills a container that it removes. A server needs time to write its data to the disk.
-        destroy_grace_seconds=STOP_SECONDS,
-        stop_timeout=STOP_SECONDS,
+        destroy_grace_seconds=service.stop_seconds,
+        stop_timeout=service.stop_seconds,
         opts=pulumi.ResourceOptions.merge(
             opts,
             # The new container needs the old one's name and port. The named volumes are kept.
@@ -206,6 +209,11 @@ def make_container(
     return Started(container, healthy)
 
 
+def stop_seconds(memory: str) -> int:
+    """Return the time that a server with this memory limit gets to write its data to the disk when it stops."""
+    return min(max(STOP_SECONDS, parse_bytes(memory) // _MB // _STOPPED_MB_PER_SECOND), MOST_STOP_SECONDS)
+
+
 def service_digest(service: Service, settings: StackSettings) -> pulumi.Output[str]:
     """Return a digest of what a container is created with. It changes when a change replaces the container."""
     fixed = [
@@ -214,6 +222,8 @@ def service_digest(service: Service, settings: StackSettings) -> pulumi.Output[s
         *(sorted(service.environment.items()), sorted(service.tmpfs.items()), service.shm_mb),
         *(settings.log_max_size, settings.log_max_files),
     ]
+    # Left out where it is the default, so that the digests of small servers stay the same.
+    fixed += [service.stop_seconds] if service.stop_seconds != STOP_SECONDS else []
     resolved: pulumi.Output[list[Any]] = pulumi.Output.all(
         service.image, service.network, service.config_digest, service.entrypoint
     )

@@ -36,6 +36,11 @@ _MISSING = re.compile(
 )
 
 
+# The longest time that a container gets to stop, and the time limit of a command that stops containers.
+MOST_STOP_SECONDS = 600
+STOP_LIMIT_SECONDS = MOST_STOP_SECONDS + 60.0
+
+
 class DockerError(InfraError):
     """A Docker command failed."""
 

@@ -22,6 +22,8 @@ _EXITED_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 # Longer than the limit that Docker itself enforces (infra/docker/container.py).
 _CHECK_SECONDS = 15.0
+# The services with a setting for the memory of their containers, such as redisMemory for redis and redis-2.
+_SIZED_SERVICES = ("postgres", "redis", "access", "prometheus")
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,16 @@ def wait_until_healthy(container: str, seconds: float = WAIT_SECONDS) -> None:
     """Return once the container's health check succeeds.
 
     Raises DockerError with the output of the last check if this takes longer than `seconds`. Raises it with the
-    container's last line of log if the container exits five times, or exits and is not started again.
+    container's last line of log if the container exits five times, or exits and is not started again. The error says if
+    the kernel killed the container because of its memory limit.
     """
     began = last_alive = time.monotonic()
     restarts = _inspected(container)["RestartCount"]
+    memory = ""
     while True:
         found = _inspected(container)
+        # A restart may reset the state.
+        memory = memory or _memory_problem(found)
         last = _check(found, began + seconds - time.monotonic())
         if last.is_healthy:
             return
@@ -55,12 +61,12 @@ def wait_until_healthy(container: str, seconds: float = WAIT_SECONDS) -> None:
             ended = f"has exited with code {found['State']['ExitCode']}"
         if ended:
             raise DockerError(
-                f"container {name} {ended} ({_last_line_of_log(name)});"
+                f"container {name} {ended}{memory} ({_last_line_of_log(name)});"
                 f" see `docker logs {name}`, and run the same command again when the cause is removed"
             )
         if now > began + seconds:
             raise DockerError(
-                f"container {name} is {found['State']['Status']} and not healthy after {seconds:.0f} s"
+                f"container {name} is {found['State']['Status']} and not healthy after {seconds:.0f} s{memory}"
                 f"{f' ({last.output[:200]})' if last.output else ''};"
                 f" see `docker logs {name}` for the reason, and run the same command again: it resumes"
             )
@@ -119,6 +125,15 @@ def _check(container: Mapping[str, Any], repeat_seconds: float) -> Outcome:
     # The last line is what the last check printed.
     lines = done.stdout.decode(errors="replace").split("\n")
     return Outcome(done.returncode == 0, next((line.strip() for line in reversed(lines) if line.strip()), ""))
+
+
+def _memory_problem(container: Mapping[str, Any]) -> str:
+    """Return that a container was killed because of its memory limit, with the setting that raises it, or ''."""
+    if not container["State"].get("OOMKilled"):
+        return ""
+    service = (container["Config"]["Labels"] or {}).get("groundwork.service", "").partition("-")[0]
+    fix = f": raise groundwork:{service}Memory" if service in _SIZED_SERVICES else ""
+    return f", killed because it needs more memory than its limit{fix}"
 
 
 def last_lines_of_log(container: str, count: int) -> list[str]:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from infra.docker.engine import DockerError, docker, inspect, psql
+from infra.docker.engine import STOP_LIMIT_SECONDS, DockerError, docker, inspect, psql
 from infra.spec import etcd, postgres_cluster
 from infra.spec.checkout import Checkout
 from infra.spec.errors import InfraError
@@ -175,7 +175,7 @@ def retire_replicas(checkout: Checkout, stack: str) -> list[str]:
     others = [container for member, container in members.items() if member != _FIRST]
     if others:
         _retirement(checkout, stack).set()
-        docker("stop", *others, timeout_seconds=180)
+        docker("stop", *others, timeout_seconds=STOP_LIMIT_SECONDS)
     return others
 
 

@@ -17,6 +17,7 @@ from infra.docker.container import (
     certificate_files,
     make_container,
     server_certificate,
+    stop_seconds,
 )
 from infra.docker.files import VolumeFiles
 from infra.docker.image import Image
@@ -194,6 +195,7 @@ def make_server(
             image=image.image_id,
             uid=spec.UID,
             memory=settings.postgres_memory,
+            stop_seconds=stop_seconds(settings.postgres_memory),
             # One process per connection, plus the server's own processes.
             pids=settings.postgres_max_connections + more_pids,
             network=args.network,

@@ -19,6 +19,7 @@ from infra.docker.container import (
     make_container,
     server_certificate,
     service_digest,
+    stop_seconds,
 )
 from infra.docker.files import VolumeFiles
 from infra.docker.health import Healthy
@@ -181,6 +182,7 @@ class Redis(pulumi.ComponentResource):
             image=self._image.image_id,
             uid=spec.UID,
             memory=settings.redis_memory,
+            stop_seconds=stop_seconds(settings.redis_memory),
             pids=64,
             network=args.network,
             internal_port=spec.PORT,
@@ -195,11 +197,15 @@ class Redis(pulumi.ComponentResource):
             address=member.address if member else None,
         )
         first: list[pulumi.Resource] = [files]
-        if member:
+        keeps_data = settings.redis_persistence != "none"
+        if member or keeps_data:
             drain = RedisDrain(
                 what,
                 first_container=checkout.name(stack, replication.SERVER_NAMES[0]),
                 maxmemory_bytes=parse_bytes(settings.redis_maxmemory),
+                eviction_policy=settings.redis_eviction_policy,
+                keeps_data=keeps_data,
+                has_replicas=member is not None,
                 digest=service_digest(service, settings),
                 opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[*before])),
             )

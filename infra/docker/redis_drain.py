@@ -1,9 +1,10 @@
-"""A Pulumi resource that prepares a Redis server with replicas for the replacement of its container."""
+"""A Pulumi resource that prepares a Redis server for the replacement of its container."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pulumi
@@ -13,18 +14,24 @@ from infra.docker.engine import DockerError
 from infra.docker.redis_members import (
     RedisMember,
     ask_for_failover,
+    existing_members,
     is_linked,
     primary_of,
     redis_members,
     replication,
 )
 from infra.dynamic import Provider
+from infra.settings.declaration import full
 from infra.spec import redis_acl
+from infra.spec.errors import SettingError
+from infra.spec.quantity import format_mb
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 
 # A replica copies the data within seconds. After this time `up` continues, because Redis contains only a cache, and a
 # server that does not start may need this change.
 _WAIT_SECONDS = 60.0
+# The time for writing the reduced data to the disk.
+_REWRITE_SECONDS = 600.0
 _POLL_SECONDS = 1.0
 
 
@@ -72,27 +79,129 @@ def _fits(members: Mapping[str, RedisMember], primary: str, maxmemory_bytes: int
     except DockerError:
         # A server has just stopped answering.
         return False
-    return int(memory["used_memory"]) - int(memory["mem_not_counted_for_evict"]) <= maxmemory_bytes
+    return _data_bytes(memory) <= maxmemory_bytes
+
+
+def shrink(first_container: str, maxmemory_bytes: int, eviction_policy: str) -> None:
+    """Reduce the data of the first server to a lower limit, if it runs, before its replacement loads the data.
+
+    Redis evicts nothing while it loads, so a server with less memory would be killed at each start. Raises SettingError
+    if the data do not fit. The servers then have their former limit and policy again.
+    """
+    servers = [each for each in existing_members(first_container).values() if each.name in SERVER_NAMES]
+    first = next((each for each in servers if each.name == SERVER_NAMES[0] and each.is_running), None)
+    if first is None:
+        return
+    try:
+        former = first.info("memory")
+    except DockerError:
+        # A server that does not answer may need this change.
+        return
+    if int(former["maxmemory"]) <= maxmemory_bytes:
+        return
+    evicts = eviction_policy != "noeviction"
+    deadline = time.monotonic() + (_WAIT_SECONDS if evicts else 0)
+    try:
+        if evicts or _has_loaded_at_most(first, maxmemory_bytes):
+            _limit(servers, maxmemory_bytes, eviction_policy)
+        while not _has_loaded_at_most(first, maxmemory_bytes):
+            if time.monotonic() > deadline:
+                raise SettingError(
+                    full("redisMaxmemory"),
+                    f"Redis has {format_mb(_data_bytes(former))} of data, and {eviction_policy} does not reduce them to"
+                    f" {format_mb(maxmemory_bytes)}",
+                    f"raise {full('redisMaxmemory')}, delete keys, or set {full('redisEvictionPolicy')} to allkeys-lfu",
+                )
+            time.sleep(_POLL_SECONDS)
+        rewrite_aof(first)
+    except BaseException:
+        _limit(servers, int(former["maxmemory"]), former["maxmemory_policy"])
+        raise
+
+
+def rewrite_aof(server: RedisMember) -> None:
+    """Rewrite a server's AOF, if it has one: until then, loading it needs the memory of the evicted data too.
+
+    Raises DockerError if the server does not answer, or cannot rewrite it.
+    """
+    deadline = time.monotonic() + _REWRITE_SECONDS
+    is_begun = False
+    while True:
+        info = server.info("persistence")
+        if info["aof_enabled"] != "1":
+            return
+        if info["aof_rewrite_in_progress"] == info["aof_rewrite_scheduled"] == "0":
+            if is_begun and info["aof_last_bgrewrite_status"] == "ok":
+                return
+            if is_begun:
+                raise DockerError(
+                    f"{server.container} cannot rewrite its AOF; see `docker logs {server.container}` for the reason"
+                )
+            # Only rotator can be given a command without a restart. The new server does not have this permission.
+            server.ask(redis_acl.ROTATOR, f"ACL SETUSER {redis_acl.ROTATOR.name} +bgrewriteaof")
+            is_begun = server.ask(redis_acl.ROTATOR, "BGREWRITEAOF").startswith("Background")
+        if time.monotonic() > deadline:
+            raise DockerError(
+                f"{server.container} has not rewritten its AOF within {_REWRITE_SECONDS:.0f} s;"
+                f" see `docker logs {server.container}`, and run the same command again"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _has_loaded_at_most(server: RedisMember, maxmemory_bytes: int) -> bool:
+    try:
+        info = server.info("memory persistence")
+    except DockerError:
+        return False
+    return info["loading"] == "0" and _data_bytes(info) <= maxmemory_bytes
+
+
+def _limit(servers: Sequence[RedisMember], maxmemory_bytes: int, eviction_policy: str) -> None:
+    for server in servers:
+        with suppress(DockerError):
+            server.ask(
+                redis_acl.ROTATOR,
+                f"CONFIG SET maxmemory {maxmemory_bytes} maxmemory-policy {eviction_policy}",
+            )
+
+
+def _data_bytes(memory: Mapping[str, str]) -> int:
+    return int(memory["used_memory"]) - int(memory["mem_not_counted_for_evict"])
 
 
 class RedisDrainProvider(Provider):
-    """Drains a server when its container is going to be replaced."""
+    """Drains a server when its container is going to be replaced.
+
+    Without replicas, or to turn them on or off, only the first server's data is reduced.
+    """
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         self._drain(props)
         return dynamic.CreateResult(id_=f"{props['name']}/drain", outs=dict(props))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.UpdateResult:
-        self._drain(_news)
+        self._drain(_news, int(_olds["maxmemory_bytes"]) > int(_news["maxmemory_bytes"]))
         return dynamic.UpdateResult(outs=dict(_news))
 
     @staticmethod
-    def _drain(props: dict[str, Any]) -> None:
-        drain(props["first_container"], props["name"], int(props["maxmemory_bytes"]))
+    def _drain(props: dict[str, Any], is_less: bool = False) -> None:
+        first, maxmemory_bytes = props["first_container"], int(props["maxmemory_bytes"])
+        members = redis_members(first)
+        if props["has_replicas"] and members:
+            drain(first, props["name"], maxmemory_bytes)
+            if is_less and _runs(members, props["name"]):
+                # The other servers have the data.
+                with suppress(DockerError):
+                    rewrite_aof(members[props["name"]])
+        elif props["keeps_data"]:
+            shrink(first, maxmemory_bytes, props["eviction_policy"])
 
 
 class RedisDrain(dynamic.Resource):
-    """The preparation of a server's replacement. `digest` changes when the container is going to be replaced."""
+    """The preparation of a server's replacement. `digest` changes when the container is going to be replaced.
+
+    `keeps_data` is whether the new server loads the data of the old one.
+    """
 
     def __init__(
         self,
@@ -100,6 +209,9 @@ class RedisDrain(dynamic.Resource):
         *,
         first_container: str,
         maxmemory_bytes: int,
+        eviction_policy: str,
+        keeps_data: bool,
+        has_replicas: bool,
         digest: pulumi.Input[str],
         opts: pulumi.ResourceOptions,
     ) -> None:
@@ -107,6 +219,9 @@ class RedisDrain(dynamic.Resource):
             "first_container": first_container,
             "name": name,
             "maxmemory_bytes": maxmemory_bytes,
+            "eviction_policy": eviction_policy,
+            "keeps_data": keeps_data,
+            "has_replicas": has_replicas,
             "digest": digest,
         }
         super().__init__(RedisDrainProvider(), f"{name}-drain", props, opts)

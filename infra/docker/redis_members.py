@@ -51,6 +51,12 @@ def redis_members(container: str) -> dict[str, RedisMember]:
 
     Empty for a Redis without replicas.
     """
+    found = existing_members(container)
+    return found if found.keys() - {SERVER_NAMES[0]} else {}
+
+
+def existing_members(container: str) -> dict[str, RedisMember]:
+    """Return what `redis_members` does, or for a Redis without replicas its server."""
     prefix = container.removesuffix(SERVER_NAMES[0])
     found: dict[str, RedisMember] = {}
     for each in inspect("container", *(prefix + name for name in (*SERVER_NAMES, *SENTINEL_NAMES))):
@@ -58,7 +64,7 @@ def redis_members(container: str) -> dict[str, RedisMember]:
         networks = each["NetworkSettings"]["Networks"].values()
         address = next((network["IPAddress"] for network in networks), "")
         found[name] = RedisMember(name, prefix + name, each["State"]["Status"], address)
-    return found if found.keys() - {SERVER_NAMES[0]} else {}
+    return found
 
 
 def replication(members: Mapping[str, RedisMember]) -> dict[str, dict[str, str]]:

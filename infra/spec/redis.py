@@ -24,8 +24,10 @@ EVICTION_POLICIES = (
 )
 # What a restart keeps:
 #   none  nothing
-#   rdb   after a clean stop everything, after a crash the last snapshot
+#   rdb   after a clean stop everything, if it ends within the container's stop_seconds; after a crash the last snapshot
 #   aof   after a clean stop everything, after a crash everything except the last second
+# Redis reads only the files of its own mode. The image's entrypoint converts those of another mode, and recognizes the
+# mode by these directives (infra/images/redis/groundwork-redis).
 PERSISTENCE = {
     "none": {"save": '""', "appendonly": "no"},
     "rdb": {"save": "900 1 300 100 60 10000", "appendonly": "no"},

@@ -125,7 +125,7 @@ role=$1
 if [ -e "$file" ]; then role=$(grep '^replicaof ' "$file" | tail -n 1 || true); fi
 printf 'include %s\ninclude %s\n%s\n' {redis.CONFIG_DIR}/redis.conf {_SERVER_CONF} "$role" > "$file.new"
 mv "$file.new" "$file"
-exec redis-server "$file"
+exec groundwork-redis "$file"
 """
     return ["tini", "--", "sh", "-euc", script.strip(), "sh", role]
 

@@ -6,7 +6,7 @@ the restore ends.
 
 from __future__ import annotations
 
-from infra.docker.engine import DockerError, docker, inspect
+from infra.docker.engine import STOP_LIMIT_SECONDS, DockerError, docker, inspect
 from infra.docker.health_check import wait_until_healthy
 from infra.docker.members import NoPrimary, primary_container
 from infra.spec import etcd
@@ -44,7 +44,7 @@ def stop(site: BackupSite, progress: Progress, *, mark: bool) -> None:
         docker("stop", site.access)
     for server in sorted(_servers(site), key=lambda server: server == (primary or site.postgres)):
         progress(f"stopping {_name(site, server)}")
-        docker("stop", server)
+        docker("stop", server, timeout_seconds=STOP_LIMIT_SECONDS)
 
 
 def start(site: BackupSite, progress: Progress) -> str | None:

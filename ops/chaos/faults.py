@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from infra.docker.engine import docker, inspect
+from infra.docker.engine import STOP_LIMIT_SECONDS, docker, inspect
 from infra.spec import postgres, redis
 from ops.chaos import network
 from ops.chaos.journal import ActiveFault
 from ops.chaos.plan import FILL, FREEZE, KILL, PARTITION, RESTART, SLOW
 from ops.errors import OpsError
 
-_STOP_SECONDS = 180
 _MB = 1024**2
 # The largest file, and how much of the file system stays free.
 FILL_MB, FLOOR_MB, FLOOR_PERCENT = 1024, 2048, 10
@@ -59,7 +58,7 @@ class FaultInjector:
         if fault == KILL:
             docker("kill", container)
         elif fault == RESTART:
-            docker("restart", container, timeout_seconds=_STOP_SECONDS)
+            docker("restart", container, timeout_seconds=STOP_LIMIT_SECONDS)
         elif fault == FREEZE:
             _in_background(container, _FREEZE, active.token, str(seconds))
         elif fault == FILL:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from infra import state_folder
-from infra.docker.engine import docker, inspect, label_options
+from infra.docker.engine import STOP_LIMIT_SECONDS, docker, inspect, label_options
 from infra.docker.ownership import (
     CONTAINER,
     NETWORK,
@@ -29,8 +29,6 @@ from infra.spec.checkout import Checkout
 from ops.backup.restore_record import RestoreRecord
 from ops.errors import Exit, OpsError
 
-# How long a server may take to stop.
-_STOP_SECONDS = 30
 _SET_ASIDE = """
 cd /repository
 for each in archive backup; do
@@ -100,7 +98,7 @@ class Adoption:
         if self.containers:
             progress("stopping and removing containers")
             ids = [each.id for each in self.containers]
-            docker("stop", f"--time={_STOP_SECONDS}", *ids, timeout_seconds=120 + _STOP_SECONDS * len(ids))
+            docker("stop", *ids, timeout_seconds=STOP_LIMIT_SECONDS)
             docker("rm", "--force", "--volumes", *ids)
         for each in self.networks:
             docker("network", "rm", each.id)

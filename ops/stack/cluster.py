@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from infra.docker import ownership
-from infra.docker.engine import DockerError, docker, inspect, label_options
+from infra.docker.engine import STOP_LIMIT_SECONDS, DockerError, docker, inspect, label_options
 from infra.docker.health_check import wait_until_healthy
 from infra.docker.members import answers_api, listed_members, member_containers, patronictl, primary_of
 from infra.spec.backup import PGDATA
@@ -214,7 +214,7 @@ class Cluster:
         """
         container = self.containers[name]
         say(f"stopping {name}")
-        docker("stop", container)
+        docker("stop", container, timeout_seconds=STOP_LIMIT_SECONDS)
         say(f"deleting the data of {name}")
         (found,) = inspect("container", container)
         labels = found["Config"]["Labels"] | {ownership.WORKBENCH_LABEL: container.removesuffix(f"-{name}")}

@@ -70,6 +70,53 @@ def test_the_error_for_a_container_that_exits_has_its_last_line_of_log(
         docker("rm", "--force", "--volumes", name)
 
 
+@pytest.mark.parametrize(
+    ("service", "fix"),
+    [
+        ("redis", r": raise groundwork:redisMemory"),
+        ("etcd-1", ""),
+        ("postgres-2", r": raise groundwork:postgresMemory"),
+    ],
+)
+def test_the_error_for_a_container_that_needs_more_memory_names_the_setting(
+    docker_engine: None, service: str, fix: str
+) -> None:
+    name = f"gw-test-{uuid.uuid4().hex[:8]}"
+    docker(
+        *(
+            "run",
+            "--detach",
+            "--init",
+            "--name",
+            name,
+            "--label",
+            LABEL,
+            "--network",
+            "none",
+            "--memory",
+            "16m",
+        ),
+        *("--memory-swap", "16m", "--restart", "always", "--label", f"groundwork.service={service}"),
+        *(
+            "--health-cmd",
+            "false",
+            "--entrypoint",
+            "sh",
+            build_image("redis"),
+            "-c",
+            "echo loading; exec tail /dev/zero",
+        ),
+    )
+    problem = f"killed because it needs more memory than its limit{fix} "
+    try:
+        with pytest.raises(
+            DockerError, match=rf"{name} exits each time that it is started, {problem}\(loading\)"
+        ):
+            wait_until_healthy(name)
+    finally:
+        docker("rm", "--force", "--volumes", name)
+
+
 def test_a_container_that_somebody_stopped_is_not_waited_for(checked: str) -> None:
     docker("update", "--restart=unless-stopped", checked)
     docker("stop", "--time=1", checked)

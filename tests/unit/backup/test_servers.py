@@ -12,7 +12,7 @@ import pytest
 
 from infra import outputs
 from infra.docker import members
-from infra.docker.engine import DockerError
+from infra.docker.engine import MOST_STOP_SECONDS, DockerError
 from infra.docker.members import NoPrimary
 from infra.spec import etcd
 from infra.spec.checkout import Checkout
@@ -35,7 +35,9 @@ class Engine:
         self.containers = dict.fromkeys(running, True) | dict.fromkeys(stopped, False)
         self.done: list[str] = []
 
-    def docker(self, command: str, *names: str, **_: Any) -> str:
+    def docker(self, command: str, *names: str, timeout_seconds: float = 120) -> str:
+        if command == "stop" and "-postgres" in names[0]:
+            assert timeout_seconds > MOST_STOP_SECONDS
         self.done.append(" ".join([command, *(name.removeprefix(f"{PREFIX}-") for name in names)]))
         return ""
 

@@ -240,3 +240,15 @@ def test_etcd_serves_metrics_in_the_data_network_and_nothing_else_without_a_cert
     assert conf["listen-metrics-urls"] == "http://127.0.0.1:2381,http://10.201.7.30:2381"
     for key in ("listen-peer-urls", "listen-client-urls"):
         assert conf[key].startswith("https://10.201.7.30:"), key
+
+
+def test_a_large_server_gets_time_to_write_its_memory_to_the_disk(run: Run) -> None:
+    replicas = {"postgresReplicas": "2", "redisReplicas": "2"}
+    for more in ({}, replicas):
+        small = run(redisMemory="1535MB", postgresMemory="1GB", **more).of_type(CONTAINER)
+        assert {each.inputs["stopTimeout"] for each in small.values()} == {30}
+        large = run(redisMemory="4GB", postgresMemory="64GB", accessMemory="8GB", **more).of_type(CONTAINER)
+        for name, container in large.items():
+            wanted = {"postgres": 600, "redis": 81}.get(name.partition("-")[0], 30)
+            assert container.inputs["stopTimeout"] == wanted, name
+            assert container.inputs["destroyGraceSeconds"] == wanted, name

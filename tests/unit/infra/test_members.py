@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from infra.docker import members
-from infra.docker.engine import DockerError
+from infra.docker.engine import MOST_STOP_SECONDS, DockerError
 from infra.docker.members import (
     ClusterState,
     NoPrimary,
@@ -47,8 +47,9 @@ class Engine:
             raise DockerError("container is paused, or does not exist")
         return "t\n" if answer else "f\n"
 
-    def docker(self, command: str, *arguments: str, **_: Any) -> str:
+    def docker(self, command: str, *arguments: str, timeout_seconds: float) -> str:
         assert command == "stop", command
+        assert timeout_seconds > MOST_STOP_SECONDS
         self.stopped = arguments
         return ""
 

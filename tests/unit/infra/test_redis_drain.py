@@ -1,4 +1,4 @@
-"""When a Redis server with replicas may be replaced, and when the primary moves first."""
+"""When a Redis server may be replaced: whether its data fit, and with replicas, when the primary moves first."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 
 from infra.docker import redis_drain
 from infra.docker.engine import DockerError
-from infra.docker.redis_drain import drain
+from infra.docker.redis_drain import drain, shrink
 from infra.docker.redis_members import primary_of
+from infra.spec.errors import SettingError
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from tests.promises import promise
 from tests.unit.infra.conftest import Run
@@ -31,14 +32,27 @@ class Member:
     limit: int = 100
     data: int = 50
     said: list[str] = field(default_factory=list)
+    name: str = ""
+    policy: str = "allkeys-lfu"
+    # What the policy does not evict.
+    fixed: int = 50
+    loading: list[str] = field(default_factory=list)
 
     def info(self, _: str) -> dict[str, str]:
+        if self.policy != "noeviction":
+            self.data = max(min(self.data, self.limit), min(self.data, self.fixed))
         texts = {"maxmemory": self.limit, "used_memory": self.data + 7, "mem_not_counted_for_evict": 7}
-        return {name: str(value) for name, value in texts.items()}
+        return {name: str(value) for name, value in texts.items()} | {
+            "maxmemory_policy": self.policy,
+            "loading": self.loading.pop() if self.loading else "0",
+            "aof_enabled": "0",
+        }
 
     def ask(self, _: Any, command: str) -> str:
         self.said.append(command)
-        self.limit = int(command.split()[-1])
+        words = command.split()
+        self.limit = int(words[words.index("maxmemory") + 1])
+        self.policy = words[-1] if "maxmemory-policy" in words else self.policy
         return "OK"
 
 
@@ -64,11 +78,15 @@ class Servers:
 
 
 @pytest.fixture
-def drained(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
-    clock = iter(range(10_000))
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a second pass whenever the time is read."""
+    seconds = iter(range(10_000))
     monkeypatch.setattr(redis_drain.time, "sleep", lambda _: None)
-    monkeypatch.setattr(redis_drain.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(redis_drain.time, "monotonic", lambda: float(next(seconds)))
 
+
+@pytest.fixture
+def drained(clock: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     def run(servers: Servers, name: str, maxmemory: int = 100) -> bool:
         monkeypatch.setattr(redis_drain, "redis_members", lambda _: servers.members)
         monkeypatch.setattr(redis_drain, "replication", servers.replication)
@@ -138,6 +156,93 @@ def test_less_memory_is_set_on_every_server_before_the_first_one_is_replaced(dra
     assert not any(servers.members[name].said for name in SERVER_NAMES)
 
 
+@pytest.fixture
+def shrunk(clock: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    def run(member: Member, maxmemory: int, policy: str) -> str:
+        """Return the refusal, or ''."""
+        member.name = "redis"
+        monkeypatch.setattr(redis_drain, "existing_members", lambda _: {"redis": member})
+        try:
+            shrink("gw-redis", maxmemory, policy)
+        except SettingError as error:
+            return str(error)
+        return ""
+
+    return run
+
+
+def test_a_server_with_persistence_is_reduced_before_it_has_less_memory(shrunk: Any) -> None:
+    server = Member(data=90, fixed=0, loading=["1", "1"])
+    assert not shrunk(server, 60, "allkeys-lru")
+    assert (server.data, server.said) == (60, ["CONFIG SET maxmemory 60 maxmemory-policy allkeys-lru"])
+    # The new policy evicts what the old one does not.
+    server = Member(data=90, fixed=0, policy="noeviction")
+    assert not shrunk(server, 60, "allkeys-lru")
+    assert server.data == 60
+    # More memory, or the same, needs no preparation, even if the server is full.
+    for maxmemory in (100, 200):
+        server = Member(data=101, fixed=101, policy="noeviction")
+        assert not shrunk(server, maxmemory, "noeviction")
+        assert not server.said
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        # No write may fail meanwhile.
+        ("noeviction", []),
+        ("volatile-ttl", ["CONFIG SET maxmemory 60 maxmemory-policy volatile-ttl"]),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_and_the_server_keeps_its_limit(
+    shrunk: Any, policy: str, said: list[str]
+) -> None:
+    server = Member(data=90, fixed=70, policy=policy)
+    refusal = shrunk(server, 60, policy)
+    assert refusal.startswith("groundwork:redisMaxmemory: Redis has ")
+    assert "\n" not in refusal
+    assert server.said == [*said, f"CONFIG SET maxmemory 100 maxmemory-policy {policy}"]
+    assert (server.limit, server.policy) == (100, policy)
+
+
+def test_a_server_that_does_not_run_or_answer_is_not_reduced(
+    shrunk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not shrunk(Member(is_running=False), 10, "noeviction")
+    frozen = Member()
+
+    def refuse(_: object) -> dict[str, str]:
+        raise DockerError("no answer")
+
+    monkeypatch.setattr(frozen, "info", refuse)
+    assert not shrunk(frozen, 10, "noeviction")
+
+
+@pytest.mark.parametrize(
+    ("has_replicas", "exist", "maxmemory", "calls"),
+    [
+        (True, True, 60, ["drain", "rewrite redis-2"]),
+        (True, True, 100, ["drain"]),
+        # Replicas are turned on, or off.
+        (True, False, 60, ["shrink"]),
+        (False, True, 60, ["shrink"]),
+    ],
+)
+def test_what_prepares_a_replacement_depends_on_the_servers_that_exist(
+    monkeypatch: pytest.MonkeyPatch, has_replicas: bool, exist: bool, maxmemory: int, calls: list[str]
+) -> None:
+    made: list[str] = []
+    members = {name: Member(name=name) for name in SERVER_NAMES} if exist else {}
+    monkeypatch.setattr(redis_drain, "redis_members", lambda _: members)
+    monkeypatch.setattr(redis_drain, "drain", lambda *_: made.append("drain"))
+    monkeypatch.setattr(redis_drain, "shrink", lambda *_: made.append("shrink"))
+    monkeypatch.setattr(redis_drain, "rewrite_aof", lambda server: made.append(f"rewrite {server.name}"))
+    news: dict[str, Any] = {"first_container": "gw-redis", "name": "redis-2", "maxmemory_bytes": maxmemory}
+    news |= {"eviction_policy": "noeviction", "keeps_data": True, "has_replicas": has_replicas}
+    redis_drain.RedisDrainProvider().update("", {"maxmemory_bytes": 100}, news)
+    assert made == calls
+
+
 def test_without_an_answer_of_a_sentinel_an_up_continues(
     drained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,5 +305,7 @@ def test_what_replaces_no_container_drains_none(run: Run) -> None:
         assert _named(before, f"{name}-drain").inputs == _named(after, f"{name}-drain").inputs
 
 
-def test_a_single_server_is_not_drained(program: Program) -> None:
+def test_a_single_server_is_drained_only_if_the_next_one_loads_its_data(run: Run, program: Program) -> None:
     assert not [resource for resource in program.resources if resource.name.endswith("-drain")]
+    kept = run(redisPersistence="aof")
+    assert _named(kept, "redis-drain").urn in kept.of_type(CONTAINER)["redis"].depends_on

@@ -77,6 +77,8 @@ def test_servers_are_published_on_the_loopback_address_and_sentinels_nowhere(rep
 def test_the_first_server_is_the_first_primary(replicated: Program) -> None:
     starts = {s: replicated.of_type(CONTAINER)[s].inputs["entrypoints"] for s in (*SERVERS, *SENTINELS)}
     assert all(start[:2] == ["tini", "--"] for start in starts.values())
+    # It converts the data of another persistence mode.
+    assert all('exec groundwork-redis "$file"' in starts[s][4] for s in SERVERS)
     assert starts["redis"][-1] == ""
     assert {starts[s][-1] for s in ("redis-2", "redis-3")} == {f"replicaof {SERVERS['redis']} 6379"}
     assert {starts[s][-1] for s in SENTINELS} == {SERVERS["redis"]}

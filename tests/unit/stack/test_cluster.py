@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra.docker import members
-from infra.docker.engine import DockerError
+from infra.docker.engine import MOST_STOP_SECONDS, DockerError
 from infra.settings import StackSettings
 from infra.spec.checkout import Checkout
 from ops.errors import Exit, OpsError
@@ -52,7 +52,8 @@ class Patroni:
             for name in names
         ]
 
-    def docker(self, command: str, *arguments: str, **_: Any) -> str:
+    def docker(self, command: str, *arguments: str, timeout_seconds: float = 120) -> str:
+        assert command != "stop" or timeout_seconds > MOST_STOP_SECONDS
         volume = next((a.partition(":")[0] for a in arguments if a.endswith(":/var/lib/postgresql")), "")
         self.done.append(f"{command} {volume or arguments[0]}")
         return ""
