@@ -122,3 +122,12 @@ def test_the_defaults_for_rds_are_those_of_the_server(server: Server) -> None:
     )
     found = dict(line.split("|", 1) for line in rows.splitlines())
     assert {k: v for k, v in found.items() if k not in rds.OWN_OF_RDS} == rds_defaults.POSTGRES
+
+
+def test_rds_gets_numbers_for_booleans_and_names_for_switches(server: Server) -> None:
+    rows = server.psql(
+        "SELECT lower(name), vartype FROM pg_settings"
+        " WHERE vartype = 'bool' OR vartype = 'enum' AND 'on' = ANY (enumvals)"
+    )
+    for name, kind in (line.split("|") for line in rows.splitlines()):
+        assert rds.unitless(name, "on") == {"bool": "1", "enum": "on"}[kind], name
