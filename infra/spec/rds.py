@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 
@@ -109,6 +110,12 @@ STATIC = frozenset(
         *("shared_preload_libraries", "track_activity_query_size", "track_commit_timestamp", "wal_buffers"),
     }
 )
+
+
+def migrations_digest(checksums: Mapping[str, str]) -> str:
+    """Return a digest of migrations, given as name -> checksum. The program computes it, and the task compares it."""
+    text = "".join(f"{name} {checksum}\n" for name, checksum in sorted(checksums.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def apply_method(name: str, value: str) -> str:
