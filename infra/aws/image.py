@@ -12,6 +12,7 @@ from pulumi import dynamic
 
 from infra.aws.encryption import EncryptionKey
 from infra.aws.site import AwsSite
+from infra.aws.trust import rds_authorities
 from infra.dynamic import Provider
 from infra.spec.checkout import Checkout
 
@@ -49,6 +50,7 @@ class Image(pulumi.ComponentResource):
 
         child = pulumi.ResourceOptions(parent=self)
         site, settings = args.site, args.site.settings
+        given = settings.aws_rds_ca_file
         repository = aws.ecr.Repository(
             "access",
             name=site.name("access"),
@@ -74,9 +76,10 @@ class Image(pulumi.ComponentResource):
                 settings.aws_access_architecture,
                 settings.image_refresh,
                 settings.migrations_folder,
+                rds_authorities(args.checkout, site.region, given) if given else None,
             ),
             refresh=settings.image_refresh,
-            ca_file=settings.aws_rds_ca_file,
+            ca_file=given,
             migrations=settings.migrations_folder,
             opts=child,
         )

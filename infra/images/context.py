@@ -111,12 +111,20 @@ def image_context(checkout: Checkout, image: str, refresh: str = "") -> ImageCon
     return ImageContext(image, *assemble(checkout, entries, refresh), refresh)
 
 
-def aws_access_digest(root: Path, architecture: str, refresh: str, migrations: str = _MIGRATIONS) -> str:
-    """Return the digest of the image for tasks on AWS. `migrations` is the folder that the image gets.
+def aws_access_digest(
+    root: Path, architecture: str, refresh: str, migrations: str = _MIGRATIONS, rds_file: Path | None = None
+) -> str:
+    """Return the digest of the image for tasks on AWS, with the given folder of migrations and RDS's authorities.
 
     It covers the lock file, which contains the hashes of the wheels, so that a preview needs neither wheels nor engine.
+    A downloaded file of authorities (`rds_file` is None) has no effect, so that a preview does not download it.
     """
-    source = _digest(_aws_entries(root, migrations), refresh)
+    from infra.aws.trust import RDS_FILE
+
+    entries = dict(_aws_entries(root, migrations))
+    if rds_file is not None:
+        entries[Path("authorities", RDS_FILE)] = rds_file
+    source = _digest(entries.items(), refresh)
     return hashlib.sha256(f"{source}\0{architecture}\n".encode()).hexdigest()
 
 

@@ -12,8 +12,10 @@ from click.testing import CliRunner
 
 from db.migrator import MIGRATIONS_FOLDER, read_source
 from infra import outputs
+from infra.certificates import make_authority
 from infra.images.context import aws_access_digest
 from infra.spec.checkout import Checkout
+from infra.spec.errors import InfraError
 from infra.spec.roles import LOGINS
 from ops.commands.bootstrap import bootstrap
 from ops.errors import Exit, OpsError
@@ -148,6 +150,23 @@ def test_the_image_contains_the_migrations_folder_of_the_settings(tmp_path: Path
     assert image.inputs["digest"] != aws_access_digest(root, "arm64", "")
     assert image.inputs["migrations"] == str(folder)
     assert "is not the ARN of a secret" in str(bootstrapped(own, folder))
+
+
+def test_another_file_with_the_authorities_of_rds_makes_another_image(
+    program: Program, tmp_path: Path
+) -> None:
+    given = tmp_path / "rds.pem"
+    given.write_text(make_authority("rds of a test").certificate)
+    own = run_aws_program(tmp_path / "state", awsRdsCaFile=str(given))
+    images = [next(iter(each.of_type(PUSHED).values())).inputs["digest"] for each in (program, own)]
+    assert images[0] != images[1]
+    root = Checkout.here().root
+    before = aws_access_digest(root, "arm64", "", rds_file=given)
+    given.write_text(make_authority("rds of a later test").certificate)
+    assert aws_access_digest(root, "arm64", "", rds_file=given) != before
+    given.unlink()
+    with pytest.raises(InfraError, match=r"cannot read .*rds\.pem"):
+        run_aws_program(tmp_path / "other", awsRdsCaFile=str(given))
 
 
 def policies_of(program: Program, task: str) -> set[str]:
