@@ -76,6 +76,7 @@ def instance(client: Any) -> Instance:
         DBParameterGroupName="ours",
         VpcSecurityGroupIds=["sg-12345678"],
         EnableIAMDatabaseAuthentication=True,
+        EnableCloudwatchLogsExports=["postgresql", "upgrade"],
     )
     return Instance("prod", name, client, poll_seconds=0.01, timeout_seconds=5)
 
@@ -111,6 +112,9 @@ def test_a_restore_creates_an_instance_with_the_sources_groups(instance: Instanc
     assert restored["DBSubnetGroup"]["DBSubnetGroupName"] == "private"
     assert restored["DBParameterGroups"][0]["DBParameterGroupName"] == "ours"
     assert restored["DeletionProtection"] is True
+    # RDS would create a log group without encryption and retention for the new name.
+    assert source["EnabledCloudwatchLogsExports"]
+    assert not restored.get("EnabledCloudwatchLogsExports")
     command = f"groundwork restore --adopt {document['instance']} --stack prod"
     assert rds_commands.restore_lines(document)[-1] == f"  {command}"
 
