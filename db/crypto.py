@@ -41,16 +41,19 @@ class Place:
 
 
 class Keyring:
-    """Encryption keys by id. The first key encrypts; every key decrypts. `repr` and messages show only ids."""
+    """Encryption keys by id. The first key encrypts; every key decrypts. `repr` and messages show only ids.
 
-    __slots__ = ("_ciphers", "current")
+    `current` is the id of the first key, and `older` has the ids of the others.
+    """
+
+    __slots__ = ("_ciphers", "current", "older")
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         """`keys` maps an id to a key of 32 bytes; the first key encrypts."""
         if not keys:
             raise InvalidSetting("a keyring needs a key")
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
-        self.current = next(iter(keys))
+        self.current, *self.older = keys
 
     @classmethod
     def parse(cls, text: str, variable: str) -> Keyring:

@@ -55,8 +55,8 @@ class SealedTokens(msgspec.Struct, frozen=True):
 class RotatedTokens(msgspec.Struct, frozen=True):
     """The result of re-encrypting one batch of tokens.
 
-    The next batch starts after `last_id`; None means that no user is left. `unreadable` has a message for each token
-    that could not be decrypted.
+    The next batch starts after `last_id`, whose user may have no tokens; None means that no user is left. `users` is
+    the number of users with tokens. `unreadable` has a message for each token that could not be decrypted.
     """
 
     last_id: int | None

@@ -20,6 +20,8 @@ from db.validation import bigint, text
 _QUERIES = queries("tokens")
 _ROW = class_row(SealedTokens)
 _COLUMNS = ("access_token", "refresh_token")
+# How many users one statement of a rotation reads at most. It must end long before the statement timeout.
+_WINDOW = 10_000
 
 
 class TokenVault:
@@ -60,20 +62,24 @@ class TokenVault:
             raise NotFound("user", f"id {user_id}")
 
     def rotate(self, after_id: int, limit: int) -> RotatedTokens:
-        """Re-encrypt the tokens of up to `limit` users after `after_id` with the current key.
+        """Re-encrypt the tokens of up to `limit` users with the current key.
 
-        The result names the tokens that cannot be decrypted. Each user is one statement, so no lock is held longer.
-        Tokens that a writer sets in the meantime are not overwritten.
+        Reads at most the next 10,000 users after `after_id`, with or without tokens. The result names the tokens that
+        cannot be decrypted. Each change of a user is one statement, so no lock is held longer. Tokens that a writer
+        sets in the meantime are not overwritten.
         """
         keyring = self._keys.keyring()
-        found = self._pool.fetch_all(_QUERIES["list_tokens"], {"after_id": after_id, "limit": limit}, _ROW)
-        rotated = 0
+        found = self._pool.fetch_all(
+            _QUERIES["list_tokens"], {"after_id": after_id, "window": _WINDOW, "limit": limit}, _ROW
+        )
+        users = rotated = 0
         unreadable: list[str] = []
         for sealed in found:
             is_rotated, problems = self._rotate_one(keyring, sealed)
+            users += any(getattr(sealed, column) is not None for column in _COLUMNS)
             rotated += is_rotated
             unreadable += problems
-        return RotatedTokens(found[-1].id if found else None, len(found), rotated, unreadable)
+        return RotatedTokens(found[-1].id if found else None, users, rotated, unreadable)
 
     def _rotate_one(self, keyring: Keyring, sealed: SealedTokens) -> tuple[bool, list[str]]:
         while True:

@@ -17,12 +17,19 @@ WHERE id = %(id)s
 RETURNING id;
 
 -- name: list_tokens :read
--- List the tokens of users after an id who have any, ordered by id.
--- takes: after_id int, limit int
+-- List the tokens of users who have any, ordered by id, among the next `window` users after an id. The last of these
+-- users is listed even without tokens. No index finds users with tokens, so an unbounded search could scan the table.
+-- takes: after_id int, window int, limit int
 -- gives: SealedTokens
+-- never null: id
 SELECT id, access_token, refresh_token
-FROM users
-WHERE id > %(after_id)s AND (access_token IS NOT NULL OR refresh_token IS NOT NULL)
+FROM (
+  SELECT id, access_token, refresh_token, lead(id) OVER (ORDER BY id) IS NULL AS is_last
+  FROM (
+    SELECT id, access_token, refresh_token FROM users WHERE id > %(after_id)s ORDER BY id LIMIT %(window)s
+  ) AS nearby
+) AS marked
+WHERE access_token IS NOT NULL OR refresh_token IS NOT NULL OR is_last
 ORDER BY id
 LIMIT %(limit)s;
 

@@ -31,6 +31,11 @@ def variable(
     return value
 
 
+def source_variable(name: str) -> str | None:
+    """Return which of the variables `name` and `name`_FILE is set, or None. Raises EmptyVariable."""
+    return next((each for each in (name, f"{name}_FILE") if variable(each) is not None), None)
+
+
 def refuse_empty_variables() -> None:
     """Raise EmptyVariable if any variable of groundwork is set but empty."""
     for name in sorted(os.environ):

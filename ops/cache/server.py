@@ -28,7 +28,7 @@ from cache.tls import PlainConnection, TlsConnection, connection_options
 from cache.url_source import UrlSource
 from infra.spec import redis_acl
 from infra.spec.checkout import is_checkout
-from infra.spec.variables import variable
+from infra.spec.variables import source_variable
 from ops.errors import Exit, OpsError
 
 # Longer than the timeouts of the data access, because an operator can wait.
@@ -65,7 +65,7 @@ class CacheServer:
 
 def names_its_redis() -> bool:
     """Return whether the environment selects a Redis server."""
-    return bool(variable("REDIS_URL") or variable("REDIS_URL_FILE"))
+    return source_variable("REDIS_URL") is not None
 
 
 def cache_settings(stack: str, role: str) -> CacheSettings:
@@ -89,9 +89,7 @@ def cache_settings(stack: str, role: str) -> CacheSettings:
 
 def describe(settings: CacheSettings, stack: str) -> str:
     """Describe the Redis of `cache_settings`: address, user, namespace, and where the URL comes from."""
-    variables = [name for name in ("REDIS_URL", "REDIS_URL_FILE") if variable(name)]
-    origin = variables[0] if variables else f"stack {stack!r}"
-    return _description(settings, origin)
+    return _description(settings, source_variable("REDIS_URL") or f"stack {stack!r}")
 
 
 @contextmanager

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 from cache.inspection import Inspection, inspect_namespace, server_identity
 from ops.cache.server import CacheServer
+from ops.servers.errors import ServerUnreachable
 from ops.servers.redis_primary import version_of
 
-_ANSWER_SECONDS = 3.0
+_COUNTERS = {"groundwork_cache_hits_total": "hits", "groundwork_cache_misses_total": "misses"}
 
 
-def stats(server: CacheServer, sample: int, metrics_url: str | None) -> dict[str, Any]:
-    """Return the statistics, sizes in bytes and times in seconds. `reads` is None if no access service answers."""
+def stats(
+    server: CacheServer, sample: int, metrics_url: str | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return the statistics, sizes in bytes and times in seconds.
+
+    `reads` is None without `metrics_url`, or if its metrics cannot be read. `say` gets the reason.
+    """
     info = server.redis.info()
     hits, misses = info["keyspace_hits"], info["keyspace_misses"]
     identity = server_identity(server.redis, server.namespace)
@@ -40,7 +45,7 @@ def stats(server: CacheServer, sample: int, metrics_url: str | None) -> dict[str
         },
         "sample": {"keys": seen.seen, "share": round(seen.share, 4), "leases": seen.leases},
         "entities": _entities(seen),
-        "reads": None if metrics_url is None else _reads(metrics_url),
+        "reads": None if metrics_url is None else _reads(metrics_url, say),
     }
 
 
@@ -59,24 +64,28 @@ def _entities(seen: Inspection) -> dict[str, dict[str, Any]]:
     }
 
 
-def _reads(url: str) -> dict[str, dict[str, Any]] | None:
-    """Return the access service's hits and misses by entity and layer, or None if it does not answer."""
-    from prometheus_client.parser import text_string_to_metric_families
+def _reads(url: str, say: Callable[[str], None]) -> dict[str, dict[str, Any]] | None:
+    """Return the hits and misses on a page of metrics by entity and layer, or None if it cannot be read."""
+    from ops.servers.access_metrics import read_metrics
 
-    try:
-        with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:
-            text = answer.read().decode()
-    except (urllib.error.URLError, OSError, ValueError):
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        # urllib quotes the password in its error.
+        say("the URL contains a login, which is not supported; omit it")
         return None
     counts: dict[str, dict[str, Any]] = {}
-    for family in text_string_to_metric_families(text):
-        if family.name not in ("groundwork_cache_hits", "groundwork_cache_misses"):
-            continue
-        for sample in family.samples:
-            if sample.name.endswith("_total"):
-                name = f"{sample.labels['entity']}/{sample.labels['layer']}"
+    try:
+        for (metric, labels), value in read_metrics(url).items():
+            if metric in _COUNTERS:
+                by_name = dict(labels)
+                name = f"{by_name['entity']}/{by_name['layer']}"
                 row = counts.setdefault(name, {"hits": 0, "misses": 0})
-                row["hits" if family.name.endswith("hits") else "misses"] += int(sample.value)
+                row[_COUNTERS[metric]] += int(value)
+    except ServerUnreachable as error:
+        say(str(error))
+        return None
+    except (ValueError, LookupError, OverflowError) as error:
+        say(f"{url} has unexpected counters of reads: {error!r}")
+        return None
     return {
         name: row | {"hitRate": _rate(row["hits"], row["misses"])} for name, row in sorted(counts.items())
     }

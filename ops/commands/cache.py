@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -70,6 +70,8 @@ def flush(
             "REDIS_URL and --stack both select a cache; unset REDIS_URL or omit --stack", Exit.USAGE
         )
     scope = flushing.Scope(tuple(dict.fromkeys(entities)), pattern)
+    # Before anything is invalidated, because it may refuse.
+    warm_up = None if warm_limit is None else _warming(context, stack, warm_limit, 1000)
     count = None
     with open_cache_server(stack) as server:
         _say(f"Redis: {server.description}")
@@ -88,8 +90,8 @@ def flush(
     }  # fmt: skip
     keys = "" if done.keys is None else f", {done.keys} keys deleted"
     lines = [f"invalidated in {server}: {scope}{keys} ({done.seconds:.1f} s)"]
-    if warm_limit is not None:
-        result["warmed"] = _warm(stack, warm_limit, 1000)
+    if warm_up is not None:
+        result["warmed"] = warm_up()
         lines.append(_warmed(result["warmed"]))
     _show(result, lines, as_json)
 
@@ -108,12 +110,19 @@ def stats(sample: int, metrics_url: str | None, stack: str, as_json: bool) -> No
     from ops.cache.stats import as_lines
     from ops.cache.stats import stats as stats_of
 
+    is_given = metrics_url is not None
+
+    def say_if_given(reason: str) -> None:
+        # A stack's access service may be down, and nobody asked for its metrics.
+        if is_given:
+            _say(f"--metrics-url is not used: {reason}")
+
     with open_cache_server(stack) as server:
         if metrics_url is None and server.stack is not None:
             from ops.stack.connections import access_url
 
             metrics_url = f"{access_url(server.stack)}/metrics"
-        found = stats_of(server, sample, metrics_url)
+        found = stats_of(server, sample, metrics_url, say_if_given)
     _show(found, as_lines(found), as_json)
 
 
@@ -167,19 +176,24 @@ def keys(entity: str | None, pattern: str | None, limit: int, stack: str, as_jso
 @click.option("--rate", default=1000, show_default=True, type=_many, help="Records per second, at most")
 @_stack
 @_json
-def warm(limit: int, rate: int, stack: str, as_json: bool) -> None:
+@click.pass_context
+def warm(context: click.Context, limit: int, rate: int, stack: str, as_json: bool) -> None:
     """Cache the hottest users, repositories and organizations
 
     Entries that are cached already are kept.
     """
-    done = _warm(stack, limit, rate)
+    done = _warming(context, stack, limit, rate)()
     _show({"warmed": done}, [_warmed(done)], as_json)
 
 
-def _warm(stack: str, limit: int, rate: int) -> dict[str, int]:
-    from ops.cache.warming import warm_from_here
+def _warming(context: click.Context, stack: str, limit: int, rate: int) -> Callable[[], dict[str, int]]:
+    """Choose the servers, and return a function that warms the cache."""
+    from ops.cache.warming import choose_servers, warm_from_here
 
-    return warm_from_here(stack, limit, rate, lambda kind, n, total: _say(f"{kind}: {n} of {total}"))
+    servers = choose_servers(stack, is_stack_given=_is_given(context, "stack"))
+    return lambda: warm_from_here(
+        *servers, limit, rate, lambda kind, n, total: _say(f"{kind}: {n} of {total}")
+    )
 
 
 def _warmed(done: dict[str, int]) -> str:

@@ -32,7 +32,7 @@ def rotate(url: str | None, stack: str, batch_size: int, as_json: bool) -> None:
     done = rotate_tokens(
         url,
         stack,
-        token_keys(stack),
+        token_keys(url, stack),
         batch_size,
         progress=lambda line: print_line(line, err=True),
     )
@@ -55,7 +55,7 @@ def rotate(url: str | None, stack: str, batch_size: int, as_json: bool) -> None:
             " give every program the new keys, and run this command again"
         )
     if not as_json:
-        print_line(
-            f"{done.users} users have tokens, all encrypted with key {done.key!r} ({done.rotated} changed);"
-            " older keys can be removed"
+        done_line = (
+            f"{done.users} users have tokens, all encrypted with key {done.key!r} ({done.rotated} changed)"
         )
+        print_line(f"{done_line}; {done.advice}" if done.advice else done_line)

@@ -11,12 +11,14 @@ from db.errors import InvalidSetting
 from db.settings import DatabaseSettings
 from db.token_keys import VARIABLE, TokenKeys
 from infra.spec.checkout import is_checkout
-from infra.spec.variables import variable
+from infra.spec.variables import source_variable
 from ops.errors import Exit, OpsError
+from ops.output import print_line
 from ops.stack.database_url import database_to_change, require_database
 
 if TYPE_CHECKING:
     from db._sync.tokens import TokenVault
+    from db.crypto import Keyring
 
 
 # A pass that changes nothing proves that the rotation is complete. If the third pass still finds tokens, a program
@@ -28,26 +30,44 @@ _PASSES = 3
 class TokenRotation:
     """The result of a rotation: the current key, the number of users with tokens, and the number of changes.
 
+    `advice` says what to do with the older keys after a complete rotation, and is empty if there are none.
     `is_complete`: the last pass over all users found nothing to change. `unreadable` describes the tokens that cannot
     be decrypted; they are left unchanged.
     """
 
     key: str
+    advice: str = ""
     users: int = 0
     rotated: int = 0
     unreadable: list[str] = field(default_factory=list)
     is_complete: bool = False
 
 
-def token_keys(stack: str) -> TokenKeys:
-    """Return the environment's keys, or the stack's."""
-    if variable(VARIABLE) or variable(f"{VARIABLE}_FILE"):
-        return TokenKeys.from_environment()
+def token_keys(url: str | None, stack: str) -> TokenKeys:
+    """Return the environment's keys, or the stack's, for the database of `rotate_tokens`.
+
+    Raise OpsError (2) if the database is the stack's and the environment has another first key. The shell may have keys
+    of an earlier `groundwork env`, and the rotation would encrypt with a key that is to be removed.
+    """
+    name = source_variable(VARIABLE)
     if not is_checkout():
-        raise OpsError(f"no keys are given; set {VARIABLE} in the environment", Exit.USAGE)
+        if name is None:
+            raise OpsError(f"no keys are given; set {VARIABLE} in the environment", Exit.USAGE)
+        return TokenKeys.from_environment()
     from ops.stack.connections import token_keys_of
 
-    return TokenKeys.of(token_keys_of(stack))
+    if name is None:
+        return TokenKeys.of(token_keys_of(stack))
+    keys = TokenKeys.from_environment()
+    if _is_database_of_stack(url):
+        first, expected = keys.keyring().current, TokenKeys.of(token_keys_of(stack)).keyring().current
+        if first != expected:
+            raise OpsError(
+                f"{name} begins with key {first!r}, but the keys of stack {stack!r} begin with {expected!r};"
+                f" unset {name} to use the stack's keys",
+                Exit.USAGE,
+            )
+    return keys
 
 
 def rotate_tokens(
@@ -60,7 +80,7 @@ def rotate_tokens(
     database = database_to_change(url, role="app", stack=stack)
     require_database(database)
     source = UrlSource("DATABASE_URL", InvalidSetting, database)
-    done = TokenRotation(keys.keyring().current)
+    done = _announced(keys.keyring(), url, stack)
     pool = Pool(DatabaseSettings(source, pool_size=1), name="token-rotation")
     pool.open()
     try:
@@ -74,6 +94,22 @@ def rotate_tokens(
         return done
     finally:
         pool.close()
+
+
+def _announced(keyring: Keyring, url: str | None, stack: str) -> TokenRotation:
+    """Print which keys are used and where they come from, and return a rotation that has not begun."""
+    name = source_variable(VARIABLE)
+    ids = ", ".join([keyring.current, *keyring.older])
+    print_line(f"keyring: {ids}, from {name or f'stack {stack!r}'}", err=True)
+    older = ", ".join(keyring.older)
+    advice = older and f"older keys can be removed: {older}"
+    if older and name is None and not _is_database_of_stack(url):
+        advice = f"before you remove older keys ({older}), check that this is the database of stack {stack!r}"
+    return TokenRotation(keyring.current, advice)
+
+
+def _is_database_of_stack(url: str | None) -> bool:
+    return url is None and source_variable("DATABASE_URL") is None
 
 
 def _go_through(

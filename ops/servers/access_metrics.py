@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
+from http.client import HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -16,13 +17,23 @@ _PREFIXES = ("groundwork_", "# TYPE groundwork_")
 
 def access_metrics(access_url: str) -> dict[MetricKey, float]:
     """Return the metrics of an access service. Raise ServerUnreachable if it does not answer."""
-    url = f"{access_url}/metrics"
+    return read_metrics(f"{access_url}/metrics")
+
+
+def read_metrics(url: str) -> dict[MetricKey, float]:
+    """Return groundwork's metrics of a page. Raise ServerUnreachable if it cannot be read, or is another page."""
     try:
         with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:
             text = answer.read().decode()
-    except OSError as error:
+        found = parse_metrics(text)
+    except (OSError, HTTPException) as error:
         raise ServerUnreachable(f"cannot reach {url}: {one_line(error)}") from error
-    return parse_metrics(text)
+    except (ValueError, LookupError) as error:
+        # The parser raises both, and urllib a ValueError for a URL that it cannot parse.
+        raise ServerUnreachable(f"{url} is not a page of metrics: {one_line(error)}") from error
+    if not any(line.startswith(_PREFIXES) for line in text.split("\n")):
+        raise ServerUnreachable(f"{url} is not a page with groundwork's metrics")
+    return found
 
 
 def parse_metrics(text: str) -> dict[MetricKey, float]:

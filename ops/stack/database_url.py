@@ -108,11 +108,6 @@ def select_database(
     return SelectedDatabase(database_url(role=role, stack=stack), f"stack {stack!r}")
 
 
-def resolve_database_url(*, role: str, stack: str) -> str:
-    """Return the URL of select_database, for a command that only reads and has no option --url."""
-    return select_database(None, role=role, stack=stack, has_option=False).url
-
-
 def database_to_change(given: str | None, *, role: str, stack: str) -> str:
     """Return the URL of select_database, for a command that changes the database. Print which database that is."""
     selected = select_database(given, role=role, stack=stack)

@@ -11,11 +11,13 @@ import redis
 
 from cache.keys import EntityKeys, epoch_nonce
 from db.models import USER_SCHEMA, NewActivity, NewUser
+from ops.stack import connections
 from tests.conftest import Database
 from tests.containers import Server, wait_until
 from tests.integration.cache_operations.conftest import OpenReader, Operate, cached_user
 from tests.integration.serve.service import running_service
 from tests.promises import promise
+from tests.web_server import QuietHandler, served
 
 
 @pytest.fixture
@@ -193,3 +195,69 @@ def test_the_access_services_reads_are_shown_if_it_answers(
     assert found["reads"]["user/redis"] == {"hits": 0, "misses": 0, "hitRate": None}
     gone = operate("stats", "--metrics-url", url)
     assert "did not answer" in gone.out
+
+
+PAGES = {
+    "/html": (b"<!DOCTYPE html>\n<html>", "is not a page with groundwork's metrics"),
+    "/empty": (b"", "is not a page with groundwork's metrics"),
+    "/other-metrics": (b"up 1\n", "is not a page with groundwork's metrics"),
+    "/broken": (b"groundwork_cache_hits_total{entity= 1\n", "is not a page of metrics: "),
+    "/binary": (b"\xff\xfe", "is not a page of metrics: "),
+    "/without-labels": (
+        b"groundwork_cache_hits_total 3\n",
+        "has unexpected counters of reads: KeyError('entity')",
+    ),
+    "/not-a-number": (
+        b'groundwork_cache_hits_total{entity="user",layer="redis"} NaN\n',
+        "has unexpected counters of reads: ValueError(",
+    ),
+    "/cut": (None, "IncompleteRead("),
+}
+
+
+class _Pages(QuietHandler):
+    def do_GET(self) -> None:
+        content, _ = PAGES[self.path]
+        self.send_response(200)
+        self.send_header("Content-Length", str(9 if content is None else len(content)))
+        self.end_headers()
+        self.wfile.write(content or b"")
+
+
+def test_a_given_page_without_metrics_is_named_with_the_reason_in_one_line(operate: Operate) -> None:
+    with served(_Pages) as port:
+        cases = {f"http://127.0.0.1:{port}{path}": reason for path, (_, reason) in PAGES.items()}
+        cases |= {
+            "localhost:8000/metrics": "unknown url type: localhost",
+            "localhost/metrics": "unknown url type: 'localhost/metrics'",
+            "http://127.0.0.1:9/metrics": "Connection refused",
+            f"http://127.0.0.1:{port}x/": "nonnumeric port",
+        }
+        for url, reason in cases.items():
+            outcome = operate("stats", "--metrics-url", url)
+            assert outcome.code == 0, url
+            assert "did not answer" in outcome.out, url
+            (line,) = outcome.error.splitlines()
+            assert line.startswith("--metrics-url is not used: "), url
+            assert url in line
+            assert reason in line, url
+
+
+def test_a_login_in_the_url_of_metrics_is_not_printed(operate: Operate) -> None:
+    outcome = operate("stats", "--metrics-url", "http://me:canary@127.0.0.1/metrics")
+    assert outcome.error == (
+        "--metrics-url is not used: the URL contains a login, which is not supported; omit it\n"
+    )
+
+
+def test_a_stacks_access_service_that_does_not_answer_causes_no_warning(
+    operate: Operate, redis_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REDIS_URL")
+    monkeypatch.setattr(
+        connections, "environment_of", lambda role, stack: {"REDIS_URL": redis_server.redis_url(role)}
+    )
+    monkeypatch.setattr(connections, "access_url", lambda stack: "http://127.0.0.1:9")
+    outcome = operate("stats")
+    assert (outcome.code, outcome.error) == (0, "")
+    assert "did not answer" in outcome.out

@@ -17,19 +17,21 @@ from typing import Any
 
 import pytest
 import redis
+from click.testing import CliRunner
 from msgspec.structs import replace
 
 from db import DataAccess
 from db.errors import InvalidInput, InvalidSetting, NotFound, TokenUnreadable
 from db.models import NewUser, Tokens
 from db.token_keys import TokenKeys
+from ops.commands.tokens import tokens
 from ops.rotation.tokens import rotate_tokens
 from tests.conftest import Database
 from tests.containers import Server
 from tests.integration.data_access import cache_settings, database_settings
 from tests.promises import promise
 
-K1, K2 = (f"{name}:{secrets.token_urlsafe(32)}" for name in ("k1", "k2"))
+K0, K1, K2 = (f"{name}:{secrets.token_urlsafe(32)}" for name in ("k0", "k1", "k2"))
 ADA = NewUser(github_id=7, username="ada")
 
 
@@ -128,14 +130,90 @@ def test_a_rotation_brings_all_under_the_new_key_and_a_second_has_nothing_to_do(
     lines: list[str] = []
     done = rotate_tokens(database.url("app"), "none", both, 2, lines.append)
     assert (done.key, done.users, done.rotated, done.unreadable) == ("k2", 6, 6, [])
-    # Three batches, and three more without tokens.
-    assert len(lines) == 6
+    # In each of two passes three batches, and the last user, who has no tokens.
+    assert len(lines) == 8
     assert set(_keys_used(database)) == {"k2"}
     again = rotate_tokens(database.url("app"), "none", both, 500, lines.append)
     assert (again.users, again.rotated) == (6, 0)
     only_new = opened(K2)
     for user in users[:-1]:
         assert only_new.users.tokens(user.id) == Tokens(f"a{user.id}", f"r{user.id}")
+
+
+def test_a_statement_of_a_rotation_reads_a_bounded_number_of_users(
+    opened: Any, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.psql(
+        "INSERT INTO groundwork.users (github_id, username) SELECT n, 'u' || n FROM generate_series(1, 3000) AS n"
+    )
+    data = opened(K1)
+    for user_id in (1, 3000):
+        data.users.set_tokens(user_id, refresh_token=f"r{user_id}")
+    monkeypatch.setattr("db._sync.tokens._WINDOW", 500)
+    lines: list[str] = []
+    done = rotate_tokens(database.url("app"), "none", TokenKeys.of(f"{K2},{K1}"), 100, lines.append)
+    assert (done.users, done.rotated, done.is_complete) == (2, 2, True)
+    assert lines == [
+        f"users up to id {last_id}: {1 + (last_id == 3000)} checked, {changed} changed"
+        for found in ((1, 1, 1, 1, 1, 2), (2,) * 6)
+        for last_id, changed in zip(range(500, 3001, 500), found, strict=True)
+    ]
+    assert _keys_used(database) == ["k2", "k2"]
+
+
+def test_a_batch_smaller_than_the_tokens_of_its_window_skips_no_user(
+    opened: Any, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = opened(K1)
+    users = [data.users.add(NewUser(github_id=n, username=f"u{n}")) for n in range(1, 12)]
+    for user in users[1::2]:
+        data.users.set_tokens(user.id, access_token="a")
+    # Deleted users leave gaps in the ids.
+    for user in users[2:6:2]:
+        data.users.delete(user.id)
+    monkeypatch.setattr("db._sync.tokens._WINDOW", 4)
+    for batch_size in (1, 2, 4, 100):
+        done = rotate_tokens(
+            database.url("app"), "none", TokenKeys.of(f"{K2},{K1}"), batch_size, lambda line: None
+        )
+        assert (done.users, done.is_complete) == (5, True), batch_size
+    assert _keys_used(database) == ["k2"] * 5
+
+
+@pytest.mark.parametrize(
+    ("keys", "keyring", "advice"),
+    [
+        (["k1"], "k1, from GROUNDWORK_TOKEN_KEYS", ""),
+        (
+            ["k2", "k1", "k0"],
+            "k2, k1, k0, from GROUNDWORK_TOKEN_KEYS",
+            "; older keys can be removed: k1, k0",
+        ),
+        (
+            [],
+            "k2, k1, from stack 'dev'",
+            "; before you remove older keys (k1), check that this is the database of stack 'dev'",
+        ),
+    ],
+    ids=["one key", "several keys", "the keys of a stack and another database"],
+)
+def test_a_rotation_names_its_keyring_and_the_keys_that_can_be_removed(
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    keys: list[str],
+    keyring: str,
+    advice: str,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database.url("app"))
+    monkeypatch.setattr("ops.stack.connections.token_keys_of", lambda stack: f"{K2},{K1}")
+    if keys:
+        by_name = {"k0": K0, "k1": K1, "k2": K2}
+        monkeypatch.setenv("GROUNDWORK_TOKEN_KEYS", ",".join(by_name[name] for name in keys))
+    done = CliRunner().invoke(tokens, ["rotate"])
+    assert done.exit_code == 0, done.output
+    assert f"keyring: {keyring}" in done.stderr.splitlines()
+    first = keyring[:2]
+    assert done.stdout == f"0 users have tokens, all encrypted with key '{first}' (0 changed){advice}\n"
 
 
 def test_what_cannot_be_read_is_named_and_kept(opened: Any, database: Database) -> None:

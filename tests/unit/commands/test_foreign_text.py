@@ -426,7 +426,13 @@ CASES = [
         "cache flush --all --yes",
         CACHE | {"ops.cache.flush.flush": says(SimpleNamespace(scope="all", keys=1, seconds=1.0), "say")},
     ),
-    Case("cache warm", {"ops.cache.warming.warm_from_here": answers({HOSTILE: 1})}),
+    Case(
+        "cache warm",
+        {
+            "ops.cache.warming.choose_servers": answers((None, None)),
+            "ops.cache.warming.warm_from_here": answers({HOSTILE: 1}),
+        },
+    ),
     Case(
         "tokens rotate",
         {

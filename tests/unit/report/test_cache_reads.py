@@ -17,7 +17,8 @@ from ops.report.charts import cache_hit_rates
 from ops.report.document import document
 from ops.report.page import render
 from ops.report.sampling import Sample, Sampling
-from ops.servers.access_metrics import MetricKey, parse_metrics
+from ops.servers.access_metrics import MetricKey, access_metrics, parse_metrics
+from ops.servers.errors import ServerUnreachable
 from tests.promises import promise
 from tests.web_server import QuietHandler, served
 
@@ -147,6 +148,20 @@ def test_without_monitoring_the_reads_are_the_access_services_own() -> None:
     assert found.source.startswith(
         "This stack has no monitoring, so these are only the access service's own reads"
     )
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html>", b"groundwork_cache_hits_total{", b"\xff"])
+def test_the_page_of_another_program_at_the_access_services_address_is_an_unreachable_service(
+    page: bytes,
+) -> None:
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(page)
+
+    with served(Handler) as port, pytest.raises(ServerUnreachable, match=r"/metrics is not a page "):
+        access_metrics(f"http://127.0.0.1:{port}")
 
 
 def test_a_restarted_access_service_counts_from_zero() -> None:

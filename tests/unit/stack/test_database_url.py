@@ -8,7 +8,7 @@ import pytest
 
 from ops.errors import Exit, OpsError
 from ops.stack import database_url
-from ops.stack.database_url import SelectedDatabase, resolve_database_url, select_database
+from ops.stack.database_url import SelectedDatabase, select_database
 from tests.promises import promise
 
 
@@ -22,7 +22,7 @@ def url_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_url_is_read_from_the_file(url_file: Path) -> None:
     url_file.write_text("postgresql://app@localhost/groundwork\n")
-    assert resolve_database_url(role="app", stack="dev") == "postgresql://app@localhost/groundwork"
+    assert select_database(None, role="app", stack="dev").url == "postgresql://app@localhost/groundwork"
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_file_without_a_url_is_named_with_exit_code_2(
     if content is not None:
         url_file.write_bytes(content)
     with pytest.raises(OpsError, match=said) as refused:
-        resolve_database_url(role="app", stack="dev")
+        select_database(None, role="app", stack="dev")
     assert refused.value.exit_code == Exit.USAGE
     assert str(url_file) in str(refused.value)
 
