@@ -174,7 +174,8 @@ def _is_here(target: PulumiStack) -> bool:
 
 
 def _refuse_unsafe_teardown(target: PulumiStack, stack: str, *, is_here: bool, volumes: bool) -> None:
-    """Raise OpsError (7) if `down` would keep half of a stack on AWS, or delete data that the settings protect."""
+    """Raise OpsError (7) if `down` would keep half of a stack on AWS, or delete data that is protected."""
+    from infra.checkpoint import protected_on_aws
     from ops.errors import Exit, OpsError
 
     if not is_here and not volumes:
@@ -188,5 +189,12 @@ def _refuse_unsafe_teardown(target: PulumiStack, stack: str, *, is_here: bool, v
         raise OpsError(
             f"groundwork:protectData of stack {stack!r} is true, so its data is not deleted; set it to false in"
             f" Pulumi.{stack}.yaml{first} and run the same command again",
+            Exit.REFUSED,
+        )
+    # The settings file may have changed since the last `up`, which asks for waivers.
+    if volumes and (protected := protected_on_aws(target.resources())):
+        raise OpsError(
+            f"stack {stack!r} still protects {', '.join(protected)}; run `groundwork up --stack {stack}` first"
+            " (docs/aws-operations.md#teardown)",
             Exit.REFUSED,
         )
