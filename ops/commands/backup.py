@@ -276,7 +276,10 @@ def _adopt_on_rds(checkout: Checkout, instance: Instance, name: str, yes: bool, 
     from ops.toolchain.provision import ensure
 
     ensure(checkout, docker=False)
-    adoption = Adoption.of(instance, PulumiStack(checkout, instance.stack), name)
+    target = PulumiStack(checkout, instance.stack)
+    # Before the instances are renamed, because the `up` at the end would be refused.
+    target.refuse_pending_creates()
+    adoption = Adoption.of(instance, target, name)
     if not yes:
         _require_name(instance.stack, adoption.consequence)
     # Secrets in it stay encrypted.

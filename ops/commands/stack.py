@@ -49,6 +49,7 @@ def up(stack: str, refresh_images: bool) -> None:
         else:
             from ops.policy.guard import refuse_unsafe_up
 
+            target.refuse_pending_creates()
             refuse_unsafe_up(target)
         if refresh_images:
             print_message(target.refresh_images())
@@ -129,6 +130,9 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
         if is_here:
             # Leftover containers of a killed restore or drill still use the volumes.
             remove_all(checkout.name(stack, "")[:-1])
+        else:
+            # What only AWS knows would stay, and cost money.
+            target.refuse_pending_creates()
         target.down(volumes=volumes)
     kept = f"its data is kept; `groundwork up --stack {stack}` starts it again"
     print_line(f"stack {stack!r} is down; {'its data and backups are deleted' if volumes else kept}")
