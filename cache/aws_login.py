@@ -26,22 +26,25 @@ def is_iam(variable: str, error: type[Exception], environment: Mapping[str, str]
     return value == IAM
 
 
-def postgres_tokens(error: type[Exception]) -> LoginTokens:
-    """Return a source of tokens for (host, port, user) on RDS. It raises `error` if none can be made."""
+def postgres_tokens(error: type[Exception], region: str | None = None) -> LoginTokens:
+    """Return a source of tokens for (host, port, user) on RDS. It raises `error` if none can be made.
+
+    Without `region` it uses that of the process's AWS configuration.
+    """
     signers: list[Any] = []
 
     def make(host: str, port: str, user: str) -> str:
         if not signers:
             session = _session(error)
-            signers.append(session.client("rds", region_name=_region(session, error)))
+            signers.append(session.client("rds", region_name=region or _region(session, error)))
         token: str = signers[0].generate_db_auth_token(DBHostname=host, Port=int(port), DBUsername=user)
         return token
 
     return LoginTokens(_translating_errors(make, error))
 
 
-def redis_tokens(error: type[Exception]) -> LoginTokens:
-    """Return a source of tokens for (replication group, user) on ElastiCache. It raises `error` if none can be made."""
+def redis_tokens(error: type[Exception], region: str | None = None) -> LoginTokens:
+    """Return a source of tokens for (replication group, user) on ElastiCache, as `postgres_tokens` does."""
     signers: list[Any] = []
 
     def make(group: str, user: str) -> str:
@@ -50,14 +53,14 @@ def redis_tokens(error: type[Exception]) -> LoginTokens:
 
         if not signers:
             session = _session(error)
-            credentials, region = session.get_credentials(), _region(session, error)
+            credentials, place = session.get_credentials(), region or _region(session, error)
             if credentials is None:
                 raise error(
                     "a login by IAM needs AWS credentials, and none were found; configure them for boto3"
                 )
             signers.append(
                 RequestSigner(
-                    ServiceId("elasticache"), region, "elasticache", "v4", credentials, session.events
+                    ServiceId("elasticache"), place, "elasticache", "v4", credentials, session.events
                 )
             )
         query = urlencode({"Action": "connect", "User": user})

@@ -73,7 +73,7 @@ class CacheSettings:
         group = variable("GROUNDWORK_REPLICATION_GROUP", environment, CacheSettingError) or ""
         tokens = None
         if is_iam("GROUNDWORK_CACHE_LOGIN", CacheSettingError, environment):
-            tokens = redis_tokens(CacheSettingError)
+            tokens = redis_tokens(CacheSettingError, environment.get("AWS_REGION"))
             if not group:
                 raise CacheSettingError(
                     "GROUNDWORK_CACHE_LOGIN is iam, which needs GROUNDWORK_REPLICATION_GROUP; set it"

@@ -89,7 +89,7 @@ class DatabaseSettings:
             UrlSource.from_environment(_READ_URL, InvalidSetting, environment) if has_replicas else None
         )
         by_token = is_iam("GROUNDWORK_DATABASE_LOGIN", InvalidSetting, environment)
-        tokens = postgres_tokens(InvalidSetting) if by_token else None
+        tokens = postgres_tokens(InvalidSetting, environment.get("AWS_REGION")) if by_token else None
         return cls(
             url=url,
             pool_size=_number(environment, "GROUNDWORK_POOL_SIZE", cls.pool_size),

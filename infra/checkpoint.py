@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,16 @@ def stack_outputs_of(deployment: Mapping[str, Any]) -> dict[str, Any]:
         if resource["type"] == "pulumi:pulumi:Stack":
             return dict(resource.get("outputs") or {})
     return {}
+
+
+def protected_on_aws(resources: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of resources on AWS that Pulumi or AWS refuses to delete."""
+    return [
+        each["urn"].rpartition("::")[2]
+        for each in resources
+        if each["type"].startswith("aws:")
+        and (each.get("protect") or (each.get("outputs") or {}).get("deletionProtection"))
+    ]
 
 
 def opened(value: Any) -> Any:

@@ -142,6 +142,27 @@ def bootstrap(
     notify(f"partitions: {', '.join(map(str, made)) or 'nothing to create'}")
 
 
+def require_migrations(folder: Path, expected: str) -> None:
+    """Raise OpsError (4) unless the folder has exactly the migrations that `up` will record as applied.
+
+    `expected` is the digest of them, a colon, and the name of the newest.
+    """
+    digest, _, newest = expected.partition(":")
+    found = {migration.name: migration.checksum.hex()[:16] for migration in read_source(folder)}
+    if rds.migrations_digest(found) == digest:
+        return
+    problem = (
+        f"has other migrations than the checkout that runs `up`, although both have {newest}"
+        if newest in found
+        else f"lacks {newest}, the newest migration of the checkout that runs `up`"
+    )
+    raise OpsError(
+        f"the image {problem}; nothing was changed. Build the image from that checkout, and set"
+        " groundwork:awsAccessImage to it, or remove the setting",
+        Exit.MISMATCH,
+    )
+
+
 def _make_database(connection: psycopg.Connection[Any]) -> bool:
     """Create the database if it does not exist. Return whether it was created."""
     there = connection.execute("SELECT FROM pg_database WHERE datname = %s", [roles.DATABASE]).fetchone()

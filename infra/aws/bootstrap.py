@@ -54,10 +54,13 @@ class Bootstrap(pulumi.ComponentResource):
             tags=site.tags("admin-secret"),
             opts=child,
         )
+        migrations = migrations_of(args.migrations_folder)
+        newest = max(migrations, key=version_of, default="none")
         definition = args.cluster.define(
             Task(
                 name="bootstrap",
-                command=["bootstrap"],
+                # An option and not a variable, which an image without this check would ignore.
+                command=["bootstrap", "--expect", f"{rds.migrations_digest(migrations)}:{newest}"],
                 environment={
                     "DATABASE_URL": args.database_url,
                     "GROUNDWORK_DATABASE_LOGIN": "iam",
@@ -79,7 +82,7 @@ class Bootstrap(pulumi.ComponentResource):
             security_groups=[args.security_group],
             log_group=args.cluster.log_groups["bootstrap"].name,
             database=args.postgres.resource_id,
-            migrations=migrations_of(args.migrations_folder),
+            migrations=migrations,
             specification=specification_digest(),
             opts=pulumi.ResourceOptions.merge(
                 child, pulumi.ResourceOptions(depends_on=list(args.starts_after))
@@ -158,7 +161,7 @@ class TaskRun(dynamic.Resource, module="aws", name="TaskRun"):
             "database": database,
             "migrations": migrations,
             "specification": specification,
-            "version": max((int(name.split("_")[0]) for name in migrations), default=0),
+            "version": max(map(version_of, migrations), default=0),
             "task": None,
         }
         super().__init__(TaskRunProvider(), name, props, opts)
@@ -169,6 +172,11 @@ def migrations_of(folder: Path) -> dict[str, str]:
     from db.migrator import read_source
 
     return {migration.name: migration.checksum.hex()[:16] for migration in read_source(folder)}
+
+
+def version_of(name: str) -> int:
+    """Return the version in a migration's name."""
+    return int(name.split("_")[0])
 
 
 def specification_digest() -> str:

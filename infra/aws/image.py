@@ -12,6 +12,7 @@ from pulumi import dynamic
 
 from infra.aws.encryption import EncryptionKey
 from infra.aws.site import AwsSite
+from infra.aws.trust import rds_authorities
 from infra.dynamic import Provider
 from infra.spec.checkout import Checkout
 
@@ -49,6 +50,7 @@ class Image(pulumi.ComponentResource):
 
         child = pulumi.ResourceOptions(parent=self)
         site, settings = args.site, args.site.settings
+        given = settings.aws_rds_ca_file
         repository = aws.ecr.Repository(
             "access",
             name=site.name("access"),
@@ -70,10 +72,15 @@ class Image(pulumi.ComponentResource):
             repository_url=repository.repository_url,
             architecture=settings.aws_access_architecture,
             digest=aws_access_digest(
-                args.checkout.root, settings.aws_access_architecture, settings.image_refresh
+                args.checkout.root,
+                settings.aws_access_architecture,
+                settings.image_refresh,
+                settings.migrations_folder,
+                rds_authorities(args.checkout, site.region, given) if given else None,
             ),
             refresh=settings.image_refresh,
-            ca_file=settings.aws_rds_ca_file,
+            ca_file=given,
+            migrations=settings.migrations_folder,
             opts=child,
         )
         self.reference, self.repository_arn = pushed.reference, repository.arn
@@ -101,7 +108,8 @@ class PushedImageProvider(Provider):
     repository.
     """
 
-    ignored: ClassVar[frozenset[str]] = frozenset({"ca_file"})
+    # The digest covers what these files contain.
+    ignored: ClassVar[frozenset[str]] = frozenset({"ca_file", "migrations"})
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         return dynamic.CreateResult(id_=props["digest"][:16], outs=self._pushed(props))
@@ -121,6 +129,7 @@ class PushedImageProvider(Provider):
             digest=props["digest"],
             refresh=props["refresh"],
             ca_file=props["ca_file"],
+            migrations=props["migrations"],
         )
         return {**props, "reference": reference}
 
@@ -140,6 +149,7 @@ class PushedImage(dynamic.Resource, module="aws", name="PushedImage"):
         digest: str,
         refresh: str,
         ca_file: str,
+        migrations: str,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         props = {
@@ -149,6 +159,7 @@ class PushedImage(dynamic.Resource, module="aws", name="PushedImage"):
             "digest": digest,
             "refresh": refresh,
             "ca_file": ca_file,
+            "migrations": migrations,
             "reference": None,
         }
         super().__init__(PushedImageProvider(), name, props, opts)

@@ -32,6 +32,7 @@ def push(
     digest: str,
     refresh: str,
     ca_file: str,
+    migrations: str,
 ) -> str:
     """Return the image's reference with the registry's digest. Build and push it if the repository lacks the tag."""
     ecr = client("ecr", region)
@@ -40,7 +41,7 @@ def push(
     if found := _digest_in(ecr, registry, name, tag):
         return f"{repository_url}@{found}"
     _require_architecture(architecture)
-    context = aws_access_context(checkout, architecture, region, ca_file)
+    context = aws_access_context(checkout, architecture, region, ca_file, migrations)
     image = f"{repository_url}:{tag}"
     with translated_errors("logging in to the registry"):
         answer = ecr.get_authorization_token()["authorizationData"][0]

@@ -1,12 +1,14 @@
 """The certificate authorities that clients on AWS trust: RDS's own, and the public ones that sign for ElastiCache.
 
-AWS publishes a file with RDS's authorities, which is downloaded once or given by a setting. botocore contains the
-public ones.
+AWS publishes a file with RDS's authorities, which is downloaded or given by a setting. botocore contains the public
+ones.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from infra.spec.checkout import Checkout
@@ -17,6 +19,8 @@ RDS_FILE, ELASTICACHE_FILE = "rds-ca.pem", "elasticache-ca.pem"
 # Their paths in the access image, which the connection strings contain.
 RDS_PATH, ELASTICACHE_PATH = f"/etc/groundwork/{RDS_FILE}", f"/etc/groundwork/{ELASTICACHE_FILE}"
 _SECONDS = 30.0
+# AWS adds authorities to the published file long before it uses them.
+_MAX_AGE_SECONDS = 30 * 86400.0
 _FIX = "download the file elsewhere from {url}, and set groundwork:awsRdsCaFile to it"
 
 
@@ -37,6 +41,10 @@ def rds_authorities(checkout: Checkout, region: str, given: str = "") -> Path:
     path = checkout.cache_dir / "rds-ca" / f"{region}.pem"
     if not path.is_file():
         _download(region, path)
+    elif time.time() - path.stat().st_mtime > _MAX_AGE_SECONDS:
+        # Most of its authorities are valid for decades.
+        with suppress(InfraError):
+            _download(region, path)
     return path
 
 

@@ -36,7 +36,6 @@ ACCESS_SOURCES = (
     "cache/**/*.py",
     "db/**/*.py",
     "db/queries/*.sql",
-    "db/migrations/*.sql",
     "infra/__init__.py",
     "infra/spec/**/*.py",
     "ops/__init__.py",
@@ -59,6 +58,8 @@ AWS_SOURCES = (
     "ops/servers/__init__.py",
     "ops/servers/errors.py",
 )
+# The folder of the migrations in the source of an image.
+_MIGRATIONS = "db/migrations"
 LOCK_NAME = "requirements.lock"
 _ACCESS_FILES = ("Dockerfile", LOCK_NAME, "groundwork", "groundwork-health")
 _IGNORED = {"__pycache__", ".DS_Store"}
@@ -110,20 +111,30 @@ def image_context(checkout: Checkout, image: str, refresh: str = "") -> ImageCon
     return ImageContext(image, *assemble(checkout, entries, refresh), refresh)
 
 
-def aws_access_digest(root: Path, architecture: str, refresh: str) -> str:
-    """Return the digest of the image for tasks on AWS.
+def aws_access_digest(
+    root: Path, architecture: str, refresh: str, migrations: str = _MIGRATIONS, rds_file: Path | None = None
+) -> str:
+    """Return the digest of the image for tasks on AWS, with the given folder of migrations and RDS's authorities.
 
     It covers the lock file, which contains the hashes of the wheels, so that a preview needs neither wheels nor engine.
+    A downloaded file of authorities (`rds_file` is None) has no effect, so that a preview does not download it.
     """
-    source = _digest(_aws_entries(root), refresh)
+    from infra.aws.trust import RDS_FILE
+
+    entries = dict(_aws_entries(root, migrations))
+    if rds_file is not None:
+        entries[Path("authorities", RDS_FILE)] = rds_file
+    source = _digest(entries.items(), refresh)
     return hashlib.sha256(f"{source}\0{architecture}\n".encode()).hexdigest()
 
 
-def aws_access_context(checkout: Checkout, architecture: str, region: str, ca_file: str) -> Path:
+def aws_access_context(
+    checkout: Checkout, architecture: str, region: str, ca_file: str, migrations: str = _MIGRATIONS
+) -> Path:
     """Assemble the context of the image for tasks on AWS: the access image with boto3 and RDS's authorities."""
     from infra.aws.trust import authorities
 
-    entries = dict(_aws_entries(checkout.root))
+    entries = dict(_aws_entries(checkout.root, migrations))
     for name, path in authorities(checkout, region, ca_file).items():
         entries[Path("authorities", name)] = path
     for wheel in _files(wheelhouse.ensure(checkout, architecture, wheelhouse.AWS_LOCK)):
@@ -174,13 +185,21 @@ def _access_entries(root: Path, wheels: Path) -> Iterator[tuple[Path, Path]]:
     for wheel in _files(wheels):
         yield Path("wheels", wheel.name), wheel
     yield from _sources(root, ACCESS_SOURCES)
+    yield from _migrations(root / _MIGRATIONS)
 
 
-def _aws_entries(root: Path) -> Iterator[tuple[Path, Path]]:
+def _aws_entries(root: Path, migrations: str) -> Iterator[tuple[Path, Path]]:
     for name in _ACCESS_FILES:
         yield Path(name), wheelhouse.AWS_LOCK if name == LOCK_NAME else IMAGES / "access" / name
     yield Path("authorities/README"), IMAGES / "access" / "authorities.txt"
     yield from _sources(root, (*ACCESS_SOURCES, *AWS_SOURCES))
+    yield from _migrations(root / migrations)
+
+
+def _migrations(folder: Path) -> Iterator[tuple[Path, Path]]:
+    for path in folder.glob("*.sql"):
+        if path.is_file():
+            yield Path("source", _MIGRATIONS, path.name), path
 
 
 def _sources(root: Path, patterns: Iterable[str]) -> Iterator[tuple[Path, Path]]:

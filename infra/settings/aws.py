@@ -106,7 +106,7 @@ class AwsSettings:
         "Name of the IAM policy that is the permissions boundary of every role; empty: none (docs/aws-operations.md).",
     )
     aws_rds_ca_file: str = _aws(
-        "", "PEM file with RDS's certificate authorities; empty: downloaded from AWS once."
+        "", "PEM file with RDS's certificate authorities; empty: downloaded from AWS."
     )
     aws_log_retention_days: int = _aws(
         30, "Days for which logs are kept; one of the periods that CloudWatch Logs offers."

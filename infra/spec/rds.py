@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 
@@ -74,6 +75,23 @@ _UNITS = {
 }
 _BYTES = {"kB": 1024, "8kB": 8192, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
 _MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+# Parameters that look boolean but have more values. RDS accepts their values by name only, and not 1 or 0.
+NAMED_SWITCHES = frozenset(
+    {
+        *(
+            "archive_mode",
+            "backslash_quote",
+            "compute_query_id",
+            "constraint_exclusion",
+            "force_parallel_mode",
+        ),
+        *("huge_pages", "recovery_prefetch", "synchronous_commit", "wal_compression"),
+    }
+)
+_SWITCHES = {
+    **dict.fromkeys(("on", "true", "yes"), ("on", "1")),
+    **dict.fromkeys(("off", "false", "no"), ("off", "0")),
+}
 _MEASURED = re.compile(r"(-?[0-9.]+)\s*([A-Za-z]+)")
 # Parameters that take effect at a restart: RDS rejects the apply method `immediate` for them. Others apply at once.
 STATIC = frozenset(
@@ -92,6 +110,12 @@ STATIC = frozenset(
         *("shared_preload_libraries", "track_activity_query_size", "track_commit_timestamp", "wal_buffers"),
     }
 )
+
+
+def migrations_digest(checksums: Mapping[str, str]) -> str:
+    """Return a digest of migrations, given as name -> checksum. The program computes it, and the task compares it."""
+    text = "".join(f"{name} {checksum}\n" for name, checksum in sorted(checksums.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def apply_method(name: str, value: str) -> str:
@@ -121,7 +145,7 @@ def unitless(name: str, value: str) -> str:
     """
     measured = _MEASURED.fullmatch(value)
     if measured is None:
-        return {"on": "1", "off": "0"}.get(value, value)
+        return _switch(name, value)
     number, unit = measured.groups()
     wanted = _UNITS.get(name)
     for sizes in (_BYTES, _MILLISECONDS):
@@ -132,3 +156,14 @@ def unitless(name: str, value: str) -> str:
         if wanted
         else "write a plain number in the parameter's unit (`SELECT unit FROM pg_settings`)"
     )
+
+
+def _switch(name: str, value: str) -> str:
+    """Convert a boolean to 1 or 0, and a switch of a parameter with more values to `on` or `off`."""
+    if (forms := _SWITCHES.get(value.lower())) is None:
+        return value
+    word, number = forms
+    if name in NAMED_SWITCHES:
+        return word
+    # A parameter that the table does not contain is static or belongs to an extension.
+    return number if rds_defaults.POSTGRES.get(name, number) in ("0", "1") else value

@@ -22,7 +22,9 @@ from ops.errors import Exit, OpsError
 # The tag's value is the restore's target, or DRILL.
 TAG = "groundwork.restore"
 DRILL = "drill"
-# A restored instance does not inherit these from its source, and would have the account's defaults.
+# A restored instance does not inherit these from its source, and would have the account's defaults. Exports of logs are
+# left out: RDS would create a log group for each new name, without encryption and retention. `up` sets them after an
+# adoption, when the instance has the stack's name and so its log groups.
 _KEPT = (
     "DBInstanceClass",
     "MultiAZ",
@@ -179,8 +181,6 @@ class Instance:
             wanted["DBSubnetGroupName"] = source["DBSubnetGroup"]["DBSubnetGroupName"]
         if source.get("DBParameterGroups"):
             wanted["DBParameterGroupName"] = source["DBParameterGroups"][0]["DBParameterGroupName"]
-        if exports := source.get("EnabledCloudwatchLogsExports"):
-            wanted["EnableCloudwatchLogsExports"] = exports
         aim: dict[str, Any] = {"UseLatestRestorableTime": True} if moment is None else {"RestoreTime": moment}
         with translated_errors():
             self.client.restore_db_instance_to_point_in_time(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,12 +20,12 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from cache.aws_login import PASSWORD
 from cache.credentials import UrlCredentials
 from cache.errors import CacheSettingError
 from cache.keys import write_fence
 from cache.settings import CacheSettings
 from cache.tls import PlainConnection, TlsConnection, connection_options
-from cache.url_source import UrlSource
 from infra.spec import redis_acl
 from infra.spec.checkout import is_checkout
 from infra.spec.variables import source_variable
@@ -70,15 +70,26 @@ def names_its_redis() -> bool:
 
 def cache_settings(stack: str, role: str) -> CacheSettings:
     """Return the environment's settings, or those of a stack's role. Raise OpsError (2) if they are invalid."""
-    # Without a near cache, because this process caches nothing for itself.
-    environment = dict(os.environ) | {"GROUNDWORK_NEAR_CACHE_ENTRIES": "0"}
+    environment = dict(os.environ)
     if not names_its_redis():
         if not is_checkout():
             raise OpsError("no Redis is given; set REDIS_URL in the environment", Exit.USAGE)
-        # Imported late, because it loads the stack's tools.
-        from ops.stack.connections import environment_of
+        environment |= _environment_of(role, stack)
+    return _settings(environment)
 
-        environment["REDIS_URL"] = environment_of(role, stack)["REDIS_URL"]
+
+def _environment_of(role: str, stack: str) -> dict[str, str]:
+    """Return REDIS_URL of a stack's role, and how the role logs in. Raise OpsError if the stack is not up."""
+    # Imported late, because it loads the stack's tools.
+    from ops.stack.connections import environment_of
+
+    # A stack in Docker has passwords, whatever the shell says.
+    return {"GROUNDWORK_CACHE_LOGIN": PASSWORD, **environment_of(role, stack)}
+
+
+def _settings(environment: Mapping[str, str]) -> CacheSettings:
+    # Without a near cache, because this process caches nothing for itself.
+    environment = {**environment, "GROUNDWORK_NEAR_CACHE_ENTRIES": "0"}
     try:
         settings = CacheSettings.from_environment(environment)
         settings.server_urls()
@@ -114,17 +125,17 @@ def open_cache_server(stack: str) -> Iterator[CacheServer]:
 
 def _as_ops(settings: CacheSettings, stack: str) -> CacheSettings | None:
     """Return the stack's settings for user ops if `settings` are another user's of the same Redis, or None."""
-    if settings.tokens is not None or _user(settings) == "ops" or not is_checkout():
+    if _user(settings) == "ops" or not is_checkout():
         return None
-    from ops.stack.connections import environment_of
-
     try:
-        url = environment_of("ops", stack)["REDIS_URL"]
+        environment = {**os.environ, **_environment_of("ops", stack)}
     except OpsError:
         # There is no such stack, or it is not up.
         return None
-    own = replace(settings, url=UrlSource("REDIS_URL", CacheSettingError, url))
-    return own if _address(own) == _address(settings) else None
+    own = _settings({name: value for name, value in environment.items() if name != "REDIS_URL_FILE"})
+    # On AWS the user of role ops has another name.
+    is_another = _user(own) != _user(settings)
+    return own if is_another and _address(own) == _address(settings) else None
 
 
 def _description(settings: CacheSettings, origin: str) -> str:

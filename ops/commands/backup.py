@@ -221,9 +221,14 @@ def drill(stack: str, to: str | None, evidence: str | None, max_rpo: float | Non
     if evidence is not None:
         atomic_write.check_target(Path(evidence))
     if instance := Instance.of(checkout, stack):
+        from infra.aws.trust import rds_authorities
         from ops.backup.rds_commands import drill as drill_on_rds
+        from ops.stack.pulumi_stack import PulumiStack
 
-        found = drill_on_rds(instance, moment, max_rpo, str(checkout.ca_file(stack)), _say)
+        given = PulumiStack(checkout, stack).check_settings().aws_rds_ca_file
+        # Before the restore, which takes half an hour: a missing file would fail only the last check.
+        ca_file = rds_authorities(checkout, instance.client.meta.region_name, given)
+        found = drill_on_rds(instance, moment, max_rpo, str(ca_file), _say)
     else:
         drill_options = DrillOptions(moment, max_rpo or MAX_RPO_SECONDS, checkout.ca_file(stack))
         found = make_drill(BackupSite.of(checkout, stack), drill_options, _say)
@@ -271,7 +276,10 @@ def _adopt_on_rds(checkout: Checkout, instance: Instance, name: str, yes: bool, 
     from ops.toolchain.provision import ensure
 
     ensure(checkout, docker=False)
-    adoption = Adoption.of(instance, PulumiStack(checkout, instance.stack), name)
+    target = PulumiStack(checkout, instance.stack)
+    # Before the instances are renamed, because the `up` at the end would be refused.
+    target.refuse_pending_creates()
+    adoption = Adoption.of(instance, target, name)
     if not yes:
         _require_name(instance.stack, adoption.consequence)
     # Secrets in it stay encrypted.

@@ -21,19 +21,31 @@ from ops.output import print_line
     help='Connection limit of each role, such as {"app": 40, ...}',
 )  # fmt: skip
 @folder_option
+@click.option(
+    "--expect", metavar="DIGEST:NAME",
+    help="Digest of the migrations and the newest one, to be compared",
+)  # fmt: skip
 @wait_option
-def bootstrap(admin_secret: str, connection_limits: str, folder: Path, wait_seconds: float) -> None:
+def bootstrap(
+    admin_secret: str,
+    connection_limits: str,
+    folder: Path,
+    expect: str | None,
+    wait_seconds: float,
+) -> None:
     """Create roles, database and schema of a managed Postgres
 
     Idempotent: every step can be repeated. DATABASE_URL is the migrator's URL without a password, because the
     migrator logs in with an IAM token (GROUNDWORK_DATABASE_LOGIN=iam).
     """
     from db.settings import DatabaseSettings
-    from ops.bootstrap import AdministratorLogin, bootstrap
+    from ops.bootstrap import AdministratorLogin, bootstrap, require_migrations
 
     limits = _limits(connection_limits)
     settings = DatabaseSettings.from_environment()
     with exit_codes():
+        if expect is not None:
+            require_migrations(folder, expect)
         bootstrap(
             AdministratorLogin.from_secret(admin_secret, wait_seconds),
             settings.unbounded_conninfo,

@@ -49,6 +49,7 @@ def up(stack: str, refresh_images: bool) -> None:
         else:
             from ops.policy.guard import refuse_unsafe_up
 
+            target.refuse_pending_creates()
             refuse_unsafe_up(target)
         if refresh_images:
             print_message(target.refresh_images())
@@ -129,6 +130,9 @@ def down(stack: str, volumes: bool, yes: bool) -> None:
         if is_here:
             # Leftover containers of a killed restore or drill still use the volumes.
             remove_all(checkout.name(stack, "")[:-1])
+        else:
+            # What only AWS knows would stay, and cost money.
+            target.refuse_pending_creates()
         target.down(volumes=volumes)
     kept = f"its data is kept; `groundwork up --stack {stack}` starts it again"
     print_line(f"stack {stack!r} is down; {'its data and backups are deleted' if volumes else kept}")
@@ -174,7 +178,8 @@ def _is_here(target: PulumiStack) -> bool:
 
 
 def _refuse_unsafe_teardown(target: PulumiStack, stack: str, *, is_here: bool, volumes: bool) -> None:
-    """Raise OpsError (7) if `down` would keep half of a stack on AWS, or delete data that the settings protect."""
+    """Raise OpsError (7) if `down` would keep half of a stack on AWS, or delete data that is protected."""
+    from infra.checkpoint import protected_on_aws
     from ops.errors import Exit, OpsError
 
     if not is_here and not volumes:
@@ -188,5 +193,12 @@ def _refuse_unsafe_teardown(target: PulumiStack, stack: str, *, is_here: bool, v
         raise OpsError(
             f"groundwork:protectData of stack {stack!r} is true, so its data is not deleted; set it to false in"
             f" Pulumi.{stack}.yaml{first} and run the same command again",
+            Exit.REFUSED,
+        )
+    # The settings file may have changed since the last `up`, which asks for waivers.
+    if volumes and (protected := protected_on_aws(target.resources())):
+        raise OpsError(
+            f"stack {stack!r} still protects {', '.join(protected)}; run `groundwork up --stack {stack}` first"
+            " (docs/aws-operations.md#teardown)",
             Exit.REFUSED,
         )

@@ -22,6 +22,7 @@ from infra.docker.engine import DockerError, psql
 from ops.errors import OpsError
 from ops.servers.errors import NotVisible, ServerUnreachable, TooSlow, one_line
 from ops.servers.monitored_stack import MonitoredStack
+from ops.stack.database_url import with_token
 
 CONNECT_SECONDS = 3
 # Shorter than ANSWER_SECONDS: the server cancels a slow query before the client considers the server frozen.
@@ -96,8 +97,12 @@ class MonitoredPostgres:
 
     def _connected(self) -> BoundedConnection:
         if self._connection is None or self._connection.closed:
+            try:
+                url = with_token(self._stack.database_url, self._stack.login)
+            except OpsError as error:
+                raise ServerUnreachable(f"cannot log in to {self.name}: {error}") from error
             conninfo = pinned_conninfo(
-                self._stack.database_url,
+                url,
                 connect_timeout=CONNECT_SECONDS,
                 application_name=self._application_name,
                 options=f"-c statement_timeout={STATEMENT_SECONDS}s -c default_transaction_read_only=on",

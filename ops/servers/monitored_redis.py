@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import redis
 
+from cache.errors import CacheSettingError
 from infra.outputs import address_of, server_urls
 from ops.errors import OpsError
 from ops.servers.errors import ServerUnreachable, one_line
@@ -39,9 +40,9 @@ class MonitoredRedis:
         found: dict[str, dict[str, Any] | OpsError] = {}
         for name, url in named_urls(self._stack.redis_url).items():
             try:
-                with client_of(url) as client:
+                with client_of(url, self._stack.login) as client:
                     found[name] = client.info("replication")
-            except (redis.RedisError, OSError) as error:
+            except (redis.RedisError, OSError, CacheSettingError) as error:
                 found[name] = ServerUnreachable(one_line(error))
         return found
 
@@ -76,12 +77,14 @@ class MonitoredRedis:
     def _client(self, url: str) -> Any:
         primary = primary_url(url)
         self.address = address_of(primary)
-        self._clients.append(client_of(primary))
+        self._clients.append(client_of(primary, self._stack.login))
         return self._clients[-1]
 
     def _ask(self, question: Callable[[], _T]) -> _T:
         try:
             return question()
+        except CacheSettingError as error:
+            raise ServerUnreachable(f"cannot log in to {self.name}: {error}") from error
         except (redis.AuthenticationError, redis.ConnectionError, redis.TimeoutError, OSError) as error:
             raise ServerUnreachable(f"cannot reach {self.name}: {one_line(error)}") from error
         except redis.RedisError as error:

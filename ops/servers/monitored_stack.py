@@ -40,6 +40,8 @@ class MonitoredStack:
     containers: Mapping[str, str] = field(default_factory=dict)
     # With replicas on Docker: the containers of Postgres by member. `postgres_container` is then the primary's.
     members: Mapping[str, str] = field(default_factory=dict)
+    # On AWS: the variables that select logins by token.
+    login: Mapping[str, str] = field(default_factory=dict)
     # On AWS: region and name of the RDS instance.
     rds_instance: tuple[str, str] | None = None
     database: str = DATABASE
@@ -95,6 +97,7 @@ class MonitoredStack:
             prometheus_url=values.get(outputs.PROMETHEUS_URL),
             postgres_container=containers.get("postgres"),
             containers=containers,
+            login=values.get(outputs.LOGIN_ENVIRONMENT, {}),
             rds_instance=outputs.rds_instance(values),
         )
 

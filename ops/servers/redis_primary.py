@@ -10,6 +10,8 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from cache.credentials import UrlCredentials
+from cache.settings import CacheSettings
 from infra.outputs import address_of, server_urls
 from infra.spec.redis_replication import SERVER_NAMES
 from ops.servers.errors import ServerUnreachable, one_line
@@ -17,10 +19,20 @@ from ops.servers.errors import ServerUnreachable, one_line
 ANSWER_SECONDS = 3.0
 
 
-def client_of(url: str) -> Any:
-    """Return a client of one server, whose calls take a bounded time."""
+def client_of(url: str, login: Mapping[str, str] | None = None) -> Any:
+    """Return a client of one server, whose calls take a bounded time.
+
+    `login` has the variables with which each connection logs in by a token. Raise CacheSettingError if the URL does not
+    allow that. A connection raises it if no token can be made.
+    """
+    options: dict[str, Any] = {}
+    if login:
+        settings = CacheSettings.from_environment({**login, "REDIS_URL": url})
+        (url,) = settings.server_urls()
+        options["credential_provider"] = UrlCredentials(settings)
     return redis.Redis.from_url(
         url,
+        **options,
         decode_responses=True,
         socket_connect_timeout=ANSWER_SECONDS,
         socket_timeout=ANSWER_SECONDS,

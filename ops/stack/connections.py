@@ -18,7 +18,8 @@ ROLE_NAMES = tuple(outputs.ROLES)
 def environment_of(role: str, stack: str, *, tokens: bool = False) -> dict[str, str]:
     """Return the URLs of a role: DATABASE_URL, DATABASE_READ_URL and REDIS_URL, without those that it does not have.
 
-    With `tokens` also GROUNDWORK_TOKEN_KEYS. The outputs are decrypted once, because that takes longer than the rest.
+    On AWS also the variables that a login needs, and with `tokens` GROUNDWORK_TOKEN_KEYS. The outputs are decrypted
+    once, because that takes longer than the rest.
     """
     if role not in outputs.ROLES:
         raise OpsError(f"unknown role {role!r}; choose one of {', '.join(ROLE_NAMES)}", Exit.USAGE)
@@ -27,6 +28,7 @@ def environment_of(role: str, stack: str, *, tokens: bool = False) -> dict[str, 
         "DATABASE_URL": values[outputs.DATABASE_URLS].get(role),
         "DATABASE_READ_URL": values.get(outputs.DATABASE_READ_URLS, {}).get(role),
         "REDIS_URL": values[outputs.REDIS_URLS].get(role),
+        **values.get(outputs.LOGIN_ENVIRONMENT, {}),
     }
     if tokens:
         from db.token_keys import VARIABLE
@@ -75,11 +77,16 @@ def _token_keys(values: Mapping[str, Any], stack: str) -> str:
 
 
 def database_url(*, role: str, stack: str) -> str:
-    """Return a role's libpq URL. Raise OpsError if the stack is not up or the role has no database login."""
-    try:
-        return environment_of(role, stack)["DATABASE_URL"]
-    except KeyError:
-        raise OpsError(f"role {role!r} has no login in Postgres; choose another role", Exit.USAGE) from None
+    """Return a role's connection string, on AWS with a token that is valid for 15 minutes.
+
+    Raise OpsError if the stack is not up or the role has no database login.
+    """
+    from ops.stack.database_url import with_token
+
+    environment = environment_of(role, stack)
+    if "DATABASE_URL" not in environment:
+        raise OpsError(f"role {role!r} has no login in Postgres; choose another role", Exit.USAGE)
+    return with_token(environment["DATABASE_URL"], environment)
 
 
 def describe_database(stack: str, role: str) -> str:

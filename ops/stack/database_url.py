@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,12 @@ FROM to_regprocedure('make_activity_partitions(timestamptz, timestamptz)') AS f
 
 class _WrongFile(OpsError):
     """DATABASE_URL_FILE does not name a file with a URL."""
+
+    exit_code = Exit.USAGE
+
+
+class _WrongLogin(OpsError):
+    """A setting of the login by IAM is missing or invalid."""
 
     exit_code = Exit.USAGE
 
@@ -90,14 +98,16 @@ def select_database(
                 raise OpsError(
                     f"{empty[0]}{place} is set but empty; remove the line, or give it a value", Exit.USAGE
                 )
+    # Another variable may name another server, which knows no tokens.
+    login = os.environ if variable_name == "DATABASE_URL" else {}
     if (url := values[variable_name]) is not None:
-        return SelectedDatabase(libpq_url(url), f"{variable_name}{place}")
+        return SelectedDatabase(with_token(libpq_url(url), login), f"{variable_name}{place}")
     if (url_file := values[file_name]) is not None:
         # Imported late, because most runs do not need it.
         from cache.url_source import UrlSource
 
         url = UrlSource(variable_name, _WrongFile, file=Path(url_file)).read()
-        return SelectedDatabase(libpq_url(url), f"{file_name}{place}")
+        return SelectedDatabase(with_token(libpq_url(url), login), f"{file_name}{place}")
     if not is_checkout():
         ways = f"{'pass --url, or ' if has_option else ''}set {variable_name} in the environment"
         ways += " or in a file .env" if dotenv_from is not None else ""
@@ -106,6 +116,38 @@ def select_database(
     from ops.stack.connections import database_url
 
     return SelectedDatabase(database_url(role=role, stack=stack), f"stack {stack!r}")
+
+
+def with_token(url: str, environment: Mapping[str, str]) -> str:
+    """Return the URL, or the same connection string with a login token if the environment's logins are by IAM.
+
+    A URL that has a password is returned as it is. Raise OpsError (2) if the URL does not allow a login by IAM, or if
+    no token can be made.
+    """
+    # Imported late, because most stacks have passwords.
+    from cache.aws_login import is_iam
+
+    if not is_iam("GROUNDWORK_DATABASE_LOGIN", _WrongLogin, environment):
+        return url
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    from db.errors import InvalidSetting
+    from db.settings import DatabaseSettings
+
+    names = ("GROUNDWORK_DATABASE_LOGIN", "AWS_REGION")
+    login = {name: environment[name] for name in names if name in environment}
+    try:
+        if conninfo_to_dict(url).get("password"):
+            return url
+        settings = DatabaseSettings.from_environment({**login, "DATABASE_URL": url})
+        token = conninfo_to_dict(settings.unbounded_conninfo()).get("password")
+    except ProgrammingError:
+        # The connection fails with a message of its own.
+        return url
+    except InvalidSetting as error:
+        raise _WrongLogin(str(error)) from error
+    return make_conninfo(url, password=token)
 
 
 def database_to_change(given: str | None, *, role: str, stack: str) -> str:

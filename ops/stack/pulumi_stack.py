@@ -30,7 +30,7 @@ from ops.errors import Exit, OpsError
 from ops.output import print_line, relay_to_end
 from ops.stack.final_health import require_healthy
 from ops.stack.pulumi_events import await_end, reported_errors, unanswered_ends
-from ops.stack.pulumi_state import LocalState
+from ops.stack.pulumi_state import LocalState, refuse_pending_creates
 from ops.stack.recorded import CONTAINER, NETWORK, Recorded
 from ops.stack.stopped import start_stopped
 from ops.stack.token_keys import refuse_to_lose_keys
@@ -77,6 +77,11 @@ class PulumiStack:
         if settings.target == DOCKER:
             forget_retirement(self.checkout, self.name)
             require_healthy(self.name, self._recorded().containers(), _tell)
+
+    def refuse_pending_creates(self) -> None:
+        """Raise OpsError (7) if `up` could not resume after a killed run on AWS."""
+        if self.prepare().target == AWS:
+            refuse_pending_creates(self._latest(), self.name)
 
     def refresh(self, *, to_stderr: bool = False) -> None:
         """Read the actual resources into the state. Changes no resource."""

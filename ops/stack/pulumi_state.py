@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +16,9 @@ from infra.checkpoint import read_deployment
 from infra.spec.checkout import PROJECT, Checkout
 from ops.errors import Exit, OpsError
 from ops.toolchain import process
+
+# Creating such a resource again continues where the killed run stopped.
+_DYNAMIC = "pulumi-python:dynamic"
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,28 @@ class LocalState:
         """Remove states that a killed run did not finish writing. The previous state stays valid."""
         for unfinished in self.file.parent.glob(f"{self.file.name}.*.tmp"):
             unfinished.unlink(missing_ok=True)
+
+
+def refuse_pending_creates(deployment: Mapping[str, Any], stack: str) -> None:
+    """Raise OpsError (7) if a killed run was creating resources: nobody knows whether they exist.
+
+    Pulumi would create them again, and fail each time with AWS's error that they exist.
+    """
+    urns = [
+        str(operation["resource"]["urn"])
+        for operation in deployment.get("pending_operations") or []
+        if operation["type"] == "creating" and not operation["resource"]["type"].startswith(_DYNAMIC)
+    ]
+    if not urns:
+        return
+    names = ", ".join(urn.rpartition("::")[2] for urn in urns)
+    imports = " ".join(
+        f"--import-pending-creates {shlex.quote(urn)} --import-pending-creates ID" for urn in urns
+    )
+    raise OpsError(
+        f"a killed run of stack {stack!r} was creating {names}; find out which of these exist at AWS, and run"
+        f' `eval "$(.venv/bin/groundwork shellenv --stack {stack})" && pulumi refresh --yes --skip-preview {imports}'
+        " --clear-pending-creates` in the checkout's folder, without the pairs of those that do not exist"
+        " (docs/aws-operations.md#a-killed-up)",
+        Exit.REFUSED,
+    )

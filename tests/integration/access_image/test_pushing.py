@@ -65,6 +65,7 @@ def push(kept: Registry, architecture: str, ca_file: str) -> str:
         digest=aws_access_digest(ROOT, architecture, ""),
         refresh="",
         ca_file=ca_file,
+        migrations="db/migrations",
     )
 
 

@@ -126,6 +126,15 @@ def test_the_defaults_for_rds_are_those_of_the_server(server: Server) -> None:
     assert {k: v for k, v in found.items() if k not in rds.OWN_OF_RDS} == rds_defaults.POSTGRES
 
 
+def test_rds_gets_numbers_for_booleans_and_names_for_switches(server: Server) -> None:
+    rows = server.psql(
+        "SELECT lower(name), vartype FROM pg_settings"
+        " WHERE vartype = 'bool' OR vartype = 'enum' AND 'on' = ANY (enumvals)"
+    )
+    for name, kind in (line.split("|") for line in rows.splitlines()):
+        assert rds.unitless(name, "on") == {"bool": "1", "enum": "on"}[kind], name
+
+
 @promise("a bad setting is refused in one line that names it, before anything is changed")
 @pytest.mark.parametrize("kind", ["postgres", "patroni"])
 def test_a_parameter_with_which_the_server_would_not_start_is_refused(docker_engine: None, kind: str) -> None:

@@ -9,20 +9,25 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 from click.testing import CliRunner
 from moto import mock_aws
+from psycopg.conninfo import conninfo_to_dict
 
 from infra import outputs
+from infra.aws import trust
+from infra.certificates import make_authority
 from ops.backup import rds_commands
 from ops.backup.errors import BackupError, OutsideWindow
 from ops.backup.evidence import CheckFailed
 from ops.backup.rds import TAG, Instance
 from ops.backup.rds_drill import drill
 from ops.commands.backup import backup, restore
+from ops.commands.backup import drill as drill_command
 from ops.errors import Exit, OpsError
 from ops.stack.pulumi_stack import PulumiStack
 from tests.promises import promise
@@ -71,6 +76,7 @@ def instance(client: Any) -> Instance:
         DBParameterGroupName="ours",
         VpcSecurityGroupIds=["sg-12345678"],
         EnableIAMDatabaseAuthentication=True,
+        EnableCloudwatchLogsExports=["postgresql", "upgrade"],
     )
     return Instance("prod", name, client, poll_seconds=0.01, timeout_seconds=5)
 
@@ -106,6 +112,9 @@ def test_a_restore_creates_an_instance_with_the_sources_groups(instance: Instanc
     assert restored["DBSubnetGroup"]["DBSubnetGroupName"] == "private"
     assert restored["DBParameterGroups"][0]["DBParameterGroupName"] == "ours"
     assert restored["DeletionProtection"] is True
+    # RDS would create a log group without encryption and retention for the new name.
+    assert source["EnabledCloudwatchLogsExports"]
+    assert not restored.get("EnabledCloudwatchLogsExports")
     command = f"groundwork restore --adopt {document['instance']} --stack prod"
     assert rds_commands.restore_lines(document)[-1] == f"  {command}"
 
@@ -343,6 +352,40 @@ def test_the_command_takes_a_snapshot_for_a_stack_on_aws(on_aws: Instance) -> No
     refused = CliRunner().invoke(backup, ["--stack", "prod", "--full"])
     assert isinstance(refused.exception, OpsError)
     assert refused.exception.exit_code == Exit.USAGE
+
+
+def test_a_drill_of_the_command_trusts_the_authorities_of_rds(
+    on_aws: Instance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GROUNDWORK_CACHE", str(tmp_path))
+    bundle = tmp_path / "rds-ca" / f"{REGION}.pem"
+    bundle.parent.mkdir()
+    bundle.write_text(make_authority("rds of a test").certificate)
+    trusted = []
+
+    def read(url: str) -> tuple[int, int]:
+        trusted.append(conninfo_to_dict(url)["sslrootcert"])
+        return 1, 2
+
+    monkeypatch.setattr(rds_commands, "read_through", read)
+    done = CliRunner().invoke(drill_command, ["--stack", "prod"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert trusted == [str(bundle)]
+
+
+def test_a_drill_without_the_authorities_of_rds_creates_no_instance(
+    on_aws: Instance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GROUNDWORK_CACHE", str(tmp_path))
+    monkeypatch.setattr(trust, "URL", "http://127.0.0.1:1/{region}.pem")
+    refused = CliRunner().invoke(drill_command, ["--stack", "prod"])
+    assert "groundwork:awsRdsCaFile" in str(refused.exception)
+    monkeypatch.setattr(
+        PulumiStack, "check_settings", lambda self: SimpleNamespace(aws_rds_ca_file="no-such-file.pem")
+    )
+    refused = CliRunner().invoke(drill_command, ["--stack", "prod"])
+    assert "no-such-file.pem" in str(refused.exception)
+    assert _names(on_aws) == {""}
 
 
 def test_the_access_image_does_not_need_boto3() -> None:

@@ -120,6 +120,46 @@ def test_protected_data_is_not_deleted(
     assert ("set it to false in Pulumi.dev.yaml and run the same command again" in said) is bool(code)
 
 
+@promise("a stack on AWS is torn down only if its settings and waivers allow it")
+@pytest.mark.parametrize("target", ["aws", "docker"])
+@pytest.mark.parametrize(
+    ("protection", "code"),
+    [
+        ({"protect": True}, Exit.REFUSED),
+        ({"outputs": {"deletionProtection": True}}, Exit.REFUSED),
+        ({"protect": False, "outputs": {"deletionProtection": False}}, Exit.FINE),
+    ],
+    ids=["by Pulumi", "by RDS", "not"],
+)
+def test_what_the_state_protects_on_aws_is_not_deleted_after_an_edit_of_the_settings(
+    stack: PulumiStack,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    target: str,
+    protection: dict[str, Any],
+    code: Exit,
+) -> None:
+    kind = "aws:rds/instance:Instance"
+    resources = [{"urn": f"urn:pulumi:dev::groundwork::{kind}::postgres", "type": kind, **protection}]
+    stack.state_file.write_text(json.dumps({"checkpoint": {"latest": {"resources": resources}}}))
+    called: list[str] = []
+    edited = {"groundwork:protectData": "false", "groundwork:target": target}
+    if target == "aws":
+        edited["groundwork:awsRegion"] = "eu-central-1"
+    monkeypatch.setattr(Checkout, "here", lambda: stack.checkout)
+    monkeypatch.setattr(PulumiStack, "check_settings", lambda self: StackSettings.parse(edited))
+    monkeypatch.setattr(PulumiStack, "down", lambda self, *, volumes: called.append("down"))
+    monkeypatch.setattr("ops.toolchain.provision.ensure", lambda *_, **__: None)
+    monkeypatch.setattr("ops.backup.workbench.remove_all", lambda _: None)
+    monkeypatch.setattr(ownership, "docker", Docker().command)
+    with pytest.raises(SystemExit) as over:
+        main(["down", "--volumes", "--yes"])
+    assert over.value.code == code
+    assert called == ([] if code else ["down"])
+    refused = "stack 'dev' still protects postgres; run `groundwork up --stack dev` first"
+    assert (refused in capfd.readouterr().err) is bool(code)
+
+
 @pytest.mark.parametrize(("target", "left"), [("docker", False), ("aws", True)])
 def test_pending_operations_of_a_killed_run_are_cleared_only_on_docker(
     stack: PulumiStack, monkeypatch: pytest.MonkeyPatch, target: str, left: bool

@@ -55,10 +55,19 @@ def test_rds_gets_the_containers_parameters_in_its_own_units() -> None:
         ("statement_timeout", "30000", "30000"),
         ("log_min_duration_statement", "-1", "-1"),
         ("jit", "off", "0"),
+        ("jit", "false", "0"),
+        ("log_lock_waits", "Yes", "1"),
+        ("auto_explain.log_analyze", "true", "1"),
+        ("synchronous_commit", "off", "off"),
+        # Without quotes, YAML reads off as a boolean.
+        ("synchronous_commit", "false", "off"),
+        ("synchronous_commit", "local", "local"),
+        ("huge_pages", "on", "on"),
+        ("syslog_ident", "no", "no"),
         ("log_statement", "all", "all"),
         ("random_page_cost", "1.1", "1.1"),
     ],
 )
-def test_rds_gets_a_settings_parameter_without_its_unit(name: str, value: str, rendered: str) -> None:
+def test_rds_gets_a_settings_parameter_in_its_own_form(name: str, value: str, rendered: str) -> None:
     assert StackSettings.parse(AWS_STACK | {"postgresParameters": {name: value}})
     assert rds.parameters(4 * 1024**3, 100, {name: value})[name] == rendered

@@ -175,6 +175,8 @@ def returned(name: str, value: str, method: str) -> str:
         ({"autovacuum": "on"}, "autovacuum"),
         ({"idle_in_transaction_session_timeout": "0"}, "idle_in_transaction_session_timeout"),
         ({"log_statement": "none"}, "log_statement"),
+        ({"synchronous_commit": "on"}, "synchronous_commit"),
+        ({"jit": "yes"}, "jit"),
     ],
 )
 def test_a_parameter_of_postgres_is_returned_as_it_is_sent(more: dict[str, str], name: str) -> None:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from db.migrator import MIGRATIONS_FOLDER, read_source
 from infra import outputs
+from infra.certificates import make_authority
+from infra.images.context import aws_access_digest
+from infra.spec.checkout import Checkout
+from infra.spec.errors import InfraError
 from infra.spec.roles import LOGINS
+from ops.commands.bootstrap import bootstrap
+from ops.errors import Exit, OpsError
 from tests.promises import promise
-from tests.unit.infra.aws.program import TYPES, document, one
+from tests.unit.infra.aws.program import PUSHED, TYPES, document, one, run_aws_program
 from tests.unit.infra.program import Program, all_texts
 
 TASKS = ("access", "bootstrap")
@@ -101,6 +111,62 @@ def test_the_bootstrap_task_runs_before_the_service_and_names_the_migrations(pro
     assert run["security_groups"] == ["application-id"]
     order = [r.name for r in program.resources if r.type in (TYPES["task run"], TYPES["service"])]
     assert order == ["bootstrap", "access"]
+
+
+def bootstrapped(program: Program, folder: Path) -> OpsError:
+    """Run the task's command with an image whose migrations are in `folder`, up to the secret that does not exist."""
+    name, *arguments = container(program, "bootstrap")["command"]
+    assert name == "bootstrap"
+    variables = environment(program, "bootstrap") | {"GROUNDWORK_ADMIN_SECRET": "none"}
+    result = CliRunner().invoke(bootstrap, [*arguments, "--folder", str(folder)], env=variables)
+    assert isinstance(result.exception, OpsError), result.output
+    return result.exception
+
+
+def test_the_bootstrap_task_refuses_an_image_with_other_migrations(program: Program, tmp_path: Path) -> None:
+    assert "is not the ARN of a secret" in str(bootstrapped(program, MIGRATIONS_FOLDER))
+    folder = shutil.copytree(MIGRATIONS_FOLDER, tmp_path / "migrations")
+    *_, newest = read_source(folder)
+    newest.up.path.write_text("SELECT 1")
+    refused = bootstrapped(program, folder)
+    assert f"other migrations than the checkout that runs `up`, although both have {newest.name}" in str(
+        refused
+    )
+    newest.up.path.unlink()
+    refused = bootstrapped(program, folder)
+    assert f"the image lacks {newest.name}" in str(refused)
+    assert refused.exit_code == Exit.MISMATCH
+
+
+def test_the_image_contains_the_migrations_folder_of_the_settings(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(MIGRATIONS_FOLDER, folder)
+    root = Checkout.here().root
+    assert aws_access_digest(root, "arm64", "", str(folder)) == aws_access_digest(root, "arm64", "")
+    (folder / "9999_own.sql").write_text("SELECT 1")
+    own = run_aws_program(tmp_path / "state", migrationsFolder=str(folder), awsAccessArchitecture="arm64")
+    (image,) = own.of_type(PUSHED).values()
+    assert image.inputs["digest"] == aws_access_digest(root, "arm64", "", str(folder))
+    assert image.inputs["digest"] != aws_access_digest(root, "arm64", "")
+    assert image.inputs["migrations"] == str(folder)
+    assert "is not the ARN of a secret" in str(bootstrapped(own, folder))
+
+
+def test_another_file_with_the_authorities_of_rds_makes_another_image(
+    program: Program, tmp_path: Path
+) -> None:
+    given = tmp_path / "rds.pem"
+    given.write_text(make_authority("rds of a test").certificate)
+    own = run_aws_program(tmp_path / "state", awsRdsCaFile=str(given))
+    images = [next(iter(each.of_type(PUSHED).values())).inputs["digest"] for each in (program, own)]
+    assert images[0] != images[1]
+    root = Checkout.here().root
+    before = aws_access_digest(root, "arm64", "", rds_file=given)
+    given.write_text(make_authority("rds of a later test").certificate)
+    assert aws_access_digest(root, "arm64", "", rds_file=given) != before
+    given.unlink()
+    with pytest.raises(InfraError, match=r"cannot read .*rds\.pem"):
+        run_aws_program(tmp_path / "other", awsRdsCaFile=str(given))
 
 
 def policies_of(program: Program, task: str) -> set[str]:

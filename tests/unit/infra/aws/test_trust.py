@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +48,26 @@ def test_the_file_is_downloaded_once(checkout: Checkout, published: dict[str, by
     first = trust.rds_authorities(checkout, "eu-central-1")
     assert first.read_text() == PEM
     assert trust.rds_authorities(checkout, "eu-central-1") == first
+
+
+def test_a_file_that_is_older_than_30_days_is_downloaded_again(
+    checkout: Checkout, published: dict[str, bytes]
+) -> None:
+    name = "/eu-central-1-bundle.pem"
+    published[name] = PEM.encode()
+    path = trust.rds_authorities(checkout, "eu-central-1")
+    newer = make_authority("rds of a later test").certificate
+    for age_days, found in ((29, PEM), (31, newer)):
+        published[name] = newer.encode()
+        os.utime(path, (time.time() - age_days * 86400,) * 2)
+        assert trust.rds_authorities(checkout, "eu-central-1").read_text() == found
+    # The file is used although AWS cannot be reached, or answers something else.
+    for answer in (None, b"a proxy's page"):
+        published.clear()
+        if answer is not None:
+            published[name] = answer
+        os.utime(path, (0, 0))
+        assert trust.rds_authorities(checkout, "eu-central-1").read_text() == newer
 
 
 @pytest.mark.parametrize("content", [None, b"<html>a proxy's page</html>", b""])
