@@ -66,6 +66,7 @@ def catalog_of(connection: Connection) -> Catalog:
         "SELECT set_config('timezone', 'UTC', true), set_config('search_path', coalesce("
         " (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
         " WHERE relname = parts[cardinality(parts)] AND relkind = 'r'"
+        " AND (cardinality(parts) = 1 OR nspname = parts[1])"
         " ORDER BY pg_table_is_visible(pg_class.oid) DESC, 1 LIMIT 1),"
         f" quote_ident(current_schema()), ''), true) FROM parse_ident({NAME}) AS parts",
         [TABLE],

@@ -152,6 +152,20 @@ def test_another_programs_ledger_is_not_taken_for_the_projects(
     assert project.run("verify").out == "the database matches the 2 applied migrations\n"
 
 
+def test_another_programs_ledger_that_is_earlier_on_the_path_is_not_taken_for_the_projects(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", project.url)
+    project.write("groundwork.toml", '[migrate]\nfolder = "migrations"\nledger = "public._sqlx_migrations"\n')
+    assert project.run("up").code == Exit.FINE
+    project.psql(f"CREATE SCHEMA AUTHORIZATION {project.role} CREATE TABLE _sqlx_migrations ()")
+    # The project's own tables are not among the differences.
+    assert project.run("verify").out.splitlines() == [
+        f"unexpected  table {project.role}._sqlx_migrations",
+        "1 difference from the schema of the 2 applied migrations",
+    ]
+
+
 @promise(
     "`migrate` works for another project: folder, URL, schema and ledger come from its settings", control=True
 )
