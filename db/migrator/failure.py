@@ -123,8 +123,8 @@ def not_removed(migration: Migration, statement: Statement, error: psycopg.Error
     if not is_resumable(statement):
         return left_dirty(migration)
     return (
-        f"what it left could not be removed ({one_line(error)}), so the migration is dirty: run it again before you"
-        " change the file, which removes that, and then correct the file"
+        f"what it left could not be removed ({one_line(error)}), so the migration is dirty. Run it again with the"
+        " unchanged file, which removes what is left. Then correct the file"
     )
 
 

@@ -243,6 +243,12 @@ class Ledger:
         return sql.SQL(query).format(self._table, *map(sql.Literal, values)).as_string()
 
 
+def is_elsewhere(connection: Connection) -> bool:
+    """Return whether a table with the ledger's name exists that this session does not see as the ledger."""
+    row = connection.execute(_ELSEWHERE, [TABLE]).fetchone()
+    return row is not None and row[2] is not None
+
+
 def describe_absence(connection: Connection) -> str:
     """Return a sentence for a session in which Ledger.find returns None: which role sees no ledger, and why."""
     row = connection.execute(_ELSEWHERE, [TABLE]).fetchone()

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from db.migrator.connection import Connection, open_connection
-from db.migrator.errors import DirtyMigration, LedgerMismatch, NotRevertible, PhaseOrder
+from db.migrator.errors import DirtyMigration, LedgerMismatch, NoLedger, NotRevertible, PhaseOrder
 from db.migrator.events import Applied, Event, OnEvent, no_event
-from db.migrator.ledger import Ledger, LedgerRow, describe_absence
+from db.migrator.ledger import Ledger, LedgerRow, describe_absence, is_elsewhere
 from db.migrator.lock import migration_lock
 from db.migrator.lock_wait import DEFAULT_LIMITS, LockLimits
 from db.migrator.phase import Phase
@@ -216,6 +216,8 @@ def _run(
     with migration_lock(conninfo, limits.migrator_lock_seconds, waiting, first) as session:
         ledger = Ledger.ensure(session.connection) if direction == "up" else Ledger.find(session.connection)
         if ledger is None:
+            if is_elsewhere(session.connection):
+                raise NoLedger(describe_absence(session.connection))
             on_event(Event("absent", None, describe_absence(session.connection)))
             return ()
         state = compare(ledger.rows(session.connection), migrations, ignore_missing=ignore_missing)

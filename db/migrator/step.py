@@ -214,7 +214,7 @@ class MigrationStep:
                 connection.execute("ROLLBACK")
                 return False
         else:
-            # The row is dirty, so sqlx-cli stops. An earlier transaction may have taken the role that reads the ledger.
+            # The row is dirty, so sqlx-cli stops. An earlier transaction may have set a role without access to it.
             connection.execute("; ".join(begin).encode())
         budget = LockBudget(connection, self.limits.table_lock_seconds, self.ledger)
         sent = tuple(groups(script.sql, transaction.statements[len(modes) :], apart))

@@ -157,7 +157,9 @@ def up(
 @migrate.command("down")
 @database_options
 @click.argument("count", type=IntegerRange(min=1), default=1)
-@click.option("--to", "target", type=int, metavar="VERSION", help="Revert all above this version; 0 for all")
+@click.option(
+    "--to", "target", type=int, metavar="VERSION", help="Revert all above this version; 0 reverts all"
+)
 @click.option("--yes", is_flag=True, help="Drop the migrations' objects and rows without asking")
 @ignore_missing_option
 @lock_limit_options

@@ -48,7 +48,7 @@ def squawk(migrations: Sequence[Migration]) -> tuple[LintFinding, ...]:
     # An installed package has no configuration of its own.
     options = ["--config", str(config)] if config.exists() else []
     command = [str(_program()), "--reporter", "json", *options]
-    # squawk takes a path for a pattern.
+    # squawk treats each path as a glob pattern.
     patterns = map(glob.escape, paths)
     done = subprocess.run([*command, *patterns], capture_output=True, check=False)
     try:

@@ -147,6 +147,8 @@ def test_verify_and_status_say_that_the_role_sees_no_ledger(project: Project) ->
             seen = project.run(command).error
             assert f"no ledger visible to role {project.role}" in seen
             assert "the ledger is in schema public" in seen
+        done = project.run("down", "--yes")
+        assert (done.code, "the ledger is in schema public" in done.error) == (Exit.MISMATCH, True)
 
 
 def test_a_login_that_cannot_use_the_ledgers_schema_gets_a_reason_from_every_command(
