@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from db._sync.access import DataAccess
 
 DATABASE_VARIABLE, REDIS_VARIABLE = "GROUNDWORK_TEST_DATABASE_URL", "GROUNDWORK_TEST_REDIS_URL"
-# Settings of the data access that name other servers than DATABASE_URL and REDIS_URL do.
-_OTHER_SERVERS = ("DATABASE_URL_FILE", "DATABASE_READ_URL", "DATABASE_READ_URL_FILE", "REDIS_URL_FILE")
+# Settings of the data access that name other servers than DATABASE_URL and REDIS_URL do, or how to log in to them.
+_OF_OTHER_SERVERS = (
+    *("DATABASE_URL_FILE", "DATABASE_READ_URL", "DATABASE_READ_URL_FILE", "REDIS_URL_FILE"),
+    *("GROUNDWORK_DATABASE_LOGIN", "GROUNDWORK_CACHE_LOGIN", "GROUNDWORK_REPLICATION_GROUP"),
+)
 _PREFIX = "groundwork_test"
 _UNUSED_DAYS = 30
 # Any number that other programs are unlikely to use for an advisory lock.
@@ -192,14 +195,14 @@ def groundwork_database(
     """A database with all migrations and no rows, and a cache namespace, for one test.
 
     Sets DATABASE_URL, REDIS_URL and GROUNDWORK_CACHE_NAMESPACE, so that `DataAccess.open()` in the test or in the
-    application uses them. Yields these variables. Unsets the variables that name replicas, or files with URLs, because
-    they may be those of a real stack.
+    application uses them. Yields these variables. Unsets the variables that name replicas or files with URLs, or that
+    choose logins by IAM, because they may be those of a real stack.
     """
     name = groundwork_server.create_database()
     environment = groundwork_server.environment(name)
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
-    for variable in _OTHER_SERVERS:
+    for variable in _OF_OTHER_SERVERS:
         monkeypatch.delenv(variable, raising=False)
     yield environment
     groundwork_server.drop_database(name)

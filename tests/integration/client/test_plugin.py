@@ -22,9 +22,12 @@ from groundwork_client import AsyncDataAccess, DataAccess
 from groundwork_client.models import NewUser
 
 ADA = NewUser(github_id=7, username="ada")
-REAL = ("DATABASE_READ_URL", "DATABASE_READ_URL_FILE", "DATABASE_URL_FILE", "REDIS_URL_FILE")
-for name in REAL:
-    os.environ[name] = "postgresql://app@localhost:1/real"
+REAL = dict.fromkeys(
+    ("DATABASE_READ_URL", "DATABASE_READ_URL_FILE", "DATABASE_URL_FILE", "REDIS_URL_FILE"),
+    "postgresql://app@localhost:1/real",
+)
+REAL |= dict.fromkeys(("GROUNDWORK_DATABASE_LOGIN", "GROUNDWORK_CACHE_LOGIN"), "iam")
+os.environ.update(REAL | {"GROUNDWORK_REPLICATION_GROUP": "real"})
 
 
 @pytest.mark.parametrize("run", range(4))
