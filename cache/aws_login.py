@@ -53,14 +53,14 @@ def redis_tokens(error: type[Exception], region: str | None = None) -> LoginToke
 
         if not signers:
             session = _session(error)
-            credentials, place = session.get_credentials(), region or _region(session, error)
+            credentials, region_name = session.get_credentials(), region or _region(session, error)
             if credentials is None:
                 raise error(
                     "a login by IAM needs AWS credentials, and none were found; configure them for boto3"
                 )
             signers.append(
                 RequestSigner(
-                    ServiceId("elasticache"), place, "elasticache", "v4", credentials, session.events
+                    ServiceId("elasticache"), region_name, "elasticache", "v4", credentials, session.events
                 )
             )
         query = urlencode({"Action": "connect", "User": user})

@@ -17,7 +17,7 @@ from infra.spec.variables import source_variable
 from ops.cache.server import cache_settings, describe, require_cache
 from ops.errors import Exit, OpsError
 from ops.output import print_line
-from ops.stack.database_url import require_database, select_database
+from ops.stack.database_url import TOKEN_POOL_SECONDS, require_database, select_database
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -66,7 +66,10 @@ def warm_from_here(
     database = UrlSource("DATABASE_URL", InvalidSetting, url)
 
     async def run() -> dict[str, int]:
-        async with AsyncDataAccess(DatabaseSettings(database, pool_size=2), cache) as data:
+        settings = DatabaseSettings(
+            database, pool_size=2, pool_min_size=2, max_lifetime_seconds=TOKEN_POOL_SECONDS
+        )
+        async with AsyncDataAccess(settings, cache) as data:
             return await Warming(data, limit, rate, progress).run()
 
     try:

@@ -25,6 +25,7 @@ from ops.errors import OpsError, exit_code_of
 from ops.gharchive.batch import BatchResult, Parsed, load_events, parse_lines
 from ops.gharchive.lines import Line
 from ops.gharchive.loader import Loader, Prepared
+from ops.stack.database_url import TOKEN_POOL_SECONDS
 
 # A batch waits for the index updates of thousands of rows, and for the locks of another import.
 DEADLINE_SECONDS = 60.0
@@ -143,7 +144,13 @@ def receive(connection: Connection, kind: type[T]) -> T:
 
 def open_pool(database: str) -> Pool:
     source = UrlSource("DATABASE_URL", InvalidSetting, database)
-    pool = Pool(DatabaseSettings(source, pool_size=1, deadline_seconds=DEADLINE_SECONDS), name="import")
+    settings = DatabaseSettings(
+        source,
+        pool_size=1,
+        deadline_seconds=DEADLINE_SECONDS,
+        max_lifetime_seconds=TOKEN_POOL_SECONDS,
+    )
+    pool = Pool(settings, name="import")
     pool.open()
     return pool
 

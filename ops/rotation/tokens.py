@@ -14,7 +14,7 @@ from infra.spec.checkout import is_checkout
 from infra.spec.variables import source_variable
 from ops.errors import Exit, OpsError
 from ops.output import print_line
-from ops.stack.database_url import database_to_change, require_database
+from ops.stack.database_url import TOKEN_POOL_SECONDS, database_to_change, require_database
 
 if TYPE_CHECKING:
     from db._sync.tokens import TokenVault
@@ -81,7 +81,9 @@ def rotate_tokens(
     require_database(database)
     source = UrlSource("DATABASE_URL", InvalidSetting, database)
     done = _announced(keys.keyring(), url, stack)
-    pool = Pool(DatabaseSettings(source, pool_size=1), name="token-rotation")
+    pool = Pool(
+        DatabaseSettings(source, pool_size=1, max_lifetime_seconds=TOKEN_POOL_SECONDS), name="token-rotation"
+    )
     pool.open()
     try:
         vault = TokenVault(pool, keys)
@@ -102,7 +104,9 @@ def _announced(keyring: Keyring, url: str | None, stack: str) -> TokenRotation:
     ids = ", ".join([keyring.current, *keyring.older])
     print_line(f"keyring: {ids}, from {name or f'stack {stack!r}'}", err=True)
     older = ", ".join(keyring.older)
-    advice = older and f"older keys can be removed: {older}"
+    advice = older and (
+        f"no token in this database needs the older keys ({older}); remove them when you need no older backup"
+    )
     if older and name is None and not _is_database_of_stack(url):
         advice = f"before you remove older keys ({older}), check that this is the database of stack {stack!r}"
     return TokenRotation(keyring.current, advice)

@@ -118,6 +118,10 @@ def select_database(
     return SelectedDatabase(database_url(role=role, stack=stack), f"stack {stack!r}")
 
 
+# A token in a URL is valid for 15 minutes, but a session outlives it. A pool must not replace its connections.
+TOKEN_POOL_SECONDS = 86_400.0
+
+
 def with_token(url: str, environment: Mapping[str, str]) -> str:
     """Return the URL, or the same connection string with a login token if the environment's logins are by IAM.
 
