@@ -95,7 +95,12 @@ class VolumeFiles(dynamic.Resource):
         super().__init__(VolumeFilesProvider(), name, props, opts)
         # Not secret, because a digest of 256-bit secrets does not reveal them.
         self.digest = pulumi.Output.unsecret(contents.apply(_digest))
-        self.restart_digest = pulumi.Output.from_input(_digest(dict(enumerate(restart_on))))
+        self.restart_digest = pulumi.Output.from_input(restart_digest(restart_on))
+
+
+def restart_digest(texts: Sequence[str]) -> str:
+    """Return the digest of the texts that a server reads only at its start."""
+    return _digest(dict(enumerate(texts)))
 
 
 def _digest(files: Mapping[Any, str]) -> str:

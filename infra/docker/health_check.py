@@ -6,6 +6,7 @@ Docker checks containers infrequently, because each check starts processes and a
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -131,7 +132,8 @@ def _memory_problem(container: Mapping[str, Any]) -> str:
     """Return that a container was killed because of its memory limit, with the setting that raises it, or ''."""
     if not container["State"].get("OOMKilled"):
         return ""
-    service = (container["Config"]["Labels"] or {}).get("groundwork.service", "").partition("-")[0]
+    # The servers of replicas have numbers.
+    service = re.sub(r"-\d+$", "", (container["Config"]["Labels"] or {}).get("groundwork.service", ""))
     fix = f": raise groundwork:{service}Memory" if service in _SIZED_SERVICES else ""
     return f", killed because it needs more memory than its limit{fix}"
 

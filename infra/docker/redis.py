@@ -21,7 +21,7 @@ from infra.docker.container import (
     service_digest,
     stop_seconds,
 )
-from infra.docker.files import VolumeFiles
+from infra.docker.files import VolumeFiles, restart_digest
 from infra.docker.health import Healthy
 from infra.docker.image import Image
 from infra.docker.network_leases import NetworkLeases
@@ -158,6 +158,40 @@ class Redis(pulumi.ComponentResource):
         if member:
             additional[spec.REPLICATION_FILE], shown = member.configuration(args.passwords)
             restart_on.append(shown)
+        service = Service(
+            what=what,
+            image=self._image.image_id,
+            uid=spec.UID,
+            memory=settings.redis_memory,
+            stop_seconds=stop_seconds(settings.redis_memory),
+            pids=64,
+            network=args.network,
+            internal_port=spec.PORT,
+            external_port=port,
+            volumes={
+                spec.DATA_DIR: (data.name, True),
+                spec.CONFIG_DIR: (config.name, False),
+            },
+            health=["groundwork-health"],
+            config_digest=restart_digest(restart_on),
+            entrypoint=member.entrypoint() if member else None,
+            address=member.address if member else None,
+        )
+        first: list[pulumi.Resource] = []
+        keeps_data = settings.redis_persistence != "none"
+        if member or keeps_data:
+            drain = RedisDrain(
+                what,
+                first_container=checkout.name(stack, replication.SERVER_NAMES[0]),
+                maxmemory_bytes=parse_bytes(settings.redis_maxmemory),
+                eviction_policy=settings.redis_eviction_policy,
+                keeps_data=keeps_data,
+                has_replicas=member is not None,
+                digest=service_digest(service, settings),
+                opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[*before])),
+            )
+            first.append(drain)
+        # After the drain, because a server that restarts reads them, also if the drain refuses the change.
         files = VolumeFiles(
             f"{what}-files",
             volume=config.name,
@@ -175,41 +209,9 @@ class Redis(pulumi.ComponentResource):
                 **certificate_files(certificate, args.trust),
             },
             restart_on=restart_on,
-            opts=child,
+            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=list(first))),
         )
-        service = Service(
-            what=what,
-            image=self._image.image_id,
-            uid=spec.UID,
-            memory=settings.redis_memory,
-            stop_seconds=stop_seconds(settings.redis_memory),
-            pids=64,
-            network=args.network,
-            internal_port=spec.PORT,
-            external_port=port,
-            volumes={
-                spec.DATA_DIR: (data.name, True),
-                spec.CONFIG_DIR: (config.name, False),
-            },
-            health=["groundwork-health"],
-            config_digest=files.restart_digest,
-            entrypoint=member.entrypoint() if member else None,
-            address=member.address if member else None,
-        )
-        first: list[pulumi.Resource] = [files]
-        keeps_data = settings.redis_persistence != "none"
-        if member or keeps_data:
-            drain = RedisDrain(
-                what,
-                first_container=checkout.name(stack, replication.SERVER_NAMES[0]),
-                maxmemory_bytes=parse_bytes(settings.redis_maxmemory),
-                eviction_policy=settings.redis_eviction_policy,
-                keeps_data=keeps_data,
-                has_replicas=member is not None,
-                digest=service_digest(service, settings),
-                opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=[*before])),
-            )
-            first.append(drain)
+        first.append(files)
         healthy = make_container(
             checkout,
             stack,

@@ -30,7 +30,7 @@ from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 # A replica copies the data within seconds. After this time `up` continues, because Redis contains only a cache, and a
 # server that does not start may need this change.
 _WAIT_SECONDS = 60.0
-# The time for writing the reduced data to the disk.
+# The time for loading the data, and for writing the reduced data to the disk.
 _REWRITE_SECONDS = 600.0
 _POLL_SECONDS = 1.0
 
@@ -82,11 +82,14 @@ def _fits(members: Mapping[str, RedisMember], primary: str, maxmemory_bytes: int
     return _data_bytes(memory) <= maxmemory_bytes
 
 
-def shrink(first_container: str, maxmemory_bytes: int, eviction_policy: str) -> None:
+def shrink(
+    first_container: str, maxmemory_bytes: int, eviction_policy: str, *, was_more: bool = False
+) -> None:
     """Reduce the data of the first server to a lower limit, if it runs, before its replacement loads the data.
 
-    Redis evicts nothing while it loads, so a server with less memory would be killed at each start. Raises SettingError
-    if the data do not fit. The servers then have their former limit and policy again.
+    Redis evicts nothing while it loads, so a server with less memory would be killed at each start. `was_more` is
+    whether the last complete `up` had a higher limit. Raises SettingError if the data do not fit. The servers then have
+    their former limit and policy again.
     """
     servers = [each for each in existing_members(first_container).values() if each.name in SERVER_NAMES]
     first = next((each for each in servers if each.name == SERVER_NAMES[0] and each.is_running), None)
@@ -98,21 +101,26 @@ def shrink(first_container: str, maxmemory_bytes: int, eviction_policy: str) -> 
         # A server that does not answer may need this change.
         return
     if int(former["maxmemory"]) <= maxmemory_bytes:
+        if was_more:
+            # A killed `up` has set the limit, and may not have rewritten the AOF.
+            rewrite_aof(first)
         return
+    size = _data_of(first)
     evicts = eviction_policy != "noeviction"
     deadline = time.monotonic() + (_WAIT_SECONDS if evicts else 0)
     try:
-        if evicts or _has_loaded_at_most(first, maxmemory_bytes):
+        if evicts or size <= maxmemory_bytes:
             _limit(servers, maxmemory_bytes, eviction_policy)
-        while not _has_loaded_at_most(first, maxmemory_bytes):
+        while size > maxmemory_bytes:
             if time.monotonic() > deadline:
                 raise SettingError(
                     full("redisMaxmemory"),
-                    f"Redis has {format_mb(_data_bytes(former))} of data, and {eviction_policy} does not reduce them to"
+                    f"Redis has {format_mb(size)} of data, and {eviction_policy} does not reduce them to"
                     f" {format_mb(maxmemory_bytes)}",
                     f"raise {full('redisMaxmemory')}, delete keys, or set {full('redisEvictionPolicy')} to allkeys-lfu",
                 )
             time.sleep(_POLL_SECONDS)
+            size = _data_of(first)
         rewrite_aof(first)
     except BaseException:
         _limit(servers, int(former["maxmemory"]), former["maxmemory_policy"])
@@ -148,12 +156,20 @@ def rewrite_aof(server: RedisMember) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _has_loaded_at_most(server: RedisMember, maxmemory_bytes: int) -> bool:
-    try:
-        info = server.info("memory persistence")
-    except DockerError:
-        return False
-    return info["loading"] == "0" and _data_bytes(info) <= maxmemory_bytes
+def _data_of(server: RedisMember) -> int:
+    """Return the bytes of a server's data, when it has loaded them. Raises DockerError if it does not end."""
+    deadline = time.monotonic() + _REWRITE_SECONDS
+    while True:
+        with suppress(DockerError):
+            info = server.info("memory persistence")
+            if info["loading"] == "0":
+                return _data_bytes(info)
+        if time.monotonic() > deadline:
+            raise DockerError(
+                f"{server.container} has not loaded its data within {_REWRITE_SECONDS:.0f} s;"
+                f" see `docker logs {server.container}`, and run the same command again"
+            )
+        time.sleep(_POLL_SECONDS)
 
 
 def _limit(servers: Sequence[RedisMember], maxmemory_bytes: int, eviction_policy: str) -> None:
@@ -194,7 +210,7 @@ class RedisDrainProvider(Provider):
                 with suppress(DockerError):
                     rewrite_aof(members[props["name"]])
         elif props["keeps_data"]:
-            shrink(first, maxmemory_bytes, props["eviction_policy"])
+            shrink(first, maxmemory_bytes, props["eviction_policy"], was_more=is_less)
 
 
 class RedisDrain(dynamic.Resource):

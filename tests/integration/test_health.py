@@ -75,6 +75,8 @@ def test_the_error_for_a_container_that_exits_has_its_last_line_of_log(
     [
         ("redis", r": raise groundwork:redisMemory"),
         ("etcd-1", ""),
+        # No setting sizes an exporter.
+        ("redis-exporter", ""),
         ("postgres-2", r": raise groundwork:postgresMemory"),
     ],
 )

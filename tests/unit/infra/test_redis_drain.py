@@ -175,6 +175,10 @@ def test_a_server_with_persistence_is_reduced_before_it_has_less_memory(shrunk: 
     server = Member(data=90, fixed=0, loading=["1", "1"])
     assert not shrunk(server, 60, "allkeys-lru")
     assert (server.data, server.said) == (60, ["CONFIG SET maxmemory 60 maxmemory-policy allkeys-lru"])
+    # A server that loads its data is awaited, also if nothing will be evicted.
+    server = Member(data=50, policy="noeviction", loading=["1", "1"])
+    assert not shrunk(server, 60, "noeviction")
+    assert server.limit == 60
     # The new policy evicts what the old one does not.
     server = Member(data=90, fixed=0, policy="noeviction")
     assert not shrunk(server, 60, "allkeys-lru")
@@ -218,14 +222,27 @@ def test_a_server_that_does_not_run_or_answer_is_not_reduced(
     assert not shrunk(frozen, 10, "noeviction")
 
 
+@pytest.mark.parametrize(("was_more", "rewritten"), [(True, ["redis"]), (False, [])])
+def test_an_aof_is_rewritten_by_the_up_after_one_that_was_killed(
+    monkeypatch: pytest.MonkeyPatch, was_more: bool, rewritten: list[str]
+) -> None:
+    """The killed `up` had set the lower limit."""
+    made: list[str] = []
+    monkeypatch.setattr(redis_drain, "existing_members", lambda _: {"redis": Member(limit=60, name="redis")})
+    monkeypatch.setattr(redis_drain, "rewrite_aof", lambda server: made.append(server.name))
+    shrink("gw-redis", 60, "allkeys-lru", was_more=was_more)
+    assert made == rewritten
+
+
 @pytest.mark.parametrize(
     ("has_replicas", "exist", "maxmemory", "calls"),
     [
         (True, True, 60, ["drain", "rewrite redis-2"]),
         (True, True, 100, ["drain"]),
         # Replicas are turned on, or off.
-        (True, False, 60, ["shrink"]),
-        (False, True, 60, ["shrink"]),
+        (True, False, 60, ["shrink True"]),
+        (False, True, 60, ["shrink True"]),
+        (False, True, 100, ["shrink False"]),
     ],
 )
 def test_what_prepares_a_replacement_depends_on_the_servers_that_exist(
@@ -235,7 +252,7 @@ def test_what_prepares_a_replacement_depends_on_the_servers_that_exist(
     members = {name: Member(name=name) for name in SERVER_NAMES} if exist else {}
     monkeypatch.setattr(redis_drain, "redis_members", lambda _: members)
     monkeypatch.setattr(redis_drain, "drain", lambda *_: made.append("drain"))
-    monkeypatch.setattr(redis_drain, "shrink", lambda *_: made.append("shrink"))
+    monkeypatch.setattr(redis_drain, "shrink", lambda *_, was_more: made.append(f"shrink {was_more}"))
     monkeypatch.setattr(redis_drain, "rewrite_aof", lambda server: made.append(f"rewrite {server.name}"))
     news: dict[str, Any] = {"first_container": "gw-redis", "name": "redis-2", "maxmemory_bytes": maxmemory}
     news |= {"eviction_policy": "noeviction", "keeps_data": True, "has_replicas": has_replicas}
@@ -308,4 +325,7 @@ def test_what_replaces_no_container_drains_none(run: Run) -> None:
 def test_a_single_server_is_drained_only_if_the_next_one_loads_its_data(run: Run, program: Program) -> None:
     assert not [resource for resource in program.resources if resource.name.endswith("-drain")]
     kept = run(redisPersistence="aof")
-    assert _named(kept, "redis-drain").urn in kept.of_type(CONTAINER)["redis"].depends_on
+    drain = _named(kept, "redis-drain").urn
+    assert drain in kept.of_type(CONTAINER)["redis"].depends_on
+    # If it refuses the change, a restart of the old server must not find the new configuration.
+    assert drain in _named(kept, "redis-files").depends_on
