@@ -15,8 +15,8 @@ from infra.docker.engine import docker, inspect, label_options
 from infra.dynamic import Provider
 from infra.spec.checkout import Checkout
 
-# In a smaller subnet, half of the addresses would be few for applications, and the static ones end at .52.
-_LARGEST_DIVIDED = 25
+# The static addresses end at .52, which is in the upper half of a /26.
+_LONGEST_DIVIDED_PREFIX = 25
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,12 @@ def _automatic_addresses(subnet: ipaddress.IPv4Network) -> list[str]:
     """Return the options by which Docker assigns only addresses of the subnet's upper half.
 
     The servers with static addresses are in the lower half. Docker reserves no address for a container that is stopped,
-    so another container could get it, and the server could not start. Subnets too small for replicas are not divided.
+    so another container could get it, and the server could not start. A /26, the smallest subnet for replicas, is not
+    divided: its static addresses are in both halves.
     """
-    return ["--ip-range", str(list(subnet.subnets())[1])] if subnet.prefixlen <= _LARGEST_DIVIDED else []
+    return (
+        ["--ip-range", str(list(subnet.subnets())[1])] if subnet.prefixlen <= _LONGEST_DIVIDED_PREFIX else []
+    )
 
 
 class Bridge(dynamic.Resource, module="docker", name="Network"):

@@ -157,11 +157,16 @@ def _subnet(checkout: Checkout, stack: str, wanted: str, kept: str | None) -> st
     own = checkout.name(stack, "data")
     taken: dict[str, list[IPv4Network]] = {}
     for network in inspect("network", *docker("network", "ls", "--format", "{{.Name}}").split()):
-        configs = network["IPAM"]["Config"] or ()
-        taken[network["Name"]] = [IPv4Network(c["Subnet"]) for c in configs if ":" not in c["Subnet"]]
+        if network.get("Scope", "local") != "local":
+            # An overlay network of a swarm has its own address space.
+            continue
+        subnets = (config["Subnet"] for config in network["IPAM"]["Config"] or ())
+        # A network without addresses of its own has 0.0.0.0/0.
+        taken[network["Name"]] = [IPv4Network(s) for s in subnets if ":" not in s and not s.endswith("/0")]
     mine = taken.pop(own, None)
     if wanted:
-        _refuse_overlap(IPv4Network(wanted), taken)
+        if IPv4Network(wanted) not in (mine or ()):
+            _refuse_overlap(IPv4Network(wanted), taken)
         return wanted
     if mine:
         return str(mine[0])

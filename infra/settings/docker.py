@@ -16,9 +16,9 @@ from infra.spec.quantity import format_mb
 from infra.spec.redis import MAXMEMORY_SHARE
 from infra.spec.redis_replication import LONGEST_PREFIX, REPLICAS
 
+# The private addresses of RFC 1918, and those for benchmarks. `is_private` would also accept 127.0.0.0/8.
+_PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15")))
 # host:port, the form of Prometheus's targets
-# The private addresses of RFC 1918. `is_private` would also accept 127.0.0.0/8 and link-local addresses.
-_PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 _TARGET = r"[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}"
 _docker = partial(setting, only=DOCKER)
 
@@ -99,11 +99,17 @@ def _check_subnet(settings: DockerTargetSettings) -> None:
     if not settings.network_subnet:
         return
     subnet = require_network("networkSubnet", settings.network_subnet, "10.201.7.0/24")
-    if not any(subnet.subnet_of(each) for each in _PRIVATE) or subnet.prefixlen > 28:
+    if not any(subnet.subnet_of(each) for each in _PRIVATE):
         raise SettingError(
             full("networkSubnet"),
-            f"{subnet} is not private or smaller than 16 addresses",
-            "use a subnet of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16 with /28 or larger, like 10.201.7.0/24",
+            f"{subnet} is not a private subnet",
+            "use a part of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, like 10.201.7.0/24",
+        )
+    if subnet.prefixlen > 28:
+        raise SettingError(
+            full("networkSubnet"),
+            f"{subnet} is smaller than 16 addresses",
+            "use a subnet of /28 or larger, like 10.201.7.0/24",
         )
 
 

@@ -194,7 +194,7 @@ def test_the_subnet_of_a_setting_is_used(checkout: Checkout) -> None:
 
 @pytest.mark.parametrize("subnet", ["10.201.7.0/24", "10.201.6.0/23", "10.201.7.128/25"])
 def test_a_subnet_of_a_setting_that_another_network_has_is_refused(
-    checkout: Checkout, engine: Engine, subnet: str
+    checkout: Checkout, engine: Engine, monkeypatch: pytest.MonkeyPatch, subnet: str
 ) -> None:
     """Otherwise Docker refuses it only when `up` has removed the containers and the network."""
     engine.subnets["somebody's"] = "10.201.7.0/24"
@@ -203,6 +203,16 @@ def test_a_subnet_of_a_setting_that_another_network_has_is_refused(
     ) as refused:
         take_leases(checkout, "dev", StackSettings(network_subnet=subnet))
     assert refused.value.key == "groundwork:networkSubnet"
+    # Neither a network of a swarm nor one without addresses of its own is in the way.
+    overlay = {"Name": "overlay", "Scope": "swarm", "IPAM": {"Config": [{"Subnet": subnet}]}}
+    without = {"Name": "without", "Scope": "local", "IPAM": {"Config": [{"Subnet": "0.0.0.0/0"}]}}
+    monkeypatch.setattr(
+        network_leases,
+        "inspect",
+        lambda kind, *names: [overlay, without] if kind == "network" else engine.inspect(kind, *names),
+    )
+    assert take_leases(checkout, "dev", StackSettings(network_subnet=subnet)).subnet == subnet
+    monkeypatch.setattr(network_leases, "inspect", engine.inspect)
     # The stack's own network is replaced.
     engine.subnets[checkout.name("dev", "data")] = engine.subnets.pop("somebody's")
     assert take_leases(checkout, "dev", StackSettings(network_subnet=subnet)).subnet == subnet

@@ -174,9 +174,11 @@ BAD = {
     "subnet with host bits": Bad(
         {"networkSubnet": "10.201.7.1/24"}, "networkSubnet", "has host bits set", "like 10.201.7.0/24"
     ),
-    "public subnet": Bad({"networkSubnet": "8.8.8.0/24"}, "networkSubnet", "is not private", "10.0.0.0/8"),
+    "public subnet": Bad(
+        {"networkSubnet": "8.8.8.0/24"}, "networkSubnet", "is not a private subnet", "10.0.0.0/8"
+    ),
     "subnet of this machine": Bad(
-        {"networkSubnet": "127.0.0.0/24"}, "networkSubnet", "is not private", "10.0.0.0/8"
+        {"networkSubnet": "127.0.0.0/24"}, "networkSubnet", "is not a private subnet", "10.0.0.0/8"
     ),
     "subnet too small": Bad(
         {"networkSubnet": "10.201.7.0/29"}, "networkSubnet", "smaller than 16", "/28 or larger"
