@@ -151,11 +151,12 @@ def require_migrations(folder: Path, expected: str) -> None:
     found = {migration.name: migration.checksum.hex()[:16] for migration in read_source(folder)}
     if rds.migrations_digest(found) == digest:
         return
-    problem = (
-        f"has other migrations than the checkout that runs `up`, although both have {newest}"
-        if newest in found
-        else f"lacks {newest}, the newest migration of the checkout that runs `up`"
-    )
+    if newest == rds.NO_MIGRATION:
+        problem = "has migrations, and the checkout that runs `up` has none"
+    elif newest in found:
+        problem = f"has other migrations than the checkout that runs `up`, although both have {newest}"
+    else:
+        problem = f"lacks {newest}, the newest migration of the checkout that runs `up`"
     raise OpsError(
         f"the image {problem}; nothing was changed. Build the image from that checkout, and set"
         " groundwork:awsAccessImage to it, or remove the setting",
@@ -184,6 +185,8 @@ def _lock(connection: psycopg.Connection[Any], wait_seconds: float) -> None:
             f"another bootstrap has been running for {wait_seconds:.0f} s; wait until it has finished",
             Exit.LOCKED,
         ) from error
+    # The limit is only for this wait.
+    connection.execute("RESET lock_timeout")
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Bootstrap(pulumi.ComponentResource):
             opts=child,
         )
         migrations = migrations_of(args.migrations_folder)
-        newest = max(migrations, key=version_of, default="none")
+        newest = max(migrations, key=version_of, default=rds.NO_MIGRATION)
         definition = args.cluster.define(
             Task(
                 name="bootstrap",

@@ -112,6 +112,10 @@ STATIC = frozenset(
 )
 
 
+# Stands for the name of the newest migration if there is none.
+NO_MIGRATION = "none"
+
+
 def migrations_digest(checksums: Mapping[str, str]) -> str:
     """Return a digest of migrations, given as name -> checksum. The program computes it, and the task compares it."""
     text = "".join(f"{name} {checksum}\n" for name, checksum in sorted(checksums.items()))

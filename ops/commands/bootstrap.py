@@ -23,7 +23,7 @@ from ops.output import print_line
 @folder_option
 @click.option(
     "--expect", metavar="DIGEST:NAME",
-    help="Digest of the migrations and the newest one, to be compared",
+    help="Fail unless these are the migrations of the folder",
 )  # fmt: skip
 @wait_option
 def bootstrap(

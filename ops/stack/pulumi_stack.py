@@ -67,7 +67,7 @@ class PulumiStack:
             start_stopped(
                 recorded.containers(), postgres, _tell, retired=retired_replicas(self.checkout, self.name)
             )
-            refuse_to_lose_keys(postgres, recorded.token_keys(), settings.token_key_ids)
+            refuse_to_lose_keys(self.name, postgres, recorded.token_keys(), settings.token_key_ids)
         lost = recorded.lost_volumes()
         for volume in lost:
             _tell(f"warning: volume {volume} no longer exists, and its data is lost; creating an empty one")

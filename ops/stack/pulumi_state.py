@@ -17,8 +17,8 @@ from infra.spec.checkout import PROJECT, Checkout
 from ops.errors import Exit, OpsError
 from ops.toolchain import process
 
-# Creating such a resource again continues where the killed run stopped.
-_DYNAMIC = "pulumi-python:dynamic"
+# Only these exist at AWS. Creating a dynamic resource again continues where the killed run stopped.
+_OF_AWS = "aws:"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def refuse_pending_creates(deployment: Mapping[str, Any], stack: str) -> None:
     urns = [
         str(operation["resource"]["urn"])
         for operation in deployment.get("pending_operations") or []
-        if operation["type"] == "creating" and not operation["resource"]["type"].startswith(_DYNAMIC)
+        if operation["type"] == "creating" and operation["resource"]["type"].startswith(_OF_AWS)
     ]
     if not urns:
         return

@@ -23,7 +23,7 @@ FROM groundwork.users, unnest(ARRAY[access_token, refresh_token]) AS token
 WHERE length(token) > 2"""
 
 
-def refuse_to_lose_keys(container: str, known: Collection[str], wanted: Collection[str]) -> None:
+def refuse_to_lose_keys(stack: str, container: str, known: Collection[str], wanted: Collection[str]) -> None:
     """Raise OpsError (7) if an `up` would delete a key that tokens in Postgres still need.
 
     `container` is that of the first Postgres server. `known` are the ids of the keys that the state has, `wanted` those
@@ -37,14 +37,15 @@ def refuse_to_lose_keys(container: str, known: Collection[str], wanted: Collecti
     except (DockerError, NoPrimary) as error:
         raise OpsError(
             f"cannot read which keys users' tokens need ({error}), and groundwork:tokenKeys no longer names"
-            f" {', '.join(lost)}; name {_them(lost)} again, run `groundwork up`, and remove {_them(lost)} after that",
+            f" {', '.join(lost)}; name {_them(lost)} again, run `groundwork up --stack {stack}`, and remove"
+            f" {_them(lost)} after that",
             Exit.REFUSED,
         ) from error
     if used:
         raise OpsError(
             f"users' tokens are encrypted with key {', '.join(sorted(used))}, which groundwork:tokenKeys no longer"
-            " names, and without it they are lost; name it again after the new key, run `groundwork up`, and then"
-            " `groundwork tokens rotate`",
+            " names, and without it they are lost; name it again after the new key, run"
+            f" `groundwork up --stack {stack}`, and then `groundwork tokens rotate --stack {stack}`",
             Exit.REFUSED,
         )
 

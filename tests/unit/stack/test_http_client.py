@@ -93,6 +93,15 @@ def test_an_incomplete_answer_is_an_error_of_the_server(whole: bytes) -> None:
         assert "the answer is cut off or not HTTP: " in said[0]
 
 
+def test_an_answer_with_an_error_status_is_read() -> None:
+    checks = b'{"checks": {"redis": {"ok": false, "reason": "down"}}}'
+    with answering(b"HTTP/1.0 503 Service Unavailable\r\n\r\n" + checks) as url:
+        assert doctor(url) == "not ready: redis: down"
+        assert chaos(url) == ["access: not ready (503)"]
+        with pytest.raises(ServerUnreachable, match="HTTP status 503"):
+            access_metrics(url)
+
+
 @pytest.mark.parametrize("body", [b"\xff", b'groundwork_cache_hits_total{entity="user"} many'])
 def test_an_answer_that_is_not_a_page_of_metrics_is_an_error_of_the_server(body: bytes) -> None:
     with (
