@@ -17,6 +17,8 @@ def fetch(url: str, seconds: float) -> tuple[int, bytes]:
             answer = error
         with answer:
             return answer.status, answer.read()
+    except http.client.InvalidURL as error:
+        raise ConnectionError(f"the URL is invalid: {error}") from error
     except http.client.HTTPException as error:
         raise ConnectionError(f"the answer is cut off or not HTTP: {error!r}") from error
 

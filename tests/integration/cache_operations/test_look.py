@@ -231,7 +231,7 @@ def test_a_given_page_without_metrics_is_named_with_the_reason_in_one_line(opera
             "localhost:8000/metrics": "unknown url type: localhost",
             "localhost/metrics": "unknown url type: 'localhost/metrics'",
             "http://127.0.0.1:9/metrics": "Connection refused",
-            f"http://127.0.0.1:{port}x/": "nonnumeric port",
+            f"http://127.0.0.1:{port}x/": "the URL is invalid: nonnumeric port",
         }
         for url, reason in cases.items():
             outcome = operate("stats", "--metrics-url", url)
