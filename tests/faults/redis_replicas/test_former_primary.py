@@ -6,6 +6,7 @@ so that the tests do not depend on the machine's pace.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -167,12 +168,15 @@ def test_the_near_cache_is_emptied_by_a_failover_and_follows_the_new_primary(sit
 def test_with_a_ping_the_near_cache_keeps_answering_from_the_former_primary(
     situation: Situation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = tracking._ask
+    ask, has_asked = tracking._ask, threading.Event()
 
     def harmless(connection: Any, *command: str) -> None:
         ask(connection, *(("PING",) if command[0] == "UNLINK" else command))
+        has_asked.set()
 
     monkeypatch.setattr(tracking, "_ask", harmless)
+    # An UNLINK that has begun before would be refused after the failover.
+    assert has_asked.wait(120)
     situation.promote()
     situation.find_primary(situation.writer)
     assert situation.reads() == "before"
