@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from infra.docker.engine import File, copy_files, docker
@@ -108,6 +110,7 @@ if groundwork-redis /etc/groundwork/redis.conf 2>&1; then exit 1; fi
 ls /var/lib/redis/appendonlydir
 """
     *_, error, left = _run(script, _conf("rdb"))
-    assert error.startswith("cannot make a dump.rdb of the AOF (Could not connect to ")
+    # The temporary server may end before or after redis-cli has connected.
+    assert re.match(r"cannot make a dump\.rdb of the AOF \((Could not connect|Error: |no answer)", error)
     assert error.endswith("set redisPersistence back to aof, or to none to start without the data")
     assert left == "appendonly.aof.manifest"
