@@ -62,8 +62,11 @@ def check_parameters(
 
 def check(image: str, configuration: str) -> None:
     """Raise SettingError if Postgres would not start with this `postgresql.conf`."""
-    options = ("--rm", "--interactive", "--init", "--network=none", "--read-only", "--tmpfs=/tmp")
-    said = docker("run", *options, "--entrypoint=sh", image, "-c", _PARSE, stdin=configuration.encode())
+    said = docker(
+        *("run", "--rm", "--interactive", "--init", "--network=none", "--read-only", "--tmpfs=/tmp"),
+        *("--entrypoint=sh", image, "-c", _PARSE),
+        stdin=configuration.encode(),
+    )
     if _FAILED not in said.splitlines():
         return
     reasons = [match[1] for match in map(_REASON.search, said.splitlines()) if match]

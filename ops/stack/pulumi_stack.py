@@ -61,13 +61,15 @@ class PulumiStack:
         pack = self._policy_pack(settings)
         recorded = self._recorded()
         if settings.target == DOCKER:
-            postgres = self.checkout.name(self.name, "postgres")
             if settings.postgres_replicas:
                 forget_retirement(self.checkout, self.name)
             start_stopped(
-                recorded.containers(), postgres, _tell, retired=retired_replicas(self.checkout, self.name)
+                recorded.containers(),
+                self.checkout.name(self.name, "postgres"),
+                _tell,
+                retired=retired_replicas(self.checkout, self.name),
             )
-            refuse_to_lose_keys(self.name, postgres, recorded.token_keys(), settings.token_key_ids)
+            refuse_to_lose_keys(self.name, self._app_url, recorded.token_keys(), settings.token_key_ids)
         lost = recorded.lost_volumes()
         for volume in lost:
             _tell(f"warning: volume {volume} no longer exists, and its data is lost; creating an empty one")
@@ -159,6 +161,10 @@ class PulumiStack:
         values = json.loads(self._run("stack", "output", "--json", "--show-secrets")) if self.exists else {}
         self._require_up(values)
         return dict(values)
+
+    def _app_url(self) -> str | None:
+        """Return the URL of role app, or None if the stack's first `up` has not ended."""
+        return str(self.outputs()[outputs.DATABASE_URLS]["app"]) if self.public_outputs() else None
 
     def known_outputs(self) -> dict[str, Any]:
         """Return the outputs that are not secret, without decrypting anything. Raises OpsError as `outputs` does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,15 +136,18 @@ def _loading(it: Patient) -> Iterator[None]:
     """Restart with so much data that loading takes seconds."""
     with it.administrator() as administrator:
         administrator.mset({f"gw:ballast:{n}": str(n) * 2000 for n in range(_BALLAST_KEYS)})
-    docker("restart", it.server.container)
-    wait_until(lambda: _meets(it, exceptions.BusyLoadingError))
-    try:
-        yield
-    finally:
-        wait_until(it.server.answers)
-        wait_until(lambda: not _meets(it, exceptions.RedisError))
-        with it.administrator() as administrator:
-            administrator.unlink(*(f"gw:ballast:{n}" for n in range(_BALLAST_KEYS)))
+    with ThreadPoolExecutor(1) as pool:
+        # On a busy machine the command may end after the loading.
+        restarting = pool.submit(docker, "restart", it.server.container)
+        wait_until(lambda: _meets(it, exceptions.BusyLoadingError), 120)
+        try:
+            yield
+        finally:
+            restarting.result()
+            wait_until(it.server.answers, 120)
+            wait_until(lambda: not _meets(it, exceptions.RedisError))
+            with it.administrator() as administrator:
+                administrator.unlink(*(f"gw:ballast:{n}" for n in range(_BALLAST_KEYS)))
 
 
 @contextmanager

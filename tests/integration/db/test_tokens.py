@@ -335,31 +335,26 @@ def test_no_token_is_found_in_clear(
 
 
 @promise("`up` deletes no key that users' tokens are encrypted with")
-def test_a_key_that_tokens_need_is_not_lost(
-    database: Database, opened: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ops.stack.token_keys.DATABASE", database.name)
-    container = database.server.container
-    refuse_to_lose_keys("dev", container, ["k1", "k2"], ["k3"])
+def test_a_key_that_tokens_need_is_not_lost(database: Database, opened: Any) -> None:
+    url = database.url("app")
+    refuse_to_lose_keys("dev", lambda: url, ["k1", "k2"], ["k3"])
     data = opened(f"{K2},{K1}")
     data.users.set_tokens(data.users.add(ADA).id, refresh_token="r")
-    refuse_to_lose_keys("dev", container, ["k1", "k2"], ["k3", "k2"])
+    refuse_to_lose_keys("dev", lambda: url, ["k1", "k2"], ["k3", "k2"])
     with pytest.raises(
         OpsError, match="encrypted with key k2, which groundwork:tokenKeys no longer names"
     ) as refused:
-        refuse_to_lose_keys("dev", container, ["k1", "k2"], ["k3"])
+        refuse_to_lose_keys("dev", lambda: url, ["k1", "k2"], ["k3"])
     assert refused.value.exit_code == Exit.REFUSED
     # Not even if the server does not answer.
     with pytest.raises(OpsError, match="cannot read which keys users' tokens need") as refused:
-        refuse_to_lose_keys("dev", f"{container}-absent", ["k1", "k2"], ["k2"])
+        refuse_to_lose_keys("dev", lambda: "postgresql://app@127.0.0.1:1/none", ["k1", "k2"], ["k2"])
     assert refused.value.exit_code == Exit.REFUSED
 
 
-def test_a_database_without_a_table_of_tokens_needs_no_key(
-    empty_database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_without_a_table_of_tokens_needs_no_key(empty_database: Database) -> None:
     """As of an application with its own migrations."""
-    monkeypatch.setattr("ops.stack.token_keys.DATABASE", empty_database.name)
-    refuse_to_lose_keys("dev", empty_database.server.container, ["k1"], ["k2"])
+    url = empty_database.url("app")
+    refuse_to_lose_keys("dev", lambda: url, ["k1"], ["k2"])
     empty_database.psql("CREATE TABLE groundwork.users (id bigint, access_token text, refresh_token text)")
-    refuse_to_lose_keys("dev", empty_database.server.container, ["k1"], ["k2"])
+    refuse_to_lose_keys("dev", lambda: url, ["k1"], ["k2"])

@@ -164,7 +164,7 @@ UNLOCKED = {
 STACK = {
     "ops.stack.pulumi_stack.PulumiStack.refuse_another_state": answers(None),
     "ops.stack.pulumi_stack.PulumiStack.prepare": answers(
-        SimpleNamespace(target="docker", postgres_replicas=0)
+        SimpleNamespace(target="docker", postgres_replicas=0, token_key_ids=["k1"])
     ),
     "ops.stack.pulumi_stack.PulumiStack.check_settings": answers(SimpleNamespace(target="docker")),
     "ops.stack.pulumi_stack.PulumiStack.exists": property(answers(True)),

@@ -111,6 +111,7 @@ def test_only_on_aws_an_up_is_previewed_first(
     monkeypatch.setattr(PulumiStack, "up", lambda self: done.append("up"))
     monkeypatch.setattr(PulumiStack, "public_outputs", lambda self: {})
     monkeypatch.setattr(PulumiStack, "refuse_another_state", lambda self: None)
+    monkeypatch.setattr(PulumiStack, "refuse_pending_creates", lambda self: None)
     monkeypatch.setattr("ops.stack.stack_status.next_steps", lambda *_: [])
     monkeypatch.setattr("ops.toolchain.provision.ensure", lambda checkout, docker: None)
     monkeypatch.setattr("ops.backup.workbench.refuse_during_restore", lambda *_: None)

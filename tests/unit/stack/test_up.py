@@ -36,14 +36,14 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PulumiStack:
     settings = StackSettings.parse({"groundwork:target": "docker"})
     monkeypatch.setattr(PulumiStack, "prepare", lambda self: settings)
     monkeypatch.setattr(pulumi_stack, "start_stopped", lambda *_, **__: None)
-    monkeypatch.setattr(token_keys, "primary_container", lambda container: container)
+    monkeypatch.setattr(PulumiStack, "_app_url", lambda self: "")
     use_token_key(monkeypatch, "k1")
     return found
 
 
 def use_token_key(monkeypatch: pytest.MonkeyPatch, key_id: str) -> None:
     """Let the tokens of users be encrypted with a key."""
-    monkeypatch.setattr(token_keys, "psql", lambda _, sql, **__: "t" if "pg_attribute" in sql else key_id)
+    monkeypatch.setattr(token_keys, "_used", lambda _: {key_id})
 
 
 def up(stack: PulumiStack, monkeypatch: pytest.MonkeyPatch, missing: str = "") -> list[str]:
@@ -105,3 +105,6 @@ def test_a_key_that_tokens_need_is_not_deleted(stack: PulumiStack, monkeypatch: 
     use_token_key(monkeypatch, "k0")
     with pytest.raises(OpsError, match="encrypted with key k0"):
         up(stack, monkeypatch)
+    # Before the first `up` has ended, there are no tokens.
+    monkeypatch.setattr(PulumiStack, "_app_url", lambda self: None)
+    assert up(stack, monkeypatch) != []
