@@ -82,8 +82,10 @@ class PulumiStack:
 
     def refuse_pending_creates(self) -> None:
         """Raise OpsError (7) if `up` could not resume after a killed run on AWS."""
-        if self.prepare().target == AWS:
-            refuse_pending_creates(self._latest(), self.name)
+        latest = {} if self._is_local and not self.exists else self._latest()
+        # A run that is still active is reported by `prepare`.
+        if latest.get("pending_operations") and self.prepare().target == AWS:
+            refuse_pending_creates(latest, self.name)
 
     def refresh(self, *, to_stderr: bool = False) -> None:
         """Read the actual resources into the state. Changes no resource."""

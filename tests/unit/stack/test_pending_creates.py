@@ -1,4 +1,4 @@
-"""What a killed `up` was creating on AWS is named before the next `up`, because nobody knows whether it exists."""
+"""The refusal of an `up` on AWS after a killed one: it names what may exist although the state lacks it."""
 
 from __future__ import annotations
 
@@ -98,3 +98,11 @@ def test_a_command_is_refused_before_it_changes_anything(
     assert over.value.code == code
     assert done == ([] if code else ["check", "up"])
     assert ("was creating postgres" in capfd.readouterr().err) is bool(code)
+
+
+def test_a_stack_without_a_state_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = Checkout(Path(__file__).parents[3], "1a2b3c", tmp_path / "state", tmp_path / "cache")
+    created: list[str] = []
+    monkeypatch.setattr(pulumi_stack, "ensure_stack", lambda _, name: created.append(name))
+    PulumiStack(checkout, "prod").refuse_pending_creates()
+    assert created == []
