@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pulumi
 
 from infra.docker.container import Service, ServiceArgs, make_container
-from infra.docker.files import VolumeFiles
+from infra.docker.files import VolumeFiles, restart_digest
 from infra.docker.image import Image
 from infra.docker.volume import make_volume
 from infra.images.context import image_context
@@ -72,10 +72,10 @@ class Access(pulumi.ComponentResource):
                 ),
                 "ca.crt": args.trust.bundle,
             },
-            # The service reads the list of servers only at its start.
-            restart_on=[",".join(args.redis_hosts)] if len(args.redis_hosts) > 1 else [],
             opts=child,
         )
+        # The service reads the list of servers only at its start.
+        servers = [",".join(args.redis_hosts)] if len(args.redis_hosts) > 1 else []
         healthy = make_container(
             checkout,
             stack,
@@ -96,7 +96,7 @@ class Access(pulumi.ComponentResource):
                     "GROUNDWORK_POOL_SIZE": str(settings.access_pool_size),
                 },
                 health=["groundwork-health"],
-                config_digest=files.restart_digest,
+                config_digest=restart_digest(servers),
             ),
             pulumi.ResourceOptions.merge(
                 child, pulumi.ResourceOptions(depends_on=[files, *args.starts_after])

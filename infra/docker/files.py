@@ -63,13 +63,8 @@ def _time_of(volume: str) -> str:
 
 
 class VolumeFiles(dynamic.Resource):
-    """Files in a named volume, owned by one uid. A change replaces them in place.
+    """Files in a named volume, owned by one uid. A change replaces them in place. `digest` covers all files."""
 
-    `restart_digest` covers the texts of `restart_on`, which a server reads only at its start. `digest` covers all
-    files.
-    """
-
-    restart_digest: pulumi.Output[str]
     digest: pulumi.Output[str]
 
     def __init__(
@@ -80,7 +75,6 @@ class VolumeFiles(dynamic.Resource):
         image: pulumi.Input[str],
         uid: int,
         files: Mapping[str, pulumi.Input[str]],
-        restart_on: Sequence[str] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         contents = merged_secret(files)
@@ -95,7 +89,6 @@ class VolumeFiles(dynamic.Resource):
         super().__init__(VolumeFilesProvider(), name, props, opts)
         # Not secret, because a digest of 256-bit secrets does not reveal them.
         self.digest = pulumi.Output.unsecret(contents.apply(_digest))
-        self.restart_digest = pulumi.Output.from_input(restart_digest(restart_on))
 
 
 def restart_digest(texts: Sequence[str]) -> str:

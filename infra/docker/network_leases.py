@@ -173,14 +173,19 @@ def _subnet(checkout: Checkout, stack: str, wanted: str, kept: str | None) -> st
     used = [subnet for subnets in taken.values() for subnet in subnets]
     if kept and not _overlaps(IPv4Network(kept), used):
         return kept
-    start = int.from_bytes(hashlib.sha256(f"{checkout.key}/{stack}".encode()).digest()[:4])
-    candidates = [IPv4Network(f"10.{192 + n // 256}.{n % 256}.0/24") for n in range(64 * 256)]
-    candidates = candidates[start % len(candidates) :] + candidates[: start % len(candidates)]
     for avoided in ([*used, *_routed()], used):
-        free = next((each for each in candidates if not _overlaps(each, avoided)), None)
+        free = next((each for each in _candidates(checkout, stack) if not _overlaps(each, avoided)), None)
         if free is not None:
             return str(free)
     raise InfraError("no free subnet in 10.192.0.0/10; set groundwork:networkSubnet")
+
+
+def _candidates(checkout: Checkout, stack: str) -> Iterator[IPv4Network]:
+    """Yield each /24 of 10.192.0.0/10, beginning with one that depends on the stack."""
+    start = int.from_bytes(hashlib.sha256(f"{checkout.key}/{stack}".encode()).digest()[:4])
+    for step in range(64 * 256):
+        second, third = divmod((start + step) % (64 * 256), 256)
+        yield IPv4Network(f"10.{192 + second}.{third}.0/24")
 
 
 def _refuse_overlap(wanted: IPv4Network, taken: Mapping[str, list[IPv4Network]]) -> None:

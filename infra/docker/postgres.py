@@ -19,7 +19,7 @@ from infra.docker.container import (
     server_certificate,
     stop_seconds,
 )
-from infra.docker.files import VolumeFiles
+from infra.docker.files import VolumeFiles, restart_digest
 from infra.docker.image import Image
 from infra.docker.reload import Reload
 from infra.docker.volume import make_volume
@@ -182,7 +182,6 @@ def make_server(
         image=image.image_id,
         uid=spec.UID,
         files={**files, **certificate_files(certificate, args.trust), **repository.files},
-        restart_on=restart_on,
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=list(checks))),
     )
     socket_tmpfs = f"rw,nosuid,nodev,noexec,size=1m,uid={spec.UID},gid={spec.GID},mode=0755"
@@ -210,7 +209,7 @@ def make_server(
             # Parallel queries store their hash tables in /dev/shm.
             shm_mb=max(64, memory // 4 // 1024**2),
             health=["groundwork-health"],
-            config_digest=written.restart_digest,
+            config_digest=restart_digest(restart_on),
             address=address,
         ),
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[written, *starts_after])),

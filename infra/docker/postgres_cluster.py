@@ -23,7 +23,7 @@ from infra.docker.container import (
     make_container,
     server_certificate,
 )
-from infra.docker.files import VolumeFiles
+from infra.docker.files import VolumeFiles, restart_digest
 from infra.docker.image import Image
 from infra.docker.members import ClusterState
 from infra.docker.patroni_settings import PatroniSettings
@@ -149,7 +149,6 @@ def _make_stores(
             image=image.image_id,
             uid=etcd.UID,
             files={"etcd.yml": configuration, **certificate_files(certificate, args.trust)},
-            restart_on=[configuration],
             opts=opts,
         )
         found[member] = make_container(
@@ -171,7 +170,9 @@ def _make_stores(
                 },
                 health=["groundwork-health"],
                 # etcd reads certificates again for each connection, but the authorities only at its start.
-                config_digest=pulumi.Output.all(files.restart_digest, args.trust.bundle).apply(_digest),
+                config_digest=pulumi.Output.all(restart_digest([configuration]), args.trust.bundle).apply(
+                    _digest
+                ),
                 address=address,
             ),
             pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[files, *before])),

@@ -208,7 +208,6 @@ class Redis(pulumi.ComponentResource):
                 },
                 **certificate_files(certificate, args.trust),
             },
-            restart_on=restart_on,
             opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=list(first))),
         )
         first.append(files)

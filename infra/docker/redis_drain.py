@@ -200,17 +200,17 @@ class RedisDrainProvider(Provider):
         return dynamic.UpdateResult(outs=dict(_news))
 
     @staticmethod
-    def _drain(props: dict[str, Any], is_less: bool = False) -> None:
+    def _drain(props: dict[str, Any], was_more: bool = False) -> None:
         first, maxmemory_bytes = props["first_container"], int(props["maxmemory_bytes"])
         members = redis_members(first)
         if props["has_replicas"] and members:
             drain(first, props["name"], maxmemory_bytes)
-            if is_less and _runs(members, props["name"]):
+            if was_more and _runs(members, props["name"]):
                 # The other servers have the data.
                 with suppress(DockerError):
                     rewrite_aof(members[props["name"]])
         elif props["keeps_data"]:
-            shrink(first, maxmemory_bytes, props["eviction_policy"], was_more=is_less)
+            shrink(first, maxmemory_bytes, props["eviction_policy"], was_more=was_more)
 
 
 class RedisDrain(dynamic.Resource):
