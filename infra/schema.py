@@ -156,14 +156,14 @@ class Migrations(dynamic.Resource):
         conninfo: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        from db.migrator import read_source
+        from db.migrator import read_source, short_checksums
 
         migrations = read_source(folder)
         props = {
             "folder": str(folder),
             "container_id": container_id,
             "conninfo": pulumi.Output.secret(conninfo),
-            "migrations": {m.name: m.checksum.hex()[:16] for m in migrations},
+            "migrations": short_checksums(migrations),
             "version": max((m.version for m in migrations), default=0),
         }
         opts = pulumi.ResourceOptions.merge(

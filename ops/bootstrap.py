@@ -19,7 +19,7 @@ from psycopg import errors as sql_errors
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import scalar_row
 
-from db.migrator import Event, LockLimits, apply_pending, read_source
+from db.migrator import Event, LockLimits, apply_pending, read_source, short_checksums
 from db.named_query import queries
 from db.session import connect
 from infra.spec import rds, roles
@@ -148,7 +148,7 @@ def require_migrations(folder: Path, expected: str) -> None:
     `expected` is the digest of them, a colon, and the name of the newest.
     """
     digest, _, newest = expected.partition(":")
-    found = {migration.name: migration.checksum.hex()[:16] for migration in read_source(folder)}
+    found = short_checksums(read_source(folder))
     if rds.migrations_digest(found) == digest:
         return
     if newest == rds.NO_MIGRATION:

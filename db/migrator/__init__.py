@@ -28,7 +28,7 @@ from db.migrator.errors import (
 )
 from db.migrator.events import Applied, Event, EventKind, OnEvent
 from db.migrator.phase import PHASES, Phase
-from db.migrator.source import MIGRATIONS_FOLDER, Migration, Script, read_source
+from db.migrator.source import MIGRATIONS_FOLDER, Migration, Script, read_source, short_checksums
 
 if TYPE_CHECKING:
     from db.migrator.baseline import record_baseline
@@ -119,6 +119,7 @@ __all__ = [
     "record_move",
     "repair_checksums",
     "revert",
+    "short_checksums",
     "status",
 ]
 

@@ -180,6 +180,11 @@ def read_source(
     return tuple(_migrations(_files(folder, skips_bad_files=skips_bad_files), ignored_chars, warn))
 
 
+def short_checksums(migrations: Iterable[Migration]) -> dict[str, str]:
+    """Return the first 16 digits of each migration's checksum, by the migration's name."""
+    return {migration.name: migration.checksum.hex()[:16] for migration in migrations}
+
+
 def newest_version(folder: Path) -> int | None:
     """Return the highest version in a folder, also of a down file without an up file. Raises as read_source does."""
     return max((version for version, _ in _files(folder)), default=None)

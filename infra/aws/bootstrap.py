@@ -41,6 +41,8 @@ class Bootstrap(pulumi.ComponentResource):
     version: pulumi.Output[int]
 
     def __init__(self, name: str, args: BootstrapArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        from db.migrator import read_source, short_checksums
+
         super().__init__("groundwork:aws:Bootstrap", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         site, settings = args.site, args.site.settings
@@ -54,13 +56,14 @@ class Bootstrap(pulumi.ComponentResource):
             tags=site.tags("admin-secret"),
             opts=child,
         )
-        migrations = migrations_of(args.migrations_folder)
-        newest = max(migrations, key=version_of, default=rds.NO_MIGRATION)
+        migrations = read_source(args.migrations_folder)
+        checksums = short_checksums(migrations)
+        newest = migrations[-1].name if migrations else rds.NO_MIGRATION
         definition = args.cluster.define(
             Task(
                 name="bootstrap",
                 # An option and not a variable, which an image without this check would ignore.
-                command=["bootstrap", "--expect", f"{rds.migrations_digest(migrations)}:{newest}"],
+                command=["bootstrap", "--expect", f"{rds.migrations_digest(checksums)}:{newest}"],
                 environment={
                     "DATABASE_URL": args.database_url,
                     "GROUNDWORK_DATABASE_LOGIN": "iam",
@@ -82,7 +85,8 @@ class Bootstrap(pulumi.ComponentResource):
             security_groups=[args.security_group],
             log_group=args.cluster.log_groups["bootstrap"].name,
             database=args.postgres.resource_id,
-            migrations=migrations,
+            migrations=checksums,
+            version=migrations[-1].version if migrations else 0,
             specification=specification_digest(),
             opts=pulumi.ResourceOptions.merge(
                 child, pulumi.ResourceOptions(depends_on=list(args.starts_after))
@@ -147,6 +151,7 @@ class TaskRun(dynamic.Resource, module="aws", name="TaskRun"):
         log_group: pulumi.Input[str],
         database: pulumi.Input[str],
         migrations: dict[str, str],
+        version: int,
         specification: str,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -161,22 +166,10 @@ class TaskRun(dynamic.Resource, module="aws", name="TaskRun"):
             "database": database,
             "migrations": migrations,
             "specification": specification,
-            "version": max(map(version_of, migrations), default=0),
+            "version": version,
             "task": None,
         }
         super().__init__(TaskRunProvider(), name, props, opts)
-
-
-def migrations_of(folder: Path) -> dict[str, str]:
-    """Return the shortened checksum of each migration, by name."""
-    from db.migrator import read_source
-
-    return {migration.name: migration.checksum.hex()[:16] for migration in read_source(folder)}
-
-
-def version_of(name: str) -> int:
-    """Return the version in a migration's name."""
-    return int(name.split("_")[0])
 
 
 def specification_digest() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from ops.errors import Exit, OpsError
+from ops.servers.errors import one_line
 
 # Another application's migrations may have no such table.
 _HAS_TOKENS = """\
@@ -39,9 +40,8 @@ def refuse_to_lose_keys(
     try:
         used = _used(url).intersection(lost)
     except psycopg.Error as error:
-        reason = " ".join(str(error).split())
         raise OpsError(
-            f"cannot read which keys users' tokens need ({reason}), and groundwork:tokenKeys no longer names"
+            f"cannot read which keys users' tokens need ({one_line(error)}), and groundwork:tokenKeys no longer names"
             f" {', '.join(lost)}; name {_them(lost)} again, run `groundwork up --stack {stack}`, and remove"
             f" {_them(lost)} after that",
             Exit.REFUSED,

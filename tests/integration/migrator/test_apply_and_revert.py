@@ -177,13 +177,13 @@ def test_nothing_is_reverted_if_one_of_the_migrations_cannot_be(
 def test_reverting_an_empty_database_does_nothing_and_says_so(
     empty_database: Database, owner: Connection
 ) -> None:
-    told: list[tuple[str, bool]] = []
+    events: list[tuple[str, bool]] = []
     revert(
         empty_database.url("migrator"),
         (),
-        on_event=lambda event: told.append((event.kind, "no migration has been applied" in event.detail)),
+        on_event=lambda event: events.append((event.kind, "no migration has been applied" in event.detail)),
     )
-    assert told == [("absent", True)]
+    assert events == [("absent", True)]
     assert revert(empty_database.url("migrator"), ()) == ()
     assert owner.execute("SELECT to_regclass('_sqlx_migrations')").fetchone() == (None,)
 

@@ -1,4 +1,4 @@
-"""What doctor advises for a certificate that expires: `up` renews a server's, and a rotation renews the authority."""
+"""Doctor's advice for a certificate that expires: `up` renews a server's, and a rotation renews the authority."""
 
 from __future__ import annotations
 
