@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import threading
 import time
 import traceback
@@ -192,6 +193,33 @@ def test_old_packages_are_reported_for_each_container(tag: str, tmp_path: Path) 
         assert old_packages(prefix, time.time()) == {"postgres": 45}
     finally:
         docker("rm", *containers)
+
+
+# Writes the names and versions of the packages in dpkg's records of the root file system that it reads.
+_LISTING = f"""#!{sys.executable}
+import re, sys, tarfile
+
+with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as root:
+    (records,) = [root.extractfile(each).read().decode() for each in root if each.name == "var/lib/dpkg/status"]
+names, versions = (re.findall(rf"^{{key}}: (.+)$", records, re.MULTILINE) for key in ("Package", "Version"))
+with open(sys.argv[sys.argv.index("--out") + 1] + ".cdx.json", "w") as bill:
+    bill.writelines(f"{{name}}={{version}}\\n" for name, version in zip(names, versions, strict=True))
+"""
+
+
+@promise("a bill of materials lists every Debian package of an image")
+def test_the_tool_of_the_bill_reads_the_records_of_every_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sbom, "FOLDER", tmp_path)
+    program = tmp_path / "debsbom"
+    program.write_text(_LISTING)
+    program.chmod(0o755)
+    context = image_context(Checkout.here(), "redis")
+    listed = sbom.of_image(tmp_path, context).read_text().split()
+    packages = labels(context.tag)[PACKAGES_LABEL].split()
+    assert len(packages) > 50
+    assert set(packages) <= set(listed)
 
 
 @promise("a bill of materials lists every Debian package of an image")

@@ -76,6 +76,7 @@ def test_the_primary_of_equally_new_servers_is_used(monkeypatch: pytest.MonkeyPa
     assert bench.copied == [(SECOND, str(Segment(2, 7)))]
 
 
+@promise("a restore of a cluster loses no acknowledged write, even if all its servers were killed")
 def test_the_newest_server_is_used_if_the_primary_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench("lost", first=[Segment(2, 6)], third=[Segment(2, 6), Segment(2, 7), Segment(2, 8)])
     # A replica does not archive. All but the last segment are complete.
