@@ -32,6 +32,7 @@ from db.migrator.source import MIGRATIONS_FOLDER, Migration, Script, read_source
 
 if TYPE_CHECKING:
     from db.migrator.baseline import record_baseline
+    from db.migrator.catalog import find_drift, read_catalog
     from db.migrator.ledger import SCHEMA_CHANGED_CHANNEL, LedgerRow
     from db.migrator.lint import LintFinding, lint_migrations
     from db.migrator.lock_wait import LockLimits
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "record_baseline": "db.migrator.baseline",
+    "find_drift": "db.migrator.catalog",
+    "read_catalog": "db.migrator.catalog",
     "SCHEMA_CHANGED_CHANNEL": "db.migrator.ledger",
     "LedgerRow": "db.migrator.ledger",
     "LintFinding": "db.migrator.lint",
@@ -108,11 +111,13 @@ __all__ = [
     "compare",
     "create_schemas",
     "drop_objects",
+    "find_drift",
     "forget",
     "lint_migrations",
     "mark_applied",
     "new_migration",
     "preview_pending",
+    "read_catalog",
     "read_source",
     "read_status",
     "record_baseline",

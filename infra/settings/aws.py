@@ -82,7 +82,8 @@ class AwsSettings:
     )
     aws_redis_node_type: str = _aws("cache.t4g.small", "Node type of ElastiCache.")
     aws_redis_nodes: int = _aws(
-        2, "Number of Redis nodes, 1 to 6: the primary and its replicas; at least 3 with redisReplicas."
+        2,
+        "Number of Redis nodes, 1 to 6: the primary and its replicas. With redisReplicas 2, at least 3 are made.",
     )
     aws_redis_failover: bool = _aws(
         True, "Let a replica in another zone take over if the primary fails; needs at least two nodes."

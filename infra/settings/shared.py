@@ -36,7 +36,10 @@ class SharedSettings:
     migrations_folder: str = setting(
         "db/migrations", "Folder of the migrations, relative to the project's root."
     )
-    app_connection_limit: int = setting(40, "CONNECTION LIMIT of each login of role app.")
+    app_connection_limit: int = setting(
+        40,
+        "CONNECTION LIMIT of each login of role app. All roles together: at most postgresMaxConnections - 3.",
+    )
     readonly_connection_limit: int = setting(10, "CONNECTION LIMIT of each login of role readonly.")
     monitor_connection_limit: int = setting(5, "CONNECTION LIMIT of each login of role monitor.")
     migrator_connection_limit: int = setting(5, "CONNECTION LIMIT of role migrator.")

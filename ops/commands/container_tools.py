@@ -49,7 +49,7 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
     """Show the containers' logs"""
     from ops.errors import Exit, OpsError
-    from ops.stack.stack_status import ALL_SERVICES, CLUSTER_SERVICES, SERVICES
+    from ops.stack.stack_status import ALL_SERVICES, CLUSTER_SERVICES, REDIS_SERVICES, SERVICES
 
     if service is not None and service not in ALL_SERVICES:
         raise OpsError(f"unknown service {service!r}; choose one of {', '.join(ALL_SERVICES)}", Exit.USAGE)
@@ -57,7 +57,8 @@ def logs(stack: str, service: str | None, follow: bool, tail: int) -> None:
         raise OpsError("--follow needs --service", Exit.USAGE)
     containers = {row["service"]: row["container"] for row in _rows(stack)}
     if service is not None and service not in containers:
-        setting = "postgresReplicas" if service in CLUSTER_SERVICES else "monitoring"
+        settings = {"postgresReplicas": CLUSTER_SERVICES, "redisReplicas": REDIS_SERVICES}
+        setting = next((name for name, services in settings.items() if service in services), "monitoring")
         how = "" if service in SERVICES else f"set groundwork:{setting} and "
         raise OpsError(
             f"stack {stack!r} has no container for {service}; {how}run `groundwork up --stack {stack}`",

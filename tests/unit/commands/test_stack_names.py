@@ -118,6 +118,21 @@ def test_a_container_that_does_not_run_is_named(
     assert said in str(refused.value)
 
 
+def test_a_service_that_the_settings_leave_out_is_refused_with_its_setting(
+    rows: list[dict[str, Any]],
+) -> None:
+    rows += [container("postgres")]
+    for service, setting in (
+        ("postgres-3", "postgresReplicas"),
+        ("etcd-1", "postgresReplicas"),
+        ("redis-2", "redisReplicas"),
+        ("sentinel-1", "redisReplicas"),
+        ("prometheus", "monitoring"),
+    ):
+        refused = CliRunner().invoke(container_tools.logs, ["--service", service]).exception
+        assert f"{service}; set groundwork:{setting} and run `groundwork up" in str(refused), service
+
+
 @pytest.fixture
 def never_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulate that the checkout has no stack that is up."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 
 from infra.outputs import ROLES
 from infra.settings import StackSettings
@@ -127,3 +128,14 @@ def test_a_name_in_code_is_found_and_one_in_prose_is_not(
     text: str, targets: set[str], commands: set[str]
 ) -> None:
     assert (pages.make_targets(text), pages.groundwork_commands(text)) == (targets, commands)
+
+
+def test_settings_in_examples_are_accepted() -> None:
+    checked = []
+    for page in pages.PAGES:
+        for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            config = (yaml.safe_load(block) or {}).get("config")
+            if config:
+                StackSettings.parse({"groundwork:target": "docker", **config})
+                checked.append(page.name)
+    assert {"settings.md", "high-availability.md"} <= set(checked)
