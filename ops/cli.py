@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "logs": ("ops.commands.container_tools", "logs", "Show the containers' logs"),
     "psql": ("ops.commands.container_tools", "psql", "Open psql on the stack's database"),
     "redis-cli": ("ops.commands.container_tools", "redis_cli", "Open redis-cli on the stack's Redis"),
-    "cluster": ("ops.commands.cluster", "cluster", "Show Postgres's replicas, and move the primary"),
+    "cluster": ("ops.commands.cluster", "cluster", "Show and change the roles of replicas"),
     "chaos": ("ops.commands.chaos", "chaos", "Break a stack's servers under load, and report the result"),
     "migrate": ("ops.commands.migrate", "migrate", "Show, apply, revert, create and check migrations"),
     "new": ("ops.commands.new", "new", "Generate the code of a new entity"),
@@ -74,7 +74,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "completion",
         "Print a shell's completion script",
     ),
-    "prune": ("ops.commands.prune", "prune", "Delete unused images, build contexts and tools"),
+    "prune": ("ops.commands.prune", "prune", "Show unused images and tools; --yes deletes them"),
     "toolchain": (
         "ops.commands.toolchain",
         "toolchain",
