@@ -147,6 +147,7 @@ def failover(service: str, stack: str, to: str | None, yes: bool, confirm: str |
     """
     from infra.spec.checkout import Checkout
     from ops.consent import require_consent
+    from ops.errors import Exit, OpsError
     from ops.stack.cluster import SYNCHRONOUS, Cluster
     from ops.stack.redis_cluster import RedisCluster
 
@@ -158,6 +159,8 @@ def failover(service: str, stack: str, to: str | None, yes: bool, confirm: str |
             redis.require_no_primary()
             what = f"make {to or 'a replica'} the redis primary of stack {stack!r}"
             require_consent(what, yes=yes, confirmed=confirm, names=[stack])
+            # A primary may have returned during the question.
+            redis.require_no_primary()
             began = time.monotonic()
             with _moving(stack):
                 promoted = redis.fail_over(to)
@@ -174,6 +177,13 @@ def failover(service: str, stack: str, to: str | None, yes: bool, confirm: str |
         loss = "the last acknowledged writes may be lost" if may_lose else "no acknowledged write is lost"
         what = f"make {new.name} the primary of stack {stack!r} ({loss})"
         require_consent(what, yes=yes, confirmed=confirm, names=[stack])
+        # The servers may have changed during the question.
+        if target.successor(new.name).role != new.role:
+            raise OpsError(
+                f"the role of {new.name} of stack {stack!r} has changed, and with it what may be lost; run the same"
+                " command again",
+                Exit.REFUSED,
+            )
         began = time.monotonic()
         with _moving(stack):
             target.fail_over(new)
@@ -209,6 +219,8 @@ def reinit(stack: str, member: str, yes: bool, confirm: str | None, as_json: boo
         wait = "" if len(others) > 1 else "; every write waits until the copy is complete"
         what = f"delete the data of {member} of stack {stack!r} and copy the primary's{wait}"
         require_consent(what, yes=yes, confirmed=confirm, names=[stack])
+        # It may have become the primary during the question.
+        target.require_copyable(member)
         began = time.monotonic()
         target.copy_again(member, lambda line: print_line(line, err=True))
     seconds = round(time.monotonic() - began, 1)

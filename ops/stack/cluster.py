@@ -210,28 +210,27 @@ class Cluster:
     def copy_again(self, name: str, say: Callable[[str], None]) -> None:
         """Delete a replica's data, and wait until it has copied the primary. After a kill, call it again.
 
-        This works in any state of the replica, because neither Patroni nor Postgres has to run in it.
+        This works in any state of the replica, because neither Patroni nor Postgres has to run in it. Raise OpsError
+        (6) and keep the data if there is no primary without it.
         """
         container = self.containers[name]
         say(f"stopping {name}")
         docker("stop", container, timeout_seconds=STOP_LIMIT_SECONDS)
+        try:
+            self._require(PRIMARY)
+        except BaseException:
+            # It may have become the primary before it stopped, and only it has the last writes then.
+            say(f"starting {name} again, with its data")
+            docker("start", container)
+            raise
         say(f"deleting the data of {name}")
         (found,) = inspect("container", container)
         labels = found["Config"]["Labels"] | {ownership.WORKBENCH_LABEL: container.removesuffix(f"-{name}")}
         docker(
-            *(
-                "run",
-                "--rm",
-                "--init",
-                *label_options(labels),
-                "--network",
-                "none",
-                "--user",
-                found["Config"]["User"],
-            ),
-            *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true"),
-            *("--volume", f"{container}-data:{DATA_DIR}", "--entrypoint", "sh", found["Image"]),
-            *("-c", f"rm -rf {PGDATA} {PGDATA}.*"),
+            *("run", "--rm", "--init", *label_options(labels), "--network", "none"),
+            *("--user", found["Config"]["User"], "--read-only", "--cap-drop", "ALL"),
+            *("--security-opt", "no-new-privileges=true", "--volume", f"{container}-data:{DATA_DIR}"),
+            *("--entrypoint", "sh", found["Image"], "-c", f"rm -rf {PGDATA} {PGDATA}.*"),
             timeout_seconds=_LIST_SECONDS * 10,
         )
         say(f"copying the data of the primary to {name}")
@@ -284,6 +283,21 @@ class Cluster:
 
     def _ready(self) -> dict[str, str]:
         """Return the primary and its synchronous replica by role, and wait for them. Raise OpsError (6)."""
+        return self._require(PRIMARY, SYNCHRONOUS)
+
+    def _require(self, *roles: str) -> dict[str, str]:
+        """Wait until healthy members have these roles, and return the healthy members by role. Raise OpsError (6)."""
+        found = _by_role(self._wait(lambda members: _by_role(members).keys() >= {*roles}))
+        if missing := next((role for role in roles if role not in found), None):
+            raise OpsError(
+                f"the Postgres of stack {self.stack!r} has no {missing}; see"
+                f" `groundwork cluster status --stack {self.stack}`",
+                Exit.UNREACHABLE,
+            )
+        return found
+
+    def _wait(self, is_enough: Callable[[list[Member]], bool]) -> list[Member]:
+        """Wait a while until `is_enough`, and return the members. Raise OpsError (6) if their roles are not known."""
         deadline = time.monotonic() + _LIST_SECONDS
         while True:
             try:
@@ -292,17 +306,9 @@ class Cluster:
                 # etcd may be electing a leader, and a list may take too long on a busy machine.
                 if time.monotonic() > deadline:
                     raise
-                continue
-            found = {member.role: member.name for member in members if member.is_well}
-            if found.keys() >= {PRIMARY, SYNCHRONOUS}:
-                return found
-            if time.monotonic() > deadline:
-                missing = SYNCHRONOUS if PRIMARY in found else PRIMARY
-                raise OpsError(
-                    f"the Postgres of stack {self.stack!r} has no {missing}; see"
-                    f" `groundwork cluster status --stack {self.stack}`",
-                    Exit.UNREACHABLE,
-                )
+            else:
+                if is_enough(members) or time.monotonic() > deadline:
+                    return members
             time.sleep(_POLL_SECONDS)
 
 
@@ -337,6 +343,11 @@ def require_replicas(
 def has_replicas(checkout: Checkout, stack: str) -> bool:
     """Return whether replicas of Postgres exist on this machine."""
     return bool(member_containers(checkout.name(stack, MEMBERS[0])))
+
+
+def _by_role(members: Sequence[Member]) -> dict[str, str]:
+    """Return the healthy members by role."""
+    return {member.role: member.name for member in members if member.is_well}
 
 
 def _position(lsn: object) -> int:

@@ -1,0 +1,154 @@
+"""`groundwork cluster` when the roles of the Postgres servers change while a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner, Result
+
+from infra.docker.engine import DockerError
+from infra.spec.checkout import Checkout
+from ops import cli
+from ops.errors import Exit, OpsError
+from ops.stack import cluster
+from ops.stack.cluster import Cluster
+from tests.unit.commands.test_foreign_text import UNLOCKED, answers
+from tests.unit.stack import test_cluster
+from tests.unit.stack.test_cluster import CONTAINERS, Patroni
+
+patroni, stack = test_cluster.patroni, test_cluster.stack
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_POLL_SECONDS", 0)
+
+
+@pytest.fixture
+def command(stack: Cluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return a function that runs a command of `cluster`. Its third argument is called during the question."""
+    for name, value in UNLOCKED.items():
+        monkeypatch.setattr(name, value)
+    monkeypatch.setattr(Checkout, "here", answers(None))
+    monkeypatch.setattr(Cluster, "of", answers(stack))
+
+    def run(words: str, during_the_question: Callable[[], None]) -> Result:
+        monkeypatch.setattr("ops.consent.require_consent", lambda *_, **__: during_the_question())
+        return CliRunner().invoke(cli.cli, ["cluster", *words.split()])
+
+    return run
+
+
+def _kill(patroni: Patroni, *members: str) -> None:
+    for member in members:
+        patroni.status[CONTAINERS[member]] = "exited"
+
+
+def _promote(patroni: Patroni, member: str, synchronous: str = "nobody") -> None:
+    _kill(patroni, patroni.primary)
+    patroni.primary, patroni.synchronous = member, synchronous
+
+
+def test_a_replica_that_is_promoted_during_the_question_keeps_its_data(
+    command: Callable[..., Result], patroni: Patroni
+) -> None:
+    found = command("reinit postgres-2", lambda: _promote(patroni, "postgres-2")).exception
+    assert isinstance(found, OpsError)
+    assert (found.exit_code, patroni.done) == (Exit.REFUSED, [])
+    assert str(found).startswith("postgres-2 is the primary of stack 'dev'")
+
+
+@pytest.mark.parametrize("others", ["the primary has died", "no other server runs", "the list fails"])
+def test_a_replica_that_is_promoted_before_it_stops_keeps_its_data(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch, others: str
+) -> None:
+    def docker(action: str, *arguments: str, timeout_seconds: float = 120) -> str:
+        if action == "stop":
+            _promote(patroni, "postgres-2")
+            _kill(patroni, "postgres-2", *(["postgres-3"] if others == "no other server runs" else []))
+            if others == "the list fails":
+                monkeypatch.setattr(cluster, "listed_members", fail)
+        return patroni.docker(action, *arguments, timeout_seconds=timeout_seconds)
+
+    def fail(_: str) -> None:
+        raise DockerError("no etcd")
+
+    monkeypatch.setattr(cluster, "docker", docker)
+    stack.require_copyable("postgres-2")
+    with pytest.raises(OpsError, match=r"has no primary|are not known") as refused:
+        stack.copy_again("postgres-2", lambda _: None)
+    assert refused.value.exit_code == Exit.UNREACHABLE
+    assert patroni.done == ["stop gw-postgres-2", "start gw-postgres-2"]
+
+
+def test_a_replica_that_hands_over_as_it_stops_copies_the_new_primary(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_LIST_SECONDS", 60)
+    lists = iter([[], [{"Member": "postgres-3", "Role": "Leader", "State": "running"}]])
+    monkeypatch.setattr(cluster, "listed_members", lambda _: next(lists))
+    _kill(patroni, "postgres-2")
+    stack.copy_again("postgres-2", lambda _: None)
+    assert patroni.done[1] == "run gw-postgres-2-data"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "reason"),
+    [
+        (
+            lambda patroni: patroni.status.update({"gw-postgres": "running"}),
+            Exit.REFUSED,
+            "postgres is the primary",
+        ),
+        (
+            lambda patroni: setattr(patroni, "synchronous", "nobody"),
+            Exit.REFUSED,
+            "postgres-2 of stack 'dev' has",
+        ),
+        (
+            lambda patroni: _kill(patroni, "postgres-2"),
+            Exit.UNREACHABLE,
+            "postgres-2 cannot become the primary",
+        ),
+        (lambda patroni: None, None, "postgres-2 is the primary now"),
+    ],
+    ids=["a primary returned", "writes may be lost", "the replica has stopped", "nothing"],
+)
+def test_a_failover_looks_again_after_the_question(
+    command: Callable[..., Result],
+    patroni: Patroni,
+    change: Callable[[Patroni], None],
+    code: Exit | None,
+    reason: str,
+) -> None:
+    _kill(patroni, "postgres")
+    result = command("failover", lambda: change(patroni))
+    if code is None:
+        assert reason in result.output
+        assert patroni.primary == "postgres-2"
+        return
+    assert isinstance(result.exception, OpsError)
+    assert result.exception.exit_code == code
+    assert reason in str(result.exception)
+    assert patroni.primary == "postgres"
+
+
+def test_a_failover_of_redis_looks_again_after_the_question(
+    command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Redis:
+        primary = ""
+
+        def require_no_primary(self) -> None:
+            if self.primary:
+                raise OpsError("redis is the primary", Exit.REFUSED)
+
+        def fail_over(self, to: str | None) -> str:
+            pytest.fail("it moves the primary")
+
+    redis = Redis()
+    monkeypatch.setattr("ops.stack.redis_cluster.RedisCluster.of", answers(redis))
+    found = command("failover --service redis", lambda: setattr(redis, "primary", "redis")).exception
+    assert isinstance(found, OpsError)
+    assert found.exit_code == Exit.REFUSED
