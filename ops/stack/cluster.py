@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from infra.docker import ownership
 from infra.docker.engine import STOP_LIMIT_SECONDS, DockerError, docker, inspect, label_options
@@ -16,6 +16,7 @@ from infra.spec.checkout import Checkout
 from infra.spec.postgres import DATA_DIR
 from infra.spec.postgres_cluster import MEMBERS, SCOPE
 from ops.errors import Exit, OpsError
+from ops.stack.replicas import require_replicas
 
 PRIMARY, SYNCHRONOUS, REPLICA = "primary", "synchronous replica", "replica"
 _ROLES = {"Leader": PRIMARY, "Sync Standby": SYNCHRONOUS, "Replica": REPLICA}
@@ -23,14 +24,14 @@ _ROLES = {"Leader": PRIMARY, "Sync Standby": SYNCHRONOUS, "Replica": REPLICA}
 _WELL = {"running", "streaming"}
 # The states of a replica that may become the primary.
 _PROMOTABLE = _WELL | {"in archive recovery"}
+# The states of a container that does not start again without a command.
+_STOPPED = {"created", "dead", "exited", "missing", "paused"}
 # Copying a database of terabytes takes hours.
 _COPIED_SECONDS = 24 * 3600.0
 _LIST_SECONDS = 90.0
 # A move takes up to 11 s on a busy machine. If an API does not answer, Patroni's command would wait forever.
 _MOVE_SECONDS = 60
 _POLL_SECONDS = 0.5
-
-_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -125,24 +126,31 @@ class Cluster:
         """Make another member the primary, and return the old and the new one.
 
         Only the synchronous replica is sure to have every acknowledged write. To move the role to another replica, it
-        first moves to the synchronous replica, and then to the other, which has become synchronous. Without `to`, the
-        role moves once.
+        first moves to the synchronous replica, and then to the other, when that has become synchronous. Without `to`,
+        the role moves once. Raise OpsError (6) if `to` is not healthy, before any move, or if a move fails.
         """
-        began = old = self._ready()[PRIMARY]
-        if to == old:
-            return old, old
-        for _ in MEMBERS:
-            candidate = self._ready()[SYNCHRONOUS]
-            say(f"moving the primary from {old} to {candidate}")
-            self._move(old, candidate)
-            old = candidate
-            if to in (None, candidate):
-                return began, candidate
-        raise OpsError(
-            f"{to} did not become a synchronous replica of stack {self.stack!r}; see"
-            f" `groundwork cluster status --stack {self.stack}`",
-            Exit.UNREACHABLE,
-        )
+        if to is not None:
+            self._require_well(to)
+        found = self._require(PRIMARY, SYNCHRONOUS)
+        began, candidate = found[PRIMARY], found[SYNCHRONOUS]
+        if to == began:
+            return began, began
+        if to is not None and to != candidate:
+            self._require_api(f"cannot move the primary from {began} to {to}", [to])
+        say(f"moving the primary from {began} to {candidate}")
+        self._move(began, candidate)
+        if to is None or to == candidate:
+            return began, candidate
+        found = _by_role(self._wait(lambda members: _by_role(members).get(SYNCHRONOUS) == to))
+        if found.get(SYNCHRONOUS) != to:
+            raise OpsError(
+                f"{to} of stack {self.stack!r} did not become the synchronous replica{_present(found)}; see"
+                f" `groundwork cluster status --stack {self.stack}`, and run the same command again",
+                Exit.UNREACHABLE,
+            )
+        say(f"moving the primary from {candidate} to {to}")
+        self._move(candidate, to)
+        return began, to
 
     def successor(self, to: str | None) -> Member:
         """Return the replica for a failover: `to`, or the synchronous replica, or the one that has received the most.
@@ -246,7 +254,7 @@ class Cluster:
         failure = f"cannot move the primary from {old} to {new}"
         said = self._command("switchover", options, failure, [old, new])
         # patronictl exits with 0 although Patroni has refused, or has chosen another member.
-        primary = self._ready()[PRIMARY]
+        primary = self._require(PRIMARY, SYNCHRONOUS)[PRIMARY]
         if primary != new:
             reasons = [line for line in said.splitlines() if "failed" in line or "instead" in line]
             reason = f"{reasons[-1]}; " if reasons else ""
@@ -281,16 +289,26 @@ class Cluster:
                 Exit.UNREACHABLE,
             )
 
-    def _ready(self) -> dict[str, str]:
-        """Return the primary and its synchronous replica by role, and wait for them. Raise OpsError (6)."""
-        return self._require(PRIMARY, SYNCHRONOUS)
+    def _require_well(self, name: str) -> None:
+        """Wait until a member is healthy, unless it is stopped. Raise OpsError (6) if it is not."""
+
+        def find(members: Sequence[Member]) -> Member:
+            return next(member for member in members if member.name == name)
+
+        found = find(self._wait(lambda members: find(members).is_well or find(members).state in _STOPPED))
+        if not found.is_well:
+            raise OpsError(
+                f"cannot move the primary of stack {self.stack!r} to {name}, which is {found.state}; run `groundwork up"
+                f" --stack {self.stack}` to start it, or `groundwork cluster reinit {name} --stack {self.stack}`",
+                Exit.UNREACHABLE,
+            )
 
     def _require(self, *roles: str) -> dict[str, str]:
         """Wait until healthy members have these roles, and return the healthy members by role. Raise OpsError (6)."""
         found = _by_role(self._wait(lambda members: _by_role(members).keys() >= {*roles}))
         if missing := next((role for role in roles if role not in found), None):
             raise OpsError(
-                f"the Postgres of stack {self.stack!r} has no {missing}; see"
+                f"the Postgres of stack {self.stack!r} has no {missing}{_present(found)}; see"
                 f" `groundwork cluster status --stack {self.stack}`",
                 Exit.UNREACHABLE,
             )
@@ -312,34 +330,6 @@ class Cluster:
             time.sleep(_POLL_SECONDS)
 
 
-def require_replicas(
-    checkout: Checkout, stack: str, service: str, find: Callable[[], dict[str, _Found]]
-) -> dict[str, _Found]:
-    """Return the servers that `find` finds on this machine, if the stack has replicas of the service.
-
-    Raise OpsError: 7 on AWS, without replicas, or if the stack belongs to another state, 6 if the stack is not up.
-    """
-    from ops.stack.pulumi_stack import PulumiStack
-    from ops.stack.stack_status import refuse_on_aws
-
-    refuse_on_aws(checkout, stack)
-    found = find()
-    if not found:
-        if getattr(PulumiStack(checkout, stack).check_settings(), f"{service.lower()}_replicas"):
-            raise OpsError(
-                f"stack {stack!r} has no servers of {service} with replicas on this machine; `groundwork up --stack"
-                f" {stack}` creates them",
-                Exit.UNREACHABLE,
-            )
-        raise OpsError(
-            f"stack {stack!r} has no replicas of {service}; set groundwork:{service.lower()}Replicas to 2 and run"
-            f" `groundwork up --stack {stack}` (docs/high-availability.md)",
-            Exit.REFUSED,
-        )
-    ownership.require_own(checkout, stack)
-    return found
-
-
 def has_replicas(checkout: Checkout, stack: str) -> bool:
     """Return whether replicas of Postgres exist on this machine."""
     return bool(member_containers(checkout.name(stack, MEMBERS[0])))
@@ -348,6 +338,11 @@ def has_replicas(checkout: Checkout, stack: str) -> bool:
 def _by_role(members: Sequence[Member]) -> dict[str, str]:
     """Return the healthy members by role."""
     return {member.role: member.name for member in members if member.is_well}
+
+
+def _present(roles: Mapping[str, str]) -> str:
+    """Return the part of a message that names the present primary, if there is one."""
+    return f"; {roles[PRIMARY]} is the primary" if PRIMARY in roles else ""
 
 
 def _position(lsn: object) -> int:

@@ -22,7 +22,7 @@ from infra.spec import redis_acl
 from infra.spec.checkout import Checkout
 from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
 from ops.errors import Exit, OpsError
-from ops.stack.cluster import require_replicas
+from ops.stack.replicas import require_replicas
 
 PRIMARY, REPLICA, SENTINEL = "primary", "replica", "sentinel"
 _WAIT_SECONDS = 90.0

@@ -152,3 +152,77 @@ def test_a_failover_of_redis_looks_again_after_the_question(
     found = command("failover --service redis", lambda: setattr(redis, "primary", "redis")).exception
     assert isinstance(found, OpsError)
     assert found.exit_code == Exit.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("state", "to"), [("exited", "postgres-3"), ("paused", "postgres-2"), ("start failed", "postgres-3")]
+)
+def test_a_switchover_to_a_server_that_is_not_healthy_moves_nothing(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch, state: str, to: str
+) -> None:
+    if state == "start failed":
+        patroni.states[to] = state
+    else:
+        patroni.status[CONTAINERS[to]] = state
+        monkeypatch.setattr(cluster, "_LIST_SECONDS", 1000)
+        monkeypatch.setattr(cluster.time, "sleep", lambda _: pytest.fail("it waits"))
+    with pytest.raises(
+        OpsError, match=f"to {to}, which is {state}; run `groundwork up --stack dev`"
+    ) as refused:
+        stack.switch_over(to, lambda _: None)
+    assert (refused.value.exit_code, patroni.moves) == (Exit.UNREACHABLE, [])
+
+
+def test_a_switchover_waits_for_a_server_that_is_starting(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_LIST_SECONDS", 60)
+    monkeypatch.setattr(cluster.time, "sleep", lambda _: patroni.states.clear())
+    patroni.states = {"postgres-3": "starting"}
+    assert stack.switch_over("postgres-3", lambda _: None) == ("postgres", "postgres-3")
+
+
+def test_a_switchover_to_a_server_whose_api_does_not_answer_moves_nothing(
+    stack: Cluster, patroni: Patroni
+) -> None:
+    patroni.silent = {"gw-postgres-3"}
+    with pytest.raises(OpsError, match="API of postgres-3 does not answer"):
+        stack.switch_over("postgres-3", lambda _: None)
+    assert patroni.moves == []
+
+
+@pytest.mark.parametrize("synchronous", ["postgres", "nobody"])
+def test_a_switchover_to_a_server_that_does_not_become_synchronous_moves_once(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch, synchronous: str
+) -> None:
+    move = patroni.ctl
+
+    def ctl(container: str, command: str, *arguments: str, seconds: int = 0) -> str:
+        said = move(container, command, *arguments, seconds=seconds)
+        if command == "switchover":
+            patroni.synchronous = synchronous
+        return said
+
+    monkeypatch.setattr(cluster, "patronictl", ctl)
+    with pytest.raises(OpsError, match="; postgres-2 is the primary; see") as refused:
+        stack.switch_over("postgres-3", lambda _: None)
+    assert (refused.value.exit_code, patroni.moves) == (Exit.UNREACHABLE, [("postgres", "postgres-2")])
+
+
+def test_a_switchover_waits_until_the_named_server_is_synchronous(
+    stack: Cluster, patroni: Patroni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_LIST_SECONDS", 60)
+    move = patroni.ctl
+
+    def ctl(container: str, command: str, *arguments: str, seconds: int = 0) -> str:
+        said = move(container, command, *arguments, seconds=seconds)
+        if command == "switchover" and len(patroni.moves) == 1:
+            # The former primary follows first.
+            patroni.synchronous = "postgres"
+        return said
+
+    monkeypatch.setattr(cluster, "patronictl", ctl)
+    monkeypatch.setattr(cluster.time, "sleep", lambda _: setattr(patroni, "synchronous", "postgres-3"))
+    assert stack.switch_over("postgres-3", lambda _: None) == ("postgres", "postgres-3")
+    assert patroni.moves == [("postgres", "postgres-2"), ("postgres-2", "postgres-3")]

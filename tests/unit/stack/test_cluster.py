@@ -20,10 +20,10 @@ from ops.stack.cluster import (
     Cluster,
     problems,
     render,
-    require_replicas,
     silent_api_problems,
 )
 from ops.stack.pulumi_stack import PulumiStack
+from ops.stack.replicas import require_replicas
 from tests.promises import promise
 
 MEMBERS = ("postgres", "postgres-2", "postgres-3")
