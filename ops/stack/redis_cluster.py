@@ -84,7 +84,7 @@ class RedisCluster:
         """Make another server the primary, and return the old and the new one.
 
         `to` names the server; without it, Sentinel chooses a replica. Raise OpsError (6) if a server does not follow
-        the primary, or does not become the primary.
+        the primary, or if another server or none becomes the primary.
         """
         members, old = self._complete()
         if to == old:
@@ -92,7 +92,7 @@ class RedisCluster:
         say(f"moving the primary from {old} to {to or 'a replica'}")
         with self._preferred(members, to):
             self._promote(members)
-            return old, self._moved(old)
+            return old, self._named(to, self._moved(old))
 
     def require_no_primary(self) -> None:
         """Raise OpsError (7) if there is a primary."""
@@ -106,7 +106,8 @@ class RedisCluster:
     def fail_over(self, to: str | None) -> str:
         """Promote a replica without the agreement of a majority of Sentinels, and return its name.
 
-        Raise OpsError (6) if no Sentinel answers, knows a replica, or gets it promoted.
+        Raise OpsError (6) if no Sentinel answers, knows a replica, or gets it promoted, or if it promotes another one
+        than `to`.
         """
         members = redis_members(self.container)
         with self._preferred(members, to):
@@ -120,7 +121,17 @@ class RedisCluster:
                         Exit.UNREACHABLE,
                     )
                 time.sleep(_POLL_SECONDS)
-            return primary
+            return self._named(to, primary)
+
+    def _named(self, to: str | None, primary: str) -> str:
+        """Return the new primary. Raise OpsError (6) if Sentinel has not chosen `to`."""
+        if to not in (None, primary):
+            raise OpsError(
+                f"{primary} became the primary of {self._redis} instead of {to}; see `groundwork cluster status"
+                f" --service redis --stack {self.stack}`",
+                Exit.UNREACHABLE,
+            )
+        return primary
 
     @contextmanager
     def _preferred(self, members: Mapping[str, RedisMember], to: str | None) -> Iterator[None]:

@@ -28,6 +28,7 @@ class Redis:
         self.priorities = dict.fromkeys(SERVER_NAMES, 100)
         self.quorum = "OK 3 usable Sentinels"
         self.answer = "OK"
+        self.chosen = ""
         self.failovers: list[dict[str, int]] = []
 
     def inspect(self, _kind: str, *names: str) -> list[dict[str, Any]]:
@@ -73,7 +74,7 @@ class Redis:
             case ["SENTINEL", "FAILOVER", _]:
                 if self.answer == "OK":
                     self.failovers.append(dict(self.priorities))
-                    self.primary = min(
+                    self.primary = self.chosen or min(
                         (n for n in SERVER_NAMES if n != self.primary), key=self.priorities.__getitem__
                     )
                 return self.answer
@@ -238,3 +239,27 @@ def test_a_failover_that_is_not_possible_is_one_line(
         stack.fail_over(to)
     assert refused.value.exit_code == Exit.UNREACHABLE
     assert "\n" not in str(refused.value)
+
+
+def test_a_switchover_names_the_server_that_became_the_primary_instead(
+    stack: RedisCluster, redis: Redis
+) -> None:
+    redis.chosen = "redis-2"
+    with pytest.raises(
+        OpsError, match=r"redis-2 became the primary of .* instead of redis-3; see"
+    ) as refused:
+        stack.switch_over("redis-3", _quiet)
+    assert refused.value.exit_code == Exit.UNREACHABLE
+    assert set(redis.priorities.values()) == {100}
+
+
+def test_a_failover_names_the_server_that_became_the_primary_instead(
+    stack: RedisCluster, redis: Redis
+) -> None:
+    _lose_the_primary(redis)
+    redis.chosen = "redis-2"
+    with pytest.raises(
+        OpsError, match=r"redis-2 became the primary of .* instead of redis-3; see"
+    ) as refused:
+        stack.fail_over("redis-3")
+    assert refused.value.exit_code == Exit.UNREACHABLE
