@@ -57,6 +57,7 @@ def drain(first_container: str, name: str, maxmemory_bytes: int) -> bool:
             if primary != name:
                 return True
             try:
+                # A refusal may end: a Sentinel sees a new replica only after a while.
                 ask_for_failover(members)
             except DockerError:
                 return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -91,21 +91,56 @@ def is_linked(report: Mapping[str, str]) -> bool:
     return report.get("master_link_status") == "up"
 
 
-def ask_sentinel(members: Mapping[str, RedisMember], user: redis_acl.RedisUser, command: str) -> str:
-    """Run SENTINEL `command` about the group on the first Sentinel that answers, and return its answer.
+def has_quorum(sentinel: RedisMember) -> bool:
+    """Return whether a Sentinel can authorize a failover. Raises DockerError if it does not answer."""
+    return sentinel.ask(redis_acl.MONITOR, f"SENTINEL CKQUORUM {GROUP}").startswith("OK")
 
-    Raises DockerError if none answers.
+
+def sentinels(members: Mapping[str, RedisMember]) -> Iterator[RedisMember]:
+    """Yield the Sentinels that can authorize a failover, or if there is none, those that answer.
+
+    An isolated Sentinel answers too, but knows no replica. Each one is asked only when it is needed. Raises DockerError
+    if none answers.
     """
+    answering: list[RedisMember] = []
     reasons = []
+    is_authorized = False
     for name in SENTINEL_NAMES:
         if name in members and members[name].is_running:
             try:
-                return members[name].ask(user, f"SENTINEL {command} {GROUP}")
+                authorizes = has_quorum(members[name])
             except DockerError as error:
                 reasons.append(str(error))
-    raise DockerError(f"no Sentinel answers: {'; '.join(reasons) or 'none is running'}")
+                continue
+            if authorizes:
+                is_authorized = True
+                yield members[name]
+            else:
+                answering.append(members[name])
+    if not is_authorized:
+        if not answering:
+            raise DockerError(f"no Sentinel answers: {'; '.join(reasons) or 'none is running'}")
+        yield from answering
 
 
-def ask_for_failover(members: Mapping[str, RedisMember]) -> str:
-    """Ask a Sentinel to promote a replica, and return its answer: OK, or why it refuses. Raises DockerError."""
-    return ask_sentinel(members, redis_acl.PEER, "FAILOVER")
+def ask_for_failover(
+    members: Mapping[str, RedisMember], prepare: Callable[[RedisMember], None] = lambda _: None
+) -> str:
+    """Ask Sentinels to promote a replica, in turn until one does not refuse. Return OK, or why the last one refuses.
+
+    `prepare` is called for each Sentinel before it is asked. Raises DockerError if no Sentinel answers.
+    """
+    answer, reasons = "", []
+    for sentinel in sentinels(members):
+        try:
+            prepare(sentinel)
+            answer = sentinel.ask(redis_acl.PEER, f"SENTINEL FAILOVER {GROUP}")
+        except DockerError as error:
+            reasons.append(str(error))
+            continue
+        # Another failover must not begin beside one that is in progress.
+        if answer.startswith(("OK", "INPROG")):
+            return answer
+    if not answer:
+        raise DockerError("; ".join(reasons))
+    return answer

@@ -12,7 +12,7 @@ from infra.docker.engine import DockerError
 from infra.docker.redis_members import (
     RedisMember,
     ask_for_failover,
-    ask_sentinel,
+    has_quorum,
     is_linked,
     primary_of,
     redis_members,
@@ -20,7 +20,7 @@ from infra.docker.redis_members import (
 )
 from infra.spec import redis_acl
 from infra.spec.checkout import Checkout
-from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
+from infra.spec.redis_replication import GROUP, SENTINEL_NAMES, SERVER_NAMES
 from ops.errors import Exit, OpsError
 from ops.stack.replicas import require_replicas
 
@@ -91,7 +91,7 @@ class RedisCluster:
             return old, old
         say(f"moving the primary from {old} to {to or 'a replica'}")
         with self._preferred(members, to):
-            self._promote(members)
+            self._promote(members, to)
             return old, self._named(to, self._moved(old))
 
     def require_no_primary(self) -> None:
@@ -111,7 +111,7 @@ class RedisCluster:
         """
         members = redis_members(self.container)
         with self._preferred(members, to):
-            self._promote(members)
+            self._promote(members, to)
             deadline = time.monotonic() + _WAIT_SECONDS
             while (primary := primary_of(replication(redis_members(self.container)))) is None:
                 if time.monotonic() > deadline:
@@ -140,7 +140,7 @@ class RedisCluster:
             raise OpsError(f"{to} of {self._redis} does not run", Exit.UNREACHABLE)
         try:
             if to:
-                self._prefer(members, to)
+                self._set_priority(members[to], _FIRST)
             yield
         except DockerError as error:
             raise OpsError(f"cannot move the primary of {self._redis}: {error}", Exit.UNREACHABLE) from error
@@ -150,8 +150,15 @@ class RedisCluster:
                 with suppress(DockerError):
                     self._set_priority(members[to], _USUAL)
 
-    def _promote(self, members: Mapping[str, RedisMember]) -> None:
-        if (answer := ask_for_failover(members)) != "OK":
+    def _promote(self, members: Mapping[str, RedisMember], to: str | None) -> None:
+        # All Sentinels read the priority meanwhile, so the second one is not awaited as long again.
+        deadline = time.monotonic() + _WAIT_SECONDS
+
+        def prepare(sentinel: RedisMember) -> None:
+            if to:
+                _wait_until_preferred(sentinel, members[to], deadline)
+
+        if (answer := ask_for_failover(members, prepare)) != "OK":
             raise OpsError(
                 f"Sentinel refuses to move the primary of {self._redis}: {answer}", Exit.UNREACHABLE
             )
@@ -179,18 +186,6 @@ class RedisCluster:
                     f" see `groundwork cluster status --stack {self.stack}`",
                     Exit.UNREACHABLE,
                 )
-            time.sleep(_POLL_SECONDS)
-
-    def _prefer(self, members: Mapping[str, RedisMember], name: str) -> None:
-        """Make Sentinel choose this server, and wait until it knows. It reads the priorities every 10 s."""
-        self._set_priority(members[name], _FIRST)
-        deadline = time.monotonic() + _WAIT_SECONDS
-        while True:
-            known = _by_address(ask_sentinel(members, redis_acl.MONITOR, "REPLICAS"))
-            if known.get(members[name].address, {}).get("slave-priority") == str(_FIRST):
-                return
-            if time.monotonic() > deadline:
-                raise DockerError(f"Sentinel does not see that {name} should be the primary")
             time.sleep(_POLL_SECONDS)
 
     def _set_priority(self, member: RedisMember, priority: int) -> None:
@@ -252,11 +247,26 @@ def _sentinel(member: RedisMember) -> RedisRow:
     state = member.state
     if member.is_running:
         try:
-            answer = ask_sentinel({member.name: member}, redis_acl.MONITOR, "CKQUORUM")
-            state = "running" if answer.startswith("OK") else "without a quorum"
+            state = "running" if has_quorum(member) else "without a quorum"
         except DockerError:
             state = "not answering"
     return RedisRow(member.name, member.container, SENTINEL, state, is_well=state == "running")
+
+
+def _wait_until_preferred(sentinel: RedisMember, server: RedisMember, deadline: float) -> None:
+    """Wait until a Sentinel knows the priority of a server, and reaches it. It reads the priorities every 10 s.
+
+    Raises DockerError.
+    """
+    while True:
+        known = _by_address(sentinel.ask(redis_acl.MONITOR, f"SENTINEL REPLICAS {GROUP}"))
+        found = known.get(server.address, {})
+        is_known = found.get("slave-priority") == str(_FIRST)
+        if is_known and not any(flag in found["flags"] for flag in ("down", "disconnected")):
+            return
+        if time.monotonic() > deadline:
+            raise DockerError(f"{sentinel.name} does not see that {server.name} should be the primary")
+        time.sleep(_POLL_SECONDS)
 
 
 def _by_address(answer: str) -> dict[str, dict[str, str]]:

@@ -14,10 +14,10 @@ import pytest
 
 from infra.docker import ownership
 from infra.docker.engine import docker, inspect
-from infra.docker.redis_members import ask_sentinel, redis_members
+from infra.docker.redis_members import redis_members, sentinels
 from infra.outputs import server_urls
 from infra.spec import redis_acl
-from infra.spec.redis_replication import SENTINEL_NAMES, SERVER_NAMES
+from infra.spec.redis_replication import GROUP, SENTINEL_NAMES, SERVER_NAMES
 from tests.containers import wait_until
 from tests.infra.checkout import CheckoutCopy
 from tests.promises import promise
@@ -111,7 +111,7 @@ def _containers(checkout: CheckoutCopy, names: tuple[str, ...]) -> list[str]:
 def _failovers(checkout: CheckoutCopy) -> int:
     """Return how many failovers there have been, as the Sentinels count them."""
     members = redis_members(checkout.identity.name("dev", "redis"))
-    words = ask_sentinel(members, redis_acl.MONITOR, "MASTER").splitlines()
+    words = next(sentinels(members)).ask(redis_acl.MONITOR, f"SENTINEL MASTER {GROUP}").splitlines()
     return int(words[words.index("config-epoch") + 1])
 
 

@@ -29,6 +29,9 @@ class Redis:
         self.quorum = "OK 3 usable Sentinels"
         self.answer = "OK"
         self.chosen = ""
+        # What an ill Sentinel answers instead, by the first two words of the command. With None it does not answer.
+        self.ill: dict[str, dict[str, str | None]] = {}
+        self.asked: list[str] = []
         self.failovers: list[dict[str, int]] = []
 
     def inspect(self, _kind: str, *names: str) -> list[dict[str, Any]]:
@@ -47,6 +50,13 @@ class Redis:
         if self.states[name] != "running":
             raise DockerError(f"container {container} is {self.states[name]}")
         asked = command[-1].rpartition("echo '")[2].partition("'")[0]
+        if name in SENTINEL_NAMES:
+            words = " ".join(asked.split()[:2])
+            self.asked.append(f"{name} {words.split()[1]}")
+            if words in self.ill.get(name, {}):
+                if (answer := self.ill[name][words]) is None:
+                    raise DockerError(f"{name} does not answer")
+                return f"OK\n{answer}\n"
         return f"OK\n{self._answer(name, asked)}\n"
 
     def _answer(self, name: str, asked: str) -> str:
@@ -263,3 +273,64 @@ def test_a_failover_names_the_server_that_became_the_primary_instead(
     ) as refused:
         stack.fail_over("redis-3")
     assert refused.value.exit_code == Exit.UNREACHABLE
+
+
+_NO_QUORUM = "NOQUORUM 1 usable Sentinels"
+_NO_REPLICA = "NOGOODSLAVE No suitable replica to promote"
+_ISOLATED: dict[str, str | None] = {
+    "SENTINEL CKQUORUM": _NO_QUORUM,
+    "SENTINEL REPLICAS": "",
+    "SENTINEL FAILOVER": _NO_REPLICA,
+}
+_UNREACHED = f"name\nredis-3\nip\n{ADDRESSES['redis-3']}\nflags\ns_down,slave,disconnected\nslave-priority\n1"
+
+
+@pytest.mark.parametrize("to", [None, "redis-3"])
+@pytest.mark.parametrize(
+    "ill",
+    [
+        _ISOLATED,
+        {"SENTINEL CKQUORUM": None},
+        {"SENTINEL CKQUORUM": "ERR No such master with that name", "SENTINEL REPLICAS": ""},
+        {"SENTINEL REPLICAS": "", "SENTINEL FAILOVER": _NO_REPLICA},
+        {"SENTINEL REPLICAS": _UNREACHED, "SENTINEL FAILOVER": _NO_REPLICA},
+        {"SENTINEL REPLICAS": None, "SENTINEL FAILOVER": None},
+        {"SENTINEL FAILOVER": "NOPERM no permissions"},
+    ],
+    ids=["isolated", "silent", "forgot", "without replicas", "replica is down", "dies", "refuses"],
+)
+def test_any_one_sentinel_may_fail_during_a_switchover(
+    stack: RedisCluster, redis: Redis, ill: dict[str, str | None], to: str | None
+) -> None:
+    for name in SENTINEL_NAMES:
+        redis.ill = {name: ill}
+        redis.primary, redis.asked = "redis", []
+        assert stack.switch_over(to, _quiet) == ("redis", to or "redis-2"), name
+        # The one that fails over is the one that knew the priority.
+        (*_, before, last) = redis.asked
+        assert before == last.replace("FAILOVER", "REPLICAS" if to else "CKQUORUM")
+    assert len(redis.failovers) == len(SENTINEL_NAMES)
+
+
+def test_a_healthy_sentinel_is_the_only_one_that_is_asked(stack: RedisCluster, redis: Redis) -> None:
+    stack.switch_over(None, _quiet)
+    assert redis.asked == ["sentinel-1 CKQUORUM", "sentinel-1 FAILOVER"]
+
+
+def test_a_sentinel_without_a_quorum_is_asked_only_if_there_is_no_other(
+    stack: RedisCluster, redis: Redis
+) -> None:
+    redis.ill = {"sentinel-1": {"SENTINEL CKQUORUM": _NO_QUORUM}}
+    stack.switch_over(None, _quiet)
+    assert redis.asked[-1] == "sentinel-2 FAILOVER"
+    _lose_the_primary(redis)
+    redis.primary = "redis"
+    redis.ill = {"sentinel-3": {"SENTINEL CKQUORUM": _NO_QUORUM}}
+    assert stack.fail_over(None) == "redis-2"
+
+
+def test_a_failover_in_progress_is_not_joined_by_another(stack: RedisCluster, redis: Redis) -> None:
+    redis.ill = {"sentinel-1": {"SENTINEL FAILOVER": "INPROG Failover already in progress"}}
+    with pytest.raises(OpsError, match=r"refuses to move the primary .*: INPROG"):
+        stack.switch_over(None, _quiet)
+    assert redis.failovers == []
