@@ -26,6 +26,7 @@ def document(run: Run, *, strict: bool, path: Path | None) -> dict[str, Any]:
         "wasStopped": run.was_stopped,
         "brokenPromises": run.broken_promises(strict=strict),
         "notRecovered": list(run.left),
+        "failedFaults": run.failed_faults(),
         "programExitCode": run.program_code,
         "faults": [_fault(run, each) for each in run.faults],
         "skipped": [step.as_json() | {"reason": reason} for step, reason in run.skipped],

@@ -57,7 +57,11 @@ class LoadOutcome:
 
 @dataclass
 class FaultOutcome:
-    """A fault that was caused. `recovered` is when every server worked again, or None if that was not seen."""
+    """A fault that was begun. `recovered` is when every server worked again, or None if that was not seen.
+
+    `problem` is the error of causing or undoing it. `failed` is whether there was one, except that the fault is
+    impossible.
+    """
 
     step: Step
     service: str
@@ -66,6 +70,8 @@ class FaultOutcome:
     recovered: float | None = None
     note: str = ""
     problem: str = ""
+    took_effect: bool = True
+    failed: bool = False
 
     @property
     def server(self) -> str:
@@ -84,7 +90,10 @@ class FaultOutcome:
 
 @dataclass
 class Run:
-    """One run. `program_code` is the exit code of the user's own load, and `left` what does not work at the end."""
+    """One run. `program_code` is the exit code of the user's own load, and `left` what does not work at the end.
+
+    `not_undone` are the faults that are still in the journal at the end. `left` names them too.
+    """
 
     stack: str
     seed: int
@@ -97,6 +106,7 @@ class Run:
     load: LoadOutcome | None = None
     program_code: int | None = None
     left: Sequence[str] = ()
+    not_undone: Sequence[str] = ()
     was_stopped: bool = False
 
     def gap(self, fault: FaultOutcome) -> float | None:
@@ -121,4 +131,15 @@ class Run:
                 for each in self.faults
                 if (gap := self.gap(each)) is not None and gap > each.longest_gap
             ]
+        return found
+
+    def failed_faults(self) -> list[str]:
+        """Return which faults failed, or that none took effect. Empty if the run has tested something as planned."""
+        found = [
+            f"{each.step.fault} of {each.server} failed: {each.problem}"
+            for each in self.faults
+            if each.failed
+        ]
+        if not any(each.took_effect for each in self.faults):
+            found.append("no fault took effect")
         return found

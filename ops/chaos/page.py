@@ -34,7 +34,8 @@ def render(run: Run, *, strict: bool) -> str:
 
 
 def _broken(run: Run, strict: bool) -> Element | None:
-    found = [*run.broken_promises(strict=strict), *(f"not recovered: {each}" for each in run.left)]
+    left = [f"not recovered: {each}" for each in run.left]
+    found = [*run.broken_promises(strict=strict), *left, *run.failed_faults()]
     if not found:
         return None
     return element(

@@ -16,6 +16,7 @@ from ops.chaos.outcome import FaultOutcome, Run
 from ops.chaos.plan import SWITCHOVER, Step
 from ops.chaos.undo import undo
 from ops.errors import OpsError
+from ops.servers.errors import one_line
 
 # A failover takes half a minute, on a busy machine longer.
 RECOVERY_SECONDS = 180.0
@@ -85,9 +86,16 @@ class Runner:
                 self._run.was_stopped = True
                 self._run.left = self._target.problems()
             finally:
+                self._note_active()
                 self._run.seconds = self._now()
                 if self._load is not None:
                     self._load.stop()
+
+    def _note_active(self) -> None:
+        self._run.not_undone = [str(active) for active in self._journal.active()]
+        advice = f"run `groundwork chaos stop --stack {self._run.stack}`"
+        left = [f"the {active} was not undone; {advice}" for active in self._run.not_undone]
+        self._run.left = [*self._run.left, *left]
 
     def _take(self, step: Step, total_seconds: float) -> bool:
         """Run one step. Return False if the run has to end."""
@@ -113,17 +121,19 @@ class Runner:
         return True
 
     def _cause(self, step: Step, service: str) -> None:
-        outcome = FaultOutcome(step, service, self._now())
+        outcome = FaultOutcome(step, service, self._now(), took_effect=False)
         self._run.faults.append(outcome)
         duration = f" for {step.seconds} s" if step.seconds else ""
         self._say(f"{outcome.began:5.0f} s  {step.fault} {outcome.server}{duration}")
         try:
             if step.fault == SWITCHOVER:
                 self._target.switch_over(service)
+                outcome.took_effect = True
             else:
                 self._break(step, service, outcome)
         except (DockerError, OpsError) as error:
-            outcome.problem = str(error)
+            outcome.problem = one_line(error)
+            outcome.failed = not isinstance(error, FaultImpossible)
             self._say(f"{self._now():5.0f} s  {step.fault} {outcome.server} failed: {error}")
         finally:
             outcome.ended = self._now()
@@ -142,6 +152,7 @@ class Runner:
         self._journal.add(active)
         try:
             outcome.note = self._injector.cause(active, step.seconds)
+            outcome.took_effect = True
             self._sleep_until(outcome.began + step.seconds)
         finally:
             undo(self._journal, self._injector, active)

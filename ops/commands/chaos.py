@@ -110,7 +110,8 @@ def chaos(
 
     Kills, freezes, cuts off, restarts and slows servers at random, one at a time, and undoes each fault. Works only on
     stacks with groundwork:allowChaos (docs/chaos.md). Exits with 1 if an acknowledged write was lost, a read was stale,
-    or the command of --load failed, and with 6 if a server did not recover. Ctrl-C ends the run early.
+    the command of --load or a fault failed, or no fault took effect, and with 6 if a server did not recover or a fault
+    was not undone. Ctrl-C ends the run early.
     """
     if context.invoked_subcommand is not None:
         return
@@ -279,16 +280,20 @@ def _repeated(context: click.Context, seed: int) -> str:
 def _exit(run: Run, strict: bool, repeated: str) -> None:
     from ops.errors import Exit, OpsError
 
-    if broken := run.broken_promises(strict=strict):
+    broken = run.broken_promises(strict=strict)
+    if broken and not run.not_undone:
         raise OpsError(f"{'; '.join(broken)}; repeat the plan with `{repeated}`")
-    if run.was_stopped:
+    if run.was_stopped and not run.not_undone:
         sys.exit(130)
     if run.left:
+        lost = "".join(f"{each}; " for each in broken)
         raise OpsError(
-            f"stack {run.stack!r} did not recover: {'; '.join(run.left)}; see"
+            f"{lost}stack {run.stack!r} did not recover: {'; '.join(run.left)}; see"
             f" `groundwork doctor --stack {run.stack}`",
             Exit.UNREACHABLE,
         )
+    if failed := run.failed_faults():
+        raise OpsError(f"{'; '.join(failed)}; repeat the plan with `{repeated}`")
 
 
 def _say(line: str) -> None:

@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 
 from infra.settings import StackSettings
 from ops import cli
-from ops.chaos.outcome import Run
+from ops.chaos.outcome import FaultOutcome, Run
+from ops.chaos.plan import SLOW, Step
 from ops.chaos.program_load import ProgramLoad
 from ops.chaos.target import require_allowed
 from ops.errors import Exit, OpsError
@@ -115,6 +116,49 @@ def test_the_hint_repeats_the_whole_plan(
         call("--dry-run", *shlex.split(each)[2:]).stdout for each in (command, f"a b --seed 5 {arguments}")
     ]
     assert plans[0] == plans[1]
+
+
+_LEFT = "the slow of redis-2 was not undone; run `groundwork chaos stop --stack dev`"
+_SLOW = Step(5, SLOW, "redis replica", 9)
+_CAUSED = FaultOutcome(_SLOW, "redis-2", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "reason"),
+    [
+        ({}, 0, ""),
+        ({"left": [_LEFT], "not_undone": ["slow of redis-2"]}, Exit.UNREACHABLE, _LEFT),
+        ({"left": [_LEFT], "not_undone": ["slow of redis-2"], "was_stopped": True}, Exit.UNREACHABLE, _LEFT),
+        (
+            {"left": [_LEFT], "not_undone": ["slow of redis-2"], "program_code": 1},
+            Exit.UNREACHABLE,
+            "exited with 1",
+        ),
+        ({"left": ["redis-2 is exited"], "was_stopped": True}, 130, ""),
+        (
+            {"faults": [_CAUSED, FaultOutcome(_SLOW, "redis-2", 7.0, problem="no engine", failed=True)]},
+            Exit.ERROR,
+            "slow of redis-2 (replica) failed: no engine; repeat the plan with",
+        ),
+        ({"faults": [], "skipped": [(_SLOW, "no time was left")]}, Exit.ERROR, "no fault took effect"),
+        (
+            {"faults": [FaultOutcome(_SLOW, "redis-2", 5.0, took_effect=False)]},
+            Exit.ERROR,
+            "no fault took effect",
+        ),
+        ({"faults": [], "was_stopped": True}, 130, ""),
+    ],
+)
+def test_the_exit_code_tells_whether_each_fault_was_caused_and_undone(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], code: int, reason: str
+) -> None:
+    run = Run("dev", 5, 0.0, "none", has_replicas=False, faults=[_CAUSED])
+    monkeypatch.setattr("ops.commands.chaos._run", lambda *_: replace(run, **changed))
+    found = call("--yes", "--json", "--seed", "5")
+    error = found.exception
+    assert (error.exit_code if isinstance(error, OpsError) else found.exit_code) == code
+    assert reason in str(error or "")
+    assert json.loads(found.stdout)["notRecovered"] == changed.get("left", [])
 
 
 def test_durations_have_units(settings: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from ops.chaos.journal import ActiveFault, Journal
 from ops.chaos.outcome import Run
 from ops.chaos.plan import FREEZE, KILL, SWITCHOVER, Step
 from ops.chaos.run import RECOVERY_SECONDS, Runner
+from ops.errors import OpsError
 from tests.promises import promise
 
 _START = 1000.0
@@ -131,9 +132,13 @@ def test_a_fault_lasts_as_long_as_planned(stack: Stack, clock: Clock) -> None:
 @pytest.mark.parametrize("error", [DockerError("no engine"), FaultImpossible("no space")])
 def test_a_fault_that_fails_is_undone(stack: Stack, clock: Clock, error: Exception) -> None:
     stack.error = error
-    (found,) = run(stack, Load(), STEP).faults
+    done = run(stack, Load(), STEP)
+    (found,) = done.faults
     assert stack.log == ["freeze gw-postgres", "undo freeze"]
     assert found.problem == str(error)
+    failed = [] if isinstance(error, FaultImpossible) else [f"freeze of postgres (primary) failed: {error}"]
+    assert done.failed_faults() == [*failed, "no fault took effect"]
+    assert (done.not_undone, done.left) == ([], [])
 
 
 @promise("chaos undoes each of its faults")
@@ -209,3 +214,25 @@ def test_a_fault_that_cannot_be_undone_stays_in_the_journal(stack: Stack, clock:
     done = run(stack, Load(), STEP, Step(50, KILL, "postgres primary", 5), left=1)
     assert done.faults[0].problem.startswith("cannot undo the freeze of postgres: no engine")
     assert [reason for _, reason in done.skipped] == ["an earlier fault was not undone"]
+    assert done.left == [
+        "the freeze of postgres was not undone; run `groundwork chaos stop --stack dev`",
+    ]
+    assert done.not_undone == ["freeze of postgres"]
+    assert [line.partition(":")[0] for line in done.failed_faults()] == [
+        "freeze of postgres (primary) failed"
+    ]
+
+
+def test_a_switchover_that_fails_is_a_failed_fault(stack: Stack, clock: Clock) -> None:
+    stack.error = OpsError("no synchronous replica\nsee status")
+    done = run(stack, Load(), Step(5, SWITCHOVER, "postgres primary", 0))
+    assert done.failed_faults() == [
+        "switchover of postgres (primary) failed: no synchronous replica see status",
+        "no fault took effect",
+    ]
+
+
+def test_a_fault_that_took_effect_is_enough(stack: Stack, clock: Clock) -> None:
+    steps = Step(5, KILL, "redis primary", 5), Step(20, KILL, "postgres primary", 5)
+    assert run(stack, Load(), *steps).failed_faults() == []
+    assert run(stack, Load(), steps[0]).failed_faults() == ["no fault took effect"]
